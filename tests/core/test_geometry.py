@@ -1,0 +1,84 @@
+"""Grids and axis orders."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from viscera.core.geometry import AxisOrder, Geometry
+
+
+def oriented(axes: tuple[int, int, int], flips: tuple[int, int, int], spacing: tuple[float, float, float]) -> Geometry:
+    """A grid of 3×4×5 voxels whose voxel axis a runs along world axis axes[a], backwards where flips[a] is -1."""
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for voxel_axis, world_axis in enumerate(axes):
+        affine[world_axis, voxel_axis] = flips[voxel_axis] * spacing[voxel_axis]
+    affine[:3, 3] = (10, -20, 30)
+    return Geometry((3, 4, 5), affine)
+
+
+ALL_48 = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
+
+
+@pytest.mark.parametrize(("axes", "flips"), ALL_48)
+def test_every_orientation_becomes_ras_and_comes_back(axes: tuple[int, int, int], flips: tuple[int, int, int]) -> None:
+    geometry = oriented(axes, flips, (0.7, 1.1, 2.5))
+    order = AxisOrder.to_canonical(geometry)
+    canonical = order.apply_to_geometry(geometry)
+    directions = canonical.affine[:3, :3]
+    assert np.count_nonzero(directions) == 3
+    assert (np.diag(directions) > 0).all()
+
+    # each voxel holds its own world position: reordering may not move any
+    positions = np.moveaxis(np.indices(geometry.shape), 0, -1) @ geometry.affine[:3, :3].T + geometry.affine[:3, 3]
+    moved = np.stack([order.apply(positions[..., a]) for a in range(3)], axis=-1)
+    expected = np.moveaxis(np.indices(canonical.shape), 0, -1) @ directions.T + canonical.affine[:3, 3]
+    np.testing.assert_allclose(moved, expected, atol=1e-9)
+    assert (order.undo(order.apply(positions[..., 0])) == positions[..., 0]).all()
+
+
+def test_an_oblique_grid_takes_the_closest_axes() -> None:
+    angle = np.deg2rad(30)
+    rotation = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * [-1, -1, 2]  # as DICOM's LPS, turned by 30 degrees
+    order = AxisOrder.to_canonical(Geometry((3, 4, 5), affine))
+    assert order == AxisOrder((0, 1, 2), (True, True, False))
+
+
+def test_spacing_and_volume_of_an_oblique_grid() -> None:
+    angle = np.deg2rad(20)
+    affine = np.eye(4)
+    affine[:2, :2] = [[2 * np.cos(angle), -3 * np.sin(angle)], [2 * np.sin(angle), 3 * np.cos(angle)]]
+    geometry = Geometry((2, 2, 2), affine)
+    assert geometry.spacing_mm == pytest.approx((2, 3, 1))
+    assert geometry.voxel_volume_ml == pytest.approx(0.006)
+
+
+def test_a_grid_from_spacing_is_centred() -> None:
+    # three voxels of 2 mm: centres at -2, 0, 2
+    assert Geometry.from_spacing((3, 1, 1), (2, 1, 1)).affine[:3, 3].tolist() == [-2, 0, 0]
+
+
+def test_same_grid_compares_corners() -> None:
+    geometry = Geometry((11, 1, 1), np.eye(4))
+    stretched = np.diag([1.002, 1, 1, 1])  # the last of eleven voxels lies 0.02 mm off
+    assert not geometry.same_grid(Geometry((11, 1, 1), stretched), tolerance_mm=0.01)
+    assert geometry.same_grid(Geometry((11, 1, 1), stretched), tolerance_mm=0.03)
+    assert not geometry.same_grid(Geometry((10, 1, 1), np.eye(4)))
+
+
+@given(st.lists(st.floats(-100, 100), min_size=3, max_size=3))
+def test_json_keeps_every_bit(origin: list[float]) -> None:
+    affine = np.eye(4)
+    affine[:3, 3] = origin
+    geometry = Geometry((3, 4, 5), affine)
+    assert (Geometry.from_json(geometry.to_json()).affine == geometry.affine).all()
+
+
+def test_the_affine_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        Geometry((1, 1, 1), np.eye(4)).affine[0, 0] = 2

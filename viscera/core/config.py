@@ -1,0 +1,227 @@
+"""The configuration: frozen types, every field explained, unknown keys refused.
+
+The defaults are the paper's values and, where its text leaves room, the first reading of `docs/readings.md`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from viscera.core.errors import BadInputError
+
+Weighting = Literal["uniform", "simple", "square"]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseModel):
+    """Base of all sections: immutable, unknown keys are errors, NaN and infinity too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class PrepareConfig(Settings):
+    """From scans to the grid that the network sees, and into training, validation and test."""
+
+    downsample: Positive = Field(4, description="factor by which every axis is coarser than the scan (paper: 4)")
+    downsample_axes: Literal["all", "in_plane"] = Field("all", description="axes that the factor applies to")
+    spacing_mm: float | None = Field(None, gt=0, description="resample to this voxel size instead of by a factor, mm")
+    label_downsampling: Literal["nearest", "majority"] = Field(
+        "nearest", description="which label a coarse voxel takes: that at its centre, or the block's most frequent"
+    )
+    test_fraction: Fraction = Field(37 / 377, description="share of the cases kept for testing (paper: 37 of 377)")
+    validation_fraction: Fraction = Field(0.0, description="share of the cases that picks best.pt (paper: none)")
+    seed: int = Field(0, ge=0, description="of the random split")
+
+
+class IntensityConfig(Settings):
+    """How HU become network input."""
+
+    low_hu: float = Field(-500.0, description="HU that becomes 0; below it is clipped")
+    high_hu: float = Field(500.0, description="HU that becomes 1; above it is clipped")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.low_hu >= self.high_hu:
+            raise ValueError("low_hu must lie below high_hu")
+        return self
+
+
+class LossConfig(Settings):
+    """Eq. 2-6: where the paper's text leaves room."""
+
+    epsilon: float = Field(1.0, ge=0, description="added to the denominators of Eq. 4 and 5 (paper: 1)")
+    numerator: Literal["voxels", "volumes"] = Field("voxels", description="N in Eq. 4 and 5")
+    counts: Literal["prepared", "original"] = Field("prepared", description="grid on which R_l is counted")
+    sums: Literal["batch", "sub_volume"] = Field("batch", description="what the sums of Eq. 2 run over")
+    smoothing: float = Field(0.0, ge=0, description="added to numerator and denominator of Eq. 2 (MONAI: 1e-5)")
+    normalise: Literal["none", "sum_to_L"] = Field("none", description="scale the weights so that they sum to L")
+
+
+class AdamConfig(Settings):
+    """Adam's epsilon: its size and place."""
+
+    epsilon: float = Field(1e-8, ge=0, description="Adam's epsilon (Keras before 2.0.9: 1e-8, later 1e-7)")
+    epsilon_place: Literal["keras", "pytorch"] = Field(
+        "keras", description="added to the uncorrected root of the second moment, or to the corrected one"
+    )
+
+
+class TrainConfig(Settings):
+    """One model."""
+
+    weighting: Weighting = Field("uniform", description="class weights: Eq. 3, 4 or 5")
+    learning_rate: float = Field(1e-3, gt=0, description="Adam's initial rate (paper: 0.001 and 0.01)")
+    iterations: Positive = Field(10_000, description="optimiser steps (paper: 10,000)")
+    patch: Positive = Field(64, description="edge of the cubic training window in voxels (paper: 64)")
+    batch_size: Positive = Field(3, description="windows a step, each from another patient (paper: 3)")
+    filters: Positive = Field(32, description="channels of the first convolution (paper: 32)")
+    levels: int = Field(4, ge=2, le=6, description="resolution levels of the U-Net (paper: 4)")
+    seed: int = Field(0, ge=0, description="of initialisation and windows")
+    device: str = Field("auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the network: auto is bfloat16 on GPUs that have it, else float32"
+    )
+    batch_norm: Literal["running", "recomputed"] = Field(
+        "running",
+        description="statistics of the trained network: running means, or those of the monitor's windows, which a high "
+        "learning rate does not leave behind",
+    )
+    checkpoint_every: Positive = Field(500, description="steps between checkpoints: what a crash can cost")
+    log_every: Positive = Field(50, description="steps between lines of curve.jsonl")
+    validate_every: Positive = Field(500, description="steps between Dice on the validation cases")
+    monitor_windows: Positive = Field(12, description="fixed training windows on which the curve's Dice is measured")
+    loss: LossConfig = LossConfig()
+    adam: AdamConfig = AdamConfig()
+    intensity: IntensityConfig = IntensityConfig()
+
+
+class PredictConfig(Settings):
+    """From a Run and a scan to a label map on the scan's own grid."""
+
+    mode: Literal["sub_volumes", "whole_volume"] = Field(
+        "sub_volumes", description="windows of the training size, or the volume in one pass"
+    )
+    overlap: Fraction = Field(0.5, description="share of its edge that a window shares with the next")
+    blend: Literal["gaussian", "constant"] = Field("gaussian", description="weight of a window's voxels in the mean")
+    grid: Literal["auto", "prepared", "spacing"] = Field(
+        "auto",
+        description="prepared: downsample as for training; spacing: resample to the median training spacing; "
+        "auto: prepared, unless that comes out more than 1.5 times finer or coarser than the training scans",
+    )
+    restore: Literal["probabilities", "labels"] = Field(
+        "probabilities", description="what is brought back to the scan's grid: interpolated probabilities, or labels"
+    )
+    checkpoint: Literal["last", "best"] = Field("last", description="last.pt, or best.pt (picked on validation)")
+    batch_windows: Positive = Field(4, description="windows in one forward pass")
+
+
+class EvaluateConfig(Settings):
+    """On which grid predictions are compared with references."""
+
+    grid: Literal["original", "prepared", "both"] = Field("original", description="grid of the scores")
+
+
+class StudyConfig(Settings):
+    """The grid of arms: weighting by learning rate by seed."""
+
+    weightings: tuple[Weighting, ...] = Field(("uniform", "simple", "square"), min_length=1)
+    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field((0.001, 0.01), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    jobs: int = Field(
+        0, ge=0, description="arms trained at once; 0: one a core on the CPU (at most four), one on a GPU"
+    )
+
+
+class Config(Settings):
+    """All sections."""
+
+    prepare: PrepareConfig = PrepareConfig()
+    train: TrainConfig = TrainConfig()
+    predict: PredictConfig = PredictConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    study: StudyConfig = StudyConfig()
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "demo": {
+        "train": {
+            "iterations": 300,
+            "patch": 24,
+            "filters": 8,
+            "levels": 3,
+            "checkpoint_every": 100,
+            "log_every": 30,
+            "batch_norm": "recomputed",
+            "validate_every": 60,
+            "monitor_windows": 12,
+        },
+    },
+}
+
+
+def resolve_config(
+    preset: str = "paper",
+    file_values: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    *,
+    found_in: str = "configuration",
+) -> Config:
+    """Lay preset, file, `--set section.key=value` and command-line options over the defaults, later ones winning.
+
+    Args:
+        preset: name in `PRESETS`.
+        file_values: nested mapping as read from YAML.
+        assignments: `dotted.key=value`; the value as it would stand in the file.
+        options: dotted key to value; None means "not given".
+        found_in: file name for messages.
+
+    Raises:
+        BadInputError: unknown preset or key, or a value of the wrong type or range.
+    """
+    if preset not in PRESETS:
+        raise BadInputError(f"There is no preset '{preset}'. There are: {', '.join(PRESETS)}.")
+    merged: dict[str, Any] = _merged({}, PRESETS[preset])
+    merged = _merged(merged, file_values or {})
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        if not separator:
+            raise BadInputError(f"--set {assignment}: write it as section.key=value, for example train.filters=16.")
+        merged = _merged(merged, _nested(key.strip(), value.strip()))
+    for key, value in (options or {}).items():
+        if value is not None:
+            merged = _merged(merged, _nested(key, value))
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise BadInputError(f"{found_in}: {_sentence(error)}") from error
+
+
+def _nested(dotted_key: str, value: object) -> dict[str, Any]:
+    for part in reversed(dotted_key.split(".")):
+        value = {part: value}
+    return value if isinstance(value, dict) else {}
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(value, Mapping) and not isinstance(below, Mapping):
+            result[key] = _merged({}, value)
+    return result
+
+
+def _sentence(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append(f"there is no setting '{key}' (see `viscera config show`)")
+        else:
+            parts.append(f"{key or 'value'} = {item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}")
+    return "; ".join(parts) + "."

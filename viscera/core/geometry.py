@@ -1,0 +1,118 @@
+"""Where the voxels of an array lie in the patient: RAS+ millimetres, as in NIfTI."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Affine = npt.NDArray[np.float64]
+Index3 = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """The grid of a scan.
+
+    Attributes:
+        shape: voxels along I, J, K.
+        affine: (4, 4) float64, voxel index (i, j, k, 1) to RAS+ position in mm (voxel centres); read-only.
+    """
+
+    shape: Index3
+    affine: Affine
+
+    def __post_init__(self) -> None:
+        affine = np.array(self.affine, dtype=np.float64)
+        affine.setflags(write=False)
+        object.__setattr__(self, "affine", affine)
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+
+    @classmethod
+    def from_spacing(cls, shape: Sequence[int], spacing_mm: Sequence[float]) -> "Geometry":
+        """A grid along the RAS axes whose centre is the origin."""
+        spacing = np.asarray(spacing_mm, dtype=np.float64)
+        affine = np.diag([*spacing, 1.0])
+        affine[:3, 3] = -spacing * (np.asarray(shape) - 1) / 2
+        return cls((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Distance of neighbouring voxels along I, J, K in mm."""
+        i, j, k = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return (float(i), float(j), float(k))
+
+    @property
+    def voxel_volume_ml(self) -> float:
+        """Volume of one voxel in mL."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    def same_grid(self, other: "Geometry", tolerance_mm: float = 0.01) -> bool:
+        """Whether both have the same shape and no corner voxel lies further apart than the tolerance."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array([[*corner, 1] for corner in itertools.product(*((0, n - 1) for n in self.shape))])
+        apart_mm = np.linalg.norm((corners @ self.affine.T - corners @ other.affine.T)[:, :3], axis=1)
+        return bool(apart_mm.max() <= tolerance_mm)
+
+    def scaled(self, factors: Sequence[float], shape: Index3) -> "Geometry":
+        """The grid with voxels `factors` times as large whose first voxel starts at the same corner."""
+        scale = np.diag([*factors, 1.0])
+        scale[:3, 3] = (np.asarray(factors) - 1) / 2
+        return Geometry(shape, self.affine @ scale)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain lists, for JSON."""
+        return {"shape": list(self.shape), "affine": self.affine.tolist()}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Geometry":
+        """The inverse of `to_json`."""
+        i, j, k = value["shape"]
+        return cls((i, j, k), np.array(value["affine"], dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class AxisOrder:
+    """A reordering and flipping of array axes, without interpolation.
+
+    Attributes:
+        source_axes: new axis a runs along old axis `source_axes[a]`.
+        flipped: whether new axis a runs against it.
+    """
+
+    source_axes: Index3
+    flipped: tuple[bool, bool, bool]
+
+    @classmethod
+    def to_canonical(cls, geometry: Geometry) -> "AxisOrder":
+        """The order in which I, J, K run as close to right, anterior, superior as the grid allows."""
+        directions = geometry.affine[:3, :3] / np.asarray(geometry.spacing_mm)
+        best = max(
+            itertools.permutations(range(3)),
+            key=lambda axes: sum(abs(directions[world, axis]) for world, axis in enumerate(axes)),
+        )
+        i, j, k = (bool(directions[world, axis] < 0) for world, axis in enumerate(best))
+        return cls((best[0], best[1], best[2]), (i, j, k))
+
+    def apply(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A view of an (I, J, K) array in the new order."""
+        view = array.transpose(self.source_axes)
+        return view[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)]
+
+    def undo(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A view of an array in the new order, back in the old one."""
+        view = array[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)]
+        return view.transpose(np.argsort(self.source_axes))
+
+    def apply_to_geometry(self, geometry: Geometry) -> Geometry:
+        """The geometry of the array that `apply` returns."""
+        to_old = np.zeros((4, 4))
+        to_old[3, 3] = 1
+        for new_axis, (old_axis, flip) in enumerate(zip(self.source_axes, self.flipped, strict=True)):
+            to_old[old_axis, new_axis] = -1 if flip else 1
+            to_old[old_axis, 3] = geometry.shape[old_axis] - 1 if flip else 0
+        i, j, k = (geometry.shape[axis] for axis in self.source_axes)
+        return Geometry((i, j, k), geometry.affine @ to_old)

@@ -1,0 +1,93 @@
+"""The values that travel through the journey: a CT volume, a label map, and both of one patient."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from viscera.core.anatomy import NUM_CLASSES
+from viscera.core.errors import BadInputError
+from viscera.core.geometry import AxisOrder, Geometry
+
+HuArray = npt.NDArray[np.int16]
+LabelArray = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A CT scan: `hu` int16 (I, J, K) in Hounsfield units, in the order of the file, and where it lies."""
+
+    hu: HuArray
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        _check_shape(self.hu, self.geometry)
+
+    def canonical(self) -> "Volume":
+        """The same voxels with axes running to the right, to the front and up (a view)."""
+        order = AxisOrder.to_canonical(self.geometry)
+        return Volume(order.apply(self.hu), order.apply_to_geometry(self.geometry))
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """Organ labels: `labels` uint8 (I, J, K), numbers as in `core.anatomy`, and where they lie."""
+
+    labels: LabelArray
+    geometry: Geometry
+
+    def __post_init__(self) -> None:
+        _check_shape(self.labels, self.geometry)
+
+    def canonical(self) -> "LabelMap":
+        """The same voxels with axes running to the right, to the front and up (a view)."""
+        order = AxisOrder.to_canonical(self.geometry)
+        return LabelMap(order.apply(self.labels), order.apply_to_geometry(self.geometry))
+
+    def voxel_counts(self) -> npt.NDArray[np.int64]:
+        """(L,) voxels of each class."""
+        return np.bincount(self.labels.ravel(), minlength=NUM_CLASSES).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A scan and its labels on one grid.
+
+    Raises:
+        BadInputError: the labels have another shape, or lie elsewhere than the scan.
+    """
+
+    name: str
+    volume: Volume
+    label_map: LabelMap
+
+    def __post_init__(self) -> None:
+        scan, labels = self.volume.geometry, self.label_map.geometry
+        if scan.shape != labels.shape:
+            raise BadInputError(
+                f"{self.name}: labels are {_by(labels.shape)} but the scan is {_by(scan.shape)}. "
+                "Export both from the same series, or leave the case out."
+            )
+        if not scan.same_grid(labels, tolerance_mm=0.1 * min(scan.spacing_mm)):
+            raise BadInputError(
+                f"{self.name}: labels and scan have the same shape but lie at different places in the patient "
+                f"(origins {_mm(scan)} and {_mm(labels)}, spacings {_spacing(scan)} and {_spacing(labels)}). "
+                "Export both from the same series, or leave the case out."
+            )
+
+
+def _check_shape(array: npt.NDArray[np.generic], geometry: Geometry) -> None:
+    if array.shape != geometry.shape:
+        raise ValueError(f"an array of shape {array.shape} cannot lie on a grid of shape {geometry.shape}")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "×".join(str(n) for n in shape)
+
+
+def _mm(geometry: Geometry) -> str:
+    return "(" + ", ".join(f"{x:.1f}" for x in geometry.affine[:3, 3]) + ") mm"
+
+
+def _spacing(geometry: Geometry) -> str:
+    return "×".join(f"{x:.3g}" for x in geometry.spacing_mm) + " mm"

@@ -1,0 +1,145 @@
+"""NIfTI in and out, against nibabel itself."""
+
+import gzip
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import viscera
+from viscera.core.errors import BadInputError
+from viscera.core.geometry import Geometry
+from viscera.core.scan import LabelMap
+from viscera.io.nifti import write_labels
+
+RNG = np.random.default_rng(0)
+AFFINE = np.array([[0, 0, 2.5, -10], [-0.7, 0, 0, 20], [0, 0.8, 0, -30], [0, 0, 0, 1.0]])
+HU = RNG.integers(-1024, 2000, (5, 6, 7)).astype(np.int16)
+
+
+def saved(path: Path, image: nib.Nifti1Image) -> Path:
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz"])
+@pytest.mark.parametrize("image_class", [nib.Nifti1Image, nib.Nifti2Image])
+def test_voxels_and_geometry_are_nibabels(tmp_path: Path, name: str, image_class: type[nib.Nifti1Image]) -> None:
+    volume = viscera.read_volume(saved(tmp_path / name, image_class(HU, AFFINE)))
+    assert volume.hu.dtype == np.int16
+    assert (volume.hu == HU).all()
+    np.testing.assert_allclose(volume.geometry.affine, AFFINE, atol=1e-6)
+
+
+def test_slope_and_intercept_are_applied_and_rounded(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(np.array([[[0, 1, 2]]], dtype=np.int16), np.eye(4))
+    image.header.set_slope_inter(2.6, -1000)
+    path = tmp_path / "ct.nii.gz"
+    nib.save(image, path)
+    stored = nib.load(path)
+    expected = np.rint(np.asanyarray(stored.dataobj))
+    assert (viscera.read_volume(path).hu == expected).all()
+
+
+def test_one_time_point_is_accepted(tmp_path: Path) -> None:
+    path = saved(tmp_path / "ct.nii.gz", nib.Nifti1Image(HU[..., None], AFFINE))
+    assert viscera.read_volume(path).hu.shape == HU.shape
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32, np.float64])
+def test_labels_of_any_number_type(tmp_path: Path, dtype: type[np.generic]) -> None:
+    labels = RNG.integers(0, 8, (4, 5, 6))
+    path = saved(tmp_path / "labels.nii.gz", nib.Nifti1Image(labels.astype(dtype), AFFINE))
+    assert (viscera.read_labels(path).labels == labels).all()
+
+
+def test_labels_with_a_mapping(tmp_path: Path) -> None:
+    labels = np.array([[[0, 52, 5, 63]]], dtype=np.int16)
+    path = saved(tmp_path / "labels.nii.gz", nib.Nifti1Image(labels, AFFINE))
+    assert viscera.read_labels(path, {0: 0, 52: 1, 5: 3, 63: 0}).labels.ravel().tolist() == [0, 1, 3, 0]
+
+
+def test_written_labels_come_back_through_nibabel(tmp_path: Path) -> None:
+    labels = RNG.integers(0, 8, (4, 5, 6)).astype(np.uint8)
+    write_labels(tmp_path / "out.nii.gz", LabelMap(labels, Geometry((4, 5, 6), AFFINE)))
+    image = nib.load(tmp_path / "out.nii.gz")
+    assert image.get_data_dtype() == np.uint8
+    assert (np.asanyarray(image.dataobj) == labels).all()
+    np.testing.assert_allclose(image.get_sform(), AFFINE, atol=1e-5)
+    np.testing.assert_allclose(image.get_qform(), AFFINE, atol=1e-5)
+
+
+def test_writing_is_deterministic(tmp_path: Path) -> None:
+    label_map = LabelMap(np.ones((3, 3, 3), dtype=np.uint8), Geometry((3, 3, 3), AFFINE))
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_labels(tmp_path / name, label_map)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+BAD_IMAGES = {
+    "NaN": lambda: nib.Nifti1Image(np.full((3, 3, 3), np.nan, dtype=np.float32), AFFINE),
+    "no HU": lambda: nib.Nifti1Image(np.full((3, 3, 3), 60_000, dtype=np.uint16), AFFINE),
+    "two time points": lambda: nib.Nifti1Image(np.zeros((3, 3, 3, 2), dtype=np.int16), AFFINE),
+}
+RAW = nib.Nifti1Image(RNG.integers(-9, 9, (40,) * 3).astype(np.int16), AFFINE).to_bytes()
+NOISE = gzip.compress(RAW)
+BAD_BYTES = {
+    "truncated": NOISE[: len(NOISE) // 2],
+    "flipped byte": NOISE[:9000] + b"\x00\xff\x00" + NOISE[9003:],
+    "text": b"no scan at all, but long enough to hold a header " * 20,
+    "gzipped text": gzip.compress(b"no scan at all " * 100),
+    "empty": b"",
+    "flat geometry": gzip.compress(RAW[:312] + bytes(16) + RAW[328:]),  # NIfTI-1: srow_z is bytes 312 to 327
+}
+
+
+def bad_scan(path: Path, kind: str) -> Path:
+    """A file that is no CT, in one of many ways."""
+    if kind in BAD_IMAGES:
+        saved(path, BAD_IMAGES[kind]())
+    elif kind in BAD_BYTES:
+        path.write_bytes(BAD_BYTES[kind])
+    elif kind == "folder":
+        path.mkdir()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("truncated", "truncated or damaged"),
+        ("flipped byte", "truncated or damaged"),
+        ("text", "not a NIfTI file"),
+        ("gzipped text", "not a NIfTI file"),
+        ("empty", "not a NIfTI file|truncated or damaged"),
+        ("NaN", "27 voxels are NaN"),
+        ("no HU", "no Hounsfield units"),
+        ("two time points", "one three-dimensional scan"),
+        ("flat geometry", "no extent"),
+        ("folder", "this is a folder"),
+        ("missing", "no such file"),
+    ],
+)
+def test_a_bad_scan_is_one_sentence_that_names_the_file(tmp_path: Path, kind: str, message: str) -> None:
+    path = bad_scan(tmp_path / "case_017.nii.gz", kind)
+    with pytest.raises(BadInputError, match=message) as caught:
+        viscera.read_volume(path)
+    assert "case_017.nii.gz" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([0, 9]), "label numbers 9 are not in the table"),
+        (np.array([0, -1]), "run from -1 to 0"),
+        (np.array([0.0, 0.5]), "not whole numbers"),
+        (np.array([0.0, np.nan]), "NaN"),
+    ],
+)
+def test_bad_labels(tmp_path: Path, values: np.ndarray, message: str) -> None:
+    dtype = np.float32 if values.dtype.kind == "f" else np.int16
+    path = saved(tmp_path / "labels.nii.gz", nib.Nifti1Image(values.astype(dtype).reshape(1, 1, 2), AFFINE))
+    with pytest.raises(BadInputError, match=message):
+        viscera.read_labels(path)

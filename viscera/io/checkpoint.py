@@ -1,0 +1,136 @@
+"""Checkpoints: the one door to `torch.save` and `torch.load`. Tensors and JSON values only, pickle off.
+
+model, optimizer        state dicts
+step                    optimiser steps done
+class_voxel_counts      (L,) int64, R_l of the training set
+class_weights           (L,) float64, as the loss used them
+config                  resolved configuration, plus `classes` and `training_spacings_mm`
+sha256                  over all of the above, checked when it is read
+"""
+
+import hashlib
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from viscera.core.config import Config, resolve_config
+from viscera.core.errors import BadInputError
+from viscera.io.files import atomic_path
+
+_NOT_CONFIG = ("classes", "training_spacings_mm")
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A training state that says what it optimised.
+
+    Attributes:
+        model, optimizer: state dicts.
+        step: optimiser steps done.
+        class_voxel_counts: (L,) int64.
+        class_weights: (L,) float64.
+        config: resolved.
+        classes: names, background first.
+        training_spacings_mm: prepared voxel size of each training scan.
+        best_validation_dice: of `best.pt` so far.
+        seconds: training time so far.
+    """
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    step: int
+    class_voxel_counts: Tensor
+    class_weights: Tensor
+    config: Config
+    classes: tuple[str, ...]
+    training_spacings_mm: tuple[tuple[float, float, float], ...]
+    best_validation_dice: float = -1.0
+    seconds: float = 0.0
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, atomically.
+
+    Raises:
+        BadInputError: the disk is full or the folder cannot be written to.
+    """
+    config = checkpoint.config.model_dump(mode="json") | {
+        "classes": list(checkpoint.classes),
+        "training_spacings_mm": [list(spacing) for spacing in checkpoint.training_spacings_mm],
+    }
+    content = {
+        "model": checkpoint.model,
+        "optimizer": checkpoint.optimizer,
+        "step": checkpoint.step,
+        "class_voxel_counts": checkpoint.class_voxel_counts,
+        "class_weights": checkpoint.class_weights,
+        "config": config,
+        "best_validation_dice": checkpoint.best_validation_dice,
+        "seconds": checkpoint.seconds,
+    }
+    content["sha256"] = _digest(content)
+    with atomic_path(path) as temporary:
+        try:
+            torch.save(content, temporary)
+        except RuntimeError as error:  # PyTorch's zip writer hides the OSError of a full disk
+            raise OSError(28, f"No space left on device, or {str(error).splitlines()[0]}") from error
+
+
+def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoint:
+    """Read and verify a checkpoint, with pickle off.
+
+    Raises:
+        BadInputError: missing, damaged, or not a checkpoint of viscera.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise BadInputError(f"{path}: there is no such checkpoint. Train the run first.") from error
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadInputError(f"{path}: damaged, or no checkpoint ({first_line}). Restore it or train again.") from error
+    if not isinstance(content, dict) or "sha256" not in content or "config" not in content:
+        raise BadInputError(f"{path}: this is no checkpoint of viscera. Give a run made with `viscera train`.")
+    if content.pop("sha256") != _digest(content):
+        raise BadInputError(f"{path}: its checksum does not fit its content. Restore it or train again.")
+    config = dict(content["config"])
+    classes, spacings = (config.pop(key) for key in _NOT_CONFIG)
+    return Checkpoint(
+        model={name: tensor.to(device) for name, tensor in content["model"].items()},
+        optimizer=content["optimizer"],
+        step=content["step"],
+        class_voxel_counts=content["class_voxel_counts"],
+        class_weights=content["class_weights"],
+        config=resolve_config(file_values=config, found_in=str(path)),
+        classes=tuple(classes),
+        training_spacings_mm=tuple((s[0], s[1], s[2]) for s in spacings),
+        best_validation_dice=content["best_validation_dice"],
+        seconds=content["seconds"],
+    )
+
+
+def _digest(content: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    _feed(digest, content)
+    return digest.hexdigest()
+
+
+def _feed(digest: "hashlib._Hash", value: Any) -> None:  # noqa: ANN401 - the nested values of a state dict
+    if isinstance(value, dict):
+        for key in sorted(value, key=str):
+            digest.update(f"{key}:".encode())
+            _feed(digest, value[key])
+    elif isinstance(value, list | tuple):
+        digest.update(f"[{len(value)}]".encode())
+        for item in value:
+            _feed(digest, item)
+    elif isinstance(value, Tensor):
+        plain = value.detach().cpu().contiguous()
+        digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
+        digest.update(plain.flatten().view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
+    else:
+        digest.update(repr(value).encode())

@@ -1,0 +1,162 @@
+"""NIfTI in and out: the one door to nibabel.
+
+Arrays keep the order of the file. The affine is nibabel's: the sform where it is set, else the qform.
+"""
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from isal import igzip
+from isal.igzip_lib import IsalError
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from viscera.core.errors import BadInputError
+from viscera.core.geometry import Affine, Geometry
+from viscera.core.scan import LabelMap, Volume
+from viscera.io.files import write_bytes
+
+_INT16 = np.iinfo(np.int16)
+_GZIP_MAGIC = b"\x1f\x8b"
+_NIFTI2_HEADER_SIZE = 540
+
+
+def read_volume(path: str | Path) -> Volume:
+    """Read a CT scan.
+
+    Scaling slope and intercept are applied, values rounded to whole HU; one trailing time point is accepted.
+
+    Args:
+        path: `.nii` or `.nii.gz`, NIfTI-1 or NIfTI-2, any orientation.
+
+    Returns:
+        The volume on the grid of the file.
+
+    Raises:
+        BadInputError: missing, truncated or not NIfTI; not three-dimensional; NaN or infinite values; values that
+            int16 cannot hold and that are therefore no HU; a geometry without extent.
+    """
+    path = Path(path)
+    array, geometry = _read(path)
+    if not np.issubdtype(array.dtype, np.integer):
+        if not np.isfinite(array).all():
+            bad = int(array.size - np.isfinite(array).sum())
+            raise BadInputError(f"{path}: {bad} voxels are NaN or infinite. Export the scan again, or leave it out.")
+        array = np.rint(array)
+    if array.dtype != np.int16:
+        low, high = array.min(), array.max()
+        if low < _INT16.min or high > _INT16.max:
+            raise BadInputError(
+                f"{path}: values from {low:g} to {high:g} are no Hounsfield units in 16 bits. "
+                "Apply the rescale slope and intercept, and export again."
+            )
+    return Volume(array.astype(np.int16, copy=False), geometry)
+
+
+def read_labels(path: str | Path, mapping: dict[int, int] | None = None) -> LabelMap:
+    """Read a label map.
+
+    Args:
+        path: as for `read_volume`; any number type that holds whole numbers.
+        mapping: the file's label numbers to class numbers; without it the file must hold class numbers 0 to 7.
+
+    Raises:
+        BadInputError: as `read_volume`; fractions; label numbers that the mapping does not know.
+    """
+    path = Path(path)
+    array, geometry = _read(path)
+    if not np.issubdtype(array.dtype, np.integer):
+        if not np.isfinite(array).all():
+            raise BadInputError(f"{path}: a label map with NaN or infinite values. Export the labels again.")
+        rounded = np.rint(array)
+        if not np.allclose(array, rounded, atol=1e-3):
+            raise BadInputError(
+                f"{path}: the values are not whole numbers, so this is no label map. "
+                "Was the scan given in place of the labels, or were they resampled with interpolation?"
+            )
+        array = rounded.astype(np.int64)
+    mapping = mapping if mapping is not None else {label: label for label in range(8)}
+    low, high = int(array.min()), int(array.max())
+    if low < 0 or high > np.iinfo(np.uint16).max:
+        raise BadInputError(
+            f"{path}: label numbers run from {low} to {high}; a label map holds small numbers from 0 on."
+        )
+    table = np.full(high + 1, 255, dtype=np.uint8)
+    for number, label in mapping.items():
+        if 0 <= number <= high:
+            table[number] = label
+    present = np.flatnonzero(np.bincount(array.ravel(), minlength=high + 1))
+    unknown = [int(number) for number in present if table[number] == 255]
+    if unknown:
+        raise BadInputError(
+            f"{path}: label numbers {', '.join(map(str, unknown))} are not in the table of labels "
+            f"({', '.join(map(str, sorted(mapping)))}). Add them to `labels` in dataset.json, or correct the file."
+        )
+    return LabelMap(table[array], geometry)
+
+
+def write_labels(path: Path, label_map: LabelMap, description: str = "viscera label map") -> None:
+    """Write a label map as uint8 NIfTI-1, atomically; sform and qform agree."""
+    _write(path, label_map.labels, label_map.geometry, description)
+
+
+def write_volume(path: Path, volume: Volume, description: str = "viscera CT") -> None:
+    """Write a volume as int16 NIfTI-1, atomically; sform and qform agree."""
+    _write(path, volume.hu, volume.geometry, description)
+
+
+def _read(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
+    try:
+        array, affine = _open(path)
+    except FileNotFoundError as error:
+        raise BadInputError(f"{path}: there is no such file.") from error
+    except IsADirectoryError as error:
+        raise BadInputError(f"{path}: this is a folder, a NIfTI file was expected.") from error
+    except (EOFError, zlib.error, OSError, ValueError, igzip.BadGzipFile, IsalError) as error:  # type: ignore[misc] # isal types its error class as an instance
+        raise BadInputError(
+            f"{path}: truncated or damaged ({error}). Copy or export the file again, or leave it out."
+        ) from error
+    except (ImageFileError, HeaderDataError, WrapStructError) as error:
+        raise BadInputError(f"{path}: this is not a NIfTI file ({error}). Give a .nii or .nii.gz file.") from error
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim != 3 or 0 in array.shape:
+        raise BadInputError(f"{path}: an array of shape {array.shape}; one three-dimensional scan was expected.")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise BadInputError(f"{path}: the header's geometry has no extent (affine {affine.tolist()}). Export it again.")
+    return array, Geometry((array.shape[0], array.shape[1], array.shape[2]), affine)
+
+
+def _open(path: Path) -> tuple[npt.NDArray[Any], Affine]:
+    with path.open("rb") as file:
+        compressed = file.read(2) == _GZIP_MAGIC
+    if not compressed:
+        image = nib.load(path)
+        return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+    with igzip.open(path, "rb") as stream:
+        header_size = stream.read(4)
+    sizes = {int.from_bytes(header_size, "little"), int.from_bytes(header_size, "big")}
+    image_class = nib.Nifti2Image if _NIFTI2_HEADER_SIZE in sizes else nib.Nifti1Image
+    with igzip.open(path, "rb") as stream:
+        image = image_class.from_stream(stream)
+        array, affine = np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+        while stream.read(1 << 20):  # to the end, where gzip's checksum is compared
+            pass
+        return array, affine
+
+
+def _write(path: Path, array: npt.NDArray[Any], geometry: Geometry, description: str) -> None:
+    image = nib.Nifti1Image(array, geometry.affine)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description[:79].encode()
+    image.set_sform(geometry.affine, code="scanner")
+    image.set_qform(geometry.affine, code="scanner")
+    content: bytes = image.to_bytes()
+    if path.suffix == ".gz":
+        content = igzip.compress(content, compresslevel=2, mtime=0)
+    write_bytes(path, content)

@@ -1,0 +1,204 @@
+"""What a Run leaves behind beside its weights: config.yaml, curve.jsonl, run.json; and the folders of a Study."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from viscera.core.config import Config, Settings, StudyConfig, resolve_config
+from viscera.core.errors import BadInputError
+from viscera.io.files import read_json, write_json, write_text
+
+
+class RunStatus(Settings):
+    """`run.json`: how far a run is, what it ran on and what it cost.
+
+    Attributes:
+        state: `running` also stands there after a crash; `failed`: diverged or out of memory.
+        step: steps done.
+        message: why it stopped, for people.
+        wall_seconds: training time over all its parts.
+        device, hardware: for example `cpu` and the processor's name.
+        peak_memory_mib: largest resident set (CPU) or allocation (GPU) of the training process, MiB.
+    """
+
+    state: Literal["running", "finished", "failed", "interrupted"]
+    step: int
+    iterations: int
+    message: str = ""
+    wall_seconds: float = 0.0
+    device: str = ""
+    hardware: str = ""
+    threads: int = 0
+    peak_memory_mib: float = 0.0
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and small files of a Run."""
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        """Resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def curve_path(self) -> Path:
+        """One JSON object a logged step."""
+        return self.path / "curve.jsonl"
+
+    @property
+    def last(self) -> Path:
+        """Newest checkpoint."""
+        return self.path / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint that the validation cases picked."""
+        return self.path / "best.pt"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of predictions, within a Study."""
+        return self.path / "predictions"
+
+    @property
+    def scores(self) -> Path:
+        """Scores of those, within a Study."""
+        return self.path / "scores.csv"
+
+    def write_status(self, status: RunStatus) -> None:
+        """Write run.json."""
+        write_json(self.path / "run.json", status.model_dump(mode="json"))
+
+    def read_status(self) -> RunStatus | None:
+        """Read run.json; None where there is none."""
+        path = self.path / "run.json"
+        if not path.exists():
+            return None
+        try:
+            return RunStatus.model_validate(read_json(path))
+        except ValidationError as error:
+            raise BadInputError(f"{path}: damaged ({error.error_count()} fields). Train this run again.") from error
+
+    def read_curve(self) -> list[dict[str, Any]]:
+        """The logged steps in order; a half-written last line (after a crash) is left out."""
+        return list(self._curve_lines())
+
+    def keep_curve_until(self, step: int) -> None:
+        """Drop the lines after `step`, before a run goes on from a checkpoint at that step."""
+        if self.curve_path.exists():
+            kept = [line for line in self._curve_lines() if line["step"] <= step]
+            write_text(self.curve_path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def append_curve(self, line: dict[str, Any]) -> None:
+        """Append one logged step."""
+        with self.curve_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
+
+    def _curve_lines(self) -> Iterator[dict[str, Any]]:
+        if not self.curve_path.exists():
+            return
+        for line in self.curve_path.read_text(encoding="utf-8").splitlines():
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError:
+                return
+            yield value
+
+
+@dataclass(frozen=True, order=True)
+class Arm:
+    """One cell of a study's grid."""
+
+    weighting: str
+    learning_rate: float
+
+    @property
+    def name(self) -> str:
+        """As in folder names and tables: `uniform_lr0.001`."""
+        return f"{self.weighting}_lr{self.learning_rate:g}"
+
+
+class StudyRecord(Settings):
+    """`study.yaml`: what a Study was run on and with.
+
+    Attributes:
+        version: of viscera.
+        store: path of the store, absolute.
+        dataset: description of the data, for the report ("phantom, 28 cases ...").
+        config: resolved; `config.study` is the grid of arms.
+    """
+
+    version: str
+    store: str
+    dataset: str
+    config: Config
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """Paths and small files of a Study: `arms/ARM/seed_S/` are its Runs."""
+
+    path: Path
+
+    @property
+    def record_path(self) -> Path:
+        """Resolved configuration, and the store it was run on."""
+        return self.path / "study.yaml"
+
+    def run(self, arm: Arm, seed: int) -> RunFolder:
+        """The Run of one arm and seed."""
+        return RunFolder(self.path / "arms" / arm.name / f"seed_{seed}")
+
+    def write_record(self, record: StudyRecord) -> None:
+        """Write study.yaml."""
+        write_yaml(self.record_path, record.model_dump(mode="json"))
+
+    def read_record(self) -> StudyRecord:
+        """Read study.yaml; raises BadInputError where the folder is no Study."""
+        if not self.record_path.exists():
+            raise BadInputError(f"{self.path}: this is no study (it has no study.yaml). Run one with `viscera study`.")
+        try:
+            return StudyRecord.model_validate(read_yaml(self.record_path))
+        except ValidationError as error:
+            raise BadInputError(f"{self.record_path}: damaged ({error.error_count()} fields).") from error
+
+
+def arms_of(config: StudyConfig) -> list[Arm]:
+    """The arms in the order of Table 1: all weightings at the first rate, then at the next."""
+    return [Arm(weighting, rate) for rate in config.learning_rates for weighting in config.weightings]
+
+
+def write_yaml(path: Path, value: dict[str, Any]) -> None:
+    """Write a mapping as YAML, in its order, atomically."""
+    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        BadInputError: missing, not YAML, or not a mapping.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInputError(f"{path}: there is no such file.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path}: this is not valid YAML ({error}).") from error
+    if not isinstance(value, dict):
+        raise BadInputError(f"{path}: a mapping of settings was expected, as `viscera config show` prints it.")
+    return value
+
+
+def read_config(path: Path) -> Config:
+    """Read a resolved configuration."""
+    return resolve_config(file_values=read_yaml(path), found_in=str(path))

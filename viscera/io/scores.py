@@ -1,0 +1,49 @@
+"""`scores.csv`: one row a case, organ, grid and metric; six decimals, empty where undefined."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from viscera.core.errors import BadInputError
+from viscera.io.files import write_text
+
+
+class ScoreRow(NamedTuple):
+    """One value; None where it is undefined (an organ absent from both label maps)."""
+
+    case: str
+    organ: str
+    grid: str
+    metric: str
+    value: float | None
+
+
+def write_scores(path: Path, rows: Sequence[ScoreRow]) -> None:
+    """Write the rows in their order, atomically."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(ScoreRow._fields)
+    writer.writerows([*row[:4], "" if row.value is None else f"{row.value:.6f}"] for row in rows)
+    write_text(path, text.getvalue())
+
+
+def read_scores(path: Path) -> list[ScoreRow]:
+    """Read what `write_scores` wrote.
+
+    Raises:
+        BadInputError: missing, or not a table of scores.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                ScoreRow(r["case"], r["organ"], r["grid"], r["metric"], float(r["value"]) if r["value"] else None)
+                for r in csv.DictReader(file)
+            ]
+    except FileNotFoundError as error:
+        raise BadInputError(f"{path}: there is no such file. Make it with `viscera evaluate`.") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise BadInputError(
+            f"{path}: this is not a table of scores ({error}). Run `viscera evaluate` again."
+        ) from error

@@ -1,0 +1,255 @@
+"""The Store: prepared cases as memory-mapped arrays, and a manifest that says everything about them.
+
+manifest.json                    format version, classes, settings, cases
+cases/NAME/image.npy             int16 HU (I, J, K), canonical axes, prepared grid
+cases/NAME/labels.npy            uint8 on the same grid
+cases/NAME/labels_original.nii.gz  the labels on the scan's own grid
+"""
+
+import secrets
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, ValidationError
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import PrepareConfig, Settings
+from viscera.core.errors import BadInputError
+from viscera.core.geometry import Geometry
+from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
+from viscera.io.files import read_json, sha256, write_error, write_json
+from viscera.io.nifti import read_labels, write_labels
+
+FORMAT_VERSION = 1
+Split = Literal["train", "validation", "test"]
+_ARRAY_FILES = ("image.npy", "labels.npy", "labels_original.nii.gz")
+
+
+class GeometryRecord(Settings):
+    """A geometry in the manifest."""
+
+    shape: tuple[int, int, int]
+    affine: tuple[tuple[float, ...], ...]
+
+
+class SourceRecord(Settings):
+    """A file that a case was made from."""
+
+    bytes: int
+    sha256: str
+
+
+class CaseRecord(Settings):
+    """What the manifest says of one case.
+
+    Attributes:
+        prepared, original: the grids; the prepared one has canonical axes.
+        voxel_counts_prepared, voxel_counts_original: (L,) voxels of each class.
+        volume_change: per class, prepared volume over original volume minus 1; None where the class is absent.
+        sha256: checksum of each file of the case.
+        sources: size in bytes and checksum of the scan and label file it was made from, by file name.
+        split: None until the split is drawn.
+    """
+
+    prepared: GeometryRecord
+    original: GeometryRecord
+    voxel_counts_prepared: tuple[int, ...]
+    voxel_counts_original: tuple[int, ...]
+    volume_change: tuple[float | None, ...]
+    sha256: dict[str, str]
+    sources: dict[str, SourceRecord]
+    split: Split | None = None
+
+
+class Manifest(Settings):
+    """The manifest of a store."""
+
+    format_version: int = FORMAT_VERSION
+    classes: tuple[str, ...] = CLASS_NAMES
+    dataset: str = ""
+    prepare: PrepareConfig = PrepareConfig()
+    cases: dict[str, CaseRecord] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A case ready to be stored; both arrays on one canonical grid."""
+
+    name: str
+    volume: Volume
+    label_map: LabelMap
+    original: LabelMap
+    sources: dict[str, SourceRecord]
+
+
+class Store:
+    """A folder of prepared cases. Opening reads the manifest only; arrays are memory-mapped when asked for."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def create(cls, path: Path, prepare: PrepareConfig, dataset: str) -> "Store":
+        """Start an empty store.
+
+        Raises:
+            BadInputError: the folder exists and is not empty.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise BadInputError(f"{path}: exists and is not a store. Choose an empty or new folder.")
+        store = cls(path, Manifest(prepare=prepare, dataset=dataset))
+        store._save()
+        return store
+
+    @classmethod
+    def open(cls, path: Path) -> "Store":
+        """Open a store.
+
+        Raises:
+            BadInputError: no store there, a damaged manifest, or one of a newer format.
+        """
+        manifest_path = path / "manifest.json"
+        if not manifest_path.exists():
+            raise BadInputError(f"{path}: this is no store (it has no manifest.json). Make one with `viscera prepare`.")
+        value = read_json(manifest_path)
+        version = value.get("format_version") if isinstance(value, dict) else None
+        if version != FORMAT_VERSION:
+            raise BadInputError(
+                f"{manifest_path}: format version {version}, expected {FORMAT_VERSION}. Prepare the store again."
+            )
+        try:
+            return cls(path, Manifest.model_validate(value))
+        except ValidationError as error:
+            raise BadInputError(
+                f"{manifest_path}: damaged ({error.error_count()} fields). Prepare it again."
+            ) from error
+
+    def names(self, split: Split | None = None) -> list[str]:
+        """Case names in order, of one split or all."""
+        return sorted(n for n, record in self.manifest.cases.items() if split is None or record.split == split)
+
+    def image(self, name: str) -> HuArray:
+        """int16 HU (I, J, K), memory-mapped."""
+        return self._array(name, "image.npy")
+
+    def labels(self, name: str) -> LabelArray:
+        """uint8 labels (I, J, K), memory-mapped."""
+        return self._array(name, "labels.npy")
+
+    def volume(self, name: str) -> Volume:
+        """The prepared scan."""
+        return Volume(self.image(name), self.geometry(name))
+
+    def label_map(self, name: str) -> LabelMap:
+        """The prepared labels."""
+        return LabelMap(self.labels(name), self.geometry(name))
+
+    def original_labels(self, name: str) -> LabelMap:
+        """The labels on the scan's own grid."""
+        return read_labels(self.path / "cases" / name / "labels_original.nii.gz")
+
+    def geometry(self, name: str) -> Geometry:
+        """The prepared grid."""
+        return _geometry(self.manifest.cases[name].prepared)
+
+    def original_geometry(self, name: str) -> Geometry:
+        """The scan's own grid."""
+        return _geometry(self.manifest.cases[name].original)
+
+    def voxel_counts(self, grid: Literal["prepared", "original"] = "prepared") -> npt.NDArray[np.int64]:
+        """(L,) voxels of each class over the training cases: R_l of Eq. 4 and 5."""
+        records = [self.manifest.cases[name] for name in self.names("train")]
+        rows = [r.voxel_counts_prepared if grid == "prepared" else r.voxel_counts_original for r in records]
+        counts: npt.NDArray[np.int64] = (
+            np.array(rows, dtype=np.int64).reshape(len(rows), len(CLASS_NAMES)).sum(axis=0, dtype=np.int64)
+        )
+        return counts
+
+    def add(self, case: PreparedCase) -> None:
+        """Store one case and say so in the manifest; interrupted at any point, the store is as before or complete."""
+        folder = self.path / "cases" / case.name
+        temporary = folder.with_name(f".{secrets.token_hex(4)}-{case.name}")
+        try:
+            temporary.mkdir(parents=True)
+            np.save(temporary / "image.npy", np.ascontiguousarray(case.volume.hu))
+            np.save(temporary / "labels.npy", np.ascontiguousarray(case.label_map.labels))
+            write_labels(temporary / "labels_original.nii.gz", case.original)
+            if folder.exists():
+                shutil.rmtree(folder)
+            temporary.replace(folder)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise write_error(folder, error) from error
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        record = CaseRecord(
+            prepared=_record(case.volume.geometry),
+            original=_record(case.original.geometry),
+            voxel_counts_prepared=_counts(case.label_map),
+            voxel_counts_original=_counts(case.original),
+            volume_change=_volume_change(case),
+            sha256={file: sha256(folder / file) for file in _ARRAY_FILES},
+            sources=case.sources,
+        )
+        self.manifest = self.manifest.model_copy(update={"cases": {**self.manifest.cases, case.name: record}})
+        self._save()
+
+    def assign(self, splits: dict[str, Split]) -> None:
+        """Write the split of the named cases into the manifest."""
+        cases = {
+            name: record.model_copy(update={"split": splits.get(name, record.split)})
+            for name, record in self.manifest.cases.items()
+        }
+        self.manifest = self.manifest.model_copy(update={"cases": cases})
+        self._save()
+
+    def verify(self, names: Iterable[str]) -> None:
+        """Compare the files of these cases with their checksums.
+
+        Raises:
+            BadInputError: a file is missing or not as it was written.
+        """
+        for name in names:
+            for file, expected in self.manifest.cases[name].sha256.items():
+                path = self.path / "cases" / name / file
+                if not path.exists() or sha256(path) != expected:
+                    raise BadInputError(
+                        f"{path}: {'changed since it was written' if path.exists() else 'missing'}. "
+                        f"Delete {path.parent} and run `viscera prepare` again to restore the case."
+                    )
+
+    def _array(self, name: str, file: str) -> npt.NDArray[Any]:
+        path = self.path / "cases" / name / file
+        try:
+            array: npt.NDArray[Any] = np.load(path, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise BadInputError(f"{path}: missing or damaged ({error}). Run `viscera prepare` again.") from error
+        return array
+
+    def _save(self) -> None:
+        write_json(self.path / "manifest.json", self.manifest.model_dump(mode="json"))
+
+
+def _record(geometry: Geometry) -> GeometryRecord:
+    return GeometryRecord.model_validate(geometry.to_json())
+
+
+def _geometry(record: GeometryRecord) -> Geometry:
+    return Geometry(record.shape, np.array(record.affine))
+
+
+def _counts(label_map: LabelMap) -> tuple[int, ...]:
+    return tuple(int(n) for n in label_map.voxel_counts())
+
+
+def _volume_change(case: PreparedCase) -> tuple[float | None, ...]:
+    before = case.original.voxel_counts() * case.original.geometry.voxel_volume_ml
+    after = case.label_map.voxel_counts() * case.label_map.geometry.voxel_volume_ml
+    return tuple(float(a / b - 1) if b > 0 else None for a, b in zip(after, before, strict=True))

@@ -1,0 +1,66 @@
+"""Class weights from the voxel counts of a whole training set: Eq. 3, 4 and 5 of the paper."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from viscera.core.errors import BadInputError
+
+Weights = npt.NDArray[np.float64]
+POWERS = {"uniform": 0.0, "simple": 1.0, "square": 2.0}
+
+
+def class_weights(
+    voxel_counts: npt.ArrayLike,
+    scheme: str | float,
+    *,
+    epsilon: float = 1.0,
+    numerator: Literal["voxels", "volumes"] = "voxels",
+    volumes: int | None = None,
+    normalise: Literal["none", "sum_to_L"] = "none",
+) -> Weights:
+    """Weight of each class in the loss.
+
+    `uniform` is Eq. 3, W = 1; `simple` is Eq. 4, W = N / (L R + epsilon); `square` is Eq. 5, W = N / (L R² + epsilon).
+    A number p gives the family that contains both, W = N / (L R^p + epsilon).
+
+    Args:
+        voxel_counts: (L,) R_l, voxels of each class in the training set, background first.
+        scheme: "uniform", "simple", "square", or the power p in [0, 2].
+        epsilon: the paper's ε, against division by zero.
+        numerator: what N stands for: the voxels of the training set, or its number of volumes.
+        volumes: number of training volumes; only for numerator="volumes".
+        normalise: "sum_to_L" scales the weights so that they sum to the number of classes.
+
+    Returns:
+        (L,) float64.
+
+    Raises:
+        BadInputError: counts that are not a vector of finite numbers ≥ 0; an unknown scheme; a weight that is infinite
+            because a class is empty and epsilon is 0.
+    """
+    counts = np.asarray(voxel_counts, dtype=np.float64)
+    if counts.ndim != 1 or counts.size == 0 or not np.isfinite(counts).all() or (counts < 0).any():
+        raise BadInputError(f"voxel_counts: {voxel_counts!r} is no vector of counts, one number ≥ 0 for each class.")
+    if isinstance(scheme, str) and scheme not in POWERS:
+        raise BadInputError(f"weighting: there is no '{scheme}'. There are: {', '.join(POWERS)}, or a power in [0, 2].")
+    power = POWERS[scheme] if isinstance(scheme, str) else float(scheme)
+    if not 0 <= power <= 2:
+        raise BadInputError(f"weighting: a power of {power:g}; it must lie in [0, 2].")
+    if numerator == "volumes" and not volumes:
+        raise BadInputError('numerator="volumes" needs volumes=, the number of training volumes.')
+
+    num_classes = counts.size
+    n = float(volumes) if numerator == "volumes" and volumes else counts.sum()
+    if scheme == "uniform":
+        weights = np.ones(num_classes)  # Eq. 3
+    else:
+        with np.errstate(divide="ignore"):
+            weights = n / (num_classes * counts**power + epsilon)  # Eq. 4 for power 1, Eq. 5 for power 2
+    if not np.isfinite(weights).all():
+        empty = ", ".join(str(label) for label in np.flatnonzero(counts == 0))
+        raise BadInputError(f"voxel_counts: class {empty} has no voxel and epsilon is 0, so its weight is infinite.")
+    if normalise == "sum_to_L":
+        weights *= num_classes / weights.sum()
+    return weights

@@ -1,0 +1,117 @@
+"""The weighted soft Dice loss: Eq. 2 per class, Eq. 6 over classes."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from viscera.core.errors import BadInputError
+
+
+def soft_dice_sums(probabilities_BLIJK: Tensor, labels_BIJK: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums of Eq. 2 over the voxels of each sub-volume.
+
+    Args:
+        probabilities_BLIJK: s, softmax over L.
+        labels_BIJK: class numbers; their one-hot code is r.
+
+    Returns:
+        intersection (B, L) = Σ s r, and cardinality (B, L) = Σ s + Σ r.
+    """
+    classes_L = torch.arange(probabilities_BLIJK.shape[1], device=labels_BIJK.device, dtype=labels_BIJK.dtype)
+    one_hot_BLIJK = labels_BIJK.unsqueeze(1) == classes_L.view(1, -1, 1, 1, 1)
+    intersection_BL = (probabilities_BLIJK * one_hot_BLIJK).sum(dim=(2, 3, 4))
+    cardinality_BL = probabilities_BLIJK.sum(dim=(2, 3, 4)) + one_hot_BLIJK.sum(dim=(2, 3, 4))
+    return intersection_BL, cardinality_BL
+
+
+def soft_dice_loss(intersection: Tensor, cardinality: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Eq. 2: -2 Σ s r / (Σ s + Σ r), in [-1, 0]. Arguments and result (..., L), no unit.
+
+    Without smoothing a class that is absent from the labels gives exactly 0, and no gradient.
+    """
+    tiny = torch.finfo(cardinality.dtype).tiny
+    return -(2 * intersection + smoothing) / (cardinality + smoothing).clamp(min=tiny)
+
+
+def weighted_dice_loss(dice_loss_L: Tensor, class_weights_L: Tensor) -> Tensor:
+    """Eq. 6: mean over the classes of weight times Eq. 2. Arguments (L,), result scalar, no unit."""
+    return (class_weights_L * dice_loss_L).mean()
+
+
+class WeightedDiceLoss(nn.Module):
+    """Weighted multi-class soft Dice loss (Eq. 2 and 6 of the paper) on logits.
+
+    Args:
+        class_weights: (L,) from `viscera.class_weights`, computed once from the whole training set.
+        sums: "batch": the sums of Eq. 2 run over the whole mini-batch; "sub_volume": Eq. 2 for each, then the mean.
+        smoothing: added to numerator and denominator of Eq. 2; 0 as printed, 1e-5 as MONAI.
+
+    Sums are float32, or float64 for float64 logits, whatever autocast is in force.
+    """
+
+    class_weights: Tensor
+
+    def __init__(
+        self,
+        class_weights: npt.ArrayLike | Tensor,
+        *,
+        sums: Literal["batch", "sub_volume"] = "batch",
+        smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(class_weights, Tensor):
+            class_weights = torch.from_numpy(np.array(class_weights, dtype=np.float64))
+        weights = class_weights.detach().to(torch.float64)
+        if weights.ndim != 1:
+            raise BadInputError(f"class_weights: shape {tuple(weights.shape)}, one weight for each class was expected.")
+        self.register_buffer("class_weights", weights)
+        self.sums = sums
+        self.smoothing = smoothing
+
+    def forward(self, logits_BLIJK: Tensor, labels: Tensor) -> Tensor:
+        """The loss: scalar, in [-mean(w), 0] without smoothing.
+
+        Args:
+            logits_BLIJK: network output before softmax.
+            labels: (B, I, J, K) or (B, 1, I, J, K), any integer type, class numbers 0 to L - 1.
+
+        Raises:
+            BadInputError: shapes that do not fit, labels that are not whole numbers from 0 to L - 1.
+        """
+        return weighted_dice_loss(self.per_class(logits_BLIJK, labels), self.class_weights.to(_sum_type(logits_BLIJK)))
+
+    def per_class(self, logits_BLIJK: Tensor, labels: Tensor) -> Tensor:
+        """Eq. 2 for each class, (L,), unweighted; arguments as for `forward`."""
+        labels_BIJK = self._checked(logits_BLIJK, labels)
+        with torch.autocast(logits_BLIJK.device.type, enabled=False):
+            probabilities_BLIJK = torch.softmax(logits_BLIJK.to(_sum_type(logits_BLIJK)), dim=1)
+            intersection, cardinality = soft_dice_sums(probabilities_BLIJK, labels_BIJK)
+            if self.sums == "batch":
+                return soft_dice_loss(intersection.sum(dim=0), cardinality.sum(dim=0), self.smoothing)
+            return soft_dice_loss(intersection, cardinality, self.smoothing).mean(dim=0)
+
+    def _checked(self, logits_BLIJK: Tensor, labels: Tensor) -> Tensor:
+        num_classes = self.class_weights.numel()
+        if logits_BLIJK.ndim != 5 or logits_BLIJK.shape[1] != num_classes:
+            raise BadInputError(f"logits: shape {tuple(logits_BLIJK.shape)}, (B, {num_classes}, I, J, K) was expected.")
+        labels_BIJK = labels.squeeze(1) if labels.ndim == 5 and labels.shape[1] == 1 else labels
+        if labels_BIJK.shape != (logits_BLIJK.shape[0], *logits_BLIJK.shape[2:]):
+            raise BadInputError(
+                f"labels: shape {tuple(labels.shape)} does not fit logits of shape {tuple(logits_BLIJK.shape)}; "
+                "(B, I, J, K) or (B, 1, I, J, K) was expected."
+            )
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise BadInputError(f"labels: {labels.dtype}, class numbers of an integer type were expected.")
+        low, high = (int(value) for value in torch.aminmax(labels_BIJK))
+        if low < 0 or high >= num_classes:
+            raise BadInputError(
+                f"labels: numbers from {low} to {high}; {num_classes} classes are 0 to {num_classes - 1}."
+            )
+        return labels_BIJK
+
+
+def _sum_type(logits: Tensor) -> torch.dtype:
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32

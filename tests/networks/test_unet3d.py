@@ -1,0 +1,46 @@
+"""The network against the published parameter counts."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+import viscera
+
+
+def counted_as_in_the_paper(network: nn.Module) -> int:
+    """Weights and biases of convolutions; batch normalisation is not counted (Çiçek et al. 2016, section 2)."""
+    kinds = (nn.Conv3d, nn.ConvTranspose3d)
+    return sum(p.numel() for module in network.modules() if isinstance(module, kinds) for p in module.parameters())
+
+
+@pytest.mark.parametrize(("in_channels", "num_classes", "published"), [(3, 3, 19_069_955), (1, 8, 19_068_552)])
+def test_parameter_count_of_cicek_et_al(in_channels: int, num_classes: int, published: int) -> None:
+    assert counted_as_in_the_paper(viscera.UNet3D(in_channels, num_classes, base_filters=32)) == published
+
+
+def test_width_scales_with_base_filters() -> None:
+    # all convolutions but the first and last scale with the square of the width
+    wide, narrow = (counted_as_in_the_paper(viscera.UNet3D(base_filters=f)) for f in (32, 16))
+    assert 3.9 < wide / narrow < 4.0
+
+
+@pytest.mark.parametrize("size", [(16, 16, 16), (17, 9, 12), (1, 5, 3)])
+def test_any_size_comes_out_as_it_went_in(size: tuple[int, int, int]) -> None:
+    network = viscera.UNet3D(1, 8, base_filters=2, levels=3).eval()
+    assert network(torch.rand(2, 1, *size)).shape == (2, 8, *size)
+
+
+def test_batch_normalisation_stands_before_each_relu() -> None:
+    modules = [m for m in viscera.UNet3D(base_filters=2).modules() if not isinstance(m, nn.Sequential | nn.ModuleList)]
+    for before, relu in itertools.pairwise(modules):
+        if isinstance(relu, nn.ReLU):
+            assert isinstance(before, nn.BatchNorm3d)
+
+
+def test_initialisation_is_he() -> None:
+    torch.manual_seed(0)
+    modules = viscera.UNet3D(base_filters=32).modules()
+    layer = next(m for m in modules if isinstance(m, nn.Conv3d) and m.out_channels == 128)  # from 64: fan-in 64 * 27
+    assert layer.weight.std().item() == pytest.approx((2 / (64 * 27)) ** 0.5, rel=0.02)

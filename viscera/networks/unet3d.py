@@ -1,0 +1,72 @@
+"""The 3D U-Net of Çiçek et al., MICCAI 2016, with same padding (64³ in, 64³ out)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class UNet3D(nn.Module):
+    """3D U-Net: per level two 3³ convolutions with batch normalisation before each ReLU, no bottleneck.
+
+    Channels double before each pooling; up-convolutions (2³, stride 2) keep theirs; last a 1³ convolution.
+
+    Args:
+        in_channels: of the input; 1 for CT.
+        num_classes: L, maps in the output.
+        base_filters: channels of the first convolution; 32 in the paper.
+        levels: resolutions; 4 in the paper.
+    """
+
+    def __init__(self, in_channels: int = 1, num_classes: int = 8, base_filters: int = 32, levels: int = 4) -> None:
+        super().__init__()
+        self.levels = levels
+        widths = [base_filters * 2**level for level in range(levels + 1)]
+        self.down = nn.ModuleList(
+            _double_convolution(in_channels if level == 0 else widths[level], widths[level], widths[level + 1])
+            for level in range(levels)
+        )
+        self.up = nn.ModuleList(
+            nn.ConvTranspose3d(widths[level + 2], widths[level + 2], kernel_size=2, stride=2, bias=False)
+            for level in range(levels - 1)
+        )
+        self.merge = nn.ModuleList(
+            _double_convolution(widths[level + 2] + widths[level + 1], widths[level + 1], widths[level + 1])
+            for level in range(levels - 1)
+        )
+        self.head = nn.Conv3d(widths[1], num_classes, kernel_size=1)
+        self.apply(_initialise_he)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, L, I, J, K) of an input (B, C, I, J, K) of any size (edges are replicated to fit)."""
+        size = x.shape[2:]
+        multiple = 2 ** (self.levels - 1)
+        i, j, k = (-n % multiple for n in size)
+        if i or j or k:
+            x = F.pad(x, (0, k, 0, j, 0, i), mode="replicate")
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(F.max_pool3d(x, kernel_size=2) if level else x)
+            skips.append(x)
+        skips.pop()
+        for level in reversed(range(self.levels - 1)):
+            x = self.merge[level](torch.cat((skips.pop(), self.up[level](x)), dim=1))
+        logits: Tensor = self.head(x)
+        return logits[..., : size[0], : size[1], : size[2]]
+
+
+def _double_convolution(in_channels: int, middle_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv3d(in_channels, middle_channels, kernel_size=3, padding=1),
+        nn.BatchNorm3d(middle_channels),
+        nn.ReLU(inplace=True),
+        nn.Conv3d(middle_channels, out_channels, kernel_size=3, padding=1),
+        nn.BatchNorm3d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _initialise_he(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

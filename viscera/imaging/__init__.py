@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: intensity, resampling, windows, the phantom. Opens no files."""

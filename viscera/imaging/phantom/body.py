@@ -1,0 +1,149 @@
+"""What encloses the organs: skin, fat, muscle wall, lungs, heart and bones. None of it has a label.
+
+Template coordinates: x to the patient's right, y to the front, z up; the origin lies in front of the spine at the
+height of the first lumbar vertebra. Millimetres and HU throughout.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from viscera.imaging.phantom.render import Part
+from viscera.imaging.phantom.shapes import Carved, Ellipsoid, Region, Tube, Union
+from viscera.imaging.phantom.warp import Array, Generator
+
+FAT_HU, MUSCLE_HU, LUNG_HU, BONE_HU = -100.0, 58.0, -810.0, 330.0
+SPINE_Y_MM = -64.0
+
+_EVERYWHERE = (np.full(3, -400.0), np.full(3, 400.0))
+_VERTEBRA_PITCH_MM = 36.0
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The walls of one patient's abdomen; its methods are limits (see `shapes`).
+
+    Attributes:
+        half_width_mm: of the cavity, to the sides.
+        half_depth_mm: of the cavity, front to back.
+        wall_mm: thickness of the muscle wall.
+        fat_mm: thickness of the fat under the skin.
+        dome_mm: height of the right dome of the diaphragm.
+        vertebra_mm: height of the first disc.
+    """
+
+    half_width_mm: float
+    half_depth_mm: float
+    wall_mm: float
+    fat_mm: float
+    dome_mm: float
+    vertebra_mm: float
+
+    @classmethod
+    def random(cls, rng: Generator) -> "Frame":
+        """Another person; the fat differs most."""
+        return cls(
+            half_width_mm=rng.uniform(128, 138),
+            half_depth_mm=rng.uniform(82, 90),
+            wall_mm=rng.uniform(9, 14),
+            fat_mm=rng.uniform(6, 20),
+            dome_mm=rng.uniform(92, 104),
+            vertebra_mm=rng.uniform(-18, 18),
+        )
+
+    def cavity(self, positions: Array) -> Array:
+        """Inside the muscle wall."""
+        return _ellipse(positions, self.half_width_mm, self.half_depth_mm)
+
+    def wall(self, positions: Array) -> Array:
+        """Inside the outer face of the muscle wall."""
+        return _ellipse(positions, self.half_width_mm + self.wall_mm, self.half_depth_mm + self.wall_mm)
+
+    def skin(self, positions: Array) -> Array:
+        """Inside the body."""
+        outside_mm = self.wall_mm + self.fat_mm
+        return _ellipse(positions, self.half_width_mm + outside_mm, self.half_depth_mm + outside_mm)
+
+    def diaphragm(self, positions: Array) -> Array:
+        """Below the diaphragm: two domes and the central tendon between them."""
+        x, y, z = positions
+        back = np.minimum((y - 5) / 70, 0) ** 2
+        right = self.dome_mm - 22 * ((x - 65) / 60) ** 2 - 22 * back - 14 * ((y - 5) / 70) ** 2
+        left = self.dome_mm - 12 - 22 * ((x + 72) / 60) ** 2 - 22 * back - 14 * ((y - 5) / 70) ** 2
+        tendon = self.dome_mm - 18 - 25 * (x / 60) ** 2 - 35 * back
+        below: Array = (z - np.maximum(np.maximum(right, left), tendon)) * np.float32(0.8)
+        return below
+
+    def lungs(self, positions: Array) -> Array:
+        """Above the diaphragm, beside the mediastinum."""
+        x, y, _ = positions
+        beside = 24 - np.abs(x) + np.where(y < -50, 10, 0)
+        chest = self.cavity(positions) + 3
+        lungs: Array = np.maximum(np.maximum(chest, 4 - self.diaphragm(positions)), beside).astype(np.float32)
+        return lungs
+
+    def ribs(self, positions: Array) -> Array:
+        """Slanting bars in the muscle wall of the chest."""
+        _, y, z = positions
+        middle = np.abs(self.cavity(positions) - self.wall_mm / 2) - 4
+        bars = 5.5 * (0.25 - np.cos((z - 0.45 * y) * np.float32(2 * np.pi / 30)))
+        ribs: Array = np.maximum(np.maximum(middle, bars), np.maximum(-z - 0.6 * y - 15, y - 65)).astype(np.float32)
+        return ribs
+
+    def discs(self, positions: Array) -> Array:
+        """The slices between the vertebral bodies."""
+        height_mm = (positions[2] - self.vertebra_mm) % _VERTEBRA_PITCH_MM
+        discs: Array = np.abs(height_mm - _VERTEBRA_PITCH_MM / 2).astype(np.float32) - 4
+        return discs
+
+
+def body_parts(frame: Frame, rng: Generator) -> list[Part]:
+    """Skin to bones, in the order of painting."""
+    bone_hu = BONE_HU + rng.normal(0, 30)
+    return [
+        Part(Region(frame.skin, *_EVERYWHERE), FAT_HU, mottle_hu=3),
+        Part(Region(frame.wall, *_EVERYWHERE), MUSCLE_HU, mottle_hu=5),
+        Part(Region(frame.cavity, *_EVERYWHERE), FAT_HU, mottle_hu=4),
+        Part(Region(frame.ribs, np.array([-200.0, -130, -60]), np.array([200.0, 80, 400])), bone_hu),
+        Part(Region(frame.lungs, np.array([-160.0, -120, 0]), np.array([160.0, 120, 400])), LUNG_HU, mottle_hu=25),
+        Part(_ellipsoid((-22, 32, 150), (62, 46, 54)), 150, mottle_hu=8),
+        *_muscles(rng),
+        *_spine(frame, bone_hu),
+    ]
+
+
+def _muscles(rng: Generator) -> list[Part]:
+    parts = []
+    for side in (-1, 1):
+        psoas = np.array([[side * 26, -58, 20], [side * 36, -56, -50], [side * 50, -44, -200]])
+        parts.append(Part(Tube.through(psoas, (6, rng.uniform(15, 19), 25)), MUSCLE_HU, mottle_hu=4))
+        back = Ellipsoid(np.array([side * 34.0, -88, 0]), np.array([27.0, 17, 800]), np.eye(3))
+        parts.append(Part(back, MUSCLE_HU, mottle_hu=6))
+    crura = Tube.through(np.array([[-14.0, -42, 60], [-12, -44, 10], [-10, -50, -40]]), (8, 8, 4))
+    return [*parts, Part(crura, MUSCLE_HU)]
+
+
+def _spine(frame: Frame, bone_hu: float) -> list[Part]:
+    column = Ellipsoid(np.array([0.0, SPINE_Y_MM, 0]), np.array([22.0, 17, 2000]), np.eye(3))
+    canal = Ellipsoid(np.array([0.0, SPINE_Y_MM - 25, 0]), np.array([11.0, 9, 2000]), np.eye(3))
+    arch = Ellipsoid(np.array([0.0, SPINE_Y_MM - 26, 0]), np.array([19.0, 14, 2000]), np.eye(3))
+    process = Ellipsoid(np.array([0.0, SPINE_Y_MM - 42, 0]), np.array([4.5, 16, 2000]), np.eye(3))
+    return [
+        Part(Carved(Union((arch, process), 6), limits=(lambda q: -frame.discs(q) - 2,)), bone_hu + 40),
+        Part(canal, 35),
+        Part(column, bone_hu - 110, mottle_hu=15),
+        Part(Carved(column, limits=(frame.discs,), round_mm=0), 95),
+    ]
+
+
+def _ellipsoid(centre_mm: tuple[float, ...], radii_mm: tuple[float, ...]) -> Ellipsoid:
+    return Ellipsoid(np.array(centre_mm, dtype=np.float64), np.array(radii_mm, dtype=np.float64), np.eye(3))
+
+
+def _ellipse(positions: Array, half_width_mm: float, half_depth_mm: float) -> Array:
+    x, y = positions[0] / np.float32(half_width_mm), positions[1] / np.float32(half_depth_mm)
+    norm = np.sqrt(x * x + y * y + np.float32(1e-12))
+    x /= np.float32(half_width_mm)
+    y /= np.float32(half_depth_mm)
+    distance_mm: Array = norm * (norm - 1) / np.sqrt(x * x + y * y + np.float32(1e-20))
+    return distance_mm

@@ -1,0 +1,58 @@
+"""One phantom patient on a grid."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from viscera.core.geometry import Geometry, Index3
+from viscera.core.scan import Case, LabelMap, Volume
+from viscera.imaging.phantom.anatomy import Patient
+from viscera.imaging.phantom.render import paint, with_noise
+from viscera.imaging.phantom.shapes import Space
+from viscera.imaging.phantom.warp import Generator
+
+FIELD_OF_VIEW_MM = (384.0, 288.0, 288.0)  # left to right, back to front, down to up: holds the whole abdomen
+
+_NOISE_HU_AT_3_MM = (13.0, 22.0)
+
+
+def spacing_for(shape: Sequence[int]) -> float:
+    """The isotropic spacing in mm at which the whole abdomen fits into a grid of (I, J, K) voxels."""
+    return max(extent_mm / n for extent_mm, n in zip(FIELD_OF_VIEW_MM, shape, strict=True))
+
+
+def phantom_name(number: int) -> str:
+    """The name of a case, for example `phantom_007`; never one that ends in nnU-Net's channel number `_0000`."""
+    return f"phantom_{number:03d}"
+
+
+def phantom_case(seed: int, number: int, shape: Index3 = (128, 128, 96), spacing_mm: float | None = None) -> Case:
+    """One phantom patient.
+
+    Seed and number alone decide who it is; shape and spacing only decide how it is sampled (and its noise).
+
+    Args:
+        seed: of the data set, from 0 on.
+        number: of the case, from 0 on.
+        shape: voxels to the right, to the front and up.
+        spacing_mm: isotropic voxel size; None for `spacing_for(shape)`.
+
+    Returns:
+        HU int16 and labels uint8 (I, J, K) on one grid along the RAS axes, its centre the origin.
+
+    Raises:
+        ValueError: a negative seed or number.
+    """
+    spacing_mm = spacing_for(shape) if spacing_mm is None else spacing_mm
+    geometry = Geometry.from_spacing(shape, (spacing_mm,) * 3)
+    anatomy_rng, noise_rng = (
+        Generator(np.random.Philox(sequence)) for sequence in np.random.SeedSequence([seed, number]).spawn(2)
+    )
+    patient = Patient.random(anatomy_rng)
+    hu, labels = paint(patient.parts, Space.of(geometry, patient.pose, patient.relief))
+    noise_hu = noise_rng.uniform(*_NOISE_HU_AT_3_MM) * min(1.5, (3.0 / spacing_mm) ** 0.5)
+    return Case(
+        phantom_name(number),
+        Volume(with_noise(hu, noise_rng, noise_hu), geometry),
+        LabelMap(labels, geometry),
+    )

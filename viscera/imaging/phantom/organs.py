@@ -1,0 +1,222 @@
+"""The seven labelled organs of the template, each a little different in every patient. mm and HU; axes as in `body`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from viscera.core.anatomy import ORGANS
+from viscera.imaging.phantom.body import Frame
+from viscera.imaging.phantom.render import Filling, Part
+from viscera.imaging.phantom.shapes import Carved, Ellipsoid, Limit, Shape, Tube, Union
+from viscera.imaging.phantom.warp import Generator, Points, mm, rotation
+
+_LABEL = {organ.name: organ.label for organ in ORGANS}
+
+
+@dataclass(frozen=True)
+class Enhancement:
+    """How far the contrast medium has come, HU."""
+
+    portal: float
+    artery: float
+    cava: float
+    liver: float
+    spleen: float
+    pancreas: float
+    kidney: float
+
+    @classmethod
+    def random(cls, rng: Generator) -> "Enhancement":
+        """Portal-venous phase, a little early or late."""
+        portal = rng.normal(164, 8)
+        return cls(
+            portal=portal,
+            artery=portal + rng.normal(4, 7),
+            cava=portal + rng.normal(-8, 8),
+            liver=rng.normal(102, 7),
+            spleen=rng.normal(116, 6),
+            pancreas=rng.normal(92, 7),
+            kidney=rng.normal(175, 12),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Places:
+    """Where organs lie: shifts (3,) in mm from the template, and sizes as a factor of their lengths."""
+
+    liver_mm: Points
+    spleen_mm: Points
+    stomach_mm: Points
+    gallbladder_mm: Points
+    pancreas_mm: Points
+    vessels_mm: Points
+    sizes: dict[str, float]
+
+    @classmethod
+    def random(cls, rng: Generator) -> "Places":
+        """The stomach rests on the pancreas and shifts partly with it."""
+        pancreas_mm = spread(rng, (6, 4, 8))
+        return cls(
+            liver_mm=spread(rng, (5, 5, 7)),
+            spleen_mm=spread(rng, (4, 6, 8)),
+            stomach_mm=spread(rng, (6, 4, 7)) + pancreas_mm * 0.6,
+            gallbladder_mm=spread(rng, (8, 6, 6)),
+            pancreas_mm=pancreas_mm,
+            vessels_mm=spread(rng, (4, 3, 4)),
+            sizes={name: float(np.exp(spread(rng, (deviation,))[0])) for name, deviation in _SIZE_DEVIATION.items()},
+        )
+
+
+_SIZE_DEVIATION = {
+    "liver": 0.05,
+    "spleen": 0.09,
+    "stomach": 0.06,
+    "gallbladder": 0.08,
+    "pancreas": 0.07,
+    "vessel": 0.05,
+}
+
+
+def spread(rng: Generator, deviations: Sequence[float]) -> Points:
+    """Normal deviates with the given standard deviations, none further out than two of them."""
+    row: Points = scatter(rng, 1, deviations)[0]
+    return row
+
+
+def scatter(rng: Generator, rows: int, deviations: Sequence[float]) -> Points:
+    """The same, (rows, len(deviations))."""
+    deviates: Points = np.clip(rng.normal(0, 1, (rows, len(deviations))), -2, 2) * np.asarray(deviations)
+    return deviates
+
+
+def liver(frame: Frame, places: Places, hu: Enhancement, rng: Generator) -> list[Part]:
+    """Right lobe under the right dome, left lobe across the midline in front; hepatic veins belong to it."""
+    size, at = places.sizes["liver"], places.liver_mm
+    right = ellipsoid(at + mm(72, -4, 28), np.array([64, 78, 80]) * size, spread(rng, (4, 4, 8)))
+    left_length_mm = 66 + spread(rng, (9,))[0]
+    left = ellipsoid(at + mm(-2, 46, 50), np.array([left_length_mm, 32, 32]) * size, (0, -12, -8))
+    shape = Carved(Union((right, left), 22), 2.5, (_inset(frame.cavity, 2), _inset(frame.diaphragm, 2)), 10)
+    parts = [Part(shape, hu.liver, _LABEL["liver"], mottle_hu=2)]
+    for end in ((90, 4, 66), (52, 46, 66), (-4, 42, 62)):
+        outlet, tip = np.array((20, -26, 82)), np.array(end) + spread(rng, (5, 5, 5))
+        knots = np.array([outlet, (outlet + tip) / 2 + mm(0, 0, 5), tip]) + at
+        parts.append(Part(Tube.through(knots, (5, 4.5, 3)), hu.cava, _LABEL["liver"], within_label=_LABEL["liver"]))
+    return parts
+
+
+def spleen(frame: Frame, places: Places, hu: Enhancement, rng: Generator) -> list[Part]:
+    """A crescent along the left wall, behind."""
+    size, at = places.sizes["spleen"], places.spleen_mm
+    knots = np.array([(-78, -58, 10), (-93, -44, 24), (-98, -24, 42), (-88, -12, 62)]) + at
+    body = Tube.through(knots + spread(rng, (4, 4, 4)), np.array([23, 33, 33, 20]) * size)
+    shape = Carved(body, 2.0, (_inset(frame.cavity, 2), _inset(frame.diaphragm, 2)), 10)
+    return [Part(shape, hu.spleen, _LABEL["spleen"], mottle_hu=2)]
+
+
+def stomach(frame: Frame, places: Places, rng: Generator) -> list[Part]:
+    """Fundus under the left dome, body to the front, antrum across to the duodenum; fluid below, air above."""
+    size = places.sizes["stomach"]
+    knots = _stomach_knots(places) + scatter(rng, 5, (4, 4, 5))
+    fullness = size * np.exp(spread(rng, (0.05,))[0])
+    bag = Tube.through(knots, np.array([32, 31, 25, 18, 10]) * fullness)
+    shape = Carved(bag, 2.5, (_inset(frame.cavity, 3), _inset(frame.diaphragm, 3)), 10)
+    contrast = rng.random() < 0.45
+    fluid_hu = rng.uniform(150, 300) if contrast else rng.uniform(5, 55)
+    air_above_mm = knots[2, 1] + rng.uniform(-14, 14)
+    return [Part(shape, rng.normal(80, 8), _LABEL["stomach"], Filling(rng.uniform(3, 5), fluid_hu, air_above_mm))]
+
+
+def gallbladder(places: Places, rng: Generator) -> list[Part]:
+    """A pear under the right lobe, its neck towards the liver's hilum."""
+    at = places.liver_mm / 2 + places.gallbladder_mm
+    knots = np.array([(48, 22, 2), (56, 36, -16), (62, 46, -36)]) + at + scatter(rng, 3, (2, 2, 2))
+    pear = Tube.through(knots, np.array([6, 12.5, 14.5]) * places.sizes["gallbladder"])
+    return [Part(Carved(pear, 1.0), rng.normal(10, 5), _LABEL["gallbladder"])]
+
+
+def pancreas(places: Places, hu: Enhancement, rng: Generator) -> list[Part]:
+    """Head in the loop of the duodenum, body across the spine, tail to the spleen's hilum."""
+    at, tail = places.pancreas_mm, spleen_hilum(places) + mm(10, 2, -4)
+    knots = np.array([(26, 8, -42), (26, 12, -26), (8, 22, -10), (-24, 14, 2), (-50, -6, 14)]) + at
+    knots = np.vstack([knots + scatter(rng, 5, (2, 2, 3)), tail])
+    gland = Tube.through(knots, np.array([13, 17, 11, 12, 11, 9]) * places.sizes["pancreas"])
+    return [Part(Carved(gland, 2.0), hu.pancreas, _LABEL["pancreas"], mottle_hu=6)]
+
+
+def portal_vein(places: Places, hu: Enhancement, rng: Generator) -> list[Part]:
+    """Superior mesenteric and splenic vein join behind the pancreas's neck, the trunk parts in the liver."""
+    size = places.sizes["vessel"]
+    joint = mm(12.0, 6, -10) + (places.vessels_mm + places.pancreas_mm) / 2
+    porta = liver_porta(places)
+    hilum = spleen_hilum(places) + mm(2, -4, 0)
+    bend = spread(rng, (4, 3, 4))
+    right, left = porta + mm(30, -6, 10) + spread(rng, (5, 5, 5)), porta + mm(-14, 22, 16) + spread(rng, (4, 4, 4))
+    courses = (
+        ([joint + mm(-2, -2, -88), joint + bend + mm(-2, 0, -44), joint], (5.5, 6.5, 7)),
+        ([joint, (joint + porta) / 2 + bend / 2 + mm(0, 2, 0), porta], (7.5, 7.5, 7.2)),
+        ([joint, joint + mm(-34, -2, 12) + bend, hilum + mm(26, 2, -6), hilum], (6, 5.5, 5, 4)),
+        ([porta, (porta + right) / 2 + mm(0, 0, 4), right, right + mm(16, -18, 4)], (6.5, 6, 5, 3.5)),
+        ([right, right + mm(10, 20, 10)], (5, 3.5)),
+        ([porta, left, left + mm(-16, 10, 4)], (6, 5, 4)),
+    )
+    return [_vessel(courses, size, hu.portal, "portal_vein")]
+
+
+def artery(places: Places, hu: Enhancement, rng: Generator) -> list[Part]:
+    """Aorta to the iliac arteries, coeliac trunk with splenic and hepatic artery, superior mesenteric artery."""
+    size, at = places.sizes["vessel"] * np.exp(spread(rng, (0.04,))[0]), places.vessels_mm
+    trunk = mm(-7.0, -8, 14) + at
+    hilum, porta = spleen_hilum(places) + mm(2, 4, 14), liver_porta(places) + mm(-6, 8, -8)
+    fork = mm(-4.0, -36, -108) + at + spread(rng, (2, 1, 10))
+    wave = spread(rng, (4, 3, 3))
+    courses = (
+        ([mm(-12, -36, 160) + at, mm(-11, -34, 60) + at, mm(-8, -33, -20) + at, fork], (9.4, 8.8, 8.0, 7.4)),
+        ([fork, fork + mm(22, 4, -34), fork + mm(42, 6, -70)], (5.2, 4.8, 4.5)),
+        ([fork, fork + mm(-22, 4, -34), fork + mm(-42, 6, -70)], (5.2, 4.8, 4.5)),
+        ([mm(-9, -33, 10) + at, trunk + mm(0, -6, 0), trunk], (5, 4.5, 4.5)),
+        ([trunk, trunk + mm(-24, 2, 16) + wave, hilum + mm(28, 0, 3) - wave, hilum], (4, 4, 4, 3.5)),
+        ([trunk, trunk + mm(18, 10, -4) + wave / 2, porta], (4, 4, 3.5)),
+        ([mm(-8, -33, -6) + at, mm(-6, -14, -16) + at, mm(-6, -4, -50) + at, mm(-4, 4, -92) + at], (4.5, 4.5, 4.2, 4)),
+    )
+    return [_vessel(courses, size, hu.artery, "artery")]
+
+
+def spleen_hilum(places: Places) -> Points:
+    """(3,) where vessels enter the spleen, mm."""
+    return mm(-76.0, -24, 28) + places.spleen_mm
+
+
+def liver_porta(places: Places) -> Points:
+    """(3,) where the portal vein enters the liver, mm."""
+    return mm(38.0, 6, 26) + places.liver_mm * mm(0.6, 0.8, 0.8)
+
+
+def pylorus(places: Places) -> Points:
+    """(3,) where the stomach goes over into the duodenum, mm."""
+    end: Points = _stomach_knots(places)[-1]
+    return end
+
+
+def ellipsoid(centre_mm: Points, radii_mm: Points, degrees: npt.ArrayLike) -> Ellipsoid:
+    """An ellipsoid turned about x, y and z in turn."""
+    return Ellipsoid(np.asarray(centre_mm), np.asarray(radii_mm), rotation(degrees))
+
+
+def _stomach_knots(places: Places) -> Points:
+    knots: Points = np.array([(-54, -16, 66), (-66, 16, 44), (-54, 46, 8), (-16, 54, -14), (22, 40, -10)]) + (
+        places.stomach_mm * np.array([[0.6], [1.0], [1.2], [1.2], [0.7]])
+    )
+    return knots
+
+
+def _vessel(courses: Sequence[tuple[Sequence[Points], Sequence[float]]], size: float, hu: float, name: str) -> Part:
+    tubes: tuple[Shape, ...] = tuple(
+        Tube.through(np.array(knots, dtype=np.float64), np.asarray(radii) * size) for knots, radii in courses
+    )
+    return Part(Union(tubes), hu, _LABEL[name])
+
+
+def _inset(limit: Limit, depth_mm: float) -> Limit:
+    return lambda positions: limit(positions) + np.float32(depth_mm)

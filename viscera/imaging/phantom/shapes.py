@@ -1,0 +1,234 @@
+"""Implicit shapes: signed distances in millimetres, negative inside, exact enough near the surface.
+
+A shape lies in template coordinates. It is evaluated on a box of the patient's grid, cut out around its `reach_mm`.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from scipy.interpolate import CubicSpline
+
+from viscera.core.geometry import Geometry
+from viscera.imaging.phantom.warp import Array, Points, Pose, SmoothField
+
+Box = tuple[slice, slice, slice]
+Limit = Callable[[Array], Array]  # template positions (3, ...) to signed distance in mm
+
+_FAR_MM = 60.0  # what a tube reports away from the boxes of its pieces
+_SEGMENT_MM = 7.0
+_MARGIN_MM = 6.0  # for the bend within a box
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """A patient's grid.
+
+    Attributes:
+        geometry: along the RAS axes.
+        pose: from the patient to the template.
+        positions_mm: (3, I, J, K) float32, template position of each voxel centre.
+        relief: (I, J, K) float32, standard normal, structures of 3 to 5 cm: the unevenness of surfaces.
+    """
+
+    geometry: Geometry
+    pose: Pose
+    positions_mm: Array
+    relief: Array
+
+    @classmethod
+    def of(cls, geometry: Geometry, pose: Pose, relief: SmoothField) -> "Space":
+        """Evaluate pose and relief on a grid."""
+        spacing, origin = np.diag(geometry.affine)[:3], geometry.affine[:3, 3]
+        x, y, z = (origin[a] + spacing[a] * np.arange(geometry.shape[a]) for a in range(3))
+        return cls(geometry, pose, pose.template_positions((x, y, z)), relief.on_axes((x, y, z))[0])
+
+    def box_around(self, low_mm: Points, high_mm: Points) -> Box:
+        """The grid box of a template box, given by two corners (3,), and of blurred edges around it; may be empty."""
+        corners_mm = np.array(list(itertools.product(*zip(low_mm, high_mm, strict=True))))
+        patient_mm = self.pose.to_patient(corners_mm)
+        return self._boxes(patient_mm.min(0)[None], patient_mm.max(0)[None], _MARGIN_MM + self.spacing_mm)[0]
+
+    def boxes_along(self, points_mm: Points, radii_mm: Points) -> list[Box]:
+        """The grid boxes of the N - 1 pieces between N template points (N, 3) of a tube with radii (N,)."""
+        patient_mm, reach_mm = self.pose.to_patient(points_mm), 1.15 * np.maximum(radii_mm[:-1], radii_mm[1:])[:, None]
+        low_mm, high_mm = np.minimum(patient_mm[:-1], patient_mm[1:]), np.maximum(patient_mm[:-1], patient_mm[1:])
+        return self._boxes(low_mm - reach_mm, high_mm + reach_mm, self.spacing_mm)
+
+    @property
+    def spacing_mm(self) -> float:
+        """The grid's coarsest spacing."""
+        return max(self.geometry.spacing_mm)
+
+    def _boxes(self, low_mm: Points, high_mm: Points, margin_mm: float) -> list[Box]:
+        spacing, origin = np.diag(self.geometry.affine)[:3], self.geometry.affine[:3, 3]
+        first = np.floor((low_mm - margin_mm - origin) / spacing).astype(int)
+        last = np.ceil((high_mm + margin_mm - origin) / spacing).astype(int)
+        first, last = np.clip(first, 0, self.geometry.shape), np.clip(last + 1, 0, self.geometry.shape)
+        sides = [list(map(slice, *bounds)) for bounds in zip(first.T.tolist(), last.T.tolist(), strict=True)]
+        return list(zip(*sides, strict=True))
+
+
+class Shape(Protocol):
+    """What can be painted."""
+
+    def reach_mm(self) -> tuple[Points, Points]:
+        """Lowest and highest template corner, (3,) each."""
+        ...
+
+    def distance_mm(self, space: Space, box: Box) -> Array:
+        """Signed distance on the box, negative inside."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Ellipsoid:
+    """An ellipsoid: centre and half-axes (3,) in mm, turned by `axes` (3, 3), rows are its axes."""
+
+    centre_mm: Points
+    radii_mm: Points
+    axes: Points
+
+    def reach_mm(self) -> tuple[Points, Points]:
+        """See `Shape`."""
+        half_mm = np.sqrt(((self.axes * self.radii_mm[:, None]) ** 2).sum(0))
+        return self.centre_mm - half_mm, self.centre_mm + half_mm
+
+    def distance_mm(self, space: Space, box: Box) -> Array:
+        """See `Shape`."""
+        positions = space.positions_mm[(slice(None), *box)]
+        scaled = (self.axes / self.radii_mm[:, None]).astype(np.float32)
+        unit = np.tensordot(scaled, positions, axes=1)
+        unit -= (scaled @ self.centre_mm.astype(np.float32)).reshape(3, 1, 1, 1)
+        norm = np.sqrt(np.einsum("cijk,cijk->ijk", unit, unit) + np.float32(1e-12))
+        unit /= self.radii_mm.astype(np.float32).reshape(3, 1, 1, 1)
+        slope = np.sqrt(np.einsum("cijk,cijk->ijk", unit, unit) + np.float32(1e-20))
+        distance_mm: Array = norm * (norm - 1) / slope
+        return distance_mm
+
+
+@dataclass(frozen=True, eq=False)
+class Tube:
+    """A tube of varying width: points (N, 3) of its polygon and radii (N,), mm."""
+
+    points_mm: Points
+    radii_mm: Points
+
+    @classmethod
+    def through(cls, knots_mm: Points, radii_mm: npt.ArrayLike) -> "Tube":
+        """The tube along a cubic spline through the knots (N, 3), with radii (N,) at the knots."""
+        lengths = np.linalg.norm(np.diff(knots_mm, axis=0), axis=1)
+        along = np.concatenate([[0.0], np.cumsum(lengths)])
+        samples = np.linspace(0, along[-1], max(2, int(np.ceil(along[-1] / _SEGMENT_MM)) + 1))
+        points = CubicSpline(along, knots_mm)(samples)
+        return cls(points, np.interp(samples, along, np.asarray(radii_mm, dtype=np.float64)))
+
+    def reach_mm(self) -> tuple[Points, Points]:
+        """See `Shape`."""
+        radius = self.radii_mm.max()
+        return self.points_mm.min(0) - radius, self.points_mm.max(0) + radius
+
+    def distance_mm(self, space: Space, box: Box) -> Array:
+        """See `Shape`."""
+        start = [part.start for part in box]
+        result = np.full([part.stop - part.start for part in box], _FAR_MM, dtype=np.float32)
+        for n, segment_box in enumerate(space.boxes_along(self.points_mm, self.radii_mm)):
+            inside = tuple(
+                slice(max(part.start, whole.start), min(part.stop, whole.stop))
+                for part, whole in zip(segment_box, box, strict=True)
+            )
+            if any(part.stop <= part.start for part in inside):
+                continue
+            positions = space.positions_mm[(slice(None), *inside)]
+            view = result[tuple(slice(p.start - s, p.stop - s) for p, s in zip(inside, start, strict=True))]
+            np.minimum(view, self._segment_distance_mm(positions, n), out=view)
+        return result
+
+    def _segment_distance_mm(self, positions: Array, n: int) -> Array:
+        first, step = self.points_mm[n], self.points_mm[n + 1] - self.points_mm[n]
+        offset = positions - first.astype(np.float32).reshape(3, 1, 1, 1)
+        direction = (step / (step @ step)).astype(np.float32)
+        along = np.clip(np.einsum("c,cijk->ijk", direction, offset), 0, 1)
+        offset -= step.astype(np.float32).reshape(3, 1, 1, 1) * along
+        radius = self.radii_mm[n] + (self.radii_mm[n + 1] - self.radii_mm[n]) * along
+        distance_mm: Array = np.sqrt(np.einsum("cijk,cijk->ijk", offset, offset)) - radius.astype(np.float32)
+        return distance_mm
+
+
+@dataclass(frozen=True, eq=False)
+class Union:
+    """Several shapes, melted into each other over `melt_mm` (0: plainly joined)."""
+
+    shapes: tuple[Shape, ...]
+    melt_mm: float = 0.0
+
+    def reach_mm(self) -> tuple[Points, Points]:
+        """See `Shape`."""
+        low, high = zip(*(shape.reach_mm() for shape in self.shapes), strict=True)
+        return np.min(low, axis=0) - self.melt_mm / 4, np.max(high, axis=0) + self.melt_mm / 4
+
+    def distance_mm(self, space: Space, box: Box) -> Array:
+        """See `Shape`."""
+        result = self.shapes[0].distance_mm(space, box)
+        for shape in self.shapes[1:]:
+            result = smooth_min(result, shape.distance_mm(space, box), self.melt_mm)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Carved:
+    """A shape with an uneven surface, kept within limits.
+
+    Attributes:
+        shape: what is carved.
+        relief_mm: standard deviation of the surface's unevenness.
+        limits: distances that the result stays below, each rounded over `round_mm`.
+    """
+
+    shape: Shape
+    relief_mm: float = 0.0
+    limits: tuple[Limit, ...] = ()
+    round_mm: float = 8.0
+
+    def reach_mm(self) -> tuple[Points, Points]:
+        """See `Shape`."""
+        low, high = self.shape.reach_mm()
+        return low - 2 * self.relief_mm, high + 2 * self.relief_mm
+
+    def distance_mm(self, space: Space, box: Box) -> Array:
+        """See `Shape`."""
+        result = self.shape.distance_mm(space, box)
+        if self.relief_mm:
+            result = result + np.float32(self.relief_mm) * space.relief[box]
+        for limit in self.limits:
+            result = -smooth_min(-result, -limit(space.positions_mm[(slice(None), *box)]), self.round_mm)
+        return result
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Whatever a limit encloses between two template corners (3,), mm."""
+
+    limit: Limit
+    low_mm: Points
+    high_mm: Points
+
+    def reach_mm(self) -> tuple[Points, Points]:
+        """See `Shape`."""
+        return self.low_mm, self.high_mm
+
+    def distance_mm(self, space: Space, box: Box) -> Array:
+        """See `Shape`."""
+        return self.limit(space.positions_mm[(slice(None), *box)])
+
+
+def smooth_min(a: Array, b: Array, melt_mm: float) -> Array:
+    """The smaller of two distances, rounded where they are closer than `melt_mm`."""
+    if melt_mm <= 0:
+        return np.minimum(a, b)
+    mix = np.maximum(np.float32(melt_mm) - np.abs(a - b), 0)
+    smooth: Array = np.minimum(a, b) - mix * mix * np.float32(0.25 / melt_mm)
+    return smooth

@@ -1,0 +1,1 @@
+"""What moves: the feed of training windows, the trainer, the predictor."""

@@ -1,0 +1,99 @@
+"""What the learning curve shows: Dice on fixed training windows and on the validation cases."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
+from viscera.core.config import PredictConfig, TrainConfig
+from viscera.core.scan import HuArray, LabelArray
+from viscera.engine.feed import Batch, Feed
+from viscera.engine.hardware import autocast
+from viscera.engine.predictor import predict_probabilities
+from viscera.imaging.intensity import clip_to_unit
+from viscera.metrics.overlap import dice, overlap_counts
+
+DiceByOrgan = dict[str, float | None]
+_MONITOR_SEED = 2**31  # the windows are the same for every seed of training, and none of its own
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """Measures a network in evaluation mode.
+
+    Attributes:
+        windows: batches of fixed training windows.
+        validation: image and labels of each validation case, on the prepared grid.
+        train, predict: configuration.
+        device: to compute on.
+    """
+
+    windows: Sequence[Batch]
+    validation: Sequence[tuple[HuArray, LabelArray]]
+    train: TrainConfig
+    predict: PredictConfig
+    device: torch.device
+
+    @classmethod
+    def create(
+        cls,
+        feed: Feed,
+        validation: Sequence[tuple[HuArray, LabelArray]],
+        train: TrainConfig,
+        predict: PredictConfig,
+        device: torch.device,
+    ) -> "Monitor":
+        """With the first `train.monitor_windows` windows of a feed of its own seed."""
+        fixed = Feed(feed.cases, feed.patch, feed.batch_size, _MONITOR_SEED)
+        batches = -(-train.monitor_windows // feed.batch_size)
+        return cls([fixed.batch(step) for step in range(batches)], validation, train, predict, device)
+
+    def recompute_batch_norm(self, network: nn.Module) -> None:
+        """Set the statistics of batch normalisation to the means over the fixed windows.
+
+        With few steps or a high rate the running means lag behind the weights (docs/decisions/0003).
+        """
+        with autocast(self.device, self.train.precision):
+            update_bn((self._input(batch) for batch in self.windows), network)
+
+    @torch.no_grad()
+    def training_dice(self, network: nn.Module) -> DiceByOrgan:
+        """Dice per class over the voxels of all fixed windows together."""
+        intersection, cardinality = np.zeros((2, NUM_CLASSES), dtype=np.int64)
+        network.eval()
+        for batch in self.windows:
+            with autocast(self.device, self.train.precision):
+                labels = network(self._input(batch)).argmax(dim=1)
+            counts = overlap_counts(labels.to(torch.uint8).cpu().numpy(), batch.labels.numpy())
+            intersection, cardinality = intersection + counts[0], cardinality + counts[1]
+        network.train()
+        return dict(zip(CLASS_NAMES, dice(intersection, cardinality), strict=True))
+
+    def _input(self, batch: Batch) -> Tensor:
+        low, high = self.train.intensity.low_hu, self.train.intensity.high_hu
+        return clip_to_unit(batch.hu.to(self.device), low, high).unsqueeze(1)
+
+    def validation_dice(self, network: nn.Module) -> DiceByOrgan | None:
+        """Mean Dice per class over the validation cases where it is defined; None without such cases."""
+        if not self.validation:
+            return None
+        network.eval()
+        rows = []
+        for hu, labels in self.validation:
+            probabilities = predict_probabilities(network, hu, self.train, self.predict, self.device)
+            prediction = probabilities.argmax(dim=0).to(torch.uint8).numpy()
+            rows.append(dice(*overlap_counts(prediction, np.asarray(labels))))
+        network.train()
+        by_class = ([value for value in column if value is not None] for column in zip(*rows, strict=True))
+        means = [float(np.mean(values)) if values else None for values in by_class]
+        return dict(zip(CLASS_NAMES, means, strict=True))
+
+
+def foreground_mean(values: DiceByOrgan) -> float:
+    """Mean over the organs where it is defined, background left out; 0 where none is."""
+    defined = [value for organ, value in values.items() if organ != "background" and value is not None]
+    return float(np.mean(defined)) if defined else 0.0

@@ -1,0 +1,37 @@
+"""Adam with epsilon where Keras puts it."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from viscera.core.config import AdamConfig
+
+
+class KerasAdam(torch.optim.Adam):
+    """Adam as in Keras: epsilon is added to the uncorrected root of the second moment.
+
+    Keras steps by rate · √(1-β₂ᵗ)/(1-β₁ᵗ) · m/(√v + ε) (the remark before section 2.1 of Kingma and Ba, 2015); PyTorch
+    adds ε to √(v/(1-β₂ᵗ)). They are equal when PyTorch's ε at step t is ε/√(1-β₂ᵗ), about 30 times larger at the first.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, epsilon: float) -> None:
+        super().__init__(params, lr=lr, eps=epsilon)
+        self.epsilon = epsilon
+
+    def step(self, closure: Callable[[], float] | None = None) -> Any:  # noqa: ANN401 - as torch
+        """One step."""
+        for group in self.param_groups:
+            first = next((p for p in group["params"] if self.state.get(p)), None)
+            steps_done = int(self.state[first]["step"]) if first is not None else 0
+            group["eps"] = self.epsilon / math.sqrt(1 - group["betas"][1] ** (steps_done + 1))
+        return super().step(closure)
+
+
+def make_adam(network: nn.Module, learning_rate: float, config: AdamConfig) -> torch.optim.Adam:
+    """Adam over the parameters of a network, with the reading of epsilon in the configuration."""
+    if config.epsilon_place == "keras":
+        return KerasAdam(network.parameters(), learning_rate, config.epsilon)
+    return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=config.epsilon)

@@ -1,0 +1,185 @@
+"""The training loop, top to bottom."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import Config
+from viscera.core.errors import InterruptedRunError, RunFailedError
+from viscera.engine.feed import Batch, Feed
+from viscera.engine.hardware import autocast, out_of_memory_explained
+from viscera.engine.monitor import Monitor, foreground_mean
+from viscera.engine.optimiser import make_adam
+from viscera.engine.predictor import build_network
+from viscera.imaging.intensity import clip_to_unit
+from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from viscera.io.runlog import RunFolder
+from viscera.losses.dice import WeightedDiceLoss, weighted_dice_loss
+from viscera.networks.unet3d import UNet3D
+
+
+class StopSignal(Protocol):
+    """Asked after each step whether to end; `threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Whether to end."""
+        ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is."""
+
+    step: int
+    iterations: int
+    loss: float
+    steps_per_second: float
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimate from the rate so far."""
+        return (self.iterations - self.step) / self.steps_per_second if self.steps_per_second else float("nan")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingFacts:
+    """What a checkpoint says of the data beside its weights; see `Checkpoint`."""
+
+    class_voxel_counts: Tensor
+    class_weights: Tensor
+    training_spacings_mm: tuple[tuple[float, float, float], ...]
+
+
+@dataclass(eq=False)
+class Trainer:
+    """One model in training: network, optimiser and the step they are at."""
+
+    config: Config
+    facts: TrainingFacts
+    device: torch.device
+    network: UNet3D
+    optimizer: torch.optim.Adam
+    loss: WeightedDiceLoss
+    step: int = 0
+    seconds: float = 0.0
+    best_validation_dice: float = -1.0
+
+    @classmethod
+    def create(cls, config: Config, facts: TrainingFacts, device: torch.device) -> "Trainer":
+        """At step 0; the initial weights depend on the seed alone."""
+        train = config.train
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(train.seed)
+            network = build_network(train)
+        network.to(device).train()
+        optimizer = make_adam(network, train.learning_rate, train.adam)
+        loss = WeightedDiceLoss(facts.class_weights, sums=train.loss.sums, smoothing=train.loss.smoothing).to(device)
+        return cls(config, facts, device, network, optimizer, loss)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on where a checkpoint was written."""
+        self.network.load_state_dict(checkpoint.model)
+        self.optimizer.load_state_dict(checkpoint.optimizer)
+        self.step, self.seconds = checkpoint.step, checkpoint.seconds
+        self.best_validation_dice = checkpoint.best_validation_dice
+
+    def run(
+        self, feed: Feed, monitor: Monitor, folder: RunFolder, stop: StopSignal, report: Callable[[Progress], None]
+    ) -> None:
+        """Train to the last iteration, logging and writing checkpoints on the way.
+
+        Raises:
+            RunFailedError: the loss is not finite; the last good checkpoint is kept.
+            InterruptedRunError: `stop` was set; a checkpoint of this step is written.
+        """
+        train, seconds_before, steps_before, started = self.config.train, self.seconds, self.step, time.perf_counter()
+        if self.step == 0:
+            save_checkpoint(folder.last, self.checkpoint())
+        while self.step < train.iterations:
+            with out_of_memory_explained("Lower --batch-size, --patch or --filters."):
+                loss, soft_dice_L = self.training_step(feed.batch(self.step + 1))
+            if not np.isfinite(loss):
+                raise RunFailedError(self._diverged(folder, loss))
+            self.step += 1
+            self.seconds = seconds_before + time.perf_counter() - started
+            rate = (self.step - steps_before) / (self.seconds - seconds_before)
+            report(Progress(self.step, train.iterations, loss, rate))
+            last = self.step == train.iterations
+            log = last or self.step % train.log_every == 0 or self.step % train.validate_every == 0
+            save = last or self.step % train.checkpoint_every == 0 or stop.is_set()
+            if (log or save) and train.batch_norm == "recomputed":
+                monitor.recompute_batch_norm(self.network)
+            if log:
+                self._log(monitor, folder, loss, soft_dice_L)
+            if save:
+                self._save(folder)
+            if stop.is_set() and not last:
+                raise InterruptedRunError(f"{folder.path}: stopped at step {self.step}. Go on with --resume.")
+
+    def training_step(self, batch: Batch) -> tuple[float, Tensor]:
+        """One step of Adam on one mini-batch; returns the loss and the soft Dice per class (L,), both before it."""
+        train = self.config.train
+        x = clip_to_unit(batch.hu.to(self.device), train.intensity.low_hu, train.intensity.high_hu).unsqueeze(1)
+        with autocast(self.device, train.precision):
+            logits_BLIJK = self.network(x)
+        dice_loss_L = self.loss.per_class(logits_BLIJK, batch.labels.to(self.device))
+        loss = weighted_dice_loss(dice_loss_L, self.loss.class_weights.to(dice_loss_L.dtype))
+        value = loss.item()
+        if np.isfinite(value):
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+        return value, -dice_loss_L.detach()
+
+    def checkpoint(self) -> Checkpoint:
+        """The state as it is now."""
+        return Checkpoint(
+            model=self.network.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            step=self.step,
+            class_voxel_counts=self.facts.class_voxel_counts,
+            class_weights=self.facts.class_weights,
+            config=self.config,
+            classes=CLASS_NAMES,
+            training_spacings_mm=self.facts.training_spacings_mm,
+            best_validation_dice=self.best_validation_dice,
+            seconds=self.seconds,
+        )
+
+    def _log(self, monitor: Monitor, folder: RunFolder, loss: float, soft_dice_L: Tensor) -> None:
+        train = self.config.train
+        line = {
+            "step": self.step,
+            "loss": loss,
+            "soft_dice": dict(zip(CLASS_NAMES, soft_dice_L.tolist(), strict=True)),
+            "dice": monitor.training_dice(self.network),
+            "learning_rate": train.learning_rate,
+            "seconds": round(self.seconds, 3),
+        }
+        if self.step % train.validate_every == 0 or self.step == train.iterations:
+            validation_dice = monitor.validation_dice(self.network)
+            if validation_dice is not None:
+                line["validation_dice"] = validation_dice
+                if foreground_mean(validation_dice) > self.best_validation_dice:
+                    self.best_validation_dice = foreground_mean(validation_dice)
+                    save_checkpoint(folder.best, self.checkpoint())
+        folder.append_curve(line)
+
+    def _save(self, folder: RunFolder) -> None:
+        if not all(bool(torch.isfinite(value).all()) for value in self.network.state_dict().values()):
+            raise RunFailedError(self._diverged(folder, float("nan")))
+        save_checkpoint(folder.last, self.checkpoint())
+
+    def _diverged(self, folder: RunFolder, loss: float) -> str:
+        train = self.config.train
+        kept = load_checkpoint(folder.last).step
+        return (
+            f"{folder.path}: the loss is {loss} at step {self.step + 1} (weighting {train.weighting}, rate "
+            f"{train.learning_rate:g}). The checkpoint of step {kept} is kept. Try a lower --learning-rate."
+        )

@@ -1,0 +1,50 @@
+"""Eq. 1: the Dice coefficient of two label maps."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
+from viscera.core.errors import BadInputError
+from viscera.core.scan import LabelArray, LabelMap
+
+
+@dataclass(frozen=True)
+class Score:
+    """One value of one organ; None where it is undefined."""
+
+    organ: str
+    metric: str
+    value: float | None
+
+
+def overlap_counts(
+    prediction: LabelArray, reference: LabelArray, num_classes: int = NUM_CLASSES
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Per class abs(S ∩ R) and abs(S) + abs(R), each (L,), in voxels, of two label arrays of one shape."""
+    confusion = np.bincount(
+        (prediction.ravel(order="K").astype(np.int64) * num_classes + reference.ravel(order="K")),
+        minlength=num_classes**2,
+    ).reshape(num_classes, num_classes)
+    return np.diagonal(confusion).astype(np.int64), (confusion.sum(axis=0) + confusion.sum(axis=1)).astype(np.int64)
+
+
+def dice(intersection: npt.NDArray[np.int64], cardinality: npt.NDArray[np.int64]) -> list[float | None]:
+    """Eq. 1 per class, in [0, 1]; None where the class is absent from both; 0 where the prediction misses it whole."""
+    return [2 * int(i) / int(c) if c else None for i, c in zip(intersection, cardinality, strict=True)]
+
+
+def score(prediction: LabelMap, reference: LabelMap) -> list[Score]:
+    """Dice of all eight classes, in label order.
+
+    Raises:
+        BadInputError: the two do not lie on one grid.
+    """
+    if not prediction.geometry.same_grid(reference.geometry, 0.1 * min(reference.geometry.spacing_mm)):
+        raise BadInputError(
+            f"prediction ({prediction.geometry.shape}) and reference ({reference.geometry.shape}) do not lie on one "
+            "grid. Predict the scan that the reference belongs to."
+        )
+    values = dice(*overlap_counts(prediction.labels, reference.labels))
+    return [Score(organ, "dice", value) for organ, value in zip(CLASS_NAMES, values, strict=True)]

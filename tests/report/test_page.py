@@ -1,0 +1,154 @@
+"""The page as text, and as Debian's headless Chromium shows it from disk."""
+
+import dataclasses
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from viscera.core.anatomy import ORGANS
+from viscera.io.runlog import RunStatus
+from viscera.io.scores import ScoreRow
+from viscera.report.figures import organ_figures
+from viscera.report.page import PageParts, render_page
+from viscera.report.scene import Scene
+from viscera.report.study import StudyResult
+from viscera.report.tables import table1
+
+StudyMaker = Callable[..., StudyResult]
+Rows = list[tuple[ScoreRow, ...] | None]
+HOSTILE = "<script>alert(1)</script> phantom \"'&" + "x" * 200
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-gpu",
+    "--allow-file-access-from-files",
+    "--enable-logging=stderr",
+    "--v=0",
+    "--virtual-time-budget=8000",
+    "--window-size=1300,1000",
+]
+MEASURE = """<!doctype html><meta charset="utf-8"><iframe src="index.html" width="%d" height="900"></iframe>
+<pre id="measured"></pre><script>
+addEventListener("load", () => {  // comes after the frame's own, and that after its pictures
+  const view = document.querySelector("iframe").contentWindow, page = view.document;
+  document.getElementById("measured").textContent = JSON.stringify({
+    width: view.innerWidth, scrollWidth: page.documentElement.scrollWidth,
+    images: [...page.images].map((image) => image.naturalWidth),
+    rows: page.querySelectorAll("#table1 tbody tr").length, scripts: page.scripts.length,
+    best: [...page.querySelectorAll("td.best")].map((cell) => cell.textContent),
+    links: [...page.querySelectorAll("nav a")].map((a) => page.querySelector(a.getAttribute("href")) !== null),
+  });
+});
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def page(make_study: StudyMaker, paper_rows: Rows, scene: Scene) -> str:
+    failed = RunStatus(state="failed", step=131, iterations=300, message=HOSTILE, hardware=HOSTILE)
+    study = make_study([*paper_rows[:5], None], dataset=HOSTILE, statuses={5: failed})
+    hostile_scene = dataclasses.replace(scene, case=HOSTILE)
+    figures = organ_figures(study, hostile_scene)
+    return render_page(PageParts(study, [table1(study, "original")], hostile_scene, figures, [HOSTILE], "0.1.0"))
+
+
+def test_names_from_the_data_are_escaped(page: str) -> None:
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 4  # data set, case, message, hardware
+
+
+def test_the_page_needs_no_second_file_and_no_network(page: str) -> None:
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert "url(" not in page
+    assert "@import" not in page
+    assert len(page) < 5_000_000
+
+
+def test_a_phantom_is_called_one_in_every_heading(page: str) -> None:
+    assert "All figures on this page come from a procedural phantom. They say nothing about patients." in page
+    headings = re.findall(r"<h[123]>(.*?)</h[123]>", page)
+    assert len(headings) >= 10
+    assert all("phantom" in heading for heading in headings)
+
+
+def test_clinical_data_are_not_called_a_phantom(make_study: StudyMaker, paper_rows: Rows) -> None:
+    study = make_study(paper_rows)
+    text = render_page(PageParts(study, [table1(study, "original")], None, (), ["The store is gone."], "0.1.0"))
+    assert "phantom" not in text
+    assert "The store is gone." in text
+    assert "no test case could be read" in text
+
+
+def test_every_organ_has_its_colour_in_the_legend(page: str) -> None:
+    for organ in ORGANS:
+        assert f'background:{organ.colour}"></span>{organ.title}' in page
+
+
+def test_nothing_scored_still_makes_a_page(make_study: StudyMaker) -> None:
+    study = make_study([None] * 6)
+    text = render_page(PageParts(study, [table1(study, "")], None, (), (), "0.1.0"))
+    assert "None of the 6 arms has scores yet." in text
+    assert text.count("No scores") == 6
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's `chromium` on PATH: apt-get install chromium")
+@pytest.mark.parametrize("width", [390, 1200])
+def test_a_browser_shows_it_all(page: str, tmp_path: Path, width: int) -> None:
+    (tmp_path / "index.html").write_text(page, encoding="utf-8")
+    measured, complaints = in_chromium(tmp_path, width)
+    assert complaints == []
+    assert measured["width"] == width
+    assert measured["scrollWidth"] <= width
+    assert len(measured["images"]) == 6 + 3 * 3 * 2  # curves; three figures of three columns with slice and surface
+    assert min(measured["images"]) > 0
+    assert measured["rows"] == 12
+    assert measured["best"][1] == "89.2"
+    assert measured["scripts"] == 0
+    assert measured["links"]
+    assert all(measured["links"])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's `chromium` on PATH: apt-get install chromium")
+def test_the_browser_test_sees_what_is_broken(tmp_path: Path) -> None:
+    pictures = '<img src="data:image/png;base64,AAAA"><img src="none.png">'
+    broken = f'{pictures}<div style="width:500px">wide</div><script>console.error("oh")</script>'
+    (tmp_path / "index.html").write_text(f"<!doctype html><body>{broken}</body>", encoding="utf-8")
+    measured, complaints = in_chromium(tmp_path, 390)
+    assert measured["images"] == [0, 0]
+    assert measured["scrollWidth"] > 390
+    assert len(complaints) == 1
+    assert "oh" in complaints[0]
+
+
+def in_chromium(folder: Path, width: int) -> tuple[dict[str, Any], list[str]]:
+    """Load index.html in a frame of that width (a window has a least width); its measures and console errors."""
+    (folder / "measure.html").write_text(MEASURE % width, encoding="utf-8")
+    done = subprocess.run(
+        [
+            str(CHROMIUM),
+            *FLAGS,
+            f"--user-data-dir={folder / 'profile'}",
+            "--dump-dom",
+            (folder / "measure.html").as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = re.search(r'<pre id="measured">(.+?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stdout[-500:]
+    measured: dict[str, Any] = json.loads(html.unescape(found.group(1)))
+    return measured, [line for line in done.stderr.splitlines() if "CONSOLE" in line]

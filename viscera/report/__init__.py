@@ -1,0 +1,1 @@
+"""Tables, curves, pictures and the page that holds them: the one room that draws."""

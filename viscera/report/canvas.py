@@ -1,0 +1,75 @@
+"""Figures to bytes, and the style they share. No pyplot: no global state, no display."""
+
+import io
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import rc_context
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+
+Pixels = npt.NDArray[np.uint8]
+Format = Literal["png", "svg"]
+_STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.edgecolor": "#9aa3af",
+    "axes.labelcolor": "#374151",
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e5e7eb",
+    "grid.linewidth": 0.7,
+    "text.color": "#111827",
+    "text.parse_math": False,
+    "xtick.color": "#4b5563",
+    "ytick.color": "#4b5563",
+    "svg.hashsalt": "viscera",
+    "svg.fonttype": "path",
+}
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """The style of all figures; what is drawn inside has it."""
+    with rc_context(_STYLE):
+        yield
+
+
+def to_bytes(figure: Figure, file_format: Format, dpi: int = 120) -> bytes:
+    """The picture file; the same figure gives the same bytes (no date in it)."""
+    buffer = io.BytesIO()
+    metadata = {"Date": None} if file_format == "svg" else {"Software": None}
+    with house_style():
+        FigureCanvasAgg(figure)
+        figure.savefig(buffer, format=file_format, dpi=dpi, metadata=metadata)
+    return buffer.getvalue()
+
+
+def data_uri(content: bytes, file_format: Format) -> str:
+    """The picture inside an address, so that a page needs no second file."""
+    kind = "image/svg+xml" if file_format == "svg" else "image/png"
+    return f"data:{kind};base64,{b64encode(content).decode('ascii')}"
+
+
+def to_pixels(figure: Figure, dpi: int = 130) -> Pixels:
+    """The figure as uint8 RGB (height, width, 3)."""
+    with house_style():
+        figure.set_dpi(dpi)
+        canvas: Any = FigureCanvasAgg(figure)
+        canvas.draw()
+        return np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+
+
+def pixels_to_png(pixels: Pixels) -> bytes:
+    """A PNG file of RGB pixels."""
+    buffer = io.BytesIO()
+    imsave(buffer, pixels, format="png", metadata={"Software": ""})
+    return buffer.getvalue()

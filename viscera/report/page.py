@@ -1,0 +1,134 @@
+"""The page: one self-contained index.html, pictures inside, every text from the data escaped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jinja2
+
+from viscera.core.anatomy import ORGANS
+from viscera.report.canvas import Pixels, data_uri, pixels_to_png, to_bytes
+from viscera.report.curves import arm_panel
+from viscera.report.figures import OrganFigure
+from viscera.report.scene import Scene
+from viscera.report.study import StudyResult, arm_title
+from viscera.report.summaries import cost_rows, foreground_percent, gap_rows, headline, settings
+from viscera.report.tables import DAGGER, Table1
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page: address, text for those who do not see it, caption."""
+
+    uri: str
+    alt: str
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class PictureGroup:
+    """One of Figures 2-4 on the page: its columns, each with a slice and a 3D view (None: no prediction)."""
+
+    number: int
+    weighting: str
+    columns: tuple[tuple[str, Picture | None, Picture | None], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PageParts:
+    """All that the page is made from.
+
+    Attributes:
+        study: numbers and curves.
+        tables: Table 1 on each scored grid, the primary one first; on an empty grid where nothing is scored.
+        scene: the case of Figures 2-4; None where its scan or truth is not at hand.
+        figures: Figures 2-4; empty without a scene.
+        problems: what could not be read or shown, in sentences.
+        version: of viscera that makes the page.
+    """
+
+    study: StudyResult
+    tables: Sequence[Table1]
+    scene: Scene | None
+    figures: Sequence[OrganFigure]
+    problems: Sequence[str]
+    version: str
+
+
+def render_page(parts: PageParts) -> str:
+    """The HTML, under 5 MB for a study of six arms; opens from disk without a network."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("viscera.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["one_decimal"] = _one_decimal
+    study, primary = parts.study, parts.tables[0]
+    return environment.get_template("index.html.j2").render(
+        study=study,
+        config=study.record.config,
+        of_phantom=" (phantom)" if study.phantom else "",
+        headline=headline(study, primary),
+        tables=parts.tables,
+        dagger=DAGGER,
+        curves=_curve_pictures(study, primary),
+        has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
+        gaps=gap_rows(study, primary),
+        costs=cost_rows(study),
+        scene=parts.scene,
+        shown_seeds=sorted(set(parts.scene.seeds.values())) if parts.scene else [],
+        figures=_picture_groups(parts.figures),
+        organs=ORGANS,
+        settings=settings(study),
+        problems=parts.problems,
+        version=parts.version,
+    )
+
+
+def dice_on_test(study: StudyResult, table: Table1) -> dict[str, float | None]:
+    """Mean foreground Dice by name of arm, 0 to 1."""
+    percents = {arm.name: foreground_percent(table, arm) for arm in study.arms}
+    return {name: None if percent is None else percent / 100 for name, percent in percents.items()}
+
+
+def _curve_pictures(study: StudyResult, table: Table1) -> list[Picture]:
+    dice = dice_on_test(study, table)
+    return [
+        Picture(
+            data_uri(to_bytes(arm_panel(study, arm, dice[arm.name]), "svg"), "svg"),
+            f"Learning curve of {arm_title(arm)}: mean foreground Dice and loss over steps",
+        )
+        for arm in study.arms
+    ]
+
+
+def _picture_groups(figures: Sequence[OrganFigure]) -> list[PictureGroup]:
+    uris: dict[int, str] = {}
+
+    def picture(pixels: Pixels | None, alt: str) -> Picture | None:
+        if pixels is None:
+            return None
+        if id(pixels) not in uris:  # the ground truth is shared by all figures: encoded once
+            uris[id(pixels)] = data_uri(pixels_to_png(pixels), "png")
+        return Picture(uris[id(pixels)], alt)
+
+    return [
+        PictureGroup(
+            figure.number,
+            figure.weighting,
+            tuple(
+                (
+                    panel.title,
+                    picture(panel.axial, f"{figure.weighting}, {panel.title}: axial slice with organs in colour"),
+                    picture(panel.surface, f"{figure.weighting}, {panel.title}: organs in 3D from the front"),
+                )
+                for panel in figure.panels
+            ),
+        )
+        for figure in figures
+    ]
+
+
+def _one_decimal(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}".replace("-", "−")  # noqa: RUF001 - a minus sign is meant

@@ -1,0 +1,353 @@
+"""The commands. Positional arguments are artifacts, everything else is an option with the paper's value as default."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import viscera
+from viscera.cli.options import (
+    Assignments,
+    ConfigFile,
+    Device,
+    LogJson,
+    Preset,
+    Quiet,
+    explained,
+    stop_on_signal,
+)
+from viscera.cli.printing import config_as_yaml, diagnosis_table, scores_table
+from viscera.cli.terminal import Display, make_display
+from viscera.core.config import Config, resolve_config
+from viscera.core.errors import BadInputError
+from viscera.io.runlog import RunFolder, StudyFolder, read_yaml
+
+app = typer.Typer(
+    help="Multi-organ segmentation of abdominal CT, and the truth about Dice loss weighting.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+config_app = typer.Typer(help="The configuration.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(config_app, name="config")
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+def _version(*, wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"viscera {viscera.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=lambda value: _version(wanted=value), is_eager=True, help="Version.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+@explained
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder of the data set, nnU-Net raw layout.")],
+    cases: Annotated[int, typer.Option(min=1, help="How many.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of the patients.")] = 0,
+    shape: Annotated[tuple[int, int, int], typer.Option(help="Voxels along I J K.")] = (128, 128, 96),
+    spacing_mm: Annotated[float | None, typer.Option(help="Voxel size; by default the abdomen fits.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
+) -> None:
+    """Write a procedural abdominal data set: a phantom, not patients."""
+    from viscera.stages.phantom import make_phantoms
+
+    _config("paper", config, assignments, {})
+    with make_display(quiet=quiet, log_json=log_json) as display:
+        make_phantoms(
+            out,
+            cases,
+            seed=seed,
+            shape=shape,
+            spacing_mm=spacing_mm,
+            jobs=jobs,
+            progress=lambda done, total: display.update("phantom", done, total),
+        )
+        display.note(f"{cases} phantom cases in {out}")
+
+
+@app.command()
+@explained
+def prepare(
+    source: Annotated[Path, typer.Argument(help="Labelled data set.")],
+    store: Annotated[Path, typer.Argument(help="Store to build or extend.")],
+    layout: Annotated[str, typer.Option(help="auto, or nnunet.")] = "auto",
+    downsample: Annotated[int | None, typer.Option(help="Factor per axis (paper: 4).")] = None,
+    spacing_mm: Annotated[float | None, typer.Option(help="Resample to this voxel size instead.")] = None,
+    test_fraction: Annotated[float | None, typer.Option(help="Share kept for testing (paper: 37 of 377).")] = None,
+    validation_fraction: Annotated[float | None, typer.Option(help="Share that picks best.pt (paper: 0).")] = None,
+    split: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON of train, validation and test.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the random split.")] = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
+) -> None:
+    """Bring labelled scans onto the network's grid, split them, count their voxels."""
+    from viscera.stages import prepare as stage
+
+    options = {
+        "prepare.downsample": downsample,
+        "prepare.spacing_mm": spacing_mm,
+        "prepare.test_fraction": test_fraction,
+        "prepare.validation_fraction": validation_fraction,
+        "prepare.seed": seed,
+    }
+    resolved = _config("paper", config, assignments, options)
+    with make_display(quiet=quiet, log_json=log_json) as display:
+        built = stage.prepare(
+            source, store, resolved.prepare, layout=layout, split_file=split, progress=_cases(display, "prepare")
+        )
+        train, validation, test = (len(built.names(part)) for part in ("train", "validation", "test"))
+        display.note(f"{store}: {train} training, {validation} validation, {test} test cases")
+
+
+@app.command()
+@explained
+def doctor(
+    path: Annotated[Path, typer.Argument(metavar="STORE", help="Store.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
+) -> None:
+    """Show class counts and what each weighting makes of them."""
+    from viscera.stages.doctor import diagnose
+
+    make_display(quiet=quiet, log_json=log_json)
+    diagnosis = diagnose(path, _config("paper", config, assignments, {}).train)
+    typer.echo(json.dumps(dataclasses.asdict(diagnosis), indent=1) if as_json else diagnosis_table(diagnosis))
+
+
+@app.command()
+@explained
+def train(
+    store: Annotated[Path, typer.Argument(help="Store.")],
+    run: Annotated[Path, typer.Argument(help="Run to make.")],
+    weighting: Annotated[str | None, typer.Option(help="uniform, simple or square.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Adam's (paper: 0.001 and 0.01).")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Steps (paper: 10000).")] = None,
+    patch: Annotated[int | None, typer.Option(help="Window edge in voxels (paper: 64).")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows a step (paper: 3).")] = None,
+    filters: Annotated[int | None, typer.Option(help="Channels of the first convolution (paper: 32).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of initialisation and windows.")] = None,
+    device: Device = None,
+    checkpoint_every: Annotated[int | None, typer.Option(help="Steps that a crash can cost.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    preset: Preset = "paper",
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
+) -> None:
+    """Train one model."""
+    from viscera.engine.trainer import Progress
+    from viscera.stages import train as stage
+
+    options = {
+        "train.weighting": weighting,
+        "train.learning_rate": learning_rate,
+        "train.iterations": iterations,
+        "train.patch": patch,
+        "train.batch_size": batch_size,
+        "train.filters": filters,
+        "train.seed": seed,
+        "train.device": device,
+        "train.checkpoint_every": checkpoint_every,
+    }
+    saved = RunFolder(run).config_path
+    config = saved if resume and config is None and saved.exists() else config
+    resolved = _config(preset, config, assignments, options)
+    with make_display(quiet=quiet, log_json=log_json) as display, stop_on_signal() as stop:
+
+        def show(step: Progress) -> None:
+            detail = f"loss {step.loss:.4g}  {step.steps_per_second:.2g} steps/s"
+            display.update("train", step.step, step.iterations, detail)
+
+        folder = stage.train(store, run, resolved, resume=resume, stop=stop, progress=show)
+        display.note(f"{folder.path}: finished; predict with `viscera predict {folder.path} SCAN OUTPUT`")
+
+
+@app.command()
+@explained
+def predict(
+    run: Annotated[Path, typer.Argument(help="Run.")],
+    source: Annotated[Path | None, typer.Argument(metavar="INPUT", help="Scan, or folder of scans.")] = None,
+    output: Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="Folder, or .nii.gz file.")] = None,
+    source_option: Annotated[Path | None, typer.Option("-i", metavar="INPUT", help="Same as INPUT.")] = None,
+    output_option: Annotated[Path | None, typer.Option("-o", metavar="OUTPUT", help="Same as OUTPUT.")] = None,
+    output_format: Annotated[str, typer.Option("--format", help="nifti.")] = "nifti",
+    device: Device = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace label maps edited since.")] = False,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
+) -> None:
+    """Segment scans; the label maps lie on the scans' own grids."""
+    from viscera.stages import predict as stage
+
+    source, output = source or source_option, output or output_option
+    if source is None or output is None:
+        raise typer.BadParameter("give INPUT and OUTPUT (or -i and -o)")
+    if output_format != "nifti":
+        raise BadInputError(f"--format {output_format}: only nifti can be written by this version.")
+    saved = RunFolder(run).config_path
+    base = read_yaml(saved) if saved.exists() else {}
+    resolved = _config("paper", config, assignments, {}, base=base) if config or assignments else None
+    with make_display(quiet=quiet, log_json=log_json) as display:
+        written = stage.predict(
+            run,
+            source,
+            output,
+            resolved.predict if resolved else None,
+            device=device or "auto",
+            overwrite=overwrite,
+            progress=_cases(display, "predict"),
+        )
+        display.note(f"{len(written)} label maps in {output}")
+
+
+@app.command()
+@explained
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Label map, or folder of them.")],
+    references: Annotated[Path, typer.Argument(help="Label map, folder, nnU-Net data set, or store.")],
+    out: Annotated[Path, typer.Option(help="Table to write.")] = Path("scores.csv"),
+    grid: Annotated[str | None, typer.Option(help="original, prepared or both (with a store).")] = None,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
+) -> None:
+    """Score predictions: Dice per case and organ."""
+    from viscera.stages import evaluate as stage
+
+    resolved = _config("paper", config, assignments, {"evaluate.grid": grid})
+    with make_display(quiet=quiet, log_json=log_json) as display:
+        rows = stage.evaluate(predictions, references, out, resolved.evaluate, progress=_cases(display, "evaluate"))
+    if not quiet:
+        typer.echo(scores_table(rows))
+        typer.echo(f"Every case: {out}")
+
+
+@app.command()
+@explained
+def study(
+    store: Annotated[Path, typer.Argument(help="Store.")],
+    study_path: Annotated[Path, typer.Argument(metavar="STUDY", help="Study to make or go on with.")],
+    preset: Preset = "paper",
+    weightings: Annotated[str | None, typer.Option(metavar="A,B", help="Arms: weightings.")] = None,
+    learning_rates: Annotated[str | None, typer.Option(metavar="X,Y", help="Arms: learning rates.")] = None,
+    seeds: Annotated[str | None, typer.Option(metavar="0,1", help="Seeds of every arm.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Steps of each arm.")] = None,
+    patch: Annotated[int | None, typer.Option(help="Window edge in voxels.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows a step.")] = None,
+    filters: Annotated[int | None, typer.Option(help="Channels of the first convolution.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Arms at once; 0 chooses.")] = None,
+    device: Device = None,
+    launcher: Annotated[str, typer.Option(help="local.")] = "local",
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
+) -> None:
+    """Train, apply and score every arm, then write the report; the same command goes on after an interruption."""
+    from viscera.study.launch import run_study
+    from viscera.study.worker import StudyEvent
+
+    if launcher != "local":
+        raise BadInputError(f"--launcher {launcher}: only local is there in this version.")
+    options = {
+        "study.weightings": _listed(weightings),
+        "study.learning_rates": _listed(learning_rates),
+        "study.seeds": _listed(seeds),
+        "study.jobs": jobs,
+        "train.iterations": iterations,
+        "train.patch": patch,
+        "train.batch_size": batch_size,
+        "train.filters": filters,
+        "train.device": device,
+    }
+    resolved = _config(preset, config, assignments, options)
+    with make_display(quiet=quiet, log_json=log_json) as display, stop_on_signal() as stop:
+
+        def show(event: StudyEvent) -> None:
+            name = f"{event.arm} seed {event.seed}"
+            if event.phase == "failed":
+                display.note(f"{name} failed: {event.message}", arm=event.arm, seed=event.seed)
+            elif event.phase != "done":
+                detail = f"loss {event.loss:.4g}" if event.phase == "train" else "test cases"
+                display.update(f"{name} {event.phase}", event.done, event.total, detail)
+
+        page = run_study(store, study_path, resolved, stop=stop, progress=show)
+        display.note(f"Report: {page}")
+    typer.echo(page)
+
+
+@app.command()
+@explained
+def report(
+    study_path: Annotated[Path, typer.Argument(metavar="STUDY", help="Study.")],
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
+) -> None:
+    """Write the report of a study: Table 1, curves, slices, surfaces."""
+    from viscera.stages.report import make_report
+
+    _config("paper", config, assignments, {})
+    make_display(quiet=quiet, log_json=log_json)
+    StudyFolder(study_path).read_record()
+    typer.echo(make_report(study_path))
+
+
+@config_app.command("show")
+@explained
+def config_show(
+    preset: Preset = "paper",
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+) -> None:
+    """Print the resolved configuration, every field explained; the output is a --config file."""
+    typer.echo(config_as_yaml(_config(preset, config, assignments, {})))
+
+
+def _config(
+    preset: str,
+    file: Path | None,
+    assignments: list[str] | None,
+    options: dict[str, Any],
+    base: dict[str, Any] | None = None,
+) -> Config:
+    values = read_yaml(file) if file else base
+    return resolve_config(preset, values, assignments or (), options, found_in=str(file or "options"))
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
+
+
+def _cases(display: Display, job: str) -> Callable[[int, int, str], None]:
+    return lambda done, total, name: display.update(job, done, total, name)

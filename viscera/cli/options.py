@@ -1,0 +1,62 @@
+"""Options that several commands share."""
+
+import functools
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, ParamSpec
+
+import typer
+
+from viscera.core.errors import VisceraError
+
+P = ParamSpec("P")
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML of settings.")]
+Assignments = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, for example train.levels=3.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Only errors.")]
+LogJson = Annotated[bool, typer.Option("--log-json", help="Progress as JSON lines on standard error.")]
+Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="paper or demo.")]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda …")]
+
+
+def explained(command: Callable[P, None]) -> Callable[P, None]:
+    """Show a `VisceraError` as one sentence and end with its exit code; everything else is a defect of ours."""
+
+    @functools.wraps(command)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except VisceraError as error:
+            typer.echo(f"viscera: {error}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            typer.echo("viscera: interrupted.", err=True)
+            sys.exit(130)
+
+    return wrapper
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+        typer.echo("viscera: stopping after this step; a checkpoint will be written.", err=True)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

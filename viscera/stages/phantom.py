@@ -1,0 +1,130 @@
+"""`viscera phantom`: a procedural data set in nnU-Net raw layout."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from viscera.core.anatomy import CLASSES
+from viscera.core.errors import BadInputError
+from viscera.core.geometry import Index3
+from viscera.imaging.phantom import phantom_case, phantom_name, spacing_for
+from viscera.io.files import read_json, write_json
+from viscera.io.nifti import write_labels, write_volume
+
+_ENDING = ".nii.gz"
+
+
+def make_phantoms(  # noqa: PLR0913, PLR0917 - what identifies a set, and how to run
+    out: Path,
+    cases: int,
+    seed: int = 0,
+    shape: Index3 = (128, 128, 96),
+    spacing_mm: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    jobs: int = 1,
+) -> None:
+    """Write phantom cases as `dataset.json`, `imagesTr/NAME_0000.nii.gz` and `labelsTr/NAME.nii.gz`.
+
+    Running it again, or with more cases, adds what is missing and leaves the rest as it is. `dataset.json` is written
+    first and says which set this is; its `numTraining` counts the cases once they are complete.
+
+    Args:
+        out: folder: new, empty, or of the same phantom set.
+        cases: how many the folder is to hold, at least; case N of a seed is always the same patient.
+        seed: of the set.
+        shape: voxels to the right, to the front and up.
+        spacing_mm: isotropic voxel size; None for the one at which the whole abdomen fits into the shape.
+        progress: called with the number of complete cases and of all.
+        jobs: processes that work at the same time.
+
+    Raises:
+        BadInputError: the folder holds something else; a number is out of range; a file cannot be written.
+    """
+    _check_numbers(cases, seed, shape, spacing_mm)
+    grid = {"shape": list(shape), "spacing_mm": spacing_for(shape) if spacing_mm is None else float(spacing_mm)}
+    description = _description({"seed": seed, **grid})
+    _check_folder(out, description)
+    missing = [number for number in range(cases) if not _is_complete(out, number)]
+    _describe(out, description)
+    write = partial(_write_case, out, seed, shape, spacing_mm)
+    for done, _ in enumerate(_for_each(write, missing, jobs), start=cases - len(missing) + 1):
+        if progress is not None:
+            progress(done, cases)
+    _describe(out, description)
+
+
+def _check_numbers(cases: int, seed: int, shape: Index3, spacing_mm: float | None) -> None:
+    if cases < 1 or seed < 0:
+        raise BadInputError(f"{cases} phantom cases with seed {seed}: give at least one case and a seed from 0 on.")
+    if min(shape) < 1 or (spacing_mm is not None and not 0 < spacing_mm < float("inf")):
+        raise BadInputError(f"A phantom of shape {shape} with spacing {spacing_mm}: both must be above 0.")
+
+
+def _description(identity: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "name": "viscera phantom",
+        "description": "phantom: a procedural abdomen in portal-venous CT; no patient, not for clinical use",
+        "channel_names": {"0": "CT"},
+        "labels": {c.name: c.label for c in CLASSES},
+        "file_ending": _ENDING,
+        "phantom": identity,
+    }
+
+
+def _check_folder(out: Path, description: dict[str, Any]) -> None:
+    if out.exists() and not out.is_dir():
+        raise BadInputError(f"{out}: this is a file; a folder for the phantoms was expected. Choose another name.")
+    if not out.exists() or not any(path for path in out.iterdir() if not path.name.startswith(".")):
+        return
+    path = out / "dataset.json"
+    found = read_json(path) if path.exists() else None
+    known = found.get("phantom") if isinstance(found, dict) else None
+    if known is None:
+        raise BadInputError(f"{out}: the folder is not empty and holds no phantom set. Choose a new folder.")
+    if known != description["phantom"]:
+        raise BadInputError(
+            f"{out}: holds another phantom set ({known}) than the one asked for ({description['phantom']}). "
+            "Choose a new folder, or the same seed, shape and spacing."
+        )
+
+
+def _describe(out: Path, description: dict[str, Any]) -> None:
+    labels = (out / "labelsTr").glob(f"phantom_*{_ENDING}")
+    complete = sum((out / "imagesTr" / f"{path.name.removesuffix(_ENDING)}_0000{_ENDING}").exists() for path in labels)
+    content = description | {"numTraining": complete}
+    path = out / "dataset.json"
+    if not path.exists() or read_json(path) != content:
+        write_json(path, content)
+
+
+def _files(out: Path, number: int) -> tuple[Path, Path]:
+    name = phantom_name(number)
+    return out / "imagesTr" / f"{name}_0000{_ENDING}", out / "labelsTr" / f"{name}{_ENDING}"
+
+
+def _is_complete(out: Path, number: int) -> bool:
+    return all(path.exists() for path in _files(out, number))
+
+
+def _write_case(out: Path, seed: int, shape: Index3, spacing_mm: float | None, number: int) -> None:
+    case = phantom_case(seed, number, shape, spacing_mm)
+    image, labels = _files(out, number)
+    description = f"viscera phantom, procedural, no patient; seed {seed}, case {number}"
+    write_volume(image, case.volume, description)
+    write_labels(labels, case.label_map, description)
+
+
+def _for_each(write: Callable[[int], None], numbers: Sequence[int], jobs: int) -> Iterator[None]:
+    if min(jobs, len(numbers)) <= 1:
+        yield from map(write, numbers)
+        return
+    with ProcessPoolExecutor(min(jobs, len(numbers)), mp_context=get_context("spawn")) as pool:
+        try:
+            for future in as_completed([pool.submit(write, number) for number in numbers]):
+                yield future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

@@ -1,0 +1,156 @@
+"""`viscera prepare`: from labelled scans to a Store."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from viscera.core.config import PrepareConfig
+from viscera.core.errors import BadInputError
+from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
+from viscera.io.files import read_json, sha256
+from viscera.io.layouts import CaseSource, dataset_title, find_cases
+from viscera.io.quarantine import left_out, write_quarantine
+from viscera.io.store import PreparedCase, SourceRecord, Split, Store
+
+
+def prepare(
+    source: Path,
+    store_path: Path,
+    config: PrepareConfig,
+    *,
+    layout: str = "auto",
+    split_file: Path | None = None,
+    progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
+) -> Store:
+    """Build a store, or add to it the cases that are new.
+
+    Args:
+        source: folder of a labelled data set.
+        store_path: new, empty, or a store prepared with the same settings.
+        config: grid and split.
+        layout: of the source, see `io.layouts`.
+        split_file: JSON `{"train": [...], "validation": [...], "test": [...]}` instead of a random split.
+        progress: called with done, total, case name.
+
+    Raises:
+        BadInputError: nothing that could be prepared; a store of other settings; or, after all else is done, cases
+            that were left out (`quarantine.csv` in the store says why).
+    """
+    cases = find_cases(source, layout)
+    wanted_split = _read_split(split_file) if split_file else None
+    store = _open_or_create(store_path, config, dataset_title(source))
+    reasons: dict[str, str] = {}
+    for done, case_source in enumerate(cases):
+        progress(done, len(cases), case_source.name)
+        try:
+            if not _is_stored(store, case_source):
+                store.add(_prepared(case_source, config))
+        except BadInputError as error:
+            if not _is_about_the_case(error, store):
+                raise
+            reasons[case_source.name] = str(error)
+    progress(len(cases), len(cases), "")
+    _assign_split(store, config, wanted_split)
+    write_quarantine(store_path, reasons)
+    if reasons:
+        raise left_out(store_path, reasons, len(cases))
+    return store
+
+
+def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: PrepareConfig) -> dict[str, Split]:
+    """Assign new cases at random so that the whole store comes as close to the fractions as it can.
+
+    Assigned cases stay where they are. A fraction above 0 gives at least one case. A pure function of its arguments.
+    """
+    names = np.random.default_rng(config.seed).permutation(sorted(unassigned)).tolist()
+    total = len(names) + len(already)
+    splits: dict[str, Split] = {}
+    wanted: tuple[tuple[Split, float], ...] = (
+        ("test", config.test_fraction),
+        ("validation", config.validation_fraction),
+    )
+    for split, fraction in wanted:
+        target = max(1, round(fraction * total)) if fraction > 0 else 0
+        missing = max(0, target - sum(value == split for value in already.values()))
+        splits.update(dict.fromkeys(names[:missing], split))
+        names = names[missing:]
+    return splits | dict.fromkeys(names, "train")
+
+
+def _open_or_create(path: Path, config: PrepareConfig, dataset: str) -> Store:
+    if not (path / "manifest.json").exists():
+        return Store.create(path, config, dataset)
+    store = Store.open(path)
+    before, now = store.manifest.prepare.model_dump(), config.model_dump()
+    other = [f"{key} {before[key]} (now {now[key]})" for key in now if before[key] != now[key]]
+    if other:
+        raise BadInputError(f"{path}: prepared with {', '.join(other)}. Give the same settings, or another folder.")
+    return store
+
+
+def _is_stored(store: Store, source: CaseSource) -> bool:
+    record = store.manifest.cases.get(source.name)
+    if record is None or not (store.path / "cases" / source.name).is_dir():
+        return False
+    for path in (source.image, source.labels):
+        known = record.sources.get(path.name)
+        if known is None or not path.exists() or path.stat().st_size != known.bytes:
+            raise BadInputError(
+                f"{source.name}: {path} is not the file that the store's case was made from. To replace the case, "
+                f"delete {store.path / 'cases' / source.name} and prepare again; or rename the new case."
+            )
+    return True
+
+
+def _prepared(source: CaseSource, config: PrepareConfig) -> PreparedCase:
+    case = source.read()
+    volume, label_map = case.volume.canonical(), case.label_map.canonical()
+    change = GridChange.prepared(volume.geometry, config)
+    return PreparedCase(
+        name=case.name,
+        volume=coarsen_volume(volume, change),
+        label_map=coarsen_labels(label_map, change, config.label_downsampling),
+        original=case.label_map,
+        sources={
+            path.name: SourceRecord(bytes=path.stat().st_size, sha256=sha256(path))
+            for path in (source.image, source.labels)
+        },
+    )
+
+
+def _is_about_the_case(error: BadInputError, store: Store) -> bool:
+    """Whether the error came from reading a case; a store that cannot be written to ends the command."""
+    return str(store.path) not in str(error).split(":", maxsplit=1)[0]
+
+
+def _read_split(path: Path) -> dict[str, Split]:
+    value = read_json(path)
+    known: tuple[Split, ...] = ("train", "validation", "test")
+    if not isinstance(value, dict) or not set(value) <= set(known):
+        raise BadInputError(f'{path}: {{"train": [...], "validation": [...], "test": [...]}} was expected.')
+    splits: dict[str, Split] = {}
+    for split in known:
+        for name in value.get(split, []):
+            if name in splits:
+                raise BadInputError(f"{path}: {name} is in {splits[name]} and in {split}. Keep one of them.")
+            splits[name] = split
+    return splits
+
+
+def _assign_split(store: Store, config: PrepareConfig, wanted: dict[str, Split] | None) -> None:
+    already = {name: record.split for name, record in store.manifest.cases.items() if record.split is not None}
+    unassigned = [name for name in store.manifest.cases if name not in already]
+    if wanted is not None:
+        unlisted = [name for name in unassigned if name not in wanted]
+        if unlisted:
+            raise BadInputError(f"the split file names no split for {', '.join(unlisted[:5])}. Add them and run again.")
+        moved = [name for name in already if wanted.get(name, already[name]) != already[name]]
+        if moved:
+            raise BadInputError(
+                f"{store.path}: the split file moves {', '.join(moved[:5])}, but models may have been trained on the "
+                "present split. Prepare a new store."
+            )
+        store.assign({name: wanted[name] for name in unassigned})
+    elif unassigned:
+        store.assign(draw_split(unassigned, already, config))

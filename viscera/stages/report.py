@@ -1,0 +1,163 @@
+"""`viscera report`: from a Study to `report/`: the page, Table 1 and the figures."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+import viscera
+from viscera.core.errors import BadInputError
+from viscera.core.scan import LabelMap
+from viscera.io.files import write_bytes, write_text
+from viscera.io.nifti import read_labels
+from viscera.io.runlog import Arm, RunFolder, RunStatus, StudyFolder, StudyRecord, arms_of
+from viscera.io.scores import ScoreRow, read_scores
+from viscera.io.store import Store
+from viscera.report.canvas import to_bytes
+from viscera.report.curves import figure1
+from viscera.report.figures import OrganFigure, composite_png, organ_figures
+from viscera.report.page import PageParts, dice_on_test, render_page
+from viscera.report.scene import LabelView, Scene
+from viscera.report.slices import backdrop, busiest_slice
+from viscera.report.study import CurvePoint, RunResult, SplitSizes, StudyResult, median_case
+from viscera.report.tables import Table1, table1, to_csv, to_latex, to_markdown
+
+Progress = Callable[[int, int, str], None]
+_STEPS = ("reading", "slices and surfaces", "tables and curves", "page")
+
+
+def make_report(study: Path, progress: Progress | None = None) -> Path:
+    """Write `report/` of a Study: whatever is there is shown, whatever is missing is said.
+
+    Args:
+        study: a Study, finished or not; nothing but its `report/` is written.
+        progress: called with done, total, what is being done.
+
+    Returns:
+        `STUDY/report/index.html`; beside it `table1.{csv,md,tex}` (and `table1_prepared.*` where both grids are
+        scored) and `figures/`.
+
+    Raises:
+        BadInputError: no Study there, or its folder cannot be written to.
+    """
+    tell = progress or (lambda _done, _total, _what: None)
+    tell(0, len(_STEPS), _STEPS[0])
+    folder = StudyFolder(study)
+    problems: list[str] = []
+    store = _open_store(folder.read_record(), problems)
+    result = _read_study(folder, store)
+    tell(1, len(_STEPS), _STEPS[1])
+    scene = _read_scene(folder, result, store, problems)
+    figures = organ_figures(result, scene) if scene else []
+    tell(2, len(_STEPS), _STEPS[2])
+    tables = [table1(result, grid) for grid in result.grids or [""]]
+    _write_tables(study / "report", tables)
+    _write_figures(study / "report" / "figures", result, tables[0], scene, figures)
+    tell(3, len(_STEPS), _STEPS[3])
+    page = study / "report" / "index.html"
+    write_text(page, render_page(PageParts(result, tables, scene, figures, problems, viscera.__version__)))
+    tell(len(_STEPS), len(_STEPS), "")
+    return page
+
+
+def _read_study(folder: StudyFolder, store: Store | None) -> StudyResult:
+    record = folder.read_record()
+    plan = record.config.study
+    runs = tuple(_read_run(folder.run(arm, seed), arm, seed) for arm in arms_of(plan) for seed in plan.seeds)
+    sizes = SplitSizes(*(len(store.names(s)) for s in ("train", "validation", "test"))) if store else None
+    return StudyResult(record, runs, sizes)
+
+
+def _read_run(folder: RunFolder, arm: Arm, seed: int) -> RunResult:
+    """Read what is there of one run; a file that cannot be read becomes its `problem`."""
+    problems: list[str] = []
+    status: RunStatus | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    scores: tuple[ScoreRow, ...] | None = None
+    try:
+        status = folder.read_status()
+    except BadInputError as error:
+        problems.append(str(error))
+    try:
+        curve = tuple(CurvePoint.from_line(line) for line in folder.read_curve())
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        problems.append(f"{folder.curve_path}: damaged ({error}).")
+    if folder.scores.exists():
+        try:
+            scores = tuple(read_scores(folder.scores))
+        except BadInputError as error:
+            problems.append(str(error))
+    return RunResult(arm, seed, status, curve, scores, " ".join(problems))
+
+
+def _open_store(record: StudyRecord, problems: list[str]) -> Store | None:
+    try:
+        return Store.open(Path(record.store))
+    except BadInputError as error:
+        problems.append(f"The report was made without the store, so it has no slices and 3D views. {error}")
+        return None
+
+
+def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, problems: list[str]) -> Scene | None:
+    """The case of Figures 2-4 with all its predictions, each cut down as soon as it is read."""
+    case = median_case(study, store.names("test")) if store else None
+    if store is None or case is None:
+        if store is not None:
+            problems.append("The store has no test case, so there are no slices and 3D views.")
+        return None
+    try:
+        truth = store.original_labels(case).canonical()
+        index = busiest_slice(truth)
+        scan = backdrop(store.volume(case), truth.geometry, index)
+    except BadInputError as error:
+        problems.append(f"There are no slices and 3D views: {error}")
+        return None
+    predictions: dict[str, LabelView] = {}
+    seeds: dict[str, int] = {}
+    for run in study.runs:
+        if run.arm.name not in predictions:
+            prediction = _read_prediction(folder.run(run.arm, run.seed), case, truth, problems)
+            if prediction is not None:
+                predictions[run.arm.name] = LabelView.of(prediction, index)
+                seeds[run.arm.name] = run.seed
+    organs = int(np.count_nonzero(np.bincount(truth.labels[:, :, index].ravel())[1:]))
+    view = LabelView.of(truth, index)
+    return Scene(case, index, truth.geometry.shape[2], organs, scan, view, predictions, seeds)
+
+
+def _read_prediction(run: RunFolder, case: str, truth: LabelMap, problems: list[str]) -> LabelMap | None:
+    path = run.predictions / f"{case}.nii.gz"
+    if not path.exists():
+        return None
+    try:
+        prediction = read_labels(path).canonical()
+    except BadInputError as error:
+        problems.append(str(error))
+        return None
+    if not prediction.geometry.same_grid(truth.geometry, tolerance_mm=0.1 * min(truth.geometry.spacing_mm)):
+        problems.append(f"{path}: not on the grid of the case's scan, so it is not shown. Predict it again.")
+        return None
+    return prediction
+
+
+def _write_tables(folder: Path, tables: list[Table1]) -> None:
+    for table in tables:
+        stem = "table1" if table is tables[0] else f"table1_{table.grid}"
+        for suffix, text in (("csv", to_csv(table)), ("md", to_markdown(table)), ("tex", to_latex(table))):
+            write_text(folder / f"{stem}.{suffix}", text)
+
+
+def _write_figures(
+    folder: Path, study: StudyResult, table: Table1, scene: Scene | None, figures: list[OrganFigure]
+) -> None:
+    """Write the figures, and remove those of an earlier report that this one does not have."""
+    contents = {"figure1.svg": to_bytes(figure1(study, dice_on_test(study, table)), "svg")}
+    for figure in figures:
+        of = f"{scene.case}, slice {scene.slice_index + 1}" if scene else ""
+        phantom = " (phantom)" if study.phantom else ""
+        contents[figure.file_name] = composite_png(figure, f"Figure {figure.number}: {figure.weighting}{phantom}, {of}")
+    for name, content in contents.items():
+        write_bytes(folder / name, content)
+    for path in folder.glob("figure[0-9]*.*"):
+        if path.name not in contents:
+            path.unlink()

@@ -1,0 +1,141 @@
+"""`viscera train`: from a Store to a Run."""
+
+import logging
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Literal
+
+import numpy as np
+import torch
+
+import viscera
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import Config
+from viscera.core.errors import BadInputError, InterruptedRunError, VisceraError
+from viscera.core.scan import HuArray, LabelArray
+from viscera.engine.feed import Feed
+from viscera.engine.hardware import choose_device, describe_hardware, peak_memory_mib
+from viscera.engine.monitor import Monitor
+from viscera.engine.trainer import Progress, StopSignal, Trainer, TrainingFacts
+from viscera.io.checkpoint import load_checkpoint
+from viscera.io.files import exclusive
+from viscera.io.runlog import RunFolder, RunStatus, read_config, write_yaml
+from viscera.io.store import Split, Store
+from viscera.losses.balance import class_weights
+
+log = logging.getLogger(__name__)
+_MAY_CHANGE = {"iterations", "device", "checkpoint_every", "log_every", "validate_every"}
+
+
+def train(
+    store_path: Path,
+    run_path: Path,
+    config: Config,
+    *,
+    resume: bool = False,
+    stop: StopSignal | None = None,
+    progress: Callable[[Progress], None] = lambda _progress: None,
+) -> RunFolder:
+    """Train one model.
+
+    Args:
+        store_path: the Store.
+        run_path: the Run, new unless `resume`.
+        config: its `train` and `predict` sections; `prepare` is the store's own.
+        resume: go on from the last checkpoint, or start where there is none.
+        stop: set it to end cleanly after the step in progress.
+        progress: called after each step.
+
+    Raises:
+        BadInputError: no store; too few cases; a run that exists; a run of other settings to resume.
+        RunFailedError: non-finite loss, out of memory.
+        InterruptedRunError: `stop` was set.
+    """
+    store = Store.open(store_path)
+    config = config.model_copy(update={"prepare": store.manifest.prepare})
+    folder = RunFolder(run_path)
+    device = choose_device(config.train.device)
+    feed = Feed(_arrays(store, "train"), config.train.patch, config.train.batch_size, config.train.seed)
+    _refuse_existing(folder, config, resume=resume)
+    with exclusive(run_path):
+        store.verify([*store.names("train"), *store.names("validation")])
+        trainer = Trainer.create(config, _facts(store, config), device)
+        if folder.last.exists():
+            trainer.restore(load_checkpoint(folder.last, device))
+        folder.keep_curve_until(trainer.step)
+        write_yaml(folder.config_path, config.model_dump(mode="json"))
+        monitor = Monitor.create(feed, _arrays(store, "validation"), config.train, config.predict, device)
+        _write_status(folder, trainer, "running")
+        try:
+            trainer.run(feed, monitor, folder, stop or Event(), progress)
+        except VisceraError as error:
+            interrupted = isinstance(error, InterruptedRunError)
+            _write_status(folder, trainer, "interrupted" if interrupted else "failed", str(error))
+            raise
+        _write_status(folder, trainer, "finished")
+    return folder
+
+
+def _refuse_existing(folder: RunFolder, config: Config, *, resume: bool) -> None:
+    exists = folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir()))
+    if exists and not resume:
+        raise BadInputError(f"{folder.path}: this run exists. Go on with --resume, or choose another folder.")
+    if folder.config_path.exists():
+        before, now = (c.train.model_dump() for c in (read_config(folder.config_path), config))
+        other = [f"{k} {before[k]} (now {now[k]})" for k in now if k not in _MAY_CHANGE and before[k] != now[k]]
+        if other:
+            raise BadInputError(
+                f"{folder.path}: trained with {', '.join(other)}. Give the same settings, or another folder."
+            )
+
+
+def _arrays(store: Store, split: Split) -> list[tuple[HuArray, LabelArray]]:
+    return [(store.image(name), store.labels(name)) for name in store.names(split)]
+
+
+def _facts(store: Store, config: Config) -> TrainingFacts:
+    loss, names = config.train.loss, store.names("train")
+    counts = store.voxel_counts(loss.counts)
+    for organ in np.flatnonzero(counts == 0):
+        log.warning("%s: no training case contains %s; the model cannot learn it.", store.path, CLASS_NAMES[organ])
+    weights = class_weights(
+        counts,
+        config.train.weighting,
+        epsilon=loss.epsilon,
+        numerator=loss.numerator,
+        volumes=len(names),
+        normalise=loss.normalise,
+    )
+    return TrainingFacts(
+        class_voxel_counts=torch.from_numpy(counts),
+        class_weights=torch.from_numpy(weights),
+        training_spacings_mm=tuple(store.geometry(name).spacing_mm for name in names),
+    )
+
+
+def _write_status(
+    folder: RunFolder,
+    trainer: Trainer,
+    state: Literal["running", "finished", "failed", "interrupted"],
+    message: str = "",
+) -> None:
+    folder.write_status(
+        RunStatus(
+            state=state,
+            step=trainer.step,
+            iterations=trainer.config.train.iterations,
+            message=message,
+            wall_seconds=round(trainer.seconds, 2),
+            device=str(trainer.device),
+            hardware=describe_hardware(trainer.device),
+            threads=torch.get_num_threads(),
+            peak_memory_mib=round(peak_memory_mib(trainer.device), 1),
+            versions={
+                "viscera": viscera.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+        )
+    )

@@ -1,0 +1,1 @@
+"""All arms of a study, resumable."""

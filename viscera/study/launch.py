@@ -1,0 +1,149 @@
+"""A study: every arm trained, applied to the same test cases and scored; then the report. Resumable at any point."""
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Event as ProcessEvent
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import viscera
+from viscera.core.config import Config
+from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
+from viscera.engine.trainer import StopSignal
+from viscera.io.files import exclusive
+from viscera.io.runlog import Arm, StudyFolder, StudyRecord, arms_of
+from viscera.io.store import Store
+from viscera.stages.report import make_report
+from viscera.study.merge import join_scores
+from viscera.study.worker import StudyEvent, run_arm, start_worker
+
+_MOST_JOBS = 4
+
+
+def run_study(
+    store_path: Path,
+    study_path: Path,
+    config: Config,
+    *,
+    stop: StopSignal | None = None,
+    progress: Callable[[StudyEvent], None] = lambda _event: None,
+) -> Path:
+    """Run what is missing of a study, join the scores and write the report.
+
+    Args:
+        store_path: a Store with training and test cases.
+        study_path: a new folder, or a study to go on with; its arms are kept, those of `config` are added.
+        config: all sections.
+        stop: set it to end cleanly; the arms in progress write a checkpoint.
+        progress: called with news of the arms.
+
+    Returns:
+        The report's page.
+
+    Raises:
+        BadInputError: no test case; a study of other settings; as `train`, `predict_store` and `evaluate`.
+        InterruptedRunError: `stop` was set.
+    """
+    store = Store.open(store_path)
+    if not store.names("test"):
+        raise BadInputError(f"{store_path}: no test case in this store. Prepare it with a --test-fraction above 0.")
+    folder = StudyFolder(study_path)
+    with exclusive(study_path):
+        config = _register(folder, store, config)
+        tasks = [(arm, seed) for arm in arms_of(config.study) for seed in config.study.seeds]
+        _run_tasks(folder, store_path.resolve(), config, tasks, stop or threading.Event(), progress)
+        join_scores(folder, config.study)
+        return make_report(study_path)
+
+
+def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
+    """Write study.yaml, or extend the grid of the one that is there."""
+    config = config.model_copy(update={"prepare": store.manifest.prepare})
+    if folder.record_path.exists():
+        before = folder.read_record().config
+        for section in ("prepare", "train", "predict", "evaluate"):
+            old, new = getattr(before, section).model_dump(), getattr(config, section).model_dump()
+            other = [f"{section}.{key} {old[key]} (now {new[key]})" for key in new if old[key] != new[key]]
+            if other:
+                raise BadInputError(
+                    f"{folder.path}: this study was started with {', '.join(other)}. Give the same settings, or "
+                    "another folder."
+                )
+        grid = {
+            key: tuple(dict.fromkeys((*getattr(before.study, key), *getattr(config.study, key))))
+            for key in ("weightings", "learning_rates", "seeds")
+        }
+        config = config.model_copy(update={"study": config.study.model_copy(update=grid)})
+    dataset = store.manifest.dataset
+    store_path = str(store.path.resolve())
+    folder.write_record(StudyRecord(version=viscera.__version__, store=store_path, dataset=dataset, config=config))
+    return config
+
+
+def _run_tasks(
+    folder: StudyFolder,
+    store_path: Path,
+    config: Config,
+    tasks: list[tuple[Arm, int]],
+    stop: StopSignal,
+    progress: Callable[[StudyEvent], None],
+) -> None:
+    on_gpu = config.train.device.startswith("cuda") or (config.train.device == "auto" and torch.cuda.is_available())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = config.study.jobs or (1 if on_gpu else min(cores, _MOST_JOBS, len(tasks)))
+    context = multiprocessing.get_context("spawn")
+    events: Queue[StudyEvent] = context.Queue()
+    stop_workers = context.Event()
+    pool = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=start_worker, initargs=(events, stop_workers, max(1, cores // jobs))
+    )
+    with pool:
+        futures = [pool.submit(run_arm, folder, store_path, config, arm, seed) for arm, seed in tasks]
+        _follow(futures, events, stop, stop_workers, progress)
+    for future in futures:
+        if not future.cancelled():
+            _raise_failure(future, folder)
+    if stop.is_set():
+        raise InterruptedRunError(f"{folder.path}: stopped. Run the same command again to go on.")
+
+
+def _follow(
+    futures: list[Future[None]],
+    events: "Queue[StudyEvent]",
+    stop: StopSignal,
+    stop_workers: ProcessEvent,
+    progress: Callable[[StudyEvent], None],
+) -> None:
+    """Pass on the workers' news until all are done, one failed, or the user stops."""
+    pending: set[Future[Any]] = set(futures)
+    while pending:
+        with contextlib.suppress(queue.Empty):
+            progress(events.get(timeout=0.2))
+        done, pending = wait(pending, timeout=0, return_when=FIRST_EXCEPTION)
+        failed = any(not future.cancelled() and future.exception() for future in done)
+        if (stop.is_set() or failed) and not stop_workers.is_set():
+            stop_workers.set()
+            for future in pending:
+                future.cancel()
+    with contextlib.suppress(queue.Empty):
+        while True:
+            progress(events.get(timeout=0.1))
+
+
+def _raise_failure(future: Future[None], folder: StudyFolder) -> None:
+    try:
+        future.result()
+    except BrokenProcessPool as error:
+        raise RunFailedError(
+            f"{folder.path}: a process of this study was killed, most likely for want of memory. Run the same command "
+            "again with fewer --jobs; what was trained so far is kept."
+        ) from error

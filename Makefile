@@ -34,15 +34,15 @@ check: install
 
 test: install
 	rm -f .coverage .coverage.*
-	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --cov --cov-report= 
+	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --cov --cov-report=
 	$(BIN)/coverage report --fail-under=90
 
 test-fast: install
 	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m "not slow"
 
 bench: install
-	$(BIN)/python benchmarks/bench_feed.py
-	$(BIN)/python benchmarks/bench_train.py
+	$(BIN)/python -m benchmarks.bench_feed
+	$(BIN)/python -m benchmarks.bench_train
 
 clean:
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

@@ -20,10 +20,10 @@ def soft_dice_sums(probabilities_BLIJK: Tensor, labels_BIJK: Tensor) -> tuple[Te
     Returns:
         intersection (B, L) = Σ s r, and cardinality (B, L) = Σ s + Σ r.
     """
-    classes_L = torch.arange(probabilities_BLIJK.shape[1], device=labels_BIJK.device, dtype=labels_BIJK.dtype)
-    one_hot_BLIJK = labels_BIJK.unsqueeze(1) == classes_L.view(1, -1, 1, 1, 1)
-    intersection_BL = (probabilities_BLIJK * one_hot_BLIJK).sum(dim=(2, 3, 4))
-    cardinality_BL = probabilities_BLIJK.sum(dim=(2, 3, 4)) + one_hot_BLIJK.sum(dim=(2, 3, 4))
+    one_hot_BLV = torch.zeros_like(probabilities_BLIJK).scatter_(1, labels_BIJK.unsqueeze(1).long(), 1.0).flatten(2)
+    probabilities_BLV = probabilities_BLIJK.flatten(2)
+    intersection_BL = (probabilities_BLV * one_hot_BLV).sum(dim=2)
+    cardinality_BL = probabilities_BLV.sum(dim=2) + one_hot_BLV.sum(dim=2)
     return intersection_BL, cardinality_BL
 
 

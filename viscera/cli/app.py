@@ -112,6 +112,8 @@ def prepare(
         "prepare.validation_fraction": validation_fraction,
         "prepare.seed": seed,
     }
+    if downsample is not None and spacing_mm is not None:
+        raise typer.BadParameter("give --downsample or --spacing-mm, not both")
     resolved = _config("paper", config, assignments, options)
     with make_display(quiet=quiet, log_json=log_json) as display:
         built = stage.prepare(
@@ -207,6 +209,10 @@ def predict(
     """Segment scans; the label maps lie on the scans' own grids."""
     from viscera.stages import predict as stage
 
+    if source_option is not None and source is not None and output is None:
+        source, output = None, source  # `-i IN OUT`
+    if (source and source_option) or (output and output_option):
+        raise typer.BadParameter("give INPUT and OUTPUT once: as arguments, or with -i and -o")
     source, output = source or source_option, output or output_option
     if source is None or output is None:
         raise typer.BadParameter("give INPUT and OUTPUT (or -i and -o)")
@@ -294,7 +300,9 @@ def study(
 
         def show(event: StudyEvent) -> None:
             name = f"{event.arm} seed {event.seed}"
-            if event.phase == "failed":
+            if event.phase == "note":
+                display.note(f"Note: {event.message}")
+            elif event.phase == "failed":
                 display.note(f"{name} failed: {event.message}", arm=event.arm, seed=event.seed)
             elif event.phase != "done":
                 detail = f"loss {event.loss:.4g}" if event.phase == "train" else "test cases"
@@ -302,7 +310,8 @@ def study(
 
         page = run_study(store, study_path, resolved, stop=stop, progress=show)
         display.note(f"Report: {page}")
-    typer.echo(page)
+    if not quiet:
+        typer.echo(page)
 
 
 @app.command()
@@ -320,7 +329,9 @@ def report(
     _config("paper", config, assignments, {})
     make_display(quiet=quiet, log_json=log_json)
     StudyFolder(study_path).read_record()
-    typer.echo(make_report(study_path))
+    page = make_report(study_path)
+    if not quiet:
+        typer.echo(page)
 
 
 @config_app.command("show")

@@ -12,6 +12,8 @@ import torch
 
 from viscera.core.errors import BadInputError, RunFailedError
 
+OUT_OF_MEMORY = "out of memory"
+
 
 def choose_device(name: str) -> torch.device:
     """The device of that name; "auto" is the first GPU, or the CPU.
@@ -47,10 +49,12 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise RunFailedError(f"out of memory ({str(error).splitlines()[0]}). {advice}") from error
+        raise RunFailedError(
+            f"{OUT_OF_MEMORY} ({(str(error) or type(error).__name__).splitlines()[0]}). {advice}"
+        ) from error
     except RuntimeError as error:
         if "can't allocate memory" in str(error) or "not enough memory" in str(error):
-            raise RunFailedError(f"out of memory ({str(error).splitlines()[0]}). {advice}") from error
+            raise RunFailedError(f"{OUT_OF_MEMORY} ({str(error).splitlines()[0]}). {advice}") from error
         raise
 
 

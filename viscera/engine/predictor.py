@@ -104,9 +104,13 @@ class Predictor:
         folder = RunFolder(Path(run))
         if not folder.path.is_dir():
             raise BadInputError(f"{run}: there is no such run. Make one with `viscera train`.")
-        wanted = (config.checkpoint if config else None) or "last"
-        checkpoint = load_checkpoint(folder.best if wanted == "best" else folder.last)
-        return cls.from_checkpoint(checkpoint, config or checkpoint.config.predict, device)
+        checkpoint = None
+        if config is None:
+            checkpoint = load_checkpoint(folder.last)
+            config = checkpoint.config.predict
+        if checkpoint is None or config.checkpoint == "best":
+            checkpoint = load_checkpoint(folder.best if config.checkpoint == "best" else folder.last)
+        return cls.from_checkpoint(checkpoint, config, device)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, config: PredictConfig, device: str = "auto") -> "Predictor":

@@ -95,7 +95,7 @@ class Trainer:
         """Train to the last iteration, logging and writing checkpoints on the way.
 
         Raises:
-            RunFailedError: the loss is not finite; the last good checkpoint is kept.
+            RunFailedError: the loss or a weight is not finite; the last good checkpoint is kept.
             InterruptedRunError: `stop` was set; a checkpoint of this step is written.
         """
         train, seconds_before, steps_before, started = self.config.train, self.seconds, self.step, time.perf_counter()
@@ -105,21 +105,23 @@ class Trainer:
             with out_of_memory_explained("Lower --batch-size, --patch or --filters."):
                 loss, soft_dice_L = self.training_step(feed.batch(self.step + 1))
             if not np.isfinite(loss):
-                raise RunFailedError(self._diverged(folder, loss))
+                raise RunFailedError(self._diverged(folder, f"the loss is {loss} at step {self.step + 1}"))
             self.step += 1
             self.seconds = seconds_before + time.perf_counter() - started
             rate = (self.step - steps_before) / (self.seconds - seconds_before)
             report(Progress(self.step, train.iterations, loss, rate))
-            last = self.step == train.iterations
+            last, stopping = self.step == train.iterations, stop.is_set()
             log = last or self.step % train.log_every == 0 or self.step % train.validate_every == 0
-            save = last or self.step % train.checkpoint_every == 0 or stop.is_set()
+            save = last or self.step % train.checkpoint_every == 0 or stopping
             if (log or save) and train.batch_norm == "recomputed":
                 monitor.recompute_batch_norm(self.network)
+            if (log or save) and not self._is_finite():
+                raise RunFailedError(self._diverged(folder, f"weights are not finite after step {self.step}"))
             if log:
                 self._log(monitor, folder, loss, soft_dice_L)
             if save:
-                self._save(folder)
-            if stop.is_set() and not last:
+                save_checkpoint(folder.last, self.checkpoint())
+            if stopping and not last:
                 raise InterruptedRunError(f"{folder.path}: stopped at step {self.step}. Go on with --resume.")
 
     def training_step(self, batch: Batch) -> tuple[float, Tensor]:
@@ -171,15 +173,13 @@ class Trainer:
                     save_checkpoint(folder.best, self.checkpoint())
         folder.append_curve(line)
 
-    def _save(self, folder: RunFolder) -> None:
-        if not all(bool(torch.isfinite(value).all()) for value in self.network.state_dict().values()):
-            raise RunFailedError(self._diverged(folder, float("nan")))
-        save_checkpoint(folder.last, self.checkpoint())
+    def _is_finite(self) -> bool:
+        return all(bool(torch.isfinite(value).all()) for value in self.network.state_dict().values())
 
-    def _diverged(self, folder: RunFolder, loss: float) -> str:
+    def _diverged(self, folder: RunFolder, what: str) -> str:
         train = self.config.train
         kept = load_checkpoint(folder.last).step
         return (
-            f"{folder.path}: the loss is {loss} at step {self.step + 1} (weighting {train.weighting}, rate "
-            f"{train.learning_rate:g}). The checkpoint of step {kept} is kept. Try a lower --learning-rate."
+            f"{folder.path}: {what} (weighting {train.weighting}, rate {train.learning_rate:g}). "
+            f"The checkpoint of step {kept} is kept. Try a lower --learning-rate."
         )

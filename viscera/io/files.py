@@ -7,11 +7,13 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from viscera.core.errors import BadInputError
+
+_LOCK = ".lock"
 
 
 @contextmanager
@@ -27,15 +29,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        _fsync(temporary)
+        fsync(temporary)
         temporary.replace(path)
-        _fsync(path.parent)
+        fsync(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise write_error(path, error) from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    finally:
+        with suppress(OSError):  # gone already, or its folder was never there
+            temporary.unlink()
 
 
 @contextmanager
@@ -43,15 +44,34 @@ def exclusive(folder: Path) -> Iterator[None]:
     """Hold a folder for this process alone; the operating system lets go of it when the process ends, however it ends.
 
     Raises:
-        BadInputError: another process holds it.
+        BadInputError: another process holds it, or the folder cannot be made or written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BadInputError(f"{folder}: another process is working on it. Wait for it, or stop it.") from error
+    descriptor = _lock(folder)
+    try:
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(folder: Path) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise BadInputError(f"{folder}: another process is working on it. Wait for it, or stop it.") from error
+        raise write_error(folder, error) from error
+    return descriptor
+
+
+def is_occupied(path: Path) -> bool:
+    """Whether something is there that is not an empty folder; the lock of `exclusive` does not count."""
+    return path.exists() and (not path.is_dir() or any(entry.name != _LOCK for entry in path.iterdir()))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -74,7 +94,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
     """Read JSON.
 
     Raises:
-        BadInputError: the file is missing or not JSON.
+        BadInputError: the file is missing, cannot be read, or is not JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -82,20 +102,35 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
         raise BadInputError(f"{path}: there is no such file.") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise BadInputError(f"{path}: this is not valid JSON ({error}). Repair it or write it anew.") from error
+    except OSError as error:
+        raise read_error(path, error) from error
 
 
 def sha256(path: Path) -> str:
-    """Checksum of a file's bytes, as hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Checksum of a file's bytes, as hex.
+
+    Raises:
+        BadInputError: the file is missing or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise read_error(path, error) from error
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Have the operating system write a file or folder to the disk now."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_error(path: Path, error: OSError) -> BadInputError:
+    """The message for a file that could not be read."""
+    return BadInputError(f"{path}: cannot be read ({error.strerror or error}). Check the path and its permissions.")
 
 
 def write_error(path: Path, error: OSError) -> BadInputError:

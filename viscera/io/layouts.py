@@ -112,10 +112,10 @@ def _nnunet_raw(folder: Path) -> list[CaseSource] | None:
     if not (folder / "dataset.json").exists() or not (folder / "labelsTr").is_dir():
         return None
     path = folder / "dataset.json"
+    mapping = label_mapping(nnunet_labels(folder), found_in=str(path))
     ending = str(read_json(path).get("file_ending", ".nii.gz"))
     if ending not in {".nii.gz", ".nii"}:
         raise BadInputError(f"{path}: file_ending '{ending}'; only .nii.gz and .nii are read. Convert the files first.")
-    mapping = label_mapping(nnunet_labels(folder), found_in=str(path))
     return [
         CaseSource(name, folder / "imagesTr" / f"{name}_0000{ending}", labels, mapping)
         for labels in (folder / "labelsTr").glob(f"*{ending}")

@@ -86,6 +86,7 @@ def read_labels(path: str | Path, mapping: dict[int, int] | None = None) -> Labe
         raise BadInputError(
             f"{path}: label numbers run from {low} to {high}; a label map holds small numbers from 0 on."
         )
+    array = array.astype(np.uint16, copy=False)
     table = np.full(high + 1, 255, dtype=np.uint8)
     for number, label in mapping.items():
         if 0 <= number <= high:
@@ -123,6 +124,8 @@ def _read(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
         ) from error
     except (ImageFileError, HeaderDataError, WrapStructError) as error:
         raise BadInputError(f"{path}: this is not a NIfTI file ({error}). Give a .nii or .nii.gz file.") from error
+    if array.dtype.kind not in "iuf":
+        raise BadInputError(f"{path}: voxels of type {array.dtype}; plain numbers were expected. Export it again.")
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
     if array.ndim != 3 or 0 in array.shape:
@@ -150,13 +153,20 @@ def _open(path: Path) -> tuple[npt.NDArray[Any], Affine]:
         return array, affine
 
 
+def labels_to_bytes(label_map: LabelMap, description: str = "viscera label map", *, compressed: bool = True) -> bytes:
+    """What `write_labels` writes: a whole `.nii.gz`, or `.nii`."""
+    return _to_bytes(label_map.labels, label_map.geometry, description, compressed=compressed)
+
+
 def _write(path: Path, array: npt.NDArray[Any], geometry: Geometry, description: str) -> None:
+    write_bytes(path, _to_bytes(array, geometry, description, compressed=path.suffix == ".gz"))
+
+
+def _to_bytes(array: npt.NDArray[Any], geometry: Geometry, description: str, *, compressed: bool) -> bytes:
     image = nib.Nifti1Image(array, geometry.affine)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description[:79].encode()
     image.set_sform(geometry.affine, code="scanner")
     image.set_qform(geometry.affine, code="scanner")
     content: bytes = image.to_bytes()
-    if path.suffix == ".gz":
-        content = igzip.compress(content, compresslevel=2, mtime=0)
-    write_bytes(path, content)
+    return igzip.compress(content, compresslevel=2, mtime=0) if compressed else content

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from viscera.core.config import Config, Settings, StudyConfig, resolve_config
 from viscera.core.errors import BadInputError
-from viscera.io.files import read_json, write_json, write_text
+from viscera.io.files import read_error, read_json, write_error, write_json, write_text
 
 
 class RunStatus(Settings):
@@ -93,15 +93,29 @@ class RunFolder:
         return list(self._curve_lines())
 
     def keep_curve_until(self, step: int) -> None:
-        """Drop the lines after `step`, before a run goes on from a checkpoint at that step."""
+        """Drop the lines after `step`, before a run goes on from a checkpoint at that step.
+
+        Raises:
+            BadInputError: the file is not a curve.
+        """
         if self.curve_path.exists():
-            kept = [line for line in self._curve_lines() if line["step"] <= step]
+            try:
+                kept = [line for line in self._curve_lines() if line["step"] <= step]
+            except (ValueError, TypeError, KeyError) as error:
+                raise BadInputError(f"{self.curve_path}: damaged ({error}). Delete it to go on without it.") from error
             write_text(self.curve_path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def append_curve(self, line: dict[str, Any]) -> None:
-        """Append one logged step."""
-        with self.curve_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+        """Append one logged step.
+
+        Raises:
+            BadInputError: the disk is full.
+        """
+        try:
+            with self.curve_path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+        except OSError as error:
+            raise write_error(self.curve_path, error) from error
 
     def _curve_lines(self) -> Iterator[dict[str, Any]]:
         if not self.curve_path.exists():
@@ -135,12 +149,14 @@ class StudyRecord(Settings):
         store: path of the store, absolute.
         dataset: description of the data, for the report ("phantom, 28 cases ...").
         config: resolved; `config.study` is the grid of arms.
+        training_voxel_counts: (L,) of the store on the prepared grid: every arm trains on the same cases.
     """
 
     version: str
     store: str
     dataset: str
     config: Config
+    training_voxel_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -194,6 +210,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise BadInputError(f"{path}: there is no such file.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path}: this is not valid YAML ({error}).") from error
+    except OSError as error:
+        raise read_error(path, error) from error
     if not isinstance(value, dict):
         raise BadInputError(f"{path}: a mapping of settings was expected, as `viscera config show` prints it.")
     return value

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import write_text
+from viscera.io.files import read_error, write_text
 
 
 class ScoreRow(NamedTuple):
@@ -43,6 +43,8 @@ def read_scores(path: Path) -> list[ScoreRow]:
             ]
     except FileNotFoundError as error:
         raise BadInputError(f"{path}: there is no such file. Make it with `viscera evaluate`.") from error
+    except OSError as error:
+        raise read_error(path, error) from error
     except (KeyError, ValueError, TypeError) as error:
         raise BadInputError(
             f"{path}: this is not a table of scores ({error}). Run `viscera evaluate` again."

@@ -6,6 +6,7 @@ cases/NAME/labels.npy            uint8 on the same grid
 cases/NAME/labels_original.nii.gz  the labels on the scan's own grid
 """
 
+import io
 import secrets
 import shutil
 from collections.abc import Iterable
@@ -22,8 +23,8 @@ from viscera.core.config import PrepareConfig, Settings
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
-from viscera.io.files import read_json, sha256, write_error, write_json
-from viscera.io.nifti import read_labels, write_labels
+from viscera.io.files import fsync, is_occupied, read_json, sha256, write_error, write_json
+from viscera.io.nifti import labels_to_bytes, read_labels
 
 FORMAT_VERSION = 1
 Split = Literal["train", "validation", "test"]
@@ -101,8 +102,7 @@ class Store:
         Raises:
             BadInputError: the folder exists and is not empty.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise BadInputError(f"{path}: exists and is not a store. Choose an empty or new folder.")
+        refuse_foreign(path)
         store = cls(path, Manifest(prepare=prepare, dataset=dataset))
         store._save()
         return store
@@ -172,23 +172,30 @@ class Store:
         return counts
 
     def add(self, case: PreparedCase) -> None:
-        """Store one case and say so in the manifest; interrupted at any point, the store is as before or complete."""
+        """Store one case and say so in the manifest; interrupted at any point, the store is as before or complete.
+
+        A case that is stored again keeps its split: a test case never becomes a training case.
+        """
         folder = self.path / "cases" / case.name
         temporary = folder.with_name(f".{secrets.token_hex(4)}-{case.name}")
         try:
             temporary.mkdir(parents=True)
-            np.save(temporary / "image.npy", np.ascontiguousarray(case.volume.hu))
-            np.save(temporary / "labels.npy", np.ascontiguousarray(case.label_map.labels))
-            write_labels(temporary / "labels_original.nii.gz", case.original)
+            (temporary / "image.npy").write_bytes(_npy(case.volume.hu))
+            (temporary / "labels.npy").write_bytes(_npy(case.label_map.labels))
+            (temporary / "labels_original.nii.gz").write_bytes(labels_to_bytes(case.original))
+            for file in _ARRAY_FILES:
+                fsync(temporary / file)
             if folder.exists():
                 shutil.rmtree(folder)
             temporary.replace(folder)
+            fsync(folder.parent)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise write_error(folder, error) from error
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        before = self.manifest.cases.get(case.name)
         record = CaseRecord(
             prepared=_record(case.volume.geometry),
             original=_record(case.original.geometry),
@@ -197,9 +204,15 @@ class Store:
             volume_change=_volume_change(case),
             sha256={file: sha256(folder / file) for file in _ARRAY_FILES},
             sources=case.sources,
+            split=before.split if before else None,
         )
         self.manifest = self.manifest.model_copy(update={"cases": {**self.manifest.cases, case.name: record}})
         self._save()
+
+    def remove_leftovers(self) -> None:
+        """Delete the half-written cases of a process that was killed; only for who holds the store alone."""
+        for folder in (self.path / "cases").glob(".????????-*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def assign(self, splits: dict[str, Split]) -> None:
         """Write the split of the named cases into the manifest."""
@@ -219,7 +232,7 @@ class Store:
         for name in names:
             for file, expected in self.manifest.cases[name].sha256.items():
                 path = self.path / "cases" / name / file
-                if not path.exists() or sha256(path) != expected:
+                if not path.is_file() or sha256(path) != expected:
                     raise BadInputError(
                         f"{path}: {'changed since it was written' if path.exists() else 'missing'}. "
                         f"Delete {path.parent} and run `viscera prepare` again to restore the case."
@@ -237,12 +250,25 @@ class Store:
         write_json(self.path / "manifest.json", self.manifest.model_dump(mode="json"))
 
 
+def refuse_foreign(path: Path) -> None:
+    """Raise BadInputError where a folder holds something that is not a store."""
+    if is_occupied(path) and not (path / "manifest.json").exists():
+        raise BadInputError(f"{path}: exists and is not a store. Choose an empty or new folder.")
+
+
 def _record(geometry: Geometry) -> GeometryRecord:
     return GeometryRecord.model_validate(geometry.to_json())
 
 
 def _geometry(record: GeometryRecord) -> Geometry:
     return Geometry(record.shape, np.array(record.affine))
+
+
+def _npy(array: npt.NDArray[Any]) -> bytes:
+    """A whole `.npy` file; `np.save` itself does not say so when the disk is full."""
+    content = io.BytesIO()
+    np.save(content, np.ascontiguousarray(array))
+    return content.getvalue()
 
 
 def _counts(label_map: LabelMap) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """Eq. 1: the Dice coefficient of two label maps."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,10 @@ def overlap_counts(
     prediction: LabelArray, reference: LabelArray, num_classes: int = NUM_CLASSES
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Per class abs(S ∩ R) and abs(S) + abs(R), each (L,), in voxels, of two label arrays of one shape."""
+    # in memory order, where that is the same for both: the two labels of a voxel must meet
+    order: Literal["K", "C"] = "K" if prediction.strides == reference.strides else "C"
     confusion = np.bincount(
-        (prediction.ravel(order="K").astype(np.int64) * num_classes + reference.ravel(order="K")),
+        prediction.ravel(order).astype(np.int64) * num_classes + reference.ravel(order),
         minlength=num_classes**2,
     ).reshape(num_classes, num_classes)
     return np.diagonal(confusion).astype(np.int64), (confusion.sum(axis=0) + confusion.sum(axis=1)).astype(np.int64)

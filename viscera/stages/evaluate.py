@@ -1,6 +1,6 @@
 """`viscera evaluate`: from predictions and references to scores."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -51,11 +51,14 @@ def evaluate(
     for done, (name, prediction_path, read_reference) in enumerate(pairs):
         progress(done, len(pairs), name)
         prediction = read_labels(prediction_path)
+        if store is not None:
+            store.verify([name])
         if grid in {"original", "both"}:
             rows += _rows(name, "original", prediction_path, prediction, read_reference())
         if store is not None and grid in {"prepared", "both"}:
             canonical = prediction.canonical()
-            on_grid = coarsen_labels(canonical, GridChange.prepared(canonical.geometry, store.manifest.prepare))
+            change = GridChange.prepared(canonical.geometry, store.manifest.prepare)
+            on_grid = coarsen_labels(canonical, change, store.manifest.prepare.label_downsampling)
             rows += _rows(name, "prepared", prediction_path, on_grid, store.label_map(name))
     progress(len(pairs), len(pairs), "")
     write_scores(out, rows)
@@ -71,7 +74,7 @@ def _pairs(predictions: Path, references: Path) -> list[_Pair]:
     if not predictions.is_dir() or not references.is_dir():
         missing = predictions if not predictions.exists() else references
         raise BadInputError(f"{missing}: give two label maps, or two folders.")
-    files = {case_name(path): path for path in _label_maps(predictions)}
+    files = _by_name(predictions)
     if not files:
         raise BadInputError(f"{predictions}: no .nii or .nii.gz file in this folder. Give the folder of predictions.")
     known = _reference_readers(references, files)
@@ -96,7 +99,9 @@ def _reference_readers(references: Path, files: dict[str, Path]) -> dict[str, Ca
     if (references / "dataset.json").exists():
         mapping = label_mapping(nnunet_labels(references), found_in=str(references / "dataset.json"))
         folder = references / "labelsTr"
-    return {case_name(path): _file_reader(path, mapping) for path in _label_maps(folder)}
+    if not folder.is_dir():
+        raise BadInputError(f"{folder}: there is no such folder. Give a data set with its labels in labelsTr.")
+    return {name: _file_reader(path, mapping) for name, path in _by_name(folder).items()}
 
 
 def _reader(store: Store, name: str) -> Callable[[], LabelMap]:
@@ -107,8 +112,14 @@ def _file_reader(path: Path, mapping: dict[int, int] | None) -> Callable[[], Lab
     return lambda: read_labels(path, mapping)
 
 
-def _label_maps(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.iterdir()) if path.name.endswith(_NIFTI) and not path.name.startswith("."))
+def _by_name(folder: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.endswith(_NIFTI) and not path.name.startswith("."):
+            if case_name(path) in files:
+                raise BadInputError(f"{path}: {files[case_name(path)].name} is of the same case. Keep one of them.")
+            files[case_name(path)] = path
+    return files
 
 
 def _rows(

@@ -1,8 +1,10 @@
 """`viscera predict`: from a Run and scans to label maps on the scans' own grids."""
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +16,15 @@ from viscera.core.geometry import AxisOrder
 from viscera.core.scan import LabelMap
 from viscera.engine.predictor import Predictor
 from viscera.imaging.resample import GridChange
-from viscera.io.files import read_json, sha256, write_json
+from viscera.io.files import is_occupied, read_json, sha256, write_bytes, write_json
 from viscera.io.layouts import case_name, scan_case_name
-from viscera.io.nifti import read_volume, write_labels
+from viscera.io.nifti import labels_to_bytes, read_volume
 from viscera.io.quarantine import left_out, write_quarantine
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
 
 _NIFTI = (".nii.gz", ".nii")
+_OTHER_FILES = (".nrrd", ".dcm")
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     """
     scans = _scans(source)
     is_file = output.name.endswith(_NIFTI)
-    if is_file and len(scans) > 1:
-        raise BadInputError(f"{output}: one file for {len(scans)} scans. Give a folder.")
+    _check_output(output, scans, is_file=is_file)
     predictor = Predictor.load(run, config, device)
 
     def job(scan: Path) -> _Job:
@@ -72,14 +74,12 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         return _Job(target, scan.name, lambda: sha256(scan), lambda: predictor(read_volume(scan)))
 
     jobs = [job(scan) for scan in scans]
-    _refuse_collisions(jobs)
-    folder = output.parent if is_file else output
+    _refuse_collisions(jobs, scans)
     reasons = _run_all(jobs, predictor, _checkpoint(run, predictor), overwrite=overwrite, progress=progress)
     if not is_file:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_quarantine(folder, reasons)
+        write_quarantine(output, reasons)
     if reasons:
-        raise BadInputError(next(iter(reasons.values()))) if len(jobs) == 1 else left_out(folder, reasons, len(jobs))
+        raise BadInputError(next(iter(reasons.values()))) if len(jobs) == 1 else left_out(output, reasons, len(jobs))
     return [each.output for each in jobs]
 
 
@@ -95,6 +95,7 @@ def predict_store(
 
     def job(name: str) -> _Job:
         def segment() -> LabelMap:
+            store.verify([name])
             geometry = store.original_geometry(name)
             order = AxisOrder.to_canonical(geometry)
             change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
@@ -106,6 +107,7 @@ def predict_store(
 
     jobs = [job(name) for name in names]
     reasons = _run_all(jobs, predictor, _checkpoint(run, predictor), overwrite=True, progress=progress)
+    write_quarantine(output, reasons)
     if reasons:
         raise left_out(output, reasons, len(jobs))
     return [each.output for each in jobs]
@@ -122,9 +124,21 @@ def _scans(source: Path) -> list[Path]:
     return scans
 
 
-def _refuse_collisions(jobs: Sequence[_Job]) -> None:
+def _check_output(output: Path, scans: Sequence[Path], *, is_file: bool) -> None:
+    if output.name.endswith(_OTHER_FILES):
+        raise BadInputError(f"{output}: only .nii and .nii.gz can be written by this version. Give another ending.")
+    if is_file and len(scans) > 1:
+        raise BadInputError(f"{output}: one file for {len(scans)} scans. Give a folder.")
+    if not is_file and is_occupied(output) and not output.is_dir():
+        raise BadInputError(f"{output}: this is a file. Give a folder, or a name that ends in .nii.gz.")
+
+
+def _refuse_collisions(jobs: Sequence[_Job], scans: Sequence[Path]) -> None:
     by_output: dict[Path, str] = {}
+    inputs = {scan.resolve() for scan in scans}
     for job in jobs:
+        if job.output.resolve() in inputs:
+            raise BadInputError(f"{job.output}: the label map would replace a scan. Choose another folder.")
         if job.output in by_output:
             raise BadInputError(
                 f"{by_output[job.output]} and {job.input_name} would both become {job.output.name}. Rename one of them."
@@ -145,21 +159,26 @@ def _run_all(
     overwrite: bool,
     progress: Callable[[int, int, str], None],
 ) -> dict[str, str]:
+    """Do all jobs; returns why scans were left out. A folder that cannot be written to raises."""
     run_sha256 = sha256(checkpoint)
     reasons: dict[str, str] = {}
     for done, job in enumerate(jobs):
         progress(done, len(jobs), job.input_name)
         try:
-            _run(job, predictor, run_sha256, overwrite=overwrite)
+            provenance = _provenance(job, predictor, run_sha256)
+            present, is_done = _present(job.output, provenance, overwrite=overwrite)
+            label_map = None if is_done else job.segment()
         except BadInputError as error:
             reasons[job.input_name] = str(error)
+        else:
+            if label_map is not None:
+                _write(job.output, label_map, provenance | {"replaces_sha256": present})
     progress(len(jobs), len(jobs), "")
     return reasons
 
 
-def _run(job: _Job, predictor: Predictor, run_sha256: str, *, overwrite: bool) -> None:
-    provenance_path = job.output.with_name(f"{case_name(job.output)}.json")
-    provenance = {
+def _provenance(job: _Job, predictor: Predictor, run_sha256: str) -> dict[str, Any]:
+    return {
         "viscera": viscera.__version__,
         "run_sha256": run_sha256,
         "step": predictor.checkpoint.step,
@@ -168,14 +187,46 @@ def _run(job: _Job, predictor: Predictor, run_sha256: str, *, overwrite: bool) -
         "settings": predictor.config.model_dump(mode="json"),
         "classes": list(CLASS_NAMES),
     }
-    if job.output.exists():
-        written = read_json(provenance_path) if provenance_path.exists() else {}
-        untouched = written.pop("output_sha256", None) == sha256(job.output)
-        if untouched and written == provenance:
-            return
-        if not untouched and not overwrite:
-            raise BadInputError(
-                f"{job.output}: exists, and is not as viscera wrote it. Move it away, or add --overwrite to lose it."
-            )
-    write_labels(job.output, job.segment(), "viscera prediction")
-    write_json(provenance_path, provenance | {"output_sha256": sha256(job.output)})
+
+
+def _present(output: Path, provenance: dict[str, Any], *, overwrite: bool) -> tuple[str | None, bool]:
+    """Checksum of the label map that is there, None if there is none; and whether it is the wanted one already.
+
+    Raises:
+        BadInputError: what is there was not written by viscera, or was edited since, and may not be overwritten.
+    """
+    path = _provenance_path(output)
+    written = _read_provenance(path)
+    if written is None and not overwrite:
+        raise BadInputError(f"{path}: exists, and viscera did not write it. Move it away, or add --overwrite.")
+    if not output.exists():
+        return None, False
+    written = written or {}
+    present = sha256(output)
+    is_own = present in {written.get("output_sha256"), written.get("replaces_sha256")}
+    if not is_own and not overwrite:
+        raise BadInputError(
+            f"{output}: exists, and is not as viscera wrote it. Move it away, or add --overwrite to lose it."
+        )
+    is_current = all(written.get(key) == value for key, value in provenance.items())
+    return present, is_current and present == written["output_sha256"]
+
+
+def _read_provenance(path: Path) -> dict[str, Any] | None:
+    """What stands beside a label map: empty if there is none, None if it is not of viscera."""
+    try:
+        value = read_json(path) if path.exists() else {"run_sha256": ""}
+    except BadInputError:
+        return None
+    return value if isinstance(value, dict) and "run_sha256" in value else None
+
+
+def _write(output: Path, label_map: LabelMap, provenance: dict[str, Any]) -> None:
+    """Write provenance, then label map: after a crash between the two, what is there is known to be our own."""
+    content = labels_to_bytes(label_map, "viscera prediction", compressed=output.suffix == ".gz")
+    write_json(_provenance_path(output), provenance | {"output_sha256": hashlib.sha256(content).hexdigest()})
+    write_bytes(output, content)
+
+
+def _provenance_path(output: Path) -> Path:
+    return output.with_name(f"{case_name(output)}.json")

@@ -8,10 +8,10 @@ import numpy as np
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
-from viscera.io.files import read_json, sha256
+from viscera.io.files import exclusive, read_json, sha256
 from viscera.io.layouts import CaseSource, dataset_title, find_cases
 from viscera.io.quarantine import left_out, write_quarantine
-from viscera.io.store import PreparedCase, SourceRecord, Split, Store
+from viscera.io.store import PreparedCase, SourceRecord, Split, Store, refuse_foreign
 
 
 def prepare(
@@ -39,20 +39,15 @@ def prepare(
     """
     cases = find_cases(source, layout)
     wanted_split = _read_split(split_file) if split_file else None
-    store = _open_or_create(store_path, config, dataset_title(source))
-    reasons: dict[str, str] = {}
-    for done, case_source in enumerate(cases):
-        progress(done, len(cases), case_source.name)
-        try:
-            if not _is_stored(store, case_source):
-                store.add(_prepared(case_source, config))
-        except BadInputError as error:
-            if not _is_about_the_case(error, store):
-                raise
-            reasons[case_source.name] = str(error)
-    progress(len(cases), len(cases), "")
-    _assign_split(store, config, wanted_split)
-    write_quarantine(store_path, reasons)
+    refuse_foreign(store_path)
+    with exclusive(store_path):
+        store = _open_or_create(store_path, config, dataset_title(source))
+        store.remove_leftovers()
+        if wanted_split is not None:
+            _check_split(store, wanted_split, split_file, [case.name for case in cases])
+        reasons = _add_cases(store, cases, config, progress)
+        write_quarantine(store_path, reasons)
+        _assign_split(store, config, wanted_split)
     if reasons:
         raise left_out(store_path, reasons, len(cases))
     return store
@@ -78,6 +73,24 @@ def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: Pre
     return splits | dict.fromkeys(names, "train")
 
 
+def _add_cases(
+    store: Store, cases: Sequence[CaseSource], config: PrepareConfig, progress: Callable[[int, int, str], None]
+) -> dict[str, str]:
+    """Store the cases that are new; returns why others could not be read. A store that cannot be written to raises."""
+    reasons: dict[str, str] = {}
+    for done, source in enumerate(cases):
+        progress(done, len(cases), source.name)
+        try:
+            case = None if _is_stored(store, source) else _prepared(source, config)
+        except BadInputError as error:
+            reasons[source.name] = str(error)
+        else:
+            if case is not None:
+                store.add(case)
+    progress(len(cases), len(cases), "")
+    return reasons
+
+
 def _open_or_create(path: Path, config: PrepareConfig, dataset: str) -> Store:
     if not (path / "manifest.json").exists():
         return Store.create(path, config, dataset)
@@ -95,7 +108,7 @@ def _is_stored(store: Store, source: CaseSource) -> bool:
         return False
     for path in (source.image, source.labels):
         known = record.sources.get(path.name)
-        if known is None or not path.exists() or path.stat().st_size != known.bytes:
+        if known is None or not path.is_file() or path.stat().st_size != known.bytes or sha256(path) != known.sha256:
             raise BadInputError(
                 f"{source.name}: {path} is not the file that the store's case was made from. To replace the case, "
                 f"delete {store.path / 'cases' / source.name} and prepare again; or rename the new case."
@@ -119,15 +132,11 @@ def _prepared(source: CaseSource, config: PrepareConfig) -> PreparedCase:
     )
 
 
-def _is_about_the_case(error: BadInputError, store: Store) -> bool:
-    """Whether the error came from reading a case; a store that cannot be written to ends the command."""
-    return str(store.path) not in str(error).split(":", maxsplit=1)[0]
-
-
 def _read_split(path: Path) -> dict[str, Split]:
     value = read_json(path)
     known: tuple[Split, ...] = ("train", "validation", "test")
-    if not isinstance(value, dict) or not set(value) <= set(known):
+    lists = list(value.values()) if isinstance(value, dict) and set(value) <= set(known) else [None]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
         raise BadInputError(f'{path}: {{"train": [...], "validation": [...], "test": [...]}} was expected.')
     splits: dict[str, Split] = {}
     for split in known:
@@ -138,19 +147,28 @@ def _read_split(path: Path) -> dict[str, Split]:
     return splits
 
 
+def _check_split(store: Store, wanted: dict[str, Split], path: Path | None, coming: Sequence[str]) -> None:
+    """Refuse a split file that leaves cases out or moves them, before anything is prepared."""
+    already = _assigned(store)
+    unlisted = sorted(({*store.manifest.cases, *coming} - set(already)) - set(wanted))
+    if unlisted:
+        raise BadInputError(f"{path}: names no split for {', '.join(unlisted[:5])}. Add them and run again.")
+    moved = [name for name in already if wanted.get(name, already[name]) != already[name]]
+    if moved:
+        raise BadInputError(
+            f"{store.path}: the split file {path} moves {', '.join(moved[:5])}, but models may have been trained on "
+            "the present split. Prepare a new store."
+        )
+
+
+def _assigned(store: Store) -> dict[str, Split]:
+    return {name: record.split for name, record in store.manifest.cases.items() if record.split is not None}
+
+
 def _assign_split(store: Store, config: PrepareConfig, wanted: dict[str, Split] | None) -> None:
-    already = {name: record.split for name, record in store.manifest.cases.items() if record.split is not None}
+    already = _assigned(store)
     unassigned = [name for name in store.manifest.cases if name not in already]
     if wanted is not None:
-        unlisted = [name for name in unassigned if name not in wanted]
-        if unlisted:
-            raise BadInputError(f"the split file names no split for {', '.join(unlisted[:5])}. Add them and run again.")
-        moved = [name for name in already if wanted.get(name, already[name]) != already[name]]
-        if moved:
-            raise BadInputError(
-                f"{store.path}: the split file moves {', '.join(moved[:5])}, but models may have been trained on the "
-                "present split. Prepare a new store."
-            )
         store.assign({name: wanted[name] for name in unassigned})
     elif unassigned:
         store.assign(draw_split(unassigned, already, config))

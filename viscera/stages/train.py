@@ -1,5 +1,6 @@
 """`viscera train`: from a Store to a Run."""
 
+import contextlib
 import logging
 import platform
 from collections.abc import Callable
@@ -13,14 +14,14 @@ import torch
 import viscera
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config
-from viscera.core.errors import BadInputError, InterruptedRunError, VisceraError
+from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.feed import Feed
 from viscera.engine.hardware import choose_device, describe_hardware, peak_memory_mib
 from viscera.engine.monitor import Monitor
 from viscera.engine.trainer import Progress, StopSignal, Trainer, TrainingFacts
-from viscera.io.checkpoint import load_checkpoint
-from viscera.io.files import exclusive
+from viscera.io.checkpoint import Checkpoint, load_checkpoint
+from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import RunFolder, RunStatus, read_config, write_yaml
 from viscera.io.store import Split, Store
 from viscera.losses.balance import class_weights
@@ -58,12 +59,19 @@ def train(
     folder = RunFolder(run_path)
     device = choose_device(config.train.device)
     feed = Feed(_arrays(store, "train"), config.train.patch, config.train.batch_size, config.train.seed)
-    _refuse_existing(folder, config, resume=resume)
+    facts = _facts(store, config)
+    if is_occupied(run_path) and not resume:
+        raise BadInputError(f"{run_path}: this run exists. Go on with --resume, or choose another folder.")
+    store.verify([*store.names("train"), *store.names("validation")])
     with exclusive(run_path):
-        store.verify([*store.names("train"), *store.names("validation")])
-        trainer = Trainer.create(config, _facts(store, config), device)
+        trainer = Trainer.create(config, facts, device)
         if folder.last.exists():
-            trainer.restore(load_checkpoint(folder.last, device))
+            checkpoint = load_checkpoint(folder.last, device)
+            _refuse_other_settings(folder, checkpoint.config, config)
+            _refuse_other_data(folder, checkpoint, trainer)
+            trainer.restore(checkpoint)
+        elif folder.config_path.exists():
+            _refuse_other_settings(folder, read_config(folder.config_path), config)
         folder.keep_curve_until(trainer.step)
         write_yaml(folder.config_path, config.model_dump(mode="json"))
         monitor = Monitor.create(feed, _arrays(store, "validation"), config.train, config.predict, device)
@@ -71,24 +79,38 @@ def train(
         try:
             trainer.run(feed, monitor, folder, stop or Event(), progress)
         except VisceraError as error:
-            interrupted = isinstance(error, InterruptedRunError)
-            _write_status(folder, trainer, "interrupted" if interrupted else "failed", str(error))
+            failed = isinstance(error, RunFailedError)  # else, as after a full disk, the run can go on
+            with contextlib.suppress(BadInputError):
+                _write_status(folder, trainer, "failed" if failed else "interrupted", str(error))
             raise
         _write_status(folder, trainer, "finished")
     return folder
 
 
-def _refuse_existing(folder: RunFolder, config: Config, *, resume: bool) -> None:
-    exists = folder.path.exists() and (not folder.path.is_dir() or any(folder.path.iterdir()))
-    if exists and not resume:
-        raise BadInputError(f"{folder.path}: this run exists. Go on with --resume, or choose another folder.")
-    if folder.config_path.exists():
-        before, now = (c.train.model_dump() for c in (read_config(folder.config_path), config))
-        other = [f"{k} {before[k]} (now {now[k]})" for k in now if k not in _MAY_CHANGE and before[k] != now[k]]
-        if other:
-            raise BadInputError(
-                f"{folder.path}: trained with {', '.join(other)}. Give the same settings, or another folder."
-            )
+def _refuse_other_settings(folder: RunFolder, earlier: Config, config: Config) -> None:
+    before, now = earlier.train.model_dump(), config.train.model_dump()
+    other = [f"{k} {before[k]} (now {now[k]})" for k in now if k not in _MAY_CHANGE and before[k] != now[k]]
+    if other:
+        raise BadInputError(
+            f"{folder.path}: trained with {', '.join(other)}. Give the same settings, or another folder."
+        )
+
+
+def _refuse_other_data(folder: RunFolder, checkpoint: Checkpoint, trainer: Trainer) -> None:
+    """Refuse training cases that are not those so far, and fewer iterations than are done."""
+    facts, iterations = trainer.facts, trainer.config.train.iterations
+    same_counts = torch.equal(checkpoint.class_voxel_counts, facts.class_voxel_counts)
+    if not same_counts or checkpoint.training_spacings_mm != facts.training_spacings_mm:
+        raise BadInputError(
+            f"{folder.path}: trained on other training cases than the store has now "
+            f"({len(checkpoint.training_spacings_mm)} then, {len(facts.training_spacings_mm)} now). Give the store as "
+            "it was, or train a new run."
+        )
+    if checkpoint.step > iterations:
+        raise BadInputError(
+            f"{folder.path}: trained for {checkpoint.step} steps, more than the {iterations} asked for. "
+            "Give more --iterations, or another folder."
+        )
 
 
 def _arrays(store: Store, split: Split) -> list[tuple[HuArray, LabelArray]]:

@@ -4,8 +4,9 @@ import contextlib
 import multiprocessing
 import os
 import queue
+import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import Queue
@@ -19,7 +20,7 @@ import viscera
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
 from viscera.engine.trainer import StopSignal
-from viscera.io.files import exclusive
+from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import Arm, StudyFolder, StudyRecord, arms_of
 from viscera.io.store import Store
 from viscera.stages.report import make_report
@@ -57,6 +58,8 @@ def run_study(
     if not store.names("test"):
         raise BadInputError(f"{store_path}: no test case in this store. Prepare it with a --test-fraction above 0.")
     folder = StudyFolder(study_path)
+    if is_occupied(study_path) and not folder.record_path.exists():
+        raise BadInputError(f"{study_path}: exists and is not a study. Choose an empty or new folder.")
     with exclusive(study_path):
         config = _register(folder, store, config)
         tasks = [(arm, seed) for arm in arms_of(config.study) for seed in config.study.seeds]
@@ -68,8 +71,15 @@ def run_study(
 def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
     """Write study.yaml, or extend the grid of the one that is there."""
     config = config.model_copy(update={"prepare": store.manifest.prepare})
+    counts = tuple(store.voxel_counts().tolist())
     if folder.record_path.exists():
-        before = folder.read_record().config
+        record = folder.read_record()
+        before = record.config
+        if record.training_voxel_counts not in {(), counts}:
+            raise BadInputError(
+                f"{store.path}: its training cases are not those that the study {folder.path} was started with. Give "
+                "the store as it was, or another folder for the study."
+            )
         for section in ("prepare", "train", "predict", "evaluate"):
             old, new = getattr(before, section).model_dump(), getattr(config, section).model_dump()
             other = [f"{section}.{key} {old[key]} (now {new[key]})" for key in new if old[key] != new[key]]
@@ -85,7 +95,15 @@ def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
         config = config.model_copy(update={"study": config.study.model_copy(update=grid)})
     dataset = store.manifest.dataset
     store_path = str(store.path.resolve())
-    folder.write_record(StudyRecord(version=viscera.__version__, store=store_path, dataset=dataset, config=config))
+    folder.write_record(
+        StudyRecord(
+            version=viscera.__version__,
+            store=store_path,
+            dataset=dataset,
+            config=config,
+            training_voxel_counts=counts,
+        )
+    )
     return config
 
 
@@ -107,13 +125,24 @@ def _run_tasks(
         jobs, mp_context=context, initializer=start_worker, initargs=(events, stop_workers, max(1, cores // jobs))
     )
     with pool:
-        futures = [pool.submit(run_arm, folder, store_path, config, arm, seed) for arm, seed in tasks]
+        with _interrupts_later():
+            futures = [pool.submit(run_arm, folder, store_path, config, arm, seed) for arm, seed in tasks]
         _follow(futures, events, stop, stop_workers, progress)
+    if stop.is_set():
+        raise InterruptedRunError(f"{folder.path}: stopped. Run the same command again to go on.")
     for future in futures:
         if not future.cancelled():
             _raise_failure(future, folder)
-    if stop.is_set():
-        raise InterruptedRunError(f"{folder.path}: stopped. Run the same command again to go on.")
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Processes started here never see Ctrl-C, not even while they start; ours sees it when this ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _follow(

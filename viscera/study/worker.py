@@ -1,5 +1,6 @@
 """One arm of a study, in a worker process."""
 
+import logging
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ import torch
 
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
+from viscera.engine.hardware import OUT_OF_MEMORY
 from viscera.engine.trainer import Progress
 from viscera.io.runlog import Arm, StudyFolder
 from viscera.io.store import Store
@@ -29,10 +31,10 @@ class StudyEvent:
     Attributes:
         arm: name.
         seed: of the run.
-        phase: "train", "predict", "done" or "failed".
+        phase: "train", "predict", "done", "failed" or "note".
         done, total: steps or cases.
         loss: of the newest step, while training.
-        message: why it failed.
+        message: why it failed, or the note.
     """
 
     arm: str
@@ -57,10 +59,19 @@ class _Worker:
         return cls.stop.is_set() or os.getppid() != cls.parent
 
 
+class _LogToEvents(logging.Handler):
+    """Warnings of the library become notes, so that the study's process shows them its way."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass the message on."""
+        _Worker.events.put(StudyEvent("", 0, "note", message=record.getMessage()))
+
+
 def start_worker(events: "Queue[StudyEvent]", stop: ProcessEvent, threads: int) -> None:
     """Set up a worker process: where its news go, when it stops, how many threads it computes with."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the study's process passes it on
     _Worker.events, _Worker.stop, _Worker.parent = events, stop, os.getppid()
+    logging.basicConfig(handlers=[_LogToEvents()], level=logging.WARNING, force=True)
     torch.set_num_threads(threads)
 
 
@@ -82,8 +93,8 @@ def run_arm(folder: StudyFolder, store_path: Path, config: Config, arm: Arm, see
     message = ""
     status = run.read_status()
     try:
-        if status is not None and status.state == "failed":
-            message = status.message
+        if status is not None and status.state == "failed" and OUT_OF_MEMORY not in status.message:
+            message = status.message  # it would diverge at the same step again
         elif status is None or status.state != "finished" or status.step < config.train.iterations:
             if _Worker.is_set():
                 return

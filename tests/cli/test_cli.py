@@ -1,0 +1,310 @@
+"""The command line in this process: options, exit codes, what is printed where."""
+
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner, Result
+
+import viscera
+from viscera.cli import app as module
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import Config, resolve_config
+from viscera.core.errors import RunFailedError
+from viscera.io.checkpoint import load_checkpoint
+from viscera.io.runlog import RunFolder, read_config
+from viscera.io.store import Store
+
+COMMANDS = ["phantom", "prepare", "doctor", "train", "predict", "evaluate", "study", "report"]
+TINY = ["--patch=8", "--batch-size=2", "--filters=2", "--iterations=4", "--device=cpu"]
+TINY += ["--set", "train.levels=2", "--set", "train.monitor_windows=2"]
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Commands send warnings to their display; the next test wants them elsewhere."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(module.app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def refused(code: int, *arguments: object) -> str:
+    """The message of a call that ends with this code: one line, no traceback."""
+    result = run(*arguments)
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    lines = result.stderr.strip().splitlines()
+    assert lines[-1].startswith("viscera: ")
+    return lines[-1]
+
+
+# ------------------------------------------------------------------------------------------ help, version, usage
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["config"], ["config", "show"]])
+def test_every_command_explains_itself(command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+    if len(command) == 1 and command != ["config"]:
+        for option in ("--config", "--set", "--quiet", "--log-json"):
+            assert option in result.output
+
+
+def test_version() -> None:
+    assert run("--version").output == f"viscera {viscera.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "s", "r", "--no-such-option"],
+        ["no-such-command"],
+        ["train", "s"],
+        ["train", "s", "r", "--iterations", "many"],
+        ["predict", "r"],
+        ["predict", "r", "in", "out", "-i", "other"],
+        ["predict", "r", "in", "out", "-o", "other"],
+        ["prepare", "a", "b", "--downsample", "2", "--spacing-mm", "3"],
+        ["phantom", "out"],
+        [],
+    ],
+)
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "train.depth=4"], "there is no setting 'train.depth'"),
+        (["--set", "train.iterations"], "write it as section.key=value"),
+        (["--set", "train.iterations=0"], "train.iterations = '0': input should be greater than or equal to 1"),
+        (["--set", "train.learning_rate=nan"], "train.learning_rate"),
+        (["--set", "=4"], "there is no setting"),
+        (["--weighting", "cubic"], "train.weighting = 'cubic'"),
+        (["--patch", "-1"], "train.patch"),
+        (["--preset", "best"], "There is no preset 'best'"),
+        (["--config", "missing.yaml"], "missing.yaml: there is no such file"),
+        (["--config", "."], "cannot be read"),
+        ([], "this is no store"),
+    ],
+)
+def test_bad_settings_are_3_and_named(arguments: list[str], message: str) -> None:
+    assert message in refused(3, "train", "no-store", "r", *arguments)
+    assert not Path("r").exists()
+
+
+def test_what_this_version_lacks_is_said() -> None:
+    assert "only nifti" in refused(3, "predict", "r", "a", "b", "--format", "rtstruct")
+    assert "only local" in refused(3, "study", "s", "t", "--launcher", "ray")
+
+
+def test_a_defect_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object, **_kwargs: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("viscera.stages.doctor.diagnose", broken)
+    with pytest.raises(ZeroDivisionError):
+        run("doctor", "s")
+
+
+def test_ctrl_c_without_a_checkpoint_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_args: object, **_kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("viscera.stages.prepare.prepare", interrupted)
+    assert refused(130, "prepare", "a", "b") == "viscera: interrupted."
+
+
+def test_a_failed_run_is_4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def diverged(*_args: object, **_kwargs: object) -> None:
+        raise RunFailedError("the loss is nan at step 7")
+
+    monkeypatch.setattr("viscera.stages.train.train", diverged)
+    assert refused(4, "train", "s", tmp_path / "r") == "viscera: the loss is nan at step 7"
+
+
+# ------------------------------------------------------------------------------------------ config show
+
+
+@pytest.mark.parametrize("preset", ["paper", "demo"])
+def test_the_configuration_shown_can_be_read_back(tmp_path: Path, preset: str) -> None:
+    changes = ["--set", "train.loss.epsilon=1e-5", "--set", "prepare.spacing_mm=2.5"]
+    shown = run("config", "show", "--preset", preset, *changes).stdout
+    (tmp_path / "c.yaml").write_text(shown)
+    expected = resolve_config(preset, assignments=changes[1::2])
+    assert read_config(tmp_path / "c.yaml") == expected
+    assert run("config", "show", "--config", tmp_path / "c.yaml").stdout == shown
+
+
+def test_options_win_over_set_over_file_over_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Config] = []
+
+    def pretend(_store: Path, run: Path, config: Config, **_: object) -> RunFolder:
+        seen.append(config)
+        return RunFolder(run)
+
+    monkeypatch.setattr("viscera.stages.train.train", pretend)
+    (tmp_path / "c.yaml").write_text("train: {iterations: 5, filters: 6, patch: 7}\n")
+    run(
+        *("train", "s", tmp_path / "r", "--preset", "demo", "--config", tmp_path / "c.yaml"),
+        *("--set", "train.filters=9", "--set", "train.patch=10", "--patch", "11"),
+    )
+    train = seen[0].train
+    assert (train.levels, train.iterations, train.filters, train.patch) == (3, 5, 9, 11)
+
+
+# ------------------------------------------------------------------------------------------ the journey
+
+
+def test_prepare_train_predict_evaluate(tiny_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = run("prepare", tiny_raw, "a store", "--downsample", 1, "--test-fraction", 0.2, "--validation-fraction", 0.2)
+    assert said.exit_code == 0
+    assert said.stdout == ""
+    assert "4 training, 1 validation, 1 test cases" in said.stderr
+    result = run("train", "a store", "run", *TINY, "--checkpoint-every", 2)
+    assert result.exit_code == 0, result.output
+    assert "this run exists" in refused(3, "train", "a store", "run", *TINY)
+    assert run("train", "a store", "run", "--resume", "--iterations", 6).exit_code == 0  # the rest as it was
+    checkpoint = load_checkpoint(Path("run/last.pt"))
+    assert (checkpoint.step, checkpoint.config.train.filters) == (6, 2)
+    assert "filters 2 (now 5)" in refused(3, "train", "a store", "run", "--resume", "--filters", 5)
+
+    scans = tiny_raw / "imagesTr"
+    assert run("predict", "run", scans, "out").exit_code == 0
+    names = sorted(path.name for path in Path("out").glob("*.nii.gz"))
+    assert names == [f"case_{n}.nii.gz" for n in range(6)]
+    assert run("predict", "run", "-i", scans, "-o", "again").exit_code == 0
+    assert run("predict", "run", "-i", scans, "third").exit_code == 0
+    for name in names:
+        same = Path("out", name).read_bytes()
+        assert Path("again", name).read_bytes() == Path("third", name).read_bytes() == same
+    assert run("predict", "run", scans / "case_0_0000.nii.gz", "x.nii", "--set", "predict.overlap=0.1").exit_code == 0
+    settings = json.loads(Path("x.json").read_text())["settings"]
+    assert settings["overlap"] == 0.1
+
+    result = run("evaluate", "out", "a store", "--out", "s.csv", "--grid", "both")
+    assert result.exit_code == 0
+    assert re.search(r"liver +[01]\.\d{4} +[01]\.\d{4}", result.stdout)
+    assert len(Path("s.csv").read_text().splitlines()) == 1 + 6 * 2 * 8
+    quiet = run("evaluate", "out", tiny_raw, "--out", "t.csv", "--quiet")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+
+
+def test_quiet_prints_nothing(tiny_raw: Path, tmp_path: Path, tiny_run: Path) -> None:
+    for arguments in (
+        ("prepare", tiny_raw, tmp_path / "s", "--downsample", 1),
+        ("train", tmp_path / "s", tmp_path / "r", *TINY),
+        ("predict", tiny_run, tiny_raw / "imagesTr", tmp_path / "out"),
+    ):
+        result = run(*arguments, "--quiet")
+        assert (result.exit_code, result.output) == (0, "")
+    # errors are still said
+    assert "this run exists" in refused(3, "train", tmp_path / "s", tmp_path / "r", *TINY, "--quiet")
+
+
+def test_the_log_is_json_on_request(tiny_raw: Path, tmp_path: Path, tiny_run: Path) -> None:
+    fine = np.zeros((30, 30, 30), dtype=np.int16)
+    nib.save(nib.Nifti1Image(fine, np.diag([0.5, 0.5, 0.5, 1])), tmp_path / "fine.nii.gz")
+    for arguments, job in (
+        (("prepare", tiny_raw, tmp_path / "s", "--downsample", 1), "prepare"),
+        (("train", tmp_path / "s", tmp_path / "r", *TINY), "train"),
+        (("predict", tiny_run, tmp_path / "fine.nii.gz", tmp_path / "out"), "predict"),
+    ):
+        result = run(*arguments, "--log-json")
+        assert result.exit_code == 0
+        assert result.stdout == ""
+        lines = [json.loads(line) for line in result.stderr.splitlines()]
+        (last,) = [line for line in lines if line.get("job") == job and line["done"] == line["total"]]
+        assert last["total"] > 0
+        assert "time" in last
+        assert "note" in lines[-1]
+    assert any("resampled to that instead" in line.get("note", "") for line in lines)  # the user is told of the grid
+
+
+def test_warnings_are_shown_as_notes(tiny_run: Path, tmp_path: Path) -> None:
+    fine = np.zeros((30, 30, 30), dtype=np.int16)
+    nib.save(nib.Nifti1Image(fine, np.diag([0.5, 0.5, 0.5, 1])), tmp_path / "fine.nii.gz")
+    result = run("predict", tiny_run, tmp_path / "fine.nii.gz", tmp_path / "out")
+    assert "Note: The scan would come out at 0.5×0.5×0.5 mm" in result.stderr
+
+
+def test_doctor(tiny_store: Store) -> None:
+    found = json.loads(run("doctor", tiny_store.path, "--json").stdout)
+    assert found["classes"] == list(CLASS_NAMES)
+    assert found["voxel_counts"] == tiny_store.voxel_counts().tolist()
+    assert set(found["weights"]) == {"uniform", "simple", "square"}
+    assert found["weights"]["uniform"] == [1] * 8
+    table = run("doctor", tiny_store.path).stdout
+    assert f"{found['voxel_counts'][3]:,}" in table
+    assert "pancreas" in table
+
+
+def test_bad_cases_are_3_at_the_end(raw: Path, tmp_path: Path, tiny_run: Path) -> None:
+    (raw / "imagesTr" / "case_1_0000.nii.gz").write_text("no scan")
+    message = refused(3, "prepare", raw, tmp_path / "s")
+    assert "1 of 5 cases were left out" in message
+    assert "not a NIfTI file" in message
+    assert Store.open(tmp_path / "s").names() == ["case_0", "case_2", "case_3", "case_4"]
+    assert "1 of 5 cases were left out" in refused(3, "predict", tiny_run, raw / "imagesTr", tmp_path / "out")
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
+
+
+def test_a_study_of_options(tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from viscera.study.worker import StudyEvent  # noqa: PLC0415
+
+    seen: list[Config] = []
+
+    def pretend(
+        _store: Path, study: Path, config: Config, *, progress: Callable[[StudyEvent], None], **_: object
+    ) -> Path:
+        seen.append(config)
+        progress(StudyEvent("uniform_lr0.1", 3, "train", 5, 10, -0.25))
+        progress(StudyEvent("", 0, "note", message="no gallbladder"))
+        progress(StudyEvent("uniform_lr0.1", 3, "failed", message="diverged"))
+        progress(StudyEvent("uniform_lr0.1", 4, "done"))
+        return study / "report" / "index.html"
+
+    monkeypatch.setattr("viscera.study.launch.run_study", pretend)
+    arguments = ("study", tiny_store.path, tmp_path / "t", "--weightings", "uniform, square", "--seeds", "3,4")
+    result = run(*arguments, "--learning-rates", "0.1,1e-3", "--iterations", 7)
+    assert result.stdout == f"{tmp_path / 't' / 'report' / 'index.html'}\n"
+    assert "Note: no gallbladder" in result.stderr
+    assert "uniform_lr0.1 seed 3 failed: diverged" in result.stderr
+    study = seen[0].study
+    assert (study.weightings, study.learning_rates, study.seeds) == (("uniform", "square"), (0.1, 0.001), (3, 4))
+    assert seen[0].train.iterations == 7
+    assert run(*arguments, "--quiet").output == ""
+    assert "this is no study" in refused(3, "report", tmp_path)
+
+
+def test_the_installed_command(tmp_path: Path) -> None:
+    """Bad input from a process of its own: exit code 3, one line on standard error, nothing else."""
+    command = [str(Path(sys.executable).with_name("viscera")), "prepare", "missing", "store"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "viscera: missing: there is no such folder.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_yaml_keys_are_those_of_the_python_configuration() -> None:
+    shown = yaml.safe_load(run("config", "show").stdout)
+    assert shown == resolve_config().model_dump(mode="json")

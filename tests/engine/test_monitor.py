@@ -1,0 +1,95 @@
+"""Dice on fixed windows and on the validation cases, with networks whose answers are known."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import PredictConfig, TrainConfig
+from viscera.engine.feed import Feed
+from viscera.engine.monitor import Monitor, foreground_mean
+
+TRAIN = TrainConfig(patch=4, batch_size=2, monitor_windows=5)
+CPU = torch.device("cpu")
+
+
+def coded(seed: int, shape: tuple[int, int, int] = (6, 6, 6), organs: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """A case whose HU say the label: label times 60."""
+    labels = np.random.default_rng(seed).integers(0, organs, shape).astype(np.uint8)
+    return (labels * np.int16(60)).astype(np.int16), labels
+
+
+class Reader(nn.Module):
+    """Reads the label off the HU; `wrong` is taken for the background."""
+
+    def __init__(self, wrong: int | None = None) -> None:
+        super().__init__()
+        self.wrong = wrong
+
+    def forward(self, x: Tensor) -> Tensor:
+        labels = torch.round((x[:, 0] * 1000 - 500) / 60).clamp(0).long()  # x is (HU + 500) / 1000
+        if self.wrong is not None:
+            labels[labels == self.wrong] = 0
+        return nn.functional.one_hot(labels, 8).movedim(-1, 1).float() * 50
+
+
+def made(validation: list[tuple[np.ndarray, np.ndarray]]) -> Monitor:
+    feed = Feed([coded(seed) for seed in range(3)], TRAIN.patch, TRAIN.batch_size, seed=5)
+    return Monitor.create(feed, validation, TRAIN, PredictConfig(), CPU)
+
+
+def test_a_perfect_network_has_dice_1_and_one_that_misses_an_organ_0_for_it() -> None:
+    monitor = made([coded(9, (5, 7, 9))])
+    for measure in (monitor.training_dice, monitor.validation_dice):
+        assert measure(Reader()) == dict.fromkeys(CLASS_NAMES, 1.0)
+        values = measure(Reader(wrong=3))
+        assert values is not None
+        assert values["liver"] == 0
+        assert values["spleen"] == 1
+        assert 0 < (values["background"] or 0) < 1
+
+
+def test_an_organ_that_is_nowhere_is_left_out_of_the_mean() -> None:
+    monitor = made([coded(1, organs=7), coded(2)])
+    values = monitor.validation_dice(Reader(wrong=7))
+    assert values is not None
+    assert values["pancreas"] == 0  # of the second case alone
+    values = made([coded(1, organs=7)]).validation_dice(Reader())
+    assert values is not None
+    assert values["pancreas"] is None
+    assert foreground_mean(values) == 1
+    assert foreground_mean({"background": 1.0, "liver": None}) == 0
+
+
+def test_without_validation_cases_there_is_nothing_to_measure() -> None:
+    assert made([]).validation_dice(Reader()) is None
+
+
+def test_the_windows_are_fixed_and_at_least_as_many_as_asked_for() -> None:
+    feed = Feed([coded(seed) for seed in range(3)], 4, 2, seed=5)
+    other = Feed(feed.cases, 4, 2, seed=6)
+    one, two = (Monitor.create(each, [], TRAIN, PredictConfig(), CPU) for each in (feed, other))
+    assert len(one.windows) == 3  # batches of two for five windows
+    assert all(torch.equal(a.hu, b.hu) for a, b in zip(one.windows, two.windows, strict=True))
+
+
+def test_measuring_leaves_the_network_in_training_and_its_statistics_alone() -> None:
+    network = nn.Sequential(nn.Conv3d(1, 8, 1), nn.BatchNorm3d(8)).train()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    monitor = made([coded(9)])
+    monitor.training_dice(network)
+    monitor.validation_dice(network)
+    assert network.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_recomputed_statistics_are_the_means_over_the_windows() -> None:
+    network = nn.Sequential(nn.BatchNorm3d(1)).train()
+    monitor = made([])
+    monitor.recompute_batch_norm(network)
+    inputs = [(batch.hu.float() + 500) / 1000 for batch in monitor.windows]
+    state = network.state_dict()
+    assert float(state["0.running_mean"]) == pytest.approx(np.mean([float(x.mean()) for x in inputs]), rel=1e-5)
+    assert float(state["0.running_var"]) == pytest.approx(np.mean([float(x.var()) for x in inputs]), rel=1e-4)
+    assert network.training

@@ -1,0 +1,188 @@
+"""Prediction by sub-volumes, and on the scan's own grid."""
+
+import itertools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from viscera.core.config import Config, PredictConfig, TrainConfig
+from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.geometry import Geometry
+from viscera.core.scan import Volume
+from viscera.engine import predictor as module
+from viscera.engine.predictor import Predictor, predict_probabilities
+from viscera.imaging.windows import covering_origins, gaussian_weights
+from viscera.io.checkpoint import Checkpoint, load_checkpoint
+from viscera.io.store import Store
+from viscera.stages.train import train
+
+CPU = torch.device("cpu")
+
+
+class Counting(nn.Module):
+    """The n-th window that it sees gets the logit n for class 1, everywhere; the others 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = torch.zeros(x.shape[0], 8, *x.shape[2:])
+        for window in logits:
+            window[1] = self.seen
+            self.seen += 1
+        return logits
+
+
+class Local(nn.Module):
+    """Logits that depend on the voxel alone: any window of any tiling must give the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x * label for label in range(8)], dim=1)
+
+
+def noise(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-500, 500, shape).astype(np.int16)
+
+
+@pytest.mark.parametrize("blend", ["constant", "gaussian"])
+@pytest.mark.parametrize("batch_windows", [1, 3, 100])
+def test_overlapping_windows_are_averaged_by_their_weights(blend: str, batch_windows: int) -> None:
+    shape, patch = (6, 4, 4), 4
+    config = PredictConfig.model_validate({"blend": blend, "overlap": 0.5, "batch_windows": batch_windows})
+    found = predict_probabilities(Counting(), noise(shape), TrainConfig(patch=patch), config, CPU)
+    # two windows along I, from 0 and from 2; class 1 has probability p_n = e^n / (e^n + 7) in the n-th
+    p = [1 / 8, np.e / (np.e + 7)]
+    weight = gaussian_weights((4, 4, 4)) if blend == "gaussian" else np.ones((4, 4, 4))
+    assert found.shape == (8, *shape)
+    for i, j, k in itertools.product(range(6), range(4), range(4)):
+        w = [weight[i, j, k] if i < 4 else 0.0, weight[i - 2, j, k] if i >= 2 else 0.0]
+        expected = (w[0] * p[0] + w[1] * p[1]) / (w[0] + w[1])
+        assert float(found[1, i, j, k]) == pytest.approx(expected, rel=1e-5)
+    assert torch.allclose(found.sum(dim=0), torch.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(9, 5, 13), (4, 4, 4), (3, 11, 2), (1, 1, 1)])
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.9])
+def test_the_tiling_does_not_matter_to_a_network_that_sees_single_voxels(
+    shape: tuple[int, int, int], overlap: float
+) -> None:
+    hu = noise(shape)
+    tiled = predict_probabilities(Local(), hu, TrainConfig(patch=4), PredictConfig(overlap=overlap), CPU)
+    whole = predict_probabilities(Local(), hu, TrainConfig(patch=4), PredictConfig(mode="whole_volume"), CPU)
+    assert tiled.shape == whole.shape == (8, *shape)
+    x = torch.from_numpy((hu.astype(np.float32) + 500) / 1000)
+    expected = torch.softmax(torch.stack([x * label for label in range(8)]), dim=0)
+    assert torch.allclose(tiled, expected, atol=1e-6)
+    assert torch.allclose(whole, expected, atol=1e-6)
+
+
+def test_windows_lie_inside_and_cover_everything() -> None:
+    for n in range(8, 40):
+        origins = covering_origins((n, 8, 8), (8, 8, 8), 0.5)
+        covered = {voxel for i, _, _ in origins for voxel in range(i, i + 8)}
+        assert covered == set(range(n))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (5, 8, 3)])
+def test_one_window_over_the_whole_volume_is_the_whole_volume(tiny_run: Path, shape: tuple[int, int, int]) -> None:
+    predictor = Predictor.load(tiny_run)
+    settings, hu = predictor.trained_with.train, noise(shape)
+    tiled = predict_probabilities(predictor.network, hu, settings, PredictConfig(), CPU)
+    whole = predict_probabilities(predictor.network, hu, settings, PredictConfig(mode="whole_volume"), CPU)
+    assert torch.allclose(tiled, whole, atol=1e-6)
+
+
+def test_a_run_is_loaded_as_it_was_configured(tiny_run: Path) -> None:
+    assert Predictor.load(tiny_run).checkpoint.step == 6
+    assert Predictor.load(str(tiny_run), PredictConfig(checkpoint="best")).checkpoint.step in {3, 6}
+    assert not Predictor.load(tiny_run).network.training
+
+
+def test_a_run_trained_to_be_used_at_its_best_is(
+    tiny_store: Store, tmp_path: Path, tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(iterations=2, validate_every=1)
+    config = config.model_copy(update={"predict": PredictConfig(checkpoint="best")})
+    train(tiny_store.path, tmp_path / "r", config)
+    loaded: list[str] = []
+
+    def watched(path: Path) -> Checkpoint:
+        loaded.append(path.name)
+        return load_checkpoint(path)
+
+    monkeypatch.setattr(module, "load_checkpoint", watched)
+    Predictor.load(tmp_path / "r")
+    assert loaded[-1] == "best.pt"
+
+
+def test_what_is_no_run_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="there is no such run"):
+        Predictor.load(tmp_path / "missing")
+    with pytest.raises(BadInputError, match="there is no such checkpoint"):
+        Predictor.load(tmp_path)
+
+
+# ------------------------------------------------------------------------------------------ the grid
+
+
+def scan(spacing_mm: tuple[float, float, float], shape: tuple[int, int, int] = (14, 12, 10)) -> Volume:
+    return Volume(noise(shape), Geometry.from_spacing(shape, spacing_mm))
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "resampled"),
+    [
+        ((2.0, 2.0, 2.5), False),
+        ((2.9, 1.4, 3.7), False),  # less than 1.5 times coarser or finer along each axis
+        ((3.1, 2.0, 2.5), True),
+        ((2.0, 2.0, 1.6), True),
+        ((0.5, 0.5, 0.5), True),
+    ],
+)
+def test_a_scan_unlike_the_training_scans_is_resampled_and_the_user_told(
+    tiny_run: Path, caplog: pytest.LogCaptureFixture, spacing_mm: tuple[float, float, float], resampled: bool
+) -> None:
+    predictor = Predictor.load(tiny_run)
+    with caplog.at_level(logging.WARNING):
+        change = predictor.change_for(scan(spacing_mm).geometry)
+    assert change.coarse.spacing_mm == pytest.approx((2.0, 2.0, 2.5) if resampled else spacing_mm)
+    assert ("resampled to that instead" in caplog.text) == resampled
+    assert predictor(scan(spacing_mm)).geometry.shape == (14, 12, 10)
+
+
+@pytest.mark.parametrize(("grid", "spacing_mm"), [("prepared", (0.5, 0.5, 0.5)), ("spacing", (2.0, 2.0, 2.5))])
+def test_the_grid_can_be_forced(
+    tiny_run: Path, caplog: pytest.LogCaptureFixture, grid: str, spacing_mm: tuple[float, float, float]
+) -> None:
+    predictor = Predictor.load(tiny_run, PredictConfig.model_validate({"grid": grid}))
+    assert predictor.change_for(scan((0.5, 0.5, 0.5)).geometry).coarse.spacing_mm == pytest.approx(spacing_mm)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("restore", ["probabilities", "labels"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 17, 2), (8, 8, 8)])
+def test_scans_of_any_size_are_answered_on_their_grid(
+    tiny_run: Path, restore: str, shape: tuple[int, int, int]
+) -> None:
+    predictor = Predictor.load(tiny_run, PredictConfig.model_validate({"restore": restore}))
+    volume = scan((2.0, 2.0, 2.5), shape)
+    answer = predictor(volume)
+    assert answer.labels.dtype == np.uint8
+    assert answer.labels.shape == shape
+    assert answer.geometry is volume.geometry
+    assert answer.labels.max() < 8
+
+
+def test_running_out_of_memory_says_what_to_lower(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def greedy(*_args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(module, "predict_probabilities", greedy)
+    with pytest.raises(RunFailedError, match=r"out of memory .*Lower predict\.batch_windows"):
+        Predictor.load(tiny_run)(scan((2.0, 2.0, 2.5)))

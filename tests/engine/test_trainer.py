@@ -1,0 +1,100 @@
+"""The training loop: one step against plain PyTorch, and what a checkpoint restores."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+import torch
+
+from viscera.core.config import Config
+from viscera.engine.feed import Feed
+from viscera.engine.monitor import Monitor
+from viscera.engine.trainer import Progress, Trainer, TrainingFacts
+from viscera.io.runlog import RunFolder
+
+Configure = Callable[..., Config]
+CPU = torch.device("cpu")
+FACTS = TrainingFacts(torch.arange(1, 9), torch.linspace(0.5, 2, 8, dtype=torch.float64), ((1.0, 1.0, 1.0),) * 3)
+
+
+def feed(patch: int = 8) -> Feed:
+    random = np.random.default_rng(0)
+    cases = [
+        (random.integers(-500, 500, (9, 10, 8)).astype(np.int16), random.integers(0, 8, (9, 10, 8)).astype(np.uint8))
+        for _ in range(3)
+    ]
+    return Feed(cases, patch, 2, seed=0)
+
+
+def test_a_step_is_adam_on_the_weighted_dice_loss(tiny_config: Configure) -> None:
+    """Eq. 2 and 6 written out, and torch's own Adam, on a copy of the network."""
+    config = tiny_config()
+    config = config.model_copy(
+        update={
+            "train": config.train.model_copy(
+                update={"adam": config.train.adam.model_copy(update={"epsilon_place": "pytorch"})}
+            )
+        }
+    )
+    trainer, twin = (Trainer.create(config, FACTS, CPU) for _ in range(2))
+    batch = feed().batch(1)
+    value, soft_dice_L = trainer.training_step(batch)
+
+    x = ((batch.hu.float() + 500) / 1000).clamp(0, 1)[:, None]
+    p = torch.softmax(twin.network(x), dim=1)
+    r = torch.nn.functional.one_hot(batch.labels.long(), 8).movedim(-1, 1)
+    dice_L = 2 * (p * r).sum(dim=(0, 2, 3, 4)) / (p.sum(dim=(0, 2, 3, 4)) + r.sum(dim=(0, 2, 3, 4)))
+    loss = -(FACTS.class_weights.float() * dice_L).mean()
+    assert value == pytest.approx(loss.item(), rel=1e-5)
+    assert torch.allclose(soft_dice_L, dice_L.detach(), atol=1e-5)
+    adam = torch.optim.Adam(twin.network.parameters(), lr=config.train.learning_rate, eps=1e-8)
+    loss.backward()  # type: ignore[no-untyped-call]
+    adam.step()
+    for mine, theirs in zip(trainer.network.parameters(), twin.network.parameters(), strict=True):
+        assert theirs.grad is not None
+        steered = theirs.grad.abs() > 1e-5  # Adam turns the rounding of a gradient that is 0 into a whole step
+        assert torch.allclose(mine[steered], theirs[steered], rtol=0, atol=1e-5)
+    assert not torch.equal(trainer.network.head.weight, Trainer.create(config, FACTS, CPU).network.head.weight)
+
+
+def test_the_initial_weights_depend_on_the_seed_alone_and_leave_torchs_generator(tiny_config: Configure) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = Trainer.create(tiny_config(), FACTS, CPU).network.state_dict()
+    assert torch.equal(torch.rand(3), expected)
+    second = Trainer.create(tiny_config(weighting="square"), FACTS, CPU).network.state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    other = Trainer.create(tiny_config(seed=1), FACTS, CPU).network.state_dict()
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+def test_a_checkpoint_restores_everything_that_the_next_step_needs(tiny_config: Configure) -> None:
+    trainer = Trainer.create(tiny_config(), FACTS, CPU)
+    for step in (1, 2):
+        trainer.training_step(feed().batch(step))
+        trainer.step = step
+    fresh = Trainer.create(tiny_config(seed=8), FACTS, CPU)
+    fresh.restore(copy.deepcopy(trainer.checkpoint()))
+    assert fresh.step == 2
+    assert trainer.training_step(feed().batch(3))[0] == fresh.training_step(feed().batch(3))[0]
+    for mine, theirs in zip(trainer.network.parameters(), fresh.network.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_training_tells_how_far_it_is_and_lowers_the_loss(tmp_path: Path, tiny_config: Configure) -> None:
+    config = tiny_config(iterations=60, learning_rate=0.02, log_every=20, checkpoint_every=30)
+    trainer = Trainer.create(config, FACTS, CPU)
+    random = np.random.default_rng(0)
+    labels = [np.sort(random.integers(0, 8, (8, 8, 8)), axis=0).astype(np.uint8) for _ in range(2)]
+    easy = Feed([((each * np.int16(120) - 400).astype(np.int16), each) for each in labels], 8, 2, seed=0)
+    monitor = Monitor.create(easy, [], config.train, config.predict, CPU)
+    told: list[Progress] = []
+    trainer.run(easy, monitor, RunFolder(tmp_path), Event(), told.append)
+    assert [progress.step for progress in told] == list(range(1, 61))
+    assert told[-1].seconds_left == 0
+    assert told[29].seconds_left > 0
+    assert np.mean([p.loss for p in told[-10:]]) < np.mean([p.loss for p in told[:10]]) - 0.1

@@ -1,0 +1,133 @@
+"""Checkpoints: tensors and JSON, checked when read, never half-written."""
+
+import dataclasses
+import pickle
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import resolve_config
+from viscera.core.errors import BadInputError
+from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+
+
+def made(step: int = 7) -> Checkpoint:
+    network = torch.nn.Sequential(torch.nn.Conv3d(1, 3, 3), torch.nn.BatchNorm3d(3))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
+    network(torch.ones(1, 1, 4, 4, 4)).sum().backward()
+    optimizer.step()
+    return Checkpoint(
+        model=network.state_dict(),
+        optimizer=optimizer.state_dict(),
+        step=step,
+        class_voxel_counts=torch.arange(8),
+        class_weights=torch.linspace(0, 1, 8, dtype=torch.float64),
+        config=resolve_config("demo"),
+        classes=CLASS_NAMES,
+        training_spacings_mm=((2.0, 2.0, 2.5),) * 3,
+        best_validation_dice=0.25,
+        seconds=1.5,
+    )
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    checkpoint = made()
+    save_checkpoint(tmp_path / "last.pt", checkpoint)
+    back = load_checkpoint(tmp_path / "last.pt")
+    assert all(torch.equal(back.model[name], tensor) for name, tensor in checkpoint.model.items())
+    assert back.optimizer["param_groups"] == checkpoint.optimizer["param_groups"]
+    assert torch.equal(back.optimizer["state"][0]["exp_avg"], checkpoint.optimizer["state"][0]["exp_avg"])
+    assert torch.equal(back.class_voxel_counts, checkpoint.class_voxel_counts)
+    assert torch.equal(back.class_weights, checkpoint.class_weights)
+    tensors = {"model", "optimizer", "class_voxel_counts", "class_weights"}
+    for field in dataclasses.fields(Checkpoint):
+        if field.name not in tensors:
+            assert getattr(back, field.name) == getattr(checkpoint, field.name)
+
+
+def test_it_is_plain_to_torch_with_pickle_off(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "last.pt", made())
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert {"model", "optimizer", "step", "class_voxel_counts", "class_weights", "config"} <= set(content)
+    config = content["config"]
+    assert config["classes"] == list(CLASS_NAMES)
+    assert config["training_spacings_mm"] == [[2.0, 2.0, 2.5]] * 3
+    assert config["train"]["intensity"] == {"low_hu": -500.0, "high_hu": 500.0}
+    assert config["train"]["patch"] == 24
+
+
+def test_no_flipped_byte_gets_through(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, made())
+    whole, reference = path.read_bytes(), load_checkpoint(path)
+    refused = 0
+    for at in np.random.default_rng(0).choice(len(whole), 250, replace=False):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << (int(at) % 8)
+        path.write_bytes(damaged)
+        try:
+            back = load_checkpoint(path)
+        except BadInputError as error:
+            assert str(path) in str(error)  # noqa: PT017 - bytes of the zip's padding mean nothing, and may flip
+            refused += 1
+        else:
+            assert all(torch.equal(back.model[name], tensor) for name, tensor in reference.model.items())
+            assert back.config == reference.config
+            assert back.step == reference.step
+    assert refused > 100
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99])
+def test_a_truncated_file_is_noticed(tmp_path: Path, kept: float) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, made())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept if kept >= 1 else kept * len(whole))])
+    with pytest.raises(BadInputError, match=r"last\.pt: damaged, or no checkpoint"):
+        load_checkpoint(path)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="there is no such checkpoint"):
+        load_checkpoint(tmp_path / "last.pt")
+    torch.save({"state_dict": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(BadInputError, match="no checkpoint of viscera"):
+        load_checkpoint(tmp_path / "other.pt")
+    torch.save(torch.zeros(1), tmp_path / "tensor.pt")
+    with pytest.raises(BadInputError, match="no checkpoint of viscera"):
+        load_checkpoint(tmp_path / "tensor.pt")
+    with pytest.raises(BadInputError, match="damaged, or no checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, ("pwned",)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": Evil()}, "evil.pt")
+    Path("pickle.pt").write_bytes(pickle.dumps(Evil()))
+    for name in ("evil.pt", "pickle.pt"):
+        with pytest.raises(BadInputError):
+            load_checkpoint(Path(name))
+    assert not Path("pwned").exists()
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    save_checkpoint(path, made(step=1))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+    try:
+        with pytest.raises(BadInputError, match=r"last\.pt: the disk is full .*Free some space"):
+            save_checkpoint(path, made(step=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert load_checkpoint(path).step == 1
+    assert [entry.name for entry in tmp_path.iterdir()] == ["last.pt"]

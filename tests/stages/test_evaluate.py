@@ -1,0 +1,166 @@
+"""From predictions and references to scores.csv."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import EvaluateConfig, PrepareConfig
+from viscera.core.errors import BadInputError
+from viscera.io.scores import read_scores
+from viscera.io.store import Store
+from viscera.stages.evaluate import evaluate
+from viscera.stages.prepare import prepare
+
+MakeDataSet = Callable[..., Path]
+MakeCase = Callable[..., tuple[np.ndarray, np.ndarray]]
+AFFINE = np.diag([2.0, 2.0, 2.5, 1.0])
+
+
+def save(path: Path, labels: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(labels.astype(np.uint8), affine), path)
+    return path
+
+
+def values(path: Path) -> dict[tuple[str, str, str], float | None]:
+    return {(row.case, row.organ, row.grid): row.value for row in read_scores(path)}
+
+
+def test_two_files(tmp_path: Path) -> None:
+    prediction, reference = np.zeros((2, 20, 1, 3), dtype=np.uint8)
+    prediction[0:10, 0, 0], reference[5:15, 0, 0] = 3, 3  # ten voxels each, five shared: 2 * 5 / 20
+    prediction[0, 0, 1], reference[0:2, 0, 1] = 4, 4  # 2 * 1 / 3
+    reference[0, 0, 2] = 5  # missed
+    evaluate(
+        save(tmp_path / "p.nii.gz", prediction), save(tmp_path / "r.nii", reference), tmp_path / "o" / "scores.csv"
+    )
+    lines = (tmp_path / "o" / "scores.csv").read_text().splitlines()
+    assert lines[0] == "case,organ,grid,metric,value"
+    assert [line.split(",")[1] for line in lines[1:]] == list(CLASS_NAMES)
+    assert "p,liver,original,dice,0.500000" in lines
+    assert "p,spleen,original,dice,0.666667" in lines
+    assert "p,stomach,original,dice,0.000000" in lines
+    assert "p,pancreas,original,dice," in lines
+
+
+@pytest.mark.parametrize("codes", ["LPS", "AIL", "SRP"])
+def test_label_maps_of_other_axis_orders_are_compared_in_the_patient(tmp_path: Path, codes: str) -> None:
+    prediction, reference = np.random.default_rng(0).integers(0, 8, (2, 7, 6, 5)).astype(np.uint8)
+    expected = evaluate(
+        save(tmp_path / "p.nii.gz", prediction), save(tmp_path / "r.nii.gz", reference), tmp_path / "a.csv"
+    )
+    image = nib.load(tmp_path / "p.nii.gz")
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(image.affine), nib.orientations.axcodes2ornt(codes)
+    )
+    turned = image.as_reoriented(turn)
+    save(tmp_path / "p.nii.gz", np.asarray(turned.dataobj), turned.affine)
+    assert evaluate(tmp_path / "p.nii.gz", tmp_path / "r.nii.gz", tmp_path / "b.csv") == expected
+
+
+def test_folders_are_paired_by_name(tmp_path: Path, make_case: MakeCase) -> None:
+    for name in ("b", "a.1"):
+        save(tmp_path / "p" / f"{name}.nii.gz", make_case(1)[1])
+        save(tmp_path / "r" / f"{name}.nii.gz", make_case(1)[1])
+    save(tmp_path / "r" / "more.nii.gz", make_case(2)[1])
+    (tmp_path / "p" / "b.json").write_text("{}")
+    told: list[str] = []
+    rows = evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "s.csv", progress=lambda _d, _t, name: told.append(name))
+    assert [row.case for row in rows[::8]] == ["a.1", "b"]
+    assert all(row.value == 1 for row in rows)
+    assert told == ["a.1", "b", ""]
+
+
+def test_references_of_an_nnunet_data_set_are_mapped_by_name(
+    tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase
+) -> None:
+    hu, labels = make_case(0)
+    numbers = np.array([0, 17, 16, 15, 14, 13, 12, 11], dtype=np.uint8)
+    names = {name: int(numbers[n]) for n, name in enumerate(CLASS_NAMES)}
+    raw = make_nnunet(tmp_path / "raw", {"x": (hu, numbers[labels])}, names=names)
+    save(tmp_path / "p" / "x.nii.gz", labels, nib.load(raw / "labelsTr" / "x.nii.gz").affine)
+    assert all(row.value == 1 for row in evaluate(tmp_path / "p", raw, tmp_path / "s.csv"))
+
+
+@pytest.fixture
+def answers(tiny_store: Store, tmp_path: Path) -> Path:
+    """The truth as predictions of the test cases, with one organ taken out."""
+    for name in tiny_store.names("test"):
+        truth = tiny_store.original_labels(name)
+        save(tmp_path / "p" / f"{name}.nii.gz", np.where(truth.labels == 4, 0, truth.labels), truth.geometry.affine)
+    return tmp_path / "p"
+
+
+def test_a_stores_test_cases_must_all_be_predicted(tiny_store: Store, answers: Path, tmp_path: Path) -> None:
+    (name,) = tiny_store.names("test")
+    rows = evaluate(answers, tiny_store.path, tmp_path / "s.csv")
+    assert {row.case for row in rows} == {name}
+    assert {row.organ: row.value for row in rows}["spleen"] == 0
+    (answers / f"{name}.nii.gz").rename(answers / f"{tiny_store.names('train')[0]}.nii.gz")
+    (tmp_path / "s.csv").unlink()
+    with pytest.raises(BadInputError, match=f"test cases {name} have no prediction"):
+        evaluate(answers, tiny_store.path, tmp_path / "s.csv")
+    assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize("method", ["nearest", "majority"])
+def test_on_both_grids_the_truth_scores_1(tiny_raw: Path, tmp_path: Path, method: str) -> None:
+    config = PrepareConfig.model_validate({"downsample": 3, "label_downsampling": method, "test_fraction": 0.4})
+    store = prepare(tiny_raw, tmp_path / "store", config)
+    for name in store.names("test"):
+        shutil.copytree(tiny_raw / "labelsTr", tmp_path / "p", dirs_exist_ok=True)
+        rows = evaluate(tmp_path / "p", store.path, tmp_path / "s.csv", EvaluateConfig(grid="both"))
+        assert all(row.value in {1, None} for row in rows)
+        assert [row.grid for row in rows if row.case == name] == ["original"] * 8 + ["prepared"] * 8
+    rows = evaluate(tmp_path / "p", store.path, tmp_path / "s.csv", EvaluateConfig(grid="prepared"))
+    assert {row.grid for row in rows} == {"prepared"}
+
+
+def test_the_prepared_grid_needs_a_store(answers: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="need a store as the references"):
+        evaluate(answers, answers, tmp_path / "s.csv", EvaluateConfig(grid="prepared"))
+
+
+def test_a_damaged_reference_of_the_store_is_named(tiny_store: Store, answers: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_store.path, tmp_path / "store")
+    (name,) = tiny_store.names("test")
+    path = tmp_path / "store" / "cases" / name / "labels.npy"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x07")
+    with pytest.raises(BadInputError, match=rf"{name}/labels\.npy: changed"):
+        evaluate(answers, tmp_path / "store", tmp_path / "s.csv", EvaluateConfig(grid="prepared"))
+
+
+def test_what_cannot_be_compared(tmp_path: Path, make_case: MakeCase) -> None:
+    labels = make_case(0)[1]
+    p, r = save(tmp_path / "p" / "x.nii.gz", labels), save(tmp_path / "r" / "x.nii.gz", labels)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bare").mkdir()
+    names = {name: n for n, name in enumerate(CLASS_NAMES)}
+    (tmp_path / "bare" / "dataset.json").write_text(json.dumps({"labels": names}))
+    for predictions, references, message in (
+        (tmp_path / "empty", r.parent, "no .nii or .nii.gz file"),
+        (p.parent, tmp_path / "empty", "there is no reference for x"),
+        (p.parent, tmp_path / "missing", "missing: give two label maps, or two folders"),
+        (tmp_path / "missing", r, "missing: give two label maps, or two folders"),
+        (p, r.parent, "give two label maps, or two folders"),
+        (p.parent, tmp_path / "bare", "labelsTr: there is no such folder"),
+    ):
+        with pytest.raises(BadInputError, match=message):
+            evaluate(predictions, references, tmp_path / "s.csv")
+    save(tmp_path / "p" / "x.nii", labels)
+    with pytest.raises(BadInputError, match=r"x\.nii\.gz: x\.nii is of the same case"):
+        evaluate(p.parent, r.parent, tmp_path / "s.csv")
+    (tmp_path / "p" / "x.nii").unlink()
+    for spoiled, message in (
+        (save(tmp_path / "q" / "x.nii.gz", labels[1:]), "do not lie on one grid"),
+        (save(tmp_path / "u" / "x.nii.gz", labels + 3), "label numbers 8, 9, 10 are not in the table"),
+    ):
+        with pytest.raises(BadInputError, match=rf"x\.nii\.gz: .*{message}"):
+            evaluate(spoiled.parent, r.parent, tmp_path / "s.csv")
+    assert not (tmp_path / "s.csv").exists()

@@ -1,0 +1,322 @@
+"""Label maps on the scans' own grids; what is kept, refused, left out and remembered."""
+
+import csv
+import json
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from viscera.core.config import Config, PredictConfig, PrepareConfig
+from viscera.core.errors import BadInputError
+from viscera.core.scan import Volume
+from viscera.io.files import sha256
+from viscera.io.nifti import read_volume
+from viscera.io.store import Store
+from viscera.stages import predict as stage
+from viscera.stages.predict import predict, predict_store
+from viscera.stages.prepare import prepare
+from viscera.stages.train import train
+
+Affine = np.ndarray
+MakeCase = Callable[..., tuple[np.ndarray, np.ndarray]]
+ORIENTATIONS = ["LPS", "RPI", "AIL", "SLP"]
+
+
+def labels_of(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def state(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.fixture
+def scans(raw: Path) -> Path:
+    """A folder of five scans, to spoil."""
+    return raw / "imagesTr"
+
+
+@pytest.fixture(scope="module")
+def half_store(tiny_raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """The tiny patients on a grid twice as coarse."""
+    return prepare(tiny_raw, tmp_path_factory.mktemp("half") / "store", PrepareConfig(downsample=2, test_fraction=0.4))
+
+
+@pytest.fixture(scope="module")
+def half_run(half_store: Store, tiny_config: Callable[..., Config]) -> Path:
+    """Trained on them long enough to tell the organs apart a little."""
+    run = half_store.path.parent / "run"
+    train(half_store.path, run, tiny_config(iterations=80, learning_rate=0.02, filters=4, batch_norm="recomputed"))
+    return run
+
+
+def test_a_folder_of_scans_becomes_a_folder_of_label_maps(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    written = predict(half_run, scans, tmp_path / "out")
+    assert [path.name for path in written] == [f"case_{n}.nii.gz" for n in range(5)]
+    for n, path in enumerate(written):
+        image, scan = nib.load(path), nib.load(scans / f"case_{n}_0000.nii.gz")
+        assert image.get_data_dtype() == np.uint8
+        assert image.shape == scan.shape
+        np.testing.assert_allclose(image.affine, scan.affine, atol=1e-5)
+    assert len(set(labels_of(written[0]).ravel().tolist())) > 2  # a prediction, not one class everywhere
+
+
+def test_a_label_map_says_where_it_comes_from(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    predict(half_run, scans / "case_1_0000.nii.gz", tmp_path)
+    said = json.loads((tmp_path / "case_1.json").read_text())
+    assert said["run_sha256"] == sha256(half_run / "last.pt")
+    assert said["input"] == "case_1_0000.nii.gz"
+    assert said["input_sha256"] == sha256(scans / "case_1_0000.nii.gz")
+    assert said["output_sha256"] == sha256(tmp_path / "case_1.nii.gz")
+    assert said["step"] == 80
+    assert said["settings"]["overlap"] == 0.5
+    assert said["viscera"]
+
+
+@pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])
+def test_a_file_as_the_output(half_run: Path, scans: Path, tmp_path: Path, name: str) -> None:
+    (written,) = predict(half_run, scans / "case_1_0000.nii.gz", tmp_path / "new" / name)
+    assert written == tmp_path / "new" / name
+    assert (tmp_path / "new" / "x.json").exists()
+    assert written.read_bytes()[:2] == (b"\x1f\x8b" if name.endswith(".gz") else (348).to_bytes(2, "little"))
+    with pytest.raises(BadInputError, match="one file for 5 scans"):
+        predict(half_run, scans, tmp_path / "y.nii.gz")
+
+
+@pytest.mark.parametrize("codes", ORIENTATIONS)
+def test_the_answer_is_the_same_in_the_patient_whatever_the_orientation_of_the_file(
+    half_run: Path, tmp_path: Path, make_case: MakeCase, codes: str
+) -> None:
+    hu, _ = make_case(3, (15, 11, 9))  # odd, and not a multiple of the factor
+    image = nib.Nifti1Image(hu, np.diag([2.0, 2.1, 2.4, 1]))
+    nib.save(image, tmp_path / "a.nii.gz")
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(image.affine), nib.orientations.axcodes2ornt(codes)
+    )
+    turned = image.as_reoriented(turn)
+    nib.save(nib.Nifti1Image(np.asarray(turned.dataobj), turned.affine), tmp_path / "b.nii.gz")
+    (a,) = predict(half_run, tmp_path / "a.nii.gz", tmp_path / "out")
+    (b,) = predict(half_run, tmp_path / "b.nii.gz", tmp_path / "out")
+    assert nib.aff2axcodes(nib.load(b).affine) == tuple(codes)
+    back = nib.as_closest_canonical(nib.load(b))
+    assert (np.asarray(back.dataobj) == labels_of(a)).all()
+    np.testing.assert_allclose(back.affine, image.affine, atol=1e-5)
+
+
+def test_from_the_store_and_from_the_file_come_the_same_voxels(
+    half_run: Path, half_store: Store, tiny_raw: Path, tmp_path: Path
+) -> None:
+    from_store = predict_store(half_run, half_store, half_store.names(), tmp_path / "store")
+    from_files = predict(half_run, tiny_raw / "imagesTr", tmp_path / "files")
+    for a, b in zip(from_store, from_files, strict=True):
+        assert a.name == b.name
+        assert (labels_of(a) == labels_of(b)).all()
+        np.testing.assert_allclose(nib.load(a).affine, nib.load(b).affine, atol=1e-5)
+
+
+def test_a_run_predicts_without_its_store_and_from_anywhere(
+    half_run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in ("last.pt",):
+        (tmp_path / "moved run").mkdir()
+        shutil.copy(half_run / file, tmp_path / "moved run" / file)
+    monkeypatch.chdir(tmp_path)
+    (written,) = predict(Path("moved run"), scans / "case_0_0000.nii.gz", Path("out put"))
+    (expected,) = predict(half_run, scans / "case_0_0000.nii.gz", tmp_path / "expected")
+    assert (labels_of(written) == labels_of(expected)).all()
+
+
+@pytest.mark.parametrize("name", ["case.1", "a case", "Größe"])
+def test_names_with_dots_spaces_and_umlauts(half_run: Path, scans: Path, tmp_path: Path, name: str) -> None:
+    scan = (scans / "case_0_0000.nii.gz").rename(scans / f"{name}_0000.nii.gz")
+    (written,) = predict(half_run, scan, tmp_path / "out")
+    assert written.name == f"{name}.nii.gz"
+    assert (tmp_path / "out" / f"{name}.json").exists()
+
+
+# ------------------------------------------------------------------------------------------ again
+
+
+def test_a_second_call_keeps_what_is_done(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    predict(half_run, scans, tmp_path / "out")
+    before = state(tmp_path / "out")
+    (tmp_path / "out" / "case_2.nii.gz").unlink()
+    predict(half_run, scans, tmp_path / "out")
+    after = state(tmp_path / "out")
+    assert after["case_2.nii.gz"][0] == before["case_2.nii.gz"][0]
+    redone = {name for name in before if after[name] != before[name]}
+    assert redone == {"case_2.nii.gz", "case_2.json"}
+
+
+def test_another_model_or_setting_replaces_its_own_label_maps(
+    half_run: Path, tiny_run: Path, scans: Path, tmp_path: Path
+) -> None:
+    scan = scans / "case_2_0000.nii.gz"
+    predict(half_run, scan, tmp_path)
+    first = labels_of(tmp_path / "case_2.nii.gz")
+    predict(half_run, scan, tmp_path, PredictConfig(overlap=0.25))
+    assert json.loads((tmp_path / "case_2.json").read_text())["settings"]["overlap"] == 0.25
+    predict(tiny_run, scan, tmp_path)
+    assert (labels_of(tmp_path / "case_2.nii.gz") != first).any()
+
+
+def test_a_label_map_edited_by_hand_is_kept_unless_told_otherwise(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    predict(half_run, scans, tmp_path / "out")
+    path = tmp_path / "out" / "case_3.nii.gz"
+    image = nib.load(path)
+    edited = np.full(image.shape, 5, dtype=np.uint8)
+    nib.save(nib.Nifti1Image(edited, image.affine), path)
+    with pytest.raises(BadInputError, match=r"case_3\.nii\.gz: exists, and is not as viscera wrote it"):
+        predict(half_run, scans, tmp_path / "out")
+    assert (labels_of(path) == 5).all()
+    predict(half_run, scans, tmp_path / "out", overwrite=True)
+    assert (labels_of(path) != 5).any()
+
+
+def test_files_of_others_are_not_overwritten(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    scan = scans / "case_3_0000.nii.gz"
+    for name in ("case_3.nii.gz", "case_3.json"):
+        (tmp_path / name).write_text("[1]")
+        with pytest.raises(BadInputError, match="Move it away, or add --overwrite"):
+            predict(half_run, scan, tmp_path / "case_3.nii.gz")
+        assert (tmp_path / name).read_text() == "[1]"
+        (tmp_path / name).unlink()
+    (tmp_path / "case_3.json").write_text("{")
+    (tmp_path / "case_3.nii.gz").write_text("no")
+    predict(half_run, scan, tmp_path / "case_3.nii.gz", overwrite=True)
+    assert labels_of(tmp_path / "case_3.nii.gz").shape == (14, 12, 10)
+
+
+@pytest.mark.parametrize("replacing", [False, True])
+@pytest.mark.parametrize("dies_at", ["write_json", "write_bytes"])
+def test_killed_between_its_two_files_a_second_call_completes(
+    half_run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str, replacing: bool
+) -> None:
+    scan, config = scans / "case_3_0000.nii.gz", PredictConfig(overlap=0.25)
+    if replacing:
+        predict(half_run, scan, tmp_path / "out")
+
+    def dying(*_args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, dies_at, dying)
+        with pytest.raises(KeyboardInterrupt):
+            predict(half_run, scan, tmp_path / "out", config)
+    predict(half_run, scan, tmp_path / "out", config)
+    said = json.loads((tmp_path / "out" / "case_3.json").read_text())
+    assert said["output_sha256"] == sha256(tmp_path / "out" / "case_3.nii.gz")
+    before = state(tmp_path / "out")
+    predict(half_run, scan, tmp_path / "out", config)
+    assert state(tmp_path / "out") == before
+
+
+def test_scans_are_never_overwritten(half_run: Path, scans: Path) -> None:
+    scan = (scans / "case_3_0000.nii.gz").rename(scans / "case_3.nii.gz")
+    content = scan.read_bytes()
+    for output in (scans, scan):
+        with pytest.raises(BadInputError, match="the label map would replace a scan"):
+            predict(half_run, scan, output, overwrite=True)
+    assert scan.read_bytes() == content
+
+
+def test_two_scans_of_one_name_are_refused(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    shutil.copy(scans / "case_3_0000.nii.gz", scans / "case_3.nii.gz")
+    with pytest.raises(BadInputError, match=r"would both become case_3\.nii\.gz"):
+        predict(half_run, scans, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+# ------------------------------------------------------------------------------------------ bad input
+
+
+def test_bad_scans_are_left_out_with_their_reasons_and_the_others_go_on(
+    half_run: Path, scans: Path, tmp_path: Path
+) -> None:
+    (scans / "case_0_0000.nii.gz").write_bytes((scans / "case_0_0000.nii.gz").read_bytes()[:-30])
+    (scans / "case_1_0000.nii.gz").write_text("not a scan")
+    nan = np.full((4, 4, 4), np.nan, dtype=np.float32)
+    nib.save(nib.Nifti1Image(nan, np.eye(4)), scans / "case_2_0000.nii.gz")
+    (scans / "gone.nii.gz").symlink_to(scans / "nowhere.nii.gz")
+    (scans / "folder.nii.gz").mkdir()
+    with pytest.raises(BadInputError, match=r"5 of 7 cases were left out \(reasons in .*out/quarantine\.csv\)"):
+        predict(half_run, scans, tmp_path / "out")
+    with (tmp_path / "out" / "quarantine.csv").open(newline="") as file:
+        reasons = {line["case"]: line["reason"] for line in csv.DictReader(file)}
+    assert "truncated" in reasons["case_0_0000.nii.gz"]
+    assert "not a NIfTI" in reasons["case_1_0000.nii.gz"]
+    assert "64 voxels are NaN" in reasons["case_2_0000.nii.gz"]
+    assert "cannot be read" in reasons["gone.nii.gz"]
+    assert "cannot be read" in reasons["folder.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["case_3.nii.gz", "case_4.nii.gz"]
+    for path in scans.iterdir():
+        if path.name[:6] not in {"case_3", "case_4"}:
+            path.rename(tmp_path / path.name)
+    predict(half_run, scans, tmp_path / "out")
+    assert not (tmp_path / "out" / "quarantine.csv").exists()
+
+
+def test_one_bad_scan_is_said_in_one_sentence(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    (scans / "case_0_0000.nii.gz").write_text("not a scan")
+    with pytest.raises(BadInputError, match=r"case_0_0000\.nii\.gz: this is not a NIfTI file"):
+        predict(half_run, scans / "case_0_0000.nii.gz", tmp_path / "x.nii.gz")
+
+
+def test_what_cannot_be_predicted_from_or_to(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("mine")
+    scan = scans / "case_0_0000.nii.gz"
+    for arguments, message in (
+        ((half_run, tmp_path / "empty", tmp_path / "out"), "no .nii or .nii.gz file in this folder"),
+        ((half_run, tmp_path / "missing", tmp_path / "out"), "there is no such file or folder"),
+        ((tmp_path / "empty", scan, tmp_path / "out"), "there is no such checkpoint"),
+        ((half_run, scan, tmp_path / "out.nrrd"), "only .nii and .nii.gz can be written"),
+        ((half_run, scan, tmp_path / "out.dcm"), "only .nii and .nii.gz can be written"),
+        ((half_run, scan, tmp_path / "file"), "this is a file. Give a folder"),
+        ((half_run, scan, tmp_path / "file" / "x.nii.gz"), "cannot be written"),
+    ):
+        with pytest.raises(BadInputError, match=message):
+            predict(*arguments)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_ends_the_command_and_keeps_what_was_there(
+    half_run: Path, tmp_path: Path, make_case: MakeCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nib.save(nib.Nifti1Image(make_case(0, (42, 40, 40))[0], np.eye(4) * 2), tmp_path / "a.nii")
+    predict(half_run, tmp_path / "a.nii", tmp_path / "out" / "a.nii")
+    before = (tmp_path / "out" / "a.nii").read_bytes()
+    segmented: list[int] = []
+
+    def watched(path: Path) -> Volume:
+        segmented.append(1)
+        return read_volume(path)
+
+    monkeypatch.setattr(stage, "read_volume", watched)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(BadInputError, match=r"a\.nii: the disk is full .*Free some space"):
+            predict(half_run, tmp_path / "a.nii", tmp_path / "out" / "a.nii", PredictConfig(overlap=0.1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(segmented) == 1
+    assert (tmp_path / "out" / "a.nii").read_bytes() == before
+    predict(half_run, tmp_path / "a.nii", tmp_path / "out" / "a.nii", PredictConfig(overlap=0.1))  # still its own
+
+
+def test_a_damaged_case_of_the_store_is_left_out(half_run: Path, half_store: Store, tmp_path: Path) -> None:
+    shutil.copytree(half_store.path, tmp_path / "s")
+    name = half_store.names("test")[0]
+    path = tmp_path / "s" / "cases" / name / "image.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match=rf"1 of 2 .*quarantine\.csv.*{name}/image\.npy: changed since"):
+        predict_store(half_run, Store.open(tmp_path / "s"), half_store.names("test"), tmp_path / "out")
+    assert (tmp_path / "out" / "quarantine.csv").exists()

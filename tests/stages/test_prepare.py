@@ -1,0 +1,412 @@
+"""From labelled scans to a Store: the grid, the split, what is left out, and what a second call does."""
+
+import csv
+import json
+import multiprocessing
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import PrepareConfig
+from viscera.core.errors import BadInputError
+from viscera.io.files import exclusive
+from viscera.io.layouts import CaseSource
+from viscera.io.store import PreparedCase, Split, Store
+from viscera.stages import prepare as stage
+from viscera.stages.prepare import draw_split, prepare
+
+HALF = PrepareConfig(downsample=2)
+MakeDataSet = Callable[..., Path]
+MakeCase = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def quarantined(folder: Path) -> dict[str, str]:
+    with (folder / "quarantine.csv").open(newline="", encoding="utf-8") as file:
+        return {line["case"]: line["reason"] for line in csv.DictReader(file)}
+
+
+# ------------------------------------------------------------------------------------------ the grid
+
+
+def test_a_case_is_stored_coarser_with_its_geometry_and_counts(raw: Path, tmp_path: Path, make_case: MakeCase) -> None:
+    store = prepare(raw, tmp_path / "store", HALF)
+    hu, labels = make_case(3)
+    assert store.image("case_3").shape == (7, 6, 5)
+    # every coarse voxel is the mean of 2³; its label that at its centre, of the eight the one with the highest indices
+    means = hu.reshape(7, 2, 6, 2, 5, 2).astype(float).mean(axis=(1, 3, 5))
+    assert np.abs(store.image("case_3") - means).max() <= 0.5 + 1e-3
+    assert (store.labels("case_3") == labels[1::2, 1::2, 1::2]).all()
+    record = store.manifest.cases["case_3"]
+    assert record.voxel_counts_original == tuple(np.bincount(labels.ravel(), minlength=8))
+    assert record.voxel_counts_prepared == tuple(np.bincount(labels[1::2, 1::2, 1::2].ravel(), minlength=8))
+    assert store.geometry("case_3").spacing_mm == pytest.approx((4, 4, 5))
+    # the first coarse voxel's centre lies half a fine voxel further in
+    assert store.geometry("case_3").affine[:3, 3] == pytest.approx([-13, -11, -28.75])
+    for before, after, change in zip(
+        record.voxel_counts_original, record.voxel_counts_prepared, record.volume_change, strict=True
+    ):
+        assert change == pytest.approx(8 * after / before - 1)
+
+
+@pytest.mark.parametrize("codes", ["LPS", "RPI", "AIL", "SLP", "IRA"])
+def test_the_store_is_the_same_whatever_the_orientation_of_the_files(raw: Path, tmp_path: Path, codes: str) -> None:
+    expected = prepare(raw, tmp_path / "ras", HALF)
+    for path in raw.rglob("*.nii.gz"):
+        image = nib.load(path)
+        turn = nib.orientations.ornt_transform(
+            nib.orientations.io_orientation(image.affine), nib.orientations.axcodes2ornt(codes)
+        )
+        turned = image.as_reoriented(turn)
+        nib.save(nib.Nifti1Image(np.asarray(turned.dataobj), turned.affine), path)
+    store = prepare(raw, tmp_path / codes, HALF)
+    for name in store.names():
+        assert (store.image(name) == expected.image(name)).all()
+        assert (store.labels(name) == expected.labels(name)).all()
+        assert store.geometry(name).same_grid(expected.geometry(name))
+        assert nib.aff2axcodes(store.original_geometry(name).affine) == tuple(codes)
+    assert store.voxel_counts().tolist() == expected.voxel_counts().tolist()
+
+
+def test_other_label_numbers_give_the_same_store(tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase) -> None:
+    hu, labels = make_case(0)
+    plain = prepare(make_nnunet(tmp_path / "a", {"x": (hu, labels)}), tmp_path / "sa", HALF)
+    numbers = np.array([0, 9, 8, 7, 6, 5, 4, 2], dtype=np.uint8)
+    other = numbers[labels]
+    other[0, 0, 0], other[0, 0, 1] = 1, 3  # organs that are none of ours
+    names = {name: int(numbers[label]) for label, name in enumerate(CLASS_NAMES)} | {"kidney": 1, "colon": 3}
+    mapped = prepare(make_nnunet(tmp_path / "b", {"x": (hu, other)}, names=names), tmp_path / "sb", HALF)
+    assert (mapped.labels("x") == plain.labels("x")).all()
+    assert (mapped.original_labels("x").labels == labels).all()
+
+
+def test_to_a_spacing(raw: Path, tmp_path: Path) -> None:
+    store = prepare(raw, tmp_path / "store", PrepareConfig(spacing_mm=5))
+    assert store.geometry("case_0").spacing_mm == pytest.approx((5, 5, 5))
+
+
+# ------------------------------------------------------------------------------------------ the split
+
+
+@given(st.integers(1, 60), st.floats(0, 0.99), st.floats(0, 0.99), st.integers(0, 3))
+def test_the_split_comes_close_to_the_fractions(cases: int, test: float, validation: float, seed: int) -> None:
+    config = PrepareConfig(test_fraction=test, validation_fraction=validation, seed=seed)
+    split = list(draw_split([f"c{n}" for n in range(cases)], {}, config).values())
+    assert len(split) == cases
+    tests = split.count("test")
+    assert tests == (max(1, round(test * cases)) if test > 0 else 0)
+    wanted = max(1, round(validation * cases)) if validation > 0 else 0
+    assert split.count("validation") == min(wanted, cases - tests)
+
+
+def test_the_default_is_the_papers_37_of_377() -> None:
+    split = draw_split([f"c{n}" for n in range(377)], {}, PrepareConfig())
+    assert list(split.values()).count("test") == 37
+    assert list(split.values()).count("train") == 340
+
+
+def test_the_split_depends_on_names_and_seed_alone() -> None:
+    names = [f"c{n}" for n in range(20)]
+    config = PrepareConfig(test_fraction=0.5)
+    assert draw_split(names, {}, config) == draw_split(names[::-1], {}, config)
+    assert draw_split(names, {}, config) != draw_split(names, {}, PrepareConfig(test_fraction=0.5, seed=1))
+
+
+def test_more_cases_move_none_of_the_earlier() -> None:
+    config = PrepareConfig(test_fraction=0.3, validation_fraction=0.2)
+    first = draw_split([f"c{n}" for n in range(10)], {}, config)
+    more = draw_split([f"d{n}" for n in range(10)], first, config)
+    assert not set(first) & set(more)
+    assert [*first.values(), *more.values()].count("test") == 6
+
+
+def test_no_test_case_where_none_is_wanted(raw: Path, tmp_path: Path) -> None:
+    assert prepare(raw, tmp_path / "s", PrepareConfig(downsample=2, test_fraction=0)).names("train") == [
+        f"case_{n}" for n in range(5)
+    ]
+
+
+def test_counts_are_of_training_cases_only(raw: Path, tmp_path: Path) -> None:
+    store = prepare(raw, tmp_path / "s", PrepareConfig(downsample=2, test_fraction=0.4))
+    assert len(store.names("test")) == 2
+    rows = [store.manifest.cases[name].voxel_counts_prepared for name in store.names("train")]
+    assert store.voxel_counts().tolist() == np.sum(rows, axis=0).tolist()
+
+
+def test_a_split_file_is_followed(raw: Path, tmp_path: Path) -> None:
+    split: dict[Split, list[str]] = {
+        "train": ["case_4", "case_0"],
+        "validation": ["case_1"],
+        "test": ["case_2", "case_3"],
+    }
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    store = prepare(raw, tmp_path / "s", HALF, split_file=tmp_path / "split.json")
+    assert {part: store.names(part) for part in split} == {part: sorted(names) for part, names in split.items()}
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ({"train": ["case_0"], "test": ["case_1", "case_2", "case_3"]}, r"split\.json: names no split for case_4"),
+        ({"train": ["case_0"], "test": ["case_0"]}, "case_0 is in train and in test"),
+        ({"training": []}, "was expected"),
+        ({"train": "case_0"}, "was expected"),
+        ({"train": [0, 1]}, "was expected"),
+        ({"train": 5}, "was expected"),
+        ([["case_0"]], "was expected"),
+    ],
+)
+def test_a_split_file_that_does_not_fit_is_refused_before_anything_is_prepared(
+    raw: Path, tmp_path: Path, split: object, message: str
+) -> None:
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    with pytest.raises(BadInputError, match=message):
+        prepare(raw, tmp_path / "s", HALF, split_file=tmp_path / "split.json")
+    assert not (tmp_path / "s" / "cases").exists()
+
+
+def test_a_split_file_moves_no_case(raw: Path, tmp_path: Path) -> None:
+    store = prepare(raw, tmp_path / "s", HALF)
+    names = store.names()
+    (tmp_path / "split.json").write_text(json.dumps({"train": names}))
+    with pytest.raises(BadInputError, match="Prepare a new store"):
+        prepare(raw, tmp_path / "s", HALF, split_file=tmp_path / "split.json")
+    assert Store.open(tmp_path / "s").manifest == store.manifest
+
+
+# ------------------------------------------------------------------------------------------ again
+
+
+def test_a_second_call_adds_what_is_new_and_touches_nothing_else(
+    raw: Path, tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase
+) -> None:
+    first = prepare(raw, tmp_path / "s", HALF)
+    before = contents(tmp_path / "s" / "cases")
+    make_nnunet(raw, {f"more_{n}": make_case(n) for n in range(15)})
+    second = prepare(raw, tmp_path / "s", HALF)
+    assert contents(tmp_path / "s" / "cases").items() >= before.items()
+    assert len(second.names()) == 20
+    assert all(second.manifest.cases[name] == record for name, record in first.manifest.cases.items())
+    assert len(second.names("test")) == 2  # of 20
+
+
+def test_other_settings_are_refused(raw: Path, tmp_path: Path) -> None:
+    prepare(raw, tmp_path / "s", HALF)
+    with pytest.raises(BadInputError, match=r"prepared with downsample 2 \(now 3\)"):
+        prepare(raw, tmp_path / "s", PrepareConfig(downsample=3))
+
+
+def test_killed_between_cases_a_second_call_completes(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = PrepareConfig(downsample=2, test_fraction=0.4, validation_fraction=0.2)
+    whole = prepare(raw, tmp_path / "whole", config)
+
+    def killed(done: int, _total: int, _name: str) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare(raw, tmp_path / "s", config, progress=killed)
+    (tmp_path / "s" / "cases" / ".00000000-case_3").mkdir()  # as a kill -9 leaves it
+    stored = contents(tmp_path / "s" / "cases")
+    read: list[str] = []
+    original = stage._prepared
+
+    def watched(source: CaseSource, config: PrepareConfig) -> PreparedCase:
+        read.append(source.name)
+        return original(source, config)
+
+    monkeypatch.setattr(stage, "_prepared", watched)
+    again = prepare(raw, tmp_path / "s", config)
+    assert read == ["case_3", "case_4"]
+    assert contents(tmp_path / "s" / "cases").items() >= stored.items()
+    assert again.manifest.cases == whole.manifest.cases
+    assert sorted(path.name for path in (tmp_path / "s" / "cases").iterdir()) == again.names()
+
+
+def test_a_deleted_case_is_restored_into_its_split(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_text(
+        json.dumps({"test": ["case_0", "case_1", "case_2"], "train": ["case_3", "case_4"]})
+    )
+    first = prepare(raw, tmp_path / "s", HALF, split_file=tmp_path / "split.json")
+    shutil.rmtree(tmp_path / "s" / "cases" / "case_1")
+    assert prepare(raw, tmp_path / "s", HALF).manifest.cases == first.manifest.cases
+
+
+def test_another_patient_of_the_same_name_is_left_out_even_if_the_files_are_as_long(raw: Path, tmp_path: Path) -> None:
+    first = prepare(raw, tmp_path / "s", HALF)
+    scan = raw / "imagesTr" / "case_1_0000.nii.gz"
+    content = bytearray(scan.read_bytes())
+    content[-9] ^= 1
+    scan.write_bytes(content)
+    with pytest.raises(BadInputError, match="not the file that the store's case was made from"):
+        prepare(raw, tmp_path / "s", HALF)
+    assert Store.open(tmp_path / "s").manifest == first.manifest
+
+
+def _prepare_elsewhere(raw: Path, store: Path) -> None:
+    try:
+        prepare(raw, store, HALF)
+    except BadInputError as error:
+        raise SystemExit(0 if "another process is working on it" in str(error) else 1) from error
+    raise SystemExit(2)
+
+
+def test_two_processes_do_not_write_one_store(raw: Path, tmp_path: Path) -> None:
+    with exclusive(tmp_path / "s"):
+        other = multiprocessing.get_context("fork").Process(target=_prepare_elsewhere, args=(raw, tmp_path / "s"))
+        other.start()
+        other.join()
+    assert other.exitcode == 0
+    assert len(prepare(raw, tmp_path / "s", HALF).names()) == 5
+
+
+# ------------------------------------------------------------------------------------------ bad input
+
+
+def truncate(raw: Path) -> None:
+    path = raw / "imagesTr" / "case_2_0000.nii.gz"
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def replace_by_text(raw: Path) -> None:
+    (raw / "imagesTr" / "case_2_0000.nii.gz").write_text("no scan at all, but long enough for a header" * 20)
+
+
+def drop_a_slice(raw: Path) -> None:
+    change(raw / "labelsTr" / "case_2.nii.gz", lambda array: array[..., 1:])
+
+
+def shift(raw: Path) -> None:
+    path = raw / "labelsTr" / "case_2.nii.gz"
+    image = nib.load(path)
+    affine = image.affine.copy()
+    affine[2, 3] += 5
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
+
+
+def unknown_label(raw: Path) -> None:
+    change(raw / "labelsTr" / "case_2.nii.gz", lambda array: array * 3)
+
+
+def fractions(raw: Path) -> None:
+    change(raw / "labelsTr" / "case_2.nii.gz", lambda array: array.astype(np.float32) / 2)
+
+
+def nan(raw: Path) -> None:
+    change(raw / "imagesTr" / "case_2_0000.nii.gz", lambda array: np.where(array > 0, np.nan, array))
+
+
+def rgb(raw: Path) -> None:
+    kind = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    change(raw / "imagesTr" / "case_2_0000.nii.gz", lambda array: np.zeros(array.shape, dtype=kind))
+
+
+def complex_numbers(raw: Path) -> None:
+    change(raw / "imagesTr" / "case_2_0000.nii.gz", lambda array: array.astype(np.complex64))
+
+
+def no_scan(raw: Path) -> None:
+    (raw / "imagesTr" / "case_2_0000.nii.gz").unlink()
+
+
+def change(path: Path, how: Callable[[np.ndarray], np.ndarray]) -> None:
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(how(np.asarray(image.dataobj)), image.affine), path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (truncate, r"imagesTr/case_2_0000\.nii\.gz: truncated or damaged"),
+        (replace_by_text, r"imagesTr/case_2_0000\.nii\.gz: this is not a NIfTI file"),
+        (drop_a_slice, "case_2: labels are 14×12×9 but the scan is 14×12×10. Export both"),
+        (shift, "case_2: labels and scan have the same shape but lie at different places"),
+        (unknown_label, r"labelsTr/case_2\.nii\.gz: label numbers 9, 12, 15, 18, 21 are not in the table"),
+        (fractions, r"labelsTr/case_2\.nii\.gz: the values are not whole numbers"),
+        (nan, r"imagesTr/case_2_0000\.nii\.gz: \d+ voxels are NaN"),
+        (rgb, r"imagesTr/case_2_0000\.nii\.gz: voxels of type .* plain numbers"),
+        (complex_numbers, r"imagesTr/case_2_0000\.nii\.gz: voxels of type complex64"),
+        (no_scan, r"case_2: .*case_2_0000\.nii\.gz is missing"),
+    ],
+)
+def test_a_bad_case_is_left_out_with_its_reason_and_the_others_go_on(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], message: str
+) -> None:
+    spoil(raw)
+    monkeypatch.chdir(tmp_path)  # a store named "r" lies in the name of every file of "raw"
+    with pytest.raises(BadInputError, match=rf"1 of 5 cases were left out .*quarantine\.csv.*{message}"):
+        prepare(Path("raw"), Path("r"), PrepareConfig(downsample=2, test_fraction=0.25))
+    store = Store.open(tmp_path / "r")
+    assert store.names() == ["case_0", "case_1", "case_3", "case_4"]
+    assert len(store.names("test")) == 1
+    assert set(quarantined(tmp_path / "r")) == {"case_2"}
+
+
+def test_a_corrected_case_joins_and_the_quarantine_is_lifted(
+    raw: Path, tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase
+) -> None:
+    truncate(raw)
+    with pytest.raises(BadInputError):
+        prepare(raw, tmp_path / "s", HALF)
+    make_nnunet(raw, {"case_2": make_case(2)})
+    assert len(prepare(raw, tmp_path / "s", HALF).names()) == 5
+    assert not (tmp_path / "s" / "quarantine.csv").exists()
+
+
+@pytest.mark.parametrize("dtype", [np.uint64, np.int64, np.int8, np.float32, np.float64, np.uint16])
+def test_labels_of_any_number_type(raw: Path, tmp_path: Path, dtype: type[np.generic]) -> None:
+    expected = prepare(raw, tmp_path / "a", HALF).labels("case_0").copy()
+    path = raw / "labelsTr" / "case_0.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj).astype(dtype), image.affine, dtype=dtype), path)
+    assert (prepare(raw, tmp_path / "b", HALF).labels("case_0") == expected).all()
+
+
+def test_an_empty_folder_makes_no_store(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInputError, match="no known layout"):
+        prepare(tmp_path / "empty", tmp_path / "s", HALF)
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "notes.txt").write_text("mine")
+    with pytest.raises(BadInputError, match="exists and is not a store"):
+        prepare(raw, tmp_path / "s", HALF)
+    assert [path.name for path in (tmp_path / "s").iterdir()] == ["notes.txt"]
+    with pytest.raises(BadInputError, match="exists and is not a store"):
+        prepare(raw, tmp_path / "s" / "notes.txt", HALF)
+    with pytest.raises(BadInputError, match="cannot be written"):
+        prepare(raw, tmp_path / "s" / "notes.txt" / "store", HALF)
+
+
+def test_a_full_disk_ends_the_command_and_the_next_call_completes(
+    raw: Path, tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase
+) -> None:
+    make_nnunet(raw, {"case_3": make_case(3, (70, 40, 40))})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        with pytest.raises(BadInputError, match=r"cases/case_3: the disk is full .*run the same command again"):
+            prepare(raw, tmp_path / "s", PrepareConfig(downsample=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert Store.open(tmp_path / "s").names() == ["case_0", "case_1", "case_2"]
+    store = prepare(raw, tmp_path / "s", PrepareConfig(downsample=1))
+    store.verify(store.names())
+    assert len(store.names()) == 5

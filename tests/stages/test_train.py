@@ -1,0 +1,501 @@
+"""Training a Run: resuming bit by bit, failing, stopping, and what a Run says of itself."""
+
+import os
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import Config, PrepareConfig
+from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
+from viscera.engine import trainer as engine
+from viscera.engine.feed import Batch
+from viscera.engine.trainer import Progress
+from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from viscera.io.files import exclusive
+from viscera.io.runlog import RunFolder
+from viscera.io.store import Store
+from viscera.losses.balance import class_weights
+from viscera.losses.dice import weighted_dice_loss
+from viscera.stages.prepare import prepare
+from viscera.stages.train import train
+
+Configure = Callable[..., Config]
+MakeDataSet = Callable[..., Path]
+MakeCase = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
+def same_state(a: Path, b: Path) -> bool:
+    """Whether two checkpoints hold the same weights, statistics and moments, to the bit."""
+    one, two = load_checkpoint(a), load_checkpoint(b)
+    moments = (checkpoint.optimizer["state"] for checkpoint in (one, two))
+    return (
+        one.step == two.step
+        and all(torch.equal(one.model[name], two.model[name]) for name in one.model)
+        and all(torch.equal(x[key], y[key]) for x, y in zip(*(m.values() for m in moments), strict=True) for key in x)
+    )
+
+
+def stop_after(step: int) -> tuple[threading.Event, Callable[[Progress], None]]:
+    stop = threading.Event()
+
+    def watch(progress: Progress) -> None:
+        if progress.step == step:
+            stop.set()
+
+    return stop, watch
+
+
+def steps(run: RunFolder) -> list[int]:
+    return [line["step"] for line in run.read_curve()]
+
+
+# ------------------------------------------------------------------------------------------ what a Run holds
+
+
+def test_a_run_says_what_it_optimised(tiny_store: Store, tiny_run: Path, tiny_config: Configure) -> None:
+    content = torch.load(tiny_run / "last.pt", weights_only=True)
+    counts = tiny_store.voxel_counts()
+    assert content["step"] == 6
+    assert content["class_voxel_counts"].tolist() == counts.tolist()
+    assert content["class_weights"].tolist() == class_weights(counts, "uniform").tolist()
+    config = content["config"]
+    assert config["classes"] == list(CLASS_NAMES)
+    assert np.allclose(config["training_spacings_mm"], [[2, 2, 2.5]] * 4)
+    assert config["train"]["intensity"] == {"low_hu": -500, "high_hu": 500}
+    assert config["train"]["patch"] == 8
+    assert config["prepare"]["downsample"] == 1
+    assert {"state", "param_groups"} <= set(content["optimizer"])
+    written = yaml.safe_load((tiny_run / "config.yaml").read_text())
+    assert written["train"] == tiny_config().train.model_dump(mode="json")
+    status = RunFolder(tiny_run).read_status()
+    assert status is not None
+    assert (status.state, status.step, status.device) == ("finished", 6, "cpu")
+
+
+def test_the_curve_has_a_line_every_so_many_steps(tiny_run: Path) -> None:
+    lines = RunFolder(tiny_run).read_curve()
+    assert [line["step"] for line in lines] == [2, 3, 4, 6]
+    assert [line["step"] for line in lines if "validation_dice" in line] == [3, 6]
+    assert all(set(line["dice"]) == set(CLASS_NAMES) for line in lines)
+
+
+@pytest.mark.parametrize("weighting", ["simple", "square"])
+def test_weights_are_those_of_the_stores_counts(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, weighting: str
+) -> None:
+    train(tiny_store.path, tmp_path / "r", tiny_config(weighting=weighting, iterations=2))
+    counts = tiny_store.voxel_counts()
+    checkpoint = load_checkpoint(tmp_path / "r" / "last.pt")
+    assert checkpoint.class_weights.tolist() == class_weights(counts, weighting).tolist()
+    # Eq. 4 and 5 for the liver, written out
+    n, r, power = counts.sum(), float(counts[3]), {"simple": 1, "square": 2}[weighting]
+    assert float(checkpoint.class_weights[3]) == pytest.approx(n / (8 * r**power + 1))
+
+
+def test_the_first_loss_is_minus_the_weighted_mean_of_the_soft_dice(
+    tiny_run: Path, tmp_path: Path, tiny_store: Store, tiny_config: Configure
+) -> None:
+    assert tiny_run
+    run = train(tiny_store.path, tmp_path / "r", tiny_config(weighting="square", iterations=1))
+    (line,) = run.read_curve()
+    weights = class_weights(tiny_store.voxel_counts(), "square")
+    assert line["loss"] == pytest.approx(-np.mean(weights * list(line["soft_dice"].values())), rel=1e-4)
+
+
+def test_the_seed_and_nothing_else_decides(
+    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002 - the global state that must not matter
+    train(tiny_store.path, tmp_path / "same", tiny_config())
+    assert same_state(tiny_run / "last.pt", tmp_path / "same" / "last.pt")
+    train(tiny_store.path, tmp_path / "other", tiny_config(seed=1))
+    assert not same_state(tiny_run / "last.pt", tmp_path / "other" / "last.pt")
+
+
+# ------------------------------------------------------------------------------------------ resuming
+
+
+@pytest.mark.parametrize("batch_norm", ["running", "recomputed"])
+@pytest.mark.parametrize("stopped_at", [1, 3, 5, 8])
+def test_stopped_and_resumed_ends_at_the_same_bits(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, batch_norm: str, stopped_at: int
+) -> None:
+    config = tiny_config(iterations=9, batch_norm=batch_norm)
+    whole = train(tiny_store.path, tmp_path / "whole", config)
+    stop, watch = stop_after(stopped_at)
+    with pytest.raises(InterruptedRunError, match=f"stopped at step {stopped_at}. Go on with --resume"):
+        train(tiny_store.path, tmp_path / "r", config, stop=stop, progress=watch)
+    run = RunFolder(tmp_path / "r")
+    assert load_checkpoint(run.last).step == stopped_at
+    status = run.read_status()
+    assert status is not None
+    assert status.state == "interrupted"
+    train(tiny_store.path, tmp_path / "r", config, resume=True)
+    assert same_state(whole.last, run.last)
+    assert same_state(whole.best, run.best)
+    drop = {"seconds"}
+    assert [{k: v for k, v in line.items() if k not in drop} for line in run.read_curve()] == [
+        {k: v for k, v in line.items() if k not in drop} for line in whole.read_curve()
+    ]
+
+
+def test_killed_after_a_checkpoint_the_lines_since_are_written_once(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure
+) -> None:
+    config = tiny_config(iterations=9)
+    whole = train(tiny_store.path, tmp_path / "whole", config)
+    kept = tmp_path / "last.pt"
+
+    def killed(progress: Progress) -> None:
+        if progress.step == 5:
+            shutil.copy(tmp_path / "r" / "last.pt", kept)
+        if progress.step == 8:
+            raise MemoryError  # nothing is written after it, as after kill -9
+
+    with pytest.raises(MemoryError):
+        train(tiny_store.path, tmp_path / "r", config, progress=killed)
+    run = RunFolder(tmp_path / "r")
+    status = run.read_status()
+    assert status is not None
+    assert status.state == "running"
+    kept.replace(run.last)
+    with run.curve_path.open("a") as file:
+        file.write('{"step": 7, "lo')
+    train(tiny_store.path, run.path, config, resume=True)
+    assert same_state(whole.last, run.last)
+    assert same_state(whole.best, run.best)
+    assert steps(run) == steps(whole) == [2, 3, 4, 6, 8, 9]
+
+
+def test_kill_9_between_checkpoints(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
+    config = tiny_config(iterations=25, checkpoint_every=10)
+    whole = train(tiny_store.path, tmp_path / "whole", config)
+    script = f"""
+import os, signal
+from pathlib import Path
+import torch
+from viscera.io.runlog import read_config
+from viscera.stages.train import train
+torch.set_num_threads(1)
+def die(progress):
+    if progress.step == 17:
+        os.kill(os.getpid(), signal.SIGKILL)
+train(Path({str(tiny_store.path)!r}), Path("r"), read_config(Path({str(whole.config_path)!r})), progress=die)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert load_checkpoint(tmp_path / "r" / "last.pt").step == 10
+    run = train(tiny_store.path, tmp_path / "r", config, resume=True)
+    assert same_state(whole.last, run.last)
+    assert steps(run) == steps(whole)
+
+
+def test_a_stop_that_comes_while_a_step_is_logged_is_heeded_after_the_next_with_a_checkpoint(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = threading.Event()
+    original = engine.Trainer._log
+
+    def logging(self: engine.Trainer, *args: object) -> None:
+        original(self, *args)  # type: ignore[arg-type]
+        stop.set()
+
+    monkeypatch.setattr(engine.Trainer, "_log", logging)
+    with pytest.raises(InterruptedRunError) as caught:
+        train(tiny_store.path, tmp_path / "r", tiny_config(), stop=stop)
+    said = re.search(r"step (\d+)", str(caught.value))
+    assert said
+    assert load_checkpoint(tmp_path / "r" / "last.pt").step == int(said[1])
+
+
+def test_resuming_without_a_checkpoint_starts_at_0(
+    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    run = train(tiny_store.path, tmp_path / "r", tiny_config(), resume=True)
+    assert same_state(run.last, tiny_run / "last.pt")
+    run.last.unlink()
+    train(tiny_store.path, tmp_path / "r", tiny_config(), resume=True)
+    assert same_state(run.last, tiny_run / "last.pt")
+    assert steps(run) == [2, 3, 4, 6]
+
+
+def test_more_iterations_go_on_from_the_end(
+    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "r")
+    run = train(tiny_store.path, tmp_path / "r", tiny_config(iterations=9), resume=True)
+    whole = train(tiny_store.path, tmp_path / "whole", tiny_config(iterations=9))
+    assert same_state(run.last, whole.last)
+
+
+@pytest.mark.parametrize("lost", ["", "config.yaml", "last.pt"])
+def test_other_settings_are_refused_and_named(
+    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure, lost: str
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "r")
+    if lost:
+        (tmp_path / "r" / lost).unlink()
+    before = {path: path.read_bytes() for path in (tmp_path / "r").iterdir()}
+    with pytest.raises(BadInputError, match=r"trained with filters 2 \(now 3\), seed 0 \(now 4\)\. Give the same"):
+        train(tiny_store.path, tmp_path / "r", tiny_config(filters=3, seed=4, iterations=9), resume=True)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_fewer_iterations_than_done_are_refused(
+    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "r")
+    with pytest.raises(BadInputError, match="trained for 6 steps, more than the 4 asked for"):
+        train(tiny_store.path, tmp_path / "r", tiny_config(iterations=4), resume=True)
+
+
+def test_a_store_that_has_grown_is_refused(
+    raw: Path, tmp_path: Path, tiny_config: Configure, make_nnunet: MakeDataSet, make_case: MakeCase
+) -> None:
+    whole = PrepareConfig(downsample=1)
+    prepare(raw, tmp_path / "s", whole)
+    train(tmp_path / "s", tmp_path / "r", tiny_config(iterations=2))
+    make_nnunet(raw, {"more": make_case(7)})
+    prepare(raw, tmp_path / "s", whole)
+    with pytest.raises(BadInputError, match=r"other training cases than the store has now \(4 then, 5 now\)"):
+        train(tmp_path / "s", tmp_path / "r", tiny_config(iterations=4), resume=True)
+
+
+def test_an_existing_run_is_refused(tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure) -> None:
+    before = {path: path.read_bytes() for path in tiny_run.iterdir()}
+    with pytest.raises(BadInputError, match="this run exists"):
+        train(tiny_store.path, tiny_run, tiny_config())
+    assert {path: path.read_bytes() for path in tiny_run.iterdir()} == before
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInputError, match="this run exists"):
+        train(tiny_store.path, tmp_path / "file", tiny_config())
+    with pytest.raises(BadInputError, match="cannot be written"):
+        train(tiny_store.path, tmp_path / "file" / "run", tiny_config())
+
+
+def test_a_damaged_checkpoint_is_not_gone_on_from(
+    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "r")
+    path = tmp_path / "r" / "last.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match=r"last\.pt: (damaged|its checksum)"):
+        train(tiny_store.path, tmp_path / "r", tiny_config(iterations=9), resume=True)
+
+
+def test_another_process_on_the_same_run_is_refused(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
+    script = f"""
+from pathlib import Path
+from viscera.io.files import exclusive
+with exclusive(Path({str(tmp_path / "r")!r})):
+    print("held", flush=True)
+    input()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        other.stdout.readline()
+        with pytest.raises(BadInputError, match="another process is working on it"):
+            train(tiny_store.path, tmp_path / "r", tiny_config())
+        other.communicate(b"\n")
+    train(tiny_store.path, tmp_path / "r", tiny_config())  # the lock that is left behind is no run
+    with exclusive(tmp_path / "r"):
+        pass
+
+
+# ------------------------------------------------------------------------------------------ failing
+
+
+@pytest.mark.parametrize("batch_norm", ["running", "recomputed"])
+@pytest.mark.parametrize("every", [1, 4])
+def test_a_diverged_run_keeps_its_last_good_checkpoint(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, batch_norm: str, every: int
+) -> None:
+    config = tiny_config(
+        learning_rate=1e37, batch_norm=batch_norm, checkpoint_every=every, log_every=every, validate_every=every
+    )
+    with pytest.raises(
+        RunFailedError, match=r"step \d.*rate 1e\+37.*The checkpoint of step [01] is kept. Try a lower"
+    ) as caught:
+        train(tiny_store.path, tmp_path / "r", config)
+    assert caught.value.exit_code == 4
+    run = RunFolder(tmp_path / "r")
+    status = run.read_status()
+    assert status is not None
+    assert status.state == "failed"
+    assert status.message == str(caught.value)
+    for path in run.path.glob("*.pt"):
+        assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(path).model.values()), path
+
+
+def test_weights_that_are_not_finite_are_never_written(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = engine.Trainer.training_step
+
+    def spoiling(self: engine.Trainer, batch: Batch) -> tuple[float, torch.Tensor]:
+        result = original(self, batch)
+        if self.step == 2:
+            with torch.no_grad():
+                next(self.network.parameters()).view(-1)[0] = torch.nan
+        return result
+
+    monkeypatch.setattr(engine.Trainer, "training_step", spoiling)
+    with pytest.raises(RunFailedError, match=r"weights are not finite after step 3 .*The checkpoint of step 2 is kept"):
+        train(tiny_store.path, tmp_path / "r", tiny_config(checkpoint_every=2, log_every=2, validate_every=3))
+    run = RunFolder(tmp_path / "r")
+    assert not run.best.exists()
+    assert steps(run) == [2]
+    assert load_checkpoint(run.last).step == 2
+
+
+def test_the_step_of_a_loss_that_is_not_finite_is_named(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def failing(*args: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return weighted_dice_loss(*args) * (float("inf") if len(calls) == 6 else 1)
+
+    monkeypatch.setattr(engine, "weighted_dice_loss", failing)
+    with pytest.raises(RunFailedError, match=r"the loss is -inf at step 6 .*The checkpoint of step 4 is kept"):
+        train(tiny_store.path, tmp_path / "r", tiny_config())
+    assert load_checkpoint(tmp_path / "r" / "last.pt").step == 4
+    monkeypatch.undo()
+    run = train(tiny_store.path, tmp_path / "r", tiny_config(), resume=True)
+    assert steps(run) == [2, 3, 4, 6]
+
+
+def test_out_of_memory_says_what_to_lower(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def greedy(*_args: object) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(engine.Trainer, "training_step", greedy)
+    with pytest.raises(RunFailedError, match=r"out of memory .*Lower --batch-size"):
+        train(tiny_store.path, tmp_path / "r", tiny_config())
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_later(
+    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves = []
+
+    def full(path: Path, checkpoint: Checkpoint) -> None:
+        saves.append(path.name)
+        if len(saves) < 3:
+            save_checkpoint(path, checkpoint)
+            return
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
+        try:
+            save_checkpoint(path, checkpoint)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    monkeypatch.setattr(engine, "save_checkpoint", full)
+    with pytest.raises(BadInputError, match=r"last\.pt: the disk is full"):
+        train(tiny_store.path, tmp_path / "r", tiny_config())
+    run = RunFolder(tmp_path / "r")
+    assert load_checkpoint(run.last).step == 0
+    status = run.read_status()
+    assert status is not None
+    assert status.state == "interrupted"  # not failed: a study goes on with it
+    monkeypatch.undo()
+    train(tiny_store.path, run.path, tiny_config(), resume=True)
+    assert same_state(run.last, tiny_run / "last.pt")
+
+
+@pytest.mark.parametrize(("split", "file"), [("train", "image.npy"), ("validation", "labels.npy")])
+def test_a_flipped_byte_in_the_store_is_noticed_before_a_run_is_made(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, split: str, file: str
+) -> None:
+    shutil.copytree(tiny_store.path, tmp_path / "s")
+    name = tiny_store.names(split)[0]  # type: ignore[arg-type]
+    path = tmp_path / "s" / "cases" / name / file
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 16
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match=rf"{name}/{file}: changed since it was written"):
+        train(tmp_path / "s", tmp_path / "r", tiny_config())
+    assert not (tmp_path / "r").exists()
+
+
+def test_fewer_patients_than_a_batch_is_bad_input(
+    tmp_path: Path, tiny_config: Configure, make_nnunet: MakeDataSet, make_case: MakeCase
+) -> None:
+    make_nnunet(tmp_path / "raw", {"one": make_case(0)})
+    prepare(tmp_path / "raw", tmp_path / "s", PrepareConfig(downsample=1, test_fraction=0))
+    with pytest.raises(BadInputError, match=r"a batch of 3 .* only 1 training cases. Add cases, or lower --batch-size"):
+        train(tmp_path / "s", tmp_path / "r", tiny_config(batch_size=3))
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_device_that_is_not_there_is_bad_input(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
+    for name in ("tpu9", "cuda:63"):
+        with pytest.raises(BadInputError, match=f"device '{name}' is not to be had here"):
+            train(tiny_store.path, tmp_path / "r", tiny_config(device=name))
+
+
+# ------------------------------------------------------------------------------------------ best.pt
+
+
+def test_best_is_the_best_validation_step(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
+    run = train(tiny_store.path, tmp_path / "r", tiny_config(iterations=40, learning_rate=0.02, validate_every=4))
+    means = {}
+    for line in run.read_curve():
+        if "validation_dice" in line:
+            organs = [v for organ, v in line["validation_dice"].items() if organ != "background" and v is not None]
+            means[line["step"]] = np.mean(organs)
+    assert len(means) == 10
+    best = load_checkpoint(run.best)
+    assert best.step == max(means, key=lambda step: means[step])
+    assert best.best_validation_dice == pytest.approx(max(means.values()))
+
+
+def test_without_validation_cases_there_is_no_best(raw: Path, tmp_path: Path, tiny_config: Configure) -> None:
+    prepare(raw, tmp_path / "s", PrepareConfig(downsample=1))
+    run = train(tmp_path / "s", tmp_path / "r", tiny_config())
+    assert run.last.exists()
+    assert not run.best.exists()
+    assert not any("validation_dice" in line for line in run.read_curve())
+
+
+# ------------------------------------------------------------------------------------------ Ctrl-C
+
+
+def test_ctrl_c_ends_with_130_and_a_checkpoint(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
+    config = tmp_path / "c.yaml"
+    settings = tiny_config(iterations=1_000_000, checkpoint_every=1_000_000).model_dump(mode="json")
+    config.write_text(yaml.safe_dump(settings))
+    command = [sys.executable, "-c", "from viscera.cli import main; main()", "train", str(tiny_store.path), "r"]
+    with subprocess.Popen(
+        [*command, "--config", str(config)], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "r" / "curve.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    step = load_checkpoint(tmp_path / "r" / "last.pt").step
+    assert step > 0
+    assert f"stopped at step {step}. Go on with --resume" in errors

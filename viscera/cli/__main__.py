@@ -1,0 +1,5 @@
+"""`python -m viscera.cli`."""
+
+from viscera.cli import main
+
+main()

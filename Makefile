@@ -34,11 +34,11 @@ check: install
 
 test: install
 	rm -f .coverage .coverage.*
-	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --cov --cov-report=
+	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m "not slow" --cov --cov-report=
 	$(BIN)/coverage report --fail-under=90
 
-test-fast: install
-	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m "not slow"
+test-slow: install
+	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m slow --durations 10
 
 bench: install
 	$(BIN)/python -m benchmarks.bench_feed

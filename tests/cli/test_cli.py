@@ -95,7 +95,7 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     [
         (["--set", "train.depth=4"], "there is no setting 'train.depth'"),
         (["--set", "train.iterations"], "write it as section.key=value"),
-        (["--set", "train.iterations=0"], "train.iterations = '0': input should be greater than or equal to 1"),
+        (["--set", "train.iterations=0"], "train.iterations = 0: input should be greater than or equal to 1"),
         (["--set", "train.learning_rate=nan"], "train.learning_rate"),
         (["--set", "=4"], "there is no setting"),
         (["--weighting", "cubic"], "train.weighting = 'cubic'"),

@@ -48,3 +48,18 @@ def test_refusals_name_the_setting(assignment: str, message: str) -> None:
 def test_unknown_preset() -> None:
     with pytest.raises(BadInputError, match="There are: paper, demo"):
         resolve_config("big")
+
+
+def test_assigned_values_are_yaml() -> None:
+    config = resolve_config(
+        assignments=[
+            "prepare.spacing_mm=null",
+            "study.seeds=[0, 1]",
+            "train.learning_rate=1e-2",
+            "train.weighting=simple",
+        ]
+    )
+    assert config.prepare.spacing_mm is None
+    assert config.study.seeds == (0, 1)
+    assert config.train.learning_rate == 0.01
+    assert config.train.weighting == "simple"

@@ -6,6 +6,7 @@ The defaults are the paper's values and, where its text leaves room, the first r
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from viscera.core.errors import BadInputError
@@ -72,7 +73,7 @@ class TrainConfig(Settings):
     """One model."""
 
     weighting: Weighting = Field("uniform", description="class weights: Eq. 3, 4 or 5")
-    learning_rate: float = Field(1e-3, gt=0, description="Adam's initial rate (paper: 0.001 and 0.01)")
+    learning_rate: float = Field(1e-3, gt=0, le=1e37, description="Adam's initial rate (paper: 0.001 and 0.01)")
     iterations: Positive = Field(10_000, description="optimiser steps (paper: 10,000)")
     patch: Positive = Field(64, description="edge of the cubic training window in voxels (paper: 64)")
     batch_size: Positive = Field(3, description="windows a step, each from another patient (paper: 3)")
@@ -126,9 +127,15 @@ class EvaluateConfig(Settings):
 class StudyConfig(Settings):
     """The grid of arms: weighting by learning rate by seed."""
 
-    weightings: tuple[Weighting, ...] = Field(("uniform", "simple", "square"), min_length=1)
-    learning_rates: tuple[Annotated[float, Field(gt=0)], ...] = Field((0.001, 0.01), min_length=1)
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    weightings: tuple[Weighting, ...] = Field(
+        ("uniform", "simple", "square"), min_length=1, description="arms: class weights"
+    )
+    learning_rates: tuple[Annotated[float, Field(gt=0, le=1e37)], ...] = Field(
+        (0.001, 0.01), min_length=1, description="arms: Adam's initial rates"
+    )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (0,), min_length=1, description="runs of every arm, differing in initialisation and windows"
+    )
     jobs: int = Field(
         0, ge=0, description="arms trained at once; 0: one a core on the CPU (at most four), one on a GPU"
     )
@@ -175,7 +182,7 @@ def resolve_config(
     Args:
         preset: name in `PRESETS`.
         file_values: nested mapping as read from YAML.
-        assignments: `dotted.key=value`; the value as it would stand in the file.
+        assignments: `dotted.key=value`; the value is YAML, as it would stand in the file.
         options: dotted key to value; None means "not given".
         found_in: file name for messages.
 
@@ -190,7 +197,11 @@ def resolve_config(
         key, separator, value = assignment.partition("=")
         if not separator:
             raise BadInputError(f"--set {assignment}: write it as section.key=value, for example train.filters=16.")
-        merged = _merged(merged, _nested(key.strip(), value.strip()))
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise BadInputError(f"--set {assignment}: the value is not valid YAML ({error}).") from error
+        merged = _merged(merged, _nested(key.strip(), parsed))
     for key, value in (options or {}).items():
         if value is not None:
             merged = _merged(merged, _nested(key, value))

@@ -66,7 +66,7 @@ def _check_numbers(cases: int, seed: int, shape: Index3, spacing_mm: float | Non
 def _description(identity: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": "viscera phantom",
-        "description": "phantom: a procedural abdomen in portal-venous CT; no patient, not for clinical use",
+        "description": "a procedural abdomen (phantom) in portal-venous CT; no patient, not for clinical use",
         "channel_names": {"0": "CT"},
         "labels": {c.name: c.label for c in CLASSES},
         "file_ending": _ENDING,

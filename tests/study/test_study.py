@@ -112,14 +112,17 @@ def test_stopped_and_called_again_side_by_side_it_gives_the_same_scores(
     assert (study / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()
 
 
-def test_another_weighting_trains_its_arm_alone(
+def test_another_weighting_trains_its_arm_alone_also_on_another_device(
     tiny_store: Store, finished: Path, tmp_path: Path, tiny_config: Configure
 ) -> None:
     shutil.copytree(finished, tmp_path / "study")
     folder = StudyFolder(tmp_path / "study")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "study" / "arms").rglob("*.*t")}
     assert folder.run(UNIFORM, 0).last in before
-    run_study(tiny_store.path, tmp_path / "study", study_config(tiny_config, weightings=["square"]))
+    config = study_config(tiny_config, weightings=["square"])
+    assert config.train.device == "cpu"
+    elsewhere = config.model_copy(update={"train": config.train.model_copy(update={"device": "cpu:0"})})
+    run_study(tiny_store.path, tmp_path / "study", elsewhere)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert folder.run(SQUARE, 0).last.exists()
     assert list(dict.fromkeys(row["arm"] for row in joined(tmp_path / "study"))) == [

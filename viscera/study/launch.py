@@ -28,6 +28,7 @@ from viscera.study.merge import join_scores
 from viscera.study.worker import StudyEvent, run_arm, start_worker
 
 _MOST_JOBS = 4
+_MAY_CHANGE = {"device", "checkpoint_every"}  # where it runs, and what a crash can cost
 
 
 def run_study(
@@ -82,7 +83,8 @@ def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
             )
         for section in ("prepare", "train", "predict", "evaluate"):
             old, new = getattr(before, section).model_dump(), getattr(config, section).model_dump()
-            other = [f"{section}.{key} {old[key]} (now {new[key]})" for key in new if old[key] != new[key]]
+            changed = [key for key in new if old[key] != new[key] and key not in _MAY_CHANGE]
+            other = [f"{section}.{key} {old[key]} (now {new[key]})" for key in changed]
             if other:
                 raise BadInputError(
                     f"{folder.path}: this study was started with {', '.join(other)}. Give the same settings, or "

@@ -110,7 +110,7 @@ def test_downsampling_alone_keeps_liver_and_spleen(real_data: Path, tmp_path: Pa
 
 
 TRAINING = {
-    "fine": ("--patch", 64, "--iterations", 560, "--filters", 4, "--learning-rate", 0.005),
+    "fine": ("--patch", 64, "--iterations", 800, "--filters", 4, "--learning-rate", 0.005),
     "full_size": ("--patch", 64, "--iterations", 450, "--filters", 4, "--learning-rate", 0.005),
 }
 

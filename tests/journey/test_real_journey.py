@@ -122,7 +122,16 @@ def test_a_short_training_learns_liver_and_spleen_of_the_scans_it_saw(
 ) -> None:
     data = {"fine": fine, "full_size": full_size}[kind](real_data, tmp_path / "data")
     viscera("prepare", data, tmp_path / "store", "--downsample", factor, "--test-fraction", 0)
-    settings = ("--batch-size", 2, "--set", "train.batch_norm=recomputed", "--set", "train.monitor_windows=24")
+    settings = (
+        "--batch-size",
+        2,
+        "--set",
+        "train.batch_norm=recomputed",
+        "--set",
+        "train.monitor_windows=24",
+        "--set",
+        "train.log_every=200",
+    )
     viscera("train", tmp_path / "store", tmp_path / "run", *settings, *TRAINING[kind])
     viscera("predict", tmp_path / "run", data / "imagesTr", tmp_path / "predictions")
     viscera("evaluate", tmp_path / "predictions", data, "--out", tmp_path / "scores.csv")

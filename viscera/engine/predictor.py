@@ -28,7 +28,7 @@ _TOLERATED_RATIO = 1.5  # docs/readings.md, "grid of prediction"
 def build_network(config: TrainConfig) -> UNet3D:
     """The network of a configuration, freshly initialised from the global generator.
 
-    Its weights lie channels last: a training step takes 0.6 to 0.9 of the time on a CPU (benchmarks/bench_train.py).
+    Its weights lie channels last: a training step takes 0.82 to 0.96 of the time on a CPU (benchmarks/bench_train.py).
     """
     network = UNet3D(1, NUM_CLASSES, config.filters, config.levels)
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[no-any-return, call-overload]

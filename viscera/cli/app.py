@@ -23,7 +23,7 @@ from viscera.cli.printing import config_as_yaml, diagnosis_table, scores_table
 from viscera.cli.terminal import Display, make_display
 from viscera.core.config import Config, resolve_config
 from viscera.core.errors import BadInputError
-from viscera.io.runlog import RunFolder, StudyFolder, read_yaml
+from viscera.io.runlog import RunFolder, read_yaml
 
 app = typer.Typer(
     help="Multi-organ segmentation of abdominal CT, and the truth about Dice loss weighting.",
@@ -328,7 +328,6 @@ def report(
 
     _config("paper", config, assignments, {})
     make_display(quiet=quiet, log_json=log_json)
-    StudyFolder(study_path).read_record()
     page = make_report(study_path)
     if not quiet:
         typer.echo(page)

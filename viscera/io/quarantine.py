@@ -1,12 +1,10 @@
 """`quarantine.csv`: the cases that were left out, each with its reason."""
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import write_text
+from viscera.io.files import write_csv
 
 NAME = "quarantine.csv"
 
@@ -17,11 +15,7 @@ def write_quarantine(folder: Path, reasons: Mapping[str, str]) -> None:
     if not reasons:
         path.unlink(missing_ok=True)
         return
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("case", "reason"))
-    writer.writerows(sorted(reasons.items()))
-    write_text(path, text.getvalue())
+    write_csv(path, ("case", "reason"), sorted(reasons.items()))
 
 
 def left_out(folder: Path, reasons: Mapping[str, str], total: int) -> BadInputError:

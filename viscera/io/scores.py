@@ -1,13 +1,12 @@
 """`scores.csv`: one row a case, organ, grid and metric; six decimals, empty where undefined."""
 
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import read_error, write_text
+from viscera.io.files import read_error, write_csv
 
 
 class ScoreRow(NamedTuple):
@@ -19,14 +18,14 @@ class ScoreRow(NamedTuple):
     metric: str
     value: float | None
 
+    def cells(self) -> tuple[str, ...]:
+        """As it stands in a table."""
+        return (*self[:4], "" if self.value is None else f"{self.value:.6f}")
+
 
 def write_scores(path: Path, rows: Sequence[ScoreRow]) -> None:
     """Write the rows in their order, atomically."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(ScoreRow._fields)
-    writer.writerows([*row[:4], "" if row.value is None else f"{row.value:.6f}"] for row in rows)
-    write_text(path, text.getvalue())
+    write_csv(path, ScoreRow._fields, (row.cells() for row in rows))
 
 
 def read_scores(path: Path) -> list[ScoreRow]:

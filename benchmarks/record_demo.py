@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from viscera.core.arms import arms_of
 from viscera.io.files import write_text
-from viscera.io.runlog import StudyFolder, arms_of
+from viscera.io.runlog import StudyFolder
 from viscera.io.scores import read_scores
 
 

@@ -13,7 +13,8 @@ import torch
 from hypothesis import settings
 
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.config import Config, PrepareConfig, resolve_config
+from viscera.core.config import Config, PrepareConfig
+from viscera.core.resolve import resolve_config
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train

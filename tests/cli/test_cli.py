@@ -17,8 +17,9 @@ from typer.testing import CliRunner, Result
 import viscera
 from viscera.cli import app as module
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.config import Config, resolve_config
+from viscera.core.config import Config
 from viscera.core.errors import RunFailedError
+from viscera.core.resolve import resolve_config
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store

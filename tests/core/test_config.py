@@ -2,8 +2,9 @@
 
 import pytest
 
-from viscera.core.config import Config, resolve_config
+from viscera.core.config import Config
 from viscera.core.errors import BadInputError
+from viscera.core.resolve import resolve_config
 
 
 def test_the_defaults_are_the_papers() -> None:

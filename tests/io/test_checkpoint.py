@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.config import resolve_config
 from viscera.core.errors import BadInputError
+from viscera.core.resolve import resolve_config
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 

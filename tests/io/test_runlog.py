@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from viscera.core.config import StudyConfig, resolve_config
+from viscera.core.arms import Arm, arms_of
+from viscera.core.config import StudyConfig
 from viscera.core.errors import BadInputError
-from viscera.io.runlog import Arm, RunFolder, RunStatus, StudyFolder, StudyRecord, arms_of, read_config, write_yaml
+from viscera.core.resolve import resolve_config
+from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord, read_config, write_yaml
 
 
 def test_a_status_is_read_back(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import numpy.typing as npt
 import pytest
 
 from viscera.core.anatomy import CLASS_NAMES, CLASSES
-from viscera.core.config import resolve_config
+from viscera.core.arms import arms_of
 from viscera.core.geometry import Geometry
+from viscera.core.resolve import resolve_config
 from viscera.core.scan import LabelMap, Volume
-from viscera.io.runlog import RunStatus, StudyRecord, arms_of
+from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
 from viscera.report.scene import LabelView, Scene
 from viscera.report.slices import backdrop

@@ -2,7 +2,8 @@ from collections.abc import Callable
 
 import pytest
 
-from viscera.io.runlog import Arm, RunStatus
+from viscera.core.arms import Arm
+from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
 from viscera.report.study import CurvePoint, RunResult, StudyResult, median_case
 from viscera.report.summaries import caution, cost_rows, gap_rows, headline, settings

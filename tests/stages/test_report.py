@@ -7,12 +7,14 @@ import numpy.typing as npt
 import pytest
 
 from viscera.core.anatomy import CLASS_NAMES, CLASSES
-from viscera.core.config import PrepareConfig, resolve_config
+from viscera.core.arms import arms_of
+from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
+from viscera.core.resolve import resolve_config
 from viscera.core.scan import LabelMap, Volume
 from viscera.io.nifti import write_labels
-from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord, arms_of
+from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, write_scores
 from viscera.io.store import PreparedCase, Split, Store
 from viscera.stages.report import make_report

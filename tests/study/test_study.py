@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from viscera.core.arms import Arm
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
 from viscera.engine.trainer import Progress
-from viscera.io.runlog import Arm, RunFolder, StudyFolder
+from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.scores import read_scores
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare

@@ -21,8 +21,9 @@ from viscera.cli.options import (
 )
 from viscera.cli.printing import config_as_yaml, diagnosis_table, scores_table
 from viscera.cli.terminal import Display, make_display
-from viscera.core.config import Config, resolve_config
+from viscera.core.config import Config
 from viscera.core.errors import BadInputError
+from viscera.core.resolve import resolve_config
 from viscera.io.runlog import RunFolder, read_yaml
 
 app = typer.Typer(

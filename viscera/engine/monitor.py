@@ -14,7 +14,7 @@ from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.feed import Batch, Feed
 from viscera.engine.hardware import autocast
 from viscera.engine.predictor import predict_probabilities
-from viscera.imaging.intensity import clip_to_unit
+from viscera.imaging.intensity import network_input
 from viscera.metrics.overlap import dice, overlap_counts
 
 DiceByOrgan = dict[str, float | None]
@@ -74,8 +74,7 @@ class Monitor:
         return dict(zip(CLASS_NAMES, dice(intersection, cardinality), strict=True))
 
     def _input(self, batch: Batch) -> Tensor:
-        low, high = self.train.intensity.low_hu, self.train.intensity.high_hu
-        return clip_to_unit(batch.hu.to(self.device), low, high).unsqueeze(1)
+        return network_input(batch.hu.to(self.device), self.train.intensity)
 
     def validation_dice(self, network: nn.Module) -> DiceByOrgan | None:
         """Mean Dice per class over the validation cases where it is defined; None without such cases."""

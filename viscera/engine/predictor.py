@@ -14,7 +14,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelMap, Volume
 from viscera.engine.hardware import autocast, choose_device, out_of_memory_explained
-from viscera.imaging.intensity import AIR_HU, clip_to_unit
+from viscera.imaging.intensity import AIR_HU, network_input
 from viscera.imaging.resample import GridChange, coarsen_volume, restore_labels, restore_probabilities
 from viscera.imaging.windows import covering_origins, gaussian_weights
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
@@ -49,10 +49,9 @@ def predict_probabilities(
     """
     padding = [(0, max(0, train.patch - n)) for n in hu.shape]
     volume = torch.from_numpy(np.pad(hu, padding, constant_values=AIR_HU))
-    low, high = train.intensity.low_hu, train.intensity.high_hu
 
     def forward(windows_BIJK: Tensor) -> Tensor:
-        x = clip_to_unit(windows_BIJK.to(device), low, high).unsqueeze(1)
+        x = network_input(windows_BIJK.to(device), train.intensity)
         with autocast(device, train.precision):
             logits = network(x)
         return torch.softmax(logits.float(), dim=1).cpu()

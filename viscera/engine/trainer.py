@@ -17,7 +17,7 @@ from viscera.engine.hardware import autocast, out_of_memory_explained
 from viscera.engine.monitor import Monitor, foreground_mean
 from viscera.engine.optimiser import make_adam
 from viscera.engine.predictor import build_network
-from viscera.imaging.intensity import clip_to_unit
+from viscera.imaging.intensity import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
 from viscera.losses.dice import WeightedDiceLoss, weighted_dice_loss
@@ -127,7 +127,7 @@ class Trainer:
     def training_step(self, batch: Batch) -> tuple[float, Tensor]:
         """One step of Adam on one mini-batch; returns the loss and the soft Dice per class (L,), both before it."""
         train = self.config.train
-        x = clip_to_unit(batch.hu.to(self.device), train.intensity.low_hu, train.intensity.high_hu).unsqueeze(1)
+        x = network_input(batch.hu.to(self.device), train.intensity)
         with autocast(self.device, train.precision):
             logits_BLIJK = self.network(x)
         dice_loss_L = self.loss.per_class(logits_BLIJK, batch.labels.to(self.device))

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from viscera.core.config import Config, resolve_config
+from viscera.core.config import Config
 from viscera.core.errors import BadInputError
+from viscera.core.resolve import resolve_config
 from viscera.io.files import atomic_path
 
 _NOT_CONFIG = ("classes", "training_spacings_mm")

@@ -9,8 +9,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
-from viscera.core.config import Config, Settings, StudyConfig, resolve_config
+from viscera.core.arms import Arm
+from viscera.core.config import Config, Settings
 from viscera.core.errors import BadInputError
+from viscera.core.resolve import resolve_config
 from viscera.io.files import read_error, read_json, write_error, write_json, write_text
 
 
@@ -128,19 +130,6 @@ class RunFolder:
             yield value
 
 
-@dataclass(frozen=True, order=True)
-class Arm:
-    """One cell of a study's grid."""
-
-    weighting: str
-    learning_rate: float
-
-    @property
-    def name(self) -> str:
-        """As in folder names and tables: `uniform_lr0.001`."""
-        return f"{self.weighting}_lr{self.learning_rate:g}"
-
-
 class StudyRecord(Settings):
     """`study.yaml`: what a Study was run on and with.
 
@@ -186,11 +175,6 @@ class StudyFolder:
             return StudyRecord.model_validate(read_yaml(self.record_path))
         except ValidationError as error:
             raise BadInputError(f"{self.record_path}: damaged ({error.error_count()} fields).") from error
-
-
-def arms_of(config: StudyConfig) -> list[Arm]:
-    """The arms in the order of Table 1: all weightings at the first rate, then at the next."""
-    return [Arm(weighting, rate) for rate in config.learning_rates for weighting in config.weightings]
 
 
 def write_yaml(path: Path, value: dict[str, Any]) -> None:

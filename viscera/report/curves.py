@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from viscera.io.runlog import Arm
+from viscera.core.arms import Arm
 from viscera.report.canvas import house_style
 from viscera.report.study import RunResult, StudyResult, arm_title, mean_defined
 

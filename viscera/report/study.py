@@ -7,7 +7,8 @@ from statistics import fmean
 from typing import Any
 
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
-from viscera.io.runlog import Arm, RunStatus, StudyRecord, arms_of
+from viscera.core.arms import Arm, arms_of
+from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
 
 ClassDice = tuple[float | None, ...]

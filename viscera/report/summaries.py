@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from viscera.core.arms import Arm
 from viscera.core.config import Config
-from viscera.io.runlog import Arm, RunStatus
+from viscera.io.runlog import RunStatus
 from viscera.report.study import StudyResult, arm_title, mean_defined
 from viscera.report.tables import Table1
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from viscera.core.config import PrepareConfig
+from viscera.core.config import PrepareConfig, differences
 from viscera.core.errors import BadInputError
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io.files import exclusive, read_json, sha256
@@ -95,8 +95,7 @@ def _open_or_create(path: Path, config: PrepareConfig, dataset: str) -> Store:
     if not (path / "manifest.json").exists():
         return Store.create(path, config, dataset)
     store = Store.open(path)
-    before, now = store.manifest.prepare.model_dump(), config.model_dump()
-    other = [f"{key} {before[key]} (now {now[key]})" for key in now if before[key] != now[key]]
+    other = differences(store.manifest.prepare, config)
     if other:
         raise BadInputError(f"{path}: prepared with {', '.join(other)}. Give the same settings, or another folder.")
     return store

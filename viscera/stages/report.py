@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 
 import viscera
+from viscera.core.arms import Arm, arms_of
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.io.files import write_bytes, write_text
 from viscera.io.nifti import read_labels
-from viscera.io.runlog import Arm, RunFolder, RunStatus, StudyFolder, StudyRecord, arms_of
+from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.report.canvas import to_bytes

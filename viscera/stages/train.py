@@ -13,7 +13,7 @@ import torch
 
 import viscera
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.config import Config
+from viscera.core.config import Config, differences
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.feed import Feed
@@ -88,8 +88,7 @@ def train(
 
 
 def _refuse_other_settings(folder: RunFolder, earlier: Config, config: Config) -> None:
-    before, now = earlier.train.model_dump(), config.train.model_dump()
-    other = [f"{k} {before[k]} (now {now[k]})" for k in now if k not in _MAY_CHANGE and before[k] != now[k]]
+    other = differences(earlier.train, config.train, _MAY_CHANGE)
     if other:
         raise BadInputError(
             f"{folder.path}: trained with {', '.join(other)}. Give the same settings, or another folder."

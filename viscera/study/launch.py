@@ -17,11 +17,12 @@ from typing import Any
 import torch
 
 import viscera
-from viscera.core.config import Config
+from viscera.core.arms import Arm, arms_of
+from viscera.core.config import Config, differences
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
 from viscera.engine.trainer import StopSignal
 from viscera.io.files import exclusive, is_occupied
-from viscera.io.runlog import Arm, StudyFolder, StudyRecord, arms_of
+from viscera.io.runlog import StudyFolder, StudyRecord
 from viscera.io.store import Store
 from viscera.stages.report import make_report
 from viscera.study.merge import join_scores
@@ -82,9 +83,7 @@ def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
                 "the store as it was, or another folder for the study."
             )
         for section in ("prepare", "train", "predict", "evaluate"):
-            old, new = getattr(before, section).model_dump(), getattr(config, section).model_dump()
-            changed = [key for key in new if old[key] != new[key] and key not in _MAY_CHANGE]
-            other = [f"{section}.{key} {old[key]} (now {new[key]})" for key in changed]
+            other = differences(getattr(before, section), getattr(config, section), _MAY_CHANGE, f"{section}.")
             if other:
                 raise BadInputError(
                     f"{folder.path}: this study was started with {', '.join(other)}. Give the same settings, or "

@@ -1,8 +1,9 @@
 """The study's joined table of scores."""
 
+from viscera.core.arms import arms_of
 from viscera.core.config import StudyConfig
 from viscera.io.files import write_csv
-from viscera.io.runlog import StudyFolder, arms_of
+from viscera.io.runlog import StudyFolder
 from viscera.io.scores import ScoreRow, read_scores
 
 

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import torch
 
+from viscera.core.arms import Arm
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.engine.hardware import OUT_OF_MEMORY
 from viscera.engine.trainer import Progress
-from viscera.io.runlog import Arm, StudyFolder
+from viscera.io.runlog import StudyFolder
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store

@@ -1,0 +1,96 @@
+"""From presets, files and options to one resolved configuration."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from viscera.core.config import Config
+from viscera.core.errors import BadInputError
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {},
+    "demo": {
+        "train": {
+            "iterations": 300,
+            "patch": 24,
+            "filters": 8,
+            "levels": 3,
+            "checkpoint_every": 100,
+            "log_every": 30,
+            "batch_norm": "recomputed",
+            "validate_every": 60,
+            "monitor_windows": 12,
+        },
+    },
+}
+
+
+def resolve_config(
+    preset: str = "paper",
+    file_values: Mapping[str, Any] | None = None,
+    assignments: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    *,
+    found_in: str = "configuration",
+) -> Config:
+    """Lay preset, file, `--set section.key=value` and command-line options over the defaults, later ones winning.
+
+    Args:
+        preset: name in `PRESETS`.
+        file_values: nested mapping as read from YAML.
+        assignments: `dotted.key=value`; the value is YAML, as it would stand in the file.
+        options: dotted key to value; None means "not given".
+        found_in: file name for messages.
+
+    Raises:
+        BadInputError: unknown preset or key, or a value of the wrong type or range.
+    """
+    if preset not in PRESETS:
+        raise BadInputError(f"There is no preset '{preset}'. There are: {', '.join(PRESETS)}.")
+    merged: dict[str, Any] = _merged({}, PRESETS[preset])
+    merged = _merged(merged, file_values or {})
+    for assignment in assignments:
+        key, separator, value = assignment.partition("=")
+        if not separator:
+            raise BadInputError(f"--set {assignment}: write it as section.key=value, for example train.filters=16.")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise BadInputError(f"--set {assignment}: the value is not valid YAML ({error}).") from error
+        merged = _merged(merged, _nested(key.strip(), parsed))
+    for key, value in (options or {}).items():
+        if value is not None:
+            merged = _merged(merged, _nested(key, value))
+    try:
+        return Config.model_validate(merged)
+    except ValidationError as error:
+        raise BadInputError(f"{found_in}: {_sentence(error)}") from error
+
+
+def _nested(dotted_key: str, value: object) -> dict[str, Any]:
+    for part in reversed(dotted_key.split(".")):
+        value = {part: value}
+    return value if isinstance(value, dict) else {}
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        below = result.get(key)
+        result[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        if isinstance(value, Mapping) and not isinstance(below, Mapping):
+            result[key] = _merged({}, value)
+    return result
+
+
+def _sentence(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            parts.append(f"there is no setting '{key}' (see `viscera config show`)")
+        else:
+            parts.append(f"{key or 'value'} = {item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}")
+    return "; ".join(parts) + "."

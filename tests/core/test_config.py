@@ -2,7 +2,7 @@
 
 import pytest
 
-from viscera.core.config import Config
+from viscera.core.config import Config, differences
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
 
@@ -64,3 +64,28 @@ def test_assigned_values_are_yaml() -> None:
     assert config.study.seeds == (0, 1)
     assert config.train.learning_rate == 0.01
     assert config.train.weighting == "simple"
+
+
+@pytest.mark.parametrize(("given", "expected"), [("simple", "simple"), ("0.5", 0.5), (2, 2.0), ("0", 0.0)])
+def test_a_weighting_is_a_name_or_a_power(given: object, expected: object) -> None:
+    assert resolve_config(options={"train.weighting": given}).train.weighting == expected
+
+
+@pytest.mark.parametrize("given", ["cubic", 2.5, -0.1, "nan", True, None, [1]])
+def test_other_weightings_are_refused(given: object) -> None:
+    with pytest.raises(BadInputError, match=r"train\.weighting = .*or a power in \[0, 2\] was expected"):
+        resolve_config(file_values={"train": {"weighting": given}})
+
+
+def test_a_schedule_goes_forwards() -> None:
+    with pytest.raises(BadInputError, match="first_step must lie before last_step"):
+        resolve_config(file_values={"train": {"loss": {"schedule": {"first_step": 5, "last_step": 5}}}})
+
+
+def test_differences_are_named_with_their_place() -> None:
+    before = resolve_config()
+    now = resolve_config(assignments=["train.loss.numerator=volumes", "train.seed=3", "train.device=cpu"])
+    assert differences(before.train, now.train, {"device"}, "train.") == [
+        "train.seed 0 (now 3)",
+        "train.loss.numerator voxels (now volumes)",
+    ]

@@ -14,10 +14,12 @@ from viscera.engine.feed import Feed
 from viscera.engine.monitor import Monitor
 from viscera.engine.trainer import Progress, Trainer, TrainingFacts
 from viscera.io.runlog import RunFolder
+from viscera.losses.balance import WeightSchedule
 
 Configure = Callable[..., Config]
 CPU = torch.device("cpu")
-FACTS = TrainingFacts(torch.arange(1, 9), torch.linspace(0.5, 2, 8, dtype=torch.float64), ((1.0, 1.0, 1.0),) * 3)
+WEIGHTS = np.linspace(0.5, 2, 8)
+FACTS = TrainingFacts(torch.arange(1, 9), WeightSchedule(WEIGHTS, WEIGHTS), ((1.0, 1.0, 1.0),) * 3)
 
 
 def feed(patch: int = 8) -> Feed:
@@ -47,7 +49,7 @@ def test_a_step_is_adam_on_the_weighted_dice_loss(tiny_config: Configure) -> Non
     p = torch.softmax(twin.network(x), dim=1)
     r = torch.nn.functional.one_hot(batch.labels.long(), 8).movedim(-1, 1)
     dice_L = 2 * (p * r).sum(dim=(0, 2, 3, 4)) / (p.sum(dim=(0, 2, 3, 4)) + r.sum(dim=(0, 2, 3, 4)))
-    loss = -(FACTS.class_weights.float() * dice_L).mean()
+    loss = -(torch.from_numpy(WEIGHTS).float() * dice_L).mean()
     assert value == pytest.approx(loss.item(), rel=1e-5)
     assert torch.allclose(soft_dice_L, dice_L.detach(), atol=1e-5)
     adam = torch.optim.Adam(twin.network.parameters(), lr=config.train.learning_rate, eps=1e-8)

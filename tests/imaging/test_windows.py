@@ -6,7 +6,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from viscera.imaging.intensity import clip_to_unit
+from viscera.core.config import IntensityConfig
+from viscera.core.errors import BadInputError
+from viscera.imaging.intensity import clip_to_unit, clipped_moments, network_input
 from viscera.imaging.windows import covering_origins, gaussian_weights
 
 
@@ -45,3 +47,17 @@ def test_gaussian_weights() -> None:
 def test_hu_are_clipped_to_the_unit_interval() -> None:
     hu = torch.tensor([-1024, -500, 0, 250, 500, 3000], dtype=torch.int16)
     assert clip_to_unit(hu, -500, 500).tolist() == [0, 0, 0.5, 0.75, 1, 1]
+
+
+def test_z_scores_of_the_clipped_training_set_have_mean_0_and_deviation_1() -> None:
+    config = IntensityConfig(low_hu=-100, high_hu=300, scaling="z_score")
+    scans = [np.random.default_rng(n).normal(80, 200, (6, 5, 4 + n)).astype(np.int16) for n in range(3)]
+    mean, sd = clipped_moments(scans, config)
+    every_voxel = np.clip(np.concatenate([scan.ravel() for scan in scans]), -100, 300)
+    assert (mean, sd) == pytest.approx((every_voxel.mean(), every_voxel.std()))
+    resolved = config.model_copy(update={"mean_hu": mean, "sd_hu": sd})
+    scaled = network_input(torch.from_numpy(every_voxel[None]), resolved)
+    assert scaled.mean().item() == pytest.approx(0, abs=1e-5)
+    assert scaled.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(BadInputError, match="needs mean_hu and sd_hu"):
+        network_input(torch.zeros(1, 2, 2, 2), config)

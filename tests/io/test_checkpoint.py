@@ -56,7 +56,7 @@ def test_it_is_plain_to_torch_with_pickle_off(tmp_path: Path) -> None:
     config = content["config"]
     assert config["classes"] == list(CLASS_NAMES)
     assert config["training_spacings_mm"] == [[2.0, 2.0, 2.5]] * 3
-    assert config["train"]["intensity"] == {"low_hu": -500.0, "high_hu": 500.0}
+    assert config["train"]["intensity"]["low_hu"] == -500.0
     assert config["train"]["patch"] == 24
 
 

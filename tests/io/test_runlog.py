@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from viscera.core.arms import Arm, arms_of
-from viscera.core.config import StudyConfig
+from viscera.core.arms import Arm
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord, read_config, write_yaml
@@ -64,12 +63,6 @@ def test_a_full_disk_while_logging_is_one_sentence(tmp_path: Path, monkeypatch: 
 def test_infinity_never_gets_into_the_curve(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         RunFolder(tmp_path).append_curve({"loss": float("inf")})
-
-
-def test_arms_are_named_and_ordered_as_in_table_1() -> None:
-    arms = arms_of(StudyConfig(weightings=("uniform", "square"), learning_rates=(0.001, 0.01)))
-    assert [arm.name for arm in arms] == ["uniform_lr0.001", "square_lr0.001", "uniform_lr0.01", "square_lr0.01"]
-    assert Arm("simple", 1e-5).name == "simple_lr1e-05"
 
 
 def test_a_study_is_read_back(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 import viscera
+from viscera.core.config import LossConfig, ScheduleConfig
 from viscera.core.errors import BadInputError
+from viscera.losses.balance import WeightSchedule, limit_ratio
 
 # Two classes, 96 and 4 voxels, one hundred in all: N = 100, L = 2.
 COUNTS = [96, 4]
@@ -91,3 +93,40 @@ def test_counts_as_large_as_the_papers_do_not_overflow() -> None:
 def test_bad_input(counts: list[float], scheme: str, message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         viscera.class_weights(counts, scheme)
+
+
+def test_a_limited_ratio_lowers_the_large_weights() -> None:
+    assert limit_ratio(np.array([1.0, 2.0, 50.0]), 10).tolist() == [1, 2, 10]
+    assert limit_ratio(np.array([3.0, 2.0, 50.0]), 1).tolist() == [2, 2, 2]  # uniform
+
+
+def test_counts_a_thousand_times_larger() -> None:
+    # N / L R stays, N / L R^2 falls a thousandfold (epsilon 0); with epsilon 1 the small count of 4 shows it
+    plain, large = (
+        [WeightSchedule.of(COUNTS, w, LossConfig(count_scale=s, epsilon=0), 3).start for w in ("simple", "square")]
+        for s in (1, 1000)
+    )
+    assert large[0] == pytest.approx(plain[0], rel=1e-15)
+    assert large[1] == pytest.approx(plain[1] / 1000, rel=1e-15)
+
+
+def test_without_a_schedule_the_step_does_not_matter() -> None:
+    schedule = WeightSchedule.of(COUNTS, "simple", LossConfig(), 3)
+    assert schedule.constant
+    assert schedule.at(0).tolist() == schedule.at(10**6).tolist() == viscera.class_weights(COUNTS, "simple").tolist()
+
+
+def test_a_schedule_moves_geometrically_and_always_sums_to_l() -> None:
+    config = LossConfig(epsilon=0, schedule=ScheduleConfig(to="uniform", first_step=10, last_step=20))
+    schedule = WeightSchedule.of([9, 1], "square", config, 3)
+    # 1/81 : 1 sums to 2 as 2/82 and 162/82; half way 1/9 : 1 as 0.2 and 1.8; in the end 1 and 1
+    assert schedule.at(0) == pytest.approx([2 / 82, 162 / 82])
+    assert schedule.at(10) == pytest.approx([2 / 82, 162 / 82])
+    assert schedule.at(15) == pytest.approx([0.2, 1.8])
+    assert schedule.at(20).tolist() == schedule.at(99).tolist() == [1, 1]
+    assert not schedule.constant
+
+
+def test_the_limit_comes_before_the_sum() -> None:
+    weights = WeightSchedule.of([9, 1], 2, LossConfig(epsilon=0, normalise="sum_to_L", max_ratio=3), 1).start
+    assert weights == pytest.approx([0.5, 1.5])

@@ -92,3 +92,11 @@ def test_two_grids_cannot_be_compared() -> None:
     labels = np.zeros((4, 4, 4), dtype=np.uint8)
     with pytest.raises(BadInputError, match="do not lie on one grid"):
         score(label_map(labels), label_map(labels, spacing_mm=1.5))
+
+
+def test_an_organ_in_neither_is_undefined_or_one() -> None:
+    labels = np.zeros((2, 2, 2), dtype=np.uint8)
+    labels[0] = 3
+    pair = label_map(labels), label_map(labels)
+    assert [each.value for each in score(*pair)] == [1, None, None, 1, None, None, None, None]
+    assert [each.value for each in score(*pair, absent="one")] == [1] * 8

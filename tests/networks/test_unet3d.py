@@ -44,3 +44,19 @@ def test_initialisation_is_he() -> None:
     modules = viscera.UNet3D(base_filters=32).modules()
     layer = next(m for m in modules if isinstance(m, nn.Conv3d) and m.out_channels == 128)  # from 64: fan-in 64 * 27
     assert layer.weight.std().item() == pytest.approx((2 / (64 * 27)) ** 0.5, rel=0.02)
+
+
+def test_keras_initialisation_is_glorot_with_its_batch_normalisation() -> None:
+    torch.manual_seed(0)
+    network = viscera.UNet3D(base_filters=32, initialisation="keras")
+    layer = next(m for m in network.modules() if isinstance(m, nn.Conv3d) and m.out_channels == 128)  # from 64
+    limit = (6 / ((64 + 128) * 27)) ** 0.5
+    assert limit * 0.999 < layer.weight.abs().max().item() <= limit
+    assert layer.weight.std().item() == pytest.approx(limit / 3**0.5, rel=0.02)
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm3d)]
+    assert {(norm.momentum, norm.eps) for norm in norms} == {(0.01, 1e-3)}
+
+
+def test_pytorchs_constants_are_the_default() -> None:
+    norms = [m for m in viscera.UNet3D(base_filters=2).modules() if isinstance(m, nn.BatchNorm3d)]
+    assert {(norm.momentum, norm.eps) for norm in norms} == {(0.1, 1e-5)}

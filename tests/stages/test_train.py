@@ -18,7 +18,7 @@ import torch
 import yaml
 
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.config import Config, PrepareConfig
+from viscera.core.config import Config, IntensityConfig, PrepareConfig
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
 from viscera.engine import trainer as engine
 from viscera.engine.feed import Batch
@@ -74,7 +74,7 @@ def test_a_run_says_what_it_optimised(tiny_store: Store, tiny_run: Path, tiny_co
     config = content["config"]
     assert config["classes"] == list(CLASS_NAMES)
     assert np.allclose(config["training_spacings_mm"], [[2, 2, 2.5]] * 4)
-    assert config["train"]["intensity"] == {"low_hu": -500, "high_hu": 500}
+    assert config["train"]["intensity"] == IntensityConfig().model_dump()
     assert config["train"]["patch"] == 8
     assert config["prepare"]["downsample"] == 1
     assert {"state", "param_groups"} <= set(content["optimizer"])

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from viscera.core.arms import Arm
-from viscera.core.config import Config
+from viscera.core.config import Config, differences
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
 from viscera.engine.trainer import Progress
-from viscera.io.runlog import RunFolder, StudyFolder
+from viscera.io.runlog import RunFolder, StudyFolder, read_config
 from viscera.io.scores import read_scores
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare
@@ -206,6 +206,23 @@ def test_a_folder_of_something_else_is_left_alone(tiny_store: Store, tmp_path: P
 
 
 @pytest.mark.usefixtures("no_worker")
+def test_a_variant_that_cannot_be_is_refused_before_anything_trains(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure
+) -> None:
+    config = study_config(tiny_config, variants={"deep": {"train.depth": 9}})
+    with pytest.raises(BadInputError, match=r"no setting 'train\.depth'"):
+        run_study(tiny_store.path, tmp_path / "study", config)
+
+
+def test_a_variant_of_the_same_name_and_other_settings_is_refused(tmp_path: Path, tiny_config: Configure) -> None:
+    before, now = (study_config(tiny_config, variants={"eps": {"train.adam.epsilon": e}}).study for e in (0.0, 1e-7))
+    with pytest.raises(BadInputError, match="the variant 'eps' of this study has the settings"):
+        launch._extended(StudyFolder(tmp_path), before, now)
+    both = launch._extended(StudyFolder(tmp_path), before, now.model_copy(update={"variants": {"": {}}}))
+    assert list(both.variants) == ["eps", ""]
+
+
+@pytest.mark.usefixtures("no_worker")
 def test_a_store_without_test_cases_is_bad_input(tmp_path: Path, raw: Path, tiny_config: Configure) -> None:
     config = study_config(tiny_config)
     prepare(raw, tmp_path / "s", config.prepare.model_copy(update={"test_fraction": 0.0}))
@@ -241,6 +258,19 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[StudyEvent]:
     monkeypatch.setattr(worker._Worker, "events", events, raising=False)
     monkeypatch.setattr(worker._Worker, "is_set", lambda: False)
     return events.all
+
+
+def test_a_variant_is_trained_with_its_settings(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, events: list[StudyEvent]
+) -> None:
+    config = study_config(tiny_config, variants={"": {}, "eps0": {"train.adam.epsilon": 0.0}})
+    folder = StudyFolder(tmp_path / "study")
+    for variant in ("", "eps0"):
+        worker.run_arm(folder, tiny_store.path, config, Arm(0.5, 0.01, variant), 0)
+    assert events[-1].arm == "power0.5_lr0.01_eps0"
+    plain, changed = (read_config(folder.run(Arm(0.5, 0.01, v), 0).config_path).train for v in ("", "eps0"))
+    assert plain.weighting == changed.weighting == 0.5
+    assert differences(plain, changed) == ["adam.epsilon 1e-08 (now 0.0)"]
 
 
 def test_an_arm_that_ran_out_of_memory_is_tried_again(

@@ -147,7 +147,7 @@ def doctor(
 def train(
     store: Annotated[Path, typer.Argument(help="Store.")],
     run: Annotated[Path, typer.Argument(help="Run to make.")],
-    weighting: Annotated[str | None, typer.Option(help="uniform, simple or square.")] = None,
+    weighting: Annotated[str | None, typer.Option(help="uniform, simple, square, or a power of 1/R.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Adam's (paper: 0.001 and 0.01).")] = None,
     iterations: Annotated[int | None, typer.Option(help="Steps (paper: 10000).")] = None,
     patch: Annotated[int | None, typer.Option(help="Window edge in voxels (paper: 64).")] = None,
@@ -264,7 +264,7 @@ def study(
     store: Annotated[Path, typer.Argument(help="Store.")],
     study_path: Annotated[Path, typer.Argument(metavar="STUDY", help="Study to make or go on with.")],
     preset: Preset = "paper",
-    weightings: Annotated[str | None, typer.Option(metavar="A,B", help="Arms: weightings.")] = None,
+    weightings: Annotated[str | None, typer.Option(metavar="A,B", help="Arms: weightings, by name or power.")] = None,
     learning_rates: Annotated[str | None, typer.Option(metavar="X,Y", help="Arms: learning rates.")] = None,
     seeds: Annotated[str | None, typer.Option(metavar="0,1", help="Seeds of every arm.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Steps of each arm.")] = None,

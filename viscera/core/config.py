@@ -3,12 +3,29 @@
 The defaults are the paper's values and, where its text leaves room, the first reading of `docs/readings.md`.
 """
 
+import math
 from collections.abc import Collection
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Weighting = Literal["uniform", "simple", "square"]
+WEIGHTINGS = ("uniform", "simple", "square")
+
+
+def _weighting(value: object) -> str | float:
+    """A scheme by name, or a power as number or text."""
+    if value in WEIGHTINGS:
+        return str(value)
+    try:
+        power = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        power = math.nan
+    if isinstance(value, bool) or not 0 <= power <= 2:
+        raise ValueError(f"{', '.join(WEIGHTINGS)}, or a power in [0, 2] was expected")
+    return power
+
+
+Weighting = Annotated[str | float, BeforeValidator(_weighting)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -50,11 +67,30 @@ class IntensityConfig(Settings):
 
     low_hu: float = Field(-500.0, description="HU that becomes 0; below it is clipped")
     high_hu: float = Field(500.0, description="HU that becomes 1; above it is clipped")
+    scaling: Literal["unit", "z_score"] = Field(
+        "unit", description="unit: clipped HU to [0, 1]; z_score: clipped HU minus mean, over standard deviation"
+    )
+    mean_hu: float | None = Field(None, description="for z_score; none: of the training set, written into the run")
+    sd_hu: float | None = Field(None, gt=0, description="for z_score; none: of the training set")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.low_hu >= self.high_hu:
             raise ValueError("low_hu must lie below high_hu")
+        return self
+
+
+class ScheduleConfig(Settings):
+    """Class weights that change over training: from `train.weighting` to another, both summing to L."""
+
+    to: Weighting | None = Field(None, description="class weights at the end; none: they stay as they are")
+    first_step: int = Field(0, ge=0, description="last step with the weights of train.weighting")
+    last_step: Positive = Field(5000, description="first step with the weights of `to`; between, geometric")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.first_step >= self.last_step:
+            raise ValueError("first_step must lie before last_step")
         return self
 
 
@@ -67,6 +103,13 @@ class LossConfig(Settings):
     sums: Literal["batch", "sub_volume"] = Field("batch", description="what the sums of Eq. 2 run over")
     smoothing: float = Field(0.0, ge=0, description="added to numerator and denominator of Eq. 2 (MONAI: 1e-5)")
     normalise: Literal["none", "sum_to_L"] = Field("none", description="scale the weights so that they sum to L")
+    max_ratio: float | None = Field(
+        None, ge=1, description="largest weight over smallest: larger weights are lowered to it; none: no limit"
+    )
+    count_scale: float = Field(
+        1.0, gt=0, description="factor on R_l: the weights that a training set so many times larger would have"
+    )
+    schedule: ScheduleConfig = ScheduleConfig()
 
 
 class AdamConfig(Settings):
@@ -81,7 +124,9 @@ class AdamConfig(Settings):
 class TrainConfig(Settings):
     """One model."""
 
-    weighting: Weighting = Field("uniform", description="class weights: Eq. 3, 4 or 5")
+    weighting: Weighting = Field(
+        "uniform", description="class weights: uniform, simple or square (Eq. 3, 4, 5), or a power p of 1/R in [0, 2]"
+    )
     learning_rate: float = Field(1e-3, gt=0, le=1e37, description="Adam's initial rate (paper: 0.001 and 0.01)")
     iterations: Positive = Field(10_000, description="optimiser steps (paper: 10,000)")
     patch: Positive = Field(64, description="edge of the cubic training window in voxels (paper: 64)")
@@ -92,6 +137,10 @@ class TrainConfig(Settings):
     device: str = Field("auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the network: auto is bfloat16 on GPUs that have it, else float32"
+    )
+    initialisation: Literal["he", "keras"] = Field(
+        "he",
+        description="he: He normal, batch norm with PyTorch's constants; keras: Glorot uniform, momentum 0.99, ε 1e-3",
     )
     batch_norm: Literal["running", "recomputed"] = Field(
         "running",
@@ -128,13 +177,19 @@ class PredictConfig(Settings):
 
 
 class EvaluateConfig(Settings):
-    """On which grid predictions are compared with references."""
+    """How predictions are compared with references."""
 
     grid: Literal["original", "prepared", "both"] = Field("original", description="grid of the scores")
+    absent: Literal["undefined", "one"] = Field(
+        "undefined", description="Dice of an organ that is in neither label map: left out of means, or 1"
+    )
+
+
+VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]*$", max_length=40)]
 
 
 class StudyConfig(Settings):
-    """The grid of arms: weighting by learning rate by seed."""
+    """The grid of arms: weighting by learning rate by variant by seed."""
 
     weightings: tuple[Weighting, ...] = Field(
         ("uniform", "simple", "square"), min_length=1, description="arms: class weights"
@@ -144,6 +199,11 @@ class StudyConfig(Settings):
     )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         (0,), min_length=1, description="runs of every arm, differing in initialisation and windows"
+    )
+    variants: dict[VariantName, dict[str, Any]] = Field(
+        {"": {}},
+        min_length=1,
+        description="arms: name to settings that replace those of train and predict; the unnamed one changes nothing",
     )
     jobs: int = Field(
         0, ge=0, description="arms trained at once; 0: one a core on the CPU (at most four), one on a GPU"

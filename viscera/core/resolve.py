@@ -63,8 +63,29 @@ def resolve_config(
     for key, value in (options or {}).items():
         if value is not None:
             merged = _merged(merged, _nested(key, value))
+    return _validated(merged, found_in)
+
+
+def with_settings(config: Config, settings: Mapping[str, Any], found_in: str) -> Config:
+    """A configuration with some settings replaced.
+
+    Args:
+        config: the rest.
+        settings: dotted key to value.
+        found_in: for messages.
+
+    Raises:
+        BadInputError: unknown key, or a value of the wrong type or range.
+    """
+    merged: dict[str, Any] = config.model_dump()
+    for key, value in settings.items():
+        merged = _merged(merged, _nested(key, value))
+    return _validated(merged, found_in)
+
+
+def _validated(values: Mapping[str, Any], found_in: str) -> Config:
     try:
-        return Config.model_validate(merged)
+        return Config.model_validate(values)
     except ValidationError as error:
         raise BadInputError(f"{found_in}: {_sentence(error)}") from error
 

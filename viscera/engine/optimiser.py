@@ -9,6 +9,8 @@ from torch import nn
 
 from viscera.core.config import AdamConfig
 
+LEAST_EPSILON = 1e-24  # in place of 0: nothing beside a second moment that float32 can hold, and 0 / 0 becomes 0
+
 
 class KerasAdam(torch.optim.Adam):
     """Adam as in Keras: epsilon is added to the uncorrected root of the second moment.
@@ -31,7 +33,12 @@ class KerasAdam(torch.optim.Adam):
 
 
 def make_adam(network: nn.Module, learning_rate: float, config: AdamConfig) -> torch.optim.Adam:
-    """Adam over the parameters of a network, with the reading of epsilon in the configuration."""
+    """Adam over the parameters of a network, with the reading of epsilon in the configuration.
+
+    An epsilon of 0 becomes 1e-24: it changes no bit of a root of a second moment above 2e-17, a parameter without a
+    gradient stays where it is, and one whose second moment underflows float32 moves by a finite step.
+    """
+    epsilon = max(config.epsilon, LEAST_EPSILON)
     if config.epsilon_place == "keras":
-        return KerasAdam(network.parameters(), learning_rate, config.epsilon)
-    return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=config.epsilon)
+        return KerasAdam(network.parameters(), learning_rate, epsilon)
+    return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=epsilon)

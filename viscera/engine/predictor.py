@@ -30,7 +30,7 @@ def build_network(config: TrainConfig) -> UNet3D:
 
     Its weights lie channels last: a training step takes 0.82 to 0.96 of the time on a CPU (benchmarks/bench_train.py).
     """
-    network = UNet3D(1, NUM_CLASSES, config.filters, config.levels)
+    network = UNet3D(1, NUM_CLASSES, config.filters, config.levels, config.initialisation)
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[no-any-return, call-overload]
 
 

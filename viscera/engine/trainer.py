@@ -20,6 +20,7 @@ from viscera.engine.predictor import build_network
 from viscera.imaging.intensity import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
+from viscera.losses.balance import WeightSchedule
 from viscera.losses.dice import WeightedDiceLoss, weighted_dice_loss
 from viscera.networks.unet3d import UNet3D
 
@@ -49,10 +50,10 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class TrainingFacts:
-    """What a checkpoint says of the data beside its weights; see `Checkpoint`."""
+    """What the training set decides: R_l, the class weights over the steps, the voxel sizes."""
 
     class_voxel_counts: Tensor
-    class_weights: Tensor
+    class_weights: WeightSchedule
     training_spacings_mm: tuple[tuple[float, float, float], ...]
 
 
@@ -79,8 +80,8 @@ class Trainer:
             network = build_network(train)
         network.to(device).train()
         optimizer = make_adam(network, train.learning_rate, train.adam)
-        loss = WeightedDiceLoss(facts.class_weights, sums=train.loss.sums, smoothing=train.loss.smoothing).to(device)
-        return cls(config, facts, device, network, optimizer, loss)
+        loss = WeightedDiceLoss(facts.class_weights.start, sums=train.loss.sums, smoothing=train.loss.smoothing)
+        return cls(config, facts, device, network, optimizer, loss.to(device))
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was written."""
@@ -127,6 +128,8 @@ class Trainer:
     def training_step(self, batch: Batch) -> tuple[float, Tensor]:
         """One step of Adam on one mini-batch; returns the loss and the soft Dice per class (L,), both before it."""
         train = self.config.train
+        if not self.facts.class_weights.constant:
+            self.loss.class_weights.copy_(torch.from_numpy(self.facts.class_weights.at(self.step)))
         x = network_input(batch.hu.to(self.device), train.intensity)
         with autocast(self.device, train.precision):
             logits_BLIJK = self.network(x)
@@ -146,7 +149,7 @@ class Trainer:
             optimizer=self.optimizer.state_dict(),
             step=self.step,
             class_voxel_counts=self.facts.class_voxel_counts,
-            class_weights=self.facts.class_weights,
+            class_weights=self.loss.class_weights.cpu(),
             config=self.config,
             classes=CLASS_NAMES,
             training_spacings_mm=self.facts.training_spacings_mm,

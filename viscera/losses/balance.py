@@ -1,10 +1,12 @@
 """Class weights from the voxel counts of a whole training set: Eq. 3, 4 and 5 of the paper."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from viscera.core.config import LossConfig
 from viscera.core.errors import BadInputError
 
 Weights = npt.NDArray[np.float64]
@@ -61,6 +63,70 @@ def class_weights(
     if not np.isfinite(weights).all():
         empty = ", ".join(str(label) for label in np.flatnonzero(counts == 0))
         raise BadInputError(f"voxel_counts: class {empty} has no voxel and epsilon is 0, so its weight is infinite.")
-    if normalise == "sum_to_L":
-        weights *= num_classes / weights.sum()
-    return weights
+    return _sum_to_number(weights) if normalise == "sum_to_L" else weights
+
+
+def limit_ratio(weights: Weights, max_ratio: float) -> Weights:
+    """Lower the weights (L,) that are more than `max_ratio` times the smallest to that."""
+    limited: Weights = np.minimum(weights, weights.min() * max_ratio)
+    return limited
+
+
+def _sum_to_number(weights: Weights) -> Weights:
+    scaled: Weights = weights * (weights.size / weights.sum())
+    return scaled
+
+
+@dataclass(frozen=True, eq=False)
+class WeightSchedule:
+    """Class weights as a function of the step.
+
+    Attributes:
+        start, end: (L,) up to `first_step` and from `last_step` on; between them each weight moves geometrically.
+    """
+
+    start: Weights
+    end: Weights
+    first_step: int = 0
+    last_step: int = 1
+
+    @classmethod
+    def of(
+        cls, voxel_counts: npt.ArrayLike, weighting: str | float, config: LossConfig, volumes: int
+    ) -> "WeightSchedule":
+        """As the configuration says; constant where it has no schedule.
+
+        Args:
+            voxel_counts: (L,) R_l of the training set.
+            weighting: "uniform", "simple", "square", or a power.
+            config: readings of Eq. 4 and 5, limit of the ratio, schedule. With a schedule both ends sum to L, so that
+                the size of the loss stays and only its direction changes.
+            volumes: number of training volumes.
+
+        Raises:
+            BadInputError: as `class_weights`.
+        """
+        schedule = config.schedule
+
+        def weights(scheme: str | float) -> Weights:
+            counts = np.asarray(voxel_counts, dtype=np.float64) * config.count_scale
+            vector = class_weights(counts, scheme, epsilon=config.epsilon, numerator=config.numerator, volumes=volumes)
+            if config.max_ratio is not None:
+                vector = limit_ratio(vector, config.max_ratio)
+            return _sum_to_number(vector) if config.normalise == "sum_to_L" or schedule.to is not None else vector
+
+        start = weights(weighting)
+        end = start if schedule.to is None else weights(schedule.to)
+        return cls(start, end, schedule.first_step, schedule.last_step)
+
+    @property
+    def constant(self) -> bool:
+        """Whether the step does not matter."""
+        return self.end is self.start
+
+    def at(self, step: int) -> Weights:
+        """(L,) at a step."""
+        share = min(max((step - self.first_step) / (self.last_step - self.first_step), 0.0), 1.0)
+        if self.constant or share in {0.0, 1.0}:
+            return self.end if share == 1.0 else self.start
+        return _sum_to_number(self.start ** (1 - share) * self.end**share)

@@ -38,8 +38,15 @@ def dice(intersection: npt.NDArray[np.int64], cardinality: npt.NDArray[np.int64]
     return [2 * int(i) / int(c) if c else None for i, c in zip(intersection, cardinality, strict=True)]
 
 
-def score(prediction: LabelMap, reference: LabelMap) -> list[Score]:
+def score(
+    prediction: LabelMap, reference: LabelMap, *, absent: Literal["undefined", "one"] = "undefined"
+) -> list[Score]:
     """Dice of all eight classes, in label order.
+
+    Args:
+        prediction: on the grid of the reference.
+        reference: the truth.
+        absent: Dice of a class that is in neither: None, or 1.
 
     Raises:
         BadInputError: the two do not lie on one grid.
@@ -50,4 +57,6 @@ def score(prediction: LabelMap, reference: LabelMap) -> list[Score]:
             "grid. Predict the scan that the reference belongs to."
         )
     values = dice(*overlap_counts(prediction.labels, reference.labels))
+    if absent == "one":
+        values = [1.0 if value is None else value for value in values]
     return [Score(organ, "dice", value) for organ, value in zip(CLASS_NAMES, values, strict=True)]

@@ -1,5 +1,7 @@
 """The 3D U-Net of Çiçek et al., MICCAI 2016, with same padding (64³ in, 64³ out)."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,9 +17,18 @@ class UNet3D(nn.Module):
         num_classes: L, maps in the output.
         base_filters: channels of the first convolution; 32 in the paper.
         levels: resolutions; 4 in the paper.
+        initialisation: "he": He normal, batch normalisation with PyTorch's constants (momentum 0.1, ε 1e-5); "keras":
+            Keras's defaults, Glorot uniform, momentum 0.99 (PyTorch's 0.01), ε 1e-3.
     """
 
-    def __init__(self, in_channels: int = 1, num_classes: int = 8, base_filters: int = 32, levels: int = 4) -> None:
+    def __init__(
+        self,
+        in_channels: int = 1,
+        num_classes: int = 8,
+        base_filters: int = 32,
+        levels: int = 4,
+        initialisation: Literal["he", "keras"] = "he",
+    ) -> None:
         super().__init__()
         self.levels = levels
         widths = [base_filters * 2**level for level in range(levels + 1)]
@@ -34,7 +45,7 @@ class UNet3D(nn.Module):
             for level in range(levels - 1)
         )
         self.head = nn.Conv3d(widths[1], num_classes, kernel_size=1)
-        self.apply(_initialise_he)
+        self.apply(_initialise_he if initialisation == "he" else _initialise_keras)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, L, I, J, K) of an input (B, C, I, J, K) of any size (edges are replicated to fit)."""
@@ -70,3 +81,12 @@ def _initialise_he(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def _initialise_keras(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.BatchNorm3d):
+        module.momentum, module.eps = 0.01, 1e-3

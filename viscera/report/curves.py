@@ -34,14 +34,14 @@ def arm_panel(study: StudyResult, arm: Arm, test_dice: float | None) -> Figure:
 
 
 def figure1(study: StudyResult, test_dice: dict[str, float | None]) -> Figure:
-    """All panels in one picture: a row a learning rate, a column a weighting.
+    """All panels in one picture: a row a learning rate (and variant), a column a weighting.
 
     Args:
         study: its curves.
         test_dice: by name of arm, 0 to 1.
     """
     grid = study.record.config.study
-    rows, columns = len(grid.learning_rates), len(grid.weightings)
+    rows, columns = len(grid.variants) * len(grid.learning_rates), len(grid.weightings)
     with house_style():
         figure = Figure(figsize=(_PANEL_IN[0] * columns, _PANEL_IN[1] * rows))
         panels = figure.subfigures(rows, columns, squeeze=False)

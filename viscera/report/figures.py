@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from viscera.core.anatomy import ORGANS
+from viscera.core.arms import Arm, weighting_name
 from viscera.report.canvas import Pixels, house_style, to_bytes, to_pixels
 from viscera.report.renders import common_box, render_figure, surfaces
 from viscera.report.scene import LabelView, Scene
@@ -58,9 +59,13 @@ def organ_figures(study: StudyResult, scene: Scene) -> list[OrganFigure]:
     figures = []
     for number, weighting in enumerate(grid.weightings, start=2):
         arms = (arm for arm in study.arms if arm.weighting == weighting)
-        panels = [Panel(f"rate {arm.learning_rate:g}", *drawn.get(arm.name, (None, None))) for arm in arms]
-        figures.append(OrganFigure(number, weighting, (Panel("ground truth", *drawn[TRUTH]), *panels)))
+        panels = [Panel(_panel_title(arm), *drawn.get(arm.name, (None, None))) for arm in arms]
+        figures.append(OrganFigure(number, weighting_name(weighting), (Panel("ground truth", *drawn[TRUTH]), *panels)))
     return figures
+
+
+def _panel_title(arm: Arm) -> str:
+    return f"rate {arm.learning_rate:g}" + (f", {arm.variant}" if arm.variant else "")
 
 
 def composite_png(figure: OrganFigure, heading: str) -> bytes:

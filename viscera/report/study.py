@@ -175,7 +175,7 @@ def median_case(study: StudyResult, candidates: Sequence[str]) -> str | None:
 
 def arm_title(arm: Arm) -> str:
     """The arm's name for people: `uniform, rate 0.001`."""
-    return f"{arm.weighting}, rate {arm.learning_rate:g}"
+    return arm.title
 
 
 def _class_dice(value: Mapping[str, float | None] | None) -> ClassDice:

@@ -7,7 +7,7 @@ from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.io.store import Store
-from viscera.losses.balance import POWERS, class_weights
+from viscera.losses.balance import POWERS, WeightSchedule
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,7 @@ def diagnose(store_path: Path, config: TrainConfig) -> Diagnosis:
         raise BadInputError(f"{store_path}: no training case in this store. Prepare it with a lower --test-fraction.")
     counts = store.voxel_counts(config.loss.counts)
     rows = [store.manifest.cases[name].voxel_counts_prepared for name in names]
-    weights = {
-        scheme: class_weights(
-            counts,
-            scheme,
-            epsilon=config.loss.epsilon,
-            numerator=config.loss.numerator,
-            volumes=len(names),
-            normalise=config.loss.normalise,
-        )
-        for scheme in POWERS
-    }
+    weights = {scheme: WeightSchedule.of(counts, scheme, config.loss, len(names)).start for scheme in POWERS}
     return Diagnosis(
         classes=CLASS_NAMES,
         voxel_counts=tuple(counts.tolist()),

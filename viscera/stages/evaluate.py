@@ -42,7 +42,8 @@ def evaluate(
         BadInputError: a prediction without a reference, test cases of the Store without a prediction, or label maps
             of different grids.
     """
-    grid = (config or EvaluateConfig()).grid
+    config = config or EvaluateConfig()
+    grid = config.grid
     pairs = _pairs(predictions, references)
     store = Store.open(references) if (references / "manifest.json").exists() else None
     if store is None and grid != "original":
@@ -54,12 +55,12 @@ def evaluate(
         if store is not None:
             store.verify([name])
         if grid in {"original", "both"}:
-            rows += _rows(name, "original", prediction_path, prediction, read_reference())
+            rows += _rows(name, "original", prediction_path, (prediction, read_reference()), config.absent)
         if store is not None and grid in {"prepared", "both"}:
             canonical = prediction.canonical()
             change = GridChange.prepared(canonical.geometry, store.manifest.prepare)
             on_grid = coarsen_labels(canonical, change, store.manifest.prepare.label_downsampling)
-            rows += _rows(name, "prepared", prediction_path, on_grid, store.label_map(name))
+            rows += _rows(name, "prepared", prediction_path, (on_grid, store.label_map(name)), config.absent)
     progress(len(pairs), len(pairs), "")
     write_scores(out, rows)
     return rows
@@ -123,10 +124,16 @@ def _by_name(folder: Path) -> dict[str, Path]:
 
 
 def _rows(
-    name: str, grid: Literal["original", "prepared"], path: Path, prediction: LabelMap, reference: LabelMap
+    name: str,
+    grid: Literal["original", "prepared"],
+    path: Path,
+    pair: tuple[LabelMap, LabelMap],
+    absent: Literal["undefined", "one"],
 ) -> list[ScoreRow]:
+    """Score a pair of prediction and reference."""
+    prediction, reference = pair
     try:
-        scores = score(prediction.canonical(), reference.canonical())
+        scores = score(prediction.canonical(), reference.canonical(), absent=absent)
     except BadInputError as error:
         raise BadInputError(f"{path}: {error}") from error
     return [ScoreRow(name, each.organ, grid, each.metric, each.value) for each in scores]

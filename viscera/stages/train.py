@@ -20,11 +20,12 @@ from viscera.engine.feed import Feed
 from viscera.engine.hardware import choose_device, describe_hardware, peak_memory_mib
 from viscera.engine.monitor import Monitor
 from viscera.engine.trainer import Progress, StopSignal, Trainer, TrainingFacts
+from viscera.imaging.intensity import clipped_moments
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import RunFolder, RunStatus, read_config, write_yaml
 from viscera.io.store import Split, Store
-from viscera.losses.balance import class_weights
+from viscera.losses.balance import WeightSchedule
 
 log = logging.getLogger(__name__)
 _MAY_CHANGE = {"iterations", "device", "checkpoint_every", "log_every", "validate_every"}
@@ -55,7 +56,7 @@ def train(
         InterruptedRunError: `stop` was set.
     """
     store = Store.open(store_path)
-    config = config.model_copy(update={"prepare": store.manifest.prepare})
+    config = _with_training_set(config, store)
     folder = RunFolder(run_path)
     device = choose_device(config.train.device)
     feed = Feed(_arrays(store, "train"), config.train.patch, config.train.batch_size, config.train.seed)
@@ -85,6 +86,19 @@ def train(
             raise
         _write_status(folder, trainer, "finished")
     return folder
+
+
+def _with_training_set(config: Config, store: Store) -> Config:
+    """The configuration with what the store decides: its preparation, and the HU that z-scores refer to."""
+    intensity = config.train.intensity
+    if intensity.scaling == "z_score" and (intensity.mean_hu is None or intensity.sd_hu is None):
+        mean, sd = clipped_moments((store.image(name) for name in store.names("train")), intensity)
+        if sd == 0:
+            raise BadInputError(f"{store.path}: all voxels have one HU: no z-score. Use intensity.scaling unit.")
+        given = intensity.model_dump(include={"mean_hu", "sd_hu"}, exclude_none=True)
+        intensity = intensity.model_copy(update={"mean_hu": mean, "sd_hu": sd} | given)
+    training = config.train.model_copy(update={"intensity": intensity})
+    return config.model_copy(update={"prepare": store.manifest.prepare, "train": training})
 
 
 def _refuse_other_settings(folder: RunFolder, earlier: Config, config: Config) -> None:
@@ -121,17 +135,9 @@ def _facts(store: Store, config: Config) -> TrainingFacts:
     counts = store.voxel_counts(loss.counts)
     for organ in np.flatnonzero(counts == 0):
         log.warning("%s: no training case contains %s; the model cannot learn it.", store.path, CLASS_NAMES[organ])
-    weights = class_weights(
-        counts,
-        config.train.weighting,
-        epsilon=loss.epsilon,
-        numerator=loss.numerator,
-        volumes=len(names),
-        normalise=loss.normalise,
-    )
     return TrainingFacts(
         class_voxel_counts=torch.from_numpy(counts),
-        class_weights=torch.from_numpy(weights),
+        class_weights=WeightSchedule.of(counts, config.train.weighting, loss, len(names)),
         training_spacings_mm=tuple(store.geometry(name).spacing_mm for name in names),
     )
 

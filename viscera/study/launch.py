@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 import viscera
-from viscera.core.arms import Arm, arms_of
-from viscera.core.config import Config, differences
+from viscera.core.arms import Arm, arm_config, arms_of
+from viscera.core.config import Config, StudyConfig, differences
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
 from viscera.engine.trainer import StopSignal
 from viscera.io.files import exclusive, is_occupied
@@ -64,6 +64,8 @@ def run_study(
         raise BadInputError(f"{study_path}: exists and is not a study. Choose an empty or new folder.")
     with exclusive(study_path):
         config = _register(folder, store, config)
+        for arm in arms_of(config.study):
+            arm_config(config, arm, 0)  # settings that cannot be are refused before the first arm trains
         tasks = [(arm, seed) for arm in arms_of(config.study) for seed in config.study.seeds]
         _run_tasks(folder, store_path.resolve(), config, tasks, stop or threading.Event(), progress)
         join_scores(folder, config.study)
@@ -89,11 +91,7 @@ def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
                     f"{folder.path}: this study was started with {', '.join(other)}. Give the same settings, or "
                     "another folder."
                 )
-        grid = {
-            key: tuple(dict.fromkeys((*getattr(before.study, key), *getattr(config.study, key))))
-            for key in ("weightings", "learning_rates", "seeds")
-        }
-        config = config.model_copy(update={"study": config.study.model_copy(update=grid)})
+        config = config.model_copy(update={"study": _extended(folder, before.study, config.study)})
     dataset = store.manifest.dataset
     store_path = str(store.path.resolve())
     folder.write_record(
@@ -106,6 +104,21 @@ def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
         )
     )
     return config
+
+
+def _extended(folder: StudyFolder, before: StudyConfig, now: StudyConfig) -> StudyConfig:
+    """The grid of an earlier study with the arms of a new one added."""
+    for name in before.variants.keys() & now.variants.keys():
+        if before.variants[name] != now.variants[name]:
+            raise BadInputError(
+                f"{folder.path}: the variant '{name}' of this study has the settings {before.variants[name]}, now "
+                f"{now.variants[name]}. Give the new one another name."
+            )
+    grid: dict[str, Any] = {
+        key: tuple(dict.fromkeys((*getattr(before, key), *getattr(now, key))))
+        for key in ("weightings", "learning_rates", "seeds")
+    }
+    return now.model_copy(update=grid | {"variants": {**before.variants, **now.variants}})
 
 
 def _run_tasks(

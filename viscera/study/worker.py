@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from viscera.core.arms import Arm
+from viscera.core.arms import Arm, arm_config
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.engine.hardware import OUT_OF_MEMORY
@@ -79,8 +79,7 @@ def start_worker(events: "Queue[StudyEvent]", stop: ProcessEvent, threads: int) 
 def run_arm(folder: StudyFolder, store_path: Path, config: Config, arm: Arm, seed: int) -> None:
     """Train, predict and evaluate one arm; what is done already is not done again."""
     run = folder.run(arm, seed)
-    chosen = {"weighting": arm.weighting, "learning_rate": arm.learning_rate, "seed": seed}
-    arm_config = config.model_copy(update={"train": config.train.model_copy(update=chosen)})
+    own_config = arm_config(config, arm, seed)
     store = Store.open(store_path)
     names = store.names("test")
     last_event = 0.0
@@ -99,7 +98,7 @@ def run_arm(folder: StudyFolder, store_path: Path, config: Config, arm: Arm, see
         elif status is None or status.state != "finished" or status.step < config.train.iterations:
             if _Worker.is_set():
                 return
-            train(store_path, run.path, arm_config, resume=True, stop=_Worker, progress=on_step)
+            train(store_path, run.path, own_config, resume=True, stop=_Worker, progress=on_step)
     except RunFailedError as error:
         message = str(error)
     except InterruptedRunError:

@@ -1,0 +1,77 @@
+"""Readings of the paper that need a whole training to show: what a Run then says of itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import viscera
+from viscera.core.config import Config, PrepareConfig
+from viscera.io.checkpoint import load_checkpoint
+from viscera.io.runlog import RunFolder, read_config
+from viscera.io.store import Store
+from viscera.stages.prepare import prepare
+from viscera.stages.train import train
+
+Configure = Callable[..., Config]
+
+
+def test_a_schedule_ends_at_its_weights_also_when_resumed(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure
+) -> None:
+    loss = {"schedule": {"to": "uniform", "first_step": 0, "last_step": 5}}
+    whole = train(tiny_store.path, tmp_path / "whole", tiny_config(weighting="square", loss=loss))
+    assert load_checkpoint(whole.last).class_weights.tolist() == [1.0] * 8
+    part = train(tiny_store.path, tmp_path / "part", tiny_config(weighting="square", loss=loss, iterations=3))
+    weights = viscera.class_weights(tiny_store.voxel_counts(), "square", normalise="sum_to_L") ** (1 - 2 / 5)
+    assert load_checkpoint(part.last).class_weights.numpy() == pytest.approx(weights * 8 / weights.sum())  # of step 3
+    train(tiny_store.path, part.path, tiny_config(weighting="square", loss=loss), resume=True)
+    a, b = (load_checkpoint(run.last).model for run in (whole, part))
+    assert all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def test_z_scores_are_those_of_the_training_set_and_travel_with_the_run(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure
+) -> None:
+    run = train(tiny_store.path, tmp_path / "r", tiny_config(intensity={"scaling": "z_score"}, iterations=2))
+    intensity = read_config(run.config_path).train.intensity
+    voxels = np.concatenate([tiny_store.image(name).ravel() for name in tiny_store.names("train")])
+    assert intensity.mean_hu == pytest.approx(np.clip(voxels, -500, 500).mean())
+    assert intensity.sd_hu == pytest.approx(np.clip(voxels, -500, 500).std())
+    assert viscera.Predictor.load(run.path).trained_with.train.intensity == intensity
+    train(tiny_store.path, run.path, tiny_config(intensity={"scaling": "z_score"}), resume=True)
+    assert len(RunFolder(run.path).read_curve()) == 4  # steps 2, 3, 4 and 6
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        {"initialisation": "keras"},
+        {"loss": {"sums": "sub_volume"}},
+        {"loss": {"smoothing": 1e-5}},
+        {"loss": {"numerator": "volumes"}, "weighting": "square"},
+        {"loss": {"counts": "original"}, "weighting": "square"},
+        {"loss": {"max_ratio": 2.0}, "weighting": "square"},
+        {"loss": {"count_scale": 1000}, "weighting": "square"},
+        {"loss": {"normalise": "sum_to_L"}, "weighting": "square"},
+        {"adam": {"epsilon": 1e-3}},
+        {"adam": {"epsilon": 1e-3, "epsilon_place": "pytorch"}},
+        {"intensity": {"scaling": "z_score"}},
+        {"weighting": 0.5},
+    ],
+    ids=str,
+)
+def test_every_reading_changes_the_weights_that_are_learnt(
+    raw: Path, tmp_path: Path, tiny_store: Store, tiny_config: Configure, reading: dict[str, object]
+) -> None:
+    """No setting is read and forgotten."""
+    store = tiny_store
+    if reading.get("loss") == {"counts": "original"}:  # the tiny store's grids are one
+        store = prepare(raw, tmp_path / "s", PrepareConfig(downsample=2))
+    plain = {"weighting": reading["weighting"]} if "weighting" in reading and "loss" in reading else {}
+    a, b = (
+        load_checkpoint(train(store.path, tmp_path / name, tiny_config(iterations=2, **settings)).last).model
+        for name, settings in (("a", plain), ("b", reading))
+    )
+    assert not np.array_equal(a["head.weight"], b["head.weight"])

@@ -22,6 +22,7 @@ from viscera.core.config import Config, IntensityConfig, PrepareConfig
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
 from viscera.engine import trainer as engine
 from viscera.engine.feed import Batch
+from viscera.engine.logbook import StepResult
 from viscera.engine.trainer import Progress
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.files import exclusive
@@ -348,8 +349,8 @@ def test_weights_that_are_not_finite_are_never_written(
 ) -> None:
     original = engine.Trainer.training_step
 
-    def spoiling(self: engine.Trainer, batch: Batch) -> tuple[float, torch.Tensor]:
-        result = original(self, batch)
+    def spoiling(self: engine.Trainer, batch: Batch, *, diagnose: bool) -> StepResult:
+        result = original(self, batch, diagnose=diagnose)
         if self.step == 2:
             with torch.no_grad():
                 next(self.network.parameters()).view(-1)[0] = torch.nan
@@ -385,7 +386,7 @@ def test_the_step_of_a_loss_that_is_not_finite_is_named(
 def test_out_of_memory_says_what_to_lower(
     tiny_store: Store, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def greedy(*_args: object) -> None:
+    def greedy(*_args: object, **_options: object) -> None:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(engine.Trainer, "training_step", greedy)

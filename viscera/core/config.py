@@ -151,6 +151,9 @@ class TrainConfig(Settings):
     log_every: Positive = Field(50, description="steps between lines of curve.jsonl")
     validate_every: Positive = Field(500, description="steps between Dice on the validation cases")
     monitor_windows: Positive = Field(12, description="fixed training windows on which the curve's Dice is measured")
+    diagnose: bool = Field(
+        True, description="log each class's share of the gradient and Adam's effective step (under 2 % of the time)"
+    )
     loss: LossConfig = LossConfig()
     adam: AdamConfig = AdamConfig()
     intensity: IntensityConfig = IntensityConfig()

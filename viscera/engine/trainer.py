@@ -17,6 +17,7 @@ from viscera.engine.hardware import autocast, out_of_memory_explained
 from viscera.engine.monitor import Monitor, foreground_mean
 from viscera.engine.optimiser import make_adam
 from viscera.engine.predictor import build_network
+from viscera.imaging.augment import augment
 from viscera.imaging.intensity import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
@@ -130,10 +131,13 @@ class Trainer:
         train = self.config.train
         if not self.facts.class_weights.constant:
             self.loss.class_weights.copy_(torch.from_numpy(self.facts.class_weights.at(self.step)))
-        x = network_input(batch.hu.to(self.device), train.intensity)
+        hu, labels = batch.hu.to(self.device), batch.labels.to(self.device)
+        if batch.augmentations:
+            hu, labels = augment(hu, labels, batch.augmentations, train.patch)
+        x = network_input(hu, train.intensity)
         with autocast(self.device, train.precision):
             logits_BLIJK = self.network(x)
-        dice_loss_L = self.loss.per_class(logits_BLIJK, batch.labels.to(self.device))
+        dice_loss_L = self.loss.per_class(logits_BLIJK, labels)
         loss = weighted_dice_loss(dice_loss_L, self.loss.class_weights.to(dice_loss_L.dtype))
         value = loss.item()
         if np.isfinite(value):

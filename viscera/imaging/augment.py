@@ -129,14 +129,12 @@ def linear_map(
 
 def margin(augmentations: Sequence[Augmentation], patch: int) -> Index3:
     """Voxels along I, J, K that windows of edge `patch` need beyond each face, so that none is read from outside."""
+    moving = [each for each in augmentations if each.moves]
+    if not moving:
+        return (0, 0, 0)
     half = (patch - 1) / 2
-    reach = [
-        np.abs(each.linear).sum(axis=1) * half + _ELASTIC_LIMIT * each.elastic_voxels
-        for each in augmentations
-        if each.moves
-    ]
-    beyond = np.max(reach, axis=0) - half if reach else np.zeros(3)
-    i, j, k = np.ceil(np.maximum(beyond - 1e-4, 0))
+    reach = [np.abs(each.linear).sum(axis=1) * half + _ELASTIC_LIMIT * each.elastic_voxels for each in moving]
+    i, j, k = np.ceil(np.maximum(np.max(reach, axis=0) - half - 1e-4, 0))
     return (int(i), int(j), int(k))
 
 

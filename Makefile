@@ -43,6 +43,7 @@ test-slow: install
 bench: install
 	$(BIN)/python -m benchmarks.bench_feed
 	$(BIN)/python -m benchmarks.bench_train
+	$(BIN)/python -m benchmarks.bench_augment
 
 clean:
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

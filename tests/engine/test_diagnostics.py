@@ -78,7 +78,7 @@ def test_the_step_over_the_rate_is_what_adam_did(tiny_config: Configure, place: 
     for scale in (1.0, 3e-4, 2.0):
         before = layer.weight.detach().clone()
         optimizer.zero_grad()
-        (network(torch.rand(1, 1, 4, 4, 4)).square().sum() * scale).backward()  # type: ignore[no-untyped-call]
+        (network(torch.rand(1, 1, 4, 4, 4)).square().sum() * scale).backward()
         optimizer.step()
     ((name, (with_epsilon, without)),) = steps_over_rate(network, optimizer).items()
     assert name == "0"

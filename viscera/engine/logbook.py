@@ -14,7 +14,6 @@ from viscera.engine.diagnostics import full_diagnosis, full_steps, shares
 from viscera.engine.feed import Batch
 from viscera.engine.hardware import autocast
 from viscera.engine.monitor import Monitor
-from viscera.imaging.intensity import network_input
 from viscera.io.runlog import RunFolder
 from viscera.losses.dice import WeightedDiceLoss
 from viscera.metrics.learning import LoggedStep, flags
@@ -51,6 +50,10 @@ class InTraining(Protocol):
         """In training mode."""
         ...
 
+    def network_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of a batch, and its labels."""
+        ...
+
 
 def is_logged(train: TrainConfig, step: int) -> bool:
     """Whether a step has a line in the curve."""
@@ -76,8 +79,7 @@ def curve_line(trainer: InTraining, monitor: Monitor, batch: Batch, result: Step
     if result.gradient_norms is not None:
         line |= {"gradient_norm": float(result.gradient_norms.sum()), "gradient_share": shares(result.gradient_norms)}
     if train.diagnose and trainer.step in full_steps(train):
-        x = network_input(batch.hu.to(trainer.device), train.intensity)
-        labels = batch.labels.to(trainer.device)
+        x, labels = trainer.network_input(batch)
         with autocast(trainer.device, train.precision):
             line |= full_diagnosis(trainer.network, trainer.optimizer, trainer.loss, x, labels)
     if trainer.step % train.validate_every == 0 or trainer.step == train.iterations:

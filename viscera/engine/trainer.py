@@ -19,6 +19,7 @@ from viscera.engine.logbook import StepResult, curve_line, is_logged, warn_half_
 from viscera.engine.monitor import Monitor, foreground_mean
 from viscera.engine.optimiser import make_adam
 from viscera.engine.predictor import build_network
+from viscera.imaging.augment import augment
 from viscera.imaging.intensity import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
@@ -133,10 +134,9 @@ class Trainer:
         train = self.config.train
         if not self.facts.class_weights.constant:
             self.loss.class_weights.copy_(torch.from_numpy(self.facts.class_weights.at(self.step)))
-        x = network_input(batch.hu.to(self.device), train.intensity)
+        x, labels = self.network_input(batch)
         with autocast(self.device, train.precision):
             logits_BLIJK = self.network(x)
-        labels = batch.labels.to(self.device)
         dice_loss_L = self.loss.per_class(logits_BLIJK, labels)
         loss = weighted_dice_loss(dice_loss_L, self.loss.class_weights.to(dice_loss_L.dtype))
         value = loss.item()
@@ -146,6 +146,14 @@ class Trainer:
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
         return StepResult(value, -dice_loss_L.detach(), norms_L)
+
+    def network_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the network and the loss are given of a batch: (B, 1, I, J, K) float32, and (B, I, J, K) labels."""
+        train = self.config.train
+        hu, labels = batch.hu.to(self.device), batch.labels.to(self.device)
+        if batch.augmentations:
+            hu, labels = augment(hu, labels, batch.augmentations, train.patch)
+        return network_input(hu, train.intensity), labels
 
     def checkpoint(self) -> Checkpoint:
         """The state as it is now."""

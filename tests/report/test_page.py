@@ -15,6 +15,7 @@ import pytest
 from viscera.core.anatomy import ORGANS
 from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
+from viscera.report.comparisons import compare
 from viscera.report.figures import organ_figures
 from viscera.report.page import PageParts, render_page
 from viscera.report.scene import Scene
@@ -61,7 +62,11 @@ def page(make_study: StudyMaker, paper_rows: Rows, scene: Scene) -> str:
     study = make_study([*paper_rows[:5], None], dataset=HOSTILE, statuses={5: failed})
     hostile_scene = dataclasses.replace(scene, case=HOSTILE)
     figures = organ_figures(study, hostile_scene)
-    return render_page(PageParts(study, [table1(study, "original")], hostile_scene, figures, [HOSTILE], "0.1.0"))
+    return render_page(
+        PageParts(
+            study, [table1(study, "original")], hostile_scene, figures, [HOSTILE], "0.1.0", compare(study, "original")
+        )
+    )
 
 
 def test_names_from_the_data_are_escaped(page: str) -> None:
@@ -70,7 +75,11 @@ def test_names_from_the_data_are_escaped(page: str) -> None:
 
 
 def test_the_page_needs_no_second_file_and_no_network(page: str) -> None:
-    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert not re.findall(r"""src=["'](?!data:)""", page)
+    assert set(re.findall(r"""href=["'](?!#)(.*?)["']""", page)) == {
+        "comparisons.csv",
+        "table1_intervals.csv",
+    }  # beside it
     assert "url(" not in page
     assert "@import" not in page
     assert len(page) < 5_000_000
@@ -85,7 +94,11 @@ def test_a_phantom_is_called_one_in_every_heading(page: str) -> None:
 
 def test_clinical_data_are_not_called_a_phantom(make_study: StudyMaker, paper_rows: Rows) -> None:
     study = make_study(paper_rows)
-    text = render_page(PageParts(study, [table1(study, "original")], None, (), ["The store is gone."], "0.1.0"))
+    text = render_page(
+        PageParts(
+            study, [table1(study, "original")], None, (), ["The store is gone."], "0.1.0", compare(study, "original")
+        )
+    )
     assert "phantom" not in text
     assert "The store is gone." in text
     assert "no test case could be read" in text
@@ -98,7 +111,7 @@ def test_every_organ_has_its_colour_in_the_legend(page: str) -> None:
 
 def test_nothing_scored_still_makes_a_page(make_study: StudyMaker) -> None:
     study = make_study([None] * 6)
-    text = render_page(PageParts(study, [table1(study, "")], None, (), (), "0.1.0"))
+    text = render_page(PageParts(study, [table1(study, "")], None, (), (), "0.1.0", compare(study, "")))
     assert "None of the 6 arms has scores yet." in text
     assert text.count("No scores") == 6
 

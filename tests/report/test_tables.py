@@ -7,8 +7,9 @@ import pytest
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
+from viscera.report.formats import to_csv, to_latex, to_markdown
 from viscera.report.study import StudyResult
-from viscera.report.tables import table1, to_csv, to_latex, to_markdown
+from viscera.report.tables import table1
 
 StudyMaker = Callable[..., StudyResult]
 Rows = list[tuple[ScoreRow, ...] | None]

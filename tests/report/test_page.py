@@ -109,11 +109,19 @@ def test_every_organ_has_its_colour_in_the_legend(page: str) -> None:
         assert f'background:{organ.colour}"></span>{organ.title}' in page
 
 
+def test_the_comparisons_say_what_so_few_cases_allow(page: str) -> None:
+    section = html.unescape(page[page.index('id="comparisons"') : page.index('id="figure1"')])
+    assert "with 1 test case there is no test" in section
+    assert "Without scores by Dice, so in no test: square, rate 0.01." in section
+    assert section.count("<tr>") == 1 + 7 + 1 + 5  # two headings, seven organs, five scored arms
+
+
 def test_nothing_scored_still_makes_a_page(make_study: StudyMaker) -> None:
     study = make_study([None] * 6)
     text = render_page(PageParts(study, [table1(study, "")], None, (), (), "0.1.0", compare(study, "")))
     assert "None of the 6 arms has scores yet." in text
     assert text.count("No scores") == 6
+    assert "so there is nothing to compare" in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's `chromium` on PATH: apt-get install chromium")

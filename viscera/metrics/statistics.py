@@ -224,7 +224,7 @@ def _interval_order(pairs: int, confidence: float) -> int:
     tail = (1 - confidence) / 2
     if pairs > EXACT_UP_TO:
         spread = np.sqrt(pairs * (pairs + 1) * (2 * pairs + 1) / 24)
-        return max(0, int(np.floor(pairs * (pairs + 1) / 4 + stats.norm.ppf(tail) * spread)))
+        return max(0, int(np.floor(pairs * (pairs + 1) / 4 + stats.norm.ppf(tail) * spread)) + 1)
     reached = np.cumsum(_sum_probabilities(tuple(range(2, 2 * pairs + 1, 2)))[::2])
     return int(np.count_nonzero(reached <= tail))
 

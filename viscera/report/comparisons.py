@@ -66,19 +66,19 @@ class Family:
     Attributes:
         metric: as in scores.csv.
         tests: those that could be made.
-        patients: most patients of a test.
+        cases: the most of any pair of arms; one a patient.
         significant: tests below 0.05 after the correction.
     """
 
     metric: str
     tests: int
-    patients: int
+    cases: int
     significant: int
 
     @property
     def smallest_p(self) -> float:
-        """The smallest p that so many patients allow."""
-        return smallest_p(self.patients)
+        """The smallest p that so many cases allow."""
+        return smallest_p(self.cases)
 
     @property
     def smallest_p_holm(self) -> float:
@@ -91,8 +91,8 @@ class Family:
         return self.tests > 0 and self.smallest_p_holm < ALPHA
 
     @property
-    def patients_needed(self) -> int:
-        """The fewest patients with which one test of so many could be significant."""
+    def cases_needed(self) -> int:
+        """The fewest cases with which one test of so many could be significant."""
         return pairs_needed(max(self.tests, 1), ALPHA)
 
 
@@ -190,18 +190,18 @@ def _notes(study: StudyResult, sample: Sample, rows: Sequence[Comparison]) -> li
     if partly:
         notes.append(
             f"{title}: not all arms were scored on the same cases. Each pair is tested on the cases that both have; of "
-            f"the {cases} cases these have fewer: {'; '.join(partly)}."
+            f"the {cases} cases, fewer were scored for: {'; '.join(partly)}."
         )
     most = max((row.n for row in rows), default=0)
     fewest = {o.title: min((r.n for r in rows if r.organ == o.name and r.n), default=0) for o in ORGANS}
     fewer = [f"{organ} {n}" for organ, n in fewest.items() if n < most]
     if fewer:
         notes.append(
-            f"{title}: some tests have fewer than {most} patients, because the value is undefined or missing for the "
+            f"{title}: some tests have fewer than {most} cases, because the value is undefined or missing for the "
             f"others. The fewest by organ: {', '.join(fewer)}."
         )
     if any(0 < row.n < FEWEST_PAIRS for row in rows):
-        notes.append(f"{title}: with one patient there is no test; such rows have an effect, and no p.")
+        notes.append(f"{title}: with one case there is no test; such rows have an effect, and no p.")
     return notes
 
 

@@ -111,7 +111,7 @@ def arm_standings(study: StudyResult, table: Table1, compared: Comparisons) -> l
                 foreground=f"{means[arm]:.1f}" + ("" if isnan(half) else f" ±{half:.1f}"),
                 rank=1 + sum(other > means[arm] for other in means.values()),
                 ranks=_range(stability.first, stability.last) if stability else "–",
-                first=f"{stability.best:.0%}" if stability else "–",
+                first=f"{100 * stability.best:.0f}\N{NO-BREAK SPACE}%" if stability else "–",
                 better=sum(effect > 0 for effect in effects),
                 worse=sum(effect < 0 for effect in effects),
                 tests=len(tests),
@@ -121,19 +121,19 @@ def arm_standings(study: StudyResult, table: Table1, compared: Comparisons) -> l
 
 
 def _conclusion(family: Family) -> str:
-    name, patients = metric_title(family.metric), counted(family.patients, "test patient")
+    name, cases = metric_title(family.metric), counted(family.cases, "test case")
     name = name[0].upper() + name[1:]
     if not family.tests:
-        if not family.patients:
-            return f"{name}: no two arms are scored on the same test patient, so there is nothing to compare."
-        return f"{name}: {patients} cannot be tested; a paired test takes two or more."
-    allowed = f"the smallest p that {patients} allow is {family.smallest_p:.2g}"
+        if not family.cases:
+            return f"{name}: no two arms have a value for the same test case, so there is nothing to compare."
+        return f"{name}: with {cases} there is no test; a paired test takes two or more."
+    allowed = f"the smallest p that {cases} allow is {family.smallest_p:.2g}"
     tests = counted(family.tests, "test")
     corrected = f"{family.smallest_p_holm:.2g} after Holm's correction over {tests}"
     if not family.can_show:
         return (
             f"{name}: no difference can be significant here, however large: {allowed}, {corrected}. With "
-            f"{family.patients_needed} test patients or more one could be."
+            f"{family.cases_needed} test cases or more one could be."
         )
     return (
         f"{name}: {family.significant} of {tests} {'is' if family.significant == 1 else 'are'} significant "

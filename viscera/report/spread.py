@@ -37,14 +37,12 @@ class Spread:
         low, high: (10, arms) bounds of the 95 % interval in per cent, rows: the classes, AVG, FOREGROUND; NaN where
             there is no mean, or one patient.
         stability: by name of arm; only those with a foreground mean, and none where one patient is scored.
-        patients: cases that any arm was scored on.
         seeds: most scored seeds of an arm.
     """
 
     low: pd.DataFrame
     high: pd.DataFrame
     stability: dict[str, RankStability]
-    patients: int
     seeds: int
 
     def half_width(self) -> pd.DataFrame:
@@ -75,7 +73,7 @@ def spread_of(study: StudyResult, grid: str) -> Spread:
     ranked = patients[:, -1].max(initial=0) >= 2
     stability = _stability(names, rank_shares(foreground_DA)) if ranked else {}
     scored = (~np.isnan(sample.values)).any(axis=(1, 3)).sum(axis=1)
-    return Spread(low, high, stability, len(sample.cases), int(scored.max(initial=0)))
+    return Spread(low, high, stability, int(scored.max(initial=0)))
 
 
 def _stability(names: list[str], shares_AR: Array) -> dict[str, RankStability]:

@@ -165,9 +165,9 @@ def _spread_note(spread: Spread) -> list[str]:
     """What ± means; nothing where nothing carries it."""
     if spread.low.isna().to_numpy().all():
         return []
-    over = "patients and seeds" if spread.seeds > 1 else "patients; what another seed would give is not in it"
+    over = "cases and seeds" if spread.seeds > 1 else "cases; what another seed would give is not in it"
     note = (
-        f"±: half the width of the mean's 95 % bootstrap interval ({DRAWS:,} resamples) over {over}. With few patients "
+        f"±: half the width of the mean's 95 % bootstrap interval ({DRAWS:,} resamples) over {over}. With few cases "
         "such intervals are rather too narrow."
     )
     return [note]
@@ -178,15 +178,15 @@ def _mark_note(not_apart: pd.DataFrame, compared: Comparisons) -> list[str]:
     family = next((family for family in compared.families if family.metric == "dice"), None)
     if family is None:
         return []
-    patients = counted(family.patients, "patient")
+    cases = counted(family.cases, "case")
     if not family.tests:
-        return [f"No value carries a mark of significance: with {patients} there is no test."]
+        return [f"No value carries a mark of significance: with {cases} there is no test."]
     if not not_apart.to_numpy().any():
         return []
-    cannot = "" if family.can_show else f" With {patients} no difference could be, so it is no sign of equality."
+    cannot = "" if family.can_show else f" With {cases} none could be significant, so it is no sign of equality."
     note = (
         f"{NOT_APART}: not significantly different from the highest mean of its organ (paired Wilcoxon test over "
-        f"patients, Holm's correction over {counted(family.tests, 'test')}, p ≥ {ALPHA}).{cannot}"
+        f"cases, p of {ALPHA} or more after Holm's correction over {counted(family.tests, 'test')}).{cannot}"
     )
     return [note]
 

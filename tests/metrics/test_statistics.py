@@ -171,6 +171,18 @@ def test_bootstrap_leaves_out_what_is_undefined() -> None:
     assert bootstrap_means(np.empty((2, 0, 1, 3)), draws=5).shape == (5, 2, 3)
 
 
+def test_bootstrap_averages_the_seeds_of_each_patient_first() -> None:
+    # Patient 0 has 0 with one seed of two, patient 1 has 10 and 30. Whichever seeds are drawn, a draw that holds
+    # patient 1 alone has 10, 20 or 30; with both it has 5 or 10, or patient 1's 30 where patient 0's seed is not drawn.
+    values = np.array([[0.0, np.nan], [10.0, 30.0]])[None, :, :, None]
+    draws = bootstrap_means(values, draws=4000)[:, 0, 0]
+    assert set(draws[~np.isnan(draws)].tolist()) == {0.0, 5.0, 10.0, 20.0, 30.0}
+    # twice patient 0 (1/4) and twice the seed that it lacks (1/4): nothing defined
+    assert np.isnan(draws).mean() == pytest.approx(1 / 16, abs=0.012)
+    # both patients and both seeds: (0 + 20) / 2; both patients and twice the first: (0 + 10) / 2
+    assert (draws == 5).mean() == pytest.approx(1 / 2 * 1 / 4, abs=0.016)
+
+
 def test_percentile_interval_and_ranks_by_hand() -> None:
     draws = np.column_stack([np.arange(101.0), np.full(101, np.nan)])
     low, high = percentile_interval(draws)

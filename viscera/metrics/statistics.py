@@ -232,10 +232,15 @@ def _interval_order(pairs: int, confidence: float) -> int:
 def _resampled_means(values_PS: Array, patients_DP: Array, seeds_DS: Array) -> Array:
     """(D,) seeds averaged within each patient where defined, then patients where defined."""
     defined_PS = ~np.isnan(values_PS)
-    number_DP = seeds_DS @ defined_PS.T.astype(float)
-    total_DP = seeds_DS @ np.where(defined_PS, values_PS, 0).T
-    weight_DP = patients_DP * (number_DP > 0)
+    known_P = defined_PS.any(axis=1)
+    values_PS, defined_PS, weight_DP = values_PS[known_P], defined_PS[known_P], patients_DP[:, known_P]
+    if defined_PS.all():  # the same sum in another order, without an array of draws by patients for each column
+        sum_D = (weight_DP @ values_PS * seeds_DS).sum(axis=1) / seeds_DS.sum(axis=1)
+    else:
+        number_DP = seeds_DS @ defined_PS.T.astype(float)
+        total_DP = seeds_DS @ np.where(defined_PS, values_PS, 0).T
+        weight_DP = weight_DP * (number_DP > 0)
+        sum_D = (weight_DP * total_DP / np.maximum(number_DP, 1)).sum(axis=1)
     weight_D = weight_DP.sum(axis=1)
-    sum_D = (weight_DP * total_DP / np.maximum(number_DP, 1)).sum(axis=1)
     means: Array = np.divide(sum_D, weight_D, out=np.full(len(sum_D), np.nan), where=weight_D > 0)
     return means

@@ -127,9 +127,9 @@ def _conclusion(family: Family) -> str:
         if not family.cases:
             return f"{name}: no two arms have a value for the same test case, so there is nothing to compare."
         return f"{name}: with {cases} there is no test; a paired test takes two or more."
-    allowed = f"the smallest p that {cases} allow is {family.smallest_p:.2g}"
+    allowed = f"the smallest p that {cases} allow is {_p(family.smallest_p)}"
     tests = counted(family.tests, "test")
-    corrected = f"{family.smallest_p_holm:.2g} after Holm's correction over {tests}"
+    corrected = f"{_p(family.smallest_p_holm)} after Holm's correction over {tests}"
     if not family.can_show:
         return (
             f"{name}: no difference can be significant here, however large: {allowed}, {corrected}. With "
@@ -139,6 +139,10 @@ def _conclusion(family: Family) -> str:
         f"{name}: {family.significant} of {tests} {'is' if family.significant == 1 else 'are'} significant "
         f"(p < {ALPHA} after Holm's correction over all of them); {allowed}, {corrected}."
     )
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 1e-12 else "below 1e-12"
 
 
 def _effect(test: Comparison | None) -> str:

@@ -249,14 +249,22 @@ def test_warnings_are_shown_as_notes(tiny_run: Path, tmp_path: Path) -> None:
 
 
 def test_doctor(tiny_store: Store) -> None:
-    found = json.loads(run("doctor", tiny_store.path, "--json").stdout)
+    small = ("--set", "train.patch=8", "--set", "train.filters=2", "--set", "train.levels=2")
+    found = json.loads(run("doctor", tiny_store.path, "--json", *small).stdout)
     assert found["classes"] == list(CLASS_NAMES)
     assert found["voxel_counts"] == tiny_store.voxel_counts().tolist()
     assert set(found["weights"]) == {"uniform", "simple", "square"}
     assert found["weights"]["uniform"] == [1] * 8
-    table = run("doctor", tiny_store.path).stdout
+    table = run("doctor", tiny_store.path, *small).stdout
     assert f"{found['voxel_counts'][3]:,}" in table
-    assert "pancreas" in table
+    assert "simple, rate 0.001" in table
+
+
+def test_doctor_of_a_run(tiny_run: Path) -> None:
+    found = json.loads(run("doctor", tiny_run, "--json").stdout)
+    assert found["step"] == 6
+    assert len(found["gradient_share"]) == 8
+    assert "Step 6 of 6" in run("doctor", tiny_run).stdout
 
 
 def test_bad_cases_are_3_at_the_end(raw: Path, tmp_path: Path, tiny_run: Path) -> None:

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 
 import jinja2
 
-from viscera.core.anatomy import ORGANS
+from viscera.core.anatomy import CLASSES, ORGANS
+from viscera.metrics.learning import STARVING_SHARE
 from viscera.report.canvas import Pixels, data_uri, pixels_to_png, to_bytes
 from viscera.report.comparisons import Comparisons
 from viscera.report.curves import arm_panel
 from viscera.report.figures import OrganFigure
 from viscera.report.findings import arm_standings, conclusions, organ_findings
+from viscera.report.gradients import arm_reasons, gradient_panel, has_gradients
 from viscera.report.scene import Scene
 from viscera.report.spread import DRAWS
 from viscera.report.study import StudyResult, arm_title
@@ -69,6 +71,7 @@ def render_page(parts: PageParts) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["one_decimal"] = _one_decimal
+    environment.filters["share"] = _share
     study, primary = parts.study, parts.tables[0]
     return environment.get_template("index.html.j2").render(
         study=study,
@@ -83,6 +86,10 @@ def render_page(parts: PageParts) -> str:
         standings=arm_standings(study, primary, parts.comparisons),
         draws=DRAWS,
         curves=_curve_pictures(study, primary),
+        reasons=arm_reasons(study) if has_gradients(study) else [],
+        gradients=_gradient_pictures(study) if has_gradients(study) else [],
+        classes=CLASSES,
+        starving=STARVING_SHARE,
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
         gaps=gap_rows(study, primary),
         costs=cost_rows(study),
@@ -108,6 +115,16 @@ def _curve_pictures(study: StudyResult, table: Table1) -> list[Picture]:
         Picture(
             data_uri(to_bytes(arm_panel(study, arm, dice[arm.name]), "svg"), "svg"),
             f"Learning curve of {arm_title(arm)}: mean foreground Dice and loss over steps",
+        )
+        for arm in study.arms
+    ]
+
+
+def _gradient_pictures(study: StudyResult) -> list[Picture]:
+    return [
+        Picture(
+            data_uri(to_bytes(gradient_panel(study, arm), "svg"), "svg"),
+            f"{arm_title(arm)}: share of the gradient of each class over steps",
         )
         for arm in study.arms
     ]
@@ -142,3 +159,11 @@ def _picture_groups(figures: Sequence[OrganFigure]) -> list[PictureGroup]:
 
 def _one_decimal(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}".replace("-", "−")  # noqa: RUF001 - a minus sign is meant
+
+
+def _share(value: float | None) -> str:
+    """A share of 1 for people: `12 %`, `0.4 %`, `<0.01 %`."""
+    if value is None:
+        return "–"
+    percent = 100 * value
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %" if percent >= 0.01 else "<0.01 %"

@@ -10,6 +10,7 @@ from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import Arm, arms_of
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
+from viscera.metrics.learning import NOTHING_LOGGED, LoggedStep, step_kept
 
 ClassDice = tuple[float | None, ...]
 GRIDS = ("original", "prepared")
@@ -30,12 +31,16 @@ class CurvePoint:
         loss: Eq. 6 at that step, no unit; None where it was not finite.
         dice: (L,) hard Dice on the fixed training windows, 0 to 1; empty where it was not measured.
         validation_dice: (L,) on the validation cases; empty where no validation pass ran.
+        logged: what the classes' fate is judged by.
+        step_kept: share of Adam's step that epsilon left, mean over the layers; None where it was not measured.
     """
 
     step: int
     loss: float | None
     dice: ClassDice
     validation_dice: ClassDice
+    logged: LoggedStep = NOTHING_LOGGED
+    step_kept: float | None = None
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> "CurvePoint":
@@ -46,6 +51,8 @@ class CurvePoint:
             loss=float(loss) if loss is not None and math.isfinite(loss) else None,
             dice=_class_dice(line.get("dice")),
             validation_dice=_class_dice(line.get("validation_dice")),
+            logged=LoggedStep.from_line(line),
+            step_kept=step_kept(line),
         )
 
 

@@ -76,6 +76,21 @@ class RunFolder:
         """Scores of those, within a Study."""
         return self.path / "scores.csv"
 
+    @property
+    def validation_predictions(self) -> Path:
+        """Folder of predictions of the validation cases, within a Study that is fused."""
+        return self.path / "validation_predictions"
+
+    @property
+    def validation_scores(self) -> Path:
+        """Scores of those, on the scans' own grids."""
+        return self.path / "validation_scores.csv"
+
+    @property
+    def fusion(self) -> Path:
+        """Which model each organ comes from; in the folder of a fused predictor alone."""
+        return self.path / "fusion.yaml"
+
     def write_status(self, status: RunStatus) -> None:
         """Write run.json."""
         write_json(self.path / "run.json", status.model_dump(mode="json"))
@@ -162,6 +177,11 @@ class StudyFolder:
     def run(self, arm: Arm, seed: int) -> RunFolder:
         """The Run of one arm and seed."""
         return RunFolder(self.path / "arms" / arm.name / f"seed_{seed}")
+
+    @property
+    def fused(self) -> RunFolder:
+        """The best model per organ, as one predictor."""
+        return RunFolder(self.path / "fused")
 
     def write_record(self, record: StudyRecord) -> None:
         """Write study.yaml."""

@@ -9,6 +9,7 @@ from viscera.core.anatomy import ORGANS
 from viscera.report.canvas import Pixels, data_uri, pixels_to_png, to_bytes
 from viscera.report.curves import arm_panel
 from viscera.report.figures import OrganFigure
+from viscera.report.fusion import fusion_rows, fusion_sentences
 from viscera.report.scene import Scene
 from viscera.report.study import StudyResult, arm_title
 from viscera.report.summaries import cost_rows, foreground_percent, gap_rows, headline, settings
@@ -75,6 +76,8 @@ def render_page(parts: PageParts) -> str:
         curves=_curve_pictures(study, primary),
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
         gaps=gap_rows(study, primary),
+        fusion=fusion_rows(study, primary),
+        fusion_sentences=fusion_sentences(study, primary),
         costs=cost_rows(study),
         scene=parts.scene,
         shown_seeds=sorted(set(parts.scene.seeds.values())) if parts.scene else [],

@@ -8,6 +8,7 @@ from typing import Any
 
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import Arm, arms_of
+from viscera.io.fusion import FusionRecord
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
 
@@ -99,12 +100,28 @@ class SplitSizes:
 
 
 @dataclass(frozen=True)
+class FusedResult:
+    """The best model per organ as one predictor.
+
+    Attributes:
+        record: fusion.yaml.
+        scores: of the test cases.
+        validation: scores of the validation cases, on the original grid.
+    """
+
+    record: FusionRecord
+    scores: tuple[ScoreRow, ...]
+    validation: tuple[ScoreRow, ...]
+
+
+@dataclass(frozen=True)
 class StudyResult:
     """A Study as far as it has come: every arm and seed of the plan has an entry, missing ones too."""
 
     record: StudyRecord
     runs: tuple[RunResult, ...]
     split: SplitSizes | None = None
+    fused: FusedResult | None = None
 
     @property
     def arms(self) -> list[Arm]:

@@ -10,6 +10,7 @@ from viscera.core.arms import Arm, arms_of
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.io.files import write_bytes, write_text
+from viscera.io.fusion import FusionRecord
 from viscera.io.nifti import read_labels
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
@@ -17,10 +18,11 @@ from viscera.io.store import Store
 from viscera.report.canvas import to_bytes
 from viscera.report.curves import figure1
 from viscera.report.figures import OrganFigure, composite_png, organ_figures
+from viscera.report.fusion import with_fused
 from viscera.report.page import PageParts, dice_on_test, render_page
 from viscera.report.scene import LabelView, Scene
 from viscera.report.slices import backdrop, busiest_slice
-from viscera.report.study import CurvePoint, RunResult, SplitSizes, StudyResult, median_case
+from viscera.report.study import CurvePoint, FusedResult, RunResult, SplitSizes, StudyResult, median_case
 from viscera.report.tables import Table1, table1, to_csv, to_latex, to_markdown
 
 Progress = Callable[[int, int, str], None]
@@ -46,12 +48,12 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     folder = StudyFolder(study)
     problems: list[str] = []
     store = _open_store(folder.read_record(), problems)
-    result = _read_study(folder, store)
+    result = _read_study(folder, store, problems)
     tell(1, len(_STEPS), _STEPS[1])
     scene = _read_scene(folder, result, store, problems)
     figures = organ_figures(result, scene) if scene else []
     tell(2, len(_STEPS), _STEPS[2])
-    tables = [table1(result, grid) for grid in result.grids or [""]]
+    tables = [with_fused(table1(result, grid), result) for grid in result.grids or [""]]
     _write_tables(study / "report", tables)
     _write_figures(study / "report" / "figures", result, tables[0], scene, figures)
     tell(3, len(_STEPS), _STEPS[3])
@@ -61,12 +63,25 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     return page
 
 
-def _read_study(folder: StudyFolder, store: Store | None) -> StudyResult:
+def _read_study(folder: StudyFolder, store: Store | None, problems: list[str]) -> StudyResult:
     record = folder.read_record()
     plan = record.config.study
     runs = tuple(_read_run(folder.run(arm, seed), arm, seed) for arm in arms_of(plan) for seed in plan.seeds)
     sizes = SplitSizes(*(len(store.names(s)) for s in ("train", "validation", "test"))) if store else None
-    return StudyResult(record, runs, sizes)
+    return StudyResult(record, runs, sizes, _read_fused(folder, record, problems))
+
+
+def _read_fused(folder: StudyFolder, record: StudyRecord, problems: list[str]) -> FusedResult | None:
+    """The best model per organ, where it was asked for and is scored."""
+    run = folder.fused
+    if not record.config.study.fuse:
+        return None
+    try:
+        scores, validation = (tuple(read_scores(path)) for path in (run.scores, run.validation_scores))
+        return FusedResult(FusionRecord.read(run), scores, validation)
+    except BadInputError as error:
+        problems.append(f"The best model per organ is not shown. {error}")
+        return None
 
 
 def _read_run(folder: RunFolder, arm: Arm, seed: int) -> RunResult:

@@ -25,6 +25,7 @@ from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import StudyFolder, StudyRecord
 from viscera.io.store import Store
 from viscera.stages.report import make_report
+from viscera.study.fuse import fuse_study, refuse_without_validation
 from viscera.study.merge import join_scores
 from viscera.study.worker import StudyEvent, run_arm, start_worker
 
@@ -53,7 +54,8 @@ def run_study(
         The report's page.
 
     Raises:
-        BadInputError: no test case; a study of other settings; as `train`, `predict_store` and `evaluate`.
+        BadInputError: no test case; a fusion without validation cases; a study of other settings; as `train`,
+            `predict_store` and `evaluate`.
         InterruptedRunError: `stop` was set.
     """
     store = Store.open(store_path)
@@ -68,6 +70,8 @@ def run_study(
             arm_config(config, arm, 0)  # settings that cannot be are refused before the first arm trains
         tasks = [(arm, seed) for arm in arms_of(config.study) for seed in config.study.seeds]
         _run_tasks(folder, store_path.resolve(), config, tasks, stop or threading.Event(), progress)
+        if config.study.fuse:
+            fuse_study(folder, store, config, stop or threading.Event(), progress)
         join_scores(folder, config.study)
         return make_report(study_path)
 
@@ -92,6 +96,7 @@ def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
                     "another folder."
                 )
         config = config.model_copy(update={"study": _extended(folder, before.study, config.study)})
+    refuse_without_validation(store, config)
     dataset = store.manifest.dataset
     store_path = str(store.path.resolve())
     folder.write_record(
@@ -118,7 +123,8 @@ def _extended(folder: StudyFolder, before: StudyConfig, now: StudyConfig) -> Stu
         key: tuple(dict.fromkeys((*getattr(before, key), *getattr(now, key))))
         for key in ("weightings", "learning_rates", "seeds")
     }
-    return now.model_copy(update=grid | {"variants": {**before.variants, **now.variants}})
+    kept = {"variants": {**before.variants, **now.variants}, "fuse": before.fuse or now.fuse}
+    return now.model_copy(update=grid | kept)
 
 
 def _run_tasks(

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event as ProcessEvent
@@ -12,11 +13,11 @@ from pathlib import Path
 import torch
 
 from viscera.core.arms import Arm, arm_config
-from viscera.core.config import Config
+from viscera.core.config import Config, EvaluateConfig
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.engine.hardware import OUT_OF_MEMORY
 from viscera.engine.trainer import Progress
-from viscera.io.runlog import StudyFolder
+from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
@@ -107,6 +108,17 @@ def run_arm(folder: StudyFolder, store_path: Path, config: Config, arm: Arm, see
     def on_case(done: int, total: int, _name: str) -> None:
         _Worker.events.put(StudyEvent(arm.name, seed, "predict", done, total))
 
+    if config.study.fuse:
+        score_validation(run, store, config.evaluate, on_case)
     predict_store(run.path, store, names, run.predictions, on_case)
     evaluate(run.predictions, store_path, run.scores, config.evaluate)
     _Worker.events.put(StudyEvent(arm.name, seed, "failed" if message else "done", message=message))
+
+
+def score_validation(
+    run: RunFolder, store: Store, config: EvaluateConfig, on_case: Callable[[int, int, str], None]
+) -> None:
+    """Predict and score the validation cases of one run, on their scans' own grids."""
+    predict_store(run.path, store, store.names("validation"), run.validation_predictions, on_case)
+    whole_scans = EvaluateConfig(grid="original", absent=config.absent)
+    evaluate(run.validation_predictions, store.path, run.validation_scores, whole_scans, split="validation")

@@ -76,6 +76,10 @@ class RunFolder:
         """Scores of those, within a Study."""
         return self.path / "scores.csv"
 
+    def scores_at(self, step: int) -> Path:
+        """Scores after fewer steps, kept when a Study is extended."""
+        return self.path / f"scores_at_{step}.csv"
+
     @property
     def validation_predictions(self) -> Path:
         """Folder of predictions of the validation cases, within a Study that is fused."""
@@ -154,6 +158,7 @@ class StudyRecord(Settings):
         dataset: description of the data, for the report ("phantom, 28 cases ...").
         config: resolved; `config.study` is the grid of arms.
         training_voxel_counts: (L,) of the store on the prepared grid: every arm trains on the same cases.
+        stages: iterations at which every run is scored, ascending; the last is that of `config`. Empty: that alone.
     """
 
     version: str
@@ -161,6 +166,12 @@ class StudyRecord(Settings):
     dataset: str
     config: Config
     training_voxel_counts: tuple[int, ...] = ()
+    stages: tuple[int, ...] = ()
+
+    @property
+    def all_stages(self) -> tuple[int, ...]:
+        """`stages`, never empty."""
+        return self.stages or (self.config.train.iterations,)
 
 
 @dataclass(frozen=True)

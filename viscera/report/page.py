@@ -11,6 +11,7 @@ from viscera.report.curves import arm_panel
 from viscera.report.figures import OrganFigure
 from viscera.report.fusion import fusion_rows, fusion_sentences
 from viscera.report.scene import Scene
+from viscera.report.stages import organ_stages, settling_rows, settling_sentence, stage_rows
 from viscera.report.study import StudyResult, arm_title
 from viscera.report.summaries import cost_rows, foreground_percent, gap_rows, headline, settings
 from viscera.report.tables import DAGGER, Table1
@@ -66,6 +67,7 @@ def render_page(parts: PageParts) -> str:
     )
     environment.filters["one_decimal"] = _one_decimal
     study, primary = parts.study, parts.tables[0]
+    settled = settling_rows(study)
     return environment.get_template("index.html.j2").render(
         study=study,
         config=study.record.config,
@@ -76,6 +78,11 @@ def render_page(parts: PageParts) -> str:
         curves=_curve_pictures(study, primary),
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
         gaps=gap_rows(study, primary),
+        stages=study.record.all_stages,
+        stage_rows=stage_rows(study, primary.grid),
+        organ_stages=organ_stages(study, primary.grid),
+        settlings=settled,
+        settling_sentence=settling_sentence(settled),
         fusion=fusion_rows(study, primary),
         fusion_sentences=fusion_sentences(study, primary),
         costs=cost_rows(study),

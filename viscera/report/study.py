@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -59,6 +59,7 @@ class RunResult:
         curve: the logged steps in order.
         scores: rows of scores.csv; None where there is none.
         problem: why a file of the run could not be read, for people; empty where all could.
+        earlier: scores that were put aside when the study was extended, by iterations.
     """
 
     arm: Arm
@@ -67,6 +68,7 @@ class RunResult:
     curve: tuple[CurvePoint, ...] = ()
     scores: tuple[ScoreRow, ...] | None = None
     problem: str = ""
+    earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
 
     def standing(self) -> str:
         """What keeps this run from being finished and scored, in a sentence; empty where nothing does."""
@@ -107,11 +109,13 @@ class FusedResult:
         record: fusion.yaml.
         scores: of the test cases.
         validation: scores of the validation cases, on the original grid.
+        earlier: scores of the test cases that were put aside when the study was extended, by iterations.
     """
 
     record: FusionRecord
     scores: tuple[ScoreRow, ...]
     validation: tuple[ScoreRow, ...]
+    earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """`viscera report`: from a Study to `report/`: the page, Table 1 and the figures."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,8 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
 def _read_study(folder: StudyFolder, store: Store | None, problems: list[str]) -> StudyResult:
     record = folder.read_record()
     plan = record.config.study
-    runs = tuple(_read_run(folder.run(arm, seed), arm, seed) for arm in arms_of(plan) for seed in plan.seeds)
+    read = [(arm, seed) for arm in arms_of(plan) for seed in plan.seeds]
+    runs = tuple(_read_run(folder.run(arm, seed), arm, seed, record.all_stages) for arm, seed in read)
     sizes = SplitSizes(*(len(store.names(s)) for s in ("train", "validation", "test"))) if store else None
     return StudyResult(record, runs, sizes, _read_fused(folder, record, problems))
 
@@ -78,13 +79,14 @@ def _read_fused(folder: StudyFolder, record: StudyRecord, problems: list[str]) -
         return None
     try:
         scores, validation = (tuple(read_scores(path)) for path in (run.scores, run.validation_scores))
-        return FusedResult(FusionRecord.read(run), scores, validation)
+        earlier = _read_earlier(run, record.all_stages, problems)
+        return FusedResult(FusionRecord.read(run), scores, validation, earlier)
     except BadInputError as error:
         problems.append(f"The best model per organ is not shown. {error}")
         return None
 
 
-def _read_run(folder: RunFolder, arm: Arm, seed: int) -> RunResult:
+def _read_run(folder: RunFolder, arm: Arm, seed: int, stages: Sequence[int]) -> RunResult:
     """Read what is there of one run; a file that cannot be read becomes its `problem`."""
     problems: list[str] = []
     status: RunStatus | None = None
@@ -103,7 +105,22 @@ def _read_run(folder: RunFolder, arm: Arm, seed: int) -> RunResult:
             scores = tuple(read_scores(folder.scores))
         except BadInputError as error:
             problems.append(str(error))
-    return RunResult(arm, seed, status, curve, scores, " ".join(problems))
+    if status is not None and status.state == "finished" and status.step < stages[-1]:
+        problems.append(f"trained for {status.step} of {stages[-1]} steps so far.")
+    earlier = _read_earlier(folder, stages, problems)
+    return RunResult(arm, seed, status, curve, scores, " ".join(problems), earlier)
+
+
+def _read_earlier(folder: RunFolder, stages: Sequence[int], problems: list[str]) -> dict[int, tuple[ScoreRow, ...]]:
+    """Scores that were put aside at the earlier stages, as far as they can be read."""
+    earlier = {}
+    for stage in stages[:-1]:
+        if folder.scores_at(stage).exists():
+            try:
+                earlier[stage] = tuple(read_scores(folder.scores_at(stage)))
+            except BadInputError as error:
+                problems.append(str(error))
+    return earlier
 
 
 def _open_store(record: StudyRecord, problems: list[str]) -> Store | None:

@@ -1,5 +1,6 @@
 """The best model per organ: chosen on validation cases, combined into one predictor, scored like an arm."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -23,7 +24,7 @@ from viscera.engine.predictor import Predictor
 from viscera.engine.trainer import StopSignal
 from viscera.imaging.resample import GridChange
 from viscera.io.checkpoint import save_checkpoint
-from viscera.io.files import sha256
+from viscera.io.files import sha256, write_bytes
 from viscera.io.fusion import FusedModel, FusionRecord, OrganChoice
 from viscera.io.runlog import RunFolder, StudyFolder, read_config, write_yaml
 from viscera.io.scores import ScoreRow, read_scores
@@ -92,6 +93,7 @@ def fuse_study(folder: StudyFolder, store: Store, config: Config, stop: StopSign
     inputs = _digest(candidates, store.names("validation"))
     fused = folder.fused
     if not _is_current(fused, inputs):
+        _keep_scores(fused, config)
         picks = choose(candidates)
         settlement = _settlement(store, picks, config, on_case)
         _write(fused, config, picks, settlement, store.names("validation"), inputs)
@@ -172,6 +174,14 @@ def _is_current(fused: RunFolder, inputs: str) -> bool:
     except BadInputError:
         return False
     return record.inputs_sha256 == inputs and fused.config_path.exists()
+
+
+def _keep_scores(fused: RunFolder, config: Config) -> None:
+    """Put the scores of an earlier stage aside, before a choice at the present one replaces them."""
+    with contextlib.suppress(BadInputError):  # nothing there yet
+        earlier = FusionRecord.read(fused).iterations
+        if earlier < config.train.iterations and fused.scores.exists() and not fused.scores_at(earlier).exists():
+            write_bytes(fused.scores_at(earlier), fused.scores.read_bytes())
 
 
 def _settlement(

@@ -94,13 +94,24 @@ def test_the_forecast_is_made_from_the_earlier_points_alone_and_judged(study: St
     assert (stopped.outcome, stopped.verdict) == (None, "")
     assert stopped.limit == right.limit
     assert rows[8].limit == "no curve that far"  # the fifth arm ended at 40
-    assert "Of 3 forecasts made from the earlier steps alone, 1 held" in settling_sentence(rows)
+    assert "In 1 of 3 forecasts, made from the earlier steps alone," in settling_sentence(rows)
 
 
 def test_a_curve_that_follows_the_law_is_within_its_interval(study: StudyResult) -> None:
     (right, *_) = settling_rows(study)
     assert right.outcome == pytest.approx(100 * (0.8 - 8 / 300 + 0.003))
     assert right.verdict == "within"
+
+
+def test_a_curve_in_its_steep_part_gives_no_number(study: StudyResult) -> None:
+    steep = tuple(
+        CurvePoint(step, -0.1, (0.0, *[step / 400 + 0.01 * (-1) ** (step // 10)] * len(ORGANS)), ())
+        for step in range(10, 301, 10)
+    )
+    (row, *_) = settling_rows(
+        dataclasses.replace(study, runs=(dataclasses.replace(study.runs[0], curve=steep), *study.runs[1:]))
+    )
+    assert row.limit.startswith("open [")
 
 
 def test_seeds_are_averaged_where_both_measured(make_study: MakeStudy, paper_rows: PaperRows) -> None:
@@ -131,4 +142,4 @@ def test_the_page_shows_both_stages(study: StudyResult) -> None:
     assert "43.3</td><td>86.6</td>" in page
     assert "48.2 → 96.5" in page
     assert "no, higher" in page
-    assert "Of 3 forecasts" in page
+    assert "In 1 of 3 forecasts" in page

@@ -200,7 +200,7 @@ class FusedPredictor(Predictor):
     def of_record(
         cls, folder: RunFolder, record: FusionRecord, config: PredictConfig | None = None, device: str = "auto"
     ) -> "FusedPredictor":
-        """From the models of a folder; `config` replaces the prediction settings of each of them.
+        """From the models of a folder; `config` replaces the prediction settings of each, but for `checkpoint`.
 
         Raises:
             BadInputError: a model is missing, damaged, or not the one that was chosen.

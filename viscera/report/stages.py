@@ -10,6 +10,8 @@ from viscera.metrics.settling import FEWEST_POINTS, Interval, Settling, settling
 from viscera.report.study import StudyResult, mean_defined
 from viscera.report.tables import class_percent, with_summary
 
+_OPEN = 0.25  # width of an interval, Dice, from which an estimate is no estimate
+
 
 @dataclass(frozen=True)
 class StageRow:
@@ -97,13 +99,13 @@ def settling_rows(study: StudyResult) -> list[SettlingRow]:
 
 
 def settling_sentence(rows: Sequence[SettlingRow]) -> str:
-    """How many forecasts held; empty where there was none."""
+    """How many forecasts were right; empty where there was none."""
     judged = [row for row in rows if row.verdict]
     if not judged:
         return ""
     right = sum(row.verdict == "within" for row in judged)
     return (
-        f"Of {len(judged)} forecast{'' if len(judged) == 1 else 's'} made from the earlier steps alone, {right} held: "
+        f"In {right} of {len(judged)} forecast{'' if len(judged) == 1 else 's'}, made from the earlier steps alone, "
         "the later Dice lies within the interval."
     )
 
@@ -158,8 +160,10 @@ def _too_few(steps: Sequence[int]) -> str:
 
 
 def _interval(interval: Interval) -> str:
-    value, low, high = (100 * each for each in (interval.value, interval.low, interval.high))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    low, high = 100 * interval.low, 100 * interval.high
+    if interval.high - interval.low > _OPEN:
+        return f"open [{low:.1f}, {high:.1f}]"
+    return f"{100 * interval.value:.1f} [{low:.1f}, {high:.1f}]"
 
 
 def _foreground(study: StudyResult, grid: str, stage: int) -> dict[str, float | None]:

@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+BENCH  := .venv-bench
 DEMO   ?= demo
 DEMO_SETTINGS ?=
 PYTEST_WORKERS ?= auto
 
-.PHONY: help install demo check test test-fast bench clean
+.PHONY: help install install-bench demo check test test-fast test-slow test-bench bench clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
@@ -14,6 +15,8 @@ help:
 	@echo "make test       all tests, with coverage"
 	@echo "make test-fast  all but the slow tests"
 	@echo "make check      lint, types, import contracts, format"
+	@echo "make install-bench  .venv-bench with nnU-Net v2 and MONAI, to run beside them (2 GB)"
+	@echo "make test-bench     nnU-Net trains with our loss, there (about 2 minutes)"
 	@echo "make bench      timings, into benchmarks/results/"
 
 install: $(VENV)/.installed
@@ -21,6 +24,12 @@ install: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,oracle]'
+	touch $@
+
+install-bench: $(BENCH)/.installed
+
+$(BENCH)/.installed: scripts/install_bench.sh pyproject.toml constraints.txt
+	PYTHON=$(PYTHON) bash scripts/install_bench.sh $(BENCH)
 	touch $@
 
 demo: install
@@ -40,9 +49,13 @@ test: install
 test-slow: install
 	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m slow --durations 10
 
+test-bench: install install-bench
+	$(BIN)/pytest -m slow tests/oracle/test_nnunet_training.py --durations 10
+
 bench: install
 	$(BIN)/python -m benchmarks.bench_feed
 	$(BIN)/python -m benchmarks.bench_train
+	$(BIN)/python -m benchmarks.bench_augment
 
 clean:
-	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*
+	rm -rf $(VENV) $(BENCH) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

@@ -1,6 +1,7 @@
 """One thread a test process: the tests run side by side. And a tiny data set, store and run to share."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,10 @@ def tiny_run(tiny_store: Store, tiny_config: Callable[..., Config]) -> Path:
     run = tiny_store.path.parent / "run"
     train(tiny_store.path, run, tiny_config())
     return run
+
+
+@pytest.fixture(scope="session")
+def losses_page() -> Callable[[str], list[str]]:
+    """The code blocks of `docs/howto/losses.md` in one language, in their order."""
+    page = (Path(__file__).parents[1] / "docs" / "howto" / "losses.md").read_text(encoding="utf-8")
+    return lambda language: re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)

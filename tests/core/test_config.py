@@ -15,6 +15,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert (train.iterations, train.patch, train.batch_size, train.filters, train.levels) == (10_000, 64, 3, 32, 4)
     assert config.study.weightings == ("uniform", "simple", "square")
     assert config.study.learning_rates == (0.001, 0.01)
+    assert not train.augment.enabled
     assert (train.loss.epsilon, train.loss.smoothing, train.loss.numerator) == (1, 0, "voxels")
 
 
@@ -39,6 +40,8 @@ def test_later_layers_win() -> None:
         ("train.weighting=cubic", "train.weighting = 'cubic'"),
         ("train.filters", "section.key=value"),
         ("prepare.test_fraction=1.5", "less than 1"),
+        ("train.augment.rotation_probability=2", "less than or equal to 1"),
+        ("train.augment.elastic_voxels=4", "at most a sixth of elastic_spacing"),
     ],
 )
 def test_refusals_name_the_setting(assignment: str, message: str) -> None:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from viscera.core.config import AugmentConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.feed import Feed
+from viscera.imaging.augment import augment, draw, margin
 from viscera.imaging.intensity import AIR_HU
 from viscera.imaging.windows import random_cases, random_origin
 
@@ -66,6 +68,57 @@ def test_a_scan_smaller_than_the_window_is_padded_with_air_and_background() -> N
     assert (batch.hu[0, 2:] == AIR_HU).all()
     assert (batch.labels[0, 2:] == 0).all()
     assert (batch.hu[0, :2, 0, 0].numpy() == [0, 1]).all()
+
+
+def test_without_augmentation_nothing_about_the_windows_changes() -> None:
+    plain = Feed(CASES, patch=4, batch_size=3, seed=1)
+    for off in (None, AugmentConfig()):
+        batch = Feed(CASES, 4, 3, 1, off, [(1, 2, 3)] * 5).batch(7)
+        assert batch.augmentations == ()
+        assert (batch.hu == plain.batch(7).hu).all()
+        assert (batch.labels == plain.batch(7).labels).all()
+
+
+TURNING = AugmentConfig(enabled=True, rotation_probability=1, rotation_degrees=180)
+SPACINGS = [(1.0, 1.0, 1.0 + case) for case in range(5)]
+
+
+def test_with_augmentation_the_same_windows_are_cut_with_all_that_lies_about_them() -> None:
+    feed = Feed(CASES, 4, 3, 1, TURNING, SPACINGS)
+    for step in range(20):
+        batch = feed.batch(step)
+        beyond = margin(batch.augmentations, 4)
+        assert max(beyond) > 0
+        assert batch.hu.shape == batch.labels.shape == (3, *(4 + 2 * n for n in beyond))
+        for slot, case in enumerate(random_cases(1, step, 5, 3)):
+            origin = random_origin(1, step, slot, (10, 9, 8), 4)
+            padded_hu = np.pad(CASES[case][0], 40, constant_values=AIR_HU)
+            padded_labels = np.pad(CASES[case][1], 40)
+            window = tuple(slice(40 + at - n, 44 + at + n) for at, n in zip(origin, beyond, strict=True))
+            assert (batch.hu[slot].numpy() == padded_hu[window]).all()
+            assert (batch.labels[slot].numpy() == padded_labels[window]).all()
+
+
+def test_each_window_is_turned_with_the_spacing_of_its_case_and_a_pure_function_of_seed_and_step() -> None:
+    batch, again = (Feed(CASES, 4, 3, 1, TURNING, SPACINGS).batch(6) for _ in range(2))
+    for slot, case in enumerate(random_cases(1, 6, 5, 3)):
+        expected = draw(TURNING, (1, 6, slot), SPACINGS[case])
+        for each in (batch.augmentations[slot], again.augmentations[slot]):
+            assert each.key == (1, 6, slot)
+            assert np.array_equal(each.linear, expected.linear)
+
+
+def test_rotated_windows_have_corners() -> None:
+    ones = (np.full((40, 40, 40), 50, dtype=np.int16), np.ones((40, 40, 40), dtype=np.uint8))
+    feed = Feed([ones] * 2, 4, 2, 0, TURNING)
+    inside = 0
+    for step in range(40):
+        batch = feed.batch(step)
+        _, labels = augment(batch.hu, batch.labels, batch.augmentations, 4)
+        if (batch.labels == 1).all():  # else the window lies at the rim of the scan, and air is right
+            inside += 1
+            assert (labels == 1).all()
+    assert inside > 10
 
 
 def test_more_windows_than_patients_is_bad_input() -> None:

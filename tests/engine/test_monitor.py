@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.config import PredictConfig, TrainConfig
+from viscera.core.config import AugmentConfig, PredictConfig, TrainConfig
 from viscera.engine.feed import Feed
 from viscera.engine.monitor import Monitor, foreground_mean
 
@@ -72,6 +72,14 @@ def test_the_windows_are_fixed_and_at_least_as_many_as_asked_for() -> None:
     one, two = (Monitor.create(each, [], TRAIN, PredictConfig(), CPU) for each in (feed, other))
     assert len(one.windows) == 3  # batches of two for five windows
     assert all(torch.equal(a.hu, b.hu) for a, b in zip(one.windows, two.windows, strict=True))
+
+
+def test_the_windows_are_never_augmented() -> None:
+    feed = Feed([coded(seed) for seed in range(3)], 4, 2, seed=5)
+    augmented = Feed(feed.cases, 4, 2, 5, AugmentConfig(enabled=True))
+    one, two = (Monitor.create(each, [], TRAIN, PredictConfig(), CPU) for each in (feed, augmented))
+    assert all(torch.equal(a.hu, b.hu) for a, b in zip(one.windows, two.windows, strict=True))
+    assert not any(batch.augmentations for batch in two.windows)
 
 
 def test_measuring_leaves_the_network_in_training_and_its_statistics_alone() -> None:

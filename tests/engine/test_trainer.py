@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from viscera.core.config import Config
-from viscera.engine.feed import Feed
+from viscera.core.config import AugmentConfig, Config
+from viscera.engine.feed import Batch, Feed
 from viscera.engine.monitor import Monitor
 from viscera.engine.trainer import Progress, Trainer, TrainingFacts
+from viscera.imaging.augment import augment
 from viscera.io.runlog import RunFolder
 from viscera.losses.balance import WeightSchedule
 
@@ -43,7 +44,7 @@ def test_a_step_is_adam_on_the_weighted_dice_loss(tiny_config: Configure) -> Non
     )
     trainer, twin = (Trainer.create(config, FACTS, CPU) for _ in range(2))
     batch = feed().batch(1)
-    value, soft_dice_L = trainer.training_step(batch)
+    value, soft_dice_L, _ = trainer.training_step(batch)
 
     x = ((batch.hu.float() + 500) / 1000).clamp(0, 1)[:, None]
     p = torch.softmax(twin.network(x), dim=1)
@@ -60,6 +61,17 @@ def test_a_step_is_adam_on_the_weighted_dice_loss(tiny_config: Configure) -> Non
         steered = theirs.grad.abs() > 1e-5  # Adam turns the rounding of a gradient that is 0 into a whole step
         assert torch.allclose(mine[steered], theirs[steered], rtol=0, atol=1e-5)
     assert not torch.equal(trainer.network.head.weight, Trainer.create(config, FACTS, CPU).network.head.weight)
+
+
+def test_a_step_with_augmentation_is_a_step_on_the_augmented_windows(tiny_config: Configure) -> None:
+    trainer, twin, other = (Trainer.create(tiny_config(), FACTS, CPU) for _ in range(3))
+    plain = feed()
+    batch = Feed(plain.cases, 8, 2, 0, AugmentConfig(enabled=True, rotation_probability=1)).batch(1)
+    hu, labels = augment(batch.hu, batch.labels, batch.augmentations, 8)
+    loss = trainer.training_step(batch).loss
+    assert loss == twin.training_step(Batch(hu, labels))[0]
+    assert torch.equal(trainer.network.head.weight, twin.network.head.weight)
+    assert loss != other.training_step(plain.batch(1))[0]
 
 
 def test_the_initial_weights_depend_on_the_seed_alone_and_leave_torchs_generator(tiny_config: Configure) -> None:

@@ -22,7 +22,8 @@ def test_other_tables_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     with pytest.raises(BadInputError, match="there is no such file"):
         read_scores(path)
-    for text in ("a,b\n1,2\n", "case,organ,grid,metric,value\na,liver,original,dice,much\n"):
+    header = "case,organ,grid,metric,value\n"
+    for text in ("a,b\n1,2\n", f"{header}a,liver,original,dice,much\n", f"{header}a,liver,orig"):
         path.write_text(text)
         with pytest.raises(BadInputError, match="not a table of scores"):
             read_scores(path)

@@ -79,6 +79,17 @@ def test_smoothing_as_in_monai() -> None:
     assert loss.per_class(logits_of(PROBABILITIES), LABELS)[1].item() == pytest.approx(-2.5 / 3.7)
 
 
+def test_probabilities_instead_of_logits() -> None:
+    loss = viscera.WeightedDiceLoss([3.0, 1.0], inputs="probabilities")
+    assert loss(PROBABILITIES, LABELS).item() == pytest.approx((3 * LOSS_0 + LOSS_1) / 2, rel=1e-14)
+
+
+@pytest.mark.parametrize("wrong", [-0.5, 1.5])
+def test_logits_are_no_probabilities(wrong: float) -> None:
+    with pytest.raises(BadInputError, match="0 to 1 was expected"):
+        viscera.WeightedDiceLoss([3.0, 1.0], inputs="probabilities")(PROBABILITIES * 0 + wrong, LABELS)
+
+
 def test_an_absent_class_gives_exactly_zero_and_no_gradient() -> None:
     logits = torch.randn(2, 3, 4, 4, 4, dtype=torch.float64, requires_grad=True)
     labels = torch.randint(0, 2, (2, 4, 4, 4))  # class 2 is absent

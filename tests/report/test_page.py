@@ -15,6 +15,7 @@ import pytest
 from viscera.core.anatomy import ORGANS
 from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
+from viscera.report.comparisons import compare
 from viscera.report.figures import organ_figures
 from viscera.report.page import PageParts, render_page
 from viscera.report.scene import Scene
@@ -61,7 +62,11 @@ def page(make_study: StudyMaker, paper_rows: Rows, scene: Scene) -> str:
     study = make_study([*paper_rows[:5], None], dataset=HOSTILE, statuses={5: failed})
     hostile_scene = dataclasses.replace(scene, case=HOSTILE)
     figures = organ_figures(study, hostile_scene)
-    return render_page(PageParts(study, [table1(study, "original")], hostile_scene, figures, [HOSTILE], "0.1.0"))
+    return render_page(
+        PageParts(
+            study, [table1(study, "original")], hostile_scene, figures, [HOSTILE], "0.1.0", compare(study, "original")
+        )
+    )
 
 
 def test_names_from_the_data_are_escaped(page: str) -> None:
@@ -70,7 +75,11 @@ def test_names_from_the_data_are_escaped(page: str) -> None:
 
 
 def test_the_page_needs_no_second_file_and_no_network(page: str) -> None:
-    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert not re.findall(r"""src=["'](?!data:)""", page)
+    assert set(re.findall(r"""href=["'](?!#)(.*?)["']""", page)) == {
+        "comparisons.csv",
+        "table1_intervals.csv",
+    }  # beside it
     assert "url(" not in page
     assert "@import" not in page
     assert len(page) < 5_000_000
@@ -85,7 +94,11 @@ def test_a_phantom_is_called_one_in_every_heading(page: str) -> None:
 
 def test_clinical_data_are_not_called_a_phantom(make_study: StudyMaker, paper_rows: Rows) -> None:
     study = make_study(paper_rows)
-    text = render_page(PageParts(study, [table1(study, "original")], None, (), ["The store is gone."], "0.1.0"))
+    text = render_page(
+        PageParts(
+            study, [table1(study, "original")], None, (), ["The store is gone."], "0.1.0", compare(study, "original")
+        )
+    )
     assert "phantom" not in text
     assert "The store is gone." in text
     assert "no test case could be read" in text
@@ -96,11 +109,19 @@ def test_every_organ_has_its_colour_in_the_legend(page: str) -> None:
         assert f'background:{organ.colour}"></span>{organ.title}' in page
 
 
+def test_the_comparisons_say_what_so_few_cases_allow(page: str) -> None:
+    section = html.unescape(page[page.index('id="comparisons"') : page.index('id="figure1"')])
+    assert "with 1 test case there is no test" in section
+    assert "Without scores by Dice, so in no test: square, rate 0.01." in section
+    assert section.count("<tr>") == 1 + 7 + 1 + 5  # two headings, seven organs, five scored arms
+
+
 def test_nothing_scored_still_makes_a_page(make_study: StudyMaker) -> None:
     study = make_study([None] * 6)
-    text = render_page(PageParts(study, [table1(study, "")], None, (), (), "0.1.0"))
+    text = render_page(PageParts(study, [table1(study, "")], None, (), (), "0.1.0", compare(study, "")))
     assert "None of the 6 arms has scores yet." in text
     assert text.count("No scores") == 6
+    assert "so there is nothing to compare" in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's `chromium` on PATH: apt-get install chromium")

@@ -8,6 +8,7 @@ import pytest
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.io.fusion import FusionRecord
 from viscera.io.scores import ScoreRow
+from viscera.report.comparisons import compare
 from viscera.report.page import PageParts, render_page
 from viscera.report.stages import arm_curve, organ_stages, settling_rows, settling_sentence, stage_rows
 from viscera.report.study import CurvePoint, FusedResult, RunResult, StudyResult
@@ -131,13 +132,13 @@ def test_one_stage_gives_one_small_table(make_study: MakeStudy, paper_rows: Pape
     assert len(rows) == 6
     assert rows[0].limit == "too few points (3 of at least 8)"
     assert not settling_sentence(rows)
-    page = render_page(PageParts(plain, [table1(plain, "original")], None, [], [], "0.1.0"))
+    page = render_page(PageParts(plain, [table1(plain, "original")], None, [], [], "0.1.0", compare(plain, "original")))
     assert "Where each arm would settle" in page
     assert "More iterations" not in page
 
 
 def test_the_page_shows_both_stages(study: StudyResult) -> None:
-    page = render_page(PageParts(study, [table1(study, "original")], None, [], [], "0.1.0"))
+    page = render_page(PageParts(study, [table1(study, "original")], None, [], [], "0.1.0", compare(study, "original")))
     assert "More iterations: mean foreground Dice on the test cases" in page
     assert "43.3</td><td>86.6</td>" in page
     assert "48.2 → 96.5" in page

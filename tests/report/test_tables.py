@@ -7,8 +7,9 @@ import pytest
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
+from viscera.report.formats import to_csv, to_latex, to_markdown
 from viscera.report.study import StudyResult
-from viscera.report.tables import table1, to_csv, to_latex, to_markdown
+from viscera.report.tables import table1
 
 StudyMaker = Callable[..., StudyResult]
 Rows = list[tuple[ScoreRow, ...] | None]
@@ -117,3 +118,28 @@ def test_markdown_and_latex_print_bests_bold(make_study: StudyMaker, paper_rows:
     assert r"\textbf{89.2}" in next(line for line in latex.splitlines() if line.startswith("artery"))
     assert latex.count(r"\textbf{") == markdown.count("**") // 2 == 12
     assert markdown.splitlines()[2].count("|") == 8
+
+
+def test_intervals_and_marks_are_printed_beside_the_means_and_not_in_the_csv(make_study: StudyMaker) -> None:
+    # two patients at 40 and 60 %: resampled means are 40, 50 or 60 %, so half of the 95 % interval is 10 points
+    first = (row("a", "liver", 0.4), row("b", "liver", 0.6))
+    second = (row("a", "liver", 0.3), row("b", "liver", 0.5))
+    table = table1(make_study([first, second, *[None] * 4]), "original")
+    line = next(line for line in to_markdown(table).splitlines() if line.startswith("| liver"))
+    assert [cell.strip() for cell in line.split("|")[2:5]] == ["**50.0** ±10.0", "40.0 ±10.0 ≈", "–"]
+    assert r"liver & \textbf{50.0} {\scriptsize $\pm$10.0} & 40.0 {\scriptsize $\pm$10.0$\approx$} & --" in to_latex(
+        table
+    )
+    assert parsed(to_csv(table))["liver"]["simple_lr0.001"] == "40.0000"
+    rows = {r.name: r for r in table.rows()}
+    assert [cell.spread for cell in rows["MAX"].cells + rows["MIN"].cells] == [""] * 12  # no means
+    assert rows["FOREGROUND"].cells[0].spread == rows["AVG"].cells[0].spread == "±10.0"
+    notes = [note for note in table.footnotes if note[0] in "±≈"]
+    assert "over cases; what another seed would give is not in it" in notes[0]
+    assert "With 2 cases none could be significant, so it is no sign of equality." in notes[1]
+
+
+def test_one_case_has_neither_interval_nor_mark_and_says_so(make_study: StudyMaker, paper_rows: Rows) -> None:
+    table = table1(make_study(paper_rows), "original")
+    assert {cell.spread + cell.mark for r in table.rows() for cell in r.cells} == {""}
+    assert table.footnotes == ("No value carries a mark of significance: with 1 case there is no test.",)

@@ -111,6 +111,7 @@ def test_a_whole_study_gives_page_tables_and_figures(study: StudyFolder) -> None
     assert page == study.path / "report" / "index.html"
     files = sorted(str(path.relative_to(page.parent)) for path in page.parent.rglob("*") if path.is_file())
     assert files == [
+        "comparisons.csv",
         "figures/figure1.svg",
         "figures/figure2_uniform.png",
         "figures/figure3_simple.png",
@@ -119,6 +120,7 @@ def test_a_whole_study_gives_page_tables_and_figures(study: StudyFolder) -> None
         "table1.csv",
         "table1.md",
         "table1.tex",
+        "table1_intervals.csv",
     ]
     assert table_of(study)["FOREGROUND"]["uniform_lr0.001"] == "53.3333"  # mean of 0.2, 0.9 and 0.5
     text = page.read_text(encoding="utf-8")
@@ -127,6 +129,21 @@ def test_a_whole_study_gives_page_tables_and_figures(study: StudyFolder) -> None
     assert "2 training, 1 validation, 3 test" in text
     assert told[0][:2] == (0, 4)
     assert told[-1][:2] == (4, 4)
+
+
+def test_comparisons_and_intervals_are_tables_beside_the_page(study: StudyFolder) -> None:
+    make_report(study.path)
+    with (study.path / "report" / "comparisons.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.reader(file))
+    assert ",".join(lines[0]) == "organ,metric,arm_a,arm_b,n,statistic,p,p_holm,effect,ci_low,ci_high"
+    assert len(lines) == 1 + 7 * 15  # organs times pairs of six arms
+    # every arm is 5 points below the one before it on each of three cases: T = 0, p = 2 / 2^3, no interval of 95 %
+    assert lines[1] == ["artery", "dice", "uniform_lr0.001", "simple_lr0.001", "3", "0", "0.25", "1", "5.0000", "", ""]
+    with (study.path / "report" / "table1_intervals.csv").open(newline="", encoding="utf-8") as file:
+        intervals = {(line["class"], line["arm"]): line for line in csv.DictReader(file)}
+    assert len(intervals) == 10 * 6
+    # of the 27 resamples of 20, 90 and 50 % one is three times the 20 and one three times the 90: more than 2.5 % each
+    assert list(intervals["FOREGROUND", "uniform_lr0.001"].values())[2:] == ["53.3333", "20.0000", "90.0000"]
 
 
 def test_nothing_but_the_report_is_written(study: StudyFolder) -> None:
@@ -153,6 +170,21 @@ def test_what_is_missing_or_damaged_is_said_and_the_rest_is_made(study: StudyFol
     assert "failed at step 12 of 300: out of memory." in text
     scored = {arm for arm, value in table_of(study)["liver"].items() if value} - {"class"}
     assert scored == {"uniform_lr0.01", "simple_lr0.01", "square_lr0.01"}
+    assert "Without scores by Dice, so in no test: uniform, rate 0.001; simple, rate 0.001; square, rate 0.001." in text
+    with (study.path / "report" / "comparisons.csv").open(newline="", encoding="utf-8") as file:
+        assert sum(bool(line["p"]) for line in csv.DictReader(file)) == 7 * 3  # the three arms left
+
+
+def test_scores_cut_short_are_said_and_the_rest_is_compared(study: StudyFolder) -> None:
+    cut = run_of(study, 1).scores
+    cut.write_text(cut.read_text(encoding="utf-8")[:-25], encoding="utf-8")  # amid its last row
+    whole_rows = run_of(study, 2).scores
+    lines = whole_rows.read_text(encoding="utf-8").splitlines(keepends=True)
+    whole_rows.write_text("".join(line for line in lines if not line.startswith("test_c")), encoding="utf-8")
+    text = make_report(study.path).read_text(encoding="utf-8")
+    assert "the row of case test_c is cut short" in text
+    assert "of the 3 cases, fewer were scored for: square, rate 0.001 2." in text
+    assert {arm for arm, value in table_of(study)["liver"].items() if not value} == {"simple_lr0.001"}
 
 
 def test_a_half_written_curve_is_read_as_far_as_it_goes(study: StudyFolder) -> None:

@@ -18,11 +18,14 @@ import torch
 import yaml
 
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.config import Config, IntensityConfig, PrepareConfig
+from viscera.core.config import AugmentConfig, Config, IntensityConfig, PrepareConfig
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
+from viscera.engine import feed
 from viscera.engine import trainer as engine
 from viscera.engine.feed import Batch
+from viscera.engine.logbook import StepResult
 from viscera.engine.trainer import Progress
+from viscera.imaging.augment import Augmentation, draw
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.files import exclusive
 from viscera.io.runlog import RunFolder
@@ -151,6 +154,35 @@ def test_stopped_and_resumed_ends_at_the_same_bits(
     assert [{k: v for k, v in line.items() if k not in drop} for line in run.read_curve()] == [
         {k: v for k, v in line.items() if k not in drop} for line in whole.read_curve()
     ]
+
+
+def test_with_augmentation_a_run_is_another_and_resumes_at_the_same_bits(
+    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    config = tiny_config(augment={"enabled": True})
+    whole = train(tiny_store.path, tmp_path / "whole", config)
+    assert not same_state(whole.last, tiny_run / "last.pt")
+    stop, watch = stop_after(3)
+    with pytest.raises(InterruptedRunError):
+        train(tiny_store.path, tmp_path / "r", config, stop=stop, progress=watch)
+    with pytest.raises(BadInputError, match=r"trained with augment.enabled True \(now False\)"):
+        train(tiny_store.path, tmp_path / "r", tiny_config(), resume=True)
+    run = train(tiny_store.path, tmp_path / "r", config, resume=True)
+    assert same_state(whole.last, run.last)
+
+
+def test_augmentation_knows_the_spacing_of_each_case(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spacings: list[object] = []
+
+    def watched(config: AugmentConfig, key: tuple[int, int, int], spacing_mm: tuple[float, ...]) -> Augmentation:
+        spacings.append(spacing_mm)
+        return draw(config, key, spacing_mm)
+
+    monkeypatch.setattr(feed, "draw", watched)
+    train(tiny_store.path, tmp_path / "r", tiny_config(iterations=1, augment={"enabled": True}))
+    assert spacings == [(2.0, 2.0, 2.5)] * 2  # TINY_AFFINE, a batch of two
 
 
 def test_killed_after_a_checkpoint_the_lines_since_are_written_once(
@@ -348,8 +380,8 @@ def test_weights_that_are_not_finite_are_never_written(
 ) -> None:
     original = engine.Trainer.training_step
 
-    def spoiling(self: engine.Trainer, batch: Batch) -> tuple[float, torch.Tensor]:
-        result = original(self, batch)
+    def spoiling(self: engine.Trainer, batch: Batch, *, diagnose: bool) -> StepResult:
+        result = original(self, batch, diagnose=diagnose)
         if self.step == 2:
             with torch.no_grad():
                 next(self.network.parameters()).view(-1)[0] = torch.nan
@@ -385,7 +417,7 @@ def test_the_step_of_a_loss_that_is_not_finite_is_named(
 def test_out_of_memory_says_what_to_lower(
     tiny_store: Store, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def greedy(*_args: object) -> None:
+    def greedy(*_args: object, **_options: object) -> None:
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr(engine.Trainer, "training_step", greedy)

@@ -336,6 +336,14 @@ def report(
         typer.echo(page)
 
 
+@app.command("nnunet-path")
+def nnunet_path() -> None:
+    """Print the folder of the nnU-Net v2 trainers, for the environment variable nnUNet_extTrainer."""
+    from viscera.plugins import NNUNET_TRAINERS
+
+    typer.echo(NNUNET_TRAINERS)
+
+
 @config_app.command("show")
 @explained
 def config_show(

@@ -106,6 +106,9 @@ class LossConfig(Settings):
     max_ratio: float | None = Field(
         None, ge=1, description="largest weight over smallest: larger weights are lowered to it; none: no limit"
     )
+    background: Literal["own", "mean"] = Field(
+        "own", description="weight of background: from its own count, or the mean of the organs' weights"
+    )
     count_scale: float = Field(
         1.0, gt=0, description="factor on R_l: the weights that a training set so many times larger would have"
     )
@@ -119,6 +122,46 @@ class AdamConfig(Settings):
     epsilon_place: Literal["keras", "pytorch"] = Field(
         "keras", description="added to the uncorrected root of the second moment, or to the corrected one"
     )
+
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class AugmentConfig(Settings):
+    """Random changes of the training windows, off as in the paper. Each strength is drawn anew for every window.
+
+    The sizes are common ones, not tuned on data.
+    """
+
+    enabled: bool = Field(False, description="whether training windows are changed at random (paper: no)")
+    rotation_degrees: float = Field(
+        15.0, ge=0, le=180, description="largest angle about each axis, either way, degrees"
+    )
+    rotation_probability: Probability = Field(0.5, description="share of the windows that are rotated")
+    scaling: float = Field(1.2, ge=1, le=2, description="largest factor; drawn log-uniformly from 1/scaling to scaling")
+    scaling_probability: Probability = Field(0.5, description="share of the windows that are scaled")
+    elastic_voxels: float = Field(1.5, ge=0, description="largest s.d. of the displacement along each axis, voxels")
+    elastic_spacing: float = Field(16.0, ge=2, le=64, description="distance of the control points, voxels")
+    elastic_probability: Probability = Field(0.3, description="share of the windows that are deformed")
+    blur_voxels: float = Field(1.0, ge=0, le=5, description="largest σ of the Gaussian blur, voxels")
+    blur_probability: Probability = Field(0.2, description="share of the windows that are blurred")
+    contrast: float = Field(
+        1.1, ge=1, le=2, description="largest factor on the HU, about water at 0; log-uniform, 1/c to c"
+    )
+    shift_hu: float = Field(20.0, ge=0, le=1000, description="largest amount added to all HU, either way, HU")
+    intensity_probability: Probability = Field(0.3, description="share of the windows with changed contrast and shift")
+    noise_hu: float = Field(25.0, ge=0, le=1000, description="largest s.d. of the Gaussian noise, HU")
+    noise_probability: Probability = Field(0.2, description="share of the windows with noise")
+    flip_left_right: bool = Field(
+        False,
+        description="mirror half of the windows; off, as the abdomen is not symmetric: it moves the liver to the left",
+    )
+
+    @model_validator(mode="after")
+    def _without_folds(self) -> Self:
+        if self.elastic_voxels > self.elastic_spacing / 6:
+            raise ValueError("elastic_voxels must be at most a sixth of elastic_spacing, or tissue folds over itself")
+        return self
 
 
 class TrainConfig(Settings):
@@ -151,9 +194,13 @@ class TrainConfig(Settings):
     log_every: Positive = Field(50, description="steps between lines of curve.jsonl")
     validate_every: Positive = Field(500, description="steps between Dice on the validation cases")
     monitor_windows: Positive = Field(12, description="fixed training windows on which the curve's Dice is measured")
+    diagnose: bool = Field(
+        True, description="log each class's share of the gradient and Adam's effective step (under 2 % of the time)"
+    )
     loss: LossConfig = LossConfig()
     adam: AdamConfig = AdamConfig()
     intensity: IntensityConfig = IntensityConfig()
+    augment: AugmentConfig = AugmentConfig()
 
 
 class PredictConfig(Settings):

@@ -12,11 +12,14 @@ from torch import Tensor
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
+from viscera.engine.diagnostics import logit_gradient_norms
 from viscera.engine.feed import Batch, Feed
 from viscera.engine.hardware import autocast, out_of_memory_explained
+from viscera.engine.logbook import StepResult, curve_line, is_logged, warn_half_way
 from viscera.engine.monitor import Monitor, foreground_mean
 from viscera.engine.optimiser import make_adam
 from viscera.engine.predictor import build_network
+from viscera.imaging.augment import augment
 from viscera.imaging.intensity import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
@@ -104,43 +107,53 @@ class Trainer:
             save_checkpoint(folder.last, self.checkpoint())
         while self.step < train.iterations:
             with out_of_memory_explained("Lower --batch-size, --patch or --filters."):
-                loss, soft_dice_L = self.training_step(feed.batch(self.step + 1))
-            if not np.isfinite(loss):
-                raise RunFailedError(self._diverged(folder, f"the loss is {loss} at step {self.step + 1}"))
+                batch = feed.batch(self.step + 1)
+                done = self.training_step(batch, diagnose=train.diagnose and is_logged(train, self.step + 1))
+            if not np.isfinite(done.loss):
+                raise RunFailedError(self._diverged(folder, f"the loss is {done.loss} at step {self.step + 1}"))
             self.step += 1
             self.seconds = seconds_before + time.perf_counter() - started
             rate = (self.step - steps_before) / (self.seconds - seconds_before)
-            report(Progress(self.step, train.iterations, loss, rate))
+            report(Progress(self.step, train.iterations, done.loss, rate))
             last, stopping = self.step == train.iterations, stop.is_set()
-            log = last or self.step % train.log_every == 0 or self.step % train.validate_every == 0
+            log = is_logged(train, self.step)
             save = last or self.step % train.checkpoint_every == 0 or stopping
             if (log or save) and train.batch_norm == "recomputed":
                 monitor.recompute_batch_norm(self.network)
             if (log or save) and not self._is_finite():
                 raise RunFailedError(self._diverged(folder, f"weights are not finite after step {self.step}"))
             if log:
-                self._log(monitor, folder, loss, soft_dice_L)
+                self._log(monitor, folder, batch, done)
             if save:
                 save_checkpoint(folder.last, self.checkpoint())
             if stopping and not last:
                 raise InterruptedRunError(f"{folder.path}: stopped at step {self.step}. Go on with --resume.")
 
-    def training_step(self, batch: Batch) -> tuple[float, Tensor]:
-        """One step of Adam on one mini-batch; returns the loss and the soft Dice per class (L,), both before it."""
+    def training_step(self, batch: Batch, *, diagnose: bool = False) -> StepResult:
+        """One step of Adam on one mini-batch; what it returns was measured before the step."""
         train = self.config.train
         if not self.facts.class_weights.constant:
             self.loss.class_weights.copy_(torch.from_numpy(self.facts.class_weights.at(self.step)))
-        x = network_input(batch.hu.to(self.device), train.intensity)
+        x, labels = self.network_input(batch)
         with autocast(self.device, train.precision):
             logits_BLIJK = self.network(x)
-        dice_loss_L = self.loss.per_class(logits_BLIJK, batch.labels.to(self.device))
+        dice_loss_L = self.loss.per_class(logits_BLIJK, labels)
         loss = weighted_dice_loss(dice_loss_L, self.loss.class_weights.to(dice_loss_L.dtype))
         value = loss.item()
+        norms_L = logit_gradient_norms(logits_BLIJK, labels, self.loss) if diagnose else None
         if np.isfinite(value):
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-        return value, -dice_loss_L.detach()
+        return StepResult(value, -dice_loss_L.detach(), norms_L)
+
+    def network_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the network and the loss are given of a batch: (B, 1, I, J, K) float32, and (B, I, J, K) labels."""
+        train = self.config.train
+        hu, labels = batch.hu.to(self.device), batch.labels.to(self.device)
+        if batch.augmentations:
+            hu, labels = augment(hu, labels, batch.augmentations, train.patch)
+        return network_input(hu, train.intensity), labels
 
     def checkpoint(self) -> Checkpoint:
         """The state as it is now."""
@@ -157,24 +170,16 @@ class Trainer:
             seconds=self.seconds,
         )
 
-    def _log(self, monitor: Monitor, folder: RunFolder, loss: float, soft_dice_L: Tensor) -> None:
-        train = self.config.train
-        line = {
-            "step": self.step,
-            "loss": loss,
-            "soft_dice": dict(zip(CLASS_NAMES, soft_dice_L.tolist(), strict=True)),
-            "dice": monitor.training_dice(self.network),
-            "learning_rate": train.learning_rate,
-            "seconds": round(self.seconds, 3),
-        }
-        if self.step % train.validate_every == 0 or self.step == train.iterations:
-            validation_dice = monitor.validation_dice(self.network)
-            if validation_dice is not None:
-                line["validation_dice"] = validation_dice
-                if foreground_mean(validation_dice) > self.best_validation_dice:
-                    self.best_validation_dice = foreground_mean(validation_dice)
-                    save_checkpoint(folder.best, self.checkpoint())
+    def _log(self, monitor: Monitor, folder: RunFolder, batch: Batch, done: StepResult) -> None:
+        """Write a line of the curve, and best.pt where the validation cases say so."""
+        line = curve_line(self, monitor, batch, done)
+        validation_dice = line.get("validation_dice")
+        if validation_dice is not None and foreground_mean(validation_dice) > self.best_validation_dice:
+            self.best_validation_dice = foreground_mean(validation_dice)
+            save_checkpoint(folder.best, self.checkpoint())
         folder.append_curve(line)
+        if self.config.train.diagnose:
+            warn_half_way(folder, self.config.train, self.step)
 
     def _is_finite(self) -> bool:
         return all(bool(torch.isfinite(value).all()) for value in self.network.state_dict().values())

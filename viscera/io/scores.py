@@ -36,10 +36,7 @@ def read_scores(path: Path) -> list[ScoreRow]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return [
-                ScoreRow(r["case"], r["organ"], r["grid"], r["metric"], float(r["value"]) if r["value"] else None)
-                for r in csv.DictReader(file)
-            ]
+            return [_row(line) for line in csv.DictReader(file)]
     except FileNotFoundError as error:
         raise BadInputError(f"{path}: there is no such file. Make it with `viscera evaluate`.") from error
     except OSError as error:
@@ -48,3 +45,10 @@ def read_scores(path: Path) -> list[ScoreRow]:
         raise BadInputError(
             f"{path}: this is not a table of scores ({error}). Run `viscera evaluate` again."
         ) from error
+
+
+def _row(line: dict[str, str | None]) -> ScoreRow:
+    case, organ, grid, metric, value = (line[name] for name in ScoreRow._fields)
+    if case is None or organ is None or grid is None or metric is None or value is None:
+        raise ValueError(f"the row of case {case} is cut short")
+    return ScoreRow(case, organ, grid, metric, float(value) if value else None)

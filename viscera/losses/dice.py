@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from viscera.core.errors import BadInputError
 
+_ROUNDING = 1e-2  # of a softmax in bfloat16
+
 
 def soft_dice_sums(probabilities_BLIJK: Tensor, labels_BIJK: Tensor) -> tuple[Tensor, Tensor]:
     """The sums of Eq. 2 over the voxels of each sub-volume.
@@ -42,12 +44,13 @@ def weighted_dice_loss(dice_loss_L: Tensor, class_weights_L: Tensor) -> Tensor:
 
 
 class WeightedDiceLoss(nn.Module):
-    """Weighted multi-class soft Dice loss (Eq. 2 and 6 of the paper) on logits.
+    """Weighted multi-class soft Dice loss (Eq. 2 and 6 of the paper).
 
     Args:
         class_weights: (L,) from `viscera.class_weights`, computed once from the whole training set.
         sums: "batch": the sums of Eq. 2 run over the whole mini-batch; "sub_volume": Eq. 2 for each, then the mean.
         smoothing: added to numerator and denominator of Eq. 2; 0 as printed, 1e-5 as MONAI.
+        inputs: what the network gives: "logits", before softmax, or "probabilities", after it.
 
     Sums are float32, or float64 for float64 logits, whatever autocast is in force.
     """
@@ -60,6 +63,7 @@ class WeightedDiceLoss(nn.Module):
         *,
         sums: Literal["batch", "sub_volume"] = "batch",
         smoothing: float = 0.0,
+        inputs: Literal["logits", "probabilities"] = "logits",
     ) -> None:
         super().__init__()
         if not isinstance(class_weights, Tensor):
@@ -70,16 +74,18 @@ class WeightedDiceLoss(nn.Module):
         self.register_buffer("class_weights", weights)
         self.sums = sums
         self.smoothing = smoothing
+        self.inputs = inputs
 
     def forward(self, logits_BLIJK: Tensor, labels: Tensor) -> Tensor:
         """The loss: scalar, in [-mean(w), 0] without smoothing.
 
         Args:
-            logits_BLIJK: network output before softmax.
+            logits_BLIJK: network output before softmax (after it, with inputs="probabilities").
             labels: (B, I, J, K) or (B, 1, I, J, K), any integer type, class numbers 0 to L - 1.
 
         Raises:
-            BadInputError: shapes that do not fit, labels that are not whole numbers from 0 to L - 1.
+            BadInputError: shapes that do not fit, labels that are not whole numbers from 0 to L - 1, probabilities
+                outside [0, 1].
         """
         return weighted_dice_loss(self.per_class(logits_BLIJK, labels), self.class_weights.to(_sum_type(logits_BLIJK)))
 
@@ -87,11 +93,22 @@ class WeightedDiceLoss(nn.Module):
         """Eq. 2 for each class, (L,), unweighted; arguments as for `forward`."""
         labels_BIJK = self._checked(logits_BLIJK, labels)
         with torch.autocast(logits_BLIJK.device.type, enabled=False):
-            probabilities_BLIJK = torch.softmax(logits_BLIJK.to(_sum_type(logits_BLIJK)), dim=1)
+            probabilities_BLIJK = self._probabilities(logits_BLIJK.to(_sum_type(logits_BLIJK)))
             intersection, cardinality = soft_dice_sums(probabilities_BLIJK, labels_BIJK)
             if self.sums == "batch":
                 return soft_dice_loss(intersection.sum(dim=0), cardinality.sum(dim=0), self.smoothing)
             return soft_dice_loss(intersection, cardinality, self.smoothing).mean(dim=0)
+
+    def _probabilities(self, values_BLIJK: Tensor) -> Tensor:
+        if self.inputs == "logits":
+            return torch.softmax(values_BLIJK, dim=1)
+        low, high = (float(value) for value in torch.aminmax(values_BLIJK.detach()))
+        if low < -_ROUNDING or high > 1 + _ROUNDING:
+            raise BadInputError(
+                f"probabilities: numbers from {low:.3g} to {high:.3g}; 0 to 1 was expected. "
+                'Pass what softmax gives, or leave inputs at "logits".'
+            )
+        return values_BLIJK
 
     def _checked(self, logits_BLIJK: Tensor, labels: Tensor) -> Tensor:
         num_classes = self.class_weights.numel()

@@ -57,7 +57,7 @@ def with_fused(table: Table1, study: StudyResult) -> Table1:
     percent = pd.concat([table.percent, with_summary(classes)], axis=1)
     note = (
         f"fused: one predictor that takes each organ from the arm that was best at it on {_cases(fused)}. The test "
-        "cases had no say."
+        "cases had no say. It has no interval and no mark of significance: those compare the arms."
     )
     titles = (*table.titles, "fused, best arm per organ")
     return dataclasses.replace(table, percent=percent, titles=titles, footnotes=(*table.footnotes, note))

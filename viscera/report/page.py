@@ -7,14 +7,17 @@ import jinja2
 
 from viscera.core.anatomy import ORGANS
 from viscera.report.canvas import Pixels, data_uri, pixels_to_png, to_bytes
+from viscera.report.comparisons import Comparisons
 from viscera.report.curves import arm_panel
 from viscera.report.figures import OrganFigure
+from viscera.report.findings import arm_standings, conclusions, organ_findings
 from viscera.report.fusion import fusion_rows, fusion_sentences
 from viscera.report.scene import Scene
+from viscera.report.spread import DRAWS
 from viscera.report.stages import organ_stages, settling_rows, settling_sentence, stage_rows
 from viscera.report.study import StudyResult, arm_title
-from viscera.report.summaries import cost_rows, foreground_percent, gap_rows, headline, settings
-from viscera.report.tables import DAGGER, Table1
+from viscera.report.summaries import cost_rows, gap_rows, headline, settings
+from viscera.report.tables import DAGGER, Table1, foreground_percent
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class PageParts:
         figures: Figures 2-4; empty without a scene.
         problems: what could not be read or shown, in sentences.
         version: of viscera that makes the page.
+        comparisons: of the arms on the primary grid.
     """
 
     study: StudyResult
@@ -54,6 +58,7 @@ class PageParts:
     figures: Sequence[OrganFigure]
     problems: Sequence[str]
     version: str
+    comparisons: Comparisons
 
 
 def render_page(parts: PageParts) -> str:
@@ -75,6 +80,11 @@ def render_page(parts: PageParts) -> str:
         headline=headline(study, primary),
         tables=parts.tables,
         dagger=DAGGER,
+        comparisons=parts.comparisons,
+        conclusions=conclusions(parts.comparisons),
+        organ_findings=organ_findings(study, primary, parts.comparisons),
+        standings=arm_standings(study, primary, parts.comparisons),
+        draws=DRAWS,
         curves=_curve_pictures(study, primary),
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
         gaps=gap_rows(study, primary),

@@ -199,5 +199,10 @@ def arm_title(arm: Arm) -> str:
     return arm.title
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def _class_dice(value: Mapping[str, float | None] | None) -> ClassDice:
     return tuple(value.get(name) for name in CLASS_NAMES) if value else ()

@@ -3,13 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from viscera.core.arms import Arm
 from viscera.core.config import Config
 from viscera.io.runlog import RunStatus
-from viscera.report.study import StudyResult, arm_title, mean_defined
-from viscera.report.tables import Table1
+from viscera.report.study import StudyResult, arm_title, counted, mean_defined
+from viscera.report.tables import Table1, foreground_percent
 
 SEEDS_FOR_CONCLUSIONS = 5
 
@@ -58,12 +55,6 @@ class CostRow:
         if seconds < 90:
             return f"{seconds:.0f} s"
         return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{self.hours:.1f} h"
-
-
-def foreground_percent(table: Table1, arm: Arm) -> float | None:
-    """The FOREGROUND row of one arm; None where undefined."""
-    value = float(table.percent[arm.name]["FOREGROUND"])
-    return None if np.isnan(value) else value
 
 
 def gap_rows(study: StudyResult, table: Table1) -> list[GapRow]:
@@ -161,11 +152,6 @@ def settings(study: StudyResult) -> list[tuple[str, str]]:
         ("Hardware", "; ".join(distinct(statuses, _machine)) or "not recorded"),
         ("Versions", "; ".join(distinct(statuses, _versions)) or f"viscera {study.record.version}"),
     ]
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 seed`, `2 seeds`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def distinct(statuses: Sequence[RunStatus], text: Callable[[RunStatus], str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Table 1: mean Dice per class and arm, its summary rows and its footnotes; as CSV, Markdown, LaTeX and cells."""
+"""Table 1: mean Dice per class and arm, its summary rows, its marks and its footnotes, as printed cells."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
@@ -7,8 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from viscera.core.anatomy import CLASS_NAMES, CLASSES
-from viscera.report.study import StudyResult, arm_title, mean_defined
+from viscera.core.anatomy import CLASS_NAMES, CLASSES, ORGANS
+from viscera.core.arms import Arm
+from viscera.report.comparisons import ALPHA, Comparisons, compare
+from viscera.report.spread import DRAWS, Spread, spread_of
+from viscera.report.study import StudyResult, arm_title, counted, mean_defined
 
 SUMMARY_TITLES = {
     "AVG": "AVG, 8 classes with background",
@@ -18,24 +21,23 @@ SUMMARY_TITLES = {
 }
 ROW_TITLES = {**{c.name: c.title for c in CLASSES}, **SUMMARY_TITLES}
 DAGGER = "†"
-_LATEX = {
-    **{character: "\\" + character for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    DAGGER: r"\textsuperscript{\dag}",
-    "–": "--",
-}
-_MARKDOWN = "\\`*_{}[]<>#|&"
+NOT_APART = "≈"
 
 
 class Cell(NamedTuple):
-    """One printed value: its text, and whether it is the best of its row."""
+    """One printed value.
+
+    Attributes:
+        text: the mean.
+        bold: whether it is the best of its row.
+        spread: `±3.1`; empty where there is no interval.
+        mark: ≈ where it is not significantly below the best of its row; empty elsewhere.
+    """
 
     text: str
     bold: bool
+    spread: str = ""
+    mark: str = ""
 
 
 class TableRow(NamedTuple):
@@ -54,25 +56,40 @@ class Table1:
         grid: `original` or `prepared`.
         percent: (12, arms) rows: the eight classes, AVG, MAX, MIN, FOREGROUND; columns: names of arms; NaN: undefined.
         titles: of the columns, for people; arms that are not finished and scored carry a dagger.
-        footnotes: what the dagger means for each such arm, and what was left out of the means; plain text.
+        spread: bootstrap intervals of the means.
+        not_apart: (7, arms) per organ, whether an arm is not significantly below the best.
+        footnotes: what ± and the marks mean, and what was left out of the means; plain text.
     """
 
     grid: str
     percent: pd.DataFrame
     titles: tuple[str, ...]
+    spread: Spread
+    not_apart: pd.DataFrame
     footnotes: tuple[str, ...] = ()
 
     def rows(self) -> list[TableRow]:
         """Rows as printed, one decimal as in the paper; an undefined value is a dash, the best of a row bold."""
         best = best_of_rows(self.percent).to_numpy()
+        index, columns = self.percent.index, self.percent.columns
+        half = self.spread.half_width().reindex(index=index, columns=columns).to_numpy()
+        even = self.not_apart.reindex(index=index, columns=columns, fill_value=False).to_numpy()
+        printed = zip(self.percent.index, self.percent.to_numpy(), best, half, even, strict=True)
         return [
-            TableRow(name, ROW_TITLES[name], tuple(Cell(_printed(v), bool(b)) for v, b in zip(row, bold, strict=True)))
-            for name, row, bold in zip(self.percent.index, self.percent.to_numpy(), best, strict=True)
+            TableRow(name, ROW_TITLES[name], tuple(map(_cell, *(part.tolist() for part in of_row))))
+            for name, *of_row in printed
         ]
 
 
-def table1(study: StudyResult, grid: str) -> Table1:
-    """Table 1 of a study on one grid, every arm of the plan in it."""
+def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -> Table1:
+    """Table 1 of a study on one grid, every arm of the plan in it.
+
+    Args:
+        study: finished or not.
+        grid: `original` or `prepared`; an empty one where nothing is scored.
+        compared: the tests behind the marks, of this grid; made here where None.
+    """
+    compared = compare(study, grid, ("dice",)) if compared is None else compared
     unfinished = [
         f"{DAGGER} {arm_title(run.arm)}, seed {run.seed}: {standing}"
         for run in study.runs
@@ -80,8 +97,11 @@ def table1(study: StudyResult, grid: str) -> Table1:
     ]
     marked = {run.arm for run in study.runs if run.standing()}
     titles = tuple(arm_title(arm) + (f" {DAGGER}" if arm in marked else "") for arm in study.arms)
-    footnotes = (*unfinished, *_unequal_cases(study, grid), *_absent_organs(study, grid))
-    return Table1(grid, with_summary(class_percent(study, grid)), titles, footnotes)
+    percent, spread = with_summary(class_percent(study, grid)), spread_of(study, grid)
+    not_apart = not_apart_from_best(percent, compared)
+    legend = (*_spread_note(spread), *_mark_note(not_apart, compared))
+    footnotes = (*unfinished, *legend, *_unequal_cases(study, grid), *_absent_organs(study, grid))
+    return Table1(grid, percent, titles, spread, not_apart, footnotes)
 
 
 def class_percent(study: StudyResult, grid: str) -> pd.DataFrame:
@@ -119,48 +139,57 @@ def best_of_rows(percent: pd.DataFrame) -> pd.DataFrame:
     return printed.eq(printed.max(axis=1), axis=0)
 
 
-def to_csv(table: Table1) -> str:
-    """`class` and one column an arm, per cent with four decimals, empty where undefined."""
-    return table.percent.to_csv(float_format="%.4f", lineterminator="\n")
+def foreground_percent(table: Table1, arm: Arm) -> float | None:
+    """The FOREGROUND row of one arm; None where undefined."""
+    value = float(table.percent[arm.name]["FOREGROUND"])
+    return None if np.isnan(value) else value
 
 
-def to_markdown(table: Table1) -> str:
-    """A pipe table and its footnotes; names are escaped."""
-    frame = pd.DataFrame(
-        [[_markdown(row.title), *(f"**{c.text}**" if c.bold else c.text for c in row.cells)] for row in table.rows()],
-        columns=["Dice, per cent", *map(_markdown, table.titles)],
+def not_apart_from_best(percent: pd.DataFrame, compared: Comparisons) -> pd.DataFrame:
+    """(7, arms) whether an arm was tested against its organ's highest mean, and no significant difference found."""
+    tests = compared.dice()
+    marks = pd.DataFrame(False, index=[organ.name for organ in ORGANS], columns=percent.columns)
+    for organ in marks.index:
+        means = percent.loc[organ].to_numpy()
+        best = percent.columns[int(np.argmax(np.nan_to_num(means, nan=-1)))]
+        found = (tests.get((organ, best, arm)) for arm in percent.columns)
+        marks.loc[organ] = [t is not None and t.p_holm is not None and not t.significant for t in found]
+    return marks
+
+
+def _cell(value: float, bold: bool, half_width: float, not_apart: bool) -> Cell:
+    spread = "" if np.isnan(half_width) else f"±{half_width:.1f}"
+    return Cell("–" if np.isnan(value) else f"{value:.1f}", bold, spread, NOT_APART if not_apart else "")
+
+
+def _spread_note(spread: Spread) -> list[str]:
+    """What ± means; nothing where nothing carries it."""
+    if spread.low.isna().to_numpy().all():
+        return []
+    over = "cases and seeds" if spread.seeds > 1 else "cases; what another seed would give is not in it"
+    note = (
+        f"±: half the width of the mean's 95 % bootstrap interval ({DRAWS:,} resamples) over {over}. With few cases "
+        "such intervals are rather too narrow."
     )
-    grid = frame.to_markdown(index=False, disable_numparse=True, colalign=["left"] + ["right"] * len(table.titles))
-    notes = "".join(f"- {_markdown(note)}\n" for note in table.footnotes)
-    return f"{grid}\n\n{notes}" if notes else f"{grid}\n"
+    return [note]
 
 
-def to_latex(table: Table1) -> str:
-    r"""A `tabular` with `\hline` (no package needed) and its footnotes below; names are escaped."""
-    lines = [
-        rf"\begin{{tabular}}{{l{'r' * len(table.titles)}}}",
-        r"\hline",
-        " & ".join(["Dice (\\%)", *map(_latex, table.titles)]) + r" \\",
-        r"\hline",
-    ]
-    for row in table.rows():
-        cells = (rf"\textbf{{{_latex(c.text)}}}" if c.bold else _latex(c.text) for c in row.cells)
-        lines += [r"\hline"] if row.name == "AVG" else []
-        lines.append(" & ".join([_latex(row.title), *cells]) + r" \\")
-    lines += [r"\hline", r"\end{tabular}", *(rf"\par\noindent {_latex(note)}" for note in table.footnotes)]
-    return "\n".join(lines) + "\n"
-
-
-def _printed(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.1f}"
-
-
-def _markdown(text: str) -> str:
-    return "".join("\\" + c if c in _MARKDOWN else c for c in " ".join(text.split()))
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
+def _mark_note(not_apart: pd.DataFrame, compared: Comparisons) -> list[str]:
+    """What the mark means, or why there is none."""
+    family = next((family for family in compared.families if family.metric == "dice"), None)
+    if family is None:
+        return []
+    cases = counted(family.cases, "case")
+    if not family.tests:
+        return [f"No value carries a mark of significance: with {cases} there is no test."]
+    if not not_apart.to_numpy().any():
+        return []
+    cannot = "" if family.can_show else f" With {cases} none could be significant, so it is no sign of equality."
+    note = (
+        f"{NOT_APART}: not significantly different from the highest mean of its organ (paired Wilcoxon test over "
+        f"cases, p of {ALPHA} or more after Holm's correction over {counted(family.tests, 'test')}).{cannot}"
+    )
+    return [note]
 
 
 def _unequal_cases(study: StudyResult, grid: str) -> list[str]:

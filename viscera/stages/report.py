@@ -9,21 +9,23 @@ import viscera
 from viscera.core.arms import Arm, arms_of
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
-from viscera.io.files import write_bytes, write_text
+from viscera.io.files import write_bytes, write_csv, write_text
 from viscera.io.fusion import FusionRecord
 from viscera.io.nifti import read_labels
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.report.canvas import to_bytes
+from viscera.report.comparisons import Comparison, compare
 from viscera.report.curves import figure1
 from viscera.report.figures import OrganFigure, composite_png, organ_figures
+from viscera.report.formats import to_csv, to_latex, to_markdown
 from viscera.report.fusion import with_fused
 from viscera.report.page import PageParts, dice_on_test, render_page
 from viscera.report.scene import LabelView, Scene
 from viscera.report.slices import backdrop, busiest_slice
 from viscera.report.study import CurvePoint, FusedResult, RunResult, SplitSizes, StudyResult, median_case
-from viscera.report.tables import Table1, table1, to_csv, to_latex, to_markdown
+from viscera.report.tables import Table1, table1
 
 Progress = Callable[[int, int, str], None]
 _STEPS = ("reading", "slices and surfaces", "tables and curves", "page")
@@ -37,8 +39,8 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
         progress: called with done, total, what is being done.
 
     Returns:
-        `STUDY/report/index.html`; beside it `table1.{csv,md,tex}` (and `table1_prepared.*` where both grids are
-        scored) and `figures/`.
+        `STUDY/report/index.html`; beside it `table1.{csv,md,tex}` and `table1_intervals.csv` (and `table1_prepared*`
+        where both grids are scored), `comparisons.csv` on the primary grid, and `figures/`.
 
     Raises:
         BadInputError: no Study there, or its folder cannot be written to.
@@ -53,12 +55,16 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     scene = _read_scene(folder, result, store, problems)
     figures = organ_figures(result, scene) if scene else []
     tell(2, len(_STEPS), _STEPS[2])
-    tables = [with_fused(table1(result, grid), result) for grid in result.grids or [""]]
+    primary, *other_grids = result.grids or [""]
+    compared = compare(result, primary)
+    plain = [table1(result, primary, compared), *(table1(result, grid) for grid in other_grids)]
+    tables = [with_fused(table, result) for table in plain]
     _write_tables(study / "report", tables)
+    write_csv(study / "report" / "comparisons.csv", Comparison._fields, (row.cells() for row in compared.rows))
     _write_figures(study / "report" / "figures", result, tables[0], scene, figures)
     tell(3, len(_STEPS), _STEPS[3])
     page = study / "report" / "index.html"
-    write_text(page, render_page(PageParts(result, tables, scene, figures, problems, viscera.__version__)))
+    write_text(page, render_page(PageParts(result, tables, scene, figures, problems, viscera.__version__, compared)))
     tell(len(_STEPS), len(_STEPS), "")
     return page
 
@@ -178,6 +184,8 @@ def _write_tables(folder: Path, tables: list[Table1]) -> None:
         stem = "table1" if table is tables[0] else f"table1_{table.grid}"
         for suffix, text in (("csv", to_csv(table)), ("md", to_markdown(table)), ("tex", to_latex(table))):
             write_text(folder / f"{stem}.{suffix}", text)
+        intervals = table.spread.interval_rows(table.percent)
+        write_csv(folder / f"{stem}_intervals.csv", ("class", "arm", "percent", "ci_low", "ci_high"), intervals)
 
 
 def _write_figures(

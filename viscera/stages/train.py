@@ -13,7 +13,7 @@ import torch
 
 import viscera
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.config import Config, differences
+from viscera.core.config import Config, TrainConfig, differences
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.feed import Feed
@@ -59,7 +59,7 @@ def train(
     config = _with_training_set(config, store)
     folder = RunFolder(run_path)
     device = choose_device(config.train.device)
-    feed = Feed(_arrays(store, "train"), config.train.patch, config.train.batch_size, config.train.seed)
+    feed = _feed(store, config.train)
     facts = _facts(store, config)
     if is_occupied(run_path) and not resume:
         raise BadInputError(f"{run_path}: this run exists. Go on with --resume, or choose another folder.")
@@ -124,6 +124,11 @@ def _refuse_other_data(folder: RunFolder, checkpoint: Checkpoint, trainer: Train
             f"{folder.path}: trained for {checkpoint.step} steps, more than the {iterations} asked for. "
             "Give more --iterations, or another folder."
         )
+
+
+def _feed(store: Store, train: TrainConfig) -> Feed:
+    spacings_mm = [store.geometry(name).spacing_mm for name in store.names("train")]
+    return Feed(_arrays(store, "train"), train.patch, train.batch_size, train.seed, train.augment, spacings_mm)
 
 
 def _arrays(store: Store, split: Split) -> list[tuple[HuArray, LabelArray]]:

@@ -1,0 +1,69 @@
+"""Which classes are called dead or starving, on curves made by hand."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.metrics.learning import Flag, LoggedStep, flags, recent_share
+
+
+def curve(organ: str, dice: Sequence[float | None], share: Sequence[float] = (), spacing: int = 10) -> list[LoggedStep]:
+    """All other classes have Dice 0.9 and an eighth of the gradient."""
+    points = []
+    for number, value in enumerate(dice):
+        values: dict[str, float | None] = {**dict.fromkeys(CLASS_NAMES, 0.9), organ: value}
+        shares = {**dict.fromkeys(CLASS_NAMES, 0.125), organ: share[number] if share else 0.125}
+        points.append(LoggedStep(spacing * (number + 1), values, shares))
+    return points
+
+
+def test_a_class_that_learns_has_no_flag() -> None:
+    assert flags(curve("spleen", [0, 0, 0.1, 0.4, 0.8])) == []
+
+
+def test_a_class_is_dead_since_its_dice_went_for_good() -> None:
+    assert flags(curve("spleen", [0.3, 0.01, 0.2, 0.04, 0.0, 0.01])) == [Flag("spleen", "dead", 40, 0.125)]
+
+
+def test_a_class_that_was_never_alive_is_dead_since_the_first_logged_step() -> None:
+    (flag,) = flags(curve("artery", [0.0] * 5, [1e-4] * 5))
+    assert (flag.state, flag.since) == ("dead", 10)
+    assert str(flag) == "artery dead since step 10 (0.0% of the gradient)"
+
+
+def test_a_dip_shorter_than_a_quarter_is_no_death() -> None:
+    assert flags(curve("spleen", [0.3] * 8 + [0.0])) == []
+    assert len(flags(curve("spleen", [0.3] * 8 + [0.0] * 4))) == 1
+
+
+def test_starving_since_is_the_step_at_which_the_recent_mean_fell_below_a_tenth_of_an_equal_share() -> None:
+    shares = [0.2] * 4 + [0.001] * 6
+    (flag,) = flags(curve("liver", [0.3] * 10, shares))
+    # five values after step 40 make the mean 0.001: step 90
+    assert (flag.organ, flag.state, flag.since) == ("liver", "starving", 90)
+    assert flag.share == pytest.approx(0.001)
+
+
+def test_batches_without_the_class_do_not_count() -> None:
+    points = curve("gallbladder", [0.5] * 6, [0.1, 0, 0.3, 0, 0, 0])
+    assert recent_share(points, "gallbladder") == pytest.approx(0.2)
+    assert flags(points) == []
+
+
+def test_background_can_starve_but_not_die() -> None:
+    (flag,) = flags(curve("background", [0.01] * 6, [1e-6] * 6))
+    assert (flag.state, flag.since) == ("starving", 40)
+
+
+def test_too_few_points_say_nothing() -> None:
+    assert flags(curve("spleen", [0.0] * 3)) == []
+
+
+def test_a_class_that_is_in_no_window_is_not_judged() -> None:
+    assert flags(curve("spleen", [None] * 6)) == []
+
+
+def test_curves_without_shares_are_judged_by_dice_alone() -> None:
+    points = [LoggedStep(step, {"spleen": 0.0}, {}) for step in range(1, 7)]
+    assert flags(points) == [Flag("spleen", "dead", 1, None)]

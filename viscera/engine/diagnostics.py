@@ -1,0 +1,127 @@
+"""Why an arm learns or fails: whose gradient it is, and how far Adam's step falls short of its rate."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
+from viscera.core.config import TrainConfig
+from viscera.losses.dice import WeightedDiceLoss, soft_dice_sums
+
+_TIME_SHARE = 0.01  # of the training, for the passes below; the whole diagnosis stays under 2 %
+_POINTS_PER_DECADE = 3
+
+
+@torch.no_grad()
+def logit_gradient_norms(logits_BLIJK: Tensor, labels_BIJK: Tensor, loss: WeightedDiceLoss) -> Tensor:
+    """Norm of the gradient that each class's term of Eq. 6 sends to the logits, (L,) float32; closed form.
+
+    With s the softmax, r the one-hot truth, I = Σ s r, C = Σ s + Σ r and a the smoothing, the term of class l is
+    -w (2 I + a) / (L (C + a)). Its derivative by s is g = -w (2 r (C + a) - 2 I - a) / (L (C + a)²), and by the logit
+    of class k it is g s_l (δ_kl - s_k), so that the squared norm is Σ g² s_l² (1 - 2 s_l + Σ_k s_k²) over the voxels.
+    """
+    probabilities_BLIJK = torch.softmax(logits_BLIJK.float(), dim=1)
+    intersection_BL, cardinality_BL = soft_dice_sums(probabilities_BLIJK, labels_BIJK)
+    weights_L = loss.class_weights.double() / loss.class_weights.numel()
+    if loss.sums == "batch":
+        intersection_BL = intersection_BL.sum(dim=0, keepdim=True)
+        cardinality_BL = cardinality_BL.sum(dim=0, keepdim=True)
+    else:
+        weights_L = weights_L / len(logits_BLIJK)
+    denominator = (cardinality_BL + loss.smoothing).clamp(min=torch.finfo(torch.float32).tiny)
+    outside = ((2 * intersection_BL + loss.smoothing) / denominator.square())[..., None]  # g / w where r = 0
+    inside = outside - (2 / denominator)[..., None]  # g / w where r = 1
+    probabilities_BLV = probabilities_BLIJK.flatten(2)
+    one_hot_BLV = torch.zeros_like(probabilities_BLV).scatter_(1, labels_BIJK.flatten(1).unsqueeze(1).long(), 1.0)
+    gradient_BLV = torch.where(one_hot_BLV > 0, inside, outside)
+    through_softmax_BLV = 1 - 2 * probabilities_BLV + probabilities_BLV.square().sum(dim=1, keepdim=True)
+    squares = (gradient_BLV * probabilities_BLV).square().mul_(through_softmax_BLV.clamp_(min=0)).sum(dim=(0, 2))
+    return squares.double().sqrt().mul_(weights_L)
+
+
+def parameter_gradient_norms(network: nn.Module, loss: WeightedDiceLoss, x: Tensor, labels_BIJK: Tensor) -> Tensor:
+    """Norm over all parameters of the gradient of each class's term of Eq. 6, (L,) float64; one backward pass a class.
+
+    The network is left as it was: its batch-norm statistics do not move and no gradient stays. Weights are applied
+    afterwards, so that small ones do not underflow.
+    """
+    buffers = {name: value.clone() for name, value in network.named_buffers()}
+    parameters = list(network.parameters())
+    dice_loss_L = loss.per_class(network(x), labels_BIJK)
+    norms = []
+    for term in dice_loss_L:
+        gradients = torch.autograd.grad(term, parameters, retain_graph=True)
+        norms.append(torch.stack([g.double().square().sum() for g in gradients]).sum().sqrt())
+    for name, value in network.named_buffers():
+        value.copy_(buffers[name])
+    return torch.stack(norms).detach() * loss.class_weights.double() / loss.class_weights.numel()
+
+
+@torch.no_grad()
+def steps_over_rate(network: nn.Module, optimizer: torch.optim.Adam) -> dict[str, tuple[float, float]]:
+    """Mean absolute step of Adam's last step over its learning rate, by layer: with epsilon, and without it.
+
+    That is |m̂| / (√v̂ + ε) and |m̂| / √v̂ (Kingma and Ba, 2015), averaged over the weights of each convolution.
+    """
+    group = optimizer.param_groups[0]
+    beta1, beta2 = group["betas"]
+    result = {}
+    for name, layer in _convolutions(network):
+        state = optimizer.state.get(layer.weight)
+        if not state:
+            continue
+        steps = float(state["step"])
+        mean = state["exp_avg"].abs() / (1 - beta1**steps)
+        root = (state["exp_avg_sq"] / (1 - beta2**steps)).sqrt()
+        with_epsilon, without = mean / (root + group["eps"]), mean / root
+        result[name] = (float(with_epsilon.mean()), float(without.nan_to_num(nan=0.0, posinf=1.0).mean()))
+    return result
+
+
+def shares(norms_L: Tensor) -> dict[str, float]:
+    """Each class's share of the sum of the norms, by name; zeros where all are 0."""
+    total = float(norms_L.sum())
+    values = norms_L.tolist() if total > 0 else [0.0] * len(norms_L)
+    return {name: value / (total or 1.0) for name, value in zip(CLASS_NAMES, values, strict=True)}
+
+
+def full_steps(config: TrainConfig) -> frozenset[int]:
+    """The logged steps, evenly spaced on a logarithmic scale, at which the passes over all parameters are affordable.
+
+    One costs a forward and L backward passes over one window: (1 + 2 L) / 3 steps of one window each.
+    """
+    cost_in_steps = (1 + 2 * NUM_CLASSES) / 3 / config.batch_size
+    affordable = int(_TIME_SHARE * config.iterations / cost_in_steps)
+    wanted = round(_POINTS_PER_DECADE * np.log10(config.iterations)) + 1
+    count = max(1, min(affordable, wanted))
+    wished = np.geomspace(config.log_every, config.iterations, count) if count > 1 else [config.iterations]
+    logged = (-(-round(step) // config.log_every) * config.log_every for step in wished)
+    return frozenset(min(step, config.iterations) for step in logged)
+
+
+def full_diagnosis(
+    network: nn.Module, optimizer: torch.optim.Adam, loss: WeightedDiceLoss, x: Tensor, labels_BIJK: Tensor
+) -> dict[str, Any]:
+    """What a line of the curve says at a full step, from the window of the batch that has most classes.
+
+    Returns:
+        `parameter_gradient_share`: by class; `step_over_rate` and `step_over_rate_without_epsilon`: by layer.
+    """
+    classes = [len(labels.unique()) for labels in labels_BIJK]
+    window = int(np.argmax(classes))
+    norms_L = parameter_gradient_norms(network, loss, x[window : window + 1], labels_BIJK[window : window + 1])
+    steps = steps_over_rate(network, optimizer)
+    return {
+        "parameter_gradient_share": shares(norms_L),
+        "step_over_rate": {layer: with_epsilon for layer, (with_epsilon, _) in steps.items()},
+        "step_over_rate_without_epsilon": {layer: without for layer, (_, without) in steps.items()},
+    }
+
+
+def _convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv3d | nn.ConvTranspose3d]]:
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            yield name, module

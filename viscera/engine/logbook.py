@@ -1,0 +1,109 @@
+"""What a training writes down: the lines of curve.jsonl, and a warning where classes are left behind."""
+
+import logging
+import math
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.arms import weighting_name
+from viscera.core.config import Config, TrainConfig
+from viscera.engine.diagnostics import full_diagnosis, full_steps, shares
+from viscera.engine.feed import Batch
+from viscera.engine.hardware import autocast
+from viscera.engine.monitor import Monitor
+from viscera.io.runlog import RunFolder
+from viscera.losses.dice import WeightedDiceLoss
+from viscera.metrics.learning import LoggedStep, flags
+
+log = logging.getLogger(__name__)
+
+
+class StepResult(NamedTuple):
+    """One training step.
+
+    Attributes:
+        loss: Eq. 6, no unit.
+        soft_dice: (L,) of the batch.
+        gradient_norms: (L,) at the logits, see `engine.diagnostics`; None where not asked for.
+    """
+
+    loss: float
+    soft_dice: Tensor
+    gradient_norms: Tensor | None
+
+
+class InTraining(Protocol):
+    """The part of a `Trainer` that is written about."""
+
+    config: Config
+    device: torch.device
+    optimizer: torch.optim.Adam
+    loss: WeightedDiceLoss
+    step: int
+    seconds: float
+
+    @property
+    def network(self) -> nn.Module:
+        """In training mode."""
+        ...
+
+    def network_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Of a batch, and its labels."""
+        ...
+
+
+def is_logged(train: TrainConfig, step: int) -> bool:
+    """Whether a step has a line in the curve."""
+    return step == train.iterations or step % train.log_every == 0 or step % train.validate_every == 0
+
+
+def curve_line(trainer: InTraining, monitor: Monitor, batch: Batch, result: StepResult) -> dict[str, Any]:
+    """One object of curve.jsonl.
+
+    `step`, `loss` (Eq. 6), `soft_dice` (of the batch), `dice` (hard, on the fixed windows), `learning_rate`, `seconds`;
+    at validation steps `validation_dice`; with `train.diagnose` the sum of the classes' gradient norms at the logits,
+    `gradient_norm`, and `gradient_share` of each; at a few steps what `full_diagnosis` finds.
+    """
+    train = trainer.config.train
+    line: dict[str, Any] = {
+        "step": trainer.step,
+        "loss": result.loss,
+        "soft_dice": dict(zip(CLASS_NAMES, result.soft_dice.tolist(), strict=True)),
+        "dice": monitor.training_dice(trainer.network),
+        "learning_rate": train.learning_rate,
+        "seconds": round(trainer.seconds, 3),
+    }
+    if result.gradient_norms is not None:
+        line |= {"gradient_norm": float(result.gradient_norms.sum()), "gradient_share": shares(result.gradient_norms)}
+    if train.diagnose and trainer.step in full_steps(train):
+        x, labels = trainer.network_input(batch)
+        with autocast(trainer.device, train.precision):
+            line |= full_diagnosis(trainer.network, trainer.optimizer, trainer.loss, x, labels)
+    if trainer.step % train.validate_every == 0 or trainer.step == train.iterations:
+        validation_dice = monitor.validation_dice(trainer.network)
+        if validation_dice is not None:
+            line["validation_dice"] = validation_dice
+    return line
+
+
+def warn_half_way(folder: RunFolder, train: TrainConfig, step: int) -> None:
+    """At the first logged step of the second half, one warning that names the organs that are dead or starving."""
+    half = math.ceil(train.iterations / 2)
+    if step < half or any(is_logged(train, earlier) for earlier in range(half, step)):
+        return
+    curve = [LoggedStep.from_line(line) for line in folder.read_curve()]
+    found = [str(flag) for flag in flags(curve) if flag.organ != "background"]
+    if found:
+        log.warning(
+            "%s, rate %g, seed %d, at step %d of %d: %s. `viscera doctor %s` says more.",
+            weighting_name(train.weighting),
+            train.learning_rate,
+            train.seed,
+            step,
+            train.iterations,
+            "; ".join(found),
+            folder.path,
+        )

@@ -1,0 +1,258 @@
+"""Augmentation: random rotation, scaling, elastic deformation, blur, contrast, HU shift and noise of training windows.
+
+What happens to a window is drawn first (`draw`), from (seed, step, slot) alone. A rotated window shows what lay beyond
+the faces of the old one, so the feed cuts that much more (`margin`). Then `augment` does it to a whole batch, on any
+device. Random numbers are drawn on the CPU for every device; the voxels then differ by float32 rounding at most.
+
+All movements together are one sampling of the voxels: y = A x + u(x), where x is the offset of a voxel from the centre
+of the new window, y that of the place it is read at, and u the elastic displacement, all in voxels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from viscera.core.config import AugmentConfig
+from viscera.core.geometry import Index3
+from viscera.imaging.intensity import AIR_HU
+
+Matrix3 = npt.NDArray[np.float64]
+_ISOTROPIC = (1.0, 1.0, 1.0)
+_STRENGTHS, _ELASTIC, _NOISE = 1, 2, 3  # streams of random numbers of one window
+_ELASTIC_LIMIT = 3.0  # displacements end at so many standard deviations, so that a margin holds them
+_HU_RANGE = torch.iinfo(torch.int16)
+
+
+@dataclass(frozen=True, eq=False)
+class Augmentation:
+    """What happens to one window; as made without arguments, nothing.
+
+    Attributes:
+        key: (seed, step, slot), of the noise and of the elastic field.
+        linear: (3, 3) A, offset from the centre of the new window to that in the old one, voxels.
+        elastic_voxels: s.d. of the displacement along each axis, cut off at 3 s.d.
+        elastic_spacing: distance of the control points in voxels.
+        blur_voxels: σ of the Gaussian; the edge voxels go on beyond the edge.
+        contrast: factor on HU.
+        shift_hu: added to HU after that.
+        noise_hu: s.d. of the noise added last.
+    """
+
+    key: tuple[int, int, int] = (0, 0, 0)
+    linear: Matrix3 = field(default_factory=lambda: np.eye(3))
+    elastic_voxels: float = 0.0
+    elastic_spacing: float = 16.0
+    blur_voxels: float = 0.0
+    contrast: float = 1.0
+    shift_hu: float = 0.0
+    noise_hu: float = 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether voxels are read at other places than their own."""
+        return self.elastic_voxels > 0 or not np.array_equal(self.linear, np.eye(3))
+
+    def random(self, stream: int) -> np.random.Generator:
+        """The generator of one of this window's streams."""
+        seed, step, slot = self.key
+        return np.random.default_rng((seed, step, slot + 1, stream))
+
+
+def draw(config: AugmentConfig, key: tuple[int, int, int], spacing_mm: Sequence[float] = _ISOTROPIC) -> Augmentation:
+    """What happens to the window of key (seed, step, slot): a pure function of its arguments.
+
+    Switching one kind of change off leaves the numbers of the others as they are.
+
+    Args:
+        config: largest strengths and shares; `enabled` is not looked at.
+        key: seed, step, slot.
+        spacing_mm: voxel size along I, J, K; rotations are rigid in millimetres.
+    """
+    random = Augmentation(key).random(_STRENGTHS)
+    rotates, scales, deforms, blurs, recalibrates, noises = random.random(6) < (
+        config.rotation_probability,
+        config.scaling_probability,
+        config.elastic_probability,
+        config.blur_probability,
+        config.intensity_probability,
+        config.noise_probability,
+    )
+    elastic, blur, noise = random.random(3)
+    shift, log_scale, log_contrast, *turns = random.uniform(-1, 1, 6)
+    flip = bool(config.flip_left_right and random.random() < 0.5)
+    angles = [config.rotation_degrees * turn * rotates for turn in turns]
+    return Augmentation(
+        key=key,
+        linear=linear_map(angles, config.scaling ** (log_scale * scales), spacing_mm, flip_left_right=flip),
+        elastic_voxels=float(config.elastic_voxels * elastic * deforms),
+        elastic_spacing=config.elastic_spacing,
+        blur_voxels=float(config.blur_voxels * blur * blurs),
+        contrast=float(config.contrast ** (log_contrast * recalibrates)),
+        shift_hu=float(config.shift_hu * shift * recalibrates),
+        noise_hu=float(config.noise_hu * noise * noises),
+    )
+
+
+def linear_map(
+    angles_degrees: Sequence[float],
+    scale: float = 1.0,
+    spacing_mm: Sequence[float] = _ISOTROPIC,
+    *,
+    flip_left_right: bool = False,
+) -> Matrix3:
+    """A of `Augmentation`: the inverse of turning about I, then J, then K, and enlarging, in millimetres.
+
+    Args:
+        angles_degrees: about I, J and K.
+        scale: how much larger things become.
+        spacing_mm: voxel size along I, J, K.
+        flip_left_right: mirror along I first.
+    """
+    turn = np.eye(3)
+    for axis, degrees in enumerate(angles_degrees):
+        a, b = (axis + 1) % 3, (axis + 2) % 3
+        about_axis = np.eye(3)
+        about_axis[a, a] = about_axis[b, b] = np.cos(np.radians(degrees))
+        about_axis[b, a] = np.sin(np.radians(degrees))
+        about_axis[a, b] = -about_axis[b, a]
+        turn = about_axis @ turn
+    size = np.asarray(spacing_mm, dtype=np.float64)
+    linear: Matrix3 = turn.T * (size[None, :] / size[:, None]) / scale
+    return np.diag([-1.0, 1.0, 1.0]) @ linear if flip_left_right else linear
+
+
+def margin(augmentations: Sequence[Augmentation], patch: int) -> Index3:
+    """Voxels along I, J, K that windows of edge `patch` need beyond each face, so that none is read from outside."""
+    moving = [each for each in augmentations if each.moves]
+    if not moving:
+        return (0, 0, 0)
+    half = (patch - 1) / 2
+    reach = [np.abs(each.linear).sum(axis=1) * half + _ELASTIC_LIMIT * each.elastic_voxels for each in moving]
+    i, j, k = np.ceil(np.maximum(np.max(reach, axis=0) - half - 1e-4, 0))
+    return (int(i), int(j), int(k))
+
+
+def augment(
+    hu_BIJK: Tensor, labels_BIJK: Tensor, augmentations: Sequence[Augmentation], patch: int
+) -> tuple[Tensor, Tensor]:
+    """Augment a batch of windows and cut it to its middle.
+
+    HU are interpolated linearly, labels take the nearest voxel's. What lies outside the windows given is air and
+    background.
+
+    Args:
+        hu_BIJK: int16 HU; the windows may reach beyond the patch, by the same on both sides of an axis.
+        labels_BIJK: uint8 labels of the same shape, on the same device.
+        augmentations: one a window.
+        patch: edge of the cubic windows to return.
+
+    Returns:
+        int16 HU and uint8 labels, (B, patch, patch, patch).
+    """
+    if any(each.moves for each in augmentations):
+        hu, labels = _moved(hu_BIJK, labels_BIJK, _sampling_grid(augmentations, patch, hu_BIJK))
+    else:
+        i, j, k = ((n - patch) // 2 for n in hu_BIJK.shape[1:])
+        middle = (slice(None), slice(i, i + patch), slice(j, j + patch), slice(k, k + patch))
+        hu, labels = hu_BIJK[middle], labels_BIJK[middle]
+    hu = _recalibrated(_blurred(hu, augmentations), augmentations)
+    if hu.is_floating_point():
+        hu = hu.round().clamp(_HU_RANGE.min, _HU_RANGE.max).to(torch.int16)
+    return hu, labels
+
+
+def _sampling_grid(augmentations: Sequence[Augmentation], patch: int, windows_BIJK: Tensor) -> Tensor:
+    """(B, I, J, K, 3) places to read at, as `grid_sample` wants them: K, J, I, from -1 to 1 over the windows."""
+    device = windows_BIJK.device
+    linear = torch.from_numpy(np.stack([each.linear for each in augmentations])).float().to(device)
+    offset = torch.arange(patch, device=device) - (patch - 1) / 2
+    along_I, along_J, along_K = (linear[:, :, axis, None] * offset for axis in range(3))
+    displacements = {
+        slot: _displacement(each, patch).to(device) for slot, each in enumerate(augmentations) if each.elastic_voxels
+    }
+    grid = torch.empty(len(augmentations), patch, patch, patch, 3, device=device)
+    for axis, edge in enumerate(windows_BIJK.shape[1:]):
+        place = along_I[:, axis, :, None, None] + along_J[:, axis, None, :, None] + along_K[:, axis, None, None, :]
+        for slot, displacement in displacements.items():
+            place[slot] += displacement[axis]
+        torch.mul(place, 2 / edge, out=grid[..., 2 - axis])
+    return grid
+
+
+def _displacement(augmentation: Augmentation, patch: int) -> Tensor:
+    """(3, I, J, K) voxels: cubic B-splines whose coefficients are independent and Gaussian."""
+    splines = _spline_weights(patch, augmentation.elastic_spacing)
+    points = splines.shape[1]
+    coefficients = augmentation.random(_ELASTIC).standard_normal((3, points, points, points), dtype=np.float32)
+    along_I = splines @ torch.from_numpy(coefficients).flatten(2)
+    deviations = splines @ along_I.view(3, patch, points, points) @ splines.T
+    return deviations.clamp(-_ELASTIC_LIMIT, _ELASTIC_LIMIT) * augmentation.elastic_voxels
+
+
+@lru_cache(maxsize=8)
+def _spline_weights(patch: int, spacing: float) -> Tensor:
+    """(patch, points) float32 weight of each control point along one axis.
+
+    The squares of a row sum to 1, so that independent coefficients of variance 1 give every voxel the variance 1.
+    """
+    intervals = max(1, int(np.ceil((patch - 1) / spacing)))
+    points = (patch - 1) / 2 + spacing * (np.arange(intervals + 3) - (intervals + 2) / 2)
+    apart = np.abs(np.arange(patch)[:, None] - points) / spacing
+    weights = np.where(apart < 1, 2 / 3 - apart**2 + apart**3 / 2, np.maximum(2 - apart, 0) ** 3 / 6)
+    return torch.from_numpy(weights / np.linalg.norm(weights, axis=1, keepdims=True)).float()
+
+
+def _moved(hu_BIJK: Tensor, labels_BIJK: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+    """Float HU and uint8 labels read at the places of a sampling grid."""
+    above_air = hu_BIJK.float().sub_(AIR_HU)  # so that grid_sample's zeros are air
+    hu = F.grid_sample(above_air.unsqueeze(1), grid, mode="bilinear", align_corners=False).squeeze(1).add_(AIR_HU)
+    labels = F.grid_sample(labels_BIJK.float().unsqueeze(1), grid, mode="nearest", align_corners=False).squeeze(1)
+    return hu, labels.to(torch.uint8)
+
+
+def _blurred(hu_BIJK: Tensor, augmentations: Sequence[Augmentation]) -> Tensor:
+    """Gaussian blur as a matrix along each axis, which is faster on a CPU than a convolution."""
+    if not any(each.blur_voxels for each in augmentations):
+        return hu_BIJK
+    matrices = np.stack([_blur_matrix(hu_BIJK.shape[1], each.blur_voxels) for each in augmentations])
+    blur = torch.from_numpy(matrices).float().to(hu_BIJK.device)
+    along_I = (blur @ hu_BIJK.float().flatten(2)).view(hu_BIJK.shape)
+    return blur[:, None] @ along_I @ blur[:, None].mT
+
+
+def _blur_matrix(patch: int, sigma: float) -> npt.NDArray[np.float64]:
+    """(patch, patch): row i holds what each voxel contributes to voxel i; the Gaussian ends at 4 σ."""
+    matrix = np.zeros((patch, patch))
+    reach = int(4 * sigma + 0.5)
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-9)) ** 2)
+    row = np.arange(patch)
+    for offset, weight in zip(range(-reach, reach + 1), kernel / kernel.sum(), strict=True):
+        matrix[row, np.clip(row + offset, 0, patch - 1)] += weight
+    return matrix
+
+
+def _recalibrated(hu_BIJK: Tensor, augmentations: Sequence[Augmentation]) -> Tensor:
+    """Contrast, shift and noise."""
+    if any(each.contrast != 1 or each.shift_hu for each in augmentations):
+        contrast = _per_window([each.contrast for each in augmentations], hu_BIJK)
+        shift_hu = _per_window([each.shift_hu for each in augmentations], hu_BIJK)
+        hu_BIJK = hu_BIJK * contrast + shift_hu
+    if any(each.noise_hu for each in augmentations):
+        noise = np.zeros(hu_BIJK.shape, dtype=np.float32)
+        for slot, each in enumerate(augmentations):
+            if each.noise_hu:
+                each.random(_NOISE).standard_normal(out=noise[slot], dtype=np.float32)
+                noise[slot] *= each.noise_hu
+        hu_BIJK = hu_BIJK + torch.from_numpy(noise).to(hu_BIJK.device)
+    return hu_BIJK
+
+
+def _per_window(values: Sequence[float], hu_BIJK: Tensor) -> Tensor:
+    """(B, 1, 1, 1) float32: one value a window."""
+    return torch.tensor(values, dtype=torch.float32, device=hu_BIJK.device).view(-1, 1, 1, 1)

@@ -1,0 +1,99 @@
+"""Which classes a training leaves behind: starving (no gradient) and dead (no Dice), and since when."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
+
+STARVING_SHARE = 0.1 / NUM_CLASSES  # a tenth of an equal share
+DEAD_DICE = 0.05
+_RECENT = 5  # logged steps over which a share is averaged: one batch does not hold every class
+_LEAST_POINTS = 4  # logged steps before anything is said
+
+
+@dataclass(frozen=True)
+class LoggedStep:
+    """What the judgement of a training needs of one logged step.
+
+    Attributes:
+        step: optimiser steps done.
+        dice: class to hard Dice on the fixed training windows; None where the class is in none of them.
+        gradient_share: class to its share of the gradient at the logits, summing to 1; empty where not logged.
+    """
+
+    step: int
+    dice: Mapping[str, float | None]
+    gradient_share: Mapping[str, float]
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, Any]) -> "LoggedStep":
+        """From one object of curve.jsonl."""
+        return cls(int(line["step"]), line.get("dice") or {}, line.get("gradient_share") or {})
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A class that a training leaves behind.
+
+    Attributes:
+        organ: name of the class.
+        state: `dead`: Dice below 0.05 for at least a quarter of the steps; `starving`: gets less than a tenth of an
+            equal share of the gradient.
+        since: logged step from which on it has been so.
+        share: mean share of the gradient over the last logged steps in which the class was present; None: not logged.
+    """
+
+    organ: str
+    state: Literal["dead", "starving"]
+    since: int
+    share: float | None
+
+    def __str__(self) -> str:
+        share = "" if self.share is None else f" ({self.share:.1%} of the gradient)"
+        return f"{self.organ.replace('_', ' ')} {self.state} since step {self.since}{share}"
+
+
+def flags(curve: Sequence[LoggedStep]) -> list[Flag]:
+    """The classes left behind at the end of a curve, in label order; a dead class is not called starving as well.
+
+    Background is called starving only: its Dice does not fall to 0.
+    """
+    if len(curve) < _LEAST_POINTS:
+        return []
+    found = []
+    for organ in CLASS_NAMES:
+        share = recent_share(curve, organ)
+        dead_since = None if organ == "background" else _dead_since(curve, organ)
+        if dead_since is not None:
+            found.append(Flag(organ, "dead", dead_since, share))
+        elif share is not None and share < STARVING_SHARE:
+            found.append(Flag(organ, "starving", _starving_since(curve, organ), share))
+    return found
+
+
+def recent_share(curve: Sequence[LoggedStep], organ: str) -> float | None:
+    """Mean share of the gradient of a class over the last five logged steps in which it was present."""
+    shares = [share for point in curve if (share := point.gradient_share.get(organ, 0.0)) > 0]
+    return sum(shares[-_RECENT:]) / len(shares[-_RECENT:]) if shares else None
+
+
+def _dead_since(curve: Sequence[LoggedStep], organ: str) -> int | None:
+    since = None
+    for point in reversed(curve):
+        value = point.dice.get(organ)
+        if value is not None and value >= DEAD_DICE:
+            break
+        since = point.step if value is not None else since
+    last = curve[-1].step
+    return since if since is not None and last - since >= last / 4 else None
+
+
+def _starving_since(curve: Sequence[LoggedStep], organ: str) -> int:
+    since = curve[-1].step
+    for end in reversed(range(_LEAST_POINTS, len(curve) + 1)):
+        share = recent_share(curve[:end], organ)
+        if share is None or share >= STARVING_SHARE:
+            break
+        since = curve[end - 1].step
+    return since

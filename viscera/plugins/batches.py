@@ -1,0 +1,41 @@
+"""Batches as other frameworks hold them, brought to the shapes and types of `viscera.WeightedDiceLoss`."""
+
+import torch
+from torch import Tensor
+
+from viscera.core.errors import BadInputError
+
+
+def as_volumes(values: Tensor) -> Tensor:
+    """(B, C, I, J) as (B, C, I, J, 1), so that slices count as volumes one voxel thick; anything else as it is.
+
+    A subclass of Tensor (MONAI's MetaTensor) comes back as the plain Tensor that it holds.
+    """
+    plain = values.as_subclass(Tensor)
+    return plain.unsqueeze(-1) if plain.ndim == 4 else plain
+
+
+def class_numbers(labels: Tensor) -> Tensor:
+    """Class numbers as int64, whatever type the framework keeps them in.
+
+    Raises:
+        BadInputError: a number that is not whole.
+    """
+    if labels.is_floating_point() and not torch.equal(labels, labels.round()):
+        raise BadInputError("labels: numbers that are not whole; class numbers were expected, no soft labels.")
+    return labels.long()
+
+
+def class_numbers_of_one_hot(one_hot_BLIJK: Tensor) -> Tensor:
+    """Class numbers (B, 1, I, J, K) of a one-hot code over L.
+
+    Raises:
+        BadInputError: values other than 0 and 1, or a voxel that does not belong to exactly one class.
+    """
+    is_binary = bool(((one_hot_BLIJK == 0) | (one_hot_BLIJK == 1)).all())
+    if not is_binary or not bool((one_hot_BLIJK.sum(dim=1) == 1).all()):
+        raise BadInputError(
+            "labels: this is no one-hot code, each voxel 1 in exactly one class. Soft and overlapping labels have no "
+            "place in this loss; pass class numbers of shape (B, 1, ...) with to_onehot_y=True."
+        )
+    return one_hot_BLIJK.byte().argmax(dim=1, keepdim=True)

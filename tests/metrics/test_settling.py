@@ -86,7 +86,15 @@ def test_the_first_quarter_has_no_say() -> None:
     values = curve(0.8, 400, 1.0)
     started_late = values.copy()
     started_late[:49] = 0.0  # up to step 2450
-    assert fitted(values) == fitted(started_late)
+    on_time, late = fitted(values), fitted(started_late)
+    assert (on_time.limit.value, on_time.forecast.value) == (late.limit.value, late.forecast.value)
+
+
+def test_a_curve_that_breaks_with_the_law_gets_an_interval_as_wide_as_the_break() -> None:
+    # settled at 0.4 up to half, then rising to 0.6: a fit to the first half stays at 0.4, one to all ends above 0.5
+    values = np.array([0.4 if step <= 5000 else 0.4 + 0.2 * (step - 5000) / 5000 for step in STEPS])
+    forecast = fitted(values).forecast
+    assert forecast.low + 0.1 <= forecast.value <= forecast.high - 0.1
 
 
 def test_the_same_curve_gives_the_same_interval() -> None:

@@ -54,8 +54,9 @@ def settling(steps: Sequence[int], values: Sequence[float], forecast_at: int) ->
     """Fit d(t) = d∞ - a t^(-b) with 0 ≤ d∞ ≤ 1, a ≥ 0 and 0.1 ≤ b ≤ 3 by least squares.
 
     For a given b the law is linear, so the best d∞ and a are exact; b is searched on a grid. The intervals come from
-    resampling blocks of residuals, as neighbouring points of a curve err alike. They trust the law: where a curve does
-    not follow it, they are too narrow.
+    resampling blocks of residuals, as neighbouring points of a curve err alike. They reach at least as far as the same
+    fit to the first half of the steps would have missed the last one, where that half has points enough: a curve that
+    does not follow the law shows it there.
 
     Args:
         steps: (N,) optimiser steps, ascending.
@@ -80,9 +81,10 @@ def settling(steps: Sequence[int], values: Sequence[float], forecast_at: int) ->
     later = np.array([forecast_at / last])
     noise = random.choice(residuals, DRAWS)
     forecasts = np.clip(_law(later, limits, amplitudes, exponents)[0] + noise, 0, 1)
+    margin = _miss_of_half(steps, values, float(last), fitted[-1])
     return Settling(
-        limit=_interval(limit[0], limits),
-        forecast=_interval(float(_law(later, limit, amplitude, exponent)[0, 0]), forecasts),
+        limit=_interval(limit[0], limits, margin),
+        forecast=_interval(float(_law(later, limit, amplitude, exponent)[0, 0]), forecasts, margin),
         exponent=float(exponent[0]),
         points=number,
     )
@@ -121,6 +123,17 @@ def _blocks(random: np.random.Generator, number: int) -> npt.NDArray[np.intp]:
     return index.reshape(-1, DRAWS)[:number]
 
 
-def _interval(value: float, drawn: Floats) -> Interval:
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return Interval(float(value), float(min(low, value)), float(max(high, value)))
+def _miss_of_half(steps: Sequence[int], values: Sequence[float], last: float, fitted: float) -> float:
+    """How far a fit to the first half of the steps misses what is fitted at the last; 0 with too few points."""
+    half = [at for at, step in enumerate(steps) if 2 * step <= last]
+    used = usable_points([steps[at] for at in half])
+    if len(used) < FEWEST_POINTS:
+        return 0.0
+    t = np.array([steps[at] for at in used], dtype=float) / last
+    parameters = _fit(t, np.array([values[at] for at in used], dtype=float)[:, None])
+    return abs(float(_law(np.ones(1), *parameters)[0, 0]) - fitted)
+
+
+def _interval(value: float, drawn: Floats, margin: float) -> Interval:
+    low, high = map(float, np.percentile(drawn, [2.5, 97.5]))
+    return Interval(float(value), max(0.0, min(low, value - margin)), min(1.0, max(high, value + margin)))

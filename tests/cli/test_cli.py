@@ -300,9 +300,19 @@ def test_a_study_of_options(tiny_store: Store, tmp_path: Path, monkeypatch: pyte
     assert "uniform_lr0.1 seed 3 failed: diverged" in result.stderr
     study = seen[0].study
     assert (study.weightings, study.learning_rates, study.seeds) == (("uniform", "square"), (0.1, 0.001), (3, 4))
-    assert seen[0].train.iterations == 7
+    assert (seen[0].train.iterations, study.fuse) == (7, False)
+    assert run(*arguments, "--fuse").exit_code == 0
+    assert seen[1].study.fuse
     assert run(*arguments, "--quiet").output == ""
     assert "this is no study" in refused(3, "report", tmp_path)
+
+
+def test_a_fusion_without_validation_cases_is_refused(raw: Path, tmp_path: Path) -> None:
+    assert run("prepare", raw, tmp_path / "s", "--downsample", 1, "--test-fraction", 0.2).exit_code == 0
+    message = refused(3, "study", tmp_path / "s", tmp_path / "t", "--fuse", *TINY)
+    assert "--fuse" in message
+    assert "--validation-fraction" in message
+    assert not (tmp_path / "t" / "arms").exists()
 
 
 def test_the_installed_command(tmp_path: Path) -> None:

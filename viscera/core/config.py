@@ -255,6 +255,9 @@ class StudyConfig(Settings):
     jobs: int = Field(
         0, ge=0, description="arms trained at once; 0: one a core on the CPU (at most four), one on a GPU"
     )
+    fuse: bool = Field(
+        False, description="also combine the best model per organ, chosen on the validation cases, into one predictor"
+    )
 
 
 class Config(Settings):

@@ -12,9 +12,11 @@ from viscera.report.comparisons import Comparisons
 from viscera.report.curves import arm_panel
 from viscera.report.figures import OrganFigure
 from viscera.report.findings import arm_standings, conclusions, organ_findings
+from viscera.report.fusion import fusion_rows, fusion_sentences
 from viscera.report.gradients import arm_reasons, gradient_panel, has_gradients
 from viscera.report.scene import Scene
 from viscera.report.spread import DRAWS
+from viscera.report.stages import organ_stages, settling_rows, settling_sentence, stage_rows
 from viscera.report.study import StudyResult, arm_title
 from viscera.report.summaries import cost_rows, gap_rows, headline, settings
 from viscera.report.tables import DAGGER, Table1, foreground_percent
@@ -73,6 +75,7 @@ def render_page(parts: PageParts) -> str:
     environment.filters["one_decimal"] = _one_decimal
     environment.filters["share"] = _share
     study, primary = parts.study, parts.tables[0]
+    settled = settling_rows(study)
     return environment.get_template("index.html.j2").render(
         study=study,
         config=study.record.config,
@@ -92,6 +95,13 @@ def render_page(parts: PageParts) -> str:
         starving=STARVING_SHARE,
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
         gaps=gap_rows(study, primary),
+        stages=study.record.all_stages,
+        stage_rows=stage_rows(study, primary.grid),
+        organ_stages=organ_stages(study, primary.grid),
+        settlings=settled,
+        settling_sentence=settling_sentence(settled),
+        fusion=fusion_rows(study, primary),
+        fusion_sentences=fusion_sentences(study, primary),
         costs=cost_rows(study),
         scene=parts.scene,
         shown_seeds=sorted(set(parts.scene.seeds.values())) if parts.scene else [],

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import Arm, arms_of
+from viscera.io.fusion import FusionRecord
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
 from viscera.metrics.learning import NOTHING_LOGGED, LoggedStep, step_kept
@@ -65,6 +66,7 @@ class RunResult:
         curve: the logged steps in order.
         scores: rows of scores.csv; None where there is none.
         problem: why a file of the run could not be read, for people; empty where all could.
+        earlier: scores that were put aside when the study was extended, by iterations.
     """
 
     arm: Arm
@@ -73,6 +75,7 @@ class RunResult:
     curve: tuple[CurvePoint, ...] = ()
     scores: tuple[ScoreRow, ...] | None = None
     problem: str = ""
+    earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
 
     def standing(self) -> str:
         """What keeps this run from being finished and scored, in a sentence; empty where nothing does."""
@@ -106,12 +109,30 @@ class SplitSizes:
 
 
 @dataclass(frozen=True)
+class FusedResult:
+    """The best model per organ as one predictor.
+
+    Attributes:
+        record: fusion.yaml.
+        scores: of the test cases.
+        validation: scores of the validation cases, on the original grid.
+        earlier: scores of the test cases that were put aside when the study was extended, by iterations.
+    """
+
+    record: FusionRecord
+    scores: tuple[ScoreRow, ...]
+    validation: tuple[ScoreRow, ...]
+    earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class StudyResult:
     """A Study as far as it has come: every arm and seed of the plan has an entry, missing ones too."""
 
     record: StudyRecord
     runs: tuple[RunResult, ...]
     split: SplitSizes | None = None
+    fused: FusedResult | None = None
 
     @property
     def arms(self) -> list[Arm]:

@@ -5,13 +5,16 @@ BIN    := $(VENV)/bin
 BENCH  := .venv-bench
 DEMO   ?= demo
 DEMO_SETTINGS ?=
+STUDY  ?= study-phantom
+DEVICE ?= cpu
 PYTEST_WORKERS ?= auto
 
-.PHONY: help install install-bench demo check test test-fast test-slow test-bench bench clean
+.PHONY: help install install-bench demo study-phantom check test test-fast test-slow test-bench bench clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
 	@echo "make demo       train six models on phantoms and write the report (about 5 minutes on two cores)"
+	@echo "make study-phantom  why the weights need another rate (about 90 minutes on two cores; DEVICE=cuda: the paper's size)"
 	@echo "make test       all tests, with coverage"
 	@echo "make test-fast  all but the slow tests"
 	@echo "make check      lint, types, import contracts, format"
@@ -34,6 +37,9 @@ $(BENCH)/.installed: scripts/install_bench.sh pyproject.toml constraints.txt
 
 demo: install
 	BIN=$(BIN) bash scripts/demo.sh $(DEMO) $(DEMO_SETTINGS)
+
+study-phantom: install
+	BIN=$(BIN) PAGE=docs/results/why-weights-fail.md bash scripts/study_phantom.sh $(STUDY) $(DEVICE)
 
 check: install
 	$(BIN)/ruff check .

@@ -50,7 +50,7 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     folder = StudyFolder(study)
     problems: list[str] = []
     store = _open_store(folder.read_record(), problems)
-    result = _read_study(folder, store, problems)
+    result = _result(folder, store, problems)
     tell(1, len(_STEPS), _STEPS[1])
     scene = _read_scene(folder, result, store, problems)
     figures = organ_figures(result, scene) if scene else []
@@ -69,7 +69,17 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     return page
 
 
-def _read_study(folder: StudyFolder, store: Store | None, problems: list[str]) -> StudyResult:
+def read_study(study: Path) -> StudyResult:
+    """All numbers and curves of a Study, as the report sees them.
+
+    Raises:
+        BadInputError: no Study there.
+    """
+    folder, problems = StudyFolder(study), list[str]()
+    return _result(folder, _open_store(folder.read_record(), problems), problems)
+
+
+def _result(folder: StudyFolder, store: Store | None, problems: list[str]) -> StudyResult:
     record = folder.read_record()
     plan = record.config.study
     read = [(arm, seed) for arm in arms_of(plan) for seed in plan.seeds]

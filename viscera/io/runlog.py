@@ -185,6 +185,11 @@ class StudyFolder:
         """Resolved configuration, and the store it was run on."""
         return self.path / "study.yaml"
 
+    @property
+    def forecast_path(self) -> Path:
+        """What was expected of each arm before it was trained."""
+        return self.path / "forecast.json"
+
     def run(self, arm: Arm, seed: int) -> RunFolder:
         """The Run of one arm and seed."""
         return RunFolder(self.path / "arms" / arm.name / f"seed_{seed}")

@@ -12,6 +12,7 @@ from viscera.report.comparisons import Comparisons
 from viscera.report.curves import arm_panel
 from viscera.report.figures import OrganFigure
 from viscera.report.findings import arm_standings, conclusions, organ_findings
+from viscera.report.forecasts import forecast_rows, forecast_sentence
 from viscera.report.fusion import fusion_rows, fusion_sentences
 from viscera.report.gradients import arm_reasons, gradient_panel, has_gradients
 from viscera.report.scene import Scene
@@ -91,6 +92,8 @@ def render_page(parts: PageParts) -> str:
         curves=_curve_pictures(study, primary),
         reasons=arm_reasons(study) if has_gradients(study) else [],
         gradients=_gradient_pictures(study) if has_gradients(study) else [],
+        forecasts=(foreseen := forecast_rows(study, primary.grid)),
+        forecast_sentence=forecast_sentence(foreseen),
         classes=CLASSES,
         starving=STARVING_SHARE,
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),

@@ -9,12 +9,14 @@ import viscera
 from viscera.core.arms import Arm, arms_of
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
+from viscera.engine.forecast import load_forecasts
 from viscera.io.files import write_bytes, write_csv, write_text
 from viscera.io.fusion import FusionRecord
 from viscera.io.nifti import read_labels
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
+from viscera.metrics.forecast import ArmForecast
 from viscera.report.canvas import to_bytes
 from viscera.report.comparisons import Comparison, compare
 from viscera.report.curves import figure1
@@ -85,7 +87,12 @@ def _result(folder: StudyFolder, store: Store | None, problems: list[str]) -> St
     read = [(arm, seed) for arm in arms_of(plan) for seed in plan.seeds]
     runs = tuple(_read_run(folder.run(arm, seed), arm, seed, record.all_stages) for arm, seed in read)
     sizes = SplitSizes(*(len(store.names(s)) for s in ("train", "validation", "test"))) if store else None
-    return StudyResult(record, runs, sizes, _read_fused(folder, record, problems))
+    forecasts: tuple[ArmForecast, ...] = ()
+    try:
+        forecasts = load_forecasts(folder.forecast_path, record.config.train.iterations)
+    except BadInputError as error:
+        problems.append(f"The forecast is not shown. {error}")
+    return StudyResult(record, runs, sizes, _read_fused(folder, record, problems), forecasts)
 
 
 def _read_fused(folder: StudyFolder, record: StudyRecord, problems: list[str]) -> FusedResult | None:

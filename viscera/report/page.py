@@ -11,6 +11,8 @@ from viscera.report.comparisons import Comparisons
 from viscera.report.curves import arm_panel
 from viscera.report.figures import OrganFigure
 from viscera.report.findings import arm_standings, conclusions, organ_findings
+from viscera.report.ledger import Ledger
+from viscera.report.paper import BesidePaper
 from viscera.report.scene import Scene
 from viscera.report.spread import DRAWS
 from viscera.report.study import StudyResult, arm_title
@@ -48,6 +50,8 @@ class PageParts:
         problems: what could not be read or shown, in sentences.
         version: of viscera that makes the page.
         comparisons: of the arms on the primary grid.
+        ledger: the paper's claims on it.
+        beside: the paper's Table 1 beside it; None where too few of the paper's models are in the study.
     """
 
     study: StudyResult
@@ -57,6 +61,8 @@ class PageParts:
     problems: Sequence[str]
     version: str
     comparisons: Comparisons
+    ledger: Ledger
+    beside: BesidePaper | None
 
 
 def render_page(parts: PageParts) -> str:
@@ -69,6 +75,7 @@ def render_page(parts: PageParts) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["one_decimal"] = _one_decimal
+    environment.filters["two_decimals"] = _two_decimals
     study, primary = parts.study, parts.tables[0]
     return environment.get_template("index.html.j2").render(
         study=study,
@@ -82,6 +89,8 @@ def render_page(parts: PageParts) -> str:
         organ_findings=organ_findings(study, primary, parts.comparisons),
         standings=arm_standings(study, primary, parts.comparisons),
         draws=DRAWS,
+        ledger=parts.ledger,
+        beside=parts.beside,
         curves=_curve_pictures(study, primary),
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
         gaps=gap_rows(study, primary),
@@ -142,3 +151,7 @@ def _picture_groups(figures: Sequence[OrganFigure]) -> list[PictureGroup]:
 
 def _one_decimal(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}".replace("-", "−")  # noqa: RUF001 - a minus sign is meant
+
+
+def _two_decimals(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")  # noqa: RUF001 - a minus sign is meant

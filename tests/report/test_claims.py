@@ -1,5 +1,6 @@
 """Each claim's verdict on studies made for it; the answers are in how the studies are made."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -9,10 +10,11 @@ from scipy import stats
 
 from viscera.core.anatomy import ORGANS
 from viscera.core.arms import Arm
+from viscera.io.fusion import FusionRecord
 from viscera.io.scores import ScoreRow
 from viscera.report.contrasts import FOREGROUND, MINUS, PAPER_SETTINGS, Contrast, Evidence, Setting, difference
-from viscera.report.ledger import Entry, Ledger, ledger
-from viscera.report.study import RunResult, StudyResult
+from viscera.report.ledger import Entry, Ledger, evidence_of, ledger
+from viscera.report.study import FusedResult, RunResult, StudyResult
 from viscera.report.verdicts import Part, Reading, Verdict, seeds_agree, settle, weigh, within
 
 from .conftest import PAPER_PERCENT
@@ -47,6 +49,20 @@ def entries(study: StudyResult, **more: Any) -> dict[str, Entry]:
 
 def words(study: StudyResult, **more: Any) -> dict[str, str]:
     return {number: entry.word for number, entry in entries(study, **more).items()}
+
+
+def record_of_fusion() -> FusionRecord:
+    return FusionRecord(
+        version="0.1.0",
+        chosen_on=("a",),
+        organs={},
+        evidence="own",
+        settled_by="weights",
+        below=(),
+        models={},
+        iterations=20_000,
+        inputs_sha256="",
+    )
 
 
 def points(values: list[float]) -> Contrast:
@@ -239,6 +255,23 @@ def test_the_seventh_claim_compares_two_stages(study_of_dice: StudyMaker) -> Non
     without = longer(study_of_dice, 0.05, now=15_000)["7"]
     assert "Scores at 10,000, 15,000 iterations only." in without.reason
     assert "--iterations 20000" in entries(study_of_dice(dice_of(AS_IN_PAPER)))["7"].reason
+
+
+def test_stages_and_combined_models_of_a_study_are_found(study_of_dice: StudyMaker) -> None:
+    sooner = study_of_dice(dice_of(AS_IN_PAPER))
+    gained = {key: mean + (0.002 if key[0] == "uniform" else 0.05) for key, mean in AS_IN_PAPER.items()}
+    later = study_of_dice(dice_of(gained), **{"train.iterations": 20_000})
+    runs = tuple(
+        dataclasses.replace(run, earlier={10_000: before.scores or ()})
+        for run, before in zip(later.runs, sooner.runs, strict=True)
+    )
+    record = later.record.model_copy(update={"stages": (10_000, 20_000)})
+    fused = FusedResult(record_of_fusion(), fused_rows(later, 4, 0.02), ())
+    found = evidence_of(StudyResult(record, runs, None, fused), "original")
+    assert list(found.earlier) == [10_000]
+    book = {entry.claim: entry for entry in ledger(found).entries}
+    assert book["7"].word == book["9"].word == "supported"
+    assert book["1"].data.endswith("20,000 iterations")
 
 
 # -------------------------------------------------------------------------------------------------- 8: overfitting

@@ -197,26 +197,13 @@ def test_damaged_runs_leave_their_claims_undecided_and_the_papers_table_out(stud
     make_report(study.path)
     for index in (1, 2, 3, 5):
         run_of(study, index).scores.write_text("case,organ\n", encoding="utf-8")
-    (study.path / "fused").mkdir()
-    (study.path / "fused" / "scores.csv").write_text("case,organ\nx,liver\n", encoding="utf-8")
-    page = make_report(study.path).read_text(encoding="utf-8")
+    make_report(study.path)
     with (study.path / "report" / "claims.csv").open(newline="", encoding="utf-8") as file:
         results = {line["claim"]: line["result"] for line in csv.DictReader(file)}
     assert "No finished and scored run: simple at 0.001, square at 0.001;" in results["1"]
     assert "--fuse" in results["9"]
     assert not (study.path / "report" / "beside_paper.csv").exists()
     assert not (study.path / "report" / "rank_correlation.csv").exists()
-    assert "fused/scores.csv" in page
-
-
-def test_scores_of_combined_models_are_read(study: StudyFolder) -> None:
-    (study.path / "fused").mkdir()
-    rows = [ScoreRow(case, organ, "original", "dice", DICE[case]) for case in TEST_CASES for organ in CLASS_NAMES]
-    write_scores(study.path / "fused" / "scores.csv", rows)
-    make_report(study.path)
-    with (study.path / "report" / "claims.csv").open(newline="", encoding="utf-8") as file:
-        results = {line["claim"]: line["result"] for line in csv.DictReader(file)}
-    assert "uniform, rate 0.001: 0.0; p = 1" in results["9"]  # that arm has the very same scores
 
 
 def test_scores_cut_short_are_said_and_the_rest_is_compared(study: StudyFolder) -> None:

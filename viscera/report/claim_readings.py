@@ -32,7 +32,7 @@ _MEMORY = ("patch", "batch_size")
 
 def longer_training(evidence: Evidence) -> Reading:
     """Claim 7: the same runs at 10,000 and at 20,000 iterations."""
-    now = evidence.study.record.config.train.iterations
+    now = evidence.study.record.all_stages[-1]
     stages = {**evidence.earlier, now: evidence.study}
     if FEWER not in stages or MORE not in stages:
         have = ", ".join(f"{n:,}" for n in sorted(stages))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from viscera.core.config import TrainConfig, differences
 from viscera.report.claims import CLAIMS, Claim
 from viscera.report.contrasts import Evidence
+from viscera.report.stages import at_stage
 from viscera.report.study import StudyResult, counted, signed
 from viscera.report.summaries import SEEDS_FOR_CONCLUSIONS
 from viscera.report.verdicts import Reading, Verdict, Word, settle, shift_of
@@ -61,6 +62,12 @@ class Ledger:
     entries: tuple[Entry, ...]
     summary: str
     notes: tuple[str, ...]
+
+
+def evidence_of(study: StudyResult, grid: str) -> Evidence:
+    """All that a study has on one grid: its scores, those of the combined models, those of earlier stages."""
+    earlier = {stage: at_stage(study, stage) for stage in study.record.all_stages[:-1]}
+    return Evidence(study, grid, study.fused.scores if study.fused else (), earlier)
 
 
 def ledger(evidence: Evidence) -> Ledger:
@@ -122,7 +129,7 @@ def _data(evidence: Evidence, verdict: Verdict) -> str:
     variant = f", variant {evidence.base_variant}" if evidence.base_variant else ""
     return (
         f"{data_name(study)}: {counted(cases, 'test case')}, {counted(seeds, 'seed')}, "
-        f"{config.train.iterations:,} iterations{variant}"
+        f"{study.record.all_stages[-1]:,} iterations{variant}"
     )
 
 

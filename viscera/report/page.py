@@ -5,16 +5,20 @@ from dataclasses import dataclass
 
 import jinja2
 
-from viscera.core.anatomy import ORGANS
+from viscera.core.anatomy import CLASSES, ORGANS
+from viscera.metrics.learning import STARVING_SHARE
 from viscera.report.canvas import Pixels, data_uri, pixels_to_png, to_bytes
 from viscera.report.comparisons import Comparisons
 from viscera.report.curves import arm_panel
 from viscera.report.figures import OrganFigure
 from viscera.report.findings import arm_standings, conclusions, organ_findings
+from viscera.report.fusion import fusion_rows, fusion_sentences
+from viscera.report.gradients import arm_reasons, gradient_panel, has_gradients
 from viscera.report.ledger import Ledger
 from viscera.report.paper import BesidePaper
 from viscera.report.scene import Scene
 from viscera.report.spread import DRAWS
+from viscera.report.stages import organ_stages, settling_rows, settling_sentence, stage_rows
 from viscera.report.study import StudyResult, arm_title
 from viscera.report.summaries import cost_rows, gap_rows, headline, settings
 from viscera.report.tables import DAGGER, Table1, foreground_percent
@@ -50,7 +54,7 @@ class PageParts:
         problems: what could not be read or shown, in sentences.
         version: of viscera that makes the page.
         comparisons: of the arms on the primary grid.
-        ledger: the paper's claims on it.
+        ledger: the paper's claims on it; None leaves the section out.
         beside: the paper's Table 1 beside it; None where too few of the paper's models are in the study.
     """
 
@@ -61,8 +65,8 @@ class PageParts:
     problems: Sequence[str]
     version: str
     comparisons: Comparisons
-    ledger: Ledger
-    beside: BesidePaper | None
+    ledger: Ledger | None = None
+    beside: BesidePaper | None = None
 
 
 def render_page(parts: PageParts) -> str:
@@ -76,7 +80,9 @@ def render_page(parts: PageParts) -> str:
     )
     environment.filters["one_decimal"] = _one_decimal
     environment.filters["two_decimals"] = _two_decimals
+    environment.filters["share"] = _share
     study, primary = parts.study, parts.tables[0]
+    settled = settling_rows(study)
     return environment.get_template("index.html.j2").render(
         study=study,
         config=study.record.config,
@@ -92,8 +98,19 @@ def render_page(parts: PageParts) -> str:
         ledger=parts.ledger,
         beside=parts.beside,
         curves=_curve_pictures(study, primary),
+        reasons=arm_reasons(study) if has_gradients(study) else [],
+        gradients=_gradient_pictures(study) if has_gradients(study) else [],
+        classes=CLASSES,
+        starving=STARVING_SHARE,
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
         gaps=gap_rows(study, primary),
+        stages=study.record.all_stages,
+        stage_rows=stage_rows(study, primary.grid),
+        organ_stages=organ_stages(study, primary.grid),
+        settlings=settled,
+        settling_sentence=settling_sentence(settled),
+        fusion=fusion_rows(study, primary),
+        fusion_sentences=fusion_sentences(study, primary),
         costs=cost_rows(study),
         scene=parts.scene,
         shown_seeds=sorted(set(parts.scene.seeds.values())) if parts.scene else [],
@@ -117,6 +134,16 @@ def _curve_pictures(study: StudyResult, table: Table1) -> list[Picture]:
         Picture(
             data_uri(to_bytes(arm_panel(study, arm, dice[arm.name]), "svg"), "svg"),
             f"Learning curve of {arm_title(arm)}: mean foreground Dice and loss over steps",
+        )
+        for arm in study.arms
+    ]
+
+
+def _gradient_pictures(study: StudyResult) -> list[Picture]:
+    return [
+        Picture(
+            data_uri(to_bytes(gradient_panel(study, arm), "svg"), "svg"),
+            f"{arm_title(arm)}: share of the gradient of each class over steps",
         )
         for arm in study.arms
     ]
@@ -155,3 +182,11 @@ def _one_decimal(value: float | None) -> str:
 
 def _two_decimals(value: float) -> str:
     return f"{value:.2f}".replace("-", "−")  # noqa: RUF001 - a minus sign is meant
+
+
+def _share(value: float | None) -> str:
+    """A share of 1 for people: `12 %`, `0.4 %`, `<0.01 %`."""
+    if value is None:
+        return "–"
+    percent = 100 * value
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %" if percent >= 0.01 else "<0.01 %"

@@ -213,5 +213,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
+def signed(value: float | None) -> str:
+    """One decimal with its sign, a minus sign and no hyphen; zero without one."""
+    rounded = round(value or 0.0, 1)
+    return f"{rounded:+.1f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0"
+
+
 def _class_dice(value: Mapping[str, float | None] | None) -> ClassDice:
     return tuple(value.get(name) for name in CLASS_NAMES) if value else ()

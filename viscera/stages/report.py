@@ -23,7 +23,11 @@ from viscera.report.curves import figure1
 from viscera.report.figures import OrganFigure, composite_png, organ_figures
 from viscera.report.formats import to_csv, to_latex, to_markdown
 from viscera.report.fusion import with_fused
+from viscera.report.ledger import COLUMNS as LEDGER_COLUMNS
+from viscera.report.ledger import Ledger, evidence_of, ledger
 from viscera.report.page import PageParts, dice_on_test, render_page
+from viscera.report.paper import COLUMNS as BESIDE_COLUMNS
+from viscera.report.paper import CORRELATION_COLUMNS, BesidePaper, beside_paper, correlation_cells
 from viscera.report.scene import LabelView, Scene
 from viscera.report.slices import backdrop, busiest_slice
 from viscera.report.study import CurvePoint, FusedResult, RunResult, SplitSizes, StudyResult, median_case
@@ -42,7 +46,8 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
 
     Returns:
         `STUDY/report/index.html`; beside it `table1.{csv,md,tex}` and `table1_intervals.csv` (and `table1_prepared*`
-        where both grids are scored), `comparisons.csv` on the primary grid, and `figures/`.
+        where both grids are scored), `comparisons.csv` and `claims.csv` on the primary grid, `beside_paper.csv` and
+        `rank_correlation.csv` where the study has three of the paper's six models or more, and `figures/`.
 
     Raises:
         BadInputError: no Study there, or its folder cannot be written to.
@@ -63,10 +68,14 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     tables = [with_fused(table, result) for table in plain]
     _write_tables(study / "report", tables)
     write_csv(study / "report" / "comparisons.csv", Comparison._fields, (row.cells() for row in compared.rows))
+    evidence = evidence_of(result, primary)
+    claims, beside = ledger(evidence), beside_paper(evidence, tables[0])
+    _write_claims(study / "report", claims, beside)
     _write_figures(study / "report" / "figures", result, tables[0], scene, figures)
     tell(3, len(_STEPS), _STEPS[3])
     page = study / "report" / "index.html"
-    write_text(page, render_page(PageParts(result, tables, scene, figures, problems, viscera.__version__, compared)))
+    parts = PageParts(result, tables, scene, figures, problems, viscera.__version__, compared, claims, beside)
+    write_text(page, render_page(parts))
     tell(len(_STEPS), len(_STEPS), "")
     return page
 
@@ -203,6 +212,17 @@ def _write_tables(folder: Path, tables: list[Table1]) -> None:
             write_text(folder / f"{stem}.{suffix}", text)
         intervals = table.spread.interval_rows(table.percent)
         write_csv(folder / f"{stem}_intervals.csv", ("class", "arm", "percent", "ci_low", "ci_high"), intervals)
+
+
+def _write_claims(folder: Path, claims: Ledger, beside: BesidePaper | None) -> None:
+    """Write the ledger and the paper's table beside ours; remove the latter where an earlier report had it."""
+    write_csv(folder / "claims.csv", LEDGER_COLUMNS, (entry.cells() for entry in claims.entries))
+    if beside is None:
+        (folder / "beside_paper.csv").unlink(missing_ok=True)
+        (folder / "rank_correlation.csv").unlink(missing_ok=True)
+    else:
+        write_csv(folder / "beside_paper.csv", BESIDE_COLUMNS, beside.cells())
+        write_csv(folder / "rank_correlation.csv", CORRELATION_COLUMNS, correlation_cells(beside))
 
 
 def _write_figures(

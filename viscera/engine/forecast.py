@@ -4,11 +4,11 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from viscera.core.anatomy import NUM_CLASSES
@@ -28,6 +28,7 @@ _BATCHES_OVER_THE_PARAMETERS = 1
 _WIDEST = 8  # filters of the network that is looked at: shares hardly depend on its width, and it is quick
 _BETA2 = 0.999
 _BATCHES_OF_WINDOWS = 200
+_ARMS = TypeAdapter(tuple[ArmForecast, ...])
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,9 +132,6 @@ def load_forecasts(path: Path, iterations: int) -> tuple[ArmForecast, ...]:
         return ()
     value = read_json(path)
     try:
-        if value["iterations"] != iterations:
-            return ()
-        arms: list[dict[str, Any]] = value["arms"]
-        return tuple(ArmForecast(**{k: tuple(v) if isinstance(v, list) else v for k, v in arm.items()}) for arm in arms)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadInputError(f"{path}: damaged ({error}). Delete it, and the study makes it again.") from error
+        return _ARMS.validate_python(value["arms"]) if value["iterations"] == iterations else ()
+    except (KeyError, TypeError, ValidationError) as error:
+        raise BadInputError(f"{path}: damaged. Delete it, and the study makes it again.") from error

@@ -62,6 +62,7 @@ bench: install
 	$(BIN)/python -m benchmarks.bench_feed
 	$(BIN)/python -m benchmarks.bench_train
 	$(BIN)/python -m benchmarks.bench_augment
+	$(BIN)/python -m benchmarks.bench_diagnostics
 
 clean:
 	rm -rf $(VENV) $(BENCH) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

@@ -45,6 +45,10 @@ def test_starving_since_is_the_step_at_which_the_recent_mean_fell_below_a_tenth_
     assert flag.share == pytest.approx(0.001)
 
 
+def test_a_class_that_has_been_learnt_needs_no_gradient() -> None:
+    assert flags(curve("liver", [0.3, 0.6, 0.8, 0.9, 0.9, 0.9], [0.2, 0.01, 0.005, 0.005, 0.005, 0.005])) == []
+
+
 def test_batches_without_the_class_do_not_count() -> None:
     points = curve("gallbladder", [0.5] * 6, [0.1, 0, 0.3, 0, 0, 0])
     assert recent_share(points, "gallbladder") == pytest.approx(0.2)

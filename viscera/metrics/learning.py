@@ -8,6 +8,7 @@ from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
 
 STARVING_SHARE = 0.1 / NUM_CLASSES  # a tenth of an equal share
 DEAD_DICE = 0.05
+LEARNT_DICE = 0.5  # a class that has been learnt sends little gradient, and needs none
 _RECENT = 5  # logged steps over which a share is averaged: one batch does not hold every class
 _LEAST_POINTS = 4  # logged steps before anything is said
 
@@ -42,7 +43,7 @@ class Flag:
     Attributes:
         organ: name of the class.
         state: `dead`: Dice below 0.05 for at least a quarter of the steps; `starving`: gets less than a tenth of an
-            equal share of the gradient.
+            equal share of the gradient, and has a Dice below 0.5.
         since: logged step from which on it has been so.
         share: mean share of the gradient over the last logged steps in which the class was present; None: not logged.
     """
@@ -70,7 +71,7 @@ def flags(curve: Sequence[LoggedStep]) -> list[Flag]:
         dead_since = None if organ == "background" else _dead_since(curve, organ)
         if dead_since is not None:
             found.append(Flag(organ, "dead", dead_since, share))
-        elif share is not None and share < STARVING_SHARE:
+        elif share is not None and share < STARVING_SHARE and (curve[-1].dice.get(organ) or 0.0) < LEARNT_DICE:
             found.append(Flag(organ, "starving", _starving_since(curve, organ), share))
     return found
 

@@ -13,7 +13,7 @@ from viscera.engine.feed import Feed
 from viscera.engine.forecast import UnitGradients, load_forecasts, save_forecasts
 from viscera.engine.trainer import Trainer, TrainingFacts
 from viscera.losses.balance import WeightSchedule
-from viscera.metrics.forecast import ArmForecast
+from viscera.metrics.forecast import ArmForecast, Outlook
 
 Configure = Callable[..., Config]
 WEIGHTS = np.array([0.003, 1.7, 0.9, 0.2, 0.11, 0.4, 5.0, 2.2])
@@ -67,7 +67,7 @@ def test_a_wide_network_is_looked_at_in_a_narrow_version(tiny_config: Configure)
 def test_forecasts_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "forecast.json"
     assert load_forecasts(path, 300) == ()
-    forecasts = (ArmForecast.of("simple_lr0.01", [0.125] * 8, 1e-3, 0.9, 3.0),)
+    forecasts = (ArmForecast.of("simple_lr0.01", Outlook((0.125,) * 8, 1e-3, 0.9, 3.0), (0.1,) * 8),)
     save_forecasts(path, 300, forecasts)
     assert load_forecasts(path, 300) == forecasts
     assert load_forecasts(path, 600) == ()

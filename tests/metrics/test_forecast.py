@@ -1,38 +1,63 @@
 """From shares to failing organs: what must hold whatever the constants are."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.metrics.forecast import ArmForecast, failing_chance, precision_and_recall
+from viscera.metrics.forecast import (
+    ArmForecast,
+    Array,
+    Outlook,
+    failing_chance,
+    forecast_features,
+    precision_and_recall,
+    separability_of,
+)
 
-EVEN = np.full(8, 0.125)
+ALIKE = [0.1] * 8
+
+
+def outlook(shares: Sequence[float], path_length: float = 3.0, step_kept: float = 1.0) -> Outlook:
+    return Outlook(tuple(shares), 1e-6, step_kept, path_length)
+
+
+def chances(shares: Sequence[float], path_length: float = 3.0, step_kept: float = 1.0) -> Array:
+    features = forecast_features(outlook(shares, path_length, step_kept), ALIKE)
+    return failing_chance(features, np.array(shares))
 
 
 def test_even_shares_and_a_long_path_fail_nowhere() -> None:
-    assert (failing_chance(EVEN, 100.0) < 0.5).all()
+    assert (chances([0.125] * 8, 100) < 0.5).all()
 
 
 def test_less_gradient_or_a_shorter_path_never_helps() -> None:
-    shares = np.geomspace(1e-4, 1, 8) / np.geomspace(1e-4, 1, 8).sum()
-    chance = failing_chance(shares, 1.0)
-    assert (np.diff(chance[1:]) < 0).all()
-    assert chance[0] == 0
-    assert (failing_chance(shares, 0.1)[1:] >= chance[1:]).all()
+    shares = (np.geomspace(1e-4, 1, 8) / np.geomspace(1e-4, 1, 8).sum()).tolist()
+    assert (np.diff(chances(shares)[1:]) < 0).all()
+    assert chances(shares)[0] == 0
+    assert (chances(shares, 0.3)[1:] >= chances(shares)[1:]).all()
+    assert chances(shares, 30, 0.1) == pytest.approx(chances(shares))  # epsilon takes a part of the path
 
 
 def test_a_class_without_gradient_fails() -> None:
-    assert failing_chance(np.array([0.5, 0.5, 0, 0, 0, 0, 0, 0]), 1.0)[2:].tolist() == [1] * 6
+    assert chances([0.5, 0.5, 0, 0, 0, 0, 0, 0])[2:].tolist() == [1] * 6
 
 
 def test_an_arm_names_its_starving_and_failing_organs() -> None:
-    shares = [0.1, 0.2, 0.2, 1e-7, 0.2, 0.1, 0.1, 0.1]
-    forecast = ArmForecast.of("square_lr0.001", shares, 1e-6, 0.5, 3.0)
+    forecast = ArmForecast.of("square_lr0.001", outlook([0.1, 0.2, 0.2, 1e-7, 0.2, 0.1, 0.1, 0.1]), ALIKE)
     assert forecast.starving == ("liver",)
     assert "liver" in forecast.failing
     assert forecast.failing == tuple(
         name for name, chance in zip(CLASS_NAMES, forecast.failing_chance, strict=True) if chance > 0.5
     )
+
+
+def test_separability_by_hand() -> None:
+    # class 1 fills bin 0 alone: Dice 1. Of class 2, bin 1 holds 6 of 8 beside 2 of class 0: 2 * 6 / (8 + 8); with bin
+    # 2, where it has 2 of 10: 2 * 8 / (18 + 8), which is less
+    counts = np.array([[0.0, 2.0, 8.0], [5.0, 0.0, 0.0], [0.0, 6.0, 2.0]])
+    assert separability_of(counts)[1:] == pytest.approx((1, 12 / 16))
 
 
 def test_precision_and_recall_by_hand() -> None:

@@ -9,11 +9,30 @@ import numpy.typing as npt
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.metrics.learning import STARVING_SHARE
 
+Array = npt.NDArray[np.float64]
 FAILING_DICE = 0.2  # an organ fails in an arm when its mean Dice on the test cases ends below it
 _LEAST_SHARE = 1e-6  # of the largest: below it nothing changes any more
-# log odds of failing = A + B log10(share / largest share) + C log10(rate x steps x step kept), fitted on phantoms by
-# `python -m benchmarks.fit_forecast`; what it is worth elsewhere is scored in every report
-_A, _B, _C = -3.0, -6.0, -1.0
+_LEAST_PATH = 1e-12
+# of the log odds of failing, for the features below; fitted on phantoms by `python -m benchmarks.fit_forecast`, and
+# what they are worth elsewhere is scored in every report
+_CONSTANTS = np.array([-3.0, -5.0, -2.0, -4.0])
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What an untrained network says of an arm.
+
+    Attributes:
+        gradient_share: (L,) of each class in the gradient at the logits.
+        gradient_rms: root mean square of the gradient over the parameters, no unit.
+        step_kept: share of Adam's step that epsilon leaves.
+        path_length: learning rate times steps: how far Adam can move a weight.
+    """
+
+    gradient_share: tuple[float, ...]
+    gradient_rms: float
+    step_kept: float
+    path_length: float
 
 
 @dataclass(frozen=True)
@@ -40,44 +59,55 @@ class ArmForecast:
     failing: tuple[str, ...]
 
     @classmethod
-    def of(
-        cls, arm: str, gradient_share: Sequence[float], gradient_rms: float, step_kept: float, path_length: float
-    ) -> "ArmForecast":
+    def of(cls, arm: str, outlook: Outlook, separability: Sequence[float]) -> "ArmForecast":
         """Judge an arm.
 
         Args:
             arm: name.
-            gradient_share: (L,).
-            gradient_rms: no unit.
-            step_kept: 0 to 1.
-            path_length: learning rate times steps: how far Adam can move a weight.
+            outlook: what an untrained network says of it.
+            separability: (L,) see `separability_of`.
         """
-        chance = failing_chance(np.asarray(gradient_share), path_length * step_kept)
-        by_name = dict(zip(CLASS_NAMES, gradient_share, strict=True))
+        share = outlook.gradient_share
+        chance = failing_chance(forecast_features(outlook, separability), np.asarray(share))
         return cls(
             arm=arm,
-            gradient_share=tuple(gradient_share),
-            gradient_rms=gradient_rms,
-            step_kept=step_kept,
-            starving=tuple(name for name, share in by_name.items() if 0 < share < STARVING_SHARE),
+            gradient_share=share,
+            gradient_rms=outlook.gradient_rms,
+            step_kept=outlook.step_kept,
+            starving=tuple(name for name, s in zip(CLASS_NAMES, share, strict=True) if 0 < s < STARVING_SHARE),
             failing_chance=tuple(chance.tolist()),
             failing=tuple(name for name, odds in zip(CLASS_NAMES, chance, strict=True) if odds > 0.5),
         )
 
 
-def failing_chance(gradient_share: npt.NDArray[np.float64], path_length: float) -> npt.NDArray[np.float64]:
-    """Chance of each class to end with a mean Dice below 0.2, (L,); background 0, a class without any gradient 1.
+def forecast_features(outlook: Outlook, separability: Sequence[float]) -> Array:
+    """What the log odds are linear in, (L, 4): 1, log10 of share over largest, log10 of path length, separability."""
+    share = np.asarray(outlook.gradient_share)
+    relative = np.log10(np.maximum(share / share.max(), _LEAST_SHARE))
+    path = np.full(share.shape, np.log10(max(outlook.path_length * outlook.step_kept, _LEAST_PATH)))
+    return np.column_stack([np.ones(share.shape), relative, path, np.asarray(separability)])
 
-    Args:
-        gradient_share: (L,) at the logits of an untrained network.
-        path_length: learning rate times steps times the share of the step that Adam's epsilon leaves.
-    """
-    relative = np.maximum(gradient_share / gradient_share.max(), _LEAST_SHARE)
-    log_odds = _A + _B * np.log10(relative) + _C * np.log10(max(path_length, 1e-12))
-    chance: npt.NDArray[np.float64] = 1 / (1 + np.exp(-log_odds))
-    chance = np.where(gradient_share > 0, chance, 1.0)
+
+def failing_chance(features: Array, gradient_share: Array) -> Array:
+    """Chance of each class to end with a mean Dice below 0.2, (L,); background 0, a class without any gradient 1."""
+    chance: Array = np.where(gradient_share > 0, 1 / (1 + np.exp(-(features @ _CONSTANTS))), 1.0)
     chance[0] = 0.0
     return chance
+
+
+def separability_of(hu_counts: Array) -> tuple[float, ...]:
+    """How far HU alone tell each class from all others, (L,): the Dice of the best set of HU bins.
+
+    Args:
+        hu_counts: (L, bins) voxels of each class by HU.
+    """
+    total = hu_counts.sum(axis=0)
+    found = []
+    for own in hu_counts:
+        best_first = np.argsort(-own / np.maximum(total, 1), kind="stable")
+        hits, taken = np.cumsum(own[best_first]), np.cumsum(total[best_first])
+        found.append(float((2 * hits / np.maximum(taken + own.sum(), 1)).max()))
+    return tuple(found)
 
 
 def precision_and_recall(forecast: set[tuple[str, str]], happened: set[tuple[str, str]]) -> tuple[float, float]:

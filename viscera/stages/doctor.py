@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
 from viscera.core.arms import Arm, arm_config, arms_of, weighting_name
 from viscera.core.config import AdamConfig, Config, TrainConfig
 from viscera.core.errors import BadInputError
@@ -18,7 +18,7 @@ from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
 from viscera.losses.balance import POWERS, WeightSchedule
-from viscera.metrics.forecast import ArmForecast
+from viscera.metrics.forecast import ArmForecast, Outlook, separability_of
 from viscera.metrics.learning import STARVING_SHARE, Flag, LoggedStep, flags, recent_share, step_kept
 
 _POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -29,6 +29,8 @@ _NOT_SEEN_BY_THE_NETWORK: dict[str, Any] = {
     "adam": AdamConfig(),
     "seed": 0,
 }
+_HU_BINS = np.append(np.arange(-1000, 1001, 10), 32768)
+_CASES_FOR_HU = 20
 _RARE = 0.5  # of the batches
 _KEPT = 0.5  # of the step
 _SHIFT = "A lower power (--weighting 0.5), train.loss.background=mean or train.loss.max_ratio shift the shares."
@@ -134,10 +136,13 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
 
 def forecast_arms(store: Store, config: Config) -> tuple[ArmForecast, ...]:
     """What to expect of every arm of a study, from untrained networks of seed 0 on the first batches."""
-    return tuple(_forecasts(store, config, arms_of(config.study)))
+    separability = hu_separability(store)
+    found = outlooks(store, config, arms_of(config.study))
+    return tuple(ArmForecast.of(arm.name, outlook, separability) for arm, outlook in found)
 
 
-def _forecasts(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[ArmForecast]:
+def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Outlook]]:
+    """Each arm with what an untrained network says of it; arms that the network cannot tell apart share one."""
     names = store.names("train")
     gradients: dict[str, UnitGradients] = {}
     for arm in arms:
@@ -149,13 +154,23 @@ def _forecasts(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[Ar
         unit = gradients[looked_at]
         counts = store.voxel_counts(train.loss.counts)
         weights = WeightSchedule.of(counts, arm.weighting, train.loss, len(names)).start
-        yield ArmForecast.of(
-            arm.name,
-            unit.shares(weights).tolist(),
-            float(np.sqrt(np.square(unit.root_second_moment(weights)).mean())),
-            unit.step_kept(weights, train.adam, train.iterations),
-            train.learning_rate * train.iterations,
+        outlook = Outlook(
+            gradient_share=tuple(unit.shares(weights).tolist()),
+            gradient_rms=float(np.sqrt(np.square(unit.root_second_moment(weights)).mean())),
+            step_kept=unit.step_kept(weights, train.adam, train.iterations),
+            path_length=train.learning_rate * train.iterations,
         )
+        yield arm, outlook
+
+
+def hu_separability(store: Store) -> tuple[float, ...]:
+    """How far HU alone tell each class from the others, (L,), over the first training cases."""
+    counts = np.zeros((NUM_CLASSES, len(_HU_BINS) - 1))
+    for name in store.names("train")[:_CASES_FOR_HU]:
+        hu, labels = store.image(name), store.labels(name)
+        for label in range(NUM_CLASSES):
+            counts[label] += np.histogram(hu[labels == label], _HU_BINS)[0]
+    return separability_of(counts)
 
 
 def _best_arm(store: Store, config: Config) -> Arm:
@@ -163,7 +178,9 @@ def _best_arm(store: Store, config: Config) -> Arm:
     grid = config.study.model_copy(update={"weightings": _POWERS, "learning_rates": _RATES, "variants": {"": {}}})
     config = config.model_copy(update={"study": grid})
     arms = arms_of(grid)
-    chances = [sum(forecast.failing_chance) for forecast in _forecasts(store, config, arms)]
+    separability = hu_separability(store)
+    found = [ArmForecast.of(arm.name, outlook, separability) for arm, outlook in outlooks(store, config, arms)]
+    chances = [sum(forecast.failing_chance) for forecast in found]
     return arms[int(np.argmin(chances))]
 
 

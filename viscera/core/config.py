@@ -178,6 +178,9 @@ class TrainConfig(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the network: auto is bfloat16 on GPUs that have it, else float32"
     )
+    resident: Literal["auto", "on", "off"] = Field(
+        "auto", description="training set in the device's memory, windows cut there: auto on GPUs that have the room"
+    )
     initialisation: Literal["he", "keras"] = Field(
         "he",
         description="he: He normal, batch norm with PyTorch's constants; keras: Glorot uniform, momentum 0.99, ε 1e-3",

@@ -17,8 +17,9 @@ from viscera.core.config import Config, TrainConfig, differences
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.feed import Feed
-from viscera.engine.hardware import choose_device, describe_hardware, peak_memory_mib
+from viscera.engine.hardware import choose_device, describe_hardware, fastest_convolutions, peak_memory_mib
 from viscera.engine.monitor import Monitor
+from viscera.engine.resident import on_device
 from viscera.engine.trainer import Progress, StopSignal, Trainer, TrainingFacts
 from viscera.imaging.intensity import clipped_moments
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
@@ -28,7 +29,7 @@ from viscera.io.store import Split, Store
 from viscera.losses.balance import WeightSchedule
 
 log = logging.getLogger(__name__)
-_MAY_CHANGE = {"iterations", "device", "checkpoint_every", "log_every", "validate_every"}
+_MAY_CHANGE = {"iterations", "device", "resident", "checkpoint_every", "log_every", "validate_every"}
 
 
 def train(
@@ -78,7 +79,9 @@ def train(
         monitor = Monitor.create(feed, _arrays(store, "validation"), config.train, config.predict, device)
         _write_status(folder, trainer, "running")
         try:
-            trainer.run(feed, monitor, folder, stop or Event(), progress)
+            windows = on_device(feed, device, config.train.resident)
+            with fastest_convolutions():
+                trainer.run(windows, monitor, folder, stop or Event(), progress)
         except VisceraError as error:
             failed = isinstance(error, RunFailedError)  # else, as after a full disk, the run can go on
             with contextlib.suppress(BadInputError):

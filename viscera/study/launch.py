@@ -29,7 +29,7 @@ from viscera.study.merge import join_scores
 from viscera.study.worker import StudyEvent, run_arm, start_worker
 
 _MOST_JOBS = 4
-_MAY_CHANGE = {"device", "checkpoint_every"}  # where it runs, and what a crash can cost
+_MAY_CHANGE = {"device", "resident", "checkpoint_every"}  # where it runs, and what a crash can cost
 
 
 def run_study(

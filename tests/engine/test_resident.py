@@ -65,11 +65,11 @@ def test_it_holds_a_copy_of_three_bytes_a_voxel() -> None:
     assert CASES[0][0][0, 0, 0] == before
 
 
-def test_auto_leaves_the_set_outside_a_cpu_and_on_does_not() -> None:
+def test_auto_leaves_the_set_outside_a_cpu_and_always_does_not() -> None:
     feed = Feed(CASES, 8, 3, seed=4)
     assert on_device(feed, CPU, "auto") is feed
-    assert on_device(feed, CPU, "off") is feed
-    assert isinstance(on_device(feed, CPU, "on"), ResidentFeed)
+    assert on_device(feed, CPU, "never") is feed
+    assert isinstance(on_device(feed, CPU, "always"), ResidentFeed)
 
 
 @pytest.mark.parametrize(("free", "fits"), [(20000, True), (19000, False)])
@@ -95,8 +95,8 @@ def test_a_label_beyond_the_classes_is_refused_before_training() -> None:
 def test_a_run_is_the_same_to_the_bit_and_goes_on_either_way(
     tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
 ) -> None:
-    run = train(tiny_store.path, tmp_path / "r", tiny_config(resident="on", iterations=3))
-    train(tiny_store.path, run.path, tiny_config(resident="off"), resume=True)
+    run = train(tiny_store.path, tmp_path / "r", tiny_config(resident="always", iterations=3))
+    train(tiny_store.path, run.path, tiny_config(resident="never"), resume=True)
     ours, expected = load_checkpoint(run.last).model, load_checkpoint(tiny_run / "last.pt").model
     assert all(torch.equal(ours[name], expected[name]) for name in expected)
 

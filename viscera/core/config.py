@@ -178,7 +178,7 @@ class TrainConfig(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the network: auto is bfloat16 on GPUs that have it, else float32"
     )
-    resident: Literal["auto", "on", "off"] = Field(
+    resident: Literal["auto", "always", "never"] = Field(
         "auto", description="training set in the device's memory, windows cut there: auto on GPUs that have the room"
     )
     initialisation: Literal["he", "keras"] = Field(

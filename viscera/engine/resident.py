@@ -66,9 +66,9 @@ def training_bytes(feed: Feed) -> int:
     return _BYTES_PER_VOXEL * sum(image.size for image, _ in feed.cases)
 
 
-def on_device(feed: Feed, device: torch.device, resident: Literal["auto", "on", "off"]) -> BatchSource:
+def on_device(feed: Feed, device: torch.device, resident: Literal["auto", "always", "never"]) -> BatchSource:
     """The feed, or its cases in the device's memory: with "auto" on a GPU where they take at most `MEMORY_SHARE`."""
-    if resident == "off" or (resident == "auto" and device.type != "cuda"):
+    if resident == "never" or (resident == "auto" and device.type != "cuda"):
         return feed
     if resident == "auto":
         needed, (free, _) = training_bytes(feed), torch.cuda.mem_get_info(device)
@@ -79,5 +79,5 @@ def on_device(feed: Feed, device: torch.device, resident: Literal["auto", "on", 
                 free / 2**30,
             )
             return feed
-    with out_of_memory_explained("Use --set train.resident=off."):
+    with out_of_memory_explained("Use --set train.resident=never."):
         return ResidentFeed.load(feed, device)

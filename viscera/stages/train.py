@@ -172,5 +172,6 @@ def _write_status(
                 "torch": torch.__version__,
                 "python": platform.python_version(),
             },
+            training_voxel_counts=tuple(trainer.facts.class_voxel_counts.tolist()),
         )
     )

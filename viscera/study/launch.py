@@ -25,6 +25,7 @@ from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import StudyFolder, StudyRecord
 from viscera.io.store import Store
 from viscera.stages.report import make_report
+from viscera.study.elsewhere import refuse_strangers
 from viscera.study.merge import join_scores
 from viscera.study.worker import StudyEvent, run_arm, start_worker
 
@@ -60,16 +61,23 @@ def run_study(
     if not store.names("test"):
         raise BadInputError(f"{store_path}: no test case in this store. Prepare it with a --test-fraction above 0.")
     folder = StudyFolder(study_path)
-    if is_occupied(study_path) and not folder.record_path.exists():
+    if is_occupied(study_path) and not folder.record_path.exists() and not _holds_arms_alone(study_path):
         raise BadInputError(f"{study_path}: exists and is not a study. Choose an empty or new folder.")
     with exclusive(study_path):
         config = _register(folder, store, config)
         for arm in arms_of(config.study):
             arm_config(config, arm, 0)  # settings that cannot be are refused before the first arm trains
         tasks = [(arm, seed) for arm in arms_of(config.study) for seed in config.study.seeds]
+        for arm, seed in tasks:
+            refuse_strangers(folder.run(arm, seed), store, arm_config(config, arm, seed))
         _run_tasks(folder, store_path.resolve(), config, tasks, stop or threading.Event(), progress)
         join_scores(folder, config.study)
         return make_report(study_path)
+
+
+def _holds_arms_alone(study: Path) -> bool:
+    """Whether a folder is a study to be: arms that were trained elsewhere, and nothing else."""
+    return study.is_dir() and {path.name for path in study.iterdir() if not path.name.startswith(".")} == {"arms"}
 
 
 def _register(folder: StudyFolder, store: Store, config: Config) -> Config:

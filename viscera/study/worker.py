@@ -21,6 +21,7 @@ from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
 from viscera.stages.train import train
+from viscera.study.elsewhere import refuse_unpredicted
 
 _SECONDS_BETWEEN_EVENTS = 0.5
 
@@ -107,6 +108,9 @@ def run_arm(folder: StudyFolder, store_path: Path, config: Config, arm: Arm, see
     def on_case(done: int, total: int, _name: str) -> None:
         _Worker.events.put(StudyEvent(arm.name, seed, "predict", done, total))
 
-    predict_store(run.path, store, names, run.predictions, on_case)
+    if run.last.exists():
+        predict_store(run.path, store, names, run.predictions, on_case)
+    else:
+        refuse_unpredicted(run, store)  # trained elsewhere, and copied here without its weights
     evaluate(run.predictions, store_path, run.scores, config.evaluate)
     _Worker.events.put(StudyEvent(arm.name, seed, "failed" if message else "done", message=message))

@@ -81,10 +81,7 @@ def test_a_step_is_timed_and_the_settings_of_the_libraries_are_given_back(
     monkeypatch.setattr(Trainer, "training_step", counted)
     assert 0 < measure_speed(tiny, CPU)["seconds_per_step"] < 5
     assert calls == [((2, 8, 8, 8), True)] * 25
-    assert not torch.backends.cudnn.benchmark
-    assert torch.backends.cudnn.allow_tf32
-    with gpu_equality.plain_float32():
-        assert not torch.backends.cudnn.allow_tf32
-    with fastest_convolutions():
-        assert torch.backends.cudnn.benchmark
-    assert not torch.backends.cudnn.benchmark
+    with fastest_convolutions(), gpu_equality.plain_float32():
+        during = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
+    assert during == (True, False)
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32) == (False, True)

@@ -203,6 +203,20 @@ class TrainConfig(Settings):
     augment: AugmentConfig = AugmentConfig()
 
 
+class RateRangeConfig(Settings):
+    """The learning-rate range test of `viscera find-rate` (Smith, WACV 2017)."""
+
+    lowest: float = Field(1e-6, gt=0, description="rate of the first step")
+    highest: float = Field(1.0, gt=0, description="rate of the last step; between, geometric")
+    steps: int = Field(200, ge=20, description="optimiser steps, one a rate")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.highest < 10 * self.lowest:
+            raise ValueError("highest must be at least ten times lowest")
+        return self
+
+
 class PredictConfig(Settings):
     """From a Run and a scan to a label map on the scan's own grid."""
 
@@ -252,6 +266,7 @@ class StudyConfig(Settings):
         min_length=1,
         description="arms: name to settings that replace those of train and predict; the unnamed one changes nothing",
     )
+    find_rates: bool = Field(False, description="before the arms, a learning-rate range test for each weighting")
     jobs: int = Field(
         0, ge=0, description="arms trained at once; 0: one a core on the CPU (at most four), one on a GPU"
     )
@@ -262,6 +277,7 @@ class Config(Settings):
 
     prepare: PrepareConfig = PrepareConfig()
     train: TrainConfig = TrainConfig()
+    rate_range: RateRangeConfig = RateRangeConfig()
     predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     study: StudyConfig = StudyConfig()

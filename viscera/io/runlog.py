@@ -161,6 +161,11 @@ class StudyFolder:
         """Resolved configuration, and the store it was run on."""
         return self.path / "study.yaml"
 
+    @property
+    def rate_ranges(self) -> Path:
+        """Folder of the learning-rate range tests, one a weighting (`io.rate_range`)."""
+        return self.path / "rate_range"
+
     def run(self, arm: Arm, seed: int) -> RunFolder:
         """The Run of one arm and seed."""
         return RunFolder(self.path / "arms" / arm.name / f"seed_{seed}")

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 import jinja2
 
 from viscera.core.anatomy import ORGANS
+from viscera.core.arms import weighting_name
+from viscera.io.rate_range import RateRange
 from viscera.report.canvas import Pixels, data_uri, pixels_to_png, to_bytes
 from viscera.report.comparisons import Comparisons
 from viscera.report.curves import arm_panel
 from viscera.report.figures import OrganFigure
 from viscera.report.findings import arm_standings, conclusions, organ_findings
+from viscera.report.rate_ranges import rate_range_panel, sentence
 from viscera.report.scene import Scene
 from viscera.report.spread import DRAWS
 from viscera.report.study import StudyResult, arm_title
@@ -48,6 +51,7 @@ class PageParts:
         problems: what could not be read or shown, in sentences.
         version: of viscera that makes the page.
         comparisons: of the arms on the primary grid.
+        rate_ranges: learning-rate range tests, where some were made.
     """
 
     study: StudyResult
@@ -57,6 +61,7 @@ class PageParts:
     problems: Sequence[str]
     version: str
     comparisons: Comparisons
+    rate_ranges: Sequence[RateRange] = ()
 
 
 def render_page(parts: PageParts) -> str:
@@ -84,6 +89,7 @@ def render_page(parts: PageParts) -> str:
         draws=DRAWS,
         curves=_curve_pictures(study, primary),
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
+        rate_ranges=_rate_range_pictures(parts),
         gaps=gap_rows(study, primary),
         costs=cost_rows(study),
         scene=parts.scene,
@@ -110,6 +116,18 @@ def _curve_pictures(study: StudyResult, table: Table1) -> list[Picture]:
             f"Learning curve of {arm_title(arm)}: mean foreground Dice and loss over steps",
         )
         for arm in study.arms
+    ]
+
+
+def _rate_range_pictures(parts: PageParts) -> list[Picture]:
+    tried = parts.study.record.config.study.learning_rates
+    return [
+        Picture(
+            data_uri(to_bytes(rate_range_panel(test, tried, phantom=parts.study.phantom), "svg"), "svg"),
+            f"Range test of {weighting_name(test.weighting)} weighting: loss over learning rate",
+            sentence(test),
+        )
+        for test in parts.rate_ranges
     ]
 
 

@@ -24,6 +24,7 @@ from viscera.engine.trainer import StopSignal
 from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import StudyFolder, StudyRecord
 from viscera.io.store import Store
+from viscera.stages.find_rates import find_rates
 from viscera.stages.report import make_report
 from viscera.study.elsewhere import refuse_strangers
 from viscera.study.merge import join_scores
@@ -70,7 +71,15 @@ def run_study(
         tasks = [(arm, seed) for arm in arms_of(config.study) for seed in config.study.seeds]
         for arm, seed in tasks:
             refuse_strangers(folder.run(arm, seed), store, arm_config(config, arm, seed))
-        _run_tasks(folder, store_path.resolve(), config, tasks, stop or threading.Event(), progress)
+        stop = stop or threading.Event()
+        if config.study.find_rates:
+
+            def on_rate(weighting: str, done: int, total: int) -> None:
+                progress(StudyEvent(weighting, config.train.seed, "range test", done, total))
+
+            weightings = config.study.weightings
+            find_rates(store_path, folder.rate_ranges, config, weightings, stop=stop, progress=on_rate)
+        _run_tasks(folder, store_path.resolve(), config, tasks, stop, progress)
         join_scores(folder, config.study)
         return make_report(study_path)
 

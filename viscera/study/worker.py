@@ -31,9 +31,9 @@ class StudyEvent:
     """News of one arm, for the terminal.
 
     Attributes:
-        arm: name.
+        arm: name; of a range test, the weighting's.
         seed: of the run.
-        phase: "train", "predict", "done", "failed" or "note".
+        phase: "range test", "train", "predict", "done", "failed" or "note".
         done, total: steps or cases.
         loss: of the newest step, while training.
         message: why it failed, or the note.

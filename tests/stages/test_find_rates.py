@@ -26,8 +26,9 @@ TEST = RateRange(
     losses=(-0.1, -0.2, -0.5, -0.1),
     smoothed=(-0.1, -0.2, -0.5, -0.1),
     falls_from=1e-3,
+    slows_from=5e-3,
     rises_from=1e-2,
-    suggestion=1e-3,
+    suggestion=5e-3,
 )
 
 
@@ -103,7 +104,7 @@ def test_a_study_tests_its_weightings_before_its_arms_when_asked(
 
 
 def test_the_sentence_says_the_three_rates_or_that_there_is_none() -> None:
-    assert sentence(TEST) == "simple: falls from 0.001 on, rises above 0.01; suggested 0.001."
+    assert sentence(TEST) == "simple: falls from 0.001 on, slows at 0.005 (suggested), rises above 0.01."
     nothing = TEST.model_copy(update={"suggestion": None, "remark": "The loss did not fall."})
     assert sentence(nothing) == "simple: The loss did not fall."
 
@@ -111,10 +112,10 @@ def test_the_sentence_says_the_three_rates_or_that_there_is_none() -> None:
 def test_the_panel_marks_suggestion_and_rates_tried() -> None:
     (axes,) = rate_range_panel(TEST, [0.001, 0.01], phantom=True).axes
     marked = [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1]  # type: ignore[arg-type, index]
-    assert marked == [0.001, 0.01, 0.001]
+    assert marked == [0.001, 0.01, 0.005]
     assert axes.get_title(loc="left") == "simple (phantom)"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
-    assert labels == ["smoothed", "rates tried", "suggested: 0.001"]
+    assert labels == ["smoothed", "rates tried", "suggested: 0.005"]
 
 
 def test_files_are_named_after_the_weighting(tmp_path: Path) -> None:

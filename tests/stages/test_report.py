@@ -231,6 +231,7 @@ def test_range_tests_are_shown_where_they_were_made(study: StudyFolder) -> None:
         losses=(0.0, 0, -0.2, -0.5, -0.5, 0),
         smoothed=(0.0, 0, -0.2, -0.5, -0.5, 0),
         falls_from=1e-4,
+        slows_from=1e-3,
         rises_from=1e-2,
         suggestion=1e-3,
     )
@@ -238,7 +239,7 @@ def test_range_tests_are_shown_where_they_were_made(study: StudyFolder) -> None:
     (study.rate_ranges / "square.json").write_text("[]")
     text = make_report(study.path).read_text()
     assert "Learning-rate range tests" in text
-    assert "simple: falls from 0.0001 on, rises above 0.01; suggested 0.001." in text
+    assert "simple: falls from 0.0001 on, slows at 0.001 (suggested), rises above 0.01." in text
     assert text.count("Range test of") == 1
     assert "square.json: damaged" in text
 

@@ -43,12 +43,12 @@ def rate_range_table(tests: Sequence["RateRange"]) -> str:
     rows = [
         (
             weighting_name(test.weighting),
-            *("–" if rate is None else f"{rate:.2g}" for rate in (test.falls_from, test.rises_from, test.suggestion)),
+            *("–" if rate is None else f"{rate:.2g}" for rate in (test.falls_from, test.suggestion, test.rises_from)),
             test.remark,
         )
         for test in tests
     ]
-    headers = ("weighting", "loss falls from", "rises above", "suggested rate", "")
+    headers = ("weighting", "loss falls from", "suggested rate", "rises above", "")
     return tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "right", "right", "left"))
 
 

@@ -20,7 +20,7 @@ class RateRange(Settings):
         rates: of each step, rising.
         losses: after the step with that rate: minus the weighted mean soft Dice over fixed training windows, -1 to 0,
             on one scale for all weightings.
-        smoothed, falls_from, rises_from, suggestion, remark: see `metrics.rate_range`.
+        smoothed, falls_from, slows_from, rises_from, suggestion, remark: see `metrics.rate_range`.
     """
 
     weighting: str | float
@@ -30,6 +30,7 @@ class RateRange(Settings):
     losses: tuple[float, ...]
     smoothed: tuple[float, ...]
     falls_from: float | None
+    slows_from: float | None
     rises_from: float | None
     suggestion: float | None
     remark: str = ""

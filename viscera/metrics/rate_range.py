@@ -1,4 +1,4 @@
-"""What a learning-rate range test says (Smith, WACV 2017): where the loss begins to fall, where it rises again."""
+"""What a learning-rate range test says (Smith, WACV 2017): where the loss begins to fall, slows, and rises again."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,6 @@ import numpy.typing as npt
 from scipy.ndimage import gaussian_filter1d
 
 TOLERANCE = 0.1  # of the whole fall
-BELOW_THE_RISE = 10.0
 _SMOOTHING_DECADES = 0.15  # σ
 _QUIET_DECADES = 1.0  # at the lowest rates, where nothing happens yet: level and noise of the start
 _TIMES_NOISE = 5.0
@@ -20,17 +19,22 @@ class RangeReading:
     Attributes:
         smoothed: the loss, smoothed over the logarithm of the rate; as long as the curve.
         falls_from: rate from which the loss has fallen by a tenth of its whole fall (Smith's lower bound).
-        rises_from: highest rate, from the lowest loss upwards, at which at most a tenth of the fall is lost again (his
-            upper bound); the highest rate tried where the loss does not rise.
-        suggestion: a tenth of `rises_from`, but at least `falls_from`; None where the loss did not fall.
+        slows_from: rate from which at most a tenth of the fall is left (his upper bound): the suggestion.
+        rises_from: highest rate, from the lowest loss upwards, at which at most a tenth of the fall is lost again; the
+            highest rate tried where the loss does not rise.
         remark: what to keep in mind, a sentence; may be empty.
     """
 
     smoothed: tuple[float, ...]
     falls_from: float | None = None
+    slows_from: float | None = None
     rises_from: float | None = None
-    suggestion: float | None = None
     remark: str = ""
+
+    @property
+    def suggestion(self) -> float | None:
+        """The rate to train with: the highest that is still gaining; None where the loss did not fall."""
+        return self.slows_from
 
 
 def read_range(rates: npt.ArrayLike, losses: npt.ArrayLike) -> RangeReading:
@@ -54,9 +58,13 @@ def read_range(rates: npt.ArrayLike, losses: npt.ArrayLike) -> RangeReading:
     curve = tuple(smoothed.tolist())
     if fall <= _TIMES_NOISE * noise / max(1.0, np.sqrt(2 * np.sqrt(np.pi) * sigma)):  # noise of a smoothed value
         return RangeReading(curve, remark="The loss did not fall at any rate: no suggestion.")
-    before = np.flatnonzero(smoothed[: lowest + 1] > start - TOLERANCE * fall)
-    after = np.flatnonzero(smoothed[lowest:] > smoothed[lowest] + TOLERANCE * fall)
-    falls_from = float(tried[min(int(before[-1]) + 1, lowest)]) if before.size else float(tried[0])
-    rises_from = float(tried[lowest + int(after[0]) - 1]) if after.size else float(tried[-1])
-    remark = "" if after.size else "The loss does not rise up to the highest rate tried: higher ones may do, too."
-    return RangeReading(curve, falls_from, rises_from, max(falls_from, rises_from / BELOW_THE_RISE), remark)
+    still_high = np.flatnonzero(smoothed[: lowest + 1] > start - TOLERANCE * fall)
+    low_enough = np.flatnonzero(smoothed <= smoothed[lowest] + TOLERANCE * fall)
+    risen = np.flatnonzero(smoothed[lowest:] > smoothed[lowest] + TOLERANCE * fall)
+    return RangeReading(
+        curve,
+        falls_from=float(tried[min(int(still_high[-1]) + 1, lowest)]) if still_high.size else float(tried[0]),
+        slows_from=float(tried[low_enough[0]]),
+        rises_from=float(tried[lowest + int(risen[0]) - 1]) if risen.size else float(tried[-1]),
+        remark="" if risen.size else "The loss does not rise up to the highest rate tried.",
+    )

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from viscera.core.arms import weighting_name
 from viscera.io.rate_range import RateRange
@@ -27,6 +28,8 @@ def rate_range_panel(test: RateRange, tried: Sequence[float], *, phantom: bool =
         axes.plot(test.rates, test.smoothed, color=_SMOOTH, linewidth=1.8, label="smoothed")
         low, high = min((*test.rates, *tried)), max((*test.rates, *tried))
         axes.set_xlim(low, high)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _place: f"{rate:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         for number, rate in enumerate(tried):
             axes.axvline(rate, color=_TRIED, linewidth=1.2, linestyle=":", label=None if number else "rates tried")
         if test.suggestion is not None:
@@ -43,7 +46,7 @@ def sentence(test: RateRange) -> str:
     if test.suggestion is None or test.falls_from is None or test.rises_from is None:
         return f"{weighting_name(test.weighting)}: {test.remark}"
     said = (
-        f"{weighting_name(test.weighting)}: falls from {test.falls_from:.2g} on, rises above {test.rises_from:.2g}; "
-        f"suggested {test.suggestion:.2g}."
+        f"{weighting_name(test.weighting)}: falls from {test.falls_from:.2g} on, slows at {test.suggestion:.2g} "
+        f"(suggested), rises above {test.rises_from:.2g}."
     )
     return f"{said} {test.remark}".strip()

@@ -89,6 +89,7 @@ def _find(store: Store, config: Config, stop: StopSignal, progress: Callable[[st
         losses=tuple(losses),
         smoothed=reading.smoothed,
         falls_from=reading.falls_from,
+        slows_from=reading.slows_from,
         rises_from=reading.rises_from,
         suggestion=reading.suggestion,
         remark=reading.remark,

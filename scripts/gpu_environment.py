@@ -31,7 +31,10 @@ def main() -> int:
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     unmet = [each for each in project["dependencies"] if not _is_met(each)]
     if unmet:
-        print(f"This Python lacks {', '.join(unmet)}. Run `make gpu-wheels` where there is a network.")
+        print(
+            f"This Python lacks {', '.join(unmet)}. Run `make gpu-wheels` where there is a network and bring the wheels; "
+            "PyTorch itself must be here."
+        )
         return 3
     return 0
 

@@ -32,8 +32,8 @@ def main() -> int:
     unmet = [each for each in project["dependencies"] if not _is_met(each)]
     if unmet:
         print(
-            f"This Python lacks {', '.join(unmet)}. Run `make gpu-wheels` where there is a network and bring the wheels; "
-            "PyTorch itself must be here."
+            f"This Python lacks {', '.join(unmet)}. Run `make gpu-wheels` where there is a network and bring "
+            "the wheels; PyTorch itself must be here."
         )
         return 3
     return 0

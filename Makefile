@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 BENCH  := .venv-bench
 DEMO   ?= demo
 DEMO_SETTINGS ?=
+STUDY  ?= study-phantom
+DEVICE ?= cpu
 PYTEST_WORKERS ?= auto
 GPU_PYTHON  ?= python3
 GPU_WHEELS  ?= wheels
@@ -15,11 +17,12 @@ GPU_SECONDS ?= 540
 GPU_SETTINGS ?=
 GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
-.PHONY: help install install-bench demo check test test-fast test-slow test-bench bench gpu gpu-wheels clean
+.PHONY: help install install-bench demo study-phantom check test test-fast test-slow test-bench bench gpu gpu-wheels clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
 	@echo "make demo       train six models on phantoms and write the report (about 5 minutes on two cores)"
+	@echo "make study-phantom  why the weights need another rate (about 90 minutes on two cores; DEVICE=cuda: the paper's size)"
 	@echo "make test       all tests, with coverage"
 	@echo "make test-fast  all but the slow tests"
 	@echo "make check      lint, types, import contracts, format"
@@ -44,6 +47,9 @@ $(BENCH)/.installed: scripts/install_bench.sh pyproject.toml constraints.txt
 
 demo: install
 	BIN=$(BIN) bash scripts/demo.sh $(DEMO) $(DEMO_SETTINGS)
+
+study-phantom: install
+	BIN=$(BIN) PAGE=docs/results/why-weights-fail.md bash scripts/study_phantom.sh $(STUDY) $(DEVICE)
 
 check: install
 	$(BIN)/ruff check .

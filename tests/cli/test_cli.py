@@ -249,14 +249,22 @@ def test_warnings_are_shown_as_notes(tiny_run: Path, tmp_path: Path) -> None:
 
 
 def test_doctor(tiny_store: Store) -> None:
-    found = json.loads(run("doctor", tiny_store.path, "--json").stdout)
+    small = ("--set", "train.patch=8", "--set", "train.filters=2", "--set", "train.levels=2")
+    found = json.loads(run("doctor", tiny_store.path, "--json", *small).stdout)
     assert found["classes"] == list(CLASS_NAMES)
     assert found["voxel_counts"] == tiny_store.voxel_counts().tolist()
     assert set(found["weights"]) == {"uniform", "simple", "square"}
     assert found["weights"]["uniform"] == [1] * 8
-    table = run("doctor", tiny_store.path).stdout
+    table = run("doctor", tiny_store.path, *small).stdout
     assert f"{found['voxel_counts'][3]:,}" in table
-    assert "pancreas" in table
+    assert "simple, rate 0.001" in table
+
+
+def test_doctor_of_a_run(tiny_run: Path) -> None:
+    found = json.loads(run("doctor", tiny_run, "--json").stdout)
+    assert found["step"] == 6
+    assert len(found["gradient_share"]) == 8
+    assert "Step 6 of 6" in run("doctor", tiny_run).stdout
 
 
 def test_bad_cases_are_3_at_the_end(raw: Path, tmp_path: Path, tiny_run: Path) -> None:
@@ -292,9 +300,19 @@ def test_a_study_of_options(tiny_store: Store, tmp_path: Path, monkeypatch: pyte
     assert "uniform_lr0.1 seed 3 failed: diverged" in result.stderr
     study = seen[0].study
     assert (study.weightings, study.learning_rates, study.seeds) == (("uniform", "square"), (0.1, 0.001), (3, 4))
-    assert seen[0].train.iterations == 7
+    assert (seen[0].train.iterations, study.fuse) == (7, False)
+    assert run(*arguments, "--fuse").exit_code == 0
+    assert seen[1].study.fuse
     assert run(*arguments, "--quiet").output == ""
     assert "this is no study" in refused(3, "report", tmp_path)
+
+
+def test_a_fusion_without_validation_cases_is_refused(raw: Path, tmp_path: Path) -> None:
+    assert run("prepare", raw, tmp_path / "s", "--downsample", 1, "--test-fraction", 0.2).exit_code == 0
+    message = refused(3, "study", tmp_path / "s", tmp_path / "t", "--fuse", *TINY)
+    assert "--fuse" in message
+    assert "--validation-fraction" in message
+    assert not (tmp_path / "t" / "arms").exists()
 
 
 def test_the_installed_command(tmp_path: Path) -> None:

@@ -87,6 +87,6 @@ def test_one_model_by_the_single_commands(study: Path, tmp_path: Path) -> None:
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8 * 8
-    diagnosis = json.loads(viscera("doctor", store, "--json").stdout)
+    diagnosis = json.loads(viscera("doctor", store, "--json", "--preset", "demo").stdout)
     assert diagnosis["weights"]["uniform"] == [1.0] * 8
     assert sum(diagnosis["voxel_counts"]) == 5 * 32 * 24 * 24

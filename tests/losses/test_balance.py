@@ -130,3 +130,11 @@ def test_a_schedule_moves_geometrically_and_always_sums_to_l() -> None:
 def test_the_limit_comes_before_the_sum() -> None:
     weights = WeightSchedule.of([9, 1], 2, LossConfig(epsilon=0, normalise="sum_to_L", max_ratio=3), 1).start
     assert weights == pytest.approx([0.5, 1.5])
+
+
+def test_background_can_have_the_mean_weight_of_the_organs() -> None:
+    plain = WeightSchedule.of([90, 9, 1], "simple", LossConfig(epsilon=0), 1).start
+    weights = WeightSchedule.of([90, 9, 1], "simple", LossConfig(epsilon=0, background="mean"), 1).start
+    # 100 / (3 * 9) and 100 / 3, their mean 500 / 27
+    assert weights == pytest.approx([500 / 27, 100 / 27, 100 / 3])
+    assert weights[1:].tolist() == plain[1:].tolist()

@@ -54,6 +54,7 @@ def test_z_scores_are_those_of_the_training_set_and_travel_with_the_run(
         {"loss": {"counts": "original"}, "weighting": "square"},
         {"loss": {"max_ratio": 2.0}, "weighting": "square"},
         {"loss": {"count_scale": 1000}, "weighting": "square"},
+        {"loss": {"background": "mean"}, "weighting": "square"},
         {"loss": {"normalise": "sum_to_L"}, "weighting": "square"},
         {"adam": {"epsilon": 1e-3}},
         {"adam": {"epsilon": 1e-3, "epsilon_place": "pytorch"}},

@@ -166,6 +166,15 @@ def test_a_run_that_does_not_say_what_it_is_is_refused(
         run_study(tiny_store.path, tmp_path / "study", grid(tiny_config))
 
 
+@pytest.mark.usefixtures("never_trains")
+def test_without_weights_it_is_not_trained_on(
+    tiny_store: Store, elsewhere: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    copied(elsewhere, tmp_path / "study").last.unlink()
+    with pytest.raises(BadInputError, match=r"trained for 6 of 8 steps, and it has no last\.pt to go on from"):
+        run_study(tiny_store.path, tmp_path / "study", grid(tiny_config, **{"train.iterations": 8}))
+
+
 def test_an_interrupted_run_goes_on_here(
     tiny_store: Store, elsewhere: Path, tmp_path: Path, tiny_config: Configure
 ) -> None:

@@ -19,7 +19,7 @@ from viscera.cli.options import (
     explained,
     stop_on_signal,
 )
-from viscera.cli.printing import config_as_yaml, diagnosis_table, rate_range_table, scores_table
+from viscera.cli.printing import config_as_yaml, diagnosis_text, rate_range_table, run_diagnosis_text, scores_table
 from viscera.cli.terminal import Display, make_display
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
@@ -127,19 +127,25 @@ def prepare(
 @app.command()
 @explained
 def doctor(
-    path: Annotated[Path, typer.Argument(metavar="STORE", help="Store.")],
+    path: Annotated[Path, typer.Argument(metavar="STORE|RUN", help="Store, or run.")],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    preset: Preset = "paper",
     config: ConfigFile = None,
     assignments: Assignments = None,
     quiet: Quiet = False,
     log_json: LogJson = False,
 ) -> None:
-    """Show class counts and what each weighting makes of them."""
-    from viscera.stages.doctor import diagnose
+    """Say why an arm will fail, from a store, or did, from a run: weights, gradients, and what to do."""
+    from viscera.stages.doctor import diagnose, diagnose_run
 
     make_display(quiet=quiet, log_json=log_json)
-    diagnosis = diagnose(path, _config("paper", config, assignments, {}).train)
-    typer.echo(json.dumps(dataclasses.asdict(diagnosis), indent=1) if as_json else diagnosis_table(diagnosis))
+    resolved = _config(preset, config, assignments, {})
+    if RunFolder(path).config_path.exists():
+        run = diagnose_run(path)
+        typer.echo(json.dumps(dataclasses.asdict(run), indent=1) if as_json else run_diagnosis_text(run))
+    else:
+        found = diagnose(path, resolved)
+        typer.echo(json.dumps(dataclasses.asdict(found), indent=1) if as_json else diagnosis_text(found))
 
 
 @app.command()
@@ -302,6 +308,7 @@ def study(
     patch: Annotated[int | None, typer.Option(help="Window edge in voxels.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows a step.")] = None,
     filters: Annotated[int | None, typer.Option(help="Channels of the first convolution.")] = None,
+    fuse: Annotated[bool, typer.Option("--fuse", help="Best model per organ, chosen on validation cases.")] = False,
     jobs: Annotated[int | None, typer.Option(help="Arms at once; 0 chooses.")] = None,
     device: Device = None,
     launcher: Annotated[str, typer.Option(help="local.")] = "local",
@@ -321,6 +328,7 @@ def study(
         "study.learning_rates": _listed(learning_rates),
         "study.seeds": _listed(seeds),
         "study.jobs": jobs,
+        "study.fuse": fuse or None,
         "train.iterations": iterations,
         "train.patch": patch,
         "train.batch_size": batch_size,

@@ -6,6 +6,7 @@ from viscera.core.config import Config, StudyConfig
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import with_settings
 
+FUSED = "fused"  # beside the arms: the best model per organ
 _OF_THE_GRID = ("train.weighting", "train.learning_rate", "train.seed", "train.iterations", "train.device")
 
 

@@ -106,6 +106,9 @@ class LossConfig(Settings):
     max_ratio: float | None = Field(
         None, ge=1, description="largest weight over smallest: larger weights are lowered to it; none: no limit"
     )
+    background: Literal["own", "mean"] = Field(
+        "own", description="weight of background: from its own count, or the mean of the organs' weights"
+    )
     count_scale: float = Field(
         1.0, gt=0, description="factor on R_l: the weights that a training set so many times larger would have"
     )
@@ -269,6 +272,9 @@ class StudyConfig(Settings):
     find_rates: bool = Field(False, description="before the arms, a learning-rate range test for each weighting")
     jobs: int = Field(
         0, ge=0, description="arms trained at once; 0: one a core on the CPU (at most four), one on a GPU"
+    )
+    fuse: bool = Field(
+        False, description="also combine the best model per organ, chosen on the validation cases, into one predictor"
     )
 
 

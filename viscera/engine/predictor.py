@@ -1,6 +1,7 @@
 """Prediction by sub-volumes, and on the scan's own grid."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,20 +9,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from viscera.core.anatomy import NUM_CLASSES
+from viscera.core.anatomy import NUM_CLASSES, ORGANS
 from viscera.core.config import Config, PredictConfig, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
-from viscera.core.scan import HuArray, LabelMap, Volume
+from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
+from viscera.engine.fusion import FusionRule, combine, distinct_models
 from viscera.engine.hardware import autocast, choose_device, out_of_memory_explained
 from viscera.imaging.intensity import AIR_HU, network_input
-from viscera.imaging.resample import GridChange, coarsen_volume, restore_labels, restore_probabilities
+from viscera.imaging.resample import GridChange, coarsen_volume, restore_labels, restore_probabilities, restored_slabs
 from viscera.imaging.windows import covering_origins, gaussian_weights
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
+from viscera.io.fusion import FusionRecord
 from viscera.io.runlog import RunFolder
 from viscera.networks.unet3d import UNet3D
 
 log = logging.getLogger(__name__)
+_LESS_MEMORY = "Lower predict.batch_windows, or predict by sub-volumes."
 _TOLERATED_RATIO = 1.5  # docs/readings.md, "grid of prediction"
 
 
@@ -97,12 +101,16 @@ class Predictor:
     def load(cls, run: str | Path, config: PredictConfig | None = None, device: str = "auto") -> "Predictor":
         """From a Run's folder alone; without `config`, predict as the Run's own configuration says.
 
+        A folder of several models, as `viscera study --fuse` makes it, gives a `FusedPredictor`.
+
         Raises:
             BadInputError: no run, no such checkpoint in it, or a damaged one.
         """
         folder = RunFolder(Path(run))
         if not folder.path.is_dir():
             raise BadInputError(f"{run}: there is no such run. Make one with `viscera train`.")
+        if folder.fusion.exists():
+            return FusedPredictor.of_record(folder, FusionRecord.read(folder), config, device)
         checkpoint = None
         if config is None:
             checkpoint = load_checkpoint(folder.last)
@@ -142,12 +150,19 @@ class Predictor:
         Returns:
             Labels on `change.fine`.
         """
-        with out_of_memory_explained("Lower predict.batch_windows, or predict by sub-volumes."):
-            probabilities = predict_probabilities(self.network, hu, self.trained_with.train, self.config, self.device)
+        with out_of_memory_explained(_LESS_MEMORY):
+            probabilities = self._probabilities(hu)
             if self.config.restore == "probabilities":
                 return restore_probabilities(probabilities, change)
             labels = probabilities.argmax(dim=0).to(torch.uint8).numpy()
             return restore_labels(labels, change)
+
+    def slabs(self, hu: HuArray, change: GridChange) -> Iterator[tuple[slice, Tensor]]:
+        """Probabilities (L, I, J, k) on `change.fine` of a scan on the network's grid, slab by slab of slices."""
+        return restored_slabs(self._probabilities(hu), change, self.config.restore)
+
+    def _probabilities(self, hu: HuArray) -> Tensor:
+        return predict_probabilities(self.network, hu, self.trained_with.train, self.config, self.device)
 
     def change_for(self, geometry: Geometry) -> GridChange:
         """From a scan's canonical grid to the network's (`predict.grid`)."""
@@ -165,3 +180,64 @@ class Predictor:
                 "×".join(f"{x:.3g}" for x in median),
             )
         return GridChange.to_spacing(geometry, median)
+
+
+@dataclass(frozen=True, eq=False)
+class FusedPredictor(Predictor):
+    """Several models as one predictor: each organ from its own model (`engine.fusion`).
+
+    What it inherits (`network`, `checkpoint`, `trained_with`) is that of the first organ's model.
+
+    Attributes:
+        members: the models, each with its own configuration.
+        rule: which organ comes from which, and who gets a voxel that several claim.
+    """
+
+    members: tuple[Predictor, ...]
+    rule: FusionRule
+
+    @classmethod
+    def of_record(
+        cls, folder: RunFolder, record: FusionRecord, config: PredictConfig | None = None, device: str = "auto"
+    ) -> "FusedPredictor":
+        """From the models of a folder; `config` replaces the prediction settings of each, but for `checkpoint`.
+
+        Raises:
+            BadInputError: a model is missing, damaged, or not the one that was chosen.
+        """
+        choices = [record.organs[organ.name] for organ in ORGANS]
+        names, models = distinct_models(choice.model for choice in choices)
+        rule = FusionRule(
+            models,
+            tuple(choice.weight for choice in choices),
+            tuple(choice.threshold for choice in choices),
+            record.evidence,
+        )
+        checkpoints = [load_checkpoint(record.model_path(folder, name)) for name in names]
+        members = tuple(Predictor.from_checkpoint(c, config or c.config.predict, device) for c in checkpoints)
+        first = members[0]
+        return cls(first.network, first.checkpoint, config or first.config, first.device, members, rule)
+
+    def __call__(self, volume: Volume) -> LabelMap:
+        """Segment a scan: (I, J, K) labels on the grid and in the voxel order of the input."""
+        order = AxisOrder.to_canonical(volume.geometry)
+        canonical = volume.canonical()
+        changes = [member.change_for(canonical.geometry) for member in self.members]
+        coarse = {change.factors: coarsen_volume(canonical, change).hu for change in changes}
+        with out_of_memory_explained(_LESS_MEMORY):
+            parts = [m.slabs(coarse[c.factors], c) for m, c in zip(self.members, changes, strict=True)]
+            labels = self._combined(parts, canonical.geometry)
+        return LabelMap(np.ascontiguousarray(order.undo(labels)), volume.geometry)
+
+    def predict_prepared(self, hu: HuArray, change: GridChange) -> LabelMap:
+        """As of one model."""
+        with out_of_memory_explained(_LESS_MEMORY):
+            labels = self._combined([member.slabs(hu, change) for member in self.members], change.fine)
+        return LabelMap(labels, change.fine)
+
+    def _combined(self, parts: list[Iterator[tuple[slice, Tensor]]], geometry: Geometry) -> LabelArray:
+        labels = np.empty(geometry.shape, dtype=np.uint8)
+        for of_models in zip(*parts, strict=True):
+            slices, _ = of_models[0]
+            labels[:, :, slices] = combine([probabilities for _, probabilities in of_models], self.rule).numpy()
+        return labels

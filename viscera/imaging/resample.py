@@ -3,7 +3,7 @@
 A coarse voxel o along an axis covers the fine voxels from o f to (o + 1) f, f the factor of that axis.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -99,15 +99,29 @@ def restore_probabilities(probabilities_LIJK: Tensor, change: GridChange) -> Lab
 
     Works slab by slab: the fine probabilities never exist as a whole.
     """
+    labels = np.empty(change.fine.shape, dtype=np.uint8)
+    for k, slab in restored_slabs(probabilities_LIJK, change):
+        labels[:, :, k] = slab.argmax(dim=0).to(torch.uint8).numpy()
+    return LabelMap(labels, change.fine)
+
+
+def restored_slabs(
+    probabilities_LIJK: Tensor, change: GridChange, restore: Literal["probabilities", "labels"] = "probabilities"
+) -> Iterator[tuple[slice, Tensor]]:
+    """Probabilities (L, I, J, K) on the fine grid, slab by slab of slices; the same slabs for every array of one shape.
+
+    Args:
+        probabilities_LIJK: on `change.coarse`.
+        change: between the grids.
+        restore: interpolate linearly; or take those of the coarse voxel around, as `restore_labels` does with labels.
+    """
     coarse, fine = change.coarse.shape, change.fine.shape
-    weights = [_axis_weights(n, m, 1 / f) for n, m, f in zip(coarse, fine, change.factors, strict=True)]
-    labels = np.empty(fine, dtype=np.uint8)
+    of_axis = _axis_weights if restore == "probabilities" else _picking_weights
+    weights = [of_axis(n, m, 1 / f) for n, m, f in zip(coarse, fine, change.factors, strict=True)]
     probabilities = probabilities_LIJK.cpu().float()
     for k in _slabs(fine, copies=probabilities.shape[0]):
         slab = _along_axes(probabilities, [None, None, None, weights[2][k]])
-        slab = _along_axes(slab, [None, *weights[:2], None])
-        labels[:, :, k] = slab.argmax(dim=0).to(torch.uint8).numpy()
-    return LabelMap(labels, change.fine)
+        yield k, _along_axes(slab, [None, *weights[:2], None])
 
 
 def _axis_weights(num_in: int, num_out: int, factor: float) -> Tensor:
@@ -120,6 +134,11 @@ def _axis_weights(num_in: int, num_out: int, factor: float) -> Tensor:
         centre = np.clip((out + 0.5) * factor - 0.5, 0, num_in - 1)
         weights = np.clip(1 - np.abs(centre - at), 0, None)
     return torch.from_numpy((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
+
+
+def _picking_weights(num_in: int, num_out: int, factor: float) -> Tensor:
+    """(out, in) one in every row, at the voxel that `_pick` takes."""
+    return torch.eye(num_in)[torch.from_numpy(_picked_index(num_in, num_out, factor))]
 
 
 def _along_axes(array: Tensor, weights: Sequence[Tensor | None]) -> Tensor:
@@ -136,9 +155,14 @@ def _is_identity(matrix: Tensor) -> bool:
 def _pick(array: LabelArray, shape: Index3, factors: Sequence[float]) -> npt.NDArray[np.uint8]:
     picked: npt.NDArray[np.uint8] = array
     for axis, (n, m, f) in enumerate(zip(array.shape, shape, factors, strict=True)):
-        index = np.clip(np.floor((np.arange(m) + 0.5) * f + 1e-6), 0, n - 1).astype(np.intp)
-        picked = picked.take(index, axis=axis)
+        picked = picked.take(_picked_index(n, m, f), axis=axis)
     return picked
+
+
+def _picked_index(num_in: int, num_out: int, factor: float) -> npt.NDArray[np.intp]:
+    """(out,) index of the voxel around each centre."""
+    index: npt.NDArray[np.intp] = np.floor((np.arange(num_out) + 0.5) * factor + 1e-6).astype(np.intp)
+    return index.clip(0, num_in - 1)
 
 
 def _slabs(shape: Index3, copies: int = 1) -> list[slice]:

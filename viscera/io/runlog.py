@@ -78,6 +78,25 @@ class RunFolder:
         """Scores of those, within a Study."""
         return self.path / "scores.csv"
 
+    def scores_at(self, step: int) -> Path:
+        """Scores after fewer steps, kept when a Study is extended."""
+        return self.path / f"scores_at_{step}.csv"
+
+    @property
+    def validation_predictions(self) -> Path:
+        """Folder of predictions of the validation cases, within a Study that is fused."""
+        return self.path / "validation_predictions"
+
+    @property
+    def validation_scores(self) -> Path:
+        """Scores of those, on the scans' own grids."""
+        return self.path / "validation_scores.csv"
+
+    @property
+    def fusion(self) -> Path:
+        """Which model each organ comes from; in the folder of a fused predictor alone."""
+        return self.path / "fusion.yaml"
+
     def write_status(self, status: RunStatus) -> None:
         """Write run.json."""
         write_json(self.path / "run.json", status.model_dump(mode="json"))
@@ -141,6 +160,7 @@ class StudyRecord(Settings):
         dataset: description of the data, for the report ("phantom, 28 cases ...").
         config: resolved; `config.study` is the grid of arms.
         training_voxel_counts: (L,) of the store on the prepared grid: every arm trains on the same cases.
+        stages: iterations at which every run is scored, ascending; the last is that of `config`. Empty: that alone.
     """
 
     version: str
@@ -148,6 +168,12 @@ class StudyRecord(Settings):
     dataset: str
     config: Config
     training_voxel_counts: tuple[int, ...] = ()
+    stages: tuple[int, ...] = ()
+
+    @property
+    def all_stages(self) -> tuple[int, ...]:
+        """`stages`, never empty."""
+        return self.stages or (self.config.train.iterations,)
 
 
 @dataclass(frozen=True)
@@ -169,6 +195,11 @@ class StudyFolder:
     def run(self, arm: Arm, seed: int) -> RunFolder:
         """The Run of one arm and seed."""
         return RunFolder(self.path / "arms" / arm.name / f"seed_{seed}")
+
+    @property
+    def fused(self) -> RunFolder:
+        """The best model per organ, as one predictor."""
+        return RunFolder(self.path / "fused")
 
     def write_record(self, record: StudyRecord) -> None:
         """Write study.yaml."""

@@ -111,6 +111,8 @@ class WeightSchedule:
         def weights(scheme: str | float) -> Weights:
             counts = np.asarray(voxel_counts, dtype=np.float64) * config.count_scale
             vector = class_weights(counts, scheme, epsilon=config.epsilon, numerator=config.numerator, volumes=volumes)
+            if config.background == "mean":
+                vector = np.concatenate([[vector[1:].mean()], vector[1:]])
             if config.max_ratio is not None:
                 vector = limit_ratio(vector, config.max_ratio)
             return _sum_to_number(vector) if config.normalise == "sum_to_L" or schedule.to is not None else vector

@@ -32,6 +32,9 @@ class LoggedStep:
         return cls(int(line["step"]), line.get("dice") or {}, line.get("gradient_share") or {})
 
 
+NOTHING_LOGGED = LoggedStep(0, {}, {})
+
+
 @dataclass(frozen=True)
 class Flag:
     """A class that a training leaves behind.
@@ -97,3 +100,10 @@ def _starving_since(curve: Sequence[LoggedStep], organ: str) -> int:
             break
         since = curve[end - 1].step
     return since
+
+
+def step_kept(line: Mapping[str, Any]) -> float | None:
+    """Share of Adam's step that epsilon left, mean over the layers, from an object of curve.jsonl; None: not there."""
+    with_epsilon, without = line.get("step_over_rate") or {}, line.get("step_over_rate_without_epsilon") or {}
+    ratios = [value / without[layer] for layer, value in with_epsilon.items() if without.get(layer)]
+    return sum(ratios) / len(ratios) if ratios else None

@@ -5,17 +5,21 @@ from dataclasses import dataclass
 
 import jinja2
 
-from viscera.core.anatomy import ORGANS
+from viscera.core.anatomy import CLASSES, ORGANS
 from viscera.core.arms import weighting_name
 from viscera.io.rate_range import RateRange
+from viscera.metrics.learning import STARVING_SHARE
 from viscera.report.canvas import Pixels, data_uri, pixels_to_png, to_bytes
 from viscera.report.comparisons import Comparisons
 from viscera.report.curves import arm_panel
 from viscera.report.figures import OrganFigure
 from viscera.report.findings import arm_standings, conclusions, organ_findings
+from viscera.report.fusion import fusion_rows, fusion_sentences
+from viscera.report.gradients import arm_reasons, gradient_panel, has_gradients
 from viscera.report.rate_ranges import rate_range_panel, sentence
 from viscera.report.scene import Scene
 from viscera.report.spread import DRAWS
+from viscera.report.stages import organ_stages, settling_rows, settling_sentence, stage_rows
 from viscera.report.study import StudyResult, arm_title
 from viscera.report.summaries import cost_rows, gap_rows, headline, settings
 from viscera.report.tables import DAGGER, Table1, foreground_percent
@@ -74,7 +78,9 @@ def render_page(parts: PageParts) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["one_decimal"] = _one_decimal
+    environment.filters["share"] = _share
     study, primary = parts.study, parts.tables[0]
+    settled = settling_rows(study)
     return environment.get_template("index.html.j2").render(
         study=study,
         config=study.record.config,
@@ -88,9 +94,20 @@ def render_page(parts: PageParts) -> str:
         standings=arm_standings(study, primary, parts.comparisons),
         draws=DRAWS,
         curves=_curve_pictures(study, primary),
+        reasons=arm_reasons(study) if has_gradients(study) else [],
+        gradients=_gradient_pictures(study) if has_gradients(study) else [],
+        classes=CLASSES,
+        starving=STARVING_SHARE,
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
         rate_ranges=_rate_range_pictures(parts),
         gaps=gap_rows(study, primary),
+        stages=study.record.all_stages,
+        stage_rows=stage_rows(study, primary.grid),
+        organ_stages=organ_stages(study, primary.grid),
+        settlings=settled,
+        settling_sentence=settling_sentence(settled),
+        fusion=fusion_rows(study, primary),
+        fusion_sentences=fusion_sentences(study, primary),
         costs=cost_rows(study),
         scene=parts.scene,
         shown_seeds=sorted(set(parts.scene.seeds.values())) if parts.scene else [],
@@ -131,6 +148,16 @@ def _rate_range_pictures(parts: PageParts) -> list[Picture]:
     ]
 
 
+def _gradient_pictures(study: StudyResult) -> list[Picture]:
+    return [
+        Picture(
+            data_uri(to_bytes(gradient_panel(study, arm), "svg"), "svg"),
+            f"{arm_title(arm)}: share of the gradient of each class over steps",
+        )
+        for arm in study.arms
+    ]
+
+
 def _picture_groups(figures: Sequence[OrganFigure]) -> list[PictureGroup]:
     uris: dict[int, str] = {}
 
@@ -160,3 +187,11 @@ def _picture_groups(figures: Sequence[OrganFigure]) -> list[PictureGroup]:
 
 def _one_decimal(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}".replace("-", "−")  # noqa: RUF001 - a minus sign is meant
+
+
+def _share(value: float | None) -> str:
+    """A share of 1 for people: `12 %`, `0.4 %`, `<0.01 %`."""
+    if value is None:
+        return "–"
+    percent = 100 * value
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %" if percent >= 0.01 else "<0.01 %"

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import Arm, arms_of
+from viscera.io.fusion import FusionRecord
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
+from viscera.metrics.learning import NOTHING_LOGGED, LoggedStep, step_kept
 
 ClassDice = tuple[float | None, ...]
 GRIDS = ("original", "prepared")
@@ -30,12 +32,16 @@ class CurvePoint:
         loss: Eq. 6 at that step, no unit; None where it was not finite.
         dice: (L,) hard Dice on the fixed training windows, 0 to 1; empty where it was not measured.
         validation_dice: (L,) on the validation cases; empty where no validation pass ran.
+        logged: what the classes' fate is judged by.
+        step_kept: share of Adam's step that epsilon left, mean over the layers; None where it was not measured.
     """
 
     step: int
     loss: float | None
     dice: ClassDice
     validation_dice: ClassDice
+    logged: LoggedStep = NOTHING_LOGGED
+    step_kept: float | None = None
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> "CurvePoint":
@@ -46,6 +52,8 @@ class CurvePoint:
             loss=float(loss) if loss is not None and math.isfinite(loss) else None,
             dice=_class_dice(line.get("dice")),
             validation_dice=_class_dice(line.get("validation_dice")),
+            logged=LoggedStep.from_line(line),
+            step_kept=step_kept(line),
         )
 
 
@@ -58,6 +66,7 @@ class RunResult:
         curve: the logged steps in order.
         scores: rows of scores.csv; None where there is none.
         problem: why a file of the run could not be read, for people; empty where all could.
+        earlier: scores that were put aside when the study was extended, by iterations.
     """
 
     arm: Arm
@@ -66,6 +75,7 @@ class RunResult:
     curve: tuple[CurvePoint, ...] = ()
     scores: tuple[ScoreRow, ...] | None = None
     problem: str = ""
+    earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
 
     def standing(self) -> str:
         """What keeps this run from being finished and scored, in a sentence; empty where nothing does."""
@@ -99,12 +109,30 @@ class SplitSizes:
 
 
 @dataclass(frozen=True)
+class FusedResult:
+    """The best model per organ as one predictor.
+
+    Attributes:
+        record: fusion.yaml.
+        scores: of the test cases.
+        validation: scores of the validation cases, on the original grid.
+        earlier: scores of the test cases that were put aside when the study was extended, by iterations.
+    """
+
+    record: FusionRecord
+    scores: tuple[ScoreRow, ...]
+    validation: tuple[ScoreRow, ...]
+    earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class StudyResult:
     """A Study as far as it has come: every arm and seed of the plan has an entry, missing ones too."""
 
     record: StudyRecord
     runs: tuple[RunResult, ...]
     split: SplitSizes | None = None
+    fused: FusedResult | None = None
 
     @property
     def arms(self) -> list[Arm]:

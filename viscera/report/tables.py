@@ -71,8 +71,9 @@ class Table1:
     def rows(self) -> list[TableRow]:
         """Rows as printed, one decimal as in the paper; an undefined value is a dash, the best of a row bold."""
         best = best_of_rows(self.percent).to_numpy()
-        half = self.spread.half_width().reindex(self.percent.index).to_numpy()
-        even = self.not_apart.reindex(self.percent.index, fill_value=False).to_numpy()
+        index, columns = self.percent.index, self.percent.columns
+        half = self.spread.half_width().reindex(index=index, columns=columns).to_numpy()
+        even = self.not_apart.reindex(index=index, columns=columns, fill_value=False).to_numpy()
         printed = zip(self.percent.index, self.percent.to_numpy(), best, half, even, strict=True)
         return [
             TableRow(name, ROW_TITLES[name], tuple(map(_cell, *(part.tolist() for part in of_row))))

@@ -12,7 +12,7 @@ from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.layouts import case_name, nnunet_labels
 from viscera.io.nifti import read_labels
 from viscera.io.scores import ScoreRow, write_scores
-from viscera.io.store import Store
+from viscera.io.store import Split, Store
 from viscera.metrics.overlap import score
 
 _NIFTI = (".nii.gz", ".nii")
@@ -24,6 +24,7 @@ def evaluate(
     out: Path,
     config: EvaluateConfig | None = None,
     *,
+    split: Split = "test",
     progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
 ) -> list[ScoreRow]:
     """Score label maps against their references.
@@ -33,18 +34,19 @@ def evaluate(
         references: a label map, a folder of them, an nnU-Net raw data set, or a Store.
         out: the table of scores.
         config: grid; "prepared" and "both" need a Store.
+        split: the part of a Store of which every case must have a prediction.
         progress: called with done, total, case name.
 
     Returns:
         The rows that were written: by case, grid and class.
 
     Raises:
-        BadInputError: a prediction without a reference, test cases of the Store without a prediction, or label maps
-            of different grids.
+        BadInputError: a prediction without a reference, cases of the Store's part without a prediction, or label
+            maps of different grids.
     """
     config = config or EvaluateConfig()
     grid = config.grid
-    pairs = _pairs(predictions, references)
+    pairs = _pairs(predictions, references, split)
     store = Store.open(references) if (references / "manifest.json").exists() else None
     if store is None and grid != "original":
         raise BadInputError(f"{references}: scores on the prepared grid need a store as the references.")
@@ -69,7 +71,7 @@ def evaluate(
 _Pair = tuple[str, Path, Callable[[], LabelMap]]
 
 
-def _pairs(predictions: Path, references: Path) -> list[_Pair]:
+def _pairs(predictions: Path, references: Path, split: Split) -> list[_Pair]:
     if predictions.is_file() and references.is_file():
         return [(case_name(predictions), predictions, lambda: read_labels(references))]
     if not predictions.is_dir() or not references.is_dir():
@@ -78,20 +80,20 @@ def _pairs(predictions: Path, references: Path) -> list[_Pair]:
     files = _by_name(predictions)
     if not files:
         raise BadInputError(f"{predictions}: no .nii or .nii.gz file in this folder. Give the folder of predictions.")
-    known = _reference_readers(references, files)
+    known = _reference_readers(references, files, split)
     strangers = sorted(set(files) - set(known))
     if strangers:
         raise BadInputError(f"{references}: there is no reference for {', '.join(strangers[:5])}.")
     return [(name, files[name], known[name]) for name in sorted(files)]
 
 
-def _reference_readers(references: Path, files: dict[str, Path]) -> dict[str, Callable[[], LabelMap]]:
+def _reference_readers(references: Path, files: dict[str, Path], split: Split) -> dict[str, Callable[[], LabelMap]]:
     if (references / "manifest.json").exists():
         store = Store.open(references)
-        unanswered = [name for name in store.names("test") if name not in files]
+        unanswered = [name for name in store.names(split) if name not in files]
         if unanswered:
             raise BadInputError(
-                f"{references}: its test cases {', '.join(unanswered[:5])} have no prediction. "
+                f"{references}: its {split} cases {', '.join(unanswered[:5])} have no prediction. "
                 "Predict them first: every model is scored on the same cases."
             )
         return {name: _reader(store, name) for name in store.names()}

@@ -160,6 +160,8 @@ def _refuse_collisions(jobs: Sequence[_Job], scans: Sequence[Path]) -> None:
 
 def _checkpoint(run: Path, predictor: Predictor) -> Path:
     folder = RunFolder(run)
+    if folder.fusion.exists():
+        return folder.fusion  # it holds the checksums of its models
     return folder.best if predictor.config.checkpoint == "best" else folder.last
 
 

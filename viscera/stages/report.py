@@ -1,6 +1,6 @@
 """`viscera report`: from a Study to `report/`: the page, Table 1 and the figures."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from viscera.core.arms import Arm, arms_of
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.io.files import write_bytes, write_csv, write_text
+from viscera.io.fusion import FusionRecord
 from viscera.io.nifti import read_labels
 from viscera.io.rate_range import RateRange, rate_range_path, read_rate_range
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
@@ -20,10 +21,11 @@ from viscera.report.comparisons import Comparison, compare
 from viscera.report.curves import figure1
 from viscera.report.figures import OrganFigure, composite_png, organ_figures
 from viscera.report.formats import to_csv, to_latex, to_markdown
+from viscera.report.fusion import with_fused
 from viscera.report.page import PageParts, dice_on_test, render_page
 from viscera.report.scene import LabelView, Scene
 from viscera.report.slices import backdrop, busiest_slice
-from viscera.report.study import CurvePoint, RunResult, SplitSizes, StudyResult, median_case
+from viscera.report.study import CurvePoint, FusedResult, RunResult, SplitSizes, StudyResult, median_case
 from viscera.report.tables import Table1, table1
 
 Progress = Callable[[int, int, str], None]
@@ -49,14 +51,15 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     folder = StudyFolder(study)
     problems: list[str] = []
     store = _open_store(folder.read_record(), problems)
-    result = _read_study(folder, store)
+    result = _result(folder, store, problems)
     tell(1, len(_STEPS), _STEPS[1])
     scene = _read_scene(folder, result, store, problems)
     figures = organ_figures(result, scene) if scene else []
     tell(2, len(_STEPS), _STEPS[2])
     primary, *other_grids = result.grids or [""]
     compared = compare(result, primary)
-    tables = [table1(result, primary, compared), *(table1(result, grid) for grid in other_grids)]
+    plain = [table1(result, primary, compared), *(table1(result, grid) for grid in other_grids)]
+    tables = [with_fused(table, result) for table in plain]
     _write_tables(study / "report", tables)
     write_csv(study / "report" / "comparisons.csv", Comparison._fields, (row.cells() for row in compared.rows))
     _write_figures(study / "report" / "figures", result, tables[0], scene, figures)
@@ -69,15 +72,40 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     return page
 
 
-def _read_study(folder: StudyFolder, store: Store | None) -> StudyResult:
+def read_study(study: Path) -> StudyResult:
+    """All numbers and curves of a Study, as the report sees them.
+
+    Raises:
+        BadInputError: no Study there.
+    """
+    folder, problems = StudyFolder(study), list[str]()
+    return _result(folder, _open_store(folder.read_record(), problems), problems)
+
+
+def _result(folder: StudyFolder, store: Store | None, problems: list[str]) -> StudyResult:
     record = folder.read_record()
     plan = record.config.study
-    runs = tuple(_read_run(folder.run(arm, seed), arm, seed) for arm in arms_of(plan) for seed in plan.seeds)
+    read = [(arm, seed) for arm in arms_of(plan) for seed in plan.seeds]
+    runs = tuple(_read_run(folder.run(arm, seed), arm, seed, record.all_stages) for arm, seed in read)
     sizes = SplitSizes(*(len(store.names(s)) for s in ("train", "validation", "test"))) if store else None
-    return StudyResult(record, runs, sizes)
+    return StudyResult(record, runs, sizes, _read_fused(folder, record, problems))
 
 
-def _read_run(folder: RunFolder, arm: Arm, seed: int) -> RunResult:
+def _read_fused(folder: StudyFolder, record: StudyRecord, problems: list[str]) -> FusedResult | None:
+    """The best model per organ, where it was asked for and is scored."""
+    run = folder.fused
+    if not record.config.study.fuse:
+        return None
+    try:
+        scores, validation = (tuple(read_scores(path)) for path in (run.scores, run.validation_scores))
+        earlier = _read_earlier(run, record.all_stages, problems)
+        return FusedResult(FusionRecord.read(run), scores, validation, earlier)
+    except BadInputError as error:
+        problems.append(f"The best model per organ is not shown. {error}")
+        return None
+
+
+def _read_run(folder: RunFolder, arm: Arm, seed: int, stages: Sequence[int]) -> RunResult:
     """Read what is there of one run; a file that cannot be read becomes its `problem`."""
     problems: list[str] = []
     status: RunStatus | None = None
@@ -96,7 +124,22 @@ def _read_run(folder: RunFolder, arm: Arm, seed: int) -> RunResult:
             scores = tuple(read_scores(folder.scores))
         except BadInputError as error:
             problems.append(str(error))
-    return RunResult(arm, seed, status, curve, scores, " ".join(problems))
+    if status is not None and status.state == "finished" and status.step < stages[-1]:
+        problems.append(f"trained for {status.step} of {stages[-1]} steps so far.")
+    earlier = _read_earlier(folder, stages, problems)
+    return RunResult(arm, seed, status, curve, scores, " ".join(problems), earlier)
+
+
+def _read_earlier(folder: RunFolder, stages: Sequence[int], problems: list[str]) -> dict[int, tuple[ScoreRow, ...]]:
+    """Scores that were put aside at the earlier stages, as far as they can be read."""
+    earlier = {}
+    for stage in stages[:-1]:
+        if folder.scores_at(stage).exists():
+            try:
+                earlier[stage] = tuple(read_scores(folder.scores_at(stage)))
+            except BadInputError as error:
+                problems.append(str(error))
+    return earlier
 
 
 def _read_rate_ranges(folder: StudyFolder, weightings: Iterable[str | float], problems: list[str]) -> list[RateRange]:

@@ -19,7 +19,8 @@ def refuse_strangers(run: RunFolder, store: Store, config: Config) -> None:
         config: of the arm.
 
     Raises:
-        BadInputError: other settings, more steps, or another training set; or it does not say.
+        BadInputError: other settings, more steps, fewer without weights to go on from, or another training set; or it
+            does not say.
     """
     status = run.read_status()
     if status is None or status.state not in {"finished", "failed"}:
@@ -35,6 +36,11 @@ def refuse_strangers(run: RunFolder, store: Store, config: Config) -> None:
         raise BadInputError(
             f"{run.path}: this run was made with {', '.join(other)}. Give the study the same settings, or delete the "
             "run to train it here."
+        )
+    if status.state == "finished" and status.step < config.train.iterations and not run.last.exists():
+        raise BadInputError(
+            f"{run.path}: trained for {status.step} of {config.train.iterations} steps, and it has no last.pt to go on "
+            "from. Copy its last.pt too, or delete the run to train it here."
         )
     if _voxel_counts(run, status) != tuple(store.voxel_counts(config.train.loss.counts).tolist()):
         raise BadInputError(

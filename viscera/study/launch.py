@@ -1,6 +1,7 @@
 """A study: every arm trained, applied to the same test cases and scored; then the report. Resumable at any point."""
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import queue
@@ -27,11 +28,13 @@ from viscera.io.store import Store
 from viscera.stages.find_rates import find_rates
 from viscera.stages.report import make_report
 from viscera.study.elsewhere import refuse_strangers
+from viscera.study.fuse import fuse_study, refuse_without_validation
 from viscera.study.merge import join_scores
 from viscera.study.worker import StudyEvent, run_arm, start_worker
 
+log = logging.getLogger(__name__)
 _MOST_JOBS = 4
-_MAY_CHANGE = {"device", "resident", "checkpoint_every"}  # where it runs, and what a crash can cost
+_MAY_CHANGE = {"device", "resident", "checkpoint_every", "iterations"}  # where it runs, what a crash costs, how far
 
 
 def run_study(
@@ -46,7 +49,8 @@ def run_study(
 
     Args:
         store_path: a Store with training and test cases.
-        study_path: a new folder, or a study to go on with; its arms are kept, those of `config` are added.
+        study_path: a new folder, or a study to go on with; its arms are kept, those of `config` are added, and all
+            are trained on where `config` has more iterations.
         config: all sections.
         stop: set it to end cleanly; the arms in progress write a checkpoint.
         progress: called with news of the arms.
@@ -55,7 +59,8 @@ def run_study(
         The report's page.
 
     Raises:
-        BadInputError: no test case; a study of other settings; as `train`, `predict_store` and `evaluate`.
+        BadInputError: no test case; a fusion without validation cases; a study of other settings; as `train`,
+            `predict_store` and `evaluate`.
         InterruptedRunError: `stop` was set.
     """
     store = Store.open(store_path)
@@ -80,6 +85,8 @@ def run_study(
             weightings = config.study.weightings
             find_rates(store_path, folder.rate_ranges, config, weightings, stop=stop, progress=on_rate)
         _run_tasks(folder, store_path.resolve(), config, tasks, stop, progress)
+        if config.study.fuse:
+            fuse_study(folder, store, config, stop, progress)
         join_scores(folder, config.study)
         return make_report(study_path)
 
@@ -93,22 +100,27 @@ def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
     """Write study.yaml, or extend the grid of the one that is there."""
     config = config.model_copy(update={"prepare": store.manifest.prepare})
     counts = tuple(store.voxel_counts().tolist())
+    stages: tuple[int, ...] = (config.train.iterations,)
     if folder.record_path.exists():
         record = folder.read_record()
         before = record.config
+        stages = _stages(folder, record, config.train.iterations)
         if record.training_voxel_counts not in {(), counts}:
             raise BadInputError(
                 f"{store.path}: its training cases are not those that the study {folder.path} was started with. Give "
                 "the store as it was, or another folder for the study."
             )
         for section in ("prepare", "train", "predict", "evaluate"):
-            other = differences(getattr(before, section), getattr(config, section), _MAY_CHANGE, f"{section}.")
+            other = differences(
+                getattr(before, section), getattr(config, section), _MAY_CHANGE | {"iterations"}, f"{section}."
+            )
             if other:
                 raise BadInputError(
                     f"{folder.path}: this study was started with {', '.join(other)}. Give the same settings, or "
                     "another folder."
                 )
         config = config.model_copy(update={"study": _extended(folder, before.study, config.study)})
+    refuse_without_validation(store, config)
     dataset = store.manifest.dataset
     store_path = str(store.path.resolve())
     folder.write_record(
@@ -118,9 +130,28 @@ def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
             dataset=dataset,
             config=config,
             training_voxel_counts=counts,
+            stages=stages,
         )
     )
     return config
+
+
+def _stages(folder: StudyFolder, record: StudyRecord, iterations: int) -> tuple[int, ...]:
+    """The stages of a study that goes on to a number of iterations.
+
+    Raises:
+        BadInputError: fewer than it was started with.
+    """
+    stages = record.all_stages
+    if iterations < stages[-1]:
+        raise BadInputError(
+            f"{folder.path}: this study has {stages[-1]} iterations, and {iterations} are fewer: steps are not taken "
+            f"back. Give --iterations {stages[-1]} or more, or another folder."
+        )
+    if iterations == stages[-1]:
+        return stages
+    log.warning("%s: extended from %s to %s iterations.", folder.path, stages[-1], iterations)
+    return (*stages, iterations)
 
 
 def _extended(folder: StudyFolder, before: StudyConfig, now: StudyConfig) -> StudyConfig:
@@ -135,7 +166,8 @@ def _extended(folder: StudyFolder, before: StudyConfig, now: StudyConfig) -> Stu
         key: tuple(dict.fromkeys((*getattr(before, key), *getattr(now, key))))
         for key in ("weightings", "learning_rates", "seeds")
     }
-    return now.model_copy(update=grid | {"variants": {**before.variants, **now.variants}})
+    kept = {"variants": {**before.variants, **now.variants}, "fuse": before.fuse or now.fuse}
+    return now.model_copy(update=grid | kept)
 
 
 def _run_tasks(
@@ -157,7 +189,8 @@ def _run_tasks(
     )
     with pool:
         with _interrupts_later():
-            futures = [pool.submit(run_arm, folder, store_path, config, arm, seed) for arm, seed in tasks]
+            stages = folder.read_record().all_stages
+            futures = [pool.submit(run_arm, folder, store_path, config, arm, seed, stages) for arm, seed in tasks]
         _follow(futures, events, stop, stop_workers, progress)
     if stop.is_set():
         raise InterruptedRunError(f"{folder.path}: stopped. Run the same command again to go on.")

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event as ProcessEvent
@@ -12,11 +13,12 @@ from pathlib import Path
 import torch
 
 from viscera.core.arms import Arm, arm_config
-from viscera.core.config import Config
+from viscera.core.config import Config, EvaluateConfig
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.engine.hardware import OUT_OF_MEMORY
 from viscera.engine.trainer import Progress
-from viscera.io.runlog import StudyFolder
+from viscera.io.files import write_bytes
+from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
@@ -77,12 +79,56 @@ def start_worker(events: "Queue[StudyEvent]", stop: ProcessEvent, threads: int) 
     torch.set_num_threads(threads)
 
 
-def run_arm(folder: StudyFolder, store_path: Path, config: Config, arm: Arm, seed: int) -> None:
-    """Train, predict and evaluate one arm; what is done already is not done again."""
+def run_arm(
+    folder: StudyFolder, store_path: Path, config: Config, arm: Arm, seed: int, stages: tuple[int, ...] = ()
+) -> None:
+    """Train, predict and evaluate one arm; what is done already is not done again.
+
+    Args:
+        folder: the Study.
+        store_path: its Store.
+        config: of the Study.
+        arm: which.
+        seed: of the run.
+        stages: iterations at which it is scored, ascending, the last that of `config`. The scores of all but the last
+            are put aside before the training goes on.
+    """
     run = folder.run(arm, seed)
-    own_config = arm_config(config, arm, seed)
+    for iterations in stages[:-1]:
+        status = run.read_status()
+        is_past = status is not None and status.step > iterations
+        if not is_past and not run.scores_at(iterations).exists():
+            at_stage = config.model_copy(update={"train": config.train.model_copy(update={"iterations": iterations})})
+            if not _run_to(run, store_path, at_stage, arm, seed):
+                return
+            write_bytes(run.scores_at(iterations), run.scores.read_bytes())
+    _run_to(run, store_path, config, arm, seed, is_last=True)
+
+
+def _run_to(run: RunFolder, store_path: Path, config: Config, arm: Arm, seed: int, is_last: bool = False) -> bool:
+    """Bring one arm to the iterations of a configuration, and score it there; returns whether it came that far."""
+    message = _trained(run, store_path, config, arm, seed)
+    if message is None:
+        return False
+
+    def on_case(done: int, total: int, _name: str) -> None:
+        _Worker.events.put(StudyEvent(arm.name, seed, "predict", done, total))
+
     store = Store.open(store_path)
-    names = store.names("test")
+    if config.study.fuse and is_last:
+        score_validation(run, store, config.evaluate, on_case)
+    if run.last.exists():
+        predict_store(run.path, store, store.names("test"), run.predictions, on_case)
+    else:
+        refuse_unpredicted(run, store)  # trained elsewhere, and copied here without its weights
+    evaluate(run.predictions, store_path, run.scores, config.evaluate)
+    if is_last:
+        _Worker.events.put(StudyEvent(arm.name, seed, "failed" if message else "done", message=message))
+    return True
+
+
+def _trained(run: RunFolder, store_path: Path, config: Config, arm: Arm, seed: int) -> str | None:
+    """Train one arm as far as it is not trained; returns why it failed, empty where it did not, None if stopped."""
     last_event = 0.0
 
     def on_step(step: Progress) -> None:
@@ -91,26 +137,26 @@ def run_arm(folder: StudyFolder, store_path: Path, config: Config, arm: Arm, see
             last_event = time.monotonic()
             _Worker.events.put(StudyEvent(arm.name, seed, "train", step.step, step.iterations, step.loss))
 
-    message = ""
     status = run.read_status()
     try:
         if status is not None and status.state == "failed" and OUT_OF_MEMORY not in status.message:
-            message = status.message  # it would diverge at the same step again
-        elif status is None or status.state != "finished" or status.step < config.train.iterations:
+            return status.message  # it would diverge at the same step again
+        if status is None or status.state != "finished" or status.step < config.train.iterations:
             if _Worker.is_set():
-                return
+                return None
+            own_config = arm_config(config, arm, seed)
             train(store_path, run.path, own_config, resume=True, stop=_Worker, progress=on_step)
     except RunFailedError as error:
-        message = str(error)
+        return str(error)
     except InterruptedRunError:
-        return
+        return None
+    return ""
 
-    def on_case(done: int, total: int, _name: str) -> None:
-        _Worker.events.put(StudyEvent(arm.name, seed, "predict", done, total))
 
-    if run.last.exists():
-        predict_store(run.path, store, names, run.predictions, on_case)
-    else:
-        refuse_unpredicted(run, store)  # trained elsewhere, and copied here without its weights
-    evaluate(run.predictions, store_path, run.scores, config.evaluate)
-    _Worker.events.put(StudyEvent(arm.name, seed, "failed" if message else "done", message=message))
+def score_validation(
+    run: RunFolder, store: Store, config: EvaluateConfig, on_case: Callable[[int, int, str], None]
+) -> None:
+    """Predict and score the validation cases of one run, on their scans' own grids."""
+    predict_store(run.path, store, store.names("validation"), run.validation_predictions, on_case)
+    whole_scans = EvaluateConfig(grid="original", absent=config.absent)
+    evaluate(run.validation_predictions, store.path, run.validation_scores, whole_scans, split="validation")

@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The experiment that decides (docs/decisions/0009). Arguments: folder, device (cpu, or cuda for the paper's size).
+# What is done already is not done again, so an interrupted study goes on where it stopped.
+set -euo pipefail
+folder=$1
+device=${2:-cpu}
+bin=${BIN:-.venv/bin}
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+
+preset=demo shape="48 36 36" cases=28
+later=()
+if [ "$device" != cpu ]; then
+    preset=paper shape="128 128 128" cases=100
+    later=(--set train.validate_every=10000)
+    steps="{train.loss.schedule.to: uniform, train.loss.schedule.last_step: 6667}"
+fi
+
+phantoms() { # name, seed, shape
+    # shellcheck disable=SC2086
+    "$bin/viscera" phantom "$folder/$1/phantom" --cases "$cases" --seed "$2" --shape $3 --jobs 2
+    "$bin/viscera" prepare "$folder/$1/phantom" "$folder/$1/store" \
+        --downsample 1 --test-fraction 0.286 --validation-fraction 0.143
+}
+
+run() { # store, study, more options
+    local store=$1 study=$2
+    shift 2
+    "$bin/viscera" study "$store" "$folder/$study" --preset "$preset" --device "$device" "${later[@]}" "$@"
+}
+
+phantoms main 0 "$shape"
+run "$folder/main/store" direction --config studies/direction.yaml
+run "$folder/main/store" scale --config studies/scale.yaml
+run "$folder/main/store" readings --config studies/readings.yaml
+run "$folder/main/store" repair --config studies/repair.yaml ${steps:+--set "study.variants.to-uniform=$steps"}
+"$bin/python" -m benchmarks.why_weights_fail "$folder" --out "${PAGE:-$folder/why-weights-fail.md}"

@@ -1,0 +1,217 @@
+"""The best model per organ: chosen on validation, one predictor, one more column; refused, stopped, gone on with."""
+
+import csv
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import viscera
+from viscera.core.anatomy import ORGANS
+from viscera.core.arms import Arm
+from viscera.core.config import Config, PredictConfig
+from viscera.core.errors import BadInputError, InterruptedRunError
+from viscera.io.fusion import FusionRecord
+from viscera.io.nifti import read_labels, read_volume
+from viscera.io.runlog import RunFolder, StudyFolder
+from viscera.io.scores import ScoreRow, read_scores
+from viscera.io.store import Store
+from viscera.stages.predict import predict
+from viscera.stages.prepare import prepare
+from viscera.study import launch
+from viscera.study.fuse import Candidate, choose
+from viscera.study.launch import run_study
+from viscera.study.worker import StudyEvent
+
+Configure = Callable[..., Config]
+A, B = Arm("uniform", 0.01), Arm("simple", 0.01)
+
+
+def study_config(configure: Configure, *, fuse: bool) -> Config:
+    config = configure(iterations=12, batch_norm="recomputed")
+    grid = {"weightings": ["uniform", "simple"], "learning_rates": [0.01], "seeds": [0, 1], "jobs": 1, "fuse": fuse}
+    return Config.model_validate(config.model_dump() | {"study": grid})
+
+
+def page_only(study: Path) -> Path:
+    return study / "report" / "index.html"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick() -> Iterator[None]:
+    """No report but where a test makes it, and one thread a worker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(launch, "make_report", page_only)
+        patch.setattr(os, "sched_getaffinity", lambda _process: {0})
+        yield
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory, tiny_config: Configure) -> Path:
+    """A finished study of two arms and two seeds, without fusion; to read only."""
+    study = tmp_path_factory.mktemp("fuse") / "study"
+    run_study(tiny_store.path, study, study_config(tiny_config, fuse=False))
+    return study
+
+
+@pytest.fixture(scope="module")
+def fused(tiny_store: Store, plain: Path, tiny_config: Configure) -> Path:
+    """The same with fusion switched on afterwards; to read only."""
+    study = plain.parent / "fused"
+    shutil.copytree(plain, study)
+    before = {path: path.stat().st_mtime_ns for path in study.rglob("*.*t")}
+    run_study(tiny_store.path, study, study_config(tiny_config, fuse=True))
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing is trained again
+    return study
+
+
+def means(path: Path) -> dict[str, float]:
+    """Mean Dice by organ of a table of scores, by hand."""
+    by_organ: dict[str, list[float]] = {}
+    for row in read_scores(path):
+        if row.value is not None:
+            by_organ.setdefault(row.organ, []).append(row.value)
+    return {organ: float(np.mean(values)) for organ, values in by_organ.items()}
+
+
+# ------------------------------------------------------------------------------------------ the choice, by hand
+
+
+def candidate(arm: Arm, seed: int, **dice: float | None) -> Candidate:
+    """Scored on two validation cases alike."""
+    rows = [ScoreRow(case, organ, "original", "dice", v) for case in ("a", "b") for organ, v in dice.items()]
+    return Candidate(arm, seed, RunFolder(Path("nowhere")), "0", tuple(rows))
+
+
+def test_the_arm_is_chosen_by_the_mean_over_seeds_and_then_its_best_seed() -> None:
+    runs = [
+        candidate(A, 0, liver=0.9, spleen=0.5, artery=0.3),
+        candidate(A, 1, liver=0.1, spleen=0.7, artery=0.3),
+        candidate(B, 0, liver=0.6, spleen=0.5, artery=0.3),
+        candidate(B, 1, liver=0.8, spleen=0.4, artery=0.3),
+    ]
+    picks = {organ.name: pick for organ, pick in zip(ORGANS, choose(runs), strict=True)}
+    liver, spleen = picks["liver"], picks["spleen"]
+    assert liver.candidate == runs[3]  # although one seed of A has 0.9
+    assert spleen.candidate == runs[1]
+    assert [liver.dice, spleen.dice, picks["artery"].dice] == pytest.approx([0.7, 0.6, 0.3])
+    # equal: the arm of the higher foreground mean, B with 0.4833 against 0.4667
+    assert picks["artery"].candidate.arm == B
+    # never scored: the same arm, and no promise
+    assert (picks["pancreas"].candidate.arm, picks["pancreas"].dice) == (B, None)
+
+
+def test_undefined_scores_are_left_out_and_other_grids_and_background_have_no_say() -> None:
+    stray = (ScoreRow("a", "liver", "prepared", "dice", 1.0), ScoreRow("a", "background", "original", "dice", 1.0))
+    low = candidate(A, 0, liver=0.2)
+    low = Candidate(low.arm, low.seed, low.run, low.checkpoint, low.scores + stray)
+    half = (ScoreRow("a", "liver", "original", "dice", None), ScoreRow("b", "liver", "original", "dice", 0.3))
+    high = Candidate(B, 0, low.run, "0", half)
+    assert {pick.candidate.arm for pick in choose([low, high])} == {B}
+
+
+# ------------------------------------------------------------------------------------------ from end to end
+
+
+def test_every_organ_comes_from_its_best_arm_on_validation_and_the_promise_holds(
+    tiny_store: Store, fused: Path
+) -> None:
+    folder = StudyFolder(fused)
+    record = FusionRecord.read(folder.fused)
+    assert record.chosen_on == tuple(tiny_store.names("validation"))
+    assert record.below == ()
+    by_run = {(arm, seed): means(folder.run(arm, seed).validation_scores) for arm in (A, B) for seed in (0, 1)}
+    of_fused = means(folder.fused.validation_scores)
+    for organ in ORGANS:
+        of_arm = {arm.name: np.mean([by_run[arm, seed][organ.name] for seed in (0, 1)]) for arm in (A, B)}
+        choice = record.organs[organ.name]
+        assert of_arm[choice.arm] == max(of_arm.values())
+        assert choice.validation_dice == pytest.approx(max(of_arm.values()), abs=2e-6)
+        assert of_fused[organ.name] >= max(of_arm.values()) - 1e-6
+    assert max(of_fused[organ.name] for organ in ORGANS) > 0.1  # there is something to compare
+
+
+def test_it_ships_as_one_predictor(tiny_raw: Path, tiny_store: Store, fused: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "shipped"
+    shutil.copytree(fused / "fused", alone)
+    (case,) = tiny_store.names("test")
+    scan = tiny_raw / "imagesTr" / f"{case}_0000.nii.gz"
+    written = read_labels(fused / "fused" / "predictions" / f"{case}.nii.gz")
+    predictor = viscera.Predictor.load(alone, device="cpu")
+    assert np.array_equal(predictor(read_volume(scan)).labels, written.labels)
+    predict(alone, scan, tmp_path / "out.nii.gz", device="cpu")
+    assert np.array_equal(read_labels(tmp_path / "out.nii.gz").labels, written.labels)
+    by_label = viscera.Predictor.load(alone, PredictConfig(restore="labels"), "cpu")
+    assert np.array_equal(by_label(read_volume(scan)).labels, written.labels)  # the store's grid is the scan's
+    assert written.labels.any()
+
+
+def test_a_changed_model_is_refused(fused: Path, tmp_path: Path) -> None:
+    shutil.copytree(fused / "fused", tmp_path / "f")
+    model = next((tmp_path / "f" / "models").glob("*.pt"))
+    model.write_bytes(model.read_bytes() + b" ")
+    with pytest.raises(BadInputError, match=r"its checksum is not the one in fusion\.yaml"):
+        viscera.Predictor.load(tmp_path / "f")
+    (tmp_path / "f" / "fusion.yaml").write_text("version: 1\n")
+    with pytest.raises(BadInputError, match=r"fusion\.yaml: damaged"):
+        viscera.Predictor.load(tmp_path / "f")
+
+
+def test_in_the_joined_table_it_is_the_last_arm(plain: Path, fused: Path) -> None:
+    with (fused / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    own = read_scores(fused / "fused" / "scores.csv")
+    assert [row["arm"] for row in rows[-len(own) :]] == ["fused"] * 8
+    assert {row["seed"] for row in rows[-len(own) :]} == {"0"}
+    assert (fused / "scores.csv").read_text().startswith((plain / "scores.csv").read_text())
+
+
+def test_called_again_nothing_changes_also_without_the_option(
+    tiny_store: Store, fused: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    shutil.copytree(fused, tmp_path / "study")
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "study" / "fused").rglob("*.[pny]*")}
+    run_study(tiny_store.path, tmp_path / "study", study_config(tiny_config, fuse=False))
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert (tmp_path / "study" / "scores.csv").read_bytes() == (fused / "scores.csv").read_bytes()
+    assert StudyFolder(tmp_path / "study").read_record().config.study.fuse
+
+
+class StopAt:
+    """Stops at a piece of news of the fusion, counted from 0."""
+
+    def __init__(self, number: int) -> None:
+        self.stop, self.left = threading.Event(), number
+
+    def __call__(self, event: StudyEvent) -> None:
+        if event.arm == "fused":
+            if self.left == 0:
+                self.stop.set()
+            self.left -= 1
+
+
+def test_stopped_while_fusing_and_called_again(
+    tiny_store: Store, plain: Path, fused: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    study, config = tmp_path / "study", study_config(tiny_config, fuse=True)
+    shutil.copytree(plain, study)
+    for number in range(3):  # at the first, second and third piece of news of the fusion
+        at = StopAt(number)
+        with pytest.raises(InterruptedRunError, match="Run the same command again"):
+            run_study(tiny_store.path, study, config, stop=at.stop, progress=at)
+    run_study(tiny_store.path, study, config)
+    assert (study / "scores.csv").read_bytes() == (fused / "scores.csv").read_bytes()
+
+
+def test_without_validation_cases_it_is_refused_with_the_names_of_the_options(
+    raw: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    config = study_config(tiny_config, fuse=True)
+    prepare(raw, tmp_path / "s", config.prepare.model_copy(update={"downsample": 1, "test_fraction": 0.2}))
+    with pytest.raises(BadInputError, match=r"--fuse chooses on those alone.*--validation-fraction"):
+        run_study(tmp_path / "s", tmp_path / "study", config)
+    assert not (tmp_path / "study" / "study.yaml").exists()

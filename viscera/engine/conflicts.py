@@ -1,0 +1,206 @@
+"""Settling, on validation cases, who gets the voxels that the models of several organs claim.
+
+Without conflicts a fused organ has the Dice of its own model. A conflict takes voxels from all claiming organs but one,
+which may lower or raise their Dice. What is tried, in this order, until no organ is below its own model: the larger
+probability, by the organs' own models or by the mean over all; the same with a weight an organ; with a threshold an
+organ as well; each for one organ at a time, then for several at once. So the settings depart from plain probabilities
+only as far as the validation cases ask for it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from viscera.core.anatomy import ORGANS
+from viscera.engine.fusion import FusionRule, claims, mean_probabilities, winners
+
+SettledBy = Literal["probabilities", "weights", "weights and thresholds"]
+WEIGHTS = tuple(2.0 ** (k / 2) for k in range(-12, 13))
+THRESHOLDS = (0.0, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9, 0.95)  # 0: the most probable class
+_LOWEST = THRESHOLDS[1]
+_EVIDENCE: tuple[Literal["own", "mean"], ...] = ("own", "mean")
+_MOST_ROUNDS = 10
+_COARSE = 2  # every other weight and threshold, one organ at a time
+_JUMPS = 3000  # several organs at once, anywhere on the grid
+_LABELS = torch.arange(1, len(ORGANS) + 1)
+
+Counts = npt.NDArray[np.int64]
+OrganDice = tuple[float | None, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CaseTally:
+    """What one validation case says about conflicts.
+
+    Attributes:
+        truth: (7,) voxels of each organ in the reference.
+        sole: (thresholds, 7, 2) voxels that only one organ could claim, as far as it does at each of `THRESHOLDS`:
+            all, and those of the reference.
+        claimed: (7, N) bool, at each of the N voxels that several organs could claim: is it the most probable class?
+        own, mean: (7, N) float32 probabilities there, by the organ's own model and as the mean over the models.
+        labels: (N,) of the reference there.
+    """
+
+    truth: Counts
+    sole: Counts
+    claimed: Tensor
+    own: Tensor
+    mean: Tensor
+    labels: Tensor
+
+    @classmethod
+    def of_slabs(
+        cls, slabs: Iterable[tuple[Sequence[Tensor], npt.NDArray[np.uint8]]], models: Sequence[int]
+    ) -> "CaseTally":
+        """From (L, I, J, k) probabilities of each model and (I, J, k) labels of the reference, slab by slab."""
+        truth, sole = np.zeros(len(ORGANS), np.int64), np.zeros((len(THRESHOLDS), len(ORGANS), 2), np.int64)
+        contested: list[tuple[Tensor, ...]] = []
+        for probabilities, reference in slabs:
+            labels = torch.from_numpy(np.ascontiguousarray(reference)).long()
+            claimed, own = claims(probabilities, models)
+            truth += torch.bincount(labels.ravel(), minlength=len(ORGANS) + 1)[1:].numpy()
+            number = (claimed | (own >= _LOWEST)).sum(dim=0)
+            place = number > 1
+            for at, threshold in enumerate(THRESHOLDS):
+                kept = (own >= threshold if threshold else claimed) & (number == 1)
+                hits = kept & (labels == _LABELS.reshape(-1, 1, 1, 1))
+                sole[at] += torch.stack([kept.flatten(1).sum(dim=1), hits.flatten(1).sum(dim=1)], dim=1).numpy()
+            mean = mean_probabilities(probabilities)
+            contested.append((claimed[:, place], own[:, place], mean[:, place], labels[place]))
+        parts = [torch.cat(column, dim=-1) for column in zip(*contested, strict=True)]
+        return cls(truth, sole, *parts)
+
+    def dice(self, rule: FusionRule) -> OrganDice:
+        """(7,) Dice of the fused label map; None where an organ is in neither."""
+        labels = winners(self.claimed, self.own, self.own if rule.evidence == "own" else self.mean, rule).long()
+        length = len(ORGANS) + 1
+        won = torch.bincount(labels, minlength=length)[1:].numpy()
+        hits = torch.bincount(labels[labels == self.labels], minlength=length)[1:].numpy()
+        sole = self.sole[[THRESHOLDS.index(t) for t in rule.thresholds], range(len(ORGANS))]
+        return _dice(sole[:, 1] + hits, sole[:, 0] + won + self.truth)
+
+    def own_dice(self) -> OrganDice:
+        """(7,) Dice of each organ as its own model alone labels it."""
+        hits = (self.claimed & (self.labels == _LABELS.unsqueeze(1))).sum(dim=1).numpy()
+        sole = self.sole[0]
+        return _dice(sole[:, 1] + hits, sole[:, 0] + self.claimed.sum(dim=1).numpy() + self.truth)
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """How conflicts are settled, and what that gives on the validation cases; sequences (7,).
+
+    Attributes:
+        rule: weights, thresholds and evidence.
+        settled_by: how far it departs from plain probabilities.
+        alone: mean Dice of each organ as its own model labels it.
+        fused: mean Dice of the fused label map.
+    """
+
+    rule: FusionRule
+    settled_by: SettledBy
+    alone: OrganDice
+    fused: OrganDice
+
+    @property
+    def shortfall(self) -> float:
+        """Sum over organs of how far the fused label map is below; 0 where the promise holds."""
+        return sum(max(0.0, (a or 0.0) - (f or 0.0)) for a, f in zip(self.alone, self.fused, strict=True))
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """Names of the organs that are below their own model."""
+        pairs = zip(ORGANS, self.alone, self.fused, strict=True)
+        return tuple(organ.name for organ, alone, fused in pairs if (fused or 0.0) < (alone or 0.0))
+
+
+def settle(tallies: Sequence[CaseTally], models: tuple[int, ...], *, absent_is_one: bool = False) -> Settlement:
+    """Find settings under which no organ is below its own model, as near to plain probabilities as possible.
+
+    Args:
+        tallies: of the validation cases.
+        models: (7,) index of each organ's own model.
+        absent_is_one: an organ in neither label map counts as 1, instead of being left out of the mean.
+
+    Returns:
+        The first settlement found without shortfall; else the one with the least.
+    """
+
+    def mean(rows: Iterable[OrganDice]) -> OrganDice:
+        columns = ([1.0 if v is None and absent_is_one else v for v in column] for column in zip(*rows, strict=True))
+        defined = ([value for value in column if value is not None] for column in columns)
+        return tuple(float(np.mean(values)) if values else None for values in defined)
+
+    alone = mean(tally.own_dice() for tally in tallies)
+
+    def of(rule: FusionRule, by: SettledBy) -> Settlement:
+        return Settlement(rule, by, alone, mean(tally.dice(rule) for tally in tallies))
+
+    plain = [of(FusionRule(models, evidence=evidence), "probabilities") for evidence in _EVIDENCE]
+    tried = list(plain)
+    levers: tuple[tuple[SettledBy, tuple[float, ...]], ...] = (
+        ("weights", THRESHOLDS[:1]),
+        ("weights and thresholds", THRESHOLDS),
+    )
+    for search in (_one_at_a_time, _several_at_once):
+        for by, thresholds in levers:
+            for evidence in _EVIDENCE:
+                if any(each.shortfall == 0 for each in tried):
+                    break
+                start = min((each for each in tried if each.rule.evidence == evidence), key=_rank)
+                tried.append(search(start, thresholds, lambda rule, by=by: of(rule, by)))  # type: ignore[misc]
+    return min(tried, key=lambda each: each.shortfall)
+
+
+def _rank(settlement: Settlement) -> tuple[float, float]:
+    """Lower is better: first no organ below its own model, then a high mean, which leaves room for others."""
+    return settlement.shortfall, -sum(value or 0.0 for value in settlement.fused)
+
+
+def _one_at_a_time(
+    start: Settlement, thresholds: Sequence[float], of: Callable[[FusionRule], Settlement]
+) -> Settlement:
+    """Give one organ after the other the weight and threshold that help most, as long as something helps."""
+    now = start
+    for _ in range(_MOST_ROUNDS):
+        before = now
+        for organ in range(len(ORGANS)):
+            for weight, threshold in product(WEIGHTS[::_COARSE], thresholds[::_COARSE]):
+                now = min(now, of(_changed(now.rule, {organ: (weight, threshold)})), key=_rank)
+            if now.shortfall == 0:
+                return now
+        if now is before:
+            break
+    return now
+
+
+def _several_at_once(
+    start: Settlement, thresholds: Sequence[float], of: Callable[[FusionRule], Settlement]
+) -> Settlement:
+    """Try settings of two to four organs at random, always the same, and keep what is better."""
+    now, random = start, np.random.default_rng(0)
+    for _ in range(_JUMPS):
+        organs = random.choice(len(ORGANS), size=random.integers(2, 5), replace=False)
+        changes = {int(o): (float(random.choice(WEIGHTS)), float(random.choice(thresholds))) for o in organs}
+        now = min(now, of(_changed(now.rule, changes)), key=_rank)
+        if now.shortfall == 0:
+            break
+    return now
+
+
+def _changed(rule: FusionRule, changes: Mapping[int, tuple[float, float]]) -> FusionRule:
+    """With weight and threshold of some organs, by index, replaced."""
+    weights, thresholds = list(rule.weights), list(rule.thresholds)
+    for organ, (weight, threshold) in changes.items():
+        weights[organ], thresholds[organ] = weight, threshold
+    return replace(rule, weights=tuple(weights), thresholds=tuple(thresholds))
+
+
+def _dice(intersection: Counts, cardinality: Counts) -> OrganDice:
+    return tuple(2 * int(i) / int(c) if c else None for i, c in zip(intersection, cardinality, strict=True))

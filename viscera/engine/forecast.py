@@ -1,0 +1,147 @@
+"""Before training: whose gradient it will be, and how much of Adam's step its epsilon takes away."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
+from viscera.core.config import AdamConfig, TrainConfig
+from viscera.engine.diagnostics import logit_gradient_norms
+from viscera.engine.feed import Feed
+from viscera.engine.predictor import build_network
+from viscera.imaging.intensity import network_input
+from viscera.losses.balance import Weights
+from viscera.losses.dice import WeightedDiceLoss
+from viscera.metrics.learning import STARVING_SHARE
+
+_BATCHES_AT_THE_LOGITS = 4
+_BATCHES_OVER_THE_PARAMETERS = 1
+_WIDEST = 8  # filters of the network that is looked at: shares hardly depend on its width, and it is quick
+_BETA2 = 0.999
+_BATCHES_OF_WINDOWS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class UnitGradients:
+    """Gradients of each class's Eq. 2 with weight 1, on an untrained network: those of any weights follow linearly.
+
+    Attributes:
+        logit_norms: (batches, L) norm at the logits; 0 where a batch has no voxel of the class.
+        parameters: (batches, L, P) float32, over all parameters.
+        parameters_of_the_model: of the network that will be trained, which may be wider than the one looked at.
+    """
+
+    logit_norms: npt.NDArray[np.float64]
+    parameters: Tensor
+    parameters_of_the_model: int
+
+    @classmethod
+    def of(cls, feed: Feed, config: TrainConfig, device: torch.device) -> "UnitGradients":
+        """From the first batches of a training.
+
+        Args:
+            feed: of the training windows.
+            config: network, seed, intensity and readings of Eq. 2; a network of more than 8 filters is looked at in a
+                narrower version.
+            device: to compute on.
+        """
+        narrow = config.model_copy(update={"filters": min(config.filters, _WIDEST)})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            network = build_network(narrow).to(device).train()
+            with torch.device("meta"):
+                size = sum(p.numel() for p in build_network(config).parameters())
+        loss = WeightedDiceLoss(
+            np.ones(network.head.out_channels), sums=config.loss.sums, smoothing=config.loss.smoothing
+        )
+        loss.to(device)
+        parameters = list(network.parameters())
+        norms, gradients = [], []
+        for step in range(1, _BATCHES_AT_THE_LOGITS + 1):
+            batch = feed.batch(step)
+            x, labels = network_input(batch.hu.to(device), config.intensity), batch.labels.to(device)
+            with torch.set_grad_enabled(step <= _BATCHES_OVER_THE_PARAMETERS):
+                logits_BLIJK = network(x)
+            norms.append(logit_gradient_norms(logits_BLIJK, labels, loss).cpu().numpy())
+            if step <= _BATCHES_OVER_THE_PARAMETERS:
+                terms_L = loss.per_class(logits_BLIJK, labels) / len(norms[-1])
+                rows = [torch.autograd.grad(term, parameters, retain_graph=True) for term in terms_L]
+                gradients.append(torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).cpu())
+        return cls(np.array(norms), torch.stack(gradients), size)
+
+    def shares(self, weights: Weights) -> npt.NDArray[np.float64]:
+        """(L,) share of each class in the gradient at the logits, mean over the batches."""
+        norms = self.logit_norms * weights
+        result: npt.NDArray[np.float64] = (norms / norms.sum(axis=1, keepdims=True)).mean(axis=0)
+        return result
+
+    def root_second_moment(self, weights: Weights) -> npt.NDArray[np.float64]:
+        """(P,) root of the mean squared gradient of each parameter over the batches: Adam's √v at the start.
+
+        A wider network has the same gradient norm, spread over more parameters.
+        """
+        gradient = torch.einsum("l,blp->bp", torch.from_numpy(weights), self.parameters.double())
+        narrower = (self.parameters.shape[2] / self.parameters_of_the_model) ** 0.5
+        root: npt.NDArray[np.float64] = gradient.square().mean(dim=0).sqrt().mul_(narrower).numpy()
+        return root
+
+    def step_kept(self, weights: Weights, adam: AdamConfig, iterations: int) -> float:
+        """Share of Adam's step that its epsilon leaves, mean over the parameters: √v / (√v + ε), half-way through."""
+        root = self.root_second_moment(weights)
+        epsilon = adam.epsilon
+        if adam.epsilon_place == "keras":
+            epsilon /= float(np.sqrt(1 - _BETA2 ** max(iterations // 2, 1)))
+        moving = root[root > 0]
+        return float((moving / (moving + epsilon)).mean()) if moving.size else 0.0
+
+
+@dataclass(frozen=True)
+class ArmForecast:
+    """What to expect of one arm, from an untrained network.
+
+    Attributes:
+        weighting, learning_rate: the arm.
+        gradient_share: (L,) of each class at the logits.
+        gradient_rms: root mean square of the gradient over the parameters, no unit: what Adam's epsilon is to be held
+            against.
+        step_kept: share of Adam's step that epsilon leaves.
+        starving: names of the classes that will get less than a tenth of an equal share.
+    """
+
+    weighting: str | float
+    learning_rate: float
+    gradient_share: tuple[float, ...]
+    gradient_rms: float
+    step_kept: float
+    starving: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, gradients: UnitGradients, weights: Weights, config: TrainConfig, arm: tuple[str | float, float]
+    ) -> "ArmForecast":
+        """For the class weights (L,) of an arm (weighting, rate)."""
+        share = gradients.shares(weights)
+        root = gradients.root_second_moment(weights)
+        return cls(
+            weighting=arm[0],
+            learning_rate=arm[1],
+            gradient_share=tuple(share.tolist()),
+            gradient_rms=float(np.sqrt(np.square(root).mean())),
+            step_kept=gradients.step_kept(weights, config.adam, config.iterations),
+            starving=tuple(name for name, value in zip(CLASS_NAMES, share, strict=True) if 0 < value < STARVING_SHARE),
+        )
+
+
+def windows_with_class(feed: Feed) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Share of random windows, and of mini-batches, that contain each class; (L,) each, from 200 batches."""
+    present_SBL = np.array(
+        [
+            [np.bincount(window.ravel(), minlength=NUM_CLASSES) > 0 for window in feed.batch(step).labels.numpy()]
+            for step in range(1, _BATCHES_OF_WINDOWS + 1)
+        ]
+    )
+    windows, batches = present_SBL.mean(axis=(0, 1)), present_SBL.any(axis=1).mean(axis=0)
+    return tuple(windows.tolist()), tuple(batches.tolist())

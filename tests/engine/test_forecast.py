@@ -1,16 +1,19 @@
 """Gradients of an untrained network: linear in the weights, and what epsilon leaves of a step, by hand."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from viscera.core.config import AdamConfig, Config
+from viscera.core.errors import BadInputError
 from viscera.engine.feed import Feed
-from viscera.engine.forecast import UnitGradients
+from viscera.engine.forecast import UnitGradients, load_forecasts, save_forecasts
 from viscera.engine.trainer import Trainer, TrainingFacts
 from viscera.losses.balance import WeightSchedule
+from viscera.metrics.forecast import ArmForecast
 
 Configure = Callable[..., Config]
 WEIGHTS = np.array([0.003, 1.7, 0.9, 0.2, 0.11, 0.4, 5.0, 2.2])
@@ -59,3 +62,15 @@ def test_shares_and_steps_by_hand() -> None:
 def test_a_wide_network_is_looked_at_in_a_narrow_version(tiny_config: Configure) -> None:
     found = UnitGradients.of(feed(), tiny_config(filters=16).train, torch.device("cpu"))
     assert found.parameters_of_the_model > 3 * found.parameters.shape[2]
+
+
+def test_forecasts_are_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "forecast.json"
+    assert load_forecasts(path, 300) == ()
+    forecasts = (ArmForecast.of("simple_lr0.01", [0.125] * 8, 1e-3, 0.9, 3.0),)
+    save_forecasts(path, 300, forecasts)
+    assert load_forecasts(path, 300) == forecasts
+    assert load_forecasts(path, 600) == ()
+    path.write_text('{"iterations": 300, "arms": [{"arm": 5}]}')
+    with pytest.raises(BadInputError, match=r"forecast\.json: damaged"):
+        load_forecasts(path, 300)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from viscera.core.anatomy import CLASS_NAMES, CLASSES
-from viscera.core.arms import arms_of
+from viscera.core.arms import Arm, arms_of
 from viscera.core.geometry import Geometry
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import LabelMap, Volume
@@ -73,6 +73,43 @@ def make_study() -> StudyMaker:
             for index, arm in enumerate(arms_of(config.study))
             for at, seed in enumerate(seeds)
         ]
+        return StudyResult(record, tuple(runs))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def study_of_dice() -> StudyMaker:
+    """A study by formula: `dice(arm, seed, case, organ)` is a Dice, or None where an arm has no scores at all.
+
+    `curve_dice(arm, seed)` gives foreground Dice on (training windows, validation cases) at each of its steps.
+    """
+
+    def make(
+        dice: Callable[[Arm, int, int, str], float | None],
+        cases: int = 12,
+        dataset: str = "clinical CT",
+        curve_dice: Callable[[Arm, int], list[tuple[float, float | None]]] | None = None,
+        **options: object,
+    ) -> StudyResult:
+        config = resolve_config("demo", options=options)
+        record = StudyRecord(version="0.1.0", store="/store", dataset=dataset, config=config)
+        steps = config.train.iterations
+        done = RunStatus(state="finished", step=steps, iterations=steps)
+        runs = []
+        for arm in arms_of(config.study):
+            for seed in config.study.seeds:
+                rows = tuple(
+                    ScoreRow(f"case_{case:02}", organ.name, "original", "dice", value)
+                    for case in range(cases)
+                    for organ in CLASSES[1:]
+                    if (value := dice(arm, seed, case, organ.name)) is not None
+                )
+                points = tuple(
+                    CurvePoint(step, 0.0, (training,) * 8, () if validation is None else (validation,) * 8)
+                    for step, (training, validation) in enumerate(curve_dice(arm, seed) if curve_dice else [])
+                )
+                runs.append(RunResult(arm, seed, done if rows else None, points, rows or None))
         return StudyResult(record, tuple(runs))
 
     return make

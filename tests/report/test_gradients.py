@@ -6,8 +6,11 @@ from collections.abc import Callable
 import pytest
 
 from viscera.core.anatomy import CLASS_NAMES
+from viscera.io.scores import ScoreRow
+from viscera.metrics.forecast import ArmForecast
 from viscera.report.canvas import to_bytes
 from viscera.report.comparisons import compare
+from viscera.report.forecasts import forecast_rows, forecast_score, forecast_sentence
 from viscera.report.gradients import arm_reasons, gradient_panel, has_gradients
 from viscera.report.page import PageParts, render_page
 from viscera.report.study import CurvePoint, StudyResult
@@ -72,3 +75,19 @@ def test_without_shares_there_is_no_section(make_study: MakeStudy) -> None:
     assert "whose gradient" not in render_page(
         PageParts(study, [table1(study, "")], None, [], [], "0", compare(study, ""))
     )
+
+
+def test_the_forecast_is_scored(make_study: MakeStudy, paper_rows: list[tuple[ScoreRow, ...]]) -> None:
+    """In the paper's Table 1 liver, spleen and stomach of square at 0.001 end below 20, and nothing else does."""
+    study = make_study(paper_rows)
+    square = study.arms[2].name
+    named = ArmForecast(square, (), 0, 1, (), (), ("liver", "spleen", "artery"))
+    others = [ArmForecast(arm.name, (), 0, 1, (), (), ()) for arm in study.arms if arm.name != square]
+    study = dataclasses.replace(study, forecasts=(named, *others))
+    rows = forecast_rows(study, "original")
+    assert [(row.named, row.failed) for row in rows if row.named or row.failed] == [
+        (("artery", "liver", "spleen"), ("liver", "spleen", "stomach"))
+    ]
+    assert forecast_score(rows) == pytest.approx((2 / 3, 2 / 3))
+    assert "named 3 failing organs, of which 2 failed (precision 0.67)" in forecast_sentence(rows)
+    assert forecast_sentence([]) == "No arm is both forecast and scored yet."

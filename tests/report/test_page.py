@@ -16,8 +16,11 @@ from viscera.core.anatomy import ORGANS
 from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
 from viscera.report.comparisons import compare
+from viscera.report.contrasts import Evidence
 from viscera.report.figures import organ_figures
+from viscera.report.ledger import Ledger, ledger
 from viscera.report.page import PageParts, render_page
+from viscera.report.paper import BesidePaper, beside_paper
 from viscera.report.scene import Scene
 from viscera.report.study import StudyResult
 from viscera.report.tables import table1
@@ -56,6 +59,11 @@ addEventListener("load", () => {  // comes after the frame's own, and that after
 </script>"""
 
 
+def claims_of(study: StudyResult, grid: str) -> tuple[Ledger, BesidePaper | None]:
+    evidence = Evidence(study, grid)
+    return ledger(evidence), beside_paper(evidence, table1(study, grid))
+
+
 @pytest.fixture(scope="module")
 def page(make_study: StudyMaker, paper_rows: Rows, scene: Scene) -> str:
     failed = RunStatus(state="failed", step=131, iterations=300, message=HOSTILE, hardware=HOSTILE)
@@ -64,7 +72,14 @@ def page(make_study: StudyMaker, paper_rows: Rows, scene: Scene) -> str:
     figures = organ_figures(study, hostile_scene)
     return render_page(
         PageParts(
-            study, [table1(study, "original")], hostile_scene, figures, [HOSTILE], "0.1.0", compare(study, "original")
+            study,
+            [table1(study, "original")],
+            hostile_scene,
+            figures,
+            [HOSTILE],
+            "0.1.0",
+            compare(study, "original"),
+            *claims_of(study, "original"),
         )
     )
 
@@ -77,7 +92,10 @@ def test_names_from_the_data_are_escaped(page: str) -> None:
 def test_the_page_needs_no_second_file_and_no_network(page: str) -> None:
     assert not re.findall(r"""src=["'](?!data:)""", page)
     assert set(re.findall(r"""href=["'](?!#)(.*?)["']""", page)) == {
+        "beside_paper.csv",
+        "claims.csv",
         "comparisons.csv",
+        "rank_correlation.csv",
         "table1_intervals.csv",
     }  # beside it
     assert "url(" not in page
@@ -96,7 +114,14 @@ def test_clinical_data_are_not_called_a_phantom(make_study: StudyMaker, paper_ro
     study = make_study(paper_rows)
     text = render_page(
         PageParts(
-            study, [table1(study, "original")], None, (), ["The store is gone."], "0.1.0", compare(study, "original")
+            study,
+            [table1(study, "original")],
+            None,
+            (),
+            ["The store is gone."],
+            "0.1.0",
+            compare(study, "original"),
+            *claims_of(study, "original"),
         )
     )
     assert "phantom" not in text
@@ -110,15 +135,34 @@ def test_every_organ_has_its_colour_in_the_legend(page: str) -> None:
 
 
 def test_the_comparisons_say_what_so_few_cases_allow(page: str) -> None:
-    section = html.unescape(page[page.index('id="comparisons"') : page.index('id="figure1"')])
+    section = html.unescape(page[page.index('id="comparisons"') : page.index('id="claims"')])
     assert "with 1 test case there is no test" in section
     assert "Without scores by Dice, so in no test: square, rate 0.01." in section
     assert section.count("<tr>") == 1 + 7 + 1 + 5  # two headings, seven organs, five scored arms
 
 
+def test_a_verdict_is_a_word_and_a_sign_and_not_a_colour_alone(study_of_dice: StudyMaker) -> None:
+    """Uniform falls by 30 points at the higher rate, simple and square rise by 20: claim 3 holds, claim 5 does not."""
+    change = {"uniform": -0.3, "simple": 0.2, "square": 0.2}
+    study = study_of_dice(
+        lambda arm, _seed, case, _organ: 0.6 + 0.001 * case + (arm.learning_rate == 0.01) * change[arm.weighting]
+    )
+    tables, compared = [table1(study, "original")], compare(study, "original")
+    text = render_page(PageParts(study, tables, None, (), (), "0.1.0", compared, *claims_of(study, "original")))
+    lines = re.findall(
+        r'<tr><th scope="row">(\d+[ab]?)</th>.*?<span class="verdict (\w+)">(. \w+)</span>', text, re.DOTALL
+    )
+    shown = {number: (word, tag) for number, word, tag in lines}
+    assert len(shown) == 11
+    assert shown["3"] == ("supported", "✓ supported")
+    assert shown["5"] == ("contradicted", "✗ contradicted")
+    assert shown["6"] == ("undecided", "? undecided")
+
+
 def test_nothing_scored_still_makes_a_page(make_study: StudyMaker) -> None:
     study = make_study([None] * 6)
-    text = render_page(PageParts(study, [table1(study, "")], None, (), (), "0.1.0", compare(study, "")))
+    claims = claims_of(study, "")
+    text = render_page(PageParts(study, [table1(study, "")], None, (), (), "0.1.0", compare(study, ""), *claims))
     assert "None of the 6 arms has scores yet." in text
     assert text.count("No scores") == 6
     assert "so there is nothing to compare" in text

@@ -77,8 +77,8 @@ def test_weights_under_both_readings_of_n_and_how_often_classes_are_seen(
 def test_every_arm_is_forecast(tiny_store: Store, tiny_config: Configure) -> None:
     config = tiny_config()
     found = diagnose(tiny_store.path, config)
-    assert [(arm.weighting, arm.learning_rate) for arm in found.arms] == [
-        (weighting, rate) for rate in (0.001, 0.01) for weighting in ("uniform", "simple", "square")
+    assert [arm.arm for arm in found.arms] == [
+        f"{weighting}_lr{rate}" for rate in (0.001, 0.01) for weighting in ("uniform", "simple", "square")
     ]
     for arm in found.arms:
         assert sum(arm.gradient_share) == pytest.approx(1)

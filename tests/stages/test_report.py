@@ -112,12 +112,15 @@ def test_a_whole_study_gives_page_tables_and_figures(study: StudyFolder) -> None
     assert page == study.path / "report" / "index.html"
     files = sorted(str(path.relative_to(page.parent)) for path in page.parent.rglob("*") if path.is_file())
     assert files == [
+        "beside_paper.csv",
+        "claims.csv",
         "comparisons.csv",
         "figures/figure1.svg",
         "figures/figure2_uniform.png",
         "figures/figure3_simple.png",
         "figures/figure4_square.png",
         "index.html",
+        "rank_correlation.csv",
         "table1.csv",
         "table1.md",
         "table1.tex",
@@ -174,6 +177,34 @@ def test_what_is_missing_or_damaged_is_said_and_the_rest_is_made(study: StudyFol
     assert "Without scores by Dice, so in no test: uniform, rate 0.001; simple, rate 0.001; square, rate 0.001." in text
     with (study.path / "report" / "comparisons.csv").open(newline="", encoding="utf-8") as file:
         assert sum(bool(line["p"]) for line in csv.DictReader(file)) == 7 * 3  # the three arms left
+
+
+def test_the_ledger_and_the_papers_table_are_files_beside_the_page(study: StudyFolder) -> None:
+    make_report(study.path)
+    with (study.path / "report" / "claims.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0]) == ["claim", "statement", "tested_by", "result", "verdict", "data"]
+    assert [line["claim"] for line in lines] == ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10a", "10b"]
+    assert all(line["verdict"] == "undecided on this phantom" for line in lines)  # three cases show nothing
+    assert {line["data"] for line in lines} == {"phantom: 3 test cases, 1 seed, 300 iterations"}
+    with (study.path / "report" / "beside_paper.csv").open(newline="", encoding="utf-8") as file:
+        beside = {(line["class"], line["arm"]): line for line in csv.DictReader(file)}
+    assert len(beside) == 10 * 6
+    assert beside["spleen", "square_lr0.001"]["paper_percent"] == "0.0000"
+    assert beside["spleen", "square_lr0.001"]["study_percent"] == "43.3333"  # 10 points below 0.2, 0.9 and 0.5
+
+
+def test_damaged_runs_leave_their_claims_undecided_and_the_papers_table_out(study: StudyFolder) -> None:
+    make_report(study.path)
+    for index in (1, 2, 3, 5):
+        run_of(study, index).scores.write_text("case,organ\n", encoding="utf-8")
+    make_report(study.path)
+    with (study.path / "report" / "claims.csv").open(newline="", encoding="utf-8") as file:
+        results = {line["claim"]: line["result"] for line in csv.DictReader(file)}
+    assert "No finished and scored run: simple at 0.001, square at 0.001;" in results["1"]
+    assert "--fuse" in results["9"]
+    assert not (study.path / "report" / "beside_paper.csv").exists()
+    assert not (study.path / "report" / "rank_correlation.csv").exists()
 
 
 def test_scores_cut_short_are_said_and_the_rest_is_compared(study: StudyFolder) -> None:

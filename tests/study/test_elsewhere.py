@@ -91,9 +91,9 @@ def test_without_weights_its_predictions_are_taken_and_scored(
     run = copied(elsewhere, tmp_path / "study")
     run_study(tiny_store.path, tmp_path / "study", grid(tiny_config))
     scores = run.scores.read_bytes()
-    for light in (run.last, run.best, run.scores, tmp_path / "study" / "study.yaml"):
-        light.unlink()
-    (tmp_path / "study" / "scores.csv").unlink()
+    study = tmp_path / "study"
+    for path in (run.last, run.best, run.scores, *(path for path in study.iterdir() if path.is_file())):
+        path.unlink()
     run_study(tiny_store.path, tmp_path / "study", grid(tiny_config))
     assert run.scores.read_bytes() == scores
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from tabulate import tabulate
 
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.arms import Arm, weighting_name
+from viscera.core.arms import weighting_name
 from viscera.core.config import Config
 from viscera.io.scores import ScoreRow
 
@@ -38,13 +38,12 @@ def diagnosis_text(diagnosis: "Diagnosis") -> str:
     ]
     arms = [
         (
-            arm.title,
+            forecast.arm,
             *(_share(value) for value in forecast.gradient_share),
             f"{forecast.gradient_rms:.1e}",
             _share(forecast.step_kept),
         )
         for forecast in diagnosis.arms
-        if (arm := Arm(forecast.weighting, forecast.learning_rate))
     ]
     return "\n\n".join(
         [

@@ -1,27 +1,34 @@
 """Before training: whose gradient it will be, and how much of Adam's step its epsilon takes away."""
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
+from viscera.core.anatomy import NUM_CLASSES
 from viscera.core.config import AdamConfig, TrainConfig
+from viscera.core.errors import BadInputError
 from viscera.engine.diagnostics import logit_gradient_norms
 from viscera.engine.feed import Feed
 from viscera.engine.predictor import build_network
 from viscera.imaging.intensity import network_input
+from viscera.io.files import read_json, write_json
 from viscera.losses.balance import Weights
 from viscera.losses.dice import WeightedDiceLoss
-from viscera.metrics.learning import STARVING_SHARE
+from viscera.metrics.forecast import ArmForecast
 
 _BATCHES_AT_THE_LOGITS = 4
 _BATCHES_OVER_THE_PARAMETERS = 1
 _WIDEST = 8  # filters of the network that is looked at: shares hardly depend on its width, and it is quick
 _BETA2 = 0.999
 _BATCHES_OF_WINDOWS = 200
+_ARMS = TypeAdapter(tuple[ArmForecast, ...])
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,43 +105,6 @@ class UnitGradients:
         return float((moving / (moving + epsilon)).mean()) if moving.size else 0.0
 
 
-@dataclass(frozen=True)
-class ArmForecast:
-    """What to expect of one arm, from an untrained network.
-
-    Attributes:
-        weighting, learning_rate: the arm.
-        gradient_share: (L,) of each class at the logits.
-        gradient_rms: root mean square of the gradient over the parameters, no unit: what Adam's epsilon is to be held
-            against.
-        step_kept: share of Adam's step that epsilon leaves.
-        starving: names of the classes that will get less than a tenth of an equal share.
-    """
-
-    weighting: str | float
-    learning_rate: float
-    gradient_share: tuple[float, ...]
-    gradient_rms: float
-    step_kept: float
-    starving: tuple[str, ...]
-
-    @classmethod
-    def of(
-        cls, gradients: UnitGradients, weights: Weights, config: TrainConfig, arm: tuple[str | float, float]
-    ) -> "ArmForecast":
-        """For the class weights (L,) of an arm (weighting, rate)."""
-        share = gradients.shares(weights)
-        root = gradients.root_second_moment(weights)
-        return cls(
-            weighting=arm[0],
-            learning_rate=arm[1],
-            gradient_share=tuple(share.tolist()),
-            gradient_rms=float(np.sqrt(np.square(root).mean())),
-            step_kept=gradients.step_kept(weights, config.adam, config.iterations),
-            starving=tuple(name for name, value in zip(CLASS_NAMES, share, strict=True) if 0 < value < STARVING_SHARE),
-        )
-
-
 def windows_with_class(feed: Feed) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Share of random windows, and of mini-batches, that contain each class; (L,) each, from 200 batches."""
     present_SBL = np.array(
@@ -145,3 +115,23 @@ def windows_with_class(feed: Feed) -> tuple[tuple[float, ...], tuple[float, ...]
     )
     windows, batches = present_SBL.mean(axis=(0, 1)), present_SBL.any(axis=1).mean(axis=0)
     return tuple(windows.tolist()), tuple(batches.tolist())
+
+
+def save_forecasts(path: Path, iterations: int, forecasts: Sequence[ArmForecast]) -> None:
+    """Write what was expected of each arm before it was trained for so many iterations."""
+    write_json(path, {"iterations": iterations, "arms": [dataclasses.asdict(forecast) for forecast in forecasts]})
+
+
+def load_forecasts(path: Path, iterations: int) -> tuple[ArmForecast, ...]:
+    """Read it; nothing where there is no such file, or one of other iterations.
+
+    Raises:
+        BadInputError: damaged.
+    """
+    if not path.exists():
+        return ()
+    value = read_json(path)
+    try:
+        return _ARMS.validate_python(value["arms"]) if value["iterations"] == iterations else ()
+    except (KeyError, TypeError, ValidationError) as error:
+        raise BadInputError(f"{path}: damaged. Delete it, and the study makes it again.") from error

@@ -188,6 +188,11 @@ class StudyFolder:
         return self.path / "study.yaml"
 
     @property
+    def forecast_path(self) -> Path:
+        """What was expected of each arm before it was trained."""
+        return self.path / "forecast.json"
+
+    @property
     def rate_ranges(self) -> Path:
         """Folder of the learning-rate range tests, one a weighting (`io.rate_range`)."""
         return self.path / "rate_range"

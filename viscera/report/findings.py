@@ -6,7 +6,7 @@ from math import isnan
 
 from viscera.core.anatomy import ORGANS
 from viscera.report.comparisons import ALPHA, Comparison, Comparisons, Family, metric_title
-from viscera.report.study import StudyResult, arm_title, counted
+from viscera.report.study import StudyResult, arm_title, counted, signed
 from viscera.report.tables import Table1, foreground_percent
 
 _NAMED = 3  # arms that a cell names before it counts the rest
@@ -148,14 +148,8 @@ def _p(value: float) -> str:
 def _effect(test: Comparison | None) -> str:
     if test is None or test.effect is None:
         return "–"
-    interval = f" [{_signed(test.ci_low)}, {_signed(test.ci_high)}]" if test.ci_low is not None else ""
-    return f"{_signed(test.effect)}{interval}"
-
-
-def _signed(value: float | None) -> str:
-    """One decimal with its sign, a minus sign and no hyphen; zero without one."""
-    rounded = round(value or 0.0, 1)
-    return f"{rounded:+.1f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0"
+    interval = f" [{signed(test.ci_low)}, {signed(test.ci_high)}]" if test.ci_low is not None else ""
+    return f"{signed(test.effect)}{interval}"
 
 
 def _listed(titles: Sequence[str], tested: int) -> str:

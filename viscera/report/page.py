@@ -14,8 +14,11 @@ from viscera.report.comparisons import Comparisons
 from viscera.report.curves import arm_panel
 from viscera.report.figures import OrganFigure
 from viscera.report.findings import arm_standings, conclusions, organ_findings
+from viscera.report.forecasts import forecast_rows, forecast_sentence
 from viscera.report.fusion import fusion_rows, fusion_sentences
 from viscera.report.gradients import arm_reasons, gradient_panel, has_gradients
+from viscera.report.ledger import Ledger
+from viscera.report.paper import BesidePaper
 from viscera.report.rate_ranges import rate_range_panel, sentence
 from viscera.report.scene import Scene
 from viscera.report.spread import DRAWS
@@ -55,6 +58,8 @@ class PageParts:
         problems: what could not be read or shown, in sentences.
         version: of viscera that makes the page.
         comparisons: of the arms on the primary grid.
+        ledger: the paper's claims on it; None leaves the section out.
+        beside: the paper's Table 1 beside it; None where too few of the paper's models are in the study.
         rate_ranges: learning-rate range tests, where some were made.
     """
 
@@ -65,6 +70,8 @@ class PageParts:
     problems: Sequence[str]
     version: str
     comparisons: Comparisons
+    ledger: Ledger | None = None
+    beside: BesidePaper | None = None
     rate_ranges: Sequence[RateRange] = ()
 
 
@@ -78,6 +85,7 @@ def render_page(parts: PageParts) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["one_decimal"] = _one_decimal
+    environment.filters["two_decimals"] = _two_decimals
     environment.filters["share"] = _share
     study, primary = parts.study, parts.tables[0]
     settled = settling_rows(study)
@@ -93,9 +101,13 @@ def render_page(parts: PageParts) -> str:
         organ_findings=organ_findings(study, primary, parts.comparisons),
         standings=arm_standings(study, primary, parts.comparisons),
         draws=DRAWS,
+        ledger=parts.ledger,
+        beside=parts.beside,
         curves=_curve_pictures(study, primary),
         reasons=arm_reasons(study) if has_gradients(study) else [],
         gradients=_gradient_pictures(study) if has_gradients(study) else [],
+        forecasts=(foreseen := forecast_rows(study, primary.grid)),
+        forecast_sentence=forecast_sentence(foreseen),
         classes=CLASSES,
         starving=STARVING_SHARE,
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
@@ -187,6 +199,10 @@ def _picture_groups(figures: Sequence[OrganFigure]) -> list[PictureGroup]:
 
 def _one_decimal(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}".replace("-", "−")  # noqa: RUF001 - a minus sign is meant
+
+
+def _two_decimals(value: float) -> str:
+    return f"{value:.2f}".replace("-", "−")  # noqa: RUF001 - a minus sign is meant
 
 
 def _share(value: float | None) -> str:

@@ -11,6 +11,7 @@ from viscera.core.arms import Arm, arms_of
 from viscera.io.fusion import FusionRecord
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
+from viscera.metrics.forecast import ArmForecast
 from viscera.metrics.learning import NOTHING_LOGGED, LoggedStep, step_kept
 
 ClassDice = tuple[float | None, ...]
@@ -40,7 +41,7 @@ class CurvePoint:
     loss: float | None
     dice: ClassDice
     validation_dice: ClassDice
-    logged: LoggedStep = NOTHING_LOGGED
+    logged: LoggedStep = field(default=NOTHING_LOGGED, compare=False)
     step_kept: float | None = None
 
     @classmethod
@@ -133,6 +134,7 @@ class StudyResult:
     runs: tuple[RunResult, ...]
     split: SplitSizes | None = None
     fused: FusedResult | None = None
+    forecasts: tuple[ArmForecast, ...] = ()
 
     @property
     def arms(self) -> list[Arm]:
@@ -209,6 +211,12 @@ def arm_title(arm: Arm) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 seed`, `2 seeds`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def signed(value: float | None) -> str:
+    """One decimal with its sign, a minus sign and no hyphen; zero without one."""
+    rounded = round(value or 0.0, 1)
+    return f"{rounded:+.1f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0"
 
 
 def _class_dice(value: Mapping[str, float | None] | None) -> ClassDice:

@@ -1,24 +1,34 @@
 """`viscera doctor`: what a store means for each arm before anyone trains, and what happened in a run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.arms import weighting_name
-from viscera.core.config import Config, TrainConfig
+from viscera.core.arms import Arm, arm_config, arms_of, weighting_name
+from viscera.core.config import AdamConfig, Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.feed import Feed
-from viscera.engine.forecast import ArmForecast, UnitGradients, windows_with_class
+from viscera.engine.forecast import UnitGradients, windows_with_class
 from viscera.engine.hardware import choose_device
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
 from viscera.losses.balance import POWERS, WeightSchedule
+from viscera.metrics.forecast import ArmForecast
 from viscera.metrics.learning import STARVING_SHARE, Flag, LoggedStep, flags, recent_share, step_kept
 
+_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+_NOT_SEEN_BY_THE_NETWORK: dict[str, Any] = {
+    "weighting": "uniform",
+    "learning_rate": 1.0,
+    "adam": AdamConfig(),
+    "seed": 0,
+}
 _RARE = 0.5  # of the batches
 _KEPT = 0.5  # of the step
 _SHIFT = "A lower power (--weighting 0.5), train.loss.background=mean or train.loss.max_ratio shift the shares."
@@ -101,14 +111,8 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
     def weights(scheme: str | float, settings: TrainConfig = train) -> tuple[float, ...]:
         return tuple(WeightSchedule.of(counts, scheme, settings.loss, len(names)).start.tolist())
 
-    feed = Feed([(store.image(name), store.labels(name)) for name in names], train.patch, train.batch_size, train.seed)
-    gradients = UnitGradients.of(feed, train, choose_device(train.device))
-    windows, batches = windows_with_class(feed)
-    arms = tuple(
-        ArmForecast.of(gradients, np.array(weights(weighting)), train, (weighting, rate))
-        for rate in config.study.learning_rates
-        for weighting in config.study.weightings
-    )
+    windows, batches = windows_with_class(_feed(store, train))
+    arms = forecast_arms(store, config)
     by_numerator = {}
     for numerator in ("voxels", "volumes"):
         reading = train.model_copy(update={"loss": train.loss.model_copy(update={"numerator": numerator})})
@@ -124,8 +128,48 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
         windows_with_class=windows,
         batches_with_class=batches,
         arms=arms,
-        advice=tuple(_advice(arms, batches)),
+        advice=tuple(_advice(arms, arms_of(config.study), batches, _best_arm(store, config))),
     )
+
+
+def forecast_arms(store: Store, config: Config) -> tuple[ArmForecast, ...]:
+    """What to expect of every arm of a study, from untrained networks of seed 0 on the first batches."""
+    return tuple(_forecasts(store, config, arms_of(config.study)))
+
+
+def _forecasts(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[ArmForecast]:
+    names = store.names("train")
+    gradients: dict[str, UnitGradients] = {}
+    for arm in arms:
+        train = arm_config(config, arm, 0).train
+        train = train.model_copy(update={"batch_size": min(train.batch_size, len(names))})
+        looked_at = train.model_copy(update=_NOT_SEEN_BY_THE_NETWORK).model_dump_json()
+        if looked_at not in gradients:
+            gradients[looked_at] = UnitGradients.of(_feed(store, train), train, choose_device(train.device))
+        unit = gradients[looked_at]
+        counts = store.voxel_counts(train.loss.counts)
+        weights = WeightSchedule.of(counts, arm.weighting, train.loss, len(names)).start
+        yield ArmForecast.of(
+            arm.name,
+            unit.shares(weights).tolist(),
+            float(np.sqrt(np.square(unit.root_second_moment(weights)).mean())),
+            unit.step_kept(weights, train.adam, train.iterations),
+            train.learning_rate * train.iterations,
+        )
+
+
+def _best_arm(store: Store, config: Config) -> Arm:
+    """The power and rate with the least chance of a failing organ, summed over the organs."""
+    grid = config.study.model_copy(update={"weightings": _POWERS, "learning_rates": _RATES, "variants": {"": {}}})
+    config = config.model_copy(update={"study": grid})
+    arms = arms_of(grid)
+    chances = [sum(forecast.failing_chance) for forecast in _forecasts(store, config, arms)]
+    return arms[int(np.argmin(chances))]
+
+
+def _feed(store: Store, train: TrainConfig) -> Feed:
+    cases = [(store.image(name), store.labels(name)) for name in store.names("train")]
+    return Feed(cases, train.patch, train.batch_size, train.seed)
 
 
 def diagnose_run(run_path: Path) -> RunDiagnosis:
@@ -161,21 +205,29 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
     )
 
 
-def _advice(arms: Sequence[ArmForecast], batches_with_class: Sequence[float]) -> list[str]:
+def _advice(
+    forecasts: Sequence[ArmForecast], arms: Sequence[Arm], batches_with_class: Sequence[float], best: Arm
+) -> list[str]:
     """Plain sentences about the arms: each names what was found and what to do."""
     sentences = []
-    for arm in {arm.weighting: arm for arm in arms}.values():  # neither depends on the rate
-        name = weighting_name(arm.weighting)
-        if arm.starving:
+    for arm, forecast in zip(arms, forecasts, strict=True):
+        if forecast.failing:
+            sentences.append(f"{arm.title}: {_listed(forecast.failing)} will most likely end below a Dice of 0.2.")
+    for arm, forecast in {arm.weighting: (arm, f) for arm, f in zip(arms, forecasts, strict=True)}.values():
+        name = weighting_name(arm.weighting)  # neither of these depends on the rate
+        if forecast.starving:
             sentences.append(
-                f"{name}: {_listed(arm.starving)} will get less than a tenth of an equal share of the gradient; "
+                f"{name}: {_listed(forecast.starving)} will get less than a tenth of an equal share of the gradient; "
                 f"nothing defends their voxels against the other classes. {_SHIFT}"
             )
-        if arm.step_kept < _KEPT:
+        if forecast.step_kept < _KEPT:
             sentences.append(
-                f"{name}: Adam's epsilon leaves {arm.step_kept:.1%} of the step, because the gradient (root mean "
-                f"square {arm.gradient_rms:.0e}) is small beside it: everything learns slowly. {_ENLARGE}"
+                f"{name}: Adam's epsilon leaves {forecast.step_kept:.1%} of the step, because the gradient (root mean "
+                f"square {forecast.gradient_rms:.0e}) is small beside it: everything learns slowly. {_ENLARGE}"
             )
+    sentences.append(
+        f"Fewest organs should fail with --weighting {best.weighting:g} --learning-rate {best.learning_rate:g}."
+    )
     rare = [name for name, share in zip(CLASS_NAMES, batches_with_class, strict=True) if share < _RARE]
     if rare:
         sentences.append(

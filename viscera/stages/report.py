@@ -9,6 +9,7 @@ import viscera
 from viscera.core.arms import Arm, arms_of
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
+from viscera.engine.forecast import load_forecasts
 from viscera.io.files import write_bytes, write_csv, write_text
 from viscera.io.fusion import FusionRecord
 from viscera.io.nifti import read_labels
@@ -16,13 +17,18 @@ from viscera.io.rate_range import RateRange, rate_range_path, read_rate_range
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
+from viscera.metrics.forecast import ArmForecast
 from viscera.report.canvas import to_bytes
 from viscera.report.comparisons import Comparison, compare
 from viscera.report.curves import figure1
 from viscera.report.figures import OrganFigure, composite_png, organ_figures
 from viscera.report.formats import to_csv, to_latex, to_markdown
 from viscera.report.fusion import with_fused
+from viscera.report.ledger import COLUMNS as LEDGER_COLUMNS
+from viscera.report.ledger import Ledger, evidence_of, ledger
 from viscera.report.page import PageParts, dice_on_test, render_page
+from viscera.report.paper import COLUMNS as BESIDE_COLUMNS
+from viscera.report.paper import CORRELATION_COLUMNS, BesidePaper, beside_paper, correlation_cells
 from viscera.report.scene import LabelView, Scene
 from viscera.report.slices import backdrop, busiest_slice
 from viscera.report.study import CurvePoint, FusedResult, RunResult, SplitSizes, StudyResult, median_case
@@ -41,7 +47,8 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
 
     Returns:
         `STUDY/report/index.html`; beside it `table1.{csv,md,tex}` and `table1_intervals.csv` (and `table1_prepared*`
-        where both grids are scored), `comparisons.csv` on the primary grid, and `figures/`.
+        where both grids are scored), `comparisons.csv` and `claims.csv` on the primary grid, `beside_paper.csv` and
+        `rank_correlation.csv` where the study has three of the paper's six models or more, and `figures/`.
 
     Raises:
         BadInputError: no Study there, or its folder cannot be written to.
@@ -62,11 +69,14 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     tables = [with_fused(table, result) for table in plain]
     _write_tables(study / "report", tables)
     write_csv(study / "report" / "comparisons.csv", Comparison._fields, (row.cells() for row in compared.rows))
+    evidence = evidence_of(result, primary)
+    claims, beside = ledger(evidence), beside_paper(evidence, tables[0])
+    _write_claims(study / "report", claims, beside)
     _write_figures(study / "report" / "figures", result, tables[0], scene, figures)
     tell(3, len(_STEPS), _STEPS[3])
     page = study / "report" / "index.html"
     tests = _read_rate_ranges(folder, result.record.config.study.weightings, problems)
-    parts = PageParts(result, tables, scene, figures, problems, viscera.__version__, compared, tests)
+    parts = PageParts(result, tables, scene, figures, problems, viscera.__version__, compared, claims, beside, tests)
     write_text(page, render_page(parts))
     tell(len(_STEPS), len(_STEPS), "")
     return page
@@ -88,7 +98,12 @@ def _result(folder: StudyFolder, store: Store | None, problems: list[str]) -> St
     read = [(arm, seed) for arm in arms_of(plan) for seed in plan.seeds]
     runs = tuple(_read_run(folder.run(arm, seed), arm, seed, record.all_stages) for arm, seed in read)
     sizes = SplitSizes(*(len(store.names(s)) for s in ("train", "validation", "test"))) if store else None
-    return StudyResult(record, runs, sizes, _read_fused(folder, record, problems))
+    forecasts: tuple[ArmForecast, ...] = ()
+    try:
+        forecasts = load_forecasts(folder.forecast_path, record.config.train.iterations)
+    except BadInputError as error:
+        problems.append(f"The forecast is not shown. {error}")
+    return StudyResult(record, runs, sizes, _read_fused(folder, record, problems), forecasts)
 
 
 def _read_fused(folder: StudyFolder, record: StudyRecord, problems: list[str]) -> FusedResult | None:
@@ -211,6 +226,17 @@ def _write_tables(folder: Path, tables: list[Table1]) -> None:
             write_text(folder / f"{stem}.{suffix}", text)
         intervals = table.spread.interval_rows(table.percent)
         write_csv(folder / f"{stem}_intervals.csv", ("class", "arm", "percent", "ci_low", "ci_high"), intervals)
+
+
+def _write_claims(folder: Path, claims: Ledger, beside: BesidePaper | None) -> None:
+    """Write the ledger and the paper's table beside ours; remove the latter where an earlier report had it."""
+    write_csv(folder / "claims.csv", LEDGER_COLUMNS, (entry.cells() for entry in claims.entries))
+    if beside is None:
+        (folder / "beside_paper.csv").unlink(missing_ok=True)
+        (folder / "rank_correlation.csv").unlink(missing_ok=True)
+    else:
+        write_csv(folder / "beside_paper.csv", BESIDE_COLUMNS, beside.cells())
+        write_csv(folder / "rank_correlation.csv", CORRELATION_COLUMNS, correlation_cells(beside))
 
 
 def _write_figures(

@@ -21,10 +21,12 @@ import viscera
 from viscera.core.arms import Arm, arm_config, arms_of
 from viscera.core.config import Config, StudyConfig, differences
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
+from viscera.engine.forecast import load_forecasts, save_forecasts
 from viscera.engine.trainer import StopSignal
 from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import StudyFolder, StudyRecord
 from viscera.io.store import Store
+from viscera.stages.doctor import forecast_arms
 from viscera.stages.find_rates import find_rates
 from viscera.stages.report import make_report
 from viscera.study.elsewhere import refuse_strangers
@@ -71,8 +73,7 @@ def run_study(
         raise BadInputError(f"{study_path}: exists and is not a study. Choose an empty or new folder.")
     with exclusive(study_path):
         config = _register(folder, store, config)
-        for arm in arms_of(config.study):
-            arm_config(config, arm, 0)  # settings that cannot be are refused before the first arm trains
+        _forecast(folder, store, config)
         tasks = [(arm, seed) for arm in arms_of(config.study) for seed in config.study.seeds]
         for arm, seed in tasks:
             refuse_strangers(folder.run(arm, seed), store, arm_config(config, arm, seed))
@@ -121,6 +122,8 @@ def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
                 )
         config = config.model_copy(update={"study": _extended(folder, before.study, config.study)})
     refuse_without_validation(store, config)
+    for arm in arms_of(config.study):
+        arm_config(config, arm, 0)  # settings that cannot be are refused before anything is written
     dataset = store.manifest.dataset
     store_path = str(store.path.resolve())
     folder.write_record(
@@ -134,6 +137,14 @@ def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
         )
     )
     return config
+
+
+def _forecast(folder: StudyFolder, store: Store, config: Config) -> None:
+    """Say what to expect of the arms before they are trained; made again where arms or iterations have been added."""
+    iterations = config.train.iterations
+    known = {forecast.arm for forecast in load_forecasts(folder.forecast_path, iterations)}
+    if not {arm.name for arm in arms_of(config.study)} <= known:
+        save_forecasts(folder.forecast_path, iterations, forecast_arms(store, config))
 
 
 def _stages(folder: StudyFolder, record: StudyRecord, iterations: int) -> tuple[int, ...]:

@@ -8,8 +8,16 @@ DEMO_SETTINGS ?=
 STUDY  ?= study-phantom
 DEVICE ?= cpu
 PYTEST_WORKERS ?= auto
+GPU_PYTHON  ?= python3
+GPU_WHEELS  ?= wheels
+GPU_WORK    ?= gpu-work
+GPU_OUT     ?= gpu-results
+GPU_DEVICE  ?= cuda
+GPU_SECONDS ?= 540
+GPU_SETTINGS ?=
+GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
-.PHONY: help install install-bench demo study-phantom check test test-fast test-slow test-bench bench clean
+.PHONY: help install install-bench demo study-phantom check test test-fast test-slow test-bench bench gpu gpu-wheels clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
@@ -21,6 +29,8 @@ help:
 	@echo "make install-bench  .venv-bench with nnU-Net v2 and MONAI, to run beside them (2 GB)"
 	@echo "make test-bench     nnU-Net trains with our loss, there (about 2 minutes)"
 	@echo "make bench      timings, into benchmarks/results/"
+	@echo "make gpu        the next pieces of what needs a GPU, within GPU_SECONDS=540; results in GPU_OUT=gpu-results"
+	@echo "make gpu-wheels wheels for a GPU machine without a network (Python 3.12), into wheels/"
 
 install: $(VENV)/.installed
 
@@ -63,6 +73,13 @@ bench: install
 	$(BIN)/python -m benchmarks.bench_train
 	$(BIN)/python -m benchmarks.bench_augment
 	$(BIN)/python -m benchmarks.bench_diagnostics
+
+gpu:
+	@GPU_PYTHON="$(GPU_PYTHON)" GPU_WHEELS="$(GPU_WHEELS)" bash scripts/gpu.sh "$(GPU_WORK)" "$(GPU_OUT)" \
+	    --device "$(GPU_DEVICE)" --seconds "$(GPU_SECONDS)" $(GPU_SETTINGS)
+
+gpu-wheels:
+	$(PYTHON) scripts/gpu_wheels.py "$(GPU_WHEELS)" --there "$(GPU_THERE)"
 
 clean:
 	rm -rf $(VENV) $(BENCH) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

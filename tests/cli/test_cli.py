@@ -24,7 +24,7 @@ from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
 
-COMMANDS = ["phantom", "prepare", "doctor", "train", "predict", "evaluate", "study", "report"]
+COMMANDS = ["phantom", "prepare", "doctor", "find-rate", "train", "predict", "evaluate", "study", "report"]
 TINY = ["--patch=8", "--batch-size=2", "--filters=2", "--iterations=4", "--device=cpu"]
 TINY += ["--set", "train.levels=2", "--set", "train.monitor_windows=2"]
 
@@ -327,3 +327,13 @@ def test_the_installed_command(tmp_path: Path) -> None:
 def test_yaml_keys_are_those_of_the_python_configuration() -> None:
     shown = yaml.safe_load(run("config", "show").stdout)
     assert shown == resolve_config().model_dump(mode="json")
+
+
+def test_find_rate_prints_one_row_a_weighting(tiny_store: Store, tmp_path: Path) -> None:
+    settings = ["train.patch=8", "train.batch_size=2", "train.filters=2", "rate_range.steps=20", *TINY[-3::2]]
+    assigned = [part for each in settings for part in ("--set", each)]
+    result = run("find-rate", tiny_store.path, "--out", tmp_path / "r", "--weightings=uniform,0.5", *assigned)
+    lines = [line.split()[0] for line in result.stdout.splitlines() if line.startswith(("uniform", "power"))]
+    assert lines == ["uniform", "power0.5"]
+    assert "suggested rate" in result.stdout
+    assert sorted(path.name for path in (tmp_path / "r").glob("*.json")) == ["power0.5.json", "uniform.json"]

@@ -14,6 +14,7 @@ from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import LabelMap, Volume
 from viscera.io.nifti import write_labels
+from viscera.io.rate_range import RateRange, rate_range_path, write_rate_range
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, write_scores
 from viscera.io.store import PreparedCase, Split, Store
@@ -247,6 +248,31 @@ def test_both_grids_give_two_tables(study: StudyFolder) -> None:
     assert "Table 1 on the prepared grid" in text
     assert table_of(study)["liver"]["uniform_lr0.001"] == "50.0000"
     assert "liver,60.0000" in (study.path / "report" / "table1_prepared.csv").read_text(encoding="utf-8")
+
+
+def test_range_tests_are_shown_where_they_were_made(study: StudyFolder) -> None:
+    page = make_report(study.path)
+    assert "range test" not in page.read_text()
+    rates = tuple(10.0**-k for k in range(6, 0, -1))
+    test = RateRange(
+        weighting="simple",
+        seed=0,
+        steps=6,
+        rates=rates,
+        losses=(0.0, 0, -0.2, -0.5, -0.5, 0),
+        smoothed=(0.0, 0, -0.2, -0.5, -0.5, 0),
+        falls_from=1e-4,
+        slows_from=1e-3,
+        rises_from=1e-2,
+        suggestion=1e-3,
+    )
+    write_rate_range(rate_range_path(study.rate_ranges, "simple"), test)
+    (study.rate_ranges / "square.json").write_text("[]")
+    text = make_report(study.path).read_text()
+    assert "Learning-rate range tests" in text
+    assert "simple: falls from 0.0001 on, slows at 0.001 (suggested), rises above 0.01." in text
+    assert text.count("Range test of") == 1
+    assert "square.json: damaged" in text
 
 
 def test_a_folder_that_is_no_study_is_bad_input(tmp_path: Path) -> None:

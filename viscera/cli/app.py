@@ -19,7 +19,7 @@ from viscera.cli.options import (
     explained,
     stop_on_signal,
 )
-from viscera.cli.printing import config_as_yaml, diagnosis_text, run_diagnosis_text, scores_table
+from viscera.cli.printing import config_as_yaml, diagnosis_text, rate_range_table, run_diagnosis_text, scores_table
 from viscera.cli.terminal import Display, make_display
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
@@ -197,6 +197,37 @@ def train(
         display.note(f"{folder.path}: finished; predict with `viscera predict {folder.path} SCAN OUTPUT`")
 
 
+@app.command("find-rate")
+@explained
+def find_rate(
+    store: Annotated[Path, typer.Argument(help="Store.")],
+    out: Annotated[Path, typer.Option(help="Folder for WEIGHTING.json; STUDY/rate_range shows in its report.")] = Path(
+        "rate_range"
+    ),
+    weightings: Annotated[str | None, typer.Option(metavar="A,B", help="Weightings to test.")] = None,
+    device: Device = None,
+    preset: Preset = "paper",
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
+) -> None:
+    """Suggest a learning rate for each weighting: a short training whose rate rises from step to step."""
+    from viscera.stages.find_rates import find_rates
+
+    options = {"study.weightings": _listed(weightings), "train.device": device}
+    resolved = _config(preset, config, assignments, options)
+    with make_display(quiet=quiet, log_json=log_json) as display, stop_on_signal() as stop:
+
+        def show(weighting: str, done: int, total: int) -> None:
+            display.update(f"range test, {weighting}", done, total, "")
+
+        tests = find_rates(store, out, resolved, resolved.study.weightings, stop=stop, progress=show)
+    if not quiet:
+        typer.echo(rate_range_table(tests))
+        typer.echo(f"The curves: {out}")
+
+
 @app.command()
 @explained
 def predict(
@@ -314,7 +345,7 @@ def study(
             elif event.phase == "failed":
                 display.note(f"{name} failed: {event.message}", arm=event.arm, seed=event.seed)
             elif event.phase != "done":
-                detail = f"loss {event.loss:.4g}" if event.phase == "train" else "test cases"
+                detail = {"train": f"loss {event.loss:.4g}", "predict": "test cases"}.get(event.phase, "")
                 display.update(f"{name} {event.phase}", event.done, event.total, detail)
 
         page = run_study(store, study_path, resolved, stop=stop, progress=show)

@@ -8,10 +8,12 @@ from pydantic import BaseModel
 from tabulate import tabulate
 
 from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.arms import weighting_name
 from viscera.core.config import Config
 from viscera.io.scores import ScoreRow
 
 if TYPE_CHECKING:
+    from viscera.io.rate_range import RateRange
     from viscera.stages.doctor import Diagnosis, RunDiagnosis
 
 
@@ -88,6 +90,20 @@ def _share(value: float) -> str:
 
 def _short(name: str) -> str:
     return name.split("_", maxsplit=1)[0][:10]
+
+
+def rate_range_table(tests: Sequence["RateRange"]) -> str:
+    """What each range test says, one row a weighting."""
+    rows = [
+        (
+            weighting_name(test.weighting),
+            *("–" if rate is None else f"{rate:.2g}" for rate in (test.falls_from, test.suggestion, test.rises_from)),
+            test.remark,
+        )
+        for test in tests
+    ]
+    headers = ("weighting", "loss falls from", "suggested rate", "rises above", "")
+    return tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "right", "right", "left"))
 
 
 def scores_table(rows: Sequence[ScoreRow]) -> str:

@@ -181,6 +181,9 @@ class TrainConfig(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the network: auto is bfloat16 on GPUs that have it, else float32"
     )
+    resident: Literal["auto", "always", "never"] = Field(
+        "auto", description="training set in the device's memory, windows cut there: auto on GPUs that have the room"
+    )
     initialisation: Literal["he", "keras"] = Field(
         "he",
         description="he: He normal, batch norm with PyTorch's constants; keras: Glorot uniform, momentum 0.99, ε 1e-3",
@@ -201,6 +204,20 @@ class TrainConfig(Settings):
     adam: AdamConfig = AdamConfig()
     intensity: IntensityConfig = IntensityConfig()
     augment: AugmentConfig = AugmentConfig()
+
+
+class RateRangeConfig(Settings):
+    """The learning-rate range test of `viscera find-rate` (Smith, WACV 2017)."""
+
+    lowest: float = Field(1e-6, gt=0, description="rate of the first step")
+    highest: float = Field(1.0, gt=0, description="rate of the last step; between, geometric")
+    steps: int = Field(200, ge=20, description="optimiser steps, one a rate")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.highest < 10 * self.lowest:
+            raise ValueError("highest must be at least ten times lowest")
+        return self
 
 
 class PredictConfig(Settings):
@@ -252,6 +269,7 @@ class StudyConfig(Settings):
         min_length=1,
         description="arms: name to settings that replace those of train and predict; the unnamed one changes nothing",
     )
+    find_rates: bool = Field(False, description="before the arms, a learning-rate range test for each weighting")
     jobs: int = Field(
         0, ge=0, description="arms trained at once; 0: one a core on the CPU (at most four), one on a GPU"
     )
@@ -265,6 +283,7 @@ class Config(Settings):
 
     prepare: PrepareConfig = PrepareConfig()
     train: TrainConfig = TrainConfig()
+    rate_range: RateRangeConfig = RateRangeConfig()
     predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     study: StudyConfig = StudyConfig()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,11 @@ from viscera.imaging.augment import Augmentation, draw, margin
 from viscera.imaging.intensity import AIR_HU
 from viscera.imaging.windows import random_cases, random_origin
 
+Voxels = TypeVar("Voxels", HuArray, LabelArray, Tensor)
+
 
 class Batch(NamedTuple):
-    """A mini-batch: `hu` int16 (B, I, J, K), `labels` uint8 (B, I, J, K).
+    """A mini-batch: `hu` int16 (B, I, J, K), `labels` uint8 (B, I, J, K), on the CPU or the training's device.
 
     With augmentation switched on, `augmentations` says what is still to happen to each window (`imaging.augment`); the
     windows then reach beyond the patch by as much as that needs.
@@ -28,6 +30,27 @@ class Batch(NamedTuple):
     hu: Tensor
     labels: Tensor
     augmentations: tuple[Augmentation, ...] = ()
+
+
+class Windows(NamedTuple):
+    """Where the windows of one step lie.
+
+    `numbers` of their cases, `origins` (first voxels, which may lie outside the case), their common `shape` in voxels,
+    and the `augmentations` that are still to happen to them.
+    """
+
+    numbers: tuple[int, ...]
+    origins: tuple[Index3, ...]
+    shape: Index3
+    augmentations: tuple[Augmentation, ...]
+
+
+class BatchSource(Protocol):
+    """Whatever gives a training its batches."""
+
+    def batch(self, step: int) -> Batch:
+        """The windows of one step."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -58,21 +81,29 @@ class Feed:
                 f"{len(self.cases)} training cases. Add cases, or lower --batch-size."
             )
 
-    def batch(self, step: int) -> Batch:
-        """The windows of one step."""
+    def windows(self, step: int) -> Windows:
+        """Where the windows of one step lie."""
         numbers = random_cases(self.seed, step, len(self.cases), self.batch_size)
         augmentations = self._augmentations(step, numbers)
         beyond = margin(augmentations, self.patch)
-        shape = (self.batch_size, *(self.patch + 2 * n for n in beyond))
-        hu = np.empty(shape, dtype=np.int16)
-        labels = np.empty(shape, dtype=np.uint8)
+        origins = []
         for slot, number in enumerate(numbers):
-            image, label_map = self.cases[number]
-            origin = random_origin(self.seed, step, slot, image.shape, self.patch)
+            origin = random_origin(self.seed, step, slot, self.cases[number][0].shape, self.patch)
             i, j, k = (at - n for at, n in zip(origin, beyond, strict=True))
-            _cut(image, (i, j, k), hu[slot], AIR_HU)
-            _cut(label_map, (i, j, k), labels[slot], 0)
-        return Batch(torch.from_numpy(hu), torch.from_numpy(labels), augmentations)
+            origins.append((i, j, k))
+        i, j, k = (self.patch + 2 * n for n in beyond)
+        return Windows(tuple(numbers.tolist()), tuple(origins), (i, j, k), augmentations)
+
+    def batch(self, step: int) -> Batch:
+        """The windows of one step."""
+        windows = self.windows(step)
+        hu = np.empty((self.batch_size, *windows.shape), dtype=np.int16)
+        labels = np.empty((self.batch_size, *windows.shape), dtype=np.uint8)
+        for slot, (number, origin) in enumerate(zip(windows.numbers, windows.origins, strict=True)):
+            image, label_map = self.cases[number]
+            cut(image, origin, hu[slot], AIR_HU)
+            cut(label_map, origin, labels[slot], 0)
+        return Batch(torch.from_numpy(hu), torch.from_numpy(labels), windows.augmentations)
 
     def _augmentations(self, step: int, numbers: npt.NDArray[np.int64]) -> tuple[Augmentation, ...]:
         if self.augment is None or not self.augment.enabled:
@@ -83,11 +114,11 @@ class Feed:
         )
 
 
-def _cut(array: HuArray | LabelArray, origin: Index3, into: HuArray | LabelArray, padding: int) -> None:
-    """Copy the window that starts at `origin`; what lies outside the array becomes padding."""
+def cut(array: Voxels, origin: Index3, into: Voxels, padding: int) -> None:
+    """Copy the window that starts at `origin`; what lies outside the array becomes padding. NumPy or PyTorch."""
     window = array[tuple(slice(max(at, 0), max(at + n, 0)) for at, n in zip(origin, into.shape, strict=True))]
     if window.shape == into.shape:
         into[...] = window
         return
-    into.fill(padding)
+    into[...] = padding
     into[tuple(slice(max(-at, 0), max(-at, 0) + n) for at, n in zip(origin, window.shape, strict=True))] = window

@@ -44,6 +44,17 @@ def autocast(device: torch.device, precision: Literal["auto", "float32", "bfloat
 
 
 @contextmanager
+def fastest_convolutions() -> Iterator[None]:
+    """On an NVIDIA GPU cuDNN times its algorithms at the first step of each shape and keeps the fastest."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
+
+
+@contextmanager
 def out_of_memory_explained(advice: str) -> Iterator[None]:
     """Turn an allocation failure into a RunFailedError that says what to lower."""
     try:

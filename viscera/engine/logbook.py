@@ -25,12 +25,12 @@ class StepResult(NamedTuple):
     """One training step.
 
     Attributes:
-        loss: Eq. 6, no unit.
+        loss: Eq. 6, no unit; a scalar tensor on the device where reading it is put off (`engine.loss_watch`).
         soft_dice: (L,) of the batch.
         gradient_norms: (L,) at the logits, see `engine.diagnostics`; None where not asked for.
     """
 
-    loss: float
+    loss: float | Tensor
     soft_dice: Tensor
     gradient_norms: Tensor | None
 
@@ -70,7 +70,7 @@ def curve_line(trainer: InTraining, monitor: Monitor, batch: Batch, result: Step
     train = trainer.config.train
     line: dict[str, Any] = {
         "step": trainer.step,
-        "loss": result.loss,
+        "loss": float(result.loss),
         "soft_dice": dict(zip(CLASS_NAMES, result.soft_dice.tolist(), strict=True)),
         "dice": monitor.training_dice(trainer.network),
         "learning_rate": train.learning_rate,

@@ -26,7 +26,7 @@ class Monitor:
     """Measures a network in evaluation mode.
 
     Attributes:
-        windows: batches of fixed training windows.
+        windows: batches of fixed training windows; their HU lie on the device, their labels do not.
         validation: image and labels of each validation case, on the prepared grid.
         train, predict: configuration.
         device: to compute on.
@@ -49,8 +49,9 @@ class Monitor:
     ) -> "Monitor":
         """With the first `train.monitor_windows` windows of a feed of its own seed."""
         fixed = Feed(feed.cases, feed.patch, feed.batch_size, _MONITOR_SEED)
-        batches = -(-train.monitor_windows // feed.batch_size)
-        return cls([fixed.batch(step) for step in range(batches)], validation, train, predict, device)
+        batches = [fixed.batch(step) for step in range(-(-train.monitor_windows // feed.batch_size))]
+        on_device = [batch._replace(hu=batch.hu.to(device)) for batch in batches]
+        return cls(on_device, validation, train, predict, device)
 
     def recompute_batch_norm(self, network: nn.Module) -> None:
         """Set the statistics of batch normalisation to the means over the fixed windows.
@@ -74,7 +75,7 @@ class Monitor:
         return dict(zip(CLASS_NAMES, dice(intersection, cardinality), strict=True))
 
     def _input(self, batch: Batch) -> Tensor:
-        return network_input(batch.hu.to(self.device), self.train.intensity)
+        return network_input(batch.hu, self.train.intensity)
 
     def validation_dice(self, network: nn.Module) -> DiceByOrgan | None:
         """Mean Dice per class over the validation cases where it is defined; None without such cases."""

@@ -13,9 +13,10 @@ from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.engine.diagnostics import logit_gradient_norms
-from viscera.engine.feed import Batch, Feed
+from viscera.engine.feed import Batch, BatchSource
 from viscera.engine.hardware import autocast, out_of_memory_explained
 from viscera.engine.logbook import StepResult, curve_line, is_logged, warn_half_way
+from viscera.engine.loss_watch import LossWatch
 from viscera.engine.monitor import Monitor, foreground_mean
 from viscera.engine.optimiser import make_adam
 from viscera.engine.predictor import build_network
@@ -62,7 +63,11 @@ class TrainingFacts:
 
 @dataclass(eq=False)
 class Trainer:
-    """One model in training: network, optimiser and the step they are at."""
+    """One model in training: network, optimiser and the step they are at.
+
+    Where the losses are `deferred`, as on a GPU, they are read at logged and saved steps only, all since the last time
+    together: the steps between do not wait for each other, and a loss that is not finite is found, with its step, then.
+    """
 
     config: Config
     facts: TrainingFacts
@@ -73,6 +78,7 @@ class Trainer:
     step: int = 0
     seconds: float = 0.0
     best_validation_dice: float = -1.0
+    deferred: bool = False
 
     @classmethod
     def create(cls, config: Config, facts: TrainingFacts, device: torch.device) -> "Trainer":
@@ -83,8 +89,14 @@ class Trainer:
             network = build_network(train)
         network.to(device).train()
         optimizer = make_adam(network, train.learning_rate, train.adam)
-        loss = WeightedDiceLoss(facts.class_weights.start, sums=train.loss.sums, smoothing=train.loss.smoothing)
-        return cls(config, facts, device, network, optimizer, loss.to(device))
+        deferred = device.type == "cuda"
+        loss = WeightedDiceLoss(
+            facts.class_weights.start,
+            sums=train.loss.sums,
+            smoothing=train.loss.smoothing,
+            check_labels=not deferred,  # those of a store are class numbers; to look at them is to wait
+        )
+        return cls(config, facts, device, network, optimizer, loss.to(device), deferred=deferred)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was written."""
@@ -94,7 +106,12 @@ class Trainer:
         self.best_validation_dice = checkpoint.best_validation_dice
 
     def run(
-        self, feed: Feed, monitor: Monitor, folder: RunFolder, stop: StopSignal, report: Callable[[Progress], None]
+        self,
+        feed: BatchSource,
+        monitor: Monitor,
+        folder: RunFolder,
+        stop: StopSignal,
+        report: Callable[[Progress], None],
     ) -> None:
         """Train to the last iteration, logging and writing checkpoints on the way.
 
@@ -103,21 +120,25 @@ class Trainer:
             InterruptedRunError: `stop` was set; a checkpoint of this step is written.
         """
         train, seconds_before, steps_before, started = self.config.train, self.seconds, self.step, time.perf_counter()
+        watch = LossWatch(self.step)
         if self.step == 0:
             save_checkpoint(folder.last, self.checkpoint())
         while self.step < train.iterations:
+            log = is_logged(train, self.step + 1)
             with out_of_memory_explained("Lower --batch-size, --patch or --filters."):
                 batch = feed.batch(self.step + 1)
-                done = self.training_step(batch, diagnose=train.diagnose and is_logged(train, self.step + 1))
-            if not np.isfinite(done.loss):
-                raise RunFailedError(self._diverged(folder, f"the loss is {done.loss} at step {self.step + 1}"))
+                done = self.training_step(batch, diagnose=train.diagnose and log)
+            watch.add(done.loss)
+            if log or not self.deferred or np.isnan(watch.newest):
+                self._read_losses(watch, folder)
             self.step += 1
             self.seconds = seconds_before + time.perf_counter() - started
             rate = (self.step - steps_before) / (self.seconds - seconds_before)
-            report(Progress(self.step, train.iterations, done.loss, rate))
+            report(Progress(self.step, train.iterations, watch.newest, rate))
             last, stopping = self.step == train.iterations, stop.is_set()
-            log = is_logged(train, self.step)
             save = last or self.step % train.checkpoint_every == 0 or stopping
+            if save:
+                self._read_losses(watch, folder)
             if (log or save) and train.batch_norm == "recomputed":
                 monitor.recompute_batch_norm(self.network)
             if (log or save) and not self._is_finite():
@@ -139,9 +160,9 @@ class Trainer:
             logits_BLIJK = self.network(x)
         dice_loss_L = self.loss.per_class(logits_BLIJK, labels)
         loss = weighted_dice_loss(dice_loss_L, self.loss.class_weights.to(dice_loss_L.dtype))
-        value = loss.item()
+        value = loss.detach() if self.deferred else loss.item()
         norms_L = logit_gradient_norms(logits_BLIJK, labels, self.loss) if diagnose else None
-        if np.isfinite(value):
+        if self.deferred or np.isfinite(value):
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
@@ -181,8 +202,14 @@ class Trainer:
         if self.config.train.diagnose:
             warn_half_way(folder, self.config.train, self.step)
 
+    def _read_losses(self, watch: LossWatch, folder: RunFolder) -> None:
+        bad = watch.read()
+        if bad is not None:
+            self.step = bad.step - 1
+            raise RunFailedError(self._diverged(folder, f"the loss is {bad.value} at step {bad.step}"))
+
     def _is_finite(self) -> bool:
-        return all(bool(torch.isfinite(value).all()) for value in self.network.state_dict().values())
+        return bool(torch.stack([torch.isfinite(value).all() for value in self.network.state_dict().values()]).all())
 
     def _diverged(self, folder: RunFolder, what: str) -> str:
         train = self.config.train

@@ -26,6 +26,7 @@ class RunStatus(Settings):
         wall_seconds: training time over all its parts.
         device, hardware: for example `cpu` and the processor's name.
         peak_memory_mib: largest resident set (CPU) or allocation (GPU) of the training process, MiB.
+        training_voxel_counts: (L,) of the training set, so that a run without its weights still says what it is of.
     """
 
     state: Literal["running", "finished", "failed", "interrupted"]
@@ -38,6 +39,7 @@ class RunStatus(Settings):
     threads: int = 0
     peak_memory_mib: float = 0.0
     versions: dict[str, str] = Field(default_factory=dict)
+    training_voxel_counts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,11 @@ class StudyFolder:
     def forecast_path(self) -> Path:
         """What was expected of each arm before it was trained."""
         return self.path / "forecast.json"
+
+    @property
+    def rate_ranges(self) -> Path:
+        """Folder of the learning-rate range tests, one a weighting (`io.rate_range`)."""
+        return self.path / "rate_range"
 
     def run(self, arm: Arm, seed: int) -> RunFolder:
         """The Run of one arm and seed."""

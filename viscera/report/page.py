@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import jinja2
 
 from viscera.core.anatomy import CLASSES, ORGANS
+from viscera.core.arms import weighting_name
+from viscera.io.rate_range import RateRange
 from viscera.metrics.learning import STARVING_SHARE
 from viscera.report.canvas import Pixels, data_uri, pixels_to_png, to_bytes
 from viscera.report.comparisons import Comparisons
@@ -17,6 +19,7 @@ from viscera.report.fusion import fusion_rows, fusion_sentences
 from viscera.report.gradients import arm_reasons, gradient_panel, has_gradients
 from viscera.report.ledger import Ledger
 from viscera.report.paper import BesidePaper
+from viscera.report.rate_ranges import rate_range_panel, sentence
 from viscera.report.scene import Scene
 from viscera.report.spread import DRAWS
 from viscera.report.stages import organ_stages, settling_rows, settling_sentence, stage_rows
@@ -57,6 +60,7 @@ class PageParts:
         comparisons: of the arms on the primary grid.
         ledger: the paper's claims on it; None leaves the section out.
         beside: the paper's Table 1 beside it; None where too few of the paper's models are in the study.
+        rate_ranges: learning-rate range tests, where some were made.
     """
 
     study: StudyResult
@@ -68,6 +72,7 @@ class PageParts:
     comparisons: Comparisons
     ledger: Ledger | None = None
     beside: BesidePaper | None = None
+    rate_ranges: Sequence[RateRange] = ()
 
 
 def render_page(parts: PageParts) -> str:
@@ -106,6 +111,7 @@ def render_page(parts: PageParts) -> str:
         classes=CLASSES,
         starving=STARVING_SHARE,
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
+        rate_ranges=_rate_range_pictures(parts),
         gaps=gap_rows(study, primary),
         stages=study.record.all_stages,
         stage_rows=stage_rows(study, primary.grid),
@@ -139,6 +145,18 @@ def _curve_pictures(study: StudyResult, table: Table1) -> list[Picture]:
             f"Learning curve of {arm_title(arm)}: mean foreground Dice and loss over steps",
         )
         for arm in study.arms
+    ]
+
+
+def _rate_range_pictures(parts: PageParts) -> list[Picture]:
+    tried = parts.study.record.config.study.learning_rates
+    return [
+        Picture(
+            data_uri(to_bytes(rate_range_panel(test, tried, phantom=parts.study.phantom), "svg"), "svg"),
+            f"Range test of {weighting_name(test.weighting)} weighting: loss over learning rate",
+            sentence(test),
+        )
+        for test in parts.rate_ranges
     ]
 
 

@@ -113,6 +113,18 @@ def predict_store(
     return [each.output for each in jobs]
 
 
+def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
+    """Those of the cases of a store that have no label map in a folder, or one that was made from another scan."""
+
+    def is_there(name: str) -> bool:
+        path = output / f"{name}.nii.gz"
+        written = _read_provenance(_provenance_path(path)) or {}
+        made_from_ours = written.get("input_sha256") == store.manifest.cases[name].sha256["image.npy"]
+        return made_from_ours and path.exists() and written.get("output_sha256") == sha256(path)
+
+    return [name for name in names if not is_there(name)]
+
+
 def _scans(source: Path) -> list[Path]:
     if source.is_file():
         return [source]

@@ -1,6 +1,6 @@
 """`viscera report`: from a Study to `report/`: the page, Table 1 and the figures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from viscera.engine.forecast import load_forecasts
 from viscera.io.files import write_bytes, write_csv, write_text
 from viscera.io.fusion import FusionRecord
 from viscera.io.nifti import read_labels
+from viscera.io.rate_range import RateRange, rate_range_path, read_rate_range
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
@@ -74,7 +75,8 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     _write_figures(study / "report" / "figures", result, tables[0], scene, figures)
     tell(3, len(_STEPS), _STEPS[3])
     page = study / "report" / "index.html"
-    parts = PageParts(result, tables, scene, figures, problems, viscera.__version__, compared, claims, beside)
+    tests = _read_rate_ranges(folder, result.record.config.study.weightings, problems)
+    parts = PageParts(result, tables, scene, figures, problems, viscera.__version__, compared, claims, beside, tests)
     write_text(page, render_page(parts))
     tell(len(_STEPS), len(_STEPS), "")
     return page
@@ -153,6 +155,18 @@ def _read_earlier(folder: RunFolder, stages: Sequence[int], problems: list[str])
             except BadInputError as error:
                 problems.append(str(error))
     return earlier
+
+
+def _read_rate_ranges(folder: StudyFolder, weightings: Iterable[str | float], problems: list[str]) -> list[RateRange]:
+    tests = []
+    for weighting in weightings:
+        path = rate_range_path(folder.rate_ranges, weighting)
+        if path.exists():
+            try:
+                tests.append(read_rate_range(path))
+            except BadInputError as error:
+                problems.append(str(error))
+    return tests
 
 
 def _open_store(record: StudyRecord, problems: list[str]) -> Store | None:

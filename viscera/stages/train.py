@@ -1,34 +1,28 @@
 """`viscera train`: from a Store to a Run."""
 
 import contextlib
-import logging
 import platform
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Literal
 
-import numpy as np
 import torch
 
 import viscera
-from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.config import Config, TrainConfig, differences
+from viscera.core.config import Config, differences
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
-from viscera.core.scan import HuArray, LabelArray
-from viscera.engine.feed import Feed
-from viscera.engine.hardware import choose_device, describe_hardware, peak_memory_mib
+from viscera.engine.hardware import choose_device, describe_hardware, fastest_convolutions, peak_memory_mib
 from viscera.engine.monitor import Monitor
-from viscera.engine.trainer import Progress, StopSignal, Trainer, TrainingFacts
-from viscera.imaging.intensity import clipped_moments
+from viscera.engine.resident import on_device
+from viscera.engine.trainer import Progress, StopSignal, Trainer
+from viscera.engine.training_set import arrays, facts_of, feed_of, with_training_set
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import RunFolder, RunStatus, read_config, write_yaml
-from viscera.io.store import Split, Store
-from viscera.losses.balance import WeightSchedule
+from viscera.io.store import Store
 
-log = logging.getLogger(__name__)
-_MAY_CHANGE = {"iterations", "device", "checkpoint_every", "log_every", "validate_every"}
+_MAY_CHANGE = {"iterations", "device", "resident", "checkpoint_every", "log_every", "validate_every"}
 
 
 def train(
@@ -56,11 +50,11 @@ def train(
         InterruptedRunError: `stop` was set.
     """
     store = Store.open(store_path)
-    config = _with_training_set(config, store)
+    config = with_training_set(config, store)
     folder = RunFolder(run_path)
     device = choose_device(config.train.device)
-    feed = _feed(store, config.train)
-    facts = _facts(store, config)
+    feed = feed_of(store, config.train)
+    facts = facts_of(store, config)
     if is_occupied(run_path) and not resume:
         raise BadInputError(f"{run_path}: this run exists. Go on with --resume, or choose another folder.")
     store.verify([*store.names("train"), *store.names("validation")])
@@ -75,10 +69,12 @@ def train(
             _refuse_other_settings(folder, read_config(folder.config_path), config)
         folder.keep_curve_until(trainer.step)
         write_yaml(folder.config_path, config.model_dump(mode="json"))
-        monitor = Monitor.create(feed, _arrays(store, "validation"), config.train, config.predict, device)
+        monitor = Monitor.create(feed, arrays(store, "validation"), config.train, config.predict, device)
         _write_status(folder, trainer, "running")
         try:
-            trainer.run(feed, monitor, folder, stop or Event(), progress)
+            windows = on_device(feed, device, config.train.resident)
+            with fastest_convolutions():
+                trainer.run(windows, monitor, folder, stop or Event(), progress)
         except VisceraError as error:
             failed = isinstance(error, RunFailedError)  # else, as after a full disk, the run can go on
             with contextlib.suppress(BadInputError):
@@ -86,19 +82,6 @@ def train(
             raise
         _write_status(folder, trainer, "finished")
     return folder
-
-
-def _with_training_set(config: Config, store: Store) -> Config:
-    """The configuration with what the store decides: its preparation, and the HU that z-scores refer to."""
-    intensity = config.train.intensity
-    if intensity.scaling == "z_score" and (intensity.mean_hu is None or intensity.sd_hu is None):
-        mean, sd = clipped_moments((store.image(name) for name in store.names("train")), intensity)
-        if sd == 0:
-            raise BadInputError(f"{store.path}: all voxels have one HU: no z-score. Use intensity.scaling unit.")
-        given = intensity.model_dump(include={"mean_hu", "sd_hu"}, exclude_none=True)
-        intensity = intensity.model_copy(update={"mean_hu": mean, "sd_hu": sd} | given)
-    training = config.train.model_copy(update={"intensity": intensity})
-    return config.model_copy(update={"prepare": store.manifest.prepare, "train": training})
 
 
 def _refuse_other_settings(folder: RunFolder, earlier: Config, config: Config) -> None:
@@ -126,27 +109,6 @@ def _refuse_other_data(folder: RunFolder, checkpoint: Checkpoint, trainer: Train
         )
 
 
-def _feed(store: Store, train: TrainConfig) -> Feed:
-    spacings_mm = [store.geometry(name).spacing_mm for name in store.names("train")]
-    return Feed(_arrays(store, "train"), train.patch, train.batch_size, train.seed, train.augment, spacings_mm)
-
-
-def _arrays(store: Store, split: Split) -> list[tuple[HuArray, LabelArray]]:
-    return [(store.image(name), store.labels(name)) for name in store.names(split)]
-
-
-def _facts(store: Store, config: Config) -> TrainingFacts:
-    loss, names = config.train.loss, store.names("train")
-    counts = store.voxel_counts(loss.counts)
-    for organ in np.flatnonzero(counts == 0):
-        log.warning("%s: no training case contains %s; the model cannot learn it.", store.path, CLASS_NAMES[organ])
-    return TrainingFacts(
-        class_voxel_counts=torch.from_numpy(counts),
-        class_weights=WeightSchedule.of(counts, config.train.weighting, loss, len(names)),
-        training_spacings_mm=tuple(store.geometry(name).spacing_mm for name in names),
-    )
-
-
 def _write_status(
     folder: RunFolder,
     trainer: Trainer,
@@ -169,5 +131,6 @@ def _write_status(
                 "torch": torch.__version__,
                 "python": platform.python_version(),
             },
+            training_voxel_counts=tuple(trainer.facts.class_voxel_counts.tolist()),
         )
     )

@@ -27,14 +27,16 @@ from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import StudyFolder, StudyRecord
 from viscera.io.store import Store
 from viscera.stages.doctor import forecast_arms
+from viscera.stages.find_rates import find_rates
 from viscera.stages.report import make_report
+from viscera.study.elsewhere import refuse_strangers
 from viscera.study.fuse import fuse_study, refuse_without_validation
 from viscera.study.merge import join_scores
 from viscera.study.worker import StudyEvent, run_arm, start_worker
 
 log = logging.getLogger(__name__)
 _MOST_JOBS = 4
-_MAY_CHANGE = {"device", "checkpoint_every", "iterations"}  # where it runs, what a crash can cost, and how far
+_MAY_CHANGE = {"device", "resident", "checkpoint_every", "iterations"}  # where it runs, what a crash costs, how far
 
 
 def run_study(
@@ -67,17 +69,32 @@ def run_study(
     if not store.names("test"):
         raise BadInputError(f"{store_path}: no test case in this store. Prepare it with a --test-fraction above 0.")
     folder = StudyFolder(study_path)
-    if is_occupied(study_path) and not folder.record_path.exists():
+    if is_occupied(study_path) and not folder.record_path.exists() and not _holds_arms_alone(study_path):
         raise BadInputError(f"{study_path}: exists and is not a study. Choose an empty or new folder.")
     with exclusive(study_path):
         config = _register(folder, store, config)
         _forecast(folder, store, config)
         tasks = [(arm, seed) for arm in arms_of(config.study) for seed in config.study.seeds]
-        _run_tasks(folder, store_path.resolve(), config, tasks, stop or threading.Event(), progress)
+        for arm, seed in tasks:
+            refuse_strangers(folder.run(arm, seed), store, arm_config(config, arm, seed))
+        stop = stop or threading.Event()
+        if config.study.find_rates:
+
+            def on_rate(weighting: str, done: int, total: int) -> None:
+                progress(StudyEvent(weighting, config.train.seed, "range test", done, total))
+
+            weightings = config.study.weightings
+            find_rates(store_path, folder.rate_ranges, config, weightings, stop=stop, progress=on_rate)
+        _run_tasks(folder, store_path.resolve(), config, tasks, stop, progress)
         if config.study.fuse:
-            fuse_study(folder, store, config, stop or threading.Event(), progress)
+            fuse_study(folder, store, config, stop, progress)
         join_scores(folder, config.study)
         return make_report(study_path)
+
+
+def _holds_arms_alone(study: Path) -> bool:
+    """Whether a folder is a study to be: arms that were trained elsewhere, and nothing else."""
+    return study.is_dir() and {path.name for path in study.iterdir() if not path.name.startswith(".")} == {"arms"}
 
 
 def _register(folder: StudyFolder, store: Store, config: Config) -> Config:

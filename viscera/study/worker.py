@@ -23,6 +23,7 @@ from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
 from viscera.stages.train import train
+from viscera.study.elsewhere import refuse_unpredicted
 
 _SECONDS_BETWEEN_EVENTS = 0.5
 
@@ -32,9 +33,9 @@ class StudyEvent:
     """News of one arm, for the terminal.
 
     Attributes:
-        arm: name.
+        arm: name; of a range test, the weighting's.
         seed: of the run.
-        phase: "train", "predict", "done", "failed" or "note".
+        phase: "range test", "train", "predict", "done", "failed" or "note".
         done, total: steps or cases.
         loss: of the newest step, while training.
         message: why it failed, or the note.
@@ -116,7 +117,10 @@ def _run_to(run: RunFolder, store_path: Path, config: Config, arm: Arm, seed: in
     store = Store.open(store_path)
     if config.study.fuse and is_last:
         score_validation(run, store, config.evaluate, on_case)
-    predict_store(run.path, store, store.names("test"), run.predictions, on_case)
+    if run.last.exists():
+        predict_store(run.path, store, store.names("test"), run.predictions, on_case)
+    else:
+        refuse_unpredicted(run, store)  # trained elsewhere, and copied here without its weights
     evaluate(run.predictions, store_path, run.scores, config.evaluate)
     if is_last:
         _Worker.events.put(StudyEvent(arm.name, seed, "failed" if message else "done", message=message))

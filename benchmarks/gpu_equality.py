@@ -1,0 +1,177 @@
+"""Whether a device computes what the CPU computes, and how long a step takes on it.
+
+The measure is rounding itself: the CPU in float64 is the reference, and the device's float32 may lie at most
+`TIMES_CPU` times as far from it as the CPU's own float32 does. In bfloat16 the loss is compared with a fixed tolerance.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from viscera.core.config import Config
+from viscera.engine.feed import Batch, Feed
+from viscera.engine.hardware import fastest_convolutions, peak_memory_mib
+from viscera.engine.resident import ResidentFeed
+from viscera.engine.trainer import Trainer, TrainingFacts
+from viscera.imaging.phantom import phantom_case
+from viscera.losses.balance import WeightSchedule
+
+TIMES_CPU = 10.0
+FLOOR = 1e-6  # relative; the CPU can be exact by luck
+BFLOAT16_LOSS = 0.02  # relative
+_MARGIN = 8  # voxels by which the cases are larger than the window
+_WARM_UP, _TIMED = 5, 20
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """A short training: the loss of each step, the gradient of the first, and how far the weights went in all."""
+
+    losses: Tensor
+    gradient: Tensor
+    change: Tensor
+
+
+class Float64Trainer(Trainer):
+    """A trainer that computes in float64."""
+
+    def network_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """As of the trainer, in float64."""
+        x, labels = super().network_input(batch)
+        return x.double(), labels
+
+
+def phantom_feed(config: Config) -> Feed:
+    """As many phantoms as a batch has windows, a little larger than those."""
+    edge = config.train.patch + _MARGIN
+    cases = [phantom_case(0, number, (edge, edge, edge)) for number in range(config.train.batch_size)]
+    arrays = [(case.volume.hu, case.label_map.labels) for case in cases]
+    return Feed(arrays, config.train.patch, config.train.batch_size, config.train.seed)
+
+
+def facts_of(feed: Feed, config: Config) -> TrainingFacts:
+    """Counts and weights of the cases of a feed."""
+    counts = sum(np.bincount(labels.ravel(), minlength=8) for _, labels in feed.cases)
+    counts = np.asarray(counts, dtype=np.int64)
+    schedule = WeightSchedule.of(counts, config.train.weighting, config.train.loss, len(feed.cases))
+    return TrainingFacts(torch.from_numpy(counts), schedule, ((1.0, 1.0, 1.0),) * len(feed.cases))
+
+
+def trace(config: Config, feed: Feed, device: torch.device, steps: int, *, double: bool = False) -> Trace:
+    """Train for some steps with the trainer and the resident feed, as a run on that device does."""
+    trainer = (Float64Trainer if double else Trainer).create(config, facts_of(feed, config), device)
+    if double:
+        trainer.network.double()
+    batches = ResidentFeed.load(feed, device)
+    start = _steered(trainer.network)
+    losses, gradient = [], start
+    for step in range(1, steps + 1):
+        losses.append(float(trainer.training_step(batches.batch(step)).loss))
+        trainer.step = step
+        if step == 1:
+            gradient = _steered(trainer.network, gradients=True)
+    return Trace(torch.tensor(losses, dtype=torch.float64), gradient, _steered(trainer.network) - start)
+
+
+def compare(ours: Trace, cpu: Trace, reference: Trace) -> dict[str, dict[str, Any]]:
+    """For loss, gradient and change of the weights: both errors against the reference, and whether ours is rounding."""
+    result = {}
+    for field in dataclasses.fields(Trace):
+        ours_error, cpu_error = (
+            _relative(getattr(each, field.name), getattr(reference, field.name)) for each in (ours, cpu)
+        )
+        result[field.name] = {
+            "relative_error": ours_error,
+            "relative_error_of_cpu_float32": cpu_error,
+            "passed": ours_error <= max(FLOOR, TIMES_CPU * cpu_error),
+        }
+    return result
+
+
+def check_equality(config: Config, device: torch.device, steps: int) -> dict[str, Any]:
+    """Compare a device with the CPU.
+
+    Args:
+        config: of the training; its precision is set here.
+        device: that is compared.
+        steps: of Adam.
+
+    Returns:
+        `losses`, `gradient` and `change` of `compare`; `bfloat16` with the loss; `passed`.
+    """
+    feed = phantom_feed(config)
+    cpu = torch.device("cpu")
+    exact = _with_precision(config, "float32")
+    with plain_float32():
+        reference = trace(exact, feed, cpu, steps, double=True)
+        result: dict[str, Any] = compare(trace(exact, feed, device, steps), trace(exact, feed, cpu, steps), reference)
+    low = trace(_with_precision(config, "bfloat16"), feed, device, 1)
+    error = _relative(low.losses, reference.losses[:1])
+    cosine = float(nn.functional.cosine_similarity(low.gradient, reference.gradient, dim=0))
+    result["bfloat16"] = {
+        "relative_error_of_loss": error,
+        "gradient_cosine": cosine,
+        "passed": error <= BFLOAT16_LOSS,
+    }
+    return result | {"passed": all(part["passed"] for part in result.values())}
+
+
+def measure_speed(config: Config, device: torch.device) -> dict[str, float]:
+    """Seconds of a training step at full size, the training set resident; and the memory it takes."""
+    feed = phantom_feed(config)
+    trainer, batches = Trainer.create(config, facts_of(feed, config), device), ResidentFeed.load(feed, device)
+
+    def run(first: int, count: int) -> float:
+        started = time.perf_counter()
+        for step in range(first, first + count):
+            trainer.training_step(batches.batch(step))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    with fastest_convolutions():
+        run(1, _WARM_UP)
+        seconds = run(1 + _WARM_UP, _TIMED) / _TIMED
+    return {"seconds_per_step": seconds, "peak_memory_mib": peak_memory_mib(device)}
+
+
+@contextmanager
+def plain_float32() -> Iterator[None]:
+    """No TF32 in convolutions and products, which has ten bits of mantissa."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def _with_precision(config: Config, precision: str) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
+
+
+def _steered(network: nn.Module, *, gradients: bool = False) -> Tensor:
+    """All weights, or their gradients, float64 on the CPU; without the biases before batch norm, whose gradient is 0.
+
+    Adam makes whole steps of the rounding of a gradient that is 0.
+    """
+    unsteered = {
+        f"{name}.bias" for name, module in network.named_modules() if isinstance(module, nn.Conv3d) and name != "head"
+    }
+    parts = [
+        (value.grad if gradients and value.grad is not None else value).detach().double().cpu().flatten()
+        for name, value in network.named_parameters()
+        if name not in unsteered
+    ]
+    return torch.cat(parts)
+
+
+def _relative(value: Tensor, reference: Tensor) -> float:
+    return float((value - reference).norm() / reference.norm())

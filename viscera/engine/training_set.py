@@ -1,0 +1,55 @@
+"""What a training takes from a Store: windows, class weights, the HU that z-scores refer to."""
+
+import logging
+
+import numpy as np
+import torch
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import Config, TrainConfig
+from viscera.core.errors import BadInputError
+from viscera.core.scan import HuArray, LabelArray
+from viscera.engine.feed import Feed
+from viscera.engine.trainer import TrainingFacts
+from viscera.imaging.intensity import clipped_moments
+from viscera.io.store import Split, Store
+from viscera.losses.balance import WeightSchedule
+
+log = logging.getLogger(__name__)
+
+
+def with_training_set(config: Config, store: Store) -> Config:
+    """The configuration with what the store decides: its preparation, and the HU that z-scores refer to."""
+    intensity = config.train.intensity
+    if intensity.scaling == "z_score" and (intensity.mean_hu is None or intensity.sd_hu is None):
+        mean, sd = clipped_moments((store.image(name) for name in store.names("train")), intensity)
+        if sd == 0:
+            raise BadInputError(f"{store.path}: all voxels have one HU: no z-score. Use intensity.scaling unit.")
+        given = intensity.model_dump(include={"mean_hu", "sd_hu"}, exclude_none=True)
+        intensity = intensity.model_copy(update={"mean_hu": mean, "sd_hu": sd} | given)
+    training = config.train.model_copy(update={"intensity": intensity})
+    return config.model_copy(update={"prepare": store.manifest.prepare, "train": training})
+
+
+def feed_of(store: Store, train: TrainConfig) -> Feed:
+    """The windows of the training cases."""
+    spacings_mm = [store.geometry(name).spacing_mm for name in store.names("train")]
+    return Feed(arrays(store, "train"), train.patch, train.batch_size, train.seed, train.augment, spacings_mm)
+
+
+def arrays(store: Store, split: Split) -> list[tuple[HuArray, LabelArray]]:
+    """Image and labels of each case of a split, memory-mapped."""
+    return [(store.image(name), store.labels(name)) for name in store.names(split)]
+
+
+def facts_of(store: Store, config: Config) -> TrainingFacts:
+    """Class counts and weights; warns of classes that no training case has."""
+    loss, names = config.train.loss, store.names("train")
+    counts = store.voxel_counts(loss.counts)
+    for organ in np.flatnonzero(counts == 0):
+        log.warning("%s: no training case contains %s; the model cannot learn it.", store.path, CLASS_NAMES[organ])
+    return TrainingFacts(
+        class_voxel_counts=torch.from_numpy(counts),
+        class_weights=WeightSchedule.of(counts, config.train.weighting, loss, len(names)),
+        training_spacings_mm=tuple(store.geometry(name).spacing_mm for name in names),
+    )

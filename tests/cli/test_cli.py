@@ -257,7 +257,7 @@ def test_doctor(tiny_store: Store) -> None:
     assert found["weights"]["uniform"] == [1] * 8
     table = run("doctor", tiny_store.path, *small).stdout
     assert f"{found['voxel_counts'][3]:,}" in table
-    assert "simple, rate 0.001" in table
+    assert "simple_lr0.001" in table
 
 
 def test_doctor_of_a_run(tiny_run: Path) -> None:

@@ -92,6 +92,7 @@ def render_page(parts: PageParts) -> str:
     return environment.get_template("index.html.j2").render(
         study=study,
         config=study.record.config,
+        weightings=[weighting_name(w) for w in study.record.config.study.weightings],
         of_phantom=" (phantom)" if study.phantom else "",
         headline=headline(study, primary),
         tables=parts.tables,

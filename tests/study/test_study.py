@@ -21,6 +21,7 @@ from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 from viscera.study import launch, worker
 from viscera.study.launch import run_study
+from viscera.study.plan import extended
 from viscera.study.worker import StudyEvent
 
 Configure = Callable[..., Config]
@@ -218,8 +219,8 @@ def test_a_variant_that_cannot_be_is_refused_before_anything_trains(
 def test_a_variant_of_the_same_name_and_other_settings_is_refused(tmp_path: Path, tiny_config: Configure) -> None:
     before, now = (study_config(tiny_config, variants={"eps": {"train.adam.epsilon": e}}).study for e in (0.0, 1e-7))
     with pytest.raises(BadInputError, match="the variant 'eps' of this study has the settings"):
-        launch._extended(StudyFolder(tmp_path), before, now)
-    both = launch._extended(StudyFolder(tmp_path), before, now.model_copy(update={"variants": {"": {}}}))
+        extended(StudyFolder(tmp_path), before, now)
+    both = extended(StudyFolder(tmp_path), before, now.model_copy(update={"variants": {"": {}}}))
     assert list(both.variants) == ["eps", ""]
 
 

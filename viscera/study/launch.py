@@ -1,7 +1,6 @@
 """A study: every arm trained, applied to the same test cases and scored; then the report. Resumable at any point."""
 
 import contextlib
-import logging
 import multiprocessing
 import os
 import queue
@@ -17,26 +16,22 @@ from typing import Any
 
 import torch
 
-import viscera
 from viscera.core.arms import Arm, arm_config, arms_of
-from viscera.core.config import Config, StudyConfig, differences
+from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
-from viscera.engine.forecast import load_forecasts, save_forecasts
 from viscera.engine.trainer import StopSignal
 from viscera.io.files import exclusive, is_occupied
-from viscera.io.runlog import StudyFolder, StudyRecord
+from viscera.io.runlog import StudyFolder
 from viscera.io.store import Store
-from viscera.stages.doctor import forecast_arms
 from viscera.stages.find_rates import find_rates
 from viscera.stages.report import make_report
 from viscera.study.elsewhere import refuse_strangers
-from viscera.study.fuse import fuse_study, refuse_without_validation
+from viscera.study.fuse import fuse_study
 from viscera.study.merge import join_scores
+from viscera.study.plan import forecast, holds_arms_alone, register
 from viscera.study.worker import StudyEvent, run_arm, start_worker
 
-log = logging.getLogger(__name__)
 _MOST_JOBS = 4
-_MAY_CHANGE = {"device", "resident", "checkpoint_every", "iterations"}  # where it runs, what a crash costs, how far
 
 
 def run_study(
@@ -69,11 +64,11 @@ def run_study(
     if not store.names("test"):
         raise BadInputError(f"{store_path}: no test case in this store. Prepare it with a --test-fraction above 0.")
     folder = StudyFolder(study_path)
-    if is_occupied(study_path) and not folder.record_path.exists() and not _holds_arms_alone(study_path):
+    if is_occupied(study_path) and not folder.record_path.exists() and not holds_arms_alone(study_path):
         raise BadInputError(f"{study_path}: exists and is not a study. Choose an empty or new folder.")
     with exclusive(study_path):
-        config = _register(folder, store, config)
-        _forecast(folder, store, config)
+        config = register(folder, store, config)
+        forecast(folder, store, config)
         tasks = [(arm, seed) for arm in arms_of(config.study) for seed in config.study.seeds]
         for arm, seed in tasks:
             refuse_strangers(folder.run(arm, seed), store, arm_config(config, arm, seed))
@@ -90,95 +85,6 @@ def run_study(
             fuse_study(folder, store, config, stop, progress)
         join_scores(folder, config.study)
         return make_report(study_path)
-
-
-def _holds_arms_alone(study: Path) -> bool:
-    """Whether a folder is a study to be: arms that were trained elsewhere, and nothing else."""
-    return study.is_dir() and {path.name for path in study.iterdir() if not path.name.startswith(".")} == {"arms"}
-
-
-def _register(folder: StudyFolder, store: Store, config: Config) -> Config:
-    """Write study.yaml, or extend the grid of the one that is there."""
-    config = config.model_copy(update={"prepare": store.manifest.prepare})
-    counts = tuple(store.voxel_counts().tolist())
-    stages: tuple[int, ...] = (config.train.iterations,)
-    if folder.record_path.exists():
-        record = folder.read_record()
-        before = record.config
-        stages = _stages(folder, record, config.train.iterations)
-        if record.training_voxel_counts not in {(), counts}:
-            raise BadInputError(
-                f"{store.path}: its training cases are not those that the study {folder.path} was started with. Give "
-                "the store as it was, or another folder for the study."
-            )
-        for section in ("prepare", "train", "predict", "evaluate"):
-            other = differences(
-                getattr(before, section), getattr(config, section), _MAY_CHANGE | {"iterations"}, f"{section}."
-            )
-            if other:
-                raise BadInputError(
-                    f"{folder.path}: this study was started with {', '.join(other)}. Give the same settings, or "
-                    "another folder."
-                )
-        config = config.model_copy(update={"study": _extended(folder, before.study, config.study)})
-    refuse_without_validation(store, config)
-    for arm in arms_of(config.study):
-        arm_config(config, arm, 0)  # settings that cannot be are refused before anything is written
-    dataset = store.manifest.dataset
-    store_path = str(store.path.resolve())
-    folder.write_record(
-        StudyRecord(
-            version=viscera.__version__,
-            store=store_path,
-            dataset=dataset,
-            config=config,
-            training_voxel_counts=counts,
-            stages=stages,
-        )
-    )
-    return config
-
-
-def _forecast(folder: StudyFolder, store: Store, config: Config) -> None:
-    """Say what to expect of the arms before they are trained; made again where arms or iterations have been added."""
-    iterations = config.train.iterations
-    known = {forecast.arm for forecast in load_forecasts(folder.forecast_path, iterations)}
-    if not {arm.name for arm in arms_of(config.study)} <= known:
-        save_forecasts(folder.forecast_path, iterations, forecast_arms(store, config))
-
-
-def _stages(folder: StudyFolder, record: StudyRecord, iterations: int) -> tuple[int, ...]:
-    """The stages of a study that goes on to a number of iterations.
-
-    Raises:
-        BadInputError: fewer than it was started with.
-    """
-    stages = record.all_stages
-    if iterations < stages[-1]:
-        raise BadInputError(
-            f"{folder.path}: this study has {stages[-1]} iterations, and {iterations} are fewer: steps are not taken "
-            f"back. Give --iterations {stages[-1]} or more, or another folder."
-        )
-    if iterations == stages[-1]:
-        return stages
-    log.warning("%s: extended from %s to %s iterations.", folder.path, stages[-1], iterations)
-    return (*stages, iterations)
-
-
-def _extended(folder: StudyFolder, before: StudyConfig, now: StudyConfig) -> StudyConfig:
-    """The grid of an earlier study with the arms of a new one added."""
-    for name in before.variants.keys() & now.variants.keys():
-        if before.variants[name] != now.variants[name]:
-            raise BadInputError(
-                f"{folder.path}: the variant '{name}' of this study has the settings {before.variants[name]}, now "
-                f"{now.variants[name]}. Give the new one another name."
-            )
-    grid: dict[str, Any] = {
-        key: tuple(dict.fromkeys((*getattr(before, key), *getattr(now, key))))
-        for key in ("weightings", "learning_rates", "seeds")
-    }
-    kept = {"variants": {**before.variants, **now.variants}, "fuse": before.fuse or now.fuse}
-    return now.model_copy(update=grid | kept)
 
 
 def _run_tasks(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.metrics.learning import Flag, LoggedStep, flags, recent_share
+from viscera.metrics.learning import Flag, LoggedStep, flags, recent_share, summary
 
 
 def curve(organ: str, dice: Sequence[float | None], share: Sequence[float] = (), spacing: int = 10) -> list[LoggedStep]:
@@ -29,7 +29,17 @@ def test_a_class_is_dead_since_its_dice_went_for_good() -> None:
 def test_a_class_that_was_never_alive_is_dead_since_the_first_logged_step() -> None:
     (flag,) = flags(curve("artery", [0.0] * 5, [1e-4] * 5))
     assert (flag.state, flag.since) == ("dead", 10)
-    assert str(flag) == "artery dead since step 10 (0.0% of the gradient)"
+    assert str(flag) == "artery dead since step 10 (<0.1 % of the gradient)"
+
+
+def test_a_class_with_a_fair_share_that_was_never_alive_is_not_learnt_yet() -> None:
+    found = flags(curve("artery", [0.0] * 6))
+    assert found == [Flag("artery", "unlearnt", 10, 0.125)]
+    assert str(found[0]) == "artery not learnt yet"
+    spleen = Flag("spleen", "dead", 40, 0.004)
+    assert summary([*found, Flag("pancreas", "unlearnt", 10, 0.1), spleen]) == (
+        "artery, pancreas not learnt yet; spleen dead since step 40 (0.4 % of the gradient)"
+    )
 
 
 def test_a_dip_shorter_than_a_quarter_is_no_death() -> None:

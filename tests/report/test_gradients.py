@@ -47,7 +47,7 @@ def study(make_study: MakeStudy) -> StudyResult:
 
 def test_the_organ_left_behind_is_named_with_its_step_and_share(study: StudyResult) -> None:
     reasons = arm_reasons(study)
-    assert reasons[1].left_behind == ("spleen dead since step 30 (0.2% of the gradient)",)
+    assert reasons[1].left_behind == ("spleen dead since step 30 (0.2 % of the gradient)",)
     assert reasons[1].shares[CLASS_NAMES.index("spleen")] == pytest.approx(0.002)
     assert reasons[1].kept == pytest.approx((0.5 + 0.75) / 2)
     assert reasons[0].left_behind == ()
@@ -58,7 +58,7 @@ def test_several_seeds_say_in_how_many(make_study: MakeStudy) -> None:
     result = make_study([None] * 12, seeds=(0, 1))
     runs = [dataclasses.replace(run, curve=failing()) if n == 1 else run for n, run in enumerate(result.runs)]
     (reason, *_) = arm_reasons(dataclasses.replace(result, runs=tuple(runs)))
-    assert reason.left_behind == ("spleen dead since step 30 (0.2% of the gradient), 1 of 2 seeds",)
+    assert reason.left_behind == ("spleen dead since step 30 (0.2 % of the gradient), 1 of 2 seeds",)
 
 
 def test_the_page_has_the_section_with_its_pictures(study: StudyResult) -> None:

@@ -16,7 +16,7 @@ from viscera.engine.hardware import autocast
 from viscera.engine.monitor import Monitor
 from viscera.io.runlog import RunFolder
 from viscera.losses.dice import WeightedDiceLoss
-from viscera.metrics.learning import LoggedStep, flags
+from viscera.metrics.learning import LoggedStep, flags, summary
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +95,7 @@ def warn_half_way(folder: RunFolder, train: TrainConfig, step: int) -> None:
     if step < half or any(is_logged(train, earlier) for earlier in range(half, step)):
         return
     curve = [LoggedStep.from_line(line) for line in folder.read_curve()]
-    found = [str(flag) for flag in flags(curve) if flag.organ != "background"]
+    found = [flag for flag in flags(curve) if flag.organ != "background"]
     if found:
         log.warning(
             "%s, rate %g, seed %d, at step %d of %d: %s. `viscera doctor %s` says more.",
@@ -104,6 +104,6 @@ def warn_half_way(folder: RunFolder, train: TrainConfig, step: int) -> None:
             train.seed,
             step,
             train.iterations,
-            "; ".join(found),
+            summary(found),
             folder.path,
         )

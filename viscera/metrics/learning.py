@@ -42,20 +42,24 @@ class Flag:
 
     Attributes:
         organ: name of the class.
-        state: `dead`: Dice below 0.05 for at least a quarter of the steps; `starving`: gets less than a tenth of an
-            equal share of the gradient, and has a Dice below 0.5.
+        state: `dead`: Dice below 0.05 for at least a quarter of the steps, after it was above or for want of gradient;
+            `unlearnt`: never above, with a fair share of the gradient; `starving`: gets less than a tenth of an equal
+            share of the gradient, and has a Dice below 0.5.
         since: logged step from which on it has been so.
         share: mean share of the gradient over the last logged steps in which the class was present; None: not logged.
     """
 
     organ: str
-    state: Literal["dead", "starving"]
+    state: Literal["dead", "unlearnt", "starving"]
     since: int
     share: float | None
 
     def __str__(self) -> str:
-        share = "" if self.share is None else f" ({self.share:.1%} of the gradient)"
-        return f"{self.organ.replace('_', ' ')} {self.state} since step {self.since}{share}"
+        name = self.organ.replace("_", " ")
+        if self.state == "unlearnt":
+            return f"{name} not learnt yet"
+        share = "" if self.share is None else f" ({_percent(self.share)} of the gradient)"
+        return f"{name} {self.state} since step {self.since}{share}"
 
 
 def flags(curve: Sequence[LoggedStep]) -> list[Flag]:
@@ -70,10 +74,19 @@ def flags(curve: Sequence[LoggedStep]) -> list[Flag]:
         share = recent_share(curve, organ)
         dead_since = None if organ == "background" else _dead_since(curve, organ)
         if dead_since is not None:
-            found.append(Flag(organ, "dead", dead_since, share))
+            alive_once = any((point.dice.get(organ) or 0.0) >= DEAD_DICE for point in curve)
+            fed = share is not None and share >= STARVING_SHARE
+            found.append(Flag(organ, "unlearnt" if fed and not alive_once else "dead", dead_since, share))
         elif share is not None and share < STARVING_SHARE and (curve[-1].dice.get(organ) or 0.0) < LEARNT_DICE:
             found.append(Flag(organ, "starving", _starving_since(curve, organ), share))
     return found
+
+
+def summary(found: Sequence[Flag]) -> str:
+    """Flags in one line, those alike together: `artery, pancreas not learnt yet; spleen dead since step 60 (…)`."""
+    unlearnt = [flag.organ.replace("_", " ") for flag in found if flag.state == "unlearnt"]
+    parts = [f"{', '.join(unlearnt)} not learnt yet"] if unlearnt else []
+    return "; ".join([*parts, *(str(flag) for flag in found if flag.state != "unlearnt")])
 
 
 def recent_share(curve: Sequence[LoggedStep], organ: str) -> float | None:
@@ -108,3 +121,7 @@ def step_kept(line: Mapping[str, Any]) -> float | None:
     with_epsilon, without = line.get("step_over_rate") or {}, line.get("step_over_rate_without_epsilon") or {}
     ratios = [value / without[layer] for layer, value in with_epsilon.items() if without.get(layer)]
     return sum(ratios) / len(ratios) if ratios else None
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %" if share >= 0.001 else "<0.1 %"

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from viscera.core.anatomy import CLASSES, ORGANS
 from viscera.core.arms import Arm
@@ -17,6 +17,7 @@ from viscera.report.study import RunResult, StudyResult, arm_title, mean_defined
 _PANEL_IN = (4.2, 2.9)
 _FLOOR = 1e-8  # shares below are drawn there
 _BACKGROUND = "#6b7280"
+_WORST_FIRST = ("dead", "starving", "unlearnt")
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
         axes.axhline(STARVING_SHARE, color="#b91c1c", linewidth=0.8, linestyle="--")
         _mark_deaths(axes, runs)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _position: f"{100 * share:g} %"))
         axes.set_ylim(_FLOOR / 2, 1.5)
         axes.set_xlim(0, study.record.config.train.iterations * 1.02)
         axes.set_xlabel("step")
@@ -84,7 +86,7 @@ def _reason(title: str, runs: Sequence[RunResult]) -> ArmReason:
 
 def _sentence(found: Sequence[Flag], seeds: int) -> str:
     """`spleen dead since step 60 (0.4% of the gradient)`, with the number of seeds where there are several."""
-    worst = min(found, key=lambda flag: (flag.state != "dead", flag.since))
+    worst = min(found, key=lambda flag: (_WORST_FIRST.index(flag.state), flag.since))
     alike = [flag for flag in found if flag.state == worst.state]
     of = f", {len(alike)} of {seeds} seeds" if seeds > 1 else ""
     return f"{worst}{of}"

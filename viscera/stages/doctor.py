@@ -258,7 +258,7 @@ def _run_advice(found: Sequence[Flag], kept: float | None, train: TrainConfig) -
     """Plain sentences about a run."""
     sentences = []
     starved = [f.organ for f in found if f.share is not None and f.share < STARVING_SHARE]
-    fed = [f.organ for f in found if f.organ not in starved]
+    fed = [f.organ for f in found if f.organ not in starved]  # dead or not learnt all the same
     if starved:
         sentences.append(
             f"{_listed(starved)}: less than a tenth of an equal share of the gradient. That is the direction of the "
@@ -266,8 +266,8 @@ def _run_advice(found: Sequence[Flag], kept: float | None, train: TrainConfig) -
         )
     if fed:
         sentences.append(
-            f"{_listed(fed)}: dead in spite of a fair share of the gradient. Train longer, or with another rate (now "
-            f"{train.learning_rate:g})."
+            f"{_listed(fed)}: not learnt in spite of a fair share of the gradient. Train longer, or with another "
+            f"rate (now {train.learning_rate:g})."
         )
     if kept is not None and kept < _KEPT:
         sentences.append(f"Adam's epsilon left {kept:.1%} of the step: the gradient is small beside it. {_ENLARGE}")

@@ -24,7 +24,7 @@ from viscera.stages.doctor import forecast_arms, hu_separability, outlooks
 from viscera.stages.report import read_study
 
 Array = npt.NDArray[np.float64]
-RIDGE = 0.01  # keeps the constants finite where the failing organs can be told apart without an error
+RIDGE = 0.003  # keeps the constants finite where the failing organs can be told apart without an error
 
 
 def with_forecasts(path: Path) -> StudyResult:

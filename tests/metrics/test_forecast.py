@@ -19,25 +19,25 @@ from viscera.metrics.forecast import (
 ALIKE = [0.1] * 8
 
 
-def outlook(shares: Sequence[float], path_length: float = 3.0, step_kept: float = 1.0) -> Outlook:
-    return Outlook(tuple(shares), 1e-6, step_kept, path_length)
+def outlook(shares: Sequence[float], iterations: int = 1000, step_kept: float = 1.0) -> Outlook:
+    return Outlook(tuple(shares), 1e-6, step_kept, 0.003, iterations)
 
 
-def chances(shares: Sequence[float], path_length: float = 3.0, step_kept: float = 1.0) -> Array:
-    features = forecast_features(outlook(shares, path_length, step_kept), ALIKE)
+def chances(shares: Sequence[float], iterations: int = 1000, step_kept: float = 1.0) -> Array:
+    features = forecast_features(outlook(shares, iterations, step_kept), ALIKE)
     return failing_chance(features, np.array(shares))
 
 
 def test_even_shares_and_a_long_path_fail_nowhere() -> None:
-    assert (chances([0.125] * 8, 100) < 0.5).all()
+    assert (chances([0.125] * 8, 10_000) < 0.3).all()
 
 
 def test_less_gradient_or_a_shorter_path_never_helps() -> None:
     shares = (np.geomspace(1e-4, 1, 8) / np.geomspace(1e-4, 1, 8).sum()).tolist()
     assert (np.diff(chances(shares)[1:]) < 0).all()
     assert chances(shares)[0] == 0
-    assert (chances(shares, 0.3)[1:] >= chances(shares)[1:]).all()
-    assert chances(shares, 30, 0.1) == pytest.approx(chances(shares))  # epsilon takes a part of the path
+    assert (chances(shares, 100)[1:] >= chances(shares)[1:]).all()
+    assert chances(shares, 10_000, 0.1) == pytest.approx(chances(shares))  # epsilon takes a part of the path
 
 
 def test_a_class_without_gradient_fails() -> None:
@@ -49,7 +49,7 @@ def test_an_arm_names_its_starving_and_failing_organs() -> None:
     assert forecast.starving == ("liver",)
     assert "liver" in forecast.failing
     assert forecast.failing == tuple(
-        name for name, chance in zip(CLASS_NAMES, forecast.failing_chance, strict=True) if chance > 0.5
+        name for name, chance in zip(CLASS_NAMES, forecast.failing_chance, strict=True) if chance > 0.4
     )
 
 

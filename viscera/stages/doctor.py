@@ -158,7 +158,8 @@ def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tupl
             gradient_share=tuple(unit.shares(weights).tolist()),
             gradient_rms=float(np.sqrt(np.square(unit.root_second_moment(weights)).mean())),
             step_kept=unit.step_kept(weights, train.adam, train.iterations),
-            path_length=train.learning_rate * train.iterations,
+            learning_rate=train.learning_rate,
+            iterations=train.iterations,
         )
         yield arm, outlook
 

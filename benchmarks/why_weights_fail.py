@@ -8,6 +8,7 @@ docs/decisions/0009-the-experiment-that-decides.md; whatever is missing is said.
 """
 
 import argparse
+import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from viscera.core.arms import Arm, arm_config
 from viscera.engine.optimiser import LEAST_EPSILON
 from viscera.io.files import write_text
 from viscera.io.runlog import RunStatus
+from viscera.report.forecasts import forecast_rows, forecast_sentence
 from viscera.report.study import StudyResult, mean_defined
 from viscera.stages.report import read_study
 
@@ -171,6 +173,27 @@ def _rule3(curve: Levels) -> str:
     )
 
 
+def forecast_section(folder: Path) -> list[str]:
+    """What the forecast of `viscera doctor` was worth on phantoms that it was not tuned on."""
+    studies = [read_study(path.parent) for path in sorted(folder.glob("*/forecast/study.yaml"))]
+    scored = [(study, rows) for study in studies if study.grids and (rows := forecast_rows(study, study.grids[0]))]
+    if not scored:
+        return ["## Forecast", "Not run yet."]
+    everything = [
+        dataclasses.replace(row, title=f"{n} {row.title}") for n, (_, rows) in enumerate(scored) for row in rows
+    ]
+    table = [
+        (row.title, ", ".join(row.named) or "none", ", ".join(row.failed) or "none")
+        for _, rows in scored
+        for row in rows
+    ]
+    return [
+        "## Forecast, on phantoms of other seeds and shapes than it was fitted to",
+        forecast_sentence(everything),
+        _table(table, ("arm", "forecast to fail", "failed")),
+    ]
+
+
 def page(folder: Path) -> str:
     """The whole page."""
     studies = {
@@ -208,6 +231,7 @@ def page(folder: Path) -> str:
         *scale_section(curve),
         *readings,
         *repair,
+        *forecast_section(folder),
         made,
     ]
     return "\n\n".join(parts) + "\n"

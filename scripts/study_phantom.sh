@@ -7,10 +7,10 @@ device=${2:-cpu}
 bin=${BIN:-.venv/bin}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-preset=demo shape="48 36 36" cases=28
+preset=demo cases=28 shape="48 36 36" shape_a="44 36 40" shape_b="56 40 36"
 later=()
 if [ "$device" != cpu ]; then
-    preset=paper shape="128 128 128" cases=100
+    preset=paper cases=100 shape="128 128 128" shape_a="112 112 128" shape_b="144 128 128"
     later=(--set train.validate_every=10000)
     steps="{train.loss.schedule.to: uniform, train.loss.schedule.last_step: 6667}"
 fi
@@ -33,4 +33,8 @@ run "$folder/main/store" direction --config studies/direction.yaml
 run "$folder/main/store" scale --config studies/scale.yaml
 run "$folder/main/store" readings --config studies/readings.yaml
 run "$folder/main/store" repair --config studies/repair.yaml ${steps:+--set "study.variants.to-uniform=$steps"}
+phantoms a 100 "$shape_a"
+run "$folder/a/store" a/forecast --config studies/forecast.yaml
+phantoms b 200 "$shape_b"
+run "$folder/b/store" b/forecast --config studies/forecast.yaml
 "$bin/python" -m benchmarks.why_weights_fail "$folder" --out "${PAGE:-$folder/why-weights-fail.md}"

@@ -179,14 +179,9 @@ def forecast_section(folder: Path) -> list[str]:
     scored = [(study, rows) for study in studies if study.grids and (rows := forecast_rows(study, study.grids[0]))]
     if not scored:
         return ["## Forecast", "Not run yet."]
-    everything = [
-        dataclasses.replace(row, title=f"{n} {row.title}") for n, (_, rows) in enumerate(scored) for row in rows
-    ]
-    table = [
-        (row.title, ", ".join(row.named) or "none", ", ".join(row.failed) or "none")
-        for _, rows in scored
-        for row in rows
-    ]
+    numbered = [(n, row) for n, (_, rows) in enumerate(scored) for row in rows]
+    everything = [dataclasses.replace(row, title=f"{n} {row.title}") for n, row in numbered]
+    table = [(row.title, ", ".join(row.named) or "none", ", ".join(row.failed) or "none") for _, row in numbered]
     return [
         "## Forecast, on phantoms of other seeds and shapes than it was fitted to",
         forecast_sentence(everything),

@@ -22,8 +22,9 @@ from viscera.io.files import read_json, write_json
 from viscera.losses.balance import Weights
 from viscera.losses.dice import WeightedDiceLoss
 from viscera.metrics.forecast import ArmForecast
+from viscera.networks.unet3d import UNet3D
 
-_BATCHES_AT_THE_LOGITS = 4
+_BATCHES_AT_THE_LOGITS = 6
 _BATCHES_OVER_THE_PARAMETERS = 1
 _WIDEST = 8  # filters of the network that is looked at: shares hardly depend on its width, and it is quick
 _BETA2 = 0.999
@@ -47,34 +48,30 @@ class UnitGradients:
 
     @classmethod
     def of(cls, feed: Feed, config: TrainConfig, device: torch.device) -> "UnitGradients":
-        """From the first batches of a training.
+        """From the first batches of a training, each seen by a network of another seed: one alone may favour a class.
 
         Args:
             feed: of the training windows.
-            config: network, seed, intensity and readings of Eq. 2; a network of more than 8 filters is looked at in a
-                narrower version.
+            config: network, first seed, intensity and readings of Eq. 2; a network of more than 8 filters is looked at
+                in a narrower version.
             device: to compute on.
         """
         narrow = config.model_copy(update={"filters": min(config.filters, _WIDEST)})
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            network = build_network(narrow).to(device).train()
-            with torch.device("meta"):
-                size = sum(p.numel() for p in build_network(config).parameters())
-        loss = WeightedDiceLoss(
-            np.ones(network.head.out_channels), sums=config.loss.sums, smoothing=config.loss.smoothing
-        )
-        loss.to(device)
-        parameters = list(network.parameters())
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            size = sum(p.numel() for p in build_network(config).parameters())
+        loss = WeightedDiceLoss(np.ones(NUM_CLASSES), sums=config.loss.sums, smoothing=config.loss.smoothing).to(device)
         norms, gradients = [], []
-        for step in range(1, _BATCHES_AT_THE_LOGITS + 1):
-            batch = feed.batch(step)
+        for number in range(_BATCHES_AT_THE_LOGITS):
+            over_parameters = number < _BATCHES_OVER_THE_PARAMETERS
+            network = _untrained(narrow, config.seed + number).to(device).train()
+            batch = feed.batch(number + 1)
             x, labels = network_input(batch.hu.to(device), config.intensity), batch.labels.to(device)
-            with torch.set_grad_enabled(step <= _BATCHES_OVER_THE_PARAMETERS):
+            with torch.set_grad_enabled(over_parameters):
                 logits_BLIJK = network(x)
             norms.append(logit_gradient_norms(logits_BLIJK, labels, loss).cpu().numpy())
-            if step <= _BATCHES_OVER_THE_PARAMETERS:
-                terms_L = loss.per_class(logits_BLIJK, labels) / len(norms[-1])
+            if over_parameters:
+                parameters = list(network.parameters())
+                terms_L = loss.per_class(logits_BLIJK, labels) / NUM_CLASSES
                 rows = [torch.autograd.grad(term, parameters, retain_graph=True) for term in terms_L]
                 gradients.append(torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).cpu())
         return cls(np.array(norms), torch.stack(gradients), size)
@@ -103,6 +100,12 @@ class UnitGradients:
             epsilon /= float(np.sqrt(1 - _BETA2 ** max(iterations // 2, 1)))
         moving = root[root > 0]
         return float((moving / (moving + epsilon)).mean()) if moving.size else 0.0
+
+
+def _untrained(config: TrainConfig, seed: int) -> UNet3D:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_network(config)
 
 
 def windows_with_class(feed: Feed) -> tuple[tuple[float, ...], tuple[float, ...]]:

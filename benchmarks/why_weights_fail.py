@@ -173,6 +173,40 @@ def _rule3(curve: Levels) -> str:
     )
 
 
+def advice_section(direction: dict[Arm, Measured], curve: Levels) -> list[str]:
+    """What a user should do, from the same figures."""
+    lines = []
+    for rate in sorted({arm.learning_rate for arm in direction}):
+        at_rate = {float(arm.weighting): each for arm, each in direction.items() if arm.learning_rate == rate}
+        best = max(at_rate, key=lambda p: at_rate[p].foreground)
+        if 0.0 in at_rate and best > 0:
+            ahead = gap([at_rate[best]], [at_rate[0.0]])
+            how = "a gap that counts" if ahead.counts else "which does not count"
+            lines.append(f"- Rate {rate:g}: p = {best:g} is highest, {ahead} points from p = 0, {how}.")
+        elif best == 0:
+            lines.append(f"- Rate {rate:g}: p = 0, uniform weights, is highest.")
+    always = {
+        p: frozenset.intersection(*(each.dead for arm, each in direction.items() if float(arm.weighting) == p))
+        for p in sorted({float(arm.weighting) for arm in direction})
+    }
+    never_back = {p: dead for p, dead in always.items() if dead}
+    if never_back:
+        first = min(never_back)
+        lines.append(
+            f"- From p = {first:g} on some organs stay dead at every rate tried (at p = {first:g} "
+            f"{_listed(never_back[first])}): a larger rate is no remedy. Choose a lower power (`--weighting 0.5`)."
+        )
+    slow = [(e, kept) for e, arms in curve if (kept := mean_defined(m.step_kept for m in arms.values())) is not None]
+    halved = next((e for e, kept in slow if kept <= 0.5), None)
+    if halved is not None:
+        lines.append(
+            f"- Beside weights that sum to L, ε = {halved:g} takes half of Adam's step or more. `viscera doctor STORE` "
+            "says what yours takes before you train; `train.loss.normalise: sum_to_L` or a smaller "
+            "`train.adam.epsilon` gives it back."
+        )
+    return ["## What to do", "\n".join(lines)] if lines else []
+
+
 def forecast_section(folder: Path) -> list[str]:
     """What the forecast of `viscera doctor` was worth on phantoms that it was not tuned on."""
     studies = [read_study(path.parent) for path in sorted(folder.glob("*/forecast/study.yaml"))]
@@ -222,6 +256,7 @@ def page(folder: Path) -> str:
         data,
         "## What came out",
         "\n".join([*verdicts(direction, printed, curve, distances), f"4. *Repair*: {repair_verdict}."]),
+        *advice_section(direction, curve),
         *direction_section(direction),
         *scale_section(curve),
         *readings,

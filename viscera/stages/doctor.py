@@ -9,11 +9,12 @@ import numpy as np
 
 from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
 from viscera.core.arms import Arm, arm_config, arms_of, weighting_name
-from viscera.core.config import AdamConfig, Config, TrainConfig
+from viscera.core.config import AdamConfig, AugmentConfig, Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.feed import Feed
 from viscera.engine.forecast import UnitGradients, windows_with_class
 from viscera.engine.hardware import choose_device
+from viscera.engine.training_set import feed_of
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
@@ -186,8 +187,8 @@ def _best_arm(store: Store, config: Config) -> Arm:
 
 
 def _feed(store: Store, train: TrainConfig) -> Feed:
-    cases = [(store.image(name), store.labels(name)) for name in store.names("train")]
-    return Feed(cases, train.patch, train.batch_size, train.seed)
+    """The training windows as they are, whatever augmentation will do to them."""
+    return feed_of(store, train.model_copy(update={"augment": AugmentConfig()}))
 
 
 def diagnose_run(run_path: Path) -> RunDiagnosis:

@@ -124,3 +124,11 @@ def test_a_dead_organ_and_its_reason_are_named(tmp_path: Path, tiny_run: Path) -
     run.curve_path.write_text("")
     with pytest.raises(BadInputError, match="nothing was logged yet"):
         diagnose_run(run.path)
+
+
+def test_other_network_input_is_looked_at_as_it_will_be(tiny_store: Store, tiny_config: Configure) -> None:
+    plain, scaled = (
+        diagnose(tiny_store.path, tiny_config(intensity={"scaling": scaling})).arms[0].gradient_share
+        for scaling in ("unit", "z_score")
+    )
+    assert plain != scaled

@@ -14,7 +14,7 @@ from viscera.core.errors import BadInputError
 from viscera.engine.feed import Feed
 from viscera.engine.forecast import UnitGradients, windows_with_class
 from viscera.engine.hardware import choose_device
-from viscera.engine.training_set import feed_of
+from viscera.engine.training_set import feed_of, with_training_set
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
@@ -145,9 +145,10 @@ def forecast_arms(store: Store, config: Config) -> tuple[ArmForecast, ...]:
 def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Outlook]]:
     """Each arm with what an untrained network says of it; arms that the network cannot tell apart share one."""
     names = store.names("train")
+    config = with_training_set(config, store)
     gradients: dict[str, UnitGradients] = {}
     for arm in arms:
-        train = arm_config(config, arm, 0).train
+        train = with_training_set(arm_config(config, arm, 0), store).train
         train = train.model_copy(update={"batch_size": min(train.batch_size, len(names))})
         looked_at = train.model_copy(update=_NOT_SEEN_BY_THE_NETWORK).model_dump_json()
         if looked_at not in gradients:

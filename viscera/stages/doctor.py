@@ -9,7 +9,7 @@ import numpy as np
 
 from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
 from viscera.core.arms import Arm, arm_config, arms_of, weighting_name
-from viscera.core.config import AdamConfig, AugmentConfig, Config, TrainConfig
+from viscera.core.config import AugmentConfig, Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.feed import Feed
 from viscera.engine.forecast import UnitGradients, windows_with_class
@@ -24,11 +24,9 @@ from viscera.metrics.learning import STARVING_SHARE, Flag, LoggedStep, flags, re
 
 _POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 _RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
-_NOT_SEEN_BY_THE_NETWORK: dict[str, Any] = {
-    "weighting": "uniform",
-    "learning_rate": 1.0,
-    "adam": AdamConfig(),
-    "seed": 0,
+_SEEN_BY_THE_NETWORK: dict[str, Any] = {
+    **dict.fromkeys(("patch", "batch_size", "filters", "levels", "seed", "initialisation", "intensity"), True),
+    "loss": {"sums", "smoothing"},
 }
 _HU_BINS = np.append(np.arange(-1000, 1001, 10), 32768)
 _CASES_FOR_HU = 20
@@ -150,7 +148,7 @@ def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tupl
     for arm in arms:
         train = with_training_set(arm_config(config, arm, 0), store).train
         train = train.model_copy(update={"batch_size": min(train.batch_size, len(names))})
-        looked_at = train.model_copy(update=_NOT_SEEN_BY_THE_NETWORK).model_dump_json()
+        looked_at = train.model_dump_json(include=_SEEN_BY_THE_NETWORK)
         if looked_at not in gradients:
             gradients[looked_at] = UnitGradients.of(_feed(store, train), train, choose_device(train.device))
         unit = gradients[looked_at]

@@ -24,7 +24,7 @@ from viscera.engine.optimiser import LEAST_EPSILON
 from viscera.io.files import write_text
 from viscera.io.runlog import RunStatus
 from viscera.report.forecasts import forecast_rows, forecast_sentence
-from viscera.report.study import StudyResult, mean_defined
+from viscera.report.study import StudyResult, counted, mean_defined
 from viscera.stages.report import read_study
 
 Levels = list[tuple[float, dict[float, Measured]]]  # epsilon, then rate to arm; rising
@@ -123,25 +123,28 @@ def repair_section(arms: dict[Arm, Measured], base: dict[Arm, Measured]) -> tupl
 
 
 def verdicts(
-    direction: dict[Arm, Measured], printed: Measured | None, curve: Levels, distances: list[float]
+    direction: dict[Arm, Measured], readings: dict[Arm, Measured], curve: Levels, distances: list[float]
 ) -> list[str]:
     """Rules 1 to 3 of the decision."""
     return [
-        f"1. *Direction decides which organs die*: {_rule1(direction, printed)}",
+        f"1. *Direction decides which organs die*: {_rule1(direction, readings)}",
         f"2. *ε decides how slowly everything learns*: {_rule2(curve, distances)}",
         f"3. *A larger rate repairs mainly the second*: {_rule3(curve)}",
     ]
 
 
-def _rule1(direction: dict[Arm, Measured], printed: Measured | None) -> str:
+def _rule1(direction: dict[Arm, Measured], readings: dict[Arm, Measured]) -> str:
     uniform, square = direction.get(Arm(0.0, 0.001)), direction.get(Arm(2.0, 0.001))
+    printed, same_seed = readings.get(Arm("square", 0.001)), readings.get(Arm("square", 0.001, "eps0"))
     if uniform is None or square is None or printed is None:
         return OPEN
     between = gap([square], [uniform])
     holds = between.points <= -10 and between.counts and len(square.dead ^ printed.dead) <= 1
+    also = f" As printed but with ε = 0, the same seeds: {_listed(same_seed.dead)}." if same_seed else ""
     return (
-        f"{_confirmed(holds=holds)}. At rate 0.001 and without ε, p = 2 lies "
-        f"{between} points from p = 0. Dead are {_listed(square.dead)}; with square as printed {_listed(printed.dead)}."
+        f"{_confirmed(holds=holds)}. At rate 0.001 and without ε, p = 2 lies {between} points from p = 0. Dead are "
+        f"{_listed(square.dead)} ({counted(square.seeds.size, 'seed')}); with square as printed "
+        f"{_listed(printed.dead)} ({counted(printed.seeds.size, 'seed')}).{also}"
     )
 
 
@@ -237,7 +240,6 @@ def page(folder: Path) -> str:
     distances: list[float] = []
     if arms.get("readings"):
         readings, distances = readings_section(studies["readings"], arms["readings"], curve)
-    printed = arms.get("readings", {}).get(Arm("square", 0.001))
     repair, repair_verdict = repair_section(arms.get("repair", {}), direction)
     first = next(iter(studies.values()))
     train = first.record.config.train
@@ -251,11 +253,12 @@ def page(folder: Path) -> str:
         f"{len(statuses)} runs, {sum(s.wall_seconds for s in statuses) / 3600:.1f} hours of training. "
         f"{_hardware(statuses)}; {dt.datetime.now(tz=dt.UTC).date().isoformat()}. Made by `make study-phantom`."
     )
+    found = verdicts(direction, arms.get("readings", {}), curve, distances)
     parts = [
         "# Why class weights need another learning rate" + (" (phantom)" if first.phantom else ""),
         data,
         "## What came out",
-        "\n".join([*verdicts(direction, printed, curve, distances), f"4. *Repair*: {repair_verdict}."]),
+        "\n".join([*found, f"4. *Repair*: {repair_verdict}."]),
         *advice_section(direction, curve),
         *direction_section(direction),
         *scale_section(curve),

@@ -30,6 +30,7 @@ run() { # store, study, more options
 
 phantoms main 0 "$shape"
 run "$folder/main/store" direction --config studies/direction.yaml
+run "$folder/main/store" printed --config studies/printed.yaml
 run "$folder/main/store" scale --config studies/scale.yaml
 run "$folder/main/store" readings --config studies/readings.yaml
 run "$folder/main/store" repair --config studies/repair.yaml ${steps:+--set "study.variants.to-uniform=$steps"}

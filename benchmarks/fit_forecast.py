@@ -30,7 +30,7 @@ RIDGE = 0.003  # keeps the constants finite where the failing organs can be told
 def with_forecasts(path: Path) -> StudyResult:
     """A study with the forecast of each arm as this version makes it."""
     study = read_study(path)
-    forecasts = forecast_arms(Store.open(Path(study.record.store)), study.record.config)
+    forecasts = forecast_arms(Store.open(Path(study.record.store)), study.record.config, study.arms)
     return dataclasses.replace(study, forecasts=forecasts)
 
 

@@ -7,15 +7,14 @@ import numpy.typing as npt
 
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import Arm, arm_config
-from viscera.engine.optimiser import LEAST_EPSILON
+from viscera.engine.optimiser import LEAST_EPSILON, keras_epsilon
 from viscera.losses.balance import WeightSchedule
+from viscera.metrics.forecast import FAILING_DICE
 from viscera.metrics.statistics import bootstrap_means
 from viscera.report.samples import sample_of
 from viscera.report.study import StudyResult, mean_defined
 
 Array = npt.NDArray[np.float64]
-DEAD = 0.2
-_BETA2 = 0.999
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +52,7 @@ class Measured:
     @property
     def dead(self) -> frozenset[str]:
         """Organs with a mean Dice below 0.2."""
-        return frozenset(o.title for o, value in zip(ORGANS, self.organs, strict=True) if value < DEAD)
+        return frozenset(o.title for o, value in zip(ORGANS, self.organs, strict=True) if value < FAILING_DICE)
 
 
 @dataclass(frozen=True)
@@ -109,5 +108,5 @@ def epsilon_over_scale(study: StudyResult, arm: Arm) -> float:
     counts = np.array(study.record.training_voxel_counts)
     volumes = study.split.training if study.split else 0
     scale = WeightSchedule.of(counts, train.weighting, train.loss, volumes).start.mean()
-    place = 1.0 if train.adam.epsilon_place == "keras" else float(np.sqrt(1 - _BETA2 ** (train.iterations / 2)))
+    place = 1.0 if train.adam.epsilon_place == "keras" else 1 / keras_epsilon(1.0, train.iterations / 2)
     return max(train.adam.epsilon, LEAST_EPSILON) * place / float(scale)

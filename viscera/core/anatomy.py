@@ -41,6 +41,7 @@ CLASSES: tuple[AnatomicalClass, ...] = (
     AnatomicalClass(7, "pancreas", "pancreas", "#e69f00"),
 )
 CLASS_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES)
+CLASS_TITLES = {c.name: c.title for c in CLASSES}
 ORGANS: tuple[AnatomicalClass, ...] = CLASSES[1:]
 NUM_CLASSES = len(CLASSES)
 

@@ -18,7 +18,7 @@ _WINDOWS = 2
 
 @torch.no_grad()
 def logit_gradient_norms(logits_BLIJK: Tensor, labels_BIJK: Tensor, loss: WeightedDiceLoss) -> Tensor:
-    """Norm of the gradient that each class's term of Eq. 6 sends to the logits, (L,) float32; closed form.
+    """Norm of the gradient that each class's term of Eq. 6 sends to the logits, (L,) float64; closed form.
 
     With s the softmax, r the one-hot truth, I = Σ s r, C = Σ s + Σ r and a the smoothing, the term of class l is
     -w (2 I + a) / (L (C + a)). Its derivative by s is g = -w (2 r (C + a) - 2 I - a) / (L (C + a)²), and by the logit

@@ -16,6 +16,7 @@ from viscera.core.config import AdamConfig, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.diagnostics import logit_gradient_norms
 from viscera.engine.feed import Feed
+from viscera.engine.optimiser import keras_epsilon
 from viscera.engine.predictor import build_network
 from viscera.imaging.intensity import network_input
 from viscera.io.files import read_json, write_json
@@ -27,7 +28,6 @@ from viscera.networks.unet3d import UNet3D
 _BATCHES_AT_THE_LOGITS = 6
 _BATCHES_OVER_THE_PARAMETERS = 1
 _WIDEST = 8  # filters of the network that is looked at: shares hardly depend on its width, and it is quick
-_BETA2 = 0.999
 _BATCHES_OF_WINDOWS = 200
 _ARMS = TypeAdapter(tuple[ArmForecast, ...])
 
@@ -97,7 +97,7 @@ class UnitGradients:
         root = self.root_second_moment(weights)
         epsilon = adam.epsilon
         if adam.epsilon_place == "keras":
-            epsilon /= float(np.sqrt(1 - _BETA2 ** max(iterations // 2, 1)))
+            epsilon = keras_epsilon(epsilon, max(iterations // 2, 1))
         moving = root[root > 0]
         return float((moving / (moving + epsilon)).mean()) if moving.size else 0.0
 

@@ -12,6 +12,11 @@ from viscera.core.config import AdamConfig
 LEAST_EPSILON = 1e-24  # in place of 0: nothing beside a second moment that float32 can hold, and 0 / 0 becomes 0
 
 
+def keras_epsilon(epsilon: float, step: float, beta2: float = 0.999) -> float:
+    """PyTorch's epsilon that does at a step, from 1 on, what `epsilon` does in Keras's place."""
+    return epsilon / math.sqrt(1 - beta2**step)
+
+
 class KerasAdam(torch.optim.Adam):
     """Adam as in Keras: epsilon is added to the uncorrected root of the second moment.
 
@@ -28,7 +33,7 @@ class KerasAdam(torch.optim.Adam):
         for group in self.param_groups:
             first = next((p for p in group["params"] if self.state.get(p)), None)
             steps_done = int(self.state[first]["step"]) if first is not None else 0
-            group["eps"] = self.epsilon / math.sqrt(1 - group["betas"][1] ** (steps_done + 1))
+            group["eps"] = keras_epsilon(self.epsilon, steps_done + 1, group["betas"][1])
         return super().step(closure)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
+from viscera.core.anatomy import CLASS_NAMES, CLASS_TITLES, NUM_CLASSES
 
 STARVING_SHARE = 0.1 / NUM_CLASSES  # a tenth of an equal share
 DEAD_DICE = 0.05
@@ -55,7 +55,7 @@ class Flag:
     share: float | None
 
     def __str__(self) -> str:
-        name = self.organ.replace("_", " ")
+        name = CLASS_TITLES[self.organ]
         if self.state == "unlearnt":
             return f"{name} not learnt yet"
         share = "" if self.share is None else f" ({_percent(self.share)} of the gradient)"
@@ -84,7 +84,7 @@ def flags(curve: Sequence[LoggedStep]) -> list[Flag]:
 
 def summary(found: Sequence[Flag]) -> str:
     """Flags in one line, those alike together: `artery, pancreas not learnt yet; spleen dead since step 60 (…)`."""
-    unlearnt = [flag.organ.replace("_", " ") for flag in found if flag.state == "unlearnt"]
+    unlearnt = [CLASS_TITLES[flag.organ] for flag in found if flag.state == "unlearnt"]
     parts = [f"{', '.join(unlearnt)} not learnt yet"] if unlearnt else []
     return "; ".join([*parts, *(str(flag) for flag in found if flag.state != "unlearnt")])
 

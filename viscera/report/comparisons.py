@@ -10,7 +10,7 @@ import numpy as np
 from viscera.core.anatomy import ORGANS
 from viscera.metrics.statistics import Array, hodges_lehmann, holm, pairs_needed, signed_rank_test, smallest_p
 from viscera.report.samples import Sample, metrics_of, sample_of
-from viscera.report.study import StudyResult, arm_title
+from viscera.report.study import StudyResult
 
 ALPHA = 0.05
 FEWEST_PAIRS = 2  # one pair always has p = 1: that is no test
@@ -180,10 +180,8 @@ def _corrected(rows: list[Comparison]) -> list[Comparison]:
 def _notes(study: StudyResult, sample: Sample, rows: Sequence[Comparison]) -> list[str]:
     title, cases = metric_title(sample.metric), len(sample.cases)
     scored_A = sample.scored.sum(axis=1).tolist()
-    absent = [arm_title(arm) for arm, scored in zip(study.arms, scored_A, strict=True) if not scored]
-    partly = [
-        f"{arm_title(arm)} {scored}" for arm, scored in zip(study.arms, scored_A, strict=True) if 0 < scored < cases
-    ]
+    absent = [arm.title for arm, scored in zip(study.arms, scored_A, strict=True) if not scored]
+    partly = [f"{arm.title} {scored}" for arm, scored in zip(study.arms, scored_A, strict=True) if 0 < scored < cases]
     notes = []
     if absent:
         notes.append(f"Without scores by {title}, so in no test: {'; '.join(absent)}.")

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from viscera.core.arms import Arm
 from viscera.report.canvas import house_style
-from viscera.report.study import RunResult, StudyResult, arm_title, mean_defined
+from viscera.report.study import RunResult, StudyResult, mean_defined
 
 TRAINING, VALIDATION, TEST = "#1f2937", "#7c3aed", "#111827"  # none of them an organ's colour
 _PANEL_IN = (4.2, 3.7)
@@ -56,7 +56,7 @@ def _draw_panel(
 ) -> None:
     runs = study.runs_of(arm)
     dice_axes, loss_axes = figure.subplots(2, 1, sharex=True, height_ratios=[5, 3], gridspec_kw=_MARGINS)
-    dice_axes.set_title(arm_title(arm) + (" (phantom)" if study.phantom else ""), loc="left", weight="bold")
+    dice_axes.set_title(arm.title + (" (phantom)" if study.phantom else ""), loc="left", weight="bold")
     _draw_dice(dice_axes, runs, test_dice)
     _draw_loss(loss_axes, runs)
     if not any(run.curve for run in runs):

@@ -6,7 +6,7 @@ from math import isnan
 
 from viscera.core.anatomy import ORGANS
 from viscera.report.comparisons import ALPHA, Comparison, Comparisons, Family, metric_title
-from viscera.report.study import StudyResult, arm_title, counted, signed
+from viscera.report.study import StudyResult, counted, signed
 from viscera.report.tables import Table1, foreground_percent
 
 _NAMED = 3  # arms that a cell names before it counts the rest
@@ -68,7 +68,7 @@ def conclusions(compared: Comparisons) -> list[str]:
 
 def organ_findings(study: StudyResult, table: Table1, compared: Comparisons) -> list[OrganFinding]:
     """One an organ that any arm has a mean of."""
-    titles = {arm.name: arm_title(arm) for arm in study.arms}
+    titles = {arm.name: arm.title for arm in study.arms}
     tests = compared.dice()
     findings = []
     for organ in ORGANS:
@@ -107,7 +107,7 @@ def arm_standings(study: StudyResult, table: Table1, compared: Comparisons) -> l
         half = float(half_width[arm.name])
         standings.append(
             ArmStanding(
-                title=arm_title(arm),
+                title=arm.title,
                 foreground=f"{means[arm]:.1f}" + ("" if isnan(half) else f" ±{half:.1f}"),
                 rank=1 + sum(other > means[arm] for other in means.values()),
                 ranks=_range(stability.first, stability.last) if stability else "–",

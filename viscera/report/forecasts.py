@@ -6,7 +6,7 @@ import numpy as np
 
 from viscera.core.anatomy import ORGANS
 from viscera.metrics.forecast import FAILING_DICE, precision_and_recall
-from viscera.report.study import StudyResult, arm_title, counted, mean_defined
+from viscera.report.study import StudyResult, counted, mean_defined
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def forecast_rows(study: StudyResult, grid: str) -> list[ForecastRow]:
         means = {o: mean_defined(v for (_, organ), v in dice.items() if organ == o.name) for o in ORGANS}
         named = tuple(o.title for o in ORGANS if o.name in forecasts[arm.name].failing)
         failed = tuple(o.title for o, mean in means.items() if mean is not None and mean < FAILING_DICE)
-        rows.append(ForecastRow(arm_title(arm), named, failed))
+        rows.append(ForecastRow(arm.title, named, failed))
     return rows
 
 

@@ -12,7 +12,7 @@ from viscera.core.anatomy import CLASSES, ORGANS
 from viscera.core.arms import Arm
 from viscera.metrics.learning import STARVING_SHARE, Flag, flags, recent_share
 from viscera.report.canvas import house_style
-from viscera.report.study import RunResult, StudyResult, arm_title, mean_defined
+from viscera.report.study import RunResult, StudyResult, mean_defined
 
 _PANEL_IN = (4.2, 2.9)
 _FLOOR = 1e-8  # shares below are drawn there
@@ -44,7 +44,7 @@ def has_gradients(study: StudyResult) -> bool:
 
 def arm_reasons(study: StudyResult) -> list[ArmReason]:
     """One an arm, in the order of Table 1."""
-    return [_reason(arm_title(arm), study.runs_of(arm)) for arm in study.arms]
+    return [_reason(arm.title, study.runs_of(arm)) for arm in study.arms]
 
 
 def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
@@ -53,7 +53,7 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
     with house_style():
         figure = Figure(figsize=_PANEL_IN, layout="constrained")
         axes = figure.subplots()
-        axes.set_title(arm_title(arm) + (" (phantom)" if study.phantom else ""), loc="left", weight="bold")
+        axes.set_title(arm.title + (" (phantom)" if study.phantom else ""), loc="left", weight="bold")
         for c in CLASSES:
             series = _mean_shares(runs, c.name)
             if series:

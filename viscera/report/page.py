@@ -23,7 +23,7 @@ from viscera.report.rate_ranges import rate_range_panel, sentence
 from viscera.report.scene import Scene
 from viscera.report.spread import DRAWS
 from viscera.report.stages import organ_stages, settling_rows, settling_sentence, stage_rows
-from viscera.report.study import StudyResult, arm_title
+from viscera.report.study import StudyResult
 from viscera.report.summaries import cost_rows, gap_rows, headline, settings
 from viscera.report.tables import DAGGER, Table1, foreground_percent
 
@@ -143,7 +143,7 @@ def _curve_pictures(study: StudyResult, table: Table1) -> list[Picture]:
     return [
         Picture(
             data_uri(to_bytes(arm_panel(study, arm, dice[arm.name]), "svg"), "svg"),
-            f"Learning curve of {arm_title(arm)}: mean foreground Dice and loss over steps",
+            f"Learning curve of {arm.title}: mean foreground Dice and loss over steps",
         )
         for arm in study.arms
     ]
@@ -165,7 +165,7 @@ def _gradient_pictures(study: StudyResult) -> list[Picture]:
     return [
         Picture(
             data_uri(to_bytes(gradient_panel(study, arm), "svg"), "svg"),
-            f"{arm_title(arm)}: share of the gradient of each class over steps",
+            f"{arm.title}: share of the gradient of each class over steps",
         )
         for arm in study.arms
     ]

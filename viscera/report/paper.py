@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from scipy import stats
 
-from viscera.core.anatomy import CLASS_NAMES, CLASSES
+from viscera.core.anatomy import CLASS_NAMES
 from viscera.report.contrasts import PAPER_SETTINGS, Evidence, Setting, dice_by_seed
 from viscera.report.study import StudyResult
-from viscera.report.tables import SUMMARY_TITLES, Table1
+from viscera.report.tables import ROW_TITLES, Table1
 
 FEWEST_ARMS = 3
 _PERCENT = {  # as printed, columns in the order of PAPER_SETTINGS: uniform, simple, square at 0.001, then at 0.01
@@ -95,11 +95,10 @@ def beside_paper(evidence: Evidence, table: Table1) -> BesidePaper | None:
         return None
     settings, names = tuple(s for s, _ in shared), tuple(arm.name for _, arm in shared)
     printed = [paper_column(setting) for setting in settings]
-    titles = {**{c.name: c.title for c in CLASSES}, **SUMMARY_TITLES}
     rows = tuple(
         BesideRow(
             row,
-            titles[row],
+            ROW_TITLES[row],
             tuple((column[row], float(table.percent[arm][row])) for column, arm in zip(printed, names, strict=True)),
         )
         for row in (*CLASS_NAMES, "AVG", "FOREGROUND")

@@ -203,11 +203,6 @@ def median_case(study: StudyResult, candidates: Sequence[str]) -> str | None:
     return min(candidates, default=None)
 
 
-def arm_title(arm: Arm) -> str:
-    """The arm's name for people: `uniform, rate 0.001`."""
-    return arm.title
-
-
 def counted(number: int, noun: str) -> str:
     """`1 seed`, `2 seeds`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from viscera.core.config import Config
 from viscera.io.runlog import RunStatus
-from viscera.report.study import StudyResult, arm_title, counted, mean_defined
+from viscera.report.study import StudyResult, counted, mean_defined
 from viscera.report.tables import Table1, foreground_percent
 
 SEEDS_FOR_CONCLUSIONS = 5
@@ -61,7 +61,7 @@ def gap_rows(study: StudyResult, table: Table1) -> list[GapRow]:
     """One row an arm, in the order of Table 1."""
     return [
         GapRow(
-            arm_title(arm),
+            arm.title,
             _percent(mean_defined(run.last_dice() for run in study.runs_of(arm))),
             _percent(mean_defined(run.last_dice(validation=True) for run in study.runs_of(arm))),
             foreground_percent(table, arm),
@@ -79,7 +79,7 @@ def cost_rows(study: StudyResult) -> list[CostRow]:
         memory_mib = max((s.peak_memory_mib for s in statuses), default=0.0)
         rows.append(
             CostRow(
-                title=arm_title(arm),
+                title=arm.title,
                 runs=len(statuses),
                 steps=steps,
                 hours=seconds / 3600,
@@ -100,12 +100,12 @@ def headline(study: StudyResult, table: Table1 | None) -> list[str]:
     best, arm = ranked[0]
     cases = len({row.case for row in study.dice_rows(grid=table.grid)})
     on = f"{counted(cases, 'phantom test case' if study.phantom else 'test case')}, {table.grid} grid"
-    sentences = [f"Highest mean foreground Dice: {_points(best)} with {arm_title(arm)} ({on})."]
+    sentences = [f"Highest mean foreground Dice: {_points(best)} with {arm.title} ({on})."]
     if len(ranked) > 1:
         second, runner_up = ranked[1]
         lowest, last = ranked[-1]
-        others = f"Next comes {arm_title(runner_up)} with {_points(second)}, {best - second:.1f} points below"
-        lowest_of = f"; lowest is {arm_title(last)} with {_points(lowest)}." if len(ranked) > 2 else "."
+        others = f"Next comes {runner_up.title} with {_points(second)}, {best - second:.1f} points below"
+        lowest_of = f"; lowest is {last.title} with {_points(lowest)}." if len(ranked) > 2 else "."
         sentences.append(others + lowest_of)
     missing = len(study.arms) - len(ranked)
     if missing:

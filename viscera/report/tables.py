@@ -7,11 +7,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from viscera.core.anatomy import CLASS_NAMES, CLASSES, ORGANS
+from viscera.core.anatomy import CLASS_NAMES, CLASS_TITLES, CLASSES, ORGANS
 from viscera.core.arms import Arm
 from viscera.report.comparisons import ALPHA, Comparisons, compare
 from viscera.report.spread import DRAWS, Spread, spread_of
-from viscera.report.study import StudyResult, arm_title, counted, mean_defined
+from viscera.report.study import StudyResult, counted, mean_defined
 
 SUMMARY_TITLES = {
     "AVG": "AVG, 8 classes with background",
@@ -19,7 +19,7 @@ SUMMARY_TITLES = {
     "MIN": "MIN, of 8 classes",
     "FOREGROUND": "Foreground mean, 7 organs without background",
 }
-ROW_TITLES = {**{c.name: c.title for c in CLASSES}, **SUMMARY_TITLES}
+ROW_TITLES = {**CLASS_TITLES, **SUMMARY_TITLES}
 DAGGER = "†"
 NOT_APART = "≈"
 
@@ -91,12 +91,10 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
     """
     compared = compare(study, grid, ("dice",)) if compared is None else compared
     unfinished = [
-        f"{DAGGER} {arm_title(run.arm)}, seed {run.seed}: {standing}"
-        for run in study.runs
-        if (standing := run.standing())
+        f"{DAGGER} {run.arm.title}, seed {run.seed}: {standing}" for run in study.runs if (standing := run.standing())
     ]
     marked = {run.arm for run in study.runs if run.standing()}
-    titles = tuple(arm_title(arm) + (f" {DAGGER}" if arm in marked else "") for arm in study.arms)
+    titles = tuple(arm.title + (f" {DAGGER}" if arm in marked else "") for arm in study.arms)
     percent, spread = with_summary(class_percent(study, grid)), spread_of(study, grid)
     not_apart = not_apart_from_best(percent, compared)
     legend = (*_spread_note(spread), *_mark_note(not_apart, compared))
@@ -194,7 +192,7 @@ def _mark_note(not_apart: pd.DataFrame, compared: Comparisons) -> list[str]:
 
 def _unequal_cases(study: StudyResult, grid: str) -> list[str]:
     """A note where the arms were scored on different cases, which makes their columns incomparable."""
-    counts = {arm_title(arm): len({row.case for row in study.dice_rows(arm, grid)}) for arm in study.arms}
+    counts = {arm.title: len({row.case for row in study.dice_rows(arm, grid)}) for arm in study.arms}
     scored = {title: count for title, count in counts.items() if count}
     if len(set(scored.values())) < 2:
         return []
@@ -212,7 +210,7 @@ def _absent_organs(study: StudyResult, grid: str) -> list[str]:
         undefined = Counter(row.organ for row in rows if row.value is None)
         for c in CLASSES:
             if undefined[c.name]:
-                notes[c.title, undefined[c.name], total[c.name]].append(arm_title(arm))
+                notes[c.title, undefined[c.name], total[c.name]].append(arm.title)
     scored = sum(bool(study.dice_rows(arm, grid)) for arm in study.arms)
     return [
         f"{title}: absent from both truth and prediction in {undefined} of {total} {unit}, which are left out of its "

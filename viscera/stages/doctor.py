@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
+from viscera.core.anatomy import CLASS_NAMES, CLASS_TITLES, NUM_CLASSES
 from viscera.core.arms import Arm, arm_config, arms_of, weighting_name
 from viscera.core.config import AugmentConfig, Config, TrainConfig
 from viscera.core.errors import BadInputError
@@ -78,7 +78,7 @@ class RunDiagnosis:
         dice: (L,) on the fixed training windows at the last logged step; None: not measured.
         gradient_share: (L,) recent share of the gradient at the logits; None: not logged.
         step_kept: share of Adam's step that epsilon left at the last full step; None: not logged.
-        flags: classes that are dead or starving.
+        flags: classes that are left behind.
         advice: in plain words.
     """
 
@@ -113,7 +113,12 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
         return tuple(WeightSchedule.of(counts, scheme, settings.loss, len(names)).start.tolist())
 
     windows, batches = windows_with_class(_feed(store, train))
-    arms = forecast_arms(store, config)
+    planned = arms_of(config.study)
+    others = [Arm(power, rate) for rate in _RATES for power in _POWERS]
+    variants = {"": {}, **config.study.variants}  # the others are plain
+    with_plain = config.model_copy(update={"study": config.study.model_copy(update={"variants": variants})})
+    forecasts = forecast_arms(store, with_plain, [*planned, *others])
+    arms = forecasts[: len(planned)]
     by_numerator = {}
     for numerator in ("voxels", "volumes"):
         reading = train.model_copy(update={"loss": train.loss.model_copy(update={"numerator": numerator})})
@@ -129,15 +134,19 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
         windows_with_class=windows,
         batches_with_class=batches,
         arms=arms,
-        advice=tuple(_advice(arms, arms_of(config.study), batches, _best_arm(store, config))),
+        advice=tuple(_advice(arms, planned, batches, _best(others, forecasts[len(planned) :]))),
     )
 
 
-def forecast_arms(store: Store, config: Config) -> tuple[ArmForecast, ...]:
-    """What to expect of every arm of a study, from untrained networks of seed 0 on the first batches."""
+def forecast_arms(store: Store, config: Config, arms: Sequence[Arm]) -> tuple[ArmForecast, ...]:
+    """What to expect of arms, from untrained networks of seed 0 on the first batches."""
     separability = hu_separability(store)
-    found = outlooks(store, config, arms_of(config.study))
-    return tuple(ArmForecast.of(arm.name, outlook, separability) for arm, outlook in found)
+    return tuple(ArmForecast.of(arm.name, outlook, separability) for arm, outlook in outlooks(store, config, arms))
+
+
+def _best(arms: Sequence[Arm], forecasts: Sequence[ArmForecast]) -> Arm:
+    """The arm with the least chance of a failing organ, summed over the organs."""
+    return arms[int(np.argmin([sum(forecast.failing_chance) for forecast in forecasts]))]
 
 
 def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Outlook]]:
@@ -172,17 +181,6 @@ def hu_separability(store: Store) -> tuple[float, ...]:
         for label in range(NUM_CLASSES):
             counts[label] += np.histogram(hu[labels == label], _HU_BINS)[0]
     return separability_of(counts)
-
-
-def _best_arm(store: Store, config: Config) -> Arm:
-    """The power and rate with the least chance of a failing organ, summed over the organs."""
-    grid = config.study.model_copy(update={"weightings": _POWERS, "learning_rates": _RATES, "variants": {"": {}}})
-    config = config.model_copy(update={"study": grid})
-    arms = arms_of(grid)
-    separability = hu_separability(store)
-    found = [ArmForecast.of(arm.name, outlook, separability) for arm, outlook in outlooks(store, config, arms)]
-    chances = [sum(forecast.failing_chance) for forecast in found]
-    return arms[int(np.argmin(chances))]
 
 
 def _feed(store: Store, train: TrainConfig) -> Feed:
@@ -276,4 +274,4 @@ def _run_advice(found: Sequence[Flag], kept: float | None, train: TrainConfig) -
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(name.replace("_", " ") for name in names)
+    return ", ".join(CLASS_TITLES[name] for name in names)

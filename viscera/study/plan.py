@@ -38,9 +38,7 @@ def register(folder: StudyFolder, store: Store, config: Config) -> Config:
                 "the store as it was, or another folder for the study."
             )
         for section in ("prepare", "train", "predict", "evaluate"):
-            other = differences(
-                getattr(before, section), getattr(config, section), _MAY_CHANGE | {"iterations"}, f"{section}."
-            )
+            other = differences(getattr(before, section), getattr(config, section), _MAY_CHANGE, f"{section}.")
             if other:
                 raise BadInputError(
                     f"{folder.path}: this study was started with {', '.join(other)}. Give the same settings, or "
@@ -70,7 +68,7 @@ def forecast(folder: StudyFolder, store: Store, config: Config) -> None:
     iterations = config.train.iterations
     known = {forecast.arm for forecast in load_forecasts(folder.forecast_path, iterations)}
     if not {arm.name for arm in arms_of(config.study)} <= known:
-        save_forecasts(folder.forecast_path, iterations, forecast_arms(store, config))
+        save_forecasts(folder.forecast_path, iterations, forecast_arms(store, config, arms_of(config.study)))
 
 
 def _stages(folder: StudyFolder, record: StudyRecord, iterations: int) -> tuple[int, ...]:

@@ -15,12 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
+from viscera.engine.arm_forecasts import forecast_arms, hu_separability, outlooks
 from viscera.io.store import Store
 from viscera.metrics.forecast import FAILING_DICE, forecast_features
 from viscera.report.forecasts import forecast_rows, forecast_sentence
 from viscera.report.samples import sample_of
 from viscera.report.study import StudyResult
-from viscera.stages.doctor import forecast_arms, hu_separability, outlooks
 from viscera.stages.report import read_study
 
 Array = npt.NDArray[np.float64]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from viscera.core.anatomy import CLASS_NAMES, label_mapping
+from viscera.core.anatomy import ABDOMEN, CLASS_NAMES, ClassTable, label_numbers
 from viscera.core.errors import BadInputError
 
 
@@ -32,28 +32,60 @@ def test_totalsegmentator_numbers_map_by_name() -> None:
         "inferior_vena_cava": 63,
         "portal_vein_and_splenic_vein": 64,
     }
-    assert label_mapping(table, found_in="x") == {0: 0, 1: 4, 4: 6, 5: 3, 6: 5, 7: 7, 52: 1, 63: 0, 64: 2}
+    assert label_numbers(table, found_in="x").mapping == {0: 0, 1: 4, 4: 6, 5: 3, 6: 5, 7: 7, 52: 1, 63: 0, 64: 2}
 
 
 @pytest.mark.parametrize("spelling", ["Portal Vein", "portal-vein", "PortalVein", "PV", "PSV"])
 def test_spellings(spelling: str) -> None:
     table = {name: label for label, name in enumerate(CLASS_NAMES) if name != "portal_vein"} | {spelling: 2}
-    assert label_mapping(table, found_in="x")[2] == 2
+    assert label_numbers(table, found_in="x").mapping[2] == 2
 
 
 @pytest.mark.parametrize("name", ["hepatic_vessel", "veins", "postcava", "esophagus", "duodenum"])
 def test_names_easily_mistaken_are_background(name: str) -> None:
     table = {n: label for label, n in enumerate(CLASS_NAMES)} | {name: 9}
-    assert label_mapping(table, found_in="x")[9] == 0
+    assert label_numbers(table, found_in="x").mapping[9] == 0
 
 
 def test_missing_organs_are_listed() -> None:
     table = {"background": 0, "liver": 1, "spleen": 2}
     with pytest.raises(BadInputError, match=r"name no artery, portal_vein, stomach, gallbladder, pancreas"):
-        label_mapping(table, found_in="dataset.json")
+        label_numbers(table, found_in="dataset.json")
 
 
 def test_two_names_of_one_organ_are_refused() -> None:
     table = {name: label for label, name in enumerate(CLASS_NAMES)} | {"aorta": 9}
     with pytest.raises(BadInputError, match="'artery' and 'aorta' both mean artery"):
-        label_mapping(table, found_in="dataset.json")
+        label_numbers(table, found_in="dataset.json")
+
+
+def test_a_partial_data_set_says_what_it_does_not_label() -> None:
+    numbers = label_numbers({"background": 0, "liver": 1, "liver_tumour": 2}, found_in="x", partial=True)
+    assert numbers.mapping == {0: 0, 1: 3, 2: 0}
+    assert numbers.unlabelled == ("artery", "portal_vein", "spleen", "stomach", "gallbladder", "pancreas")
+
+
+def test_a_partial_data_set_has_at_least_one_organ() -> None:
+    with pytest.raises(BadInputError, match="name no artery"):
+        label_numbers({"background": 0, "heart": 1}, found_in="x", partial=True)
+
+
+def test_other_classes_than_the_papers() -> None:
+    table = ClassTable.of_names(["background", "liver", "kidney_left"])
+    assert len(table) == 3
+    assert table.classes[1].colour == ABDOMEN.classes[3].colour
+    assert [c.title for c in table.organs] == ["liver", "kidney left"]
+    assert (table.label_of("Kidney-Left"), table.label_of("spleen")) == (2, 0)
+    numbers = label_numbers({"background": 0, "kidney left": 2, "liver": 6, "spleen": 1}, found_in="x", table=table)
+    assert numbers.mapping == {0: 0, 2: 2, 6: 1, 1: 0}
+    assert numbers.unlabelled == ()
+
+
+@pytest.mark.parametrize("names", [[], ["background"], ["liver", "background"], ["background", "liver", "Liver"]])
+def test_tables_that_are_none(names: list[str]) -> None:
+    with pytest.raises(BadInputError, match="'background' first"):
+        ClassTable.of_names(names)
+
+
+def test_the_papers_names_give_the_papers_table() -> None:
+    assert ClassTable.of_names(CLASS_NAMES) == ABDOMEN

@@ -1,9 +1,9 @@
-"""The eight classes of the paper (background and seven organs): names, label numbers, aliases, colours.
+"""The classes: names, label numbers, aliases, codes, colours. The paper's eight, and tables of any others.
 
 The order is the paper's (Table 1) and equals the label numbers. This is the only place that holds it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from viscera.core.errors import BadInputError
@@ -14,11 +14,12 @@ class AnatomicalClass:
     """One label of a label map.
 
     Attributes:
-        label: number in a label map, 0 to 7.
+        label: number in a label map, 0 to L - 1.
         name: name in files and tables, snake_case.
         title: name for people.
-        colour: sRGB hex; Okabe and Ito's palette, which stays apart for colour-blind readers.
+        colour: sRGB hex; of the eight, Okabe and Ito's palette, which stays apart for colour-blind readers.
         aliases: other spellings that data sets use, lower case, without `_`, `-` and spaces.
+        snomed: SNOMED CT code of the structure; empty where we know none.
     """
 
     label: int
@@ -26,60 +27,137 @@ class AnatomicalClass:
     title: str
     colour: str
     aliases: tuple[str, ...] = ()
+    snomed: str = ""
 
 
 CLASSES: tuple[AnatomicalClass, ...] = (
     AnatomicalClass(0, "background", "background", "#000000"),
-    AnatomicalClass(1, "artery", "artery", "#d55e00", ("arteries", "aorta")),
+    AnatomicalClass(1, "artery", "artery", "#d55e00", ("arteries", "aorta"), "51114001"),
     AnatomicalClass(
-        2, "portal_vein", "portal vein", "#0072b2", ("portalveinandsplenicvein", "pv", "psv", "portalveinsplenicvein")
+        2,
+        "portal_vein",
+        "portal vein",
+        "#0072b2",
+        ("portalveinandsplenicvein", "pv", "psv", "portalveinsplenicvein"),
+        "32764006",
     ),
-    AnatomicalClass(3, "liver", "liver", "#cc79a7"),
-    AnatomicalClass(4, "spleen", "spleen", "#56b4e9"),
-    AnatomicalClass(5, "stomach", "stomach", "#f0e442"),
-    AnatomicalClass(6, "gallbladder", "gallbladder", "#009e73", ("gall",)),
-    AnatomicalClass(7, "pancreas", "pancreas", "#e69f00"),
+    AnatomicalClass(3, "liver", "liver", "#cc79a7", (), "10200004"),
+    AnatomicalClass(4, "spleen", "spleen", "#56b4e9", (), "78961009"),
+    AnatomicalClass(5, "stomach", "stomach", "#f0e442", (), "69695003"),
+    AnatomicalClass(6, "gallbladder", "gallbladder", "#009e73", ("gall",), "28231008"),
+    AnatomicalClass(7, "pancreas", "pancreas", "#e69f00", (), "15776009"),
 )
 CLASS_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES)
 CLASS_TITLES = {c.name: c.title for c in CLASSES}
 ORGANS: tuple[AnatomicalClass, ...] = CLASSES[1:]
 NUM_CLASSES = len(CLASSES)
+_MORE_COLOURS = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499")
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes that a data set is trained on, in label order, background first.
+
+    Attributes:
+        classes: (L,) numbered 0 to L - 1.
+    """
+
+    classes: tuple[AnatomicalClass, ...]
+
+    @classmethod
+    def of_names(cls, names: Sequence[str]) -> "ClassTable":
+        """The table of these names in label order; those of the paper keep aliases, code and colour.
+
+        Args:
+            names: snake_case, "background" first.
+
+        Raises:
+            BadInputError: background is not first, or a name stands twice, or there is no organ.
+        """
+        if len(names) < 2 or names[0] != "background" or len({_squeezed(name) for name in names}) < len(names):
+            raise BadInputError(
+                f"classes: {', '.join(names) or 'none'}. 'background' first, then one name or more, each once, wanted."
+            )
+        known = {c.name: c for c in CLASSES}
+        classes = []
+        for label, name in enumerate(names):
+            like = known.get(name)
+            colour = like.colour if like else _MORE_COLOURS[label % len(_MORE_COLOURS)]
+            title = name.replace("_", " ")
+            aliases, snomed = (like.aliases, like.snomed) if like else ((), "")
+            classes.append(AnatomicalClass(label, name, title, colour, aliases, snomed))
+        return cls(tuple(classes))
+
+    def __len__(self) -> int:
+        """L, with background."""
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """(L,) as in files."""
+        return tuple(c.name for c in self.classes)
+
+    @property
+    def organs(self) -> tuple[AnatomicalClass, ...]:
+        """(L - 1,) without background."""
+        return self.classes[1:]
+
+    def label_of(self, spelling: str) -> int:
+        """The label that a data set's name stands for; 0 where it is none of ours."""
+        wanted = _squeezed(spelling)
+        return next((c.label for c in self.organs if wanted in {_squeezed(c.name), *c.aliases}), 0)
+
+
+ABDOMEN = ClassTable(CLASSES)
+
+
+@dataclass(frozen=True)
+class LabelNumbers:
+    """What the numbers in a data set's label maps mean.
+
+    Attributes:
+        mapping: the data set's number to class number; names that are none of ours are background.
+        unlabelled: names of the classes that the data set does not label, in label order.
+    """
+
+    mapping: Mapping[int, int]
+    unlabelled: tuple[str, ...] = ()
 
 
 def _squeezed(name: str) -> str:
     return name.lower().replace("_", "").replace("-", "").replace(" ", "")
 
 
-_LABEL_BY_SPELLING = {spelling: c.label for c in CLASSES for spelling in (_squeezed(c.name), *c.aliases)}
-
-
-def label_mapping(labels_by_name: Mapping[str, int], *, found_in: str) -> dict[int, int]:
-    """Map a data set's own label numbers onto the eight classes by their names.
+def label_numbers(
+    labels_by_name: Mapping[str, int], *, found_in: str, table: ClassTable = ABDOMEN, partial: bool = False
+) -> LabelNumbers:
+    """Map a data set's own label numbers onto our classes by their names.
 
     Args:
         labels_by_name: the data set's table, for example `{"background": 0, "aorta": 8, "liver": 6}`.
         found_in: file or layout the table comes from, for the message.
-
-    Returns:
-        Own number to class number, for every number of the table; names that are none of ours become background.
+        table: our classes.
+        partial: whether the data set may lack organs.
 
     Raises:
-        BadInputError: an organ of ours has no name in the table, or two names mean the same organ.
+        BadInputError: an organ of ours has no name in the table (or none has, if partial), or two names mean the same
+            organ.
     """
     mapping: dict[int, int] = {0: 0}
     names_by_label: dict[int, str] = {}
     for name, number in labels_by_name.items():
-        label = _LABEL_BY_SPELLING.get(_squeezed(name), 0)
+        label = table.label_of(name)
         if label and label in names_by_label:
             raise BadInputError(
-                f"{found_in}: '{names_by_label[label]}' and '{name}' both mean {CLASS_NAMES[label]}. Keep one of them."
+                f"{found_in}: '{names_by_label[label]}' and '{name}' both mean {table.names[label]}. Keep one of them."
             )
         names_by_label[label] = name
         mapping[number] = label
-    missing = [organ.name for organ in ORGANS if organ.label not in names_by_label]
-    if missing:
+    missing = tuple(organ.name for organ in table.organs if organ.label not in names_by_label)
+    if missing and (not partial or len(missing) == len(table.organs)):
         raise BadInputError(
-            f"{found_in}: its labels ({', '.join(labels_by_name)}) name no {', '.join(missing)}. "
-            f"Training needs all seven organs: {', '.join(o.name for o in ORGANS)}. Add the missing names to `labels`."
+            f"{found_in}: its labels ({', '.join(labels_by_name)}) name no {', '.join(missing)}. Training needs "
+            f"{', '.join(o.name for o in table.organs)}. Add the missing names to `labels`"
+            f"{'.' if partial else ', or take the data set as it is with --partial.'}"
         )
-    return mapping
+    return LabelNumbers(mapping, missing)

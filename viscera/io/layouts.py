@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from viscera.core.anatomy import label_mapping
+from viscera.core.anatomy import label_numbers
 from viscera.core.errors import BadInputError
 from viscera.core.scan import Case
 from viscera.io.files import read_json
@@ -112,7 +112,7 @@ def _nnunet_raw(folder: Path) -> list[CaseSource] | None:
     if not (folder / "dataset.json").exists() or not (folder / "labelsTr").is_dir():
         return None
     path = folder / "dataset.json"
-    mapping = label_mapping(nnunet_labels(folder), found_in=str(path))
+    mapping = dict(label_numbers(nnunet_labels(folder), found_in=str(path)).mapping)
     ending = str(read_json(path).get("file_ending", ".nii.gz"))
     if ending not in {".nii.gz", ".nii"}:
         raise BadInputError(f"{path}: file_ending '{ending}'; only .nii.gz and .nii are read. Convert the files first.")

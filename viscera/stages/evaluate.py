@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from viscera.core.anatomy import label_mapping
+from viscera.core.anatomy import label_numbers
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
@@ -100,7 +100,7 @@ def _reference_readers(references: Path, files: dict[str, Path], split: Split) -
     mapping = None
     folder = references
     if (references / "dataset.json").exists():
-        mapping = label_mapping(nnunet_labels(references), found_in=str(references / "dataset.json"))
+        mapping = dict(label_numbers(nnunet_labels(references), found_in=str(references / "dataset.json")).mapping)
         folder = references / "labelsTr"
     if not folder.is_dir():
         raise BadInputError(f"{folder}: there is no such folder. Give a data set with its labels in labelsTr.")

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from viscera.engine.arm_forecasts import forecast_arms, hu_separability, outlooks
+from viscera.engine.arm_forecasts import forecast_arms, outlooks
 from viscera.io.store import Store
 from viscera.metrics.forecast import FAILING_DICE, forecast_features
 from viscera.report.forecasts import forecast_rows, forecast_sentence
@@ -38,10 +38,9 @@ def examples(study: StudyResult) -> tuple[Array, Array]:
     """Features (N, F) and outcomes (N,), one a run and organ."""
     dice = sample_of(study, study.grids[0], "dice").values
     store = Store.open(Path(study.record.store))
-    separability = hu_separability(store)
     features, failed = [], []
     for index, (_, outlook) in enumerate(outlooks(store, study.record.config, study.arms)):
-        own = forecast_features(outlook, separability)[1:]
+        own = forecast_features(outlook)[1:]
         for seed in range(dice.shape[2]):
             values = dice[index, :, seed, 1:]
             if not np.isnan(values).all():

@@ -7,10 +7,11 @@ device=${2:-cpu}
 bin=${BIN:-.venv/bin}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
-preset=demo cases=28 shape="48 36 36" shape_a="44 36 40" shape_b="56 40 36"
+preset=demo cases=28 shape="48 36 36" shape_a="44 36 40" shape_b="56 40 36" shape_c="52 38 38"
+seed_a=100 seed_b=200 seed_c=300
 later=()
 if [ "$device" != cpu ]; then
-    preset=paper cases=100 shape="128 128 128" shape_a="112 112 128" shape_b="144 128 128"
+    preset=paper cases=100 shape="128 128 128" shape_a="112 112 128" shape_b="144 128 128" shape_c="128 112 128"
     later=(--set train.validate_every=10000)
     steps="{train.loss.schedule.to: uniform, train.loss.schedule.last_step: 6667}"
 fi
@@ -28,14 +29,20 @@ run() { # store, study, more options
     "$bin/viscera" study "$store" "$folder/$study" --preset "$preset" --device "$device" "${later[@]}" "$@"
 }
 
+run_forecast() { # set of phantoms, seeds
+    local shape_of=shape_$1 seed_of=seed_$1
+    phantoms "$1" "${!seed_of}" "${!shape_of}"
+    run "$folder/$1/store" "$1/forecast" --config studies/forecast.yaml --seeds "$2"
+}
+
 phantoms main 0 "$shape"
 run "$folder/main/store" direction --config studies/direction.yaml
 run "$folder/main/store" printed --config studies/printed.yaml
 run "$folder/main/store" scale --config studies/scale.yaml
 run "$folder/main/store" readings --config studies/readings.yaml
 run "$folder/main/store" repair --config studies/repair.yaml ${steps:+--set "study.variants.to-uniform=$steps"}
-phantoms a 100 "$shape_a"
-run "$folder/a/store" a/forecast --config studies/forecast.yaml
-phantoms b 200 "$shape_b"
-run "$folder/b/store" b/forecast --config studies/forecast.yaml
+for set in a b; do # the forecast was fitted to these and to the studies above
+    run_forecast "$set" 0
+done
+run_forecast c 0,1,2 # and not to this
 "$bin/python" -m benchmarks.why_weights_fail "$folder" --out "${PAGE:-$folder/why-weights-fail.md}"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from viscera.core.anatomy import NUM_CLASSES
 from viscera.core.arms import Arm, arm_config
@@ -14,7 +15,7 @@ from viscera.engine.hardware import choose_device
 from viscera.engine.training_set import feed_of, with_training_set
 from viscera.io.store import Store
 from viscera.losses.balance import WeightSchedule
-from viscera.metrics.forecast import ArmForecast, Outlook, separability_of
+from viscera.metrics.forecast import ArmForecast, Outlook, hu_claims, separability_of
 
 _POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 _RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
@@ -38,14 +39,15 @@ def forecast_and_choose(store: Store, config: Config, arms: Sequence[Arm]) -> tu
 
 def forecast_arms(store: Store, config: Config, arms: Sequence[Arm]) -> tuple[ArmForecast, ...]:
     """What to expect of arms, from untrained networks of seed 0 on the first batches."""
-    separability = hu_separability(store)
-    return tuple(ArmForecast.of(arm.name, outlook, separability) for arm, outlook in outlooks(store, config, arms))
+    return tuple(ArmForecast.of(arm.name, outlook) for arm, outlook in outlooks(store, config, arms))
 
 
 def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Outlook]]:
     """Each arm with what an untrained network says of it; arms that the network cannot tell apart share one."""
     names = store.names("train")
     config = with_training_set(config, store)
+    hu = hu_counts(store)
+    separability = separability_of(hu)
     gradients: dict[str, UnitGradients] = {}
     for arm in arms:
         train = with_training_set(arm_config(config, arm, 0), store).train
@@ -62,18 +64,21 @@ def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tupl
             step_kept=unit.step_kept(weights, train.adam, train.iterations),
             learning_rate=train.learning_rate,
             iterations=train.iterations,
+            fraction=tuple((counts / counts.sum()).tolist()),
+            separability=separability,
+            hu_claim=hu_claims(hu, weights),
         )
         yield arm, outlook
 
 
-def hu_separability(store: Store) -> tuple[float, ...]:
-    """How far HU alone tell each class from the others, (L,), over the first training cases."""
+def hu_counts(store: Store) -> npt.NDArray[np.float64]:
+    """(L, bins) voxels of each class by HU, over the first training cases."""
     counts = np.zeros((NUM_CLASSES, len(_HU_BINS) - 1))
     for name in store.names("train")[:_CASES_FOR_HU]:
         hu, labels = store.image(name), store.labels(name)
         for label in range(NUM_CLASSES):
             counts[label] += np.histogram(hu[labels == label], _HU_BINS)[0]
-    return separability_of(counts)
+    return counts
 
 
 def plain_feed(store: Store, train: TrainConfig) -> Feed:

@@ -1,6 +1,5 @@
-"""From each class's share of the gradient of an untrained network to the organs that an arm will leave behind."""
+"""From what is known before training (gradients, counts, HU) to the organs that an arm will leave behind."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,21 +12,25 @@ Array = npt.NDArray[np.float64]
 FAILING_DICE = 0.2  # an organ fails in an arm when its mean Dice on the test cases ends below it
 _LEAST_SHARE = 1e-6  # of the largest: below it nothing changes any more
 _LEAST_PATH = 1e-12
-_NAMED_ABOVE = 0.4
+_UNSTABLE_RATE = 0.01  # above it training grew unstable on the phantoms
+_NAMED_ABOVE = 0.30
 # of the log odds of failing, for the features below; fitted on phantoms by `python -m benchmarks.fit_forecast`, and
 # what they are worth elsewhere is scored in every report
-_CONSTANTS = np.array([-2.31, -2.41, -0.62, 1.74, -3.16])
+_CONSTANTS = np.array([-2.95, -1.17, -0.39, 0.18, -0.44, -3.22, 1.13, -0.56, -4.22, -0.81])
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What an untrained network says of an arm.
+    """What is known of an arm before it is trained: from an untrained network, the counts and the HU of the classes.
 
     Attributes:
         gradient_share: (L,) of each class in the gradient at the logits.
         gradient_rms: root mean square of the gradient over the parameters, no unit.
         step_kept: share of Adam's step that epsilon leaves.
         learning_rate, iterations: their product, the path length, is how far Adam can move a weight.
+        fraction: (L,) share of all training voxels.
+        separability: (L,) see `separability_of`.
+        hu_claim: (L,) see `hu_claims`.
     """
 
     gradient_share: tuple[float, ...]
@@ -35,6 +38,9 @@ class Outlook:
     step_kept: float
     learning_rate: float
     iterations: int
+    fraction: tuple[float, ...]
+    separability: tuple[float, ...]
+    hu_claim: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class ArmForecast:
         step_kept: share of Adam's step that epsilon leaves.
         starving: names of the classes that will get less than a tenth of an equal share.
         failing_chance: (L,) chance that the mean test Dice of a class ends below 0.2; 0 for background.
-        failing: names of the organs for which that is above 0.4, where as many are missed as are named wrongly.
+        failing: names of the organs for which that is above 0.3, where as many are missed as are named wrongly.
     """
 
     arm: str
@@ -61,16 +67,10 @@ class ArmForecast:
     failing: tuple[str, ...]
 
     @classmethod
-    def of(cls, arm: str, outlook: Outlook, separability: Sequence[float]) -> "ArmForecast":
-        """Judge an arm.
-
-        Args:
-            arm: name.
-            outlook: what an untrained network says of it.
-            separability: (L,) see `separability_of`.
-        """
+    def of(cls, arm: str, outlook: Outlook) -> "ArmForecast":
+        """Judge an arm by its name and what is known of it."""
         share = outlook.gradient_share
-        chance = failing_chance(forecast_features(outlook, separability), np.asarray(share))
+        chance = failing_chance(forecast_features(outlook), np.asarray(share))
         return cls(
             arm=arm,
             gradient_share=share,
@@ -82,18 +82,23 @@ class ArmForecast:
         )
 
 
-def forecast_features(outlook: Outlook, separability: Sequence[float]) -> Array:
-    """What the log odds are linear in, (L, 5).
+def forecast_features(outlook: Outlook) -> Array:
+    """What the log odds are linear in, (L, 10).
 
-    1; log10 of share over largest share; log10 of path length times step kept; log10 of how far the rate lies above
-    0.01, where training grew unstable on the phantoms, 0 below; separability.
+    Of the arm: 1; log10 of path length times step kept; excess, log10 of how far the rate lies above 0.01, 0 below;
+    log10 of background's share over the largest, alone and times excess. Of the class: log10 of its share over the
+    largest; log10 of its HU claim; log10 of its fraction; its separability; log10 of its fraction times excess.
     """
     share = np.asarray(outlook.gradient_share)
     relative = np.log10(np.maximum(share / share.max(), _LEAST_SHARE))
-    path_length = outlook.learning_rate * outlook.iterations * outlook.step_kept
-    path = np.full(share.shape, np.log10(max(path_length, _LEAST_PATH)))
-    above = np.full(share.shape, max(np.log10(max(outlook.learning_rate * outlook.step_kept, _LEAST_PATH) / 0.01), 0.0))
-    return np.column_stack([np.ones(share.shape), relative, path, above, np.asarray(separability)])
+    rate = max(outlook.learning_rate * outlook.step_kept, _LEAST_PATH)
+    excess = max(np.log10(rate / _UNSTABLE_RATE), 0.0)
+    claim = np.log10(np.maximum(np.asarray(outlook.hu_claim), _LEAST_SHARE))
+    fraction = np.log10(np.maximum(np.asarray(outlook.fraction), _LEAST_PATH))
+    separability = np.asarray(outlook.separability)
+    of_arm = [1.0, np.log10(rate * outlook.iterations), excess, relative[0], relative[0] * excess]
+    alike = np.tile(of_arm, (share.size, 1))
+    return np.column_stack([alike, relative, claim, fraction, separability, fraction * excess])
 
 
 def failing_chance(features: Array, gradient_share: Array) -> Array:
@@ -116,6 +121,22 @@ def separability_of(hu_counts: Array) -> tuple[float, ...]:
         hits, taken = np.cumsum(own[best_first]), np.cumsum(total[best_first])
         found.append(float((2 * hits / np.maximum(taken + own.sum(), 1)).max()))
     return tuple(found)
+
+
+def hu_claims(hu_counts: Array, class_weights: Array) -> tuple[float, ...]:
+    """How much of the weight at HU like its own each class holds, (L,), 0 to 1.
+
+    Where classes share their HU, a network that sees little more than HU gives a voxel to the class of the largest
+    weight times count. Mean over a class's voxels of its part of that product over all classes.
+
+    Args:
+        hu_counts: (L, bins) voxels of each class by HU.
+        class_weights: (L,).
+    """
+    weighted = hu_counts * class_weights[:, None]
+    part = weighted / np.maximum(weighted.sum(axis=0), np.finfo(float).tiny)
+    own = (part * hu_counts).sum(axis=1) / np.maximum(hu_counts.sum(axis=1), 1)
+    return tuple(own.tolist())
 
 
 def precision_and_recall(forecast: set[tuple[str, str]], happened: set[tuple[str, str]]) -> tuple[float, float]:

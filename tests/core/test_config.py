@@ -92,3 +92,9 @@ def test_differences_are_named_with_their_place() -> None:
         "train.seed 0 (now 3)",
         "train.loss.numerator voxels (now volumes)",
     ]
+
+
+def test_the_balanced_preset_ends_with_uniform_weights_within_the_papers_iterations() -> None:
+    train = resolve_config("balanced").train
+    assert (train.weighting, train.loss.schedule.to) == ("simple", "uniform")
+    assert train.loss.schedule.last_step < train.iterations

@@ -1,5 +1,6 @@
 """What the pictures show, read back from their pixels: sides, colours, sizes."""
 
+import dataclasses
 import time
 from collections.abc import Callable
 
@@ -148,6 +149,17 @@ def test_figures_have_truth_and_each_rate_by_weighting(make_study: StudyMaker, s
     assert [p.title for p in figures[0].panels] == ["ground truth", "rate 0.001", "rate 0.01"]
     assert figures[0].panels[0].surface is figures[2].panels[0].surface  # drawn once
     assert composite_png(figures[2], "Figure 4: <b>$x_1$").startswith(b"\x89PNG")
+
+
+def test_the_best_model_per_organ_is_the_last_figure(make_study: StudyMaker, scene: Scene) -> None:
+    fused = dataclasses.replace(scene, predictions={**scene.predictions, "fused": scene.truth})
+    figures = organ_figures(make_study([None] * 6), fused)
+    assert (figures[3].number, figures[3].title, figures[3].file_name) == (
+        5,
+        "best model per organ",
+        "figure5_fused.png",
+    )
+    assert [p.title for p in figures[3].panels] == ["ground truth", "fused"]
 
 
 def test_curves_draw_with_and_without_anything_to_draw(make_study: StudyMaker) -> None:

@@ -22,6 +22,8 @@ from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.stages.predict import predict
 from viscera.stages.prepare import prepare
+from viscera.stages.report import make_report
+from viscera.stages.train import train
 from viscera.study import launch
 from viscera.study.fuse import Candidate, choose
 from viscera.study.launch import run_study
@@ -159,6 +161,18 @@ def test_a_changed_model_is_refused(fused: Path, tmp_path: Path) -> None:
     (tmp_path / "f" / "fusion.yaml").write_text("version: 1\n")
     with pytest.raises(BadInputError, match=r"fusion\.yaml: damaged"):
         viscera.Predictor.load(tmp_path / "f")
+
+
+def test_it_cannot_be_trained_on(tiny_store: Store, fused: Path, tiny_config: Configure) -> None:
+    with pytest.raises(BadInputError, match="several models as one"):
+        train(tiny_store.path, fused / "fused", tiny_config(), resume=True)
+
+
+def test_it_is_the_last_figure_of_the_report(fused: Path, tmp_path: Path) -> None:
+    shutil.copytree(fused, tmp_path / "study")
+    page = make_report(tmp_path / "study")
+    assert (page.parent / "figures" / "figure4_fused.png").exists()
+    assert "Figure 4: best model per organ" in page.read_text()
 
 
 def test_in_the_joined_table_it_is_the_last_arm(plain: Path, fused: Path) -> None:

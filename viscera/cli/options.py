@@ -22,7 +22,7 @@ Assignments = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only errors.")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Progress as JSON lines on standard error.")]
-Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="paper or demo.")]
+Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="paper, demo or balanced.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda …")]
 
 

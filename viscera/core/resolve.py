@@ -24,6 +24,14 @@ PRESETS: dict[str, dict[str, Any]] = {
             "monitor_windows": 12,
         },
     },
+    # the repair that did best on validation in docs/results/why-weights-fail.md
+    "balanced": {
+        "train": {
+            "weighting": "simple",
+            "learning_rate": 0.01,
+            "loss": {"schedule": {"to": "uniform", "last_step": 6667}},
+        },
+    },
 }
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from viscera.core.anatomy import ORGANS
-from viscera.core.arms import Arm, weighting_name
+from viscera.core.arms import FUSED, Arm, weighting_name
 from viscera.report.canvas import Pixels, house_style, to_bytes, to_pixels
 from viscera.report.renders import common_box, render_figure, surfaces
 from viscera.report.scene import LabelView, Scene
@@ -37,7 +37,7 @@ class OrganFigure:
 
     Attributes:
         number: 2 for the first weighting of the plan.
-        weighting: whose.
+        weighting: whose; `fused` for the best model per organ.
         panels: ground truth, then one a learning rate in the order of the plan.
     """
 
@@ -46,21 +46,29 @@ class OrganFigure:
     panels: tuple[Panel, ...]
 
     @property
+    def title(self) -> str:
+        """For people."""
+        return "best model per organ" if self.weighting == FUSED else f"{self.weighting} weighting"
+
+    @property
     def file_name(self) -> str:
         """Of the picture file."""
         return f"figure{self.number}_{self.weighting}.png"
 
 
 def organ_figures(study: StudyResult, scene: Scene) -> list[OrganFigure]:
-    """Draw every label map of a case once, and arrange the pictures by weighting."""
+    """Draw every label map of a case once, and arrange the pictures by weighting; the fused predictor's last."""
     views: dict[str, LabelView] = {TRUTH: scene.truth, **scene.predictions}
     drawn = _drawn(scene, views)
     grid = study.record.config.study
+    truth = Panel("ground truth", *drawn[TRUTH])
     figures = []
     for number, weighting in enumerate(grid.weightings, start=2):
         arms = (arm for arm in study.arms if arm.weighting == weighting)
         panels = [Panel(_panel_title(arm), *drawn.get(arm.name, (None, None))) for arm in arms]
-        figures.append(OrganFigure(number, weighting_name(weighting), (Panel("ground truth", *drawn[TRUTH]), *panels)))
+        figures.append(OrganFigure(number, weighting_name(weighting), (truth, *panels)))
+    if FUSED in drawn:
+        figures.append(OrganFigure(2 + len(figures), FUSED, (truth, Panel(FUSED, *drawn[FUSED]))))
     return figures
 
 

@@ -42,7 +42,7 @@ class PictureGroup:
     """One of Figures 2-4 on the page: its columns, each with a slice and a 3D view (None: no prediction)."""
 
     number: int
-    weighting: str
+    title: str
     columns: tuple[tuple[str, Picture | None, Picture | None], ...]
 
 
@@ -184,12 +184,12 @@ def _picture_groups(figures: Sequence[OrganFigure]) -> list[PictureGroup]:
     return [
         PictureGroup(
             figure.number,
-            figure.weighting,
+            figure.title,
             tuple(
                 (
                     panel.title,
-                    picture(panel.axial, f"{figure.weighting}, {panel.title}: axial slice with organs in colour"),
-                    picture(panel.surface, f"{figure.weighting}, {panel.title}: organs in 3D from the front"),
+                    picture(panel.axial, f"{figure.title}, {panel.title}: axial slice with organs in colour"),
+                    picture(panel.surface, f"{figure.title}, {panel.title}: organs in 3D from the front"),
                 )
                 for panel in figure.panels
             ),

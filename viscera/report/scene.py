@@ -59,7 +59,7 @@ class Scene:
         slice_index: the axial slice, counted from the lowest, 0-based, of `slices` on the scan's grid.
         organs_in_slice: organs that the truth has there.
         truth: the reference.
-        predictions: by name of arm; an arm without one is missing here.
+        predictions: by name of arm, and `fused`; an arm without one is missing here.
         seeds: by name of arm, the seed whose prediction is shown.
     """
 

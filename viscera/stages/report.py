@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import viscera
-from viscera.core.arms import Arm, arms_of
+from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.engine.forecast import load_forecasts
@@ -199,6 +199,9 @@ def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, pr
             if prediction is not None:
                 predictions[run.arm.name] = LabelView.of(prediction, index)
                 seeds[run.arm.name] = run.seed
+    fused = _read_prediction(folder.fused, case, truth, problems) if study.fused else None
+    if fused is not None:
+        predictions[FUSED] = LabelView.of(fused, index)
     organs = int(np.count_nonzero(np.bincount(truth.labels[:, :, index].ravel())[1:]))
     view = LabelView.of(truth, index)
     return Scene(case, index, truth.geometry.shape[2], organs, scan, view, predictions, seeds)
@@ -247,7 +250,7 @@ def _write_figures(
     for figure in figures:
         of = f"{scene.case}, slice {scene.slice_index + 1}" if scene else ""
         phantom = " (phantom)" if study.phantom else ""
-        contents[figure.file_name] = composite_png(figure, f"Figure {figure.number}: {figure.weighting}{phantom}, {of}")
+        contents[figure.file_name] = composite_png(figure, f"Figure {figure.number}: {figure.title}{phantom}, {of}")
     for name, content in contents.items():
         write_bytes(folder / name, content)
     for path in folder.glob("figure[0-9]*.*"):

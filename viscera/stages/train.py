@@ -1,6 +1,7 @@
 """`viscera train`: from a Store to a Run."""
 
 import contextlib
+import logging
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import RunFolder, RunStatus, read_config, write_yaml
 from viscera.io.store import Store
 
+log = logging.getLogger(__name__)
 _MAY_CHANGE = {"iterations", "device", "resident", "checkpoint_every", "log_every", "validate_every"}
 
 
@@ -57,6 +59,9 @@ def train(
     facts = facts_of(store, config)
     if is_occupied(run_path) and not resume:
         raise BadInputError(f"{run_path}: this run exists. Go on with --resume, or choose another folder.")
+    if folder.fusion.exists():
+        raise BadInputError(f"{run_path}: several models as one (`viscera study --fuse`); it cannot be trained on.")
+    _warn_of_late_schedule(config)
     store.verify([*store.names("train"), *store.names("validation")])
     with exclusive(run_path):
         trainer = Trainer.create(config, facts, device)
@@ -82,6 +87,17 @@ def train(
             raise
         _write_status(folder, trainer, "finished")
     return folder
+
+
+def _warn_of_late_schedule(config: Config) -> None:
+    schedule, iterations = config.train.loss.schedule, config.train.iterations
+    if schedule.to is not None and schedule.last_step > iterations:
+        log.warning(
+            "train.loss.schedule.last_step is %d, and training ends at %d: the weights will not become %s.",
+            schedule.last_step,
+            iterations,
+            schedule.to,
+        )
 
 
 def _refuse_other_settings(folder: RunFolder, earlier: Config, config: Config) -> None:

@@ -1,5 +1,6 @@
 """The arms of several studies on the same test cases, side by side."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import Arm, arm_config
 from viscera.engine.optimiser import LEAST_EPSILON, keras_epsilon
 from viscera.losses.balance import WeightSchedule
-from viscera.metrics.forecast import FAILING_DICE
+from viscera.metrics.forecast import FAILING_DICE, precision_and_recall
 from viscera.metrics.statistics import bootstrap_means
 from viscera.report.samples import sample_of
 from viscera.report.study import StudyResult, mean_defined
@@ -53,6 +54,18 @@ class Measured:
     def dead(self) -> frozenset[str]:
         """Organs with a mean Dice below 0.2."""
         return frozenset(o.title for o, value in zip(ORGANS, self.organs, strict=True) if value < FAILING_DICE)
+
+
+def repeated(arms: Iterable[Measured]) -> tuple[float, float]:
+    """How well the other seeds of an arm foretell which organs fail in one: precision and recall, 0 to 1."""
+    named, happened = set(), set()
+    for number, arm in enumerate(arms):
+        by_seed_SL = np.nanmean(arm.values[:, :, 1:], axis=0)
+        for seed, organs in enumerate(by_seed_SL):
+            others = np.nanmean(np.delete(by_seed_SL, seed, axis=0), axis=0)
+            named |= {(f"{number} {seed}", str(o)) for o in np.flatnonzero(others < FAILING_DICE)}
+            happened |= {(f"{number} {seed}", str(o)) for o in np.flatnonzero(organs < FAILING_DICE)}
+    return precision_and_recall(named, happened)
 
 
 @dataclass(frozen=True)

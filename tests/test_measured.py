@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.measured import Measured, epsilon_over_scale, gap
+from benchmarks.measured import Measured, epsilon_over_scale, gap, repeated
 from viscera.core.arms import Arm
 from viscera.core.resolve import resolve_config
 from viscera.io.runlog import StudyRecord
@@ -30,6 +30,13 @@ def test_background_is_no_organ_and_a_missing_organ_is_dead() -> None:
     assert one.dead == {"spleen"}
     assert one.foreground == pytest.approx(0.6)
     assert arm(0.7, organ=0).foreground == pytest.approx(0.7)
+
+
+def test_seeds_that_agree_foretell_each_other_and_one_that_differs_is_missed() -> None:
+    assert repeated([arm(0.7, organ=4), arm(0.7)]) == (1, 1)
+    values = np.full((5, 3, 8), 0.7)
+    values[:, 0, 4] = 0.0  # seen from another seed, (0 + 0.7) / 2 is fine
+    assert repeated([Measured(Arm(2.0, 0.001), values, None, None)]) == (1, 0)
 
 
 def test_readings_on_the_scale_of_weights_that_sum_to_l() -> None:

@@ -17,12 +17,13 @@ GPU_SECONDS ?= 540
 GPU_SETTINGS ?=
 GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
-.PHONY: help install install-bench demo study-phantom check test test-fast test-slow test-bench bench gpu gpu-wheels clean
+.PHONY: help install install-bench demo study-phantom fit-forecast check test test-fast test-slow test-bench bench gpu gpu-wheels clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
 	@echo "make demo       train six models on phantoms and write the report (about 5 minutes on two cores)"
 	@echo "make study-phantom  why the weights need another rate (about 90 minutes on two cores; DEVICE=cuda: the paper's size)"
+	@echo "make fit-forecast   the same, and the constants of the forecast of failing organs"
 	@echo "make test       all tests, with coverage"
 	@echo "make test-fast  all but the slow tests"
 	@echo "make check      lint, types, import contracts, format"
@@ -50,6 +51,9 @@ demo: install
 
 study-phantom: install
 	BIN=$(BIN) PAGE=docs/results/why-weights-fail.md bash scripts/study_phantom.sh $(STUDY) $(DEVICE)
+
+fit-forecast: install
+	BIN=$(BIN) PAGE=docs/results/why-weights-fail.md bash scripts/study_phantom.sh $(STUDY) $(DEVICE) forecast
 
 check: install
 	$(BIN)/ruff check .

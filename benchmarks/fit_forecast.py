@@ -1,9 +1,9 @@
 """Fit the constants of `viscera.metrics.forecast` to finished studies, and score them on others.
 
-    python -m benchmarks.fit_forecast --fit study-phantom/direction --test study-phantom/{a,b}/forecast
+    make fit-forecast
+    python -m benchmarks.fit_forecast --fit STUDY STUDY --test STUDY
 
-The forecast sees each class's share of the gradient on an untrained network, the rate, the steps, and what Adam's
-epsilon leaves; the outcome is whether the organ's mean Dice on the test cases, seeds averaged, ends below 0.2. The
+What the forecast sees is in `forecast_features`; the outcome is whether the organ's mean Dice on the test cases, seeds averaged, ends below 0.2. The
 constants are typed into the module by hand; this prints them, with precision and recall over all arms and organs.
 """
 

@@ -271,7 +271,8 @@ def page(folder: Path) -> str:
     repair, repair_verdict = repair_section(arms.get("repair", {}), direction)
     first = next(iter(studies.values()))
     train = first.record.config.train
-    statuses = [run.status for study in studies.values() for run in study.runs if run.status is not None]
+    unseen = [read_study(folder / name / "forecast") for name in UNSEEN if (folder / name / "forecast").exists()]
+    statuses = [run.status for study in [*studies.values(), *unseen] for run in study.runs if run.status is not None]
     data = (
         f"Data: {first.record.dataset}. {len(first.scored_cases())} test cases, {train.iterations:,} steps, windows of "
         f"{train.patch}³, {train.filters} filters. Design and rules were written before it was run: "

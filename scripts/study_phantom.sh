@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The experiment that decides (docs/decisions/0009). Arguments: folder, device (cpu, or cuda for the paper's size).
+# The experiment that decides (docs/decisions/0009). Arguments: folder, device (cpu, or cuda for the paper's size), and
+# `forecast` to run the sets of phantoms that the forecast of `viscera doctor` was fitted to as well, and fit it again.
 # What is done already is not done again, so an interrupted study goes on where it stopped.
 set -euo pipefail
 folder=$1
@@ -41,8 +42,13 @@ run "$folder/main/store" printed --config studies/printed.yaml
 run "$folder/main/store" scale --config studies/scale.yaml
 run "$folder/main/store" readings --config studies/readings.yaml
 run "$folder/main/store" repair --config studies/repair.yaml ${steps:+--set "study.variants.to-uniform=$steps"}
-for set in a b; do # the forecast was fitted to these and to the studies above
-    run_forecast "$set" 0
-done
-run_forecast c 0,1,2 # and not to this
+if [ "${3:-}" = forecast ]; then
+    run_forecast a 0
+    run_forecast b 0
+fi
+run_forecast c 0,1,2 # the forecast was not fitted to this
 "$bin/python" -m benchmarks.why_weights_fail "$folder" --out "${PAGE:-$folder/why-weights-fail.md}"
+if [ "${3:-}" = forecast ]; then
+    "$bin/python" -m benchmarks.fit_forecast --fit "$folder"/{direction,a/forecast,b/forecast,repair,printed,scale} \
+        --test "$folder/c/forecast"
+fi

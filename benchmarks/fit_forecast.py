@@ -3,8 +3,9 @@
     make fit-forecast
     python -m benchmarks.fit_forecast --fit STUDY STUDY --test STUDY
 
-What the forecast sees is in `forecast_features`; the outcome is whether the organ's mean Dice on the test cases, seeds averaged, ends below 0.2. The
-constants are typed into the module by hand; this prints them, with precision and recall over all arms and organs.
+What the forecast sees is in `forecast_features`; the outcome is whether the organ's mean Dice on the test cases, seeds
+averaged, ends below 0.2. The constants are typed into the module by hand; this prints them, with precision and recall
+over all arms and organs.
 """
 
 import argparse

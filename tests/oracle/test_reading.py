@@ -1,4 +1,4 @@
-"""Reading against nibabel and SimpleITK, on every real NIfTI file: the same voxels, at the same place in the patient."""
+"""Reading against nibabel and SimpleITK, on every real NIfTI file: the same voxels at the same place."""
 
 from pathlib import Path
 from typing import Any

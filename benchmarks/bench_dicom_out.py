@@ -1,0 +1,80 @@
+"""Seven organs of a 600-slice 512×512 series as DICOM-SEG, RTSTRUCT and .seg.nrrd: seconds, size and peak memory.
+
+    python -m benchmarks.bench_dicom_out
+
+The bar for DICOM-SEG is 20 s. The organs are ellipsoids in a generated series; each spans a quarter of the slices.
+"""
+
+import copy
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.record import record
+from tests.io.dicom_series import write_series
+from viscera.core.anatomy import ABDOMEN
+from viscera.core.geometry import Geometry
+from viscera.core.scan import LabelMap
+from viscera.io.dicom_seg import Algorithm, dicom_seg_bytes
+from viscera.io.dicom_source import SourceImages
+from viscera.io.rtstruct import rtstruct_bytes
+from viscera.io.seg_nrrd import seg_nrrd_bytes
+
+SHAPE = (512, 512, 600)
+
+
+def organs() -> npt.NDArray[np.uint8]:
+    """(I, J, K) with one ellipsoid an organ."""
+    labels = np.zeros(SHAPE, dtype=np.uint8)
+    for organ in ABDOMEN.organs:
+        centre = np.array([100 + 45 * organ.label, 250 + 10 * organ.label, 70 * organ.label])
+        reach = np.array([60, 60, 75])
+        low, high = np.maximum(centre - reach, 0), np.minimum(centre + reach, SHAPE)
+        i, j, k = np.ogrid[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+        inside = ((i - centre[0]) / 60) ** 2 + ((j - centre[1]) / 60) ** 2 + ((k - centre[2]) / 75) ** 2 <= 1
+        labels[low[0] : high[0], low[1] : high[1], low[2] : high[2]][inside] = organ.label
+    return labels
+
+
+def series(folder: Path) -> SourceImages:
+    """Headers of 600 images, from one that was written and read."""
+    geometry = Geometry(SHAPE, np.array([[-0.8, 0, 0, 200], [0, -0.8, 0, 200], [0, 0, 1, -300], [0, 0, 0, 1.0]]))
+    one = Geometry((*SHAPE[:2], 1), geometry.affine)
+    first = SourceImages.read(write_series(folder, one)).headers[0]
+    headers = []
+    for number in range(SHAPE[2]):
+        header = copy.deepcopy(first)
+        header.ImagePositionPatient = [-200, -200, -300 + number]
+        header.SOPInstanceUID = f"1.2.3.{number + 1}"
+        headers.append(header)
+    return SourceImages(tuple(headers), geometry)
+
+
+def main() -> None:
+    """Measure and record."""
+    model = Algorithm("0" * 64, "1.0")
+    with tempfile.TemporaryDirectory() as folder:
+        sources = series(Path(folder))
+    label_map = LabelMap(organs(), sources.geometry)
+    figures: dict[str, object] = {"slices": SHAPE[2], "bar_dicom_seg_seconds": 20}
+    writers: dict[str, Callable[[], bytes]] = {
+        "dicom_seg": lambda: dicom_seg_bytes(label_map, sources, model),
+        "rtstruct": lambda: rtstruct_bytes(label_map, sources, model),
+        "seg_nrrd": lambda: seg_nrrd_bytes(label_map),
+    }
+    for name, write in writers.items():
+        started = time.perf_counter()
+        size = len(write())
+        figures[f"{name}_seconds"] = round(time.perf_counter() - started, 2)
+        figures[f"{name}_mb"] = round(size / 1e6, 2)
+    figures["peak_memory_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    record("dicom_out", figures)
+
+
+if __name__ == "__main__":
+    main()

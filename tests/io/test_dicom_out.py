@@ -1,0 +1,273 @@
+"""DICOM-SEG, RTSTRUCT and .seg.nrrd: the same voxels come back, in the patient, through other readers."""
+
+import itertools
+import shutil
+import subprocess
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import nrrd
+import numpy as np
+import numpy.typing as npt
+import pydicom
+import pytest
+from matplotlib.path import Path as Polygon
+
+from tests.io.dicom_series import LPS, oblique, write_series
+from viscera.core.anatomy import ABDOMEN, CLASSES
+from viscera.core.errors import BadInputError
+from viscera.core.geometry import AxisOrder, Geometry
+from viscera.core.scan import LabelMap
+from viscera.io.dicom_seg import Algorithm, dicom_seg_bytes
+from viscera.io.dicom_source import SourceImages
+from viscera.io.nifti import read_labels
+from viscera.io.rtstruct import rtstruct_bytes
+from viscera.io.seg_nrrd import seg_nrrd_bytes, write_seg_nrrd
+
+MODEL = Algorithm("0" * 64, "1.0")
+Voxels = dict[int, npt.NDArray[np.float64]]  # class to (N, 3) positions in LPS+ mm
+
+
+def positions(labels: npt.NDArray[np.uint8], affine_ras: npt.NDArray[np.float64]) -> Voxels:
+    """Where the voxels of each class lie."""
+    affine = LPS @ affine_ras
+    return {c.label: np.argwhere(labels == c.label) @ affine[:3, :3].T + affine[:3, 3] for c in CLASSES[1:]}
+
+
+def same_places(ours: Voxels, theirs: Voxels, tolerance_mm: float) -> bool:
+    def rounded(places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return places[np.lexsort(np.round(places, 2).T)]
+
+    return all(
+        len(ours[label]) == len(theirs[label])
+        and np.allclose(rounded(ours[label]), rounded(theirs[label]), atol=tolerance_mm)
+        for label in ours
+    )
+
+
+def random_labels(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Blobs with holes, single voxels, touching organs, voxels at every border; class 6 is empty."""
+    rng = np.random.default_rng(seed)
+    labels = np.kron(rng.integers(0, 8, [-(-n // 3) for n in shape]), np.ones((3, 3, 3)))[
+        : shape[0], : shape[1], : shape[2]
+    ].astype(np.uint8)
+    noise = rng.random(shape) < 0.15
+    labels[noise] = rng.integers(0, 8, noise.sum())
+    labels[labels == 6] = 0
+    return labels
+
+
+ORDERS = [
+    AxisOrder((axes[0], axes[1], axes[2]), (bool(f & 1), bool(f & 2), bool(f & 4)))
+    for axes, f in zip(itertools.permutations(range(3)), (0, 1, 2, 4, 3, 7), strict=True)
+]
+
+
+@pytest.fixture(params=[False, True], ids=["forwards", "turned"])
+def series(request: pytest.FixtureRequest, tmp_path: Path) -> SourceImages:
+    paths = write_series(tmp_path / "ct", oblique(flipped=request.param))
+    return SourceImages.read(sorted(paths))  # by name, which is not by position
+
+
+def label_map(sources: SourceImages, order: AxisOrder = ORDERS[0]) -> LabelMap:
+    """Random labels on the grid of the series, stored in another voxel order."""
+    shape = sources.geometry.shape
+    return LabelMap(order.apply(random_labels(shape)), order.apply_to_geometry(sources.geometry))
+
+
+def test_the_grid_of_a_series_is_read_from_its_positions(tmp_path: Path) -> None:
+    expected = oblique()
+    found = SourceImages.read(sorted(write_series(tmp_path / "ct", expected)))
+    assert found.geometry.same_grid(expected, tolerance_mm=1e-5)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_dicom_seg_by_its_frames(series: SourceImages, order: AxisOrder) -> None:
+    """Read with pydicom alone: every frame at its own position."""
+    pytest.importorskip("highdicom")
+    given = label_map(series, order)
+    written = pydicom.dcmread(BytesIO(dicom_seg_bytes(given, series, MODEL)))
+    theirs: dict[int, list[npt.NDArray[np.float64]]] = {c.label: [] for c in CLASSES[1:]}
+    shared = written.SharedFunctionalGroupsSequence[0]
+    across, down = np.array(shared.PlaneOrientationSequence[0].ImageOrientationPatient, dtype=float).reshape(2, 3)
+    row_mm, column_mm = (float(v) for v in shared.PixelMeasuresSequence[0].PixelSpacing)
+    frames = written.pixel_array.reshape(-1, written.Rows, written.Columns)
+    for frame, about in zip(frames, written.PerFrameFunctionalGroupsSequence, strict=True):
+        number = about.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        origin = np.array(about.PlanePositionSequence[0].ImagePositionPatient, dtype=float)
+        rows, columns = np.nonzero(frame)
+        theirs[number].append(origin + np.outer(columns * column_mm, across) + np.outer(rows * row_mm, down))
+    found = {label: np.concatenate([np.empty((0, 3)), *parts]) for label, parts in theirs.items()}
+    assert same_places(positions(given.labels, given.geometry.affine), found, 1e-4)
+
+
+def test_dicom_seg_by_highdicom_with_its_affine(series: SourceImages) -> None:
+    hd = pytest.importorskip("highdicom")
+    given = label_map(series)
+    volume = hd.seg.Segmentation.from_dataset(
+        pydicom.dcmread(BytesIO(dicom_seg_bytes(given, series, MODEL)))
+    ).get_volume(combine_segments=True)
+    found = {
+        c.label: np.argwhere(volume.array == c.label) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+        for c in CLASSES[1:]
+    }
+    assert same_places(positions(given.labels, given.geometry.affine), found, 1e-4)
+
+
+def test_dicom_seg_says_what_it_is(series: SourceImages) -> None:
+    pytest.importorskip("highdicom")
+    given = label_map(series)
+    content = dicom_seg_bytes(given, series, MODEL)
+    written = pydicom.dcmread(BytesIO(content))
+    assert [s.SegmentNumber for s in written.SegmentSequence] == list(range(1, 8))  # the empty one, too
+    assert [s.SegmentedPropertyTypeCodeSequence[0].CodeValue for s in written.SegmentSequence] == [
+        "51114001", "32764006", "10200004", "78961009", "69695003", "28231008", "15776009",
+    ]  # fmt: skip
+    assert {s.SegmentedPropertyCategoryCodeSequence[0].CodeValue for s in written.SegmentSequence} == {"123037004"}
+    algorithm = written.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
+    assert algorithm.AlgorithmName == "viscera"
+    first = series.headers[0]
+    assert written.StudyInstanceUID == first.StudyInstanceUID
+    assert written.FrameOfReferenceUID == first.FrameOfReferenceUID
+    assert written.PatientID == "P1"
+    sources = {
+        item.ReferencedSOPInstanceUID for s in written.ReferencedSeriesSequence for item in s.ReferencedInstanceSequence
+    }
+    assert sources <= {header.SOPInstanceUID for header in series.headers}
+    again = pydicom.dcmread(BytesIO(dicom_seg_bytes(given, series, MODEL)))
+    assert again.SOPInstanceUID == written.SOPInstanceUID  # an archive keeps one
+    other = LabelMap(np.where(given.labels == 3, 4, given.labels).astype(np.uint8), given.geometry)
+    assert pydicom.dcmread(BytesIO(dicom_seg_bytes(other, series, MODEL))).SOPInstanceUID != written.SOPInstanceUID
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_rtstruct_filled_by_voxel_centres(series: SourceImages, order: AxisOrder) -> None:
+    """Contours in patient coordinates, filled in the patient: even-odd over the centres of the slice."""
+    given = label_map(series, order)
+    written = pydicom.dcmread(BytesIO(rtstruct_bytes(given, series, MODEL)))
+    affine = LPS @ series.geometry.affine
+    columns, rows, slices = series.geometry.shape
+    grid = np.array([(c, r) for c in range(columns) for r in range(rows)], dtype=float)
+    by_image = {header.SOPInstanceUID: number for number, header in enumerate(series.headers)}
+    labels = np.zeros((columns, rows, slices), dtype=np.uint8)
+    for region in written.ROIContourSequence:
+        for contour in region.get("ContourSequence", []):
+            points = np.array(contour.ContourData, dtype=float).reshape(-1, 3)
+            index = (np.column_stack([points, np.ones(len(points))]) @ np.linalg.inv(affine).T)[:, :3]
+            number = int(np.rint(index[0, 2]))
+            assert np.allclose(index[:, 2], number, atol=1e-3)
+            assert by_image[contour.ContourImageSequence[0].ReferencedSOPInstanceUID] == number
+            inside = Polygon(index[:, :2]).contains_points(grid).reshape(columns, rows)
+            labels[:, :, number][inside] ^= np.uint8(region.ReferencedROINumber)
+    found = positions(labels, series.geometry.affine)
+    assert same_places(positions(given.labels, given.geometry.affine), found, 1e-4)
+
+
+def test_rtstruct_lists_every_organ(series: SourceImages) -> None:
+    written = pydicom.dcmread(BytesIO(rtstruct_bytes(label_map(series), series, MODEL)))
+    names = [(r.ROINumber, r.ROIName) for r in written.StructureSetROISequence]
+    assert names == [(c.label, c.title) for c in CLASSES[1:]]
+    assert "ContourSequence" not in written.ROIContourSequence[5]  # the empty one
+    frame = written.ReferencedFrameOfReferenceSequence[0]
+    assert frame.FrameOfReferenceUID == series.headers[0].FrameOfReferenceUID
+    images = frame.RTReferencedStudySequence[0].RTReferencedSeriesSequence[0].ContourImageSequence
+    assert len(images) == len(series.headers)
+
+
+def by_pynrrd(content: bytes, path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    path.write_bytes(content)
+    labels, header = nrrd.read(str(path))
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = header["space directions"].T, header["space origin"]
+    return labels, LPS @ affine
+
+
+def by_simpleitk(content: bytes, path: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float64]]:
+    sitk = pytest.importorskip("SimpleITK")
+    path.write_bytes(content)
+    image = sitk.ReadImage(str(path))
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    return sitk.GetArrayFromImage(image).T, LPS @ affine
+
+
+@pytest.mark.parametrize("read", [by_pynrrd, by_simpleitk])
+@pytest.mark.parametrize("order", ORDERS[:3])
+def test_seg_nrrd_by_others(series: SourceImages, order: AxisOrder, read: Callable[..., Any], tmp_path: Path) -> None:
+    given = label_map(series, order)
+    labels, affine = read(seg_nrrd_bytes(given), tmp_path / "x.seg.nrrd")
+    assert same_places(positions(given.labels, given.geometry.affine), positions(labels, affine), 1e-4)
+
+
+def test_seg_nrrd_has_slicers_metadata(tmp_path: Path) -> None:
+    labels = np.zeros((4, 5, 6), dtype=np.uint8)
+    labels[1:3, 2:5, 0] = 3
+    write_seg_nrrd(tmp_path / "x.seg.nrrd", LabelMap(labels, Geometry.from_spacing((4, 5, 6), (1, 1, 1))))
+    header = nrrd.read_header(str(tmp_path / "x.seg.nrrd"))
+    assert header["Segment2_Name"] == "liver"
+    assert header["Segment2_LabelValue"] == "3"
+    assert header["Segment2_Extent"] == "1 2 2 4 0 0"
+    assert header["Segment3_Extent"] == "0 -1 0 -1 0 -1"
+    assert "~SCT^10200004^Liver~" in header["Segment2_Tags"]
+    assert len([key for key in header if key.endswith("_LabelValue")]) == 7
+
+
+def test_another_grid_is_refused(series: SourceImages) -> None:
+    shape = series.geometry.shape
+    moved = series.geometry.affine.copy()
+    moved[:3, 3] += 0.4 * moved[:3, 0]
+    with pytest.raises(BadInputError, match="not on the grid of the source images"):
+        rtstruct_bytes(LabelMap(random_labels(shape), Geometry(shape, moved)), series, MODEL)
+    fewer = (shape[0], shape[1], shape[2] - 1)
+    with pytest.raises(BadInputError, match="or begins elsewhere"):
+        rtstruct_bytes(LabelMap(random_labels(fewer), Geometry(fewer, series.geometry.affine)), series, MODEL)
+
+
+def test_what_is_no_series_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="there are none"):
+        SourceImages.read([])
+    (tmp_path / "x.dcm").write_bytes(b"no")
+    with pytest.raises(BadInputError, match="not a readable DICOM file"):
+        SourceImages.read([tmp_path / "x.dcm"])
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (dicom3tools) is not installed")
+def test_both_conform_to_the_standard(series: SourceImages, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    given = label_map(series)
+    for name, content in (
+        ("seg", dicom_seg_bytes(given, series, MODEL)),
+        ("rtstruct", rtstruct_bytes(given, series, MODEL)),
+    ):
+        (tmp_path / name).write_bytes(content)
+        said = subprocess.run(["dciodvfy", "-new", str(tmp_path / name)], capture_output=True, text=True, check=False)  # noqa: S607
+        assert "Error" not in said.stderr, said.stderr
+        assert said.stderr.split()  # it names the kind of object
+
+
+def test_nothing_found_is_no_dicom_seg(series: SourceImages) -> None:
+    pytest.importorskip("highdicom")
+    empty = LabelMap(np.zeros(series.geometry.shape, dtype=np.uint8), series.geometry)
+    with pytest.raises(BadInputError, match="no voxel of any organ"):
+        dicom_seg_bytes(empty, series, MODEL)
+    assert rtstruct_bytes(empty, series, MODEL)
+
+
+def test_a_real_series(real_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Compressed pixels are not needed; identifiers that anonymisation emptied are made up."""
+    hd = pytest.importorskip("highdicom")
+    folder = real_data / "ts_dicom"
+    sources = SourceImages.read(sorted(folder.glob("CT*")))
+    assert "made-up" in caplog.text
+    given = read_labels(folder / "labels.nii.gz", {n: n if n < len(ABDOMEN) else 0 for n in range(256)})
+    volume = hd.seg.Segmentation.from_dataset(
+        pydicom.dcmread(BytesIO(dicom_seg_bytes(given, sources, MODEL)))
+    ).get_volume(combine_segments=True)
+    found = {
+        c.label: np.argwhere(volume.array == c.label) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
+        for c in CLASSES[1:]
+    }
+    assert same_places(positions(given.labels, given.geometry.affine), found, 1e-3)

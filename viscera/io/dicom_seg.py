@@ -1,0 +1,122 @@
+"""DICOM segmentation objects: the one door to highdicom."""
+
+import hashlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
+
+from viscera.core.anatomy import ABDOMEN, AnatomicalClass, ClassTable
+from viscera.core.errors import BadInputError
+from viscera.core.scan import LabelMap
+from viscera.io.dicom_source import SourceImages, content_digest, derived_uid
+from viscera.io.files import write_bytes
+
+_GENERIC = Code("85756007", "SCT", "Tissue")  # for a structure whose code we do not know
+SERIES_NUMBER = 9000
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """What made a segmentation.
+
+    Attributes:
+        model: identifies the trained model: the checksum of its run.
+        version, name: of the software.
+    """
+
+    model: str
+    version: str
+    name: str = "viscera"
+
+
+def write_dicom_seg(
+    path: Path, label_map: LabelMap, sources: SourceImages, algorithm: Algorithm, table: ClassTable = ABDOMEN
+) -> None:
+    """Write a label map as one binary DICOM-SEG, a segment a class; all are described, frames without voxels left out.
+
+    Segment numbers are class numbers, codes are SNOMED CT, colours those of `core.anatomy`.
+
+    Args:
+        path: `.dcm`, written atomically.
+        label_map: on the grid of the source images, in any voxel order.
+        sources: the images that were segmented.
+        algorithm: what made it.
+        table: the classes.
+
+    Raises:
+        BadInputError: highdicom is not installed; or another grid; or no voxel of any class.
+    """
+    write_bytes(path, dicom_seg_bytes(label_map, sources, algorithm, table))
+
+
+def dicom_seg_bytes(
+    label_map: LabelMap, sources: SourceImages, algorithm: Algorithm, table: ClassTable = ABDOMEN
+) -> bytes:
+    """What `write_dicom_seg` writes."""
+    try:
+        import highdicom as hd  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise BadInputError("DICOM-SEG needs highdicom: pip install 'viscera[dicom]'.") from error
+    frames = sources.frames(label_map)
+    if not frames.any():
+        raise BadInputError("The label map has no voxel of any organ: there is nothing to write as DICOM-SEG.")
+    identification = hd.AlgorithmIdentificationSequence(
+        name=algorithm.name,
+        family=codes.DCM.ArtificialIntelligence,
+        version=algorithm.version,
+        parameters={"model": algorithm.model},
+    )
+    descriptions = [
+        hd.seg.SegmentDescription(
+            segment_number=organ.label,
+            segment_label=organ.title,
+            segmented_property_category=Code("123037004", "SCT", "Anatomical Structure"),
+            segmented_property_type=_property_type(organ),
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=identification,
+            tracking_uid=derived_uid("segment", sources.headers[0].SeriesInstanceUID, algorithm.model, organ.name),
+            tracking_id=organ.name,
+            display_color=hd.color.CIELabColor.from_rgb(*_rgb(organ.colour)),
+        )
+        for organ in table.organs
+    ]
+    of_source = (sources.headers[0].SeriesInstanceUID, algorithm.model)
+    segmentation = hd.seg.Segmentation(
+        source_images=sources.headers,
+        pixel_array=frames,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=descriptions,
+        series_instance_uid=derived_uid("seg series", *of_source),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=derived_uid("seg", *of_source, content_digest(frames)),
+        instance_number=1,
+        manufacturer="viscera",
+        manufacturer_model_name=algorithm.name,
+        software_versions=algorithm.version,
+        device_serial_number=hashlib.sha256(algorithm.model.encode()).hexdigest()[:16],
+        content_label="ORGANS",
+        content_description="Organs of the abdomen",
+        series_description="Organs (viscera, not for clinical use)",
+    )
+    return _file(segmentation)
+
+
+def _property_type(organ: AnatomicalClass) -> Code:
+    if not organ.snomed:
+        return _GENERIC
+    return Code(organ.snomed, "SCT", organ.title.capitalize())
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return red, green, blue
+
+
+def _file(dataset: Dataset) -> bytes:
+    content = BytesIO()
+    dataset.save_as(content, enforce_file_format=True)
+    return content.getvalue()

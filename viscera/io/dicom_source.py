@@ -1,0 +1,139 @@
+"""The source images that a DICOM result refers to: their headers, and how a label map lies on their frames."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import CTImageStorage, generate_uid
+
+from viscera.core.errors import BadInputError
+from viscera.core.geometry import Affine, Geometry
+from viscera.core.scan import LabelArray, LabelMap
+
+log = logging.getLogger(__name__)
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_WHOLE = 0.01  # voxels that a frame may lie beside the label map's grid
+_IDENTIFIERS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+
+
+@dataclass(frozen=True, eq=False)
+class SourceImages:
+    """One series, a single-frame image a slice.
+
+    Attributes:
+        headers: without pixels, in the order of their position along the normal.
+        geometry: index (column, row, slice) to RAS+ mm.
+    """
+
+    headers: tuple[Dataset, ...]
+    geometry: Geometry
+
+    @classmethod
+    def read(cls, paths: Sequence[Path]) -> "SourceImages":
+        """Read the headers of a series.
+
+        Identifiers that anonymisation left empty are replaced by made-up ones, the same each time, with a warning.
+
+        Raises:
+            BadInputError: no file, one that is not DICOM or has no position, or images of unlike size or orientation.
+        """
+        if not paths:
+            raise BadInputError("DICOM output needs the source images; there are none.")
+        headers = [_header(path) for path in paths]
+        first = headers[0]
+        across, down = np.array(first.ImageOrientationPatient, dtype=float).reshape(2, 3)
+        normal = np.cross(across, down)
+        for path, header in zip(paths, headers, strict=True):
+            same = np.allclose(header.ImageOrientationPatient, first.ImageOrientationPatient, atol=1e-3)
+            if not same or (header.Rows, header.Columns) != (first.Rows, first.Columns):
+                raise BadInputError(
+                    f"{path}: another size or orientation than {paths[0]}. Give the images of one series."
+                )
+        headers.sort(key=lambda header: float(normal @ np.array(header.ImagePositionPatient, dtype=float)))
+        _fill_identifiers(headers)
+        positions = np.array([header.ImagePositionPatient for header in headers], dtype=float)
+        thickness = float(getattr(first, "SliceThickness", None) or 1.0)
+        step = (positions[-1] - positions[0]) / (len(headers) - 1) if len(headers) > 1 else normal * thickness
+        row_mm, column_mm = (float(value) for value in first.PixelSpacing)  # between rows, between columns
+        affine = np.eye(4)
+        affine[:3] = np.column_stack([across * column_mm, down * row_mm, step, positions[0]])
+        shape = (int(first.Columns), int(first.Rows), len(headers))
+        return cls(tuple(headers), Geometry(shape, LPS_FROM_RAS @ affine))
+
+    def frames(self, label_map: LabelMap) -> LabelArray:
+        """The labels (slice, row, column) of every image, without interpolation.
+
+        Raises:
+            BadInputError: the label map is not on the grid of these images.
+        """
+        to_labels = np.linalg.inv(label_map.geometry.affine) @ self.geometry.affine  # from (column, row, slice)
+        if len(self.headers) == 1:  # the thickness of a single slice is no distance
+            along = int(np.argmin(np.abs(to_labels[:3, :2]).sum(axis=1)))
+            to_labels[:3, 2] = np.eye(3)[along]
+        whole = np.rint(to_labels)
+        turns = np.abs(whole[:3, :3])
+        corners = np.array(self.geometry.shape) - 1
+        exact = np.abs(to_labels - whole)[:3] @ [*corners, 1.0] <= _WHOLE * max(corners.max(), 1)
+        if not (exact.all() and (turns.sum(axis=0) == 1).all() and (turns.sum(axis=1) == 1).all()):
+            raise BadInputError("The label map is not on the grid of the source images. Predict the series again.")
+        axes = turns.argmax(axis=0)  # of the label map, for column, row, slice
+        view = label_map.labels.transpose(axes)
+        steps = whole[axes, [0, 1, 2]]
+        view = view[tuple(slice(None, None, -1 if step < 0 else 1) for step in steps)]
+        starts = np.where(steps < 0, np.array(label_map.labels.shape)[axes] - 1, 0)
+        if view.shape != self.geometry.shape or not np.array_equal(whole[axes, 3], starts):
+            raise BadInputError(
+                f"The label map has {' × '.join(map(str, view.shape))} voxels where the source images have "
+                f"{' × '.join(map(str, self.geometry.shape))}, or begins elsewhere. Predict the series again."
+            )
+        return np.ascontiguousarray(view.transpose(2, 1, 0))
+
+
+def derived_uid(*parts: str) -> str:
+    """A UID that is the same for the same parts: writing a result twice replaces it, and adds none to an archive."""
+    return str(generate_uid(entropy_srcs=list(parts)))
+
+
+def content_digest(labels: npt.NDArray[np.uint8]) -> str:
+    """What a label map is told apart by."""
+    return hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest()
+
+
+def in_lps(affine: Affine) -> Affine:
+    """An affine to RAS+ mm as one to LPS+ mm, DICOM's."""
+    result: Affine = LPS_FROM_RAS @ affine
+    return result
+
+
+def _header(path: Path) -> FileDataset:
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        header.ImagePositionPatient, header.ImageOrientationPatient, header.PixelSpacing  # noqa: B018 - are they there?
+    except (InvalidDicomError, OSError) as error:
+        raise BadInputError(f"{path}: not a readable DICOM file ({error}).") from error
+    except AttributeError as error:
+        raise BadInputError(f"{path}: an image without position in the patient ({error}).") from error
+    return header
+
+
+def _fill_identifiers(headers: Sequence[FileDataset]) -> None:
+    made_up = set()
+    for header in headers:
+        if not header.get("SOPClassUID"):
+            header.SOPClassUID = CTImageStorage
+        position = str(list(header.ImagePositionPatient))
+        series = str([header.get(key) for key in ("PatientID", "StudyDate", "SeriesTime", "FrameOfReferenceUID")])
+        for name in _IDENTIFIERS:
+            if not header.get(name):
+                made_up.add(name)
+                of_image = position if name == "SOPInstanceUID" else ""
+                setattr(header, name, derived_uid("source", name, series, of_image))
+    if made_up:
+        log.warning("The source images have no %s; the result refers to made-up ones.", ", ".join(sorted(made_up)))

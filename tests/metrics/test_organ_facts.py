@@ -1,0 +1,53 @@
+"""Volume, HU, edges and fragments of organs, by hand."""
+
+import numpy as np
+import pytest
+
+from viscera.core.anatomy import ClassTable
+from viscera.core.geometry import Geometry
+from viscera.core.scan import LabelMap, Volume
+from viscera.metrics.organ_facts import large_fragments, organ_facts
+
+TABLE = ClassTable.of_names(["background", "liver", "spleen", "stomach"])
+
+
+def test_by_hand() -> None:
+    labels, hu = np.zeros((10, 10, 8), dtype=np.uint8), np.full((10, 10, 8), -50, dtype=np.int16)
+    labels[2:4, 2:6, 3], hu[2:4, 2:6, 3] = 1, 100  # 8 voxels of 1 x 2 x 5 mm
+    hu[2, 2:6, 3] = 60
+    labels[9, 5, 5], hu[9, 5, 5] = 2, 40  # at the edge
+    geometry = Geometry.from_spacing(labels.shape, (1, 2, 5))
+    facts = organ_facts(Volume(hu, geometry), LabelMap(labels, geometry), TABLE, {"liver": 0.8, "stomach": None})
+    assert facts["liver"].volume_ml == pytest.approx(0.08)
+    assert facts["liver"].mean_hu == pytest.approx(80)
+    assert (facts["liver"].cut_off, facts["liver"].large_fragments, facts["liver"].confidence) == (False, 1, 0.8)
+    assert (facts["spleen"].cut_off, facts["spleen"].mean_hu, facts["spleen"].confidence) == (True, 40, None)
+    assert (facts["stomach"].volume_ml, facts["stomach"].mean_hu, facts["stomach"].large_fragments) == (0, None, 0)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_every_face_is_an_edge(axis: int) -> None:
+    geometry = Geometry.from_spacing((4, 5, 6), (1, 1, 1))
+    for end in (0, -1):
+        labels = np.zeros((4, 5, 6), dtype=np.uint8)
+        place = [2, 2, 2]
+        place[axis] = end
+        labels[tuple(place)] = 1
+        found = organ_facts(Volume(np.zeros((4, 5, 6), dtype=np.int16), geometry), LabelMap(labels, geometry), TABLE)
+        assert found["liver"].cut_off
+
+
+def test_fragments_of_a_tenth_count_and_corners_connect() -> None:
+    labels = np.zeros((20, 20, 20), dtype=np.uint8)
+    labels[0:2, 0:2, 0:2] = 1  # 8 voxels
+    labels[2, 2, 2] = 1  # touches by a corner
+    labels[10, 10, 10] = 1  # 1 of 10: a tenth
+    assert large_fragments(labels, 3) == [0, 2, 0]
+    labels[0:2, 0:2, 2] = 1  # 1 of 14
+    assert large_fragments(labels, 3) == [0, 1, 0]
+
+
+def test_a_large_label_map_is_looked_at_coarsely() -> None:
+    labels = np.zeros((320, 8, 8), dtype=np.uint8)
+    labels[20:120], labels[200:300] = 2, 2
+    assert large_fragments(labels, 4) == [0, 0, 2, 0]

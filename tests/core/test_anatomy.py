@@ -89,3 +89,21 @@ def test_tables_that_are_none(names: list[str]) -> None:
 
 def test_the_papers_names_give_the_papers_table() -> None:
     assert ClassTable.of_names(CLASS_NAMES) == ABDOMEN
+
+
+def test_a_name_of_ours_wins_over_an_alias() -> None:
+    # "aorta" is an alias of the paper's artery, but in this table it is a class of its own
+    table = ClassTable.of_names(["background", "artery", "aorta"])
+    assert (table.label_of("aorta"), table.label_of("Arteries")) == (2, 1)
+
+
+def test_a_label_map_holds_255_classes() -> None:
+    names = ["background", *(f"organ_{n}" for n in range(254))]
+    assert len(ClassTable.of_names(names)) == 255
+    with pytest.raises(BadInputError, match="256 of them"):
+        ClassTable.of_names([*names, "one_more"])
+
+
+def test_a_dozen_organs_have_a_dozen_colours() -> None:
+    table = ClassTable.of_names(["background", "liver", "spleen", *(f"organ_{n}" for n in range(10))])
+    assert len({c.colour for c in table.classes}) == 13

@@ -1,5 +1,7 @@
 """Several models as one: worked voxels, and the law that without conflicts nothing changes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,7 @@ def labels_of(models: list[Tensor], rule: FusionRule) -> list[int]:
 @pytest.mark.parametrize("seed", range(3))
 def test_all_organs_of_one_model_are_that_model(seed: int) -> None:
     models = random_models(seed)
-    fused = combine(models, FusionRule(models=(1,) * 7))
+    fused = combine(models, FusionRule.plain((1,) * 7))
     assert torch.equal(fused, models[1].argmax(dim=0).to(torch.uint8))
 
 
@@ -45,30 +47,33 @@ def test_a_voxel_that_one_organ_claims_is_its_own_and_one_that_none_claims_is_ba
     first = voxels({LIVER: 0.9}, {SPLEEN: 0.9}, {LIVER: 0.4})
     second = voxels({SPLEEN: 0.2}, {LIVER: 0.9}, {SPLEEN: 0.6})
     # the first model's spleen and the second's liver do not count
-    assert labels_of([first, second], FusionRule(FROM_BOTH)) == [LIVER, 0, SPLEEN]
+    assert labels_of([first, second], FusionRule.plain(FROM_BOTH)) == [LIVER, 0, SPLEEN]
 
 
 def test_a_contested_voxel_goes_to_the_larger_weighted_probability_and_at_a_tie_to_the_lower_label() -> None:
     first, second = voxels({LIVER: 0.75}, {LIVER: 0.75}), voxels({SPLEEN: 0.875}, {SPLEEN: 0.75})
-    assert labels_of([first, second], FusionRule(FROM_BOTH)) == [SPLEEN, LIVER]
-    for_liver = FusionRule(FROM_BOTH, weights=(1, 1, 2, 1, 1, 1, 1))
+    assert labels_of([first, second], FusionRule.plain(FROM_BOTH)) == [SPLEEN, LIVER]
+    for_liver = replace(FusionRule.plain(FROM_BOTH), weights=(1, 1, 2, 1, 1, 1, 1))
     assert labels_of([first, second], for_liver) == [LIVER, LIVER]
-    for_spleen = FusionRule(FROM_BOTH, thresholds=(0, 0, 0.8, 0, 0, 0, 0))
+    for_spleen = replace(FusionRule.plain(FROM_BOTH), thresholds=(0, 0, 0.8, 0, 0, 0, 0))
     assert labels_of([first, second], for_spleen) == [SPLEEN, SPLEEN]
 
 
 def test_a_low_threshold_claims_what_is_not_the_most_probable_class() -> None:
     first, second = voxels({LIVER: 0.4}, {LIVER: 0.3}), voxels({}, {})
-    assert labels_of([first, second], FusionRule(FROM_BOTH)) == [0, 0]
-    assert labels_of([first, second], FusionRule(FROM_BOTH, thresholds=(0, 0, 0.35, 0, 0, 0, 0))) == [LIVER, 0]
+    assert labels_of([first, second], FusionRule.plain(FROM_BOTH)) == [0, 0]
+    assert labels_of([first, second], replace(FusionRule.plain(FROM_BOTH), thresholds=(0, 0, 0.35, 0, 0, 0, 0))) == [
+        LIVER,
+        0,
+    ]
 
 
 def test_the_mean_over_the_models_can_decide() -> None:
     first, second = voxels({LIVER: 0.6, SPLEEN: 0.4}), voxels({SPLEEN: 0.55, LIVER: 0.45})  # means 0.525 and 0.475
-    assert labels_of([first, second], FusionRule(FROM_BOTH, evidence="mean")) == [LIVER]
+    assert labels_of([first, second], FusionRule.plain(FROM_BOTH, "mean")) == [LIVER]
     third = voxels({SPLEEN: 0.55})  # the liver's mean is 0.3
-    assert labels_of([first, third], FusionRule(FROM_BOTH, evidence="mean")) == [SPLEEN]
-    assert labels_of([first, third], FusionRule(FROM_BOTH)) == [LIVER]
+    assert labels_of([first, third], FusionRule.plain(FROM_BOTH, "mean")) == [SPLEEN]
+    assert labels_of([first, third], FusionRule.plain(FROM_BOTH)) == [LIVER]
 
 
 def test_models_are_listed_once() -> None:
@@ -94,9 +99,9 @@ def test_a_tally_gives_the_dice_of_the_label_map(seed: int) -> None:
     case = tally(models, truth, assigned, slabs=1 + seed)
     thresholds = tuple(THRESHOLDS[(seed + organ) % len(THRESHOLDS)] for organ in range(7))
     for rule in (
-        FusionRule(assigned),
-        FusionRule(assigned, weights=(1, 2, 0.5, 4, 1, 1, 0.25), evidence="mean"),
-        FusionRule(assigned, weights=(1, 2, 0.5, 4, 1, 1, 0.25), thresholds=thresholds),
+        FusionRule.plain(assigned),
+        replace(FusionRule.plain(assigned), weights=(1, 2, 0.5, 4, 1, 1, 0.25), evidence="mean"),
+        replace(FusionRule.plain(assigned), weights=(1, 2, 0.5, 4, 1, 1, 0.25), thresholds=thresholds),
     ):
         labels = combine(models, rule).numpy()
         counts = overlap_counts(labels, truth.numpy().astype(np.uint8))
@@ -136,4 +141,4 @@ def test_where_nothing_helps_the_organ_is_named() -> None:
     settled = settle([tally([first, second], torch.tensor([[[LIVER, SPLEEN]]]), FROM_BOTH)], FROM_BOTH)
     assert settled.shortfall == pytest.approx(2 / 3)
     assert len(settled.below) == 1
-    assert settled.below[0] in {"liver", "spleen"}
+    assert settled.below[0] in {LIVER, SPLEEN}

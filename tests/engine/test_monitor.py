@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.anatomy import CLASS_NAMES, ClassTable
 from viscera.core.config import AugmentConfig, PredictConfig, TrainConfig
 from viscera.engine.feed import Feed
 from viscera.engine.monitor import Monitor, foreground_mean
@@ -101,3 +101,11 @@ def test_recomputed_statistics_are_the_means_over_the_windows() -> None:
     assert float(state["0.running_mean"]) == pytest.approx(np.mean([float(x.mean()) for x in inputs]), rel=1e-5)
     assert float(state["0.running_var"]) == pytest.approx(np.mean([float(x.var()) for x in inputs]), rel=1e-4)
     assert network.training
+
+
+def test_classes_are_those_of_the_feed() -> None:
+    table = ClassTable.of_names(["background", "liver", "kidney"])
+    feed = Feed([coded(seed, organs=3) for seed in range(3)], 4, 2, seed=5, classes=table)
+    monitor = Monitor.create(feed, [coded(9, organs=3)], TRAIN, PredictConfig(), CPU)
+    for measure in (monitor.training_dice, monitor.validation_dice):
+        assert measure(Reader()) == {"background": 1.0, "liver": 1.0, "kidney": 1.0}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.anatomy import ABDOMEN, CLASS_NAMES
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -27,7 +27,7 @@ def made(step: int = 7) -> Checkpoint:
         class_voxel_counts=torch.arange(8),
         class_weights=torch.linspace(0, 1, 8, dtype=torch.float64),
         config=resolve_config("demo"),
-        classes=CLASS_NAMES,
+        classes=ABDOMEN,
         training_spacings_mm=((2.0, 2.0, 2.5),) * 3,
         best_validation_dice=0.25,
         seconds=1.5,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import viscera
+from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap
@@ -142,4 +143,13 @@ def test_bad_labels(tmp_path: Path, values: np.ndarray, message: str) -> None:
     dtype = np.float32 if values.dtype.kind == "f" else np.int16
     path = saved(tmp_path / "labels.nii.gz", nib.Nifti1Image(values.astype(dtype).reshape(1, 1, 2), AFFINE))
     with pytest.raises(BadInputError, match=message):
+        viscera.read_labels(path)
+
+
+def test_labels_of_a_table_are_its_numbers_and_no_more(tmp_path: Path) -> None:
+    labels = np.array([[[0, 11]]], dtype=np.uint8)
+    path = saved(tmp_path / "labels.nii.gz", nib.Nifti1Image(labels, AFFINE))
+    twelve = ClassTable.of_names(["background", *(f"organ_{n}" for n in range(11))])
+    assert viscera.read_labels(path, classes=twelve).labels.max() == 11
+    with pytest.raises(BadInputError, match="label numbers 11 are not in the table"):
         viscera.read_labels(path)

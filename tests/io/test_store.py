@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from viscera.core.anatomy import ClassTable
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
@@ -214,3 +215,24 @@ def test_a_moved_store_and_one_behind_a_link_work(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "link")
     store.verify(store.names())
     assert store.image("a")[1, 1, 1] == 7
+
+
+def test_a_store_of_other_classes(tmp_path: Path) -> None:
+    table = ClassTable.of_names(["background", *(f"organ_{n}" for n in range(11))])
+    labels = np.full((2, 2, 2), 11, dtype=np.uint8)
+    label_map = LabelMap(labels, COARSE)
+    store = Store.create(tmp_path / "s", PrepareConfig(), "twelve", table)
+    store.add(PreparedCase("a", Volume(labels.astype(np.int16), COARSE), label_map, label_map, {}))
+    store.assign({"a": "train"})
+    store = Store.open(tmp_path / "s")
+    assert store.classes == table
+    assert store.voxel_counts().tolist() == [0] * 11 + [8]
+    assert store.original_labels("a").labels.max() == 11
+
+
+def test_a_manifest_with_a_class_twice_is_damaged(tmp_path: Path) -> None:
+    make(tmp_path / "s")
+    path = tmp_path / "s" / "manifest.json"
+    path.write_text(path.read_text().replace('"spleen"', '"liver"'))
+    with pytest.raises(BadInputError, match="damaged"):
+        Store.open(tmp_path / "s")

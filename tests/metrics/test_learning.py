@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.anatomy import CLASS_NAMES, ClassTable
 from viscera.metrics.learning import Flag, LoggedStep, flags, recent_share, summary
 
 
@@ -81,3 +81,12 @@ def test_a_class_that_is_in_no_window_is_not_judged() -> None:
 def test_curves_without_shares_are_judged_by_dice_alone() -> None:
     points = [LoggedStep(step, {"spleen": 0.0}, {}) for step in range(1, 7)]
     assert flags(points) == [Flag("spleen", "dead", 1, None)]
+
+
+def test_an_equal_share_depends_on_the_number_of_classes() -> None:
+    # a tenth of an equal share: 5 % of two classes, 1.25 % of eight
+    table = ClassTable.of_names(["background", "kidney"])
+    points = [LoggedStep(step, {"background": 0.9, "kidney": 0.3}, {"kidney": 0.04}) for step in range(10, 70, 10)]
+    (flag,) = flags(points, table)
+    assert (flag.organ, flag.state) == ("kidney", "starving")
+    assert flags(curve("spleen", [0.3] * 6, [0.04] * 6)) == []

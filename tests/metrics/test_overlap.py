@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.anatomy import CLASS_NAMES, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap
@@ -100,3 +100,17 @@ def test_an_organ_in_neither_is_undefined_or_one() -> None:
     pair = label_map(labels), label_map(labels)
     assert [each.value for each in score(*pair)] == [1, None, None, 1, None, None, None, None]
     assert [each.value for each in score(*pair, absent="one")] == [1] * 8
+
+
+def test_other_classes_than_the_papers() -> None:
+    table = ClassTable.of_names(["background", "liver", "kidney"])
+    prediction, reference = np.zeros((2, 4, 1, 1), dtype=np.uint8)
+    prediction[:2], reference[1:3] = 2, 2  # 2 * 1 / (2 + 2)
+    values = [(each.organ, each.value) for each in score(label_map(prediction), label_map(reference), classes=table)]
+    assert values == [("background", 0.5), ("liver", None), ("kidney", 0.5)]
+
+
+def test_a_label_that_stands_for_nothing_is_refused() -> None:
+    labels = np.full((2, 2, 2), 9, dtype=np.uint8)
+    with pytest.raises(BadInputError, match="label 9: the classes are 0 to 7"):
+        score(label_map(labels), label_map(labels))

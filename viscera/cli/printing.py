@@ -7,7 +7,6 @@ import yaml
 from pydantic import BaseModel
 from tabulate import tabulate
 
-from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.arms import weighting_name
 from viscera.core.config import Config
 from viscera.io.scores import ScoreRow
@@ -110,7 +109,7 @@ def scores_table(rows: Sequence[ScoreRow]) -> str:
     """Mean Dice per class and grid over the cases where it is defined."""
     grids = sorted({row.grid for row in rows})
     table = []
-    for organ in CLASS_NAMES:
+    for organ in dict.fromkeys(row.organ for row in rows):
         line: list[str] = [organ]
         for grid in grids:
             values = [r.value for r in rows if r.organ == organ and r.grid == grid and r.metric == "dice"]

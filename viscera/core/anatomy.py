@@ -4,7 +4,8 @@ The order is the paper's (Table 1) and equals the label numbers. This is the onl
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle
 
 from viscera.core.errors import BadInputError
 
@@ -48,10 +49,18 @@ CLASSES: tuple[AnatomicalClass, ...] = (
     AnatomicalClass(7, "pancreas", "pancreas", "#e69f00", (), "15776009"),
 )
 CLASS_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES)
-CLASS_TITLES = {c.name: c.title for c in CLASSES}
 ORGANS: tuple[AnatomicalClass, ...] = CLASSES[1:]
 NUM_CLASSES = len(CLASSES)
-_MORE_COLOURS = ("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77", "#cc6677", "#882255", "#aa4499")
+MOST_CLASSES = 255  # label maps are uint8, and one number is kept free
+_MORE_COLOURS = (  # after Paul Tol's qualitative schemes
+    *("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77"),
+    *("#cc6677", "#882255", "#aa4499", "#6699cc", "#661100", "#aa4466"),
+)
+
+
+def title_of(name: str) -> str:
+    """A class's name for people."""
+    return name.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -72,21 +81,24 @@ class ClassTable:
             names: snake_case, "background" first.
 
         Raises:
-            BadInputError: background is not first, or a name stands twice, or there is no organ.
+            BadInputError: background is not first, a name stands twice, there is no organ, or more than 255 classes.
         """
         if len(names) < 2 or names[0] != "background" or len({_squeezed(name) for name in names}) < len(names):
             raise BadInputError(
                 f"classes: {', '.join(names) or 'none'}. 'background' first, then one name or more, each once, wanted."
             )
+        if len(names) > MOST_CLASSES:
+            raise BadInputError(f"classes: {len(names)} of them. A label map holds {MOST_CLASSES} at most; name fewer.")
         known = {c.name: c for c in CLASSES}
-        classes = []
-        for label, name in enumerate(names):
-            like = known.get(name)
-            colour = like.colour if like else _MORE_COLOURS[label % len(_MORE_COLOURS)]
-            title = name.replace("_", " ")
-            aliases, snomed = (like.aliases, like.snomed) if like else ((), "")
-            classes.append(AnatomicalClass(label, name, title, colour, aliases, snomed))
-        return cls(tuple(classes))
+        colours = cycle(_MORE_COLOURS)
+        return cls(
+            tuple(
+                replace(known[name], label=label)
+                if name in known
+                else AnatomicalClass(label, name, title_of(name), next(colours))
+                for label, name in enumerate(names)
+            )
+        )
 
     def __len__(self) -> int:
         """L, with background."""
@@ -103,9 +115,11 @@ class ClassTable:
         return self.classes[1:]
 
     def label_of(self, spelling: str) -> int:
-        """The label that a data set's name stands for; 0 where it is none of ours."""
+        """The label that a data set's name stands for, by our name or else an alias; 0 where it is none of ours."""
         wanted = _squeezed(spelling)
-        return next((c.label for c in self.organs if wanted in {_squeezed(c.name), *c.aliases}), 0)
+        by_alias = {alias: c.label for c in self.organs for alias in c.aliases}
+        by_name = {_squeezed(c.name): c.label for c in self.organs}
+        return (by_alias | by_name).get(wanted, 0)
 
 
 ABDOMEN = ClassTable(CLASSES)

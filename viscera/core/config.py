@@ -7,7 +7,9 @@ import math
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from viscera.core.anatomy import ClassTable
 
 WEIGHTINGS = ("uniform", "simple", "square")
 
@@ -26,6 +28,7 @@ def _weighting(value: object) -> str | float:
 
 
 Weighting = Annotated[str | float, BeforeValidator(_weighting)]
+ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: ClassTable.of_names(names).names)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 

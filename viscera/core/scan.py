@@ -31,7 +31,7 @@ class Volume:
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """Organ labels: `labels` uint8 (I, J, K), numbers as in `core.anatomy`, and where they lie."""
+    """Organ labels: `labels` uint8 (I, J, K), numbers as in a table of `core.anatomy`, and where they lie."""
 
     labels: LabelArray
     geometry: Geometry
@@ -44,9 +44,9 @@ class LabelMap:
         order = AxisOrder.to_canonical(self.geometry)
         return LabelMap(order.apply(self.labels), order.apply_to_geometry(self.geometry))
 
-    def voxel_counts(self) -> npt.NDArray[np.int64]:
+    def voxel_counts(self, num_classes: int = NUM_CLASSES) -> npt.NDArray[np.int64]:
         """(L,) voxels of each class."""
-        return np.bincount(self.labels.ravel(), minlength=NUM_CLASSES).astype(np.int64)
+        return np.bincount(self.labels.ravel(), minlength=num_classes).astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

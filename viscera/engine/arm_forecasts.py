@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.anatomy import NUM_CLASSES
 from viscera.core.arms import Arm, arm_config
 from viscera.core.config import AugmentConfig, Config, TrainConfig
 from viscera.engine.feed import Feed
@@ -39,7 +38,7 @@ def forecast_and_choose(store: Store, config: Config, arms: Sequence[Arm]) -> tu
 
 def forecast_arms(store: Store, config: Config, arms: Sequence[Arm]) -> tuple[ArmForecast, ...]:
     """What to expect of arms, from untrained networks of seed 0 on the first batches."""
-    return tuple(ArmForecast.of(arm.name, outlook) for arm, outlook in outlooks(store, config, arms))
+    return tuple(ArmForecast.of(arm.name, outlook, store.classes) for arm, outlook in outlooks(store, config, arms))
 
 
 def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Outlook]]:
@@ -73,10 +72,10 @@ def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tupl
 
 def hu_counts(store: Store) -> npt.NDArray[np.float64]:
     """(L, bins) voxels of each class by HU, over the first training cases."""
-    counts = np.zeros((NUM_CLASSES, len(_HU_BINS) - 1))
+    counts = np.zeros((len(store.classes), len(_HU_BINS) - 1))
     for name in store.names("train")[:_CASES_FOR_HU]:
         hu, labels = store.image(name), store.labels(name)
-        for label in range(NUM_CLASSES):
+        for label in range(len(store.classes)):
             counts[label] += np.histogram(hu[labels == label], _HU_BINS)[0]
     return counts
 

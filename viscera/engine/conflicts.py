@@ -17,7 +17,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from viscera.core.anatomy import ORGANS
 from viscera.engine.fusion import FusionRule, claims, mean_probabilities, winners
 
 SettledBy = Literal["probabilities", "weights", "weights and thresholds"]
@@ -28,7 +27,6 @@ _EVIDENCE: tuple[Literal["own", "mean"], ...] = ("own", "mean")
 _MOST_ROUNDS = 10
 _COARSE = 2  # every other weight and threshold, one organ at a time
 _JUMPS = 3000  # several organs at once, anywhere on the grid
-_LABELS = torch.arange(1, len(ORGANS) + 1)
 
 Counts = npt.NDArray[np.int64]
 OrganDice = tuple[float | None, ...]
@@ -39,11 +37,11 @@ class CaseTally:
     """What one validation case says about conflicts.
 
     Attributes:
-        truth: (7,) voxels of each organ in the reference.
-        sole: (thresholds, 7, 2) voxels that only one organ could claim, as far as it does at each of `THRESHOLDS`:
+        truth: (L - 1,) voxels of each organ in the reference.
+        sole: (thresholds, L - 1, 2) voxels that only one organ could claim, as far as it does at each of `THRESHOLDS`:
             all, and those of the reference.
-        claimed: (7, N) bool, at each of the N voxels that several organs could claim: is it the most probable class?
-        own, mean: (7, N) float32 probabilities there, by the organ's own model and as the mean over the models.
+        claimed: (L - 1, N) bool, at each of the N voxels that several organs could claim: is it most probable?
+        own, mean: (L - 1, N) float32 probabilities there, by the organ's own model and as the mean over the models.
         labels: (N,) of the reference there.
     """
 
@@ -59,17 +57,19 @@ class CaseTally:
         cls, slabs: Iterable[tuple[Sequence[Tensor], npt.NDArray[np.uint8]]], models: Sequence[int]
     ) -> "CaseTally":
         """From (L, I, J, k) probabilities of each model and (I, J, k) labels of the reference, slab by slab."""
-        truth, sole = np.zeros(len(ORGANS), np.int64), np.zeros((len(THRESHOLDS), len(ORGANS), 2), np.int64)
+        organs = len(models)
+        of_organs = _labels(organs).reshape(-1, 1, 1, 1)
+        truth, sole = np.zeros(organs, np.int64), np.zeros((len(THRESHOLDS), organs, 2), np.int64)
         contested: list[tuple[Tensor, ...]] = []
         for probabilities, reference in slabs:
             labels = torch.from_numpy(np.ascontiguousarray(reference)).long()
             claimed, own = claims(probabilities, models)
-            truth += torch.bincount(labels.ravel(), minlength=len(ORGANS) + 1)[1:].numpy()
+            truth += torch.bincount(labels.ravel(), minlength=organs + 1)[1:].numpy()
             number = (claimed | (own >= _LOWEST)).sum(dim=0)
             place = number > 1
             for at, threshold in enumerate(THRESHOLDS):
                 kept = (own >= threshold if threshold else claimed) & (number == 1)
-                hits = kept & (labels == _LABELS.reshape(-1, 1, 1, 1))
+                hits = kept & (labels == of_organs)
                 sole[at] += torch.stack([kept.flatten(1).sum(dim=1), hits.flatten(1).sum(dim=1)], dim=1).numpy()
             mean = mean_probabilities(probabilities)
             contested.append((claimed[:, place], own[:, place], mean[:, place], labels[place]))
@@ -77,24 +77,24 @@ class CaseTally:
         return cls(truth, sole, *parts)
 
     def dice(self, rule: FusionRule) -> OrganDice:
-        """(7,) Dice of the fused label map; None where an organ is in neither."""
+        """(L - 1,) Dice of the fused label map; None where an organ is in neither."""
         labels = winners(self.claimed, self.own, self.own if rule.evidence == "own" else self.mean, rule).long()
-        length = len(ORGANS) + 1
+        length = len(self.truth) + 1
         won = torch.bincount(labels, minlength=length)[1:].numpy()
         hits = torch.bincount(labels[labels == self.labels], minlength=length)[1:].numpy()
-        sole = self.sole[[THRESHOLDS.index(t) for t in rule.thresholds], range(len(ORGANS))]
+        sole = self.sole[[THRESHOLDS.index(t) for t in rule.thresholds], range(len(self.truth))]
         return _dice(sole[:, 1] + hits, sole[:, 0] + won + self.truth)
 
     def own_dice(self) -> OrganDice:
-        """(7,) Dice of each organ as its own model alone labels it."""
-        hits = (self.claimed & (self.labels == _LABELS.unsqueeze(1))).sum(dim=1).numpy()
+        """(L - 1,) Dice of each organ as its own model alone labels it."""
+        hits = (self.claimed & (self.labels == _labels(len(self.truth)).unsqueeze(1))).sum(dim=1).numpy()
         sole = self.sole[0]
         return _dice(sole[:, 1] + hits, sole[:, 0] + self.claimed.sum(dim=1).numpy() + self.truth)
 
 
 @dataclass(frozen=True)
 class Settlement:
-    """How conflicts are settled, and what that gives on the validation cases; sequences (7,).
+    """How conflicts are settled, and what that gives on the validation cases; sequences (L - 1,).
 
     Attributes:
         rule: weights, thresholds and evidence.
@@ -114,10 +114,10 @@ class Settlement:
         return sum(max(0.0, (a or 0.0) - (f or 0.0)) for a, f in zip(self.alone, self.fused, strict=True))
 
     @property
-    def below(self) -> tuple[str, ...]:
-        """Names of the organs that are below their own model."""
-        pairs = zip(ORGANS, self.alone, self.fused, strict=True)
-        return tuple(organ.name for organ, alone, fused in pairs if (fused or 0.0) < (alone or 0.0))
+    def below(self) -> tuple[int, ...]:
+        """Labels of the organs that are below their own model."""
+        pairs = enumerate(zip(self.alone, self.fused, strict=True), start=1)
+        return tuple(label for label, (alone, fused) in pairs if (fused or 0.0) < (alone or 0.0))
 
 
 def settle(tallies: Sequence[CaseTally], models: tuple[int, ...], *, absent_is_one: bool = False) -> Settlement:
@@ -125,7 +125,7 @@ def settle(tallies: Sequence[CaseTally], models: tuple[int, ...], *, absent_is_o
 
     Args:
         tallies: of the validation cases.
-        models: (7,) index of each organ's own model.
+        models: (L - 1,) index of each organ's own model.
         absent_is_one: an organ in neither label map counts as 1, instead of being left out of the mean.
 
     Returns:
@@ -142,7 +142,7 @@ def settle(tallies: Sequence[CaseTally], models: tuple[int, ...], *, absent_is_o
     def of(rule: FusionRule, by: SettledBy) -> Settlement:
         return Settlement(rule, by, alone, mean(tally.dice(rule) for tally in tallies))
 
-    plain = [of(FusionRule(models, evidence=evidence), "probabilities") for evidence in _EVIDENCE]
+    plain = [of(FusionRule.plain(models, evidence), "probabilities") for evidence in _EVIDENCE]
     tried = list(plain)
     levers: tuple[tuple[SettledBy, tuple[float, ...]], ...] = (
         ("weights", THRESHOLDS[:1]),
@@ -170,7 +170,7 @@ def _one_at_a_time(
     now = start
     for _ in range(_MOST_ROUNDS):
         before = now
-        for organ in range(len(ORGANS)):
+        for organ in range(len(now.rule.models)):
             for weight, threshold in product(WEIGHTS[::_COARSE], thresholds[::_COARSE]):
                 now = min(now, of(_changed(now.rule, {organ: (weight, threshold)})), key=_rank)
             if now.shortfall == 0:
@@ -185,8 +185,9 @@ def _several_at_once(
 ) -> Settlement:
     """Try settings of two to four organs at random, always the same, and keep what is better."""
     now, random = start, np.random.default_rng(0)
+    number = len(now.rule.models)
     for _ in range(_JUMPS):
-        organs = random.choice(len(ORGANS), size=random.integers(2, 5), replace=False)
+        organs = random.choice(number, size=min(int(random.integers(2, 5)), number), replace=False)
         changes = {int(o): (float(random.choice(WEIGHTS)), float(random.choice(thresholds))) for o in organs}
         now = min(now, of(_changed(now.rule, changes)), key=_rank)
         if now.shortfall == 0:
@@ -200,6 +201,11 @@ def _changed(rule: FusionRule, changes: Mapping[int, tuple[float, float]]) -> Fu
     for organ, (weight, threshold) in changes.items():
         weights[organ], thresholds[organ] = weight, threshold
     return replace(rule, weights=tuple(weights), thresholds=tuple(thresholds))
+
+
+def _labels(organs: int) -> Tensor:
+    """(L - 1,) labels of the organs."""
+    return torch.arange(1, organs + 1)
 
 
 def _dice(intersection: Counts, cardinality: Counts) -> OrganDice:

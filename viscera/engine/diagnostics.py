@@ -1,6 +1,6 @@
 """Why an arm learns or fails: whose gradient it is, and how far Adam's step falls short of its rate."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -82,19 +82,19 @@ def steps_over_rate(network: nn.Module, optimizer: torch.optim.Adam) -> dict[str
     return result
 
 
-def shares(norms_L: Tensor) -> dict[str, float]:
+def shares(norms_L: Tensor, names: Sequence[str] = CLASS_NAMES) -> dict[str, float]:
     """Each class's share of the sum of the norms, by name; zeros where all are 0."""
     total = float(norms_L.sum())
     values = norms_L.tolist() if total > 0 else [0.0] * len(norms_L)
-    return {name: value / (total or 1.0) for name, value in zip(CLASS_NAMES, values, strict=True)}
+    return {name: value / (total or 1.0) for name, value in zip(names, values, strict=True)}
 
 
-def full_steps(config: TrainConfig) -> frozenset[int]:
+def full_steps(config: TrainConfig, num_classes: int = NUM_CLASSES) -> frozenset[int]:
     """The logged steps, evenly spaced on a logarithmic scale, at which the passes over all parameters are affordable.
 
     One costs a forward and L backward passes over two windows: (1 + 2 L) / 3 steps of two windows each.
     """
-    cost_in_steps = (1 + 2 * NUM_CLASSES) / 3 * min(_WINDOWS / config.batch_size, 1)
+    cost_in_steps = (1 + 2 * num_classes) / 3 * min(_WINDOWS / config.batch_size, 1)
     affordable = int(_TIME_SHARE * config.iterations / cost_in_steps)
     wanted = round(_POINTS_PER_DECADE * np.log10(config.iterations)) + 1
     count = max(1, min(affordable, wanted))
@@ -104,7 +104,12 @@ def full_steps(config: TrainConfig) -> frozenset[int]:
 
 
 def full_diagnosis(
-    network: nn.Module, optimizer: torch.optim.Adam, loss: WeightedDiceLoss, x: Tensor, labels_BIJK: Tensor
+    network: nn.Module,
+    optimizer: torch.optim.Adam,
+    loss: WeightedDiceLoss,
+    x: Tensor,
+    labels_BIJK: Tensor,
+    names: Sequence[str] = CLASS_NAMES,
 ) -> dict[str, Any]:
     """What a line of the curve says at a full step, from the two windows of the batch that have most classes.
 
@@ -118,7 +123,7 @@ def full_diagnosis(
     norms_L = parameter_gradient_norms(network, loss, x[windows], labels_BIJK[windows])
     steps = steps_over_rate(network, optimizer)
     return {
-        "parameter_gradient_share": shares(norms_L),
+        "parameter_gradient_share": shares(norms_L, names),
         "step_over_rate": {layer: with_epsilon for layer, (with_epsilon, _) in steps.items()},
         "step_over_rate_without_epsilon": {layer: without for layer, (_, without) in steps.items()},
     }

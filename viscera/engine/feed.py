@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import AugmentConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Index3
@@ -65,6 +66,7 @@ class Feed:
         augment: how windows are to be changed; None or switched off: not at all. It does not change which windows are
             cut: with it they reach further on all sides of the same places, so that a rotated window has corners.
         spacings_mm: voxel size of each case, for rotations that are rigid in millimetres; without, that of cubes.
+        classes: what the labels stand for.
     """
 
     cases: Sequence[tuple[HuArray, LabelArray]]
@@ -73,6 +75,7 @@ class Feed:
     seed: int
     augment: AugmentConfig | None = None
     spacings_mm: Sequence[tuple[float, float, float]] | None = None
+    classes: ClassTable = ABDOMEN
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.cases):

@@ -11,7 +11,6 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from viscera.core.anatomy import NUM_CLASSES
 from viscera.core.config import AdamConfig, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.diagnostics import logit_gradient_norms
@@ -56,14 +55,15 @@ class UnitGradients:
                 in a narrower version.
             device: to compute on.
         """
+        num_classes = len(feed.classes)
         narrow = config.model_copy(update={"filters": min(config.filters, _WIDEST)})
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            size = sum(p.numel() for p in build_network(config).parameters())
-        loss = WeightedDiceLoss(np.ones(NUM_CLASSES), sums=config.loss.sums, smoothing=config.loss.smoothing).to(device)
+            size = sum(p.numel() for p in build_network(config, num_classes).parameters())
+        loss = WeightedDiceLoss(np.ones(num_classes), sums=config.loss.sums, smoothing=config.loss.smoothing).to(device)
         norms, gradients = [], []
         for number in range(_BATCHES_AT_THE_LOGITS):
             over_parameters = number < _BATCHES_OVER_THE_PARAMETERS
-            network = _untrained(narrow, config.seed + number).to(device).train()
+            network = _untrained(narrow, config.seed + number, num_classes).to(device).train()
             batch = feed.batch(number + 1)
             x, labels = network_input(batch.hu.to(device), config.intensity), batch.labels.to(device)
             with torch.set_grad_enabled(over_parameters):
@@ -71,7 +71,7 @@ class UnitGradients:
             norms.append(logit_gradient_norms(logits_BLIJK, labels, loss).cpu().numpy())
             if over_parameters:
                 parameters = list(network.parameters())
-                terms_L = loss.per_class(logits_BLIJK, labels) / NUM_CLASSES
+                terms_L = loss.per_class(logits_BLIJK, labels) / num_classes
                 rows = [torch.autograd.grad(term, parameters, retain_graph=True) for term in terms_L]
                 gradients.append(torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).cpu())
         return cls(np.array(norms), torch.stack(gradients), size)
@@ -102,17 +102,17 @@ class UnitGradients:
         return float((moving / (moving + epsilon)).mean()) if moving.size else 0.0
 
 
-def _untrained(config: TrainConfig, seed: int) -> UNet3D:
+def _untrained(config: TrainConfig, seed: int, num_classes: int) -> UNet3D:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_network(config)
+        return build_network(config, num_classes)
 
 
 def windows_with_class(feed: Feed) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Share of random windows, and of mini-batches, that contain each class; (L,) each, from 200 batches."""
     present_SBL = np.array(
         [
-            [np.bincount(window.ravel(), minlength=NUM_CLASSES) > 0 for window in feed.batch(step).labels.numpy()]
+            [np.bincount(window.ravel(), minlength=len(feed.classes)) > 0 for window in feed.batch(step).labels.numpy()]
             for step in range(1, _BATCHES_OF_WINDOWS + 1)
         ]
     )

@@ -12,12 +12,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from viscera.core.anatomy import ORGANS
-
 
 @dataclass(frozen=True)
 class FusionRule:
-    """Who gets a voxel. All sequences (7,), organs in label order.
+    """Who gets a voxel. All sequences (L - 1,), organs in label order.
 
     Attributes:
         models: index of each organ's own model.
@@ -28,9 +26,14 @@ class FusionRule:
     """
 
     models: tuple[int, ...]
-    weights: tuple[float, ...] = (1.0,) * len(ORGANS)
-    thresholds: tuple[float, ...] = (0.0,) * len(ORGANS)
+    weights: tuple[float, ...]
+    thresholds: tuple[float, ...]
     evidence: Literal["own", "mean"] = "own"
+
+    @classmethod
+    def plain(cls, models: tuple[int, ...], evidence: Literal["own", "mean"] = "own") -> "FusionRule":
+        """By probabilities alone."""
+        return cls(models, (1.0,) * len(models), (0.0,) * len(models), evidence)
 
 
 def claims(probabilities_MLIJK: Sequence[Tensor], models: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -38,19 +41,19 @@ def claims(probabilities_MLIJK: Sequence[Tensor], models: Sequence[int]) -> tupl
 
     Args:
         probabilities_MLIJK: (L, I, J, K) of each model, on one grid.
-        models: (7,) index of each organ's own model.
+        models: (L - 1,) index of each organ's own model.
 
     Returns:
-        (7, I, J, K) bool, where the organ is its model's most probable class; and (7, I, J, K) its probability there.
+        (L - 1, I, J, K) bool, where the organ is its model's most probable class; and its probability there, of the
+        same shape.
     """
     most_probable = [probabilities.argmax(dim=0) for probabilities in probabilities_MLIJK]
-    organs = [(organ.label, model) for organ, model in zip(ORGANS, models, strict=True)]
-    claimed = torch.stack([most_probable[model] == label for label, model in organs])
-    return claimed, torch.stack([probabilities_MLIJK[model][label] for label, model in organs])
+    claimed = torch.stack([most_probable[model] == label for label, model in enumerate(models, start=1)])
+    return claimed, torch.stack([probabilities_MLIJK[model][label] for label, model in enumerate(models, start=1)])
 
 
 def mean_probabilities(probabilities_MLIJK: Sequence[Tensor]) -> Tensor:
-    """(7, I, J, K) mean over the models of each organ's probability."""
+    """(L - 1, I, J, K) mean over the models of each organ's probability."""
     return torch.stack([probabilities[1:] for probabilities in probabilities_MLIJK]).mean(dim=0)
 
 
@@ -58,15 +61,15 @@ def winners(claimed: Tensor, own: Tensor, evidence: Tensor, rule: FusionRule) ->
     """The label of every voxel: of the claiming organs the one of the most weighted evidence, the lower label at a tie.
 
     Args:
-        claimed: (7, …) bool: is the organ its model's most probable class?
-        own: (7, …) probabilities of the organs' own models.
-        evidence: (7, …) probabilities that decide conflicts.
+        claimed: (L - 1, …) bool: is the organ its model's most probable class?
+        own: (L - 1, …) probabilities of the organs' own models.
+        evidence: (L - 1, …) probabilities that decide conflicts.
         rule: weights and thresholds.
 
     Returns:
         (…) uint8; 0 where no organ claims the voxel.
     """
-    shape = (len(ORGANS),) + (1,) * (claimed.ndim - 1)
+    shape = (len(claimed),) + (1,) * (claimed.ndim - 1)
     weights = torch.tensor(rule.weights, dtype=torch.float32).reshape(shape)
     thresholds = torch.tensor(rule.thresholds, dtype=torch.float32).reshape(shape)
     kept = torch.where(thresholds > 0, own >= thresholds, claimed)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.anatomy import ClassTable
 from viscera.core.arms import weighting_name
 from viscera.core.config import Config, TrainConfig
 from viscera.engine.diagnostics import full_diagnosis, full_steps, shares
@@ -46,6 +46,11 @@ class InTraining(Protocol):
     seconds: float
 
     @property
+    def classes(self) -> ClassTable:
+        """What is learnt."""
+        ...
+
+    @property
     def network(self) -> nn.Module:
         """In training mode."""
         ...
@@ -67,21 +72,22 @@ def curve_line(trainer: InTraining, monitor: Monitor, batch: Batch, result: Step
     at validation steps `validation_dice`; with `train.diagnose` the sum of the classes' gradient norms at the logits,
     `gradient_norm`, and `gradient_share` of each; at a few steps what `full_diagnosis` finds.
     """
-    train = trainer.config.train
+    train, names = trainer.config.train, trainer.classes.names
     line: dict[str, Any] = {
         "step": trainer.step,
         "loss": float(result.loss),
-        "soft_dice": dict(zip(CLASS_NAMES, result.soft_dice.tolist(), strict=True)),
+        "soft_dice": dict(zip(names, result.soft_dice.tolist(), strict=True)),
         "dice": monitor.training_dice(trainer.network),
         "learning_rate": train.learning_rate,
         "seconds": round(trainer.seconds, 3),
     }
     if result.gradient_norms is not None:
-        line |= {"gradient_norm": float(result.gradient_norms.sum()), "gradient_share": shares(result.gradient_norms)}
-    if train.diagnose and trainer.step in full_steps(train):
+        line["gradient_norm"] = float(result.gradient_norms.sum())
+        line["gradient_share"] = shares(result.gradient_norms, names)
+    if train.diagnose and trainer.step in full_steps(train, len(names)):
         x, labels = trainer.network_input(batch)
         with autocast(trainer.device, train.precision):
-            line |= full_diagnosis(trainer.network, trainer.optimizer, trainer.loss, x, labels)
+            line |= full_diagnosis(trainer.network, trainer.optimizer, trainer.loss, x, labels, names)
     if trainer.step % train.validate_every == 0 or trainer.step == train.iterations:
         validation_dice = monitor.validation_dice(trainer.network)
         if validation_dice is not None:
@@ -89,13 +95,13 @@ def curve_line(trainer: InTraining, monitor: Monitor, batch: Batch, result: Step
     return line
 
 
-def warn_half_way(folder: RunFolder, train: TrainConfig, step: int) -> None:
+def warn_half_way(folder: RunFolder, train: TrainConfig, step: int, classes: ClassTable) -> None:
     """At the first logged step of the second half, one warning that names the organs that are dead or starving."""
     half = math.ceil(train.iterations / 2)
     if step < half or any(is_logged(train, earlier) for earlier in range(half, step)):
         return
     curve = [LoggedStep.from_line(line) for line in folder.read_curve()]
-    found = [flag for flag in flags(curve) if flag.organ != "background"]
+    found = [flag for flag in flags(curve, classes) if flag.organ != "background"]
     if found:
         log.warning(
             "%s, rate %g, seed %d, at step %d of %d: %s. `viscera doctor %s` says more.",

@@ -1,14 +1,14 @@
 """What the learning curve shows: Dice on fixed training windows and on the validation cases."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
+from viscera.core.anatomy import ClassTable
 from viscera.core.config import PredictConfig, TrainConfig
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.feed import Batch, Feed
@@ -30,6 +30,7 @@ class Monitor:
         validation: image and labels of each validation case, on the prepared grid.
         train, predict: configuration.
         device: to compute on.
+        classes: what the labels stand for.
     """
 
     windows: Sequence[Batch]
@@ -37,6 +38,7 @@ class Monitor:
     train: TrainConfig
     predict: PredictConfig
     device: torch.device
+    classes: ClassTable
 
     @classmethod
     def create(
@@ -48,10 +50,10 @@ class Monitor:
         device: torch.device,
     ) -> "Monitor":
         """With the first `train.monitor_windows` windows of a feed of its own seed."""
-        fixed = Feed(feed.cases, feed.patch, feed.batch_size, _MONITOR_SEED)
+        fixed = replace(feed, seed=_MONITOR_SEED, augment=None)
         batches = [fixed.batch(step) for step in range(-(-train.monitor_windows // feed.batch_size))]
         on_device = [batch._replace(hu=batch.hu.to(device)) for batch in batches]
-        return cls(on_device, validation, train, predict, device)
+        return cls(on_device, validation, train, predict, device, feed.classes)
 
     def recompute_batch_norm(self, network: nn.Module) -> None:
         """Set the statistics of batch normalisation to the means over the fixed windows.
@@ -64,15 +66,15 @@ class Monitor:
     @torch.no_grad()
     def training_dice(self, network: nn.Module) -> DiceByOrgan:
         """Dice per class over the voxels of all fixed windows together."""
-        intersection, cardinality = np.zeros((2, NUM_CLASSES), dtype=np.int64)
+        intersection, cardinality = np.zeros((2, len(self.classes)), dtype=np.int64)
         network.eval()
         for batch in self.windows:
             with autocast(self.device, self.train.precision):
                 labels = network(self._input(batch)).argmax(dim=1)
-            counts = overlap_counts(labels.to(torch.uint8).cpu().numpy(), batch.labels.numpy())
+            counts = overlap_counts(labels.to(torch.uint8).cpu().numpy(), batch.labels.numpy(), len(self.classes))
             intersection, cardinality = intersection + counts[0], cardinality + counts[1]
         network.train()
-        return dict(zip(CLASS_NAMES, dice(intersection, cardinality), strict=True))
+        return dict(zip(self.classes.names, dice(intersection, cardinality), strict=True))
 
     def _input(self, batch: Batch) -> Tensor:
         return network_input(batch.hu, self.train.intensity)
@@ -86,11 +88,11 @@ class Monitor:
         for hu, labels in self.validation:
             probabilities = predict_probabilities(network, hu, self.train, self.predict, self.device)
             prediction = probabilities.argmax(dim=0).to(torch.uint8).numpy()
-            rows.append(dice(*overlap_counts(prediction, np.asarray(labels))))
+            rows.append(dice(*overlap_counts(prediction, np.asarray(labels), len(self.classes))))
         network.train()
         by_class = ([value for value in column if value is not None] for column in zip(*rows, strict=True))
         means = [float(np.mean(values)) if values else None for values in by_class]
-        return dict(zip(CLASS_NAMES, means, strict=True))
+        return dict(zip(self.classes.names, means, strict=True))
 
 
 def foreground_mean(values: DiceByOrgan) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from viscera.core.anatomy import NUM_CLASSES, ORGANS
+from viscera.core.anatomy import NUM_CLASSES, ClassTable
 from viscera.core.config import Config, PredictConfig, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
@@ -29,12 +29,12 @@ _LESS_MEMORY = "Lower predict.batch_windows, or predict by sub-volumes."
 _TOLERATED_RATIO = 1.5  # docs/readings.md, "grid of prediction"
 
 
-def build_network(config: TrainConfig) -> UNet3D:
+def build_network(config: TrainConfig, num_classes: int = NUM_CLASSES) -> UNet3D:
     """The network of a configuration, freshly initialised from the global generator.
 
     Its weights lie channels last: a training step takes 0.82 to 0.96 of the time on a CPU (benchmarks/bench_train.py).
     """
-    network = UNet3D(1, NUM_CLASSES, config.filters, config.levels, config.initialisation)
+    network = UNet3D(1, num_classes, config.filters, config.levels, config.initialisation)
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[no-any-return, call-overload]
 
 
@@ -66,7 +66,7 @@ def predict_probabilities(
 
     window = (train.patch,) * 3
     weight = torch.from_numpy(gaussian_weights(window)) if predict.blend == "gaussian" else torch.ones(window)
-    total = torch.zeros((NUM_CLASSES, *volume.shape))
+    total = torch.empty(0)
     weight_sum = torch.zeros(volume.shape)
     origins = covering_origins(volume.shape, window, predict.overlap)
     for first in range(0, len(origins), predict.batch_windows):
@@ -75,6 +75,8 @@ def predict_probabilities(
             for origin in origins[first : first + predict.batch_windows]
         ]
         probabilities = forward(torch.stack([volume[place] for place in places]))
+        if first == 0:
+            total = torch.zeros((probabilities.shape[1], *volume.shape))
         for place, probability in zip(places, probabilities, strict=True):
             total[(slice(None), *place)] += probability * weight
             weight_sum[place] += weight
@@ -123,7 +125,7 @@ class Predictor:
     def from_checkpoint(cls, checkpoint: Checkpoint, config: PredictConfig, device: str = "auto") -> "Predictor":
         """From a checkpoint in memory."""
         on = choose_device(device)
-        network = build_network(checkpoint.config.train)
+        network = build_network(checkpoint.config.train, len(checkpoint.classes))
         network.load_state_dict(checkpoint.model)
         return cls(network.to(on).eval(), checkpoint, config, on)
 
@@ -131,6 +133,11 @@ class Predictor:
     def trained_with(self) -> Config:
         """The configuration of the training."""
         return self.checkpoint.config
+
+    @property
+    def classes(self) -> ClassTable:
+        """What the labels stand for."""
+        return self.checkpoint.classes
 
     def __call__(self, volume: Volume) -> LabelMap:
         """Segment a scan: (I, J, K) labels on the grid and in the voxel order of the input."""
@@ -205,7 +212,7 @@ class FusedPredictor(Predictor):
         Raises:
             BadInputError: a model is missing, damaged, or not the one that was chosen.
         """
-        choices = [record.organs[organ.name] for organ in ORGANS]
+        choices = [record.organs[name] for name in record.classes[1:]]
         names, models = distinct_models(choice.model for choice in choices)
         rule = FusionRule(
             models,

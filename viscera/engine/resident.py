@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from viscera.core.anatomy import NUM_CLASSES
 from viscera.core.errors import BadInputError
 from viscera.engine.feed import Batch, BatchSource, Feed, cut
 from viscera.engine.hardware import out_of_memory_explained
@@ -43,8 +42,9 @@ class ResidentFeed:
         hu, labels = [], []
         for number, (image, label_map) in enumerate(feed.cases):
             highest = int(label_map.max(initial=0))
-            if highest >= NUM_CLASSES:
-                raise BadInputError(f"training case {number}: label {highest}; 0 to {NUM_CLASSES - 1} were expected.")
+            if highest >= len(feed.classes):
+                most = len(feed.classes) - 1
+                raise BadInputError(f"training case {number}: label {highest}; 0 to {most} were expected.")
             hu.append(torch.from_numpy(np.array(image)).to(device))
             labels.append(torch.from_numpy(np.array(label_map)).to(device))
         return cls(feed, tuple(hu), tuple(labels))

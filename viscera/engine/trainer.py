@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.engine.diagnostics import logit_gradient_norms
@@ -54,11 +54,12 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class TrainingFacts:
-    """What the training set decides: R_l, the class weights over the steps, the voxel sizes."""
+    """What the training set decides: R_l, the class weights over the steps, the voxel sizes, the classes."""
 
     class_voxel_counts: Tensor
     class_weights: WeightSchedule
     training_spacings_mm: tuple[tuple[float, float, float], ...]
+    classes: ClassTable = ABDOMEN
 
 
 @dataclass(eq=False)
@@ -86,7 +87,7 @@ class Trainer:
         train = config.train
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(train.seed)
-            network = build_network(train)
+            network = build_network(train, len(facts.classes))
         network.to(device).train()
         optimizer = make_adam(network, train.learning_rate, train.adam)
         deferred = device.type == "cuda"
@@ -97,6 +98,11 @@ class Trainer:
             check_labels=not deferred,  # those of a store are class numbers; to look at them is to wait
         )
         return cls(config, facts, device, network, optimizer, loss.to(device), deferred=deferred)
+
+    @property
+    def classes(self) -> ClassTable:
+        """What is learnt."""
+        return self.facts.classes
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was written."""
@@ -185,7 +191,7 @@ class Trainer:
             class_voxel_counts=self.facts.class_voxel_counts,
             class_weights=self.loss.class_weights.cpu(),
             config=self.config,
-            classes=CLASS_NAMES,
+            classes=self.facts.classes,
             training_spacings_mm=self.facts.training_spacings_mm,
             best_validation_dice=self.best_validation_dice,
             seconds=self.seconds,
@@ -200,7 +206,7 @@ class Trainer:
             save_checkpoint(folder.best, self.checkpoint())
         folder.append_curve(line)
         if self.config.train.diagnose:
-            warn_half_way(folder, self.config.train, self.step)
+            warn_half_way(folder, self.config.train, self.step, self.facts.classes)
 
     def _read_losses(self, watch: LossWatch, folder: RunFolder) -> None:
         bad = watch.read()

@@ -5,7 +5,6 @@ import logging
 import numpy as np
 import torch
 
-from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import HuArray, LabelArray
@@ -34,7 +33,15 @@ def with_training_set(config: Config, store: Store) -> Config:
 def feed_of(store: Store, train: TrainConfig) -> Feed:
     """The windows of the training cases."""
     spacings_mm = [store.geometry(name).spacing_mm for name in store.names("train")]
-    return Feed(arrays(store, "train"), train.patch, train.batch_size, train.seed, train.augment, spacings_mm)
+    return Feed(
+        cases=arrays(store, "train"),
+        patch=train.patch,
+        batch_size=train.batch_size,
+        seed=train.seed,
+        augment=train.augment,
+        spacings_mm=spacings_mm,
+        classes=store.classes,
+    )
 
 
 def arrays(store: Store, split: Split) -> list[tuple[HuArray, LabelArray]]:
@@ -46,10 +53,12 @@ def facts_of(store: Store, config: Config) -> TrainingFacts:
     """Class counts and weights; warns of classes that no training case has."""
     loss, names = config.train.loss, store.names("train")
     counts = store.voxel_counts(loss.counts)
-    for organ in np.flatnonzero(counts == 0):
-        log.warning("%s: no training case contains %s; the model cannot learn it.", store.path, CLASS_NAMES[organ])
+    for label in np.flatnonzero(counts == 0):
+        name = store.classes.names[label]
+        log.warning("%s: no training case contains %s; the model cannot learn it.", store.path, name)
     return TrainingFacts(
         class_voxel_counts=torch.from_numpy(counts),
         class_weights=WeightSchedule.of(counts, config.train.weighting, loss, len(names)),
         training_spacings_mm=tuple(store.geometry(name).spacing_mm for name in names),
+        classes=store.classes,
     )

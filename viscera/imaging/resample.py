@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from viscera.core.anatomy import NUM_CLASSES
 from viscera.core.config import PrepareConfig
 from viscera.core.geometry import Geometry, Index3
 from viscera.core.scan import LabelArray, LabelMap, Volume
@@ -81,7 +80,7 @@ def coarsen_labels(
     ]
     best = np.full(change.coarse.shape, -1.0, dtype=np.float32)
     labels = np.zeros(change.coarse.shape, dtype=np.uint8)
-    for label in range(NUM_CLASSES):
+    for label in np.flatnonzero(np.bincount(label_map.labels.ravel())):
         share = _along_axes(torch.from_numpy((label_map.labels == label).astype(np.float32)), weights).numpy()
         more = share > best + 1e-6
         best[more], labels[more] = share[more], label

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
@@ -35,7 +36,7 @@ class Checkpoint:
         class_voxel_counts: (L,) int64.
         class_weights: (L,) float64.
         config: resolved.
-        classes: names, background first.
+        classes: what its outputs stand for.
         training_spacings_mm: prepared voxel size of each training scan.
         best_validation_dice: of `best.pt` so far.
         seconds: training time so far.
@@ -47,7 +48,7 @@ class Checkpoint:
     class_voxel_counts: Tensor
     class_weights: Tensor
     config: Config
-    classes: tuple[str, ...]
+    classes: ClassTable
     training_spacings_mm: tuple[tuple[float, float, float], ...]
     best_validation_dice: float = -1.0
     seconds: float = 0.0
@@ -60,7 +61,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         BadInputError: the disk is full or the folder cannot be written to.
     """
     config = checkpoint.config.model_dump(mode="json") | {
-        "classes": list(checkpoint.classes),
+        "classes": list(checkpoint.classes.names),
         "training_spacings_mm": [list(spacing) for spacing in checkpoint.training_spacings_mm],
     }
     content = {
@@ -108,7 +109,7 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
         class_voxel_counts=content["class_voxel_counts"],
         class_weights=content["class_weights"],
         config=resolve_config(file_values=config, found_in=str(path)),
-        classes=tuple(classes),
+        classes=ClassTable.of_names(classes),
         training_spacings_mm=tuple((s[0], s[1], s[2]) for s in spacings),
         best_validation_dice=content["best_validation_dice"],
         seconds=content["seconds"],

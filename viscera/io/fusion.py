@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from viscera.core.anatomy import ORGANS
-from viscera.core.config import Settings
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import ClassNames, Settings
 from viscera.core.errors import BadInputError
 from viscera.io.files import sha256
 from viscera.io.runlog import RunFolder, read_yaml, write_yaml
@@ -57,6 +57,7 @@ class FusionRecord(Settings):
     Attributes:
         version: of viscera.
         chosen_on: names of the validation cases; nothing else had a say.
+        classes: names of all classes, background first.
         organs: by name.
         evidence: what decides between organs that claim one voxel, times `weight`: the probability that the organ's
             own model gives it, or the mean over all models.
@@ -70,6 +71,7 @@ class FusionRecord(Settings):
 
     version: str
     chosen_on: tuple[str, ...]
+    classes: ClassNames = CLASS_NAMES
     organs: dict[str, OrganChoice]
     evidence: Evidence
     settled_by: str
@@ -95,7 +97,7 @@ class FusionRecord(Settings):
             raise BadInputError(
                 f"{folder.fusion}: damaged ({error.error_count()} fields). Delete it and run the study again."
             ) from error
-        complete = set(record.organs) == {organ.name for organ in ORGANS}
+        complete = set(record.organs) == set(record.classes[1:])
         if not complete or not {choice.model for choice in record.organs.values()} <= set(record.models):
             raise BadInputError(f"{folder.fusion}: damaged (organs or models are missing). Run the study again.")
         return record

@@ -4,6 +4,7 @@ Arrays keep the order of the file. The affine is nibabel's: the sform where it i
 """
 
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
+from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Affine, Geometry
 from viscera.core.scan import LabelMap, Volume
@@ -58,12 +60,15 @@ def read_volume(path: str | Path) -> Volume:
     return Volume(array.astype(np.int16, copy=False), geometry)
 
 
-def read_labels(path: str | Path, mapping: dict[int, int] | None = None) -> LabelMap:
+def read_labels(
+    path: str | Path, mapping: Mapping[int, int] | None = None, *, classes: ClassTable = ABDOMEN
+) -> LabelMap:
     """Read a label map.
 
     Args:
         path: as for `read_volume`; any number type that holds whole numbers.
-        mapping: the file's label numbers to class numbers; without it the file must hold class numbers 0 to 7.
+        mapping: the file's label numbers to class numbers; without it the file must hold those of `classes`.
+        classes: the paper's eight, or others; only without a mapping.
 
     Raises:
         BadInputError: as `read_volume`; fractions; label numbers that the mapping does not know.
@@ -80,7 +85,7 @@ def read_labels(path: str | Path, mapping: dict[int, int] | None = None) -> Labe
                 "Was the scan given in place of the labels, or were they resampled with interpolation?"
             )
         array = rounded.astype(np.int64)
-    mapping = mapping if mapping is not None else {label: label for label in range(8)}
+    mapping = mapping if mapping is not None else {c.label: c.label for c in classes.classes}
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > np.iinfo(np.uint16).max:
         raise BadInputError(

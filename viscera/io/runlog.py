@@ -9,8 +9,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, ValidationError
 
+from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.arms import Arm
-from viscera.core.config import Config, Settings
+from viscera.core.config import ClassNames, Config, Settings
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
 from viscera.io.files import read_error, read_json, write_error, write_json, write_text
@@ -160,6 +161,7 @@ class StudyRecord(Settings):
         dataset: description of the data, for the report ("phantom, 28 cases ...").
         config: resolved; `config.study` is the grid of arms.
         training_voxel_counts: (L,) of the store on the prepared grid: every arm trains on the same cases.
+        classes: names, background first.
         stages: iterations at which every run is scored, ascending; the last is that of `config`. Empty: that alone.
     """
 
@@ -168,6 +170,7 @@ class StudyRecord(Settings):
     dataset: str
     config: Config
     training_voxel_counts: tuple[int, ...] = ()
+    classes: ClassNames = CLASS_NAMES
     stages: tuple[int, ...] = ()
 
     @property

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, ValidationError
 
-from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.config import PrepareConfig, Settings
+from viscera.core.anatomy import ABDOMEN, CLASS_NAMES, ClassTable
+from viscera.core.config import ClassNames, PrepareConfig, Settings
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
@@ -71,7 +71,7 @@ class Manifest(Settings):
     """The manifest of a store."""
 
     format_version: int = FORMAT_VERSION
-    classes: tuple[str, ...] = CLASS_NAMES
+    classes: ClassNames = CLASS_NAMES
     dataset: str = ""
     prepare: PrepareConfig = PrepareConfig()
     cases: dict[str, CaseRecord] = Field(default_factory=dict)
@@ -89,21 +89,28 @@ class PreparedCase:
 
 
 class Store:
-    """A folder of prepared cases. Opening reads the manifest only; arrays are memory-mapped when asked for."""
+    """A folder of prepared cases. Opening reads the manifest only; arrays are memory-mapped when asked for.
+
+    Attributes:
+        path: of the folder.
+        manifest: what is in it.
+        classes: those of its label maps.
+    """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
+        self.classes = ClassTable.of_names(manifest.classes)
 
     @classmethod
-    def create(cls, path: Path, prepare: PrepareConfig, dataset: str) -> "Store":
+    def create(cls, path: Path, prepare: PrepareConfig, dataset: str, classes: ClassTable = ABDOMEN) -> "Store":
         """Start an empty store.
 
         Raises:
             BadInputError: the folder exists and is not empty.
         """
         refuse_foreign(path)
-        store = cls(path, Manifest(prepare=prepare, dataset=dataset))
+        store = cls(path, Manifest(classes=classes.names, prepare=prepare, dataset=dataset))
         store._save()
         return store
 
@@ -152,7 +159,7 @@ class Store:
 
     def original_labels(self, name: str) -> LabelMap:
         """The labels on the scan's own grid."""
-        return read_labels(self.path / "cases" / name / "labels_original.nii.gz")
+        return read_labels(self.path / "cases" / name / "labels_original.nii.gz", classes=self.classes)
 
     def geometry(self, name: str) -> Geometry:
         """The prepared grid."""
@@ -167,7 +174,7 @@ class Store:
         records = [self.manifest.cases[name] for name in self.names("train")]
         rows = [r.voxel_counts_prepared if grid == "prepared" else r.voxel_counts_original for r in records]
         counts: npt.NDArray[np.int64] = (
-            np.array(rows, dtype=np.int64).reshape(len(rows), len(CLASS_NAMES)).sum(axis=0, dtype=np.int64)
+            np.array(rows, dtype=np.int64).reshape(len(rows), len(self.classes)).sum(axis=0, dtype=np.int64)
         )
         return counts
 
@@ -199,9 +206,9 @@ class Store:
         record = CaseRecord(
             prepared=_record(case.volume.geometry),
             original=_record(case.original.geometry),
-            voxel_counts_prepared=_counts(case.label_map),
-            voxel_counts_original=_counts(case.original),
-            volume_change=_volume_change(case),
+            voxel_counts_prepared=tuple(case.label_map.voxel_counts(len(self.classes)).tolist()),
+            voxel_counts_original=tuple(case.original.voxel_counts(len(self.classes)).tolist()),
+            volume_change=_volume_change(case, len(self.classes)),
             sha256={file: sha256(folder / file) for file in _ARRAY_FILES},
             sources=case.sources,
             split=before.split if before else None,
@@ -271,11 +278,7 @@ def _npy(array: npt.NDArray[Any]) -> bytes:
     return content.getvalue()
 
 
-def _counts(label_map: LabelMap) -> tuple[int, ...]:
-    return tuple(int(n) for n in label_map.voxel_counts())
-
-
-def _volume_change(case: PreparedCase) -> tuple[float | None, ...]:
-    before = case.original.voxel_counts() * case.original.geometry.voxel_volume_ml
-    after = case.label_map.voxel_counts() * case.label_map.geometry.voxel_volume_ml
+def _volume_change(case: PreparedCase, num_classes: int) -> tuple[float | None, ...]:
+    before = case.original.voxel_counts(num_classes) * case.original.geometry.voxel_volume_ml
+    after = case.label_map.voxel_counts(num_classes) * case.label_map.geometry.voxel_volume_ml
     return tuple(float(a / b - 1) if b > 0 else None for a, b in zip(after, before, strict=True))

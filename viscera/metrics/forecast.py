@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.anatomy import CLASS_NAMES
-from viscera.metrics.learning import STARVING_SHARE
+from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.metrics.learning import starving_share
 
 Array = npt.NDArray[np.float64]
 FAILING_DICE = 0.2  # an organ fails in an arm when its mean Dice on the test cases ends below it
@@ -67,18 +67,18 @@ class ArmForecast:
     failing: tuple[str, ...]
 
     @classmethod
-    def of(cls, arm: str, outlook: Outlook) -> "ArmForecast":
+    def of(cls, arm: str, outlook: Outlook, classes: ClassTable = ABDOMEN) -> "ArmForecast":
         """Judge an arm by its name and what is known of it."""
-        share = outlook.gradient_share
+        share, little = outlook.gradient_share, starving_share(len(classes))
         chance = failing_chance(forecast_features(outlook), np.asarray(share))
         return cls(
             arm=arm,
             gradient_share=share,
             gradient_rms=outlook.gradient_rms,
             step_kept=outlook.step_kept,
-            starving=tuple(name for name, s in zip(CLASS_NAMES, share, strict=True) if 0 < s < STARVING_SHARE),
+            starving=tuple(name for name, s in zip(classes.names, share, strict=True) if 0 < s < little),
             failing_chance=tuple(chance.tolist()),
-            failing=tuple(name for name, odds in zip(CLASS_NAMES, chance, strict=True) if odds > _NAMED_ABOVE),
+            failing=tuple(name for name, odds in zip(classes.names, chance, strict=True) if odds > _NAMED_ABOVE),
         )
 
 

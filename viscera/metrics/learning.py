@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from viscera.core.anatomy import CLASS_NAMES, CLASS_TITLES, NUM_CLASSES
+from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
 
-STARVING_SHARE = 0.1 / NUM_CLASSES  # a tenth of an equal share
 DEAD_DICE = 0.05
 LEARNT_DICE = 0.5  # a class that has been learnt sends little gradient, and needs none
 _RECENT = 5  # logged steps over which a share is averaged: one batch does not hold every class
 _LEAST_POINTS = 4  # logged steps before anything is said
+
+
+def starving_share(num_classes: int) -> float:
+    """A tenth of an equal share of the gradient: below it a class starves."""
+    return 0.1 / num_classes
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,14 @@ class Flag:
     share: float | None
 
     def __str__(self) -> str:
-        name = CLASS_TITLES[self.organ]
+        name = title_of(self.organ)
         if self.state == "unlearnt":
             return f"{name} not learnt yet"
         share = "" if self.share is None else f" ({_percent(self.share)} of the gradient)"
         return f"{name} {self.state} since step {self.since}{share}"
 
 
-def flags(curve: Sequence[LoggedStep]) -> list[Flag]:
+def flags(curve: Sequence[LoggedStep], classes: ClassTable = ABDOMEN) -> list[Flag]:
     """The classes left behind at the end of a curve, in label order; a dead class is not called starving as well.
 
     Background is called starving only: its Dice does not fall to 0.
@@ -70,21 +74,22 @@ def flags(curve: Sequence[LoggedStep]) -> list[Flag]:
     if len(curve) < _LEAST_POINTS:
         return []
     found = []
-    for organ in CLASS_NAMES:
+    enough = starving_share(len(classes))
+    for organ in classes.names:
         share = recent_share(curve, organ)
         dead_since = None if organ == "background" else _dead_since(curve, organ)
         if dead_since is not None:
             alive_once = any((point.dice.get(organ) or 0.0) >= DEAD_DICE for point in curve)
-            fed = share is not None and share >= STARVING_SHARE
+            fed = share is not None and share >= enough
             found.append(Flag(organ, "unlearnt" if fed and not alive_once else "dead", dead_since, share))
-        elif share is not None and share < STARVING_SHARE and (curve[-1].dice.get(organ) or 0.0) < LEARNT_DICE:
-            found.append(Flag(organ, "starving", _starving_since(curve, organ), share))
+        elif share is not None and share < enough and (curve[-1].dice.get(organ) or 0.0) < LEARNT_DICE:
+            found.append(Flag(organ, "starving", _starving_since(curve, organ, enough), share))
     return found
 
 
 def summary(found: Sequence[Flag]) -> str:
     """Flags in one line, those alike together: `artery, pancreas not learnt yet; spleen dead since step 60 (…)`."""
-    unlearnt = [CLASS_TITLES[flag.organ] for flag in found if flag.state == "unlearnt"]
+    unlearnt = [title_of(flag.organ) for flag in found if flag.state == "unlearnt"]
     parts = [f"{', '.join(unlearnt)} not learnt yet"] if unlearnt else []
     return "; ".join([*parts, *(str(flag) for flag in found if flag.state != "unlearnt")])
 
@@ -106,11 +111,11 @@ def _dead_since(curve: Sequence[LoggedStep], organ: str) -> int | None:
     return since if since is not None and last - since >= last / 4 else None
 
 
-def _starving_since(curve: Sequence[LoggedStep], organ: str) -> int:
+def _starving_since(curve: Sequence[LoggedStep], organ: str, enough: float) -> int:
     since = curve[-1].step
     for end in reversed(range(_LEAST_POINTS, len(curve) + 1)):
         share = recent_share(curve[:end], organ)
-        if share is None or share >= STARVING_SHARE:
+        if share is None or share >= enough:
             break
         since = curve[end - 1].step
     return since

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
+from viscera.core.anatomy import ABDOMEN, NUM_CLASSES, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelArray, LabelMap
 
@@ -39,24 +39,34 @@ def dice(intersection: npt.NDArray[np.int64], cardinality: npt.NDArray[np.int64]
 
 
 def score(
-    prediction: LabelMap, reference: LabelMap, *, absent: Literal["undefined", "one"] = "undefined"
+    prediction: LabelMap,
+    reference: LabelMap,
+    *,
+    absent: Literal["undefined", "one"] = "undefined",
+    classes: ClassTable = ABDOMEN,
 ) -> list[Score]:
-    """Dice of all eight classes, in label order.
+    """Dice of all classes, in label order.
 
     Args:
         prediction: on the grid of the reference.
         reference: the truth.
         absent: Dice of a class that is in neither: None, or 1.
+        classes: what the labels stand for: the paper's eight, or others.
 
     Raises:
-        BadInputError: the two do not lie on one grid.
+        BadInputError: the two do not lie on one grid, or hold labels that stand for nothing.
     """
     if not prediction.geometry.same_grid(reference.geometry, 0.1 * min(reference.geometry.spacing_mm)):
         raise BadInputError(
             f"prediction ({prediction.geometry.shape}) and reference ({reference.geometry.shape}) do not lie on one "
             "grid. Predict the scan that the reference belongs to."
         )
-    values = dice(*overlap_counts(prediction.labels, reference.labels))
+    highest = max(int(prediction.labels.max(initial=0)), int(reference.labels.max(initial=0)))
+    if highest >= len(classes):
+        raise BadInputError(
+            f"label {highest}: the classes are 0 to {len(classes) - 1}. Give `classes`."
+        )
+    values = dice(*overlap_counts(prediction.labels, reference.labels, len(classes)))
     if absent == "one":
         values = [1.0 if value is None else value for value in values]
-    return [Score(organ, "dice", value) for organ, value in zip(CLASS_NAMES, values, strict=True)]
+    return [Score(organ, "dice", value) for organ, value in zip(classes.names, values, strict=True)]

@@ -1,12 +1,12 @@
 """What `viscera doctor` advises, in plain sentences: each names what was found and what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from viscera.core.anatomy import CLASS_NAMES, CLASS_TITLES
+from viscera.core.anatomy import title_of
 from viscera.core.arms import Arm, weighting_name
 from viscera.core.config import TrainConfig
 from viscera.metrics.forecast import ArmForecast
-from viscera.metrics.learning import STARVING_SHARE, Flag
+from viscera.metrics.learning import Flag, starving_share
 
 _RARE = 0.5  # of the batches
 _KEPT = 0.5  # of the step
@@ -15,7 +15,7 @@ _ENLARGE = "train.loss.normalise=sum_to_L, a smaller train.adam.epsilon or a rat
 
 
 def store_advice(
-    forecasts: Sequence[ArmForecast], arms: Sequence[Arm], batches_with_class: Sequence[float], best: Arm
+    forecasts: Sequence[ArmForecast], arms: Sequence[Arm], batches_with_class: Mapping[str, float], best: Arm
 ) -> list[str]:
     """Plain sentences about the arms: each names what was found and what to do."""
     sentences = []
@@ -37,7 +37,7 @@ def store_advice(
     sentences.append(
         f"Fewest organs should fail with --weighting {best.weighting:g} --learning-rate {best.learning_rate:g}."
     )
-    rare = [name for name, share in zip(CLASS_NAMES, batches_with_class, strict=True) if share < _RARE]
+    rare = [name for name, share in batches_with_class.items() if share < _RARE]
     if rare:
         sentences.append(
             f"{_listed(rare)}: in fewer than half of the mini-batches. A class that is absent from a batch sends no "
@@ -46,10 +46,10 @@ def store_advice(
     return sentences
 
 
-def run_advice(found: Sequence[Flag], kept: float | None, train: TrainConfig) -> list[str]:
+def run_advice(found: Sequence[Flag], kept: float | None, train: TrainConfig, num_classes: int) -> list[str]:
     """Plain sentences about a run."""
     sentences = []
-    starved = [f.organ for f in found if f.share is not None and f.share < STARVING_SHARE]
+    starved = [f.organ for f in found if f.share is not None and f.share < starving_share(num_classes)]
     fed = [f.organ for f in found if f.organ not in starved]  # dead or not learnt all the same
     if starved:
         sentences.append(
@@ -67,4 +67,4 @@ def run_advice(found: Sequence[Flag], kept: float | None, train: TrainConfig) ->
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(CLASS_TITLES[name] for name in names)
+    return ", ".join(title_of(name) for name in names)

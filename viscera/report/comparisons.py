@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from viscera.core.anatomy import ORGANS
 from viscera.metrics.statistics import Array, hodges_lehmann, holm, pairs_needed, signed_rank_test, smallest_p
 from viscera.report.samples import Sample, metrics_of, sample_of
 from viscera.report.study import StudyResult
@@ -153,7 +152,7 @@ def _compared(study: StudyResult, sample: Sample) -> list[Comparison]:
             Comparison(organ.name, sample.metric, name_a, name_b, 0),
             values_APL[a, :, organ.label] - values_APL[b, :, organ.label],
         )
-        for organ in ORGANS
+        for organ in study.classes.organs
         for (a, name_a), (b, name_b) in combinations(arms, 2)
     ]
 
@@ -191,7 +190,8 @@ def _notes(study: StudyResult, sample: Sample, rows: Sequence[Comparison]) -> li
             f"the {cases} cases, fewer were scored for: {'; '.join(partly)}."
         )
     most = max((row.n for row in rows), default=0)
-    fewest = {o.title: min((r.n for r in rows if r.organ == o.name and r.n), default=0) for o in ORGANS}
+    organs = study.classes.organs
+    fewest = {o.title: min((r.n for r in rows if r.organ == o.name and r.n), default=0) for o in organs}
     fewer = [f"{organ} {n}" for organ, n in fewest.items() if n < most]
     if fewer:
         notes.append(

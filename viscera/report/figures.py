@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from viscera.core.anatomy import ORGANS
+from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.arms import FUSED, Arm, weighting_name
 from viscera.report.canvas import Pixels, house_style, to_bytes, to_pixels
 from viscera.report.renders import common_box, render_figure, surfaces
@@ -15,6 +15,7 @@ from viscera.report.slices import slice_figure
 from viscera.report.study import StudyResult
 
 TRUTH = ""
+_LEGEND_COLUMNS = 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ class OrganFigure:
 def organ_figures(study: StudyResult, scene: Scene) -> list[OrganFigure]:
     """Draw every label map of a case once, and arrange the pictures by weighting; the fused predictor's last."""
     views: dict[str, LabelView] = {TRUTH: scene.truth, **scene.predictions}
-    drawn = _drawn(scene, views)
+    drawn = _drawn(scene, views, study.classes)
     grid = study.record.config.study
     truth = Panel("ground truth", *drawn[TRUTH])
     figures = []
@@ -76,7 +77,7 @@ def _panel_title(arm: Arm) -> str:
     return f"rate {arm.learning_rate:g}" + (f", {arm.variant}" if arm.variant else "")
 
 
-def composite_png(figure: OrganFigure, heading: str) -> bytes:
+def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOMEN) -> bytes:
     """The whole figure as one picture file: slices above, 3D views below, organs' colours at the foot."""
     columns = len(figure.panels)
     first = figure.panels[0]  # ground truth has both pictures
@@ -96,17 +97,18 @@ def composite_png(figure: OrganFigure, heading: str) -> bytes:
                 else:
                     axes[row, column].imshow(picture)
         canvas.suptitle(heading, weight="bold", size=11)
-        handles = [Patch(facecolor=organ.colour, label=organ.title) for organ in ORGANS]
-        canvas.legend(handles=handles, loc="outside lower center", ncols=len(ORGANS), frameon=False)
+        handles = [Patch(facecolor=organ.colour, label=organ.title) for organ in classes.organs]
+        per_row = min(len(handles), _LEGEND_COLUMNS)
+        canvas.legend(handles=handles, loc="outside lower center", ncols=per_row, frameon=False)
     return to_bytes(canvas, "png", dpi=150)
 
 
-def _drawn(scene: Scene, views: Mapping[str, LabelView]) -> dict[str, tuple[Pixels, Pixels]]:
-    organs = {name: surfaces(view.coarse) for name, view in views.items()}
+def _drawn(scene: Scene, views: Mapping[str, LabelView], classes: ClassTable) -> dict[str, tuple[Pixels, Pixels]]:
+    organs = {name: surfaces(view.coarse, classes) for name, view in views.items()}
     box = common_box(list(organs.values()))
     return {
         name: (
-            to_pixels(slice_figure(scene.backdrop, view.axial, view.spacing_mm)),
+            to_pixels(slice_figure(scene.backdrop, view.axial, view.spacing_mm, classes)),
             to_pixels(render_figure(organs[name], box)),
         )
         for name, view in views.items()

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from viscera.core.anatomy import ORGANS
 from viscera.report.comparisons import ALPHA, Comparison, Comparisons, Family, metric_title
 from viscera.report.study import StudyResult, counted, signed
 from viscera.report.tables import Table1, foreground_percent
@@ -71,7 +70,7 @@ def organ_findings(study: StudyResult, table: Table1, compared: Comparisons) -> 
     titles = {arm.name: arm.title for arm in study.arms}
     tests = compared.dice()
     findings = []
-    for organ in ORGANS:
+    for organ in study.classes.organs:
         means = {arm: mean for arm in titles if not isnan(mean := float(table.percent[arm][organ.name]))}
         if not means:
             continue

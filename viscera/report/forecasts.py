@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from viscera.core.anatomy import ORGANS
 from viscera.metrics.forecast import FAILING_DICE, precision_and_recall
 from viscera.report.study import StudyResult, counted, mean_defined
 
@@ -26,8 +25,9 @@ def forecast_rows(study: StudyResult, grid: str) -> list[ForecastRow]:
         dice = study.case_dice(arm, grid)
         if arm.name not in forecasts or not dice:
             continue
-        means = {o: mean_defined(v for (_, organ), v in dice.items() if organ == o.name) for o in ORGANS}
-        named = tuple(o.title for o in ORGANS if o.name in forecasts[arm.name].failing)
+        organs = study.classes.organs
+        means = {o: mean_defined(v for (_, organ), v in dice.items() if organ == o.name) for o in organs}
+        named = tuple(o.title for o in organs if o.name in forecasts[arm.name].failing)
         failed = tuple(o.title for o, mean in means.items() if mean is not None and mean < FAILING_DICE)
         rows.append(ForecastRow(arm.title, named, failed))
     return rows

@@ -2,11 +2,11 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import FUSED
 from viscera.io.scores import ScoreRow
 from viscera.report.study import FusedResult, StudyResult, mean_defined
@@ -52,8 +52,8 @@ def with_fused(table: Table1, study: StudyResult) -> Table1:
     if fused is None:
         return table
     rows = [row for row in fused.scores if row.grid == table.grid]
-    means = _class_percent(rows)
-    classes = pd.DataFrame({FUSED: [means[name] for name in CLASS_NAMES]}, list(CLASS_NAMES), dtype=float)
+    means = _class_percent(rows, study.classes.names)
+    classes = pd.DataFrame({FUSED: list(means.values())}, list(means), dtype=float)
     percent = pd.concat([table.percent, with_summary(classes)], axis=1)
     note = (
         f"fused: one predictor that takes each organ from the arm that was best at it on {_cases(fused)}. The test "
@@ -74,10 +74,10 @@ def fusion_rows(study: StudyResult, table: Table1) -> list[FusionRow]:
     if fused is None:
         return []
     titles = {arm.name: arm.title for arm in study.arms}
-    validation = _class_percent(fused.validation)
+    validation = _class_percent(fused.validation, study.classes.names)
     several_seeds = len(study.record.config.study.seeds) > 1
     rows = []
-    for organ in ORGANS:
+    for organ in study.classes.organs:
         choice = fused.record.organs[organ.name]
         highest = _highest(study, table, organ.name)
         rows.append(
@@ -132,11 +132,9 @@ def _cases(fused: FusedResult) -> str:
     return f"{number} validation case" + ("" if number == 1 else "s")
 
 
-def _class_percent(rows: tuple[ScoreRow, ...] | list[ScoreRow]) -> dict[str, float | None]:
-    """Mean Dice in per cent by class."""
-    means = {
-        name: mean_defined(r.value for r in rows if r.organ == name and r.metric == "dice") for name in CLASS_NAMES
-    }
+def _class_percent(rows: Sequence[ScoreRow], names: Sequence[str]) -> dict[str, float | None]:
+    """Mean Dice in per cent by class, in the order of the names."""
+    means = {name: mean_defined(r.value for r in rows if r.organ == name and r.metric == "dice") for name in names}
     return {name: None if mean is None else 100 * mean for name, mean in means.items()}
 
 

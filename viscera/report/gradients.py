@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from viscera.core.anatomy import CLASSES, ORGANS
+from viscera.core.anatomy import ClassTable
 from viscera.core.arms import Arm
-from viscera.metrics.learning import STARVING_SHARE, Flag, flags, recent_share
+from viscera.metrics.learning import Flag, flags, recent_share, starving_share
 from viscera.report.canvas import house_style
 from viscera.report.study import RunResult, StudyResult, mean_defined
 
@@ -44,24 +44,23 @@ def has_gradients(study: StudyResult) -> bool:
 
 def arm_reasons(study: StudyResult) -> list[ArmReason]:
     """One an arm, in the order of Table 1."""
-    return [_reason(arm.title, study.runs_of(arm)) for arm in study.arms]
+    return [_reason(arm.title, study.runs_of(arm), study.classes) for arm in study.arms]
 
 
 def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
     """Share of the gradient of each class over the steps, on a logarithmic scale; mean over the seeds."""
-    runs = study.runs_of(arm)
+    runs, classes = study.runs_of(arm), study.classes
     with house_style():
         figure = Figure(figsize=_PANEL_IN, layout="constrained")
         axes = figure.subplots()
         axes.set_title(arm.title + (" (phantom)" if study.phantom else ""), loc="left", weight="bold")
-        for c in CLASSES:
+        for c in classes.classes:
             series = _mean_shares(runs, c.name)
             if series:
-                colour = c.colour if c in ORGANS else _BACKGROUND
-                style = "-" if c in ORGANS else ":"
+                colour, style = (c.colour, "-") if c.label else (_BACKGROUND, ":")
                 axes.plot(*zip(*series, strict=True), style, color=colour, linewidth=1.6, label=c.title)
-        axes.axhline(STARVING_SHARE, color="#b91c1c", linewidth=0.8, linestyle="--")
-        _mark_deaths(axes, runs)
+        axes.axhline(starving_share(len(classes)), color="#b91c1c", linewidth=0.8, linestyle="--")
+        _mark_deaths(axes, runs, classes)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _position: f"{100 * share:g} %"))
         axes.set_ylim(_FLOOR / 2, 1.5)
@@ -72,13 +71,13 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
     return figure
 
 
-def _reason(title: str, runs: Sequence[RunResult]) -> ArmReason:
+def _reason(title: str, runs: Sequence[RunResult], classes: ClassTable) -> ArmReason:
     curves = [[point.logged for point in run.curve] for run in runs if run.curve]
-    shares = tuple(mean_defined(recent_share(curve, c.name) for curve in curves) for c in CLASSES)
+    shares = tuple(mean_defined(recent_share(curve, name) for curve in curves) for name in classes.names)
     kept = mean_defined(point.step_kept for run in runs for point in run.curve)
     found: dict[str, list[Flag]] = {}
     for curve in curves:
-        for flag in flags(curve):
+        for flag in flags(curve, classes):
             found.setdefault(flag.organ, []).append(flag)
     sentences = [_sentence(organ_flags, len(curves)) for organ_flags in found.values()]
     return ArmReason(title, shares, kept, tuple(sentences))
@@ -103,12 +102,12 @@ def _mean_shares(runs: Sequence[RunResult], organ: str) -> list[tuple[int, float
     return [(step, max(fmean(values), _FLOOR)) for step, values in sorted(by_step.items())]
 
 
-def _mark_deaths(axes: Axes, runs: Sequence[RunResult]) -> None:
+def _mark_deaths(axes: Axes, runs: Sequence[RunResult], classes: ClassTable) -> None:
     """A cross where an organ died."""
     for run in runs:
         curve = [point.logged for point in run.curve]
-        for flag in flags(curve):
-            organ = next((o for o in ORGANS if o.name == flag.organ), None)
+        for flag in flags(curve, classes):
+            organ = next((o for o in classes.organs if o.name == flag.organ), None)
             share = next((p.gradient_share.get(flag.organ, 0.0) for p in curve if p.step == flag.since), 0.0)
             if flag.state == "dead" and organ is not None:
                 axes.plot([flag.since], [max(share, _FLOOR)], "X", color=organ.colour, mec="white", ms=9, zorder=5)

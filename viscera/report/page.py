@@ -5,10 +5,9 @@ from dataclasses import dataclass
 
 import jinja2
 
-from viscera.core.anatomy import CLASSES, ORGANS
 from viscera.core.arms import weighting_name
 from viscera.io.rate_range import RateRange
-from viscera.metrics.learning import STARVING_SHARE
+from viscera.metrics.learning import starving_share
 from viscera.report.canvas import Pixels, data_uri, pixels_to_png, to_bytes
 from viscera.report.comparisons import Comparisons
 from viscera.report.curves import arm_panel
@@ -109,8 +108,8 @@ def render_page(parts: PageParts) -> str:
         gradients=_gradient_pictures(study) if has_gradients(study) else [],
         forecasts=(foreseen := forecast_rows(study, primary.grid)),
         forecast_sentence=forecast_sentence(foreseen),
-        classes=CLASSES,
-        starving=STARVING_SHARE,
+        classes=study.classes.classes,
+        starving=starving_share(len(study.classes)),
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
         rate_ranges=_rate_range_pictures(parts),
         gaps=gap_rows(study, primary),
@@ -125,7 +124,7 @@ def render_page(parts: PageParts) -> str:
         scene=parts.scene,
         shown_seeds=sorted(set(parts.scene.seeds.values())) if parts.scene else [],
         figures=_picture_groups(parts.figures),
-        organs=ORGANS,
+        organs=study.classes.organs,
         settings=settings(study),
         problems=parts.problems,
         version=parts.version,

@@ -11,7 +11,7 @@ from scipy import stats
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.report.contrasts import PAPER_SETTINGS, Evidence, Setting, dice_by_seed
 from viscera.report.study import StudyResult
-from viscera.report.tables import ROW_TITLES, Table1
+from viscera.report.tables import Table1, row_title
 
 FEWEST_ARMS = 3
 _PERCENT = {  # as printed, columns in the order of PAPER_SETTINGS: uniform, simple, square at 0.001, then at 0.01
@@ -98,7 +98,7 @@ def beside_paper(evidence: Evidence, table: Table1) -> BesidePaper | None:
     rows = tuple(
         BesideRow(
             row,
-            ROW_TITLES[row],
+            row_title(row, len(CLASS_NAMES)),
             tuple((column[row], float(table.percent[arm][row])) for column, arm in zip(printed, names, strict=True)),
         )
         for row in (*CLASS_NAMES, "AVG", "FOREGROUND")

@@ -15,7 +15,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-u
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
-from viscera.core.anatomy import ORGANS
+from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.scan import LabelMap
 from viscera.report.canvas import house_style
 
@@ -48,13 +48,13 @@ class Surface:
     normals: FloatArray
 
 
-def surfaces(label_map: LabelMap) -> tuple[Surface, ...]:
+def surfaces(label_map: LabelMap, classes: ClassTable = ABDOMEN) -> tuple[Surface, ...]:
     """One smooth surface for each organ of a canonical label map; organs without a voxel have none."""
     spacing_mm = np.asarray(label_map.geometry.spacing_mm)
-    boxes = ndimage.find_objects(label_map.labels, max_label=len(ORGANS))
+    boxes = ndimage.find_objects(label_map.labels, max_label=len(classes.organs))
     return tuple(
         _surface(label_map.labels[box] == organ.label, np.array([s.start for s in box]), spacing_mm, organ.colour)
-        for organ, box in zip(ORGANS, boxes, strict=True)
+        for organ, box in zip(classes.organs, boxes, strict=True)
         if box is not None
     )
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
 from viscera.report.study import StudyResult
 
 Array = npt.NDArray[np.float64]
@@ -38,7 +37,7 @@ def sample_of(study: StudyResult, grid: str, metric: str) -> Sample:
     """Collect one metric from all runs; values that are not finite count as undefined, unknown classes are left out."""
     arms = {arm: index for index, arm in enumerate(study.arms)}
     seeds = {seed: index for index, seed in enumerate(study.record.config.study.seeds)}
-    organs = {name: index for index, name in enumerate(CLASS_NAMES)}
+    organs = {name: index for index, name in enumerate(study.classes.names)}
     rows = [
         (arms[run.arm], row.case, seeds[run.seed], organs[row.organ], row.value)
         for run in study.runs
@@ -47,7 +46,7 @@ def sample_of(study: StudyResult, grid: str, metric: str) -> Sample:
     ]
     cases = tuple(sorted({case for _, case, *_ in rows}))
     position = {case: index for index, case in enumerate(cases)}
-    values = np.full((len(arms), len(cases), len(seeds), NUM_CLASSES), np.nan)
+    values = np.full((len(arms), len(cases), len(seeds), len(organs)), np.nan)
     scored = np.zeros((len(arms), len(cases)), dtype=bool)
     for arm, case, seed, organ, value in rows:
         scored[arm, position[case]] = True

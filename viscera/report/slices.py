@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from viscera.core.anatomy import NUM_CLASSES, ORGANS
+from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume
 from viscera.report.canvas import house_style
@@ -20,7 +20,8 @@ _BACKDROP_PIXELS = 480
 
 def busiest_slice(truth: LabelMap) -> int:
     """The axial slice of a canonical label map with the most organs, then the most organ voxels, then the lowest."""
-    counts = np.stack([np.bincount(plane.ravel(), minlength=NUM_CLASSES) for plane in np.moveaxis(truth.labels, 2, 0)])
+    length = int(truth.labels.max()) + 1
+    counts = np.stack([np.bincount(plane.ravel(), minlength=length) for plane in np.moveaxis(truth.labels, 2, 0)])
     organs = counts[:, 1:]
     ranked = [((row > 0).sum(), row.sum(), -index) for index, row in enumerate(organs)]
     return -int(max(ranked)[2])
@@ -52,13 +53,19 @@ def backdrop(scan: Volume, grid: Geometry, slice_index: int) -> Backdrop:
     return Backdrop(hu, fine.spacing_mm[:2], _body_box_mm(hu, fine.spacing_mm[:2]))
 
 
-def slice_figure(scene_backdrop: Backdrop, labels_IJ: LabelArray, spacing_mm: tuple[float, float]) -> Figure:
+def slice_figure(
+    scene_backdrop: Backdrop,
+    labels_IJ: LabelArray,
+    spacing_mm: tuple[float, float],
+    classes: ClassTable = ABDOMEN,
+) -> Figure:
     """One panel of Figures 2-4.
 
     Args:
         scene_backdrop: the CT, shared by all panels of a case.
         labels_IJ: (I, J) uint8, canonical: to the right, to the front.
         spacing_mm: of I and J.
+        classes: what the labels stand for.
     """
     width_mm, height_mm = (high - low for low, high in scene_backdrop.view_mm)
     width_in = 4.0
@@ -67,7 +74,7 @@ def slice_figure(scene_backdrop: Backdrop, labels_IJ: LabelArray, spacing_mm: tu
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         axes.set_axis_off()
         _draw_scan(axes, scene_backdrop)
-        _draw_organs(axes, labels_IJ, spacing_mm)
+        _draw_organs(axes, labels_IJ, spacing_mm, classes)
         (left, right), vertical = scene_backdrop.view_mm
         axes.set_xlim(right, left)  # the patient's right, at high x, comes to the viewer's left
         axes.set_ylim(vertical)
@@ -94,13 +101,13 @@ def _draw_scan(axes: Axes, scan: Backdrop) -> None:
     )
 
 
-def _draw_organs(axes: Axes, labels_IJ: LabelArray, spacing_mm: tuple[float, float]) -> None:
+def _draw_organs(axes: Axes, labels_IJ: LabelArray, spacing_mm: tuple[float, float], classes: ClassTable) -> None:
     """Fill and outline each organ; outlines run between voxel centres, at most half a voxel from the voxels' edges."""
     padded = np.pad(labels_IJ, 1)
     x_mm = (np.arange(padded.shape[0]) - 0.5) * spacing_mm[0]
     y_mm = (np.arange(padded.shape[1]) - 0.5) * spacing_mm[1]
-    voxels = np.bincount(padded.ravel(), minlength=NUM_CLASSES)
-    for organ in sorted(ORGANS, key=lambda organ: -int(voxels[organ.label])):  # small ones on top of large ones
+    voxels = np.bincount(padded.ravel(), minlength=len(classes))
+    for organ in sorted(classes.organs, key=lambda organ: -int(voxels[organ.label])):  # small ones on top of large ones
         mask = (padded == organ.label).T.astype(np.float32)
         if mask.any():
             axes.contourf(x_mm, y_mm, mask, levels=[0.5, 1.5], colors=[organ.colour], alpha=0.45)

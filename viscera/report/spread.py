@@ -6,13 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from viscera.core.anatomy import CLASS_NAMES
 from viscera.metrics.statistics import Array, bootstrap_means, percentile_interval, rank_range, rank_shares
 from viscera.report.samples import mean_of_defined, sample_of
 from viscera.report.study import StudyResult
 
 DRAWS = 2000
-ROWS = (*CLASS_NAMES, "AVG", "FOREGROUND")  # of Table 1; MAX and MIN are no means
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,8 @@ class Spread:
     """Bootstrap of Table 1 on one grid.
 
     Attributes:
-        low, high: (10, arms) bounds of the 95 % interval in per cent, rows: the classes, AVG, FOREGROUND; NaN where
-            there is no mean, or one patient.
+        low, high: (L + 2, arms) bounds of the 95 % interval in per cent, rows: the classes, AVG, FOREGROUND (MAX and
+            MIN are no means); NaN where there is no mean, or one patient.
         stability: by name of arm; only those with a foreground mean, and none where one patient is scored.
         seeds: most scored seeds of an arm.
     """
@@ -46,12 +44,12 @@ class Spread:
     seeds: int
 
     def half_width(self) -> pd.DataFrame:
-        """(10, arms) half the interval, in points: the number behind ±."""
+        """(L + 2, arms) half the interval, in points: the number behind ±."""
         return (self.high - self.low) / 2
 
     def interval_rows(self, percent: pd.DataFrame) -> Iterator[tuple[str, ...]]:
         """Rows of table1_intervals.csv: class, arm, per cent, low, high; four decimals, empty where undefined."""
-        for name in ROWS:
+        for name in map(str, self.low.index):
             for arm in map(str, self.low.columns):
                 numbers = (float(frame[arm][name]) for frame in (percent, self.low, self.high))
                 yield (name, arm, *("" if np.isnan(v) else f"{v:.4f}" for v in numbers))
@@ -67,9 +65,8 @@ def spread_of(study: StudyResult, grid: str) -> Spread:
     defined_AL = (~np.isnan(sample.of_patients())).sum(axis=1)
     patients = np.column_stack([defined_AL, defined_AL.max(axis=1), defined_AL[:, 1:].max(axis=1)])
     names = [arm.name for arm in study.arms]
-    low, high = (
-        pd.DataFrame(np.where(patients >= 2, bound, np.nan).T, index=list(ROWS), columns=names) for bound in bounds
-    )
+    rows = [*study.classes.names, "AVG", "FOREGROUND"]
+    low, high = (pd.DataFrame(np.where(patients >= 2, bound, np.nan).T, index=rows, columns=names) for bound in bounds)
     ranked = patients[:, -1].max(initial=0) >= 2
     stability = _stability(names, rank_shares(foreground_DA)) if ranked else {}
     scored = (~np.isnan(sample.values)).any(axis=(1, 3)).sum(axis=1)

@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from viscera.core.anatomy import ORGANS
 from viscera.core.arms import FUSED, Arm
 from viscera.metrics.settling import FEWEST_POINTS, Interval, Settling, settling, usable_points
 from viscera.report.study import StudyResult, mean_defined
@@ -83,7 +82,7 @@ def organ_stages(study: StudyResult, grid: str) -> list[tuple[str, tuple[StageRo
                 for arm in study.arms
             ),
         )
-        for organ in ORGANS
+        for organ in study.classes.organs
     ]
 
 
@@ -173,7 +172,7 @@ def _foreground(study: StudyResult, grid: str, stage: int) -> dict[str, float | 
     if fused is not None:
         rows = fused.scores if stage == study.record.all_stages[-1] else fused.earlier.get(stage, ())
         dice = [row for row in rows if row.metric == "dice" and row.grid == grid]
-        organs = [mean_defined(row.value for row in dice if row.organ == organ.name) for organ in ORGANS]
+        organs = [mean_defined(r.value for r in dice if r.organ == organ.name) for organ in study.classes.organs]
         means[FUSED] = _percent(mean_defined(organs))
     return means
 

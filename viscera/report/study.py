@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from viscera.core.anatomy import CLASS_NAMES, ORGANS
+from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.arms import Arm, arms_of
 from viscera.io.fusion import FusionRecord
 from viscera.io.runlog import RunStatus, StudyRecord
@@ -45,14 +45,14 @@ class CurvePoint:
     step_kept: float | None = None
 
     @classmethod
-    def from_line(cls, line: Mapping[str, Any]) -> "CurvePoint":
+    def from_line(cls, line: Mapping[str, Any], classes: ClassTable = ABDOMEN) -> "CurvePoint":
         """From one JSON object; raises KeyError, TypeError or ValueError where it is none of ours."""
         loss = line.get("loss")
         return cls(
             step=int(line["step"]),
             loss=float(loss) if loss is not None and math.isfinite(loss) else None,
-            dice=_class_dice(line.get("dice")),
-            validation_dice=_class_dice(line.get("validation_dice")),
+            dice=_class_dice(line.get("dice"), classes),
+            validation_dice=_class_dice(line.get("validation_dice"), classes),
             logged=LoggedStep.from_line(line),
             step_kept=step_kept(line),
         )
@@ -137,6 +137,16 @@ class StudyResult:
     forecasts: tuple[ArmForecast, ...] = ()
 
     @property
+    def classes(self) -> ClassTable:
+        """What was learnt and scored."""
+        return ClassTable.of_names(self.record.classes)
+
+    @property
+    def has_papers_classes(self) -> bool:
+        """Whether what the paper says can be held against it."""
+        return set(self.record.classes) == set(ABDOMEN.names)
+
+    @property
     def arms(self) -> list[Arm]:
         """In the order of Table 1."""
         return arms_of(self.record.config.study)
@@ -192,7 +202,9 @@ def median_case(study: StudyResult, candidates: Sequence[str]) -> str | None:
     for arm in study.arms:
         dice = study.case_dice(arm, grid)
         for case in {case for case, _ in dice}:
-            means_by_case.setdefault(case, []).append(mean_defined(dice.get((case, o.name)) for o in ORGANS))
+            means_by_case.setdefault(case, []).append(
+                mean_defined(dice.get((case, o.name)) for o in study.classes.organs)
+            )
     ranked = sorted(
         (mean, case)
         for case, means in means_by_case.items()
@@ -214,5 +226,5 @@ def signed(value: float | None) -> str:
     return f"{rounded:+.1f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0"
 
 
-def _class_dice(value: Mapping[str, float | None] | None) -> ClassDice:
-    return tuple(value.get(name) for name in CLASS_NAMES) if value else ()
+def _class_dice(value: Mapping[str, float | None] | None, classes: ClassTable) -> ClassDice:
+    return tuple(value.get(name) for name in classes.names) if value else ()

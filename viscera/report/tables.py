@@ -7,21 +7,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from viscera.core.anatomy import CLASS_NAMES, CLASS_TITLES, CLASSES, ORGANS
+from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.arms import Arm
 from viscera.report.comparisons import ALPHA, Comparisons, compare
 from viscera.report.spread import DRAWS, Spread, spread_of
 from viscera.report.study import StudyResult, counted, mean_defined
 
-SUMMARY_TITLES = {
-    "AVG": "AVG, 8 classes with background",
-    "MAX": "MAX, of 8 classes",
-    "MIN": "MIN, of 8 classes",
-    "FOREGROUND": "Foreground mean, 7 organs without background",
-}
-ROW_TITLES = {**CLASS_TITLES, **SUMMARY_TITLES}
 DAGGER = "†"
 NOT_APART = "≈"
+_SUMMARY = ("AVG", "MAX", "MIN", "FOREGROUND")
 
 
 class Cell(NamedTuple):
@@ -54,10 +48,10 @@ class Table1:
 
     Attributes:
         grid: `original` or `prepared`.
-        percent: (12, arms) rows: the eight classes, AVG, MAX, MIN, FOREGROUND; columns: names of arms; NaN: undefined.
+        percent: (L + 4, arms) rows: the classes, AVG, MAX, MIN, FOREGROUND; columns: names of arms; NaN: undefined.
         titles: of the columns, for people; arms that are not finished and scored carry a dagger.
         spread: bootstrap intervals of the means.
-        not_apart: (7, arms) per organ, whether an arm is not significantly below the best.
+        not_apart: (L - 1, arms) per organ, whether an arm is not significantly below the best.
         footnotes: what ± and the marks mean, and what was left out of the means; plain text.
     """
 
@@ -76,9 +70,24 @@ class Table1:
         even = self.not_apart.reindex(index=index, columns=columns, fill_value=False).to_numpy()
         printed = zip(self.percent.index, self.percent.to_numpy(), best, half, even, strict=True)
         return [
-            TableRow(name, ROW_TITLES[name], tuple(map(_cell, *(part.tolist() for part in of_row))))
+            TableRow(
+                name,
+                row_title(name, len(self.percent) - len(_SUMMARY)),
+                tuple(map(_cell, *(part.tolist() for part in of_row))),
+            )
             for name, *of_row in printed
         ]
+
+
+def row_title(name: str, num_classes: int) -> str:
+    """A row's name for people, of a table of L classes."""
+    summary = {
+        "AVG": f"AVG, {num_classes} classes with background",
+        "MAX": f"MAX, of {num_classes} classes",
+        "MIN": f"MIN, of {num_classes} classes",
+        "FOREGROUND": f"Foreground mean, {num_classes - 1} organs without background",
+    }
+    return summary.get(name) or title_of(name)
 
 
 def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -> Table1:
@@ -96,27 +105,28 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
     marked = {run.arm for run in study.runs if run.standing()}
     titles = tuple(arm.title + (f" {DAGGER}" if arm in marked else "") for arm in study.arms)
     percent, spread = with_summary(class_percent(study, grid)), spread_of(study, grid)
-    not_apart = not_apart_from_best(percent, compared)
+    not_apart = not_apart_from_best(percent, compared, study.classes)
     legend = (*_spread_note(spread), *_mark_note(not_apart, compared))
     footnotes = (*unfinished, *legend, *_unequal_cases(study, grid), *_absent_organs(study, grid))
     return Table1(grid, percent, titles, spread, not_apart, footnotes)
 
 
 def class_percent(study: StudyResult, grid: str) -> pd.DataFrame:
-    """(8, arms) Dice in per cent: mean over seeds first, then over the cases where it is defined."""
+    """(L, arms) Dice in per cent: mean over seeds first, then over the cases where it is defined."""
     columns: dict[str, list[float]] = {}
+    names = study.classes.names
     for arm in study.arms:
         dice = study.case_dice(arm, grid)
-        means = (mean_defined(v for (_, organ), v in dice.items() if organ == name) for name in CLASS_NAMES)
+        means = (mean_defined(v for (_, organ), v in dice.items() if organ == name) for name in names)
         columns[arm.name] = [float("nan") if mean is None else 100 * mean for mean in means]
-    return pd.DataFrame(columns, index=pd.Index(CLASS_NAMES, name="class"), dtype=float)
+    return pd.DataFrame(columns, index=pd.Index(names, name="class"), dtype=float)
 
 
 def with_summary(classes: pd.DataFrame) -> pd.DataFrame:
-    """Append AVG, MAX, MIN over the eight classes and FOREGROUND, the mean over the organs, of what is defined.
+    """Append AVG, MAX, MIN over the classes and FOREGROUND, the mean over the organs, of what is defined.
 
     Args:
-        classes: (8, arms) per cent, rows in the order of `core.anatomy`.
+        classes: (L, arms) per cent, rows in label order.
     """
     summary = pd.DataFrame(
         {
@@ -143,10 +153,10 @@ def foreground_percent(table: Table1, arm: Arm) -> float | None:
     return None if np.isnan(value) else value
 
 
-def not_apart_from_best(percent: pd.DataFrame, compared: Comparisons) -> pd.DataFrame:
-    """(7, arms) whether an arm was tested against its organ's highest mean, and no significant difference found."""
+def not_apart_from_best(percent: pd.DataFrame, compared: Comparisons, classes: ClassTable) -> pd.DataFrame:
+    """(L - 1, arms) whether an arm was tested against its organ's highest mean, and no significant difference found."""
     tests = compared.dice()
-    marks = pd.DataFrame(False, index=[organ.name for organ in ORGANS], columns=percent.columns)
+    marks = pd.DataFrame(False, index=[organ.name for organ in classes.organs], columns=percent.columns)
     for organ in marks.index:
         means = percent.loc[organ].to_numpy()
         best = percent.columns[int(np.argmax(np.nan_to_num(means, nan=-1)))]
@@ -208,7 +218,7 @@ def _absent_organs(study: StudyResult, grid: str) -> list[str]:
         rows = study.dice_rows(arm, grid)
         total = Counter(row.organ for row in rows)
         undefined = Counter(row.organ for row in rows if row.value is None)
-        for c in CLASSES:
+        for c in study.classes.classes:
             if undefined[c.name]:
                 notes[c.title, undefined[c.name], total[c.name]].append(arm.title)
     scored = sum(bool(study.dice_rows(arm, grid)) for arm in study.arms)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.arms import arms_of
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError
@@ -102,7 +101,7 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
         reading = train.model_copy(update={"loss": train.loss.model_copy(update={"numerator": numerator})})
         by_numerator[numerator] = {scheme: weights(scheme, reading) for scheme in POWERS}
     return Diagnosis(
-        classes=CLASS_NAMES,
+        classes=store.classes.names,
         voxel_counts=tuple(counts.tolist()),
         fractions=tuple((counts / counts.sum()).tolist()),
         weights={scheme: weights(scheme) for scheme in POWERS},
@@ -112,7 +111,7 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
         windows_with_class=windows,
         batches_with_class=batches,
         arms=forecasts,
-        advice=tuple(store_advice(forecasts, planned, batches, best)),
+        advice=tuple(store_advice(forecasts, planned, dict(zip(store.classes.names, batches, strict=True)), best)),
     )
 
 
@@ -133,17 +132,18 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
         raise BadInputError(f"{folder.curve_path}: damaged ({error}).") from error
     if not curve:
         raise BadInputError(f"{run_path}: nothing was logged yet. Wait for step {train.log_every}, or train it.")
-    weights = load_checkpoint(folder.last).class_weights
+    checkpoint = load_checkpoint(folder.last)
+    classes, weights = checkpoint.classes, checkpoint.class_weights
     kept = [k for line in lines if (k := step_kept(line)) is not None]
-    found = flags(curve)
+    found = flags(curve, classes)
     return RunDiagnosis(
-        classes=CLASS_NAMES,
+        classes=classes.names,
         step=curve[-1].step,
         iterations=train.iterations,
         weights=tuple(weights.tolist()),
-        dice=tuple(curve[-1].dice.get(name) for name in CLASS_NAMES),
-        gradient_share=tuple(recent_share(curve, name) for name in CLASS_NAMES),
+        dice=tuple(curve[-1].dice.get(name) for name in classes.names),
+        gradient_share=tuple(recent_share(curve, name) for name in classes.names),
         step_kept=kept[-1] if kept else None,
         flags=tuple(found),
-        advice=tuple(run_advice(found, kept[-1] if kept else None, train)),
+        advice=tuple(run_advice(found, kept[-1] if kept else None, train, len(classes))),
     )

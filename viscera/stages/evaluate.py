@@ -1,14 +1,15 @@
 """`viscera evaluate`: from predictions and references to scores."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from viscera.core.anatomy import label_numbers
+from viscera.core.anatomy import ABDOMEN, ClassTable, label_numbers
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.imaging.resample import GridChange, coarsen_labels
+from viscera.io.files import read_json
 from viscera.io.layouts import case_name, nnunet_labels
 from viscera.io.nifti import read_labels
 from viscera.io.scores import ScoreRow, write_scores
@@ -18,12 +19,13 @@ from viscera.metrics.overlap import score
 _NIFTI = (".nii.gz", ".nii")
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     predictions: Path,
     references: Path,
     out: Path,
     config: EvaluateConfig | None = None,
     *,
+    classes: ClassTable | None = None,
     split: Split = "test",
     progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
 ) -> list[ScoreRow]:
@@ -34,6 +36,8 @@ def evaluate(
         references: a label map, a folder of them, an nnU-Net raw data set, or a Store.
         out: the table of scores.
         config: grid; "prepared" and "both" need a Store.
+        classes: what the labels stand for; by default as the Store, or else what lies beside the predictions, says, and
+            the paper's eight where nothing does.
         split: the part of a Store of which every case must have a prediction.
         progress: called with done, total, case name.
 
@@ -41,28 +45,32 @@ def evaluate(
         The rows that were written: by case, grid and class.
 
     Raises:
-        BadInputError: a prediction without a reference, cases of the Store's part without a prediction, or label
-            maps of different grids.
+        BadInputError: a prediction without a reference, cases of the Store's part without a prediction, label maps of
+            different grids, or predictions of other classes.
     """
     config = config or EvaluateConfig()
     grid = config.grid
-    pairs = _pairs(predictions, references, split)
     store = Store.open(references) if (references / "manifest.json").exists() else None
+    files = _prediction_files(predictions, references)
+    classes = classes or (store.classes if store else _classes_beside(next(iter(files.values())))) or ABDOMEN
+    pairs = _pairs(files, references, split, classes)
     if store is None and grid != "original":
         raise BadInputError(f"{references}: scores on the prepared grid need a store as the references.")
     rows: list[ScoreRow] = []
     for done, (name, prediction_path, read_reference) in enumerate(pairs):
         progress(done, len(pairs), name)
-        prediction = read_labels(prediction_path)
+        _refuse_other_classes(prediction_path, classes)
+        prediction = read_labels(prediction_path, classes=classes)
         if store is not None:
             store.verify([name])
         if grid in {"original", "both"}:
-            rows += _rows(name, "original", prediction_path, (prediction, read_reference()), config.absent)
+            rows += _rows(_Scored(name, "original", prediction_path, prediction, read_reference()), classes, config)
         if store is not None and grid in {"prepared", "both"}:
             canonical = prediction.canonical()
             change = GridChange.prepared(canonical.geometry, store.manifest.prepare)
             on_grid = coarsen_labels(canonical, change, store.manifest.prepare.label_downsampling)
-            rows += _rows(name, "prepared", prediction_path, (on_grid, store.label_map(name)), config.absent)
+            scored = _Scored(name, "prepared", prediction_path, on_grid, store.label_map(name))
+            rows += _rows(scored, classes, config)
     progress(len(pairs), len(pairs), "")
     write_scores(out, rows)
     return rows
@@ -71,23 +79,60 @@ def evaluate(
 _Pair = tuple[str, Path, Callable[[], LabelMap]]
 
 
-def _pairs(predictions: Path, references: Path, split: Split) -> list[_Pair]:
+class _Scored(NamedTuple):
+    case: str
+    grid: Literal["original", "prepared"]
+    path: Path
+    prediction: LabelMap
+    reference: LabelMap
+
+
+def _classes_beside(prediction: Path) -> ClassTable | None:
+    """The classes that `viscera predict` wrote beside a label map; None where it wrote nothing."""
+    path = prediction.with_name(f"{case_name(prediction)}.json")
+    try:
+        value = read_json(path) if path.exists() else {}
+    except BadInputError:
+        return None
+    is_ours = isinstance(value, dict) and {"run_sha256", "classes"} <= set(value)
+    return ClassTable.of_names(value["classes"]) if is_ours else None
+
+
+def _refuse_other_classes(prediction: Path, classes: ClassTable) -> None:
+    found = _classes_beside(prediction)
+    if found is not None and found != classes:
+        raise BadInputError(
+            f"{prediction}: its labels stand for {', '.join(found.names)}; the references have "
+            f"{', '.join(classes.names)}. Give references of the same classes."
+        )
+
+
+def _prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
+    """The label maps to score, by case."""
     if predictions.is_file() and references.is_file():
-        return [(case_name(predictions), predictions, lambda: read_labels(references))]
+        return {case_name(predictions): predictions}
     if not predictions.is_dir() or not references.is_dir():
         missing = predictions if not predictions.exists() else references
         raise BadInputError(f"{missing}: give two label maps, or two folders.")
     files = _by_name(predictions)
     if not files:
         raise BadInputError(f"{predictions}: no .nii or .nii.gz file in this folder. Give the folder of predictions.")
-    known = _reference_readers(references, files, split)
+    return files
+
+
+def _pairs(files: dict[str, Path], references: Path, split: Split, classes: ClassTable) -> list[_Pair]:
+    if references.is_file():
+        return [(name, path, _file_reader(references, None, classes)) for name, path in files.items()]
+    known = _reference_readers(references, files, split, classes)
     strangers = sorted(set(files) - set(known))
     if strangers:
         raise BadInputError(f"{references}: there is no reference for {', '.join(strangers[:5])}.")
     return [(name, files[name], known[name]) for name in sorted(files)]
 
 
-def _reference_readers(references: Path, files: dict[str, Path], split: Split) -> dict[str, Callable[[], LabelMap]]:
+def _reference_readers(
+    references: Path, files: dict[str, Path], split: Split, classes: ClassTable
+) -> dict[str, Callable[[], LabelMap]]:
     if (references / "manifest.json").exists():
         store = Store.open(references)
         unanswered = [name for name in store.names(split) if name not in files]
@@ -100,19 +145,20 @@ def _reference_readers(references: Path, files: dict[str, Path], split: Split) -
     mapping = None
     folder = references
     if (references / "dataset.json").exists():
-        mapping = dict(label_numbers(nnunet_labels(references), found_in=str(references / "dataset.json")).mapping)
+        found_in = str(references / "dataset.json")
+        mapping = label_numbers(nnunet_labels(references), found_in=found_in, table=classes).mapping
         folder = references / "labelsTr"
     if not folder.is_dir():
         raise BadInputError(f"{folder}: there is no such folder. Give a data set with its labels in labelsTr.")
-    return {name: _file_reader(path, mapping) for name, path in _by_name(folder).items()}
+    return {name: _file_reader(path, mapping, classes) for name, path in _by_name(folder).items()}
 
 
 def _reader(store: Store, name: str) -> Callable[[], LabelMap]:
     return lambda: store.original_labels(name)
 
 
-def _file_reader(path: Path, mapping: dict[int, int] | None) -> Callable[[], LabelMap]:
-    return lambda: read_labels(path, mapping)
+def _file_reader(path: Path, mapping: Mapping[int, int] | None, classes: ClassTable) -> Callable[[], LabelMap]:
+    return lambda: read_labels(path, mapping, classes=classes)
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
@@ -125,17 +171,10 @@ def _by_name(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _rows(
-    name: str,
-    grid: Literal["original", "prepared"],
-    path: Path,
-    pair: tuple[LabelMap, LabelMap],
-    absent: Literal["undefined", "one"],
-) -> list[ScoreRow]:
+def _rows(pair: _Scored, classes: ClassTable, config: EvaluateConfig) -> list[ScoreRow]:
     """Score a pair of prediction and reference."""
-    prediction, reference = pair
     try:
-        scores = score(prediction.canonical(), reference.canonical(), absent=absent)
+        scores = score(pair.prediction.canonical(), pair.reference.canonical(), absent=config.absent, classes=classes)
     except BadInputError as error:
-        raise BadInputError(f"{path}: {error}") from error
-    return [ScoreRow(name, each.organ, grid, each.metric, each.value) for each in scores]
+        raise BadInputError(f"{pair.path}: {error}") from error
+    return [ScoreRow(pair.case, each.organ, pair.grid, each.metric, each.value) for each in scores]

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 import viscera
-from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder
@@ -92,6 +91,11 @@ def predict_store(
 ) -> list[Path]:
     """Segment prepared cases of a store, on their scans' own grids; otherwise as `predict`."""
     predictor = Predictor.load(run)
+    if predictor.classes != store.classes:
+        raise BadInputError(
+            f"{run}: it was trained on {', '.join(predictor.classes.names)}; {store.path} holds "
+            f"{', '.join(store.classes.names)}. Give the store that it was trained on."
+        )
 
     def job(name: str) -> _Job:
         def segment() -> LabelMap:
@@ -199,7 +203,7 @@ def _provenance(job: _Job, predictor: Predictor, run_sha256: str) -> dict[str, A
         "input": job.input_name,
         "input_sha256": job.input_sha256(),
         "settings": predictor.config.model_dump(mode="json"),
-        "classes": list(CLASS_NAMES),
+        "classes": list(predictor.classes.names),
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import viscera
+from viscera.core.anatomy import ClassTable
 from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
@@ -35,6 +36,9 @@ from viscera.report.study import CurvePoint, FusedResult, RunResult, SplitSizes,
 from viscera.report.tables import Table1, table1
 
 Progress = Callable[[int, int, str], None]
+_OTHER_CLASSES = (
+    "The paper's claims and its Table 1 are left out: they are about its eight classes, and this study has others."
+)
 _STEPS = ("reading", "slices and surfaces", "tables and curves", "page")
 
 
@@ -48,7 +52,8 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     Returns:
         `STUDY/report/index.html`; beside it `table1.{csv,md,tex}` and `table1_intervals.csv` (and `table1_prepared*`
         where both grids are scored), `comparisons.csv` and `claims.csv` on the primary grid, `beside_paper.csv` and
-        `rank_correlation.csv` where the study has three of the paper's six models or more, and `figures/`.
+        `rank_correlation.csv` where the study has three of the paper's six models or more, and `figures/`. The last
+        three are left out where the classes are not the paper's.
 
     Raises:
         BadInputError: no Study there, or its folder cannot be written to.
@@ -69,8 +74,12 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     tables = [with_fused(table, result) for table in plain]
     _write_tables(study / "report", tables)
     write_csv(study / "report" / "comparisons.csv", Comparison._fields, (row.cells() for row in compared.rows))
-    evidence = evidence_of(result, primary)
-    claims, beside = ledger(evidence), beside_paper(evidence, tables[0])
+    claims, beside = None, None
+    if result.has_papers_classes:
+        evidence = evidence_of(result, primary)
+        claims, beside = ledger(evidence), beside_paper(evidence, tables[0])
+    else:
+        problems.append(_OTHER_CLASSES)
     _write_claims(study / "report", claims, beside)
     _write_figures(study / "report" / "figures", result, tables[0], scene, figures)
     tell(3, len(_STEPS), _STEPS[3])
@@ -96,7 +105,7 @@ def _result(folder: StudyFolder, store: Store | None, problems: list[str]) -> St
     record = folder.read_record()
     plan = record.config.study
     read = [(arm, seed) for arm in arms_of(plan) for seed in plan.seeds]
-    runs = tuple(_read_run(folder.run(arm, seed), arm, seed, record.all_stages) for arm, seed in read)
+    runs = tuple(_read_run(folder.run(arm, seed), arm, seed, record) for arm, seed in read)
     sizes = SplitSizes(*(len(store.names(s)) for s in ("train", "validation", "test"))) if store else None
     forecasts: tuple[ArmForecast, ...] = ()
     try:
@@ -120,9 +129,10 @@ def _read_fused(folder: StudyFolder, record: StudyRecord, problems: list[str]) -
         return None
 
 
-def _read_run(folder: RunFolder, arm: Arm, seed: int, stages: Sequence[int]) -> RunResult:
+def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord) -> RunResult:
     """Read what is there of one run; a file that cannot be read becomes its `problem`."""
     problems: list[str] = []
+    stages, classes = record.all_stages, ClassTable.of_names(record.classes)
     status: RunStatus | None = None
     curve: tuple[CurvePoint, ...] = ()
     scores: tuple[ScoreRow, ...] | None = None
@@ -131,7 +141,7 @@ def _read_run(folder: RunFolder, arm: Arm, seed: int, stages: Sequence[int]) -> 
     except BadInputError as error:
         problems.append(str(error))
     try:
-        curve = tuple(CurvePoint.from_line(line) for line in folder.read_curve())
+        curve = tuple(CurvePoint.from_line(line, classes) for line in folder.read_curve())
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         problems.append(f"{folder.curve_path}: damaged ({error}).")
     if folder.scores.exists():
@@ -195,11 +205,11 @@ def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, pr
     seeds: dict[str, int] = {}
     for run in study.runs:
         if run.arm.name not in predictions:
-            prediction = _read_prediction(folder.run(run.arm, run.seed), case, truth, problems)
+            prediction = _read_prediction(folder.run(run.arm, run.seed), case, truth, study.classes, problems)
             if prediction is not None:
                 predictions[run.arm.name] = LabelView.of(prediction, index)
                 seeds[run.arm.name] = run.seed
-    fused = _read_prediction(folder.fused, case, truth, problems) if study.fused else None
+    fused = _read_prediction(folder.fused, case, truth, study.classes, problems) if study.fused else None
     if fused is not None:
         predictions[FUSED] = LabelView.of(fused, index)
     organs = int(np.count_nonzero(np.bincount(truth.labels[:, :, index].ravel())[1:]))
@@ -207,12 +217,14 @@ def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, pr
     return Scene(case, index, truth.geometry.shape[2], organs, scan, view, predictions, seeds)
 
 
-def _read_prediction(run: RunFolder, case: str, truth: LabelMap, problems: list[str]) -> LabelMap | None:
+def _read_prediction(
+    run: RunFolder, case: str, truth: LabelMap, classes: ClassTable, problems: list[str]
+) -> LabelMap | None:
     path = run.predictions / f"{case}.nii.gz"
     if not path.exists():
         return None
     try:
-        prediction = read_labels(path).canonical()
+        prediction = read_labels(path, classes=classes).canonical()
     except BadInputError as error:
         problems.append(str(error))
         return None
@@ -231,9 +243,12 @@ def _write_tables(folder: Path, tables: list[Table1]) -> None:
         write_csv(folder / f"{stem}_intervals.csv", ("class", "arm", "percent", "ci_low", "ci_high"), intervals)
 
 
-def _write_claims(folder: Path, claims: Ledger, beside: BesidePaper | None) -> None:
-    """Write the ledger and the paper's table beside ours; remove the latter where an earlier report had it."""
-    write_csv(folder / "claims.csv", LEDGER_COLUMNS, (entry.cells() for entry in claims.entries))
+def _write_claims(folder: Path, claims: Ledger | None, beside: BesidePaper | None) -> None:
+    """Write the ledger and the paper's table beside ours; remove what an earlier report had and this one has not."""
+    if claims is None:
+        (folder / "claims.csv").unlink(missing_ok=True)
+    else:
+        write_csv(folder / "claims.csv", LEDGER_COLUMNS, (entry.cells() for entry in claims.entries))
     if beside is None:
         (folder / "beside_paper.csv").unlink(missing_ok=True)
         (folder / "rank_correlation.csv").unlink(missing_ok=True)
@@ -250,7 +265,9 @@ def _write_figures(
     for figure in figures:
         of = f"{scene.case}, slice {scene.slice_index + 1}" if scene else ""
         phantom = " (phantom)" if study.phantom else ""
-        contents[figure.file_name] = composite_png(figure, f"Figure {figure.number}: {figure.title}{phantom}, {of}")
+        contents[figure.file_name] = composite_png(
+            figure, f"Figure {figure.number}: {figure.title}{phantom}, {of}", study.classes
+        )
     for name, content in contents.items():
         write_bytes(folder / name, content)
     for path in folder.glob("figure[0-9]*.*"):

@@ -112,6 +112,11 @@ def _refuse_other_data(folder: RunFolder, checkpoint: Checkpoint, trainer: Train
     """Refuse training cases that are not those so far, and fewer iterations than are done."""
     facts, iterations = trainer.facts, trainer.config.train.iterations
     same_counts = torch.equal(checkpoint.class_voxel_counts, facts.class_voxel_counts)
+    if checkpoint.classes != facts.classes:
+        raise BadInputError(
+            f"{folder.path}: trained on {', '.join(checkpoint.classes.names)}; the store has "
+            f"{', '.join(facts.classes.names)}. Give the store as it was, or train a new run."
+        )
     if not same_counts or checkpoint.training_spacings_mm != facts.training_spacings_mm:
         raise BadInputError(
             f"{folder.path}: trained on other training cases than the store has now "

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 import viscera
-from viscera.core.anatomy import ORGANS
+from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError
@@ -94,11 +94,12 @@ def fuse_study(folder: StudyFolder, store: Store, config: Config, stop: StopSign
     fused = folder.fused
     if not _is_current(fused, inputs):
         _keep_scores(fused, config)
-        picks = choose(candidates)
+        picks = choose(candidates, store.classes)
         settlement = _settlement(store, picks, config, on_case)
-        _write(fused, config, picks, settlement, store.names("validation"), inputs)
+        _write(fused, config, store, picks, settlement, inputs)
         if settlement.below:
-            message = f"fused: below their best single arm on validation: {', '.join(settlement.below)}."
+            below = ", ".join(store.classes.names[label] for label in settlement.below)
+            message = f"fused: below their best single arm on validation: {below}."
             tell(StudyEvent(FUSED, 0, "note", message=message))
     score_validation(fused, store, config.evaluate, on_case)
     predict_store(fused.path, store, store.names("test"), fused.predictions, on_case)
@@ -106,7 +107,7 @@ def fuse_study(folder: StudyFolder, store: Store, config: Config, stop: StopSign
     tell(StudyEvent(FUSED, 0, "done"))
 
 
-def choose(candidates: Sequence[Candidate]) -> list[Pick]:
+def choose(candidates: Sequence[Candidate], classes: ClassTable = ABDOMEN) -> list[Pick]:
     """For each organ the arm of the highest mean Dice on the validation cases, then its best seed.
 
     Seeds are averaged before cases, as in Table 1. Of equal arms, the one of the higher foreground mean, then the
@@ -115,9 +116,10 @@ def choose(candidates: Sequence[Candidate]) -> list[Pick]:
 
     Args:
         candidates: all runs, in the order of Table 1.
+        classes: of the study.
 
     Returns:
-        (7,) in label order.
+        (L - 1,) in label order.
     """
     by_arm: dict[Arm, list[Candidate]] = {}
     for candidate in candidates:
@@ -130,7 +132,7 @@ def choose(candidates: Sequence[Candidate]) -> list[Pick]:
         return means.get(organ, -1.0), foreground
 
     picks = []
-    for organ in ORGANS:
+    for organ in classes.organs:
         arm = max(by_arm, key=lambda each, name=organ.name: rank(of_arm[each], name))  # type: ignore[misc]
         run = max(by_arm[arm], key=lambda each, name=organ.name: rank(of_run[each.name], name))  # type: ignore[misc]
         picks.append(Pick(run, of_arm[arm].get(organ.name)))
@@ -141,12 +143,13 @@ def _organ_means(runs: Sequence[Candidate]) -> dict[str, float]:
     """Mean Dice by organ, over the seeds of an arm first, then over cases; without those that no case scores."""
     by_case: dict[tuple[str, str], list[float]] = {}
     for row in (row for run in runs for row in run.scores):
-        if row.metric == "dice" and row.grid == "original" and row.value is not None:
+        is_organ = row.organ != "background"
+        if is_organ and row.metric == "dice" and row.grid == "original" and row.value is not None:
             by_case.setdefault((row.organ, row.case), []).append(row.value)
     by_organ: dict[str, list[float]] = {}
     for (organ, _case), values in by_case.items():
         by_organ.setdefault(organ, []).append(fmean(values))
-    return {organ.name: fmean(by_organ[organ.name]) for organ in ORGANS if organ.name in by_organ}
+    return {organ: fmean(values) for organ, values in by_organ.items()}
 
 
 def _candidates(folder: StudyFolder, config: Config) -> list[Candidate]:
@@ -216,9 +219,9 @@ def _slabs(
 def _write(
     fused: RunFolder,
     config: Config,
+    store: Store,
     picks: Sequence[Pick],
     settlement: Settlement,
-    cases: Sequence[str],
     inputs: str,
 ) -> None:
     """Copy the models, then write the record: a folder with a record is complete."""
@@ -234,7 +237,7 @@ def _write(
             checkpoint_sha256=candidate.checkpoint,
         )
     write_yaml(fused.config_path, config.model_dump(mode="json"))
-    settings = zip(ORGANS, picks, settlement.rule.weights, settlement.rule.thresholds, strict=True)
+    settings = zip(store.classes.organs, picks, settlement.rule.weights, settlement.rule.thresholds, strict=True)
     organs = {
         organ.name: OrganChoice(
             model=pick.candidate.name,
@@ -248,11 +251,12 @@ def _write(
     }
     record = FusionRecord(
         version=viscera.__version__,
-        chosen_on=tuple(cases),
+        chosen_on=tuple(store.names("validation")),
+        classes=store.classes.names,
         organs=organs,
         evidence=settlement.rule.evidence,
         settled_by=settlement.settled_by,
-        below=settlement.below,
+        below=tuple(store.classes.names[label] for label in settlement.below),
         models=models,
         iterations=config.train.iterations,
         inputs_sha256=inputs,

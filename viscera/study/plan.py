@@ -32,6 +32,11 @@ def register(folder: StudyFolder, store: Store, config: Config) -> Config:
         record = folder.read_record()
         before = record.config
         stages = _stages(folder, record, config.train.iterations)
+        if record.classes != store.classes.names:
+            raise BadInputError(
+                f"{store.path}: its classes are {', '.join(store.classes.names)}; the study {folder.path} was started "
+                f"with {', '.join(record.classes)}. Give the same store, or another folder for the study."
+            )
         if record.training_voxel_counts not in {(), counts}:
             raise BadInputError(
                 f"{store.path}: its training cases are not those that the study {folder.path} was started with. Give "
@@ -57,6 +62,7 @@ def register(folder: StudyFolder, store: Store, config: Config) -> Config:
             dataset=dataset,
             config=config,
             training_voxel_counts=counts,
+            classes=store.classes.names,
             stages=stages,
         )
     )

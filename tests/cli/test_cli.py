@@ -337,3 +337,13 @@ def test_find_rate_prints_one_row_a_weighting(tiny_store: Store, tmp_path: Path)
     assert lines == ["uniform", "power0.5"]
     assert "suggested rate" in result.stdout
     assert sorted(path.name for path in (tmp_path / "r").glob("*.json")) == ["power0.5.json", "uniform.json"]
+
+
+def test_prepare_takes_a_class_file(tiny_raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "classes.yaml").write_text("classes: [liver, spleen]")
+    result = run("prepare", tiny_raw, tmp_path / "s", "--downsample", 1, "--classes", tmp_path / "classes.yaml")
+    assert result.exit_code == 0, result.output
+    assert Store.open(tmp_path / "s").classes.names == ("background", "liver", "spleen")
+    (tmp_path / "classes.yaml").write_text("organs: [liver]")
+    message = refused(3, "prepare", tiny_raw, tmp_path / "t", "--classes", tmp_path / "classes.yaml")
+    assert "classes.yaml: there is no key 'organs'" in message

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.anatomy import CLASS_NAMES, ClassTable
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
+from viscera.io.classes import ClassFile
 from viscera.io.files import exclusive
 from viscera.io.layouts import CaseSource
 from viscera.io.store import PreparedCase, Split, Store
@@ -410,3 +411,27 @@ def test_a_full_disk_ends_the_command_and_the_next_call_completes(
     store = prepare(raw, tmp_path / "s", PrepareConfig(downsample=1))
     store.verify(store.names())
     assert len(store.names()) == 5
+
+
+def class_file(*names: str) -> ClassFile:
+    return ClassFile(ClassTable.of_names(["background", *names]), {})
+
+
+def test_only_the_classes_asked_for_are_kept(raw: Path, tmp_path: Path, make_case: MakeCase) -> None:
+    store = prepare(raw, tmp_path / "s", PrepareConfig(downsample=1, test_fraction=0), classes=class_file("spleen"))
+    expected = sum(int((make_case(n)[1] == 4).sum()) for n in range(5))
+    assert store.voxel_counts().tolist() == [5 * 14 * 12 * 10 - expected, expected]
+    assert Store.open(tmp_path / "s").classes.names == ("background", "spleen")
+
+
+def test_a_store_keeps_its_classes(raw: Path, tmp_path: Path) -> None:
+    config = PrepareConfig(downsample=2)
+    prepare(raw, tmp_path / "s", config, classes=class_file("liver", "spleen"))
+    assert len(prepare(raw, tmp_path / "s", config).classes) == 3  # its own, where none are given
+    with pytest.raises(BadInputError, match=r"the classes background, liver, spleen \(now background, liver\)"):
+        prepare(raw, tmp_path / "s", config, classes=class_file("liver"))
+
+
+def test_a_class_that_the_data_set_lacks_is_named(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="name no kidney"):
+        prepare(raw, tmp_path / "s", PrepareConfig(), classes=class_file("liver", "kidney"))

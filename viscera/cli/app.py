@@ -11,6 +11,7 @@ import typer
 import viscera
 from viscera.cli.options import (
     Assignments,
+    ClassFileOption,
     ConfigFile,
     Device,
     LogJson,
@@ -24,6 +25,7 @@ from viscera.cli.terminal import Display, make_display
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
+from viscera.io.classes import read_class_file
 from viscera.io.runlog import RunFolder, read_yaml
 
 app = typer.Typer(
@@ -92,6 +94,7 @@ def prepare(
     source: Annotated[Path, typer.Argument(help="Labelled data set.")],
     store: Annotated[Path, typer.Argument(help="Store to build or extend.")],
     layout: Annotated[str, typer.Option(help="auto, or nnunet.")] = "auto",
+    classes: ClassFileOption = None,
     downsample: Annotated[int | None, typer.Option(help="Factor per axis (paper: 4).")] = None,
     spacing_mm: Annotated[float | None, typer.Option(help="Resample to this voxel size instead.")] = None,
     test_fraction: Annotated[float | None, typer.Option(help="Share kept for testing (paper: 37 of 377).")] = None,
@@ -118,7 +121,13 @@ def prepare(
     resolved = _config("paper", config, assignments, options)
     with make_display(quiet=quiet, log_json=log_json) as display:
         built = stage.prepare(
-            source, store, resolved.prepare, layout=layout, split_file=split, progress=_cases(display, "prepare")
+            source,
+            store,
+            resolved.prepare,
+            layout=layout,
+            classes=read_class_file(classes) if classes else None,
+            split_file=split,
+            progress=_cases(display, "prepare"),
         )
         train, validation, test = (len(built.names(part)) for part in ("train", "validation", "test"))
         display.note(f"{store}: {train} training, {validation} validation, {test} test cases")
@@ -279,6 +288,7 @@ def evaluate(
     references: Annotated[Path, typer.Argument(help="Label map, folder, nnU-Net data set, or store.")],
     out: Annotated[Path, typer.Option(help="Table to write.")] = Path("scores.csv"),
     grid: Annotated[str | None, typer.Option(help="original, prepared or both (with a store).")] = None,
+    classes: ClassFileOption = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
     quiet: Quiet = False,
@@ -289,7 +299,14 @@ def evaluate(
 
     resolved = _config("paper", config, assignments, {"evaluate.grid": grid})
     with make_display(quiet=quiet, log_json=log_json) as display:
-        rows = stage.evaluate(predictions, references, out, resolved.evaluate, progress=_cases(display, "evaluate"))
+        rows = stage.evaluate(
+            predictions,
+            references,
+            out,
+            resolved.evaluate,
+            classes=read_class_file(classes).table if classes else None,
+            progress=_cases(display, "evaluate"),
+        )
     if not quiet:
         typer.echo(scores_table(rows))
         typer.echo(f"Every case: {out}")

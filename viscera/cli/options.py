@@ -20,6 +20,9 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", hel
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="One setting, for example train.levels=3.")
 ]
+ClassFileOption = Annotated[
+    Path | None, typer.Option("--classes", metavar="FILE", help="YAML of the classes (default: the paper's eight).")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only errors.")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Progress as JSON lines on standard error.")]
 Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="paper, demo or balanced.")]

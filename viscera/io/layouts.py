@@ -3,16 +3,29 @@
 A layout is one function, listed in `LAYOUTS`: it returns the cases of a folder, or None if the folder is not its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from viscera.core.anatomy import label_numbers
+from viscera.core.anatomy import ABDOMEN, ClassTable, label_numbers
 from viscera.core.errors import BadInputError
 from viscera.core.scan import Case
 from viscera.io.files import read_json
 from viscera.io.nifti import read_labels, read_volume
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is looked for in a data set.
+
+    Attributes:
+        table: the classes to learn.
+        numbers: names to label numbers, for label maps that have no table of their own.
+    """
+
+    table: ClassTable
+    numbers: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -39,12 +52,16 @@ class CaseSource:
         return Case(self.name, read_volume(self.image), read_labels(self.labels, self.mapping))
 
 
-def find_cases(folder: Path, layout: str = "auto") -> list[CaseSource]:
+def find_cases(
+    folder: Path, layout: str = "auto", *, table: ClassTable = ABDOMEN, numbers: Mapping[str, int] | None = None
+) -> list[CaseSource]:
     """List the labelled cases of a data set, sorted by name.
 
     Args:
         folder: the data set's folder.
         layout: a name in `LAYOUTS`, or "auto" to take the first that fits.
+        table: the classes to learn.
+        numbers: names to label numbers, for layouts whose label maps have no table of their own.
 
     Raises:
         BadInputError: no such folder; no layout fits; the table of labels lacks an organ; no case in it.
@@ -55,7 +72,7 @@ def find_cases(folder: Path, layout: str = "auto") -> list[CaseSource]:
         raise BadInputError(f"There is no layout '{layout}'. There are: {', '.join(LAYOUTS)}.")
     for name, find in LAYOUTS.items():
         if layout in {"auto", name}:
-            cases = find(folder)
+            cases = find(folder, Wanted(table, numbers or {}))
             if cases is not None:
                 if not cases:
                     raise BadInputError(f"{folder}: an {name} folder without a case in it. Put scans and labels there.")
@@ -108,11 +125,11 @@ def nnunet_labels(folder: Path) -> dict[str, int]:
         ) from error
 
 
-def _nnunet_raw(folder: Path) -> list[CaseSource] | None:
+def _nnunet_raw(folder: Path, wanted: Wanted) -> list[CaseSource] | None:
     if not (folder / "dataset.json").exists() or not (folder / "labelsTr").is_dir():
         return None
     path = folder / "dataset.json"
-    mapping = dict(label_numbers(nnunet_labels(folder), found_in=str(path)).mapping)
+    mapping = dict(label_numbers(nnunet_labels(folder), found_in=str(path), table=wanted.table).mapping)
     ending = str(read_json(path).get("file_ending", ".nii.gz"))
     if ending not in {".nii.gz", ".nii"}:
         raise BadInputError(f"{path}: file_ending '{ending}'; only .nii.gz and .nii are read. Convert the files first.")
@@ -123,4 +140,4 @@ def _nnunet_raw(folder: Path) -> list[CaseSource] | None:
     ]
 
 
-LAYOUTS: dict[str, Callable[[Path], list[CaseSource] | None]] = {"nnunet": _nnunet_raw}
+LAYOUTS: dict[str, Callable[[Path, Wanted], list[CaseSource] | None]] = {"nnunet": _nnunet_raw}

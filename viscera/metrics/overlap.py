@@ -63,9 +63,7 @@ def score(
         )
     highest = max(int(prediction.labels.max(initial=0)), int(reference.labels.max(initial=0)))
     if highest >= len(classes):
-        raise BadInputError(
-            f"label {highest}: the classes are 0 to {len(classes) - 1}. Give `classes`."
-        )
+        raise BadInputError(f"label {highest}: the classes are 0 to {len(classes) - 1}. Give `classes`.")
     values = dice(*overlap_counts(prediction.labels, reference.labels, len(classes)))
     if absent == "one":
         values = [1.0 if value is None else value for value in values]

@@ -51,6 +51,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     config = config or EvaluateConfig()
     grid = config.grid
     store = Store.open(references) if (references / "manifest.json").exists() else None
+    if store is not None and classes not in {None, store.classes}:
+        raise BadInputError(f"{references}: a store of other classes ({', '.join(store.classes.names)}).")
     files = _prediction_files(predictions, references)
     classes = classes or (store.classes if store else _classes_beside(next(iter(files.values())))) or ABDOMEN
     pairs = _pairs(files, references, split, classes)

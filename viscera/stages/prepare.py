@@ -5,21 +5,24 @@ from pathlib import Path
 
 import numpy as np
 
+from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import PrepareConfig, differences
 from viscera.core.errors import BadInputError
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
+from viscera.io.classes import ClassFile
 from viscera.io.files import exclusive, read_json, sha256
 from viscera.io.layouts import CaseSource, dataset_title, find_cases
 from viscera.io.quarantine import left_out, write_quarantine
 from viscera.io.store import PreparedCase, SourceRecord, Split, Store, refuse_foreign
 
 
-def prepare(
+def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     source: Path,
     store_path: Path,
     config: PrepareConfig,
     *,
     layout: str = "auto",
+    classes: ClassFile | None = None,
     split_file: Path | None = None,
     progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
 ) -> Store:
@@ -30,18 +33,20 @@ def prepare(
         store_path: new, empty, or a store prepared with the same settings.
         config: grid and split.
         layout: of the source, see `io.layouts`.
+        classes: to learn; by default those of the store, or the paper's eight in a new one.
         split_file: JSON `{"train": [...], "validation": [...], "test": [...]}` instead of a random split.
         progress: called with done, total, case name.
 
     Raises:
-        BadInputError: nothing that could be prepared; a store of other settings; or, after all else is done, cases
-            that were left out (`quarantine.csv` in the store says why).
+        BadInputError: nothing that could be prepared; a store of other settings or classes; or, after all else is
+            done, cases that were left out (`quarantine.csv` in the store says why).
     """
-    cases = find_cases(source, layout)
+    table = classes.table if classes else _classes_of(store_path)
+    cases = find_cases(source, layout, table=table, numbers=classes.numbers if classes else None)
     wanted_split = _read_split(split_file) if split_file else None
     refuse_foreign(store_path)
     with exclusive(store_path):
-        store = _open_or_create(store_path, config, dataset_title(source))
+        store = _open_or_create(store_path, config, dataset_title(source), table)
         store.remove_leftovers()
         if wanted_split is not None:
             _check_split(store, wanted_split, split_file, [case.name for case in cases])
@@ -91,10 +96,19 @@ def _add_cases(
     return reasons
 
 
-def _open_or_create(path: Path, config: PrepareConfig, dataset: str) -> Store:
+def _classes_of(store: Path) -> ClassTable:
+    return Store.open(store).classes if (store / "manifest.json").exists() else ABDOMEN
+
+
+def _open_or_create(path: Path, config: PrepareConfig, dataset: str, table: ClassTable) -> Store:
     if not (path / "manifest.json").exists():
-        return Store.create(path, config, dataset)
+        return Store.create(path, config, dataset, table)
     store = Store.open(path)
+    if store.classes != table:
+        raise BadInputError(
+            f"{path}: prepared with the classes {', '.join(store.classes.names)} (now {', '.join(table.names)}). Give "
+            "the same classes, or another folder."
+        )
     other = differences(store.manifest.prepare, config)
     if other:
         raise BadInputError(f"{path}: prepared with {', '.join(other)}. Give the same settings, or another folder.")

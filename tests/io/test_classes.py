@@ -1,0 +1,52 @@
+"""The class file: what it says, and what it must not say."""
+
+from pathlib import Path
+
+import pytest
+
+from viscera.core.errors import BadInputError
+from viscera.io.classes import read_class_file
+
+
+def written(folder: Path, text: str) -> Path:
+    (folder / "classes.yaml").write_text(text)
+    return folder / "classes.yaml"
+
+
+@pytest.mark.parametrize("first", ["", "background, "])
+def test_names_in_label_order_background_given_or_not(tmp_path: Path, first: str) -> None:
+    found = read_class_file(written(tmp_path, f"classes: [{first}kidney_left, liver]"))
+    assert found.table.names == ("background", "kidney_left", "liver")
+    assert found.table.label_of("Kidney Left") == 1
+    assert found.numbers == {}
+
+
+def test_numbers_of_label_maps_without_a_table(tmp_path: Path) -> None:
+    found = read_class_file(written(tmp_path, "classes: [liver]\nlabels: {Liver: 6, spleen: 1}"))
+    assert found.numbers == {"Liver": 6, "spleen": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("classes: [liver]\nlabel: {liver: 1}", "no key 'label'; there are classes and labels"),
+        ("labels: {liver: 1}", "must be a list of names"),
+        ("classes: liver", "must be a list of names"),
+        ("classes: [1, 2]", "must be a list of names"),
+        ("classes: []", "names no organ"),
+        ("classes: [background]", "names no organ"),
+        ("classes: [liver, background]", "background is always class 0"),
+        ("classes: [liver, spleen, liver]", "class liver stands there twice"),
+        ("classes: [liver, Liver]", "each once"),
+        ("classes: [left kidney]", "'left kidney' is no name for a class"),
+        ("classes: [AVG]", "'AVG' is no name for a class"),
+        ("classes: [liver]\nlabels: [liver]", "must give each name a number"),
+        ("classes: [liver]\nlabels: {liver: one}", "liver: one; a name and a whole number"),
+        ("classes: [liver]\nlabels: {liver: -1}", "numbers run from 0"),
+        ("classes: [liver]\nlabels: {liver: 2, spleen: 2}", "number 2 stands there twice"),
+        (f"classes: [{', '.join(f'o{n}' for n in range(255))}]", "256 of them"),
+    ],
+)
+def test_what_is_no_class_file_is_named_with_the_file(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BadInputError, match=f"(?s)classes.yaml: .*{message}"):
+        read_class_file(written(tmp_path, text))

@@ -1,0 +1,85 @@
+"""The class file of `viscera prepare --classes`: what is learnt, and the numbers of label maps without a table.
+
+classes: [liver, kidney_left]              names, in label order; background is 0 and may be left out
+labels: {liver: 6, left kidney: 3}         optional: the data set's names and numbers
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from viscera.core.anatomy import ClassTable
+from viscera.core.errors import BadInputError
+from viscera.io.runlog import read_yaml
+
+_KEYS = ("classes", "labels")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_ROWS_OF_TABLE_1 = {"AVG", "MAX", "MIN", "FOREGROUND"}
+_MOST = 2**16 - 1
+_EXAMPLE = "Write, for example, `classes: [liver, kidney_left]` and `labels: {liver: 6, kidney_left: 3}`."
+
+
+@dataclass(frozen=True)
+class ClassFile:
+    """What a class file says.
+
+    Attributes:
+        table: the classes to learn.
+        numbers: names to numbers, for label maps that have no table of their own; empty where the file gives none.
+    """
+
+    table: ClassTable
+    numbers: Mapping[str, int]
+
+
+def read_class_file(path: Path) -> ClassFile:
+    """Read a class file.
+
+    Raises:
+        BadInputError: no such file or no YAML mapping; an unknown key; no organ; a name that stands twice or is none;
+            numbers that are no whole numbers from 0 on, or that several names share.
+    """
+    content = read_yaml(path)
+    unknown = [str(key) for key in content if key not in _KEYS]
+    if unknown:
+        raise BadInputError(f"{path}: there is no key '{unknown[0]}'; there are {' and '.join(_KEYS)}. {_EXAMPLE}")
+    return ClassFile(_table(path, content.get("classes")), _numbers(path, content.get("labels") or {}))
+
+
+def _table(path: Path, names: Any) -> ClassTable:  # noqa: ANN401 - whatever YAML can hold
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadInputError(f"{path}: `classes` must be a list of names. {_EXAMPLE}")
+    organs = [name for name in names if name != "background"]
+    if names.index("background") if "background" in names else 0:
+        raise BadInputError(f"{path}: background is always class 0. Put it first, or leave it out.")
+    for name in organs:
+        if not _NAME.fullmatch(name) or name in _ROWS_OF_TABLE_1:
+            raise BadInputError(f"{path}: '{name}' is no name for a class. Letters, digits and _, as in kidney_left.")
+    _refuse_doubles(path, "class", names)
+    if not organs:
+        raise BadInputError(f"{path}: `classes` names no organ. {_EXAMPLE}")
+    try:
+        return ClassTable.of_names(["background", *organs])
+    except BadInputError as error:
+        raise BadInputError(f"{path}: {error}") from error
+
+
+def _numbers(path: Path, labels: Any) -> dict[str, int]:  # noqa: ANN401 - whatever YAML can hold
+    if not isinstance(labels, dict):
+        raise BadInputError(f"{path}: `labels` must give each name a number. {_EXAMPLE}")
+    for name, number in labels.items():
+        if not isinstance(name, str) or isinstance(number, bool) or not isinstance(number, int):
+            raise BadInputError(f"{path}: `labels`: {name}: {number}; a name and a whole number were expected.")
+        if not 0 <= number <= _MOST:
+            raise BadInputError(f"{path}: `labels`: {name}: {number}; numbers run from 0 to {_MOST}.")
+    _refuse_doubles(path, "number", labels.values())
+    return dict(labels)
+
+
+def _refuse_doubles(path: Path, what: str, values: Iterable[object]) -> None:
+    doubled = [value for value, times in Counter(values).items() if times > 1]
+    if doubled:
+        raise BadInputError(f"{path}: {what} {doubled[0]} stands there twice. Keep one of them.")

@@ -75,6 +75,7 @@ test-bench: install install-bench
 bench: install
 	$(BIN)/python -m benchmarks.bench_feed
 	$(BIN)/python -m benchmarks.bench_train
+	$(BIN)/python -m benchmarks.bench_partial
 	$(BIN)/python -m benchmarks.bench_augment
 	$(BIN)/python -m benchmarks.bench_diagnostics
 

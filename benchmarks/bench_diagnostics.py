@@ -69,11 +69,11 @@ def papers_size() -> dict[str, Any]:
     batch = feed.batch(1)
     trainer.training_step(batch)
     step = _seconds(lambda: trainer.training_step(batch))
-    x, labels = trainer.network_input(batch)
+    inputs = trainer.network_input(batch)
     with torch.no_grad():
-        logits = trainer.network(x)
-    at_logits = _seconds(lambda: logit_gradient_norms(logits, labels, trainer.loss))
-    full = _seconds(lambda: full_diagnosis(trainer.network, trainer.optimizer, trainer.loss, x, labels))
+        logits = trainer.network(inputs.x)
+    at_logits = _seconds(lambda: logit_gradient_norms(logits, inputs.labels, trainer.loss))
+    full = _seconds(lambda: full_diagnosis(trainer.network, trainer.optimizer, trainer.loss, inputs))
     train = config.train
     logged, fully = train.iterations / train.log_every, len(full_steps(train))
     share = (logged * at_logits + fully * full) / (train.iterations * step)

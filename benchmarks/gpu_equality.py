@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.config import Config
-from viscera.engine.feed import Batch, Feed
+from viscera.engine.feed import Batch, Feed, NetworkInput
 from viscera.engine.hardware import fastest_convolutions, peak_memory_mib
 from viscera.engine.resident import ResidentFeed
 from viscera.engine.trainer import Trainer, TrainingFacts
@@ -42,10 +42,10 @@ class Trace:
 class Float64Trainer(Trainer):
     """A trainer that computes in float64."""
 
-    def network_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
+    def network_input(self, batch: Batch) -> NetworkInput:
         """As of the trainer, in float64."""
-        x, labels = super().network_input(batch)
-        return x.double(), labels
+        inputs = super().network_input(batch)
+        return inputs._replace(x=inputs.x.double())
 
 
 def phantom_feed(config: Config) -> Feed:

@@ -9,7 +9,7 @@ from benchmarks import gpu_equality
 from benchmarks.gpu_equality import Trace, check_equality, compare, measure_speed
 from viscera.core.config import Config
 from viscera.core.resolve import resolve_config
-from viscera.engine.feed import Batch
+from viscera.engine.feed import Batch, NetworkInput
 from viscera.engine.hardware import fastest_convolutions
 from viscera.engine.logbook import StepResult
 from viscera.engine.trainer import Trainer
@@ -37,9 +37,9 @@ def test_a_device_that_computes_something_else_is_found(
 ) -> None:
     original_input, original_step = Trainer.network_input, Trainer.training_step
 
-    def network_input(self: Trainer, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        x, labels = original_input(self, batch)
-        return x + (0.02 if self.device.index == 0 else 0), labels
+    def network_input(self: Trainer, batch: Batch) -> NetworkInput:
+        inputs = original_input(self, batch)
+        return inputs._replace(x=inputs.x + (0.02 if self.device.index == 0 else 0))
 
     def training_step(self: Trainer, batch: Batch, *, diagnose: bool = False) -> StepResult:
         result = original_step(self, batch, diagnose=diagnose)

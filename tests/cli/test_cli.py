@@ -1,5 +1,6 @@
 """The command line in this process: options, exit codes, what is printed where."""
 
+import dataclasses
 import json
 import logging
 import re
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 import viscera
 from viscera.cli import app as module
+from viscera.cli.printing import diagnosis_text
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config
 from viscera.core.errors import RunFailedError
@@ -23,6 +25,7 @@ from viscera.core.resolve import resolve_config
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
+from viscera.stages.doctor import diagnose
 
 COMMANDS = ["phantom", "prepare", "doctor", "find-rate", "train", "predict", "evaluate", "study", "report"]
 TINY = ["--patch=8", "--batch-size=2", "--filters=2", "--iterations=4", "--device=cpu"]
@@ -347,3 +350,24 @@ def test_prepare_takes_a_class_file(tiny_raw: Path, tmp_path: Path) -> None:
     (tmp_path / "classes.yaml").write_text("organs: [liver]")
     message = refused(3, "prepare", tiny_raw, tmp_path / "t", "--classes", tmp_path / "classes.yaml")
     assert "classes.yaml: there is no key 'organs'" in message
+
+
+def test_doctor_shows_how_many_cases_label_an_organ_where_not_all_do(
+    tiny_store: Store, tiny_config: Callable[..., Config]
+) -> None:
+    found = diagnose(tiny_store.path, tiny_config())
+    assert "labelled" not in diagnosis_text(found)
+    partial = dataclasses.replace(
+        found, cases_labelling=(4, 4, 4, 1, 4, 4, 4, 4), cases_with_class=(4, 4, 4, 1) + (4,) * 4
+    )
+    (liver,) = (line for line in diagnosis_text(partial).splitlines() if line.startswith("liver"))
+    assert re.search(r" 1/4 +1/1 ", liver)
+
+
+def test_prepare_takes_a_data_set_that_lacks_an_organ(tmp_path: Path, make_nnunet: Callable[..., Path]) -> None:
+    names = {"other" if name == "liver" else name: number for number, name in enumerate(CLASS_NAMES)}
+    cases = {f"c{n}": (np.zeros((8, 8, 8), np.int16), np.full((8, 8, 8), n % 8, np.uint8)) for n in range(3)}
+    data = make_nnunet(tmp_path / "raw", cases, names=names)
+    assert "name no liver" in refused(3, "prepare", data, tmp_path / "s")
+    assert run("prepare", data, tmp_path / "s", "--partial").exit_code == 0
+    assert Store.open(tmp_path / "s").manifest.cases["c0"].unlabelled == ("liver",)

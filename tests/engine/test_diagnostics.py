@@ -18,7 +18,7 @@ from viscera.engine.diagnostics import (
     shares,
     steps_over_rate,
 )
-from viscera.engine.feed import Feed
+from viscera.engine.feed import Feed, NetworkInput
 from viscera.engine.optimiser import make_adam
 from viscera.engine.trainer import Trainer, TrainingFacts
 from viscera.losses.balance import WeightSchedule
@@ -46,6 +46,28 @@ def test_the_closed_form_is_autograds(sums: str, smoothing: float) -> None:
     assert (expected[-1] == 0) == (smoothing == 0)  # an absent class has no gradient, unless it is smoothed
 
 
+@pytest.mark.parametrize("sums", ["batch", "sub_volume"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.5])
+def test_the_closed_form_is_autograds_where_classes_are_not_labelled(sums: str, smoothing: float) -> None:
+    logits, labels = sample()
+    labelled = torch.ones(2, 8, dtype=torch.bool)
+    labelled[0, [2, 5]], labelled[:, 6] = False, False  # two in one sub-volume, one in neither
+    loss = viscera.WeightedDiceLoss(WEIGHTS, sums=sums, smoothing=smoothing)  # type: ignore[arg-type]
+    logits.requires_grad_()
+    terms = loss.per_class(logits, labels, labelled) * loss.class_weights.float() / 8
+    expected = [torch.autograd.grad(term, logits, retain_graph=True)[0].norm().item() for term in terms]
+    found = logit_gradient_norms(logits, labels, loss, labelled)
+    assert found.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-12)
+    assert expected[6] == found[6] == 0
+
+
+def test_with_everything_labelled_the_norms_are_those_without_a_mask() -> None:
+    logits, labels = sample()
+    loss = viscera.WeightedDiceLoss(WEIGHTS)
+    everything = logit_gradient_norms(logits, labels, loss, torch.ones(2, 8, dtype=torch.bool))
+    torch.testing.assert_close(everything, logit_gradient_norms(logits, labels, loss), rtol=1e-5, atol=0)
+
+
 def test_weights_too_small_for_float32_squares_do_not_vanish() -> None:
     logits, labels = sample()
     plain, tiny = (logit_gradient_norms(logits, labels, viscera.WeightedDiceLoss(WEIGHTS * s)) for s in (1, 2.0**-80))
@@ -59,7 +81,7 @@ def test_parameter_norms_of_a_linear_network_are_autograds_and_nothing_moves() -
     x = torch.rand(2, 1, 4, 3, 5)
     loss = viscera.WeightedDiceLoss(WEIGHTS)
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    found = parameter_gradient_norms(network, loss, x, labels)
+    found = parameter_gradient_norms(network, loss, NetworkInput(x, labels))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(p.grad is None for p in network.parameters())
     (loss.per_class(network(x), labels)[6] * float(WEIGHTS[6]) / 8).backward()  # type: ignore[no-untyped-call]
@@ -126,7 +148,7 @@ def test_diagnosis_changes_no_bit_of_the_training(tiny_config: Configure) -> Non
             if diagnose:
                 assert result.gradient_norms is not None
                 x = torch.rand(batch.hu.unsqueeze(1).shape)
-                line = full_diagnosis(trainer.network, trainer.optimizer, trainer.loss, x, batch.labels)
+                line = full_diagnosis(trainer.network, trainer.optimizer, trainer.loss, NetworkInput(x, batch.labels))
                 assert set(line["parameter_gradient_share"]) == set(CLASS_NAMES)
                 assert all(0 < value <= 1 for value in line["step_over_rate"].values())
         states.append(trainer.network.state_dict())

@@ -45,6 +45,19 @@ def test_a_window_is_the_voxels_at_its_origin() -> None:
         assert batch.labels[slot, 0, 3, 0] == j + 3
 
 
+def test_each_window_says_what_its_case_labels() -> None:
+    labelled = np.ones((5, 8), dtype=np.bool_)
+    labelled[2, 3], labelled[4, 6] = False, False
+    feed = Feed(CASES, patch=4, batch_size=3, seed=1, labelled=labelled)
+    for step in range(20):
+        numbers, found = random_cases(1, step, 5, 3), feed.batch(step).labelled
+        if {2, 4} & set(numbers.tolist()):
+            assert found is not None
+            assert (found.numpy() == labelled[numbers]).all()
+        else:
+            assert found is None  # the path of a data set that labels everything
+
+
 def test_the_windows_of_a_batch_come_from_different_patients() -> None:
     for step in range(200):
         assert len(set(random_cases(0, step, 5, 3).tolist())) == 3

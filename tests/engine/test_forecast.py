@@ -1,6 +1,7 @@
 """Gradients of an untrained network: linear in the weights, and what epsilon leaves of a step, by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,20 @@ def feed() -> Feed:
     return Feed(cases, 8, 2, seed=0)
 
 
-def test_any_weights_gradient_is_that_of_the_first_training_step(tiny_config: Configure) -> None:
+@pytest.mark.parametrize("unlabelled", [(), (2, 5)])
+def test_any_weights_gradient_is_that_of_the_first_training_step(
+    tiny_config: Configure, unlabelled: tuple[int, ...]
+) -> None:
     config = tiny_config()
-    found = UnitGradients.of(feed(), config.train, torch.device("cpu"))
+    of_cases = np.ones((3, 8), dtype=np.bool_)
+    of_cases[:2, list(unlabelled)] = False
+    windows = replace(feed(), labelled=of_cases)
+    found = UnitGradients.of(windows, config.train, torch.device("cpu"))
     facts = TrainingFacts(torch.arange(1, 9), WeightSchedule(WEIGHTS, WEIGHTS), ((1.0, 1.0, 1.0),))
     trainer = Trainer.create(config, facts, torch.device("cpu"))
-    result = trainer.training_step(feed().batch(1), diagnose=True)
+    batch = windows.batch(1)
+    assert (batch.labelled is None) == (not unlabelled)
+    result = trainer.training_step(batch, diagnose=True)
     gradient = torch.cat([p.grad.flatten() for p in trainer.network.parameters() if p.grad is not None])
     assert found.root_second_moment(WEIGHTS) == pytest.approx(gradient.abs().numpy(), rel=1e-3, abs=1e-7)
     assert result.gradient_norms is not None

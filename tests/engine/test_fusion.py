@@ -142,3 +142,17 @@ def test_where_nothing_helps_the_organ_is_named() -> None:
     assert settled.shortfall == pytest.approx(2 / 3)
     assert len(settled.below) == 1
     assert settled.below[0] in {LIVER, SPLEEN}
+
+
+def test_a_case_that_does_not_label_an_organ_has_no_say_on_it() -> None:
+    # The model is right on the first case; the second does not label the liver, so that its claim there is no error.
+    first, second = voxels({LIVER: 0.9}), voxels({SPLEEN: 0.9})
+    labelled = [organ + 1 != LIVER for organ in range(7)]
+    cases = [
+        tally([first, second], torch.tensor([[[LIVER]]]), (0,) * 7),
+        CaseTally.of_slabs([([first, second], np.zeros((1, 1, 1), np.uint8))], (0,) * 7, labelled),
+    ]
+    for absent_is_one in (False, True):
+        settled = settle(cases, (0,) * 7, absent_is_one=absent_is_one)
+        assert settled.alone[LIVER - 1] == settled.fused[LIVER - 1] == 1
+    assert settle(cases[1:], (0,) * 7, absent_is_one=True).alone[LIVER - 1] is None

@@ -109,3 +109,19 @@ def test_classes_are_those_of_the_feed() -> None:
     monitor = Monitor.create(feed, [coded(9, organs=3)], TRAIN, PredictConfig(), CPU)
     for measure in (monitor.training_dice, monitor.validation_dice):
         assert measure(Reader()) == {"background": 1.0, "liver": 1.0, "kidney": 1.0}
+
+
+def test_an_organ_is_measured_where_it_is_labelled() -> None:
+    """Of three cases one labels the liver; the network is right there, and finds livers in the others, too."""
+    cases = [coded(seed) for seed in range(3)]
+    labelled = np.ones((3, 8), dtype=np.bool_)
+    labelled[:2, 3] = False
+    partial = [(hu, np.where(labels == 3, 0, labels).astype(np.uint8)) for hu, labels in cases[:2]]
+    feed = Feed([*partial, cases[2]], TRAIN.patch, TRAIN.batch_size, seed=5, labelled=labelled)
+    monitor = Monitor.create(feed, partial[:1], TRAIN, PredictConfig(), CPU, labelled[:1])
+    assert monitor.training_dice(Reader()) == dict.fromkeys(CLASS_NAMES, 1.0)
+    validation = monitor.validation_dice(Reader())
+    assert validation == {**dict.fromkeys(CLASS_NAMES, 1.0), "liver": None}
+    whole = Monitor.create(feed, partial[:1], TRAIN, PredictConfig(), CPU).validation_dice(Reader())
+    assert whole is not None
+    assert whole["liver"] == 0  # as it would be if nobody said that it is not labelled

@@ -57,6 +57,20 @@ def test_the_measure_is_the_weighted_mean_dice_of_the_classes_that_are_there(
     assert relative_loss(trainer, [Batch(hu, first), Batch(hu, second)]) == pytest.approx(-6 / 28)
 
 
+def test_a_window_that_does_not_label_the_answer_counts_it_as_background(tiny_config: Configure) -> None:
+    """As above, but the first window does not label class 1: its 8 voxels are background, answered with background.
+
+    Class 0: 2·8/(8 + 8) = 1; class 1, the second window alone: 2·8/(8 + 8) = 1. The weighted mean is 1.
+    """
+    trainer = made(tiny_config, np.array([3.0, 1, 50, 50, 50, 50, 50, 50]))
+    trainer.network = Certain()  # type: ignore[assignment]
+    hu = torch.zeros((1, 2, 2, 2), dtype=torch.int16)
+    background, second = torch.zeros((1, 2, 2, 2), dtype=torch.uint8), torch.ones((1, 2, 2, 2), dtype=torch.uint8)
+    labelled = torch.tensor([[True, False, *[True] * 6]])
+    windows = [Batch(hu, background, labelled=labelled), Batch(hu, second)]
+    assert relative_loss(trainer, windows) == pytest.approx(-1)
+
+
 def test_the_rates_rise_geometrically_and_are_adams(tiny_config: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
     original = Trainer.training_step

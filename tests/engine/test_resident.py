@@ -55,6 +55,17 @@ def test_its_batches_are_those_of_the_feed_bit_by_bit(augment: AugmentConfig | N
         assert repr(ours.augmentations) == repr(expected.augmentations)
 
 
+def test_it_says_what_is_labelled_as_the_feed_does() -> None:
+    labelled = np.ones((4, 8), dtype=np.bool_)
+    labelled[1, 3] = False
+    feed = Feed(CASES, 8, 3, seed=4, labelled=labelled)
+    there = ResidentFeed.load(feed, CPU)
+    for step in range(20):
+        ours, expected = there.batch(step).labelled, feed.batch(step).labelled
+        assert (ours is None) == (expected is None)
+        assert ours is None or (expected is not None and torch.equal(ours, expected))
+
+
 def test_it_holds_a_copy_of_three_bytes_a_voxel() -> None:
     feed = Feed(CASES, 8, 3, seed=4)
     there = ResidentFeed.load(feed, CPU)

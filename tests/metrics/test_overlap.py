@@ -1,5 +1,7 @@
 """Eq. 1 on whole label maps."""
 
+from typing import Literal
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -114,3 +116,16 @@ def test_a_label_that_stands_for_nothing_is_refused() -> None:
     labels = np.full((2, 2, 2), 9, dtype=np.uint8)
     with pytest.raises(BadInputError, match="label 9: the classes are 0 to 7"):
         score(label_map(labels), label_map(labels))
+
+
+@pytest.mark.parametrize("absent", ["undefined", "one"])
+def test_an_organ_that_is_not_labelled_is_undefined_and_background(absent: Literal["undefined", "one"]) -> None:
+    prediction, reference = np.zeros((2, 6, 1, 1), dtype=np.uint8)
+    prediction[:2], prediction[2:4], reference[2:4] = 3, 4, 4  # livers that the reference cannot know of; a spleen
+    found = score(label_map(prediction), label_map(reference), absent=absent, unlabelled=("liver", "pancreas"))
+    rows = {each.organ: each.value for each in found}
+    assert rows["spleen"] == 1
+    assert rows["background"] == 1  # four voxels, two of them called liver: none of the labelled classes
+    assert rows["liver"] is None
+    assert rows["pancreas"] is None  # in neither map, whatever `absent` says
+    assert rows["stomach"] == (1 if absent == "one" else None)

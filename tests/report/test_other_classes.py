@@ -1,6 +1,7 @@
 """A study of other classes than the paper's: its rows and titles are its own."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -56,3 +57,18 @@ def test_curves_are_read_by_its_names() -> None:
 
 def test_the_papers_claims_need_the_papers_classes(tiny_config: Callable[..., Config]) -> None:
     assert not study(tiny_config()).has_papers_classes
+
+
+def test_organs_that_cases_do_not_label_have_a_note_of_their_own(tiny_config: Callable[..., Config]) -> None:
+    whole = study(tiny_config())
+    record = whole.record.model_copy(update={"unlabelled": {"a": ("liver",)}})
+    runs = [
+        replace(run, scores=tuple(r._replace(value=None) if r[:2] in UNDEFINED else r for r in run.scores or ()))
+        for run in whole.runs
+    ]
+    notes = table1(replace(whole, record=record, runs=tuple(runs)), "original").footnotes
+    assert any(n.startswith("liver: not labelled in 1 of 2 cases, which are left out of its mean") for n in notes)
+    assert any(n.startswith("kidney left: absent from both truth and prediction in 1 of 2 cases") for n in notes)
+
+
+UNDEFINED = {("a", "liver"), ("b", "kidney_left")}

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.anatomy import ABDOMEN, CLASS_NAMES
 from viscera.core.config import EvaluateConfig, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.io.scores import read_scores
@@ -164,3 +164,42 @@ def test_what_cannot_be_compared(tmp_path: Path, make_case: MakeCase) -> None:
         with pytest.raises(BadInputError, match=rf"x\.nii\.gz: .*{message}"):
             evaluate(spoiled.parent, r.parent, tmp_path / "s.csv")
     assert not (tmp_path / "s.csv").exists()
+
+
+def lacking_liver(make_nnunet: MakeDataSet, make_case: MakeCase, folder: Path) -> Path:
+    names = {"no_liver" if name == "liver" else name: number for number, name in enumerate(CLASS_NAMES)}
+    return make_nnunet(folder, {f"c{n}": make_case(n) for n in range(3)}, names=names)
+
+
+@pytest.mark.parametrize("absent", ["undefined", "one"])
+def test_what_a_case_does_not_label_is_undefined(
+    tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase, absent: str
+) -> None:
+    raw = lacking_liver(make_nnunet, make_case, tmp_path / "raw")
+    store = prepare(raw, tmp_path / "s", PrepareConfig(downsample=2, test_fraction=0.9), partial=True)
+    config = EvaluateConfig.model_validate({"grid": "both", "absent": absent})
+    evaluate(raw / "labelsTr", tmp_path / "s", tmp_path / "scores.csv", config)  # with livers, as a model would
+    for (_, organ, _), value in values(tmp_path / "scores.csv").items():
+        assert value == (None if organ == "liver" else 1)
+    assert f"{store.names('test')[0]},liver,original,dice,\n" in (tmp_path / "scores.csv").read_text()
+
+
+def test_a_data_set_that_lacks_an_organ_as_the_reference(
+    tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase
+) -> None:
+    raw = lacking_liver(make_nnunet, make_case, tmp_path / "raw")
+    evaluate(raw / "labelsTr", raw, tmp_path / "scores.csv")
+    found = values(tmp_path / "scores.csv")
+    assert all(found[f"c{n}", "liver", "original"] is None for n in range(3))
+    assert all(found[f"c{n}", "background", "original"] == 1 for n in range(3))
+
+
+def test_predictions_of_other_classes_are_refused(tmp_path: Path) -> None:
+    labels = np.ones((3, 3, 3))
+    prediction, reference = save(tmp_path / "p" / "x.nii.gz", labels), save(tmp_path / "r" / "x.nii.gz", labels)
+    beside = {"run_sha256": "0", "classes": ["background", "kidney"]}
+    (tmp_path / "p" / "x.json").write_text(json.dumps(beside))
+    rows = evaluate(prediction, reference, tmp_path / "scores.csv")
+    assert [(row.organ, row.value) for row in rows] == [("background", None), ("kidney", 1)]
+    with pytest.raises(BadInputError, match="its labels stand for background, kidney"):
+        evaluate(prediction, reference, tmp_path / "scores.csv", classes=ABDOMEN)

@@ -435,3 +435,41 @@ def test_a_store_keeps_its_classes(raw: Path, tmp_path: Path) -> None:
 def test_a_class_that_the_data_set_lacks_is_named(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="name no kidney"):
         prepare(raw, tmp_path / "s", PrepareConfig(), classes=class_file("liver", "kidney"))
+
+
+def without(organ: str) -> dict[str, int]:
+    """The table of a data set that calls this organ something else."""
+    return {f"not_{name}" if name == organ else name: number for number, name in enumerate(CLASS_NAMES)}
+
+
+def test_a_data_set_that_lacks_an_organ_joins_a_store(
+    raw: Path, tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase
+) -> None:
+    other = {f"other_{n}": make_case(n) for n in range(2)}
+    partial = make_nnunet(tmp_path / "partial", other, names=without("liver"))
+    config = PrepareConfig(downsample=1, test_fraction=0)
+    prepare(raw, tmp_path / "s", config)
+    with pytest.raises(BadInputError, match=r"name no liver.*--partial"):
+        prepare(partial, tmp_path / "s", config)
+    store = prepare(partial, tmp_path / "s", config, partial=True)
+    assert store.manifest.cases["other_1"].unlabelled == ("liver",)
+    assert store.manifest.cases["case_1"].unlabelled == ()
+    names = store.names("train")
+    assert store.labelled(names)[:, 3].tolist() == [name.startswith("case") for name in names]
+    assert store.labelled(names)[:, [0, 1, 2, 4, 5, 6, 7]].all()
+    # R_l: livers of the five cases that label it, spleens of all seven, background of all with the two livers in it
+    voxels = [np.bincount(make_case(n)[1].ravel(), minlength=8) for n in (0, 1, 2, 3, 4, 0, 1)]
+    counts, lost = np.sum(voxels, axis=0), sum(int(v[3]) for v in voxels[5:])
+    counts[[0, 3]] += [lost, -lost]
+    assert store.voxel_counts().tolist() == counts.tolist()
+
+
+def test_a_case_whose_labels_mean_something_else_now_is_left_out(raw: Path, tmp_path: Path) -> None:
+    config = PrepareConfig(downsample=2)
+    prepare(raw, tmp_path / "s", config)
+    table = json.loads((raw / "dataset.json").read_text())
+    table["labels"] = without("liver")
+    (raw / "dataset.json").write_text(json.dumps(table))
+    with pytest.raises(BadInputError):
+        prepare(raw, tmp_path / "s", config, partial=True)
+    assert "labels everything, now not liver" in (tmp_path / "s" / "quarantine.csv").read_text()

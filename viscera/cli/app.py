@@ -15,6 +15,7 @@ from viscera.cli.options import (
     ConfigFile,
     Device,
     LogJson,
+    Partial,
     Preset,
     Quiet,
     explained,
@@ -95,6 +96,7 @@ def prepare(
     store: Annotated[Path, typer.Argument(help="Store to build or extend.")],
     layout: Annotated[str, typer.Option(help="auto, or nnunet.")] = "auto",
     classes: ClassFileOption = None,
+    partial: Partial = False,
     downsample: Annotated[int | None, typer.Option(help="Factor per axis (paper: 4).")] = None,
     spacing_mm: Annotated[float | None, typer.Option(help="Resample to this voxel size instead.")] = None,
     test_fraction: Annotated[float | None, typer.Option(help="Share kept for testing (paper: 37 of 377).")] = None,
@@ -126,6 +128,7 @@ def prepare(
             resolved.prepare,
             layout=layout,
             classes=read_class_file(classes) if classes else None,
+            partial=partial,
             split_file=split,
             progress=_cases(display, "prepare"),
         )

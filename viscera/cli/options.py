@@ -23,6 +23,7 @@ Assignments = Annotated[
 ClassFileOption = Annotated[
     Path | None, typer.Option("--classes", metavar="FILE", help="YAML of the classes (default: the paper's eight).")
 ]
+Partial = Annotated[bool, typer.Option("--partial", help="Take a data set that does not label all organs.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only errors.")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Progress as JSON lines on standard error.")]
 Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="paper, demo or balanced.")]

@@ -23,18 +23,21 @@ def config_as_yaml(config: Config) -> str:
 
 def diagnosis_text(diagnosis: "Diagnosis") -> str:
     """Counts, weights and presence in windows, one row a class; the forecast, one row an arm; advice."""
+    partial = min(diagnosis.cases_labelling) < diagnosis.cases
     counts = [
         (
             name,
             f"{diagnosis.voxel_counts[label]:,}",
             f"{diagnosis.fractions[label]:.4%}",
-            f"{diagnosis.cases_with_class[label]}/{diagnosis.cases}",
+            *([f"{diagnosis.cases_labelling[label]}/{diagnosis.cases}"] if partial else []),
+            f"{diagnosis.cases_with_class[label]}/{diagnosis.cases_labelling[label]}",
             f"{diagnosis.windows_with_class[label]:.0%}",
             f"{diagnosis.batches_with_class[label]:.0%}",
             *(f"{vector[label]:.3g}" for vector in diagnosis.weights.values()),
         )
         for label, name in enumerate(diagnosis.classes)
     ]
+    headers = ("class", "voxels", "share", *(["labelled"] if partial else []), "cases", "windows", "batches")
     arms = [
         (
             forecast.arm,
@@ -46,7 +49,7 @@ def diagnosis_text(diagnosis: "Diagnosis") -> str:
     ]
     return "\n\n".join(
         [
-            _table(counts, ("class", "voxels", "share", "cases", "windows", "batches", *diagnosis.weights)),
+            _table(counts, (*headers, *diagnosis.weights)),
             "Before training: each class's share of the gradient, and what Adam's epsilon leaves of its step",
             _table(arms, ("arm", *(_short(name) for name in diagnosis.classes), "gradient", "step kept")),
             *diagnosis.advice,

@@ -53,6 +53,11 @@ class LabelMap:
 class Case:
     """A scan and its labels on one grid.
 
+    Attributes:
+        name: of the case.
+        volume, label_map: scan and labels.
+        unlabelled: names of the classes that the case's data set does not label.
+
     Raises:
         BadInputError: the labels have another shape, or lie elsewhere than the scan.
     """
@@ -60,6 +65,7 @@ class Case:
     name: str
     volume: Volume
     label_map: LabelMap
+    unlabelled: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         scan, labels = self.volume.geometry, self.label_map.geometry

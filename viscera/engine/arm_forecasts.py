@@ -71,13 +71,19 @@ def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tupl
 
 
 def hu_counts(store: Store) -> npt.NDArray[np.float64]:
-    """(L, bins) voxels of each class by HU, over the first training cases."""
+    """(L, bins) voxels of each class by HU, over the first training cases that label it, scaled to as many for all."""
+    names = store.names("train")
+    labelled_NL = store.labelled(names)
+    counted_NL = labelled_NL & (labelled_NL.cumsum(axis=0) <= _CASES_FOR_HU)
     counts = np.zeros((len(store.classes), len(_HU_BINS) - 1))
-    for name in store.names("train")[:_CASES_FOR_HU]:
-        hu, labels = store.image(name), store.labels(name)
-        for label in range(len(store.classes)):
-            counts[label] += np.histogram(hu[labels == label], _HU_BINS)[0]
-    return counts
+    for name, counted_L in zip(names, counted_NL, strict=True):
+        if counted_L.any():
+            hu, labels = store.image(name), store.labels(name)
+            for label in np.flatnonzero(counted_L):
+                counts[label] += np.histogram(hu[labels == label], _HU_BINS)[0]
+    cases_L = counted_NL.sum(axis=0)
+    scaled: npt.NDArray[np.float64] = counts * (cases_L.max(initial=0) / np.maximum(cases_L, 1))[:, None]
+    return scaled
 
 
 def plain_feed(store: Store, train: TrainConfig) -> Feed:

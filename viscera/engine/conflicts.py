@@ -9,7 +9,7 @@ only as far as the validation cases ask for it.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import compress, product
 from typing import Literal
 
 import numpy as np
@@ -43,6 +43,7 @@ class CaseTally:
         claimed: (L - 1, N) bool, at each of the N voxels that several organs could claim: is it most probable?
         own, mean: (L - 1, N) float32 probabilities there, by the organ's own model and as the mean over the models.
         labels: (N,) of the reference there.
+        labelled: (L - 1,) whether the case labels each organ; those that it does not are left out of means.
     """
 
     truth: Counts
@@ -51,10 +52,14 @@ class CaseTally:
     own: Tensor
     mean: Tensor
     labels: Tensor
+    labelled: tuple[bool, ...]
 
     @classmethod
     def of_slabs(
-        cls, slabs: Iterable[tuple[Sequence[Tensor], npt.NDArray[np.uint8]]], models: Sequence[int]
+        cls,
+        slabs: Iterable[tuple[Sequence[Tensor], npt.NDArray[np.uint8]]],
+        models: Sequence[int],
+        labelled: Sequence[bool] | None = None,
     ) -> "CaseTally":
         """From (L, I, J, k) probabilities of each model and (I, J, k) labels of the reference, slab by slab."""
         organs = len(models)
@@ -74,7 +79,8 @@ class CaseTally:
             mean = mean_probabilities(probabilities)
             contested.append((claimed[:, place], own[:, place], mean[:, place], labels[place]))
         parts = [torch.cat(column, dim=-1) for column in zip(*contested, strict=True)]
-        return cls(truth, sole, *parts)
+        claimed, own, mean, labels = parts
+        return cls(truth, sole, claimed, own, mean, labels, tuple(labelled or [True] * organs))
 
     def dice(self, rule: FusionRule) -> OrganDice:
         """(L - 1,) Dice of the fused label map; None where an organ is in neither."""
@@ -131,10 +137,13 @@ def settle(tallies: Sequence[CaseTally], models: tuple[int, ...], *, absent_is_o
     Returns:
         The first settlement found without shortfall; else the one with the least.
     """
+    labelled = list(zip(*(tally.labelled for tally in tallies), strict=True))
+    absent = 1.0 if absent_is_one else None
 
     def mean(rows: Iterable[OrganDice]) -> OrganDice:
-        columns = ([1.0 if v is None and absent_is_one else v for v in column] for column in zip(*rows, strict=True))
-        defined = ([value for value in column if value is not None] for column in columns)
+        columns = zip(zip(*rows, strict=True), labelled, strict=True)
+        counting = ([absent if v is None else v for v in compress(column, known)] for column, known in columns)
+        defined = ([value for value in values if value is not None] for values in counting)
         return tuple(float(np.mean(values)) if values else None for values in defined)
 
     alone = mean(tally.own_dice() for tally in tallies)

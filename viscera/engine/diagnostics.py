@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
 from viscera.core.config import TrainConfig
+from viscera.engine.feed import NetworkInput
 from viscera.losses.dice import WeightedDiceLoss, soft_dice_sums
+from viscera.losses.marginal import merged, merged_labels
 
 _TIME_SHARE = 0.01  # of the training, for the passes below; the whole diagnosis stays under 2 %
 _POINTS_PER_DECADE = 3
@@ -17,33 +19,53 @@ _WINDOWS = 2
 
 
 @torch.no_grad()
-def logit_gradient_norms(logits_BLIJK: Tensor, labels_BIJK: Tensor, loss: WeightedDiceLoss) -> Tensor:
+def logit_gradient_norms(
+    logits_BLIJK: Tensor, labels_BIJK: Tensor, loss: WeightedDiceLoss, labelled_BL: Tensor | None = None
+) -> Tensor:
     """Norm of the gradient that each class's term of Eq. 6 sends to the logits, (L,) float64; closed form.
 
     With s the softmax, r the one-hot truth, I = Σ s r, C = Σ s + Σ r and a the smoothing, the term of class l is
     -w (2 I + a) / (L (C + a)). Its derivative by s is g = -w (2 r (C + a) - 2 I - a) / (L (C + a)²), and by the logit
     of class k it is g s_l (δ_kl - s_k), so that the squared norm is Σ g² s_l² (1 - 2 s_l + Σ_k s_k²) over the voxels.
+
+    Where a sub-volume does not label all classes, background stands for a set U with q = Σ_U s. By the logit of a class
+    of U the derivative is g s_k (1 - q), by any other -g q s_k; squared norm Σ g² ((1 - 2 q) Σ_U s² + q² Σ_k s_k²).
     """
     probabilities_BLIJK = torch.softmax(logits_BLIJK.float(), dim=1)
+    length_B1V = probabilities_BLIJK.square().sum(dim=1, keepdim=True).flatten(2)
+    number_L: Tensor | int = len(logits_BLIJK)
+    own_BLV: Tensor | None = None
+    if labelled_BL is not None:
+        own_BLV = merged(probabilities_BLIJK.square(), labelled_BL).flatten(2)
+        probabilities_BLIJK, labels_BIJK = (
+            merged(probabilities_BLIJK, labelled_BL),
+            merged_labels(labels_BIJK, labelled_BL),
+        )
+        number_L = labelled_BL.sum(dim=0).clamp(min=1)
     intersection_BL, cardinality_BL = soft_dice_sums(probabilities_BLIJK, labels_BIJK)
     weights_L = loss.class_weights.double() / loss.class_weights.numel()
     if loss.sums == "batch":
         intersection_BL = intersection_BL.sum(dim=0, keepdim=True)
         cardinality_BL = cardinality_BL.sum(dim=0, keepdim=True)
     else:
-        weights_L = weights_L / len(logits_BLIJK)
-    denominator = (cardinality_BL + loss.smoothing).clamp(min=torch.finfo(torch.float32).tiny)
+        weights_L = weights_L / number_L
+    denominator = cardinality_BL + loss.smoothing
+    denominator = denominator.masked_fill(denominator == 0, 1)  # a class that is not labelled: all of it is 0
     outside = ((2 * intersection_BL + loss.smoothing) / denominator.square())[..., None]  # g / w where r = 0
     inside = outside - (2 / denominator)[..., None]  # g / w where r = 1
     probabilities_BLV = probabilities_BLIJK.flatten(2)
     one_hot_BLV = torch.zeros_like(probabilities_BLV).scatter_(1, labels_BIJK.flatten(1).unsqueeze(1).long(), 1.0)
     gradient_BLV = torch.where(one_hot_BLV > 0, inside, outside)
-    through_softmax_BLV = 1 - 2 * probabilities_BLV + probabilities_BLV.square().sum(dim=1, keepdim=True)
-    squares = (gradient_BLV * probabilities_BLV).square().mul_(through_softmax_BLV.clamp_(min=0)).sum(dim=(0, 2))
-    return squares.double().sqrt().mul_(weights_L)
+    if own_BLV is None:
+        through_softmax_BLV = 1 - 2 * probabilities_BLV + length_B1V
+        squares_BLV = (gradient_BLV * probabilities_BLV).square().mul_(through_softmax_BLV.clamp_(min=0))
+    else:
+        reached_BLV = own_BLV * (1 - 2 * probabilities_BLV) + probabilities_BLV.square() * length_B1V
+        squares_BLV = gradient_BLV.square().mul_(reached_BLV.clamp_(min=0))
+    return squares_BLV.sum(dim=(0, 2)).double().sqrt().mul_(weights_L)
 
 
-def parameter_gradient_norms(network: nn.Module, loss: WeightedDiceLoss, x: Tensor, labels_BIJK: Tensor) -> Tensor:
+def parameter_gradient_norms(network: nn.Module, loss: WeightedDiceLoss, inputs: NetworkInput) -> Tensor:
     """Norm over all parameters of the gradient of each class's term of Eq. 6, (L,) float64; one backward pass a class.
 
     The network is left as it was: its batch-norm statistics do not move and no gradient stays. Weights are applied
@@ -51,7 +73,7 @@ def parameter_gradient_norms(network: nn.Module, loss: WeightedDiceLoss, x: Tens
     """
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     parameters = list(network.parameters())
-    dice_loss_L = loss.per_class(network(x), labels_BIJK)
+    dice_loss_L = loss.per_class(network(inputs.x), inputs.labels, inputs.labelled)
     norms = []
     for term in dice_loss_L:
         gradients = torch.autograd.grad(term, parameters, retain_graph=True)
@@ -107,8 +129,7 @@ def full_diagnosis(
     network: nn.Module,
     optimizer: torch.optim.Adam,
     loss: WeightedDiceLoss,
-    x: Tensor,
-    labels_BIJK: Tensor,
+    inputs: NetworkInput,
     names: Sequence[str] = CLASS_NAMES,
 ) -> dict[str, Any]:
     """What a line of the curve says at a full step, from the two windows of the batch that have most classes.
@@ -118,9 +139,9 @@ def full_diagnosis(
     Returns:
         `parameter_gradient_share`: by class; `step_over_rate` and `step_over_rate_without_epsilon`: by layer.
     """
-    classes = [len(labels.unique()) for labels in labels_BIJK]
+    classes = [len(labels.unique()) for labels in inputs.labels]
     windows = np.argsort(classes)[::-1][:_WINDOWS].copy()
-    norms_L = parameter_gradient_norms(network, loss, x[windows], labels_BIJK[windows])
+    norms_L = parameter_gradient_norms(network, loss, inputs.of_windows(windows))
     steps = steps_over_rate(network, optimizer)
     return {
         "parameter_gradient_share": shares(norms_L, names),

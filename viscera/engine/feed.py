@@ -24,6 +24,8 @@ Voxels = TypeVar("Voxels", HuArray, LabelArray, Tensor)
 class Batch(NamedTuple):
     """A mini-batch: `hu` int16 (B, I, J, K), `labels` uint8 (B, I, J, K), on the CPU or the training's device.
 
+    `labelled` (B, L) bool says which classes each window's case labels; None: all of them do all.
+
     With augmentation switched on, `augmentations` says what is still to happen to each window (`imaging.augment`); the
     windows then reach beyond the patch by as much as that needs.
     """
@@ -31,6 +33,19 @@ class Batch(NamedTuple):
     hu: Tensor
     labels: Tensor
     augmentations: tuple[Augmentation, ...] = ()
+    labelled: Tensor | None = None
+
+
+class NetworkInput(NamedTuple):
+    """What network and loss are given of a batch: `x` (B, 1, I, J, K) float32, `labels` (B, I, J, K), `labelled`."""
+
+    x: Tensor
+    labels: Tensor
+    labelled: Tensor | None = None
+
+    def of_windows(self, index: npt.NDArray[np.int64]) -> "NetworkInput":
+        """Some of the windows."""
+        return NetworkInput(self.x[index], self.labels[index], None if self.labelled is None else self.labelled[index])
 
 
 class Windows(NamedTuple):
@@ -67,6 +82,7 @@ class Feed:
             cut: with it they reach further on all sides of the same places, so that a rotated window has corners.
         spacings_mm: voxel size of each case, for rotations that are rigid in millimetres; without, that of cubes.
         classes: what the labels stand for.
+        labelled: (cases, L) bool, the classes that each case labels; None: all.
     """
 
     cases: Sequence[tuple[HuArray, LabelArray]]
@@ -76,6 +92,7 @@ class Feed:
     augment: AugmentConfig | None = None
     spacings_mm: Sequence[tuple[float, float, float]] | None = None
     classes: ClassTable = ABDOMEN
+    labelled: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.cases):
@@ -106,7 +123,14 @@ class Feed:
             image, label_map = self.cases[number]
             cut(image, origin, hu[slot], AIR_HU)
             cut(label_map, origin, labels[slot], 0)
-        return Batch(torch.from_numpy(hu), torch.from_numpy(labels), windows.augmentations)
+        return Batch(
+            torch.from_numpy(hu), torch.from_numpy(labels), windows.augmentations, self.labelled_in(windows.numbers)
+        )
+
+    def labelled_in(self, numbers: Sequence[int]) -> Tensor | None:
+        """(B, L) bool, the classes that these cases label; None where they label all."""
+        rows = None if self.labelled is None else self.labelled[list(numbers)]
+        return None if rows is None or rows.all() else torch.from_numpy(rows)
 
     def _augmentations(self, step: int, numbers: npt.NDArray[np.int64]) -> tuple[Augmentation, ...]:
         if self.augment is None or not self.augment.enabled:

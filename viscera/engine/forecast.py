@@ -66,12 +66,13 @@ class UnitGradients:
             network = _untrained(narrow, config.seed + number, num_classes).to(device).train()
             batch = feed.batch(number + 1)
             x, labels = network_input(batch.hu.to(device), config.intensity), batch.labels.to(device)
+            labelled = None if batch.labelled is None else batch.labelled.to(device)
             with torch.set_grad_enabled(over_parameters):
                 logits_BLIJK = network(x)
-            norms.append(logit_gradient_norms(logits_BLIJK, labels, loss).cpu().numpy())
+            norms.append(logit_gradient_norms(logits_BLIJK, labels, loss, labelled).cpu().numpy())
             if over_parameters:
                 parameters = list(network.parameters())
-                terms_L = loss.per_class(logits_BLIJK, labels) / num_classes
+                terms_L = loss.per_class(logits_BLIJK, labels, labelled) / num_classes
                 rows = [torch.autograd.grad(term, parameters, retain_graph=True) for term in terms_L]
                 gradients.append(torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).cpu())
         return cls(np.array(norms), torch.stack(gradients), size)

@@ -11,7 +11,7 @@ from viscera.core.anatomy import ClassTable
 from viscera.core.arms import weighting_name
 from viscera.core.config import Config, TrainConfig
 from viscera.engine.diagnostics import full_diagnosis, full_steps, shares
-from viscera.engine.feed import Batch
+from viscera.engine.feed import Batch, NetworkInput
 from viscera.engine.hardware import autocast
 from viscera.engine.monitor import Monitor
 from viscera.io.runlog import RunFolder
@@ -55,8 +55,8 @@ class InTraining(Protocol):
         """In training mode."""
         ...
 
-    def network_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Of a batch, and its labels."""
+    def network_input(self, batch: Batch) -> NetworkInput:
+        """Of a batch, with its labels."""
         ...
 
 
@@ -85,9 +85,9 @@ def curve_line(trainer: InTraining, monitor: Monitor, batch: Batch, result: Step
         line["gradient_norm"] = float(result.gradient_norms.sum())
         line["gradient_share"] = shares(result.gradient_norms, names)
     if train.diagnose and trainer.step in full_steps(train, len(names)):
-        x, labels = trainer.network_input(batch)
+        inputs = trainer.network_input(batch)
         with autocast(trainer.device, train.precision):
-            line |= full_diagnosis(trainer.network, trainer.optimizer, trainer.loss, x, labels, names)
+            line |= full_diagnosis(trainer.network, trainer.optimizer, trainer.loss, inputs, names)
     if trainer.step % train.validate_every == 0 or trainer.step == train.iterations:
         validation_dice = monitor.validation_dice(trainer.network)
         if validation_dice is not None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
@@ -15,7 +16,7 @@ from viscera.engine.feed import Batch, Feed
 from viscera.engine.hardware import autocast
 from viscera.engine.predictor import predict_probabilities
 from viscera.imaging.intensity import network_input
-from viscera.metrics.overlap import dice, overlap_counts
+from viscera.metrics.overlap import as_labelled, dice, overlap_counts
 
 DiceByOrgan = dict[str, float | None]
 _MONITOR_SEED = 2**31  # the windows are the same for every seed of training, and none of its own
@@ -28,6 +29,7 @@ class Monitor:
     Attributes:
         windows: batches of fixed training windows; their HU lie on the device, their labels do not.
         validation: image and labels of each validation case, on the prepared grid.
+        labelled: (validation cases, L) bool, the classes that each labels; None: all.
         train, predict: configuration.
         device: to compute on.
         classes: what the labels stand for.
@@ -39,6 +41,7 @@ class Monitor:
     predict: PredictConfig
     device: torch.device
     classes: ClassTable
+    labelled: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def create(
@@ -48,12 +51,13 @@ class Monitor:
         train: TrainConfig,
         predict: PredictConfig,
         device: torch.device,
+        labelled: npt.NDArray[np.bool_] | None = None,
     ) -> "Monitor":
         """With the first `train.monitor_windows` windows of a feed of its own seed."""
         fixed = replace(feed, seed=_MONITOR_SEED, augment=None)
         batches = [fixed.batch(step) for step in range(-(-train.monitor_windows // feed.batch_size))]
         on_device = [batch._replace(hu=batch.hu.to(device)) for batch in batches]
-        return cls(on_device, validation, train, predict, device, feed.classes)
+        return cls(on_device, validation, train, predict, device, feed.classes, labelled)
 
     def recompute_batch_norm(self, network: nn.Module) -> None:
         """Set the statistics of batch normalisation to the means over the fixed windows.
@@ -65,13 +69,15 @@ class Monitor:
 
     @torch.no_grad()
     def training_dice(self, network: nn.Module) -> DiceByOrgan:
-        """Dice per class over the voxels of all fixed windows together."""
+        """Dice per class over the voxels of all fixed windows together, of an organ over those that label it."""
         intersection, cardinality = np.zeros((2, len(self.classes)), dtype=np.int64)
         network.eval()
         for batch in self.windows:
             with autocast(self.device, self.train.precision):
-                labels = network(self._input(batch)).argmax(dim=1)
-            counts = overlap_counts(labels.to(torch.uint8).cpu().numpy(), batch.labels.numpy(), len(self.classes))
+                labels = network(self._input(batch)).argmax(dim=1).to(torch.uint8).cpu().numpy()
+            if batch.labelled is not None:
+                labels = np.stack([as_labelled(*window) for window in zip(labels, batch.labelled.numpy(), strict=True)])
+            counts = overlap_counts(labels, batch.labels.numpy(), len(self.classes))
             intersection, cardinality = intersection + counts[0], cardinality + counts[1]
         network.train()
         return dict(zip(self.classes.names, dice(intersection, cardinality), strict=True))
@@ -85,9 +91,11 @@ class Monitor:
             return None
         network.eval()
         rows = []
-        for hu, labels in self.validation:
+        for number, (hu, labels) in enumerate(self.validation):
             probabilities = predict_probabilities(network, hu, self.train, self.predict, self.device)
             prediction = probabilities.argmax(dim=0).to(torch.uint8).numpy()
+            if self.labelled is not None:
+                prediction = as_labelled(prediction, self.labelled[number])
             rows.append(dice(*overlap_counts(prediction, np.asarray(labels), len(self.classes))))
         network.train()
         by_class = ([value for value in column if value is not None] for column in zip(*rows, strict=True))

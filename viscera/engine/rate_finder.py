@@ -13,6 +13,7 @@ from viscera.engine.feed import Batch, BatchSource
 from viscera.engine.hardware import autocast
 from viscera.engine.trainer import StopSignal, Trainer
 from viscera.losses.dice import soft_dice_loss, soft_dice_sums
+from viscera.losses.marginal import merged, merged_labels
 
 
 def range_test(
@@ -67,10 +68,13 @@ def relative_loss(trainer: Trainer, windows: Sequence[Batch]) -> float:
     sums: list[tuple[Tensor, Tensor]] = []
     counts = torch.zeros_like(trainer.loss.class_weights)
     for batch in windows:
-        x, labels = trainer.network_input(batch)
+        x, labels, labelled = trainer.network_input(batch)
         with autocast(trainer.device, trainer.config.train.precision):
             logits = trainer.network(x)
-        intersection_BL, cardinality_BL = soft_dice_sums(torch.softmax(logits.float(), dim=1), labels)
+        probabilities = torch.softmax(logits.float(), dim=1)
+        if labelled is not None:
+            probabilities, labels = merged(probabilities, labelled), merged_labels(labels, labelled)
+        intersection_BL, cardinality_BL = soft_dice_sums(probabilities, labels)
         sums.append((intersection_BL.sum(dim=0), cardinality_BL.sum(dim=0)))
         counts += torch.bincount(labels.flatten().long(), minlength=counts.numel())
     intersection_L, cardinality_L = (torch.stack(parts).sum(dim=0).double() for parts in zip(*sums, strict=True))

@@ -58,7 +58,8 @@ class ResidentFeed:
         for slot, (number, origin) in enumerate(zip(windows.numbers, windows.origins, strict=True)):
             cut(self.hu[number], origin, hu[slot], AIR_HU)
             cut(self.labels[number], origin, labels[slot], 0)
-        return Batch(hu, labels, windows.augmentations)
+        labelled = self.feed.labelled_in(windows.numbers)
+        return Batch(hu, labels, windows.augmentations, None if labelled is None else labelled.to(hu.device))
 
 
 def training_bytes(feed: Feed) -> int:

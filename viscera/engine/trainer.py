@@ -13,7 +13,7 @@ from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.engine.diagnostics import logit_gradient_norms
-from viscera.engine.feed import Batch, BatchSource
+from viscera.engine.feed import Batch, BatchSource, NetworkInput
 from viscera.engine.hardware import autocast, out_of_memory_explained
 from viscera.engine.logbook import StepResult, curve_line, is_logged, warn_half_way
 from viscera.engine.loss_watch import LossWatch
@@ -161,26 +161,27 @@ class Trainer:
         train = self.config.train
         if not self.facts.class_weights.constant:
             self.loss.class_weights.copy_(torch.from_numpy(self.facts.class_weights.at(self.step)))
-        x, labels = self.network_input(batch)
+        x, labels, labelled = self.network_input(batch)
         with autocast(self.device, train.precision):
             logits_BLIJK = self.network(x)
-        dice_loss_L = self.loss.per_class(logits_BLIJK, labels)
+        dice_loss_L = self.loss.per_class(logits_BLIJK, labels, labelled)
         loss = weighted_dice_loss(dice_loss_L, self.loss.class_weights.to(dice_loss_L.dtype))
         value = loss.detach() if self.deferred else loss.item()
-        norms_L = logit_gradient_norms(logits_BLIJK, labels, self.loss) if diagnose else None
+        norms_L = logit_gradient_norms(logits_BLIJK, labels, self.loss, labelled) if diagnose else None
         if self.deferred or np.isfinite(value):
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
         return StepResult(value, -dice_loss_L.detach(), norms_L)
 
-    def network_input(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the network and the loss are given of a batch: (B, 1, I, J, K) float32, and (B, I, J, K) labels."""
+    def network_input(self, batch: Batch) -> NetworkInput:
+        """What the network and the loss are given of a batch, on the device."""
         train = self.config.train
         hu, labels = batch.hu.to(self.device), batch.labels.to(self.device)
         if batch.augmentations:
             hu, labels = augment(hu, labels, batch.augmentations, train.patch)
-        return network_input(hu, train.intensity), labels
+        labelled = None if batch.labelled is None else batch.labelled.to(self.device)
+        return NetworkInput(network_input(hu, train.intensity), labels, labelled)
 
     def checkpoint(self) -> Checkpoint:
         """The state as it is now."""

@@ -3,6 +3,7 @@
 import logging
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from viscera.core.config import Config, TrainConfig
@@ -41,6 +42,7 @@ def feed_of(store: Store, train: TrainConfig) -> Feed:
         augment=train.augment,
         spacings_mm=spacings_mm,
         classes=store.classes,
+        labelled=labelled_in(store, "train"),
     )
 
 
@@ -49,13 +51,20 @@ def arrays(store: Store, split: Split) -> list[tuple[HuArray, LabelArray]]:
     return [(store.image(name), store.labels(name)) for name in store.names(split)]
 
 
+def labelled_in(store: Store, split: Split) -> npt.NDArray[np.bool_] | None:
+    """(cases, L) which classes each case of a split labels; None where all label all."""
+    labelled = store.labelled(store.names(split))
+    return None if labelled.all() else labelled
+
+
 def facts_of(store: Store, config: Config) -> TrainingFacts:
     """Class counts and weights; warns of classes that no training case has."""
     loss, names = config.train.loss, store.names("train")
     counts = store.voxel_counts(loss.counts)
     for label in np.flatnonzero(counts == 0):
+        verb = "contains" if store.labelled(names)[:, label].any() else "labels"
         name = store.classes.names[label]
-        log.warning("%s: no training case contains %s; the model cannot learn it.", store.path, name)
+        log.warning("%s: no training case %s %s; the model cannot learn it.", store.path, verb, name)
     return TrainingFacts(
         class_voxel_counts=torch.from_numpy(counts),
         class_weights=WeightSchedule.of(counts, config.train.weighting, loss, len(names)),

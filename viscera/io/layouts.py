@@ -22,10 +22,12 @@ class Wanted:
     Attributes:
         table: the classes to learn.
         numbers: names to label numbers, for label maps that have no table of their own.
+        partial: whether a data set may lack organs.
     """
 
     table: ClassTable
     numbers: Mapping[str, int]
+    partial: bool
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,30 @@ class CaseSource:
         image: the CT.
         labels: its label map.
         mapping: the data set's label numbers to class numbers.
+        unlabelled: names of the classes that the data set does not label.
     """
 
     name: str
     image: Path
     labels: Path
     mapping: dict[int, int]
+    unlabelled: tuple[str, ...] = ()
 
     def read(self) -> Case:
         """Read both files; raises BadInputError as the readers and `Case` do."""
         for path in (self.image, self.labels):
             if not path.exists():
                 raise BadInputError(f"{self.name}: {path} is missing. Add the file, or leave the case out.")
-        return Case(self.name, read_volume(self.image), read_labels(self.labels, self.mapping))
+        return Case(self.name, read_volume(self.image), read_labels(self.labels, self.mapping), self.unlabelled)
 
 
 def find_cases(
-    folder: Path, layout: str = "auto", *, table: ClassTable = ABDOMEN, numbers: Mapping[str, int] | None = None
+    folder: Path,
+    layout: str = "auto",
+    *,
+    table: ClassTable = ABDOMEN,
+    partial: bool = False,
+    numbers: Mapping[str, int] | None = None,
 ) -> list[CaseSource]:
     """List the labelled cases of a data set, sorted by name.
 
@@ -61,6 +70,7 @@ def find_cases(
         folder: the data set's folder.
         layout: a name in `LAYOUTS`, or "auto" to take the first that fits.
         table: the classes to learn.
+        partial: whether the data set may lack organs.
         numbers: names to label numbers, for layouts whose label maps have no table of their own.
 
     Raises:
@@ -72,7 +82,7 @@ def find_cases(
         raise BadInputError(f"There is no layout '{layout}'. There are: {', '.join(LAYOUTS)}.")
     for name, find in LAYOUTS.items():
         if layout in {"auto", name}:
-            cases = find(folder, Wanted(table, numbers or {}))
+            cases = find(folder, Wanted(table, numbers or {}, partial))
             if cases is not None:
                 if not cases:
                     raise BadInputError(f"{folder}: an {name} folder without a case in it. Put scans and labels there.")
@@ -129,12 +139,14 @@ def _nnunet_raw(folder: Path, wanted: Wanted) -> list[CaseSource] | None:
     if not (folder / "dataset.json").exists() or not (folder / "labelsTr").is_dir():
         return None
     path = folder / "dataset.json"
-    mapping = dict(label_numbers(nnunet_labels(folder), found_in=str(path), table=wanted.table).mapping)
+    numbers = label_numbers(nnunet_labels(folder), found_in=str(path), table=wanted.table, partial=wanted.partial)
     ending = str(read_json(path).get("file_ending", ".nii.gz"))
     if ending not in {".nii.gz", ".nii"}:
         raise BadInputError(f"{path}: file_ending '{ending}'; only .nii.gz and .nii are read. Convert the files first.")
     return [
-        CaseSource(name, folder / "imagesTr" / f"{name}_0000{ending}", labels, mapping)
+        CaseSource(
+            name, folder / "imagesTr" / f"{name}_0000{ending}", labels, dict(numbers.mapping), numbers.unlabelled
+        )
         for labels in (folder / "labelsTr").glob(f"*{ending}")
         if not labels.name.startswith(".") and (name := case_name(labels, ending))
     ]

@@ -162,6 +162,7 @@ class StudyRecord(Settings):
         config: resolved; `config.study` is the grid of arms.
         training_voxel_counts: (L,) of the store on the prepared grid: every arm trains on the same cases.
         classes: names, background first.
+        unlabelled: by test case, the names of the classes that it does not label; those that label all are not there.
         stages: iterations at which every run is scored, ascending; the last is that of `config`. Empty: that alone.
     """
 
@@ -171,6 +172,7 @@ class StudyRecord(Settings):
     config: Config
     training_voxel_counts: tuple[int, ...] = ()
     classes: ClassNames = CLASS_NAMES
+    unlabelled: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     stages: tuple[int, ...] = ()
 
     @property

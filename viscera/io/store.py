@@ -9,7 +9,7 @@ cases/NAME/labels_original.nii.gz  the labels on the scan's own grid
 import io
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +54,7 @@ class CaseRecord(Settings):
         volume_change: per class, prepared volume over original volume minus 1; None where the class is absent.
         sha256: checksum of each file of the case.
         sources: size in bytes and checksum of the scan and label file it was made from, by file name.
+        unlabelled: names of the classes that its data set does not label: their voxels count as background.
         split: None until the split is drawn.
     """
 
@@ -64,6 +65,7 @@ class CaseRecord(Settings):
     volume_change: tuple[float | None, ...]
     sha256: dict[str, str]
     sources: dict[str, SourceRecord]
+    unlabelled: tuple[str, ...] = ()
     split: Split | None = None
 
 
@@ -79,13 +81,14 @@ class Manifest(Settings):
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A case ready to be stored; both arrays on one canonical grid."""
+    """A case ready to be stored; both arrays on one canonical grid. `unlabelled`: as of `CaseRecord`."""
 
     name: str
     volume: Volume
     label_map: LabelMap
     original: LabelMap
     sources: dict[str, SourceRecord]
+    unlabelled: tuple[str, ...] = ()
 
 
 class Store:
@@ -170,13 +173,22 @@ class Store:
         return _geometry(self.manifest.cases[name].original)
 
     def voxel_counts(self, grid: Literal["prepared", "original"] = "prepared") -> npt.NDArray[np.int64]:
-        """(L,) voxels of each class over the training cases: R_l of Eq. 4 and 5."""
+        """(L,) voxels of each class over the training cases: R_l of Eq. 4 and 5.
+
+        Those of an organ are of the cases that label it; those of background of all, what they do not label included.
+        """
         records = [self.manifest.cases[name] for name in self.names("train")]
         rows = [r.voxel_counts_prepared if grid == "prepared" else r.voxel_counts_original for r in records]
         counts: npt.NDArray[np.int64] = (
             np.array(rows, dtype=np.int64).reshape(len(rows), len(self.classes)).sum(axis=0, dtype=np.int64)
         )
         return counts
+
+    def labelled(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """(cases, L) whether each of these cases labels each class."""
+        unlabelled = [self.manifest.cases[name].unlabelled for name in names]
+        rows = [[c not in missing for c in self.classes.names] for missing in unlabelled]
+        return np.array(rows, dtype=np.bool_).reshape(len(rows), len(self.classes))
 
     def add(self, case: PreparedCase) -> None:
         """Store one case and say so in the manifest; interrupted at any point, the store is as before or complete.
@@ -211,6 +223,7 @@ class Store:
             volume_change=_volume_change(case, len(self.classes)),
             sha256={file: sha256(folder / file) for file in _ARRAY_FILES},
             sources=case.sources,
+            unlabelled=case.unlabelled,
             split=before.split if before else None,
         )
         self.manifest = self.manifest.model_copy(update={"cases": {**self.manifest.cases, case.name: record}})

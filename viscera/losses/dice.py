@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.errors import BadInputError
+from viscera.losses.marginal import mean_of_labelled, merged, merged_labels
 
 _ROUNDING = 1e-2  # of a softmax in bfloat16
 
@@ -79,28 +80,37 @@ class WeightedDiceLoss(nn.Module):
         self.inputs = inputs
         self.check_labels = check_labels
 
-    def forward(self, logits_BLIJK: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> Tensor:
         """The loss: scalar, in [-mean(w), 0] without smoothing.
 
         Args:
             logits_BLIJK: network output before softmax (after it, with inputs="probabilities").
             labels: (B, I, J, K) or (B, 1, I, J, K), any integer type, class numbers 0 to L - 1.
+            labelled: (B, L) bool, the classes that each sub-volume labels, background among them; None: all. A class
+                that is not labelled is part of background there, and has no term of its own (`losses.marginal`).
 
         Raises:
             BadInputError: shapes that do not fit, labels that are not whole numbers from 0 to L - 1, probabilities
-                outside [0, 1].
+                outside [0, 1], background that is not labelled.
         """
-        return weighted_dice_loss(self.per_class(logits_BLIJK, labels), self.class_weights.to(_sum_type(logits_BLIJK)))
+        dice_loss_L = self.per_class(logits_BLIJK, labels, labelled)
+        return weighted_dice_loss(dice_loss_L, self.class_weights.to(_sum_type(logits_BLIJK)))
 
-    def per_class(self, logits_BLIJK: Tensor, labels: Tensor) -> Tensor:
-        """Eq. 2 for each class, (L,), unweighted; arguments as for `forward`."""
+    def per_class(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> Tensor:
+        """Eq. 2 for each class, (L,), unweighted; arguments as for `forward`. 0 for a class labelled nowhere."""
         labels_BIJK = self._checked(logits_BLIJK, labels)
         with torch.autocast(logits_BLIJK.device.type, enabled=False):
             probabilities_BLIJK = self._probabilities(logits_BLIJK.to(_sum_type(logits_BLIJK)))
+            if labelled is not None:
+                labelled = self._checked_labelled(probabilities_BLIJK, labelled)
+                probabilities_BLIJK = merged(probabilities_BLIJK, labelled)
+                labels_BIJK = merged_labels(labels_BIJK, labelled)
             intersection, cardinality = soft_dice_sums(probabilities_BLIJK, labels_BIJK)
             if self.sums == "batch":
-                return soft_dice_loss(intersection.sum(dim=0), cardinality.sum(dim=0), self.smoothing)
-            return soft_dice_loss(intersection, cardinality, self.smoothing).mean(dim=0)
+                loss_L = soft_dice_loss(intersection.sum(dim=0), cardinality.sum(dim=0), self.smoothing)
+                return loss_L if labelled is None else loss_L * labelled.any(dim=0)
+            loss_BL = soft_dice_loss(intersection, cardinality, self.smoothing)
+            return loss_BL.mean(dim=0) if labelled is None else mean_of_labelled(loss_BL, labelled)
 
     def _probabilities(self, values_BLIJK: Tensor) -> Tensor:
         if self.inputs == "logits":
@@ -112,6 +122,16 @@ class WeightedDiceLoss(nn.Module):
                 'Pass what softmax gives, or leave inputs at "logits".'
             )
         return values_BLIJK
+
+    def _checked_labelled(self, values_BLIJK: Tensor, labelled: Tensor) -> Tensor:
+        if labelled.shape != values_BLIJK.shape[:2] or labelled.dtype != torch.bool:
+            raise BadInputError(
+                f"labelled: {labelled.dtype} of shape {tuple(labelled.shape)}; bool of shape "
+                f"{tuple(values_BLIJK.shape[:2])} was expected: sub-volumes by classes."
+            )
+        if self.check_labels and not bool(labelled[:, 0].all()):
+            raise BadInputError("labelled: background is always labelled: column 0 must be True.")
+        return labelled.to(values_BLIJK.device)
 
     def _checked(self, logits_BLIJK: Tensor, labels: Tensor) -> Tensor:
         num_classes = self.class_weights.numel()

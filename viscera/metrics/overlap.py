@@ -1,5 +1,6 @@
 """Eq. 1: the Dice coefficient of two label maps."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,6 +34,12 @@ def overlap_counts(
     return np.diagonal(confusion).astype(np.int64), (confusion.sum(axis=0) + confusion.sum(axis=1)).astype(np.int64)
 
 
+def as_labelled(labels: LabelArray, labelled_L: npt.NDArray[np.bool_]) -> LabelArray:
+    """A prediction as a case that labels only some classes would have it: the others are background."""
+    merged: LabelArray = np.where(labelled_L, np.arange(len(labelled_L)), 0).astype(np.uint8)[labels]
+    return merged
+
+
 def dice(intersection: npt.NDArray[np.int64], cardinality: npt.NDArray[np.int64]) -> list[float | None]:
     """Eq. 1 per class, in [0, 1]; None where the class is absent from both; 0 where the prediction misses it whole."""
     return [2 * int(i) / int(c) if c else None for i, c in zip(intersection, cardinality, strict=True)]
@@ -44,6 +51,7 @@ def score(
     *,
     absent: Literal["undefined", "one"] = "undefined",
     classes: ClassTable = ABDOMEN,
+    unlabelled: Collection[str] = (),
 ) -> list[Score]:
     """Dice of all classes, in label order.
 
@@ -52,6 +60,8 @@ def score(
         reference: the truth.
         absent: Dice of a class that is in neither: None, or 1.
         classes: what the labels stand for: the paper's eight, or others.
+        unlabelled: names of the classes that the reference does not label: undefined here whatever `absent` says, and
+            background in both label maps.
 
     Raises:
         BadInputError: the two do not lie on one grid, or hold labels that stand for nothing.
@@ -64,7 +74,11 @@ def score(
     highest = max(int(prediction.labels.max(initial=0)), int(reference.labels.max(initial=0)))
     if highest >= len(classes):
         raise BadInputError(f"label {highest}: the classes are 0 to {len(classes) - 1}. Give `classes`.")
-    values = dice(*overlap_counts(prediction.labels, reference.labels, len(classes)))
+    labelled_L = np.array([name not in unlabelled for name in classes.names])
+    answer, truth = prediction.labels, reference.labels
+    if not labelled_L.all():
+        answer, truth = (as_labelled(labels, labelled_L) for labels in (answer, truth))
+    values = dice(*overlap_counts(answer, truth, len(classes)))
     if absent == "one":
-        values = [1.0 if value is None else value for value in values]
+        values = [1.0 if value is None and known else value for value, known in zip(values, labelled_L, strict=True)]
     return [Score(organ, "dice", value) for organ, value in zip(classes.names, values, strict=True)]

@@ -60,17 +60,18 @@ def settings_of(trainer_name: str) -> TrainerSettings | None:
 class NnUNetDiceLoss(WeightedDiceLoss):
     """`viscera.WeightedDiceLoss` for what nnU-Net passes: two or three axes, targets (B, 1, ...) of any type."""
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, labelled: Tensor | None = None) -> Tensor:
         """The loss: scalar, in [-mean(w), 0].
 
         Args:
             logits: (B, L, I, J, K), or (B, L, I, J) of a 2d configuration.
             labels: (B, 1, ...) class numbers.
+            labelled: as of `viscera.WeightedDiceLoss`; nnU-Net passes none.
 
         Raises:
             BadInputError: shapes that do not fit, labels that are no class numbers.
         """
-        return super().forward(as_volumes(logits), class_numbers(as_volumes(labels)))
+        return super().forward(as_volumes(logits), class_numbers(as_volumes(labels)), labelled)
 
 
 def count_voxels(segmentation: npt.NDArray[Any], num_classes: int, case: str) -> list[int]:

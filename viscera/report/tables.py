@@ -15,6 +15,7 @@ from viscera.report.study import StudyResult, counted, mean_defined
 
 DAGGER = "†"
 NOT_APART = "≈"
+_ABSENT = "absent from both truth and prediction"
 _SUMMARY = ("AVG", "MAX", "MIN", "FOREGROUND")
 
 
@@ -211,19 +212,23 @@ def _unequal_cases(study: StudyResult, grid: str) -> list[str]:
 
 
 def _absent_organs(study: StudyResult, grid: str) -> list[str]:
-    """How often each class was left out of a mean: absent from both truth and prediction."""
-    notes: dict[tuple[str, int, int], list[str]] = defaultdict(list)
+    """How often each class was left out of a mean: absent from both truth and prediction, or not labelled."""
+    notes: dict[tuple[str, str, int, int], list[str]] = defaultdict(list)
+    not_labelled = study.record.unlabelled
     unit = "scored scans (cases times seeds)" if len(study.record.config.study.seeds) > 1 else "cases"
     for arm in study.arms:
         rows = study.dice_rows(arm, grid)
         total = Counter(row.organ for row in rows)
-        undefined = Counter(row.organ for row in rows if row.value is None)
-        for c in study.classes.classes:
-            if undefined[c.name]:
-                notes[c.title, undefined[c.name], total[c.name]].append(arm.title)
+        undefined = Counter(
+            (row.organ, "not labelled" if row.organ in not_labelled.get(row.case, ()) else _ABSENT)
+            for row in rows
+            if row.value is None
+        )
+        for (organ, why), number in undefined.items():
+            notes[title_of(organ), why, number, total[organ]].append(arm.title)
     scored = sum(bool(study.dice_rows(arm, grid)) for arm in study.arms)
     return [
-        f"{title}: absent from both truth and prediction in {undefined} of {total} {unit}, which are left out of its "
-        f"mean, for {'every scored arm' if len(arms) == scored > 1 else '; '.join(arms)}."
-        for (title, undefined, total), arms in sorted(notes.items())
+        f"{title}: {why} in {undefined} of {total} {unit}, which are left out of its mean, for "
+        f"{'every scored arm' if len(arms) == scored > 1 else '; '.join(arms)}."
+        for (title, why, undefined, total), arms in sorted(notes.items())
     ]

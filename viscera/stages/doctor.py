@@ -28,6 +28,7 @@ class Diagnosis:
         weights: weighting to (L,) class weights, as configured.
         weights_by_numerator: reading of N (`voxels`, `volumes`) to the same, under that reading.
         cases: number of training cases.
+        cases_labelling: (L,) how many of them label each class: the others say nothing about it.
         cases_with_class: (L,) how many of them contain each class.
         windows_with_class: (L,) share of random training windows that contain each class.
         batches_with_class: (L,) share of mini-batches that do.
@@ -41,6 +42,7 @@ class Diagnosis:
     weights: dict[str, tuple[float, ...]]
     weights_by_numerator: dict[str, dict[str, tuple[float, ...]]]
     cases: int
+    cases_labelling: tuple[int, ...]
     cases_with_class: tuple[int, ...]
     windows_with_class: tuple[float, ...]
     batches_with_class: tuple[float, ...]
@@ -107,6 +109,7 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
         weights={scheme: weights(scheme) for scheme in POWERS},
         weights_by_numerator=by_numerator,
         cases=len(names),
+        cases_labelling=tuple(store.labelled(names).sum(axis=0).tolist()),
         cases_with_class=tuple(sum(n > 0 for n in column) for column in zip(*rows, strict=True)),
         windows_with_class=windows,
         batches_with_class=batches,

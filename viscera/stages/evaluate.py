@@ -33,7 +33,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
 
     Args:
         predictions: a label map, or a folder of them.
-        references: a label map, a folder of them, an nnU-Net raw data set, or a Store.
+        references: a label map, a folder of them, an nnU-Net raw data set, or a Store. An organ that a case or the data
+            set does not label has no score there.
         out: the table of scores.
         config: grid; "prepared" and "both" need a Store.
         classes: what the labels stand for; by default as the Store, or else what lies beside the predictions, says, and
@@ -59,34 +60,43 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     if store is None and grid != "original":
         raise BadInputError(f"{references}: scores on the prepared grid need a store as the references.")
     rows: list[ScoreRow] = []
-    for done, (name, prediction_path, read_reference) in enumerate(pairs):
+    for done, (name, prediction_path, reference) in enumerate(pairs):
         progress(done, len(pairs), name)
         _refuse_other_classes(prediction_path, classes)
         prediction = read_labels(prediction_path, classes=classes)
         if store is not None:
             store.verify([name])
         if grid in {"original", "both"}:
-            rows += _rows(_Scored(name, "original", prediction_path, prediction, read_reference()), classes, config)
+            pair = _Scored(name, "original", prediction_path, prediction, reference.read(), reference.unlabelled)
+            rows += _rows(pair, classes, config)
         if store is not None and grid in {"prepared", "both"}:
             canonical = prediction.canonical()
             change = GridChange.prepared(canonical.geometry, store.manifest.prepare)
             on_grid = coarsen_labels(canonical, change, store.manifest.prepare.label_downsampling)
-            scored = _Scored(name, "prepared", prediction_path, on_grid, store.label_map(name))
-            rows += _rows(scored, classes, config)
+            truth = store.label_map(name)
+            pair = _Scored(name, "prepared", prediction_path, on_grid, truth, reference.unlabelled)
+            rows += _rows(pair, classes, config)
     progress(len(pairs), len(pairs), "")
     write_scores(out, rows)
     return rows
 
 
-_Pair = tuple[str, Path, Callable[[], LabelMap]]
+class _Reference(NamedTuple):
+    """The truth of one case, not yet read, and the classes that it does not label."""
+
+    read: Callable[[], LabelMap]
+    unlabelled: tuple[str, ...] = ()
 
 
 class _Scored(NamedTuple):
+    """A prediction beside its reference, on one grid."""
+
     case: str
     grid: Literal["original", "prepared"]
     path: Path
     prediction: LabelMap
     reference: LabelMap
+    unlabelled: tuple[str, ...]
 
 
 def _classes_beside(prediction: Path) -> ClassTable | None:
@@ -122,19 +132,20 @@ def _prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
     return files
 
 
-def _pairs(files: dict[str, Path], references: Path, split: Split, classes: ClassTable) -> list[_Pair]:
+def _pairs(
+    files: dict[str, Path], references: Path, split: Split, classes: ClassTable
+) -> list[tuple[str, Path, _Reference]]:
     if references.is_file():
-        return [(name, path, _file_reader(references, None, classes)) for name, path in files.items()]
-    known = _reference_readers(references, files, split, classes)
+        reference = _Reference(_file_reader(references, None, classes))
+        return [(name, path, reference) for name, path in files.items()]
+    known = _references(references, files, split, classes)
     strangers = sorted(set(files) - set(known))
     if strangers:
         raise BadInputError(f"{references}: there is no reference for {', '.join(strangers[:5])}.")
     return [(name, files[name], known[name]) for name in sorted(files)]
 
 
-def _reference_readers(
-    references: Path, files: dict[str, Path], split: Split, classes: ClassTable
-) -> dict[str, Callable[[], LabelMap]]:
+def _references(references: Path, files: dict[str, Path], split: Split, classes: ClassTable) -> dict[str, _Reference]:
     if (references / "manifest.json").exists():
         store = Store.open(references)
         unanswered = [name for name in store.names(split) if name not in files]
@@ -143,16 +154,20 @@ def _reference_readers(
                 f"{references}: its {split} cases {', '.join(unanswered[:5])} have no prediction. "
                 "Predict them first: every model is scored on the same cases."
             )
-        return {name: _reader(store, name) for name in store.names()}
-    mapping = None
+        cases = store.manifest.cases
+        return {name: _Reference(_reader(store, name), cases[name].unlabelled) for name in store.names()}
+    numbers = None
     folder = references
     if (references / "dataset.json").exists():
         found_in = str(references / "dataset.json")
-        mapping = label_numbers(nnunet_labels(references), found_in=found_in, table=classes).mapping
+        numbers = label_numbers(nnunet_labels(references), found_in=found_in, table=classes, partial=True)
         folder = references / "labelsTr"
     if not folder.is_dir():
         raise BadInputError(f"{folder}: there is no such folder. Give a data set with its labels in labelsTr.")
-    return {name: _file_reader(path, mapping, classes) for name, path in _by_name(folder).items()}
+    mapping, unlabelled = (numbers.mapping, numbers.unlabelled) if numbers else (None, ())
+    return {
+        name: _Reference(_file_reader(path, mapping, classes), unlabelled) for name, path in _by_name(folder).items()
+    }
 
 
 def _reader(store: Store, name: str) -> Callable[[], LabelMap]:
@@ -176,7 +191,13 @@ def _by_name(folder: Path) -> dict[str, Path]:
 def _rows(pair: _Scored, classes: ClassTable, config: EvaluateConfig) -> list[ScoreRow]:
     """Score a pair of prediction and reference."""
     try:
-        scores = score(pair.prediction.canonical(), pair.reference.canonical(), absent=config.absent, classes=classes)
+        scores = score(
+            pair.prediction.canonical(),
+            pair.reference.canonical(),
+            absent=config.absent,
+            classes=classes,
+            unlabelled=pair.unlabelled,
+        )
     except BadInputError as error:
         raise BadInputError(f"{pair.path}: {error}") from error
     return [ScoreRow(pair.case, each.organ, pair.grid, each.metric, each.value) for each in scores]

@@ -23,6 +23,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     *,
     layout: str = "auto",
     classes: ClassFile | None = None,
+    partial: bool = False,
     split_file: Path | None = None,
     progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
 ) -> Store:
@@ -34,6 +35,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         config: grid and split.
         layout: of the source, see `io.layouts`.
         classes: to learn; by default those of the store, or the paper's eight in a new one.
+        partial: whether the data set may lack organs.
         split_file: JSON `{"train": [...], "validation": [...], "test": [...]}` instead of a random split.
         progress: called with done, total, case name.
 
@@ -42,7 +44,8 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
             done, cases that were left out (`quarantine.csv` in the store says why).
     """
     table = classes.table if classes else _classes_of(store_path)
-    cases = find_cases(source, layout, table=table, numbers=classes.numbers if classes else None)
+    numbers = classes.numbers if classes else None
+    cases = find_cases(source, layout, table=table, partial=partial, numbers=numbers)
     wanted_split = _read_split(split_file) if split_file else None
     refuse_foreign(store_path)
     with exclusive(store_path):
@@ -126,7 +129,16 @@ def _is_stored(store: Store, source: CaseSource) -> bool:
                 f"{source.name}: {path} is not the file that the store's case was made from. To replace the case, "
                 f"delete {store.path / 'cases' / source.name} and prepare again; or rename the new case."
             )
+    if record.unlabelled != source.unlabelled:
+        raise BadInputError(
+            f"{source.name}: the store's case labels {_lacking(record.unlabelled)}, now {_lacking(source.unlabelled)}. "
+            f"To replace the case, delete {store.path / 'cases' / source.name} and prepare again."
+        )
     return True
+
+
+def _lacking(unlabelled: Sequence[str]) -> str:
+    return f"not {', '.join(unlabelled)}" if unlabelled else "everything"
 
 
 def _prepared(source: CaseSource, config: PrepareConfig) -> PreparedCase:
@@ -142,6 +154,7 @@ def _prepared(source: CaseSource, config: PrepareConfig) -> PreparedCase:
             path.name: SourceRecord(bytes=path.stat().st_size, sha256=sha256(path))
             for path in (source.image, source.labels)
         },
+        unlabelled=case.unlabelled,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 import viscera
-from viscera.core.anatomy import ClassTable
+from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
@@ -212,6 +212,9 @@ def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, pr
     fused = _read_prediction(folder.fused, case, truth, study.classes, problems) if study.fused else None
     if fused is not None:
         predictions[FUSED] = LabelView.of(fused, index)
+    if case in study.record.unlabelled:
+        missing = ", ".join(map(title_of, study.record.unlabelled[case]))
+        problems.append(f"{case}, the case of the pictures, does not label {missing}: its ground truth lacks them.")
     organs = int(np.count_nonzero(np.bincount(truth.labels[:, :, index].ravel())[1:]))
     view = LabelView.of(truth, index)
     return Scene(case, index, truth.geometry.shape[2], organs, scan, view, predictions, seeds)

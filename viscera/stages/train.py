@@ -17,7 +17,7 @@ from viscera.engine.hardware import choose_device, describe_hardware, fastest_co
 from viscera.engine.monitor import Monitor
 from viscera.engine.resident import on_device
 from viscera.engine.trainer import Progress, StopSignal, Trainer
-from viscera.engine.training_set import arrays, facts_of, feed_of, with_training_set
+from viscera.engine.training_set import arrays, facts_of, feed_of, labelled_in, with_training_set
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import RunFolder, RunStatus, read_config, write_yaml
@@ -74,7 +74,8 @@ def train(
             _refuse_other_settings(folder, read_config(folder.config_path), config)
         folder.keep_curve_until(trainer.step)
         write_yaml(folder.config_path, config.model_dump(mode="json"))
-        monitor = Monitor.create(feed, arrays(store, "validation"), config.train, config.predict, device)
+        labelled = labelled_in(store, "validation")
+        monitor = Monitor.create(feed, arrays(store, "validation"), config.train, config.predict, device, labelled)
         _write_status(folder, trainer, "running")
         try:
             windows = on_device(feed, device, config.train.resident)

@@ -198,7 +198,8 @@ def _settlement(
     tallies = []
     for done, case in enumerate(cases):
         on_case(done, len(cases), case)
-        tallies.append(CaseTally.of_slabs(_slabs(store, case, predictors), models))
+        labelled = store.labelled([case])[0, 1:].tolist()
+        tallies.append(CaseTally.of_slabs(_slabs(store, case, predictors), models, labelled))
     return settle(tallies, models, absent_is_one=config.evaluate.absent == "one")
 
 

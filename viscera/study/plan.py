@@ -53,7 +53,7 @@ def register(folder: StudyFolder, store: Store, config: Config) -> Config:
     refuse_without_validation(store, config)
     for arm in arms_of(config.study):
         arm_config(config, arm, 0)  # settings that cannot be are refused before anything is written
-    dataset = store.manifest.dataset
+    dataset, cases = store.manifest.dataset, store.manifest.cases
     store_path = str(store.path.resolve())
     folder.write_record(
         StudyRecord(
@@ -63,6 +63,7 @@ def register(folder: StudyFolder, store: Store, config: Config) -> Config:
             config=config,
             training_voxel_counts=counts,
             classes=store.classes.names,
+            unlabelled={name: missing for name in store.names("test") if (missing := cases[name].unlabelled)},
             stages=stages,
         )
     )

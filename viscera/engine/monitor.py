@@ -1,7 +1,7 @@
 """What the learning curve shows: Dice on fixed training windows and on the validation cases."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ from torch.optim.swa_utils import update_bn
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import PredictConfig, TrainConfig
 from viscera.core.scan import HuArray, LabelArray
+from viscera.engine.confidence import mean_confidence
 from viscera.engine.feed import Batch, Feed
 from viscera.engine.hardware import autocast
 from viscera.engine.predictor import predict_probabilities
@@ -33,6 +34,7 @@ class Monitor:
         train, predict: configuration.
         device: to compute on.
         classes: what the labels stand for.
+        held_out: confidence and Dice of each organ in each validation case, of the last measurement.
     """
 
     windows: Sequence[Batch]
@@ -42,6 +44,7 @@ class Monitor:
     device: torch.device
     classes: ClassTable
     labelled: npt.NDArray[np.bool_] | None = None
+    held_out: list[tuple[float, float]] = field(default_factory=list)
 
     @classmethod
     def create(
@@ -91,12 +94,15 @@ class Monitor:
             return None
         network.eval()
         rows = []
+        self.held_out.clear()
         for number, (hu, labels) in enumerate(self.validation):
             probabilities = predict_probabilities(network, hu, self.train, self.predict, self.device)
             prediction = probabilities.argmax(dim=0).to(torch.uint8).numpy()
             if self.labelled is not None:
                 prediction = as_labelled(prediction, self.labelled[number])
             rows.append(dice(*overlap_counts(prediction, np.asarray(labels), len(self.classes))))
+            pairs = zip(mean_confidence(probabilities)[1 : len(self.classes)], rows[-1][1:], strict=True)
+            self.held_out.extend((sure, score) for sure, score in pairs if sure is not None and score is not None)
         network.train()
         by_class = ([value for value in column if value is not None] for column in zip(*rows, strict=True))
         means = [float(np.mean(values)) if values else None for values in by_class]

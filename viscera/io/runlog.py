@@ -70,6 +70,11 @@ class RunFolder:
         return self.path / "best.pt"
 
     @property
+    def training_ranges(self) -> Path:
+        """What the organs of the training cases are like."""
+        return self.path / "training_ranges.json"
+
+    @property
     def predictions(self) -> Path:
         """Folder of predictions, within a Study."""
         return self.path / "predictions"

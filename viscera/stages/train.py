@@ -17,11 +17,13 @@ from viscera.engine.hardware import choose_device, describe_hardware, fastest_co
 from viscera.engine.monitor import Monitor
 from viscera.engine.resident import on_device
 from viscera.engine.trainer import Progress, StopSignal, Trainer
+from viscera.engine.training_ranges import save_ranges, training_ranges
 from viscera.engine.training_set import arrays, facts_of, feed_of, labelled_in, with_training_set
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import RunFolder, RunStatus, read_config, write_yaml
 from viscera.io.store import Store
+from viscera.metrics.trust import TrainingRanges, least_confidence
 
 log = logging.getLogger(__name__)
 _MAY_CHANGE = {"iterations", "device", "resident", "checkpoint_every", "log_every", "validate_every"}
@@ -86,6 +88,9 @@ def train(
             with contextlib.suppress(BadInputError):
                 _write_status(folder, trainer, "failed" if failed else "interrupted", str(error))
             raise
+        if monitor.held_out or not folder.training_ranges.exists():
+            sure, dice = zip(*monitor.held_out, strict=True) if monitor.held_out else ((), ())
+            save_ranges(folder.training_ranges, TrainingRanges(training_ranges(store), least_confidence(sure, dice)))
         _write_status(folder, trainer, "finished")
     return folder
 

@@ -22,6 +22,7 @@ from viscera.engine.conflicts import CaseTally, Settlement, settle
 from viscera.engine.fusion import distinct_models
 from viscera.engine.predictor import Predictor
 from viscera.engine.trainer import StopSignal
+from viscera.engine.training_ranges import load_ranges, save_ranges
 from viscera.imaging.resample import GridChange
 from viscera.io.checkpoint import save_checkpoint
 from viscera.io.files import sha256, write_bytes
@@ -238,6 +239,10 @@ def _write(
             checkpoint_sha256=candidate.checkpoint,
         )
     write_yaml(fused.config_path, config.model_dump(mode="json"))
+    ranges = [known for pick in picks if (known := load_ranges(pick.candidate.run.training_ranges)) is not None]
+    if ranges:
+        surest = max(known.least_confidence for known in ranges)
+        save_ranges(fused.training_ranges, dataclasses.replace(ranges[0], least_confidence=surest))
     settings = zip(store.classes.organs, picks, settlement.rule.weights, settlement.rule.thresholds, strict=True)
     organs = {
         organ.name: OrganChoice(

@@ -1,0 +1,56 @@
+"""What a run remembers of its training organs, and how sure a network is of each."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from viscera.core.config import Config
+from viscera.core.errors import BadInputError
+from viscera.engine.confidence import mean_confidence
+from viscera.engine.training_ranges import load_ranges, save_ranges, training_ranges
+from viscera.io.store import Store
+from viscera.metrics.trust import OrganRange, TrainingRanges
+from viscera.stages.train import train
+
+
+def test_the_organs_of_the_training_cases(tiny_store: Store) -> None:
+    found = training_ranges(tiny_store)
+    assert set(found) == {organ.name for organ in tiny_store.classes.organs}
+    cases = tiny_store.names("train")
+    volumes = []
+    for name in cases:
+        labels, geometry = tiny_store.labels(name), tiny_store.geometry(name)
+        liver = (labels == 3).sum() * geometry.voxel_volume_ml
+        touches = any((labels == 3).take(end, axis=axis).any() for axis in range(3) for end in (0, -1))
+        if liver and not touches:
+            volumes.append(float(liver))
+    assert found["liver"].cases == len(cases)
+    assert found["liver"].volume_ml == (pytest.approx((min(volumes), max(volumes))) if volumes else None)
+
+
+def test_a_training_writes_them_and_a_reader_reads_them(
+    tiny_store: Store, tmp_path: Path, tiny_config: Callable[..., Config]
+) -> None:
+    folder = train(tiny_store.path, tmp_path / "run", tiny_config())
+    known = load_ranges(folder.training_ranges)
+    assert known is not None
+    assert known.organs == training_ranges(tiny_store)
+    assert 0 <= known.least_confidence <= 1
+
+
+def test_damaged_and_missing(tmp_path: Path) -> None:
+    assert load_ranges(tmp_path / "x.json") is None
+    (tmp_path / "x.json").write_text('{"organs": 3}')
+    with pytest.raises(BadInputError, match="damaged"):
+        load_ranges(tmp_path / "x.json")
+    ranges = TrainingRanges({"liver": OrganRange(2, 1.0, 0.5, None, (80.0, 90.0), 1)}, 0.7)
+    save_ranges(tmp_path / "x.json", ranges)
+    assert load_ranges(tmp_path / "x.json") == ranges
+
+
+def test_mean_confidence_by_hand() -> None:
+    # two voxels are class 0 with 0.6 and 0.8, one is class 1 with 0.9, none is class 2
+    probabilities = torch.tensor([[0.6, 0.8, 0.1], [0.3, 0.1, 0.9], [0.1, 0.1, 0.0]]).reshape(3, 3, 1, 1)
+    assert mean_confidence(probabilities) == [pytest.approx(0.7), pytest.approx(0.9), None]

@@ -127,7 +127,7 @@ def bad_scan(path: Path, kind: str) -> Path:
         ("no HU", "no Hounsfield units"),
         ("two time points", "one three-dimensional scan"),
         ("flat geometry", "no extent"),
-        ("folder", "this is a folder"),
+        ("folder", "no DICOM image in it"),
         ("missing", "no such file"),
     ],
 )

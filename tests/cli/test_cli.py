@@ -15,7 +15,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 import viscera
-from tests.dicom_series import STORED, ct_series, save
+from tests.ct_series import STORED, ct_series, save
 from viscera.cli import app as module
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config

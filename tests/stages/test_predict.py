@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import viscera
-from tests.dicom_series import ct_series, save
+from tests.ct_series import ct_series, save
 from viscera.core.config import Config, PredictConfig, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import Volume

@@ -12,6 +12,7 @@ from pydicom.uid import generate_uid
 from tests.ct_series import STORED, ct_series, enhanced, save
 from viscera.core.geometry import Geometry
 from viscera.io.dicom import Series, find_series, read_series
+from viscera.io.dicom_source import SourceImages
 
 
 def series_of(folder: Path, slices: list[Dataset]) -> Series:
@@ -47,6 +48,16 @@ def test_every_voxel_lies_where_its_header_says(tmp_path: Path) -> None:
         lps = position + 11 * 0.7 * row + 4 * 0.8 * column
         np.testing.assert_allclose((series.geometry.affine @ [11, 4, k, 1])[:3], lps * [-1, -1, 1], atol=1e-5)
         assert path.exists()
+
+
+def test_the_grid_is_the_one_that_dicom_output_works_out_for_itself(tmp_path: Path) -> None:
+    """What is written for a series refers to `sources`: slice k of it has to be slice k of the volume."""
+    lean = np.deg2rad(10)
+    series = series_of(tmp_path, ct_series(orientation=(0, 1, 0, np.sin(lean), 0, -np.cos(lean)), step_mm=(3, 0, 0)))
+    images = SourceImages.read(series.sources)
+    assert series.geometry is not None
+    np.testing.assert_allclose(images.geometry.affine, series.geometry.affine, atol=1e-5)
+    assert [header.SOPInstanceUID for header in images.headers] == [each.instance_uid for each in series.slices]
 
 
 def test_positions_rounded_to_a_tenth_of_a_millimetre(tmp_path: Path) -> None:

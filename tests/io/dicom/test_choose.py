@@ -92,6 +92,8 @@ def test_a_problem_of_the_largest_is_not_passed_over_in_silence(tmp_path: Path) 
 
 def test_no_scan_at_all(tmp_path: Path) -> None:
     assert "there is no CT scan in it (" in refused(tmp_path, ct_series(Modality="MR"))
-    assert "MR, not CT" in refused(tmp_path)
+    assert "MR, not CT). Give the folder of one." in refused(tmp_path)
+    two = refused(tmp_path, ct_series(STORED[:2]))
+    assert two.endswith("Name one with --series UID (in Python: series=UID), or give the folder of one.")
     (tmp_path / "empty").mkdir()
     assert "there is no DICOM image in it" in refused(tmp_path / "empty")

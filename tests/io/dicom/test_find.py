@@ -125,6 +125,13 @@ def test_one_or_two_images_are_no_scan_but_can_be_read(tmp_path: Path, count: in
     assert volume.geometry.spacing_mm == pytest.approx((0.7, 0.8, 2.5))
 
 
+def test_three_copies_of_one_image_are_one_image(tmp_path: Path) -> None:
+    (file,) = save(tmp_path, ct_series()[:1]).iterdir()
+    for name in ("copy", "another"):
+        (tmp_path / name).write_bytes(file.read_bytes())
+    assert "fewer than three images" in one(tmp_path).passed_over
+
+
 def test_a_single_image_without_thickness(tmp_path: Path) -> None:
     assert "without a slice thickness" in one(save(tmp_path, ct_series(SliceThickness=None)[:1])).problem
 

@@ -165,6 +165,12 @@ def test_images_of_several_planes(tmp_path: Path) -> None:
     assert "its images are of 2 sizes or planes (3, 3 images)" in series_of(tmp_path, slices).problem
 
 
+def test_a_scout_of_three_planes_is_no_scan(tmp_path: Path) -> None:
+    slices = ct_series()[:3]
+    slices[1].ImageOrientationPatient, slices[2].ImageOrientationPatient = [1, 0, 0, 0, 0, -1], [0, 1, 0, 0, 0, -1]
+    assert "its images are of 3 sizes or planes (1, 1, 1 images)" in series_of(tmp_path, slices).problem
+
+
 def test_a_stray_image_is_left_out_with_a_warning(tmp_path: Path) -> None:
     slices = ct_series()
     slices[5].ImageOrientationPatient = [1, 0, 0, 0, 0, -1]

@@ -47,8 +47,9 @@ def _by_rule(found: Sequence[Series], origin: object) -> Series:
     scans = [series for series in found if not series.passed_over]
     if not scans:
         reasons = "; ".join(f"{s.title}: {s.passed_over}" if s.uid else s.passed_over for s in found[:_NAMED])
+        or_name = f" {_HOW}, or give" if any(s.geometry is not None for s in found) else " Give"
         raise BadInputError(
-            f"{origin}: there is no CT scan in it ({reasons}). Give the folder of one."
+            f"{origin}: there is no CT scan in it ({reasons}).{or_name} the folder of one."
             if found
             else f"{origin}: there is no DICOM image in it. Give the folder of a CT series, or a NIfTI file."
         )

@@ -31,7 +31,6 @@ _SECONDARY_CAPTURES = {
     MultiFrameTrueColorSecondaryCaptureImageStorage,
 }
 _PROJECTIONS = {"MIP", "MINIP", "PROJECTION IMAGE", "VOLUME RENDERED"}
-_UNITS = {"", "HU", "US", "HU_MOD"}  # US: not specified
 _FEWEST_IMAGES = 3
 _NAMED = 3
 
@@ -110,7 +109,8 @@ def _series(headers: Sequence[Header]) -> Series:
             made = stack(images)
         except UnusableSeriesError as error:
             problem = str(error)
-    few = "fewer than three images: a localizer, or part of a series" if len(images) < _FEWEST_IMAGES else ""
+    slices = made.slices if made else images
+    few = "fewer than three images: a localizer, or part of a series" if len(slices) < _FEWEST_IMAGES else ""
     return Series(
         uid=first.series_uid,
         study_uid=first.study_uid,
@@ -118,7 +118,7 @@ def _series(headers: Sequence[Header]) -> Series:
         modality=first.modality,
         description=first.description,
         date=first.date,
-        slices=made.slices if made else images,
+        slices=slices,
         geometry=made.geometry if made else None,
         passed_over=no_scan or _odd_view(first) or few,
         problem=problem,

@@ -79,7 +79,7 @@ def _main_plane(images: Sequence[Slice]) -> tuple[list[Slice], int]:
             group.append(image)
     main = max(groups, key=len)
     strays = len(images) - len(main)
-    if strays > _STRAYS:
+    if strays > _STRAYS or 1 < len(images) <= 2 * strays:
         counts = ", ".join(str(len(group)) for group in groups)
         raise UnusableSeriesError(
             f"its images are of {len(groups)} sizes or planes ({counts} images). Put those of one plane into a folder "

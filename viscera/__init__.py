@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from viscera.core.scan import Volume as Volume
     from viscera.engine.predictor import Predictor as Predictor
     from viscera.io.nifti import read_labels as read_labels
-    from viscera.io.nifti import read_volume as read_volume
+    from viscera.io.scans import read_volume as read_volume
     from viscera.losses.balance import class_weights as class_weights
     from viscera.losses.dice import WeightedDiceLoss as WeightedDiceLoss
     from viscera.metrics.overlap import score as score
@@ -30,7 +30,7 @@ _HOMES = {
     "WeightedDiceLoss": "losses.dice",
     "class_weights": "losses.balance",
     "read_labels": "io.nifti",
-    "read_volume": "io.nifti",
+    "read_volume": "io.scans",
     "score": "metrics.overlap",
 }
 

@@ -16,6 +16,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 import viscera
+from tests.ct_series import STORED, ct_series, save
 from viscera.cli import app as module
 from viscera.cli.printing import diagnosis_text
 from viscera.core.anatomy import CLASS_NAMES
@@ -27,7 +28,7 @@ from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
 from viscera.stages.doctor import diagnose
 
-COMMANDS = ["phantom", "prepare", "doctor", "find-rate", "train", "predict", "evaluate", "study", "report"]
+COMMANDS = ["phantom", "prepare", "doctor", "find-rate", "train", "predict", "series", "evaluate", "study", "report"]
 TINY = ["--patch=8", "--batch-size=2", "--filters=2", "--iterations=4", "--device=cpu"]
 TINY += ["--set", "train.levels=2", "--set", "train.monitor_windows=2"]
 
@@ -249,6 +250,36 @@ def test_warnings_are_shown_as_notes(tiny_run: Path, tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(fine, np.diag([0.5, 0.5, 0.5, 1])), tmp_path / "fine.nii.gz")
     result = run("predict", tiny_run, tmp_path / "fine.nii.gz", tmp_path / "out")
     assert "Note: The scan would come out at 0.5×0.5×0.5 mm" in result.stderr
+
+
+def test_dicom_series_are_listed_and_predicted(tmp_path: Path, tiny_run: Path) -> None:
+    folder, thin, thick = tmp_path / "scan", ct_series(), ct_series(STORED[:4], SeriesDescription="thick")
+    save(folder / "a", thin)
+    save(folder / "b", [*thick, *ct_series(STORED[:1])])
+
+    listed = json.loads(run("series", folder, "--json").stdout)
+    assert [(each["uid"], each["images"], each["chosen"]) for each in listed] == [
+        (thin[0].SeriesInstanceUID, 6, True),
+        (thick[0].SeriesInstanceUID, 4, False),
+        (listed[2]["uid"], 1, False),
+    ]
+    assert listed[0]["geometry"]["shape"] == [48, 40, 6]
+    assert "fewer than three images" in listed[2]["passed_over"]
+    first, *_ = [line for line in run("series", folder).stdout.splitlines() if line.startswith("*")]
+    assert thin[0].SeriesInstanceUID in first
+    assert "0.7×0.8×2.5" in first
+
+    result = run("predict", tiny_run, folder, tmp_path / "out")
+    assert "which has most images; there are also" in result.stderr
+    assert nib.load(tmp_path / "out" / "scan.nii.gz").shape == (48, 40, 6)
+    uid = thick[0].SeriesInstanceUID
+    assert run("predict", tiny_run, folder, tmp_path / "thick.nii.gz", "--series", uid).exit_code == 0
+    assert nib.load(tmp_path / "thick.nii.gz").shape == (48, 40, 4)
+
+    save(folder / "c", ct_series(PatientID="patient 2"))
+    assert "as many images" in refused(3, "predict", tiny_run, folder, tmp_path / "out")
+    assert "as many images" in run("series", folder).stdout
+    assert "there is no such file" in refused(3, "series", tmp_path / "missing")
 
 
 def test_doctor(tiny_store: Store) -> None:

@@ -58,6 +58,18 @@ def test_spacing_and_volume_of_an_oblique_grid() -> None:
     assert geometry.voxel_volume_ml == pytest.approx(0.006)
 
 
+def test_skew_is_the_angle_by_which_axes_miss_right_angles() -> None:
+    # K leans towards J by 10 degrees, whatever the spacings and the rotation of the whole
+    affine = np.eye(4)
+    affine[:3, :3] = np.array([[0.7, 0, 0], [0, 0.8, 3 * np.sin(np.deg2rad(10))], [0, 0, 3 * np.cos(np.deg2rad(10))]])
+    angle = np.deg2rad(30)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    assert Geometry((2, 2, 2), affine).skew_degrees == pytest.approx(10)
+    affine[:3, :3] = turn @ affine[:3, :3]
+    assert Geometry((2, 2, 2), affine).skew_degrees == pytest.approx(10)
+    assert Geometry((2, 2, 2), np.diag([1, 2, 3, 1])).skew_degrees == 0
+
+
 def test_a_grid_from_spacing_is_centred() -> None:
     # three voxels of 2 mm: centres at -2, 0, 2
     assert Geometry.from_spacing((3, 1, 1), (2, 1, 1)).affine[:3, 3].tolist() == [-2, 0, 0]

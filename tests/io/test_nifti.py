@@ -71,6 +71,16 @@ def test_written_labels_come_back_through_nibabel(tmp_path: Path) -> None:
     np.testing.assert_allclose(image.get_qform(), AFFINE, atol=1e-5)
 
 
+def test_a_sheared_grid_has_an_sform_only(tmp_path: Path) -> None:
+    """A qform holds a rotation and spacings: written with one, the voxels would lie elsewhere for who takes it."""
+    sheared = np.eye(4)
+    sheared[1, 2] = 0.3
+    write_labels(tmp_path / "out.nii.gz", LabelMap(np.zeros((4, 5, 6), np.uint8), Geometry((4, 5, 6), sheared)))
+    image = nib.load(tmp_path / "out.nii.gz")
+    assert int(image.header["qform_code"]) == 0
+    np.testing.assert_allclose(image.affine, sheared, atol=1e-6)
+
+
 def test_writing_is_deterministic(tmp_path: Path) -> None:
     label_map = LabelMap(np.ones((3, 3, 3), dtype=np.uint8), Geometry((3, 3, 3), AFFINE))
     for name in ("a.nii.gz", "b.nii.gz"):
@@ -118,7 +128,7 @@ def bad_scan(path: Path, kind: str) -> Path:
         ("no HU", "no Hounsfield units"),
         ("two time points", "one three-dimensional scan"),
         ("flat geometry", "no extent"),
-        ("folder", "this is a folder"),
+        ("folder", "no DICOM image in it"),
         ("missing", "no such file"),
     ],
 )

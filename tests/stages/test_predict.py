@@ -6,16 +6,20 @@ import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+import viscera
+from tests.ct_series import ct_series, save
 from viscera.core.config import Config, PredictConfig, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import Volume
 from viscera.io.files import sha256
 from viscera.io.nifti import read_volume
+from viscera.io.scans import open_scan
 from viscera.io.store import Store
 from viscera.stages import predict as stage
 from viscera.stages.predict import predict, predict_store
@@ -137,6 +141,84 @@ def test_names_with_dots_spaces_and_umlauts(half_run: Path, scans: Path, tmp_pat
     (written,) = predict(half_run, scan, tmp_path / "out")
     assert written.name == f"{name}.nii.gz"
     assert (tmp_path / "out" / f"{name}.json").exists()
+
+
+# ------------------------------------------------------------------------------------------ DICOM
+
+
+def dicom(folder: Path, hu: np.ndarray, **tags: Any) -> Path:
+    """HU (I, J, K), I to the right, J to the front, as an axial series: to the left and to the back."""
+    stored = (hu[::-1, ::-1].transpose(2, 1, 0) + 1024).astype(np.uint16)
+    return save(folder, ct_series(stored, PixelSpacing=[2.1, 2], **tags))
+
+
+@pytest.fixture
+def patient(tmp_path: Path, make_case: MakeCase) -> Path:
+    """A folder with one series of 15×11×9 voxels, in a folder of its own."""
+    return dicom(tmp_path / "patient_7" / "S1", make_case(3, (15, 11, 9))[0]).parent
+
+
+def test_a_dicom_series_gives_the_labels_of_the_same_scan_as_nifti(
+    half_run: Path, patient: Path, tmp_path: Path
+) -> None:
+    (from_dicom,) = predict(half_run, patient, tmp_path / "out")
+    assert from_dicom.name == "patient_7.nii.gz"
+    volume = viscera.read_volume(patient)
+    nib.save(nib.Nifti1Image(volume.hu, volume.geometry.affine), tmp_path / "scan.nii.gz")
+    (from_nifti,) = predict(half_run, tmp_path / "scan.nii.gz", tmp_path / "out")
+    assert (labels_of(from_dicom) == labels_of(from_nifti)).all()
+    assert len(set(labels_of(from_dicom).ravel().tolist())) > 2
+    np.testing.assert_allclose(nib.load(from_dicom).affine, volume.geometry.affine, atol=1e-4)
+    said = json.loads((tmp_path / "out" / "patient_7.json").read_text())
+    assert said["input"] == "patient_7"
+    assert said["series"]
+
+
+def test_a_zip_file_is_the_same_scan(half_run: Path, patient: Path, tmp_path: Path) -> None:
+    (written,) = predict(half_run, patient, tmp_path / "out")
+    before = state(tmp_path / "out")
+    predict(half_run, patient, tmp_path / "out")
+    assert state(tmp_path / "out") == before
+    packed = Path(shutil.make_archive(str(patient), "zip", patient))
+    (other,) = predict(half_run, packed, tmp_path / "packed")
+    assert other.name == written.name
+    assert (labels_of(other) == labels_of(written)).all()
+
+
+def test_another_series_does_not_replace_a_label_map_unasked(
+    half_run: Path, patient: Path, tmp_path: Path, make_case: MakeCase
+) -> None:
+    predict(half_run, patient, tmp_path / "out")
+    dicom(patient / "S2", make_case(4, (15, 11, 8))[0], SeriesDescription="thick")
+    with pytest.raises(BadInputError, match=r"patient_7\.nii\.gz: exists, and was made from series .*\. Give"):
+        predict(half_run, patient, tmp_path / "out", series="thick")
+    assert labels_of(tmp_path / "out" / "patient_7.nii.gz").shape[2] == 9
+    predict(half_run, patient, tmp_path / "out" / "thick.nii.gz", series="thick")
+    assert labels_of(tmp_path / "out" / "thick.nii.gz").shape[2] == 8
+
+
+def test_a_sheared_grid_goes_through_to_the_label_map(half_run: Path, tmp_path: Path, make_case: MakeCase) -> None:
+    """Under a tilted gantry the voxels keep their places: those of the label map are those of the series."""
+    hu, lean = make_case(3, (15, 11, 9))[0], np.deg2rad(12)
+    stored = (hu.transpose(2, 1, 0) + 1024).astype(np.uint16)
+    orientation = (1, 0, 0, 0, np.cos(lean), np.sin(lean))
+    save(tmp_path / "tilted", ct_series(stored, orientation=orientation, step_mm=(0, 0, 2.5)))
+    save(tmp_path / "upright", ct_series(stored))
+    (tilted,) = predict(half_run, tmp_path / "tilted", tmp_path / "out")
+    (upright,) = predict(half_run, tmp_path / "upright", tmp_path / "out")
+    geometry = viscera.read_volume(tmp_path / "tilted").geometry
+    assert geometry.skew_degrees == pytest.approx(12)
+    np.testing.assert_allclose(nib.load(tilted).affine, geometry.affine, atol=1e-4)
+    assert (labels_of(tilted) == labels_of(upright)).all()  # resampling works along the axes of the grid
+
+
+def test_a_series_with_a_missing_slice_is_one_sentence(half_run: Path, patient: Path, tmp_path: Path) -> None:
+    with open_scan(patient) as scan:
+        assert scan.series is not None
+        scan.series.sources[4].unlink()
+    with pytest.raises(BadInputError, match=r"patient_7: series .*: 1 slice is missing"):
+        predict(half_run, patient, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 # ------------------------------------------------------------------------------------------ again
@@ -272,7 +354,10 @@ def test_what_cannot_be_predicted_from_or_to(half_run: Path, scans: Path, tmp_pa
     (tmp_path / "file").write_text("mine")
     scan = scans / "case_0_0000.nii.gz"
     for arguments, message in (
-        ((half_run, tmp_path / "empty", tmp_path / "out"), "no .nii or .nii.gz file in this folder"),
+        (
+            (half_run, tmp_path / "empty", tmp_path / "out"),
+            "no DICOM image in it. Give the folder of a CT series, or a NIfTI file",
+        ),
         ((half_run, tmp_path / "missing", tmp_path / "out"), "there is no such file or folder"),
         ((tmp_path / "empty", scan, tmp_path / "out"), "there is no such checkpoint"),
         ((half_run, scan, tmp_path / "out.nrrd"), "only .nii and .nii.gz can be written"),
@@ -297,7 +382,7 @@ def test_a_full_disk_ends_the_command_and_keeps_what_was_there(
         segmented.append(1)
         return read_volume(path)
 
-    monkeypatch.setattr(stage, "read_volume", watched)
+    monkeypatch.setattr("viscera.io.scans.read_nifti", watched)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:

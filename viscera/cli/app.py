@@ -21,7 +21,15 @@ from viscera.cli.options import (
     explained,
     stop_on_signal,
 )
-from viscera.cli.printing import config_as_yaml, diagnosis_text, rate_range_table, run_diagnosis_text, scores_table
+from viscera.cli.printing import (
+    config_as_yaml,
+    diagnosis_text,
+    rate_range_table,
+    run_diagnosis_text,
+    scores_table,
+    series_json,
+    series_table,
+)
 from viscera.cli.terminal import Display, make_display
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
@@ -244,10 +252,15 @@ def find_rate(
 @explained
 def predict(
     run: Annotated[Path, typer.Argument(help="Run.")],
-    source: Annotated[Path | None, typer.Argument(metavar="INPUT", help="Scan, or folder of scans.")] = None,
+    source: Annotated[
+        Path | None, typer.Argument(metavar="INPUT", help="Scan, folder of scans, or DICOM folder or zip.")
+    ] = None,
     output: Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="Folder, or .nii.gz file.")] = None,
     source_option: Annotated[Path | None, typer.Option("-i", metavar="INPUT", help="Same as INPUT.")] = None,
     output_option: Annotated[Path | None, typer.Option("-o", metavar="OUTPUT", help="Same as OUTPUT.")] = None,
+    series: Annotated[
+        str | None, typer.Option(metavar="UID", help="DICOM series; else the CT with most images.")
+    ] = None,
     output_format: Annotated[str, typer.Option("--format", help="nifti.")] = "nifti",
     device: Device = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace label maps edited since.")] = False,
@@ -277,11 +290,31 @@ def predict(
             source,
             output,
             resolved.predict if resolved else None,
+            series=series,
             device=device or "auto",
             overwrite=overwrite,
             progress=_cases(display, "predict"),
         )
         display.note(f"{len(written)} label maps in {output}")
+
+
+@app.command("series")
+@explained
+def list_series(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Folder or zip file of DICOM images.")],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
+) -> None:
+    """List the DICOM series in a folder: which one would be read, and why others would not."""
+    from viscera.io.scans import list_series as listing_of
+
+    _config("paper", config, assignments, {})
+    make_display(quiet=quiet, log_json=log_json)
+    listing = listing_of(path)
+    typer.echo(json.dumps(series_json(listing), indent=1) if as_json else series_table(listing))
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """Results as text."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel
@@ -13,6 +13,7 @@ from viscera.io.scores import ScoreRow
 
 if TYPE_CHECKING:
     from viscera.io.rate_range import RateRange
+    from viscera.io.scans import Listing
     from viscera.stages.doctor import Diagnosis, RunDiagnosis
 
 
@@ -122,6 +123,48 @@ def scores_table(rows: Sequence[ScoreRow]) -> str:
         table.append(line)
     headers = ("class", *(f"Dice, {grid} grid" for grid in grids))
     return tabulate(table, headers, disable_numparse=True)
+
+
+def series_table(listing: "Listing") -> str:
+    """One row a DICOM series; a star at the one that would be read."""
+    rows = [
+        (
+            "*" if series is listing.chosen else "",
+            series.uid,
+            series.patient_id,
+            series.modality,
+            series.description,
+            series.date,
+            str(series.number_of_images),
+            "×".join(f"{x:.3g}" for x in series.geometry.spacing_mm) if series.geometry else "",
+            series.passed_over or series.problem or " ".join(series.warnings),
+        )
+        for series in listing.series
+    ]
+    headers = ("", "series", "patient", "modality", "description", "date", "images", "mm", "")
+    table = tabulate(rows, headers, disable_numparse=True, colalign=(*["left"] * 6, "right", "left", "left"))
+    return f"{table}\n\n{listing.refusal}" if listing.refusal else table
+
+
+def series_json(listing: "Listing") -> list[dict[str, Any]]:
+    """One object a DICOM series."""
+    return [
+        {
+            "uid": series.uid,
+            "study_uid": series.study_uid,
+            "patient_id": series.patient_id,
+            "modality": series.modality,
+            "description": series.description,
+            "date": series.date,
+            "images": series.number_of_images,
+            "geometry": series.geometry.to_json() if series.geometry else None,
+            "chosen": series is listing.chosen,
+            "passed_over": series.passed_over,
+            "problem": series.problem,
+            "warnings": list(series.warnings),
+        }
+        for series in listing.series
+    ]
 
 
 def _section(section: BaseModel, indent: int) -> list[str]:

@@ -49,6 +49,13 @@ class Geometry:
         """Volume of one voxel in mL."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
+    @property
+    def skew_degrees(self) -> float:
+        """How far the axes are from right angles: 0, or the tilt of the gantry under which slices were acquired."""
+        directions = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        cosines = np.abs(np.triu(directions.T @ directions, k=1))
+        return float(np.degrees(np.arcsin(np.minimum(cosines.max(), 1))))
+
     def same_grid(self, other: "Geometry", tolerance_mm: float = 0.01) -> bool:
         """Whether both have the same shape and no corner voxel lies further apart than the tolerance."""
         if self.shape != other.shape:

@@ -26,6 +26,7 @@ from viscera.io.files import write_bytes
 _INT16 = np.iinfo(np.int16)
 _GZIP_MAGIC = b"\x1f\x8b"
 _NIFTI2_HEADER_SIZE = 540
+_QFORM_SKEW_DEGREES = 0.1  # a qform holds right angles only; beyond, a reader that takes it would misplace the voxels
 
 
 def read_volume(path: str | Path) -> Volume:
@@ -107,12 +108,12 @@ def read_labels(
 
 
 def write_labels(path: Path, label_map: LabelMap, description: str = "viscera label map") -> None:
-    """Write a label map as uint8 NIfTI-1, atomically; sform and qform agree."""
+    """Write a label map as uint8 NIfTI-1, atomically; sform and qform agree, and a sheared grid has an sform only."""
     _write(path, label_map.labels, label_map.geometry, description)
 
 
 def write_volume(path: Path, volume: Volume, description: str = "viscera CT") -> None:
-    """Write a volume as int16 NIfTI-1, atomically; sform and qform agree."""
+    """Write a volume as int16 NIfTI-1, atomically; sform and qform agree, and a sheared grid has an sform only."""
     _write(path, volume.hu, volume.geometry, description)
 
 
@@ -172,6 +173,9 @@ def _to_bytes(array: npt.NDArray[Any], geometry: Geometry, description: str, *, 
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description[:79].encode()
     image.set_sform(geometry.affine, code="scanner")
-    image.set_qform(geometry.affine, code="scanner")
+    if geometry.skew_degrees <= _QFORM_SKEW_DEGREES:
+        image.set_qform(geometry.affine, code="scanner")
+    else:
+        image.set_qform(None, code="unknown")
     content: bytes = image.to_bytes()
     return igzip.compress(content, compresslevel=2, mtime=0) if compressed else content

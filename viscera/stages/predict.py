@@ -1,4 +1,4 @@
-"""`viscera predict`: from a Run and scans to label maps on the scans' own grids."""
+"""`viscera predict`: from a Run and scans, NIfTI or DICOM, to label maps on the scans' own grids."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -16,10 +16,11 @@ from viscera.core.scan import LabelMap
 from viscera.engine.predictor import Predictor
 from viscera.imaging.resample import GridChange
 from viscera.io.files import is_occupied, read_json, sha256, write_bytes, write_json
-from viscera.io.layouts import case_name, scan_case_name
-from viscera.io.nifti import labels_to_bytes, read_volume
+from viscera.io.layouts import case_name
+from viscera.io.nifti import labels_to_bytes
 from viscera.io.quarantine import left_out, write_quarantine
 from viscera.io.runlog import RunFolder
+from viscera.io.scans import Scan, open_scans
 from viscera.io.store import Store
 
 _NIFTI = (".nii.gz", ".nii")
@@ -34,6 +35,7 @@ class _Job:
     input_name: str
     input_sha256: Callable[[], str]
     segment: Callable[[], LabelMap]
+    series_uid: str | None = None
 
 
 def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
@@ -42,17 +44,19 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     output: Path,
     config: PredictConfig | None = None,
     *,
+    series: str | None = None,
     device: str = "auto",
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
 ) -> list[Path]:
-    """Segment a NIfTI file, or all of a folder.
+    """Segment a NIfTI file, all of a folder, or one DICOM series.
 
     Args:
         run: a Run.
-        source: a scan, or a folder of scans.
+        source: a NIfTI file or a folder of them; or a folder or zip file of DICOM images.
         output: a folder, or a file that ends in `.nii` or `.nii.gz`.
         config: how; by default as the Run says.
+        series: UID of the DICOM series; by default the CT with most images.
         device: to compute on.
         overwrite: replace label maps that viscera did not write, or that were edited since.
         progress: called with done, total, case name.
@@ -63,18 +67,13 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     Raises:
         BadInputError: nothing to segment; or, after all else is done, scans that were left out (`quarantine.csv`).
     """
-    scans = _scans(source)
     is_file = output.name.endswith(_NIFTI)
-    _check_output(output, scans, is_file=is_file)
-    predictor = Predictor.load(run, config, device)
-
-    def job(scan: Path) -> _Job:
-        target = output if is_file else output / f"{scan_case_name(scan)}.nii.gz"
-        return _Job(target, scan.name, lambda: sha256(scan), lambda: predictor(read_volume(scan)))
-
-    jobs = [job(scan) for scan in scans]
-    _refuse_collisions(jobs, scans)
-    reasons = _run_all(jobs, predictor, _checkpoint(run, predictor), overwrite=overwrite, progress=progress)
+    with open_scans(source, series) as scans:
+        _check_output(output, scans, is_file=is_file)
+        predictor = Predictor.load(run, config, device)
+        jobs = [_job(scan, output if is_file else output / f"{scan.name}.nii.gz", predictor) for scan in scans]
+        _refuse_collisions(jobs, scans)
+        reasons = _run_all(jobs, predictor, _checkpoint(run, predictor), overwrite=overwrite, progress=progress)
     if not is_file:
         write_quarantine(output, reasons)
     if reasons:
@@ -129,18 +128,12 @@ def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
     return [name for name in names if not is_there(name)]
 
 
-def _scans(source: Path) -> list[Path]:
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise BadInputError(f"{source}: there is no such file or folder.")
-    scans = sorted(p for p in source.iterdir() if p.name.endswith(_NIFTI) and not p.name.startswith("."))
-    if not scans:
-        raise BadInputError(f"{source}: no .nii or .nii.gz file in this folder. Give the folder that holds the scans.")
-    return scans
+def _job(scan: Scan, target: Path, predictor: Predictor) -> _Job:
+    uid = scan.series.uid if scan.series else None
+    return _Job(target, scan.path.name or scan.name, scan.sha256, lambda: predictor(scan.read()), uid)
 
 
-def _check_output(output: Path, scans: Sequence[Path], *, is_file: bool) -> None:
+def _check_output(output: Path, scans: Sequence[Scan], *, is_file: bool) -> None:
     if output.name.endswith(_OTHER_FILES):
         raise BadInputError(f"{output}: only .nii and .nii.gz can be written by this version. Give another ending.")
     if is_file and len(scans) > 1:
@@ -149,9 +142,9 @@ def _check_output(output: Path, scans: Sequence[Path], *, is_file: bool) -> None
         raise BadInputError(f"{output}: this is a file. Give a folder, or a name that ends in .nii.gz.")
 
 
-def _refuse_collisions(jobs: Sequence[_Job], scans: Sequence[Path]) -> None:
+def _refuse_collisions(jobs: Sequence[_Job], scans: Sequence[Scan]) -> None:
     by_output: dict[Path, str] = {}
-    inputs = {scan.resolve() for scan in scans}
+    inputs = {scan.path.resolve() for scan in scans}
     for job in jobs:
         if job.output.resolve() in inputs:
             raise BadInputError(f"{job.output}: the label map would replace a scan. Choose another folder.")
@@ -202,6 +195,7 @@ def _provenance(job: _Job, predictor: Predictor, run_sha256: str) -> dict[str, A
         "step": predictor.checkpoint.step,
         "input": job.input_name,
         "input_sha256": job.input_sha256(),
+        "series": job.series_uid,
         "settings": predictor.config.model_dump(mode="json"),
         "classes": list(predictor.classes.names),
     }
@@ -225,6 +219,11 @@ def _present(output: Path, provenance: dict[str, Any], *, overwrite: bool) -> tu
     if not is_own and not overwrite:
         raise BadInputError(
             f"{output}: exists, and is not as viscera wrote it. Move it away, or add --overwrite to lose it."
+        )
+    series = written.get("series")
+    if series is not None and series != provenance["series"] and not overwrite:
+        raise BadInputError(
+            f"{output}: exists, and was made from series {series}. Give another name, or add --overwrite to lose it."
         )
     is_current = all(written.get(key) == value for key, value in provenance.items())
     return present, is_current and present == written["output_sha256"]

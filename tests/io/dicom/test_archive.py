@@ -1,0 +1,79 @@
+"""Zip files as folders: kept inside, not too large, gone afterwards."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from viscera.core.errors import BadInputError
+from viscera.io.dicom import archive as module
+from viscera.io.dicom import unpacked
+
+
+def packed(path: Path, **files: str) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def test_its_files_are_there_until_the_end(tmp_path: Path) -> None:
+    with unpacked(packed(tmp_path / "a.zip", **{"x/y": "1", "z": "2"})) as folder:
+        assert (folder / "x" / "y").read_text() == "1"
+        assert (folder / "z").read_text() == "2"
+    assert not folder.exists()
+
+
+def test_they_go_whatever_happens(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), unpacked(packed(tmp_path / "a.zip", x="1")) as folder:
+        raise KeyboardInterrupt
+    assert not folder.exists()
+
+
+def test_what_is_no_zip_file_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("PK, but no zip file")
+    for path in (tmp_path, tmp_path / "file", tmp_path / "missing"):
+        with unpacked(path) as same:
+            assert same == path
+
+
+def test_names_that_point_elsewhere_stay_inside(tmp_path: Path) -> None:
+    path = packed(tmp_path / "a.zip", **{"../../escaped": "1", f"{tmp_path}/absolute": "2"})
+    with unpacked(path) as folder:
+        assert sorted(file.name for file in folder.rglob("*") if file.is_file()) == ["absolute", "escaped"]
+        assert not (folder.parent / "escaped").exists()
+    assert not (tmp_path / "absolute").exists()
+
+
+@pytest.mark.parametrize(("limit", "value"), [("_MOST_BYTES", 1000), ("_MOST_FILES", 1), ("_FREE_BYTES", 2**60)])
+def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
+    monkeypatch.setattr(module, limit, value)
+    path = packed(tmp_path / "bomb.zip", a="0" * 2000, b="0")
+    with pytest.raises(BadInputError, match=r"bomb\.zip: 2 files of 0\.0 GiB unpacked"), unpacked(path):
+        pass
+
+
+def test_a_size_that_lies_is_no_way_around(tmp_path: Path) -> None:
+    """Nothing is written beyond the size that the list of files gives: here 100 of 50,000 bytes."""
+    path = packed(tmp_path / "a.zip", a="0" * 50_000)
+    content = path.read_bytes().replace((50_000).to_bytes(4, "little"), (100).to_bytes(4, "little"))
+    path.write_bytes(content)
+    with pytest.raises(BadInputError, match="damaged zip file"), unpacked(path):
+        pass
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "encrypted"])
+def test_damaged_or_encrypted(tmp_path: Path, damage: str) -> None:
+    path = packed(tmp_path / "a.zip", a="some text " * 50)
+    content = bytearray(path.read_bytes())
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    elif damage == "changed":
+        content[40] ^= 0xFF
+    else:
+        for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            content[content.index(signature) + flags] |= 1
+    path.write_bytes(content)
+    expected = "without a password" if damage == "encrypted" else "damaged zip file"
+    with pytest.raises(BadInputError, match=rf"a\.zip: .*{expected}"), unpacked(path):
+        pass

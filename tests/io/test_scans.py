@@ -1,0 +1,133 @@
+"""One door for NIfTI files, DICOM folders and zip files."""
+
+import logging
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import viscera
+from tests.ct_series import STORED, ct_series, enhanced, save
+from viscera.core.errors import BadInputError
+from viscera.io.scans import list_series, open_scan, open_scans
+
+HU_IJK = (STORED.astype(np.int16) - 1024).transpose(2, 1, 0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A patient's folder: one series, in a folder of its own."""
+    return save(tmp_path / "patient.7" / "S1", ct_series()).parent
+
+
+def zipped(folder: Path) -> Path:
+    return Path(shutil.make_archive(str(folder), "zip", folder))
+
+
+def test_the_same_volume_from_a_folder_a_zip_file_a_multi_frame_file_and_nifti(folder: Path, tmp_path: Path) -> None:
+    (multi_frame,) = save(tmp_path / "frames", [enhanced(ct_series())]).iterdir()
+    volume = viscera.read_volume(folder)
+    assert (volume.hu == HU_IJK).all()
+    nib.save(nib.Nifti1Image(HU_IJK, volume.geometry.affine), tmp_path / "ct.nii.gz")
+    for path in (zipped(folder), multi_frame, tmp_path / "ct.nii.gz"):
+        other = viscera.read_volume(path)
+        assert (other.hu == HU_IJK).all()
+        np.testing.assert_allclose(other.geometry.affine, volume.geometry.affine, atol=1e-5)
+
+
+def test_a_scan_knows_its_series_and_its_name(folder: Path) -> None:
+    for path in (folder, zipped(folder)):
+        with open_scan(path) as scan:
+            assert scan.name == "patient.7"
+            assert scan.path == path
+            assert scan.series is not None
+            assert all(source.is_file() for source in scan.series.sources)
+        assert all(source.exists() for source in scan.series.sources) == (path is folder)
+
+
+def test_the_checksum_of_a_series_is_that_of_its_files_in_order(folder: Path, tmp_path: Path) -> None:
+    with open_scan(folder) as scan, open_scan(zipped(folder)) as packed:
+        before = scan.sha256()
+        assert packed.sha256() == before
+        assert scan.series is not None
+        first, second = scan.series.sources[:2]
+        for path in (first, second):
+            path.rename(tmp_path / path.name)
+        (tmp_path / first.name).rename(second)
+        (tmp_path / second.name).rename(first)
+    with open_scan(folder) as renamed:
+        assert renamed.sha256() == before
+    (folder / "S1" / "more").write_text("beside the series")
+    first.write_bytes(first.read_bytes() + b"\0\0")
+    with open_scan(folder) as changed:
+        assert changed.sha256() != before
+
+
+def test_a_series_by_its_uid(folder: Path) -> None:
+    thick = ct_series(STORED[:4])
+    save(folder / "S2", thick)
+    assert viscera.read_volume(folder, series=thick[0].SeriesInstanceUID).hu.shape == (48, 40, 4)
+
+
+def test_what_else_was_there_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(folder / "S2", ct_series(STORED[:4], SeriesDescription="thick"))
+    (folder / "cut").write_bytes(bytes(128) + b"DICM" + b"\xff" * 9)
+    with caplog.at_level(logging.WARNING):
+        viscera.read_volume(folder)
+    assert "which has most images; there are also" in caplog.messages[0]
+    assert "'thick'" in caplog.messages[0]
+    assert "left out: 1 damaged DICOM files: cut" in caplog.messages[1]
+
+
+def test_a_folder_of_nifti_files_and_a_folder_of_both(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = tmp_path / "both"
+    save(both, ct_series())
+    for name in ("b_0000.nii.gz", "a.nii"):
+        nib.save(nib.Nifti1Image(HU_IJK, np.eye(4)), folder / name)
+        nib.save(nib.Nifti1Image(HU_IJK, np.eye(4)), both / name)
+    with open_scans(folder) as scans:  # DICOM only in a folder below
+        assert [(scan.name, scan.series) for scan in scans] == [("a", None), ("b", None)]
+    with open_scans(both) as scans:
+        assert [scan.name for scan in scans] == ["both"]
+        assert scans[0].series is not None
+    assert "read as DICOM; the 2 NIfTI files in it are left alone" in caplog.text
+    uid = scans[0].series.uid
+    with pytest.raises(BadInputError, match="there is no series"), open_scans(folder, uid):
+        pass
+
+
+def test_what_is_no_scan(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.nii.gz").write_text("no scan")
+    (tmp_path / "empty").mkdir()
+    for path, message in (
+        (tmp_path / "missing", "there is no such file"),
+        (tmp_path / "text.nii.gz", "this is not a NIfTI file|damaged"),
+        (tmp_path / "empty", "no DICOM image in it"),
+        (next((folder / "S1").iterdir()), "fewer than three images"),
+    ):
+        with pytest.raises(BadInputError, match=message):
+            viscera.read_volume(path)
+    with pytest.raises(BadInputError, match="a series was named, but this is no DICOM"):
+        viscera.read_volume(tmp_path / "text.nii.gz", series="1.2.3")
+
+
+def test_the_list_of_a_zip_file(folder: Path) -> None:
+    listing = list_series(zipped(folder))
+    assert listing.chosen is listing.series[0]
+    assert listing.refusal == ""
+
+
+def test_the_list_where_none_would_be_read(folder: Path, tmp_path: Path) -> None:
+    save(folder / "S2", ct_series())
+    listing = list_series(folder)
+    assert len(listing.series) == 2
+    assert listing.chosen is None
+    assert "as many images" in listing.refusal
+    for path, message in ((tmp_path / "missing", "no such file or folder"), (tmp_path, "no DICOM")):
+        shutil.rmtree(folder, ignore_errors=True)
+        with pytest.raises(BadInputError, match=message):
+            list_series(path)

@@ -1,0 +1,64 @@
+"""Several images at one position: copies of one another, or phases of a time series."""
+
+import filecmp
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from viscera.io.dicom.dataset import DAMAGE, open_dataset
+from viscera.io.dicom.series import Slice
+from viscera.io.dicom.unusable import UnusableSeriesError
+
+_SAME_POSITION_MM = 0.01
+
+
+def drop_doubles(slices: Sequence[Slice], along_mm: npt.NDArray[np.float64]) -> tuple[list[Slice], int]:
+    """One slice for each position, and how many copies were dropped.
+
+    Args:
+        slices: in order.
+        along_mm: (n,) their positions along the stack, in the same order.
+
+    Raises:
+        UnusableSeriesError: different images at one position.
+    """
+    is_double = np.concatenate([[False], np.diff(along_mm) < _SAME_POSITION_MM])
+    for n in np.flatnonzero(is_double).tolist():
+        one, other = slices[n - 1], slices[n]
+        if not _is_copy(one, other):
+            raise UnusableSeriesError(_different(one, other, along_mm[n], int(is_double.sum())))
+    return [each for each, double in zip(slices, is_double, strict=True) if not double], int(is_double.sum())
+
+
+def _is_copy(one: Slice, other: Slice) -> bool:
+    """Whether two images hold the same pixels: the same files, or the same pixel data and rescaling in them."""
+    if one.path == other.path:
+        return False
+    if filecmp.cmp(one.path, other.path, shallow=False):
+        return True
+    same_meaning = (one.shape, one.slope, one.intercept, one.frame) == (
+        other.shape,
+        other.slope,
+        other.intercept,
+        other.frame,
+    )
+    try:
+        return same_meaning and _pixel_data(one) == _pixel_data(other)
+    except (OSError, *DAMAGE):
+        return False
+
+
+def _pixel_data(image: Slice) -> tuple[object, ...]:
+    dataset = open_dataset(image.path, pixels=True)
+    return (dataset.file_meta.TransferSyntaxUID, dataset.PixelRepresentation, dataset.BitsStored, dataset.PixelData)
+
+
+def _different(one: Slice, other: Slice, at_mm: float, doubles: int) -> str:
+    acquisitions = sorted({one.acquisition, other.acquisition})
+    phases = f" ({'; '.join(acquisitions)})" if len(acquisitions) > 1 else ""
+    return (
+        f"{doubles} {'image lies' if doubles == 1 else 'images lie'} where another lies already, with other pixels: "
+        f"{one.path.name} and {other.path.name} at {at_mm:.5g} mm{phases}. Several phases or time points under one "
+        "series UID? Put the files of one of them into a folder of their own"
+    )

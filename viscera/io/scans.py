@@ -1,0 +1,160 @@
+"""One door for scans, whatever they come as: a NIfTI file, a folder or zip file of DICOM images, one DICOM file."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from viscera.core.errors import BadInputError
+from viscera.core.scan import Volume
+from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_series, unpacked
+from viscera.io.files import sha256
+from viscera.io.layouts import scan_case_name
+from viscera.io.nifti import read_volume as read_nifti
+
+log = logging.getLogger(__name__)
+_NIFTI = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A scan that is found but not yet read.
+
+    Attributes:
+        name: of the case: the file's name without ending and channel number, or the folder's.
+        path: as it was given.
+        series: the chosen DICOM series, with its files in the order of the slices; None for NIfTI.
+    """
+
+    name: str
+    path: Path
+    series: Series | None = None
+
+    def read(self) -> Volume:
+        """The voxels; raises BadInputError as `io.nifti.read_volume` and `io.dicom.read_series` do."""
+        return read_nifti(self.path) if self.series is None else read_series(self.series)
+
+    def sha256(self) -> str:
+        """Checksum of the file; of a series, that of its files' checksums in the order of the slices.
+
+        Raises:
+            BadInputError: a file is missing or cannot be read.
+        """
+        if self.series is None:
+            return sha256(self.path)
+        files = dict.fromkeys(self.series.sources)
+        return hashlib.sha256("\n".join(sha256(file) for file in files).encode()).hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The DICOM series of a folder.
+
+    Attributes:
+        series: all of them, as `io.dicom.find_series` lists them.
+        chosen: the one that would be read; None if none would.
+        refusal: why none would.
+    """
+
+    series: tuple[Series, ...]
+    chosen: Series | None
+    refusal: str = ""
+
+
+def read_volume(path: str | Path, series: str | None = None) -> Volume:
+    """Read a CT scan.
+
+    Args:
+        path: a NIfTI file; or a folder (with all folders in it) or zip file of DICOM images, or one multi-frame file.
+        series: SeriesInstanceUID of the DICOM series to read; by default the CT with most images.
+
+    Returns:
+        int16 HU on the grid of the file or of the slices, RAS+ mm.
+
+    Raises:
+        BadInputError: nothing there that can be read; what was found, and what to do about it.
+    """
+    with open_scan(Path(path), series) as scan:
+        return scan.read()
+
+
+@contextmanager
+def open_scan(path: Path, series: str | None = None) -> Iterator[Scan]:
+    """Find one scan; the files of a zip file are there until the end of the `with`.
+
+    Raises:
+        BadInputError: as `read_volume`.
+    """
+    with unpacked(path) as folder:
+        if folder.is_dir() or (folder.is_file() and is_dicom(folder)):
+            yield _dicom_scan(path, folder, series)
+        elif series is not None:
+            raise BadInputError(
+                f"{path}: a series was named, but this is no DICOM. Give a folder or zip file of DICOM."
+            )
+        else:
+            yield Scan(scan_case_name(path), path)
+
+
+@contextmanager
+def open_scans(source: Path, series: str | None = None) -> Iterator[list[Scan]]:
+    """Find all scans of a source: those of a folder of NIfTI files, or the one that `open_scan` finds.
+
+    A folder with DICOM files in it is DICOM, whatever else it holds.
+
+    Raises:
+        BadInputError: no such file or folder; as `read_volume`.
+    """
+    if not source.exists():
+        raise BadInputError(f"{source}: there is no such file or folder.")
+    niftis = _niftis(source) if source.is_dir() else []
+    if niftis and series is None and not _holds_dicom(source):
+        yield [Scan(scan_case_name(path), path) for path in niftis]
+        return
+    if niftis:
+        log.warning("%s: read as DICOM; the %d NIfTI files in it are left alone.", source, len(niftis))
+    with open_scan(source, series) as scan:
+        yield [scan]
+
+
+def list_series(path: Path) -> Listing:
+    """The DICOM series of a folder or zip file; the files of a zip file are gone afterwards.
+
+    Raises:
+        BadInputError: no such file or folder, no DICOM in it, or a damaged zip file.
+    """
+    if not path.exists():
+        raise BadInputError(f"{path}: there is no such file or folder.")
+    with unpacked(path) as folder:
+        found = find_series(folder)
+    try:
+        return Listing(tuple(found), choose_series(found, path))
+    except BadInputError as error:
+        if not found:
+            raise
+        return Listing(tuple(found), None, str(error))
+
+
+def _dicom_scan(path: Path, folder: Path, uid: str | None) -> Scan:
+    found = find_series(folder)
+    series = choose_series(found, path, uid)
+    others = [other for other in found if not other.passed_over and other is not series]
+    if uid is None and others:
+        titles = ", ".join(other.title for other in others)
+        log.warning("%s: read series %s, which has most images; there are also %s.", path, series.title, titles)
+    for damaged in (other for other in found if not other.uid and other is not series):
+        log.warning("%s: left out: %s.", path, damaged.passed_over)
+    own_name = (path if path.name not in {"", ".."} else path.resolve()).name
+    return Scan(own_name.removesuffix(".zip").removesuffix(".dcm") or "scan", path, series)
+
+
+def _niftis(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.name.endswith(_NIFTI) and not p.name.startswith("."))
+
+
+def _holds_dicom(folder: Path) -> bool:
+    """Whether a DICOM file lies in the folder itself."""
+    others = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.endswith(_NIFTI))
+    return any(is_dicom(path) for path in others)

@@ -117,7 +117,7 @@ def test_bad_settings_are_3_and_named(arguments: list[str], message: str) -> Non
 
 
 def test_what_this_version_lacks_is_said() -> None:
-    assert "only nifti" in refused(3, "predict", "r", "a", "b", "--format", "rtstruct")
+    assert "no such format" in refused(3, "predict", "r", "a", "b", "--format", "stl")
     assert "only local" in refused(3, "study", "s", "t", "--launcher", "ray")
 
 

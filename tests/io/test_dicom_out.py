@@ -248,11 +248,12 @@ def test_both_conform_to_the_standard(series: SourceImages, tmp_path: Path) -> N
         assert said.stderr.split()  # it names the kind of object
 
 
-def test_nothing_found_is_no_dicom_seg(series: SourceImages) -> None:
+def test_nothing_found_is_written_too(series: SourceImages) -> None:
     pytest.importorskip("highdicom")
     empty = LabelMap(np.zeros(series.geometry.shape, dtype=np.uint8), series.geometry)
-    with pytest.raises(BadInputError, match="no voxel of any organ"):
-        dicom_seg_bytes(empty, series, MODEL)
+    written = pydicom.dcmread(BytesIO(dicom_seg_bytes(empty, series, MODEL)))
+    assert len(written.SegmentSequence) == 7
+    assert not written.pixel_array.any()
     assert rtstruct_bytes(empty, series, MODEL)
 
 

@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import nrrd
 import numpy as np
+import pydicom
 import pytest
 
 import viscera
 from tests.ct_series import ct_series, save
 from viscera.core.config import Config, PredictConfig, PrepareConfig
 from viscera.core.errors import BadInputError
+from viscera.core.geometry import Geometry
 from viscera.core.scan import Volume
+from viscera.io import predictions
 from viscera.io.files import sha256
-from viscera.io.nifti import read_volume
+from viscera.io.nifti import read_labels, read_volume
 from viscera.io.scans import open_scan
 from viscera.io.store import Store
-from viscera.stages import predict as stage
 from viscera.stages.predict import predict, predict_store
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
@@ -274,6 +277,66 @@ def test_files_of_others_are_not_overwritten(half_run: Path, scans: Path, tmp_pa
     assert labels_of(tmp_path / "case_3.nii.gz").shape == (14, 12, 10)
 
 
+def test_a_series_in_every_format(half_run: Path, patient: Path, tmp_path: Path) -> None:
+    """The voxels of each file are those of the NIfTI, at the same place in the patient."""
+    pytest.importorskip("highdicom")
+    formats = ["nifti", "dicom-seg", "rtstruct", "seg-nrrd"]
+    (main,) = predict(half_run, patient, tmp_path / "out", formats=formats)
+    names = [f"patient_7.{ending}" for ending in ("json", "nii.gz", "rtstruct.dcm", "seg.dcm", "seg.nrrd")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    expected = read_labels(main)
+    written, header = nrrd.read(str(tmp_path / "out" / "patient_7.seg.nrrd"))
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = header["space directions"].T, header["space origin"]
+    affine = np.diag([-1, -1, 1, 1]) @ affine
+    assert Geometry(written.shape, affine).same_grid(expected.geometry)
+    assert np.array_equal(written, expected.labels)
+    segmentation = pydicom.dcmread(tmp_path / "out" / "patient_7.seg.dcm")
+    model = segmentation.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
+    assert model.AlgorithmParameters == f"model={sha256(half_run / 'last.pt')}"
+    for item in segmentation.SegmentSequence:
+        frames = [
+            frame
+            for frame, about in zip(
+                segmentation.pixel_array.reshape(-1, segmentation.Rows, segmentation.Columns),
+                segmentation.PerFrameFunctionalGroupsSequence,
+                strict=True,
+            )
+            if about.SegmentIdentificationSequence[0].ReferencedSegmentNumber == item.SegmentNumber
+        ]
+        assert sum(int(frame.sum()) for frame in frames) == int((expected.labels == item.SegmentNumber).sum())
+    before = state(tmp_path / "out")
+    predict(half_run, patient, tmp_path / "out", formats=formats)
+    assert state(tmp_path / "out") == before  # all of it is there already
+
+
+def test_another_format_is_added_and_an_edited_one_is_kept(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    scan, out = scans / "case_3_0000.nii.gz", tmp_path / "out"
+    predict(half_run, scan, out)
+    predict(half_run, scan, out, formats=["nifti", "seg-nrrd"])
+    assert (out / "case_3.seg.nrrd").exists()
+    (out / "case_3.seg.nrrd").write_bytes(b"edited by hand")
+    with pytest.raises(BadInputError, match="not as viscera wrote it"):
+        predict(half_run, scan, out, formats=["nifti", "seg-nrrd"])
+    assert (out / "case_3.seg.nrrd").read_bytes() == b"edited by hand"
+    predict(half_run, scan, out, formats=["nifti", "seg-nrrd"], overwrite=True)
+    assert (out / "case_3.seg.nrrd").read_bytes() != b"edited by hand"
+
+
+def test_formats_that_cannot_be_written(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    scan = scans / "case_3_0000.nii.gz"
+    for output, formats, message in (
+        ("out", ["stl"], "there is no such format. There are: nifti, dicom-seg, rtstruct, seg-nrrd"),
+        ("out", ["rtstruct"], "rtstruct refers to one"),
+        ("x.nii.gz", ["nifti", "seg-nrrd"], "one file, and --format nifti, seg-nrrd"),
+        ("x.nii.gz", ["seg-nrrd"], "one file, and --format seg-nrrd"),
+    ):
+        with pytest.raises(BadInputError, match=message):
+            predict(half_run, scan, tmp_path / output, formats=formats)
+    predict(half_run, scan, tmp_path / "x.seg.nrrd")  # the name asks for it
+    assert (tmp_path / "x.json").exists()
+
+
 @pytest.mark.parametrize("replacing", [False, True])
 @pytest.mark.parametrize("dies_at", ["write_json", "write_bytes"])
 def test_killed_between_its_two_files_a_second_call_completes(
@@ -287,7 +350,7 @@ def test_killed_between_its_two_files_a_second_call_completes(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, dies_at, dying)
+        patch.setattr(predictions, dies_at, dying)
         with pytest.raises(KeyboardInterrupt):
             predict(half_run, scan, tmp_path / "out", config)
     predict(half_run, scan, tmp_path / "out", config)
@@ -360,8 +423,7 @@ def test_what_cannot_be_predicted_from_or_to(half_run: Path, scans: Path, tmp_pa
         ),
         ((half_run, tmp_path / "missing", tmp_path / "out"), "there is no such file or folder"),
         ((tmp_path / "empty", scan, tmp_path / "out"), "there is no such checkpoint"),
-        ((half_run, scan, tmp_path / "out.nrrd"), "only .nii and .nii.gz can be written"),
-        ((half_run, scan, tmp_path / "out.dcm"), "only .nii and .nii.gz can be written"),
+        ((half_run, scan, tmp_path / "out.dcm"), "no DICOM series, and dicom-seg refers to one"),
         ((half_run, scan, tmp_path / "file"), "this is a file. Give a folder"),
         ((half_run, scan, tmp_path / "file" / "x.nii.gz"), "cannot be written"),
     ):

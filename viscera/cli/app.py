@@ -255,13 +255,17 @@ def predict(
     source: Annotated[
         Path | None, typer.Argument(metavar="INPUT", help="Scan, folder of scans, or DICOM folder or zip.")
     ] = None,
-    output: Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="Folder, or .nii.gz file.")] = None,
+    output: Annotated[
+        Path | None, typer.Argument(metavar="OUTPUT", help="Folder, or .nii.gz, .nrrd or .dcm file.")
+    ] = None,
     source_option: Annotated[Path | None, typer.Option("-i", metavar="INPUT", help="Same as INPUT.")] = None,
     output_option: Annotated[Path | None, typer.Option("-o", metavar="OUTPUT", help="Same as OUTPUT.")] = None,
     series: Annotated[
         str | None, typer.Option(metavar="UID", help="DICOM series; else the CT with most images.")
     ] = None,
-    output_format: Annotated[str, typer.Option("--format", help="nifti.")] = "nifti",
+    formats: Annotated[
+        str | None, typer.Option("--format", metavar="A,B", help="nifti, dicom-seg, rtstruct, seg-nrrd.")
+    ] = None,
     device: Device = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace label maps edited since.")] = False,
     config: ConfigFile = None,
@@ -279,8 +283,6 @@ def predict(
     source, output = source or source_option, output or output_option
     if source is None or output is None:
         raise typer.BadParameter("give INPUT and OUTPUT (or -i and -o)")
-    if output_format != "nifti":
-        raise BadInputError(f"--format {output_format}: only nifti can be written by this version.")
     saved = RunFolder(run).config_path
     base = read_yaml(saved) if saved.exists() else {}
     resolved = _config("paper", config, assignments, {}, base=base) if config or assignments else None
@@ -291,6 +293,7 @@ def predict(
             output,
             resolved.predict if resolved else None,
             series=series,
+            formats=_listed(formats),
             device=device or "auto",
             overwrite=overwrite,
             progress=_cases(display, "predict"),

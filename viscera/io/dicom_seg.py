@@ -48,7 +48,7 @@ def write_dicom_seg(
         table: the classes.
 
     Raises:
-        BadInputError: highdicom is not installed; or another grid; or no voxel of any class.
+        BadInputError: highdicom is not installed; or another grid.
     """
     write_bytes(path, dicom_seg_bytes(label_map, sources, algorithm, table))
 
@@ -62,8 +62,9 @@ def dicom_seg_bytes(
     except ImportError as error:
         raise BadInputError("DICOM-SEG needs highdicom: pip install 'viscera[dicom]'.") from error
     frames = sources.frames(label_map)
-    if not frames.any():
-        raise BadInputError("The label map has no voxel of any organ: there is nothing to write as DICOM-SEG.")
+    images = sources.headers
+    if not frames.any():  # an object without any frame is no DICOM: one empty frame a segment
+        frames, images = frames[:1], images[:1]
     identification = hd.AlgorithmIdentificationSequence(
         name=algorithm.name,
         family=codes.DCM.ArtificialIntelligence,
@@ -86,7 +87,7 @@ def dicom_seg_bytes(
     ]
     of_source = (sources.headers[0].SeriesInstanceUID, algorithm.model)
     segmentation = hd.seg.Segmentation(
-        source_images=sources.headers,
+        source_images=images,
         pixel_array=frames,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions,
@@ -97,6 +98,7 @@ def dicom_seg_bytes(
         manufacturer="viscera",
         manufacturer_model_name=algorithm.name,
         software_versions=algorithm.version,
+        omit_empty_frames=bool(frames.any()),
         device_serial_number=hashlib.sha256(algorithm.model.encode()).hexdigest()[:16],
         content_label="ORGANS",
         content_description="Organs of the abdomen",

@@ -20,6 +20,17 @@ from viscera.core.scan import LabelArray, LabelMap
 log = logging.getLogger(__name__)
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _WHOLE = 0.01  # voxels that a frame may lie beside the label map's grid
+OF_THE_PATIENT = (  # and the study; DICOM wants them in every object, empty where nobody knows
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
 _IDENTIFIERS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 
 
@@ -126,6 +137,9 @@ def _header(path: Path) -> FileDataset:
 def _fill_identifiers(headers: Sequence[FileDataset]) -> None:
     made_up = set()
     for header in headers:
+        for name in OF_THE_PATIENT:
+            if name not in header:
+                setattr(header, name, "")
         if not header.get("SOPClassUID"):
             header.SOPClassUID = CTImageStorage
         position = str(list(header.ImagePositionPatient))

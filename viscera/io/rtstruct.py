@@ -17,22 +17,10 @@ from skimage.measure import find_contours
 from viscera.core.anatomy import ABDOMEN, AnatomicalClass, ClassTable
 from viscera.core.scan import LabelMap
 from viscera.io.dicom_seg import SERIES_NUMBER, Algorithm
-from viscera.io.dicom_source import SourceImages, content_digest, derived_uid, in_lps
+from viscera.io.dicom_source import OF_THE_PATIENT, SourceImages, content_digest, derived_uid, in_lps
 from viscera.io.files import write_bytes
 
 _CONTOUR_DATA = Tag("ContourData")
-_OF_THE_PATIENT = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyInstanceUID",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
 
 
 def write_rtstruct(
@@ -83,8 +71,8 @@ def _described(sources: SourceImages, algorithm: Algorithm, digest: str) -> Data
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.SpecificCharacterSet = first.get("SpecificCharacterSet", "ISO_IR 192")
-    for name in _OF_THE_PATIENT:
-        setattr(dataset, name, first.get(name, ""))
+    for name in ("StudyInstanceUID", *OF_THE_PATIENT):
+        setattr(dataset, name, first.get(name))
     dataset.SOPClassUID = RTStructureSetStorage
     dataset.SOPInstanceUID = derived_uid("rtstruct", first.SeriesInstanceUID, algorithm.model, digest)
     dataset.SeriesInstanceUID = derived_uid("rtstruct series", first.SeriesInstanceUID, algorithm.model)

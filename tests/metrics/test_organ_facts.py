@@ -6,7 +6,7 @@ import pytest
 from viscera.core.anatomy import ClassTable
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
-from viscera.metrics.organ_facts import large_fragments, organ_facts
+from viscera.metrics.organ_facts import box_in_mm, large_fragments, organ_facts
 
 TABLE = ClassTable.of_names(["background", "liver", "spleen", "stomach"])
 
@@ -20,6 +20,11 @@ def test_by_hand() -> None:
     facts = organ_facts(Volume(hu, geometry), LabelMap(labels, geometry), TABLE, {"liver": 0.8, "stomach": None})
     assert facts["liver"].volume_ml == pytest.approx(0.08)
     assert facts["liver"].mean_hu == pytest.approx(80)
+    assert facts["liver"].sd_hu == pytest.approx(20)  # 4 voxels of 60, 4 of 100
+    assert facts["liver"].voxels == 8
+    # I 2 to 3, J 2 to 5, K 3 of a grid whose middle is the origin: first voxel's centre at (-4.5, -9, -17.5)
+    assert np.array(facts["liver"].box_mm) == pytest.approx(np.array([(-3, -6, -5), (-1, 2, 0)]))
+    assert facts["stomach"].box_mm is None
     assert (facts["liver"].cut_off, facts["liver"].large_fragments, facts["liver"].confidence) == (False, 1, 0.8)
     assert (facts["spleen"].cut_off, facts["spleen"].mean_hu, facts["spleen"].confidence) == (True, 40, None)
     assert (facts["stomach"].volume_ml, facts["stomach"].mean_hu, facts["stomach"].large_fragments) == (0, None, 0)
@@ -35,6 +40,13 @@ def test_every_face_is_an_edge(axis: int) -> None:
         labels[tuple(place)] = 1
         found = organ_facts(Volume(np.zeros((4, 5, 6), dtype=np.int16), geometry), LabelMap(labels, geometry), TABLE)
         assert found["liver"].cut_off
+
+
+def test_the_box_of_a_turned_grid() -> None:
+    affine = np.array([[0, -2.0, 0, 10], [1, 0, 0, 20], [0, 0, 3, 30], [0, 0, 0, 1]])  # I to the front, J to the left
+    box = box_in_mm((slice(0, 2), slice(1, 4), slice(5, 6)), Geometry((9, 9, 9), affine))
+    expected = [(10 - 7, 20 - 0.5, 30 + 13.5), (10 - 1, 20 + 1.5, 30 + 16.5)]
+    assert np.array(box) == pytest.approx(np.array(expected))
 
 
 def test_fragments_of_a_tenth_count_and_corners_connect() -> None:

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
+from viscera.core.facts import OrganFacts
 from viscera.metrics.trust import (
-    OrganFacts,
     OrganRange,
     TrainingRanges,
     failures_among,

@@ -5,10 +5,11 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.errors import BadInputError
+from viscera.core.facts import OrganFacts
 from viscera.io.files import read_json, write_json
 from viscera.io.store import Store
 from viscera.metrics.organ_facts import organ_facts
-from viscera.metrics.trust import OrganFacts, OrganRange, TrainingRanges
+from viscera.metrics.trust import OrganRange, TrainingRanges
 
 _RANGES = TypeAdapter(TrainingRanges)
 

@@ -1,5 +1,6 @@
-"""What `metrics.trust` wants to know of each organ in a label map."""
+"""Volume, HU, extent and fragments of each organ in a label map."""
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -7,8 +8,10 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.facts import OrganFacts
+from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume
-from viscera.metrics.trust import LARGE_FRAGMENT, OrganFacts
+from viscera.metrics.trust import LARGE_FRAGMENT
 
 _EDGE = 160  # voxels: fragments of a tenth of an organ show on a coarser grid, too
 
@@ -28,23 +31,42 @@ def organ_facts(
         confidence: by name, mean probability of the organ over its own voxels.
     """
     labels, length = label_map.labels, len(table)
-    counts, sums = np.zeros((2, length))
+    counts, sums, squares = np.zeros((3, length))
     for k in range(labels.shape[2]):  # a slice at a time: the weights are float64
-        counts += np.bincount(labels[:, :, k].ravel(), minlength=length)
-        sums += np.bincount(labels[:, :, k].ravel(), weights=volume.hu[:, :, k].ravel(), minlength=length)
-    at_edge = _at_edge(labels, length)
-    fragments = large_fragments(labels, length)
-    millilitres = label_map.geometry.voxel_volume_ml
-    return {
-        organ.name: OrganFacts(
-            volume_ml=float(counts[organ.label] * millilitres),
-            mean_hu=float(sums[organ.label] / counts[organ.label]) if counts[organ.label] else None,
-            cut_off=bool(at_edge[organ.label]),
-            large_fragments=int(fragments[organ.label]),
-            confidence=(confidence or {}).get(organ.name),
+        plane, hu = labels[:, :, k].ravel(), volume.hu[:, :, k].ravel().astype(np.float64)
+        counts += np.bincount(plane, minlength=length)
+        sums += np.bincount(plane, weights=hu, minlength=length)
+        squares += np.bincount(plane, weights=hu * hu, minlength=length)
+    boxes = [None, *ndimage.find_objects(labels, max_label=length - 1)]
+    at_edge, fragments = _at_edge(labels, length), large_fragments(labels, length)
+
+    def of(label: int, known: float | None) -> OrganFacts:
+        n = int(counts[label])
+        mean = float(sums[label] / n) if n else None
+        return OrganFacts(
+            volume_ml=n * label_map.geometry.voxel_volume_ml,
+            mean_hu=mean,
+            sd_hu=None if mean is None else float(np.sqrt(max(squares[label] / n - mean * mean, 0.0))),
+            cut_off=bool(at_edge[label]),
+            large_fragments=fragments[label],
+            confidence=known,
+            voxels=n,
+            box_mm=box_in_mm(boxes[label], label_map.geometry),
         )
-        for organ in table.organs
-    }
+
+    return {organ.name: of(organ.label, (confidence or {}).get(organ.name)) for organ in table.organs}
+
+
+def box_in_mm(
+    box: tuple[slice, ...] | None, geometry: Geometry
+) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
+    """Lowest and highest R, A, S in mm that the voxels of a box of indices reach, with their own extent."""
+    if box is None:
+        return None
+    ends = [(axis.start - 0.5, axis.stop - 0.5) for axis in box]
+    corners = np.array([[*corner, 1.0] for corner in itertools.product(*ends)]) @ geometry.affine.T
+    low, high = corners[:, :3].min(axis=0).tolist(), corners[:, :3].max(axis=0).tolist()
+    return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
 
 def large_fragments(labels: LabelArray, length: int) -> list[int]:

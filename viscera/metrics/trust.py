@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from viscera.core.facts import OrganFacts
+
 Spacing = tuple[float, float, float]
 HU_MARGIN = 20.0  # beyond the training cases' means: between two scanners and observers of one phase
 VOLUME_FACTOR = 1.25  # beyond the training cases' volumes
@@ -18,25 +20,6 @@ LARGE_FRAGMENT = 0.1  # of the organ's volume
 ORGANS_FOR_A_PHASE = 2  # with HU unlike training, for the whole scan to be called unlike
 TOLERATED_FAILURES = 0.05  # among the organs that the confidence does not flag
 FAILURE_DICE = 0.5
-
-
-@dataclass(frozen=True)
-class OrganFacts:
-    """What was measured of one organ in one label map.
-
-    Attributes:
-        volume_ml: 0 where it is absent.
-        mean_hu: None where it is absent.
-        cut_off: whether it touches the edge of the scan.
-        large_fragments: connected components that hold a tenth of the volume or more.
-        confidence: mean over its voxels of its probability, 0 to 1; None: not known, or absent.
-    """
-
-    volume_ml: float
-    mean_hu: float | None
-    cut_off: bool
-    large_fragments: int
-    confidence: float | None = None
 
 
 @dataclass(frozen=True)

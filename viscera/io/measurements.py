@@ -1,0 +1,82 @@
+"""`measurements.csv`: volume, HU, place and trust of every organ, beside the predictions.
+
+Each prediction's JSON holds its own measurements; the table is made from those, so that it says what is there.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from viscera.core.errors import BadInputError
+from viscera.core.facts import OrganFacts
+from viscera.io.files import read_json, write_csv
+
+KEY = "measurements"
+_HEADER = (
+    *("case", "organ", "voxels", "volume_ml", "mean_hu", "sd_hu"),
+    *(f"{end}_{axis}_mm" for end in ("lowest", "highest") for axis in "ras"),
+    *("large_fragments", "confidence", "flag", "reasons"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """One organ of one prediction: what was measured, and why it should be looked at; empty: nothing was noticed."""
+
+    facts: OrganFacts
+    reasons: tuple[str, ...] = ()
+
+    def cells(self, case: str, organ: str) -> list[str]:
+        """One row of the table; empty where undefined."""
+        facts = self.facts
+        box = (None,) * 6 if facts.box_mm is None else (*facts.box_mm[0], *facts.box_mm[1])
+        return [
+            case,
+            organ,
+            str(facts.voxels),
+            _number(facts.volume_ml, 3),
+            _number(facts.mean_hu, 1),
+            _number(facts.sd_hu, 1),
+            *(_number(value, 1) for value in box),
+            str(facts.large_fragments),
+            _number(facts.confidence, 3),
+            "look" if self.reasons else "",
+            "; ".join(self.reasons),
+        ]
+
+
+Measurements = Mapping[str, Measured]
+_MEASUREMENTS = TypeAdapter(dict[str, Measured])
+
+
+def as_json(measurements: Measurements) -> dict[str, Any]:
+    """For the JSON beside a prediction, under `KEY`."""
+    value: dict[str, Any] = _MEASUREMENTS.dump_python(dict(measurements), mode="json")
+    return value
+
+
+def read_measurements(record: Path) -> dict[str, Measured]:
+    """Those in the JSON beside a prediction, by organ; empty where it has none or is not there.
+
+    Raises:
+        BadInputError: damaged.
+    """
+    value = read_json(record) if record.exists() else {}
+    try:
+        return _MEASUREMENTS.validate_python(value.get(KEY, {}) if isinstance(value, dict) else {})
+    except ValidationError as error:
+        raise BadInputError(f"{record}: damaged ({error.error_count()} fields). Predict it again.") from error
+
+
+def write_table(path: Path, records: Sequence[Path]) -> None:
+    """Write the measurements of these predictions, in order; none is written where there are none."""
+    rows = [each.cells(record.stem, organ) for record in records for organ, each in read_measurements(record).items()]
+    if rows:
+        write_csv(path, _HEADER, rows)
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"

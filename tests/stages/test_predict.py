@@ -16,15 +16,18 @@ import pytest
 
 import viscera
 from tests.ct_series import ct_series, save
+from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config, PredictConfig, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Volume
+from viscera.engine.training_ranges import save_ranges
 from viscera.io import predictions
 from viscera.io.files import sha256
 from viscera.io.nifti import read_labels, read_volume
 from viscera.io.scans import open_scan
 from viscera.io.store import Store
+from viscera.metrics.trust import OrganRange, TrainingRanges
 from viscera.stages.predict import predict, predict_store
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
@@ -282,7 +285,9 @@ def test_a_series_in_every_format(half_run: Path, patient: Path, tmp_path: Path)
     pytest.importorskip("highdicom")
     formats = ["nifti", "dicom-seg", "rtstruct", "seg-nrrd"]
     (main,) = predict(half_run, patient, tmp_path / "out", formats=formats)
-    names = [f"patient_7.{ending}" for ending in ("json", "nii.gz", "rtstruct.dcm", "seg.dcm", "seg.nrrd")]
+    names = ["measurements.csv"] + [
+        f"patient_7.{ending}" for ending in ("json", "nii.gz", "rtstruct.dcm", "seg.dcm", "seg.nrrd")
+    ]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     expected = read_labels(main)
     written, header = nrrd.read(str(tmp_path / "out" / "patient_7.seg.nrrd"))
@@ -308,6 +313,53 @@ def test_a_series_in_every_format(half_run: Path, patient: Path, tmp_path: Path)
     before = state(tmp_path / "out")
     predict(half_run, patient, tmp_path / "out", formats=formats)
     assert state(tmp_path / "out") == before  # all of it is there already
+
+
+def rows_of(table: Path) -> dict[tuple[str, str], dict[str, str]]:
+    with table.open(newline="") as file:
+        return {(row["case"], row["organ"]): row for row in csv.DictReader(file)}
+
+
+def test_measurements_stand_beside_the_predictions(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    """One row a case and organ; numbers from the label map by hand."""
+    written = predict(half_run, scans, tmp_path / "out")
+    rows = rows_of(tmp_path / "out" / "measurements.csv")
+    assert len(rows) == 7 * len(written)
+    name = written[0].name.removesuffix(".nii.gz")
+    labels, hu = read_labels(written[0]), read_volume(scans / f"{name}_0000.nii.gz").hu
+    for label, organ in enumerate(CLASS_NAMES[1:], start=1):
+        here, row = labels.labels == label, rows[name, organ]
+        assert int(row["voxels"]) == here.sum()
+        assert float(row["volume_ml"]) == pytest.approx(here.sum() * 2 * 2 * 2.5 / 1000, abs=6e-4)
+        if here.any():
+            assert float(row["mean_hu"]) == pytest.approx(hu[here].mean(), abs=0.06)
+            assert float(row["sd_hu"]) == pytest.approx(hu[here].std(), abs=0.06)
+            places = np.argwhere(here) @ labels.geometry.affine[:3, :3].T + labels.geometry.affine[:3, 3]
+            assert float(row["lowest_s_mm"]) == pytest.approx(places[:, 2].min() - 1.25, abs=0.06)
+            assert float(row["highest_r_mm"]) == pytest.approx(places[:, 0].max() + 1, abs=0.06)
+        else:
+            assert row["mean_hu"] == row["lowest_r_mm"] == ""
+    # a second folder run adds what is new; a single file has a table of its own
+    predict(half_run, scans / f"{name}_0000.nii.gz", tmp_path / "one.nii.gz")
+    assert {case for case, _ in rows_of(tmp_path / "one.measurements.csv")} == {"one"}
+
+
+def test_what_is_unlike_training_is_flagged_with_its_reason(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(half_run, tmp_path / "run")
+    known = OrganRange(cases=4, present=1.0, cut_off=1.0, volume_ml=(9e3, 1e4), mean_hu=(-900, -800), large_fragments=9)
+    save_ranges(run / "training_ranges.json", TrainingRanges(dict.fromkeys(CLASS_NAMES[1:], known)))
+    (written, *_) = predict(run, scans, tmp_path / "out")
+    labels = read_labels(written).labels
+    name = written.name.removesuffix(".nii.gz")
+    for label, organ in enumerate(CLASS_NAMES[1:], start=1):
+        row = rows_of(tmp_path / "out" / "measurements.csv")[name, organ]
+        assert row["flag"] == "look"
+        assert (
+            ("outside -920 to -780" in row["reasons"]) if (labels == label).any() else ("not found" in row["reasons"])
+        )
+    (run / "training_ranges.json").unlink()  # as of a run of an earlier version: nothing to hold it against
+    predict(run, scans, tmp_path / "plain")
+    assert {row["flag"] for row in rows_of(tmp_path / "plain" / "measurements.csv").values()} == {""}
 
 
 def test_another_format_is_added_and_an_edited_one_is_kept(half_run: Path, scans: Path, tmp_path: Path) -> None:

@@ -171,15 +171,20 @@ class Predictor:
     def _probabilities(self, hu: HuArray) -> Tensor:
         return predict_probabilities(self.network, hu, self.trained_with.train, self.config, self.device)
 
+    def is_unlike(self, geometry: Geometry) -> bool:
+        """Whether a scan, prepared like those of training, is more than 1.5 times finer or coarser than they are."""
+        at = np.array(GridChange.prepared(geometry, self.trained_with.prepare).coarse.spacing_mm)
+        trained = np.array(self.checkpoint.training_spacings_mm)
+        too_fine, too_coarse = at * _TOLERATED_RATIO < trained.min(axis=0), at > trained.max(axis=0) * _TOLERATED_RATIO
+        return bool((too_fine | too_coarse).any())
+
     def change_for(self, geometry: Geometry) -> GridChange:
         """From a scan's canonical grid to the network's (`predict.grid`)."""
         change = GridChange.prepared(geometry, self.trained_with.prepare)
-        trained = np.array(self.checkpoint.training_spacings_mm)
-        at = np.array(change.coarse.spacing_mm)
-        unlike = (at * _TOLERATED_RATIO < trained.min(axis=0)) | (at > trained.max(axis=0) * _TOLERATED_RATIO)
-        if self.config.grid == "prepared" or (self.config.grid == "auto" and not unlike.any()):
+        if self.config.grid == "prepared" or (self.config.grid == "auto" and not self.is_unlike(geometry)):
             return change
-        median = np.median(trained, axis=0)
+        at = change.coarse.spacing_mm
+        median = np.median(np.array(self.checkpoint.training_spacings_mm), axis=0)
         if self.config.grid == "auto":
             log.warning(
                 "The scan would come out at %s mm, the model was trained at %s mm: resampled to that instead.",

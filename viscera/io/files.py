@@ -93,12 +93,13 @@ def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON 
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table, atomically."""
+    """Write a table, atomically; one that says the same already is left alone."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    if not path.exists() or path.read_bytes() != text.getvalue().encode():
+        write_text(path, text.getvalue())
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold

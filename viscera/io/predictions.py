@@ -66,6 +66,7 @@ FORMATS: Mapping[str, Format] = {
     ),
     "seg-nrrd": Format(".seg.nrrd", of_series=False, encode=lambda r: seg_nrrd_bytes(r.label_map, r.table)),
 }
+TABLE = "measurements.csv"
 _BY_ENDING = {".nii.gz": "nifti", ".nii": "nifti", ".nrrd": "seg-nrrd", ".dcm": "dicom-seg"}
 
 
@@ -87,20 +88,23 @@ class PredictionFiles:
 
     Attributes:
         outputs: path to format, the main one first.
-        record: JSON beside them: checksums of run, input and outputs, version, settings.
+        record: JSON beside them: checksums of run, input and outputs, version, settings, measurements.
+        table: where the measurements are tabulated: of a folder together, of a single file its own.
     """
 
     outputs: Mapping[Path, str]
     record: Path
+    table: Path
 
     @classmethod
     def of(cls, output: Path, name: str, formats: Sequence[str]) -> "PredictionFiles":
         """Where the formats of a case go: into a folder, or into the file that `output` names."""
         if format_of(output) is None:
-            return cls({output / f"{name}{FORMATS[each].ending}": each for each in formats}, output / f"{name}.json")
+            outputs = {output / f"{name}{FORMATS[each].ending}": each for each in formats}
+            return cls(outputs, output / f"{name}.json", output / TABLE)
         endings = [FORMATS[formats[0]].ending, *_BY_ENDING]
         stem = next(output.name.removesuffix(ending) for ending in endings if output.name.endswith(ending))
-        return cls({output: formats[0]}, output.with_name(f"{stem}.json"))
+        return cls({output: formats[0]}, output.with_name(f"{stem}.json"), output.with_name(f"{stem}.{TABLE}"))
 
     @property
     def main(self) -> Path:

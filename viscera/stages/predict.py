@@ -1,6 +1,6 @@
 """`viscera predict`: from a Run and scans, NIfTI or DICOM, to label maps on the scans' own grids."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +10,33 @@ import numpy as np
 import viscera
 from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError
+from viscera.core.facts import OrganFacts
 from viscera.core.geometry import AxisOrder
 from viscera.core.scan import LabelMap
 from viscera.engine.predictor import Predictor
-from viscera.imaging.resample import GridChange
+from viscera.engine.training_ranges import load_ranges
+from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.dicom import Series
 from viscera.io.dicom_seg import Algorithm
 from viscera.io.files import is_occupied, sha256
-from viscera.io.predictions import FORMATS, PredictionFiles, Result, encoded, format_of, read_record
+from viscera.io.measurements import KEY as MEASUREMENTS
+from viscera.io.measurements import Measured, as_json, write_table
+from viscera.io.predictions import FORMATS, TABLE, PredictionFiles, Result, encoded, format_of, read_record
 from viscera.io.quarantine import left_out, write_quarantine
 from viscera.io.runlog import RunFolder
 from viscera.io.scans import Scan, open_scans
 from viscera.io.store import Store
+from viscera.metrics.organ_facts import organ_facts
+from viscera.metrics.trust import TrainingRanges, reasons_not_to_trust
+
+
+@dataclass(frozen=True, eq=False)
+class _Segmented:
+    """A label map on the scan's own grid, and what was measured of it."""
+
+    label_map: LabelMap
+    facts: Mapping[str, OrganFacts]
+    spacing_unlike: bool
 
 
 @dataclass(frozen=True)
@@ -31,7 +46,7 @@ class _Job:
     files: PredictionFiles
     input_name: str
     input_sha256: Callable[[], str]
-    segment: Callable[[], LabelMap]
+    segment: Callable[[], "_Segmented"]
     series: Series | None = None
 
     @property
@@ -77,7 +92,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         predictor = Predictor.load(run, config, device)
         jobs = [_job(scan, PredictionFiles.of(output, scan.name, wanted), predictor) for scan in scans]
         _refuse_collisions(jobs, scans)
-        reasons = _run_all(jobs, predictor, _checkpoint(run, predictor), overwrite=overwrite, progress=progress)
+        reasons = _run_all(jobs, predictor, run, overwrite=overwrite, progress=progress)
     if not is_file:
         write_quarantine(output, reasons)
     if reasons:
@@ -101,19 +116,21 @@ def predict_store(
         )
 
     def job(name: str) -> _Job:
-        def segment() -> LabelMap:
+        def segment() -> _Segmented:
             store.verify([name])
             geometry = store.original_geometry(name)
             order = AxisOrder.to_canonical(geometry)
             change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
-            labels = predictor.predict_prepared(store.image(name), change).labels
-            return LabelMap(np.ascontiguousarray(order.undo(labels)), geometry)
+            restored = predictor.predict_prepared(store.image(name), change)
+            on_grid = coarsen_labels(restored, change, store.manifest.prepare.label_downsampling)
+            facts = organ_facts(store.volume(name), on_grid, predictor.classes)  # the store has no finer image
+            return _Segmented(LabelMap(np.ascontiguousarray(order.undo(restored.labels)), geometry), facts, False)
 
         digest = store.manifest.cases[name].sha256["image.npy"]
         return _Job(PredictionFiles.of(output, name, ["nifti"]), f"{name}/image.npy", lambda: digest, segment)
 
     jobs = [job(name) for name in names]
-    reasons = _run_all(jobs, predictor, _checkpoint(run, predictor), overwrite=True, progress=progress)
+    reasons = _run_all(jobs, predictor, run, overwrite=True, progress=progress)
     write_quarantine(output, reasons)
     if reasons:
         raise left_out(output, reasons, len(jobs))
@@ -147,7 +164,13 @@ def _formats(output: Path, formats: Sequence[str] | None) -> list[str]:
 
 
 def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
-    return _Job(files, scan.path.name or scan.name, scan.sha256, lambda: predictor(scan.read()), scan.series)
+    def segment() -> _Segmented:
+        volume = scan.read()
+        label_map = predictor(volume)
+        facts = organ_facts(volume, label_map, predictor.classes)
+        return _Segmented(label_map, facts, predictor.is_unlike(volume.canonical().geometry))
+
+    return _Job(files, scan.path.name or scan.name, scan.sha256, segment, scan.series)
 
 
 def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *, is_file: bool) -> None:
@@ -188,33 +211,50 @@ def _checkpoint(run: Path, predictor: Predictor) -> Path:
 def _run_all(
     jobs: Sequence[_Job],
     predictor: Predictor,
-    checkpoint: Path,
+    run: Path,
     *,
     overwrite: bool,
     progress: Callable[[int, int, str], None],
 ) -> dict[str, str]:
     """Do all jobs; returns why scans were left out. A folder that cannot be written to raises."""
-    run_sha256 = sha256(checkpoint)
+    run_sha256 = sha256(_checkpoint(run, predictor))
+    ranges = load_ranges(RunFolder(run).training_ranges) or TrainingRanges({})
     reasons: dict[str, str] = {}
-    for done, job in enumerate(jobs):
-        progress(done, len(jobs), job.input_name)
-        try:
-            provenance = _provenance(job, predictor, run_sha256)
-            is_done = job.files.is_current(provenance, overwrite=overwrite)
-            contents = {} if is_done else _contents(job, predictor, run_sha256)
-        except BadInputError as error:
-            reasons[job.input_name] = str(error)
-        else:
-            if contents:
-                job.files.write(contents, provenance)
+    try:
+        for done, job in enumerate(jobs):
+            progress(done, len(jobs), job.input_name)
+            try:
+                provenance = _provenance(job, predictor, run_sha256)
+                is_done = job.files.is_current(provenance, overwrite=overwrite)
+                segmented = None if is_done else job.segment()
+                contents = _contents(job, segmented.label_map, predictor, run_sha256) if segmented else {}
+            except BadInputError as error:
+                reasons[job.input_name] = str(error)
+            else:
+                if segmented is not None:
+                    job.files.write(contents, {**provenance, MEASUREMENTS: as_json(_measured(segmented, ranges))})
+    finally:
+        _write_tables([job.files for job in jobs])
     progress(len(jobs), len(jobs), "")
     return reasons
 
 
-def _contents(job: _Job, predictor: Predictor, run_sha256: str) -> dict[Path, bytes]:
-    """Segment, and encode in every format before any is written."""
+def _measured(segmented: _Segmented, ranges: TrainingRanges) -> dict[str, Measured]:
+    reasons = reasons_not_to_trust(segmented.facts, ranges, spacing_unlike=segmented.spacing_unlike)
+    return {organ: Measured(facts, reasons[organ]) for organ, facts in segmented.facts.items()}
+
+
+def _write_tables(files: Sequence[PredictionFiles]) -> None:
+    """`measurements.csv` of all predictions that stand in a folder; beside a single file, its own."""
+    for table in dict.fromkeys(each.table for each in files):
+        records = sorted(table.parent.glob("*.json")) if table.name == TABLE else [each.record for each in files]
+        write_table(table, records)
+
+
+def _contents(job: _Job, label_map: LabelMap, predictor: Predictor, run_sha256: str) -> dict[Path, bytes]:
+    """A label map in every format, before any is written."""
     algorithm = Algorithm(run_sha256, viscera.__version__)
-    result = Result(job.segment(), predictor.classes, algorithm, job.series.sources if job.series else None)
+    result = Result(label_map, predictor.classes, algorithm, job.series.sources if job.series else None)
     return {path: encoded(name, result, path) for path, name in job.files.outputs.items()}
 
 

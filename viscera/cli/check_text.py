@@ -24,13 +24,15 @@ WIDTH = 100
 _MOST_CASES = 60
 _MOST_LINES = 12
 _MOST_ORGANS = 8
-_LONGEST_NAME = 24
+_LONGEST_NAME = 20
 
 
 def check_text(check: DataSetCheck) -> str:
     """Scans, volumes, what is suspicious and what to do about it, notes."""
     shown = _shown(check)
-    parts = [_scans(shown), *([_volumes(shown, check.classes)] if len(check.classes) <= _MOST_ORGANS else [])]
+    parts = [_scans(shown)] if shown else []
+    if shown and len(check.classes) <= _MOST_ORGANS:
+        parts.append(_volumes(shown, check.classes))
     if len(shown) < len(check.cases):
         parts.append(f"{len(check.cases) - len(shown)} cases of which nothing is suspicious are not shown here.")
     parts += [_not_read(case) for case in check.with_verdict("not read")]
@@ -71,7 +73,7 @@ def _volumes(cases: Sequence[CaseCheck], classes: Sequence[str]) -> str:
     read = [case for case in cases if case.facts is not None]
     usual = ("adults", *(adult_range(name) for name in classes))
     rows = [usual, *((_short(case.case), *map(_cell, volume_cells(case, classes))) for case in read)]
-    headers = ("mL", *(title_of(name) for name in classes))
+    headers = ("mL", *(name.replace("_", "\n") for name in classes))
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * len(classes)))
     return f"{table}\n* unusual for an adult   / cut off by the edge of the scan   – not there"
 
@@ -105,4 +107,6 @@ def _wrapped(text: str, indent: str = "  ") -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    """A long name without its middle: data sets count at the end."""
+    half = (_LONGEST_NAME - 1) // 2
+    return name if len(name) <= _LONGEST_NAME else f"{name[:half]}…{name[-half:]}"

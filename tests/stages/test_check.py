@@ -1,6 +1,7 @@
 """A check of a data set on disk: tables, page, bad cases, and what it leaves alone."""
 
 import csv
+import json
 import re
 from collections.abc import Callable
 from html import unescape
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from viscera.core.errors import BadInputError
+from viscera.io.classes import read_class_file
 from viscera.io.layouts import CaseSource
 from viscera.metrics.findings import DataSetCheck
 from viscera.report.check_page import MOST_OF_A_CASE
@@ -178,6 +180,20 @@ def test_names_of_cases_are_escaped(
     page = (tmp_path / "check" / "index.html").read_text(encoding="utf-8")
     assert "<b>&x" not in page
     assert "&lt;b&gt;&amp;x" in page
+
+
+def test_other_classes_and_organs_that_the_data_set_does_not_label(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    make_phantoms(raw, 2, seed=3, shape=(64, 48, 48))
+    names = {"background": 0, "liver": 3, "left kidney": 4, "a": 1, "b": 2, "c": 5, "d": 6, "e": 7}
+    (raw / "dataset.json").write_text(json.dumps({"labels": names, "file_ending": ".nii.gz"}))
+    (tmp_path / "classes.yaml").write_text("classes: [left_kidney, liver, pancreas]")
+    found = check(raw, tmp_path / "check", classes=read_class_file(tmp_path / "classes.yaml"))
+    assert found.classes == ("left_kidney", "liver", "pancreas")
+    assert [(f.organ, f.kind) for f in found.findings] == [("pancreas", "not_labelled")]
+    row = table(tmp_path / "check" / "check.csv")[0]
+    assert float(row["left_kidney_volume_ml"]) > 0
+    assert (row["pancreas_volume_ml"], row["organs"]) == ("", "2")
 
 
 def test_real_scans(real_data: Path, tmp_path: Path) -> None:

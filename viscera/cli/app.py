@@ -150,6 +150,7 @@ def check(
     source: Annotated[Path, typer.Argument(help="Labelled data set.")],
     out: Annotated[Path, typer.Option(help="Folder for check.csv, findings.csv and index.html.")] = Path("check"),
     layout: Annotated[str, typer.Option(help="auto, or nnunet.")] = "auto",
+    classes: ClassFileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     config: ConfigFile = None,
     assignments: Assignments = None,
@@ -162,7 +163,13 @@ def check(
 
     _config("paper", config, assignments, {})
     with make_display(quiet=quiet, log_json=log_json) as display:
-        found = stage.check(source, out, layout=layout, progress=_cases(display, "check"))
+        found = stage.check(
+            source,
+            out,
+            layout=layout,
+            classes=read_class_file(classes) if classes else None,
+            progress=_cases(display, "check"),
+        )
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(found), indent=1))
     elif not quiet:

@@ -1,7 +1,7 @@
 """Measuring one labelled scan, once and in little more memory than itself."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +29,12 @@ _Box = tuple[slice, ...]
 _Mask = npt.NDArray[np.bool_]
 
 
-def measure_case(case: Case, table: ClassTable, unlabelled: Sequence[str] = ()) -> CaseFacts:
+def measure_case(case: Case, table: ClassTable) -> CaseFacts:
     """Everything that the check looks at in one case.
 
     Args:
         case: on the files' own grid, any orientation.
         table: what the labels stand for.
-        unlabelled: names of the classes that the case is not labelled for.
     """
     volume, label_map = case.volume.canonical(), case.label_map.canonical()
     geometry = volume.geometry
@@ -47,7 +46,7 @@ def measure_case(case: Case, table: ClassTable, unlabelled: Sequence[str] = ()) 
         centre_mm=_to_mm(geometry, (np.array(geometry.shape) - 1) / 2),
         hu=hu_facts(volume.hu),
         organs=tuple(_organs(volume.hu, label_map.labels, geometry, table)),
-        labelled=tuple(organ.name for organ in table.organs if organ.name not in unlabelled),
+        labelled=tuple(organ.name for organ in table.organs if organ.name not in case.unlabelled),
         image_sha256=_sha256(volume.hu),
         labels_sha256=_sha256(label_map.labels),
     )

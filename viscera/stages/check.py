@@ -8,6 +8,7 @@ import viscera
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.engine.case_facts import measure_case
+from viscera.io.classes import ClassFile
 from viscera.io.files import is_occupied, write_csv, write_text
 from viscera.io.layouts import CaseSource, dataset_title, find_cases
 from viscera.metrics.findings import CaseCheck, DataSetCheck
@@ -24,9 +25,9 @@ CASES, FINDINGS, PAGE = "check.csv", "findings.csv", "index.html"
 def check(
     source: Path,
     out: Path,
-    table: ClassTable = ABDOMEN,
     *,
     layout: str = "auto",
+    classes: ClassFile | None = None,
     progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
 ) -> DataSetCheck:
     """Read every case once, say what is suspicious, and write tables and a page.
@@ -34,8 +35,8 @@ def check(
     Args:
         source: folder of a labelled data set.
         out: folder for `check.csv`, `findings.csv` and `index.html`: new, empty, or of an earlier check.
-        table: the classes to learn.
         layout: of the source, see `io.layouts`.
+        classes: to learn; by default the paper's eight. The data set may lack some of them.
         progress: called with done, total, case name.
 
     Returns:
@@ -46,7 +47,8 @@ def check(
     """
     if is_occupied(out) and not (out / CASES).exists():
         raise BadInputError(f"{out}: holds something that no check wrote. Give another folder with --out.")
-    sources = find_cases(source, layout)
+    table, numbers = (classes.table, classes.numbers) if classes else (ABDOMEN, None)
+    sources = find_cases(source, layout, table=table, partial=True, numbers=numbers)
     pictures: dict[str, list[PlacePictures]] = {}
     cases = []
     for done, case in enumerate(sources):

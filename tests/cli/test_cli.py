@@ -28,7 +28,19 @@ from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
 from viscera.stages.doctor import diagnose
 
-COMMANDS = ["phantom", "prepare", "doctor", "find-rate", "train", "predict", "series", "evaluate", "study", "report"]
+COMMANDS = [
+    "phantom",
+    "check",
+    "prepare",
+    "doctor",
+    "find-rate",
+    "train",
+    "predict",
+    "series",
+    "evaluate",
+    "study",
+    "report",
+]
 TINY = ["--patch=8", "--batch-size=2", "--filters=2", "--iterations=4", "--device=cpu"]
 TINY += ["--set", "train.levels=2", "--set", "train.monitor_windows=2"]
 
@@ -280,6 +292,34 @@ def test_dicom_series_are_listed_and_predicted(tmp_path: Path, tiny_run: Path) -
     assert "as many images" in refused(3, "predict", tiny_run, folder, tmp_path / "out")
     assert "as many images" in run("series", folder).stdout
     assert "there is no such file" in refused(3, "series", tmp_path / "missing")
+
+
+def test_check(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("viscera.stages.check.MOST_PICTURES", 0)
+    result = run("check", raw, "--out", tmp_path / "check")
+    assert result.exit_code == 0  # findings are no error
+    lines = result.stdout.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert [line.split()[0] for line in lines[2:7]] == [f"case_{n}" for n in range(5)]
+    assert "2×2×2.5" in lines[2]
+    assert lines[-1] == f"Pictures and tables: {tmp_path / 'check' / 'index.html'}"
+    found = json.loads(run("check", raw, "--out", tmp_path / "check", "--json").stdout)
+    assert [case["case"] for case in found["cases"]] == [f"case_{n}" for n in range(5)]
+    assert found["cases"][0]["facts"]["orientation"] == "RAS"
+    assert run("check", raw, "--out", tmp_path / "check", "--quiet").output == ""
+
+
+def test_cases_that_cannot_be_read_end_a_check_with_3_after_the_others(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("viscera.stages.check.MOST_PICTURES", 0)
+    (raw / "labelsTr" / "case_2.nii.gz").write_bytes(b"no NIfTI")
+    result = run("check", raw, "--out", tmp_path / "check")
+    assert result.exit_code == 3
+    assert "case_4" in result.stdout
+    assert "Not read: " in result.stdout
+    assert "1 of 5 cases could not be read" in result.stderr.splitlines()[-1]
+    assert (tmp_path / "check" / "index.html").exists()
 
 
 def test_doctor(tiny_store: Store) -> None:

@@ -2,6 +2,7 @@
 
 import itertools
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -21,6 +22,14 @@ def oriented(axes: tuple[int, int, int], flips: tuple[int, int, int], spacing: t
 
 
 ALL_48 = list(itertools.product(itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)))
+
+
+@pytest.mark.parametrize(("axes", "flips"), ALL_48)
+def test_the_orientation_is_written_as_nibabel_writes_it(
+    axes: tuple[int, int, int], flips: tuple[int, int, int]
+) -> None:
+    geometry = oriented(axes, flips, (0.7, 1.1, 2.5))
+    assert geometry.orientation == "".join(nib.aff2axcodes(geometry.affine))
 
 
 @pytest.mark.parametrize(("axes", "flips"), ALL_48)

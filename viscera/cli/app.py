@@ -146,6 +146,40 @@ def prepare(
 
 @app.command()
 @explained
+def check(
+    source: Annotated[Path, typer.Argument(help="Labelled data set.")],
+    out: Annotated[Path, typer.Option(help="Folder for check.csv, findings.csv and index.html.")] = Path("check"),
+    layout: Annotated[str, typer.Option(help="auto, or nnunet.")] = "auto",
+    classes: ClassFileOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    config: ConfigFile = None,
+    assignments: Assignments = None,
+    quiet: Quiet = False,
+    log_json: LogJson = False,
+) -> None:
+    """Look at a labelled data set before training: scans, labels, what is suspicious, with pictures."""
+    from viscera.cli.check_text import check_text
+    from viscera.stages import check as stage
+
+    _config("paper", config, assignments, {})
+    with make_display(quiet=quiet, log_json=log_json) as display:
+        found = stage.check(
+            source,
+            out,
+            layout=layout,
+            classes=read_class_file(classes) if classes else None,
+            progress=_cases(display, "check"),
+        )
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(found), indent=1))
+    elif not quiet:
+        typer.echo(check_text(found))
+        typer.echo(f"Pictures and tables: {out / stage.PAGE}")
+    stage.refuse_unread(found, out)
+
+
+@app.command()
+@explained
 def doctor(
     path: Annotated[Path, typer.Argument(metavar="STORE|RUN", help="Store, or run.")],
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,

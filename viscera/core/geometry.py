@@ -45,6 +45,15 @@ class Geometry:
         return (float(i), float(j), float(k))
 
     @property
+    def orientation(self) -> str:
+        """The nearest directions in which I, J, K run, as nibabel writes them: `RAS` is right, front, up."""
+        order = AxisOrder.to_canonical(self)
+        letters = ["", "", ""]
+        for towards, away, axis, flipped in zip("RAS", "LPI", order.source_axes, order.flipped, strict=True):
+            letters[axis] = away if flipped else towards
+        return "".join(letters)
+
+    @property
     def voxel_volume_ml(self) -> float:
         """Volume of one voxel in mL."""
         return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000

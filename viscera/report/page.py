@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jinja2
-
 from viscera.core.arms import weighting_name
 from viscera.io.rate_range import RateRange
 from viscera.metrics.learning import starving_share
 from viscera.report.canvas import Pixels, data_uri, pixels_to_png, to_bytes
 from viscera.report.comparisons import Comparisons
 from viscera.report.curves import arm_panel
+from viscera.report.environment import page_environment
 from viscera.report.figures import OrganFigure
 from viscera.report.findings import arm_standings, conclusions, organ_findings
 from viscera.report.forecasts import forecast_rows, forecast_sentence
@@ -76,13 +75,7 @@ class PageParts:
 
 def render_page(parts: PageParts) -> str:
     """The HTML, under 5 MB for a study of six arms; opens from disk without a network."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("viscera.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = page_environment()
     environment.filters["one_decimal"] = _one_decimal
     environment.filters["two_decimals"] = _two_decimals
     environment.filters["share"] = _share

@@ -50,7 +50,7 @@ def backdrop(scan: Volume, grid: Geometry, slice_index: int) -> Backdrop:
         order=1,
         mode="nearest",
     )[:, :, 0]
-    return Backdrop(hu, fine.spacing_mm[:2], _body_box_mm(hu, fine.spacing_mm[:2]))
+    return Backdrop(hu, fine.spacing_mm[:2], body_box_mm(hu, fine.spacing_mm[:2]))
 
 
 def slice_figure(
@@ -73,7 +73,7 @@ def slice_figure(
         figure = Figure(figsize=(width_in, width_in * height_mm / width_mm), facecolor="black")
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
         axes.set_axis_off()
-        _draw_scan(axes, scene_backdrop)
+        draw_scan(axes, scene_backdrop)
         _draw_organs(axes, labels_IJ, spacing_mm, classes)
         (left, right), vertical = scene_backdrop.view_mm
         axes.set_xlim(right, left)  # the patient's right, at high x, comes to the viewer's left
@@ -88,7 +88,8 @@ def slice_figure(
     return figure
 
 
-def _draw_scan(axes: Axes, scan: Backdrop) -> None:
+def draw_scan(axes: Axes, scan: Backdrop) -> None:
+    """The CT alone, in mm from the corner of the slice, in the window of an abdominal CT."""
     extent = (0, scan.hu.shape[0] * scan.spacing_mm[0], 0, scan.hu.shape[1] * scan.spacing_mm[1])
     axes.imshow(
         scan.hu.T,
@@ -114,7 +115,7 @@ def _draw_organs(axes: Axes, labels_IJ: LabelArray, spacing_mm: tuple[float, flo
             axes.contour(x_mm, y_mm, mask, levels=[0.5], colors=[organ.colour], linewidths=1.3)
 
 
-def _body_box_mm(hu: npt.NDArray[np.float32], spacing_mm: tuple[float, ...]) -> Box2:
+def body_box_mm(hu: npt.NDArray[np.float32], spacing_mm: tuple[float, ...]) -> Box2:
     """Bounds of what is no air, with a margin, within the slice; the whole slice where all is air."""
     bounds = []
     for axis in (0, 1):

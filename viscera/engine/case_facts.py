@@ -1,0 +1,154 @@
+"""Measuring one labelled scan, once and in little more memory than itself."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from viscera.core.anatomy import ClassTable
+from viscera.core.geometry import Geometry
+from viscera.core.scan import Case, HuArray, LabelArray
+from viscera.metrics.case_facts import (
+    AIR_BELOW_HU,
+    NO_TISSUE_BELOW_HU,
+    SPECK_ML,
+    STORED_TISSUE_HU,
+    TISSUE_HU,
+    CaseFacts,
+    HuFacts,
+    LabelledOrgan,
+    Point,
+    Stray,
+)
+
+_NEIGHBOURS = np.ones((3, 3, 3))
+_INT16 = np.iinfo(np.int16)
+_Box = tuple[slice, ...]
+_Mask = npt.NDArray[np.bool_]
+
+
+def measure_case(case: Case, table: ClassTable) -> CaseFacts:
+    """Everything that the check looks at in one case.
+
+    Args:
+        case: on the files' own grid, any orientation.
+        table: what the labels stand for.
+    """
+    volume, label_map = case.volume.canonical(), case.label_map.canonical()
+    geometry = volume.geometry
+    return CaseFacts(
+        case=case.name,
+        shape=geometry.shape,
+        spacing_mm=geometry.spacing_mm,
+        orientation=case.volume.geometry.orientation,
+        centre_mm=_to_mm(geometry, (np.array(geometry.shape) - 1) / 2),
+        hu=hu_facts(volume.hu),
+        organs=tuple(_organs(volume.hu, label_map.labels, geometry, table)),
+        labelled=tuple(organ.name for organ in table.organs if organ.name not in case.unlabelled),
+        image_sha256=_sha256(volume.hu),
+        labels_sha256=_sha256(label_map.labels),
+    )
+
+
+def hu_facts(hu: HuArray) -> HuFacts:
+    """The distribution of an (I, J, K) array of HU."""
+    counts = np.zeros(2**16, dtype=np.int64)
+    for plane in np.moveaxis(hu, 2, 0):
+        counts += np.bincount(plane.ravel().astype(np.intp) - _INT16.min, minlength=2**16)
+    present = np.flatnonzero(counts)
+    commonest = int(counts.argmax())
+    return HuFacts(
+        lowest=int(present[0]) + _INT16.min,
+        highest=int(present[-1]) + _INT16.min,
+        at_highest=float(counts[present[-1]] / hu.size),
+        commonest=commonest + _INT16.min,
+        at_commonest=float(counts[commonest] / hu.size),
+        air=_share(counts, (_INT16.min, AIR_BELOW_HU)),
+        tissue=_share(counts, TISSUE_HU),
+        stored_tissue=_share(counts, STORED_TISSUE_HU),
+    )
+
+
+def _share(counts: npt.NDArray[np.int64], hu: tuple[int, int]) -> float:
+    """Share of the voxels from the first to below the second HU."""
+    return float(counts[hu[0] - _INT16.min : hu[1] - _INT16.min].sum() / counts.sum())
+
+
+def _sha256(array: HuArray | LabelArray) -> str:
+    digest = hashlib.sha256(repr((array.shape, str(array.dtype))).encode())
+    for plane in np.moveaxis(array, 2, 0):
+        digest.update(np.ascontiguousarray(plane.T).data)
+    return digest.hexdigest()
+
+
+def _organs(hu: HuArray, labels: LabelArray, geometry: Geometry, table: ClassTable) -> Iterator[LabelledOrgan]:
+    boxes = ndimage.find_objects(labels, max_label=len(table) - 1)
+    for organ, box in zip(table.organs, boxes, strict=True):
+        if box is not None:
+            yield _organ(organ.name, hu[box], labels[box] == organ.label, box, geometry)
+
+
+def _organ(name: str, hu: HuArray, mask: _Mask, box: _Box, geometry: Geometry) -> LabelledOrgan:
+    first = np.array([axis.start for axis in box])
+    values = hu[mask]
+    centre = first + np.array(ndimage.center_of_mass(mask))
+    air = mask & (hu < NO_TISSUE_BELOW_HU)
+    numbered, pieces = ndimage.label(mask, _NEIGHBOURS)
+    largest, stray = (1.0, None) if pieces == 1 else _apart(numbered, first, geometry)
+    return LabelledOrgan(
+        name=name,
+        volume_ml=values.size * geometry.voxel_volume_ml,
+        mean_hu=float(values.mean(dtype=np.float64)),
+        in_air=float((values < NO_TISSUE_BELOW_HU).mean()),
+        centre_mm=_to_mm(geometry, centre),
+        inside_mm=_to_mm(geometry, first + _central(mask)),
+        air_mm=_to_mm(geometry, first + _central(air)) if air.any() else None,
+        edges=_edges(box, geometry),
+        pieces=pieces,
+        largest_piece=largest,
+        stray=stray,
+    )
+
+
+def _central(mask: _Mask) -> npt.NDArray[np.intp]:
+    """The voxel of a mask nearest to its centre of mass; the first of several."""
+    voxels = np.argwhere(mask)
+    apart = np.square(voxels - voxels.mean(axis=0)).sum(axis=1)
+    nearest: npt.NDArray[np.intp] = voxels[apart.argmin()]
+    return nearest
+
+
+def _edges(box: _Box, geometry: Geometry) -> str:
+    low = "".join(side for side, axis in zip("LPI", box, strict=True) if axis.start == 0)
+    high = "".join(s for s, axis, n in zip("RAS", box, geometry.shape, strict=True) if axis.stop == n)
+    return low + high
+
+
+def _apart(
+    numbered: npt.NDArray[np.signedinteger], first: npt.NDArray[np.intp], geometry: Geometry
+) -> tuple[float, Stray]:
+    """Share of the largest of several numbered pieces, and the one that is furthest from it."""
+    voxels = np.bincount(numbered.ravel())[1:]
+    boxes = ndimage.find_objects(numbered)
+    low = first + [[axis.start for axis in box] for box in boxes]
+    high = first + [[axis.stop for axis in box] for box in boxes]
+    largest = int(voxels.argmax())
+    apart = np.maximum(low - high[largest], low[largest] - high).clip(min=0)
+    gap_mm = np.linalg.norm(apart * np.array(geometry.spacing_mm), axis=1)
+    volume_ml = voxels * geometry.voxel_volume_ml
+    others = np.delete(np.arange(len(voxels)), largest)
+    chosen = max(others, key=lambda each: (volume_ml[each] >= SPECK_ML, gap_mm[each], voxels[each]))
+    stray = Stray(
+        volume_ml=float(volume_ml[chosen]),
+        gap_mm=float(gap_mm[chosen]),
+        centre_mm=_to_mm(geometry, (low[chosen] + high[chosen] - 1) / 2),
+        at_edge=bool((low[chosen] == 0).any() or (high[chosen] == geometry.shape).any()),
+    )
+    return float(voxels[largest] / voxels.sum()), stray
+
+
+def _to_mm(geometry: Geometry, index: npt.NDArray[np.float64] | npt.NDArray[np.intp]) -> Point:
+    x, y, z = geometry.affine[:3, :3] @ index + geometry.affine[:3, 3]
+    return (float(x), float(y), float(z))

@@ -1,0 +1,115 @@
+"""What is looked at in one labelled scan before anyone trains on it."""
+
+from dataclasses import dataclass
+
+Point = tuple[float, float, float]
+AIR_BELOW_HU = -500
+NO_TISSUE_BELOW_HU = -200
+TISSUE_HU = (-200, 300)
+SPECK_ML = 0.05  # smaller pieces of an organ are no more than a few voxels of rough edge
+STORED_TISSUE_HU = (850, 1250)  # where water and soft tissue lie before the rescale intercept of -1024 is applied
+
+
+@dataclass(frozen=True)
+class HuFacts:
+    """How a scan's values are distributed; shares are of all voxels, 0 to 1.
+
+    Attributes:
+        lowest, highest: value.
+        at_highest: share that has the highest value.
+        commonest: the value that most voxels have.
+        at_commonest: share that has it.
+        air: share below -500 HU.
+        tissue: share from -200 to 300 HU.
+        stored_tissue: share from 850 to 1250.
+    """
+
+    lowest: int
+    highest: int
+    at_highest: float
+    commonest: int
+    at_commonest: float
+    air: float
+    tissue: float
+    stored_tissue: float
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A piece of an organ apart from its largest one.
+
+    Attributes:
+        volume_ml: of the piece.
+        gap_mm: between the bounding boxes of both; 0 where these meet.
+        centre_mm: of the piece's bounding box, RAS+.
+        at_edge: whether it touches a face of the scan, which may be why it is apart.
+    """
+
+    volume_ml: float
+    gap_mm: float
+    centre_mm: Point
+    at_edge: bool
+
+
+@dataclass(frozen=True)
+class LabelledOrgan:
+    """One organ that is in a label map.
+
+    Attributes:
+        name: of its class.
+        volume_ml: above 0.
+        mean_hu: over its voxels.
+        in_air: share of its voxels below -200 HU.
+        centre_mm: centre of mass, RAS+.
+        inside_mm: its voxel nearest to the centre of mass.
+        air_mm: its voxel in air nearest to the centre of all those; None where there is none.
+        edges: faces of the scan that it touches, as in `RLAPSI`.
+        pieces: connected components, 26 neighbours.
+        largest_piece: share of its voxels.
+        stray: the piece furthest from the largest one, of those that are no mere specks; else the second largest.
+    """
+
+    name: str
+    volume_ml: float
+    mean_hu: float
+    in_air: float
+    centre_mm: Point
+    inside_mm: Point
+    air_mm: Point | None
+    edges: str
+    pieces: int
+    largest_piece: float
+    stray: Stray | None
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """One labelled scan; `shape` and `spacing_mm` run to the right, to the front and up.
+
+    Attributes:
+        case: its name.
+        shape: voxels.
+        spacing_mm: of neighbouring voxels.
+        orientation: of the file's axes, for example `LPS`.
+        centre_mm: of the grid, RAS+.
+        hu: of the scan.
+        organs: those that are in the label map, in label order.
+        labelled: names of the classes that the case is labelled for.
+        image_sha256: of voxels and shape, in canonical order; the header does not count.
+        labels_sha256: likewise.
+    """
+
+    case: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    orientation: str
+    centre_mm: Point
+    hu: HuFacts
+    organs: tuple[LabelledOrgan, ...]
+    labelled: tuple[str, ...]
+    image_sha256: str
+    labels_sha256: str
+
+    def organ(self, name: str) -> LabelledOrgan | None:
+        """The organ of a name; None where it is not there."""
+        return next((organ for organ in self.organs if organ.name == name), None)

@@ -1,7 +1,8 @@
 """Figures 2-4: for each weighting the same slice and the same 3D view of truth and of every learning rate."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -25,11 +26,13 @@ class Panel:
     Attributes:
         title: `ground truth`, or the learning rate.
         axial, surface: RGB pixels of slice and 3D view; None where the arm has no prediction of this case.
+        note: which organs are flagged; empty: none.
     """
 
     title: str
     axial: Pixels | None
     surface: Pixels | None
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +69,18 @@ def organ_figures(study: StudyResult, scene: Scene) -> list[OrganFigure]:
     figures = []
     for number, weighting in enumerate(grid.weightings, start=2):
         arms = (arm for arm in study.arms if arm.weighting == weighting)
-        panels = [Panel(_panel_title(arm), *drawn.get(arm.name, (None, None))) for arm in arms]
+        panels = [
+            Panel(_panel_title(arm), *drawn.get(arm.name, (None, None)), note=_note(scene.flagged.get(arm.name, ())))
+            for arm in arms
+        ]
         figures.append(OrganFigure(number, weighting_name(weighting), (truth, *panels)))
     if FUSED in drawn:
         figures.append(OrganFigure(2 + len(figures), FUSED, (truth, Panel(FUSED, *drawn[FUSED]))))
     return figures
+
+
+def _note(flagged: Sequence[str]) -> str:
+    return f"flagged: {', '.join(name.replace('_', ' ') for name in flagged)}" if flagged else ""
 
 
 def _panel_title(arm: Arm) -> str:
@@ -90,6 +100,7 @@ def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOM
         axes = canvas.subplots(2, columns, squeeze=False, height_ratios=heights)
         for column, panel in enumerate(figure.panels):
             axes[0, column].set_title(panel.title)
+            axes[1, column].set_title(fill(panel.note, 44), size=8, color="#b45309")
             for row, picture in enumerate((panel.axial, panel.surface)):
                 axes[row, column].set_axis_off()
                 if picture is None:

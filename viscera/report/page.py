@@ -24,6 +24,7 @@ from viscera.report.stages import organ_stages, settling_rows, settling_sentence
 from viscera.report.study import StudyResult
 from viscera.report.summaries import cost_rows, gap_rows, headline, settings
 from viscera.report.tables import DAGGER, Table1, foreground_percent
+from viscera.report.trust import trust_rows, trust_sentence
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,11 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureGroup:
-    """One of Figures 2-4 on the page: its columns, each with a slice and a 3D view (None: no prediction)."""
+    """One of Figures 2-4 on the page: its columns, each with title, slice, 3D view (None: no prediction) and a note."""
 
     number: int
     title: str
-    columns: tuple[tuple[str, Picture | None, Picture | None], ...]
+    columns: tuple[tuple[str, Picture | None, Picture | None, str], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +107,8 @@ def render_page(parts: PageParts) -> str:
         has_validation=any(point.validation_dice for run in study.runs for point in run.curve),
         rate_ranges=_rate_range_pictures(parts),
         gaps=gap_rows(study, primary),
+        trust=(trusted := trust_rows(study, primary.grid)),
+        trust_sentence=trust_sentence(trusted),
         stages=study.record.all_stages,
         stage_rows=stage_rows(study, primary.grid),
         organ_stages=organ_stages(study, primary.grid),
@@ -182,6 +185,7 @@ def _picture_groups(figures: Sequence[OrganFigure]) -> list[PictureGroup]:
                     panel.title,
                     picture(panel.axial, f"{figure.title}, {panel.title}: axial slice with organs in colour"),
                     picture(panel.surface, f"{figure.title}, {panel.title}: organs in 3D from the front"),
+                    panel.note,
                 )
                 for panel in figure.panels
             ),

@@ -1,7 +1,7 @@
 """What Figures 2-4 show: one test case, cut down to a slice and a coarse label map an arm. Opens no file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,7 @@ class Scene:
         truth: the reference.
         predictions: by name of arm, and `fused`; an arm without one is missing here.
         seeds: by name of arm, the seed whose prediction is shown.
+        flagged: by name of arm, names of the organs that are flagged in that prediction.
     """
 
     case: str
@@ -71,6 +72,7 @@ class Scene:
     truth: LabelView
     predictions: Mapping[str, LabelView]
     seeds: Mapping[str, int]
+    flagged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def thinned(label_map: LabelMap, longest: int = LONGEST_EDGE) -> LabelMap:

@@ -68,6 +68,7 @@ class RunResult:
         scores: rows of scores.csv; None where there is none.
         problem: why a file of the run could not be read, for people; empty where all could.
         earlier: scores that were put aside when the study was extended, by iterations.
+        reasons: by test case and organ, why its prediction should be looked at; empty: not flagged.
     """
 
     arm: Arm
@@ -77,6 +78,7 @@ class RunResult:
     scores: tuple[ScoreRow, ...] | None = None
     problem: str = ""
     earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
+    reasons: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def standing(self) -> str:
         """What keeps this run from being finished and scored, in a sentence; empty where nothing does."""

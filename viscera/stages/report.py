@@ -13,6 +13,7 @@ from viscera.core.scan import LabelMap
 from viscera.engine.forecast import load_forecasts
 from viscera.io.files import write_bytes, write_csv, write_text
 from viscera.io.fusion import FusionRecord
+from viscera.io.measurements import read_measurements
 from viscera.io.nifti import read_labels
 from viscera.io.rate_range import RateRange, rate_range_path, read_rate_range
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
@@ -34,6 +35,7 @@ from viscera.report.scene import LabelView, Scene
 from viscera.report.slices import backdrop, busiest_slice
 from viscera.report.study import CurvePoint, FusedResult, RunResult, SplitSizes, StudyResult, median_case
 from viscera.report.tables import Table1, table1
+from viscera.report.trust import flagged_organs
 
 Progress = Callable[[int, int, str], None]
 _OTHER_CLASSES = (
@@ -152,7 +154,23 @@ def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord) -> Ru
     if status is not None and status.state == "finished" and status.step < stages[-1]:
         problems.append(f"trained for {status.step} of {stages[-1]} steps so far.")
     earlier = _read_earlier(folder, stages, problems)
-    return RunResult(arm, seed, status, curve, scores, " ".join(problems), earlier)
+    cases = dict.fromkeys(row.case for row in scores or ())
+    reasons = _read_reasons(folder, cases, problems)
+    return RunResult(arm, seed, status, curve, scores, " ".join(problems), earlier, reasons)
+
+
+def _read_reasons(
+    folder: RunFolder, cases: Iterable[str], problems: list[str]
+) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Why organs of the test cases should be looked at; nothing of a run without ranges to hold them against."""
+    if not folder.training_ranges.exists():
+        return {}
+    try:
+        records = {case: read_measurements(folder.predictions / f"{case}.json") for case in cases}
+    except BadInputError as error:
+        problems.append(str(error))
+        return {}
+    return {(case, organ): each.reasons for case, found in records.items() for organ, each in found.items()}
 
 
 def _read_earlier(folder: RunFolder, stages: Sequence[int], problems: list[str]) -> dict[int, tuple[ScoreRow, ...]]:
@@ -203,12 +221,14 @@ def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, pr
         return None
     predictions: dict[str, LabelView] = {}
     seeds: dict[str, int] = {}
+    flagged: dict[str, tuple[str, ...]] = {}
     for run in study.runs:
         if run.arm.name not in predictions:
             prediction = _read_prediction(folder.run(run.arm, run.seed), case, truth, study.classes, problems)
             if prediction is not None:
                 predictions[run.arm.name] = LabelView.of(prediction, index)
                 seeds[run.arm.name] = run.seed
+                flagged[run.arm.name] = flagged_organs(run.reasons, case)
     fused = _read_prediction(folder.fused, case, truth, study.classes, problems) if study.fused else None
     if fused is not None:
         predictions[FUSED] = LabelView.of(fused, index)
@@ -217,7 +237,7 @@ def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, pr
         problems.append(f"{case}, the case of the pictures, does not label {missing}: its ground truth lacks them.")
     organs = int(np.count_nonzero(np.bincount(truth.labels[:, :, index].ravel())[1:]))
     view = LabelView.of(truth, index)
-    return Scene(case, index, truth.geometry.shape[2], organs, scan, view, predictions, seeds)
+    return Scene(case, index, truth.geometry.shape[2], organs, scan, view, predictions, seeds, flagged)
 
 
 def _read_prediction(

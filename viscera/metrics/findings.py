@@ -186,11 +186,6 @@ _KINDS = (
         "Remove stray voxels and fill gaps; the cross in the picture marks a piece. Coarse voxels tear thin organs.",
     ),
     Kind(
-        "overlap",
-        "masks that overlap",
-        "The class of the lowest number has these voxels. Correct the masks if they are many.",
-    ),
-    Kind(
         "cut_off",
         "organs cut off by the edge of the scan",
         "Nothing: their volumes are not judged, as they are partial.",

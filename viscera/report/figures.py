@@ -69,10 +69,10 @@ def organ_figures(study: StudyResult, scene: Scene) -> list[OrganFigure]:
     figures = []
     for number, weighting in enumerate(grid.weightings, start=2):
         arms = (arm for arm in study.arms if arm.weighting == weighting)
-        panels = [
-            Panel(_panel_title(arm), *drawn.get(arm.name, (None, None)), note=_note(scene.flagged.get(arm.name, ())))
-            for arm in arms
-        ]
+        panels = []
+        for arm in arms:
+            axial, surface = drawn.get(arm.name, (None, None))
+            panels.append(Panel(_panel_title(arm), axial, surface, _note(scene.flagged.get(arm.name, ()))))
         figures.append(OrganFigure(number, weighting_name(weighting), (truth, *panels)))
     if FUSED in drawn:
         figures.append(OrganFigure(2 + len(figures), FUSED, (truth, Panel(FUSED, *drawn[FUSED]))))

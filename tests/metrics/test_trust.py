@@ -67,6 +67,8 @@ def test_two_organs_of_other_hu_make_another_phase() -> None:
     assert reasons_not_to_trust(facts, TRAINING) == {"liver": (), "spleen": ("HU 170 outside 70 to 130",)}
     facts["liver"] = dataclasses.replace(WHOLE, mean_hu=40)
     found = reasons_not_to_trust(facts, TRAINING)
+    more = {**facts, **{f"spleen {n}": WHOLE for n in range(3)}}  # two of five are badly segmented organs, no phase
+    assert reasons_not_to_trust(more, TRAINING)["liver"] == ("HU 40 outside 70 to 130",)
     assert all(each[-1] == "contrast phase unlike training (HU of liver, spleen)" for each in found.values())
 
 

@@ -17,7 +17,7 @@ VOLUME_FACTOR = 1.25  # beyond the training cases' volumes
 USUALLY = 0.5  # of the training cases
 NEARLY_ALWAYS = 0.9  # of the training cases
 LARGE_FRAGMENT = 0.1  # of the organ's volume
-ORGANS_FOR_A_PHASE = 2  # with HU unlike training, for the whole scan to be called unlike
+ORGANS_FOR_A_PHASE = 2  # and half of those found, with HU unlike training, for the whole scan to be called unlike
 TOLERATED_FAILURES = 0.05  # among the organs that the confidence does not flag
 FAILURE_DICE = 0.5
 
@@ -88,7 +88,8 @@ def reasons_not_to_trust(
     }
     unlike = [name for name, reasons in judged.items() if any(reason.startswith("HU") for reason in reasons)]
     of_scan = ["spacing unlike training"] if spacing_unlike else []
-    if len(unlike) >= ORGANS_FOR_A_PHASE:
+    found = sum(each.mean_hu is not None for each in facts.values())
+    if len(unlike) >= max(ORGANS_FOR_A_PHASE, found / 2):
         of_scan.append(f"contrast phase unlike training (HU of {', '.join(name.replace('_', ' ') for name in unlike)})")
     return {name: (*judged.get(name, ()), *of_scan) for name in facts}
 

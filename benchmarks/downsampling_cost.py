@@ -16,7 +16,7 @@ import torch
 from tabulate import tabulate
 
 from viscera.core.anatomy import CLASS_NAMES, CLASSES, NUM_CLASSES
-from viscera.core.config import PrepareConfig
+from viscera.core.config import EvaluateConfig, PrepareConfig
 from viscera.core.geometry import AxisOrder
 from viscera.core.scan import LabelMap
 from viscera.imaging.resample import GridChange, restore_labels, restore_probabilities
@@ -71,7 +71,7 @@ def measure(data: Path, factor: int, work: Path) -> dict[str, list[ScoreRow]]:
     for way in WAYS:
         for name in store.names():
             write_labels(work / way / f"{name}.nii.gz", written_back(store, name, way))
-        rows[way] = evaluate(work / way, work / "store", work / f"{way}.csv")
+        rows[way] = evaluate(work / way, work / "store", work / f"{way}.csv", EvaluateConfig(metrics=("dice",)))
     return rows
 
 

@@ -179,7 +179,7 @@ class Bench:
             if OUT_OF_MEMORY in str(error):
                 raise
         predict_store(run.path, store, store.names("test"), run.predictions)
-        evaluate(run.predictions, store.path, run.scores, self.config.evaluate)
+        evaluate(run.predictions, store.path, run.scores, self.config.study_evaluation)
         _pack(run.path, self._archive(arm, seed))
         return True
 

@@ -220,9 +220,27 @@ def test_prepare_train_predict_evaluate(tiny_raw: Path, tmp_path: Path, monkeypa
 
     result = run("evaluate", "out", "a store", "--out", "s.csv", "--grid", "both")
     assert result.exit_code == 0
-    assert re.search(r"liver +[01]\.\d{4} +[01]\.\d{4}", result.stdout)
-    assert len(Path("s.csv").read_text().splitlines()) == 1 + 6 * 2 * 8
-    quiet = run("evaluate", "out", tiny_raw, "--out", "t.csv", "--quiet")
+    assert re.search(r"liver( +[01]\.\d{4}| +infinite| +\d+\.\d \(.*\)| +\d+\.\d)+", result.stdout)
+    assert "Dice, original grid" in result.stdout
+    assert "HD95, mm, prepared grid" in result.stdout
+    assert len(Path("s.csv").read_text().splitlines()) == 1 + 6 * 2 * (8 + 4 * 7)
+    assert len(json.loads(Path("summary.json").read_text())["metric_per_case"]) == 6
+    few = run(
+        "evaluate", "out", "a store", "--out", "few/s.csv", "--metrics", "dice,volume_ml", "--summary", "few/n.json"
+    )
+    assert few.exit_code == 0
+    assert {line.split(",")[3] for line in Path("few/s.csv").read_text().splitlines()[1:]} == {
+        "dice",
+        "volume_ml",
+        "reference_volume_ml",
+    }
+    assert re.search(r"liver +[01]\.\d{4} +\d+\.\d +\d+\.\d", few.stdout)
+    assert sorted(path.name for path in Path("few").iterdir()) == ["n.json", "s.csv"]
+    assert "hd95" in refused(3, "evaluate", "out", "a store", "--metrics", "hd96")
+    Path("s.csv").unlink()
+    assert "summary.json: exists" in refused(3, "evaluate", "out", "a store", "--out", "s.csv")
+    assert not Path("s.csv").exists()
+    quiet = run("evaluate", "out", tiny_raw, "--out", "t/t.csv", "--quiet")
     assert (quiet.exit_code, quiet.output) == (0, "")
 
 

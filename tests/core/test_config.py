@@ -2,9 +2,10 @@
 
 import pytest
 
-from viscera.core.config import Config, differences
+from viscera.core.config import Config, EvaluateConfig, differences
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
+from viscera.core.tolerances import TOLERANCES_MM
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -98,3 +99,21 @@ def test_the_balanced_preset_ends_with_uniform_weights_within_the_papers_iterati
     train = resolve_config("balanced").train
     assert (train.weighting, train.loss.schedule.to) == ("simple", "uniform")
     assert train.loss.schedule.last_step < train.iterations
+
+
+def test_a_study_is_scored_by_dice_alone_unless_told_otherwise() -> None:
+    config = resolve_config(assignments=["evaluate.grid=both"])
+    assert config.evaluate.metrics == ("dice", "hd95_mm", "surface_dice", "volume_ml")
+    assert config.study_evaluation == config.evaluate.model_copy(update={"metrics": ("dice",)})
+    more = resolve_config(assignments=["study.metrics=[dice, hd95_mm]"])
+    assert more.study_evaluation.metrics == ("dice", "hd95_mm")
+
+
+def test_tolerances_are_those_given_over_those_of_flare22_or_one_for_all() -> None:
+    config = resolve_config(assignments=["evaluate.tolerance_mm={liver: 1, kidney: 3}"]).evaluate
+    assert config.tolerance_mm == {**TOLERANCES_MM, "liver": 1.0, "kidney": 3.0}
+    assert EvaluateConfig.model_validate(config.model_dump()) == config
+    assert resolve_config(assignments=["evaluate.tolerance_mm.liver=1"]).evaluate.tolerance_mm["liver"] == 1  # type: ignore[index]
+    assert resolve_config(assignments=["evaluate.tolerance_mm=2"]).evaluate.tolerance_mm == 2
+    with pytest.raises(BadInputError, match="tolerance_mm"):
+        resolve_config(assignments=["evaluate.tolerance_mm={liver: -1}"])

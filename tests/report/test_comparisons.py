@@ -84,7 +84,9 @@ def test_a_difference_on_every_patient_is_significant_once_there_are_enough(make
 
 def test_other_metrics_are_families_of_their_own(make_study: StudyMaker) -> None:
     arms = ladder(6)
-    rows = [rows_of(v) + rows_of(10 * v, "hd95_mm") + rows_of(v, "surface_dice") for v in arms]
+    rows = [
+        rows_of(v) + rows_of(10 * v, "hd95_mm") + rows_of(v, "surface_dice") + rows_of(v, "volume_ml") for v in arms
+    ]
     compared = compare(make_study(rows), "original")
     assert [family.metric for family in compared.families] == ["dice", "hd95_mm", "surface_dice"]
     assert {family.tests for family in compared.families} == {TESTS}

@@ -1,6 +1,7 @@
 """From predictions and references to scores.csv."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from viscera.core.anatomy import ABDOMEN, CLASS_NAMES
 from viscera.core.config import EvaluateConfig, PrepareConfig
 from viscera.core.errors import BadInputError
-from viscera.io.scores import read_scores
+from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.prepare import prepare
@@ -20,16 +21,14 @@ from viscera.stages.prepare import prepare
 MakeDataSet = Callable[..., Path]
 MakeCase = Callable[..., tuple[np.ndarray, np.ndarray]]
 AFFINE = np.diag([2.0, 2.0, 2.5, 1.0])
+DICE = EvaluateConfig(metrics=("dice",))
+METRICS = ["dice"] * 8 + ["hd95_mm"] * 7 + ["surface_dice"] * 7 + ["volume_ml"] * 7 + ["reference_volume_ml"] * 7
 
 
 def save(path: Path, labels: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(labels.astype(np.uint8), affine), path)
     return path
-
-
-def values(path: Path) -> dict[tuple[str, str, str], float | None]:
-    return {(row.case, row.organ, row.grid): row.value for row in read_scores(path)}
 
 
 def test_two_files(tmp_path: Path) -> None:
@@ -42,11 +41,21 @@ def test_two_files(tmp_path: Path) -> None:
     )
     lines = (tmp_path / "o" / "scores.csv").read_text().splitlines()
     assert lines[0] == "case,organ,grid,metric,value"
-    assert [line.split(",")[1] for line in lines[1:]] == list(CLASS_NAMES)
+    assert [line.split(",")[3] for line in lines[1:]] == METRICS
+    assert [line.split(",")[1] for line in lines[1:9]] == list(CLASS_NAMES)
     assert "p,liver,original,dice,0.500000" in lines
     assert "p,spleen,original,dice,0.666667" in lines
     assert "p,stomach,original,dice,0.000000" in lines
     assert "p,pancreas,original,dice," in lines
+    assert "p,liver,original,hd95_mm,8.000000" in lines  # 10 mm at the very end, which is 3 % of the surface
+    assert "p,stomach,original,hd95_mm,inf" in lines
+    assert "p,stomach,original,surface_dice,0.000000" in lines
+    assert "p,pancreas,original,hd95_mm," in lines
+    assert "p,liver,original,volume_ml,0.100000" in lines  # ten voxels of 0.01 mL
+    assert "p,spleen,original,reference_volume_ml,0.020000" in lines
+    assert "p,pancreas,original,volume_ml,0.000000" in lines
+    found = {(row.organ, row.metric): row.value for row in read_scores(tmp_path / "o" / "scores.csv")}
+    assert found["stomach", "hd95_mm"] == math.inf
 
 
 @pytest.mark.parametrize("codes", ["LPS", "AIL", "SRP"])
@@ -72,8 +81,9 @@ def test_folders_are_paired_by_name(tmp_path: Path, make_case: MakeCase) -> None
     (tmp_path / "p" / "b.json").write_text("{}")
     told: list[str] = []
     rows = evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "s.csv", progress=lambda _d, _t, name: told.append(name))
-    assert [row.case for row in rows[::8]] == ["a.1", "b"]
-    assert all(row.value == 1 for row in rows)
+    assert [row.case for row in rows] == ["a.1"] * len(METRICS) + ["b"] * len(METRICS)
+    assert all(row.value == 1 for row in rows if row.metric in {"dice", "surface_dice"})
+    assert all(row.value == 0 for row in rows if row.metric == "hd95_mm")
     assert told == ["a.1", "b", ""]
 
 
@@ -85,7 +95,7 @@ def test_references_of_an_nnunet_data_set_are_mapped_by_name(
     names = {name: int(numbers[n]) for n, name in enumerate(CLASS_NAMES)}
     raw = make_nnunet(tmp_path / "raw", {"x": (hu, numbers[labels])}, names=names)
     save(tmp_path / "p" / "x.nii.gz", labels, nib.load(raw / "labelsTr" / "x.nii.gz").affine)
-    assert all(row.value == 1 for row in evaluate(tmp_path / "p", raw, tmp_path / "s.csv"))
+    assert all(row.value == 1 for row in evaluate(tmp_path / "p", raw, tmp_path / "s.csv", DICE))
 
 
 @pytest.fixture
@@ -99,7 +109,7 @@ def answers(tiny_store: Store, tmp_path: Path) -> Path:
 
 def test_a_stores_test_cases_must_all_be_predicted(tiny_store: Store, answers: Path, tmp_path: Path) -> None:
     (name,) = tiny_store.names("test")
-    rows = evaluate(answers, tiny_store.path, tmp_path / "s.csv")
+    rows = evaluate(answers, tiny_store.path, tmp_path / "s.csv", DICE)
     assert {row.case for row in rows} == {name}
     assert {row.organ: row.value for row in rows}["spleen"] == 0
     (answers / f"{name}.nii.gz").rename(answers / f"{tiny_store.names('train')[0]}.nii.gz")
@@ -116,8 +126,11 @@ def test_on_both_grids_the_truth_scores_1(tiny_raw: Path, tmp_path: Path, method
     for name in store.names("test"):
         shutil.copytree(tiny_raw / "labelsTr", tmp_path / "p", dirs_exist_ok=True)
         rows = evaluate(tmp_path / "p", store.path, tmp_path / "s.csv", EvaluateConfig(grid="both"))
-        assert all(row.value in {1, None} for row in rows)
-        assert [row.grid for row in rows if row.case == name] == ["original"] * 8 + ["prepared"] * 8
+        assert all(row.value in {1, None} for row in rows if row.metric in {"dice", "surface_dice"})
+        assert all(row.value in {0, None} for row in rows if row.metric == "hd95_mm")
+        assert [row.grid for row in rows if row.case == name] == ["original"] * 36 + ["prepared"] * 36
+        sizes = [[r.value for r in rows if r.metric == metric] for metric in ("volume_ml", "reference_volume_ml")]
+        assert sizes[0] == sizes[1]
     rows = evaluate(tmp_path / "p", store.path, tmp_path / "s.csv", EvaluateConfig(grid="prepared"))
     assert {row.grid for row in rows} == {"prepared"}
 
@@ -178,9 +191,10 @@ def test_what_a_case_does_not_label_is_undefined(
     raw = lacking_liver(make_nnunet, make_case, tmp_path / "raw")
     store = prepare(raw, tmp_path / "s", PrepareConfig(downsample=2, test_fraction=0.9), partial=True)
     config = EvaluateConfig.model_validate({"grid": "both", "absent": absent})
-    evaluate(raw / "labelsTr", tmp_path / "s", tmp_path / "scores.csv", config)  # with livers, as a model would
-    for (_, organ, _), value in values(tmp_path / "scores.csv").items():
-        assert value == (None if organ == "liver" else 1)
+    rows = evaluate(raw / "labelsTr", tmp_path / "s", tmp_path / "scores.csv", config)  # with livers, as a model would
+    assert all(row.value is None for row in rows if row.organ == "liver")
+    best = {"dice": 1, "surface_dice": 1, "hd95_mm": 0}
+    assert all(row.value == best[row.metric] for row in rows if row.organ != "liver" and row.metric in best)
     assert f"{store.names('test')[0]},liver,original,dice,\n" in (tmp_path / "scores.csv").read_text()
 
 
@@ -188,10 +202,9 @@ def test_a_data_set_that_lacks_an_organ_as_the_reference(
     tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase
 ) -> None:
     raw = lacking_liver(make_nnunet, make_case, tmp_path / "raw")
-    evaluate(raw / "labelsTr", raw, tmp_path / "scores.csv")
-    found = values(tmp_path / "scores.csv")
-    assert all(found[f"c{n}", "liver", "original"] is None for n in range(3))
-    assert all(found[f"c{n}", "background", "original"] == 1 for n in range(3))
+    rows = evaluate(raw / "labelsTr", raw, tmp_path / "scores.csv", DICE)
+    assert [row.value for row in rows if row.organ == "liver"] == [None] * 3
+    assert [row.value for row in rows if row.organ == "background"] == [1] * 3
 
 
 def test_predictions_of_other_classes_are_refused(tmp_path: Path) -> None:
@@ -199,7 +212,60 @@ def test_predictions_of_other_classes_are_refused(tmp_path: Path) -> None:
     prediction, reference = save(tmp_path / "p" / "x.nii.gz", labels), save(tmp_path / "r" / "x.nii.gz", labels)
     beside = {"run_sha256": "0", "classes": ["background", "kidney"]}
     (tmp_path / "p" / "x.json").write_text(json.dumps(beside))
-    rows = evaluate(prediction, reference, tmp_path / "scores.csv")
+    rows = evaluate(prediction, reference, tmp_path / "scores.csv", DICE)
     assert [(row.organ, row.value) for row in rows] == [("background", None), ("kidney", 1)]
     with pytest.raises(BadInputError, match="its labels stand for background, kidney"):
         evaluate(prediction, reference, tmp_path / "scores.csv", classes=ABDOMEN)
+
+
+def test_the_summary_is_nnunets(tiny_store: Store, answers: Path, tmp_path: Path) -> None:
+    (name,) = tiny_store.names("test")
+    evaluate(
+        answers, tiny_store.path, tmp_path / "s.csv", EvaluateConfig(grid="both"), summary=tmp_path / "o" / "s.json"
+    )
+    summary = json.loads((tmp_path / "o" / "s.json").read_text())
+    assert list(summary) == ["foreground_mean", "mean", "metric_per_case"]
+    (case,) = summary["metric_per_case"]
+    assert case["prediction_file"] == str(answers / f"{name}.nii.gz")
+    assert case["reference_file"] == str(tiny_store.original_labels_path(name))
+    assert Path(case["reference_file"]).exists()
+    truth = tiny_store.original_labels(name).labels
+    assert list(case["metrics"]) == list(summary["mean"]) == [str(label) for label in range(1, 8)]
+    spleen = case["metrics"]["4"]  # taken out
+    assert (spleen["TP"], spleen["FN"], spleen["Dice"]) == (0, int((truth == 4).sum()), 0)
+    assert (spleen["TN"], spleen["n_pred"]) == (int((truth != 4).sum()), 0)
+    assert case["metrics"]["3"]["n_ref"] == case["metrics"]["3"]["TP"] == int((truth == 3).sum())
+    assert summary["foreground_mean"]["Dice"] == pytest.approx(6 / 7)
+
+
+def test_the_summary_of_what_is_on_the_prepared_grid_alone(tiny_raw: Path, tmp_path: Path) -> None:
+    store = prepare(tiny_raw, tmp_path / "store", PrepareConfig(downsample=2, test_fraction=0.2))
+    shutil.copytree(tiny_raw / "labelsTr", tmp_path / "p")
+    evaluate(
+        tmp_path / "p", store.path, tmp_path / "s.csv", EvaluateConfig(grid="prepared"), summary=tmp_path / "s.json"
+    )
+    case = json.loads((tmp_path / "s.json").read_text())["metric_per_case"][0]
+    assert case["metrics"]["1"]["TP"] + case["metrics"]["1"]["TN"] == np.prod(store.geometry("case_0").shape)
+
+
+def test_tolerances_are_of_organs_that_there_are(answers: Path, tmp_path: Path) -> None:
+    for wrong in ({"livr": 3.0}, {"background": 1.0}):
+        with pytest.raises(BadInputError, match=f"there is no {next(iter(wrong))}. There are: artery, "):
+            evaluate(answers, answers, tmp_path / "s.csv", EvaluateConfig(tolerance_mm=wrong))
+
+
+def test_tolerances_change_the_surface_dice(tmp_path: Path) -> None:
+    prediction, reference = np.zeros((2, 8, 8, 8), dtype=np.uint8)
+    prediction[1:5, 2:6, 2:6], reference[2:6, 2:6, 2:6] = 3, 3  # the liver lies 2 mm off
+    pair = save(tmp_path / "p.nii.gz", prediction), save(tmp_path / "r.nii.gz", reference)
+
+    def liver(**settings: object) -> float | None:
+        config = EvaluateConfig.model_validate({"metrics": ["surface_dice"], **settings})
+        rows: list[ScoreRow] = evaluate(*pair, tmp_path / "s.csv", config)
+        return next(row.value for row in rows if row.organ == "liver")
+
+    exact = liver(tolerance_mm=0)
+    assert exact is not None
+    assert 0 < exact < 1
+    assert liver() == liver(tolerance_mm={"spleen": 0.0}) == liver(tolerance_mm=2) == 1  # FLARE22: 5 mm
+    assert liver(tolerance_mm={"liver": 1.9}) == liver(tolerance_mm=1.9) == exact

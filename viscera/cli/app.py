@@ -360,6 +360,12 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Label map, or folder of them.")],
     references: Annotated[Path, typer.Argument(help="Label map, folder, nnU-Net data set, or store.")],
     out: Annotated[Path, typer.Option(help="Table to write.")] = Path("scores.csv"),
+    metrics: Annotated[
+        str | None, typer.Option(metavar="A,B", help="dice, hd95_mm, surface_dice, volume_ml; by default all.")
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="nnU-Net's summary; by default summary.json beside the table.")
+    ] = None,
     grid: Annotated[str | None, typer.Option(help="original, prepared or both (with a store).")] = None,
     classes: ClassFileOption = None,
     config: ConfigFile = None,
@@ -367,10 +373,14 @@ def evaluate(
     quiet: Quiet = False,
     log_json: LogJson = False,
 ) -> None:
-    """Score predictions: Dice per case and organ."""
+    """Score predictions: Dice, HD95, surface Dice and volumes per case and organ."""
     from viscera.stages import evaluate as stage
 
-    resolved = _config("paper", config, assignments, {"evaluate.grid": grid})
+    options = {"evaluate.grid": grid, "evaluate.metrics": _listed(metrics)}
+    resolved = _config("paper", config, assignments, options)
+    beside = out.with_name("summary.json")
+    if summary is None and beside.exists() and not out.exists():
+        raise BadInputError(f"{beside}: exists, and not from an earlier {out.name}. Move it away, or give --summary.")
     with make_display(quiet=quiet, log_json=log_json) as display:
         rows = stage.evaluate(
             predictions,
@@ -378,11 +388,12 @@ def evaluate(
             out,
             resolved.evaluate,
             classes=read_class_file(classes).table if classes else None,
+            summary=summary or beside,
             progress=_cases(display, "evaluate"),
         )
     if not quiet:
         typer.echo(scores_table(rows))
-        typer.echo(f"Every case: {out}")
+        typer.echo(f"Every case: {out}; as nnU-Net writes it: {summary or beside}")
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """Results as text."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -109,20 +110,39 @@ def rate_range_table(tests: Sequence["RateRange"]) -> str:
     return tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "right", "right", "left"))
 
 
+_METRIC_TITLES = {
+    "dice": "Dice",
+    "hd95_mm": "HD95, mm",
+    "surface_dice": "surface Dice",
+    "volume_ml": "volume, mL",
+    "reference_volume_ml": "reference, mL",
+}
+
+
 def scores_table(rows: Sequence[ScoreRow]) -> str:
-    """Mean Dice per class and grid over the cases where it is defined."""
-    grids = sorted({row.grid for row in rows})
-    table = []
-    for organ in dict.fromkeys(row.organ for row in rows):
-        line: list[str] = [organ]
-        for grid in grids:
-            values = [r.value for r in rows if r.organ == organ and r.grid == grid and r.metric == "dice"]
-            defined = [value for value in values if value is not None]
-            absent = f" ({len(values) - len(defined)} absent)" if len(defined) < len(values) else ""
-            line.append(f"{sum(defined) / len(defined):.4f}{absent}" if defined else "absent")
-        table.append(line)
-    headers = ("class", *(f"Dice, {grid} grid" for grid in grids))
-    return tabulate(table, headers, disable_numparse=True)
+    """Means per class of each metric, on each grid, over the cases where it is a finite number."""
+    columns = list(dict.fromkeys((row.grid, row.metric) for row in rows))
+    grids = {grid for grid, _ in columns}
+    values: dict[tuple[str, str, str], list[float | None]] = {}
+    for row in rows:
+        values.setdefault((row.organ, row.grid, row.metric), []).append(row.value)
+    headers = [_METRIC_TITLES[metric] + (f", {grid} grid" if len(grids) > 1 else "") for grid, metric in columns]
+    table = [
+        (organ, *(_mean_cell(metric, values.get((organ, grid, metric), [])) for grid, metric in columns))
+        for organ in dict.fromkeys(row.organ for row in rows)
+    ]
+    return _table(table, ("class", *headers))
+
+
+def _mean_cell(metric: str, values: Sequence[float | None]) -> str:
+    """`3.2 (1 absent, 2 infinite)`: the mean, and what it leaves out; empty where the metric is not measured."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    counts = {"absent": values.count(None), "infinite": values.count(math.inf)}
+    left_out = {what: number for what, number in counts.items() if number}
+    if not finite:
+        return " or ".join(left_out)
+    mean = f"{sum(finite) / len(finite):.{4 if metric.endswith('dice') else 1}f}"
+    return f"{mean} ({', '.join(f'{number} {what}' for what, number in left_out.items())})" if left_out else mean
 
 
 def series_table(listing: "Listing") -> str:

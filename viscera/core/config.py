@@ -4,12 +4,13 @@ The defaults are the paper's values and, where its text leaves room, the first r
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from viscera.core.anatomy import ClassTable
+from viscera.core.tolerances import TOLERANCES_MM
 
 WEIGHTINGS = ("uniform", "simple", "square")
 
@@ -223,6 +224,17 @@ class RateRangeConfig(Settings):
         return self
 
 
+class CleanupConfig(Settings):
+    """What is mended in a label map, organ by organ (docs/metrics.md)."""
+
+    largest_component: tuple[str, ...] = Field(
+        (), description="organs that keep their largest component alone (26-connected): names, or all"
+    )
+    fill_holes: tuple[str, ...] = Field(
+        (), description="organs that take the background which they enclose: names, or all; other organs stay"
+    )
+
+
 class PredictConfig(Settings):
     """From a Run and a scan to a label map on the scan's own grid."""
 
@@ -241,11 +253,27 @@ class PredictConfig(Settings):
     )
     checkpoint: Literal["last", "best"] = Field("last", description="last.pt, or best.pt (picked on validation)")
     batch_windows: Positive = Field(4, description="windows in one forward pass")
+    cleanup: CleanupConfig = CleanupConfig()
+
+
+Metric = Literal["dice", "hd95_mm", "surface_dice", "volume_ml"]
+Millimetres = Annotated[float, Field(ge=0)]
+
+
+def _tolerances(value: object) -> object:
+    return {**TOLERANCES_MM, **value} if isinstance(value, Mapping) else value
 
 
 class EvaluateConfig(Settings):
     """How predictions are compared with references."""
 
+    metrics: tuple[Metric, ...] = Field(
+        ("dice", "hd95_mm", "surface_dice", "volume_ml"), min_length=1, description="what is measured"
+    )
+    tolerance_mm: Annotated[dict[str, Millimetres] | Millimetres, BeforeValidator(_tolerances)] = Field(
+        dict(TOLERANCES_MM),
+        description="of the surface Dice: by organ (other: the rest), or one for all; as FLARE22",
+    )
     grid: Literal["original", "prepared", "both"] = Field("original", description="grid of the scores")
     absent: Literal["undefined", "one"] = Field(
         "undefined", description="Dice of an organ that is in neither label map: left out of means, or 1"
@@ -272,6 +300,9 @@ class StudyConfig(Settings):
         min_length=1,
         description="arms: name to settings that replace those of train and predict; the unnamed one changes nothing",
     )
+    metrics: tuple[Metric, ...] = Field(
+        ("dice",), min_length=1, description="what each arm is scored by: fewer than evaluate.metrics, to save time"
+    )
     find_rates: bool = Field(False, description="before the arms, a learning-rate range test for each weighting")
     jobs: int = Field(
         0, ge=0, description="arms trained at once; 0: one a core on the CPU (at most four), one on a GPU"
@@ -290,3 +321,8 @@ class Config(Settings):
     predict: PredictConfig = PredictConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     study: StudyConfig = StudyConfig()
+
+    @property
+    def study_evaluation(self) -> EvaluateConfig:
+        """How the arms of a study are scored."""
+        return self.evaluate.model_copy(update={"metrics": self.study.metrics})

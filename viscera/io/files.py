@@ -87,9 +87,9 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """Write JSON, indented, atomically; NaN is refused because JSON has none."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+def write_json(path: Path, value: Any, *, allow_nan: bool = False) -> None:  # noqa: ANN401 - whatever JSON can hold
+    """Write JSON, indented, atomically; NaN is refused unless a reader is known to want it, because JSON has none."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=allow_nan) + "\n")
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -160,9 +160,13 @@ class Store:
         """The prepared labels."""
         return LabelMap(self.labels(name), self.geometry(name))
 
+    def original_labels_path(self, name: str) -> Path:
+        """The file of the labels on the scan's own grid."""
+        return self.path / "cases" / name / "labels_original.nii.gz"
+
     def original_labels(self, name: str) -> LabelMap:
         """The labels on the scan's own grid."""
-        return read_labels(self.path / "cases" / name / "labels_original.nii.gz", classes=self.classes)
+        return read_labels(self.original_labels_path(name), classes=self.classes)
 
     def geometry(self, name: str) -> Geometry:
         """The prepared grid."""

@@ -56,8 +56,9 @@ def sample_of(study: StudyResult, grid: str, metric: str) -> Sample:
 
 
 def metrics_of(study: StudyResult, grid: str) -> list[str]:
-    """The metrics that were scored on a grid: Dice first, then by name."""
+    """The metrics that were scored on a grid: Dice first, then by name; without volumes, which are no scores."""
     found = {row.metric for run in study.runs for row in run.scores or () if row.grid == grid}
+    found = {metric for metric in found if not metric.endswith("volume_ml")}
     return sorted(found, key=lambda metric: (metric != "dice", metric))
 
 

@@ -8,15 +8,18 @@ from viscera.core.anatomy import ABDOMEN, ClassTable, label_numbers
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
+from viscera.core.tolerances import OTHER, TOLERANCES_MM
 from viscera.imaging.resample import GridChange, coarsen_labels
-from viscera.io.files import read_json
+from viscera.io.files import read_json, write_json
 from viscera.io.layouts import case_name, nnunet_labels
 from viscera.io.nifti import read_labels
 from viscera.io.scores import ScoreRow, write_scores
 from viscera.io.store import Split, Store
-from viscera.metrics.overlap import score
+from viscera.metrics.nnunet_summary import CountedCase, nnunet_summary
+from viscera.metrics.scores import Pair
 
 _NIFTI = (".nii.gz", ".nii")
+_Grid = Literal["original", "prepared"]
 
 
 def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
@@ -27,6 +30,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     *,
     classes: ClassTable | None = None,
     split: Split = "test",
+    summary: Path | None = None,
     progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
 ) -> list[ScoreRow]:
     """Score label maps against their references.
@@ -36,67 +40,91 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         references: a label map, a folder of them, an nnU-Net raw data set, or a Store. An organ that a case or the data
             set does not label has no score there.
         out: the table of scores.
-        config: grid; "prepared" and "both" need a Store.
+        config: metrics and grid; "prepared" and "both" need a Store.
         classes: what the labels stand for; by default as the Store, or else what lies beside the predictions, says, and
             the paper's eight where nothing does.
         split: the part of a Store of which every case must have a prediction.
+        summary: also write nnU-Net's `summary.json` there; of the original grid where that is scored.
         progress: called with done, total, case name.
 
     Returns:
-        The rows that were written: by case, grid and class.
+        The rows that were written: by case, grid, metric and class.
 
     Raises:
         BadInputError: a prediction without a reference, cases of the Store's part without a prediction, label maps of
-            different grids, or predictions of other classes.
+            different grids, predictions of other classes, or a tolerance for an organ that there is not.
     """
     config = config or EvaluateConfig()
-    grid = config.grid
     store = Store.open(references) if (references / "manifest.json").exists() else None
     if store is not None and classes not in {None, store.classes}:
         raise BadInputError(f"{references}: a store of other classes ({', '.join(store.classes.names)}).")
     files = _prediction_files(predictions, references)
     classes = classes or (store.classes if store else _classes_beside(next(iter(files.values())))) or ABDOMEN
-    pairs = _pairs(files, references, split, classes)
-    if store is None and grid != "original":
+    _refuse_unknown_organs(config, classes)
+    jobs = _jobs(files, references, split, classes)
+    if store is None and config.grid != "original":
         raise BadInputError(f"{references}: scores on the prepared grid need a store as the references.")
     rows: list[ScoreRow] = []
-    for done, (name, prediction_path, reference) in enumerate(pairs):
-        progress(done, len(pairs), name)
-        _refuse_other_classes(prediction_path, classes)
-        prediction = read_labels(prediction_path, classes=classes)
-        if store is not None:
-            store.verify([name])
-        if grid in {"original", "both"}:
-            pair = _Scored(name, "original", prediction_path, prediction, reference.read(), reference.unlabelled)
-            rows += _rows(pair, classes, config)
-        if store is not None and grid in {"prepared", "both"}:
-            canonical = prediction.canonical()
-            change = GridChange.prepared(canonical.geometry, store.manifest.prepare)
-            on_grid = coarsen_labels(canonical, change, store.manifest.prepare.label_downsampling)
-            truth = store.label_map(name)
-            pair = _Scored(name, "prepared", prediction_path, on_grid, truth, reference.unlabelled)
-            rows += _rows(pair, classes, config)
-    progress(len(pairs), len(pairs), "")
+    counted: list[CountedCase] = []
+    for done, job in enumerate(jobs):
+        progress(done, len(jobs), job.case)
+        pairs = _pairs(job, store, classes, config)
+        for grid, pair in pairs.items():
+            scores = pair.scores(config.metrics, config.tolerance_mm, config.absent)
+            rows += [ScoreRow(job.case, each.organ, grid, each.metric, each.value) for each in scores]
+        first = next(iter(pairs.values()))
+        counted.append(CountedCase(str(job.prediction), str(job.reference.path), first.confusion))
+    progress(len(jobs), len(jobs), "")
     write_scores(out, rows)
+    if summary is not None:
+        write_json(summary, nnunet_summary(counted), allow_nan=True)
     return rows
 
 
 class _Reference(NamedTuple):
-    """The truth of one case, not yet read, and the classes that it does not label."""
+    """The truth of one case, not yet read, its file, and the classes that it does not label."""
 
+    path: Path
     read: Callable[[], LabelMap]
     unlabelled: tuple[str, ...] = ()
 
 
-class _Scored(NamedTuple):
-    """A prediction beside its reference, on one grid."""
+class _Job(NamedTuple):
+    """A prediction, not yet read, and its reference."""
 
     case: str
-    grid: Literal["original", "prepared"]
-    path: Path
-    prediction: LabelMap
-    reference: LabelMap
-    unlabelled: tuple[str, ...]
+    prediction: Path
+    reference: _Reference
+
+
+def _pairs(job: _Job, store: Store | None, classes: ClassTable, config: EvaluateConfig) -> dict[_Grid, Pair]:
+    """Prediction and reference on each grid that is to be scored."""
+    _refuse_other_classes(job.prediction, classes)
+    prediction = read_labels(job.prediction, classes=classes).canonical()
+    if store is not None:
+        store.verify([job.case])
+    pairs: dict[_Grid, Pair] = {}
+    try:
+        if config.grid in {"original", "both"}:
+            truth = job.reference.read().canonical()
+            pairs["original"] = Pair.of(prediction, truth, classes, job.reference.unlabelled)
+        if store is not None and config.grid in {"prepared", "both"}:
+            change = GridChange.prepared(prediction.geometry, store.manifest.prepare)
+            on_grid = coarsen_labels(prediction, change, store.manifest.prepare.label_downsampling)
+            pairs["prepared"] = Pair.of(on_grid, store.label_map(job.case), classes, job.reference.unlabelled)
+    except BadInputError as error:
+        raise BadInputError(f"{job.prediction}: {error}") from error
+    return pairs
+
+
+def _refuse_unknown_organs(config: EvaluateConfig, classes: ClassTable) -> None:
+    if isinstance(config.tolerance_mm, dict):
+        unknown = [organ for organ in config.tolerance_mm if organ not in {*classes.names[1:], *TOLERANCES_MM}]
+        if unknown:
+            raise BadInputError(
+                f"evaluate.tolerance_mm: there is no {', '.join(unknown)}. There are: {', '.join(classes.names[1:])}, "
+                f"and {OTHER} for the rest."
+            )
 
 
 def _classes_beside(prediction: Path) -> ClassTable | None:
@@ -132,17 +160,15 @@ def _prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
     return files
 
 
-def _pairs(
-    files: dict[str, Path], references: Path, split: Split, classes: ClassTable
-) -> list[tuple[str, Path, _Reference]]:
+def _jobs(files: dict[str, Path], references: Path, split: Split, classes: ClassTable) -> list[_Job]:
     if references.is_file():
-        reference = _Reference(_file_reader(references, None, classes))
-        return [(name, path, reference) for name, path in files.items()]
+        reference = _Reference(references, _file_reader(references, None, classes))
+        return [_Job(name, path, reference) for name, path in files.items()]
     known = _references(references, files, split, classes)
     strangers = sorted(set(files) - set(known))
     if strangers:
         raise BadInputError(f"{references}: there is no reference for {', '.join(strangers[:5])}.")
-    return [(name, files[name], known[name]) for name in sorted(files)]
+    return [_Job(name, files[name], known[name]) for name in sorted(files)]
 
 
 def _references(references: Path, files: dict[str, Path], split: Split, classes: ClassTable) -> dict[str, _Reference]:
@@ -155,7 +181,10 @@ def _references(references: Path, files: dict[str, Path], split: Split, classes:
                 "Predict them first: every model is scored on the same cases."
             )
         cases = store.manifest.cases
-        return {name: _Reference(_reader(store, name), cases[name].unlabelled) for name in store.names()}
+        return {
+            name: _Reference(store.original_labels_path(name), _reader(store, name), cases[name].unlabelled)
+            for name in store.names()
+        }
     numbers = None
     folder = references
     if (references / "dataset.json").exists():
@@ -166,7 +195,8 @@ def _references(references: Path, files: dict[str, Path], split: Split, classes:
         raise BadInputError(f"{folder}: there is no such folder. Give a data set with its labels in labelsTr.")
     mapping, unlabelled = (numbers.mapping, numbers.unlabelled) if numbers else (None, ())
     return {
-        name: _Reference(_file_reader(path, mapping, classes), unlabelled) for name, path in _by_name(folder).items()
+        name: _Reference(path, _file_reader(path, mapping, classes), unlabelled)
+        for name, path in _by_name(folder).items()
     }
 
 
@@ -186,18 +216,3 @@ def _by_name(folder: Path) -> dict[str, Path]:
                 raise BadInputError(f"{path}: {files[case_name(path)].name} is of the same case. Keep one of them.")
             files[case_name(path)] = path
     return files
-
-
-def _rows(pair: _Scored, classes: ClassTable, config: EvaluateConfig) -> list[ScoreRow]:
-    """Score a pair of prediction and reference."""
-    try:
-        scores = score(
-            pair.prediction.canonical(),
-            pair.reference.canonical(),
-            absent=config.absent,
-            classes=classes,
-            unlabelled=pair.unlabelled,
-        )
-    except BadInputError as error:
-        raise BadInputError(f"{pair.path}: {error}") from error
-    return [ScoreRow(pair.case, each.organ, pair.grid, each.metric, each.value) for each in scores]

@@ -104,7 +104,7 @@ def fuse_study(folder: StudyFolder, store: Store, config: Config, stop: StopSign
             tell(StudyEvent(FUSED, 0, "note", message=message))
     score_validation(fused, store, config.evaluate, on_case)
     predict_store(fused.path, store, store.names("test"), fused.predictions, on_case)
-    evaluate(fused.predictions, store.path, fused.scores, config.evaluate)
+    evaluate(fused.predictions, store.path, fused.scores, config.study_evaluation)
     tell(StudyEvent(FUSED, 0, "done"))
 
 

@@ -121,7 +121,7 @@ def _run_to(run: RunFolder, store_path: Path, config: Config, arm: Arm, seed: in
         predict_store(run.path, store, store.names("test"), run.predictions, on_case)
     else:
         refuse_unpredicted(run, store)  # trained elsewhere, and copied here without its weights
-    evaluate(run.predictions, store_path, run.scores, config.evaluate)
+    evaluate(run.predictions, store_path, run.scores, config.study_evaluation)
     if is_last:
         _Worker.events.put(StudyEvent(arm.name, seed, "failed" if message else "done", message=message))
     return True
@@ -156,7 +156,7 @@ def _trained(run: RunFolder, store_path: Path, config: Config, arm: Arm, seed: i
 def score_validation(
     run: RunFolder, store: Store, config: EvaluateConfig, on_case: Callable[[int, int, str], None]
 ) -> None:
-    """Predict and score the validation cases of one run, on their scans' own grids."""
+    """Predict the validation cases of one run, and score them by Dice on their scans' own grids."""
     predict_store(run.path, store, store.names("validation"), run.validation_predictions, on_case)
-    whole_scans = EvaluateConfig(grid="original", absent=config.absent)
+    whole_scans = EvaluateConfig(metrics=("dice",), grid="original", absent=config.absent)
     evaluate(run.validation_predictions, store.path, run.validation_scores, whole_scans, split="validation")

@@ -1,0 +1,115 @@
+"""HD95 and surface Dice, worked out by hand; surface-distance itself is asked in tests/oracle."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from viscera.metrics import surface_distance
+from viscera.metrics.surface_distance import surface_distances
+
+Mask = npt.NDArray[np.bool_]
+MASKS = arrays(np.bool_, (5, 4, 3))
+SPACINGS = st.tuples(*[st.sampled_from([0.7, 1.0, 2.5])] * 3)
+
+
+def voxels(shape: tuple[int, int, int], *places: tuple[int | slice, ...]) -> Mask:
+    mask = np.zeros(shape, dtype=np.bool_)
+    for place in places:
+        mask[place] = True
+    return mask
+
+
+def test_two_voxels_four_apart() -> None:
+    # a voxel's surface has its eight corners; the near four are 3 voxels of 2 mm away, the far four 4
+    one, other = voxels((6, 3, 3), (0, 1, 1)), voxels((6, 3, 3), (4, 1, 1))
+    measured = surface_distances(one, other, (2.0, 1.0, 0.5))
+    assert sorted(measured.prediction_mm) == [6.0] * 4 + [8.0] * 4
+    assert measured.hausdorff_mm(95) == 8.0
+    assert measured.hausdorff_mm(50) == 6.0
+    assert [measured.dice(tolerance) for tolerance in (5.9, 6.0, 7.9, 8.0)] == pytest.approx([0, 0.5, 0.5, 1])
+
+
+def test_one_far_speck_is_below_five_per_cent_of_a_large_surface() -> None:
+    # the cube's faces: 6 x 20 x 20 mm2 or so; the speck has eight corners of sqrt(3) / 8, which is 1.7 mm2
+    cube = voxels((60, 30, 30), (slice(3, 23), slice(3, 23), slice(3, 23)))
+    specked = cube | voxels((60, 30, 30), (52, 10, 10))
+    measured = surface_distances(specked, cube, (1.0, 1.0, 1.0))
+    assert measured.hausdorff_mm(95) == 0.0
+    assert measured.hausdorff_mm(100) == 30.0  # from corner 53 to the face at 23
+    share = 1 - np.sqrt(3) / measured.prediction_mm2.sum()
+    assert measured.dice(0) == pytest.approx(
+        (measured.reference_mm2.sum() + share * measured.prediction_mm2.sum())
+        / (measured.reference_mm2.sum() + measured.prediction_mm2.sum())
+    )
+
+
+def test_a_shift_along_a_wide_axis_is_measured_in_its_millimetres() -> None:
+    one = voxels((8, 8, 8), (slice(2, 5), slice(2, 5), slice(2, 5)))
+    for axis, shift in enumerate((0.7, 1.1, 2.5)):
+        measured = surface_distances(np.roll(one, 1, axis), one, (0.7, 1.1, 2.5))
+        assert measured.hausdorff_mm(100) == pytest.approx(shift)
+        assert measured.dice(shift) == 1
+        near = measured.dice(0.99 * shift)
+        assert near is not None
+        assert near < 1
+
+
+def test_where_a_mask_is_empty() -> None:
+    one, nothing = voxels((3, 3, 3), (1, 1, 1)), voxels((3, 3, 3))
+    for pair in ((one, nothing), (nothing, one)):
+        measured = surface_distances(*pair, (1.0, 1.0, 1.0))
+        assert measured.hausdorff_mm() == math.inf
+        assert measured.dice(100.0) == 0
+    measured = surface_distances(nothing, nothing, (1.0, 1.0, 1.0))
+    assert measured.hausdorff_mm() is None
+    assert measured.dice(100.0) is None
+    empty = np.zeros((0, 0, 0), dtype=np.bool_)
+    assert surface_distances(empty, empty, (1.0, 1.0, 1.0)).hausdorff_mm() is None
+
+
+@given(MASKS, SPACINGS)
+def test_a_mask_is_at_no_distance_from_itself(mask: Mask, spacing: tuple[float, ...]) -> None:
+    measured = surface_distances(mask, mask, spacing)
+    assert measured.hausdorff_mm() == (0 if mask.any() else None)
+    assert measured.dice(0) == (1 if mask.any() else None)
+
+
+@given(MASKS, MASKS, SPACINGS)
+def test_prediction_and_reference_may_change_places(a: Mask, b: Mask, spacing: tuple[float, ...]) -> None:
+    there, back = surface_distances(a, b, spacing), surface_distances(b, a, spacing)
+    assert there.hausdorff_mm() == back.hausdorff_mm()
+    assert there.dice(1.0) == pytest.approx(back.dice(1.0))
+
+
+@given(MASKS, MASKS, SPACINGS)
+def test_background_around_the_masks_changes_nothing(a: Mask, b: Mask, spacing: tuple[float, ...]) -> None:
+    inside = surface_distances(a, b, spacing)
+    around = surface_distances(np.pad(a, 4), np.pad(b, 4), spacing)
+    assert around.hausdorff_mm() == inside.hausdorff_mm()
+    assert around.dice(1.0) == pytest.approx(inside.dice(1.0))
+
+
+@given(MASKS, MASKS, SPACINGS)
+def test_a_wider_tolerance_never_lowers_the_surface_dice(a: Mask, b: Mask, spacing: tuple[float, ...]) -> None:
+    measured = surface_distances(a, b, spacing)
+    values = [measured.dice(tolerance) for tolerance in (0.0, 0.7, 1.0, 2.5, 5.0, 100.0)]
+    if a.any() and b.any():
+        assert values == sorted(values)  # type: ignore[type-var]
+        assert values[-1] == 1
+
+
+@given(MASKS, MASKS, SPACINGS)
+def test_search_tree_and_distance_transform_agree_to_the_bit(a: Mask, b: Mask, spacing: tuple[float, ...]) -> None:
+    found = []
+    for dense in (-1.0, 2.0):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(surface_distance, "_DENSE", dense)
+            found.append(surface_distances(a, b, spacing))
+    tree, transform = found[1], found[0]
+    assert (tree.prediction_mm == transform.prediction_mm).all()
+    assert (tree.reference_mm == transform.reference_mm).all()

@@ -1,0 +1,148 @@
+"""All scores of a prediction: overlap, distances of the surfaces, volumes. Definitions and units: docs/metrics.md."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.boxes import box_of, cropped, hull
+from viscera.core.config import Metric
+from viscera.core.errors import BadInputError
+from viscera.core.geometry import Geometry
+from viscera.core.scan import LabelArray, LabelMap
+from viscera.core.tolerances import TOLERANCES_MM, tolerance_of
+from viscera.metrics.overlap import as_labelled, confusion_matrix, counts_of_overlap, dice
+from viscera.metrics.surface_distance import SurfaceDistances, surface_distances
+
+Absent = Literal["undefined", "one"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """One value of one organ; None where it is undefined, infinite where there is no surface to be at a distance."""
+
+    organ: str
+    metric: str
+    value: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A prediction and its reference on one grid.
+
+    Attributes:
+        prediction: (I, J, K) labels within the box that holds all organs of both.
+        reference: likewise.
+        geometry: of the whole grid.
+        classes: what the labels stand for.
+        unlabelled: names of the classes that the reference does not label: background in both.
+        confusion: (L, L) voxels of the whole grid, by class in the prediction and class in the reference.
+    """
+
+    prediction: LabelArray
+    reference: LabelArray
+    geometry: Geometry
+    classes: ClassTable
+    unlabelled: Collection[str]
+    confusion: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls,
+        prediction: LabelMap,
+        reference: LabelMap,
+        classes: ClassTable = ABDOMEN,
+        unlabelled: Collection[str] = (),
+    ) -> "Pair":
+        """Bring the two together.
+
+        Raises:
+            BadInputError: they do not lie on one grid, or hold labels that stand for nothing.
+        """
+        if not prediction.geometry.same_grid(reference.geometry, 0.1 * min(reference.geometry.spacing_mm)):
+            raise BadInputError(
+                f"prediction ({prediction.geometry.shape}) and reference ({reference.geometry.shape}) do not lie on "
+                "one grid. Predict the scan that the reference belongs to."
+            )
+        box = hull((box_of(prediction.labels), box_of(reference.labels)))
+        predicted, true = cropped(prediction.labels, box), cropped(reference.labels, box)
+        highest = max(int(predicted.max(initial=0)), int(true.max(initial=0)))
+        if highest >= len(classes):
+            raise BadInputError(f"label {highest}: the classes are 0 to {len(classes) - 1}. Give `classes`.")
+        labelled_L = np.array([name not in unlabelled for name in classes.names])
+        if not labelled_L.all():
+            predicted, true = as_labelled(predicted, labelled_L), as_labelled(true, labelled_L)
+        confusion = confusion_matrix(predicted, true, len(classes))
+        confusion[0, 0] += reference.labels.size - true.size
+        return cls(predicted, true, reference.geometry, classes, unlabelled, confusion)
+
+    def scores(
+        self,
+        metrics: Sequence[Metric],
+        tolerance_mm: Mapping[str, float] | float = TOLERANCES_MM,
+        absent: Absent = "undefined",
+    ) -> list[Score]:
+        """Metric by metric, each in label order; as `score`."""
+        rows = list(self._dice(absent)) if "dice" in metrics else []
+        if not {"hd95_mm", "surface_dice"}.isdisjoint(metrics):
+            surfaces = dict(self._surfaces())
+            if "hd95_mm" in metrics:
+                rows += [Score(organ, "hd95_mm", surface.hausdorff_mm(95)) for organ, surface in surfaces.items()]
+            if "surface_dice" in metrics:
+                rows += [
+                    Score(organ, "surface_dice", surface.dice(tolerance_of(organ, tolerance_mm)))
+                    for organ, surface in surfaces.items()
+                ]
+        rows += self._volumes() if "volume_ml" in metrics else ()
+        return [replace(row, value=None) if row.organ in self.unlabelled else row for row in rows]
+
+    def _dice(self, absent: Absent) -> Iterator[Score]:
+        for organ, value in zip(self.classes.names, dice(*counts_of_overlap(self.confusion)), strict=True):
+            yield Score(organ, "dice", 1.0 if value is None and absent == "one" else value)
+
+    def _surfaces(self) -> Iterator[tuple[str, SurfaceDistances]]:
+        """Each organ's distances, within the box that holds both of its masks: beyond it there is no surface."""
+        for organ in self.classes.organs:
+            predicted, true = self.prediction == organ.label, self.reference == organ.label
+            box = hull((box_of(predicted), box_of(true)))
+            masks = cropped(predicted, box), cropped(true, box)
+            yield organ.name, surface_distances(*masks, self.geometry.spacing_mm)
+
+    def _volumes(self) -> Iterator[Score]:
+        voxel_ml = self.geometry.voxel_volume_ml
+        for metric, axis in (("volume_ml", 1), ("reference_volume_ml", 0)):
+            voxels = self.confusion.sum(axis=axis)
+            for organ in self.classes.organs:
+                yield Score(organ.name, metric, float(voxels[organ.label] * voxel_ml))
+
+
+def score(  # noqa: PLR0913 - two label maps, and how to compare them
+    prediction: LabelMap,
+    reference: LabelMap,
+    *,
+    metrics: Sequence[Metric] = ("dice",),
+    tolerance_mm: Mapping[str, float] | float = TOLERANCES_MM,
+    absent: Absent = "undefined",
+    classes: ClassTable = ABDOMEN,
+    unlabelled: Collection[str] = (),
+) -> list[Score]:
+    """Compare a prediction with the truth.
+
+    Args:
+        prediction: on the grid of the reference.
+        reference: the truth.
+        metrics: `dice` (of all classes), `hd95_mm`, `surface_dice`, `volume_ml` (of prediction and reference; all
+            three of the organs alone).
+        tolerance_mm: of the surface Dice, by organ (`other` for the rest) or for all.
+        absent: Dice of a class that is in neither: None, or 1.
+        classes: what the labels stand for: the paper's eight, or others.
+        unlabelled: names of the classes that the reference does not label: undefined here whatever `absent` says, and
+            background in both label maps.
+
+    Raises:
+        BadInputError: the two do not lie on one grid, or hold labels that stand for nothing.
+    """
+    return Pair.of(prediction, reference, classes, unlabelled).scores(metrics, tolerance_mm, absent)

@@ -104,12 +104,12 @@ def test_a_wider_tolerance_never_lowers_the_surface_dice(a: Mask, b: Mask, spaci
 
 
 @given(MASKS, MASKS, SPACINGS)
-def test_search_tree_and_distance_transform_agree_to_the_bit(a: Mask, b: Mask, spacing: tuple[float, ...]) -> None:
+def test_search_tree_and_distance_transform_agree_up_to_rounding(a: Mask, b: Mask, spacing: tuple[float, ...]) -> None:
     found = []
     for dense in (-1.0, 2.0):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(surface_distance, "_DENSE", dense)
             found.append(surface_distances(a, b, spacing))
     tree, transform = found[1], found[0]
-    assert (tree.prediction_mm == transform.prediction_mm).all()
-    assert (tree.reference_mm == transform.reference_mm).all()
+    assert tree.prediction_mm == pytest.approx(transform.prediction_mm, rel=1e-12)
+    assert tree.reference_mm == pytest.approx(transform.reference_mm, rel=1e-12)

@@ -17,6 +17,7 @@ from viscera.imaging.resample import GridChange
 from viscera.io.dicom import Series
 from viscera.io.dicom_seg import Algorithm
 from viscera.io.files import is_occupied, sha256
+from viscera.io.nifti import Placement
 from viscera.io.predictions import FORMATS, PredictionFiles, Result, encoded, format_of, read_record
 from viscera.io.quarantine import left_out, write_quarantine
 from viscera.io.runlog import RunFolder
@@ -33,6 +34,7 @@ class _Job:
     input_sha256: Callable[[], str]
     segment: Callable[[], LabelMap]
     series: Series | None = None
+    placement: Callable[[], Placement | None] = lambda: None
 
     @property
     def output(self) -> Path:
@@ -107,7 +109,7 @@ def predict_store(
             order = AxisOrder.to_canonical(geometry)
             change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
             labels = predictor.predict_prepared(store.image(name), change).labels
-            return LabelMap(np.ascontiguousarray(order.undo(labels)), geometry)
+            return LabelMap(np.asfortranarray(order.undo(labels)), geometry)
 
         digest = store.manifest.cases[name].sha256["image.npy"]
         return _Job(PredictionFiles.of(output, name, ["nifti"]), f"{name}/image.npy", lambda: digest, segment)
@@ -147,7 +149,8 @@ def _formats(output: Path, formats: Sequence[str] | None) -> list[str]:
 
 
 def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
-    return _Job(files, scan.path.name or scan.name, scan.sha256, lambda: predictor(scan.read()), scan.series)
+    name, segment = scan.path.name or scan.name, lambda: predictor(scan.read())
+    return _Job(files, name, scan.sha256, segment, scan.series, scan.placement)
 
 
 def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *, is_file: bool) -> None:
@@ -214,7 +217,8 @@ def _run_all(
 def _contents(job: _Job, predictor: Predictor, run_sha256: str) -> dict[Path, bytes]:
     """Segment, and encode in every format before any is written."""
     algorithm = Algorithm(run_sha256, viscera.__version__)
-    result = Result(job.segment(), predictor.classes, algorithm, job.series.sources if job.series else None)
+    sources = job.series.sources if job.series else None
+    result = Result(job.segment(), predictor.classes, algorithm, sources, job.placement())
     return {path: encoded(name, result, path) for path, name in job.files.outputs.items()}
 
 

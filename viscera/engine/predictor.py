@@ -99,7 +99,7 @@ class Predictor:
         canonical = volume.canonical()
         change = self.change_for(canonical.geometry)
         restored = self.predict_prepared(coarsen_volume(canonical, change).hu, change)
-        return LabelMap(np.ascontiguousarray(order.undo(restored.labels)), volume.geometry)
+        return LabelMap(np.asfortranarray(order.undo(restored.labels)), volume.geometry)
 
     def predict_prepared(self, hu: HuArray, change: GridChange) -> LabelMap:
         """Segment a scan that is on the network's grid already.
@@ -188,7 +188,7 @@ class FusedPredictor(Predictor):
         with out_of_memory_explained(_LESS_MEMORY):
             parts = [m.slabs(coarse[c.factors], c) for m, c in zip(self.members, changes, strict=True)]
             labels = self._combined(parts, canonical.geometry)
-        return LabelMap(np.ascontiguousarray(order.undo(labels)), volume.geometry)
+        return LabelMap(np.asfortranarray(order.undo(labels)), volume.geometry)
 
     def predict_prepared(self, hu: HuArray, change: GridChange) -> LabelMap:
         """As of one model."""
@@ -197,7 +197,7 @@ class FusedPredictor(Predictor):
         return LabelMap(labels, change.fine)
 
     def _combined(self, parts: list[Iterator[tuple[slice, Tensor]]], geometry: Geometry) -> LabelArray:
-        labels = np.empty(geometry.shape, dtype=np.uint8)
+        labels = np.empty(geometry.shape, dtype=np.uint8, order="F")
         for of_models in zip(*parts, strict=True):
             slices, _ = of_models[0]
             labels[:, :, slices] = combine([probabilities for _, probabilities in of_models], self.rule).numpy()

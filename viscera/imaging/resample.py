@@ -182,7 +182,8 @@ def _first_largest(shares: Tensor) -> Tensor:
 
 
 def _pick(labels: LabelArray, taps: Iterable[Taps]) -> LabelArray:
-    for axis, each in enumerate(taps):
-        if not each.is_identity:
-            labels = labels.take(each.first, axis=axis)
-    return labels
+    i, j, k = taps
+    picked = np.empty((len(i.first), len(j.first), len(k.first)), dtype=np.uint8, order="F")
+    for at, source in enumerate(k.first):
+        picked[:, :, at] = labels[:, :, source].take(i.first, axis=0).take(j.first, axis=1)
+    return picked

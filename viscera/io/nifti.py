@@ -88,23 +88,33 @@ def read_volume(path: str | Path) -> Volume:
             int16 cannot hold and that are therefore no HU; a geometry without extent.
     """
     path = Path(path)
-    array, geometry = _read(path)
+    stored, geometry = _read_stored(path)
     warning = Placement.read(path).warning(geometry.shape)
     if warning:
         log.warning("%s: %s", path, warning)
-    if not np.issubdtype(array.dtype, np.integer):
-        if not np.isfinite(array).all():
-            bad = int(array.size - np.isfinite(array).sum())
-            raise BadInputError(f"{path}: {bad} voxels are NaN or infinite. Export the scan again, or leave it out.")
-        array = np.rint(array)
-    if array.dtype != np.int16:
-        low, high = array.min(), array.max()
-        if low < _INT16.min or high > _INT16.max:
-            raise BadInputError(
-                f"{path}: values from {low:g} to {high:g} are no Hounsfield units in 16 bits. "
-                "Apply the rescale slope and intercept, and export again."
-            )
-    return Volume(array.astype(np.int16, copy=False), geometry)
+    if stored.array.dtype == np.int16 and not stored.is_scaled:
+        return Volume(stored.array, geometry)
+    return Volume(_as_hu(stored, path), geometry)
+
+
+def _as_hu(stored: "_Stored", path: Path) -> npt.NDArray[np.int16]:
+    """Scaled and rounded, plane by plane: as 64-bit floats a large scan takes gigabytes."""
+    hu = np.empty(stored.array.shape, dtype=np.int16, order="F")
+    low, high, bad = np.inf, -np.inf, 0
+    for k in range(stored.array.shape[2]):
+        values = np.rint(stored.values(np.s_[:, :, k]), dtype=np.float64)
+        finite = np.isfinite(values)
+        bad += values.size - int(finite.sum())
+        low, high = min(low, values.min()), max(high, values.max())
+        hu[:, :, k] = np.where(finite, values, 0).clip(_INT16.min, _INT16.max)
+    if bad:
+        raise BadInputError(f"{path}: {bad} voxels are NaN or infinite. Export the scan again, or leave it out.")
+    if low < _INT16.min or high > _INT16.max:
+        raise BadInputError(
+            f"{path}: values from {low:g} to {high:g} are no Hounsfield units in 16 bits. "
+            "Apply the rescale slope and intercept, and export again."
+        )
+    return hu
 
 
 def read_labels(
@@ -163,9 +173,36 @@ def write_volume(path: Path, volume: Volume, description: str = "viscera CT") ->
     _write(path, volume.hu, volume.geometry, description)
 
 
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """Voxels as they are in the file, and how they are scaled."""
+
+    array: npt.NDArray[Any]
+    slope: float
+    intercept: float
+
+    @property
+    def is_scaled(self) -> bool:
+        return (self.slope, self.intercept) != (1, 0)
+
+    def values(self, place: Any = ...) -> npt.NDArray[Any]:  # noqa: ANN401 - any index
+        """What the voxels of a part of the array mean."""
+        part: npt.NDArray[Any] = self.array[place]
+        return part * np.float64(self.slope) + self.intercept if self.is_scaled else part
+
+    @classmethod
+    def of(cls, image: nib.Nifti1Image) -> "_Stored":
+        return cls(image.dataobj.get_unscaled(), image.dataobj.slope, image.dataobj.inter)
+
+
 def _read(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
+    stored, geometry = _read_stored(path)
+    return stored.values(), geometry
+
+
+def _read_stored(path: Path) -> tuple[_Stored, Geometry]:
     try:
-        array, affine = _open(path)
+        stored, affine = _open(path)
     except FileNotFoundError as error:
         raise BadInputError(f"{path}: there is no such file.") from error
     except IsADirectoryError as error:
@@ -176,6 +213,7 @@ def _read(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
         ) from error
     except (ImageFileError, HeaderDataError, WrapStructError) as error:
         raise BadInputError(f"{path}: this is not a NIfTI file ({error}). Give a .nii or .nii.gz file.") from error
+    array = stored.array
     if array.dtype.kind not in "iuf":
         raise BadInputError(f"{path}: voxels of type {array.dtype}; plain numbers were expected. Export it again.")
     if array.ndim == 4 and array.shape[3] == 1:
@@ -184,21 +222,22 @@ def _read(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
         raise BadInputError(f"{path}: an array of shape {array.shape}; one three-dimensional scan was expected.")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise BadInputError(f"{path}: the header's geometry has no extent (affine {affine.tolist()}). Export it again.")
-    return array, Geometry((array.shape[0], array.shape[1], array.shape[2]), affine)
+    geometry = Geometry((array.shape[0], array.shape[1], array.shape[2]), affine)
+    return _Stored(array, stored.slope, stored.intercept), geometry
 
 
-def _open(path: Path) -> tuple[npt.NDArray[Any], Affine]:
+def _open(path: Path) -> tuple[_Stored, Affine]:
     if not _is_compressed(path):
         image = nib.load(path)
-        return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+        return _Stored.of(image), np.asarray(image.affine, dtype=np.float64)
     with igzip.open(path, "rb") as stream:
         image_class = _image_class(stream.read(4))
     with igzip.open(path, "rb") as stream:
         image = image_class.from_stream(stream)
-        array, affine = np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+        stored, affine = _Stored.of(image), np.asarray(image.affine, dtype=np.float64)
         while stream.read(1 << 20):  # to the end, where gzip's checksum is compared
             pass
-        return array, affine
+        return stored, affine
 
 
 def _is_compressed(path: Path) -> bool:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from viscera.core.anatomy import ClassTable
-
 from viscera.core.per_axis import Factors, SpacingsMm, without_downsample_axes
 
 WEIGHTINGS = ("uniform", "simple", "square")

@@ -68,15 +68,11 @@ FORMATS: Mapping[str, Format] = {
     ),
     "seg-nrrd": Format(".seg.nrrd", of_series=False, encode=lambda r: seg_nrrd_bytes(r.label_map, r.table)),
 }
+_BY_ENDING = {".nii.gz": "nifti", ".nii": "nifti", ".nrrd": "seg-nrrd", ".dcm": "dicom-seg"}
 
 
 def _nifti(result: Result, *, compressed: bool) -> bytes:
-    return labels_to_bytes(
-        result.label_map, "viscera prediction", compressed=compressed, placement=result.placement
-    )
-
-
-_BY_ENDING = {".nii.gz": "nifti", ".nii": "nifti", ".nrrd": "seg-nrrd", ".dcm": "dicom-seg"}
+    return labels_to_bytes(result.label_map, "viscera prediction", compressed=compressed, placement=result.placement)
 
 
 def format_of(path: Path) -> str | None:

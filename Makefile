@@ -80,6 +80,7 @@ bench: install
 	$(BIN)/python -m benchmarks.bench_diagnostics
 	$(BIN)/python -m benchmarks.bench_dicom
 	$(BIN)/python -m benchmarks.bench_surface
+	$(BIN)/python -m benchmarks.bench_restore
 
 gpu:
 	@GPU_PYTHON="$(GPU_PYTHON)" GPU_WHEELS="$(GPU_WHEELS)" bash scripts/gpu.sh "$(GPU_WORK)" "$(GPU_OUT)" \

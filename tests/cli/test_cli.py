@@ -128,6 +128,39 @@ def test_bad_settings_are_3_and_named(arguments: list[str], message: str) -> Non
     assert not Path("r").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--downsample", "4,4"], "prepare.downsample = '4,4': value error, a whole number from 1 on was expected, or"),
+        (["--downsample", "1.5"], "whole numbers from 1 on were expected; for other voxel sizes give spacing_mm"),
+        (["--downsample", "0"], "prepare.downsample = '0'"),
+        (["--spacing-mm", "fine"], "prepare.spacing_mm = 'fine': value error, a voxel size in mm was expected, or"),
+        (["--set", "prepare.downsample_axes=both"], "all or in_plane was expected"),
+    ],
+)
+def test_bad_grids_are_3_and_named(arguments: list[str], message: str) -> None:
+    assert message in refused(3, "prepare", "no-data", "s", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "spacing_mm"),
+    [
+        (["--downsample", "2,3,1"], (4, 6, 2.5)),
+        (["--downsample", "2 3 1"], (4, 6, 2.5)),
+        (["--downsample", "3"], (6, 6, 7.5)),
+        (["--spacing-mm", "3,2.5,5"], (3, 2.5, 5)),
+        (["--downsample", "2", "--set", "prepare.downsample_axes=in_plane"], (4, 4, 2.5)),
+    ],
+)
+def test_prepare_with_a_grid_for_each_axis(
+    tiny_raw: Path, tmp_path: Path, arguments: list[str], spacing_mm: tuple[float, ...]
+) -> None:
+    assert run("prepare", tiny_raw, tmp_path / "s", *arguments).exit_code == 0
+    store = Store.open(tmp_path / "s")
+    assert store.geometry("case_0").spacing_mm == pytest.approx(spacing_mm)
+    assert run("prepare", tiny_raw, tmp_path / "s", *arguments).exit_code == 0  # the same settings
+
+
 def test_what_this_version_lacks_is_said() -> None:
     assert "no such format" in refused(3, "predict", "r", "a", "b", "--format", "stl")
     assert "only local" in refused(3, "study", "s", "t", "--launcher", "ray")

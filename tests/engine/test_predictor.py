@@ -15,7 +15,8 @@ from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Volume
 from viscera.engine import predictor as module
-from viscera.engine.predictor import Predictor, predict_probabilities
+from viscera.engine.predictor import Predictor
+from viscera.engine.sliding_window import predict_probabilities
 from viscera.imaging.windows import covering_origins, gaussian_weights
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.store import Store
@@ -183,6 +184,6 @@ def test_running_out_of_memory_says_what_to_lower(tiny_run: Path, monkeypatch: p
     def greedy(*_args: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(module, "predict_probabilities", greedy)
+    monkeypatch.setattr(module, "probability_planes", greedy)
     with pytest.raises(RunFailedError, match=r"out of memory .*Lower predict\.batch_windows"):
         Predictor.load(tiny_run)(scan((2.0, 2.0, 2.5)))

@@ -1,20 +1,26 @@
 """From a scan's grid to the network's and back."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import plain_resample
 from viscera.core.config import PrepareConfig
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
 from viscera.imaging.resample import (
     GridChange,
+    Restore,
     coarsen_labels,
     coarsen_volume,
     restore_labels,
+    restore_planes,
     restore_probabilities,
+    restored_planes,
 )
 
 
@@ -59,10 +65,23 @@ def test_resampling_to_a_finer_spacing_interpolates_linearly() -> None:
     assert fine.hu.ravel().tolist() == [0, 25, 75, 100]
 
 
-@pytest.mark.parametrize(("axes", "factors"), [("all", (4, 4, 4)), ("in_plane", (4, 4, 1))])
-def test_which_axes_the_factor_of_four_applies_to(axes: str, factors: tuple[int, int, int]) -> None:
-    config = PrepareConfig(downsample_axes=axes)
-    assert GridChange.prepared(Geometry((8, 8, 8), np.eye(4)), config).factors == factors
+@pytest.mark.parametrize(
+    ("settings_", "factors"),
+    [
+        ({}, (4, 4, 4)),
+        ({"downsample": "4,4,1"}, (4, 4, 1)),
+        ({"downsample_axes": "in_plane"}, (4, 4, 1)),  # as earlier stores say it
+        ({"spacing_mm": 3}, (4.5, 3, 1.5)),
+        ({"spacing_mm": [1, 2, 6]}, (1.5, 2, 3)),
+    ],
+)
+def test_factors_and_spacings_are_along_right_anterior_superior(
+    settings_: dict[str, object], factors: tuple[float, float, float]
+) -> None:
+    geometry = Geometry.from_spacing((12, 12, 12), (2 / 3, 1, 2))
+    change = GridChange.prepared(geometry, PrepareConfig.model_validate(settings_))
+    assert change.factors == pytest.approx(factors)
+    assert change.coarse.spacing_mm == pytest.approx(np.multiply((2 / 3, 1, 2), factors))
 
 
 def test_nearest_and_majority_labels() -> None:
@@ -116,12 +135,78 @@ def test_restored_probabilities_move_the_border_with_the_confidence() -> None:
     assert restore_probabilities(probabilities, change).labels.ravel().tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
 
 
-def test_slabs_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    volume = Volume(rng.integers(-1000, 1000, (9, 8, 11)).astype(np.int16), Geometry((9, 8, 11), np.eye(4)))
-    change = GridChange.by_factor(volume.geometry, (2, 2, 3))
-    probabilities = torch.rand(8, *change.coarse.shape, generator=torch.Generator().manual_seed(0))
-    whole = coarsen_volume(volume, change).hu, restore_probabilities(probabilities, change).labels
-    monkeypatch.setattr("viscera.imaging.resample._SLAB_VOXELS", 1)
-    assert (coarsen_volume(volume, change).hu == whole[0]).all()
-    assert (restore_probabilities(probabilities, change).labels == whole[1]).all()
+# ------------------------------------------------------------------------------------------ the last, incomplete block
+
+
+def test_a_last_block_has_its_centre_in_the_middle_of_what_is_there() -> None:
+    # six voxels by four: the second block holds 4 and 5, its centre is 4.5. Class 1 has probability 0 at 1.5 and 0.61
+    # there, so 0.5 at 1.5 + 3 × 0.5 / 0.61 = 3.96: it wins from 4 on. (With a centre at 5.5, of a full block, from 5.)
+    change = GridChange.by_factor(Geometry((6, 1, 1), np.eye(4)), (4, 1, 1))
+    probabilities = torch.tensor([[1.0, 0.39], [0.0, 0.61]]).view(2, 2, 1, 1)
+    assert restore_probabilities(probabilities, change).labels.ravel().tolist() == [0, 0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("voxels", "picked"), [(5, 4), (6, 5), (7, 5), (8, 6)])
+def test_the_nearest_label_of_a_last_block_is_that_in_its_middle(voxels: int, picked: int) -> None:
+    # the second block of four holds 4 | 4 5 | 4 5 6 | 4 5 6 7; between two voxels it is the one after
+    labels = np.arange(voxels, dtype=np.uint8).reshape(-1, 1, 1)
+    label_map = LabelMap(labels, Geometry((voxels, 1, 1), np.eye(4)))
+    coarse = coarsen_labels(label_map, GridChange.by_factor(label_map.geometry, (4, 1, 1)))
+    assert coarse.labels.ravel().tolist() == [2, picked]
+
+
+@given(st.integers(5, 30), st.sampled_from([2, 3, 4, 5]))
+def test_a_ramp_comes_back_where_it_was(voxels: int, factor: int) -> None:
+    """What is linear along an axis stays so through means and interpolation, between the outermost centres."""
+    change = GridChange.by_factor(Geometry((1, voxels, 1), np.eye(4)), (1, factor, 1))
+    coarse = change.to_coarse[1].along(1, torch.arange(voxels, dtype=torch.float32).view(1, -1, 1))
+    restored = change.to_fine()[1].along(1, coarse).ravel().tolist()
+    centres = coarse.ravel().tolist()
+    inside = [voxel for voxel in range(voxels) if centres[0] <= voxel <= centres[-1]]
+    assert [restored[voxel] for voxel in inside] == pytest.approx(inside)
+
+
+# ------------------------------------------------------------------------------------------ against the plain version
+
+FACTORS = st.tuples(*[st.sampled_from([0.4, 0.75, 1, 1.3, 2, 2.7, 3, 4])] * 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SHAPES, FACTORS, st.integers(0, 2**31))
+def test_volumes_and_probabilities_are_those_of_the_plain_version(
+    shape: tuple[int, int, int], factors: tuple[float, float, float], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    change = GridChange.by_factor(Geometry(shape, np.eye(4)), factors)
+    hu = random.integers(-1000, 1000, shape).astype(np.int16)
+    found = coarsen_volume(Volume(hu, change.fine), change).hu
+    assert np.abs(found - plain_resample.coarsened(hu, change)).max() <= 0.5 + 1e-3
+
+    probabilities = random.dirichlet([0.2] * 5, change.coarse.shape).astype(np.float32)
+    planes = [
+        torch.from_numpy(np.moveaxis(probabilities[:, :, k], -1, 0).copy()) for k in range(change.coarse.shape[2])
+    ]
+    whole = np.moveaxis(probabilities, -1, 0)
+    for way in get_args(Restore):
+        restored = torch.stack(list(restored_planes(planes, change, way)), dim=-1).numpy()
+        expected = plain_resample.restored(whole, change, way)
+        np.testing.assert_allclose(restored, expected, atol=1e-5)
+        labels = restore_planes(planes, change) if way == "probabilities" else restore_labels(whole.argmax(0), change)
+        first, second = -np.partition(-expected, 1, axis=0)[:2]
+        clear = first > second + 1e-5
+        assert (labels.labels == expected.argmax(axis=0))[clear].all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(SHAPES, st.integers(1, 4), st.integers(0, 2**31))
+def test_the_majority_is_that_of_the_plain_version(shape: tuple[int, int, int], factor: int, seed: int) -> None:
+    labels = np.random.default_rng(seed).choice(np.array([0, 2, 5, 7], dtype=np.uint8), shape)
+    change = GridChange.by_factor(Geometry(shape, np.eye(4)), (factor, 1, factor))
+    shares = np.stack([plain_resample.coarsened(labels == label, change) for label in range(8)])
+    expected = (shares > shares.max(axis=0) - 1e-6).argmax(axis=0)  # ties to the lower number
+    assert (coarsen_labels(LabelMap(labels, change.fine), change, "majority").labels == expected).all()
+
+
+def test_a_scan_that_stays_on_its_grid_is_not_touched() -> None:
+    volume = line([3, 1, 2])
+    assert coarsen_volume(volume, GridChange.by_factor(volume.geometry, (1, 1, 1))).hu is volume.hu

@@ -51,6 +51,20 @@ def test_what_is_stored_is_read_back_by_another_process(tmp_path: Path) -> None:
     assert store.manifest.dataset == "two"
 
 
+@pytest.mark.parametrize(("axes", "factors"), [("all", 2), ("in_plane", (2, 2, 1))])
+def test_a_manifest_that_names_the_axes_of_its_factor_is_read(tmp_path: Path, axes: str, factors: object) -> None:
+    make(tmp_path / "s", "a")
+    path = tmp_path / "s" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    assert manifest["prepare"]["downsample"] == 2
+    manifest["prepare"]["downsample_axes"] = axes
+    path.write_text(json.dumps(manifest))
+    store = Store.open(tmp_path / "s")
+    assert store.manifest.prepare.downsample == factors
+    store.add(case("b"))
+    assert Store.open(tmp_path / "s").manifest == store.manifest
+
+
 def test_the_manifest_is_plain_json_with_counts_on_both_grids(tmp_path: Path) -> None:
     store = make(tmp_path / "s")
     store.add(case("a", liver_voxels=3))

@@ -105,8 +105,12 @@ def prepare(
     layout: Annotated[str, typer.Option(help="auto, or nnunet.")] = "auto",
     classes: ClassFileOption = None,
     partial: Partial = False,
-    downsample: Annotated[int | None, typer.Option(help="Factor per axis (paper: 4).")] = None,
-    spacing_mm: Annotated[float | None, typer.Option(help="Resample to this voxel size instead.")] = None,
+    downsample: Annotated[
+        str | None, typer.Option(metavar="F|F,F,F", help="Factor for every axis (paper: 4), or along R, A, S.")
+    ] = None,
+    spacing_mm: Annotated[
+        str | None, typer.Option(metavar="S|S,S,S", help="Resample to this voxel size instead; one, or along R, A, S.")
+    ] = None,
     test_fraction: Annotated[float | None, typer.Option(help="Share kept for testing (paper: 37 of 377).")] = None,
     validation_fraction: Annotated[float | None, typer.Option(help="Share that picks best.pt (paper: 0).")] = None,
     split: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON of train, validation and test.")] = None,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from viscera.core.anatomy import ClassTable
+from viscera.core.per_axis import Factors, SpacingsMm, without_downsample_axes
 from viscera.core.tolerances import TOLERANCES_MM
 
 WEIGHTINGS = ("uniform", "simple", "square")
@@ -55,15 +56,20 @@ def differences(before: Settings, now: Settings, apart_from: Collection[str] = (
 class PrepareConfig(Settings):
     """From scans to the grid that the network sees, and into training, validation and test."""
 
-    downsample: Positive = Field(4, description="factor by which every axis is coarser than the scan (paper: 4)")
-    downsample_axes: Literal["all", "in_plane"] = Field("all", description="axes that the factor applies to")
-    spacing_mm: float | None = Field(None, gt=0, description="resample to this voxel size instead of by a factor, mm")
+    downsample: Factors = Field(
+        4, description="factor by which every axis is coarser than the scan (paper: 4), or three along R, A, S"
+    )
+    spacing_mm: SpacingsMm = Field(
+        None, description="resample to this voxel size instead of by a factor, mm; one, or three along R, A, S"
+    )
     label_downsampling: Literal["nearest", "majority"] = Field(
         "nearest", description="which label a coarse voxel takes: that at its centre, or the block's most frequent"
     )
     test_fraction: Fraction = Field(37 / 377, description="share of the cases kept for testing (paper: 37 of 377)")
     validation_fraction: Fraction = Field(0.0, description="share of the cases that picks best.pt (paper: none)")
     seed: int = Field(0, ge=0, description="of the random split")
+
+    _earlier = model_validator(mode="before")(without_downsample_axes)
 
 
 class IntensityConfig(Settings):

@@ -15,7 +15,7 @@ from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.confidence import mean_confidence
 from viscera.engine.feed import Batch, Feed
 from viscera.engine.hardware import autocast
-from viscera.engine.predictor import predict_probabilities
+from viscera.engine.sliding_window import predict_probabilities
 from viscera.imaging.intensity import network_input
 from viscera.metrics.overlap import as_labelled, dice, overlap_counts
 

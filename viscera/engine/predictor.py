@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from viscera.core.anatomy import NUM_CLASSES, ClassTable
 from viscera.core.config import Config, PredictConfig, TrainConfig
@@ -15,10 +15,9 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.engine.fusion import FusionRule, combine, distinct_models
-from viscera.engine.hardware import autocast, choose_device, out_of_memory_explained
-from viscera.imaging.intensity import AIR_HU, network_input
-from viscera.imaging.resample import GridChange, coarsen_volume, restore_labels, restore_probabilities, restored_slabs
-from viscera.imaging.windows import covering_origins, gaussian_weights
+from viscera.engine.hardware import choose_device, out_of_memory_explained
+from viscera.engine.sliding_window import probability_planes
+from viscera.imaging.resample import GridChange, coarsen_volume, restore_labels, restore_planes, restored_planes
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.fusion import FusionRecord
 from viscera.io.runlog import RunFolder
@@ -36,51 +35,6 @@ def build_network(config: TrainConfig, num_classes: int = NUM_CLASSES) -> UNet3D
     """
     network = UNet3D(1, num_classes, config.filters, config.levels, config.initialisation)
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[no-any-return, call-overload]
-
-
-@torch.no_grad()
-def predict_probabilities(
-    network: nn.Module, hu: HuArray, train: TrainConfig, predict: PredictConfig, device: torch.device
-) -> Tensor:
-    """Softmax probabilities (L, I, J, K) float32 on the CPU, of a scan on the network's grid.
-
-    Args:
-        network: in evaluation mode, on the device.
-        hu: (I, J, K) int16, any size; where it is smaller than the window it is padded with air.
-        train: window, intensity and precision.
-        predict: sub-volumes or the whole volume at once, overlap and blend.
-        device: to compute on.
-    """
-    padding = [(0, max(0, train.patch - n)) for n in hu.shape]
-    volume = torch.from_numpy(np.pad(hu, padding, constant_values=AIR_HU))
-
-    def forward(windows_BIJK: Tensor) -> Tensor:
-        x = network_input(windows_BIJK.to(device), train.intensity)
-        with autocast(device, train.precision):
-            logits = network(x)
-        return torch.softmax(logits.float(), dim=1).cpu()
-
-    i, j, k = hu.shape
-    if predict.mode == "whole_volume":
-        return forward(volume.unsqueeze(0))[0, :, :i, :j, :k]
-
-    window = (train.patch,) * 3
-    weight = torch.from_numpy(gaussian_weights(window)) if predict.blend == "gaussian" else torch.ones(window)
-    total = torch.empty(0)
-    weight_sum = torch.zeros(volume.shape)
-    origins = covering_origins(volume.shape, window, predict.overlap)
-    for first in range(0, len(origins), predict.batch_windows):
-        places = [
-            tuple(slice(at, at + n) for at, n in zip(origin, window, strict=True))
-            for origin in origins[first : first + predict.batch_windows]
-        ]
-        probabilities = forward(torch.stack([volume[place] for place in places]))
-        if first == 0:
-            total = torch.zeros((probabilities.shape[1], *volume.shape))
-        for place, probability in zip(places, probabilities, strict=True):
-            total[(slice(None), *place)] += probability * weight
-            weight_sum[place] += weight
-    return total.div_(weight_sum)[:, :i, :j, :k]
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +99,7 @@ class Predictor:
         canonical = volume.canonical()
         change = self.change_for(canonical.geometry)
         restored = self.predict_prepared(coarsen_volume(canonical, change).hu, change)
-        return LabelMap(np.ascontiguousarray(order.undo(restored.labels)), volume.geometry)
+        return LabelMap(np.asfortranarray(order.undo(restored.labels)), volume.geometry)
 
     def predict_prepared(self, hu: HuArray, change: GridChange) -> LabelMap:
         """Segment a scan that is on the network's grid already.
@@ -158,18 +112,18 @@ class Predictor:
             Labels on `change.fine`.
         """
         with out_of_memory_explained(_LESS_MEMORY):
-            probabilities = self._probabilities(hu)
             if self.config.restore == "probabilities":
-                return restore_probabilities(probabilities, change)
-            labels = probabilities.argmax(dim=0).to(torch.uint8).numpy()
-            return restore_labels(labels, change)
+                return restore_planes(self._planes(hu), change)
+            planes = [plane.argmax(dim=0).to(torch.uint8).numpy() for plane in self._planes(hu)]
+            return restore_labels(np.stack(planes, axis=-1), change)
 
     def slabs(self, hu: HuArray, change: GridChange) -> Iterator[tuple[slice, Tensor]]:
-        """Probabilities (L, I, J, k) on `change.fine` of a scan on the network's grid, slab by slab of slices."""
-        return restored_slabs(self._probabilities(hu), change, self.config.restore)
+        """Probabilities (L, I, J, 1) on `change.fine` of a scan on the network's grid, slice by slice along K."""
+        for k, plane in enumerate(restored_planes(self._planes(hu), change, self.config.restore)):
+            yield slice(k, k + 1), plane.unsqueeze(-1)
 
-    def _probabilities(self, hu: HuArray) -> Tensor:
-        return predict_probabilities(self.network, hu, self.trained_with.train, self.config, self.device)
+    def _planes(self, hu: HuArray) -> Iterator[Tensor]:
+        return probability_planes(self.network, hu, self.trained_with.train, self.config, self.device)
 
     def is_unlike(self, geometry: Geometry) -> bool:
         """Whether a scan, prepared like those of training, is more than 1.5 times finer or coarser than they are."""
@@ -239,7 +193,7 @@ class FusedPredictor(Predictor):
         with out_of_memory_explained(_LESS_MEMORY):
             parts = [m.slabs(coarse[c.factors], c) for m, c in zip(self.members, changes, strict=True)]
             labels = self._combined(parts, canonical.geometry)
-        return LabelMap(np.ascontiguousarray(order.undo(labels)), volume.geometry)
+        return LabelMap(np.asfortranarray(order.undo(labels)), volume.geometry)
 
     def predict_prepared(self, hu: HuArray, change: GridChange) -> LabelMap:
         """As of one model."""
@@ -248,7 +202,7 @@ class FusedPredictor(Predictor):
         return LabelMap(labels, change.fine)
 
     def _combined(self, parts: list[Iterator[tuple[slice, Tensor]]], geometry: Geometry) -> LabelArray:
-        labels = np.empty(geometry.shape, dtype=np.uint8)
+        labels = np.empty(geometry.shape, dtype=np.uint8, order="F")
         for of_models in zip(*parts, strict=True):
             slices, _ = of_models[0]
             labels[:, :, slices] = combine([probabilities for _, probabilities in of_models], self.rule).numpy()

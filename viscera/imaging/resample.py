@@ -1,22 +1,27 @@
-"""From a scan's grid to the network's and back.
+"""From a scan's grid to the network's and back, plane by plane along K: neither grid is held as floats as a whole.
 
-A coarse voxel o along an axis covers the fine voxels from o f to (o + 1) f, f the factor of that axis.
+A coarse voxel o along an axis covers the fine voxels from o f to (o + 1) f, f the factor of that axis; the last may
+reach over the edge. Axes are canonical: to the right, to the front, up.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from viscera.core.config import PrepareConfig
-from viscera.core.geometry import Geometry, Index3
+from viscera.core.geometry import Geometry
+from viscera.core.per_axis import along_axes
 from viscera.core.scan import LabelArray, LabelMap, Volume
+from viscera.imaging.taps import Index, Taps, Weights, axis_taps, nearest_taps
 
-_SLAB_VOXELS = 4_000_000
+Restore = Literal["probabilities", "labels"]
+Taps3 = tuple[Taps, Taps, Taps]
+_SHARE_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -47,26 +52,40 @@ class GridChange:
     def prepared(cls, fine: Geometry, prepare: PrepareConfig) -> "GridChange":
         """From a scan's canonical grid to the one that the network sees: row 3 of the paper, or a given spacing."""
         if prepare.spacing_mm is not None:
-            return cls.to_spacing(fine, [prepare.spacing_mm] * 3)
-        factor = prepare.downsample
-        return cls.by_factor(fine, [factor, factor, factor if prepare.downsample_axes == "all" else 1])
+            return cls.to_spacing(fine, along_axes(prepare.spacing_mm))
+        return cls.by_factor(fine, along_axes(prepare.downsample))
+
+    @property
+    def to_coarse(self) -> Taps3:
+        """Weights along each axis: the mean of what a coarse voxel covers; linear along an axis that gets finer."""
+        i, j, k = map(axis_taps, self.fine.shape, self.coarse.shape, self.factors)
+        return i, j, k
+
+    def to_fine(self, restore: Restore = "probabilities") -> Taps3:
+        """Weights along each axis, back: linear between the coarse voxels, or that of the coarse voxel around."""
+        back = [1 / f for f in self.factors]
+        i, j, k = map(
+            axis_taps if restore == "probabilities" else nearest_taps, self.coarse.shape, self.fine.shape, back
+        )
+        return i, j, k
 
 
 def coarsen_volume(volume: Volume, change: GridChange) -> Volume:
     """The scan on the coarse grid: each voxel is the mean of those it covers (area weighting, hence anti-aliased).
 
-    Along an axis that gets finer the scan is interpolated linearly. HU are rounded. Needs 4 bytes a voxel of a few
-    slices, not of the whole scan.
+    Along an axis that gets finer the scan is interpolated linearly. HU are rounded.
     """
-    weights = [
-        _axis_weights(n, m, f) for n, m, f in zip(change.fine.shape, change.coarse.shape, change.factors, strict=True)
-    ]
-    fine, coarse = change.fine.shape, change.coarse.shape
-    slices = np.empty((coarse[0], coarse[1], fine[2]), dtype=np.float32)
-    for k in _slabs(fine):
-        slices[:, :, k] = _along_axes(torch.from_numpy(volume.hu[:, :, k].astype(np.float32)), weights[:2])
-    hu = _along_axes(torch.from_numpy(slices), [None, None, weights[2]]).numpy()
-    return Volume(np.rint(hu).astype(np.int16), change.coarse)
+    i, j, k = change.to_coarse
+    if i.is_identity and j.is_identity and k.is_identity:
+        return Volume(volume.hu, change.coarse)
+    hu = np.empty(change.coarse.shape, dtype=np.int16, order="F")
+    planes = (
+        j.along(1, i.along(0, torch.from_numpy(np.array(plane, dtype=np.float32, order="C"))))
+        for plane in np.moveaxis(volume.hu, 2, 0)
+    )
+    for at, plane in enumerate(k.along_planes(planes)):
+        hu[:, :, at] = plane.round()
+    return Volume(hu, change.coarse)
 
 
 def coarsen_labels(
@@ -74,96 +93,97 @@ def coarsen_labels(
 ) -> LabelMap:
     """The labels on the coarse grid: that at the voxel's centre, or the one that covers most of it."""
     if method == "nearest":
-        return LabelMap(_pick(label_map.labels, change.coarse.shape, change.factors), change.coarse)
-    weights = [
-        _axis_weights(n, m, f) for n, m, f in zip(change.fine.shape, change.coarse.shape, change.factors, strict=True)
-    ]
-    best = np.full(change.coarse.shape, -1.0, dtype=np.float32)
-    labels = np.zeros(change.coarse.shape, dtype=np.uint8)
-    for label in np.flatnonzero(np.bincount(label_map.labels.ravel())):
-        share = _along_axes(torch.from_numpy((label_map.labels == label).astype(np.float32)), weights).numpy()
-        more = share > best + 1e-6
-        best[more], labels[more] = share[more], label
+        taps = map(nearest_taps, change.fine.shape, change.coarse.shape, change.factors)
+        return LabelMap(_pick(label_map.labels, taps), change.coarse)
+    present = torch.from_numpy(np.flatnonzero(np.bincount(label_map.labels.ravel())).astype(np.uint8))
+    i, j, k = change.to_coarse
+    labels = np.empty(change.coarse.shape, dtype=np.uint8, order="F")
+    planes = (
+        j.along(2, i.along(1, (torch.from_numpy(np.array(plane, order="C")) == present.view(-1, 1, 1)).float()))
+        for plane in np.moveaxis(label_map.labels, 2, 0)
+    )
+    for at, shares in enumerate(k.along_planes(planes)):
+        labels[:, :, at] = present[_first_largest(shares)]
     return LabelMap(labels, change.coarse)
 
 
 def restore_labels(labels: LabelArray, change: GridChange) -> LabelMap:
     """Labels of the coarse grid on the fine one: each fine voxel takes the label of the coarse voxel around it."""
-    i, j, k = (1 / f for f in change.factors)
-    return LabelMap(_pick(labels, change.fine.shape, (i, j, k)), change.fine)
+    return LabelMap(_pick(labels, change.to_fine("labels")), change.fine)
 
 
 def restore_probabilities(probabilities_LIJK: Tensor, change: GridChange) -> LabelMap:
-    """The most probable class on the fine grid, of probabilities (L, I, J, K) interpolated linearly.
+    """The most probable class on the fine grid, of probabilities (L, I, J, K) interpolated linearly."""
+    return restore_planes(probabilities_LIJK.float().unbind(-1), change)
 
-    Works slab by slab: the fine probabilities never exist as a whole.
+
+def restore_planes(planes_LIJ: Iterable[Tensor], change: GridChange) -> LabelMap:
+    """As `restore_probabilities`, of planes (L, I, J) float32 that come one after the other along K.
+
+    The fine probabilities never exist as a whole, and the coarse ones need not. Where the same class is the most
+    probable at all coarse voxels around, it is so in between: only along borders are probabilities interpolated.
     """
-    labels = np.empty(change.fine.shape, dtype=np.uint8)
-    for k, slab in restored_slabs(probabilities_LIJK, change):
-        labels[:, :, k] = slab.argmax(dim=0).to(torch.uint8).numpy()
+    i, j, k = change.to_fine()
+    labels = np.empty(change.fine.shape, dtype=np.uint8, order="F")
+    for at, plane in enumerate(k.along_planes(planes_LIJ)):
+        labels[:, :, at] = _most_probable(plane, i, j)
     return LabelMap(labels, change.fine)
 
 
-def restored_slabs(
-    probabilities_LIJK: Tensor, change: GridChange, restore: Literal["probabilities", "labels"] = "probabilities"
-) -> Iterator[tuple[slice, Tensor]]:
-    """Probabilities (L, I, J, K) on the fine grid, slab by slab of slices; the same slabs for every array of one shape.
+def _most_probable(plane_LIJ: Tensor, i: Taps, j: Taps) -> LabelArray:
+    """(I, J) class with the largest of (L, i, j) probabilities, resampled along both axes."""
+    coarse = plane_LIJ.max(dim=0).indices.to(torch.uint8).numpy()
+    low, high = (j.spread(1, i.spread(0, coarse, by), by) for by in (np.minimum, np.maximum))
+    labels = coarse.take(i.first, axis=0).take(j.first, axis=1)
+    at_i, at_j = np.nonzero((low != high).take(i.first, axis=0).take(j.first, axis=1))
+    if at_i.size:
+        labels[at_i, at_j] = _blended(plane_LIJ, (i, at_i), (j, at_j)).argmax(dim=1).to(torch.uint8).numpy()
+    return labels
+
+
+def _blended(plane_LIJ: Tensor, along_i: tuple[Taps, Index], along_j: tuple[Taps, Index]) -> Tensor:
+    """(N, L) probabilities at N output voxels of a plane, given by their index along each axis."""
+    by_voxel = plane_LIJ.movedim(0, -1).reshape(-1, plane_LIJ.shape[0])
+    total = torch.zeros((len(along_i[1]), plane_LIJ.shape[0]))
+    for (from_i, weight_i), (from_j, weight_j) in itertools.product(_sources(*along_i), _sources(*along_j)):
+        weight = torch.from_numpy((weight_i * weight_j).astype(np.float32))
+        source = torch.from_numpy(from_i * plane_LIJ.shape[2] + from_j)
+        total.addcmul_(by_voxel.index_select(0, source), weight.unsqueeze(1))
+    return total
+
+
+def _sources(taps: Taps, at: Index) -> list[tuple[Index, Weights]]:
+    """Input voxel and weight of each tap, at some output voxels."""
+    return [(taps.voxel(tap)[at], taps.weights[at, tap]) for tap in range(taps.weights.shape[1])]
+
+
+def restored_planes(
+    planes_LIJ: Iterable[Tensor], change: GridChange, restore: Restore = "probabilities"
+) -> Iterator[Tensor]:
+    """Probabilities on the fine grid, plane by plane along K.
 
     Args:
-        probabilities_LIJK: on `change.coarse`.
+        planes_LIJ: (L, I, J) float32 of `change.coarse`, from the lowest up.
         change: between the grids.
         restore: interpolate linearly; or take those of the coarse voxel around, as `restore_labels` does with labels.
     """
-    coarse, fine = change.coarse.shape, change.fine.shape
-    of_axis = _axis_weights if restore == "probabilities" else _picking_weights
-    weights = [of_axis(n, m, 1 / f) for n, m, f in zip(coarse, fine, change.factors, strict=True)]
-    probabilities = probabilities_LIJK.cpu().float()
-    for k in _slabs(fine, copies=probabilities.shape[0]):
-        slab = _along_axes(probabilities, [None, None, None, weights[2][k]])
-        yield k, _along_axes(slab, [None, *weights[:2], None])
+    i, j, k = change.to_fine(restore)
+    for plane in k.along_planes(planes_LIJ):
+        yield i.along(1, j.along(2, plane))
 
 
-def _axis_weights(num_in: int, num_out: int, factor: float) -> Tensor:
-    """(out, in) weights along one axis: area means for factors ≥ 1, linear interpolation below; rows sum to 1."""
-    out = np.arange(num_out)[:, None]
-    at = np.arange(num_in)[None, :]
-    if factor >= 1:
-        weights = np.clip(np.minimum(at + 1, (out + 1) * factor) - np.maximum(at, out * factor), 0, None)
-    else:
-        centre = np.clip((out + 0.5) * factor - 0.5, 0, num_in - 1)
-        weights = np.clip(1 - np.abs(centre - at), 0, None)
-    return torch.from_numpy((weights / weights.sum(axis=1, keepdims=True)).astype(np.float32))
+def _first_largest(shares: Tensor) -> Tensor:
+    """(I, J) index of the largest of (L, I, J) values, the first of those that are equal but for rounding."""
+    best, index = shares[0].clone(), torch.zeros(shares.shape[1:], dtype=torch.long)
+    for at, share in enumerate(shares[1:], start=1):
+        more = share > best + _SHARE_ROUNDING
+        index[more], best[more] = at, share[more]
+    return index
 
 
-def _picking_weights(num_in: int, num_out: int, factor: float) -> Tensor:
-    """(out, in) one in every row, at the voxel that `_pick` takes."""
-    return torch.eye(num_in)[torch.from_numpy(_picked_index(num_in, num_out, factor))]
-
-
-def _along_axes(array: Tensor, weights: Sequence[Tensor | None]) -> Tensor:
-    for axis, matrix in enumerate(weights):
-        if matrix is not None and not _is_identity(matrix):
-            array = torch.tensordot(array, matrix, dims=([axis], [1])).movedim(-1, axis)
-    return array
-
-
-def _is_identity(matrix: Tensor) -> bool:
-    return matrix.shape[0] == matrix.shape[1] and bool((matrix == torch.eye(matrix.shape[0])).all())
-
-
-def _pick(array: LabelArray, shape: Index3, factors: Sequence[float]) -> npt.NDArray[np.uint8]:
-    picked: npt.NDArray[np.uint8] = array
-    for axis, (n, m, f) in enumerate(zip(array.shape, shape, factors, strict=True)):
-        picked = picked.take(_picked_index(n, m, f), axis=axis)
+def _pick(labels: LabelArray, taps: Iterable[Taps]) -> LabelArray:
+    i, j, k = taps
+    picked = np.empty((len(i.first), len(j.first), len(k.first)), dtype=np.uint8, order="F")
+    for at, source in enumerate(k.first):
+        picked[:, :, at] = labels[:, :, source].take(i.first, axis=0).take(j.first, axis=1)
     return picked
-
-
-def _picked_index(num_in: int, num_out: int, factor: float) -> npt.NDArray[np.intp]:
-    """(out,) index of the voxel around each centre."""
-    index: npt.NDArray[np.intp] = np.floor((np.arange(num_out) + 0.5) * factor + 1e-6).astype(np.intp)
-    return index.clip(0, num_in - 1)
-
-
-def _slabs(shape: Index3, copies: int = 1) -> list[slice]:
-    thickness = max(1, _SLAB_VOXELS // (shape[0] * shape[1] * copies))
-    return [slice(k, min(k + thickness, shape[2])) for k in range(0, shape[2], thickness)]

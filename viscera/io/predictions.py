@@ -15,7 +15,7 @@ from viscera.core.scan import LabelMap
 from viscera.io.dicom_seg import Algorithm, dicom_seg_bytes
 from viscera.io.dicom_source import SourceImages
 from viscera.io.files import read_json, sha256, write_bytes, write_json
-from viscera.io.nifti import labels_to_bytes
+from viscera.io.nifti import Placement, labels_to_bytes
 from viscera.io.rtstruct import rtstruct_bytes
 from viscera.io.seg_nrrd import seg_nrrd_bytes
 
@@ -29,12 +29,14 @@ class Result:
         table: its classes.
         algorithm: what made it.
         sources: of a DICOM series, the images in the order of their slices.
+        placement: of a NIfTI file, how its header says where it lies.
     """
 
     label_map: LabelMap
     table: ClassTable
     algorithm: Algorithm
     sources: Sequence[Path] | None = None
+    placement: Placement | None = None
 
     def images(self) -> SourceImages:
         """Raises BadInputError where the scan was no DICOM series."""
@@ -57,7 +59,7 @@ class Format:
 
 
 FORMATS: Mapping[str, Format] = {
-    "nifti": Format(".nii.gz", of_series=False, encode=lambda r: labels_to_bytes(r.label_map, "viscera prediction")),
+    "nifti": Format(".nii.gz", of_series=False, encode=lambda r: _nifti(r, compressed=True)),
     "dicom-seg": Format(
         ".seg.dcm", of_series=True, encode=lambda r: dicom_seg_bytes(r.label_map, r.images(), r.algorithm, r.table)
     ),
@@ -70,6 +72,10 @@ TABLE = "measurements.csv"
 _BY_ENDING = {".nii.gz": "nifti", ".nii": "nifti", ".nrrd": "seg-nrrd", ".dcm": "dicom-seg"}
 
 
+def _nifti(result: Result, *, compressed: bool) -> bytes:
+    return labels_to_bytes(result.label_map, "viscera prediction", compressed=compressed, placement=result.placement)
+
+
 def format_of(path: Path) -> str | None:
     """The format that a file name asks for; None for a folder."""
     return next((name for ending, name in _BY_ENDING.items() if path.name.endswith(ending)), None)
@@ -78,7 +84,7 @@ def format_of(path: Path) -> str | None:
 def encoded(name: str, result: Result, path: Path) -> bytes:
     """A label map as a file of a format; NIfTI uncompressed where the name ends in `.nii`."""
     if name == "nifti" and path.suffix != ".gz":
-        return labels_to_bytes(result.label_map, "viscera prediction", compressed=False)
+        return _nifti(result, compressed=False)
     return FORMATS[name].encode(result)
 
 

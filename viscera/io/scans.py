@@ -12,6 +12,7 @@ from viscera.core.scan import Volume
 from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_series, unpacked
 from viscera.io.files import sha256
 from viscera.io.layouts import scan_case_name
+from viscera.io.nifti import Placement
 from viscera.io.nifti import read_volume as read_nifti
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,10 @@ class Scan:
     def read(self) -> Volume:
         """The voxels; raises BadInputError as `io.nifti.read_volume` and `io.dicom.read_series` do."""
         return read_nifti(self.path) if self.series is None else read_series(self.series)
+
+    def placement(self) -> Placement | None:
+        """How a NIfTI file says where its voxels lie; None for DICOM."""
+        return Placement.read(self.path) if self.series is None else None
 
     def sha256(self) -> str:
         """Checksum of the file; of a series, that of its files' checksums in the order of the slices.

@@ -21,6 +21,7 @@ from viscera.io.dicom_seg import Algorithm
 from viscera.io.files import is_occupied, sha256
 from viscera.io.measurements import KEY as MEASUREMENTS
 from viscera.io.measurements import Measured, as_json, write_table
+from viscera.io.nifti import Placement
 from viscera.io.predictions import FORMATS, TABLE, PredictionFiles, Result, encoded, format_of, read_record
 from viscera.io.quarantine import left_out, write_quarantine
 from viscera.io.runlog import RunFolder
@@ -48,6 +49,7 @@ class _Job:
     input_sha256: Callable[[], str]
     segment: Callable[[], "_Segmented"]
     series: Series | None = None
+    placement: Callable[[], Placement | None] = lambda: None
 
     @property
     def output(self) -> Path:
@@ -124,7 +126,7 @@ def predict_store(
             restored = predictor.predict_prepared(store.image(name), change)
             on_grid = coarsen_labels(restored, change, store.manifest.prepare.label_downsampling)
             facts = organ_facts(store.volume(name), on_grid, predictor.classes)  # the store has no finer image
-            return _Segmented(LabelMap(np.ascontiguousarray(order.undo(restored.labels)), geometry), facts, False)
+            return _Segmented(LabelMap(np.asfortranarray(order.undo(restored.labels)), geometry), facts, False)
 
         digest = store.manifest.cases[name].sha256["image.npy"]
         return _Job(PredictionFiles.of(output, name, ["nifti"]), f"{name}/image.npy", lambda: digest, segment)
@@ -170,7 +172,7 @@ def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
         facts = organ_facts(volume, label_map, predictor.classes)
         return _Segmented(label_map, facts, predictor.is_unlike(volume.canonical().geometry))
 
-    return _Job(files, scan.path.name or scan.name, scan.sha256, segment, scan.series)
+    return _Job(files, scan.path.name or scan.name, scan.sha256, segment, scan.series, scan.placement)
 
 
 def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *, is_file: bool) -> None:
@@ -254,7 +256,8 @@ def _write_tables(files: Sequence[PredictionFiles]) -> None:
 def _contents(job: _Job, label_map: LabelMap, predictor: Predictor, run_sha256: str) -> dict[Path, bytes]:
     """A label map in every format, before any is written."""
     algorithm = Algorithm(run_sha256, viscera.__version__)
-    result = Result(label_map, predictor.classes, algorithm, job.series.sources if job.series else None)
+    sources = job.series.sources if job.series else None
+    result = Result(label_map, predictor.classes, algorithm, sources, job.placement())
     return {path: encoded(name, result, path) for path, name in job.files.outputs.items()}
 
 

@@ -1,0 +1,233 @@
+"""Back to the scan's grid: time, and the peak memory of `predict` on a scan of 512×512×600 voxels.
+
+    python -m benchmarks.bench_restore
+
+Beside it, in the same run, what was there before: dense matrices along each axis, on the probabilities of the whole
+network's grid. The network is an exact function of HU that costs next to nothing; without downsampling its windows do
+not overlap, to save time. Times are CPU times; each peak is that of a process of its own, which reads the scan and
+writes the label map.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.record import record
+from viscera.core.anatomy import ABDOMEN, NUM_CLASSES
+from viscera.core.config import Config
+from viscera.core.geometry import Geometry, Index3
+from viscera.core.resolve import resolve_config
+from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
+from viscera.engine import predictor as predictor_module
+from viscera.engine.predictor import Predictor
+from viscera.engine.sliding_window import probability_planes
+from viscera.imaging.resample import GridChange, restore_labels, restore_planes, restored_planes
+from viscera.io.checkpoint import Checkpoint, save_checkpoint
+from viscera.io.nifti import write_volume
+from viscera.stages.predict import predict
+
+SHAPE = (512, 512, 600)
+TIMED_SHAPE = (512, 512, 200)
+FACTORS = (1, 2, 4)
+REPEATS = 3
+SPACING_MM = (0.8, 0.8, 1.0)
+ORGANS = (  # centre and radii as shares of the scan's edges
+    ((0.50, 0.45, 0.50), (0.02, 0.02, 0.45)),
+    ((0.45, 0.50, 0.55), (0.10, 0.02, 0.04)),
+    ((0.32, 0.55, 0.65), (0.17, 0.18, 0.15)),
+    ((0.73, 0.42, 0.66), (0.07, 0.09, 0.09)),
+    ((0.63, 0.58, 0.62), (0.10, 0.10, 0.10)),
+    ((0.38, 0.63, 0.55), (0.03, 0.04, 0.05)),
+    ((0.54, 0.53, 0.52), (0.12, 0.03, 0.05)),
+)
+
+
+class Levels(nn.Module):
+    """The class whose HU level, evenly spaced from -500 to 500, is closest."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, I, J, K) to logits (B, 8, I, J, K)."""
+        return torch.cat([-200 * (x - label / 7) ** 2 for label in range(NUM_CLASSES)], dim=1)
+
+    def load_state_dict(self, *_: object) -> None:
+        """It has no weights."""
+
+
+def organs(shape: Index3) -> LabelArray:
+    """Ellipsoids, as large as organs and where they lie."""
+    labels = np.zeros(shape, dtype=np.uint8, order="F")
+    i, j, k = (np.linspace(0, 1, n) for n in shape)
+    for label, (centre, radii) in enumerate(ORGANS, start=1):
+        x, y, z = (((at - c) / r) ** 2 for at, c, r in zip((i, j, k), centre, radii, strict=True))
+        for plane in np.flatnonzero(z < 1):
+            labels[:, :, plane][x[:, None] + y[None, :] + z[plane] < 1] = label
+    return labels
+
+
+def make_input(folder: Path) -> None:
+    """A scan, and a run for each factor."""
+    levels = np.rint(-500 + 1000 * np.arange(NUM_CLASSES) / 7).astype(np.int16)
+    write_volume(folder / "ct.nii.gz", Volume(levels[organs(SHAPE)], Geometry.from_spacing(SHAPE, SPACING_MM)))
+    for factor in FACTORS:
+        options = {"prepare.downsample": factor, "predict.grid": "prepared", "train.device": "cpu"}
+        (folder / f"run_{factor}").mkdir()
+        save_checkpoint(folder / f"run_{factor}" / "last.pt", _checkpoint(resolve_config(options=options)))
+
+
+def _checkpoint(config: Config) -> Checkpoint:
+    ones = torch.ones(NUM_CLASSES)
+    return Checkpoint({}, {}, 0, ones.long(), ones.double(), config, ABDOMEN, (SPACING_MM,))
+
+
+# ------------------------------------------------------------------------------------------ as it was before
+
+
+def dense_planes(probabilities_LIJK: Tensor, change: GridChange) -> Iterable[Tensor]:
+    """(L, I, J) on the fine grid, by a dense matrix along each axis."""
+    coarse, fine = change.coarse.shape, change.fine.shape
+    i, j, k = (_interpolation(n, m, 1 / f) for n, m, f in zip(coarse, fine, change.factors, strict=True))
+    for at in range(fine[2]):
+        if change.coarse.shape == change.fine.shape:
+            yield probabilities_LIJK[..., at]
+            continue
+        plane = torch.tensordot(probabilities_LIJK, k[at : at + 1], dims=([3], [1])).movedim(-1, 3)
+        plane = torch.tensordot(plane, i, dims=([1], [1])).movedim(-1, 1)
+        yield torch.tensordot(plane, j, dims=([2], [1])).movedim(-1, 2)[..., 0]
+
+
+def _interpolation(num_in: int, num_out: int, factor: float) -> Tensor:
+    """(out, in) weights of linear interpolation, as a dense matrix."""
+    centre = np.clip((np.arange(num_out)[:, None] + 0.5) * factor - 0.5, 0, num_in - 1)
+    weights = np.clip(1 - np.abs(centre - np.arange(num_in)[None, :]), 0, None)
+    return torch.from_numpy(weights.astype(np.float32))
+
+
+def dense_restored(probabilities_LIJK: Tensor, change: GridChange) -> LabelMap:
+    """The most probable class on the fine grid."""
+    labels = np.empty(change.fine.shape, dtype=np.uint8)
+    for at, plane in enumerate(dense_planes(probabilities_LIJK, change)):
+        labels[:, :, at] = plane.argmax(dim=0).to(torch.uint8).numpy()
+    return LabelMap(labels, change.fine)
+
+
+def predict_prepared_before(predictor: Predictor, hu: HuArray, change: GridChange) -> LabelMap:
+    """`Predictor.predict_prepared` with the probabilities of the whole grid."""
+    train, config, device = predictor.trained_with.train, predictor.config, predictor.device
+    probabilities = torch.empty((NUM_CLASSES, *hu.shape))
+    for k, plane in enumerate(probability_planes(predictor.network, hu, train, config, device)):
+        probabilities[..., k] = plane
+    if config.restore == "probabilities":
+        return dense_restored(probabilities, change)
+    return restore_labels(probabilities.argmax(dim=0).to(torch.uint8).numpy(), change)
+
+
+# ------------------------------------------------------------------------------------------ what is measured
+
+
+def measure_predict(folder: Path, factor: int, restore: str, version: str) -> dict[str, float]:
+    """CPU seconds and peak memory of predicting the scan, in this process."""
+    overlap = 0.5 if factor > 1 else 0
+    options = {"predict.restore": restore, "predict.grid": "prepared", "predict.overlap": overlap}
+    config = resolve_config(options=options).predict
+    started = time.process_time()
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(predictor_module, "build_network", return_value=Levels()))
+        if version == "before":
+            stack.enter_context(mock.patch.object(Predictor, "predict_prepared", predict_prepared_before))
+        predict(folder / f"run_{factor}", folder / "ct.nii.gz", folder / f"{version}.nii.gz", config, overwrite=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"cpu_s": round(time.process_time() - started, 1), "peak_mib": round(peak / 1024)}
+
+
+def measure_restoring(factor: int) -> dict[str, Any]:
+    """CPU seconds of restoring alone, now and before, taken in turn."""
+    change = GridChange.by_factor(Geometry.from_spacing(TIMED_SHAPE, SPACING_MM), (factor,) * 3)
+    labels = torch.from_numpy(np.array(organs(change.coarse.shape), order="C"))
+    one_hot = torch.stack([labels == label for label in range(NUM_CLASSES)]).float()
+    planes = [plane.contiguous() for plane in one_hot.unbind(-1)]
+    argmax = labels.numpy()
+
+    return {
+        "labels_of_probabilities": in_turn(
+            lambda: restore_planes(planes, change), lambda: dense_restored(one_hot, change)
+        ),
+        "probabilities_for_fusion": in_turn(
+            lambda: sum(1 for _ in restored_planes(planes, change)),
+            lambda: sum(1 for _ in dense_planes(one_hot, change)),
+        ),
+        "labels_now_s": [cpu_seconds(lambda: restore_labels(argmax, change)) for _ in range(REPEATS)],
+    }
+
+
+def in_turn(now: Callable[[], object], before: Callable[[], object]) -> dict[str, Any]:
+    """CPU seconds of both, taken in turn, and the ratio of the medians."""
+    pairs = [(cpu_seconds(now), cpu_seconds(before)) for _ in range(REPEATS)]
+    seconds_now, seconds_before = ([pair[side] for pair in pairs] for side in (0, 1))
+    ratio = statistics.median(seconds_before) / statistics.median(seconds_now)
+    return {"now_s": seconds_now, "before_s": seconds_before, "before_over_now": round(ratio, 1)}
+
+
+def cpu_seconds(function: Callable[[], object]) -> float:
+    """CPU time of a call."""
+    started = time.process_time()
+    function()
+    return round(time.process_time() - started, 2)
+
+
+def in_own_process(*arguments: object) -> dict[str, Any]:
+    """What a part of this benchmark returns, run by itself."""
+    command = [sys.executable, "-m", "benchmarks.bench_restore", *map(str, arguments)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    result: dict[str, Any] = json.loads(done.stdout or "{}")
+    return result
+
+
+def measure_all() -> dict[str, Any]:
+    """Everything, each part in a process of its own: none inherits the peak of another."""
+    figures: dict[str, Any] = {"scan": SHAPE, "restoring_alone_on": TIMED_SHAPE}
+    with tempfile.TemporaryDirectory() as temporary:
+        in_own_process("make", temporary)
+        for factor in FACTORS:
+            for restore in ("probabilities", "labels") if factor > 1 else ("probabilities",):
+                pair = {
+                    version: in_own_process("predict", temporary, factor, restore, version)
+                    for version in ("now", "before")
+                }
+                figures[f"predict_downsample_{factor}_{restore}"] = pair
+    for factor in FACTORS[1:]:
+        figures[f"restoring_downsample_{factor}"] = in_own_process("restore", factor)
+    return figures
+
+
+def main() -> None:
+    """Measure and record; with arguments, one part of it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", nargs="*")
+    part, *arguments = parser.parse_args().part or ["all"]
+    torch.set_num_threads(1)
+    if part == "make":
+        make_input(Path(arguments[0]))
+    elif part == "predict":
+        print(json.dumps(measure_predict(Path(arguments[0]), int(arguments[1]), arguments[2], arguments[3])))
+    elif part == "restore":
+        print(json.dumps(measure_restoring(int(arguments[0]))))
+    else:
+        record("restore", measure_all())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Factors and spacings: one for all axes or three, in any of the ways they can be written."""
+
+import pytest
+from pydantic import ValidationError
+
+from viscera.core.config import Config, PrepareConfig, differences
+from viscera.core.resolve import resolve_config
+
+
+def prepare_of(**settings: object) -> PrepareConfig:
+    return PrepareConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize("written", [4, "4", (4, 4, 4), [4, 4, 4], "4,4,4", " 4 4 4 ", 4.0])
+def test_one_factor_is_one_factor_however_it_is_written(written: object) -> None:
+    assert prepare_of(downsample=written).downsample == 4
+    assert not differences(prepare_of(), prepare_of(downsample=written))
+
+
+@pytest.mark.parametrize("written", [(4, 4, 1), [4, 4, 1], "4,4,1", "4 4 1", "4, 4, 1"])
+def test_three_factors(written: object) -> None:
+    assert prepare_of(downsample=written).downsample == (4, 4, 1)
+
+
+@pytest.mark.parametrize(
+    ("written", "spacing"),
+    [
+        (None, None),
+        (3, 3.0),
+        ("1.5", 1.5),
+        ("1.5,1.5,3", (1.5, 1.5, 3)),
+        ([2, 2, 2], 2.0),
+        ([0.7, 0.7, 5], (0.7, 0.7, 5)),
+    ],
+)
+def test_spacings(written: object, spacing: object) -> None:
+    assert prepare_of(spacing_mm=written).spacing_mm == spacing
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, None, "", "a", "4,4", [4, 4], "4,4,0", [4, 4, 4, 4], "nan", {}])
+def test_what_is_no_factor(wrong: object) -> None:
+    with pytest.raises(ValidationError, match="expected"):
+        prepare_of(downsample=wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, True, "", "inf", float("nan"), "1,1", [1, 1, -1]])
+def test_what_is_no_spacing(wrong: object) -> None:
+    with pytest.raises(ValidationError, match="a voxel size in mm was expected"):
+        prepare_of(spacing_mm=wrong)
+
+
+def test_what_is_written_is_read_again() -> None:
+    config = resolve_config(assignments=["prepare.downsample=4,4,1", "prepare.spacing_mm=[1.5, 1.5, 3]"])
+    assert Config.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now"),
+    [
+        ({"downsample": 4, "downsample_axes": "all"}, 4),
+        ({"downsample": 4, "downsample_axes": "in_plane"}, (4, 4, 1)),
+        ({"downsample": 1, "downsample_axes": "in_plane"}, 1),
+        ({"downsample_axes": "in_plane"}, (4, 4, 1)),
+    ],
+)
+def test_settings_of_earlier_stores_and_runs(earlier: dict[str, object], now: object) -> None:
+    assert resolve_config(file_values={"prepare": earlier}).prepare == prepare_of(downsample=now)
+
+
+def test_in_plane_goes_with_one_factor() -> None:
+    with pytest.raises(ValidationError, match="goes with one factor"):
+        prepare_of(downsample=(4, 4, 2), downsample_axes="in_plane")

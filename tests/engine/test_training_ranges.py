@@ -8,7 +8,7 @@ import torch
 
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
-from viscera.engine.confidence import mean_confidence
+from viscera.engine.confidence import ConfidenceTally, mean_confidence
 from viscera.engine.training_ranges import load_ranges, save_ranges, training_ranges
 from viscera.io.store import Store
 from viscera.metrics.trust import OrganRange, TrainingRanges
@@ -54,3 +54,8 @@ def test_mean_confidence_by_hand() -> None:
     # two voxels are class 0 with 0.6 and 0.8, one is class 1 with 0.9, none is class 2
     probabilities = torch.tensor([[0.6, 0.8, 0.1], [0.3, 0.1, 0.9], [0.1, 0.1, 0.0]]).reshape(3, 3, 1, 1)
     assert mean_confidence(probabilities) == [pytest.approx(0.7), pytest.approx(0.9), None]
+    tally, other = ConfidenceTally(3), ConfidenceTally(3)
+    assert [plane.shape for plane in tally.watched(probabilities.unbind(1))] == [(3, 1, 1)] * 3
+    assert tally.means() == mean_confidence(probabilities)
+    other.adopt([ConfidenceTally(3), tally], [1, 0])  # class 1 from the second model, class 2 from the first
+    assert other.means() == [None, pytest.approx(0.9), None]

@@ -331,7 +331,9 @@ def test_measurements_stand_beside_the_predictions(half_run: Path, scans: Path, 
         here, row = labels.labels == label, rows[name, organ]
         assert int(row["voxels"]) == here.sum()
         assert float(row["volume_ml"]) == pytest.approx(here.sum() * 2 * 2 * 2.5 / 1000, abs=6e-4)
+        assert (row["confidence"] == "") <= (not here.any())
         if here.any():
+            assert 1 / 8 < float(row["confidence"]) <= 1
             assert float(row["mean_hu"]) == pytest.approx(hu[here].mean(), abs=0.06)
             assert float(row["sd_hu"]) == pytest.approx(hu[here].std(), abs=0.06)
             places = np.argwhere(here) @ labels.geometry.affine[:3, :3].T + labels.geometry.affine[:3, 3]

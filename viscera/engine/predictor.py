@@ -1,7 +1,7 @@
 """Prediction by sub-volumes, and on the scan's own grid."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from viscera.core.config import Config, PredictConfig, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
+from viscera.engine.confidence import ConfidenceTally
 from viscera.engine.fusion import FusionRule, combine, distinct_models
 from viscera.engine.hardware import choose_device, out_of_memory_explained
 from viscera.engine.sliding_window import probability_planes
@@ -93,37 +94,46 @@ class Predictor:
         """What the labels stand for."""
         return self.checkpoint.classes
 
-    def __call__(self, volume: Volume) -> LabelMap:
-        """Segment a scan: (I, J, K) labels on the grid and in the voxel order of the input."""
+    def __call__(self, volume: Volume, tally: ConfidenceTally | None = None) -> LabelMap:
+        """Segment a scan: (I, J, K) labels on the grid and in the voxel order of the input.
+
+        Args:
+            volume: the scan.
+            tally: gathers how sure the network is, on its own grid.
+        """
         order = AxisOrder.to_canonical(volume.geometry)
         canonical = volume.canonical()
         change = self.change_for(canonical.geometry)
-        restored = self.predict_prepared(coarsen_volume(canonical, change).hu, change)
+        restored = self.predict_prepared(coarsen_volume(canonical, change).hu, change, tally)
         return LabelMap(np.asfortranarray(order.undo(restored.labels)), volume.geometry)
 
-    def predict_prepared(self, hu: HuArray, change: GridChange) -> LabelMap:
+    def predict_prepared(self, hu: HuArray, change: GridChange, tally: ConfidenceTally | None = None) -> LabelMap:
         """Segment a scan that is on the network's grid already.
 
         Args:
             hu: (I, J, K) int16 on `change.coarse`.
             change: from the scan's canonical grid to that one.
+            tally: gathers how sure the network is.
 
         Returns:
             Labels on `change.fine`.
         """
         with out_of_memory_explained(_LESS_MEMORY):
             if self.config.restore == "probabilities":
-                return restore_planes(self._planes(hu), change)
-            planes = [plane.argmax(dim=0).to(torch.uint8).numpy() for plane in self._planes(hu)]
+                return restore_planes(self._planes(hu, tally), change)
+            planes = [plane.argmax(dim=0).to(torch.uint8).numpy() for plane in self._planes(hu, tally)]
             return restore_labels(np.stack(planes, axis=-1), change)
 
-    def slabs(self, hu: HuArray, change: GridChange) -> Iterator[tuple[slice, Tensor]]:
+    def slabs(
+        self, hu: HuArray, change: GridChange, tally: ConfidenceTally | None = None
+    ) -> Iterator[tuple[slice, Tensor]]:
         """Probabilities (L, I, J, 1) on `change.fine` of a scan on the network's grid, slice by slice along K."""
-        for k, plane in enumerate(restored_planes(self._planes(hu), change, self.config.restore)):
+        for k, plane in enumerate(restored_planes(self._planes(hu, tally), change, self.config.restore)):
             yield slice(k, k + 1), plane.unsqueeze(-1)
 
-    def _planes(self, hu: HuArray) -> Iterator[Tensor]:
-        return probability_planes(self.network, hu, self.trained_with.train, self.config, self.device)
+    def _planes(self, hu: HuArray, tally: ConfidenceTally | None) -> Iterator[Tensor]:
+        planes = probability_planes(self.network, hu, self.trained_with.train, self.config, self.device)
+        return planes if tally is None else tally.watched(planes)
 
     def is_unlike(self, geometry: Geometry) -> bool:
         """Whether a scan, prepared like those of training, is more than 1.5 times finer or coarser than they are."""
@@ -184,26 +194,33 @@ class FusedPredictor(Predictor):
         first = members[0]
         return cls(first.network, first.checkpoint, config or first.config, first.device, members, rule)
 
-    def __call__(self, volume: Volume) -> LabelMap:
+    def __call__(self, volume: Volume, tally: ConfidenceTally | None = None) -> LabelMap:
         """Segment a scan: (I, J, K) labels on the grid and in the voxel order of the input."""
         order = AxisOrder.to_canonical(volume.geometry)
         canonical = volume.canonical()
         changes = [member.change_for(canonical.geometry) for member in self.members]
         coarse = {change.factors: coarsen_volume(canonical, change).hu for change in changes}
         with out_of_memory_explained(_LESS_MEMORY):
-            parts = [m.slabs(coarse[c.factors], c) for m, c in zip(self.members, changes, strict=True)]
-            labels = self._combined(parts, canonical.geometry)
+            labels = self._combined([coarse[c.factors] for c in changes], changes, tally)
         return LabelMap(np.asfortranarray(order.undo(labels)), volume.geometry)
 
-    def predict_prepared(self, hu: HuArray, change: GridChange) -> LabelMap:
+    def predict_prepared(self, hu: HuArray, change: GridChange, tally: ConfidenceTally | None = None) -> LabelMap:
         """As of one model."""
         with out_of_memory_explained(_LESS_MEMORY):
-            labels = self._combined([member.slabs(hu, change) for member in self.members], change.fine)
+            labels = self._combined([hu] * len(self.members), [change] * len(self.members), tally)
         return LabelMap(labels, change.fine)
 
-    def _combined(self, parts: list[Iterator[tuple[slice, Tensor]]], geometry: Geometry) -> LabelArray:
-        labels = np.empty(geometry.shape, dtype=np.uint8, order="F")
+    def _combined(
+        self, scans: Sequence[HuArray], changes: Sequence[GridChange], tally: ConfidenceTally | None
+    ) -> LabelArray:
+        """From the scan as each member sees it to labels on the fine grid, which all of them share."""
+        own = [ConfidenceTally(len(self.classes)) for _ in self.members]
+        each = zip(self.members, scans, changes, own, strict=True)
+        parts = [member.slabs(hu, change, sure) for member, hu, change, sure in each]
+        labels = np.empty(changes[0].fine.shape, dtype=np.uint8, order="F")
         for of_models in zip(*parts, strict=True):
             slices, _ = of_models[0]
             labels[:, :, slices] = combine([probabilities for _, probabilities in of_models], self.rule).numpy()
+        if tally is not None:
+            tally.adopt(own, self.rule.models)
         return labels

@@ -13,6 +13,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.facts import OrganFacts
 from viscera.core.geometry import AxisOrder
 from viscera.core.scan import LabelMap
+from viscera.engine.confidence import ConfidenceTally
 from viscera.engine.predictor import Predictor
 from viscera.engine.training_ranges import load_ranges
 from viscera.imaging.resample import GridChange, coarsen_labels
@@ -123,9 +124,11 @@ def predict_store(
             geometry = store.original_geometry(name)
             order = AxisOrder.to_canonical(geometry)
             change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
-            restored = predictor.predict_prepared(store.image(name), change)
+            tally = ConfidenceTally(len(predictor.classes))
+            restored = predictor.predict_prepared(store.image(name), change, tally)
             on_grid = coarsen_labels(restored, change, store.manifest.prepare.label_downsampling)
-            facts = organ_facts(store.volume(name), on_grid, predictor.classes)  # the store has no finer image
+            sure = dict(zip(predictor.classes.names, tally.means(), strict=True))
+            facts = organ_facts(store.volume(name), on_grid, predictor.classes, sure)  # the store has no finer image
             return _Segmented(LabelMap(np.asfortranarray(order.undo(restored.labels)), geometry), facts, False)
 
         digest = store.manifest.cases[name].sha256["image.npy"]
@@ -168,8 +171,10 @@ def _formats(output: Path, formats: Sequence[str] | None) -> list[str]:
 def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
     def segment() -> _Segmented:
         volume = scan.read()
-        label_map = predictor(volume)
-        facts = organ_facts(volume, label_map, predictor.classes)
+        tally = ConfidenceTally(len(predictor.classes))
+        label_map = predictor(volume, tally)
+        sure = dict(zip(predictor.classes.names, tally.means(), strict=True))
+        facts = organ_facts(volume, label_map, predictor.classes, sure)
         return _Segmented(label_map, facts, predictor.is_unlike(volume.canonical().geometry))
 
     return _Job(files, scan.path.name or scan.name, scan.sha256, segment, scan.series, scan.placement)

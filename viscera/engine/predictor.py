@@ -16,6 +16,7 @@ from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.engine.fusion import FusionRule, combine, distinct_models
 from viscera.engine.hardware import autocast, choose_device, out_of_memory_explained
+from viscera.imaging.cleanup import cleaned, organs_named
 from viscera.imaging.intensity import AIR_HU, network_input
 from viscera.imaging.resample import GridChange, coarsen_volume, restore_labels, restore_probabilities, restored_slabs
 from viscera.imaging.windows import covering_origins, gaussian_weights
@@ -123,7 +124,13 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, config: PredictConfig, device: str = "auto") -> "Predictor":
-        """From a checkpoint in memory."""
+        """From a checkpoint in memory.
+
+        Raises:
+            BadInputError: `config.cleanup` names an organ that the model does not know.
+        """
+        for setting, names in config.cleanup:
+            organs_named(names, checkpoint.classes, setting)
         on = choose_device(device)
         network = build_network(checkpoint.config.train, len(checkpoint.classes))
         network.load_state_dict(checkpoint.model)
@@ -160,9 +167,10 @@ class Predictor:
         with out_of_memory_explained(_LESS_MEMORY):
             probabilities = self._probabilities(hu)
             if self.config.restore == "probabilities":
-                return restore_probabilities(probabilities, change)
-            labels = probabilities.argmax(dim=0).to(torch.uint8).numpy()
-            return restore_labels(labels, change)
+                restored = restore_probabilities(probabilities, change)
+            else:
+                restored = restore_labels(probabilities.argmax(dim=0).to(torch.uint8).numpy(), change)
+        return LabelMap(cleaned(restored.labels, self.config.cleanup, self.classes), restored.geometry)
 
     def slabs(self, hu: HuArray, change: GridChange) -> Iterator[tuple[slice, Tensor]]:
         """Probabilities (L, I, J, k) on `change.fine` of a scan on the network's grid, slab by slab of slices."""
@@ -252,4 +260,4 @@ class FusedPredictor(Predictor):
         for of_models in zip(*parts, strict=True):
             slices, _ = of_models[0]
             labels[:, :, slices] = combine([probabilities for _, probabilities in of_models], self.rule).numpy()
-        return labels
+        return cleaned(labels, self.config.cleanup, self.classes)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from viscera.core.boxes import EMPTY, box_of, cropped, hull
+from viscera.core.boxes import EMPTY, box_of, boxes_of, cropped, hull
 
 MASKS = arrays(np.bool_, st.tuples(*[st.integers(1, 5)] * 3), elements=st.sampled_from([False, False, False, True]))
 
@@ -27,6 +27,11 @@ def test_nothing_lies_outside_and_every_face_touches(mask: npt.NDArray[np.bool_]
         if mask.any():
             assert inside.take(0, axis).any()
             assert inside.take(-1, axis).any()
+
+
+@given(arrays(np.uint8, (4, 3, 5), elements=st.integers(0, 3)))
+def test_every_class_has_the_box_of_its_mask(labels: npt.NDArray[np.uint8]) -> None:
+    assert boxes_of(labels, 4) == [EMPTY, *(box_of(labels == label) for label in (1, 2, 3))]
 
 
 def test_a_hull_holds_all_boxes_and_empty_ones_do_not_count() -> None:

@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +15,10 @@ from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Volume
 from viscera.engine import predictor as module
-from viscera.engine.predictor import Predictor
+from viscera.engine.fusion import FusionRule
+from viscera.engine.predictor import FusedPredictor, Predictor
 from viscera.engine.sliding_window import predict_probabilities
+from viscera.imaging.resample import GridChange
 from viscera.imaging.windows import covering_origins, gaussian_weights
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.store import Store
@@ -187,3 +189,43 @@ def test_running_out_of_memory_says_what_to_lower(tiny_run: Path, monkeypatch: p
     monkeypatch.setattr(module, "probability_planes", greedy)
     with pytest.raises(RunFailedError, match=r"out of memory .*Lower predict\.batch_windows"):
         Predictor.load(tiny_run)(scan((2.0, 2.0, 2.5)))
+
+
+def test_a_prediction_is_cleaned_up_on_request(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def two_livers_one_hollow(*_arguments: object) -> Iterator[Tensor]:
+        probabilities = torch.zeros(8, 14, 12, 10)
+        probabilities[3, 1:8, 1:8, 1:8] = 2
+        probabilities[3, 4, 4, 4] = 0
+        probabilities[3, 10:12, 4, 4] = 2
+        probabilities[0] = 1
+        return iter(probabilities.unbind(-1))
+
+    monkeypatch.setattr(module, "probability_planes", two_livers_one_hollow)
+    scan = Volume(noise((14, 12, 10)), Geometry.from_spacing((14, 12, 10), (2, 2, 2.5)))
+    as_is = Predictor.load(tiny_run, PredictConfig(), "cpu")(scan).labels == 3
+    settings = {"cleanup": {"largest_component": ["liver"], "fill_holes": ["all"]}}
+    cleaned = Predictor.load(tiny_run, PredictConfig.model_validate(settings), "cpu")(scan).labels == 3
+    assert (as_is.sum(), cleaned.sum()) == (7**3 - 1 + 2, 7**3)
+    assert cleaned[4, 4, 4]
+    assert not cleaned[10:].any()
+
+
+def test_a_fused_prediction_is_cleaned_up_as_well(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = PredictConfig.model_validate({"cleanup": {"largest_component": ["all"]}})
+    one = Predictor.load(tiny_run, config, "cpu")
+    rule = FusionRule.plain((0,) * 7)
+    fused = FusedPredictor(one.network, one.checkpoint, config, CPU, (one,), rule)
+    labels = torch.zeros(6, 5, 4, dtype=torch.uint8)
+    labels[0:2, 0, 0] = labels[5, 4, 3] = 3
+    monkeypatch.setattr(module, "combine", lambda *_arguments: labels)
+    monkeypatch.setattr(Predictor, "slabs", lambda *_arguments: iter([(slice(0, 4), labels)]))
+    geometry = Geometry.from_spacing((6, 5, 4), (2, 2, 2.5))
+    change = GridChange.prepared(geometry, one.trained_with.prepare)
+    found = fused.predict_prepared(noise((6, 5, 4)), change).labels
+    assert np.argwhere(found).tolist() == [[0, 0, 0], [1, 0, 0]]
+
+
+def test_a_clean_up_of_organs_that_the_model_does_not_know_is_refused_at_once(tiny_run: Path) -> None:
+    config = PredictConfig.model_validate({"cleanup": {"fill_holes": ["kidney"]}})
+    with pytest.raises(BadInputError, match=r"predict\.cleanup\.fill_holes: there is no kidney"):
+        Predictor.load(tiny_run, config, "cpu")

@@ -13,6 +13,7 @@ import nrrd
 import numpy as np
 import pydicom
 import pytest
+from scipy import ndimage
 
 import viscera
 from tests.ct_series import ct_series, save
@@ -339,8 +340,14 @@ def test_measurements_stand_beside_the_predictions(half_run: Path, scans: Path, 
             places = np.argwhere(here) @ labels.geometry.affine[:3, :3].T + labels.geometry.affine[:3, 3]
             assert float(row["lowest_s_mm"]) == pytest.approx(places[:, 2].min() - 1.25, abs=0.06)
             assert float(row["highest_r_mm"]) == pytest.approx(places[:, 0].max() + 1, abs=0.06)
+            assert [int(row[f"first_{axis}"]) for axis in "ijk"] == np.argwhere(here).min(axis=0).tolist()
+            assert [int(row[f"last_{axis}"]) for axis in "ijk"] == np.argwhere(here).max(axis=0).tolist()
+            pieces, number = ndimage.label(here, np.ones((3, 3, 3)))
+            assert int(row["pieces"]) == number
+            assert float(row["largest_piece"]) == pytest.approx(np.bincount(pieces[here]).max() / here.sum(), abs=6e-4)
         else:
-            assert row["mean_hu"] == row["lowest_r_mm"] == ""
+            assert row["mean_hu"] == row["lowest_r_mm"] == row["first_i"] == row["largest_piece"] == ""
+            assert row["pieces"] == "0"
     # a second folder run adds what is new; a single file has a table of its own
     predict(half_run, scans / f"{name}_0000.nii.gz", tmp_path / "one.nii.gz")
     assert {case for case, _ in rows_of(tmp_path / "one.measurements.csv")} == {"one"}

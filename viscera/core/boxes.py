@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 Box = tuple[slice, slice, slice]
 EMPTY: Box = (slice(0, 0), slice(0, 0), slice(0, 0))
@@ -27,6 +28,18 @@ def hull(boxes: Iterable[Box]) -> Box:
     if not full:
         return EMPTY
     i, j, k = (slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*full, strict=True))
+    return (i, j, k)
+
+
+def boxes_of(labels: npt.NDArray[np.uint8], length: int) -> list[Box]:
+    """(L,) the box of each class of a label map (I, J, K) with L classes; background's is `EMPTY`, too."""
+    box = box_of(labels)
+    found = ndimage.find_objects(cropped(labels, box), max_label=length - 1) if box != EMPTY else [None] * (length - 1)
+    return [EMPTY, *(EMPTY if within is None else _moved(within, box) for within in found)]
+
+
+def _moved(within: tuple[slice, ...], box: Box) -> Box:
+    i, j, k = (slice(at.start + by.start, at.stop + by.start) for at, by in zip(within, box, strict=True))
     return (i, j, k)
 
 

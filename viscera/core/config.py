@@ -234,10 +234,10 @@ class CleanupConfig(Settings):
     """What is mended in a label map, organ by organ (docs/metrics.md)."""
 
     largest_component: tuple[str, ...] = Field(
-        (), description="organs that keep their largest component alone (26-connected): names, or all"
+        (), description="organs that keep their largest component alone, others become background: names, or all"
     )
     fill_holes: tuple[str, ...] = Field(
-        (), description="organs that take the background which they enclose: names, or all; other organs stay"
+        (), description="organs that take the background which they enclose: names, or all"
     )
 
 

@@ -18,6 +18,7 @@ from viscera.engine.confidence import ConfidenceTally
 from viscera.engine.fusion import FusionRule, combine, distinct_models
 from viscera.engine.hardware import choose_device, out_of_memory_explained
 from viscera.engine.sliding_window import probability_planes
+from viscera.imaging.cleanup import cleaned, organs_named
 from viscera.imaging.resample import GridChange, coarsen_volume, restore_labels, restore_planes, restored_planes
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.fusion import FusionRecord
@@ -78,7 +79,13 @@ class Predictor:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, config: PredictConfig, device: str = "auto") -> "Predictor":
-        """From a checkpoint in memory."""
+        """From a checkpoint in memory.
+
+        Raises:
+            BadInputError: `config.cleanup` names an organ that the model does not know.
+        """
+        for setting, names in config.cleanup:
+            organs_named(names, checkpoint.classes, setting)
         on = choose_device(device)
         network = build_network(checkpoint.config.train, len(checkpoint.classes))
         network.load_state_dict(checkpoint.model)
@@ -120,9 +127,11 @@ class Predictor:
         """
         with out_of_memory_explained(_LESS_MEMORY):
             if self.config.restore == "probabilities":
-                return restore_planes(self._planes(hu, tally), change)
-            planes = [plane.argmax(dim=0).to(torch.uint8).numpy() for plane in self._planes(hu, tally)]
-            return restore_labels(np.stack(planes, axis=-1), change)
+                restored = restore_planes(self._planes(hu, tally), change)
+            else:
+                planes = [plane.argmax(dim=0).to(torch.uint8).numpy() for plane in self._planes(hu, tally)]
+                restored = restore_labels(np.stack(planes, axis=-1), change)
+        return LabelMap(cleaned(restored.labels, self.config.cleanup, self.classes), restored.geometry)
 
     def slabs(
         self, hu: HuArray, change: GridChange, tally: ConfidenceTally | None = None
@@ -223,4 +232,4 @@ class FusedPredictor(Predictor):
             labels[:, :, slices] = combine([probabilities for _, probabilities in of_models], self.rule).numpy()
         if tally is not None:
             tally.adopt(own, self.rule.models)
-        return labels
+        return cleaned(labels, self.config.cleanup, self.classes)

@@ -18,7 +18,8 @@ KEY = "measurements"
 _HEADER = (
     *("case", "organ", "voxels", "volume_ml", "mean_hu", "sd_hu"),
     *(f"{end}_{axis}_mm" for end in ("lowest", "highest") for axis in "ras"),
-    *("large_fragments", "confidence", "flag", "reasons"),
+    *(f"{end}_{axis}" for end in ("first", "last") for axis in "ijk"),
+    *("pieces", "largest_piece", "large_fragments", "confidence", "flag", "reasons"),
 )
 
 
@@ -32,7 +33,8 @@ class Measured:
     def cells(self, case: str, organ: str) -> list[str]:
         """One row of the table; empty where undefined."""
         facts = self.facts
-        box = (None,) * 6 if facts.box_mm is None else (*facts.box_mm[0], *facts.box_mm[1])
+        box_mm = (None,) * 6 if facts.box_mm is None else (*facts.box_mm[0], *facts.box_mm[1])
+        box = ("",) * 6 if facts.box is None else (*facts.box[0], *facts.box[1])
         return [
             case,
             organ,
@@ -40,7 +42,10 @@ class Measured:
             _number(facts.volume_ml, 3),
             _number(facts.mean_hu, 1),
             _number(facts.sd_hu, 1),
-            *(_number(value, 1) for value in box),
+            *(_number(value, 1) for value in box_mm),
+            *(str(index) for index in box),
+            str(facts.pieces),
+            _number(facts.largest_piece, 3),
             str(facts.large_fragments),
             _number(facts.confidence, 3),
             "look" if self.reasons else "",

@@ -5,15 +5,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.boxes import EMPTY, Box, boxes_of, cropped
+from viscera.core.components import component_sizes
 from viscera.core.facts import OrganFacts
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume
 from viscera.metrics.trust import LARGE_FRAGMENT
-
-_EDGE = 160  # voxels: fragments of a tenth of an organ show on a coarser grid, too
 
 
 def organ_facts(
@@ -37,31 +36,32 @@ def organ_facts(
         counts += np.bincount(plane, minlength=length)
         sums += np.bincount(plane, weights=hu, minlength=length)
         squares += np.bincount(plane, weights=hu * hu, minlength=length)
-    boxes = [None, *ndimage.find_objects(labels, max_label=length - 1)]
-    at_edge, fragments = _at_edge(labels, length), large_fragments(labels, length)
+    boxes, at_edge = boxes_of(labels, length), _at_edge(labels, length)
 
     def of(label: int, known: float | None) -> OrganFacts:
-        n = int(counts[label])
+        n, box = int(counts[label]), boxes[label]
         mean = float(sums[label] / n) if n else None
+        sizes = component_sizes(cropped(labels, box) == label)
         return OrganFacts(
             volume_ml=n * label_map.geometry.voxel_volume_ml,
             mean_hu=mean,
             sd_hu=None if mean is None else float(np.sqrt(max(squares[label] / n - mean * mean, 0.0))),
             cut_off=bool(at_edge[label]),
-            large_fragments=fragments[label],
+            large_fragments=int((sizes >= LARGE_FRAGMENT * n).sum()),
             confidence=known,
             voxels=n,
-            box_mm=box_in_mm(boxes[label], label_map.geometry),
+            box_mm=box_in_mm(box, label_map.geometry),
+            box=_ends(box),
+            pieces=len(sizes),
+            largest_piece=int(sizes[0]) / n if n else None,
         )
 
     return {organ.name: of(organ.label, (confidence or {}).get(organ.name)) for organ in table.organs}
 
 
-def box_in_mm(
-    box: tuple[slice, ...] | None, geometry: Geometry
-) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
+def box_in_mm(box: Box, geometry: Geometry) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:
     """Lowest and highest R, A, S in mm that the voxels of a box of indices reach, with their own extent."""
-    if box is None:
+    if box == EMPTY:
         return None
     ends = [(axis.start - 0.5, axis.stop - 0.5) for axis in box]
     corners = np.array([[*corner, 1.0] for corner in itertools.product(*ends)]) @ geometry.affine.T
@@ -69,19 +69,10 @@ def box_in_mm(
     return (low[0], low[1], low[2]), (high[0], high[1], high[2])
 
 
-def large_fragments(labels: LabelArray, length: int) -> list[int]:
-    """(L,) connected components (26 neighbours) that hold a tenth of their class or more; background is not counted.
-
-    Looked at on every n-th voxel of an axis longer than 160 voxels.
-    """
-    coarse = labels[tuple(slice(None, None, -(-n // _EDGE)) for n in labels.shape)]
-    found = [0] * length
-    for label, box in enumerate(ndimage.find_objects(coarse, max_label=length - 1), start=1):
-        if box is not None:
-            parts, number = ndimage.label(coarse[box] == label, structure=np.ones((3, 3, 3)))
-            sizes = np.bincount(parts.ravel(), minlength=number + 1)[1:]
-            found[label] = int((sizes >= LARGE_FRAGMENT * sizes.sum()).sum())
-    return found
+def _ends(box: Box) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
+    """First and last index along each axis."""
+    i, j, k = box
+    return None if box == EMPTY else ((i.start, j.start, k.start), (i.stop - 1, j.stop - 1, k.stop - 1))
 
 
 def _at_edge(labels: LabelArray, length: int) -> npt.NDArray[np.bool_]:

@@ -257,6 +257,23 @@ def test_nothing_found_is_written_too(series: SourceImages) -> None:
     assert rtstruct_bytes(empty, series, MODEL)
 
 
+def test_what_a_source_leaves_empty_or_out(tmp_path: Path) -> None:
+    """As anonymised series come: no patient, no identifiers, an empty character set."""
+    pytest.importorskip("highdicom")
+    paths = write_series(tmp_path / "ct", oblique())
+    for path in paths:
+        image = pydicom.dcmread(path)
+        del image.PatientName, image.PatientBirthDate, image.AccessionNumber
+        image.SeriesInstanceUID = image.SpecificCharacterSet = ""
+        image.save_as(path)
+    sources = SourceImages.read(paths)
+    given = label_map(sources)
+    for content in (dicom_seg_bytes(given, sources, MODEL), rtstruct_bytes(given, sources, MODEL)):
+        written = pydicom.dcmread(BytesIO(content))
+        assert (written.PatientName, written.AccessionNumber) == ("", "")
+        assert written.SeriesInstanceUID
+
+
 def test_a_real_series(real_data: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Compressed pixels are not needed; identifiers that anonymisation emptied are made up."""
     hd = pytest.importorskip("highdicom")

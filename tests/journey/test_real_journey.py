@@ -92,6 +92,18 @@ def test_all_three_scans_through_every_command(real_data: Path, tmp_path: Path) 
         predicted = (np.asanyarray(nib.load(tmp_path / "predictions" / f"{case}.nii.gz").dataobj) == 6).any()
         assert scores[case, "gallbladder"] == (0 if predicted else None)
 
+    # everything else there is, as it comes: series compressed and plain, a full-size scan, a case of another layout
+    examples = real_data / "dicom_seg_examples"
+    for source, shape in ((real_data / "ts_dicom", (512, 512, 20)), (examples / "ct-3slice", (512, 512, 3))):
+        viscera("predict", run, source, tmp_path / "dicom", "--format", "nifti,dicom-seg,rtstruct,seg-nrrd")
+        written = {path.name for path in (tmp_path / "dicom").glob(f"{source.name}.*")}
+        assert written == {f"{source.name}.{e}" for e in ("json", "nii.gz", "seg.dcm", "rtstruct.dcm", "seg.nrrd")}
+        assert nib.load(tmp_path / "dicom" / f"{source.name}.nii.gz").shape == shape
+    for scan in (real_data / "lidc_full" / "ct.nii.gz", real_data / "totalsegmentator_layout" / "s0001" / "ct.nii.gz"):
+        viscera("predict", run, scan, tmp_path / f"{scan.parent.name}.nii.gz")
+        assert nib.load(tmp_path / f"{scan.parent.name}.nii.gz").shape == nib.load(scan).shape
+        assert (tmp_path / f"{scan.parent.name}.measurements.csv").exists()
+
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
 def test_downsampling_alone_keeps_liver_and_spleen(real_data: Path, tmp_path: Path, factor: int) -> None:

@@ -137,6 +137,8 @@ def _header(path: Path) -> FileDataset:
 def _fill_identifiers(headers: Sequence[FileDataset]) -> None:
     made_up = set()
     for header in headers:
+        if "SpecificCharacterSet" in header and not header.SpecificCharacterSet:
+            del header.SpecificCharacterSet  # empty means the default; highdicom refuses it
         for name in OF_THE_PATIENT:
             if name not in header:
                 setattr(header, name, "")

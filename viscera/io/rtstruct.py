@@ -70,7 +70,7 @@ def _described(sources: SourceImages, algorithm: Algorithm, digest: str) -> Data
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SpecificCharacterSet = first.get("SpecificCharacterSet", "ISO_IR 192")
+    dataset.SpecificCharacterSet = first.get("SpecificCharacterSet", "ISO_IR 6")
     for name in ("StudyInstanceUID", *OF_THE_PATIENT):
         setattr(dataset, name, first.get(name))
     dataset.SOPClassUID = RTStructureSetStorage

@@ -6,6 +6,7 @@ import logging
 import re
 import subprocess
 import sys
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from typer.testing import CliRunner, Result
 import viscera
 from tests.ct_series import STORED, ct_series, save
 from viscera.cli import app as module
+from viscera.cli.options import Layout
 from viscera.cli.printing import diagnosis_text
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config
 from viscera.core.errors import RunFailedError
 from viscera.core.resolve import resolve_config
 from viscera.io.checkpoint import load_checkpoint
+from viscera.io.layouts import LAYOUTS
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
 from viscera.stages.doctor import diagnose
@@ -82,6 +85,11 @@ def test_every_command_explains_itself(command: list[str]) -> None:
     if len(command) == 1 and command != ["config"]:
         for option in ("--config", "--set", "--quiet", "--log-json"):
             assert option in result.output
+
+
+def test_the_help_of_layout_names_all_of_them() -> None:
+    text = typing.get_args(Layout)[1].help
+    assert all(re.search(rf"\b{re.escape(name)}\b", text) for name in ("auto", *LAYOUTS))
 
 
 def test_version() -> None:

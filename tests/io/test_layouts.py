@@ -4,11 +4,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.layout_examples import save
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.errors import BadInputError
-from viscera.io.layouts import case_name, dataset_title, find_cases, nnunet_labels, scan_case_name
+from viscera.io.layouts import case_name, dataset_title, find_cases, read_label_file, scan_case_name
 
 
 def rewrite(raw: Path, **values: object) -> None:
@@ -35,7 +37,7 @@ def test_other_numbers_and_other_organs_are_mapped_by_name(raw: Path) -> None:
 
 def test_the_older_table_of_numbers_to_names_is_read(raw: Path) -> None:
     rewrite(raw, labels={str(number): name for number, name in enumerate(CLASS_NAMES)})
-    assert nnunet_labels(raw) == {name: number for number, name in enumerate(CLASS_NAMES)}
+    assert read_label_file(raw / "dataset.json") == {name: number for number, name in enumerate(CLASS_NAMES)}
 
 
 def test_missing_organs_are_listed(raw: Path) -> None:
@@ -66,18 +68,68 @@ def test_other_file_endings_are_refused(raw: Path) -> None:
         find_cases(raw)
 
 
+def test_the_misspelt_aorta_of_amos22_is_the_aorta(raw: Path) -> None:
+    numbers = {name: number for number, name in enumerate(CLASS_NAMES) if name != "artery"}
+    rewrite(raw, labels=numbers | {"arota": 1})
+    assert find_cases(raw)[0].mapping[1] == 1
+
+
 def test_folders_without_a_data_set_are_refused(tmp_path: Path, raw: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInputError, match=r"empty: no known layout .* imagesTr/NAME_0000\.nii\.gz"):
+    with pytest.raises(BadInputError, match=r"empty: no known layout .* imagesTr/CASE_0000\.nii\.gz"):
         find_cases(tmp_path / "empty")
     with pytest.raises(BadInputError, match="no such folder"):
         find_cases(tmp_path / "missing")
-    with pytest.raises(BadInputError, match="There is no layout 'msd'"):
-        find_cases(raw, "msd")
+    with pytest.raises(BadInputError, match=r"There is no layout 'lits'\. There are: auto, nnunet, msd, .*word"):
+        find_cases(raw, "lits")
+    with pytest.raises(BadInputError, match=r"no known layout .*raw is one; give that folder"):
+        find_cases(tmp_path)
     for path in (raw / "labelsTr").iterdir():
         path.unlink()
-    with pytest.raises(BadInputError, match="without a case in it"):
+    with pytest.raises(BadInputError, match=r"nnunet without a case in it\. It needs imagesTr/CASE_0000"):
+        find_cases(raw, "nnunet")
+
+
+def test_label_maps_that_nothing_explains_are_refused_with_the_presets(raw: Path) -> None:
+    (raw / "dataset.json").unlink()
+    with pytest.raises(
+        BadInputError, match=r"nothing says which organs .*dataset\.json .*btcv, synapse8, .*amos22, word"
+    ):
         find_cases(raw)
+    (raw / "imagesTr").rename(raw / "images")
+    (raw / "labelsTr").rename(raw / "labels")
+    with pytest.raises(BadInputError, match=r"Add labels\.json or dataset\.json .* one of btcv"):
+        find_cases(raw)
+    assert find_cases(raw, numbers={name: n for n, name in enumerate(CLASS_NAMES)})[0].mapping[7] == 7
+    (raw / "labels.json").write_text(json.dumps({name: 7 - n for n, name in enumerate(CLASS_NAMES[1:])}))
+    assert find_cases(raw)[0].mapping[7] == 1
+
+
+def test_the_table_of_a_data_set_counts_before_the_numbers_of_a_classes_file(raw: Path) -> None:
+    other = {name: 20 - n for n, name in enumerate(CLASS_NAMES)}
+    assert find_cases(raw, numbers=other)[0].mapping == {n: n for n in range(8)}
+
+
+def test_scans_without_labels_are_named_when_the_case_is_read(raw: Path) -> None:
+    (raw / "labelsTr" / "case_3.nii.gz").unlink()
+    with pytest.raises(BadInputError, match=r"case_3: .*labelsTr/case_3\.nii\.gz is missing"):
+        find_cases(raw)[3].read()
+
+
+def test_two_files_of_one_case_are_refused(raw: Path) -> None:
+    (raw / "labelsTr" / "case_1.nii").touch()
+    with pytest.raises(BadInputError, match="is of the same case"):
+        find_cases(raw)
+
+
+def test_labels_of_another_scan_and_unknown_numbers_are_refused_by_the_case(raw: Path) -> None:
+    cases = find_cases(raw)
+    save(cases[0].labels, np.zeros((9, 9, 9), dtype=np.uint8))
+    save(cases[1].labels, np.full((14, 12, 10), 9, dtype=np.uint8))
+    with pytest.raises(BadInputError, match="case_0: labels are 9×9×9 but the scan is 14×12×10"):
+        cases[0].read()
+    with pytest.raises(BadInputError, match=r"case_1\.nii\.gz: label numbers 9 are not in the table"):
+        cases[1].read()
 
 
 def test_a_missing_scan_is_named_when_the_case_is_read(raw: Path) -> None:

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.layout_examples import EXAMPLES, ORGANS, write_example
 from viscera.core.anatomy import ABDOMEN, CLASS_NAMES
 from viscera.core.config import EvaluateConfig, PrepareConfig
 from viscera.core.errors import BadInputError
@@ -98,6 +99,48 @@ def test_references_of_an_nnunet_data_set_are_mapped_by_name(
     assert all(row.value == 1 for row in evaluate(tmp_path / "p", raw, tmp_path / "s.csv", DICE))
 
 
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if not name.startswith("synapse8")])
+def test_references_of_any_layout_and_organs_that_they_do_not_label_have_no_score(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    example = EXAMPLES[name]
+    data = write_example(tmp_path / "data", name)
+    truth = np.zeros((8, 8, 8), dtype=np.uint8)
+    for number, organ in enumerate(ORGANS, start=1):
+        truth[number] = 0 if organ == "liver" else number
+    for case in example.cases:
+        save(tmp_path / "p" / f"{case}.nii.gz", truth)
+    rows = evaluate(tmp_path / "p", data, tmp_path / "s.csv")
+    assert {row.case for row in rows} == set(example.cases)
+    for row in rows:
+        if row.organ != "background" and row.metric == "dice":
+            assert row.value == (None if row.organ in example.unlabelled else float(row.organ != "liver"))
+    assert ("not labelled in every case" in caplog.text) == bool(example.unlabelled)
+
+
+def test_the_label_folder_of_a_data_set_is_read_by_the_data_sets_numbers(tmp_path: Path) -> None:
+    data = write_example(tmp_path / "data", "word")
+    save(tmp_path / "p" / "word_0014.nii.gz", np.zeros((8, 8, 8)))
+    rows = evaluate(tmp_path / "p", data / "labelsTs", tmp_path / "s.csv")
+    dice = {row.organ: row.value for row in rows if row.metric == "dice"}
+    assert (dice["liver"], dice["artery"]) == (0, None)
+
+
+def test_references_that_cannot_be_told_apart_need_the_layout(tmp_path: Path) -> None:
+    data = write_example(tmp_path / "data", "synapse8")
+    save(tmp_path / "p" / "img0001.nii.gz", np.zeros((8, 8, 8)))
+    with pytest.raises(BadInputError, match="--layout NAME"):
+        evaluate(tmp_path / "p", data, tmp_path / "s.csv")
+    assert evaluate(tmp_path / "p", data, tmp_path / "s.csv", layout="synapse8")
+
+
+def test_references_need_no_scans(tmp_path: Path, raw: Path) -> None:
+    shutil.rmtree(raw / "imagesTr")
+    shutil.copytree(raw / "labelsTr", tmp_path / "p")
+    rows = evaluate(tmp_path / "p", raw, tmp_path / "s.csv")
+    assert {row.value for row in rows if row.metric == "dice"} == {1}
+
+
 @pytest.fixture
 def answers(tiny_store: Store, tmp_path: Path) -> Path:
     """The truth as predictions of the test cases, with one organ taken out."""
@@ -158,11 +201,11 @@ def test_what_cannot_be_compared(tmp_path: Path, make_case: MakeCase) -> None:
     (tmp_path / "bare" / "dataset.json").write_text(json.dumps({"labels": names}))
     for predictions, references, message in (
         (tmp_path / "empty", r.parent, "no .nii or .nii.gz file"),
-        (p.parent, tmp_path / "empty", "there is no reference for x"),
+        (p.parent, tmp_path / "empty", "empty: no known layout"),
         (p.parent, tmp_path / "missing", "missing: give two label maps, or two folders"),
         (tmp_path / "missing", r, "missing: give two label maps, or two folders"),
         (p, r.parent, "give two label maps, or two folders"),
-        (p.parent, tmp_path / "bare", "labelsTr: there is no such folder"),
+        (p.parent, tmp_path / "bare", "bare: no known layout"),
     ):
         with pytest.raises(BadInputError, match=message):
             evaluate(predictions, references, tmp_path / "s.csv")

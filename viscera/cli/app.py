@@ -14,6 +14,7 @@ from viscera.cli.options import (
     ClassFileOption,
     ConfigFile,
     Device,
+    Layout,
     LogJson,
     Partial,
     Preset,
@@ -102,7 +103,7 @@ def phantom(
 def prepare(
     source: Annotated[Path, typer.Argument(help="Labelled data set.")],
     store: Annotated[Path, typer.Argument(help="Store to build or extend.")],
-    layout: Annotated[str, typer.Option(help="auto, or nnunet.")] = "auto",
+    layout: Layout = "auto",
     classes: ClassFileOption = None,
     partial: Partial = False,
     downsample: Annotated[
@@ -153,7 +154,7 @@ def prepare(
 def check(
     source: Annotated[Path, typer.Argument(help="Labelled data set.")],
     out: Annotated[Path, typer.Option(help="Folder for check.csv, findings.csv and index.html.")] = Path("check"),
-    layout: Annotated[str, typer.Option(help="auto, or nnunet.")] = "auto",
+    layout: Layout = "auto",
     classes: ClassFileOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
     config: ConfigFile = None,
@@ -362,7 +363,8 @@ def list_series(
 @explained
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Label map, or folder of them.")],
-    references: Annotated[Path, typer.Argument(help="Label map, folder, nnU-Net data set, or store.")],
+    references: Annotated[Path, typer.Argument(help="Label map, folder, data set of any layout, or store.")],
+    layout: Layout = "auto",
     out: Annotated[Path, typer.Option(help="Table to write.")] = Path("scores.csv"),
     metrics: Annotated[
         str | None, typer.Option(metavar="A,B", help="dice, hd95_mm, surface_dice, volume_ml; by default all.")
@@ -391,6 +393,7 @@ def evaluate(
             references,
             out,
             resolved.evaluate,
+            layout=layout,
             classes=read_class_file(classes).table if classes else None,
             summary=summary or beside,
             progress=_cases(display, "evaluate"),

@@ -24,6 +24,15 @@ ClassFileOption = Annotated[
     Path | None, typer.Option("--classes", metavar="FILE", help="YAML of the classes (default: the paper's eight).")
 ]
 Partial = Annotated[bool, typer.Option("--partial", help="Take a data set that does not label all organs.")]
+Layout = Annotated[
+    str,
+    typer.Option(
+        "--layout",
+        metavar="NAME",
+        help="Of the data set: auto, or nnunet, msd, totalsegmentator, pairs, btcv, synapse8, synapse8-spleen-first, "
+        "amos22, word, flare22, abdomenatlas1.0, abdomenatlas1.1, totalsegmentator-v1-map, totalsegmentator-v2-map.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Only errors.")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="Progress as JSON lines on standard error.")]
 Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="paper, demo or balanced.")]

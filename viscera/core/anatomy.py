@@ -33,7 +33,7 @@ class AnatomicalClass:
 
 CLASSES: tuple[AnatomicalClass, ...] = (
     AnatomicalClass(0, "background", "background", "#000000"),
-    AnatomicalClass(1, "artery", "artery", "#d55e00", ("arteries", "aorta"), "51114001"),
+    AnatomicalClass(1, "artery", "artery", "#d55e00", ("arteries", "aorta", "arota"), "51114001"),
     AnatomicalClass(
         2,
         "portal_vein",

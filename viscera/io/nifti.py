@@ -131,6 +131,43 @@ def read_labels(
         BadInputError: as `read_volume`; fractions; label numbers that the mapping does not know.
     """
     path = Path(path)
+    array, geometry = _read_whole_numbers(path)
+    mapping = mapping if mapping is not None else {c.label: c.label for c in classes.classes}
+    high = int(array.max())
+    table = np.full(high + 1, 255, dtype=np.uint8)
+    for number, label in mapping.items():
+        if 0 <= number <= high:
+            table[number] = label
+    unknown = [number for number in _numbers_in(array) if table[number] == 255]
+    if unknown:
+        raise BadInputError(
+            f"{path}: label numbers {', '.join(map(str, unknown))} are not in the table of labels "
+            f"({', '.join(map(str, sorted(mapping)))}). Add them to `labels` in dataset.json, or correct the file."
+        )
+    return LabelMap(table[array], geometry)
+
+
+def read_mask(path: Path) -> LabelMap:
+    """Read the mask of one organ: 1 where the file is above 0.
+
+    Raises:
+        BadInputError: as `read_volume`; fractions; more than one number above 0.
+    """
+    array, geometry = _read_whole_numbers(path)
+    numbers = [str(number) for number in _numbers_in(array) if number > 0]
+    if len(numbers) > 1:
+        raise BadInputError(
+            f"{path}: numbers {', '.join(numbers)} in a mask of one organ. Give one file an organ, or a label map."
+        )
+    return LabelMap((array > 0).astype(np.uint8), geometry)
+
+
+def label_numbers_in(path: Path) -> list[int]:
+    """The numbers that a label map shows, in order; raises as `read_labels`."""
+    return _numbers_in(_read_whole_numbers(path)[0])
+
+
+def _read_whole_numbers(path: Path) -> tuple[npt.NDArray[np.uint16], Geometry]:
     array, geometry = _read(path)
     if not np.issubdtype(array.dtype, np.integer):
         if not np.isfinite(array).all():
@@ -142,25 +179,16 @@ def read_labels(
                 "Was the scan given in place of the labels, or were they resampled with interpolation?"
             )
         array = rounded.astype(np.int64)
-    mapping = mapping if mapping is not None else {c.label: c.label for c in classes.classes}
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > np.iinfo(np.uint16).max:
         raise BadInputError(
             f"{path}: label numbers run from {low} to {high}; a label map holds small numbers from 0 on."
         )
-    array = array.astype(np.uint16, copy=False)
-    table = np.full(high + 1, 255, dtype=np.uint8)
-    for number, label in mapping.items():
-        if 0 <= number <= high:
-            table[number] = label
-    present = np.flatnonzero(np.bincount(array.ravel(), minlength=high + 1))
-    unknown = [int(number) for number in present if table[number] == 255]
-    if unknown:
-        raise BadInputError(
-            f"{path}: label numbers {', '.join(map(str, unknown))} are not in the table of labels "
-            f"({', '.join(map(str, sorted(mapping)))}). Add them to `labels` in dataset.json, or correct the file."
-        )
-    return LabelMap(table[array], geometry)
+    return array.astype(np.uint16, copy=False), geometry
+
+
+def _numbers_in(array: npt.NDArray[np.uint16]) -> list[int]:
+    return [int(number) for number in np.flatnonzero(np.bincount(array.ravel()))]
 
 
 def write_labels(path: Path, label_map: LabelMap, description: str = "viscera label map") -> None:

@@ -1,17 +1,18 @@
 """`viscera evaluate`: from predictions and references to scores."""
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from viscera.core.anatomy import ABDOMEN, ClassTable, label_numbers
+from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.core.tolerances import OTHER, TOLERANCES_MM
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.files import read_json, write_json
-from viscera.io.layouts import case_name, nnunet_labels
+from viscera.io.layouts import case_name, explained_by, find_cases
 from viscera.io.nifti import read_labels
 from viscera.io.scores import ScoreRow, write_scores
 from viscera.io.store import Split, Store
@@ -20,6 +21,7 @@ from viscera.metrics.scores import Pair
 
 _NIFTI = (".nii.gz", ".nii")
 _Grid = Literal["original", "prepared"]
+log = logging.getLogger(__name__)
 
 
 def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
@@ -28,6 +30,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     out: Path,
     config: EvaluateConfig | None = None,
     *,
+    layout: str = "auto",
     classes: ClassTable | None = None,
     split: Split = "test",
     summary: Path | None = None,
@@ -37,10 +40,11 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
 
     Args:
         predictions: a label map, or a folder of them.
-        references: a label map, a folder of them, an nnU-Net raw data set, or a Store. An organ that a case or the data
-            set does not label has no score there.
+        references: a label map, a folder of them, a data set of any layout, or a Store. An organ that a case does not
+            label has no score there.
         out: the table of scores.
         config: metrics and grid; "prepared" and "both" need a Store.
+        layout: of a data set, see `io.layouts`.
         classes: what the labels stand for; by default as the Store, or else what lies beside the predictions, says, and
             the paper's eight where nothing does.
         split: the part of a Store of which every case must have a prediction.
@@ -61,7 +65,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     files = _prediction_files(predictions, references)
     classes = classes or (store.classes if store else _classes_beside(next(iter(files.values())))) or ABDOMEN
     _refuse_unknown_organs(config, classes)
-    jobs = _jobs(files, references, split, classes)
+    jobs = _jobs(files, references, _Wanted(split, layout, classes))
     if store is None and config.grid != "original":
         raise BadInputError(f"{references}: scores on the prepared grid need a store as the references.")
     rows: list[ScoreRow] = []
@@ -79,6 +83,14 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     if summary is not None:
         write_json(summary, nnunet_summary(counted), allow_nan=True)
     return rows
+
+
+class _Wanted(NamedTuple):
+    """How references are to be taken."""
+
+    split: Split
+    layout: str
+    classes: ClassTable
 
 
 class _Reference(NamedTuple):
@@ -160,52 +172,52 @@ def _prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
     return files
 
 
-def _jobs(files: dict[str, Path], references: Path, split: Split, classes: ClassTable) -> list[_Job]:
+def _jobs(files: dict[str, Path], references: Path, wanted: _Wanted) -> list[_Job]:
     if references.is_file():
-        reference = _Reference(references, _file_reader(references, None, classes))
+        reference = _Reference(references, _file_reader(references, wanted.classes))
         return [_Job(name, path, reference) for name, path in files.items()]
-    known = _references(references, files, split, classes)
+    is_store = (references / "manifest.json").exists()
+    known = _of_store(references, files, wanted) if is_store else _of_folder(references, files, wanted)
     strangers = sorted(set(files) - set(known))
     if strangers:
         raise BadInputError(f"{references}: there is no reference for {', '.join(strangers[:5])}.")
     return [_Job(name, files[name], known[name]) for name in sorted(files)]
 
 
-def _references(references: Path, files: dict[str, Path], split: Split, classes: ClassTable) -> dict[str, _Reference]:
-    if (references / "manifest.json").exists():
-        store = Store.open(references)
-        unanswered = [name for name in store.names(split) if name not in files]
-        if unanswered:
-            raise BadInputError(
-                f"{references}: its {split} cases {', '.join(unanswered[:5])} have no prediction. "
-                "Predict them first: every model is scored on the same cases."
-            )
-        cases = store.manifest.cases
-        return {
-            name: _Reference(store.original_labels_path(name), _reader(store, name), cases[name].unlabelled)
-            for name in store.names()
-        }
-    numbers = None
-    folder = references
-    if (references / "dataset.json").exists():
-        found_in = str(references / "dataset.json")
-        numbers = label_numbers(nnunet_labels(references), found_in=found_in, table=classes, partial=True)
-        folder = references / "labelsTr"
-    if not folder.is_dir():
-        raise BadInputError(f"{folder}: there is no such folder. Give a data set with its labels in labelsTr.")
-    mapping, unlabelled = (numbers.mapping, numbers.unlabelled) if numbers else (None, ())
+def _of_store(references: Path, files: dict[str, Path], wanted: _Wanted) -> dict[str, _Reference]:
+    store = Store.open(references)
+    unanswered = [name for name in store.names(wanted.split) if name not in files]
+    if unanswered:
+        raise BadInputError(
+            f"{references}: its {wanted.split} cases {', '.join(unanswered[:5])} have no prediction. "
+            "Predict them first: every model is scored on the same cases."
+        )
+    cases = store.manifest.cases
     return {
-        name: _Reference(path, _file_reader(path, mapping, classes), unlabelled)
-        for name, path in _by_name(folder).items()
+        name: _Reference(store.original_labels_path(name), _reader(store, name), cases[name].unlabelled)
+        for name in store.names()
     }
+
+
+def _of_folder(references: Path, files: dict[str, Path], wanted: _Wanted) -> dict[str, _Reference]:
+    """A folder of label maps whose numbers are ours, or a data set, or the label folder of one."""
+    label_maps = _by_name(references)
+    data_set = explained_by(references) if label_maps else references
+    if data_set is None:
+        return {name: _Reference(path, _file_reader(path, wanted.classes)) for name, path in label_maps.items()}
+    cases = find_cases(data_set, wanted.layout, table=wanted.classes, partial=True)
+    unlabelled = dict.fromkeys(organ for case in cases if case.name in files for organ in case.unlabelled)
+    if unlabelled:
+        log.warning("%s: not labelled in every case, and without a score there: %s.", data_set, ", ".join(unlabelled))
+    return {case.name: _Reference(case.labels, case.read_labels, case.unlabelled) for case in cases}
 
 
 def _reader(store: Store, name: str) -> Callable[[], LabelMap]:
     return lambda: store.original_labels(name)
 
 
-def _file_reader(path: Path, mapping: Mapping[int, int] | None, classes: ClassTable) -> Callable[[], LabelMap]:
-    return lambda: read_labels(path, mapping, classes=classes)
+def _file_reader(path: Path, classes: ClassTable) -> Callable[[], LabelMap]:
+    return lambda: read_labels(path, classes=classes)
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -11,7 +11,7 @@ from viscera.core.errors import BadInputError
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io.classes import ClassFile
 from viscera.io.files import exclusive, read_json, sha256
-from viscera.io.layouts import CaseSource, dataset_title, find_cases
+from viscera.io.layouts import CaseSource, dataset_title, find_cases, own_split
 from viscera.io.quarantine import left_out, write_quarantine
 from viscera.io.store import PreparedCase, SourceRecord, Split, Store, refuse_foreign
 
@@ -36,7 +36,8 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         layout: of the source, see `io.layouts`.
         classes: to learn; by default those of the store, or the paper's eight in a new one.
         partial: whether the data set may lack organs.
-        split_file: JSON `{"train": [...], "validation": [...], "test": [...]}` instead of a random split.
+        split_file: JSON `{"train": [...], "validation": [...], "test": [...]}` instead of the data set's own split and
+            the random one.
         progress: called with done, total, case name.
 
     Raises:
@@ -47,6 +48,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     numbers = classes.numbers if classes else None
     cases = find_cases(source, layout, table=table, partial=partial, numbers=numbers)
     wanted_split = _read_split(split_file) if split_file else None
+    proposed = own_split(source, cases) if split_file is None else {}
     refuse_foreign(store_path)
     with exclusive(store_path):
         store = _open_or_create(store_path, config, dataset_title(source), table)
@@ -55,7 +57,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
             _check_split(store, wanted_split, split_file, [case.name for case in cases])
         reasons = _add_cases(store, cases, config, progress)
         write_quarantine(store_path, reasons)
-        _assign_split(store, config, wanted_split)
+        _assign_split(store, config, wanted_split, proposed)
     if reasons:
         raise left_out(store_path, reasons, len(cases))
     return store
@@ -122,8 +124,8 @@ def _is_stored(store: Store, source: CaseSource) -> bool:
     record = store.manifest.cases.get(source.name)
     if record is None or not (store.path / "cases" / source.name).is_dir():
         return False
-    for path in (source.image, source.labels):
-        known = record.sources.get(path.name)
+    for file, path in source.files.items():
+        known = record.sources.get(file)
         if known is None or not path.is_file() or path.stat().st_size != known.bytes or sha256(path) != known.sha256:
             raise BadInputError(
                 f"{source.name}: {path} is not the file that the store's case was made from. To replace the case, "
@@ -151,8 +153,7 @@ def _prepared(source: CaseSource, config: PrepareConfig) -> PreparedCase:
         label_map=coarsen_labels(label_map, change, config.label_downsampling),
         original=case.label_map,
         sources={
-            path.name: SourceRecord(bytes=path.stat().st_size, sha256=sha256(path))
-            for path in (source.image, source.labels)
+            file: SourceRecord(bytes=path.stat().st_size, sha256=sha256(path)) for file, path in source.files.items()
         },
         unlabelled=case.unlabelled,
     )
@@ -191,10 +192,14 @@ def _assigned(store: Store) -> dict[str, Split]:
     return {name: record.split for name, record in store.manifest.cases.items() if record.split is not None}
 
 
-def _assign_split(store: Store, config: PrepareConfig, wanted: dict[str, Split] | None) -> None:
+def _assign_split(
+    store: Store, config: PrepareConfig, wanted: dict[str, Split] | None, proposed: dict[str, Split]
+) -> None:
     already = _assigned(store)
     unassigned = [name for name in store.manifest.cases if name not in already]
     if wanted is not None:
         store.assign({name: wanted[name] for name in unassigned})
     elif unassigned:
-        store.assign(draw_split(unassigned, already, config))
+        given = {name: proposed[name] for name in unassigned if name in proposed}
+        drawn = draw_split([name for name in unassigned if name not in given], already | given, config)
+        store.assign(given | drawn)

@@ -1,0 +1,140 @@
+"""From a data set's folder to its labelled cases."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers, label_numbers
+from viscera.core.errors import BadInputError
+from viscera.io.layouts.case_source import CaseSource
+from viscera.io.layouts.detect import detect_layout, fitting, named_layout, presets
+from viscera.io.layouts.layout import Layout
+from viscera.io.layouts.listing import CaseFiles, describe, list_cases, mask_files
+from viscera.io.layouts.names import case_name, read_label_file
+
+_TUMOURS = {"cancer", "tumor", "tumour"}
+
+
+def find_cases(
+    folder: Path,
+    layout: str = "auto",
+    table: ClassTable = ABDOMEN,
+    partial: bool = False,
+    numbers: Mapping[str, int] | None = None,
+) -> list[CaseSource]:
+    """List the labelled cases of a data set, sorted by name.
+
+    A case that lacks a file, or one of several masks, is listed too; reading it says what is wrong.
+
+    Args:
+        folder: the data set's folder.
+        layout: a name in `LAYOUTS`, or "auto" to find out. The name of a data set also explains the label numbers of
+            a folder that is arranged otherwise, as plain pairs or as in nnU-Net.
+        table: the classes to learn.
+        partial: whether cases may lack classes; then each says which are `unlabelled`.
+        numbers: names to label numbers, for label maps that nothing else explains.
+
+    Raises:
+        BadInputError: no such folder; no layout fits, or several do; nothing explains the label numbers; a class that
+            no case labels, unless partial; no case.
+    """
+    if not folder.is_dir():
+        raise BadInputError(f"{folder}: there is no such folder.")
+    chosen = detect_layout(folder, numbers) if layout == "auto" else named_layout(layout)
+    cases = list_cases(folder, chosen) or _in_other_folders(folder, chosen)
+    if not cases:
+        wanted = " or ".join(describe(place) for place in chosen.places) or "images/ and labels/"
+        of_ids = f" of the numbers up to {chosen.ids[-1]}" if chosen.ids else ""
+        raise BadInputError(f"{folder}: {chosen.name} without a case in it. It needs {wanted}{of_ids}.")
+    maps = any(case.has_map and not case.has_masks for case in cases.values())
+    meaning = _meaning(folder, chosen, table, partial=partial, numbers=numbers) if maps else LabelNumbers({})
+    sources = [_source(case, meaning, table) for _, case in sorted(cases.items())]
+    return _complete(folder, chosen, sources, table, partial=partial)
+
+
+def _in_other_folders(folder: Path, layout: Layout) -> dict[str, CaseFiles]:
+    """The cases of a data set that somebody arranged by a convention."""
+    conventions = [each for each in fitting(folder) if each.names_in] if layout.is_data_set else []
+    return list_cases(folder, layout, conventions[0].places) if conventions else {}
+
+
+def _meaning(
+    folder: Path, layout: Layout, table: ClassTable, *, partial: bool, numbers: Mapping[str, int] | None
+) -> LabelNumbers:
+    """What the numbers in the label maps mean: by the data set, a file beside them, or the classes file."""
+    if layout.numbers is not None:
+        return label_numbers(layout.numbers, found_in=f"{folder} ({layout.name})", table=table, partial=True)
+    path = next((folder / name for name in layout.names_in if (folder / name).exists()), None)
+    if path is not None:
+        names = read_label_file(path)
+        return _with_tumours(names, label_numbers(names, found_in=str(path), table=table, partial=partial))
+    if numbers:
+        return label_numbers(numbers, found_in=f"{folder} (numbers of the classes file)", table=table, partial=partial)
+    raise BadInputError(
+        f"{folder}: nothing says which organs the numbers in its label maps are. Add {' or '.join(layout.names_in)} "
+        'with {"labels": {"background": 0, "liver": 1, …}}, or give a classes file, or --layout with the data set that '
+        f"they are numbered like, one of {presets()}."
+    )
+
+
+def _with_tumours(names: Mapping[str, int], meaning: LabelNumbers) -> LabelNumbers:
+    """Where a data set labels one organ and its tumours, as the Decathlon does, the tumour counts to the organ."""
+    tumours = [name for name in names if name.lower() in _TUMOURS]
+    organs = [name for name in names if name not in tumours and names[name] != 0]
+    if not tumours or len(organs) != 1:
+        return meaning
+    inside = {names[tumour]: meaning.mapping[names[organs[0]]] for tumour in tumours}
+    return LabelNumbers({**meaning.mapping, **inside}, meaning.unlabelled)
+
+
+def _source(case: CaseFiles, meaning: LabelNumbers, table: ClassTable) -> CaseSource:
+    if case.masks is not None and (case.has_masks or not case.has_map):
+        return _source_of_masks(case, case.masks, table)
+    labels = case.labels or case.scan
+    return CaseSource(case.name, case.scan, labels, meaning.mapping, unlabelled=meaning.unlabelled, split=case.split)
+
+
+def _source_of_masks(case: CaseFiles, folder: Path, table: ClassTable) -> CaseSource:
+    files = mask_files(folder)
+    numbers = {case_name(path): number for number, path in enumerate(files, start=1)}
+    source = CaseSource(case.name, case.scan, folder, {}, {}, tuple(o.name for o in table.organs), case.split)
+    if not any(table.label_of(name) for name in numbers):
+        lacks = "has no mask of an organ that is wanted" if files else "is missing or empty"
+        return replace(source, refusal=f"{folder} {lacks}. Add the masks, or leave the case out.")
+    try:
+        meaning = label_numbers(numbers, found_in=str(folder), table=table, partial=True)
+    except BadInputError as error:
+        return replace(source, unlabelled=(), refusal=str(error))
+    masks = {path: label for path, n in zip(files, numbers.values(), strict=True) if (label := meaning.mapping[n])}
+    return replace(source, masks=masks, unlabelled=meaning.unlabelled)
+
+
+def _complete(
+    folder: Path, layout: Layout, sources: list[CaseSource], table: ClassTable, *, partial: bool
+) -> list[CaseSource]:
+    """Refuse a data set that lacks a class throughout, and single cases that do, unless that is wanted."""
+    lacking = set.intersection(*(set(source.unlabelled) for source in sources))
+    if partial and len(lacking) < len(table.organs):
+        return sources
+    if lacking:
+        raise BadInputError(
+            f"{folder}: {layout.name} does not label {', '.join(o.name for o in table.organs if o.name in lacking)}. "
+            f"Training needs {', '.join(o.name for o in table.organs)}. "
+            f"{'Leave it out' if partial else 'Take it as it is with --partial, or leave it out'}."
+        )
+    return [
+        replace(source, refusal=f"{source.labels} has no {', '.join(source.unlabelled)}. Add it, or use --partial.")
+        if source.unlabelled and not source.refusal
+        else source
+        for source in sources
+    ]
+
+
+def explained_by(folder: Path) -> Path | None:
+    """The data set that a folder of label maps belongs to, if that says what their numbers mean; else None."""
+    parent = folder.resolve().parent
+    for layout in fitting(parent):
+        has_names = layout.is_data_set or any((parent / name).exists() for name in layout.names_in)
+        if has_names and any(Path(place.labels).parent.name == folder.name for place in layout.places if place.labels):
+            return parent
+    return None

@@ -124,7 +124,7 @@ def dense_restored(probabilities_LIJK: Tensor, change: GridChange) -> LabelMap:
     return LabelMap(labels, change.fine)
 
 
-def predict_prepared_before(predictor: Predictor, hu: HuArray, change: GridChange) -> LabelMap:
+def predict_prepared_before(predictor: Predictor, hu: HuArray, change: GridChange, _tally: object = None) -> LabelMap:
     """`Predictor.predict_prepared` with the probabilities of the whole grid."""
     train, config, device = predictor.trained_with.train, predictor.config, predictor.device
     probabilities = torch.empty((NUM_CLASSES, *hu.shape))

@@ -2,7 +2,9 @@
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from viscera.core.config import Config, PredictConfig, TrainConfig
+from viscera.core.config import Config, PredictConfig, PrepareConfig, TrainConfig
 from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Volume
 from viscera.engine import predictor as module
 from viscera.engine.fusion import FusionRule
 from viscera.engine.predictor import FusedPredictor, Predictor
-from viscera.engine.sliding_window import predict_probabilities
+from viscera.engine.sliding_window import predict_probabilities, probability_planes
 from viscera.imaging.resample import GridChange
 from viscera.imaging.windows import covering_origins, gaussian_weights
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
@@ -83,6 +85,17 @@ def test_the_tiling_does_not_matter_to_a_network_that_sees_single_voxels(
     expected = torch.softmax(torch.stack([x * label for label in range(8)]), dim=0)
     assert torch.allclose(tiled, expected, atol=1e-6)
     assert torch.allclose(whole, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_windows", [1, 5, 100])
+def test_a_plane_comes_as_soon_as_no_later_window_reaches_it(batch_windows: int) -> None:
+    config = PredictConfig.model_validate({"batch_windows": batch_windows})
+    network = Counting()
+    planes = probability_planes(network, noise((8, 6, 30)), TrainConfig(patch=4), config, CPU)
+    # windows of 4 from 0, 2, 4 along K, six in each: two planes after the first six, the next two after twelve …
+    assert [network.seen for _ in planes] == [
+        min(14 * 6, batch_windows * math.ceil(6 * min(k // 2 + 1, 14) / batch_windows)) for k in range(30)
+    ]
 
 
 def test_windows_lie_inside_and_cover_everything() -> None:
@@ -166,6 +179,31 @@ def test_the_grid_can_be_forced(
     predictor = Predictor.load(tiny_run, PredictConfig.model_validate({"grid": grid}))
     assert predictor.change_for(scan((0.5, 0.5, 0.5)).geometry).coarse.spacing_mm == pytest.approx(spacing_mm)
     assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "network_mm"),
+    [
+        ((0.8, 0.7, 5.0), (3.2, 2.8, 5.0)),  # as prepared: 4,4,1
+        ((0.7, 0.7, 0.7), (2.8, 2.8, 0.7)),  # slices less than 1.5 times as thin as the thinnest
+        ((0.7, 0.7, 0.6), (2.8, 2.8, 2.5)),  # the rest is unlike: the medians along every axis
+        ((0.7, 0.7, 8.0), (2.8, 2.8, 2.5)),
+        ((1.5, 1.5, 2.5), (2.8, 2.8, 2.5)),
+        ((0.7, 2.5, 0.7), (2.8, 2.8, 2.5)),  # coronal slices: what is thick runs along another axis
+    ],
+)
+def test_each_axis_is_compared_with_the_training_scans(
+    tiny_run: Path, spacing_mm: tuple[float, float, float], network_mm: tuple[float, float, float]
+) -> None:
+    predictor = Predictor.load(tiny_run)
+    prepare = PrepareConfig.model_validate({"downsample": "4,4,1"})
+    checkpoint = replace(
+        predictor.checkpoint,
+        config=predictor.trained_with.model_copy(update={"prepare": prepare}),
+        training_spacings_mm=((2.8, 2.8, 1.0), (3.2, 3.2, 5.0), (2.8, 2.8, 2.5)),
+    )
+    change = replace(predictor, checkpoint=checkpoint).change_for(scan(spacing_mm).geometry)
+    assert change.coarse.spacing_mm == pytest.approx(network_mm)
 
 
 @pytest.mark.parametrize("restore", ["probabilities", "labels"])

@@ -1,5 +1,7 @@
 """From a scan's grid to the network's and back."""
 
+import weakref
+from collections.abc import Iterator
 from typing import get_args
 
 import numpy as np
@@ -205,6 +207,26 @@ def test_the_majority_is_that_of_the_plain_version(shape: tuple[int, int, int], 
     shares = np.stack([plain_resample.coarsened(labels == label, change) for label in range(8)])
     expected = (shares > shares.max(axis=0) - 1e-6).argmax(axis=0)  # ties to the lower number
     assert (coarsen_labels(LabelMap(labels, change.fine), change, "majority").labels == expected).all()
+
+
+def test_no_coarse_plane_is_asked_for_before_it_is_needed_nor_kept_longer() -> None:
+    change = GridChange.by_factor(Geometry((4, 4, 12), np.eye(4)), (1, 1, 4))
+    alive: list[weakref.ref[torch.Tensor]] = []
+
+    def planes() -> Iterator[torch.Tensor]:
+        for _ in range(3):
+            plane = torch.zeros(2, 4, 4)
+            alive.append(weakref.ref(plane))
+            yield plane
+            del plane
+
+    # centres at 1.5, 5.5, 9.5: planes 0 and 1 of the fine grid need the first alone, 2 to 5 the first two, and so on
+    asked, kept = [], []
+    for _ in restored_planes(planes(), change):
+        asked.append(len(alive))
+        kept.append(sum(ref() is not None for ref in alive))
+    assert asked == [1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3]
+    assert max(kept) == 2
 
 
 def test_a_scan_that_stays_on_its_grid_is_not_touched() -> None:

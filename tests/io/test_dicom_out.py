@@ -24,7 +24,7 @@ from viscera.io.dicom_seg import Algorithm, dicom_seg_bytes
 from viscera.io.dicom_source import SourceImages
 from viscera.io.nifti import read_labels
 from viscera.io.rtstruct import rtstruct_bytes
-from viscera.io.seg_nrrd import seg_nrrd_bytes, write_seg_nrrd
+from viscera.io.seg_nrrd import seg_nrrd_bytes
 
 MODEL = Algorithm("0" * 64, "1.0")
 Voxels = dict[int, npt.NDArray[np.float64]]  # class to (N, 3) positions in LPS+ mm
@@ -205,7 +205,8 @@ def test_seg_nrrd_by_others(series: SourceImages, order: AxisOrder, read: Callab
 def test_seg_nrrd_has_slicers_metadata(tmp_path: Path) -> None:
     labels = np.zeros((4, 5, 6), dtype=np.uint8)
     labels[1:3, 2:5, 0] = 3
-    write_seg_nrrd(tmp_path / "x.seg.nrrd", LabelMap(labels, Geometry.from_spacing((4, 5, 6), (1, 1, 1))))
+    label_map = LabelMap(labels, Geometry.from_spacing((4, 5, 6), (1, 1, 1)))
+    (tmp_path / "x.seg.nrrd").write_bytes(seg_nrrd_bytes(label_map))
     header = nrrd.read_header(str(tmp_path / "x.seg.nrrd"))
     assert header["Segment2_Name"] == "liver"
     assert header["Segment2_LabelValue"] == "3"

@@ -30,6 +30,17 @@ class AnatomicalClass:
     aliases: tuple[str, ...] = ()
     snomed: str = ""
 
+    @property
+    def rgb(self) -> tuple[int, int, int]:
+        """The colour's red, green and blue, 0 to 255."""
+        red, green, blue = bytes.fromhex(self.colour.removeprefix("#"))
+        return red, green, blue
+
+    @property
+    def coded(self) -> tuple[str, str]:
+        """SNOMED CT code and its meaning; those of any tissue where we know none."""
+        return (self.snomed, self.title.capitalize()) if self.snomed else ("85756007", "Tissue")
+
 
 CLASSES: tuple[AnatomicalClass, ...] = (
     AnatomicalClass(0, "background", "background", "#000000"),
@@ -51,6 +62,7 @@ CLASSES: tuple[AnatomicalClass, ...] = (
 CLASS_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES)
 ORGANS: tuple[AnatomicalClass, ...] = CLASSES[1:]
 NUM_CLASSES = len(CLASSES)
+ANATOMICAL_STRUCTURE = ("123037004", "Anatomical Structure")  # SNOMED CT: the category of all of them
 MOST_CLASSES = 255  # label maps are uint8, and one number is kept free
 _MORE_COLOURS = (  # after Paul Tol's qualitative schemes
     *("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77"),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Affine = npt.NDArray[np.float64]
 Index3 = tuple[int, int, int]
+LPS_FROM_RAS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes run to the left and to the back; its own inverse
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,12 @@ class Geometry:
         affine = np.diag([*spacing, 1.0])
         affine[:3, 3] = -spacing * (np.asarray(shape) - 1) / 2
         return cls((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+
+    @property
+    def affine_lps(self) -> Affine:
+        """(4, 4) voxel index to LPS+ position in mm, DICOM's."""
+        affine: Affine = LPS_FROM_RAS @ self.affine
+        return affine
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

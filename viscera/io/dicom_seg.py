@@ -2,20 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 
-from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
-from viscera.core.anatomy import ABDOMEN, AnatomicalClass, ClassTable
+from viscera.core.anatomy import ABDOMEN, ANATOMICAL_STRUCTURE, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
-from viscera.io.dicom_source import SourceImages, content_digest, derived_uid
-from viscera.io.files import write_bytes
+from viscera.io.dicom_source import SourceImages, as_file, content_digest, derived_uid
 
-_GENERIC = Code("85756007", "SCT", "Tissue")  # for a structure whose code we do not know
 SERIES_NUMBER = 9000
 
 
@@ -33,30 +28,25 @@ class Algorithm:
     name: str = "viscera"
 
 
-def write_dicom_seg(
-    path: Path, label_map: LabelMap, sources: SourceImages, algorithm: Algorithm, table: ClassTable = ABDOMEN
-) -> None:
-    """Write a label map as one binary DICOM-SEG, a segment a class; all are described, frames without voxels left out.
+def dicom_seg_bytes(
+    label_map: LabelMap, sources: SourceImages, algorithm: Algorithm, table: ClassTable = ABDOMEN
+) -> bytes:
+    """A label map as one binary DICOM-SEG, a segment a class; all are described, frames without voxels left out.
 
     Segment numbers are class numbers, codes are SNOMED CT, colours those of `core.anatomy`.
 
     Args:
-        path: `.dcm`, written atomically.
         label_map: on the grid of the source images, in any voxel order.
         sources: the images that were segmented.
         algorithm: what made it.
         table: the classes.
 
+    Returns:
+        The whole file.
+
     Raises:
         BadInputError: highdicom is not installed; or another grid.
     """
-    write_bytes(path, dicom_seg_bytes(label_map, sources, algorithm, table))
-
-
-def dicom_seg_bytes(
-    label_map: LabelMap, sources: SourceImages, algorithm: Algorithm, table: ClassTable = ABDOMEN
-) -> bytes:
-    """What `write_dicom_seg` writes."""
     try:
         import highdicom as hd  # noqa: PLC0415 - an extra
     except ImportError as error:
@@ -75,13 +65,13 @@ def dicom_seg_bytes(
         hd.seg.SegmentDescription(
             segment_number=organ.label,
             segment_label=organ.title,
-            segmented_property_category=Code("123037004", "SCT", "Anatomical Structure"),
-            segmented_property_type=_property_type(organ),
+            segmented_property_category=_coded(*ANATOMICAL_STRUCTURE),
+            segmented_property_type=_coded(*organ.coded),
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=identification,
             tracking_uid=derived_uid("segment", sources.headers[0].SeriesInstanceUID, algorithm.model, organ.name),
             tracking_id=organ.name,
-            display_color=hd.color.CIELabColor.from_rgb(*_rgb(organ.colour)),
+            display_color=hd.color.CIELabColor.from_rgb(*organ.rgb),
         )
         for organ in table.organs
     ]
@@ -104,21 +94,8 @@ def dicom_seg_bytes(
         content_description="Organs of the abdomen",
         series_description="Organs (viscera, not for clinical use)",
     )
-    return _file(segmentation)
+    return as_file(segmentation)
 
 
-def _property_type(organ: AnatomicalClass) -> Code:
-    if not organ.snomed:
-        return _GENERIC
-    return Code(organ.snomed, "SCT", organ.title.capitalize())
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
-    return red, green, blue
-
-
-def _file(dataset: Dataset) -> bytes:
-    content = BytesIO()
-    dataset.save_as(content, enforce_file_format=True)
-    return content.getvalue()
+def _coded(snomed: str, meaning: str) -> Code:
+    return Code(snomed, "SCT", meaning)

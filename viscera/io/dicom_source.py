@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,10 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import CTImageStorage, generate_uid
 
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Affine, Geometry
+from viscera.core.geometry import LPS_FROM_RAS, Geometry
 from viscera.core.scan import LabelArray, LabelMap
 
 log = logging.getLogger(__name__)
-LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _WHOLE = 0.01  # voxels that a frame may lie beside the label map's grid
 OF_THE_PATIENT = (  # and the study; DICOM wants them in every object, empty where nobody knows
     "PatientName",
@@ -117,10 +117,11 @@ def content_digest(labels: npt.NDArray[np.uint8]) -> str:
     return hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest()
 
 
-def in_lps(affine: Affine) -> Affine:
-    """An affine to RAS+ mm as one to LPS+ mm, DICOM's."""
-    result: Affine = LPS_FROM_RAS @ affine
-    return result
+def as_file(dataset: Dataset) -> bytes:
+    """A whole DICOM file."""
+    content = BytesIO()
+    dataset.save_as(content, enforce_file_format=True)
+    return content.getvalue()
 
 
 def _header(path: Path) -> FileDataset:

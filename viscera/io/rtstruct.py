@@ -1,8 +1,6 @@
 """RTSTRUCT: the organs as closed contours, slice by slice (DICOM PS3.3 A.19)."""
 
 import datetime as dt
-from io import BytesIO
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -11,52 +9,44 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
-from scipy import ndimage
 from skimage.measure import find_contours
 
 from viscera.core.anatomy import ABDOMEN, AnatomicalClass, ClassTable
+from viscera.core.boxes import Box, boxes_of
 from viscera.core.scan import LabelMap
 from viscera.io.dicom_seg import SERIES_NUMBER, Algorithm
-from viscera.io.dicom_source import OF_THE_PATIENT, SourceImages, content_digest, derived_uid, in_lps
-from viscera.io.files import write_bytes
+from viscera.io.dicom_source import OF_THE_PATIENT, SourceImages, as_file, content_digest, derived_uid
 
 _CONTOUR_DATA = Tag("ContourData")
-
-
-def write_rtstruct(
-    path: Path, label_map: LabelMap, sources: SourceImages, algorithm: Algorithm, table: ClassTable = ABDOMEN
-) -> None:
-    """Write a label map as an RTSTRUCT: one region a class, listed even if empty; region numbers are class numbers.
-
-    A contour runs half-way between the centres of voxels inside and outside, so that filling it by voxel centres gives
-    the same voxels. A hole is a contour of its own within another: fill by the even-odd rule.
-
-    Args:
-        path: `.dcm`, written atomically.
-        label_map: on the grid of the source images, in any voxel order.
-        sources: the images that were segmented.
-        algorithm: what made it.
-        table: the classes.
-
-    Raises:
-        BadInputError: another grid.
-    """
-    write_bytes(path, rtstruct_bytes(label_map, sources, algorithm, table))
 
 
 def rtstruct_bytes(
     label_map: LabelMap, sources: SourceImages, algorithm: Algorithm, table: ClassTable = ABDOMEN
 ) -> bytes:
-    """What `write_rtstruct` writes."""
+    """A label map as an RTSTRUCT: one region a class, listed even if empty; region numbers are class numbers.
+
+    A contour runs half-way between the centres of voxels inside and outside, so that filling it by voxel centres gives
+    the same voxels. A hole is a contour of its own within another: fill by the even-odd rule.
+
+    Args:
+        label_map: on the grid of the source images, in any voxel order.
+        sources: the images that were segmented.
+        algorithm: what made it.
+        table: the classes.
+
+    Returns:
+        The whole file.
+
+    Raises:
+        BadInputError: another grid.
+    """
     frames = sources.frames(label_map)
     dataset = _described(sources, algorithm, content_digest(frames))
     dataset.StructureSetROISequence = DicomSequence([_region(organ, sources, algorithm) for organ in table.organs])
-    boxes = zip(table.organs, ndimage.find_objects(frames, max_label=len(table) - 1), strict=True)
+    boxes = zip(table.organs, boxes_of(frames, len(table))[1:], strict=True)
     dataset.ROIContourSequence = DicomSequence([_contours(organ, frames, box, sources) for organ, box in boxes])
     dataset.RTROIObservationsSequence = DicomSequence([_observation(organ) for organ in table.organs])
-    content = BytesIO()
-    dataset.save_as(content, enforce_file_format=True)
-    return content.getvalue()
+    return as_file(dataset)
 
 
 def contours_of(mask: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.float64]]:
@@ -121,15 +111,8 @@ def _region(organ: AnatomicalClass, sources: SourceImages, algorithm: Algorithm)
     return item
 
 
-def _contours(
-    organ: AnatomicalClass, frames: npt.NDArray[np.uint8], box: tuple[slice, ...] | None, sources: SourceImages
-) -> Dataset:
-    region = Dataset()
-    region.ReferencedROINumber = organ.label
-    region.ROIDisplayColor = [int(organ.colour[at : at + 2], 16) for at in (1, 3, 5)]
-    if box is None:
-        return region
-    affine = in_lps(sources.geometry.affine)
+def _contours(organ: AnatomicalClass, frames: npt.NDArray[np.uint8], box: Box, sources: SourceImages) -> Dataset:
+    affine = sources.geometry.affine_lps
     contours = []
     slices, rows, columns = box
     for number in range(slices.start, slices.stop):
@@ -143,7 +126,11 @@ def _contours(
             item.ContourImageSequence = DicomSequence([_reference(sources.headers[number])])
             item[_CONTOUR_DATA] = _decimal_strings(position_mm)
             contours.append(item)
-    region.ContourSequence = DicomSequence(contours)
+    region = Dataset()
+    region.ReferencedROINumber = organ.label
+    region.ROIDisplayColor = list(organ.rgb)
+    if contours:
+        region.ContourSequence = DicomSequence(contours)
     return region
 
 
@@ -162,7 +149,7 @@ def _observation(organ: AnatomicalClass) -> Dataset:
     item.ROIInterpreter = ""
     if organ.snomed:
         code = Dataset()
-        code.CodeValue, code.CodingSchemeDesignator = organ.snomed, "SCT"
-        code.CodeMeaning = organ.title.capitalize()
+        code.CodeValue, code.CodeMeaning = organ.coded
+        code.CodingSchemeDesignator = "SCT"
         item.RTROIIdentificationCodeSequence = DicomSequence([code])
     return item

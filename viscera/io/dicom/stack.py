@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.geometry import Geometry
+from viscera.core.geometry import LPS_FROM_RAS, Geometry
 from viscera.io.dicom.doubles import drop_doubles
 from viscera.io.dicom.series import Plane, Slice
 from viscera.io.dicom.unusable import UnusableSeriesError
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 TILT_DEGREES = 0.1  # less is how positions were rounded
 _TOLERANCE = 0.1  # of a voxel, that a slice may lie beside its place in the grid
 _ROUNDING_MM = 0.1  # and no less than this: some headers give positions to a tenth of a millimetre
@@ -156,10 +155,8 @@ def _geometry(slices: Sequence[Slice], step_mm: npt.NDArray[np.float64]) -> Geom
     lps[:3, 1] = np.multiply(first.column, first.spacing_mm[1])
     lps[:3, 2] = step_mm
     lps[:3, 3] = first.position_mm
-    affine = lps.copy()
-    affine[:3] = LPS_TO_RAS @ lps[:3]
     rows, columns = slices[0].shape
-    return Geometry((columns, rows, len(slices)), affine)
+    return Geometry((columns, rows, len(slices)), LPS_FROM_RAS @ lps)
 
 
 def _planes(slices: Sequence[Slice]) -> list[Plane]:

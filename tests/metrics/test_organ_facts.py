@@ -17,7 +17,7 @@ def test_by_hand() -> None:
     hu[2, 2:6, 3] = 60
     labels[9, 5, 5], hu[9, 5, 5] = 2, 40  # at the edge
     geometry = Geometry.from_spacing(labels.shape, (1, 2, 5))
-    facts = organ_facts(Volume(hu, geometry), LabelMap(labels, geometry), TABLE, {"liver": 0.8, "stomach": None})
+    facts = organ_facts(Volume(hu, geometry), LabelMap(labels, geometry), TABLE, [0.9, 0.8, None, None])
     assert facts["liver"].volume_ml == pytest.approx(0.08)
     assert facts["liver"].mean_hu == pytest.approx(80)
     assert facts["liver"].sd_hu == pytest.approx(20)  # 4 voxels of 60, 4 of 100

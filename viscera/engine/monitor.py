@@ -101,7 +101,7 @@ class Monitor:
             if self.labelled is not None:
                 prediction = as_labelled(prediction, self.labelled[number])
             rows.append(dice(*overlap_counts(prediction, np.asarray(labels), len(self.classes))))
-            pairs = zip(mean_confidence(probabilities)[1 : len(self.classes)], rows[-1][1:], strict=True)
+            pairs = zip(mean_confidence(probabilities)[1:], rows[-1][1:], strict=True)
             self.held_out.extend((sure, score) for sure, score in pairs if sure is not None and score is not None)
         network.train()
         by_class = ([value for value in column if value is not None] for column in zip(*rows, strict=True))

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from viscera.core.errors import BadInputError
 from viscera.core.facts import OrganFacts
-from viscera.io.files import read_json, write_json
+from viscera.io.files import damaged, read_json, write_json
 from viscera.io.store import Store
 from viscera.metrics.organ_facts import organ_facts
 from viscera.metrics.trust import OrganRange, TrainingRanges
@@ -41,6 +40,4 @@ def load_ranges(path: Path) -> TrainingRanges | None:
     try:
         return _RANGES.validate_python(read_json(path))
     except ValidationError as error:
-        raise BadInputError(
-            f"{path}: damaged ({error.error_count()} fields). Delete it to predict without it."
-        ) from error
+        raise damaged(path, error, "Delete it to predict without it.") from error

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from viscera.core.errors import BadInputError
 
 _LOCK = ".lock"
@@ -100,6 +102,11 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     writer.writerows(rows)
     if not path.exists() or path.read_bytes() != text.getvalue().encode():
         write_text(path, text.getvalue())
+
+
+def damaged(path: Path, error: ValidationError, what_to_do: str) -> BadInputError:
+    """What to raise for a file of ours whose content is not what it should be."""
+    return BadInputError(f"{path}: damaged ({error.error_count()} fields). {what_to_do}")
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import ClassNames, Settings
 from viscera.core.errors import BadInputError
-from viscera.io.files import sha256
+from viscera.io.files import damaged, sha256
 from viscera.io.runlog import RunFolder, read_yaml, write_yaml
 
 Evidence = Literal["own", "mean"]
@@ -94,9 +94,7 @@ class FusionRecord(Settings):
         try:
             record = cls.model_validate(read_yaml(folder.fusion))
         except ValidationError as error:
-            raise BadInputError(
-                f"{folder.fusion}: damaged ({error.error_count()} fields). Delete it and run the study again."
-            ) from error
+            raise damaged(folder.fusion, error, "Delete it and run the study again.") from error
         complete = set(record.organs) == set(record.classes[1:])
         if not complete or not {choice.model for choice in record.organs.values()} <= set(record.models):
             raise BadInputError(f"{folder.fusion}: damaged (organs or models are missing). Run the study again.")

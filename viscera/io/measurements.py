@@ -10,9 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from viscera.core.errors import BadInputError
 from viscera.core.facts import OrganFacts
-from viscera.io.files import read_json, write_csv
+from viscera.io.files import damaged, read_json, write_csv
 
 KEY = "measurements"
 _HEADER = (
@@ -73,7 +72,7 @@ def read_measurements(record: Path) -> dict[str, Measured]:
     try:
         return _MEASUREMENTS.validate_python(value.get(KEY, {}) if isinstance(value, dict) else {})
     except ValidationError as error:
-        raise BadInputError(f"{record}: damaged ({error.error_count()} fields). Predict it again.") from error
+        raise damaged(record, error, "Predict it again.") from error
 
 
 def write_table(path: Path, records: Sequence[Path]) -> None:

@@ -6,8 +6,7 @@ from pydantic import ValidationError
 
 from viscera.core.arms import weighting_name
 from viscera.core.config import Settings
-from viscera.core.errors import BadInputError
-from viscera.io.files import read_json, write_json
+from viscera.io.files import damaged, read_json, write_json
 
 
 class RateRange(Settings):
@@ -55,6 +54,4 @@ def read_rate_range(path: Path) -> RateRange:
     try:
         return RateRange.model_validate(read_json(path))
     except ValidationError as error:
-        raise BadInputError(
-            f"{path}: damaged ({error.error_count()} fields). Run `viscera find-rate` again."
-        ) from error
+        raise damaged(path, error, "Run `viscera find-rate` again.") from error

@@ -14,7 +14,7 @@ from viscera.core.arms import Arm
 from viscera.core.config import ClassNames, Config, Settings
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
-from viscera.io.files import read_error, read_json, write_error, write_json, write_text
+from viscera.io.files import damaged, read_error, read_json, write_error, write_json, write_text
 
 
 class RunStatus(Settings):
@@ -115,7 +115,7 @@ class RunFolder:
         try:
             return RunStatus.model_validate(read_json(path))
         except ValidationError as error:
-            raise BadInputError(f"{path}: damaged ({error.error_count()} fields). Train this run again.") from error
+            raise damaged(path, error, "Train this run again.") from error
 
     def read_curve(self) -> list[dict[str, Any]]:
         """The logged steps in order; a half-written last line (after a crash) is left out."""

@@ -23,7 +23,7 @@ from viscera.core.config import ClassNames, PrepareConfig, Settings
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
-from viscera.io.files import fsync, is_occupied, read_json, sha256, write_error, write_json
+from viscera.io.files import damaged, fsync, is_occupied, read_json, sha256, write_error, write_json
 from viscera.io.nifti import labels_to_bytes, read_labels
 
 FORMAT_VERSION = 1
@@ -136,9 +136,7 @@ class Store:
         try:
             return cls(path, Manifest.model_validate(value))
         except ValidationError as error:
-            raise BadInputError(
-                f"{manifest_path}: damaged ({error.error_count()} fields). Prepare it again."
-            ) from error
+            raise damaged(manifest_path, error, "Prepare it again.") from error
 
     def names(self, split: Split | None = None) -> list[str]:
         """Case names in order, of one split or all."""

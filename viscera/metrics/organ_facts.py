@@ -1,7 +1,7 @@
 """Volume, HU, extent and fragments of each organ in a label map."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ def organ_facts(
     volume: Volume,
     label_map: LabelMap,
     table: ClassTable = ABDOMEN,
-    confidence: Mapping[str, float | None] | None = None,
+    confidence_L: Sequence[float | None] | None = None,
 ) -> dict[str, OrganFacts]:
     """Measure every organ of a label map.
 
@@ -27,7 +27,7 @@ def organ_facts(
         volume: the scan.
         label_map: on the scan's grid.
         table: the classes.
-        confidence: by name, mean probability of the organ over its own voxels.
+        confidence_L: mean probability of each class over its own voxels.
     """
     labels, length = label_map.labels, len(table)
     counts, sums, squares = np.zeros((3, length))
@@ -38,7 +38,7 @@ def organ_facts(
         squares += np.bincount(plane, weights=hu * hu, minlength=length)
     boxes, at_edge = boxes_of(labels, length), _at_edge(labels, length)
 
-    def of(label: int, known: float | None) -> OrganFacts:
+    def of(label: int) -> OrganFacts:
         n, box = int(counts[label]), boxes[label]
         mean = float(sums[label] / n) if n else None
         sizes = component_sizes(cropped(labels, box) == label)
@@ -48,7 +48,7 @@ def organ_facts(
             sd_hu=None if mean is None else float(np.sqrt(max(squares[label] / n - mean * mean, 0.0))),
             cut_off=bool(at_edge[label]),
             large_fragments=int((sizes >= LARGE_FRAGMENT * n).sum()),
-            confidence=known,
+            confidence=confidence_L[label] if confidence_L else None,
             voxels=n,
             box_mm=box_in_mm(box, label_map.geometry),
             box=_ends(box),
@@ -56,7 +56,7 @@ def organ_facts(
             largest_piece=int(sizes[0]) / n if n else None,
         )
 
-    return {organ.name: of(organ.label, (confidence or {}).get(organ.name)) for organ in table.organs}
+    return {organ.name: of(organ.label) for organ in table.organs}
 
 
 def box_in_mm(box: Box, geometry: Geometry) -> tuple[tuple[float, float, float], tuple[float, float, float]] | None:

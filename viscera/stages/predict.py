@@ -48,7 +48,7 @@ class _Job:
     files: PredictionFiles
     input_name: str
     input_sha256: Callable[[], str]
-    segment: Callable[[], "_Segmented"]
+    segment: Callable[[], _Segmented]
     series: Series | None = None
     placement: Callable[[], Placement | None] = lambda: None
 
@@ -127,8 +127,8 @@ def predict_store(
             tally = ConfidenceTally(len(predictor.classes))
             restored = predictor.predict_prepared(store.image(name), change, tally)
             on_grid = coarsen_labels(restored, change, store.manifest.prepare.label_downsampling)
-            sure = dict(zip(predictor.classes.names, tally.means(), strict=True))
-            facts = organ_facts(store.volume(name), on_grid, predictor.classes, sure)  # the store has no finer image
+            # the store has no finer image
+            facts = organ_facts(store.volume(name), on_grid, predictor.classes, tally.means())
             return _Segmented(LabelMap(np.asfortranarray(order.undo(restored.labels)), geometry), facts, False)
 
         digest = store.manifest.cases[name].sha256["image.npy"]
@@ -173,8 +173,7 @@ def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
         volume = scan.read()
         tally = ConfidenceTally(len(predictor.classes))
         label_map = predictor(volume, tally)
-        sure = dict(zip(predictor.classes.names, tally.means(), strict=True))
-        facts = organ_facts(volume, label_map, predictor.classes, sure)
+        facts = organ_facts(volume, label_map, predictor.classes, tally.means())
         return _Segmented(label_map, facts, predictor.is_unlike(volume.canonical().geometry))
 
     return _Job(files, scan.path.name or scan.name, scan.sha256, segment, scan.series, scan.placement)

@@ -371,6 +371,24 @@ def test_what_is_unlike_training_is_flagged_with_its_reason(half_run: Path, scan
     assert {row["flag"] for row in rows_of(tmp_path / "plain" / "measurements.csv").values()} == {""}
 
 
+@pytest.mark.parametrize(
+    ("name", "asked", "modality"),
+    [
+        ("x.dcm", None, "SEG"),
+        ("x.seg.dcm", None, "SEG"),
+        ("x.rtstruct.dcm", None, "RTSTRUCT"),
+        ("x.dcm", ["rtstruct"], "RTSTRUCT"),
+    ],
+)
+def test_a_file_of_dicom_is_what_its_name_or_format_says(
+    half_run: Path, patient: Path, tmp_path: Path, name: str, asked: list[str] | None, modality: str
+) -> None:
+    pytest.importorskip("highdicom")
+    assert predict(half_run, patient, tmp_path / name, formats=asked) == [tmp_path / name]
+    assert pydicom.dcmread(tmp_path / name).Modality == modality
+    assert (tmp_path / "x.json").exists()
+
+
 def test_another_format_is_added_and_an_edited_one_is_kept(half_run: Path, scans: Path, tmp_path: Path) -> None:
     scan, out = scans / "case_3_0000.nii.gz", tmp_path / "out"
     predict(half_run, scan, out)
@@ -391,6 +409,7 @@ def test_formats_that_cannot_be_written(half_run: Path, scans: Path, tmp_path: P
         ("out", ["rtstruct"], "rtstruct refers to one"),
         ("x.nii.gz", ["nifti", "seg-nrrd"], "one file, and --format nifti, seg-nrrd"),
         ("x.nii.gz", ["seg-nrrd"], "one file, and --format seg-nrrd"),
+        ("x.rtstruct.dcm", ["dicom-seg"], "one file, and --format dicom-seg"),
     ):
         with pytest.raises(BadInputError, match=message):
             predict(half_run, scan, tmp_path / output, formats=formats)

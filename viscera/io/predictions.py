@@ -6,6 +6,7 @@ Files are only replaced where they are known to be our own: their checksum stand
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ class Result:
     sources: Sequence[Path] | None = None
     placement: Placement | None = None
 
+    @cached_property
     def images(self) -> SourceImages:
-        """Raises BadInputError where the scan was no DICOM series."""
+        """Those of the series; raises BadInputError where the scan was none."""
         return SourceImages.read(self.sources or ())
 
 
@@ -48,44 +50,52 @@ class Format:
     """One way to write a label map.
 
     Attributes:
-        ending: of the file name.
+        endings: of its file names; the first is that of files in a folder.
         of_series: whether it refers to the DICOM images of the scan.
-        encode: to the whole file.
+        encode: to the whole file, of a name.
     """
 
-    ending: str
+    endings: tuple[str, ...]
     of_series: bool
-    encode: Callable[[Result], bytes]
+    encode: Callable[[Result, Path], bytes]
 
 
-FORMATS: Mapping[str, Format] = {
-    "nifti": Format(".nii.gz", of_series=False, encode=lambda r: _nifti(r, compressed=True)),
-    "dicom-seg": Format(
-        ".seg.dcm", of_series=True, encode=lambda r: dicom_seg_bytes(r.label_map, r.images(), r.algorithm, r.table)
-    ),
-    "rtstruct": Format(
-        ".rtstruct.dcm", of_series=True, encode=lambda r: rtstruct_bytes(r.label_map, r.images(), r.algorithm, r.table)
-    ),
-    "seg-nrrd": Format(".seg.nrrd", of_series=False, encode=lambda r: seg_nrrd_bytes(r.label_map, r.table)),
-}
-TABLE = "measurements.csv"
-_BY_ENDING = {".nii.gz": "nifti", ".nii": "nifti", ".nrrd": "seg-nrrd", ".dcm": "dicom-seg"}
-
-
-def _nifti(result: Result, *, compressed: bool) -> bytes:
+def _nifti(result: Result, path: Path) -> bytes:
+    compressed = path.suffix == ".gz"
     return labels_to_bytes(result.label_map, "viscera prediction", compressed=compressed, placement=result.placement)
 
 
-def format_of(path: Path) -> str | None:
-    """The format that a file name asks for; None for a folder."""
-    return next((name for ending, name in _BY_ENDING.items() if path.name.endswith(ending)), None)
+FORMATS: Mapping[str, Format] = {
+    "nifti": Format((".nii.gz", ".nii"), of_series=False, encode=_nifti),
+    "dicom-seg": Format(
+        (".seg.dcm", ".dcm"),
+        of_series=True,
+        encode=lambda result, _: dicom_seg_bytes(result.label_map, result.images, result.algorithm, result.table),
+    ),
+    "rtstruct": Format(
+        (".rtstruct.dcm", ".dcm"),
+        of_series=True,
+        encode=lambda result, _: rtstruct_bytes(result.label_map, result.images, result.algorithm, result.table),
+    ),
+    "seg-nrrd": Format(
+        (".seg.nrrd", ".nrrd"), of_series=False, encode=lambda result, _: seg_nrrd_bytes(result.label_map, result.table)
+    ),
+}
+TABLE = "measurements.csv"
 
 
-def encoded(name: str, result: Result, path: Path) -> bytes:
-    """A label map as a file of a format; NIfTI uncompressed where the name ends in `.nii`."""
-    if name == "nifti" and path.suffix != ".gz":
-        return _nifti(result, compressed=False)
-    return FORMATS[name].encode(result)
+def formats_of(path: Path) -> list[str]:
+    """The formats that a file may have by its name, the likeliest first; none for a folder.
+
+    A longer ending says more: `x.dcm` may be a DICOM-SEG or an RTSTRUCT, `x.rtstruct.dcm` is an RTSTRUCT.
+    """
+    matches = {name: ending for name in FORMATS if (ending := _ending(path, name))}
+    longest = max(map(len, matches.values()), default=0)
+    return [name for name, ending in matches.items() if len(ending) == longest]
+
+
+def _ending(path: Path, name: str) -> str:
+    return next((ending for ending in FORMATS[name].endings if path.name.endswith(ending)), "")
 
 
 @dataclass(frozen=True)
@@ -105,11 +115,10 @@ class PredictionFiles:
     @classmethod
     def of(cls, output: Path, name: str, formats: Sequence[str]) -> "PredictionFiles":
         """Where the formats of a case go: into a folder, or into the file that `output` names."""
-        if format_of(output) is None:
-            outputs = {output / f"{name}{FORMATS[each].ending}": each for each in formats}
+        if not formats_of(output):
+            outputs = {output / f"{name}{FORMATS[each].endings[0]}": each for each in formats}
             return cls(outputs, output / f"{name}.json", output / TABLE)
-        endings = [FORMATS[formats[0]].ending, *_BY_ENDING]
-        stem = next(output.name.removesuffix(ending) for ending in endings if output.name.endswith(ending))
+        stem = output.name.removesuffix(_ending(output, formats[0]))
         return cls({output: formats[0]}, output.with_name(f"{stem}.json"), output.with_name(f"{stem}.{TABLE}"))
 
     @property

@@ -11,9 +11,10 @@ from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.core.tolerances import OTHER, TOLERANCES_MM
 from viscera.imaging.resample import GridChange, coarsen_labels
-from viscera.io.files import read_json, write_json
+from viscera.io.files import write_json
 from viscera.io.layouts import case_name, explained_by, find_cases
 from viscera.io.nifti import read_labels
+from viscera.io.predictions import read_record
 from viscera.io.scores import ScoreRow, write_scores
 from viscera.io.store import Split, Store
 from viscera.metrics.nnunet_summary import CountedCase, nnunet_summary
@@ -65,7 +66,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     files = _prediction_files(predictions, references)
     classes = classes or (store.classes if store else _classes_beside(next(iter(files.values())))) or ABDOMEN
     _refuse_unknown_organs(config, classes)
-    jobs = _jobs(files, references, _Wanted(split, layout, classes))
+    jobs = _jobs(files, references, store, _Wanted(split, layout, classes))
     if store is None and config.grid != "original":
         raise BadInputError(f"{references}: scores on the prepared grid need a store as the references.")
     rows: list[ScoreRow] = []
@@ -141,13 +142,8 @@ def _refuse_unknown_organs(config: EvaluateConfig, classes: ClassTable) -> None:
 
 def _classes_beside(prediction: Path) -> ClassTable | None:
     """The classes that `viscera predict` wrote beside a label map; None where it wrote nothing."""
-    path = prediction.with_name(f"{case_name(prediction)}.json")
-    try:
-        value = read_json(path) if path.exists() else {}
-    except BadInputError:
-        return None
-    is_ours = isinstance(value, dict) and {"run_sha256", "classes"} <= set(value)
-    return ClassTable.of_names(value["classes"]) if is_ours else None
+    written = read_record(prediction.with_name(f"{case_name(prediction)}.json")) or {}
+    return ClassTable.of_names(written["classes"]) if "classes" in written else None
 
 
 def _refuse_other_classes(prediction: Path, classes: ClassTable) -> None:
@@ -172,24 +168,22 @@ def _prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
     return files
 
 
-def _jobs(files: dict[str, Path], references: Path, wanted: _Wanted) -> list[_Job]:
+def _jobs(files: dict[str, Path], references: Path, store: Store | None, wanted: _Wanted) -> list[_Job]:
     if references.is_file():
         reference = _Reference(references, _file_reader(references, wanted.classes))
         return [_Job(name, path, reference) for name, path in files.items()]
-    is_store = (references / "manifest.json").exists()
-    known = _of_store(references, files, wanted) if is_store else _of_folder(references, files, wanted)
+    known = _of_store(store, files, wanted) if store else _of_folder(references, files, wanted)
     strangers = sorted(set(files) - set(known))
     if strangers:
         raise BadInputError(f"{references}: there is no reference for {', '.join(strangers[:5])}.")
     return [_Job(name, files[name], known[name]) for name in sorted(files)]
 
 
-def _of_store(references: Path, files: dict[str, Path], wanted: _Wanted) -> dict[str, _Reference]:
-    store = Store.open(references)
+def _of_store(store: Store, files: dict[str, Path], wanted: _Wanted) -> dict[str, _Reference]:
     unanswered = [name for name in store.names(wanted.split) if name not in files]
     if unanswered:
         raise BadInputError(
-            f"{references}: its {wanted.split} cases {', '.join(unanswered[:5])} have no prediction. "
+            f"{store.path}: its {wanted.split} cases {', '.join(unanswered[:5])} have no prediction. "
             "Predict them first: every model is scored on the same cases."
         )
     cases = store.manifest.cases

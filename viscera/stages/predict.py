@@ -23,7 +23,7 @@ from viscera.io.files import is_occupied, sha256
 from viscera.io.measurements import KEY as MEASUREMENTS
 from viscera.io.measurements import Measured, as_json, write_table
 from viscera.io.nifti import Placement
-from viscera.io.predictions import FORMATS, TABLE, PredictionFiles, Result, encoded, format_of, read_record
+from viscera.io.predictions import FORMATS, TABLE, PredictionFiles, Result, formats_of, read_record
 from viscera.io.quarantine import left_out, write_quarantine
 from viscera.io.runlog import RunFolder
 from viscera.io.scans import Scan, open_scans
@@ -88,7 +88,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     Raises:
         BadInputError: nothing to segment; or, after all else is done, scans that were left out (`quarantine.csv`).
     """
-    is_file = format_of(output) is not None
+    is_file = bool(formats_of(output))
     wanted = _formats(output, formats)
     with open_scans(source, series) as scans:
         _check_output(output, scans, wanted, is_file=is_file)
@@ -156,15 +156,13 @@ def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
 
 def _formats(output: Path, formats: Sequence[str] | None) -> list[str]:
     """What to write: as asked for, or as the file name says."""
-    of_name = format_of(output)
-    wanted = list(dict.fromkeys(formats or [of_name or "nifti"]))
+    of_name = formats_of(output)
+    wanted = list(dict.fromkeys(formats or of_name[:1] or ["nifti"]))
     unknown = [name for name in wanted if name not in FORMATS]
     if unknown:
         raise BadInputError(f"--format {', '.join(unknown)}: there is no such format. There are: {', '.join(FORMATS)}.")
-    if of_name is not None and (len(wanted) > 1 or not FORMATS[wanted[0]].ending.endswith(output.suffix)):
-        is_plain_nifti = wanted == ["nifti"] and output.suffix == ".nii"
-        if not is_plain_nifti:
-            raise BadInputError(f"{output}: one file, and --format {', '.join(wanted)}. Give a folder, or one format.")
+    if of_name and (len(wanted) > 1 or wanted[0] not in of_name):
+        raise BadInputError(f"{output}: one file, and --format {', '.join(wanted)}. Give a folder, or one format.")
     return wanted
 
 
@@ -262,7 +260,7 @@ def _contents(job: _Job, label_map: LabelMap, predictor: Predictor, run_sha256: 
     algorithm = Algorithm(run_sha256, viscera.__version__)
     sources = job.series.sources if job.series else None
     result = Result(label_map, predictor.classes, algorithm, sources, job.placement())
-    return {path: encoded(name, result, path) for path, name in job.files.outputs.items()}
+    return {path: FORMATS[name].encode(result, path) for path, name in job.files.outputs.items()}
 
 
 def _provenance(job: _Job, predictor: Predictor, run_sha256: str) -> dict[str, Any]:

@@ -5,7 +5,6 @@ NIfTI files in, `stages.predict`, NIfTI files out.
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -27,7 +26,6 @@ from tests.oriented_scans import (
     Flips,
     Perm,
     affine_of,
-    exact_run,
     forms_of,
     in_file_order,
     saved,
@@ -36,12 +34,6 @@ from tests.oriented_scans import (
 from viscera.stages.predict import predict
 
 MakeRun = Callable[..., Path]
-
-
-@pytest.fixture
-def make_run(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRun:
-    """A run whose network is a function of HU."""
-    return partial(exact_run, tiny_run, tmp_path / "run", monkeypatch)
 
 
 # ------------------------------------------------------------------------------------------ voxel by voxel

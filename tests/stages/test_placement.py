@@ -5,7 +5,6 @@ Where qform and sform disagree nibabel takes the sform, and so do we; SimpleITK 
 
 import gzip
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -22,7 +21,6 @@ from tests.oriented_scans import (
     ByLevel,
     Perm,
     affine_of,
-    exact_run,
     forms_of,
     saved,
     voxels_of,
@@ -31,12 +29,6 @@ from viscera.io.nifti import read_volume
 from viscera.stages.predict import predict
 
 MakeRun = Callable[..., Path]
-
-
-@pytest.fixture
-def make_run(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRun:
-    """A run whose network is a function of HU."""
-    return partial(exact_run, tiny_run, tmp_path / "run", monkeypatch)
 
 
 def with_codes(path: Path, qform: tuple[Array, int], sform: tuple[Array, int]) -> Path:

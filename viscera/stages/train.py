@@ -88,11 +88,16 @@ def train(
             with contextlib.suppress(BadInputError):
                 _write_status(folder, trainer, "failed" if failed else "interrupted", str(error))
             raise
-        if monitor.held_out or not folder.training_ranges.exists():
-            sure, dice = zip(*monitor.held_out, strict=True) if monitor.held_out else ((), ())
-            save_ranges(folder.training_ranges, TrainingRanges(training_ranges(store), least_confidence(sure, dice)))
+        _remember_training_set(folder, store, monitor)
         _write_status(folder, trainer, "finished")
     return folder
+
+
+def _remember_training_set(folder: RunFolder, store: Store, monitor: Monitor) -> None:
+    """What later says which predictions not to trust; a run that goes on without a step keeps what it knows."""
+    if monitor.held_out or not folder.training_ranges.exists():
+        sure, dice = zip(*monitor.held_out, strict=True) if monitor.held_out else ((), ())
+        save_ranges(folder.training_ranges, TrainingRanges(training_ranges(store), least_confidence(sure, dice)))
 
 
 def _warn_of_late_schedule(config: Config) -> None:

@@ -11,7 +11,7 @@ NAMES = ABDOMEN.names[1:]
 
 
 def case(name: str, *findings: Finding) -> CaseCheck:
-    facts = CaseFacts(name, (512, 512, 1024), (0.75, 0.75, 0.75), "LPS", (0, 0, 0), HU, (LIVER,), NAMES, "a", "b")
+    facts = CaseFacts(name, (512, 512, 1024), (0.75, 0.75, 0.75), "LPS", (0, 0, 0), HU, (LIVER,), (), NAMES, "a", "b")
     return CaseCheck(name, facts, findings=findings)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from viscera.core.anatomy import ABDOMEN
 from viscera.core.geometry import Geometry
-from viscera.core.scan import Case, LabelMap, Volume
+from viscera.core.scan import Case, LabelMap, Overlap, Volume
 from viscera.engine.case_facts import hu_facts, measure_case
 from viscera.metrics.case_facts import CaseFacts
 
@@ -70,6 +70,25 @@ def test_a_stray_at_the_edge_says_so_and_specks_come_last() -> None:
     assert stray is not None
     assert stray.volume_ml > 0.05
     assert stray.at_edge
+
+
+def test_overlaps_are_named_and_lie_in_the_patient() -> None:
+    overlap = Overlap(kept=LIVER, lost=SPLEEN, voxels=5, share=0.25, index=(4, 3, 2))
+    for case in (case_of(*two_cubes()), flipped(case_of(*two_cubes()))):
+        index = (4, 3, 2) if case.label_map.geometry.orientation == "RAS" else (SHAPE[0] - 1 - 4, 3, 2)
+        (facts,) = measure_case(
+            dataclasses.replace(case, overlaps=(dataclasses.replace(overlap, index=index),)), ABDOMEN
+        ).overlaps
+        assert (facts.organ, facts.kept_by, facts.share) == ("spleen", "liver", 0.25)
+        assert facts.volume_ml == pytest.approx(5 * 0.02)
+        assert facts.inside_mm == pytest.approx((-100 + 4 * 2, 50 + 3 * 2, 10 + 2 * 5))
+
+
+def flipped(case: Case) -> Case:
+    """The same patient, stored from the right to the left."""
+    mirror = np.diag([-1.0, 1, 1, 1])
+    mirror[0, 3] = SHAPE[0] - 1
+    return case_of(case.volume.hu[::-1], case.label_map.labels[::-1], AFFINE @ mirror)
 
 
 def test_voxels_that_meet_at_a_corner_are_one_piece() -> None:

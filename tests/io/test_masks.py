@@ -27,11 +27,16 @@ def test_the_lowest_class_keeps_a_voxel_of_several_masks_and_they_are_counted(
     liver[2, :2], liver[1, 0] = 1, 1  # 16 voxels of the portal vein's plane, 8 of the aorta's
     save(folder / MASKS / "liver.nii.gz", liver)
     with caplog.at_level(logging.WARNING):
-        labels = find_cases(folder)[0].read().label_map
+        case = find_cases(folder)[0].read()
+    labels = case.label_map
+    overlaps = {(each.kept, each.lost): each for each in case.overlaps}
+    assert {pair: each.voxels for pair, each in overlaps.items()} == {(1, 3): 8, (2, 3): 16}
+    assert overlaps[1, 3].share == pytest.approx(8 / (VOXELS + 24))
+    assert (plane(2) & liver)[overlaps[2, 3].index]
     assert labels.voxel_counts()[1:].tolist() == [VOXELS] * 7
     assert "s0000: 24 voxels lie in more than one mask" in caplog.text
     caplog.clear()
-    find_cases(folder)[1].read()
+    assert find_cases(folder)[1].read().overlaps == ()
     assert not caplog.text
 
 

@@ -13,7 +13,7 @@ from viscera.core.scan import Case, LabelMap, Volume
 from viscera.engine.case_facts import measure_case
 from viscera.imaging.phantom import phantom_case
 from viscera.metrics.adult_volumes import ADULT_VOLUMES
-from viscera.metrics.case_facts import CaseFacts
+from viscera.metrics.case_facts import CaseFacts, OverlapFacts
 from viscera.metrics.findings import KINDS, Finding, by_kind
 from viscera.metrics.label_findings import label_findings
 from viscera.metrics.scan_findings import scan_findings
@@ -215,6 +215,18 @@ def test_an_organ_in_two_halves(phantom: Case) -> None:
         return labels
 
     assert suspicious(changed(phantom, labels=cut)) == {("fragments", "spleen")}
+
+
+def test_masks_that_overlap(phantom: Case) -> None:
+    facts = changed(phantom)
+    little = OverlapFacts("pancreas", "stomach", volume_ml=0.52, share=0.006, inside_mm=(1.0, 2.0, 3.0))
+    much = dataclasses.replace(little, kept_by="portal_vein", volume_ml=4.3, share=0.05)
+    overlapping = dataclasses.replace(facts, overlaps=(little,))
+    assert suspicious(overlapping) == set()
+    assert found(overlapping)["overlap", "pancreas"].value == "0.52 mL also in the mask of the stomach, 0.6% of its own"
+    finding = found(dataclasses.replace(facts, overlaps=(much,)))["overlap", "pancreas"]
+    assert (finding.level, finding.at_mm) == ("suspicious", (1.0, 2.0, 3.0))
+    assert finding.value == "4.3 mL also in the mask of the portal vein, 5.0% of its own"
 
 
 def test_unusual_volumes(phantom: Case) -> None:

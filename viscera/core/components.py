@@ -1,4 +1,7 @@
-"""Connected components and holes of a mask: by connected-components-3d where it is installed, else by SciPy, alike."""
+"""Connected components, holes and the middle of a mask.
+
+By connected-components-3d where it is installed, else by SciPy, alike.
+"""
 
 import importlib
 from types import ModuleType
@@ -7,6 +10,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+
+from viscera.core.geometry import Index3
 
 cc3d: ModuleType | None
 try:
@@ -40,6 +45,14 @@ def component_sizes(mask: Mask) -> npt.NDArray[np.int64]:
     """(N,) voxels of each 26-connected component, largest first."""
     sizes = np.bincount(numbered_components(mask).ravel())[1:]
     return np.sort(sizes)[::-1].astype(np.int64)
+
+
+def central_voxel(mask: Mask) -> Index3:
+    """The voxel of a mask nearest to its centre of mass; the first of several."""
+    voxels = np.argwhere(mask)
+    apart = np.square(voxels - voxels.mean(axis=0)).sum(axis=1)
+    i, j, k = voxels[apart.argmin()].tolist()
+    return (i, j, k)
 
 
 def largest_component(mask: Mask) -> Mask:

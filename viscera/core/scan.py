@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from viscera.core.anatomy import NUM_CLASSES
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import AxisOrder, Geometry
+from viscera.core.geometry import AxisOrder, Geometry, Index3
 
 HuArray = npt.NDArray[np.int16]
 LabelArray = npt.NDArray[np.uint8]
@@ -49,6 +49,24 @@ class LabelMap:
         return np.bincount(self.labels.ravel(), minlength=num_classes).astype(np.int64)
 
 
+@dataclass(frozen=True)
+class Overlap:
+    """Voxels that lie in the masks of two classes, and have the label of one.
+
+    Attributes:
+        kept, lost: the class that has them, and the other.
+        voxels: how many.
+        share: of all voxels in the mask of `lost`, above 0 to 1.
+        index: of the one nearest to the middle of them.
+    """
+
+    kept: int
+    lost: int
+    voxels: int
+    share: float
+    index: Index3
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """A scan and its labels on one grid.
@@ -57,6 +75,7 @@ class Case:
         name: of the case.
         volume, label_map: scan and labels.
         unlabelled: names of the classes that the case's data set does not label.
+        overlaps: of the masks that the labels were made of.
 
     Raises:
         BadInputError: the labels have another shape, or lie elsewhere than the scan.
@@ -66,6 +85,7 @@ class Case:
     volume: Volume
     label_map: LabelMap
     unlabelled: tuple[str, ...] = ()
+    overlaps: tuple[Overlap, ...] = ()
 
     def __post_init__(self) -> None:
         scan, labels = self.volume.geometry, self.label_map.geometry

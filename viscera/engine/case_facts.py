@@ -8,6 +8,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from viscera.core.anatomy import ClassTable
+from viscera.core.components import central_voxel
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Case, HuArray, LabelArray
 from viscera.metrics.case_facts import (
@@ -19,6 +20,7 @@ from viscera.metrics.case_facts import (
     CaseFacts,
     HuFacts,
     LabelledOrgan,
+    OverlapFacts,
     Point,
     Stray,
 )
@@ -46,6 +48,7 @@ def measure_case(case: Case, table: ClassTable) -> CaseFacts:
         centre_mm=_to_mm(geometry, (np.array(geometry.shape) - 1) / 2),
         hu=hu_facts(volume.hu),
         organs=tuple(_organs(volume.hu, label_map.labels, geometry, table)),
+        overlaps=tuple(_overlaps(case, table)),
         labelled=tuple(organ.name for organ in table.organs if organ.name not in case.unlabelled),
         image_sha256=_sha256(volume.hu),
         labels_sha256=_sha256(label_map.labels),
@@ -90,6 +93,18 @@ def _organs(hu: HuArray, labels: LabelArray, geometry: Geometry, table: ClassTab
             yield _organ(organ.name, hu[box], labels[box] == organ.label, box, geometry)
 
 
+def _overlaps(case: Case, table: ClassTable) -> Iterator[OverlapFacts]:
+    geometry = case.label_map.geometry
+    for overlap in case.overlaps:
+        yield OverlapFacts(
+            organ=table.names[overlap.lost],
+            kept_by=table.names[overlap.kept],
+            volume_ml=overlap.voxels * geometry.voxel_volume_ml,
+            share=overlap.share,
+            inside_mm=_to_mm(geometry, np.array(overlap.index)),
+        )
+
+
 def _organ(name: str, hu: HuArray, mask: _Mask, box: _Box, geometry: Geometry) -> LabelledOrgan:
     first = np.array([axis.start for axis in box])
     values = hu[mask]
@@ -103,21 +118,13 @@ def _organ(name: str, hu: HuArray, mask: _Mask, box: _Box, geometry: Geometry) -
         mean_hu=float(values.mean(dtype=np.float64)),
         in_air=float((values < NO_TISSUE_BELOW_HU).mean()),
         centre_mm=_to_mm(geometry, centre),
-        inside_mm=_to_mm(geometry, first + _central(mask)),
-        air_mm=_to_mm(geometry, first + _central(air)) if air.any() else None,
+        inside_mm=_to_mm(geometry, first + central_voxel(mask)),
+        air_mm=_to_mm(geometry, first + central_voxel(air)) if air.any() else None,
         edges=_edges(box, geometry),
         pieces=pieces,
         largest_piece=largest,
         stray=stray,
     )
-
-
-def _central(mask: _Mask) -> npt.NDArray[np.intp]:
-    """The voxel of a mask nearest to its centre of mass; the first of several."""
-    voxels = np.argwhere(mask)
-    apart = np.square(voxels - voxels.mean(axis=0)).sum(axis=1)
-    nearest: npt.NDArray[np.intp] = voxels[apart.argmin()]
-    return nearest
 
 
 def _edges(box: _Box, geometry: Geometry) -> str:

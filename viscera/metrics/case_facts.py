@@ -83,6 +83,24 @@ class LabelledOrgan:
 
 
 @dataclass(frozen=True)
+class OverlapFacts:
+    """Where the mask of an organ lies in that of another, which keeps the voxels.
+
+    Attributes:
+        organ, kept_by: names of the classes.
+        volume_ml: in both.
+        share: of the organ's mask.
+        inside_mm: the voxel nearest to the middle of the overlap, RAS+.
+    """
+
+    organ: str
+    kept_by: str
+    volume_ml: float
+    share: float
+    inside_mm: Point
+
+
+@dataclass(frozen=True)
 class CaseFacts:
     """One labelled scan; `shape` and `spacing_mm` run to the right, to the front and up.
 
@@ -94,6 +112,7 @@ class CaseFacts:
         centre_mm: of the grid, RAS+.
         hu: of the scan.
         organs: those that are in the label map, in label order.
+        overlaps: of the masks that the labels were made of.
         labelled: names of the classes that the case is labelled for.
         image_sha256: of voxels and shape, in canonical order; the header does not count.
         labels_sha256: likewise.
@@ -106,6 +125,7 @@ class CaseFacts:
     centre_mm: Point
     hu: HuFacts
     organs: tuple[LabelledOrgan, ...]
+    overlaps: tuple[OverlapFacts, ...]
     labelled: tuple[str, ...]
     image_sha256: str
     labels_sha256: str

@@ -186,6 +186,11 @@ _KINDS = (
         "Remove stray voxels and fill gaps; the cross in the picture marks a piece. Coarse voxels tear thin organs.",
     ),
     Kind(
+        "overlap",
+        "masks that overlap",
+        "The class of the lower number has these voxels. In the picture: where the other should, mend the masks.",
+    ),
+    Kind(
         "cut_off",
         "organs cut off by the edge of the scan",
         "Nothing: their volumes are not judged, as they are partial.",

@@ -26,6 +26,7 @@ GAS_INSIDE = (
 MANY_ORGANS = 3
 MOST_ORGANS = 0.7
 ONE_PIECE = 0.9
+MUCH_OVERLAP = 0.05  # of an organ's mask; less is a rough border
 FAR_MM = 20.0
 THROUGH = {"artery"}  # runs out of every scan of the abdomen
 EDGES = {"L": "left", "R": "right", "P": "back", "A": "front", "I": "lower", "S": "upper"}
@@ -46,6 +47,7 @@ def label_findings(facts: CaseFacts) -> Iterator[Finding]:
     yield from _sides(facts)
     yield from _off(facts)
     yield from _volumes(facts)
+    yield from _overlaps(facts)
     for organ in facts.organs:
         yield from _pieces(facts.case, organ)
         if organ.edges and organ.name not in THROUGH:
@@ -113,6 +115,17 @@ def _volumes(facts: CaseFacts) -> Iterator[Finding]:
             expected = f"{usual.low_ml:g} to {usual.high_ml:g} mL in adults"
             value = ml_text(organ.volume_ml)
             yield Finding(facts.case, organ.name, "volume", "suspicious", value, expected, organ.inside_mm)
+
+
+def _overlaps(facts: CaseFacts) -> Iterator[Finding]:
+    for overlap in facts.overlaps:
+        level: Level = "suspicious" if overlap.share >= MUCH_OVERLAP else "note"
+        value = (
+            f"{ml_text(overlap.volume_ml)} also in the mask of the {_title(overlap.kept_by)}, "
+            f"{overlap.share:.1%} of its own"
+        )
+        at_mm: Point | None = overlap.inside_mm if level == "suspicious" else None
+        yield Finding(facts.case, overlap.organ, "overlap", level, value, "one organ a voxel", at_mm)
 
 
 def _pieces(case: str, organ: LabelledOrgan) -> Iterator[Finding]:

@@ -1,14 +1,15 @@
 """One labelled case: its files, and how they become a scan with one label map."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from viscera.core.components import Mask, central_voxel
 from viscera.core.errors import BadInputError
-from viscera.core.scan import Case, LabelMap
+from viscera.core.scan import Case, LabelArray, LabelMap, Overlap
 from viscera.io.nifti import read_labels, read_mask, read_volume
 from viscera.io.store import Split
 
@@ -49,8 +50,8 @@ class CaseSource:
     def read(self) -> Case:
         """Read scan and labels; raises BadInputError as the readers and `Case` do."""
         self._refuse_if_not(self.image)
-        label_map = self.read_labels()
-        return Case(self.name, read_volume(self.image), label_map, self.unlabelled)
+        label_map, overlaps = self._read_labels()
+        return Case(self.name, read_volume(self.image), label_map, self.unlabelled, overlaps)
 
     def read_labels(self) -> LabelMap:
         """Read the labels alone.
@@ -60,25 +61,35 @@ class CaseSource:
         Raises:
             BadInputError: a file is missing or cannot be read, masks of different grids, or the case is refused.
         """
+        return self._read_labels()[0]
+
+    def _read_labels(self) -> tuple[LabelMap, tuple[Overlap, ...]]:
         if self.refusal:
             raise BadInputError(f"{self.name}: {self.refusal}")
-        if self.masks:
-            return _merged(self.name, self.masks)
-        self._refuse_if_not(self.labels)
-        return read_labels(self.labels, dict(self.mapping))
+        if not self.masks:
+            self._refuse_if_not(self.labels)
+            return read_labels(self.labels, dict(self.mapping)), ()
+        label_map, overlaps = _merged(self.name, self.masks)
+        if overlaps:
+            log.warning(
+                "%s: %d voxels lie in more than one mask; the class of the lowest number has them.",
+                self.name,
+                sum(overlap.voxels for overlap in overlaps),
+            )
+        return label_map, overlaps
 
     def _refuse_if_not(self, path: Path) -> None:
         if not path.exists():
             raise BadInputError(f"{self.name}: {path} is missing. Add the file, or leave the case out.")
 
 
-def _merged(name: str, masks: Mapping[Path, int]) -> LabelMap:
+def _merged(name: str, masks: Mapping[Path, int]) -> tuple[LabelMap, tuple[Overlap, ...]]:
     """One label map of several masks, the lowest class number on top; an empty mask is an organ that is not there."""
     by_class = sorted(masks.items(), key=lambda item: item[1])
     first, label = by_class[0]
     read = read_mask(first)
     labels, geometry = read.labels * np.uint8(label), read.geometry
-    overlapping = 0
+    overlaps: list[Overlap] = []
     for path, label in by_class[1:]:
         mask = read_mask(path)
         if not mask.geometry.same_grid(geometry, tolerance_mm=0.1 * min(geometry.spacing_mm)):
@@ -87,10 +98,15 @@ def _merged(name: str, masks: Mapping[Path, int]) -> LabelMap:
                 "voxels). Export all masks from the same series, or leave the case out."
             )
         inside = mask.labels > 0
-        overlapping += int(np.count_nonzero(inside & (labels > 0)))
+        overlaps += _overlaps(labels, inside, label)
         labels[inside & (labels == 0)] = label
-    if overlapping:
-        log.warning(
-            "%s: %d voxels lie in more than one mask; the class of the lowest number has them.", name, overlapping
-        )
-    return LabelMap(labels, geometry)
+    return LabelMap(labels, geometry), tuple(overlaps)
+
+
+def _overlaps(labels: LabelArray, inside: Mask, label: int) -> Iterator[Overlap]:
+    """What the mask of a class has in common with the labels so far."""
+    shared = np.where(inside, labels, 0)
+    counts = np.bincount(shared.ravel())
+    for kept in np.flatnonzero(counts[1:]) + 1:
+        share = float(counts[kept] / np.count_nonzero(inside))
+        yield Overlap(int(kept), label, int(counts[kept]), share, central_voxel(shared == kept))

@@ -126,6 +126,22 @@ def test_the_label_folder_of_a_data_set_is_read_by_the_data_sets_numbers(tmp_pat
     assert (dice["liver"], dice["artery"]) == (0, None)
 
 
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_reference_label_maps_of_numbers_that_are_given(tmp_path: Path, as_folder: bool) -> None:
+    prediction = np.zeros((8, 8, 8), dtype=np.uint8)
+    prediction[0:2], prediction[3:5], prediction[6] = 3, 4, 7
+    reference = np.select([prediction == 3, prediction == 4], [6, 1])  # and the pancreas is not labelled
+    ours = save(tmp_path / "p" / "a.nii.gz", prediction)
+    truth = save(tmp_path / "r" / "a.nii.gz", reference)
+    places = (ours.parent, truth.parent) if as_folder else (ours, truth)
+    numbers = {"background": 0, "spleen": 1, "left kidney": 3, "liver": 6}
+    rows = evaluate(*places, tmp_path / "scores.csv", DICE, numbers=numbers)
+    scores = {row.organ: row.value for row in rows}
+    assert (scores["liver"], scores["spleen"], scores["pancreas"]) == (1.0, 1.0, None)
+    with pytest.raises(BadInputError, match="label numbers 6 are not in the table"):
+        evaluate(*places, tmp_path / "scores.csv", DICE, numbers={"spleen": 1})
+
+
 def test_references_that_cannot_be_told_apart_need_the_layout(tmp_path: Path) -> None:
     data = write_example(tmp_path / "data", "synapse8")
     save(tmp_path / "p" / "img0001.nii.gz", np.zeros((8, 8, 8)))

@@ -387,6 +387,7 @@ def evaluate(
     beside = out.with_name("summary.json")
     if summary is None and beside.exists() and not out.exists():
         raise BadInputError(f"{beside}: exists, and not from an earlier {out.name}. Move it away, or give --summary.")
+    file = read_class_file(classes) if classes else None
     with make_display(quiet=quiet, log_json=log_json) as display:
         rows = stage.evaluate(
             predictions,
@@ -394,7 +395,8 @@ def evaluate(
             out,
             resolved.evaluate,
             layout=layout,
-            classes=read_class_file(classes).table if classes else None,
+            classes=file.table if file else None,
+            numbers=file.numbers if file else None,
             summary=summary or beside,
             progress=_cases(display, "evaluate"),
         )

@@ -1,11 +1,11 @@
 """`viscera evaluate`: from predictions and references to scores."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ABDOMEN, ClassTable, label_numbers
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
@@ -33,6 +33,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     *,
     layout: str = "auto",
     classes: ClassTable | None = None,
+    numbers: Mapping[str, int] | None = None,
     split: Split = "test",
     summary: Path | None = None,
     progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
@@ -48,6 +49,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         layout: of a data set, see `io.layouts`.
         classes: what the labels stand for; by default as the Store, or else what lies beside the predictions, says, and
             the paper's eight where nothing does.
+        numbers: names to the label numbers of references that nothing else explains.
         split: the part of a Store of which every case must have a prediction.
         summary: also write nnU-Net's `summary.json` there; of the original grid where that is scored.
         progress: called with done, total, case name.
@@ -66,7 +68,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     files = _prediction_files(predictions, references)
     classes = classes or (store.classes if store else _classes_beside(next(iter(files.values())))) or ABDOMEN
     _refuse_unknown_organs(config, classes)
-    jobs = _jobs(files, references, store, _Wanted(split, layout, classes))
+    jobs = _jobs(files, references, store, _Wanted(split, layout, classes, numbers))
     if store is None and config.grid != "original":
         raise BadInputError(f"{references}: scores on the prepared grid need a store as the references.")
     rows: list[ScoreRow] = []
@@ -92,6 +94,7 @@ class _Wanted(NamedTuple):
     split: Split
     layout: str
     classes: ClassTable
+    numbers: Mapping[str, int] | None
 
 
 class _Reference(NamedTuple):
@@ -170,7 +173,7 @@ def _prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
 
 def _jobs(files: dict[str, Path], references: Path, store: Store | None, wanted: _Wanted) -> list[_Job]:
     if references.is_file():
-        reference = _Reference(references, _file_reader(references, wanted.classes))
+        reference = _of_file(references, wanted)
         return [_Job(name, path, reference) for name, path in files.items()]
     known = _of_store(store, files, wanted) if store else _of_folder(references, files, wanted)
     strangers = sorted(set(files) - set(known))
@@ -194,12 +197,12 @@ def _of_store(store: Store, files: dict[str, Path], wanted: _Wanted) -> dict[str
 
 
 def _of_folder(references: Path, files: dict[str, Path], wanted: _Wanted) -> dict[str, _Reference]:
-    """A folder of label maps whose numbers are ours, or a data set, or the label folder of one."""
+    """A folder of label maps, or a data set, or the label folder of one."""
     label_maps = _by_name(references)
     data_set = explained_by(references) if label_maps else references
     if data_set is None:
-        return {name: _Reference(path, _file_reader(path, wanted.classes)) for name, path in label_maps.items()}
-    cases = find_cases(data_set, wanted.layout, table=wanted.classes, partial=True)
+        return {name: _of_file(path, wanted) for name, path in label_maps.items()}
+    cases = find_cases(data_set, wanted.layout, table=wanted.classes, partial=True, numbers=wanted.numbers)
     unlabelled = dict.fromkeys(organ for case in cases if case.name in files for organ in case.unlabelled)
     if unlabelled:
         log.warning("%s: not labelled in every case, and without a score there: %s.", data_set, ", ".join(unlabelled))
@@ -210,8 +213,12 @@ def _reader(store: Store, name: str) -> Callable[[], LabelMap]:
     return lambda: store.original_labels(name)
 
 
-def _file_reader(path: Path, classes: ClassTable) -> Callable[[], LabelMap]:
-    return lambda: read_labels(path, classes=classes)
+def _of_file(path: Path, wanted: _Wanted) -> _Reference:
+    """A label map whose numbers are ours, unless others are given."""
+    if not wanted.numbers:
+        return _Reference(path, lambda: read_labels(path, classes=wanted.classes))
+    said = label_numbers(wanted.numbers, found_in="the numbers given", table=wanted.classes, partial=True)
+    return _Reference(path, lambda: read_labels(path, said.mapping), said.unlabelled)
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -15,6 +15,8 @@ from viscera.core.arms import arms_of
 from viscera.io.files import write_text
 from viscera.io.runlog import StudyFolder
 from viscera.io.scores import read_scores
+from viscera.report.trust import trust_rows, trust_sentence
+from viscera.stages.report import read_study
 
 
 def foreground_dice(path: Path) -> float:
@@ -44,6 +46,9 @@ def main() -> None:
             if status is not None:
                 hardware, versions = status.hardware, f"torch {status.versions['torch']}"
                 seconds += status.wall_seconds
+    trusted = trust_rows(read_study(folder.path), "original")
+    flags = [[row.title, row.unflagged, row.unflagged_failed, row.flagged, row.flagged_failed] for row in trusted]
+    flags_header = ["arm, all seeds", "not flagged", "of these below 0.5", "flagged", "of these below 0.5"]
     made_with = f'make demo DEMO_SETTINGS="--seeds {",".join(map(str, seeds))}"'
     date = dt.datetime.now(tz=dt.UTC).date().isoformat()
     header = ["arm", *(f"seed {s}" for s in seeds), "median"]
@@ -53,6 +58,13 @@ Phantom, not patients. {train.iterations} steps, windows of {train.patch}³, {tr
 {train.levels} levels, batch-norm statistics {train.batch_norm}; the test cases are the eight that no arm saw.
 
 {tabulate(rows, header, tablefmt="pipe", disable_numparse=True)}
+
+## What the flags of `measurements.csv` were worth
+
+Phantom, not patients. Organs of the test cases, each once a seed; what they are held against are the training and
+validation cases (docs/howto/trust.md). {trust_sentence(trusted)}
+
+{tabulate(flags, flags_header, tablefmt="pipe", disable_numparse=True)}
 
 Training of all arms and seeds together: {seconds:.0f} s of one core. {hardware}; {versions}; {date}.
 Made by `{made_with}` and `python -m benchmarks.record_demo`.

@@ -60,8 +60,8 @@ def write_series(folder: Path, geometry: Geometry, hu: npt.NDArray[np.int16] | N
             f"{v:.10f}" for v in np.concatenate([affine[:3, 0] / spacing[0], affine[:3, 1] / spacing[1]])
         ]
         image.ImagePositionPatient = [f"{v:.8f}" for v in affine[:3] @ [0, 0, number, 1]]
-        image.PixelSpacing = [spacing[1], spacing[0]]
-        image.SliceThickness = spacing[2]
+        image.PixelSpacing = [f"{spacing[1]:.10g}", f"{spacing[0]:.10g}"]
+        image.SliceThickness = f"{spacing[2]:.10g}"
         image.Rows, image.Columns = rows, columns
         image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
         image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 1

@@ -15,6 +15,7 @@ import pydicom
 import pytest
 from matplotlib.path import Path as Polygon
 
+from tests.ct_series import enhanced
 from tests.io.dicom_series import LPS, oblique, write_series
 from viscera.core.anatomy import ABDOMEN, CLASSES
 from viscera.core.errors import BadInputError
@@ -65,10 +66,22 @@ ORDERS = [
 ]
 
 
-@pytest.fixture(params=[False, True], ids=["forwards", "turned"])
+@pytest.fixture(params=["forwards", "turned", "in one image"])
 def series(request: pytest.FixtureRequest, tmp_path: Path) -> SourceImages:
-    paths = write_series(tmp_path / "ct", oblique(flipped=request.param))
-    return SourceImages.read(sorted(paths))  # by name, which is not by position
+    paths = sorted(write_series(tmp_path / "ct", oblique(flipped=request.param == "turned")))  # not by position
+    if request.param == "in one image":
+        paths = [as_one_image(tmp_path / "enhanced.dcm", paths)] * len(paths)
+    return SourceImages.read(paths)
+
+
+def as_one_image(path: Path, slices: list[Path]) -> Path:
+    """A series as one Enhanced CT image, its frames in the order of these files."""
+    image = enhanced([pydicom.dcmread(each) for each in slices])
+    image.file_meta = pydicom.dcmread(slices[0]).file_meta
+    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
+    image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID
+    image.save_as(path, enforce_file_format=True)
+    return path
 
 
 def label_map(sources: SourceImages, order: AxisOrder = ORDERS[0]) -> LabelMap:
@@ -150,7 +163,8 @@ def test_rtstruct_filled_by_voxel_centres(series: SourceImages, order: AxisOrder
     affine = LPS @ series.geometry.affine
     columns, rows, slices = series.geometry.shape
     grid = np.array([(c, r) for c in range(columns) for r in range(rows)], dtype=float)
-    by_image = {header.SOPInstanceUID: number for number, header in enumerate(series.headers)}
+    images = zip(series.headers, series.frame_numbers or [None] * slices, strict=True)
+    by_image = {(header.SOPInstanceUID, frame): number for number, (header, frame) in enumerate(images)}
     labels = np.zeros((columns, rows, slices), dtype=np.uint8)
     for region in written.ROIContourSequence:
         for contour in region.get("ContourSequence", []):
@@ -158,7 +172,8 @@ def test_rtstruct_filled_by_voxel_centres(series: SourceImages, order: AxisOrder
             index = (np.column_stack([points, np.ones(len(points))]) @ np.linalg.inv(affine).T)[:, :3]
             number = int(np.rint(index[0, 2]))
             assert np.allclose(index[:, 2], number, atol=1e-3)
-            assert by_image[contour.ContourImageSequence[0].ReferencedSOPInstanceUID] == number
+            (image,) = contour.ContourImageSequence
+            assert by_image[image.ReferencedSOPInstanceUID, image.get("ReferencedFrameNumber")] == number
             inside = Polygon(index[:, :2]).contains_points(grid).reshape(columns, rows)
             labels[:, :, number][inside] ^= np.uint8(region.ReferencedROINumber)
     found = positions(labels, series.geometry.affine)
@@ -256,6 +271,36 @@ def test_nothing_found_is_written_too(series: SourceImages) -> None:
     assert len(written.SegmentSequence) == 7
     assert not written.pixel_array.any()
     assert rtstruct_bytes(empty, series, MODEL)
+
+
+def test_results_refer_to_the_frames_of_a_multi_frame_image(tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    paths = sorted(write_series(tmp_path / "ct", oblique()))
+    places = [[round(float(x), 3) for x in pydicom.dcmread(path).ImagePositionPatient] for path in paths]
+    path = as_one_image(tmp_path / "enhanced.dcm", paths)
+    sources = SourceImages.read([path])
+    assert places != sorted(places, key=lambda place: place[2])
+    given = label_map(sources)
+    segmentation = pydicom.dcmread(BytesIO(dicom_seg_bytes(given, sources, MODEL)))
+    for frame in segmentation.PerFrameFunctionalGroupsSequence:
+        (origin,) = frame.DerivationImageSequence[0].SourceImageSequence
+        assert origin.ReferencedSOPInstanceUID == sources.headers[0].SOPInstanceUID
+        place = [round(float(x), 3) for x in frame.PlanePositionSequence[0].ImagePositionPatient]
+        assert place == places[origin.ReferencedFrameNumber - 1]
+    structures = pydicom.dcmread(BytesIO(rtstruct_bytes(given, sources, MODEL)))
+    step = sources.geometry.affine_lps[:3, :3]
+    for region in structures.ROIContourSequence:
+        for contour in region.get("ContourSequence", []):
+            point = np.array(contour.ContourData[:3], dtype=float)
+            image = np.array(places[contour.ContourImageSequence[0].ReferencedFrameNumber - 1])
+            assert abs(np.linalg.solve(step, point - image)[2]) < 1e-3  # in the plane of its frame
+
+
+def test_several_multi_frame_images_are_refused(tmp_path: Path) -> None:
+    paths = sorted(write_series(tmp_path / "ct", oblique()))
+    both = [as_one_image(tmp_path / "a.dcm", paths[:3]), as_one_image(tmp_path / "b.dcm", paths[3:])]
+    with pytest.raises(BadInputError, match="one of several multi-frame images"):
+        SourceImages.read(both)
 
 
 def test_what_a_source_leaves_empty_or_out(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from scipy import ndimage
 
 import viscera
-from tests.ct_series import ct_series, save
+from tests.ct_series import ct_series, enhanced, save
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config, PredictConfig, PrepareConfig
 from viscera.core.errors import BadInputError
@@ -153,10 +153,14 @@ def test_names_with_dots_spaces_and_umlauts(half_run: Path, scans: Path, tmp_pat
 # ------------------------------------------------------------------------------------------ DICOM
 
 
-def dicom(folder: Path, hu: np.ndarray, **tags: Any) -> Path:
+def series_of(hu: np.ndarray, **tags: Any) -> list[pydicom.Dataset]:
     """HU (I, J, K), I to the right, J to the front, as an axial series: to the left and to the back."""
     stored = (hu[::-1, ::-1].transpose(2, 1, 0) + 1024).astype(np.uint16)
-    return save(folder, ct_series(stored, PixelSpacing=[2.1, 2], **tags))
+    return ct_series(stored, PixelSpacing=[2.1, 2], **tags)
+
+
+def dicom(folder: Path, hu: np.ndarray, **tags: Any) -> Path:
+    return save(folder, series_of(hu, **tags))
 
 
 @pytest.fixture
@@ -369,6 +373,19 @@ def test_what_is_unlike_training_is_flagged_with_its_reason(half_run: Path, scan
     (run / "training_ranges.json").unlink()  # as of a run of an earlier version: nothing to hold it against
     predict(run, scans, tmp_path / "plain")
     assert {row["flag"] for row in rows_of(tmp_path / "plain" / "measurements.csv").values()} == {""}
+
+
+def test_a_multi_frame_image_in_every_format(half_run: Path, make_case: MakeCase, tmp_path: Path) -> None:
+    pytest.importorskip("highdicom")
+    slices = series_of(make_case(3, (15, 11, 9))[0])
+    source = save(tmp_path / "enhanced", [enhanced(slices)])
+    (main,) = predict(half_run, source, tmp_path / "out", formats=["nifti", "dicom-seg", "rtstruct", "seg-nrrd"])
+    segmentation = pydicom.dcmread(tmp_path / "out" / "enhanced.seg.dcm")
+    assert {
+        int(frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber)
+        for frame in segmentation.PerFrameFunctionalGroupsSequence
+    } == {k + 1 for k in range(9) if labels_of(main)[..., k].any()}
+    assert pydicom.dcmread(tmp_path / "out" / "enhanced.rtstruct.dcm").Modality == "RTSTRUCT"
 
 
 @pytest.mark.parametrize(

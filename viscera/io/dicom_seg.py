@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
@@ -53,8 +54,10 @@ def dicom_seg_bytes(
         raise BadInputError("DICOM-SEG needs highdicom: pip install 'viscera[dicom]'.") from error
     frames = sources.frames(label_map)
     images = sources.headers
-    if not frames.any():  # an object without any frame is no DICOM: one empty frame a segment
-        frames, images = frames[:1], images[:1]
+    if sources.frame_numbers:
+        images, frames = images[:1], frames[np.argsort(sources.frame_numbers)]
+    elif not frames.any():  # an object without any frame is no DICOM: one empty frame a segment
+        images, frames = images[:1], frames[:1]
     identification = hd.AlgorithmIdentificationSequence(
         name=algorithm.name,
         family=codes.DCM.ArtificialIntelligence,

@@ -2,10 +2,11 @@
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from pydicom.uid import CTImageStorage, generate_uid
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import LPS_FROM_RAS, Geometry
 from viscera.core.scan import LabelArray, LabelMap
+from viscera.io.dicom.header import slices_of
+from viscera.io.dicom.series import Plane
 
 log = logging.getLogger(__name__)
 _WHOLE = 0.01  # voxels that a frame may lie beside the label map's grid
@@ -36,15 +39,17 @@ _IDENTIFIERS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Fram
 
 @dataclass(frozen=True, eq=False)
 class SourceImages:
-    """One series, a single-frame image a slice.
+    """One series: an image a slice, or one image whose frames are the slices.
 
     Attributes:
-        headers: without pixels, in the order of their position along the normal.
+        headers: of each slice, without pixels, in the order of their position along the normal.
         geometry: index (column, row, slice) to RAS+ mm.
+        frame_numbers: of each slice in its multi-frame image, from 1; empty where each has an image of its own.
     """
 
     headers: tuple[Dataset, ...]
     geometry: Geometry
+    frame_numbers: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, paths: Sequence[Path]) -> "SourceImages":
@@ -53,30 +58,39 @@ class SourceImages:
         Identifiers that anonymisation left empty are replaced by made-up ones, the same each time, with a warning.
 
         Raises:
-            BadInputError: no file, one that is not DICOM or has no position, or images of unlike size or orientation.
+            BadInputError: no file, one that is not DICOM or has no position, images of unlike size or orientation, or
+                several multi-frame images.
         """
         if not paths:
             raise BadInputError("DICOM output needs the source images; there are none.")
-        headers = [_header(path) for path in paths]
-        first = headers[0]
-        across, down = np.array(first.ImageOrientationPatient, dtype=float).reshape(2, 3)
-        normal = np.cross(across, down)
-        for path, header in zip(paths, headers, strict=True):
-            same = np.allclose(header.ImageOrientationPatient, first.ImageOrientationPatient, atol=1e-3)
-            if not same or (header.Rows, header.Columns) != (first.Rows, first.Columns):
+        found = [image for path in dict.fromkeys(paths) for image in _images(path)]
+        headers = list({id(image.header): image.header for image in found}.values())
+        if 1 < len(headers) < len(found):
+            raise BadInputError(
+                f"{paths[0]}: one of several multi-frame images. DICOM output refers to one of them, or to images of "
+                "one frame; give --format nifti or seg-nrrd."
+            )
+        first = found[0]
+        for image in found:
+            same = np.allclose((image.plane.row, image.plane.column), (first.plane.row, first.plane.column), atol=1e-3)
+            if not same or image.shape != first.shape:
                 raise BadInputError(
-                    f"{path}: another size or orientation than {paths[0]}. Give the images of one series."
+                    f"{image.path}: another size or orientation than {paths[0]}. Give the images of one series."
                 )
-        headers.sort(key=lambda header: float(normal @ np.array(header.ImagePositionPatient, dtype=float)))
-        _fill_identifiers(headers)
-        positions = np.array([header.ImagePositionPatient for header in headers], dtype=float)
-        thickness = float(getattr(first, "SliceThickness", None) or 1.0)
-        step = (positions[-1] - positions[0]) / (len(headers) - 1) if len(headers) > 1 else normal * thickness
-        row_mm, column_mm = (float(value) for value in first.PixelSpacing)  # between rows, between columns
+        across, down = np.array(first.plane.row), np.array(first.plane.column)
+        normal = np.cross(across, down)
+        found.sort(key=lambda image: float(normal @ image.plane.position_mm))
+        _fill_identifiers(found)
+        positions = np.array([image.plane.position_mm for image in found])
+        thickness = first.plane.thickness_mm or 1.0
+        step = (positions[-1] - positions[0]) / (len(found) - 1) if len(found) > 1 else normal * thickness
+        column_mm, row_mm = first.plane.spacing_mm  # between columns, between rows
         affine = np.eye(4)
         affine[:3] = np.column_stack([across * column_mm, down * row_mm, step, positions[0]])
-        shape = (int(first.Columns), int(first.Rows), len(headers))
-        return cls(tuple(headers), Geometry(shape, LPS_FROM_RAS @ affine))
+        rows, columns = first.shape
+        numbers = tuple(image.frame + 1 for image in found) if len(found) > len(headers) else ()
+        geometry = Geometry((columns, rows, len(found)), LPS_FROM_RAS @ affine)
+        return cls(tuple(image.header for image in found), geometry, numbers)
 
     def frames(self, label_map: LabelMap) -> LabelArray:
         """The labels (slice, row, column) of every image, without interpolation.
@@ -124,20 +138,32 @@ def as_file(dataset: Dataset) -> bytes:
     return content.getvalue()
 
 
-def _header(path: Path) -> FileDataset:
+class _Image(NamedTuple):
+    """One slice: the header of its file, and where it lies."""
+
+    path: Path
+    header: FileDataset
+    frame: int
+    shape: tuple[int, int]
+    plane: Plane
+
+
+def _images(path: Path) -> Iterator[_Image]:
     try:
         header = pydicom.dcmread(path, stop_before_pixels=True)
-        header.ImagePositionPatient, header.ImageOrientationPatient, header.PixelSpacing  # noqa: B018 - are they there?
-    except (InvalidDicomError, OSError) as error:
+        slices = list(slices_of(path, header))
+    except (InvalidDicomError, OSError, AttributeError, ValueError) as error:
         raise BadInputError(f"{path}: not a readable DICOM file ({error}).") from error
-    except AttributeError as error:
-        raise BadInputError(f"{path}: an image without position in the patient ({error}).") from error
-    return header
+    for each in slices:
+        if each.plane is None:
+            raise BadInputError(f"{path}: an image without position in the patient.")
+        yield _Image(path, header, each.frame, each.shape, each.plane)
 
 
-def _fill_identifiers(headers: Sequence[FileDataset]) -> None:
+def _fill_identifiers(images: Sequence[_Image]) -> None:
     made_up = set()
-    for header in headers:
+    for image in images:
+        header = image.header
         if "SpecificCharacterSet" in header and not header.SpecificCharacterSet:
             del header.SpecificCharacterSet  # empty means the default; highdicom refuses it
         for name in OF_THE_PATIENT:
@@ -145,7 +171,7 @@ def _fill_identifiers(headers: Sequence[FileDataset]) -> None:
                 setattr(header, name, "")
         if not header.get("SOPClassUID"):
             header.SOPClassUID = CTImageStorage
-        position = str(list(header.ImagePositionPatient))
+        position = str(image.plane.position_mm)
         series = str([header.get(key) for key in ("PatientID", "StudyDate", "SeriesTime", "FrameOfReferenceUID")])
         for name in _IDENTIFIERS:
             if not header.get(name):

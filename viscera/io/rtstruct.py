@@ -82,7 +82,7 @@ def _described(sources: SourceImages, algorithm: Algorithm, digest: str) -> Data
     dataset.ApprovalStatus = "UNAPPROVED"
     series = Dataset()
     series.SeriesInstanceUID = first.SeriesInstanceUID
-    series.ContourImageSequence = DicomSequence([_reference(header) for header in sources.headers])
+    series.ContourImageSequence = DicomSequence(_reference(sources, number) for number in range(len(sources.headers)))
     study = Dataset()
     study.ReferencedSOPClassUID = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, retired, as PS3.3 asks for
     study.ReferencedSOPInstanceUID = first.StudyInstanceUID
@@ -94,10 +94,13 @@ def _described(sources: SourceImages, algorithm: Algorithm, digest: str) -> Data
     return dataset
 
 
-def _reference(header: Dataset) -> Dataset:
-    item = Dataset()
+def _reference(sources: SourceImages, number: int) -> Dataset:
+    """To the image of a slice, and where it has several, to the frame."""
+    header, item = sources.headers[number], Dataset()
     item.ReferencedSOPClassUID = header.SOPClassUID
     item.ReferencedSOPInstanceUID = header.SOPInstanceUID
+    if sources.frame_numbers:
+        item.ReferencedFrameNumber = sources.frame_numbers[number]
     return item
 
 
@@ -123,7 +126,7 @@ def _contours(organ: AnatomicalClass, frames: npt.NDArray[np.uint8], box: Box, s
             item = Dataset()
             item.ContourGeometricType = "CLOSED_PLANAR"
             item.NumberOfContourPoints = len(position_mm)
-            item.ContourImageSequence = DicomSequence([_reference(sources.headers[number])])
+            item.ContourImageSequence = DicomSequence([_reference(sources, number)])
             item[_CONTOUR_DATA] = _decimal_strings(position_mm)
             contours.append(item)
     region = Dataset()

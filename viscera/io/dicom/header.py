@@ -99,11 +99,11 @@ def _header(path: Path, dataset: FileDataset) -> Header:
         unit=_text(value_map, "RescaleType"),
         is_rescaled="RescaleSlope" in value_map and "RescaleIntercept" in value_map,
         has_table="ModalityLUTSequence" in dataset,
-        slices=tuple(_slices(path, dataset)) if has_image else (),
+        slices=tuple(slices_of(path, dataset)) if has_image else (),
     )
 
 
-def _slices(path: Path, dataset: FileDataset) -> Iterator[Slice]:
+def slices_of(path: Path, dataset: FileDataset) -> Iterator[Slice]:
     """One image, or one for each frame with what its functional groups say (PS3.3, A.38)."""
     shape = (int(dataset.Rows), int(dataset.Columns))
     uid = _text(dataset, "SOPInstanceUID")

@@ -77,6 +77,15 @@ def test_spacing_concerns_every_organ_and_an_unknown_organ_has_no_reasons_of_its
     assert found == {"liver": ("spacing unlike training",), "kidney": ("spacing unlike training",)}
 
 
+@pytest.mark.parametrize("cases", [[], [OrganFacts(0, None, cut_off=False, large_fragments=0)]])
+def test_an_organ_that_training_never_saw_is_flagged_where_it_is_found(cases: list[OrganFacts]) -> None:
+    # nothing in the loss keeps a model from calling background so
+    training = TrainingRanges({"liver": OrganRange.of(cases)})
+    assert reasons_not_to_trust({"liver": WHOLE}, training) == {"liver": ("in no training case",)}
+    absent = OrganFacts(0, None, cut_off=False, large_fragments=0)
+    assert reasons_not_to_trust({"liver": absent}, training) == {"liver": ()}
+
+
 def test_least_confidence_by_hand() -> None:
     assert least_confidence([0.5, 0.9], [0.8, 0.9]) == 0  # nothing fails
     # of those from 0.6 on none of two fails; from 0.4 on one of three does

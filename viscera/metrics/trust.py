@@ -97,6 +97,8 @@ def reasons_not_to_trust(
 def _own_reasons(facts: OrganFacts, known: OrganRange, training: TrainingRanges) -> list[str]:
     if facts.mean_hu is None:
         return ["not found"] if known.present >= NEARLY_ALWAYS else []
+    if known.present == 0:
+        return ["in no training case"]
     reasons = []
     if facts.cut_off and known.cut_off < USUALLY:
         reasons.append("cut off by the field of view")

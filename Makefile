@@ -7,6 +7,8 @@ DEMO   ?= demo
 DEMO_SETTINGS ?=
 STUDY  ?= study-phantom
 DEVICE ?= cpu
+DATA   ?= ../shared/data/nnunet_real
+MEMORISE ?= memorised
 PYTEST_WORKERS ?= auto
 GPU_PYTHON  ?= python3
 GPU_WHEELS  ?= wheels
@@ -17,13 +19,14 @@ GPU_SECONDS ?= 540
 GPU_SETTINGS ?=
 GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
-.PHONY: help install install-bench demo study-phantom fit-forecast check test test-fast test-slow test-bench bench gpu gpu-wheels clean
+.PHONY: help install install-bench demo study-phantom memorise fit-forecast check test test-fast test-slow test-bench bench gpu gpu-wheels clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
 	@echo "make demo       train six models on phantoms and write the report (about 5 minutes on two cores)"
 	@echo "make study-phantom  why the weights need another rate (about 90 minutes on two cores; DEVICE=cuda: the paper's size)"
 	@echo "make fit-forecast   the same, and the constants of the forecast of failing organs"
+	@echo "make memorise   two real scans learnt by heart (about 50 minutes on two cores; DATA=folder with ts_example and lidc0001)"
 	@echo "make test       all tests, with coverage"
 	@echo "make test-fast  all but the slow tests"
 	@echo "make check      lint, types, import contracts, format"
@@ -51,6 +54,9 @@ demo: install
 
 study-phantom: install
 	BIN=$(BIN) PAGE=docs/results/why-weights-fail.md bash scripts/study_phantom.sh $(STUDY) $(DEVICE)
+
+memorise: install
+	BIN=$(BIN) bash scripts/memorise_real.sh $(DATA) $(MEMORISE) docs/results/memorised-real-ct.md
 
 fit-forecast: install
 	BIN=$(BIN) PAGE=docs/results/why-weights-fail.md bash scripts/study_phantom.sh $(STUDY) $(DEVICE) forecast

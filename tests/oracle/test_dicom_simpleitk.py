@@ -6,12 +6,14 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom.data
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian
 
 import viscera
 from tests.ct_series import STORED, ct_series, enhanced, save
+from viscera.core.errors import BadInputError
 from viscera.core.scan import Volume
 from viscera.io.dicom import find_series, read_series
 
@@ -150,6 +152,19 @@ def test_multi_frame(tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------------------------ real series
+
+
+def test_what_pydicom_is_tested_with() -> None:
+    """Its folder of oddities: all kinds of objects, of several patients, truncated, without headers, or no DICOM."""
+    found = find_series(Path(pydicom.data.__file__).parent)
+    assert {"CT", "MR", "SEG", "SR", "US", "RTSTRUCT", "RTPLAN", "RTDOSE"} <= {series.modality for series in found}
+    readable = [series for series in found if not series.problem and not series.passed_over]
+    assert [series.description for series in readable] == ["SmartScore - Gated 0.5 sec"]
+    agrees(read_series(readable[0]), readable[0].sources)
+    brain = next(series for series in found if series.description == "Routine Brain")
+    assert brain.problem.startswith("161 slices are missing")
+    with pytest.raises(BadInputError, match="scans of several patients"):
+        viscera.read_volume(Path(pydicom.data.__file__).parent)
 
 
 @pytest.mark.parametrize("folder", ["ts_dicom", "dicom_seg_examples/ct-3slice", "dicom_seg_examples/rtstruct_phantom"])

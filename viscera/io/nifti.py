@@ -257,6 +257,8 @@ def _read_stored(path: Path) -> tuple[_Stored, Geometry]:
 def _open(path: Path) -> tuple[_Stored, Affine]:
     if not _is_compressed(path):
         image = nib.load(path)
+        if not isinstance(image, nib.Nifti1Pair):  # CIFTI, for one, lies in files that end alike
+            raise ImageFileError(f"it is a {type(image).__name__}")
         return _Stored.of(image), np.asarray(image.affine, dtype=np.float64)
     with igzip.open(path, "rb") as stream:
         image_class = _image_class(stream.read(4))

@@ -64,7 +64,13 @@ def facts_of(store: Store, config: Config) -> TrainingFacts:
     for label in np.flatnonzero(counts == 0):
         verb = "contains" if store.labelled(names)[:, label].any() else "labels"
         name = store.classes.names[label]
-        log.warning("%s: no training case %s %s; the model cannot learn it.", store.path, verb, name)
+        log.warning(
+            "%s: no training case %s %s; the model cannot learn it, and may call background so. "
+            "`prepare --classes` leaves it out.",
+            store.path,
+            verb,
+            name,
+        )
     return TrainingFacts(
         class_voxel_counts=torch.from_numpy(counts),
         class_weights=WeightSchedule.of(counts, config.train.weighting, loss, len(names)),

@@ -59,6 +59,28 @@ def test_two_names_of_one_organ_are_refused() -> None:
         label_numbers(table, found_in="dataset.json")
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"liver_tumour": 3}, "'liver' and 'liver_tumour' both have the number 3"),
+        ({"liver": 0}, "'liver' and 'background' both have the number 0"),
+    ],
+)
+def test_an_organ_has_a_number_of_its_own(changed: dict[str, int], message: str) -> None:
+    table = {name: number for number, name in enumerate(CLASS_NAMES)} | changed
+    with pytest.raises(BadInputError, match=message):
+        label_numbers(table, found_in="dataset.json")
+    del table["background"]
+    with pytest.raises(BadInputError, match=message):
+        label_numbers(table, found_in="dataset.json")
+
+
+def test_other_structures_may_share_a_number_and_what_nnunet_ignores_is_no_background() -> None:
+    table = {name: number for number, name in enumerate(CLASS_NAMES)} | {"spine": 9, "ribs": 9, "ignore": 8}
+    mapping = label_numbers(table, found_in="dataset.json").mapping
+    assert (mapping[9], 8 in mapping) == (0, False)
+
+
 def test_a_partial_data_set_says_what_it_does_not_label() -> None:
     numbers = label_numbers({"background": 0, "liver": 1, "liver_tumour": 2}, found_in="x", partial=True)
     assert numbers.mapping == {0: 0, 1: 3, 2: 0}

@@ -1,5 +1,6 @@
 """Every layout of the table, on a tiny example each, and on the real data that lie beside the checkout."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -136,6 +137,25 @@ def test_tests_of_word_without_their_labels_are_left_out(tmp_path: Path) -> None
     write_example(tmp_path, "word")
     (tmp_path / "labelsTs" / "word_0014.nii.gz").unlink()
     assert [case.name for case in find_cases(tmp_path, partial=True)] == ["word_0001", "word_0002", "word_0003"]
+
+
+@pytest.mark.parametrize("beside", ["dataset.json", "labels.json", "classes file"])
+def test_files_called_as_a_data_sets_with_a_table_that_says_otherwise_are_not_guessed(
+    tmp_path: Path, beside: str
+) -> None:
+    folder = write_example(tmp_path, "amos22")
+    numbers = {"background": 0} | {organ: number for number, organ in enumerate(ORGANS, start=1)}
+    (folder / "dataset.json").unlink()
+    if beside != "classes file":
+        (folder / beside).write_text(json.dumps({"labels": numbers}))
+    given = numbers if beside == "classes file" else None
+    with pytest.raises(
+        BadInputError, match=rf"those of amos22, where artery is 8; by .*{beside}.* it is 1\. Say which"
+    ):
+        find_cases(folder, partial=True, numbers=given)
+    assert find_cases(folder, "amos22", partial=True, numbers=given)[0].mapping[8] == 1
+    if beside != "labels.json":
+        assert find_cases(folder, "msd", numbers=given)[0].mapping[1] == 1
 
 
 def test_a_data_set_arranged_by_a_convention_is_taken_by_its_name(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_missing_organs_are_listed(raw: Path) -> None:
         ("[]", "it has no table `labels`"),
         ("{}", "it has no table `labels`"),
         ('{"labels": {"background": 0, "liver": [1, 2]}}', "region-based"),
+        ('{"labels": {"background": 0, "liver": 3.7}}', "3.7 is no whole number"),
         ('{"labels": {"background": 0, "liver": "one"}}', "one whole number"),
         ("{,}", "not valid JSON"),
     ],
@@ -60,6 +61,27 @@ def test_a_dataset_json_that_is_none_is_named(raw: Path, content: str, message: 
     (raw / "dataset.json").write_text(content)
     with pytest.raises(BadInputError, match=rf"dataset\.json: .*{message}"):
         find_cases(raw)
+
+
+@pytest.mark.parametrize(
+    "channels",
+    [
+        {"channel_names": {"0": "PET", "1": "CT"}},
+        {"channel_names": {"0": "MRI"}},
+        {"modality": {"0": "T1"}},
+        {"modality": {"0": "MR-T2"}},
+    ],
+)
+def test_channels_other_than_ct_are_refused(raw: Path, channels: dict[str, object]) -> None:
+    rewrite(raw, **channels)
+    with pytest.raises(BadInputError, match=r"dataset\.json: channel 0 is \S+, and viscera reads CT from it"):
+        find_cases(raw)
+
+
+@pytest.mark.parametrize("name", ["CT", "ct", "CTA", "noNorm", "venous CT", "image"])
+def test_what_may_be_ct_is_taken(raw: Path, name: str) -> None:
+    rewrite(raw, channel_names={"0": name})
+    assert find_cases(raw)
 
 
 def test_other_file_endings_are_refused(raw: Path) -> None:

@@ -62,6 +62,17 @@ def test_meta_csv_of_totalsegmentator_gives_all_three_parts(tmp_path: Path) -> N
     assert split_of(tmp_path) == {}
 
 
+@pytest.mark.parametrize("delimiter", [",", "\t"])
+def test_meta_csv_saved_again_by_a_spreadsheet(tmp_path: Path, delimiter: str) -> None:
+    write_example(tmp_path, "totalsegmentator")
+    meta = tmp_path / "meta.csv"
+    meta.write_text("image_id;age;split\ns0000;64;test\n".replace(";", delimiter))
+    assert split_of(tmp_path) == {"s0000": "test"}
+    meta.write_text("image_id;age;split\ns0000;sechzig £;test\n", encoding="cp1252")
+    with pytest.raises(BadInputError, match=r"meta\.csv: this is no UTF-8 text"):
+        split_of(tmp_path)
+
+
 def test_folders_give_the_official_parts(tmp_path: Path) -> None:
     word = {"word_0002": "train", "word_0003": "train", "word_0001": "validation", "word_0014": "test"}
     assert split_of(write_example(tmp_path / "word", "word")) == word

@@ -159,6 +159,8 @@ def label_numbers(
 ) -> LabelNumbers:
     """Map a data set's own label numbers onto our classes by their names.
 
+    nnU-Net's `ignore` is left out: its voxels are not labelled, so that a label map that has any is refused.
+
     Args:
         labels_by_name: the data set's table, for example `{"background": 0, "aorta": 8, "liver": 6}`.
         found_in: file or layout the table comes from, for the message.
@@ -166,13 +168,19 @@ def label_numbers(
         partial: whether the data set may lack organs.
 
     Raises:
-        BadInputError: an organ of ours has no name in the table (or none has, if partial), or two names mean the same
-            organ.
+        BadInputError: an organ of ours has no name in the table (or none has, if partial), two names mean the same
+            organ, an organ shares its number with another name or has that of the background.
     """
     mapping: dict[int, int] = {0: 0}
     names_by_label: dict[int, str] = {}
     for name, number in labels_by_name.items():
+        if name.lower() == "ignore":
+            continue
         label = table.label_of(name)
+        sharing = [other for other, its in labels_by_name.items() if its == number and other != name]
+        if label and (number == 0 or sharing):
+            other = sharing[0] if sharing else "background"
+            raise BadInputError(f"{found_in}: '{name}' and '{other}' both have the number {number}. Correct the table.")
         if label and label in names_by_label:
             raise BadInputError(
                 f"{found_in}: '{names_by_label[label]}' and '{name}' both mean {table.names[label]}. Keep one of them."

@@ -1,6 +1,8 @@
 """From a data set's folder to its labelled cases."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,9 @@ from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.detect import detect_layout, fitting, named_layout, presets
 from viscera.io.layouts.layout import Layout
 from viscera.io.layouts.listing import CaseFiles, describe, list_cases, mask_files
-from viscera.io.layouts.names import case_name, read_label_file
+from viscera.io.layouts.names import case_name, read_label_file, scan_channel
 
+_OTHER_THAN_CT = re.compile(r"\b(mri?|t1\w*|t2\w*|flair|adc|dwi|pet|suv|spect|us|ultrasound|x-?ray)\b", re.IGNORECASE)
 _TUMOURS = {"cancer", "tumor", "tumour"}
 
 
@@ -35,12 +38,15 @@ def find_cases(
         numbers: names to label numbers, for label maps that nothing else explains.
 
     Raises:
-        BadInputError: no such folder; no layout fits, or several do; nothing explains the label numbers; a class that
-            no case labels, unless partial; no case.
+        BadInputError: no such folder; no layout fits, or several do; nothing explains the label numbers, or two tables
+            do and differ; a class that no case labels, unless partial; no case; scans that are no CT.
     """
     if not folder.is_dir():
         raise BadInputError(f"{folder}: there is no such folder.")
     chosen = detect_layout(folder, numbers) if layout == "auto" else named_layout(layout)
+    if layout == "auto":
+        _refuse_contradiction(folder, chosen, table, numbers)
+    _refuse_other_than_ct(folder)
     cases = list_cases(folder, chosen) or _in_other_folders(folder, chosen)
     if not cases:
         wanted = " or ".join(describe(place) for place in chosen.places) or "images/ and labels/"
@@ -50,6 +56,44 @@ def find_cases(
     meaning = _meaning(folder, chosen, table, partial=partial, numbers=numbers) if maps else LabelNumbers({})
     sources = [_source(case, meaning, table) for _, case in sorted(cases.items())]
     return _complete(folder, chosen, sources, table, partial=partial)
+
+
+def _refuse_contradiction(folder: Path, layout: Layout, table: ClassTable, numbers: Mapping[str, int] | None) -> None:
+    """Refuse files that are called as those of a data set, beside a table that gives the numbers another meaning."""
+    if layout.numbers is None:
+        return
+    known = _by_class(layout.numbers, table)
+    for path, said in _tables_of_the_user(folder, numbers):
+        for label, number in _by_class(said, table).items():
+            if known.get(label, number) != number:
+                name = table.names[label]
+                raise BadInputError(
+                    f"{folder}: its files are called as those of {layout.name}, where {name} is {known[label]}; by "
+                    f"{path} it is {number}. Say which is right: --layout {layout.name}, or nnunet, msd or pairs to go by "
+                    f"{path}."
+                )
+
+
+def _by_class(numbers: Mapping[str, int], table: ClassTable) -> dict[int, int]:
+    return {label: number for name, number in numbers.items() if (label := table.label_of(name))}
+
+
+def _tables_of_the_user(folder: Path, numbers: Mapping[str, int] | None) -> Iterator[tuple[str, Mapping[str, int]]]:
+    if numbers:
+        yield "the classes file", numbers
+    for path in (folder / name for name in ("dataset.json", "labels.json")):
+        if path.exists():
+            with suppress(BadInputError):  # some data sets bring a dataset.json of another kind
+                yield str(path), read_label_file(path)
+
+
+def _refuse_other_than_ct(folder: Path) -> None:
+    channel = scan_channel(folder)
+    if _OTHER_THAN_CT.search(channel):
+        raise BadInputError(
+            f"{folder / 'dataset.json'}: channel 0 is {channel}, and viscera reads CT from it. Where another channel is "
+            "the CT, give a folder with that one as channel 0 (file names that end in _0000)."
+        )
 
 
 def _in_other_folders(folder: Path, layout: Layout) -> dict[str, CaseFiles]:

@@ -51,8 +51,22 @@ def read_label_file(path: Path) -> dict[str, int]:
     try:
         if all(isinstance(value, str) for value in table.values()):
             return {value: int(key) for key, value in table.items()}
-        return {str(key): int(value) for key, value in table.items()}
+        return {str(key): _whole(value) for key, value in table.items()}
     except (TypeError, ValueError) as error:
         raise BadInputError(
             f"{path}: `labels` must give one whole number a name ({error}); region-based labels are not supported."
         ) from error
+
+
+def scan_channel(folder: Path) -> str:
+    """What the `dataset.json` of a folder (nnU-Net, Decathlon) calls channel 0; empty where it does not say."""
+    path = folder / "dataset.json"
+    value = read_json(path) if path.exists() else {}
+    channels = (value.get("channel_names") or value.get("modality")) if isinstance(value, dict) else None
+    return str(channels.get("0", "")) if isinstance(channels, dict) else ""
+
+
+def _whole(value: Any) -> int:  # noqa: ANN401 - whatever JSON can hold
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(f"{value} is no whole number")
+    return int(value)

@@ -24,7 +24,7 @@ def own_split(folder: Path, cases: Sequence[CaseSource]) -> dict[str, Split]:
         cases: of it.
 
     Raises:
-        BadInputError: a `splits_final.json` that is none, or that names other cases.
+        BadInputError: a `splits_final.json` that is none, or that names other cases; a `meta.csv` in another encoding.
     """
     names = [case.name for case in cases]
     path = _splits_final(folder)
@@ -65,8 +65,12 @@ def _are_names(value: Any) -> TypeGuard[list[str]]:  # noqa: ANN401 - whatever J
 
 
 def _meta_csv(path: Path) -> dict[str, Split]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file, delimiter=";"))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{path}: this is no UTF-8 text ({error}). Save it as such, or give --split.") from error
+    header = text.partition("\n")[0]
+    rows = list(csv.DictReader(text.splitlines(), delimiter=max(";,\t", key=header.count)))
     return {
         row["image_id"]: _META_SPLITS[row["split"]]
         for row in rows

@@ -69,8 +69,8 @@ def _refuse_contradiction(folder: Path, layout: Layout, table: ClassTable, numbe
                 name = table.names[label]
                 raise BadInputError(
                     f"{folder}: its files are called as those of {layout.name}, where {name} is {known[label]}; by "
-                    f"{path} it is {number}. Say which is right: --layout {layout.name}, or nnunet, msd or pairs to go by "
-                    f"{path}."
+                    f"{path} it is {number}. Say which is right: --layout {layout.name}, or nnunet, msd or pairs to go "
+                    f"by {path}."
                 )
 
 
@@ -91,8 +91,8 @@ def _refuse_other_than_ct(folder: Path) -> None:
     channel = scan_channel(folder)
     if _OTHER_THAN_CT.search(channel):
         raise BadInputError(
-            f"{folder / 'dataset.json'}: channel 0 is {channel}, and viscera reads CT from it. Where another channel is "
-            "the CT, give a folder with that one as channel 0 (file names that end in _0000)."
+            f"{folder / 'dataset.json'}: channel 0 is {channel}, and viscera reads CT from it. Where another channel "
+            "is the CT, give a folder with that one as channel 0 (file names that end in _0000)."
         )
 
 

@@ -126,6 +126,66 @@ def test_the_label_folder_of_a_data_set_is_read_by_the_data_sets_numbers(tmp_pat
     assert (dice["liver"], dice["artery"]) == (0, None)
 
 
+NUMBERS = {"background": 0, "liver": 1, "spleen": 2, "pancreas": 3, "gallbladder": 4, "aorta": 5} | {
+    "portal_vein": 6,
+    "stomach": 7,
+}
+
+
+@pytest.fixture
+def other_numbers(tmp_path: Path) -> Path:
+    """An nnU-Net folder whose numbers are not ours, with test labels, and perfect predictions in `p`."""
+    ours = np.zeros((8, 8, 8), dtype=np.uint8)
+    theirs = ours.copy()
+    for number, organ in enumerate(ORGANS, start=1):
+        ours[number], theirs[number] = number, NUMBERS["aorta" if organ == "artery" else organ]
+    save(tmp_path / "p" / "a.nii.gz", ours)
+    for part in ("Tr", "Ts"):
+        save(tmp_path / "DS" / f"labels{part}" / "a.nii.gz", theirs)
+    save(tmp_path / "DS" / "imagesTr" / "a_0000.nii.gz", ours)
+    (tmp_path / "DS" / "dataset.json").write_text(json.dumps({"labels": NUMBERS, "file_ending": ".nii.gz"}))
+    return tmp_path / "DS"
+
+
+@pytest.mark.parametrize("place", ["labelsTr", "labelsTs", "gt_segmentations", "a link", "here", "one file", "."])
+def test_references_are_read_by_the_names_that_lie_beside_them(
+    other_numbers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    predictions, references = tmp_path / "p", other_numbers / place
+    if place == "gt_segmentations":
+        (other_numbers / "labelsTs").rename(references)
+    elif place == "a link":
+        references = tmp_path / "refs"
+        references.symlink_to(other_numbers / "labelsTr")
+    elif place == "here":
+        monkeypatch.chdir(other_numbers / "labelsTr")
+        references = Path()
+    elif place == "one file":
+        predictions, references = predictions / "a.nii.gz", other_numbers / "labelsTr" / "a.nii.gz"
+    rows = evaluate(predictions, references, tmp_path / "s.csv", DICE)
+    assert [row.value for row in rows] == [1.0] * 8
+
+
+def test_a_layout_explains_a_plain_folder_of_label_maps(tmp_path: Path) -> None:
+    truth = np.zeros((8, 8, 8), dtype=np.uint8)
+    truth[1], truth[3] = 8, 6  # aorta and liver of BTCV
+    save(tmp_path / "r" / "a.nii.gz", truth)
+    save(tmp_path / "p" / "a.nii.gz", np.select([truth == 8, truth == 6], [1, 3]))
+    rows = evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "s.csv", DICE, layout="btcv")
+    assert {row.organ: row.value for row in rows if row.organ in {"artery", "liver"}} == {"artery": 1, "liver": 1}
+    with pytest.raises(BadInputError, match="There is no layout 'nonsense'"):
+        evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "s.csv", DICE, layout="nonsense")
+
+
+@pytest.mark.parametrize("folder", ["nn", "nn/fold_0/validation"])
+def test_predictions_of_nnunet_are_read_by_their_names(other_numbers: Path, tmp_path: Path, folder: str) -> None:
+    shutil.copytree(other_numbers / "labelsTr", tmp_path / folder)
+    for name in ("dataset.json", "plans.json"):
+        shutil.copy(other_numbers / "dataset.json", tmp_path / "nn" / name)
+    rows = evaluate(tmp_path / folder, other_numbers, tmp_path / "s.csv", DICE)
+    assert [row.value for row in rows] == [1.0] * 8
+
+
 @pytest.mark.parametrize("as_folder", [False, True])
 def test_reference_label_maps_of_numbers_that_are_given(tmp_path: Path, as_folder: bool) -> None:
     prediction = np.zeros((8, 8, 8), dtype=np.uint8)
@@ -176,6 +236,43 @@ def test_a_stores_test_cases_must_all_be_predicted(tiny_store: Store, answers: P
     with pytest.raises(BadInputError, match=f"test cases {name} have no prediction"):
         evaluate(answers, tiny_store.path, tmp_path / "s.csv")
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_of_a_store_one_part_is_scored(
+    tiny_store: Store, answers: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen = tiny_store.names("train")
+    for name in seen:
+        truth = tiny_store.original_labels(name)
+        save(answers / f"{name}.nii.gz", truth.labels, truth.geometry.affine)
+    rows = evaluate(answers, tiny_store.path, tmp_path / "s.csv", DICE)
+    assert {row.case for row in rows} == {*seen, *tiny_store.names("test")}
+    assert f"{len(seen)} of the {len(seen) + 1} scored cases are no test cases and stand in the means" in caplog.text
+    caplog.clear()
+    rows = evaluate(answers, tiny_store.path, tmp_path / "s.csv", DICE, split="test")
+    assert {row.case for row in rows} == set(tiny_store.names("test"))
+    assert not caplog.text
+    rows = evaluate(answers, tiny_store.path, tmp_path / "s.csv", DICE, split="train")
+    assert {row.case for row in rows} == set(seen)
+
+
+def test_files_of_something_else_are_not_replaced(tiny_store: Store, answers: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("day,what\n")
+    (tmp_path / "plans.json").write_text("{}")
+    scores = tmp_path / "s.csv"
+    for out, summary, message in (
+        (tmp_path / "notes.csv", None, "no table of scores"),
+        (scores, tmp_path / "plans.json", "no summary of nnU-Net's"),
+        (scores, scores, "both the scores and nnU-Net's summary"),
+        (tmp_path, None, "this is a folder"),
+        (scores, tmp_path, "this is a folder"),
+    ):
+        with pytest.raises(BadInputError, match=message):
+            evaluate(answers, tiny_store.path, out, DICE, summary=summary)
+    assert (tmp_path / "notes.csv").read_text() == "day,what\n"
+    assert (tmp_path / "plans.json").read_text() == "{}"
+    for _ in range(2):
+        evaluate(answers, tiny_store.path, scores, DICE, summary=tmp_path / "summary.json")
 
 
 @pytest.mark.parametrize("method", ["nearest", "majority"])

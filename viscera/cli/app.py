@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -373,6 +373,9 @@ def evaluate(
         Path | None, typer.Option(metavar="FILE", help="nnU-Net's summary; by default summary.json beside the table.")
     ] = None,
     grid: Annotated[str | None, typer.Option(help="original, prepared or both (with a store).")] = None,
+    split: Annotated[
+        Literal["train", "validation", "test"] | None, typer.Option(help="Score this part of a store alone.")
+    ] = None,
     classes: ClassFileOption = None,
     config: ConfigFile = None,
     assignments: Assignments = None,
@@ -397,6 +400,7 @@ def evaluate(
             layout=layout,
             classes=file.table if file else None,
             numbers=file.numbers if file else None,
+            split=split,
             summary=summary or beside,
             progress=_cases(display, "evaluate"),
         )

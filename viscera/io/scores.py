@@ -28,6 +28,13 @@ def write_scores(path: Path, rows: Sequence[ScoreRow]) -> None:
     write_csv(path, ScoreRow._fields, (row.cells() for row in rows))
 
 
+def is_scores(path: Path) -> bool:
+    """Whether a file begins as `write_scores` begins one, or is empty."""
+    header = ",".join(ScoreRow._fields)
+    with path.open("rb") as file:
+        return file.read(len(header)) in {b"", header.encode()}
+
+
 def read_scores(path: Path) -> list[ScoreRow]:
     """Read what `write_scores` wrote.
 

@@ -5,7 +5,7 @@
 
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.detect import detect_layout
-from viscera.io.layouts.find import explained_by, find_cases
+from viscera.io.layouts.find import explained_by, find_cases, numbers_beside, numbers_of
 from viscera.io.layouts.layout import Layout, Place, Refusal
 from viscera.io.layouts.listing import describe
 from viscera.io.layouts.names import case_name, dataset_title, read_label_file, scan_case_name
@@ -25,6 +25,8 @@ __all__ = [
     "detect_layout",
     "explained_by",
     "find_cases",
+    "numbers_beside",
+    "numbers_of",
     "own_split",
     "read_label_file",
     "scan_case_name",

@@ -1,7 +1,7 @@
 """From a data set's folder to its labelled cases."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -176,9 +176,36 @@ def _complete(
 
 def explained_by(folder: Path) -> Path | None:
     """The data set that a folder of label maps belongs to, if that says what their numbers mean; else None."""
-    parent = folder.resolve().parent
-    for layout in fitting(parent):
-        has_names = layout.is_data_set or any((parent / name).exists() for name in layout.names_in)
+    folder = folder.resolve()
+    for layout in fitting(folder.parent):
+        has_names = layout.is_data_set or any((folder.parent / name).exists() for name in layout.names_in)
         if has_names and any(Path(place.labels).parent.name == folder.name for place in layout.places if place.labels):
-            return parent
+            return folder.parent
     return None
+
+
+def numbers_beside(folders: Iterable[Path], table: ClassTable) -> tuple[Path, LabelNumbers] | None:
+    """The first table of names in these folders and what it says of label maps; None where there is none.
+
+    Raises:
+        BadInputError: a table in the first folder that is none, or that names no class of ours.
+    """
+    for number, folder in enumerate(folders):
+        for path in (each for each in (folder / "dataset.json", folder / "labels.json") if each.exists()):
+            try:
+                names = read_label_file(path)
+                known = label_numbers(names, found_in=str(path), table=table, partial=True)
+            except BadInputError:
+                if number == 0:
+                    raise
+            else:
+                return path, _with_tumours(names, known)
+    return None
+
+
+def numbers_of(layout: str, table: ClassTable) -> LabelNumbers | None:
+    """What a layout says of label maps; None where it leaves that to a file. Raises BadInputError for no such one."""
+    named = named_layout(layout)
+    if named.numbers is None:
+        return None
+    return label_numbers(named.numbers, found_in=named.name, table=table, partial=True)

@@ -32,12 +32,26 @@ def test_the_lowest_class_keeps_a_voxel_of_several_masks_and_they_are_counted(
     overlaps = {(each.kept, each.lost): each for each in case.overlaps}
     assert {pair: each.voxels for pair, each in overlaps.items()} == {(1, 3): 8, (2, 3): 16}
     assert overlaps[1, 3].share == pytest.approx(8 / (VOXELS + 24))
-    assert (plane(2) & liver)[overlaps[2, 3].index]
+    i, j, k = (np.linalg.inv(AFFINE) @ [*overlaps[2, 3].inside_mm, 1])[:3].round().astype(int)
+    assert plane(2)[i, j, k]
+    assert liver[i, j, k]
     assert labels.voxel_counts()[1:].tolist() == [VOXELS] * 7
     assert "s0000: 24 voxels lie in more than one mask" in caplog.text
     caplog.clear()
     assert find_cases(folder)[1].read().overlaps == ()
     assert not caplog.text
+
+
+def test_scan_and_masks_of_one_grid_in_other_axis_orders_are_one_case(folder: Path) -> None:
+    expected = find_cases(folder)[0].read().label_map
+    for path, codes in ((folder / "s0000" / "ct.nii.gz", "LPS"), (folder / MASKS / "liver.nii.gz", "SAR")):
+        image = nib.load(path)
+        turned = nib.orientations.axcodes2ornt(codes)
+        nib.save(image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), turned)), path)
+    case = find_cases(folder)[0].read()
+    assert case.label_map.geometry.orientation == "LPS"
+    assert case.label_map.geometry.same_grid(case.volume.geometry)
+    assert np.array_equal(case.label_map.canonical().labels, expected.labels)
 
 
 def test_an_empty_mask_is_an_organ_that_is_not_there(folder: Path) -> None:

@@ -62,6 +62,17 @@ def test_meta_csv_of_totalsegmentator_gives_all_three_parts(tmp_path: Path) -> N
     assert split_of(tmp_path) == {}
 
 
+def test_test_cases_of_nnunet_with_labels_are_for_testing(raw: Path) -> None:
+    for kind, ending in (("images", "_0000.nii.gz"), ("labels", ".nii.gz")):
+        (raw / f"{kind}Ts").mkdir()
+        (raw / f"{kind}Tr" / f"case_4{ending}").rename(raw / f"{kind}Ts" / f"case_4{ending}")
+    assert split_of(raw) == {"case_4": "test"}
+    (raw / "splits_final.json").write_text(json.dumps(FOLDS))
+    assert split_of(raw) == {"case_4": "test", "case_3": "validation"} | {f"case_{n}": "train" for n in range(3)}
+    (raw / "labelsTs" / "case_4.nii.gz").unlink()  # nnU-Net's usual test scans have no labels
+    assert split_of(raw) == {"case_3": "validation"}
+
+
 @pytest.mark.parametrize("delimiter", [",", "\t"])
 def test_meta_csv_saved_again_by_a_spreadsheet(tmp_path: Path, delimiter: str) -> None:
     write_example(tmp_path, "totalsegmentator")

@@ -134,14 +134,13 @@ NUMBERS = {"background": 0, "liver": 1, "spleen": 2, "pancreas": 3, "gallbladder
 
 @pytest.fixture
 def other_numbers(tmp_path: Path) -> Path:
-    """An nnU-Net folder whose numbers are not ours, with test labels, and perfect predictions in `p`."""
+    """An nnU-Net folder whose numbers are not ours, and perfect predictions in `p`."""
     ours = np.zeros((8, 8, 8), dtype=np.uint8)
     theirs = ours.copy()
     for number, organ in enumerate(ORGANS, start=1):
         ours[number], theirs[number] = number, NUMBERS["aorta" if organ == "artery" else organ]
     save(tmp_path / "p" / "a.nii.gz", ours)
-    for part in ("Tr", "Ts"):
-        save(tmp_path / "DS" / f"labels{part}" / "a.nii.gz", theirs)
+    save(tmp_path / "DS" / "labelsTr" / "a.nii.gz", theirs)
     save(tmp_path / "DS" / "imagesTr" / "a_0000.nii.gz", ours)
     (tmp_path / "DS" / "dataset.json").write_text(json.dumps({"labels": NUMBERS, "file_ending": ".nii.gz"}))
     return tmp_path / "DS"
@@ -152,8 +151,8 @@ def test_references_are_read_by_the_names_that_lie_beside_them(
     other_numbers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     predictions, references = tmp_path / "p", other_numbers / place
-    if place == "gt_segmentations":
-        (other_numbers / "labelsTs").rename(references)
+    if place in {"labelsTs", "gt_segmentations"}:
+        (other_numbers / "labelsTr").rename(references)
     elif place == "a link":
         references = tmp_path / "refs"
         references.symlink_to(other_numbers / "labelsTr")

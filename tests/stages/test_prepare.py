@@ -464,6 +464,17 @@ def test_a_data_set_that_lacks_an_organ_joins_a_store(
     assert store.voxel_counts().tolist() == counts.tolist()
 
 
+def test_a_table_corrected_after_the_case_was_stored_is_noticed(raw: Path, tmp_path: Path) -> None:
+    prepare(raw, tmp_path / "s", PrepareConfig(downsample=2))
+    path = raw / "dataset.json"
+    table = json.loads(path.read_text())
+    swapped = {"liver": "spleen", "spleen": "liver"}
+    table["labels"] = {swapped.get(name, name): number for name, number in table["labels"].items()}
+    path.write_text(json.dumps(table))
+    with pytest.raises(BadInputError, match=r"mean .*spleen 3, liver 4.*; when it was stored, .*liver 3, spleen 4"):
+        prepare(raw, tmp_path / "s", PrepareConfig(downsample=2))
+
+
 def test_a_case_whose_labels_mean_something_else_now_is_left_out(raw: Path, tmp_path: Path) -> None:
     config = PrepareConfig(downsample=2)
     prepare(raw, tmp_path / "s", config)

@@ -125,10 +125,15 @@ class AxisOrder:
         view = array.transpose(self.source_axes)
         return view[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)]
 
+    @property
+    def inverse(self) -> "AxisOrder":
+        """From the new order to the old one."""
+        i, j, k = np.argsort(self.source_axes).tolist()
+        return AxisOrder((i, j, k), (self.flipped[i], self.flipped[j], self.flipped[k]))
+
     def undo(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A view of an array in the new order, back in the old one."""
-        view = array[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)]
-        return view.transpose(np.argsort(self.source_axes))
+        return self.inverse.apply(array)
 
     def apply_to_geometry(self, geometry: Geometry) -> Geometry:
         """The geometry of the array that `apply` returns."""

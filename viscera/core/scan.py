@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from viscera.core.anatomy import NUM_CLASSES
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import AxisOrder, Geometry, Index3
+from viscera.core.geometry import AxisOrder, Geometry
 
 HuArray = npt.NDArray[np.int16]
 LabelArray = npt.NDArray[np.uint8]
@@ -44,6 +44,11 @@ class LabelMap:
         order = AxisOrder.to_canonical(self.geometry)
         return LabelMap(order.apply(self.labels), order.apply_to_geometry(self.geometry))
 
+    def in_order_of(self, geometry: Geometry) -> "LabelMap":
+        """The same voxels with axes that run as those of a grid do (a view)."""
+        canonical, order = self.canonical(), AxisOrder.to_canonical(geometry).inverse
+        return LabelMap(order.apply(canonical.labels), order.apply_to_geometry(canonical.geometry))
+
     def voxel_counts(self, num_classes: int = NUM_CLASSES) -> npt.NDArray[np.int64]:
         """(L,) voxels of each class."""
         return np.bincount(self.labels.ravel(), minlength=num_classes).astype(np.int64)
@@ -57,14 +62,14 @@ class Overlap:
         kept, lost: the class that has them, and the other.
         voxels: how many.
         share: of all voxels in the mask of `lost`, above 0 to 1.
-        index: of the one nearest to the middle of them.
+        inside_mm: the one nearest to the middle of them, RAS+.
     """
 
     kept: int
     lost: int
     voxels: int
     share: float
-    index: Index3
+    inside_mm: tuple[float, float, float]
 
 
 @dataclass(frozen=True, eq=False)

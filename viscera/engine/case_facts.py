@@ -94,14 +94,13 @@ def _organs(hu: HuArray, labels: LabelArray, geometry: Geometry, table: ClassTab
 
 
 def _overlaps(case: Case, table: ClassTable) -> Iterator[OverlapFacts]:
-    geometry = case.label_map.geometry
     for overlap in case.overlaps:
         yield OverlapFacts(
             organ=table.names[overlap.lost],
             kept_by=table.names[overlap.kept],
-            volume_ml=overlap.voxels * geometry.voxel_volume_ml,
+            volume_ml=overlap.voxels * case.label_map.geometry.voxel_volume_ml,
             share=overlap.share,
-            inside_mm=_to_mm(geometry, np.array(overlap.index)),
+            inside_mm=overlap.inside_mm,
         )
 
 

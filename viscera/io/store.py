@@ -55,6 +55,7 @@ class CaseRecord(Settings):
         sha256: checksum of each file of the case.
         sources: size in bytes and checksum of the scan and label file it was made from, by file name.
         unlabelled: names of the classes that its data set does not label: their voxels count as background.
+        meaning: label number, or name of the mask file, to class number; None in stores of an earlier version.
         split: None until the split is drawn.
     """
 
@@ -66,6 +67,7 @@ class CaseRecord(Settings):
     sha256: dict[str, str]
     sources: dict[str, SourceRecord]
     unlabelled: tuple[str, ...] = ()
+    meaning: dict[str, int] | None = None
     split: Split | None = None
 
 
@@ -81,7 +83,7 @@ class Manifest(Settings):
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A case ready to be stored; both arrays on one canonical grid. `unlabelled`: as of `CaseRecord`."""
+    """A case ready to be stored; both arrays on one canonical grid. `unlabelled`, `meaning`: as of `CaseRecord`."""
 
     name: str
     volume: Volume
@@ -89,6 +91,7 @@ class PreparedCase:
     original: LabelMap
     sources: dict[str, SourceRecord]
     unlabelled: tuple[str, ...] = ()
+    meaning: dict[str, int] | None = None
 
 
 class Store:
@@ -226,6 +229,7 @@ class Store:
             sha256={file: sha256(folder / file) for file in _ARRAY_FILES},
             sources=case.sources,
             unlabelled=case.unlabelled,
+            meaning=case.meaning,
             split=before.split if before else None,
         )
         self.manifest = self.manifest.model_copy(update={"cases": {**self.manifest.cases, case.name: record}})

@@ -1,6 +1,6 @@
 """`viscera prepare`: from labelled scans to a Store."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +136,17 @@ def _is_stored(store: Store, source: CaseSource) -> bool:
             f"{source.name}: the store's case labels {_lacking(record.unlabelled)}, now {_lacking(source.unlabelled)}. "
             f"To replace the case, delete {store.path / 'cases' / source.name} and prepare again."
         )
+    if record.meaning is not None and record.meaning != source.meaning:
+        raise BadInputError(
+            f"{source.name}: its labels are taken to mean {_said(store, source.meaning)}; when it was stored, "
+            f"{_said(store, record.meaning)}. To replace the case, delete {store.path / 'cases' / source.name} and "
+            "prepare again."
+        )
     return True
+
+
+def _said(store: Store, meaning: Mapping[str, int]) -> str:
+    return ", ".join(f"{store.classes.names[label]} {number}" for number, label in meaning.items())
 
 
 def _lacking(unlabelled: Sequence[str]) -> str:
@@ -156,6 +166,7 @@ def _prepared(source: CaseSource, config: PrepareConfig) -> PreparedCase:
             file: SourceRecord(bytes=path.stat().st_size, sha256=sha256(path)) for file, path in source.files.items()
         },
         unlabelled=case.unlabelled,
+        meaning=source.meaning,
     )
 
 

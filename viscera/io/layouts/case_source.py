@@ -9,7 +9,7 @@ import numpy as np
 
 from viscera.core.components import Mask, central_voxel
 from viscera.core.errors import BadInputError
-from viscera.core.scan import Case, LabelArray, LabelMap, Overlap
+from viscera.core.scan import Case, LabelMap, Overlap
 from viscera.io.nifti import read_labels, read_mask, read_volume
 from viscera.io.store import Split
 
@@ -41,6 +41,12 @@ class CaseSource:
     refusal: str = ""
 
     @property
+    def meaning(self) -> dict[str, int]:
+        """What is ours in it: label number, or name of the mask file, to class number."""
+        of_numbers = {str(number): label for number, label in self.mapping.items() if label}
+        return {path.name: label for path, label in self.masks.items()} or of_numbers
+
+    @property
     def files(self) -> dict[str, Path]:
         """All files that the case is made of, by a name that each has alone: its own, or with its folder."""
         paths = [self.image, *(self.masks or [self.labels])]
@@ -51,7 +57,8 @@ class CaseSource:
         """Read scan and labels; raises BadInputError as the readers and `Case` do."""
         self._refuse_if_not(self.image)
         label_map, overlaps = self._read_labels()
-        return Case(self.name, read_volume(self.image), label_map, self.unlabelled, overlaps)
+        volume = read_volume(self.image)
+        return Case(self.name, volume, label_map.in_order_of(volume.geometry), self.unlabelled, overlaps)
 
     def read_labels(self) -> LabelMap:
         """Read the labels alone.
@@ -91,22 +98,23 @@ def _merged(name: str, masks: Mapping[Path, int]) -> tuple[LabelMap, tuple[Overl
     labels, geometry = read.labels * np.uint8(label), read.geometry
     overlaps: list[Overlap] = []
     for path, label in by_class[1:]:
-        mask = read_mask(path)
+        mask = read_mask(path).in_order_of(geometry)
         if not mask.geometry.same_grid(geometry, tolerance_mm=0.1 * min(geometry.spacing_mm)):
             raise BadInputError(
                 f"{name}: {path} and {first} do not lie on one grid ({mask.geometry.shape} and {geometry.shape} "
                 "voxels). Export all masks from the same series, or leave the case out."
             )
         inside = mask.labels > 0
-        overlaps += _overlaps(labels, inside, label)
+        overlaps += _overlaps(LabelMap(labels, geometry), inside, label)
         labels[inside & (labels == 0)] = label
     return LabelMap(labels, geometry), tuple(overlaps)
 
 
-def _overlaps(labels: LabelArray, inside: Mask, label: int) -> Iterator[Overlap]:
+def _overlaps(so_far: LabelMap, inside: Mask, label: int) -> Iterator[Overlap]:
     """What the mask of a class has in common with the labels so far."""
-    shared = np.where(inside, labels, 0)
+    shared = np.where(inside, so_far.labels, 0)
     counts = np.bincount(shared.ravel())
     for kept in np.flatnonzero(counts[1:]) + 1:
         share = float(counts[kept] / np.count_nonzero(inside))
-        yield Overlap(int(kept), label, int(counts[kept]), share, central_voxel(shared == kept))
+        x, y, z, _ = so_far.geometry.affine @ [*central_voxel(shared == kept), 1]
+        yield Overlap(int(kept), label, int(counts[kept]), share, (float(x), float(y), float(z)))

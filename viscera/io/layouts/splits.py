@@ -16,8 +16,8 @@ _META_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test":
 def own_split(folder: Path, cases: Sequence[CaseSource]) -> dict[str, Split]:
     """The cases that a data set itself puts into a part; the others may be drawn for any.
 
-    Fold 0 of nnU-Net's `splits_final.json`, the `meta.csv` of TotalSegmentator, or the folders (WORD, AMOS22). Training
-    cases stay free to be drawn for testing where the data set has no test cases.
+    Fold 0 of nnU-Net's `splits_final.json`, the `meta.csv` of TotalSegmentator, or the folders (WORD, AMOS22, nnU-Net's
+    `labelsTs`). Training cases stay free to be drawn for testing where the data set has no test cases.
 
     Args:
         folder: the data set's.
@@ -27,13 +27,14 @@ def own_split(folder: Path, cases: Sequence[CaseSource]) -> dict[str, Split]:
         BadInputError: a `splits_final.json` that is none, or that names other cases; a `meta.csv` in another encoding.
     """
     names = [case.name for case in cases]
+    of_folders = {case.name: case.split for case in cases if case.split is not None}
     path = _splits_final(folder)
     if path is not None:
-        splits = _fold_0(path, names)
+        splits = of_folders | _fold_0(path, names)
     elif (folder / "meta.csv").exists():
         splits = {name: split for name, split in _meta_csv(folder / "meta.csv").items() if name in set(names)}
     else:
-        splits = {case.name: case.split for case in cases if case.split is not None}
+        splits = of_folders
     has_tests = "test" in splits.values()
     return {name: split for name, split in splits.items() if has_tests or split != "train"}
 

@@ -134,7 +134,7 @@ _CONVENTIONS = (
     Layout(
         name="nnunet",
         title="nnU-Net raw, versions 1 and 2",
-        places=(Place("imagesTr/*_0000", "labelsTr/*"),),
+        places=(Place("imagesTr/*_0000", "labelsTr/*"), Place("imagesTs/*_0000", "labelsTs/*", split="test")),
         names_in=("dataset.json",),
         scans_optional=True,
         checked="MIC-DKFZ/nnUNet, documentation/dataset_format.md",

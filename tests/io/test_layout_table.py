@@ -139,6 +139,19 @@ def test_tests_of_word_without_their_labels_are_left_out(tmp_path: Path) -> None
     assert [case.name for case in find_cases(tmp_path, partial=True)] == ["word_0001", "word_0002", "word_0003"]
 
 
+def test_amos22_in_nnunets_folders_is_taken_by_its_name_without_mr(tmp_path: Path) -> None:
+    written = write_example(tmp_path / "as it comes", "amos22")
+    for name in ("amos_0001", "amos_0500", "amos_0507"):
+        case = "amos_0001" if name == "amos_0507" else name
+        for kind, ending in (("images", "_0000"), ("labels", "")):
+            target = tmp_path / "raw" / f"{kind}Tr" / f"{name}{ending}.nii.gz"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((written / f"{kind}Tr" / f"{case}.nii.gz").read_bytes())
+    cases = find_cases(tmp_path / "raw", "amos22", partial=True)
+    assert [case.name for case in cases] == ["amos_0001", "amos_0500"]
+    assert cases[0].read().label_map.labels.max() == 7
+
+
 @pytest.mark.parametrize("beside", ["dataset.json", "labels.json", "classes file"])
 def test_files_called_as_a_data_sets_with_a_table_that_says_otherwise_are_not_guessed(
     tmp_path: Path, beside: str

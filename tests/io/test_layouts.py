@@ -63,6 +63,18 @@ def test_a_dataset_json_that_is_none_is_named(raw: Path, content: str, message: 
         find_cases(raw)
 
 
+def test_a_case_may_be_called_as_a_channel(tmp_path: Path) -> None:
+    for kind in ("images", "labels"):
+        save(tmp_path / kind / "p_0000.nii.gz", np.zeros((4, 4, 4), dtype=np.uint8))
+        save(tmp_path / kind / "p_0001.nii.gz", np.zeros((4, 4, 4), dtype=np.uint8))
+    save(tmp_path / "images" / "q_0000.nii.gz", np.zeros((4, 4, 4), dtype=np.uint8))
+    save(tmp_path / "labels" / "q.nii.gz", np.zeros((4, 4, 4), dtype=np.uint8))
+    (tmp_path / "labels.json").write_text(json.dumps({name: n for n, name in enumerate(CLASS_NAMES)}))
+    cases = find_cases(tmp_path)
+    assert [case.name for case in cases] == ["p_0000", "p_0001", "q"]
+    assert all(case.image.exists() and case.labels.exists() for case in cases)
+
+
 @pytest.mark.parametrize(
     "channels",
     [

@@ -54,6 +54,14 @@ def test_scan_and_masks_of_one_grid_in_other_axis_orders_are_one_case(folder: Pa
     assert np.array_equal(case.label_map.canonical().labels, expected.labels)
 
 
+def test_two_masks_of_one_organ_leave_that_case_out(folder: Path) -> None:
+    save(folder / MASKS / "liver.nii", plane(3))
+    first, second = find_cases(folder)
+    assert second.read().name == "s0011"
+    with pytest.raises(BadInputError, match=r"s0000: .*liver\.nii.*: liver\.nii.* is of the same organ"):
+        first.read()
+
+
 def test_an_empty_mask_is_an_organ_that_is_not_there(folder: Path) -> None:
     save(folder / MASKS / "gallbladder.nii.gz", np.zeros(SHAPE, dtype=np.uint8))
     case = find_cases(folder)[0]

@@ -464,6 +464,13 @@ def test_a_data_set_that_lacks_an_organ_joins_a_store(
     assert store.voxel_counts().tolist() == counts.tolist()
 
 
+def test_a_store_without_cases_takes_other_settings(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_text(json.dumps({"train": ["case_0"]}))
+    with pytest.raises(BadInputError, match="names no split for"):
+        prepare(raw, tmp_path / "s", PrepareConfig(), split_file=tmp_path / "split.json")
+    assert prepare(raw, tmp_path / "s", PrepareConfig(downsample=2)).manifest.prepare.downsample == 2
+
+
 def test_a_table_corrected_after_the_case_was_stored_is_noticed(raw: Path, tmp_path: Path) -> None:
     prepare(raw, tmp_path / "s", PrepareConfig(downsample=2))
     path = raw / "dataset.json"

@@ -116,6 +116,11 @@ class Store:
             BadInputError: the folder exists and is not empty.
         """
         refuse_foreign(path)
+        return cls.anew(path, prepare, dataset, classes)
+
+    @classmethod
+    def anew(cls, path: Path, prepare: PrepareConfig, dataset: str, classes: ClassTable = ABDOMEN) -> "Store":
+        """Start an empty store in a folder that holds none, or one without cases."""
         store = cls(path, Manifest(classes=classes.names, prepare=prepare, dataset=dataset))
         store._save()
         return store

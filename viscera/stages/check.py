@@ -45,7 +45,7 @@ def check(
     Raises:
         BadInputError: no labelled data set, or a folder `out` of something else.
     """
-    if is_occupied(out) and not (out / CASES).exists():
+    if is_occupied(out) and not _is_of_a_check(out):
         raise BadInputError(f"{out}: holds something that no check wrote. Give another folder with --out.")
     table, numbers = (classes.table, classes.numbers) if classes else (ABDOMEN, None)
     sources = find_cases(source, layout, table=table, partial=True, numbers=numbers)
@@ -62,6 +62,13 @@ def check(
     write_csv(out / FINDINGS, FINDINGS_HEADER, finding_rows(checked))
     write_text(out / PAGE, render_check_page(checked, pictures, table, viscera.__version__))
     return checked
+
+
+def _is_of_a_check(out: Path) -> bool:
+    """Whether a folder holds the findings of an earlier check."""
+    header = ",".join(FINDINGS_HEADER).encode()
+    path = out / FINDINGS
+    return path.is_file() and path.read_bytes()[: len(header)] == header
 
 
 def refuse_unread(check: DataSetCheck, out: Path) -> None:

@@ -109,6 +109,8 @@ def _open_or_create(path: Path, config: PrepareConfig, dataset: str, table: Clas
     if not (path / "manifest.json").exists():
         return Store.create(path, config, dataset, table)
     store = Store.open(path)
+    if not store.manifest.cases:  # of a call that was refused
+        return Store.anew(path, config, dataset, table)
     if store.classes != table:
         raise BadInputError(
             f"{path}: prepared with the classes {', '.join(store.classes.names)} (now {', '.join(table.names)}). Give "

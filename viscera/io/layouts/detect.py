@@ -78,7 +78,7 @@ def presets() -> str:
 
 def _fits(folder: Path, layout: Layout) -> bool:
     cases = list_cases(folder, layout).values()
-    if any(case.scan.is_file() and (case.has_masks or case.has_map) for case in cases):
+    if any(case.is_whole for case in cases):
         return True
     return bool(layout.scans_optional and cases and not any(has_scans(folder, place) for place in layout.places))
 

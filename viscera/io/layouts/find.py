@@ -47,7 +47,9 @@ def find_cases(
     if layout == "auto":
         _refuse_contradiction(folder, chosen, table, numbers)
     _refuse_other_than_ct(folder)
-    cases = list_cases(folder, chosen) or _in_other_folders(folder, chosen)
+    cases = list_cases(folder, chosen)
+    if not any(case.is_whole for case in cases.values()):
+        cases = _in_other_folders(folder, chosen) or cases
     if not cases:
         wanted = " or ".join(describe(place) for place in chosen.places) or "images/ and labels/"
         of_ids = f" of the numbers up to {chosen.ids[-1]}" if chosen.ids else ""
@@ -141,7 +143,11 @@ def _source(case: CaseFiles, meaning: LabelNumbers, table: ClassTable) -> CaseSo
 def _source_of_masks(case: CaseFiles, folder: Path, table: ClassTable) -> CaseSource:
     files = mask_files(folder)
     numbers = {case_name(path): number for number, path in enumerate(files, start=1)}
+    doubled = next((path for path in files if files[numbers[case_name(path)] - 1] != path), None)
     source = CaseSource(case.name, case.scan, folder, {}, {}, tuple(o.name for o in table.organs), case.split)
+    if doubled is not None:
+        other = files[numbers[case_name(doubled)] - 1].name
+        return replace(source, unlabelled=(), refusal=f"{doubled}: {other} is of the same organ. Keep one of them.")
     if not any(table.label_of(name) for name in numbers):
         lacks = "has no mask of an organ that is wanted" if files else "is missing or empty"
         return replace(source, refusal=f"{folder} {lacks}. Add the masks, or leave the case out.")

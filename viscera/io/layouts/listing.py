@@ -1,7 +1,7 @@
 """The files of the cases in a folder, by the patterns of a layout."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,11 @@ class CaseFiles:
     def has_masks(self) -> bool:
         """Whether the folder of masks is there and holds any."""
         return self.masks is not None and bool(mask_files(self.masks))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether scan and labels are there."""
+        return self.scan.is_file() and (self.has_masks or self.has_map)
 
     @property
     def has_map(self) -> bool:
@@ -88,7 +93,8 @@ def _spelled(pattern: str) -> str:
 
 
 def _list_place(folder: Path, place: Place, ids: range | None) -> list[CaseFiles]:
-    scans, labels = _by_id(folder, place.scan, _ENDING), _by_id(folder, place.labels, _ENDING)
+    labels = _by_id(folder, place.labels, _ENDING)
+    scans = _by_id(folder, place.scan, _ENDING, whole=set(labels))
     masks = _by_id(folder, place.masks, "")
     return [
         CaseFiles(
@@ -104,8 +110,8 @@ def _list_place(folder: Path, place: Place, ids: range | None) -> list[CaseFiles
 
 
 def _number(identifier: str) -> int:
-    """The number that an identifier ends with; 0 if it ends with none."""
-    digits = re.search(r"\d*$", identifier)
+    """The number that an identifier ends with, before nnU-Net's channel; 0 if it ends with none."""
+    digits = re.search(r"\d*$", identifier.removesuffix("_0000"))
     return int(digits[0]) if digits and digits[0] else 0
 
 
@@ -113,7 +119,8 @@ def _expected(folder: Path, pattern: str, identifier: str) -> Path:
     return folder / f"{_OPTIONAL.sub('', pattern).replace('*', identifier)}.nii.gz"
 
 
-def _by_id(folder: Path, pattern: str, ending: str) -> dict[str, Path]:
+def _by_id(folder: Path, pattern: str, ending: str, whole: Collection[str] = ()) -> dict[str, Path]:
+    """Files by identifier; those of `whole` identifiers keep what is optional in the pattern as part of them."""
     if not pattern:
         return {}
     expression = _expression(pattern, ending)
@@ -121,9 +128,11 @@ def _by_id(folder: Path, pattern: str, ending: str) -> dict[str, Path]:
     for path in _visible(folder, _OPTIONAL.sub("", pattern) + (".nii*" if ending else "")):
         match = expression.fullmatch(path.relative_to(folder).as_posix())
         if match:
-            if match["id"] in files:
-                raise BadInputError(f"{path}: {files[match['id']].name} is of the same case. Keep one of them.")
-            files[match["id"]] = path
+            full = _expression(_OPTIONAL.sub("", pattern), ending).fullmatch(path.relative_to(folder).as_posix())
+            identifier = full["id"] if full and full["id"] in whole else match["id"]
+            if identifier in files:
+                raise BadInputError(f"{path}: {files[identifier].name} is of the same case. Keep one of them.")
+            files[identifier] = path
     return files
 
 

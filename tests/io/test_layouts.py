@@ -63,6 +63,16 @@ def test_a_dataset_json_that_is_none_is_named(raw: Path, content: str, message: 
         find_cases(raw)
 
 
+def test_endings_in_capitals(tmp_path: Path) -> None:
+    for kind in ("images", "labels"):
+        save(tmp_path / kind / "p.nii.gz", np.ones((4, 4, 4), dtype=np.uint8)).rename(tmp_path / kind / "p.NII.GZ")
+        save(tmp_path / kind / "q.nii", np.ones((4, 4, 4), dtype=np.uint8)).rename(tmp_path / kind / "q.NII")
+    (tmp_path / "labels.json").write_text(json.dumps({name: n for n, name in enumerate(CLASS_NAMES)}))
+    cases = find_cases(tmp_path)
+    assert [case.name for case in cases] == ["p", "q"]
+    assert all(case.read().label_map.labels.all() for case in cases)
+
+
 def test_a_case_may_be_called_as_a_channel(tmp_path: Path) -> None:
     for kind in ("images", "labels"):
         save(tmp_path / kind / "p_0000.nii.gz", np.zeros((4, 4, 4), dtype=np.uint8))

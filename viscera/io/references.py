@@ -154,7 +154,7 @@ def _of_store(store: Store, name: str) -> Callable[[], LabelMap]:
 def _by_name(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.endswith(_NIFTI) and not path.name.startswith("."):
+        if path.name.lower().endswith(_NIFTI) and not path.name.startswith("."):
             if case_name(path) in files:
                 raise BadInputError(f"{path}: {files[case_name(path)].name} is of the same case. Keep one of them.")
             files[case_name(path)] = path

@@ -9,7 +9,8 @@ from viscera.core.errors import BadInputError
 from viscera.io.layouts.layout import Layout, Place
 from viscera.io.store import Split
 
-_ENDING = r"\.nii(?:\.gz)?"
+_ENDING = r"\.(?i:nii(?:\.gz)?)"
+_ANY_NIFTI = ".[nN][iI][iI]*"
 _OPTIONAL = re.compile(r"\[[^]]+\]")
 
 
@@ -49,7 +50,7 @@ class CaseFiles:
 
 def mask_files(folder: Path) -> list[Path]:
     """The mask files of a case, in order."""
-    return sorted(path for path in folder.glob("*.nii*") if not path.name.startswith("."))
+    return sorted(path for path in folder.glob(f"*{_ANY_NIFTI}") if not path.name.startswith("."))
 
 
 def list_cases(folder: Path, layout: Layout, places: tuple[Place, ...] | None = None) -> dict[str, CaseFiles]:
@@ -78,7 +79,7 @@ def list_cases(folder: Path, layout: Layout, places: tuple[Place, ...] | None = 
 
 def has_scans(folder: Path, place: Place) -> bool:
     """Whether the folder of a place's scans holds any NIfTI file, whatever its name."""
-    return any(_visible(folder, str(Path(place.scan).parent / "*.nii*")))
+    return any(_visible(folder, str(Path(place.scan).parent / f"*{_ANY_NIFTI}")))
 
 
 def describe(place: Place) -> str:
@@ -125,7 +126,7 @@ def _by_id(folder: Path, pattern: str, ending: str, whole: Collection[str] = ())
         return {}
     expression = _expression(pattern, ending)
     files: dict[str, Path] = {}
-    for path in _visible(folder, _OPTIONAL.sub("", pattern) + (".nii*" if ending else "")):
+    for path in _visible(folder, _OPTIONAL.sub("", pattern) + (_ANY_NIFTI if ending else "")):
         match = expression.fullmatch(path.relative_to(folder).as_posix())
         if match:
             full = _expression(_OPTIONAL.sub("", pattern), ending).fullmatch(path.relative_to(folder).as_posix())

@@ -10,9 +10,9 @@ ENDINGS = (".nii.gz", ".nii")
 
 
 def case_name(path: Path, ending: str = "") -> str:
-    """A label file's case name: the file name without its ending."""
+    """A label file's case name: the file name without its ending, in capitals or not."""
     for known in (ending, *ENDINGS):
-        if known and path.name.endswith(known):
+        if known and path.name.lower().endswith(known.lower()):
             return path.name[: -len(known)]
     return path.name
 

@@ -419,6 +419,37 @@ def test_another_format_is_added_and_an_edited_one_is_kept(half_run: Path, scans
     assert (out / "case_3.seg.nrrd").read_bytes() != b"edited by hand"
 
 
+def test_a_format_of_an_earlier_model_is_made_anew_when_it_is_asked_for(
+    half_run: Path, tiny_run: Path, scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The NIfTI of the first model stays while the second writes another format; then it is replaced."""
+    scan, out = scans / "case_3_0000.nii.gz", tmp_path / "out"
+    predict(half_run, scan, out)
+    predict(tiny_run, scan, out, formats=["seg-nrrd"])
+    assert "case_3.nii.gz: made by another model" in caplog.text
+    predict(tiny_run, scan, out)
+    (expected,) = predict(tiny_run, scan, tmp_path / "expected")
+    assert (out / "case_3.nii.gz").read_bytes() == expected.read_bytes()
+    before = state(out)
+    predict(tiny_run, scan, out, formats=["nifti", "seg-nrrd"])
+    assert state(out) == before  # both formats are of one model now
+
+
+def test_what_two_models_left_is_still_known_as_our_own(
+    half_run: Path, tiny_run: Path, scans: Path, tmp_path: Path
+) -> None:
+    scan, out = scans / "case_3_0000.nii.gz", tmp_path / "out"
+    predict(half_run, scan, out)
+    predict(tiny_run, scan, out, formats=["seg-nrrd"])
+    predict(tiny_run, scan, out, PredictConfig(overlap=0.25), formats=["seg-nrrd"])
+    predict(half_run, scan, out, PredictConfig(overlap=0.25))  # no refusal: nobody edited the NIfTI
+    image = nib.load(out / "case_3.nii.gz")
+    nib.save(nib.Nifti1Image(np.full(image.shape, 5, dtype=np.uint8), image.affine), out / "case_3.nii.gz")
+    predict(tiny_run, scan, out, formats=["seg-nrrd"])
+    with pytest.raises(BadInputError, match="not as viscera wrote it"):
+        predict(tiny_run, scan, out)
+
+
 def test_formats_that_cannot_be_written(half_run: Path, scans: Path, tmp_path: Path) -> None:
     scan = scans / "case_3_0000.nii.gz"
     for output, formats, message in (

@@ -4,7 +4,8 @@ Files are only replaced where they are known to be our own: their checksum stand
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,8 @@ from viscera.io.files import read_json, sha256, write_bytes, write_json
 from viscera.io.nifti import Placement, labels_to_bytes
 from viscera.io.rtstruct import rtstruct_bytes
 from viscera.io.seg_nrrd import seg_nrrd_bytes
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -152,20 +155,33 @@ class PredictionFiles:
                 "lose it."
             )
         last = {path: _outputs(written, self.main).get(path.name) for path in self.outputs}
-        is_same = all(written.get(key) == value for key, value in provenance.items())
-        return is_same and present == last
+        return _is_from(written, provenance) and present == last
 
-    def write(self, contents: Mapping[Path, bytes], provenance: Mapping[str, Any]) -> None:
-        """Write the record, then the files: after a crash between them, what is there is known to be our own."""
+    def write(
+        self, contents: Mapping[Path, bytes], provenance: Mapping[str, Any], results: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write the record, then the files: after a crash between them, what is there is known to be our own.
+
+        Args:
+            contents: of every output.
+            provenance: what they were made from; a file of another format counts as current only where it is the same.
+            results: what else to record.
+        """
         digests = {path.name: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
-        earlier = _outputs(read_record(self.record) or {}, self.main)  # of formats that are not written now
+        written = read_record(self.record) or {}
+        ours = self._ours(written)
+        earlier = _outputs(written, self.main) if _is_from(written, provenance) else {}
+        others = sorted(ours.keys() - earlier.keys() - digests.keys())
+        if others:
+            log.warning("%s: made by another model, or from another scan, than what is written now.", ", ".join(others))
         write_json(
             self.record,
             {
                 **provenance,
+                **(results or {}),
                 "output_sha256": digests[self.main.name],
                 "outputs_sha256": earlier | digests,
-                "replaces_sha256": {path.name: digest for path, digest in self._present().items()},
+                "replaces_sha256": ours | {path.name: digest for path, digest in self._present().items()},
             },
         )
         for path, content in contents.items():
@@ -173,6 +189,13 @@ class PredictionFiles:
 
     def _present(self) -> dict[Path, str]:
         return {path: sha256(path) for path in self.outputs if path.exists()}
+
+    def _ours(self, written: Mapping[str, Any]) -> dict[str, str]:
+        """Checksums of the files there that are as an earlier call wrote them, of any format."""
+        names = {*_outputs(written, self.main), *_replaced(written)}
+        paths = [path for name in sorted(names) if (path := self.record.with_name(name)).is_file()]
+        known = _checksums(written)
+        return {path.name: digest for path in paths if (digest := sha256(path)) in known}
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -184,14 +207,33 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and "run_sha256" in value else None
 
 
+def _is_from(record: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
+    return all(record.get(key) == value for key, value in provenance.items())
+
+
 def _outputs(record: Mapping[str, Any], main: Path) -> dict[str, str]:
     """File name to checksum; an earlier version knew one file only."""
-    known: dict[str, str] = record.get("outputs_sha256") or {}
-    return known or ({main.name: record["output_sha256"]} if "output_sha256" in record else {})
+    one = {main.name: record["output_sha256"]} if "output_sha256" in record else {}
+    return _named(record.get("outputs_sha256")) or _named(one)
+
+
+def _replaced(record: Mapping[str, Any]) -> dict[str, str]:
+    """File name to checksum of what was there before, and of what an earlier model or scan left in other formats."""
+    return _named(record.get("replaces_sha256"))
+
+
+def _named(value: object) -> dict[str, str]:
+    """File names, without folders, and their checksums; a record can be damaged."""
+    pairs = value.items() if isinstance(value, dict) else ()
+    return {
+        name: digest
+        for name, digest in pairs
+        if isinstance(name, str) and isinstance(digest, str) and Path(name).name == name
+    }
 
 
 def _checksums(record: Mapping[str, Any]) -> set[str]:
     """All that a file of ours may have, whether the last writing came to its end or not."""
-    replaced = record.get("replaces_sha256") or {}
-    before: Iterable[str] = replaced.values() if isinstance(replaced, dict) else [replaced]
-    return {*before, record.get("output_sha256", ""), *record.get("outputs_sha256", {}).values()}
+    single = (record.get("output_sha256"), record.get("replaces_sha256"))  # the latter is one in earlier records
+    named = (_named(record.get("outputs_sha256")), _replaced(record))
+    return {value for value in single if isinstance(value, str)} | {v for each in named for v in each.values()}

@@ -236,7 +236,7 @@ def _run_all(
                 reasons[job.input_name] = str(error)
             else:
                 if segmented is not None:
-                    job.files.write(contents, {**provenance, MEASUREMENTS: as_json(_measured(segmented, ranges))})
+                    job.files.write(contents, provenance, {MEASUREMENTS: as_json(_measured(segmented, ranges))})
     finally:
         _write_tables([job.files for job in jobs])
     progress(len(jobs), len(jobs), "")

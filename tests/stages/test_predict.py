@@ -357,6 +357,57 @@ def test_measurements_stand_beside_the_predictions(half_run: Path, scans: Path, 
     assert {case for case, _ in rows_of(tmp_path / "one.measurements.csv")} == {"one"}
 
 
+def test_odd_files_in_the_folder_stop_nobody(
+    half_run: Path, scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only a file that should be JSON and is not, or a damaged record, is worth a word."""
+    out = tmp_path / "out"
+    predict(half_run, scans / "case_0_0000.nii.gz", out)
+    record = json.loads((out / "case_0.json").read_text())
+    (out / "._old.json").write_bytes(b"\x00\x05\x16\x07 a Mac's own file")
+    (out / ".0123abcd-case_9.json").write_text('{"run_sha')  # of a power cut
+    (out / "dataset.json").write_text('{"measurements": "of others"}')
+    (out / "folder.json").mkdir()
+    (out / "half.json").write_text("{")
+    (out / "spoilt.json").write_text(json.dumps({**record, "measurements": {"liver": 3}}))
+    (out / "deep.json").write_text("[" * 100_000)
+    predict(half_run, scans / "case_1_0000.nii.gz", out)
+    assert {case for case, _ in rows_of(out / "measurements.csv")} == {"case_0", "case_1"}
+    said = [message.split("/")[-1].split(":")[0] for message in caplog.messages if "measurements.csv" in message]
+    assert said == ["deep.json", "folder.json", "half.json", "spoilt.json"]
+
+
+@pytest.mark.parametrize("record", ["{", '{"run_sha256": "x", "outputs_sha256": [1], "replaces_sha256": {"a": {}}}'])
+def test_a_damaged_record_is_a_sentence_and_is_replaced_on_request(
+    half_run: Path, scans: Path, tmp_path: Path, record: str
+) -> None:
+    scan, out = scans / "case_0_0000.nii.gz", tmp_path / "out"
+    (written,) = predict(half_run, scan, out)
+    content = written.read_bytes()
+    (out / "case_0.json").write_text(record)
+    with pytest.raises(BadInputError, match="add --overwrite"):
+        predict(half_run, scan, out)
+    predict(half_run, scan, out, overwrite=True)
+    assert written.read_bytes() == content
+
+
+def test_the_first_error_is_the_one_to_hear_of(
+    half_run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_args: object) -> None:
+        raise BadInputError("the table")
+
+    def full(*_args: object) -> None:
+        raise BadInputError("the disk is full")
+
+    monkeypatch.setattr("viscera.stages.predict.write_table", failing)
+    with pytest.raises(BadInputError, match="the table"):
+        predict(half_run, scans, tmp_path / "out")
+    monkeypatch.setattr(predictions, "write_bytes", full)
+    with pytest.raises(BadInputError, match="the disk is full"):
+        predict(half_run, scans, tmp_path / "other")
+
+
 def test_what_is_unlike_training_is_flagged_with_its_reason(half_run: Path, scans: Path, tmp_path: Path) -> None:
     run = shutil.copytree(half_run, tmp_path / "run")
     known = OrganRange(cases=4, present=1.0, cut_off=1.0, volume_ml=(9e3, 1e4), mean_hu=(-900, -800), large_fragments=9)

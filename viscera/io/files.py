@@ -119,7 +119,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadInputError(f"{path}: there is no such file.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise BadInputError(f"{path}: this is not valid JSON ({error}). Repair it or write it anew.") from error
     except OSError as error:
         raise read_error(path, error) from error

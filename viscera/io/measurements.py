@@ -4,15 +4,18 @@ Each prediction's JSON holds its own measurements; the table is made from those,
 """
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from viscera.core.errors import BadInputError
 from viscera.core.facts import OrganFacts
 from viscera.io.files import damaged, read_json, write_csv
 
+log = logging.getLogger(__name__)
 KEY = "measurements"
 _HEADER = (
     *("case", "organ", "voxels", "volume_ml", "mean_hu", "sd_hu"),
@@ -68,18 +71,32 @@ def read_measurements(record: Path) -> dict[str, Measured]:
     Raises:
         BadInputError: damaged.
     """
-    value = read_json(record) if record.exists() else {}
-    try:
-        return _MEASUREMENTS.validate_python(value.get(KEY, {}) if isinstance(value, dict) else {})
-    except ValidationError as error:
-        raise damaged(record, error, "Predict it again.") from error
+    return _measurements(read_json(record) if record.exists() else {}, record)
 
 
 def write_table(path: Path, records: Sequence[Path]) -> None:
-    """Write the measurements of these predictions, in order; none is written where there are none."""
-    rows = [each.cells(record.stem, organ) for record in records for organ, each in read_measurements(record).items()]
+    """Write the measurements of these predictions, in order; none is written where there are none.
+
+    JSON of others is passed by; what cannot be read is left out with a warning.
+    """
+    rows: list[list[str]] = []
+    for record in records:
+        try:
+            value = read_json(record)
+            measured = _measurements(value, record) if isinstance(value, dict) and "run_sha256" in value else {}
+        except BadInputError as error:
+            log.warning("%s It is not in %s.", error, path.name)
+        else:
+            rows += [each.cells(record.stem, organ) for organ, each in measured.items()]
     if rows:
         write_csv(path, _HEADER, rows)
+
+
+def _measurements(value: object, record: Path) -> dict[str, Measured]:
+    try:
+        return _MEASUREMENTS.validate_python(value.get(KEY, {}) if isinstance(value, dict) else {})
+    except ValidationError as error:
+        raise damaged(record, error, "Delete it and predict again with --overwrite.") from error
 
 
 def _number(value: float | None, digits: int) -> str:

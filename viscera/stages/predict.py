@@ -1,6 +1,7 @@
 """`viscera predict`: from a Run and scans, NIfTI or DICOM, to label maps on the scans' own grids."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -237,8 +238,11 @@ def _run_all(
             else:
                 if segmented is not None:
                     job.files.write(contents, provenance, {MEASUREMENTS: as_json(_measured(segmented, ranges))})
-    finally:
-        _write_tables([job.files for job in jobs])
+    except BaseException:
+        with suppress(BadInputError):  # the first error is the one to hear of
+            _write_tables([job.files for job in jobs])
+        raise
+    _write_tables([job.files for job in jobs])
     progress(len(jobs), len(jobs), "")
     return reasons
 
@@ -251,8 +255,8 @@ def _measured(segmented: _Segmented, ranges: TrainingRanges) -> dict[str, Measur
 def _write_tables(files: Sequence[PredictionFiles]) -> None:
     """`measurements.csv` of all predictions that stand in a folder; beside a single file, its own."""
     for table in dict.fromkeys(each.table for each in files):
-        records = sorted(table.parent.glob("*.json")) if table.name == TABLE else [each.record for each in files]
-        write_table(table, records)
+        there = sorted(path for path in table.parent.glob("*.json") if not path.name.startswith("."))
+        write_table(table, there if table.name == TABLE else [path for each in files if (path := each.record).exists()])
 
 
 def _contents(job: _Job, label_map: LabelMap, predictor: Predictor, run_sha256: str) -> dict[Path, bytes]:

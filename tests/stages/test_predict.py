@@ -201,11 +201,23 @@ def test_another_series_does_not_replace_a_label_map_unasked(
 ) -> None:
     predict(half_run, patient, tmp_path / "out")
     dicom(patient / "S2", make_case(4, (15, 11, 8))[0], SeriesDescription="thick")
-    with pytest.raises(BadInputError, match=r"patient_7\.nii\.gz: exists, and was made from series .*\. Give"):
+    with pytest.raises(BadInputError, match=r"patient_7\.nii\.gz: exists, made from series .*\. Give"):
         predict(half_run, patient, tmp_path / "out", series="thick")
     assert labels_of(tmp_path / "out" / "patient_7.nii.gz").shape[2] == 9
     predict(half_run, patient, tmp_path / "out" / "thick.nii.gz", series="thick")
     assert labels_of(tmp_path / "out" / "thick.nii.gz").shape[2] == 8
+
+
+def test_another_patient_without_a_series_uid_does_not_replace_a_label_map_unasked(
+    half_run: Path, tmp_path: Path, make_case: MakeCase
+) -> None:
+    for n in (1, 2):
+        dicom(tmp_path / str(n) / "CT", make_case(n, (15, 11, 9))[0], SeriesInstanceUID="")
+    predict(half_run, tmp_path / "1" / "CT", tmp_path / "out")
+    before = state(tmp_path / "out")
+    with pytest.raises(BadInputError, match=r"CT\.nii\.gz: exists, made from another scan called CT"):
+        predict(half_run, tmp_path / "2" / "CT", tmp_path / "out")
+    assert before.items() <= state(tmp_path / "out").items()
 
 
 def test_a_sheared_grid_goes_through_to_the_label_map(half_run: Path, tmp_path: Path, make_case: MakeCase) -> None:
@@ -256,6 +268,39 @@ def test_another_model_or_setting_replaces_its_own_label_maps(
     assert json.loads((tmp_path / "case_2.json").read_text())["settings"]["overlap"] == 0.25
     predict(tiny_run, scan, tmp_path)
     assert (labels_of(tmp_path / "case_2.nii.gz") != first).any()
+
+
+def test_scans_of_one_name_from_several_folders_do_not_replace_each_other(
+    half_run: Path, scans: Path, tmp_path: Path
+) -> None:
+    """As in a loop over TotalSegmentator's folders, each of which holds a `ct.nii.gz`."""
+    for n in (1, 2):
+        (tmp_path / f"s{n}").mkdir()
+        shutil.copy(scans / f"case_{n}_0000.nii.gz", tmp_path / f"s{n}" / "ct.nii.gz")
+    first, second, out = tmp_path / "s1" / "ct.nii.gz", tmp_path / "s2" / "ct.nii.gz", tmp_path / "out"
+    predict(half_run, first, out)
+    before = state(out)
+    for formats in (None, ["seg-nrrd"]):  # neither the label map nor what is known about it
+        with pytest.raises(BadInputError, match=r"another scan called ct\.nii\.gz.*Give another name.*--overwrite"):
+            predict(half_run, second, out, formats=formats)
+        assert before.items() <= state(out).items()
+    predict(half_run, first, out)
+    assert before.items() <= state(out).items()
+    predict(half_run, second, out, overwrite=True)
+    assert json.loads((out / "ct.json").read_text())["input_sha256"] == sha256(second)
+    (out / "ct.nii.gz").unlink()
+    predict(half_run, first, out)  # nothing is lost
+
+
+def test_a_scan_that_was_mended_is_predicted_again_on_request(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    scan = scans / "case_1_0000.nii.gz"
+    predict(half_run, scan, tmp_path / "out")
+    shutil.copy(scans / "case_2_0000.nii.gz", scan)
+    with pytest.raises(BadInputError, match="or from this one before it was changed"):
+        predict(half_run, scan, tmp_path / "out")
+    (written,) = predict(half_run, scan, tmp_path / "out", overwrite=True)
+    (expected,) = predict(half_run, scans / "case_2_0000.nii.gz", tmp_path / "expected")
+    assert written.read_bytes() == expected.read_bytes()
 
 
 def test_a_label_map_edited_by_hand_is_kept_unless_told_otherwise(half_run: Path, scans: Path, tmp_path: Path) -> None:

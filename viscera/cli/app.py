@@ -306,7 +306,9 @@ def predict(
         str | None, typer.Option("--format", metavar="A,B", help="nifti, dicom-seg, rtstruct, seg-nrrd.")
     ] = None,
     device: Device = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace label maps edited since.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace label maps edited since, or of other scans.")
+    ] = False,
     config: ConfigFile = None,
     assignments: Assignments = None,
     quiet: Quiet = False,

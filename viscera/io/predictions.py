@@ -133,8 +133,8 @@ class PredictionFiles:
         """Whether all outputs are there and were made from the same.
 
         Raises:
-            BadInputError: what is there was not written by viscera, or was edited since, or made from another series,
-                and may not be overwritten.
+            BadInputError: what is there was not written by viscera, or was edited since, or made from another scan, and
+                may not be overwritten.
         """
         written = read_record(self.record)
         if written is None and not overwrite:
@@ -148,12 +148,8 @@ class PredictionFiles:
                 raise BadInputError(
                     f"{path}: exists, and is not as viscera wrote it. Move it away, or add --overwrite to lose it."
                 )
-        series = written.get("series")
-        if present and series is not None and series != provenance["series"] and not overwrite:
-            raise BadInputError(
-                f"{self.main}: exists, and was made from series {series}. Give another name, or add --overwrite to "
-                "lose it."
-            )
+        if not overwrite:
+            self._refuse_other_scan(written, provenance)
         last = {path: _outputs(written, self.main).get(path.name) for path in self.outputs}
         return _is_from(written, provenance) and present == last
 
@@ -186,6 +182,20 @@ class PredictionFiles:
         )
         for path, content in contents.items():
             write_bytes(path, content)
+
+    def _refuse_other_scan(self, written: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+        """Scans of one name lie in many folders; the record is one for all formats."""
+        names = _outputs(written, self.main) | _replaced(written)
+        there = [path for name in names if (path := self.record.with_name(name)).exists()]
+        known, series = written.get("input_sha256"), written.get("series")
+        if not there or known in {None, provenance["input_sha256"]}:
+            return
+        other = f"another scan called {written.get('input')}, or from this one before it was changed"
+        if series and series != provenance["series"]:
+            other = f"series {series}"
+        raise BadInputError(
+            f"{there[0]}: exists, made from {other}. Give another name or folder, or add --overwrite to lose it."
+        )
 
     def _present(self) -> dict[Path, str]:
         return {path: sha256(path) for path in self.outputs if path.exists()}

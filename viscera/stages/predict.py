@@ -80,7 +80,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         series: UID of the DICOM series; by default the CT with most images.
         formats: of `io.predictions.FORMATS`, the main one first; by default NIfTI, or what a file's name asks for.
         device: to compute on.
-        overwrite: replace label maps that viscera did not write, or that were edited since.
+        overwrite: replace label maps that viscera did not write, that were edited since, or made from other scans.
         progress: called with done, total, case name.
 
     Returns:

@@ -594,6 +594,16 @@ def test_scans_are_never_overwritten(half_run: Path, scans: Path) -> None:
     assert scan.read_bytes() == content
 
 
+@pytest.mark.parametrize("formats", [None, ["rtstruct"]])
+def test_images_of_a_series_are_never_overwritten(half_run: Path, patient: Path, formats: list[str] | None) -> None:
+    slices = [path.rename(path.with_name(f"{n}.dcm")) for n, path in enumerate(sorted((patient / "S1").iterdir()))]
+    before = state(patient / "S1")
+    for output in (slices[3], patient / ".." / patient.name / "S1" / slices[0].name):
+        with pytest.raises(BadInputError, match=r"\.dcm: the label map would replace a scan"):
+            predict(half_run, patient, output, formats=formats, overwrite=True)
+    assert state(patient / "S1") == before
+
+
 def test_two_scans_of_one_name_are_refused(half_run: Path, scans: Path, tmp_path: Path) -> None:
     shutil.copy(scans / "case_3_0000.nii.gz", scans / "case_3.nii.gz")
     with pytest.raises(BadInputError, match=r"would both become case_3\.nii\.gz"):

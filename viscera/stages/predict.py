@@ -194,11 +194,11 @@ def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *
 
 def _refuse_collisions(jobs: Sequence[_Job], scans: Sequence[Scan]) -> None:
     by_output: dict[Path, str] = {}
-    inputs = {scan.path.resolve() for scan in scans}
+    inputs = {path.resolve() for scan in scans for path in (scan.path, *(scan.series.sources if scan.series else ()))}
     for job in jobs:
         replaced = [path for path in job.files.outputs if path.resolve() in inputs]
         if replaced:
-            raise BadInputError(f"{replaced[0]}: the label map would replace a scan. Choose another folder.")
+            raise BadInputError(f"{replaced[0]}: the label map would replace a scan. Give another name or folder.")
         if job.output in by_output:
             raise BadInputError(
                 f"{by_output[job.output]} and {job.input_name} would both become {job.output.name}. Rename one of them."

@@ -633,11 +633,41 @@ def test_bad_scans_are_left_out_with_their_reasons_and_the_others_go_on(
     assert "cannot be read" in reasons["gone.nii.gz"]
     assert "cannot be read" in reasons["folder.nii.gz"]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["case_3.nii.gz", "case_4.nii.gz"]
-    for path in scans.iterdir():
-        if path.name[:6] not in {"case_3", "case_4"}:
-            path.rename(tmp_path / path.name)
-    predict(half_run, scans, tmp_path / "out")
+    mended = tmp_path / "mended"
+    mended.mkdir()
+    for name in reasons:
+        shutil.copy(scans / "case_3_0000.nii.gz", mended / name)
+    predict(half_run, mended, tmp_path / "out")
     assert not (tmp_path / "out" / "quarantine.csv").exists()
+
+
+def test_what_other_calls_left_out_stays_on_the_list(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    bad, out = tmp_path / "bad.nii.gz", tmp_path / "out"
+    bad.write_text("not a scan")
+    with pytest.raises(BadInputError, match="not a NIfTI"):
+        predict(half_run, bad, out)
+    before = (out / "quarantine.csv").read_bytes()
+    predict(half_run, scans, out)
+    assert (out / "quarantine.csv").read_bytes() == before
+    shutil.copy(scans / "case_3_0000.nii.gz", bad)
+    predict(half_run, bad, out)
+    assert not (out / "quarantine.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("table", "output"),
+    [("quarantine.csv", "out"), ("measurements.csv", "out"), ("x.measurements.csv", "out/x.nii.gz")],
+)
+@pytest.mark.parametrize("content", [b"patient;since\n7;May\n", b"M\xfcller", b""])
+def test_tables_of_others_are_kept(
+    half_run: Path, scans: Path, tmp_path: Path, table: str, output: str, content: bytes
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / table).write_bytes(content)
+    with pytest.raises(BadInputError, match=rf"{table}: exists, and viscera did not write it. Move it away, or choose"):
+        predict(half_run, scans / "case_0_0000.nii.gz", tmp_path / output, overwrite=True)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [table]
+    assert (tmp_path / "out" / table).read_bytes() == content
 
 
 def test_one_bad_scan_is_said_in_one_sentence(half_run: Path, scans: Path, tmp_path: Path) -> None:

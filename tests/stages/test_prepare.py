@@ -368,6 +368,17 @@ def test_a_corrected_case_joins_and_the_quarantine_is_lifted(
     assert not (tmp_path / "s" / "quarantine.csv").exists()
 
 
+def test_what_another_data_set_left_out_stays_on_the_list(
+    raw: Path, tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase
+) -> None:
+    truncate(raw)
+    with pytest.raises(BadInputError):
+        prepare(raw, tmp_path / "s", HALF)
+    before = quarantined(tmp_path / "s")
+    prepare(make_nnunet(tmp_path / "more", {"other_1": make_case(1)}), tmp_path / "s", HALF)
+    assert quarantined(tmp_path / "s") == before
+
+
 @pytest.mark.parametrize("dtype", [np.uint64, np.int64, np.int8, np.float32, np.float64, np.uint16])
 def test_labels_of_any_number_type(raw: Path, tmp_path: Path, dtype: type[np.generic]) -> None:
     expected = prepare(raw, tmp_path / "a", HALF).labels("case_0").copy()

@@ -104,6 +104,19 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         write_text(path, text.getvalue())
 
 
+def refuse_other_table(path: Path, header: Sequence[str]) -> None:
+    """Raise BadInputError where a file is there that does not begin with these columns."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+            first = file.readline(10_000).rstrip("\n").split(",")
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise read_error(path, error) from error
+    if first[: len(header)] != list(header):
+        raise BadInputError(f"{path}: exists, and viscera did not write it. Move it away, or choose another folder.")
+
+
 def damaged(path: Path, error: ValidationError, what_to_do: str) -> BadInputError:
     """What to raise for a file of ours whose content is not what it should be."""
     return BadInputError(f"{path}: damaged ({error.error_count()} fields). {what_to_do}")

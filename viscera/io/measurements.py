@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.errors import BadInputError
 from viscera.core.facts import OrganFacts
-from viscera.io.files import damaged, read_json, write_csv
+from viscera.io.files import damaged, read_json, refuse_other_table, write_csv
 
 log = logging.getLogger(__name__)
 KEY = "measurements"
@@ -90,6 +90,11 @@ def write_table(path: Path, records: Sequence[Path]) -> None:
             rows += [each.cells(record.stem, organ) for organ, each in measured.items()]
     if rows:
         write_csv(path, _HEADER, rows)
+
+
+def refuse_other_measurements(path: Path) -> None:
+    """Raise BadInputError where a file of that name is not ours; later versions may have more columns."""
+    refuse_other_table(path, _HEADER[:3])
 
 
 def _measurements(value: object, record: Path) -> dict[str, Measured]:

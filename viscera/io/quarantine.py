@@ -1,21 +1,46 @@
 """`quarantine.csv`: the cases that were left out, each with its reason."""
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import write_csv
+from viscera.io.files import refuse_other_table, write_csv
 
 NAME = "quarantine.csv"
+_HEADER = ("case", "reason")
 
 
-def write_quarantine(folder: Path, reasons: Mapping[str, str]) -> None:
-    """Write case and reason; with nothing to say, a list of an earlier call is removed."""
-    path = folder / NAME
-    if not reasons:
+def write_quarantine(folder: Path, reasons: Mapping[str, str], cases: Iterable[str]) -> None:
+    """Write case and reason; with nothing to say, the list is removed.
+
+    Args:
+        folder: where the list stands.
+        reasons: why cases were left out.
+        cases: all of this call; what an earlier call said about them is forgotten, and about others kept.
+
+    Raises:
+        BadInputError: as `refuse_other_quarantine`.
+    """
+    refuse_other_quarantine(folder)
+    path, done = folder / NAME, set(cases)
+    kept = {case: reason for case, reason in _read(path).items() if case not in done}
+    if kept or reasons:
+        write_csv(path, _HEADER, sorted({**kept, **reasons}.items()))
+    else:
         path.unlink(missing_ok=True)
-        return
-    write_csv(path, ("case", "reason"), sorted(reasons.items()))
+
+
+def refuse_other_quarantine(folder: Path) -> None:
+    """Raise BadInputError where a file of that name is not ours."""
+    refuse_other_table(folder / NAME, _HEADER)
+
+
+def _read(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        return {row[0]: row[1] for row in csv.reader(file) if len(row) == len(_HEADER) and tuple(row) != _HEADER}
 
 
 def left_out(folder: Path, reasons: Mapping[str, str], total: int) -> BadInputError:

@@ -22,10 +22,10 @@ from viscera.io.dicom import Series
 from viscera.io.dicom_seg import Algorithm
 from viscera.io.files import is_occupied, sha256
 from viscera.io.measurements import KEY as MEASUREMENTS
-from viscera.io.measurements import Measured, as_json, write_table
+from viscera.io.measurements import Measured, as_json, refuse_other_measurements, write_table
 from viscera.io.nifti import Placement
 from viscera.io.predictions import FORMATS, TABLE, PredictionFiles, Result, formats_of, read_record
-from viscera.io.quarantine import left_out, write_quarantine
+from viscera.io.quarantine import left_out, refuse_other_quarantine, write_quarantine
 from viscera.io.runlog import RunFolder
 from viscera.io.scans import Scan, open_scans
 from viscera.io.store import Store
@@ -96,9 +96,11 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         predictor = Predictor.load(run, config, device)
         jobs = [_job(scan, PredictionFiles.of(output, scan.name, wanted), predictor) for scan in scans]
         _refuse_collisions(jobs, scans)
+        if not is_file:
+            refuse_other_quarantine(output)
         reasons = _run_all(jobs, predictor, run, overwrite=overwrite, progress=progress)
     if not is_file:
-        write_quarantine(output, reasons)
+        write_quarantine(output, reasons, [job.input_name for job in jobs])
     if reasons:
         raise BadInputError(next(iter(reasons.values()))) if len(jobs) == 1 else left_out(output, reasons, len(jobs))
     return [each.output for each in jobs]
@@ -137,7 +139,7 @@ def predict_store(
 
     jobs = [job(name) for name in names]
     reasons = _run_all(jobs, predictor, run, overwrite=True, progress=progress)
-    write_quarantine(output, reasons)
+    write_quarantine(output, reasons, [job.input_name for job in jobs])
     if reasons:
         raise left_out(output, reasons, len(jobs))
     return [each.output for each in jobs]
@@ -222,6 +224,8 @@ def _run_all(
     progress: Callable[[int, int, str], None],
 ) -> dict[str, str]:
     """Do all jobs; returns why scans were left out. A folder that cannot be written to raises."""
+    for table in dict.fromkeys(job.files.table for job in jobs):
+        refuse_other_measurements(table)
     run_sha256 = sha256(_checkpoint(run, predictor))
     ranges = load_ranges(RunFolder(run).training_ranges) or TrainingRanges({})
     reasons: dict[str, str] = {}

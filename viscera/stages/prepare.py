@@ -56,7 +56,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         if wanted_split is not None:
             _check_split(store, wanted_split, split_file, [case.name for case in cases])
         reasons = _add_cases(store, cases, config, progress)
-        write_quarantine(store_path, reasons)
+        write_quarantine(store_path, reasons, [case.name for case in cases])
         _assign_split(store, config, wanted_split, proposed)
     if reasons:
         raise left_out(store_path, reasons, len(cases))

@@ -1,9 +1,12 @@
 """The command line in this process: options, exit codes, what is printed where."""
 
 import dataclasses
+import io
 import json
 import logging
+import os
 import re
+import shutil
 import subprocess
 import sys
 import typing
@@ -13,6 +16,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner, Result
 
@@ -321,6 +325,23 @@ def test_warnings_are_shown_as_notes(tiny_run: Path, tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(fine, np.diag([0.5, 0.5, 0.5, 1])), tmp_path / "fine.nii.gz")
     result = run("predict", tiny_run, tmp_path / "fine.nii.gz", tmp_path / "out")
     assert "Note: The scan would come out at 0.5×0.5×0.5 mm" in result.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--log-json"]])
+def test_names_that_are_not_utf8_are_printed_somehow(
+    tiny_raw: Path, tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    name = os.fsdecode(b"M\xfcller")
+    scan = shutil.copy(tiny_raw / "imagesTr" / "case_0_0000.nii.gz", tmp_path / f"{name}.nii.gz")
+    result = run("predict", tiny_run, scan, tmp_path / name, *options)
+    assert result.exit_code == 0
+    assert r"M\udcfcller" in result.stderr
+    assert r"M\udcfcller" in refused(3, "predict", tiny_run, tmp_path / f"{name}.missing", tmp_path / "out")
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n")  # as standard output is: strict
+    monkeypatch.setattr("sys.stdout", printed)
+    monkeypatch.setattr(module, "app", lambda: typer.echo(f"{name} ü"))
+    module.main()
+    assert printed.buffer.getvalue() == "M\\udcfcller ü\n".encode()
 
 
 def test_dicom_series_are_listed_and_predicted(tmp_path: Path, tiny_run: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import resource
 import shutil
 from collections.abc import Callable
@@ -148,6 +149,24 @@ def test_names_with_dots_spaces_and_umlauts(half_run: Path, scans: Path, tmp_pat
     (written,) = predict(half_run, scan, tmp_path / "out")
     assert written.name == f"{name}.nii.gz"
     assert (tmp_path / "out" / f"{name}.json").exists()
+
+
+def test_names_that_are_not_utf8(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    """Bytes of an older system: Python shows them as lone surrogates and gives them back to the system as they were."""
+    name = os.fsdecode(b"M\xfcller")
+    scan = (scans / "case_0_0000.nii.gz").rename(scans / f"{name}.nii.gz")
+    (written,) = predict(half_run, scan, tmp_path / "out")
+    assert os.fsencode(written.name) == b"M\xfcller.nii.gz"
+    assert written in (tmp_path / "out").iterdir()
+    assert b"\nM\xfcller,liver," in (tmp_path / "out" / "measurements.csv").read_bytes()
+    before = state(tmp_path / "out")
+    assert predict(half_run, scan, tmp_path / "out") == [written]
+    assert state(tmp_path / "out") == before
+    scan.write_text("no scan")
+    for _ in range(2):
+        with pytest.raises(BadInputError):
+            predict(half_run, scan, tmp_path / "bad")
+        assert b"\nM\xfcller.nii.gz," in (tmp_path / "bad" / "quarantine.csv").read_bytes()
 
 
 # ------------------------------------------------------------------------------------------ DICOM

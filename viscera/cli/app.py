@@ -1,7 +1,9 @@
 """The commands. Positional arguments are artifacts, everything else is an option with the paper's value as default."""
 
 import dataclasses
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,6 +52,9 @@ app.add_typer(config_app, name="config")
 
 def main() -> None:
     """Entry point."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names can hold what no encoding has
     app()
 
 

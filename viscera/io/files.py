@@ -85,8 +85,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a whole UTF-8 file, atomically."""
-    write_bytes(path, text.encode())
+    """Write a whole UTF-8 file, atomically; bytes of file names that are no UTF-8 stay as they are."""
+    write_bytes(path, _encoded(text))
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def write_json(path: Path, value: Any, *, allow_nan: bool = False) -> None:  # noqa: ANN401 - whatever JSON can hold
@@ -100,7 +104,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    if not path.exists() or path.read_bytes() != text.getvalue().encode():
+    if not path.exists() or path.read_bytes() != _encoded(text.getvalue()):
         write_text(path, text.getvalue())
 
 

@@ -7,9 +7,11 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import typing
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -193,6 +195,58 @@ def test_ctrl_c_without_a_checkpoint_is_130(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr("viscera.stages.prepare.prepare", interrupted)
     assert refused(130, "prepare", "a", "b") == "viscera: interrupted."
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("command", [["predict", "run", "a.zip", "out"], ["series", "a.zip"]])
+def test_an_ended_command_leaves_no_unpacked_patient(
+    tmp_path: Path, command: list[str], number: signal.Signals, code: int
+) -> None:
+    """128 and the signal's number, as shells have it; a second signal does not cut the cleaning up short."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("image", "of a patient")
+    script = f"""
+import os, shutil, signal, sys, time
+from pathlib import Path
+from viscera.cli import main
+from viscera.io import scans
+from viscera.io.dicom import unpacked
+
+def slow(*arguments, **options):
+    with unpacked(Path("a.zip")):
+        print("unpacked", flush=True)
+        time.sleep(60)
+
+rmtree = shutil.rmtree
+def removing(*arguments, **options):
+    os.kill(os.getpid(), {int(number)})
+    rmtree(*arguments, **options)
+
+shutil.rmtree = removing
+signal.signal({int(number)}, signal.SIG_DFL)  # the tests may run under nohup
+scans.list_series = slow
+if sys.argv[1] == "predict":
+    from viscera.stages import predict
+    predict.predict = slow
+main()
+"""
+    (tmp_path / "tmp").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *command],
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "unpacked\n"
+        assert list((tmp_path / "tmp").glob("viscera-*/image"))
+        process.send_signal(number)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == code, said
+    assert list((tmp_path / "tmp").glob("viscera-*")) == []
 
 
 def test_a_failed_run_is_4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from viscera.cli.options import (
     Partial,
     Preset,
     Quiet,
+    end_on_signal,
     explained,
     stop_on_signal,
 )
@@ -332,7 +333,7 @@ def predict(
     saved = RunFolder(run).config_path
     base = read_yaml(saved) if saved.exists() else {}
     resolved = _config("paper", config, assignments, {}, base=base) if config or assignments else None
-    with make_display(quiet=quiet, log_json=log_json) as display:
+    with end_on_signal(), make_display(quiet=quiet, log_json=log_json) as display:
         written = stage.predict(
             run,
             source,
@@ -362,7 +363,8 @@ def list_series(
 
     _config("paper", config, assignments, {})
     make_display(quiet=quiet, log_json=log_json)
-    listing = listing_of(path)
+    with end_on_signal():
+        listing = listing_of(path)
     typer.echo(json.dumps(series_json(listing), indent=1) if as_json else series_table(listing))
 
 

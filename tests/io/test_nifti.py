@@ -1,6 +1,7 @@
 """NIfTI in and out, against nibabel itself."""
 
 import gzip
+import struct
 from pathlib import Path
 
 import nibabel as nib
@@ -31,6 +32,22 @@ def test_voxels_and_geometry_are_nibabels(tmp_path: Path, name: str, image_class
     assert volume.hu.dtype == np.int16
     assert (volume.hu == HU).all()
     np.testing.assert_allclose(volume.geometry.affine, AFFINE, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")  # numpy's own product of the edges
+@pytest.mark.parametrize("name", ["ct.nii", "ct.nii.gz"])
+@pytest.mark.parametrize(
+    ("image_class", "place", "edge"),
+    [(nib.Nifti1Image, 40, 32_000), (nib.Nifti2Image, 16, 2**20), (nib.Nifti2Image, 16, 2**60)],
+)
+def test_a_header_that_asks_for_more_than_the_memory_is_a_sentence(
+    tmp_path: Path, name: str, image_class: type[nib.Nifti1Image], place: int, edge: int
+) -> None:
+    content = bytearray(image_class(HU, AFFINE).to_bytes())
+    struct.pack_into("<4h" if place == 40 else "<4q", content, place, 3, edge, edge, edge)  # dim[0] to dim[3]
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    with pytest.raises(BadInputError, match=rf"{name}: .*(more than the memory holds|truncated or damaged)"):
+        viscera.read_volume(tmp_path / name)
 
 
 def test_slope_and_intercept_are_applied_and_rounded(tmp_path: Path) -> None:

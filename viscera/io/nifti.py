@@ -239,6 +239,11 @@ def _read_stored(path: Path) -> tuple[_Stored, Geometry]:
         raise BadInputError(
             f"{path}: truncated or damaged ({error}). Copy or export the file again, or leave it out."
         ) from error
+    except (MemoryError, OverflowError) as error:
+        raise BadInputError(
+            f"{path}: the header asks for more than the memory holds. If the scan is not that large, the header is "
+            "damaged: copy or export the file again, or leave it out."
+        ) from error
     except (ImageFileError, HeaderDataError, WrapStructError) as error:
         raise BadInputError(f"{path}: this is not a NIfTI file ({error}). Give a .nii or .nii.gz file.") from error
     array = stored.array
@@ -292,7 +297,7 @@ def labels_to_bytes(
 
 
 def _write(path: Path, array: npt.NDArray[Any], geometry: Geometry, description: str) -> None:
-    write_bytes(path, _to_bytes(array, geometry, description, compressed=path.suffix == ".gz"))
+    write_bytes(path, _to_bytes(array, geometry, description, compressed=path.suffix.lower() == ".gz"))
 
 
 def _to_bytes(

@@ -23,6 +23,18 @@ def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    target = tmp_path / "disk" / "file.txt"
+    (tmp_path / "first").symlink_to("second")
+    (tmp_path / "second").symlink_to(target)
+    for text in ("new", "newer"):
+        write_text(tmp_path / "first", text)
+        assert target.read_text() == text
+    assert (tmp_path / "first").is_symlink()
+    assert (tmp_path / "second").is_symlink()
+
+
 def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.txt"
     write_text(path, "old")

@@ -100,6 +100,16 @@ def test_a_folder_of_nifti_files_and_a_folder_of_both(
         pass
 
 
+def test_endings_in_capitals(tmp_path: Path) -> None:
+    for name in ("b_0000.NII.GZ", "a.NII"):
+        nib.save(nib.Nifti1Image(HU_IJK, np.eye(4)), tmp_path / name.lower())
+        (tmp_path / name.lower()).rename(tmp_path / name)
+    with open_scans(tmp_path) as scans:
+        assert [scan.name for scan in scans] == ["a", "b"]
+        assert all((scan.read().hu == HU_IJK).all() for scan in scans)
+        assert [scan.path.name for scan in scans] == ["a.NII", "b_0000.NII.GZ"]
+
+
 def test_what_is_no_scan(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "text.nii.gz").write_text("no scan")
     (tmp_path / "empty").mkdir()

@@ -100,6 +100,35 @@ def test_a_file_as_the_output(half_run: Path, scans: Path, tmp_path: Path, name:
         predict(half_run, scans, tmp_path / "y.nii.gz")
 
 
+@pytest.mark.parametrize("name", ["x.NII.GZ", "x.Nii", "x.NRRD"])
+def test_the_ending_of_a_file_may_be_in_capitals(half_run: Path, scans: Path, tmp_path: Path, name: str) -> None:
+    (written,) = predict(half_run, scans / "case_1_0000.nii.gz", tmp_path / name)
+    assert written == tmp_path / name
+    start = {"x.NII.GZ": b"\x1f\x8b", "x.Nii": (348).to_bytes(2, "little"), "x.NRRD": b"NR"}
+    assert written.read_bytes()[:2] == start[name]
+    assert (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("name", ["out.mha", "out.nrrd.gz", "OUT.MHD", "out.img", "out.json", "out.zip", "x.dicom"])
+def test_a_file_that_is_not_written_is_no_folder(half_run: Path, scans: Path, tmp_path: Path, name: str) -> None:
+    output = tmp_path / name
+    with pytest.raises(BadInputError, match=rf"{name}: .*\.nii\.gz, \.nii, .*\.dcm, .*\.nrrd.* or a folder"):
+        predict(half_run, scans / "case_1_0000.nii.gz", output)
+    assert not output.exists()
+    output.mkdir()
+    predict(half_run, scans / "case_1_0000.nii.gz", output)  # it is a folder
+    assert (output / "case_1.nii.gz").exists()
+
+
+def test_folders_may_have_dots_and_a_folder_is_no_file(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    for name in ("v1.2", "out.old", "2024.05.01"):
+        predict(half_run, scans / "case_1_0000.nii.gz", tmp_path / name)
+        assert (tmp_path / name / "case_1.nii.gz").exists()
+    (tmp_path / "x.nii.gz").mkdir()
+    with pytest.raises(BadInputError, match=r"x\.nii\.gz: this is a folder"):
+        predict(half_run, scans / "case_1_0000.nii.gz", tmp_path / "x.nii.gz")
+
+
 @pytest.mark.parametrize("codes", ORIENTATIONS)
 def test_the_answer_is_the_same_in_the_patient_whatever_the_orientation_of_the_file(
     half_run: Path, tmp_path: Path, make_case: MakeCase, codes: str
@@ -658,6 +687,19 @@ def test_bad_scans_are_left_out_with_their_reasons_and_the_others_go_on(
         shutil.copy(scans / "case_3_0000.nii.gz", mended / name)
     predict(half_run, mended, tmp_path / "out")
     assert not (tmp_path / "out" / "quarantine.csv").exists()
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_as_the_output_is_written_through(half_run: Path, scans: Path, tmp_path: Path, exists: bool) -> None:
+    target, link = tmp_path / "disk" / "real.nii.gz", tmp_path / "link.nii.gz"
+    target.parent.mkdir()
+    link.symlink_to(Path("disk") / "real.nii.gz")
+    if exists:
+        predict(half_run, scans / "case_1_0000.nii.gz", link)
+    predict(half_run, scans / "case_1_0000.nii.gz", link, PredictConfig(overlap=0.25))
+    assert link.is_symlink()
+    assert [path.name for path in target.parent.iterdir()] == ["real.nii.gz"]
+    assert labels_of(target).shape == (14, 12, 10)
 
 
 def test_what_other_calls_left_out_stays_on_the_list(half_run: Path, scans: Path, tmp_path: Path) -> None:

@@ -24,11 +24,13 @@ _LOCK = ".lock"
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on leaving without an error it is fsynced and renamed to `path`.
 
-    The temporary name keeps the suffix. When anything fails, `path` is as it was and the temporary file is gone.
+    The temporary name keeps the suffix. Where `path` is a link, it stays, and its target is what is replaced. When
+    anything fails, `path` is as it was and the temporary file is gone.
 
     Raises:
         BadInputError: the disk is full, or the folder cannot be written to.
     """
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

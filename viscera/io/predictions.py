@@ -5,100 +5,19 @@ Files are only replaced where they are known to be our own: their checksum stand
 
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
-from viscera.core.scan import LabelMap
-from viscera.io.dicom_seg import Algorithm, dicom_seg_bytes
-from viscera.io.dicom_source import SourceImages
 from viscera.io.files import read_json, sha256, write_bytes, write_json
-from viscera.io.nifti import Placement, labels_to_bytes
-from viscera.io.rtstruct import rtstruct_bytes
-from viscera.io.seg_nrrd import seg_nrrd_bytes
+from viscera.io.formats import FORMATS, ending, formats_of
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Result:
-    """What is written of one scan.
-
-    Attributes:
-        label_map: on the scan's own grid.
-        table: its classes.
-        algorithm: what made it.
-        sources: of a DICOM series, the images in the order of their slices.
-        placement: of a NIfTI file, how its header says where it lies.
-    """
-
-    label_map: LabelMap
-    table: ClassTable
-    algorithm: Algorithm
-    sources: Sequence[Path] | None = None
-    placement: Placement | None = None
-
-    @cached_property
-    def images(self) -> SourceImages:
-        """Those of the series; raises BadInputError where the scan was none."""
-        return SourceImages.read(self.sources or ())
-
-
-@dataclass(frozen=True)
-class Format:
-    """One way to write a label map.
-
-    Attributes:
-        endings: of its file names; the first is that of files in a folder.
-        of_series: whether it refers to the DICOM images of the scan.
-        encode: to the whole file, of a name.
-    """
-
-    endings: tuple[str, ...]
-    of_series: bool
-    encode: Callable[[Result, Path], bytes]
-
-
-def _nifti(result: Result, path: Path) -> bytes:
-    compressed = path.suffix == ".gz"
-    return labels_to_bytes(result.label_map, "viscera prediction", compressed=compressed, placement=result.placement)
-
-
-FORMATS: Mapping[str, Format] = {
-    "nifti": Format((".nii.gz", ".nii"), of_series=False, encode=_nifti),
-    "dicom-seg": Format(
-        (".seg.dcm", ".dcm"),
-        of_series=True,
-        encode=lambda result, _: dicom_seg_bytes(result.label_map, result.images, result.algorithm, result.table),
-    ),
-    "rtstruct": Format(
-        (".rtstruct.dcm", ".dcm"),
-        of_series=True,
-        encode=lambda result, _: rtstruct_bytes(result.label_map, result.images, result.algorithm, result.table),
-    ),
-    "seg-nrrd": Format(
-        (".seg.nrrd", ".nrrd"), of_series=False, encode=lambda result, _: seg_nrrd_bytes(result.label_map, result.table)
-    ),
-}
 TABLE = "measurements.csv"
-
-
-def formats_of(path: Path) -> list[str]:
-    """The formats that a file may have by its name, the likeliest first; none for a folder.
-
-    A longer ending says more: `x.dcm` may be a DICOM-SEG or an RTSTRUCT, `x.rtstruct.dcm` is an RTSTRUCT.
-    """
-    matches = {name: ending for name in FORMATS if (ending := _ending(path, name))}
-    longest = max(map(len, matches.values()), default=0)
-    return [name for name, ending in matches.items() if len(ending) == longest]
-
-
-def _ending(path: Path, name: str) -> str:
-    return next((ending for ending in FORMATS[name].endings if path.name.endswith(ending)), "")
 
 
 @dataclass(frozen=True)
@@ -121,7 +40,7 @@ class PredictionFiles:
         if not formats_of(output):
             outputs = {output / f"{name}{FORMATS[each].endings[0]}": each for each in formats}
             return cls(outputs, output / f"{name}.json", output / TABLE)
-        stem = output.name.removesuffix(_ending(output, formats[0]))
+        stem = output.name[: -len(ending(output, formats[0]))]
         return cls({output: formats[0]}, output.with_name(f"{stem}.json"), output.with_name(f"{stem}.{TABLE}"))
 
     @property

@@ -21,10 +21,11 @@ from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.dicom import Series
 from viscera.io.dicom_seg import Algorithm
 from viscera.io.files import is_occupied, sha256
+from viscera.io.formats import FORMATS, Result, formats_of, refuse_other_file, wanted_formats
 from viscera.io.measurements import KEY as MEASUREMENTS
 from viscera.io.measurements import Measured, as_json, refuse_other_measurements, write_table
 from viscera.io.nifti import Placement
-from viscera.io.predictions import FORMATS, TABLE, PredictionFiles, Result, formats_of, read_record
+from viscera.io.predictions import TABLE, PredictionFiles, read_record
 from viscera.io.quarantine import left_out, refuse_other_quarantine, write_quarantine
 from viscera.io.runlog import RunFolder
 from viscera.io.scans import Scan, open_scans
@@ -75,7 +76,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     Args:
         run: a Run.
         source: a NIfTI file or a folder of them; or a folder or zip file of DICOM images.
-        output: a folder, or a file that ends in `.nii`, `.nii.gz`, `.nrrd` or `.dcm`.
+        output: a folder, or a file that ends in `.nii`, `.nii.gz`, `.nrrd` or `.dcm`, capitals or not.
         config: how; by default as the Run says.
         series: UID of the DICOM series; by default the CT with most images.
         formats: of `io.predictions.FORMATS`, the main one first; by default NIfTI, or what a file's name asks for.
@@ -90,7 +91,8 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         BadInputError: nothing to segment; or, after all else is done, scans that were left out (`quarantine.csv`).
     """
     is_file = bool(formats_of(output))
-    wanted = _formats(output, formats)
+    refuse_other_file(output)
+    wanted = wanted_formats(output, formats)
     with open_scans(source, series) as scans:
         _check_output(output, scans, wanted, is_file=is_file)
         predictor = Predictor.load(run, config, device)
@@ -157,18 +159,6 @@ def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
     return [name for name in names if not is_there(name)]
 
 
-def _formats(output: Path, formats: Sequence[str] | None) -> list[str]:
-    """What to write: as asked for, or as the file name says."""
-    of_name = formats_of(output)
-    wanted = list(dict.fromkeys(formats or of_name[:1] or ["nifti"]))
-    unknown = [name for name in wanted if name not in FORMATS]
-    if unknown:
-        raise BadInputError(f"--format {', '.join(unknown)}: there is no such format. There are: {', '.join(FORMATS)}.")
-    if of_name and (len(wanted) > 1 or wanted[0] not in of_name):
-        raise BadInputError(f"{output}: one file, and --format {', '.join(wanted)}. Give a folder, or one format.")
-    return wanted
-
-
 def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
     def segment() -> _Segmented:
         volume = scan.read()
@@ -183,6 +173,8 @@ def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
 def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *, is_file: bool) -> None:
     if is_file and len(scans) > 1:
         raise BadInputError(f"{output}: one file for {len(scans)} scans. Give a folder.")
+    if is_file and output.is_dir():
+        raise BadInputError(f"{output}: this is a folder. Give a name for a file in it, or another folder.")
     if not is_file and is_occupied(output) and not output.is_dir():
         raise BadInputError(f"{output}: this is a file. Give a folder, or a name that ends in .nii.gz.")
     no_dicom = [scan.path for scan in scans if scan.series is None]

@@ -1,0 +1,121 @@
+"""The formats of a label map, and which of them a file has by its name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from viscera.core.anatomy import ClassTable
+from viscera.core.errors import BadInputError
+from viscera.core.scan import LabelMap
+from viscera.io.dicom_seg import Algorithm, dicom_seg_bytes
+from viscera.io.dicom_source import SourceImages
+from viscera.io.nifti import Placement, labels_to_bytes
+from viscera.io.rtstruct import rtstruct_bytes
+from viscera.io.seg_nrrd import seg_nrrd_bytes
+
+_OTHER_FILES = {
+    *(".gz", ".zip", ".tar", ".tgz", ".bz2", ".xz", ".mha", ".mhd", ".nhdr", ".img", ".hdr", ".mgz", ".mgh", ".mnc"),
+    *(".dicom", ".ima", ".npy", ".npz", ".h5", ".hdf5", ".tif", ".tiff", ".png", ".jpg", ".stl", ".obj", ".vtk"),
+    *(".json", ".csv", ".txt", ".pt"),
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What is written of one scan.
+
+    Attributes:
+        label_map: on the scan's own grid.
+        table: its classes.
+        algorithm: what made it.
+        sources: of a DICOM series, the images in the order of their slices.
+        placement: of a NIfTI file, how its header says where it lies.
+    """
+
+    label_map: LabelMap
+    table: ClassTable
+    algorithm: Algorithm
+    sources: Sequence[Path] | None = None
+    placement: Placement | None = None
+
+    @cached_property
+    def images(self) -> SourceImages:
+        """Those of the series; raises BadInputError where the scan was none."""
+        return SourceImages.read(self.sources or ())
+
+
+@dataclass(frozen=True)
+class Format:
+    """One way to write a label map.
+
+    Attributes:
+        endings: of its file names, capitals or not; the first is that of files in a folder.
+        of_series: whether it refers to the DICOM images of the scan.
+        encode: to the whole file, of a name.
+    """
+
+    endings: tuple[str, ...]
+    of_series: bool
+    encode: Callable[[Result, Path], bytes]
+
+
+def _nifti(result: Result, path: Path) -> bytes:
+    compressed = path.suffix.lower() == ".gz"
+    return labels_to_bytes(result.label_map, "viscera prediction", compressed=compressed, placement=result.placement)
+
+
+FORMATS: Mapping[str, Format] = {
+    "nifti": Format((".nii.gz", ".nii"), of_series=False, encode=_nifti),
+    "dicom-seg": Format(
+        (".seg.dcm", ".dcm"),
+        of_series=True,
+        encode=lambda result, _: dicom_seg_bytes(result.label_map, result.images, result.algorithm, result.table),
+    ),
+    "rtstruct": Format(
+        (".rtstruct.dcm", ".dcm"),
+        of_series=True,
+        encode=lambda result, _: rtstruct_bytes(result.label_map, result.images, result.algorithm, result.table),
+    ),
+    "seg-nrrd": Format(
+        (".seg.nrrd", ".nrrd"), of_series=False, encode=lambda result, _: seg_nrrd_bytes(result.label_map, result.table)
+    ),
+}
+
+
+def formats_of(path: Path) -> list[str]:
+    """The formats that a file may have by its name, the likeliest first; none for a folder.
+
+    A longer ending says more: `x.dcm` may be a DICOM-SEG or an RTSTRUCT, `x.rtstruct.dcm` is an RTSTRUCT.
+    """
+    lengths = {name: len(ending(path, name)) for name in FORMATS}
+    longest = max(lengths.values())
+    return [name for name, length in lengths.items() if length == longest > 0]
+
+
+def ending(path: Path, name: str) -> str:
+    """The ending that a file of a format has, in lower case; empty where it has none of them."""
+    return next((each for each in FORMATS[name].endings if path.name.lower().endswith(each)), "")
+
+
+def refuse_other_file(path: Path) -> None:
+    """Raise BadInputError for a name that says a file which is not written; folders may have dots in their names."""
+    if path.suffix.lower() in _OTHER_FILES and not formats_of(path) and not path.is_dir():
+        known = ", ".join(dict.fromkeys(each for form in FORMATS.values() for each in form.endings))
+        raise BadInputError(f"{path}: such a file is not written. Give a name that ends in {known}, or a folder.")
+
+
+def wanted_formats(output: Path, formats: Sequence[str] | None) -> list[str]:
+    """What to write: as asked for, or as the file name says; NIfTI by default.
+
+    Raises:
+        BadInputError: no such format, or not one that a file of that name can have.
+    """
+    of_name = formats_of(output)
+    wanted = list(dict.fromkeys(formats or of_name[:1] or ["nifti"]))
+    unknown = [name for name in wanted if name not in FORMATS]
+    if unknown:
+        raise BadInputError(f"--format {', '.join(unknown)}: there is no such format. There are: {', '.join(FORMATS)}.")
+    if of_name and (len(wanted) > 1 or wanted[0] not in of_name):
+        raise BadInputError(f"{output}: one file, and --format {', '.join(wanted)}. Give a folder, or one format.")
+    return wanted

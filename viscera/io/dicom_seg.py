@@ -46,7 +46,7 @@ def dicom_seg_bytes(
         The whole file.
 
     Raises:
-        BadInputError: highdicom is not installed; or another grid.
+        BadInputError: highdicom is not installed; another grid; or headers that it cannot take over.
     """
     try:
         import highdicom as hd  # noqa: PLC0415 - an extra
@@ -79,25 +79,31 @@ def dicom_seg_bytes(
         for organ in table.organs
     ]
     of_source = (sources.headers[0].SeriesInstanceUID, algorithm.model)
-    segmentation = hd.seg.Segmentation(
-        source_images=images,
-        pixel_array=frames,
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=descriptions,
-        series_instance_uid=derived_uid("seg series", *of_source),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=derived_uid("seg", *of_source, content_digest(frames)),
-        instance_number=1,
-        manufacturer="viscera",
-        manufacturer_model_name=algorithm.name,
-        software_versions=algorithm.version,
-        omit_empty_frames=bool(frames.any()),
-        device_serial_number=hashlib.sha256(algorithm.model.encode()).hexdigest()[:16],
-        content_label="ORGANS",
-        content_description="Organs of the abdomen",
-        series_description="Organs (viscera, not for clinical use)",
-    )
-    return as_file(segmentation)
+    try:
+        segmentation = hd.seg.Segmentation(
+            source_images=images,
+            pixel_array=frames,
+            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=descriptions,
+            series_instance_uid=derived_uid("seg series", *of_source),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=derived_uid("seg", *of_source, content_digest(frames)),
+            instance_number=1,
+            manufacturer="viscera",
+            manufacturer_model_name=algorithm.name,
+            software_versions=algorithm.version,
+            omit_empty_frames=bool(frames.any()),
+            device_serial_number=hashlib.sha256(algorithm.model.encode()).hexdigest()[:16],
+            content_label="ORGANS",
+            content_description="Organs of the abdomen",
+            series_description="Organs (viscera, not for clinical use)",
+        )
+        return as_file(segmentation)
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        reason = " ".join(str(error).split())
+        raise BadInputError(
+            f"DICOM-SEG cannot take over the headers of the source images ({reason}); give --format nifti or seg-nrrd."
+        ) from error
 
 
 def _coded(snomed: str, meaning: str) -> Code:

@@ -18,22 +18,13 @@ from pydicom.uid import CTImageStorage, generate_uid
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import LPS_FROM_RAS, Geometry
 from viscera.core.scan import LabelArray, LabelMap
+from viscera.io.dicom.dataset import quiet_pydicom
 from viscera.io.dicom.header import slices_of
 from viscera.io.dicom.series import Plane
+from viscera.io.dicom.writable import make_writable
 
 log = logging.getLogger(__name__)
 _WHOLE = 0.01  # voxels that a frame may lie beside the label map's grid
-OF_THE_PATIENT = (  # and the study; DICOM wants them in every object, empty where nobody knows
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
-)
 _IDENTIFIERS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 
 
@@ -52,10 +43,12 @@ class SourceImages:
     frame_numbers: tuple[int, ...] = ()
 
     @classmethod
+    @quiet_pydicom()
     def read(cls, paths: Sequence[Path]) -> "SourceImages":
         """Read the headers of a series.
 
-        Identifiers that anonymisation left empty are replaced by made-up ones, the same each time, with a warning.
+        Identifiers that anonymisation left empty are replaced by made-up ones, the same each time, with a warning. The
+        first header is made writable (`io.dicom.writable`).
 
         Raises:
             BadInputError: no file, one that is not DICOM or has no position, images of unlike size or orientation, or
@@ -81,6 +74,7 @@ class SourceImages:
         normal = np.cross(across, down)
         found.sort(key=lambda image: float(normal @ image.plane.position_mm))
         _fill_identifiers(found)
+        make_writable(found[0].header)  # results take over from the first
         positions = np.array([image.plane.position_mm for image in found])
         thickness = first.plane.thickness_mm or 1.0
         step = (positions[-1] - positions[0]) / (len(found) - 1) if len(found) > 1 else normal * thickness
@@ -164,11 +158,6 @@ def _fill_identifiers(images: Sequence[_Image]) -> None:
     made_up = set()
     for image in images:
         header = image.header
-        if "SpecificCharacterSet" in header and not header.SpecificCharacterSet:
-            del header.SpecificCharacterSet  # empty means the default; highdicom refuses it
-        for name in OF_THE_PATIENT:
-            if name not in header:
-                setattr(header, name, "")
         if not header.get("SOPClassUID"):
             header.SOPClassUID = CTImageStorage
         position = str(image.plane.position_mm)

@@ -14,8 +14,9 @@ from skimage.measure import find_contours
 from viscera.core.anatomy import ABDOMEN, AnatomicalClass, ClassTable
 from viscera.core.boxes import Box, boxes_of
 from viscera.core.scan import LabelMap
+from viscera.io.dicom.writable import OF_THE_PATIENT
 from viscera.io.dicom_seg import SERIES_NUMBER, Algorithm
-from viscera.io.dicom_source import OF_THE_PATIENT, SourceImages, as_file, content_digest, derived_uid
+from viscera.io.dicom_source import SourceImages, as_file, content_digest, derived_uid
 
 _CONTOUR_DATA = Tag("ContourData")
 
@@ -60,7 +61,7 @@ def _described(sources: SourceImages, algorithm: Algorithm, digest: str) -> Data
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SpecificCharacterSet = first.get("SpecificCharacterSet", "ISO_IR 6")
+    dataset.SpecificCharacterSet = "ISO_IR 192"
     for name in ("StudyInstanceUID", *OF_THE_PATIENT):
         setattr(dataset, name, first.get(name))
     dataset.SOPClassUID = RTStructureSetStorage

@@ -14,7 +14,7 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from tests.ct_series import STORED, ct_series, enhanced, save
+from tests.ct_series import STORED, ct_series, enhanced, item, save, set_tags
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.io.dicom import find_series
@@ -95,9 +95,9 @@ def test_text_of_any_character_set(
 
 def test_text_within_a_sequence(tmp_path: Path) -> None:
     """highdicom copies the whole patient module, sequences and all."""
-    item = Dataset()
-    item.PatientID, item.IssuerOfPatientID = "1", "Köln"
-    save(tmp_path, small_series(SpecificCharacterSet="ISO_IR 100", OtherPatientIDsSequence=Items([item])))
+    other = Dataset()
+    other.PatientID, other.IssuerOfPatientID = "1", "Köln"
+    save(tmp_path, small_series(SpecificCharacterSet="ISO_IR 100", OtherPatientIDsSequence=Items([other])))
     (written,) = results(tmp_path, [dicom_seg_bytes])
     assert written.OtherPatientIDsSequence[0].IssuerOfPatientID == "Köln"
 
@@ -228,3 +228,41 @@ def test_measures_and_orientation_of_each_frame(tmp_path: Path, change: Change) 
     places = [f.PlanePositionSequence[0] for f in segmentation.PerFrameFunctionalGroupsSequence]
     assert sorted(float(p.ImagePositionPatient[2]) for p in places) == [32.5, 35]  # slices 1 and 2 of 2.5 mm, from 30
     assert len(structures.ROIContourSequence[2].ContourSequence) == 2
+
+
+# ------------------------------------------------------------------------------------------ what the reader takes
+
+
+def test_files_without_the_prefix(tmp_path: Path) -> None:
+    for number, image in enumerate(small_series()):
+        image.save_as(tmp_path / str(number), implicit_vr=True, little_endian=True)
+    for written in results(tmp_path):
+        assert written.PatientName == "Test^P"
+
+
+@pytest.mark.parametrize("of_one_file", [False, True])
+def test_directions_that_differ_as_little_as_the_reader_allows(tmp_path: Path, of_one_file: bool) -> None:
+    """0.002 of the length of the vectors, as rounding does."""
+    slices = small_series()
+    slices[2].ImageOrientationPatient = [0.999998, 0.002, 0, -0.002, 0.999998, 0]
+    if of_one_file:
+        image = enhanced(slices)
+        orientations = [[item(each, "ImageOrientationPatient")] for each in slices]
+        for frame, orientation in zip(image.PerFrameFunctionalGroupsSequence, orientations, strict=True):
+            frame.PlaneOrientationSequence = Items(orientation)
+        slices = [image]
+    segmentation, structures = results(save(tmp_path, slices))
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    assert shared.PlaneOrientationSequence[0].ImageOrientationPatient == [1, 0, 0, 0, 1, 0]
+    assert len(structures.ROIContourSequence[2].ContourSequence) == 2
+
+
+@pytest.mark.parametrize(
+    "tags", [{"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, {"PixelSpacing": [0.9, 0.7]}, {"Rows": 11}]
+)
+def test_images_of_another_plane_are_refused(tmp_path: Path, tags: dict[str, Any]) -> None:
+    slices = small_series()
+    set_tags(slices[2], tags)
+    save(tmp_path, slices)
+    with pytest.raises(BadInputError, match="another size, orientation or pixel spacing"):
+        SourceImages.read(sorted(tmp_path.iterdir()))

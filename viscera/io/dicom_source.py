@@ -10,18 +10,18 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import CTImageStorage, generate_uid
 
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import LPS_FROM_RAS, Geometry
 from viscera.core.scan import LabelArray, LabelMap
-from viscera.io.dicom.dataset import quiet_pydicom
+from viscera.io.dicom.dataset import DAMAGE, open_dataset, quiet_pydicom
 from viscera.io.dicom.header import slices_of
-from viscera.io.dicom.series import Plane
+from viscera.io.dicom.series import Plane, Slice
+from viscera.io.dicom.stack import same_plane
 from viscera.io.dicom.writable import make_writable
+from viscera.io.files import read_error
 
 log = logging.getLogger(__name__)
 _WHOLE = 0.01  # voxels that a frame may lie beside the label map's grid
@@ -51,8 +51,8 @@ class SourceImages:
         first header is made writable (`io.dicom.writable`).
 
         Raises:
-            BadInputError: no file, one that is not DICOM or has no position, images of unlike size or orientation, or
-                several multi-frame images.
+            BadInputError: no file, one that is not DICOM or has no position, images of unlike size, orientation or
+                pixel spacing, or several multi-frame images.
         """
         if not paths:
             raise BadInputError("DICOM output needs the source images; there are none.")
@@ -63,26 +63,30 @@ class SourceImages:
                 f"{paths[0]}: one of several multi-frame images. DICOM output refers to one of them, or to images of "
                 "one frame; give --format nifti or seg-nrrd."
             )
-        first = found[0]
         for image in found:
-            same = np.allclose((image.plane.row, image.plane.column), (first.plane.row, first.plane.column), atol=1e-3)
-            if not same or image.shape != first.shape:
+            if not same_plane(image.slice, found[0].slice):
                 raise BadInputError(
-                    f"{image.path}: another size or orientation than {paths[0]}. Give the images of one series."
+                    f"{image.slice.path}: another size, orientation or pixel spacing than {paths[0]}. Give the images "
+                    "of one series."
                 )
-        across, down = np.array(first.plane.row), np.array(first.plane.column)
-        normal = np.cross(across, down)
+        normal = np.cross(found[0].plane.row, found[0].plane.column)
         found.sort(key=lambda image: float(normal @ image.plane.position_mm))
+        first = found[0].plane
         _fill_identifiers(found)
         make_writable(found[0].header)  # results take over from the first
+        for header in headers:
+            if "ImageOrientationPatient" in header:  # highdicom wants it to the last digit
+                header.ImageOrientationPatient = found[0].header.ImageOrientationPatient
         positions = np.array([image.plane.position_mm for image in found])
-        thickness = first.plane.thickness_mm or 1.0
+        thickness = first.thickness_mm or 1.0
         step = (positions[-1] - positions[0]) / (len(found) - 1) if len(found) > 1 else normal * thickness
-        column_mm, row_mm = first.plane.spacing_mm  # between columns, between rows
+        column_mm, row_mm = first.spacing_mm  # between columns, between rows
         affine = np.eye(4)
-        affine[:3] = np.column_stack([across * column_mm, down * row_mm, step, positions[0]])
-        rows, columns = first.shape
-        numbers = tuple(image.frame + 1 for image in found) if len(found) > len(headers) else ()
+        affine[:3] = np.column_stack(
+            [np.multiply(first.row, column_mm), np.multiply(first.column, row_mm), step, positions[0]]
+        )
+        rows, columns = found[0].slice.shape
+        numbers = tuple(image.slice.frame + 1 for image in found) if len(found) > len(headers) else ()
         geometry = Geometry((columns, rows, len(found)), LPS_FROM_RAS @ affine)
         return cls(tuple(image.header for image in found), geometry, numbers)
 
@@ -135,23 +139,23 @@ def as_file(dataset: Dataset) -> bytes:
 class _Image(NamedTuple):
     """One slice: the header of its file, and where it lies."""
 
-    path: Path
     header: FileDataset
-    frame: int
-    shape: tuple[int, int]
+    slice: Slice
     plane: Plane
 
 
 def _images(path: Path) -> Iterator[_Image]:
     try:
-        header = pydicom.dcmread(path, stop_before_pixels=True)
+        header = open_dataset(path, pixels=False)
         slices = list(slices_of(path, header))
-    except (InvalidDicomError, OSError, AttributeError, ValueError) as error:
-        raise BadInputError(f"{path}: not a readable DICOM file ({error}).") from error
+    except OSError as error:
+        raise read_error(path, error) from error
+    except DAMAGE as error:
+        raise BadInputError(f"{path}: not a readable DICOM file ({error}). Give the images of a series.") from error
     for each in slices:
         if each.plane is None:
-            raise BadInputError(f"{path}: an image without position in the patient.")
-        yield _Image(path, header, each.frame, each.shape, each.plane)
+            raise BadInputError(f"{path}: an image without position in the patient. Give the images of a CT series.")
+        yield _Image(header, each, each.plane)
 
 
 def _fill_identifiers(images: Sequence[_Image]) -> None:

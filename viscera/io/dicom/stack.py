@@ -61,6 +61,14 @@ def stack(images: Sequence[Slice]) -> Stack:
     return Stack(tuple(kept), geometry, tuple(text for text in warnings if text))
 
 
+def same_plane(one: Slice, other: Slice) -> bool:
+    """Whether two images, which say where they lie, have one size, orientation and pixel spacing, but for rounding."""
+    a, b = _planes([one, other])
+    apart = np.abs(np.subtract([*a.row, *a.column], [*b.row, *b.column])).max()
+    spacings = np.abs(np.subtract(a.spacing_mm, b.spacing_mm)).max()
+    return one.shape == other.shape and bool(apart < _SAME_DIRECTION and spacings < _SAME_SPACING_MM)
+
+
 def _main_plane(images: Sequence[Slice]) -> tuple[list[Slice], int]:
     """The images of the plane and size that most have, and how many others there are."""
     unplaced = [image.path.name for image in images if image.plane is None]
@@ -71,7 +79,7 @@ def _main_plane(images: Sequence[Slice]) -> tuple[list[Slice], int]:
         )
     groups: list[list[Slice]] = []
     for image in images:
-        group = next((group for group in groups if _same_plane(group[0], image)), None)
+        group = next((group for group in groups if same_plane(group[0], image)), None)
         if group is None:
             groups.append([image])
         else:
@@ -85,13 +93,6 @@ def _main_plane(images: Sequence[Slice]) -> tuple[list[Slice], int]:
             "of their own"
         )
     return main, strays
-
-
-def _same_plane(one: Slice, other: Slice) -> bool:
-    a, b = _planes([one, other])
-    apart = np.abs(np.subtract([*a.row, *a.column], [*b.row, *b.column])).max()
-    spacings = np.abs(np.subtract(a.spacing_mm, b.spacing_mm)).max()
-    return one.shape == other.shape and bool(apart < _SAME_DIRECTION and spacings < _SAME_SPACING_MM)
 
 
 def _step(slices: Sequence[Slice], normal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

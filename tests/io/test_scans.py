@@ -78,7 +78,7 @@ def test_what_else_was_there_is_said(folder: Path, caplog: pytest.LogCaptureFixt
         viscera.read_volume(folder)
     assert "which has most images; there are also" in caplog.messages[0]
     assert "'thick'" in caplog.messages[0]
-    assert "left out: 1 damaged DICOM files: cut" in caplog.messages[1]
+    assert "left out: 1 damaged DICOM file: cut" in caplog.messages[1]
 
 
 def test_a_folder_of_nifti_files_and_a_folder_of_both(

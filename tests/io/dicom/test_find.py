@@ -175,6 +175,52 @@ def test_damaged_files_are_counted(tmp_path: Path) -> None:
     assert damaged.problem == "3 damaged DICOM files: cut, cut later, rubbish"
 
 
+@pytest.mark.parametrize("length", [0, 1, 100, 131])
+def test_files_cut_too_short_to_be_dicom_are_damaged(tmp_path: Path, length: int) -> None:
+    """As a full disk leaves them: the series would look whole, and end early."""
+    slices = ct_series()
+    save(tmp_path, slices)
+    cut = [file_name(ds) for ds in slices[-2:]]
+    for name in cut:
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:length])
+    scan, damaged = find_series(tmp_path)
+    assert scan.number_of_images == 4
+    assert damaged.passed_over == f"2 damaged DICOM files: {', '.join(sorted(cut))}"
+
+
+def test_short_files_that_were_never_dicom(tmp_path: Path) -> None:
+    save(tmp_path / "scan", ct_series())
+    (tmp_path / "scan" / "VERSION").write_text("1.0\n")
+    (tmp_path / "scan" / ".keep").touch()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "empty").touch()  # not beside DICOM
+    assert one(tmp_path).number_of_images == 6
+
+
+def test_links_to_nothing_are_damaged(tmp_path: Path) -> None:
+    slices = ct_series()
+    save(tmp_path, slices)
+    path = tmp_path / file_name(slices[-1])
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere")
+    (tmp_path / ".#lock").symlink_to("someone@somewhere")  # as editors leave them
+    scan, damaged = find_series(tmp_path)
+    assert scan.number_of_images == 5
+    assert damaged.passed_over == f"1 damaged DICOM file: {path.name}"
+
+
+def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
+    slices = ct_series()
+    save(tmp_path / "elsewhere", slices[4:])
+    folder = save(tmp_path / "scan" / "a", slices[:4]).parent
+    (folder / "b").symlink_to(tmp_path / "elsewhere")
+    (folder / "again").symlink_to(tmp_path / "elsewhere")
+    (folder / "a" / "back").symlink_to(folder)
+    (folder / "out").symlink_to(tmp_path)
+    scan = one(folder)
+    assert (scan.number_of_images, scan.warnings) == (6, ())
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_no_damage_to_a_header_is_a_defect_of_ours(tmp_path: Path, seed: int) -> None:
     """Bytes changed at random: a series, with or without a problem, or a damaged file; never another error."""

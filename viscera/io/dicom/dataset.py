@@ -32,6 +32,7 @@ DAMAGE = (
     zlib.error,
 )
 _PREFIX = b"DICM"
+_PREFIX_END = 132
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # of a data set without the 128 bytes and the prefix before it
 
 
@@ -68,6 +69,16 @@ def may_be_dicom(path: Path) -> bool:
     return start[128:] == _PREFIX or start[:2] in _FIRST_GROUPS
 
 
+def may_be_cut_off(path: Path) -> bool:
+    """Whether a file is too short for DICOM's prefix, and may be the beginning of one: empty, or no text.
+
+    Raises:
+        BadInputError: it cannot be opened.
+    """
+    start = _start(path)
+    return len(start) < _PREFIX_END and (not start or b"\0" in start)
+
+
 def open_dataset(path: Path, *, pixels: bool, tags: Sequence[int] | None = None) -> FileDataset:
     """A file as pydicom reads it; where the transfer syntax is not given, the one that was guessed is put in.
 
@@ -91,6 +102,6 @@ def open_dataset(path: Path, *, pixels: bool, tags: Sequence[int] | None = None)
 def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(132)
+            return file.read(_PREFIX_END)
     except OSError as error:
         raise read_error(path, error) from error

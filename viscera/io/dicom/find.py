@@ -1,6 +1,5 @@
 """The series in a folder."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,13 +14,13 @@ from pydicom.uid import (
 )
 
 from viscera.core.errors import BadInputError
-from viscera.io.dicom.dataset import may_be_dicom, quiet_pydicom
+from viscera.io.dicom.dataset import may_be_cut_off, may_be_dicom, quiet_pydicom
+from viscera.io.dicom.folders import folders, leads_nowhere
 from viscera.io.dicom.header import Header, read_header
 from viscera.io.dicom.series import Series
 from viscera.io.dicom.stack import Stack, stack
 from viscera.io.dicom.unusable import UnusableSeriesError
 from viscera.io.dicom.values import refuse_values, value_warnings
-from viscera.io.files import read_error
 
 _SECONDARY_CAPTURES = {
     SecondaryCaptureImageStorage,
@@ -38,7 +37,8 @@ _NAMED = 3
 def find_series(path: Path) -> list[Series]:
     """List the DICOM series of a folder and all folders in it, those with most images first.
 
-    Only headers are read. Files that are no DICOM and DICOMDIR files are passed by.
+    Only headers are read. Files that are no DICOM and DICOMDIR files are passed by; links to nothing, and files beside
+    DICOM that are cut too short to be told, are damaged. Linked folders are followed.
 
     Args:
         path: a folder, or one DICOM file.
@@ -52,15 +52,10 @@ def find_series(path: Path) -> list[Series]:
     headers: dict[tuple[str, str, str], list[Header]] = defaultdict(list)
     damaged: list[str] = []
     with quiet_pydicom():
-        for file in _files(path):
-            if not may_be_dicom(file):
-                continue
-            try:
-                header = read_header(file)
-            except BadInputError:
-                damaged.append(file.name)
-                continue
-            if header is not None:
+        for files in folders(path):
+            readable, unreadable = _headers(files)
+            damaged += [file.name for file in unreadable]
+            for file, header in readable:
                 uid = header.series_uid or f"{file.parent}/{header.description}"  # anonymised without one
                 headers[uid, header.patient_id, _no_scan(header) or _odd_view(header)].append(header)
         found = [_series(group) for group in headers.values()]
@@ -68,18 +63,24 @@ def find_series(path: Path) -> list[Series]:
     return [*found, *_damaged(damaged)]
 
 
-def _files(path: Path) -> Iterator[Path]:
-    """All files below a folder, in the order of their names."""
-
-    def refuse(error: OSError) -> None:
-        raise read_error(Path(error.filename), error) from error
-
-    if path.is_file():
-        yield path
-        return
-    for folder, subfolders, names in os.walk(path, onerror=refuse):
-        subfolders.sort()
-        yield from (file for name in sorted(names) if (file := Path(folder, name)).is_file())
+def _headers(files: Sequence[Path]) -> tuple[list[tuple[Path, Header]], list[Path]]:
+    """What the DICOM files of one folder say, and which are damaged: the beginnings of files beside DICOM, too."""
+    readable, damaged, cut_off = [], [], []
+    for file in files:
+        if leads_nowhere(file):
+            if not file.name.startswith("."):  # how editors lock files
+                damaged.append(file)
+        elif not may_be_dicom(file):
+            if may_be_cut_off(file) and not file.name.startswith("."):
+                cut_off.append(file)
+        else:
+            try:
+                header = read_header(file)
+            except BadInputError:
+                damaged.append(file)
+            else:
+                readable += [(file, header)] if header is not None else []
+    return readable, sorted([*damaged, *cut_off]) if readable else damaged
 
 
 def _no_scan(header: Header) -> str:
@@ -128,6 +129,7 @@ def _series(headers: Sequence[Header]) -> Series:
 
 def _damaged(names: Sequence[str]) -> Iterator[Series]:
     if names:
+        noun = "file" if len(names) == 1 else "files"
         more = ", …" if len(names) > _NAMED else ""
-        reason = f"{len(names)} damaged DICOM files: {', '.join(names[:_NAMED])}{more}"
+        reason = f"{len(names)} damaged DICOM {noun}: {', '.join(names[:_NAMED])}{more}"
         yield Series("", "", "", "", "", "", (), passed_over=reason, problem=reason)

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import MPEG2MPML, JPEG2000Lossless, RLELossless
+from pydicom.uid import (
+    MPEG2MPML,
+    UID,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 
 from tests.ct_series import STORED, ct_series, save
 from viscera.core.errors import BadInputError
@@ -46,6 +53,19 @@ def test_padding_outside_int16_becomes_its_limit(tmp_path: Path) -> None:
     hu = hu_of(tmp_path, ct_series(stored, PixelPaddingValue=-32768))
     assert hu[0, 0, 0] == -32768
     assert hu[0, 1, 1] == -1014
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_signed_padding_in_either_way_of_writing(tmp_path: Path, syntax: UID) -> None:
+    """Implicit VR does not say whether a padding value is signed; PixelRepresentation does."""
+    stored = np.full((3, 4, 4), 10, dtype=np.int16)
+    stored[:, 0, 0] = -32768
+    slices = ct_series(stored)
+    for ds in slices:
+        ds.add_new("PixelPaddingValue", "SS", -32768)
+    (series,) = find_series(save(tmp_path, slices, syntax=syntax))
+    assert series.slices[0].padding == (-32768, -32768)
+    assert read_series(series).hu[0, 0, 0] == -32768
 
 
 def test_values_outside_int16_are_refused(tmp_path: Path) -> None:

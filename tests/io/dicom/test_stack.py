@@ -116,6 +116,53 @@ def test_several_phases_under_one_uid(tmp_path: Path, multi_frame: bool) -> None
     assert multi_frame or "(acquisition 3; acquisition 4)" in problem
 
 
+BETWEEN_MM = (-120, -80, 31.25)  # half a step further: together an even stack of 1.25 mm, of two times
+
+
+@pytest.mark.parametrize("multi_frame", [False, True])
+def test_phases_between_one_another(tmp_path: Path, multi_frame: bool) -> None:
+    slices = phases(ct_series(), ct_series(STORED[::-1], origin_mm=BETWEEN_MM))
+    if multi_frame:
+        image = enhanced(slices)
+        for frame, ds in zip(image.PerFrameFunctionalGroupsSequence, slices, strict=True):
+            content = Dataset()
+            content.FrameAcquisitionNumber = ds.AcquisitionNumber
+            frame.FrameContentSequence = [content]
+        slices = [image]
+    problem = series_of(tmp_path, slices).problem
+    assert problem.startswith("slices of acquisition 3 and acquisition 4 alternate along the stack: ")
+    assert "Several phases or time points under one series UID? Put the files of one of them into a folder" in problem
+
+
+def test_phases_that_differ_in_time_alone(tmp_path: Path) -> None:
+    slices = phases(ct_series(), ct_series(STORED[::-1], origin_mm=BETWEEN_MM))
+    for ds in slices:
+        ds.AcquisitionNumber, ds.AcquisitionTime = 1, f"1000{ds.AcquisitionNumber:02}"
+    assert "slices of acquired at 100003 and acquired at 100004 alternate" in series_of(tmp_path, slices).problem
+
+
+def test_three_phases_between_one_another(tmp_path: Path) -> None:
+    slices = ct_series(np.concatenate([STORED, STORED]))
+    for k, ds in enumerate(slices):
+        ds.AcquisitionNumber = k % 3
+    assert "alternate along the stack" in series_of(tmp_path, slices).problem
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [1, 1, 1, 2, 2, 2],  # block after block
+        [1, 2, 3, 4, 5, 6],  # one a slice
+        [2, 2, 1, 2, 2, 2],  # one slice was scanned again
+    ],
+)
+def test_acquisitions_of_one_scan(tmp_path: Path, numbers: list[int]) -> None:
+    slices = ct_series()
+    for ds, number in zip(slices, numbers, strict=True):
+        ds.AcquisitionNumber, ds.AcquisitionTime = number, f"1200{number:02}"
+    assert series_of(tmp_path, slices).problem == ""
+
+
 def test_the_same_pixels_with_another_slope_are_no_copy(tmp_path: Path) -> None:
     slices = phases(ct_series(), ct_series(RescaleSlope=2))
     assert "with other pixels" in series_of(tmp_path, slices).problem

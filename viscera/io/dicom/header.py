@@ -18,9 +18,10 @@ from viscera.io.files import read_error
 _WANTED = (
     "SOPClassUID SOPInstanceUID Modality ImageType SeriesInstanceUID StudyInstanceUID PatientID SeriesDescription "
     "FrameOfReferenceUID AcquisitionDate SeriesDate StudyDate AcquisitionNumber AcquisitionTime "
-    "TemporalPositionIdentifier TriggerTime NumberOfFrames Rows Columns SamplesPerPixel PixelPaddingValue "
-    "PixelPaddingRangeLimit ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness RescaleSlope "
-    "RescaleIntercept RescaleType ModalityLUTSequence SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
+    "TemporalPositionIdentifier TriggerTime NumberOfFrames Rows Columns SamplesPerPixel PixelRepresentation "
+    "PixelPaddingValue PixelPaddingRangeLimit ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness "
+    "RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence SharedFunctionalGroupsSequence "
+    "PerFrameFunctionalGroupsSequence"
 )
 _TAGS = [tag for keyword in _WANTED.split() if (tag := tag_for_keyword(keyword)) is not None]
 _UNIT_TOLERANCE = 0.01
@@ -176,7 +177,7 @@ def _padding(dataset: Dataset) -> tuple[int, int] | None:
     return (int(min(one, other)), int(max(one, other))) if other is not None else (int(one), int(one))
 
 
-def _acquisition(content: Dataset) -> str:
+def _acquisition(content: Dataset) -> tuple[tuple[str, str], ...]:
     keywords = {
         "AcquisitionNumber": "acquisition",
         "FrameAcquisitionNumber": "acquisition",
@@ -185,7 +186,7 @@ def _acquisition(content: Dataset) -> str:
         "TriggerTime": "trigger time",
         "AcquisitionTime": "acquired at",
     }
-    return ", ".join(f"{name} {text}" for keyword, name in keywords.items() if (text := _text(content, keyword)))
+    return tuple((name, text) for keyword, name in keywords.items() if (text := _text(content, keyword)))
 
 
 def _date(dataset: Dataset) -> str:

@@ -39,7 +39,7 @@ class Slice:
         is_compressed: whether the pixels take time to decode.
         slope, intercept: HU = slope × stored value + intercept.
         padding: lowest and highest stored value that mean "outside the field of view"; None if there is none.
-        acquisition: what tells phases apart: numbers and times of the acquisition, as text.
+        acquisition: what tells phases apart: names and values of numbers and times of the acquisition.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Slice:
     slope: float = 1.0
     intercept: float = 0.0
     padding: tuple[int, int] | None = None
-    acquisition: str = ""
+    acquisition: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

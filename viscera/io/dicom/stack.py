@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from viscera.core.geometry import LPS_FROM_RAS, Geometry
-from viscera.io.dicom.doubles import drop_doubles
+from viscera.io.dicom.doubles import drop_doubles, refuse_alternating
 from viscera.io.dicom.series import Plane, Slice
 from viscera.io.dicom.unusable import UnusableSeriesError
 
@@ -37,7 +37,8 @@ def stack(images: Sequence[Slice]) -> Stack:
 
     Raises:
         UnusableSeriesError: they do not make one regular grid: positions not given, several planes, different images
-            at one position, slices that are missing, uneven spacing, images shifted against each other.
+            at one position, phases between one another, slices that are missing, uneven spacing, images
+            shifted against each other.
     """
     slices, strays = _main_plane(images)
     planes = _planes(slices)
@@ -45,6 +46,7 @@ def stack(images: Sequence[Slice]) -> Stack:
     along_mm = np.array([plane.position_mm for plane in planes]) @ normal
     order = np.argsort(along_mm, kind="stable")
     kept, copies = drop_doubles([slices[n] for n in order], along_mm[order])
+    refuse_alternating(kept)
     step_mm = _step(kept, normal)
     geometry = _geometry(kept, step_mm)
     tilt = geometry.skew_degrees

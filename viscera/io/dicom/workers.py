@@ -34,7 +34,9 @@ def read_in_processes(slices: Sequence[Slice], hu_KJI: HuArray, processes: int) 
 
 def _fill(slices: Sequence[Slice], places: Sequence[int], hu_KJI: HuArray) -> int:
     """Have one process read the slices at these places; returns how many it delivered."""
-    task = json.dumps([asdict(replace(slices[k], plane=None)) | {"path": str(slices[k].path)} for k in places])
+    task = json.dumps(
+        [asdict(replace(slices[k], plane=None, acquisition=())) | {"path": str(slices[k].path)} for k in places]
+    )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", __name__]
     try:

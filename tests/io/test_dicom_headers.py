@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -266,3 +267,39 @@ def test_images_of_another_plane_are_refused(tmp_path: Path, tags: dict[str, Any
     save(tmp_path, slices)
     with pytest.raises(BadInputError, match="another size, orientation or pixel spacing"):
         SourceImages.read(sorted(tmp_path.iterdir()))
+
+
+# ------------------------------------------------------------------------------------------ made-up identifiers
+
+
+IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+
+
+def anonymous(folder: Path, stored: np.ndarray) -> Path:
+    """A series that does not say whose it is, nor which."""
+    empty = dict.fromkeys((*IDENTIFIERS, "PatientID", "AcquisitionDate"), "")
+    slices = ct_series(stored, **empty)
+    for number, image in enumerate(slices):
+        image.SOPInstanceUID = f"1.2.{number}"
+    return save(folder, slices)
+
+
+@pytest.mark.parametrize("of_one_file", [False, True])
+def test_two_patients_without_identifiers_are_told_apart(tmp_path: Path, of_one_file: bool) -> None:
+    one, other = anonymous(tmp_path / "1", SMALL), anonymous(tmp_path / "2", SMALL // 2)
+    if of_one_file:
+        for folder in (one, other):
+            image = enhanced([pydicom.dcmread(path) for path in sorted(folder.iterdir())])
+            image.SOPInstanceUID = "1.2.3"
+            shutil.rmtree(folder)
+            save(folder, [image])
+    first, again, second = (results(folder, [rtstruct_bytes])[0] for folder in (one, one, other))
+    for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
+        assert first[name].value == again[name].value != second[name].value
+
+
+def test_made_up_identifiers_are_those_of_all_images(tmp_path: Path) -> None:
+    folder = anonymous(tmp_path, SMALL)
+    headers = SourceImages.read(sorted(folder.iterdir())).headers
+    for name in IDENTIFIERS:
+        assert len({header[name].value for header in headers}) == 1

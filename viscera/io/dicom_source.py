@@ -21,7 +21,7 @@ from viscera.io.dicom.header import slices_of
 from viscera.io.dicom.series import Plane, Slice
 from viscera.io.dicom.stack import same_plane
 from viscera.io.dicom.writable import make_writable
-from viscera.io.files import read_error
+from viscera.io.files import read_error, sha256
 
 log = logging.getLogger(__name__)
 _WHOLE = 0.01  # voxels that a frame may lie beside the label map's grid
@@ -47,8 +47,8 @@ class SourceImages:
     def read(cls, paths: Sequence[Path]) -> "SourceImages":
         """Read the headers of a series.
 
-        Identifiers that anonymisation left empty are replaced by made-up ones, the same each time, with a warning. The
-        first header is made writable (`io.dicom.writable`).
+        Identifiers that anonymisation left empty are replaced by made-up ones, the same each time for the same files,
+        with a warning. The first header is made writable (`io.dicom.writable`).
 
         Raises:
             BadInputError: no file, one that is not DICOM or has no position, images of unlike size, orientation or
@@ -159,17 +159,17 @@ def _images(path: Path) -> Iterator[_Image]:
 
 
 def _fill_identifiers(images: Sequence[_Image]) -> None:
-    made_up = set()
+    """Make up what is missing, from the places of the images and the middle one's file: no two scans share these."""
+    made_up = {name for image in images for name in _IDENTIFIERS if not image.header.get(name)}
+    places = [image.plane.position_mm for image in images]
+    series = f"{places} {sha256(images[len(images) // 2].slice.path)}" if made_up else ""
     for image in images:
         header = image.header
         if not header.get("SOPClassUID"):
             header.SOPClassUID = CTImageStorage
-        position = str(image.plane.position_mm)
-        series = str([header.get(key) for key in ("PatientID", "StudyDate", "SeriesTime", "FrameOfReferenceUID")])
         for name in _IDENTIFIERS:
             if not header.get(name):
-                made_up.add(name)
-                of_image = position if name == "SOPInstanceUID" else ""
+                of_image = str(image.plane.position_mm) if name == "SOPInstanceUID" else ""
                 setattr(header, name, derived_uid("source", name, series, of_image))
     if made_up:
         log.warning("The source images have no %s; the result refers to made-up ones.", ", ".join(sorted(made_up)))

@@ -277,7 +277,7 @@ IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
 
 def anonymous(folder: Path, stored: np.ndarray) -> Path:
     """A series that does not say whose it is, nor which."""
-    empty = dict.fromkeys((*IDENTIFIERS, "PatientID", "AcquisitionDate"), "")
+    empty: dict[str, Any] = dict.fromkeys((*IDENTIFIERS, "PatientID", "AcquisitionDate"), "")
     slices = ct_series(stored, **empty)
     for number, image in enumerate(slices):
         image.SOPInstanceUID = f"1.2.{number}"

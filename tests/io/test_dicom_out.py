@@ -1,8 +1,10 @@
 """DICOM-SEG, RTSTRUCT and .seg.nrrd: the same voxels come back, in the patient, through other readers."""
 
+import datetime as dt
 import itertools
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -178,6 +180,50 @@ def test_rtstruct_filled_by_voxel_centres(series: SourceImages, order: AxisOrder
             labels[:, :, number][inside] ^= np.uint8(region.ReferencedROINumber)
     found = positions(labels, series.geometry.affine)
     assert same_places(positions(given.labels, given.geometry.affine), found, 1e-4)
+
+
+def test_a_contour_lies_in_the_plane_of_its_image_and_says_when_by_the_local_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third of seven slices lies 0.2 mm off its even place, which the reader still takes for even."""
+    paths = write_series(tmp_path / "ct", oblique())
+    image = pydicom.dcmread(paths[2])
+    off = np.array(image.ImagePositionPatient, dtype=float) + 0.2 * np.cross(
+        *np.array(image.ImageOrientationPatient, dtype=float).reshape(2, 3)
+    )
+    image.ImagePositionPatient = [f"{value:.8f}" for value in off]
+    image.save_as(paths[2])
+    sources = SourceImages.read(paths)
+    monkeypatch.setenv("TZ", "UTC+12")
+    time.tzset()
+    try:
+        written = pydicom.dcmread(BytesIO(rtstruct_bytes(label_map(sources), sources, MODEL)))
+        now = dt.datetime.now(tz=dt.UTC) - dt.timedelta(hours=12)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    said = dt.datetime.strptime(f"{written.StructureSetDate}{written.StructureSetTime}+0000", "%Y%m%d%H%M%S%z")
+    assert abs(now - said) < dt.timedelta(minutes=2)
+    origins = {header.SOPInstanceUID: np.array(header.ImagePositionPatient, float) for header in sources.headers}
+    normal = np.cross(*np.array(sources.headers[0].ImageOrientationPatient, dtype=float).reshape(2, 3))
+    for region in written.ROIContourSequence:
+        for contour in region.get("ContourSequence", []):
+            points = np.array(contour.ContourData, dtype=float).reshape(-1, 3)
+            origin = origins[contour.ContourImageSequence[0].ReferencedSOPInstanceUID]
+            assert np.abs((points - origin) @ normal).max() < 1e-3
+
+
+def test_a_contour_of_many_points_is_numbers(tmp_path: Path) -> None:
+    """5,000 points are more than explicit VR can hold; pydicom reads what is written as numbers all the same."""
+    geometry = Geometry((400, 80, 2), np.diag([0.7, 0.7, 2.5, 1.0]))
+    sources = SourceImages.read(write_series(tmp_path / "ct", geometry))
+    comb = np.zeros(geometry.shape, dtype=np.uint8)
+    comb[5:395, 5:8], comb[5:395:4, 5:75] = 3, 3
+    written = pydicom.dcmread(BytesIO(rtstruct_bytes(LabelMap(comb, geometry), sources, MODEL)))
+    contour = written.ROIContourSequence[2].ContourSequence[0]
+    assert contour.NumberOfContourPoints > 5000
+    assert len(contour.ContourData) == 3 * contour.NumberOfContourPoints
+    assert all(isinstance(value, float) for value in contour.ContourData[:6])
 
 
 def test_rtstruct_lists_every_organ(series: SourceImages) -> None:

@@ -18,11 +18,12 @@ from viscera.core.geometry import LPS_FROM_RAS, Geometry
 from viscera.core.scan import LabelArray, LabelMap
 from viscera.io.dicom.dataset import DAMAGE, open_dataset, quiet_pydicom
 from viscera.io.dicom.header import slices_of
-from viscera.io.dicom.series import Plane, Slice
+from viscera.io.dicom.series import Plane, Slice, Vector3
 from viscera.io.dicom.stack import same_plane
 from viscera.io.dicom.writable import make_writable
 from viscera.io.files import read_error, sha256
 
+Positions = npt.NDArray[np.float64]
 log = logging.getLogger(__name__)
 _WHOLE = 0.01  # voxels that a frame may lie beside the label map's grid
 _IDENTIFIERS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
@@ -36,11 +37,13 @@ class SourceImages:
         headers: of each slice, without pixels, in the order of their position along the normal.
         geometry: index (column, row, slice) to RAS+ mm.
         frame_numbers: of each slice in its multi-frame image, from 1; empty where each has an image of its own.
+        origins_mm: first pixel of each slice, LPS+; empty where they lie as evenly as the geometry says.
     """
 
     headers: tuple[Dataset, ...]
     geometry: Geometry
     frame_numbers: tuple[int, ...] = ()
+    origins_mm: tuple[Vector3, ...] = ()
 
     @classmethod
     @quiet_pydicom()
@@ -88,7 +91,14 @@ class SourceImages:
         rows, columns = found[0].slice.shape
         numbers = tuple(image.slice.frame + 1 for image in found) if len(found) > len(headers) else ()
         geometry = Geometry((columns, rows, len(found)), LPS_FROM_RAS @ affine)
-        return cls(tuple(image.header for image in found), geometry, numbers)
+        origins_mm = tuple(image.plane.position_mm for image in found)
+        return cls(tuple(image.header for image in found), geometry, numbers, origins_mm)
+
+    def to_mm(self, number: int, column: Positions, row: Positions) -> Positions:
+        """(N, 3) LPS+ mm of places (N,) in the plane of a slice, in voxels."""
+        across, down, step, origin = self.geometry.affine_lps[:3].T
+        first = np.array(self.origins_mm[number]) if self.origins_mm else origin + number * step
+        return first + np.outer(column, across) + np.outer(row, down)
 
     def frames(self, label_map: LabelMap) -> LabelArray:
         """The labels (slice, row, column) of every image, without interpolation.

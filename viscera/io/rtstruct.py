@@ -8,7 +8,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as DicomSequence
 from pydicom.tag import Tag
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
 from skimage.measure import find_contours
 
 from viscera.core.anatomy import ABDOMEN, AnatomicalClass, ClassTable
@@ -57,10 +57,10 @@ def contours_of(mask: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.float64]]:
 
 
 def _described(sources: SourceImages, algorithm: Algorithm, digest: str) -> Dataset:
-    first, now = sources.headers[0], dt.datetime.now(tz=dt.UTC)
+    first, now = sources.headers[0], dt.datetime.now(tz=dt.UTC).astimezone()  # local, as nothing says otherwise
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian  # explicit VR limits a contour to 64 KiB
     dataset.SpecificCharacterSet = "ISO_IR 192"
     for name in ("StudyInstanceUID", *OF_THE_PATIENT):
         setattr(dataset, name, first.get(name))
@@ -116,14 +116,11 @@ def _region(organ: AnatomicalClass, sources: SourceImages, algorithm: Algorithm)
 
 
 def _contours(organ: AnatomicalClass, frames: npt.NDArray[np.uint8], box: Box, sources: SourceImages) -> Dataset:
-    affine = sources.geometry.affine_lps
     contours = []
     slices, rows, columns = box
     for number in range(slices.start, slices.stop):
         for row, column in (each.T for each in contours_of(frames[number, rows, columns] == organ.label)):
-            places = (column + columns.start, row + rows.start, np.full_like(row, number), np.ones_like(row))
-            index = np.column_stack(places)
-            position_mm = (index @ affine.T)[:, :3]
+            position_mm = sources.to_mm(number, column + columns.start, row + rows.start)
             item = Dataset()
             item.ContourGeometricType = "CLOSED_PLANAR"
             item.NumberOfContourPoints = len(position_mm)
@@ -142,7 +139,7 @@ def _decimal_strings(values: npt.NDArray[np.float64]) -> RawDataElement:
     """As they stand in the file: pydicom checks each of a million numbers otherwise, for half a minute."""
     text = "\\".join(f"{value:.4f}" for value in values.ravel().tolist()).encode()
     text += b" " * (len(text) % 2)
-    return RawDataElement(_CONTOUR_DATA, "DS", len(text), text, 0, is_implicit_VR=False, is_little_endian=True)
+    return RawDataElement(_CONTOUR_DATA, "DS", len(text), text, 0, is_implicit_VR=True, is_little_endian=True)
 
 
 def _observation(organ: AnatomicalClass) -> Dataset:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.uid import generate_uid
+from pydicom.uid import RLELossless, generate_uid
 
 from tests.ct_series import STORED, ct_series, enhanced, save
 from viscera.core.geometry import Geometry
@@ -97,6 +97,23 @@ def test_identical_copies_are_dropped_with_a_warning(tmp_path: Path, caplog: pyt
     with caplog.at_level(logging.WARNING):
         assert (read_series(series).hu.transpose(2, 1, 0) == STORED.astype(int) - 1024).all()
     assert "2 images are there twice; one of each is read" in caplog.text
+
+
+def test_copies_may_be_stored_in_another_way(tmp_path: Path) -> None:
+    slices = ct_series()
+    save(tmp_path / "raw", slices)
+    for ds in slices:
+        ds.SOPInstanceUID = generate_uid()
+    save(tmp_path / "compressed", slices, syntax=RLELossless)
+    (series,) = find_series(tmp_path)
+    assert (series.problem, series.number_of_images) == ("", 6)
+    assert (read_series(series).hu.transpose(2, 1, 0) == STORED.astype(int) - 1024).all()
+
+
+def test_a_frame_that_is_there_twice(tmp_path: Path) -> None:
+    slices = ct_series()
+    (series,) = find_series(save(tmp_path, [enhanced([*slices, slices[2]])]))
+    assert (series.problem, series.number_of_images) == ("", 6)
 
 
 def phases(first: list[Dataset], second: list[Dataset]) -> list[Dataset]:

@@ -7,7 +7,8 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from viscera.io.dicom.dataset import DAMAGE, open_dataset
+from viscera.core.errors import BadInputError
+from viscera.io.dicom.pixels import read_images
 from viscera.io.dicom.series import Slice
 from viscera.io.dicom.unusable import UnusableSeriesError
 
@@ -57,26 +58,15 @@ def refuse_alternating(slices: Sequence[Slice]) -> None:
 
 
 def _is_copy(one: Slice, other: Slice) -> bool:
-    """Whether two images hold the same pixels: the same files, or the same pixel data and rescaling in them."""
-    if one.path == other.path:
+    """Whether two images are the same file, or hold the same HU, however these are stored."""
+    if one.shape != other.shape:
         return False
-    if filecmp.cmp(one.path, other.path, shallow=False):
+    if one.path != other.path and filecmp.cmp(one.path, other.path, shallow=False):
         return True
-    same_meaning = (one.shape, one.slope, one.intercept, one.frame) == (
-        other.shape,
-        other.slope,
-        other.intercept,
-        other.frame,
-    )
     try:
-        return same_meaning and _pixel_data(one) == _pixel_data(other)
-    except (OSError, *DAMAGE):
+        return np.array_equal(next(read_images([one])), next(read_images([other])))
+    except BadInputError:
         return False
-
-
-def _pixel_data(image: Slice) -> tuple[object, ...]:
-    dataset = open_dataset(image.path, pixels=True)
-    return (dataset.file_meta.TransferSyntaxUID, dataset.PixelRepresentation, dataset.BitsStored, dataset.PixelData)
 
 
 def _different(one: Slice, other: Slice, at_mm: float, doubles: int) -> str:

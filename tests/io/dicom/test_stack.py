@@ -110,10 +110,9 @@ def test_copies_may_be_stored_in_another_way(tmp_path: Path) -> None:
     assert (read_series(series).hu.transpose(2, 1, 0) == STORED.astype(int) - 1024).all()
 
 
-def test_a_frame_that_is_there_twice(tmp_path: Path) -> None:
+def test_a_frame_that_is_there_twice_is_refused(tmp_path: Path) -> None:
     slices = ct_series()
-    (series,) = find_series(save(tmp_path, [enhanced([*slices, slices[2]])]))
-    assert (series.problem, series.number_of_images) == ("", 6)
+    assert "where another lies already" in series_of(tmp_path, [enhanced([*slices, slices[2]])]).problem
 
 
 def phases(first: list[Dataset], second: list[Dataset]) -> list[Dataset]:

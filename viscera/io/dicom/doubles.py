@@ -58,10 +58,10 @@ def refuse_alternating(slices: Sequence[Slice]) -> None:
 
 
 def _is_copy(one: Slice, other: Slice) -> bool:
-    """Whether two images are the same file, or hold the same HU, however these are stored."""
-    if one.shape != other.shape:
+    """Whether two files hold the same HU, however these are stored; frames of one file are no copies."""
+    if one.shape != other.shape or one.path == other.path:
         return False
-    if one.path != other.path and filecmp.cmp(one.path, other.path, shallow=False):
+    if filecmp.cmp(one.path, other.path, shallow=False):
         return True
     try:
         return np.array_equal(next(read_images([one])), next(read_images([other])))

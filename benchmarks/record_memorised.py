@@ -47,17 +47,19 @@ def section(work: Path) -> str:
             best, target = allowed[row.organ], TARGETS[row.organ]
             verdict = "yes" if row.value >= target else "**no**"
             rows.append([row.organ.replace("_", " "), f"{row.value:.3f}", f"{best:.3f}", f"{target:.2f}", verdict])
-    table = tabulate(rows, ["organ", "Dice", "the grid allows", "asked for", "reached"], tablefmt="pipe")
+    table = tabulate(
+        rows, ["organ", "Dice", "the grid allows", "asked for", "reached"], tablefmt="pipe", disable_numparse=True
+    )
     spacing = "×".join(f"{mm:.3g}" for mm in store.original_geometry(name).spacing_mm)
     voxels = "×".join(str(n) for n in store.original_geometry(name).shape)
     factors = ", ".join(f"{factor:g}" for factor in along_axes(config.prepare.downsample))
-    train = config.train
+    train, minutes = config.train, status.wall_seconds / 60
     return f"""\
 ## {name}
 
-{voxels} voxels of {spacing} mm, downsampled by {factors}. {status.step:,} steps of
-{train.batch_size} window of {train.patch}³, {train.filters} filters, {train.weighting} weights, rate
-{train.learning_rate:g}, {train.precision}: {status.wall_seconds / 60:.0f} min on {status.threads} core
+{voxels} voxels of {spacing} mm, downsampled by {factors}.
+{status.step:,} steps of {train.batch_size} window of {train.patch}³, {train.filters} filters,
+{train.weighting} weights, rate {train.learning_rate:g}, {train.precision}: {minutes:.0f} min on {status.threads} core
 ({status.hardware}; torch {status.versions["torch"]}).
 
 {table}

@@ -25,7 +25,7 @@ memorise() { # case, iterations, downsampling, organs
 }
 
 organs="artery, portal_vein, liver, spleen, stomach"
-memorise ts_example "${STEPS_TS_EXAMPLE:-800}" 2 "$organs, gallbladder, pancreas" &
+memorise ts_example "${STEPS_TS_EXAMPLE:-1000}" 2 "$organs, gallbladder, pancreas" &
 first=$!
 memorise lidc0001 "${STEPS_LIDC0001:-600}" 2 "$organs, pancreas" & # it has no gallbladder
 second=$!

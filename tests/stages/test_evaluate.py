@@ -255,6 +255,16 @@ def test_of_a_store_one_part_is_scored(
     assert {row.case for row in rows} == set(seen)
 
 
+def test_a_part_of_the_store_without_predictions_is_one_sentence(
+    tiny_store: Store, answers: Path, tmp_path: Path
+) -> None:
+    assert tiny_store.names("validation")  # and none of them is predicted
+    message = r"none of the predictions is of a validation case\. It has .* 1 validation"
+    with pytest.raises(BadInputError, match=message):
+        evaluate(answers, tiny_store.path, tmp_path / "s.csv", DICE, split="validation", summary=tmp_path / "s.json")
+    assert not (tmp_path / "s.csv").exists()
+
+
 def test_files_of_something_else_are_not_replaced(tiny_store: Store, answers: Path, tmp_path: Path) -> None:
     (tmp_path / "notes.csv").write_text("day,what\n")
     (tmp_path / "plans.json").write_text("{}")
@@ -314,8 +324,8 @@ def test_what_cannot_be_compared(tmp_path: Path, make_case: MakeCase) -> None:
     for predictions, references, message in (
         (tmp_path / "empty", r.parent, "no .nii or .nii.gz file"),
         (p.parent, tmp_path / "empty", "empty: no known layout"),
-        (p.parent, tmp_path / "missing", "missing: give two label maps, or two folders"),
-        (tmp_path / "missing", r, "missing: give two label maps, or two folders"),
+        (p.parent, tmp_path / "missing", "missing: there is no such file or folder"),
+        (tmp_path / "missing", r, "missing: there is no such file or folder"),
         (p, r.parent, "give two label maps, or two folders"),
         (p.parent, tmp_path / "bare", "bare: no known layout"),
     ):

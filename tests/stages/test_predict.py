@@ -550,6 +550,15 @@ def test_a_file_of_dicom_is_what_its_name_or_format_says(
     assert (tmp_path / "x.json").exists()
 
 
+def test_values_that_are_no_hu_are_named(
+    half_run: Path, scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = nib.load(scans / "case_3_0000.nii.gz")
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj).clip(-100, 155) + 100, image.affine), tmp_path / "grey.nii.gz")
+    predict(half_run, tmp_path / "grey.nii.gz", tmp_path / "out")
+    assert "grey.nii.gz: its values seem to be no HU (0 to 255" in caplog.text
+
+
 def test_another_format_is_added_and_an_edited_one_is_kept(half_run: Path, scans: Path, tmp_path: Path) -> None:
     scan, out = scans / "case_3_0000.nii.gz", tmp_path / "out"
     predict(half_run, scan, out)

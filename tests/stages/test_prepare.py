@@ -482,6 +482,15 @@ def test_a_store_without_cases_takes_other_settings(raw: Path, tmp_path: Path) -
     assert prepare(raw, tmp_path / "s", PrepareConfig(downsample=2)).manifest.prepare.downsample == 2
 
 
+def test_a_store_without_a_case_to_train_on_is_warned_of(
+    raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepare(raw, tmp_path / "s", PrepareConfig(downsample=2))
+    assert not caplog.text
+    prepare(raw, tmp_path / "t", PrepareConfig(downsample=2, test_fraction=0.99))
+    assert "no case is for training. Give --test-fraction 0" in caplog.text
+
+
 def test_a_table_corrected_after_the_case_was_stored_is_noticed(raw: Path, tmp_path: Path) -> None:
     prepare(raw, tmp_path / "s", PrepareConfig(downsample=2))
     path = raw / "dataset.json"

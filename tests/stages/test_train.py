@@ -531,3 +531,14 @@ def test_ctrl_c_ends_with_130_and_a_checkpoint(tiny_store: Store, tmp_path: Path
     step = load_checkpoint(tmp_path / "r" / "last.pt").step
     assert step > 0
     assert f"stopped at step {step}. Go on with --resume" in errors
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_of_something_else_is_no_run(
+    tiny_store: Store, tiny_config: Configure, tmp_path: Path, resume: bool
+) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.txt").write_text("1")
+    with pytest.raises(BadInputError, match="thesis: this holds something that is no run"):
+        train(tiny_store.path, tmp_path / "thesis", tiny_config(), resume=resume)
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]

@@ -345,7 +345,7 @@ def predict(
             overwrite=overwrite,
             progress=_cases(display, "predict"),
         )
-        display.note(f"{len(written)} label maps in {output}")
+        display.note(f"{len(written)} label {'map' if len(written) == 1 else 'maps'} in {output}")
 
 
 @app.command("series")

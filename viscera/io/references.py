@@ -56,8 +56,13 @@ def prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
     if predictions.is_file() and references.is_file():
         return {case_name(predictions): predictions}
     if not predictions.is_dir() or not references.is_dir():
-        missing = predictions if not predictions.exists() else references
-        raise BadInputError(f"{missing}: give two label maps, or two folders.")
+        for path in (predictions, references):
+            if not path.exists():
+                raise BadInputError(f"{path}: there is no such file or folder.")
+        raise BadInputError(
+            f"{predictions}, {references}: a file and a folder; give two label maps, or two folders. A store and a "
+            "data set are folders, and go with a folder of predictions."
+        )
     files = _by_name(predictions)
     if not files:
         raise BadInputError(f"{predictions}: no .nii or .nii.gz file in this folder. Give the folder of predictions.")

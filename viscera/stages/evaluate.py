@@ -165,12 +165,19 @@ def _paired(
 
 
 def _refuse_unanswered(store: Store, split: Split, files: Mapping[str, Path]) -> None:
+    if not files:
+        raise BadInputError(f"{store.path}: none of the predictions is of a {split} case. It has {_parts(store)}.")
     unanswered = [name for name in store.names(split) if name not in files]
     if unanswered:
         raise BadInputError(
             f"{store.path}: its {split} cases {', '.join(unanswered[:5])} have no prediction. "
             "Predict them first: every model is scored on the same cases."
         )
+
+
+def _parts(store: Store) -> str:
+    parts: tuple[Split, ...] = ("train", "validation", "test")
+    return ", ".join(f"{len(store.names(part))} {part}" for part in parts)
 
 
 def _refuse_foreign_outputs(out: Path, summary: Path | None) -> None:

@@ -1,5 +1,6 @@
 """`viscera predict`: from a Run and scans, NIfTI or DICOM, to label maps on the scans' own grids."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.facts import OrganFacts
 from viscera.core.geometry import AxisOrder
 from viscera.core.scan import LabelMap
+from viscera.engine.case_facts import hu_facts
 from viscera.engine.confidence import ConfidenceTally
 from viscera.engine.predictor import Predictor
 from viscera.engine.training_ranges import load_ranges
@@ -31,7 +33,10 @@ from viscera.io.runlog import RunFolder
 from viscera.io.scans import Scan, open_scans
 from viscera.io.store import Store
 from viscera.metrics.organ_facts import organ_facts
+from viscera.metrics.scan_findings import no_hu
 from viscera.metrics.trust import TrainingRanges, reasons_not_to_trust
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,14 +165,25 @@ def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
 
 
 def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
+    name = scan.path.name or scan.name
+
     def segment() -> _Segmented:
         volume = scan.read()
+        doubt = no_hu(hu_facts(volume.hu))
+        if doubt is not None:
+            _, found, expected = doubt
+            log.warning(
+                "%s: its values seem to be no HU (%s; expected: %s). If so, what is found means nothing.",
+                name,
+                found,
+                expected,
+            )
         tally = ConfidenceTally(len(predictor.classes))
         label_map = predictor(volume, tally)
         facts = organ_facts(volume, label_map, predictor.classes, tally.means())
         return _Segmented(label_map, facts, predictor.is_unlike(volume.canonical().geometry))
 
-    return _Job(files, scan.path.name or scan.name, scan.sha256, segment, scan.series, scan.placement)
+    return _Job(files, name, scan.sha256, segment, scan.series, scan.placement)
 
 
 def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *, is_file: bool) -> None:

@@ -1,5 +1,6 @@
 """`viscera prepare`: from labelled scans to a Store."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from viscera.io.files import exclusive, read_json, sha256
 from viscera.io.layouts import CaseSource, dataset_title, find_cases, own_split
 from viscera.io.quarantine import left_out, write_quarantine
 from viscera.io.store import PreparedCase, SourceRecord, Split, Store, refuse_foreign
+
+log = logging.getLogger(__name__)
 
 
 def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
@@ -216,3 +219,5 @@ def _assign_split(
         given = {name: proposed[name] for name in unassigned if name in proposed}
         drawn = draw_split([name for name in unassigned if name not in given], already | given, config)
         store.assign(given | drawn)
+    if not store.names("train"):
+        log.warning("%s: no case is for training. Give --test-fraction 0, a --split FILE, or more cases.", store.path)

@@ -59,6 +59,8 @@ def train(
     device = choose_device(config.train.device)
     feed = feed_of(store, config.train)
     facts = facts_of(store, config)
+    if _is_foreign(folder):
+        raise BadInputError(f"{run_path}: this holds something that is no run. Choose another folder.")
     if is_occupied(run_path) and not resume:
         raise BadInputError(f"{run_path}: this run exists. Go on with --resume, or choose another folder.")
     if folder.fusion.exists():
@@ -91,6 +93,13 @@ def train(
         _remember_training_set(folder, store, monitor)
         _write_status(folder, trainer, "finished")
     return folder
+
+
+def _is_foreign(folder: RunFolder) -> bool:
+    """Whether a folder holds files, and none that a run begins with; hidden ones may be of a run that was killed."""
+    names = {path.name for path in folder.path.iterdir()} if folder.path.is_dir() else set()
+    ours = {folder.config_path.name, folder.last.name}
+    return not names & ours and any(not name.startswith(".") for name in names)
 
 
 def _remember_training_set(folder: RunFolder, store: Store, monitor: Monitor) -> None:

@@ -68,6 +68,7 @@ def stack_real_images(source: Path, folder: Path) -> None:
         ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID = series, study, frame
         ds.ImagePositionPatient, ds.ImageOrientationPatient = [-200, -200, k], [1, 0, 0, 0, 1, 0]
+        ds.AcquisitionNumber, ds.AcquisitionTime = 1, "120000"  # else they would look like phases that take turns
         ds.save_as(folder / f"IM{ds.SOPInstanceUID[-12:]}")
 
 

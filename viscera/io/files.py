@@ -110,16 +110,19 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
         write_text(path, text.getvalue())
 
 
-def refuse_other_table(path: Path, header: Sequence[str]) -> None:
-    """Raise BadInputError where a file is there that does not begin with these columns."""
+def is_table(path: Path, header: Sequence[str]) -> bool:
+    """Whether a file begins with these columns; raises BadInputError where it cannot be read."""
     try:
         with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
             first = file.readline(10_000).rstrip("\n").split(",")
-    except (FileNotFoundError, NotADirectoryError):
-        return
     except OSError as error:
         raise read_error(path, error) from error
-    if first[: len(header)] != list(header):
+    return first[: len(header)] == list(header)
+
+
+def refuse_other_table(path: Path, header: Sequence[str]) -> None:
+    """Raise BadInputError where a file is there that does not begin with these columns."""
+    if path.exists() and not is_table(path, header):
         raise BadInputError(f"{path}: exists, and viscera did not write it. Move it away, or choose another folder.")
 
 

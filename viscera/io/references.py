@@ -1,7 +1,7 @@
 """Predicted label maps, and the truths that they are scored against: which files, and what their numbers mean."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -123,20 +123,21 @@ def _explained(folder: Path, meaning: Meaning) -> LabelNumbers | None:
         return label_numbers(meaning.numbers, found_in="the numbers given", table=meaning.classes, partial=True)
     if meaning.layout != "auto" and (known := numbers_of(meaning.layout, meaning.classes)) is not None:
         return known
-    found = numbers_beside((folder, folder.parent), meaning.classes)
-    if found is None:
-        return None
-    log.warning("%s: the label numbers are taken to mean what %s says.", folder, found[0])
-    return found[1]
+    return _beside((folder, folder.parent), meaning.classes, "label numbers")
 
 
 def _of_nnunet(folder: Path, classes: ClassTable) -> LabelNumbers | None:
     """By nnU-Net's `dataset.json`, in the folder of its predictions, or two above those of its validation."""
     above = [each for each in folder.parents[:2] if (each / "plans.json").exists()]
-    found = numbers_beside((folder, *above), classes)
+    return _beside((folder, *above), classes, "predicted label numbers")
+
+
+def _beside(folders: Sequence[Path], classes: ClassTable, numbers: str) -> LabelNumbers | None:
+    """By the first table of names in these folders, and a warning that says so; None where there is none."""
+    found = numbers_beside(folders, classes)
     if found is None:
         return None
-    log.warning("%s: the predicted label numbers are taken to mean what %s says.", folder, found[0])
+    log.warning("%s: the %s are taken to mean what %s says.", folders[0], numbers, found[0])
     return found[1]
 
 
@@ -147,9 +148,7 @@ def _of_label_map(path: Path, meaning: Meaning, known: LabelNumbers | None) -> R
 
 
 def _reader(path: Path, classes: ClassTable, known: LabelNumbers | None) -> Callable[[], LabelMap]:
-    if known is None:
-        return lambda: read_labels(path, classes=classes)
-    return lambda: read_labels(path, known.mapping)
+    return lambda: read_labels(path, known.mapping if known else None, classes=classes)
 
 
 def _of_store(store: Store, name: str) -> Callable[[], LabelMap]:

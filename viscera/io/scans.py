@@ -100,7 +100,7 @@ def open_scan(path: Path, series: str | None = None) -> Iterator[Scan]:
                 f"{path}: a series was named, but this is no DICOM. Give a folder or zip file of DICOM."
             )
         else:
-            yield Scan(_nifti_name(path), path)
+            yield Scan(scan_case_name(path), path)
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def open_scans(source: Path, series: str | None = None) -> Iterator[list[Scan]]:
         raise BadInputError(f"{source}: there is no such file or folder.")
     niftis = _niftis(source) if source.is_dir() else []
     if niftis and series is None and not _holds_dicom(source):
-        yield [Scan(_nifti_name(path), path) for path in niftis]
+        yield [Scan(scan_case_name(path), path) for path in niftis]
         return
     if niftis:
         log.warning("%s: read as DICOM; the %d NIfTI files in it are left alone.", source, len(niftis))
@@ -157,12 +157,6 @@ def _dicom_scan(path: Path, folder: Path, uid: str | None) -> Scan:
 
 def _niftis(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.name.lower().endswith(_NIFTI) and not p.name.startswith("."))
-
-
-def _nifti_name(path: Path) -> str:
-    """The case name, whether the ending is in capitals or not."""
-    ending = next((each for each in _NIFTI if path.name.lower().endswith(each)), "")
-    return scan_case_name(path.with_name(path.name[: len(path.name) - len(ending)] + ending))
 
 
 def _holds_dicom(folder: Path) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import read_error, write_csv
+from viscera.io.files import is_table, read_error, write_csv
 
 
 class ScoreRow(NamedTuple):
@@ -30,9 +30,7 @@ def write_scores(path: Path, rows: Sequence[ScoreRow]) -> None:
 
 def is_scores(path: Path) -> bool:
     """Whether a file begins as `write_scores` begins one, or is empty."""
-    header = ",".join(ScoreRow._fields)
-    with path.open("rb") as file:
-        return file.read(len(header)) in {b"", header.encode()}
+    return path.stat().st_size == 0 or is_table(path, ScoreRow._fields)
 
 
 def read_scores(path: Path) -> list[ScoreRow]:

@@ -9,7 +9,7 @@ from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.engine.case_facts import measure_case
 from viscera.io.classes import ClassFile
-from viscera.io.files import is_occupied, write_csv, write_text
+from viscera.io.files import is_occupied, is_table, write_csv, write_text
 from viscera.io.layouts import CaseSource, dataset_title, find_cases
 from viscera.metrics.findings import CaseCheck, DataSetCheck
 from viscera.metrics.label_findings import label_findings
@@ -66,9 +66,7 @@ def check(
 
 def _is_of_a_check(out: Path) -> bool:
     """Whether a folder holds the findings of an earlier check."""
-    header = ",".join(FINDINGS_HEADER).encode()
-    path = out / FINDINGS
-    return path.is_file() and path.read_bytes()[: len(header)] == header
+    return (out / FINDINGS).is_file() and is_table(out / FINDINGS, FINDINGS_HEADER)
 
 
 def refuse_unread(check: DataSetCheck, out: Path) -> None:

@@ -15,6 +15,7 @@ from viscera.io.layouts.listing import CaseFiles, describe, list_cases, mask_fil
 from viscera.io.layouts.names import case_name, read_label_file, scan_channel
 
 _OTHER_THAN_CT = re.compile(r"\b(mri?|t1\w*|t2\w*|flair|adc|dwi|pet|suv|spect|us|ultrasound|x-?ray)\b", re.IGNORECASE)
+_TABLES = ("dataset.json", "labels.json")  # of names and label numbers
 _TUMOURS = {"cancer", "tumor", "tumour"}
 
 
@@ -83,7 +84,7 @@ def _by_class(numbers: Mapping[str, int], table: ClassTable) -> dict[int, int]:
 def _tables_of_the_user(folder: Path, numbers: Mapping[str, int] | None) -> Iterator[tuple[str, Mapping[str, int]]]:
     if numbers:
         yield "the classes file", numbers
-    for path in (folder / name for name in ("dataset.json", "labels.json")):
+    for path in (folder / name for name in _TABLES):
         if path.exists():
             with suppress(BadInputError):  # some data sets bring a dataset.json of another kind
                 yield str(path), read_label_file(path)
@@ -197,7 +198,7 @@ def numbers_beside(folders: Iterable[Path], table: ClassTable) -> tuple[Path, La
         BadInputError: a table in the first folder that is none, or that names no class of ours.
     """
     for number, folder in enumerate(folders):
-        for path in (each for each in (folder / "dataset.json", folder / "labels.json") if each.exists()):
+        for path in (folder / name for name in _TABLES if (folder / name).exists()):
             try:
                 names = read_label_file(path)
                 known = label_numbers(names, found_in=str(path), table=table, partial=True)

@@ -124,12 +124,12 @@ def _by_id(folder: Path, pattern: str, ending: str, whole: Collection[str] = ())
     """Files by identifier; those of `whole` identifiers keep what is optional in the pattern as part of them."""
     if not pattern:
         return {}
-    expression = _expression(pattern, ending)
+    expression, full_expression = (_expression(each, ending) for each in (pattern, _OPTIONAL.sub("", pattern)))
     files: dict[str, Path] = {}
     for path in _visible(folder, _OPTIONAL.sub("", pattern) + (_ANY_NIFTI if ending else "")):
         match = expression.fullmatch(path.relative_to(folder).as_posix())
         if match:
-            full = _expression(_OPTIONAL.sub("", pattern), ending).fullmatch(path.relative_to(folder).as_posix())
+            full = full_expression.fullmatch(path.relative_to(folder).as_posix())
             identifier = full["id"] if full and full["id"] in whole else match["id"]
             if identifier in files:
                 raise BadInputError(f"{path}: {files[identifier].name} is of the same case. Keep one of them.")

@@ -20,9 +20,9 @@ from tests.io.dicom_series import write_series
 from viscera.core.anatomy import ABDOMEN
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap
-from viscera.io.dicom_seg import Algorithm, dicom_seg_bytes
-from viscera.io.dicom_source import SourceImages
-from viscera.io.rtstruct import rtstruct_bytes
+from viscera.io.dicom.dicom_seg import Algorithm, dicom_seg_bytes
+from viscera.io.dicom.rtstruct import rtstruct_bytes
+from viscera.io.dicom.source_images import SourceImages
 from viscera.io.seg_nrrd import seg_nrrd_bytes
 
 SHAPE = (512, 512, 600)

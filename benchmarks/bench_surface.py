@@ -21,9 +21,9 @@ from scipy import ndimage
 
 from benchmarks.bench_train import interleaved
 from benchmarks.record import record
-from viscera.core import components
-from viscera.core.boxes import box_of, cropped
+from viscera.core import regions
 from viscera.core.geometry import Geometry
+from viscera.core.regions import box_of, cropped
 from viscera.core.scan import LabelMap
 from viscera.metrics.scores import score
 
@@ -92,17 +92,17 @@ def pair_of(mask: Mask, truth: Mask, geometry: Geometry) -> dict[str, Any]:
 
 def components_of(mask: Mask) -> dict[str, Any]:
     """Seconds for the sizes of its connected components, with and without connected-components-3d."""
-    fast = components.cc3d
+    fast = regions.cc3d
 
     def run_fast() -> None:
-        components.component_sizes(mask)
+        regions.component_sizes(mask)
 
     def run_scipy() -> None:
-        components.cc3d = None
-        components.component_sizes(mask)
-        components.cc3d = fast
+        regions.cc3d = None
+        regions.component_sizes(mask)
+        regions.cc3d = fast
 
-    return {"components": len(components.component_sizes(mask)), **interleaved(run_fast, run_scipy)}
+    return {"components": len(regions.component_sizes(mask)), **interleaved(run_fast, run_scipy)}
 
 
 def main() -> None:

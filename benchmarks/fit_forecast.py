@@ -1,4 +1,4 @@
-"""Fit the constants of `viscera.metrics.forecast` to finished studies, and score them on others.
+"""Fit the constants of `viscera.doctor.forecast_rule` to finished studies, and score them on others.
 
     make fit-forecast
     python -m benchmarks.fit_forecast --fit STUDY STUDY --test STUDY
@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from viscera.engine.arm_forecasts import forecast_arms, outlooks
+from viscera.doctor.arm_forecasts import forecast_arms, outlooks
+from viscera.doctor.forecast_rule import FAILING_DICE, forecast_features
 from viscera.io.store import Store
-from viscera.metrics.forecast import FAILING_DICE, forecast_features
-from viscera.report.forecasts import forecast_rows, forecast_sentence
-from viscera.report.samples import sample_of
-from viscera.report.study import StudyResult
-from viscera.stages.report import read_study
+from viscera.study.report.forecast_section import forecast_rows, forecast_sentence
+from viscera.study.report.report_stage import read_study
+from viscera.study.report.samples import sample_of
+from viscera.study.results import StudyResult
 
 Array = npt.NDArray[np.float64]
 RIDGE = 0.003  # keeps the constants finite where the failing organs can be told apart without an error

@@ -8,12 +8,12 @@ import numpy.typing as npt
 
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import Arm, arm_config
+from viscera.doctor.forecast_rule import FAILING_DICE, precision_and_recall
 from viscera.engine.optimiser import LEAST_EPSILON, keras_epsilon
 from viscera.losses.balance import WeightSchedule
-from viscera.metrics.forecast import FAILING_DICE, precision_and_recall
 from viscera.metrics.statistics import bootstrap_means
-from viscera.report.samples import sample_of
-from viscera.report.study import StudyResult, mean_defined
+from viscera.study.report.samples import sample_of
+from viscera.study.results import StudyResult, mean_defined
 
 Array = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from benchmarks.measured import Measured, epsilon_over_scale, gap, repeated
 from viscera.core.arms import Arm
 from viscera.core.resolve import resolve_config
 from viscera.io.runlog import StudyRecord
-from viscera.report.study import SplitSizes, StudyResult
+from viscera.study.results import SplitSizes, StudyResult
 
 
 def arm(value: float, seeds: int = 2, organ: int | None = None) -> Measured:

@@ -31,11 +31,11 @@ from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config
 from viscera.core.errors import RunFailedError
 from viscera.core.resolve import resolve_config
+from viscera.doctor.diagnosis import diagnose
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.layouts import LAYOUTS
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
-from viscera.stages.doctor import diagnose
 
 COMMANDS = [
     "phantom",
@@ -184,7 +184,7 @@ def test_a_defect_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None
     def broken(*_args: object, **_kwargs: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("viscera.stages.doctor.diagnose", broken)
+    monkeypatch.setattr("viscera.doctor.diagnosis.diagnose", broken)
     with pytest.raises(ZeroDivisionError):
         run("doctor", "s")
 
@@ -429,7 +429,7 @@ def test_dicom_series_are_listed_and_predicted(tmp_path: Path, tiny_run: Path) -
 
 
 def test_check(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("viscera.stages.check.MOST_PICTURES", 0)
+    monkeypatch.setattr("viscera.check.check_stage.MOST_PICTURES", 0)
     result = run("check", raw, "--out", tmp_path / "check")
     assert result.exit_code == 0  # findings are no error
     lines = result.stdout.splitlines()
@@ -446,7 +446,7 @@ def test_check(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_cases_that_cannot_be_read_end_a_check_with_3_after_the_others(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("viscera.stages.check.MOST_PICTURES", 0)
+    monkeypatch.setattr("viscera.check.check_stage.MOST_PICTURES", 0)
     (raw / "labelsTr" / "case_2.nii.gz").write_bytes(b"no NIfTI")
     result = run("check", raw, "--out", tmp_path / "check")
     assert result.exit_code == 3

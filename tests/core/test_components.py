@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from viscera.core import components
-from viscera.core.components import Connectivity, component_sizes, holes, largest_component, numbered_components
+from viscera.core import regions
+from viscera.core.regions import Connectivity, component_sizes, holes, largest_component, numbered_components
 
 Mask = npt.NDArray[np.bool_]
 MASKS = arrays(np.bool_, st.tuples(*[st.integers(1, 6)] * 3))
@@ -24,7 +24,7 @@ def _library(request: pytest.FixtureRequest) -> Iterator[None]:
     """Everything here by connected-components-3d, where it is installed, and by SciPy."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "scipy":
-            patch.setattr(components, "cc3d", None)
+            patch.setattr(regions, "cc3d", None)
         else:
             pytest.importorskip("cc3d", reason="connected-components-3d is not installed: viscera[fast]")
         yield
@@ -97,5 +97,5 @@ def test_both_libraries_find_the_same_components(connectivity: Connectivity) -> 
 
 
 def test_it_is_imported_without_connected_components_3d() -> None:
-    program = "import sys; sys.modules['cc3d'] = None; import viscera.core.components as c; print(c.cc3d)"
+    program = "import sys; sys.modules['cc3d'] = None; import viscera.core.regions as c; print(c.cc3d)"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "None"

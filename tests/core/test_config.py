@@ -2,10 +2,10 @@
 
 import pytest
 
+from viscera.core.anatomy import TOLERANCES_MM
 from viscera.core.config import Config, EvaluateConfig, differences
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
-from viscera.core.tolerances import TOLERANCES_MM
 
 
 def test_the_defaults_are_the_papers() -> None:

@@ -1,5 +1,4 @@
-from viscera.core.anatomy import ORGANS
-from viscera.core.tolerances import TOLERANCES_MM, tolerance_of
+from viscera.core.anatomy import ORGANS, TOLERANCES_MM, tolerance_of
 
 
 def test_every_organ_of_the_paper_has_a_tolerance_and_the_rest_has_one() -> None:

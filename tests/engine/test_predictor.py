@@ -17,7 +17,7 @@ from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Volume
 from viscera.engine import predictor as module
-from viscera.engine.fusion import FusionRule
+from viscera.engine.fusion_rule import FusionRule
 from viscera.engine.predictor import FusedPredictor, Predictor
 from viscera.engine.sliding_window import predict_probabilities, probability_planes
 from viscera.imaging.resample import GridChange

@@ -8,10 +8,16 @@ import torch
 
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
-from viscera.engine.confidence import ConfidenceTally, mean_confidence
-from viscera.engine.training_ranges import load_ranges, save_ranges, training_ranges
+from viscera.engine.trust import (
+    ConfidenceTally,
+    OrganRange,
+    TrainingRanges,
+    load_ranges,
+    mean_confidence,
+    save_ranges,
+    training_ranges,
+)
 from viscera.io.store import Store
-from viscera.metrics.trust import OrganRange, TrainingRanges
 from viscera.stages.train import train
 
 

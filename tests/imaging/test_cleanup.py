@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from viscera.core import components
+from viscera.core import regions
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import CleanupConfig
 from viscera.core.errors import BadInputError
@@ -72,7 +72,7 @@ def test_with_scipy_alone_the_result_is_the_same(monkeypatch: pytest.MonkeyPatch
     labels = np.array(random.integers(0, 8, (16, 14, 12)) * (random.random((16, 14, 12)) < 0.6), np.uint8, order=order)  # type: ignore[call-overload]
     fast = clean(labels, largest=("all",), fill=("all",))
     assert (fast != labels).any()
-    monkeypatch.setattr(components, "cc3d", None)
+    monkeypatch.setattr(regions, "cc3d", None)
     assert (clean(labels, largest=("all",), fill=("all",)) == fast).all()
 
 

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from viscera.core.config import Config, PrepareConfig
-from viscera.engine import conflicts
+from viscera.doctor.diagnosis import diagnose, diagnose_run
 from viscera.engine.predictor import Predictor
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.classes import read_class_file
-from viscera.stages.doctor import diagnose, diagnose_run
 from viscera.stages.evaluate import evaluate
 from viscera.stages.phantom import make_phantoms
 from viscera.stages.predict import predict
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
+from viscera.study import conflicts
 from viscera.study.launch import run_study
 
 TWO = ("liver", "kidney_left")

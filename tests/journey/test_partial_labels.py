@@ -10,15 +10,14 @@ import pytest
 
 from viscera.core.arms import Arm
 from viscera.core.config import Config, PrepareConfig
-from viscera.engine import conflicts
+from viscera.doctor.diagnosis import diagnose
 from viscera.io.runlog import StudyFolder
 from viscera.io.scores import read_scores
 from viscera.io.store import Store
-from viscera.stages.doctor import diagnose
 from viscera.stages.phantom import make_phantoms
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
-from viscera.study import launch
+from viscera.study import conflicts, launch
 
 Configure = Callable[..., Config]
 

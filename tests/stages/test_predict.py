@@ -23,13 +23,12 @@ from viscera.core.config import Config, PredictConfig, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Volume
-from viscera.engine.training_ranges import save_ranges
+from viscera.engine.trust import OrganRange, TrainingRanges, save_ranges
 from viscera.io import predictions
 from viscera.io.files import sha256
 from viscera.io.nifti import read_labels, read_volume
 from viscera.io.scans import open_scan
 from viscera.io.store import Store
-from viscera.metrics.trust import OrganRange, TrainingRanges
 from viscera.stages.predict import predict, predict_store
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train

@@ -15,18 +15,18 @@ from viscera.core.anatomy import ORGANS
 from viscera.core.arms import Arm
 from viscera.core.config import Config, PredictConfig
 from viscera.core.errors import BadInputError, InterruptedRunError
-from viscera.io.fusion import FusionRecord
+from viscera.engine.fusion_record import FusionRecord
 from viscera.io.nifti import read_labels, read_volume
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.stages.predict import predict
 from viscera.stages.prepare import prepare
-from viscera.stages.report import make_report
 from viscera.stages.train import train
 from viscera.study import launch
 from viscera.study.fuse import Candidate, choose
 from viscera.study.launch import run_study
+from viscera.study.report.report_stage import make_report
 from viscera.study.worker import StudyEvent
 
 Configure = Callable[..., Config]

@@ -169,8 +169,8 @@ def check(
     log_json: LogJson = False,
 ) -> None:
     """Look at a labelled data set before training: scans, labels, what is suspicious, with pictures."""
-    from viscera.cli.check_text import check_text
-    from viscera.stages import check as stage
+    from viscera.check import check_stage as stage
+    from viscera.check.check_text import check_text
 
     _config("paper", config, assignments, {})
     with make_display(quiet=quiet, log_json=log_json) as display:
@@ -201,7 +201,7 @@ def doctor(
     log_json: LogJson = False,
 ) -> None:
     """Say why an arm will fail, from a store, or did, from a run: weights, gradients, and what to do."""
-    from viscera.stages.doctor import diagnose, diagnose_run
+    from viscera.doctor.diagnosis import diagnose, diagnose_run
 
     make_display(quiet=quiet, log_json=log_json)
     resolved = _config(preset, config, assignments, {})
@@ -278,7 +278,7 @@ def find_rate(
     log_json: LogJson = False,
 ) -> None:
     """Suggest a learning rate for each weighting: a short training whose rate rises from step to step."""
-    from viscera.stages.find_rates import find_rates
+    from viscera.study.find_rates import find_rates
 
     options = {"study.weightings": _listed(weightings), "train.device": device}
     resolved = _config(preset, config, assignments, options)
@@ -487,7 +487,7 @@ def report(
     log_json: LogJson = False,
 ) -> None:
     """Write the report of a study: Table 1, curves, slices, surfaces."""
-    from viscera.stages.report import make_report
+    from viscera.study.report.report_stage import make_report
 
     _config("paper", config, assignments, {})
     make_display(quiet=quiet, log_json=log_json)

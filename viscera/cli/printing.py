@@ -13,9 +13,9 @@ from viscera.core.config import Config
 from viscera.io.scores import ScoreRow
 
 if TYPE_CHECKING:
-    from viscera.io.rate_range import RateRange
+    from viscera.doctor.diagnosis import Diagnosis, RunDiagnosis
     from viscera.io.scans import Listing
-    from viscera.stages.doctor import Diagnosis, RunDiagnosis
+    from viscera.study.rate_range import RateRange
 
 
 def config_as_yaml(config: Config) -> str:

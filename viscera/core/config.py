@@ -9,9 +9,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from viscera.core.anatomy import ClassTable
+from viscera.core.anatomy import TOLERANCES_MM, ClassTable
 from viscera.core.per_axis import Factors, SpacingsMm, without_downsample_axes
-from viscera.core.tolerances import TOLERANCES_MM
 
 WEIGHTINGS = ("uniform", "simple", "square")
 

@@ -12,10 +12,10 @@ from torch.optim.swa_utils import update_bn
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import PredictConfig, TrainConfig
 from viscera.core.scan import HuArray, LabelArray
-from viscera.engine.confidence import mean_confidence
 from viscera.engine.feed import Batch, Feed
 from viscera.engine.hardware import autocast
 from viscera.engine.sliding_window import predict_probabilities
+from viscera.engine.trust import mean_confidence
 from viscera.imaging.intensity import network_input
 from viscera.metrics.overlap import as_labelled, dice, overlap_counts
 

@@ -14,14 +14,14 @@ from viscera.core.config import Config, PredictConfig, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
-from viscera.engine.confidence import ConfidenceTally
-from viscera.engine.fusion import FusionRule, combine, distinct_models
+from viscera.engine.fusion_record import FusionRecord
+from viscera.engine.fusion_rule import FusionRule, combine, distinct_models
 from viscera.engine.hardware import choose_device, out_of_memory_explained
 from viscera.engine.sliding_window import probability_planes
+from viscera.engine.trust import ConfidenceTally
 from viscera.imaging.cleanup import cleaned, organs_named
 from viscera.imaging.resample import GridChange, coarsen_volume, restore_labels, restore_planes, restored_planes
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
-from viscera.io.fusion import FusionRecord
 from viscera.io.runlog import RunFolder
 from viscera.networks.unet3d import UNet3D
 
@@ -169,7 +169,7 @@ class Predictor:
 
 @dataclass(frozen=True, eq=False)
 class FusedPredictor(Predictor):
-    """Several models as one predictor: each organ from its own model (`engine.fusion`).
+    """Several models as one predictor: each organ from its own model (`engine.fusion_rule`).
 
     What it inherits (`network`, `checkpoint`, `trained_with`) is that of the first organ's model.
 

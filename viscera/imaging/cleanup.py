@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from viscera.core.anatomy import ClassTable
-from viscera.core.boxes import box_of, cropped
-from viscera.core.components import Mask, holes, largest_component
 from viscera.core.config import CleanupConfig
 from viscera.core.errors import BadInputError
+from viscera.core.regions import Mask, box_of, cropped, holes, largest_component
 from viscera.core.scan import LabelArray
 
 _ALL = "all"

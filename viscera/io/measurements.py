@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.errors import BadInputError
-from viscera.core.facts import OrganFacts
+from viscera.core.scan import OrganFacts
 from viscera.io.files import damaged, read_json, refuse_other_table, write_csv
 
 log = logging.getLogger(__name__)

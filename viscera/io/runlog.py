@@ -204,7 +204,7 @@ class StudyFolder:
 
     @property
     def rate_ranges(self) -> Path:
-        """Folder of the learning-rate range tests, one a weighting (`io.rate_range`)."""
+        """Folder of the learning-rate range tests, one a weighting (`study.rate_range`)."""
         return self.path / "rate_range"
 
     def run(self, arm: Arm, seed: int) -> RunFolder:

@@ -6,7 +6,7 @@ from typing import Any
 import nrrd
 
 from viscera.core.anatomy import ABDOMEN, ANATOMICAL_STRUCTURE, AnatomicalClass, ClassTable
-from viscera.core.boxes import Box, boxes_of
+from viscera.core.regions import Box, boxes_of
 from viscera.core.scan import LabelMap
 
 _CONTEXT = "Segmentation category and type - DICOM master list"

@@ -7,12 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
-from viscera.core.boxes import EMPTY, Box, boxes_of, cropped
-from viscera.core.components import component_sizes
-from viscera.core.facts import OrganFacts
 from viscera.core.geometry import Geometry
-from viscera.core.scan import LabelArray, LabelMap, Volume
-from viscera.metrics.trust import LARGE_FRAGMENT
+from viscera.core.regions import EMPTY, Box, boxes_of, component_sizes, cropped
+from viscera.core.scan import LabelArray, LabelMap, OrganFacts, Volume
+
+LARGE_FRAGMENT = 0.1  # of the organ's volume
 
 
 def organ_facts(

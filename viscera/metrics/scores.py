@@ -7,13 +7,12 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
-from viscera.core.boxes import box_of, cropped, hull
+from viscera.core.anatomy import ABDOMEN, TOLERANCES_MM, ClassTable, tolerance_of
 from viscera.core.config import Metric
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
+from viscera.core.regions import box_of, cropped, hull
 from viscera.core.scan import LabelArray, LabelMap
-from viscera.core.tolerances import TOLERANCES_MM, tolerance_of
 from viscera.metrics.overlap import as_labelled, confusion_matrix, counts_of_overlap, dice
 from viscera.metrics.surface_distance import SurfaceDistances, surface_distances
 

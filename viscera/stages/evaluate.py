@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ABDOMEN, OTHER, TOLERANCES_MM, ClassTable
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
-from viscera.core.tolerances import OTHER, TOLERANCES_MM
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.files import read_json, write_json
 from viscera.io.references import (

@@ -12,16 +12,13 @@ import numpy as np
 import viscera
 from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError
-from viscera.core.facts import OrganFacts
 from viscera.core.geometry import AxisOrder
-from viscera.core.scan import LabelMap
-from viscera.engine.case_facts import hu_facts
-from viscera.engine.confidence import ConfidenceTally
+from viscera.core.scan import LabelMap, OrganFacts
 from viscera.engine.predictor import Predictor
-from viscera.engine.training_ranges import load_ranges
+from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges, reasons_not_to_trust
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.dicom import Series
-from viscera.io.dicom_seg import Algorithm
+from viscera.io.dicom.dicom_seg import Algorithm
 from viscera.io.files import is_occupied, sha256
 from viscera.io.formats import FORMATS, Result, formats_of, refuse_other_file, wanted_formats
 from viscera.io.measurements import KEY as MEASUREMENTS
@@ -32,9 +29,8 @@ from viscera.io.quarantine import left_out, refuse_other_quarantine, write_quara
 from viscera.io.runlog import RunFolder
 from viscera.io.scans import Scan, open_scans
 from viscera.io.store import Store
+from viscera.metrics.hounsfield import hu_facts, no_hu
 from viscera.metrics.organ_facts import organ_facts
-from viscera.metrics.scan_findings import no_hu
-from viscera.metrics.trust import TrainingRanges, reasons_not_to_trust
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,12 @@ from viscera.engine.hardware import choose_device, describe_hardware, fastest_co
 from viscera.engine.monitor import Monitor
 from viscera.engine.resident import on_device
 from viscera.engine.trainer import Progress, StopSignal, Trainer
-from viscera.engine.training_ranges import save_ranges, training_ranges
 from viscera.engine.training_set import arrays, facts_of, feed_of, labelled_in, with_training_set
+from viscera.engine.trust import TrainingRanges, least_confidence, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import RunFolder, RunStatus, read_config, write_yaml
 from viscera.io.store import Store
-from viscera.metrics.trust import TrainingRanges, least_confidence
 
 log = logging.getLogger(__name__)
 _MAY_CHANGE = {"iterations", "device", "resident", "checkpoint_every", "log_every", "validate_every"}

@@ -18,20 +18,20 @@ from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.geometry import AxisOrder
-from viscera.engine.conflicts import CaseTally, Settlement, settle
-from viscera.engine.fusion import distinct_models
+from viscera.engine.fusion_record import FusedModel, FusionRecord, OrganChoice
+from viscera.engine.fusion_rule import distinct_models
 from viscera.engine.predictor import Predictor
 from viscera.engine.trainer import StopSignal
-from viscera.engine.training_ranges import load_ranges, save_ranges
+from viscera.engine.trust import load_ranges, save_ranges
 from viscera.imaging.resample import GridChange
 from viscera.io.checkpoint import save_checkpoint
 from viscera.io.files import sha256, write_bytes
-from viscera.io.fusion import FusedModel, FusionRecord, OrganChoice
 from viscera.io.runlog import RunFolder, StudyFolder, read_config, write_yaml
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
+from viscera.study.conflicts import CaseTally, Settlement, settle
 from viscera.study.worker import StudyEvent, score_validation
 
 Tell = Callable[[StudyEvent], None]

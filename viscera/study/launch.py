@@ -23,12 +23,12 @@ from viscera.engine.trainer import StopSignal
 from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import StudyFolder
 from viscera.io.store import Store
-from viscera.stages.find_rates import find_rates
-from viscera.stages.report import make_report
 from viscera.study.elsewhere import refuse_strangers
+from viscera.study.find_rates import find_rates
 from viscera.study.fuse import fuse_study
 from viscera.study.merge import join_scores
 from viscera.study.plan import forecast, holds_arms_alone, register
+from viscera.study.report.report_stage import make_report
 from viscera.study.worker import StudyEvent, run_arm, start_worker
 
 _MOST_JOBS = 4

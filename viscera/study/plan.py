@@ -8,8 +8,8 @@ import viscera
 from viscera.core.arms import arm_config, arms_of
 from viscera.core.config import Config, StudyConfig, differences
 from viscera.core.errors import BadInputError
-from viscera.engine.arm_forecasts import forecast_arms
-from viscera.engine.forecast import load_forecasts, save_forecasts
+from viscera.doctor.arm_forecasts import forecast_arms
+from viscera.doctor.forecast import load_forecasts, save_forecasts
 from viscera.io.runlog import StudyFolder, StudyRecord
 from viscera.io.store import Store
 from viscera.study.fuse import refuse_without_validation

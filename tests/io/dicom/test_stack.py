@@ -12,7 +12,7 @@ from pydicom.uid import RLELossless, generate_uid
 from tests.ct_series import STORED, ct_series, enhanced, save
 from viscera.core.geometry import Geometry
 from viscera.io.dicom import Series, find_series, read_series
-from viscera.io.dicom_source import SourceImages
+from viscera.io.dicom.source_images import SourceImages
 
 
 def series_of(folder: Path, slices: list[Dataset]) -> Series:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from viscera.core.components import Mask, central_voxel
 from viscera.core.errors import BadInputError
+from viscera.core.regions import Mask, central_voxel
 from viscera.core.scan import Case, LabelMap, Overlap
 from viscera.io.nifti import read_labels, read_mask, read_volume
 from viscera.io.store import Split

@@ -1,0 +1,134 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import Config, LossConfig, PrepareConfig
+from viscera.core.errors import BadInputError
+from viscera.doctor.diagnosis import diagnose, diagnose_run
+from viscera.io.runlog import RunFolder
+from viscera.io.store import Store
+from viscera.stages.prepare import prepare
+
+Configure = Callable[..., Config]
+
+
+def test_counts_and_weights_are_those_of_the_training_cases(tiny_store: Store, tiny_config: Configure) -> None:
+    found = diagnose(tiny_store.path, tiny_config())
+    counts = tiny_store.voxel_counts().astype(float)
+    assert found.classes == CLASS_NAMES
+    assert found.voxel_counts == tuple(counts)
+    assert found.cases == 4
+    assert found.cases_with_class == (4,) * 8
+    assert sum(found.fractions) == pytest.approx(1)
+    assert list(found.weights["uniform"]) == [1] * 8
+    assert found.weights["simple"] == pytest.approx(counts.sum() / (8 * counts + 1))
+    assert found.weights["square"] == pytest.approx(counts.sum() / (8 * counts**2 + 1))
+
+
+def test_the_loss_settings_count(tiny_store: Store, tiny_config: Configure) -> None:
+    counts = tiny_store.voxel_counts("original").astype(float)
+    loss = LossConfig(epsilon=0, numerator="volumes", counts="original")
+    found = diagnose(tiny_store.path, tiny_config(loss=loss.model_dump()))
+    assert found.weights["simple"] == pytest.approx(4 / (8 * counts))
+
+
+def test_an_absent_class_is_shown(
+    tmp_path: Path,
+    make_nnunet: Callable[..., Path],
+    make_case: Callable[..., tuple[np.ndarray, np.ndarray]],
+    tiny_config: Configure,
+) -> None:
+    hu, labels = make_case(0)
+    raw = make_nnunet(
+        tmp_path / "raw", {"a": (hu, labels), "b": (hu, np.where(labels == 6, 0, labels).astype(np.uint8))}
+    )
+    prepare(raw, tmp_path / "s", PrepareConfig(downsample=1, test_fraction=0))
+    assert diagnose(tmp_path / "s", tiny_config()).cases_with_class == (2, 2, 2, 2, 2, 2, 1, 2)
+
+
+def test_a_store_without_training_cases_is_bad_input(tmp_path: Path, tiny_config: Configure) -> None:
+    Store.create(tmp_path / "s", PrepareConfig(), "")
+    with pytest.raises(BadInputError, match="no training case in this store"):
+        diagnose(tmp_path / "s", tiny_config())
+    with pytest.raises(BadInputError, match="this is no store"):
+        diagnose(tmp_path, tiny_config())
+
+
+def test_weights_under_both_readings_of_n_and_how_often_classes_are_seen(
+    tiny_store: Store, tiny_config: Configure
+) -> None:
+    found = diagnose(tiny_store.path, tiny_config())
+    counts = tiny_store.voxel_counts().astype(float)
+    assert found.weights_by_numerator["voxels"] == found.weights
+    assert found.weights_by_numerator["volumes"]["square"] == pytest.approx(4 / (8 * counts**2 + 1))
+    # windows of 8 voxels in scans of 14 begin at 0 to 6; organ 4 lies at 6 and 7, in all of them, organ 1 at 0 and 1
+    assert found.windows_with_class[4] == 1
+    assert found.windows_with_class[1] == pytest.approx(2 / 7, abs=0.08)
+    # two windows a batch, each with the organ independently of the other
+    once = 1 - (1 - found.windows_with_class[1]) ** 2
+    assert found.batches_with_class[1] == pytest.approx(once, abs=0.1)
+
+
+def test_every_arm_is_forecast(tiny_store: Store, tiny_config: Configure) -> None:
+    config = tiny_config()
+    found = diagnose(tiny_store.path, config)
+    assert [arm.arm for arm in found.arms] == [
+        f"{weighting}_lr{rate}" for rate in (0.001, 0.01) for weighting in ("uniform", "simple", "square")
+    ]
+    for arm in found.arms:
+        assert sum(arm.gradient_share) == pytest.approx(1)
+        assert 0 < arm.step_kept <= 1
+    uniform, simple, square = found.arms[:3]
+    # the largest class has the smallest weight: its share falls from arm to arm
+    assert uniform.gradient_share[0] > simple.gradient_share[0] > square.gradient_share[0]
+
+
+def test_an_epsilon_that_drowns_the_gradient_is_named(tiny_store: Store, tiny_config: Configure) -> None:
+    found = diagnose(tiny_store.path, tiny_config(adam={"epsilon": 10.0}))
+    assert all(arm.step_kept < 0.01 for arm in found.arms)
+    assert any("uniform: Adam's epsilon leaves 0." in sentence for sentence in found.advice)
+    assert all(arm.step_kept > 0.999 for arm in diagnose(tiny_store.path, tiny_config(adam={"epsilon": 0})).arms)
+
+
+def test_a_run_says_what_happened_to_each_class(tiny_run: Path, tiny_store: Store) -> None:
+    found = diagnose_run(tiny_run)
+    lines = RunFolder(tiny_run).read_curve()
+    assert (found.step, found.iterations) == (6, 6)
+    assert found.dice == tuple(lines[-1]["dice"].values())
+    assert found.weights == (1.0,) * 8
+    assert found.step_kept == pytest.approx(1, abs=0.05)
+    assert found.advice
+    with pytest.raises(BadInputError, match="neither a store nor a run"):
+        diagnose_run(tiny_store.path)
+
+
+def test_a_dead_organ_and_its_reason_are_named(tmp_path: Path, tiny_run: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(tiny_run, run.path)
+    dice, shares = dict.fromkeys(CLASS_NAMES, 0.5), dict.fromkeys(CLASS_NAMES, 0.142)
+    dying = [
+        {"step": n, "dice": {**dice, "liver": 0.0}, "gradient_share": {**shares, "liver": 0.001}} for n in range(1, 9)
+    ]
+    run.curve_path.write_text("".join(json.dumps(line) + "\n" for line in dying))
+    found = diagnose_run(run.path)
+    assert [(flag.organ, flag.state, flag.since) for flag in found.flags] == [("liver", "dead", 1)]
+    assert "liver: less than a tenth of an equal share of the gradient" in found.advice[0]
+    run.curve_path.write_text('{"step": "x"}\n{"step": 2}\n')
+    with pytest.raises(BadInputError, match=r"curve\.jsonl: damaged"):
+        diagnose_run(run.path)
+    run.curve_path.write_text("")
+    with pytest.raises(BadInputError, match="nothing was logged yet"):
+        diagnose_run(run.path)
+
+
+def test_other_network_input_is_looked_at_as_it_will_be(tiny_store: Store, tiny_config: Configure) -> None:
+    plain, scaled = (
+        diagnose(tiny_store.path, tiny_config(intensity={"scaling": scaling})).arms[0].gradient_share
+        for scaling in ("unit", "z_score")
+    )
+    assert plain != scaled

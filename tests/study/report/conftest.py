@@ -1,0 +1,142 @@
+"""Studies in memory: what `study.report.report_stage` reads from disk, with answers known beforehand."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from viscera.core.anatomy import CLASS_NAMES, CLASSES
+from viscera.core.arms import Arm, arms_of
+from viscera.core.geometry import Geometry
+from viscera.core.resolve import resolve_config
+from viscera.core.scan import LabelMap, Volume
+from viscera.drawing.scene import LabelView, Scene
+from viscera.drawing.slices import backdrop
+from viscera.io.runlog import RunStatus, StudyRecord
+from viscera.io.scores import ScoreRow
+from viscera.study.results import CurvePoint, RunResult, StudyResult
+
+# Table 1 of the paper: per cent, columns Wu, Ws, Wq at 0.001, then at 0.01
+PAPER_PERCENT = {
+    "background": (99.9, 99.1, 79.2, 99.8, 99.8, 99.6),
+    "artery": (80.4, 63.6, 63.4, 79.5, 89.2, 72.4),
+    "portal_vein": (78.6, 68.8, 69.1, 75.1, 79.3, 73.0),
+    "liver": (96.5, 73.4, 10.1, 95.6, 96.3, 87.7),
+    "spleen": (94.7, 71.6, 0.0, 92.0, 93.9, 91.6),
+    "stomach": (96.3, 64.1, 6.9, 93.9, 96.1, 82.4),
+    "gallbladder": (77.3, 74.7, 54.3, 73.2, 80.8, 54.2),
+    "pancreas": (82.7, 78.0, 69.1, 82.4, 84.7, 70.3),
+}
+# centre and radii in voxels of a 32x24x24 grid that runs right, front, up: the liver lies on the patient's right
+ELLIPSOIDS = {
+    "artery": ((15, 8, 12), (1.2, 1.2, 11)),
+    "portal_vein": ((18, 11, 12), (4, 1.1, 1.1)),
+    "liver": ((23, 13, 15), (6, 7, 6)),
+    "spleen": ((6, 8, 15), (3, 4, 5)),
+    "stomach": ((10, 15, 14), (4, 4, 5)),
+    "gallbladder": ((22, 18, 8), (2, 2, 2)),
+    "pancreas": ((13, 12, 9), (6, 1.6, 1.6)),
+}
+StudyMaker = Callable[..., StudyResult]
+
+
+@pytest.fixture(scope="session")
+def label_map() -> LabelMap:
+    return LabelMap(ellipsoids(), Geometry.from_spacing((32, 24, 24), (8.0, 8.0, 8.0)))
+
+
+@pytest.fixture(scope="session")
+def paper_rows() -> list[tuple[ScoreRow, ...]]:
+    """Scores of each arm whose class means are the paper's."""
+    return [
+        tuple(ScoreRow("case", organ, "original", "dice", values[arm] / 100) for organ, values in PAPER_PERCENT.items())
+        for arm in range(6)
+    ]
+
+
+@pytest.fixture(scope="session")
+def make_study() -> StudyMaker:
+    """A study of the six arms; `rows[arm][seed]` are its scores, None for an arm without."""
+
+    def make(
+        rows: list[tuple[ScoreRow, ...] | None],
+        dataset: str = "clinical CT",
+        statuses: Mapping[int, RunStatus] | None = None,
+        seeds: tuple[int, ...] = (0,),
+    ) -> StudyResult:
+        config = resolve_config("demo", options={"study.seeds": seeds})
+        record = StudyRecord(version="0.1.0", store="/store", dataset=dataset, config=config)
+        done = RunStatus(state="finished", step=300, iterations=300, wall_seconds=60, device="cpu", hardware="A CPU")
+        runs = [
+            RunResult(arm, seed, (statuses or {}).get(index, done), curve(), rows[index * len(seeds) + at])
+            for index, arm in enumerate(arms_of(config.study))
+            for at, seed in enumerate(seeds)
+        ]
+        return StudyResult(record, tuple(runs))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def study_of_dice() -> StudyMaker:
+    """A study by formula: `dice(arm, seed, case, organ)` is a Dice, or None where an arm has no scores at all.
+
+    `curve_dice(arm, seed)` gives foreground Dice on (training windows, validation cases) at each of its steps.
+    """
+
+    def make(
+        dice: Callable[[Arm, int, int, str], float | None],
+        cases: int = 12,
+        dataset: str = "clinical CT",
+        curve_dice: Callable[[Arm, int], list[tuple[float, float | None]]] | None = None,
+        **options: object,
+    ) -> StudyResult:
+        config = resolve_config("demo", options=options)
+        record = StudyRecord(version="0.1.0", store="/store", dataset=dataset, config=config)
+        steps = config.train.iterations
+        done = RunStatus(state="finished", step=steps, iterations=steps)
+        runs = []
+        for arm in arms_of(config.study):
+            for seed in config.study.seeds:
+                rows = tuple(
+                    ScoreRow(f"case_{case:02}", organ.name, "original", "dice", value)
+                    for case in range(cases)
+                    for organ in CLASSES[1:]
+                    if (value := dice(arm, seed, case, organ.name)) is not None
+                )
+                points = tuple(
+                    CurvePoint(step, 0.0, (training,) * 8, () if validation is None else (validation,) * 8)
+                    for step, (training, validation) in enumerate(curve_dice(arm, seed) if curve_dice else [])
+                )
+                runs.append(RunResult(arm, seed, done if rows else None, points, rows or None))
+        return StudyResult(record, tuple(runs))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def scene(label_map: LabelMap) -> Scene:
+    """One case, predicted perfectly by all arms but the last, which predicts nothing."""
+    scan = Volume(np.where(label_map.labels > 0, 120, -80).astype(np.int16), label_map.geometry)
+    view = LabelView.of(label_map, 12)
+    nothing = LabelView.of(LabelMap(np.zeros_like(label_map.labels), label_map.geometry), 12)
+    names = [arm.name for arm in arms_of(resolve_config("demo").study)]
+    predictions = {**dict.fromkeys(names[:-1], view), names[-1]: nothing}
+    behind = backdrop(scan, label_map.geometry, 12)
+    return Scene("case_1", 12, 24, 6, behind, view, predictions, dict.fromkeys(names, 0))
+
+
+def ellipsoids() -> npt.NDArray[np.uint8]:
+    labels = np.zeros((32, 24, 24), dtype=np.uint8)
+    i, j, k = np.ogrid[:32, :24, :24]
+    for c in CLASSES[1:]:
+        (x, y, z), (rx, ry, rz) = ELLIPSOIDS[c.name]
+        labels[((i - x) / rx) ** 2 + ((j - y) / ry) ** 2 + ((k - z) / rz) ** 2 <= 1] = c.label
+    return labels
+
+
+def curve() -> tuple[CurvePoint, ...]:
+    """Training Dice 0.9 of every organ at the last of four steps; background, which does not count, 0.1."""
+    dice = [(0.1, *[0.3 * n] * (len(CLASS_NAMES) - 1)) for n in range(4)]
+    return tuple(CurvePoint(step=100 * n, loss=-0.2 * n, dice=dice[n], validation_dice=()) for n in range(4))

@@ -1,0 +1,431 @@
+"""Each claim's verdict on studies made for it; the answers are in how the studies are made."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from viscera.core.anatomy import ORGANS
+from viscera.core.arms import Arm
+from viscera.engine.fusion_record import FusionRecord
+from viscera.io.scores import ScoreRow
+from viscera.study.report.contrasts import FOREGROUND, MINUS, PAPER_SETTINGS, Contrast, Evidence, Setting, difference
+from viscera.study.report.ledger import Entry, Ledger, evidence_of, ledger
+from viscera.study.report.verdicts import Part, Reading, Verdict, seeds_agree, settle, weigh, within
+from viscera.study.results import FusedResult, RunResult, StudyResult
+
+from .conftest import PAPER_PERCENT
+
+StudyMaker = Callable[..., StudyResult]
+# foreground Dice of the paper's six models, rounded
+AS_IN_PAPER = {
+    ("uniform", 0.001): 0.87,
+    ("simple", 0.001): 0.71,
+    ("square", 0.001): 0.39,
+    ("uniform", 0.01): 0.85,
+    ("simple", 0.01): 0.89,
+    ("square", 0.01): 0.76,
+}
+
+
+def dice_of(means: dict[tuple[str, float], float], luck: float = 0.0) -> Callable[[Arm, int, int, str], float | None]:
+    """Every organ alike; each case is 0.3 points below the one before it; simple gains `luck` with every seed."""
+
+    def dice(arm: Arm, seed: int, case: int, _organ: str) -> float | None:
+        mean = means.get((str(arm.weighting), arm.learning_rate))
+        if mean is None:
+            return None
+        return mean - 0.003 * case + (luck * seed if arm.weighting == "simple" else 0.0)
+
+    return dice
+
+
+def entries(study: StudyResult, **more: Any) -> dict[str, Entry]:
+    return {entry.claim: entry for entry in ledger(Evidence(study, "original", **more)).entries}
+
+
+def words(study: StudyResult, **more: Any) -> dict[str, str]:
+    return {number: entry.word for number, entry in entries(study, **more).items()}
+
+
+def record_of_fusion() -> FusionRecord:
+    return FusionRecord(
+        version="0.1.0",
+        chosen_on=("a",),
+        organs={},
+        evidence="own",
+        settled_by="weights",
+        below=(),
+        models={},
+        iterations=20_000,
+        inputs_sha256="",
+    )
+
+
+def points(values: list[float]) -> Contrast:
+    return Contrast("a minus b", {str(case): value for case, value in enumerate(values)})
+
+
+# ---------------------------------------------------------------------------------------------- the plain claims
+def test_a_study_like_the_paper_supports_what_the_paper_claims(study_of_dice: StudyMaker) -> None:
+    found = entries(study_of_dice(dice_of(AS_IN_PAPER)))
+    assert [found[n].word for n in "12345"] == ["supported"] * 5
+    assert found["1"].verdict == "supported on these cases, for these models"
+    assert found["1"].data == "clinical CT: 12 test cases, 1 seed, 300 iterations"
+    assert "+16.0" in found["1"].numbers  # 0.87 - 0.71
+    assert "+32.0" in found["1"].numbers  # 0.71 - 0.39
+
+
+def test_the_reverse_is_contradicted(study_of_dice: StudyMaker) -> None:
+    reverse = {
+        ("uniform", 0.001): 0.40,
+        ("simple", 0.001): 0.70,
+        ("square", 0.001): 0.87,
+        ("uniform", 0.01): 0.85,
+        ("simple", 0.01): 0.60,
+        ("square", 0.01): 0.76,
+        ("square", 0.1): 0.30,
+    }
+    study = study_of_dice(dice_of(reverse), **{"study.learning_rates": (0.001, 0.01, 0.1)})
+    found = entries(study)
+    assert [found[n].word for n in "123456"] == ["contradicted"] * 6
+    assert found["6"].verdict == "contradicted on these cases, for these models"
+    assert f"{MINUS}46.0" in found["6"].numbers
+
+
+def test_the_papers_own_table_would_support_claims_one_to_five(study_of_dice: StudyMaker) -> None:
+    """The margins are such that twelve patients who all look like Table 1 support what the paper says of it."""
+
+    def dice(arm: Arm, _seed: int, case: int, organ: str) -> float | None:
+        at = PAPER_SETTINGS.index(Setting(str(arm.weighting), arm.learning_rate))
+        return PAPER_PERCENT[organ][at] / 100 + 1e-4 * case
+
+    assert [words(study_of_dice(dice))[n] for n in "12345"] == ["supported"] * 5
+
+
+def test_one_reversed_part_contradicts_a_claim_of_two(study_of_dice: StudyMaker) -> None:
+    # uniform > simple holds, simple > square does not
+    assert words(study_of_dice(dice_of({**AS_IN_PAPER, ("square", 0.001): 0.80})))["1"] == "contradicted"
+    reason = entries(study_of_dice(dice_of({**AS_IN_PAPER, ("square", 0.001): 0.80})))["1"].reason
+    assert reason == f"The reverse is shown for simple {MINUS} square at 0.001."
+
+
+def test_a_difference_below_the_margin_is_neither(study_of_dice: StudyMaker) -> None:
+    """Square gains 5 points on average, the margin itself: half of the cases lie above, half below."""
+
+    def dice(arm: Arm, _seed: int, case: int, _organ: str) -> float | None:
+        around = 0.01 * (case // 2 + 1) * (1 if case % 2 else -1)
+        gain = 0.0 if arm.learning_rate == 0.001 else (0.25 if arm.weighting == "simple" else 0.05 + around)
+        return 0.5 + gain
+
+    found = entries(study_of_dice(dice))
+    assert found["3"].word == "undecided"
+    assert "Neither the claim nor its reverse is shown" in found["3"].reason
+
+
+@pytest.mark.parametrize(("shift", "word"), [(0.0, "supported"), (0.02, "supported"), (0.045, "contradicted")])
+def test_hardly_depends_means_within_three_points(study_of_dice: StudyMaker, shift: float, word: str) -> None:
+    means = {**AS_IN_PAPER, ("uniform", 0.01): AS_IN_PAPER["uniform", 0.001] - shift}
+    assert words(study_of_dice(dice_of(means)))["5"] == word
+    means = {**AS_IN_PAPER, ("uniform", 0.01): AS_IN_PAPER["uniform", 0.001] + shift}
+    assert words(study_of_dice(dice_of(means)))["5"] == word
+
+
+def test_the_large_organs_alone_decide_the_second_claim(study_of_dice: StudyMaker) -> None:
+    def dice(arm: Arm, _seed: int, case: int, organ: str) -> float | None:
+        failing = arm.learning_rate == 0.001 and arm.weighting != "uniform" and organ in {"liver", "spleen"}
+        return (0.2 if failing else 0.9) - 0.001 * case
+
+    assert words(study_of_dice(dice))["2"] == "contradicted"  # stomach does not fail
+
+
+def test_powers_of_one_and_two_are_simple_and_square(study_of_dice: StudyMaker) -> None:
+    names = {"1.0": "simple", "2.0": "square"}
+
+    def dice(arm: Arm, _seed: int, case: int, _organ: str) -> float | None:
+        named = names.get(str(arm.weighting), str(arm.weighting))
+        return AS_IN_PAPER[named, arm.learning_rate] - 0.003 * case
+
+    study = study_of_dice(dice, **{"study.weightings": ("uniform", 1.0, 2.0)})
+    assert words(study)["1"] == "supported"
+
+
+# ------------------------------------------------------------------------------------------- too little to decide
+def test_few_cases_decide_nothing_and_it_is_said_how_many_would(study_of_dice: StudyMaker) -> None:
+    found = entries(study_of_dice(dice_of(AS_IN_PAPER), cases=7))
+    assert found["1"].word == "undecided"
+    assert found["1"].verdict == "undecided on these cases"
+    # five claims are tested: 5 · 2 / 2^8 = 0.039 is the first below 0.05; with seven cases it is 0.078
+    assert "7 can show nothing" in found["1"].reason
+    assert "it takes 8 or more" in found["1"].reason
+    assert words(study_of_dice(dice_of(AS_IN_PAPER), cases=8))["1"] == "supported"
+
+
+def test_a_missing_arm_leaves_its_claims_undecided(study_of_dice: StudyMaker) -> None:
+    found = entries(study_of_dice(dice_of({k: v for k, v in AS_IN_PAPER.items() if k != ("square", 0.01)})))
+    assert "No finished and scored run: square at 0.01" in found["4"].result
+    assert found["3"].word == found["4"].word == "undecided"
+    assert found["1"].word == "supported"
+    assert "Not in this study: square at 0.1" in found["6"].result
+    smaller = entries(study_of_dice(dice_of(AS_IN_PAPER), **{"study.weightings": ("uniform",)}))
+    assert "Not in this study: simple at 0.001, square at 0.001" in smaller["1"].result
+    assert smaller["5"].word == "supported"
+
+
+def test_nothing_scored_leaves_all_undecided(study_of_dice: StudyMaker) -> None:
+    study = study_of_dice(lambda *_: None)
+    book = ledger(Evidence(study, ""))
+    assert {entry.word for entry in book.entries} == {"undecided"}
+    assert "0 could be tested" in book.summary
+
+
+def test_runs_that_are_not_finished_do_not_count(study_of_dice: StudyMaker) -> None:
+    study = study_of_dice(dice_of(AS_IN_PAPER))
+    cut = study.runs[0]
+    assert cut.status is not None
+    status = cut.status.model_copy(update={"state": "running"})
+    runs = (RunResult(cut.arm, cut.seed, status, cut.curve, cut.scores), *study.runs[1:])
+    found = entries(StudyResult(study.record, runs))
+    assert found["1"].word == "undecided"
+    assert "uniform at 0.001" in found["1"].reason
+
+
+# ---------------------------------------------------------------------------------------------------------- seeds
+def test_five_seeds_that_agree_speak_of_more_than_these_models(study_of_dice: StudyMaker) -> None:
+    study = study_of_dice(dice_of(AS_IN_PAPER), **{"study.seeds": (0, 1, 2, 3, 4)})
+    book = ledger(Evidence(study, "original"))
+    assert book.entries[0].verdict == "supported on these cases"
+    assert "5 seeds" in book.entries[0].data
+    assert not any("fewer than" in note for note in book.notes)
+
+
+def test_seeds_that_disagree_leave_it_undecided(study_of_dice: StudyMaker) -> None:
+    # simple rises by 25 points a seed: 71, 96, 121 % against uniform's 87 % - the mean over seeds is above
+    means = {**AS_IN_PAPER, ("square", 0.001): 0.1}
+    found = entries(study_of_dice(dice_of(means, luck=0.25), **{"study.seeds": (0, 1, 2)}))
+    assert found["1"].word == "undecided"
+    assert "The seeds disagree: the means over seeds contradict it, but only 2 of 3 seeds alone." in found["1"].reason
+
+
+@pytest.mark.parametrize("seeds", range(5, 13))
+def test_how_many_seeds_must_agree_is_the_sign_test(seeds: int) -> None:
+    for agreeing in range(seeds + 1):
+        p = sum(stats.binom.pmf(k, seeds, 0.5) for k in range(agreeing, seeds + 1))
+        assert seeds_agree(agreeing, seeds) == (p < 0.05)
+
+
+def test_with_fewer_than_five_seeds_all_must_agree() -> None:
+    assert seeds_agree(0, 0)
+    assert seeds_agree(0, 1)  # nothing to agree with
+    assert [seeds_agree(k, 4) for k in range(5)] == [False, False, False, False, True]
+
+
+# -------------------------------------------------------------------------------------------------------- phantoms
+def test_every_line_on_a_phantom_says_so(study_of_dice: StudyMaker) -> None:
+    study = study_of_dice(dice_of(AS_IN_PAPER), dataset="phantom, 28 cases")
+    book = ledger(Evidence(study, "original"))
+    assert all("on this phantom" in entry.verdict for entry in book.entries)
+    assert all(entry.data.startswith("phantom: 12 test cases") for entry in book.entries)
+    assert not any("patient" in text for entry in book.entries for text in entry)
+    assert any("no line says anything about patients" in note for note in book.notes)
+    assert book.summary.startswith("On this phantom")
+
+
+def test_what_differs_from_the_papers_training_is_noted(study_of_dice: StudyMaker) -> None:
+    book = ledger(Evidence(study_of_dice(dice_of(AS_IN_PAPER)), "original"))
+    assert any("iterations 10000 (now 300)" in note for note in book.notes)
+
+
+# ------------------------------------------------------------------------------------- 7: twice as many iterations
+def longer(study_of_dice: StudyMaker, sooner: float, now: int = 20_000) -> dict[str, Entry]:
+    """Simple and square gain `sooner` between the two stages, uniform a fifth of a point."""
+    gained = dict(AS_IN_PAPER)
+    for key in gained:
+        gained[key] += 0.002 if key[0] == "uniform" else sooner
+    study = study_of_dice(dice_of(gained), **{"train.iterations": now})
+    return entries(study, earlier={10_000: study_of_dice(dice_of(AS_IN_PAPER), **{"train.iterations": 10_000})})
+
+
+def test_the_seventh_claim_compares_two_stages(study_of_dice: StudyMaker) -> None:
+    assert longer(study_of_dice, 0.05)["7"].word == "supported"
+    assert longer(study_of_dice, 0.0)["7"].word == "contradicted"  # they did not gain
+    without = longer(study_of_dice, 0.05, now=15_000)["7"]
+    assert "Scores at 10,000, 15,000 iterations only." in without.reason
+    assert "--iterations 20000" in entries(study_of_dice(dice_of(AS_IN_PAPER)))["7"].reason
+
+
+def test_stages_and_combined_models_of_a_study_are_found(study_of_dice: StudyMaker) -> None:
+    sooner = study_of_dice(dice_of(AS_IN_PAPER))
+    gained = {key: mean + (0.002 if key[0] == "uniform" else 0.05) for key, mean in AS_IN_PAPER.items()}
+    later = study_of_dice(dice_of(gained), **{"train.iterations": 20_000})
+    runs = tuple(
+        dataclasses.replace(run, earlier={10_000: before.scores or ()})
+        for run, before in zip(later.runs, sooner.runs, strict=True)
+    )
+    record = later.record.model_copy(update={"stages": (10_000, 20_000)})
+    fused = FusedResult(record_of_fusion(), fused_rows(later, 4, 0.02), ())
+    found = evidence_of(StudyResult(record, runs, None, fused), "original")
+    assert list(found.earlier) == [10_000]
+    book = {entry.claim: entry for entry in ledger(found).entries}
+    assert book["7"].word == book["9"].word == "supported"
+    assert book["1"].data.endswith("20,000 iterations")
+
+
+# -------------------------------------------------------------------------------------------------- 8: overfitting
+@pytest.mark.parametrize(
+    ("training", "validation", "word"),
+    [
+        (0.88, [0.5, 0.8], "supported"),
+        (0.99, [0.5, 0.8], "undecided"),  # a gap, but Dice on validation did not fall
+        (0.99, [0.8, 0.7], "contradicted"),
+        (0.99, [None, None], "undecided"),
+    ],
+)
+def test_overfitting_needs_a_gap_and_a_fall(
+    study_of_dice: StudyMaker, training: float, validation: list[float | None], word: str
+) -> None:
+    def curve_dice(_arm: Arm, _seed: int) -> list[tuple[float, float | None]]:
+        return [(0.5, validation[0]), (training, validation[1])]
+
+    study = study_of_dice(lambda _arm, _seed, case, _organ: 0.82 + 0.003 * case, curve_dice=curve_dice)
+    found = entries(study)["8"]
+    assert found.word == word
+    if word == "undecided":
+        assert "The gap is large, but it also holds what windows and whole scans differ by" in found.reason
+    if validation[0]:
+        # 0.8 to 0.7 on every organ is a fall of 10 points
+        assert f"at most {10.0 if word == 'contradicted' else 0.0:.1f} points below the best" in found.reason
+
+
+def test_trained_with_augmentation_it_is_no_test_of_the_eighth(study_of_dice: StudyMaker) -> None:
+    study = study_of_dice(dice_of(AS_IN_PAPER), curve_dice=lambda *_: [(0.9, None)], **{"train.augment.enabled": True})
+    assert "augmentation" in entries(study)["8"].reason
+    assert entries(study)["8"].word == "undecided"
+
+
+# ---------------------------------------------------------------------------------------------- 9: combined models
+def fused_rows(study: StudyResult, arm: int, gain: float) -> tuple[ScoreRow, ...]:
+    return tuple(row._replace(value=(row.value or 0) + gain) for row in study.runs[arm].scores or ())
+
+
+def test_the_combination_is_held_against_the_arm_that_validation_picks(study_of_dice: StudyMaker) -> None:
+    def curve_dice(arm: Arm, _seed: int) -> list[tuple[float, float | None]]:
+        return [(0.9, 0.9 if (arm.weighting, arm.learning_rate) == ("uniform", 0.001) else 0.5)]
+
+    study = study_of_dice(dice_of(AS_IN_PAPER), curve_dice=curve_dice)
+    better = entries(study, fused=fused_rows(study, 0, 0.02))["9"]
+    assert better.word == "supported"
+    assert "uniform, rate 0.001: +2.0" in better.numbers
+    assert words(study, fused=fused_rows(study, 0, -0.02))["9"] == "contradicted"
+    assert "--fuse" in entries(study)["9"].reason
+
+
+def test_an_arm_picked_on_test_cannot_contradict_the_ninth(study_of_dice: StudyMaker) -> None:
+    study = study_of_dice(dice_of(AS_IN_PAPER))
+    worse = entries(study, fused=fused_rows(study, 4, -0.02))["9"]
+    assert worse.word == "undecided"
+    assert "picked on the test cases" in worse.reason
+    assert words(study, fused=fused_rows(study, 4, 0.02))["9"] == "supported"
+
+
+# -------------------------------------------------------------------------------------------------- 10: more memory
+VARIANTS: dict[str, dict[str, object]] = {
+    "": {},
+    "batch6": {"train.batch_size": 6},
+    "mixed": {"train.batch_size": 6, "train.loss.smoothing": 1e-5},
+    "smaller": {"train.batch_size": 1},
+}
+
+
+@pytest.mark.parametrize(("gain", "word"), [(0.03, "supported"), (-0.03, "contradicted")])
+def test_larger_batches_alone_test_the_tenth(study_of_dice: StudyMaker, gain: float, word: str) -> None:
+    plain = dice_of(AS_IN_PAPER)
+
+    def dice(arm: Arm, seed: int, case: int, organ: str) -> float | None:
+        base = plain(Arm(arm.weighting, arm.learning_rate), seed, case, organ)
+        return None if base is None else base + {"": 0.0, "batch6": gain}.get(arm.variant, -gain)
+
+    found = entries(study_of_dice(dice, **{"study.variants": VARIANTS, "train.batch_size": 3}))
+    assert found["10a"].word == word
+    shown = f"batch6 - without, mean of 6 arms: {100 * gain:+.1f}".replace("-", MINUS)
+    assert shown in found["10a"].numbers
+    assert "mixed" not in found["10a"].numbers
+    assert "smaller" not in found["10a"].numbers
+    assert found["10b"].word == "undecided"
+
+
+def test_without_such_a_variant_the_tenth_is_undecided(study_of_dice: StudyMaker) -> None:
+    assert "train.batch_size" in entries(study_of_dice(dice_of(AS_IN_PAPER)))["10a"].reason
+
+
+# --------------------------------------------------------------------------------------------- the statistics alone
+def test_the_p_of_a_claim_by_hand() -> None:
+    """Six pairs above 0: p = 2/64. Five above and the smallest below: T = 1, p = 4/64. Worst and best of two parts."""
+    clear, nearly = points([1, 2, 3, 4, 5, 6]), points([-1, 2, 3, 4, 5, 6])
+    assert weigh([Part(clear)])[:2] == (2 / 64, 1.0)
+    assert weigh([Part(clear), Part(nearly)])[:2] == (4 / 64, 1.0)
+    assert weigh([Part(clear), Part(nearly, above=False)])[:2] == (1.0, 2 * 4 / 64)
+    assert weigh([Part(clear, 7.0)])[:2] == (1.0, 2 / 64)  # all six lie below 7
+
+
+def test_equivalence_agrees_with_two_one_sided_tests_of_scipy() -> None:
+    values = np.random.default_rng(3).normal(0.4, 1.0, 14)
+    above = stats.wilcoxon(values + 1.0, alternative="greater", method="exact").pvalue
+    below = stats.wilcoxon(values - 1.0, alternative="less", method="exact").pvalue
+    # ours are two-sided: twice the one-sided p, so that 0.05 is the 95 % interval within the margin
+    assert weigh(within(points(values.tolist()), 1.0)).support == pytest.approx(2 * max(above, below))
+
+
+def test_holm_over_the_claims_by_hand() -> None:
+    """p = 2/2^8 and 2/2^7: corrected 2 · 0.0078 = 0.0156 and 0.0156; a claim that cannot be tested is not counted."""
+    eight, seven = (Reading((Part(points([float(n) for n in range(1, 1 + size)])),)) for size in (8, 7))
+    verdicts: list[Verdict] = settle([eight, Reading(missing="No such arm."), seven])
+    assert [v.p_holm for v in verdicts] == [4 / 256, None, 2 / 128]
+    assert [v.word for v in verdicts] == ["supported", "undecided", "supported"]
+    assert verdicts[1].reason == "No such arm."
+
+
+@pytest.mark.slow
+def test_where_nothing_differs_few_studies_support_or_contradict_anything() -> None:
+    """400 null studies: four claims of one, two, two and six strict parts, 16 cases, parts of one claim related.
+
+    At most 5 % may hold any verdict; three standard errors of chance are allowed on top.
+    """
+    generator = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(400):
+        noise = generator.normal(0, 1, 16)
+        readings = [
+            Reading(tuple(Part(points((noise + generator.normal(0, 1, 16)).tolist())) for _ in range(parts)))
+            for parts in (1, 2, 2, 6)
+        ]
+        wrong += any(verdict.word != "undecided" for verdict in settle(readings))
+    assert wrong <= 400 * 0.05 + 3 * (400 * 0.05 * 0.95) ** 0.5
+
+
+def test_organs_that_one_side_does_not_define_are_left_out() -> None:
+    a = {0: {"x": {"liver": 0.9, "spleen": 0.5}, "y": {"liver": 0.8}}}
+    b = {0: {"x": {"liver": 0.7}, "y": {"spleen": 0.2}, "z": {"liver": 0.1}}}
+    assert difference("", a, b).patients == {"x": 20.0}  # liver alone; y shares no organ, z is on one side
+
+
+def test_seeds_that_both_sides_have_are_compared() -> None:
+    a = {0: {"x": {"liver": 0.9}}, 1: {"x": {"liver": 0.5}}}
+    b = {1: {"x": {"liver": 0.4}}, 2: {"x": {"liver": 0.0}}}
+    both = difference("", a, b)
+    assert both.patients == {"x": 10.0}
+    assert dict(both.by_seed) == {1: {"x": 10.0}}
+
+
+def test_the_foreground_is_the_seven_organs() -> None:
+    assert tuple(organ.name for organ in ORGANS) == FOREGROUND
+    assert len(FOREGROUND) == 7
+
+
+def test_every_line_names_what_tests_it(study_of_dice: StudyMaker) -> None:
+    book: Ledger = ledger(Evidence(study_of_dice(dice_of(AS_IN_PAPER)), "original"))
+    assert [entry.claim for entry in book.entries] == ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10a", "10b"]
+    assert all(len(entry.cells()) == 6 and all(entry.cells()) for entry in book.entries)

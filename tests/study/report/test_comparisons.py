@@ -1,0 +1,222 @@
+"""From a study to comparisons.csv and to what the page says of it."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from viscera.core.anatomy import CLASS_NAMES, ORGANS
+from viscera.core.arms import arms_of
+from viscera.core.resolve import resolve_config
+from viscera.io.scores import ScoreRow
+from viscera.study.report.comparisons import Comparison, Comparisons, Family, compare
+from viscera.study.report.outcomes import arm_standings, conclusions, organ_findings
+from viscera.study.report.spread import spread_of
+from viscera.study.report.tables import Table1, table1
+from viscera.study.results import StudyResult
+
+StudyMaker = Callable[..., StudyResult]
+Array = npt.NDArray[np.float64]
+ARMS = [arm.name for arm in arms_of(resolve_config("demo").study)]
+PAIRS = 15  # of six arms
+TESTS = PAIRS * 7
+
+
+def rows_of(values_PO: Array, metric: str = "dice") -> tuple[ScoreRow, ...]:
+    """Rows of one run: (patients, organs); NaN is an undefined value."""
+    return tuple(
+        ScoreRow(f"case_{p:03}", organ.name, "original", metric, None if np.isnan(value) else round(float(value), 6))
+        for p, of_patient in enumerate(values_PO)
+        for organ, value in zip(ORGANS, of_patient, strict=True)
+    )
+
+
+def by_key(rows: Sequence[Comparison]) -> dict[tuple[str, str, str, str], Comparison]:
+    return {(row.metric, row.organ, row.arm_a, row.arm_b): row for row in rows}
+
+
+def ladder(patients: int, step: float = 0.05) -> list[Array]:
+    """Six arms, each `step` below the one before it on every patient, all but equal noise."""
+    base = 0.9 - 0.01 * np.random.default_rng(0).random((patients, 7))
+    return [base - step * arm - 1e-4 * np.random.default_rng(arm).random((patients, 7)) for arm in range(6)]
+
+
+def test_every_pair_and_organ_is_a_row_and_the_effect_is_in_points(make_study: StudyMaker) -> None:
+    # 0.02 and 0.06 higher by turns on six patients, so all averages of two are 2, 4 or 6 points: the median is 4
+    low = np.full((6, 7), 0.5)
+    high = low + np.array([0.02, 0.06] * 3)[:, None]
+    compared = compare(make_study([rows_of(high), rows_of(low), *[rows_of(low)] * 4]), "original")
+    assert len(compared.rows) == TESTS
+    assert [(r.organ, r.arm_a, r.arm_b) for r in compared.rows[:2]] == [
+        ("artery", ARMS[0], ARMS[1]),
+        ("artery", ARMS[0], ARMS[2]),
+    ]
+    first = compared.rows[0]
+    assert first.n == 6
+    assert first.statistic == 0
+    assert first.p == 0.03125
+    assert first.p_holm == 1  # 105 * 0.03125
+    assert (first.effect, first.ci_low, first.ci_high) == pytest.approx((4, 2, 6))
+    assert first.cells() == ("artery", "dice", ARMS[0], ARMS[1], "6", "0", "0.03125", "1", "4.0000", "2.0000", "6.0000")
+    equal = compared.rows[PAIRS - 1]
+    assert (equal.arm_a, equal.arm_b, equal.p, equal.effect) == (ARMS[4], ARMS[5], 1, 0)
+
+
+def test_seeds_are_averaged_before_the_pairs(make_study: StudyMaker) -> None:
+    # seeds of 0.4 and 0.8 average to the other arm's 0.6 on every patient: no difference at all, and n is of patients
+    runs = [rows_of(np.full((8, 7), value)) for value in (0.4, 0.8, 0.6, 0.6, *[0.5] * 8)]
+    first = compare(make_study(runs, seeds=(0, 1)), "original").rows[0]
+    assert (first.n, first.p, first.effect) == (8, 1, 0)
+
+
+def test_a_difference_on_every_patient_is_significant_once_there_are_enough(make_study: StudyMaker) -> None:
+    enough = compare(make_study([rows_of(v) for v in ladder(13)]), "original")
+    assert enough.families == (Family("dice", TESTS, 13, TESTS),)
+    assert enough.rows[0].p_holm == pytest.approx(TESTS * 2 / 2**13)
+    assert "105 of 105 tests are significant" in conclusions(enough)[0]
+    assert "the smallest p that 13 test cases allow is 0.00024, 0.026 after" in conclusions(enough)[0]
+    fewer = compare(make_study([rows_of(v) for v in ladder(12)]), "original")
+    assert fewer.families[0].significant == 0
+    assert "no difference can be significant here, however large" in conclusions(fewer)[0]
+    assert "With 13 test cases or more one could be." in conclusions(fewer)[0]
+
+
+def test_other_metrics_are_families_of_their_own(make_study: StudyMaker) -> None:
+    arms = ladder(6)
+    rows = [
+        rows_of(v) + rows_of(10 * v, "hd95_mm") + rows_of(v, "surface_dice") + rows_of(v, "volume_ml") for v in arms
+    ]
+    compared = compare(make_study(rows), "original")
+    assert [family.metric for family in compared.families] == ["dice", "hd95_mm", "surface_dice"]
+    assert {family.tests for family in compared.families} == {TESTS}
+    found = by_key(compared.rows)
+    dice, surface, distance = (
+        found[metric, "liver", ARMS[0], ARMS[1]] for metric in ("dice", "surface_dice", "hd95_mm")
+    )
+    assert surface[4:] == dice[4:]
+    assert dice.effect == pytest.approx(5, abs=0.1)
+    assert distance.effect == pytest.approx(0.5, abs=0.01)  # mm stay mm
+    assert {len(row) for row in compared.rows} == {len(Comparison._fields)}
+    assert len(conclusions(compared)) == 3
+
+
+def test_background_and_other_grids_are_not_compared(make_study: StudyMaker) -> None:
+    rows = tuple(ScoreRow("a", organ, "prepared", "dice", 0.5) for organ in CLASS_NAMES)
+    study = make_study([rows] * 6)
+    assert compare(study, "original").rows == ()
+    assert "background" not in {row.organ for row in compare(study, "prepared").rows}
+
+
+def test_too_few_patients_leave_cells_empty_and_say_so(make_study: StudyMaker) -> None:
+    one = compare(make_study([rows_of(v) for v in ladder(1)]), "original")
+    assert one.rows[0].cells()[4:8] == ("1", "", "", "")
+    assert one.rows[0].effect == pytest.approx(5, abs=0.02)  # the one difference
+    assert one.rows[0].cells()[9:] == ("", "")
+    assert one.families[0].tests == 0
+    assert "with 1 test case there is no test" in conclusions(one)[0]
+    assert any("with one case there is no test" in note for note in one.notes)
+    five = compare(make_study([rows_of(v) for v in ladder(5)]), "original")
+    assert five.rows[0].p == 0.0625
+    assert five.rows[0].ci_low is None
+
+
+def test_different_test_cases_are_compared_on_the_common_ones(make_study: StudyMaker) -> None:
+    arms = ladder(8)
+    rows = [rows_of(v) for v in arms]
+    fewer = tuple(row for row in rows[0] if row.case not in {"case_000", "case_001"})
+    undefined = arms[1].copy()
+    undefined[3, 5] = np.nan  # no gallbladder, neither in truth nor in prediction
+    compared = compare(make_study([fewer, rows_of(undefined), *rows[2:5], None]), "original")
+    found = by_key(compared.rows)
+    assert found["dice", "liver", ARMS[0], ARMS[2]].n == 6
+    assert found["dice", "liver", ARMS[1], ARMS[2]].n == 8
+    assert found["dice", "gallbladder", ARMS[1], ARMS[2]].n == 7
+    assert found["dice", "liver", ARMS[0], ARMS[5]].cells()[4:] == ("0", "", "", "", "", "", "")
+    assert compared.families[0].tests == TESTS - 5 * 7  # an arm without scores has no tests
+    same = by_key(compare(make_study(rows), "original").rows)["dice", "spleen", ARMS[1], ARMS[2]]
+    assert found["dice", "spleen", ARMS[1], ARMS[2]].p == same.p
+    notes = " ".join(compared.notes)
+    assert "Without scores by Dice, so in no test: square, rate 0.01." in notes
+    assert "of the 8 cases, fewer were scored for: uniform, rate 0.001 6." in notes
+    assert "gallbladder 5" in notes
+
+
+def test_the_marks_of_table_1_are_the_arms_not_told_apart_from_the_best(make_study: StudyMaker) -> None:
+    arms = ladder(16)
+    arms[1][:, 2] = arms[0][:, 2] + 0.001 * np.array(
+        [1, -1] * 8
+    )  # liver of the second arm: up and down around the best
+    table = table1(make_study([rows_of(v) for v in arms]), "original")
+    liver = next(row for row in table.rows() if row.name == "liver")
+    assert [cell.mark for cell in liver.cells] == ["", "≈", "", "", "", ""]
+    assert all(cell.mark == "" for row in table.rows() if row.name != "liver" for cell in row.cells)
+    assert any(note.startswith("≈: not significantly different") for note in table.footnotes)
+    findings = {f.organ: f for f in organ_findings(*_with(make_study, arms))}
+    assert findings["liver"].not_apart == "simple, rate 0.001"
+    assert (findings["liver"].below, findings["liver"].tested) == (4, 5)
+    assert findings["spleen"].not_apart == "none"
+    assert findings["spleen"].lead.startswith("+5.0 [")
+
+
+def test_the_standing_of_each_arm(make_study: StudyMaker) -> None:
+    standings = arm_standings(*_with(make_study, ladder(16)))
+    assert [s.title for s in standings[:2]] == ["uniform, rate 0.001", "simple, rate 0.001"]
+    assert [(s.rank, s.ranks, s.better, s.worse, s.tests) for s in standings] == [
+        (rank, str(rank), 7 * (6 - rank), 7 * (rank - 1), 35) for rank in range(1, 7)
+    ]
+    assert standings[0].first == "100\N{NO-BREAK SPACE}%"
+
+
+def test_intervals_widen_with_the_patients_and_the_seeds(make_study: StudyMaker) -> None:
+    # one patient: none; two patients at 40 and 60 %: resampled means are 40, 50 and 60 %, so half the interval is 10
+    assert spread_of(make_study([rows_of(np.full((1, 7), 0.5))] * 6), "original").low.isna().to_numpy().all()
+    two = rows_of(np.array([[0.4] * 7, [0.6] * 7]))
+    spread = spread_of(make_study([two] * 6), "original")
+    assert spread.half_width()[ARMS[0]]["liver"] == pytest.approx(10)
+    assert spread.half_width()[ARMS[0]]["FOREGROUND"] == pytest.approx(10)
+    assert np.isnan(spread.low[ARMS[0]]["background"])
+    # patients alike, seeds at 40 and 60 %: all of it comes from the seeds
+    alike = [rows_of(np.full((5, 7), value)) for value in (0.4, 0.6)]
+    assert spread_of(make_study(alike * 6, seeds=(0, 1)), "original").half_width()[ARMS[3]]["liver"] == pytest.approx(
+        10
+    )
+    assert spread_of(make_study([alike[0]] * 6), "original").half_width()[ARMS[3]]["liver"] == pytest.approx(0)
+
+
+def test_nothing_scored_is_nothing_compared(make_study: StudyMaker) -> None:
+    study = make_study([None] * 6)
+    compared = compare(study, "")
+    assert (compared.rows, compared.families, compared.notes) == ((), (), ())
+    assert organ_findings(study, table1(study, ""), compared) == []
+    assert arm_standings(study, table1(study, ""), compared) == []
+
+
+def null_study(make_study: StudyMaker, generator: np.random.Generator, patients: int) -> StudyResult:
+    """No arm differs: patients are hard or easy for all arms, organs of a patient go together, failures are shared."""
+    hardness = generator.standard_normal((patients, 1)) + generator.standard_normal((patients, 7))
+    rows: list[tuple[ScoreRow, ...] | None] = []
+    for _ in range(6):
+        own = generator.standard_normal((patients, 1)) + 0.5 * generator.standard_normal((patients, 7))
+        dice = np.clip(0.6 + 0.15 * hardness + 0.1 * own, 0, 1)  # clipped: shared zeros and ones, ties
+        rows.append(rows_of(np.round(dice, 3)))
+    return make_study(rows)
+
+
+@pytest.mark.parametrize("studies", [200, pytest.param(3000, marks=pytest.mark.slow)])
+def test_null_studies_have_false_positives_in_at_most_alpha_of_them(make_study: StudyMaker, studies: int) -> None:
+    """The whole path, six arms on seven organs, all correlated: 105 tests a study, any significant one is false."""
+    generator = np.random.default_rng(4)
+    compared = [compare(null_study(make_study, generator, 16), "original") for _ in range(studies)]
+    assert all(c.families[0].can_show and c.families[0].tests == TESTS for c in compared)
+    uncorrected = sum(any((r.p or 1) < 0.05 for r in c.rows) for c in compared)
+    wrong = sum(c.families[0].significant > 0 for c in compared)
+    alpha = 0.05
+    assert wrong / studies <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / studies)
+    assert uncorrected / studies > 0.5  # so the study could have gone wrong: without Holm most would
+
+
+def _with(make_study: StudyMaker, arms: list[Array]) -> tuple[StudyResult, Table1, Comparisons]:
+    study = make_study([rows_of(v) for v in arms])
+    compared = compare(study, "original")
+    return study, table1(study, "original", compared), compared

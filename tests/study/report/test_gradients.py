@@ -1,0 +1,93 @@
+"""The section that says why: from hand-made curves."""
+
+import dataclasses
+from collections.abc import Callable
+
+import pytest
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.doctor.forecast_rule import ArmForecast
+from viscera.drawing.canvas import to_bytes
+from viscera.io.scores import ScoreRow
+from viscera.study.report.comparisons import compare
+from viscera.study.report.forecast_section import forecast_rows, forecast_score, forecast_sentence
+from viscera.study.report.gradients import arm_reasons, gradient_panel, has_gradients
+from viscera.study.report.page import PageParts, render_page
+from viscera.study.report.tables import table1
+from viscera.study.results import CurvePoint, StudyResult
+
+MakeStudy = Callable[..., StudyResult]
+
+
+def line(step: int, spleen_dice: float, spleen_share: float, *, full: bool = False) -> CurvePoint:
+    entry: dict[str, object] = {
+        "step": step,
+        "loss": -0.5,
+        "dice": {**dict.fromkeys(CLASS_NAMES, 0.8), "spleen": spleen_dice},
+        "gradient_share": {**dict.fromkeys(CLASS_NAMES, 0.14), "spleen": spleen_share},
+    }
+    if full:
+        entry |= {"step_over_rate": {"a": 0.1, "b": 0.3}, "step_over_rate_without_epsilon": {"a": 0.2, "b": 0.4}}
+    return CurvePoint.from_line(entry)
+
+
+def failing() -> tuple[CurvePoint, ...]:
+    """The spleen has Dice until step 20 and a share of 0.2 %."""
+    return tuple(line(10 * n, 0.3 if n <= 2 else 0.0, 0.002, full=n == 8) for n in range(1, 9))
+
+
+@pytest.fixture
+def study(make_study: MakeStudy) -> StudyResult:
+    """Six arms; in the second the spleen dies."""
+    result = make_study([None] * 6, dataset="a phantom")
+    fine = tuple(line(10 * n, 0.8, 0.14) for n in range(1, 9))
+    runs = [dataclasses.replace(run, curve=failing() if n == 1 else fine) for n, run in enumerate(result.runs)]
+    return dataclasses.replace(result, runs=tuple(runs))
+
+
+def test_the_organ_left_behind_is_named_with_its_step_and_share(study: StudyResult) -> None:
+    reasons = arm_reasons(study)
+    assert reasons[1].left_behind == ("spleen dead since step 30 (0.2 % of the gradient)",)
+    assert reasons[1].shares[CLASS_NAMES.index("spleen")] == pytest.approx(0.002)
+    assert reasons[1].kept == pytest.approx((0.5 + 0.75) / 2)
+    assert reasons[0].left_behind == ()
+    assert reasons[0].kept is None
+
+
+def test_several_seeds_say_in_how_many(make_study: MakeStudy) -> None:
+    result = make_study([None] * 12, seeds=(0, 1))
+    runs = [dataclasses.replace(run, curve=failing()) if n == 1 else run for n, run in enumerate(result.runs)]
+    (reason, *_) = arm_reasons(dataclasses.replace(result, runs=tuple(runs)))
+    assert reason.left_behind == ("spleen dead since step 30 (0.2 % of the gradient), 1 of 2 seeds",)
+
+
+def test_the_page_has_the_section_with_its_pictures(study: StudyResult) -> None:
+    page = render_page(PageParts(study, [table1(study, "")], None, [], [], "0", compare(study, "")))
+    assert "Why: whose gradient it was (phantom)" in page
+    assert "spleen dead since step 30" in page
+    assert page.count("share of the gradient of each class over steps") == 6
+    assert to_bytes(gradient_panel(study, study.arms[1]), "svg").startswith(b"<?xml")
+
+
+def test_without_shares_there_is_no_section(make_study: MakeStudy) -> None:
+    study = make_study([None] * 6)
+    assert not has_gradients(study)
+    assert "whose gradient" not in render_page(
+        PageParts(study, [table1(study, "")], None, [], [], "0", compare(study, ""))
+    )
+
+
+def test_the_forecast_is_scored(make_study: MakeStudy, paper_rows: list[tuple[ScoreRow, ...]]) -> None:
+    """In the paper's Table 1 liver, spleen and stomach of square at 0.001 end below 20, and nothing else does."""
+    study = make_study(paper_rows)
+    square = study.arms[2].name
+    named = ArmForecast(square, (), 0, 1, (), (), ("liver", "spleen", "artery"))
+    others = [ArmForecast(arm.name, (), 0, 1, (), (), ()) for arm in study.arms if arm.name != square]
+    study = dataclasses.replace(study, forecasts=(named, *others))
+    rows = forecast_rows(study, "original")
+    assert [(row.named, row.failed) for row in rows if row.named or row.failed] == [
+        (("artery", "liver", "spleen"), ("liver", "spleen", "stomach"))
+    ]
+    assert forecast_score(rows) == pytest.approx((2 / 3, 2 / 3))
+    assert "named 3 failing organs, of which 2 failed (precision 0.67)" in forecast_sentence(rows)
+    assert forecast_sentence([]) == "No arm is both forecast and scored yet."

@@ -1,0 +1,87 @@
+"""The paper's Table 1 as data, and its rank correlation with a study."""
+
+from collections.abc import Callable
+
+import pytest
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.io.scores import ScoreRow
+from viscera.study.report.contrasts import PAPER_SETTINGS, Evidence
+from viscera.study.report.paper import MISPRINT, agreement_of, beside_paper, correlation_cells, paper_column
+from viscera.study.report.tables import table1
+from viscera.study.results import StudyResult
+
+from .conftest import PAPER_PERCENT
+
+StudyMaker = Callable[..., StudyResult]
+Rows = list[tuple[ScoreRow, ...] | None]
+NAN = float("nan")
+
+
+def test_the_papers_averages_are_the_means_of_its_columns_but_for_one() -> None:
+    for setting in PAPER_SETTINGS:
+        column = paper_column(setting)
+        mean = sum(column[name] for name in CLASS_NAMES) / 8
+        # printed to one decimal, from cells with one: off by at most half a unit of each
+        assert (abs(mean - column["AVG"]) < 0.1) == (setting != MISPRINT)
+    simple = paper_column(MISPRINT)
+    assert sum(simple[name] for name in CLASS_NAMES) / 8 == pytest.approx(90.0, abs=0.05)
+    assert simple["AVG"] == 88.9
+
+
+def test_the_largest_and_smallest_are_those_printed() -> None:
+    printed_max, printed_min = (99.9, 99.1, 79.2, 99.8, 99.8, 99.6), (77.3, 63.6, 0.0, 73.2, 79.3, 54.2)
+    for setting, largest, smallest in zip(PAPER_SETTINGS, printed_max, printed_min, strict=True):
+        classes = [paper_column(setting)[name] for name in CLASS_NAMES]
+        assert (max(classes), min(classes)) == (largest, smallest)
+
+
+def test_typed_twice_it_is_the_same() -> None:
+    for at, setting in enumerate(PAPER_SETTINGS):
+        assert [paper_column(setting)[name] for name in PAPER_PERCENT] == [v[at] for v in PAPER_PERCENT.values()]
+
+
+def test_rank_correlation_by_hand() -> None:
+    """Ranks 1 2 3 4 against 1 3 2 4: rho = 1 - 6 · 2 / (4 · 15) = 0.8; one of six pairs is reversed: tau = 4/6."""
+    pairs = [(10.0, 0.1), (20.0, 0.5), (30.0, 0.4), (40.0, 0.9), (50.0, NAN)]
+    found = agreement_of("arms", pairs)
+    assert found.n == 4
+    assert found.spearman == pytest.approx(0.8)
+    assert found.kendall == pytest.approx(4 / 6)
+
+
+@pytest.mark.parametrize("pairs", [[], [(1.0, 2.0)], [(1.0, 5.0), (2.0, 5.0)], [(1.0, NAN), (2.0, NAN)]])
+def test_without_two_different_values_there_is_none(pairs: list[tuple[float, float]]) -> None:
+    assert agreement_of("cells", pairs)[2:] == (None, None)
+
+
+def test_the_papers_own_numbers_agree_with_themselves(make_study: StudyMaker, paper_rows: Rows) -> None:
+    study = make_study(paper_rows)
+    beside = beside_paper(Evidence(study, "original"), table1(study, "original"))
+    assert beside is not None
+    assert [(a.over, a.n) for a in beside.agreement] == [("cells", 42), ("arms", 6)]
+    assert correlation_cells(beside) == [("cells", "42", "1.000", "1.000"), ("arms", "6", "1.000", "1.000")]
+    assert len(beside.cells()) == 60
+    assert ("liver", "square_lr0.001", "10.1000", "10.1000") in beside.cells()
+    assert any("not the printed 88.9" in note for note in beside.notes)
+    assert not any("phantom" in note for note in beside.notes)
+
+
+def test_a_reversed_order_of_the_arms(make_study: StudyMaker, paper_rows: Rows) -> None:
+    """Foreground means in the paper: 86.6, 70.6, 39.0, 84.5, 88.6, 75.9. All Dice replaced by 1 - Dice."""
+    turned: Rows = [tuple(r._replace(value=1 - (r.value or 0)) for r in rows or ()) for rows in paper_rows]
+    study = make_study(turned, dataset="phantom")
+    beside = beside_paper(Evidence(study, "original"), table1(study, "original"))
+    assert beside is not None
+    assert correlation_cells(beside)[1] == ("arms", "6", "-1.000", "-1.000")
+    assert "Patients beside a phantom" in beside.notes[0]
+
+
+def test_two_of_the_papers_models_are_too_few(make_study: StudyMaker, paper_rows: Rows) -> None:
+    study = make_study([*paper_rows[:2], None, None, None, None])
+    assert beside_paper(Evidence(study, "original"), table1(study, "original")) is None
+    study = make_study([*paper_rows[:3], None, None, None])
+    three = beside_paper(Evidence(study, "original"), table1(study, "original"))
+    assert three is not None
+    assert [a.n for a in three.agreement] == [21, 3]
+    assert not any("88.9" in note for note in three.notes)  # that column is not shown

@@ -1,0 +1,1 @@
+"""Looking at labelled data before anyone trains on it."""

@@ -1,0 +1,101 @@
+"""`viscera check`: what a labelled data set looks like, before anyone trains on it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import viscera
+from viscera.check.case_pictures import PlacePictures, picture_places
+from viscera.check.check_page import MOST_OF_A_CASE, MOST_PICTURES, render_check_page
+from viscera.check.check_tables import FINDINGS_HEADER, case_header, case_rows, finding_rows
+from viscera.check.findings import CaseCheck, DataSetCheck
+from viscera.check.label_findings import label_findings
+from viscera.check.measure_case import measure_case
+from viscera.check.scan_findings import scan_findings
+from viscera.check.set_findings import findings_beside_others, findings_of_the_set
+from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.errors import BadInputError
+from viscera.io.classes import ClassFile
+from viscera.io.files import is_occupied, is_table, write_csv, write_text
+from viscera.io.layouts import CaseSource, dataset_title, find_cases
+
+CASES, FINDINGS, PAGE = "check.csv", "findings.csv", "index.html"
+
+
+def check(
+    source: Path,
+    out: Path,
+    *,
+    layout: str = "auto",
+    classes: ClassFile | None = None,
+    progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
+) -> DataSetCheck:
+    """Read every case once, say what is suspicious, and write tables and a page.
+
+    Args:
+        source: folder of a labelled data set.
+        out: folder for `check.csv`, `findings.csv` and `index.html`: new, empty, or of an earlier check.
+        layout: of the source, see `io.layouts`.
+        classes: to learn; by default the paper's eight. The data set may lack some of them.
+        progress: called with done, total, case name.
+
+    Returns:
+        All cases, also those that could not be read.
+
+    Raises:
+        BadInputError: no labelled data set, or a folder `out` of something else.
+    """
+    if is_occupied(out) and not _is_of_a_check(out):
+        raise BadInputError(f"{out}: holds something that no check wrote. Give another folder with --out.")
+    table, numbers = (classes.table, classes.numbers) if classes else (ABDOMEN, None)
+    sources = find_cases(source, layout, table=table, partial=True, numbers=numbers)
+    pictures: dict[str, list[PlacePictures]] = {}
+    cases = []
+    for done, case in enumerate(sources):
+        progress(done, len(sources), case.name)
+        left = MOST_PICTURES - sum(map(len, pictures.values()))
+        looked_at, pictures[case.name] = _look_at(case, table, min(left, MOST_OF_A_CASE))
+        cases.append(looked_at)
+    progress(len(sources), len(sources), "")
+    checked = _beside_each_other(DataSetCheck(dataset_title(source), table.names[1:], tuple(cases)))
+    write_csv(out / CASES, case_header(checked.classes), case_rows(checked))
+    write_csv(out / FINDINGS, FINDINGS_HEADER, finding_rows(checked))
+    write_text(out / PAGE, render_check_page(checked, pictures, table, viscera.__version__))
+    return checked
+
+
+def _is_of_a_check(out: Path) -> bool:
+    """Whether a folder holds the findings of an earlier check."""
+    return (out / FINDINGS).is_file() and is_table(out / FINDINGS, FINDINGS_HEADER)
+
+
+def refuse_unread(check: DataSetCheck, out: Path) -> None:
+    """Raise BadInputError if there were cases that could not be read; findings are no error."""
+    unread = check.with_verdict("not read")
+    if unread:
+        raise BadInputError(
+            f"{len(unread)} of {len(check.cases)} cases could not be read (reasons in {out / CASES}); the others were "
+            f"looked at. The first: {unread[0].reason}"
+        )
+
+
+def _look_at(source: CaseSource, table: ClassTable, most_pictures: int) -> tuple[CaseCheck, list[PlacePictures]]:
+    try:
+        case = source.read()
+    except BadInputError as error:
+        return CaseCheck(source.name, None, str(error)), []
+    facts = measure_case(case, table)
+    findings = (*scan_findings(facts), *label_findings(facts))
+    suspicious = [finding for finding in findings if finding.level == "suspicious"]
+    return CaseCheck(case.name, facts, findings=findings), picture_places(case, suspicious, table, most_pictures)
+
+
+def _beside_each_other(check: DataSetCheck) -> DataSetCheck:
+    """With the findings for which all cases are needed."""
+    facts = [case.facts for case in check.cases if case.facts is not None]
+    more = findings_beside_others(facts)
+    cases = tuple(
+        replace(case, findings=(*case.findings, *(finding for finding in more if finding.case == case.case)))
+        for case in check.cases
+    )
+    return replace(check, cases=cases, findings=tuple(findings_of_the_set(facts, check.classes)))

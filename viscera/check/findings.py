@@ -1,0 +1,220 @@
+"""What a check of a data set says: findings, each with what was found, what was expected and what to do."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from viscera.check.case_facts import CaseFacts, Point
+
+Level = Literal["suspicious", "note"]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One thing that is looked for.
+
+    Attributes:
+        name: in files.
+        title: for people.
+        advice: what to do about it.
+    """
+
+    name: str
+    title: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was noticed.
+
+    Attributes:
+        case: whose; empty for the whole data set.
+        organ: name of its class; empty for the whole scan.
+        kind: name of one of `KINDS`.
+        level: suspicious is likely a mistake and should be looked at; a note is good to know.
+        value: what was found, with its unit.
+        expected: what would not have been remarked.
+        at_mm: where to look, RAS+; None where a picture of the case would not show it.
+    """
+
+    case: str
+    organ: str
+    kind: str
+    level: Level
+    value: str
+    expected: str
+    at_mm: Point | None = None
+
+
+@dataclass(frozen=True)
+class CaseCheck:
+    """What was found in one case.
+
+    Attributes:
+        case: its name.
+        facts: what was measured; None where it could not be read.
+        reason: why it could not be read; empty where it could.
+        findings: of this case.
+    """
+
+    case: str
+    facts: CaseFacts | None
+    reason: str = ""
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def verdict(self) -> Literal["not read", "suspicious", "note", "clean"]:
+        """The worst that is said of it."""
+        if self.facts is None:
+            return "not read"
+        levels = {finding.level for finding in self.findings}
+        return "suspicious" if "suspicious" in levels else "note" if levels else "clean"
+
+
+@dataclass(frozen=True)
+class DataSetCheck:
+    """What was found in a data set.
+
+    Attributes:
+        title: what the data set calls itself.
+        classes: names of the organs that were looked for, in label order.
+        cases: by name.
+        findings: of the data set as a whole.
+    """
+
+    title: str
+    classes: tuple[str, ...]
+    cases: tuple[CaseCheck, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def phantom(self) -> bool:
+        """Whether the cases are phantoms."""
+        return "phantom" in self.title.lower()
+
+    def with_verdict(self, *verdicts: str) -> list[CaseCheck]:
+        """The cases of one of these verdicts."""
+        return [case for case in self.cases if case.verdict in verdicts]
+
+    def all_findings(self) -> list[Finding]:
+        """Of the data set, then of the cases by name."""
+        return [*self.findings, *(finding for case in self.cases for finding in case.findings)]
+
+
+def by_kind(findings: Sequence[Finding], level: Level) -> list[tuple[Kind, list[Finding]]]:
+    """The findings of one level, grouped, in the order of `KINDS`."""
+    groups = [(kind, [f for f in findings if f.kind == kind.name and f.level == level]) for kind in KINDS.values()]
+    return [(kind, group) for kind, group in groups if group]
+
+
+_KINDS = (
+    Kind(
+        "hu_scale",
+        "values that are no HU",
+        "Apply the rescale slope and intercept (usually: subtract 1024), or export the scan again.",
+    ),
+    Kind(
+        "hu_window",
+        "values cut to a window",
+        "This is a picture, not a scan: the HU outside of the window are gone. Export the scan again from DICOM.",
+    ),
+    Kind(
+        "no_air",
+        "no air in the scan",
+        "A scan has air around the body. If this one is cropped on purpose, all is well; else check its HU.",
+    ),
+    Kind(
+        "padding",
+        "a value that fills much of the scan",
+        "Padding should be air (-1024 HU). Below that it does no harm, as training clips; above, set it to -1024.",
+    ),
+    Kind(
+        "spacing",
+        "voxels of an unlikely size",
+        "Check the header: the unit should be mm. If the spacing was lost, convert the scan again from DICOM.",
+    ),
+    Kind(
+        "spacing_unlike",
+        "voxels unlike those of the other cases",
+        "Prepare with --spacing-mm, so that all cases come onto one grid; --downsample keeps the differences.",
+    ),
+    Kind(
+        "thick_slices", "thick slices", "Thin organs are lost in them; take thinner reconstructions if there are any."
+    ),
+    Kind(
+        "anisotropy",
+        "voxels much longer than wide",
+        "Windows of such voxels are as uneven; --spacing-mm makes them even, and thinner slices would be better.",
+    ),
+    Kind(
+        "empty",
+        "labels without an organ",
+        "Label the case or leave it out: training would learn that all is background.",
+    ),
+    Kind(
+        "missing",
+        "organs that are not there",
+        "Fine if it was removed or lies outside the scan. If it was only not labelled, label it or leave the case out: "
+        "training would learn it as background.",
+    ),
+    Kind(
+        "left_right",
+        "left and right swapped",
+        "In the picture: if the scan's own liver lies on the patient's left too, scan and labels were mirrored (or it "
+        "is situs inversus, about 1 person in 10,000); if only the outlines do, the labels were. Mirror them back.",
+    ),
+    Kind(
+        "front_back",
+        "front and back swapped",
+        "In the picture: find out whether scan or labels were mirrored, and undo it.",
+    ),
+    Kind(
+        "labels_off",
+        "labels that do not fit the scan",
+        "In the picture: outlines beside their organs mean labels of another scan, or a wrong header. Export again.",
+    ),
+    Kind(
+        "volume",
+        "unusual volumes",
+        "In the picture: outlines that leak or leave out much are mistakes; a large or small organ is none. If most "
+        "organs of a case are unusual, check its spacing. Children are smaller.",
+    ),
+    Kind(
+        "fragments",
+        "organs in pieces",
+        "Remove stray voxels and fill gaps; the cross in the picture marks a piece. Coarse voxels tear thin organs.",
+    ),
+    Kind(
+        "overlap",
+        "masks that overlap",
+        "The class of the lower number has these voxels. In the picture: where the other should, mend the masks.",
+    ),
+    Kind(
+        "cut_off",
+        "organs cut off by the edge of the scan",
+        "Nothing: their volumes are not judged, as they are partial.",
+    ),
+    Kind(
+        "same_image",
+        "cases with the same scan",
+        "Keep one. On both sides of a split they would make the test worthless.",
+    ),
+    Kind(
+        "same_labels",
+        "cases with the same labels and different scans",
+        "One of them has the labels of the other. Export the labels again.",
+    ),
+    Kind("orientations", "several orientations", "Nothing: every file is read by its header."),
+    Kind(
+        "not_labelled",
+        "organs that the data set does not label",
+        "`viscera prepare` takes such a data set with --partial; these organs are then not learnt from it.",
+    ),
+    Kind(
+        "never_present",
+        "organs that no case contains",
+        "Check the table of labels: the name may stand for another number.",
+    ),
+)
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}

@@ -1,0 +1,151 @@
+"""What is remarkable about the labels of one scan."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from viscera.check.adult_volumes import ADULT_VOLUMES
+from viscera.check.case_facts import SPECK_ML, CaseFacts, LabelledOrgan, Point
+from viscera.check.findings import Finding, Level
+from viscera.metrics.hounsfield import no_hu
+
+MEAN_HU = {"liver": (-50, 250), "spleen": (-50, 250)}
+MUCH_IN_AIR = 0.02  # of all organs without gas together
+ORGAN_IN_AIR = 0.1  # of one of them: small ones lie beside gas
+GAS_INSIDE = (
+    "stomach",
+    "duodenum",
+    "bowel",
+    "colon",
+    "intestine",
+    "rectum",
+    "esophagus",
+    "oesophagus",
+    "lung",
+    "trachea",
+)
+MANY_ORGANS = 3
+MOST_ORGANS = 0.7
+ONE_PIECE = 0.9
+MUCH_OVERLAP = 0.05  # of an organ's mask; less is a rough border
+FAR_MM = 20.0
+THROUGH = {"artery"}  # runs out of every scan of the abdomen
+EDGES = {"L": "left", "R": "right", "P": "back", "A": "front", "I": "lower", "S": "upper"}
+SIDES = (  # organ, lies to the right of
+    ("liver", "spleen"),
+    ("liver", "stomach"),
+    ("gallbladder", "spleen"),
+    ("gallbladder", "stomach"),
+)
+FRONTS = (("portal_vein", "artery"), ("pancreas", "artery"), ("stomach", "artery"))  # organ, lies in front of
+
+
+def label_findings(facts: CaseFacts) -> Iterator[Finding]:
+    """What one case's labels give rise to."""
+    if not facts.organs:
+        yield Finding(facts.case, "", "empty", "suspicious", "no organ", "one organ or more", facts.centre_mm)
+        return
+    yield from _sides(facts)
+    yield from _off(facts)
+    yield from _volumes(facts)
+    yield from _overlaps(facts)
+    for organ in facts.organs:
+        yield from _pieces(facts.case, organ)
+        if organ.edges and organ.name not in THROUGH:
+            value = f"touches the {' and '.join(EDGES[edge] for edge in organ.edges)} edge"
+            yield Finding(facts.case, organ.name, "cut_off", "note", value, "inside the scan")
+
+
+def _sides(facts: CaseFacts) -> Iterator[Finding]:
+    """The first pair of organs that are both there decides."""
+    for kind, axis, pairs, word in (("left_right", 0, SIDES, "right of"), ("front_back", 1, FRONTS, "in front of")):
+        there = [(one, other) for names in pairs if (one := facts.organ(names[0])) and (other := facts.organ(names[1]))]
+        for one, other in there[:1]:
+            apart_mm = one.centre_mm[axis] - other.centre_mm[axis]
+            if apart_mm < 0:
+                opposite = "left of" if axis == 0 else "behind"
+                value = f"its centre is {-apart_mm:.0f} mm {opposite} that of the {_title(other.name)}"
+                expected = f"{word} the {_title(other.name)}"
+                yield Finding(facts.case, one.name, kind, "suspicious", value, expected, one.inside_mm)
+
+
+def _off(facts: CaseFacts) -> Iterator[Finding]:
+    """Organs on values that they cannot have. Scans whose values are no HU have findings of their own."""
+    if no_hu(facts.hu) is not None:
+        return
+    solid = [organ for organ in facts.organs if not any(word in organ.name for word in GAS_INSIDE)]
+    in_air = sum(organ.volume_ml * organ.in_air for organ in solid) / (sum(organ.volume_ml for organ in solid) or 1)
+    if in_air > MUCH_IN_AIR:
+        worst = sorted((organ for organ in solid if organ.in_air > MUCH_IN_AIR), key=lambda organ: -organ.in_air)
+        which = ", ".join(f"{_title(organ.name)} {organ.in_air:.0%}" for organ in worst)
+        value = f"{in_air:.0%} of the organs' voxels below -200 HU: {which}"
+        yield Finding(facts.case, "", "labels_off", "suspicious", value, f"{MUCH_IN_AIR:.0%} or less", worst[0].air_mm)
+        return
+    for organ in solid:
+        low, high = MEAN_HU.get(organ.name, (-1024, 4000))
+        if organ.in_air > ORGAN_IN_AIR:
+            value, expected = f"{organ.in_air:.0%} of its voxels below -200 HU", f"{ORGAN_IN_AIR:.0%} or less"
+            yield Finding(facts.case, organ.name, "labels_off", "suspicious", value, expected, organ.air_mm)
+        elif not low <= organ.mean_hu <= high:
+            value, expected = f"mean of {organ.mean_hu:.0f} HU", f"{low} to {high} HU"
+            yield Finding(facts.case, organ.name, "labels_off", "suspicious", value, expected, organ.inside_mm)
+
+
+def unusual_volume(organ: LabelledOrgan) -> Literal["small", "large", ""]:
+    """Whether an adult's organ is seldom like this; one that is cut off is never called small."""
+    usual = ADULT_VOLUMES.get(organ.name)
+    if usual is not None and organ.volume_ml > usual.high_ml:
+        return "large"
+    return "small" if usual is not None and organ.volume_ml < usual.low_ml and not organ.edges else ""
+
+
+def _volumes(facts: CaseFacts) -> Iterator[Finding]:
+    """One finding an unusual organ; a single one where nearly all organs are unusual in the same way."""
+    judged = [organ for organ in facts.organs if organ.name in ADULT_VOLUMES]
+    for way, word in (("small", "smaller"), ("large", "larger")):
+        unusual = [organ for organ in judged if unusual_volume(organ) == way]
+        if len(unusual) >= MANY_ORGANS and len(unusual) >= MOST_ORGANS * len(judged):
+            volumes = ", ".join(f"{_title(organ.name)} {ml_text(organ.volume_ml)}" for organ in unusual)
+            value = f"{len(unusual)} of {len(judged)} organs {word} than in adults: {volumes}"
+            yield Finding(
+                facts.case, "", "volume", "suspicious", value, "organs of an adult", facts.organs[0].inside_mm
+            )
+            continue
+        for organ in unusual:
+            usual = ADULT_VOLUMES[organ.name]
+            expected = f"{usual.low_ml:g} to {usual.high_ml:g} mL in adults"
+            value = ml_text(organ.volume_ml)
+            yield Finding(facts.case, organ.name, "volume", "suspicious", value, expected, organ.inside_mm)
+
+
+def _overlaps(facts: CaseFacts) -> Iterator[Finding]:
+    for overlap in facts.overlaps:
+        level: Level = "suspicious" if overlap.share >= MUCH_OVERLAP else "note"
+        value = (
+            f"{ml_text(overlap.volume_ml)} also in the mask of the {_title(overlap.kept_by)}, "
+            f"{overlap.share:.1%} of its own"
+        )
+        at_mm: Point | None = overlap.inside_mm if level == "suspicious" else None
+        yield Finding(facts.case, overlap.organ, "overlap", level, value, "one organ a voxel", at_mm)
+
+
+def _pieces(case: str, organ: LabelledOrgan) -> Iterator[Finding]:
+    """A broken organ is suspicious, and so is a piece far away, unless the edge of the scan can be why."""
+    stray = organ.stray
+    if stray is None:
+        return
+    broken = organ.largest_piece < ONE_PIECE and not organ.edges
+    far = stray.gap_mm > FAR_MM and stray.volume_ml >= SPECK_ML and not stray.at_edge
+    level: Level = "suspicious" if broken or far else "note"
+    apart = f"one of {ml_text(stray.volume_ml)} {stray.gap_mm:.0f} mm from the largest"
+    value = f"{organ.pieces} pieces, the largest {organ.largest_piece:.1%} of the organ, {apart}"
+    at_mm: Point | None = stray.centre_mm if level == "suspicious" else None
+    yield Finding(case, organ.name, "fragments", level, value, "one piece", at_mm)
+
+
+def ml_text(volume_ml: float) -> str:
+    """For example `1512 mL`, `18.8 mL`, `0.05 mL`."""
+    return f"{volume_ml:.0f} mL" if volume_ml >= 100 else f"{volume_ml:.3g} mL"
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,1 @@
+"""Why an arm will fail, or did."""

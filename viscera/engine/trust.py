@@ -1,0 +1,224 @@
+"""When not to trust a prediction: each organ's measurements against those of the training set.
+
+A flag says that an organ is unlike what the model has learnt, not that it is wrong; without one it may still be wrong.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from viscera.core.scan import OrganFacts
+from viscera.io.files import damaged, read_json, write_json
+from viscera.io.store import Store
+from viscera.metrics.organ_facts import organ_facts
+
+Spacing = tuple[float, float, float]
+HU_MARGIN = 20.0  # beyond the training cases' means: between two scanners and observers of one phase
+VOLUME_FACTOR = 1.25  # beyond the training cases' volumes
+USUALLY = 0.5  # of the training cases
+NEARLY_ALWAYS = 0.9  # of the training cases
+ORGANS_FOR_A_PHASE = 2  # and half of those found, with HU unlike training, for the whole scan to be called unlike
+TOLERATED_FAILURES = 0.05  # among the organs that the confidence does not flag
+FAILURE_DICE = 0.5
+
+
+@dataclass(frozen=True)
+class OrganRange:
+    """What the training cases say of one organ.
+
+    Attributes:
+        cases: training cases that label the organ.
+        present: share of them that contain it.
+        cut_off: of those, share in which it touches the edge of the scan.
+        volume_ml: least and largest of the cases in which it is whole; None where it never is.
+        mean_hu: least and largest of the cases that contain it; None where none does.
+        large_fragments: the most of any case.
+    """
+
+    cases: int
+    present: float
+    cut_off: float
+    volume_ml: tuple[float, float] | None
+    mean_hu: tuple[float, float] | None
+    large_fragments: int
+
+    @classmethod
+    def of(cls, facts: Sequence[OrganFacts]) -> "OrganRange":
+        """From the labels of the training cases."""
+        found = [each for each in facts if each.mean_hu is not None]
+        whole = [each.volume_ml for each in found if not each.cut_off]
+        hu = [each.mean_hu for each in found if each.mean_hu is not None]
+        return cls(
+            cases=len(facts),
+            present=len(found) / len(facts) if facts else 0.0,
+            cut_off=sum(each.cut_off for each in found) / len(found) if found else 0.0,
+            volume_ml=(min(whole), max(whole)) if whole else None,
+            mean_hu=(min(hu), max(hu)) if hu else None,
+            large_fragments=max((each.large_fragments for each in found), default=0),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingRanges:
+    """What the training set looks like, as far as a prediction can be held against it.
+
+    Attributes:
+        organs: by name.
+        least_confidence: below it an organ is flagged; 0 where nothing was held out to choose it on.
+    """
+
+    organs: Mapping[str, OrganRange]
+    least_confidence: float = 0.0
+
+
+def reasons_not_to_trust(
+    facts: Mapping[str, OrganFacts], training: TrainingRanges, *, spacing_unlike: bool = False
+) -> dict[str, tuple[str, ...]]:
+    """Why each organ of a label map should be looked at before it is used; empty: nothing was noticed.
+
+    Args:
+        facts: of the predicted organs, by name.
+        training: what they are held against; organs that it does not know are not judged.
+        spacing_unlike: whether the scan's voxels were too unlike those of training to be taken as they are.
+    """
+    judged = {
+        name: _own_reasons(each, training.organs[name], training)
+        for name, each in facts.items()
+        if name in training.organs
+    }
+    unlike = [name for name, reasons in judged.items() if any(reason.startswith("HU") for reason in reasons)]
+    of_scan = ["spacing unlike training"] if spacing_unlike else []
+    found = sum(each.mean_hu is not None for each in facts.values())
+    if len(unlike) >= max(ORGANS_FOR_A_PHASE, found / 2):
+        of_scan.append(f"contrast phase unlike training (HU of {', '.join(name.replace('_', ' ') for name in unlike)})")
+    return {name: (*judged.get(name, ()), *of_scan) for name in facts}
+
+
+def _own_reasons(facts: OrganFacts, known: OrganRange, training: TrainingRanges) -> list[str]:
+    if facts.mean_hu is None:
+        return ["not found"] if known.present >= NEARLY_ALWAYS else []
+    if known.present == 0:
+        return ["in no training case"]
+    reasons = []
+    if facts.cut_off and known.cut_off < USUALLY:
+        reasons.append("cut off by the field of view")
+    if known.volume_ml is not None:
+        low, high = known.volume_ml[0] / VOLUME_FACTOR, known.volume_ml[1] * VOLUME_FACTOR
+        if facts.volume_ml > high or (facts.volume_ml < low and not facts.cut_off):
+            reasons.append(f"volume {facts.volume_ml:.0f} mL outside {low:.0f} to {high:.0f}")
+    if known.mean_hu is not None:
+        low, high = known.mean_hu[0] - HU_MARGIN, known.mean_hu[1] + HU_MARGIN
+        if not low <= facts.mean_hu <= high:
+            reasons.append(f"HU {facts.mean_hu:.0f} outside {low:.0f} to {high:.0f}")
+    if facts.large_fragments > max(known.large_fragments, 1):
+        reasons.append(f"{facts.large_fragments} large fragments")
+    if facts.confidence is not None and facts.confidence < training.least_confidence:
+        reasons.append(f"low confidence ({facts.confidence:.2f}, below {training.least_confidence:.2f})")
+    return reasons
+
+
+def least_confidence(confidence: npt.ArrayLike, dice: npt.ArrayLike) -> float:
+    """The lowest confidence from which on at most one organ in twenty fails, on held-out cases.
+
+    Args:
+        confidence: (N,) of organs in held-out cases, 0 to 1.
+        dice: (N,) their Dice.
+
+    Returns:
+        0 where few enough fail anyhow; 1 where none of the confidences tells them apart.
+    """
+    sure, score = np.asarray(confidence, dtype=float), np.asarray(dice, dtype=float)
+    for level in [0.0, *np.unique(sure).tolist()]:
+        kept = score[sure >= level]
+        if (kept < FAILURE_DICE).mean() <= TOLERATED_FAILURES if kept.size else True:
+            return float(level)
+    return 1.0
+
+
+def failures_among(dice: Sequence[float], flagged: Sequence[bool]) -> tuple[int, int, int, int]:
+    """Unflagged organs with a Dice below 0.5, all unflagged ones, and the same two of the flagged ones."""
+    failed = np.asarray(dice, dtype=float) < FAILURE_DICE
+    marked = np.asarray(flagged, dtype=bool)
+    return int((failed & ~marked).sum()), int((~marked).sum()), int((failed & marked).sum()), int(marked.sum())
+
+
+_RANGES = TypeAdapter(TrainingRanges)
+
+
+def training_ranges(store: Store) -> dict[str, OrganRange]:
+    """The organs of the training cases, on the prepared grid; an organ is judged by the cases that label it."""
+    facts: dict[str, list[OrganFacts]] = {organ.name: [] for organ in store.classes.organs}
+    for name in store.names("train"):
+        measured = organ_facts(store.volume(name), store.label_map(name), store.classes)
+        for organ, found in measured.items():
+            if organ not in store.manifest.cases[name].unlabelled:
+                facts[organ].append(found)
+    return {organ: OrganRange.of(found) for organ, found in facts.items()}
+
+
+def save_ranges(path: Path, ranges: TrainingRanges) -> None:
+    """Write them beside a model."""
+    write_json(path, _RANGES.dump_python(ranges, mode="json"))
+
+
+def load_ranges(path: Path) -> TrainingRanges | None:
+    """Read them; None where an earlier version wrote none.
+
+    Raises:
+        BadInputError: damaged.
+    """
+    if not path.exists():
+        return None
+    try:
+        return _RANGES.validate_python(read_json(path))
+    except ValidationError as error:
+        raise damaged(path, error, "Delete it to predict without it.") from error
+
+
+class ConfidenceTally:
+    """Mean probability of each class over the voxels where it is the most probable one, gathered as they pass by.
+
+    Attributes:
+        counts: (L,) voxels.
+        sums: (L,) of their probabilities.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.counts = torch.zeros(length, dtype=torch.int64)
+        self.sums = torch.zeros(length, dtype=torch.float64)
+
+    def add(self, probabilities: Tensor) -> None:
+        """Count the voxels of (L, ...) softmax."""
+        best, labels = probabilities.max(dim=0)
+        length = self.counts.numel()
+        self.counts += torch.bincount(labels.ravel(), minlength=length)
+        self.sums += torch.bincount(labels.ravel(), weights=best.ravel().double(), minlength=length)
+
+    def watched(self, planes: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The same (L, I, J) planes, counted on their way."""
+        for plane in planes:
+            self.add(plane)
+            yield plane
+
+    def adopt(self, of_models: Sequence["ConfidenceTally"], models: Sequence[int]) -> None:
+        """Take each organ from the tally of its own model: `models` (L - 1,) are indices, organs in label order."""
+        for label, model in enumerate(models, start=1):
+            self.counts[label] = of_models[model].counts[label]
+            self.sums[label] = of_models[model].sums[label]
+
+    def means(self) -> list[float | None]:
+        """(L,) in [0, 1]; None of a class that is nowhere the most probable."""
+        return [float(total / n) if n else None for total, n in zip(self.sums, self.counts, strict=True)]
+
+
+def mean_confidence(probabilities_LIJK: Tensor) -> list[float | None]:
+    """(L,) of one scan, see `ConfidenceTally`."""
+    tally = ConfidenceTally(probabilities_LIJK.shape[0])
+    tally.add(probabilities_LIJK)
+    return tally.means()

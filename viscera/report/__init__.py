@@ -1,1 +1,0 @@
-"""Tables, curves, pictures and the page that holds them: the one room that draws."""

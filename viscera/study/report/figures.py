@@ -1,0 +1,126 @@
+"""Figures 2-4: for each weighting the same slice and the same 3D view of truth and of every learning rate."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from textwrap import fill
+
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.arms import FUSED, Arm, weighting_name
+from viscera.drawing.canvas import Pixels, house_style, to_bytes, to_pixels
+from viscera.drawing.renders import common_box, render_figure, surfaces
+from viscera.drawing.scene import LabelView, Scene
+from viscera.drawing.slices import slice_figure
+from viscera.study.results import StudyResult
+
+TRUTH = ""
+_LEGEND_COLUMNS = 7
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One column of Figures 2-4.
+
+    Attributes:
+        title: `ground truth`, or the learning rate.
+        axial, surface: RGB pixels of slice and 3D view; None where the arm has no prediction of this case.
+        note: which organs are flagged; empty: none.
+    """
+
+    title: str
+    axial: Pixels | None
+    surface: Pixels | None
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class OrganFigure:
+    """One of Figures 2-4.
+
+    Attributes:
+        number: 2 for the first weighting of the plan.
+        weighting: whose; `fused` for the best model per organ.
+        panels: ground truth, then one a learning rate in the order of the plan.
+    """
+
+    number: int
+    weighting: str
+    panels: tuple[Panel, ...]
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return "best model per organ" if self.weighting == FUSED else f"{self.weighting} weighting"
+
+    @property
+    def file_name(self) -> str:
+        """Of the picture file."""
+        return f"figure{self.number}_{self.weighting}.png"
+
+
+def organ_figures(study: StudyResult, scene: Scene) -> list[OrganFigure]:
+    """Draw every label map of a case once, and arrange the pictures by weighting; the fused predictor's last."""
+    views: dict[str, LabelView] = {TRUTH: scene.truth, **scene.predictions}
+    drawn = _drawn(scene, views, study.classes)
+    grid = study.record.config.study
+    truth = Panel("ground truth", *drawn[TRUTH])
+    figures = []
+    for number, weighting in enumerate(grid.weightings, start=2):
+        arms = (arm for arm in study.arms if arm.weighting == weighting)
+        panels = []
+        for arm in arms:
+            axial, surface = drawn.get(arm.name, (None, None))
+            panels.append(Panel(_panel_title(arm), axial, surface, _note(scene.flagged.get(arm.name, ()))))
+        figures.append(OrganFigure(number, weighting_name(weighting), (truth, *panels)))
+    if FUSED in drawn:
+        figures.append(OrganFigure(2 + len(figures), FUSED, (truth, Panel(FUSED, *drawn[FUSED]))))
+    return figures
+
+
+def _note(flagged: Sequence[str]) -> str:
+    return f"flagged: {', '.join(name.replace('_', ' ') for name in flagged)}" if flagged else ""
+
+
+def _panel_title(arm: Arm) -> str:
+    return f"rate {arm.learning_rate:g}" + (f", {arm.variant}" if arm.variant else "")
+
+
+def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOMEN) -> bytes:
+    """The whole figure as one picture file: slices above, 3D views below, organs' colours at the foot."""
+    columns = len(figure.panels)
+    first = figure.panels[0]  # ground truth has both pictures
+    heights = [0 if p is None else p.shape[0] / p.shape[1] for p in (first.axial, first.surface)]
+    width_in = 3.2
+    with house_style():
+        canvas = Figure(
+            figsize=(width_in * columns, width_in * sum(heights) + 1.0), layout="constrained", facecolor="white"
+        )
+        axes = canvas.subplots(2, columns, squeeze=False, height_ratios=heights)
+        for column, panel in enumerate(figure.panels):
+            axes[0, column].set_title(panel.title)
+            axes[1, column].set_title(fill(panel.note, 44), size=8, color="#b45309")
+            for row, picture in enumerate((panel.axial, panel.surface)):
+                axes[row, column].set_axis_off()
+                if picture is None:
+                    axes[row, column].text(0.5, 0.5, "no prediction", ha="center", va="center", color="#6b7280")
+                else:
+                    axes[row, column].imshow(picture)
+        canvas.suptitle(heading, weight="bold", size=11)
+        handles = [Patch(facecolor=organ.colour, label=organ.title) for organ in classes.organs]
+        per_row = min(len(handles), _LEGEND_COLUMNS)
+        canvas.legend(handles=handles, loc="outside lower center", ncols=per_row, frameon=False)
+    return to_bytes(canvas, "png", dpi=150)
+
+
+def _drawn(scene: Scene, views: Mapping[str, LabelView], classes: ClassTable) -> dict[str, tuple[Pixels, Pixels]]:
+    organs = {name: surfaces(view.coarse, classes) for name, view in views.items()}
+    box = common_box(list(organs.values()))
+    return {
+        name: (
+            to_pixels(slice_figure(scene.backdrop, view.axial, view.spacing_mm, classes)),
+            to_pixels(render_figure(organs[name], box)),
+        )
+        for name, view in views.items()
+    }

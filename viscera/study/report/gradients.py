@@ -1,0 +1,113 @@
+"""Why an arm learned or failed: each class's share of the gradient over the steps, and what became of the organs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from viscera.core.anatomy import ClassTable
+from viscera.core.arms import Arm
+from viscera.drawing.canvas import house_style
+from viscera.metrics.learning import Flag, flags, recent_share, starving_share
+from viscera.study.results import RunResult, StudyResult, mean_defined
+
+_PANEL_IN = (4.2, 2.9)
+_FLOOR = 1e-8  # shares below are drawn there
+_BACKGROUND = "#6b7280"
+_WORST_FIRST = ("dead", "starving", "unlearnt")
+
+
+@dataclass(frozen=True)
+class ArmReason:
+    """What the gradient says of one arm, over its seeds.
+
+    Attributes:
+        title: of the arm.
+        shares: (L,) recent share of each class in the gradient at the logits, mean over seeds; None: not logged.
+        kept: share of Adam's step that epsilon left, mean over layers, seeds and the logged steps; None: not logged.
+        left_behind: sentences, one an organ that some seed left behind.
+    """
+
+    title: str
+    shares: tuple[float | None, ...]
+    kept: float | None
+    left_behind: tuple[str, ...]
+
+
+def has_gradients(study: StudyResult) -> bool:
+    """Whether any run logged shares."""
+    return any(point.logged.gradient_share for run in study.runs for point in run.curve)
+
+
+def arm_reasons(study: StudyResult) -> list[ArmReason]:
+    """One an arm, in the order of Table 1."""
+    return [_reason(arm.title, study.runs_of(arm), study.classes) for arm in study.arms]
+
+
+def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
+    """Share of the gradient of each class over the steps, on a logarithmic scale; mean over the seeds."""
+    runs, classes = study.runs_of(arm), study.classes
+    with house_style():
+        figure = Figure(figsize=_PANEL_IN, layout="constrained")
+        axes = figure.subplots()
+        axes.set_title(arm.title + (" (phantom)" if study.phantom else ""), loc="left", weight="bold")
+        for c in classes.classes:
+            series = _mean_shares(runs, c.name)
+            if series:
+                colour, style = (c.colour, "-") if c.label else (_BACKGROUND, ":")
+                axes.plot(*zip(*series, strict=True), style, color=colour, linewidth=1.6, label=c.title)
+        axes.axhline(starving_share(len(classes)), color="#b91c1c", linewidth=0.8, linestyle="--")
+        _mark_deaths(axes, runs, classes)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _position: f"{100 * share:g} %"))
+        axes.set_ylim(_FLOOR / 2, 1.5)
+        axes.set_xlim(0, study.record.config.train.iterations * 1.02)
+        axes.set_xlabel("step")
+        axes.set_ylabel("share of the gradient")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    return figure
+
+
+def _reason(title: str, runs: Sequence[RunResult], classes: ClassTable) -> ArmReason:
+    curves = [[point.logged for point in run.curve] for run in runs if run.curve]
+    shares = tuple(mean_defined(recent_share(curve, name) for curve in curves) for name in classes.names)
+    kept = mean_defined(point.step_kept for run in runs for point in run.curve)
+    found: dict[str, list[Flag]] = {}
+    for curve in curves:
+        for flag in flags(curve, classes):
+            found.setdefault(flag.organ, []).append(flag)
+    sentences = [_sentence(organ_flags, len(curves)) for organ_flags in found.values()]
+    return ArmReason(title, shares, kept, tuple(sentences))
+
+
+def _sentence(found: Sequence[Flag], seeds: int) -> str:
+    """`spleen dead since step 60 (0.4% of the gradient)`, with the number of seeds where there are several."""
+    worst = min(found, key=lambda flag: (_WORST_FIRST.index(flag.state), flag.since))
+    alike = [flag for flag in found if flag.state == worst.state]
+    of = f", {len(alike)} of {seeds} seeds" if seeds > 1 else ""
+    return f"{worst}{of}"
+
+
+def _mean_shares(runs: Sequence[RunResult], organ: str) -> list[tuple[int, float]]:
+    """(step, share) over the steps at which the class was present in some seed's batch."""
+    by_step: dict[int, list[float]] = {}
+    for run in runs:
+        for point in run.curve:
+            share = point.logged.gradient_share.get(organ, 0.0)
+            if share > 0:
+                by_step.setdefault(point.step, []).append(share)
+    return [(step, max(fmean(values), _FLOOR)) for step, values in sorted(by_step.items())]
+
+
+def _mark_deaths(axes: Axes, runs: Sequence[RunResult], classes: ClassTable) -> None:
+    """A cross where an organ died."""
+    for run in runs:
+        curve = [point.logged for point in run.curve]
+        for flag in flags(curve, classes):
+            organ = next((o for o in classes.organs if o.name == flag.organ), None)
+            share = next((p.gradient_share.get(flag.organ, 0.0) for p in curve if p.step == flag.since), 0.0)
+            if flag.state == "dead" and organ is not None:
+                axes.plot([flag.since], [max(share, _FLOOR)], "X", color=organ.colour, mec="white", ms=9, zorder=5)

@@ -1,0 +1,165 @@
+"""What the section "Comparisons" says: sentences a metric, the best arm of each organ, the standing of each arm."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isnan
+
+from viscera.study.report.comparisons import ALPHA, Comparison, Comparisons, Family, metric_title
+from viscera.study.report.tables import Table1, foreground_percent
+from viscera.study.results import StudyResult, counted, signed
+
+_NAMED = 3  # arms that a cell names before it counts the rest
+
+
+@dataclass(frozen=True)
+class OrganFinding:
+    """The arm of highest mean Dice on one organ against the others.
+
+    Attributes:
+        organ: title.
+        best: title of that arm.
+        percent: its mean.
+        next_best: title of the arm whose mean comes next; empty where there is none.
+        lead: Hodges-Lehmann difference of the two in points with its interval, as text.
+        not_apart: arms that are not significantly different from the best, as text.
+        below: how many arms are significantly below it.
+        tested: how many arms it was tested against.
+    """
+
+    organ: str
+    best: str
+    percent: float
+    next_best: str
+    lead: str
+    not_apart: str
+    below: int
+    tested: int
+
+
+@dataclass(frozen=True)
+class ArmStanding:
+    """One arm among the others.
+
+    Attributes:
+        title: of the arm.
+        foreground: mean foreground Dice with its interval, as text.
+        rank: by that mean.
+        ranks: those that it holds in 95 % of the resamples, as text.
+        first: share of the resamples in which it is first, as text.
+        better, worse: tests, over organs and other arms, in which it is significantly higher or lower.
+        tests: how many there are.
+    """
+
+    title: str
+    foreground: str
+    rank: int
+    ranks: str
+    first: str
+    better: int
+    worse: int
+    tests: int
+
+
+def conclusions(compared: Comparisons) -> list[str]:
+    """One sentence or two a metric: how many tests, what came out, or why nothing can."""
+    return [_conclusion(family) for family in compared.families]
+
+
+def organ_findings(study: StudyResult, table: Table1, compared: Comparisons) -> list[OrganFinding]:
+    """One an organ that any arm has a mean of."""
+    titles = {arm.name: arm.title for arm in study.arms}
+    tests = compared.dice()
+    findings = []
+    for organ in study.classes.organs:
+        means = {arm: mean for arm in titles if not isnan(mean := float(table.percent[arm][organ.name]))}
+        if not means:
+            continue
+        best, *others = sorted(means, key=lambda arm: -means[arm])  # stable: equal means in the order of Table 1
+        of_best = {arm: tests[organ.name, best, arm] for arm in others if (organ.name, best, arm) in tests}
+        tested = [arm for arm, test in of_best.items() if test.p_holm is not None]
+        even = [titles[arm] for arm in tested if not of_best[arm].significant]
+        findings.append(
+            OrganFinding(
+                organ=organ.title,
+                best=titles[best],
+                percent=means[best],
+                next_best=titles[others[0]] if others else "",
+                lead=_effect(of_best.get(others[0])) if others else "",
+                not_apart=_listed(even, len(tested)),
+                below=len(tested) - len(even),
+                tested=len(tested),
+            )
+        )
+    return findings
+
+
+def arm_standings(study: StudyResult, table: Table1, compared: Comparisons) -> list[ArmStanding]:
+    """One an arm with a foreground mean, the highest first."""
+    means = {arm: mean for arm in study.arms if (mean := foreground_percent(table, arm)) is not None}
+    half_width = table.spread.half_width().T["FOREGROUND"]
+    both_ways = [row for row in compared.dice().values() if row.p_holm is not None]
+    standings = []
+    for arm in sorted(means, key=lambda arm: -means[arm]):
+        tests = [row for row in both_ways if row.arm_a == arm.name]
+        effects = [row.effect or 0 for row in tests if row.significant]
+        stability = table.spread.stability.get(arm.name)
+        half = float(half_width[arm.name])
+        standings.append(
+            ArmStanding(
+                title=arm.title,
+                foreground=f"{means[arm]:.1f}" + ("" if isnan(half) else f" ±{half:.1f}"),
+                rank=1 + sum(other > means[arm] for other in means.values()),
+                ranks=_range(stability.first, stability.last) if stability else "–",
+                first=f"{100 * stability.best:.0f}\N{NO-BREAK SPACE}%" if stability else "–",
+                better=sum(effect > 0 for effect in effects),
+                worse=sum(effect < 0 for effect in effects),
+                tests=len(tests),
+            )
+        )
+    return standings
+
+
+def _conclusion(family: Family) -> str:
+    name, cases = metric_title(family.metric), counted(family.cases, "test case")
+    name = name[0].upper() + name[1:]
+    if not family.tests:
+        if not family.cases:
+            return f"{name}: no two arms have a value for the same test case, so there is nothing to compare."
+        return f"{name}: with {cases} there is no test; a paired test takes two or more."
+    allowed = f"the smallest p that {cases} allow is {_p(family.smallest_p)}"
+    tests = counted(family.tests, "test")
+    corrected = f"{_p(family.smallest_p_holm)} after Holm's correction over {tests}"
+    if not family.can_show:
+        return (
+            f"{name}: no difference can be significant here, however large: {allowed}, {corrected}. With "
+            f"{family.cases_needed} test cases or more one could be."
+        )
+    return (
+        f"{name}: {family.significant} of {tests} {'is' if family.significant == 1 else 'are'} significant "
+        f"(p < {ALPHA} after Holm's correction over all of them); {allowed}, {corrected}."
+    )
+
+
+def _p(value: float) -> str:
+    return f"{value:.2g}" if value >= 1e-12 else "below 1e-12"
+
+
+def _effect(test: Comparison | None) -> str:
+    if test is None or test.effect is None:
+        return "–"
+    interval = f" [{signed(test.ci_low)}, {signed(test.ci_high)}]" if test.ci_low is not None else ""
+    return f"{signed(test.effect)}{interval}"
+
+
+def _listed(titles: Sequence[str], tested: int) -> str:
+    if not tested:
+        return "–"
+    if len(titles) == tested > 1:
+        return f"all {tested} others"
+    rest = len(titles) - _NAMED
+    named = titles if rest <= 1 else [*titles[:_NAMED], f"{rest} more"]
+    return "; ".join(named) or "none"
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}–{last}"

@@ -1,0 +1,180 @@
+"""What the page says in words and small tables: the headline, the gap between training and test, cost, settings."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from viscera.core.config import Config
+from viscera.io.runlog import RunStatus
+from viscera.study.report.tables import Table1, foreground_percent
+from viscera.study.results import StudyResult, counted, mean_defined
+
+SEEDS_FOR_CONCLUSIONS = 5
+
+
+@dataclass(frozen=True)
+class GapRow:
+    """Mean foreground Dice of one arm in per cent, averaged over its seeds; `gap` is training minus test, in points."""
+
+    title: str
+    training: float | None
+    validation: float | None
+    test: float | None
+
+    @property
+    def gap(self) -> float | None:
+        """Points; None where one of both is not known."""
+        return None if self.training is None or self.test is None else self.training - self.test
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What one arm cost.
+
+    Attributes:
+        runs, steps: runs with a run.json, and their steps altogether.
+        hours: training time, altogether.
+        seconds_per_step: over all steps; None before the first.
+        hardware: of every run, distinct ones.
+        peak_memory_gib: the largest of the runs; None where it was not measured.
+    """
+
+    title: str
+    runs: int
+    steps: int
+    hours: float
+    seconds_per_step: float | None
+    hardware: str
+    peak_memory_gib: float | None
+
+    @property
+    def time(self) -> str:
+        """For people: hours, minutes or seconds, whichever fits."""
+        if not self.runs:
+            return "–"
+        seconds = self.hours * 3600
+        if seconds < 90:
+            return f"{seconds:.0f} s"
+        return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{self.hours:.1f} h"
+
+
+def gap_rows(study: StudyResult, table: Table1) -> list[GapRow]:
+    """One row an arm, in the order of Table 1."""
+    return [
+        GapRow(
+            arm.title,
+            _percent(mean_defined(run.last_dice() for run in study.runs_of(arm))),
+            _percent(mean_defined(run.last_dice(validation=True) for run in study.runs_of(arm))),
+            foreground_percent(table, arm),
+        )
+        for arm in study.arms
+    ]
+
+
+def cost_rows(study: StudyResult) -> list[CostRow]:
+    """One row an arm, in the order of Table 1."""
+    rows = []
+    for arm in study.arms:
+        statuses = [run.status for run in study.runs_of(arm) if run.status is not None]
+        steps, seconds = sum(s.step for s in statuses), sum(s.wall_seconds for s in statuses)
+        memory_mib = max((s.peak_memory_mib for s in statuses), default=0.0)
+        rows.append(
+            CostRow(
+                title=arm.title,
+                runs=len(statuses),
+                steps=steps,
+                hours=seconds / 3600,
+                seconds_per_step=seconds / steps if steps else None,
+                hardware="; ".join(distinct(statuses, _machine)),
+                peak_memory_gib=memory_mib / 1024 or None,
+            )
+        )
+    return rows
+
+
+def headline(study: StudyResult, table: Table1 | None) -> list[str]:
+    """What came out, in a few sentences; wordings claim nothing beyond the numbers."""
+    means = [(m, arm) for arm in study.arms if table and (m := foreground_percent(table, arm)) is not None]
+    if table is None or not means:
+        return [f"None of the {len(study.arms)} arms has scores yet."]
+    ranked = sorted(means, key=lambda pair: -pair[0])
+    best, arm = ranked[0]
+    cases = len({row.case for row in study.dice_rows(grid=table.grid)})
+    on = f"{counted(cases, 'phantom test case' if study.phantom else 'test case')}, {table.grid} grid"
+    sentences = [f"Highest mean foreground Dice: {_points(best)} with {arm.title} ({on})."]
+    if len(ranked) > 1:
+        second, runner_up = ranked[1]
+        lowest, last = ranked[-1]
+        others = f"Next comes {runner_up.title} with {_points(second)}, {best - second:.1f} points below"
+        lowest_of = f"; lowest is {last.title} with {_points(lowest)}." if len(ranked) > 2 else "."
+        sentences.append(others + lowest_of)
+    missing = len(study.arms) - len(ranked)
+    if missing:
+        sentences.append(f"{missing} of {len(study.arms)} arms have no scores; the notes of Table 1 say why.")
+    return [*sentences, *caution(study)]
+
+
+def caution(study: StudyResult) -> list[str]:
+    """How far the numbers carry, by the number of seeds."""
+    seeds = len(study.record.config.study.seeds)
+    if seeds >= SEEDS_FOR_CONCLUSIONS:
+        return []
+    sentence = (
+        f"Each arm was planned with {counted(seeds, 'seed')}: conclusions are about these models, not about the "
+        f"weightings in general. That would take {SEEDS_FOR_CONCLUSIONS} seeds an arm or more."
+    )
+    return [sentence]
+
+
+def settings(study: StudyResult) -> list[tuple[str, str]]:
+    """Name and value of what the numbers depend on."""
+    config: Config = study.record.config
+    train, predict, split = config.train, config.predict, study.split
+    statuses = [run.status for run in study.runs if run.status is not None]
+    cases = "not known: the store is not at hand"
+    if split:
+        cases = f"{split.training} training, {split.validation} validation, {split.test} test"
+    mode = (
+        f"by sub-volumes of {_cube(train.patch)} voxels, overlap {predict.overlap:.0%}, {predict.blend} blend"
+        if predict.mode == "sub_volumes"
+        else "whole volume in one pass (overlap and blend do not apply)"
+    )
+    return [
+        ("Data", study.record.dataset or "not described"),
+        ("Cases", cases),
+        ("Cases scored", str(len(study.scored_cases()))),
+        ("Evaluation grid", " and ".join(study.grids) or f"{config.evaluate.grid} (nothing scored yet)"),
+        ("Prediction", mode),
+        ("Checkpoint", f"{predict.checkpoint}.pt"),
+        ("Iterations", f"{train.iterations:,}"),
+        ("Training window", f"{_cube(train.patch)} voxels, {train.batch_size} a step"),
+        ("Network", f"3D U-Net, {train.filters} filters in the first convolution, {train.levels} levels"),
+        ("Seeds", ", ".join(map(str, config.study.seeds))),
+        ("Hardware", "; ".join(distinct(statuses, _machine)) or "not recorded"),
+        ("Versions", "; ".join(distinct(statuses, _versions)) or f"viscera {study.record.version}"),
+    ]
+
+
+def distinct(statuses: Sequence[RunStatus], text: Callable[[RunStatus], str]) -> list[str]:
+    """The different texts, in order of appearance, without empty ones."""
+    return list(dict.fromkeys(t for status in statuses if (t := text(status))))
+
+
+def _machine(status: RunStatus) -> str:
+    threads = f", {counted(status.threads, 'thread')}" if status.threads else ""
+    return f"{status.device}: {status.hardware}{threads}" if status.hardware else status.device
+
+
+def _versions(status: RunStatus) -> str:
+    return ", ".join(f"{name} {version}" for name, version in status.versions.items())
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _points(percent: float) -> str:
+    return f"{percent:.1f}\N{NO-BREAK SPACE}%"
+
+
+def _cube(edge: int) -> str:
+    return f"{edge}×{edge}×{edge}"

@@ -1,0 +1,232 @@
+"""What the report draws from: frozen values of one Study, nothing here opens a file."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Any
+
+from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.arms import Arm, arms_of
+from viscera.doctor.forecast_rule import ArmForecast
+from viscera.engine.fusion_record import FusionRecord
+from viscera.io.runlog import RunStatus, StudyRecord
+from viscera.io.scores import ScoreRow
+from viscera.metrics.learning import NOTHING_LOGGED, LoggedStep, step_kept
+
+ClassDice = tuple[float | None, ...]
+GRIDS = ("original", "prepared")
+
+
+def mean_defined(values: Iterable[float | None]) -> float | None:
+    """Mean of the values that are defined; None where none is."""
+    defined = [value for value in values if value is not None]
+    return fmean(defined) if defined else None
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One line of curve.jsonl.
+
+    Attributes:
+        step: optimiser steps done.
+        loss: Eq. 6 at that step, no unit; None where it was not finite.
+        dice: (L,) hard Dice on the fixed training windows, 0 to 1; empty where it was not measured.
+        validation_dice: (L,) on the validation cases; empty where no validation pass ran.
+        logged: what the classes' fate is judged by.
+        step_kept: share of Adam's step that epsilon left, mean over the layers; None where it was not measured.
+    """
+
+    step: int
+    loss: float | None
+    dice: ClassDice
+    validation_dice: ClassDice
+    logged: LoggedStep = field(default=NOTHING_LOGGED, compare=False)
+    step_kept: float | None = None
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, Any], classes: ClassTable = ABDOMEN) -> "CurvePoint":
+        """From one JSON object; raises KeyError, TypeError or ValueError where it is none of ours."""
+        loss = line.get("loss")
+        return cls(
+            step=int(line["step"]),
+            loss=float(loss) if loss is not None and math.isfinite(loss) else None,
+            dice=_class_dice(line.get("dice"), classes),
+            validation_dice=_class_dice(line.get("validation_dice"), classes),
+            logged=LoggedStep.from_line(line),
+            step_kept=step_kept(line),
+        )
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One arm with one seed.
+
+    Attributes:
+        status: run.json; None where there is none.
+        curve: the logged steps in order.
+        scores: rows of scores.csv; None where there is none.
+        problem: why a file of the run could not be read, for people; empty where all could.
+        earlier: scores that were put aside when the study was extended, by iterations.
+        reasons: by test case and organ, why its prediction should be looked at; empty: not flagged.
+    """
+
+    arm: Arm
+    seed: int
+    status: RunStatus | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    scores: tuple[ScoreRow, ...] | None = None
+    problem: str = ""
+    earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
+    reasons: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+
+    def standing(self) -> str:
+        """What keeps this run from being finished and scored, in a sentence; empty where nothing does."""
+        parts = [self.problem] if self.problem else []
+        if self.status is None:
+            if not self.problem:
+                parts.append("not trained yet (no run.json).")
+        elif self.status.state != "finished":
+            state = "still running, or cut off" if self.status.state == "running" else self.status.state
+            message = self.status.message.strip()
+            at = f"at step {self.status.step} of {self.status.iterations}"
+            parts.append(f"{state} {at}: {message.rstrip('.')}." if message else f"{state} {at}.")
+        if not self.scores:
+            parts.append("No scores: its scores.csv is missing, empty or damaged.")
+        return " ".join(parts)
+
+    def last_dice(self, *, validation: bool = False) -> float | None:
+        """Mean foreground Dice, 0 to 1, at the last logged step that measured it."""
+        measured = [p.validation_dice if validation else p.dice for p in self.curve]
+        last = next((dice for dice in reversed(measured) if dice), ())
+        return mean_defined(last[1:])
+
+
+@dataclass(frozen=True)
+class SplitSizes:
+    """Cases of the store in each part."""
+
+    training: int
+    validation: int
+    test: int
+
+
+@dataclass(frozen=True)
+class FusedResult:
+    """The best model per organ as one predictor.
+
+    Attributes:
+        record: fusion.yaml.
+        scores: of the test cases.
+        validation: scores of the validation cases, on the original grid.
+        earlier: scores of the test cases that were put aside when the study was extended, by iterations.
+    """
+
+    record: FusionRecord
+    scores: tuple[ScoreRow, ...]
+    validation: tuple[ScoreRow, ...]
+    earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """A Study as far as it has come: every arm and seed of the plan has an entry, missing ones too."""
+
+    record: StudyRecord
+    runs: tuple[RunResult, ...]
+    split: SplitSizes | None = None
+    fused: FusedResult | None = None
+    forecasts: tuple[ArmForecast, ...] = ()
+
+    @property
+    def classes(self) -> ClassTable:
+        """What was learnt and scored."""
+        return ClassTable.of_names(self.record.classes)
+
+    @property
+    def has_papers_classes(self) -> bool:
+        """Whether what the paper says can be held against it."""
+        return set(self.record.classes) == set(ABDOMEN.names)
+
+    @property
+    def arms(self) -> list[Arm]:
+        """In the order of Table 1."""
+        return arms_of(self.record.config.study)
+
+    @property
+    def phantom(self) -> bool:
+        """Whether the data are procedural and say nothing about patients."""
+        return "phantom" in self.record.dataset.lower()
+
+    @property
+    def grids(self) -> list[str]:
+        """Grids that were scored; the first is the primary one."""
+        scored = {row.grid for row in self.dice_rows()}
+        return [grid for grid in GRIDS if grid in scored]
+
+    def runs_of(self, arm: Arm) -> list[RunResult]:
+        """The runs of one arm, one a seed."""
+        return [run for run in self.runs if run.arm == arm]
+
+    def dice_rows(self, arm: Arm | None = None, grid: str | None = None) -> list[ScoreRow]:
+        """The Dice rows of one arm or all, on one grid or all; every seed."""
+        return [
+            row
+            for run in (self.runs if arm is None else self.runs_of(arm))
+            for row in run.scores or ()
+            if row.metric == "dice" and grid in {None, row.grid}
+        ]
+
+    def scored_cases(self) -> list[str]:
+        """Names of all scored cases, sorted."""
+        return sorted({row.case for row in self.dice_rows()})
+
+    def case_dice(self, arm: Arm, grid: str) -> dict[tuple[str, str], float | None]:
+        """Dice by (case, class name), 0 to 1, averaged over the seeds where defined; None where it never is."""
+        by_case: dict[tuple[str, str], list[float | None]] = {}
+        for row in self.dice_rows(arm, grid):
+            by_case.setdefault((row.case, row.organ), []).append(row.value)
+        return {key: mean_defined(values) for key, values in by_case.items()}
+
+
+def median_case(study: StudyResult, candidates: Sequence[str]) -> str | None:
+    """The case that Figures 2-4 show: of median foreground Dice, averaged over organs, then arms; no arm's favourite.
+
+    Args:
+        study: scores on the primary grid decide; ties are broken by name, an even number takes the lower middle.
+        candidates: test cases whose scan and truth are at hand.
+
+    Returns:
+        Its name; the first candidate where nothing is scored, None where there is no candidate.
+    """
+    grid = study.grids[0] if study.grids else ""
+    means_by_case: dict[str, list[float | None]] = {}
+    for arm in study.arms:
+        dice = study.case_dice(arm, grid)
+        for case in {case for case, _ in dice}:
+            means_by_case.setdefault(case, []).append(
+                mean_defined(dice.get((case, o.name)) for o in study.classes.organs)
+            )
+    ranked = sorted(
+        (mean, case)
+        for case, means in means_by_case.items()
+        if case in set(candidates) and (mean := mean_defined(means)) is not None
+    )
+    if ranked:
+        return ranked[(len(ranked) - 1) // 2][1]
+    return min(candidates, default=None)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def signed(value: float | None) -> str:
+    """One decimal with its sign, a minus sign and no hyphen; zero without one."""
+    rounded = round(value or 0.0, 1)
+    return f"{rounded:+.1f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0"
+
+
+def _class_dice(value: Mapping[str, float | None] | None, classes: ClassTable) -> ClassDice:
+    return tuple(value.get(name) for name in classes.names) if value else ()

@@ -8,7 +8,7 @@ from pathlib import Path
 from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
-from viscera.io.dicom.dicom_seg import Algorithm, dicom_seg_bytes
+from viscera.io.dicom.dicom_seg import Algorithm, dicom_seg_bytes, load_highdicom
 from viscera.io.dicom.rtstruct import rtstruct_bytes
 from viscera.io.dicom.source_images import SourceImages
 from viscera.io.nifti import Placement, labels_to_bytes
@@ -53,11 +53,13 @@ class Format:
         endings: of its file names, capitals or not; the first is that of files in a folder.
         of_series: whether it refers to the DICOM images of the scan.
         encode: to the whole file, of a name.
+        refuse_if_unavailable: raises BadInputError where a library that it needs is not installed.
     """
 
     endings: tuple[str, ...]
     of_series: bool
     encode: Callable[[Result, Path], bytes]
+    refuse_if_unavailable: Callable[[], object] = lambda: None
 
 
 def _nifti(result: Result, path: Path) -> bytes:
@@ -71,6 +73,7 @@ FORMATS: Mapping[str, Format] = {
         (".seg.dcm", ".dcm"),
         of_series=True,
         encode=lambda result, _: dicom_seg_bytes(result.label_map, result.images, result.algorithm, result.table),
+        refuse_if_unavailable=load_highdicom,
     ),
     "rtstruct": Format(
         (".rtstruct.dcm", ".dcm"),
@@ -109,7 +112,7 @@ def wanted_formats(output: Path, formats: Sequence[str] | None) -> list[str]:
     """What to write: as asked for, or as the file name says; NIfTI by default.
 
     Raises:
-        BadInputError: no such format, or not one that a file of that name can have.
+        BadInputError: no such format, not one that a file of that name can have, or not available here.
     """
     of_name = formats_of(output)
     wanted = list(dict.fromkeys(formats or of_name[:1] or ["nifti"]))
@@ -118,4 +121,6 @@ def wanted_formats(output: Path, formats: Sequence[str] | None) -> list[str]:
         raise BadInputError(f"--format {', '.join(unknown)}: there is no such format. There are: {', '.join(FORMATS)}.")
     if of_name and (len(wanted) > 1 or wanted[0] not in of_name):
         raise BadInputError(f"{output}: one file, and --format {', '.join(wanted)}. Give a folder, or one format.")
+    for name in wanted:
+        FORMATS[name].refuse_if_unavailable()
     return wanted

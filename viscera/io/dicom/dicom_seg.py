@@ -1,7 +1,9 @@
 """DICOM segmentation objects: the one door to highdicom."""
 
 import hashlib
+import importlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from pydicom.sr.codedict import codes
@@ -29,6 +31,21 @@ class Algorithm:
     name: str = "viscera"
 
 
+def load_highdicom() -> Any:  # noqa: ANN401 - a module
+    """highdicom, which comes with the extra `dicom`.
+
+    Raises:
+        BadInputError: it is not installed, or cannot be imported.
+    """
+    try:
+        return importlib.import_module("highdicom")
+    except ImportError as error:
+        raise BadInputError(
+            f"--format dicom-seg needs highdicom ({error}). Install it: pip install 'viscera[dicom]', or leave "
+            "dicom-seg out."
+        ) from error
+
+
 def dicom_seg_bytes(
     label_map: LabelMap, sources: SourceImages, algorithm: Algorithm, table: ClassTable = ABDOMEN
 ) -> bytes:
@@ -48,10 +65,7 @@ def dicom_seg_bytes(
     Raises:
         BadInputError: highdicom is not installed; another grid; or headers that it cannot take over.
     """
-    try:
-        import highdicom as hd  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise BadInputError("DICOM-SEG needs highdicom: pip install 'viscera[dicom]'.") from error
+    hd = load_highdicom()
     frames = sources.frames(label_map)
     images = sources.headers
     if sources.frame_numbers:

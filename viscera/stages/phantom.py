@@ -1,15 +1,14 @@
 """`viscera phantom`: a procedural data set in nnU-Net raw layout."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from viscera.core.anatomy import CLASSES
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Index3
+from viscera.core.processes import for_each
 from viscera.imaging.phantom import phantom_case, phantom_name, spacing_for
 from viscera.io.files import read_json, write_json
 from viscera.io.nifti import write_labels, write_volume
@@ -38,10 +37,11 @@ def make_phantoms(  # noqa: PLR0913, PLR0917 - what identifies a set, and how to
         shape: voxels to the right, to the front and up.
         spacing_mm: isotropic voxel size; None for the one at which the whole abdomen fits into the shape.
         progress: called with the number of complete cases and of all.
-        jobs: processes that work at the same time.
+        jobs: processes that work at the same time, where the machine allows several.
 
     Raises:
         BadInputError: the folder holds something else; a number is out of range; a file cannot be written.
+        RunFailedError: a process was killed.
     """
     _check_numbers(cases, seed, shape, spacing_mm)
     grid = {"shape": list(shape), "spacing_mm": spacing_for(shape) if spacing_mm is None else float(spacing_mm)}
@@ -50,7 +50,7 @@ def make_phantoms(  # noqa: PLR0913, PLR0917 - what identifies a set, and how to
     missing = [number for number in range(cases) if not _is_complete(out, number)]
     _describe(out, description)
     write = partial(_write_case, out, seed, shape, spacing_mm)
-    for done, _ in enumerate(_for_each(write, missing, jobs), start=cases - len(missing) + 1):
+    for done, _ in enumerate(for_each(write, missing, jobs), start=cases - len(missing) + 1):
         if progress is not None:
             progress(done, cases)
     _describe(out, description)
@@ -115,16 +115,3 @@ def _write_case(out: Path, seed: int, shape: Index3, spacing_mm: float | None, n
     description = f"viscera phantom, procedural, no patient; seed {seed}, case {number}"
     write_volume(image, case.volume, description)
     write_labels(labels, case.label_map, description)
-
-
-def _for_each(write: Callable[[int], None], numbers: Sequence[int], jobs: int) -> Iterator[None]:
-    if min(jobs, len(numbers)) <= 1:
-        yield from map(write, numbers)
-        return
-    with ProcessPoolExecutor(min(jobs, len(numbers)), mp_context=get_context("spawn")) as pool:
-        try:
-            for future in as_completed([pool.submit(write, number) for number in numbers]):
-                yield future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise

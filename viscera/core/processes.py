@@ -1,0 +1,81 @@
+"""Several processes where the machine has them, else this one: containers lack /dev/shm, others limit processes."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.context import SpawnContext
+from typing import TypeVar
+
+from viscera.core.errors import RunFailedError
+
+log = logging.getLogger(__name__)
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
+    """Call a function on every item, in up to `jobs` processes; the results come as they are ready.
+
+    Raises:
+        RunFailedError: a process was killed. What the function raises is raised here, and the rest is not begun.
+    """
+    jobs = min(jobs, len(items))
+    pool = start_pool(lambda context: ProcessPoolExecutor(jobs, mp_context=context), jobs) if jobs > 1 else None
+    if pool is None:
+        yield from map(function, items)
+        return
+    with pool:
+        try:
+            for future in as_completed([pool.submit(function, item) for item in items]):
+                yield future.result()
+        except BaseException as error:
+            pool.shutdown(cancel_futures=True)
+            if isinstance(error, BrokenProcessPool):
+                raise RunFailedError(
+                    "A process was killed, most likely because memory ran out. Run the same command again with fewer "
+                    "--jobs; what was done so far is kept."
+                ) from error
+            raise
+
+
+def start_pool(make: Callable[[SpawnContext], ProcessPoolExecutor], jobs: int) -> ProcessPoolExecutor | None:
+    """A pool whose processes have started; None, with a warning, where the machine does not allow that.
+
+    The processes are spawned, because PyTorch's threads do not survive a fork, and Ctrl-C does not reach them.
+
+    Args:
+        make: the pool; what it needs beside (queues, events) is made there too, for it fails in the same way.
+        jobs: processes of the pool.
+    """
+    try:
+        pool = make(get_context("spawn"))
+        try:
+            with _interrupts_later():
+                started = [pool.submit(os.getpid) for _ in range(jobs)]
+            for future in started:
+                future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    except (OSError, ImportError, NotImplementedError, RuntimeError) as error:
+        log.warning(
+            "Several processes are not available on this machine (%s): all work is done in this one.",
+            " ".join(str(error).split()) or type(error).__name__,
+        )
+        return None
+    return pool
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Processes started here never see Ctrl-C, not even while they start; ours sees it when this ends."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

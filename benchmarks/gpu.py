@@ -30,7 +30,8 @@ from viscera.core.errors import InterruptedRunError, RunFailedError, VisceraErro
 from viscera.core.resolve import resolve_config
 from viscera.engine.hardware import OUT_OF_MEMORY, choose_device, describe_hardware
 from viscera.engine.trainer import Progress
-from viscera.io.files import read_json, write_json, write_text
+from viscera.io.files import write_text
+from viscera.io.records import read_json, write_json
 from viscera.io.runlog import StudyFolder
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate

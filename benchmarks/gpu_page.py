@@ -11,7 +11,8 @@ from typing import Any
 from tabulate import tabulate
 
 from viscera.core.arms import arms_of
-from viscera.io.files import read_json, write_text
+from viscera.io.files import write_text
+from viscera.io.records import read_json
 from viscera.io.runlog import StudyFolder
 
 _COMMAND = "make gpu"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import atomic_path, exclusive, read_json, write_json, write_text
+from viscera.io.files import atomic_path, exclusive, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -81,19 +81,6 @@ for write in writers:
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
-
-
-def test_json_refuses_nan(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="JSON compliant"):
-        write_json(tmp_path / "a.json", {"x": float("nan")})
-
-
-def test_bad_json_names_the_file(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text("{")
-    with pytest.raises(BadInputError, match=r"a\.json: this is not valid JSON"):
-        read_json(tmp_path / "a.json")
-    with pytest.raises(BadInputError, match="no such file"):
-        read_json(tmp_path / "b.json")
 
 
 def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:

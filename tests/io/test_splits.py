@@ -80,7 +80,7 @@ def test_meta_csv_saved_again_by_a_spreadsheet(tmp_path: Path, delimiter: str) -
     meta.write_text("image_id;age;split\ns0000;64;test\n".replace(";", delimiter))
     assert split_of(tmp_path) == {"s0000": "test"}
     meta.write_text("image_id;age;split\ns0000;sechzig £;test\n", encoding="cp1252")
-    with pytest.raises(BadInputError, match=r"meta\.csv: this is no UTF-8 text"):
+    with pytest.raises(BadInputError, match=r"meta\.csv: this is not UTF-8 text"):
         split_of(tmp_path)
 
 

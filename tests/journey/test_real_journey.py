@@ -18,8 +18,8 @@ import pytest
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import PrepareConfig
 from viscera.imaging.resample import Restore
-from viscera.io.files import write_json
 from viscera.io.nifti import read_labels
+from viscera.io.records import write_json
 
 
 def viscera(*arguments: object, expected: int = 0) -> str:

@@ -10,7 +10,7 @@ from viscera.core.arms import Arm
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import with_settings
-from viscera.io.files import read_json, write_json
+from viscera.io.records import read_json, write_json
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.scores import read_scores
 from viscera.io.store import Store

@@ -16,8 +16,9 @@ from viscera.check.set_findings import findings_beside_others, findings_of_the_s
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.io.classes import ClassFile
-from viscera.io.files import is_occupied, is_table, write_csv, write_text
+from viscera.io.files import is_occupied, write_text
 from viscera.io.layouts import CaseSource, dataset_title, find_cases
+from viscera.io.records import is_table, write_csv
 
 CASES, FINDINGS, PAGE = "check.csv", "findings.csv", "index.html"
 

@@ -39,7 +39,8 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
 from viscera.io.classes import read_class_file
-from viscera.io.runlog import RunFolder, read_yaml
+from viscera.io.records import read_yaml
+from viscera.io.runlog import RunFolder
 
 app = typer.Typer(
     help="Multi-organ segmentation of abdominal CT, and the truth about Dice loss weighting.",

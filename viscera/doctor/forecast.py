@@ -19,7 +19,7 @@ from viscera.engine.feed import Feed
 from viscera.engine.optimiser import keras_epsilon
 from viscera.engine.predictor import build_network
 from viscera.imaging.intensity import network_input
-from viscera.io.files import read_json, write_json
+from viscera.io.records import read_json, write_json
 from viscera.losses.balance import Weights
 from viscera.losses.dice import WeightedDiceLoss
 from viscera.networks.unet3d import UNet3D

@@ -8,8 +8,9 @@ from pydantic import Field, ValidationError
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import ClassNames, Settings
 from viscera.core.errors import BadInputError
-from viscera.io.files import damaged, sha256
-from viscera.io.runlog import RunFolder, read_yaml, write_yaml
+from viscera.io.files import sha256
+from viscera.io.records import damaged, read_yaml, write_yaml
+from viscera.io.runlog import RunFolder
 
 Evidence = Literal["own", "mean"]
 

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from viscera.core.scan import OrganFacts
-from viscera.io.files import damaged, read_json, write_json
+from viscera.io.records import damaged, read_json, write_json
 from viscera.io.store import Store
 from viscera.metrics.organ_facts import organ_facts
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
-from viscera.io.runlog import read_yaml
+from viscera.io.records import read_yaml
 
 _KEYS = ("classes", "labels")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")

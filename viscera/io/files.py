@@ -1,19 +1,13 @@
-"""Writing so that a reader never sees half a file, and checksums."""
+"""Writing so that a reader never sees half a file, folders held by one process, and checksums."""
 
-import csv
 import errno
 import fcntl
 import hashlib
-import io
-import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from viscera.core.errors import BadInputError
 
@@ -88,63 +82,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 file, atomically; bytes of file names that are no UTF-8 stay as they are."""
-    write_bytes(path, _encoded(text))
-
-
-def _encoded(text: str) -> bytes:
-    return text.encode(errors="surrogateescape")
-
-
-def write_json(path: Path, value: Any, *, allow_nan: bool = False) -> None:  # noqa: ANN401 - whatever JSON can hold
-    """Write JSON, indented, atomically; NaN is refused unless a reader is known to want it, because JSON has none."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=allow_nan) + "\n")
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table, atomically; one that says the same already is left alone."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    if not path.exists() or path.read_bytes() != _encoded(text.getvalue()):
-        write_text(path, text.getvalue())
-
-
-def is_table(path: Path, header: Sequence[str]) -> bool:
-    """Whether a file begins with these columns; raises BadInputError where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-            first = file.readline(10_000).rstrip("\n").split(",")
-    except OSError as error:
-        raise read_error(path, error) from error
-    return first[: len(header)] == list(header)
-
-
-def refuse_other_table(path: Path, header: Sequence[str]) -> None:
-    """Raise BadInputError where a file is there that does not begin with these columns."""
-    if path.exists() and not is_table(path, header):
-        raise BadInputError(f"{path}: exists, and viscera did not write it. Move it away, or choose another folder.")
-
-
-def damaged(path: Path, error: ValidationError, what_to_do: str) -> BadInputError:
-    """What to raise for a file of ours whose content is not what it should be."""
-    return BadInputError(f"{path}: damaged ({error.error_count()} fields). {what_to_do}")
-
-
-def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """Read JSON.
-
-    Raises:
-        BadInputError: the file is missing, cannot be read, or is not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: there is no such file.") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise BadInputError(f"{path}: this is not valid JSON ({error}). Repair it or write it anew.") from error
-    except OSError as error:
-        raise read_error(path, error) from error
+    write_bytes(path, text.encode(errors="surrogateescape"))
 
 
 def sha256(path: Path) -> str:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.errors import BadInputError
 from viscera.core.scan import OrganFacts
-from viscera.io.files import damaged, read_json, refuse_other_table, write_csv
+from viscera.io.records import damaged, read_json, refuse_other_table, write_csv
 
 log = logging.getLogger(__name__)
 KEY = "measurements"

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import read_json, sha256, write_bytes, write_json
+from viscera.io.files import sha256, write_bytes
 from viscera.io.formats import FORMATS, ending, formats_of
+from viscera.io.records import read_json, write_json
 
 log = logging.getLogger(__name__)
 

@@ -1,11 +1,10 @@
 """`quarantine.csv`: the cases that were left out, each with its reason."""
 
-import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import refuse_other_table, write_csv
+from viscera.io.records import read_csv, refuse_other_table, write_csv
 
 NAME = "quarantine.csv"
 _HEADER = ("case", "reason")
@@ -37,10 +36,8 @@ def refuse_other_quarantine(folder: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, str]:
-    if not path.exists():
-        return {}
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
-        return {row[0]: row[1] for row in csv.reader(file) if len(row) == len(_HEADER) and tuple(row) != _HEADER}
+    rows = read_csv(path) if path.exists() else []
+    return {row["case"]: row.get("reason", "") for row in rows}
 
 
 def left_out(folder: Path, reasons: Mapping[str, str], total: int) -> BadInputError:

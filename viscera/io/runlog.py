@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError
 
 from viscera.core.anatomy import CLASS_NAMES
@@ -14,7 +13,8 @@ from viscera.core.arms import Arm
 from viscera.core.config import ClassNames, Config, Settings
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
-from viscera.io.files import damaged, read_error, read_json, write_error, write_json, write_text
+from viscera.io.files import write_error, write_text
+from viscera.io.records import damaged, read_json, read_yaml, write_json, write_yaml
 
 
 class RunStatus(Settings):
@@ -228,30 +228,6 @@ class StudyFolder:
             return StudyRecord.model_validate(read_yaml(self.record_path))
         except ValidationError as error:
             raise BadInputError(f"{self.record_path}: damaged ({error.error_count()} fields).") from error
-
-
-def write_yaml(path: Path, value: dict[str, Any]) -> None:
-    """Write a mapping as YAML, in its order, atomically."""
-    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        BadInputError: missing, not YAML, or not a mapping.
-    """
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: there is no such file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BadInputError(f"{path}: this is not valid YAML ({error}).") from error
-    except OSError as error:
-        raise read_error(path, error) from error
-    if not isinstance(value, dict):
-        raise BadInputError(f"{path}: a mapping of settings was expected, as `viscera config show` prints it.")
-    return value
 
 
 def read_config(path: Path) -> Config:

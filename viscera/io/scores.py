@@ -1,12 +1,11 @@
 """`scores.csv`: one row a case, organ, grid and metric; six decimals, empty where undefined."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import is_table, read_error, write_csv
+from viscera.io.records import is_table, read_csv, write_csv
 
 
 class ScoreRow(NamedTuple):
@@ -39,21 +38,20 @@ def read_scores(path: Path) -> list[ScoreRow]:
     Raises:
         BadInputError: missing, or not a table of scores.
     """
+    if not path.exists():
+        raise BadInputError(f"{path}: there is no such file. Make it with `viscera evaluate`.")
+    lines = read_csv(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_row(line) for line in csv.DictReader(file)]
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: there is no such file. Make it with `viscera evaluate`.") from error
-    except OSError as error:
-        raise read_error(path, error) from error
+        return [_row(line) for line in lines]
     except (KeyError, ValueError, TypeError) as error:
         raise BadInputError(
             f"{path}: this is not a table of scores ({error}). Run `viscera evaluate` again."
         ) from error
 
 
-def _row(line: dict[str, str | None]) -> ScoreRow:
+def _row(line: dict[str, str]) -> ScoreRow:
+    missing = [name for name in ScoreRow._fields if name not in line]
+    if missing:
+        raise ValueError(f"a row without {', '.join(missing)}")
     case, organ, grid, metric, value = (line[name] for name in ScoreRow._fields)
-    if case is None or organ is None or grid is None or metric is None or value is None:
-        raise ValueError(f"the row of case {case} is cut short")
     return ScoreRow(case, organ, grid, metric, float(value) if value else None)

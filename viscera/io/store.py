@@ -23,8 +23,9 @@ from viscera.core.config import ClassNames, PrepareConfig, Settings
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
-from viscera.io.files import damaged, fsync, is_occupied, read_json, sha256, write_error, write_json
+from viscera.io.files import fsync, is_occupied, sha256, write_error
 from viscera.io.nifti import labels_to_bytes, read_labels
+from viscera.io.records import damaged, read_json, write_json
 
 FORMAT_VERSION = 1
 Split = Literal["train", "validation", "test"]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import read_json, write_json
+from viscera.io.records import read_json, write_json
 from viscera.losses.balance import POWERS
 from viscera.losses.dice import WeightedDiceLoss
 from viscera.plugins.batches import as_volumes, class_numbers

@@ -10,7 +10,7 @@ from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.imaging.resample import GridChange, coarsen_labels
-from viscera.io.files import read_json, write_json
+from viscera.io.records import read_json, write_json
 from viscera.io.references import (
     Meaning,
     Reference,

@@ -10,8 +10,8 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Index3
 from viscera.core.processes import for_each
 from viscera.imaging.phantom import phantom_case, phantom_name, spacing_for
-from viscera.io.files import read_json, write_json
 from viscera.io.nifti import write_labels, write_volume
+from viscera.io.records import read_json, write_json
 
 _ENDING = ".nii.gz"
 

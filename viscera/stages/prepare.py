@@ -11,9 +11,10 @@ from viscera.core.config import PrepareConfig, differences
 from viscera.core.errors import BadInputError
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io.classes import ClassFile
-from viscera.io.files import exclusive, read_json, sha256
+from viscera.io.files import exclusive, sha256
 from viscera.io.layouts import CaseSource, dataset_title, find_cases, own_split
 from viscera.io.quarantine import left_out, write_quarantine
+from viscera.io.records import read_json
 from viscera.io.store import PreparedCase, SourceRecord, Split, Store, refuse_foreign
 
 log = logging.getLogger(__name__)

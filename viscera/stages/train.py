@@ -21,7 +21,8 @@ from viscera.engine.training_set import arrays, facts_of, feed_of, labelled_in, 
 from viscera.engine.trust import TrainingRanges, least_confidence, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied
-from viscera.io.runlog import RunFolder, RunStatus, read_config, write_yaml
+from viscera.io.records import write_yaml
+from viscera.io.runlog import RunFolder, RunStatus, read_config
 from viscera.io.store import Store
 
 log = logging.getLogger(__name__)

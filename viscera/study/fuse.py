@@ -26,7 +26,8 @@ from viscera.engine.trust import load_ranges, save_ranges
 from viscera.imaging.resample import GridChange
 from viscera.io.checkpoint import save_checkpoint
 from viscera.io.files import sha256, write_bytes
-from viscera.io.runlog import RunFolder, StudyFolder, read_config, write_yaml
+from viscera.io.records import write_yaml
+from viscera.io.runlog import RunFolder, StudyFolder, read_config
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate

@@ -2,7 +2,7 @@
 
 from viscera.core.arms import FUSED, arms_of
 from viscera.core.config import StudyConfig
-from viscera.io.files import write_csv
+from viscera.io.records import write_csv
 from viscera.io.runlog import StudyFolder
 from viscera.io.scores import ScoreRow, read_scores
 

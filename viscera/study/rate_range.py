@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from viscera.core.arms import weighting_name
 from viscera.core.config import Settings
-from viscera.io.files import damaged, read_json, write_json
+from viscera.io.records import damaged, read_json, write_json
 
 
 class RateRange(Settings):

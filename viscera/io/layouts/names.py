@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import read_json
+from viscera.io.records import read_json
 
 ENDINGS = (".nii.gz", ".nii")
 

@@ -1,13 +1,12 @@
 """The splits that data sets bring along."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import read_json
 from viscera.io.layouts.case_source import CaseSource
+from viscera.io.records import read_csv, read_json
 from viscera.io.store import Split
 
 _META_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
@@ -66,14 +65,8 @@ def _are_names(value: Any) -> TypeGuard[list[str]]:  # noqa: ANN401 - whatever J
 
 
 def _meta_csv(path: Path) -> dict[str, Split]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise BadInputError(f"{path}: this is no UTF-8 text ({error}). Save it as such, or give --split.") from error
-    header = text.partition("\n")[0]
-    rows = list(csv.DictReader(text.splitlines(), delimiter=max(";,\t", key=header.count)))
     return {
         row["image_id"]: _META_SPLITS[row["split"]]
-        for row in rows
+        for row in read_csv(path, errors="strict")
         if row.get("image_id") and row.get("split") in _META_SPLITS
     }

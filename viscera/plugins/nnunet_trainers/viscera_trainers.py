@@ -14,7 +14,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import write_json
+from viscera.io.records import write_json
 from viscera.losses.balance import class_weights
 from viscera.plugins.nnunet import TRAINER_NAMES, NnUNetDiceLoss, TrainerSettings, count_training_set, settings_of
 

@@ -16,9 +16,10 @@ from viscera.drawing.canvas import to_bytes
 from viscera.drawing.scene import LabelView, Scene
 from viscera.drawing.slices import backdrop, busiest_slice
 from viscera.engine.fusion_record import FusionRecord
-from viscera.io.files import write_bytes, write_csv, write_text
+from viscera.io.files import write_bytes, write_text
 from viscera.io.measurements import read_measurements
 from viscera.io.nifti import read_labels
+from viscera.io.records import write_csv
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store

@@ -1,0 +1,149 @@
+"""Small records in and out: JSON, YAML and CSV, as UTF-8; a byte order mark, or UTF-16 with one, is understood."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from viscera.core.errors import BadInputError
+from viscera.io.files import read_error, write_text
+
+_ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by the byte order mark; without one of them UTF-8
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """Read a text file.
+
+    Args:
+        path: UTF-8, or UTF-16 with a byte order mark.
+        errors: `surrogateescape` keeps bytes that are no UTF-8, of file names.
+
+    Raises:
+        BadInputError: the file is missing, cannot be read, or is no text.
+    """
+    try:
+        content = path.read_bytes()
+        return content.decode(_ENCODINGS.get(content[:2], "utf-8-sig"), errors)
+    except FileNotFoundError as error:
+        raise BadInputError(f"{path}: there is no such file.") from error
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{path}: this is not UTF-8 text ({error}). Save it as UTF-8.") from error
+    except OSError as error:
+        raise read_error(path, error) from error
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    """Read JSON.
+
+    Raises:
+        BadInputError: the file is missing, cannot be read, is not JSON, or gives a name twice in one object.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"{path}: this is not valid JSON ({error}). Repair it or write it anew.") from error
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is there twice")
+    return result
+
+
+def write_json(path: Path, value: Any, *, allow_nan: bool = False) -> None:  # noqa: ANN401 - whatever JSON can hold
+    """Write JSON, indented, atomically; NaN is refused unless a reader is known to want it, because JSON has none."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=allow_nan) + "\n")
+
+
+class _Loader(yaml.SafeLoader):
+    """As `yaml.safe_load`, but a key that is given twice in one mapping is an error, as it is in the YAML standard."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if key.value in seen:
+                    message = f"'{key.value}' is there twice"
+                    raise yaml.constructor.ConstructorError(problem=message, problem_mark=key.start_mark)
+                seen.add(key.value)
+        result: dict[Any, Any] = super().construct_mapping(node, deep)
+        return result
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        BadInputError: missing, not YAML, a key given twice, or not a mapping.
+    """
+    text = read_text(path)
+    try:
+        value = yaml.load(text, _Loader)  # noqa: S506 - it is a safe loader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BadInputError(f"{path}: this is not valid YAML ({error}).") from error
+    if not isinstance(value, dict):
+        raise BadInputError(f"{path}: a mapping of settings was expected, as `viscera config show` prints it.")
+    return value
+
+
+def write_yaml(path: Path, value: dict[str, Any]) -> None:
+    """Write a mapping as YAML, in its order, atomically."""
+    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+
+
+def read_csv(path: Path, errors: str = "surrogateescape") -> list[dict[str, str]]:
+    """Read a table: a row per line, by the names in the first; a row that is cut short lacks the last names.
+
+    Args:
+        path: separated by comma, semicolon or tab.
+        errors: as of `read_text`.
+
+    Raises:
+        BadInputError: the file is missing, cannot be read, or is no table.
+    """
+    text = read_text(path, errors)
+    header = text.partition("\n")[0]
+    try:
+        lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count)))
+    except csv.Error as error:
+        raise BadInputError(f"{path}: this is no table ({error}). Save it as CSV.") from error
+    return [dict(zip(lines[0], line, strict=False)) for line in lines[1:] if line]
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a table, atomically; one that says the same already is left alone."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    if not path.exists() or path.read_bytes() != text.getvalue().encode(errors="surrogateescape"):
+        write_text(path, text.getvalue())
+
+
+def is_table(path: Path, header: Sequence[str]) -> bool:
+    """Whether a file begins with these columns; raises BadInputError where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+            first = file.readline(10_000).rstrip("\n").split(",")
+    except OSError as error:
+        raise read_error(path, error) from error
+    return first[: len(header)] == list(header)
+
+
+def refuse_other_table(path: Path, header: Sequence[str]) -> None:
+    """Raise BadInputError where a file is there that does not begin with these columns."""
+    if path.exists() and not is_table(path, header):
+        raise BadInputError(f"{path}: exists, and viscera did not write it. Move it away, or choose another folder.")
+
+
+def damaged(path: Path, error: ValidationError, what_to_do: str) -> BadInputError:
+    """What to raise for a file of ours whose content is not what it should be."""
+    return BadInputError(f"{path}: damaged ({error.error_count()} fields). {what_to_do}")

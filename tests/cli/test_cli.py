@@ -31,9 +31,11 @@ from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config
 from viscera.core.errors import RunFailedError
 from viscera.core.resolve import resolve_config
+from viscera.core.scan import Volume
 from viscera.doctor.diagnosis import diagnose
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.layouts import LAYOUTS
+from viscera.io.nifti import read_volume
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
 
@@ -209,7 +211,6 @@ def test_an_ended_command_leaves_no_unpacked_patient(
 import os, shutil, signal, sys, time
 from pathlib import Path
 from viscera.cli import main
-from viscera.io import scans
 from viscera.io.dicom import unpacked
 
 def slow(*arguments, **options):
@@ -341,6 +342,22 @@ def test_prepare_train_predict_evaluate(tiny_raw: Path, tmp_path: Path, monkeypa
     assert not Path("s.csv").exists()
     quiet = run("evaluate", "out", tiny_raw, "--out", "t/t.csv", "--quiet")
     assert (quiet.exit_code, quiet.output) == (0, "")
+
+
+@pytest.mark.parametrize("option", [[], ["--quiet"], ["--log-json"]])
+def test_a_defect_of_ours_is_shown_with_its_traceback_after_the_rest_is_done(
+    tiny_raw: Path, tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]
+) -> None:
+    def failing(path: Path) -> Volume:
+        return read_volume(path if "case_2" not in path.name else path / str(1 // 0))
+
+    monkeypatch.setattr("viscera.io.scans.read_nifti", failing)
+    result = run("predict", tiny_run, tiny_raw / "imagesTr", tmp_path / "out", *option)
+    assert result.exit_code == 1
+    assert "1 of 6 cases were left out" in result.output
+    assert "Traceback (most recent call last)" in result.output
+    assert "ZeroDivisionError" in result.output
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 5
 
 
 def test_quiet_prints_nothing(tiny_raw: Path, tmp_path: Path, tiny_run: Path) -> None:

@@ -1,7 +1,9 @@
 """Label maps on the scans' own grids; what is kept, refused, left out and remembered."""
 
 import csv
+import errno
 import json
+import logging
 import os
 import resource
 import shutil
@@ -20,7 +22,7 @@ import viscera
 from tests.ct_series import ct_series, enhanced, save
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config, PredictConfig, PrepareConfig
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, DefectError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Volume
 from viscera.engine.trust import OrganRange, TrainingRanges, save_ranges
@@ -695,6 +697,31 @@ def test_bad_scans_are_left_out_with_their_reasons_and_the_others_go_on(
         shutil.copy(scans / "case_3_0000.nii.gz", mended / name)
     predict(half_run, mended, tmp_path / "out")
     assert not (tmp_path / "out" / "quarantine.csv").exists()
+
+
+def test_one_scan_never_stops_the_others_whatever_it_raises(
+    half_run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def read(path: Path) -> Volume:
+        number = int(path.name[5])
+        if number == 0:
+            raise ZeroDivisionError("nobody thought of it")
+        if number == 1:
+            raise MemoryError("Unable to allocate 21 TiB")
+        if number == 2:
+            (scans / "case_3_0000.nii.gz").unlink()
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read_volume(path)
+
+    monkeypatch.setattr("viscera.io.scans.read_nifti", read)
+    with pytest.raises(DefectError, match=r"4 of 5 cases were left out .*case_0.*ZeroDivisionError: nobody"):
+        predict(half_run, scans, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["case_4.nii.gz"]
+    with (tmp_path / "out" / "quarantine.csv").open(newline="") as file:
+        reasons = [line["reason"] for line in csv.DictReader(file)]
+    for reason, part in zip(reasons, ("a defect", "out of memory", "Permission denied", "No such file"), strict=True):
+        assert part in reason
+    assert [record.exc_info is not None for record in caplog.records if record.levelno == logging.ERROR] == [True]
 
 
 @pytest.mark.parametrize("exists", [True, False])

@@ -48,7 +48,9 @@ def make_display(*, quiet: bool, log_json: bool) -> Display:
         display = Silence()
     else:
         display = Bars(console) if console.is_terminal else Lines(console)
-    logging.basicConfig(handlers=[_LogToDisplay(display)], level=logging.WARNING, force=True)
+    handler = logging.StreamHandler() if isinstance(display, Silence) else _LogToDisplay(display)
+    level = logging.ERROR if isinstance(display, Silence) else logging.WARNING
+    logging.basicConfig(handlers=[handler], format="%(message)s", level=level, force=True)
     return display
 
 
@@ -159,7 +161,7 @@ class Bars:
 
 
 class _LogToDisplay(logging.Handler):
-    """Warnings of the library become notes."""
+    """Warnings of the library become notes; a defect of ours is shown with its traceback."""
 
     def __init__(self, display: Display) -> None:
         super().__init__(logging.WARNING)
@@ -167,7 +169,7 @@ class _LogToDisplay(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show the message."""
-        self._display.note(f"Note: {record.getMessage()}")
+        self._display.note(f"Note: {self.format(record)}")
 
 
 def _duration(seconds: float) -> str:

@@ -3,6 +3,7 @@
 VisceraError
 ├── BadInputError      exit 3: a file, folder, setting or data set that cannot be used as it is
 ├── RunFailedError     exit 4: a training run that diverged or ran out of memory
+├── DefectError        exit 1: cases that a defect of ours left out; its traceback was logged
 └── InterruptedRunError exit 130: stopped by the user; the artifacts are complete up to the last checkpoint
 """
 
@@ -23,6 +24,12 @@ class RunFailedError(VisceraError):
     """A training run that cannot go on (non-finite loss, out of memory); its last good checkpoint is kept."""
 
     exit_code = 4
+
+
+class DefectError(VisceraError):
+    """A defect of ours that left cases out; their tracebacks were logged, the other cases are done."""
+
+    exit_code = 1
 
 
 class InterruptedRunError(VisceraError):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import viscera
+from viscera.core.barrier import CaseBarrier
 from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder
@@ -25,7 +26,8 @@ from viscera.io.measurements import KEY as MEASUREMENTS
 from viscera.io.measurements import Measured, as_json, refuse_other_measurements, write_table
 from viscera.io.nifti import Placement
 from viscera.io.predictions import TABLE, PredictionFiles, read_record
-from viscera.io.quarantine import left_out, refuse_other_quarantine, write_quarantine
+from viscera.io.quarantine import NAME as QUARANTINE
+from viscera.io.quarantine import refuse_other_quarantine, write_quarantine
 from viscera.io.runlog import RunFolder
 from viscera.io.scans import Scan, open_scans
 from viscera.io.store import Store
@@ -101,11 +103,10 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         _refuse_collisions(jobs, scans)
         if not is_file:
             refuse_other_quarantine(output)
-        reasons = _run_all(jobs, predictor, run, overwrite=overwrite, progress=progress)
+        barrier = _run_all(jobs, predictor, run, overwrite=overwrite, progress=progress)
     if not is_file:
-        write_quarantine(output, reasons, [job.input_name for job in jobs])
-    if reasons:
-        raise BadInputError(next(iter(reasons.values()))) if len(jobs) == 1 else left_out(output, reasons, len(jobs))
+        write_quarantine(output, barrier.reasons, [job.input_name for job in jobs])
+    barrier.finish(len(jobs), output / QUARANTINE)
     return [each.output for each in jobs]
 
 
@@ -141,10 +142,9 @@ def predict_store(
         return _Job(PredictionFiles.of(output, name, ["nifti"]), f"{name}/image.npy", lambda: digest, segment)
 
     jobs = [job(name) for name in names]
-    reasons = _run_all(jobs, predictor, run, overwrite=True, progress=progress)
-    write_quarantine(output, reasons, [job.input_name for job in jobs])
-    if reasons:
-        raise left_out(output, reasons, len(jobs))
+    barrier = _run_all(jobs, predictor, run, overwrite=True, progress=progress)
+    write_quarantine(output, barrier.reasons, [job.input_name for job in jobs])
+    barrier.finish(len(jobs), output / QUARANTINE)
     return [each.output for each in jobs]
 
 
@@ -226,33 +226,35 @@ def _run_all(
     *,
     overwrite: bool,
     progress: Callable[[int, int, str], None],
-) -> dict[str, str]:
-    """Do all jobs; returns why scans were left out. A folder that cannot be written to raises."""
+) -> CaseBarrier:
+    """Do all jobs; returns why scans were left out."""
     for table in dict.fromkeys(job.files.table for job in jobs):
         refuse_other_measurements(table)
     run_sha256 = sha256(_checkpoint(run, predictor))
     ranges = load_ranges(RunFolder(run).training_ranges) or TrainingRanges({})
-    reasons: dict[str, str] = {}
+    barrier = CaseBarrier()
     try:
         for done, job in enumerate(jobs):
             progress(done, len(jobs), job.input_name)
-            try:
+            with barrier.around(job.input_name):
                 provenance = _provenance(job, predictor, run_sha256)
-                is_done = job.files.is_current(provenance, overwrite=overwrite)
-                segmented = None if is_done else job.segment()
-                contents = _contents(job, segmented.label_map, predictor, run_sha256) if segmented else {}
-            except BadInputError as error:
-                reasons[job.input_name] = str(error)
-            else:
-                if segmented is not None:
-                    job.files.write(contents, provenance, {MEASUREMENTS: as_json(_measured(segmented, ranges))})
+                if job.files.is_current(provenance, overwrite=overwrite):
+                    continue
+                segmented = job.segment()
+                contents = _contents(job, segmented.label_map, predictor, run_sha256)
+                job.files.write(contents, provenance, {MEASUREMENTS: as_json(_measured(segmented, ranges))})
     except BaseException:
         with suppress(BadInputError):  # the first error is the one to hear of
             _write_tables([job.files for job in jobs])
         raise
-    _write_tables([job.files for job in jobs])
+    try:
+        _write_tables([job.files for job in jobs])
+    except BadInputError as error:
+        if not barrier.left_out:
+            raise
+        log.warning("%s", error)
     progress(len(jobs), len(jobs), "")
-    return reasons
+    return barrier
 
 
 def _measured(segmented: _Segmented, ranges: TrainingRanges) -> dict[str, Measured]:

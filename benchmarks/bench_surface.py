@@ -25,7 +25,7 @@ from viscera.core import regions
 from viscera.core.geometry import Geometry
 from viscera.core.regions import box_of, cropped
 from viscera.core.scan import LabelMap
-from viscera.metrics.scores import score
+from viscera.metrics.scoring import score
 
 SHAPE, SPACING_MM = (512, 512, 133), (0.703125, 0.703125, 2.5)
 SEMI_AXES_MM = np.array([95.0, 75.0, 50.0])

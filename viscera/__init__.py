@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from viscera.io.scans import read_volume as read_volume
     from viscera.losses.balance import class_weights as class_weights
     from viscera.losses.dice import WeightedDiceLoss as WeightedDiceLoss
-    from viscera.metrics.scores import score as score
+    from viscera.metrics.scoring import score as score
     from viscera.networks.unet3d import UNet3D as UNet3D
 
 __version__ = "0.1.0"
@@ -31,7 +31,7 @@ _HOMES = {
     "class_weights": "losses.balance",
     "read_labels": "io.nifti",
     "read_volume": "io.scans",
-    "score": "metrics.scores",
+    "score": "metrics.scoring",
 }
 
 

@@ -12,7 +12,7 @@ from tests.layout_examples import EXAMPLES, ORGANS, SHAPE, VOXELS, numbered, pla
 from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
 from viscera.io.layouts import LAYOUTS, REFUSALS, detect_layout, find_cases
-from viscera.io.layouts.detect import fitting
+from viscera.io.layouts.layout_detection import fitting
 
 TWINS = {"synapse8", "synapse8-spleen-first"}  # the same files and numbers for different organs: never told apart
 
@@ -284,6 +284,6 @@ def test_a_new_data_set_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_example(tmp_path, "word")
     mine = replace(LAYOUTS["word"], name="mine", places=LAYOUTS["word"].places[:1])
     others = {name: layout for name, layout in LAYOUTS.items() if name != "word"}
-    monkeypatch.setattr("viscera.io.layouts.detect.LAYOUTS", others | {"mine": mine})
+    monkeypatch.setattr("viscera.io.layouts.layout_detection.LAYOUTS", others | {"mine": mine})
     assert detect_layout(tmp_path) == mine
     assert len(find_cases(tmp_path, partial=True)) == 2

@@ -13,9 +13,8 @@ from viscera.core.anatomy import ABDOMEN
 from viscera.core.scan import LabelMap
 from viscera.io.nifti import read_labels
 from viscera.metrics import surface_distance
-from viscera.metrics.scores import score
-from viscera.metrics.surface_distance import surface_distances
-from viscera.metrics.surfels import surfel_areas_mm2
+from viscera.metrics.scoring import score
+from viscera.metrics.surface_distance import surface_distances, surfel_areas_mm2
 
 oracle = pytest.importorskip("surface_distance", reason="surface-distance is not installed: viscera[oracle]")
 Mask = npt.NDArray[np.bool_]

@@ -1,8 +1,18 @@
-"""What is looked at in one labelled scan before anyone trains on it."""
+"""What is looked at in one labelled scan before anyone trains on it: measured once, in little extra memory."""
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from viscera.metrics.hounsfield import HuFacts
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from viscera.core.anatomy import ClassTable
+from viscera.core.geometry import Geometry
+from viscera.core.regions import central_voxel
+from viscera.core.scan import Case, HuArray, LabelArray
+from viscera.metrics.hounsfield import HuFacts, hu_facts
 
 Point = tuple[float, float, float]
 NO_TISSUE_BELOW_HU = -200
@@ -108,3 +118,113 @@ class CaseFacts:
     def organ(self, name: str) -> LabelledOrgan | None:
         """The organ of a name; None where it is not there."""
         return next((organ for organ in self.organs if organ.name == name), None)
+
+
+_NEIGHBOURS = np.ones((3, 3, 3))
+_Box = tuple[slice, ...]
+_Mask = npt.NDArray[np.bool_]
+
+
+def measure_case(case: Case, table: ClassTable) -> CaseFacts:
+    """Everything that the check looks at in one case.
+
+    Args:
+        case: on the files' own grid, any orientation.
+        table: what the labels stand for.
+    """
+    volume, label_map = case.volume.canonical(), case.label_map.canonical()
+    geometry = volume.geometry
+    return CaseFacts(
+        case=case.name,
+        shape=geometry.shape,
+        spacing_mm=geometry.spacing_mm,
+        orientation=case.volume.geometry.orientation,
+        centre_mm=_to_mm(geometry, (np.array(geometry.shape) - 1) / 2),
+        hu=hu_facts(volume.hu),
+        organs=tuple(_organs(volume.hu, label_map.labels, geometry, table)),
+        overlaps=tuple(_overlaps(case, table)),
+        labelled=tuple(organ.name for organ in table.organs if organ.name not in case.unlabelled),
+        image_sha256=_sha256(volume.hu),
+        labels_sha256=_sha256(label_map.labels),
+    )
+
+
+def _sha256(array: HuArray | LabelArray) -> str:
+    digest = hashlib.sha256(repr((array.shape, str(array.dtype))).encode())
+    for plane in np.moveaxis(array, 2, 0):
+        digest.update(np.ascontiguousarray(plane.T).data)
+    return digest.hexdigest()
+
+
+def _organs(hu: HuArray, labels: LabelArray, geometry: Geometry, table: ClassTable) -> Iterator[LabelledOrgan]:
+    boxes = ndimage.find_objects(labels, max_label=len(table) - 1)
+    for organ, box in zip(table.organs, boxes, strict=True):
+        if box is not None:
+            yield _organ(organ.name, hu[box], labels[box] == organ.label, box, geometry)
+
+
+def _overlaps(case: Case, table: ClassTable) -> Iterator[OverlapFacts]:
+    for overlap in case.overlaps:
+        yield OverlapFacts(
+            organ=table.names[overlap.lost],
+            kept_by=table.names[overlap.kept],
+            volume_ml=overlap.voxels * case.label_map.geometry.voxel_volume_ml,
+            share=overlap.share,
+            inside_mm=overlap.inside_mm,
+        )
+
+
+def _organ(name: str, hu: HuArray, mask: _Mask, box: _Box, geometry: Geometry) -> LabelledOrgan:
+    first = np.array([axis.start for axis in box])
+    values = hu[mask]
+    centre = first + np.array(ndimage.center_of_mass(mask))
+    air = mask & (hu < NO_TISSUE_BELOW_HU)
+    numbered, pieces = ndimage.label(mask, _NEIGHBOURS)
+    largest, stray = (1.0, None) if pieces == 1 else _apart(numbered, first, geometry)
+    return LabelledOrgan(
+        name=name,
+        volume_ml=values.size * geometry.voxel_volume_ml,
+        mean_hu=float(values.mean(dtype=np.float64)),
+        in_air=float((values < NO_TISSUE_BELOW_HU).mean()),
+        centre_mm=_to_mm(geometry, centre),
+        inside_mm=_to_mm(geometry, first + central_voxel(mask)),
+        air_mm=_to_mm(geometry, first + central_voxel(air)) if air.any() else None,
+        edges=_edges(box, geometry),
+        pieces=pieces,
+        largest_piece=largest,
+        stray=stray,
+    )
+
+
+def _edges(box: _Box, geometry: Geometry) -> str:
+    low = "".join(side for side, axis in zip("LPI", box, strict=True) if axis.start == 0)
+    high = "".join(s for s, axis, n in zip("RAS", box, geometry.shape, strict=True) if axis.stop == n)
+    return low + high
+
+
+def _apart(
+    numbered: npt.NDArray[np.signedinteger], first: npt.NDArray[np.intp], geometry: Geometry
+) -> tuple[float, Stray]:
+    """Share of the largest of several numbered pieces, and the one that is furthest from it."""
+    voxels = np.bincount(numbered.ravel())[1:]
+    boxes = ndimage.find_objects(numbered)
+    low = first + [[axis.start for axis in box] for box in boxes]
+    high = first + [[axis.stop for axis in box] for box in boxes]
+    largest = int(voxels.argmax())
+    apart = np.maximum(low - high[largest], low[largest] - high).clip(min=0)
+    gap_mm = np.linalg.norm(apart * np.array(geometry.spacing_mm), axis=1)
+    volume_ml = voxels * geometry.voxel_volume_ml
+    others = np.delete(np.arange(len(voxels)), largest)
+    chosen = max(others, key=lambda each: (volume_ml[each] >= SPECK_ML, gap_mm[each], voxels[each]))
+    stray = Stray(
+        volume_ml=float(volume_ml[chosen]),
+        gap_mm=float(gap_mm[chosen]),
+        centre_mm=_to_mm(geometry, (low[chosen] + high[chosen] - 1) / 2),
+        at_edge=bool((low[chosen] == 0).any() or (high[chosen] == geometry.shape).any()),
+    )
+    return float(voxels[largest] / voxels.sum()), stray
+
+
+def _to_mm(geometry: Geometry, index: npt.NDArray[np.float64] | npt.NDArray[np.intp]) -> Point:
+    x, y, z = geometry.affine[:3, :3] @ index + geometry.affine[:3, 3]
+    return (float(x), float(y), float(z))

@@ -1,31 +1,76 @@
-"""The page of a check: one self-contained index.html, pictures inside."""
+"""The page of a check: one self-contained index.html; and its pictures, three slices through a suspicious place."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
 from viscera.check.adult_volumes import ADULT_VOLUMES, AdultVolume
-from viscera.check.case_pictures import PlacePictures
+from viscera.check.case_facts import Point
 from viscera.check.check_tables import (
+    ScanCells,
     VolumeCell,
     adult_range,
     capital,
-    hu_cell,
-    organs_cell,
-    shape_cell,
-    spacing_cell,
+    scan_cells,
     subject,
     summary,
-    title_of,
     volume_cells,
 )
 from viscera.check.findings import KINDS, CaseCheck, DataSetCheck, Finding, Kind, by_kind
-from viscera.core.anatomy import AnatomicalClass, ClassTable
-from viscera.drawing.canvas import data_uri
+from viscera.core.anatomy import AnatomicalClass, ClassTable, title_of
+from viscera.core.geometry import AxisOrder
+from viscera.core.scan import Case, LabelArray
+from viscera.drawing.canvas import data_uri, house_style, to_bytes
 from viscera.drawing.page_environment import page_environment
+from viscera.drawing.scene import Backdrop
+from viscera.drawing.slices import body_box_mm, draw_scan
 
 MOST_PICTURES = 60  # places, of three slices each: about 10 MB
 MOST_OF_A_CASE = 4  # of them
 MOST_NAMES = 40  # cases that a note lists
+_WIDTH_IN = 3.4
+_CROSS_MM = (5.0, 14.0)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """How one of the three slices is shown; axes are 0 to the right, 1 to the front, 2 up.
+
+    Attributes:
+        title: for people.
+        across, up: axis along the picture's width and height.
+        left, right: of the picture, in the patient's letters; the first axis runs against the picture's width.
+    """
+
+    title: str
+    across: int
+    up: int
+    left: str
+    right: str
+
+    @property
+    def through(self) -> int:
+        """The axis at right angles to the slice."""
+        return 3 - self.across - self.up
+
+
+PLANES = (Plane("axial", 0, 1, "R", "L"), Plane("coronal", 0, 2, "R", "L"), Plane("sagittal", 1, 2, "A", "P"))
+
+
+@dataclass(frozen=True)
+class PlacePictures:
+    """The pictures of one place of a case.
+
+    Attributes:
+        findings: that they are about.
+        slices: title of the plane and its PNG.
+    """
+
+    findings: tuple[Finding, ...]
+    slices: tuple[tuple[str, bytes], ...]
 
 
 @dataclass(frozen=True)
@@ -34,10 +79,7 @@ class CaseRow:
 
     case: CaseCheck
     anchor: str
-    spacing: str
-    shape: str
-    hu: str
-    organs: str
+    scan: ScanCells
     volumes: tuple[VolumeCell, ...]
 
 
@@ -113,15 +155,7 @@ def render_check_page(
 
 
 def _row(case: CaseCheck, anchor: str, classes: Sequence[str]) -> CaseRow:
-    return CaseRow(
-        case,
-        anchor,
-        spacing_cell(case),
-        shape_cell(case),
-        hu_cell(case),
-        organs_cell(case),
-        tuple(volume_cells(case, classes)),
-    )
+    return CaseRow(case, anchor, scan_cells(case), tuple(volume_cells(case, classes)))
 
 
 def _group(kind: Kind, findings: Sequence[Finding]) -> Group:
@@ -151,3 +185,83 @@ def _place(case: str, pictures: PlacePictures) -> Place:
 
 def _ranges(organs: Sequence[AnatomicalClass]) -> list[tuple[AnatomicalClass, AdultVolume]]:
     return [(organ, ADULT_VOLUMES[organ.name]) for organ in organs if organ.name in ADULT_VOLUMES]
+
+
+def picture_places(case: Case, findings: Sequence[Finding], table: ClassTable, most: int) -> list[PlacePictures]:
+    """Draw the places that the findings name, in their order.
+
+    Args:
+        case: on the files' own grid.
+        findings: of this case; those without a place are left out.
+        table: what the labels stand for.
+        most: how many places to draw at most.
+    """
+    places = list(dict.fromkeys(finding.at_mm for finding in findings if finding.at_mm is not None))[:most]
+    pictures = []
+    for at_mm in places:
+        here = tuple(finding for finding in findings if finding.at_mm == at_mm)
+        organs = {finding.organ for finding in here} - {""}
+        slices = tuple(
+            (plane.title, to_bytes(plane_figure(case, plane, at_mm, table, organs), "png")) for plane in PLANES
+        )
+        pictures.append(PlacePictures(here, slices))
+    return pictures
+
+
+def plane_figure(case: Case, plane: Plane, at_mm: Point, table: ClassTable, organs: set[str]) -> Figure:
+    """One slice: the scan, the outlines of its organs, a cross at the place.
+
+    Args:
+        case: on the files' own grid.
+        plane: which slice.
+        at_mm: the place, RAS+.
+        table: what the labels stand for.
+        organs: names of those to outline thickly; without any, all are.
+    """
+    order = AxisOrder.to_canonical(case.volume.geometry)
+    geometry = order.apply_to_geometry(case.volume.geometry)
+    place = np.linalg.inv(geometry.affine) @ (*at_mm, 1)
+    index = [int(np.clip(round(i), 0, n - 1)) for i, n in zip(place[:3], geometry.shape, strict=True)]
+    spacing_mm = (geometry.spacing_mm[plane.across], geometry.spacing_mm[plane.up])
+    hu = np.take(order.apply(case.volume.hu), index[plane.through], axis=plane.through).astype(np.float32)
+    labels = np.take(order.apply(case.label_map.labels), index[plane.through], axis=plane.through)
+    scan = Backdrop(hu, spacing_mm, body_box_mm(hu, spacing_mm))
+    (low, high), vertical = scan.view_mm
+    with house_style():
+        height_in = min(2 * _WIDTH_IN, _WIDTH_IN * (vertical[1] - vertical[0]) / (high - low))
+        figure = Figure(figsize=(_WIDTH_IN, height_in), facecolor="black")
+        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        axes.set_axis_off()
+        draw_scan(axes, scan)
+        _outline(axes, labels, spacing_mm, table, organs)
+        _cross(axes, [(index[axis] + 0.5) * mm for axis, mm in zip((plane.across, plane.up), spacing_mm, strict=True)])
+        axes.set_xlim(high, low)
+        axes.set_ylim(vertical)
+        axes.set_aspect("equal")
+        for x, side in ((0.03, plane.left), (0.97, plane.right)):
+            axes.text(
+                x, 0.5, side, transform=axes.transAxes, color="white", weight="bold", size=11, ha="center", va="center"
+            )
+    return figure
+
+
+def _outline(
+    axes: Axes, labels_IJ: LabelArray, spacing_mm: tuple[float, float], table: ClassTable, organs: set[str]
+) -> None:
+    padded = np.pad(labels_IJ, 1)
+    across_mm = (np.arange(padded.shape[0]) - 0.5) * spacing_mm[0]
+    up_mm = (np.arange(padded.shape[1]) - 0.5) * spacing_mm[1]
+    for organ in table.organs:
+        mask = (padded == organ.label).T.astype(np.float32)
+        if mask.any():
+            width = 1.8 if organ.name in organs or not organs else 0.8
+            axes.contour(across_mm, up_mm, mask, levels=[0.5], colors=[organ.colour], linewidths=width)
+
+
+def _cross(axes: Axes, centre_mm: Sequence[float]) -> None:
+    """Four strokes around the place, which itself stays visible."""
+    x, y = centre_mm
+    for sign in (-1, 1):
+        near, far = (sign * mm for mm in _CROSS_MM)
+        axes.plot([x + near, x + far], [y, y], color="white", linewidth=1.2)
+        axes.plot([x, x], [y + near, y + far], color="white", linewidth=1.2)

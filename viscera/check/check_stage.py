@@ -5,14 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import viscera
-from viscera.check.case_pictures import PlacePictures, picture_places
-from viscera.check.check_page import MOST_OF_A_CASE, MOST_PICTURES, render_check_page
+from viscera.check.case_facts import measure_case
+from viscera.check.check_page import (
+    MOST_OF_A_CASE,
+    MOST_PICTURES,
+    PlacePictures,
+    picture_places,
+    render_check_page,
+)
 from viscera.check.check_tables import FINDINGS_HEADER, case_header, case_rows, finding_rows
+from viscera.check.finding_rules import findings_beside_others, findings_of_the_set, label_findings, scan_findings
 from viscera.check.findings import CaseCheck, DataSetCheck
-from viscera.check.label_findings import label_findings
-from viscera.check.measure_case import measure_case
-from viscera.check.scan_findings import scan_findings
-from viscera.check.set_findings import findings_beside_others, findings_of_the_set
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.io.classes import ClassFile

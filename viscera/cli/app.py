@@ -171,7 +171,7 @@ def check(
 ) -> None:
     """Look at a labelled data set before training: scans, labels, what is suspicious, with pictures."""
     from viscera.check import check_stage as stage
-    from viscera.check.check_text import check_text
+    from viscera.check.check_tables import check_text
 
     _config("paper", config, assignments, {})
     with make_display(quiet=quiet, log_json=log_json) as display:

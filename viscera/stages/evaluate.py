@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from viscera.core.anatomy import ABDOMEN, OTHER, TOLERANCES_MM, ClassTable
+from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
@@ -23,7 +23,7 @@ from viscera.io.references import (
 from viscera.io.scores import ScoreRow, is_scores, write_scores
 from viscera.io.store import Split, Store
 from viscera.metrics.nnunet_summary import CountedCase, nnunet_summary
-from viscera.metrics.scores import Pair
+from viscera.metrics.scoring import Pair, refuse_unknown_organs
 
 _Grid = Literal["original", "prepared"]
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     _refuse_foreign_outputs(out, summary)
     files = prediction_files(predictions, references)
     classes = classes or (store.classes if store else classes_beside(next(iter(files.values())))) or ABDOMEN
-    _refuse_unknown_organs(config, classes)
+    refuse_unknown_organs(config.tolerance_mm, classes)
     files, known = _paired(files, references, store, split, Meaning(classes, layout, numbers))
     readers = read_predictions(files, classes)
     jobs = [_Job(name, files[name], readers[name], known[name]) for name in sorted(files)]
@@ -123,16 +123,6 @@ def _pairs(job: _Job, store: Store | None, classes: ClassTable, config: Evaluate
     except BadInputError as error:
         raise BadInputError(f"{job.prediction}: {error}") from error
     return pairs
-
-
-def _refuse_unknown_organs(config: EvaluateConfig, classes: ClassTable) -> None:
-    if isinstance(config.tolerance_mm, dict):
-        unknown = [organ for organ in config.tolerance_mm if organ not in {*classes.names[1:], *TOLERANCES_MM}]
-        if unknown:
-            raise BadInputError(
-                f"evaluate.tolerance_mm: there is no {', '.join(unknown)}. There are: {', '.join(classes.names[1:])}, "
-                f"and {OTHER} for the rest."
-            )
 
 
 def _paired(

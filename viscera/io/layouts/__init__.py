@@ -1,16 +1,14 @@
 """The folder layouts that data sets come in: from a folder to the files of its cases.
 
-`table.py` is the table of them: a new data set is one entry there.
+`layout_table.py` is the table of them: a new data set is one entry there.
 """
 
+from viscera.io.layouts.case_files import Layout, Place, Refusal, describe
 from viscera.io.layouts.case_source import CaseSource
-from viscera.io.layouts.detect import detect_layout
-from viscera.io.layouts.find import explained_by, find_cases, numbers_beside, numbers_of
-from viscera.io.layouts.layout import Layout, Place, Refusal
-from viscera.io.layouts.listing import describe
-from viscera.io.layouts.names import case_name, dataset_title, read_label_file, scan_case_name
-from viscera.io.layouts.splits import own_split
-from viscera.io.layouts.table import LAYOUTS, REFUSALS
+from viscera.io.layouts.dataset_tables import case_name, dataset_title, own_split, read_label_file, scan_case_name
+from viscera.io.layouts.labelled_cases import explained_by, find_cases, numbers_beside, numbers_of
+from viscera.io.layouts.layout_detection import detect_layout
+from viscera.io.layouts.layout_table import LAYOUTS, REFUSALS
 
 __all__ = [
     "LAYOUTS",

@@ -8,12 +8,9 @@ import numpy.typing as npt
 import pytest
 
 from viscera.check.adult_volumes import ADULT_VOLUMES
-from viscera.check.case_facts import CaseFacts, OverlapFacts
+from viscera.check.case_facts import CaseFacts, OverlapFacts, measure_case
+from viscera.check.finding_rules import findings_beside_others, findings_of_the_set, label_findings, scan_findings
 from viscera.check.findings import KINDS, Finding, by_kind
-from viscera.check.label_findings import label_findings
-from viscera.check.measure_case import measure_case
-from viscera.check.scan_findings import scan_findings
-from viscera.check.set_findings import findings_beside_others, findings_of_the_set
 from viscera.core.anatomy import ABDOMEN
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Case, LabelMap, Volume

@@ -1,7 +1,7 @@
 """All scores of a pair of label maps."""
 
 import math
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from viscera.core.config import Metric
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap
-from viscera.metrics.scores import Score, score
+from viscera.metrics.scoring import METRICS, Score, score
 
 Labels = npt.NDArray[np.uint8]
 SURFACE: tuple[Metric, ...] = ("hd95_mm", "surface_dice")
@@ -146,3 +146,34 @@ def test_an_organ_in_neither_is_undefined_or_one() -> None:
     pair = label_map(labels), label_map(labels)
     assert [each.value for each in score(*pair)] == [1, None, None, 1, None, None, None, None]
     assert [each.value for each in score(*pair, absent="one")] == [1] * 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        ({"metrics": ["hd95"]}, "metrics: no hd95"),
+        ({"metrics": ["Dice", "hd95_mm"]}, "metrics: no Dice"),
+        ({"metrics": "dice"}, "metrics: a text instead of a list"),
+        ({"metrics": []}, "metrics: an empty list"),
+        ({"metrics": ["dice", "dice"]}, "metrics: dice twice"),
+        ({"metrics": [["dice"]]}, "metrics: no "),
+        ({"absent": "zero"}, "absent: no zero"),
+        ({"unlabelled": ["livr"]}, "unlabelled: no livr"),
+        ({"unlabelled": "liver"}, "unlabelled: a text"),
+        ({"metrics": ["surface_dice"], "tolerance_mm": {"livr": 3.0}}, "tolerance_mm: there is no livr"),
+    ],
+)
+def test_names_that_there_are_not_are_an_error_that_lists_those_that_there_are(
+    arguments: dict[str, Any], found: str
+) -> None:
+    labels = np.zeros((2, 2, 2), dtype=np.uint8)
+    with pytest.raises(ValueError, match=found) as error:
+        score(label_map(labels), label_map(labels), **arguments)
+    known = {"metrics": ", ".join(METRICS), "absent": "undefined, one"}.get(
+        found.split(":", maxsplit=1)[0], "artery, portal_vein"
+    )
+    assert known in str(error.value)
+
+
+def test_every_metric_of_the_configuration_is_measured() -> None:
+    assert tuple(METRICS) == get_args(Metric)

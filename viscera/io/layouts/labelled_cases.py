@@ -8,11 +8,10 @@ from pathlib import Path
 
 from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers, label_numbers
 from viscera.core.errors import BadInputError
+from viscera.io.layouts.case_files import CaseFiles, Layout, describe, list_cases, mask_files
 from viscera.io.layouts.case_source import CaseSource
-from viscera.io.layouts.detect import detect_layout, fitting, named_layout, presets
-from viscera.io.layouts.layout import Layout
-from viscera.io.layouts.listing import CaseFiles, describe, list_cases, mask_files
-from viscera.io.layouts.names import case_name, read_label_file, scan_channel
+from viscera.io.layouts.dataset_tables import case_name, read_label_file, scan_channel
+from viscera.io.layouts.layout_detection import detect_layout, fitting, named_layout, presets
 
 _OTHER_THAN_CT = re.compile(r"\b(mri?|t1\w*|t2\w*|flair|adc|dwi|pet|suv|spect|us|ultrasound|x-?ray)\b", re.IGNORECASE)
 _TABLES = ("dataset.json", "labels.json")  # of names and label numbers

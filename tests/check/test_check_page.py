@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pytest
 from matplotlib.colors import to_rgb
 
-from viscera.check.case_pictures import PLANES, picture_places, plane_figure
+from viscera.check.check_page import PLANES, picture_places, plane_figure
 from viscera.check.findings import Finding
 from viscera.core.anatomy import ABDOMEN
 from viscera.core.geometry import Geometry

@@ -5,10 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
-from viscera.io.layouts.layout import Layout
-from viscera.io.layouts.listing import CaseFiles, describe, has_scans, list_cases, mask_files
-from viscera.io.layouts.names import case_name
-from viscera.io.layouts.table import LAYOUTS, REFUSALS
+from viscera.io.layouts.case_files import CaseFiles, Layout, describe, has_scans, list_cases, mask_files
+from viscera.io.layouts.dataset_tables import case_name
+from viscera.io.layouts.layout_table import LAYOUTS, REFUSALS
 from viscera.io.nifti import label_numbers_in
 
 _LOOKED_AT = 5  # cases whose label numbers tell data sets apart

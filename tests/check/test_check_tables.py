@@ -1,7 +1,7 @@
 """A check as text: what of a large data set is shown, and how it fits a terminal."""
 
 from viscera.check.case_facts import CaseFacts, LabelledOrgan
-from viscera.check.check_text import WIDTH, check_text
+from viscera.check.check_tables import WIDTH, check_text
 from viscera.check.findings import CaseCheck, DataSetCheck, Finding
 from viscera.core.anatomy import ABDOMEN
 from viscera.metrics.hounsfield import HuFacts

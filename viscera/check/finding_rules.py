@@ -1,12 +1,67 @@
-"""What is remarkable about the labels of one scan."""
+"""What is remarkable: about the values and voxels of one scan, about its labels, and beside the other cases."""
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
+
+import numpy as np
 
 from viscera.check.adult_volumes import ADULT_VOLUMES
 from viscera.check.case_facts import SPECK_ML, CaseFacts, LabelledOrgan, Point
 from viscera.check.findings import Finding, Level
+from viscera.core.anatomy import title_of
 from viscera.metrics.hounsfield import no_hu
+
+LITTLE_AIR = 0.001
+MUCH_PADDING = 0.1
+AIR_HU = (-1100, -900)
+POSSIBLE_SPACING_MM = (0.1, 12.0)
+THICK_MM = 5.0
+ANISOTROPIC = 5.0
+
+
+def scan_findings(facts: CaseFacts) -> Iterator[Finding]:
+    """What one scan alone gives rise to."""
+    yield from _values(facts)
+    yield from _voxels(facts)
+
+
+def _values(facts: CaseFacts) -> Iterator[Finding]:
+    hu = facts.hu
+    doubt = no_hu(hu)
+    if doubt is not None:
+        kind, value, expected = doubt
+        yield Finding(facts.case, "", kind, "suspicious", value, expected, facts.centre_mm)
+        return
+    if hu.air < LITTLE_AIR:
+        value = f"{hu.air:.1%} of the voxels below -500, the lowest {hu.lowest}"
+        yield Finding(facts.case, "", "no_air", "suspicious", value, "air, about -1000 HU", facts.centre_mm)
+    if hu.at_commonest >= MUCH_PADDING and not AIR_HU[0] <= hu.commonest <= AIR_HU[1]:
+        above = hu.commonest > AIR_HU[1]
+        value = f"{hu.at_commonest:.0%} of the voxels are {hu.commonest}"
+        level: Level = "suspicious" if above else "note"
+        yield Finding(
+            facts.case, "", "padding", level, value, "padding of -1024 HU", facts.centre_mm if above else None
+        )
+
+
+def _voxels(facts: CaseFacts) -> Iterator[Finding]:
+    spacing = facts.spacing_mm
+    text = spacing_text(spacing)
+    low, high = POSSIBLE_SPACING_MM
+    if min(spacing) < low or max(spacing) > high:
+        yield Finding(facts.case, "", "spacing", "suspicious", text, f"{low:g} to {high:g} mm", facts.centre_mm)
+    elif max(spacing) > THICK_MM + 0.01:
+        yield Finding(facts.case, "", "thick_slices", "note", f"{max(spacing):.3g} mm", f"{THICK_MM:g} mm or less")
+    if max(spacing) / min(spacing) > ANISOTROPIC:
+        value = f"{text}: {max(spacing) / min(spacing):.1f} times as long as wide"
+        yield Finding(facts.case, "", "anisotropy", "note", value, f"{ANISOTROPIC:g} times or less")
+
+
+def spacing_text(spacing_mm: tuple[float, float, float]) -> str:
+    """For example `0.98×0.98×2 mm`."""
+    return "×".join(f"{x:.3g}" for x in spacing_mm) + " mm"
+
 
 MEAN_HU = {"liver": (-50, 250), "spleen": (-50, 250)}
 MUCH_IN_AIR = 0.02  # of all organs without gas together
@@ -63,8 +118,8 @@ def _sides(facts: CaseFacts) -> Iterator[Finding]:
             apart_mm = one.centre_mm[axis] - other.centre_mm[axis]
             if apart_mm < 0:
                 opposite = "left of" if axis == 0 else "behind"
-                value = f"its centre is {-apart_mm:.0f} mm {opposite} that of the {_title(other.name)}"
-                expected = f"{word} the {_title(other.name)}"
+                value = f"its centre is {-apart_mm:.0f} mm {opposite} that of the {title_of(other.name)}"
+                expected = f"{word} the {title_of(other.name)}"
                 yield Finding(facts.case, one.name, kind, "suspicious", value, expected, one.inside_mm)
 
 
@@ -76,7 +131,7 @@ def _off(facts: CaseFacts) -> Iterator[Finding]:
     in_air = sum(organ.volume_ml * organ.in_air for organ in solid) / (sum(organ.volume_ml for organ in solid) or 1)
     if in_air > MUCH_IN_AIR:
         worst = sorted((organ for organ in solid if organ.in_air > MUCH_IN_AIR), key=lambda organ: -organ.in_air)
-        which = ", ".join(f"{_title(organ.name)} {organ.in_air:.0%}" for organ in worst)
+        which = ", ".join(f"{title_of(organ.name)} {organ.in_air:.0%}" for organ in worst)
         value = f"{in_air:.0%} of the organs' voxels below -200 HU: {which}"
         yield Finding(facts.case, "", "labels_off", "suspicious", value, f"{MUCH_IN_AIR:.0%} or less", worst[0].air_mm)
         return
@@ -104,7 +159,7 @@ def _volumes(facts: CaseFacts) -> Iterator[Finding]:
     for way, word in (("small", "smaller"), ("large", "larger")):
         unusual = [organ for organ in judged if unusual_volume(organ) == way]
         if len(unusual) >= MANY_ORGANS and len(unusual) >= MOST_ORGANS * len(judged):
-            volumes = ", ".join(f"{_title(organ.name)} {ml_text(organ.volume_ml)}" for organ in unusual)
+            volumes = ", ".join(f"{title_of(organ.name)} {ml_text(organ.volume_ml)}" for organ in unusual)
             value = f"{len(unusual)} of {len(judged)} organs {word} than in adults: {volumes}"
             yield Finding(
                 facts.case, "", "volume", "suspicious", value, "organs of an adult", facts.organs[0].inside_mm
@@ -121,7 +176,7 @@ def _overlaps(facts: CaseFacts) -> Iterator[Finding]:
     for overlap in facts.overlaps:
         level: Level = "suspicious" if overlap.share >= MUCH_OVERLAP else "note"
         value = (
-            f"{ml_text(overlap.volume_ml)} also in the mask of the {_title(overlap.kept_by)}, "
+            f"{ml_text(overlap.volume_ml)} also in the mask of the {title_of(overlap.kept_by)}, "
             f"{overlap.share:.1%} of its own"
         )
         at_mm: Point | None = overlap.inside_mm if level == "suspicious" else None
@@ -147,5 +202,66 @@ def ml_text(volume_ml: float) -> str:
     return f"{volume_ml:.0f} mL" if volume_ml >= 100 else f"{volume_ml:.3g} mL"
 
 
-def _title(name: str) -> str:
-    return name.replace("_", " ")
+UNLIKE = 2.0  # times finer or coarser than the median
+CASES_FOR_A_MEDIAN = 3
+NEARLY_ALWAYS = 0.9
+CASES_TO_TELL = 5  # from that many on, an organ that none of them has is no chance
+
+
+def findings_beside_others(cases: Sequence[CaseFacts]) -> list[Finding]:
+    """Findings of single cases that need the others: spacing, organs missing, duplicates."""
+    return [*_spacings(cases), *_missing(cases), *_duplicates(cases)]
+
+
+def findings_of_the_set(cases: Sequence[CaseFacts], classes: Iterable[str]) -> Iterator[Finding]:
+    """What holds for the data set as a whole."""
+    codes = sorted({case.orientation for case in cases})
+    if len(codes) > 1:
+        counts = ", ".join(f"{code} {sum(case.orientation == code for case in cases)}" for code in codes)
+        yield Finding("", "", "orientations", "note", counts, "any")
+    for name in classes:
+        labelling = [case for case in cases if name in case.labelled]
+        if cases and not labelling:
+            yield Finding("", name, "not_labelled", "note", "labelled in no case", "labelled")
+        elif labelling and not any(case.organ(name) for case in labelling):
+            level: Level = "suspicious" if len(labelling) >= CASES_TO_TELL else "note"
+            value = f"in none of {len(labelling)} {'case' if len(labelling) == 1 else 'cases'}"
+            yield Finding("", name, "never_present", level, value, "in one case or more")
+
+
+def _spacings(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
+    if len(cases) < CASES_FOR_A_MEDIAN:
+        return
+    median = np.median([case.spacing_mm for case in cases], axis=0)
+    x, y, z = (float(each) for each in median)
+    for case in cases:
+        ratio = np.array(case.spacing_mm) / median
+        if max(ratio.max(), 1 / ratio.min()) > UNLIKE:
+            expected = f"within {UNLIKE:g} times the median, {spacing_text((x, y, z))}"
+            yield Finding(case.case, "", "spacing_unlike", "note", spacing_text(case.spacing_mm), expected)
+
+
+def _missing(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
+    for name in dict.fromkeys(name for case in cases for name in case.labelled):
+        labelling = [case for case in cases if name in case.labelled and case.organs]
+        have = sum(case.organ(name) is not None for case in labelling)
+        for case in labelling:
+            if have and case.organ(name) is None:
+                usual = have >= NEARLY_ALWAYS * len(labelling)
+                value, expected = f"absent; {have} of {len(labelling)} cases have it", "present"
+                yield Finding(case.case, name, "missing", "suspicious" if usual else "note", value, expected)
+
+
+def _duplicates(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
+    images, labels = defaultdict(list), defaultdict(list)
+    for case in cases:
+        images[case.image_sha256].append(case.case)
+        if case.organs:
+            labels[case.labels_sha256].append(case.case)
+    for case in cases:
+        twins = [name for name in images[case.image_sha256] if name != case.case]
+        if twins:
+            yield Finding(case.case, "", "same_image", "suspicious", f"the scan of {', '.join(twins)}", "its own scan")
+        others = [name for name in labels[case.labels_sha256] if name not in {case.case, *twins}] if case.organs else []
+        if others:
+            yield Finding(case.case, "", "same_labels", "suspicious", f"the labels of {', '.join(others)}", "its own")

@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from viscera.check.case_facts import CaseFacts
-from viscera.check.measure_case import measure_case
+from viscera.check.case_facts import CaseFacts, measure_case
 from viscera.core.anatomy import ABDOMEN
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Case, LabelMap, Overlap, Volume

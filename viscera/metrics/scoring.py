@@ -1,13 +1,14 @@
 """All scores of a prediction: overlap, distances of the surfaces, volumes. Definitions and units: docs/metrics.md."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import cached_property
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.anatomy import ABDOMEN, TOLERANCES_MM, ClassTable, tolerance_of
+from viscera.core.anatomy import ABDOMEN, OTHER, TOLERANCES_MM, ClassTable, tolerance_of
 from viscera.core.config import Metric
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
@@ -78,44 +79,86 @@ class Pair:
         confusion[0, 0] += reference.labels.size - true.size
         return cls(predicted, true, reference.geometry, classes, unlabelled, confusion)
 
+    @cached_property
+    def surfaces(self) -> dict[str, SurfaceDistances]:
+        """Each organ's distances, within the box that holds both of its masks: beyond it there is no surface."""
+        distances = {}
+        for organ in self.classes.organs:
+            predicted, true = self.prediction == organ.label, self.reference == organ.label
+            box = hull((box_of(predicted), box_of(true)))
+            masks = cropped(predicted, box), cropped(true, box)
+            distances[organ.name] = surface_distances(*masks, self.geometry.spacing_mm)
+        return distances
+
     def scores(
         self,
         metrics: Sequence[Metric],
         tolerance_mm: Mapping[str, float] | float = TOLERANCES_MM,
         absent: Absent = "undefined",
     ) -> list[Score]:
-        """Metric by metric, each in label order; as `score`."""
-        rows = list(self._dice(absent)) if "dice" in metrics else []
-        if not {"hd95_mm", "surface_dice"}.isdisjoint(metrics):
-            surfaces = dict(self._surfaces())
-            if "hd95_mm" in metrics:
-                rows += [Score(organ, "hd95_mm", surface.hausdorff_mm(95)) for organ, surface in surfaces.items()]
-            if "surface_dice" in metrics:
-                rows += [
-                    Score(organ, "surface_dice", surface.dice(tolerance_of(organ, tolerance_mm)))
-                    for organ, surface in surfaces.items()
-                ]
-        rows += self._volumes() if "volume_ml" in metrics else ()
+        """Metric by metric in the order of `METRICS`, each in label order; as `score`."""
+        reading = Reading(tolerance_mm, absent)
+        rows = (row for name, measure in METRICS.items() if name in metrics for row in measure(self, reading))
         return [replace(row, value=None) if row.organ in self.unlabelled else row for row in rows]
 
-    def _dice(self, absent: Absent) -> Iterator[Score]:
-        for organ, value in zip(self.classes.names, dice(*counts_of_overlap(self.confusion)), strict=True):
-            yield Score(organ, "dice", 1.0 if value is None and absent == "one" else value)
 
-    def _surfaces(self) -> Iterator[tuple[str, SurfaceDistances]]:
-        """Each organ's distances, within the box that holds both of its masks: beyond it there is no surface."""
-        for organ in self.classes.organs:
-            predicted, true = self.prediction == organ.label, self.reference == organ.label
-            box = hull((box_of(predicted), box_of(true)))
-            masks = cropped(predicted, box), cropped(true, box)
-            yield organ.name, surface_distances(*masks, self.geometry.spacing_mm)
+class Reading(NamedTuple):
+    """How values are read where that is open; see `score`."""
 
-    def _volumes(self) -> Iterator[Score]:
-        voxel_ml = self.geometry.voxel_volume_ml
-        for metric, axis in (("volume_ml", 1), ("reference_volume_ml", 0)):
-            voxels = self.confusion.sum(axis=axis)
-            for organ in self.classes.organs:
-                yield Score(organ.name, metric, float(voxels[organ.label] * voxel_ml))
+    tolerance_mm: Mapping[str, float] | float
+    absent: Absent
+
+
+def _dice(pair: Pair, reading: Reading) -> Iterator[Score]:
+    for organ, value in zip(pair.classes.names, dice(*counts_of_overlap(pair.confusion)), strict=True):
+        yield Score(organ, "dice", 1.0 if value is None and reading.absent == "one" else value)
+
+
+def _hd95_mm(pair: Pair, _reading: Reading) -> Iterator[Score]:
+    for organ, surface in pair.surfaces.items():
+        yield Score(organ, "hd95_mm", surface.hausdorff_mm(95))
+
+
+def _surface_dice(pair: Pair, reading: Reading) -> Iterator[Score]:
+    for organ, surface in pair.surfaces.items():
+        yield Score(organ, "surface_dice", surface.dice(tolerance_of(organ, reading.tolerance_mm)))
+
+
+def _volume_ml(pair: Pair, _reading: Reading) -> Iterator[Score]:
+    for metric, axis in (("volume_ml", 1), ("reference_volume_ml", 0)):
+        voxels = pair.confusion.sum(axis=axis)
+        for organ in pair.classes.organs:
+            yield Score(organ.name, metric, float(voxels[organ.label] * pair.geometry.voxel_volume_ml))
+
+
+METRICS: dict[Metric, Callable[[Pair, Reading], Iterator[Score]]] = {  # a new metric is one more entry
+    "dice": _dice,
+    "hd95_mm": _hd95_mm,
+    "surface_dice": _surface_dice,
+    "volume_ml": _volume_ml,
+}
+
+
+def refuse_unknown_organs(tolerance_mm: Mapping[str, float] | float, classes: ClassTable) -> None:
+    """Raise BadInputError for the tolerance of an organ that there is not: it would count for nothing."""
+    named = tolerance_mm if isinstance(tolerance_mm, Mapping) else ()
+    unknown = [organ for organ in named if organ not in {*classes.names[1:], *TOLERANCES_MM}]
+    if unknown:
+        raise BadInputError(
+            f"tolerance_mm: there is no {', '.join(unknown)}. There are: {', '.join(classes.names[1:])}, and {OTHER} "
+            "for the rest."
+        )
+
+
+def _refuse_unknown(what: str, names: Iterable[object], known: Iterable[str]) -> None:
+    """Programs give names that no configuration has looked at: a text, none, unknown ones, one of them twice."""
+    given: list[object] = [names] if isinstance(names, str) else list(names)
+    wrong = "a text instead of a list" if isinstance(names, str) else "" if given else "an empty list"
+    unknown = [str(name) for name in given if name not in list(known)]
+    doubled = [str(name) for name in given if given.count(name) > 1]
+    if wrong or unknown or doubled:
+        found = wrong or (f"no {', '.join(unknown)}" if unknown else f"{doubled[0]} twice")
+        raise BadInputError(f"{what}: {found}; a list of these was expected, each once: {', '.join(known)}.")
 
 
 def score(  # noqa: PLR0913 - two label maps, and how to compare them
@@ -142,6 +185,12 @@ def score(  # noqa: PLR0913 - two label maps, and how to compare them
             background in both label maps.
 
     Raises:
-        BadInputError: the two do not lie on one grid, or hold labels that stand for nothing.
+        BadInputError: (a `ValueError`) the two do not lie on one grid, or hold labels that stand for nothing; no
+            metric, one that there is not, or one twice; a reading or organ that there is not.
     """
+    _refuse_unknown("metrics", metrics, METRICS)
+    _refuse_unknown("absent", [absent], get_args(Absent))
+    if unlabelled:
+        _refuse_unknown("unlabelled", unlabelled, classes.names)
+    refuse_unknown_organs(tolerance_mm, classes)
     return Pair.of(prediction, reference, classes, unlabelled).scores(metrics, tolerance_mm, absent)

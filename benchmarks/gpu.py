@@ -27,9 +27,9 @@ from benchmarks.gpu_page import results_page
 from viscera.core.arms import Arm, arm_config, arms_of
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError, VisceraError
+from viscera.core.progress import OnProgress, Progress
 from viscera.core.resolve import resolve_config
 from viscera.engine.hardware import OUT_OF_MEMORY, choose_device, describe_hardware
-from viscera.engine.trainer import Progress
 from viscera.io.files import write_text
 from viscera.io.records import read_json, write_json
 from viscera.io.runlog import StudyFolder
@@ -265,15 +265,14 @@ def _name(arm: Arm, seed: int) -> str:
     return arm.name if seed == 0 else f"{arm.name}_seed{seed}"
 
 
-def _every(seconds: float, name: str) -> Callable[[Progress], None]:
+def _every(seconds: float, name: str) -> OnProgress:
     last = time.monotonic()
 
-    def show(progress: Progress) -> None:
+    def show(at: Progress) -> None:
         nonlocal last
-        if time.monotonic() - last > seconds or progress.step == progress.iterations:
+        if time.monotonic() - last > seconds or at.done == at.total:
             last = time.monotonic()
-            rate = progress.steps_per_second
-            print(f"  {name} {progress.step}/{progress.iterations}, {rate:.1f} steps/s", flush=True)
+            print(f"  {name} {at.done}/{at.total}, {at.detail}", flush=True)
 
     return show
 

@@ -137,7 +137,7 @@ def test_every_case_is_read_once_and_nothing_is_written_to_the_data(
     monkeypatch.setattr(CaseSource, "read", counted)
     before = {path: path.stat().st_mtime_ns for path in raw.rglob("*")}
     seen: list[tuple[int, int]] = []
-    check(raw, tmp_path / "check", progress=lambda done, total, _name: seen.append((done, total)))
+    check(raw, tmp_path / "check", progress=lambda at: seen.append((at.done, at.total)))
     assert read == [f"case_{n}" for n in range(5)]
     assert {path: path.stat().st_mtime_ns for path in raw.rglob("*")} == before
     assert seen == [(n, 5) for n in range(6)]

@@ -30,6 +30,7 @@ from viscera.cli.printing import diagnosis_text
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config
 from viscera.core.errors import RunFailedError
+from viscera.core.progress import OnProgress, Progress
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import Volume
 from viscera.doctor.diagnosis import diagnose
@@ -503,18 +504,12 @@ def test_bad_cases_are_3_at_the_end(raw: Path, tmp_path: Path, tiny_run: Path) -
 
 
 def test_a_study_of_options(tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from viscera.study.worker import StudyEvent  # noqa: PLC0415
-
     seen: list[Config] = []
 
-    def pretend(
-        _store: Path, study: Path, config: Config, *, progress: Callable[[StudyEvent], None], **_: object
-    ) -> Path:
+    def pretend(_store: Path, study: Path, config: Config, *, progress: OnProgress, **_: object) -> Path:
         seen.append(config)
-        progress(StudyEvent("uniform_lr0.1", 3, "train", 5, 10, -0.25))
-        progress(StudyEvent("", 0, "note", message="no gallbladder"))
-        progress(StudyEvent("uniform_lr0.1", 3, "failed", message="diverged"))
-        progress(StudyEvent("uniform_lr0.1", 4, "done"))
+        progress(Progress("uniform_lr0.1 seed 3 train", 10, 10, "loss -0.25"))
+        logging.getLogger("viscera").warning("no gallbladder")
         return study / "report" / "index.html"
 
     monkeypatch.setattr("viscera.study.launch.run_study", pretend)
@@ -522,7 +517,7 @@ def test_a_study_of_options(tiny_store: Store, tmp_path: Path, monkeypatch: pyte
     result = run(*arguments, "--learning-rates", "0.1,1e-3", "--iterations", 7)
     assert result.stdout == f"{tmp_path / 't' / 'report' / 'index.html'}\n"
     assert "Note: no gallbladder" in result.stderr
-    assert "uniform_lr0.1 seed 3 failed: diverged" in result.stderr
+    assert "uniform_lr0.1 seed 3 train: 10/10  loss -0.25" in result.stderr
     study = seen[0].study
     assert (study.weightings, study.learning_rates, study.seeds) == (("uniform", "square"), (0.1, 0.001), (3, 4))
     assert (seen[0].train.iterations, study.fuse) == (7, False)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from viscera.core.config import Config, RateRangeConfig
 from viscera.core.errors import InterruptedRunError
+from viscera.core.progress import Progress
 from viscera.engine.feed import Batch, Feed
 from viscera.engine.logbook import StepResult
 from viscera.engine.rate_finder import range_test, relative_loss
@@ -82,13 +83,11 @@ def test_the_rates_rise_geometrically_and_are_adams(tiny_config: Configure, monk
     monkeypatch.setattr(Trainer, "training_step", noted)
     trainer, source = made(tiny_config, np.ones(8)), feed()
     config = RateRangeConfig(lowest=1e-4, highest=1e-2, steps=21)
-    told: list[tuple[int, int]] = []
-    rates, losses = range_test(
-        trainer, source, [source.batch(1)], config, stop=Event(), progress=lambda *at: told.append(at)
-    )
+    told: list[Progress] = []
+    rates, losses = range_test(trainer, source, [source.batch(1)], config, stop=Event(), progress=told.append)
     assert rates == used == pytest.approx([10 ** (-4 + k / 10) for k in range(21)])
     assert len(losses) == 21
-    assert told == [(step, 21) for step in range(1, 22)]
+    assert told == [Progress("range test", step, 21) for step in range(1, 22)]
     assert all(-1 <= loss <= 0 for loss in losses)
 
 
@@ -124,5 +123,5 @@ def test_it_stops_when_asked(tiny_config: Configure) -> None:
             [source.batch(1)],
             RateRangeConfig(steps=20),
             stop=stop,
-            progress=lambda done, _total: stop.set() if done == 2 else None,
+            progress=lambda at: stop.set() if at.done == 2 else None,
         )

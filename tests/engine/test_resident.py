@@ -11,6 +11,7 @@ import torch
 
 from viscera.core.config import AugmentConfig, Config
 from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.progress import Progress
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine import resident
 from viscera.engine import trainer as engine
@@ -18,7 +19,7 @@ from viscera.engine.feed import Feed
 from viscera.engine.loss_watch import LossWatch, NotFinite
 from viscera.engine.monitor import Monitor
 from viscera.engine.resident import ResidentFeed, on_device
-from viscera.engine.trainer import Progress, Trainer, TrainingFacts
+from viscera.engine.trainer import Trainer, TrainingFacts
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
@@ -146,7 +147,7 @@ def test_reading_late_changes_no_number(tmp_path: Path, tiny_config: Configure) 
     for name, deferred in (("late", True), ("once", False)):
         (tmp_path / name).mkdir()
         told = trained(tmp_path / name, config, deferred=deferred)
-        assert [progress.step for progress in told] == list(range(1, 10))
+        assert [at.done for at in told] == list(range(1, 10))
     late, once = (RunFolder(tmp_path / name) for name in ("late", "once"))
     assert [{**line, "seconds": 0} for line in late.read_curve()] == [
         {**line, "seconds": 0} for line in once.read_curve()

@@ -81,7 +81,7 @@ def test_folders_are_paired_by_name(tmp_path: Path, make_case: MakeCase) -> None
     save(tmp_path / "r" / "more.nii.gz", make_case(2)[1])
     (tmp_path / "p" / "b.json").write_text("{}")
     told: list[str] = []
-    rows = evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "s.csv", progress=lambda _d, _t, name: told.append(name))
+    rows = evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "s.csv", progress=lambda at: told.append(at.detail))
     assert [row.case for row in rows] == ["a.1"] * len(METRICS) + ["b"] * len(METRICS)
     assert all(row.value == 1 for row in rows if row.metric in {"dice", "surface_dice"})
     assert all(row.value == 0 for row in rows if row.metric == "hd95_mm")

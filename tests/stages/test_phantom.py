@@ -23,7 +23,7 @@ def files(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 def test_writes_nnunet_raw_layout_that_is_read_back_as_made(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    make_phantoms(tmp_path / "set", 2, 7, SHAPE, progress=lambda done, of: steps.append((done, of)))
+    make_phantoms(tmp_path / "set", 2, 7, SHAPE, progress=lambda at: steps.append((at.done, at.total)))
     assert sorted(files(tmp_path / "set")) == [
         "dataset.json",
         "imagesTr/phantom_000_0000.nii.gz",
@@ -78,7 +78,7 @@ def test_a_missing_file_is_written_anew(tmp_path: Path) -> None:
 def test_processes_write_what_one_writes(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     make_phantoms(tmp_path / "one", 3, shape=SHAPE)
-    make_phantoms(tmp_path / "two", 3, shape=SHAPE, jobs=2, progress=lambda done, of: steps.append((done, of)))
+    make_phantoms(tmp_path / "two", 3, shape=SHAPE, jobs=2, progress=lambda at: steps.append((at.done, at.total)))
     one, two = ({name: content for name, (content, _) in files(tmp_path / n).items()} for n in ("one", "two"))
     assert one == two
     assert steps == [(1, 3), (2, 3), (3, 3)]

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from viscera.core.anatomy import CLASS_NAMES, ClassTable
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
+from viscera.core.progress import Progress
 from viscera.io.classes import ClassFile
 from viscera.io.files import exclusive
 from viscera.io.layouts import CaseSource
@@ -215,8 +216,8 @@ def test_killed_between_cases_a_second_call_completes(
     config = PrepareConfig(downsample=2, test_fraction=0.4, validation_fraction=0.2)
     whole = prepare(raw, tmp_path / "whole", config)
 
-    def killed(done: int, _total: int, _name: str) -> None:
-        if done == 3:
+    def killed(at: Progress) -> None:
+        if at.done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

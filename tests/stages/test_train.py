@@ -20,11 +20,11 @@ import yaml
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import AugmentConfig, Config, IntensityConfig, PrepareConfig
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
+from viscera.core.progress import Progress
 from viscera.engine import feed
 from viscera.engine import trainer as engine
 from viscera.engine.feed import Batch
 from viscera.engine.logbook import StepResult
-from viscera.engine.trainer import Progress
 from viscera.imaging.augment import Augmentation, draw
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.files import exclusive
@@ -55,7 +55,7 @@ def stop_after(step: int) -> tuple[threading.Event, Callable[[Progress], None]]:
     stop = threading.Event()
 
     def watch(progress: Progress) -> None:
-        if progress.step == step:
+        if progress.done == step:
             stop.set()
 
     return stop, watch
@@ -193,9 +193,9 @@ def test_killed_after_a_checkpoint_the_lines_since_are_written_once(
     kept = tmp_path / "last.pt"
 
     def killed(progress: Progress) -> None:
-        if progress.step == 5:
+        if progress.done == 5:
             shutil.copy(tmp_path / "r" / "last.pt", kept)
-        if progress.step == 8:
+        if progress.done == 8:
             raise MemoryError  # nothing is written after it, as after kill -9
 
     with pytest.raises(MemoryError):
@@ -224,7 +224,7 @@ from viscera.io.runlog import read_config
 from viscera.stages.train import train
 torch.set_num_threads(1)
 def die(progress):
-    if progress.step == 17:
+    if progress.done == 17:
         os.kill(os.getpid(), signal.SIGKILL)
 train(Path({str(tiny_store.path)!r}), Path("r"), read_config(Path({str(whole.config_path)!r})), progress=die)
 """

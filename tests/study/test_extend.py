@@ -11,11 +11,11 @@ import pytest
 from viscera.core.arms import Arm
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError
+from viscera.core.progress import Progress
 from viscera.io.runlog import StudyFolder
 from viscera.io.store import Store
 from viscera.study import launch, worker
 from viscera.study.launch import run_study
-from viscera.study.worker import StudyEvent
 
 Configure = Callable[..., Config]
 ARMS = [Arm("uniform", 0.01), Arm("simple", 0.01)]
@@ -82,11 +82,10 @@ class StopAt:
     def __init__(self, number: int) -> None:
         self.stop, self.left = threading.Event(), number
 
-    def __call__(self, event: StudyEvent) -> None:
-        if event.phase in {"train", "predict"}:
-            if self.left == 0:
-                self.stop.set()
-            self.left -= 1
+    def __call__(self, _progress: Progress) -> None:
+        if self.left == 0:
+            self.stop.set()
+        self.left -= 1
 
 
 @pytest.mark.parametrize("number", [0, 4, 9])
@@ -123,7 +122,7 @@ def test_nothing_is_trained_before_the_earlier_scores_are_put_aside(
 
     class NoNews:
         @staticmethod
-        def put(_event: StudyEvent) -> None: ...
+        def put(_news: worker.News) -> None: ...
 
     monkeypatch.setattr(worker._Worker, "events", NoNews, raising=False)
     monkeypatch.setattr(worker._Worker, "is_set", lambda: False)

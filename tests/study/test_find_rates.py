@@ -7,6 +7,7 @@ import pytest
 
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.progress import Progress
 from viscera.core.resolve import with_settings
 from viscera.engine import rate_finder
 from viscera.io.store import Store
@@ -39,18 +40,16 @@ def short(configure: Configure) -> Config:
 def test_each_weighting_has_its_file_and_is_not_tested_twice(
     tiny_store: Store, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = []
-    tests = find_rates(
-        tiny_store.path, tmp_path / "r", short(tiny_config), ["uniform", 0.5], progress=lambda *at: told.append(at)
-    )
+    told: list[Progress] = []
+    tests = find_rates(tiny_store.path, tmp_path / "r", short(tiny_config), ["uniform", 0.5], progress=told.append)
     assert [test.weighting for test in tests] == ["uniform", 0.5]
     assert sorted(path.name for path in (tmp_path / "r").glob("*.json")) == ["power0.5.json", "uniform.json"]
     assert read_rate_range(tmp_path / "r" / "uniform.json") == tests[0]
     assert len(tests[0].rates) == len(tests[0].losses) == len(tests[0].smoothed) == 30
     assert tests[0].rates[::29] == pytest.approx((1e-5, 1))
     assert tests[0].losses != tests[1].losses
-    assert told[0] == ("uniform", 1, 30)
-    assert told[-1] == ("power0.5", 30, 30)
+    assert told[0] == Progress("range test, uniform", 1, 30)
+    assert told[-1] == Progress("range test, power0.5", 30, 30)
 
     def never(*_args: object) -> RateRange:
         raise AssertionError("it is there")

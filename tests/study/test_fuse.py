@@ -15,6 +15,7 @@ from viscera.core.anatomy import ORGANS
 from viscera.core.arms import Arm
 from viscera.core.config import Config, PredictConfig
 from viscera.core.errors import BadInputError, InterruptedRunError
+from viscera.core.progress import Progress
 from viscera.engine.fusion_record import FusionRecord
 from viscera.io.nifti import read_labels, read_volume
 from viscera.io.runlog import RunFolder, StudyFolder
@@ -27,7 +28,6 @@ from viscera.study import launch
 from viscera.study.fuse import Candidate, choose
 from viscera.study.launch import run_study
 from viscera.study.report.report_stage import make_report
-from viscera.study.worker import StudyEvent
 
 Configure = Callable[..., Config]
 A, B = Arm("uniform", 0.01), Arm("simple", 0.01)
@@ -201,8 +201,8 @@ class StopAt:
     def __init__(self, number: int) -> None:
         self.stop, self.left = threading.Event(), number
 
-    def __call__(self, event: StudyEvent) -> None:
-        if event.arm == "fused":
+    def __call__(self, at: Progress) -> None:
+        if at.job.startswith("fused "):
             if self.left == 0:
                 self.stop.set()
             self.left -= 1

@@ -13,7 +13,7 @@ import pytest
 from viscera.core.arms import Arm
 from viscera.core.config import Config, differences
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
-from viscera.engine.trainer import Progress
+from viscera.core.progress import OnProgress, Progress
 from viscera.io.runlog import RunFolder, StudyFolder, read_config
 from viscera.io.scores import read_scores
 from viscera.io.store import Store
@@ -22,7 +22,6 @@ from viscera.stages.train import train
 from viscera.study import launch, worker
 from viscera.study.launch import run_study
 from viscera.study.plan import extended
-from viscera.study.worker import StudyEvent
 
 Configure = Callable[..., Config]
 UNIFORM, SIMPLE, SQUARE = (Arm(weighting, 0.01) for weighting in ("uniform", "simple", "square"))
@@ -59,11 +58,11 @@ def quick() -> Iterator[None]:
 def finished(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory, tiny_config: Configure) -> Path:
     """A study of two arms that nothing disturbed; to read only."""
     study = tmp_path_factory.mktemp("study") / "study"
-    events: list[StudyEvent] = []
-    run_study(tiny_store.path, study, study_config(tiny_config), progress=events.append)
-    events = [event for event in events if event.phase != "note"]
-    assert {event.arm for event in events} == {UNIFORM.name, SIMPLE.name}
-    assert {"train", "predict", "done"} == {event.phase for event in events}
+    told: list[Progress] = []
+    run_study(tiny_store.path, study, study_config(tiny_config), progress=told.append)
+    assert {at.job for at in told} == {
+        f"{arm.name} seed 0 {phase}" for arm in (UNIFORM, SIMPLE) for phase in ("train", "predict")
+    }
     return study
 
 
@@ -149,19 +148,18 @@ def test_a_moved_store_and_study_go_on(
 
 
 def test_a_diverged_arm_is_marked_and_scored_on_the_same_cases(
-    tiny_store: Store, tmp_path: Path, tiny_config: Configure
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = study_config(tiny_config, weightings=["uniform"], learning_rates=[1e37])
     arm = Arm("uniform", 1e37)
-    events: list[StudyEvent] = []
-    run_study(tiny_store.path, tmp_path / "study", config, progress=events.append)
-    (failed,) = [event for event in events if event.phase == "failed"]
+    run_study(tiny_store.path, tmp_path / "study", config)
+    (failed,) = [message for message in caplog.messages if message.startswith(f"{arm.name} seed 0 failed: ")]
     run = StudyFolder(tmp_path / "study").run(arm, 0)
     status = run.read_status()
     assert status is not None
     assert status.state == "failed"
-    assert failed.message == status.message
-    assert "the loss is nan at step" in failed.message
+    assert failed.endswith(status.message)
+    assert "the loss is nan at step" in failed
     assert {row["case"] for row in joined(tmp_path / "study")} == set(tiny_store.names("test"))
 
 
@@ -248,14 +246,14 @@ class Events:
     """A queue of another process, as far as an arm sees it."""
 
     def __init__(self) -> None:
-        self.all: list[StudyEvent] = []
+        self.all: list[Progress] = []
 
-    def put(self, event: StudyEvent) -> None:
-        self.all.append(event)
+    def put(self, news: Progress) -> None:
+        self.all.append(news)
 
 
 @pytest.fixture
-def events(monkeypatch: pytest.MonkeyPatch) -> list[StudyEvent]:
+def events(monkeypatch: pytest.MonkeyPatch) -> list[Progress]:
     events = Events()
     monkeypatch.setattr(worker._Worker, "events", events, raising=False)
     monkeypatch.setattr(worker._Worker, "is_set", lambda: False)
@@ -263,44 +261,45 @@ def events(monkeypatch: pytest.MonkeyPatch) -> list[StudyEvent]:
 
 
 def test_a_variant_is_trained_with_its_settings(
-    tiny_store: Store, tmp_path: Path, tiny_config: Configure, events: list[StudyEvent]
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, events: list[Progress]
 ) -> None:
     config = study_config(tiny_config, variants={"": {}, "eps0": {"train.adam.epsilon": 0.0}})
     folder = StudyFolder(tmp_path / "study")
     for variant in ("", "eps0"):
         worker.run_arm(folder, tiny_store.path, config, Arm(0.5, 0.01, variant), 0)
-    assert events[-1].arm == "power0.5_lr0.01_eps0"
+    assert events[-1].job == "power0.5_lr0.01_eps0 seed 0 predict"
     plain, changed = (read_config(folder.run(Arm(0.5, 0.01, v), 0).config_path).train for v in ("", "eps0"))
     assert plain.weighting == changed.weighting == 0.5
     assert differences(plain, changed) == ["adam.epsilon 1e-08 (now 0.0)"]
 
 
+@pytest.mark.usefixtures("events")
 def test_an_arm_that_ran_out_of_memory_is_tried_again(
     tiny_store: Store,
     tmp_path: Path,
     tiny_config: Configure,
-    events: list[StudyEvent],
+    caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config = study_config(tiny_config)
     folder = StudyFolder(tmp_path / "study")
     fails = [True, False]
 
-    def greedy(*args: object, progress: Callable[[Progress], None], **kwargs: object) -> RunFolder:
+    def greedy(*args: object, progress: OnProgress, **kwargs: object) -> RunFolder:
         def step(told: Progress) -> None:
             progress(told)
-            if told.step == 5 and fails.pop(0):
+            if told.done == 5 and fails.pop(0):
                 raise RunFailedError("out of memory (7 GiB).")
 
         return train(*args, progress=step, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(worker, "train", greedy)
     worker.run_arm(folder, tiny_store.path, config, SIMPLE, 0)
-    assert events[-1].phase == "failed"
+    assert f"{SIMPLE.name} seed 0 failed: out of memory" in caplog.text
+    caplog.clear()
     worker.run_arm(folder, tiny_store.path, config, SIMPLE, 0)
-    assert events[-1].phase == "done"
     worker.run_arm(folder, tiny_store.path, config, SIMPLE, 0)  # nothing is trained any more: fails is empty
-    assert events[-1].phase == "done"
+    assert "failed" not in caplog.text
     status = folder.run(SIMPLE, 0).read_status()
     assert status is not None
     assert status.state == "finished"

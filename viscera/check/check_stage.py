@@ -1,6 +1,5 @@
 """`viscera check`: what a labelled data set looks like, before anyone trains on it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from viscera.check.finding_rules import findings_beside_others, findings_of_the_
 from viscera.check.findings import CaseCheck, DataSetCheck
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.errors import BadInputError
+from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.io.classes import ClassFile
 from viscera.io.files import is_occupied, write_text
 from viscera.io.layouts import CaseSource, dataset_title, find_cases
@@ -32,7 +32,7 @@ def check(
     *,
     layout: str = "auto",
     classes: ClassFile | None = None,
-    progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
+    progress: OnProgress = unseen,
 ) -> DataSetCheck:
     """Read every case once, say what is suspicious, and write tables and a page.
 
@@ -41,7 +41,7 @@ def check(
         out: folder for `check.csv`, `findings.csv` and `index.html`: new, empty, or of an earlier check.
         layout: of the source, see `io.layouts`.
         classes: to learn; by default the paper's eight. The data set may lack some of them.
-        progress: called with done, total, case name.
+        progress: called before each case, and at the end.
 
     Returns:
         All cases, also those that could not be read.
@@ -56,11 +56,11 @@ def check(
     pictures: dict[str, list[PlacePictures]] = {}
     cases = []
     for done, case in enumerate(sources):
-        progress(done, len(sources), case.name)
+        progress(Progress("check", done, len(sources), case.name))
         left = MOST_PICTURES - sum(map(len, pictures.values()))
         looked_at, pictures[case.name] = _look_at(case, table, min(left, MOST_OF_A_CASE))
         cases.append(looked_at)
-    progress(len(sources), len(sources), "")
+    progress(Progress("check", len(sources), len(sources)))
     checked = _beside_each_other(DataSetCheck(dataset_title(source), table.names[1:], tuple(cases)))
     write_csv(out / CASES, case_header(checked.classes), case_rows(checked))
     write_csv(out / FINDINGS, FINDINGS_HEADER, finding_rows(checked))

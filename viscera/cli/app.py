@@ -4,7 +4,6 @@ import dataclasses
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,7 +33,7 @@ from viscera.cli.printing import (
     series_json,
     series_table,
 )
-from viscera.cli.terminal import Display, make_display
+from viscera.cli.terminal import make_display
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
@@ -100,7 +99,7 @@ def phantom(
             shape=shape,
             spacing_mm=spacing_mm,
             jobs=jobs,
-            progress=lambda done, total: display.update("phantom", done, total),
+            progress=display.update,
         )
         display.note(f"{cases} phantom cases in {out}")
 
@@ -150,7 +149,7 @@ def prepare(
             classes=read_class_file(classes) if classes else None,
             partial=partial,
             split_file=split,
-            progress=_cases(display, "prepare"),
+            progress=display.update,
         )
         train, validation, test = (len(built.names(part)) for part in ("train", "validation", "test"))
         display.note(f"{store}: {train} training, {validation} validation, {test} test cases")
@@ -180,7 +179,7 @@ def check(
             out,
             layout=layout,
             classes=read_class_file(classes) if classes else None,
-            progress=_cases(display, "check"),
+            progress=display.update,
         )
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(found), indent=1))
@@ -236,7 +235,6 @@ def train(
     log_json: LogJson = False,
 ) -> None:
     """Train one model."""
-    from viscera.engine.trainer import Progress
     from viscera.stages import train as stage
 
     options = {
@@ -254,12 +252,7 @@ def train(
     config = saved if resume and config is None and saved.exists() else config
     resolved = _config(preset, config, assignments, options)
     with make_display(quiet=quiet, log_json=log_json) as display, stop_on_signal() as stop:
-
-        def show(step: Progress) -> None:
-            detail = f"loss {step.loss:.4g}  {step.steps_per_second:.2g} steps/s"
-            display.update("train", step.step, step.iterations, detail)
-
-        folder = stage.train(store, run, resolved, resume=resume, stop=stop, progress=show)
+        folder = stage.train(store, run, resolved, resume=resume, stop=stop, progress=display.update)
         display.note(f"{folder.path}: finished; predict with `viscera predict {folder.path} SCAN OUTPUT`")
 
 
@@ -284,11 +277,7 @@ def find_rate(
     options = {"study.weightings": _listed(weightings), "train.device": device}
     resolved = _config(preset, config, assignments, options)
     with make_display(quiet=quiet, log_json=log_json) as display, stop_on_signal() as stop:
-
-        def show(weighting: str, done: int, total: int) -> None:
-            display.update(f"range test, {weighting}", done, total, "")
-
-        tests = find_rates(store, out, resolved, resolved.study.weightings, stop=stop, progress=show)
+        tests = find_rates(store, out, resolved, resolved.study.weightings, stop=stop, progress=display.update)
     if not quiet:
         typer.echo(rate_range_table(tests))
         typer.echo(f"The curves: {out}")
@@ -344,7 +333,7 @@ def predict(
             formats=_listed(formats),
             device=device or "auto",
             overwrite=overwrite,
-            progress=_cases(display, "predict"),
+            progress=display.update,
         )
         display.note(f"{len(written)} label {'map' if len(written) == 1 else 'maps'} in {output}")
 
@@ -412,7 +401,7 @@ def evaluate(
             numbers=file.numbers if file else None,
             split=split,
             summary=summary or beside,
-            progress=_cases(display, "evaluate"),
+            progress=display.update,
         )
     if not quiet:
         typer.echo(scores_table(rows))
@@ -443,7 +432,6 @@ def study(
 ) -> None:
     """Train, apply and score every arm, then write the report; the same command goes on after an interruption."""
     from viscera.study.launch import run_study
-    from viscera.study.worker import StudyEvent
 
     if launcher != "local":
         raise BadInputError(f"--launcher {launcher}: only local is there in this version.")
@@ -461,18 +449,7 @@ def study(
     }
     resolved = _config(preset, config, assignments, options)
     with make_display(quiet=quiet, log_json=log_json) as display, stop_on_signal() as stop:
-
-        def show(event: StudyEvent) -> None:
-            name = f"{event.arm} seed {event.seed}"
-            if event.phase == "note":
-                display.note(f"Note: {event.message}")
-            elif event.phase == "failed":
-                display.note(f"{name} failed: {event.message}", arm=event.arm, seed=event.seed)
-            elif event.phase != "done":
-                detail = {"train": f"loss {event.loss:.4g}", "predict": "test cases"}.get(event.phase, "")
-                display.update(f"{name} {event.phase}", event.done, event.total, detail)
-
-        page = run_study(store, study_path, resolved, stop=stop, progress=show)
+        page = run_study(store, study_path, resolved, stop=stop, progress=display.update)
         display.note(f"Report: {page}")
     if not quiet:
         typer.echo(page)
@@ -491,8 +468,8 @@ def report(
     from viscera.study.report.report_stage import make_report
 
     _config("paper", config, assignments, {})
-    make_display(quiet=quiet, log_json=log_json)
-    page = make_report(study_path)
+    with make_display(quiet=quiet, log_json=log_json) as display:
+        page = make_report(study_path, display.update)
     if not quiet:
         typer.echo(page)
 
@@ -529,7 +506,3 @@ def _config(
 
 def _listed(text: str | None) -> list[str] | None:
     return [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
-
-
-def _cases(display: Display, job: str) -> Callable[[int, int, str], None]:
-    return lambda done, total, name: display.update(job, done, total, name)

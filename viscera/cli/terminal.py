@@ -1,5 +1,6 @@
 """What the user sees while something runs: bars on a terminal, plain lines in a log, JSON on request, or nothing."""
 
+import dataclasses
 import json
 import logging
 import math
@@ -7,16 +8,11 @@ import time
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+import rich.progress
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from viscera.core.progress import Progress
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -29,8 +25,8 @@ class Display(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def update(self, job: str, done: int, total: int, detail: str = "") -> None:
-        """Job is at `done` of `total`."""
+    def update(self, progress: Progress) -> None:
+        """Show how far a job is."""
         ...
 
     def note(self, text: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
@@ -62,7 +58,7 @@ class Silence:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def update(self, job: str, done: int, total: int, detail: str = "") -> None:
+    def update(self, progress: Progress) -> None:
         """Show nothing."""
 
     def note(self, text: str, **facts: Any) -> None:  # noqa: ANN401 - as Display
@@ -80,9 +76,9 @@ class JsonLines:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def update(self, job: str, done: int, total: int, detail: str = "") -> None:
+    def update(self, progress: Progress) -> None:
         """An object with `job`, `done`, `total`, `detail`, `time`."""
-        self._write({"job": job, "done": done, "total": total, "detail": detail})
+        self._write(dataclasses.asdict(progress))
 
     def note(self, text: str, **facts: Any) -> None:  # noqa: ANN401 - as Display
         """An object with `note` and the facts."""
@@ -106,8 +102,9 @@ class Lines:
 
     def __exit__(self, *_: object) -> None: ...
 
-    def update(self, job: str, done: int, total: int, detail: str = "") -> None:
+    def update(self, progress: Progress) -> None:
         """A line when the job ends, or when its last line is some seconds old."""
+        job, done, total = progress.job, progress.done, progress.total
         now = time.monotonic()
         started, first = self._started.setdefault(job, (now, done))
         last = self._shown.setdefault(job, now)
@@ -115,7 +112,7 @@ class Lines:
             rate = (done - first) / (now - started) if now > started else 0.0
             left = (total - done) / rate if rate else math.nan
             time_left = f", {_duration(left)} left" if done < total and math.isfinite(left) else ""
-            self._print(f"{job}: {done}/{total}{time_left}{'  ' + detail if detail else ''}")
+            self._print(f"{job}: {done}/{total}{time_left}{'  ' * bool(progress.detail)}{progress.detail}")
             self._shown[job] = now
 
     def note(self, text: str, **facts: Any) -> None:  # noqa: ANN401, ARG002 - as Display
@@ -130,7 +127,7 @@ class Bars:
     """One bar a job, with rate and time left."""
 
     def __init__(self, console: Console) -> None:
-        self._progress = Progress(
+        self._bars = rich.progress.Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
@@ -143,21 +140,22 @@ class Bars:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._bars.stop()
 
-    def update(self, job: str, done: int, total: int, detail: str = "") -> None:
+    def update(self, progress: Progress) -> None:
         """Move the job's bar."""
+        job, done, total, detail = dataclasses.astuple(progress)
         if job not in self._tasks:
-            self._tasks[job] = self._progress.add_task(job, total=total, detail=detail)
-        self._progress.update(self._tasks[job], completed=done, total=total, detail=detail)
+            self._tasks[job] = self._bars.add_task(job, total=total, detail=detail)
+        self._bars.update(self._tasks[job], completed=done, total=total, detail=detail)
 
     def note(self, text: str, **facts: Any) -> None:  # noqa: ANN401, ARG002 - as Display
         """The text, above the bars."""
-        self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class _LogToDisplay(logging.Handler):

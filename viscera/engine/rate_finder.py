@@ -1,7 +1,7 @@
 """The learning-rate range test: a short training whose rate rises from step to step (Smith, WACV 2017)."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from viscera.core.config import RateRangeConfig
 from viscera.core.errors import InterruptedRunError
+from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.engine.feed import Batch, BatchSource
 from viscera.engine.hardware import autocast
 from viscera.engine.trainer import StopSignal, Trainer
@@ -23,7 +24,7 @@ def range_test(
     config: RateRangeConfig,
     *,
     stop: StopSignal,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    progress: OnProgress = unseen,
 ) -> tuple[list[float], list[float]]:
     """Train with rising rates, and measure after each step.
 
@@ -33,7 +34,7 @@ def range_test(
         windows: fixed training windows to measure on: what a batch holds varies more than one step changes.
         config: rates and steps.
         stop: set it to end.
-        progress: called with steps done and planned.
+        progress: called after each step.
 
     Returns:
         The rates, and after the step with each `relative_loss`; shorter than planned where a number was not finite.
@@ -55,7 +56,7 @@ def range_test(
             break
         rates.append(rate)
         losses.append(value)
-        progress(step, config.steps)
+        progress(Progress("range test", step, config.steps))
     return rates, losses
 
 

@@ -1,7 +1,6 @@
 """The training loop, top to bottom."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
+from viscera.core.progress import OnProgress, Progress
 from viscera.engine.diagnostics import logit_gradient_norms
 from viscera.engine.feed import Batch, BatchSource, NetworkInput
 from viscera.engine.hardware import autocast, out_of_memory_explained
@@ -35,21 +35,6 @@ class StopSignal(Protocol):
     def is_set(self) -> bool:
         """Whether to end."""
         ...
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a training is."""
-
-    step: int
-    iterations: int
-    loss: float
-    steps_per_second: float
-
-    @property
-    def seconds_left(self) -> float:
-        """Estimate from the rate so far."""
-        return (self.iterations - self.step) / self.steps_per_second if self.steps_per_second else float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +102,7 @@ class Trainer:
         monitor: Monitor,
         folder: RunFolder,
         stop: StopSignal,
-        report: Callable[[Progress], None],
+        report: OnProgress,
     ) -> None:
         """Train to the last iteration, logging and writing checkpoints on the way.
 
@@ -140,7 +125,7 @@ class Trainer:
             self.step += 1
             self.seconds = seconds_before + time.perf_counter() - started
             rate = (self.step - steps_before) / (self.seconds - seconds_before)
-            report(Progress(self.step, train.iterations, watch.newest, rate))
+            report(Progress("train", self.step, train.iterations, f"loss {watch.newest:.4g}  {rate:.2g} steps/s"))
             last, stopping = self.step == train.iterations, stop.is_set()
             save = last or self.step % train.checkpoint_every == 0 or stopping
             if save:

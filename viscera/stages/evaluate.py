@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError
+from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelMap
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.records import read_json, write_json
@@ -40,7 +41,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     numbers: Mapping[str, int] | None = None,
     split: Split | None = None,
     summary: Path | None = None,
-    progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
+    progress: OnProgress = unseen,
 ) -> list[ScoreRow]:
     """Score label maps against their references.
 
@@ -57,7 +58,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         split: the part of a Store that is scored alone, and of which every case must have a prediction; by default all
             that is predicted is scored, and the test cases must be.
         summary: also write nnU-Net's `summary.json` there; of the original grid where that is scored.
-        progress: called with done, total, case name.
+        progress: called before each case, and at the end.
 
     Returns:
         The rows that were written: by case, grid, metric and class.
@@ -83,14 +84,14 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     rows: list[ScoreRow] = []
     counted: list[CountedCase] = []
     for done, job in enumerate(jobs):
-        progress(done, len(jobs), job.case)
+        progress(Progress("evaluate", done, len(jobs), job.case))
         pairs = _pairs(job, store, classes, config)
         for grid, pair in pairs.items():
             scores = pair.scores(config.metrics, config.tolerance_mm, config.absent)
             rows += [ScoreRow(job.case, each.organ, grid, each.metric, each.value) for each in scores]
         first = next(iter(pairs.values()))
         counted.append(CountedCase(str(job.prediction), str(job.reference.path), first.confusion))
-    progress(len(jobs), len(jobs), "")
+    progress(Progress("evaluate", len(jobs), len(jobs)))
     write_scores(out, rows)
     if summary is not None:
         write_json(summary, nnunet_summary(counted), allow_nan=True)

@@ -1,6 +1,5 @@
 """`viscera phantom`: a procedural data set in nnU-Net raw layout."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from viscera.core.anatomy import CLASSES
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Index3
 from viscera.core.processes import for_each
+from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.imaging.phantom import phantom_case, phantom_name, spacing_for
 from viscera.io.nifti import write_labels, write_volume
 from viscera.io.records import read_json, write_json
@@ -22,7 +22,7 @@ def make_phantoms(  # noqa: PLR0913, PLR0917 - what identifies a set, and how to
     seed: int = 0,
     shape: Index3 = (128, 128, 96),
     spacing_mm: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: OnProgress = unseen,
     jobs: int = 1,
 ) -> None:
     """Write phantom cases as `dataset.json`, `imagesTr/NAME_0000.nii.gz` and `labelsTr/NAME.nii.gz`.
@@ -36,7 +36,7 @@ def make_phantoms(  # noqa: PLR0913, PLR0917 - what identifies a set, and how to
         seed: of the set.
         shape: voxels to the right, to the front and up.
         spacing_mm: isotropic voxel size; None for the one at which the whole abdomen fits into the shape.
-        progress: called with the number of complete cases and of all.
+        progress: called after each case.
         jobs: processes that work at the same time, where the machine allows several.
 
     Raises:
@@ -51,8 +51,7 @@ def make_phantoms(  # noqa: PLR0913, PLR0917 - what identifies a set, and how to
     _describe(out, description)
     write = partial(_write_case, out, seed, shape, spacing_mm)
     for done, _ in enumerate(for_each(write, missing, jobs), start=cases - len(missing) + 1):
-        if progress is not None:
-            progress(done, cases)
+        progress(Progress("phantom", done, cases))
     _describe(out, description)
 
 

@@ -14,6 +14,7 @@ from viscera.core.barrier import CaseBarrier
 from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder
+from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelMap, OrganFacts
 from viscera.engine.predictor import Predictor
 from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges, reasons_not_to_trust
@@ -72,7 +73,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     formats: Sequence[str] | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
+    progress: OnProgress = unseen,
 ) -> list[Path]:
     """Segment a NIfTI file, all of a folder, or one DICOM series.
 
@@ -85,7 +86,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         formats: of `io.predictions.FORMATS`, the main one first; by default NIfTI, or what a file's name asks for.
         device: to compute on.
         overwrite: replace label maps that viscera did not write, that were edited since, or made from other scans.
-        progress: called with done, total, case name.
+        progress: called before each case, and at the end.
 
     Returns:
         The label maps, in the main format. Those that the same model wrote for the same scan before are kept.
@@ -115,7 +116,7 @@ def predict_store(
     store: Store,
     names: Iterable[str],
     output: Path,
-    progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
+    progress: OnProgress = unseen,
 ) -> list[Path]:
     """Segment prepared cases of a store, on their scans' own grids; otherwise as `predict`."""
     predictor = Predictor.load(run)
@@ -225,7 +226,7 @@ def _run_all(
     run: Path,
     *,
     overwrite: bool,
-    progress: Callable[[int, int, str], None],
+    progress: OnProgress,
 ) -> CaseBarrier:
     """Do all jobs; returns why scans were left out."""
     for table in dict.fromkeys(job.files.table for job in jobs):
@@ -235,7 +236,7 @@ def _run_all(
     barrier = CaseBarrier()
     try:
         for done, job in enumerate(jobs):
-            progress(done, len(jobs), job.input_name)
+            progress(Progress("predict", done, len(jobs), job.input_name))
             with barrier.around(job.input_name):
                 provenance = _provenance(job, predictor, run_sha256)
                 if job.files.is_current(provenance, overwrite=overwrite):
@@ -253,7 +254,7 @@ def _run_all(
         if not barrier.left_out:
             raise
         log.warning("%s", error)
-    progress(len(jobs), len(jobs), "")
+    progress(Progress("predict", len(jobs), len(jobs)))
     return barrier
 
 

@@ -1,7 +1,7 @@
 """`viscera prepare`: from labelled scans to a Store."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import PrepareConfig, differences
 from viscera.core.errors import BadInputError
+from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io.classes import ClassFile
 from viscera.io.files import exclusive, sha256
@@ -29,7 +30,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     classes: ClassFile | None = None,
     partial: bool = False,
     split_file: Path | None = None,
-    progress: Callable[[int, int, str], None] = lambda _done, _total, _name: None,
+    progress: OnProgress = unseen,
 ) -> Store:
     """Build a store, or add to it the cases that are new.
 
@@ -42,7 +43,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         partial: whether the data set may lack organs.
         split_file: JSON `{"train": [...], "validation": [...], "test": [...]}` instead of the data set's own split and
             the random one.
-        progress: called with done, total, case name.
+        progress: called before each case, and at the end.
 
     Raises:
         BadInputError: nothing that could be prepared; a store of other settings or classes; or, after all else is
@@ -88,12 +89,12 @@ def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: Pre
 
 
 def _add_cases(
-    store: Store, cases: Sequence[CaseSource], config: PrepareConfig, progress: Callable[[int, int, str], None]
+    store: Store, cases: Sequence[CaseSource], config: PrepareConfig, progress: OnProgress
 ) -> dict[str, str]:
     """Store the cases that are new; returns why others could not be read. A store that cannot be written to raises."""
     reasons: dict[str, str] = {}
     for done, source in enumerate(cases):
-        progress(done, len(cases), source.name)
+        progress(Progress("prepare", done, len(cases), source.name))
         try:
             case = None if _is_stored(store, source) else _prepared(source, config)
         except BadInputError as error:
@@ -101,7 +102,7 @@ def _add_cases(
         else:
             if case is not None:
                 store.add(case)
-    progress(len(cases), len(cases), "")
+    progress(Progress("prepare", len(cases), len(cases)))
     return reasons
 
 

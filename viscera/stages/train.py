@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import platform
-from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from typing import Literal
@@ -13,10 +12,11 @@ import torch
 import viscera
 from viscera.core.config import Config, differences
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
+from viscera.core.progress import OnProgress, unseen
 from viscera.engine.hardware import choose_device, describe_hardware, fastest_convolutions, peak_memory_mib
 from viscera.engine.monitor import Monitor
 from viscera.engine.resident import on_device
-from viscera.engine.trainer import Progress, StopSignal, Trainer
+from viscera.engine.trainer import StopSignal, Trainer
 from viscera.engine.training_set import arrays, facts_of, feed_of, labelled_in, with_training_set
 from viscera.engine.trust import TrainingRanges, least_confidence, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
@@ -36,7 +36,7 @@ def train(
     *,
     resume: bool = False,
     stop: StopSignal | None = None,
-    progress: Callable[[Progress], None] = lambda _progress: None,
+    progress: OnProgress = unseen,
 ) -> RunFolder:
     """Train one model.
 

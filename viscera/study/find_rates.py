@@ -1,12 +1,14 @@
 """`viscera find-rate`: from a Store to a learning-rate range test for each weighting."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
 from viscera.core.arms import weighting_name
 from viscera.core.config import Config
 from viscera.core.errors import RunFailedError
+from viscera.core.progress import OnProgress, unseen
 from viscera.engine.hardware import choose_device, fastest_convolutions, out_of_memory_explained
 from viscera.engine.monitor import Monitor
 from viscera.engine.rate_finder import range_test
@@ -27,7 +29,7 @@ def find_rates(
     weightings: Sequence[str | float],
     *,
     stop: StopSignal | None = None,
-    progress: Callable[[str, int, int], None] = lambda _weighting, _done, _total: None,
+    progress: OnProgress = unseen,
 ) -> list[RateRange]:
     """Test each weighting, with the settings that training has.
 
@@ -37,7 +39,7 @@ def find_rates(
         config: its `train` and `rate_range` sections.
         weightings: to test.
         stop: set it to end.
-        progress: called with the weighting's name, steps done and planned.
+        progress: called after each step; a weighting is a job.
 
     Returns:
         One test a weighting.
@@ -59,7 +61,7 @@ def find_rates(
     return results
 
 
-def _find(store: Store, config: Config, stop: StopSignal, progress: Callable[[str, int, int], None]) -> RateRange:
+def _find(store: Store, config: Config, stop: StopSignal, progress: OnProgress) -> RateRange:
     config = with_training_set(config, store)
     train, name = config.train, weighting_name(config.train.weighting)
     device = choose_device(train.device)
@@ -73,7 +75,7 @@ def _find(store: Store, config: Config, stop: StopSignal, progress: Callable[[st
             windows,
             config.rate_range,
             stop=stop,
-            progress=lambda done, total: progress(name, done, total),
+            progress=lambda at: progress(replace(at, job=f"{at.job}, {name}")),
         )
     if len(rates) < _LEAST_RATES:
         raise RunFailedError(

@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -18,6 +19,7 @@ from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.geometry import AxisOrder
+from viscera.core.progress import OnProgress, Progress
 from viscera.engine.fusion_record import FusedModel, FusionRecord, OrganChoice
 from viscera.engine.fusion_rule import distinct_models
 from viscera.engine.predictor import Predictor
@@ -33,9 +35,9 @@ from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
 from viscera.study.conflicts import CaseTally, Settlement, settle
-from viscera.study.worker import StudyEvent, score_validation
+from viscera.study.worker import score_validation
 
-Tell = Callable[[StudyEvent], None]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def refuse_without_validation(store: Store, config: Config) -> None:
         )
 
 
-def fuse_study(folder: StudyFolder, store: Store, config: Config, stop: StopSignal, tell: Tell) -> None:
+def fuse_study(folder: StudyFolder, store: Store, config: Config, stop: StopSignal, progress: OnProgress) -> None:
     """Choose, combine, predict and score; what is done already is not done again.
 
     Args:
@@ -79,17 +81,17 @@ def fuse_study(folder: StudyFolder, store: Store, config: Config, stop: StopSign
         store: with validation and test cases.
         config: of the study.
         stop: asked between cases.
-        tell: news for the terminal.
+        progress: called before each case.
 
     Raises:
         InterruptedRunError: `stop` was set.
         BadInputError: a run's checkpoint or scores are missing or damaged.
     """
 
-    def on_case(done: int, total: int, _name: str) -> None:
+    def on_case(at: Progress) -> None:
         if stop.is_set():
             raise InterruptedRunError(f"{folder.path}: stopped. Run the same command again to go on.")
-        tell(StudyEvent(FUSED, 0, "predict", done, total))
+        progress(dataclasses.replace(at, job=f"{FUSED} {at.job}"))
 
     candidates = _candidates(folder, config)
     inputs = _digest(candidates, store.names("validation"))
@@ -101,12 +103,10 @@ def fuse_study(folder: StudyFolder, store: Store, config: Config, stop: StopSign
         _write(fused, config, store, picks, settlement, inputs)
         if settlement.below:
             below = ", ".join(store.classes.names[label] for label in settlement.below)
-            message = f"fused: below their best single arm on validation: {below}."
-            tell(StudyEvent(FUSED, 0, "note", message=message))
+            log.warning("%s: below their best single arm on validation: %s.", FUSED, below)
     score_validation(fused, store, config.evaluate, on_case)
     predict_store(fused.path, store, store.names("test"), fused.predictions, on_case)
     evaluate(fused.predictions, store.path, fused.scores, config.study_evaluation)
-    tell(StudyEvent(FUSED, 0, "done"))
 
 
 def choose(candidates: Sequence[Candidate], classes: ClassTable = ABDOMEN) -> list[Pick]:
@@ -189,9 +189,7 @@ def _keep_scores(fused: RunFolder, config: Config) -> None:
             write_bytes(fused.scores_at(earlier), fused.scores.read_bytes())
 
 
-def _settlement(
-    store: Store, picks: Sequence[Pick], config: Config, on_case: Callable[[int, int, str], None]
-) -> Settlement:
+def _settlement(store: Store, picks: Sequence[Pick], config: Config, on_case: OnProgress) -> Settlement:
     """Settle conflicts on the validation cases, on their scans' own grids."""
     names, models = distinct_models(pick.candidate.name for pick in picks)
     runs = {pick.candidate.name: pick.candidate.run for pick in picks}
@@ -199,7 +197,7 @@ def _settlement(
     cases = store.names("validation")
     tallies = []
     for done, case in enumerate(cases):
-        on_case(done, len(cases), case)
+        on_case(Progress("predict", done, len(cases), case))
         labelled = store.labelled([case])[0, 1:].tolist()
         tallies.append(CaseTally.of_slabs(_slabs(store, case, predictors), models, labelled))
     return settle(tallies, models, absent_is_one=config.evaluate.absent == "one")

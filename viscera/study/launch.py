@@ -1,12 +1,13 @@
 """A study: every arm trained, applied to the same test cases and scored; then the report. Resumable at any point."""
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import Queue
@@ -19,6 +20,7 @@ import torch
 from viscera.core.arms import Arm, arm_config, arms_of
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
+from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.engine.trainer import StopSignal
 from viscera.io.files import exclusive, is_occupied
 from viscera.io.runlog import StudyFolder
@@ -29,7 +31,7 @@ from viscera.study.fuse import fuse_study
 from viscera.study.merge import join_scores
 from viscera.study.plan import forecast, holds_arms_alone, register
 from viscera.study.report.report_stage import make_report
-from viscera.study.worker import StudyEvent, run_arm, start_worker
+from viscera.study.worker import News, run_arm, start_worker
 
 _MOST_JOBS = 4
 
@@ -40,7 +42,7 @@ def run_study(
     config: Config,
     *,
     stop: StopSignal | None = None,
-    progress: Callable[[StudyEvent], None] = lambda _event: None,
+    progress: OnProgress = unseen,
 ) -> Path:
     """Run what is missing of a study, join the scores and write the report.
 
@@ -50,7 +52,7 @@ def run_study(
             are trained on where `config` has more iterations.
         config: all sections.
         stop: set it to end cleanly; the arms in progress write a checkpoint.
-        progress: called with news of the arms.
+        progress: called with how far the arms are; an arm's seed and phase are a job.
 
     Returns:
         The report's page.
@@ -74,12 +76,8 @@ def run_study(
             refuse_strangers(folder.run(arm, seed), store, arm_config(config, arm, seed))
         stop = stop or threading.Event()
         if config.study.find_rates:
-
-            def on_rate(weighting: str, done: int, total: int) -> None:
-                progress(StudyEvent(weighting, config.train.seed, "range test", done, total))
-
             weightings = config.study.weightings
-            find_rates(store_path, folder.rate_ranges, config, weightings, stop=stop, progress=on_rate)
+            find_rates(store_path, folder.rate_ranges, config, weightings, stop=stop, progress=progress)
         _run_tasks(folder, store_path.resolve(), config, tasks, stop, progress)
         if config.study.fuse:
             fuse_study(folder, store, config, stop, progress)
@@ -93,13 +91,13 @@ def _run_tasks(
     config: Config,
     tasks: list[tuple[Arm, int]],
     stop: StopSignal,
-    progress: Callable[[StudyEvent], None],
+    progress: OnProgress,
 ) -> None:
     on_gpu = config.train.device.startswith("cuda") or (config.train.device == "auto" and torch.cuda.is_available())
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     jobs = config.study.jobs or (1 if on_gpu else min(cores, _MOST_JOBS, len(tasks)))
     context = multiprocessing.get_context("spawn")
-    events: Queue[StudyEvent] = context.Queue()
+    events: Queue[News] = context.Queue()
     stop_workers = context.Event()
     pool = ProcessPoolExecutor(
         jobs, mp_context=context, initializer=start_worker, initargs=(events, stop_workers, max(1, cores // jobs))
@@ -128,16 +126,16 @@ def _interrupts_later() -> Iterator[None]:
 
 def _follow(
     futures: list[Future[None]],
-    events: "Queue[StudyEvent]",
+    events: "Queue[News]",
     stop: StopSignal,
     stop_workers: ProcessEvent,
-    progress: Callable[[StudyEvent], None],
+    progress: OnProgress,
 ) -> None:
     """Pass on the workers' news until all are done, one failed, or the user stops."""
     pending: set[Future[Any]] = set(futures)
     while pending:
         with contextlib.suppress(queue.Empty):
-            progress(events.get(timeout=0.2))
+            _pass_on(events.get(timeout=0.2), progress)
         done, pending = wait(pending, timeout=0, return_when=FIRST_EXCEPTION)
         failed = any(not future.cancelled() and future.exception() for future in done)
         if (stop.is_set() or failed) and not stop_workers.is_set():
@@ -146,7 +144,14 @@ def _follow(
                 future.cancel()
     with contextlib.suppress(queue.Empty):
         while True:
-            progress(events.get(timeout=0.1))
+            _pass_on(events.get(timeout=0.1), progress)
+
+
+def _pass_on(news: News, progress: OnProgress) -> None:
+    if isinstance(news, Progress):
+        progress(news)
+    else:
+        logging.getLogger(news.name).handle(news)
 
 
 def _raise_failure(future: Future[None], folder: StudyFolder) -> None:

@@ -4,8 +4,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from logging.handlers import QueueHandler
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event as ProcessEvent
 from pathlib import Path
@@ -15,8 +15,8 @@ import torch
 from viscera.core.arms import Arm, arm_config
 from viscera.core.config import Config, EvaluateConfig
 from viscera.core.errors import InterruptedRunError, RunFailedError
+from viscera.core.progress import OnProgress, Progress
 from viscera.engine.hardware import OUT_OF_MEMORY
-from viscera.engine.trainer import Progress
 from viscera.io.files import write_bytes
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.store import Store
@@ -25,35 +25,15 @@ from viscera.stages.predict import predict_store
 from viscera.stages.train import train
 from viscera.study.elsewhere import refuse_unpredicted
 
+log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_EVENTS = 0.5
-
-
-@dataclass(frozen=True)
-class StudyEvent:
-    """News of one arm, for the terminal.
-
-    Attributes:
-        arm: name; of a range test, the weighting's.
-        seed: of the run.
-        phase: "range test", "train", "predict", "done", "failed" or "note".
-        done, total: steps or cases.
-        loss: of the newest step, while training.
-        message: why it failed, or the note.
-    """
-
-    arm: str
-    seed: int
-    phase: str
-    done: int = 0
-    total: int = 0
-    loss: float = 0.0
-    message: str = ""
+News = Progress | logging.LogRecord  # what the study's process shows
 
 
 class _Worker:
     """What a worker process was started with."""
 
-    events: "Queue[StudyEvent]"
+    events: "Queue[News]"
     stop: ProcessEvent
     parent: int
 
@@ -63,19 +43,11 @@ class _Worker:
         return cls.stop.is_set() or os.getppid() != cls.parent
 
 
-class _LogToEvents(logging.Handler):
-    """Warnings of the library become notes, so that the study's process shows them its way."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Pass the message on."""
-        _Worker.events.put(StudyEvent("", 0, "note", message=record.getMessage()))
-
-
-def start_worker(events: "Queue[StudyEvent]", stop: ProcessEvent, threads: int) -> None:
+def start_worker(events: "Queue[News]", stop: ProcessEvent, threads: int) -> None:
     """Set up a worker process: where its news go, when it stops, how many threads it computes with."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the study's process passes it on
     _Worker.events, _Worker.stop, _Worker.parent = events, stop, os.getppid()
-    logging.basicConfig(handlers=[_LogToEvents()], level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[QueueHandler(events)], format="%(message)s", level=logging.WARNING, force=True)
     torch.set_num_threads(threads)
 
 
@@ -107,12 +79,13 @@ def run_arm(
 
 def _run_to(run: RunFolder, store_path: Path, config: Config, arm: Arm, seed: int, is_last: bool = False) -> bool:
     """Bring one arm to the iterations of a configuration, and score it there; returns whether it came that far."""
+    name = f"{arm.name} seed {seed}"
     message = _trained(run, store_path, config, arm, seed)
     if message is None:
         return False
 
-    def on_case(done: int, total: int, _name: str) -> None:
-        _Worker.events.put(StudyEvent(arm.name, seed, "predict", done, total))
+    def on_case(at: Progress) -> None:
+        _Worker.events.put(replace(at, job=f"{name} {at.job}"))
 
     store = Store.open(store_path)
     if config.study.fuse and is_last:
@@ -122,8 +95,8 @@ def _run_to(run: RunFolder, store_path: Path, config: Config, arm: Arm, seed: in
     else:
         refuse_unpredicted(run, store)  # trained elsewhere, and copied here without its weights
     evaluate(run.predictions, store_path, run.scores, config.study_evaluation)
-    if is_last:
-        _Worker.events.put(StudyEvent(arm.name, seed, "failed" if message else "done", message=message))
+    if is_last and message:
+        log.warning("%s failed: %s", name, message)
     return True
 
 
@@ -131,11 +104,11 @@ def _trained(run: RunFolder, store_path: Path, config: Config, arm: Arm, seed: i
     """Train one arm as far as it is not trained; returns why it failed, empty where it did not, None if stopped."""
     last_event = 0.0
 
-    def on_step(step: Progress) -> None:
+    def on_step(at: Progress) -> None:
         nonlocal last_event
-        if time.monotonic() - last_event > _SECONDS_BETWEEN_EVENTS or step.step == step.iterations:
+        if time.monotonic() - last_event > _SECONDS_BETWEEN_EVENTS or at.done == at.total:
             last_event = time.monotonic()
-            _Worker.events.put(StudyEvent(arm.name, seed, "train", step.step, step.iterations, step.loss))
+            _Worker.events.put(replace(at, job=f"{arm.name} seed {seed} {at.job}"))
 
     status = run.read_status()
     try:
@@ -153,9 +126,7 @@ def _trained(run: RunFolder, store_path: Path, config: Config, arm: Arm, seed: i
     return ""
 
 
-def score_validation(
-    run: RunFolder, store: Store, config: EvaluateConfig, on_case: Callable[[int, int, str], None]
-) -> None:
+def score_validation(run: RunFolder, store: Store, config: EvaluateConfig, on_case: OnProgress) -> None:
     """Predict the validation cases of one run, and score them by Dice on their scans' own grids."""
     predict_store(run.path, store, store.names("validation"), run.validation_predictions, on_case)
     whole_scans = EvaluateConfig(metrics=("dice",), grid="original", absent=config.absent)

@@ -11,6 +11,7 @@ from viscera.core.arms import arms_of
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
+from viscera.core.progress import Progress
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import LabelMap, Volume
 from viscera.io.nifti import write_labels
@@ -107,8 +108,8 @@ def table_of(study: StudyFolder) -> dict[str, dict[str, str]]:
 
 
 def test_a_whole_study_gives_page_tables_and_figures(study: StudyFolder) -> None:
-    told: list[tuple[int, int, str]] = []
-    page = make_report(study.path, lambda *what: told.append(what))
+    told: list[Progress] = []
+    page = make_report(study.path, told.append)
     assert page == study.path / "report" / "index.html"
     files = sorted(str(path.relative_to(page.parent)) for path in page.parent.rglob("*") if path.is_file())
     assert files == [
@@ -131,8 +132,8 @@ def test_a_whole_study_gives_page_tables_and_figures(study: StudyFolder) -> None
     assert "Case test_c:" in text
     assert "(7 of 7)" in text
     assert "2 training, 1 validation, 3 test" in text
-    assert told[0][:2] == (0, 4)
-    assert told[-1][:2] == (4, 4)
+    assert (told[0].done, told[0].total) == (0, 4)
+    assert (told[-1].done, told[-1].total) == (4, 4)
 
 
 def test_comparisons_and_intervals_are_tables_beside_the_page(study: StudyFolder) -> None:

@@ -1,6 +1,6 @@
 """`viscera report`: from a Study to `report/`: the page, Table 1 and the figures."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import viscera
 from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.core.errors import BadInputError
+from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelMap
 from viscera.doctor.forecast import load_forecasts
 from viscera.doctor.forecast_rule import ArmForecast
@@ -38,19 +39,18 @@ from viscera.study.report.tables import Table1, table1
 from viscera.study.report.trust_section import flagged_organs
 from viscera.study.results import CurvePoint, FusedResult, RunResult, SplitSizes, StudyResult, median_case
 
-Progress = Callable[[int, int, str], None]
 _OTHER_CLASSES = (
     "The paper's claims and its Table 1 are left out: they are about its eight classes, and this study has others."
 )
 _STEPS = ("reading", "slices and surfaces", "tables and curves", "page")
 
 
-def make_report(study: Path, progress: Progress | None = None) -> Path:
+def make_report(study: Path, progress: OnProgress = unseen) -> Path:
     """Write `report/` of a Study: whatever is there is shown, whatever is missing is said.
 
     Args:
         study: a Study, finished or not; nothing but its `report/` is written.
-        progress: called with done, total, what is being done.
+        progress: called before each part, and at the end.
 
     Returns:
         `STUDY/report/index.html`; beside it `table1.{csv,md,tex}` and `table1_intervals.csv` (and `table1_prepared*`
@@ -61,16 +61,15 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
     Raises:
         BadInputError: no Study there, or its folder cannot be written to.
     """
-    tell = progress or (lambda _done, _total, _what: None)
-    tell(0, len(_STEPS), _STEPS[0])
+    _tell(progress, 0)
     folder = StudyFolder(study)
     problems: list[str] = []
     store = _open_store(folder.read_record(), problems)
     result = _result(folder, store, problems)
-    tell(1, len(_STEPS), _STEPS[1])
+    _tell(progress, 1)
     scene = _read_scene(folder, result, store, problems)
     figures = organ_figures(result, scene) if scene else []
-    tell(2, len(_STEPS), _STEPS[2])
+    _tell(progress, 2)
     primary, *other_grids = result.grids or [""]
     compared = compare(result, primary)
     plain = [table1(result, primary, compared), *(table1(result, grid) for grid in other_grids)]
@@ -85,13 +84,17 @@ def make_report(study: Path, progress: Progress | None = None) -> Path:
         problems.append(_OTHER_CLASSES)
     _write_claims(study / "report", claims, beside)
     _write_figures(study / "report" / "figures", result, tables[0], scene, figures)
-    tell(3, len(_STEPS), _STEPS[3])
+    _tell(progress, 3)
     page = study / "report" / "index.html"
     tests = _read_rate_ranges(folder, result.record.config.study.weightings, problems)
     parts = PageParts(result, tables, scene, figures, problems, viscera.__version__, compared, claims, beside, tests)
     write_text(page, render_page(parts))
-    tell(len(_STEPS), len(_STEPS), "")
+    _tell(progress, 4)
     return page
+
+
+def _tell(progress: OnProgress, done: int) -> None:
+    progress(Progress("report", done, len(_STEPS), "".join(_STEPS[done : done + 1])))
 
 
 def read_study(study: Path) -> StudyResult:

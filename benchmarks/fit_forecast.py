@@ -17,8 +17,9 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from viscera.doctor.arm_forecasts import forecast_arms, outlooks
-from viscera.doctor.forecast_rule import FAILING_DICE, forecast_features
+from viscera.doctor.forecast_rule import forecast_features
 from viscera.io.store import Store
+from viscera.metrics.learning import FAILING_DICE
 from viscera.study.report.forecast_section import forecast_rows, forecast_sentence
 from viscera.study.report.report_stage import read_study
 from viscera.study.report.samples import sample_of

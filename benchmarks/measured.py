@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import Arm, arm_config
-from viscera.doctor.forecast_rule import FAILING_DICE, precision_and_recall
+from viscera.doctor.forecast_rule import precision_and_recall
 from viscera.engine.optimiser import LEAST_EPSILON, keras_epsilon
 from viscera.losses.balance import WeightSchedule
+from viscera.metrics.learning import FAILING_DICE
 from viscera.metrics.statistics import bootstrap_means
 from viscera.study.report.samples import sample_of
 from viscera.study.results import StudyResult, mean_defined

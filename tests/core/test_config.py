@@ -5,7 +5,7 @@ import pytest
 from viscera.core.anatomy import TOLERANCES_MM
 from viscera.core.config import Config, EvaluateConfig, differences
 from viscera.core.errors import BadInputError
-from viscera.core.resolve import resolve_config
+from viscera.core.resolve import as_recorded, resolve_config
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -117,3 +117,11 @@ def test_tolerances_are_those_given_over_those_of_flare22_or_one_for_all() -> No
     assert resolve_config(assignments=["evaluate.tolerance_mm=2"]).evaluate.tolerance_mm == 2
     with pytest.raises(BadInputError, match="tolerance_mm"):
         resolve_config(assignments=["evaluate.tolerance_mm={liver: -1}"])
+
+
+def test_a_record_from_before_a_default_changed_keeps_what_was_in_force() -> None:
+    assert resolve_config().train.batch_norm == "recomputed"
+    assert resolve_config(file_values=as_recorded({"train": {"seed": 3}})).train.batch_norm == "running"
+    assert resolve_config(file_values=as_recorded({})).train.batch_norm == "running"
+    kept = as_recorded({"train": {"batch_norm": "recomputed"}})
+    assert resolve_config(file_values=kept).train.batch_norm == "recomputed"

@@ -126,6 +126,51 @@ def test_a_dead_organ_and_its_reason_are_named(tmp_path: Path, tiny_run: Path) -
         diagnose_run(run.path)
 
 
+def with_curve(run: Path, copy: Path, lines: list[dict[str, object]]) -> Path:
+    shutil.copytree(run, copy, dirs_exist_ok=True)
+    RunFolder(copy).curve_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return copy
+
+
+@pytest.mark.parametrize("points", [1, 3, 6])
+def test_no_verdict_contradicts_the_dice_above_it(tmp_path: Path, tiny_run: Path, points: int) -> None:
+    shares = dict.fromkeys(CLASS_NAMES, 0.125)
+    zeros = {"background": 0.9} | dict.fromkeys(CLASS_NAMES[1:], 0.0)
+    for dice, said in (
+        (zeros, "artery, portal vein, liver, spleen, stomach, gallbladder, pancreas: not found at all"),
+        (zeros | dict.fromkeys(CLASS_NAMES[1:], 0.9) | {"liver": 0.1}, "liver: failing (Dice below 0.2)"),
+        (zeros | dict.fromkeys(CLASS_NAMES[1:], 0.9) | {"liver": 0.3}, "liver: weak (Dice below 0.5)"),
+        (zeros | dict.fromkeys(CLASS_NAMES[1:], 0.9) | {"liver": None}, "liver: in none of the training windows"),
+        ({}, "in none of the training windows"),
+        (zeros | dict.fromkeys(CLASS_NAMES[1:], 0.5), "No class is left behind"),
+    ):
+        for logged in (shares, {}):
+            lines: list[dict[str, object]] = [
+                {"step": 10 * n, "dice": dice, "gradient_share": logged} for n in range(1, points + 1)
+            ]
+            advice = " ".join(diagnose_run(with_curve(tiny_run, tmp_path / "run", lines)).advice)
+            assert said in advice
+            assert ("No class is left behind" in advice) == said.startswith("No class")
+
+
+def test_statistics_that_hide_what_was_learnt_are_named_with_the_setting(tmp_path: Path, tiny_run: Path) -> None:
+    lost: dict[str, object] = {
+        "step": 6,
+        "dice": {"background": 0.9} | dict.fromkeys(CLASS_NAMES[1:], 0.6) | {"liver": 0.001},
+        "dice_batch_statistics": {"background": 0.9} | dict.fromkeys(CLASS_NAMES[1:], 0.68),
+    }
+    run = with_curve(tiny_run, tmp_path / "run", [lost])
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("batch_norm: recomputed", "batch_norm: running"))
+    (advice,) = diagnose_run(run).advice
+    assert "0.51" in advice  # (6 * 0.6 + 0.001) / 7
+    assert "0.68" in advice
+    assert "liver" in advice
+    assert "--set train.batch_norm=recomputed" in advice
+    config.write_text(config.read_text().replace("  batch_norm: running\n", ""))  # earlier than the setting
+    assert "--set train.batch_norm=recomputed" in diagnose_run(run).advice[0]
+
+
 def test_other_network_input_is_looked_at_as_it_will_be(tiny_store: Store, tiny_config: Configure) -> None:
     plain, scaled = (
         diagnose(tiny_store.path, tiny_config(intensity={"scaling": scaling})).arms[0].gradient_share

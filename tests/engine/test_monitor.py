@@ -29,7 +29,7 @@ class Reader(nn.Module):
         self.classes = classes
 
     def forward(self, x: Tensor) -> Tensor:
-        labels = torch.round((x[:, 0] * 1000 - 500) / 60).clamp(0).long()  # x is (HU + 500) / 1000
+        labels = torch.round((x[:, 0] * 1000 - 500) / 60).clamp(0, self.classes - 1).long()  # x is (HU + 500) / 1000
         if self.wrong is not None:
             labels[labels == self.wrong] = 0
         return nn.functional.one_hot(labels, self.classes).movedim(-1, 1).float() * 50
@@ -93,15 +93,50 @@ def test_measuring_leaves_the_network_in_training_and_its_statistics_alone() -> 
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
 
 
-def test_recomputed_statistics_are_the_means_over_the_windows() -> None:
-    network = nn.Sequential(nn.BatchNorm3d(1)).train()
+class Normalised(nn.Module):
+    """`Reader` of what batch normalisation of the HU leaves: right where its statistics are mean 0.5, variance 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm3d(1, eps=1e-12, affine=False)
+        self.reader = Reader()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.reader(self.norm(x - 0.5) + 0.5)  # type: ignore[no-any-return]
+
+
+def test_kept_batch_statistics_are_the_means_over_the_windows() -> None:
+    network = nn.Sequential(nn.BatchNorm3d(1), nn.Conv3d(1, 8, 1)).train()
     monitor = made([])
-    monitor.recompute_batch_norm(network)
+    monitor.batch_statistics_dice(network, keep=True)
     inputs = [(batch.hu.float() + 500) / 1000 for batch in monitor.windows]
     state = network.state_dict()
     assert float(state["0.running_mean"]) == pytest.approx(np.mean([float(x.mean()) for x in inputs]), rel=1e-5)
     assert float(state["0.running_var"]) == pytest.approx(np.mean([float(x.var()) for x in inputs]), rel=1e-4)
     assert network.training
+
+
+def test_dice_by_batch_statistics_leaves_the_network_as_it_was() -> None:
+    """With mean 0 and variance 1 kept, the network reads labels rightly; a batch's own statistics spread them apart."""
+    network, monitor = Normalised().train(), made([])
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    assert monitor.training_dice(network) == dict.fromkeys(CLASS_NAMES, 1.0)
+    spread = monitor.batch_statistics_dice(network, keep=False)
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
+    assert network.training
+    assert not network._forward_hooks
+    assert (spread["liver"] or 0) < 0.5  # HU of 180 become about (180 - 210) / 137 s.d.
+    assert monitor.batch_statistics_dice(network, keep=True) == spread
+    assert (monitor.training_dice(network)["liver"] or 0) < 0.5
+
+
+def test_a_batch_of_padding_alone_leaves_finite_statistics() -> None:
+    """A thin scan's windows are mostly air: a variance of 0 is no reason for NaN."""
+    air = (np.full((6, 6, 1), -1000, dtype=np.int16), np.zeros((6, 6, 1), dtype=np.uint8))
+    monitor = Monitor.create(Feed([air, air], 4, 2, seed=0), [], TRAIN, PredictConfig(), CPU)
+    network = nn.Sequential(nn.BatchNorm3d(1), nn.Conv3d(1, 8, 1)).train()
+    assert monitor.batch_statistics_dice(network, keep=True).keys() == set(CLASS_NAMES)
+    assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
 
 
 def test_classes_are_those_of_the_feed() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from viscera.core.anatomy import CLASS_NAMES, ClassTable
-from viscera.metrics.learning import Flag, LoggedStep, flags, recent_share, summary
+from viscera.metrics.learning import Flag, LoggedStep, flags, recent_share, statistics_gap, summary, word_of
 
 
 def curve(organ: str, dice: Sequence[float | None], share: Sequence[float] = (), spacing: int = 10) -> list[LoggedStep]:
@@ -90,3 +90,22 @@ def test_an_equal_share_depends_on_the_number_of_classes() -> None:
     (flag,) = flags(points, table)
     assert (flag.organ, flag.state) == ("kidney", "starving")
     assert flags(curve("spleen", [0.3] * 6, [0.04] * 6)) == []
+
+
+def test_dice_by_batch_statistics_part_where_an_organ_or_the_mean_is_more_than_a_tenth_away() -> None:
+    def gap(
+        own: dict[str, float | None], batch: dict[str, float | None]
+    ) -> tuple[float, float, tuple[str, ...]] | None:
+        found = statistics_gap(LoggedStep(1, own, {}, batch))
+        return None if found is None else (found.dice, found.batch_dice, found.organs)
+
+    assert gap({"background": 0.1, "liver": 0.6}, {"background": 0.9, "liver": 0.7}) is None  # background has no part
+    assert gap({"liver": 0.5, "spleen": 0.9}, {"liver": 0.75, "spleen": 0.9}) == (0.7, 0.825, ("liver",))
+    assert gap({"liver": 0.75, "spleen": 0.9}, {"liver": 0.5, "spleen": 0.9}) == (0.825, 0.7, ("liver",))
+    assert gap({"liver": None, "spleen": 0.9}, {"liver": 0.9, "spleen": 0.9}) is None
+    assert gap({"liver": 0.1}, {}) is None  # a run of earlier days
+
+
+def test_the_words_for_a_dice() -> None:
+    values = (None, 0.0, 0.049, 0.05, 0.199, 0.2, 0.499, 0.5, 1.0)
+    assert [word_of(value) for value in values] == [None, *["dead"] * 2, *["failing"] * 2, *["weak"] * 2, None, None]

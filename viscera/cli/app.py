@@ -36,7 +36,7 @@ from viscera.cli.printing import (
 from viscera.cli.terminal import make_display
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
-from viscera.core.resolve import resolve_config
+from viscera.core.resolve import as_recorded, resolve_config
 from viscera.io.classes import read_class_file
 from viscera.io.records import read_yaml
 from viscera.io.runlog import RunFolder
@@ -249,8 +249,8 @@ def train(
         "train.checkpoint_every": checkpoint_every,
     }
     saved = RunFolder(run).config_path
-    config = saved if resume and config is None and saved.exists() else config
-    resolved = _config(preset, config, assignments, options)
+    base = as_recorded(read_yaml(saved)) if resume and config is None and saved.exists() else None
+    resolved = _config(preset, config, assignments, options, base=base)
     with make_display(quiet=quiet, log_json=log_json) as display, stop_on_signal() as stop:
         folder = stage.train(store, run, resolved, resume=resume, stop=stop, progress=display.update)
         display.note(f"{folder.path}: finished; predict with `viscera predict {folder.path} SCAN OUTPUT`")

@@ -198,9 +198,9 @@ class TrainConfig(Settings):
         description="he: He normal, batch norm with PyTorch's constants; keras: Glorot uniform, momentum 0.99, ε 1e-3",
     )
     batch_norm: Literal["running", "recomputed"] = Field(
-        "running",
-        description="statistics of the trained network: running means, or those of the monitor's windows, which a high "
-        "learning rate does not leave behind",
+        "recomputed",
+        description="statistics of the trained network: of the monitor's windows (recomputed), or running means, which "
+        "a high learning rate leaves behind",
     )
     checkpoint_every: Positive = Field(500, description="steps between checkpoints: what a crash can cost")
     log_every: Positive = Field(50, description="steps between lines of curve.jsonl")

@@ -19,7 +19,6 @@ PRESETS: dict[str, dict[str, Any]] = {
             "levels": 3,
             "checkpoint_every": 100,
             "log_every": 30,
-            "batch_norm": "recomputed",
             "validate_every": 60,
             "monitor_windows": 12,
         },
@@ -33,6 +32,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
     },
 }
+_BEFORE_THEY_WERE_FIELDS = {"train": {"batch_norm": "running"}}  # what a record without them was made with
+
+
+def as_recorded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that a run, checkpoint or study keeps, with what was in force before a default changed."""
+    return _merged(_BEFORE_THEY_WERE_FIELDS, values)
 
 
 def resolve_config(

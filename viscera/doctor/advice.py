@@ -2,11 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 
-from viscera.core.anatomy import title_of
+from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.arms import Arm, weighting_name
 from viscera.core.config import TrainConfig
 from viscera.doctor.forecast_rule import ArmForecast
-from viscera.metrics.learning import Flag, starving_share
+from viscera.metrics.learning import (
+    FAILING_DICE,
+    WORDS,
+    LoggedStep,
+    batch_norm_remedy,
+    flags,
+    recent_share,
+    starving_share,
+    statistics_gap,
+    word_of,
+)
 
 _RARE = 0.5  # of the batches
 _KEPT = 0.5  # of the step
@@ -21,7 +31,9 @@ def store_advice(
     sentences = []
     for arm, forecast in zip(arms, forecasts, strict=True):
         if forecast.failing:
-            sentences.append(f"{arm.title}: {_listed(forecast.failing)} will most likely end below a Dice of 0.2.")
+            sentences.append(
+                f"{arm.title}: {_listed(forecast.failing)} will most likely end below a Dice of {FAILING_DICE:g}."
+            )
     for arm, forecast in {arm.weighting: (arm, f) for arm, f in zip(arms, forecasts, strict=True)}.values():
         name = weighting_name(arm.weighting)  # neither of these depends on the rate
         if forecast.starving:
@@ -46,24 +58,35 @@ def store_advice(
     return sentences
 
 
-def run_advice(found: Sequence[Flag], kept: float | None, train: TrainConfig, num_classes: int) -> list[str]:
-    """Plain sentences about a run."""
-    sentences = []
-    starved = [f.organ for f in found if f.share is not None and f.share < starving_share(num_classes)]
-    fed = [f.organ for f in found if f.organ not in starved]  # dead or not learnt all the same
+def run_advice(curve: Sequence[LoggedStep], kept: float | None, train: TrainConfig, classes: ClassTable) -> list[str]:
+    """Plain sentences about a run; that no class is left behind only where every measured organ is learnt."""
+    sentences, found, last = [], flags(curve, classes), curve[-1]
+    gap = statistics_gap(last)
+    if gap is not None:
+        sentences.append(f"{str(gap)[0].upper()}{str(gap)[1:]}. {batch_norm_remedy(train.batch_norm)}")
+    starved = [f.organ for f in found if f.share is not None and f.share < starving_share(len(classes))]
     if starved:
         sentences.append(
             f"{_listed(starved)}: less than a tenth of an equal share of the gradient. That is the direction of the "
             f"weights. {_SHIFT}"
         )
-    if fed:
-        sentences.append(
-            f"{_listed(fed)}: not learnt in spite of a fair share of the gradient. Train longer, or with another "
-            f"rate (now {train.learning_rate:g})."
-        )
+    judged: dict[str, list[str]] = {}
+    for organ in classes.names[1:]:
+        word, hidden = word_of(last.dice.get(organ)), gap is not None and organ in gap.organs
+        if word is not None and organ not in starved and not hidden:
+            fed = (recent_share(curve, organ) or 0.0) >= starving_share(len(classes))
+            what = WORDS[word] + (" in spite of a fair share of the gradient" if fed else "")
+            judged.setdefault(what, []).append(organ)
+    sentences += [
+        f"{_listed(organs)}: {what}. Train longer, or with another rate (now {train.learning_rate:g})."
+        for what, organs in judged.items()
+    ]
+    unseen = [organ for organ in classes.names if last.dice.get(organ) is None]
+    if unseen:
+        sentences.append(f"{_listed(unseen)}: in none of the training windows that are measured; nothing is known.")
     if kept is not None and kept < _KEPT:
         sentences.append(f"Adam's epsilon left {kept:.1%} of the step: the gradient is small beside it. {_ENLARGE}")
-    return sentences or ["No class is left behind."]
+    return sentences or ["No class is left behind: every organ has a Dice of at least 0.5 on the training windows."]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -138,7 +138,6 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
     checkpoint = load_checkpoint(folder.last)
     classes, weights = checkpoint.classes, checkpoint.class_weights
     kept = [k for line in lines if (k := step_kept(line)) is not None]
-    found = flags(curve, classes)
     return RunDiagnosis(
         classes=classes.names,
         step=curve[-1].step,
@@ -147,6 +146,6 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
         dice=tuple(curve[-1].dice.get(name) for name in classes.names),
         gradient_share=tuple(recent_share(curve, name) for name in classes.names),
         step_kept=kept[-1] if kept else None,
-        flags=tuple(found),
-        advice=tuple(run_advice(found, kept[-1] if kept else None, train, len(classes))),
+        flags=tuple(flags(curve, classes)),
+        advice=tuple(run_advice(curve, kept[-1] if kept else None, train, classes)),
     )

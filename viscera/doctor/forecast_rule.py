@@ -9,7 +9,6 @@ from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.metrics.learning import starving_share
 
 Array = npt.NDArray[np.float64]
-FAILING_DICE = 0.2  # an organ fails in an arm when its mean Dice on the test cases ends below it
 _LEAST_SHARE = 1e-6  # of the largest: below it nothing changes any more
 _LEAST_PATH = 1e-12
 _UNSTABLE_RATE = 0.01  # above it training grew unstable on the phantoms

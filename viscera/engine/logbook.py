@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -13,10 +14,17 @@ from viscera.core.config import Config, TrainConfig
 from viscera.engine.diagnostics import full_diagnosis, full_steps, shares
 from viscera.engine.feed import Batch, NetworkInput
 from viscera.engine.hardware import autocast
-from viscera.engine.monitor import Monitor
+from viscera.engine.monitor import DiceByOrgan, Monitor
 from viscera.io.runlog import RunFolder
 from viscera.losses.dice import WeightedDiceLoss
-from viscera.metrics.learning import LoggedStep, flags, summary
+from viscera.metrics.learning import (
+    DICE_BATCH_STATISTICS,
+    LoggedStep,
+    batch_norm_remedy,
+    flags,
+    statistics_gap,
+    summary,
+)
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +73,14 @@ def is_logged(train: TrainConfig, step: int) -> bool:
     return step == train.iterations or step % train.log_every == 0 or step % train.validate_every == 0
 
 
-def curve_line(trainer: InTraining, monitor: Monitor, batch: Batch, result: StepResult) -> dict[str, Any]:
+def curve_line(
+    trainer: InTraining, monitor: Monitor, batch: Batch, result: StepResult, batch_statistics: DiceByOrgan
+) -> dict[str, Any]:
     """One object of curve.jsonl.
 
-    `step`, `loss` (Eq. 6), `soft_dice` (of the batch), `dice` (hard, on the fixed windows), `learning_rate`, `seconds`;
-    at validation steps `validation_dice`; with `train.diagnose` the sum of the classes' gradient norms at the logits,
+    `step`, `loss` (Eq. 6), `soft_dice` (of the batch), `dice` (hard, on the fixed windows, by the network as it would
+    be applied), `dice_batch_statistics` (the same by the statistics of each batch), `learning_rate`, `seconds`; at
+    validation steps `validation_dice`; with `train.diagnose` the sum of the classes' gradient norms at the logits,
     `gradient_norm`, and `gradient_share` of each; at a few steps what `full_diagnosis` finds.
     """
     train, names = trainer.config.train, trainer.classes.names
@@ -78,6 +89,7 @@ def curve_line(trainer: InTraining, monitor: Monitor, batch: Batch, result: Step
         "loss": float(result.loss),
         "soft_dice": dict(zip(names, result.soft_dice.tolist(), strict=True)),
         "dice": monitor.training_dice(trainer.network),
+        DICE_BATCH_STATISTICS: batch_statistics,
         "learning_rate": train.learning_rate,
         "seconds": round(trainer.seconds, 3),
     }
@@ -93,6 +105,25 @@ def curve_line(trainer: InTraining, monitor: Monitor, batch: Batch, result: Step
         if validation_dice is not None:
             line["validation_dice"] = validation_dice
     return line
+
+
+def warn_of_batch_norm(folder: RunFolder, train: TrainConfig, line: Mapping[str, Any]) -> None:
+    """One warning, in the second half, where the kept statistics of batch normalisation hide what was learnt."""
+    gap, half = statistics_gap(LoggedStep.from_line(line)), train.iterations / 2
+    if gap is None or line["step"] < half:
+        return
+    earlier = (LoggedStep.from_line(each) for each in folder.read_curve() if half <= each["step"] < line["step"])
+    if not any(map(statistics_gap, earlier)):
+        log.warning(
+            "%s, rate %g, seed %d, at step %d of %d: %s. %s",
+            weighting_name(train.weighting),
+            train.learning_rate,
+            train.seed,
+            line["step"],
+            train.iterations,
+            gap,
+            batch_norm_remedy(train.batch_norm),
+        )
 
 
 def warn_half_way(folder: RunFolder, train: TrainConfig, step: int, classes: ClassTable) -> None:

@@ -62,27 +62,41 @@ class Monitor:
         on_device = [batch._replace(hu=batch.hu.to(device)) for batch in batches]
         return cls(on_device, validation, train, predict, device, feed.classes, labelled)
 
-    def recompute_batch_norm(self, network: nn.Module) -> None:
-        """Set the statistics of batch normalisation to the means over the fixed windows.
+    def batch_statistics_dice(self, network: nn.Module, *, keep: bool) -> DiceByOrgan:
+        """As `training_dice`, every batch of windows normalised by its own statistics, as in training.
 
-        With few steps or a high rate the running means lag behind the weights (docs/decisions/0003).
+        Args:
+            network: in training; it stays so.
+            keep: set the network's statistics of batch normalisation to the means over the windows, instead of leaving
+                them as they are: with few steps or a high rate running means lag behind (docs/decisions/0003).
         """
-        with autocast(self.device, self.train.precision):
+        found: list[npt.NDArray[np.uint8]] = []
+        before = {name: value.clone() for name, value in network.named_buffers()}
+        hook = network.register_forward_hook(lambda _network, _inputs, logits: found.append(_most_probable(logits)))
+        with hook, autocast(self.device, self.train.precision):
             update_bn((self._input(batch) for batch in self.windows), network)
+        if not keep:
+            for name, value in network.named_buffers():
+                value.copy_(before[name])
+        return self._dice(found)
 
     @torch.no_grad()
     def training_dice(self, network: nn.Module) -> DiceByOrgan:
         """Dice per class over the voxels of all fixed windows together, of an organ over those that label it."""
-        intersection, cardinality = np.zeros((2, len(self.classes)), dtype=np.int64)
         network.eval()
-        for batch in self.windows:
-            with autocast(self.device, self.train.precision):
-                labels = network(self._input(batch)).argmax(dim=1).to(torch.uint8).cpu().numpy()
-            if batch.labelled is not None:
-                labels = np.stack([as_labelled(*window) for window in zip(labels, batch.labelled.numpy(), strict=True)])
-            counts = overlap_counts(labels, batch.labels.numpy(), len(self.classes))
-            intersection, cardinality = intersection + counts[0], cardinality + counts[1]
+        with autocast(self.device, self.train.precision):
+            found = [_most_probable(network(self._input(batch))) for batch in self.windows]
         network.train()
+        return self._dice(found)
+
+    def _dice(self, found: Sequence[npt.NDArray[np.uint8]]) -> DiceByOrgan:
+        intersection, cardinality = np.zeros((2, len(self.classes)), dtype=np.int64)
+        for labels, batch in zip(found, self.windows, strict=True):
+            known = labels
+            if batch.labelled is not None:
+                known = np.stack([as_labelled(*window) for window in zip(labels, batch.labelled.numpy(), strict=True)])
+            counts = overlap_counts(known, batch.labels.numpy(), len(self.classes))
+            intersection, cardinality = intersection + counts[0], cardinality + counts[1]
         return dict(zip(self.classes.names, dice(intersection, cardinality), strict=True))
 
     def _input(self, batch: Batch) -> Tensor:
@@ -107,6 +121,10 @@ class Monitor:
         by_class = ([value for value in column if value is not None] for column in zip(*rows, strict=True))
         means = [float(np.mean(values)) if values else None for values in by_class]
         return dict(zip(self.classes.names, means, strict=True))
+
+
+def _most_probable(logits_BLIJK: Tensor) -> npt.NDArray[np.uint8]:
+    return logits_BLIJK.argmax(dim=1).to(torch.uint8).cpu().numpy()
 
 
 def foreground_mean(values: DiceByOrgan) -> float:

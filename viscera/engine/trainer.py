@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from viscera.core.progress import OnProgress, Progress
 from viscera.engine.diagnostics import logit_gradient_norms
 from viscera.engine.feed import Batch, BatchSource, NetworkInput
 from viscera.engine.hardware import autocast, out_of_memory_explained
-from viscera.engine.logbook import StepResult, curve_line, is_logged, warn_half_way
+from viscera.engine.logbook import StepResult, curve_line, is_logged, warn_half_way, warn_of_batch_norm
 from viscera.engine.loss_watch import LossWatch
 from viscera.engine.monitor import Monitor, foreground_mean
 from viscera.engine.optimiser import make_adam
@@ -130,12 +130,13 @@ class Trainer:
             save = last or self.step % train.checkpoint_every == 0 or stopping
             if save:
                 self._read_losses(watch, folder)
-            if (log or save) and train.batch_norm == "recomputed":
-                monitor.recompute_batch_norm(self.network)
+            if log or (save and train.batch_norm == "recomputed"):
+                kept = train.batch_norm == "recomputed"
+                batch_statistics_dice = monitor.batch_statistics_dice(self.network, keep=kept)
             if (log or save) and not self._is_finite():
                 raise RunFailedError(self._diverged(folder, f"weights are not finite after step {self.step}"))
             if log:
-                self._log(monitor, folder, batch, done)
+                self._log(folder, curve_line(self, monitor, batch, done, batch_statistics_dice))
             if save:
                 save_checkpoint(folder.last, self.checkpoint())
             if stopping and not last:
@@ -183,14 +184,14 @@ class Trainer:
             seconds=self.seconds,
         )
 
-    def _log(self, monitor: Monitor, folder: RunFolder, batch: Batch, done: StepResult) -> None:
-        """Write a line of the curve, and best.pt where the validation cases say so."""
-        line = curve_line(self, monitor, batch, done)
+    def _log(self, folder: RunFolder, line: dict[str, Any]) -> None:
+        """Write a line of the curve, and best.pt where the validation cases say so; warn of what is going wrong."""
         validation_dice = line.get("validation_dice")
         if validation_dice is not None and foreground_mean(validation_dice) > self.best_validation_dice:
             self.best_validation_dice = foreground_mean(validation_dice)
             save_checkpoint(folder.best, self.checkpoint())
         folder.append_curve(line)
+        warn_of_batch_norm(folder, self.config.train, line)
         if self.config.train.diagnose:
             warn_half_way(folder, self.config.train, self.step, self.facts.classes)
 

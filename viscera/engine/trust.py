@@ -16,6 +16,7 @@ from torch import Tensor
 from viscera.core.scan import OrganFacts
 from viscera.io.records import damaged, read_json, write_json
 from viscera.io.store import Store
+from viscera.metrics.learning import FAILED_DICE
 from viscera.metrics.organ_facts import organ_facts
 
 Spacing = tuple[float, float, float]
@@ -25,7 +26,6 @@ USUALLY = 0.5  # of the training cases
 NEARLY_ALWAYS = 0.9  # of the training cases
 ORGANS_FOR_A_PHASE = 2  # and half of those found, with HU unlike training, for the whole scan to be called unlike
 TOLERATED_FAILURES = 0.05  # among the organs that the confidence does not flag
-FAILURE_DICE = 0.5
 
 
 @dataclass(frozen=True)
@@ -136,14 +136,14 @@ def least_confidence(confidence: npt.ArrayLike, dice: npt.ArrayLike) -> float:
     sure, score = np.asarray(confidence, dtype=float), np.asarray(dice, dtype=float)
     for level in [0.0, *np.unique(sure).tolist()]:
         kept = score[sure >= level]
-        if (kept < FAILURE_DICE).mean() <= TOLERATED_FAILURES if kept.size else True:
+        if (kept < FAILED_DICE).mean() <= TOLERATED_FAILURES if kept.size else True:
             return float(level)
     return 1.0
 
 
 def failures_among(dice: Sequence[float], flagged: Sequence[bool]) -> tuple[int, int, int, int]:
     """Unflagged organs with a Dice below 0.5, all unflagged ones, and the same two of the flagged ones."""
-    failed = np.asarray(dice, dtype=float) < FAILURE_DICE
+    failed = np.asarray(dice, dtype=float) < FAILED_DICE
     marked = np.asarray(flagged, dtype=bool)
     return int((failed & ~marked).sum()), int((~marked).sum()), int((failed & marked).sum()), int(marked.sum())
 

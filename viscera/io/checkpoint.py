@@ -20,7 +20,7 @@ from torch import Tensor
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
-from viscera.core.resolve import resolve_config
+from viscera.core.resolve import as_recorded, resolve_config
 from viscera.io.files import atomic_path
 
 _NOT_CONFIG = ("classes", "training_spacings_mm")
@@ -108,7 +108,7 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
         step=content["step"],
         class_voxel_counts=content["class_voxel_counts"],
         class_weights=content["class_weights"],
-        config=resolve_config(file_values=config, found_in=str(path)),
+        config=resolve_config(file_values=as_recorded(config), found_in=str(path)),
         classes=ClassTable.of_names(classes),
         training_spacings_mm=tuple((s[0], s[1], s[2]) for s in spacings),
         best_validation_dice=content["best_validation_dice"],

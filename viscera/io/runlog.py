@@ -12,7 +12,7 @@ from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.arms import Arm
 from viscera.core.config import ClassNames, Config, Settings
 from viscera.core.errors import BadInputError
-from viscera.core.resolve import resolve_config
+from viscera.core.resolve import as_recorded, resolve_config
 from viscera.io.files import write_error, write_text
 from viscera.io.records import damaged, read_json, read_yaml, write_json, write_yaml
 
@@ -225,11 +225,12 @@ class StudyFolder:
         if not self.record_path.exists():
             raise BadInputError(f"{self.path}: this is no study (it has no study.yaml). Run one with `viscera study`.")
         try:
-            return StudyRecord.model_validate(read_yaml(self.record_path))
+            values = read_yaml(self.record_path)
+            return StudyRecord.model_validate(values | {"config": as_recorded(values.get("config") or {})})
         except ValidationError as error:
             raise BadInputError(f"{self.record_path}: damaged ({error.error_count()} fields).") from error
 
 
 def read_config(path: Path) -> Config:
-    """Read a resolved configuration."""
-    return resolve_config(file_values=read_yaml(path), found_in=str(path))
+    """Read a run's resolved configuration."""
+    return resolve_config(file_values=as_recorded(read_yaml(path)), found_in=str(path))

@@ -1,20 +1,42 @@
-"""Which classes a training leaves behind: starving (no gradient) and dead (no Dice), and since when."""
+"""The words for what went wrong in a training, the numbers behind them, and who they are said of.
+
+docs/howto/why-an-arm-fails.md has the same table for people.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
 
 from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
 
-DEAD_DICE = 0.05
-LEARNT_DICE = 0.5  # a class that has been learnt sends little gradient, and needs none
+# The table of constants. Dice has no unit.
+DEAD_DICE = 0.05  # dead: an organ whose Dice on the training windows is below
+FAILING_DICE = 0.2  # failing: an organ of an arm whose Dice (mean over the test cases; in a run, over windows) is below
+LEARNT_DICE = 0.5  # learnt: from here on; a class that has been learnt sends little gradient, and needs none
+FAILED_DICE = LEARNT_DICE  # failed: an organ in one predicted case whose Dice is below
+STARVING_PART = 0.1  # starving: a class whose share of the gradient is below this part of an equal share
+BATCH_NORM_GAP = 0.1  # parting: the Dice by the statistics of each batch is further from that of the network as applied
+
+WORDS = {  # for one Dice, worst first
+    "dead": f"not found at all (Dice below {DEAD_DICE:g})",
+    "failing": f"failing (Dice below {FAILING_DICE:g})",
+    "weak": f"weak (Dice below {LEARNT_DICE:g})",
+}
+DICE_BATCH_STATISTICS = "dice_batch_statistics"  # key of curve.jsonl
 _RECENT = 5  # logged steps over which a share is averaged: one batch does not hold every class
 _LEAST_POINTS = 4  # logged steps before anything is said
 
 
 def starving_share(num_classes: int) -> float:
     """A tenth of an equal share of the gradient: below it a class starves."""
-    return 0.1 / num_classes
+    return STARVING_PART / num_classes
+
+
+def word_of(dice: float | None) -> str | None:
+    """The word of `WORDS` for a Dice on the training windows; None: learnt, or not known."""
+    if dice is None or dice >= LEARNT_DICE:
+        return None
+    return "dead" if dice < DEAD_DICE else "failing" if dice < FAILING_DICE else "weak"
 
 
 @dataclass(frozen=True)
@@ -25,16 +47,20 @@ class LoggedStep:
         step: optimiser steps done.
         dice: class to hard Dice on the fixed training windows; None where the class is in none of them.
         gradient_share: class to its share of the gradient at the logits, summing to 1; empty where not logged.
+        dice_batch_statistics: as `dice`, with batch normalisation by the statistics of each batch of windows, as in
+            training; empty where not logged (in earlier runs).
     """
 
     step: int
     dice: Mapping[str, float | None]
     gradient_share: Mapping[str, float]
+    dice_batch_statistics: Mapping[str, float | None] = field(default_factory=dict)
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> "LoggedStep":
         """From one object of curve.jsonl."""
-        return cls(int(line["step"]), line.get("dice") or {}, line.get("gradient_share") or {})
+        found = (line.get(key) or {} for key in ("dice", "gradient_share", DICE_BATCH_STATISTICS))
+        return cls(int(line["step"]), *found)
 
 
 NOTHING_LOGGED = LoggedStep(0, {}, {})
@@ -85,6 +111,52 @@ def flags(curve: Sequence[LoggedStep], classes: ClassTable = ABDOMEN) -> list[Fl
         elif share is not None and share < enough and (curve[-1].dice.get(organ) or 0.0) < LEARNT_DICE:
             found.append(Flag(organ, "starving", _starving_since(curve, organ, enough), share))
     return found
+
+
+class StatisticsGap(NamedTuple):
+    """Where the network as applied does worse, or better, than with the statistics of each batch.
+
+    Attributes:
+        dice, batch_dice: mean over the organs, as applied and by the statistics of each batch.
+        organs: those whose Dice part by more than `BATCH_NORM_GAP`; none where the means alone do.
+    """
+
+    dice: float
+    batch_dice: float
+    organs: tuple[str, ...]
+
+    def __str__(self) -> str:
+        titles = ", ".join(title_of(organ) for organ in self.organs)
+        return (
+            f"mean Dice on the training windows is {self.dice:.2f} with the statistics of batch normalisation that the "
+            f"model keeps, and {self.batch_dice:.2f} with those of each batch, as in training"
+            + (f" (they part for {titles})" if titles else "")
+        )
+
+
+def statistics_gap(point: LoggedStep) -> StatisticsGap | None:
+    """How far Dice with the statistics that the model keeps is from Dice with those of each batch.
+
+    None where no organ's Dice and not their means part by more than `BATCH_NORM_GAP`, or where it was not logged.
+    """
+    own, batch = point.dice, point.dice_batch_statistics
+    pairs = {name: (own.get(name), batch.get(name)) for name in batch if name != "background"}
+    known = {name: (a, b) for name, (a, b) in pairs.items() if a is not None and b is not None}
+    if not known:
+        return None
+    dice, batch_dice = (sum(column) / len(known) for column in zip(*known.values(), strict=True))
+    organs = tuple(name for name, (a, b) in known.items() if abs(a - b) > BATCH_NORM_GAP)
+    return StatisticsGap(dice, batch_dice, organs) if organs or abs(dice - batch_dice) > BATCH_NORM_GAP else None
+
+
+def batch_norm_remedy(batch_norm: str) -> str:
+    """What to do where the two part, under a setting of `train.batch_norm`."""
+    if batch_norm == "running":
+        return "Train with --set train.batch_norm=recomputed: running means lag behind the weights."
+    return (
+        "The windows of one batch differ from one another: measure and recompute over more of them "
+        "(--set train.monitor_windows=48), or train with larger batches or a lower rate."
+    )
 
 
 def summary(found: Sequence[Flag]) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from viscera.core.arms import Arm
-from viscera.engine.trust import FAILURE_DICE, failures_among
+from viscera.engine.trust import failures_among
+from viscera.metrics.learning import FAILED_DICE
 from viscera.study.results import StudyResult
 
 
@@ -36,7 +37,7 @@ def trust_sentence(rows: list[TrustRow]) -> str:
     failed, failed_flagged = sum(row.unflagged_failed for row in rows), sum(row.flagged_failed for row in rows)
     return (
         f"Among {unflagged:,} unflagged organs of the test cases {_percent(failed, unflagged)} have a Dice below "
-        f"{FAILURE_DICE:g}; among {flagged:,} flagged ones {_percent(failed_flagged, flagged)}."
+        f"{FAILED_DICE:g}; among {flagged:,} flagged ones {_percent(failed_flagged, flagged)}."
     )
 
 

@@ -4,7 +4,6 @@ import logging
 import math
 import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import popen_spawn_posix, synchronize
 
 import pytest
@@ -60,6 +59,6 @@ def test_an_error_of_the_work_is_no_reason_to_do_it_here(caplog: pytest.LogCaptu
 
 def test_processes_that_die_while_they_start_are_none(caplog: pytest.LogCaptureFixture) -> None:
     """As where a child cannot start its threads, or runs a script without `if __name__ == "__main__"`."""
-    made = start_pool(lambda context: ProcessPoolExecutor(2, context, initializer=os._exit, initargs=(1,)), 2)
+    made = start_pool(2, os._exit, lambda _context: (1,))
     assert made is None
     assert "Several processes are not available" in caplog.text

@@ -1,9 +1,8 @@
 """A study trained on: earlier scores kept whatever happens, the same result as in one go."""
 
-import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,40 +13,31 @@ from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.progress import Progress
 from viscera.io.runlog import StudyFolder
 from viscera.io.store import Store
-from viscera.study import launch, worker
+from viscera.study import worker
 from viscera.study.launch import run_study
 
 Configure = Callable[..., Config]
+pytestmark = pytest.mark.usefixtures("quick_studies")
 ARMS = [Arm("uniform", 0.01), Arm("simple", 0.01)]
 
 
-def study_config(configure: Configure, iterations: int, **study: object) -> Config:
-    config = configure(iterations=iterations, batch_norm="recomputed")
-    grid = {"weightings": ["uniform", "simple"], "learning_rates": [0.01], "seeds": [0], "jobs": 1} | study
-    return Config.model_validate(config.model_dump() | {"study": grid})
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick() -> Iterator[None]:
-    """No report, and one thread a worker."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launch, "make_report", lambda study: study)
-        patch.setattr(os, "sched_getaffinity", lambda _process: {0})
-        yield
-
-
 @pytest.fixture(scope="module")
-def short(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory, tiny_config: Configure) -> Path:
+def short(
+    quick_studies: Callable[..., Path],
+    tiny_store: Store,
+    tmp_path_factory: pytest.TempPathFactory,
+    study_config: Configure,
+) -> Path:
     """A finished study of six iterations; to read only."""
     study = tmp_path_factory.mktemp("extend") / "study"
-    run_study(tiny_store.path, study, study_config(tiny_config, 6))
+    quick_studies(tiny_store.path, study, study_config(6))
     return study
 
 
 @pytest.fixture(scope="module")
-def long(tiny_store: Store, short: Path, tiny_config: Configure) -> Path:
+def long(tiny_store: Store, short: Path, study_config: Configure) -> Path:
     """Another of twelve, trained in one go; to read only."""
-    run_study(tiny_store.path, short.parent / "long", study_config(tiny_config, 12))
+    run_study(tiny_store.path, short.parent / "long", study_config(12))
     return short.parent / "long"
 
 
@@ -68,10 +58,10 @@ def check(study: Path, short: Path, long: Path) -> None:
 
 
 def test_more_iterations_train_on_and_keep_the_earlier_scores(
-    tiny_store: Store, short: Path, long: Path, tmp_path: Path, tiny_config: Configure
+    tiny_store: Store, short: Path, long: Path, tmp_path: Path, study_config: Configure
 ) -> None:
     shutil.copytree(short, tmp_path / "study")
-    run_study(tiny_store.path, tmp_path / "study", study_config(tiny_config, 12))
+    run_study(tiny_store.path, tmp_path / "study", study_config(12))
     check(tmp_path / "study", short, long)
     assert (long / "scores.csv").read_bytes() != (short / "scores.csv").read_bytes()  # six steps more do something
 
@@ -90,28 +80,28 @@ class StopAt:
 
 @pytest.mark.parametrize("number", [0, 4, 9])
 def test_an_interrupted_extension_goes_on_with_the_same_command(
-    tiny_store: Store, short: Path, long: Path, tmp_path: Path, tiny_config: Configure, number: int
+    tiny_store: Store, short: Path, long: Path, tmp_path: Path, study_config: Configure, number: int
 ) -> None:
     shutil.copytree(short, tmp_path / "study")
     at = StopAt(number)
     with pytest.raises(InterruptedRunError):
-        run_study(tiny_store.path, tmp_path / "study", study_config(tiny_config, 12), stop=at.stop, progress=at)
-    run_study(tiny_store.path, tmp_path / "study", study_config(tiny_config, 12))
+        run_study(tiny_store.path, tmp_path / "study", study_config(12), stop=at.stop, progress=at)
+    run_study(tiny_store.path, tmp_path / "study", study_config(12))
     check(tmp_path / "study", short, long)
 
 
 def test_a_study_that_was_not_finished_is_scored_at_both(
-    tiny_store: Store, short: Path, long: Path, tmp_path: Path, tiny_config: Configure
+    tiny_store: Store, short: Path, long: Path, tmp_path: Path, study_config: Configure
 ) -> None:
     shutil.copytree(short, tmp_path / "study")
     shutil.rmtree(StudyFolder(tmp_path / "study").run(ARMS[1], 0).path)
     StudyFolder(tmp_path / "study").run(ARMS[0], 0).scores.unlink()
-    run_study(tiny_store.path, tmp_path / "study", study_config(tiny_config, 12))
+    run_study(tiny_store.path, tmp_path / "study", study_config(12))
     check(tmp_path / "study", short, long)
 
 
 def test_nothing_is_trained_before_the_earlier_scores_are_put_aside(
-    tiny_store: Store, short: Path, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
+    tiny_store: Store, short: Path, tmp_path: Path, study_config: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(short, tmp_path / "study")
     run = StudyFolder(tmp_path / "study").run(ARMS[0], 0)
@@ -120,32 +110,25 @@ def test_nothing_is_trained_before_the_earlier_scores_are_put_aside(
         assert run.scores_at(6).exists()
         raise KeyboardInterrupt
 
-    class NoNews:
-        @staticmethod
-        def put(_news: worker.News) -> None: ...
-
-    monkeypatch.setattr(worker._Worker, "events", NoNews, raising=False)
-    monkeypatch.setattr(worker._Worker, "is_set", lambda: False)
     monkeypatch.setattr(worker, "train", killed)
-    folder = StudyFolder(tmp_path / "study")
     with pytest.raises(KeyboardInterrupt):
-        worker.run_arm(folder, tiny_store.path, study_config(tiny_config, 12), ARMS[0], 0, (6, 12))
+        run_study(tiny_store.path, tmp_path / "study", study_config(12))
 
 
-def test_fewer_iterations_are_refused(tiny_store: Store, short: Path, tmp_path: Path, tiny_config: Configure) -> None:
+def test_fewer_iterations_are_refused(tiny_store: Store, short: Path, tmp_path: Path, study_config: Configure) -> None:
     shutil.copytree(short, tmp_path / "study")
     with pytest.raises(BadInputError, match=r"has 6 iterations, and 5 are fewer.*Give --iterations 6 or more"):
-        run_study(tiny_store.path, tmp_path / "study", study_config(tiny_config, 5))
+        run_study(tiny_store.path, tmp_path / "study", study_config(5))
 
 
 def test_the_fused_predictor_is_made_again_and_its_scores_are_kept(
-    tiny_store: Store, short: Path, tmp_path: Path, tiny_config: Configure
+    tiny_store: Store, short: Path, tmp_path: Path, study_config: Configure
 ) -> None:
     shutil.copytree(short, tmp_path / "study")
-    run_study(tiny_store.path, tmp_path / "study", study_config(tiny_config, 6, fuse=True))
+    run_study(tiny_store.path, tmp_path / "study", study_config(6, fuse=True))
     fused = StudyFolder(tmp_path / "study").fused
     scores, choice = fused.scores.read_bytes(), fused.fusion.read_text()
-    run_study(tiny_store.path, tmp_path / "study", study_config(tiny_config, 12))
+    run_study(tiny_store.path, tmp_path / "study", study_config(12))
     assert fused.scores_at(6).read_bytes() == scores
     assert fused.fusion.read_text() != choice
     assert "iterations: 12" in fused.fusion.read_text()

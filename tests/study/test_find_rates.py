@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from viscera.core.config import Config
-from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.progress import Progress
 from viscera.core.resolve import with_settings
 from viscera.engine import rate_finder
@@ -88,10 +88,11 @@ def test_a_study_tests_its_weightings_before_its_arms_when_asked(
 ) -> None:
     seen: list[list[str]] = []
 
-    def arms(*_args: object) -> None:
+    def arms(*_args: object) -> list[VisceraError]:
         seen.append(sorted(path.name for path in (tmp_path / "study" / "rate_range").glob("*")))
+        return []
 
-    monkeypatch.setattr(launch, "_run_tasks", arms)
+    monkeypatch.setattr(launch, "launch", arms)
     monkeypatch.setattr(launch, "make_report", lambda study: study)
     config = with_settings(short(tiny_config), {"study.weightings": ["simple", 0.5]}, "test")
     run_study(tiny_store.path, tmp_path / "study", config)

@@ -1,7 +1,6 @@
 """The best model per organ: chosen on validation, one predictor, one more column; refused, stopped, gone on with."""
 
 import csv
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
@@ -45,10 +44,10 @@ def page_only(study: Path) -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Iterator[None]:
-    """No report but where a test makes it, and one thread a worker."""
+    """No report but where a test makes it, and arms in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "make_report", page_only)
-        patch.setattr(os, "sched_getaffinity", lambda _process: {0})
+        patch.setattr(launch, "start_pool", lambda *_: None)
         yield
 
 

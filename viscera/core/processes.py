@@ -9,13 +9,14 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.context import SpawnContext
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple
 
 from viscera.core.errors import RunFailedError
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 
 
 def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
@@ -25,11 +26,11 @@ def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: in
         RunFailedError: a process was killed. What the function raises is raised here, and the rest is not begun.
     """
     jobs = min(jobs, len(items))
-    pool = start_pool(lambda context: ProcessPoolExecutor(jobs, mp_context=context), jobs) if jobs > 1 else None
-    if pool is None:
+    started = start_pool(jobs, _nothing, lambda _context: ()) if jobs > 1 else None
+    if started is None:
         yield from map(function, items)
         return
-    with pool:
+    with started[0] as pool:
         try:
             for future in as_completed([pool.submit(function, item) for item in items]):
                 yield future.result()
@@ -43,17 +44,28 @@ def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: in
             raise
 
 
-def start_pool(make: Callable[[SpawnContext], ProcessPoolExecutor], jobs: int) -> ProcessPoolExecutor | None:
+def _nothing() -> None: ...
+
+
+def start_pool(
+    jobs: int,
+    initializer: Callable[[*Arguments], object],
+    arguments: Callable[[SpawnContext], tuple[*Arguments]],
+) -> tuple[ProcessPoolExecutor, tuple[*Arguments]] | None:
     """A pool whose processes have started; None, with a warning, where the machine does not allow that.
 
     The processes are spawned, because PyTorch's threads do not survive a fork, and Ctrl-C does not reach them.
 
     Args:
-        make: the pool; what it needs beside (queues, events) is made there too, for it fails in the same way.
         jobs: processes of the pool.
+        initializer: called in each process as it starts.
+        arguments: what it is called with, and what is returned beside the pool. Queues and events are made here, for
+            they fail where processes do.
     """
     try:
-        pool = make(get_context("spawn"))
+        context = get_context("spawn")
+        shared = arguments(context)
+        pool = ProcessPoolExecutor(jobs, context, initializer, shared)
         try:
             with _interrupts_later():
                 started = [pool.submit(os.getpid) for _ in range(jobs)]
@@ -68,7 +80,7 @@ def start_pool(make: Callable[[SpawnContext], ProcessPoolExecutor], jobs: int) -
             " ".join(str(error).split()) or type(error).__name__,
         )
         return None
-    return pool
+    return pool, shared
 
 
 @contextmanager

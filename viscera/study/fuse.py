@@ -15,7 +15,7 @@ from torch import Tensor
 
 import viscera
 from viscera.core.anatomy import ABDOMEN, ClassTable
-from viscera.core.arms import FUSED, Arm, arms_of
+from viscera.core.arms import FUSED, Arm
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.geometry import AxisOrder
@@ -29,12 +29,13 @@ from viscera.imaging.resample import GridChange
 from viscera.io.checkpoint import save_checkpoint
 from viscera.io.files import sha256, write_bytes
 from viscera.io.records import write_yaml
-from viscera.io.runlog import RunFolder, StudyFolder, read_config
+from viscera.io.runlog import RunFolder, read_config
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
 from viscera.study.conflicts import CaseTally, Settlement, settle
+from viscera.study.plan import StudyPlan
 from viscera.study.worker import score_validation
 
 log = logging.getLogger(__name__)
@@ -64,22 +65,12 @@ class Pick:
     dice: float | None
 
 
-def refuse_without_validation(store: Store, config: Config) -> None:
-    """Raise BadInputError where a fusion is asked for and there is no validation case to choose on."""
-    if config.study.fuse and not store.names("validation"):
-        raise BadInputError(
-            f"{store.path}: no validation case in this store, and --fuse chooses on those alone: test cases pick "
-            "nothing. Prepare it with a --validation-fraction above 0, or leave --fuse out."
-        )
-
-
-def fuse_study(folder: StudyFolder, store: Store, config: Config, stop: StopSignal, progress: OnProgress) -> None:
+def fuse_study(plan: StudyPlan, store: Store, stop: StopSignal, progress: OnProgress) -> None:
     """Choose, combine, predict and score; what is done already is not done again.
 
     Args:
-        folder: a Study whose runs are trained, and scored on the validation cases.
+        plan: of a study whose runs are trained, and scored on the validation cases.
         store: with validation and test cases.
-        config: of the study.
         stop: asked between cases.
         progress: called before each case.
 
@@ -90,12 +81,13 @@ def fuse_study(folder: StudyFolder, store: Store, config: Config, stop: StopSign
 
     def on_case(at: Progress) -> None:
         if stop.is_set():
-            raise InterruptedRunError(f"{folder.path}: stopped. Run the same command again to go on.")
+            raise InterruptedRunError(f"{plan.folder.path}: stopped. Run the same command again to go on.")
         progress(dataclasses.replace(at, job=f"{FUSED} {at.job}"))
 
-    candidates = _candidates(folder, config)
+    config = plan.config
+    candidates = _candidates(plan)
     inputs = _digest(candidates, store.names("validation"))
-    fused = folder.fused
+    fused = plan.folder.fused
     if not _is_current(fused, inputs):
         _keep_scores(fused, config)
         picks = choose(candidates, store.classes)
@@ -154,14 +146,13 @@ def _organ_means(runs: Sequence[Candidate]) -> dict[str, float]:
     return {organ: fmean(values) for organ, values in by_organ.items()}
 
 
-def _candidates(folder: StudyFolder, config: Config) -> list[Candidate]:
+def _candidates(plan: StudyPlan) -> list[Candidate]:
     candidates = []
-    for arm in arms_of(config.study):
-        for seed in config.study.seeds:
-            run = folder.run(arm, seed)
-            wanted = read_config(run.config_path).predict.checkpoint
-            checkpoint = sha256(run.best if wanted == "best" else run.last)
-            candidates.append(Candidate(arm, seed, run, checkpoint, tuple(read_scores(run.validation_scores))))
+    for task in plan.tasks:
+        wanted = read_config(task.run.config_path).predict.checkpoint
+        checkpoint = sha256(task.run.best if wanted == "best" else task.run.last)
+        scores = tuple(read_scores(task.run.validation_scores))
+        candidates.append(Candidate(task.arm, task.seed, task.run, checkpoint, scores))
     return candidates
 
 

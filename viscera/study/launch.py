@@ -2,13 +2,11 @@
 
 import contextlib
 import logging
-import multiprocessing
 import os
 import queue
-import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event as ProcessEvent
@@ -17,21 +15,24 @@ from typing import Any
 
 import torch
 
-from viscera.core.arms import Arm, arm_config, arms_of
+from viscera.core.arms import FUSED
 from viscera.core.config import Config
-from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
+from viscera.core.errors import BadInputError, DefectError, InterruptedRunError, RunFailedError, VisceraError
+from viscera.core.processes import start_pool
 from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.doctor.arm_forecasts import forecast_arms
+from viscera.doctor.forecast import load_forecasts, save_forecasts
 from viscera.engine.trainer import StopSignal
-from viscera.io.files import exclusive, is_occupied
+from viscera.io.files import exclusive
+from viscera.io.records import write_csv
 from viscera.io.runlog import StudyFolder
+from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
-from viscera.study.elsewhere import refuse_strangers
 from viscera.study.find_rates import find_rates
 from viscera.study.fuse import fuse_study
-from viscera.study.merge import join_scores
-from viscera.study.plan import forecast, holds_arms_alone, register
+from viscera.study.plan import StudyPlan, make_plan
 from viscera.study.report.report_stage import make_report
-from viscera.study.worker import News, run_arm, start_worker
+from viscera.study.worker import News, run_in_worker, run_task, start_worker
 
 _MOST_JOBS = 4
 
@@ -58,107 +59,128 @@ def run_study(
         The report's page.
 
     Raises:
-        BadInputError: no test case; a fusion without validation cases; a study of other settings; as `train`,
-            `predict_store` and `evaluate`.
+        BadInputError: no training or test case; a fusion without validation cases; a study of other settings. Nothing
+            has been written then.
         InterruptedRunError: `stop` was set.
+        VisceraError: runs that could not be finished, after all others and the report.
     """
-    store = Store.open(store_path)
-    if not store.names("test"):
-        raise BadInputError(f"{store_path}: no test case in this store. Prepare it with a --test-fraction above 0.")
-    folder = StudyFolder(study_path)
-    if is_occupied(study_path) and not folder.record_path.exists() and not holds_arms_alone(study_path):
-        raise BadInputError(f"{study_path}: exists and is not a study. Choose an empty or new folder.")
+    store, folder, stop = Store.open(store_path), StudyFolder(study_path), stop or threading.Event()
+    make_plan(folder, store, config)  # what is refused is refused before the folder is made
     with exclusive(study_path):
-        config = register(folder, store, config)
-        forecast(folder, store, config)
-        tasks = [(arm, seed) for arm in arms_of(config.study) for seed in config.study.seeds]
-        for arm, seed in tasks:
-            refuse_strangers(folder.run(arm, seed), store, arm_config(config, arm, seed))
-        stop = stop or threading.Event()
-        if config.study.find_rates:
-            weightings = config.study.weightings
-            find_rates(store_path, folder.rate_ranges, config, weightings, stop=stop, progress=progress)
-        _run_tasks(folder, store_path.resolve(), config, tasks, stop, progress)
-        if config.study.fuse:
-            fuse_study(folder, store, config, stop, progress)
-        join_scores(folder, config.study)
-        return make_report(study_path)
+        plan = make_plan(folder, store, config)
+        plan.write()
+        _forecast(plan, store)
+        if plan.config.study.find_rates:
+            weightings = plan.config.study.weightings
+            find_rates(plan.store, folder.rate_ranges, plan.config, weightings, stop=stop, progress=progress)
+        failures = launch(plan, stop, progress)
+        if stop.is_set():
+            raise InterruptedRunError(f"{folder.path}: stopped. Run the same command again to go on.")
+        if failures and not any(task.run.scores.exists() for task in plan.tasks):
+            raise _summary(plan, failures)
+        if plan.config.study.fuse and not failures:
+            fuse_study(plan, store, stop, progress)
+        _join_scores(plan)
+        page = make_report(study_path)
+        if failures:
+            raise _summary(plan, failures)
+        return page
 
 
-def _run_tasks(
-    folder: StudyFolder,
-    store_path: Path,
-    config: Config,
-    tasks: list[tuple[Arm, int]],
-    stop: StopSignal,
-    progress: OnProgress,
-) -> None:
-    on_gpu = config.train.device.startswith("cuda") or (config.train.device == "auto" and torch.cuda.is_available())
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = config.study.jobs or (1 if on_gpu else min(cores, _MOST_JOBS, len(tasks)))
-    context = multiprocessing.get_context("spawn")
-    events: Queue[News] = context.Queue()
-    stop_workers = context.Event()
-    pool = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=start_worker, initargs=(events, stop_workers, max(1, cores // jobs))
+def launch(plan: StudyPlan, stop: StopSignal, progress: OnProgress) -> list[VisceraError]:
+    """Run all tasks of a plan on this machine: side by side in processes, or here where there can be no others.
+
+    Whatever takes a plan so can take its place: the tasks share nothing but files.
+
+    Returns:
+        Why runs could not be finished, one error a run.
+
+    Raises:
+        RunFailedError: a process was killed.
+    """
+    on_gpu = plan.config.train.device.startswith("cuda") or (
+        plan.config.train.device == "auto" and torch.cuda.is_available()
     )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jobs = plan.config.study.jobs or (1 if on_gpu else min(cores, _MOST_JOBS, len(plan.tasks)))
+    started = start_pool(
+        jobs, start_worker, lambda context: (context.Queue(), context.Event(), os.getpid(), max(1, cores // jobs))
+    )
+    if started is None:
+        return [failure for task in plan.tasks if (failure := run_task(plan, task, stop, progress))]
+    pool, (news, stop_workers, *_) = started
     with pool:
-        with _interrupts_later():
-            stages = folder.read_record().all_stages
-            futures = [pool.submit(run_arm, folder, store_path, config, arm, seed, stages) for arm, seed in tasks]
-        _follow(futures, events, stop, stop_workers, progress)
-    if stop.is_set():
-        raise InterruptedRunError(f"{folder.path}: stopped. Run the same command again to go on.")
-    for future in futures:
-        if not future.cancelled():
-            _raise_failure(future, folder)
-
-
-@contextlib.contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Processes started here never see Ctrl-C, not even while they start; ours sees it when this ends."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        futures = [pool.submit(run_in_worker, plan, task) for task in plan.tasks]
+        _follow(futures, news, stop, stop_workers, progress)
     try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return [failure for future in futures if not future.cancelled() and (failure := future.result())]
+    except BrokenProcessPool as error:
+        raise RunFailedError(
+            f"{plan.folder.path}: a process of this study was killed, most likely because memory ran out. Run the same "
+            "command again with fewer --jobs; what was trained so far is kept."
+        ) from error
 
 
 def _follow(
-    futures: list[Future[None]],
-    events: "Queue[News]",
+    futures: Sequence[Future[Any]],
+    news: "Queue[News]",
     stop: StopSignal,
     stop_workers: ProcessEvent,
     progress: OnProgress,
 ) -> None:
-    """Pass on the workers' news until all are done, one failed, or the user stops."""
-    pending: set[Future[Any]] = set(futures)
+    """Pass on the workers' news until all are done, or the user stops."""
+
+    def pass_on(timeout: float) -> None:
+        told = news.get(timeout=timeout)
+        if isinstance(told, Progress):
+            progress(told)
+        else:
+            logging.getLogger(told.name).handle(told)
+
+    pending = set(futures)
     while pending:
         with contextlib.suppress(queue.Empty):
-            _pass_on(events.get(timeout=0.2), progress)
-        done, pending = wait(pending, timeout=0, return_when=FIRST_EXCEPTION)
-        failed = any(not future.cancelled() and future.exception() for future in done)
-        if (stop.is_set() or failed) and not stop_workers.is_set():
+            pass_on(0.2)
+        _, pending = wait(pending, timeout=0)
+        if stop.is_set() and not stop_workers.is_set():
             stop_workers.set()
             for future in pending:
                 future.cancel()
     with contextlib.suppress(queue.Empty):
         while True:
-            _pass_on(events.get(timeout=0.1), progress)
+            pass_on(0.1)
 
 
-def _pass_on(news: News, progress: OnProgress) -> None:
-    if isinstance(news, Progress):
-        progress(news)
-    else:
-        logging.getLogger(news.name).handle(news)
+def _forecast(plan: StudyPlan, store: Store) -> None:
+    """Say what to expect of the arms before they are trained; made again where arms or iterations have been added."""
+    path, iterations = plan.folder.forecast_path, plan.config.train.iterations
+    known = {forecast.arm for forecast in load_forecasts(path, iterations)}
+    if not {arm.name for arm in plan.arms} <= known:
+        save_forecasts(path, iterations, forecast_arms(store, plan.config, plan.arms))
 
 
-def _raise_failure(future: Future[None], folder: StudyFolder) -> None:
-    try:
-        future.result()
-    except BrokenProcessPool as error:
-        raise RunFailedError(
-            f"{folder.path}: a process of this study was killed, most likely for want of memory. Run the same command "
-            "again with fewer --jobs; what was trained so far is kept."
-        ) from error
+def _join_scores(plan: StudyPlan) -> None:
+    """Write `scores.csv` of all runs that have one, with the columns `arm, seed` in front.
+
+    The fused predictor, one for all seeds, is the last arm, with seed 0.
+    """
+    runs = [(task.arm.name, task.seed, task.run) for task in plan.tasks]
+    if plan.config.study.fuse:
+        runs.append((FUSED, 0, plan.folder.fused))
+    rows = [
+        (arm, seed, *row.cells()) for arm, seed, run in runs if run.scores.exists() for row in read_scores(run.scores)
+    ]
+    write_csv(plan.folder.path / "scores.csv", ("arm", "seed", *ScoreRow._fields), rows)
+
+
+def _summary(plan: StudyPlan, failures: Sequence[VisceraError]) -> VisceraError:
+    """What a study ends with whose runs could not all be finished: the gravest kind, and every reason once."""
+    kinds = {type(failure) for failure in failures}
+    kind = next((kind for kind in (DefectError, RunFailedError) if kind in kinds), BadInputError)
+    reasons = "\n".join(dict.fromkeys(map(str, failures)))
+    if len(failures) == len(plan.tasks):
+        return kind(reasons)
+    return kind(
+        f"{plan.folder.path}: {len(failures)} of {len(plan.tasks)} runs could not be finished; the others are, and the "
+        f"report shows them. Run the same command again to go on. The reasons:\n{reasons}"
+    )

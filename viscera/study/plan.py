@@ -1,99 +1,169 @@
-"""What a study is to run: its record, extended where the folder holds one, and what is expected of its arms."""
+"""What a study is to run: made once, before anything is trained, and handed to all who act on it."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import viscera
-from viscera.core.arms import arm_config, arms_of
+from viscera.core.arms import Arm, arm_config, arms_of
 from viscera.core.config import Config, StudyConfig, differences
 from viscera.core.errors import BadInputError
-from viscera.doctor.arm_forecasts import forecast_arms
-from viscera.doctor.forecast import load_forecasts, save_forecasts
-from viscera.io.runlog import StudyFolder, StudyRecord
+from viscera.engine.training_set import feed_of
+from viscera.io.files import is_occupied
+from viscera.io.runlog import RunFolder, StudyFolder, StudyRecord, read_config
 from viscera.io.store import Store
-from viscera.study.fuse import refuse_without_validation
+from viscera.stages.predict import unpredicted
 
 log = logging.getLogger(__name__)
 _MAY_CHANGE = {"device", "resident", "checkpoint_every", "iterations"}  # where it runs, what a crash costs, how far
+_WHERE_AND_HOW_OFTEN = _MAY_CHANGE | {"log_every", "validate_every"}
 
 
-def holds_arms_alone(study: Path) -> bool:
-    """Whether a folder is a study to be: arms that were trained elsewhere, and nothing else."""
-    return study.is_dir() and {path.name for path in study.iterdir() if not path.name.startswith(".")} == {"arms"}
+@dataclass(frozen=True)
+class Task:
+    """One run of a study: an arm and a seed, where it lies, and the settings that it is made with."""
+
+    arm: Arm
+    seed: int
+    run: RunFolder
+    config: Config
+
+    @property
+    def name(self) -> str:
+        """For people: `simple_lr0.01 seed 0`."""
+        return f"{self.arm.name} seed {self.seed}"
 
 
-def register(folder: StudyFolder, store: Store, config: Config) -> Config:
-    """Write study.yaml, or extend the grid of the one that is there."""
-    config = config.model_copy(update={"prepare": store.manifest.prepare})
-    counts = tuple(store.voxel_counts().tolist())
-    stages: tuple[int, ...] = (config.train.iterations,)
-    if folder.record_path.exists():
-        record = folder.read_record()
-        before = record.config
-        stages = _stages(folder, record, config.train.iterations)
-        if record.classes != store.classes.names:
-            raise BadInputError(
-                f"{store.path}: its classes are {', '.join(store.classes.names)}; the study {folder.path} was started "
-                f"with {', '.join(record.classes)}. Give the same store, or another folder for the study."
-            )
-        if record.training_voxel_counts not in {(), counts}:
-            raise BadInputError(
-                f"{store.path}: its training cases are not those that the study {folder.path} was started with. Give "
-                "the store as it was, or another folder for the study."
-            )
-        for section in ("prepare", "train", "predict", "evaluate"):
-            other = differences(getattr(before, section), getattr(config, section), _MAY_CHANGE, f"{section}.")
-            if other:
-                raise BadInputError(
-                    f"{folder.path}: this study was started with {', '.join(other)}. Give the same settings, or "
-                    "another folder."
-                )
-        config = config.model_copy(update={"study": extended(folder, before.study, config.study)})
-    refuse_without_validation(store, config)
-    for arm in arms_of(config.study):
-        arm_config(config, arm, 0)  # settings that cannot be are refused before anything is written
-    dataset, cases = store.manifest.dataset, store.manifest.cases
-    store_path = str(store.path.resolve())
-    folder.write_record(
-        StudyRecord(
-            version=viscera.__version__,
-            store=store_path,
-            dataset=dataset,
-            config=config,
-            training_voxel_counts=counts,
-            classes=store.classes.names,
-            unlabelled={name: missing for name in store.names("test") if (missing := cases[name].unlabelled)},
-            stages=stages,
+@dataclass(frozen=True)
+class StudyPlan:
+    """All runs of a study; a value that can be sent to other processes and machines.
+
+    Attributes:
+        folder: the Study.
+        record: what its `study.yaml` says.
+        arms: in the order of Table 1.
+        tasks: an arm's seeds one after the other.
+    """
+
+    folder: StudyFolder
+    record: StudyRecord
+    arms: tuple[Arm, ...]
+    tasks: tuple[Task, ...]
+
+    @classmethod
+    def of(cls, folder: StudyFolder, record: StudyRecord) -> "StudyPlan":
+        """The plan that a record stands for.
+
+        Raises:
+            BadInputError: a variant sets something unknown, out of range, or what the grid itself sets.
+        """
+        config, arms = record.config, tuple(arms_of(record.config.study))
+        tasks = tuple(
+            Task(arm, seed, folder.run(arm, seed), arm_config(config, arm, seed))
+            for arm in arms
+            for seed in config.study.seeds
         )
-    )
-    return config
+        return cls(folder, record, arms, tasks)
+
+    @property
+    def config(self) -> Config:
+        """Of the study; that of a run is its task's."""
+        return self.record.config
+
+    @property
+    def store(self) -> Path:
+        """Of the study, absolute."""
+        return Path(self.record.store)
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Iterations at which every run is scored, ascending; the last is that of `config`."""
+        return self.record.all_stages
+
+    def write(self) -> None:
+        """Write `study.yaml`; says where that adds iterations."""
+        if self.folder.record_path.exists() and (before := self.folder.read_record().all_stages[-1]) < self.stages[-1]:
+            log.warning("%s: extended from %s to %s iterations.", self.folder.path, before, self.stages[-1])
+        self.folder.write_record(self.record)
 
 
-def forecast(folder: StudyFolder, store: Store, config: Config) -> None:
-    """Say what to expect of the arms before they are trained; made again where arms or iterations have been added."""
-    iterations = config.train.iterations
-    known = {forecast.arm for forecast in load_forecasts(folder.forecast_path, iterations)}
-    if not {arm.name for arm in arms_of(config.study)} <= known:
-        save_forecasts(folder.forecast_path, iterations, forecast_arms(store, config, arms_of(config.study)))
-
-
-def _stages(folder: StudyFolder, record: StudyRecord, iterations: int) -> tuple[int, ...]:
-    """The stages of a study that goes on to a number of iterations.
+def make_plan(folder: StudyFolder, store: Store, config: Config) -> StudyPlan:
+    """Plan a study, or extend the one that is there; nothing is written.
 
     Raises:
-        BadInputError: fewer than it was started with.
+        BadInputError: a folder of something else; cases are missing; settings that cannot be, or others than so far;
+            runs that are not the study's.
     """
-    stages = record.all_stages
+    _refuse_something_else(folder)
+    record = _record(store, config.model_copy(update={"prepare": store.manifest.prepare}))
+    if folder.record_path.exists():
+        record = _extended(folder, folder.read_record(), record)
+    plan = StudyPlan.of(folder, record)
+    _refuse_missing_cases(store, plan)
+    for task in plan.tasks:
+        _refuse_stranger(task, store)
+    return plan
+
+
+def refuse_unpredicted(run: RunFolder, store: Store) -> None:
+    """Check a run that came without weights: it must bring its label maps of all test cases.
+
+    Raises:
+        BadInputError: some are missing, were changed, or are of other scans.
+    """
+    missing = unpredicted(store, store.names("test"), run.predictions)
+    if missing:
+        raise BadInputError(
+            f"{run.path}: it has no last.pt, and no label map of {', '.join(missing[:5])} that fits the store. Copy "
+            "its last.pt or its predictions too, or delete the run to train it here."
+        )
+
+
+def _record(store: Store, config: Config) -> StudyRecord:
+    """The record of a study that begins with this store and configuration."""
+    cases = store.manifest.cases
+    return StudyRecord(
+        version=viscera.__version__,
+        store=str(store.path.resolve()),
+        dataset=store.manifest.dataset,
+        config=config,
+        training_voxel_counts=tuple(store.voxel_counts().tolist()),
+        classes=store.classes.names,
+        unlabelled={name: missing for name in store.names("test") if (missing := cases[name].unlabelled)},
+        stages=(config.train.iterations,),
+    )
+
+
+def _extended(folder: StudyFolder, before: StudyRecord, now: StudyRecord) -> StudyRecord:
+    """The record of a study that goes on: its arms and stages, and those of now added."""
+    if before.classes != now.classes:
+        raise BadInputError(
+            f"{now.store}: its classes are {', '.join(now.classes)}; the study {folder.path} was started with "
+            f"{', '.join(before.classes)}. Give the same store, or another folder for the study."
+        )
+    if before.training_voxel_counts != now.training_voxel_counts:
+        raise BadInputError(
+            f"{now.store}: its training cases are not those that the study {folder.path} was started with. Give "
+            "the store as it was, or another folder for the study."
+        )
+    for section in ("prepare", "train", "predict", "evaluate"):
+        old, new = getattr(before.config, section), getattr(now.config, section)
+        if other := differences(old, new, _MAY_CHANGE, f"{section}."):
+            raise BadInputError(
+                f"{folder.path}: this study was started with {', '.join(other)}. Give the same settings, or "
+                "another folder."
+            )
+    stages, iterations = before.all_stages, now.config.train.iterations
     if iterations < stages[-1]:
         raise BadInputError(
             f"{folder.path}: this study has {stages[-1]} iterations, and {iterations} are fewer: steps are not taken "
             f"back. Give --iterations {stages[-1]} or more, or another folder."
         )
-    if iterations == stages[-1]:
-        return stages
-    log.warning("%s: extended from %s to %s iterations.", folder.path, stages[-1], iterations)
-    return (*stages, iterations)
+    if iterations > stages[-1]:
+        stages = (*stages, iterations)
+    grid = extended(folder, before.config.study, now.config.study)
+    return now.model_copy(update={"stages": stages, "config": now.config.model_copy(update={"study": grid})})
 
 
 def extended(folder: StudyFolder, before: StudyConfig, now: StudyConfig) -> StudyConfig:
@@ -110,3 +180,72 @@ def extended(folder: StudyFolder, before: StudyConfig, now: StudyConfig) -> Stud
     }
     kept = {"variants": {**before.variants, **now.variants}, "fuse": before.fuse or now.fuse}
     return now.model_copy(update=grid | kept)
+
+
+def _refuse_something_else(folder: StudyFolder) -> None:
+    """Raise BadInputError where a folder is neither a study nor empty, nor arms alone that were trained elsewhere."""
+    path = folder.path
+    if is_occupied(path) and not folder.record_path.exists():
+        names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")} if path.is_dir() else set()
+        if names != {"arms"}:
+            raise BadInputError(f"{path}: exists and is not a study. Choose an empty or new folder.")
+
+
+def _refuse_missing_cases(store: Store, plan: StudyPlan) -> None:
+    """Raise BadInputError where a study lacks the cases to train, choose or be scored on."""
+    if not store.names("train"):
+        raise BadInputError(f"{store.path}: no training case in this store. Prepare it with some.")
+    if not store.names("test"):
+        raise BadInputError(f"{store.path}: no test case in this store. Prepare it with a --test-fraction above 0.")
+    if plan.config.study.fuse and not store.names("validation"):
+        raise BadInputError(
+            f"{store.path}: no validation case in this store, and --fuse chooses on those alone: test cases pick "
+            "nothing. Prepare it with a --validation-fraction above 0, or leave --fuse out."
+        )
+    for batch_size in {task.config.train.batch_size for task in plan.tasks}:
+        feed_of(store, plan.config.train.model_copy(update={"batch_size": batch_size}))
+
+
+def _refuse_stranger(task: Task, store: Store) -> None:
+    """Check a run that has ended, which may come from elsewhere: it must be the one that the study would make.
+
+    Nothing is checked where it has not ended: `train` checks what it goes on with.
+
+    Raises:
+        BadInputError: other settings, more steps, fewer without weights to go on from, or another training set; or it
+            does not say.
+    """
+    run, config, status = task.run, task.config, task.run.read_status()
+    if status is None or status.state not in {"finished", "failed"}:
+        return
+    if not run.config_path.exists():
+        raise BadInputError(
+            f"{run.path}: a run without its config.yaml. Copy the whole folder of the run, or delete it."
+        )
+    other = _other_settings(read_config(run.config_path), config)
+    if status.step > config.train.iterations:
+        other.append(f"{status.step} steps (now {config.train.iterations})")
+    if other:
+        raise BadInputError(
+            f"{run.path}: this run was made with {', '.join(other)}. Give the study the same settings, or delete the "
+            "run to train it here."
+        )
+    if status.state == "finished" and status.step < config.train.iterations and not run.last.exists():
+        raise BadInputError(
+            f"{run.path}: trained for {status.step} of {config.train.iterations} steps, and it has no last.pt to go on "
+            "from. Copy its last.pt too, or delete the run to train it here."
+        )
+    if status.training_voxel_counts != tuple(store.voxel_counts(config.train.loss.counts).tolist()):
+        raise BadInputError(
+            f"{run.path}: this run was trained on other cases than the training cases of {store.path}. Give the store "
+            "that it was trained on, or delete the run to train it here."
+        )
+
+
+def _other_settings(earlier: Config, config: Config) -> list[str]:
+    of_the_set = {"mean_hu", "sd_hu"} if config.train.intensity.mean_hu is None else set()  # filled in by `train`
+    return [
+        *differences(earlier.prepare, config.prepare, within="prepare."),
+        *differences(earlier.train, config.train, _WHERE_AND_HOW_OFTEN | of_the_set, "train."),
+        *differences(earlier.predict, config.predict, within="predict."),
+    ]

@@ -1,4 +1,4 @@
-"""One arm of a study, in a worker process."""
+"""One run of a study: trained, applied and scored, in a process of its own or wherever it is started."""
 
 import logging
 import os
@@ -8,33 +8,33 @@ from dataclasses import replace
 from logging.handlers import QueueHandler
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event as ProcessEvent
-from pathlib import Path
 
 import torch
 
-from viscera.core.arms import Arm, arm_config
-from viscera.core.config import Config, EvaluateConfig
-from viscera.core.errors import InterruptedRunError, RunFailedError
+from viscera.core.barrier import case_error
+from viscera.core.config import EvaluateConfig
+from viscera.core.errors import DefectError, InterruptedRunError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, Progress
-from viscera.engine.hardware import OUT_OF_MEMORY
+from viscera.engine.hardware import OUT_OF_MEMORY, out_of_memory_explained
+from viscera.engine.trainer import StopSignal
 from viscera.io.files import write_bytes
-from viscera.io.runlog import RunFolder, StudyFolder
+from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
 from viscera.stages.train import train
-from viscera.study.elsewhere import refuse_unpredicted
+from viscera.study.plan import StudyPlan, Task, refuse_unpredicted
 
 log = logging.getLogger(__name__)
-_SECONDS_BETWEEN_EVENTS = 0.5
+_SECONDS_BETWEEN_STEPS = 0.5
 News = Progress | logging.LogRecord  # what the study's process shows
 
 
 class _Worker:
     """What a worker process was started with."""
 
-    events: "Queue[News]"
     stop: ProcessEvent
+    news: "Queue[News]"
     parent: int
 
     @classmethod
@@ -43,87 +43,47 @@ class _Worker:
         return cls.stop.is_set() or os.getppid() != cls.parent
 
 
-def start_worker(events: "Queue[News]", stop: ProcessEvent, threads: int) -> None:
+def start_worker(news: "Queue[News]", stop: ProcessEvent, parent: int, threads: int) -> None:
     """Set up a worker process: where its news go, when it stops, how many threads it computes with."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the study's process passes it on
-    _Worker.events, _Worker.stop, _Worker.parent = events, stop, os.getppid()
-    logging.basicConfig(handlers=[QueueHandler(events)], format="%(message)s", level=logging.WARNING, force=True)
+    _Worker.news, _Worker.stop, _Worker.parent = news, stop, parent
+    logging.basicConfig(handlers=[QueueHandler(news)], format="%(message)s", level=logging.WARNING, force=True)
     torch.set_num_threads(threads)
 
 
-def run_arm(
-    folder: StudyFolder, store_path: Path, config: Config, arm: Arm, seed: int, stages: tuple[int, ...] = ()
-) -> None:
-    """Train, predict and evaluate one arm; what is done already is not done again.
+def run_in_worker(plan: StudyPlan, task: Task) -> VisceraError | None:
+    """`run_task` in a worker process."""
+    return run_task(plan, task, _Worker, _Worker.news.put)
+
+
+def run_task(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress) -> VisceraError | None:
+    """Train, predict and evaluate one run; what is done already is not done again.
+
+    At each stage of the plan but the last its scores are put aside before the training goes on.
 
     Args:
-        folder: the Study.
-        store_path: its Store.
-        config: of the Study.
-        arm: which.
-        seed: of the run.
-        stages: iterations at which it is scored, ascending, the last that of `config`. The scores of all but the last
-            are put aside before the training goes on.
+        plan: of the study.
+        task: which run.
+        stop: set it to end cleanly; a training in progress writes a checkpoint.
+        progress: called with steps and cases done.
+
+    Returns:
+        Why this run is not done, whatever was raised: the others of the study are none the worse. None where it is
+        done, or was stopped. A training that diverged is done: it is scored with its last good checkpoint.
     """
-    run = folder.run(arm, seed)
-    for iterations in stages[:-1]:
-        status = run.read_status()
-        is_past = status is not None and status.step > iterations
-        if not is_past and not run.scores_at(iterations).exists():
-            at_stage = config.model_copy(update={"train": config.train.model_copy(update={"iterations": iterations})})
-            if not _run_to(run, store_path, at_stage, arm, seed):
-                return
-            write_bytes(run.scores_at(iterations), run.scores.read_bytes())
-    _run_to(run, store_path, config, arm, seed, is_last=True)
-
-
-def _run_to(run: RunFolder, store_path: Path, config: Config, arm: Arm, seed: int, is_last: bool = False) -> bool:
-    """Bring one arm to the iterations of a configuration, and score it there; returns whether it came that far."""
-    name = f"{arm.name} seed {seed}"
-    message = _trained(run, store_path, config, arm, seed)
-    if message is None:
-        return False
-
-    def on_case(at: Progress) -> None:
-        _Worker.events.put(replace(at, job=f"{name} {at.job}"))
-
-    store = Store.open(store_path)
-    if config.study.fuse and is_last:
-        score_validation(run, store, config.evaluate, on_case)
-    if run.last.exists():
-        predict_store(run.path, store, store.names("test"), run.predictions, on_case)
-    else:
-        refuse_unpredicted(run, store)  # trained elsewhere, and copied here without its weights
-    evaluate(run.predictions, store_path, run.scores, config.study_evaluation)
-    if is_last and message:
-        log.warning("%s failed: %s", name, message)
-    return True
-
-
-def _trained(run: RunFolder, store_path: Path, config: Config, arm: Arm, seed: int) -> str | None:
-    """Train one arm as far as it is not trained; returns why it failed, empty where it did not, None if stopped."""
-    last_event = 0.0
-
-    def on_step(at: Progress) -> None:
-        nonlocal last_event
-        if time.monotonic() - last_event > _SECONDS_BETWEEN_EVENTS or at.done == at.total:
-            last_event = time.monotonic()
-            _Worker.events.put(replace(at, job=f"{arm.name} seed {seed} {at.job}"))
-
-    status = run.read_status()
     try:
-        if status is not None and status.state == "failed" and OUT_OF_MEMORY not in status.message:
-            return status.message  # it would diverge at the same step again
-        if status is None or status.state != "finished" or status.step < config.train.iterations:
-            if _Worker.is_set():
-                return None
-            own_config = arm_config(config, arm, seed)
-            train(store_path, run.path, own_config, resume=True, stop=_Worker, progress=on_step)
-    except RunFailedError as error:
-        return str(error)
+        with out_of_memory_explained("Run the study with fewer --jobs, or lower --batch-size, --patch or --filters."):
+            _run_stages(plan, task, stop, progress)
     except InterruptedRunError:
         return None
-    return ""
+    except Exception as error:
+        failure = case_error(task.name, error)
+        if isinstance(failure, DefectError):
+            log.exception("%s failed, by a defect of viscera:", task.name)
+        else:
+            log.warning("%s failed: %s", task.name, failure)
+        return failure
+    return None
 
 
 def score_validation(run: RunFolder, store: Store, config: EvaluateConfig, on_case: OnProgress) -> None:
@@ -131,3 +91,70 @@ def score_validation(run: RunFolder, store: Store, config: EvaluateConfig, on_ca
     predict_store(run.path, store, store.names("validation"), run.validation_predictions, on_case)
     whole_scans = EvaluateConfig(metrics=("dice",), grid="original", absent=config.absent)
     evaluate(run.validation_predictions, store.path, run.validation_scores, whole_scans, split="validation")
+
+
+def _run_stages(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress) -> None:
+    run = task.run
+    for iterations in plan.stages[:-1]:
+        status = run.read_status()
+        is_past = status is not None and status.step > iterations
+        if not is_past and not run.scores_at(iterations).exists():
+            training = task.config.train.model_copy(update={"iterations": iterations})
+            earlier = replace(task, config=task.config.model_copy(update={"train": training}))
+            _run_to(plan, earlier, stop, progress, is_last=False)
+            write_bytes(run.scores_at(iterations), run.scores.read_bytes())
+    _run_to(plan, task, stop, progress, is_last=True)
+
+
+def _run_to(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress, *, is_last: bool) -> None:
+    """Bring one run to the iterations of its configuration, and score it there."""
+    run, config = task.run, task.config
+    failure = _trained(plan, task, stop, progress)
+    if failure is not None and not run.last.exists():
+        raise failure
+
+    def on_case(at: Progress) -> None:
+        if stop.is_set():
+            raise InterruptedRunError(f"{run.path}: stopped.")
+        progress(replace(at, job=f"{task.name} {at.job}"))
+
+    store = Store.open(plan.store)
+    if config.study.fuse and is_last:
+        score_validation(run, store, config.evaluate, on_case)
+    if run.last.exists():
+        predict_store(run.path, store, store.names("test"), run.predictions, on_case)
+    else:
+        refuse_unpredicted(run, store)  # trained elsewhere, and copied here without its weights
+    evaluate(run.predictions, plan.store, run.scores, config.study_evaluation)
+    if failure is not None and OUT_OF_MEMORY in str(failure):
+        raise failure
+    if failure is not None and is_last:
+        log.warning("%s failed: %s", task.name, failure)
+
+
+def _trained(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress) -> RunFailedError | None:
+    """Train one run as far as it is not trained; returns why it failed.
+
+    Raises:
+        InterruptedRunError: it was stopped.
+    """
+    run, last_told = task.run, 0.0
+
+    def on_step(at: Progress) -> None:
+        nonlocal last_told
+        if time.monotonic() - last_told > _SECONDS_BETWEEN_STEPS or at.done == at.total:
+            last_told = time.monotonic()
+            progress(replace(at, job=f"{task.name} {at.job}"))
+
+    status = run.read_status()
+    if status is not None and status.state == "failed" and OUT_OF_MEMORY not in status.message:
+        return RunFailedError(status.message)  # it would diverge at the same step again
+    if status is not None and status.state == "finished" and status.step >= task.config.train.iterations:
+        return None
+    if stop.is_set():
+        raise InterruptedRunError(f"{run.path}: stopped.")
+    try:
+        train(plan.store, run.path, task.config, resume=True, stop=stop, progress=on_step)
+    except RunFailedError as error:
+        return error
+    return None

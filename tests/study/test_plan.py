@@ -1,5 +1,7 @@
-"""Arms trained elsewhere and copied into a study: taken as they are, applied where that is missing, or refused."""
+"""The plan of a study: made, extended or refused; runs trained elsewhere taken as they are, or refused."""
 
+import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from viscera.core.arms import Arm
-from viscera.core.config import Config
+from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import with_settings
 from viscera.io.records import read_json, write_json
@@ -18,28 +20,11 @@ from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 from viscera.study import launch, worker
 from viscera.study.launch import run_study
+from viscera.study.plan import extended, make_plan
 
 Configure = Callable[..., Config]
+pytestmark = pytest.mark.usefixtures("quick_studies")
 ARM = Arm("simple", 0.01)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Arms in this process, no report."""
-
-    class Events:
-        def put(self, _event: object) -> None:
-            """Nobody listens."""
-
-    def here(*args: object) -> None:
-        folder, store_path, config, tasks = args[:4]
-        for arm, seed in tasks:  # type: ignore[attr-defined]
-            worker.run_arm(folder, store_path, config, arm, seed)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(worker._Worker, "events", Events(), raising=False)
-    monkeypatch.setattr(worker._Worker, "is_set", lambda: False)
-    monkeypatch.setattr(launch, "_run_tasks", here)
-    monkeypatch.setattr(launch, "make_report", lambda study: study / "report" / "index.html")
 
 
 @pytest.fixture
@@ -51,6 +36,7 @@ def never_trains(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def grid(configure: Configure, **settings: object) -> Config:
+    """One arm of six steps, with some settings replaced."""
     config = configure(iterations=6)
     study = {"weightings": ["simple"], "learning_rates": [0.01], "seeds": [0]}
     return with_settings(Config.model_validate(config.model_dump() | {"study": study}), settings, "test")
@@ -94,6 +80,7 @@ def test_without_weights_its_predictions_are_taken_and_scored(
     study = tmp_path / "study"
     for path in (run.last, run.best, run.scores, *(path for path in study.iterdir() if path.is_file())):
         path.unlink()
+    shutil.rmtree(study / "report")
     run_study(tiny_store.path, tmp_path / "study", grid(tiny_config))
     assert run.scores.read_bytes() == scores
 
@@ -143,14 +130,10 @@ def test_a_run_of_other_settings_is_refused(
 
 
 @pytest.mark.usefixtures("never_trains")
-@pytest.mark.parametrize("has_counts", [True, False])
-def test_a_run_on_other_training_cases_is_refused_also_one_of_an_older_version(
-    has_counts: bool, raw: Path, tiny_store: Store, elsewhere: Path, tmp_path: Path, tiny_config: Configure
+def test_a_run_on_other_training_cases_is_refused(
+    raw: Path, tiny_store: Store, elsewhere: Path, tmp_path: Path, tiny_config: Configure
 ) -> None:
-    run = copied(elsewhere, tmp_path / "study")
-    if not has_counts:
-        status = read_json(run.path / "run.json")
-        write_json(run.path / "run.json", {k: v for k, v in status.items() if k != "training_voxel_counts"})
+    copied(elsewhere, tmp_path / "study")
     other = prepare(raw, tmp_path / "other", tiny_store.manifest.prepare)
     with pytest.raises(BadInputError, match=r"trained on other cases than the training cases of .*other"):
         run_study(other.path, tmp_path / "study", grid(tiny_config))
@@ -186,3 +169,109 @@ def test_an_interrupted_run_goes_on_here(
     assert now is not None
     assert (now.state, now.step) == ("finished", 8)
     assert [line["step"] for line in run.read_curve()] == [2, 3, 4, 6, 8]
+
+
+# ---------------------------------------------------------------------------------------- refused before anything runs
+
+
+@pytest.fixture
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_args: object) -> None:
+        raise AssertionError("nothing may be started")
+
+    monkeypatch.setattr(launch, "launch", never)
+
+
+@pytest.mark.usefixtures("no_worker")
+def test_other_settings_are_refused_and_named(
+    tiny_store: Store, finished: Path, tmp_path: Path, study_config: Configure
+) -> None:
+    shutil.copytree(finished, tmp_path / "study")
+    config = study_config()
+    other = config.model_copy(update={"train": config.train.model_copy(update={"filters": 4})})
+    record = (tmp_path / "study" / "study.yaml").read_bytes()
+    with pytest.raises(BadInputError, match=r"started with train\.filters 2 \(now 4\)\. Give the same settings"):
+        run_study(tiny_store.path, tmp_path / "study", other)
+    assert (tmp_path / "study" / "study.yaml").read_bytes() == record
+
+
+@pytest.mark.usefixtures("no_worker")
+def test_another_store_is_refused(
+    raw: Path, finished: Path, tiny_store: Store, tmp_path: Path, study_config: Configure
+) -> None:
+    shutil.copytree(finished, tmp_path / "study")
+    prepare(raw, tmp_path / "other", tiny_store.manifest.prepare)
+    with pytest.raises(BadInputError, match="its training cases are not those that the study"):
+        run_study(tmp_path / "other", tmp_path / "study", study_config())
+
+
+@pytest.mark.usefixtures("no_worker")
+def test_a_folder_of_something_else_is_left_alone(tiny_store: Store, tmp_path: Path, study_config: Configure) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(BadInputError, match="exists and is not a study"):
+        run_study(tiny_store.path, tmp_path, study_config())
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.usefixtures("no_worker")
+def test_a_variant_that_cannot_be_is_refused_before_anything_trains(
+    tiny_store: Store, tmp_path: Path, study_config: Configure
+) -> None:
+    config = study_config(variants={"deep": {"train.depth": 9}})
+    with pytest.raises(BadInputError, match=r"no setting 'train\.depth'"):
+        run_study(tiny_store.path, tmp_path / "study", config)
+
+
+def test_a_variant_of_the_same_name_and_other_settings_is_refused(tmp_path: Path, study_config: Configure) -> None:
+    before, now = (study_config(variants={"eps": {"train.adam.epsilon": e}}).study for e in (0.0, 1e-7))
+    with pytest.raises(BadInputError, match="the variant 'eps' of this study has the settings"):
+        extended(StudyFolder(tmp_path), before, now)
+    both = extended(StudyFolder(tmp_path), before, now.model_copy(update={"variants": {"": {}}}))
+    assert list(both.variants) == ["eps", ""]
+
+
+@pytest.mark.usefixtures("no_worker")
+@pytest.mark.parametrize(
+    ("lacking", "settings", "said"),
+    [
+        ("test", {}, "no test case in this store"),
+        ("train", {}, "no training case in this store"),
+        ("validation", {"study.fuse": True}, r"--fuse chooses on those alone.*--validation-fraction"),
+        ("", {"train.batch_size": 4}, "a batch of 4 windows .* only 3 training cases"),
+        ("", {"study.variants": {"": {}, "big": {"train.batch_size": 4}}}, "a batch of 4 windows"),
+    ],
+)
+def test_a_store_without_the_cases_that_it_takes_is_refused_before_anything_is_written(
+    lacking: str, settings: dict[str, object], said: str, raw: Path, tmp_path: Path, study_config: Configure
+) -> None:
+    split = {"train": ["case_0", "case_1", "case_2"], "validation": ["case_3"], "test": ["case_4"]}
+    other = "test" if lacking == "train" else "train"
+    parts = {part: names for part, names in split.items() if part != lacking}
+    parts[other] = [*parts[other], *split.get(lacking, [])]
+    (tmp_path / "split.json").write_text(json.dumps(parts))
+    config = with_settings(study_config(), settings, "test")
+    prepare(raw, tmp_path / "s", PrepareConfig(downsample=1), split_file=tmp_path / "split.json")
+    with pytest.raises(BadInputError, match=said):
+        run_study(tmp_path / "s", tmp_path / "study", config)
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.usefixtures("never_trains")
+def test_a_run_that_is_refused_leaves_no_record_behind(
+    tiny_store: Store, elsewhere: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    copied(elsewhere, tmp_path / "study")
+    with pytest.raises(BadInputError, match="Give the study the same settings"):
+        run_study(tiny_store.path, tmp_path / "study", grid(tiny_config, **{"train.filters": 4}))
+    assert not (tmp_path / "study" / "study.yaml").exists()
+    run_study(tiny_store.path, tmp_path / "study", grid(tiny_config))
+
+
+def test_a_plan_can_be_sent_elsewhere(tiny_store: Store, tmp_path: Path, study_config: Configure) -> None:
+    plan = make_plan(StudyFolder(tmp_path / "study"), tiny_store, study_config(seeds=[0, 1]))
+    assert [task.name for task in plan.tasks] == [
+        f"{weighting}_lr0.01 seed {seed}" for weighting in ("uniform", "simple") for seed in (0, 1)
+    ]
+    assert [task.config.train.seed for task in plan.tasks] == [0, 1, 0, 1]
+    assert plan.store.is_absolute()
+    assert pickle.loads(pickle.dumps(plan)) == plan  # noqa: S301 - our own

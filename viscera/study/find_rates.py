@@ -16,8 +16,7 @@ from viscera.engine.resident import on_device
 from viscera.engine.trainer import StopSignal, Trainer
 from viscera.engine.training_set import facts_of, feed_of, with_training_set
 from viscera.io.store import Store
-from viscera.study.rate_range import RateRange, rate_range_path, read_rate_range, write_rate_range
-from viscera.study.suggested_rate import read_range
+from viscera.study.rate_range import RateRange, rate_range_path, read_range, read_rate_range, write_rate_range
 
 _LEAST_RATES = 10
 
@@ -82,17 +81,11 @@ def _find(store: Store, config: Config, stop: StopSignal, progress: OnProgress) 
             f"The loss of {name} weighting is not a number after {len(rates)} steps of the range test. "
             "Lower --set rate_range.lowest."
         )
-    reading = read_range(rates, losses)
     return RateRange(
         weighting=train.weighting,
         seed=train.seed,
         steps=config.rate_range.steps,
         rates=tuple(rates),
         losses=tuple(losses),
-        smoothed=reading.smoothed,
-        falls_from=reading.falls_from,
-        slows_from=reading.slows_from,
-        rises_from=reading.rises_from,
-        suggestion=reading.suggestion,
-        remark=reading.remark,
+        **dict(read_range(rates, losses)),
     )

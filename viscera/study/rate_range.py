@@ -1,16 +1,49 @@
-"""`rate_range/WEIGHTING.json`: a learning-rate range test and what it says."""
+"""A learning-rate range test and what it says (Smith, WACV 2017): where the loss begins to fall, slows, rises again.
+
+It stands in `rate_range/WEIGHTING.json`.
+"""
 
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
+from scipy.ndimage import gaussian_filter1d
 
 from viscera.core.arms import weighting_name
 from viscera.core.config import Settings
 from viscera.io.records import damaged, read_json, write_json
 
+TOLERANCE = 0.1  # of the whole fall
+_SMOOTHING_DECADES = 0.15  # σ
+_QUIET_DECADES = 1.0  # at the lowest rates, where nothing happens yet: level and noise of the start
+_TIMES_NOISE = 5.0
 
-class RateRange(Settings):
-    """A range test of one weighting.
+
+class RangeReading(Settings):
+    """What a curve of loss over rate says.
+
+    Attributes:
+        smoothed: the loss, smoothed over the logarithm of the rate; as long as the curve.
+        falls_from: rate from which the loss has fallen by a tenth of its whole fall (Smith's lower bound).
+        slows_from: rate from which at most a tenth of the fall is left (his upper bound).
+        rises_from: highest rate, from the lowest loss upwards, at which at most a tenth of the fall is lost again; the
+            highest rate tried where the loss does not rise.
+        suggestion: the rate to train with, `slows_from`: the highest that is still gaining; None where the loss did
+            not fall.
+        remark: what to keep in mind, a sentence; may be empty.
+    """
+
+    smoothed: tuple[float, ...]
+    falls_from: float | None = None
+    slows_from: float | None = None
+    rises_from: float | None = None
+    suggestion: float | None = None
+    remark: str = ""
+
+
+class RateRange(RangeReading):
+    """A range test of one weighting, and what it says.
 
     Attributes:
         weighting: class weights.
@@ -19,7 +52,6 @@ class RateRange(Settings):
         rates: of each step, rising.
         losses: after the step with that rate: minus the weighted mean soft Dice over fixed training windows, -1 to 0,
             on one scale for all weightings.
-        smoothed, falls_from, slows_from, rises_from, suggestion, remark: see `study.suggested_rate`.
     """
 
     weighting: str | float
@@ -27,12 +59,6 @@ class RateRange(Settings):
     steps: int
     rates: tuple[float, ...]
     losses: tuple[float, ...]
-    smoothed: tuple[float, ...]
-    falls_from: float | None
-    slows_from: float | None
-    rises_from: float | None
-    suggestion: float | None
-    remark: str = ""
 
 
 def rate_range_path(folder: Path, weighting: str | float) -> Path:
@@ -55,3 +81,38 @@ def read_rate_range(path: Path) -> RateRange:
         return RateRange.model_validate(read_json(path))
     except ValidationError as error:
         raise damaged(path, error, "Run `viscera find-rate` again.") from error
+
+
+def read_range(rates: npt.ArrayLike, losses: npt.ArrayLike) -> RangeReading:
+    """Read a range test.
+
+    Args:
+        rates: evenly spaced on a logarithmic scale, rising, at least three.
+        losses: at each rate, finite; their scale and offset do not matter.
+    """
+    tried = np.asarray(rates, dtype=np.float64)
+    decades = np.log10(tried)
+    per_decade = (len(decades) - 1) / (decades[-1] - decades[0])
+    values = np.asarray(losses, dtype=np.float64)
+    quiet = values[: max(3, int(_QUIET_DECADES * per_decade))]
+    start, noise = float(np.median(quiet)), float(np.std(quiet))
+    values = np.minimum(values, max(start, float(quiet.max())))  # how far it rises above the start says nothing
+    sigma = _SMOOTHING_DECADES * per_decade
+    smoothed = gaussian_filter1d(values, sigma, mode="reflect")
+    lowest = int(np.argmin(smoothed))
+    fall = start - float(smoothed[lowest])
+    curve = tuple(smoothed.tolist())
+    if fall <= _TIMES_NOISE * noise / max(1.0, np.sqrt(2 * np.sqrt(np.pi) * sigma)):  # noise of a smoothed value
+        return RangeReading(smoothed=curve, remark="The loss did not fall at any rate: no suggestion.")
+    still_high = np.flatnonzero(smoothed[: lowest + 1] > start - TOLERANCE * fall)
+    low_enough = np.flatnonzero(smoothed <= smoothed[lowest] + TOLERANCE * fall)
+    risen = np.flatnonzero(smoothed[lowest:] > smoothed[lowest] + TOLERANCE * fall)
+    slows_from = float(tried[low_enough[0]])
+    return RangeReading(
+        smoothed=curve,
+        falls_from=float(tried[min(int(still_high[-1]) + 1, lowest)]) if still_high.size else float(tried[0]),
+        slows_from=slows_from,
+        rises_from=float(tried[lowest + int(risen[0]) - 1]) if risen.size else float(tried[-1]),
+        suggestion=slows_from,
+        remark="" if risen.size else "The loss does not rise up to the highest rate tried.",
+    )

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from viscera.study.suggested_rate import read_range
+from viscera.study.rate_range import read_range
 
 RATES = np.geomspace(1e-6, 1, 200)
 DECADES = np.log10(RATES)

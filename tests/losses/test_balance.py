@@ -1,5 +1,7 @@
 """Eq. 3, 4 and 5 worked by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -88,11 +90,37 @@ def test_counts_as_large_as_the_papers_do_not_overflow() -> None:
         ([], "simple", "no vector of counts"),
         ([1, 2], "cubic", "there is no 'cubic'"),
         ([1, 2], 3.0, "must lie in"),
+        ([1, 2], float("nan"), "finite number"),
+        ([1, 2], -1, "at least 0"),
+        ([1, 2], True, "a number"),
+        ([1, 2], None, "a number"),
+        ([0, 0], "simple", "no class has a voxel"),
+        ([0.9, 0.1], "simple", "no whole numbers"),
+        (["a", "b"], "simple", "no vector of counts"),
+        ([True, False], "simple", "no vector of counts"),
+        ([[1], [2, 3]], "simple", "no vector of counts"),
+        ([1, float("inf")], "simple", "no vector of counts"),
     ],
 )
-def test_bad_input(counts: list[float], scheme: str, message: str) -> None:
+def test_bad_input(counts: Any, scheme: Any, message: str) -> None:
     with pytest.raises(BadInputError, match=message):
         viscera.class_weights(counts, scheme)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"normalise": "mean"}, 'normalise=\'mean\'.*"none", "sum_to_L"'),
+        ({"numerator": "volume", "volumes": 3}, '"voxels", "volumes"'),
+        ({"numerator": "volumes", "volumes": 0}, "at least 1"),
+        ({"numerator": "volumes", "volumes": 2.5}, "a whole number"),
+        ({"epsilon": float("nan")}, "finite number"),
+        ({"epsilon": -1}, "at least 0"),
+    ],
+)
+def test_a_misspelt_option_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        viscera.class_weights([9, 1], "simple", **options)
 
 
 def test_a_limited_ratio_lowers_the_large_weights() -> None:

@@ -1,5 +1,7 @@
 """Eq. 2 and 6 worked by hand, on probabilities that softmax gives exactly."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -45,7 +47,10 @@ def test_the_loss_of_logits() -> None:
     assert loss.item() == pytest.approx((3 * LOSS_0 + LOSS_1) / 2, rel=1e-14)
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64])
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
+
+
+@pytest.mark.parametrize("dtype", INTEGERS)
 def test_labels_of_any_integer_type_with_or_without_channel(dtype: torch.dtype) -> None:
     loss = viscera.WeightedDiceLoss([3.0, 1.0])
     plain = loss(logits_of(PROBABILITIES), LABELS.to(dtype))
@@ -149,6 +154,48 @@ def test_bad_input(logits: Tensor, labels: Tensor, message: str) -> None:
         viscera.WeightedDiceLoss([1.0, 1.0])(logits, labels)
 
 
-def test_weights_must_be_a_vector() -> None:
-    with pytest.raises(BadInputError, match="one weight for each class"):
-        viscera.WeightedDiceLoss(np.ones((2, 2)))
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64])
+def test_unsigned_numbers_beyond_the_classes_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(BadInputError, match="numbers from 0 to 2"):
+        viscera.WeightedDiceLoss([1.0, 1.0])(torch.zeros(1, 2, 1, 1, 2), torch.tensor([[[[0, 2]]]]).to(dtype))
+
+
+@pytest.mark.parametrize(
+    "labels", [torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2).bool(), np.zeros((1, 2, 2, 2), int)]
+)
+def test_labels_of_another_type_are_a_type_error(labels: Any) -> None:
+    with pytest.raises(TypeError, match="tensor of class numbers of an integer type"):
+        viscera.WeightedDiceLoss([1.0, 1.0])(torch.zeros(1, 2, 2, 2, 2), labels)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones((2, 2)), "one weight for each class"),
+        ([], "one weight for each class"),
+        (["a", "b"], "one weight for each class"),
+        ([1.0, float("nan")], "finite numbers of at least 0"),
+        (torch.tensor([1.0, float("inf")]), "finite numbers of at least 0"),
+        ([1.0, -1.0], "finite numbers of at least 0"),
+        (torch.tensor([1j, 1]), "one weight for each class"),
+    ],
+)
+def test_weights_are_a_vector_of_finite_numbers(weights: Any, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        viscera.WeightedDiceLoss(weights)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"sums": "mean"}, 'sums=\'mean\'.*"batch", "sub_volume"'),
+        ({"sums": None}, '"batch", "sub_volume"'),
+        ({"inputs": "logit"}, '"logits", "probabilities"'),
+        ({"smoothing": float("nan")}, "finite number"),
+        ({"smoothing": -1.0}, "at least 0"),
+        ({"smoothing": "1e-5"}, "a number"),
+    ],
+)
+def test_a_misspelt_option_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        viscera.WeightedDiceLoss([1.0, 1.0], **options)

@@ -1,12 +1,15 @@
 """The network against the published parameter counts."""
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import viscera
+from viscera.core.errors import BadInputError
+from viscera.networks.unet3d import UNet3D
 
 
 def counted_as_in_the_paper(network: nn.Module) -> int:
@@ -60,3 +63,23 @@ def test_keras_initialisation_is_glorot_with_its_batch_normalisation() -> None:
 def test_pytorchs_constants_are_the_default() -> None:
     norms = [m for m in viscera.UNet3D(base_filters=2).modules() if isinstance(m, nn.BatchNorm3d)]
     assert {(norm.momentum, norm.eps) for norm in norms} == {(0.1, 1e-5)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"initialisation": "glorot"}, '"he", "keras"'),
+        ({"levels": 0}, "levels=0: a whole number of at least 1"),
+        ({"base_filters": 8.0}, "a whole number"),
+        ({"num_classes": -1}, "at least 1"),
+    ],
+)
+def test_a_misspelt_option_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        UNet3D(**options)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8, 8), (1, 2, 8, 8, 8), (1, 1, 8, 0, 8)])
+def test_an_input_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(BadInputError, match=r"\(B, 1, I, J, K\) was expected"):
+        UNet3D(base_filters=1, levels=2)(torch.zeros(shape))

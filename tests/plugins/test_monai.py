@@ -64,7 +64,7 @@ def test_sum_instead_of_mean(batch: bool, terms: int) -> None:
         ({"soft_label": True}, "soft_label"),
         ({"ignore_index": 0}, "ignore_index"),
         ({"softmx": True}, "softmx: neither"),
-        ({"reduction": "none"}, '"mean" and "sum"'),
+        ({"reduction": "none"}, '"mean", "sum"'),
         ({"smooth_nr": 0.0, "smooth_dr": 1e-5}, "one smoothing for both"),
     ],
 )

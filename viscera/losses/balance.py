@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from viscera.core.config import LossConfig
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, BadTypeError, refuse_non_count, refuse_non_number, refuse_unknown
 
 Weights = npt.NDArray[np.float64]
 POWERS = {"uniform": 0.0, "simple": 1.0, "square": 2.0}
@@ -39,31 +39,55 @@ def class_weights(
         (L,) float64.
 
     Raises:
-        BadInputError: counts that are not a vector of finite numbers ≥ 0; an unknown scheme; a weight that is infinite
-            because a class is empty and epsilon is 0.
+        BadInputError: counts that are not a vector of whole numbers ≥ 0, or all 0; an unknown scheme or option; a
+            weight that is infinite because a class is empty and epsilon is 0.
     """
-    counts = np.asarray(voxel_counts, dtype=np.float64)
+    refuse_unknown("numerator", numerator, ("voxels", "volumes"))
+    refuse_unknown("normalise", normalise, ("none", "sum_to_L"))
+    if numerator == "volumes" and volumes is None:
+        raise BadInputError('numerator="volumes" needs volumes=, the number of training volumes.')
+    if volumes is not None:
+        refuse_non_count("volumes", volumes)
+    counts = _counts(voxel_counts)
+    weights = _weights(counts, scheme, epsilon, counts.sum() if volumes is None or numerator == "voxels" else volumes)
+    return _sum_to_number(weights) if normalise == "sum_to_L" else weights
+
+
+def _counts(voxel_counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    try:
+        given = np.asarray(voxel_counts)
+        counts = given.astype(np.float64) if given.dtype.kind in "iuf" else None
+    except (ValueError, TypeError):  # ragged, or no numbers at all
+        counts = None
+    if counts is None:
+        raise BadTypeError(f"voxel_counts: {voxel_counts!r} is no vector of counts, one number ≥ 0 for each class.")
     if counts.ndim != 1 or counts.size == 0 or not np.isfinite(counts).all() or (counts < 0).any():
         raise BadInputError(f"voxel_counts: {voxel_counts!r} is no vector of counts, one number ≥ 0 for each class.")
+    if (counts % 1 != 0).any():
+        raise BadInputError(f"voxel_counts: {voxel_counts!r} are no whole numbers. Give voxels, not shares or volumes.")
+    if not counts.any():
+        raise BadInputError("voxel_counts: no class has a voxel. Count the label maps of the whole training set.")
+    return counts
+
+
+def _weights(counts: npt.NDArray[np.float64], scheme: str | float, epsilon: float, n: float) -> Weights:
+    """Eq. 3, 4 and 5 for R = `counts`, N = `n`."""
     if isinstance(scheme, str) and scheme not in POWERS:
         raise BadInputError(f"weighting: there is no '{scheme}'. There are: {', '.join(POWERS)}, or a power in [0, 2].")
+    if not isinstance(scheme, str):
+        refuse_non_number("weighting", scheme)
     power = POWERS[scheme] if isinstance(scheme, str) else float(scheme)
-    if not 0 <= power <= 2:
+    if power > 2:
         raise BadInputError(f"weighting: a power of {power:g}; it must lie in [0, 2].")
-    if numerator == "volumes" and not volumes:
-        raise BadInputError('numerator="volumes" needs volumes=, the number of training volumes.')
-
-    num_classes = counts.size
-    n = float(volumes) if numerator == "volumes" and volumes else counts.sum()
+    refuse_non_number("epsilon", epsilon)
     if scheme == "uniform":
-        weights = np.ones(num_classes)  # Eq. 3
-    else:
-        with np.errstate(divide="ignore"):
-            weights = n / (num_classes * counts**power + epsilon)  # Eq. 4 for power 1, Eq. 5 for power 2
+        return np.ones(counts.size)  # Eq. 3
+    with np.errstate(divide="ignore"):
+        weights: Weights = n / (counts.size * counts**power + epsilon)  # Eq. 4 for power 1, Eq. 5 for power 2
     if not np.isfinite(weights).all():
         empty = ", ".join(str(label) for label in np.flatnonzero(counts == 0))
         raise BadInputError(f"voxel_counts: class {empty} has no voxel and epsilon is 0, so its weight is infinite.")
-    return _sum_to_number(weights) if normalise == "sum_to_L" else weights
+    return weights
 
 
 def limit_ratio(weights: Weights, max_ratio: float) -> Weights:
@@ -107,10 +131,10 @@ class WeightSchedule:
             BadInputError: as `class_weights`.
         """
         schedule = config.schedule
+        counts = _counts(voxel_counts) * config.count_scale
 
         def weights(scheme: str | float) -> Weights:
-            counts = np.asarray(voxel_counts, dtype=np.float64) * config.count_scale
-            vector = class_weights(counts, scheme, epsilon=config.epsilon, numerator=config.numerator, volumes=volumes)
+            vector = _weights(counts, scheme, config.epsilon, counts.sum() if config.numerator == "voxels" else volumes)
             if config.background == "mean":
                 vector = np.concatenate([[vector[1:].mean()], vector[1:]])
             if config.max_ratio is not None:

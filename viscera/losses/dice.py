@@ -7,9 +7,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, BadTypeError, refuse_non_number, refuse_unknown
 from viscera.losses.marginal import mean_of_labelled, merged, merged_labels
 
+_WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, *_WIDE_UNSIGNED)
 _ROUNDING = 1e-2  # of a softmax in bfloat16
 
 
@@ -54,6 +56,9 @@ class WeightedDiceLoss(nn.Module):
         inputs: what the network gives: "logits", before softmax, or "probabilities", after it.
         check_labels: whether labels are compared with the classes; on a GPU that waits for it at every call.
 
+    Raises:
+        BadInputError: weights that are no vector of finite numbers ≥ 0, an option that is none of its choices.
+
     Sums are float32, or float64 for float64 logits, whatever autocast is in force.
     """
 
@@ -69,12 +74,10 @@ class WeightedDiceLoss(nn.Module):
         check_labels: bool = True,
     ) -> None:
         super().__init__()
-        if not isinstance(class_weights, Tensor):
-            class_weights = torch.from_numpy(np.array(class_weights, dtype=np.float64))
-        weights = class_weights.detach().to(torch.float64)
-        if weights.ndim != 1:
-            raise BadInputError(f"class_weights: shape {tuple(weights.shape)}, one weight for each class was expected.")
-        self.register_buffer("class_weights", weights)
+        refuse_unknown("sums", sums, ("batch", "sub_volume"))
+        refuse_unknown("inputs", inputs, ("logits", "probabilities"))
+        refuse_non_number("smoothing", smoothing)
+        self.register_buffer("class_weights", _vector(class_weights))
         self.sums = sums
         self.smoothing = smoothing
         self.inputs = inputs
@@ -135,17 +138,22 @@ class WeightedDiceLoss(nn.Module):
 
     def _checked(self, logits_BLIJK: Tensor, labels: Tensor) -> Tensor:
         num_classes = self.class_weights.numel()
+        if not isinstance(logits_BLIJK, Tensor):
+            raise BadTypeError(f"logits: {type(logits_BLIJK).__name__}, a tensor was expected.")
         if logits_BLIJK.ndim != 5 or logits_BLIJK.shape[1] != num_classes:
             raise BadInputError(f"logits: shape {tuple(logits_BLIJK.shape)}, (B, {num_classes}, I, J, K) was expected.")
+        if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
+            kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+            raise BadTypeError(f"labels: {kind}, a tensor of class numbers of an integer type was expected.")
         labels_BIJK = labels.squeeze(1) if labels.ndim == 5 and labels.shape[1] == 1 else labels
         if labels_BIJK.shape != (logits_BLIJK.shape[0], *logits_BLIJK.shape[2:]):
             raise BadInputError(
                 f"labels: shape {tuple(labels.shape)} does not fit logits of shape {tuple(logits_BLIJK.shape)}; "
                 "(B, I, J, K) or (B, 1, I, J, K) was expected."
             )
-        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
-            raise BadInputError(f"labels: {labels.dtype}, class numbers of an integer type were expected.")
-        if not self.check_labels:
+        if labels.dtype in _WIDE_UNSIGNED:  # PyTorch does little more than convert them
+            labels_BIJK = labels_BIJK.long()
+        if not self.check_labels or labels_BIJK.numel() == 0:
             return labels_BIJK
         low, high = (int(value) for value in torch.aminmax(labels_BIJK))
         if low < 0 or high >= num_classes:
@@ -153,6 +161,23 @@ class WeightedDiceLoss(nn.Module):
                 f"labels: numbers from {low} to {high}; {num_classes} classes are 0 to {num_classes - 1}."
             )
         return labels_BIJK
+
+
+def _vector(class_weights: npt.ArrayLike | Tensor) -> Tensor:
+    """(L,) float64."""
+    try:
+        plain = class_weights.detach() if isinstance(class_weights, Tensor) else np.array(class_weights, np.float64)
+        given = torch.as_tensor(plain)
+    except (TypeError, ValueError) as error:
+        raise BadTypeError(f"class_weights: {class_weights!r}; one weight for each class was expected.") from error
+    if given.is_complex():
+        raise BadTypeError(f"class_weights: {given.dtype}; one weight for each class was expected.")
+    weights = given.to(torch.float64)
+    if weights.ndim != 1 or weights.numel() == 0:
+        raise BadInputError(f"class_weights: shape {tuple(weights.shape)}, one weight for each class was expected.")
+    if not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()):
+        raise BadInputError(f"class_weights: {weights.tolist()}; finite numbers of at least 0 were expected.")
+    return weights
 
 
 def _sum_type(logits: Tensor) -> torch.dtype:

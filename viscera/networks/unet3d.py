@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from viscera.core.errors import BadInputError, refuse_non_count, refuse_unknown
+
 
 class UNet3D(nn.Module):
     """3D U-Net: per level two 3³ convolutions with batch normalisation before each ReLU, no bottleneck.
@@ -19,6 +21,9 @@ class UNet3D(nn.Module):
         levels: resolutions; 4 in the paper.
         initialisation: "he": He normal, batch normalisation with PyTorch's constants (momentum 0.1, ε 1e-5); "keras":
             Keras's defaults, Glorot uniform, momentum 0.99 (PyTorch's 0.01), ε 1e-3.
+
+    Raises:
+        BadInputError: a number below 1, an unknown initialisation.
     """
 
     def __init__(
@@ -30,7 +35,11 @@ class UNet3D(nn.Module):
         initialisation: Literal["he", "keras"] = "he",
     ) -> None:
         super().__init__()
-        self.levels = levels
+        sizes = {"in_channels": in_channels, "num_classes": num_classes, "base_filters": base_filters, "levels": levels}
+        for name, value in sizes.items():
+            refuse_non_count(name, value)
+        refuse_unknown("initialisation", initialisation, ("he", "keras"))
+        self.in_channels, self.levels = in_channels, levels
         widths = [base_filters * 2**level for level in range(levels + 1)]
         self.down = nn.ModuleList(
             _double_convolution(in_channels if level == 0 else widths[level], widths[level], widths[level + 1])
@@ -48,7 +57,13 @@ class UNet3D(nn.Module):
         self.apply(_initialise_he if initialisation == "he" else _initialise_keras)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, L, I, J, K) of an input (B, C, I, J, K) of any size (edges are replicated to fit)."""
+        """Logits (B, L, I, J, K) of an input (B, C, I, J, K) of any size (edges are replicated to fit).
+
+        Raises:
+            BadInputError: another number of axes or channels.
+        """
+        if x.ndim != 5 or x.shape[1] != self.in_channels or 0 in x.shape:
+            raise BadInputError(f"x: shape {tuple(x.shape)}, (B, {self.in_channels}, I, J, K) was expected.")
         size = x.shape[2:]
         multiple = 2 ** (self.levels - 1)
         i, j, k = (-n % multiple for n in size)

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy.typing as npt
 from torch import Tensor, nn
 
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, refuse_non_number, refuse_unknown
 from viscera.losses.dice import WeightedDiceLoss, weighted_dice_loss
 from viscera.plugins.batches import as_volumes, class_numbers, class_numbers_of_one_hot
 
@@ -61,8 +61,9 @@ class MonaiDiceLoss(nn.Module):
         super().__init__()
         _refuse(others)
         reduction_name = str(getattr(reduction, "value", reduction))  # MONAI also has an enumeration
-        if reduction_name not in {"mean", "sum"}:
-            raise BadInputError(f'reduction: "{reduction_name}"; this loss knows "mean" and "sum".')
+        refuse_unknown("reduction", reduction_name, ("mean", "sum"))
+        refuse_non_number("smooth_nr", smooth_nr)
+        refuse_non_number("smooth_dr", smooth_dr)
         if smooth_nr != smooth_dr:
             raise BadInputError(
                 f"smooth_nr={smooth_nr:g}, smooth_dr={smooth_dr:g}: this loss has one smoothing for both. Give the "

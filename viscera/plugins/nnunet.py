@@ -82,12 +82,14 @@ def count_voxels(segmentation: npt.NDArray[Any], num_classes: int, case: str) ->
     Raises:
         BadInputError: a class number that does not exist.
     """
-    counts = np.bincount(np.asarray(segmentation, dtype=np.int64).ravel() + 1, minlength=num_classes + 1)
-    if counts.size > num_classes + 1:
+    labels = np.asarray(segmentation, dtype=np.int64).ravel()
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    if low < -1 or high >= num_classes:
         raise BadInputError(
-            f"{case}: class {counts.size - 2} in the preprocessed labels; dataset.json knows 0 to {num_classes - 1}. "
-            "Mend one of the two and run nnUNetv2_preprocess again."
+            f"{case}: class {low if low < -1 else high} in the preprocessed labels; dataset.json knows 0 to "
+            f"{num_classes - 1}. Mend one of the two and run nnUNetv2_preprocess again."
         )
+    counts = np.bincount(labels + 1, minlength=num_classes + 1)
     return [int(counts[0] + counts[1]), *(int(count) for count in counts[2:])]
 
 

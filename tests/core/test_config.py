@@ -125,3 +125,38 @@ def test_a_record_from_before_a_default_changed_keeps_what_was_in_force() -> Non
     assert resolve_config(file_values=as_recorded({})).train.batch_norm == "running"
     kept = as_recorded({"train": {"batch_norm": "recomputed"}})
     assert resolve_config(file_values=kept).train.batch_norm == "recomputed"
+
+
+@pytest.mark.parametrize("key", ["train.seed", "prepare.seed", "study.seeds"])
+def test_seeds_have_64_bits(key: str) -> None:
+    def given(seed: int) -> object:
+        return [seed] if key.endswith("seeds") else seed
+
+    resolve_config(options={key: given(2**64 - 1)})
+    for wrong in (2**64, -1, 10**30):
+        with pytest.raises(BadInputError, match=rf"{key}.*should be (less|greater) than or equal to"):
+            resolve_config(options={key: given(wrong)})
+
+
+@pytest.mark.parametrize(
+    ("patch", "batch", "levels", "taken"),
+    [(8, 1, 4, False), (9, 1, 4, True), (8, 2, 4, True), (8, 1, 3, True), (32, 1, 6, False), (1, 1, 2, False)],
+)
+def test_batch_normalisation_needs_two_values(patch: int, batch: int, levels: int, taken: bool) -> None:
+    given = {"train": {"patch": patch, "batch_size": batch, "levels": levels}}
+    if taken:
+        resolve_config(file_values=given)
+    else:
+        with pytest.raises(BadInputError, match=r"^configuration: train: a window of .* batch normalisation needs two"):
+            resolve_config(file_values=given)
+
+
+def test_short_trainings_are_logged_often_enough_for_a_curve() -> None:
+    def every(iterations: int, log_every: int) -> int:
+        return resolve_config(options={"train.iterations": iterations, "train.log_every": log_every}).train.logged_every
+
+    assert every(10_000, 50) == 50
+    assert every(100, 50) == 50
+    assert every(99, 50) == 24
+    assert every(40, 50) == 10
+    assert every(1, 50) == 1

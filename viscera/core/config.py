@@ -32,6 +32,7 @@ Weighting = Annotated[str | float, BeforeValidator(_weighting)]
 ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: ClassTable.of_names(names).names)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]  # 64 bits, as PyTorch takes
 
 
 class Settings(BaseModel):
@@ -66,7 +67,7 @@ class PrepareConfig(Settings):
     )
     test_fraction: Fraction = Field(37 / 377, description="share of the cases kept for testing (paper: 37 of 377)")
     validation_fraction: Fraction = Field(0.0, description="share of the cases that picks best.pt (paper: none)")
-    seed: int = Field(0, ge=0, description="of the random split")
+    seed: Seed = Field(0, description="of the random split")
 
     _earlier = model_validator(mode="before")(without_downsample_axes)
 
@@ -185,7 +186,7 @@ class TrainConfig(Settings):
     batch_size: Positive = Field(3, description="windows a step, each from another patient (paper: 3)")
     filters: Positive = Field(32, description="channels of the first convolution (paper: 32)")
     levels: int = Field(4, ge=2, le=6, description="resolution levels of the U-Net (paper: 4)")
-    seed: int = Field(0, ge=0, description="of initialisation and windows")
+    seed: Seed = Field(0, description="of initialisation and windows")
     device: str = Field("auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the network: auto is bfloat16 on GPUs that have it, else float32"
@@ -213,6 +214,29 @@ class TrainConfig(Settings):
     adam: AdamConfig = AdamConfig()
     intensity: IntensityConfig = IntensityConfig()
     augment: AugmentConfig = AugmentConfig()
+
+    @property
+    def logged_every(self) -> int:
+        """Steps between lines of the curve: `log_every`, or fewer where a curve of so few steps had no two of them."""
+        return self.log_every if self.iterations >= 2 * self.log_every else max(1, self.iterations // 4)
+
+    def refuse_one_value(self) -> None:
+        """Refuse windows, batches and levels that leave batch normalisation a single value at the lowest level.
+
+        Raises:
+            ValueError: names all three.
+        """
+        if self.batch_size == 1 and self.patch <= 2 ** (self.levels - 1):
+            raise ValueError(
+                f"a window of {self.patch} voxels has one voxel left at the lowest of {self.levels} levels, and a "
+                "batch of 1 one value; batch normalisation needs two. Raise --patch or --batch-size, or lower "
+                "train.levels"
+            )
+
+    @model_validator(mode="after")
+    def _can_normalise(self) -> Self:
+        self.refuse_one_value()
+        return self
 
 
 class RateRangeConfig(Settings):
@@ -297,7 +321,7 @@ class StudyConfig(Settings):
     learning_rates: tuple[Annotated[float, Field(gt=0, le=1e37)], ...] = Field(
         (0.001, 0.01), min_length=1, description="arms: Adam's initial rates"
     )
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+    seeds: tuple[Seed, ...] = Field(
         (0,), min_length=1, description="runs of every arm, differing in initialisation and windows"
     )
     variants: dict[VariantName, dict[str, Any]] = Field(

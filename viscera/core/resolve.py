@@ -125,6 +125,8 @@ def _sentence(error: ValidationError) -> str:
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             parts.append(f"there is no setting '{key}' (see `viscera config show`)")
+        elif isinstance(item["input"], Mapping) and item["type"] == "value_error":  # of several fields together
+            parts.append(f"{key or 'settings'}: {item['ctx']['error']}")
         else:
             parts.append(f"{key or 'value'} = {item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}")
     return "; ".join(parts) + "."

@@ -10,6 +10,7 @@ from viscera.doctor.advice import run_advice, store_advice
 from viscera.doctor.arm_forecasts import forecast_and_choose, plain_feed
 from viscera.doctor.forecast import windows_with_class
 from viscera.doctor.forecast_rule import ArmForecast
+from viscera.engine.training_set import training_cases
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
@@ -85,9 +86,7 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
         BadInputError: no store, or no training case in it.
     """
     store = Store.open(store_path)
-    names = store.names("train")
-    if not names:
-        raise BadInputError(f"{store_path}: no training case in this store. Prepare it with a lower --test-fraction.")
+    names = training_cases(store)
     train = config.train.model_copy(update={"batch_size": min(config.train.batch_size, len(names))})
     counts = store.voxel_counts(train.loss.counts)
     rows = [store.manifest.cases[name].voxel_counts_prepared for name in names]

@@ -120,8 +120,9 @@ def full_steps(config: TrainConfig, num_classes: int = NUM_CLASSES) -> frozenset
     affordable = int(_TIME_SHARE * config.iterations / cost_in_steps)
     wanted = round(_POINTS_PER_DECADE * np.log10(config.iterations)) + 1
     count = max(1, min(affordable, wanted))
-    wished = np.geomspace(config.log_every, config.iterations, count) if count > 1 else [config.iterations]
-    logged = (-(-round(step) // config.log_every) * config.log_every for step in wished)
+    every = config.logged_every
+    wished = np.geomspace(every, config.iterations, count) if count > 1 else [config.iterations]
+    logged = (-(-round(step) // every) * every for step in wished)
     return frozenset(min(step, config.iterations) for step in logged)
 
 

@@ -70,7 +70,7 @@ class InTraining(Protocol):
 
 def is_logged(train: TrainConfig, step: int) -> bool:
     """Whether a step has a line in the curve."""
-    return step == train.iterations or step % train.log_every == 0 or step % train.validate_every == 0
+    return step == train.iterations or step % train.logged_every == 0 or step % train.validate_every == 0
 
 
 def curve_line(

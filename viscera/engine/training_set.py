@@ -18,11 +18,28 @@ from viscera.losses.balance import WeightSchedule
 log = logging.getLogger(__name__)
 
 
+def training_cases(store: Store) -> list[str]:
+    """Their names.
+
+    Raises:
+        BadInputError: there is none.
+    """
+    names = store.names("train")
+    if not names:
+        raise BadInputError(f"{store.path}: no training case in this store. Prepare it with a lower --test-fraction.")
+    return names
+
+
 def with_training_set(config: Config, store: Store) -> Config:
-    """The configuration with what the store decides: its preparation, and the HU that z-scores refer to."""
+    """The configuration with what the store decides: its preparation, and the HU that z-scores refer to.
+
+    Raises:
+        BadInputError: a store without training cases.
+    """
+    names = training_cases(store)
     intensity = config.train.intensity
     if intensity.scaling == "z_score" and (intensity.mean_hu is None or intensity.sd_hu is None):
-        mean, sd = clipped_moments((store.image(name) for name in store.names("train")), intensity)
+        mean, sd = clipped_moments((store.image(name) for name in names), intensity)
         if sd == 0:
             raise BadInputError(f"{store.path}: all voxels have one HU: no z-score. Use intensity.scaling unit.")
         given = intensity.model_dump(include={"mean_hu", "sd_hu"}, exclude_none=True)
@@ -32,8 +49,16 @@ def with_training_set(config: Config, store: Store) -> Config:
 
 
 def feed_of(store: Store, train: TrainConfig) -> Feed:
-    """The windows of the training cases."""
-    spacings_mm = [store.geometry(name).spacing_mm for name in store.names("train")]
+    """The windows of the training cases.
+
+    Raises:
+        BadInputError: fewer cases than windows in a batch; windows that leave batch normalisation one value.
+    """
+    try:
+        train.refuse_one_value()  # `doctor` lowers batch_size to the number of cases
+    except ValueError as error:
+        raise BadInputError(f"{store.path}: {error}.") from error
+    spacings_mm = [store.geometry(name).spacing_mm for name in training_cases(store)]
     return Feed(
         cases=arrays(store, "train"),
         patch=train.patch,

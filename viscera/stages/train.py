@@ -66,6 +66,7 @@ def train(
     if folder.fusion.exists():
         raise BadInputError(f"{run_path}: several models as one (`viscera study --fuse`); it cannot be trained on.")
     _warn_of_late_schedule(config)
+    _warn_of_small_scans(store, config.train.patch)
     store.verify([*store.names("train"), *store.names("validation")])
     with exclusive(run_path):
         trainer = Trainer.create(config, facts, device)
@@ -117,6 +118,21 @@ def _warn_of_late_schedule(config: Config) -> None:
             schedule.last_step,
             iterations,
             schedule.to,
+        )
+
+
+def _warn_of_small_scans(store: Store, patch: int) -> None:
+    shapes = [store.image(name).shape for name in store.names("train")]
+    small = [shape for shape in shapes if min(shape) < patch]
+    if small:
+        log.warning(
+            "%s: %d of %d training scans are smaller than the window of %d voxels along an axis, the smallest with "
+            "%s; the rest is padding. Prepare them with a smaller --downsample or --spacing-mm, or lower --patch.",
+            store.path,
+            len(small),
+            len(shapes),
+            patch,
+            "×".join(map(str, min(small, key=lambda shape: (min(shape), shape)))),
         )
 
 

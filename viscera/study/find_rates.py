@@ -14,7 +14,7 @@ from viscera.engine.monitor import Monitor
 from viscera.engine.rate_finder import range_test
 from viscera.engine.resident import on_device
 from viscera.engine.trainer import StopSignal, Trainer
-from viscera.engine.training_set import facts_of, feed_of, with_training_set
+from viscera.engine.training_set import facts_of, feed_of, training_cases, with_training_set
 from viscera.io.store import Store
 from viscera.study.rate_range import RateRange, rate_range_path, read_range, read_rate_range, write_rate_range
 
@@ -49,7 +49,7 @@ def find_rates(
         InterruptedRunError: `stop` was set.
     """
     store = Store.open(store_path)
-    store.verify(store.names("train"))
+    store.verify(training_cases(store))
     results = []
     for weighting in weightings:
         path = rate_range_path(out, weighting)

@@ -9,7 +9,7 @@ import viscera
 from viscera.core.arms import Arm, arm_config, arms_of
 from viscera.core.config import Config, StudyConfig, differences
 from viscera.core.errors import BadInputError
-from viscera.engine.training_set import feed_of
+from viscera.engine.training_set import feed_of, training_cases
 from viscera.io.files import is_occupied
 from viscera.io.runlog import RunFolder, StudyFolder, StudyRecord, read_config
 from viscera.io.store import Store
@@ -193,8 +193,7 @@ def _refuse_something_else(folder: StudyFolder) -> None:
 
 def _refuse_missing_cases(store: Store, plan: StudyPlan) -> None:
     """Raise BadInputError where a study lacks the cases to train, choose or be scored on."""
-    if not store.names("train"):
-        raise BadInputError(f"{store.path}: no training case in this store. Prepare it with some.")
+    training_cases(store)
     if not store.names("test"):
         raise BadInputError(f"{store.path}: no test case in this store. Prepare it with a --test-fraction above 0.")
     if plan.config.study.fuse and not store.names("validation"):
@@ -202,8 +201,8 @@ def _refuse_missing_cases(store: Store, plan: StudyPlan) -> None:
             f"{store.path}: no validation case in this store, and --fuse chooses on those alone: test cases pick "
             "nothing. Prepare it with a --validation-fraction above 0, or leave --fuse out."
         )
-    for batch_size in {task.config.train.batch_size for task in plan.tasks}:
-        feed_of(store, plan.config.train.model_copy(update={"batch_size": batch_size}))
+    for task in plan.tasks:
+        feed_of(store, task.config.train)
 
 
 def _refuse_stranger(task: Task, store: Store) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +16,7 @@ from viscera.check import check_stage as stage
 from viscera.check.check_page import MOST_OF_A_CASE
 from viscera.check.check_stage import check, refuse_unread
 from viscera.check.findings import DataSetCheck
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, DefectError
 from viscera.io.classes import read_class_file
 from viscera.io.layouts import CaseSource
 from viscera.stages.phantom import make_phantoms
@@ -194,6 +195,25 @@ def test_other_classes_and_organs_that_the_data_set_does_not_label(tmp_path: Pat
     row = table(tmp_path / "check" / "check.csv")[0]
     assert float(row["left_kidney_volume_ml"]) > 0
     assert (row["pancreas_volume_ml"], row["organs"]) == ("", "2")
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_defect_leaves_out_one_case_and_ends_as_a_defect(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = stage._look_at
+
+    def broken(source: CaseSource, *rest: Any) -> Any:
+        if source.name == "case_2":
+            raise IndexError("nobody thought of it")
+        return original(source, *rest)
+
+    monkeypatch.setattr(stage, "_look_at", broken)
+    found = check(raw, tmp_path / "check")
+    assert [case.verdict == "not read" for case in found.cases] == [False, False, True, False, False]
+    assert "Traceback" in caplog.text
+    with pytest.raises(DefectError, match=r"1 of 5 cases .*case_2: a defect of viscera \(IndexError"):
+        refuse_unread(found, tmp_path / "check")
 
 
 def test_real_scans(real_data: Path, tmp_path: Path) -> None:

@@ -14,16 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.layout_examples import write_example
 from viscera.core.anatomy import CLASS_NAMES, ClassTable
 from viscera.core.config import PrepareConfig
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, DefectError
 from viscera.core.progress import Progress
 from viscera.io.classes import ClassFile
 from viscera.io.files import exclusive
 from viscera.io.layouts import CaseSource
 from viscera.io.store import PreparedCase, Split, Store
 from viscera.stages import prepare as stage
-from viscera.stages.prepare import draw_split, prepare
+from viscera.stages.prepare import draw_split, grids_text, prepare
 
 HALF = PrepareConfig(downsample=2)
 MakeDataSet = Callable[..., Path]
@@ -486,9 +487,9 @@ def test_a_store_without_cases_takes_other_settings(raw: Path, tmp_path: Path) -
 def test_a_store_without_a_case_to_train_on_is_warned_of(
     raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    prepare(raw, tmp_path / "s", PrepareConfig(downsample=2))
+    prepare(raw, tmp_path / "s", PrepareConfig(downsample=1))
     assert not caplog.text
-    prepare(raw, tmp_path / "t", PrepareConfig(downsample=2, test_fraction=0.99))
+    prepare(raw, tmp_path / "t", PrepareConfig(downsample=1, test_fraction=0.99))
     assert "no case is for training. Give --test-fraction 0" in caplog.text
 
 
@@ -512,3 +513,69 @@ def test_a_case_whose_labels_mean_something_else_now_is_left_out(raw: Path, tmp_
     with pytest.raises(BadInputError):
         prepare(raw, tmp_path / "s", config, partial=True)
     assert "labels everything, now not liver" in (tmp_path / "s" / "quarantine.csv").read_text()
+
+
+# ------------------------------------------------------------------------------------------ what the grid costs
+
+
+def test_an_organ_that_the_grid_loses_is_warned_of_with_both_grids(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make_nnunet: MakeDataSet
+) -> None:
+    labels = np.zeros((48, 48, 36), dtype=np.uint8)
+    labels[8:32, 8:32, 8:28] = 3  # whole blocks of 4: nothing is lost
+    labels[5:6, 5:40, 30:31] = 2  # a vein between the sampled voxels
+    hu = np.zeros(labels.shape, dtype=np.int16)
+    raw = make_nnunet(tmp_path / "raw", {"a": (hu, labels)}, affine=np.diag([8.0, 8.0, 8.0, 1.0]))
+    store = prepare(raw, tmp_path / "s", PrepareConfig(test_fraction=0))
+    assert grids_text(store) == "48×48×36 voxels of 8×8×8 mm become 12×12×9 of 32×32×32 mm"
+    assert grids_text(store) in caplog.text
+    assert "the portal vein vanishes in 1 (a), of 1" in caplog.text
+    assert "liver" not in caplog.text
+    assert "--spacing-mm 8" in caplog.text
+    caplog.clear()
+    prepare(raw, tmp_path / "fine", PrepareConfig(spacing_mm=8, test_fraction=0))
+    assert not caplog.text
+
+
+def test_a_fifth_of_an_organ_is_much(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make_nnunet: MakeDataSet
+) -> None:
+    # of every two voxels along I the second is sampled; an organ of 2n + 1 that begins at one keeps n of them
+    labels = np.zeros((40, 4, 4), dtype=np.uint8)
+    labels[0:5], labels[8:19], labels[20:24] = 3, 4, 7  # 5 voxels long: 2 stay (-20 %); 11: 5 (-9 %); 4: 2 (0)
+    hu = np.zeros(labels.shape, dtype=np.int16)
+    raw = make_nnunet(tmp_path / "raw", {"a": (hu, labels)})
+    prepare(raw, tmp_path / "s", PrepareConfig(downsample=2, test_fraction=0))
+    assert "On that grid the liver loses a fifth of its volume or more in 1 (a), of 1 cases." in caplog.text
+
+
+# ------------------------------------------------------------------------------------------ one barrier per case
+
+
+def test_whatever_a_case_raises_the_others_are_prepared(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = stage._prepared
+    raised = {"case_1": MemoryError("Unable to allocate 21 TiB"), "case_3": ZeroDivisionError("nobody thought of it")}
+
+    def broken(source: CaseSource, config: PrepareConfig) -> PreparedCase:
+        if source.name in raised:
+            raise raised[source.name]
+        return original(source, config)
+
+    monkeypatch.setattr(stage, "_prepared", broken)
+    with pytest.raises(DefectError, match=r"2 of 5 cases were left out .*a defect of viscera \(ZeroDivisionError"):
+        prepare(raw, tmp_path / "s", HALF)
+    assert Store.open(tmp_path / "s").names() == ["case_0", "case_2", "case_4"]
+    assert "Traceback" in caplog.text
+    assert "out of memory (Unable to allocate 21 TiB)" in quarantined(tmp_path / "s")["case_1"]
+
+
+def test_a_name_too_long_for_the_store_leaves_out_one_case(tmp_path: Path) -> None:
+    write_example(tmp_path / "raw", "totalsegmentator")
+    long = "s" * 250  # a file system takes 255; while it is written a case has ten more
+    (tmp_path / "raw" / "s0011").rename(tmp_path / "raw" / long)
+    with pytest.raises(BadInputError, match="1 of 2 cases were left out"):
+        prepare(tmp_path / "raw", tmp_path / "s", HALF)
+    assert Store.open(tmp_path / "s").names() == ["s0000"]
+    assert set(quarantined(tmp_path / "s")) == {long}

@@ -16,10 +16,11 @@ from viscera.check.check_tables import FINDINGS_HEADER, case_header, case_rows, 
 from viscera.check.finding_rules import findings_beside_others, findings_of_the_set, label_findings, scan_findings
 from viscera.check.findings import CaseCheck, DataSetCheck
 from viscera.core.anatomy import ABDOMEN, ClassTable
-from viscera.core.errors import BadInputError
+from viscera.core.barrier import CaseBarrier
+from viscera.core.errors import BadInputError, DefectError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.io.classes import ClassFile
-from viscera.io.files import is_occupied, write_text
+from viscera.io.files import is_occupied, refuse_unwritable, write_text
 from viscera.io.layouts import CaseSource, dataset_title, find_cases
 from viscera.io.records import is_table, write_csv
 
@@ -53,15 +54,21 @@ def check(
         raise BadInputError(f"{out}: holds something that no check wrote. Give another folder with --out.")
     table, numbers = (classes.table, classes.numbers) if classes else (ABDOMEN, None)
     sources = find_cases(source, layout, table=table, partial=True, numbers=numbers)
+    refuse_unwritable(out)
     pictures: dict[str, list[PlacePictures]] = {}
-    cases = []
+    cases = {}
+    barrier = CaseBarrier()
     for done, case in enumerate(sources):
         progress(Progress("check", done, len(sources), case.name))
         left = MOST_PICTURES - sum(map(len, pictures.values()))
-        looked_at, pictures[case.name] = _look_at(case, table, min(left, MOST_OF_A_CASE))
-        cases.append(looked_at)
+        with barrier.around(case.name):
+            cases[case.name], pictures[case.name] = _look_at(case, table, min(left, MOST_OF_A_CASE))
+    for name, error in barrier.left_out.items():
+        cases[name] = CaseCheck(name, None, str(error), defect=isinstance(error, DefectError))
     progress(Progress("check", len(sources), len(sources)))
-    checked = _beside_each_other(DataSetCheck(dataset_title(source), table.names[1:], tuple(cases)))
+    checked = _beside_each_other(
+        DataSetCheck(dataset_title(source), table.names[1:], tuple(cases[each.name] for each in sources))
+    )
     write_csv(out / CASES, case_header(checked.classes), case_rows(checked))
     write_csv(out / FINDINGS, FINDINGS_HEADER, finding_rows(checked))
     write_text(out / PAGE, render_check_page(checked, pictures, table, viscera.__version__))
@@ -74,20 +81,19 @@ def _is_of_a_check(out: Path) -> bool:
 
 
 def refuse_unread(check: DataSetCheck, out: Path) -> None:
-    """Raise BadInputError if there were cases that could not be read; findings are no error."""
+    """Raise BadInputError if there were cases that could not be read, or DefectError; findings are no error."""
     unread = check.with_verdict("not read")
+    defects = [case for case in unread if case.defect]
     if unread:
-        raise BadInputError(
+        kind = DefectError if defects else BadInputError
+        raise kind(
             f"{len(unread)} of {len(check.cases)} cases could not be read (reasons in {out / CASES}); the others were "
-            f"looked at. The first: {unread[0].reason}"
+            f"looked at. The first: {(defects or unread)[0].reason}"
         )
 
 
 def _look_at(source: CaseSource, table: ClassTable, most_pictures: int) -> tuple[CaseCheck, list[PlacePictures]]:
-    try:
-        case = source.read()
-    except BadInputError as error:
-        return CaseCheck(source.name, None, str(error)), []
+    case = source.read()
     facts = measure_case(case, table)
     findings = (*scan_findings(facts), *label_findings(facts))
     suspicious = [finding for finding in findings if finding.level == "suspicious"]

@@ -56,12 +56,14 @@ class CaseCheck:
         facts: what was measured; None where it could not be read.
         reason: why it could not be read; empty where it could.
         findings: of this case.
+        defect: whether it was not read by a defect of viscera.
     """
 
     case: str
     facts: CaseFacts | None
     reason: str = ""
     findings: tuple[Finding, ...] = ()
+    defect: bool = False
 
     @property
     def verdict(self) -> Literal["not read", "suspicious", "note", "clean"]:

@@ -153,6 +153,7 @@ def prepare(
         )
         train, validation, test = (len(built.names(part)) for part in ("train", "validation", "test"))
         display.note(f"{store}: {train} training, {validation} validation, {test} test cases")
+        display.note(f"{store}: {stage.grids_text(built)}")
 
 
 @app.command()

@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -112,9 +113,24 @@ def read_error(path: Path, error: OSError) -> BadInputError:
     return BadInputError(f"{path}: cannot be read ({error.strerror or error}). Check the path and its permissions.")
 
 
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether nothing more can be written, of any case."""
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Raise BadInputError where a folder cannot be made or written to: before hours of work, not after."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise write_error(folder, error) from error
+
+
 def write_error(path: Path, error: OSError) -> BadInputError:
     """The message for a file or folder that could not be written."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+    if is_full_disk(error):
         return BadInputError(
             f"{path}: the disk is full ({error.strerror}). Free some space and run the same command again; "
             "what was there before is unchanged."

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from viscera.core.errors import BadInputError
 from viscera.io.records import read_csv, refuse_other_table, write_csv
 
 NAME = "quarantine.csv"
@@ -38,12 +37,3 @@ def refuse_other_quarantine(folder: Path) -> None:
 def _read(path: Path) -> dict[str, str]:
     rows = read_csv(path) if path.exists() else []
     return {row["case"]: row.get("reason", "") for row in rows}
-
-
-def left_out(folder: Path, reasons: Mapping[str, str], total: int) -> BadInputError:
-    """The error that ends a command which did the rest."""
-    first = next(iter(sorted(reasons)))
-    return BadInputError(
-        f"{len(reasons)} of {total} cases were left out (reasons in {folder / NAME}); the others are done. "
-        f"The first: {reasons[first]}"
-    )

@@ -3,27 +3,39 @@
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from viscera.core.anatomy import ClassTable, LabelNumbers, label_numbers
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
-from viscera.io.layouts import case_name, explained_by, find_cases, numbers_beside, numbers_of
+from viscera.io.files import sha256
+from viscera.io.layouts import CaseSource, case_name, explained_by, find_cases, numbers_beside, numbers_of
 from viscera.io.nifti import read_labels
 from viscera.io.predictions import read_record
-from viscera.io.store import Split, Store
+from viscera.io.store import CaseRecord, Split, Store
 
 _NIFTI = (".nii.gz", ".nii")
 log = logging.getLogger(__name__)
 
 
 class Reference(NamedTuple):
-    """The truth of one case, not yet read, its file, and the classes that it does not label."""
+    """The truth of one case, not yet read.
+
+    Attributes:
+        path: its file.
+        read: reads it.
+        unlabelled: names of the classes that it does not label.
+        scans: checksums of its scan, as a file or as a store holds it; empty where nothing says.
+        may_be_seen: whether a model may have been trained on it, of a data set that does not say.
+    """
 
     path: Path
     read: Callable[[], LabelMap]
     unlabelled: tuple[str, ...] = ()
+    scans: Callable[[], Sequence[str]] = tuple
+    may_be_seen: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,9 +54,45 @@ class Meaning:
 
 
 def classes_beside(label_map: Path) -> ClassTable | None:
-    """The classes that `viscera predict` wrote beside a label map; None where it wrote nothing."""
-    written = read_record(label_map.with_name(f"{case_name(label_map)}.json")) or {}
-    return ClassTable.of_names(written["classes"]) if "classes" in written else None
+    """The classes that `viscera predict` wrote beside a label map; None where it wrote nothing.
+
+    Raises:
+        BadInputError: what stands there are no names of classes.
+    """
+    names = _record(label_map).get("classes")
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise BadInputError(f"{_record_path(label_map)}: damaged (`classes` is no list of names). Predict again.")
+    return ClassTable.of_names(names)
+
+
+def refuse_other_scan(prediction: Path, reference: Reference) -> None:
+    """Raise BadInputError for the prediction of another scan than the reference's, which only has the same name.
+
+    What `viscera predict` wrote beside the prediction holds the checksum of its scan. Without that, and where the
+    reference does not say which scan it is of, or the prediction is of a DICOM series or of a store, nothing is known.
+    """
+    record = _record(prediction)
+    made_from, digest = str(record.get("input")), record.get("input_sha256")
+    if not isinstance(digest, str) or record.get("series"):
+        return
+    known = reference.scans()
+    if not known or digest in known or made_from.endswith("/image.npy"):
+        return
+    raise BadInputError(
+        f"{prediction}: made from {made_from} (SHA-256 {digest[:12]}…), and {reference.path} is the truth of another "
+        f"scan (SHA-256 {known[0][:12]}…) that only has the same name. Predict that scan. If it is the same one, saved "
+        f"again, move {_record_path(prediction)} away."
+    )
+
+
+def _record_path(label_map: Path) -> Path:
+    return label_map.with_name(f"{case_name(label_map)}.json")
+
+
+def _record(label_map: Path) -> dict[str, Any]:
+    return read_record(_record_path(label_map)) or {}
 
 
 def prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
@@ -72,19 +120,26 @@ def prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
 def read_predictions(files: Mapping[str, Path], classes: ClassTable) -> dict[str, Callable[[], LabelMap]]:
     """How to read each prediction: by our numbers, or by those of nnU-Net's `dataset.json` beside it.
 
+    Reading raises BadInputError for a prediction of viscera of other classes.
+
     Raises:
-        BadInputError: a prediction of viscera of other classes; a `dataset.json` that names none of ours.
+        BadInputError: a `dataset.json` that names none of ours.
     """
-    readers: dict[str, Callable[[], LabelMap]] = {}
-    for name, path in files.items():
-        found = classes_beside(path)
-        if found is not None and found != classes:
-            raise BadInputError(
-                f"{path}: its labels stand for {', '.join(found.names)}; the references have "
-                f"{', '.join(classes.names)}. Give references of the same classes."
-            )
-        readers[name] = _reader(path, classes, None if found else _of_nnunet(path.resolve().parent, classes))
-    return readers
+    folders = dict.fromkeys(path.resolve().parent for path in files.values() if "classes" not in _record(path))
+    known = {folder: _of_nnunet(folder, classes) for folder in folders}
+    return {
+        name: partial(_read_prediction, path, classes, known.get(path.resolve().parent)) for name, path in files.items()
+    }
+
+
+def _read_prediction(path: Path, classes: ClassTable, known: LabelNumbers | None) -> LabelMap:
+    found = classes_beside(path)
+    if found is not None and found != classes:
+        raise BadInputError(
+            f"{path}: its labels stand for {', '.join(found.names)}; the references have {', '.join(classes.names)}. "
+            "Give references of the same classes."
+        )
+    return read_labels(path, known.mapping if known and not found else None, classes=classes)
 
 
 def references_of(path: Path, store: Store | None, split: Split | None, meaning: Meaning) -> dict[str, Reference]:
@@ -93,7 +148,12 @@ def references_of(path: Path, store: Store | None, split: Split | None, meaning:
         return _of_folder(path, meaning)
     cases = store.manifest.cases
     return {
-        name: Reference(store.original_labels_path(name), _of_store(store, name), cases[name].unlabelled)
+        name: Reference(
+            store.original_labels_path(name),
+            partial(store.original_labels, name),
+            cases[name].unlabelled,
+            partial(_scans_of, cases[name]),
+        )
         for name in store.names(split)
     }
 
@@ -103,7 +163,7 @@ def reference_file(path: Path, meaning: Meaning) -> Reference:
     data_set = explained_by(path.parent) if meaning.numbers is None else None
     for case in find_cases(data_set, meaning.layout, table=meaning.classes, partial=True) if data_set else ():
         if case.labels.resolve() == path.resolve():
-            return Reference(path, case.read_labels, case.unlabelled)
+            return _of_case(case)
     return _of_label_map(path, meaning, _explained(path.resolve().parent, meaning))
 
 
@@ -114,7 +174,19 @@ def _of_folder(folder: Path, meaning: Meaning) -> dict[str, Reference]:
         known = _explained(folder.resolve(), meaning)
         return {name: _of_label_map(path, meaning, known) for name, path in label_maps.items()}
     cases = find_cases(data_set, meaning.layout, table=meaning.classes, partial=True, numbers=meaning.numbers)
-    return {case.name: Reference(case.labels, case.read_labels, case.unlabelled) for case in cases}
+    return {case.name: _of_case(case) for case in cases}
+
+
+def _of_case(case: CaseSource) -> Reference:
+    """The truth in a data set, whose scan need not be there."""
+    scans = lambda: [sha256(case.image)] if case.image.is_file() else []  # noqa: E731 - computed only if asked for
+    return Reference(case.labels, case.read_labels, case.unlabelled, scans, case.split in {None, "train"})
+
+
+def _scans_of(case: CaseRecord) -> list[str]:
+    """Of a store's case: the scan that it was made from, and what that became."""
+    sources = [source.sha256 for source in case.sources.values()]
+    return [*sources[:1], case.sha256["image.npy"]]
 
 
 def _explained(folder: Path, meaning: Meaning) -> LabelNumbers | None:
@@ -144,15 +216,8 @@ def _beside(folders: Sequence[Path], classes: ClassTable, numbers: str) -> Label
 def _of_label_map(path: Path, meaning: Meaning, known: LabelNumbers | None) -> Reference:
     """Of the numbers that are known; of viscera's own where it predicted the label map, or where nothing is known."""
     known = None if classes_beside(path) else known
-    return Reference(path, _reader(path, meaning.classes, known), known.unlabelled if known else ())
-
-
-def _reader(path: Path, classes: ClassTable, known: LabelNumbers | None) -> Callable[[], LabelMap]:
-    return lambda: read_labels(path, known.mapping if known else None, classes=classes)
-
-
-def _of_store(store: Store, name: str) -> Callable[[], LabelMap]:
-    return lambda: store.original_labels(name)
+    read = partial(read_labels, path, known.mapping if known else None, classes=meaning.classes)
+    return Reference(path, read, known.unlabelled if known else ())
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.barrier import CaseBarrier
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelMap
 from viscera.imaging.resample import GridChange, coarsen_labels
+from viscera.io.files import refuse_unwritable
+from viscera.io.quarantine import NAME as QUARANTINE
+from viscera.io.quarantine import refuse_other_quarantine, write_quarantine
 from viscera.io.records import read_json, write_json
 from viscera.io.references import (
     Meaning,
@@ -20,6 +24,7 @@ from viscera.io.references import (
     read_predictions,
     reference_file,
     references_of,
+    refuse_other_scan,
 )
 from viscera.io.scores import ScoreRow, is_scores, write_scores
 from viscera.io.store import Split, Store
@@ -41,6 +46,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     numbers: Mapping[str, int] | None = None,
     split: Split | None = None,
     summary: Path | None = None,
+    all_or_none: bool = False,
     progress: OnProgress = unseen,
 ) -> list[ScoreRow]:
     """Score label maps against their references.
@@ -58,43 +64,57 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         split: the part of a Store that is scored alone, and of which every case must have a prediction; by default all
             that is predicted is scored, and the test cases must be.
         summary: also write nnU-Net's `summary.json` there; of the original grid where that is scored.
+        all_or_none: write nothing where a case cannot be scored; for models that are compared on the same cases.
         progress: called before each case, and at the end.
 
     Returns:
         The rows that were written: by case, grid, metric and class.
 
     Raises:
-        BadInputError: a prediction without a reference, cases of the Store's part without a prediction, label maps of
-            different grids, predictions of other classes, a tolerance for an organ that there is not, or a file of
-            something else where the scores should go.
+        BadInputError: before anything is scored: a prediction without a reference, cases of the Store's part without a
+            prediction, predictions of other classes, a tolerance for an organ that there is not, a file of something
+            else where the scores should go, or a folder that cannot be written to. After all else is done: cases that
+            were left out (`quarantine.csv` beside the scores says why): label maps of different grids, a prediction of
+            another scan, a file that cannot be read.
+        DefectError: likewise, where a case was left out by a defect of ours.
     """
     config = config or EvaluateConfig()
     store = Store.open(references) if (references / "manifest.json").exists() else None
     if store is not None and classes not in {None, store.classes}:
         raise BadInputError(f"{references}: a store of other classes ({', '.join(store.classes.names)}).")
-    if store is None and config.grid != "original":
-        raise BadInputError(f"{references}: scores on the prepared grid need a store as the references.")
-    _refuse_foreign_outputs(out, summary)
+    if store is None and (config.grid != "original" or split is not None):
+        what = "scores on the prepared grid need" if split is None else f"--split {split} needs"
+        raise BadInputError(f"{references}: {what} a store as the references.")
+    _refuse_outputs(out, summary)
     files = prediction_files(predictions, references)
     classes = classes or (store.classes if store else classes_beside(next(iter(files.values())))) or ABDOMEN
     refuse_unknown_organs(config.tolerance_mm, classes)
     files, known = _paired(files, references, store, split, Meaning(classes, layout, numbers))
     readers = read_predictions(files, classes)
     jobs = [_Job(name, files[name], readers[name], known[name]) for name in sorted(files)]
+    for folder in {path.parent for path in (out, summary) if path is not None}:
+        refuse_unwritable(folder)
     rows: list[ScoreRow] = []
     counted: list[CountedCase] = []
+    barrier = CaseBarrier()
     for done, job in enumerate(jobs):
         progress(Progress("evaluate", done, len(jobs), job.case))
-        pairs = _pairs(job, store, classes, config)
-        for grid, pair in pairs.items():
-            scores = pair.scores(config.metrics, config.tolerance_mm, config.absent)
-            rows += [ScoreRow(job.case, each.organ, grid, each.metric, each.value) for each in scores]
-        first = next(iter(pairs.values()))
-        counted.append(CountedCase(str(job.prediction), str(job.reference.path), first.confusion))
+        with barrier.around(job.case):
+            pairs = _pairs(job, store, classes, config)
+            rows += [
+                ScoreRow(job.case, each.organ, grid, each.metric, each.value)
+                for grid, pair in pairs.items()
+                for each in pair.scores(config.metrics, config.tolerance_mm, config.absent)
+            ]
+            first = next(iter(pairs.values()))
+            counted.append(CountedCase(str(job.prediction), str(job.reference.path), first.confusion))
     progress(Progress("evaluate", len(jobs), len(jobs)))
-    write_scores(out, rows)
-    if summary is not None:
-        write_json(summary, nnunet_summary(counted), allow_nan=True)
+    if counted and not (all_or_none and barrier.left_out):
+        write_scores(out, rows)
+        if summary is not None:
+            write_json(summary, nnunet_summary(counted), allow_nan=True)
+    write_quarantine(out.parent, barrier.reasons, files)
+    barrier.finish(len(jobs), out.parent / QUARANTINE)
     return rows
 
 
@@ -109,6 +129,7 @@ class _Job(NamedTuple):
 
 def _pairs(job: _Job, store: Store | None, classes: ClassTable, config: EvaluateConfig) -> dict[_Grid, Pair]:
     """Prediction and reference on each grid that is to be scored."""
+    refuse_other_scan(job.prediction, job.reference)
     prediction = job.read().canonical()
     if store is not None:
         store.verify([job.case])
@@ -148,6 +169,14 @@ def _paired(
                 len(scored),
             )
         return scored, known
+    may_be_seen = [name for name in scored if known[name].may_be_seen]
+    if may_be_seen:
+        log.warning(
+            "%s: %d of the %d scored cases may be training cases, whose scores are too good; a data set does not say "
+            "which ones a model was trained on. With the store that it was trained on as the references, only test "
+            "cases need be scored.",
+            *(references, len(may_be_seen), len(scored)),
+        )
     unlabelled = dict.fromkeys(organ for name in scored for organ in known[name].unlabelled)
     if unlabelled:
         log.warning("%s: not labelled in every case, and without a score there: %s.", references, ", ".join(unlabelled))
@@ -170,8 +199,9 @@ def _parts(store: Store) -> str:
     return ", ".join(f"{len(store.names(part))} {part}" for part in parts)
 
 
-def _refuse_foreign_outputs(out: Path, summary: Path | None) -> None:
-    """Before hours of scoring: what cannot be written, or is not of an earlier evaluation."""
+def _refuse_outputs(out: Path, summary: Path | None) -> None:
+    """Before hours of scoring: what is not of an earlier evaluation."""
+    refuse_other_quarantine(out.parent)
     for path in (out, summary):
         if path is not None and path.is_dir():
             raise BadInputError(f"{path}: this is a folder. Give the name of a file.")

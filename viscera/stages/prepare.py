@@ -6,18 +6,24 @@ from pathlib import Path
 
 import numpy as np
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
+from viscera.core.barrier import CaseBarrier
 from viscera.core.config import PrepareConfig, differences
 from viscera.core.errors import BadInputError
+from viscera.core.geometry import AxisOrder
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io.classes import ClassFile
-from viscera.io.files import exclusive, sha256
+from viscera.io.files import exclusive, is_full_disk, sha256
 from viscera.io.layouts import CaseSource, dataset_title, find_cases, own_split
-from viscera.io.quarantine import left_out, write_quarantine
+from viscera.io.quarantine import NAME as QUARANTINE
+from viscera.io.quarantine import refuse_other_quarantine, write_quarantine
 from viscera.io.records import read_json
 from viscera.io.store import PreparedCase, SourceRecord, Split, Store, refuse_foreign
 
+MUCH_LOST = 0.2  # of an organ's volume
+_FINE_MM = 3.0  # what the paper's factor 4 makes of its scans, or so
+_GRID = ("shape", "spacing_mm")
 log = logging.getLogger(__name__)
 
 
@@ -46,8 +52,9 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         progress: called before each case, and at the end.
 
     Raises:
-        BadInputError: nothing that could be prepared; a store of other settings or classes; or, after all else is
-            done, cases that were left out (`quarantine.csv` in the store says why).
+        BadInputError: nothing that could be prepared; a store of other settings or classes; a full disk; or, after all
+            else is done, cases that were left out (`quarantine.csv` in the store says why).
+        DefectError: likewise, where a case was left out by a defect of ours.
     """
     table = classes.table if classes else _classes_of(store_path)
     numbers = classes.numbers if classes else None
@@ -55,17 +62,56 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     wanted_split = _read_split(split_file) if split_file else None
     proposed = own_split(source, cases) if split_file is None else {}
     refuse_foreign(store_path)
+    refuse_other_quarantine(store_path)
     with exclusive(store_path):
         store = _open_or_create(store_path, config, dataset_title(source), table)
         store.remove_leftovers()
         if wanted_split is not None:
             _check_split(store, wanted_split, split_file, [case.name for case in cases])
-        reasons = _add_cases(store, cases, config, progress)
-        write_quarantine(store_path, reasons, [case.name for case in cases])
+        barrier = _add_cases(store, cases, config, progress)
+        write_quarantine(store_path, barrier.reasons, [case.name for case in cases])
         _assign_split(store, config, wanted_split, proposed)
-    if reasons:
-        raise left_out(store_path, reasons, len(cases))
+        _warn_of_losses(store)
+    barrier.finish(len(cases), store_path / QUARANTINE)
     return store
+
+
+def grids_text(store: Store) -> str:
+    """From which grid to which, as the median case has them: `48×48×36 voxels of 8×8×8 mm become 12×12×9 of …`."""
+    names = store.names()
+    before, after = ([grid(name) for name in names] for grid in (store.original_geometry, store.geometry))
+    # a scan's own axes can run in any order; the store's are canonical
+    before = [AxisOrder.to_canonical(each).apply_to_geometry(each) for each in before]
+
+    def median(values: Sequence[Sequence[float]]) -> str:
+        return "×".join(f"{value:.3g}" for value in np.median(values, axis=0))
+
+    shapes, spacings = ([median([getattr(g, what) for g in grids]) for grids in (before, after)] for what in _GRID)
+    of = f" (median of {len(names)} cases)" if len({(g.shape, g.spacing_mm) for g in before}) > 1 else ""
+    return f"{shapes[0]} voxels of {spacings[0]} mm become {shapes[1]} of {spacings[1]} mm{of}"
+
+
+def _warn_of_losses(store: Store) -> None:
+    """Say which organs the prepared grid loses: they can neither be learnt nor found."""
+    lost = []
+    for label, organ in enumerate(store.classes.names[1:], start=1):
+        changes = {name: record.volume_change[label] for name, record in store.manifest.cases.items()}
+        there = {name: change for name, change in sorted(changes.items()) if change is not None}
+        gone = [name for name, change in there.items() if change == -1]
+        less = [name for name, change in there.items() if -1 < change <= -MUCH_LOST]
+        parts = [f"vanishes in {_some(gone)}"] if gone else []
+        parts += [f"loses a fifth of its volume or more in {_some(less)}"] if less else []
+        lost += [f"the {title_of(organ)} {' and '.join(parts)}, of {len(there)}"] if parts else []
+    if lost:
+        own_mm = min(min(store.original_geometry(name).spacing_mm) for name in store.names())
+        log.warning(
+            "%s: %s. On that grid %s cases. Give a finer one, for example --spacing-mm %g, or a smaller --downsample.",
+            *(store.path, grids_text(store), "; ".join(lost), round(max(own_mm, _FINE_MM), 1)),
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
 
 
 def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: PrepareConfig) -> dict[str, Split]:
@@ -88,22 +134,25 @@ def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: Pre
     return splits | dict.fromkeys(names, "train")
 
 
-def _add_cases(
-    store: Store, cases: Sequence[CaseSource], config: PrepareConfig, progress: OnProgress
-) -> dict[str, str]:
-    """Store the cases that are new; returns why others could not be read. A store that cannot be written to raises."""
-    reasons: dict[str, str] = {}
+def _add_cases(store: Store, cases: Sequence[CaseSource], config: PrepareConfig, progress: OnProgress) -> CaseBarrier:
+    """Store the cases that are new; a full disk ends that, whatever else happens leaves out one case."""
+    barrier = CaseBarrier()
     for done, source in enumerate(cases):
         progress(Progress("prepare", done, len(cases), source.name))
-        try:
-            case = None if _is_stored(store, source) else _prepared(source, config)
-        except BadInputError as error:
-            reasons[source.name] = str(error)
-        else:
-            if case is not None:
-                store.add(case)
+        full_disk = None
+        with barrier.around(source.name):
+            if not _is_stored(store, source):
+                case = _prepared(source, config)
+                try:
+                    store.add(case)
+                except BadInputError as error:
+                    if not is_full_disk(error.__cause__):
+                        raise
+                    full_disk = error
+        if full_disk is not None:
+            raise full_disk
     progress(Progress("prepare", len(cases), len(cases)))
-    return reasons
+    return barrier
 
 
 def _classes_of(store: Path) -> ClassTable:

@@ -98,7 +98,7 @@ def fuse_study(plan: StudyPlan, store: Store, stop: StopSignal, progress: OnProg
             log.warning("%s: below their best single arm on validation: %s.", FUSED, below)
     score_validation(fused, store, config.evaluate, on_case)
     predict_store(fused.path, store, store.names("test"), fused.predictions, on_case)
-    evaluate(fused.predictions, store.path, fused.scores, config.study_evaluation)
+    evaluate(fused.predictions, store.path, fused.scores, config.study_evaluation, all_or_none=True)
 
 
 def choose(candidates: Sequence[Candidate], classes: ClassTable = ABDOMEN) -> list[Pick]:

@@ -90,7 +90,9 @@ def score_validation(run: RunFolder, store: Store, config: EvaluateConfig, on_ca
     """Predict the validation cases of one run, and score them by Dice on their scans' own grids."""
     predict_store(run.path, store, store.names("validation"), run.validation_predictions, on_case)
     whole_scans = EvaluateConfig(metrics=("dice",), grid="original", absent=config.absent)
-    evaluate(run.validation_predictions, store.path, run.validation_scores, whole_scans, split="validation")
+    evaluate(
+        run.validation_predictions, store.path, run.validation_scores, whole_scans, split="validation", all_or_none=True
+    )
 
 
 def _run_stages(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress) -> None:
@@ -125,7 +127,7 @@ def _run_to(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress,
         predict_store(run.path, store, store.names("test"), run.predictions, on_case)
     else:
         refuse_unpredicted(run, store)  # trained elsewhere, and copied here without its weights
-    evaluate(run.predictions, plan.store, run.scores, config.study_evaluation)
+    evaluate(run.predictions, plan.store, run.scores, config.study_evaluation, all_or_none=True)
     if failure is not None and OUT_OF_MEMORY in str(failure):
         raise failure
     if failure is not None and is_last:

@@ -1,4 +1,4 @@
-"""Fit the constants of `viscera.doctor.forecast_rule` to finished studies, and score them on others.
+"""Fit the constants of `viscera.doctor.forecast` to finished studies, and score them on others.
 
     make fit-forecast
     python -m benchmarks.fit_forecast --fit STUDY STUDY --test STUDY
@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
 
-from viscera.doctor.arm_forecasts import forecast_arms, outlooks
-from viscera.doctor.forecast_rule import forecast_features
+from viscera.doctor.forecast import forecast_features
+from viscera.doctor.untrained import forecast_arms, outlooks
 from viscera.io.store import Store
 from viscera.metrics.learning import FAILING_DICE
 from viscera.study.report.forecast_section import forecast_rows, forecast_sentence

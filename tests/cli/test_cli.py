@@ -26,14 +26,13 @@ import viscera
 from tests.ct_series import STORED, ct_series, save
 from viscera.cli import app as module
 from viscera.cli.options import Layout
-from viscera.cli.printing import diagnosis_text
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config
 from viscera.core.errors import RunFailedError
 from viscera.core.progress import OnProgress, Progress
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import Volume
-from viscera.doctor.diagnosis import diagnose
+from viscera.doctor.diagnosis import diagnose, diagnosis_text
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.layouts import LAYOUTS
 from viscera.io.nifti import read_volume

@@ -1,76 +1,105 @@
-"""Gradients of an untrained network: linear in the weights, and what epsilon leaves of a step, by hand."""
+"""From shares to failing organs: what must hold whatever the constants are."""
 
-from collections.abc import Callable
-from dataclasses import replace
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from viscera.core.config import AdamConfig, Config
+from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.errors import BadInputError
-from viscera.doctor.forecast import UnitGradients, load_forecasts, save_forecasts
-from viscera.doctor.forecast_rule import ArmForecast, Outlook
-from viscera.engine.feed import Feed
-from viscera.engine.trainer import Trainer, TrainingFacts
-from viscera.losses.balance import WeightSchedule
+from viscera.doctor.forecast import (
+    ArmForecast,
+    Array,
+    Outlook,
+    failing_chance,
+    forecast_features,
+    hu_claims,
+    load_forecasts,
+    precision_and_recall,
+    save_forecasts,
+    separability_of,
+)
 
-Configure = Callable[..., Config]
-WEIGHTS = np.array([0.003, 1.7, 0.9, 0.2, 0.11, 0.4, 5.0, 2.2])
-
-
-def feed() -> Feed:
-    random = np.random.default_rng(0)
-    cases = [
-        (random.integers(-500, 500, (9, 10, 8)).astype(np.int16), random.integers(0, 8, (9, 10, 8)).astype(np.uint8))
-        for _ in range(3)
-    ]
-    return Feed(cases, 8, 2, seed=0)
+ALIKE = (0.1,) * 8
 
 
-@pytest.mark.parametrize("unlabelled", [(), (2, 5)])
-def test_any_weights_gradient_is_that_of_the_first_training_step(
-    tiny_config: Configure, unlabelled: tuple[int, ...]
-) -> None:
-    config = tiny_config()
-    of_cases = np.ones((3, 8), dtype=np.bool_)
-    of_cases[:2, list(unlabelled)] = False
-    windows = replace(feed(), labelled=of_cases)
-    found = UnitGradients.of(windows, config.train, torch.device("cpu"))
-    facts = TrainingFacts(torch.arange(1, 9), WeightSchedule(WEIGHTS, WEIGHTS), ((1.0, 1.0, 1.0),))
-    trainer = Trainer.create(config, facts, torch.device("cpu"))
-    batch = windows.batch(1)
-    assert (batch.labelled is None) == (not unlabelled)
-    result = trainer.training_step(batch, diagnose=True)
-    gradient = torch.cat([p.grad.flatten() for p in trainer.network.parameters() if p.grad is not None])
-    assert found.root_second_moment(WEIGHTS) == pytest.approx(gradient.abs().numpy(), rel=1e-3, abs=1e-7)
-    assert result.gradient_norms is not None
-    assert found.logit_norms[0] * WEIGHTS == pytest.approx(result.gradient_norms.numpy(), rel=1e-4)
+def outlook(shares: Sequence[float], iterations: int = 1000, step_kept: float = 1.0, rate: float = 0.003) -> Outlook:
+    return Outlook(tuple(shares), 1e-6, step_kept, rate, iterations, ALIKE, ALIKE, ALIKE)
 
 
-def test_shares_and_steps_by_hand() -> None:
-    gradients = torch.zeros(1, 2, 4)
-    gradients[0, 0, :2] = torch.tensor([3e-8, 1e-8])
-    gradients[0, 1, 2] = 1e-8
-    unit = UnitGradients(np.array([[1.0, 3.0], [2.0, 0.0]]), gradients, 4)
-    weights = np.array([1.0, 2.0])
-    assert unit.shares(weights) == pytest.approx([(1 / 7 + 1) / 2, 6 / 7 / 2])
-    assert unit.root_second_moment(weights) == pytest.approx([3e-8, 1e-8, 2e-8, 0])
-    # 3/4, 1/2 and 2/3 of the step; the parameter without gradient does not count
-    pytorch = AdamConfig(epsilon=1e-8, epsilon_place="pytorch")
-    assert unit.step_kept(weights, pytorch, 300) == pytest.approx((3 / 4 + 1 / 2 + 2 / 3) / 3)
-    # Keras's place at step 150: epsilon over the root of 1 - 0.999^150
-    keras = 1e-8 / (1 - 0.999**150) ** 0.5
-    expected = np.mean([g / (g + keras) for g in (3e-8, 1e-8, 2e-8)])
-    assert unit.step_kept(weights, AdamConfig(epsilon=1e-8), 300) == pytest.approx(expected)
-    # four times as many parameters share the same norm
-    assert UnitGradients(unit.logit_norms, gradients, 16).root_second_moment(weights)[0] == pytest.approx(1.5e-8)
+def chances(shares: Sequence[float], iterations: int = 1000, step_kept: float = 1.0, rate: float = 0.003) -> Array:
+    return failing_chance(forecast_features(outlook(shares, iterations, step_kept, rate)), np.array(shares))
 
 
-def test_a_wide_network_is_looked_at_in_a_narrow_version(tiny_config: Configure) -> None:
-    found = UnitGradients.of(feed(), tiny_config(filters=16).train, torch.device("cpu"))
-    assert found.parameters_of_the_model > 3 * found.parameters.shape[2]
+def test_even_shares_and_a_long_path_fail_nowhere() -> None:
+    assert (chances([0.125] * 8, 10_000) < 0.3).all()
+
+
+def test_less_gradient_or_a_shorter_path_never_helps() -> None:
+    shares = (np.geomspace(1e-4, 1, 8) / np.geomspace(1e-4, 1, 8).sum()).tolist()
+    assert (np.diff(chances(shares)[1:]) < 0).all()
+    assert chances(shares)[0] == 0
+    assert (chances(shares, 100)[1:] >= chances(shares)[1:]).all()
+    assert chances(shares, 10_000, 0.1) == pytest.approx(chances(shares))  # epsilon takes a part of the path
+
+
+def test_features_by_hand() -> None:
+    known = Outlook(
+        gradient_share=(0.02, 0.2, 0.002),
+        gradient_rms=1e-6,
+        step_kept=0.5,
+        learning_rate=0.2,
+        iterations=100,
+        fraction=(0.9, 0.09, 0.01),
+        separability=(0.8, 0.5, 0.25),
+        hu_claim=(1.0, 0.1, 0.01),
+    )
+    of_arm = [1, 1, 1, -1, -1]  # path 0.5 * 0.2 * 100, excess 0.1 / 0.01, background's share 0.02 / 0.2
+    assert forecast_features(known)[1:] == pytest.approx(
+        np.array([[*of_arm, 0, -1, np.log10(0.09), 0.5, np.log10(0.09)], [*of_arm, -2, -2, -2, 0.25, -2]])
+    )
+
+
+def test_too_high_a_rate_costs_small_organs() -> None:
+    def chance(rate: float) -> Array:
+        known = dataclasses.replace(outlook([0.125] * 8, rate=rate), fraction=(0.9, *[0.001] * 7))
+        return failing_chance(forecast_features(known), np.full(8, 0.125))
+
+    assert (chance(0.3)[1:] > chance(0.01)[1:]).all()
+
+
+def test_hu_claims_by_hand() -> None:
+    # class 1: 4 voxels in bin 0 beside 8 of background, 2 alone in bin 1; weights 1 and 2: (4 * 8/16 + 2 * 1) / 6
+    counts = np.array([[8.0, 0.0, 6.0], [4.0, 2.0, 0.0]])
+    assert hu_claims(counts, np.array([1.0, 2.0])) == pytest.approx(((8 / 2 + 6) / 14, 4 / 6))
+
+
+def test_a_class_without_gradient_fails() -> None:
+    assert chances([0.5, 0.5, 0, 0, 0, 0, 0, 0])[2:].tolist() == [1] * 6
+
+
+def test_an_arm_names_its_starving_and_failing_organs() -> None:
+    forecast = ArmForecast.of("square_lr0.001", outlook([0.1, 0.2, 0.2, 1e-7, 0.2, 0.1, 0.1, 0.1]))
+    assert forecast.starving == ("liver",)
+    assert "liver" in forecast.failing
+    assert forecast.failing == tuple(
+        name for name, chance in zip(CLASS_NAMES, forecast.failing_chance, strict=True) if chance > 0.3
+    )
+
+
+def test_separability_by_hand() -> None:
+    # class 1 fills bin 0 alone: Dice 1. Of class 2, bin 1 holds 6 of 8 beside 2 of class 0: 2 * 6 / (8 + 8); with bin
+    # 2, where it has 2 of 10: 2 * 8 / (18 + 8), which is less
+    counts = np.array([[0.0, 2.0, 8.0], [5.0, 0.0, 0.0], [0.0, 6.0, 2.0]])
+    assert separability_of(counts)[1:] == pytest.approx((1, 12 / 16))
+
+
+def test_precision_and_recall_by_hand() -> None:
+    named, happened = {("a", "liver"), ("a", "spleen"), ("b", "liver")}, {("a", "liver"), ("b", "artery")}
+    assert precision_and_recall(named, happened) == pytest.approx((1 / 3, 1 / 2))
+    assert precision_and_recall(set(), set()) == (1, 1)
 
 
 def test_forecasts_are_read_back(tmp_path: Path) -> None:

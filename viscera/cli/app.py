@@ -26,9 +26,7 @@ from viscera.cli.options import (
 )
 from viscera.cli.printing import (
     config_as_yaml,
-    diagnosis_text,
     rate_range_table,
-    run_diagnosis_text,
     scores_table,
     series_json,
     series_table,
@@ -202,7 +200,7 @@ def doctor(
     log_json: LogJson = False,
 ) -> None:
     """Say why an arm will fail, from a store, or did, from a run: weights, gradients, and what to do."""
-    from viscera.doctor.diagnosis import diagnose, diagnose_run
+    from viscera.doctor.diagnosis import diagnose, diagnose_run, diagnosis_text, run_diagnosis_text
 
     make_display(quiet=quiet, log_json=log_json)
     resolved = _config(preset, config, assignments, {})

@@ -13,7 +13,6 @@ from viscera.core.config import Config
 from viscera.io.scores import ScoreRow
 
 if TYPE_CHECKING:
-    from viscera.doctor.diagnosis import Diagnosis, RunDiagnosis
     from viscera.io.scans import Listing
     from viscera.study.rate_range import RateRange
 
@@ -23,77 +22,8 @@ def config_as_yaml(config: Config) -> str:
     return "\n".join(_section(config, indent=0))
 
 
-def diagnosis_text(diagnosis: "Diagnosis") -> str:
-    """Counts, weights and presence in windows, one row a class; the forecast, one row an arm; advice."""
-    partial = min(diagnosis.cases_labelling) < diagnosis.cases
-    counts = [
-        (
-            name,
-            f"{diagnosis.voxel_counts[label]:,}",
-            f"{diagnosis.fractions[label]:.4%}",
-            *([f"{diagnosis.cases_labelling[label]}/{diagnosis.cases}"] if partial else []),
-            f"{diagnosis.cases_with_class[label]}/{diagnosis.cases_labelling[label]}",
-            f"{diagnosis.windows_with_class[label]:.0%}",
-            f"{diagnosis.batches_with_class[label]:.0%}",
-            *(f"{vector[label]:.3g}" for vector in diagnosis.weights.values()),
-        )
-        for label, name in enumerate(diagnosis.classes)
-    ]
-    headers = ("class", "voxels", "share", *(["labelled"] if partial else []), "cases", "windows", "batches")
-    arms = [
-        (
-            forecast.arm,
-            *(_share(value) for value in forecast.gradient_share),
-            f"{forecast.gradient_rms:.1e}",
-            _share(forecast.step_kept),
-        )
-        for forecast in diagnosis.arms
-    ]
-    return "\n\n".join(
-        [
-            _table(counts, (*headers, *diagnosis.weights)),
-            "Before training: each class's share of the gradient, and what Adam's epsilon leaves of its step",
-            _table(arms, ("arm", *(_short(name) for name in diagnosis.classes), "gradient", "step kept")),
-            *diagnosis.advice,
-        ]
-    )
-
-
-def run_diagnosis_text(diagnosis: "RunDiagnosis") -> str:
-    """One row a class, then what is wrong and what to do."""
-    by_organ = {flag.organ: flag for flag in diagnosis.flags}
-    rows = [
-        (
-            name,
-            f"{diagnosis.weights[label]:.3g}",
-            "–" if (dice := diagnosis.dice[label]) is None else f"{dice:.3f}",
-            "–" if (share := diagnosis.gradient_share[label]) is None else _share(share),
-            f"{flag.state} since step {flag.since}" if (flag := by_organ.get(name)) else "",
-        )
-        for label, name in enumerate(diagnosis.classes)
-    ]
-    kept = diagnosis.step_kept
-    return "\n\n".join(
-        [
-            f"Step {diagnosis.step} of {diagnosis.iterations}"
-            + ("" if kept is None else f"; Adam's epsilon leaves {_share(kept)} of its step"),
-            _table(rows, ("class", "weight", "Dice, training", "of the gradient", "")),
-            *diagnosis.advice,
-        ]
-    )
-
-
 def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
     return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * (len(headers) - 1)))
-
-
-def _share(value: float) -> str:
-    """A share of 1: `24%`, `0.45%`, `8e-05%`."""
-    return f"{value:.0%}" if value >= 0.095 else f"{100 * value:.2g}%"
-
-
-def _short(name: str) -> str:
-    return name.split("_", maxsplit=1)[0][:10]
 
 
 def rate_range_table(tests: Sequence["RateRange"]) -> str:

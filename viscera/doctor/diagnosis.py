@@ -1,21 +1,40 @@
 """`viscera doctor`: what a store means for each arm before anyone trains, and what happened in a run."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from viscera.core.arms import arms_of
+from tabulate import tabulate
+
+from viscera.core.anatomy import ClassTable, title_of
+from viscera.core.arms import Arm, arms_of, weighting_name
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError
-from viscera.doctor.advice import run_advice, store_advice
-from viscera.doctor.arm_forecasts import forecast_and_choose, plain_feed
-from viscera.doctor.forecast import windows_with_class
-from viscera.doctor.forecast_rule import ArmForecast
+from viscera.doctor.forecast import ArmForecast
+from viscera.doctor.untrained import forecast_and_choose, plain_feed, windows_with_class
 from viscera.engine.training_set import training_cases
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
 from viscera.losses.balance import POWERS, WeightSchedule
-from viscera.metrics.learning import Flag, LoggedStep, flags, recent_share, step_kept
+from viscera.metrics.learning import (
+    FAILING_DICE,
+    WORDS,
+    Flag,
+    LoggedStep,
+    batch_norm_remedy,
+    flags,
+    recent_share,
+    starving_share,
+    statistics_gap,
+    step_kept,
+    word_of,
+)
+
+_RARE = 0.5  # of the batches
+_KEPT = 0.5  # of the step
+_SHIFT = "A lower power (--weighting 0.5), train.loss.background=mean or train.loss.max_ratio shift the shares."
+_ENLARGE = "train.loss.normalise=sum_to_L, a smaller train.adam.epsilon or a rate that much higher makes up for it."
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,7 @@ class RunDiagnosis:
         step, iterations: how far it is.
         weights: (L,) class weights of its last checkpoint's configuration.
         dice: (L,) on the fixed training windows at the last logged step; None: not measured.
+        dice_batch_statistics: (L,) the same, batch normalisation by the statistics of each batch; None: not measured.
         gradient_share: (L,) recent share of the gradient at the logits; None: not logged.
         step_kept: share of Adam's step that epsilon left at the last full step; None: not logged.
         flags: classes that are left behind.
@@ -71,6 +91,7 @@ class RunDiagnosis:
     iterations: int
     weights: tuple[float, ...]
     dice: tuple[float | None, ...]
+    dice_batch_statistics: tuple[float | None, ...]
     gradient_share: tuple[float | None, ...]
     step_kept: float | None
     flags: tuple[Flag, ...]
@@ -143,8 +164,152 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
         iterations=train.iterations,
         weights=tuple(weights.tolist()),
         dice=tuple(curve[-1].dice.get(name) for name in classes.names),
+        dice_batch_statistics=tuple(curve[-1].dice_batch_statistics.get(name) for name in classes.names),
         gradient_share=tuple(recent_share(curve, name) for name in classes.names),
         step_kept=kept[-1] if kept else None,
         flags=tuple(flags(curve, classes)),
         advice=tuple(run_advice(curve, kept[-1] if kept else None, train, classes)),
     )
+
+
+def store_advice(
+    forecasts: Sequence[ArmForecast], arms: Sequence[Arm], batches_with_class: Mapping[str, float], best: Arm
+) -> list[str]:
+    """Plain sentences about the arms: each names what was found and what to do."""
+    sentences = []
+    for arm, forecast in zip(arms, forecasts, strict=True):
+        if forecast.failing:
+            sentences.append(
+                f"{arm.title}: {_listed(forecast.failing)} will most likely end below a Dice of {FAILING_DICE:g}."
+            )
+    for arm, forecast in {arm.weighting: (arm, f) for arm, f in zip(arms, forecasts, strict=True)}.values():
+        name = weighting_name(arm.weighting)  # neither of these depends on the rate
+        if forecast.starving:
+            sentences.append(
+                f"{name}: {_listed(forecast.starving)} will get less than a tenth of an equal share of the gradient; "
+                f"nothing defends their voxels against the other classes. {_SHIFT}"
+            )
+        if forecast.step_kept < _KEPT:
+            sentences.append(
+                f"{name}: Adam's epsilon leaves {forecast.step_kept:.1%} of the step, because the gradient (root mean "
+                f"square {forecast.gradient_rms:.0e}) is small beside it: everything learns slowly. {_ENLARGE}"
+            )
+    sentences.append(
+        f"Fewest organs should fail with --weighting {best.weighting:g} --learning-rate {best.learning_rate:g}."
+    )
+    rare = [name for name, share in batches_with_class.items() if share < _RARE]
+    if rare:
+        sentences.append(
+            f"{_listed(rare)}: in fewer than half of the mini-batches. A class that is absent from a batch sends no "
+            "gradient; larger windows (--patch) or batches (--batch-size) show it more often."
+        )
+    return sentences
+
+
+def run_advice(curve: Sequence[LoggedStep], kept: float | None, train: TrainConfig, classes: ClassTable) -> list[str]:
+    """Plain sentences about a run; that no class is left behind only where every measured organ is learnt."""
+    sentences, found, last = [], flags(curve, classes), curve[-1]
+    gap = statistics_gap(last)
+    if gap is not None:
+        sentences.append(f"{str(gap)[0].upper()}{str(gap)[1:]}. {batch_norm_remedy(train.batch_norm)}")
+    starved = [f.organ for f in found if f.share is not None and f.share < starving_share(len(classes))]
+    if starved:
+        sentences.append(
+            f"{_listed(starved)}: less than a tenth of an equal share of the gradient. That is the direction of the "
+            f"weights. {_SHIFT}"
+        )
+    judged: dict[str, list[str]] = {}
+    for organ in classes.names[1:]:
+        word, hidden = word_of(last.dice.get(organ)), gap is not None and organ in gap.organs
+        if word is not None and organ not in starved and not hidden:
+            fed = (recent_share(curve, organ) or 0.0) >= starving_share(len(classes))
+            what = WORDS[word] + (" in spite of a fair share of the gradient" if fed else "")
+            judged.setdefault(what, []).append(organ)
+    sentences += [
+        f"{_listed(organs)}: {what}. Train longer, or with another rate (now {train.learning_rate:g})."
+        for what, organs in judged.items()
+    ]
+    unseen = [organ for organ in classes.names if last.dice.get(organ) is None]
+    if unseen:
+        sentences.append(f"{_listed(unseen)}: in none of the training windows that are measured; nothing is known.")
+    if kept is not None and kept < _KEPT:
+        sentences.append(f"Adam's epsilon left {kept:.1%} of the step: the gradient is small beside it. {_ENLARGE}")
+    return sentences or ["No class is left behind: every organ has a Dice of at least 0.5 on the training windows."]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(title_of(name) for name in names)
+
+
+def diagnosis_text(diagnosis: Diagnosis) -> str:
+    """Counts, weights and presence in windows, one row a class; the forecast, one row an arm; advice."""
+    partial = min(diagnosis.cases_labelling) < diagnosis.cases
+    counts = [
+        (
+            name,
+            f"{diagnosis.voxel_counts[label]:,}",
+            f"{diagnosis.fractions[label]:.4%}",
+            *([f"{diagnosis.cases_labelling[label]}/{diagnosis.cases}"] if partial else []),
+            f"{diagnosis.cases_with_class[label]}/{diagnosis.cases_labelling[label]}",
+            f"{diagnosis.windows_with_class[label]:.0%}",
+            f"{diagnosis.batches_with_class[label]:.0%}",
+            *(f"{vector[label]:.3g}" for vector in diagnosis.weights.values()),
+        )
+        for label, name in enumerate(diagnosis.classes)
+    ]
+    headers = ("class", "voxels", "share", *(["labelled"] if partial else []), "cases", "windows", "batches")
+    arms = [
+        (
+            forecast.arm,
+            *(_share(value) for value in forecast.gradient_share),
+            f"{forecast.gradient_rms:.1e}",
+            _share(forecast.step_kept),
+        )
+        for forecast in diagnosis.arms
+    ]
+    return "\n\n".join(
+        [
+            _table(counts, (*headers, *diagnosis.weights)),
+            "Before training: each class's share of the gradient, and what Adam's epsilon leaves of its step",
+            _table(arms, ("arm", *(_short(name) for name in diagnosis.classes), "gradient", "step kept")),
+            *diagnosis.advice,
+        ]
+    )
+
+
+def run_diagnosis_text(diagnosis: RunDiagnosis) -> str:
+    """One row a class, then what is wrong and what to do."""
+    by_organ = {flag.organ: flag for flag in diagnosis.flags}
+    dices = list(zip(diagnosis.dice, diagnosis.dice_batch_statistics, strict=True))
+    rows = [
+        (
+            name,
+            f"{diagnosis.weights[label]:.3g}",
+            *("–" if dice is None else f"{dice:.3f}" for dice in dices[label]),
+            "–" if (share := diagnosis.gradient_share[label]) is None else _share(share),
+            f"{flag.state} since step {flag.since}" if (flag := by_organ.get(name)) else word_of(dices[label][0]) or "",
+        )
+        for label, name in enumerate(diagnosis.classes)
+    ]
+    kept = diagnosis.step_kept
+    return "\n\n".join(
+        [
+            f"Step {diagnosis.step} of {diagnosis.iterations}"
+            + ("" if kept is None else f"; Adam's epsilon leaves {_share(kept)} of its step"),
+            _table(rows, ("class", "weight", "Dice, training", "by batch", "of the gradient", "")),
+            *diagnosis.advice,
+        ]
+    )
+
+
+def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * (len(headers) - 1)))
+
+
+def _share(value: float) -> str:
+    """A share of 1: `24%`, `0.45%`, `8e-05%`."""
+    return f"{value:.0%}" if value >= 0.095 else f"{100 * value:.2g}%"
+
+
+def _short(name: str) -> str:
+    return name.split("_", maxsplit=1)[0][:10]

@@ -1,4 +1,4 @@
-"""Before training: whose gradient it will be, and how much of Adam's step its epsilon takes away."""
+"""From what is known before training (gradients, counts, HU) to the organs that an arm will leave behind."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,118 +7,147 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 
-from viscera.core.config import AdamConfig, TrainConfig
+from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.errors import BadInputError
-from viscera.doctor.forecast_rule import ArmForecast
-from viscera.engine.diagnostics import logit_gradient_norms
-from viscera.engine.feed import Feed
-from viscera.engine.optimiser import keras_epsilon
-from viscera.engine.predictor import build_network
-from viscera.imaging.intensity import network_input
 from viscera.io.records import read_json, write_json
-from viscera.losses.balance import Weights
-from viscera.losses.dice import WeightedDiceLoss
-from viscera.networks.unet3d import UNet3D
+from viscera.metrics.learning import starving_share
 
-_BATCHES_AT_THE_LOGITS = 6
-_BATCHES_OVER_THE_PARAMETERS = 1
-_WIDEST = 8  # filters of the network that is looked at: shares hardly depend on its width, and it is quick
-_BATCHES_OF_WINDOWS = 200
-_ARMS = TypeAdapter(tuple[ArmForecast, ...])
+Array = npt.NDArray[np.float64]
+_LEAST_SHARE = 1e-6  # of the largest: below it nothing changes any more
+_LEAST_PATH = 1e-12
+_UNSTABLE_RATE = 0.01  # above it training grew unstable on the phantoms
+_NAMED_ABOVE = 0.30
+# of the log odds of failing, for the features below; fitted on phantoms by `python -m benchmarks.fit_forecast`, and
+# what they are worth elsewhere is scored in every report
+_CONSTANTS = np.array([-2.95, -1.17, -0.39, 0.18, -0.44, -3.22, 1.13, -0.56, -4.22, -0.81])
 
 
-@dataclass(frozen=True, eq=False)
-class UnitGradients:
-    """Gradients of each class's Eq. 2 with weight 1, on an untrained network: those of any weights follow linearly.
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of an arm before it is trained: from an untrained network, the counts and the HU of the classes.
 
     Attributes:
-        logit_norms: (batches, L) norm at the logits; 0 where a batch has no voxel of the class.
-        parameters: (batches, L, P) float32, over all parameters.
-        parameters_of_the_model: of the network that will be trained, which may be wider than the one looked at.
+        gradient_share: (L,) of each class in the gradient at the logits.
+        gradient_rms: root mean square of the gradient over the parameters, no unit.
+        step_kept: share of Adam's step that epsilon leaves.
+        learning_rate, iterations: their product, the path length, is how far Adam can move a weight.
+        fraction: (L,) share of all training voxels.
+        separability: (L,) see `separability_of`.
+        hu_claim: (L,) see `hu_claims`.
     """
 
-    logit_norms: npt.NDArray[np.float64]
-    parameters: Tensor
-    parameters_of_the_model: int
+    gradient_share: tuple[float, ...]
+    gradient_rms: float
+    step_kept: float
+    learning_rate: float
+    iterations: int
+    fraction: tuple[float, ...]
+    separability: tuple[float, ...]
+    hu_claim: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ArmForecast:
+    """What to expect of one arm, from an untrained network.
+
+    Attributes:
+        arm: name.
+        gradient_share: (L,) of each class in the gradient at the logits.
+        gradient_rms: root mean square of the gradient over the parameters, no unit: what Adam's epsilon is to be held
+            against.
+        step_kept: share of Adam's step that epsilon leaves.
+        starving: names of the classes that will get less than a tenth of an equal share.
+        failing_chance: (L,) chance that the mean test Dice of a class ends below 0.2; 0 for background.
+        failing: names of the organs for which that is above 0.3, where as many are missed as are named wrongly.
+    """
+
+    arm: str
+    gradient_share: tuple[float, ...]
+    gradient_rms: float
+    step_kept: float
+    starving: tuple[str, ...]
+    failing_chance: tuple[float, ...]
+    failing: tuple[str, ...]
 
     @classmethod
-    def of(cls, feed: Feed, config: TrainConfig, device: torch.device) -> "UnitGradients":
-        """From the first batches of a training, each seen by a network of another seed: one alone may favour a class.
-
-        Args:
-            feed: of the training windows.
-            config: network, first seed, intensity and readings of Eq. 2; a network of more than 8 filters is looked at
-                in a narrower version.
-            device: to compute on.
-        """
-        num_classes = len(feed.classes)
-        narrow = config.model_copy(update={"filters": min(config.filters, _WIDEST)})
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            size = sum(p.numel() for p in build_network(config, num_classes).parameters())
-        loss = WeightedDiceLoss(np.ones(num_classes), sums=config.loss.sums, smoothing=config.loss.smoothing).to(device)
-        norms, gradients = [], []
-        for number in range(_BATCHES_AT_THE_LOGITS):
-            over_parameters = number < _BATCHES_OVER_THE_PARAMETERS
-            network = _untrained(narrow, config.seed + number, num_classes).to(device).train()
-            batch = feed.batch(number + 1)
-            x, labels = network_input(batch.hu.to(device), config.intensity), batch.labels.to(device)
-            labelled = None if batch.labelled is None else batch.labelled.to(device)
-            with torch.set_grad_enabled(over_parameters):
-                logits_BLIJK = network(x)
-            norms.append(logit_gradient_norms(logits_BLIJK, labels, loss, labelled).cpu().numpy())
-            if over_parameters:
-                parameters = list(network.parameters())
-                terms_L = loss.per_class(logits_BLIJK, labels, labelled) / num_classes
-                rows = [torch.autograd.grad(term, parameters, retain_graph=True) for term in terms_L]
-                gradients.append(torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).cpu())
-        return cls(np.array(norms), torch.stack(gradients), size)
-
-    def shares(self, weights: Weights) -> npt.NDArray[np.float64]:
-        """(L,) share of each class in the gradient at the logits, mean over the batches."""
-        norms = self.logit_norms * weights
-        result: npt.NDArray[np.float64] = (norms / norms.sum(axis=1, keepdims=True)).mean(axis=0)
-        return result
-
-    def root_second_moment(self, weights: Weights) -> npt.NDArray[np.float64]:
-        """(P,) root of the mean squared gradient of each parameter over the batches: Adam's √v at the start.
-
-        A wider network has the same gradient norm, spread over more parameters.
-        """
-        gradient = torch.einsum("l,blp->bp", torch.from_numpy(weights), self.parameters.double())
-        narrower = (self.parameters.shape[2] / self.parameters_of_the_model) ** 0.5
-        root: npt.NDArray[np.float64] = gradient.square().mean(dim=0).sqrt().mul_(narrower).numpy()
-        return root
-
-    def step_kept(self, weights: Weights, adam: AdamConfig, iterations: int) -> float:
-        """Share of Adam's step that its epsilon leaves, mean over the parameters: √v / (√v + ε), half-way through."""
-        root = self.root_second_moment(weights)
-        epsilon = adam.epsilon
-        if adam.epsilon_place == "keras":
-            epsilon = keras_epsilon(epsilon, max(iterations // 2, 1))
-        moving = root[root > 0]
-        return float((moving / (moving + epsilon)).mean()) if moving.size else 0.0
+    def of(cls, arm: str, outlook: Outlook, classes: ClassTable = ABDOMEN) -> "ArmForecast":
+        """Judge an arm by its name and what is known of it."""
+        share, little = outlook.gradient_share, starving_share(len(classes))
+        chance = failing_chance(forecast_features(outlook), np.asarray(share))
+        return cls(
+            arm=arm,
+            gradient_share=share,
+            gradient_rms=outlook.gradient_rms,
+            step_kept=outlook.step_kept,
+            starving=tuple(name for name, s in zip(classes.names, share, strict=True) if 0 < s < little),
+            failing_chance=tuple(chance.tolist()),
+            failing=tuple(name for name, odds in zip(classes.names, chance, strict=True) if odds > _NAMED_ABOVE),
+        )
 
 
-def _untrained(config: TrainConfig, seed: int, num_classes: int) -> UNet3D:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_network(config, num_classes)
+def forecast_features(outlook: Outlook) -> Array:
+    """What the log odds are linear in, (L, 10).
+
+    Of the arm: 1; log10 of path length times step kept; excess, log10 of how far the rate lies above 0.01, 0 below;
+    log10 of background's share over the largest, alone and times excess. Of the class: log10 of its share over the
+    largest; log10 of its HU claim; log10 of its fraction; its separability; log10 of its fraction times excess.
+    """
+    share = np.asarray(outlook.gradient_share)
+    relative = np.log10(np.maximum(share / share.max(), _LEAST_SHARE))
+    rate = max(outlook.learning_rate * outlook.step_kept, _LEAST_PATH)
+    excess = max(np.log10(rate / _UNSTABLE_RATE), 0.0)
+    claim = np.log10(np.maximum(np.asarray(outlook.hu_claim), _LEAST_SHARE))
+    fraction = np.log10(np.maximum(np.asarray(outlook.fraction), _LEAST_PATH))
+    separability = np.asarray(outlook.separability)
+    of_arm = [1.0, np.log10(rate * outlook.iterations), excess, relative[0], relative[0] * excess]
+    alike = np.tile(of_arm, (share.size, 1))
+    return np.column_stack([alike, relative, claim, fraction, separability, fraction * excess])
 
 
-def windows_with_class(feed: Feed) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Share of random windows, and of mini-batches, that contain each class; (L,) each, from 200 batches."""
-    present_SBL = np.array(
-        [
-            [np.bincount(window.ravel(), minlength=len(feed.classes)) > 0 for window in feed.batch(step).labels.numpy()]
-            for step in range(1, _BATCHES_OF_WINDOWS + 1)
-        ]
-    )
-    windows, batches = present_SBL.mean(axis=(0, 1)), present_SBL.any(axis=1).mean(axis=0)
-    return tuple(windows.tolist()), tuple(batches.tolist())
+def failing_chance(features: Array, gradient_share: Array) -> Array:
+    """Chance of each class to end with a mean Dice below 0.2, (L,); background 0, a class without any gradient 1."""
+    chance: Array = np.where(gradient_share > 0, 1 / (1 + np.exp(-(features @ _CONSTANTS))), 1.0)
+    chance[0] = 0.0
+    return chance
+
+
+def separability_of(hu_counts: Array) -> tuple[float, ...]:
+    """How far HU alone tell each class from all others, (L,): the Dice of the best set of HU bins.
+
+    Args:
+        hu_counts: (L, bins) voxels of each class by HU.
+    """
+    total = hu_counts.sum(axis=0)
+    found = []
+    for own in hu_counts:
+        best_first = np.argsort(-own / np.maximum(total, 1), kind="stable")
+        hits, taken = np.cumsum(own[best_first]), np.cumsum(total[best_first])
+        found.append(float((2 * hits / np.maximum(taken + own.sum(), 1)).max()))
+    return tuple(found)
+
+
+def hu_claims(hu_counts: Array, class_weights: Array) -> tuple[float, ...]:
+    """How much of the weight at HU like its own each class holds, (L,), 0 to 1.
+
+    Where classes share their HU, a network that sees little more than HU gives a voxel to the class of the largest
+    weight times count. Mean over a class's voxels of its part of that product over all classes.
+
+    Args:
+        hu_counts: (L, bins) voxels of each class by HU.
+        class_weights: (L,).
+    """
+    weighted = hu_counts * class_weights[:, None]
+    part = weighted / np.maximum(weighted.sum(axis=0), np.finfo(float).tiny)
+    own = (part * hu_counts).sum(axis=1) / np.maximum(hu_counts.sum(axis=1), 1)
+    return tuple(own.tolist())
+
+
+def precision_and_recall(forecast: set[tuple[str, str]], happened: set[tuple[str, str]]) -> tuple[float, float]:
+    """Of the (arm, organ) pairs named the share that failed, and of those that failed the share named; 1 where none."""
+    hits = len(forecast & happened)
+    return hits / len(forecast) if forecast else 1.0, hits / len(happened) if happened else 1.0
 
 
 def save_forecasts(path: Path, iterations: int, forecasts: Sequence[ArmForecast]) -> None:
@@ -136,6 +165,10 @@ def load_forecasts(path: Path, iterations: int) -> tuple[ArmForecast, ...]:
         return ()
     value = read_json(path)
     try:
-        return _ARMS.validate_python(value["arms"]) if value["iterations"] == iterations else ()
+        return (
+            TypeAdapter(tuple[ArmForecast, ...]).validate_python(value["arms"])
+            if value["iterations"] == iterations
+            else ()
+        )
     except (KeyError, TypeError, ValidationError) as error:
         raise BadInputError(f"{path}: damaged. Delete it, and the study makes it again.") from error

@@ -20,8 +20,8 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError, DefectError, InterruptedRunError, RunFailedError, VisceraError
 from viscera.core.processes import start_pool
 from viscera.core.progress import OnProgress, Progress, unseen
-from viscera.doctor.arm_forecasts import forecast_arms
 from viscera.doctor.forecast import load_forecasts, save_forecasts
+from viscera.doctor.untrained import forecast_arms
 from viscera.engine.trainer import StopSignal
 from viscera.io.files import exclusive
 from viscera.io.records import write_csv

@@ -8,7 +8,7 @@ from typing import Any
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.arms import Arm, arms_of
-from viscera.doctor.forecast_rule import ArmForecast
+from viscera.doctor.forecast import ArmForecast
 from viscera.engine.fusion_record import FusionRecord
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.doctor.forecast_rule import ArmForecast
+from viscera.doctor.forecast import ArmForecast
 from viscera.drawing.canvas import to_bytes
 from viscera.io.scores import ScoreRow
 from viscera.study.report.comparisons import compare

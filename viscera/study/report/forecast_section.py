@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from viscera.doctor.forecast_rule import precision_and_recall
+from viscera.doctor.forecast import precision_and_recall
 from viscera.metrics.learning import FAILING_DICE
 from viscera.study.results import StudyResult, counted, mean_defined
 

@@ -11,8 +11,7 @@ from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelMap
-from viscera.doctor.forecast import load_forecasts
-from viscera.doctor.forecast_rule import ArmForecast
+from viscera.doctor.forecast import ArmForecast, load_forecasts
 from viscera.drawing.canvas import to_bytes
 from viscera.drawing.scene import LabelView, Scene
 from viscera.drawing.slices import backdrop, busiest_slice

@@ -1,0 +1,100 @@
+"""Gradients of an untrained network: linear in the weights, and what epsilon leaves of a step, by hand."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from viscera.core.anatomy import ClassTable
+from viscera.core.config import AdamConfig, Config, PrepareConfig
+from viscera.core.geometry import Geometry
+from viscera.core.scan import LabelMap, Volume
+from viscera.doctor.untrained import UnitGradients, hu_counts
+from viscera.engine.feed import Feed
+from viscera.engine.trainer import Trainer, TrainingFacts
+from viscera.io.store import PreparedCase, Store
+from viscera.losses.balance import WeightSchedule
+
+Configure = Callable[..., Config]
+WEIGHTS = np.array([0.003, 1.7, 0.9, 0.2, 0.11, 0.4, 5.0, 2.2])
+
+
+def feed() -> Feed:
+    random = np.random.default_rng(0)
+    cases = [
+        (random.integers(-500, 500, (9, 10, 8)).astype(np.int16), random.integers(0, 8, (9, 10, 8)).astype(np.uint8))
+        for _ in range(3)
+    ]
+    return Feed(cases, 8, 2, seed=0)
+
+
+@pytest.mark.parametrize("unlabelled", [(), (2, 5)])
+def test_any_weights_gradient_is_that_of_the_first_training_step(
+    tiny_config: Configure, unlabelled: tuple[int, ...]
+) -> None:
+    config = tiny_config()
+    of_cases = np.ones((3, 8), dtype=np.bool_)
+    of_cases[:2, list(unlabelled)] = False
+    windows = replace(feed(), labelled=of_cases)
+    found = UnitGradients.of(windows, config.train, torch.device("cpu"))
+    facts = TrainingFacts(torch.arange(1, 9), WeightSchedule(WEIGHTS, WEIGHTS), ((1.0, 1.0, 1.0),))
+    trainer = Trainer.create(config, facts, torch.device("cpu"))
+    batch = windows.batch(1)
+    assert (batch.labelled is None) == (not unlabelled)
+    result = trainer.training_step(batch, diagnose=True)
+    gradient = torch.cat([p.grad.flatten() for p in trainer.network.parameters() if p.grad is not None])
+    assert found.root_second_moment(WEIGHTS) == pytest.approx(gradient.abs().numpy(), rel=1e-3, abs=1e-7)
+    assert result.gradient_norms is not None
+    assert found.logit_norms[0] * WEIGHTS == pytest.approx(result.gradient_norms.numpy(), rel=1e-4)
+
+
+def test_shares_and_steps_by_hand() -> None:
+    gradients = torch.zeros(1, 2, 4)
+    gradients[0, 0, :2] = torch.tensor([3e-8, 1e-8])
+    gradients[0, 1, 2] = 1e-8
+    unit = UnitGradients(np.array([[1.0, 3.0], [2.0, 0.0]]), gradients, 4)
+    weights = np.array([1.0, 2.0])
+    assert unit.shares(weights) == pytest.approx([(1 / 7 + 1) / 2, 6 / 7 / 2])
+    assert unit.root_second_moment(weights) == pytest.approx([3e-8, 1e-8, 2e-8, 0])
+    # 3/4, 1/2 and 2/3 of the step; the parameter without gradient does not count
+    pytorch = AdamConfig(epsilon=1e-8, epsilon_place="pytorch")
+    assert unit.step_kept(weights, pytorch, 300) == pytest.approx((3 / 4 + 1 / 2 + 2 / 3) / 3)
+    # Keras's place at step 150: epsilon over the root of 1 - 0.999^150
+    keras = 1e-8 / (1 - 0.999**150) ** 0.5
+    expected = np.mean([g / (g + keras) for g in (3e-8, 1e-8, 2e-8)])
+    assert unit.step_kept(weights, AdamConfig(epsilon=1e-8), 300) == pytest.approx(expected)
+    # four times as many parameters share the same norm
+    assert UnitGradients(unit.logit_norms, gradients, 16).root_second_moment(weights)[0] == pytest.approx(1.5e-8)
+
+
+def test_a_wide_network_is_looked_at_in_a_narrow_version(tiny_config: Configure) -> None:
+    found = UnitGradients.of(feed(), tiny_config(filters=16).train, torch.device("cpu"))
+    assert found.parameters_of_the_model > 3 * found.parameters.shape[2]
+
+
+GRID = Geometry.from_spacing((4, 1, 1), (1, 1, 1))
+
+
+def store_of(path: Path, unlabelled: tuple[int, ...]) -> Store:
+    """Four cases of four voxels: two of background at 0 HU, one liver at 100 and one kidney at 200."""
+    store = Store.create(path, PrepareConfig(), "", ClassTable.of_names(["background", "liver", "kidney"]))
+    hu = np.array([0, 0, 100, 200], dtype=np.int16).reshape(4, 1, 1)
+    for number in range(4):
+        partial = number in unlabelled
+        labels = np.array([0, 0, 1, 0 if partial else 2], dtype=np.uint8).reshape(4, 1, 1)
+        missing = ("kidney",) if partial else ()
+        label_map = LabelMap(labels, GRID)
+        store.add(PreparedCase(f"c{number}", Volume(hu, GRID), label_map, label_map, {}, missing))
+    store.assign(dict.fromkeys(store.names(), "train"))
+    return store
+
+
+def test_a_class_is_counted_as_if_every_case_labelled_it(tmp_path: Path) -> None:
+    # the three first cases say nothing of the kidney; the last has one of 200 HU: 4 of 4 if all did
+    whole, partial = hu_counts(store_of(tmp_path / "a", ())), hu_counts(store_of(tmp_path / "b", (0, 1, 2)))
+    assert whole.sum(axis=1).tolist() == [8, 4, 4]
+    assert (partial[1:] == whole[1:]).all()
+    assert partial[0].sum() == 8 + 3  # the kidneys that are not labelled are background

@@ -1,0 +1,193 @@
+"""What untrained networks say of each arm of a store: whose gradient it will be, and what Adam's epsilon takes away."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from viscera.core.arms import Arm, arm_config
+from viscera.core.config import AdamConfig, AugmentConfig, Config, TrainConfig
+from viscera.doctor.forecast import ArmForecast, Outlook, hu_claims, separability_of
+from viscera.engine.diagnostics import logit_gradient_norms
+from viscera.engine.feed import Feed
+from viscera.engine.hardware import choose_device
+from viscera.engine.optimiser import keras_epsilon
+from viscera.engine.predictor import build_network
+from viscera.engine.training_set import feed_of, with_training_set
+from viscera.imaging.intensity import network_input
+from viscera.io.store import Store
+from viscera.losses.balance import Weights, WeightSchedule
+from viscera.losses.dice import WeightedDiceLoss
+from viscera.networks.unet3d import UNet3D
+
+_BATCHES_AT_THE_LOGITS = 6
+_BATCHES_OVER_THE_PARAMETERS = 1
+_WIDEST = 8  # filters of the network that is looked at: shares hardly depend on its width, and it is quick
+_BATCHES_OF_WINDOWS = 200
+_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
+_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+_SEEN_BY_THE_NETWORK: dict[str, Any] = {
+    **dict.fromkeys(("patch", "batch_size", "filters", "levels", "seed", "initialisation", "intensity"), True),
+    "loss": {"sums", "smoothing"},
+}
+_HU_BINS = np.append(np.arange(-1000, 1001, 10), 32768)
+_CASES_FOR_HU = 20
+
+
+def forecast_and_choose(store: Store, config: Config, arms: Sequence[Arm]) -> tuple[tuple[ArmForecast, ...], Arm]:
+    """What to expect of arms, and the plain arm of any power and rate with the least chance of a failing organ."""
+    others = [Arm(power, rate) for rate in _RATES for power in _POWERS]
+    variants = {"": {}, **config.study.variants}  # the others are plain
+    with_plain = config.model_copy(update={"study": config.study.model_copy(update={"variants": variants})})
+    forecasts = forecast_arms(store, with_plain, [*arms, *others])
+    chances = [sum(forecast.failing_chance) for forecast in forecasts[len(arms) :]]
+    return forecasts[: len(arms)], others[int(np.argmin(chances))]
+
+
+def forecast_arms(store: Store, config: Config, arms: Sequence[Arm]) -> tuple[ArmForecast, ...]:
+    """What to expect of arms, from untrained networks of seed 0 on the first batches."""
+    return tuple(ArmForecast.of(arm.name, outlook, store.classes) for arm, outlook in outlooks(store, config, arms))
+
+
+def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Outlook]]:
+    """Each arm with what an untrained network says of it; arms that the network cannot tell apart share one."""
+    names = store.names("train")
+    config = with_training_set(config, store)
+    hu = hu_counts(store)
+    separability = separability_of(hu)
+    gradients: dict[str, UnitGradients] = {}
+    for arm in arms:
+        train = with_training_set(arm_config(config, arm, 0), store).train
+        train = train.model_copy(update={"batch_size": min(train.batch_size, len(names))})
+        looked_at = train.model_dump_json(include=_SEEN_BY_THE_NETWORK)
+        if looked_at not in gradients:
+            gradients[looked_at] = UnitGradients.of(plain_feed(store, train), train, choose_device(train.device))
+        unit = gradients[looked_at]
+        counts = store.voxel_counts(train.loss.counts)
+        weights = WeightSchedule.of(counts, arm.weighting, train.loss, len(names)).start
+        outlook = Outlook(
+            gradient_share=tuple(unit.shares(weights).tolist()),
+            gradient_rms=float(np.sqrt(np.square(unit.root_second_moment(weights)).mean())),
+            step_kept=unit.step_kept(weights, train.adam, train.iterations),
+            learning_rate=train.learning_rate,
+            iterations=train.iterations,
+            fraction=tuple((counts / counts.sum()).tolist()),
+            separability=separability,
+            hu_claim=hu_claims(hu, weights),
+        )
+        yield arm, outlook
+
+
+def hu_counts(store: Store) -> npt.NDArray[np.float64]:
+    """(L, bins) voxels of each class by HU, over the first training cases that label it, scaled to as many for all."""
+    names = store.names("train")
+    labelled_NL = store.labelled(names)
+    counted_NL = labelled_NL & (labelled_NL.cumsum(axis=0) <= _CASES_FOR_HU)
+    counts = np.zeros((len(store.classes), len(_HU_BINS) - 1))
+    for name, counted_L in zip(names, counted_NL, strict=True):
+        if counted_L.any():
+            hu, labels = store.image(name), store.labels(name)
+            for label in np.flatnonzero(counted_L):
+                counts[label] += np.histogram(hu[labels == label], _HU_BINS)[0]
+    cases_L = counted_NL.sum(axis=0)
+    scaled: npt.NDArray[np.float64] = counts * (cases_L.max(initial=0) / np.maximum(cases_L, 1))[:, None]
+    return scaled
+
+
+def plain_feed(store: Store, train: TrainConfig) -> Feed:
+    """The training windows as they are, whatever augmentation will do to them."""
+    return feed_of(store, train.model_copy(update={"augment": AugmentConfig()}))
+
+
+@dataclass(frozen=True, eq=False)
+class UnitGradients:
+    """Gradients of each class's Eq. 2 with weight 1, on an untrained network: those of any weights follow linearly.
+
+    Attributes:
+        logit_norms: (batches, L) norm at the logits; 0 where a batch has no voxel of the class.
+        parameters: (batches, L, P) float32, over all parameters.
+        parameters_of_the_model: of the network that will be trained, which may be wider than the one looked at.
+    """
+
+    logit_norms: npt.NDArray[np.float64]
+    parameters: Tensor
+    parameters_of_the_model: int
+
+    @classmethod
+    def of(cls, feed: Feed, config: TrainConfig, device: torch.device) -> "UnitGradients":
+        """From the first batches of a training, each seen by a network of another seed: one alone may favour a class.
+
+        Args:
+            feed: of the training windows.
+            config: network, first seed, intensity and readings of Eq. 2; a network of more than 8 filters is looked at
+                in a narrower version.
+            device: to compute on.
+        """
+        num_classes = len(feed.classes)
+        narrow = config.model_copy(update={"filters": min(config.filters, _WIDEST)})
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            size = sum(p.numel() for p in build_network(config, num_classes).parameters())
+        loss = WeightedDiceLoss(np.ones(num_classes), sums=config.loss.sums, smoothing=config.loss.smoothing).to(device)
+        norms, gradients = [], []
+        for number in range(_BATCHES_AT_THE_LOGITS):
+            over_parameters = number < _BATCHES_OVER_THE_PARAMETERS
+            network = _untrained(narrow, config.seed + number, num_classes).to(device).train()
+            batch = feed.batch(number + 1)
+            x, labels = network_input(batch.hu.to(device), config.intensity), batch.labels.to(device)
+            labelled = None if batch.labelled is None else batch.labelled.to(device)
+            with torch.set_grad_enabled(over_parameters):
+                logits_BLIJK = network(x)
+            norms.append(logit_gradient_norms(logits_BLIJK, labels, loss, labelled).cpu().numpy())
+            if over_parameters:
+                parameters = list(network.parameters())
+                terms_L = loss.per_class(logits_BLIJK, labels, labelled) / num_classes
+                rows = [torch.autograd.grad(term, parameters, retain_graph=True) for term in terms_L]
+                gradients.append(torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).cpu())
+        return cls(np.array(norms), torch.stack(gradients), size)
+
+    def shares(self, weights: Weights) -> npt.NDArray[np.float64]:
+        """(L,) share of each class in the gradient at the logits, mean over the batches."""
+        norms = self.logit_norms * weights
+        result: npt.NDArray[np.float64] = (norms / norms.sum(axis=1, keepdims=True)).mean(axis=0)
+        return result
+
+    def root_second_moment(self, weights: Weights) -> npt.NDArray[np.float64]:
+        """(P,) root of the mean squared gradient of each parameter over the batches: Adam's √v at the start.
+
+        A wider network has the same gradient norm, spread over more parameters.
+        """
+        gradient = torch.einsum("l,blp->bp", torch.from_numpy(weights), self.parameters.double())
+        narrower = (self.parameters.shape[2] / self.parameters_of_the_model) ** 0.5
+        root: npt.NDArray[np.float64] = gradient.square().mean(dim=0).sqrt().mul_(narrower).numpy()
+        return root
+
+    def step_kept(self, weights: Weights, adam: AdamConfig, iterations: int) -> float:
+        """Share of Adam's step that its epsilon leaves, mean over the parameters: √v / (√v + ε), half-way through."""
+        root = self.root_second_moment(weights)
+        epsilon = adam.epsilon
+        if adam.epsilon_place == "keras":
+            epsilon = keras_epsilon(epsilon, max(iterations // 2, 1))
+        moving = root[root > 0]
+        return float((moving / (moving + epsilon)).mean()) if moving.size else 0.0
+
+
+def _untrained(config: TrainConfig, seed: int, num_classes: int) -> UNet3D:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_network(config, num_classes)
+
+
+def windows_with_class(feed: Feed) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Share of random windows, and of mini-batches, that contain each class; (L,) each, from 200 batches."""
+    present_SBL = np.array(
+        [
+            [np.bincount(window.ravel(), minlength=len(feed.classes)) > 0 for window in feed.batch(step).labels.numpy()]
+            for step in range(1, _BATCHES_OF_WINDOWS + 1)
+        ]
+    )
+    windows, batches = present_SBL.mean(axis=(0, 1)), present_SBL.any(axis=1).mean(axis=0)
+    return tuple(windows.tolist()), tuple(batches.tolist())

@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from benchmarks.downsampling_cost import cost
 from viscera.core.anatomy import ORGANS
-from viscera.core.per_axis import along_axes
+from viscera.core.settings import along_axes
 from viscera.io.files import write_text
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.scores import read_scores

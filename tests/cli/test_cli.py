@@ -211,6 +211,7 @@ def test_an_ended_command_leaves_no_unpacked_patient(
 import os, shutil, signal, sys, time
 from pathlib import Path
 from viscera.cli import main
+from viscera.io import scans
 from viscera.io.dicom import unpacked
 
 def slow(*arguments, **options):

@@ -3,9 +3,10 @@
 import pytest
 
 from viscera.core.anatomy import TOLERANCES_MM
-from viscera.core.config import Config, EvaluateConfig, differences
+from viscera.core.config import Config, EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
+from viscera.core.settings import ANOTHER_MODEL, differences
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -89,7 +90,7 @@ def test_a_schedule_goes_forwards() -> None:
 def test_differences_are_named_with_their_place() -> None:
     before = resolve_config()
     now = resolve_config(assignments=["train.loss.numerator=volumes", "train.seed=3", "train.device=cpu"])
-    assert differences(before.train, now.train, {"device"}, "train.") == [
+    assert differences(before.train, now.train, ANOTHER_MODEL, within="train.") == [
         "train.seed 0 (now 3)",
         "train.loss.numerator voxels (now volumes)",
     ]

@@ -274,6 +274,17 @@ def test_more_iterations_go_on_from_the_end(
     assert same_state(run.last, whole.last)
 
 
+def test_settings_of_the_machine_may_change_when_a_run_goes_on(
+    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "r")
+    other = tiny_config(
+        iterations=7, resident="never", log_every=1, checkpoint_every=3, validate_every=7, diagnose=False
+    )
+    run = train(tiny_store.path, tmp_path / "r", other, resume=True)
+    assert [line["step"] for line in run.read_curve()][-1] == 7
+
+
 @pytest.mark.parametrize("lost", ["", "config.yaml", "last.pt"])
 def test_other_settings_are_refused_and_named(
     tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure, lost: str

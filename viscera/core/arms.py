@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from viscera.core.config import Config, StudyConfig
+from viscera.core.config import Config, StudyConfig, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import with_settings
+from viscera.core.settings import fields_of
 
 FUSED = "fused"  # beside the arms: the best model per organ
-_OF_THE_GRID = ("train.weighting", "train.learning_rate", "train.seed", "train.iterations", "train.device")
+_OF_THE_STUDY = [key for key, _, role in fields_of(TrainConfig, "train.") if role in {"grid", "schedule"}]
 
 
 def weighting_name(weighting: str | float) -> str:
@@ -53,10 +54,10 @@ def arm_config(config: Config, arm: Arm, seed: int) -> Config:
     """
     variant = config.study.variants[arm.variant]
     for key in variant:
-        if key in _OF_THE_GRID or not key.startswith(("train.", "predict.")):
+        if key in _OF_THE_STUDY or not key.startswith(("train.", "predict.")):
             raise BadInputError(
                 f"study.variants, {arm.variant}: {key} cannot differ between variants. They set train.… and predict.…, "
-                f"but not {', '.join(_OF_THE_GRID)}."
+                f"but not {', '.join(_OF_THE_STUDY)}."
             )
     cell = {"train.weighting": arm.weighting, "train.learning_rate": arm.learning_rate, "train.seed": seed}
     return with_settings(config, {**variant, **cell}, f"study.variants, {arm.variant}")

@@ -4,13 +4,13 @@ The defaults are the paper's values and, where its text leaves room, the first r
 """
 
 import math
-from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from viscera.core.anatomy import TOLERANCES_MM, ClassTable
-from viscera.core.per_axis import Factors, SpacingsMm, without_downsample_axes
+from viscera.core.settings import GRID, MACHINE, SCHEDULE, Factors, Role, Settings, SpacingsMm, without_downsample_axes
 
 WEIGHTINGS = ("uniform", "simple", "square")
 
@@ -32,42 +32,25 @@ Weighting = Annotated[str | float, BeforeValidator(_weighting)]
 ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: ClassTable.of_names(names).names)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, le=1e37)]
 Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]  # 64 bits, as PyTorch takes
-
-
-class Settings(BaseModel):
-    """Base of all sections: immutable, unknown keys are errors, NaN and infinity too."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def differences(before: Settings, now: Settings, apart_from: Collection[str] = (), within: str = "") -> list[str]:
-    """Which fields of two values of one section differ, as `dotted.field before (now after)`."""
-    result = []
-    for field in type(now).model_fields:
-        old, new = getattr(before, field), getattr(now, field)
-        if isinstance(old, Settings) and isinstance(new, Settings):
-            result += differences(old, new, apart_from, f"{within}{field}.")
-        elif old != new and field not in apart_from:
-            result.append(f"{within}{field} {old} (now {new})")
-    return result
 
 
 class PrepareConfig(Settings):
     """From scans to the grid that the network sees, and into training, validation and test."""
 
     downsample: Factors = Field(
-        4, description="factor by which every axis is coarser than the scan (paper: 4), or three along R, A, S"
+        4, description="how many times coarser than the scan every axis becomes (paper: 4), or three along R, A, S"
     )
     spacing_mm: SpacingsMm = Field(
-        None, description="resample to this voxel size instead of by a factor, mm; one, or three along R, A, S"
+        None, description="voxel size in mm to resample to, instead of a factor; one, or three along R, A, S"
     )
     label_downsampling: Literal["nearest", "majority"] = Field(
         "nearest", description="which label a coarse voxel takes: that at its centre, or the block's most frequent"
     )
     test_fraction: Fraction = Field(37 / 377, description="share of the cases kept for testing (paper: 37 of 377)")
-    validation_fraction: Fraction = Field(0.0, description="share of the cases that picks best.pt (paper: none)")
-    seed: Seed = Field(0, description="of the random split")
+    validation_fraction: Fraction = Field(0.0, description="share of the cases on which best.pt is chosen (paper: 0)")
+    seed: Seed = Field(0, description="seed of the random split")
 
     _earlier = model_validator(mode="before")(without_downsample_axes)
 
@@ -178,21 +161,29 @@ class TrainConfig(Settings):
     """One model."""
 
     weighting: Weighting = Field(
-        "uniform", description="class weights: uniform, simple or square (Eq. 3, 4, 5), or a power p of 1/R in [0, 2]"
+        "uniform",
+        json_schema_extra=GRID,
+        description="class weights: uniform, simple or square (Eq. 3, 4, 5), or a power p of 1/R in [0, 2]",
     )
-    learning_rate: float = Field(1e-3, gt=0, le=1e37, description="Adam's initial rate (paper: 0.001 and 0.01)")
-    iterations: Positive = Field(10_000, description="optimiser steps (paper: 10,000)")
+    learning_rate: Rate = Field(1e-3, json_schema_extra=GRID, description="learning rate (paper: 0.001 and 0.01)")
+    iterations: Positive = Field(10_000, json_schema_extra=SCHEDULE, description="training steps (paper: 10,000)")
     patch: Positive = Field(64, description="edge of the cubic training window in voxels (paper: 64)")
-    batch_size: Positive = Field(3, description="windows a step, each from another patient (paper: 3)")
+    batch_size: Positive = Field(3, description="windows per step, each from another patient (paper: 3)")
     filters: Positive = Field(32, description="channels of the first convolution (paper: 32)")
     levels: int = Field(4, ge=2, le=6, description="resolution levels of the U-Net (paper: 4)")
-    seed: Seed = Field(0, description="of initialisation and windows")
-    device: str = Field("auto", description="auto (GPU where there is one), cpu, cuda, cuda:1, mps")
+    seed: Seed = Field(0, json_schema_extra=GRID, description="seed of the initial weights and of the training windows")
+    device: str = Field(
+        "auto",
+        json_schema_extra=MACHINE,
+        description="what to compute on: auto (a GPU if there is one), cpu, cuda, cuda:1, mps",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the network: auto is bfloat16 on GPUs that have it, else float32"
+        "auto", description="number format of the network: auto is bfloat16 on GPUs that have it, else float32"
     )
     resident: Literal["auto", "always", "never"] = Field(
-        "auto", description="training set in the device's memory, windows cut there: auto on GPUs that have the room"
+        "auto",
+        json_schema_extra=MACHINE,
+        description="training set in the device's memory, windows cut there: auto on GPUs that have the room",
     )
     initialisation: Literal["he", "keras"] = Field(
         "he",
@@ -203,12 +194,18 @@ class TrainConfig(Settings):
         description="statistics of the trained network: of the monitor's windows (recomputed), or running means, which "
         "a high learning rate leaves behind",
     )
-    checkpoint_every: Positive = Field(500, description="steps between checkpoints: what a crash can cost")
-    log_every: Positive = Field(50, description="steps between lines of curve.jsonl")
-    validate_every: Positive = Field(500, description="steps between Dice on the validation cases")
+    checkpoint_every: Positive = Field(
+        500, json_schema_extra=MACHINE, description="steps between checkpoints, the most that a crash can cost"
+    )
+    log_every: Positive = Field(50, json_schema_extra=MACHINE, description="steps between lines of curve.jsonl")
+    validate_every: Positive = Field(
+        500, json_schema_extra=MACHINE, description="steps between measurements of Dice on the validation cases"
+    )
     monitor_windows: Positive = Field(12, description="fixed training windows on which the curve's Dice is measured")
     diagnose: bool = Field(
-        True, description="log each class's share of the gradient and Adam's effective step (under 2 % of the time)"
+        True,
+        json_schema_extra=MACHINE,
+        description="log each class's share of the gradient and Adam's effective step (under 2 % of the time)",
     )
     loss: LossConfig = LossConfig()
     adam: AdamConfig = AdamConfig()
@@ -244,7 +241,7 @@ class RateRangeConfig(Settings):
 
     lowest: float = Field(1e-6, gt=0, description="rate of the first step")
     highest: float = Field(1.0, gt=0, description="rate of the last step; between, geometric")
-    steps: int = Field(200, ge=20, description="optimiser steps, one a rate")
+    steps: int = Field(200, ge=20, description="training steps, each at its own rate")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -281,7 +278,7 @@ class PredictConfig(Settings):
         "probabilities", description="what is brought back to the scan's grid: interpolated probabilities, or labels"
     )
     checkpoint: Literal["last", "best"] = Field("last", description="last.pt, or best.pt (picked on validation)")
-    batch_windows: Positive = Field(4, description="windows in one forward pass")
+    batch_windows: Positive = Field(4, json_schema_extra=MACHINE, description="windows in one forward pass")
     cleanup: CleanupConfig = CleanupConfig()
 
 
@@ -297,13 +294,17 @@ class EvaluateConfig(Settings):
     """How predictions are compared with references."""
 
     metrics: tuple[Metric, ...] = Field(
-        ("dice", "hd95_mm", "surface_dice", "volume_ml"), min_length=1, description="what is measured"
+        ("dice", "hd95_mm", "surface_dice", "volume_ml"),
+        min_length=1,
+        description="what to measure",
     )
     tolerance_mm: Annotated[dict[str, Millimetres] | Millimetres, BeforeValidator(_tolerances)] = Field(
         dict(TOLERANCES_MM),
-        description="of the surface Dice: by organ (other: the rest), or one for all; as FLARE22",
+        description="tolerance of the surface Dice in mm, by organ (other: all the rest) or one for all; as FLARE22",
     )
-    grid: Literal["original", "prepared", "both"] = Field("original", description="grid of the scores")
+    grid: Literal["original", "prepared", "both"] = Field(
+        "original", description="grid to score on: that of the scans, of the store, or both"
+    )
     absent: Literal["undefined", "one"] = Field(
         "undefined", description="Dice of an organ that is in neither label map: left out of means, or 1"
     )
@@ -315,26 +316,27 @@ VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]*$", max_length=40)]
 class StudyConfig(Settings):
     """The grid of arms: weighting by learning rate by variant by seed."""
 
+    role: ClassVar[Role] = "grid"
+
     weightings: tuple[Weighting, ...] = Field(
-        ("uniform", "simple", "square"), min_length=1, description="arms: class weights"
+        ("uniform", "simple", "square"), min_length=1, description="weightings to compare, by name or power"
     )
-    learning_rates: tuple[Annotated[float, Field(gt=0, le=1e37)], ...] = Field(
-        (0.001, 0.01), min_length=1, description="arms: Adam's initial rates"
-    )
-    seeds: tuple[Seed, ...] = Field(
-        (0,), min_length=1, description="runs of every arm, differing in initialisation and windows"
-    )
+    learning_rates: tuple[Rate, ...] = Field((0.001, 0.01), min_length=1, description="learning rates to compare")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="seeds of every arm: one run per seed")
     variants: dict[VariantName, dict[str, Any]] = Field(
         {"": {}},
         min_length=1,
-        description="arms: name to settings that replace those of train and predict; the unnamed one changes nothing",
+        description="variants to compare: name to settings that replace those of train and predict; '' changes nothing",
     )
     metrics: tuple[Metric, ...] = Field(
         ("dice",), min_length=1, description="what each arm is scored by: fewer than evaluate.metrics, to save time"
     )
     find_rates: bool = Field(False, description="before the arms, a learning-rate range test for each weighting")
     jobs: int = Field(
-        0, ge=0, description="arms trained at once; 0: one a core on the CPU (at most four), one on a GPU"
+        0,
+        ge=0,
+        json_schema_extra=MACHINE,
+        description="arms trained at the same time; 0: one per core on the CPU (at most four), one on a GPU",
     )
     fuse: bool = Field(
         False, description="also combine the best model per organ, chosen on the validation cases, into one predictor"

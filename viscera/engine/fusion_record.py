@@ -6,8 +6,9 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.config import ClassNames, Settings
+from viscera.core.config import ClassNames
 from viscera.core.errors import BadInputError
+from viscera.core.settings import Settings
 from viscera.io.files import sha256
 from viscera.io.records import damaged, read_yaml, write_yaml
 from viscera.io.runlog import RunFolder

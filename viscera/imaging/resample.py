@@ -15,8 +15,8 @@ from torch import Tensor
 
 from viscera.core.config import PrepareConfig
 from viscera.core.geometry import Geometry
-from viscera.core.per_axis import along_axes
 from viscera.core.scan import LabelArray, LabelMap, Volume
+from viscera.core.settings import along_axes
 from viscera.imaging.taps import Index, Taps, Weights, axis_taps, nearest_taps
 
 Restore = Literal["probabilities", "labels"]

@@ -10,9 +10,10 @@ from pydantic import Field, ValidationError
 
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.arms import Arm
-from viscera.core.config import ClassNames, Config, Settings
+from viscera.core.config import ClassNames, Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
+from viscera.core.settings import Settings
 from viscera.io.files import write_error, write_text
 from viscera.io.records import damaged, read_json, read_yaml, write_json, write_yaml
 

@@ -19,10 +19,11 @@ import numpy.typing as npt
 from pydantic import Field, ValidationError
 
 from viscera.core.anatomy import ABDOMEN, CLASS_NAMES, ClassTable
-from viscera.core.config import ClassNames, PrepareConfig, Settings
+from viscera.core.config import ClassNames, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
+from viscera.core.settings import Settings
 from viscera.io.files import fsync, is_occupied, sha256, write_error
 from viscera.io.nifti import labels_to_bytes, read_labels
 from viscera.io.records import damaged, read_json, write_json

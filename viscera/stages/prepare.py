@@ -8,10 +8,11 @@ import numpy as np
 
 from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
 from viscera.core.barrier import CaseBarrier
-from viscera.core.config import PrepareConfig, differences
+from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder
 from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.settings import differences
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io.classes import ClassFile
 from viscera.io.files import exclusive, is_full_disk, sha256

@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 
 import viscera
-from viscera.core.config import Config, differences
+from viscera.core.config import Config
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, unseen
+from viscera.core.settings import ANOTHER_MODEL, differences
 from viscera.engine.hardware import choose_device, describe_hardware, fastest_convolutions, peak_memory_mib
 from viscera.engine.monitor import Monitor
 from viscera.engine.resident import on_device
@@ -26,7 +27,6 @@ from viscera.io.runlog import RunFolder, RunStatus, read_config
 from viscera.io.store import Store
 
 log = logging.getLogger(__name__)
-_MAY_CHANGE = {"iterations", "device", "resident", "checkpoint_every", "log_every", "validate_every"}
 
 
 def train(
@@ -137,7 +137,7 @@ def _warn_of_small_scans(store: Store, patch: int) -> None:
 
 
 def _refuse_other_settings(folder: RunFolder, earlier: Config, config: Config) -> None:
-    other = differences(earlier.train, config.train, _MAY_CHANGE)
+    other = differences(earlier.train, config.train, ANOTHER_MODEL)
     if other:
         raise BadInputError(
             f"{folder.path}: trained with {', '.join(other)}. Give the same settings, or another folder."

@@ -7,8 +7,9 @@ from typing import Any
 
 import viscera
 from viscera.core.arms import Arm, arm_config, arms_of
-from viscera.core.config import Config, StudyConfig, differences
+from viscera.core.config import Config, StudyConfig
 from viscera.core.errors import BadInputError
+from viscera.core.settings import ANOTHER_MODEL, differences
 from viscera.engine.training_set import feed_of, training_cases
 from viscera.io.files import is_occupied
 from viscera.io.runlog import RunFolder, StudyFolder, StudyRecord, read_config
@@ -16,8 +17,6 @@ from viscera.io.store import Store
 from viscera.stages.predict import unpredicted
 
 log = logging.getLogger(__name__)
-_MAY_CHANGE = {"device", "resident", "checkpoint_every", "iterations"}  # where it runs, what a crash costs, how far
-_WHERE_AND_HOW_OFTEN = _MAY_CHANGE | {"log_every", "validate_every"}
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def _extended(folder: StudyFolder, before: StudyRecord, now: StudyRecord) -> Stu
         )
     for section in ("prepare", "train", "predict", "evaluate"):
         old, new = getattr(before.config, section), getattr(now.config, section)
-        if other := differences(old, new, _MAY_CHANGE, f"{section}."):
+        if other := differences(old, new, ANOTHER_MODEL, within=f"{section}."):
             raise BadInputError(
                 f"{folder.path}: this study was started with {', '.join(other)}. Give the same settings, or "
                 "another folder."
@@ -245,6 +244,6 @@ def _other_settings(earlier: Config, config: Config) -> list[str]:
     of_the_set = {"mean_hu", "sd_hu"} if config.train.intensity.mean_hu is None else set()  # filled in by `train`
     return [
         *differences(earlier.prepare, config.prepare, within="prepare."),
-        *differences(earlier.train, config.train, _WHERE_AND_HOW_OFTEN | of_the_set, "train."),
-        *differences(earlier.predict, config.predict, within="predict."),
+        *differences(earlier.train, config.train, ANOTHER_MODEL, of_the_set, "train."),
+        *differences(earlier.predict, config.predict, ANOTHER_MODEL, within="predict."),
     ]

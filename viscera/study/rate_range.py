@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter1d
 
 from viscera.core.arms import weighting_name
-from viscera.core.config import Settings
+from viscera.core.settings import Settings
 from viscera.io.records import damaged, read_json, write_json
 
 TOLERANCE = 0.1  # of the whole fall

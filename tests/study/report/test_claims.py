@@ -235,8 +235,12 @@ def test_every_line_on_a_phantom_says_so(study_of_dice: StudyMaker) -> None:
 
 
 def test_what_differs_from_the_papers_training_is_noted(study_of_dice: StudyMaker) -> None:
-    book = ledger(Evidence(study_of_dice(dice_of(AS_IN_PAPER)), "original"))
-    assert any("iterations 10000 (now 300)" in note for note in book.notes)
+    elsewhere = {"train.resident": "never", "train.device": "cpu", "train.log_every": 7, "train.filters": 8}
+    book = ledger(Evidence(study_of_dice(dice_of(AS_IN_PAPER), **elsewhere), "original"))
+    (noted,) = (note for note in book.notes if "viscera's reading of the paper" in note)
+    assert "iterations 10000 (now 300)" in noted
+    assert "filters 32 (now 8)" in noted
+    assert not any(setting in noted for setting in ("resident", "device", "log_every"))
 
 
 # ------------------------------------------------------------------------------------- 7: twice as many iterations

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from viscera.core.arms import Arm, arm_config
-from viscera.core.config import differences
 from viscera.core.errors import BadInputError
+from viscera.core.settings import differences
 from viscera.study.report.contrasts import (
     MINUS,
     PAPER_SETTINGS,
@@ -160,7 +160,7 @@ def _larger(evidence: Evidence) -> list[str]:
         except BadInputError:
             continue
         changed = [getattr(other.train, field) - getattr(plain.train, field) for field in _MEMORY]
-        alike = not differences(plain.train, other.train, _MEMORY) and plain.predict == other.predict
+        alike = not differences(plain.train, other.train, apart_from=_MEMORY) and plain.predict == other.predict
         if alike and min(changed) >= 0 and max(changed) > 0:
             found.append(variant)
     return found

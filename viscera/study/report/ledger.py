@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from viscera.core.config import TrainConfig, differences
+from viscera.core.config import TrainConfig
+from viscera.core.settings import differences
 from viscera.study.report.claims import CLAIMS, Claim
 from viscera.study.report.contrasts import Evidence
 from viscera.study.report.iterations import at_stage
@@ -12,8 +13,6 @@ from viscera.study.report.summaries import SEEDS_FOR_CONCLUSIONS
 from viscera.study.report.verdicts import Reading, Verdict, Word, settle, shift_of
 from viscera.study.results import StudyResult, counted, signed
 
-_OF_THE_GRID = ("weighting", "learning_rate", "seed")
-_OF_THE_MACHINE = ("device", "diagnose", "log_every", "validate_every", "checkpoint_every")
 _NAME_LENGTH = 60
 
 
@@ -160,6 +159,6 @@ def _notes(evidence: Evidence) -> Iterator[str]:
             f"“These models”: fewer than {SEEDS_FOR_CONCLUSIONS} seeds, so another run of the same settings may come "
             "out otherwise."
         )
-    changed = differences(TrainConfig(), train, (*_OF_THE_GRID, *_OF_THE_MACHINE))
+    changed = differences(TrainConfig(), train, ("schedule", "reading"))
     if changed:
         yield f"Other than viscera's reading of the paper: {'; '.join(changed)}."

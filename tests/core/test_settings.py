@@ -3,8 +3,27 @@
 import pytest
 from pydantic import ValidationError
 
-from viscera.core.config import Config, PrepareConfig, differences
+from viscera.core.config import Config, PrepareConfig, TrainConfig
 from viscera.core.resolve import resolve_config
+from viscera.core.settings import ANOTHER_MODEL, differences, fields_of
+
+
+def test_whose_business_a_field_is_stands_at_the_field() -> None:
+    roles = {key: role for key, _, role in fields_of(Config)}
+    of_training = {key.removeprefix("train.") for key, role in roles.items() if role != "reading" and "train." in key}
+    machine = {"device", "resident", "diagnose", "checkpoint_every", "log_every", "validate_every"}
+    assert of_training == machine | {"iterations", "weighting", "learning_rate", "seed"}
+    assert {roles[f"train.{field}"] for field in machine} == {"machine"}
+    assert roles["train.iterations"] == "schedule"
+    assert {role for key, role in roles.items() if key.startswith("study.")} == {"grid", "machine"}
+    assert all(field.description for _, field, _ in fields_of(Config))
+
+
+def test_a_run_on_another_machine_is_no_other_model() -> None:
+    elsewhere = TrainConfig(device="cuda:1", resident="never", log_every=7, iterations=20_000, diagnose=False)
+    assert differences(TrainConfig(), elsewhere, ANOTHER_MODEL) == []
+    assert len(differences(TrainConfig(), elsewhere)) == 5
+    assert differences(TrainConfig(), TrainConfig(precision="float32"), ANOTHER_MODEL) != []
 
 
 def prepare_of(**settings: object) -> PrepareConfig:

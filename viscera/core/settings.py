@@ -1,0 +1,129 @@
+"""What a setting is: a field that explains itself, says whose business it is, and may differ along the axes."""
+
+import math
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal, cast, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
+
+Role = Literal["machine", "schedule", "grid", "reading"]
+ROLES: Mapping[Role, str] = {
+    "machine": "where it runs, and what is measured and kept on the way; it may differ when a run or study goes on",
+    "schedule": "how far a training goes; it may grow when a run or study goes on",
+    "grid": "what the arms of a study differ in",
+    "reading": "what is computed: a value of the paper, or a choice where its text leaves room (docs/readings.md)",
+}
+ANOTHER_MODEL: frozenset[Role] = frozenset({"grid", "reading"})  # a run that differs in one of these is another run
+MACHINE: JsonDict = {"role": "machine"}
+SCHEDULE: JsonDict = {"role": "schedule"}
+GRID: JsonDict = {"role": "grid"}
+
+
+class Settings(BaseModel):
+    """Base of all sections: immutable, unknown keys are errors, NaN and infinity too.
+
+    Attributes:
+        role: of the fields that name none themselves (`Field(..., json_schema_extra=MACHINE)`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    role: ClassVar[Role] = "reading"
+
+    @classmethod
+    def role_of(cls, name: str) -> Role:
+        """Whose business a field is."""
+        extra = cls.model_fields[name].json_schema_extra
+        return cast("Role", extra["role"]) if isinstance(extra, Mapping) and "role" in extra else cls.role
+
+
+def differences(
+    before: Settings,
+    now: Settings,
+    roles: Collection[Role] = get_args(Role),
+    apart_from: Collection[str] = (),
+    within: str = "",
+) -> list[str]:
+    """Which fields of two values of one section differ, as `dotted.field before (now after)`.
+
+    Args:
+        before: a value.
+        now: another.
+        roles: fields of others may differ.
+        apart_from: names of fields that may differ besides.
+        within: the section's own key with a dot, for the names.
+    """
+    result = []
+    for field in type(now).model_fields:
+        old, new = getattr(before, field), getattr(now, field)
+        if isinstance(old, Settings) and isinstance(new, Settings):
+            result += differences(old, new, roles, apart_from, f"{within}{field}.")
+        elif old != new and field not in apart_from and type(now).role_of(field) in roles:
+            result.append(f"{within}{field} {old} (now {new})")
+    return result
+
+
+def fields_of(section: type[Settings], within: str = "") -> Iterator[tuple[str, FieldInfo, Role]]:
+    """Every field below a section, with its dotted key and whose business it is."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield from fields_of(field.annotation, f"{within}{name}.")
+        else:
+            yield f"{within}{name}", field, section.role_of(name)
+
+
+def _one_or_three(value: object, expected: str) -> tuple[float, ...]:
+    """Positive numbers, as they are or as text such as `4,4,1`; three equal ones are one."""
+    parts = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
+    items: Sequence[Any] = parts if isinstance(parts, list | tuple) else [parts]
+    try:
+        numbers = [math.nan if isinstance(item, bool) else float(item) for item in items]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) not in {1, 3} or not all(0 < number < math.inf for number in numbers):
+        raise ValueError(f"{expected} was expected, or three along R, A, S such as 4,4,1")
+    return (numbers[0],) if len(set(numbers)) == 1 else tuple(numbers)
+
+
+def _factors(value: object) -> int | tuple[int, ...]:
+    numbers = _one_or_three(value, "a whole number from 1 on")
+    if not all(number.is_integer() for number in numbers):
+        raise ValueError("whole numbers from 1 on were expected; for other voxel sizes give spacing_mm")
+    return int(numbers[0]) if len(numbers) == 1 else tuple(int(number) for number in numbers)
+
+
+def _spacings_mm(value: object) -> float | tuple[float, ...] | None:
+    if value is None:
+        return None
+    numbers = _one_or_three(value, "a voxel size in mm")
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+Factors = Annotated[int | tuple[int, int, int], BeforeValidator(_factors)]
+SpacingsMm = Annotated[float | tuple[float, float, float] | None, BeforeValidator(_spacings_mm)]
+
+
+def along_axes(value: float | tuple[float, float, float]) -> tuple[float, float, float]:
+    """The value along R, A, S."""
+    return value if isinstance(value, tuple) else (value, value, value)
+
+
+def without_downsample_axes(values: Any) -> Any:  # noqa: ANN401 - what pydantic is given, before it is checked
+    """`prepare` settings as they are written now; earlier stores and runs hold `downsample_axes: in_plane` or `all`.
+
+    `downsample: F` with `in_plane` is `downsample: [F, F, 1]`.
+    """
+    if not isinstance(values, Mapping) or "downsample_axes" not in values:
+        return values
+    kept = {key: value for key, value in values.items() if key != "downsample_axes"}
+    axes, factor = values["downsample_axes"], values.get("downsample", 4)
+    if axes == "in_plane":
+        factors = _factors(factor)
+        if isinstance(factors, tuple):
+            raise ValueError("downsample_axes in_plane goes with one factor, and downsample has three")
+        return kept | {"downsample": (factors, factors, 1)}
+    if axes != "all":
+        raise ValueError("downsample_axes: all or in_plane was expected")
+    return kept

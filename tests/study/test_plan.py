@@ -195,6 +195,15 @@ def test_other_settings_are_refused_and_named(
     assert (tmp_path / "study" / "study.yaml").read_bytes() == record
 
 
+def test_settings_of_the_machine_may_change_when_a_study_goes_on(
+    tiny_store: Store, finished: Path, study_config: Configure
+) -> None:
+    machine: dict[str, object] = {"device": "cpu:0", "resident": "never", "log_every": 1, "checkpoint_every": 3}
+    settings = {f"train.{key}": value for key, value in machine.items()} | {"train.validate_every": 7}
+    changed = with_settings(study_config(), settings | {"predict.batch_windows": 1}, "test")
+    assert make_plan(StudyFolder(finished), tiny_store, changed).record.config.train.log_every == 1
+
+
 @pytest.mark.usefixtures("no_worker")
 def test_another_store_is_refused(
     raw: Path, finished: Path, tiny_store: Store, tmp_path: Path, study_config: Configure

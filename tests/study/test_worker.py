@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from viscera.core.arms import Arm
-from viscera.core.config import Config, differences
+from viscera.core.config import Config
 from viscera.core.errors import BadInputError, DefectError, RunFailedError
 from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.settings import differences
 from viscera.io.runlog import RunFolder, StudyFolder, read_config
 from viscera.io.store import Store
 from viscera.stages.train import train

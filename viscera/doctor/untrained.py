@@ -135,7 +135,7 @@ class UnitGradients:
         norms, gradients = [], []
         for number in range(_BATCHES_AT_THE_LOGITS):
             over_parameters = number < _BATCHES_OVER_THE_PARAMETERS
-            network = _untrained(narrow, config.seed + number, num_classes).to(device).train()
+            network = _untrained(narrow, (config.seed + number) % 2**64, num_classes).to(device).train()
             batch = feed.batch(number + 1)
             x, labels = network_input(batch.hu.to(device), config.intensity), batch.labels.to(device)
             labelled = None if batch.labelled is None else batch.labelled.to(device)

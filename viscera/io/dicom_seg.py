@@ -1,5 +1,5 @@
-"""The former address of `viscera.io.dicom.dicom_seg`, for scripts written before it moved."""
+"""The former address of `viscera.io.dicom.seg_writer`, for scripts written before it moved."""
 
-from viscera.io.dicom.dicom_seg import Algorithm
+from viscera.io.dicom.seg_writer import Algorithm
 
 __all__ = ["Algorithm"]

@@ -1,37 +1,59 @@
-"""The source images that a DICOM result refers to: their headers, and how a label map lies on their frames."""
+"""The source images that a DICOM result refers to: the headers that it takes over, how a label map lies on them.
+
+Headers are made what the standard asks for, with nothing that it forbids, and nothing that contradicts the positions.
+"""
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset
+from pydicom.multival import MultiValue
+from pydicom.sequence import Sequence as Items
+from pydicom.tag import BaseTag
 from pydicom.uid import CTImageStorage, generate_uid
+from pydicom.valuerep import DA, TM, DSfloat
 
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import LPS_FROM_RAS, Geometry
+from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap
-from viscera.io.dicom.dataset import DAMAGE, open_dataset, quiet_pydicom
-from viscera.io.dicom.header import slices_of
-from viscera.io.dicom.series import Plane, Slice, Vector3
-from viscera.io.dicom.stack import same_plane
-from viscera.io.dicom.writable import make_writable
+from viscera.io.dicom.dicom_file import DAMAGE, first_item, number_of, open_dataset, quiet_pydicom, text_of
+from viscera.io.dicom.dicom_header import header_of
+from viscera.io.dicom.dicom_series import Slice, UnusableSeriesError, Vector3
+from viscera.io.dicom.slice_stack import Stack, stack
 from viscera.io.files import read_error, sha256
 
 Positions = npt.NDArray[np.float64]
 log = logging.getLogger(__name__)
+OF_THE_PATIENT = (  # and the study; DICOM wants them in every object, empty where nobody knows
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyDate",
+    "StudyTime",
+    "StudyID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
 _WHOLE = 0.01  # voxels that a frame may lie beside the label map's grid
-_IDENTIFIERS = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+_OF_SERIES = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
+_THICKEST = 20  # times the distance of the slices: a thickness beyond is damaged
+_LIKE = 0.02  # of the distance of the slices, that SpacingBetweenSlices may be off
+_UNICODE = "ISO_IR 192"
+_KINDS: dict[str, type[DA | TM]] = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
+_SEXES = {"", "M", "F", "O"}
 
 
 @dataclass(frozen=True, eq=False)
 class SourceImages:
-    """One series: an image a slice, or one image whose frames are the slices.
+    """One series, understood as its reader does: an image a slice, or one image whose frames are the slices.
 
     Attributes:
         headers: of each slice, without pixels, in the order of their position along the normal.
@@ -50,49 +72,45 @@ class SourceImages:
     def read(cls, paths: Sequence[Path]) -> "SourceImages":
         """Read the headers of a series.
 
-        Identifiers that anonymisation left empty are replaced by made-up ones, the same each time for the same files,
-        with a warning. The first header is made writable (`io.dicom.writable`).
+        Identifiers that anonymisation left empty, or gave to several images, are replaced by made-up ones, the same
+        each time for the same files, with a warning. The headers are made writable.
 
         Raises:
-            BadInputError: no file, one that is not DICOM or has no position, images of unlike size, orientation or
-                pixel spacing, or several multi-frame images.
+            BadInputError: no file, one that is not DICOM, images of several patients, planes or sizes, or that make no
+                even stack, or several multi-frame images.
         """
         if not paths:
             raise BadInputError("DICOM output needs the source images; there are none.")
-        found = [image for path in dict.fromkeys(paths) for image in _images(path)]
-        headers = list({id(image.header): image.header for image in found}.values())
-        if 1 < len(headers) < len(found):
+        headers: dict[Path, FileDataset] = {}
+        images: list[Slice] = []
+        patients = set()
+        for path in dict.fromkeys(paths):
+            headers[path], of_file, patient = _read(path)
+            images += of_file
+            patients.add(patient)
+        if len(patients) > 1:
+            raise BadInputError(f"{paths[0]}: images of {len(patients)} patients. Give the images of one series.")
+        try:
+            made = stack(images, most_strays=0)
+        except UnusableSeriesError as error:
+            raise BadInputError(f"{paths[0]}: {error}.") from error
+        slices = made.slices
+        used = {image.path: headers[image.path] for image in slices}
+        if 1 < len(used) < len(slices):
             raise BadInputError(
                 f"{paths[0]}: one of several multi-frame images. DICOM output refers to one of them, or to images of "
                 "one frame; give --format nifti or seg-nrrd."
             )
-        for image in found:
-            if not same_plane(image.slice, found[0].slice):
-                raise BadInputError(
-                    f"{image.slice.path}: another size, orientation or pixel spacing than {paths[0]}. Give the images "
-                    "of one series."
-                )
-        normal = np.cross(found[0].plane.row, found[0].plane.column)
-        found.sort(key=lambda image: float(normal @ image.plane.position_mm))
-        first = found[0].plane
-        _fill_identifiers(found)
-        make_writable(found[0].header)  # results take over from the first
-        for header in headers:
+        first = used[slices[0].path]
+        _fill_identifiers(slices, used)
+        _make_writable(first)  # results take over from the first
+        _agree_with(made, [*used.values(), *_measures(first)])
+        for header in used.values():
             if "ImageOrientationPatient" in header:  # highdicom wants it to the last digit
-                header.ImageOrientationPatient = found[0].header.ImageOrientationPatient
-        positions = np.array([image.plane.position_mm for image in found])
-        thickness = first.thickness_mm or 1.0
-        step = (positions[-1] - positions[0]) / (len(found) - 1) if len(found) > 1 else normal * thickness
-        column_mm, row_mm = first.spacing_mm  # between columns, between rows
-        affine = np.eye(4)
-        affine[:3] = np.column_stack(
-            [np.multiply(first.row, column_mm), np.multiply(first.column, row_mm), step, positions[0]]
-        )
-        rows, columns = found[0].slice.shape
-        numbers = tuple(image.slice.frame + 1 for image in found) if len(found) > len(headers) else ()
-        geometry = Geometry((columns, rows, len(found)), LPS_FROM_RAS @ affine)
-        origins_mm = tuple(image.plane.position_mm for image in found)
-        return cls(tuple(image.header for image in found), geometry, numbers, origins_mm)
+                header.ImageOrientationPatient = first.ImageOrientationPatient
+        numbers = tuple(image.frame + 1 for image in slices) if len(used) < len(slices) else ()
+        origins_mm = tuple(image.plane.position_mm for image in slices if image.plane is not None)
+        return cls(tuple(used[image.path] for image in slices), made.geometry, numbers, origins_mm)
 
     def to_mm(self, number: int, column: Positions, row: Positions) -> Positions:
         """(N, 3) LPS+ mm of places (N,) in the plane of a slice, in voxels."""
@@ -146,40 +164,185 @@ def as_file(dataset: Dataset) -> bytes:
     return content.getvalue()
 
 
-class _Image(NamedTuple):
-    """One slice: the header of its file, and where it lies."""
-
-    header: FileDataset
-    slice: Slice
-    plane: Plane
-
-
-def _images(path: Path) -> Iterator[_Image]:
+def _read(path: Path) -> tuple[FileDataset, tuple[Slice, ...], str]:
+    """The header of a file, its images, and whose they are."""
     try:
-        header = open_dataset(path, pixels=False)
-        slices = list(slices_of(path, header))
+        dataset = open_dataset(path, pixels=False)
+        header = header_of(path, dataset)
     except OSError as error:
         raise read_error(path, error) from error
     except DAMAGE as error:
         raise BadInputError(f"{path}: not a readable DICOM file ({error}). Give the images of a series.") from error
-    for each in slices:
-        if each.plane is None:
-            raise BadInputError(f"{path}: an image without position in the patient. Give the images of a CT series.")
-        yield _Image(header, each, each.plane)
+    return dataset, header.slices, header.patient
 
 
-def _fill_identifiers(images: Sequence[_Image]) -> None:
-    """Make up what is missing, from the places of the images and the middle one's file: no two scans share these."""
-    made_up = {name for image in images for name in _IDENTIFIERS if not image.header.get(name)}
-    places = [image.plane.position_mm for image in images]
-    series = f"{places} {sha256(images[len(images) // 2].slice.path)}" if made_up else ""
-    for image in images:
-        header = image.header
-        if not header.get("SOPClassUID"):
-            header.SOPClassUID = CTImageStorage
-        for name in _IDENTIFIERS:
-            if not header.get(name):
-                of_image = str(image.plane.position_mm) if name == "SOPInstanceUID" else ""
-                setattr(header, name, derived_uid("source", name, series, of_image))
-    if made_up:
-        log.warning("The source images have no %s; the result refers to made-up ones.", ", ".join(sorted(made_up)))
+def _fill_identifiers(slices: Sequence[Slice], headers: Mapping[Path, Dataset]) -> None:
+    """Make up what no image says, or several images share, from their places and the middle one's file.
+
+    No two scans share these. What the first image that says it says of series, study and frame of reference is true
+    of all.
+    """
+    given = {name: [uid for each in headers.values() if (uid := _uid(each, name))] for name in _OF_SERIES}
+    counts = Counter(_uid(header, "SOPInstanceUID") for header in headers.values())
+    shared = sum(count for uid, count in counts.items() if uid and count > 1)
+    missing = sorted([name for name in _OF_SERIES if not given[name]] + ["SOPInstanceUID"] * ("" in counts))
+    places = {image: image.plane.position_mm for image in slices if image.plane is not None}
+    series = f"{[*places.values()]} {sha256(slices[len(slices) // 2].path)}" if missing or shared else ""
+    of_all = {name: [*uids, derived_uid("source", name, series, "")][0] for name, uids in given.items()}
+    for path, header in headers.items():
+        place = next(place for image, place in places.items() if image.path == path)
+        uid = _uid(header, "SOPInstanceUID")
+        if not uid or counts[uid] > 1:
+            uid = derived_uid("source", "SOPInstanceUID", series, str(place))
+        sop_class = _uid(header, "SOPClassUID")
+        known = sop_class if sop_class.replace(".", "").isdigit() else CTImageStorage
+        for name, value in {**of_all, "SOPInstanceUID": uid, "SOPClassUID": known}.items():
+            _replace(header, name, value)
+    if shared:
+        log.warning("%d source images share their SOPInstanceUID; the result refers to made-up ones.", shared)
+    if several := [name for name, uids in given.items() if len(set(uids)) > 1]:
+        log.warning("The source images have several %s; the result refers to the first.", ", ".join(several))
+    if missing:
+        log.warning("The source images have no %s; the result refers to made-up ones.", ", ".join(missing))
+
+
+def _uid(header: Dataset, keyword: str) -> str:
+    """An identifier, also one of letters; empty where there is none, several or something that is none."""
+    text = text_of(header, keyword)
+    return text if text.isascii() and text.replace(".", "").replace("-", "").isalnum() else ""
+
+
+def _measures(header: Dataset) -> Sequence[Dataset]:
+    """Where an image of many frames says how thick they are."""
+    return [first_item(first_item(header, "SharedFunctionalGroupsSequence"), "PixelMeasuresSequence")]
+
+
+def _agree_with(made: Stack, headers: Iterable[Dataset]) -> None:
+    """Have headers say what the positions say: thickness and spacing may be damaged, or lie."""
+    first = made.slices[0].plane
+    step_mm = made.geometry.affine_lps[:3, 2]
+    spacing_mm = abs(float(step_mm @ np.cross(first.row, first.column))) if first is not None else 0.0
+    for header in headers:
+        for keyword, size in (("Rows", made.slices[0].shape[0]), ("Columns", made.slices[0].shape[1])):
+            if keyword in header:
+                _replace(header, keyword, size)
+        if "SpacingBetweenSlices" in header:
+            said = number_of(header, "SpacingBetweenSlices") or 0.0
+            if len(made.slices) == 1:
+                del header.SpacingBetweenSlices
+            elif not abs(said - spacing_mm) <= _LIKE * spacing_mm:
+                _replace(header, "SpacingBetweenSlices", DSfloat(spacing_mm, auto_format=True))
+        thickness = number_of(header, "SliceThickness") or 0.0
+        if "SliceThickness" in header and not 1 / _THICKEST <= thickness / spacing_mm <= _THICKEST:
+            _replace(header, "SliceThickness", None)
+
+
+def _replace(header: Dataset, keyword: str, value: object) -> None:
+    """Set an attribute whatever is there: pydicom would read that first, and keep its type."""
+    if keyword in header:
+        del header[keyword]
+    setattr(header, keyword, value)
+
+
+# ------------------------------------------------------------------------------------------ what the standard asks for
+
+
+def _make_writable(header: Dataset) -> None:
+    """Turn text into Unicode, and leave out what DICOM does not allow; a warning names that.
+
+    Dates, times and sex that cannot be read become empty, as does what is missing but has to be there. Spacing and
+    orientation that a multi-frame image gives for each frame are taken as those of all: of the first.
+    """
+    left_out = [*_unicode(header), *_empty_invalid(header)]
+    for name in OF_THE_PATIENT:
+        if name not in header:
+            setattr(header, name, "")
+    for name in ("PatientName", "ReferringPhysicianName"):
+        if isinstance(header[name].value, MultiValue):
+            setattr(header, name, header[name].value[0])
+            left_out.append(name)
+    if "SliceThickness" not in header:
+        header.SliceThickness = None
+    if "NumberOfFrames" in header:
+        _share_groups(header)
+    if left_out:
+        log.warning(
+            "The source images' %s %s what DICOM does not allow; the result leaves it out.",
+            ", ".join(left_out),
+            "holds" if len(left_out) == 1 else "hold",
+        )
+
+
+def _unicode(header: Dataset) -> list[str]:
+    """Read all values by the character set that the header says, so that they are written in Unicode.
+
+    Returns:
+        The names of elements that cannot be read; they are gone.
+    """
+    character_set = header.get("SpecificCharacterSet") or _undeclared(header)
+    header.SpecificCharacterSet = character_set
+    unreadable = []
+    for tag in list(header.keys()):
+        alone = Dataset()
+        alone.SpecificCharacterSet = character_set
+        try:
+            alone[tag] = header[tag]
+            alone.decode()
+        except DAMAGE:
+            unreadable.append(_name(tag))
+            del header[tag]
+    header.SpecificCharacterSet = _UNICODE
+    return unreadable
+
+
+def _undeclared(header: Dataset) -> str:
+    """The character set of a header that names none: often it is Unicode all the same."""
+    raw = getattr(header.get_item("PatientName"), "value", None)
+    if isinstance(raw, bytes):
+        try:
+            raw.decode()
+        except UnicodeDecodeError:
+            return "ISO_IR 100"
+    return _UNICODE
+
+
+def _name(tag: BaseTag) -> str:
+    element = Dataset()
+    element.add_new(tag, "UN", None)
+    return element[tag].keyword or str(tag)
+
+
+def _empty_invalid(header: Dataset) -> list[str]:
+    """Empty dates, times and sex that are none; returns their names."""
+    invalid = [name for name, kind in _KINDS.items() if not _is_one(kind, header.get(name))]
+    if text_of(header, "PatientSex") not in _SEXES:
+        invalid.append("PatientSex")
+    for name in invalid:
+        setattr(header, name, "")
+    return invalid
+
+
+def _is_one(kind: type[DA | TM], value: object) -> bool:
+    try:
+        return not value or kind(str(value)) is not None
+    except ValueError:
+        return False
+
+
+def _share_groups(image: Dataset) -> None:
+    """Put spacing and orientation into the shared functional groups, wherever they stand."""
+    shared = (image.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    frames = image.get("PerFrameFunctionalGroupsSequence") or []
+    for group, keywords in (
+        ("PixelMeasuresSequence", ("PixelSpacing", "SliceThickness")),
+        ("PlaneOrientationSequence", ("ImageOrientationPatient",)),
+    ):
+        of_frames = [frame[group].value for frame in frames if frame.get(group)]
+        if of_frames:
+            setattr(shared, group, of_frames[0])
+        elif not shared.get(group):
+            alone = Dataset()
+            for keyword in keywords:
+                setattr(alone, keyword, image.get(keyword))
+            setattr(shared, group, Items([alone]))
+    image.SharedFunctionalGroupsSequence = Items([shared])

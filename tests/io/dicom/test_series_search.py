@@ -1,5 +1,6 @@
 """What is found in a folder, and why some of it is no scan."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from pydicom.uid import (
 
 from tests.ct_series import STORED, ct_series, enhanced, file_name, save, set_tags
 from viscera.core.errors import BadInputError
-from viscera.io.dicom import Series, find_series, read_series
+from viscera.io.dicom import Series, choose_series, find_series, read_series
 
 
 def one(folder: Path) -> Series:
@@ -96,7 +97,7 @@ def test_a_file_without_the_prefix(tmp_path: Path) -> None:
         ({"ImageType": ["DERIVED", "SECONDARY", "PROJECTION IMAGE"]}, "projections", True),
         ({"SOPClassUID": SecondaryCaptureImageStorage}, "secondary captures", False),
         ({"Modality": "MR"}, "MR, not CT", False),
-        ({"Modality": None}, "of no modality, not CT", False),
+        ({"Modality": None, "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}, "of no modality, not CT", False),
     ],
 )
 def test_images_that_are_no_scan(tmp_path: Path, tags: dict[str, Any], reason: str, is_readable: bool) -> None:
@@ -245,6 +246,65 @@ def test_series_without_a_uid_are_told_apart_by_folder_and_description(tmp_path:
         ("", "arterial", ""),
         ("", "venous", ""),
     ]
+
+
+# ------------------------------------------------------------------------------------------ a series UID per image
+
+
+def uid_each(slices: list[Dataset], *keywords: str) -> list[Dataset]:
+    for ds in slices:
+        for keyword in ("SeriesInstanceUID", *keywords):
+            setattr(ds, keyword, generate_uid())
+    return slices
+
+
+def test_images_with_a_series_uid_each_are_one_series_where_they_make_one_stack(tmp_path: Path) -> None:
+    slices = uid_each(ct_series())
+    series = one(save(tmp_path, slices))
+    assert (series.number_of_images, series.passed_over, series.problem) == (6, "", "")
+    assert series.uid == slices[0].SeriesInstanceUID
+    assert series.warnings == ("its 6 images have a series UID each; they make one even stack and are read as one.",)
+    assert (read_series(series).hu.transpose(2, 1, 0) == STORED.astype(int) - 1024).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda: uid_each(ct_series(), "StudyInstanceUID"), "they are of several studies"),
+        (lambda: uid_each(ct_series(), "FrameOfReferenceUID"), "several frames of reference"),
+        (lambda: uid_each([ds for k, ds in enumerate(ct_series()) if k != 2]), "1 slice is missing"),
+    ],
+)
+def test_what_makes_no_stack_is_told_plainly(tmp_path: Path, change: Callable[[], list[Dataset]], reason: str) -> None:
+    found = find_series(save(tmp_path, change()))
+    assert all("images that have a series UID each and make no scan together: " in s.passed_over for s in found)
+    assert all(reason in series.passed_over for series in found)
+    with pytest.raises(BadInputError) as caught:
+        choose_series(found, "SCANS")
+    assert str(caught.value).count("make no scan together") == 1
+
+
+def test_single_images_beside_a_scan_are_left_alone(tmp_path: Path) -> None:
+    save(tmp_path, ct_series())
+    save(tmp_path, uid_each(ct_series(STORED[:3])))
+    assert [series.number_of_images for series in find_series(tmp_path)] == [6, 1, 1, 1]
+
+
+def test_patients_without_a_number_are_told_apart_by_name(tmp_path: Path) -> None:
+    for name in "AB":
+        save(tmp_path, ct_series(SeriesInstanceUID="1.2.3", PatientID="", PatientName=name))
+    assert [(s.number_of_images, s.problem) for s in find_series(tmp_path)] == [(6, ""), (6, "")]
+
+
+# ------------------------------------------------------------------------------------------ what is given
+
+
+def test_a_dicomdir_stands_for_its_folder(tmp_path: Path) -> None:
+    save(tmp_path / "A" / "B", ct_series())
+    directory = without_pixels("", MediaStorageDirectoryStorage)
+    save(tmp_path, [directory])
+    (tmp_path / file_name(directory)).rename(tmp_path / "DICOMDIR")
+    assert one(tmp_path / "DICOMDIR").number_of_images == 6
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from tests.ct_series import STORED, ct_series, enhanced, item, save, set_tags
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.io.dicom import find_series
-from viscera.io.dicom.dicom_seg import Algorithm, dicom_seg_bytes
-from viscera.io.dicom.rtstruct import rtstruct_bytes
+from viscera.io.dicom.rtstruct_writer import rtstruct_bytes
+from viscera.io.dicom.seg_writer import Algorithm, dicom_seg_bytes
 from viscera.io.dicom.source_images import SourceImages
 
 MODEL = Algorithm("0" * 64, "1.0")
@@ -265,7 +265,7 @@ def test_images_of_another_plane_are_refused(tmp_path: Path, tags: dict[str, Any
     slices = small_series()
     set_tags(slices[2], tags)
     save(tmp_path, slices)
-    with pytest.raises(BadInputError, match="another size, orientation or pixel spacing"):
+    with pytest.raises(BadInputError, match="its images are of 2 sizes or planes"):
         SourceImages.read(sorted(tmp_path.iterdir()))
 
 
@@ -303,3 +303,69 @@ def test_made_up_identifiers_are_those_of_all_images(tmp_path: Path) -> None:
     headers = SourceImages.read(sorted(folder.iterdir())).headers
     for name in IDENTIFIERS:
         assert len({header[name].value for header in headers}) == 1
+
+
+@pytest.mark.parametrize("uid", ["1.2.3.4", "ANON"])
+def test_one_identifier_for_all_images_is_replaced(tmp_path: Path, uid: str, caplog: pytest.LogCaptureFixture) -> None:
+    slices = small_series()
+    save(tmp_path, slices)
+    for path in tmp_path.iterdir():
+        ds = pydicom.dcmread(path)
+        with pydicom.config.disable_value_validation():
+            ds.SOPInstanceUID = uid
+        ds.save_as(path)
+    segmentation, structures = results(tmp_path)
+    contours = structures.ROIContourSequence[2].ContourSequence
+    referred = {each.ContourImageSequence[0].ReferencedSOPInstanceUID for each in contours}
+    assert len(referred) == len(contours) == 2
+    assert uid not in referred
+    sources = [
+        f.DerivationImageSequence[0].SourceImageSequence[0] for f in segmentation.PerFrameFunctionalGroupsSequence
+    ]
+    assert {item.ReferencedSOPInstanceUID for item in sources} == referred
+    assert "4 source images share their SOPInstanceUID" in caplog.text
+
+
+def test_images_of_several_patients_are_refused(tmp_path: Path) -> None:
+    save(tmp_path, [*small_series()[:2], *small_series(PatientID="B")[2:]])
+    with pytest.raises(BadInputError, match="images of 2 patients"):
+        SourceImages.read(sorted(tmp_path.iterdir()))
+
+
+def test_a_series_uid_per_image(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    slices = small_series()
+    for number, ds in enumerate(slices):
+        ds.SeriesInstanceUID = f"1.2.{number + 1}"
+    save(tmp_path, slices)
+    segmentation, structures = results(tmp_path)
+    assert segmentation.ReferencedSeriesSequence[0].SeriesInstanceUID == "1.2.1"
+    study = structures.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    assert [item.SeriesInstanceUID for item in study.RTReferencedSeriesSequence] == ["1.2.1"]
+    assert "several SeriesInstanceUID; the result refers to the first" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------ measures that lie
+
+
+@pytest.mark.parametrize("of_one_file", [False, True])
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"SpacingBetweenSlices": 3.0}, (2.5, 2.5)),
+        ({"SpacingBetweenSlices": -2.5}, (2.5, 2.5)),
+        ({"SliceThickness": 1e6}, (None, 2.5)),
+        ({"SliceThickness": 5, "SpacingBetweenSlices": 2.5}, (5, 2.5)),
+    ],
+)
+def test_positions_say_how_far_slices_are_apart(
+    tmp_path: Path, said: dict[str, float], expected: tuple[float | None, float], of_one_file: bool
+) -> None:
+    slices = small_series(**said)
+    if of_one_file:
+        image = enhanced(slices)
+        set_tags(image.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0], said)
+        slices = [image]
+    segmentation, _ = results(save(tmp_path, slices))
+    measures = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert measures.get("SliceThickness") == expected[0]
+    assert measures.get("SpacingBetweenSlices", 2.5) == expected[1]

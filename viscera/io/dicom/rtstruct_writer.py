@@ -14,9 +14,8 @@ from skimage.measure import find_contours
 from viscera.core.anatomy import ABDOMEN, AnatomicalClass, ClassTable
 from viscera.core.regions import Box, boxes_of
 from viscera.core.scan import LabelMap
-from viscera.io.dicom.dicom_seg import SERIES_NUMBER, Algorithm
-from viscera.io.dicom.source_images import SourceImages, as_file, content_digest, derived_uid
-from viscera.io.dicom.writable import OF_THE_PATIENT
+from viscera.io.dicom.seg_writer import SERIES_NUMBER, Algorithm
+from viscera.io.dicom.source_images import OF_THE_PATIENT, SourceImages, as_file, content_digest, derived_uid
 
 _CONTOUR_DATA = Tag("ContourData")
 

@@ -1,26 +1,34 @@
 """From the images of a series, in any order, to slices in a row and the grid they make.
 
 Positions are compared along the normal of the slices; the affine takes each voxel to where its header says it lies.
+Several images at one position are copies of one another, or phases of a time series.
 """
 
+import filecmp
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
 
+from viscera.core.errors import BadInputError
 from viscera.core.geometry import LPS_FROM_RAS, Geometry
-from viscera.io.dicom.doubles import drop_doubles, refuse_alternating
-from viscera.io.dicom.series import Plane, Slice
-from viscera.io.dicom.unusable import UnusableSeriesError
+from viscera.io.dicom.dicom_series import Plane, Slice, UnusableSeriesError
+from viscera.io.dicom.hounsfield_pixels import read_images
 
 TILT_DEGREES = 0.1  # less is how positions were rounded
 _TOLERANCE = 0.1  # of a voxel, that a slice may lie beside its place in the grid
 _ROUNDING_MM = 0.1  # and no less than this: some headers give positions to a tenth of a millimetre
 _SAME_DIRECTION = 0.005
 _SAME_SPACING_MM = 0.001
-_STRAYS = 2  # images of another plane that are left out without asking, such as a localizer of the same series
-_NAMED = 3  # gaps that a message names
+_SAME_POSITION_MM = 0.01
+_NAMED = 3  # that a message names
+_TELLING = ("acquisition", "time point", "acquired at")  # not the trigger time: it varies from beat to beat
+_OFTEN = 0.25  # returns to an acquisition, of all slices; a single slice may have been scanned again
+_SEVERAL_PHASES = (
+    "Several phases or time points under one series UID? Put the files of one of them into a folder of their own"
+)
 
 
 @dataclass(frozen=True)
@@ -32,26 +40,32 @@ class Stack:
     warnings: tuple[str, ...]
 
 
-def stack(images: Sequence[Slice]) -> Stack:
+def stack(images: Sequence[Slice], most_strays: int = 2) -> Stack:
     """Put images in order along the normal of their plane.
 
+    Args:
+        images: of one series, in any order.
+        most_strays: images of another plane that are left out without asking, such as a localizer of the same series.
+
     Raises:
-        UnusableSeriesError: they do not make one regular grid: positions not given, several planes, different images
-            at one position, phases between one another, slices that are missing, uneven spacing, images
-            shifted against each other.
+        UnusableSeriesError: they do not make one regular grid: positions not given, several frames of reference or
+            planes, different images at one position, phases between one another, missing slices, uneven spacing,
+            images shifted against each other.
     """
-    slices, strays = _main_plane(images)
+    if len({image.frame_of_reference for image in images} - {""}) > 1:
+        raise UnusableSeriesError("its images have several frames of reference: their positions cannot be compared")
+    slices, strays = _main_plane(images, most_strays)
     planes = _planes(slices)
     normal = np.cross(planes[0].row, planes[0].column)
     along_mm = np.array([plane.position_mm for plane in planes]) @ normal
     order = np.argsort(along_mm, kind="stable")
-    kept, copies = drop_doubles([slices[n] for n in order], along_mm[order])
-    refuse_alternating(kept)
+    kept, copies = _drop_doubles([slices[n] for n in order], along_mm[order])
+    _refuse_alternating(kept)
     step_mm = _step(kept, normal)
     geometry = _geometry(kept, step_mm)
     tilt = geometry.skew_degrees
     warnings = [
-        f"{strays} of {len(images)} images lie in another plane and are left out." if strays else "",
+        f"{len(strays)} of {len(images)} images lie in another plane and are left out." if strays else "",
         f"{copies} {'image is there' if copies == 1 else 'images are there'} twice; one of each is read."
         if copies
         else "",
@@ -63,16 +77,8 @@ def stack(images: Sequence[Slice]) -> Stack:
     return Stack(tuple(kept), geometry, tuple(text for text in warnings if text))
 
 
-def same_plane(one: Slice, other: Slice) -> bool:
-    """Whether two images, which say where they lie, have one size, orientation and pixel spacing, but for rounding."""
-    a, b = _planes([one, other])
-    apart = np.abs(np.subtract([*a.row, *a.column], [*b.row, *b.column])).max()
-    spacings = np.abs(np.subtract(a.spacing_mm, b.spacing_mm)).max()
-    return one.shape == other.shape and bool(apart < _SAME_DIRECTION and spacings < _SAME_SPACING_MM)
-
-
-def _main_plane(images: Sequence[Slice]) -> tuple[list[Slice], int]:
-    """The images of the plane and size that most have, and how many others there are."""
+def _main_plane(images: Sequence[Slice], most_strays: int) -> tuple[list[Slice], list[Slice]]:
+    """The images of the plane and size that most have, and the others."""
     unplaced = [image.path.name for image in images if image.plane is None]
     if unplaced:
         raise UnusableSeriesError(
@@ -80,21 +86,33 @@ def _main_plane(images: Sequence[Slice]) -> tuple[list[Slice], int]:
             f"ImageOrientationPatient, PixelSpacing), {unplaced[0]} for one. Export the original series"
         )
     groups: list[list[Slice]] = []
-    for image in images:
-        group = next((group for group in groups if same_plane(group[0], image)), None)
-        if group is None:
-            groups.append([image])
-        else:
-            group.append(image)
+    remaining = np.arange(len(images))
+    while remaining.size:
+        alike = _same_plane(images, remaining)
+        groups.append([images[n] for n in remaining[alike]])
+        remaining = remaining[~alike]
     main = max(groups, key=len)
-    strays = len(images) - len(main)
-    if strays > _STRAYS or 1 < len(images) <= 2 * strays:
+    strays = [image for group in groups if group is not main for image in group]
+    if len(strays) > most_strays or 1 < len(images) <= 2 * len(strays):
         counts = ", ".join(str(len(group)) for group in groups)
         raise UnusableSeriesError(
             f"its images are of {len(groups)} sizes or planes ({counts} images). Put those of one plane into a folder "
             "of their own"
         )
     return main, strays
+
+
+def _same_plane(images: Sequence[Slice], numbers: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Which of these images have the size, orientation and pixel spacing of the first, but for rounding."""
+    some = [images[n] for n in numbers]
+    planes = _planes(some)
+    directions = np.array([[*plane.row, *plane.column] for plane in planes])
+    spacings_mm = np.array([plane.spacing_mm for plane in planes])
+    return np.asarray(
+        (np.array([image.shape for image in some]) == some[0].shape).all(axis=1)
+        & (np.abs(directions - directions[0]).max(axis=1) < _SAME_DIRECTION)
+        & (np.abs(spacings_mm - spacings_mm[0]).max(axis=1) < _SAME_SPACING_MM)
+    )
 
 
 def _step(slices: Sequence[Slice], normal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -168,3 +186,63 @@ def _planes(slices: Sequence[Slice]) -> list[Plane]:
 
 def _tolerance_mm(spacing_mm: float) -> float:
     return max(_TOLERANCE * spacing_mm, _ROUNDING_MM)
+
+
+# ------------------------------------------------------------------------------------------ several at one position
+
+
+def _drop_doubles(slices: Sequence[Slice], along_mm: npt.NDArray[np.float64]) -> tuple[list[Slice], int]:
+    """One slice for each position, and how many copies were dropped.
+
+    Args:
+        slices: in order.
+        along_mm: (n,) their positions along the stack, in the same order.
+
+    Raises:
+        UnusableSeriesError: different images at one position.
+    """
+    is_double = np.concatenate([[False], np.diff(along_mm) < _SAME_POSITION_MM])
+    for n in np.flatnonzero(is_double).tolist():
+        one, other = slices[n - 1], slices[n]
+        if not _is_copy(one, other):
+            raise UnusableSeriesError(_different(one, other, along_mm[n], int(is_double.sum())))
+    return [each for each, double in zip(slices, is_double, strict=True) if not double], int(is_double.sum())
+
+
+def _refuse_alternating(slices: Sequence[Slice]) -> None:
+    """Refuse slices in order whose acquisitions take turns; one block after another is a scan.
+
+    Raises:
+        UnusableSeriesError: phases whose positions lie between one another.
+    """
+    for name in _TELLING:
+        values = [dict(each.acquisition).get(name, "") for each in slices]
+        runs = [value for value, _ in groupby(values)]
+        if len(runs) - len(set(runs)) > _OFTEN * len(slices):
+            several = " and ".join(f"{name} {value}" for value in sorted(set(runs))[:_NAMED])
+            first = ", ".join(each.path.name for each in slices[:_NAMED])
+            raise UnusableSeriesError(
+                f"slices of {several} alternate along the stack: {first} and so on. "
+                f"{_SEVERAL_PHASES}; if they are one scan all the same, convert it to NIfTI"
+            )
+
+
+def _is_copy(one: Slice, other: Slice) -> bool:
+    """Whether two files hold the same HU, however these are stored; frames of one file are no copies."""
+    if one.shape != other.shape or one.path == other.path:
+        return False
+    if filecmp.cmp(one.path, other.path, shallow=False):
+        return True
+    try:
+        return np.array_equal(next(read_images([one])), next(read_images([other])))
+    except BadInputError:
+        return False
+
+
+def _different(one: Slice, other: Slice, at_mm: float, doubles: int) -> str:
+    acquisitions = sorted({", ".join(" ".join(part) for part in each.acquisition) for each in (one, other)})
+    phases = f" ({'; '.join(acquisitions)})" if len(acquisitions) > 1 else ""
+    return (
+        f"{doubles} {'image lies' if doubles == 1 else 'images lie'} where another lies already, with other pixels: "
+        f"{one.path.name} and {other.path.name} at {at_mm:.5g} mm{phases}. {_SEVERAL_PHASES}"
+    )

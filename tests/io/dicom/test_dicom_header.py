@@ -1,0 +1,125 @@
+"""Attributes that are damaged, missing or lie: each fails alone, and what is needed is checked."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
+from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
+
+from tests.ct_series import ct_series, enhanced, file_name, save
+from viscera.core.errors import BadInputError
+from viscera.io.dicom import find_series, read_series
+
+STORED = np.random.default_rng(3).integers(0, 2000, (4, 6, 8)).astype(np.uint16)
+HU = STORED.astype(int) - 1024
+
+
+def raw(ds: Dataset, keyword: str, vr: str, content: bytes) -> None:
+    """Put bytes into an element as they are."""
+    tag = Tag(keyword)
+    ds._dict[tag] = RawDataElement(tag, vr, len(content), content, 0, is_implicit_VR=False, is_little_endian=True)
+
+
+def is_read(
+    folder: Path,
+    slices: list[Dataset],
+    spoil: Callable[[Dataset], None] = lambda _: None,
+    syntax: UID = ExplicitVRLittleEndian,
+) -> bool:
+    """Whether the voxels are read of a series that is spoilt after it was written."""
+    save(folder, slices, syntax=syntax)
+    with warnings.catch_warnings(action="ignore"):
+        for ds in slices:
+            spoil(ds)
+            ds.save_as(folder / file_name(ds), enforce_file_format=True)
+    (series,) = find_series(folder)
+    return not series.problem and bool((read_series(series).hu.transpose(2, 1, 0) == HU).all())
+
+
+NOT_NEEDED = {
+    "SliceThickness": "DS", "InstanceNumber": "IS", "WindowCenter": "DS", "PatientAge": "AS", "StudyDate": "DA",
+    "AcquisitionDate": "DA", "AcquisitionTime": "TM", "SpacingBetweenSlices": "DS", "KVP": "DS", "PatientID": "LO",
+    "AcquisitionNumber": "IS", "TriggerTime": "DS", "TemporalPositionIdentifier": "IS", "PixelPaddingValue": "US",
+    "NumberOfFrames": "IS", "SamplesPerPixel": "US", "BitsStored": "US", "HighBit": "US", "ImageType": "CS",
+    "Modality": "CS", "FrameOfReferenceUID": "UI", "StudyInstanceUID": "UI", "SOPClassUID": "UI",
+    "SpecificCharacterSet": "CS",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("keyword", NOT_NEEDED)
+def test_what_is_not_needed_loses_no_series(tmp_path: Path, keyword: str) -> None:
+    for number, content in enumerate((b"REMOVED ", b"8.0 mm", b"8\\9 ", b"")):
+
+        def spoil(ds: Dataset, content: bytes = content) -> None:
+            raw(ds, keyword, NOT_NEEDED[keyword], content)
+
+        assert is_read(tmp_path / str(number), ct_series(STORED), spoil), content
+
+
+@pytest.mark.parametrize("count", [0, -3, 4, 1_000_000, "many"])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, RLELossless])
+def test_a_number_of_frames_that_lies(tmp_path: Path, count: int | str, syntax: UID) -> None:
+    content = f"{count:<8}".encode()
+    assert is_read(tmp_path, ct_series(STORED), lambda ds: raw(ds, "NumberOfFrames", "IS", content), syntax)
+
+
+@pytest.mark.parametrize("count", [0, 3, 1_000_000])
+def test_frames_are_counted_where_the_header_lies(tmp_path: Path, count: int) -> None:
+    image = enhanced(ct_series(STORED))
+    image.NumberOfFrames = count
+    assert is_read(tmp_path, [image])
+
+
+def test_frames_without_a_place_are_told(tmp_path: Path) -> None:
+    """As research software writes them: CT Image Storage with several frames, and one position."""
+    (ds,) = ct_series(STORED[:1])
+    ds.NumberOfFrames, ds.PixelData = 4, STORED.tobytes()
+    (series,) = find_series(save(tmp_path, [ds]))
+    assert "do not say where they lie" in series.problem
+
+
+def test_rows_and_columns_as_text(tmp_path: Path) -> None:
+    def spoil(ds: Dataset) -> None:
+        raw(ds, "Rows", "LO", b"6 ")
+        raw(ds, "Columns", "DS", b"8.0 ")
+
+    assert is_read(tmp_path, ct_series(STORED), spoil)
+
+
+@pytest.mark.parametrize(
+    "tags", [{"Rows": 7}, {"Rows": 65535, "Columns": 65535}, {"PixelSpacing": [0, 0.7]}, {"Columns": 0}]
+)
+def test_what_is_needed_is_checked_against_the_pixels(tmp_path: Path, tags: dict[str, Any]) -> None:
+    for series in find_series(save(tmp_path, ct_series(STORED, **tags))):
+        with pytest.raises(BadInputError, match="cannot be"):
+            read_series(series)
+
+
+def test_rows_that_no_run_length_code_can_hold(tmp_path: Path) -> None:
+    def spoil(ds: Dataset) -> None:
+        ds.Rows = ds.Columns = 60_000
+
+    with pytest.raises(BadInputError, match=r"cannot hold 60000 rows of 60000 pixels|do not fit into the memory"):
+        is_read(tmp_path, ct_series(STORED), spoil, RLELossless)
+
+
+def test_text_for_padding_is_understood(tmp_path: Path) -> None:
+    stored = STORED.copy()
+    stored[:, 0] = 63536
+    slices = ct_series(stored)
+    for ds in slices:
+        ds[Tag("PixelPaddingValue")] = DataElement(Tag("PixelPaddingValue"), "LO", "63536")
+    (series,) = find_series(save(tmp_path, slices))
+    assert (read_series(series).hu[:, 0] == -1024).all()
+
+
+def test_frame_of_reference_and_study_of_some_images_only(tmp_path: Path) -> None:
+    slices = ct_series(STORED)
+    del slices[2].FrameOfReferenceUID, slices[1].StudyInstanceUID
+    assert is_read(tmp_path, slices)

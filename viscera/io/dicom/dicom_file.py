@@ -1,0 +1,189 @@
+"""Opening one DICOM file with pydicom, and reading its attributes, each of which may be damaged on its own."""
+
+import logging
+import math
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import (
+    UID,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    MediaStorageDirectoryStorage,
+)
+
+from viscera.io.files import read_error
+
+# what pydicom raises on a damaged file
+DAMAGE = (
+    InvalidDicomError,
+    BytesLengthException,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NameError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+_PREFIX = b"DICM"
+_PREFIX_END = 132
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # of a data set without the 128 bytes and the prefix before it
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Without pydicom's remarks about values that bend the standard: a series would bring thousands."""
+    logger = logging.getLogger("pydicom")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file has DICOM's prefix.
+
+    Raises:
+        BadInputError: it cannot be opened.
+    """
+    return _start(path)[128:] == _PREFIX
+
+
+def may_be_dicom(path: Path) -> bool:
+    """Whether a file has DICOM's prefix, or begins like a data set that was stored without it; raises as `is_dicom`."""
+    start = _start(path)
+    return start[128:] == _PREFIX or start[:2] in _FIRST_GROUPS
+
+
+def may_be_cut_off(path: Path) -> bool:
+    """Whether a file is too short for DICOM's prefix, and may be the beginning of one: empty, or no text."""
+    start = _start(path)
+    return len(start) < _PREFIX_END and (not start or b"\0" in start)
+
+
+def is_dicomdir(path: Path) -> bool:
+    """Whether a file is a DICOMDIR, the list of the files beside it; raises as `is_dicom`."""
+    try:
+        return path.is_file() and is_dicom(path) and is_directory(open_dataset(path, pixels=False))
+    except (OSError, *DAMAGE):
+        return False
+
+
+def open_dataset(path: Path, *, pixels: bool, tags: Sequence[int] | None = None) -> FileDataset:
+    """A file as pydicom reads it; where the transfer syntax is not given, the one that was guessed is put in.
+
+    Args:
+        path: the file.
+        pixels: whether to read on into the pixel data.
+        tags: read no others.
+
+    Raises:
+        Exception: one of `DAMAGE`, or an OSError.
+    """
+    wanted = list(tags) if tags is not None else None
+    dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True, specific_tags=wanted)
+    if not dataset.file_meta.get("TransferSyntaxUID"):
+        is_implicit, is_little_endian = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
+    return dataset
+
+
+def is_encapsulated(syntax: UID) -> bool:
+    """Whether a transfer syntax compresses pixels; what is no transfer syntax, as some files have it, does not."""
+    return bool(syntax.is_transfer_syntax and syntax.is_encapsulated)
+
+
+def is_directory(dataset: FileDataset) -> bool:
+    """Whether this is a DICOMDIR."""
+    return bool(dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
+
+
+# ------------------------------------------------------------------------------------------ attributes
+
+
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """An attribute as text, without white space at its ends; empty where it is missing or cannot be read."""
+    try:
+        value = dataset.get(keyword)
+        return "" if value is None else " ".join(str(value).split())
+    except DAMAGE:
+        return ""
+
+
+def texts_of(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """All values of an attribute as text; none where it is missing or cannot be read."""
+    try:
+        value = dataset.get(keyword)
+        return (str(value),) if isinstance(value, str) else tuple(str(part) for part in value or ())
+    except DAMAGE:
+        return ()
+
+
+def number_of(dataset: Dataset, keyword: str) -> float | None:
+    """An attribute as a number: None where it is missing or empty, NaN where what is there is no single number."""
+    try:
+        value = dataset.get(keyword)
+        parts = [value] if isinstance(value, str | int | float) or value is None else list(value)
+        values = {float(part) for part in parts if part is not None and part != ""}
+    except DAMAGE:
+        return math.nan
+    return next(iter(values), None) if len(values) <= 1 else math.nan
+
+
+def whole_of(dataset: Dataset, keyword: str) -> int | None:
+    """An attribute as a whole number; None where it is none."""
+    value = number_of(dataset, keyword)
+    return int(value) if value is not None and math.isfinite(value) and value.is_integer() else None
+
+
+def numbers_of(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """An attribute of so many finite numbers; None where it is not that."""
+    try:
+        value = dataset.get(keyword)
+        if value is None or isinstance(value, str) or len(value) != count:
+            return None
+        numbers = tuple(float(part) for part in value)
+    except DAMAGE:
+        return None
+    return numbers if all(math.isfinite(number) for number in numbers) else None
+
+
+def items_of(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
+    """The items of a sequence; none where it is missing or cannot be read."""
+    try:
+        value: Any = dataset.get(keyword)
+        return [item for item in value or () if isinstance(item, Dataset)]
+    except DAMAGE:
+        return []
+
+
+def first_item(dataset: Dataset, keyword: str) -> Dataset:
+    """First item of a sequence; an empty data set, which is false, where there is none."""
+    return next(iter(items_of(dataset, keyword)), Dataset())
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_PREFIX_END)
+    except OSError as error:
+        raise read_error(path, error) from error

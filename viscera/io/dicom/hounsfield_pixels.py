@@ -1,0 +1,274 @@
+"""The pixels of the images of one file as Hounsfield units: decoded, their bits sorted out, padding made air."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataelem import DataElement
+from pydicom.dataset import FileDataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import iter_pixels
+from pydicom.tag import Tag
+from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, RLELossless
+from scipy import ndimage
+
+from viscera.core.errors import BadInputError
+from viscera.core.scan import HuArray
+from viscera.io.dicom.dicom_file import DAMAGE, is_encapsulated, open_dataset, whole_of
+from viscera.io.dicom.dicom_header import Header
+from viscera.io.dicom.dicom_series import Slice, UnusableSeriesError
+from viscera.io.files import read_error
+
+AIR_HU = -1024
+_PLAIN_AIR_HU = (AIR_HU, -900)  # padding with such a value is air already
+_DARKER_THAN_AIR_HU = -1200  # nothing in a body or around it has this value over a whole area
+_BRIGHTEST_HU = 3071  # of 12 bits; more is metal in an extended scale, or no HU
+_AREA = 0.01  # of an image, that padding without the attribute covers
+_UNITS = {"", "HU", "HUMOD", "HOUNSFIELD", "HOUNSFIELDUNIT", "HOUNSFIELDUNITS"}
+_NO_UNITS = {"US", "UNSPECIFIED", "UNKNOWN", "NONE", "NA", "REMOVED", "ANONYMIZED", "ANONYMISED"}
+_RLE_RATIO = 64  # the most that RLE can compress
+_INT16 = np.iinfo(np.int16)
+_NAMES = {"RescaleSlope": ("rescale slope", 1), "RescaleIntercept": ("rescale intercept", 0)}
+_Mask = npt.NDArray[np.bool_]
+
+
+# ------------------------------------------------------------------------------------------ from headers
+
+
+def refuse_values(headers: Sequence[Header]) -> None:
+    """Refuse a series whose pixels cannot be decoded here, or mean something other than Hounsfield units.
+
+    Raises:
+        UnusableSeriesError: no plug-in for its compression; another unit; a table of values; no usable slope, or one of
+            some files only.
+    """
+    for syntax in sorted({header.transfer_syntax for header in headers}):
+        _refuse_syntax(UID(syntax))
+    units = {header.unit for header in headers if _letters(header.unit) not in _UNITS | _NO_UNITS}
+    if units:
+        raise UnusableSeriesError(f"its values are in {', '.join(sorted(units))}, not in Hounsfield units")
+    if any(header.has_table for header in headers):
+        raise UnusableSeriesError("its values go through a table (Modality LUT), which is not read. Export it rescaled")
+    images = [image for header in headers for image in header.slices]
+    if not all(math.isfinite(i.slope) and i.slope != 0 and math.isfinite(i.intercept) for i in images):
+        raise UnusableSeriesError("a rescale slope of 0, or a slope or an intercept that is no number. Export it again")
+    for keyword, (name, assumed) in _NAMES.items():
+        given = {i.slope if keyword == "RescaleSlope" else i.intercept for i in images if keyword not in i.not_given}
+        without = sum(keyword in image.not_given for image in images)
+        if without and given - {assumed}:
+            raise UnusableSeriesError(
+                f"{without} of {len(images)} images give no {name}, others do: they cannot be brought to one scale. "
+                "Export it again"
+            )
+
+
+def value_warnings(headers: Sequence[Header]) -> list[str]:
+    """What a user should know about the values of a series that can be read."""
+    without = {frozenset(image.not_given) for header in headers for image in header.slices} - {frozenset[str]()}
+    if not without:
+        return []
+    count = sum(any(image.not_given for image in header.slices) for header in headers)
+    if any(len(each) == len(_NAMES) for each in without):
+        return [f"{count} files give no rescale slope and intercept; their values are taken as they are."]
+    ((keyword,),) = without
+    name, assumed = _NAMES[keyword]
+    return [f"{count} files give no {name}; {assumed} is assumed. If their values are no HU, export the series again."]
+
+
+def _letters(unit: str) -> str:
+    return "".join(letter for letter in unit.upper() if letter.isalnum())
+
+
+def _refuse_syntax(syntax: UID) -> None:
+    try:
+        decoder = get_decoder(syntax)
+    except NotImplementedError as error:
+        raise UnusableSeriesError(
+            f"its pixels are coded as {syntax.name}, which is not read. Export it as Explicit VR Little Endian"
+        ) from error
+    if not decoder.is_available:
+        raise UnusableSeriesError(
+            f"its pixels are compressed ({syntax.name}), and the plug-in for that is not installed: "
+            "pip install 'viscera[dicom]'"
+        )
+
+
+# ------------------------------------------------------------------------------------------ pixels
+
+
+def read_images(images: Sequence[Slice]) -> Iterator[HuArray]:
+    """(rows, columns) int16 HU of images of one file, in their order.
+
+    Raises:
+        BadInputError: pixels that cannot be decoded, have another size than the header says, or are no HU.
+    """
+    path = images[0].path
+    try:
+        dataset = open_dataset(path, pixels=True)
+        bits = _Bits.of(dataset)
+        _describe(dataset, images[0], bits)
+        for image, words in zip(images, _decoded(dataset, [image.frame for image in images]), strict=True):
+            if words.shape != image.shape:
+                raise ValueError(f"pixels of shape {words.shape}, the header says {image.shape}")
+            yield _hounsfield(words, bits, image)
+    except BadInputError:
+        raise
+    except OSError as error:
+        raise read_error(path, error) from error
+    except (*DAMAGE, MemoryError) as error:
+        reason = " ".join(str(error).split()) or "more than the memory can hold"
+        raise BadInputError(
+            f"{path}: the pixels cannot be decoded ({reason}). Export the series again, or decompress it first."
+        ) from error
+
+
+@dataclass(frozen=True)
+class _Bits:
+    """Where the stored value stands in a word of the pixel data.
+
+    Attributes:
+        allocated: bits of a word.
+        stored, low: of these, how many hold the value, and the lowest of them.
+        signed: whether the value is in two's complement.
+        in_words: whether decoding gives whole words; the codecs of JPEG give values.
+    """
+
+    allocated: int
+    stored: int
+    low: int
+    signed: bool
+    in_words: bool
+
+    @classmethod
+    def of(cls, dataset: FileDataset) -> "_Bits":
+        """As the header says (PS3.5, 8.1.1); what it does not, or cannot, say is taken for the usual."""
+        syntax = dataset.file_meta.TransferSyntaxUID
+        allocated = whole_of(dataset, "BitsAllocated") or 16
+        stored = whole_of(dataset, "BitsStored") or allocated
+        if not 1 <= stored <= allocated:
+            stored = allocated
+        high = whole_of(dataset, "HighBit")
+        low = high + 1 - stored if high is not None and stored - 1 <= high < allocated else 0
+        signed = whole_of(dataset, "PixelRepresentation") == 1
+        return cls(allocated, stored, low, signed, in_words=syntax == RLELossless or not is_encapsulated(syntax))
+
+    def values(self, words: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The stored values, freed from whatever stands in the other bits."""
+        words = (words >> self.low).astype(np.int32 if self.allocated <= 16 else np.int64)
+        if not self.in_words:
+            return words
+        sign = 1 << (self.stored - 1)
+        words &= (1 << self.stored) - 1
+        return (words ^ sign) - sign if self.signed else words
+
+
+def _describe(dataset: FileDataset, image: Slice, bits: _Bits) -> None:
+    """Put what was understood of the header into it, so that the decoder meets no other, damaged or lying, value."""
+    shape = whole_of(dataset, "Rows"), whole_of(dataset, "Columns")
+    if shape != image.shape:
+        raise ValueError(f"{shape[0]} rows of {shape[1]} pixels, where there were {image.shape[0]} of {image.shape[1]}")
+    high = bits.allocated if bits.in_words else bits.low + bits.stored
+    for keyword, vr, value in (
+        ("Rows", "US", image.shape[0]),
+        ("Columns", "US", image.shape[1]),
+        ("NumberOfFrames", "IS", image.frames),
+        ("SamplesPerPixel", "US", 1),
+        ("PhotometricInterpretation", "CS", "MONOCHROME2"),
+        ("BitsAllocated", "US", bits.allocated),
+        ("BitsStored", "US", high),
+        ("HighBit", "US", high - 1),
+        ("PixelRepresentation", "US", 0 if bits.in_words else int(bits.signed)),
+    ):
+        dataset[Tag(keyword)] = DataElement(Tag(keyword), vr, value)
+    if dataset.file_meta.TransferSyntaxUID == RLELossless:
+        held, size = len(dataset.PixelData), math.prod(image.shape) * bits.allocated // 8
+        if size > _RLE_RATIO * held:
+            raise ValueError(f"{held} bytes cannot hold {image.shape[0]} rows of {image.shape[1]} pixels")
+
+
+def _decoded(dataset: FileDataset, frames: Sequence[int]) -> Iterator[npt.NDArray[np.integer]]:
+    """The words of each frame; JPEG 2000 by OpenJPEG where it can, which takes about a tenth less time than GDCM."""
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if len(frames) == 1 and syntax in {JPEG2000, JPEG2000Lossless}:
+        plugin = "pylibjpeg"
+        if plugin in get_decoder(syntax).available_plugins:
+            with suppress(*DAMAGE):
+                return iter(list(iter_pixels(dataset, indices=list(frames), decoding_plugin=plugin)))
+    return iter_pixels(dataset, indices=list(frames))
+
+
+def _hounsfield(words: npt.NDArray[Any], bits: _Bits, image: Slice) -> HuArray:
+    """Words of pixel data (rows, columns) as int16 HU, rounded; padding becomes air.
+
+    Raises:
+        BadInputError: values outside int16 that are no padding.
+    """
+    stored = bits.values(words)
+    is_shift = image.slope == 1 and image.intercept.is_integer() and abs(image.intercept) <= _INT16.max
+    hu = stored + int(image.intercept) if is_shift else np.rint(stored * image.slope + image.intercept)
+    hu[_padding(words, bits, hu, image)] = AIR_HU
+    if hu.min() < _INT16.min or hu.max() > _INT16.max:
+        raise BadInputError(
+            f"{image.path}: values from {hu.min():g} to {hu.max():g} are no Hounsfield units in 16 bits. "
+            "Export the series again."
+        )
+    return hu.astype(np.int16)
+
+
+# ------------------------------------------------------------------------------------------ padding
+
+
+def _padding(words: npt.NDArray[Any], bits: _Bits, hu: npt.NDArray[Any], image: Slice) -> _Mask:
+    """Pixels outside the field of view that are not air already, by what the header says and by what they look like."""
+    found = _unsaid_padding(words, bits, hu, image)
+    if image.padding is None:
+        return found
+    said = _is_said(words, bits, image.padding) & ~((hu >= _PLAIN_AIR_HU[0]) & (hu <= _PLAIN_AIR_HU[1]))
+    possible = said & (hu >= AIR_HU) & (hu <= _BRIGHTEST_HU)
+    if possible.any():  # tissue may have that value, too: padding reaches the edge of the image
+        pieces, _ = ndimage.label(said)
+        edge = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
+        said &= ~possible | np.isin(pieces, edge[edge > 0])
+    return found | said
+
+
+def _is_said(words: npt.NDArray[Any], bits: _Bits, padding: tuple[int, int]) -> _Mask:
+    """Pixels with the value, or in the range, that the header calls padding, in the whole word or in its stored bits.
+
+    It is compared bit by bit: -2000 and 63536 are the same 16 bits, whichever the header says.
+    """
+    said = _in_range(words.astype(np.int64), padding, 1 << bits.allocated)
+    lowest = -(1 << (bits.stored - 1)) if bits.signed else 0
+    if bits.stored < bits.allocated and all(lowest <= value < lowest + (1 << bits.stored) for value in padding):
+        said |= _in_range(bits.values(words), padding, 1 << bits.stored)
+    return said
+
+
+def _in_range(values: npt.NDArray[Any], limits: tuple[int, int], size: int) -> _Mask:
+    """Of the two ways round from one limit to the other, modulo `size`, the shorter one is meant."""
+    low, high = (limit % size for limit in limits)
+    if (high - low) % size > size // 2:
+        low, high = high, low
+    return np.asarray((values - low) % size <= (high - low) % size)
+
+
+def _unsaid_padding(words: npt.NDArray[Any], bits: _Bits, hu: npt.NDArray[Any], image: Slice) -> _Mask:
+    """Areas of one value that is darker than air, or would be if 16 bits that are said to be unsigned were signed."""
+    dark = hu < _DARKER_THAN_AIR_HU
+    result = dark & _is_common(hu, dark)
+    if not bits.signed and bits.stored == bits.allocated == 16 and image.slope == 1 and words.max() >= 1 << 15:
+        dark = (words >= 1 << 15) & (hu - (1 << 16) < _DARKER_THAN_AIR_HU)
+        if not dark.all():
+            result |= dark & _is_common(words, dark)
+    return result
+
+
+def _is_common(values: npt.NDArray[Any], among: _Mask) -> _Mask:
+    if not among.any():
+        return among
+    found, counts = np.unique(values[among], return_counts=True)
+    return np.asarray(np.isin(values, found[counts >= _AREA * values.size]))

@@ -1,0 +1,142 @@
+"""A series as a Volume; compressed ones in several processes: decoders hold Python's lock, so threads gain nothing.
+
+Processes of our own rather than a pool of `multiprocessing`: that would run the caller's script again where it has no
+`if __name__ == "__main__"`. What a process does not deliver is read here, where its error is met.
+"""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from io import BufferedReader
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+
+from viscera.core.errors import BadInputError
+from viscera.core.scan import HuArray, Volume
+from viscera.io.dicom.dicom_file import DAMAGE, quiet_pydicom
+from viscera.io.dicom.dicom_series import Series, Slice
+from viscera.io.dicom.hounsfield_pixels import read_images
+
+log = logging.getLogger(__name__)
+_THREADS = 4  # they wait for the disk; decoding holds Python's lock
+_IMAGES_A_PROCESS = 50  # below, starting one costs more than it saves
+_MOST_PROCESSES = 8
+
+
+def read_series(series: Series) -> Volume:
+    """Read the pixels of a series.
+
+    Args:
+        series: from `find_series`; its files must still be there.
+
+    Returns:
+        HU as int16 (columns, rows, slices): `hu[:, :, k]` is the image in `series.sources[k]`, transposed.
+
+    Raises:
+        BadInputError: the series has a problem; pixels that cannot be decoded, or are no HU; too large for the memory.
+    """
+    if series.geometry is None:
+        raise BadInputError(f"Series {series.title} cannot be read: {series.problem}.")
+    for text in series.warnings:
+        log.warning("Series %s: %s", series.title, text)
+    columns, rows, count = series.geometry.shape
+    with quiet_pydicom():
+        try:
+            hu_KJI = np.empty((count, rows, columns), dtype=np.int16)
+        except MemoryError as error:
+            next(read_images(series.slices[:1]))  # rows and columns may lie
+            size = f"{count} images of {rows} × {columns} pixels"
+            raise BadInputError(f"Series {series.title}: {size} do not fit into the memory.") from error
+        remaining: Sequence[int] = range(count)
+        processes = min(_cores(), _MOST_PROCESSES, count // _IMAGES_A_PROCESS)
+        if processes > 1 and series.slices[0].is_compressed:
+            remaining = _read_in_processes(series.slices, hu_KJI, processes)
+        _read(series.slices, remaining, hu_KJI)
+    return Volume(hu_KJI.transpose(2, 1, 0), series.geometry)
+
+
+def _read(slices: Sequence[Slice], places: Sequence[int], hu_KJI: HuArray) -> None:
+    """Read the slices at these places, file by file."""
+    by_file: dict[Path, list[int]] = defaultdict(list)
+    for k in places:
+        by_file[slices[k].path].append(k)
+
+    def fill(of_file: list[int]) -> None:
+        for k, image in zip(of_file, read_images([slices[k] for k in of_file]), strict=True):
+            hu_KJI[k] = image
+
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        for _ in pool.map(fill, by_file.values()):
+            pass
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read_in_processes(slices: Sequence[Slice], hu_KJI: HuArray, processes: int) -> list[int]:
+    """Fill `hu_KJI` (slices, rows, columns); returns the places that are still to be read."""
+    shares = [range(first, len(slices), processes) for first in range(processes)]
+
+    def fill(places: range) -> list[int]:
+        return list(places)[_fill(slices, places, hu_KJI) :]
+
+    with ThreadPoolExecutor(processes) as pool:
+        return [k for rest in pool.map(fill, shares) for k in rest]
+
+
+def _fill(slices: Sequence[Slice], places: Sequence[int], hu_KJI: HuArray) -> int:
+    """Have one process read the slices at these places; returns how many it delivered."""
+    task = json.dumps(
+        [asdict(replace(slices[k], plane=None, acquisition=())) | {"path": str(slices[k].path)} for k in places]
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", __name__]
+    try:
+        with subprocess.Popen(  # noqa: S603 - our own module
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        ) as process:
+            output = process.stdout
+            if process.stdin is None or not isinstance(output, BufferedReader):
+                return 0
+            try:
+                process.stdin.write(task.encode())
+                process.stdin.close()
+                for done, k in enumerate(places):
+                    if output.readinto(memoryview(hu_KJI[k]).cast("B")) != hu_KJI[k].nbytes:
+                        return done
+            finally:
+                process.kill()
+    except OSError:
+        return 0
+    return len(places)
+
+
+def _serve() -> None:
+    """Write the HU of the slices that standard input names, one after another, to standard output."""
+    images = [
+        Slice(**value | {"path": Path(value["path"]), "shape": tuple(value["shape"])}) for value in json.load(sys.stdin)
+    ]
+    with quiet_pydicom():
+        for _, of_file in groupby(images, key=lambda image: image.path):
+            for hu in read_images(list(of_file)):
+                sys.stdout.buffer.write(hu.tobytes())
+
+
+if __name__ == "__main__":
+    try:
+        _serve()
+    except (OSError, *DAMAGE):
+        sys.exit(1)

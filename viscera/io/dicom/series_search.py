@@ -1,0 +1,215 @@
+"""The series in a folder and all folders in it."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydicom.uid import (
+    UID,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameSingleBitSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    SecondaryCaptureImageStorage,
+)
+
+from viscera.core.errors import BadInputError
+from viscera.io.dicom.dicom_file import is_dicomdir, may_be_cut_off, may_be_dicom, quiet_pydicom
+from viscera.io.dicom.dicom_header import Header, read_header
+from viscera.io.dicom.dicom_series import Series, UnusableSeriesError
+from viscera.io.dicom.hounsfield_pixels import refuse_values, value_warnings
+from viscera.io.dicom.slice_stack import Stack, stack
+from viscera.io.files import read_error
+
+_SECONDARY_CAPTURES = {
+    SecondaryCaptureImageStorage,
+    MultiFrameSingleBitSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+}
+_PROJECTIONS = {"MIP", "MINIP", "PROJECTION IMAGE", "VOLUME RENDERED"}
+_FEWEST_IMAGES = 3
+_FEWEST_SINGLE_IMAGES = 4  # with a series UID each, that may be one scan
+_NAMED = 3
+
+
+def find_series(path: Path) -> list[Series]:
+    """List the DICOM series of a folder and all folders in it, those with most images first.
+
+    Only headers are read. Files that are no DICOM and DICOMDIR files are passed by; links to nothing, and files beside
+    DICOM that are cut too short to be told, are damaged. Linked folders are followed. Images with a series UID each are
+    one series where they make one even stack.
+
+    Args:
+        path: a folder, or one DICOM file; a DICOMDIR stands for its folder.
+
+    Returns:
+        All series, also those that cannot be read, with the reason; damaged files as a series without a UID.
+
+    Raises:
+        BadInputError: no such folder, or one that cannot be read.
+    """
+    headers: dict[tuple[str, str, str], list[Header]] = defaultdict(list)
+    damaged: list[str] = []
+    with quiet_pydicom():
+        for files in _folders(path.parent if is_dicomdir(path) else path):
+            readable, unreadable = _headers(files)
+            damaged += [file.name for file in unreadable]
+            for file, header in readable:
+                uid = header.series_uid or f"{file.parent}/{header.description}"  # anonymised without one
+                headers[uid, header.patient, _no_scan(header) or _odd_view(header)].append(header)
+        found = [_series(group, reason) for group, reason in _joined(list(headers.values()))]
+    found.sort(key=lambda s: (bool(s.passed_over), -s.number_of_images, s.uid, s.description))
+    return [*found, *_damaged(damaged)]
+
+
+def _headers(files: Sequence[Path]) -> tuple[list[tuple[Path, Header]], list[Path]]:
+    """What the DICOM files of one folder say, and which are damaged: the beginnings of files beside DICOM, too."""
+    readable, damaged, cut_off = [], [], []
+    for file in files:
+        if _leads_nowhere(file):
+            if not file.name.startswith("."):  # how editors lock files
+                damaged.append(file)
+        elif not may_be_dicom(file):
+            if may_be_cut_off(file) and not file.name.startswith("."):
+                cut_off.append(file)
+        else:
+            try:
+                header = read_header(file)
+            except BadInputError:
+                damaged.append(file)
+            else:
+                readable += [(file, header)] if header is not None else []
+    return readable, sorted([*damaged, *cut_off]) if readable else damaged
+
+
+def _no_scan(header: Header) -> str:
+    """Why an object holds no CT images; empty if it does."""
+    if header.modality != "CT":
+        return f"{header.modality or 'of no modality'}, not CT"
+    if header.sop_class in _SECONDARY_CAPTURES or header.channels > 1:
+        return "secondary captures (screenshots), without Hounsfield units"
+    return "" if header.slices else f"no images ({UID(header.sop_class).name})"
+
+
+def _odd_view(header: Header) -> str:
+    """Why CT images are not what a scan is made of; empty if they are."""
+    if "LOCALIZER" in header.image_type:
+        return "localizer"
+    return "projections of a scan (such as MIP)" if _PROJECTIONS & set(header.image_type) else ""
+
+
+def _joined(groups: Sequence[list[Header]]) -> Iterator[tuple[list[Header], str]]:
+    """The images of each series, and why it is only a part of one.
+
+    Some exports, and some anonymisation, give each image a series UID of its own.
+    """
+    alike: dict[tuple[object, ...], list[list[Header]]] = defaultdict(list)
+    for group in groups:
+        first = group[0]
+        if len(group) == len(first.slices) == 1 and not _no_scan(first) and not _odd_view(first):
+            alike[first.patient, first.description, first.slices[0].shape].append(group)
+        else:
+            yield group, ""
+    for singles in alike.values():
+        together = [header for group in singles for header in group]
+        reason = ""
+        if len(singles) >= _FEWEST_SINGLE_IMAGES:
+            reason = _why_no_scan(together)
+            if not reason:
+                yield together, ""
+                continue
+            reason = (
+                f"one of {len(singles)} images that have a series UID each and make no scan together: {reason}. "
+                "Export or anonymise the scan again, with one UID for all of its images"
+            )
+        yield from ((group, reason) for group in singles)
+
+
+def _why_no_scan(headers: Sequence[Header]) -> str:
+    """Why images of several series are no single scan; empty if they are."""
+    if len({header.study_uid for header in headers}) > 1:
+        return "they are of several studies"
+    try:
+        refuse_values(headers)
+        made = stack([image for header in headers for image in header.slices])
+    except UnusableSeriesError as error:
+        return str(error)
+    return "" if len(made.slices) == len(headers) else "some are there twice, or lie in another plane"
+
+
+def _series(headers: Sequence[Header], part_of: str) -> Series:
+    images = tuple(image for header in headers for image in header.slices)
+    made: Stack | None = None
+    problem = no_scan = _no_scan(headers[0])
+    if not no_scan:
+        try:
+            refuse_values(headers)
+            made = stack(images)
+        except UnusableSeriesError as error:
+            problem = str(error)
+    slices = made.slices if made else images
+    first = next((header for header in headers if slices and header.slices[:1] == slices[:1]), headers[0])
+    few = "fewer than three images: a localizer, or part of a series" if len(slices) < _FEWEST_IMAGES else ""
+    count = len({header.series_uid for header in headers})
+    joined = [f"its {count} images have a series UID each; they make one even stack and are read as one."]
+    return Series(
+        uid=first.series_uid,
+        study_uid=first.study_uid,
+        patient_id=first.patient_id,
+        modality=first.modality,
+        description=first.description,
+        date=first.date,
+        slices=slices,
+        geometry=made.geometry if made else None,
+        passed_over=no_scan or _odd_view(first) or part_of or few,
+        problem=problem,
+        warnings=(*(joined if count > 1 else []), *value_warnings(headers), *made.warnings) if made else (),
+    )
+
+
+def _damaged(names: Sequence[str]) -> Iterator[Series]:
+    if names:
+        noun = "file" if len(names) == 1 else "files"
+        more = ", …" if len(names) > _NAMED else ""
+        reason = f"{len(names)} damaged DICOM {noun}: {', '.join(names[:_NAMED])}{more}"
+        yield Series("", "", "", "", "", "", (), passed_over=reason, problem=reason)
+
+
+# ------------------------------------------------------------------------------------------ files
+
+
+def _folders(path: Path) -> Iterator[list[Path]]:
+    """The files of a folder and of every folder in it, folder by folder, in the order of their names.
+
+    Linked folders are followed, each real one is visited once, and none that holds `path` itself. Links that lead
+    nowhere are among the files, see `_leads_nowhere`. A file is a folder of its own.
+
+    Raises:
+        BadInputError: a folder that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise read_error(Path(error.filename), error) from error
+
+    if path.is_file():
+        yield [path]
+        return
+    top = path.resolve()
+    visited = set(top.parents)
+    for name, subfolders, names in os.walk(path, onerror=refuse, followlinks=True):
+        folder = Path(name)
+        if folder.resolve() in visited:
+            subfolders.clear()
+            continue
+        visited.add(folder.resolve())
+        subfolders.sort()
+        files = (folder / each for each in sorted(names))
+        yield [file for file in files if file.is_file() or _leads_nowhere(file)]
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Whether this is a link to nothing."""
+    return path.is_symlink() and not path.exists()

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -54,6 +55,8 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names can hold what no encoding has
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ |= {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}  # threads sleep; read when PyTorch is loaded
     app()
 
 
@@ -201,6 +204,7 @@ def doctor(
 ) -> None:
     """Say why an arm will fail, from a store, or did, from a run: weights, gradients, and what to do."""
     from viscera.doctor.diagnosis import diagnose, diagnose_run, diagnosis_text, run_diagnosis_text
+    from viscera.engine.hardware import choose_threads
 
     make_display(quiet=quiet, log_json=log_json)
     resolved = _config(preset, config, assignments, {})
@@ -208,6 +212,7 @@ def doctor(
         run = diagnose_run(path)
         typer.echo(json.dumps(dataclasses.asdict(run), indent=1) if as_json else run_diagnosis_text(run))
     else:
+        choose_threads()
         found = diagnose(path, resolved)
         typer.echo(json.dumps(dataclasses.asdict(found), indent=1) if as_json else diagnosis_text(found))
 
@@ -234,6 +239,7 @@ def train(
     log_json: LogJson = False,
 ) -> None:
     """Train one model."""
+    from viscera.engine.hardware import choose_threads
     from viscera.stages import train as stage
 
     options = {
@@ -251,6 +257,8 @@ def train(
     base = as_recorded(read_yaml(saved)) if resume and config is None and saved.exists() else None
     resolved = _config(preset, config, assignments, options, base=base)
     with make_display(quiet=quiet, log_json=log_json) as display, stop_on_signal() as stop:
+        status = RunFolder(run).read_status() if resume else None
+        choose_threads(status.threads if status else None)
         folder = stage.train(store, run, resolved, resume=resume, stop=stop, progress=display.update)
         display.note(f"{folder.path}: finished; predict with `viscera predict {folder.path} SCAN OUTPUT`")
 
@@ -271,11 +279,13 @@ def find_rate(
     log_json: LogJson = False,
 ) -> None:
     """Suggest a learning rate for each weighting: a short training whose rate rises from step to step."""
+    from viscera.engine.hardware import choose_threads
     from viscera.study.find_rates import find_rates
 
     options = {"study.weightings": _listed(weightings), "train.device": device}
     resolved = _config(preset, config, assignments, options)
     with make_display(quiet=quiet, log_json=log_json) as display, stop_on_signal() as stop:
+        choose_threads()
         tests = find_rates(store, out, resolved, resolved.study.weightings, stop=stop, progress=display.update)
     if not quiet:
         typer.echo(rate_range_table(tests))
@@ -310,6 +320,7 @@ def predict(
     log_json: LogJson = False,
 ) -> None:
     """Segment scans; the label maps lie on the scans' own grids."""
+    from viscera.engine.hardware import choose_threads
     from viscera.stages import predict as stage
 
     if source_option is not None and source is not None and output is None:
@@ -323,6 +334,7 @@ def predict(
     base = read_yaml(saved) if saved.exists() else {}
     resolved = _config("paper", config, assignments, {}, base=base) if config or assignments else None
     with end_on_signal(), make_display(quiet=quiet, log_json=log_json) as display:
+        choose_threads()
         written = stage.predict(
             run,
             source,
@@ -430,6 +442,7 @@ def study(
     log_json: LogJson = False,
 ) -> None:
     """Train, apply and score every arm, then write the report; the same command goes on after an interruption."""
+    from viscera.engine.hardware import choose_threads
     from viscera.study.launch import run_study
 
     if launcher != "local":
@@ -448,6 +461,7 @@ def study(
     }
     resolved = _config(preset, config, assignments, options)
     with make_display(quiet=quiet, log_json=log_json) as display, stop_on_signal() as stop:
+        choose_threads()
         page = run_study(store, study_path, resolved, stop=stop, progress=display.update)
         display.note(f"Report: {page}")
     if not quiet:

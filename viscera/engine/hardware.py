@@ -1,8 +1,12 @@
-"""Which device and precision to compute with, and what they are called."""
+"""Which device, threads and precision to compute with, and what they are called."""
 
+import logging
+import math
+import os
 import platform
 import resource
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -12,7 +16,100 @@ import torch
 
 from viscera.core.errors import BadInputError, RunFailedError
 
+log = logging.getLogger(__name__)
 OUT_OF_MEMORY = "out of memory"
+
+
+def choose_threads(before: int | None = None) -> int:
+    """Set how many threads PyTorch computes with, and say so where they are fewer than the processors.
+
+    A thread more than is free waits for the others at every operation, and the others for it.
+
+    Args:
+        before: of a training that goes on: kept, because sums depend on it to the last bit.
+
+    Returns:
+        `OMP_NUM_THREADS` where the user set it, else `before`, else what `free_processors` says.
+    """
+    if not threads_of_the_user():
+        free, all_of_them = free_processors(), len(_affinity())
+        torch.set_num_threads(before or free)
+        if torch.get_num_threads() < all_of_them:
+            why = "as before" if before else "the others are busy, or not ours to use"
+            log.warning(
+                "Computing with %d of %d processors (%s); OMP_NUM_THREADS says otherwise.",
+                torch.get_num_threads(),
+                all_of_them,
+                why,
+            )
+    return torch.get_num_threads()
+
+
+def threads_of_the_user() -> int | None:
+    """What `OMP_NUM_THREADS` says; None where it says nothing."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdigit() and int(first) else None
+
+
+def free_processors(seconds: float = 0.2) -> int:
+    """Processors that this process may use and that others leave free at the moment, at least 1.
+
+    Counted are those of its affinity and its cgroup's quota; what others take of them is looked at for so long.
+    """
+    ours = _affinity()
+    return max(1, int(min(round(len(ours) - _busy(ours, seconds)), cgroup_quota())))
+
+
+def _affinity() -> set[int]:
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _busy(processors: set[int], seconds: float) -> float:
+    """How many of these are at work, on average over a time in which this process sleeps."""
+
+    def at_work() -> dict[int, tuple[int, int]]:
+        lines = (line.split() for line in Path("/proc/stat").read_text(encoding="ascii").splitlines())
+        times = {line[0].removeprefix("cpu"): [int(value) for value in line[1:9]] for line in lines if len(line) > 8}
+        return {int(name): (sum(t) - t[3] - t[4], sum(t)) for name, t in times.items() if name.isdigit()}
+
+    try:
+        before = at_work()
+        time.sleep(seconds)
+        after = at_work()
+        passed = {n: after[n][1] - before[n][1] for n in processors & before.keys() & after.keys()}
+        if any(passed.values()):
+            return sum((after[n][0] - before[n][0]) / max(ticks, 1) for n, ticks in passed.items())
+    except (OSError, ValueError, IndexError):  # no Linux
+        pass
+    return min(os.getloadavg()[0], len(processors)) if hasattr(os, "getloadavg") else 0.0
+
+
+def cgroup_quota(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Processors that the process's control groups allow it, versions 1 and 2; infinite where nothing limits it."""
+    smallest = math.inf
+    try:
+        groups = [line.split(":", 2) for line in membership.read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return smallest
+    for _, controllers, path in (group for group in groups if len(group) == 3):
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / controllers if controllers else root
+        folder = top / path.lstrip("/")
+        for each in (folder, *(parent for parent in folder.parents if parent.is_relative_to(top))):
+            smallest = min(smallest, _quota_of(each))
+    return smallest
+
+
+def _quota_of(group: Path) -> float:
+    try:
+        if (group / "cpu.max").exists():  # version 2
+            quota, period = (group / "cpu.max").read_text(encoding="ascii").split()
+        else:
+            quota, period = ((group / f"cpu.cfs_{name}_us").read_text(encoding="ascii") for name in ("quota", "period"))
+        return float(quota) / float(period) if quota != "max" and float(quota) > 0 else math.inf
+    except (OSError, ValueError, ZeroDivisionError):
+        return math.inf
 
 
 def choose_device(name: str) -> torch.device:

@@ -22,6 +22,7 @@ from viscera.core.processes import start_pool
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.doctor.forecast import load_forecasts, save_forecasts
 from viscera.doctor.untrained import forecast_arms
+from viscera.engine.hardware import free_processors, threads_of_the_user
 from viscera.engine.trainer import StopSignal
 from viscera.io.files import exclusive
 from viscera.io.records import write_csv
@@ -101,11 +102,10 @@ def launch(plan: StudyPlan, stop: StopSignal, progress: OnProgress) -> list[Visc
     on_gpu = plan.config.train.device.startswith("cuda") or (
         plan.config.train.device == "auto" and torch.cuda.is_available()
     )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = plan.config.study.jobs or (1 if on_gpu else min(cores, _MOST_JOBS, len(plan.tasks)))
-    started = start_pool(
-        jobs, start_worker, lambda context: (context.Queue(), context.Event(), os.getpid(), max(1, cores // jobs))
-    )
+    free = free_processors()
+    jobs = plan.config.study.jobs or (1 if on_gpu else min(free, _MOST_JOBS, len(plan.tasks)))
+    threads = threads_of_the_user() or max(1, free // jobs)
+    started = start_pool(jobs, start_worker, lambda context: (context.Queue(), context.Event(), os.getpid(), threads))
     if started is None:
         return [failure for task in plan.tasks if (failure := run_task(plan, task, stop, progress))]
     pool, (news, stop_workers, *_) = started

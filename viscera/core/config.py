@@ -201,7 +201,9 @@ class TrainConfig(Settings):
     validate_every: Positive = Field(
         500, json_schema_extra=MACHINE, description="steps between measurements of Dice on the validation cases"
     )
-    monitor_windows: Positive = Field(12, description="fixed training windows on which the curve's Dice is measured")
+    monitor_windows: Positive = Field(
+        9, description="fixed training windows: on them the curve's Dice is measured and batch_norm recomputed"
+    )
     diagnose: bool = Field(
         True,
         json_schema_extra=MACHINE,

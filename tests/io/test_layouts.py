@@ -1,6 +1,8 @@
 """From a folder to the files of its cases."""
 
 import json
+import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from tests.layout_examples import save
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.errors import BadInputError
-from viscera.io.layouts import case_name, dataset_title, find_cases, read_label_file, scan_case_name
+from viscera.io.layouts import case_name, dataset_title, find_cases, own_split, read_label_file, scan_case_name
 
 
 def rewrite(raw: Path, **values: object) -> None:
@@ -40,6 +42,35 @@ def test_the_older_table_of_numbers_to_names_is_read(raw: Path) -> None:
     assert read_label_file(raw / "dataset.json") == {name: number for number, name in enumerate(CLASS_NAMES)}
 
 
+@pytest.mark.parametrize("write", [str, float, lambda number: f" {number}"])
+def test_numbers_may_be_written_as_text(raw: Path, write: Callable[[int], object]) -> None:
+    expected = {name: number for number, name in enumerate(CLASS_NAMES)}
+    rewrite(raw, labels={name: write(number) for name, number in expected.items()})
+    assert read_label_file(raw / "dataset.json") == expected
+    assert find_cases(raw)[0].mapping[3] == 3
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_in_front(raw: Path, encoding: str) -> None:
+    for name in ("dataset.json",):
+        text = (raw / name).read_text()
+        (raw / name).write_text(text, encoding=encoding)
+    (raw / "splits_final.json").write_text(json.dumps([{"train": ["case_0"], "val": ["case_1"]}]), encoding=encoding)
+    assert own_split(raw, find_cases(raw)) == {"case_1": "validation"}
+    assert dataset_title(raw) == "tiny"
+
+
+def test_nnunets_ignore_is_one_sentence_where_a_label_map_has_it(raw: Path) -> None:
+    rewrite(raw, labels={name: number for number, name in enumerate(CLASS_NAMES)} | {"ignore": 8})
+    cases = find_cases(raw)
+    assert cases[0].read().label_map.labels.max() == 7
+    labels = np.zeros((14, 12, 10), dtype=np.uint8)
+    labels[0, :3] = 8
+    save(cases[1].labels, labels)
+    with pytest.raises(BadInputError, match=r"case_1\.nii\.gz: 30 voxels have the number 8, nnU-Net's `ignore`.*leave"):
+        cases[1].read()
+
+
 def test_missing_organs_are_listed(raw: Path) -> None:
     rewrite(raw, labels={"background": 0, "liver": 1, "spleen": 2})
     with pytest.raises(BadInputError, match=r"dataset\.json: .*name no artery, portal_vein, stomach, gallbladder"):
@@ -52,8 +83,14 @@ def test_missing_organs_are_listed(raw: Path) -> None:
         ("[]", "it has no table `labels`"),
         ("{}", "it has no table `labels`"),
         ('{"labels": {"background": 0, "liver": [1, 2]}}', "region-based"),
-        ('{"labels": {"background": 0, "liver": 3.7}}', "3.7 is no whole number"),
-        ('{"labels": {"background": 0, "liver": "one"}}', "one whole number"),
+        ('{"labels": {"background": 0, "whole tumour": [1, 2]}}', "'whole tumour' is a region of the numbers 1, 2"),
+        ('{"labels": {"background": 0, "liver": 3.7}}', "liver: 3.7; a name and a whole number"),
+        ('{"labels": {"background": 0, "liver": "one"}}', "liver: one; a name and a whole number"),
+        ('{"labels": {"background": 0, "liver": true}}', "liver: True; a name and a whole number"),
+        ('{"labels": {"background": 0, "liver": null}}', "liver: None; a name and a whole number"),
+        ('{"labels": {"0": "background", "1": "liver", "2": "liver"}}', "'liver' has the numbers 1 and 2"),
+        ('{"labels": {"background": 0, "liver": 1, "liver": 2}}', "'liver' is there twice"),
+        ('{"labels": {"background": 0, "liver": 1, "Liver ": 2}}', "'liver' and 'Liver ' both mean liver"),
         ("{,}", "not valid JSON"),
     ],
 )
@@ -85,9 +122,33 @@ def test_a_case_may_be_called_as_a_channel(tmp_path: Path) -> None:
     assert all(case.image.exists() and case.labels.exists() for case in cases)
 
 
+@pytest.mark.parametrize("kind", ["imagesTr", "images"])
+def test_further_channels_are_no_patients(raw: Path, kind: str) -> None:
+    if kind == "images":
+        (raw / "imagesTr").rename(raw / "images")
+        (raw / "labelsTr").rename(raw / "labels")
+    rewrite(raw, channel_names={"0": "CT", "1": "PET"})
+    for number in range(5):
+        for channel in ("0001", "0002"):
+            shutil.copy(raw / kind / f"case_{number}_0000.nii.gz", raw / kind / f"case_{number}_{channel}.nii.gz")
+    cases = find_cases(raw)
+    assert [case.name for case in cases] == [f"case_{n}" for n in range(5)]
+    assert all(case.image.name.endswith("_0000.nii.gz") for case in cases)
+
+
+def test_a_name_that_merely_ends_like_a_channel_is_a_patient(tmp_path: Path) -> None:
+    for name in ("p_0001", "p_0002", "q_0001"):
+        for kind in ("images", "labels"):
+            save(tmp_path / kind / f"{name}.nii.gz", np.zeros((4, 4, 4), dtype=np.uint8))
+    (tmp_path / "labels" / "q_0001.nii.gz").unlink()
+    (tmp_path / "labels.json").write_text(json.dumps({name: n for n, name in enumerate(CLASS_NAMES)}))
+    assert [case.name for case in find_cases(tmp_path)] == ["p_0001", "p_0002", "q_0001"]
+
+
 @pytest.mark.parametrize(
     "channels",
     [
+        {"channel_names": ["MRI", "CT"]},
         {"channel_names": {"0": "PET", "1": "CT"}},
         {"channel_names": {"0": "MRI"}},
         {"modality": {"0": "T1"}},
@@ -104,6 +165,12 @@ def test_channels_other_than_ct_are_refused(raw: Path, channels: dict[str, objec
 def test_what_may_be_ct_is_taken(raw: Path, name: str) -> None:
     rewrite(raw, channel_names={"0": name})
     assert find_cases(raw)
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", ".NII.GZ", ".nii"])
+def test_file_endings_as_people_write_them(raw: Path, ending: str) -> None:
+    rewrite(raw, file_ending=ending, numTraining=99, channel_names=["CT"])
+    assert len(find_cases(raw)) == 5
 
 
 def test_other_file_endings_are_refused(raw: Path) -> None:
@@ -196,3 +263,66 @@ def test_names_with_dots_spaces_and_umlauts(
     (case,) = find_cases(make_nnunet(tmp_path, {name: make_case(0)}))
     assert case.name == name
     assert case.read().name == name
+
+
+def test_what_a_mac_or_windows_leaves_in_folders_is_no_case(raw: Path) -> None:
+    for folder in (raw, raw / "imagesTr", raw / "labelsTr"):
+        for name in (
+            ".DS_Store",
+            "Thumbs.db",
+            "desktop.ini",
+            "._case_0_0000.nii.gz",
+            "._case_0.nii.gz",
+            "._dataset.json",
+        ):
+            (folder / name).write_bytes(b"\0\5\x16\7")
+        (folder / ".ipynb_checkpoints").mkdir()
+        (folder / "__MACOSX").mkdir()
+        (folder / "__MACOSX" / "._case_0.nii.gz").write_bytes(b"\0\5\x16\7")
+    cases = find_cases(raw)
+    assert [case.name for case in cases] == [f"case_{n}" for n in range(5)]
+    assert cases[0].read().name == "case_0"
+
+
+def test_links_are_followed_and_broken_ones_are_named_when_the_case_is_read(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "linked" / "imagesTr").mkdir(parents=True)
+    (tmp_path / "linked" / "labelsTr").symlink_to(raw / "labelsTr")
+    for path in (raw / "imagesTr").iterdir():
+        (tmp_path / "linked" / "imagesTr" / path.name).symlink_to(path)
+    shutil.copy(raw / "dataset.json", tmp_path / "linked" / "dataset.json")
+    (raw / "imagesTr" / "case_3_0000.nii.gz").unlink()
+    cases = find_cases(tmp_path / "linked")
+    assert cases[2].read().name == "case_2"
+    with pytest.raises(BadInputError, match=r"case_3: .*case_3_0000\.nii\.gz is missing"):
+        cases[3].read()
+
+
+def test_accented_names_written_by_a_mac_on_one_side(tmp_path: Path, make_nnunet: Callable[..., Path]) -> None:
+    hu = np.zeros((4, 4, 4), dtype=np.uint8)
+    raw = make_nnunet(tmp_path, {unicodedata.normalize("NFC", "Größe é"): (hu, hu)})
+    (path,) = (raw / "imagesTr").iterdir()
+    path.rename(path.with_name(unicodedata.normalize("NFD", path.name)))
+    (case,) = find_cases(raw)
+    assert case.name == unicodedata.normalize("NFC", "Größe é")
+    assert case.read().name == case.name
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_nnunet_may_list_its_files_wherever_they_lie(raw: Path, tmp_path: Path, absolute: bool) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    listed = {}
+    for number in range(5):
+        for kind, name in (("imagesTr", f"case_{number}_0000.nii.gz"), ("labelsTr", f"case_{number}.nii.gz")):
+            (raw / kind / name).rename(tmp_path / "elsewhere" / f"{kind}{name}")
+        images, label = f"imagesTrcase_{number}_0000.nii.gz", f"labelsTrcase_{number}.nii.gz"
+        place = f"{tmp_path}/elsewhere/" if absolute else "..\\elsewhere\\"
+        listed[f"c{number}"] = {"images": [f"{place}{images}", "pet.nii.gz"], "label": f"{place}{label}"}
+    (raw / "imagesTr").rmdir()
+    (raw / "labelsTr").rmdir()
+    rewrite(raw, dataset=listed)
+    cases = find_cases(raw)
+    assert [case.name for case in cases] == [f"c{n}" for n in range(5)]
+    assert cases[3].read().label_map.voxel_counts()[1:].all()
+    rewrite(raw, dataset={"c0": {"images": [], "label": "x"}})
+    with pytest.raises(BadInputError, match=r"dataset\.json: `dataset`: c0: `images` \(a list of paths\) and `label`"):
+        find_cases(raw)

@@ -141,3 +141,13 @@ def test_the_list_where_none_would_be_read(folder: Path, tmp_path: Path) -> None
         shutil.rmtree(folder, ignore_errors=True)
         with pytest.raises(BadInputError, match=message):
             list_series(path)
+
+
+def test_further_channels_of_one_grid_are_no_scans(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("a_0000", "a_0001", "b_0000", "c_0001", "d_0002", "n_0000"):
+        nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), dtype=np.int16), np.eye(4)), tmp_path / f"{name}.nii.gz")
+    other = nib.Nifti1Image(np.zeros((4, 4, 5), dtype=np.int16), np.eye(4))
+    nib.save(other, tmp_path / "n_0001.nii.gz")  # patients that are counted from 0
+    with open_scans(tmp_path) as scans:
+        assert [scan.name for scan in scans] == ["a", "b", "c_0001", "d_0002", "n", "n_0001"]
+    assert "left out, as further channels of cases whose CT is channel 0 (_0000): a_0001.nii.gz." in caplog.text

@@ -95,3 +95,10 @@ def test_word_without_its_test_cases_leaves_the_training_cases_free(tmp_path: Pa
     write_example(tmp_path, "word")
     (tmp_path / "labelsTs" / "word_0014.nii.gz").unlink()
     assert split_of(tmp_path) == {"word_0001": "validation"}
+
+
+@pytest.mark.parametrize("form", ["{}.nii.gz", "./imagesTr/{}_0000.nii.gz", "C:\\data\\imagesTr\\{}_0000.nii.gz"])
+def test_splits_may_name_files(raw: Path, form: str) -> None:
+    folds = [{part: [form.format(name) for name in names] for part, names in FOLDS[0].items()}]
+    (raw / "splits_final.json").write_text(json.dumps(folds))
+    assert split_of(raw) == {"case_3": "validation"}

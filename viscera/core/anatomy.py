@@ -3,6 +3,7 @@
 The order is the paper's (Table 1) and equals the label numbers. This is the only place that holds it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -144,14 +145,16 @@ class LabelNumbers:
     Attributes:
         mapping: the data set's number to class number; names that are none of ours are background.
         unlabelled: names of the classes that the data set does not label, in label order.
+        ignored: nnU-Net's `ignore`, the number of voxels that nobody labelled; None where there is none.
     """
 
     mapping: Mapping[int, int]
     unlabelled: tuple[str, ...] = ()
+    ignored: int | None = None
 
 
 def _squeezed(name: str) -> str:
-    return name.lower().replace("_", "").replace("-", "").replace(" ", "")
+    return re.sub(r"[\W_]+", "", name.lower())
 
 
 def label_numbers(
@@ -159,7 +162,7 @@ def label_numbers(
 ) -> LabelNumbers:
     """Map a data set's own label numbers onto our classes by their names.
 
-    nnU-Net's `ignore` is left out: its voxels are not labelled, so that a label map that has any is refused.
+    nnU-Net's `ignore` is kept apart: its voxels are not labelled, so that a label map that has any is refused.
 
     Args:
         labels_by_name: the data set's table, for example `{"background": 0, "aorta": 8, "liver": 6}`.
@@ -172,9 +175,11 @@ def label_numbers(
             organ, an organ shares its number with another name or has that of the background.
     """
     mapping: dict[int, int] = {0: 0}
+    ignored: int | None = None
     names_by_label: dict[int, str] = {}
     for name, number in labels_by_name.items():
         if name.lower() == "ignore":
+            ignored = number
             continue
         label = table.label_of(name)
         sharing = [other for other, its in labels_by_name.items() if its == number and other != name]
@@ -194,7 +199,7 @@ def label_numbers(
             f"{', '.join(o.name for o in table.organs)}. Add the missing names to `labels`"
             f"{'.' if partial else ', or take the data set as it is with --partial.'}"
         )
-    return LabelNumbers(mapping, missing)
+    return LabelNumbers(mapping, missing, ignored)
 
 
 # How far two surfaces may lie apart and still count as one (surface Dice): those of the FLARE22 challenge on abdominal

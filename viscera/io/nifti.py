@@ -118,7 +118,11 @@ def _as_hu(stored: "_Stored", path: Path) -> npt.NDArray[np.int16]:
 
 
 def read_labels(
-    path: str | Path, mapping: Mapping[int, int] | None = None, *, classes: ClassTable = ABDOMEN
+    path: str | Path,
+    mapping: Mapping[int, int] | None = None,
+    *,
+    classes: ClassTable = ABDOMEN,
+    ignored: int | None = None,
 ) -> LabelMap:
     """Read a label map.
 
@@ -126,6 +130,7 @@ def read_labels(
         path: as for `read_volume`; any number type that holds whole numbers.
         mapping: the file's label numbers to class numbers; without it the file must hold those of `classes`.
         classes: the paper's eight, or others; only without a mapping.
+        ignored: the number of nnU-Net's `ignore`: voxels that nobody labelled.
 
     Raises:
         BadInputError: as `read_volume`; fractions; label numbers that the mapping does not know.
@@ -139,6 +144,12 @@ def read_labels(
         if 0 <= number <= high:
             table[number] = label
     unknown = [number for number in _numbers_in(array) if table[number] == 255]
+    if ignored in unknown:
+        raise BadInputError(
+            f"{path}: {np.count_nonzero(array == ignored)} voxels have the number {ignored}, nnU-Net's `ignore`: they "
+            "are not labelled. That is not supported: viscera learns from and scores whole label maps. Label these "
+            "voxels, or leave the case out."
+        )
     if unknown:
         raise BadInputError(
             f"{path}: label numbers {', '.join(map(str, unknown))} are not in the table of labels "

@@ -139,7 +139,7 @@ def _read_prediction(path: Path, classes: ClassTable, known: LabelNumbers | None
             f"{path}: its labels stand for {', '.join(found.names)}; the references have {', '.join(classes.names)}. "
             "Give references of the same classes."
         )
-    return read_labels(path, known.mapping if known and not found else None, classes=classes)
+    return _read(path, classes, None if found else known)
 
 
 def references_of(path: Path, store: Store | None, split: Split | None, meaning: Meaning) -> dict[str, Reference]:
@@ -216,8 +216,13 @@ def _beside(folders: Sequence[Path], classes: ClassTable, numbers: str) -> Label
 def _of_label_map(path: Path, meaning: Meaning, known: LabelNumbers | None) -> Reference:
     """Of the numbers that are known; of viscera's own where it predicted the label map, or where nothing is known."""
     known = None if classes_beside(path) else known
-    read = partial(read_labels, path, known.mapping if known else None, classes=meaning.classes)
-    return Reference(path, read, known.unlabelled if known else ())
+    return Reference(path, partial(_read, path, meaning.classes, known), known.unlabelled if known else ())
+
+
+def _read(path: Path, classes: ClassTable, known: LabelNumbers | None) -> LabelMap:
+    if known is None:
+        return read_labels(path, classes=classes)
+    return read_labels(path, known.mapping, ignored=known.ignored)
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from viscera.core.errors import BadInputError
 from viscera.core.scan import Volume
 from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_series, unpacked
 from viscera.io.files import sha256
-from viscera.io.layouts import scan_case_name
+from viscera.io.layouts import case_name, channel_0_of, scan_case_name
 from viscera.io.nifti import Placement
 from viscera.io.nifti import read_volume as read_nifti
 
@@ -116,7 +118,7 @@ def open_scans(source: Path, series: str | None = None) -> Iterator[list[Scan]]:
         raise BadInputError(f"{source}: there is no such file or folder.")
     niftis = _niftis(source) if source.is_dir() else []
     if niftis and series is None and not _holds_dicom(source):
-        yield [Scan(scan_case_name(path), path) for path in niftis]
+        yield [Scan(scan_case_name(path), path) for path in _channels_0(niftis)]
         return
     if niftis:
         log.warning("%s: read as DICOM; the %d NIfTI files in it are left alone.", source, len(niftis))
@@ -157,6 +159,29 @@ def _dicom_scan(path: Path, folder: Path, uid: str | None) -> Scan:
 
 def _niftis(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.name.lower().endswith(_NIFTI) and not p.name.startswith("."))
+
+
+def _channels_0(paths: list[Path]) -> list[Path]:
+    """Without further channels of one scan, as nnU-Net has them: `p_0001` beside a `p_0000` of the same grid."""
+    by_name = {case_name(path): path for path in paths}
+    firsts = {path: by_name.get(channel_0_of(name)) for name, path in by_name.items()}
+    others = [path for path in paths if (first := firsts.get(path)) is not None and _same_grid(path, first)]
+    if others:
+        names = ", ".join(path.name for path in others[:3]) + (", …" if len(others) > 3 else "")
+        log.warning(
+            "%s: left out, as further channels of cases whose CT is channel 0 (_0000): %s.", paths[0].parent, names
+        )
+    return [path for path in paths if path not in others]
+
+
+def _same_grid(path: Path, other: Path) -> bool:
+    """By their headers; a file that cannot be read is no channel of another."""
+    try:
+        one, two = Placement.read(path).header, Placement.read(other).header
+    except BadInputError:
+        return False
+    same_shape = one.get_data_shape()[:3] == two.get_data_shape()[:3]
+    return same_shape and np.allclose(one.get_best_affine(), two.get_best_affine(), atol=1e-2)
 
 
 def _holds_dicom(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from viscera.core.settings import differences
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io.classes import ClassFile
 from viscera.io.files import exclusive, is_full_disk, sha256
-from viscera.io.layouts import CaseSource, dataset_title, find_cases, own_split
+from viscera.io.layouts import CaseSource, case_of, dataset_title, find_cases, own_split
 from viscera.io.quarantine import NAME as QUARANTINE
 from viscera.io.quarantine import refuse_other_quarantine, write_quarantine
 from viscera.io.records import read_json
@@ -60,7 +60,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     table = classes.table if classes else _classes_of(store_path)
     numbers = classes.numbers if classes else None
     cases = find_cases(source, layout, table=table, partial=partial, numbers=numbers)
-    wanted_split = _read_split(split_file) if split_file else None
+    wanted_split = _read_split(split_file, [case.name for case in cases]) if split_file else None
     proposed = own_split(source, cases) if split_file is None else {}
     refuse_foreign(store_path)
     refuse_other_quarantine(store_path)
@@ -227,7 +227,7 @@ def _prepared(source: CaseSource, config: PrepareConfig) -> PreparedCase:
     )
 
 
-def _read_split(path: Path) -> dict[str, Split]:
+def _read_split(path: Path, cases: Sequence[str]) -> dict[str, Split]:
     value = read_json(path)
     known: tuple[Split, ...] = ("train", "validation", "test")
     lists = list(value.values()) if isinstance(value, dict) and set(value) <= set(known) else [None]
@@ -235,7 +235,7 @@ def _read_split(path: Path) -> dict[str, Split]:
         raise BadInputError(f'{path}: {{"train": [...], "validation": [...], "test": [...]}} was expected.')
     splits: dict[str, Split] = {}
     for split in known:
-        for name in value.get(split, []):
+        for name in (case_of(entry, cases) for entry in value.get(split, [])):
             if name in splits:
                 raise BadInputError(f"{path}: {name} is in {splits[name]} and in {split}. Keep one of them.")
             splits[name] = split

@@ -1,11 +1,15 @@
 """What an entry of the table of layouts says, and the files of the cases in a folder by its patterns."""
 
+import os
 import re
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
+from viscera.io.layouts.dataset_tables import CHANNEL_0, case_name, channel_0_of
+from viscera.io.records import read_json
 from viscera.io.store import Split
 
 
@@ -41,6 +45,7 @@ class Layout:
         shown: the largest number that its label maps show lies in this range; tells data sets in equal folders apart.
         ids: case numbers that are taken; None: all.
         scans_optional: fits a folder without scans too (which can serve as references).
+        lists_files: its `dataset.json` may list the files of its cases itself, wherever they lie.
         checked: where folders and numbers were looked up.
     """
 
@@ -53,6 +58,7 @@ class Layout:
     shown: range | None = None
     ids: range | None = None
     scans_optional: bool = False
+    lists_files: bool = False
 
     @property
     def is_data_set(self) -> bool:
@@ -137,7 +143,7 @@ def list_cases(folder: Path, layout: Layout, places: tuple[Place, ...] | None = 
     Raises:
         BadInputError: two files of one case.
     """
-    cases: dict[str, CaseFiles] = {}
+    cases = {case.name: case for case in _listed_files(folder)} if layout.lists_files and places is None else {}
     for place in layout.places if places is None else places:
         found = _list_place(folder, place, layout.ids)
         if any(case.has_masks or case.has_map for case in found):
@@ -148,6 +154,20 @@ def list_cases(folder: Path, layout: Layout, places: tuple[Place, ...] | None = 
                     )
                 cases[case.name] = case
     return cases
+
+
+def _listed_files(folder: Path) -> Iterator[CaseFiles]:
+    """The cases under `dataset` in nnU-Net's `dataset.json`; paths are absolute, or relative to it, also of Windows."""
+    path = folder / "dataset.json"
+    value = read_json(path) if path.exists() else {}
+    listed = value.get("dataset") if isinstance(value, dict) else None
+    for name, files in listed.items() if isinstance(listed, dict) else ():
+        images = files.get("images") if isinstance(files, dict) else None
+        scan, labels = (images or [None])[0] if isinstance(images, list) else images, dict(files or {}).get("label")
+        if not isinstance(scan, str) or not isinstance(labels, str):
+            raise BadInputError(f"{path}: `dataset`: {name}: `images` (a list of paths) and `label` were expected.")
+        at, of = (folder / os.path.expandvars(each).replace("\\", "/") for each in (scan, labels))
+        yield CaseFiles(_composed(name), at, of, None, None)
 
 
 def has_scans(folder: Path, place: Place) -> bool:
@@ -170,6 +190,9 @@ def _list_place(folder: Path, place: Place, ids: range | None) -> list[CaseFiles
     labels = _by_id(folder, place.labels, _ENDING)
     scans = _by_id(folder, place.scan, _ENDING, whole=set(labels))
     masks = _by_id(folder, place.masks, "")
+    if CHANNEL_0 in place.scan:
+        names = {case_name(path) for path in scans.values()}
+        scans = {i: path for i, path in scans.items() if i in labels or channel_0_of(i) not in names}
     return [
         CaseFiles(
             _case_name(place, i),
@@ -185,7 +208,7 @@ def _list_place(folder: Path, place: Place, ids: range | None) -> list[CaseFiles
 
 def _number(identifier: str) -> int:
     """The number that an identifier ends with, before nnU-Net's channel; 0 if it ends with none."""
-    digits = re.search(r"\d*$", identifier.removesuffix("_0000"))
+    digits = re.search(r"\d*$", identifier.removesuffix(CHANNEL_0))
     return int(digits[0]) if digits and digits[0] else 0
 
 
@@ -203,11 +226,17 @@ def _by_id(folder: Path, pattern: str, ending: str, whole: Collection[str] = ())
         match = expression.fullmatch(path.relative_to(folder).as_posix())
         if match:
             full = full_expression.fullmatch(path.relative_to(folder).as_posix())
-            identifier = full["id"] if full and full["id"] in whole else match["id"]
+            identifier = full["id"] if full and _composed(full["id"]) in whole else match["id"]
+            identifier = _composed(identifier)
             if identifier in files:
                 raise BadInputError(f"{path}: {files[identifier].name} is of the same case. Keep one of them.")
             files[identifier] = path
     return files
+
+
+def _composed(name: str) -> str:
+    """With accented letters as one character each: a Mac writes them as two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _expression(pattern: str, ending: str) -> re.Pattern[str]:
@@ -226,4 +255,4 @@ def _visible(folder: Path, pattern: str) -> Iterator[Path]:
 
 def _case_name(place: Place, identifier: str) -> str:
     part = next(part for part in Path(_OPTIONAL.sub("", place.scan)).parts if "*" in part)
-    return part.removesuffix("_0000").replace("*", identifier)
+    return part.removesuffix(CHANNEL_0).replace("*", identifier)

@@ -29,6 +29,7 @@ class CaseSource:
         unlabelled: names of the classes that are not labelled in this case, in label order.
         split: the part of the data set's official split that it is in; None if it does not say.
         refusal: why the case cannot be taken; empty if it can.
+        ignored: number of the label map's voxels that nobody labelled, if it may have such.
     """
 
     name: str
@@ -39,6 +40,7 @@ class CaseSource:
     unlabelled: tuple[str, ...] = ()
     split: Split | None = None
     refusal: str = ""
+    ignored: int | None = None
 
     @property
     def meaning(self) -> dict[str, int]:
@@ -75,7 +77,7 @@ class CaseSource:
             raise BadInputError(f"{self.name}: {self.refusal}")
         if not self.masks:
             self._refuse_if_not(self.labels)
-            return read_labels(self.labels, dict(self.mapping)), ()
+            return read_labels(self.labels, self.mapping, ignored=self.ignored), ()
         label_map, overlaps = _merged(self.name, self.masks)
         if overlaps:
             log.warning(

@@ -1,6 +1,8 @@
 """What files and data sets are called, and what lies beside them: tables of label names, channels, official splits."""
 
-from collections.abc import Sequence
+import re
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -10,19 +12,30 @@ from viscera.io.records import read_csv, read_json
 from viscera.io.store import Split
 
 ENDINGS = (".nii.gz", ".nii")
+CHANNEL_0 = "_0000"
 
 
 def case_name(path: Path, ending: str = "") -> str:
-    """A label file's case name: the file name without its ending, in capitals or not."""
+    """A label file's case name: the file name without its ending, in capitals or not.
+
+    Accented letters come in one form: a Mac writes them as two characters, other systems as one.
+    """
+    name = unicodedata.normalize("NFC", path.name)
     for known in (ending, *ENDINGS):
-        if known and path.name.lower().endswith(known.lower()):
-            return path.name[: -len(known)]
-    return path.name
+        if known and name.lower().endswith(known.lower()):
+            return name[: -len(known)]
+    return name
 
 
 def scan_case_name(path: Path) -> str:
     """A scan's case name: without its ending and without nnU-Net's channel number `_0000`."""
-    return case_name(path).removesuffix("_0000")
+    return case_name(path).removesuffix(CHANNEL_0)
+
+
+def channel_0_of(name: str) -> str:
+    """`p_0000` for `p_0001`, which is another channel of one case where both are there (nnU-Net); else empty."""
+    other = re.fullmatch(r"(.+)_(?!0000)\d{4}", name)
+    return f"{other[1]}{CHANNEL_0}" if other else ""
 
 
 def dataset_title(folder: Path) -> str:
@@ -40,7 +53,7 @@ def read_label_file(path: Path) -> dict[str, int]:
         path: name to number (nnU-Net 2), or number to name (nnU-Net 1, Medical Segmentation Decathlon).
 
     Raises:
-        BadInputError: no such table, regions instead of labels, or a file ending that is not read.
+        BadInputError: no such table, a file ending that is not read, or as `names_to_numbers`.
     """
     description = read_json(path)
     table: Any = description.get("labels") if isinstance(description, dict) else None
@@ -48,17 +61,39 @@ def read_label_file(path: Path) -> dict[str, int]:
         table = description
     if not isinstance(table, dict) or not table:
         raise BadInputError(f'{path}: it has no table `labels`. Add one, for example {{"background": 0, "liver": 1}}.')
-    ending = description.get("file_ending", ".nii.gz")
-    if ending not in ENDINGS:
+    ending = str(description.get("file_ending", ".nii.gz")).lower()
+    if f".{ending.removeprefix('.')}" not in ENDINGS:
         raise BadInputError(f"{path}: file_ending '{ending}'; only .nii.gz and .nii are read. Convert the files first.")
-    try:
-        if all(isinstance(value, str) for value in table.values()):
-            return {value: int(key) for key, value in table.items()}
-        return {str(key): _whole(value) for key, value in table.items()}
-    except (TypeError, ValueError) as error:
-        raise BadInputError(
-            f"{path}: `labels` must give one whole number a name ({error}); region-based labels are not supported."
-        ) from error
+    return names_to_numbers(table, f"{path}: `labels`")
+
+
+def names_to_numbers(table: Mapping[Any, Any], found_in: str) -> dict[str, int]:
+    """A table of label numbers as people write it: numbers by name or names by number, numbers as text or not.
+
+    Args:
+        table: for example `{"background": 0, "liver": 1}`, `{"liver": "1"}` or `{"0": "background", "1": "liver"}`.
+        found_in: file and key, for the message.
+
+    Raises:
+        BadInputError: regions of several numbers, what is no whole number, or a name of two numbers.
+    """
+    by_number = all(isinstance(value, str) for value in table.values()) and all(_is_whole(key) for key in table)
+    pairs = [(value, key) if by_number else (key, value) for key, value in table.items()]
+    numbers: dict[str, int] = {}
+    for name, number in pairs:
+        if isinstance(number, list | tuple):
+            raise BadInputError(
+                f"{found_in}: '{name}' is a region of the numbers {', '.join(map(str, number))}; region-based labels "
+                "are not supported. Give each name one number."
+            )
+        if not isinstance(name, str) or not _is_whole(number):
+            raise BadInputError(f"{found_in}: {name}: {number}; a name and a whole number were expected.")
+        if name in numbers:
+            raise BadInputError(
+                f"{found_in}: '{name}' has the numbers {numbers[name]} and {number}. Give each number its own name."
+            )
+        numbers[name] = int(float(number))
+    return numbers
 
 
 def scan_channel(folder: Path) -> str:
@@ -66,13 +101,16 @@ def scan_channel(folder: Path) -> str:
     path = folder / "dataset.json"
     value = read_json(path) if path.exists() else {}
     channels = (value.get("channel_names") or value.get("modality")) if isinstance(value, dict) else None
+    if isinstance(channels, list):
+        channels = dict(zip(map(str, range(len(channels))), channels, strict=True))
     return str(channels.get("0", "")) if isinstance(channels, dict) else ""
 
 
-def _whole(value: Any) -> int:  # noqa: ANN401 - whatever JSON can hold
-    if isinstance(value, float) and not value.is_integer():
-        raise ValueError(f"{value} is no whole number")
-    return int(value)
+def _is_whole(value: Any) -> bool:  # noqa: ANN401 - whatever JSON and YAML can hold
+    try:
+        return not isinstance(value, bool) and float(value).is_integer()
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 _META_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
@@ -119,11 +157,17 @@ def _fold_0(path: Path, names: Sequence[str]) -> dict[str, Split]:
     train, validation = fold.get("train"), fold.get("val")
     if not _are_names(train) or not _are_names(validation):
         raise BadInputError(f'{path}: [{{"train": [...], "val": [...]}}, …] was expected. Correct it, or give --split.')
+    train, validation = ([case_of(entry, names) for entry in part] for part in (train, validation))
     strangers = sorted({*train, *validation} - set(names))
     if strangers:
         raise BadInputError(f"{path}: names {', '.join(strangers[:5])}, no cases here. Correct it, or give --split.")
     splits: dict[str, Split] = dict.fromkeys(train, "train")
     return splits | dict.fromkeys(validation, "validation")
+
+
+def case_of(entry: str, names: Collection[str]) -> str:
+    """The case that a split names: as it is, or as a file, with its folders (also of Windows), ending and channel."""
+    return entry if entry in names else scan_case_name(Path(entry.replace("\\", "/").rsplit("/", 1)[-1]))
 
 
 def _are_names(value: Any) -> TypeGuard[list[str]]:  # noqa: ANN401 - whatever JSON can hold

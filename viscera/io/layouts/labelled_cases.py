@@ -130,14 +130,21 @@ def _with_tumours(names: Mapping[str, int], meaning: LabelNumbers) -> LabelNumbe
     if not tumours or len(organs) != 1:
         return meaning
     inside = {names[tumour]: meaning.mapping[names[organs[0]]] for tumour in tumours}
-    return LabelNumbers({**meaning.mapping, **inside}, meaning.unlabelled)
+    return replace(meaning, mapping={**meaning.mapping, **inside})
 
 
 def _source(case: CaseFiles, meaning: LabelNumbers, table: ClassTable) -> CaseSource:
     if case.masks is not None and (case.has_masks or not case.has_map):
         return _source_of_masks(case, case.masks, table)
-    labels = case.labels or case.scan
-    return CaseSource(case.name, case.scan, labels, meaning.mapping, unlabelled=meaning.unlabelled, split=case.split)
+    return CaseSource(
+        case.name,
+        case.scan,
+        case.labels or case.scan,
+        meaning.mapping,
+        unlabelled=meaning.unlabelled,
+        split=case.split,
+        ignored=meaning.ignored,
+    )
 
 
 def _source_of_masks(case: CaseFiles, folder: Path, table: ClassTable) -> CaseSource:

@@ -190,6 +190,7 @@ _CONVENTIONS = (
         places=(Place("imagesTr/*_0000", "labelsTr/*"), Place("imagesTs/*_0000", "labelsTs/*", split="test")),
         names_in=("dataset.json",),
         scans_optional=True,
+        lists_files=True,
         checked="MIC-DKFZ/nnUNet, documentation/dataset_format.md",
     ),
     Layout(

@@ -20,9 +20,8 @@ from viscera.doctor.forecast import forecast_features
 from viscera.doctor.untrained import forecast_arms, outlooks
 from viscera.io.store import Store
 from viscera.metrics.learning import FAILING_DICE
-from viscera.study.report.forecast_section import forecast_rows, forecast_sentence
-from viscera.study.report.report_stage import read_study
-from viscera.study.report.samples import sample_of
+from viscera.study.report.gradients_section import forecast_rows, forecast_sentence
+from viscera.study.report.study_reader import read_study
 from viscera.study.results import StudyResult
 
 Array = npt.NDArray[np.float64]
@@ -38,7 +37,7 @@ def with_forecasts(path: Path) -> StudyResult:
 
 def examples(study: StudyResult) -> tuple[Array, Array]:
     """Features (N, F) and outcomes (N,), one a run and organ."""
-    dice = sample_of(study, study.grids[0], "dice").values
+    dice = study.scores.sample(study.grids[0]).values
     store = Store.open(Path(study.record.store))
     features, failed = [], []
     for index, (_, outlook) in enumerate(outlooks(store, study.record.config, study.arms)):

@@ -13,7 +13,6 @@ from viscera.engine.optimiser import LEAST_EPSILON, keras_epsilon
 from viscera.losses.balance import WeightSchedule
 from viscera.metrics.learning import FAILING_DICE
 from viscera.metrics.statistics import bootstrap_means
-from viscera.study.report.samples import sample_of
 from viscera.study.results import StudyResult, mean_defined
 
 Array = npt.NDArray[np.float64]
@@ -88,9 +87,9 @@ class Gap:
 
 def measured(study: StudyResult) -> dict[Arm, Measured]:
     """All arms of a study that are scored with every seed that they have."""
-    sample = sample_of(study, study.grids[0], "dice") if study.grids else None
-    if sample is None:
+    if not study.grids:
         return {}
+    sample = study.scores.sample(study.grids[0])
     found = {}
     for index, arm in enumerate(study.arms):
         values = sample.values[index]

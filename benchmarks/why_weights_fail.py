@@ -23,8 +23,8 @@ from viscera.core.arms import Arm, arm_config
 from viscera.engine.optimiser import LEAST_EPSILON
 from viscera.io.files import write_text
 from viscera.io.runlog import RunStatus
-from viscera.study.report.forecast_section import ForecastRow, forecast_rows, forecast_sentence
-from viscera.study.report.report_stage import read_study
+from viscera.study.report.gradients_section import ForecastRow, forecast_rows, forecast_sentence
+from viscera.study.report.study_reader import read_study
 from viscera.study.results import StudyResult, counted, mean_defined
 
 Levels = list[tuple[float, dict[float, Measured]]]  # epsilon, then rate to arm; rising
@@ -274,7 +274,7 @@ def page(folder: Path) -> str:
     unseen = [read_study(folder / name / "forecast") for name in UNSEEN if (folder / name / "forecast").exists()]
     statuses = [run.status for study in [*studies.values(), *unseen] for run in study.runs if run.status is not None]
     data = (
-        f"Data: {first.record.dataset}. {len(first.scored_cases())} test cases, {train.iterations:,} steps, windows of "
+        f"Data: {first.record.dataset}. {len(first.scores.cases())} test cases, {train.iterations:,} steps, windows of "
         f"{train.patch}³, {train.filters} filters. Design and rules were written before it was run: "
         "[decision 0009](../decisions/0009-the-experiment-that-decides.md)."
     )

@@ -16,7 +16,7 @@ from viscera.study import launch
 from viscera.study.find_rates import find_rates
 from viscera.study.launch import run_study
 from viscera.study.rate_range import RateRange, rate_range_path, read_rate_range, write_rate_range
-from viscera.study.report.rate_ranges import rate_range_panel, sentence
+from viscera.study.report.curves_section import rate_range_panel, rate_range_sentence
 
 Configure = Callable[..., Config]
 TEST = RateRange(
@@ -104,9 +104,9 @@ def test_a_study_tests_its_weightings_before_its_arms_when_asked(
 
 
 def test_the_sentence_says_the_three_rates_or_that_there_is_none() -> None:
-    assert sentence(TEST) == "simple: falls from 0.001 on, slows at 0.005 (suggested), rises above 0.01."
+    assert rate_range_sentence(TEST) == "simple: falls from 0.001 on, slows at 0.005 (suggested), rises above 0.01."
     nothing = TEST.model_copy(update={"suggestion": None, "remark": "The loss did not fall."})
-    assert sentence(nothing) == "simple: The loss did not fall."
+    assert rate_range_sentence(nothing) == "simple: The loss did not fall."
 
 
 def test_the_panel_marks_suggestion_and_rates_tried() -> None:

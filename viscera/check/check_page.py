@@ -25,8 +25,7 @@ from viscera.core.geometry import AxisOrder
 from viscera.core.scan import Case, LabelArray
 from viscera.drawing.canvas import data_uri, house_style, to_bytes
 from viscera.drawing.page_environment import page_environment
-from viscera.drawing.scene import Backdrop
-from viscera.drawing.slices import body_box_mm, draw_scan
+from viscera.drawing.slices import Backdrop, body_box_mm, draw_scan
 
 MOST_PICTURES = 60  # places, of three slices each: about 10 MB
 MOST_OF_A_CASE = 4  # of them

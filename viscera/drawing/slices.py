@@ -1,5 +1,7 @@
 """Axial slices with organ overlays, in radiological convention: the patient's right on the viewer's left, front up."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
@@ -10,12 +12,50 @@ from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume
 from viscera.drawing.canvas import house_style
-from viscera.drawing.scene import Backdrop, Box2
 
+Bounds = tuple[float, float]
+Box2 = tuple[Bounds, Bounds]
 LEVEL_HU, WIDTH_HU = 50.0, 400.0
 _BODY_HU = -300.0
 _MARGIN_MM = 8.0
 _BACKDROP_PIXELS = 480
+_LONGEST_EDGE = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Backdrop:
+    """The CT behind the overlays.
+
+    Attributes:
+        hu: (A, B) float32, canonical: to the right, to the front.
+        spacing_mm: of A and B.
+        view_mm: the part worth showing, from the slice's first corner.
+    """
+
+    hu: npt.NDArray[np.float32]
+    spacing_mm: tuple[float, ...]
+    view_mm: Box2
+
+
+@dataclass(frozen=True, eq=False)
+class LabelView:
+    """A label map cut down to what is drawn.
+
+    Attributes:
+        axial: (I, J) uint8, the shown slice.
+        spacing_mm: of I and J.
+        coarse: the whole map, thinned to at most 128 voxels an edge.
+    """
+
+    axial: LabelArray
+    spacing_mm: tuple[float, float]
+    coarse: LabelMap
+
+    @classmethod
+    def of(cls, label_map: LabelMap, slice_index: int) -> "LabelView":
+        """Cut down a canonical label map; the arrays are copies, so that the full one can go."""
+        i, j, _ = label_map.geometry.spacing_mm
+        return cls(label_map.labels[:, :, slice_index].copy(), (i, j), thinned(label_map))
 
 
 def busiest_slice(truth: LabelMap) -> int:
@@ -126,3 +166,12 @@ def body_box_mm(hu: npt.NDArray[np.float32], spacing_mm: tuple[float, ...]) -> B
             (max(0.0, low * spacing_mm[axis] - _MARGIN_MM), min(length_mm, high * spacing_mm[axis] + _MARGIN_MM))
         )
     return (bounds[0], bounds[1])
+
+
+def thinned(label_map: LabelMap, longest: int = _LONGEST_EDGE) -> LabelMap:
+    """Every n-th voxel of each axis longer than `longest`; a copy."""
+    shape = label_map.labels.shape
+    i, j, k = (-(-n // longest) for n in shape)
+    labels = label_map.labels[i // 2 :: i, j // 2 :: j, k // 2 :: k].copy()
+    geometry = label_map.geometry.scaled((i, j, k), (labels.shape[0], labels.shape[1], labels.shape[2]))
+    return LabelMap(labels, Geometry(geometry.shape, geometry.affine))

@@ -52,6 +52,6 @@ def read_scores(path: Path) -> list[ScoreRow]:
 def _row(line: dict[str, str]) -> ScoreRow:
     missing = [name for name in ScoreRow._fields if name not in line]
     if missing:
-        raise ValueError(f"a row without {', '.join(missing)}")
+        raise ValueError(f"the row of case {line.get('case', '?')} is cut short: it has no {', '.join(missing)}")
     case, organ, grid, metric, value = (line[name] for name in ScoreRow._fields)
     return ScoreRow(case, organ, grid, metric, float(value) if value else None)

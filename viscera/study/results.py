@@ -2,20 +2,24 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from viscera.core.anatomy import ABDOMEN, ClassTable
-from viscera.core.arms import Arm, arms_of
+from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.doctor.forecast import ArmForecast
+from viscera.drawing.slices import Backdrop, LabelView
 from viscera.engine.fusion_record import FusionRecord
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
 from viscera.metrics.learning import NOTHING_LOGGED, LoggedStep, step_kept
+from viscera.study.score_table import ScoreTable, mean_over
 
 ClassDice = tuple[float | None, ...]
-GRIDS = ("original", "prepared")
 
 
 def mean_defined(values: Iterable[float | None]) -> float | None:
@@ -158,35 +162,56 @@ class StudyResult:
         """Whether the data are procedural and say nothing about patients."""
         return "phantom" in self.record.dataset.lower()
 
+    @cached_property
+    def scores(self) -> ScoreTable:
+        """All scores in one table, the fused predictor's among them."""
+        runs = [(run.arm.name, run.seed, run.scores or ()) for run in self.runs]
+        seeds = self.record.config.study.seeds
+        if self.fused is not None:
+            runs.append((FUSED, seeds[0], self.fused.scores))
+        return ScoreTable.of(runs, [arm.name for arm in self.arms], seeds, self.classes.names)
+
     @property
     def grids(self) -> list[str]:
         """Grids that were scored; the first is the primary one."""
-        scored = {row.grid for row in self.dice_rows()}
-        return [grid for grid in GRIDS if grid in scored]
+        return self.scores.grids()
+
+    def at_stage(self, stage: int) -> "StudyResult":
+        """The study with the scores of one stage; the last stage's are those it has."""
+        if stage == self.record.all_stages[-1]:
+            return self
+        runs = tuple(replace(run, scores=run.earlier.get(stage)) for run in self.runs)
+        fused = self.fused and replace(self.fused, scores=self.fused.earlier.get(stage, ()))
+        return replace(self, runs=runs, fused=fused)
 
     def runs_of(self, arm: Arm) -> list[RunResult]:
-        """The runs of one arm, one a seed."""
+        """The runs of one arm, one per seed."""
         return [run for run in self.runs if run.arm == arm]
 
-    def dice_rows(self, arm: Arm | None = None, grid: str | None = None) -> list[ScoreRow]:
-        """The Dice rows of one arm or all, on one grid or all; every seed."""
-        return [
-            row
-            for run in (self.runs if arm is None else self.runs_of(arm))
-            for row in run.scores or ()
-            if row.metric == "dice" and grid in {None, row.grid}
-        ]
 
-    def scored_cases(self) -> list[str]:
-        """Names of all scored cases, sorted."""
-        return sorted({row.case for row in self.dice_rows()})
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One test case as the reference and all arms label it: what Figures 2-4 show.
 
-    def case_dice(self, arm: Arm, grid: str) -> dict[tuple[str, str], float | None]:
-        """Dice by (case, class name), 0 to 1, averaged over the seeds where defined; None where it never is."""
-        by_case: dict[tuple[str, str], list[float | None]] = {}
-        for row in self.dice_rows(arm, grid):
-            by_case.setdefault((row.case, row.organ), []).append(row.value)
-        return {key: mean_defined(values) for key, values in by_case.items()}
+    Attributes:
+        case: its name.
+        slice_index: the axial slice, counted from the lowest, 0-based, of `slices` on the scan's grid.
+        organs_in_slice: organs that the reference has there.
+        truth: the reference.
+        predictions: by name of arm, and `fused`; an arm without one is missing here.
+        seeds: by name of arm, the seed whose prediction is shown.
+        flagged: by name of arm, names of the organs that are flagged in that prediction.
+    """
+
+    case: str
+    slice_index: int
+    slices: int
+    organs_in_slice: int
+    backdrop: Backdrop
+    truth: LabelView
+    predictions: Mapping[str, LabelView]
+    seeds: Mapping[str, int]
+    flagged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def median_case(study: StudyResult, candidates: Sequence[str]) -> str | None:
@@ -194,24 +219,15 @@ def median_case(study: StudyResult, candidates: Sequence[str]) -> str | None:
 
     Args:
         study: scores on the primary grid decide; ties are broken by name, an even number takes the lower middle.
-        candidates: test cases whose scan and truth are at hand.
+        candidates: test cases whose scan and reference are available.
 
     Returns:
         Its name; the first candidate where nothing is scored, None where there is no candidate.
     """
-    grid = study.grids[0] if study.grids else ""
-    means_by_case: dict[str, list[float | None]] = {}
-    for arm in study.arms:
-        dice = study.case_dice(arm, grid)
-        for case in {case for case, _ in dice}:
-            means_by_case.setdefault(case, []).append(
-                mean_defined(dice.get((case, o.name)) for o in study.classes.organs)
-            )
-    ranked = sorted(
-        (mean, case)
-        for case, means in means_by_case.items()
-        if case in set(candidates) and (mean := mean_defined(means)) is not None
-    )
+    sample = study.scores.sample(study.grids[0] if study.grids else "")
+    means_P = mean_over(mean_over(sample.per_case()[:, :, 1:], axis=2), axis=0)
+    found = zip(means_P.tolist(), sample.cases, strict=True)
+    ranked = sorted((mean, case) for mean, case in found if case in set(candidates) and not np.isnan(mean))
     if ranked:
         return ranked[(len(ranked) - 1) // 2][1]
     return min(candidates, default=None)

@@ -2,22 +2,16 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
 import pytest
-from scipy import stats
 
-from viscera.core.anatomy import ORGANS
+from tests.fabricated_studies import PAPER_PERCENT
 from viscera.core.arms import Arm
 from viscera.engine.fusion_record import FusionRecord
 from viscera.io.scores import ScoreRow
-from viscera.study.report.contrasts import FOREGROUND, MINUS, PAPER_SETTINGS, Contrast, Evidence, Setting, difference
-from viscera.study.report.ledger import Entry, Ledger, evidence_of, ledger
-from viscera.study.report.verdicts import Part, Reading, Verdict, seeds_agree, settle, weigh, within
+from viscera.study.report.claim_rules import MINUS, PAPER_SETTINGS, Evidence, Setting
+from viscera.study.report.claims_section import Entry, Ledger, ledger
 from viscera.study.results import FusedResult, RunResult, StudyResult
-
-from .conftest import PAPER_PERCENT
 
 StudyMaker = Callable[..., StudyResult]
 # foreground Dice of the paper's six models, rounded
@@ -43,12 +37,25 @@ def dice_of(means: dict[tuple[str, float], float], luck: float = 0.0) -> Callabl
     return dice
 
 
-def entries(study: StudyResult, **more: Any) -> dict[str, Entry]:
-    return {entry.claim: entry for entry in ledger(Evidence(study, "original", **more)).entries}
+def entries(study: StudyResult, fused: tuple[ScoreRow, ...] = ()) -> dict[str, Entry]:
+    """The ledger of a study, with the scores of combined models beside it."""
+    combined = FusedResult(record_of_fusion(), fused, ()) if fused else None
+    whole = dataclasses.replace(study, fused=combined)
+    return {entry.claim: entry for entry in ledger(Evidence(whole, "original")).entries}
 
 
-def words(study: StudyResult, **more: Any) -> dict[str, str]:
-    return {number: entry.word for number, entry in entries(study, **more).items()}
+def words(study: StudyResult, fused: tuple[ScoreRow, ...] = ()) -> dict[str, str]:
+    return {number: entry.word for number, entry in entries(study, fused).items()}
+
+
+def trained_on(sooner: StudyResult, later: StudyResult) -> StudyResult:
+    """One study that was first trained as far as the one, then as far as the other."""
+    stages = [each.record.all_stages[-1] for each in (sooner, later)]
+    runs = tuple(
+        dataclasses.replace(run, earlier={stages[0]: before.scores or ()})
+        for run, before in zip(later.runs, sooner.runs, strict=True)
+    )
+    return dataclasses.replace(later, record=later.record.model_copy(update={"stages": tuple(stages)}), runs=runs)
 
 
 def record_of_fusion() -> FusionRecord:
@@ -63,10 +70,6 @@ def record_of_fusion() -> FusionRecord:
         iterations=20_000,
         inputs_sha256="",
     )
-
-
-def points(values: list[float]) -> Contrast:
-    return Contrast("a minus b", {str(case): value for case, value in enumerate(values)})
 
 
 # ---------------------------------------------------------------------------------------------- the plain claims
@@ -210,47 +213,14 @@ def test_seeds_that_disagree_leave_it_undecided(study_of_dice: StudyMaker) -> No
     assert "The seeds disagree: the means over seeds contradict it, but only 2 of 3 seeds alone." in found["1"].reason
 
 
-@pytest.mark.parametrize("seeds", range(5, 13))
-def test_how_many_seeds_must_agree_is_the_sign_test(seeds: int) -> None:
-    for agreeing in range(seeds + 1):
-        p = sum(stats.binom.pmf(k, seeds, 0.5) for k in range(agreeing, seeds + 1))
-        assert seeds_agree(agreeing, seeds) == (p < 0.05)
-
-
-def test_with_fewer_than_five_seeds_all_must_agree() -> None:
-    assert seeds_agree(0, 0)
-    assert seeds_agree(0, 1)  # nothing to agree with
-    assert [seeds_agree(k, 4) for k in range(5)] == [False, False, False, False, True]
-
-
-# -------------------------------------------------------------------------------------------------------- phantoms
-def test_every_line_on_a_phantom_says_so(study_of_dice: StudyMaker) -> None:
-    study = study_of_dice(dice_of(AS_IN_PAPER), dataset="phantom, 28 cases")
-    book = ledger(Evidence(study, "original"))
-    assert all("on this phantom" in entry.verdict for entry in book.entries)
-    assert all(entry.data.startswith("phantom: 12 test cases") for entry in book.entries)
-    assert not any("patient" in text for entry in book.entries for text in entry)
-    assert any("no line says anything about patients" in note for note in book.notes)
-    assert book.summary.startswith("On this phantom")
-
-
-def test_what_differs_from_the_papers_training_is_noted(study_of_dice: StudyMaker) -> None:
-    elsewhere = {"train.resident": "never", "train.device": "cpu", "train.log_every": 7, "train.filters": 8}
-    book = ledger(Evidence(study_of_dice(dice_of(AS_IN_PAPER), **elsewhere), "original"))
-    (noted,) = (note for note in book.notes if "viscera's reading of the paper" in note)
-    assert "iterations 10000 (now 300)" in noted
-    assert "filters 32 (now 8)" in noted
-    assert not any(setting in noted for setting in ("resident", "device", "log_every"))
-
-
 # ------------------------------------------------------------------------------------- 7: twice as many iterations
 def longer(study_of_dice: StudyMaker, sooner: float, now: int = 20_000) -> dict[str, Entry]:
     """Simple and square gain `sooner` between the two stages, uniform a fifth of a point."""
     gained = dict(AS_IN_PAPER)
     for key in gained:
         gained[key] += 0.002 if key[0] == "uniform" else sooner
-    study = study_of_dice(dice_of(gained), **{"train.iterations": now})
-    return entries(study, earlier={10_000: study_of_dice(dice_of(AS_IN_PAPER), **{"train.iterations": 10_000})})
+    sooner_study = study_of_dice(dice_of(AS_IN_PAPER), **{"train.iterations": 10_000})
+    return entries(trained_on(sooner_study, study_of_dice(dice_of(gained), **{"train.iterations": now})))
 
 
 def test_the_seventh_claim_compares_two_stages(study_of_dice: StudyMaker) -> None:
@@ -262,18 +232,10 @@ def test_the_seventh_claim_compares_two_stages(study_of_dice: StudyMaker) -> Non
 
 
 def test_stages_and_combined_models_of_a_study_are_found(study_of_dice: StudyMaker) -> None:
-    sooner = study_of_dice(dice_of(AS_IN_PAPER))
+    sooner = study_of_dice(dice_of(AS_IN_PAPER), **{"train.iterations": 10_000})
     gained = {key: mean + (0.002 if key[0] == "uniform" else 0.05) for key, mean in AS_IN_PAPER.items()}
     later = study_of_dice(dice_of(gained), **{"train.iterations": 20_000})
-    runs = tuple(
-        dataclasses.replace(run, earlier={10_000: before.scores or ()})
-        for run, before in zip(later.runs, sooner.runs, strict=True)
-    )
-    record = later.record.model_copy(update={"stages": (10_000, 20_000)})
-    fused = FusedResult(record_of_fusion(), fused_rows(later, 4, 0.02), ())
-    found = evidence_of(StudyResult(record, runs, None, fused), "original")
-    assert list(found.earlier) == [10_000]
-    book = {entry.claim: entry for entry in ledger(found).entries}
+    book = entries(trained_on(sooner, later), fused_rows(later, 4, 0.02))
     assert book["7"].word == book["9"].word == "supported"
     assert book["1"].data.endswith("20,000 iterations")
 
@@ -320,19 +282,19 @@ def test_the_combination_is_held_against_the_arm_that_validation_picks(study_of_
         return [(0.9, 0.9 if (arm.weighting, arm.learning_rate) == ("uniform", 0.001) else 0.5)]
 
     study = study_of_dice(dice_of(AS_IN_PAPER), curve_dice=curve_dice)
-    better = entries(study, fused=fused_rows(study, 0, 0.02))["9"]
+    better = entries(study, fused_rows(study, 0, 0.02))["9"]
     assert better.word == "supported"
     assert "uniform, rate 0.001: +2.0" in better.numbers
-    assert words(study, fused=fused_rows(study, 0, -0.02))["9"] == "contradicted"
+    assert words(study, fused_rows(study, 0, -0.02))["9"] == "contradicted"
     assert "--fuse" in entries(study)["9"].reason
 
 
 def test_an_arm_picked_on_test_cannot_contradict_the_ninth(study_of_dice: StudyMaker) -> None:
     study = study_of_dice(dice_of(AS_IN_PAPER))
-    worse = entries(study, fused=fused_rows(study, 4, -0.02))["9"]
+    worse = entries(study, fused_rows(study, 4, -0.02))["9"]
     assert worse.word == "undecided"
     assert "picked on the test cases" in worse.reason
-    assert words(study, fused=fused_rows(study, 4, 0.02))["9"] == "supported"
+    assert words(study, fused_rows(study, 4, 0.02))["9"] == "supported"
 
 
 # -------------------------------------------------------------------------------------------------- 10: more memory
@@ -365,71 +327,26 @@ def test_without_such_a_variant_the_tenth_is_undecided(study_of_dice: StudyMaker
     assert "train.batch_size" in entries(study_of_dice(dice_of(AS_IN_PAPER)))["10a"].reason
 
 
-# --------------------------------------------------------------------------------------------- the statistics alone
-def test_the_p_of_a_claim_by_hand() -> None:
-    """Six pairs above 0: p = 2/64. Five above and the smallest below: T = 1, p = 4/64. Worst and best of two parts."""
-    clear, nearly = points([1, 2, 3, 4, 5, 6]), points([-1, 2, 3, 4, 5, 6])
-    assert weigh([Part(clear)])[:2] == (2 / 64, 1.0)
-    assert weigh([Part(clear), Part(nearly)])[:2] == (4 / 64, 1.0)
-    assert weigh([Part(clear), Part(nearly, above=False)])[:2] == (1.0, 2 * 4 / 64)
-    assert weigh([Part(clear, 7.0)])[:2] == (1.0, 2 / 64)  # all six lie below 7
-
-
-def test_equivalence_agrees_with_two_one_sided_tests_of_scipy() -> None:
-    values = np.random.default_rng(3).normal(0.4, 1.0, 14)
-    above = stats.wilcoxon(values + 1.0, alternative="greater", method="exact").pvalue
-    below = stats.wilcoxon(values - 1.0, alternative="less", method="exact").pvalue
-    # ours are two-sided: twice the one-sided p, so that 0.05 is the 95 % interval within the margin
-    assert weigh(within(points(values.tolist()), 1.0)).support == pytest.approx(2 * max(above, below))
-
-
-def test_holm_over_the_claims_by_hand() -> None:
-    """p = 2/2^8 and 2/2^7: corrected 2 · 0.0078 = 0.0156 and 0.0156; a claim that cannot be tested is not counted."""
-    eight, seven = (Reading((Part(points([float(n) for n in range(1, 1 + size)])),)) for size in (8, 7))
-    verdicts: list[Verdict] = settle([eight, Reading(missing="No such arm."), seven])
-    assert [v.p_holm for v in verdicts] == [4 / 256, None, 2 / 128]
-    assert [v.word for v in verdicts] == ["supported", "undecided", "supported"]
-    assert verdicts[1].reason == "No such arm."
-
-
-@pytest.mark.slow
-def test_where_nothing_differs_few_studies_support_or_contradict_anything() -> None:
-    """400 null studies: four claims of one, two, two and six strict parts, 16 cases, parts of one claim related.
-
-    At most 5 % may hold any verdict; three standard errors of chance are allowed on top.
-    """
-    generator = np.random.default_rng(0)
-    wrong = 0
-    for _ in range(400):
-        noise = generator.normal(0, 1, 16)
-        readings = [
-            Reading(tuple(Part(points((noise + generator.normal(0, 1, 16)).tolist())) for _ in range(parts)))
-            for parts in (1, 2, 2, 6)
-        ]
-        wrong += any(verdict.word != "undecided" for verdict in settle(readings))
-    assert wrong <= 400 * 0.05 + 3 * (400 * 0.05 * 0.95) ** 0.5
-
-
-def test_organs_that_one_side_does_not_define_are_left_out() -> None:
-    a = {0: {"x": {"liver": 0.9, "spleen": 0.5}, "y": {"liver": 0.8}}}
-    b = {0: {"x": {"liver": 0.7}, "y": {"spleen": 0.2}, "z": {"liver": 0.1}}}
-    assert difference("", a, b).patients == {"x": 20.0}  # liver alone; y shares no organ, z is on one side
-
-
-def test_seeds_that_both_sides_have_are_compared() -> None:
-    a = {0: {"x": {"liver": 0.9}}, 1: {"x": {"liver": 0.5}}}
-    b = {1: {"x": {"liver": 0.4}}, 2: {"x": {"liver": 0.0}}}
-    both = difference("", a, b)
-    assert both.patients == {"x": 10.0}
-    assert dict(both.by_seed) == {1: {"x": 10.0}}
-
-
-def test_the_foreground_is_the_seven_organs() -> None:
-    assert tuple(organ.name for organ in ORGANS) == FOREGROUND
-    assert len(FOREGROUND) == 7
-
-
 def test_every_line_names_what_tests_it(study_of_dice: StudyMaker) -> None:
     book: Ledger = ledger(Evidence(study_of_dice(dice_of(AS_IN_PAPER)), "original"))
     assert [entry.claim for entry in book.entries] == ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10a", "10b"]
     assert all(len(entry.cells()) == 6 and all(entry.cells()) for entry in book.entries)
+
+
+def test_every_line_on_a_phantom_says_so(study_of_dice: StudyMaker) -> None:
+    study = study_of_dice(dice_of(AS_IN_PAPER), dataset="phantom, 28 cases")
+    book = ledger(Evidence(study, "original"))
+    assert all("on this phantom" in entry.verdict for entry in book.entries)
+    assert all(entry.data.startswith("phantom: 12 test cases") for entry in book.entries)
+    assert not any("patient" in text for entry in book.entries for text in entry)
+    assert any("no line says anything about patients" in note for note in book.notes)
+    assert book.summary.startswith("On this phantom")
+
+
+def test_what_differs_from_the_papers_training_is_noted(study_of_dice: StudyMaker) -> None:
+    elsewhere = {"train.resident": "never", "train.device": "cpu", "train.log_every": 7, "train.filters": 8}
+    book = ledger(Evidence(study_of_dice(dice_of(AS_IN_PAPER), **elsewhere), "original"))
+    (noted,) = (note for note in book.notes if "viscera's reading of the paper" in note)
+    assert "iterations 10000 (now 300)" in noted
+    assert "filters 32 (now 8)" in noted
+    assert not any(setting in noted for setting in ("resident", "device", "log_every"))

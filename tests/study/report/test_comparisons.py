@@ -10,10 +10,9 @@ from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import arms_of
 from viscera.core.resolve import resolve_config
 from viscera.io.scores import ScoreRow
-from viscera.study.report.comparisons import Comparison, Comparisons, Family, compare
-from viscera.study.report.outcomes import arm_standings, conclusions, organ_findings
-from viscera.study.report.spread import spread_of
-from viscera.study.report.tables import Table1, table1
+from viscera.study.report.comparisons import Comparison, Comparisons, Family, compare, spread_of
+from viscera.study.report.comparisons_section import arm_standings, conclusions, organ_findings
+from viscera.study.report.table1_section import Table1, table1
 from viscera.study.results import StudyResult
 
 StudyMaker = Callable[..., StudyResult]
@@ -75,11 +74,11 @@ def test_a_difference_on_every_patient_is_significant_once_there_are_enough(make
     assert enough.families == (Family("dice", TESTS, 13, TESTS),)
     assert enough.rows[0].p_holm == pytest.approx(TESTS * 2 / 2**13)
     assert "105 of 105 tests are significant" in conclusions(enough)[0]
-    assert "the smallest p that 13 test cases allow is 0.00024, 0.026 after" in conclusions(enough)[0]
+    assert "the smallest p that is possible with 13 test cases is 0.00024, and 0.026 after" in conclusions(enough)[0]
     fewer = compare(make_study([rows_of(v) for v in ladder(12)]), "original")
     assert fewer.families[0].significant == 0
     assert "no difference can be significant here, however large" in conclusions(fewer)[0]
-    assert "With 13 test cases or more one could be." in conclusions(fewer)[0]
+    assert "It takes 13 test cases or more." in conclusions(fewer)[0]
 
 
 def test_other_metrics_are_families_of_their_own(make_study: StudyMaker) -> None:
@@ -115,7 +114,7 @@ def test_too_few_patients_leave_cells_empty_and_say_so(make_study: StudyMaker) -
     assert one.rows[0].cells()[9:] == ("", "")
     assert one.families[0].tests == 0
     assert "with 1 test case there is no test" in conclusions(one)[0]
-    assert any("with one case there is no test" in note for note in one.notes)
+    assert any("one case allows no test" in note for note in one.notes)
     five = compare(make_study([rows_of(v) for v in ladder(5)]), "original")
     assert five.rows[0].p == 0.0625
     assert five.rows[0].ci_low is None
@@ -137,8 +136,8 @@ def test_different_test_cases_are_compared_on_the_common_ones(make_study: StudyM
     same = by_key(compare(make_study(rows), "original").rows)["dice", "spleen", ARMS[1], ARMS[2]]
     assert found["dice", "spleen", ARMS[1], ARMS[2]].p == same.p
     notes = " ".join(compared.notes)
-    assert "Without scores by Dice, so in no test: square, rate 0.01." in notes
-    assert "of the 8 cases, fewer were scored for: uniform, rate 0.001 6." in notes
+    assert "These arms have no scores by Dice and are in no test: square, rate 0.01." in notes
+    assert "Arms with fewer than all 8 cases: uniform, rate 0.001: 6." in notes
     assert "gallbladder 5" in notes
 
 

@@ -1,5 +1,6 @@
 """The column `fused`, and what validation promised against what test gave; numbers from the paper's Table 1."""
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -7,11 +8,10 @@ import pytest
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.engine.fusion_record import FusionRecord, OrganChoice
 from viscera.io.scores import ScoreRow
-from viscera.study.report.comparisons import compare
-from viscera.study.report.fusion_section import fusion_rows, fusion_sentences, with_fused
-from viscera.study.report.page import PageParts, render_page
-from viscera.study.report.table_formats import to_csv, to_latex, to_markdown
-from viscera.study.report.tables import table1
+from viscera.study.report.fusion_section import FUSED_SECTION, fusion_rows, fusion_sentences
+from viscera.study.report.page_section import Report, render_page
+from viscera.study.report.summary_section import SUMMARY
+from viscera.study.report.table1_section import TABLE1, table1, to_csv, to_latex, to_markdown
 from viscera.study.results import FusedResult, StudyResult
 
 PaperRows = list[tuple[ScoreRow, ...]]
@@ -48,8 +48,8 @@ def study(make_study: MakeStudy, paper_rows: PaperRows) -> StudyResult:
 
 
 def test_it_is_one_more_column_of_the_table(study: StudyResult) -> None:
-    plain = table1(study, "original")
-    table = with_fused(plain, study)
+    plain = table1(dataclasses.replace(study, fused=None), "original")
+    table = table1(study, "original")
     assert list(table.percent.columns) == [*plain.percent.columns, "fused"]
     assert table.percent["fused"][["artery", "AVG", "MAX", "MIN", "FOREGROUND"]].tolist() == pytest.approx([85.0] * 5)
     assert table.percent[plain.percent.columns].equals(plain.percent)
@@ -66,13 +66,13 @@ def test_it_is_one_more_column_of_the_table(study: StudyResult) -> None:
 def test_without_a_fusion_nothing_is_added(make_study: MakeStudy, paper_rows: PaperRows) -> None:
     plain = make_study(paper_rows)
     table = table1(plain, "original")
-    assert with_fused(table, plain) is table
+    assert "fused" not in table.percent
     assert not fusion_rows(plain, table)
     assert not fusion_sentences(plain, table)
 
 
 def test_promise_and_outcome_stand_side_by_side(study: StudyResult) -> None:
-    table = with_fused(table1(study, "original"), study)
+    table = table1(study, "original")
     rows = {row.organ: row for row in fusion_rows(study, table)}
     artery = rows["artery"]
     assert artery.taken_from == "simple, rate 0.01"
@@ -92,7 +92,7 @@ def test_promise_and_outcome_stand_side_by_side(study: StudyResult) -> None:
 
 def test_a_promise_that_does_not_hold_is_said(study: StudyResult) -> None:
     low = StudyResult(study.record, study.runs, study.split, fused(validation=0.65, settled_by="probabilities"))
-    table = with_fused(table1(low, "original"), low)
+    table = table1(low, "original")
     assert "below their best single arm" in fusion_sentences(low, table)[1]
     assert "artery by 5.00 points" in fusion_sentences(low, table)[1]
     rounded = StudyResult(study.record, study.runs, study.split, fused(validation=0.6999995))
@@ -101,8 +101,7 @@ def test_a_promise_that_does_not_hold_is_said(study: StudyResult) -> None:
 
 def test_the_page_has_the_section_only_with_a_fusion(study: StudyResult) -> None:
     def page(of: StudyResult) -> str:
-        tables = [with_fused(table1(of, "original"), of)]
-        return render_page(PageParts(of, tables, None, [], [], "0.1.0", compare(of, "original")))
+        return render_page(Report(of), [SUMMARY, TABLE1, FUSED_SECTION])
 
     assert 'id="fused"' in page(study)
     assert "viscera predict STUDY/fused" in page(study)

@@ -11,7 +11,7 @@ from viscera.core.config import Config
 from viscera.io.runlog import StudyRecord
 from viscera.io.scores import ScoreRow
 from viscera.study.report.comparisons import compare
-from viscera.study.report.tables import table1
+from viscera.study.report.table1_section import table1
 from viscera.study.results import CurvePoint, RunResult, StudyResult
 
 TABLE = ClassTable.of_names(["background", "liver", "kidney_left"])
@@ -68,7 +68,7 @@ def test_organs_that_cases_do_not_label_have_a_note_of_their_own(tiny_config: Ca
     ]
     notes = table1(replace(whole, record=record, runs=tuple(runs)), "original").footnotes
     assert any(n.startswith("liver: not labelled in 1 of 2 cases, which are left out of its mean") for n in notes)
-    assert any(n.startswith("kidney left: absent from both truth and prediction in 1 of 2 cases") for n in notes)
+    assert any(n.startswith("kidney left: absent from both reference and prediction in 1 of 2 cases") for n in notes)
 
 
 UNDEFINED = {("a", "liver"), ("b", "kidney_left")}

@@ -5,11 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from viscera.drawing.scene import Scene
 from viscera.io.scores import ScoreRow
-from viscera.study.report.figures import organ_figures
+from viscera.study.report.segmentations_section import organ_figures
 from viscera.study.report.trust_section import flagged_organs, trust_rows, trust_sentence
-from viscera.study.results import StudyResult
+from viscera.study.results import Scene, StudyResult
 
 MakeStudy = Callable[..., StudyResult]
 DICE = {("a", "liver"): 0.9, ("a", "spleen"): 0.2, ("b", "liver"): 0.4, ("b", "spleen"): None, ("b", "stomach"): 0.1}

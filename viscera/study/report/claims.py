@@ -1,31 +1,45 @@
 """The paper's claims, what tests each, and the rule that decides it: docs/decisions/0008-claim-ledger.md.
 
 The margins below were fixed before any study was read. Claims 1-6 are inequalities between settings and stand here as
-data; 7-10 read more than scores of the plain settings and have a function each in `claim_readings`.
+data; 7-10 read more than scores of the plain settings (a longer training, curves, combined models, variants) and have
+a function each.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from viscera.study.report.claim_readings import (
-    OVERFIT,
-    SETTLED,
-    combined_models,
-    longer_training,
-    more_data,
-    more_memory,
-    training_against_test,
+from viscera.core.arms import Arm, arm_config
+from viscera.core.errors import BadInputError
+from viscera.core.settings import differences
+from viscera.study.report.claim_rules import (
+    FOREGROUND,
+    MINUS,
+    PAPER_SETTINGS,
+    Contrast,
+    Evidence,
+    Part,
+    Reading,
+    Setting,
+    difference,
+    mean_contrast,
+    training_gap,
+    within,
 )
-from viscera.study.report.contrasts import FOREGROUND, Evidence, Setting, between
-from viscera.study.report.verdicts import Part, Reading, within
+from viscera.study.results import RunResult, mean_defined
 
 FAILED = 10.0  # points below uniform on an organ that count as failing on it
 MARKED = 5.0  # points of foreground mean that count as a marked improvement
 ALIKE = 3.0  # points of foreground mean within which two rates count as alike
+OVERFIT = 10.0  # points of training above test that count as strong overfitting
+FELL = 2.0  # points that Dice on validation must fall below its best, for the gap to count against claim 8
+SETTLED = 1.0  # points of foreground mean within which doubling the iterations changes nothing
+FEWER, MORE = 10_000, 20_000  # iterations
 LARGE = ("liver", "spleen", "stomach")
 NAMED_IN_4 = ("artery", "portal_vein", "pancreas")
 LOW, HIGH, HIGHEST = 0.001, 0.01, 0.1
+_WEIGHTINGS = ("uniform", "simple", "square")
+_MEMORY = ("patch", "batch_size")
 
 
 class Inequality(NamedTuple):
@@ -79,6 +93,167 @@ def _failing(weighting: str) -> tuple[Inequality, ...]:
 def _best_of_high(weighting: str) -> tuple[Inequality, ...]:
     settings = Setting("simple", HIGH), Setting(weighting, HIGH)
     return Inequality(*settings), Inequality(*settings, 0.0, NAMED_IN_4, "artery, portal vein and pancreas")
+
+
+def longer_training(evidence: Evidence) -> Reading:
+    """Claim 7: the same runs at 10,000 and at 20,000 iterations."""
+    stages = evidence.study.record.all_stages
+    if FEWER not in stages or MORE not in stages:
+        have = ", ".join(f"{n:,}" for n in sorted(stages))
+        return Reading(
+            missing=f"Scores at {have} iterations only. It needs the same study at {FEWER:,} (--iterations {FEWER}) "
+            f"and, trained on, at {MORE:,} (--iterations {MORE})."
+        )
+    at = {n: Evidence(evidence.study.at_stage(n), evidence.grid) for n in (FEWER, MORE)}
+    rates = [r for r in (LOW, HIGH) if any(evidence.arm(Setting(w, r)) for w in _WEIGHTINGS)]
+    settings = [Setting(w, r) for r in rates or (LOW, HIGH) for w in _WEIGHTINGS]
+    missing = at[FEWER].missing(settings) or at[MORE].missing(settings)
+    if missing:
+        return Reading(missing=missing)
+    parts: list[Part] = []
+    for setting in settings:
+        later, sooner = (at[n].dice_by_seed(at[n].arm(setting)) for n in (MORE, FEWER))
+        contrast = difference(f"{MORE:,} {MINUS} {FEWER:,} with {setting.title}", later, sooner)
+        parts += within(contrast, SETTLED) if setting.weighting == "uniform" else (Part(contrast, SETTLED),)
+    return Reading(tuple(parts))
+
+
+def training_against_test(evidence: Evidence) -> Reading:
+    """Claim 8: the gap at the end, and whether Dice on validation fell."""
+    if evidence.study.record.config.train.augment.enabled:
+        return Reading(missing="These models were trained with augmentation; it needs train.augment.enabled=false.")
+    parts: list[Part] = []
+    falls: dict[str, float] = {}
+    for setting in PAPER_SETTINGS:
+        arm = evidence.arm(setting)
+        if arm is None or not evidence.dice_by_seed(arm):
+            continue
+        gap = training_gap(f"training {MINUS} test with {setting.title}", evidence, arm)
+        fall = mean_defined(_fall(run) for run in evidence.study.runs_of(arm) if not run.standing())
+        if gap.patients:
+            parts.append(Part(gap, OVERFIT, above=False, counts_against=(fall or 0.0) > FELL))
+        if fall is not None:
+            falls[setting.title] = fall
+    if not parts:
+        return Reading(missing="No finished and scored run of the paper's settings with Dice on training windows.")
+    if not falls:
+        return Reading(
+            tuple(parts),
+            reserve="The gap is large, but it also holds what windows and whole scans differ by. Dice on validation "
+            "during training would tell (prepare --validation-fraction).",
+        )
+    worst = max(falls, key=lambda title: falls[title])
+    remark = (
+        f"At the end, Dice on validation is at most {falls[worst]:.1f} points below the best of its curve ({worst})."
+    )
+    return Reading(
+        tuple(parts),
+        remark=remark,
+        reserve=f"The gap is large, but it also holds what windows and whole scans differ by, and Dice on validation "
+        f"did not fall by more than {FELL:g} points where it is.",
+    )
+
+
+def combined_models(evidence: Evidence) -> Reading:
+    """Claim 9: the combination against the best single arm."""
+    fused = evidence.fused_dice()
+    if fused.empty:
+        return Reading(missing="No combination of models is scored; --fuse makes and scores one.")
+    scored = {arm: dice for arm in evidence.study.arms if (dice := evidence.dice_by_seed(arm))}
+    if not scored:
+        return Reading(missing="No single arm has a finished and scored run; the notes of Table 1 say why.")
+    by_validation = {arm: mean for arm in scored if (mean := _on_validation(evidence, arm)) is not None}
+    against = {arm: difference(f"fused {MINUS} {arm.title}", {-1: fused}, dice) for arm, dice in scored.items()}
+    if by_validation:
+        best = max(by_validation, key=lambda arm: by_validation[arm])
+        return Reading((Part(against[best]),), remark=f"{best.title} is the single arm that is best on validation.")
+    best = min(against, key=lambda arm: sum(against[arm].patients.values()))
+    return Reading(
+        (Part(against[best], counts_against=False),),
+        remark=f"No curve has Dice on validation, so the single arm is the best one on test: {best.title}.",
+        reserve="The single arm was picked on the test cases, which favours it: this does not contradict the claim.",
+    )
+
+
+def more_memory(evidence: Evidence) -> Reading:
+    """Claim 10a: each variant with larger windows or batches, averaged over the arms that have both."""
+    parts = [Part(contrast) for variant in _larger(evidence) if (contrast := _of_variant(evidence, variant))]
+    if parts:
+        return Reading(tuple(parts))
+    return Reading(
+        missing="No scored variant has larger windows or batches and nothing else changed. It needs one in "
+        "study.variants, for example larger: {train.batch_size: 6}."
+    )
+
+
+def more_data(_: Evidence) -> Reading:
+    """Claim 10b: never from a single study."""
+    return Reading(
+        missing="A study has one training set. It needs a second study with the same test cases and a part of the "
+        "training cases (prepare --split)."
+    )
+
+
+def _fall(run: RunResult) -> float | None:
+    """How far the last foreground Dice on validation lies below the best of the curve, in points."""
+    curve = [mean_defined(point.validation_dice[1:]) for point in run.curve if point.validation_dice]
+    measured = [mean for mean in curve if mean is not None]
+    return 100 * (max(measured) - measured[-1]) if measured else None
+
+
+def _on_validation(evidence: Evidence, arm: Arm) -> float | None:
+    runs = (run for run in evidence.study.runs_of(arm) if not run.standing())
+    return mean_defined(run.last_dice(validation=True) for run in runs)
+
+
+def _larger(evidence: Evidence) -> list[str]:
+    """Variants that differ from the base in larger windows or batches alone."""
+    config, base = evidence.study.record.config, evidence.base_variant
+    arm = evidence.study.arms[0]
+    found = []
+    for variant in config.study.variants:
+        try:
+            plain, other = (arm_config(config, Arm(arm.weighting, arm.learning_rate, v), 0) for v in (base, variant))
+        except BadInputError:
+            continue
+        changed = [getattr(other.train, field) - getattr(plain.train, field) for field in _MEMORY]
+        alike = not differences(plain.train, other.train, apart_from=_MEMORY) and plain.predict == other.predict
+        if alike and min(changed) >= 0 and max(changed) > 0:
+            found.append(variant)
+    return found
+
+
+def _of_variant(evidence: Evidence, variant: str) -> Contrast | None:
+    contrasts: list[Contrast] = []
+    for arm in evidence.study.arms:
+        plain = Arm(arm.weighting, arm.learning_rate, evidence.base_variant)
+        if arm.variant == variant:
+            with_it, without = (evidence.dice_by_seed(a) for a in (arm, plain))
+            if with_it and without:
+                contrasts.append(difference(arm.title, with_it, without))
+    if not contrasts:
+        return None
+    arms = "one arm" if len(contrasts) == 1 else f"{len(contrasts)} arms"
+    return mean_contrast(f"{variant} {MINUS} without, mean of {arms}", contrasts)
+
+
+def between(evidence: Evidence, a: Setting, b: Setting, organs: Sequence[str] = FOREGROUND, of: str = "") -> Contrast:
+    """Two settings that the study has (`Evidence.missing` says so)."""
+    same_rate = a.learning_rate == b.learning_rate
+    title = f"{a.weighting} {MINUS} {b.title}" if same_rate else f"{a.title} {MINUS} at {b.learning_rate:g}"
+    dice_a, dice_b = (evidence.dice_by_seed(evidence.arm(setting)) for setting in (a, b))
+    return difference(title + (f", {of}" if of else ""), dice_a, dice_b, organs)
+
+
+def _read_inequalities(inequalities: tuple[Inequality, ...], evidence: Evidence) -> Reading:
+    missing = evidence.missing(setting for i in inequalities for setting in (i.higher, i.lower))
+    if missing:
+        return Reading(missing=missing)
+    parts: list[Part] = []
+    for higher, lower, margin, organs, of, two_sided in inequalities:
+        contrast = between(evidence, higher, lower, organs, of)
+        parts += within(contrast, margin) if two_sided else (Part(contrast, margin),)
+    return Reading(tuple(parts))
 
 
 CLAIMS: tuple[Claim, ...] = (
@@ -155,14 +330,3 @@ CLAIMS: tuple[Claim, ...] = (
         read=more_data,
     ),
 )
-
-
-def _read_inequalities(inequalities: tuple[Inequality, ...], evidence: Evidence) -> Reading:
-    missing = evidence.missing(setting for i in inequalities for setting in (i.higher, i.lower))
-    if missing:
-        return Reading(missing=missing)
-    parts: list[Part] = []
-    for higher, lower, margin, organs, of, two_sided in inequalities:
-        contrast = between(evidence, higher, lower, organs, of)
-        parts += within(contrast, margin) if two_sided else (Part(contrast, margin),)
-    return Reading(tuple(parts))

@@ -1,20 +1,33 @@
-"""Every pair of arms on every organ: `comparisons.csv`, one Holm family a metric."""
+"""Whether arms differ, and how far their means carry: paired tests (one Holm family per metric) and a bootstrap."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
-from viscera.metrics.statistics import Array, hodges_lehmann, holm, pairs_needed, signed_rank_test, smallest_p
-from viscera.study.report.samples import Sample, metrics_of, sample_of
+from viscera.metrics.statistics import (
+    Array,
+    bootstrap_means,
+    hodges_lehmann,
+    holm,
+    pairs_needed,
+    percentile_interval,
+    rank_range,
+    rank_shares,
+    signed_rank_test,
+    smallest_p,
+)
 from viscera.study.results import StudyResult
+from viscera.study.score_table import Sample
 
 ALPHA = 0.05
 FEWEST_PAIRS = 2  # one pair always has p = 1: that is no test
 PER_CENT = ("dice", "surface_dice")  # whose effects are points
-_DECIMALS = 9  # scores have six; beyond that, differences are those of floating point
+DRAWS = 2000
+DECIMALS = 9  # scores have six; beyond that, differences are those of floating point
 
 
 class Comparison(NamedTuple):
@@ -65,7 +78,7 @@ class Family:
     Attributes:
         metric: as in scores.csv.
         tests: those that could be made.
-        cases: the most of any pair of arms; one a patient.
+        cases: the most of any pair of arms; one per patient.
         significant: tests below 0.05 after the correction.
     """
 
@@ -101,7 +114,7 @@ class Comparisons:
 
     Attributes:
         rows: by metric, organ and pair of arms, in the order of Table 1.
-        families: one a metric.
+        families: one per metric.
         notes: what could not be compared, and why; plain text.
     """
 
@@ -126,8 +139,8 @@ def compare(study: StudyResult, grid: str, metrics: Sequence[str] | None = None)
     rows: list[Comparison] = []
     families: list[Family] = []
     notes: list[str] = []
-    for metric in metrics_of(study, grid) if metrics is None else metrics:
-        sample = sample_of(study, grid, metric)
+    for metric in study.scores.metrics(grid) if metrics is None else metrics:
+        sample = study.scores.sample(grid, metric)
         of_metric = _corrected(_compared(study, sample))
         rows += of_metric
         tests = [row for row in of_metric if row.p is not None]
@@ -145,21 +158,20 @@ def metric_title(metric: str) -> str:
 
 
 def _compared(study: StudyResult, sample: Sample) -> list[Comparison]:
-    values_APL = sample.of_patients() * (100 if sample.metric in PER_CENT else 1)
-    arms = list(enumerate(arm.name for arm in study.arms))
+    values_APL = sample.per_case() * (100 if sample.metric in PER_CENT else 1)
     return [
         _compare_pair(
             Comparison(organ.name, sample.metric, name_a, name_b, 0),
             values_APL[a, :, organ.label] - values_APL[b, :, organ.label],
         )
         for organ in study.classes.organs
-        for (a, name_a), (b, name_b) in combinations(arms, 2)
+        for (a, name_a), (b, name_b) in combinations(enumerate(sample.arms), 2)
     ]
 
 
 def _compare_pair(empty: Comparison, differences: Array) -> Comparison:
     """Fill in a row from (P,) differences, NaN where one of both is undefined."""
-    pairs = np.round(differences[~np.isnan(differences)], _DECIMALS)
+    pairs = np.round(differences[~np.isnan(differences)], DECIMALS)
     if not pairs.size:
         return empty
     shift = hodges_lehmann(pairs)
@@ -180,14 +192,14 @@ def _notes(study: StudyResult, sample: Sample, rows: Sequence[Comparison]) -> li
     title, cases = metric_title(sample.metric), len(sample.cases)
     scored_A = sample.scored.sum(axis=1).tolist()
     absent = [arm.title for arm, scored in zip(study.arms, scored_A, strict=True) if not scored]
-    partly = [f"{arm.title} {scored}" for arm, scored in zip(study.arms, scored_A, strict=True) if 0 < scored < cases]
+    partly = [f"{arm.title}: {scored}" for arm, scored in zip(study.arms, scored_A, strict=True) if 0 < scored < cases]
     notes = []
     if absent:
-        notes.append(f"Without scores by {title}, so in no test: {'; '.join(absent)}.")
+        notes.append(f"These arms have no scores by {title} and are in no test: {'; '.join(absent)}.")
     if partly:
         notes.append(
-            f"{title}: not all arms were scored on the same cases. Each pair is tested on the cases that both have; of "
-            f"the {cases} cases, fewer were scored for: {'; '.join(partly)}."
+            f"{title}: not all arms were scored on the same cases. Each pair is tested on the cases that both have. "
+            f"Arms with fewer than all {cases} cases: {'; '.join(partly)}."
         )
     most = max((row.n for row in rows), default=0)
     organs = study.classes.organs
@@ -196,12 +208,87 @@ def _notes(study: StudyResult, sample: Sample, rows: Sequence[Comparison]) -> li
     if fewer:
         notes.append(
             f"{title}: some tests have fewer than {most} cases, because the value is undefined or missing for the "
-            f"others. The fewest by organ: {', '.join(fewer)}."
+            f"other cases. The smallest number of cases per organ: {', '.join(fewer)}."
         )
     if any(0 < row.n < FEWEST_PAIRS for row in rows):
-        notes.append(f"{title}: with one case there is no test; such rows have an effect, and no p.")
+        notes.append(f"{title}: one case allows no test; such rows have an effect and no p.")
     return notes
 
 
 def _cell(value: float | None, form: str) -> str:
     return "" if value is None else f"{value:{form}}".replace("-0.0000", "0.0000")
+
+
+@dataclass(frozen=True)
+class RankStability:
+    """Where one arm stands by foreground mean when patients and seeds are drawn again.
+
+    Attributes:
+        best: share of the resamples in which it is first, 0 to 1.
+        first, last: the ranks that it holds in 95 % of them.
+    """
+
+    best: float
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Bootstrap of Table 1 on one grid.
+
+    Attributes:
+        low, high: (L + 2, arms) bounds of the 95 % interval in per cent, rows: the classes, AVG, FOREGROUND (MAX and
+            MIN are no means); NaN where there is no mean, or one patient.
+        stability: by name of arm; only those with a foreground mean, and none where one patient is scored.
+        seeds: most scored seeds of an arm.
+    """
+
+    low: pd.DataFrame
+    high: pd.DataFrame
+    stability: dict[str, RankStability]
+    seeds: int
+
+    def half_width(self) -> pd.DataFrame:
+        """(L + 2, arms) half the interval, in points: the number behind ±."""
+        return (self.high - self.low) / 2
+
+    def interval_rows(self, percent: pd.DataFrame) -> Iterator[tuple[str, ...]]:
+        """Rows of table1_intervals.csv: class, arm, per cent, low, high; four decimals, empty where undefined."""
+        for name in map(str, self.low.index):
+            for arm in map(str, self.low.columns):
+                numbers = (float(frame[arm][name]) for frame in (percent, self.low, self.high))
+                yield (name, arm, *("" if np.isnan(v) else f"{v:.4f}" for v in numbers))
+
+
+def spread_of(study: StudyResult, grid: str) -> Spread:
+    """Resample patients and seeds of a study; the same study gives the same intervals."""
+    sample = study.scores.sample(grid)
+    classes_DAL = 100 * bootstrap_means(sample.values, DRAWS)
+    foreground_DA = _mean_of_draws(classes_DAL[:, :, 1:])
+    with_means = (classes_DAL, _mean_of_draws(classes_DAL)[:, :, None], foreground_DA[:, :, None])
+    bounds = percentile_interval(np.concatenate(with_means, axis=2))
+    defined_AL = (~np.isnan(sample.values).all(axis=2)).sum(axis=1)
+    patients = np.column_stack([defined_AL, defined_AL.max(axis=1), defined_AL[:, 1:].max(axis=1)])
+    rows = [*study.classes.names, "AVG", "FOREGROUND"]
+    low, high = (
+        pd.DataFrame(np.where(patients >= 2, bound, np.nan).T, index=rows, columns=list(sample.arms))
+        for bound in bounds
+    )
+    ranked = patients[:, -1].max(initial=0) >= 2
+    stability = _stability(sample.arms, rank_shares(foreground_DA)) if ranked else {}
+    scored = (~np.isnan(sample.values)).any(axis=(1, 3)).sum(axis=1)
+    return Spread(low, high, stability, int(scored.max(initial=0)))
+
+
+def _mean_of_draws(draws_DAL: Array) -> Array:
+    """(D, A) mean over the classes that a draw defines; NaN where it defines none."""
+    number_DA = (~np.isnan(draws_DAL)).sum(axis=2)
+    with np.errstate(invalid="ignore"):
+        means: Array = np.nansum(draws_DAL, axis=2) / np.where(number_DA, number_DA, np.nan)
+    return means
+
+
+def _stability(names: Sequence[str], shares_AR: Array) -> dict[str, RankStability]:
+    ranked = {name: shares for name, shares in zip(names, shares_AR, strict=True) if not np.isnan(shares).any()}
+    return {name: RankStability(float(shares[0]), *rank_range(shares)) for name, shares in ranked.items()}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from viscera.core.arms import Arm
 from viscera.engine.trust import failures_among
 from viscera.metrics.learning import FAILED_DICE
+from viscera.study.report.page_section import Report, Section
 from viscera.study.results import StudyResult
 
 
@@ -59,3 +60,11 @@ def _scored(study: StudyResult, arm: Arm, grid: str) -> tuple[list[float], list[
 
 def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.0f} %" if whole else "none"
+
+
+def _values(report: Report) -> Mapping[str, object] | None:
+    rows = trust_rows(report.study, report.grid)
+    return {"trust": rows, "trust_sentence": trust_sentence(rows)} if rows else None
+
+
+TRUST = Section("trust", "When not to trust", _values)

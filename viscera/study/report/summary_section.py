@@ -1,14 +1,20 @@
-"""What the page says in words and small tables: the headline, the gap between training and test, cost, settings."""
+"""What the page says in words and small tables: the summary, the gap between training and test, cost, settings."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from viscera.core.config import Config
 from viscera.io.runlog import RunStatus
-from viscera.study.report.tables import Table1, foreground_percent
+from viscera.study.report.claim_rules import SEEDS_FOR_CONCLUSIONS
+from viscera.study.report.curves_section import has_validation
+from viscera.study.report.fusion_section import fused_sentences
+from viscera.study.report.page_section import Report, Section
+from viscera.study.report.table1_section import Table1, primary_table
 from viscera.study.results import StudyResult, counted, mean_defined
 
-SEEDS_FOR_CONCLUSIONS = 5
+_OTHER_CLASSES = (
+    "The paper's claims and its Table 1 are left out: they are about its eight classes, and this study has others."
+)
 
 
 @dataclass(frozen=True)
@@ -58,20 +64,20 @@ class CostRow:
 
 
 def gap_rows(study: StudyResult, table: Table1) -> list[GapRow]:
-    """One row an arm, in the order of Table 1."""
+    """One row per arm, in the order of Table 1."""
     return [
         GapRow(
             arm.title,
             _percent(mean_defined(run.last_dice() for run in study.runs_of(arm))),
             _percent(mean_defined(run.last_dice(validation=True) for run in study.runs_of(arm))),
-            foreground_percent(table, arm),
+            table.foreground(arm),
         )
         for arm in study.arms
     ]
 
 
 def cost_rows(study: StudyResult) -> list[CostRow]:
-    """One row an arm, in the order of Table 1."""
+    """One row per arm, in the order of Table 1."""
     rows = []
     for arm in study.arms:
         statuses = [run.status for run in study.runs_of(arm) if run.status is not None]
@@ -91,14 +97,14 @@ def cost_rows(study: StudyResult) -> list[CostRow]:
     return rows
 
 
-def headline(study: StudyResult, table: Table1 | None) -> list[str]:
+def headline(study: StudyResult, table: Table1) -> list[str]:
     """What came out, in a few sentences; wordings claim nothing beyond the numbers."""
-    means = [(m, arm) for arm in study.arms if table and (m := foreground_percent(table, arm)) is not None]
-    if table is None or not means:
+    means = [(m, arm) for arm in study.arms if (m := table.foreground(arm)) is not None]
+    if not means:
         return [f"None of the {len(study.arms)} arms has scores yet."]
     ranked = sorted(means, key=lambda pair: -pair[0])
     best, arm = ranked[0]
-    cases = len({row.case for row in study.dice_rows(grid=table.grid)})
+    cases = len(study.scores.cases(table.grid))
     on = f"{counted(cases, 'phantom test case' if study.phantom else 'test case')}, {table.grid} grid"
     sentences = [f"Highest mean foreground Dice: {_points(best)} with {arm.title} ({on})."]
     if len(ranked) > 1:
@@ -141,7 +147,7 @@ def settings(study: StudyResult) -> list[tuple[str, str]]:
     return [
         ("Data", study.record.dataset or "not described"),
         ("Cases", cases),
-        ("Cases scored", str(len(study.scored_cases()))),
+        ("Cases scored", str(len(study.scores.cases()))),
         ("Evaluation grid", " and ".join(study.grids) or f"{config.evaluate.grid} (nothing scored yet)"),
         ("Prediction", mode),
         ("Checkpoint", f"{predict.checkpoint}.pt"),
@@ -178,3 +184,22 @@ def _points(percent: float) -> str:
 
 def _cube(edge: int) -> str:
     return f"{edge}×{edge}×{edge}"
+
+
+def _summary_values(report: Report) -> Mapping[str, object]:
+    problems = [*report.problems, *[_OTHER_CLASSES] * (not report.study.has_papers_classes)]
+    sentences = report.once(fused_sentences)[-1:]
+    return {"headline": headline(report.study, primary_table(report)), "fused": sentences, "problems": problems}
+
+
+def _gap_values(report: Report) -> Mapping[str, object]:
+    return {
+        "gaps": gap_rows(report.study, primary_table(report)),
+        "has_validation": has_validation(report.study),
+    }
+
+
+SUMMARY = Section("summary", "Summary", _summary_values)
+GAP = Section("gap", "Training and test", _gap_values)
+COST = Section("cost", "Cost", lambda report: {"costs": cost_rows(report.study)})
+SETTINGS = Section("settings", "How it was made", lambda report: {"settings": settings(report.study)})

@@ -1,8 +1,6 @@
 """What the pictures show, read back from their pixels: sides, colours, sizes."""
 
-import dataclasses
 import time
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +10,10 @@ from matplotlib.colors import to_rgb
 from viscera.core.anatomy import CLASSES
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
-from viscera.drawing.canvas import to_bytes, to_pixels
+from viscera.drawing.canvas import to_pixels
 from viscera.drawing.renders import common_box, render_figure, surfaces
-from viscera.drawing.scene import Scene, thinned
-from viscera.drawing.slices import backdrop, busiest_slice, slice_figure
-from viscera.study.report.curves import arm_panel, figure1
-from viscera.study.report.figures import composite_png, organ_figures
-from viscera.study.results import StudyResult
+from viscera.drawing.slices import backdrop, busiest_slice, slice_figure, thinned
 
-StudyMaker = Callable[..., StudyResult]
 SPLEEN = CLASSES[4]
 
 
@@ -78,6 +71,21 @@ def test_the_backdrop_lies_where_the_scan_lies() -> None:
     assert middle[half + len(middle) // 20 :].min() == pytest.approx(200)
 
 
+def test_thinning_keeps_every_organ_in_its_place() -> None:
+    labels = np.zeros((300, 40, 40), dtype=np.uint8)
+    labels[200:240, 10:20, 10:20] = 3
+    full = LabelMap(labels, Geometry.from_spacing((300, 40, 40), (1, 1, 1)))
+    thin = thinned(full, longest=100)
+    assert thin.labels.shape == (100, 40, 40)
+
+    def centre_mm(label_map: LabelMap) -> npt.NDArray[np.float64]:
+        index = np.argwhere(label_map.labels == 3).mean(axis=0)
+        centre: npt.NDArray[np.float64] = (label_map.geometry.affine @ [*index, 1])[:3]
+        return centre
+
+    assert centre_mm(thin) == pytest.approx(centre_mm(full), abs=1.0)
+
+
 def test_a_surface_encloses_the_volume_of_its_mask(label_map: LabelMap) -> None:
     for organ in surfaces(label_map):
         corners = organ.vertices_mm[organ.faces]
@@ -126,50 +134,6 @@ def test_an_empty_label_map_renders_and_says_so(label_map: LabelMap) -> None:
     assert (pixels < 200).any()  # the words
     behind = backdrop(air(label_map.geometry), label_map.geometry, 12)
     assert to_pixels(slice_figure(behind, nothing.labels[:, :, 12], (8.0, 8.0))).any()
-
-
-def test_thinning_keeps_every_organ_in_its_place() -> None:
-    labels = np.zeros((300, 40, 40), dtype=np.uint8)
-    labels[200:240, 10:20, 10:20] = 3
-    full = LabelMap(labels, Geometry.from_spacing((300, 40, 40), (1, 1, 1)))
-    thin = thinned(full, longest=100)
-    assert thin.labels.shape == (100, 40, 40)
-
-    def centre_mm(label_map: LabelMap) -> npt.NDArray[np.float64]:
-        index = np.argwhere(label_map.labels == 3).mean(axis=0)
-        centre: npt.NDArray[np.float64] = (label_map.geometry.affine @ [*index, 1])[:3]
-        return centre
-
-    assert centre_mm(thin) == pytest.approx(centre_mm(full), abs=1.0)
-
-
-def test_figures_have_truth_and_each_rate_by_weighting(make_study: StudyMaker, scene: Scene) -> None:
-    figures = organ_figures(make_study([None] * 6), scene)
-    assert [(f.number, f.weighting) for f in figures] == [(2, "uniform"), (3, "simple"), (4, "square")]
-    assert [p.title for p in figures[0].panels] == ["ground truth", "rate 0.001", "rate 0.01"]
-    assert figures[0].panels[0].surface is figures[2].panels[0].surface  # drawn once
-    assert composite_png(figures[2], "Figure 4: <b>$x_1$").startswith(b"\x89PNG")
-
-
-def test_the_best_model_per_organ_is_the_last_figure(make_study: StudyMaker, scene: Scene) -> None:
-    fused = dataclasses.replace(scene, predictions={**scene.predictions, "fused": scene.truth})
-    figures = organ_figures(make_study([None] * 6), fused)
-    assert (figures[3].number, figures[3].title, figures[3].file_name) == (
-        5,
-        "best model per organ",
-        "figure5_fused.png",
-    )
-    assert [p.title for p in figures[3].panels] == ["ground truth", "fused"]
-
-
-def test_curves_draw_with_and_without_anything_to_draw(make_study: StudyMaker) -> None:
-    study = make_study([None] * 6)
-    first = to_bytes(figure1(study, {study.arms[0].name: 0.5}), "svg")
-    assert first == to_bytes(figure1(study, {study.arms[0].name: 0.5}), "svg")  # no date, no random names
-    empty = StudyResult(study.record, ())
-    assert b"<svg" in to_bytes(arm_panel(empty, study.arms[0], None), "svg")
-    several = make_study([None] * 12, seeds=(0, 1))
-    assert b"<svg" in to_bytes(arm_panel(several, study.arms[0], 0.5), "svg")
 
 
 @pytest.mark.slow

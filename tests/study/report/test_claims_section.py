@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.fabricated_studies import PAPER_PERCENT
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.io.scores import ScoreRow
-from viscera.study.report.contrasts import PAPER_SETTINGS, Evidence
-from viscera.study.report.paper import MISPRINT, agreement_of, beside_paper, correlation_cells, paper_column
-from viscera.study.report.tables import table1
+from viscera.study.report.claim_rules import PAPER_SETTINGS, Evidence
+from viscera.study.report.claims_section import MISPRINT, agreement_of, beside_paper, correlation_cells, paper_column
+from viscera.study.report.table1_section import table1
 from viscera.study.results import StudyResult
-
-from .conftest import PAPER_PERCENT
 
 StudyMaker = Callable[..., StudyResult]
 Rows = list[tuple[ScoreRow, ...] | None]

@@ -13,17 +13,11 @@ from typing import Any
 import pytest
 
 from viscera.core.anatomy import ORGANS
-from viscera.drawing.scene import Scene
 from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
-from viscera.study.report.comparisons import compare
-from viscera.study.report.contrasts import Evidence
-from viscera.study.report.figures import organ_figures
-from viscera.study.report.ledger import Ledger, ledger
-from viscera.study.report.page import PageParts, render_page
-from viscera.study.report.paper import BesidePaper, beside_paper
-from viscera.study.report.tables import table1
-from viscera.study.results import StudyResult
+from viscera.study.report.page_section import Report, Section, render_page
+from viscera.study.report.report_stage import SECTIONS
+from viscera.study.results import Scene, StudyResult
 
 StudyMaker = Callable[..., StudyResult]
 Rows = list[tuple[ScoreRow, ...] | None]
@@ -59,29 +53,12 @@ addEventListener("load", () => {  // comes after the frame's own, and that after
 </script>"""
 
 
-def claims_of(study: StudyResult, grid: str) -> tuple[Ledger, BesidePaper | None]:
-    evidence = Evidence(study, grid)
-    return ledger(evidence), beside_paper(evidence, table1(study, grid))
-
-
 @pytest.fixture(scope="module")
 def page(make_study: StudyMaker, paper_rows: Rows, scene: Scene) -> str:
     failed = RunStatus(state="failed", step=131, iterations=300, message=HOSTILE, hardware=HOSTILE)
     study = make_study([*paper_rows[:5], None], dataset=HOSTILE, statuses={5: failed})
     hostile_scene = dataclasses.replace(scene, case=HOSTILE)
-    figures = organ_figures(study, hostile_scene)
-    return render_page(
-        PageParts(
-            study,
-            [table1(study, "original")],
-            hostile_scene,
-            figures,
-            [HOSTILE],
-            "0.1.0",
-            compare(study, "original"),
-            *claims_of(study, "original"),
-        )
-    )
+    return render_page(Report(study, hostile_scene, [HOSTILE]), SECTIONS)
 
 
 def test_names_from_the_data_are_escaped(page: str) -> None:
@@ -111,19 +88,7 @@ def test_a_phantom_is_called_one_in_every_heading(page: str) -> None:
 
 
 def test_clinical_data_are_not_called_a_phantom(make_study: StudyMaker, paper_rows: Rows) -> None:
-    study = make_study(paper_rows)
-    text = render_page(
-        PageParts(
-            study,
-            [table1(study, "original")],
-            None,
-            (),
-            ["The store is gone."],
-            "0.1.0",
-            compare(study, "original"),
-            *claims_of(study, "original"),
-        )
-    )
+    text = render_page(Report(make_study(paper_rows), None, ["The store is gone."]), SECTIONS)
     assert "phantom" not in text
     assert "The store is gone." in text
     assert "no test case could be read" in text
@@ -137,7 +102,7 @@ def test_every_organ_has_its_colour_in_the_legend(page: str) -> None:
 def test_the_comparisons_say_what_so_few_cases_allow(page: str) -> None:
     section = html.unescape(page[page.index('id="comparisons"') : page.index('id="claims"')])
     assert "with 1 test case there is no test" in section
-    assert "Without scores by Dice, so in no test: square, rate 0.01." in section
+    assert "These arms have no scores by Dice and are in no test: square, rate 0.01." in section
     assert section.count("<tr>") == 1 + 7 + 1 + 5  # two headings, seven organs, five scored arms
 
 
@@ -147,8 +112,7 @@ def test_a_verdict_is_a_word_and_a_sign_and_not_a_colour_alone(study_of_dice: St
     study = study_of_dice(
         lambda arm, _seed, case, _organ: 0.6 + 0.001 * case + (arm.learning_rate == 0.01) * change[arm.weighting]
     )
-    tables, compared = [table1(study, "original")], compare(study, "original")
-    text = render_page(PageParts(study, tables, None, (), (), "0.1.0", compared, *claims_of(study, "original")))
+    text = render_page(Report(study), SECTIONS)
     lines = re.findall(
         r'<tr><th scope="row">(\d+[ab]?)</th>.*?<span class="verdict (\w+)">(. \w+)</span>', text, re.DOTALL
     )
@@ -160,12 +124,28 @@ def test_a_verdict_is_a_word_and_a_sign_and_not_a_colour_alone(study_of_dice: St
 
 
 def test_nothing_scored_still_makes_a_page(make_study: StudyMaker) -> None:
-    study = make_study([None] * 6)
-    claims = claims_of(study, "")
-    text = render_page(PageParts(study, [table1(study, "")], None, (), (), "0.1.0", compare(study, ""), *claims))
+    text = render_page(Report(make_study([None] * 6)), SECTIONS)
     assert "None of the 6 arms has scores yet." in text
     assert text.count("No scores") == 6
     assert "so there is nothing to compare" in text
+
+
+def test_sections_share_what_was_computed_once_and_leave_themselves_out(make_study: StudyMaker) -> None:
+    report, computed = Report(make_study([None] * 6)), list[Report]()
+
+    def number(of: Report) -> int:
+        computed.append(of)
+        return len(computed)
+
+    sections = [
+        Section("cost", "Shown", lambda of: {"costs": [], "number": of.once(number)}),
+        Section("gap", "Left out", lambda of: None if of.once(number) == 1 else {}),
+    ]
+    text = render_page(report, sections)
+    assert computed == [report]
+    assert '<a href="#cost">Shown</a>' in text
+    assert "Left out" not in text
+    assert 'id="gap"' not in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's `chromium` on PATH: apt-get install chromium")

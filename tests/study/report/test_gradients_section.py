@@ -9,11 +9,16 @@ from viscera.core.anatomy import CLASS_NAMES
 from viscera.doctor.forecast import ArmForecast
 from viscera.drawing.canvas import to_bytes
 from viscera.io.scores import ScoreRow
-from viscera.study.report.comparisons import compare
-from viscera.study.report.forecast_section import forecast_rows, forecast_score, forecast_sentence
-from viscera.study.report.gradients import arm_reasons, gradient_panel, has_gradients
-from viscera.study.report.page import PageParts, render_page
-from viscera.study.report.tables import table1
+from viscera.study.report.gradients_section import (
+    GRADIENTS,
+    arm_reasons,
+    forecast_rows,
+    forecast_score,
+    forecast_sentence,
+    gradient_panel,
+    has_gradients,
+)
+from viscera.study.report.page_section import Report, render_page
 from viscera.study.results import CurvePoint, StudyResult
 
 MakeStudy = Callable[..., StudyResult]
@@ -62,7 +67,7 @@ def test_several_seeds_say_in_how_many(make_study: MakeStudy) -> None:
 
 
 def test_the_page_has_the_section_with_its_pictures(study: StudyResult) -> None:
-    page = render_page(PageParts(study, [table1(study, "")], None, [], [], "0", compare(study, "")))
+    page = render_page(Report(study), [GRADIENTS])
     assert "Why: whose gradient it was (phantom)" in page
     assert "spleen dead since step 30" in page
     assert page.count("share of the gradient of each class over steps") == 6
@@ -72,9 +77,7 @@ def test_the_page_has_the_section_with_its_pictures(study: StudyResult) -> None:
 def test_without_shares_there_is_no_section(make_study: MakeStudy) -> None:
     study = make_study([None] * 6)
     assert not has_gradients(study)
-    assert "whose gradient" not in render_page(
-        PageParts(study, [table1(study, "")], None, [], [], "0", compare(study, ""))
-    )
+    assert GRADIENTS.values(Report(study)) is None
 
 
 def test_the_forecast_is_scored(make_study: MakeStudy, paper_rows: list[tuple[ScoreRow, ...]]) -> None:

@@ -5,8 +5,8 @@ import pytest
 from viscera.core.arms import Arm
 from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
-from viscera.study.report.summaries import caution, cost_rows, gap_rows, headline, settings
-from viscera.study.report.tables import table1
+from viscera.study.report.summary_section import caution, cost_rows, gap_rows, headline, settings
+from viscera.study.report.table1_section import table1
 from viscera.study.results import CurvePoint, RunResult, StudyResult, median_case
 
 StudyMaker = Callable[..., StudyResult]

@@ -7,8 +7,7 @@ import pytest
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
-from viscera.study.report.table_formats import to_csv, to_latex, to_markdown
-from viscera.study.report.tables import table1
+from viscera.study.report.table1_section import table1, to_csv, to_latex, to_markdown
 from viscera.study.results import StudyResult
 
 StudyMaker = Callable[..., StudyResult]
@@ -101,7 +100,7 @@ def test_values_that_print_alike_share_the_bold(make_study: StudyMaker) -> None:
 def test_arms_scored_on_different_cases_are_pointed_out(make_study: StudyMaker) -> None:
     rows: Rows = [(row("a", "liver", 0.8), row("b", "liver", 0.8)), (row("a", "liver", 0.8),), None, None, None, None]
     notes = table1(make_study(rows), "original").footnotes
-    assert any("not comparable: uniform, rate 0.001 2, simple, rate 0.001 1." in note for note in notes)
+    assert any("not comparable: uniform, rate 0.001: 2; simple, rate 0.001: 1." in note for note in notes)
 
 
 def test_each_grid_has_its_own_table(make_study: StudyMaker) -> None:
@@ -135,8 +134,8 @@ def test_intervals_and_marks_are_printed_beside_the_means_and_not_in_the_csv(mak
     assert [cell.spread for cell in rows["MAX"].cells + rows["MIN"].cells] == [""] * 12  # no means
     assert rows["FOREGROUND"].cells[0].spread == rows["AVG"].cells[0].spread == "±10.0"
     notes = [note for note in table.footnotes if note[0] in "±≈"]
-    assert "over cases; what another seed would give is not in it" in notes[0]
-    assert "With 2 cases none could be significant, so it is no sign of equality." in notes[1]
+    assert "over cases; the variation between seeds is not in it" in notes[0]
+    assert "With 2 cases no difference could be significant, so the mark is no sign of equality." in notes[1]
 
 
 def test_one_case_has_neither_interval_nor_mark_and_says_so(make_study: StudyMaker, paper_rows: Rows) -> None:

@@ -1,11 +1,12 @@
-"""What the section "Comparisons" says: sentences a metric, the best arm of each organ, the standing of each arm."""
+"""The section "Comparisons": a sentence per metric, the best arm of each organ, the standing of each arm."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
 
-from viscera.study.report.comparisons import ALPHA, Comparison, Comparisons, Family, metric_title
-from viscera.study.report.tables import Table1, foreground_percent
+from viscera.study.report.comparisons import ALPHA, DRAWS, Comparison, Comparisons, Family, metric_title
+from viscera.study.report.page_section import Content, Report, Rows, Section
+from viscera.study.report.table1_section import Table1, primary_comparisons, primary_table
 from viscera.study.results import StudyResult, counted, signed
 
 _NAMED = 3  # arms that a cell names before it counts the rest
@@ -61,17 +62,17 @@ class ArmStanding:
 
 
 def conclusions(compared: Comparisons) -> list[str]:
-    """One sentence or two a metric: how many tests, what came out, or why nothing can."""
+    """One sentence or two per metric: how many tests, what came out, or why nothing can."""
     return [_conclusion(family) for family in compared.families]
 
 
 def organ_findings(study: StudyResult, table: Table1, compared: Comparisons) -> list[OrganFinding]:
-    """One an organ that any arm has a mean of."""
+    """One per organ that any arm has a mean of."""
     titles = {arm.name: arm.title for arm in study.arms}
     tests = compared.dice()
     findings = []
     for organ in study.classes.organs:
-        means = {arm: mean for arm in titles if not isnan(mean := float(table.percent[arm][organ.name]))}
+        means = {arm: mean for arm in titles if (mean := table.value(organ.name, arm)) is not None}
         if not means:
             continue
         best, *others = sorted(means, key=lambda arm: -means[arm])  # stable: equal means in the order of Table 1
@@ -94,8 +95,8 @@ def organ_findings(study: StudyResult, table: Table1, compared: Comparisons) -> 
 
 
 def arm_standings(study: StudyResult, table: Table1, compared: Comparisons) -> list[ArmStanding]:
-    """One an arm with a foreground mean, the highest first."""
-    means = {arm: mean for arm in study.arms if (mean := foreground_percent(table, arm)) is not None}
+    """One per arm with a foreground mean, the highest first."""
+    means = {arm: mean for arm in study.arms if (mean := table.foreground(arm)) is not None}
     half_width = table.spread.half_width().T["FOREGROUND"]
     both_ways = [row for row in compared.dice().values() if row.p_holm is not None]
     standings = []
@@ -126,17 +127,17 @@ def _conclusion(family: Family) -> str:
         if not family.cases:
             return f"{name}: no two arms have a value for the same test case, so there is nothing to compare."
         return f"{name}: with {cases} there is no test; a paired test takes two or more."
-    allowed = f"the smallest p that {cases} allow is {_p(family.smallest_p)}"
+    allowed = f"the smallest p that is possible with {cases} is {_p(family.smallest_p)}"
     tests = counted(family.tests, "test")
     corrected = f"{_p(family.smallest_p_holm)} after Holm's correction over {tests}"
     if not family.can_show:
         return (
-            f"{name}: no difference can be significant here, however large: {allowed}, {corrected}. With "
-            f"{family.cases_needed} test cases or more one could be."
+            f"{name}: no difference can be significant here, however large: {allowed}, and {corrected}. It takes "
+            f"{family.cases_needed} test cases or more."
         )
     return (
         f"{name}: {family.significant} of {tests} {'is' if family.significant == 1 else 'are'} significant "
-        f"(p < {ALPHA} after Holm's correction over all of them); {allowed}, {corrected}."
+        f"(p < {ALPHA} after Holm's correction over all of them); {allowed}, and {corrected}."
     )
 
 
@@ -163,3 +164,22 @@ def _listed(titles: Sequence[str], tested: int) -> str:
 
 def _range(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}–{last}"
+
+
+def _values(report: Report) -> Mapping[str, object]:
+    table, compared = primary_table(report), report.once(primary_comparisons)
+    return {
+        "conclusions": conclusions(compared),
+        "comparisons": compared,
+        "organ_findings": organ_findings(report.study, table, compared),
+        "standings": arm_standings(report.study, table, compared),
+        "draws": DRAWS,
+    }
+
+
+def _files(report: Report) -> Mapping[str, Content]:
+    rows = report.once(primary_comparisons).rows
+    return {"comparisons.csv": Rows(Comparison._fields, (row.cells() for row in rows))}
+
+
+COMPARISONS = Section("comparisons", "Comparisons", _values, _files)

@@ -1,6 +1,6 @@
-"""Why an arm learned or failed: each class's share of the gradient over the steps, and what became of the organs."""
+"""Why an arm learned or failed: each class's share of the gradient, what became of the organs, what was forecast."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -10,13 +10,15 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from viscera.core.anatomy import ClassTable
 from viscera.core.arms import Arm
+from viscera.doctor.forecast import precision_and_recall
 from viscera.drawing.canvas import house_style
-from viscera.metrics.learning import Flag, flags, recent_share, starving_share
-from viscera.study.results import RunResult, StudyResult, mean_defined
+from viscera.metrics.learning import FAILING_DICE, Flag, flags, recent_share, starving_share
+from viscera.study.report.page_section import PHANTOM, Report, Section, drawn
+from viscera.study.results import RunResult, StudyResult, counted, mean_defined
 
 _PANEL_IN = (4.2, 2.9)
 _FLOOR = 1e-8  # shares below are drawn there
-_BACKGROUND = "#6b7280"
+_QUIET = "#6b7280"
 _WORST_FIRST = ("dead", "starving", "unlearnt")
 
 
@@ -28,7 +30,7 @@ class ArmReason:
         title: of the arm.
         shares: (L,) recent share of each class in the gradient at the logits, mean over seeds; None: not logged.
         kept: share of Adam's step that epsilon left, mean over layers, seeds and the logged steps; None: not logged.
-        left_behind: sentences, one an organ that some seed left behind.
+        left_behind: sentences, one per organ that some seed left behind.
     """
 
     title: str
@@ -43,7 +45,7 @@ def has_gradients(study: StudyResult) -> bool:
 
 
 def arm_reasons(study: StudyResult) -> list[ArmReason]:
-    """One an arm, in the order of Table 1."""
+    """One per arm, in the order of Table 1."""
     return [_reason(arm.title, study.runs_of(arm), study.classes) for arm in study.arms]
 
 
@@ -53,12 +55,17 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
     with house_style():
         figure = Figure(figsize=_PANEL_IN, layout="constrained")
         axes = figure.subplots()
-        axes.set_title(arm.title + (" (phantom)" if study.phantom else ""), loc="left", weight="bold")
+        axes.set_title(arm.title + PHANTOM * study.phantom, loc="left", weight="bold")
         for c in classes.classes:
             series = _mean_shares(runs, c.name)
             if series:
-                colour, style = (c.colour, "-") if c.label else (_BACKGROUND, ":")
-                axes.plot(*zip(*series, strict=True), style, color=colour, linewidth=1.6, label=c.title)
+                colour, style = (c.colour, "-") if c.label else (_QUIET, ":")
+                point = "o" * (len(series) == 1)
+                axes.plot(*zip(*series, strict=True), style, color=colour, linewidth=1.6, marker=point, label=c.title)
+        if not axes.lines:
+            axes.text(
+                0.5, 0.6, "no share of the gradient is logged", transform=axes.transAxes, ha="center", color=_QUIET
+            )
         axes.axhline(starving_share(len(classes)), color="#b91c1c", linewidth=0.8, linestyle="--")
         _mark_deaths(axes, runs, classes)
         axes.set_yscale("log")
@@ -111,3 +118,71 @@ def _mark_deaths(axes: Axes, runs: Sequence[RunResult], classes: ClassTable) -> 
             share = next((p.gradient_share.get(flag.organ, 0.0) for p in curve if p.step == flag.since), 0.0)
             if flag.state == "dead" and organ is not None:
                 axes.plot([flag.since], [max(share, _FLOOR)], "X", color=organ.colour, mec="white", ms=9, zorder=5)
+
+
+@dataclass(frozen=True)
+class ForecastRow:
+    """One arm: titles of the organs that the forecast named, and of those whose mean test Dice ended below 0.2."""
+
+    title: str
+    named: tuple[str, ...]
+    failed: tuple[str, ...]
+
+
+def forecast_rows(study: StudyResult, grid: str) -> list[ForecastRow]:
+    """The arms that are both forecast and scored, in the order of Table 1."""
+    forecasts = {forecast.arm: forecast for forecast in study.forecasts}
+    percent = study.scores.class_percent(grid)
+    rows = []
+    for arm in study.arms:
+        means = percent[arm.name]
+        if arm.name in forecasts and means.notna().any():
+            organs = study.classes.organs
+            named = tuple(o.title for o in organs if o.name in forecasts[arm.name].failing)
+            failed = tuple(o.title for o in organs if means[o.name] < 100 * FAILING_DICE)
+            rows.append(ForecastRow(arm.title, named, failed))
+    return rows
+
+
+def forecast_score(rows: list[ForecastRow]) -> tuple[float, float]:
+    """Precision and recall over all arms and organs, 0 to 1."""
+    return precision_and_recall(
+        {(row.title, organ) for row in rows for organ in row.named},
+        {(row.title, organ) for row in rows for organ in row.failed},
+    )
+
+
+def forecast_sentence(rows: list[ForecastRow]) -> str:
+    """What the forecast was worth, in one sentence."""
+    if not rows:
+        return "No arm is both forecast and scored yet."
+    named, failed = (sum(len(getattr(row, what)) for row in rows) for what in ("named", "failed"))
+    hits = sum(len(set(row.named) & set(row.failed)) for row in rows)
+    if not named and not failed:
+        return f"Over {counted(len(rows), 'arm')} it named no organ, and none failed."
+    precision, recall = forecast_score(rows)
+    return (
+        f"Over {counted(len(rows), 'arm')} it named {named} failing organs, of which {hits} failed (precision "
+        f"{precision:.2f}); {failed} failed, of which it had named {hits} (recall {recall:.2f})."
+    )
+
+
+def _values(report: Report) -> Mapping[str, object] | None:
+    study = report.study
+    if not has_gradients(study):
+        return None
+    forecasts = forecast_rows(study, report.grid)
+    return {
+        "reasons": arm_reasons(study),
+        "gradients": [
+            drawn(gradient_panel(study, arm), f"{arm.title}: share of the gradient of each class over steps")
+            for arm in study.arms
+        ],
+        "classes": study.classes.classes,
+        "starving": starving_share(len(study.classes)),
+        "forecasts": forecasts,
+        "forecast_sentence": forecast_sentence(forecasts),
+    }
+
+
+GRADIENTS = Section("gradients", "Why: gradients", _values)

@@ -1,21 +1,18 @@
-"""Studies in memory: what `study.report.report_stage` reads from disk, with answers known beforehand."""
+"""Studies in memory: what `study.report.study_reader` reads from disk, with answers known beforehand."""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from viscera.core.anatomy import CLASS_NAMES, CLASSES
 from viscera.core.arms import Arm, arms_of
-from viscera.core.geometry import Geometry
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import LabelMap, Volume
-from viscera.drawing.scene import LabelView, Scene
-from viscera.drawing.slices import backdrop
+from viscera.drawing.slices import LabelView, backdrop
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
-from viscera.study.results import CurvePoint, RunResult, StudyResult
+from viscera.study.results import CurvePoint, RunResult, Scene, StudyResult
 
 # Table 1 of the paper: per cent, columns Wu, Ws, Wq at 0.001, then at 0.01
 PAPER_PERCENT = {
@@ -28,22 +25,7 @@ PAPER_PERCENT = {
     "gallbladder": (77.3, 74.7, 54.3, 73.2, 80.8, 54.2),
     "pancreas": (82.7, 78.0, 69.1, 82.4, 84.7, 70.3),
 }
-# centre and radii in voxels of a 32x24x24 grid that runs right, front, up: the liver lies on the patient's right
-ELLIPSOIDS = {
-    "artery": ((15, 8, 12), (1.2, 1.2, 11)),
-    "portal_vein": ((18, 11, 12), (4, 1.1, 1.1)),
-    "liver": ((23, 13, 15), (6, 7, 6)),
-    "spleen": ((6, 8, 15), (3, 4, 5)),
-    "stomach": ((10, 15, 14), (4, 4, 5)),
-    "gallbladder": ((22, 18, 8), (2, 2, 2)),
-    "pancreas": ((13, 12, 9), (6, 1.6, 1.6)),
-}
 StudyMaker = Callable[..., StudyResult]
-
-
-@pytest.fixture(scope="session")
-def label_map() -> LabelMap:
-    return LabelMap(ellipsoids(), Geometry.from_spacing((32, 24, 24), (8.0, 8.0, 8.0)))
 
 
 @pytest.fixture(scope="session")
@@ -125,15 +107,6 @@ def scene(label_map: LabelMap) -> Scene:
     predictions = {**dict.fromkeys(names[:-1], view), names[-1]: nothing}
     behind = backdrop(scan, label_map.geometry, 12)
     return Scene("case_1", 12, 24, 6, behind, view, predictions, dict.fromkeys(names, 0))
-
-
-def ellipsoids() -> npt.NDArray[np.uint8]:
-    labels = np.zeros((32, 24, 24), dtype=np.uint8)
-    i, j, k = np.ogrid[:32, :24, :24]
-    for c in CLASSES[1:]:
-        (x, y, z), (rx, ry, rz) = ELLIPSOIDS[c.name]
-        labels[((i - x) / rx) ** 2 + ((j - y) / ry) ** 2 + ((k - z) / rz) ** 2 <= 1] = c.label
-    return labels
 
 
 def curve() -> tuple[CurvePoint, ...]:

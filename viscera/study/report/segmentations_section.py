@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.arms import FUSED, Arm, weighting_name
-from viscera.drawing.canvas import Pixels, house_style, to_bytes, to_pixels
+from viscera.drawing.canvas import Pixels, data_uri, house_style, pixels_to_png, to_bytes, to_pixels
 from viscera.drawing.renders import common_box, render_figure, surfaces
-from viscera.drawing.scene import LabelView, Scene
-from viscera.drawing.slices import slice_figure
-from viscera.study.results import StudyResult
+from viscera.drawing.slices import LabelView, slice_figure
+from viscera.study.report.page_section import Content, Picture, Report, Section
+from viscera.study.results import Scene, StudyResult
 
 TRUTH = ""
 _LEGEND_COLUMNS = 7
@@ -42,7 +43,7 @@ class OrganFigure:
     Attributes:
         number: 2 for the first weighting of the plan.
         weighting: whose; `fused` for the best model per organ.
-        panels: ground truth, then one a learning rate in the order of the plan.
+        panels: ground truth, then one per learning rate in the order of the plan.
     """
 
     number: int
@@ -124,3 +125,69 @@ def _drawn(scene: Scene, views: Mapping[str, LabelView], classes: ClassTable) ->
         )
         for name, view in views.items()
     }
+
+
+class PanelPictures(NamedTuple):
+    """One panel on the page: its title, slice and 3D view (None: no prediction), and note."""
+
+    title: str
+    axial: Picture | None
+    surface: Picture | None
+    note: str
+
+
+def figures_of(report: Report) -> list[OrganFigure]:
+    """Figures 2-4; none without a scene."""
+    return organ_figures(report.study, report.scene) if report.scene else []
+
+
+def panel_pictures(figures: Sequence[OrganFigure]) -> list[list[PanelPictures]]:
+    """The panels of each figure as pictures inside the page; the ground truth, which all share, is encoded once."""
+    uris: dict[int, str] = {}
+
+    def picture(pixels: Pixels | None, alt: str) -> Picture | None:
+        if pixels is None:
+            return None
+        if id(pixels) not in uris:
+            uris[id(pixels)] = data_uri(pixels_to_png(pixels), "png")
+        return Picture(uris[id(pixels)], alt)
+
+    return [
+        [
+            PanelPictures(
+                panel.title,
+                picture(panel.axial, f"{figure.title}, {panel.title}: axial slice with organs in colour"),
+                picture(panel.surface, f"{figure.title}, {panel.title}: organs in 3D from the front"),
+                panel.note,
+            )
+            for panel in figure.panels
+        ]
+        for figure in figures
+    ]
+
+
+def _values(report: Report) -> Mapping[str, object]:
+    figures, scene = report.once(figures_of), report.scene
+    return {
+        "scene": scene,
+        "figures": list(zip(figures, panel_pictures(figures), strict=True)),
+        "shown_seeds": sorted(set(scene.seeds.values())) if scene else [],
+    }
+
+
+def _files(report: Report) -> Mapping[str, Content]:
+    scene = report.scene
+    of = f"{scene.case}, slice {scene.slice_index + 1}" if scene else ""
+    return {
+        f"figures/{figure.file_name}": composite_png(
+            figure, f"Figure {figure.number}: {figure.title}{report.of_phantom}, {of}", report.study.classes
+        )
+        for figure in report.once(figures_of)
+    }
+
+
+def _title(report: Report) -> str:
+    return f"Figures 2–{1 + len(report.study.record.config.study.weightings)}: segmentations"
+
+
+SEGMENTATIONS = Section("segmentations", _title, _values, _files, owns=("figures/figure[0-9]*.*",))

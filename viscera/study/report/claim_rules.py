@@ -1,0 +1,350 @@
+"""What a claim is tested on, and how it is settled: contrasts of settings in points per patient, then verdicts.
+
+Every part of a claim must hold, Holm's correction is over the claims, and the seeds must agree. The rules and their
+reasons stand in docs/decisions/0008-claim-ledger.md; they were written before any study was read.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from viscera.core.anatomy import ORGANS
+from viscera.core.arms import FUSED, Arm
+from viscera.metrics.statistics import Array, hodges_lehmann, holm, pairs_needed, signed_rank_test, smallest_p
+from viscera.study.report.comparisons import ALPHA, DECIMALS
+from viscera.study.results import RunResult, StudyResult, counted
+from viscera.study.score_table import Sample, mean_over
+
+FOREGROUND = tuple(organ.name for organ in ORGANS)
+MINUS = "\N{MINUS SIGN}"
+SEEDS_FOR_CONCLUSIONS = 5
+_NAMES_OF_POWERS = {1.0: "simple", 2.0: "square"}  # the same formula; power 0 is not Eq. 3, it has the factor N / L
+
+PatientDice = pd.DataFrame  # cases by organs: Dice, 0 to 1, NaN where it is not defined
+Points = Mapping[str, float]  # by case
+Word = Literal["supported", "contradicted", "undecided"]
+
+
+class Setting(NamedTuple):
+    """One of the paper's models: weighting and learning rate."""
+
+    weighting: str
+    learning_rate: float
+
+    @property
+    def title(self) -> str:
+        """For people: `simple at 0.01`."""
+        return f"{self.weighting} at {self.learning_rate:g}"
+
+    def is_of(self, arm: Arm) -> bool:
+        """Whether an arm has this weighting, by name or as a power, and this rate."""
+        name = arm.weighting if isinstance(arm.weighting, str) else _NAMES_OF_POWERS.get(arm.weighting)
+        return name == self.weighting and arm.learning_rate == self.learning_rate
+
+
+PAPER_SETTINGS = tuple(Setting(w, rate) for rate in (0.001, 0.01) for w in ("uniform", "simple", "square"))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a claim can be tested on: a study, finished or not, and the grid whose scores count."""
+
+    study: StudyResult
+    grid: str
+
+    @cached_property
+    def sample(self) -> Sample:
+        """Dice of the arms and, where there is one, of the fused predictor."""
+        return self.study.scores.sample(self.grid, arms=self.study.scores.columns)
+
+    @property
+    def base_variant(self) -> str:
+        """The variant that claims are read from: the unnamed one, or the first."""
+        variants = self.study.record.config.study.variants
+        return "" if "" in variants else next(iter(variants))
+
+    def arm(self, setting: Setting) -> Arm | None:
+        """The study's arm of a setting; None where the plan has none."""
+        found = (arm for arm in self.study.arms if setting.is_of(arm) and arm.variant == self.base_variant)
+        return next(found, None)
+
+    def dice_by_seed(self, arm: Arm | None) -> dict[int, PatientDice]:
+        """Dice of an arm's finished and scored runs by seed; those cut off, damaged or unscored are left out."""
+        runs = [] if arm is None else [run for run in self.study.runs_of(arm) if not run.standing()]
+        found = {run.seed: self._dice(run.arm.name, run.seed) for run in runs}
+        return {seed: dice for seed, dice in found.items() if not dice.empty}
+
+    def fused_dice(self) -> PatientDice:
+        """Dice of the fused predictor; empty where there is none."""
+        return self._dice(FUSED, self.sample.seeds[0])
+
+    def missing(self, settings: Iterable[Setting]) -> str:
+        """What keeps these settings from being compared, and what it takes; empty where nothing does."""
+        absent, unscored = [], []
+        for setting in dict.fromkeys(settings):
+            arm = self.arm(setting)
+            if arm is None:
+                absent.append(setting.title)
+            elif not self.dice_by_seed(arm):
+                unscored.append(setting.title)
+        sentences = []
+        if absent:
+            sentences.append(f"Not in this study: {', '.join(absent)} (--weightings, --learning-rates).")
+        if unscored:
+            sentences.append(f"No finished and scored run: {', '.join(unscored)}; the notes of Table 1 say why.")
+        return " ".join(sentences)
+
+    def _dice(self, arm: str, seed: int) -> PatientDice:
+        sample, classes = self.sample, list(self.study.classes.names)
+        if arm not in sample.arms:
+            return pd.DataFrame()
+        values_PL = sample.of_run(arm, seed)
+        return pd.DataFrame(values_PL, list(sample.cases), classes).reindex(columns=list(FOREGROUND)).dropna(how="all")
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One difference (`title`: which side minus which) in points, by case.
+
+    Seeds are averaged first; `by_seed` has the same of each seed alone. Cases that one side lacks are left out.
+    """
+
+    title: str
+    patients: Points
+    by_seed: Mapping[int, Points] = field(default_factory=dict)
+
+
+def difference(
+    title: str, a: Mapping[int, PatientDice], b: Mapping[int, PatientDice], organs: Collection[str] = FOREGROUND
+) -> Contrast:
+    """Side a minus side b: the mean over those of the organs that both sides define for a patient.
+
+    Only seeds that both sides have are compared; where they share none, each side is averaged over its own.
+    """
+    seeds = [seed for seed in a if seed in b]
+    if not seeds:
+        return Contrast(title, _points(_averaged(a.values()), _averaged(b.values()), organs))
+    by_seed = {seed: _points(a[seed], b[seed], organs) for seed in seeds}
+    whole = _points(_averaged(a[s] for s in seeds), _averaged(b[s] for s in seeds), organs)
+    return Contrast(title, whole, by_seed)
+
+
+def training_gap(title: str, evidence: Evidence, arm: Arm) -> Contrast:
+    """Foreground Dice on the training windows at the last logged step, minus that of each test patient."""
+    test = evidence.dice_by_seed(arm)
+    runs: Iterable[RunResult] = (run for run in evidence.study.runs_of(arm) if run.seed in test)
+    training = {run.seed: last for run in runs if (last := run.last_dice()) is not None}
+    if not training:
+        return Contrast(title, {})
+    by_seed = {seed: _below(last, test[seed]) for seed, last in training.items()}
+    return Contrast(title, _below(fmean(training.values()), _averaged(test[seed] for seed in training)), by_seed)
+
+
+def mean_contrast(title: str, contrasts: Sequence[Contrast]) -> Contrast:
+    """The mean of several contrasts over the cases, and the seeds, that all of them have."""
+    seeds = [s for s in contrasts[0].by_seed if all(s in c.by_seed for c in contrasts)]
+    by_seed = {s: _mean_points([c.by_seed[s] for c in contrasts]) for s in seeds}
+    return Contrast(title, _mean_points([c.patients for c in contrasts]), by_seed)
+
+
+def _averaged(sides: Iterable[PatientDice]) -> PatientDice:
+    """Mean over seeds of each case and organ, where defined."""
+    frames = list(sides)
+    cases = sorted(set().union(*(frame.index for frame in frames)))
+    stacked = np.stack([frame.reindex(index=cases, columns=list(FOREGROUND)).to_numpy(float) for frame in frames])
+    return pd.DataFrame(mean_over(stacked, axis=0), cases, list(FOREGROUND))
+
+
+def _below(dice: float, of_patients: PatientDice) -> Points:
+    """How far each patient's mean over the organs lies below a Dice."""
+    means = dict(zip(of_patients.index, mean_over(of_patients.to_numpy(float), axis=1).tolist(), strict=True))
+    return {case: round(100 * (dice - mean), DECIMALS) for case, mean in means.items()}
+
+
+def _points(a: PatientDice, b: PatientDice, organs: Collection[str]) -> Points:
+    cases = sorted(set(a.index) & set(b.index))
+    side_a, side_b = (side.reindex(index=cases, columns=list(organs)).to_numpy(float) for side in (a, b))
+    means = zip(cases, mean_over(side_a - side_b, axis=1).tolist(), strict=True)
+    return {case: round(100 * mean, DECIMALS) for case, mean in means if not np.isnan(mean)}
+
+
+def _mean_points(sides: Sequence[Points]) -> Points:
+    shared = [case for case in sides[0] if all(case in side for side in sides)]
+    return {case: round(fmean(side[case] for side in sides), DECIMALS) for case in shared}
+
+
+class Part(NamedTuple):
+    """One inequality of a claim: the contrast lies above (or below) a bound.
+
+    Attributes:
+        contrast: in points.
+        bound: in points.
+        above: whether it is claimed to lie above the bound, or else below it.
+        counts_against: whether a contrast on the other side contradicts the claim.
+    """
+
+    contrast: Contrast
+    bound: float = 0.0
+    above: bool = True
+    counts_against: bool = True
+
+    def claimed(self, points: Points) -> Array:
+        """(P,) how far the patients lie on the claimed side of the bound."""
+        distance = np.array(list(points.values())) - self.bound
+        return np.round(distance if self.above else -distance, 9)
+
+
+def within(contrast: Contrast, margin: float) -> tuple[Part, Part]:
+    """Equivalence: above -margin and below +margin, two one-sided tests (Schuirmann 1987)."""
+    return Part(contrast, -margin), Part(contrast, margin, above=False)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one claim comes to in one study.
+
+    Attributes:
+        parts: all of which the claim says; empty where it cannot be tested.
+        missing: why it cannot be tested and what it would take, in sentences; empty where it can.
+        remark: further numbers that decide nothing, in sentences.
+        reserve: why parts that do not count against the claim do not, in a sentence.
+    """
+
+    parts: tuple[Part, ...] = ()
+    missing: str = ""
+    remark: str = ""
+    reserve: str = ""
+
+
+class Weighed(NamedTuple):
+    """The p of a claim, before Holm's correction over the claims.
+
+    Attributes:
+        support: that all parts hold: the largest p of a part, 1 where one points the other way.
+        against: that a part is reversed: the smallest such p times the number of parts that count.
+        reversed_part: the part of that p; None where none counts.
+    """
+
+    support: float
+    against: float
+    reversed_part: Part | None
+
+    @property
+    def p(self) -> float:
+        """Of whichever is shown better."""
+        return min(self.support, self.against)
+
+
+class Verdict(NamedTuple):
+    """What became of a claim.
+
+    Attributes:
+        word: supported, contradicted or undecided.
+        p_holm: None where it was not tested.
+        reason: why it is undecided, and what it would take; which part of several contradicts it; else empty.
+        seeds: those behind it; 0 where not tested.
+        patients: the fewest of its parts.
+    """
+
+    word: Word
+    p_holm: float | None = None
+    reason: str = ""
+    seeds: int = 0
+    patients: int = 0
+
+
+def settle(readings: Sequence[Reading]) -> list[Verdict]:
+    """One verdict a reading; Holm's correction is over those that could be tested."""
+    weighed = [weigh(reading.parts) if _testable(reading) else None for reading in readings]
+    tested = [w for w in weighed if w is not None]
+    corrected = iter(holm(np.array([w.p for w in tested])).tolist())
+    return [
+        _verdict(reading, w, next(corrected), len(tested)) if w is not None else _untested(reading)
+        for reading, w in zip(readings, weighed, strict=True)
+    ]
+
+
+def weigh(parts: Sequence[Part]) -> Weighed:
+    """Test the parts; each needs one patient or more."""
+    directed = [_directed(part.claimed(part.contrast.patients)) for part in parts]
+    counting = [(against, index) for index, (_, against) in enumerate(directed) if parts[index].counts_against]
+    smallest, index = min(counting, default=(1.0, None))
+    reversed_part = None if index is None else parts[index]
+    return Weighed(max(p for p, _ in directed), min(1.0, smallest * max(1, len(counting))), reversed_part)
+
+
+def seeds_agree(agreeing: int, seeds: int) -> bool:
+    """Whether single seeds point the way of the verdict often enough.
+
+    One seed: nothing to ask. Two to four: all. Five or more: the one-sided sign test over seeds is below 0.05, which
+    asks for all of five to seven, and lets one of eight differ.
+    """
+    if seeds < SEEDS_FOR_CONCLUSIONS:
+        return seeds < 2 or agreeing == seeds
+    return float(stats.binomtest(agreeing, seeds, alternative="greater").pvalue) < ALPHA
+
+
+def _testable(reading: Reading) -> bool:
+    return bool(reading.parts) and not reading.missing and all(part.contrast.patients for part in reading.parts)
+
+
+def _untested(reading: Reading) -> Verdict:
+    return Verdict("undecided", reason=reading.missing or "No test case was scored on both sides of a comparison.")
+
+
+def _verdict(reading: Reading, weighed: Weighed, p_holm: float, claims: int) -> Verdict:
+    parts = reading.parts
+    patients = min(len(part.contrast.patients) for part in parts)
+    seeds = sorted(set.intersection(*(set(part.contrast.by_seed) for part in parts)))
+    scope = max(1, len(seeds))
+
+    def undecided(reason: str) -> Verdict:
+        return Verdict("undecided", p_holm, reason, scope, patients)
+
+    if p_holm >= ALPHA:
+        return undecided(_why_not_shown(reading, weighed, patients, claims))
+    supported = weighed.support <= weighed.against
+    deciding = parts if supported or weighed.reversed_part is None else (weighed.reversed_part,)
+    agreeing = sum(_points_to(deciding, seed, supported=supported) for seed in seeds)
+    if not seeds_agree(agreeing, len(seeds)):
+        shown = "support it" if supported else "contradict it"
+        return undecided(
+            f"The seeds disagree: the means over seeds {shown}, but only {agreeing} of {counted(len(seeds), 'seed')} "
+            f"alone. More seeds would tell (--seeds, {SEEDS_FOR_CONCLUSIONS} or more)."
+        )
+    if supported:
+        return Verdict("supported", p_holm, "", scope, patients)
+    reason = f"The reverse is shown for {deciding[0].contrast.title}." if len(parts) > 1 else ""
+    return Verdict("contradicted", p_holm, reason, scope, patients)
+
+
+def _why_not_shown(reading: Reading, weighed: Weighed, patients: int, claims: int) -> str:
+    if claims * smallest_p(patients) >= ALPHA:
+        return (
+            f"Too few test cases: {patients} can show nothing, however clear. With {counted(claims, 'claim')} tested "
+            f"it takes {pairs_needed(claims, ALPHA)} or more."
+        )
+    if reading.reserve and any(_directed(p.claimed(p.contrast.patients))[1] < ALPHA for p in reading.parts):
+        return reading.reserve
+    unclear = "" if weighed.p >= ALPHA else " once corrected for the number of claims"
+    return f"Neither the claim nor its reverse is shown{unclear}. More test cases, or a clearer difference, would tell."
+
+
+def _points_to(parts: Iterable[Part], seed: int, *, supported: bool) -> bool:
+    """Whether one seed alone lies on the side of the verdict in every part."""
+    distances = (part.claimed(part.contrast.by_seed[seed]) for part in parts)
+    shifts = (hodges_lehmann(values).estimate if values.size else 0.0 for values in distances)
+    return all(shift > 0 if supported else shift < 0 for shift in shifts)
+
+
+def _directed(distances: Array) -> tuple[float, float]:
+    """Two p: that the patients lie above 0, and that they lie below; the two-sided p on its side, 1 on the other."""
+    tendency = float((np.sign(distances) * stats.rankdata(np.abs(distances))).sum())
+    p = signed_rank_test(distances).p
+    return (p if tendency > 0 else 1.0), (p if tendency < 0 else 1.0)

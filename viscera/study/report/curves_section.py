@@ -1,0 +1,217 @@
+"""The curves: how each arm learned (Figure 1), one panel per arm; and the learning-rate range tests."""
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from viscera.core.arms import Arm, weighting_name
+from viscera.drawing.canvas import house_style, to_bytes
+from viscera.study.rate_range import RateRange
+from viscera.study.report.page_section import PHANTOM, Content, Report, Section, drawn
+from viscera.study.report.table1_section import primary_table
+from viscera.study.results import RunResult, StudyResult, mean_defined
+
+TRAINING, VALIDATION, TEST = "#1f2937", "#7c3aed", "#111827"  # none of them an organ's colour
+_PANEL_IN = (4.2, 3.7)
+_MARGINS = {"left": 0.175, "right": 0.97, "top": 0.925, "bottom": 0.115, "hspace": 0.22}
+_ALARM, _QUIET = "#b91c1c", "#6b7280"
+_RAW, _SMOOTH, _SUGGESTED, _TRIED = "#9aa3af", "#1f2937", "#047857", "#7c3aed"
+Series = list[tuple[int, float]]
+
+
+def arm_panel(study: StudyResult, arm: Arm, test_dice: float | None) -> Figure:
+    """The panel of one arm, by itself.
+
+    Args:
+        study: its curves.
+        arm: which.
+        test_dice: mean foreground Dice on the test cases, 0 to 1, marked at the last step; None where not scored.
+    """
+    with house_style():
+        figure = Figure(figsize=_PANEL_IN)
+        _draw_panel(figure, study, arm, test_dice, legend=True)
+    return figure
+
+
+def figure1(study: StudyResult, test_dice: dict[str, float | None]) -> Figure:
+    """All panels in one picture: one row per learning rate (and variant), one column per weighting.
+
+    Args:
+        study: its curves.
+        test_dice: by name of arm, 0 to 1.
+    """
+    grid = study.record.config.study
+    rows, columns = len(grid.variants) * len(grid.learning_rates), len(grid.weightings)
+    with house_style():
+        figure = Figure(figsize=(_PANEL_IN[0] * columns, _PANEL_IN[1] * rows))
+        panels = figure.subfigures(rows, columns, squeeze=False)
+        with_legend = next((run.arm for run in study.runs if run.curve), None)
+        for panel, arm in zip(panels.ravel(), study.arms, strict=True):
+            _draw_panel(panel, study, arm, test_dice.get(arm.name), legend=arm == with_legend)
+    return figure
+
+
+def _draw_panel(
+    figure: Figure | SubFigure, study: StudyResult, arm: Arm, test_dice: float | None, *, legend: bool
+) -> None:
+    runs = study.runs_of(arm)
+    dice_axes, loss_axes = figure.subplots(2, 1, sharex=True, height_ratios=[5, 3], gridspec_kw=_MARGINS)
+    dice_axes.set_title(arm.title + PHANTOM * study.phantom, loc="left", weight="bold")
+    _draw_dice(dice_axes, runs, test_dice)
+    _draw_loss(loss_axes, runs)
+    for axes in (dice_axes, loss_axes):
+        if not axes.lines:
+            said = "not measured" if any(run.curve for run in runs) else "no step is logged"
+            axes.text(0.5, 0.5, said, transform=axes.transAxes, ha="center", va="center", color=_QUIET, size=11)
+            axes.set_yticks([])
+    if legend and dice_axes.lines:
+        dice_axes.legend(loc="best", fontsize=7.5, frameon=True, framealpha=0.85, edgecolor="none")
+    last_step = max([study.record.config.train.iterations, *(point.step for run in runs for point in run.curve)])
+    loss_axes.set_xlim(0, last_step * 1.02)
+    for step in [run.status.step for run in runs if run.status is not None and run.status.state == "failed"]:
+        dice_axes.axvline(step, color=_ALARM, linewidth=1, linestyle=":")
+        side = "right" if step > last_step / 2 else "left"
+        dice_axes.text(step, 0.55, " failed ", color=_ALARM, size=8, ha=side, va="center")
+
+
+def _draw_dice(axes: Axes, runs: Sequence[RunResult], test_dice: float | None) -> None:
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
+    axes.set_ylabel("mean foreground Dice")
+    axes.yaxis.set_label_coords(-0.165, 0.5)
+    training = [[(p.step, d) for p in run.curve if (d := mean_defined(p.dice[1:])) is not None] for run in runs]
+    validation = [
+        [(p.step, d) for p in run.curve if (d := mean_defined(p.validation_dice[1:])) is not None] for run in runs
+    ]
+    _draw_series(axes, training, TRAINING, "training windows")
+    _draw_series(axes, validation, VALIDATION, "validation cases", marker="o", linestyle="--")
+    steps = [point.step for run in runs for point in run.curve]
+    if test_dice is not None and steps:
+        axes.plot(
+            [max(steps)], [test_dice], "D", color=TEST, mfc="white", ms=6, label="test cases", zorder=5, clip_on=False
+        )
+
+
+def _draw_loss(axes: Axes, runs: Sequence[RunResult]) -> None:
+    losses = [[(p.step, p.loss) for p in run.curve if p.loss is not None] for run in runs]
+    _draw_series(axes, losses, TRAINING, "training batches")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.yaxis.set_label_coords(-0.165, 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useOffset=False)
+
+
+def _draw_series(
+    axes: Axes, runs: Sequence[Series], colour: str, label: str, marker: str = "", linestyle: str = "-"
+) -> None:
+    """One line per seed; with several, thin, and their mean over the steps that all have, thick; a step is a point."""
+    runs = [series for series in runs if series]
+    marker = marker or "o" * (max(map(len, runs), default=0) == 1)
+    style: dict[str, Any] = {"color": colour, "linestyle": linestyle, "marker": marker, "markersize": 4, "mfc": "white"}
+    for series in runs:
+        alone = len(runs) == 1
+        axes.plot(
+            *zip(*series, strict=True),
+            linewidth=1.7 if alone else 0.7,
+            alpha=1 if alone else 0.45,
+            label=label if alone else None,
+            **style,
+        )
+    if len(runs) > 1:
+        values = [dict(series) for series in runs]
+        steps = sorted(set.intersection(*(set(v) for v in values)))
+        mean = [fmean(v[step] for v in values) for step in steps]
+        axes.plot(steps, mean, linewidth=1.9, label=f"{label}, mean of {len(runs)} seeds", **style)
+
+
+def rate_range_panel(test: RateRange, tried: Sequence[float], *, phantom: bool = False) -> Figure:
+    """One test.
+
+    Args:
+        test: of one weighting.
+        tried: learning rates of the study's arms.
+        phantom: whether the data are procedural.
+    """
+    with house_style():
+        figure = Figure(figsize=(4.2, 2.9), layout="constrained")
+        axes = figure.subplots()
+        axes.set_xscale("log")
+        point = "o" * (len(test.rates) == 1)
+        axes.plot(test.rates, test.losses, color=_RAW, linewidth=0.8, marker=point)
+        axes.plot(test.rates, test.smoothed, color=_SMOOTH, linewidth=1.8, marker=point, label="smoothed")
+        low, high = min((*test.rates, *tried)), max((*test.rates, *tried))
+        axes.set_xlim((low, high) if low < high else (low / 2, high * 2))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _place: f"{rate:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        for number, rate in enumerate(tried):
+            axes.axvline(rate, color=_TRIED, linewidth=1.2, linestyle=":", label=None if number else "rates tried")
+        if test.suggestion is not None:
+            axes.axvline(test.suggestion, color=_SUGGESTED, linewidth=1.6, label=f"suggested: {test.suggestion:.2g}")
+        axes.set_title(weighting_name(test.weighting) + PHANTOM * phantom, loc="left", weight="bold")
+        axes.set_xlabel("learning rate")
+        axes.set_ylabel("minus weighted mean soft Dice")
+        axes.legend(loc="best", fontsize=7.5, frameon=True, framealpha=0.85, edgecolor="none")
+    return figure
+
+
+def rate_range_sentence(test: RateRange) -> str:
+    """What the test says, for people."""
+    if test.suggestion is None or test.falls_from is None or test.rises_from is None:
+        return f"{weighting_name(test.weighting)}: {test.remark}"
+    said = (
+        f"{weighting_name(test.weighting)}: falls from {test.falls_from:.2g} on, slows at {test.suggestion:.2g} "
+        f"(suggested), rises above {test.rises_from:.2g}."
+    )
+    return f"{said} {test.remark}".strip()
+
+
+def dice_on_test(report: Report) -> dict[str, float | None]:
+    """Mean foreground Dice by name of arm, 0 to 1."""
+    percents = {arm.name: primary_table(report).foreground(arm) for arm in report.study.arms}
+    return {name: None if percent is None else percent / 100 for name, percent in percents.items()}
+
+
+def has_validation(study: StudyResult) -> bool:
+    """Whether any run measured Dice on the validation cases."""
+    return any(point.validation_dice for run in study.runs for point in run.curve)
+
+
+def _curve_values(report: Report) -> Mapping[str, object]:
+    dice = dice_on_test(report)
+    return {
+        "curves": [
+            drawn(
+                arm_panel(report.study, arm, dice[arm.name]),
+                f"Learning curve of {arm.title}: mean foreground Dice and loss over steps",
+            )
+            for arm in report.study.arms
+        ],
+        "has_validation": has_validation(report.study),
+    }
+
+
+def _curve_files(report: Report) -> Mapping[str, Content]:
+    return {"figures/figure1.svg": to_bytes(figure1(report.study, dice_on_test(report)), "svg")}
+
+
+def _rate_values(report: Report) -> Mapping[str, object] | None:
+    tried = report.study.record.config.study.learning_rates
+    pictures = [
+        drawn(
+            rate_range_panel(test, tried, phantom=report.study.phantom),
+            f"Range test of {weighting_name(test.weighting)} weighting: loss over learning rate",
+            rate_range_sentence(test),
+        )
+        for test in report.rate_ranges
+    ]
+    return {"rate_ranges": pictures} if pictures else None
+
+
+FIGURE1 = Section("figure1", "Figure 1: learning curves", _curve_values, _curve_files)
+RATES = Section("rates", "Learning-rate range tests", _rate_values)

@@ -1,0 +1,311 @@
+"""A study trained on: scores at each number of iterations, where each arm would settle, and whether that was right.
+
+Where a curve would settle is read from a saturating power law with a bootstrap interval.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+import numpy as np
+import numpy.typing as npt
+
+from viscera.core.arms import FUSED, Arm
+from viscera.study.report.page_section import Report, Section
+from viscera.study.results import StudyResult, mean_defined
+from viscera.study.score_table import with_summary
+
+FEWEST_POINTS = 8
+FIRST_SHARE = 0.25  # of the steps is left out: a network that has found no organ yet follows no power law
+DRAWS_OF_CURVE = 400
+_EXPONENTS = np.geomspace(0.1, 3.0, 400)
+_PARAMETERS = 3
+_OPEN = 0.25  # width of an interval, Dice, from which an estimate is no estimate
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the 95 % interval of its bootstrap, in the unit of the curve."""
+
+    value: float
+    low: float
+    high: float
+
+    def holds(self, value: float) -> bool:
+        """Whether a value lies within."""
+        return self.low <= value <= self.high
+
+
+@dataclass(frozen=True)
+class Settling:
+    """The law d(t) = d∞ - a t^(-b), fitted to a curve.
+
+    Attributes:
+        limit: d∞.
+        forecast: what would be measured at the step asked for, noise of a single measurement included.
+        exponent: b.
+        points: that it was fitted to.
+    """
+
+    limit: Interval
+    forecast: Interval
+    exponent: float
+    points: int
+
+
+def usable_points(steps: Sequence[int]) -> list[int]:
+    """Indices of the points that a fit to these steps uses: those after the first quarter of the steps."""
+    return [at for at, step in enumerate(steps) if step > 0 and step >= FIRST_SHARE * max(steps)]
+
+
+def settling(steps: Sequence[int], values: Sequence[float], forecast_at: int) -> Settling | None:
+    """Fit d(t) = d∞ - a t^(-b) with 0 ≤ d∞ ≤ 1, a ≥ 0 and 0.1 ≤ b ≤ 3 by least squares.
+
+    For a given b the law is linear, so the best d∞ and a are exact; b is searched on a grid. The intervals come from
+    resampling blocks of residuals, as neighbouring points of a curve err alike. They reach at least as far as the same
+    fit to the first half of the steps would have missed the last one, where that half has points enough: a curve that
+    does not follow the law shows it there.
+
+    Args:
+        steps: (N,) optimiser steps, ascending.
+        values: (N,) Dice, 0 to 1.
+        forecast_at: step of the forecast.
+
+    Returns:
+        None where fewer than eight points are usable.
+    """
+    used = usable_points(steps)
+    if len(used) < FEWEST_POINTS:
+        return None
+    t = np.array([steps[at] for at in used], dtype=float)
+    y = np.array([values[at] for at in used], dtype=float)
+    number, last = len(used), t[-1]
+    limit, amplitude, exponent = _fit(t / last, y[:, None])
+    fitted = _law(t / last, limit, amplitude, exponent)[:, 0]
+    random = np.random.default_rng(0)
+    residuals = (y - fitted - (y - fitted).mean()) * np.sqrt(number / (number - _PARAMETERS))
+    resampled = fitted[:, None] + residuals[_blocks(random, number)]
+    limits, amplitudes, exponents = _fit(t / last, resampled)
+    later = np.array([forecast_at / last])
+    noise = random.choice(residuals, DRAWS_OF_CURVE)
+    forecasts = np.clip(_law(later, limits, amplitudes, exponents)[0] + noise, 0, 1)
+    margin = _miss_of_half(steps, values, float(last), fitted[-1])
+    return Settling(
+        limit=_bootstrap_interval(limit[0], limits, margin),
+        forecast=_bootstrap_interval(float(_law(later, limit, amplitude, exponent)[0, 0]), forecasts, margin),
+        exponent=float(exponent[0]),
+        points=number,
+    )
+
+
+def _law(t: Floats, limit: Floats, amplitude: Floats, exponent: Floats) -> Floats:
+    """(N, B) values at times (N,) under parameters (B,)."""
+    values: Floats = limit - amplitude * t[:, None] ** -exponent
+    return values
+
+
+def _fit(t: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    """d∞, a and b, each (B,), of curves (N, B) at times (N,)."""
+    number = len(t)
+    x = t[None, :] ** -_EXPONENTS[:, None]  # (G, N)
+    sum_x, sum_xx = x.sum(axis=1)[:, None], (x**2).sum(axis=1)[:, None]
+    sum_y, sum_yy, sum_xy = y.sum(axis=0), (y**2).sum(axis=0), x @ y  # (B,), (B,), (G, B)
+    amplitude = (sum_x * sum_y / number - sum_xy) / (sum_xx - sum_x**2 / number)
+    amplitude = np.clip(amplitude, 0, None)
+    limit = (sum_y + amplitude * sum_x) / number
+    over = limit > 1  # then the best fit lies on the edge d∞ = 1
+    limit = np.minimum(limit, 1)
+    amplitude = np.where(over, np.clip((sum_x - sum_xy) / sum_xx, 0, None), amplitude)
+    squares = sum_yy + number * limit**2 + amplitude**2 * sum_xx
+    squares = squares - 2 * limit * sum_y + 2 * amplitude * sum_xy - 2 * amplitude * limit * sum_x
+    best = squares.argmin(axis=0)
+    curves = np.arange(y.shape[1])
+    return limit[best, curves], amplitude[best, curves], _EXPONENTS[best]
+
+
+def _blocks(random: np.random.Generator, number: int) -> npt.NDArray[np.intp]:
+    """(N, B) indices of residuals: blocks of neighbours, round the end, of about the cube root of N."""
+    length = max(1, round(number ** (1 / 3)))
+    starts = random.integers(0, number, size=(-(-number // length), 1, DRAWS_OF_CURVE))
+    index = (starts + np.arange(length)[None, :, None]) % number
+    return index.reshape(-1, DRAWS_OF_CURVE)[:number]
+
+
+def _miss_of_half(steps: Sequence[int], values: Sequence[float], last: float, fitted: float) -> float:
+    """How far a fit to the first half of the steps misses what is fitted at the last; 0 with too few points."""
+    half = [at for at, step in enumerate(steps) if 2 * step <= last]
+    used = usable_points([steps[at] for at in half])
+    if len(used) < FEWEST_POINTS:
+        return 0.0
+    t = np.array([steps[at] for at in used], dtype=float) / last
+    parameters = _fit(t, np.array([values[at] for at in used], dtype=float)[:, None])
+    return abs(float(_law(np.ones(1), *parameters)[0, 0]) - fitted)
+
+
+def _bootstrap_interval(value: float, drawn: Floats, margin: float) -> Interval:
+    low, high = map(float, np.percentile(drawn, [2.5, 97.5]))
+    return Interval(float(value), max(0.0, min(low, value - margin)), min(1.0, max(high, value + margin)))
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """Mean Dice on the test cases of one arm or one organ of it, in per cent, at each stage; None: undefined."""
+
+    title: str
+    percents: tuple[float | None, ...]
+
+    @property
+    def change(self) -> float | None:
+        """Points between the first and the last stage."""
+        first, last = self.percents[0], self.percents[-1]
+        return None if first is None or last is None else last - first
+
+    @property
+    def text(self) -> str:
+        """`61.2 → 70.1`."""
+        return " → ".join("–" if value is None else f"{value:.1f}" for value in self.percents)
+
+
+@dataclass(frozen=True)
+class SettlingRow:
+    """Where one arm would settle, by its curve up to one stage; Dice on the training windows, texts in per cent.
+
+    Attributes:
+        title: of the arm.
+        stage: iterations up to which the curve was read.
+        measured: at that stage.
+        limit: d∞ with its interval; or why there is none.
+        later: the next stage; None after the last.
+        forecast: for the next stage, with its interval; empty where there is none.
+        outcome: measured at the next stage.
+        verdict: whether the outcome lies in the forecast's interval; empty where there is none.
+    """
+
+    title: str
+    stage: int
+    measured: float | None
+    limit: str
+    later: int | None = None
+    forecast: str = ""
+    outcome: float | None = None
+    verdict: str = ""
+
+
+def stage_rows(study: StudyResult, grid: str) -> list[StageRow]:
+    """Foreground mean of each arm, in the order of Table 1, and of the fused predictor, at each stage."""
+    titles = {arm.name: arm.title for arm in study.arms}
+    if study.fused is not None:
+        titles[FUSED] = "fused, best arm per organ"
+    return _rows_at_stages(study, grid, "FOREGROUND", titles)
+
+
+def organ_stages(study: StudyResult, grid: str) -> list[tuple[str, list[StageRow]]]:
+    """For each organ its title, and its mean Dice in each arm at each stage."""
+    titles = {arm.name: arm.title for arm in study.arms}
+    return [(organ.title, _rows_at_stages(study, grid, organ.name, titles)) for organ in study.classes.organs]
+
+
+def _rows_at_stages(study: StudyResult, grid: str, row: str, titles: Mapping[str, str]) -> list[StageRow]:
+    """One row of Table 1 at each stage, by arm."""
+    tables = [with_summary(study.at_stage(stage).scores.class_percent(grid)) for stage in study.record.all_stages]
+    columns = {name: [float(table[name][row]) if name in table else np.nan for table in tables] for name in titles}
+    return [
+        StageRow(titles[name], tuple(None if np.isnan(value) else value for value in values))
+        for name, values in columns.items()
+    ]
+
+
+def settling_rows(study: StudyResult) -> list[SettlingRow]:
+    """For each arm and stage, where it would settle by its curve up to there, and what the next stage gave."""
+    stages = study.record.all_stages
+    nexts = (*stages[1:], None)
+    return [
+        _settling_row(study, arm, stage, later)
+        for arm in study.arms
+        for stage, later in zip(stages, nexts, strict=True)
+    ]
+
+
+def settling_sentence(rows: Sequence[SettlingRow]) -> str:
+    """How many forecasts were right; empty where there was none."""
+    judged = [row for row in rows if row.verdict]
+    if not judged:
+        return ""
+    right = sum(row.verdict == "within" for row in judged)
+    return (
+        f"In {right} of {len(judged)} forecast{'' if len(judged) == 1 else 's'}, made from the earlier steps alone, "
+        "the later Dice lies within the interval."
+    )
+
+
+def arm_curve(study: StudyResult, arm: Arm, until: int) -> tuple[list[int], list[float]]:
+    """Steps and mean foreground Dice on the training windows, 0 to 1, averaged over the seeds that came that far."""
+    curves = []
+    for run in study.runs_of(arm):
+        means = {point.step: mean_defined(point.dice[1:]) for point in run.curve}
+        if max(means, default=0) >= until:
+            curves.append({step: mean for step, mean in means.items() if mean is not None and 0 < step <= until})
+    if not curves:
+        return [], []
+    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return steps, [fmean(curve[step] for curve in curves) for step in steps]
+
+
+def _settling_row(study: StudyResult, arm: Arm, stage: int, later: int | None) -> SettlingRow:
+    steps, values = arm_curve(study, arm, stage)
+    measured = _percent(values[-1] if steps and steps[-1] == stage else None)
+    row = SettlingRow(arm.title, stage, measured, _too_few(steps), later)
+    found = settling(steps, values, later or stage) if steps else None
+    if found is None:
+        return row
+    row = replace(row, limit=_interval(found.limit))
+    if later is None:
+        return row
+    after, curve = arm_curve(study, arm, later)
+    outcome = curve[-1] if after and after[-1] == later else None
+    return replace(row, forecast=_interval(found.forecast), outcome=_percent(outcome), verdict=_verdict(found, outcome))
+
+
+def _verdict(found: Settling, outcome: float | None) -> str:
+    if outcome is None:
+        return ""
+    if found.forecast.holds(outcome):
+        return "within"
+    return "higher" if outcome > found.forecast.high else "lower"
+
+
+def _too_few(steps: Sequence[int]) -> str:
+    if not steps:
+        return "no curve that far"
+    return f"too few points ({len(usable_points(steps))} of at least {FEWEST_POINTS})"
+
+
+def _interval(interval: Interval) -> str:
+    low, high = 100 * interval.low, 100 * interval.high
+    if interval.high - interval.low > _OPEN:
+        return f"open [{low:.1f}, {high:.1f}]"
+    return f"{100 * interval.value:.1f} [{low:.1f}, {high:.1f}]"
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
+
+
+def _values(report: Report) -> Mapping[str, object]:
+    settled = settling_rows(report.study)
+    return {
+        "stages": report.study.record.all_stages,
+        "stage_rows": stage_rows(report.study, report.grid),
+        "organ_stages": organ_stages(report.study, report.grid),
+        "settlings": settled,
+        "settling_sentence": settling_sentence(settled),
+    }
+
+
+def _title(report: Report) -> str:
+    return "More iterations" if len(report.study.record.all_stages) > 1 else "Where it settles"
+
+
+ITERATIONS = Section("iterations", _title, _values)

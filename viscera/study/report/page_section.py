@@ -1,0 +1,142 @@
+"""What a section of the report is, and how the page is made from a list of them.
+
+A section is added by one file here, one template of its anchor's name, and its place in `report_stage.SECTIONS`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from matplotlib.figure import Figure
+
+import viscera
+from viscera.core.arms import weighting_name
+from viscera.drawing.canvas import data_uri, to_bytes
+from viscera.drawing.page_environment import page_environment
+from viscera.study.rate_range import RateRange
+from viscera.study.results import Scene, StudyResult
+
+T = TypeVar("T")
+PHANTOM = " (phantom)"
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """What was read of a study; the sections make everything else from it.
+
+    Attributes:
+        study: numbers and curves.
+        scene: the case of Figures 2-4; None where its scan or reference is not available.
+        problems: what could not be read or shown, in sentences.
+        rate_ranges: learning-rate range tests, where some were made.
+    """
+
+    study: StudyResult
+    scene: Scene | None = None
+    problems: Sequence[str] = ()
+    rate_ranges: Sequence[RateRange] = ()
+    _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def grid(self) -> str:
+        """The primary grid, whose scores count; empty where nothing is scored."""
+        return next(iter(self.study.grids), "")
+
+    @property
+    def of_phantom(self) -> str:
+        """What every heading and picture of procedural data ends with."""
+        return PHANTOM if self.study.phantom else ""
+
+    def once(self, compute: Callable[["Report"], T]) -> T:
+        """What a function makes of this report: computed once, however many sections ask for it."""
+        if compute not in self._made:
+            self._made[compute] = compute(self)
+        made: T = self._made[compute]
+        return made
+
+
+class Rows(NamedTuple):
+    """A CSV file: its header and its rows."""
+
+    header: Sequence[str]
+    rows: Iterable[Sequence[object]]
+
+
+Content = str | bytes | Rows
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section of the page.
+
+    Attributes:
+        anchor: its id in the page, and the name of its template.
+        title: in the list of sections; a function where it depends on the study.
+        values: what its template shows (and `study`, `config`, `organs`, `of_phantom`, which all have); None leaves the
+            section out.
+        files: what it writes into `report/`, by path there.
+        owns: patterns of files that it does not write every time: those that an earlier report left are removed.
+    """
+
+    anchor: str
+    title: str | Callable[[Report], str]
+    values: Callable[[Report], Mapping[str, object] | None]
+    files: Callable[[Report], Mapping[str, Content]] = lambda _report: {}
+    owns: tuple[str, ...] = ()
+
+    def title_in(self, report: Report) -> str:
+        """The title of this section in one report."""
+        return self.title if isinstance(self.title, str) else self.title(report)
+
+
+class Picture(NamedTuple):
+    """A picture of the page: address, text for those who do not see it, caption."""
+
+    uri: str
+    alt: str
+    caption: str = ""
+
+
+def drawn(figure: Figure, alt: str, caption: str = "") -> Picture:
+    """A figure as a picture inside the page."""
+    return Picture(data_uri(to_bytes(figure, "svg"), "svg"), alt, caption)
+
+
+def render_page(report: Report, sections: Sequence[Section]) -> str:
+    """The HTML, under 5 MB for a study of six arms, pictures inside; every text from the data is escaped."""
+    environment = page_environment("viscera.study.report")
+    environment.filters |= {"one_decimal": one_decimal, "two_decimals": two_decimals, "share": share}
+    study = report.study
+    common = {
+        "study": study,
+        "config": study.record.config,
+        "organs": study.classes.organs,
+        "of_phantom": report.of_phantom,
+    }
+    shown = []
+    for section in sections:
+        values = section.values(report)
+        if values is not None:
+            text = environment.get_template(f"{section.anchor}.html.j2").render(**common, **values)
+            shown.append((section.anchor, section.title_in(report), text))
+    weightings = [weighting_name(weighting) for weighting in study.record.config.study.weightings]
+    page = environment.get_template("index.html.j2")
+    return page.render(**common, sections=shown, weightings=weightings, version=viscera.__version__)
+
+
+def one_decimal(value: float | None) -> str:
+    """`61.2`; a dash where there is none."""
+    return "–" if value is None else f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def two_decimals(value: float) -> str:
+    """`0.61`."""
+    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def share(value: float | None) -> str:
+    """A share of 1 for people: `12 %`, `0.4 %`, `<0.01 %`."""
+    if value is None:
+        return "–"
+    percent = 100 * value
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %" if percent >= 0.01 else "<0.01 %"

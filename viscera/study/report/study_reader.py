@@ -1,0 +1,201 @@
+"""What the report reads of a Study: whatever is there is read, whatever is missing or damaged becomes a sentence."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from viscera.core.anatomy import ClassTable, title_of
+from viscera.core.arms import FUSED, Arm, arms_of
+from viscera.core.errors import BadInputError
+from viscera.core.scan import LabelMap
+from viscera.doctor.forecast import ArmForecast, load_forecasts
+from viscera.drawing.slices import LabelView, backdrop, busiest_slice
+from viscera.engine.fusion_record import FusionRecord
+from viscera.io.measurements import read_measurements
+from viscera.io.nifti import read_labels
+from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
+from viscera.io.scores import ScoreRow, read_scores
+from viscera.io.store import Store
+from viscera.study.rate_range import RateRange, rate_range_path, read_rate_range
+from viscera.study.report.page_section import Report
+from viscera.study.report.trust_section import flagged_organs
+from viscera.study.results import CurvePoint, FusedResult, RunResult, Scene, SplitSizes, StudyResult, median_case
+
+
+def read_report(study: Path) -> Report:
+    """All that the sections of the report are made from.
+
+    Raises:
+        BadInputError: no Study there.
+    """
+    folder, problems = StudyFolder(study), list[str]()
+    store = _open_store(folder.read_record(), problems)
+    result = _result(folder, store, problems)
+    scene = _read_scene(folder, result, store, problems)
+    rate_ranges = _read_rate_ranges(folder, result.record.config.study.weightings, problems)
+    return Report(result, scene, problems, rate_ranges)
+
+
+def read_study(study: Path) -> StudyResult:
+    """All numbers and curves of a Study, as the report sees them.
+
+    Raises:
+        BadInputError: no Study there.
+    """
+    folder, problems = StudyFolder(study), list[str]()
+    return _result(folder, _open_store(folder.read_record(), problems), problems)
+
+
+def _result(folder: StudyFolder, store: Store | None, problems: list[str]) -> StudyResult:
+    record = folder.read_record()
+    plan = record.config.study
+    read = [(arm, seed) for arm in arms_of(plan) for seed in plan.seeds]
+    runs = tuple(_read_run(folder.run(arm, seed), arm, seed, record) for arm, seed in read)
+    sizes = SplitSizes(*(len(store.names(s)) for s in ("train", "validation", "test"))) if store else None
+    forecasts: tuple[ArmForecast, ...] = ()
+    try:
+        forecasts = load_forecasts(folder.forecast_path, record.config.train.iterations)
+    except BadInputError as error:
+        problems.append(f"The forecast is not shown. {error}")
+    return StudyResult(record, runs, sizes, _read_fused(folder, record, problems), forecasts)
+
+
+def _read_fused(folder: StudyFolder, record: StudyRecord, problems: list[str]) -> FusedResult | None:
+    """The best model per organ, where it was asked for and is scored."""
+    run = folder.fused
+    if not record.config.study.fuse:
+        return None
+    try:
+        scores, validation = (tuple(read_scores(path)) for path in (run.scores, run.validation_scores))
+        earlier = _read_earlier(run, record.all_stages, problems)
+        return FusedResult(FusionRecord.read(run), scores, validation, earlier)
+    except BadInputError as error:
+        problems.append(f"The best model per organ is not shown. {error}")
+        return None
+
+
+def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord) -> RunResult:
+    """Read what is there of one run; a file that cannot be read becomes its `problem`."""
+    problems: list[str] = []
+    stages, classes = record.all_stages, ClassTable.of_names(record.classes)
+    status: RunStatus | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    scores: tuple[ScoreRow, ...] | None = None
+    try:
+        status = folder.read_status()
+    except BadInputError as error:
+        problems.append(str(error))
+    try:
+        curve = tuple(CurvePoint.from_line(line, classes) for line in folder.read_curve())
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        problems.append(f"{folder.curve_path}: damaged ({error}).")
+    if folder.scores.exists():
+        try:
+            scores = tuple(read_scores(folder.scores))
+        except BadInputError as error:
+            problems.append(str(error))
+    if status is not None and status.state == "finished" and status.step < stages[-1]:
+        problems.append(f"trained for {status.step} of {stages[-1]} steps so far.")
+    earlier = _read_earlier(folder, stages, problems)
+    cases = dict.fromkeys(row.case for row in scores or ())
+    reasons = _read_reasons(folder, cases, problems)
+    return RunResult(arm, seed, status, curve, scores, " ".join(problems), earlier, reasons)
+
+
+def _read_reasons(
+    folder: RunFolder, cases: Iterable[str], problems: list[str]
+) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Why organs of the test cases should be checked; empty for a run without training ranges to compare them with."""
+    if not folder.training_ranges.exists():
+        return {}
+    try:
+        records = {case: read_measurements(folder.predictions / f"{case}.json") for case in cases}
+    except BadInputError as error:
+        problems.append(str(error))
+        return {}
+    return {(case, organ): each.reasons for case, found in records.items() for organ, each in found.items()}
+
+
+def _read_earlier(folder: RunFolder, stages: Sequence[int], problems: list[str]) -> dict[int, tuple[ScoreRow, ...]]:
+    """Scores that were put aside at the earlier stages, as far as they can be read."""
+    earlier = {}
+    for stage in stages[:-1]:
+        if folder.scores_at(stage).exists():
+            try:
+                earlier[stage] = tuple(read_scores(folder.scores_at(stage)))
+            except BadInputError as error:
+                problems.append(str(error))
+    return earlier
+
+
+def _read_rate_ranges(folder: StudyFolder, weightings: Iterable[str | float], problems: list[str]) -> list[RateRange]:
+    tests = []
+    for weighting in weightings:
+        path = rate_range_path(folder.rate_ranges, weighting)
+        if path.exists():
+            try:
+                tests.append(read_rate_range(path))
+            except BadInputError as error:
+                problems.append(str(error))
+    return tests
+
+
+def _open_store(record: StudyRecord, problems: list[str]) -> Store | None:
+    try:
+        return Store.open(Path(record.store))
+    except BadInputError as error:
+        problems.append(f"The report was made without the store, so it has no slices and 3D views. {error}")
+        return None
+
+
+def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, problems: list[str]) -> Scene | None:
+    """The case of Figures 2-4 with all its predictions, each cut down as soon as it is read."""
+    case = median_case(study, store.names("test")) if store else None
+    if store is None or case is None:
+        if store is not None:
+            problems.append("The store has no test case, so there are no slices and 3D views.")
+        return None
+    try:
+        truth = store.original_labels(case).canonical()
+        index = busiest_slice(truth)
+        scan = backdrop(store.volume(case), truth.geometry, index)
+    except BadInputError as error:
+        problems.append(f"There are no slices and 3D views: {error}")
+        return None
+    predictions: dict[str, LabelView] = {}
+    seeds: dict[str, int] = {}
+    flagged: dict[str, tuple[str, ...]] = {}
+    for run in study.runs:
+        if run.arm.name not in predictions:
+            prediction = _read_prediction(folder.run(run.arm, run.seed), case, truth, study.classes, problems)
+            if prediction is not None:
+                predictions[run.arm.name] = LabelView.of(prediction, index)
+                seeds[run.arm.name] = run.seed
+                flagged[run.arm.name] = flagged_organs(run.reasons, case)
+    fused = _read_prediction(folder.fused, case, truth, study.classes, problems) if study.fused else None
+    if fused is not None:
+        predictions[FUSED] = LabelView.of(fused, index)
+    if case in study.record.unlabelled:
+        missing = ", ".join(map(title_of, study.record.unlabelled[case]))
+        problems.append(f"{case}, the case of the pictures, does not label {missing}: its ground truth lacks them.")
+    organs = int(np.count_nonzero(np.bincount(truth.labels[:, :, index].ravel())[1:]))
+    view = LabelView.of(truth, index)
+    return Scene(case, index, truth.geometry.shape[2], organs, scan, view, predictions, seeds, flagged)
+
+
+def _read_prediction(
+    run: RunFolder, case: str, truth: LabelMap, classes: ClassTable, problems: list[str]
+) -> LabelMap | None:
+    path = run.predictions / f"{case}.nii.gz"
+    if not path.exists():
+        return None
+    try:
+        prediction = read_labels(path, classes=classes).canonical()
+    except BadInputError as error:
+        problems.append(str(error))
+        return None
+    if not prediction.geometry.same_grid(truth.geometry, tolerance_mm=0.1 * min(truth.geometry.spacing_mm)):
+        problems.append(f"{path}: not on the grid of the case's scan, so it is not shown. Predict it again.")
+        return None
+    return prediction

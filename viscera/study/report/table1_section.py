@@ -1,0 +1,311 @@
+"""Table 1: mean Dice per class and arm, summary rows, marks and footnotes; for the page, as CSV, Markdown and LaTeX."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from viscera.core.anatomy import ClassTable, title_of
+from viscera.core.arms import FUSED, Arm
+from viscera.study.report.comparisons import ALPHA, DRAWS, Comparisons, Spread, compare, spread_of
+from viscera.study.report.page_section import Content, Report, Rows, Section
+from viscera.study.results import StudyResult, counted
+from viscera.study.score_table import with_summary
+
+DAGGER = "†"
+NOT_APART = "≈"
+_ABSENT = "absent from both reference and prediction"
+_SUMMARY = ("AVG", "MAX", "MIN", "FOREGROUND")
+_LATEX = {
+    **{character: "\\" + character for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    DAGGER: r"\textsuperscript{\dag}",
+    "–": "--",
+    "±": r"$\pm$",
+    NOT_APART: r"$\approx$",
+}
+_MARKDOWN = "\\`*_{}[]<>#|&"
+
+
+class Cell(NamedTuple):
+    """One printed value.
+
+    Attributes:
+        text: the mean.
+        bold: whether it is the best of its row.
+        spread: `±3.1`; empty where there is no interval.
+        mark: ≈ where it is not significantly below the best of its row; empty elsewhere.
+    """
+
+    text: str
+    bold: bool
+    spread: str = ""
+    mark: str = ""
+
+
+class TableRow(NamedTuple):
+    """One printed row: the class or summary (as in the CSV), its title for people, its cells."""
+
+    name: str
+    title: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Table1:
+    """Table 1 on one grid.
+
+    Attributes:
+        grid: `original` or `prepared`.
+        percent: (L + 4, arms) rows: the classes, AVG, MAX, MIN, FOREGROUND; columns: names of arms, then `fused` where
+            the study has a fused predictor; NaN: undefined.
+        titles: of the columns, for people; arms that are not finished and scored carry a dagger.
+        spread: bootstrap intervals of the means.
+        not_apart: (L - 1, arms) per organ, whether an arm is not significantly below the best.
+        footnotes: what ± and the marks mean, and what was left out of the means; plain text.
+    """
+
+    grid: str
+    percent: pd.DataFrame
+    titles: tuple[str, ...]
+    spread: Spread
+    not_apart: pd.DataFrame
+    footnotes: tuple[str, ...] = ()
+
+    def rows(self) -> list[TableRow]:
+        """Rows as printed, one decimal as in the paper; an undefined value is a dash, the best of a row bold."""
+        best = best_of_rows(self.percent).to_numpy()
+        index, columns = self.percent.index, self.percent.columns
+        half = self.spread.half_width().reindex(index=index, columns=columns).to_numpy()
+        even = self.not_apart.reindex(index=index, columns=columns, fill_value=False).to_numpy()
+        printed = zip(self.percent.index, self.percent.to_numpy(), best, half, even, strict=True)
+        return [
+            TableRow(
+                name,
+                row_title(name, len(self.percent) - len(_SUMMARY)),
+                tuple(map(_cell, *(part.tolist() for part in of_row))),
+            )
+            for name, *of_row in printed
+        ]
+
+    def value(self, row: str, column: str) -> float | None:
+        """One value in per cent; None where there is no such column, or it is undefined."""
+        found = float(self.percent[column][row]) if column in self.percent else np.nan
+        return None if np.isnan(found) else found
+
+    def foreground(self, arm: Arm) -> float | None:
+        """The foreground mean of one arm; None where undefined."""
+        return self.value("FOREGROUND", arm.name)
+
+
+def row_title(name: str, num_classes: int) -> str:
+    """A row's name for people, of a table of L classes."""
+    summary = {
+        "AVG": f"AVG, {num_classes} classes with background",
+        "MAX": f"MAX, of {num_classes} classes",
+        "MIN": f"MIN, of {num_classes} classes",
+        "FOREGROUND": f"Foreground mean, {num_classes - 1} organs without background",
+    }
+    return summary.get(name) or title_of(name)
+
+
+def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -> Table1:
+    """Table 1 of a study on one grid, every arm of the plan in it.
+
+    Args:
+        study: finished or not.
+        grid: `original` or `prepared`; an empty one where nothing is scored.
+        compared: the tests behind the marks, of this grid; made here where None.
+    """
+    compared = compare(study, grid, ("dice",)) if compared is None else compared
+    standing = {(run.arm, run.seed): run.standing() for run in study.runs}
+    unfinished = [f"{DAGGER} {arm.title}, seed {seed}: {why}" for (arm, seed), why in standing.items() if why]
+    marked = {arm for (arm, _), why in standing.items() if why}
+    titles = [arm.title + (f" {DAGGER}" if arm in marked else "") for arm in study.arms]
+    percent, spread = with_summary(study.scores.class_percent(grid)), spread_of(study, grid)
+    not_apart = not_apart_from_best(percent[list(study.scores.arms)], compared, study.classes)
+    legend = (*_spread_note(spread), *_mark_note(not_apart, compared))
+    footnotes = [*unfinished, *legend, *_unequal_cases(study, grid), *_absent_organs(study, grid)]
+    if study.fused is not None:
+        titles.append("fused, best arm per organ")
+        if FUSED not in percent:
+            percent[FUSED] = np.nan
+        footnotes.append(
+            f"fused: one predictor that takes each organ from the arm that was best at it on "
+            f"{counted(len(study.fused.record.chosen_on), 'validation case')}. The test cases had no say. It has no "
+            "interval and no mark of significance: those compare the arms."
+        )
+    return Table1(grid, percent, tuple(titles), spread, not_apart, tuple(footnotes))
+
+
+def best_of_rows(percent: pd.DataFrame) -> pd.DataFrame:
+    """Whether a value is the highest of its row at one decimal, as printed; equal ones share it."""
+    printed = percent.round(1)
+    return printed.eq(printed.max(axis=1), axis=0)
+
+
+def not_apart_from_best(percent: pd.DataFrame, compared: Comparisons, classes: ClassTable) -> pd.DataFrame:
+    """(L - 1, arms) whether an arm was tested against its organ's highest mean, and no significant difference found."""
+    tests = compared.dice()
+    marks = pd.DataFrame(False, index=[organ.name for organ in classes.organs], columns=percent.columns)
+    for organ in marks.index:
+        means = percent.loc[organ].to_numpy()
+        best = percent.columns[int(np.argmax(np.nan_to_num(means, nan=-1)))]
+        found = (tests.get((organ, best, arm)) for arm in percent.columns)
+        marks.loc[organ] = [t is not None and t.p_holm is not None and not t.significant for t in found]
+    return marks
+
+
+def to_csv(table: Table1) -> str:
+    """`class` and one column per arm, per cent with four decimals, empty where undefined."""
+    return table.percent.to_csv(float_format="%.4f", lineterminator="\n")
+
+
+def to_markdown(table: Table1) -> str:
+    """A pipe table and its footnotes; names are escaped."""
+    frame = pd.DataFrame(
+        [[_markdown(row.title), *map(_markdown_cell, row.cells)] for row in table.rows()],
+        columns=["Dice, per cent", *map(_markdown, table.titles)],
+    )
+    grid = frame.to_markdown(index=False, disable_numparse=True, colalign=["left"] + ["right"] * len(table.titles))
+    notes = "".join(f"- {_markdown(note)}\n" for note in table.footnotes)
+    return f"{grid}\n\n{notes}" if notes else f"{grid}\n"
+
+
+def to_latex(table: Table1) -> str:
+    r"""A `tabular` with `\hline` (no package needed) and its footnotes below; names are escaped."""
+    lines = [
+        rf"\begin{{tabular}}{{l{'r' * len(table.titles)}}}",
+        r"\hline",
+        " & ".join(["Dice (\\%)", *map(_latex, table.titles)]) + r" \\",
+        r"\hline",
+    ]
+    for row in table.rows():
+        lines += [r"\hline"] if row.name == "AVG" else []
+        lines.append(" & ".join([_latex(row.title), *map(_latex_cell, row.cells)]) + r" \\")
+    lines += [r"\hline", r"\end{tabular}", *(rf"\par\noindent {_latex(note)}" for note in table.footnotes)]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: float, bold: bool, half_width: float, not_apart: bool) -> Cell:
+    spread = "" if np.isnan(half_width) else f"±{half_width:.1f}"
+    return Cell("–" if np.isnan(value) else f"{value:.1f}", bold, spread, NOT_APART if not_apart else "")
+
+
+def _spread_note(spread: Spread) -> list[str]:
+    """What ± means; nothing where nothing carries it."""
+    if spread.low.isna().to_numpy().all():
+        return []
+    over = "cases and seeds" if spread.seeds > 1 else "cases; the variation between seeds is not in it"
+    note = (
+        f"±: half the width of the mean's 95 % bootstrap interval ({DRAWS:,} resamples) over {over}. With few cases "
+        "such intervals tend to be too narrow."
+    )
+    return [note]
+
+
+def _mark_note(not_apart: pd.DataFrame, compared: Comparisons) -> list[str]:
+    """What the mark means, or why there is none."""
+    family = next((family for family in compared.families if family.metric == "dice"), None)
+    if family is None:
+        return []
+    cases = counted(family.cases, "case")
+    if not family.tests:
+        return [f"No value carries a mark of significance: with {cases} there is no test."]
+    if not not_apart.to_numpy().any():
+        return []
+    cannot = f" With {cases} no difference could be significant, so the mark is no sign of equality."
+    note = (
+        f"{NOT_APART}: not significantly different from the highest mean of its organ (paired Wilcoxon test over "
+        f"cases, p of {ALPHA} or more after Holm's correction over {counted(family.tests, 'test')})."
+    )
+    return [note if family.can_show else note + cannot]
+
+
+def _unequal_cases(study: StudyResult, grid: str) -> list[str]:
+    """A note where the arms were scored on different cases, which makes their columns incomparable."""
+    counts = study.scores.dice_rows(grid).groupby("arm")["case"].nunique()
+    if counts.nunique() < 2:
+        return []
+    listed = "; ".join(f"{arm.title}: {counts[arm.name]}" for arm in study.arms if arm.name in counts)
+    return [f"The arms were scored on different numbers of cases, so their columns are not comparable: {listed}."]
+
+
+def _absent_organs(study: StudyResult, grid: str) -> list[str]:
+    """How often each class was left out of a mean: absent from both reference and prediction, or not labelled."""
+    notes: dict[tuple[str, str, int, int], list[str]] = defaultdict(list)
+    not_labelled = study.record.unlabelled
+    unit = "scored scans (cases times seeds)" if len(study.record.config.study.seeds) > 1 else "cases"
+    rows = study.scores.dice_rows(grid)
+    for arm in study.arms:
+        of_arm = rows[rows["arm"] == arm.name]
+        total = of_arm["organ"].value_counts()
+        empty = of_arm[of_arm["value"].isna()]
+        undefined = Counter(
+            (organ, "not labelled" if organ in not_labelled.get(case, ()) else _ABSENT)
+            for case, organ in zip(empty["case"], empty["organ"], strict=True)
+        )
+        for (organ, why), number in undefined.items():
+            notes[title_of(organ), why, number, int(total[organ])].append(arm.title)
+    scored = rows["arm"].nunique()
+    return [
+        f"{title}: {why} in {undefined} of {total} {unit}, which are left out of its mean, for "
+        f"{'every scored arm' if len(arms) == scored > 1 else '; '.join(arms)}."
+        for (title, why, undefined, total), arms in sorted(notes.items())
+    ]
+
+
+def _markdown_cell(cell: Cell) -> str:
+    return " ".join(filter(None, (f"**{cell.text}**" if cell.bold else cell.text, cell.spread, cell.mark)))
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = rf"\textbf{{{_latex(cell.text)}}}" if cell.bold else _latex(cell.text)
+    small = rf"{{\scriptsize {_latex(cell.spread + cell.mark)}}}" if cell.spread or cell.mark else ""
+    return " ".join(filter(None, (text, small)))
+
+
+def _markdown(text: str) -> str:
+    return "".join("\\" + c if c in _MARKDOWN else c for c in " ".join(text.split()))
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
+
+
+def primary_comparisons(report: Report) -> Comparisons:
+    """The comparisons on the primary grid."""
+    return compare(report.study, report.grid)
+
+
+def tables_of(report: Report) -> list[Table1]:
+    """Table 1 on each scored grid, the primary one first; on an empty grid where nothing is scored."""
+    primary = table1(report.study, report.grid, report.once(primary_comparisons))
+    return [primary, *(table1(report.study, grid) for grid in report.study.grids[1:])]
+
+
+def primary_table(report: Report) -> Table1:
+    """Table 1 on the primary grid."""
+    return report.once(tables_of)[0]
+
+
+def _files(report: Report) -> Mapping[str, Content]:
+    files: dict[str, Content] = {}
+    for number, table in enumerate(report.once(tables_of)):
+        stem = f"table1_{table.grid}" if number else "table1"
+        files |= {f"{stem}.csv": to_csv(table), f"{stem}.md": to_markdown(table), f"{stem}.tex": to_latex(table)}
+        intervals = table.spread.interval_rows(table.percent)
+        files[f"{stem}_intervals.csv"] = Rows(("class", "arm", "percent", "ci_low", "ci_high"), intervals)
+    return files
+
+
+TABLE1 = Section(
+    "table1", "Table 1", lambda report: {"tables": report.once(tables_of)}, _files, owns=("table1_prepared*",)
+)

@@ -1,8 +1,9 @@
-"""What a training writes down: the lines of curve.jsonl, and a warning where classes are left behind."""
+"""What a training reads and writes down: its losses, the lines of curve.jsonl, warnings of what goes wrong."""
 
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -29,11 +30,48 @@ from viscera.metrics.learning import (
 log = logging.getLogger(__name__)
 
 
+class NotFinite(NamedTuple):
+    """The first loss that is no number: `value` at `step`."""
+
+    step: int
+    value: float
+
+
+@dataclass
+class LossWatch:
+    """Losses that are known, and those that still lie on the device.
+
+    Attributes:
+        step: of the newest loss.
+        newest: the newest loss that was read, no unit; NaN before the first.
+    """
+
+    step: int
+    newest: float = math.nan
+    _unread: list[Tensor] = field(default_factory=list)
+
+    def add(self, loss: float | Tensor) -> None:
+        """The loss of the next step: a number, or a scalar tensor that is left where it is until `read`."""
+        self.step += 1
+        self._unread.append(torch.as_tensor(loss, dtype=torch.float64) if isinstance(loss, float) else loss)
+
+    def read(self) -> NotFinite | None:
+        """Read what is unread, in one transfer; says which was the first that is not finite."""
+        if not self._unread:
+            return None
+        values: list[float] = torch.stack(self._unread).tolist()
+        first = self.step - len(values) + 1
+        self._unread.clear()
+        self.newest = values[-1]
+        bad = ((number, value) for number, value in enumerate(values, start=first) if not math.isfinite(value))
+        return next((NotFinite(*each) for each in bad), None)
+
+
 class StepResult(NamedTuple):
     """One training step.
 
     Attributes:
-        loss: Eq. 6, no unit; a scalar tensor on the device where reading it is put off (`engine.loss_watch`).
+        loss: Eq. 6, no unit; a scalar tensor on the device where reading it is put off (`LossWatch`).
         soft_dice: (L,) of the batch.
         gradient_norms: (L,) at the logits, see `engine.diagnostics`; None where not asked for.
     """

@@ -15,8 +15,7 @@ from viscera.core.progress import OnProgress, Progress
 from viscera.engine.diagnostics import logit_gradient_norms
 from viscera.engine.feed import Batch, BatchSource, NetworkInput
 from viscera.engine.hardware import autocast, out_of_memory_explained
-from viscera.engine.logbook import StepResult, curve_line, is_logged, warn_half_way, warn_of_batch_norm
-from viscera.engine.loss_watch import LossWatch
+from viscera.engine.logbook import LossWatch, StepResult, curve_line, is_logged, warn_half_way, warn_of_batch_norm
 from viscera.engine.monitor import Monitor, foreground_mean
 from viscera.engine.optimiser import make_adam
 from viscera.engine.predictor import build_network

@@ -1,21 +1,27 @@
-"""`viscera find-rate`: from a Store to a learning-rate range test for each weighting."""
+"""`viscera find-rate`: a short training for each weighting whose rate rises step by step (Smith, WACV 2017)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from viscera.core.arms import weighting_name
-from viscera.core.config import Config
-from viscera.core.errors import RunFailedError
-from viscera.core.progress import OnProgress, unseen
-from viscera.engine.hardware import choose_device, fastest_convolutions, out_of_memory_explained
+from viscera.core.config import Config, RateRangeConfig
+from viscera.core.errors import InterruptedRunError, RunFailedError
+from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.engine.feed import Batch, BatchSource, on_device
+from viscera.engine.hardware import autocast, choose_device, fastest_convolutions, out_of_memory_explained
 from viscera.engine.monitor import Monitor
-from viscera.engine.rate_finder import range_test
-from viscera.engine.resident import on_device
 from viscera.engine.trainer import StopSignal, Trainer
 from viscera.engine.training_set import facts_of, feed_of, training_cases, with_training_set
 from viscera.io.store import Store
+from viscera.losses.dice import soft_dice_loss, soft_dice_sums
+from viscera.losses.marginal import merged, merged_labels
 from viscera.study.rate_range import RateRange, rate_range_path, read_range, read_rate_range, write_rate_range
 
 _LEAST_RATES = 10
@@ -89,3 +95,69 @@ def _find(store: Store, config: Config, stop: StopSignal, progress: OnProgress) 
         losses=tuple(losses),
         **dict(read_range(rates, losses)),
     )
+
+
+def range_test(
+    trainer: Trainer,
+    feed: BatchSource,
+    windows: Sequence[Batch],
+    config: RateRangeConfig,
+    *,
+    stop: StopSignal,
+    progress: OnProgress = unseen,
+) -> tuple[list[float], list[float]]:
+    """Train with rising rates, and measure after each step.
+
+    Args:
+        trainer: fresh; it is spent afterwards.
+        feed: batches to train on.
+        windows: fixed training windows to measure on: what a batch holds varies more than one step changes.
+        config: rates and steps.
+        stop: set it to end.
+        progress: called after each step.
+
+    Returns:
+        The rates, and after the step with each `relative_loss`; shorter than planned where a number was not finite.
+
+    Raises:
+        InterruptedRunError: `stop` was set.
+    """
+    rates: list[float] = []
+    losses: list[float] = []
+    for step, rate in enumerate(np.geomspace(config.lowest, config.highest, config.steps).tolist(), start=1):
+        if stop.is_set():
+            raise InterruptedRunError(f"Stopped at step {step} of a range test; nothing of it is kept.")
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = rate
+        result = trainer.training_step(feed.batch(step))
+        trainer.step = step
+        value = relative_loss(trainer, windows)
+        if not math.isfinite(float(result.loss)) or not math.isfinite(value):
+            break
+        rates.append(rate)
+        losses.append(value)
+        progress(Progress("range test", step, config.steps))
+    return rates, losses
+
+
+@torch.no_grad()
+def relative_loss(trainer: Trainer, windows: Sequence[Batch]) -> float:
+    """Eq. 6 over its range: minus the weighted mean soft Dice of the classes that are there, in [-1, 0].
+
+    The network normalises by the statistics of each batch, as in training. Weights of any size give the same scale.
+    """
+    sums: list[tuple[Tensor, Tensor]] = []
+    counts = torch.zeros_like(trainer.loss.class_weights)
+    for batch in windows:
+        x, labels, labelled = trainer.network_input(batch)
+        with autocast(trainer.device, trainer.config.train.precision):
+            logits = trainer.network(x)
+        probabilities = torch.softmax(logits.float(), dim=1)
+        if labelled is not None:
+            probabilities, labels = merged(probabilities, labelled), merged_labels(labels, labelled)
+        intersection_BL, cardinality_BL = soft_dice_sums(probabilities, labels)
+        sums.append((intersection_BL.sum(dim=0), cardinality_BL.sum(dim=0)))
+        counts += torch.bincount(labels.flatten().long(), minlength=counts.numel())
+    intersection_L, cardinality_L = (torch.stack(parts).sum(dim=0).double() for parts in zip(*sums, strict=True))
+    weights_L = trainer.loss.class_weights * (counts > 0)
+    return float((weights_L * soft_dice_loss(intersection_L, cardinality_L)).sum() / weights_L.sum())

@@ -13,12 +13,10 @@ from viscera.core.config import AugmentConfig, Config
 from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.progress import Progress
 from viscera.core.scan import HuArray, LabelArray
-from viscera.engine import resident
 from viscera.engine import trainer as engine
-from viscera.engine.feed import Feed
-from viscera.engine.loss_watch import LossWatch, NotFinite
+from viscera.engine.feed import Feed, ResidentFeed, on_device, training_bytes
+from viscera.engine.logbook import LossWatch, NotFinite
 from viscera.engine.monitor import Monitor
-from viscera.engine.resident import ResidentFeed, on_device
 from viscera.engine.trainer import Trainer, TrainingFacts
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder
@@ -71,7 +69,7 @@ def test_it_holds_a_copy_of_three_bytes_a_voxel() -> None:
     feed = Feed(CASES, 8, 3, seed=4)
     there = ResidentFeed.load(feed, CPU)
     held = sum(t.element_size() * t.numel() for t in (*there.hu, *there.labels))
-    assert held == resident.training_bytes(feed) == 3 * (720 + 1008 + 800 + 27)
+    assert held == training_bytes(feed) == 3 * (720 + 1008 + 800 + 27)
     before = int(there.hu[0][0, 0, 0])
     there.hu[0][0, 0, 0] += 1
     assert CASES[0][0][0, 0, 0] == before

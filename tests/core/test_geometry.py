@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from viscera.core.geometry import AxisOrder, Geometry
+from viscera.core.scan import LabelMap
 
 
 def oriented(axes: tuple[int, int, int], flips: tuple[int, int, int], spacing: tuple[float, float, float]) -> Geometry:
@@ -103,3 +104,32 @@ def test_json_keeps_every_bit(origin: list[float]) -> None:
 def test_the_affine_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="read-only"):
         Geometry((1, 1, 1), np.eye(4)).affine[0, 0] = 2
+
+
+@pytest.mark.parametrize("degrees", [45, 135, 225, 315])
+@pytest.mark.parametrize("fixed", [0, 1, 2])
+def test_rounding_does_not_turn_the_axis_order(degrees: int, fixed: int) -> None:
+    """Halfway between two orders both fit alike; sform and qform differ there by rounding."""
+    i, j = (axis for axis in range(3) if axis != fixed)
+    cosine, sine = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    turn = np.eye(4)
+    turn[i, i], turn[j, j], turn[i, j], turn[j, i] = cosine, cosine, -sine, sine
+    rng = np.random.default_rng(0)
+    geometry = Geometry((3, 4, 5), turn @ np.diag([0.7, 0.7, 2.5, 1]))
+    expected = AxisOrder.to_canonical(geometry)
+    for _ in range(20):
+        rounded = geometry.affine * (1 + rng.uniform(-1e-6, 1e-6, (4, 4)))
+        assert AxisOrder.to_canonical(Geometry((3, 4, 5), rounded)) == expected
+
+
+@pytest.mark.parametrize("order", [AxisOrder((1, 2, 0), (True, False, True)), AxisOrder((0, 2, 1), (False,) * 3)])
+def test_a_grid_in_another_order_comes_back_however_it_is_turned(order: AxisOrder) -> None:
+    """Also turned by 60° around the diagonal, where three orders fit alike."""
+    third = np.array([[2, -1, 2], [2, 2, -1], [-1, 2, 2]]) / 3
+    affine = np.eye(4)
+    affine[:3, :3] = third * [0.7, 0.8, 2.5]
+    here = LabelMap(np.arange(60, dtype=np.uint8).reshape(3, 4, 5), Geometry((3, 4, 5), affine))
+    there = LabelMap(order.apply(here.labels), order.apply_to_geometry(here.geometry))
+    back = there.in_order_of(here.geometry)
+    assert back.geometry.same_grid(here.geometry)
+    assert (back.labels == here.labels).all()

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Affine = npt.NDArray[np.float64]
 Index3 = tuple[int, int, int]
+_TURNING_POINT = 1e-4  # by which another axis order must fit better: not by rounding, where two fit alike (45°)
 LPS_FROM_RAS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes run to the left and to the back; its own inverse
 
 
@@ -52,6 +53,12 @@ class Geometry:
         return (float(i), float(j), float(k))
 
     @property
+    def directions(self) -> npt.NDArray[np.float64]:
+        """(3, 3) the directions of I, J, K as columns of length 1, RAS+."""
+        unit: npt.NDArray[np.float64] = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
+        return unit
+
+    @property
     def orientation(self) -> str:
         """The nearest directions in which I, J, K run, as nibabel writes them: `RAS` is right, front, up."""
         order = AxisOrder.to_canonical(self)
@@ -68,8 +75,7 @@ class Geometry:
     @property
     def skew_degrees(self) -> float:
         """How far the axes are from right angles: 0, or the tilt of the gantry under which slices were acquired."""
-        directions = self.affine[:3, :3] / np.linalg.norm(self.affine[:3, :3], axis=0)
-        cosines = np.abs(np.triu(directions.T @ directions, k=1))
+        cosines = np.abs(np.triu(self.directions.T @ self.directions, k=1))
         return float(np.degrees(np.arcsin(np.minimum(cosines.max(), 1))))
 
     def same_grid(self, other: "Geometry", tolerance_mm: float = 0.01) -> bool:
@@ -112,13 +118,23 @@ class AxisOrder:
     @classmethod
     def to_canonical(cls, geometry: Geometry) -> "AxisOrder":
         """The order in which I, J, K run as close to right, anterior, superior as the grid allows."""
-        directions = geometry.affine[:3, :3] / np.asarray(geometry.spacing_mm)
-        best = max(
-            itertools.permutations(range(3)),
-            key=lambda axes: sum(abs(directions[world, axis]) for world, axis in enumerate(axes)),
-        )
-        i, j, k = (bool(directions[world, axis] < 0) for world, axis in enumerate(best))
-        return cls((best[0], best[1], best[2]), (i, j, k))
+        return cls._towards(np.eye(3), geometry)
+
+    @classmethod
+    def between(cls, geometry: Geometry, other: Geometry) -> "AxisOrder":
+        """The order in which the axes of a grid run as close to those of another as it allows."""
+        return cls._towards(np.linalg.inv(other.directions), geometry)
+
+    @classmethod
+    def _towards(cls, frame: npt.NDArray[np.floating[Any]], geometry: Geometry) -> "AxisOrder":
+        directions = frame @ geometry.directions
+        best, most = (0, 1, 2), 0.0
+        for i, j, k in itertools.permutations(range(3)):
+            agreement = sum(abs(directions[new, old]) for new, old in enumerate((i, j, k)))
+            if agreement > most + _TURNING_POINT:
+                best, most = (i, j, k), agreement
+        i, j, k = (bool(directions[new, old] < 0) for new, old in enumerate(best))
+        return cls(best, (i, j, k))
 
     def apply(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A view of an (I, J, K) array in the new order."""

@@ -46,8 +46,8 @@ class LabelMap:
 
     def in_order_of(self, geometry: Geometry) -> "LabelMap":
         """The same voxels with axes that run as those of a grid do (a view)."""
-        canonical, order = self.canonical(), AxisOrder.to_canonical(geometry).inverse
-        return LabelMap(order.apply(canonical.labels), order.apply_to_geometry(canonical.geometry))
+        order = AxisOrder.between(self.geometry, geometry)
+        return LabelMap(order.apply(self.labels), order.apply_to_geometry(self.geometry))
 
     def voxel_counts(self, num_classes: int = NUM_CLASSES) -> npt.NDArray[np.int64]:
         """(L,) voxels of each class."""

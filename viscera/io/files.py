@@ -1,18 +1,47 @@
-"""Writing so that a reader never sees half a file, folders held by one process, and checksums."""
+"""Files that a reader never sees half, folders that one process holds, checksums: on any file system.
+
+What a file system lacks (locks, fsync of folders) is gone without, with one warning where that takes protection away.
+"""
 
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import secrets
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from io import BufferedReader
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
 
+log = logging.getLogger(__name__)
 _LOCK = ".lock"
+_NOT_OURS = {_LOCK, ".DS_Store", ".directory", ".snapshot", "@eaDir", "desktop.ini", "lost+found", "Thumbs.db"}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_SUPPORTED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK, errno.EBADF, errno.ENOTTY}
+_SHORT_NAME = 64  # bytes that every file system takes
+_APPEARS_AFTER_SECONDS = (0.05, 0.5, 2.0)  # on network file systems, what another machine has just made
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a file to read its bytes.
+
+    Raises:
+        BadInputError: it is missing, a folder, no file at all (a pipe would block), or cannot be read.
+    """
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise BadInputError(f"{path}: this is a pipe, socket or device; a file was expected. Write it into a file.")
+        return path.open("rb")
+    except OSError as error:
+        raise read_error(path, error) from error
 
 
 @contextmanager
@@ -23,26 +52,62 @@ def atomic_path(path: Path) -> Iterator[Path]:
     anything fails, `path` is as it was and the temporary file is gone.
 
     Raises:
-        BadInputError: the disk is full, or the folder cannot be written to.
+        BadInputError: the disk is full, the folder cannot be written to, or the name is too long.
     """
-    path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.lstat()  # a name that is too long is refused now, not after the work
+        path = Path(os.path.realpath(path)) if path.is_symlink() else path
+        temporary = temporary_beside(path)
+        make_folder(path.parent)
         yield temporary
         fsync(temporary)
-        temporary.replace(path)
-        fsync(path.parent)
+        move(temporary, path)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
         with suppress(OSError):  # gone already, or its folder was never there
-            temporary.unlink()
+            if temporary is not None:
+                temporary.unlink()
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name in the same folder, with the same suffix, and no longer than the file system takes."""
+    kept = path.name
+    while len(os.fsencode(kept)) + 10 > max(len(os.fsencode(path.name)), _SHORT_NAME):
+        kept = kept[1:]
+    return path.with_name(f".{secrets.token_hex(4)}-{kept}")
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file or folder within its folder, in place of what is there, and have that written to the disk."""
+    try:
+        source.replace(target)
+    except FileExistsError:  # file systems where a rename does not replace
+        target.unlink()
+        source.replace(target)
+    with suppress(OSError):  # not all can; the file itself is on the disk
+        fsync(target.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; one that another machine is just making is waited for."""
+    for seconds in _APPEARS_AFTER_SECONDS:
+        with suppress(FileExistsError, FileNotFoundError):
+            path.mkdir(parents=True, exist_ok=True)
+            return
+        if path.exists():
+            break
+        time.sleep(seconds)
+    path.mkdir(parents=True, exist_ok=True)
 
 
 @contextmanager
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold a folder for this process alone; the operating system lets go of it when the process ends, however it ends.
+
+    Where the file system has no locks, the folder is not protected, and a warning says so.
 
     Raises:
         BadInputError: another process holds it, or the folder cannot be made or written to.
@@ -56,23 +121,45 @@ def exclusive(folder: Path) -> Iterator[None]:
 
 def _lock(folder: Path) -> int:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        make_folder(folder)
+        descriptor = _open_lock(folder / _LOCK)
     except OSError as error:
         raise write_error(folder, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+    except BlockingIOError as error:
         os.close(descriptor)
-        if isinstance(error, BlockingIOError):
-            raise BadInputError(f"{folder}: another process is working on it. Wait for it, or stop it.") from error
-        raise write_error(folder, error) from error
+        raise BadInputError(f"{folder}: another process is working on it. Wait for it, or stop it.") from error
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            os.close(descriptor)
+            raise write_error(folder, error) from error
+        _warn_of_no_lock(folder, error.strerror)
     return descriptor
 
 
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:  # of another user in a shared folder
+        return os.open(path, os.O_RDONLY)
+
+
+@cache
+def _warn_of_no_lock(folder: Path, reason: str) -> None:
+    log.warning("%s: its file system has no locks (%s). Do not run two commands on it at once.", folder, reason)
+
+
 def is_occupied(path: Path) -> bool:
-    """Whether something is there that is not an empty folder; the lock of `exclusive` does not count."""
-    return path.exists() and (not path.is_dir() or any(entry.name != _LOCK for entry in path.iterdir()))
+    """Whether something is there that is not an empty folder; what file managers and `exclusive` leave does not count.
+
+    Raises:
+        BadInputError: it cannot be looked at.
+    """
+    try:
+        return path.exists() and (not path.is_dir() or any(entry.name not in _NOT_OURS for entry in path.iterdir()))
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -90,38 +177,43 @@ def sha256(path: Path) -> str:
     """Checksum of a file's bytes, as hex.
 
     Raises:
-        BadInputError: the file is missing or cannot be read.
+        BadInputError: as `open_file`.
     """
-    try:
-        with path.open("rb") as file:
+    with open_file(path) as file:
+        try:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise read_error(path, error) from error
+        except OSError as error:
+            raise read_error(path, error) from error
 
 
 def fsync(path: Path) -> None:
-    """Have the operating system write a file or folder to the disk now."""
+    """Have the operating system write a file or folder to the disk now, where its file system can."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
     finally:
         os.close(descriptor)
 
 
 def read_error(path: Path, error: OSError) -> BadInputError:
     """The message for a file that could not be read."""
+    if isinstance(error, FileNotFoundError):
+        return BadInputError(f"{path}: there is no such file.")
     return BadInputError(f"{path}: cannot be read ({error.strerror or error}). Check the path and its permissions.")
 
 
 def is_full_disk(error: BaseException | None) -> bool:
     """Whether nothing more can be written, of any case."""
-    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def refuse_unwritable(folder: Path) -> None:
     """Raise BadInputError where a folder cannot be made or written to: before hours of work, not after."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -135,4 +227,6 @@ def write_error(path: Path, error: OSError) -> BadInputError:
             f"{path}: the disk is full ({error.strerror}). Free some space and run the same command again; "
             "what was there before is unchanged."
         )
+    if error.errno == errno.ENAMETOOLONG:
+        return BadInputError(f"{path}: the file system takes no name this long. Choose shorter names.")
     return BadInputError(f"{path}: cannot be written ({error.strerror or error}). Choose another folder.")

@@ -11,7 +11,8 @@ from viscera.core.scan import LabelMap
 from viscera.io.dicom.rtstruct_writer import rtstruct_bytes
 from viscera.io.dicom.seg_writer import Algorithm, dicom_seg_bytes, load_highdicom
 from viscera.io.dicom.source_images import SourceImages
-from viscera.io.nifti import Placement, labels_to_bytes
+from viscera.io.nifti import labels_to_bytes
+from viscera.io.nifti_header import Placement
 from viscera.io.seg_nrrd import seg_nrrd_bytes
 
 _OTHER_FILES = {

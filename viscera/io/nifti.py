@@ -1,13 +1,12 @@
 """NIfTI in and out: the one door to nibabel.
 
-Arrays keep the order of the file. The affine is nibabel's: the sform where it is set, else the qform. SimpleITK takes
-the qform unless the sform's code is 1; so a prediction repeats both as its scan has them (`Placement`), and any program
-shows the two in one place.
+Arrays keep the order of the file. Where they lie the header says (`Placement`): the sform where it is set, else the
+qform, in mm whatever the unit of the file. SimpleITK takes the qform unless the sform's code is 1; so a prediction
+repeats both as its scan has them, and any program shows the two in one place.
 """
 
 import io
 import logging
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,80 +16,39 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from isal import igzip
-from isal.igzip_lib import IsalError
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
+from nibabel.arrayproxy import ArrayProxy
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Affine, Geometry, Index3
+from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
 from viscera.io.files import write_bytes
+from viscera.io.nifti_header import Placement, explained, opened
 
 log = logging.getLogger(__name__)
 _INT16 = np.iinfo(np.int16)
-_GZIP_MAGIC = b"\x1f\x8b"
-_NIFTI2_HEADER_SIZE = 540
 _QFORM_SKEW_DEGREES = 0.1  # a qform holds right angles only; beyond, a reader that takes it would misplace the voxels
-_FORMS = (
-    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
-    *("sform_code", "srow_x", "srow_y", "srow_z"),
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Placement:
-    """How a NIfTI header says where its voxels lie, as it is stored: voxel size, unit, qform, sform and their codes."""
-
-    header: nib.Nifti1Header
-
-    @classmethod
-    def read(cls, path: Path) -> "Placement":
-        """Of a `.nii` or `.nii.gz` file that `read_volume` reads."""
-        with igzip.open(path, "rb") if _is_compressed(path) else path.open("rb") as stream:
-            content = stream.read(_NIFTI2_HEADER_SIZE)
-        return cls(_image_class(content[:4]).header_class.from_fileobj(io.BytesIO(content)))
-
-    def copy_to(self, header: nib.Nifti1Header) -> None:
-        """Say the same in another header."""
-        for field in _FORMS:
-            header[field] = self.header[field]
-        header["pixdim"][:4] = self.header["pixdim"][:4]
-        header["xyzt_units"] = self.header["xyzt_units"] % 8  # those of space, not of time
-
-    def warning(self, shape: Index3) -> str | None:
-        """What a person should know who looks at the scan in another program."""
-        codes = int(self.header["qform_code"]), int(self.header["sform_code"])
-        if codes == (0, 0):
-            return "the header does not say how the patient lies; I, J, K are taken to run left, front, up. Check it."
-        if 0 in codes:
-            return None
-        qform, sform = (Geometry(shape, form) for form in (self.header.get_qform(), self.header.get_sform()))
-        if sform.same_grid(qform, tolerance_mm=0.5 * min(sform.spacing_mm)):
-            return None
-        return "its qform and sform disagree; the sform is taken. Other programs may take the qform: check the place."
 
 
 def read_volume(path: str | Path) -> Volume:
     """Read a CT scan.
 
-    Scaling slope and intercept are applied, values rounded to whole HU; one trailing time point is accepted.
+    Scaling slope and intercept are applied, values rounded to whole HU; lengths are taken to mm.
 
     Args:
-        path: `.nii` or `.nii.gz`, NIfTI-1 or NIfTI-2, any orientation.
+        path: `.nii`, also packed (gzip, bzip2, xz, Zstandard where Python has it), or a pair of `.hdr` and `.img`, by
+            the name of either; NIfTI-1 or NIfTI-2, any orientation and byte order. What is packed, its content says.
 
     Returns:
         The volume on the grid of the file.
 
     Raises:
-        BadInputError: missing, truncated or not NIfTI; not three-dimensional; NaN or infinite values; values that
-            int16 cannot hold and that are therefore no HU; a geometry without extent.
+        BadInputError: missing, truncated or not NIfTI; not three-dimensional, but for axes of length 1; NaN or
+            infinite values; values that int16 cannot hold and that are therefore no HU; a geometry without extent.
     """
     path = Path(path)
     stored, geometry = _read_stored(path)
-    warning = Placement.read(path).warning(geometry.shape)
-    if warning:
+    for warning in stored.placement.warnings(geometry):
         log.warning("%s: %s", path, warning)
     if stored.array.dtype == np.int16 and not stored.is_scaled:
         return Volume(stored.array, geometry)
@@ -179,7 +137,8 @@ def label_numbers_in(path: Path) -> list[int]:
 
 
 def _read_whole_numbers(path: Path) -> tuple[npt.NDArray[np.uint16], Geometry]:
-    array, geometry = _read(path)
+    stored, geometry = _read_stored(path)
+    array = stored.values()
     if not np.issubdtype(array.dtype, np.integer):
         if not np.isfinite(array).all():
             raise BadInputError(f"{path}: a label map with NaN or infinite values. Export the labels again.")
@@ -214,11 +173,12 @@ def write_volume(path: Path, volume: Volume, description: str = "viscera CT") ->
 
 @dataclass(frozen=True, eq=False)
 class _Stored:
-    """Voxels as they are in the file, and how they are scaled."""
+    """Voxels as they are in the file, how they are scaled, and where they lie."""
 
     array: npt.NDArray[Any]
     slope: float
     intercept: float
+    placement: Placement
 
     @property
     def is_scaled(self) -> bool:
@@ -229,71 +189,30 @@ class _Stored:
         part: npt.NDArray[Any] = self.array[place]
         return part * np.float64(self.slope) + self.intercept if self.is_scaled else part
 
-    @classmethod
-    def of(cls, image: nib.Nifti1Image) -> "_Stored":
-        return cls(image.dataobj.get_unscaled(), image.dataobj.slope, image.dataobj.inter)
-
-
-def _read(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
-    stored, geometry = _read_stored(path)
-    return stored.values(), geometry
-
 
 def _read_stored(path: Path) -> tuple[_Stored, Geometry]:
-    try:
-        stored, affine = _open(path)
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: there is no such file.") from error
-    except IsADirectoryError as error:
-        raise BadInputError(f"{path}: this is a folder, a NIfTI file was expected.") from error
-    except (EOFError, zlib.error, OSError, ValueError, igzip.BadGzipFile, IsalError) as error:  # type: ignore[misc] # isal types its error class as an instance
-        raise BadInputError(
-            f"{path}: truncated or damaged ({error}). Copy or export the file again, or leave it out."
-        ) from error
-    except (MemoryError, OverflowError) as error:
-        raise BadInputError(
-            f"{path}: the header asks for more than the memory holds. If the scan is not that large, the header is "
-            "damaged: copy or export the file again, or leave it out."
-        ) from error
-    except (ImageFileError, HeaderDataError, WrapStructError) as error:
-        raise BadInputError(f"{path}: this is not a NIfTI file ({error}). Give a .nii or .nii.gz file.") from error
-    array = stored.array
+    with explained(path), opened(path) as (header, stream), np.errstate(over="ignore"):
+        is_packed = not isinstance(stream, io.BufferedReader)
+        voxels = ArrayProxy(stream, header, mmap=not is_packed)
+        array = voxels.get_unscaled()
+        if is_packed:
+            while stream.read(1 << 20):  # to the end, where checksums are compared
+                pass
     if array.dtype.kind not in "iuf":
         raise BadInputError(f"{path}: voxels of type {array.dtype}; plain numbers were expected. Export it again.")
-    if array.ndim == 4 and array.shape[3] == 1:
+    while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim != 3 or 0 in array.shape:
         raise BadInputError(f"{path}: an array of shape {array.shape}; one three-dimensional scan was expected.")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise BadInputError(f"{path}: the header's geometry has no extent (affine {affine.tolist()}). Export it again.")
+    placement = Placement(header)
+    affine = placement.affine
+    if affine is None:
+        raise BadInputError(
+            f"{path}: the header's geometry is damaged or has no extent (sform code {header['sform_code']}, qform code "
+            f"{header['qform_code']}, voxels of {header['pixdim'][1:4].tolist()}). Export it again."
+        )
     geometry = Geometry((array.shape[0], array.shape[1], array.shape[2]), affine)
-    return _Stored(array, stored.slope, stored.intercept), geometry
-
-
-def _open(path: Path) -> tuple[_Stored, Affine]:
-    if not _is_compressed(path):
-        image = nib.load(path)
-        if not isinstance(image, nib.Nifti1Pair):  # CIFTI, for one, lies in files that end alike
-            raise ImageFileError(f"it is a {type(image).__name__}")
-        return _Stored.of(image), np.asarray(image.affine, dtype=np.float64)
-    with igzip.open(path, "rb") as stream:
-        image_class = _image_class(stream.read(4))
-    with igzip.open(path, "rb") as stream:
-        image = image_class.from_stream(stream)
-        stored, affine = _Stored.of(image), np.asarray(image.affine, dtype=np.float64)
-        while stream.read(1 << 20):  # to the end, where gzip's checksum is compared
-            pass
-        return stored, affine
-
-
-def _is_compressed(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == _GZIP_MAGIC
-
-
-def _image_class(header_size: bytes) -> type[nib.Nifti1Image]:
-    sizes = {int.from_bytes(header_size, "little"), int.from_bytes(header_size, "big")}
-    return nib.Nifti2Image if _NIFTI2_HEADER_SIZE in sizes else nib.Nifti1Image  # type: ignore[no-any-return]
+    return _Stored(array, voxels.slope, voxels.inter, placement), geometry
 
 
 def labels_to_bytes(

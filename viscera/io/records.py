@@ -11,7 +11,7 @@ import yaml
 from pydantic import ValidationError
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import read_error, write_text
+from viscera.io.files import open_file, read_error, write_text
 
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by the byte order mark; without one of them UTF-8
 
@@ -27,10 +27,9 @@ def read_text(path: Path, errors: str = "strict") -> str:
         BadInputError: the file is missing, cannot be read, or is no text.
     """
     try:
-        content = path.read_bytes()
+        with open_file(path) as file:
+            content = file.read()
         return content.decode(_ENCODINGS.get(content[:2], "utf-8-sig"), errors)
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: there is no such file.") from error
     except UnicodeDecodeError as error:
         raise BadInputError(f"{path}: this is not UTF-8 text ({error}). Save it as UTF-8.") from error
     except OSError as error:
@@ -130,12 +129,8 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]
 
 def is_table(path: Path, header: Sequence[str]) -> bool:
     """Whether a file begins with these columns; raises BadInputError where it cannot be read."""
-    try:
-        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-            first = file.readline(10_000).rstrip("\n").split(",")
-    except OSError as error:
-        raise read_error(path, error) from error
-    return first[: len(header)] == list(header)
+    first, _, _ = read_text(path, errors="surrogateescape").partition("\n")
+    return first.rstrip("\r").split(",")[: len(header)] == list(header)
 
 
 def refuse_other_table(path: Path, header: Sequence[str]) -> None:

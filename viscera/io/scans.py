@@ -14,8 +14,8 @@ from viscera.core.scan import Volume
 from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_series, unpacked
 from viscera.io.files import sha256
 from viscera.io.layouts import case_name, channel_0_of, scan_case_name
-from viscera.io.nifti import Placement
 from viscera.io.nifti import read_volume as read_nifti
+from viscera.io.nifti_header import Placement
 
 log = logging.getLogger(__name__)
 _NIFTI = (".nii.gz", ".nii")

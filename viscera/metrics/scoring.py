@@ -57,11 +57,12 @@ class Pair:
         classes: ClassTable = ABDOMEN,
         unlabelled: Collection[str] = (),
     ) -> "Pair":
-        """Bring the two together.
+        """Bring the two together, in whatever order their axes run.
 
         Raises:
             BadInputError: they do not lie on one grid, or hold labels that stand for nothing.
         """
+        prediction = prediction.in_order_of(reference.geometry)
         if not prediction.geometry.same_grid(reference.geometry, 0.1 * min(reference.geometry.spacing_mm)):
             raise BadInputError(
                 f"prediction ({prediction.geometry.shape}) and reference ({reference.geometry.shape}) do not lie on "

@@ -25,7 +25,7 @@ from viscera.io.files import is_occupied, sha256
 from viscera.io.formats import FORMATS, Result, formats_of, refuse_other_file, wanted_formats
 from viscera.io.measurements import KEY as MEASUREMENTS
 from viscera.io.measurements import Measured, as_json, refuse_other_measurements, write_table
-from viscera.io.nifti import Placement
+from viscera.io.nifti_header import Placement
 from viscera.io.predictions import TABLE, PredictionFiles, read_record
 from viscera.io.quarantine import NAME as QUARANTINE
 from viscera.io.quarantine import refuse_other_quarantine, write_quarantine

@@ -191,7 +191,7 @@ def _read_prediction(
     if not path.exists():
         return None
     try:
-        prediction = read_labels(path, classes=classes).canonical()
+        prediction = read_labels(path, classes=classes).in_order_of(truth.geometry)
     except BadInputError as error:
         problems.append(str(error))
         return None

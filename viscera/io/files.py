@@ -40,6 +40,8 @@ def open_file(path: Path) -> BufferedReader:
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise BadInputError(f"{path}: this is a pipe, socket or device; a file was expected. Write it into a file.")
         return path.open("rb")
+    except FileNotFoundError as error:
+        raise BadInputError(f"{path}: there is no such file.") from error
     except OSError as error:
         raise read_error(path, error) from error
 
@@ -200,8 +202,6 @@ def fsync(path: Path) -> None:
 
 def read_error(path: Path, error: OSError) -> BadInputError:
     """The message for a file that could not be read."""
-    if isinstance(error, FileNotFoundError):
-        return BadInputError(f"{path}: there is no such file.")
     return BadInputError(f"{path}: cannot be read ({error.strerror or error}). Check the path and its permissions.")
 
 

@@ -177,11 +177,13 @@ def _channels_0(paths: list[Path]) -> list[Path]:
 def _same_grid(path: Path, other: Path) -> bool:
     """By their headers; a file that cannot be read is no channel of another."""
     try:
-        one, two = Placement.read(path).header, Placement.read(other).header
+        one, two = Placement.read(path), Placement.read(other)
     except BadInputError:
         return False
-    same_shape = one.get_data_shape()[:3] == two.get_data_shape()[:3]
-    return same_shape and np.allclose(one.get_best_affine(), two.get_best_affine(), atol=1e-2)
+    same_shape = one.header.get_data_shape()[:3] == two.header.get_data_shape()[:3]
+    if one.affine is None or two.affine is None or not same_shape:
+        return False
+    return np.allclose(one.affine, two.affine, atol=1e-2)
 
 
 def _holds_dicom(folder: Path) -> bool:

@@ -7,9 +7,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import MediaStorageDirectoryStorage
 
 import viscera
-from tests.ct_series import STORED, ct_series, enhanced, save
+from tests.ct_series import STORED, ct_series, enhanced, file_name, save
 from viscera.core.errors import BadInputError
 from viscera.io.scans import list_series, open_scan, open_scans
 
@@ -45,6 +47,16 @@ def test_a_scan_knows_its_series_and_its_name(folder: Path) -> None:
             assert scan.series is not None
             assert all(source.is_file() for source in scan.series.sources)
         assert all(source.exists() for source in scan.series.sources) == (path is folder)
+
+
+def test_a_dicomdir_is_called_after_its_folder(folder: Path) -> None:
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = MediaStorageDirectoryStorage, "1.2.3"
+    save(folder, [ds])
+    (folder / file_name(ds)).rename(folder / "DICOMDIR")
+    with open_scan(folder / "DICOMDIR") as scan:
+        assert scan.name == "patient.7"
+        assert (scan.read().hu == HU_IJK).all()
 
 
 def test_the_checksum_of_a_series_is_that_of_its_files_in_order(folder: Path, tmp_path: Path) -> None:

@@ -153,7 +153,8 @@ def _dicom_scan(path: Path, folder: Path, uid: str | None) -> Scan:
         log.warning("%s: read series %s, which has most images; there are also %s.", path, series.title, titles)
     for damaged in (other for other in found if not other.uid and other is not series):
         log.warning("%s: left out: %s.", path, damaged.passed_over)
-    own_name = (path if path.name not in {"", ".."} else path.resolve()).name
+    named = path.absolute().parent if path.name.upper() == "DICOMDIR" and path.is_file() else path  # of its folder
+    own_name = (named if named.name not in {"", ".."} else named.resolve()).name
     return Scan(own_name.removesuffix(".zip").removesuffix(".dcm") or "scan", path, series)
 
 

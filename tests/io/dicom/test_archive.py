@@ -1,5 +1,8 @@
 """Zip files as folders: kept inside, not too large, gone afterwards."""
 
+import errno
+import shutil
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -45,9 +48,12 @@ def test_names_that_point_elsewhere_stay_inside(tmp_path: Path) -> None:
     assert not (tmp_path / "absolute").exists()
 
 
-@pytest.mark.parametrize(("limit", "value"), [("_MOST_BYTES", 1000), ("_MOST_FILES", 1), ("_FREE_BYTES", 2**60)])
+@pytest.mark.parametrize(("limit", "value"), [("_MOST_BYTES", 1000), ("_MOST_FILES", 1), ("free", 2100)])
 def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int) -> None:
-    monkeypatch.setattr(module, limit, value)
+    usage = shutil.disk_usage(tmp_path)._replace(**({limit: value} if limit == "free" else {}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    if limit != "free":
+        monkeypatch.setattr(module, limit, value)
     path = packed(tmp_path / "bomb.zip", a="0" * 2000, b="0")
     with pytest.raises(BadInputError, match=r"bomb\.zip: 2 files of 0\.0 GiB unpacked"), unpacked(path):
         pass
@@ -62,7 +68,33 @@ def test_a_size_that_lies_is_no_way_around(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("damage", ["cut", "changed", "encrypted"])
+def test_a_small_place_for_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = packed(tmp_path / "a.zip", a="some text")
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**20))  # enough for this
+    with unpacked(path) as folder:
+        assert (folder / "a").exists()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for owner, name in ((zipfile.ZipFile, "extract"), (tempfile, "TemporaryDirectory")):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, lambda *_, **__: full())
+            with (
+                pytest.raises(BadInputError, match=r"a\.zip: .*disk of temporary files is full.*TMPDIR"),
+                unpacked(path),
+            ):
+                pass
+
+
+def test_names_too_long_for_the_file_system(tmp_path: Path) -> None:
+    with unpacked(packed(tmp_path / "a.zip", **{f"{'x' * 300}/{'y' * 300}.nii.gz": "1"})) as folder:
+        (file,) = (each for each in folder.rglob("*") if each.is_file())
+        assert file.name.endswith("y.nii.gz")
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "encrypted", "method"])
 def test_damaged_or_encrypted(tmp_path: Path, damage: str) -> None:
     path = packed(tmp_path / "a.zip", a="some text " * 50)
     content = bytearray(path.read_bytes())
@@ -70,10 +102,11 @@ def test_damaged_or_encrypted(tmp_path: Path, damage: str) -> None:
         content = content[: len(content) // 2]
     elif damage == "changed":
         content[40] ^= 0xFF
-    else:
-        for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-            content[content.index(signature) + flags] |= 1
+    else:  # a flag, or 9 for Deflate64, as Windows packs large files
+        value, at = (1, 6) if damage == "encrypted" else (9, 8)
+        for signature, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+            content[content.index(signature) + at + shift] = value
     path.write_bytes(content)
-    expected = "without a password" if damage == "encrypted" else "damaged zip file"
+    expected = {"encrypted": "without a password", "method": "packed in a way"}.get(damage, "damaged zip file")
     with pytest.raises(BadInputError, match=rf"a\.zip: .*{expected}"), unpacked(path):
         pass

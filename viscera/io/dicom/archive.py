@@ -1,5 +1,6 @@
 """A zip file as a folder, for as long as it is needed."""
 
+import errno
 import shutil
 import tempfile
 import zipfile
@@ -9,20 +10,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import read_error, write_error
+from viscera.io.files import read_error
 
 _MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _MOST_BYTES = 32 * 2**30
 _MOST_FILES = 100_000
-_FREE_BYTES = 2**30  # to leave on the disk
+_FREE_BYTES = 2**30  # to leave on the disk, or a tenth of what is free
+_ENCRYPTED = 1
+_LONGEST_NAME = 200
 
 
 def is_zip(path: Path) -> bool:
-    """Whether a file begins like a zip file.
-
-    Raises:
-        BadInputError: it cannot be opened.
-    """
+    """Whether a file begins like a zip file; raises BadInputError where it cannot be opened."""
     try:
         with path.open("rb") as file:
             return file.read(4) in _MAGIC
@@ -37,32 +36,51 @@ def unpacked(path: Path) -> Iterator[Path]:
     Anything that is not a zip file is given back as it is. Names that point out of the folder are kept inside it.
 
     Raises:
-        BadInputError: a damaged or encrypted zip file; one that would fill the disk. Sizes are looked at before the
-            first file is written, and no file grows beyond its own.
+        BadInputError: a damaged or encrypted zip file, or one packed in a way that is not read; one that would fill the
+            disk, or has no place for temporary files. Sizes are looked at before the first file is written, and no
+            file grows beyond its own.
     """
     if not path.is_file() or not is_zip(path):
         yield path
         return
-    with tempfile.TemporaryDirectory(prefix="viscera-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    try:
+        temporary = tempfile.TemporaryDirectory(prefix="viscera-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise _no_place(path, error) from error
+    with temporary as name:
         try:
             with zipfile.ZipFile(path) as archive:
-                _refuse_size(path, archive, shutil.disk_usage(folder).free)
-                archive.extractall(folder)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError) as error:
+                members = archive.infolist()
+                _refuse(path, members, shutil.disk_usage(name).free)
+                for member in members:
+                    member.filename = "/".join(part[-_LONGEST_NAME:] for part in member.filename.split("/"))
+                    archive.extract(member, name)
+        except NotImplementedError as error:
+            raise BadInputError(
+                f"{path}: packed in a way that is not read ({error}). Pack it with Deflate, or unpack it."
+            ) from error
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
             raise BadInputError(f"{path}: a damaged zip file ({error}). Pack or copy it again.") from error
-        except RuntimeError as error:  # zipfile's word for a password
-            raise BadInputError(f"{path}: {error}. Give a zip file without a password, or unpack it.") from error
         except OSError as error:
-            raise write_error(folder, error) from error
-        yield folder
+            raise _no_place(path, error) from error
+        yield Path(name)
 
 
-def _refuse_size(path: Path, archive: zipfile.ZipFile, free: int) -> None:
-    files, size = len(archive.infolist()), sum(member.file_size for member in archive.infolist())
-    if files > _MOST_FILES or size > min(_MOST_BYTES, free - _FREE_BYTES):
+def _no_place(path: Path, error: OSError) -> BadInputError:
+    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+    reason = "the disk of temporary files is full" if full else f"no temporary files: {error.strerror or error}"
+    return BadInputError(
+        f"{path}: cannot be unpacked, {reason}. Set TMPDIR to a folder with more space, or unpack it yourself."
+    )
+
+
+def _refuse(path: Path, members: list[zipfile.ZipInfo], free: int) -> None:
+    if any(member.flag_bits & _ENCRYPTED for member in members):
+        raise BadInputError(f"{path}: encrypted. Give a zip file without a password, or unpack it.")
+    files, size = len(members), sum(member.file_size for member in members)
+    if files > _MOST_FILES or size > min(_MOST_BYTES, free - min(_FREE_BYTES, free // 10)):
         raise BadInputError(
             f"{path}: {files} files of {size / 2**30:.1f} GiB unpacked; up to {_MOST_FILES} files of "
-            f"{_MOST_BYTES // 2**30} GiB are unpacked, and {free / 2**30:.1f} GiB are free for temporary files. Unpack "
-            "it yourself and give the folder of one series."
+            f"{_MOST_BYTES // 2**30} GiB are unpacked, and {free / 2**30:.1f} GiB are free for temporary files."
+            " Set TMPDIR to a larger folder, or unpack it yourself and give the folder of one series."
         )

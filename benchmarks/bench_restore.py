@@ -33,7 +33,7 @@ from viscera.core.geometry import Geometry, Index3
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.engine import predictor as predictor_module
-from viscera.engine.predictor import Predictor
+from viscera.engine.predictor import Model
 from viscera.engine.sliding_window import probability_planes
 from viscera.imaging.resample import GridChange, restore_labels, restore_planes, restored_planes
 from viscera.io.checkpoint import Checkpoint, save_checkpoint
@@ -124,15 +124,15 @@ def dense_restored(probabilities_LIJK: Tensor, change: GridChange) -> LabelMap:
     return LabelMap(labels, change.fine)
 
 
-def predict_prepared_before(predictor: Predictor, hu: HuArray, change: GridChange, _tally: object = None) -> LabelMap:
-    """`Predictor.predict_prepared` with the probabilities of the whole grid."""
-    train, config, device = predictor.trained_with.train, predictor.config, predictor.device
+def labels_before(model: Model, hu: HuArray, change: GridChange, _tally: object = None) -> LabelArray:
+    """`Model.labels` with the probabilities of the whole grid."""
+    train, config, device = model.trained_with.train, model.config, model.device
     probabilities = torch.empty((NUM_CLASSES, *hu.shape))
-    for k, plane in enumerate(probability_planes(predictor.network, hu, train, config, device)):
+    for k, plane in enumerate(probability_planes(model.network, hu, train, config, device)):
         probabilities[..., k] = plane
     if config.restore == "probabilities":
-        return dense_restored(probabilities, change)
-    return restore_labels(probabilities.argmax(dim=0).to(torch.uint8).numpy(), change)
+        return dense_restored(probabilities, change).labels
+    return restore_labels(probabilities.argmax(dim=0).to(torch.uint8).numpy(), change).labels
 
 
 # ------------------------------------------------------------------------------------------ what is measured
@@ -147,7 +147,7 @@ def measure_predict(folder: Path, factor: int, restore: str, version: str) -> di
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(predictor_module, "build_network", return_value=Levels()))
         if version == "before":
-            stack.enter_context(mock.patch.object(Predictor, "predict_prepared", predict_prepared_before))
+            stack.enter_context(mock.patch.object(Model, "labels", labels_before))
         predict(folder / f"run_{factor}", folder / "ct.nii.gz", folder / f"{version}.nii.gz", config, overwrite=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"cpu_s": round(time.process_time() - started, 1), "peak_mib": round(peak / 1024)}

@@ -13,16 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.config import Config, PredictConfig, PrepareConfig, TrainConfig
-from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Volume
 from viscera.engine import predictor as module
-from viscera.engine.fusion_rule import FusionRule
-from viscera.engine.predictor import FusedPredictor, Predictor
+from viscera.engine.predictor import Model, Predictor
 from viscera.engine.sliding_window import predict_probabilities, probability_planes
-from viscera.imaging.resample import GridChange
 from viscera.imaging.windows import covering_origins, gaussian_weights
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
+from viscera.io.files import sha256
 from viscera.io.store import Store
 from viscera.stages.train import train
 
@@ -107,17 +106,20 @@ def test_windows_lie_inside_and_cover_everything() -> None:
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (5, 8, 3)])
 def test_one_window_over_the_whole_volume_is_the_whole_volume(tiny_run: Path, shape: tuple[int, int, int]) -> None:
-    predictor = Predictor.load(tiny_run)
-    settings, hu = predictor.trained_with.train, noise(shape)
-    tiled = predict_probabilities(predictor.network, hu, settings, PredictConfig(), CPU)
-    whole = predict_probabilities(predictor.network, hu, settings, PredictConfig(mode="whole_volume"), CPU)
+    model = Model.load(tiny_run / "last.pt")
+    settings, hu = model.trained_with.train, noise(shape)
+    tiled = predict_probabilities(model.network, hu, settings, PredictConfig(), CPU)
+    whole = predict_probabilities(model.network, hu, settings, PredictConfig(mode="whole_volume"), CPU)
     assert torch.allclose(tiled, whole, atol=1e-6)
 
 
 def test_a_run_is_loaded_as_it_was_configured(tiny_run: Path) -> None:
-    assert Predictor.load(tiny_run).checkpoint.step == 6
-    assert Predictor.load(str(tiny_run), PredictConfig(checkpoint="best")).checkpoint.step in {3, 6}
-    assert not Predictor.load(tiny_run).network.training
+    last = Predictor.load(tiny_run)
+    assert (last.provenance["step"], last.checksum) == (6, sha256(tiny_run / "last.pt"))
+    assert not last.models["last"].network.training
+    best = Predictor.load(str(tiny_run), PredictConfig(checkpoint="best"))
+    assert best.provenance["step"] in {3, 6}
+    assert best.checksum == sha256(tiny_run / "best.pt")
 
 
 def test_a_run_trained_to_be_used_at_its_best_is(
@@ -164,9 +166,9 @@ def scan(spacing_mm: tuple[float, float, float], shape: tuple[int, int, int] = (
 def test_a_scan_unlike_the_training_scans_is_resampled_and_the_user_told(
     tiny_run: Path, caplog: pytest.LogCaptureFixture, spacing_mm: tuple[float, float, float], resampled: bool
 ) -> None:
-    predictor = Predictor.load(tiny_run)
+    predictor, model = Predictor.load(tiny_run), Model.load(tiny_run / "last.pt")
     with caplog.at_level(logging.WARNING):
-        change = predictor.change_for(scan(spacing_mm).geometry)
+        change = model.change_for(scan(spacing_mm).geometry)
     assert change.coarse.spacing_mm == pytest.approx((2.0, 2.0, 2.5) if resampled else spacing_mm)
     assert ("resampled to that instead" in caplog.text) == resampled
     assert predictor(scan(spacing_mm)).geometry.shape == (14, 12, 10)
@@ -176,8 +178,8 @@ def test_a_scan_unlike_the_training_scans_is_resampled_and_the_user_told(
 def test_the_grid_can_be_forced(
     tiny_run: Path, caplog: pytest.LogCaptureFixture, grid: str, spacing_mm: tuple[float, float, float]
 ) -> None:
-    predictor = Predictor.load(tiny_run, PredictConfig.model_validate({"grid": grid}))
-    assert predictor.change_for(scan((0.5, 0.5, 0.5)).geometry).coarse.spacing_mm == pytest.approx(spacing_mm)
+    model = Model.load(tiny_run / "last.pt", PredictConfig.model_validate({"grid": grid}))
+    assert model.change_for(scan((0.5, 0.5, 0.5)).geometry).coarse.spacing_mm == pytest.approx(spacing_mm)
     assert not caplog.text
 
 
@@ -195,38 +197,15 @@ def test_the_grid_can_be_forced(
 def test_each_axis_is_compared_with_the_training_scans(
     tiny_run: Path, spacing_mm: tuple[float, float, float], network_mm: tuple[float, float, float]
 ) -> None:
-    predictor = Predictor.load(tiny_run)
+    model = Model.load(tiny_run / "last.pt")
     prepare = PrepareConfig.model_validate({"downsample": "4,4,1"})
     checkpoint = replace(
-        predictor.checkpoint,
-        config=predictor.trained_with.model_copy(update={"prepare": prepare}),
+        model.checkpoint,
+        config=model.trained_with.model_copy(update={"prepare": prepare}),
         training_spacings_mm=((2.8, 2.8, 1.0), (3.2, 3.2, 5.0), (2.8, 2.8, 2.5)),
     )
-    change = replace(predictor, checkpoint=checkpoint).change_for(scan(spacing_mm).geometry)
+    change = replace(model, checkpoint=checkpoint).change_for(scan(spacing_mm).geometry)
     assert change.coarse.spacing_mm == pytest.approx(network_mm)
-
-
-@pytest.mark.parametrize("restore", ["probabilities", "labels"])
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 17, 2), (8, 8, 8)])
-def test_scans_of_any_size_are_answered_on_their_grid(
-    tiny_run: Path, restore: str, shape: tuple[int, int, int]
-) -> None:
-    predictor = Predictor.load(tiny_run, PredictConfig.model_validate({"restore": restore}))
-    volume = scan((2.0, 2.0, 2.5), shape)
-    answer = predictor(volume)
-    assert answer.labels.dtype == np.uint8
-    assert answer.labels.shape == shape
-    assert answer.geometry is volume.geometry
-    assert answer.labels.max() < 8
-
-
-def test_running_out_of_memory_says_what_to_lower(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def greedy(*_args: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(module, "probability_planes", greedy)
-    with pytest.raises(RunFailedError, match=r"out of memory .*Lower predict\.batch_windows"):
-        Predictor.load(tiny_run)(scan((2.0, 2.0, 2.5)))
 
 
 def test_a_prediction_is_cleaned_up_on_request(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,21 +225,6 @@ def test_a_prediction_is_cleaned_up_on_request(tiny_run: Path, monkeypatch: pyte
     assert (as_is.sum(), cleaned.sum()) == (7**3 - 1 + 2, 7**3)
     assert cleaned[4, 4, 4]
     assert not cleaned[10:].any()
-
-
-def test_a_fused_prediction_is_cleaned_up_as_well(tiny_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = PredictConfig.model_validate({"cleanup": {"largest_component": ["all"]}})
-    one = Predictor.load(tiny_run, config, "cpu")
-    rule = FusionRule.plain((0,) * 7)
-    fused = FusedPredictor(one.network, one.checkpoint, config, CPU, (one,), rule)
-    labels = torch.zeros(6, 5, 4, dtype=torch.uint8)
-    labels[0:2, 0, 0] = labels[5, 4, 3] = 3
-    monkeypatch.setattr(module, "combine", lambda *_arguments: labels)
-    monkeypatch.setattr(Predictor, "slabs", lambda *_arguments: iter([(slice(0, 4), labels)]))
-    geometry = Geometry.from_spacing((6, 5, 4), (2, 2, 2.5))
-    change = GridChange.prepared(geometry, one.trained_with.prepare)
-    found = fused.predict_prepared(noise((6, 5, 4)), change).labels
-    assert np.argwhere(found).tolist() == [[0, 0, 0], [1, 0, 0]]
 
 
 def test_a_clean_up_of_organs_that_the_model_does_not_know_is_refused_at_once(tiny_run: Path) -> None:

@@ -1,5 +1,6 @@
 """What a run remembers of its training organs, and how sure a network is of each."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import torch
 
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
+from viscera.core.scan import OrganFacts
 from viscera.engine.trust import (
     ConfidenceTally,
     OrganRange,
     TrainingRanges,
     load_ranges,
     mean_confidence,
+    reasons_not_to_trust,
     save_ranges,
     training_ranges,
 )
@@ -43,7 +46,7 @@ def test_a_training_writes_them_and_a_reader_reads_them(
     known = load_ranges(folder.training_ranges)
     assert known is not None
     assert known.organs == training_ranges(tiny_store)
-    assert 0 <= known.least_confidence <= 1
+    assert 0 <= known.sure_from("liver") <= 1
 
 
 def test_damaged_and_missing(tmp_path: Path) -> None:
@@ -56,12 +59,32 @@ def test_damaged_and_missing(tmp_path: Path) -> None:
     assert load_ranges(tmp_path / "x.json") == ranges
 
 
+def test_organs_of_several_models_are_each_held_against_what_its_own_saw(tmp_path: Path) -> None:
+    small, large = (OrganRange(2, 1.0, 0.5, (ml, 2 * ml), None, 1) for ml in (10.0, 1000.0))
+    first = TrainingRanges({"liver": small, "spleen": small}, 0.3)
+    second = TrainingRanges({"liver": large, "spleen": large}, 0.9)
+    known = TrainingRanges.of_organs({"liver": first, "spleen": second, "aorta": None})
+    assert known == TrainingRanges({"liver": small, "spleen": large}, {"liver": 0.3, "spleen": 0.9})
+    assert (known.sure_from("liver"), known.sure_from("spleen"), known.sure_from("aorta")) == (0.3, 0.9, 0.0)
+    save_ranges(tmp_path / "x.json", known)
+    assert load_ranges(tmp_path / "x.json") == known
+    facts = OrganFacts(15, None, cut_off=False, large_fragments=1, confidence=0.5)
+    facts = dataclasses.replace(facts, mean_hu=40.0)
+    reasons = reasons_not_to_trust({"liver": facts, "spleen": facts}, known, ["spleen"])
+    assert reasons == {
+        "liver": (),
+        "spleen": (
+            "volume 15 mL outside 800 to 2500",
+            "low confidence (0.50, below 0.90)",
+            "spacing unlike training",
+        ),
+    }
+
+
 def test_mean_confidence_by_hand() -> None:
     # two voxels are class 0 with 0.6 and 0.8, one is class 1 with 0.9, none is class 2
     probabilities = torch.tensor([[0.6, 0.8, 0.1], [0.3, 0.1, 0.9], [0.1, 0.1, 0.0]]).reshape(3, 3, 1, 1)
     assert mean_confidence(probabilities) == [pytest.approx(0.7), pytest.approx(0.9), None]
-    tally, other = ConfidenceTally(3), ConfidenceTally(3)
+    tally = ConfidenceTally(3)
     assert [plane.shape for plane in tally.watched(probabilities.unbind(1))] == [(3, 1, 1)] * 3
     assert tally.means() == mean_confidence(probabilities)
-    other.adopt([ConfidenceTally(3), tally], [1, 0])  # class 1 from the second model, class 2 from the first
-    assert other.means() == [None, pytest.approx(0.9), None]

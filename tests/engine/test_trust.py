@@ -73,7 +73,7 @@ def test_two_organs_of_other_hu_make_another_phase() -> None:
 
 
 def test_spacing_concerns_every_organ_and_an_unknown_organ_has_no_reasons_of_its_own() -> None:
-    found = reasons_not_to_trust({"liver": WHOLE, "kidney": WHOLE}, TRAINING, spacing_unlike=True)
+    found = reasons_not_to_trust({"liver": WHOLE, "kidney": WHOLE}, TRAINING, ["liver", "kidney"])
     assert found == {"liver": ("spacing unlike training",), "kidney": ("spacing unlike training",)}
 
 

@@ -17,7 +17,7 @@ from viscera.io.store import Store
 from viscera.stages.phantom import make_phantoms
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
-from viscera.study import conflicts, launch
+from viscera.study import launch
 
 Configure = Callable[..., Config]
 
@@ -47,8 +47,6 @@ def two_sets(folder: Path, cases: int, lacking: int, shape: tuple[int, int, int]
 
 
 def test_the_journey(tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
-    for search in ("_one_at_a_time", "_several_at_once"):  # untrained models claim everything: both would take long
-        monkeypatch.setattr(conflicts, search, lambda start, *_: start)
     monkeypatch.setattr(launch, "make_report", lambda study: study)  # the next test has one
     split = {"train": [0, 1, 3, 4, 5], "validation": [2, 6], "test": [7, 8, 9]}
     store = two_sets(tmp_path, 10, 3, (32, 24, 24), split)

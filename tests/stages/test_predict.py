@@ -494,7 +494,7 @@ def test_the_first_error_is_the_one_to_hear_of(
     def full(*_args: object) -> None:
         raise BadInputError("the disk is full")
 
-    monkeypatch.setattr("viscera.stages.predict.write_table", failing)
+    monkeypatch.setattr("viscera.stages.predict.write_tables", failing)
     with pytest.raises(BadInputError, match="the table"):
         predict(half_run, scans, tmp_path / "out")
     monkeypatch.setattr(predictions, "write_bytes", full)
@@ -617,6 +617,32 @@ def test_formats_that_cannot_be_written(half_run: Path, scans: Path, tmp_path: P
             predict(half_run, scan, tmp_path / output, formats=formats)
     predict(half_run, scan, tmp_path / "x.seg.nrrd")  # the name asks for it
     assert (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize("formats", [["nifti", "dicom-seg"], ["dicom-seg", "nifti"]])
+@pytest.mark.parametrize("error", [BadInputError("too many segments."), ZeroDivisionError()])
+def test_a_format_that_cannot_be_written_costs_none_of_the_others(
+    half_run: Path,
+    patient: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    formats: list[str],
+    error: Exception,
+) -> None:
+    def failing(*_args: object) -> bytes:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr("viscera.io.formats.dicom_seg_bytes", failing)
+        kind = BadInputError if isinstance(error, BadInputError) else DefectError
+        with pytest.raises(kind, match=r"So patient_7\.seg\.dcm is not written; written: patient_7\.nii\.gz\."):
+            predict(half_run, patient, tmp_path / "out", formats=formats)
+    assert (tmp_path / "out" / "patient_7.nii.gz").exists()
+    assert "is not written" in (tmp_path / "out" / "quarantine.csv").read_text()
+    assert (tmp_path / "out" / "measurements.csv").exists()
+    predict(half_run, patient, tmp_path / "out", formats=formats)
+    assert (tmp_path / "out" / "patient_7.seg.dcm").exists()
+    assert not (tmp_path / "out" / "quarantine.csv").exists()
 
 
 @pytest.mark.parametrize("replacing", [False, True])

@@ -39,7 +39,7 @@ def test_z_scores_are_those_of_the_training_set_and_travel_with_the_run(
     voxels = np.concatenate([tiny_store.image(name).ravel() for name in tiny_store.names("train")])
     assert intensity.mean_hu == pytest.approx(np.clip(voxels, -500, 500).mean())
     assert intensity.sd_hu == pytest.approx(np.clip(voxels, -500, 500).std())
-    assert viscera.Predictor.load(run.path).trained_with.train.intensity == intensity
+    assert viscera.Predictor.load(run.path).models["last"].trained_with.train.intensity == intensity
     train(tiny_store.path, run.path, tiny_config(intensity={"scaling": "z_score"}), resume=True)
     assert len(RunFolder(run.path).read_curve()) == 4  # steps 2, 3, 4 and 6
 

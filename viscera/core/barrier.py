@@ -41,7 +41,7 @@ class CaseBarrier:
             raise
         except Exception as error:
             self.left_out[case] = explained = case_error(case, error)
-            if isinstance(explained, DefectError):
+            if isinstance(explained, DefectError) and not isinstance(error, DefectError):
                 log.exception("%s: left out, by a defect of viscera:", case)
 
     @property

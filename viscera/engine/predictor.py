@@ -1,9 +1,13 @@
-"""Prediction by sub-volumes, and on the scan's own grid."""
+"""From a scan to a label map on its own grid, by one model, or by several as one.
+
+A `Predictor` is made of models and, where they are several, of a `Combination` of their probabilities.
+"""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,14 +18,14 @@ from viscera.core.config import Config, PredictConfig, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
-from viscera.engine.fusion_record import FusionRecord
-from viscera.engine.fusion_rule import FusionRule, combine, distinct_models
+from viscera.engine.fusion import FusionRecord
 from viscera.engine.hardware import choose_device, out_of_memory_explained
 from viscera.engine.sliding_window import probability_planes
-from viscera.engine.trust import ConfidenceTally
+from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges
 from viscera.imaging.cleanup import cleaned, organs_named
 from viscera.imaging.resample import GridChange, coarsen_volume, restore_labels, restore_planes, restored_planes
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
+from viscera.io.files import sha256
 from viscera.io.runlog import RunFolder
 from viscera.networks.unet3d import UNet3D
 
@@ -40,109 +44,44 @@ def build_network(config: TrainConfig, num_classes: int = NUM_CLASSES) -> UNet3D
 
 
 @dataclass(frozen=True, eq=False)
-class Predictor:
-    """A trained model that answers on the scan's own grid: `predictor(volume)`.
+class Model:
+    """One trained network, and what it knows of the scans that it was trained on.
 
     Attributes:
         network: in evaluation mode.
         checkpoint: its weights, configuration and training spacings.
         config: how to predict.
         device: to compute on.
+        checksum: SHA-256 of the checkpoint's file.
     """
 
     network: UNet3D
     checkpoint: Checkpoint
     config: PredictConfig
     device: torch.device
+    checksum: str
 
     @classmethod
-    def load(cls, run: str | Path, config: PredictConfig | None = None, device: str = "auto") -> "Predictor":
-        """From a Run's folder alone; without `config`, predict as the Run's own configuration says.
-
-        A folder of several models, as `viscera study --fuse` makes it, gives a `FusedPredictor`.
+    def load(cls, path: Path, config: PredictConfig | None = None, device: str = "auto") -> "Model":
+        """From a checkpoint; without `config`, predict as its own configuration says.
 
         Raises:
-            BadInputError: no run, no such checkpoint in it, or a damaged one.
+            BadInputError: a missing or damaged checkpoint; no such device; `config.cleanup` names an organ that the
+                model does not know.
         """
-        folder = RunFolder(Path(run))
-        if not folder.path.is_dir():
-            raise BadInputError(f"{run}: there is no such run. Make one with `viscera train`.")
-        if folder.fusion.exists():
-            return FusedPredictor.of_record(folder, FusionRecord.read(folder), config, device)
-        checkpoint = None
-        if config is None:
-            checkpoint = load_checkpoint(folder.last)
-            config = checkpoint.config.predict
-        if checkpoint is None or config.checkpoint == "best":
-            checkpoint = load_checkpoint(folder.best if config.checkpoint == "best" else folder.last)
-        return cls.from_checkpoint(checkpoint, config, device)
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint, config: PredictConfig, device: str = "auto") -> "Predictor":
-        """From a checkpoint in memory.
-
-        Raises:
-            BadInputError: `config.cleanup` names an organ that the model does not know.
-        """
+        checkpoint = load_checkpoint(path)
+        config = config or checkpoint.config.predict
         for setting, names in config.cleanup:
             organs_named(names, checkpoint.classes, setting)
         on = choose_device(device)
         network = build_network(checkpoint.config.train, len(checkpoint.classes))
         network.load_state_dict(checkpoint.model)
-        return cls(network.to(on).eval(), checkpoint, config, on)
+        return cls(network.to(on).eval(), checkpoint, config, on, sha256(path))
 
     @property
     def trained_with(self) -> Config:
         """The configuration of the training."""
         return self.checkpoint.config
-
-    @property
-    def classes(self) -> ClassTable:
-        """What the labels stand for."""
-        return self.checkpoint.classes
-
-    def __call__(self, volume: Volume, tally: ConfidenceTally | None = None) -> LabelMap:
-        """Segment a scan: (I, J, K) labels on the grid and in the voxel order of the input.
-
-        Args:
-            volume: the scan.
-            tally: gathers how sure the network is, on its own grid.
-        """
-        order = AxisOrder.to_canonical(volume.geometry)
-        canonical = volume.canonical()
-        change = self.change_for(canonical.geometry)
-        restored = self.predict_prepared(coarsen_volume(canonical, change).hu, change, tally)
-        return LabelMap(np.asfortranarray(order.undo(restored.labels)), volume.geometry)
-
-    def predict_prepared(self, hu: HuArray, change: GridChange, tally: ConfidenceTally | None = None) -> LabelMap:
-        """Segment a scan that is on the network's grid already.
-
-        Args:
-            hu: (I, J, K) int16 on `change.coarse`.
-            change: from the scan's canonical grid to that one.
-            tally: gathers how sure the network is.
-
-        Returns:
-            Labels on `change.fine`.
-        """
-        with out_of_memory_explained(_LESS_MEMORY):
-            if self.config.restore == "probabilities":
-                restored = restore_planes(self._planes(hu, tally), change)
-            else:
-                planes = [plane.argmax(dim=0).to(torch.uint8).numpy() for plane in self._planes(hu, tally)]
-                restored = restore_labels(np.stack(planes, axis=-1), change)
-        return LabelMap(cleaned(restored.labels, self.config.cleanup, self.classes), restored.geometry)
-
-    def slabs(
-        self, hu: HuArray, change: GridChange, tally: ConfidenceTally | None = None
-    ) -> Iterator[tuple[slice, Tensor]]:
-        """Probabilities (L, I, J, 1) on `change.fine` of a scan on the network's grid, slice by slice along K."""
-        for k, plane in enumerate(restored_planes(self._planes(hu, tally), change, self.config.restore)):
-            yield slice(k, k + 1), plane.unsqueeze(-1)
-
-    def _planes(self, hu: HuArray, tally: ConfidenceTally | None) -> Iterator[Tensor]:
-        planes = probability_planes(self.network, hu, self.trained_with.train, self.config, self.device)
-        return planes if tally is None else tally.watched(planes)
 
     def is_unlike(self, geometry: Geometry) -> bool:
         """Whether a scan, prepared like those of training, is more than 1.5 times finer or coarser than they are."""
@@ -156,80 +95,200 @@ class Predictor:
         change = GridChange.prepared(geometry, self.trained_with.prepare)
         if self.config.grid == "prepared" or (self.config.grid == "auto" and not self.is_unlike(geometry)):
             return change
-        at = change.coarse.spacing_mm
         median = np.median(np.array(self.checkpoint.training_spacings_mm), axis=0)
         if self.config.grid == "auto":
             log.warning(
                 "The scan would come out at %s mm, the model was trained at %s mm: resampled to that instead.",
-                "×".join(f"{x:.3g}" for x in at),
+                "×".join(f"{x:.3g}" for x in change.coarse.spacing_mm),
                 "×".join(f"{x:.3g}" for x in median),
             )
         return GridChange.to_spacing(geometry, median)
 
+    def labels(self, hu: HuArray, change: GridChange, tally: ConfidenceTally) -> LabelArray:
+        """The most probable class, (I, J, K) uint8 on `change.fine`.
 
-@dataclass(frozen=True, eq=False)
-class FusedPredictor(Predictor):
-    """Several models as one predictor: each organ from its own model (`engine.fusion_rule`).
+        Args:
+            hu: (I, J, K) int16 on `change.coarse`.
+            change: from the scan's canonical grid to that one.
+            tally: gathers how sure the network is.
+        """
+        if self.config.restore == "probabilities":
+            return restore_planes(self._planes(hu, tally), change).labels
+        planes = [plane.argmax(dim=0).to(torch.uint8).numpy() for plane in self._planes(hu, tally)]
+        return restore_labels(np.stack(planes, axis=-1), change).labels
 
-    What it inherits (`network`, `checkpoint`, `trained_with`) is that of the first organ's model.
+    def probabilities(self, hu: HuArray, change: GridChange, tally: ConfidenceTally | None = None) -> Iterator[Tensor]:
+        """(L, I, J) on `change.fine`, plane by plane along K; otherwise as `labels`."""
+        return restored_planes(self._planes(hu, tally), change, self.config.restore)
+
+    def _planes(self, hu: HuArray, tally: ConfidenceTally | None) -> Iterator[Tensor]:
+        planes = probability_planes(self.network, hu, self.trained_with.train, self.config, self.device)
+        return planes if tally is None else tally.watched(planes)
+
+
+class Combination(Protocol):
+    """How the probabilities of several models become one label map; `engine.fusion.FusionRule` is one."""
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """(L - 1,) index of the model by which each organ is judged: its confidence, and whether a scan is unlike."""
+        ...
+
+    def __call__(self, probabilities_MLIJ: Sequence[Tensor]) -> Tensor:
+        """(I, J) uint8 of the (L, I, J) probabilities of each model."""
+        ...
+
+
+class Segmentation(NamedTuple):
+    """A label map, and what the models say of it.
 
     Attributes:
-        members: the models, each with its own configuration.
-        rule: which organ comes from which, and who gets a voxel that several claim.
+        label_map: on the scan's own grid and in its voxel order; or on the canonical one of a prepared scan.
+        confidence: (L,) mean probability of each organ where its model finds it most probable; None of background, and
+            of organs that are nowhere.
+        unlike: organs whose model was trained on scans that are more than 1.5 times coarser or finer.
     """
 
-    members: tuple[Predictor, ...]
-    rule: FusionRule
+    label_map: LabelMap
+    confidence: tuple[float | None, ...]
+    unlike: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """One or several trained models that answer on the scan's own grid: `predictor(volume)`.
+
+    Attributes:
+        models: by name; one alone is called `last` or `best`.
+        combination: of several models; None of one alone.
+        config: how to predict.
+        training: what the predicted organs are held against, each as its own model saw them in training.
+        checksum: SHA-256 of the checkpoint; or of what decides in `fusion.yaml`, with the checksums of its models.
+    """
+
+    models: dict[str, Model]
+    combination: Combination | None
+    config: PredictConfig
+    training: TrainingRanges
+    checksum: str
 
     @classmethod
-    def of_record(
-        cls, folder: RunFolder, record: FusionRecord, config: PredictConfig | None = None, device: str = "auto"
-    ) -> "FusedPredictor":
-        """From the models of a folder; `config` replaces the prediction settings of each, but for `checkpoint`.
+    def load(cls, run: str | Path, config: PredictConfig | None = None, device: str = "auto") -> "Predictor":
+        """From a folder alone: a Run, or several models as one as `viscera study --fuse` makes them.
+
+        Args:
+            run: the folder.
+            config: how to predict; by default as the Run's own configuration says. Of several models it replaces the
+                settings of each, but for `checkpoint`.
+            device: to compute on: `auto`, `cpu`, `cuda`, `cuda:1`, …
 
         Raises:
-            BadInputError: a model is missing, damaged, or not the one that was chosen.
+            BadInputError: no run, no such checkpoint in it, or a damaged one; a model of several that is not the one
+                that was chosen; no such device.
         """
-        choices = [record.organs[name] for name in record.classes[1:]]
-        names, models = distinct_models(choice.model for choice in choices)
-        rule = FusionRule(
-            models,
-            tuple(choice.weight for choice in choices),
-            tuple(choice.threshold for choice in choices),
-            record.evidence,
-        )
-        checkpoints = [load_checkpoint(record.model_path(folder, name)) for name in names]
-        members = tuple(Predictor.from_checkpoint(c, config or c.config.predict, device) for c in checkpoints)
-        first = members[0]
-        return cls(first.network, first.checkpoint, config or first.config, first.device, members, rule)
+        folder = RunFolder(Path(run))
+        if not folder.path.is_dir():
+            raise BadInputError(f"{run}: there is no such run. Make one with `viscera train`.")
+        training = load_ranges(folder.training_ranges) or TrainingRanges({})
+        if folder.fusion.exists():
+            record = FusionRecord.read(folder)
+            names, rule = record.rule()
+            models = {name: Model.load(record.model_path(folder, name), config, device) for name in names}
+            return cls(models, rule, config or models[names[0]].config, training, record.checksum)
+        model = Model.load(folder.best if config and config.checkpoint == "best" else folder.last, config, device)
+        if config is None and model.config.checkpoint == "best":
+            model = Model.load(folder.best, None, device)
+        return cls({model.config.checkpoint: model}, None, model.config, training, model.checksum)
 
-    def __call__(self, volume: Volume, tally: ConfidenceTally | None = None) -> LabelMap:
-        """Segment a scan: (I, J, K) labels on the grid and in the voxel order of the input."""
+    @property
+    def classes(self) -> ClassTable:
+        """What the labels stand for."""
+        return self._each[0].checkpoint.classes
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What a prediction records of its predictor; of several models the step is None where they differ."""
+        models = {name: {"step": m.checkpoint.step, "sha256": m.checksum} for name, m in self.models.items()}
+        steps = {model.checkpoint.step for model in self._each}
+        return {
+            "run_sha256": self.checksum,
+            "step": steps.pop() if len(steps) == 1 else None,
+            "settings": self.config.model_dump(mode="json"),
+            "classes": list(self.classes.names),
+            **({} if self.combination is None else {"models": models}),
+        }
+
+    def __call__(self, volume: Volume) -> LabelMap:
+        """Segment a scan.
+
+        Args:
+            volume: (I, J, K) int16 HU, any orientation.
+
+        Returns:
+            (I, J, K) uint8 on the grid and in the voxel order of the input.
+
+        Raises:
+            RunFailedError: out of memory.
+        """
+        return self.segment(volume).label_map
+
+    def segment(self, volume: Volume) -> Segmentation:
+        """As calling it, with what the models say of it."""
         order = AxisOrder.to_canonical(volume.geometry)
         canonical = volume.canonical()
-        changes = [member.change_for(canonical.geometry) for member in self.members]
+        changes = [model.change_for(canonical.geometry) for model in self._each]
         coarse = {change.factors: coarsen_volume(canonical, change).hu for change in changes}
-        with out_of_memory_explained(_LESS_MEMORY):
-            labels = self._combined([coarse[c.factors] for c in changes], changes, tally)
-        return LabelMap(np.asfortranarray(order.undo(labels)), volume.geometry)
+        labels, confidence = self._combined([coarse[change.factors] for change in changes], changes)
+        label_map = LabelMap(np.asfortranarray(order.undo(labels)), volume.geometry)
+        return Segmentation(label_map, confidence, self._organs_of(lambda model: model.is_unlike(canonical.geometry)))
 
-    def predict_prepared(self, hu: HuArray, change: GridChange, tally: ConfidenceTally | None = None) -> LabelMap:
-        """As of one model."""
-        with out_of_memory_explained(_LESS_MEMORY):
-            labels = self._combined([hu] * len(self.members), [change] * len(self.members), tally)
-        return LabelMap(labels, change.fine)
+    def segment_prepared(self, hu: HuArray, change: GridChange) -> Segmentation:
+        """Segment a scan that is on the networks' grid already.
+
+        Args:
+            hu: (I, J, K) int16 on `change.coarse`.
+            change: from the scan's canonical grid to that one.
+
+        Returns:
+            Labels on `change.fine`.
+        """
+        number = len(self.models)
+        labels, confidence = self._combined([hu] * number, [change] * number)
+        return Segmentation(LabelMap(labels, change.fine), confidence)
+
+    def is_unlike(self, geometry: Geometry) -> bool:
+        """Whether a scan is more than 1.5 times finer or coarser than those that any of the models was trained on."""
+        return any(model.is_unlike(geometry) for model in self._each)
+
+    @property
+    def _each(self) -> tuple[Model, ...]:
+        return tuple(self.models.values())
+
+    @property
+    def _owners(self) -> tuple[int, ...]:
+        return self.combination.owners if self.combination is not None else (0,) * (len(self.classes) - 1)
+
+    def _organs_of(self, is_so: Callable[[Model], bool]) -> frozenset[str]:
+        """The organs whose own model has some property."""
+        found = [is_so(model) for model in self._each]
+        return frozenset(o.name for o, owner in zip(self.classes.organs, self._owners, strict=True) if found[owner])
 
     def _combined(
-        self, scans: Sequence[HuArray], changes: Sequence[GridChange], tally: ConfidenceTally | None
-    ) -> LabelArray:
-        """From the scan as each member sees it to labels on the fine grid, which all of them share."""
-        own = [ConfidenceTally(len(self.classes)) for _ in self.members]
-        each = zip(self.members, scans, changes, own, strict=True)
-        parts = [member.slabs(hu, change, sure) for member, hu, change, sure in each]
-        labels = np.empty(changes[0].fine.shape, dtype=np.uint8, order="F")
-        for of_models in zip(*parts, strict=True):
-            slices, _ = of_models[0]
-            labels[:, :, slices] = combine([probabilities for _, probabilities in of_models], self.rule).numpy()
-        if tally is not None:
-            tally.adopt(own, self.rule.models)
-        return cleaned(labels, self.config.cleanup, self.classes)
+        self, scans: Sequence[HuArray], changes: Sequence[GridChange]
+    ) -> tuple[LabelArray, tuple[float | None, ...]]:
+        """From the scan as each model sees it to labels on the fine grid, which all share, and the confidence."""
+        tallies = [ConfidenceTally(len(self.classes)) for _ in changes]
+        views = list(zip(self._each, scans, changes, tallies, strict=True))
+        with out_of_memory_explained(_LESS_MEMORY):
+            if self.combination is None:
+                (model, hu, change, tally), *_ = views
+                labels = model.labels(hu, change, tally)
+            else:
+                parts = [model.probabilities(hu, change, tally) for model, hu, change, tally in views]
+                labels = np.empty(changes[0].fine.shape, dtype=np.uint8, order="F")
+                for k, probabilities_MLIJ in enumerate(zip(*parts, strict=True)):
+                    labels[:, :, k] = self.combination(probabilities_MLIJ).numpy()
+            labels = cleaned(labels, self.config.cleanup, self.classes)
+        means = [tally.means() for tally in tallies]
+        own = (means[owner][label] for label, owner in enumerate(self._owners, start=1))
+        return labels, (None, *own)

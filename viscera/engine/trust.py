@@ -3,7 +3,7 @@
 A flag says that an organ is unlike what the model has learnt, not that it is wrong; without one it may still be wrong.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,37 +70,54 @@ class TrainingRanges:
 
     Attributes:
         organs: by name.
-        least_confidence: below it an organ is flagged; 0 where nothing was held out to choose it on.
+        least_confidence: below it an organ is flagged; 0 where nothing was held out to choose it on. One for all; or,
+            of several models, by the name of each organ.
     """
 
     organs: Mapping[str, OrganRange]
-    least_confidence: float = 0.0
+    least_confidence: float | Mapping[str, float] = 0.0
+
+    @classmethod
+    def of_organs(cls, known: Mapping[str, "TrainingRanges | None"]) -> "TrainingRanges":
+        """Each organ as another model saw it; what a model does not know of an organ stays unknown."""
+        own = {organ: each for organ, each in known.items() if each is not None and organ in each.organs}
+        return cls(
+            {organ: each.organs[organ] for organ, each in own.items()},
+            {organ: each.sure_from(organ) for organ, each in own.items()},
+        )
+
+    def sure_from(self, organ: str) -> float:
+        """The confidence below which an organ is flagged."""
+        level = self.least_confidence
+        return level.get(organ, 0.0) if isinstance(level, Mapping) else level
 
 
 def reasons_not_to_trust(
-    facts: Mapping[str, OrganFacts], training: TrainingRanges, *, spacing_unlike: bool = False
+    facts: Mapping[str, OrganFacts], training: TrainingRanges, unlike_spacing: Collection[str] = ()
 ) -> dict[str, tuple[str, ...]]:
     """Why each organ of a label map should be looked at before it is used; empty: nothing was noticed.
 
     Args:
         facts: of the predicted organs, by name.
         training: what they are held against; organs that it does not know are not judged.
-        spacing_unlike: whether the scan's voxels were too unlike those of training to be taken as they are.
+        unlike_spacing: organs for whose model the scan's voxels were too unlike those of training to be taken as they
+            are.
     """
     judged = {
-        name: _own_reasons(each, training.organs[name], training)
+        name: _own_reasons(each, training.organs[name], training.sure_from(name))
         for name, each in facts.items()
         if name in training.organs
     }
     unlike = [name for name, reasons in judged.items() if any(reason.startswith("HU") for reason in reasons)]
-    of_scan = ["spacing unlike training"] if spacing_unlike else []
+    of_scan = []
     found = sum(each.mean_hu is not None for each in facts.values())
     if len(unlike) >= max(ORGANS_FOR_A_PHASE, found / 2):
         of_scan.append(f"contrast phase unlike training (HU of {', '.join(name.replace('_', ' ') for name in unlike)})")
-    return {name: (*judged.get(name, ()), *of_scan) for name in facts}
+    spacing = {name: ["spacing unlike training"] if name in unlike_spacing else [] for name in facts}
+    return {name: (*judged.get(name, ()), *spacing[name], *of_scan) for name in facts}
 
 
-def _own_reasons(facts: OrganFacts, known: OrganRange, training: TrainingRanges) -> list[str]:
+def _own_reasons(facts: OrganFacts, known: OrganRange, sure_from: float) -> list[str]:
     if facts.mean_hu is None:
         return ["not found"] if known.present >= NEARLY_ALWAYS else []
     if known.present == 0:
@@ -118,8 +135,8 @@ def _own_reasons(facts: OrganFacts, known: OrganRange, training: TrainingRanges)
             reasons.append(f"HU {facts.mean_hu:.0f} outside {low:.0f} to {high:.0f}")
     if facts.large_fragments > max(known.large_fragments, 1):
         reasons.append(f"{facts.large_fragments} large fragments")
-    if facts.confidence is not None and facts.confidence < training.least_confidence:
-        reasons.append(f"low confidence ({facts.confidence:.2f}, below {training.least_confidence:.2f})")
+    if facts.confidence is not None and facts.confidence < sure_from:
+        reasons.append(f"low confidence ({facts.confidence:.2f}, below {sure_from:.2f})")
     return reasons
 
 
@@ -205,12 +222,6 @@ class ConfidenceTally:
         for plane in planes:
             self.add(plane)
             yield plane
-
-    def adopt(self, of_models: Sequence["ConfidenceTally"], models: Sequence[int]) -> None:
-        """Take each organ from the tally of its own model: `models` (L - 1,) are indices, organs in label order."""
-        for label, model in enumerate(models, start=1):
-            self.counts[label] = of_models[model].counts[label]
-            self.sums[label] = of_models[model].sums[label]
 
     def means(self) -> list[float | None]:
         """(L,) in [0, 1]; None of a class that is nowhere the most probable."""

@@ -1,24 +1,59 @@
-"""Predictions on disk: label maps in each format, and beside them what they were made from.
+"""Predictions on disk: label maps in each format, a JSON beside them, and `measurements.csv` of all in a folder.
 
-Files are only replaced where they are known to be our own: their checksum stands in the JSON beside them.
+Files are only replaced where they are known to be our own: their checksum stands in the JSON beside them. That holds
+what they were made from and what was measured of each organ; the table is made from the JSON, so that it says what is
+there.
 """
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from viscera.core.errors import BadInputError
+from viscera.core.scan import OrganFacts
 from viscera.io.files import sha256, write_bytes
 from viscera.io.formats import FORMATS, ending, formats_of
-from viscera.io.records import read_json, write_json
+from viscera.io.records import damaged, read_json, refuse_other_table, write_csv, write_json
 
 log = logging.getLogger(__name__)
+_MEASUREMENTS = "measurements"
+_TABLE = "measurements.csv"
+_HEADER = (
+    *("case", "organ", "voxels", "volume_ml", "mean_hu", "sd_hu"),
+    *(f"{end}_{axis}_mm" for end in ("lowest", "highest") for axis in "ras"),
+    *(f"{end}_{axis}" for end in ("first", "last") for axis in "ijk"),
+    *("pieces", "largest_piece", "large_fragments", "confidence", "flag", "reasons"),
+)
 
 
-TABLE = "measurements.csv"
+@dataclass(frozen=True)
+class Measured:
+    """One organ of one prediction: what was measured, and why it should be looked at; empty: nothing was noticed."""
+
+    facts: OrganFacts
+    reasons: tuple[str, ...] = ()
+
+    def cells(self, case: str, organ: str) -> list[str]:
+        """One row of the table; empty where undefined."""
+        facts = self.facts
+        box_mm = (None,) * 6 if facts.box_mm is None else (*facts.box_mm[0], *facts.box_mm[1])
+        box = ("",) * 6 if facts.box is None else (*facts.box[0], *facts.box[1])
+        return [
+            *(case, organ, str(facts.voxels)),
+            *(_number(facts.volume_ml, 3), _number(facts.mean_hu, 1), _number(facts.sd_hu, 1)),
+            *(_number(value, 1) for value in box_mm),
+            *(str(index) for index in box),
+            *(str(facts.pieces), _number(facts.largest_piece, 3), str(facts.large_fragments)),
+            *(_number(facts.confidence, 3), "look" if self.reasons else "", "; ".join(self.reasons)),
+        ]
+
+
+_MEASURED = TypeAdapter(dict[str, Measured])
 
 
 @dataclass(frozen=True)
@@ -40,9 +75,9 @@ class PredictionFiles:
         """Where the formats of a case go: into a folder, or into the file that `output` names."""
         if not formats_of(output):
             outputs = {output / f"{name}{FORMATS[each].endings[0]}": each for each in formats}
-            return cls(outputs, output / f"{name}.json", output / TABLE)
+            return cls(outputs, output / f"{name}.json", output / _TABLE)
         stem = output.name[: -len(ending(output, formats[0]))]
-        return cls({output: formats[0]}, output.with_name(f"{stem}.json"), output.with_name(f"{stem}.{TABLE}"))
+        return cls({output: formats[0]}, output.with_name(f"{stem}.json"), output.with_name(f"{stem}.{_TABLE}"))
 
     @property
     def main(self) -> Path:
@@ -63,25 +98,25 @@ class PredictionFiles:
             )
         written = written or {}
         present = self._present()
-        for path, digest in present.items():
-            if digest not in _checksums(written) and not overwrite:
+        if not overwrite:
+            known = _checksums(written)
+            for path in (path for path, digest in present.items() if digest not in known):
                 raise BadInputError(
                     f"{path}: exists, and is not as viscera wrote it. Move it away, or add --overwrite to lose it."
                 )
-        if not overwrite:
             self._refuse_other_scan(written, provenance)
         last = {path: _outputs(written, self.main).get(path.name) for path in self.outputs}
         return _is_from(written, provenance) and present == last
 
     def write(
-        self, contents: Mapping[Path, bytes], provenance: Mapping[str, Any], results: Mapping[str, Any] | None = None
+        self, contents: Mapping[Path, bytes], provenance: Mapping[str, Any], measured: Mapping[str, Measured]
     ) -> None:
         """Write the record, then the files: after a crash between them, what is there is known to be our own.
 
         Args:
-            contents: of every output.
+            contents: of the outputs; one that is not given is not there afterwards, or as it was.
             provenance: what they were made from; a file of another format counts as current only where it is the same.
-            results: what else to record.
+            measured: of each organ.
         """
         digests = {path.name: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
         written = read_record(self.record) or {}
@@ -90,16 +125,15 @@ class PredictionFiles:
         others = sorted(ours.keys() - earlier.keys() - digests.keys())
         if others:
             log.warning("%s: made by another model, or from another scan, than what is written now.", ", ".join(others))
-        write_json(
-            self.record,
-            {
-                **provenance,
-                **(results or {}),
-                "output_sha256": digests[self.main.name],
-                "outputs_sha256": earlier | digests,
-                "replaces_sha256": ours | {path.name: digest for path, digest in self._present().items()},
-            },
-        )
+        outputs = earlier | digests
+        record = {
+            **provenance,
+            _MEASUREMENTS: _MEASURED.dump_python(dict(measured), mode="json"),
+            "output_sha256": outputs.get(self.main.name),
+            "outputs_sha256": outputs,
+            "replaces_sha256": ours | {path.name: digest for path, digest in self._present().items()},
+        }
+        write_json(self.record, record)
         for path, content in contents.items():
             write_bytes(path, content)
 
@@ -137,14 +171,63 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and "run_sha256" in value else None
 
 
+def read_measurements(record: Path) -> dict[str, Measured]:
+    """Those in the JSON beside a prediction, by organ; empty where it has none or is not there.
+
+    Raises:
+        BadInputError: damaged.
+    """
+    return _measured(read_json(record) if record.exists() else {}, record)
+
+
+def refuse_other_tables(files: Sequence[PredictionFiles]) -> None:
+    """Raise BadInputError where a table of that name is not ours; later versions may have more columns."""
+    for table in dict.fromkeys(each.table for each in files):
+        refuse_other_table(table, _HEADER[:3])
+
+
+def write_tables(files: Sequence[PredictionFiles]) -> None:
+    """Write `measurements.csv` of all predictions that stand in a folder; beside a single file, its own.
+
+    JSON of others is passed by; what cannot be read is left out with a warning. Without measurements there is no table.
+    """
+    for table in dict.fromkeys(each.table for each in files):
+        records = sorted(path for path in table.parent.glob("*.json") if not path.name.startswith("."))
+        if table.name != _TABLE:
+            records = [path for each in files if (path := each.record).exists()]
+        rows = [row for record in records for row in _rows(record, table)]
+        if rows:
+            write_csv(table, _HEADER, rows)
+
+
+def _rows(record: Path, table: Path) -> Iterator[list[str]]:
+    try:
+        value = read_json(record)
+        measured = _measured(value, record) if isinstance(value, dict) and "run_sha256" in value else {}
+    except BadInputError as error:
+        log.warning("%s It is not in %s.", error, table.name)
+    else:
+        yield from (each.cells(record.stem, organ) for organ, each in measured.items())
+
+
+def _measured(value: object, record: Path) -> dict[str, Measured]:
+    try:
+        return _MEASURED.validate_python(value.get(_MEASUREMENTS, {}) if isinstance(value, dict) else {})
+    except ValidationError as error:
+        raise damaged(record, error, "Delete it and predict again with --overwrite.") from error
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
 def _is_from(record: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
     return all(record.get(key) == value for key, value in provenance.items())
 
 
 def _outputs(record: Mapping[str, Any], main: Path) -> dict[str, str]:
     """File name to checksum; an earlier version knew one file only."""
-    one = {main.name: record["output_sha256"]} if "output_sha256" in record else {}
-    return _named(record.get("outputs_sha256")) or _named(one)
+    return _named(record.get("outputs_sha256")) or _named({main.name: record.get("output_sha256")})
 
 
 def _replaced(record: Mapping[str, Any]) -> dict[str, str]:

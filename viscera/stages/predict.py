@@ -17,19 +17,16 @@ from viscera.core.geometry import AxisOrder
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelMap, OrganFacts
 from viscera.engine.predictor import Predictor
-from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges, reasons_not_to_trust
+from viscera.engine.trust import reasons_not_to_trust
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.dicom import Series
 from viscera.io.dicom.seg_writer import Algorithm
 from viscera.io.files import is_occupied, sha256
 from viscera.io.formats import FORMATS, Result, formats_of, refuse_other_file, wanted_formats
-from viscera.io.measurements import KEY as MEASUREMENTS
-from viscera.io.measurements import Measured, as_json, refuse_other_measurements, write_table
 from viscera.io.nifti_header import Placement
-from viscera.io.predictions import TABLE, PredictionFiles, read_record
+from viscera.io.predictions import Measured, PredictionFiles, read_record, refuse_other_tables, write_tables
 from viscera.io.quarantine import NAME as QUARANTINE
 from viscera.io.quarantine import refuse_other_quarantine, write_quarantine
-from viscera.io.runlog import RunFolder
 from viscera.io.scans import Scan, open_scans
 from viscera.io.store import Store
 from viscera.metrics.hounsfield import hu_facts, no_hu
@@ -40,11 +37,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class _Segmented:
-    """A label map on the scan's own grid, and what was measured of it."""
+    """A label map on the scan's own grid, what was measured of it, and organs whose model saw other voxel sizes."""
 
     label_map: LabelMap
     facts: Mapping[str, OrganFacts]
-    spacing_unlike: bool
+    unlike: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -57,10 +54,6 @@ class _Job:
     segment: Callable[[], _Segmented]
     series: Series | None = None
     placement: Callable[[], Placement | None] = lambda: None
-
-    @property
-    def output(self) -> Path:
-        return self.files.main
 
 
 def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
@@ -83,7 +76,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         output: a folder, or a file that ends in `.nii`, `.nii.gz`, `.nrrd` or `.dcm`, capitals or not.
         config: how; by default as the Run says.
         series: UID of the DICOM series; by default the CT with most images.
-        formats: of `io.predictions.FORMATS`, the main one first; by default NIfTI, or what a file's name asks for.
+        formats: of `io.formats.FORMATS`, the main one first; by default NIfTI, or what a file's name asks for.
         device: to compute on.
         overwrite: replace label maps that viscera did not write, that were edited since, or made from other scans.
         progress: called before each case, and at the end.
@@ -93,6 +86,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
 
     Raises:
         BadInputError: nothing to segment; or, after all else is done, scans that were left out (`quarantine.csv`).
+        DefectError: likewise, and one of them was left out by a defect of ours.
     """
     is_file = bool(formats_of(output))
     refuse_other_file(output)
@@ -102,21 +96,11 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         predictor = Predictor.load(run, config, device)
         jobs = [_job(scan, PredictionFiles.of(output, scan.name, wanted), predictor) for scan in scans]
         _refuse_collisions(jobs, scans)
-        if not is_file:
-            refuse_other_quarantine(output)
-        barrier = _run_all(jobs, predictor, run, overwrite=overwrite, progress=progress)
-    if not is_file:
-        write_quarantine(output, barrier.reasons, [job.input_name for job in jobs])
-    barrier.finish(len(jobs), output / QUARANTINE)
-    return [each.output for each in jobs]
+        return _run_all(jobs, predictor, None if is_file else output, progress, overwrite=overwrite)
 
 
 def predict_store(
-    run: Path,
-    store: Store,
-    names: Iterable[str],
-    output: Path,
-    progress: OnProgress = unseen,
+    run: Path, store: Store, names: Iterable[str], output: Path, progress: OnProgress = unseen
 ) -> list[Path]:
     """Segment prepared cases of a store, on their scans' own grids; otherwise as `predict`."""
     predictor = Predictor.load(run)
@@ -125,28 +109,8 @@ def predict_store(
             f"{run}: it was trained on {', '.join(predictor.classes.names)}; {store.path} holds "
             f"{', '.join(store.classes.names)}. Give the store that it was trained on."
         )
-
-    def job(name: str) -> _Job:
-        def segment() -> _Segmented:
-            store.verify([name])
-            geometry = store.original_geometry(name)
-            order = AxisOrder.to_canonical(geometry)
-            change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
-            tally = ConfidenceTally(len(predictor.classes))
-            restored = predictor.predict_prepared(store.image(name), change, tally)
-            on_grid = coarsen_labels(restored, change, store.manifest.prepare.label_downsampling)
-            # the store has no finer image
-            facts = organ_facts(store.volume(name), on_grid, predictor.classes, tally.means())
-            return _Segmented(LabelMap(np.asfortranarray(order.undo(restored.labels)), geometry), facts, False)
-
-        digest = store.manifest.cases[name].sha256["image.npy"]
-        return _Job(PredictionFiles.of(output, name, ["nifti"]), f"{name}/image.npy", lambda: digest, segment)
-
-    jobs = [job(name) for name in names]
-    barrier = _run_all(jobs, predictor, run, overwrite=True, progress=progress)
-    write_quarantine(output, barrier.reasons, [job.input_name for job in jobs])
-    barrier.finish(len(jobs), output / QUARANTINE)
-    return [each.output for each in jobs]
+    jobs = [_job_of_store(store, name, output, predictor) for name in names]
+    return _run_all(jobs, predictor, output, progress, overwrite=True)
 
 
 def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
@@ -168,19 +132,32 @@ def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
         volume = scan.read()
         doubt = no_hu(hu_facts(volume.hu))
         if doubt is not None:
-            _, found, expected = doubt
             log.warning(
                 "%s: its values seem to be no HU (%s; expected: %s). If so, what is found means nothing.",
                 name,
-                found,
-                expected,
+                *doubt[1:],
             )
-        tally = ConfidenceTally(len(predictor.classes))
-        label_map = predictor(volume, tally)
-        facts = organ_facts(volume, label_map, predictor.classes, tally.means())
-        return _Segmented(label_map, facts, predictor.is_unlike(volume.canonical().geometry))
+        found = predictor.segment(volume)
+        facts = organ_facts(volume, found.label_map, predictor.classes, found.confidence)
+        return _Segmented(found.label_map, facts, found.unlike)
 
     return _Job(files, name, scan.sha256, segment, scan.series, scan.placement)
+
+
+def _job_of_store(store: Store, name: str, output: Path, predictor: Predictor) -> _Job:
+    def segment() -> _Segmented:
+        store.verify([name])
+        geometry = store.original_geometry(name)
+        order = AxisOrder.to_canonical(geometry)
+        change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
+        restored, confidence, _ = predictor.segment_prepared(store.image(name), change)
+        on_grid = coarsen_labels(restored, change, store.manifest.prepare.label_downsampling)
+        # the store has no finer image
+        facts = organ_facts(store.volume(name), on_grid, predictor.classes, confidence)
+        return _Segmented(LabelMap(np.asfortranarray(order.undo(restored.labels)), geometry), facts)
+
+    digest = store.manifest.cases[name].sha256["image.npy"]
+    return _Job(PredictionFiles.of(output, name, ["nifti"]), f"{name}/image.npy", lambda: digest, segment)
 
 
 def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *, is_file: bool) -> None:
@@ -206,86 +183,79 @@ def _refuse_collisions(jobs: Sequence[_Job], scans: Sequence[Scan]) -> None:
         replaced = [path for path in job.files.outputs if path.resolve() in inputs]
         if replaced:
             raise BadInputError(f"{replaced[0]}: the label map would replace a scan. Give another name or folder.")
-        if job.output in by_output:
+        main = job.files.main
+        if main in by_output:
             raise BadInputError(
-                f"{by_output[job.output]} and {job.input_name} would both become {job.output.name}. Rename one of them."
+                f"{by_output[main]} and {job.input_name} would both become {main.name}. Rename one of them."
             )
-        by_output[job.output] = job.input_name
-
-
-def _checkpoint(run: Path, predictor: Predictor) -> Path:
-    folder = RunFolder(run)
-    if folder.fusion.exists():
-        return folder.fusion  # it holds the checksums of its models
-    return folder.best if predictor.config.checkpoint == "best" else folder.last
+        by_output[main] = job.input_name
 
 
 def _run_all(
-    jobs: Sequence[_Job],
-    predictor: Predictor,
-    run: Path,
-    *,
-    overwrite: bool,
-    progress: OnProgress,
-) -> CaseBarrier:
-    """Do all jobs; returns why scans were left out."""
-    for table in dict.fromkeys(job.files.table for job in jobs):
-        refuse_other_measurements(table)
-    run_sha256 = sha256(_checkpoint(run, predictor))
-    ranges = load_ranges(RunFolder(run).training_ranges) or TrainingRanges({})
+    jobs: Sequence[_Job], predictor: Predictor, folder: Path | None, progress: OnProgress, *, overwrite: bool
+) -> list[Path]:
+    """Do all jobs; a scan that raises is left out. With the lists of a folder; `None`: a file alone."""
+    refuse_other_tables([job.files for job in jobs])
+    if folder is not None:
+        refuse_other_quarantine(folder)
     barrier = CaseBarrier()
+    tried: list[_Job] = []
     try:
         for done, job in enumerate(jobs):
             progress(Progress("predict", done, len(jobs), job.input_name))
+            tried.append(job)
             with barrier.around(job.input_name):
-                provenance = _provenance(job, predictor, run_sha256)
-                if job.files.is_current(provenance, overwrite=overwrite):
-                    continue
-                segmented = job.segment()
-                contents = _contents(job, segmented.label_map, predictor, run_sha256)
-                job.files.write(contents, provenance, {MEASUREMENTS: as_json(_measured(segmented, ranges))})
+                _run_one(job, predictor, overwrite=overwrite)
+        progress(Progress("predict", len(jobs), len(jobs)))
     except BaseException:
         with suppress(BadInputError):  # the first error is the one to hear of
-            _write_tables([job.files for job in jobs])
+            _write_lists(tried, folder, barrier)
         raise
+    _write_lists(tried, folder, barrier)
+    barrier.finish(len(jobs), (folder or Path()) / QUARANTINE)
+    return [job.files.main for job in jobs]
+
+
+def _run_one(job: _Job, predictor: Predictor, *, overwrite: bool) -> None:
+    """Segment one scan and write it; what cannot be written in one format is written in the others."""
+    provenance = _provenance(job, predictor)
+    if job.files.is_current(provenance, overwrite=overwrite):
+        return
+    segmented = job.segment()
+    reasons = reasons_not_to_trust(segmented.facts, predictor.training, segmented.unlike)
+    measured = {organ: Measured(facts, reasons[organ]) for organ, facts in segmented.facts.items()}
+    algorithm = Algorithm(predictor.checksum, viscera.__version__)
+    sources = job.series.sources if job.series else None
+    result = Result(segmented.label_map, predictor.classes, algorithm, sources, job.placement())
+    contents, encoding = dict[Path, bytes](), CaseBarrier()
+    for path, name in job.files.outputs.items():  # all, before any is written
+        with encoding.around(path.name):
+            contents[path] = FORMATS[name].encode(result, path)
+    if contents:
+        job.files.write(contents, provenance, measured)
+    for file, error in encoding.left_out.items():
+        raise type(error)(
+            f"{error} So {file} is not written; written: {', '.join(p.name for p in contents) or 'none'}."
+        )
+
+
+def _write_lists(jobs: Sequence[_Job], folder: Path | None, barrier: CaseBarrier) -> None:
+    """The table of measurements, and in a folder what was left out; the first error is the one to hear of."""
     try:
-        _write_tables([job.files for job in jobs])
+        write_tables([job.files for job in jobs])
     except BadInputError as error:
         if not barrier.left_out:
             raise
         log.warning("%s", error)
-    progress(Progress("predict", len(jobs), len(jobs)))
-    return barrier
+    if folder is not None:
+        write_quarantine(folder, barrier.reasons, [job.input_name for job in jobs])
 
 
-def _measured(segmented: _Segmented, ranges: TrainingRanges) -> dict[str, Measured]:
-    reasons = reasons_not_to_trust(segmented.facts, ranges, spacing_unlike=segmented.spacing_unlike)
-    return {organ: Measured(facts, reasons[organ]) for organ, facts in segmented.facts.items()}
-
-
-def _write_tables(files: Sequence[PredictionFiles]) -> None:
-    """`measurements.csv` of all predictions that stand in a folder; beside a single file, its own."""
-    for table in dict.fromkeys(each.table for each in files):
-        there = sorted(path for path in table.parent.glob("*.json") if not path.name.startswith("."))
-        write_table(table, there if table.name == TABLE else [path for each in files if (path := each.record).exists()])
-
-
-def _contents(job: _Job, label_map: LabelMap, predictor: Predictor, run_sha256: str) -> dict[Path, bytes]:
-    """A label map in every format, before any is written."""
-    algorithm = Algorithm(run_sha256, viscera.__version__)
-    sources = job.series.sources if job.series else None
-    result = Result(label_map, predictor.classes, algorithm, sources, job.placement())
-    return {path: FORMATS[name].encode(result, path) for path, name in job.files.outputs.items()}
-
-
-def _provenance(job: _Job, predictor: Predictor, run_sha256: str) -> dict[str, Any]:
+def _provenance(job: _Job, predictor: Predictor) -> dict[str, Any]:
     return {
         "viscera": viscera.__version__,
-        "run_sha256": run_sha256,
-        "step": predictor.checkpoint.step,
+        **predictor.provenance,
         "input": job.input_name,
         "input_sha256": job.input_sha256(),
         "series": job.series.uid if job.series else None,
-        "settings": predictor.config.model_dump(mode="json"),
-        "classes": list(predictor.classes.names),
     }

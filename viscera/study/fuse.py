@@ -5,8 +5,9 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 import numpy as np
@@ -20,13 +21,12 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.geometry import AxisOrder
 from viscera.core.progress import OnProgress, Progress
-from viscera.engine.fusion_record import FusedModel, FusionRecord, OrganChoice
-from viscera.engine.fusion_rule import distinct_models
-from viscera.engine.predictor import Predictor
+from viscera.engine.fusion import FusedModel, FusionRecord, OrganChoice
+from viscera.engine.predictor import Model
 from viscera.engine.trainer import StopSignal
-from viscera.engine.trust import load_ranges, save_ranges
+from viscera.engine.trust import TrainingRanges, load_ranges, save_ranges
 from viscera.imaging.resample import GridChange
-from viscera.io.checkpoint import save_checkpoint
+from viscera.io.checkpoint import load_checkpoint, save_checkpoint
 from viscera.io.files import sha256, write_bytes
 from viscera.io.records import write_yaml
 from viscera.io.runlog import RunFolder, read_config
@@ -34,7 +34,7 @@ from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
-from viscera.study.conflicts import CaseTally, Settlement, settle
+from viscera.study.calibration import count_conflicts, no_counts, platt
 from viscera.study.plan import StudyPlan
 from viscera.study.worker import score_validation
 
@@ -43,12 +43,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Candidate:
-    """One run of the study, with its scores on the validation cases."""
+    """One run of the study: its checkpoint, that file's checksum, and its scores on the validation cases."""
 
     arm: Arm
     seed: int
     run: RunFolder
-    checkpoint: str
+    checkpoint: Path
+    sha256: str
     scores: tuple[ScoreRow, ...]
 
     @property
@@ -88,15 +89,17 @@ def fuse_study(plan: StudyPlan, store: Store, stop: StopSignal, progress: OnProg
     candidates = _candidates(plan)
     inputs = _digest(candidates, store.names("validation"))
     fused = plan.folder.fused
-    if not _is_current(fused, inputs):
+    record = _current(fused, inputs)
+    if record is None:
         _keep_scores(fused, config)
         picks = choose(candidates, store.classes)
-        settlement = _settlement(store, picks, config, on_case)
-        _write(fused, config, store, picks, settlement, inputs)
-        if settlement.below:
-            below = ", ".join(store.classes.names[label] for label in settlement.below)
-            log.warning("%s: below their best single arm on validation: %s.", FUSED, below)
+        record = _write(fused, config, store, picks, _calibration(store, picks, on_case), inputs)
     score_validation(fused, store, config.evaluate, on_case)
+    below = _below(record, candidates, read_scores(fused.validation_scores))
+    if below != record.below:
+        record.model_copy(update={"below": below}).write(fused)
+        if below:
+            log.warning("%s: lower than in their own model on the validation cases: %s.", FUSED, ", ".join(below))
     predict_store(fused.path, store, store.names("test"), fused.predictions, on_case)
     evaluate(fused.predictions, store.path, fused.scores, config.study_evaluation, all_or_none=True)
 
@@ -118,8 +121,8 @@ def choose(candidates: Sequence[Candidate], classes: ClassTable = ABDOMEN) -> li
     by_arm: dict[Arm, list[Candidate]] = {}
     for candidate in candidates:
         by_arm.setdefault(candidate.arm, []).append(candidate)
-    of_arm = {arm: _organ_means(runs) for arm, runs in by_arm.items()}
-    of_run = {candidate.name: _organ_means([candidate]) for candidate in candidates}
+    of_arm = {arm: _organ_means(row for run in runs for row in run.scores) for arm, runs in by_arm.items()}
+    of_run = {candidate.name: _organ_means(candidate.scores) for candidate in candidates}
 
     def rank(means: Mapping[str, float], organ: str) -> tuple[float, float]:
         foreground = fmean(means.values()) if means else -1.0
@@ -133,10 +136,10 @@ def choose(candidates: Sequence[Candidate], classes: ClassTable = ABDOMEN) -> li
     return picks
 
 
-def _organ_means(runs: Sequence[Candidate]) -> dict[str, float]:
+def _organ_means(rows: Iterable[ScoreRow]) -> dict[str, float]:
     """Mean Dice by organ, over the seeds of an arm first, then over cases; without those that no case scores."""
     by_case: dict[tuple[str, str], list[float]] = {}
-    for row in (row for run in runs for row in run.scores):
+    for row in rows:
         is_organ = row.organ != "background"
         if is_organ and row.metric == "dice" and row.grid == "original" and row.value is not None:
             by_case.setdefault((row.organ, row.case), []).append(row.value)
@@ -150,26 +153,34 @@ def _candidates(plan: StudyPlan) -> list[Candidate]:
     candidates = []
     for task in plan.tasks:
         wanted = read_config(task.run.config_path).predict.checkpoint
-        checkpoint = sha256(task.run.best if wanted == "best" else task.run.last)
+        checkpoint = task.run.best if wanted == "best" else task.run.last
         scores = tuple(read_scores(task.run.validation_scores))
-        candidates.append(Candidate(task.arm, task.seed, task.run, checkpoint, scores))
+        candidates.append(Candidate(task.arm, task.seed, task.run, checkpoint, sha256(checkpoint), scores))
     return candidates
 
 
 def _digest(candidates: Sequence[Candidate], cases: Sequence[str]) -> str:
-    rows = [(c.name, c.checkpoint, [row.cells() for row in c.scores]) for c in candidates]
+    rows = [(c.name, c.sha256, [row.cells() for row in c.scores]) for c in candidates]
     return hashlib.sha256(json.dumps([rows, list(cases)]).encode()).hexdigest()
 
 
-def _is_current(fused: RunFolder, inputs: str) -> bool:
-    """Whether the choice there was made from these inputs, and all of it is there."""
+def _current(fused: RunFolder, inputs: str) -> FusionRecord | None:
+    """The choice there, if it was made from these inputs, and all of it is there."""
     try:
         record = FusionRecord.read(fused)
         for name in record.models:
             record.model_path(fused, name)
     except BadInputError:
-        return False
-    return record.inputs_sha256 == inputs and fused.config_path.exists()
+        return None
+    return record if record.inputs_sha256 == inputs and fused.config_path.exists() else None
+
+
+def _below(record: FusionRecord, candidates: Sequence[Candidate], scores: Sequence[ScoreRow]) -> tuple[str, ...]:
+    """Organs whose mean Dice on the validation cases is below that of their own model."""
+    alone = {candidate.name: _organ_means(candidate.scores) for candidate in candidates}
+    fused = _organ_means(scores)
+    own = {organ: alone[choice.model].get(organ, 0.0) for organ, choice in record.organs.items()}
+    return tuple(organ for organ, dice in own.items() if fused.get(organ, 0.0) < dice)
 
 
 def _keep_scores(fused: RunFolder, config: Config) -> None:
@@ -180,32 +191,30 @@ def _keep_scores(fused: RunFolder, config: Config) -> None:
             write_bytes(fused.scores_at(earlier), fused.scores.read_bytes())
 
 
-def _settlement(store: Store, picks: Sequence[Pick], config: Config, on_case: OnProgress) -> Settlement:
-    """Settle conflicts on the validation cases, on their scans' own grids."""
-    names, models = distinct_models(pick.candidate.name for pick in picks)
-    runs = {pick.candidate.name: pick.candidate.run for pick in picks}
-    predictors = [Predictor.load(runs[name].path) for name in names]
-    cases = store.names("validation")
-    tallies = []
+def _calibration(store: Store, picks: Sequence[Pick], on_case: OnProgress) -> list[tuple[float, float]]:
+    """Slope and offset of every organ, from the validation cases on their scans' own grids."""
+    runs = {pick.candidate.name: pick.candidate for pick in picks}
+    owners = [list(runs).index(pick.candidate.name) for pick in picks]
+    models = [Model.load(candidate.checkpoint) for candidate in runs.values()]
+    cases, counts = store.names("validation"), no_counts(len(picks))
     for done, case in enumerate(cases):
-        on_case(Progress("predict", done, len(cases), case))
-        labelled = store.labelled([case])[0, 1:].tolist()
-        tallies.append(CaseTally.of_slabs(_slabs(store, case, predictors), models, labelled))
-    return settle(tallies, models, absent_is_one=config.evaluate.absent == "one")
+        on_case(Progress("calibrate", done, len(cases), case))
+        count_conflicts(counts, _planes(store, case, models), owners, store.labelled([case])[0, 1:].tolist())
+    return [platt(organ) for organ in counts]
 
 
-def _slabs(
-    store: Store, case: str, predictors: Sequence[Predictor]
-) -> Iterator[tuple[list[Tensor], npt.NDArray[np.uint8]]]:
+def _planes(
+    store: Store, case: str, models: Sequence[Model]
+) -> Iterator[tuple[tuple[Tensor, ...], npt.NDArray[np.uint8]]]:
     """Probabilities of each model and the reference, on the scan's canonical grid."""
     store.verify([case])
     geometry = store.original_geometry(case)
     fine = AxisOrder.to_canonical(geometry).apply_to_geometry(geometry)
     change = GridChange.prepared(fine, store.manifest.prepare)
     reference = store.original_labels(case).canonical().labels
-    for parts in zip(*(each.slabs(store.image(case), change) for each in predictors), strict=True):
-        slices, _ = parts[0]
-        yield [probabilities for _, probabilities in parts], reference[:, :, slices]
+    parts = zip(*(model.probabilities(store.image(case), change) for model in models), strict=True)
+    for k, probabilities_MLIJ in enumerate(parts):
+        yield probabilities_MLIJ, reference[:, :, k]
 
 
 def _write(
@@ -213,46 +222,39 @@ def _write(
     config: Config,
     store: Store,
     picks: Sequence[Pick],
-    settlement: Settlement,
+    calibration: Sequence[tuple[float, float]],
     inputs: str,
-) -> None:
-    """Copy the models, then write the record: a folder with a record is complete."""
+) -> FusionRecord:
+    """Copy the models and what they saw in training, then write the record: a folder with a record is complete."""
     models: dict[str, FusedModel] = {}
     for candidate in {pick.candidate.name: pick.candidate for pick in picks}.values():
-        checkpoint = Predictor.load(candidate.run.path).checkpoint
+        checkpoint = load_checkpoint(candidate.checkpoint)
         file = f"models/{candidate.name}.pt"
         save_checkpoint(fused.path / file, dataclasses.replace(checkpoint, optimizer={}))
+        digest = sha256(fused.path / file)
         models[candidate.name] = FusedModel(
-            file=file,
-            sha256=sha256(fused.path / file),
-            step=checkpoint.step,
-            checkpoint_sha256=candidate.checkpoint,
+            file=file, sha256=digest, step=checkpoint.step, checkpoint_sha256=candidate.sha256
         )
     write_yaml(fused.config_path, config.model_dump(mode="json"))
-    ranges = [known for pick in picks if (known := load_ranges(pick.candidate.run.training_ranges)) is not None]
-    if ranges:
-        surest = max(known.least_confidence for known in ranges)
-        save_ranges(fused.training_ranges, dataclasses.replace(ranges[0], least_confidence=surest))
-    settings = zip(store.classes.organs, picks, settlement.rule.weights, settlement.rule.thresholds, strict=True)
-    organs = {
+    organs = store.classes.organs
+    known = {organ.name: load_ranges(p.candidate.run.training_ranges) for organ, p in zip(organs, picks, strict=True)}
+    save_ranges(fused.training_ranges, TrainingRanges.of_organs(known))
+    choices = {
         organ.name: OrganChoice(
             model=pick.candidate.name,
             arm=pick.candidate.arm.name,
             seed=pick.candidate.seed,
             validation_dice=None if pick.dice is None else round(pick.dice, 6),
-            weight=weight,
-            threshold=threshold,
+            slope=slope,
+            offset=offset,
         )
-        for organ, pick, weight, threshold in settings
+        for organ, pick, (slope, offset) in zip(organs, picks, calibration, strict=True)
     }
     record = FusionRecord(
         version=viscera.__version__,
         chosen_on=tuple(store.names("validation")),
         classes=store.classes.names,
-        organs=organs,
-        evidence=settlement.rule.evidence,
-        settled_by=settlement.settled_by,
-        below=tuple(store.classes.names[label] for label in settlement.below),
+        organs=choices,
         models=models,
         iterations=config.train.iterations,
         inputs_sha256=inputs,
@@ -261,3 +263,4 @@ def _write(
     for path in (fused.path / "models").glob("*.pt"):
         if path.stem not in models:
             path.unlink()
+    return record

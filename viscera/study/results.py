@@ -13,7 +13,7 @@ from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.doctor.forecast import ArmForecast
 from viscera.drawing.slices import Backdrop, LabelView
-from viscera.engine.fusion_record import FusionRecord
+from viscera.engine.fusion import FusionRecord
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
 from viscera.metrics.learning import NOTHING_LOGGED, LoggedStep, step_kept

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fabricated_studies import PAPER_PERCENT
 from viscera.core.arms import Arm
-from viscera.engine.fusion_record import FusionRecord
+from viscera.engine.fusion import FusionRecord
 from viscera.io.scores import ScoreRow
 from viscera.study.report.claim_rules import MINUS, PAPER_SETTINGS, Evidence, Setting
 from viscera.study.report.claims_section import Entry, Ledger, ledger

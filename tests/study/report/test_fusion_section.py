@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
-from viscera.engine.fusion_record import FusionRecord, OrganChoice
+from viscera.engine.fusion import FusionRecord, OrganChoice
 from viscera.io.scores import ScoreRow
 from viscera.study.report.fusion_section import FUSED_SECTION, fusion_rows, fusion_sentences
 from viscera.study.report.page_section import Report, render_page

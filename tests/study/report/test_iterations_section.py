@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import curve_fit
 
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
-from viscera.engine.fusion_record import FusionRecord
+from viscera.engine.fusion import FusionRecord
 from viscera.io.scores import ScoreRow
 from viscera.study.report.iterations_section import (
     FEWEST_POINTS,

@@ -11,6 +11,7 @@ from viscera.study.score_table import ScoreTable
 
 _ROUNDING = 1e-6  # scores.csv holds six decimals
 _SETTLED_BY = {
+    "calibrated probabilities": "the one whose model is more probably right, as calibrated on those cases",
     "probabilities": "the more probable one",
     "weights": "the more probable one after a weight per organ",
     "weights and thresholds": "the more probable one after a weight and a threshold per organ",
@@ -92,8 +93,7 @@ def fusion_sentences(study: StudyResult, table: Table1) -> list[str]:
         if not row.held
     ]
     promise = (
-        f"On validation these organs are below their best single arm, and no settings were found that change that: "
-        f"{', '.join(below)}."
+        f"On validation these organs are below their best single arm: {', '.join(below)}."
         if below
         else "On validation no organ is below its best single arm."
     )

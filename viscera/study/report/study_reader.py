@@ -11,9 +11,9 @@ from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.doctor.forecast import ArmForecast, load_forecasts
 from viscera.drawing.slices import LabelView, backdrop, busiest_slice
-from viscera.engine.fusion_record import FusionRecord
-from viscera.io.measurements import read_measurements
+from viscera.engine.fusion import FusionRecord
 from viscera.io.nifti import read_labels
+from viscera.io.predictions import read_measurements
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store

@@ -1,0 +1,218 @@
+"""Several models as one: each organ from the model that was best at it; the rule, and `fusion.yaml`, which holds it.
+
+An organ's own model claims the voxels whose most probable class is that organ. A voxel that no organ's model claims is
+background; a voxel that one claims is that organ's; where several claim it, the highest calibrated probability wins. So
+without conflicts every organ's mask, and hence its Dice, is exactly that of its own model (docs/decisions/0010).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field, ValidationError
+from torch import Tensor
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import ClassNames
+from viscera.core.errors import BadInputError
+from viscera.core.settings import Settings
+from viscera.io.files import sha256
+from viscera.io.records import damaged, read_yaml, write_yaml
+from viscera.io.runlog import RunFolder
+
+Evidence = Literal["own", "mean"]
+_SURE = 1e-6  # probabilities nearer to 0 or 1 have no finite log odds in float32
+
+
+@dataclass(frozen=True)
+class FusionRule:
+    """Who gets a voxel; an `engine.predictor.Combination`. All sequences (L - 1,), organs in label order.
+
+    Attributes:
+        owners: index of each organ's own model.
+        calibration: slope and offset of the log odds of each organ's probability; (1, 0) leaves it as it is.
+        weights, thresholds, evidence: of records of earlier versions, see `OrganChoice` and `FusionRecord`.
+    """
+
+    owners: tuple[int, ...]
+    calibration: tuple[tuple[float, float], ...]
+    weights: tuple[float, ...]
+    thresholds: tuple[float, ...]
+    evidence: Evidence = "own"
+
+    @classmethod
+    def plain(cls, owners: tuple[int, ...]) -> "FusionRule":
+        """By the models' own probabilities alone."""
+        return cls(owners, ((1.0, 0.0),) * len(owners), (1.0,) * len(owners), (0.0,) * len(owners))
+
+    def __call__(self, probabilities_MLIJ: Sequence[Tensor]) -> Tensor:
+        """One label map of several models' probabilities.
+
+        Of the organs that claim a voxel, it goes to the one of the highest calibrated probability, the lower label at a
+        tie; to background where none claims it.
+
+        Args:
+            probabilities_MLIJ: (L, I, J) or (L, I, J, K) of each model, on one grid.
+
+        Returns:
+            uint8 of the same grid.
+        """
+        claimed, own = claims(probabilities_MLIJ, self.owners)
+        evidence = own if self.evidence == "own" else torch.stack([each[1:] for each in probabilities_MLIJ]).mean(dim=0)
+        scores = torch.stack(
+            [
+                weight * calibrated(p, *by)
+                for weight, p, by in zip(self.weights, evidence, self.calibration, strict=True)
+            ]
+        )
+        thresholds = torch.tensor(self.thresholds, dtype=torch.float32).reshape(-1, *[1] * (own.ndim - 1))
+        kept = torch.where(thresholds > 0, own >= thresholds, claimed)
+        best, organ = torch.where(kept, scores, -1.0).max(dim=0)
+        return torch.where(best >= 0, organ + 1, 0).to(torch.uint8)
+
+
+def claims(probabilities_MLIJ: Sequence[Tensor], owners: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """What each organ's own model says of it.
+
+    Args:
+        probabilities_MLIJ: (L, …) of each model, on one grid.
+        owners: (L - 1,) index of each organ's own model.
+
+    Returns:
+        (L - 1, …) bool, where the organ is its model's most probable class; and its probability there.
+    """
+    most_probable = [probabilities.argmax(dim=0) for probabilities in probabilities_MLIJ]
+    claimed = torch.stack([most_probable[owner] == label for label, owner in enumerate(owners, start=1)])
+    return claimed, torch.stack([probabilities_MLIJ[owner][label] for label, owner in enumerate(owners, start=1)])
+
+
+def log_odds(probabilities: Tensor) -> Tensor:
+    """Of probabilities of any shape; finite."""
+    return torch.logit(probabilities, eps=_SURE)
+
+
+def calibrated(probabilities: Tensor, slope: float, offset: float) -> Tensor:
+    """Probabilities with their log odds times `slope` plus `offset`; exactly as they are where those are 1 and 0."""
+    return probabilities if (slope, offset) == (1, 0) else torch.sigmoid(slope * log_odds(probabilities) + offset)
+
+
+class OrganChoice(Settings):
+    """Where one organ comes from.
+
+    Attributes:
+        model: key of `FusionRecord.models`.
+        arm: of the highest mean Dice on the validation cases, seeds averaged first.
+        seed: of the arm's runs, the one of the highest mean Dice on the validation cases.
+        validation_dice: of the arm, 0 to 1; None where no validation case could score the organ, and the arm is the
+            one of the highest foreground mean.
+        slope, offset: of the log odds of its probability, so that it says how often it is right where organs compete.
+        weight: of an earlier version: factor on its probability where the models of several organs claim a voxel.
+        threshold: of an earlier version: probability from which its model claims a voxel; 0: where it is most probable.
+    """
+
+    model: str
+    arm: str
+    seed: int
+    validation_dice: float | None
+    slope: float = Field(1.0, gt=0)
+    offset: float = 0.0
+    weight: float = Field(1.0, gt=0)
+    threshold: float = Field(0.0, ge=0, lt=1)
+
+
+class FusedModel(Settings):
+    """One copied model.
+
+    Attributes:
+        file: path within the folder.
+        sha256: of that file.
+        step: optimiser steps done.
+        checkpoint_sha256: of the run's checkpoint that it was copied from; the copy has no optimiser state.
+    """
+
+    file: str
+    sha256: str
+    step: int
+    checkpoint_sha256: str
+
+
+class FusionRecord(Settings):
+    """`fusion.yaml`.
+
+    Attributes:
+        version: of viscera.
+        chosen_on: names of the validation cases; nothing else had a say.
+        classes: names of all classes, background first.
+        organs: by name.
+        evidence: of an earlier version: whether the own probability or the mean over all models decided conflicts.
+        settled_by: what decides conflicts: `calibrated probabilities`; in an earlier version what it took for no organ
+            to be below its own model: `probabilities`, `weights` or `weights and thresholds`.
+        below: organs whose mean Dice on the validation cases is below that of their own model.
+        models: by name.
+        iterations: of the study then.
+        inputs_sha256: over the checkpoints and validation scores that the choice was made from.
+    """
+
+    version: str
+    chosen_on: tuple[str, ...]
+    classes: ClassNames = CLASS_NAMES
+    organs: dict[str, OrganChoice]
+    evidence: Evidence = "own"
+    settled_by: str = "calibrated probabilities"
+    below: tuple[str, ...] = ()
+    models: dict[str, FusedModel]
+    iterations: int
+    inputs_sha256: str
+
+    def write(self, folder: RunFolder) -> None:
+        """Write fusion.yaml."""
+        write_yaml(folder.fusion, self.model_dump(mode="json"))
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> "FusionRecord":
+        """Read fusion.yaml.
+
+        Raises:
+            BadInputError: missing or damaged.
+        """
+        try:
+            record = cls.model_validate(read_yaml(folder.fusion))
+        except ValidationError as error:
+            raise damaged(folder.fusion, error, "Delete it and run the study again.") from error
+        complete = set(record.organs) == set(record.classes[1:])
+        if not complete or not {choice.model for choice in record.organs.values()} <= set(record.models):
+            raise BadInputError(f"{folder.fusion}: damaged (organs or models are missing). Run the study again.")
+        return record
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of all that decides, the checksums of the models among it; `below` is found out afterwards."""
+        return hashlib.sha256(self.model_dump_json(exclude={"below"}).encode()).hexdigest()
+
+    def rule(self) -> tuple[tuple[str, ...], FusionRule]:
+        """The models that organs come from, each once; and the rule, which knows them by their index."""
+        choices = [self.organs[name] for name in self.classes[1:]]
+        names = tuple(dict.fromkeys(choice.model for choice in choices))
+        return names, FusionRule(
+            tuple(names.index(choice.model) for choice in choices),
+            tuple((choice.slope, choice.offset) for choice in choices),
+            tuple(choice.weight for choice in choices),
+            tuple(choice.threshold for choice in choices),
+            self.evidence,
+        )
+
+    def model_path(self, folder: RunFolder, name: str) -> Path:
+        """Of one model's file, checked.
+
+        Raises:
+            BadInputError: missing, or not the one that the choice was made with.
+        """
+        path = folder.path / self.models[name].file
+        if sha256(path) != self.models[name].sha256:
+            raise BadInputError(
+                f"{path}: its checksum is not the one in {folder.fusion.name}. Run the study again with --fuse."
+            )
+        return path

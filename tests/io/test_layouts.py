@@ -152,6 +152,7 @@ def test_a_name_that_merely_ends_like_a_channel_is_a_patient(tmp_path: Path) -> 
         {"channel_names": {"0": "PET", "1": "CT"}},
         {"channel_names": {"0": "MRI"}},
         {"modality": {"0": "T1"}},
+        {"modality": {"0000": "FLAIR", "0001": "CT"}},
         {"modality": {"0": "MR-T2"}},
     ],
 )

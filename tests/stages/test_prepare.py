@@ -159,6 +159,12 @@ def test_a_split_file_is_followed(raw: Path, tmp_path: Path) -> None:
     assert {part: store.names(part) for part in split} == {part: sorted(names) for part, names in split.items()}
 
 
+def test_a_split_file_may_name_files(raw: Path, tmp_path: Path) -> None:
+    split = {"test": ["imagesTr\\case_0_0000.nii.gz"], "train": [f"./labelsTr/case_{n}.nii.gz" for n in range(1, 5)]}
+    (tmp_path / "split.json").write_text(json.dumps(split), encoding="utf-8-sig")
+    assert prepare(raw, tmp_path / "s", HALF, split_file=tmp_path / "split.json").names("test") == ["case_0"]
+
+
 @pytest.mark.parametrize(
     ("split", "message"),
     [

@@ -102,8 +102,9 @@ def scan_channel(folder: Path) -> str:
     value = read_json(path) if path.exists() else {}
     channels = (value.get("channel_names") or value.get("modality")) if isinstance(value, dict) else None
     if isinstance(channels, list):
-        channels = dict(zip(map(str, range(len(channels))), channels, strict=True))
-    return str(channels.get("0", "")) if isinstance(channels, dict) else ""
+        channels = dict(enumerate(channels))
+    named = channels.items() if isinstance(channels, dict) else ()  # by 0, "0" or "0000"
+    return next((str(name) for number, name in named if _is_whole(number) and float(number) == 0), "")
 
 
 def _is_whole(value: Any) -> bool:  # noqa: ANN401 - whatever JSON and YAML can hold

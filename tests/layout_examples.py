@@ -156,3 +156,8 @@ def save(path: Path, array: npt.NDArray[Any], affine: npt.NDArray[np.float64] = 
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(array, affine), path)
     return path
+
+
+def save_labels(path: Path, labels: npt.NDArray[Any], affine: npt.NDArray[np.float64] = AFFINE) -> Path:
+    """Write a label map of 8 bits, with its folders."""
+    return save(path, labels.astype(np.uint8), affine)

@@ -1,9 +1,6 @@
-"""From labelled scans to a Store: the grid, the split, what is left out, and what a second call does."""
+"""From labelled scans to a Store: the grid and what it costs, the split, the classes, and what a second call does."""
 
-import csv
 import json
-import multiprocessing
-import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.layout_examples import write_example
 from viscera.core.anatomy import CLASS_NAMES, ClassTable
 from viscera.core.config import PrepareConfig
-from viscera.core.errors import BadInputError, DefectError
+from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
 from viscera.io.classes import ClassFile
-from viscera.io.files import exclusive
 from viscera.io.layouts import CaseSource
 from viscera.io.store import PreparedCase, Split, Store
 from viscera.stages import prepare as stage
@@ -34,11 +29,6 @@ MakeCase = Callable[..., tuple[np.ndarray, np.ndarray]]
 def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
-
-
-def quarantined(folder: Path) -> dict[str, str]:
-    with (folder / "quarantine.csv").open(newline="", encoding="utf-8") as file:
-        return {line["case"]: line["reason"] for line in csv.DictReader(file)}
 
 
 # ------------------------------------------------------------------------------------------ the grid
@@ -65,8 +55,9 @@ def test_a_case_is_stored_coarser_with_its_geometry_and_counts(raw: Path, tmp_pa
 
 
 @pytest.mark.parametrize("codes", ["LPS", "RPI", "AIL", "SLP", "IRA"])
-def test_the_store_is_the_same_whatever_the_orientation_of_the_files(raw: Path, tmp_path: Path, codes: str) -> None:
-    expected = prepare(raw, tmp_path / "ras", HALF)
+def test_the_store_is_the_same_whatever_the_orientation_of_the_files(
+    raw: Path, halved_store: Store, tmp_path: Path, codes: str
+) -> None:
     for path in raw.rglob("*.nii.gz"):
         image = nib.load(path)
         turn = nib.orientations.ornt_transform(
@@ -75,12 +66,14 @@ def test_the_store_is_the_same_whatever_the_orientation_of_the_files(raw: Path, 
         turned = image.as_reoriented(turn)
         nib.save(nib.Nifti1Image(np.asarray(turned.dataobj), turned.affine), path)
     store = prepare(raw, tmp_path / codes, HALF)
+    assert len(store.names()) == 5
     for name in store.names():
-        assert (store.image(name) == expected.image(name)).all()
-        assert (store.labels(name) == expected.labels(name)).all()
-        assert store.geometry(name).same_grid(expected.geometry(name))
+        assert (store.image(name) == halved_store.image(name)).all()
+        assert (store.labels(name) == halved_store.labels(name)).all()
+        assert store.geometry(name).same_grid(halved_store.geometry(name))
         assert nib.aff2axcodes(store.original_geometry(name).affine) == tuple(codes)
-    assert store.voxel_counts().tolist() == expected.voxel_counts().tolist()
+        counts, expected = (each.manifest.cases[name].voxel_counts_original for each in (store, halved_store))
+        assert counts == expected
 
 
 def test_other_label_numbers_give_the_same_store(tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase) -> None:
@@ -266,170 +259,7 @@ def test_another_patient_of_the_same_name_is_left_out_even_if_the_files_are_as_l
     assert Store.open(tmp_path / "s").manifest == first.manifest
 
 
-def _prepare_elsewhere(raw: Path, store: Path) -> None:
-    try:
-        prepare(raw, store, HALF)
-    except BadInputError as error:
-        raise SystemExit(0 if "another process is working on it" in str(error) else 1) from error
-    raise SystemExit(2)
-
-
-def test_two_processes_do_not_write_one_store(raw: Path, tmp_path: Path) -> None:
-    with exclusive(tmp_path / "s"):
-        other = multiprocessing.get_context("fork").Process(target=_prepare_elsewhere, args=(raw, tmp_path / "s"))
-        other.start()
-        other.join()
-    assert other.exitcode == 0
-    assert len(prepare(raw, tmp_path / "s", HALF).names()) == 5
-
-
-# ------------------------------------------------------------------------------------------ bad input
-
-
-def truncate(raw: Path) -> None:
-    path = raw / "imagesTr" / "case_2_0000.nii.gz"
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def replace_by_text(raw: Path) -> None:
-    (raw / "imagesTr" / "case_2_0000.nii.gz").write_text("no scan at all, but long enough for a header" * 20)
-
-
-def drop_a_slice(raw: Path) -> None:
-    change(raw / "labelsTr" / "case_2.nii.gz", lambda array: array[..., 1:])
-
-
-def shift(raw: Path) -> None:
-    path = raw / "labelsTr" / "case_2.nii.gz"
-    image = nib.load(path)
-    affine = image.affine.copy()
-    affine[2, 3] += 5
-    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
-
-
-def unknown_label(raw: Path) -> None:
-    change(raw / "labelsTr" / "case_2.nii.gz", lambda array: array * 3)
-
-
-def fractions(raw: Path) -> None:
-    change(raw / "labelsTr" / "case_2.nii.gz", lambda array: array.astype(np.float32) / 2)
-
-
-def nan(raw: Path) -> None:
-    change(raw / "imagesTr" / "case_2_0000.nii.gz", lambda array: np.where(array > 0, np.nan, array))
-
-
-def rgb(raw: Path) -> None:
-    kind = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
-    change(raw / "imagesTr" / "case_2_0000.nii.gz", lambda array: np.zeros(array.shape, dtype=kind))
-
-
-def complex_numbers(raw: Path) -> None:
-    change(raw / "imagesTr" / "case_2_0000.nii.gz", lambda array: array.astype(np.complex64))
-
-
-def no_scan(raw: Path) -> None:
-    (raw / "imagesTr" / "case_2_0000.nii.gz").unlink()
-
-
-def change(path: Path, how: Callable[[np.ndarray], np.ndarray]) -> None:
-    image = nib.load(path)
-    nib.save(nib.Nifti1Image(how(np.asarray(image.dataobj)), image.affine), path)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (truncate, r"imagesTr/case_2_0000\.nii\.gz: truncated or damaged"),
-        (replace_by_text, r"imagesTr/case_2_0000\.nii\.gz: this is not a NIfTI file"),
-        (drop_a_slice, "case_2: labels are 14×12×9 but the scan is 14×12×10. Export both"),
-        (shift, "case_2: labels and scan have the same shape but lie at different places"),
-        (unknown_label, r"labelsTr/case_2\.nii\.gz: label numbers 9, 12, 15, 18, 21 are not in the table"),
-        (fractions, r"labelsTr/case_2\.nii\.gz: the values are not whole numbers"),
-        (nan, r"imagesTr/case_2_0000\.nii\.gz: \d+ voxels are NaN"),
-        (rgb, r"imagesTr/case_2_0000\.nii\.gz: voxels of type .* plain numbers"),
-        (complex_numbers, r"imagesTr/case_2_0000\.nii\.gz: voxels of type complex64"),
-        (no_scan, r"case_2: .*case_2_0000\.nii\.gz is missing"),
-    ],
-)
-def test_a_bad_case_is_left_out_with_its_reason_and_the_others_go_on(
-    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], None], message: str
-) -> None:
-    spoil(raw)
-    monkeypatch.chdir(tmp_path)  # a store named "r" lies in the name of every file of "raw"
-    with pytest.raises(BadInputError, match=rf"1 of 5 cases were left out .*quarantine\.csv.*{message}"):
-        prepare(Path("raw"), Path("r"), PrepareConfig(downsample=2, test_fraction=0.25))
-    store = Store.open(tmp_path / "r")
-    assert store.names() == ["case_0", "case_1", "case_3", "case_4"]
-    assert len(store.names("test")) == 1
-    assert set(quarantined(tmp_path / "r")) == {"case_2"}
-
-
-def test_a_corrected_case_joins_and_the_quarantine_is_lifted(
-    raw: Path, tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase
-) -> None:
-    truncate(raw)
-    with pytest.raises(BadInputError):
-        prepare(raw, tmp_path / "s", HALF)
-    make_nnunet(raw, {"case_2": make_case(2)})
-    assert len(prepare(raw, tmp_path / "s", HALF).names()) == 5
-    assert not (tmp_path / "s" / "quarantine.csv").exists()
-
-
-def test_what_another_data_set_left_out_stays_on_the_list(
-    raw: Path, tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase
-) -> None:
-    truncate(raw)
-    with pytest.raises(BadInputError):
-        prepare(raw, tmp_path / "s", HALF)
-    before = quarantined(tmp_path / "s")
-    prepare(make_nnunet(tmp_path / "more", {"other_1": make_case(1)}), tmp_path / "s", HALF)
-    assert quarantined(tmp_path / "s") == before
-
-
-@pytest.mark.parametrize("dtype", [np.uint64, np.int64, np.int8, np.float32, np.float64, np.uint16])
-def test_labels_of_any_number_type(raw: Path, tmp_path: Path, dtype: type[np.generic]) -> None:
-    expected = prepare(raw, tmp_path / "a", HALF).labels("case_0").copy()
-    path = raw / "labelsTr" / "case_0.nii.gz"
-    image = nib.load(path)
-    nib.save(nib.Nifti1Image(np.asarray(image.dataobj).astype(dtype), image.affine, dtype=dtype), path)
-    assert (prepare(raw, tmp_path / "b", HALF).labels("case_0") == expected).all()
-
-
-def test_an_empty_folder_makes_no_store(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInputError, match="no known layout"):
-        prepare(tmp_path / "empty", tmp_path / "s", HALF)
-    assert not (tmp_path / "s").exists()
-
-
-def test_a_folder_of_something_else_is_left_alone(raw: Path, tmp_path: Path) -> None:
-    (tmp_path / "s").mkdir()
-    (tmp_path / "s" / "notes.txt").write_text("mine")
-    with pytest.raises(BadInputError, match="exists and is not a store"):
-        prepare(raw, tmp_path / "s", HALF)
-    assert [path.name for path in (tmp_path / "s").iterdir()] == ["notes.txt"]
-    with pytest.raises(BadInputError, match="exists and is not a store"):
-        prepare(raw, tmp_path / "s" / "notes.txt", HALF)
-    with pytest.raises(BadInputError, match="cannot be written"):
-        prepare(raw, tmp_path / "s" / "notes.txt" / "store", HALF)
-
-
-def test_a_full_disk_ends_the_command_and_the_next_call_completes(
-    raw: Path, tmp_path: Path, make_nnunet: MakeDataSet, make_case: MakeCase
-) -> None:
-    make_nnunet(raw, {"case_3": make_case(3, (70, 40, 40))})
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    try:
-        with pytest.raises(BadInputError, match=r"cases/case_3: the disk is full .*run the same command again"):
-            prepare(raw, tmp_path / "s", PrepareConfig(downsample=1))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert Store.open(tmp_path / "s").names() == ["case_0", "case_1", "case_2"]
-    store = prepare(raw, tmp_path / "s", PrepareConfig(downsample=1))
-    store.verify(store.names())
-    assert len(store.names()) == 5
+# ------------------------------------------------------------------------------------------ the classes
 
 
 def class_file(*names: str) -> ClassFile:
@@ -553,35 +383,3 @@ def test_a_fifth_of_an_organ_is_much(
     raw = make_nnunet(tmp_path / "raw", {"a": (hu, labels)})
     prepare(raw, tmp_path / "s", PrepareConfig(downsample=2, test_fraction=0))
     assert "On that grid the liver loses a fifth of its volume or more in 1 (a), of 1 cases." in caplog.text
-
-
-# ------------------------------------------------------------------------------------------ one barrier per case
-
-
-def test_whatever_a_case_raises_the_others_are_prepared(
-    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    original = stage._prepared
-    raised = {"case_1": MemoryError("Unable to allocate 21 TiB"), "case_3": ZeroDivisionError("nobody thought of it")}
-
-    def broken(source: CaseSource, config: PrepareConfig) -> PreparedCase:
-        if source.name in raised:
-            raise raised[source.name]
-        return original(source, config)
-
-    monkeypatch.setattr(stage, "_prepared", broken)
-    with pytest.raises(DefectError, match=r"2 of 5 cases were left out .*a defect of viscera \(ZeroDivisionError"):
-        prepare(raw, tmp_path / "s", HALF)
-    assert Store.open(tmp_path / "s").names() == ["case_0", "case_2", "case_4"]
-    assert "Traceback" in caplog.text
-    assert "out of memory (Unable to allocate 21 TiB)" in quarantined(tmp_path / "s")["case_1"]
-
-
-def test_a_name_too_long_for_the_store_leaves_out_one_case(tmp_path: Path) -> None:
-    write_example(tmp_path / "raw", "totalsegmentator")
-    long = "s" * 250  # a file system takes 255; while it is written a case has ten more
-    (tmp_path / "raw" / "s0011").rename(tmp_path / "raw" / long)
-    with pytest.raises(BadInputError, match="1 of 2 cases were left out"):
-        prepare(tmp_path / "raw", tmp_path / "s", HALF)
-    assert Store.open(tmp_path / "s").names() == ["s0000"]
-    assert set(quarantined(tmp_path / "s")) == {long}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests import plain_resample
 from viscera.core.config import PrepareConfig
+from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
 from viscera.imaging.resample import (
@@ -232,3 +233,25 @@ def test_no_coarse_plane_is_asked_for_before_it_is_needed_nor_kept_longer() -> N
 def test_a_scan_that_stays_on_its_grid_is_not_touched() -> None:
     volume = line([3, 1, 2])
     assert coarsen_volume(volume, GridChange.by_factor(volume.geometry, (1, 1, 1))).hu is volume.hu
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "to"),
+    [((16_000, 16_000, 16_000), 3), ((2, 2, 2), 0.001), ((2, 2, 2), 1e-300)],
+)
+def test_a_grid_that_no_memory_holds_is_refused_with_its_numbers(
+    spacing_mm: tuple[float, float, float], to: float
+) -> None:
+    geometry = Geometry.from_spacing((24, 24, 20), spacing_mm)
+    with pytest.raises(BadInputError, match=r"24×24×20 voxels of .* mm would become one of .*this machine has"):
+        GridChange.to_spacing(geometry, (to,) * 3)
+    with pytest.raises(BadInputError, match="would become one of"):
+        GridChange.prepared(geometry, PrepareConfig(spacing_mm=to))
+
+
+def test_voxels_larger_than_the_scan_are_one_voxel() -> None:
+    volume = line([1, 2, 3])
+    change = GridChange.to_spacing(volume.geometry, (1e12, 1e12, 1e12))
+    coarse = coarsen_volume(volume, change)
+    assert coarse.hu.ravel().tolist() == [2]
+    assert restore_labels(np.ones((1, 1, 1), np.uint8), change).labels.ravel().tolist() == [1, 1, 1]

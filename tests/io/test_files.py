@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import atomic_path, exclusive, write_text
+from viscera.io.files import atomic_path, exclusive, is_occupied, sha256, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -92,3 +93,134 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
         other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "another process is working on it" in other.stderr
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL])
+def test_a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    """Lustre without `-o flock`, some NFS: it goes on, and says once what that means."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    for _ in range(2):
+        with exclusive(tmp_path):
+            (tmp_path / "a").touch()
+    assert [message for message in caplog.messages if "its file system has no locks" in message] == caplog.messages
+    assert len(caplog.messages) == 1
+
+
+def test_the_lock_file_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".lock").touch()
+    really_open = os.open
+
+    def refuse_writing(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_RDWR:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return really_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse_writing)
+    with exclusive(tmp_path), pytest.raises(BadInputError, match="another process"), exclusive(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EIO])
+@pytest.mark.parametrize("folders_only", [True, False])
+def test_a_file_system_that_cannot_sync(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, *, folders_only: bool
+) -> None:
+    really_sync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if not folders_only or stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        really_sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    if code == errno.EIO and not folders_only:  # what is written may be lost
+        with pytest.raises(BadInputError, match=r"a\.txt: cannot be written"):
+            write_text(tmp_path / "a.txt", "new")
+    else:
+        write_text(tmp_path / "a.txt", "new")
+        assert (tmp_path / "a.txt").read_text() == "new"
+
+
+def test_a_folder_that_may_not_be_read_can_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A drop box: its own entry cannot be opened, hence not synced."""
+    really_open = os.open
+
+    def refuse_folders(path: Path, flags: int, mode: int = 0o777) -> int:
+        if Path(path).is_dir():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return really_open(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse_folders)
+    write_text(tmp_path / "a.txt", "new")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
+@pytest.mark.parametrize("letter", ["n", "é"])
+def test_names_as_long_as_they_may_be(tmp_path: Path, letter: str) -> None:
+    """255 bytes; the temporary name is no longer."""
+    longest = letter * ((255 - 7) // len(letter.encode())) + ".nii.gz"
+    with atomic_path(tmp_path / longest) as temporary:
+        temporary.write_text("new")
+        assert len(temporary.name.encode()) <= 255
+        assert temporary.name.endswith(".nii.gz")
+    assert (tmp_path / longest).read_text() == "new"
+    with exclusive(tmp_path / longest[:-7]):
+        pass
+    began = False
+    with pytest.raises(BadInputError, match="no name this long"), atomic_path(tmp_path / (letter + longest)):
+        began = True
+    assert not began  # told before the work, not after
+    with pytest.raises(BadInputError, match="no name this long"), exclusive(tmp_path / ("n" * 300)):
+        pass
+    with pytest.raises(BadInputError, match="cannot be read"):
+        sha256(tmp_path / ("n" * 300))
+    with pytest.raises(BadInputError, match="no name this long"):
+        is_occupied(tmp_path / ("n" * 300))
+
+
+def test_a_rename_that_does_not_replace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    really_replace = Path.replace
+
+    def refuse(path: Path, target: Path) -> Path:
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        return really_replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+    for text in ("old", "new"):
+        write_text(tmp_path / "a.txt", text)
+        assert (tmp_path / "a.txt").read_text() == text
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_that_appears_only_after_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On NFS another machine has just made it: it cannot be made, and is not seen yet."""
+    really_make, failures = Path.mkdir, [FileExistsError(errno.EEXIST, "File exists")] * 2
+
+    def make(path: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        if failures:
+            raise failures.pop()
+        really_make(path, mode, parents, exist_ok)
+
+    monkeypatch.setattr(Path, "mkdir", make)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    write_text(tmp_path / "folder" / "a.txt", "new")
+    assert (tmp_path / "folder" / "a.txt").read_text() == "new"
+    with pytest.raises(BadInputError, match="cannot be written"):
+        write_text(tmp_path / "folder" / "a.txt" / "b.txt", "a file is no folder")
+
+
+def test_what_file_managers_leave_does_not_occupy_a_folder(tmp_path: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", ".lock"):
+        (tmp_path / name).touch()
+    (tmp_path / "lost+found").mkdir()
+    assert not is_occupied(tmp_path)
+    assert not is_occupied(tmp_path / "new")
+    (tmp_path / "mine.txt").touch()
+    assert is_occupied(tmp_path)

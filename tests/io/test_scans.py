@@ -1,7 +1,9 @@
 """One door for NIfTI files, DICOM folders and zip files."""
 
 import logging
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
@@ -163,3 +165,74 @@ def test_further_channels_of_one_grid_are_no_scans(tmp_path: Path, caplog: pytes
     with open_scans(tmp_path) as scans:
         assert [scan.name for scan in scans] == ["a", "b", "c_0001", "d_0002", "n", "n_0001"]
     assert "left out, as further channels of cases whose CT is channel 0 (_0000): a_0001.nii.gz." in caplog.text
+
+
+@pytest.fixture
+def nested(tmp_path: Path) -> Path:
+    """NIfTI files in folders below, as BIDS and nnU-Net have them."""
+    for name in ("sub-01/ct.nii.gz", "sub-02/ct.nii.gz"):
+        (tmp_path / "data" / name).parent.mkdir(parents=True)
+        nib.save(nib.Nifti1Image(HU_IJK, np.eye(4)), tmp_path / "data" / name)
+    return tmp_path / "data"
+
+
+def test_nifti_in_folders_below_or_in_a_zip_file_is_said(nested: Path) -> None:
+    message = r"data: there is no DICOM image in it, but 2 NIfTI files \(in sub-01, sub-02; ct\.nii\.gz\)\. Give one of"
+    for find in (open_scan, open_scans):
+        with pytest.raises(BadInputError, match=message), find(nested):
+            pass
+    with pytest.raises(BadInputError, match=message):
+        list_series(nested)
+    with pytest.raises(
+        BadInputError, match=r"data\.zip: there is no DICOM image in it, but 2 NIfTI .* Unpack it and give"
+    ):
+        viscera.read_volume(zipped(nested))
+
+
+def test_packed_files_and_pairs_in_a_folder(tmp_path: Path) -> None:
+    for name in ("a.nii.bz2", "b_0000.nii"):
+        nib.save(nib.Nifti1Image(HU_IJK, np.eye(4)), tmp_path / name)
+    nib.save(nib.Nifti1Pair(HU_IJK, np.eye(4)), tmp_path / "c.img")
+    (tmp_path / "alone.hdr").write_bytes((tmp_path / "c.hdr").read_bytes())
+    (tmp_path / "._a.nii.gz").write_bytes(b"of a Mac")
+    with open_scans(tmp_path) as scans:
+        assert [(scan.name, scan.path.name) for scan in scans] == [
+            ("a", "a.nii.bz2"),
+            ("b", "b_0000.nii"),
+            ("c", "c.hdr"),
+        ]
+        assert all((scan.read().hu == HU_IJK).all() for scan in scans)
+        before = scans[2].sha256()
+        content = bytearray((tmp_path / "c.img").read_bytes())
+        content[-1] ^= 1
+        (tmp_path / "c.img").write_bytes(content)
+        assert scans[2].sha256() != before
+    with open_scan(tmp_path / "c.img") as scan:
+        assert scan.name == "c"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("mode", [0o600, 0o000])
+def test_what_may_not_be_looked_at_is_one_sentence(mode: int) -> None:
+    """A folder without search permission, and files in it, seen by a user who is not root."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are root's alone
+        folder = Path(name) / "closed"
+        folder.mkdir()
+        nib.save(nib.Nifti1Image(HU_IJK, np.eye(4)), folder / "a.nii.gz")
+        (folder / "b").write_bytes(bytes(200))
+        scan_names(folder)  # what is imported on the way is root's, too
+        folder.chmod(mode)
+        Path(name).chmod(0o755)
+        os.seteuid(65534)
+        try:
+            for source in (folder, folder / "a.nii.gz", folder / "missing"):
+                for look in (viscera.read_volume, list_series, scan_names):
+                    with pytest.raises(BadInputError, match="cannot be read"):
+                        look(source)
+        finally:
+            os.seteuid(0)
+
+
+def scan_names(source: Path) -> list[str]:
+    with open_scans(source) as scans:
+        return [scan.name for scan in scans if scan.read().hu.size]

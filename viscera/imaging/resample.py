@@ -5,6 +5,8 @@ reach over the edge. Axes are canonical: to the right, to the front, up.
 """
 
 import itertools
+import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from viscera.core.config import PrepareConfig
+from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume
 from viscera.core.settings import along_axes
@@ -22,6 +25,8 @@ from viscera.imaging.taps import Index, Taps, Weights, axis_taps, nearest_taps
 Restore = Literal["probabilities", "labels"]
 Taps3 = tuple[Taps, Taps, Taps]
 _SHARE_ROUNDING = 1e-6
+_BYTES_PER_VOXEL = 3  # HU and a label
+_MOST_BYTES = _BYTES_PER_VOXEL * 2**33  # 2048 voxels along each axis: no CT has more
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,14 @@ class GridChange:
 
     @classmethod
     def by_factor(cls, fine: Geometry, factors: Sequence[float]) -> "GridChange":
-        """Coarser by these factors; the last voxel of an axis may reach over the edge."""
-        i, j, k = (max(1, int(np.ceil(n / f - 1e-3))) for n, f in zip(fine.shape, factors, strict=True))
+        """Coarser by these factors; the last voxel of an axis may reach over the edge.
+
+        Raises:
+            BadInputError: so fine a grid that no memory holds it.
+        """
+        sizes = [np.ceil(n / f - 1e-3) for n, f in zip(fine.shape, factors, strict=True)]
+        _refuse_size(fine, sizes)
+        i, j, k = (max(1, int(size)) for size in sizes)
         return cls(fine, fine.scaled(factors, (i, j, k)), (float(factors[0]), float(factors[1]), float(factors[2])))
 
     @classmethod
@@ -68,6 +79,18 @@ class GridChange:
             axis_taps if restore == "probabilities" else nearest_taps, self.coarse.shape, self.fine.shape, back
         )
         return i, j, k
+
+
+def _refuse_size(fine: Geometry, sizes: Sequence[float]) -> None:
+    needed = _BYTES_PER_VOXEL * math.prod(max(float(size), 1.0) for size in sizes)
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > min(available, _MOST_BYTES):
+        spacing = "×".join(f"{length:.4g}" for length in fine.spacing_mm)
+        raise BadInputError(
+            f"A scan of {'×'.join(map(str, fine.shape))} voxels of {spacing} mm would become one of "
+            f"{'×'.join(f'{size:.4g}' for size in sizes)} voxels ({needed / 2**30:.4g} GiB; this machine has "
+            f"{available / 2**30:.0f} GiB). Check the voxel size in its header, or give larger voxels (--spacing-mm)."
+        )
 
 
 def coarsen_volume(volume: Volume, change: GridChange) -> Volume:

@@ -93,7 +93,7 @@ def axis_taps(num_in: int, num_out: int, factor: float) -> Taps:
     if factor >= 1:
         low, high = out * factor, np.minimum((out + 1) * factor, num_in)
         first = np.floor(low + _ROUNDING).astype(np.intp).clip(0, num_in - 1)
-        at = first[:, None] + np.arange(int(np.ceil(factor - _ROUNDING)) + 1)
+        at = first[:, None] + np.arange(int(min(np.ceil(factor - _ROUNDING), num_in)) + 1)
         weights = np.clip(np.minimum(at + 1, high[:, None]) - np.maximum(at, low[:, None]), 0, None)
         weights[weights < _ROUNDING] = 0
         weights = weights[:, : 1 + int(np.flatnonzero(weights.any(axis=0))[-1])]

@@ -26,7 +26,7 @@ from viscera.core.geometry import Affine, Geometry
 from viscera.io.files import open_file, read_error
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
-ENDINGS = (*(f".nii{packed}" for packed in _PACKED), ".nii", ".hdr")  # of one scan each; of a pair, the header's
+ENDINGS = tuple(f".{kind}{packed}" for kind in ("nii", "hdr", "img") for packed in (*_PACKED, ""))
 _PAIR = re.compile(r"(.+)\.(hdr|img)(\.gz|\.bz2|\.xz|\.zst)?", re.IGNORECASE)
 _HEADER_BYTES = 540
 _UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # in mm, by NIfTI's code; the others are mm, or unknown
@@ -75,7 +75,8 @@ class Placement:
         except (ValueError, HeaderDataError):  # a quaternion that is none
             return None
         affine[:3] *= self._unit[1]
-        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+        with np.errstate(over="ignore"):
+            lengths = np.linalg.norm(affine[:3, :3], axis=0)
         if not np.isfinite(affine).all() or not lengths.all():
             return None
         return affine if abs(np.linalg.det(affine[:3, :3] / lengths)) >= _LEAST_DETERMINANT else None

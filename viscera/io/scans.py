@@ -12,13 +12,13 @@ import numpy as np
 from viscera.core.errors import BadInputError
 from viscera.core.scan import Volume
 from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_series, unpacked
-from viscera.io.files import sha256
+from viscera.io.files import read_error, sha256
 from viscera.io.layouts import case_name, channel_0_of, scan_case_name
 from viscera.io.nifti import read_volume as read_nifti
-from viscera.io.nifti_header import Placement
+from viscera.io.nifti_header import ENDINGS, Placement, files_of
 
 log = logging.getLogger(__name__)
-_NIFTI = (".nii.gz", ".nii")
+_NAMED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +44,14 @@ class Scan:
         return Placement.read(self.path) if self.series is None else None
 
     def sha256(self) -> str:
-        """Checksum of the file; of a series, that of its files' checksums in the order of the slices.
+        """Checksum of the file; of a series or a pair, that of its files' checksums in their order.
 
         Raises:
             BadInputError: a file is missing or cannot be read.
         """
-        if self.series is None:
+        files = files_of(self.path) if self.series is None else tuple(dict.fromkeys(self.series.sources))
+        if self.series is None and len(files) == 1:
             return sha256(self.path)
-        files = dict.fromkeys(self.series.sources)
         return hashlib.sha256("\n".join(sha256(file) for file in files).encode()).hexdigest()
 
 
@@ -94,8 +94,11 @@ def open_scan(path: Path, series: str | None = None) -> Iterator[Scan]:
     Raises:
         BadInputError: as `read_volume`.
     """
+    _refuse_missing(path)
     with unpacked(path) as folder:
-        if folder.is_dir() or (folder.is_file() and is_dicom(folder)):
+        with _explained(path):
+            is_series = folder.is_dir() or (folder.is_file() and is_dicom(folder))
+        if is_series:
             yield _dicom_scan(path, folder, series)
         elif series is not None:
             raise BadInputError(
@@ -114,10 +117,11 @@ def open_scans(source: Path, series: str | None = None) -> Iterator[list[Scan]]:
     Raises:
         BadInputError: no such file or folder; as `read_volume`.
     """
-    if not source.exists():
-        raise BadInputError(f"{source}: there is no such file or folder.")
-    niftis = _niftis(source) if source.is_dir() else []
-    if niftis and series is None and not _holds_dicom(source):
+    _refuse_missing(source)
+    with _explained(source):
+        niftis = _niftis(source) if source.is_dir() else []
+        is_dicom_folder = series is not None or not niftis or _holds_dicom(source)
+    if not is_dicom_folder:
         yield [Scan(scan_case_name(path), path) for path in _channels_0(niftis)]
         return
     if niftis:
@@ -132,10 +136,9 @@ def list_series(path: Path) -> Listing:
     Raises:
         BadInputError: no such file or folder, no DICOM in it, or a damaged zip file.
     """
-    if not path.exists():
-        raise BadInputError(f"{path}: there is no such file or folder.")
+    _refuse_missing(path)
     with unpacked(path) as folder:
-        found = find_series(folder)
+        found = _found(path, folder)
     try:
         return Listing(tuple(found), choose_series(found, path))
     except BadInputError as error:
@@ -144,8 +147,29 @@ def list_series(path: Path) -> Listing:
         return Listing(tuple(found), None, str(error))
 
 
+def _refuse_missing(path: Path) -> None:
+    with _explained(path):
+        if not path.exists():
+            raise BadInputError(f"{path}: there is no such file or folder.")
+
+
+def _found(path: Path, folder: Path) -> list[Series]:
+    """The series of a folder; raises BadInputError where it holds NIfTI files instead."""
+    with _explained(path):
+        found = find_series(folder)
+        niftis = sorted(p for p in folder.rglob("[!.]*") if _is_nifti(p)) if not found and folder.is_dir() else []
+    if niftis:
+        places = list(dict.fromkeys(str(each.parent.relative_to(folder)) for each in niftis))
+        named = ", ".join(places[:_NAMED]) + (", …" if len(places) > _NAMED else "")
+        raise BadInputError(
+            f"{path}: there is no DICOM image in it, but {len(niftis)} NIfTI files (in {named}; {niftis[0].name}). "
+            f"{'Give' if folder == path else 'Unpack it and give'} one of them, or the folder that they are in."
+        )
+    return found
+
+
 def _dicom_scan(path: Path, folder: Path, uid: str | None) -> Scan:
-    found = find_series(folder)
+    found = _found(path, folder)
     series = choose_series(found, path, uid)
     others = [other for other in found if not other.passed_over and other is not series]
     if uid is None and others:
@@ -159,7 +183,23 @@ def _dicom_scan(path: Path, folder: Path, uid: str | None) -> Scan:
 
 
 def _niftis(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.name.lower().endswith(_NIFTI) and not p.name.startswith("."))
+    return sorted(path for path in folder.iterdir() if _is_nifti(path))
+
+
+def _is_nifti(path: Path) -> bool:
+    """By its name; of a pair of `.hdr` and `.img`, the header."""
+    name, files = path.name.lower(), files_of(path)
+    is_first = ".nii" in name or (len(files) > 1 and files[0] == path)
+    return name.endswith(ENDINGS) and not name.startswith(".") and is_first
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """A file or folder that may not be looked at, as one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise read_error(Path(error.filename or path), error) from error
 
 
 def _channels_0(paths: list[Path]) -> list[Path]:
@@ -189,5 +229,5 @@ def _same_grid(path: Path, other: Path) -> bool:
 
 def _holds_dicom(folder: Path) -> bool:
     """Whether a DICOM file lies in the folder itself."""
-    others = (path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.lower().endswith(_NIFTI))
+    others = (path for path in sorted(folder.iterdir()) if path.is_file() and not _is_nifti(path))
     return any(is_dicom(path) for path in others)

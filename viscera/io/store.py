@@ -7,7 +7,6 @@ cases/NAME/labels_original.nii.gz  the labels on the scan's own grid
 """
 
 import io
-import secrets
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.core.settings import Settings
-from viscera.io.files import fsync, is_occupied, sha256, write_error
+from viscera.io.files import fsync, is_occupied, make_folder, move, sha256, temporary_beside, write_error
 from viscera.io.nifti import labels_to_bytes, read_labels
 from viscera.io.records import damaged, read_json, write_json
 
@@ -208,24 +207,23 @@ class Store:
         A case that is stored again keeps its split: a test case never becomes a training case.
         """
         folder = self.path / "cases" / case.name
-        temporary = folder.with_name(f".{secrets.token_hex(4)}-{case.name}")
+        temporary, replaced = temporary_beside(folder), temporary_beside(folder)
         try:
-            temporary.mkdir(parents=True)
+            make_folder(temporary)
             (temporary / "image.npy").write_bytes(_npy(case.volume.hu))
             (temporary / "labels.npy").write_bytes(_npy(case.label_map.labels))
             (temporary / "labels_original.nii.gz").write_bytes(labels_to_bytes(case.original))
             for file in _ARRAY_FILES:
                 fsync(temporary / file)
+            checksums = {file: sha256(temporary / file) for file in _ARRAY_FILES}
             if folder.exists():
-                shutil.rmtree(folder)
-            temporary.replace(folder)
-            fsync(folder.parent)
+                folder.replace(replaced)
+            move(temporary, folder)
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
             raise write_error(folder, error) from error
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
+        finally:
+            for each in (temporary, replaced):
+                shutil.rmtree(each, ignore_errors=True)
         before = self.manifest.cases.get(case.name)
         record = CaseRecord(
             prepared=_record(case.volume.geometry),
@@ -233,7 +231,7 @@ class Store:
             voxel_counts_prepared=tuple(case.label_map.voxel_counts(len(self.classes)).tolist()),
             voxel_counts_original=tuple(case.original.voxel_counts(len(self.classes)).tolist()),
             volume_change=_volume_change(case, len(self.classes)),
-            sha256={file: sha256(folder / file) for file in _ARRAY_FILES},
+            sha256=checksums,
             sources=case.sources,
             unlabelled=case.unlabelled,
             meaning=case.meaning,

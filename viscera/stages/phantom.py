@@ -1,5 +1,6 @@
 """`viscera phantom`: a procedural data set in nnU-Net raw layout."""
 
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from viscera.io.nifti import write_labels, write_volume
 from viscera.io.records import read_json, write_json
 
 _ENDING = ".nii.gz"
+_MOST_VOXELS = 32_767  # along one axis of a NIfTI file; its square, 2 GiB of HU, in all
 
 
 def make_phantoms(  # noqa: PLR0913, PLR0917 - what identifies a set, and how to run
@@ -60,6 +62,8 @@ def _check_numbers(cases: int, seed: int, shape: Index3, spacing_mm: float | Non
         raise BadInputError(f"{cases} phantom cases with seed {seed}: give at least one case and a seed from 0 on.")
     if min(shape) < 1 or (spacing_mm is not None and not 0 < spacing_mm < float("inf")):
         raise BadInputError(f"A phantom of shape {shape} with spacing {spacing_mm}: both must be above 0.")
+    if max(shape) > _MOST_VOXELS or math.prod(shape) > _MOST_VOXELS**2:
+        raise BadInputError(f"A phantom of shape {shape}: no memory holds it. Give up to 512 voxels along each axis.")
 
 
 def _description(identity: dict[str, Any]) -> dict[str, Any]:

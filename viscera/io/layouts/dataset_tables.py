@@ -8,6 +8,7 @@ from typing import Any, TypeGuard
 
 from viscera.core.errors import BadInputError
 from viscera.io.layouts.case_source import CaseSource
+from viscera.io.nifti_header import ENDINGS as NIFTI_ENDINGS
 from viscera.io.records import read_csv, read_json
 from viscera.io.store import Split
 
@@ -21,7 +22,7 @@ def case_name(path: Path, ending: str = "") -> str:
     Accented letters come in one form: a Mac writes them as two characters, other systems as one.
     """
     name = unicodedata.normalize("NFC", path.name)
-    for known in (ending, *ENDINGS):
+    for known in (ending, *NIFTI_ENDINGS):
         if known and name.lower().endswith(known.lower()):
             return name[: -len(known)]
     return name

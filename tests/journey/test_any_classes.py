@@ -44,6 +44,7 @@ def eleven_organs(data: Path) -> None:
         nib.save(nib.Nifti1Image(np.where(other, labels + 7, labels).astype(np.uint8), image.affine), path)
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(("organs", "relabel"), [(TWO, two_organs), (ELEVEN, eleven_organs)], ids=["two", "eleven"])
 def test_the_journey(
     tmp_path: Path,

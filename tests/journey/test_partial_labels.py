@@ -20,6 +20,7 @@ from viscera.stages.train import train
 from viscera.study import launch
 
 Configure = Callable[..., Config]
+pytestmark = pytest.mark.usefixtures("in_this_process")
 
 
 def two_sets(folder: Path, cases: int, lacking: int, shape: tuple[int, int, int], split: dict[str, list[int]]) -> Store:

@@ -4,33 +4,27 @@ import csv
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from viscera.study import launch
 
 ROOT = Path(__file__).parents[2]
 TINY = ["--iterations", "4", "--patch", "16", "--filters", "2", "--set", "train.log_every=2"]
 
 
-def viscera(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "viscera.cli", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of all six arms on eight phantoms, by command."""
+def study(viscera: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of all six arms on eight phantoms, by commands; its own as users start it, with its processes."""
     folder = tmp_path_factory.mktemp("journey")
     viscera("phantom", folder / "data", "--cases", 8, "--shape", 32, 24, 24)
-    viscera(
-        "prepare",
-        folder / "data",
-        folder / "store",
-        *("--downsample", 1, "--test-fraction", 0.25, "--validation-fraction", 0.125),
-    )
-    viscera("study", folder / "store", folder / "study", "--preset", "demo", *TINY)
+    fractions = ("--test-fraction", 0.25, "--validation-fraction", 0.125)
+    viscera("prepare", folder / "data", folder / "store", "--downsample", 1, *fractions)
+    command = [sys.executable, "-m", "viscera.cli", "study", str(folder / "store"), str(folder / "study")]
+    done = subprocess.run([*command, "--preset", "demo", *TINY], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     return folder / "study"
 
 
@@ -71,7 +65,10 @@ def test_the_report_is_one_page_that_says_phantom(study: Path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
 
 
-def test_the_same_command_does_nothing_again(study: Path) -> None:
+def test_the_same_command_trains_nothing_again(
+    viscera: Callable[..., str], study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "make_report", lambda study: study)  # there is one
     checkpoints = sorted(study.glob("arms/*/seed_0/last.pt"))
     before = [path.stat().st_mtime_ns for path in checkpoints]
     viscera("study", study.parent / "store", study, "--preset", "demo", *TINY)
@@ -79,7 +76,7 @@ def test_the_same_command_does_nothing_again(study: Path) -> None:
     assert [path.stat().st_mtime_ns for path in checkpoints] == before
 
 
-def test_one_model_by_the_single_commands(study: Path, tmp_path: Path) -> None:
+def test_one_model_by_the_single_commands(viscera: Callable[..., str], study: Path, tmp_path: Path) -> None:
     store, data = study.parent / "store", study.parent / "data"
     viscera("train", store, tmp_path / "run", "--weighting", "simple", *TINY, "--set", "train.levels=2")
     viscera("predict", tmp_path / "run", data / "imagesTr", tmp_path / "predictions")
@@ -87,6 +84,6 @@ def test_one_model_by_the_single_commands(study: Path, tmp_path: Path) -> None:
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len([row for row in rows if row["metric"] == "dice"]) == 8 * 8
-    diagnosis = json.loads(viscera("doctor", store, "--json", "--preset", "demo").stdout)
+    diagnosis = json.loads(viscera("doctor", store, "--json", "--preset", "demo"))
     assert diagnosis["weights"]["uniform"] == [1.0] * 8
     assert sum(diagnosis["voxel_counts"]) == 5 * 32 * 24 * 24

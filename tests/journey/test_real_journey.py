@@ -5,9 +5,7 @@ journey works on real input, and nothing about new patients.
 """
 
 import csv
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -20,14 +18,6 @@ from viscera.core.config import PrepareConfig
 from viscera.imaging.resample import Restore
 from viscera.io.nifti import read_labels
 from viscera.io.records import write_json
-
-
-def viscera(*arguments: object, expected: int = 0) -> str:
-    command = [sys.executable, "-m", "viscera.cli", *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == expected, done.stderr
-    return done.stdout + done.stderr
 
 
 def data_set(folder: Path, cases: dict[str, tuple[Path, Path]]) -> Path:
@@ -71,7 +61,7 @@ def dice(table: Path) -> dict[tuple[str, str], float | None]:
     return {(row["case"], row["organ"]): float(row["value"]) if row["value"] else None for row in rows}
 
 
-def test_all_three_scans_through_every_command(real_data: Path, tmp_path: Path) -> None:
+def test_all_three_scans_through_every_command(viscera: Callable[..., str], real_data: Path, tmp_path: Path) -> None:
     data = real_data / "nnunet_real"
     viscera("prepare", data, tmp_path / "store", "--downsample", 4, "--test-fraction", 0.34)
     study = ("study", tmp_path / "store", tmp_path / "study", "--preset", "demo", "--jobs", 1, "--batch-size", 2)
@@ -132,7 +122,7 @@ TRAINING = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "factor"), [("fine", 1), ("full_size", 4)])
 def test_a_short_training_learns_liver_and_spleen_of_the_scans_it_saw(
-    real_data: Path, tmp_path: Path, kind: str, factor: int
+    viscera: Callable[..., str], real_data: Path, tmp_path: Path, kind: str, factor: int
 ) -> None:
     data = {"fine": fine, "full_size": full_size}[kind](real_data, tmp_path / "data")
     viscera("prepare", data, tmp_path / "store", "--downsample", factor, "--test-fraction", 0)

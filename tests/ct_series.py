@@ -1,5 +1,6 @@
 """CT series written with pydicom alone, to be spoilt in every way that real ones are."""
 
+import copy
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,7 @@ def file_name(dataset: Dataset) -> str:
 
 def enhanced(slices: Sequence[Dataset]) -> Dataset:
     """The same slices as one multi-frame Enhanced CT object."""
-    ds = Dataset()
-    ds.update(slices[0])
+    ds = copy.deepcopy(slices[0])
     ds.SOPClassUID, ds.SOPInstanceUID, ds.NumberOfFrames = EnhancedCTImageStorage, generate_uid(), len(slices)
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
         delattr(ds, keyword)

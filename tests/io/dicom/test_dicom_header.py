@@ -93,7 +93,16 @@ def test_rows_and_columns_as_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "tags", [{"Rows": 7}, {"Rows": 65535, "Columns": 65535}, {"PixelSpacing": [0, 0.7]}, {"Columns": 0}]
+    "tags",
+    [
+        {"Rows": 7},
+        {"Rows": 5},
+        {"Columns": 7},
+        {"BitsAllocated": 8, "BitsStored": 8},
+        {"Rows": 65535, "Columns": 65535},
+        {"PixelSpacing": [0, 0.7]},
+        {"Columns": 0},
+    ],
 )
 def test_what_is_needed_is_checked_against_the_pixels(tmp_path: Path, tags: dict[str, Any]) -> None:
     for series in find_series(save(tmp_path, ct_series(STORED, **tags))):
@@ -105,7 +114,7 @@ def test_rows_that_no_run_length_code_can_hold(tmp_path: Path) -> None:
     def spoil(ds: Dataset) -> None:
         ds.Rows = ds.Columns = 60_000
 
-    with pytest.raises(BadInputError, match=r"cannot hold 60000 rows of 60000 pixels|do not fit into the memory"):
+    with pytest.raises(BadInputError, match=r"bytes, where 60000 rows of 60000 pixels|do not fit into the memory"):
         is_read(tmp_path, ct_series(STORED), spoil, RLELossless)
 
 
@@ -123,3 +132,68 @@ def test_frame_of_reference_and_study_of_some_images_only(tmp_path: Path) -> Non
     slices = ct_series(STORED)
     del slices[2].FrameOfReferenceUID, slices[1].StudyInstanceUID
     assert is_read(tmp_path, slices)
+
+
+# ------------------------------------------------------------------------------------------ oddities that others met
+
+
+def trailing(content: bytes) -> bytes:
+    return content + b"\xff" * 77
+
+
+def blocks(content: bytes) -> bytes:
+    return content + bytes(512 - len(content) % 512)
+
+
+def retired_vr(content: bytes) -> bytes:
+    """fo-dicom, issue 598."""
+    return content.replace(b"\x10\x00\x20\x00LO", b"\x10\x00\x20\x00RE")
+
+
+def no_syntax(content: bytes) -> bytes:
+    return content.replace(b"1.2.840.10008.1.2.1\0", bytes(20))
+
+
+def unknown_vr_of_pixels(content: bytes) -> bytes:
+    return content.replace(b"\xe0\x7f\x10\x00OW", b"\xe0\x7f\x10\x00UN")
+
+
+@pytest.mark.parametrize("change", [trailing, blocks, retired_vr, no_syntax, unknown_vr_of_pixels])
+def test_files_that_bend_the_standard(tmp_path: Path, change: Callable[[bytes], bytes]) -> None:
+    for path in save(tmp_path, ct_series(STORED)).iterdir():
+        path.write_bytes(change(path.read_bytes()))
+    assert (read_series(find_series(tmp_path)[0]).hu.transpose(2, 1, 0) == HU).all()
+
+
+def test_a_uid_that_is_no_transfer_syntax(tmp_path: Path) -> None:
+    """dcm2niix, issue 713."""
+    for path in save(tmp_path, ct_series(STORED)).iterdir():
+        path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.113704.1.23\0"))
+    assert "its pixels are coded as 1.2.840.113704.1.23, which is not read" in find_series(tmp_path)[0].problem
+
+
+def icon(ds: Dataset) -> None:
+    """A small picture with pixel data of its own: dcm2niix, issues 250 and 638."""
+    small = Dataset()
+    small.Rows = small.Columns = small.BitsAllocated = 8
+    small.SamplesPerPixel, small.PixelData = 1, bytes(64)
+    small["PixelData"].VR = "OB"
+    ds.IconImageSequence = [small]
+
+
+def fraction(ds: Dataset) -> None:
+    """GE's exposure of 14.5 where only whole numbers are allowed: pydicom, issue 1661."""
+    raw(ds, "Exposure", "IS", b"14.5")
+
+
+def slope_twice(ds: Dataset) -> None:
+    raw(ds, "RescaleSlope", "DS", b"1.0\\1.0 ")
+
+
+def empty_table(ds: Dataset) -> None:
+    ds.ModalityLUTSequence = []
+
+
+@pytest.mark.parametrize("spoil", [icon, fraction, slope_twice, empty_table])
+def test_headers_that_bend_the_standard(tmp_path: Path, spoil: Callable[[Dataset], None]) -> None:
+    assert is_read(tmp_path, ct_series(STORED), spoil)

@@ -13,6 +13,8 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_partial
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     ExplicitVRBigEndian,
@@ -39,6 +41,7 @@ DAMAGE = (
     struct.error,
     zlib.error,
 )
+_PIXELS = 0x7FE00010
 _PREFIX = b"DICM"
 _PREFIX_END = 132
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # of a data set without the 128 bytes and the prefix before it
@@ -98,8 +101,11 @@ def open_dataset(path: Path, *, pixels: bool, tags: Sequence[int] | None = None)
     Raises:
         Exception: one of `DAMAGE`, or an OSError.
     """
-    wanted = list(tags) if tags is not None else None
-    dataset = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True, specific_tags=wanted)
+    wanted: list[BaseTag | int] | None = list(tags) if tags is not None else None
+    last = _PIXELS if pixels else _PIXELS - 16  # whatever stands behind them, garbage at the end of the file for one
+
+    with path.open("rb") as file:
+        dataset = read_partial(file, stop_when=lambda tag, _vr, _length: tag > last, force=True, specific_tags=wanted)
     if not dataset.file_meta.get("TransferSyntaxUID"):
         is_implicit, is_little_endian = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian

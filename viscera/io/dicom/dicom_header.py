@@ -119,7 +119,7 @@ def header_of(path: Path, dataset: FileDataset) -> Header:
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
         channels=(whole_of(dataset, "SamplesPerPixel") or 1) if has_image else 0,
         unit=text_of(_group(_VALUE_MAP, dataset, *_frames(dataset)[:1]), "RescaleType"),
-        has_table="ModalityLUTSequence" in dataset,
+        has_table=bool(items_of(dataset, "ModalityLUTSequence")),
         slices=tuple(_slices(path, dataset, modality)) if has_image else (),
     )
 

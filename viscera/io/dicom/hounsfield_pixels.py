@@ -168,9 +168,9 @@ class _Bits:
 
 def _describe(dataset: FileDataset, image: Slice, bits: _Bits) -> None:
     """Put what was understood of the header into it, so that the decoder meets no other, damaged or lying, value."""
-    shape = whole_of(dataset, "Rows"), whole_of(dataset, "Columns")
-    if shape != image.shape:
-        raise ValueError(f"{shape[0]} rows of {shape[1]} pixels, where there were {image.shape[0]} of {image.shape[1]}")
+    if (whole_of(dataset, "Rows"), whole_of(dataset, "Columns")) != image.shape:
+        raise ValueError("the file is cut off, or was changed meanwhile")
+    _refuse_size(dataset, image, bits)
     high = bits.allocated if bits.in_words else bits.low + bits.stored
     for keyword, vr, value in (
         ("Rows", "US", image.shape[0]),
@@ -184,10 +184,18 @@ def _describe(dataset: FileDataset, image: Slice, bits: _Bits) -> None:
         ("PixelRepresentation", "US", 0 if bits.in_words else int(bits.signed)),
     ):
         dataset[Tag(keyword)] = DataElement(Tag(keyword), vr, value)
-    if dataset.file_meta.TransferSyntaxUID == RLELossless:
-        held, size = len(dataset.PixelData), math.prod(image.shape) * bits.allocated // 8
-        if size > _RLE_RATIO * held:
-            raise ValueError(f"{held} bytes cannot hold {image.shape[0]} rows of {image.shape[1]} pixels")
+
+
+def _refuse_size(dataset: FileDataset, image: Slice, bits: _Bits) -> None:
+    """Refuse rows and columns that do not fit the pixel data; a few bytes too many are common."""
+    held, pixel = len(dataset.get("PixelData") or b""), bits.allocated // 8
+    size = math.prod(image.shape) * image.frames * pixel
+    is_rle = dataset.file_meta.TransferSyntaxUID == RLELossless
+    fits = size <= _RLE_RATIO * held if is_rle else size <= held < size + max(min(image.shape) * pixel, 2)
+    if bits.in_words and not (held and fits):
+        raise ValueError(
+            f"{held} bytes, where {image.shape[0]} rows of {image.shape[1]} pixels of {bits.allocated} bits take {size}"
+        )
 
 
 def _decoded(dataset: FileDataset, frames: Sequence[int]) -> Iterator[npt.NDArray[np.integer]]:

@@ -8,7 +8,6 @@ those of docs/decisions/0009-the-experiment-that-decides.md; whatever is missing
 """
 
 import argparse
-import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -231,7 +230,7 @@ def forecast_section(folder: Path, direction: dict[Arm, Measured]) -> list[str]:
         paths = [folder / name / "forecast" for name in names if (folder / name / "forecast" / "study.yaml").exists()]
         studies = [(path.parent.name, read_study(path)) for path in paths]
         return [
-            dataclasses.replace(row, title=f"{name}: {row.title}" if len(studies) > 1 else row.title)
+            row._replace(title=f"{name}: {row.title}" if len(studies) > 1 else row.title)
             for name, study in studies
             if study.grids
             for row in forecast_rows(study, study.grids[0])

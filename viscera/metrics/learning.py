@@ -24,7 +24,7 @@ WORDS = {  # for one Dice, worst first
 }
 DICE_BATCH_STATISTICS = "dice_batch_statistics"  # key of curve.jsonl
 _RECENT = 5  # logged steps over which a share is averaged: one batch does not hold every class
-_LEAST_POINTS = 4  # logged steps before anything is said
+LEAST_POINTS = 4  # logged steps before anything is said
 
 
 def starving_share(num_classes: int) -> float:
@@ -97,7 +97,7 @@ def flags(curve: Sequence[LoggedStep], classes: ClassTable = ABDOMEN) -> list[Fl
 
     Background is called starving only: its Dice does not fall to 0.
     """
-    if len(curve) < _LEAST_POINTS:
+    if len(curve) < LEAST_POINTS:
         return []
     found = []
     enough = starving_share(len(classes))
@@ -185,7 +185,7 @@ def _dead_since(curve: Sequence[LoggedStep], organ: str) -> int | None:
 
 def _starving_since(curve: Sequence[LoggedStep], organ: str, enough: float) -> int:
     since = curve[-1].step
-    for end in reversed(range(_LEAST_POINTS, len(curve) + 1)):
+    for end in reversed(range(LEAST_POINTS, len(curve) + 1)):
         share = recent_share(curve[:end], organ)
         if share is None or share >= enough:
             break

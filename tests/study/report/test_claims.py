@@ -182,7 +182,7 @@ def test_nothing_scored_leaves_all_undecided(study_of_dice: StudyMaker) -> None:
     study = study_of_dice(lambda *_: None)
     book = ledger(Evidence(study, ""))
     assert {entry.word for entry in book.entries} == {"undecided"}
-    assert "0 could be tested" in book.summary
+    assert "0 of 11 lines could be tested" in book.summary
 
 
 def test_runs_that_are_not_finished_do_not_count(study_of_dice: StudyMaker) -> None:

@@ -1,9 +1,13 @@
 """Figure 1 and the range tests, with much, little and nothing to draw."""
 
+import dataclasses
 from collections.abc import Callable
 
+import pytest
+
 from viscera.drawing.canvas import to_bytes
-from viscera.study.report.curves_section import arm_panel, figure1
+from viscera.study.rate_range import RateRange
+from viscera.study.report.curves_section import arm_panel, figure1, rate_range_panel
 from viscera.study.results import StudyResult
 
 StudyMaker = Callable[..., StudyResult]
@@ -17,3 +21,42 @@ def test_curves_draw_with_and_without_anything_to_draw(make_study: StudyMaker) -
     assert b"<svg" in to_bytes(arm_panel(empty, study.arms[0], None), "svg")
     several = make_study([None] * 12, seeds=(0, 1))
     assert b"<svg" in to_bytes(arm_panel(several, study.arms[0], 0.5), "svg")
+
+
+@pytest.mark.parametrize(("steps", "words"), [(0, "no step is logged"), (1, ""), (4, "")])
+def test_few_logged_steps_give_points_or_a_sentence_and_no_empty_plot(
+    make_study: StudyMaker, steps: int, words: str
+) -> None:
+    study = make_study([None] * 6)
+    runs = tuple(dataclasses.replace(run, curve=run.curve[:steps]) for run in study.runs)
+    panel = arm_panel(StudyResult(study.record, runs), study.arms[0], None)
+    for axes in panel.axes:
+        assert [text.get_text() for text in axes.texts] == ([words] if words else [])
+        assert [line.get_marker() for line in axes.lines] == (["o" if steps == 1 else ""] if steps else [])
+
+
+def test_what_was_never_measured_is_said(make_study: StudyMaker) -> None:
+    study = make_study([None] * 6)
+    unmeasured = tuple(dataclasses.replace(point, dice=()) for point in study.runs[0].curve)
+    runs = (dataclasses.replace(study.runs[0], curve=unmeasured), *study.runs[1:])
+    dice, loss = arm_panel(StudyResult(study.record, runs), study.arms[0], None).axes
+    assert [text.get_text() for text in dice.texts] == ["not measured"]
+    assert not loss.texts
+
+
+def test_a_range_test_of_one_step_is_a_point() -> None:
+    test = RateRange(
+        weighting="simple",
+        seed=0,
+        steps=1,
+        rates=(0.01,),
+        losses=(-0.2,),
+        smoothed=(-0.2,),
+        falls_from=None,
+        slows_from=None,
+        rises_from=None,
+        suggestion=None,
+    )
+    (axes,) = rate_range_panel(test, [0.01]).axes
+    assert {line.get_marker() for line in axes.lines[:2]} == {"o"}
+    assert axes.get_xlim() == (0.005, 0.02)

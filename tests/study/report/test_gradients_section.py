@@ -17,6 +17,7 @@ from viscera.study.report.gradients_section import (
     forecast_sentence,
     gradient_panel,
     has_gradients,
+    left_behind,
 )
 from viscera.study.report.page_section import Report, render_page
 from viscera.study.results import CurvePoint, StudyResult
@@ -57,6 +58,29 @@ def test_the_organ_left_behind_is_named_with_its_step_and_share(study: StudyResu
     assert reasons[1].kept == pytest.approx((0.5 + 0.75) / 2)
     assert reasons[0].left_behind == ()
     assert reasons[0].kept is None
+
+
+def test_none_left_behind_is_not_said_where_table_1_says_otherwise(study: StudyResult) -> None:
+    """Nothing died on the training windows of the first arm, but its test cases have no liver."""
+    rows = tuple(ScoreRow("a", name, "original", "dice", 0.0 if name == "liver" else 0.8) for name in CLASS_NAMES)
+    runs = (dataclasses.replace(study.runs[0], scores=rows), *study.runs[1:])
+    found = dict(left_behind(dataclasses.replace(study, runs=runs), "original"))
+    assert found["uniform, rate 0.001"] == "no organ in training; mean Dice on the test cases below 0.2: liver"
+    assert found["simple, rate 0.001"] == "spleen dead since step 30 (0.2 % of the gradient)"
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_too_few_logged_steps_are_no_verdict_and_no_empty_plot(study: StudyResult, steps: int) -> None:
+    runs = tuple(dataclasses.replace(run, curve=run.curve[:steps]) for run in study.runs)
+    short = dataclasses.replace(study, runs=runs)
+    expected = f"not known, with {steps} logged step{'' if steps == 1 else 's'} (at least 4)"
+    assert dict(left_behind(short, ""))["uniform, rate 0.001"] == expected
+    (axes,) = gradient_panel(short, short.arms[0]).axes
+    shown = [line for line in axes.lines if line.get_label() in {"liver", "background"}]
+    assert all(line.get_marker() == ("o" if steps == 1 else "") for line in shown)
+    assert (len(shown), [text.get_text() for text in axes.texts]) == (
+        (2, []) if steps else (0, ["no share of the gradient is logged"])
+    )
 
 
 def test_several_seeds_say_in_how_many(make_study: MakeStudy) -> None:

@@ -250,7 +250,7 @@ def test_without_the_store_there_are_no_slices_and_the_page_says_so(study: Study
     study.write_record(record.model_copy(update={"store": str(study.path / "gone")}))
     text = make_report(study.path).read_text(encoding="utf-8")
     assert "The report was made without the store" in text
-    assert "not known: the store is not at hand" in text
+    assert "not known: the store is not available" in text
     assert table_of(study)["liver"]["uniform_lr0.001"] == "53.3333"
     # the slices of the earlier report would claim to belong to this one
     assert [path.name for path in (study.path / "report" / "figures").iterdir()] == ["figure1.svg"]

@@ -260,7 +260,7 @@ class Verdict(NamedTuple):
 
 
 def settle(readings: Sequence[Reading]) -> list[Verdict]:
-    """One verdict a reading; Holm's correction is over those that could be tested."""
+    """One verdict per reading; Holm's correction is over those that could be tested."""
     weighed = [weigh(reading.parts) if _testable(reading) else None for reading in readings]
     tested = [w for w in weighed if w is not None]
     corrected = iter(holm(np.array([w.p for w in tested])).tolist())

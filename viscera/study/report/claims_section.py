@@ -175,7 +175,7 @@ def _summary(study: StudyResult, entries: tuple[Entry, ...], tested: int) -> str
     counts = {word: sum(e.word == word for e in entries) for word in ("supported", "contradicted", "undecided")}
     where = "On this phantom" if study.phantom else "On these cases"
     return (
-        f"{where}, of {len(entries)} lines (claim 10 has two halves) {tested} could be tested: "
+        f"{where}, {tested} of {len(entries)} lines could be tested (claim 10 has two halves): "
         f"{counts['supported']} supported, {counts['contradicted']} contradicted, "
         f"{counts['undecided'] - (len(entries) - tested)} left undecided by the numbers."
     )
@@ -184,11 +184,11 @@ def _summary(study: StudyResult, entries: tuple[Entry, ...], tested: int) -> str
 def _ledger_notes(evidence: Evidence) -> Iterator[str]:
     study, train = evidence.study, evidence.study.record.config.train
     if study.phantom:
-        yield "The cases are a phantom's: no line says anything about patients."
+        yield "The cases are phantoms: no line says anything about patients."
     if len(study.record.config.study.seeds) < SEEDS_FOR_CONCLUSIONS:
         yield (
-            f"“These models”: fewer than {SEEDS_FOR_CONCLUSIONS} seeds, so another run of the same settings may come "
-            "out otherwise."
+            f"“These models”: fewer than {SEEDS_FOR_CONCLUSIONS} seeds, so another run of the same settings may "
+            "give another result."
         )
     changed = differences(TrainConfig(), train, ("schedule", "reading"))
     if changed:
@@ -294,10 +294,10 @@ def correlation_cells(beside: BesidePaper) -> list[tuple[str, ...]]:
 def _beside_notes(study: StudyResult, settings: Sequence[Setting]) -> list[str]:
     notes = []
     if study.phantom:
-        notes.append("Patients beside a phantom: only the order of the arms can be compared, never the height of Dice.")
+        notes.append("Patients beside a phantom: only the order of the arms can be compared, not the values of Dice.")
     notes.append(
-        "The paper's AVG is as printed; its foreground mean is computed from the printed rows. Other cases, other "
-        "labels, and what the settings say differ, too."
+        "The paper's AVG is as printed; its foreground mean is computed from the printed rows. The cases, the "
+        "labels and the settings differ as well."
     )
     if MISPRINT in settings:
         notes.append(

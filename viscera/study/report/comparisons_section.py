@@ -126,7 +126,7 @@ def _conclusion(family: Family) -> str:
     if not family.tests:
         if not family.cases:
             return f"{name}: no two arms have a value for the same test case, so there is nothing to compare."
-        return f"{name}: with {cases} there is no test; a paired test takes two or more."
+        return f"{name}: with {cases} there is no test; a paired test needs two or more."
     allowed = f"the smallest p that is possible with {cases} is {_p(family.smallest_p)}"
     tests = counted(family.tests, "test")
     corrected = f"{_p(family.smallest_p_holm)} after Holm's correction over {tests}"

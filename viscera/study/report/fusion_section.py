@@ -1,7 +1,7 @@
 """The section on the best model per organ: what validation promised against what test gave."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from viscera.core.arms import FUSED
 from viscera.study.report.page_section import Report, Section
@@ -9,7 +9,7 @@ from viscera.study.report.table1_section import Table1, primary_table
 from viscera.study.results import StudyResult, counted
 from viscera.study.score_table import ScoreTable
 
-_ROUNDING = 1e-6  # scores.csv holds six decimals
+_ROUNDING = 1e-4  # per cent: scores.csv holds six decimals
 _SETTLED_BY = {
     "calibrated probabilities": "the one whose model is more probably right, as calibrated on those cases",
     "probabilities": "the more probable one",
@@ -18,30 +18,16 @@ _SETTLED_BY = {
 }
 
 
-@dataclass(frozen=True)
-class FusionRow:
-    """One organ of the fused predictor; Dice in per cent, None where it is not known.
+class FusionRow(NamedTuple):
+    """One organ of the fused predictor; mean Dice in per cent, None where it is not known."""
 
-    Attributes:
-        organ: title.
-        taken_from: title of the arm, with the seed where the study has several.
-        validation_arm, validation_fused: mean over the validation cases, of that arm and of the fused predictor.
-        test_arm, test_fused: mean over the test cases.
-        highest: the arm of the highest mean on the test cases, and that mean: known only afterwards.
-    """
-
-    organ: str
-    taken_from: str
-    validation_arm: float | None
+    organ: str  # title
+    taken_from: str  # title of the arm, with the seed where the study has several
+    validation_arm: float | None  # over the validation cases, of that arm
     validation_fused: float | None
-    test_arm: float | None
+    test_arm: float | None  # over the test cases
     test_fused: float | None
-    highest: str
-
-    @property
-    def held(self) -> bool:
-        """Whether it is at least as good as its best arm on validation, up to the rounding of the scores."""
-        return (self.validation_fused or 0.0) >= (self.validation_arm or 0.0) - 100 * _ROUNDING
+    highest: str  # the arm of the highest mean on the test cases, and that mean: known only afterwards
 
 
 def fusion_rows(study: StudyResult, table: Table1) -> list[FusionRow]:
@@ -83,30 +69,33 @@ def fusion_sentences(study: StudyResult, table: Table1) -> list[str]:
         return []
     rows = fusion_rows(study, table)
     cases = counted(len(fused.record.chosen_on), "validation case")
+    winner = _SETTLED_BY.get(fused.record.settled_by, "the more probable one")
     conflicts = (
-        f"Each organ comes from the arm of the highest mean Dice on {cases} (original grid); the test cases "
-        f"had no say. A voxel that the models of several organs claim goes to {_SETTLED_BY[fused.record.settled_by]}."
+        f"Each organ comes from the arm of the highest mean Dice on {cases} (original grid); the test cases were not "
+        f"used. A voxel that the models of several organs claim goes to {winner}."
     )
-    below = [
-        f"{row.organ} by {(row.validation_arm or 0) - (row.validation_fused or 0):.2f} points"
-        for row in rows
-        if not row.held
-    ]
-    promise = (
-        f"On validation these organs are below their best single arm: {', '.join(below)}."
-        if below
-        else "On validation no organ is below its best single arm."
-    )
+    promise = _against_arm("validation", [(row.organ, row.validation_fused, row.validation_arm) for row in rows])
+    test = _against_arm("test", [(row.organ, row.test_fused, row.test_arm) for row in rows])
     foreground, highest = table.value("FOREGROUND", FUSED), _highest(study, table, "FOREGROUND")
-    if foreground is None or highest is None:
-        return [conflicts, promise]
-    gained = sum((row.test_fused or 0) >= (row.test_arm or 0) for row in rows)
-    test = (
-        f"On test the foreground mean of the fused predictor is {foreground:.1f} %; the highest of a single arm is "
-        f"{highest[0]:.1f} % ({highest[1]}). {gained} of {len(rows)} organs are at least as good as in the arm they "
-        "come from."
-    )
+    if foreground is not None and highest is not None:
+        test = (
+            f"On the test cases the foreground mean of the fused predictor is {foreground:.1f} %; the highest of a "
+            f"single arm is {highest[0]:.1f} % ({highest[1]}). {test}"
+        )
     return [conflicts, promise, test]
+
+
+def _against_arm(cases: str, organs: Sequence[tuple[str, float | None, float | None]]) -> str:
+    """Which organs (title, fused, its arm) are below the arm that they come from."""
+    known = [(title, arm - fused) for title, fused, arm in organs if fused is not None and arm is not None]
+    if not known:
+        return f"No organ can be compared with its arm on the {cases} cases, for want of scores."
+    below = [f"{title} by {lost:.2f} points" for title, lost in known if lost > _ROUNDING]
+    if not below:
+        return f"On the {cases} cases no organ is below the arm that it comes from."
+    are = "is" if len(below) == 1 else "are"
+    of = f"{len(below)} of {counted(len(known), 'organ')}"
+    return f"On the {cases} cases {of} {are} below the arm of origin: {', '.join(below)}."
 
 
 def _highest(study: StudyResult, table: Table1, row: str) -> tuple[float, str] | None:

@@ -1,8 +1,8 @@
 """Why an arm learned or failed: each class's share of the gradient, what became of the organs, what was forecast."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,7 +12,16 @@ from viscera.core.anatomy import ClassTable
 from viscera.core.arms import Arm
 from viscera.doctor.forecast import precision_and_recall
 from viscera.drawing.canvas import house_style
-from viscera.metrics.learning import FAILING_DICE, Flag, flags, recent_share, starving_share
+from viscera.metrics.learning import (
+    DEAD_DICE,
+    FAILING_DICE,
+    LEARNT_DICE,
+    LEAST_POINTS,
+    Flag,
+    flags,
+    recent_share,
+    starving_share,
+)
 from viscera.study.report.page_section import PHANTOM, Report, Section, drawn
 from viscera.study.results import RunResult, StudyResult, counted, mean_defined
 
@@ -22,21 +31,16 @@ _QUIET = "#6b7280"
 _WORST_FIRST = ("dead", "starving", "unlearnt")
 
 
-@dataclass(frozen=True)
-class ArmReason:
-    """What the gradient says of one arm, over its seeds.
+class ArmReason(NamedTuple):
+    """What the gradient says of one arm, over its seeds."""
 
-    Attributes:
-        title: of the arm.
-        shares: (L,) recent share of each class in the gradient at the logits, mean over seeds; None: not logged.
-        kept: share of Adam's step that epsilon left, mean over layers, seeds and the logged steps; None: not logged.
-        left_behind: sentences, one per organ that some seed left behind.
-    """
-
-    title: str
-    shares: tuple[float | None, ...]
-    kept: float | None
-    left_behind: tuple[str, ...]
+    title: str  # of the arm
+    shares: tuple[float | None, ...]  # (L,) recent share of each class in the gradient at the logits; None: not logged
+    kept: (
+        float | None
+    )  # share of Adam's step that epsilon left, mean over layers, seeds and logged steps; None: not logged
+    left_behind: tuple[str, ...]  # one per organ that some seed left behind
+    unknown: str  # why that cannot be known; empty where it can
 
 
 def has_gradients(study: StudyResult) -> bool:
@@ -47,6 +51,19 @@ def has_gradients(study: StudyResult) -> bool:
 def arm_reasons(study: StudyResult) -> list[ArmReason]:
     """One per arm, in the order of Table 1."""
     return [_reason(arm.title, study.runs_of(arm), study.classes) for arm in study.arms]
+
+
+def left_behind(study: StudyResult, grid: str) -> list[tuple[str, str]]:
+    """For each arm its title and the organs that it left behind: in training, by its curves, and on the test cases."""
+    percent = study.scores.class_percent(grid)
+    found = []
+    for arm, reason in zip(study.arms, arm_reasons(study), strict=True):
+        in_training = reason.unknown or "; ".join(reason.left_behind) or "no organ in training"
+        means = percent[arm.name]
+        failing = [organ.title for organ in study.classes.organs if means[organ.name] < 100 * FAILING_DICE]
+        on_test = f"; mean Dice on the test cases below {FAILING_DICE:g}: {', '.join(failing)}" if failing else ""
+        found.append((arm.title, in_training + on_test))
+    return found
 
 
 def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
@@ -87,7 +104,11 @@ def _reason(title: str, runs: Sequence[RunResult], classes: ClassTable) -> ArmRe
         for flag in flags(curve, classes):
             found.setdefault(flag.organ, []).append(flag)
     sentences = [_sentence(organ_flags, len(curves)) for organ_flags in found.values()]
-    return ArmReason(title, shares, kept, tuple(sentences))
+    steps = max(map(len, curves), default=0)
+    unknown = (
+        "" if steps >= LEAST_POINTS else f"not known, with {counted(steps, 'logged step')} (at least {LEAST_POINTS})"
+    )
+    return ArmReason(title, shares, kept, tuple(sentences), unknown)
 
 
 def _sentence(found: Sequence[Flag], seeds: int) -> str:
@@ -120,9 +141,8 @@ def _mark_deaths(axes: Axes, runs: Sequence[RunResult], classes: ClassTable) -> 
                 axes.plot([flag.since], [max(share, _FLOOR)], "X", color=organ.colour, mec="white", ms=9, zorder=5)
 
 
-@dataclass(frozen=True)
-class ForecastRow:
-    """One arm: titles of the organs that the forecast named, and of those whose mean test Dice ended below 0.2."""
+class ForecastRow(NamedTuple):
+    """One arm: titles of the organs that the forecast named, and of those that failed (mean test Dice below 0.2)."""
 
     title: str
     named: tuple[str, ...]
@@ -179,7 +199,11 @@ def _values(report: Report) -> Mapping[str, object] | None:
             for arm in study.arms
         ],
         "classes": study.classes.classes,
+        "left_behind": left_behind(study, report.grid),
         "starving": starving_share(len(study.classes)),
+        "dead_dice": DEAD_DICE,
+        "failing_dice": FAILING_DICE,
+        "learnt_dice": LEARNT_DICE,
         "forecasts": forecasts,
         "forecast_sentence": forecast_sentence(forecasts),
     }

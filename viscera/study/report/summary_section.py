@@ -3,8 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from viscera.core.arms import arm_config
 from viscera.core.config import Config
 from viscera.io.runlog import RunStatus
+from viscera.metrics.learning import BATCH_NORM_GAP, LoggedStep, batch_norm_remedy
 from viscera.study.report.claim_rules import SEEDS_FOR_CONCLUSIONS
 from viscera.study.report.curves_section import has_validation
 from viscera.study.report.fusion_section import fused_sentences
@@ -76,6 +78,40 @@ def gap_rows(study: StudyResult, table: Table1) -> list[GapRow]:
     ]
 
 
+def batch_norm_losses(study: StudyResult) -> list[str]:
+    """What running statistics of batch normalisation cost each arm that has them; nothing where it was not logged.
+
+    Dice on the training windows at the last logged step, mean over organs and seeds, as the network is applied and by
+    the statistics of each batch of windows.
+    """
+    lost, kept = list[str](), list[str]()
+    for arm in study.arms:
+        if arm_config(study.record.config, arm, 0).train.batch_norm == "running":
+            logged = [point.logged for run in study.runs_of(arm) for point in run.curve[-1:]]
+            pairs = [_both_statistics(step, study) for step in logged if step.dice_batch_statistics]
+            own, batch = (mean_defined(side) for side in zip(*pairs, strict=True)) if pairs else (None, None)
+            if own is not None and batch is not None:
+                worse = f"{arm.title} by {100 * (batch - own):.0f} points (Dice {own:.2f} instead of {batch:.2f})"
+                (lost if batch - own > BATCH_NORM_GAP else kept).append(worse)
+    if not lost and not kept:
+        return []
+    if not lost:
+        return [
+            f"Running statistics of batch normalisation cost no arm more than {100 * BATCH_NORM_GAP:g} points of Dice."
+        ]
+    sentence = (
+        "Running statistics of batch normalisation lower the Dice on the training windows, against the statistics of "
+        f"each batch: {'; '.join(lost)}. These models may be better than their scores. {batch_norm_remedy('running')}"
+    )
+    return [sentence]
+
+
+def _both_statistics(step: LoggedStep, study: StudyResult) -> tuple[float | None, float | None]:
+    """Mean over the organs as the network is applied, and by the statistics of each batch."""
+    names = [organ.name for organ in study.classes.organs if step.dice_batch_statistics.get(organ.name) is not None]
+    return mean_defined(map(step.dice.get, names)), mean_defined(map(step.dice_batch_statistics.get, names))
+
+
 def cost_rows(study: StudyResult) -> list[CostRow]:
     """One row per arm, in the order of Table 1."""
     rows = []
@@ -126,7 +162,7 @@ def caution(study: StudyResult) -> list[str]:
         return []
     sentence = (
         f"Each arm was planned with {counted(seeds, 'seed')}: conclusions are about these models, not about the "
-        f"weightings in general. That would take {SEEDS_FOR_CONCLUSIONS} seeds an arm or more."
+        f"weightings in general. That would take {SEEDS_FOR_CONCLUSIONS} seeds per arm or more."
     )
     return [sentence]
 
@@ -136,7 +172,7 @@ def settings(study: StudyResult) -> list[tuple[str, str]]:
     config: Config = study.record.config
     train, predict, split = config.train, config.predict, study.split
     statuses = [run.status for run in study.runs if run.status is not None]
-    cases = "not known: the store is not at hand"
+    cases = "not known: the store is not available"
     if split:
         cases = f"{split.training} training, {split.validation} validation, {split.test} test"
     mode = (
@@ -152,7 +188,7 @@ def settings(study: StudyResult) -> list[tuple[str, str]]:
         ("Prediction", mode),
         ("Checkpoint", f"{predict.checkpoint}.pt"),
         ("Iterations", f"{train.iterations:,}"),
-        ("Training window", f"{_cube(train.patch)} voxels, {train.batch_size} a step"),
+        ("Training window", f"{_cube(train.patch)} voxels, {train.batch_size} per step"),
         ("Network", f"3D U-Net, {train.filters} filters in the first convolution, {train.levels} levels"),
         ("Seeds", ", ".join(map(str, config.study.seeds))),
         ("Hardware", "; ".join(distinct(statuses, _machine)) or "not recorded"),
@@ -189,12 +225,17 @@ def _cube(edge: int) -> str:
 def _summary_values(report: Report) -> Mapping[str, object]:
     problems = [*report.problems, *[_OTHER_CLASSES] * (not report.study.has_papers_classes)]
     sentences = report.once(fused_sentences)[-1:]
-    return {"headline": headline(report.study, primary_table(report)), "fused": sentences, "problems": problems}
+    return {
+        "headline": [*headline(report.study, primary_table(report)), *batch_norm_losses(report.study)],
+        "fused": sentences,
+        "problems": problems,
+    }
 
 
 def _gap_values(report: Report) -> Mapping[str, object]:
     return {
         "gaps": gap_rows(report.study, primary_table(report)),
+        "batch_norm": batch_norm_losses(report.study),
         "has_validation": has_validation(report.study),
     }
 

@@ -139,7 +139,7 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
             percent[FUSED] = np.nan
         footnotes.append(
             f"fused: one predictor that takes each organ from the arm that was best at it on "
-            f"{counted(len(study.fused.record.chosen_on), 'validation case')}. The test cases had no say. It has no "
+            f"{counted(len(study.fused.record.chosen_on), 'validation case')}. The test cases were not used. It has no "
             "interval and no mark of significance: those compare the arms."
         )
     return Table1(grid, percent, tuple(titles), spread, not_apart, tuple(footnotes))

@@ -41,7 +41,7 @@ def test_z_scores_are_those_of_the_training_set_and_travel_with_the_run(
     assert intensity.sd_hu == pytest.approx(np.clip(voxels, -500, 500).std())
     assert viscera.Predictor.load(run.path).models["last"].trained_with.train.intensity == intensity
     train(tiny_store.path, run.path, tiny_config(intensity={"scaling": "z_score"}), resume=True)
-    assert len(RunFolder(run.path).read_curve()) == 4  # steps 2, 3, 4 and 6
+    assert len(RunFolder(run.path).read_curve()) == 5  # steps 1 (the first training was short), 2, 3, 4 and 6
 
 
 @pytest.mark.parametrize(

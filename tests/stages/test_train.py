@@ -1,13 +1,11 @@
 """Training a Run: resuming bit by bit, failing, stopping, and what a Run says of itself."""
 
 import os
-import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +17,7 @@ import yaml
 
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import AugmentConfig, Config, IntensityConfig, PrepareConfig
-from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError
-from viscera.core.progress import Progress
+from viscera.core.errors import BadInputError, RunFailedError
 from viscera.engine import feed
 from viscera.engine import trainer as engine
 from viscera.engine.feed import Batch
@@ -36,7 +33,11 @@ from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 
 Configure = Callable[..., Config]
+
+
 MakeDataSet = Callable[..., Path]
+
+
 MakeCase = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
@@ -49,16 +50,6 @@ def same_state(a: Path, b: Path) -> bool:
         and all(torch.equal(one.model[name], two.model[name]) for name in one.model)
         and all(torch.equal(x[key], y[key]) for x, y in zip(*(m.values() for m in moments), strict=True) for key in x)
     )
-
-
-def stop_after(step: int) -> tuple[threading.Event, Callable[[Progress], None]]:
-    stop = threading.Event()
-
-    def watch(progress: Progress) -> None:
-        if progress.done == step:
-            stop.set()
-
-    return stop, watch
 
 
 def steps(run: RunFolder) -> list[int]:
@@ -129,48 +120,6 @@ def test_the_seed_and_nothing_else_decides(
     assert not same_state(tiny_run / "last.pt", tmp_path / "other" / "last.pt")
 
 
-# ------------------------------------------------------------------------------------------ resuming
-
-
-@pytest.mark.parametrize("batch_norm", ["running", "recomputed"])
-@pytest.mark.parametrize("stopped_at", [1, 3, 5, 8])
-def test_stopped_and_resumed_ends_at_the_same_bits(
-    tiny_store: Store, tmp_path: Path, tiny_config: Configure, batch_norm: str, stopped_at: int
-) -> None:
-    config = tiny_config(iterations=9, batch_norm=batch_norm)
-    whole = train(tiny_store.path, tmp_path / "whole", config)
-    stop, watch = stop_after(stopped_at)
-    with pytest.raises(InterruptedRunError, match=f"stopped at step {stopped_at}. Go on with --resume"):
-        train(tiny_store.path, tmp_path / "r", config, stop=stop, progress=watch)
-    run = RunFolder(tmp_path / "r")
-    assert load_checkpoint(run.last).step == stopped_at
-    status = run.read_status()
-    assert status is not None
-    assert status.state == "interrupted"
-    train(tiny_store.path, tmp_path / "r", config, resume=True)
-    assert same_state(whole.last, run.last)
-    assert same_state(whole.best, run.best)
-    drop = {"seconds"}
-    assert [{k: v for k, v in line.items() if k not in drop} for line in run.read_curve()] == [
-        {k: v for k, v in line.items() if k not in drop} for line in whole.read_curve()
-    ]
-
-
-def test_with_augmentation_a_run_is_another_and_resumes_at_the_same_bits(
-    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
-) -> None:
-    config = tiny_config(augment={"enabled": True})
-    whole = train(tiny_store.path, tmp_path / "whole", config)
-    assert not same_state(whole.last, tiny_run / "last.pt")
-    stop, watch = stop_after(3)
-    with pytest.raises(InterruptedRunError):
-        train(tiny_store.path, tmp_path / "r", config, stop=stop, progress=watch)
-    with pytest.raises(BadInputError, match=r"trained with augment.enabled True \(now False\)"):
-        train(tiny_store.path, tmp_path / "r", tiny_config(), resume=True)
-    run = train(tiny_store.path, tmp_path / "r", config, resume=True)
-    assert same_state(whole.last, run.last)
-
-
 def test_augmentation_knows_the_spacing_of_each_case(
     tiny_store: Store, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,139 +134,6 @@ def test_augmentation_knows_the_spacing_of_each_case(
     assert spacings == [(2.0, 2.0, 2.5)] * 2  # TINY_AFFINE, a batch of two
 
 
-def test_killed_after_a_checkpoint_the_lines_since_are_written_once(
-    tiny_store: Store, tmp_path: Path, tiny_config: Configure
-) -> None:
-    config = tiny_config(iterations=9)
-    whole = train(tiny_store.path, tmp_path / "whole", config)
-    kept = tmp_path / "last.pt"
-
-    def killed(progress: Progress) -> None:
-        if progress.done == 5:
-            shutil.copy(tmp_path / "r" / "last.pt", kept)
-        if progress.done == 8:
-            raise MemoryError  # nothing is written after it, as after kill -9
-
-    with pytest.raises(MemoryError):
-        train(tiny_store.path, tmp_path / "r", config, progress=killed)
-    run = RunFolder(tmp_path / "r")
-    status = run.read_status()
-    assert status is not None
-    assert status.state == "running"
-    kept.replace(run.last)
-    with run.curve_path.open("a") as file:
-        file.write('{"step": 7, "lo')
-    train(tiny_store.path, run.path, config, resume=True)
-    assert same_state(whole.last, run.last)
-    assert same_state(whole.best, run.best)
-    assert steps(run) == steps(whole) == [2, 3, 4, 6, 8, 9]
-
-
-def test_kill_9_between_checkpoints(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
-    config = tiny_config(iterations=25, checkpoint_every=10)
-    whole = train(tiny_store.path, tmp_path / "whole", config)
-    script = f"""
-import os, signal
-from pathlib import Path
-import torch
-from viscera.io.runlog import read_config
-from viscera.stages.train import train
-torch.set_num_threads(1)
-def die(progress):
-    if progress.done == 17:
-        os.kill(os.getpid(), signal.SIGKILL)
-train(Path({str(tiny_store.path)!r}), Path("r"), read_config(Path({str(whole.config_path)!r})), progress=die)
-"""
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert load_checkpoint(tmp_path / "r" / "last.pt").step == 10
-    run = train(tiny_store.path, tmp_path / "r", config, resume=True)
-    assert same_state(whole.last, run.last)
-    assert steps(run) == steps(whole)
-
-
-def test_a_stop_that_comes_while_a_step_is_logged_is_heeded_after_the_next_with_a_checkpoint(
-    tiny_store: Store, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stop = threading.Event()
-    original = engine.Trainer._log
-
-    def logging(self: engine.Trainer, *args: object) -> None:
-        original(self, *args)  # type: ignore[arg-type]
-        stop.set()
-
-    monkeypatch.setattr(engine.Trainer, "_log", logging)
-    with pytest.raises(InterruptedRunError) as caught:
-        train(tiny_store.path, tmp_path / "r", tiny_config(), stop=stop)
-    said = re.search(r"step (\d+)", str(caught.value))
-    assert said
-    assert load_checkpoint(tmp_path / "r" / "last.pt").step == int(said[1])
-
-
-def test_resuming_without_a_checkpoint_starts_at_0(
-    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
-) -> None:
-    run = train(tiny_store.path, tmp_path / "r", tiny_config(), resume=True)
-    assert same_state(run.last, tiny_run / "last.pt")
-    run.last.unlink()
-    train(tiny_store.path, tmp_path / "r", tiny_config(), resume=True)
-    assert same_state(run.last, tiny_run / "last.pt")
-    assert steps(run) == [2, 3, 4, 6]
-
-
-def test_more_iterations_go_on_from_the_end(
-    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
-) -> None:
-    shutil.copytree(tiny_run, tmp_path / "r")
-    run = train(tiny_store.path, tmp_path / "r", tiny_config(iterations=9), resume=True)
-    whole = train(tiny_store.path, tmp_path / "whole", tiny_config(iterations=9))
-    assert same_state(run.last, whole.last)
-
-
-def test_settings_of_the_machine_may_change_when_a_run_goes_on(
-    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
-) -> None:
-    shutil.copytree(tiny_run, tmp_path / "r")
-    other = tiny_config(
-        iterations=7, resident="never", log_every=1, checkpoint_every=3, validate_every=7, diagnose=False
-    )
-    run = train(tiny_store.path, tmp_path / "r", other, resume=True)
-    assert [line["step"] for line in run.read_curve()][-1] == 7
-
-
-@pytest.mark.parametrize("lost", ["", "config.yaml", "last.pt"])
-def test_other_settings_are_refused_and_named(
-    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure, lost: str
-) -> None:
-    shutil.copytree(tiny_run, tmp_path / "r")
-    if lost:
-        (tmp_path / "r" / lost).unlink()
-    before = {path: path.read_bytes() for path in (tmp_path / "r").iterdir()}
-    with pytest.raises(BadInputError, match=r"trained with filters 2 \(now 3\), seed 0 \(now 4\)\. Give the same"):
-        train(tiny_store.path, tmp_path / "r", tiny_config(filters=3, seed=4, iterations=9), resume=True)
-    assert {path: path.read_bytes() for path in before} == before
-
-
-def test_fewer_iterations_than_done_are_refused(
-    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
-) -> None:
-    shutil.copytree(tiny_run, tmp_path / "r")
-    with pytest.raises(BadInputError, match="trained for 6 steps, more than the 4 asked for"):
-        train(tiny_store.path, tmp_path / "r", tiny_config(iterations=4), resume=True)
-
-
-def test_a_store_that_has_grown_is_refused(
-    raw: Path, tmp_path: Path, tiny_config: Configure, make_nnunet: MakeDataSet, make_case: MakeCase
-) -> None:
-    whole = PrepareConfig(downsample=1)
-    prepare(raw, tmp_path / "s", whole)
-    train(tmp_path / "s", tmp_path / "r", tiny_config(iterations=2))
-    make_nnunet(raw, {"more": make_case(7)})
-    prepare(raw, tmp_path / "s", whole)
-    with pytest.raises(BadInputError, match=r"other training cases than the store has now \(4 then, 5 now\)"):
-        train(tmp_path / "s", tmp_path / "r", tiny_config(iterations=4), resume=True)
-
-
 def test_an_existing_run_is_refused(tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure) -> None:
     before = {path: path.read_bytes() for path in tiny_run.iterdir()}
     with pytest.raises(BadInputError, match="this run exists"):
@@ -328,18 +144,6 @@ def test_an_existing_run_is_refused(tiny_store: Store, tiny_run: Path, tmp_path:
         train(tiny_store.path, tmp_path / "file", tiny_config())
     with pytest.raises(BadInputError, match="cannot be written"):
         train(tiny_store.path, tmp_path / "file" / "run", tiny_config())
-
-
-def test_a_damaged_checkpoint_is_not_gone_on_from(
-    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
-) -> None:
-    shutil.copytree(tiny_run, tmp_path / "r")
-    path = tmp_path / "r" / "last.pt"
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(BadInputError, match=r"last\.pt: (damaged|its checksum)"):
-        train(tiny_store.path, tmp_path / "r", tiny_config(iterations=9), resume=True)
 
 
 def test_another_process_on_the_same_run_is_refused(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:

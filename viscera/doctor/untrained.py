@@ -21,7 +21,7 @@ from viscera.engine.training_set import feed_of, with_training_set
 from viscera.imaging.intensity import network_input
 from viscera.io.store import Store
 from viscera.losses.balance import Weights, WeightSchedule
-from viscera.losses.dice import WeightedDiceLoss
+from viscera.losses.dice import training_loss
 from viscera.networks.unet3d import UNet3D
 
 _BATCHES_AT_THE_LOGITS = 6
@@ -131,7 +131,7 @@ class UnitGradients:
         narrow = config.model_copy(update={"filters": min(config.filters, _WIDEST)})
         with torch.device("meta"), torch.random.fork_rng(devices=[]):
             size = sum(p.numel() for p in build_network(config, num_classes).parameters())
-        loss = WeightedDiceLoss(np.ones(num_classes), sums=config.loss.sums, smoothing=config.loss.smoothing).to(device)
+        loss = training_loss(config.loss, np.ones(num_classes)).to(device)
         norms, gradients = [], []
         for number in range(_BATCHES_AT_THE_LOGITS):
             over_parameters = number < _BATCHES_OVER_THE_PARAMETERS

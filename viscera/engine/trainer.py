@@ -24,7 +24,7 @@ from viscera.imaging.intensity import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
 from viscera.losses.balance import WeightSchedule
-from viscera.losses.dice import WeightedDiceLoss, weighted_dice_loss
+from viscera.losses.dice import WeightedDiceLoss, training_loss, weighted_dice_loss
 from viscera.networks.unet3d import UNet3D
 
 
@@ -75,12 +75,8 @@ class Trainer:
         network.to(device).train()
         optimizer = make_adam(network, train.learning_rate, train.adam)
         deferred = device.type == "cuda"
-        loss = WeightedDiceLoss(
-            facts.class_weights.start,
-            sums=train.loss.sums,
-            smoothing=train.loss.smoothing,
-            check_labels=not deferred,  # those of a store are class numbers; to look at them is to wait
-        )
+        # labels of a store are class numbers; on a GPU, to look at them is to wait
+        loss = training_loss(train.loss, facts.class_weights.start, check_labels=not deferred)
         return cls(config, facts, device, network, optimizer, loss.to(device), deferred=deferred)
 
     @property

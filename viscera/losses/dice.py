@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from viscera.core.config import LossConfig
 from viscera.core.errors import BadInputError, BadTypeError, refuse_non_number, refuse_unknown
 from viscera.losses.marginal import mean_of_labelled, merged, merged_labels
 
@@ -182,3 +183,8 @@ def _vector(class_weights: npt.ArrayLike | Tensor) -> Tensor:
 
 def _sum_type(logits: Tensor) -> torch.dtype:
     return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def training_loss(config: LossConfig, class_weights: npt.ArrayLike, *, check_labels: bool = True) -> WeightedDiceLoss:
+    """The loss that a configuration stands for; trainer and forecast take it from here, and here another is added."""
+    return WeightedDiceLoss(class_weights, sums=config.sums, smoothing=config.smoothing, check_labels=check_labels)

@@ -19,7 +19,7 @@ from viscera.core.config import AugmentConfig
 from viscera.core.geometry import Index3
 from viscera.imaging import augment as module
 from viscera.imaging.augment import Augmentation, augment, draw, linear_map, margin
-from viscera.imaging.intensity import AIR_HU
+from viscera.imaging.windows import AIR_HU
 
 ALWAYS = AugmentConfig(
     enabled=True,

@@ -22,7 +22,6 @@ from viscera.imaging.resample import (
     coarsen_volume,
     restore_labels,
     restore_planes,
-    restore_probabilities,
     restored_planes,
 )
 
@@ -128,14 +127,14 @@ def test_restored_probabilities_change_class_halfway_between_coarse_centres() ->
     # coarse centres at 1.5 and 5.5; class 1 has probability 0 and 1 there: it wins from 3.5 on, that is voxel 4
     change = GridChange.by_factor(Geometry((8, 1, 1), np.eye(4)), (4, 1, 1))
     probabilities = torch.tensor([[1.0, 0.0], [0.0, 1.0]]).view(2, 2, 1, 1)
-    assert restore_probabilities(probabilities, change).labels.ravel().tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert restore_planes(probabilities.unbind(-1), change).labels.ravel().tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 def test_restored_probabilities_move_the_border_with_the_confidence() -> None:
     # class 1: 0.4 at 1.5 and 1 at 5.5, so 0.5 at 1.5 + 4/6 = 2.17: it wins from voxel 3 on
     change = GridChange.by_factor(Geometry((8, 1, 1), np.eye(4)), (4, 1, 1))
     probabilities = torch.tensor([[0.6, 0.0], [0.4, 1.0]]).view(2, 2, 1, 1)
-    assert restore_probabilities(probabilities, change).labels.ravel().tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
+    assert restore_planes(probabilities.unbind(-1), change).labels.ravel().tolist() == [0, 0, 0, 1, 1, 1, 1, 1]
 
 
 # ------------------------------------------------------------------------------------------ the last, incomplete block
@@ -146,7 +145,7 @@ def test_a_last_block_has_its_centre_in_the_middle_of_what_is_there() -> None:
     # there, so 0.5 at 1.5 + 3 × 0.5 / 0.61 = 3.96: it wins from 4 on. (With a centre at 5.5, of a full block, from 5.)
     change = GridChange.by_factor(Geometry((6, 1, 1), np.eye(4)), (4, 1, 1))
     probabilities = torch.tensor([[1.0, 0.39], [0.0, 0.61]]).view(2, 2, 1, 1)
-    assert restore_probabilities(probabilities, change).labels.ravel().tolist() == [0, 0, 0, 0, 1, 1]
+    assert restore_planes(probabilities.unbind(-1), change).labels.ravel().tolist() == [0, 0, 0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(("voxels", "picked"), [(5, 4), (6, 5), (7, 5), (8, 6)])

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from viscera.core.config import IntensityConfig
 from viscera.core.errors import BadInputError
-from viscera.imaging.intensity import clip_to_unit, clipped_moments, network_input
-from viscera.imaging.windows import covering_origins, gaussian_weights
+from viscera.imaging.windows import clip_to_unit, clipped_moments, covering_origins, gaussian_weights, network_input
 
 
 def test_half_overlapping_windows_along_one_axis() -> None:

@@ -18,7 +18,7 @@ from viscera.engine.hardware import choose_device
 from viscera.engine.optimiser import keras_epsilon
 from viscera.engine.predictor import build_network
 from viscera.engine.training_set import feed_of, with_training_set
-from viscera.imaging.intensity import network_input
+from viscera.imaging.windows import network_input
 from viscera.io.store import Store
 from viscera.losses.balance import Weights, WeightSchedule
 from viscera.losses.dice import training_loss

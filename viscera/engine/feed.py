@@ -17,8 +17,7 @@ from viscera.core.geometry import Index3
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.hardware import out_of_memory_explained
 from viscera.imaging.augment import Augmentation, draw, margin
-from viscera.imaging.intensity import AIR_HU
-from viscera.imaging.windows import random_cases, random_origin
+from viscera.imaging.windows import AIR_HU, random_cases, random_origin
 
 log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.4  # of the GPU memory that is free; the rest is for network, optimiser and activations

@@ -16,7 +16,7 @@ from viscera.engine.feed import Batch, Feed
 from viscera.engine.hardware import autocast
 from viscera.engine.sliding_window import predict_probabilities
 from viscera.engine.trust import mean_confidence
-from viscera.imaging.intensity import network_input
+from viscera.imaging.windows import network_input
 from viscera.metrics.overlap import as_labelled, dice, overlap_counts
 
 DiceByOrgan = dict[str, float | None]

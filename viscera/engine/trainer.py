@@ -20,7 +20,7 @@ from viscera.engine.monitor import Monitor, foreground_mean
 from viscera.engine.optimiser import make_adam
 from viscera.engine.predictor import build_network
 from viscera.imaging.augment import augment
-from viscera.imaging.intensity import network_input
+from viscera.imaging.windows import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
 from viscera.losses.balance import WeightSchedule

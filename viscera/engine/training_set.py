@@ -11,7 +11,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.feed import Feed
 from viscera.engine.trainer import TrainingFacts
-from viscera.imaging.intensity import clipped_moments
+from viscera.imaging.windows import clipped_moments
 from viscera.io.store import Split, Store
 from viscera.losses.balance import WeightSchedule
 

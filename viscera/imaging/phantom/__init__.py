@@ -4,6 +4,6 @@ Seven labelled organs lie among things that look like them and have no label: ki
 spine, muscle. It is a schematic to learn the trade on and to test with, and no picture of anyone.
 """
 
-from viscera.imaging.phantom.case import phantom_case, phantom_name, spacing_for
+from viscera.imaging.phantom.patient import phantom_case, phantom_name, spacing_for
 
 __all__ = ["phantom_case", "phantom_name", "spacing_for"]

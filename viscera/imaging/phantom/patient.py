@@ -1,19 +1,71 @@
-"""One phantom patient on a grid."""
+"""A phantom patient: who is drawn once, and painted on any grid."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from viscera.core.geometry import Geometry, Index3
 from viscera.core.scan import Case, LabelMap, Volume
-from viscera.imaging.phantom.anatomy import Patient
-from viscera.imaging.phantom.render import paint, with_noise
+from viscera.imaging.phantom.body import Frame, body_parts
+from viscera.imaging.phantom.organs import (
+    Enhancement,
+    Places,
+    artery,
+    bowel,
+    duodenum,
+    gallbladder,
+    kidneys,
+    liver,
+    pancreas,
+    portal_vein,
+    spleen,
+    stomach,
+    vena_cava,
+)
+from viscera.imaging.phantom.render import Part, paint, with_noise
 from viscera.imaging.phantom.shapes import Space
-from viscera.imaging.phantom.warp import Generator
+from viscera.imaging.phantom.warp import Generator, Pose, SmoothField
 
 FIELD_OF_VIEW_MM = (384.0, 288.0, 288.0)  # left to right, back to front, down to up: holds the whole abdomen
 
 _NOISE_HU_AT_3_MM = (13.0, 22.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """One patient, independent of any grid.
+
+    Attributes:
+        pose: of the whole body.
+        relief: the unevenness of surfaces and tissue, one component.
+        parts: in the order of painting; later ones lie in front, so organs touch and never overlap.
+    """
+
+    pose: Pose
+    relief: SmoothField
+    parts: tuple[Part, ...]
+
+    @classmethod
+    def random(cls, rng: Generator) -> "Patient":
+        """Draw a patient."""
+        pose, relief = Pose.random(rng), SmoothField.random(rng, 1, 22.0, 1.0)
+        frame, places, hu = Frame.random(rng), Places.random(rng), Enhancement.random(rng)
+        parts = (
+            *body_parts(frame, rng),
+            *bowel(frame, rng),
+            *stomach(frame, places, rng),
+            *spleen(frame, places, hu, rng),
+            *liver(frame, places, hu, rng),
+            *kidneys(frame, hu, rng),
+            *vena_cava(places, hu, rng),
+            *duodenum(frame, places, rng),
+            *gallbladder(places, rng),
+            *pancreas(places, hu, rng),
+            *portal_vein(places, hu, rng),
+            *artery(places, hu, rng),
+        )
+        return cls(pose, relief, parts)
 
 
 def spacing_for(shape: Sequence[int]) -> float:

@@ -1,6 +1,7 @@
 """The commands in this process, and studies whose arms are: each new process imports PyTorch, which takes seconds."""
 
 import logging
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -23,7 +24,8 @@ def viscera() -> Callable[..., str]:
     def run(*arguments: object) -> str:
         root = logging.getLogger()
         handlers, level = root.handlers[:], root.level
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("default")  # as in a user's process: those of other libraries are no errors
             patch.setattr(launch, "start_pool", lambda *_: None)
             result = CliRunner().invoke(module.app, [str(argument) for argument in arguments])
         root.handlers[:], root.level = handlers, level

@@ -77,10 +77,6 @@ def unsaid(_: Dataset) -> None:
     pass
 
 
-def zero_intercept(ds: Dataset) -> None:
-    ds.RescaleIntercept = 0
-
-
 SCATTERED = np.where(OUTSIDE, RNG.integers(63000, 63537, STORED.shape), STORED).astype(np.uint16)
 
 
@@ -124,6 +120,14 @@ def test_padding_that_tissue_may_have_reaches_the_edge(tmp_path: Path) -> None:
     hu = hu_of(tmp_path, ct_series(words, PixelPaddingValue=1024))
     assert (hu[:, OUTSIDE] == -1024).all()
     assert (hu[:, 6:9, 8:11] == 0).all()
+
+
+def test_a_range_of_values_that_tissue_has_is_not_believed(tmp_path: Path) -> None:
+    """All that is negative, in a scan whose values are HU already: fat and lungs, too."""
+    slices = ct_series(HU.astype(np.int16), RescaleIntercept=0)
+    for ds in slices:
+        said("SS", -32768, -1)(ds)
+    assert (hu_of(tmp_path, slices) == HU).all()
 
 
 def test_single_dark_voxels_stay(tmp_path: Path) -> None:

@@ -15,31 +15,14 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
-from pydicom.uid import (
-    UID,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    MediaStorageDirectoryStorage,
-)
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import MediaStorageDirectoryStorage as DirectoryStorage
 
 from viscera.io.files import read_error
 
-# what pydicom raises on a damaged file
-DAMAGE = (
-    InvalidDicomError,
-    BytesLengthException,
-    AttributeError,
-    EOFError,
-    LookupError,
-    NameError,
-    NotImplementedError,
-    OverflowError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
+DAMAGE = (  # what pydicom raises on a damaged file
+    *(InvalidDicomError, BytesLengthException, struct.error, zlib.error, EOFError, LookupError, ValueError, TypeError),
+    *(AttributeError, NameError, NotImplementedError, OverflowError, RuntimeError),
 )
 _PIXELS = 0x7FE00010
 _PREFIX = b"DICM"
@@ -62,11 +45,7 @@ def quiet_pydicom() -> Iterator[None]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's prefix.
-
-    Raises:
-        BadInputError: it cannot be opened.
-    """
+    """Whether a file has DICOM's prefix; raises BadInputError where it cannot be opened."""
     return _start(path)[128:] == _PREFIX
 
 
@@ -91,19 +70,12 @@ def is_dicomdir(path: Path) -> bool:
 
 
 def open_dataset(path: Path, *, pixels: bool, tags: Sequence[int] | None = None) -> FileDataset:
-    """A file as pydicom reads it; where the transfer syntax is not given, the one that was guessed is put in.
+    """A file as pydicom reads it, with or without pixels, all or these tags only; raises `DAMAGE` or OSError.
 
-    Args:
-        path: the file.
-        pixels: whether to read on into the pixel data.
-        tags: read no others.
-
-    Raises:
-        Exception: one of `DAMAGE`, or an OSError.
+    Where the transfer syntax is not given, the one that was guessed is put in.
     """
     wanted: list[BaseTag | int] | None = list(tags) if tags is not None else None
-    last = _PIXELS if pixels else _PIXELS - 16  # whatever stands behind them, garbage at the end of the file for one
-
+    last = _PIXELS if pixels else _PIXELS - 16  # whatever stands behind them, such as garbage
     with path.open("rb") as file:
         dataset = read_partial(file, stop_when=lambda tag, _vr, _length: tag > last, force=True, specific_tags=wanted)
     if not dataset.file_meta.get("TransferSyntaxUID"):
@@ -120,7 +92,7 @@ def is_encapsulated(syntax: UID) -> bool:
 
 def is_directory(dataset: FileDataset) -> bool:
     """Whether this is a DICOMDIR."""
-    return bool(dataset.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage)
+    return bool(dataset.file_meta.get("MediaStorageSOPClassUID") == DirectoryStorage)
 
 
 # ------------------------------------------------------------------------------------------ attributes

@@ -1,6 +1,7 @@
 """The pixels of the images of one file as Hounsfield units: decoded, their bits sorted out, padding made air."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,8 +29,11 @@ _PLAIN_AIR_HU = (AIR_HU, -900)  # padding with such a value is air already
 _DARKER_THAN_AIR_HU = -1200  # nothing in a body or around it has this value over a whole area
 _BRIGHTEST_HU = 3071  # of 12 bits; more is metal in an extended scale, or no HU
 _AREA = 0.01  # of an image, that padding without the attribute covers
-_UNITS = {"", "HU", "HUMOD", "HOUNSFIELD", "HOUNSFIELDUNIT", "HOUNSFIELDUNITS"}
-_NO_UNITS = {"US", "UNSPECIFIED", "UNKNOWN", "NONE", "NA", "REMOVED", "ANONYMIZED", "ANONYMISED"}
+_UNITS = {  # letters alone; US is unspecified, others say that anonymisation removed it
+    *("", "HU", "HUMOD", "HOUNSFIELD", "HOUNSFIELDUNIT", "HOUNSFIELDUNITS"),
+    *("US", "UNSPECIFIED", "UNKNOWN", "NONE", "NA", "REMOVED", "ANONYMIZED", "ANONYMISED"),
+}
+_NO_LETTERS = re.compile("[^A-Z]")
 _RLE_RATIO = 64  # the most that RLE can compress
 _INT16 = np.iinfo(np.int16)
 _NAMES = {"RescaleSlope": ("rescale slope", 1), "RescaleIntercept": ("rescale intercept", 0)}
@@ -48,7 +52,7 @@ def refuse_values(headers: Sequence[Header]) -> None:
     """
     for syntax in sorted({header.transfer_syntax for header in headers}):
         _refuse_syntax(UID(syntax))
-    units = {header.unit for header in headers if _letters(header.unit) not in _UNITS | _NO_UNITS}
+    units = {header.unit for header in headers if _NO_LETTERS.sub("", header.unit.upper()) not in _UNITS}
     if units:
         raise UnusableSeriesError(f"its values are in {', '.join(sorted(units))}, not in Hounsfield units")
     if any(header.has_table for header in headers):
@@ -68,19 +72,14 @@ def refuse_values(headers: Sequence[Header]) -> None:
 
 def value_warnings(headers: Sequence[Header]) -> list[str]:
     """What a user should know about the values of a series that can be read."""
-    without = {frozenset(image.not_given) for header in headers for image in header.slices} - {frozenset[str]()}
-    if not without:
-        return []
+    missing = {keyword for header in headers for image in header.slices for keyword in image.not_given}
     count = sum(any(image.not_given for image in header.slices) for header in headers)
-    if any(len(each) == len(_NAMES) for each in without):
+    if len(missing) == len(_NAMES):
         return [f"{count} files give no rescale slope and intercept; their values are taken as they are."]
-    ((keyword,),) = without
-    name, assumed = _NAMES[keyword]
-    return [f"{count} files give no {name}; {assumed} is assumed. If their values are no HU, export the series again."]
-
-
-def _letters(unit: str) -> str:
-    return "".join(letter for letter in unit.upper() if letter.isalnum())
+    return [
+        f"{count} files give no {name}; {assumed} is assumed. If their values are no HU, export the series again."
+        for name, assumed in (_NAMES[keyword] for keyword in missing)
+    ]
 
 
 def _refuse_syntax(syntax: UID) -> None:
@@ -237,11 +236,11 @@ def _padding(words: npt.NDArray[Any], bits: _Bits, hu: npt.NDArray[Any], image: 
         return found
     said = _is_said(words, bits, image.padding) & ~((hu >= _PLAIN_AIR_HU[0]) & (hu <= _PLAIN_AIR_HU[1]))
     possible = said & (hu >= AIR_HU) & (hu <= _BRIGHTEST_HU)
-    if possible.any():  # tissue may have that value, too: padding reaches the edge of the image
+    if image.padding[0] == image.padding[1] and possible.any():  # tissue may have it, too; padding reaches the edge
         pieces, _ = ndimage.label(said)
         edge = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
-        said &= ~possible | np.isin(pieces, edge[edge > 0])
-    return found | said
+        possible &= ~np.isin(pieces, edge[edge > 0])
+    return found | (said & ~possible)  # a range of possible values is one that lies
 
 
 def _is_said(words: npt.NDArray[Any], bits: _Bits, padding: tuple[int, int]) -> _Mask:

@@ -24,24 +24,18 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap
 from viscera.io.dicom.dicom_file import DAMAGE, first_item, number_of, open_dataset, quiet_pydicom, text_of
-from viscera.io.dicom.dicom_header import header_of
+from viscera.io.dicom.dicom_header import Header, header_of
 from viscera.io.dicom.dicom_series import Slice, UnusableSeriesError, Vector3
 from viscera.io.dicom.slice_stack import Stack, stack
 from viscera.io.files import read_error, sha256
 
 Positions = npt.NDArray[np.float64]
 log = logging.getLogger(__name__)
-OF_THE_PATIENT = (  # and the study; DICOM wants them in every object, empty where nobody knows
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "StudyDate",
-    "StudyTime",
-    "StudyID",
-    "AccessionNumber",
-    "ReferringPhysicianName",
+_OF_THE_PATIENT = (
+    "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber "
+    "ReferringPhysicianName"
 )
+OF_THE_PATIENT = tuple(_OF_THE_PATIENT.split())  # and the study; DICOM wants them in every object, even if empty
 _WHOLE = 0.01  # voxels that a frame may lie beside the label map's grid
 _OF_SERIES = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 _THICKEST = 20  # times the distance of the slices: a thickness beyond is damaged
@@ -81,21 +75,16 @@ class SourceImages:
         """
         if not paths:
             raise BadInputError("DICOM output needs the source images; there are none.")
-        headers: dict[Path, FileDataset] = {}
-        images: list[Slice] = []
-        patients = set()
-        for path in dict.fromkeys(paths):
-            headers[path], of_file, patient = _read(path)
-            images += of_file
-            patients.add(patient)
+        read = {path: _read(path) for path in paths}
+        patients = {header.patient for _, header in read.values()}
         if len(patients) > 1:
             raise BadInputError(f"{paths[0]}: images of {len(patients)} patients. Give the images of one series.")
         try:
-            made = stack(images, most_strays=0)
+            made = stack([image for _, header in read.values() for image in header.slices], most_strays=0)
         except UnusableSeriesError as error:
             raise BadInputError(f"{paths[0]}: {error}.") from error
         slices = made.slices
-        used = {image.path: headers[image.path] for image in slices}
+        used = {image.path: read[image.path][0] for image in slices}
         if 1 < len(used) < len(slices):
             raise BadInputError(
                 f"{paths[0]}: one of several multi-frame images. DICOM output refers to one of them, or to images of "
@@ -104,7 +93,8 @@ class SourceImages:
         first = used[slices[0].path]
         _fill_identifiers(slices, used)
         _make_writable(first)  # results take over from the first
-        _agree_with(made, [*used.values(), *_measures(first)])
+        of_frames = first_item(first_item(first, "SharedFunctionalGroupsSequence"), "PixelMeasuresSequence")
+        _agree_with(made, [*used.values(), of_frames])
         for header in used.values():
             if "ImageOrientationPatient" in header:  # highdicom wants it to the last digit
                 header.ImageOrientationPatient = first.ImageOrientationPatient
@@ -164,16 +154,15 @@ def as_file(dataset: Dataset) -> bytes:
     return content.getvalue()
 
 
-def _read(path: Path) -> tuple[FileDataset, tuple[Slice, ...], str]:
-    """The header of a file, its images, and whose they are."""
+def _read(path: Path) -> tuple[FileDataset, Header]:
+    """All of a file but its pixels, and what the reader understands of it."""
     try:
         dataset = open_dataset(path, pixels=False)
-        header = header_of(path, dataset)
+        return dataset, header_of(path, dataset)
     except OSError as error:
         raise read_error(path, error) from error
     except DAMAGE as error:
         raise BadInputError(f"{path}: not a readable DICOM file ({error}). Give the images of a series.") from error
-    return dataset, header.slices, header.patient
 
 
 def _fill_identifiers(slices: Sequence[Slice], headers: Mapping[Path, Dataset]) -> None:
@@ -212,20 +201,15 @@ def _uid(header: Dataset, keyword: str) -> str:
     return text if text.isascii() and text.replace(".", "").replace("-", "").isalnum() else ""
 
 
-def _measures(header: Dataset) -> Sequence[Dataset]:
-    """Where an image of many frames says how thick they are."""
-    return [first_item(first_item(header, "SharedFunctionalGroupsSequence"), "PixelMeasuresSequence")]
-
-
 def _agree_with(made: Stack, headers: Iterable[Dataset]) -> None:
     """Have headers say what the positions say: thickness and spacing may be damaged, or lie."""
     first = made.slices[0].plane
     step_mm = made.geometry.affine_lps[:3, 2]
     spacing_mm = abs(float(step_mm @ np.cross(first.row, first.column))) if first is not None else 0.0
     for header in headers:
-        for keyword, size in (("Rows", made.slices[0].shape[0]), ("Columns", made.slices[0].shape[1])):
-            if keyword in header:
-                _replace(header, keyword, size)
+        if "Rows" in header:
+            _replace(header, "Rows", made.slices[0].shape[0])
+            _replace(header, "Columns", made.slices[0].shape[1])
         if "SpacingBetweenSlices" in header:
             said = number_of(header, "SpacingBetweenSlices") or 0.0
             if len(made.slices) == 1:
@@ -266,18 +250,14 @@ def _make_writable(header: Dataset) -> None:
     if "NumberOfFrames" in header:
         _share_groups(header)
     if left_out:
-        log.warning(
-            "The source images' %s %s what DICOM does not allow; the result leaves it out.",
-            ", ".join(left_out),
-            "holds" if len(left_out) == 1 else "hold",
-        )
+        names, verb = ", ".join(left_out), "holds" if len(left_out) == 1 else "hold"
+        log.warning("The source images' %s %s what DICOM does not allow; the result leaves it out.", names, verb)
 
 
 def _unicode(header: Dataset) -> list[str]:
     """Read all values by the character set that the header says, so that they are written in Unicode.
 
-    Returns:
-        The names of elements that cannot be read; they are gone.
+    Returns the names of elements that cannot be read; they are gone.
     """
     character_set = header.get("SpecificCharacterSet") or _undeclared(header)
     header.SpecificCharacterSet = character_set
@@ -314,19 +294,16 @@ def _name(tag: BaseTag) -> str:
 
 def _empty_invalid(header: Dataset) -> list[str]:
     """Empty dates, times and sex that are none; returns their names."""
-    invalid = [name for name, kind in _KINDS.items() if not _is_one(kind, header.get(name))]
-    if text_of(header, "PatientSex") not in _SEXES:
-        invalid.append("PatientSex")
+    invalid = []
+    for name, kind in _KINDS.items():
+        try:
+            kind(text_of(header, name))
+        except ValueError:
+            invalid.append(name)
+    invalid += ["PatientSex"] * (text_of(header, "PatientSex") not in _SEXES)
     for name in invalid:
         setattr(header, name, "")
     return invalid
-
-
-def _is_one(kind: type[DA | TM], value: object) -> bool:
-    try:
-        return not value or kind(str(value)) is not None
-    except ValueError:
-        return False
 
 
 def _share_groups(image: Dataset) -> None:

@@ -38,7 +38,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.io.classes import read_class_file
 from viscera.io.records import read_yaml
-from viscera.io.runlog import RunFolder
+from viscera.io.runlog import RunFolder, StudyFolder
 
 app = typer.Typer(
     help="Multi-organ segmentation of abdominal CT, and the truth about Dice loss weighting.",
@@ -254,7 +254,7 @@ def train(
         "train.checkpoint_every": checkpoint_every,
     }
     saved = RunFolder(run).config_path
-    base = as_recorded(read_yaml(saved)) if resume and config is None and saved.exists() else None
+    base = as_recorded(read_yaml(saved)) if resume and saved.exists() else None
     resolved = _config(preset, config, assignments, options, base=base)
     with make_display(quiet=quiet, log_json=log_json) as display, stop_on_signal() as stop:
         status = RunFolder(run).read_status() if resume else None
@@ -331,7 +331,7 @@ def predict(
     if source is None or output is None:
         raise typer.BadParameter("give INPUT and OUTPUT (or -i and -o)")
     saved = RunFolder(run).config_path
-    base = read_yaml(saved) if saved.exists() else {}
+    base = read_yaml(saved) if saved.exists() and config is None else {}
     resolved = _config("paper", config, assignments, {}, base=base) if config or assignments else None
     with end_on_signal(), make_display(quiet=quiet, log_json=log_json) as display:
         choose_threads()
@@ -459,7 +459,7 @@ def study(
         "train.filters": filters,
         "train.device": device,
     }
-    resolved = _config(preset, config, assignments, options)
+    resolved = _config(preset, config, assignments, options, base=StudyFolder(study_path).settings_so_far())
     with make_display(quiet=quiet, log_json=log_json) as display, stop_on_signal() as stop:
         choose_threads()
         page = run_study(store, study_path, resolved, stop=stop, progress=display.update)
@@ -513,8 +513,8 @@ def _config(
     options: dict[str, Any],
     base: dict[str, Any] | None = None,
 ) -> Config:
-    values = read_yaml(file) if file else base
-    return resolve_config(preset, values, assignments or (), options, found_in=str(file or "options"))
+    values = read_yaml(file) if file else None
+    return resolve_config(preset, values, assignments or (), options, base=base, found_in=str(file or "options"))
 
 
 def _listed(text: str | None) -> list[str] | None:

@@ -46,6 +46,7 @@ def resolve_config(
     assignments: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
     *,
+    base: Mapping[str, Any] | None = None,
     found_in: str = "configuration",
 ) -> Config:
     """Lay preset, file, `--set section.key=value` and command-line options over the defaults, later ones winning.
@@ -55,6 +56,7 @@ def resolve_config(
         file_values: nested mapping as read from YAML.
         assignments: `dotted.key=value`; the value is YAML, as it would stand in the file.
         options: dotted key to value; None means "not given".
+        base: what a run or study that goes on was made with; laid over the preset, under everything else.
         found_in: file name for messages.
 
     Raises:
@@ -63,7 +65,7 @@ def resolve_config(
     if preset not in PRESETS:
         raise BadInputError(f"There is no preset '{preset}'. There are: {', '.join(PRESETS)}.")
     merged: dict[str, Any] = _merged({}, PRESETS[preset])
-    merged = _merged(merged, file_values or {})
+    merged = _merged(_merged(merged, base or {}), file_values or {})
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
         if not separator:

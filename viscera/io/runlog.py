@@ -208,6 +208,10 @@ class StudyFolder:
         """Folder of the learning-rate range tests, one a weighting (`study.rate_range`)."""
         return self.path / "rate_range"
 
+    def settings_so_far(self) -> dict[str, Any]:
+        """What the study was made with so far, for settings that are not given again; empty for a new one."""
+        return self.read_record().config.model_dump(mode="json") if self.record_path.exists() else {}
+
     def run(self, arm: Arm, seed: int) -> RunFolder:
         """The Run of one arm and seed."""
         return RunFolder(self.path / "arms" / arm.name / f"seed_{seed}")

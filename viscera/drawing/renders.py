@@ -33,19 +33,12 @@ _SMOOTHING_VOXELS = 0.8
 
 @dataclass(frozen=True, eq=False)
 class Surface:
-    """The surface of one organ.
+    """The surface of one organ."""
 
-    Attributes:
-        colour: sRGB hex.
-        vertices_mm: (V, 3) along canonical axes, from the first voxel.
-        faces: (F, 3) indices of vertices.
-        normals: (V, 3) unit length, outwards.
-    """
-
-    colour: str
-    vertices_mm: FloatArray
-    faces: npt.NDArray[np.int32]
-    normals: FloatArray
+    colour: str  # sRGB hex
+    vertices_mm: FloatArray  # (V, 3) along canonical axes, from the first voxel
+    faces: npt.NDArray[np.int32]  # (F, 3) indices of vertices
+    normals: FloatArray  # (V, 3) unit length, outwards
 
 
 def surfaces(label_map: LabelMap, classes: ClassTable = ABDOMEN) -> tuple[Surface, ...]:

@@ -24,32 +24,20 @@ _LONGEST_EDGE = 128
 
 @dataclass(frozen=True, eq=False)
 class Backdrop:
-    """The CT behind the overlays.
+    """The CT behind the overlays."""
 
-    Attributes:
-        hu: (A, B) float32, canonical: to the right, to the front.
-        spacing_mm: of A and B.
-        view_mm: the part worth showing, from the slice's first corner.
-    """
-
-    hu: npt.NDArray[np.float32]
-    spacing_mm: tuple[float, ...]
-    view_mm: Box2
+    hu: npt.NDArray[np.float32]  # (A, B) float32, canonical: to the right, to the front
+    spacing_mm: tuple[float, ...]  # of A and B
+    view_mm: Box2  # the part worth showing, from the slice's first corner
 
 
 @dataclass(frozen=True, eq=False)
 class LabelView:
-    """A label map cut down to what is drawn.
+    """A label map cut down to what is drawn."""
 
-    Attributes:
-        axial: (I, J) uint8, the shown slice.
-        spacing_mm: of I and J.
-        coarse: the whole map, thinned to at most 128 voxels an edge.
-    """
-
-    axial: LabelArray
-    spacing_mm: tuple[float, float]
-    coarse: LabelMap
+    axial: LabelArray  # (I, J) uint8, the shown slice
+    spacing_mm: tuple[float, float]  # of I and J
+    coarse: LabelMap  # the whole map, thinned to at most 128 voxels an edge
 
     @classmethod
     def of(cls, label_map: LabelMap, slice_index: int) -> "LabelView":

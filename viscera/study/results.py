@@ -33,19 +33,14 @@ class CurvePoint:
     """One line of curve.jsonl.
 
     Attributes:
-        step: optimiser steps done.
-        loss: Eq. 6 at that step, no unit; None where it was not finite.
-        dice: (L,) hard Dice on the fixed training windows, 0 to 1; empty where it was not measured.
-        validation_dice: (L,) on the validation cases; empty where no validation pass ran.
-        logged: what the classes' fate is judged by.
         step_kept: share of Adam's step that epsilon left, mean over the layers; None where it was not measured.
     """
 
-    step: int
-    loss: float | None
-    dice: ClassDice
-    validation_dice: ClassDice
-    logged: LoggedStep = field(default=NOTHING_LOGGED, compare=False)
+    step: int  # optimiser steps done
+    loss: float | None  # Eq. 6 at that step, no unit; None where it was not finite
+    dice: ClassDice  # (L,) hard Dice on the fixed training windows, 0 to 1; empty where it was not measured
+    validation_dice: ClassDice  # (L,) on the validation cases; empty where no validation pass ran
+    logged: LoggedStep = field(default=NOTHING_LOGGED, compare=False)  # what the classes' fate is judged by
     step_kept: float | None = None
 
     @classmethod
@@ -67,20 +62,16 @@ class RunResult:
     """One arm with one seed.
 
     Attributes:
-        status: run.json; None where there is none.
-        curve: the logged steps in order.
-        scores: rows of scores.csv; None where there is none.
-        problem: why a file of the run could not be read, for people; empty where all could.
         earlier: scores that were put aside when the study was extended, by iterations.
         reasons: by test case and organ, why its prediction should be looked at; empty: not flagged.
     """
 
     arm: Arm
     seed: int
-    status: RunStatus | None = None
-    curve: tuple[CurvePoint, ...] = ()
-    scores: tuple[ScoreRow, ...] | None = None
-    problem: str = ""
+    status: RunStatus | None = None  # run.json; None where there is none
+    curve: tuple[CurvePoint, ...] = ()  # the logged steps in order
+    scores: tuple[ScoreRow, ...] | None = None  # rows of scores.csv; None where there is none
+    problem: str = ""  # why a file of the run could not be read, for people; empty where all could
     earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
     reasons: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
@@ -120,15 +111,12 @@ class FusedResult:
     """The best model per organ as one predictor.
 
     Attributes:
-        record: fusion.yaml.
-        scores: of the test cases.
-        validation: scores of the validation cases, on the original grid.
         earlier: scores of the test cases that were put aside when the study was extended, by iterations.
     """
 
-    record: FusionRecord
-    scores: tuple[ScoreRow, ...]
-    validation: tuple[ScoreRow, ...]
+    record: FusionRecord  # fusion.yaml
+    scores: tuple[ScoreRow, ...]  # of the test cases
+    validation: tuple[ScoreRow, ...]  # scores of the validation cases, on the original grid
     earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
 
 
@@ -194,23 +182,17 @@ class Scene:
     """One test case as the reference and all arms label it: what Figures 2-4 show.
 
     Attributes:
-        case: its name.
-        slice_index: the axial slice, counted from the lowest, 0-based, of `slices` on the scan's grid.
-        organs_in_slice: organs that the reference has there.
-        truth: the reference.
-        predictions: by name of arm, and `fused`; an arm without one is missing here.
-        seeds: by name of arm, the seed whose prediction is shown.
         flagged: by name of arm, names of the organs that are flagged in that prediction.
     """
 
-    case: str
-    slice_index: int
+    case: str  # its name
+    slice_index: int  # the axial slice, counted from the lowest, 0-based, of `slices` on the scan's grid
     slices: int
-    organs_in_slice: int
+    organs_in_slice: int  # organs that the reference has there
     backdrop: Backdrop
-    truth: LabelView
-    predictions: Mapping[str, LabelView]
-    seeds: Mapping[str, int]
+    truth: LabelView  # the reference
+    predictions: Mapping[str, LabelView]  # by name of arm, and `fused`; an arm without one is missing here
+    seeds: Mapping[str, int]  # by name of arm, the seed whose prediction is shown
     flagged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -22,23 +22,14 @@ _COLUMNS = ("arm", "seed", "case", "organ", "grid", "metric", "value")
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One metric on one grid as an array.
+    """One metric on one grid as an array."""
 
-    Attributes:
-        metric: as in scores.csv.
-        arms: names.
-        cases: names of all cases that any of the arms was scored on, sorted; one per patient.
-        seeds: of the study.
-        values: (A, P, S, L) in the metric's unit; NaN where undefined or not scored.
-        scored: (A, P) whether an arm has a row of the case, with whatever value.
-    """
-
-    metric: str
-    arms: tuple[str, ...]
-    cases: tuple[str, ...]
-    seeds: tuple[int, ...]
-    values: Array
-    scored: npt.NDArray[np.bool_]
+    metric: str  # as in scores.csv
+    arms: tuple[str, ...]  # names
+    cases: tuple[str, ...]  # names of all cases that any of the arms was scored on, sorted; one per patient
+    seeds: tuple[int, ...]  # of the study
+    values: Array  # (A, P, S, L) in the metric's unit; NaN where undefined or not scored
+    scored: npt.NDArray[np.bool_]  # (A, P) whether an arm has a row of the case, with whatever value
 
     def of_run(self, arm: str, seed: int) -> Array:
         """(P, L): the values of one arm with one seed."""
@@ -60,15 +51,12 @@ class ScoreTable:
     Attributes:
         rows: columns arm, seed, case, organ, grid, metric, value, one row per score; NaN where undefined. The best
             model per organ is the arm `fused`, with the first seed, as in the joined scores.csv.
-        arms: names of the plan's arms, in the order of Table 1.
-        seeds: of the plan.
-        classes: names, in label order; rows of other classes are left out.
     """
 
     rows: pd.DataFrame
-    arms: tuple[str, ...]
-    seeds: tuple[int, ...]
-    classes: tuple[str, ...]
+    arms: tuple[str, ...]  # names of the plan's arms, in the order of Table 1
+    seeds: tuple[int, ...]  # of the plan
+    classes: tuple[str, ...]  # names, in label order; rows of other classes are left out
 
     @classmethod
     def of(

@@ -180,19 +180,12 @@ def _mean_points(sides: Sequence[Points]) -> Points:
 
 
 class Part(NamedTuple):
-    """One inequality of a claim: the contrast lies above (or below) a bound.
+    """One inequality of a claim: the contrast lies above (or below) a bound."""
 
-    Attributes:
-        contrast: in points.
-        bound: in points.
-        above: whether it is claimed to lie above the bound, or else below it.
-        counts_against: whether a contrast on the other side contradicts the claim.
-    """
-
-    contrast: Contrast
-    bound: float = 0.0
-    above: bool = True
-    counts_against: bool = True
+    contrast: Contrast  # in points
+    bound: float = 0.0  # in points
+    above: bool = True  # whether it is claimed to lie above the bound, or else below it
+    counts_against: bool = True  # whether a contrast on the other side contradicts the claim
 
     def claimed(self, points: Points) -> Array:
         """(P,) how far the patients lie on the claimed side of the bound."""
@@ -207,33 +200,20 @@ def within(contrast: Contrast, margin: float) -> tuple[Part, Part]:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one claim comes to in one study.
+    """What one claim comes to in one study."""
 
-    Attributes:
-        parts: all of which the claim says; empty where it cannot be tested.
-        missing: why it cannot be tested and what it would take, in sentences; empty where it can.
-        remark: further numbers that decide nothing, in sentences.
-        reserve: why parts that do not count against the claim do not, in a sentence.
-    """
-
-    parts: tuple[Part, ...] = ()
-    missing: str = ""
-    remark: str = ""
-    reserve: str = ""
+    parts: tuple[Part, ...] = ()  # all of which the claim says; empty where it cannot be tested
+    missing: str = ""  # why it cannot be tested and what it would take, in sentences; empty where it can
+    remark: str = ""  # further numbers that decide nothing, in sentences
+    reserve: str = ""  # why parts that do not count against the claim do not, in a sentence
 
 
 class Weighed(NamedTuple):
-    """The p of a claim, before Holm's correction over the claims.
+    """The p of a claim, before Holm's correction over the claims."""
 
-    Attributes:
-        support: that all parts hold: the largest p of a part, 1 where one points the other way.
-        against: that a part is reversed: the smallest such p times the number of parts that count.
-        reversed_part: the part of that p; None where none counts.
-    """
-
-    support: float
-    against: float
-    reversed_part: Part | None
+    support: float  # that all parts hold: the largest p of a part, 1 where one points the other way
+    against: float  # that a part is reversed: the smallest such p times the number of parts that count
+    reversed_part: Part | None  # the part of that p; None where none counts
 
     @property
     def p(self) -> float:
@@ -242,21 +222,13 @@ class Weighed(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What became of a claim.
+    """What became of a claim."""
 
-    Attributes:
-        word: supported, contradicted or undecided.
-        p_holm: None where it was not tested.
-        reason: why it is undecided, and what it would take; which part of several contradicts it; else empty.
-        seeds: those behind it; 0 where not tested.
-        patients: the fewest of its parts.
-    """
-
-    word: Word
-    p_holm: float | None = None
-    reason: str = ""
-    seeds: int = 0
-    patients: int = 0
+    word: Word  # supported, contradicted or undecided
+    p_holm: float | None = None  # None where it was not tested
+    reason: str = ""  # why it is undecided, and what it would take; which part of several contradicts it; else empty
+    seeds: int = 0  # those behind it; 0 where not tested
+    patients: int = 0  # the fewest of its parts
 
 
 def settle(readings: Sequence[Reading]) -> list[Verdict]:

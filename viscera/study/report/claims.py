@@ -43,41 +43,25 @@ _MEMORY = ("patch", "batch_size")
 
 
 class Inequality(NamedTuple):
-    """One setting lies more than a margin above another; the mean over some organs is compared.
+    """One setting lies more than a margin above another; the mean over some organs is compared."""
 
-    Attributes:
-        higher, lower: the settings.
-        margin: points.
-        organs: names.
-        of: the organs for people; empty where they are all seven.
-        two_sided: whether the claim is that they differ by less than the margin, either way.
-    """
-
-    higher: Setting
+    higher: Setting  # higher, lower: the settings
     lower: Setting
-    margin: float = 0.0
-    organs: tuple[str, ...] = FOREGROUND
-    of: str = ""
-    two_sided: bool = False
+    margin: float = 0.0  # points
+    organs: tuple[str, ...] = FOREGROUND  # names
+    of: str = ""  # the organs for people; empty where they are all seven
+    two_sided: bool = False  # whether the claim is that they differ by less than the margin, either way
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One line of the ledger before any data.
+    """One line of the ledger before any data."""
 
-    Attributes:
-        number: as in the list of the paper's claims; 10 has two halves.
-        statement: in our own words.
-        tested_by: the settings and the rule, in words.
-        inequalities: all of which it says; empty where `read` tests it.
-        read: from evidence to what it comes to.
-    """
-
-    number: str
-    statement: str
-    tested_by: str
-    inequalities: tuple[Inequality, ...] = ()
-    read: Callable[[Evidence], Reading] | None = None
+    number: str  # as in the list of the paper's claims; 10 has two halves
+    statement: str  # in our own words
+    tested_by: str  # the settings and the rule, in words
+    inequalities: tuple[Inequality, ...] = ()  # all of which it says; empty where `read` tests it
+    read: Callable[[Evidence], Reading] | None = None  # from evidence to what it comes to
 
     def reading(self, evidence: Evidence) -> Reading:
         """What it comes to in one study."""

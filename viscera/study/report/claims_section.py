@@ -48,27 +48,16 @@ CORRELATION_COLUMNS = ("over", "n", "spearman", "kendall")
 
 
 class Entry(NamedTuple):
-    """One line of the ledger, as in claims.csv; `word` and `reason` are apart for the page.
+    """One line of the ledger, as in claims.csv; `word` and `reason` are apart for the page."""
 
-    Attributes:
-        claim: its number.
-        statement: in our own words.
-        tested_by: settings and rule.
-        result: the numbers, and where it is undecided why.
-        verdict: the word, on which data, and about what.
-        data: name, cases, seeds, iterations.
-        word: supported, contradicted or undecided.
-        numbers, reason: the parts of `result`; numbers are apart by `; `.
-    """
-
-    claim: str
-    statement: str
-    tested_by: str
-    result: str
-    verdict: str
-    data: str
-    word: Word
-    numbers: str
+    claim: str  # its number
+    statement: str  # in our own words
+    tested_by: str  # settings and rule
+    result: str  # the numbers, and where it is undecided why
+    verdict: str  # the word, on which data, and about what
+    data: str  # name, cases, seeds, iterations
+    word: Word  # supported, contradicted or undecided
+    numbers: str  # numbers, reason: the parts of `result`; numbers are apart by `; `
     reason: str
 
     def cells(self) -> tuple[str, ...]:
@@ -81,17 +70,11 @@ COLUMNS = Entry._fields[:6]
 
 @dataclass(frozen=True)
 class Ledger:
-    """All lines.
+    """All lines."""
 
-    Attributes:
-        entries: in the order of the claims.
-        summary: how many came out how, in a sentence.
-        notes: how far they carry, and what differs from the paper's training; plain text.
-    """
-
-    entries: tuple[Entry, ...]
-    summary: str
-    notes: tuple[str, ...]
+    entries: tuple[Entry, ...]  # in the order of the claims
+    summary: str  # how many came out how, in a sentence
+    notes: tuple[str, ...]  # how far they carry, and what differs from the paper's training; plain text
 
 
 def ledger(evidence: Evidence) -> Ledger:
@@ -203,17 +186,11 @@ def paper_column(setting: Setting) -> dict[str, float]:
 
 
 class Agreement(NamedTuple):
-    """Rank correlation of paper and study.
+    """Rank correlation of paper and study."""
 
-    Attributes:
-        over: what was ranked: `cells` (arm and organ) or `arms` (foreground means).
-        n: how many.
-        spearman, kendall: rho, and tau-b; None where one side has one value only.
-    """
-
-    over: str
-    n: int
-    spearman: float | None
+    over: str  # what was ranked: `cells` (arm and organ) or `arms` (foreground means)
+    n: int  # how many
+    spearman: float | None  # spearman, kendall: rho, and tau-b; None where one side has one value only
     kendall: float | None
 
 
@@ -227,21 +204,13 @@ class BesideRow(NamedTuple):
 
 @dataclass(frozen=True)
 class BesidePaper:
-    """Both tables, the arms in common.
+    """Both tables, the arms in common."""
 
-    Attributes:
-        settings: of those arms.
-        arms: their names in the study.
-        rows: the eight classes, AVG, FOREGROUND.
-        agreement: over cells, then over arms.
-        notes: plain text.
-    """
-
-    settings: tuple[Setting, ...]
-    arms: tuple[str, ...]
-    rows: tuple[BesideRow, ...]
-    agreement: tuple[Agreement, ...]
-    notes: tuple[str, ...]
+    settings: tuple[Setting, ...]  # of those arms
+    arms: tuple[str, ...]  # their names in the study
+    rows: tuple[BesideRow, ...]  # the eight classes, AVG, FOREGROUND
+    agreement: tuple[Agreement, ...]  # over cells, then over arms
+    notes: tuple[str, ...]  # plain text
 
     def cells(self) -> list[tuple[str, str, str, str]]:
         """As in beside_paper.csv: per cent, empty where undefined."""

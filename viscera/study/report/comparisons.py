@@ -34,10 +34,7 @@ class Comparison(NamedTuple):
     """One row of comparisons.csv: two arms on one organ, by one metric.
 
     Attributes:
-        n: patients for whom both arms define the metric.
         statistic: the smaller rank sum; None, as p and p_holm, where there are too few patients for a test.
-        p: two-sided, of this test alone.
-        p_holm: corrected within the metric's family: all pairs of arms and organs.
         effect: Hodges-Lehmann difference, arm_a minus arm_b, in points (per cent) or the metric's unit; None without
             patients.
         ci_low, ci_high: its 95 % interval, not corrected for the number of tests; None below six patients.
@@ -47,10 +44,10 @@ class Comparison(NamedTuple):
     metric: str
     arm_a: str
     arm_b: str
-    n: int
+    n: int  # patients for whom both arms define the metric
     statistic: float | None = None
-    p: float | None = None
-    p_holm: float | None = None
+    p: float | None = None  # two-sided, of this test alone
+    p_holm: float | None = None  # corrected within the metric's family: all pairs of arms and organs
     effect: float | None = None
     ci_low: float | None = None
     ci_high: float | None = None
@@ -73,19 +70,12 @@ class Comparison(NamedTuple):
 
 @dataclass(frozen=True)
 class Family:
-    """The tests of one metric, which Holm's correction takes together.
+    """The tests of one metric, which Holm's correction takes together."""
 
-    Attributes:
-        metric: as in scores.csv.
-        tests: those that could be made.
-        cases: the most of any pair of arms; one per patient.
-        significant: tests below 0.05 after the correction.
-    """
-
-    metric: str
-    tests: int
-    cases: int
-    significant: int
+    metric: str  # as in scores.csv
+    tests: int  # those that could be made
+    cases: int  # the most of any pair of arms; one per patient
+    significant: int  # tests below 0.05 after the correction
 
     @property
     def smallest_p(self) -> float:
@@ -110,17 +100,11 @@ class Family:
 
 @dataclass(frozen=True, eq=False)
 class Comparisons:
-    """All comparisons on one grid.
+    """All comparisons on one grid."""
 
-    Attributes:
-        rows: by metric, organ and pair of arms, in the order of Table 1.
-        families: one per metric.
-        notes: what could not be compared, and why; plain text.
-    """
-
-    rows: tuple[Comparison, ...]
-    families: tuple[Family, ...]
-    notes: tuple[str, ...] = ()
+    rows: tuple[Comparison, ...]  # by metric, organ and pair of arms, in the order of Table 1
+    families: tuple[Family, ...]  # one per metric
+    notes: tuple[str, ...] = ()  # what could not be compared, and why; plain text
 
     def dice(self) -> dict[tuple[str, str, str], Comparison]:
         """Those by Dice, by (organ, arm_a, arm_b), in both directions."""
@@ -221,15 +205,10 @@ def _cell(value: float | None, form: str) -> str:
 
 @dataclass(frozen=True)
 class RankStability:
-    """Where one arm stands by foreground mean when patients and seeds are drawn again.
+    """Where one arm stands by foreground mean when patients and seeds are drawn again."""
 
-    Attributes:
-        best: share of the resamples in which it is first, 0 to 1.
-        first, last: the ranks that it holds in 95 % of them.
-    """
-
-    best: float
-    first: int
+    best: float  # share of the resamples in which it is first, 0 to 1
+    first: int  # first, last: the ranks that it holds in 95 % of them
     last: int
 
 
@@ -241,13 +220,12 @@ class Spread:
         low, high: (L + 2, arms) bounds of the 95 % interval in per cent, rows: the classes, AVG, FOREGROUND (MAX and
             MIN are no means); NaN where there is no mean, or one patient.
         stability: by name of arm; only those with a foreground mean, and none where one patient is scored.
-        seeds: most scored seeds of an arm.
     """
 
     low: pd.DataFrame
     high: pd.DataFrame
     stability: dict[str, RankStability]
-    seeds: int
+    seeds: int  # most scored seeds of an arm
 
     def half_width(self) -> pd.DataFrame:
         """(L + 2, arms) half the interval, in points: the number behind ±."""

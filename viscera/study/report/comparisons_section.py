@@ -14,51 +14,30 @@ _NAMED = 3  # arms that a cell names before it counts the rest
 
 @dataclass(frozen=True)
 class OrganFinding:
-    """The arm of highest mean Dice on one organ against the others.
+    """The arm of highest mean Dice on one organ against the others."""
 
-    Attributes:
-        organ: title.
-        best: title of that arm.
-        percent: its mean.
-        next_best: title of the arm whose mean comes next; empty where there is none.
-        lead: Hodges-Lehmann difference of the two in points with its interval, as text.
-        not_apart: arms that are not significantly different from the best, as text.
-        below: how many arms are significantly below it.
-        tested: how many arms it was tested against.
-    """
-
-    organ: str
-    best: str
-    percent: float
-    next_best: str
-    lead: str
-    not_apart: str
-    below: int
-    tested: int
+    organ: str  # title
+    best: str  # title of that arm
+    percent: float  # its mean
+    next_best: str  # title of the arm whose mean comes next; empty where there is none
+    lead: str  # Hodges-Lehmann difference of the two in points with its interval, as text
+    not_apart: str  # arms that are not significantly different from the best, as text
+    below: int  # how many arms are significantly below it
+    tested: int  # how many arms it was tested against
 
 
 @dataclass(frozen=True)
 class ArmStanding:
-    """One arm among the others.
+    """One arm among the others."""
 
-    Attributes:
-        title: of the arm.
-        foreground: mean foreground Dice with its interval, as text.
-        rank: by that mean.
-        ranks: those that it holds in 95 % of the resamples, as text.
-        first: share of the resamples in which it is first, as text.
-        better, worse: tests, over organs and other arms, in which it is significantly higher or lower.
-        tests: how many there are.
-    """
-
-    title: str
-    foreground: str
-    rank: int
-    ranks: str
-    first: str
-    better: int
+    title: str  # of the arm
+    foreground: str  # mean foreground Dice with its interval, as text
+    rank: int  # by that mean
+    ranks: str  # those that it holds in 95 % of the resamples, as text
+    first: str  # share of the resamples in which it is first, as text
+    better: int  # better, worse: tests, over organs and other arms, in which it is significantly higher or lower
     worse: int
-    tests: int
+    tests: int  # how many there are
 
 
 def conclusions(compared: Comparisons) -> list[str]:

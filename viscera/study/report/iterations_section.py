@@ -40,19 +40,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Settling:
-    """The law d(t) = d∞ - a t^(-b), fitted to a curve.
+    """The law d(t) = d∞ - a t^(-b), fitted to a curve."""
 
-    Attributes:
-        limit: d∞.
-        forecast: what would be measured at the step asked for, noise of a single measurement included.
-        exponent: b.
-        points: that it was fitted to.
-    """
-
-    limit: Interval
-    forecast: Interval
-    exponent: float
-    points: int
+    limit: Interval  # d∞
+    forecast: Interval  # what would be measured at the step asked for, noise of a single measurement included
+    exponent: float  # b
+    points: int  # that it was fitted to
 
 
 def usable_points(steps: Sequence[int]) -> list[int]:
@@ -170,27 +163,16 @@ class StageRow:
 
 @dataclass(frozen=True)
 class SettlingRow:
-    """Where one arm would settle, by its curve up to one stage; Dice on the training windows, texts in per cent.
+    """Where one arm would settle, by its curve up to one stage; Dice on the training windows, texts in per cent."""
 
-    Attributes:
-        title: of the arm.
-        stage: iterations up to which the curve was read.
-        measured: at that stage.
-        limit: d∞ with its interval; or why there is none.
-        later: the next stage; None after the last.
-        forecast: for the next stage, with its interval; empty where there is none.
-        outcome: measured at the next stage.
-        verdict: whether the outcome lies in the forecast's interval; empty where there is none.
-    """
-
-    title: str
-    stage: int
-    measured: float | None
-    limit: str
-    later: int | None = None
-    forecast: str = ""
-    outcome: float | None = None
-    verdict: str = ""
+    title: str  # of the arm
+    stage: int  # iterations up to which the curve was read
+    measured: float | None  # at that stage
+    limit: str  # d∞ with its interval; or why there is none
+    later: int | None = None  # the next stage; None after the last
+    forecast: str = ""  # for the next stage, with its interval; empty where there is none
+    outcome: float | None = None  # measured at the next stage
+    verdict: str = ""  # whether the outcome lies in the forecast's interval; empty where there is none
 
 
 def stage_rows(study: StudyResult, grid: str) -> list[StageRow]:

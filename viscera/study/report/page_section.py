@@ -22,19 +22,12 @@ PHANTOM = " (phantom)"
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What was read of a study; the sections make everything else from it.
+    """What was read of a study; the sections make everything else from it."""
 
-    Attributes:
-        study: numbers and curves.
-        scene: the case of Figures 2-4; None where its scan or reference is not available.
-        problems: what could not be read or shown, in sentences.
-        rate_ranges: learning-rate range tests, where some were made.
-    """
-
-    study: StudyResult
-    scene: Scene | None = None
-    problems: Sequence[str] = ()
-    rate_ranges: Sequence[RateRange] = ()
+    study: StudyResult  # numbers and curves
+    scene: Scene | None = None  # the case of Figures 2-4; None where its scan or reference is not available
+    problems: Sequence[str] = ()  # what could not be read or shown, in sentences
+    rate_ranges: Sequence[RateRange] = ()  # learning-rate range tests, where some were made
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -70,16 +63,14 @@ class Section:
     """One section of the page.
 
     Attributes:
-        anchor: its id in the page, and the name of its template.
-        title: in the list of sections; a function where it depends on the study.
         values: what its template shows (and `study`, `config`, `organs`, `of_phantom`, which all have); None leaves the
             section out.
         files: what it writes into `report/`, by path there.
         owns: patterns of files that it does not write every time: those that an earlier report left are removed.
     """
 
-    anchor: str
-    title: str | Callable[[Report], str]
+    anchor: str  # its id in the page, and the name of its template
+    title: str | Callable[[Report], str]  # in the list of sections; a function where it depends on the study
     values: Callable[[Report], Mapping[str, object] | None]
     files: Callable[[Report], Mapping[str, Content]] = lambda _report: {}
     owns: tuple[str, ...] = ()

@@ -25,30 +25,22 @@ class Panel:
     """One column of Figures 2-4.
 
     Attributes:
-        title: `ground truth`, or the learning rate.
         axial, surface: RGB pixels of slice and 3D view; None where the arm has no prediction of this case.
-        note: which organs are flagged; empty: none.
     """
 
-    title: str
+    title: str  # `ground truth`, or the learning rate
     axial: Pixels | None
     surface: Pixels | None
-    note: str = ""
+    note: str = ""  # which organs are flagged; empty: none
 
 
 @dataclass(frozen=True, eq=False)
 class OrganFigure:
-    """One of Figures 2-4.
+    """One of Figures 2-4."""
 
-    Attributes:
-        number: 2 for the first weighting of the plan.
-        weighting: whose; `fused` for the best model per organ.
-        panels: ground truth, then one per learning rate in the order of the plan.
-    """
-
-    number: int
-    weighting: str
-    panels: tuple[Panel, ...]
+    number: int  # 2 for the first weighting of the plan
+    weighting: str  # whose; `fused` for the best model per organ
+    panels: tuple[Panel, ...]  # ground truth, then one per learning rate in the order of the plan
 
     @property
     def title(self) -> str:

@@ -36,23 +36,15 @@ class GapRow:
 
 @dataclass(frozen=True)
 class CostRow:
-    """What one arm cost.
-
-    Attributes:
-        runs, steps: runs with a run.json, and their steps altogether.
-        hours: training time, altogether.
-        seconds_per_step: over all steps; None before the first.
-        hardware: of every run, distinct ones.
-        peak_memory_gib: the largest of the runs; None where it was not measured.
-    """
+    """What one arm cost."""
 
     title: str
-    runs: int
+    runs: int  # runs, steps: runs with a run.json, and their steps altogether
     steps: int
-    hours: float
-    seconds_per_step: float | None
-    hardware: str
-    peak_memory_gib: float | None
+    hours: float  # training time, altogether
+    seconds_per_step: float | None  # over all steps; None before the first
+    hardware: str  # of every run, distinct ones
+    peak_memory_gib: float | None  # the largest of the runs; None where it was not measured
 
     @property
     def time(self) -> str:

@@ -35,19 +35,12 @@ _MARKDOWN = "\\`*_{}[]<>#|&"
 
 
 class Cell(NamedTuple):
-    """One printed value.
+    """One printed value."""
 
-    Attributes:
-        text: the mean.
-        bold: whether it is the best of its row.
-        spread: `±3.1`; empty where there is no interval.
-        mark: ≈ where it is not significantly below the best of its row; empty elsewhere.
-    """
-
-    text: str
-    bold: bool
-    spread: str = ""
-    mark: str = ""
+    text: str  # the mean
+    bold: bool  # whether it is the best of its row
+    spread: str = ""  # `±3.1`; empty where there is no interval
+    mark: str = ""  # ≈ where it is not significantly below the best of its row; empty elsewhere
 
 
 class TableRow(NamedTuple):
@@ -63,21 +56,16 @@ class Table1:
     """Table 1 on one grid.
 
     Attributes:
-        grid: `original` or `prepared`.
         percent: (L + 4, arms) rows: the classes, AVG, MAX, MIN, FOREGROUND; columns: names of arms, then `fused` where
             the study has a fused predictor; NaN: undefined.
-        titles: of the columns, for people; arms that are not finished and scored carry a dagger.
-        spread: bootstrap intervals of the means.
-        not_apart: (L - 1, arms) per organ, whether an arm is not significantly below the best.
-        footnotes: what ± and the marks mean, and what was left out of the means; plain text.
     """
 
-    grid: str
+    grid: str  # `original` or `prepared`
     percent: pd.DataFrame
-    titles: tuple[str, ...]
-    spread: Spread
-    not_apart: pd.DataFrame
-    footnotes: tuple[str, ...] = ()
+    titles: tuple[str, ...]  # of the columns, for people; arms that are not finished and scored carry a dagger
+    spread: Spread  # bootstrap intervals of the means
+    not_apart: pd.DataFrame  # (L - 1, arms) per organ, whether an arm is not significantly below the best
+    footnotes: tuple[str, ...] = ()  # what ± and the marks mean, and what was left out of the means; plain text
 
     def rows(self) -> list[TableRow]:
         """Rows as printed, one decimal as in the paper; an undefined value is a dash, the best of a row bold."""

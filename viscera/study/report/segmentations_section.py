@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
-from typing import NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -13,7 +12,7 @@ from viscera.core.arms import FUSED, Arm, weighting_name
 from viscera.drawing.canvas import Pixels, data_uri, house_style, pixels_to_png, to_bytes, to_pixels
 from viscera.drawing.renders import common_box, render_figure, surfaces
 from viscera.drawing.slices import LabelView, slice_figure
-from viscera.study.report.page_section import Content, Picture, Report, Section
+from viscera.study.report.page_section import Content, Report, Section
 from viscera.study.results import Scene, StudyResult
 
 TRUTH = ""
@@ -119,50 +118,20 @@ def _drawn(scene: Scene, views: Mapping[str, LabelView], classes: ClassTable) ->
     }
 
 
-class PanelPictures(NamedTuple):
-    """One panel on the page: its title, slice and 3D view (None: no prediction), and note."""
-
-    title: str
-    axial: Picture | None
-    surface: Picture | None
-    note: str
-
-
 def figures_of(report: Report) -> list[OrganFigure]:
     """Figures 2-4; none without a scene."""
     return organ_figures(report.study, report.scene) if report.scene else []
 
 
-def panel_pictures(figures: Sequence[OrganFigure]) -> list[list[PanelPictures]]:
-    """The panels of each figure as pictures inside the page; the ground truth, which all share, is encoded once."""
-    uris: dict[int, str] = {}
-
-    def picture(pixels: Pixels | None, alt: str) -> Picture | None:
-        if pixels is None:
-            return None
-        if id(pixels) not in uris:
-            uris[id(pixels)] = data_uri(pixels_to_png(pixels), "png")
-        return Picture(uris[id(pixels)], alt)
-
-    return [
-        [
-            PanelPictures(
-                panel.title,
-                picture(panel.axial, f"{figure.title}, {panel.title}: axial slice with organs in colour"),
-                picture(panel.surface, f"{figure.title}, {panel.title}: organs in 3D from the front"),
-                panel.note,
-            )
-            for panel in figure.panels
-        ]
-        for figure in figures
-    ]
-
-
 def _values(report: Report) -> Mapping[str, object]:
     figures, scene = report.once(figures_of), report.scene
+    pictures = [pixels for figure in figures for panel in figure.panels for pixels in (panel.axial, panel.surface)]
+    encoded = {id(pixels): pixels for pixels in pictures if pixels is not None}  # all figures share the ground truth
     return {
         "scene": scene,
-        "figures": list(zip(figures, panel_pictures(figures), strict=True)),
+        "figures": figures,
+        "uri_of": {key: data_uri(pixels_to_png(pixels), "png") for key, pixels in encoded.items()},
+        "id": id,
         "shown_seeds": sorted(set(scene.seeds.values())) if scene else [],
     }
 

@@ -1,6 +1,7 @@
 """What the report reads of a Study: whatever is there is read, whatever is missing or damaged becomes a sentence."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from viscera.doctor.forecast import ArmForecast, load_forecasts
 from viscera.drawing.slices import LabelView, backdrop, busiest_slice
 from viscera.engine.fusion import FusionRecord
 from viscera.io.nifti import read_labels
-from viscera.io.predictions import read_measurements
+from viscera.io.predictions import Measured, read_measurements
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
@@ -30,9 +31,11 @@ def read_report(study: Path) -> Report:
         BadInputError: no Study there.
     """
     folder, problems = StudyFolder(study), list[str]()
-    store = _open_store(folder.read_record(), problems)
+    store = _open_store(folder, problems)
     result = _result(folder, store, problems)
-    scene = _read_scene(folder, result, store, problems)
+    scene: Scene | None = None
+    with noted(problems, "There are no slices and 3D views: "):
+        scene = _read_scene(folder, result, store, problems)
     rate_ranges = _read_rate_ranges(folder, result.record.config.study.weightings, problems)
     return Report(result, scene, problems, rate_ranges)
 
@@ -44,7 +47,16 @@ def read_study(study: Path) -> StudyResult:
         BadInputError: no Study there.
     """
     folder, problems = StudyFolder(study), list[str]()
-    return _result(folder, _open_store(folder.read_record(), problems), problems)
+    return _result(folder, _open_store(folder, problems), problems)
+
+
+def _open_store(folder: StudyFolder, problems: list[str]) -> Store | None:
+    path = Path(folder.read_record().store)
+    try:
+        return Store.open(path)
+    except BadInputError as error:
+        problems.append(f"The report was made without the store, so it has no slices and 3D views. {error}")
+        return None
 
 
 def _result(folder: StudyFolder, store: Store | None, problems: list[str]) -> StudyResult:
@@ -54,25 +66,25 @@ def _result(folder: StudyFolder, store: Store | None, problems: list[str]) -> St
     runs = tuple(_read_run(folder.run(arm, seed), arm, seed, record) for arm, seed in read)
     sizes = SplitSizes(*(len(store.names(s)) for s in ("train", "validation", "test"))) if store else None
     forecasts: tuple[ArmForecast, ...] = ()
-    try:
+    fused: FusedResult | None = None
+    with noted(problems, "The forecast is not shown. "):
         forecasts = load_forecasts(folder.forecast_path, record.config.train.iterations)
-    except BadInputError as error:
-        problems.append(f"The forecast is not shown. {error}")
-    return StudyResult(record, runs, sizes, _read_fused(folder, record, problems), forecasts)
+    if record.config.study.fuse:
+        with noted(problems, "The best model per organ is not shown. "):
+            of = folder.fused
+            scores, validation = (tuple(read_scores(path)) for path in (of.scores, of.validation_scores))
+            earlier = _read_earlier(of, record.all_stages, problems)
+            fused = FusedResult(FusionRecord.read(of), scores, validation, earlier)
+    return StudyResult(record, runs, sizes, fused, forecasts)
 
 
-def _read_fused(folder: StudyFolder, record: StudyRecord, problems: list[str]) -> FusedResult | None:
-    """The best model per organ, where it was asked for and is scored."""
-    run = folder.fused
-    if not record.config.study.fuse:
-        return None
+@contextmanager
+def noted(problems: list[str], what: str = "") -> Iterator[None]:
+    """Whatever of the study cannot be read inside becomes a sentence of the report, after the words given."""
     try:
-        scores, validation = (tuple(read_scores(path)) for path in (run.scores, run.validation_scores))
-        earlier = _read_earlier(run, record.all_stages, problems)
-        return FusedResult(FusionRecord.read(run), scores, validation, earlier)
+        yield
     except BadInputError as error:
-        problems.append(f"The best model per organ is not shown. {error}")
-        return None
+        problems.append(f"{what}{error}")
 
 
 def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord) -> RunResult:
@@ -82,19 +94,15 @@ def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord) -> Ru
     status: RunStatus | None = None
     curve: tuple[CurvePoint, ...] = ()
     scores: tuple[ScoreRow, ...] | None = None
-    try:
+    with noted(problems):
         status = folder.read_status()
-    except BadInputError as error:
-        problems.append(str(error))
     try:
         curve = tuple(CurvePoint.from_line(line, classes) for line in folder.read_curve())
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         problems.append(f"{folder.curve_path}: damaged ({error}).")
     if folder.scores.exists():
-        try:
+        with noted(problems):
             scores = tuple(read_scores(folder.scores))
-        except BadInputError as error:
-            problems.append(str(error))
     if status is not None and status.state == "finished" and status.step < stages[-1]:
         problems.append(f"trained for {status.step} of {stages[-1]} steps so far.")
     earlier = _read_earlier(folder, stages, problems)
@@ -107,13 +115,10 @@ def _read_reasons(
     folder: RunFolder, cases: Iterable[str], problems: list[str]
 ) -> dict[tuple[str, str], tuple[str, ...]]:
     """Why organs of the test cases should be checked; empty for a run without training ranges to compare them with."""
-    if not folder.training_ranges.exists():
-        return {}
-    try:
-        records = {case: read_measurements(folder.predictions / f"{case}.json") for case in cases}
-    except BadInputError as error:
-        problems.append(str(error))
-        return {}
+    records: dict[str, Mapping[str, Measured]] = {}
+    if folder.training_ranges.exists():
+        with noted(problems):
+            records = {case: read_measurements(folder.predictions / f"{case}.json") for case in cases}
     return {(case, organ): each.reasons for case, found in records.items() for organ, each in found.items()}
 
 
@@ -122,10 +127,8 @@ def _read_earlier(folder: RunFolder, stages: Sequence[int], problems: list[str])
     earlier = {}
     for stage in stages[:-1]:
         if folder.scores_at(stage).exists():
-            try:
+            with noted(problems):
                 earlier[stage] = tuple(read_scores(folder.scores_at(stage)))
-            except BadInputError as error:
-                problems.append(str(error))
     return earlier
 
 
@@ -134,19 +137,9 @@ def _read_rate_ranges(folder: StudyFolder, weightings: Iterable[str | float], pr
     for weighting in weightings:
         path = rate_range_path(folder.rate_ranges, weighting)
         if path.exists():
-            try:
+            with noted(problems):
                 tests.append(read_rate_range(path))
-            except BadInputError as error:
-                problems.append(str(error))
     return tests
-
-
-def _open_store(record: StudyRecord, problems: list[str]) -> Store | None:
-    try:
-        return Store.open(Path(record.store))
-    except BadInputError as error:
-        problems.append(f"The report was made without the store, so it has no slices and 3D views. {error}")
-        return None
 
 
 def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, problems: list[str]) -> Scene | None:
@@ -156,13 +149,9 @@ def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, pr
         if store is not None:
             problems.append("The store has no test case, so there are no slices and 3D views.")
         return None
-    try:
-        truth = store.original_labels(case).canonical()
-        index = busiest_slice(truth)
-        scan = backdrop(store.volume(case), truth.geometry, index)
-    except BadInputError as error:
-        problems.append(f"There are no slices and 3D views: {error}")
-        return None
+    truth = store.original_labels(case).canonical()
+    index = busiest_slice(truth)
+    scan = backdrop(store.volume(case), truth.geometry, index)
     predictions: dict[str, LabelView] = {}
     seeds: dict[str, int] = {}
     flagged: dict[str, tuple[str, ...]] = {}
@@ -190,12 +179,9 @@ def _read_prediction(
     path = run.predictions / f"{case}.nii.gz"
     if not path.exists():
         return None
-    try:
+    with noted(problems):
         prediction = read_labels(path, classes=classes).in_order_of(truth.geometry)
-    except BadInputError as error:
-        problems.append(str(error))
-        return None
-    if not prediction.geometry.same_grid(truth.geometry, tolerance_mm=0.1 * min(truth.geometry.spacing_mm)):
+        if prediction.geometry.same_grid(truth.geometry, tolerance_mm=0.1 * min(truth.geometry.spacing_mm)):
+            return prediction
         problems.append(f"{path}: not on the grid of the case's scan, so it is not shown. Predict it again.")
-        return None
-    return prediction
+    return None

@@ -228,10 +228,10 @@ def _unequal_cases(study: StudyResult, grid: str) -> list[str]:
 
 def _absent_organs(study: StudyResult, grid: str) -> list[str]:
     """How often each class was left out of a mean: absent from both reference and prediction, or not labelled."""
-    notes: dict[tuple[str, str, int, int], list[str]] = defaultdict(list)
     not_labelled = study.record.unlabelled
     unit = "scored scans (cases times seeds)" if len(study.record.config.study.seeds) > 1 else "cases"
     rows = study.scores.dice_rows(grid)
+    found: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for arm in study.arms:
         of_arm = rows[rows["arm"] == arm.name]
         total = of_arm["organ"].value_counts()
@@ -241,13 +241,16 @@ def _absent_organs(study: StudyResult, grid: str) -> list[str]:
             for case, organ in zip(empty["case"], empty["organ"], strict=True)
         )
         for (organ, why), number in undefined.items():
-            notes[title_of(organ), why, number, int(total[organ])].append(arm.title)
+            found[title_of(organ), why][f"in {number} of {total[organ]} {unit}"].append(arm.title)
     scored = rows["arm"].nunique()
-    return [
-        f"{title}: {why} in {undefined} of {total} {unit}, which are left out of its mean, for "
-        f"{'every scored arm' if len(arms) == scored > 1 else '; '.join(arms)}."
-        for (title, why, undefined, total), arms in sorted(notes.items())
-    ]
+    notes = []
+    for (title, why), numbers in sorted(found.items()):
+        where = [
+            f"{number} for {'every scored arm' if len(arms) == scored > 1 else ' and '.join(arms)}"
+            for number, arms in sorted(numbers.items())
+        ]
+        notes.append(f"{title}: {why}, and so left out of its mean, {'; '.join(where)}.")
+    return notes
 
 
 def _markdown_cell(cell: Cell) -> str:

@@ -95,7 +95,7 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL])
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL, errno.ESTALE])
 def test_a_file_system_without_locks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:
@@ -217,7 +217,7 @@ def test_a_folder_that_appears_only_after_a_moment(tmp_path: Path, monkeypatch: 
 
 
 def test_what_file_managers_leave_does_not_occupy_a_folder(tmp_path: Path) -> None:
-    for name in (".DS_Store", "Thumbs.db", ".lock"):
+    for name in (".DS_Store", "Thumbs.db", ".lock", ".nfs000000005bd1", "._a.nii"):
         (tmp_path / name).touch()
     (tmp_path / "lost+found").mkdir()
     assert not is_occupied(tmp_path)

@@ -224,6 +224,11 @@ def test_a_slope_that_is_none_does_not_count(tmp_path: Path, slope: float) -> No
         ({108: floats(1e9)}, "truncated or damaged"),  # where the voxels begin
         ({108: floats(NAN)}, "truncated or damaged"),
         ({344: b"ni1\0"}, "a header without voxels"),
+        ({42: struct.pack("<3h", -1, 1, 1)}, "header is damaged"),  # FreeSurfer's long vectors, without their length
+        (
+            {42: struct.pack("<3h", -1, 1, 1), 144: struct.pack("<i", 2**30)},
+            "damaged|more than the memory",
+        ),
     ],
 )
 def test_other_damage_is_one_sentence(tmp_path: Path, at: dict[int, bytes], message: str) -> None:
@@ -231,6 +236,17 @@ def test_other_damage_is_one_sentence(tmp_path: Path, at: dict[int, bytes], mess
     with pytest.raises(BadInputError, match=rf"a\.nii: .*{message}") as caught:
         viscera.read_volume(tmp_path / "a.nii")
     assert "\n" not in str(caught.value)
+
+
+def test_what_a_download_left_in_place_of_a_scan(tmp_path: Path) -> None:
+    """A Git LFS pointer; a page that asks for a password; zeros for the unused axes, and in pixdim."""
+    for stub in (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n", b"<!DOCTYPE html>" * 99):
+        (tmp_path / "a.nii.gz").write_bytes(stub)
+        with pytest.raises(BadInputError, match=r"a\.nii\.gz: this is not a NIfTI file"):
+            viscera.read_volume(tmp_path / "a.nii.gz")
+    zeros = {40: struct.pack("<8h", 3, 8, 8, 8, 0, 0, 0, 0), 76: floats(0, 2, 2, 2, 0, 0, 0, 0), 123: b"\0"}
+    (tmp_path / "b.nii").write_bytes(content(at=zeros))
+    assert_read(tmp_path / "b.nii")
 
 
 def test_a_single_file_that_does_not_say_where_its_voxels_begin(tmp_path: Path) -> None:

@@ -96,12 +96,6 @@ class Geometry:
         """As plain lists, for JSON."""
         return {"shape": list(self.shape), "affine": self.affine.tolist()}
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Geometry":
-        """The inverse of `to_json`."""
-        i, j, k = value["shape"]
-        return cls((i, j, k), np.array(value["affine"], dtype=np.float64))
-
 
 @dataclass(frozen=True)
 class AxisOrder:

@@ -24,7 +24,11 @@ log = logging.getLogger(__name__)
 _LOCK = ".lock"
 _NOT_OURS = {_LOCK, ".DS_Store", ".directory", ".snapshot", "@eaDir", "desktop.ini", "lost+found", "Thumbs.db"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NOT_SUPPORTED = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK, errno.EBADF, errno.ENOTTY}
+_NOT_SUPPORTED = {
+    *(errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK, errno.EBADF, errno.ENOTTY),
+    errno.ESTALE,
+}
+_LEFTOVERS = (".nfs", "._")  # of files that were deleted while open on NFS; of a Mac's attributes
 _SHORT_NAME = 64  # bytes that every file system takes
 _APPEARS_AFTER_SECONDS = (0.05, 0.5, 2.0)  # on network file systems, what another machine has just made
 
@@ -159,9 +163,13 @@ def is_occupied(path: Path) -> bool:
         BadInputError: it cannot be looked at.
     """
     try:
-        return path.exists() and (not path.is_dir() or any(entry.name not in _NOT_OURS for entry in path.iterdir()))
+        return path.exists() and (not path.is_dir() or any(map(_counts, path.iterdir())))
     except OSError as error:
         raise write_error(path, error) from error
+
+
+def _counts(entry: Path) -> bool:
+    return entry.name not in _NOT_OURS and not entry.name.startswith(_LEFTOVERS)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

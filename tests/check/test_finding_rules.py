@@ -63,7 +63,7 @@ def test_a_phantom_as_it_is_raises_nothing_suspicious(phantom: Case) -> None:
 @pytest.mark.parametrize("seed", [0, 2, 3])
 def test_other_phantoms_raise_nothing_suspicious_either(seed: int) -> None:
     for number in range(12):
-        facts = measure_case(phantom_case(seed, number, (96, 72, 72)), ABDOMEN)
+        facts = measure_case(phantom_case(seed, number, (72, 54, 54)), ABDOMEN)
         assert suspicious(facts) == set(), number
 
 

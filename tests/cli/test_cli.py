@@ -345,6 +345,31 @@ def test_prepare_train_predict_evaluate(tiny_raw: Path, tmp_path: Path, monkeypa
     assert (quiet.exit_code, quiet.output) == (0, "")
 
 
+@pytest.mark.parametrize(
+    "arguments", [("predict", "r", "s", ""), ("prepare", " ", "s"), ("evaluate", "a", "b", "--out=")]
+)
+def test_an_empty_argument_is_refused_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "an argument is empty" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_system_refuses_is_one_sentence(
+    tiny_raw: Path, tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scan = tiny_raw / "imagesTr" / "case_0_0000.nii.gz"
+    assert "too long" in refused(3, "predict", tiny_run, scan, "n" * 300 + ".nii.gz")
+    assert "ending alone" in refused(3, "predict", tiny_run, scan, ".nii.gz")
+    assert "cannot be written" in refused(3, "predict", tiny_run, scan, "/proc/no such folder")
+    assert "too long" in refused(3, "doctor", "n" * 300)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("option", [[], ["--quiet"], ["--log-json"]])
 def test_a_defect_of_ours_is_shown_with_its_traceback_after_the_rest_is_done(
     tiny_raw: Path, tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]

@@ -14,6 +14,7 @@ import viscera
 from viscera.cli.options import (
     Assignments,
     ClassFileOption,
+    Commands,
     ConfigFile,
     Device,
     Layout,
@@ -41,6 +42,7 @@ from viscera.io.records import read_yaml
 from viscera.io.runlog import RunFolder, StudyFolder
 
 app = typer.Typer(
+    cls=Commands,
     help="Multi-organ segmentation of abdominal CT, and the truth about Dice loss weighting.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import functools
+import re
 import signal
 import sys
 import threading
@@ -11,10 +12,13 @@ from types import FrameType
 from typing import Annotated, ParamSpec
 
 import typer
+import typer.core
 
+from viscera.core.barrier import case_error
 from viscera.core.errors import VisceraError
 
 P = ParamSpec("P")
+_NOTHING_GIVEN = re.compile(r"--[\w-]+=\s*")
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="YAML of settings.")]
 Assignments = Annotated[
@@ -39,16 +43,31 @@ Preset = Annotated[str, typer.Option("--preset", metavar="NAME", help="paper, de
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda …")]
 
 
+class Commands(typer.core.TyperGroup):
+    """All commands; an empty argument, as of a variable that is not set, is refused: as a path it would be `.`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """As Click does."""
+        if any(not arg.strip() or _NOTHING_GIVEN.fullmatch(arg) for arg in args):
+            raise typer.BadParameter(
+                "an argument is empty. Is a variable not set? Give a path, or leave it out.", ctx=ctx
+            )
+        return super().parse_args(ctx, args)
+
+
 def explained(command: Callable[P, None]) -> Callable[P, None]:
-    """Show a `VisceraError` as one sentence and end with its exit code; everything else is a defect of ours."""
+    """Show as one sentence what users can act on, and end with its exit code; everything else is a defect of ours."""
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             command(*args, **kwargs)
-        except VisceraError as error:
-            typer.echo(f"viscera: {error}", err=True)
-            sys.exit(error.exit_code)
+        except (VisceraError, OSError, MemoryError) as error:
+            if isinstance(error, BrokenPipeError):
+                raise  # the reader of what we print is gone, which Click knows how to end
+            sentence = case_error(command.__name__.replace("_", "-"), error)
+            typer.echo(f"viscera: {sentence}", err=True)
+            sys.exit(sentence.exit_code)
         except KeyboardInterrupt:
             typer.echo("viscera: interrupted.", err=True)
             sys.exit(130)

@@ -1,5 +1,6 @@
 """Class probabilities of a scan on the network's grid, by sub-volumes."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.config import PredictConfig, TrainConfig
+from viscera.core.errors import RunFailedError
 from viscera.core.geometry import Index3
 from viscera.core.scan import HuArray
 from viscera.engine.hardware import autocast
@@ -44,7 +46,13 @@ def probability_planes(
         x = network_input(windows_BIJK.to(device), train.intensity)
         with autocast(device, train.precision):
             logits = network(x)
-        return torch.softmax(logits.float(), dim=1).movedim(-1, 1).contiguous().cpu()  # (B, K, L, I, J)
+        probabilities_BKLIJ = torch.softmax(logits.float(), dim=1).movedim(-1, 1).contiguous().cpu()
+        if not math.isfinite(float(probabilities_BKLIJ.sum())):
+            raise RunFailedError(
+                "The network's output is not finite: its weights are damaged, or the precision does not reach. "
+                "Train with train.precision float32, or predict with an earlier checkpoint."
+            )
+        return probabilities_BKLIJ
 
     i, j, k = hu.shape
     if predict.mode == "whole_volume":

@@ -21,7 +21,7 @@ from viscera.engine.trust import reasons_not_to_trust
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.dicom import Series
 from viscera.io.dicom.seg_writer import Algorithm
-from viscera.io.files import is_occupied, sha256
+from viscera.io.files import is_occupied, refuse_unwritable, sha256
 from viscera.io.formats import FORMATS, Result, formats_of, refuse_other_file, wanted_formats
 from viscera.io.nifti_header import Placement
 from viscera.io.predictions import Measured, PredictionFiles, read_record, refuse_other_tables, write_tables
@@ -96,6 +96,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         predictor = Predictor.load(run, config, device)
         jobs = [_job(scan, PredictionFiles.of(output, scan.name, wanted), predictor) for scan in scans]
         _refuse_collisions(jobs, scans)
+        refuse_unwritable(output.parent if is_file else output)
         return _run_all(jobs, predictor, None if is_file else output, progress, overwrite=overwrite)
 
 
@@ -163,6 +164,8 @@ def _job_of_store(store: Store, name: str, output: Path, predictor: Predictor) -
 def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *, is_file: bool) -> None:
     if is_file and len(scans) > 1:
         raise BadInputError(f"{output}: one file for {len(scans)} scans. Give a folder.")
+    if is_file and output.name.lower() in FORMATS[formats[0]].endings:
+        raise BadInputError(f"{output}: this is an ending alone. Give a name before it.")
     if is_file and output.is_dir():
         raise BadInputError(f"{output}: this is a folder. Give a name for a file in it, or another folder.")
     if not is_file and is_occupied(output) and not output.is_dir():

@@ -350,3 +350,14 @@ def test_tolerances_change_the_surface_dice(tmp_path: Path) -> None:
     assert 0 < exact < 1
     assert liver() == liver(tolerance_mm={"spleen": 0.0}) == liver(tolerance_mm=2) == 1  # FLARE22: 5 mm
     assert liver(tolerance_mm={"liver": 1.9}) == liver(tolerance_mm=1.9) == exact
+
+
+def test_what_lies_in_folders_beside_is_not_looked_into(tmp_path: Path) -> None:
+    """Here one scan twice, packed and not, which no data set may have."""
+    labels = np.full((4, 4, 4), 3, dtype=np.uint8)
+    (tmp_path / "here").mkdir()
+    (tmp_path / "beside").mkdir()
+    for name in ("beside/ct.nii", "beside/ct.nii.gz", "beside/answer.nii", "here/p.nii", "here/r.nii"):
+        save(tmp_path / name, labels)
+    evaluate(tmp_path / "here" / "p.nii", tmp_path / "here" / "r.nii", tmp_path / "o" / "scores.csv")
+    assert "p,liver,original,dice,1.000000" in (tmp_path / "o" / "scores.csv").read_text()

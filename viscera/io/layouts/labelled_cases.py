@@ -190,7 +190,11 @@ def _complete(
 def explained_by(folder: Path) -> Path | None:
     """The data set that a folder of label maps belongs to, if that says what their numbers mean; else None."""
     folder = folder.resolve()
-    for layout in fitting(folder.parent):
+    try:
+        layouts = fitting(folder.parent)
+    except BadInputError:  # what merely lies beside may be in any state
+        return None
+    for layout in layouts:
         has_names = layout.is_data_set or any((folder.parent / name).exists() for name in layout.names_in)
         if has_names and any(Path(place.labels).parent.name == folder.name for place in layout.places if place.labels):
             return folder.parent

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from viscera.core.errors import BadInputError
 from viscera.engine import hardware
-from viscera.engine.hardware import cgroup_quota, choose_threads, free_processors
+from viscera.engine.hardware import cgroup_quota, choose_device, choose_threads, free_processors
 
 
 @pytest.fixture(autouse=True)
@@ -104,3 +105,9 @@ def test_threads_of_the_command_sleep_unless_the_user_says_otherwise() -> None:
             [sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, check=True
         )
         assert ran.stdout.strip() == said
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "meta", "gpu", "", "cpu:x", "xpu", "privateuseone"])
+def test_a_device_that_cannot_compute_is_one_sentence(name: str) -> None:
+    with pytest.raises(BadInputError, match=f"device '{name}' is not available here"):
+        choose_device(name)

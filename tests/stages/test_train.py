@@ -297,7 +297,7 @@ def test_fewer_patients_than_a_batch_is_bad_input(
 
 def test_a_device_that_is_not_there_is_bad_input(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
     for name in ("tpu9", "cuda:63"):
-        with pytest.raises(BadInputError, match=f"device '{name}' is not to be had here"):
+        with pytest.raises(BadInputError, match=f"device '{name}' is not available here"):
             train(tiny_store.path, tmp_path / "r", tiny_config(device=name))
 
 

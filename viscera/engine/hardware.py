@@ -122,10 +122,10 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadInputError(f"device '{name}' is not to be had here ({reason}). Use --device auto or cpu.") from error
+        torch.zeros(1, device=device).item()  # "meta" has no numbers
+    except (RuntimeError, AssertionError, ValueError, ImportError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadInputError(f"device '{name}' is not available here ({reason}). Use --device auto or cpu.") from error
     return device
 
 

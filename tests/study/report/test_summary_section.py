@@ -1,15 +1,31 @@
-"""What `train.batch_norm: running` cost: from hand-made curves."""
+"""The summary and the small tables, and what `train.batch_norm: running` cost: from hand-made curves and scores."""
 
 import dataclasses
+import re
+from collections.abc import Callable
+
+import pytest
 
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.arms import arms_of
 from viscera.core.resolve import resolve_config
-from viscera.io.runlog import StudyRecord
+from viscera.io.runlog import RunStatus, StudyRecord
+from viscera.io.scores import ScoreRow
 from viscera.study.report.page_section import Report, render_page
-from viscera.study.report.summary_section import GAP, SUMMARY, batch_norm_losses
+from viscera.study.report.summary_section import (
+    GAP,
+    SETTINGS,
+    SUMMARY,
+    batch_norm_losses,
+    caution,
+    cost_rows,
+    gap_rows,
+    headline,
+)
+from viscera.study.report.table1_section import table1
 from viscera.study.results import CurvePoint, RunResult, StudyResult
 
+StudyMaker = Callable[..., StudyResult]
 Variants = dict[str, dict[str, object]]
 
 
@@ -66,3 +82,59 @@ def test_a_variant_has_its_own_setting() -> None:
     (sentence,) = batch_norm_losses(study)
     assert "uniform, rate 0.01, old by 50 points" in sentence
     assert "rate 0.01 by" not in sentence
+
+
+def rows(**dice: float) -> tuple[ScoreRow, ...]:
+    return tuple(ScoreRow(case, "liver", "original", "dice", value) for case, value in dice.items())
+
+
+def test_gap_is_training_at_the_last_step_minus_test(make_study: StudyMaker) -> None:
+    # the curve of conftest ends at 0.9 for every organ; the only organ scored on the test case has 0.65
+    study = make_study([rows(a=0.65), None, None, None, None, None])
+    gaps = gap_rows(study, table1(study, "original"))
+    assert gaps[0].training == pytest.approx(90)
+    assert gaps[0].validation is None
+    assert gaps[0].test == pytest.approx(65)
+    assert gaps[0].gap == pytest.approx(25)
+    assert gaps[1].gap is None
+
+
+def test_headline_names_best_and_lowest_and_claims_no_more(make_study: StudyMaker) -> None:
+    study = make_study([rows(a=0.5), rows(a=0.7), rows(a=0.1), None, None, None], dataset="a Phantom set")
+    text = " ".join(headline(study, table1(study, "original"))).replace("\N{NO-BREAK SPACE}", " ")
+    assert "70.0 % with simple, rate 0.001 (1 phantom test case, original grid)" in text
+    assert "uniform, rate 0.001 with 50.0 %, 20.0 points below; lowest is square, rate 0.001 with 10.0 %" in text
+    assert "3 of 6 arms have no scores" in text
+    assert "conclusions are about these models, not about the weightings in general" in text
+
+
+def test_five_seeds_need_no_caution(make_study: StudyMaker) -> None:
+    assert caution(make_study([None] * 24, seeds=(0, 1, 2, 3)))
+    assert not caution(make_study([None] * 30, seeds=(0, 1, 2, 3, 4)))
+
+
+def test_cost_adds_up_over_seeds(make_study: StudyMaker) -> None:
+    status = RunStatus(
+        state="finished",
+        step=100,
+        iterations=100,
+        wall_seconds=50,
+        device="cuda",
+        hardware="H100",
+        peak_memory_mib=2048,
+    )
+    cost = cost_rows(make_study([None] * 12, seeds=(0, 1), statuses={0: status}))[0]
+    assert (cost.runs, cost.steps, cost.time) == (2, 200, "1.7 min")
+    assert cost.seconds_per_step == pytest.approx(0.5)
+    assert cost.peak_memory_gib == pytest.approx(2)
+    assert cost.hardware == "cuda: H100"
+
+
+def test_settings_say_how_it_was_predicted(make_study: StudyMaker) -> None:
+    text = render_page(Report(make_study([rows(a=0.5), *[None] * 5])), [SETTINGS])
+    named = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text))
+    assert named["Prediction"] == "by sub-volumes of 24×24×24 voxels, overlap 50%, gaussian blend"
+    assert named["Evaluation grid"] == "original"
+    assert named["Hardware"] == "cpu: A CPU"
+    assert named["Cases"] == "not known: the store is not available"
+    assert named["Iterations"] == "300"

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from viscera.core.arms import arm_config
-from viscera.core.config import Config
 from viscera.io.runlog import RunStatus
 from viscera.metrics.learning import BATCH_NORM_GAP, LoggedStep, batch_norm_remedy
 from viscera.study.report.claim_rules import SEEDS_FOR_CONCLUSIONS
@@ -19,19 +19,14 @@ _OTHER_CLASSES = (
 )
 
 
-@dataclass(frozen=True)
-class GapRow:
-    """Mean foreground Dice of one arm in per cent, averaged over its seeds; `gap` is training minus test, in points."""
+class GapRow(NamedTuple):
+    """Mean foreground Dice of one arm in per cent, averaged over its seeds; None where it is not known."""
 
     title: str
     training: float | None
     validation: float | None
     test: float | None
-
-    @property
-    def gap(self) -> float | None:
-        """Points; None where one of both is not known."""
-        return None if self.training is None or self.test is None else self.training - self.test
+    gap: float | None  # training minus test, in points
 
 
 @dataclass(frozen=True)
@@ -59,15 +54,14 @@ class CostRow:
 
 def gap_rows(study: StudyResult, table: Table1) -> list[GapRow]:
     """One row per arm, in the order of Table 1."""
-    return [
-        GapRow(
-            arm.title,
-            _percent(mean_defined(run.last_dice() for run in study.runs_of(arm))),
-            _percent(mean_defined(run.last_dice(validation=True) for run in study.runs_of(arm))),
-            table.foreground(arm),
-        )
-        for arm in study.arms
-    ]
+    rows = []
+    for arm in study.arms:
+        training = _percent(mean_defined(run.last_dice() for run in study.runs_of(arm)))
+        validation = _percent(mean_defined(run.last_dice(validation=True) for run in study.runs_of(arm)))
+        test = table.foreground(arm)
+        gap = None if training is None or test is None else training - test
+        rows.append(GapRow(arm.title, training, validation, test, gap))
+    return rows
 
 
 def batch_norm_losses(study: StudyResult) -> list[str]:
@@ -159,35 +153,6 @@ def caution(study: StudyResult) -> list[str]:
     return [sentence]
 
 
-def settings(study: StudyResult) -> list[tuple[str, str]]:
-    """Name and value of what the numbers depend on."""
-    config: Config = study.record.config
-    train, predict, split = config.train, config.predict, study.split
-    statuses = [run.status for run in study.runs if run.status is not None]
-    cases = "not known: the store is not available"
-    if split:
-        cases = f"{split.training} training, {split.validation} validation, {split.test} test"
-    mode = (
-        f"by sub-volumes of {_cube(train.patch)} voxels, overlap {predict.overlap:.0%}, {predict.blend} blend"
-        if predict.mode == "sub_volumes"
-        else "whole volume in one pass (overlap and blend do not apply)"
-    )
-    return [
-        ("Data", study.record.dataset or "not described"),
-        ("Cases", cases),
-        ("Cases scored", str(len(study.scores.cases()))),
-        ("Evaluation grid", " and ".join(study.grids) or f"{config.evaluate.grid} (nothing scored yet)"),
-        ("Prediction", mode),
-        ("Checkpoint", f"{predict.checkpoint}.pt"),
-        ("Iterations", f"{train.iterations:,}"),
-        ("Training window", f"{_cube(train.patch)} voxels, {train.batch_size} per step"),
-        ("Network", f"3D U-Net, {train.filters} filters in the first convolution, {train.levels} levels"),
-        ("Seeds", ", ".join(map(str, config.study.seeds))),
-        ("Hardware", "; ".join(distinct(statuses, _machine)) or "not recorded"),
-        ("Versions", "; ".join(distinct(statuses, _versions)) or f"viscera {study.record.version}"),
-    ]
-
-
 def distinct(statuses: Sequence[RunStatus], text: Callable[[RunStatus], str]) -> list[str]:
     """The different texts, in order of appearance, without empty ones."""
     return list(dict.fromkeys(t for status in statuses if (t := text(status))))
@@ -210,10 +175,6 @@ def _points(percent: float) -> str:
     return f"{percent:.1f}\N{NO-BREAK SPACE}%"
 
 
-def _cube(edge: int) -> str:
-    return f"{edge}×{edge}×{edge}"
-
-
 def _summary_values(report: Report) -> Mapping[str, object]:
     problems = [*report.problems, *[_OTHER_CLASSES] * (not report.study.has_papers_classes)]
     sentences = report.once(fused_sentences)[-1:]
@@ -232,7 +193,16 @@ def _gap_values(report: Report) -> Mapping[str, object]:
     }
 
 
+def _settings_values(report: Report) -> Mapping[str, object]:
+    statuses = [run.status for run in report.study.runs if run.status is not None]
+    return {
+        "cases_scored": len(report.study.scores.cases()),
+        "hardware": distinct(statuses, _machine),
+        "versions": distinct(statuses, _versions),
+    }
+
+
 SUMMARY = Section("summary", "Summary", _summary_values)
 GAP = Section("gap", "Training and test", _gap_values)
 COST = Section("cost", "Cost", lambda report: {"costs": cost_rows(report.study)})
-SETTINGS = Section("settings", "How it was made", lambda report: {"settings": settings(report.study)})
+SETTINGS = Section("settings", "How it was made", _settings_values)

@@ -1,6 +1,9 @@
 """From a folder to the files of its cases."""
 
+import bz2
+import gzip
 import json
+import os
 import shutil
 import unicodedata
 from collections.abc import Callable
@@ -228,10 +231,35 @@ def test_scans_without_labels_are_named_when_the_case_is_read(raw: Path) -> None
         find_cases(raw)[3].read()
 
 
-def test_two_files_of_one_case_are_refused(raw: Path) -> None:
+def test_a_case_of_two_files_is_refused_and_the_others_are_not(raw: Path) -> None:
     (raw / "labelsTr" / "case_1.nii").touch()
-    with pytest.raises(BadInputError, match="is of the same case"):
-        find_cases(raw)
+    shutil.copy(raw / "imagesTr" / "case_3_0000.nii.gz", raw / "imagesTr" / "case_3_0000.NII.GZ")
+    cases = find_cases(raw)
+    for number in (1, 3):
+        with pytest.raises(BadInputError, match=rf"case_{number}\S+: case_{number}\S+ is of the same case\. Keep one"):
+            cases[number].read()
+    assert cases[2].read().name == "case_2"
+
+
+def test_what_is_no_file_is_not_waited_for(raw: Path) -> None:
+    (raw / "imagesTr" / "case_1_0000.nii.gz").unlink()
+    os.mkfifo(raw / "imagesTr" / "case_1_0000.nii.gz")
+    (raw / "labelsTr" / "case_2.nii.gz").unlink()
+    (raw / "labelsTr" / "case_2.nii.gz").mkdir()
+    cases = find_cases(raw)
+    for number in (1, 2):
+        with pytest.raises(BadInputError, match=rf"case_{number}: .*nii\.gz is no file"):
+            cases[number].read()
+
+
+def test_packed_otherwise(raw: Path) -> None:
+    for path in [*raw.glob("*Tr/*.nii.gz")]:
+        path.with_suffix(".bz2").write_bytes(bz2.compress(gzip.decompress(path.read_bytes())))
+        path.unlink()
+    rewrite(raw, file_ending=".nii.bz2")
+    cases = find_cases(raw)
+    assert [case.name for case in cases] == [f"case_{n}" for n in range(5)]
+    assert cases[0].read().label_map.labels.max() == 7
 
 
 def test_labels_of_another_scan_and_unknown_numbers_are_refused_by_the_case(raw: Path) -> None:

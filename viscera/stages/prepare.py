@@ -72,7 +72,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         barrier = _add_cases(store, cases, config, progress)
         write_quarantine(store_path, barrier.reasons, [case.name for case in cases])
         _assign_split(store, config, wanted_split, proposed)
-        _warn_of_losses(store)
+        _warn_of_losses(store, says_grid=bool(barrier.left_out))
     barrier.finish(len(cases), store_path / QUARANTINE)
     return store
 
@@ -92,8 +92,8 @@ def grids_text(store: Store) -> str:
     return f"{shapes[0]} voxels of {spacings[0]} mm become {shapes[1]} of {spacings[1]} mm{of}"
 
 
-def _warn_of_losses(store: Store) -> None:
-    """Say which organs the prepared grid loses: they can neither be learnt nor found."""
+def _warn_of_losses(store: Store, *, says_grid: bool) -> None:
+    """Say which organs the prepared grid loses, as they can neither be learnt nor found; and the grid, if asked to."""
     lost = []
     for label, organ in enumerate(store.classes.names[1:], start=1):
         changes = {name: record.volume_change[label] for name, record in store.manifest.cases.items()}
@@ -103,6 +103,8 @@ def _warn_of_losses(store: Store) -> None:
         parts = [f"vanishes in {_some(gone)}"] if gone else []
         parts += [f"loses a fifth of its volume or more in {_some(less)}"] if less else []
         lost += [f"the {title_of(organ)} {' and '.join(parts)}, of {len(there)}"] if parts else []
+    if says_grid and not lost and store.names():
+        log.warning("%s: %s.", store.path, grids_text(store))
     if lost:
         own_mm = min(min(store.original_geometry(name).spacing_mm) for name in store.names())
         log.warning(

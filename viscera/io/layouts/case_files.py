@@ -4,7 +4,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
@@ -88,7 +88,7 @@ def in_order(*names: str) -> dict[str, int]:
     return {name: number for number, name in enumerate(names, start=1)}
 
 
-_ENDING = r"\.(?i:nii(?:\.gz)?)"
+_ENDING = r"\.(?i:nii(?:\.(?:gz|bz2|xz|zst))?)"
 _ANY_NIFTI = ".[nN][iI][iI]*"
 _OPTIONAL = re.compile(r"\[[^]]+\]")
 
@@ -103,6 +103,7 @@ class CaseFiles:
         labels: its label map; None where the layout has none.
         masks: the folder of its mask files; None where the layout has none.
         split: of the official split.
+        refusal: of two files that may be meant; empty where there is one.
     """
 
     name: str
@@ -110,6 +111,7 @@ class CaseFiles:
     labels: Path | None
     masks: Path | None
     split: Split | None
+    refusal: str = ""
 
     @property
     def has_masks(self) -> bool:
@@ -141,18 +143,16 @@ def list_cases(folder: Path, layout: Layout, places: tuple[Place, ...] | None = 
         places: to look in; by default the layout's.
 
     Raises:
-        BadInputError: two files of one case.
+        BadInputError: a list of files in `dataset.json` that is none.
     """
     cases = {case.name: case for case in _listed_files(folder)} if layout.lists_files and places is None else {}
     for place in layout.places if places is None else places:
         found = _list_place(folder, place, layout.ids)
         if any(case.has_masks or case.has_map for case in found):
             for case in found:
-                if case.name in cases:
-                    raise BadInputError(
-                        f"{case.scan}: {cases[case.name].scan} is of the same case. Keep one of them, or rename it."
-                    )
-                cases[case.name] = case
+                twin = cases.get(case.name)
+                refusal = twin and f"{case.scan}: {twin.scan} is of the same case. Keep one of them, or rename it."
+                cases[case.name] = replace(twin, refusal=refusal) if twin and refusal else case
     return cases
 
 
@@ -187,9 +187,10 @@ def _spelled(pattern: str) -> str:
 
 
 def _list_place(folder: Path, place: Place, ids: range | None) -> list[CaseFiles]:
-    labels = _by_id(folder, place.labels, _ENDING)
-    scans = _by_id(folder, place.scan, _ENDING, whole=set(labels))
-    masks = _by_id(folder, place.masks, "")
+    doubled: dict[str, str] = {}
+    labels = _by_id(folder, place.labels, doubled)
+    scans = _by_id(folder, place.scan, doubled, whole=set(labels))
+    masks = _by_id(folder, place.masks, doubled, ending="")
     if CHANNEL_0 in place.scan:
         names = {case_name(path) for path in scans.values()}
         scans = {i: path for i, path in scans.items() if i in labels or channel_0_of(i) not in names}
@@ -200,6 +201,7 @@ def _list_place(folder: Path, place: Place, ids: range | None) -> list[CaseFiles
             labels.get(i, _expected(folder, place.labels, i)) if place.labels else None,
             masks.get(i, folder / place.masks.replace("*", i)) if place.masks else None,
             place.split,
+            doubled.get(i, ""),
         )
         for i in sorted({*scans, *labels, *masks})
         if ids is None or _number(i) in ids
@@ -216,8 +218,13 @@ def _expected(folder: Path, pattern: str, identifier: str) -> Path:
     return folder / f"{_OPTIONAL.sub('', pattern).replace('*', identifier)}.nii.gz"
 
 
-def _by_id(folder: Path, pattern: str, ending: str, whole: Collection[str] = ()) -> dict[str, Path]:
-    """Files by identifier; those of `whole` identifiers keep what is optional in the pattern as part of them."""
+def _by_id(
+    folder: Path, pattern: str, doubled: dict[str, str], whole: Collection[str] = (), ending: str = _ENDING
+) -> dict[str, Path]:
+    """Files by identifier; those of `whole` identifiers keep what is optional in the pattern as part of them.
+
+    Where two files have one identifier, `doubled` is told.
+    """
     if not pattern:
         return {}
     expression, full_expression = (_expression(each, ending) for each in (pattern, _OPTIONAL.sub("", pattern)))
@@ -229,7 +236,7 @@ def _by_id(folder: Path, pattern: str, ending: str, whole: Collection[str] = ())
             identifier = full["id"] if full and _composed(full["id"]) in whole else match["id"]
             identifier = _composed(identifier)
             if identifier in files:
-                raise BadInputError(f"{path}: {files[identifier].name} is of the same case. Keep one of them.")
+                doubled[identifier] = f"{path}: {files[identifier].name} is of the same case. Keep one of them."
             files[identifier] = path
     return files
 

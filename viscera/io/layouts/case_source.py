@@ -88,8 +88,9 @@ class CaseSource:
         return label_map, overlaps
 
     def _refuse_if_not(self, path: Path) -> None:
-        if not path.exists():
-            raise BadInputError(f"{self.name}: {path} is missing. Add the file, or leave the case out.")
+        if not path.is_file():
+            what = "is no file" if path.exists() else "is missing"
+            raise BadInputError(f"{self.name}: {path} {what}. Add the file, or leave the case out.")
 
 
 def _merged(name: str, masks: Mapping[Path, int]) -> tuple[LabelMap, tuple[Overlap, ...]]:

@@ -12,7 +12,7 @@ from viscera.io.nifti_header import ENDINGS as NIFTI_ENDINGS
 from viscera.io.records import read_csv, read_json
 from viscera.io.store import Split
 
-ENDINGS = (".nii.gz", ".nii")
+ENDINGS = tuple(ending for ending in NIFTI_ENDINGS if ending.startswith(".nii"))  # of the files of a data set
 CHANNEL_0 = "_0000"
 
 

@@ -143,6 +143,7 @@ def _source(case: CaseFiles, meaning: LabelNumbers, table: ClassTable) -> CaseSo
         meaning.mapping,
         unlabelled=meaning.unlabelled,
         split=case.split,
+        refusal=case.refusal,
         ignored=meaning.ignored,
     )
 
@@ -152,6 +153,8 @@ def _source_of_masks(case: CaseFiles, folder: Path, table: ClassTable) -> CaseSo
     numbers = {case_name(path): number for number, path in enumerate(files, start=1)}
     doubled = next((path for path in files if files[numbers[case_name(path)] - 1] != path), None)
     source = CaseSource(case.name, case.scan, folder, {}, {}, tuple(o.name for o in table.organs), case.split)
+    if case.refusal:
+        return replace(source, unlabelled=(), refusal=case.refusal)
     if doubled is not None:
         other = files[numbers[case_name(doubled)] - 1].name
         return replace(source, unlabelled=(), refusal=f"{doubled}: {other} is of the same organ. Keep one of them.")

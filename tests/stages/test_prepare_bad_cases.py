@@ -1,6 +1,7 @@
 """Cases that cannot be prepared: each is left out with its reason, whatever it raises, and the others go on."""
 
 import csv
+import errno
 import multiprocessing
 import resource
 from collections.abc import Callable
@@ -222,11 +223,24 @@ def test_whatever_a_case_raises_the_others_are_prepared(
     assert "out of memory (Unable to allocate 21 TiB)" in quarantined(tmp_path / "s")["case_1"]
 
 
-def test_a_name_too_long_for_the_store_leaves_out_one_case(tmp_path: Path) -> None:
+def test_a_name_as_long_as_the_file_system_takes_is_prepared(tmp_path: Path) -> None:
     write_example(tmp_path / "raw", "totalsegmentator")
-    long = "s" * 250  # a file system takes 255; while it is written a case has ten more
-    (tmp_path / "raw" / "s0011").rename(tmp_path / "raw" / long)
-    with pytest.raises(BadInputError, match="1 of 2 cases were left out"):
-        prepare(tmp_path / "raw", tmp_path / "s", HALF)
-    assert Store.open(tmp_path / "s").names() == ["s0000"]
-    assert set(quarantined(tmp_path / "s")) == {long}
+    (tmp_path / "raw" / "s0011").rename(tmp_path / "raw" / ("s" * 250))
+    assert prepare(tmp_path / "raw", tmp_path / "s", HALF).names() == ["s0000", "s" * 250]
+
+
+def test_a_name_that_the_store_cannot_hold_leaves_out_one_case(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Store.add
+
+    def add(self: Store, case: PreparedCase) -> None:
+        if case.name == "case_2":
+            raise BadInputError("case_2: cannot be written") from OSError(errno.ENAMETOOLONG, "File name too long")
+        original(self, case)
+
+    monkeypatch.setattr(Store, "add", add)
+    with pytest.raises(BadInputError, match="1 of 5 cases were left out"):
+        prepare(raw, tmp_path / "s", HALF)
+    assert len(Store.open(tmp_path / "s").names()) == 4
+    assert set(quarantined(tmp_path / "s")) == {"case_2"}

@@ -119,6 +119,18 @@ def test_running_out_of_memory_says_what_to_lower(folder: Path, monkeypatch: pyt
         Predictor.load(folder)(scan())
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_output_that_is_not_finite_is_no_background(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    def broken(*_args: object) -> Iterator[Tensor]:
+        return iter(torch.full((8, 6, 5, 4), value).unbind(-1))
+
+    monkeypatch.setattr(module, "probability_planes", broken)
+    with pytest.raises(RunFailedError, match="not finite"):
+        Predictor.load(folder, PredictConfig(grid="prepared"))(scan((6, 5, 4)))
+
+
 def test_it_is_cleaned_up_on_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def two_livers(*_arguments: object) -> Iterator[Tensor]:
         probabilities = torch.zeros(8, 6, 5, 4)

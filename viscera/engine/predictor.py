@@ -4,7 +4,7 @@ A `Predictor` is made of models and, where they are several, of a `Combination` 
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from viscera.core.anatomy import NUM_CLASSES, ClassTable
 from viscera.core.config import Config, PredictConfig, TrainConfig
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.engine.fusion import FusionRecord
@@ -122,8 +122,15 @@ class Model:
         return restored_planes(self._planes(hu, tally), change, self.config.restore)
 
     def _planes(self, hu: HuArray, tally: ConfidenceTally | None) -> Iterator[Tensor]:
-        planes = probability_planes(self.network, hu, self.trained_with.train, self.config, self.device)
-        return planes if tally is None else tally.watched(planes)
+        for plane in probability_planes(self.network, hu, self.trained_with.train, self.config, self.device):
+            if not plane.sum().isfinite():
+                raise RunFailedError(
+                    "The network's output is not finite: its weights are damaged, or the precision does not reach. "
+                    "Train with train.precision float32, or predict with an earlier checkpoint."
+                )
+            if tally is not None:
+                tally.add(plane)
+            yield plane
 
 
 class Combination(Protocol):
@@ -240,7 +247,9 @@ class Predictor:
         coarse = {change.factors: coarsen_volume(canonical, change).hu for change in changes}
         labels, confidence = self._combined([coarse[change.factors] for change in changes], changes)
         label_map = LabelMap(np.asfortranarray(order.undo(labels)), volume.geometry)
-        return Segmentation(label_map, confidence, self._organs_of(lambda model: model.is_unlike(canonical.geometry)))
+        unlike = [model.is_unlike(canonical.geometry) for model in self._each]
+        organs = zip(self.classes.organs, self._owners, strict=True)
+        return Segmentation(label_map, confidence, frozenset(organ.name for organ, owner in organs if unlike[owner]))
 
     def segment_prepared(self, hu: HuArray, change: GridChange) -> Segmentation:
         """Segment a scan that is on the networks' grid already.
@@ -267,11 +276,6 @@ class Predictor:
     @property
     def _owners(self) -> tuple[int, ...]:
         return self.combination.owners if self.combination is not None else (0,) * (len(self.classes) - 1)
-
-    def _organs_of(self, is_so: Callable[[Model], bool]) -> frozenset[str]:
-        """The organs whose own model has some property."""
-        found = [is_so(model) for model in self._each]
-        return frozenset(o.name for o, owner in zip(self.classes.organs, self._owners, strict=True) if found[owner])
 
     def _combined(
         self, scans: Sequence[HuArray], changes: Sequence[GridChange]

@@ -1,6 +1,5 @@
 """Class probabilities of a scan on the network's grid, by sub-volumes."""
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.config import PredictConfig, TrainConfig
-from viscera.core.errors import RunFailedError
 from viscera.core.geometry import Index3
 from viscera.core.scan import HuArray
 from viscera.engine.hardware import autocast
@@ -46,13 +44,7 @@ def probability_planes(
         x = network_input(windows_BIJK.to(device), train.intensity)
         with autocast(device, train.precision):
             logits = network(x)
-        probabilities_BKLIJ = torch.softmax(logits.float(), dim=1).movedim(-1, 1).contiguous().cpu()
-        if not math.isfinite(float(probabilities_BKLIJ.sum())):
-            raise RunFailedError(
-                "The network's output is not finite: its weights are damaged, or the precision does not reach. "
-                "Train with train.precision float32, or predict with an earlier checkpoint."
-            )
-        return probabilities_BKLIJ
+        return torch.softmax(logits.float(), dim=1).movedim(-1, 1).contiguous().cpu()  # (B, K, L, I, J)
 
     i, j, k = hu.shape
     if predict.mode == "whole_volume":
@@ -76,7 +68,7 @@ def _blended(
     lowest = 0
     for first in range(0, len(origins), predict.batch_windows):
         batch = origins[first : first + predict.batch_windows]
-        probabilities_BKLIJ = forward(torch.stack([_window(volume, origin, patch) for origin in batch]))
+        probabilities_BKLIJ = forward(torch.stack([volume[_box(origin, patch)] for origin in batch]))
         while lowest + len(begun) < batch[-1][2] + patch:
             begun.append((torch.zeros((probabilities_BKLIJ.shape[2], i, j)), torch.zeros((i, j))))
         for origin, probabilities_KLIJ in zip(batch, probabilities_BKLIJ, strict=True):
@@ -92,13 +84,13 @@ def _add(
     planes: Sequence[tuple[Tensor, Tensor]], probabilities_KLIJ: Tensor, weight_KIJ: Tensor, origin: Index3
 ) -> None:
     patch = len(weight_KIJ)
-    rows, columns = slice(origin[0], origin[0] + patch), slice(origin[1], origin[1] + patch)
+    rows, columns, _ = _box(origin, patch)
     for at, (plane, weight) in enumerate(zip(probabilities_KLIJ, weight_KIJ, strict=True), start=origin[2]):
         total, weights = planes[at]
         total[:, rows, columns].addcmul_(plane, weight)
         weights[rows, columns].add_(weight)
 
 
-def _window(volume: Tensor, origin: Index3, patch: int) -> Tensor:
+def _box(origin: Index3, patch: int) -> tuple[slice, slice, slice]:
     i, j, k = (slice(at, at + patch) for at in origin)
-    return volume[i, j, k]
+    return i, j, k

@@ -3,7 +3,7 @@
 A flag says that an organ is unlike what the model has learnt, not that it is wrong; without one it may still be wrong.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -216,12 +216,6 @@ class ConfidenceTally:
         length = self.counts.numel()
         self.counts += torch.bincount(labels.ravel(), minlength=length)
         self.sums += torch.bincount(labels.ravel(), weights=best.ravel().double(), minlength=length)
-
-    def watched(self, planes: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The same (L, I, J) planes, counted on their way."""
-        for plane in planes:
-            self.add(plane)
-            yield plane
 
     def means(self) -> list[float | None]:
         """(L,) in [0, 1]; None of a class that is nowhere the most probable."""

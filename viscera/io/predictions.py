@@ -97,16 +97,15 @@ class PredictionFiles:
                 f"{self.record}: exists, and viscera did not write it. Move it away, or add --overwrite."
             )
         written = written or {}
+        last, _, known = _known(written)
         present = self._present()
         if not overwrite:
-            known = _checksums(written)
             for path in (path for path, digest in present.items() if digest not in known):
                 raise BadInputError(
                     f"{path}: exists, and is not as viscera wrote it. Move it away, or add --overwrite to lose it."
                 )
             self._refuse_other_scan(written, provenance)
-        last = {path: _outputs(written, self.main).get(path.name) for path in self.outputs}
-        return _is_from(written, provenance) and present == last
+        return _is_from(written, provenance) and present == {path: last.get(path.name) for path in self.outputs}
 
     def write(
         self, contents: Mapping[Path, bytes], provenance: Mapping[str, Any], measured: Mapping[str, Measured]
@@ -121,7 +120,7 @@ class PredictionFiles:
         digests = {path.name: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
         written = read_record(self.record) or {}
         ours = self._ours(written)
-        earlier = _outputs(written, self.main) if _is_from(written, provenance) else {}
+        earlier = _known(written)[0] if _is_from(written, provenance) else {}
         others = sorted(ours.keys() - earlier.keys() - digests.keys())
         if others:
             log.warning("%s: made by another model, or from another scan, than what is written now.", ", ".join(others))
@@ -139,8 +138,8 @@ class PredictionFiles:
 
     def _refuse_other_scan(self, written: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Scans of one name lie in many folders; the record is one for all formats."""
-        names = _outputs(written, self.main) | _replaced(written)
-        there = [path for name in names if (path := self.record.with_name(name)).exists()]
+        last, replaced, _ = _known(written)
+        there = [path for name in last | replaced if (path := self.record.with_name(name)).exists()]
         known, series = written.get("input_sha256"), written.get("series")
         if not there or known in {None, provenance["input_sha256"]}:
             return
@@ -156,9 +155,8 @@ class PredictionFiles:
 
     def _ours(self, written: Mapping[str, Any]) -> dict[str, str]:
         """Checksums of the files there that are as an earlier call wrote them, of any format."""
-        names = {*_outputs(written, self.main), *_replaced(written)}
-        paths = [path for name in sorted(names) if (path := self.record.with_name(name)).is_file()]
-        known = _checksums(written)
+        last, replaced, known = _known(written)
+        paths = [path for name in sorted({*last, *replaced}) if (path := self.record.with_name(name)).is_file()]
         return {path.name: digest for path in paths if (digest := sha256(path)) in known}
 
 
@@ -225,28 +223,18 @@ def _is_from(record: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
     return all(record.get(key) == value for key, value in provenance.items())
 
 
-def _outputs(record: Mapping[str, Any], main: Path) -> dict[str, str]:
-    """File name to checksum; an earlier version knew one file only."""
-    return _named(record.get("outputs_sha256")) or _named({main.name: record.get("output_sha256")})
-
-
-def _replaced(record: Mapping[str, Any]) -> dict[str, str]:
-    """File name to checksum of what was there before, and of what an earlier model or scan left in other formats."""
-    return _named(record.get("replaces_sha256"))
-
-
-def _named(value: object) -> dict[str, str]:
+def _named(record: Mapping[str, Any], key: str) -> dict[str, str]:
     """File names, without folders, and their checksums; a record can be damaged."""
+    value = record.get(key)
     pairs = value.items() if isinstance(value, dict) else ()
-    return {
-        name: digest
-        for name, digest in pairs
-        if isinstance(name, str) and isinstance(digest, str) and Path(name).name == name
-    }
+    return {name: sha for name, sha in pairs if isinstance(sha, str) and Path(name).name == name}
 
 
-def _checksums(record: Mapping[str, Any]) -> set[str]:
-    """All that a file of ours may have, whether the last writing came to its end or not."""
-    single = (record.get("output_sha256"), record.get("replaces_sha256"))  # the latter is one in earlier records
-    named = (_named(record.get("outputs_sha256")), _replaced(record))
-    return {value for value in single if isinstance(value, str)} | {v for each in named for v in each.values()}
+def _known(record: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str], set[str]]:
+    """By file name, the checksums that were written last and those of what was there before; and all of them.
+
+    What an earlier model or scan left in other formats is among the second. A file of ours may have either, whether the
+    last writing came to its end or not.
+    """
+    written, replaced = _named(record, "outputs_sha256"), _named(record, "replaces_sha256")
+    return written, replaced, {*written.values(), *replaced.values()}

@@ -5,10 +5,10 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
 from viscera.study.calibration import count_conflicts, no_counts, platt
 from viscera.study.plan import StudyPlan
+from viscera.study.score_table import Sample, ScoreTable, mean_over
 from viscera.study.worker import score_validation
 
 log = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def fuse_study(plan: StudyPlan, store: Store, stop: StopSignal, progress: OnProg
         picks = choose(candidates, store.classes)
         record = _write(fused, config, store, picks, _calibration(store, picks, on_case), inputs)
     score_validation(fused, store, config.evaluate, on_case)
-    below = _below(record, candidates, read_scores(fused.validation_scores))
+    below = _below(record, candidates, read_scores(fused.validation_scores), store.classes)
     if below != record.below:
         record.model_copy(update={"below": below}).write(fused)
         if below:
@@ -118,35 +119,28 @@ def choose(candidates: Sequence[Candidate], classes: ClassTable = ABDOMEN) -> li
     Returns:
         (L - 1,) in label order.
     """
-    by_arm: dict[Arm, list[Candidate]] = {}
-    for candidate in candidates:
-        by_arm.setdefault(candidate.arm, []).append(candidate)
-    of_arm = {arm: _organ_means(row for run in runs for row in run.scores) for arm, runs in by_arm.items()}
-    of_run = {candidate.name: _organ_means(candidate.scores) for candidate in candidates}
+    sample = _sample([(c.arm.name, c.seed, c.scores) for c in candidates], classes)
+    of_arm = dict(zip(sample.arms, sample.per_organ(), strict=True))
+    of_run = {c.name: mean_over(sample.of_run(c.arm.name, c.seed), axis=0) for c in candidates}
 
-    def rank(means: Mapping[str, float], organ: str) -> tuple[float, float]:
-        foreground = fmean(means.values()) if means else -1.0
-        return means.get(organ, -1.0), foreground
+    def rank(candidate: Candidate, at: int) -> tuple[float, ...]:
+        """Of the arm, then of the run: the organ, the foreground."""
+        means = of_arm[candidate.arm.name], of_run[candidate.name]
+        return tuple(value for each in means for value in np.nan_to_num([each[at], mean_over(each, axis=0)], nan=-1.0))
 
     picks = []
-    for organ in classes.organs:
-        arm = max(by_arm, key=lambda each, name=organ.name: rank(of_arm[each], name))  # type: ignore[misc]
-        run = max(by_arm[arm], key=lambda each, name=organ.name: rank(of_run[each.name], name))  # type: ignore[misc]
-        picks.append(Pick(run, of_arm[arm].get(organ.name)))
+    for at in range(len(classes.organs)):
+        arm = max(candidates, key=lambda each, at=at: rank(each, at)[:2]).arm  # type: ignore[misc]
+        run = max((c for c in candidates if c.arm == arm), key=lambda each, at=at: rank(each, at)[2:])  # type: ignore[misc]
+        dice = float(of_arm[arm.name][at])
+        picks.append(Pick(run, None if math.isnan(dice) else dice))
     return picks
 
 
-def _organ_means(rows: Iterable[ScoreRow]) -> dict[str, float]:
-    """Mean Dice by organ, over the seeds of an arm first, then over cases; without those that no case scores."""
-    by_case: dict[tuple[str, str], list[float]] = {}
-    for row in rows:
-        is_organ = row.organ != "background"
-        if is_organ and row.metric == "dice" and row.grid == "original" and row.value is not None:
-            by_case.setdefault((row.organ, row.case), []).append(row.value)
-    by_organ: dict[str, list[float]] = {}
-    for (organ, _case), values in by_case.items():
-        by_organ.setdefault(organ, []).append(fmean(values))
-    return {organ: fmean(values) for organ, values in by_organ.items()}
+def _sample(runs: Sequence[tuple[str, int, Sequence[ScoreRow]]], classes: ClassTable) -> Sample:
+    """Dice of the organs on the scans' own grids, of arms and seeds."""
+    arms, seeds = (list(dict.fromkeys(run[column] for run in runs)) for column in (0, 1))
+    return ScoreTable.of(runs, arms, seeds, [organ.name for organ in classes.organs]).sample("original")  # type: ignore[arg-type]
 
 
 def _candidates(plan: StudyPlan) -> list[Candidate]:
@@ -175,12 +169,14 @@ def _current(fused: RunFolder, inputs: str) -> FusionRecord | None:
     return record if record.inputs_sha256 == inputs and fused.config_path.exists() else None
 
 
-def _below(record: FusionRecord, candidates: Sequence[Candidate], scores: Sequence[ScoreRow]) -> tuple[str, ...]:
+def _below(
+    record: FusionRecord, candidates: Sequence[Candidate], scores: Sequence[ScoreRow], classes: ClassTable
+) -> tuple[str, ...]:
     """Organs whose mean Dice on the validation cases is below that of their own model."""
-    alone = {candidate.name: _organ_means(candidate.scores) for candidate in candidates}
-    fused = _organ_means(scores)
-    own = {organ: alone[choice.model].get(organ, 0.0) for organ, choice in record.organs.items()}
-    return tuple(organ for organ, dice in own.items() if fused.get(organ, 0.0) < dice)
+    sample = _sample([*((c.name, 0, c.scores) for c in candidates), (FUSED, 0, scores)], classes)
+    means = dict(zip(sample.arms, np.nan_to_num(sample.per_organ()), strict=True))
+    names = [organ.name for organ in classes.organs]
+    return tuple(n for at, n in enumerate(names) if means[FUSED][at] < means[record.organs[n].model][at])
 
 
 def _keep_scores(fused: RunFolder, config: Config) -> None:

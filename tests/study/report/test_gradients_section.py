@@ -116,5 +116,5 @@ def test_the_forecast_is_scored(make_study: MakeStudy, paper_rows: list[tuple[Sc
         (("artery", "liver", "spleen"), ("liver", "spleen", "stomach"))
     ]
     assert forecast_score(rows) == pytest.approx((2 / 3, 2 / 3))
-    assert "named 3 failing organs, of which 2 failed (precision 0.67)" in forecast_sentence(rows)
+    assert "named 3 organs, and 2 of them failed (precision 0.67)" in forecast_sentence(rows)
     assert forecast_sentence([]) == "No arm is both forecast and scored yet."

@@ -182,8 +182,8 @@ def forecast_sentence(rows: list[ForecastRow]) -> str:
         return f"Over {counted(len(rows), 'arm')} it named no organ, and none failed."
     precision, recall = forecast_score(rows)
     return (
-        f"Over {counted(len(rows), 'arm')} it named {named} failing organs, of which {hits} failed (precision "
-        f"{precision:.2f}); {failed} failed, of which it had named {hits} (recall {recall:.2f})."
+        f"Over {counted(len(rows), 'arm')} it named {counted(named, 'organ')}, and {hits} of them failed (precision "
+        f"{precision:.2f}); {counted(failed, 'organ')} failed, and it had named {hits} of them (recall {recall:.2f})."
     )
 
 

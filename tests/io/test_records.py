@@ -1,6 +1,7 @@
 """Small records as people write them."""
 
 import codecs
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,3 +80,17 @@ def test_tables_are_separated_by_what_their_first_line_has(tmp_path: Path) -> No
 def test_json_refuses_nan(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "a.json", {"x": float("nan")})
+
+
+def test_what_the_shell_has_opened_is_read_and_a_pipe_by_name_is_not_waited_for(tmp_path: Path) -> None:
+    """`--config <(command)` is a pipe that has a writer; one in a folder may never get one."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, b"a: 1")
+        os.close(writing)
+        assert read_yaml(Path(f"/dev/fd/{reading}")) == {"a": 1}
+    finally:
+        os.close(reading)
+    os.mkfifo(tmp_path / "a.yaml")
+    with pytest.raises(BadInputError, match=r"a\.yaml: this is a pipe"):
+        read_yaml(tmp_path / "a.yaml")

@@ -29,19 +29,25 @@ _NOT_SUPPORTED = {
     errno.ESTALE,
 }
 _LEFTOVERS = (".nfs", "._")  # of files that were deleted while open on NFS; of a Mac's attributes
+_OPENED_BY_THE_SHELL = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 _SHORT_NAME = 64  # bytes that every file system takes
 _APPEARS_AFTER_SECONDS = (0.05, 0.5, 2.0)  # on network file systems, what another machine has just made
 
 
-def open_file(path: Path) -> BufferedReader:
+def open_file(path: Path, *, streams: bool = False) -> BufferedReader:
     """Open a file to read its bytes.
+
+    Args:
+        path: of a file.
+        streams: whether what the shell has opened (`/dev/stdin`, `<(command)`) will do.
 
     Raises:
         BadInputError: it is missing, a folder, no file at all (a pipe would block), or cannot be read.
     """
     try:
         mode = path.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        is_open = streams and path.as_posix().startswith(_OPENED_BY_THE_SHELL)
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode) and not is_open:
             raise BadInputError(f"{path}: this is a pipe, socket or device; a file was expected. Write it into a file.")
         return path.open("rb")
     except FileNotFoundError as error:

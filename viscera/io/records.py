@@ -27,7 +27,7 @@ def read_text(path: Path, errors: str = "strict") -> str:
         BadInputError: the file is missing, cannot be read, or is no text.
     """
     try:
-        with open_file(path) as file:
+        with open_file(path, streams=True) as file:
             content = file.read()
         return content.decode(_ENCODINGS.get(content[:2], "utf-8-sig"), errors)
     except UnicodeDecodeError as error:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from viscera.core.anatomy import ABDOMEN
-from viscera.io.layouts import LAYOUTS, REFUSALS, Layout, describe
+from viscera.io.layouts.case_files import Layout, describe
+from viscera.io.layouts.layout_table import LAYOUTS, REFUSALS
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "data.md"
 

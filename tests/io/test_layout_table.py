@@ -11,8 +11,9 @@ import pytest
 from tests.layout_examples import EXAMPLES, ORGANS, SHAPE, VOXELS, numbered, plane, save, write_example
 from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
-from viscera.io.layouts import LAYOUTS, REFUSALS, detect_layout, find_cases
-from viscera.io.layouts.layout_detection import fitting
+from viscera.io.layouts import find_cases
+from viscera.io.layouts.layout_detection import detect_layout, fitting
+from viscera.io.layouts.layout_table import LAYOUTS, REFUSALS
 
 TWINS = {"synapse8", "synapse8-spleen-first"}  # the same files and numbers for different organs: never told apart
 

@@ -15,7 +15,8 @@ import pytest
 from tests.layout_examples import save
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.errors import BadInputError
-from viscera.io.layouts import case_name, dataset_title, find_cases, own_split, read_label_file, scan_case_name
+from viscera.io.layouts import case_name, dataset_title, find_cases, own_split, scan_case_name
+from viscera.io.layouts.dataset_tables import read_label_file
 
 
 def rewrite(raw: Path, **values: object) -> None:

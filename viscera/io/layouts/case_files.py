@@ -84,8 +84,8 @@ class Refusal:
 
 
 def in_order(*names: str) -> dict[str, int]:
-    """Names to the numbers from 1 on, in their order."""
-    return {name: number for number, name in enumerate(names, start=1)}
+    """Names to the numbers from 1 on, in their order; a text may hold several, with spaces between."""
+    return {name: number for number, name in enumerate(" ".join(names).split(), start=1)}
 
 
 _ENDING = r"\.(?i:nii(?:\.(?:gz|bz2|xz|zst))?)"

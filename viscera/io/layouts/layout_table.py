@@ -25,47 +25,43 @@ _LIMBS = _pairs("humerus", "scapula", "clavicula", "femur", "hip")
 _MUSCLES = _pairs("gluteus_maximus", "gluteus_medius", "gluteus_minimus", "autochthon", "iliopsoas")
 
 TOTALSEGMENTATOR_V1 = in_order(
-    *("spleen", "kidney_right", "kidney_left", "gallbladder", "liver", "stomach", "aorta", "inferior_vena_cava"),
-    *("portal_vein_and_splenic_vein", "pancreas", "adrenal_gland_right", "adrenal_gland_left"),
+    "spleen kidney_right kidney_left gallbladder liver stomach aorta inferior_vena_cava portal_vein_and_splenic_vein",
+    "pancreas adrenal_gland_right adrenal_gland_left",
     *_LUNGS,
     *_vertebrae(("L", 5, 1), ("T", 12, 1), ("C", 7, 1)),
-    *("esophagus", "trachea", "heart_myocardium", "heart_atrium_left", "heart_ventricle_left"),
-    *("heart_atrium_right", "heart_ventricle_right", "pulmonary_artery", "brain"),
+    "esophagus trachea heart_myocardium heart_atrium_left heart_ventricle_left heart_atrium_right",
+    "heart_ventricle_right pulmonary_artery brain",
     *_pairs("iliac_artery", "iliac_vena"),
-    *("small_bowel", "duodenum", "colon"),
+    "small_bowel duodenum colon",
     *_RIBS,
     *_LIMBS,
-    *("sacrum", "face"),
+    "sacrum face",
     *_MUSCLES,
     "urinary_bladder",
 )
 
 TOTALSEGMENTATOR_V2 = in_order(
-    *("spleen", "kidney_right", "kidney_left", "gallbladder", "liver", "stomach", "pancreas"),
-    *("adrenal_gland_right", "adrenal_gland_left"),
+    "spleen kidney_right kidney_left gallbladder liver stomach pancreas adrenal_gland_right adrenal_gland_left",
     *_LUNGS,
-    *("esophagus", "trachea", "thyroid_gland", "small_bowel", "duodenum", "colon", "urinary_bladder", "prostate"),
-    *("kidney_cyst_left", "kidney_cyst_right", "sacrum"),
+    "esophagus trachea thyroid_gland small_bowel duodenum colon urinary_bladder prostate kidney_cyst_left",
+    "kidney_cyst_right sacrum",
     *_vertebrae(("S", 1, 1), ("L", 5, 1), ("T", 12, 1), ("C", 7, 1)),
-    *("heart", "aorta", "pulmonary_vein", "brachiocephalic_trunk", "subclavian_artery_right"),
-    *("subclavian_artery_left", "common_carotid_artery_right", "common_carotid_artery_left"),
-    *("brachiocephalic_vein_left", "brachiocephalic_vein_right", "atrial_appendage_left", "superior_vena_cava"),
-    *("inferior_vena_cava", "portal_vein_and_splenic_vein"),
+    "heart aorta pulmonary_vein brachiocephalic_trunk subclavian_artery_right subclavian_artery_left",
+    "common_carotid_artery_right common_carotid_artery_left brachiocephalic_vein_left brachiocephalic_vein_right",
+    "atrial_appendage_left superior_vena_cava inferior_vena_cava portal_vein_and_splenic_vein",
     *_pairs("iliac_artery", "iliac_vena"),
     *_LIMBS,
     "spinal_cord",
     *_MUSCLES,
-    *("brain", "skull"),
+    "brain skull",
     *_RIBS,
-    *("sternum", "costal_cartilages"),
+    "sternum costal_cartilages",
 )
 
 
 _BTCV_PLACES = (Place("img/img*", "label/label*"), Place("imagesTr/img*", "labelsTr/label*"))
 _ATLAS_PLACES = (Place("BDMAP_*/ct", "BDMAP_*/combined_labels", masks="BDMAP_*/segmentations"),)
-_ATLAS_1_0 = (
-    *("aorta", "gall_bladder", "kidney_left", "kidney_right", "liver", "pancreas", "postcava", "spleen", "stomach"),
-)
+_ATLAS_1_0 = "aorta gall_bladder kidney_left kidney_right liver pancreas postcava spleen stomach"
 
 _DATA_SETS = (
     Layout(
@@ -73,9 +69,8 @@ _DATA_SETS = (
         title="BTCV abdomen, 13 organs",
         places=_BTCV_PLACES,
         numbers=in_order(
-            *("spleen", "kidney_right", "kidney_left", "gallbladder", "esophagus", "liver", "stomach", "aorta"),
-            *("inferior_vena_cava", "portal_vein_and_splenic_vein", "pancreas"),
-            *("adrenal_gland_right", "adrenal_gland_left"),
+            "spleen kidney_right kidney_left gallbladder esophagus liver stomach aorta inferior_vena_cava",
+            "portal_vein_and_splenic_vein pancreas adrenal_gland_right adrenal_gland_left",
         ),
         shown=range(9, 14),
         checked="numbers: uni-medical/A-Eval, Evaluation/label_systems.py; folders: constantinpape/torch-em, "
@@ -85,9 +80,7 @@ _DATA_SETS = (
         name="synapse8",
         title="Synapse (BTCV scans), 8 organs as TransUNet numbers them",
         places=_BTCV_PLACES,
-        numbers=in_order(
-            "aorta", "gallbladder", "kidney_left", "kidney_right", "liver", "pancreas", "spleen", "stomach"
-        ),
+        numbers=in_order("aorta gallbladder kidney_left kidney_right liver pancreas spleen stomach"),
         shown=range(8, 9),
         checked="numbers: open-mmlab/mmsegmentation, tools/dataset_converters/synapse.py; "
         "tljxyys/Perspective-Unet, issue 4; folders: as BTCV",
@@ -96,9 +89,7 @@ _DATA_SETS = (
         name="synapse8-spleen-first",
         title="Synapse (BTCV scans), 8 organs in BTCV's order",
         places=_BTCV_PLACES,
-        numbers=in_order(
-            "spleen", "kidney_right", "kidney_left", "gallbladder", "liver", "stomach", "aorta", "pancreas"
-        ),
+        numbers=in_order("spleen kidney_right kidney_left gallbladder liver stomach aorta pancreas"),
         shown=range(8, 9),
         checked="numbers: preprocess_data.py of several repositories derived from TransUNet; that the orders get mixed "
         "up: SLDGroup/CASCADE, issue 9; folders: as BTCV",
@@ -111,9 +102,8 @@ _DATA_SETS = (
             Place("imagesVa/amos_*", "labelsVa/amos_*", split="validation"),
         ),
         numbers=in_order(
-            *("spleen", "kidney_right", "kidney_left", "gallbladder", "esophagus", "liver", "stomach", "aorta"),
-            *("inferior_vena_cava", "pancreas", "adrenal_gland_right", "adrenal_gland_left", "duodenum"),
-            *("urinary_bladder", "prostate_or_uterus"),
+            "spleen kidney_right kidney_left gallbladder esophagus liver stomach aorta inferior_vena_cava pancreas",
+            "adrenal_gland_right adrenal_gland_left duodenum urinary_bladder prostate_or_uterus",
         ),
         ids=range(501),
         checked="uni-medical/A-Eval, as above; MIC-DKFZ/nnUNet, dataset_conversion/Dataset218_Amos2022_task1.py; "
@@ -128,9 +118,8 @@ _DATA_SETS = (
             Place("imagesTs/word_*", "labelsTs/word_*", split="test"),
         ),
         numbers=in_order(
-            *("liver", "spleen", "kidney_left", "kidney_right", "stomach", "gallbladder", "esophagus", "pancreas"),
-            *("duodenum", "colon", "small_bowel", "adrenal_glands", "rectum", "urinary_bladder"),
-            *("head_of_femur_left", "head_of_femur_right"),
+            "liver spleen kidney_left kidney_right stomach gallbladder esophagus pancreas duodenum colon small_bowel",
+            "adrenal_glands rectum urinary_bladder head_of_femur_left head_of_femur_right",
         ),
         checked="uni-medical/A-Eval, as above; constantinpape/torch-em, medical/word.py; "
         "openmedlab/Awesome-Medical-Dataset, resources/WORD.md",
@@ -140,8 +129,8 @@ _DATA_SETS = (
         title="FLARE22, the 50 labelled cases",
         places=(Place("images/FLARE22_Tr_*_0000", "labels/FLARE22_Tr_*"),),
         numbers=in_order(
-            *("liver", "kidney_right", "spleen", "pancreas", "aorta", "inferior_vena_cava", "adrenal_gland_right"),
-            *("adrenal_gland_left", "gallbladder", "esophagus", "stomach", "duodenum", "kidney_left"),
+            "liver kidney_right spleen pancreas aorta inferior_vena_cava adrenal_gland_right adrenal_gland_left",
+            "gallbladder esophagus stomach duodenum kidney_left",
         ),
         checked="uni-medical/A-Eval, as above; Shanghai-Aitrox-Technology/EfficientSegLearning, "
         "FlareSemiSeg/common/labels.py; bowang-lab/U-Mamba, data/README.md (file names)",
@@ -150,7 +139,7 @@ _DATA_SETS = (
         name="abdomenatlas1.0",
         title="AbdomenAtlas 1.0, 9 structures",
         places=_ATLAS_PLACES,
-        numbers=in_order(*_ATLAS_1_0),
+        numbers=in_order(_ATLAS_1_0),
         shown=range(9, 10),
         checked="MrGiovanni/AbdomenAtlas, README.md (class map, folders); MIC-DKFZ/nnUNet, "
         "dataset_conversion/Dataset224_AbdomenAtlas1.0.py",
@@ -160,10 +149,9 @@ _DATA_SETS = (
         title="AbdomenAtlas 1.1, 25 structures",
         places=_ATLAS_PLACES,
         numbers=in_order(
-            *_ATLAS_1_0,
-            *("adrenal_gland_left", "adrenal_gland_right", "bladder", "celiac_trunk", "colon", "duodenum"),
-            *("esophagus", "femur_left", "femur_right", "hepatic_vessel", "intestine", "lung_left", "lung_right"),
-            *("portal_vein_and_splenic_vein", "prostate", "rectum"),
+            _ATLAS_1_0,
+            "adrenal_gland_left adrenal_gland_right bladder celiac_trunk colon duodenum esophagus femur_left",
+            "femur_right hepatic_vessel intestine lung_left lung_right portal_vein_and_splenic_vein prostate rectum",
         ),
         shown=range(10, 26),
         checked="MrGiovanni/AbdomenAtlas, README.md (class map); MIC-DKFZ/nnUNet, "

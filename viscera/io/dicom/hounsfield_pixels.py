@@ -113,7 +113,7 @@ def read_images(images: Sequence[Slice]) -> Iterator[HuArray]:
         for image, words in zip(images, _decoded(dataset, [image.frame for image in images]), strict=True):
             if words.shape != image.shape:
                 raise ValueError(f"pixels of shape {words.shape}, the header says {image.shape}")
-            yield _hounsfield(words, bits, image)
+            yield _hounsfield(words.astype(words.dtype.newbyteorder("="), copy=False), bits, image)
     except BadInputError:
         raise
     except OSError as error:
@@ -157,12 +157,12 @@ class _Bits:
 
     def values(self, words: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The stored values, freed from whatever stands in the other bits."""
-        words = (words >> self.low).astype(np.int32 if self.allocated <= 16 else np.int64)
         if not self.in_words:
-            return words
-        sign = 1 << (self.stored - 1)
-        words &= (1 << self.stored) - 1
-        return (words ^ sign) - sign if self.signed else words
+            return words >> self.low
+        above = self.allocated - self.low - self.stored
+        moved = words << above if above else words  # numbers wrap round: what stands above is gone
+        kind = "i" if self.signed else "u"
+        return moved.view(f"{kind}{words.dtype.itemsize}") >> (self.allocated - self.stored)
 
 
 def _describe(dataset: FileDataset, image: Slice, bits: _Bits) -> None:
@@ -216,8 +216,11 @@ def _hounsfield(words: npt.NDArray[Any], bits: _Bits, image: Slice) -> HuArray:
     """
     stored = bits.values(words)
     is_shift = image.slope == 1 and image.intercept.is_integer() and abs(image.intercept) <= _INT16.max
-    hu = stored + int(image.intercept) if is_shift else np.rint(stored * image.slope + image.intercept)
-    hu[_padding(words, bits, hu, image)] = AIR_HU
+    is_small = is_shift and bits.allocated <= 16
+    hu = stored + np.int32(image.intercept) if is_small else np.rint(stored * image.slope + image.intercept)
+    for padding in (_unsaid_padding(words, bits, hu, image), _said_padding(words, bits, hu, image)):
+        if padding.any():
+            hu[padding] = AIR_HU
     if hu.min() < _INT16.min or hu.max() > _INT16.max:
         raise BadInputError(
             f"{image.path}: values from {hu.min():g} to {hu.max():g} are no Hounsfield units in 16 bits. "
@@ -229,53 +232,52 @@ def _hounsfield(words: npt.NDArray[Any], bits: _Bits, image: Slice) -> HuArray:
 # ------------------------------------------------------------------------------------------ padding
 
 
-def _padding(words: npt.NDArray[Any], bits: _Bits, hu: npt.NDArray[Any], image: Slice) -> _Mask:
-    """Pixels outside the field of view that are not air already, by what the header says and by what they look like."""
-    found = _unsaid_padding(words, bits, hu, image)
+def _said_padding(words: npt.NDArray[Any], bits: _Bits, hu: npt.NDArray[Any], image: Slice) -> _Mask:
+    """Pixels with the value, or in the range, that the header calls padding, and that are not air already.
+
+    In the whole word, or in its stored bits. It is compared bit by bit: -2000 and 63536 are the same 16 bits, whichever
+    the header says.
+    """
     if image.padding is None:
-        return found
-    said = _is_said(words, bits, image.padding) & ~((hu >= _PLAIN_AIR_HU[0]) & (hu <= _PLAIN_AIR_HU[1]))
+        return np.zeros(hu.shape, dtype=bool)
+    said = _in_range(words, image.padding, bits.allocated)
+    lowest = -(1 << (bits.stored - 1)) if bits.signed else 0
+    if bits.stored < bits.allocated and all(lowest <= value < lowest + (1 << bits.stored) for value in image.padding):
+        said |= _in_range(bits.values(words), image.padding, bits.stored)
+    said &= (hu < _PLAIN_AIR_HU[0]) | (hu > _PLAIN_AIR_HU[1])
     possible = said & (hu >= AIR_HU) & (hu <= _BRIGHTEST_HU)
     if image.padding[0] == image.padding[1] and possible.any():  # tissue may have it, too; padding reaches the edge
         pieces, _ = ndimage.label(said)
         edge = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
         possible &= ~np.isin(pieces, edge[edge > 0])
-    return found | (said & ~possible)  # a range of possible values is one that lies
+    return said & ~possible  # a range of possible values is one that lies
 
 
-def _is_said(words: npt.NDArray[Any], bits: _Bits, padding: tuple[int, int]) -> _Mask:
-    """Pixels with the value, or in the range, that the header calls padding, in the whole word or in its stored bits.
-
-    It is compared bit by bit: -2000 and 63536 are the same 16 bits, whichever the header says.
-    """
-    said = _in_range(words.astype(np.int64), padding, 1 << bits.allocated)
-    lowest = -(1 << (bits.stored - 1)) if bits.signed else 0
-    if bits.stored < bits.allocated and all(lowest <= value < lowest + (1 << bits.stored) for value in padding):
-        said |= _in_range(bits.values(words), padding, 1 << bits.stored)
-    return said
-
-
-def _in_range(values: npt.NDArray[Any], limits: tuple[int, int], size: int) -> _Mask:
-    """Of the two ways round from one limit to the other, modulo `size`, the shorter one is meant."""
-    low, high = (limit % size for limit in limits)
-    if (high - low) % size > size // 2:
+def _in_range(values: npt.NDArray[Any], limits: tuple[int, int], bits: int) -> _Mask:
+    """Of the two ways round from one limit to the other, modulo 2 to the power of `bits`, the shorter one is meant."""
+    mask = (1 << bits) - 1
+    low, high = (limit & mask for limit in limits)
+    if (high - low) & mask > mask // 2 + 1:
         low, high = high, low
-    return np.asarray((values - low) % size <= (high - low) % size)
+    unsigned = values.view(f"u{values.dtype.itemsize}")
+    if low == high:
+        return np.asarray(unsigned & mask == low)
+    return np.asarray((unsigned.astype(np.int64) - low) & mask <= (high - low) & mask)
 
 
 def _unsaid_padding(words: npt.NDArray[Any], bits: _Bits, hu: npt.NDArray[Any], image: Slice) -> _Mask:
     """Areas of one value that is darker than air, or would be if 16 bits that are said to be unsigned were signed."""
-    dark = hu < _DARKER_THAN_AIR_HU
-    result = dark & _is_common(hu, dark)
+    result = _is_common(hu, hu < _DARKER_THAN_AIR_HU)
     if not bits.signed and bits.stored == bits.allocated == 16 and image.slope == 1 and words.max() >= 1 << 15:
         dark = (words >= 1 << 15) & (hu - (1 << 16) < _DARKER_THAN_AIR_HU)
         if not dark.all():
-            result |= dark & _is_common(words, dark)
+            result |= _is_common(words, dark)
     return result
 
 
 def _is_common(values: npt.NDArray[Any], among: _Mask) -> _Mask:
+    """Those that share their value with one per cent of the image."""
     if not among.any():
         return among
     found, counts = np.unique(values[among], return_counts=True)
-    return np.asarray(np.isin(values, found[counts >= _AREA * values.size]))
+    return among & np.isin(values, found[counts >= _AREA * values.size])

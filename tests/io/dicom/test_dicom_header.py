@@ -186,6 +186,10 @@ def fraction(ds: Dataset) -> None:
     raw(ds, "Exposure", "IS", b"14.5")
 
 
+def filling(ds: Dataset) -> None:
+    ds.PixelData += bytes(22)
+
+
 def slope_twice(ds: Dataset) -> None:
     raw(ds, "RescaleSlope", "DS", b"1.0\\1.0 ")
 
@@ -194,6 +198,6 @@ def empty_table(ds: Dataset) -> None:
     ds.ModalityLUTSequence = []
 
 
-@pytest.mark.parametrize("spoil", [icon, fraction, slope_twice, empty_table])
+@pytest.mark.parametrize("spoil", [icon, fraction, filling, slope_twice, empty_table])
 def test_headers_that_bend_the_standard(tmp_path: Path, spoil: Callable[[Dataset], None]) -> None:
     assert is_read(tmp_path, ct_series(STORED), spoil)

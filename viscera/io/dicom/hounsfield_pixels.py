@@ -186,11 +186,13 @@ def _describe(dataset: FileDataset, image: Slice, bits: _Bits) -> None:
 
 
 def _refuse_size(dataset: FileDataset, image: Slice, bits: _Bits) -> None:
-    """Refuse rows and columns that do not fit the pixel data; a few bytes too many are common."""
+    """Refuse rows and columns that do not fit the pixel data; bytes too many that make no row or column are common."""
     held, pixel = len(dataset.get("PixelData") or b""), bits.allocated // 8
     size = math.prod(image.shape) * image.frames * pixel
     is_rle = dataset.file_meta.TransferSyntaxUID == RLELossless
-    fits = size <= _RLE_RATIO * held if is_rle else size <= held < size + max(min(image.shape) * pixel, 2)
+    excess = held - size
+    is_filling = 0 <= excess <= pixel or (0 < excess < size // 2 and all(excess % (n * pixel) for n in image.shape))
+    fits = size <= _RLE_RATIO * held if is_rle else is_filling
     if bits.in_words and not (held and fits):
         raise ValueError(
             f"{held} bytes, where {image.shape[0]} rows of {image.shape[1]} pixels of {bits.allocated} bits take {size}"

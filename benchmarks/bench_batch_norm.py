@@ -19,7 +19,7 @@ from viscera.engine.monitor import Monitor
 from viscera.engine.trainer import Trainer
 from viscera.imaging.phantom import phantom_case
 
-REPEATS = 3
+REPEATS = 2
 
 
 def main() -> None:

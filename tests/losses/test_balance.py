@@ -123,6 +123,11 @@ def test_a_misspelt_option_is_refused(options: dict[str, Any], message: str) -> 
         viscera.class_weights([9, 1], "simple", **options)
 
 
+def test_weights_that_are_all_0_are_refused() -> None:
+    with pytest.raises(BadInputError, match="every weight is 0"):
+        WeightSchedule.of(COUNTS, "square", LossConfig(count_scale=1e300), 3)
+
+
 def test_a_limited_ratio_lowers_the_large_weights() -> None:
     assert limit_ratio(np.array([1.0, 2.0, 50.0]), 10).tolist() == [1, 2, 10]
     assert limit_ratio(np.array([3.0, 2.0, 50.0]), 1).tolist() == [2, 2, 2]  # uniform

@@ -82,11 +82,13 @@ def _weights(counts: npt.NDArray[np.float64], scheme: str | float, epsilon: floa
     refuse_non_number("epsilon", epsilon)
     if scheme == "uniform":
         return np.ones(counts.size)  # Eq. 3
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         weights: Weights = n / (counts.size * counts**power + epsilon)  # Eq. 4 for power 1, Eq. 5 for power 2
     if not np.isfinite(weights).all():
         empty = ", ".join(str(label) for label in np.flatnonzero(counts == 0))
         raise BadInputError(f"voxel_counts: class {empty} has no voxel and epsilon is 0, so its weight is infinite.")
+    if not weights.any():
+        raise BadInputError("voxel_counts: so large that every weight is 0. Lower train.loss.count_scale or the power.")
     return weights
 
 

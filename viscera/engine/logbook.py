@@ -152,16 +152,7 @@ def warn_of_batch_norm(folder: RunFolder, train: TrainConfig, line: Mapping[str,
         return
     earlier = (LoggedStep.from_line(each) for each in folder.read_curve() if half <= each["step"] < line["step"])
     if not any(map(statistics_gap, earlier)):
-        log.warning(
-            "%s, rate %g, seed %d, at step %d of %d: %s. %s",
-            weighting_name(train.weighting),
-            train.learning_rate,
-            train.seed,
-            line["step"],
-            train.iterations,
-            gap,
-            batch_norm_remedy(train.batch_norm),
-        )
+        log.warning("%s: %s. %s", _where(train, line["step"]), gap, batch_norm_remedy(train.batch_norm))
 
 
 def warn_half_way(folder: RunFolder, train: TrainConfig, step: int, classes: ClassTable) -> None:
@@ -172,13 +163,9 @@ def warn_half_way(folder: RunFolder, train: TrainConfig, step: int, classes: Cla
     curve = [LoggedStep.from_line(line) for line in folder.read_curve()]
     found = [flag for flag in flags(curve, classes) if flag.organ != "background"]
     if found:
-        log.warning(
-            "%s, rate %g, seed %d, at step %d of %d: %s. `viscera doctor %s` says more.",
-            weighting_name(train.weighting),
-            train.learning_rate,
-            train.seed,
-            step,
-            train.iterations,
-            summary(found),
-            folder.path,
-        )
+        log.warning("%s: %s. `viscera doctor %s` says more.", _where(train, step), summary(found), folder.path)
+
+
+def _where(train: TrainConfig, step: int) -> str:
+    name = weighting_name(train.weighting)
+    return f"{name}, rate {train.learning_rate:g}, seed {train.seed}, at step {step} of {train.iterations}"

@@ -81,6 +81,7 @@ def test_one_uid_for_two_patients(tmp_path: Path) -> None:
     uid = ct_series()[0].SeriesInstanceUID
     patients = [ct_series(SeriesInstanceUID=uid, PatientID=name) for name in "AB"]
     assert "2 series are called" in refused(tmp_path, *patients, uid=uid)
+    assert "They share a series UID: put each into a folder of its own" in refused(tmp_path)
 
 
 def test_a_problem_of_the_largest_is_not_passed_over_in_silence(tmp_path: Path) -> None:

@@ -169,15 +169,20 @@ def _by_rule(found: Sequence[Series], origin: object) -> Series:
     rivals = [s for s in scans if s is not chosen]
     as_large = [s for s in rivals if s.number_of_images == chosen.number_of_images]
     if as_large:
-        raise BadInputError(f"{origin}: several scans have as many images: {_listed([chosen, *as_large])}. {_HOW}.")
+        raise BadInputError(f"{origin}: several scans have as many images: {_listed_to_choose([chosen, *as_large])}")
     others = [
         s
         for s in rivals
         if s.patient_id != chosen.patient_id and s.number_of_images > _LIKE_SIZE * chosen.number_of_images
     ]
     if others:
-        raise BadInputError(f"{origin}: scans of several patients: {_listed([chosen, *others])}. {_HOW}.")
+        raise BadInputError(f"{origin}: scans of several patients: {_listed_to_choose([chosen, *others])}")
     return chosen
+
+
+def _listed_to_choose(series: Sequence[Series]) -> str:
+    is_told = len({each.uid for each in series}) == len(series)
+    return f"{_listed(series)}. {_HOW if is_told else 'They share a series UID: put each into a folder of its own'}."
 
 
 def _listed(series: Sequence[Series]) -> str:

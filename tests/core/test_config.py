@@ -161,3 +161,12 @@ def test_short_trainings_are_logged_often_enough_for_a_curve() -> None:
     assert every(99, 50) == 24
     assert every(40, 50) == 10
     assert every(1, 50) == 1
+
+
+def test_a_misspelt_metric_is_one_sentence() -> None:
+    with pytest.raises(BadInputError) as error:
+        resolve_config(assignments=["evaluate.metrics=[hd95]"])
+    assert "'hd95': input should be 'dice', 'hd95_mm'" in str(error.value)
+    assert "at least 1 item" not in str(error.value)
+    with pytest.raises(BadInputError, match="at least 1 item"):
+        resolve_config(assignments=["evaluate.metrics=[]"])

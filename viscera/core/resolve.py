@@ -123,7 +123,10 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sentence(error: ValidationError) -> str:
     parts = []
+    within = {item["loc"][:-1] for item in error.errors()}
     for item in error.errors():
+        if item["type"] == "too_short" and item["loc"] in within:
+            continue  # it is only too short without what is wrong in it
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             parts.append(f"there is no setting '{key}' (see `viscera config show`)")

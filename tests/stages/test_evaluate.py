@@ -361,3 +361,13 @@ def test_what_lies_in_folders_beside_is_not_looked_into(tmp_path: Path) -> None:
         save(tmp_path / name, labels)
     evaluate(tmp_path / "here" / "p.nii", tmp_path / "here" / "r.nii", tmp_path / "o" / "scores.csv")
     assert "p,liver,original,dice,1.000000" in (tmp_path / "o" / "scores.csv").read_text()
+
+
+def test_packed_label_maps_and_pairs(tmp_path: Path) -> None:
+    labels = np.full((4, 4, 4), 3, dtype=np.uint8)
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "references").mkdir()
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "predictions" / "a.nii.bz2")
+    nib.save(nib.Nifti1Pair(labels, np.eye(4)), tmp_path / "references" / "a.img")
+    evaluate(tmp_path / "predictions", tmp_path / "references", tmp_path / "scores.csv")
+    assert "a,liver,original,dice,1.000000" in (tmp_path / "scores.csv").read_text()

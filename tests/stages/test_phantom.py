@@ -110,7 +110,15 @@ def test_a_real_data_set_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"cases": 0}, {"seed": -1}, {"shape": (0, 8, 8)}, {"spacing_mm": 0.0}, {"spacing_mm": float("nan")}],
+    [
+        {"cases": 0},
+        {"seed": -1},
+        {"shape": (0, 8, 8)},
+        {"spacing_mm": 0.0},
+        {"spacing_mm": float("nan")},
+        {"shape": (40_000, 8, 8)},
+        {"shape": (3000, 3000, 3000)},
+    ],
 )
 def test_numbers_out_of_range_are_refused(tmp_path: Path, arguments: dict[str, int]) -> None:
     with pytest.raises(BadInputError):

@@ -174,6 +174,13 @@ def files_of(path: Path) -> tuple[Path, ...]:
     return both if other == "img" else both[::-1]
 
 
+def is_nifti(path: Path) -> bool:
+    """Whether a file is a NIfTI scan by its name; of a pair of `.hdr` and `.img`, the header is."""
+    name, files = path.name.lower(), files_of(path)
+    is_first = ".nii" in name or (len(files) > 1 and files[0] == path)
+    return name.endswith(ENDINGS) and not name.startswith(".") and is_first
+
+
 @contextmanager
 def _content(path: Path) -> Iterator[IO[bytes]]:
     """A file, unpacked by what it is, not by its name."""

@@ -13,10 +13,10 @@ from viscera.core.scan import LabelMap
 from viscera.io.files import sha256
 from viscera.io.layouts import CaseSource, case_name, explained_by, find_cases, numbers_beside, numbers_of
 from viscera.io.nifti import read_labels
+from viscera.io.nifti_header import is_nifti
 from viscera.io.predictions import read_record
 from viscera.io.store import CaseRecord, Split, Store
 
-_NIFTI = (".nii.gz", ".nii")
 log = logging.getLogger(__name__)
 
 
@@ -228,7 +228,7 @@ def _read(path: Path, classes: ClassTable, known: LabelNumbers | None) -> LabelM
 def _by_name(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.name.lower().endswith(_NIFTI) and not path.name.startswith("."):
+        if is_nifti(path):
             if case_name(path) in files:
                 raise BadInputError(f"{path}: {files[case_name(path)].name} is of the same case. Keep one of them.")
             files[case_name(path)] = path

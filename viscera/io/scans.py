@@ -15,7 +15,7 @@ from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_
 from viscera.io.files import read_error, sha256
 from viscera.io.layouts import case_name, channel_0_of, scan_case_name
 from viscera.io.nifti import read_volume as read_nifti
-from viscera.io.nifti_header import ENDINGS, Placement, files_of
+from viscera.io.nifti_header import Placement, files_of, is_nifti
 
 log = logging.getLogger(__name__)
 _NAMED = 3
@@ -157,7 +157,7 @@ def _found(path: Path, folder: Path) -> list[Series]:
     """The series of a folder; raises BadInputError where it holds NIfTI files instead."""
     with _explained(path):
         found = find_series(folder)
-        niftis = sorted(p for p in folder.rglob("[!.]*") if _is_nifti(p)) if not found and folder.is_dir() else []
+        niftis = sorted(p for p in folder.rglob("[!.]*") if is_nifti(p)) if not found and folder.is_dir() else []
     if niftis:
         places = list(dict.fromkeys(str(each.parent.relative_to(folder)) for each in niftis))
         named = ", ".join(places[:_NAMED]) + (", …" if len(places) > _NAMED else "")
@@ -183,14 +183,7 @@ def _dicom_scan(path: Path, folder: Path, uid: str | None) -> Scan:
 
 
 def _niftis(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if _is_nifti(path))
-
-
-def _is_nifti(path: Path) -> bool:
-    """By its name; of a pair of `.hdr` and `.img`, the header."""
-    name, files = path.name.lower(), files_of(path)
-    is_first = ".nii" in name or (len(files) > 1 and files[0] == path)
-    return name.endswith(ENDINGS) and not name.startswith(".") and is_first
+    return sorted(path for path in folder.iterdir() if is_nifti(path))
 
 
 @contextmanager
@@ -229,5 +222,5 @@ def _same_grid(path: Path, other: Path) -> bool:
 
 def _holds_dicom(folder: Path) -> bool:
     """Whether a DICOM file lies in the folder itself."""
-    others = (path for path in sorted(folder.iterdir()) if path.is_file() and not _is_nifti(path))
+    others = (path for path in sorted(folder.iterdir()) if path.is_file() and not is_nifti(path))
     return any(is_dicom(path) for path in others)

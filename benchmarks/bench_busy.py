@@ -20,8 +20,8 @@ from viscera.io.runlog import RunFolder
 from viscera.stages.phantom import make_phantoms
 from viscera.stages.prepare import prepare
 
-REPEATS = 3
-TRAINING = ("--preset", "demo", "--iterations", "60", "--device", "cpu", "--quiet")
+REPEATS = 2
+TRAINING = ("--preset", "demo", "--iterations", "20", "--device", "cpu", "--quiet")
 PROCESSORS = len(os.sched_getaffinity(0))
 SETTINGS = {  # KMP_BLOCKTIME says nothing to GNU's OpenMP, but keeps the command from choosing how threads wait
     "all_spinning": {"OMP_NUM_THREADS": str(PROCESSORS), "KMP_BLOCKTIME": "200"},

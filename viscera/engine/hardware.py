@@ -33,6 +33,7 @@ def choose_threads(before: int | None = None) -> int:
     """
     if not threads_of_the_user():
         free, all_of_them = free_processors(), len(_affinity())
+        before = before if before and before <= all_of_them else None  # it may have begun on a larger machine
         torch.set_num_threads(before or free)
         if torch.get_num_threads() < all_of_them:
             why = "as before" if before else "the others are busy, or not ours to use"

@@ -1,129 +1,177 @@
-"""What the user sees while something runs: bars on a terminal, plain lines in a log, JSON on request, or nothing."""
+"""What the user sees while something runs, and the signals that end it.
 
+Bars on a terminal, plain lines in a log, JSON on request, or nothing.
+Nothing of it disturbs the work: a full disk, a terminal that was closed, a pipe whose reader has gone.
+"""
+
+import contextlib
 import dataclasses
+import io
 import json
 import logging
 import math
+import os
+import select
+import signal
+import sys
+import threading
 import time
-from types import TracebackType
-from typing import Any, Protocol, Self
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TextIO
 
 import rich.progress
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
 
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-class Display(Protocol):
-    """Shows how far each of several jobs is."""
+class LossyFile(io.FileIO):
+    """A standard stream: what cannot be written is dropped, and the reason is kept."""
 
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    failure: OSError | None = None
+
+    def write(self, data: Any, /) -> int:  # noqa: ANN401 - any buffer
+        """As that of a file, but it never raises, and waits where the other end is slow."""
+        try:
+            return os.write(self.fileno(), data)
+        except BlockingIOError:
+            select.select((), (self,), ())
+            return self.write(data)
+        except OSError as error:
+            self.failure = error
+            return memoryview(data).nbytes
+
+
+def open_streams() -> None:
+    """Let standard output and error take whatever is written, also where they are closed or nobody reads them.
+
+    A file that is opened while one of the three standard numbers is free would get it, and all that is printed.
+    What the encoding lacks is written with backslashes.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout, sys.stderr = _lossy(sys.stdout, 1), _lossy(sys.stderr, 2)
+
+
+def _lossy(stream: TextIO | None, number: int) -> TextIO:
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+        with contextlib.suppress(OSError):
+            number = number if stream.fileno() == number else -1
+    if stream is not None and (number < 0 or not isinstance(stream.buffer, io.BufferedWriter | io.FileIO)):
+        return stream  # one that somebody put there: a test, a notebook
+    file = LossyFile(number, "w", closefd=False)
+    encoding = stream.encoding if stream is not None else "utf-8"
+    at_once = number == 2 or file.isatty() or (stream is not None and isinstance(stream.buffer, io.FileIO))
+    return io.TextIOWrapper(io.BufferedWriter(file), encoding, "backslashreplace", line_buffering=at_once)
+
+
+def print_result(text: str) -> None:
+    """Print what a command was called for.
+
+    Raises:
+        BadInputError: it cannot be written; that its reader has gone, as `| head` does, is no error.
+    """
+    typer.echo(text)
+    sys.stdout.flush()
+    file = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    failure = file.failure if isinstance(file, LossyFile) else None
+    if failure is not None and not isinstance(failure, BrokenPipeError):
+        raise BadInputError(f"Standard output cannot be written to ({failure.strerror}). Send it somewhere else.")
+
+
+class Display:
+    """Shows how far each of several jobs is, and notes; this one shows nothing but errors. Never raises."""
 
     def update(self, progress: Progress) -> None:
-        """Show how far a job is."""
-        ...
+        """Show how far a job is: an `OnProgress`."""
+        with contextlib.suppress(Exception):
+            self._update(progress)
 
-    def note(self, text: str, **facts: Any) -> None:  # noqa: ANN401 - whatever JSON can hold
+    def note(self, text: str) -> None:
         """Say a line of its own."""
-        ...
+        with contextlib.suppress(Exception):
+            self._note(text)
+
+    def error(self, text: str) -> None:
+        """Say what went wrong, also where the user wants to see nothing else."""
+        with contextlib.suppress(Exception):
+            self._error(text)
+
+    def close(self) -> None:
+        """Leave the terminal to others."""
+
+    def _update(self, progress: Progress) -> None: ...
+
+    def _note(self, text: str) -> None: ...
+
+    def _error(self, text: str) -> None:
+        typer.echo(text, err=True)
 
 
 def make_display(*, quiet: bool, log_json: bool) -> Display:
-    """The display that fits the options and the terminal; everything goes to standard error."""
+    """The display that fits the options and the terminal; everything goes to standard error, warnings too."""
     console = Console(stderr=True)
-    display: Display
+    display = Display()
     if log_json:
-        display = JsonLines(console)
-    elif quiet:
-        display = Silence()
-    else:
-        display = Bars(console) if console.is_terminal else Lines(console)
-    handler = logging.StreamHandler() if isinstance(display, Silence) else _LogToDisplay(display)
-    level = logging.ERROR if isinstance(display, Silence) else logging.WARNING
-    logging.basicConfig(handlers=[handler], format="%(message)s", level=level, force=True)
+        display = JsonLines()
+    elif not quiet:
+        display = Bars(console) if console.is_terminal and not console.is_dumb_terminal else Lines()
+    logging.basicConfig(handlers=[_LogToDisplay(display)], format="%(message)s", level=logging.WARNING, force=True)
     return display
 
 
-class Silence:
-    """Nothing but errors and results."""
+class JsonLines(Display):
+    """One JSON object a line, for programs: `job`, `done`, `total` and `detail`; or `note`; and the `time`."""
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def update(self, progress: Progress) -> None:
-        """Show nothing."""
-
-    def note(self, text: str, **facts: Any) -> None:  # noqa: ANN401 - as Display
-        """Show nothing."""
-
-
-class JsonLines:
-    """One JSON object a line, for programs."""
-
-    def __init__(self, console: Console) -> None:
-        self._file = console.file
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def update(self, progress: Progress) -> None:
-        """An object with `job`, `done`, `total`, `detail`, `time`."""
+    def _update(self, progress: Progress) -> None:
         self._write(dataclasses.asdict(progress))
 
-    def note(self, text: str, **facts: Any) -> None:  # noqa: ANN401 - as Display
-        """An object with `note` and the facts."""
-        self._write({"note": text, **facts})
+    def _note(self, text: str) -> None:
+        self._write({"note": text})
+
+    def _error(self, text: str) -> None:
+        self._note(text)
 
     def _write(self, value: dict[str, Any]) -> None:
-        self._file.write(json.dumps({"time": round(time.time(), 3), **value}) + "\n")
-        self._file.flush()
+        typer.echo(json.dumps({"time": round(time.time(), 3), **value}), err=True)
 
 
-class Lines:
+class Lines(Display):
     """Plain lines, a few a minute for each job: for logs and pipes."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
         self._started: dict[str, tuple[float, int]] = {}
         self._shown: dict[str, float] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def update(self, progress: Progress) -> None:
+    def _update(self, progress: Progress) -> None:
         """A line when the job ends, or when its last line is some seconds old."""
-        job, done, total = progress.job, progress.done, progress.total
+        job, done, total, detail = dataclasses.astuple(progress)
         now = time.monotonic()
         started, first = self._started.setdefault(job, (now, done))
         last = self._shown.setdefault(job, now)
         if done == total or now - last >= _SECONDS_BETWEEN_LINES:
             rate = (done - first) / (now - started) if now > started else 0.0
-            left = (total - done) / rate if rate else math.nan
+            left = (total - done) / rate if rate > 0 else math.nan
             time_left = f", {_duration(left)} left" if done < total and math.isfinite(left) else ""
-            self._print(f"{job}: {done}/{total}{time_left}{'  ' * bool(progress.detail)}{progress.detail}")
+            self._note(f"{job}: {done}/{total}{time_left}{'  ' * bool(detail)}{detail}")
             self._shown[job] = now
 
-    def note(self, text: str, **facts: Any) -> None:  # noqa: ANN401, ARG002 - as Display
-        """The text."""
-        self._print(text)
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+    def _note(self, text: str) -> None:
+        typer.echo(text, err=True)
 
 
-class Bars:
+class Bars(Display):
     """One bar a job, with rate and time left."""
 
     def __init__(self, console: Console) -> None:
@@ -139,27 +187,27 @@ class Bars:
         )
         self._tasks: dict[str, TaskID] = {}
 
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
+    def close(self) -> None:
+        """Take the bars away."""
+        with contextlib.suppress(Exception):
+            self._bars.stop()
 
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def update(self, progress: Progress) -> None:
-        """Move the job's bar."""
+    def _update(self, progress: Progress) -> None:
         job, done, total, detail = dataclasses.astuple(progress)
         if job not in self._tasks:
+            self._bars.start()
             self._tasks[job] = self._bars.add_task(job, total=total, detail=detail)
         self._bars.update(self._tasks[job], completed=done, total=total, detail=detail)
 
-    def note(self, text: str, **facts: Any) -> None:  # noqa: ANN401, ARG002 - as Display
-        """The text, above the bars."""
+    def _note(self, text: str) -> None:
         self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _error(self, text: str) -> None:
+        self._note(text)
 
 
 class _LogToDisplay(logging.Handler):
-    """Warnings of the library become notes; a defect of ours is shown with its traceback."""
+    """Warnings of the library become notes, its errors errors with their traceback."""
 
     def __init__(self, display: Display) -> None:
         super().__init__(logging.WARNING)
@@ -167,7 +215,9 @@ class _LogToDisplay(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show the message."""
-        self._display.note(f"Note: {self.format(record)}")
+        with contextlib.suppress(Exception):  # a message that does not fit its arguments
+            show = self._display.error if record.levelno >= logging.ERROR else self._display.note
+            show(f"Note: {self.format(record)}")
 
 
 def _duration(seconds: float) -> str:
@@ -176,3 +226,41 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.set()
+        typer.echo("viscera: stopping after this step; a checkpoint will be written.", err=True)
+
+    with _handled((signal.SIGINT, signal.SIGTERM), handle):
+        yield stop
+
+
+@contextmanager
+def end_on_signal() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the command as Ctrl-C does, so that unpacked scans and half files are removed."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # a second one would cut the cleaning up short
+        raise SystemExit(128 + number)
+
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    with _handled(numbers, handle):
+        yield
+
+
+@contextmanager
+def _handled(numbers: Iterable[signal.Signals], handle: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

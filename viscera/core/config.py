@@ -3,32 +3,24 @@
 The defaults are the paper's values and, where its text leaves room, the first reading of `docs/readings.md`.
 """
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from viscera.core.anatomy import TOLERANCES_MM, ClassTable
-from viscera.core.settings import GRID, MACHINE, SCHEDULE, Factors, Role, Settings, SpacingsMm, without_downsample_axes
+from viscera.core.settings import (
+    GRID,
+    MACHINE,
+    SCHEDULE,
+    Factors,
+    Role,
+    Settings,
+    SpacingsMm,
+    Weighting,
+    without_downsample_axes,
+)
 
-WEIGHTINGS = ("uniform", "simple", "square")
-
-
-def _weighting(value: object) -> str | float:
-    """A scheme by name, or a power as number or text."""
-    if value in WEIGHTINGS:
-        return str(value)
-    try:
-        power = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        power = math.nan
-    if isinstance(value, bool) or not 0 <= power <= 2:
-        raise ValueError(f"{', '.join(WEIGHTINGS)}, or a power in [0, 2] was expected")
-    return power
-
-
-Weighting = Annotated[str | float, BeforeValidator(_weighting)]
 ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: ClassTable.of_names(names).names)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]

@@ -1,6 +1,7 @@
 """From presets, files and options to one resolved configuration."""
 
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import yaml
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
+from viscera.core.settings import fields_of
 
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -105,6 +107,15 @@ def _validated(values: Mapping[str, Any], found_in: str) -> Config:
         raise BadInputError(f"{found_in}: {_sentence(error)}") from error
 
 
+def _suggestion(key: str) -> str:
+    """`; did you mean train.filters?`: a setting of the same name in another section, or of a similar key."""
+    known = [known for known, _, _ in fields_of(Config)]
+    known += dict.fromkeys(each.rpartition(".")[0] for each in known)
+    of_this_name = [each for each in known if each.rpartition(".")[2] == key.rpartition(".")[2]]
+    closest = get_close_matches(key, of_this_name, 1, 0) or get_close_matches(key, known, 1, 0.75)
+    return f"; did you mean {closest[0]}?" if closest else ""
+
+
 def _nested(dotted_key: str, value: object) -> dict[str, Any]:
     for part in reversed(dotted_key.split(".")):
         value = {part: value}
@@ -129,7 +140,7 @@ def _sentence(error: ValidationError) -> str:
             continue  # it is only too short without what is wrong in it
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            parts.append(f"there is no setting '{key}' (see `viscera config show`)")
+            parts.append(f"there is no setting '{key}'{_suggestion(key)} (see `viscera config show`)")
         elif isinstance(item["input"], Mapping) and item["type"] == "value_error":  # of several fields together
             parts.append(f"{key or 'settings'}: {item['ctx']['error']}")
         else:

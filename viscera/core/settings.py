@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, cast, get_args
 
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
@@ -72,6 +73,43 @@ def fields_of(section: type[Settings], within: str = "") -> Iterator[tuple[str, 
             yield from fields_of(field.annotation, f"{within}{name}.")
         else:
             yield f"{within}{name}", field, section.role_of(name)
+
+
+WEIGHTINGS = ("uniform", "simple", "square")
+
+
+def _weighting(value: object) -> str | float:
+    """A scheme by name, or a power as number or text."""
+    if value in WEIGHTINGS:
+        return str(value)
+    try:
+        power = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        power = math.nan
+    if isinstance(value, bool) or not 0 <= power <= 2:
+        raise ValueError(f"{', '.join(WEIGHTINGS)}, or a power in [0, 2] was expected")
+    return power
+
+
+Weighting = Annotated[str | float, BeforeValidator(_weighting)]
+
+
+def as_yaml(settings: Settings) -> str:
+    """YAML with a comment on every field: whose business it is, and what it means. It can be read back."""
+    legend = [f"# [{role}] {meaning}" for role, meaning in ROLES.items()]
+    return "\n".join([*legend, "", *_lines(settings, "")])
+
+
+def _lines(section: Settings, margin: str) -> Iterator[str]:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, Settings):
+            yield f"{margin}{name}:"
+            yield from _lines(value, margin + "  ")
+        else:
+            plain = list(value) if isinstance(value, tuple) else value
+            text = yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+            yield f"{margin}{name}: {text}  # [{section.role_of(name)}] {field.description}"
 
 
 def _one_or_three(value: object, expected: str) -> tuple[float, ...]:

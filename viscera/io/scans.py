@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
 from viscera.core.errors import BadInputError
 from viscera.core.scan import Volume
@@ -224,3 +226,45 @@ def _holds_dicom(folder: Path) -> bool:
     """Whether a DICOM file lies in the folder itself."""
     others = (path for path in sorted(folder.iterdir()) if path.is_file() and not is_nifti(path))
     return any(is_dicom(path) for path in others)
+
+
+def series_table(listing: Listing) -> str:
+    """One row a DICOM series; a star at the one that would be read."""
+    rows = [
+        (
+            "*" if series is listing.chosen else "",
+            series.uid,
+            series.patient_id,
+            series.modality,
+            series.description,
+            series.date,
+            str(series.number_of_images),
+            "×".join(f"{x:.3g}" for x in series.geometry.spacing_mm) if series.geometry else "",
+            series.passed_over or series.problem or " ".join(series.warnings),
+        )
+        for series in listing.series
+    ]
+    headers = ("", "series", "patient", "modality", "description", "date", "images", "mm", "")
+    table = tabulate(rows, headers, disable_numparse=True, colalign=(*["left"] * 6, "right", "left", "left"))
+    return f"{table}\n\n{listing.refusal}" if listing.refusal else table
+
+
+def series_json(listing: Listing) -> list[dict[str, Any]]:
+    """One object a DICOM series."""
+    return [
+        {
+            "uid": series.uid,
+            "study_uid": series.study_uid,
+            "patient_id": series.patient_id,
+            "modality": series.modality,
+            "description": series.description,
+            "date": series.date,
+            "images": series.number_of_images,
+            "geometry": series.geometry.to_json() if series.geometry else None,
+            "chosen": series is listing.chosen,
+            "passed_over": series.passed_over,
+            "problem": series.problem,
+            "warnings": list(series.warnings),
+        }
+        for series in listing.series
+    ]

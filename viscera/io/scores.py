@@ -1,11 +1,22 @@
 """`scores.csv`: one row a case, organ, grid and metric; six decimals, empty where undefined."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tabulate import tabulate
+
 from viscera.core.errors import BadInputError
 from viscera.io.records import is_table, read_csv, write_csv
+
+_METRIC_TITLES = {
+    "dice": "Dice",
+    "hd95_mm": "HD95, mm",
+    "surface_dice": "surface Dice",
+    "volume_ml": "volume, mL",
+    "reference_volume_ml": "reference, mL",
+}
 
 
 class ScoreRow(NamedTuple):
@@ -55,3 +66,30 @@ def _row(line: dict[str, str]) -> ScoreRow:
         raise ValueError(f"the row of case {line.get('case', '?')} is cut short: it has no {', '.join(missing)}")
     case, organ, grid, metric, value = (line[name] for name in ScoreRow._fields)
     return ScoreRow(case, organ, grid, metric, float(value) if value else None)
+
+
+def scores_table(rows: Sequence[ScoreRow]) -> str:
+    """Means per class of each metric, on each grid, over the cases where it is a finite number."""
+    columns = list(dict.fromkeys((row.grid, row.metric) for row in rows))
+    grids = {grid for grid, _ in columns}
+    values: dict[tuple[str, str, str], list[float | None]] = {}
+    for row in rows:
+        values.setdefault((row.organ, row.grid, row.metric), []).append(row.value)
+    headers = [_METRIC_TITLES[metric] + (f", {grid} grid" if len(grids) > 1 else "") for grid, metric in columns]
+    table = [
+        (organ, *(_mean_cell(metric, values.get((organ, grid, metric), [])) for grid, metric in columns))
+        for organ in dict.fromkeys(row.organ for row in rows)
+    ]
+    right = ["right"] * len(headers)
+    return tabulate(table, ("class", *headers), disable_numparse=True, colalign=("left", *right))
+
+
+def _mean_cell(metric: str, values: Sequence[float | None]) -> str:
+    """`3.2 (1 absent, 2 infinite)`: the mean, and what it leaves out; empty where the metric is not measured."""
+    finite = [value for value in values if value is not None and math.isfinite(value)]
+    counts = {"absent": values.count(None), "infinite": values.count(math.inf)}
+    left_out = {what: number for what, number in counts.items() if number}
+    if not finite:
+        return " or ".join(left_out)
+    mean = f"{sum(finite) / len(finite):.{4 if metric.endswith('dice') else 1}f}"
+    return f"{mean} ({', '.join(f'{number} {what}' for what, number in left_out.items())})" if left_out else mean

@@ -3,12 +3,14 @@
 It stands in `rate_range/WEIGHTING.json`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter1d
+from tabulate import tabulate
 
 from viscera.core.arms import weighting_name
 from viscera.core.settings import Settings
@@ -116,3 +118,17 @@ def read_range(rates: npt.ArrayLike, losses: npt.ArrayLike) -> RangeReading:
         suggestion=slows_from,
         remark="" if risen.size else "The loss does not rise up to the highest rate tried.",
     )
+
+
+def rate_range_table(tests: Sequence[RateRange]) -> str:
+    """What each range test says, one row a weighting."""
+    rows = [
+        (
+            weighting_name(test.weighting),
+            *("–" if rate is None else f"{rate:.2g}" for rate in (test.falls_from, test.suggestion, test.rises_from)),
+            test.remark,
+        )
+        for test in tests
+    ]
+    headers = ("weighting", "loss falls from", "suggested rate", "rises above", "")
+    return tabulate(rows, headers, disable_numparse=True, colalign=("left", "right", "right", "right", "left"))

@@ -1,0 +1,278 @@
+"""Options, settings, exit codes: what all commands have in common."""
+
+import re
+import subprocess
+import sys
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+
+import viscera
+from tests.command_line import refused, run
+from viscera.cli.arguments import Layout
+from viscera.core.config import Config, TrainConfig
+from viscera.core.errors import RunFailedError
+from viscera.core.resolve import resolve_config
+from viscera.io.layouts import LAYOUTS
+from viscera.io.runlog import RunFolder, read_config
+
+COMMANDS = [
+    "phantom",
+    "check",
+    "prepare",
+    "doctor",
+    "find-rate",
+    "train",
+    "predict",
+    "series",
+    "evaluate",
+    "study",
+    "report",
+]
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """The configurations that `train` was called with, in place of a training."""
+    configurations: list[Config] = []
+
+    def pretend(_store: Path, run: Path, config: Config, **_: object) -> RunFolder:
+        configurations.append(config)
+        return RunFolder(run)
+
+    monkeypatch.setattr("viscera.stages.train.train", pretend)
+    return configurations
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["config"], ["config", "show"]])
+def test_every_command_explains_itself(command: list[str]) -> None:
+    result = run(*command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+    if command not in ([], ["config"]):
+        for option in ("--config", "--set", "--quiet", "--log-json"):
+            assert option in result.output
+
+
+def test_the_help_of_layout_names_all_of_them() -> None:
+    text = typing.get_args(Layout)[1]
+    assert all(re.search(rf"\b{re.escape(name)}\b", text) for name in ("auto", *LAYOUTS))
+
+
+def test_version() -> None:
+    assert run("--version").output == f"viscera {viscera.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "s", "r", "--no-such-option"],
+        ["no-such-command"],
+        ["train", "s"],
+        ["train", "s", "r", "--iterations", "many"],
+        ["train", "s", "r", "--iterations", "0"],
+        ["train", "s", "r", "--patch", "-1"],
+        ["train", "s", "r", "--learning-rate", "nan"],
+        ["train", "s", "r", "--seed", "99999999999999999999"],
+        ["train", "s", ""],
+        ["study", "s", "t", "--launcher", "local"],
+        ["study", "s", "t", "--seeds", "0,-1"],
+        ["study", "s", "t", "--weightings", ","],
+        ["study", "s", "t", "--jobs", "-1"],
+        ["find-rate", "s", "--weightings", "uniform,cubic"],
+        ["evaluate", "p", "r", "--metrics", "hd96"],
+        ["evaluate", "p", "r", "--grid", "fine"],
+        ["prepare", "a", "b", "--test-fraction", "1.5"],
+        ["phantom", "out", "--cases", "0"],
+        ["phantom", "out", "--cases", "1", "--shape", "8", "0", "8"],
+        ["phantom", "out", "--cases", "1", "--spacing-mm", "-1"],
+        ["phantom", "out", "--cases", "1", "--spacing-mm", "nan"],
+        ["predict", "r"],
+        ["predict", "r", "in", "out", "-i", "other"],
+        ["predict", "r", "in", "out", "-o", "other"],
+        ["prepare", "a", "b", "--downsample", "2", "--spacing-mm", "3"],
+        ["phantom", "out"],
+        [],
+    ],
+)
+def test_wrong_usage_is_2(arguments: list[str]) -> None:
+    assert run(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "train.depth=4"], "there is no setting 'train.depth'"),
+        (["--set", "train.iterations"], "write it as section.key=value"),
+        (["--set", "train.iterations=0"], "train.iterations = 0: input should be greater than or equal to 1"),
+        (["--set", "train.learning_rate=nan"], "train.learning_rate"),
+        (["--set", "=4"], "there is no setting"),
+        (["--set", "train.weighting=cubic"], "train.weighting = 'cubic'"),
+        (["--set", "train.filter=3"], "there is no setting 'train.filter'; did you mean train.filters?"),
+        (["--set", "patch=32"], "there is no setting 'patch'; did you mean train.patch?"),
+        (["--set", "trian.patch=32"], "did you mean train?"),
+        (["--preset", "best"], "There is no preset 'best'"),
+        (["--config", "missing.yaml"], "missing.yaml: there is no such file"),
+        (["--config", "."], "cannot be read"),
+        ([], "this is no store"),
+    ],
+)
+def test_bad_settings_are_3_and_named(arguments: list[str], message: str) -> None:
+    assert message in refused(3, "train", "no-store", "r", *arguments)
+    assert not Path("r").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--downsample", "4,4", "'4,4': a whole number from 1 on was expected, or three along R, A, S"),
+        ("--downsample", "1.5", "whole numbers from 1 on were expected; for other voxel sizes give spacing_mm"),
+        ("--downsample", "0", "'0': a whole number"),
+        ("--spacing-mm", "fine", "'fine': a voxel size in mm was expected, or"),
+    ],
+)
+def test_values_of_options_are_checked_as_their_fields_are(option: str, value: str, message: str) -> None:
+    result = run("prepare", "no-data", "s", option, value)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}': " in result.stderr
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            ["prepare.downsample=4,4"],
+            "prepare.downsample = '4,4': value error, a whole number from 1 on was expected, or",
+        ),
+        (["prepare.downsample_axes=both"], "all or in_plane was expected"),
+    ],
+)
+def test_bad_grids_are_3_and_named(settings: list[str], message: str) -> None:
+    assert message in refused(3, "prepare", "no-data", "s", *(part for each in settings for part in ("--set", each)))
+
+
+@pytest.mark.parametrize("rate", ["1e-3", "1E-3", ".001", "0.001"])
+def test_numbers_are_read_as_people_write_them(rate: str, seen: list[Config]) -> None:
+    assert run("train", "s", "r", "--learning-rate", rate).exit_code == 0
+    assert run("train", "s", "r", f"--set=train.learning_rate={rate}").exit_code == 0
+    assert [config.train.learning_rate for config in seen] == [0.001, 0.001]
+
+
+def test_options_have_type_help_and_default_of_their_fields() -> None:
+    text = " ".join(run("train", "-h").stdout.split())
+    for field in ("weighting", "learning_rate", "iterations", "patch", "batch_size", "filters", "seed", "device"):
+        about = TrainConfig.model_fields[field]
+        assert about.description is not None
+        assert f"{about.description[1:]}. [default: {about.default}]" in text
+
+
+def test_usage_lines_are_those_of_other_programs() -> None:
+    assert run("study", "--help").stdout.startswith("Usage: root study [OPTIONS] STORE STUDY\n")
+    assert run("predict", "-h").stdout.startswith("Usage: root predict [OPTIONS] RUN [INPUT] [OUTPUT]\n")
+
+
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_no_description_of_a_command_is_cut(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = run("--help").stdout.partition("Commands:")[2].splitlines()
+    assert len(lines) == 1 + len(COMMANDS) + 2
+    assert all(re.fullmatch(r"  [a-z-]+ +[A-Z].*\.", line) for line in lines[1:])
+
+
+def test_a_tilde_that_the_shell_left_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my settings.yaml").write_text("train: {filters: 7}")
+    assert "filters: 7" in run("config", "show", "--config=~/my settings.yaml").stdout
+    assert "nobody-there" in refused(3, "config", "show", "--config=~nobody-there/c.yaml")
+
+
+def test_what_this_version_lacks_is_said() -> None:
+    assert "no such format" in refused(3, "predict", "r", "a", "b", "--format", "stl")
+
+
+def test_a_defect_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: object, **_kwargs: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("viscera.doctor.diagnosis.diagnose", broken)
+    with pytest.raises(ZeroDivisionError):
+        run("doctor", "s")
+
+
+def test_ctrl_c_without_a_checkpoint_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_args: object, **_kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("viscera.stages.prepare.prepare", interrupted)
+    assert refused(130, "prepare", "a", "b") == "viscera: interrupted."
+
+
+def test_a_failed_run_is_4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def diverged(*_args: object, **_kwargs: object) -> None:
+        raise RunFailedError("the loss is nan at step 7")
+
+    monkeypatch.setattr("viscera.stages.train.train", diverged)
+    assert refused(4, "train", "s", tmp_path / "r") == "viscera: the loss is nan at step 7"
+
+
+@pytest.mark.parametrize("preset", ["paper", "demo"])
+def test_the_configuration_shown_can_be_read_back(tmp_path: Path, preset: str) -> None:
+    changes = ["--set", "train.loss.epsilon=1e-5", "--set", "prepare.spacing_mm=2.5"]
+    shown = run("config", "show", "--preset", preset, *changes).stdout
+    (tmp_path / "c.yaml").write_text(shown)
+    expected = resolve_config(preset, assignments=changes[1::2])
+    assert read_config(tmp_path / "c.yaml") == expected
+    assert run("config", "show", "--config", tmp_path / "c.yaml").stdout == shown
+
+
+def test_options_win_over_set_over_file_over_preset(tmp_path: Path, seen: list[Config]) -> None:
+    (tmp_path / "c.yaml").write_text("train: {iterations: 5, filters: 6, patch: 7}\n")
+    run(
+        *("train", "s", tmp_path / "r", "--preset", "demo", "--config", tmp_path / "c.yaml"),
+        *("--set", "train.filters=9", "--set", "train.patch=10", "--patch", "11"),
+    )
+    train = seen[0].train
+    assert (train.levels, train.iterations, train.filters, train.patch) == (3, 5, 9, 11)
+
+
+def test_the_installed_command(tmp_path: Path) -> None:
+    """Bad input from a process of its own: exit code 3, one line on standard error, nothing else."""
+    command = [str(Path(sys.executable).with_name("viscera")), "prepare", "missing", "store"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "viscera: missing: there is no such folder.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_yaml_keys_are_those_of_the_python_configuration() -> None:
+    shown = yaml.safe_load(run("config", "show").stdout)
+    assert shown == resolve_config().model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("predict", "r", "s", ""), ("prepare", " ", "s"), ("evaluate", "a", "b", "--out=")]
+)
+def test_an_empty_argument_is_refused_before_anything_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert "an argument is empty" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_the_system_refuses_is_one_sentence(
+    tiny_raw: Path, tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    scan = tiny_raw / "imagesTr" / "case_0_0000.nii.gz"
+    assert "too long" in refused(3, "predict", tiny_run, scan, "n" * 300 + ".nii.gz")
+    assert "ending alone" in refused(3, "predict", tiny_run, scan, ".nii.gz")
+    assert "cannot be written" in refused(3, "predict", tiny_run, scan, "/proc/no such folder")
+    assert "too long" in refused(3, "doctor", "n" * 300)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,275 @@
+"""What all commands have in common: settings as options, errors as one sentence, a display, and signals."""
+
+import contextlib
+import functools
+import inspect
+import re
+import sys
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from typer.core import TyperCommand
+
+from viscera.cli.arguments import parts
+from viscera.cli.terminal import Display, make_display, print_result
+from viscera.core.barrier import case_error
+from viscera.core.config import Config
+from viscera.core.errors import VisceraError
+from viscera.core.resolve import PRESETS, resolve_config
+from viscera.core.settings import Settings, fields_of
+from viscera.io.records import read_yaml
+
+Function = Callable[..., None]
+_FIELDS = {key: field for key, field, _ in fields_of(Config)}
+_NOTHING_GIVEN = re.compile(r"--[\w-]+=\s*")
+_COMMON = (  # name, type, default, option, how its value is written, help
+    ("file", Path | None, None, "--config", "FILE", "YAML file with settings, as `viscera config show` prints them."),
+    (
+        "assignments",
+        list[str] | None,
+        None,
+        "--set",
+        "KEY=VALUE",
+        "Any setting, for example train.levels=3.",
+    ),
+    ("quiet", bool, False, "--quiet", None, "Show errors and results only."),
+    ("log_json", bool, False, "--log-json", None, "Show progress as lines of JSON on standard error."),
+)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a command is called with beside its artifacts and its own options.
+
+    Attributes:
+        display: for progress and notes.
+        quiet: whether only errors and results are wanted.
+        preset, file, assignments: as given.
+        options: dotted key to value of the settings given as options.
+    """
+
+    display: Display
+    quiet: bool
+    preset: str
+    file: Path | None
+    assignments: tuple[str, ...]
+    options: Mapping[str, Any]
+
+    def config(self, base: Mapping[str, Any] | None = None) -> Config:
+        """The resolved configuration; `base` is what a run or study was made with, below all that is given."""
+        values = read_yaml(self.file) if self.file else None
+        return resolve_config(
+            self.preset, values, self.assignments, self.options, base=base, found_in=str(self.file or "options")
+        )
+
+    def choose_threads(self, as_before: int | None = None) -> None:
+        """Compute on as many threads as the machine has free, or on as many as a run that goes on."""
+        from viscera.engine.hardware import choose_threads  # noqa: PLC0415 - PyTorch is slow to load
+
+        choose_threads(as_before)
+
+    def say(self, text: str) -> None:
+        """Print what is good to know of work that is done."""
+        self.display.close()
+        if not self.quiet:
+            typer.echo(text)
+
+    def result(self, text: str) -> None:
+        """Print what the command was called for, as `print_result`."""
+        self.display.close()
+        print_result(text)
+
+
+class _Command(TyperCommand):
+    """Usage lines as everywhere: `viscera train [OPTIONS] STORE RUN`. An empty argument is refused: it would be `.`."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        if any(not arg.strip() or _NOTHING_GIVEN.fullmatch(arg) for arg in args):
+            ctx.fail("an argument is empty. Is a variable not set? Give a path, or leave it out.")
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
+
+def new_app(text: str) -> typer.Typer:
+    """An app without commands; `-h` and its name alone show its help."""
+    return typer.Typer(
+        help=text,
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
+def command(app: typer.Typer, name: str, settings: str = "") -> Callable[[Function], Function]:
+    """Make a function a command of an app.
+
+    Its first parameter is the `Call`; the others are artifacts and options of its own. Beside these the command has an
+    option for each of `settings`, which takes type, help and default from the configuration, and those that all have.
+
+    Args:
+        app: the app.
+        name: of the command.
+        settings: fields after the name of their section, as in `train: patch filters`; and `preset`.
+    """
+    keys = list(_keys(settings))
+
+    def register(function: Function) -> Function:
+        _, *own = inspect.signature(function, eval_str=True).parameters.values()
+        arguments = [_own(each) for each in own]
+        options = [_preset_option() if key == "preset" else _setting_option(key) for key in keys]
+        common = [
+            _option(each, type_, default, flag, metavar=metavar, help=text)
+            for each, type_, default, flag, metavar, text in _COMMON
+        ]
+
+        @functools.wraps(function)
+        def run(**given: Any) -> None:  # noqa: ANN401 - whatever the options hold
+            given = {key: _expanded(value) for key, value in given.items()}
+            values = {key: given.pop(_name(key)) for key in keys}
+            quiet = given.pop("quiet")
+            display = make_display(quiet=quiet, log_json=given.pop("log_json"))
+            call = Call(
+                display,
+                quiet,
+                preset=values.pop("preset", "paper"),
+                file=given.pop("file"),
+                assignments=tuple(given.pop("assignments") or ()),
+                options={key: value for key, value in values.items() if value is not None and value is not False},
+            )
+            with _explained(display, name):
+                call.config()  # settings that cannot be are refused by commands that need none, too
+                function(call, **given)
+
+        parameters = [*arguments, *options, *common]
+        parameters.sort(key=lambda each: each.default is not inspect.Parameter.empty)
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        app.command(name, cls=_Command)(run)
+        return function
+
+    return register
+
+
+@contextmanager
+def _explained(display: Display, name: str) -> Iterator[None]:
+    """Show as one sentence what users can act on, and end with its exit code; everything else is a defect of ours."""
+    try:
+        yield
+    except (VisceraError, OSError, MemoryError) as error:
+        display.close()
+        sentence = case_error(name, error)
+        typer.echo(f"viscera: {sentence}", err=True)
+        sys.exit(sentence.exit_code)
+    except KeyboardInterrupt:
+        display.close()
+        typer.echo("viscera: interrupted.", err=True)
+        sys.exit(130)
+    finally:
+        display.close()
+
+
+def _keys(settings: str) -> Iterator[str]:
+    section = ""
+    for word in settings.split():
+        if word.endswith(":"):
+            section = f"{word[:-1]}."
+        else:
+            yield word if word == "preset" else section + word
+
+
+def _name(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def _option(name: str, type_: Any, default: Any, flag: str, **info: Any) -> inspect.Parameter:  # noqa: ANN401
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[type_, typer.Option(flag, **info)],
+    )
+
+
+def _own(parameter: inspect.Parameter) -> inspect.Parameter:
+    """An argument or option of a command's own: of a text as annotation, typer's; arguments are shown in capitals."""
+    type_, info = get_args(parameter.annotation)[:2]
+    if isinstance(info, str) and parameter.default is inspect.Parameter.empty:
+        info = typer.Argument(metavar=parameter.name.upper(), help=info)
+    elif isinstance(info, str):
+        metavar = None if type_ is bool else _metavar(type_)
+        info = typer.Option(f"--{parameter.name.replace('_', '-')}", metavar=metavar, help=info)
+    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[type_, info])
+
+
+def _preset_option() -> inspect.Parameter:
+    text = f"Settings to start from: {', '.join(PRESETS)}."
+    return _option("preset", str, "paper", "--preset", metavar="NAME", help=text)
+
+
+def _setting_option(key: str) -> inspect.Parameter:
+    """An option that sets a field: its type, help and default are the field's."""
+    field, name = _FIELDS[key], _name(key)
+    flag, text = f"--{name.replace('_', '-')}", _help(field)
+    if field.annotation is bool:
+        return _option(name, bool, False, flag, help=text)
+    is_list = _is_list(field.annotation)
+    type_: Any = Annotated[field.annotation, field]
+
+    def checked(value: str | None) -> Any:  # noqa: ANN401 - of the field's type
+        if value is None:
+            return None
+        given = parts(value) if is_list else value
+        try:
+            adapter: TypeAdapter[Any] = TypeAdapter(type_, config=Settings.model_config)
+            return adapter.validate_python(given)
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise typer.BadParameter(f"'{value}': {problem[:1].lower()}{problem[1:]}.") from None
+
+    metavar = _metavar(field.annotation)
+    return _option(name, str | None, None, flag, metavar=metavar, help=text, callback=checked)
+
+
+def _help(field: FieldInfo) -> str:
+    text = field.description or ""
+    default = field.default
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    shown = f"{default:.4g}" if isinstance(default, float) else shown
+    return f"{text[:1].upper()}{text[1:]}." + ("" if default is None or default is False else f"  [default: {shown}]")
+
+
+def _is_list(type_: Any) -> bool:  # noqa: ANN401 - an annotation
+    return get_origin(type_) is tuple and Ellipsis in get_args(type_)
+
+
+def _metavar(type_: Any) -> str:  # noqa: ANN401 - an annotation
+    """How a value is written: `N`, `X`, `N|N,N,N`, `a|b`, `A,B`."""
+    if get_origin(type_) is Literal:
+        return "|".join(get_args(type_))
+    if get_origin(type_) is Annotated:
+        return _metavar(get_args(type_)[0])
+    if _is_list(type_):
+        return "A,B"
+    if get_origin(type_) is tuple:
+        return ",".join(map(_metavar, get_args(type_)))
+    if get_origin(type_) in {Union, types.UnionType}:
+        return "|".join(_metavar(each) for each in get_args(type_) if each is not type(None))
+    return {int: "N", float: "X", str: "NAME", Path: "PATH"}.get(type_, "VALUE")
+
+
+def _expanded(value: Any) -> Any:  # noqa: ANN401 - any option's value
+    """A path with its `~` replaced, which shells leave in `--out=~/folder`."""
+    if isinstance(value, Path) and value.parts[:1] and value.parts[0].startswith("~"):
+        with contextlib.suppress(OSError, RuntimeError):  # too long a name; no such user
+            return value if value.exists() else value.expanduser()
+    return value

@@ -34,7 +34,8 @@ def test_bad_scans_are_left_out_with_their_reasons_and_the_others_go_on(
     nib.save(nib.Nifti1Image(nan, np.eye(4)), scans / "case_2_0000.nii.gz")
     (scans / "gone.nii.gz").symlink_to(scans / "nowhere.nii.gz")
     (scans / "folder.nii.gz").mkdir()
-    with pytest.raises(BadInputError, match=r"5 of 7 cases were left out \(reasons in .*out/quarantine\.csv\)"):
+    (scans / "circle.nii.gz").symlink_to("circle.nii.gz")
+    with pytest.raises(BadInputError, match=r"6 of 8 cases were left out \(reasons in .*out/quarantine\.csv\)"):
         predict(half_run, scans, tmp_path / "out")
     with (tmp_path / "out" / "quarantine.csv").open(newline="") as file:
         reasons = {line["case"]: line["reason"] for line in csv.DictReader(file)}
@@ -43,6 +44,7 @@ def test_bad_scans_are_left_out_with_their_reasons_and_the_others_go_on(
     assert "64 voxels are NaN" in reasons["case_2_0000.nii.gz"]
     assert "there is no such file" in reasons["gone.nii.gz"]
     assert "cannot be read" in reasons["folder.nii.gz"]
+    assert "cannot be read" in reasons["circle.nii.gz"]
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == ["case_3.nii.gz", "case_4.nii.gz"]
     mended = tmp_path / "mended"
     mended.mkdir()

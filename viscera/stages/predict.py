@@ -1,6 +1,7 @@
 """`viscera predict`: from a Run and scans, NIfTI or DICOM, to label maps on the scans' own grids."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -181,9 +182,10 @@ def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *
 
 def _refuse_collisions(jobs: Sequence[_Job], scans: Sequence[Scan]) -> None:
     by_output: dict[Path, str] = {}
-    inputs = {path.resolve() for scan in scans for path in (scan.path, *(scan.series.sources if scan.series else ()))}
+    sources = (path for scan in scans for path in (scan.path, *(scan.series.sources if scan.series else ())))
+    inputs = {os.path.realpath(path) for path in sources}  # which, unlike Path.resolve, lets links in a circle pass
     for job in jobs:
-        replaced = [path for path in job.files.outputs if path.resolve() in inputs]
+        replaced = [path for path in job.files.outputs if os.path.realpath(path) in inputs]
         if replaced:
             raise BadInputError(f"{replaced[0]}: the label map would replace a scan. Give another name or folder.")
         main = job.files.main

@@ -81,7 +81,7 @@ def test_a_test_case_that_does_not_label_an_organ_is_named_in_the_report(
         livers = {row["case"]: row["value"] for row in csv.DictReader(file) if row["organ"] == "liver"}
     assert livers["phantom_000"] == ""
     assert livers["phantom_005"]
-    assert "liver: not labelled in 1 of 2 cases, which are left out of its mean" in page.read_text()
+    assert "liver: not labelled, and so left out of its mean, in 1 of 2 cases" in page.read_text()
 
 
 @pytest.mark.slow

@@ -165,9 +165,7 @@ class TrainConfig(Settings):
     levels: int = Field(4, ge=2, le=6, description="resolution levels of the U-Net (paper: 4)")
     seed: Seed = Field(0, json_schema_extra=GRID, description="seed of the initial weights and of the training windows")
     device: str = Field(
-        "auto",
-        json_schema_extra=MACHINE,
-        description="what to compute on: auto (a GPU if there is one), cpu, cuda, cuda:1, mps",
+        "auto", json_schema_extra=MACHINE, description="device: auto (a GPU if there is one), cpu, cuda, cuda:1, mps"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="number format of the network: auto is bfloat16 on GPUs that have it, else float32"
@@ -199,7 +197,7 @@ class TrainConfig(Settings):
     diagnose: bool = Field(
         True,
         json_schema_extra=MACHINE,
-        description="log each class's share of the gradient and Adam's effective step (under 2 % of the time)",
+        description="log each class's share of the gradient, and Adam's step (< 2 % time)",
     )
     loss: LossConfig = LossConfig()
     adam: AdamConfig = AdamConfig()

@@ -113,10 +113,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentConfig(Settings):
-    """Random changes of the training windows, off as in the paper. Each strength is drawn anew for every window.
-
-    The sizes are common ones, not tuned on data.
-    """
+    """Random changes of the training windows, off as in the paper: drawn anew for each; common sizes, not tuned."""
 
     enabled: bool = Field(False, description="whether training windows are changed at random (paper: no)")
     rotation_degrees: float = Field(

@@ -84,6 +84,8 @@ bench: install
 	$(BIN)/python -m benchmarks.bench_partial
 	$(BIN)/python -m benchmarks.bench_augment
 	$(BIN)/python -m benchmarks.bench_diagnostics
+	$(BIN)/python -m benchmarks.bench_batch_norm
+	$(BIN)/python -m benchmarks.bench_busy
 	$(BIN)/python -m benchmarks.bench_dicom
 	$(BIN)/python -m benchmarks.bench_surface
 	$(BIN)/python -m benchmarks.bench_restore

@@ -9,18 +9,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class AdultVolume:
-    """A wide range of one organ's volume.
+    """A wide range of one organ's volume."""
 
-    Attributes:
-        low_ml, high_ml: volumes outside are called unusual.
-        published: what was measured, in words.
-        source: where.
-    """
-
-    low_ml: float
+    low_ml: float  # smaller or larger ones are called unusual
     high_ml: float
-    published: str
-    source: str
+    published: str  # what was measured, in words
+    source: str  # where
 
 
 ADULT_VOLUMES: dict[str, AdultVolume] = {

@@ -34,18 +34,12 @@ _CROSS_MM = (5.0, 14.0)
 
 @dataclass(frozen=True)
 class Plane:
-    """How one of the three slices is shown; axes are 0 to the right, 1 to the front, 2 up.
+    """How one of the three slices is shown; axes are 0 to the right, 1 to the front, 2 up."""
 
-    Attributes:
-        title: for people.
-        across, up: axis along the picture's width and height.
-        left, right: of the picture, in the patient's letters; the first axis runs against the picture's width.
-    """
-
-    title: str
-    across: int
-    up: int
-    left: str
+    title: str  # for people
+    across: int  # axis along the picture's width
+    up: int  # axis along its height
+    left: str  # of the picture, in the patient's letters; the first axis runs against the picture's width
     right: str
 
     @property
@@ -59,15 +53,10 @@ PLANES = (Plane("axial", 0, 1, "R", "L"), Plane("coronal", 0, 2, "R", "L"), Plan
 
 @dataclass(frozen=True)
 class PlacePictures:
-    """The pictures of one place of a case.
+    """The pictures of one place of a case."""
 
-    Attributes:
-        findings: that they are about.
-        slices: title of the plane and its PNG.
-    """
-
-    findings: tuple[Finding, ...]
-    slices: tuple[tuple[str, bytes], ...]
+    findings: tuple[Finding, ...]  # that they are about
+    slices: tuple[tuple[str, bytes], ...]  # title of the plane and its PNG
 
     @property
     def title(self) -> str:

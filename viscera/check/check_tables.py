@@ -23,17 +23,11 @@ _SHARE_DIGITS = 6
 
 @dataclass(frozen=True)
 class VolumeCell:
-    """One organ's volume in one case.
+    """One organ's volume in one case."""
 
-    Attributes:
-        text: in mL; `–` where the organ is not there, empty where it is not labelled.
-        unusual: outside the range of adults.
-        cut_off: touches the edge of the scan.
-    """
-
-    text: str
-    unusual: bool = False
-    cut_off: bool = False
+    text: str  # in mL; `–` where the organ is not there, empty where it is not labelled
+    unusual: bool = False  # outside the range of adults
+    cut_off: bool = False  # touches the edge of the scan
 
 
 def capital(text: str) -> str:

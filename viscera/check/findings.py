@@ -11,59 +11,35 @@ Level = Literal["suspicious", "note"]
 
 @dataclass(frozen=True)
 class Kind:
-    """One thing that is looked for.
+    """One thing that is looked for."""
 
-    Attributes:
-        name: in files.
-        title: for people.
-        advice: what to do about it.
-    """
-
-    name: str
-    title: str
-    advice: str
+    name: str  # in files
+    title: str  # for people
+    advice: str  # what to do about it
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was noticed.
+    """One thing that was noticed."""
 
-    Attributes:
-        case: whose; empty for the whole data set.
-        organ: name of its class; empty for the whole scan.
-        kind: name of one of `KINDS`.
-        level: suspicious is likely a mistake and should be looked at; a note is good to know.
-        value: what was found, with its unit.
-        expected: what would not have been remarked.
-        at_mm: where to look, RAS+; None where a picture of the case would not show it.
-    """
-
-    case: str
-    organ: str
-    kind: str
-    level: Level
-    value: str
-    expected: str
-    at_mm: Point | None = None
+    case: str  # whose; empty for the whole data set
+    organ: str  # name of its class; empty for the whole scan
+    kind: str  # name of one of `KINDS`
+    level: Level  # suspicious is likely a mistake and should be looked at; a note is good to know
+    value: str  # what was found, with its unit
+    expected: str  # what would not have been remarked
+    at_mm: Point | None = None  # where to look, RAS+; None where a picture of the case would not show it
 
 
 @dataclass(frozen=True)
 class CaseCheck:
-    """What was found in one case.
+    """What was found in one case."""
 
-    Attributes:
-        case: its name.
-        facts: what was measured; None where it could not be read.
-        reason: why it could not be read; empty where it could.
-        findings: of this case.
-        defect: whether it was not read by a defect of viscera.
-    """
-
-    case: str
-    facts: CaseFacts | None
-    reason: str = ""
-    findings: tuple[Finding, ...] = ()
-    defect: bool = False
+    case: str  # its name
+    facts: CaseFacts | None  # what was measured; None where it could not be read
+    reason: str = ""  # why it could not be read; empty where it could
+    findings: tuple[Finding, ...] = ()  # of this case
+    defect: bool = False  # whether it was not read by a defect of viscera
 
     @property
     def verdict(self) -> Literal["not read", "suspicious", "note", "clean"]:
@@ -76,19 +52,12 @@ class CaseCheck:
 
 @dataclass(frozen=True)
 class DataSetCheck:
-    """What was found in a data set.
+    """What was found in a data set."""
 
-    Attributes:
-        title: what the data set calls itself.
-        classes: names of the organs that were looked for, in label order.
-        cases: by name.
-        findings: of the data set as a whole.
-    """
-
-    title: str
-    classes: tuple[str, ...]
-    cases: tuple[CaseCheck, ...]
-    findings: tuple[Finding, ...] = ()
+    title: str  # what the data set calls itself
+    classes: tuple[str, ...]  # names of the organs that were looked for, in label order
+    cases: tuple[CaseCheck, ...]  # by name
+    findings: tuple[Finding, ...] = ()  # of the data set as a whole
 
     @property
     def phantom(self) -> bool:

@@ -31,27 +31,17 @@ _HU_RANGE = torch.iinfo(torch.int16)
 
 @dataclass(frozen=True, eq=False)
 class Augmentation:
-    """What happens to one window; as made without arguments, nothing.
+    """What happens to one window; as made without arguments, nothing."""
 
-    Attributes:
-        key: (seed, step, slot), of the noise and of the elastic field.
-        linear: (3, 3) A, offset from the centre of the new window to that in the old one, voxels.
-        elastic_voxels: s.d. of the displacement along each axis, cut off at 3 s.d.
-        elastic_spacing: distance of the control points in voxels.
-        blur_voxels: σ of the Gaussian; the edge voxels go on beyond the edge.
-        contrast: factor on HU.
-        shift_hu: added to HU after that.
-        noise_hu: s.d. of the noise added last.
-    """
-
-    key: tuple[int, int, int] = (0, 0, 0)
+    key: tuple[int, int, int] = (0, 0, 0)  # (seed, step, slot), of the noise and of the elastic field
+    # (3, 3) A, offset from the centre of the new window to that in the old one, voxels
     linear: Matrix3 = field(default_factory=lambda: np.eye(3))
-    elastic_voxels: float = 0.0
-    elastic_spacing: float = 16.0
-    blur_voxels: float = 0.0
-    contrast: float = 1.0
-    shift_hu: float = 0.0
-    noise_hu: float = 0.0
+    elastic_voxels: float = 0.0  # s.d. of the displacement along each axis, cut off at 3 s.d.
+    elastic_spacing: float = 16.0  # distance of the control points in voxels
+    blur_voxels: float = 0.0  # σ of the Gaussian; the edge voxels go on beyond the edge
+    contrast: float = 1.0  # factor on HU
+    shift_hu: float = 0.0  # added to HU after that
+    noise_hu: float = 0.0  # s.d. of the noise added last
 
     @property
     def moves(self) -> bool:

@@ -35,17 +35,12 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Taps:
-    """Resampling along one axis: each output voxel is a weighted sum of a few input voxels in a row.
+    """Resampling along one axis: each output voxel is a weighted sum of a few input voxels in a row."""
 
-    Attributes:
-        first: (out,) the first input voxel of each output voxel; never decreases.
-        weights: (out, taps) of that voxel and those after it; rows sum to 1, and are 0 beyond the last input voxel.
-        num_in: input voxels.
-    """
-
-    first: Index
+    first: Index  # (out,) the first input voxel of each output voxel; never decreases
+    # (out, taps) of that voxel and those after it; rows sum to 1, and are 0 beyond the last input voxel
     weights: Weights
-    num_in: int
+    num_in: int  # input voxels
 
     @property
     def is_identity(self) -> bool:
@@ -147,15 +142,11 @@ Taps3 = tuple[Taps, Taps, Taps]
 
 @dataclass(frozen=True)
 class GridChange:
-    """How a fine grid and a coarse grid relate.
+    """How a fine grid and a coarse grid relate."""
 
-    Attributes:
-        fine, coarse: both grids; their first voxels start at the same corner.
-        factors: coarse over fine voxel size along each axis; below 1 where the "coarse" grid is the finer one.
-    """
-
-    fine: Geometry
+    fine: Geometry  # its first voxel starts at the same corner as that of `coarse`
     coarse: Geometry
+    # coarse over fine voxel size along each axis; below 1 where the "coarse" grid is the finer one
     factors: tuple[float, float, float]
 
     @classmethod

@@ -28,14 +28,10 @@ _EXAMPLE = "Write, for example, `classes: [liver, kidney_left]` and `labels: {li
 
 @dataclass(frozen=True)
 class ClassFile:
-    """What a class file says.
+    """What a class file says."""
 
-    Attributes:
-        table: the classes to learn.
-        numbers: names to numbers, for label maps that have no table of their own; empty where the file gives none.
-    """
-
-    table: ClassTable
+    table: ClassTable  # the classes to learn
+    # names to numbers, for label maps that have no table of their own; empty where the file gives none
     numbers: Mapping[str, int]
 
 

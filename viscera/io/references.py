@@ -21,36 +21,23 @@ log = logging.getLogger(__name__)
 
 
 class Reference(NamedTuple):
-    """The truth of one case, not yet read.
+    """The truth of one case, not yet read."""
 
-    Attributes:
-        path: its file.
-        read: reads it.
-        unlabelled: names of the classes that it does not label.
-        scans: checksums of its scan, as a file or as a store holds it; empty where nothing says.
-        may_be_seen: whether a model may have been trained on it, of a data set that does not say.
-    """
-
-    path: Path
-    read: Callable[[], LabelMap]
-    unlabelled: tuple[str, ...] = ()
+    path: Path  # its file
+    read: Callable[[], LabelMap]  # reads it
+    unlabelled: tuple[str, ...] = ()  # names of the classes that it does not label
+    # checksums of its scan, as a file or as a store holds it; empty where nothing says
     scans: Callable[[], Sequence[str]] = tuple
-    may_be_seen: bool = False
+    may_be_seen: bool = False  # whether a model may have been trained on it, of a data set that does not say
 
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the numbers of references mean.
+    """What the numbers of references mean."""
 
-    Attributes:
-        classes: ours.
-        layout: of a data set, see `io.layouts`; "auto": it is looked for.
-        numbers: names to label numbers, of label maps that nothing else explains.
-    """
-
-    classes: ClassTable
-    layout: str = "auto"
-    numbers: Mapping[str, int] | None = None
+    classes: ClassTable  # ours
+    layout: str = "auto"  # of a data set, see `io.layouts`; "auto": it is looked for
+    numbers: Mapping[str, int] | None = None  # names to label numbers, of label maps that nothing else explains
 
 
 def classes_beside(label_map: Path) -> ClassTable | None:

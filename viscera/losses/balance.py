@@ -105,13 +105,9 @@ def _sum_to_number(weights: Weights) -> Weights:
 
 @dataclass(frozen=True, eq=False)
 class WeightSchedule:
-    """Class weights as a function of the step.
+    """Class weights as a function of the step."""
 
-    Attributes:
-        start, end: (L,) up to `first_step` and from `last_step` on; between them each weight moves geometrically.
-    """
-
-    start: Weights
+    start: Weights  # (L,) up to `first_step` and from `last_step` on; between them each weight moves geometrically
     end: Weights
     first_step: int = 0
     last_step: int = 1

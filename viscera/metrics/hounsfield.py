@@ -19,26 +19,16 @@ CUT_AT_HIGHEST = 0.003  # that share of one scan's voxels has its highest value 
 
 @dataclass(frozen=True)
 class HuFacts:
-    """How a scan's values are distributed; shares are of all voxels, 0 to 1.
+    """How a scan's values are distributed; shares are of all voxels, 0 to 1."""
 
-    Attributes:
-        lowest, highest: value.
-        at_highest: share that has the highest value.
-        commonest: the value that most voxels have.
-        at_commonest: share that has it.
-        air: share below -500 HU.
-        tissue: share from -200 to 300 HU.
-        stored_tissue: share from 850 to 1250.
-    """
-
-    lowest: int
+    lowest: int  # value
     highest: int
-    at_highest: float
-    commonest: int
-    at_commonest: float
-    air: float
-    tissue: float
-    stored_tissue: float
+    at_highest: float  # share that has the highest value
+    commonest: int  # the value that most voxels have
+    at_commonest: float  # share that has it
+    air: float  # share below -500 HU
+    tissue: float  # share from -200 to 300 HU
+    stored_tissue: float  # share from 850 to 1250
 
 
 def hu_facts(hu: HuArray) -> HuFacts:

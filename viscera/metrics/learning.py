@@ -41,19 +41,15 @@ def word_of(dice: float | None) -> str | None:
 
 @dataclass(frozen=True)
 class LoggedStep:
-    """What the judgement of a training needs of one logged step.
+    """What the judgement of a training needs of one logged step."""
 
-    Attributes:
-        step: optimiser steps done.
-        dice: class to hard Dice on the fixed training windows; None where the class is in none of them.
-        gradient_share: class to its share of the gradient at the logits, summing to 1; empty where not logged.
-        dice_batch_statistics: as `dice`, with batch normalisation by the statistics of each batch of windows, as in
-            training; empty where not logged (in earlier runs).
-    """
-
-    step: int
+    step: int  # optimiser steps done
+    # class to hard Dice on the fixed training windows; None where the class is in none of them
     dice: Mapping[str, float | None]
+    # class to its share of the gradient at the logits, summing to 1; empty where not logged
     gradient_share: Mapping[str, float]
+    # as `dice`, with batch normalisation by the statistics of each batch of windows, as in training; empty where
+    # not logged (in earlier runs)
     dice_batch_statistics: Mapping[str, float | None] = field(default_factory=dict)
 
     @classmethod
@@ -68,20 +64,15 @@ NOTHING_LOGGED = LoggedStep(0, {}, {})
 
 @dataclass(frozen=True)
 class Flag:
-    """A class that a training leaves behind.
+    """A class that a training leaves behind."""
 
-    Attributes:
-        organ: name of the class.
-        state: `dead`: Dice below 0.05 for at least a quarter of the steps, after it was above or for want of gradient;
-            `unlearnt`: never above, with a fair share of the gradient; `starving`: gets less than a tenth of an equal
-            share of the gradient, and has a Dice below 0.5.
-        since: logged step from which on it has been so.
-        share: mean share of the gradient over the last logged steps in which the class was present; None: not logged.
-    """
-
-    organ: str
+    organ: str  # name of the class
+    # `dead`: Dice below 0.05 for at least a quarter of the steps, after it was above or for want of gradient;
+    # `unlearnt`: never above, with a fair share of the gradient; `starving`: gets less than a tenth of an equal
+    # share of the gradient, and has a Dice below 0.5
     state: Literal["dead", "unlearnt", "starving"]
-    since: int
+    since: int  # logged step from which on it has been so
+    # mean share of the gradient over the last logged steps in which the class was present; None: not logged
     share: float | None
 
     def __str__(self) -> str:
@@ -114,16 +105,11 @@ def flags(curve: Sequence[LoggedStep], classes: ClassTable = ABDOMEN) -> list[Fl
 
 
 class StatisticsGap(NamedTuple):
-    """Where the network as applied does worse, or better, than with the statistics of each batch.
+    """Where the network as applied does worse, or better, than with the statistics of each batch."""
 
-    Attributes:
-        dice, batch_dice: mean over the organs, as applied and by the statistics of each batch.
-        organs: those whose Dice part by more than `BATCH_NORM_GAP`; none where the means alone do.
-    """
-
-    dice: float
+    dice: float  # mean over the organs, as applied and by the statistics of each batch
     batch_dice: float
-    organs: tuple[str, ...]
+    organs: tuple[str, ...]  # those whose Dice part by more than `BATCH_NORM_GAP`; none where the means alone do
 
     def __str__(self) -> str:
         titles = ", ".join(title_of(organ) for organ in self.organs)

@@ -16,17 +16,11 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, eq=False)
 class CountedCase:
-    """One case.
+    """One case."""
 
-    Attributes:
-        prediction_file: where it was read from.
-        reference_file: where it was read from.
-        confusion: (L, L) voxels by class in the prediction and class in the reference.
-    """
-
-    prediction_file: str
-    reference_file: str
-    confusion: npt.NDArray[np.int64]
+    prediction_file: str  # where it was read from
+    reference_file: str  # where it was read from
+    confusion: npt.NDArray[np.int64]  # (L, L) voxels by class in the prediction and class in the reference
 
 
 def nnunet_summary(cases: Sequence[CountedCase]) -> dict[str, Any]:

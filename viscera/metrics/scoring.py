@@ -31,22 +31,14 @@ class Score:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A prediction and its reference on one grid.
+    """A prediction and its reference on one grid."""
 
-    Attributes:
-        prediction: (I, J, K) labels within the box that holds all organs of both.
-        reference: likewise.
-        geometry: of the whole grid.
-        classes: what the labels stand for.
-        unlabelled: names of the classes that the reference does not label: background in both.
-        confusion: (L, L) voxels of the whole grid, by class in the prediction and class in the reference.
-    """
-
-    prediction: LabelArray
-    reference: LabelArray
-    geometry: Geometry
-    classes: ClassTable
-    unlabelled: Collection[str]
+    prediction: LabelArray  # (I, J, K) labels within the box that holds all organs of both
+    reference: LabelArray  # likewise
+    geometry: Geometry  # of the whole grid
+    classes: ClassTable  # what the labels stand for
+    unlabelled: Collection[str]  # names of the classes that the reference does not label: background in both
+    # (L, L) voxels of the whole grid, by class in the prediction and class in the reference
     confusion: npt.NDArray[np.int64]
 
     @classmethod

@@ -31,19 +31,12 @@ _DENSE = 1 / 10  # surface elements to find and to look from, over voxels: above
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """From every element of one surface to the nearest element of the other.
+    """From every element of one surface to the nearest element of the other."""
 
-    Attributes:
-        prediction_mm: (P,) distances from the prediction's elements; infinite where there is no reference.
-        prediction_mm2: (P,) their areas.
-        reference_mm: (R,) distances from the reference's elements; infinite where there is no prediction.
-        reference_mm2: (R,) their areas.
-    """
-
-    prediction_mm: Array
-    prediction_mm2: Array
-    reference_mm: Array
-    reference_mm2: Array
+    prediction_mm: Array  # (P,) distances from the prediction's elements; infinite where there is no reference
+    prediction_mm2: Array  # (P,) their areas
+    reference_mm: Array  # (R,) distances from the reference's elements; infinite where there is no prediction
+    reference_mm2: Array  # (R,) their areas
 
     def hausdorff_mm(self, percent: float = 95.0) -> float | None:
         """The distance within which `percent` of each surface's area lies from the other; the larger of the two.

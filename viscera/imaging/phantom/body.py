@@ -21,23 +21,14 @@ _VERTEBRA_PITCH_MM = 36.0
 
 @dataclass(frozen=True)
 class Frame:
-    """The walls of one patient's abdomen; its methods are limits (see `shapes`).
+    """The walls of one patient's abdomen; its methods are limits (see `shapes`)."""
 
-    Attributes:
-        half_width_mm: of the cavity, to the sides.
-        half_depth_mm: of the cavity, front to back.
-        wall_mm: thickness of the muscle wall.
-        fat_mm: thickness of the fat under the skin.
-        dome_mm: height of the right dome of the diaphragm.
-        vertebra_mm: height of the first disc.
-    """
-
-    half_width_mm: float
-    half_depth_mm: float
-    wall_mm: float
-    fat_mm: float
-    dome_mm: float
-    vertebra_mm: float
+    half_width_mm: float  # of the cavity, to the sides
+    half_depth_mm: float  # of the cavity, front to back
+    wall_mm: float  # thickness of the muscle wall
+    fat_mm: float  # thickness of the fat under the skin
+    dome_mm: float  # height of the right dome of the diaphragm
+    vertebra_mm: float  # height of the first disc
 
     @classmethod
     def random(cls, rng: Generator) -> "Frame":

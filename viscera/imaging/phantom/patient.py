@@ -34,17 +34,11 @@ _NOISE_HU_AT_3_MM = (13.0, 22.0)
 
 @dataclass(frozen=True, eq=False)
 class Patient:
-    """One patient, independent of any grid.
+    """One patient, independent of any grid."""
 
-    Attributes:
-        pose: of the whole body.
-        relief: the unevenness of surfaces and tissue, one component.
-        parts: in the order of painting; later ones lie in front, so organs touch and never overlap.
-    """
-
-    pose: Pose
-    relief: SmoothField
-    parts: tuple[Part, ...]
+    pose: Pose  # of the whole body
+    relief: SmoothField  # the unevenness of surfaces and tissue, one component
+    parts: tuple[Part, ...]  # in the order of painting; later ones lie in front, so organs touch and never overlap
 
     @classmethod
     def random(cls, rng: Generator) -> "Patient":

@@ -14,38 +14,23 @@ AIR_HU = -1000.0
 
 @dataclass(frozen=True)
 class Filling:
-    """What a hollow part holds.
+    """What a hollow part holds."""
 
-    Attributes:
-        wall_mm: thickness of the wall around it.
-        hu: of the content.
-        air_above_mm: template height (to the front, a patient lies on the back) above which it is air.
-    """
-
-    wall_mm: float
-    hu: float
-    air_above_mm: float = np.inf
+    wall_mm: float  # thickness of the wall around it
+    hu: float  # of the content
+    air_above_mm: float = np.inf  # template height (to the front, a patient lies on the back) above which it is air
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One thing in the body; painted over what was there before.
+    """One thing in the body; painted over what was there before."""
 
-    Attributes:
-        shape: where.
-        hu: of the part, or of its wall.
-        label: class number, 0 for what no label map shows.
-        filling: content of a hollow part.
-        mottle_hu: how much the relief shows in its HU.
-        within_label: paint only where this label already is.
-    """
-
-    shape: Shape
-    hu: float
-    label: int = 0
-    filling: Filling | None = None
-    mottle_hu: float = 0.0
-    within_label: int | None = None
+    shape: Shape  # where
+    hu: float  # of the part, or of its wall
+    label: int = 0  # class number, 0 for what no label map shows
+    filling: Filling | None = None  # content of a hollow part
+    mottle_hu: float = 0.0  # how much the relief shows in its HU
+    within_label: int | None = None  # paint only where this label already is
 
 
 def paint(parts: Sequence[Part], space: Space) -> tuple[Array, LabelArray]:

@@ -25,19 +25,12 @@ _MARGIN_MM = 6.0  # for the bend within a box
 
 @dataclass(frozen=True, eq=False)
 class Space:
-    """A patient's grid.
+    """A patient's grid."""
 
-    Attributes:
-        geometry: along the RAS axes.
-        pose: from the patient to the template.
-        positions_mm: (3, I, J, K) float32, template position of each voxel centre.
-        relief: (I, J, K) float32, standard normal, structures of 3 to 5 cm: the unevenness of surfaces.
-    """
-
-    geometry: Geometry
-    pose: Pose
-    positions_mm: Array
-    relief: Array
+    geometry: Geometry  # along the RAS axes
+    pose: Pose  # from the patient to the template
+    positions_mm: Array  # (3, I, J, K) float32, template position of each voxel centre
+    relief: Array  # (I, J, K) float32, standard normal, structures of 3 to 5 cm: the unevenness of surfaces
 
     @classmethod
     def of(cls, geometry: Geometry, pose: Pose, relief: SmoothField) -> "Space":
@@ -180,17 +173,11 @@ class Union:
 
 @dataclass(frozen=True, eq=False)
 class Carved:
-    """A shape with an uneven surface, kept within limits.
+    """A shape with an uneven surface, kept within limits."""
 
-    Attributes:
-        shape: what is carved.
-        relief_mm: standard deviation of the surface's unevenness.
-        limits: distances that the result stays below, each rounded over `round_mm`.
-    """
-
-    shape: Shape
-    relief_mm: float = 0.0
-    limits: tuple[Limit, ...] = ()
+    shape: Shape  # what is carved
+    relief_mm: float = 0.0  # standard deviation of the surface's unevenness
+    limits: tuple[Limit, ...] = ()  # distances that the result stays below, each rounded over `round_mm`
     round_mm: float = 8.0
 
     def reach_mm(self) -> tuple[Points, Points]:

@@ -20,15 +20,10 @@ _INVERSE_STEPS = 4
 
 @dataclass(frozen=True, eq=False)
 class SmoothField:
-    """A random field of cubic B-splines.
+    """A random field of cubic B-splines."""
 
-    Attributes:
-        coefficients: (C, n, n, n) float32, one a knot and component; the middle knot is the origin.
-        knot_mm: distance of the knots; structures are about twice as large.
-    """
-
-    coefficients: Array
-    knot_mm: float
+    coefficients: Array  # (C, n, n, n) float32, one a knot and component; the middle knot is the origin
+    knot_mm: float  # distance of the knots; structures are about twice as large
 
     @classmethod
     def random(cls, rng: Generator, components: int, knot_mm: float, deviation: float) -> "SmoothField":
@@ -62,17 +57,11 @@ class SmoothField:
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """How a patient differs from the template as a whole: turned, scaled, shifted and gently bent.
+    """How a patient differs from the template as a whole: turned, scaled, shifted and gently bent."""
 
-    Attributes:
-        linear: (3, 3) float64, patient to template.
-        shift_mm: (3,) float64, where the template's origin lies in the patient but for the bend.
-        bend: three components in mm, added in template coordinates.
-    """
-
-    linear: Points
-    shift_mm: Points
-    bend: SmoothField
+    linear: Points  # (3, 3) float64, patient to template
+    shift_mm: Points  # (3,) float64, where the template's origin lies in the patient but for the bend
+    bend: SmoothField  # three components in mm, added in template coordinates
 
     @classmethod
     def random(cls, rng: Generator) -> "Pose":

@@ -18,47 +18,30 @@ class Place:
     """Where the files of cases lie, relative to the data set's folder, and how they are called.
 
     `*` stands for the case and is the same in all of them; `.nii` or `.nii.gz` follows. `[_0000]` may be there or not.
-
-    Attributes:
-        scan: the CT, for example `imagesTr/amos_*`. The part that holds `*` names the case.
-        labels: its label map; empty if there is none.
-        masks: a folder of one mask file an organ, called as the organ; empty if there is none.
-        split: the part of the official split that these cases are; None: the data set does not say.
     """
 
-    scan: str
-    labels: str = ""
-    masks: str = ""
-    split: Split | None = None
+    scan: str  # the CT, for example `imagesTr/amos_*`. The part that holds `*` names the case.
+    labels: str = ""  # its label map; empty if there is none
+    masks: str = ""  # a folder of one mask file an organ, called as the organ; empty if there is none
+    split: Split | None = None  # the part of the official split that these cases are; None: the data set does not say
 
 
 @dataclass(frozen=True)
 class Layout:
-    """One public data set, or one convention for folders.
+    """One public data set, or one convention for folders."""
 
-    Attributes:
-        name: as `--layout` takes it.
-        title: for people.
-        places: of its cases, all of them taken; without any, the layout is a preset for other folders' label numbers.
-        numbers: names to label numbers. None: the data set names its labels itself.
-        names_in: the file that does so, in the data set's folder; the first that is there counts.
-        shown: the largest number that its label maps show lies in this range; tells data sets in equal folders apart.
-        ids: case numbers that are taken; None: all.
-        scans_optional: fits a folder without scans too (which can serve as references).
-        lists_files: its `dataset.json` may list the files of its cases itself, wherever they lie.
-        checked: where folders and numbers were looked up.
-    """
-
-    name: str
-    title: str
-    checked: str
+    name: str  # as `--layout` takes it
+    title: str  # for people
+    checked: str  # where folders and numbers were looked up
+    # of its cases, all of them taken; without any, the layout is a preset for other folders' label numbers
     places: tuple[Place, ...] = ()
-    numbers: Mapping[str, int] | None = None
-    names_in: tuple[str, ...] = ()
+    numbers: Mapping[str, int] | None = None  # names to label numbers. None: the data set names its labels itself.
+    names_in: tuple[str, ...] = ()  # the file that does so, in the data set's folder; the first that is there counts
+    # the largest number that its label maps show lies in this range; tells data sets in equal folders apart
     shown: range | None = None
-    ids: range | None = None
-    scans_optional: bool = False
-    lists_files: bool = False
+    ids: range | None = None  # case numbers that are taken; None: all
+    scans_optional: bool = False  # fits a folder without scans too (which can serve as references)
+    lists_files: bool = False  # its `dataset.json` may list the files of its cases itself, wherever they lie
 
     @property
     def is_data_set(self) -> bool:
@@ -68,19 +51,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A known data set that cannot be learned from.
+    """A known data set that cannot be learned from."""
 
-    Attributes:
-        title: for people.
-        marks: file patterns, relative to the data set's folder, one of which gives it away.
-        reason: why not, and what to do instead.
-        checked: where that was looked up.
-    """
-
-    title: str
-    marks: tuple[str, ...]
-    reason: str
-    checked: str
+    title: str  # for people
+    marks: tuple[str, ...]  # file patterns, relative to the data set's folder, one of which gives it away
+    reason: str  # why not, and what to do instead
+    checked: str  # where that was looked up
 
 
 def in_order(*names: str) -> dict[str, int]:
@@ -95,23 +71,14 @@ _OPTIONAL = re.compile(r"\[[^]]+\]")
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """Where the files of one case are, or where they would be.
+    """Where the files of one case are, or where they would be."""
 
-    Attributes:
-        name: of the case.
-        scan: the CT.
-        labels: its label map; None where the layout has none.
-        masks: the folder of its mask files; None where the layout has none.
-        split: of the official split.
-        refusal: of two files that may be meant; empty where there is one.
-    """
-
-    name: str
-    scan: Path
-    labels: Path | None
-    masks: Path | None
-    split: Split | None
-    refusal: str = ""
+    name: str  # of the case
+    scan: Path  # the CT
+    labels: Path | None  # its label map; None where the layout has none
+    masks: Path | None  # the folder of its mask files; None where the layout has none
+    split: Split | None  # of the official split
+    refusal: str = ""  # of two files that may be meant; empty where there is one
 
     @property
     def has_masks(self) -> bool:

@@ -18,29 +18,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CaseSource:
-    """The files of one labelled case, not yet read.
+    """The files of one labelled case, not yet read."""
 
-    Attributes:
-        name: of the case: as its scan is called (without `_0000`), or the folder that holds only this case.
-        image: the CT.
-        labels: its label map, or the folder of its masks.
-        mapping: the label map's numbers to class numbers.
-        masks: files of one organ each, to its class number; if there are any, they are the labels.
-        unlabelled: names of the classes that are not labelled in this case, in label order.
-        split: the part of the data set's official split that it is in; None if it does not say.
-        refusal: why the case cannot be taken; empty if it can.
-        ignored: number of the label map's voxels that nobody labelled, if it may have such.
-    """
-
-    name: str
-    image: Path
-    labels: Path
-    mapping: Mapping[int, int]
+    name: str  # of the case: as its scan is called (without `_0000`), or the folder that holds only this case
+    image: Path  # the CT
+    labels: Path  # its label map, or the folder of its masks
+    mapping: Mapping[int, int]  # the label map's numbers to class numbers
+    # files of one organ each, to its class number; if there are any, they are the labels
     masks: Mapping[Path, int] = field(default_factory=dict)
-    unlabelled: tuple[str, ...] = ()
-    split: Split | None = None
-    refusal: str = ""
-    ignored: int | None = None
+    unlabelled: tuple[str, ...] = ()  # names of the classes that are not labelled in this case, in label order
+    split: Split | None = None  # the part of the data set's official split that it is in; None if it does not say
+    refusal: str = ""  # why the case cannot be taken; empty if it can
+    ignored: int | None = None  # number of the label map's voxels that nobody labelled, if it may have such
 
     @property
     def meaning(self) -> dict[str, int]:

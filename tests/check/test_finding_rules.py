@@ -329,7 +329,7 @@ def test_what_holds_for_the_whole_set(patients: list[CaseFacts]) -> None:
 def test_groups_come_in_the_order_of_the_kinds(phantom: Case) -> None:
     facts = changed(phantom, hu=lambda hu: hu + 1024, labels=lambda labels: labels[::-1])
     groups = by_kind([*label_findings(facts), *scan_findings(facts)], "suspicious")
-    assert [kind.name for kind, _ in groups] == ["hu_scale", "left_right"]
+    assert [kind for kind, _ in groups] == [KINDS["hu_scale"], KINDS["left_right"]]
 
 
 # ------------------------------------------------------------------------------------------ adult volumes

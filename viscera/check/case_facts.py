@@ -1,7 +1,6 @@
 """What is looked at in one labelled scan before anyone trains on it: measured once, in little extra memory."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,17 +81,14 @@ class CaseFacts:
 _NEIGHBOURS = np.ones((3, 3, 3))
 _Box = tuple[slice, ...]
 _Mask = npt.NDArray[np.bool_]
+_Index = npt.NDArray[np.intp]
 
 
 def measure_case(case: Case, table: ClassTable) -> CaseFacts:
-    """Everything that the check looks at in one case.
-
-    Args:
-        case: on the files' own grid, any orientation.
-        table: what the labels stand for.
-    """
+    """Everything that the check looks at in one case on the files' own grid, any orientation."""
     volume, label_map = case.volume.canonical(), case.label_map.canonical()
-    geometry = volume.geometry
+    geometry, voxel_ml = volume.geometry, case.label_map.geometry.voxel_volume_ml
+    boxes = ndimage.find_objects(label_map.labels, max_label=len(table) - 1)
     return CaseFacts(
         case=case.name,
         shape=geometry.shape,
@@ -100,8 +96,17 @@ def measure_case(case: Case, table: ClassTable) -> CaseFacts:
         orientation=case.volume.geometry.orientation,
         centre_mm=_to_mm(geometry, (np.array(geometry.shape) - 1) / 2),
         hu=hu_facts(volume.hu),
-        organs=tuple(_organs(volume.hu, label_map.labels, geometry, table)),
-        overlaps=tuple(_overlaps(case, table)),
+        organs=tuple(
+            _organ(organ.name, volume.hu[box], label_map.labels[box] == organ.label, box, geometry)
+            for organ, box in zip(table.organs, boxes, strict=True)
+            if box is not None
+        ),
+        overlaps=tuple(
+            OverlapFacts(
+                table.names[each.lost], table.names[each.kept], each.voxels * voxel_ml, each.share, each.inside_mm
+            )
+            for each in case.overlaps
+        ),
         labelled=tuple(organ.name for organ in table.organs if organ.name not in case.unlabelled),
         image_sha256=_sha256(volume.hu),
         labels_sha256=_sha256(label_map.labels),
@@ -115,28 +120,9 @@ def _sha256(array: HuArray | LabelArray) -> str:
     return digest.hexdigest()
 
 
-def _organs(hu: HuArray, labels: LabelArray, geometry: Geometry, table: ClassTable) -> Iterator[LabelledOrgan]:
-    boxes = ndimage.find_objects(labels, max_label=len(table) - 1)
-    for organ, box in zip(table.organs, boxes, strict=True):
-        if box is not None:
-            yield _organ(organ.name, hu[box], labels[box] == organ.label, box, geometry)
-
-
-def _overlaps(case: Case, table: ClassTable) -> Iterator[OverlapFacts]:
-    for overlap in case.overlaps:
-        yield OverlapFacts(
-            organ=table.names[overlap.lost],
-            kept_by=table.names[overlap.kept],
-            volume_ml=overlap.voxels * case.label_map.geometry.voxel_volume_ml,
-            share=overlap.share,
-            inside_mm=overlap.inside_mm,
-        )
-
-
 def _organ(name: str, hu: HuArray, mask: _Mask, box: _Box, geometry: Geometry) -> LabelledOrgan:
     first = np.array([axis.start for axis in box])
     values = hu[mask]
-    centre = first + np.array(ndimage.center_of_mass(mask))
     air = mask & (hu < NO_TISSUE_BELOW_HU)
     numbered, pieces = ndimage.label(mask, _NEIGHBOURS)
     largest, stray = (1.0, None) if pieces == 1 else _apart(numbered, first, geometry)
@@ -145,7 +131,7 @@ def _organ(name: str, hu: HuArray, mask: _Mask, box: _Box, geometry: Geometry) -
         volume_ml=values.size * geometry.voxel_volume_ml,
         mean_hu=float(values.mean(dtype=np.float64)),
         in_air=float((values < NO_TISSUE_BELOW_HU).mean()),
-        centre_mm=_to_mm(geometry, centre),
+        centre_mm=_to_mm(geometry, first + np.array(ndimage.center_of_mass(mask))),
         inside_mm=_to_mm(geometry, first + central_voxel(mask)),
         air_mm=_to_mm(geometry, first + central_voxel(air)) if air.any() else None,
         edges=_edges(box, geometry),
@@ -161,9 +147,7 @@ def _edges(box: _Box, geometry: Geometry) -> str:
     return low + high
 
 
-def _apart(
-    numbered: npt.NDArray[np.signedinteger], first: npt.NDArray[np.intp], geometry: Geometry
-) -> tuple[float, Stray]:
+def _apart(numbered: npt.NDArray[np.signedinteger], first: _Index, geometry: Geometry) -> tuple[float, Stray]:
     """Share of the largest of several numbered pieces, and the one that is furthest from it."""
     voxels = np.bincount(numbered.ravel())[1:]
     boxes = ndimage.find_objects(numbered)
@@ -184,6 +168,6 @@ def _apart(
     return float(voxels[largest] / voxels.sum()), stray
 
 
-def _to_mm(geometry: Geometry, index: npt.NDArray[np.float64] | npt.NDArray[np.intp]) -> Point:
+def _to_mm(geometry: Geometry, index: npt.NDArray[np.float64] | _Index) -> Point:
     x, y, z = geometry.affine[:3, :3] @ index + geometry.affine[:3, 3]
     return (float(x), float(y), float(z))

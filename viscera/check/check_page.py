@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,14 +10,7 @@ from matplotlib.figure import Figure
 
 from viscera.check.adult_volumes import ADULT_VOLUMES
 from viscera.check.case_facts import Point
-from viscera.check.check_tables import (
-    adult_range,
-    capital,
-    scan_cells,
-    subject,
-    summary,
-    volume_cells,
-)
+from viscera.check.check_tables import adult_range, capital, scan_cells, subject, summary, volume_cells
 from viscera.check.findings import KINDS, DataSetCheck, Finding, by_kind
 from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.geometry import AxisOrder
@@ -51,8 +45,7 @@ class Plane:
 PLANES = (Plane("axial", 0, 1, "R", "L"), Plane("coronal", 0, 2, "R", "L"), Plane("sagittal", 1, 2, "A", "P"))
 
 
-@dataclass(frozen=True)
-class PlacePictures:
+class PlacePictures(NamedTuple):
     """The pictures of one place of a case."""
 
     findings: tuple[Finding, ...]  # that they are about
@@ -68,15 +61,7 @@ class PlacePictures:
 def render_check_page(
     check: DataSetCheck, pictures: Mapping[str, Sequence[PlacePictures]], table: ClassTable, version: str
 ) -> str:
-    """The HTML; it opens from disk without a network.
-
-    Args:
-        check: what was found.
-        pictures: by name of case; cases without one may be missing.
-        table: the classes that were looked for.
-        version: of viscera.
-    """
-    findings = check.all_findings()
+    """The HTML, which opens from disk without a network; `pictures` are by case, and may be missing."""
     suspicious = check.with_verdict("suspicious")
     drawn = sum(len(pictures.get(case.case, ())) for case in suspicious)
     wanted = sum(len({f.at_mm for f in case.findings if f.at_mm is not None}) for case in suspicious)
@@ -95,8 +80,8 @@ def render_check_page(
         check=check,
         of_phantom=" (phantom)" if check.phantom else "",
         summary=summary(check),
-        groups=by_kind(findings, "suspicious"),
-        notes=by_kind(findings, "note"),
+        groups=by_kind(check.all_findings(), "suspicious"),
+        notes=by_kind(check.all_findings(), "note"),
         suspicious=suspicious,
         anchors={case.case: f"case-{number}" for number, case in enumerate(suspicious, start=1)},
         pictures=pictures,
@@ -110,35 +95,21 @@ def render_check_page(
 
 
 def picture_places(case: Case, findings: Sequence[Finding], table: ClassTable, most: int) -> list[PlacePictures]:
-    """Draw the places that the findings name, in their order.
-
-    Args:
-        case: on the files' own grid.
-        findings: of this case; those without a place are left out.
-        table: what the labels stand for.
-        most: how many places to draw at most.
-    """
+    """Draw the places that the findings of a case name, in their order, `most` at the most."""
     places = list(dict.fromkeys(finding.at_mm for finding in findings if finding.at_mm is not None))[:most]
     pictures = []
     for at_mm in places:
         here = tuple(finding for finding in findings if finding.at_mm == at_mm)
         organs = {finding.organ for finding in here} - {""}
-        slices = tuple(
-            (plane.title, to_bytes(plane_figure(case, plane, at_mm, table, organs), "png")) for plane in PLANES
-        )
-        pictures.append(PlacePictures(here, slices))
+        slices = [(each.title, to_bytes(plane_figure(case, each, at_mm, table, organs), "png")) for each in PLANES]
+        pictures.append(PlacePictures(here, tuple(slices)))
     return pictures
 
 
 def plane_figure(case: Case, plane: Plane, at_mm: Point, table: ClassTable, organs: set[str]) -> Figure:
-    """One slice: the scan, the outlines of its organs, a cross at the place.
+    """One slice through a place (RAS+): the scan, the outlines of its organs, a cross.
 
-    Args:
-        case: on the files' own grid.
-        plane: which slice.
-        at_mm: the place, RAS+.
-        table: what the labels stand for.
-        organs: names of those to outline thickly; without any, all are.
+    Those of `organs` are outlined thickly; without any, all are.
     """
     order = AxisOrder.to_canonical(case.volume.geometry)
     geometry = order.apply_to_geometry(case.volume.geometry)

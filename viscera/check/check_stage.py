@@ -5,14 +5,8 @@ from pathlib import Path
 
 import viscera
 from viscera.check.case_facts import measure_case
-from viscera.check.check_page import (
-    MOST_OF_A_CASE,
-    MOST_PICTURES,
-    PlacePictures,
-    picture_places,
-    render_check_page,
-)
-from viscera.check.check_tables import FINDINGS_HEADER, case_header, case_rows, finding_rows
+from viscera.check.check_page import MOST_OF_A_CASE, MOST_PICTURES, PlacePictures, picture_places, render_check_page
+from viscera.check.check_tables import FINDINGS_HEADER, case_header, case_row, finding_rows
 from viscera.check.finding_rules import findings_beside_others, findings_of_the_set, label_findings, scan_findings
 from viscera.check.findings import CaseCheck, DataSetCheck
 from viscera.core.anatomy import ABDOMEN, ClassTable
@@ -44,13 +38,10 @@ def check(
         classes: to learn; by default the paper's eight. The data set may lack some of them.
         progress: called before each case, and at the end.
 
-    Returns:
-        All cases, also those that could not be read.
-
     Raises:
-        BadInputError: no labelled data set, or a folder `out` of something else.
+        BadInputError: no labelled data set, or a folder `out` of something else. Unread cases are none.
     """
-    if is_occupied(out) and not _is_of_a_check(out):
+    if is_occupied(out) and not ((out / FINDINGS).is_file() and is_table(out / FINDINGS, FINDINGS_HEADER)):
         raise BadInputError(f"{out}: holds something that no check wrote. Give another folder with --out.")
     table, numbers = (classes.table, classes.numbers) if classes else (ABDOMEN, None)
     sources = find_cases(source, layout, table=table, partial=True, numbers=numbers)
@@ -66,18 +57,18 @@ def check(
     for name, error in barrier.left_out.items():
         cases[name] = CaseCheck(name, None, str(error), defect=isinstance(error, DefectError))
     progress(Progress("check", len(sources), len(sources)))
-    checked = _beside_each_other(
-        DataSetCheck(dataset_title(source), table.names[1:], tuple(cases[each.name] for each in sources))
+    facts = [case.facts for each in sources if (case := cases[each.name]).facts is not None]
+    more = findings_beside_others(facts)
+    for name, case in cases.items():
+        cases[name] = replace(case, findings=(*case.findings, *(finding for finding in more if finding.case == name)))
+    of_the_set = tuple(findings_of_the_set(facts, table.names[1:]))
+    checked = DataSetCheck(
+        dataset_title(source), table.names[1:], tuple(cases[each.name] for each in sources), of_the_set
     )
-    write_csv(out / CASES, case_header(checked.classes), case_rows(checked))
+    write_csv(out / CASES, case_header(checked.classes), [case_row(each, checked.classes) for each in checked.cases])
     write_csv(out / FINDINGS, FINDINGS_HEADER, finding_rows(checked))
     write_text(out / PAGE, render_check_page(checked, pictures, table, viscera.__version__))
     return checked
-
-
-def _is_of_a_check(out: Path) -> bool:
-    """Whether a folder holds the findings of an earlier check."""
-    return (out / FINDINGS).is_file() and is_table(out / FINDINGS, FINDINGS_HEADER)
 
 
 def refuse_unread(check: DataSetCheck, out: Path) -> None:
@@ -98,14 +89,3 @@ def _look_at(source: CaseSource, table: ClassTable, most_pictures: int) -> tuple
     findings = (*scan_findings(facts), *label_findings(facts))
     suspicious = [finding for finding in findings if finding.level == "suspicious"]
     return CaseCheck(case.name, facts, findings=findings), picture_places(case, suspicious, table, most_pictures)
-
-
-def _beside_each_other(check: DataSetCheck) -> DataSetCheck:
-    """With the findings for which all cases are needed."""
-    facts = [case.facts for case in check.cases if case.facts is not None]
-    more = findings_beside_others(facts)
-    cases = tuple(
-        replace(case, findings=(*case.findings, *(finding for finding in more if finding.case == case.case)))
-        for case in check.cases
-    )
-    return replace(check, cases=cases, findings=tuple(findings_of_the_set(facts, check.classes)))

@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from tabulate import tabulate
@@ -18,11 +17,9 @@ _SCAN_HEADER = (
     *("orientation", "lowest_hu", "highest_hu", "share_of_air", "organs", "image_sha256"),
 )
 _ORGAN_COLUMNS = ("volume_ml", "mean_hu", "share_in_air", "pieces", "largest_piece", "edges")
-_SHARE_DIGITS = 6
 
 
-@dataclass(frozen=True)
-class VolumeCell:
+class VolumeCell(NamedTuple):
     """One organ's volume in one case."""
 
     text: str  # in mL; `–` where the organ is not there, empty where it is not labelled
@@ -40,53 +37,43 @@ def case_header(classes: Sequence[str]) -> tuple[str, ...]:
     return (*_SCAN_HEADER, *(f"{name}_{column}" for name in classes for column in _ORGAN_COLUMNS))
 
 
-def case_rows(check: DataSetCheck) -> list[tuple[object, ...]]:
-    """The lines of `check.csv`; cells are empty where nothing was measured."""
-    return [_case_row(case, check.classes) for case in check.cases]
-
-
-def _case_row(case: CaseCheck, classes: Sequence[str]) -> tuple[object, ...]:
-    start = (case.case, case.verdict, case.reason)
+def case_row(case: CaseCheck, classes: Sequence[str]) -> list[object]:
+    """A line of `check.csv`; cells are empty where nothing was measured."""
+    cells: list[object] = [case.case, case.verdict, case.reason]
     facts = case.facts
     if facts is None:
-        return (*start, *[""] * (len(case_header(classes)) - len(start)))
-    cells: list[object] = [*start, *facts.shape, *(f"{x:.4g}" for x in facts.spacing_mm), facts.orientation]
-    cells += [facts.hu.lowest, facts.hu.highest, round(facts.hu.air, _SHARE_DIGITS), len(facts.organs)]
-    cells.append(facts.image_sha256)
+        return [*cells, *[""] * (len(case_header(classes)) - len(cells))]
+    cells += [*facts.shape, *(f"{x:.4g}" for x in facts.spacing_mm), facts.orientation, facts.hu.lowest]
+    cells += [facts.hu.highest, round(facts.hu.air, 6), len(facts.organs), facts.image_sha256]
     for name in classes:
         organ = facts.organ(name)
         if organ is None:
             cells += [0 if name in facts.labelled else "", *[""] * (len(_ORGAN_COLUMNS) - 1)]
         else:
-            cells += [f"{organ.volume_ml:.3f}", f"{organ.mean_hu:.1f}", round(organ.in_air, _SHARE_DIGITS)]
-            cells += [organ.pieces, round(organ.largest_piece, _SHARE_DIGITS), organ.edges]
-    return tuple(cells)
+            cells += [f"{organ.volume_ml:.3f}", f"{organ.mean_hu:.1f}", round(organ.in_air, 6), organ.pieces]
+            cells += [round(organ.largest_piece, 6), organ.edges]
+    return cells
 
 
 def finding_rows(check: DataSetCheck) -> list[tuple[object, ...]]:
     """The lines of `findings.csv`; a case that could not be read is one of them."""
-    not_read = [
-        (case.case, "", "not_read", case.reason, "a scan and its labels", "not read", "", "", "")
-        for case in check.with_verdict("not read")
+    unread, nowhere = check.with_verdict("not read"), ("", "", "")
+    rows: list[tuple[object, ...]] = [
+        (case.case, "", "not_read", case.reason, "a scan and its labels", "not read", *nowhere) for case in unread
     ]
-    return [*not_read, *(_finding_row(finding) for finding in check.all_findings())]
-
-
-def _finding_row(finding: Finding) -> tuple[object, ...]:
-    place = ("", "", "") if finding.at_mm is None else tuple(f"{x:.1f}" for x in finding.at_mm)
-    return (finding.case, finding.organ, finding.kind, finding.value, finding.expected, finding.level, *place)
+    for f in check.all_findings():
+        place = nowhere if f.at_mm is None else tuple(f"{x:.1f}" for x in f.at_mm)
+        rows.append((f.case, f.organ, f.kind, f.value, f.expected, f.level, *place))
+    return rows
 
 
 def volume_cells(case: CaseCheck, classes: Sequence[str]) -> list[VolumeCell]:
     """Volumes of a case, one a class."""
-    facts = case.facts
-    if facts is None:
-        return [VolumeCell("") for _ in classes]
     cells = []
     for name in classes:
-        organ = facts.organ(name)
+        organ = case.facts and case.facts.organ(name)
         if organ is None:
-            cells.append(VolumeCell("–" if name in facts.labelled else ""))
+            cells.append(VolumeCell("–" if case.facts and name in case.facts.labelled else ""))
         else:
             digits = 0 if organ.volume_ml >= 10 else 1
             cells.append(VolumeCell(f"{organ.volume_ml:.{digits}f}", bool(unusual_volume(organ)), bool(organ.edges)))
@@ -99,22 +86,12 @@ def adult_range(name: str) -> str:
     return "–" if usual is None else f"{usual.low_ml:g}–{usual.high_ml:g}"
 
 
-class ScanCells(NamedTuple):
-    """A scan in a table of cases, for example `0.98×0.98×2`, `512×512×20`, `LPS`, `-1024 to 1839`, `6 of 7`."""
-
-    spacing: str = ""
-    shape: str = ""
-    axes: str = ""
-    hu: str = ""
-    organs: str = ""
-
-
-def scan_cells(case: CaseCheck) -> ScanCells:
-    """Empty where the case could not be read."""
+def scan_cells(case: CaseCheck) -> tuple[str, ...]:
+    """For example `0.98×0.98×2`, `512×512×20`, `LPS`, `-1024 to 1839`, `6 of 7`; empty where it could not be read."""
     facts = case.facts
     if facts is None:
-        return ScanCells()
-    return ScanCells(
+        return ("",) * 5
+    return (
         "×".join(f"{x:.3g}" for x in facts.spacing_mm),
         "×".join(map(str, facts.shape)),
         facts.orientation,
@@ -125,9 +102,8 @@ def scan_cells(case: CaseCheck) -> ScanCells:
 
 def summary(check: DataSetCheck) -> str:
     """One sentence: how many cases there are of each verdict."""
-    counts = {verdict: len(check.with_verdict(verdict)) for verdict in ("suspicious", "not read", "note", "clean")}
     words = {"suspicious": "suspicious", "not read": "could not be read", "note": "with notes only", "clean": "clean"}
-    parts = [f"{counts[verdict]} {word}" for verdict, word in words.items() if counts[verdict]]
+    parts = [f"{len(cases)} {word}" for verdict, word in words.items() if (cases := check.with_verdict(verdict))]
     return f"{len(check.cases)} {'case' if len(check.cases) == 1 else 'cases'}: {', '.join(parts)}."
 
 
@@ -145,26 +121,21 @@ _LONGEST_NAME = 20
 
 def check_text(check: DataSetCheck) -> str:
     """Scans, volumes, what is suspicious and what to do about it, notes."""
-    shown = _shown(check)
+    shown = list(check.cases)  # of a large data set what should be looked at
+    if len(shown) > _MOST_CASES:
+        shown = check.with_verdict("suspicious", "not read")[:_MOST_CASES]
     parts = [_scans(shown)] if shown else []
     if shown and len(check.classes) <= _MOST_ORGANS:
         parts.append(_volumes(shown, check.classes))
     if len(shown) < len(check.cases):
         parts.append(f"{len(check.cases) - len(shown)} cases of which nothing is suspicious are not shown here.")
-    parts += [_not_read(case) for case in check.with_verdict("not read")]
+    parts += [_wrapped(f"Not read: {case.reason}", "") for case in check.with_verdict("not read")]
     findings = check.all_findings()
     parts += [_kind(kind.title, kind.advice, group) for kind, group in by_kind(findings, "suspicious")]
     notes = [f"{capital(kind.title)}: {_named(group)}" for kind, group in by_kind(findings, "note")]
     if notes:
         parts.append("\n".join(["Notes", *(_wrapped(note) for note in notes)]))
     return "\n\n".join([*parts, summary(check)])
-
-
-def _shown(check: DataSetCheck) -> list[CaseCheck]:
-    """All of a small data set; of a large one what should be looked at."""
-    if len(check.cases) <= _MOST_CASES:
-        return list(check.cases)
-    return check.with_verdict("suspicious", "not read")[:_MOST_CASES]
 
 
 def _scans(cases: Sequence[CaseCheck]) -> str:
@@ -177,14 +148,14 @@ def _scans(cases: Sequence[CaseCheck]) -> str:
 def _volumes(cases: Sequence[CaseCheck], classes: Sequence[str]) -> str:
     read = [case for case in cases if case.facts is not None]
     usual = ("adults", *(adult_range(name) for name in classes))
-    rows = [usual, *((_short(case.case), *map(_cell, volume_cells(case, classes))) for case in read)]
+    rows = [usual]
+    for case in read:
+        cells = volume_cells(case, classes)
+        marked = (f"{'* ' if c.unusual else ''}{c.text}{' /' if c.cut_off else '  '}" for c in cells)
+        rows.append((_short(case.case), *marked))
     headers = ("mL", *(name.replace("_", "\n") for name in classes))
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * len(classes)))
     return f"{table}\n* unusual for an adult   / cut off by the edge of the scan   – not there"
-
-
-def _cell(cell: VolumeCell) -> str:
-    return f"{'* ' if cell.unusual else ''}{cell.text}{' /' if cell.cut_off else '  '}"
 
 
 def _kind(title: str, advice: str, findings: Sequence[Finding]) -> str:
@@ -201,10 +172,6 @@ def _named(findings: Sequence[Finding]) -> str:
     names = [f"{case} ({', '.join(what)})" if case else ", ".join(what) for case, what in by_case.items()]
     more = f", and {len(names) - _MOST_LINES} more in findings.csv" if len(names) > _MOST_LINES else ""
     return ", ".join(names[:_MOST_LINES]) + more
-
-
-def _not_read(case: CaseCheck) -> str:
-    return _wrapped(f"Not read: {case.reason}", "")
 
 
 def _wrapped(text: str, indent: str = "  ") -> str:

@@ -1,5 +1,6 @@
 """What is remarkable: about the values and voxels of one scan, about its labels, and beside the other cases."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
@@ -37,12 +38,14 @@ def _values(facts: CaseFacts) -> Iterator[Finding]:
         value = f"{hu.air:.1%} of the voxels below -500, the lowest {hu.lowest}"
         yield Finding(facts.case, "", "no_air", "suspicious", value, "air, about -1000 HU", facts.centre_mm)
     if hu.at_commonest >= MUCH_PADDING and not AIR_HU[0] <= hu.commonest <= AIR_HU[1]:
-        above = hu.commonest > AIR_HU[1]
         value = f"{hu.at_commonest:.0%} of the voxels are {hu.commonest}"
-        level: Level = "suspicious" if above else "note"
-        yield Finding(
-            facts.case, "", "padding", level, value, "padding of -1024 HU", facts.centre_mm if above else None
-        )
+        level, at_mm = _if_it_is(hu.commonest > AIR_HU[1], facts.centre_mm)
+        yield Finding(facts.case, "", "padding", level, value, "padding of -1024 HU", at_mm)
+
+
+def _if_it_is(suspicious: bool, at_mm: Point) -> tuple[Level, Point | None]:
+    """The level of a finding, and the place where a picture would show it."""
+    return ("suspicious", at_mm) if suspicious else ("note", None)
 
 
 def _voxels(facts: CaseFacts) -> Iterator[Finding]:
@@ -66,18 +69,7 @@ def spacing_text(spacing_mm: tuple[float, float, float]) -> str:
 MEAN_HU = {"liver": (-50, 250), "spleen": (-50, 250)}
 MUCH_IN_AIR = 0.02  # of all organs without gas together
 ORGAN_IN_AIR = 0.1  # of one of them: small ones lie beside gas
-GAS_INSIDE = (
-    "stomach",
-    "duodenum",
-    "bowel",
-    "colon",
-    "intestine",
-    "rectum",
-    "esophagus",
-    "oesophagus",
-    "lung",
-    "trachea",
-)
+GAS_INSIDE = re.compile("stomach|duodenum|bowel|colon|intestine|rectum|esophagus|lung|trachea")
 MANY_ORGANS = 3
 MOST_ORGANS = 0.7
 ONE_PIECE = 0.9
@@ -85,13 +77,9 @@ MUCH_OVERLAP = 0.05  # of an organ's mask; less is a rough border
 FAR_MM = 20.0
 THROUGH = {"artery"}  # runs out of every scan of the abdomen
 EDGES = {"L": "left", "R": "right", "P": "back", "A": "front", "I": "lower", "S": "upper"}
-SIDES = (  # organ, lies to the right of
-    ("liver", "spleen"),
-    ("liver", "stomach"),
-    ("gallbladder", "spleen"),
-    ("gallbladder", "stomach"),
-)
-FRONTS = (("portal_vein", "artery"), ("pancreas", "artery"), ("stomach", "artery"))  # organ, lies in front of
+# organ, lies to the right of, or in front of
+SIDES = (("liver", "spleen"), ("liver", "stomach"), ("gallbladder", "spleen"), ("gallbladder", "stomach"))
+FRONTS = (("portal_vein", "artery"), ("pancreas", "artery"), ("stomach", "artery"))
 
 
 def label_findings(facts: CaseFacts) -> Iterator[Finding]:
@@ -127,7 +115,7 @@ def _off(facts: CaseFacts) -> Iterator[Finding]:
     """Organs on values that they cannot have. Scans whose values are no HU have findings of their own."""
     if no_hu(facts.hu) is not None:
         return
-    solid = [organ for organ in facts.organs if not any(word in organ.name for word in GAS_INSIDE)]
+    solid = [organ for organ in facts.organs if not GAS_INSIDE.search(organ.name)]
     in_air = sum(organ.volume_ml * organ.in_air for organ in solid) / (sum(organ.volume_ml for organ in solid) or 1)
     if in_air > MUCH_IN_AIR:
         worst = sorted((organ for organ in solid if organ.in_air > MUCH_IN_AIR), key=lambda organ: -organ.in_air)
@@ -161,9 +149,8 @@ def _volumes(facts: CaseFacts) -> Iterator[Finding]:
         if len(unusual) >= MANY_ORGANS and len(unusual) >= MOST_ORGANS * len(judged):
             volumes = ", ".join(f"{title_of(organ.name)} {ml_text(organ.volume_ml)}" for organ in unusual)
             value = f"{len(unusual)} of {len(judged)} organs {word} than in adults: {volumes}"
-            yield Finding(
-                facts.case, "", "volume", "suspicious", value, "organs of an adult", facts.organs[0].inside_mm
-            )
+            at_mm = facts.organs[0].inside_mm
+            yield Finding(facts.case, "", "volume", "suspicious", value, "organs of an adult", at_mm)
             continue
         for organ in unusual:
             usual = ADULT_VOLUMES[organ.name]
@@ -174,12 +161,9 @@ def _volumes(facts: CaseFacts) -> Iterator[Finding]:
 
 def _overlaps(facts: CaseFacts) -> Iterator[Finding]:
     for overlap in facts.overlaps:
-        level: Level = "suspicious" if overlap.share >= MUCH_OVERLAP else "note"
-        value = (
-            f"{ml_text(overlap.volume_ml)} also in the mask of the {title_of(overlap.kept_by)}, "
-            f"{overlap.share:.1%} of its own"
-        )
-        at_mm: Point | None = overlap.inside_mm if level == "suspicious" else None
+        level, at_mm = _if_it_is(overlap.share >= MUCH_OVERLAP, overlap.inside_mm)
+        shared = f"{ml_text(overlap.volume_ml)} also in the mask of the {title_of(overlap.kept_by)}"
+        value = f"{shared}, {overlap.share:.1%} of its own"
         yield Finding(facts.case, overlap.organ, "overlap", level, value, "one organ a voxel", at_mm)
 
 
@@ -190,10 +174,9 @@ def _pieces(case: str, organ: LabelledOrgan) -> Iterator[Finding]:
         return
     broken = organ.largest_piece < ONE_PIECE and not organ.edges
     far = stray.gap_mm > FAR_MM and stray.volume_ml >= SPECK_ML and not stray.at_edge
-    level: Level = "suspicious" if broken or far else "note"
+    level, at_mm = _if_it_is(broken or far, stray.centre_mm)
     apart = f"one of {ml_text(stray.volume_ml)} {stray.gap_mm:.0f} mm from the largest"
     value = f"{organ.pieces} pieces, the largest {organ.largest_piece:.1%} of the organ, {apart}"
-    at_mm: Point | None = stray.centre_mm if level == "suspicious" else None
     yield Finding(case, organ.name, "fragments", level, value, "one piece", at_mm)
 
 

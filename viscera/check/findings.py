@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from viscera.check.case_facts import CaseFacts, Point
 
 Level = Literal["suspicious", "note"]
 
 
-@dataclass(frozen=True)
-class Kind:
-    """One thing that is looked for."""
+class Kind(NamedTuple):
+    """One thing that is looked for: what it is called on the page, and what to do about it."""
 
-    name: str  # in files
-    title: str  # for people
-    advice: str  # what to do about it
+    title: str
+    advice: str
 
 
 @dataclass(frozen=True)
@@ -75,117 +73,91 @@ class DataSetCheck:
 
 def by_kind(findings: Sequence[Finding], level: Level) -> list[tuple[Kind, list[Finding]]]:
     """The findings of one level, grouped, in the order of `KINDS`."""
-    groups = [(kind, [f for f in findings if f.kind == kind.name and f.level == level]) for kind in KINDS.values()]
+    groups = [(kind, [f for f in findings if (f.kind, f.level) == (name, level)]) for name, kind in KINDS.items()]
     return [(kind, group) for kind, group in groups if group]
 
 
-_KINDS = (
-    Kind(
-        "hu_scale",
+KINDS: dict[str, Kind] = {  # by their names in files
+    "hu_scale": Kind(
         "values that are no HU",
         "Apply the rescale slope and intercept (usually: subtract 1024), or export the scan again.",
     ),
-    Kind(
-        "hu_window",
+    "hu_window": Kind(
         "values cut to a window",
         "This is a picture, not a scan: the HU outside of the window are gone. Export the scan again from DICOM.",
     ),
-    Kind(
-        "no_air",
+    "no_air": Kind(
         "no air in the scan",
         "A scan has air around the body. If this one is cropped on purpose, all is well; else check its HU.",
     ),
-    Kind(
-        "padding",
+    "padding": Kind(
         "a value that fills much of the scan",
         "Padding should be air (-1024 HU). Below that it does no harm, as training clips; above, set it to -1024.",
     ),
-    Kind(
-        "spacing",
+    "spacing": Kind(
         "voxels of an unlikely size",
         "Check the header: the unit should be mm. If the spacing was lost, convert the scan again from DICOM.",
     ),
-    Kind(
-        "spacing_unlike",
+    "spacing_unlike": Kind(
         "voxels unlike those of the other cases",
         "Prepare with --spacing-mm, so that all cases come onto one grid; --downsample keeps the differences.",
     ),
-    Kind(
-        "thick_slices", "thick slices", "Thin organs are lost in them; take thinner reconstructions if there are any."
+    "thick_slices": Kind(
+        "thick slices", "Thin organs are lost in them; take thinner reconstructions if there are any."
     ),
-    Kind(
-        "anisotropy",
+    "anisotropy": Kind(
         "voxels much longer than wide",
         "Windows of such voxels are as uneven; --spacing-mm makes them even, and thinner slices would be better.",
     ),
-    Kind(
-        "empty",
-        "labels without an organ",
-        "Label the case or leave it out: training would learn that all is background.",
+    "empty": Kind(
+        "labels without an organ", "Label the case or leave it out: training would learn that all is background."
     ),
-    Kind(
-        "missing",
+    "missing": Kind(
         "organs that are not there",
         "Fine if it was removed or lies outside the scan. If it was only not labelled, label it or leave the case out: "
         "training would learn it as background.",
     ),
-    Kind(
-        "left_right",
+    "left_right": Kind(
         "left and right swapped",
         "In the picture: if the scan's own liver lies on the patient's left too, scan and labels were mirrored (or it "
         "is situs inversus, about 1 person in 10,000); if only the outlines do, the labels were. Mirror them back.",
     ),
-    Kind(
-        "front_back",
-        "front and back swapped",
-        "In the picture: find out whether scan or labels were mirrored, and undo it.",
+    "front_back": Kind(
+        "front and back swapped", "In the picture: find out whether scan or labels were mirrored, and undo it."
     ),
-    Kind(
-        "labels_off",
+    "labels_off": Kind(
         "labels that do not fit the scan",
         "In the picture: outlines beside their organs mean labels of another scan, or a wrong header. Export again.",
     ),
-    Kind(
-        "volume",
+    "volume": Kind(
         "unusual volumes",
         "In the picture: outlines that leak or leave out much are mistakes; a large or small organ is none. If most "
         "organs of a case are unusual, check its spacing. Children are smaller.",
     ),
-    Kind(
-        "fragments",
+    "fragments": Kind(
         "organs in pieces",
         "Remove stray voxels and fill gaps; the cross in the picture marks a piece. Coarse voxels tear thin organs.",
     ),
-    Kind(
-        "overlap",
+    "overlap": Kind(
         "masks that overlap",
         "The class of the lower number has these voxels. In the picture: where the other should, mend the masks.",
     ),
-    Kind(
-        "cut_off",
-        "organs cut off by the edge of the scan",
-        "Nothing: their volumes are not judged, as they are partial.",
+    "cut_off": Kind(
+        "organs cut off by the edge of the scan", "Nothing: their volumes are not judged, as they are partial."
     ),
-    Kind(
-        "same_image",
-        "cases with the same scan",
-        "Keep one. On both sides of a split they would make the test worthless.",
+    "same_image": Kind(
+        "cases with the same scan", "Keep one. On both sides of a split they would make the test worthless."
     ),
-    Kind(
-        "same_labels",
+    "same_labels": Kind(
         "cases with the same labels and different scans",
         "One of them has the labels of the other. Export the labels again.",
     ),
-    Kind("orientations", "several orientations", "Nothing: every file is read by its header."),
-    Kind(
-        "not_labelled",
+    "orientations": Kind("several orientations", "Nothing: every file is read by its header."),
+    "not_labelled": Kind(
         "organs that the data set does not label",
         "`viscera prepare` takes such a data set with --partial; these organs are then not learnt from it.",
     ),
-    Kind(
-        "never_present",
-        "organs that no case contains",
-        "Check the table of labels: the name may stand for another number.",
+    "never_present": Kind(
+        "organs that no case contains", "Check the table of labels: the name may stand for another number."
     ),
-)
-KINDS: dict[str, Kind] = {kind.name: kind for kind in _KINDS}
+}

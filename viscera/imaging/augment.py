@@ -57,12 +57,8 @@ class Augmentation:
 def draw(config: AugmentConfig, key: tuple[int, int, int], spacing_mm: Sequence[float] = _ISOTROPIC) -> Augmentation:
     """What happens to the window of key (seed, step, slot): a pure function of its arguments.
 
-    Switching one kind of change off leaves the numbers of the others as they are.
-
-    Args:
-        config: largest strengths and shares; `enabled` is not looked at.
-        key: seed, step, slot.
-        spacing_mm: voxel size along I, J, K; rotations are rigid in millimetres.
+    Switching one kind of change off leaves the numbers of the others as they are; `enabled` is not looked at. Rotations
+    are rigid in millimetres, by the voxel size along I, J, K.
     """
     random = Augmentation(key).random(_STRENGTHS)
     rotates, scales, deforms, blurs, recalibrates, noises = random.random(6) < (
@@ -96,14 +92,7 @@ def linear_map(
     *,
     flip_left_right: bool = False,
 ) -> Matrix3:
-    """A of `Augmentation`: the inverse of turning about I, then J, then K, and enlarging, in millimetres.
-
-    Args:
-        angles_degrees: about I, J and K.
-        scale: how much larger things become.
-        spacing_mm: voxel size along I, J, K.
-        flip_left_right: mirror along I first.
-    """
+    """A of `Augmentation`: the inverse of mirroring I, turning about I, then J, then K, and enlarging, in mm."""
     turn = np.eye(3)
     for axis, degrees in enumerate(angles_degrees):
         a, b = (axis + 1) % 3, (axis + 2) % 3
@@ -131,19 +120,10 @@ def margin(augmentations: Sequence[Augmentation], patch: int) -> Index3:
 def augment(
     hu_BIJK: Tensor, labels_BIJK: Tensor, augmentations: Sequence[Augmentation], patch: int
 ) -> tuple[Tensor, Tensor]:
-    """Augment a batch of windows and cut it to its middle.
+    """Augment a batch of windows, one augmentation each, and cut it to its middle: (B, patch, patch, patch).
 
-    HU are interpolated linearly, labels take the nearest voxel's. What lies outside the windows given is air and
-    background.
-
-    Args:
-        hu_BIJK: int16 HU; the windows may reach beyond the patch, by the same on both sides of an axis.
-        labels_BIJK: uint8 labels of the same shape, on the same device.
-        augmentations: one a window.
-        patch: edge of the cubic windows to return.
-
-    Returns:
-        int16 HU and uint8 labels, (B, patch, patch, patch).
+    HU (int16) are interpolated linearly, labels (uint8) take the nearest voxel's. The windows may reach beyond the
+    patch, by the same on both sides of an axis; what lies outside of them is air and background.
     """
     if any(each.moves for each in augmentations):
         hu, labels = _moved(hu_BIJK, labels_BIJK, _sampling_grid(augmentations, patch, hu_BIJK))

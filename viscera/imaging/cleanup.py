@@ -12,19 +12,11 @@ _ALL = "all"
 
 
 def cleaned(labels: LabelArray, config: CleanupConfig, classes: ClassTable) -> LabelArray:
-    """A label map as the configuration wants it; the same array where there is nothing to do.
+    """A label map (I, J, K) as the configuration wants it; the same array where there is nothing to do.
 
     First every organ that is to be one piece loses its other pieces to the background; then, in label order, every
     organ that is to be without holes takes the background that it encloses. Other organs keep their voxels. What is
-    open to the edge of the scan is no hole.
-
-    Args:
-        labels: (I, J, K).
-        config: which organs.
-        classes: what the labels stand for.
-
-    Raises:
-        BadInputError: an organ that there is not.
+    open to the edge of the scan is no hole. Raises BadInputError for an organ that there is not.
     """
     to_thin = organs_named(config.largest_component, classes, "largest_component")
     to_fill = organs_named(config.fill_holes, classes, "fill_holes")
@@ -48,11 +40,7 @@ def _organ(labels: LabelArray, label: int) -> tuple[Mask, LabelArray]:
 
 
 def organs_named(names: Sequence[str], classes: ClassTable, setting: str) -> list[int]:
-    """The labels of organs by name, in label order; `all` is every organ.
-
-    Raises:
-        BadInputError: an organ that there is not.
-    """
+    """The labels of organs by name, in label order; `all` is every organ. Raises BadInputError for one that is not."""
     labels = {organ.name: organ.label for organ in classes.organs}
     unknown = [name for name in names if name not in {*labels, _ALL}]
     if unknown:

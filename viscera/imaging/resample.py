@@ -91,10 +91,7 @@ class Taps:
 def axis_taps(num_in: int, num_out: int, factor: float) -> Taps:
     """Means of what each output voxel covers where the output is coarser (`factor` ≥ 1), else linear interpolation.
 
-    Args:
-        num_in: voxels along the axis.
-        num_out: voxels of the output.
-        factor: size of an output voxel over that of an input voxel.
+    `factor` is the size of an output voxel over that of an input voxel.
     """
     out = np.arange(num_out)
     if factor == 1 and num_in == num_out:
@@ -153,8 +150,7 @@ class GridChange:
     def by_factor(cls, fine: Geometry, factors: Sequence[float]) -> "GridChange":
         """Coarser by these factors; the last voxel of an axis may reach over the edge.
 
-        Raises:
-            BadInputError: so fine a grid that no memory holds it.
+        Raises BadInputError for so fine a grid that no memory holds it.
         """
         sizes = [np.ceil(n / f - 1e-3) for n, f in zip(fine.shape, factors, strict=True)]
         _refuse_size(fine, sizes)
@@ -245,12 +241,9 @@ def restore_labels(labels: LabelArray, change: GridChange) -> LabelMap:
 def restore_planes(planes_LIJ: Iterable[Tensor], change: GridChange) -> LabelMap:
     """The most probable class on the fine grid, of probabilities that are interpolated linearly.
 
-    Args:
-        planes_LIJ: (L, I, J) float32 of `change.coarse`, one after the other along K, from the lowest up.
-        change: between the grids.
-
-    The fine probabilities never exist as a whole, and the coarse ones need not. Where the same class is the most
-    probable at all coarse voxels around, it is so in between: only along borders are probabilities interpolated.
+    `planes_LIJ` are float32 of `change.coarse`, along K from the lowest up. The fine probabilities never exist as a
+    whole, and the coarse ones need not. Where the same class is the most probable at all coarse voxels around, it is so
+    in between: only along borders are probabilities interpolated.
     """
     i, j, k = change.to_fine()
     labels = np.empty(change.fine.shape, dtype=np.uint8, order="F")
@@ -289,12 +282,9 @@ def _sources(taps: Taps, at: Index) -> list[tuple[Index, Weights]]:
 def restored_planes(
     planes_LIJ: Iterable[Tensor], change: GridChange, restore: Restore = "probabilities"
 ) -> Iterator[Tensor]:
-    """Probabilities on the fine grid, plane by plane along K.
+    """Probabilities on the fine grid, plane by plane along K, of float32 planes of `change.coarse` from the lowest up.
 
-    Args:
-        planes_LIJ: (L, I, J) float32 of `change.coarse`, from the lowest up.
-        change: between the grids.
-        restore: interpolate linearly; or take those of the coarse voxel around, as `restore_labels` does with labels.
+    Interpolated linearly; or those of the coarse voxel around, as `restore_labels` does with labels.
     """
     i, j, k = change.to_fine(restore)
     for plane in k.along_planes(planes_LIJ):

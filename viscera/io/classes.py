@@ -38,9 +38,8 @@ class ClassFile:
 def read_class_file(path: Path) -> ClassFile:
     """Read a class file.
 
-    Raises:
-        BadInputError: no such file or no YAML mapping; an unknown key; no organ; a name that stands twice or is none;
-            numbers that are no whole numbers from 0 on, or that several names share.
+    Raises BadInputError for no such file or no YAML mapping; an unknown key; no organ; a name that stands twice or is
+    none; numbers that are no whole numbers from 0 on, or that several names share.
     """
     content = read_yaml(path)
     unknown = [str(key) for key in content if key not in _KEYS]

@@ -43,8 +43,7 @@ class Meaning:
 def classes_beside(label_map: Path) -> ClassTable | None:
     """The classes that `viscera predict` wrote beside a label map; None where it wrote nothing.
 
-    Raises:
-        BadInputError: what stands there are no names of classes.
+    Raises BadInputError where what stands there are no names of classes.
     """
     names = _record(label_map).get("classes")
     if names is None:
@@ -85,8 +84,7 @@ def _record(label_map: Path) -> dict[str, Any]:
 def prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
     """The label maps to score, by case: a file where both are files, or those of a folder.
 
-    Raises:
-        BadInputError: a file and a folder, one that does not exist, or a folder without a label map.
+    Raises BadInputError for a file and a folder, one that does not exist, or a folder without a label map.
     """
     if predictions.is_file() and references.is_file():
         return {case_name(predictions): predictions}
@@ -107,10 +105,7 @@ def prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
 def read_predictions(files: Mapping[str, Path], classes: ClassTable) -> dict[str, Callable[[], LabelMap]]:
     """How to read each prediction: by our numbers, or by those of nnU-Net's `dataset.json` beside it.
 
-    Reading raises BadInputError for a prediction of viscera of other classes.
-
-    Raises:
-        BadInputError: a `dataset.json` that names none of ours.
+    Raises BadInputError for a `dataset.json` that names none of ours; reading does, for a prediction of other classes.
     """
     folders = dict.fromkeys(path.resolve().parent for path in files.values() if "classes" not in _record(path))
     known = {folder: _of_nnunet(folder, classes) for folder in folders}

@@ -44,11 +44,7 @@ def is_scores(path: Path) -> bool:
 
 
 def read_scores(path: Path) -> list[ScoreRow]:
-    """Read what `write_scores` wrote.
-
-    Raises:
-        BadInputError: missing, or not a table of scores.
-    """
+    """Read what `write_scores` wrote; BadInputError where it is missing, or is no table of scores."""
     if not path.exists():
         raise BadInputError(f"{path}: there is no such file. Make it with `viscera evaluate`.")
     lines = read_csv(path)

@@ -17,14 +17,9 @@ _ROUNDING = 1e-2  # of a softmax in bfloat16
 
 
 def soft_dice_sums(probabilities_BLIJK: Tensor, labels_BIJK: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums of Eq. 2 over the voxels of each sub-volume.
+    """The sums of Eq. 2 over the voxels of each sub-volume: intersection (B, L) = Σ s r, and cardinality = Σ s + Σ r.
 
-    Args:
-        probabilities_BLIJK: s, softmax over L.
-        labels_BIJK: class numbers; their one-hot code is r.
-
-    Returns:
-        intersection (B, L) = Σ s r, and cardinality (B, L) = Σ s + Σ r.
+    s are probabilities, softmax over L; r is the one-hot code of the class numbers.
     """
     one_hot_BLV = torch.zeros_like(probabilities_BLIJK).scatter_(1, labels_BIJK.unsqueeze(1).long(), 1.0).flatten(2)
     probabilities_BLV = probabilities_BLIJK.flatten(2)

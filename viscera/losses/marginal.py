@@ -11,12 +11,7 @@ from torch import Tensor
 def merged(values_BLIJK: Tensor, labelled_BL: Tensor) -> Tensor:
     """Probabilities with those of each sub-volume's unlabelled classes added to background's, and 0 in their place.
 
-    Args:
-        values_BLIJK: probabilities, background first.
-        labelled_BL: bool; background's column is True.
-
-    Returns:
-        (B, L, I, J, K); equal to the last bit where everything is labelled.
+    Background comes first and is labelled everywhere. Equal to the last bit where everything is labelled.
     """
     kept_BLIJK = labelled_BL.to(values_BLIJK.dtype)[:, :, None, None, None]
     background = values_BLIJK[:, :1] + (values_BLIJK * (1 - kept_BLIJK)).sum(dim=1, keepdim=True)

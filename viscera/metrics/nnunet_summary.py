@@ -24,11 +24,7 @@ class CountedCase:
 
 
 def nnunet_summary(cases: Sequence[CountedCase]) -> dict[str, Any]:
-    """The content of `summary.json`: `foreground_mean`, `mean` by label and `metric_per_case`.
-
-    Args:
-        cases: one or more, all of the same classes.
-    """
+    """The content of `summary.json`: `foreground_mean`, `mean` by label, `metric_per_case`; of one case or more."""
     labels = range(1, len(cases[0].confusion))
     per_case = [[_metrics(case.confusion, label) for label in labels] for case in cases]
     names = list(per_case[0][0])

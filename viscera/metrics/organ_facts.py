@@ -20,14 +20,7 @@ def organ_facts(
     table: ClassTable = ABDOMEN,
     confidence_L: Sequence[float | None] | None = None,
 ) -> dict[str, OrganFacts]:
-    """Measure every organ of a label map.
-
-    Args:
-        volume: the scan.
-        label_map: on the scan's grid.
-        table: the classes.
-        confidence_L: mean probability of each class over its own voxels.
-    """
+    """Measure every organ of a label map on the scan's grid; `confidence_L`: each class's own mean probability."""
     labels, length = label_map.labels, len(table)
     counts, sums, squares = np.zeros((3, length))
     for k in range(labels.shape[2]):  # a slice at a time: the weights are float64

@@ -51,8 +51,7 @@ class Pair:
     ) -> "Pair":
         """Bring the two together, in whatever order their axes run.
 
-        Raises:
-            BadInputError: they do not lie on one grid, or hold labels that stand for nothing.
+        Raises BadInputError where they do not lie on one grid, or hold labels that stand for nothing.
         """
         prediction = prediction.in_order_of(reference.geometry)
         if not prediction.geometry.same_grid(reference.geometry, 0.1 * min(reference.geometry.spacing_mm)):

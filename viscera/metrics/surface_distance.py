@@ -39,10 +39,9 @@ class SurfaceDistances:
     reference_mm2: Array  # (R,) their areas
 
     def hausdorff_mm(self, percent: float = 95.0) -> float | None:
-        """The distance within which `percent` of each surface's area lies from the other; the larger of the two.
+        """The distance in mm within which `percent` of each surface's area lies from the other; the larger of the two.
 
-        Returns:
-            In mm; infinite where one mask is empty, None where both are.
+        Infinite where one mask is empty, None where both are.
         """
         if not self.prediction_mm.size and not self.reference_mm.size:
             return None
@@ -54,10 +53,9 @@ class SurfaceDistances:
         )
 
     def dice(self, tolerance_mm: float) -> float | None:
-        """The share of both surfaces' area that lies no further than the tolerance from the other surface.
+        """The share of both surfaces' area that lies no further than the tolerance from the other surface, in [0, 1].
 
-        Returns:
-            In [0, 1]; 0 where one mask is empty, None where both are.
+        0 where one mask is empty, None where both are.
         """
         area = self.prediction_mm2.sum() + self.reference_mm2.sum()
         if not area:
@@ -68,13 +66,7 @@ class SurfaceDistances:
 
 
 def surface_distances(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> SurfaceDistances:
-    """Measure two masks of one grid.
-
-    Args:
-        prediction: (I, J, K).
-        reference: (I, J, K), on the same grid.
-        spacing_mm: (3,) along I, J, K, which are taken to be at right angles.
-    """
+    """Measure two masks (I, J, K) of one grid; `spacing_mm` along its axes, which are taken to be at right angles."""
     areas_mm2 = surfel_areas_mm2(spacing_mm)
     codes_prediction, codes_reference = _neighbour_codes(prediction), _neighbour_codes(reference)
     on_prediction, on_reference = _is_surface(codes_prediction), _is_surface(codes_reference)
@@ -126,11 +118,7 @@ def _percentile(distances_mm: Array, areas_mm2: Array, percent: float) -> float:
 
 
 def surfel_areas_mm2(spacing_mm: Sequence[float]) -> Array:
-    """(256,) area in mm² by neighbour code: bit c is set where corner `CORNERS[c]` is in the mask.
-
-    Args:
-        spacing_mm: (3,) distance of neighbouring voxels along I, J, K.
-    """
+    """(256,) area in mm² by neighbour code: bit c is set where corner `CORNERS[c]` is in the mask."""
     i, j, k = spacing_mm
     stretched = _unit_surfels() * np.array([j * k, i * k, i * j])
     areas: Array = np.linalg.norm(stretched, axis=2).sum(axis=1)

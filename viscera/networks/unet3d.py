@@ -59,8 +59,7 @@ class UNet3D(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, L, I, J, K) of an input (B, C, I, J, K) of any size (edges are replicated to fit).
 
-        Raises:
-            BadInputError: another number of axes or channels.
+        Raises BadInputError for another number of axes or channels.
         """
         if x.ndim != 5 or x.shape[1] != self.in_channels or 0 in x.shape:
             raise BadInputError(f"x: shape {tuple(x.shape)}, (B, {self.in_channels}, I, J, K) was expected.")

@@ -16,11 +16,7 @@ def as_volumes(values: Tensor) -> Tensor:
 
 
 def class_numbers(labels: Tensor) -> Tensor:
-    """Class numbers as int64, whatever type the framework keeps them in.
-
-    Raises:
-        BadInputError: a number that is not whole.
-    """
+    """Class numbers as int64, whatever type the framework keeps them in. Raises BadInputError for parts of numbers."""
     if labels.is_floating_point() and not torch.equal(labels, labels.round()):
         raise BadInputError("labels: numbers that are not whole; class numbers were expected, no soft labels.")
     return labels.long()
@@ -29,8 +25,7 @@ def class_numbers(labels: Tensor) -> Tensor:
 def class_numbers_of_one_hot(one_hot_BLIJK: Tensor) -> Tensor:
     """Class numbers (B, 1, I, J, K) of a one-hot code over L.
 
-    Raises:
-        BadInputError: values other than 0 and 1, or a voxel that does not belong to exactly one class.
+    Raises BadInputError for values other than 0 and 1, or a voxel that does not belong to exactly one class.
     """
     is_binary = bool(((one_hot_BLIJK == 0) | (one_hot_BLIJK == 1)).all())
     if not is_binary or not bool((one_hot_BLIJK.sum(dim=1) == 1).all()):

@@ -80,15 +80,11 @@ class MonaiDiceLoss(nn.Module):
         self.adds_up = reduction_name == "sum"
 
     def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar.
+        """The loss, a scalar; raises BadInputError for shapes that do not fit, or labels that are neither.
 
         Args:
             prediction: (B, L, I, J, K) or (B, L, I, J): logits, or probabilities, as `softmax` says.
-            target: (B, 1, ...) class numbers or (B, L, ...) one-hot, as `to_onehot_y` says; of any type, also a
-                MetaTensor.
-
-        Raises:
-            BadInputError: shapes that do not fit, or labels that are neither.
+            target: (B, 1, ...) class numbers or (B, L, ...) one-hot, as `to_onehot_y` says; of any type.
         """
         prediction_BLIJK, target = as_volumes(prediction), as_volumes(target)
         channels = 1 if self.to_onehot_y else prediction_BLIJK.shape[1]

@@ -61,26 +61,14 @@ class NnUNetDiceLoss(WeightedDiceLoss):
     """`viscera.WeightedDiceLoss` for what nnU-Net passes: two or three axes, targets (B, 1, ...) of any type."""
 
     def forward(self, logits: Tensor, labels: Tensor, labelled: Tensor | None = None) -> Tensor:
-        """The loss: scalar, in [-mean(w), 0].
-
-        Args:
-            logits: (B, L, I, J, K), or (B, L, I, J) of a 2d configuration.
-            labels: (B, 1, ...) class numbers.
-            labelled: as of `viscera.WeightedDiceLoss`; nnU-Net passes none.
-
-        Raises:
-            BadInputError: shapes that do not fit, labels that are no class numbers.
-        """
+        """The loss of logits (B, L, I, J[, K]) and class numbers (B, 1, …), a scalar; errors as `WeightedDiceLoss`."""
         return super().forward(as_volumes(logits), class_numbers(as_volumes(labels)), labelled)
 
 
 def count_voxels(segmentation: npt.NDArray[Any], num_classes: int, case: str) -> list[int]:
-    """Voxels of each class in a segmentation as nnU-Net has preprocessed it.
+    """Voxels of each class in a segmentation as nnU-Net has preprocessed it; BadInputError for a class that is none.
 
     -1, which nnU-Net writes outside of the body mask and trains as background, counts as background.
-
-    Raises:
-        BadInputError: a class number that does not exist.
     """
     labels = np.asarray(segmentation, dtype=np.int64).ravel()
     low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
@@ -98,18 +86,10 @@ def count_training_set(
 ) -> list[int]:
     """Voxels of each class in the whole training set, on the grid that the network sees.
 
-    What has been counted is kept in `viscera_voxel_counts_FOLDER.json` beside the folder (nnU-Net suffers no foreign
-    file inside), a case at a time, so that the folds share it. A case that has been preprocessed again since, or for
-    other classes, is counted again.
-
-    Args:
-        folder: preprocessed cases of one configuration; each has its `NAME.pkl`, written anew by preprocessing.
-        cases: names of the training cases.
-        num_classes: L.
-        load: gives the segmentation of a case.
-
-    Raises:
-        BadInputError: no cases, a file that is missing, a class number that does not exist.
+    What has been counted is kept in `viscera_voxel_counts_FOLDER.json` beside the folder of a configuration's
+    preprocessed cases (nnU-Net suffers no foreign file inside), a case at a time, so that the folds share it. A case
+    whose `NAME.pkl` has been written again since, or that was counted for other classes, is counted again. `load` gives
+    the segmentation of a case. Raises BadInputError for no cases, a missing file, a class number that does not exist.
     """
     if not cases:
         raise BadInputError(f"{folder}: the training set of this fold is empty. Look into splits_final.json.")

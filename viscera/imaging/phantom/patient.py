@@ -73,21 +73,10 @@ def phantom_name(number: int) -> str:
 
 
 def phantom_case(seed: int, number: int, shape: Index3 = (128, 128, 96), spacing_mm: float | None = None) -> Case:
-    """One phantom patient.
+    """One phantom patient: HU int16 and labels uint8 (I, J, K) on one grid along the RAS axes, its centre the origin.
 
-    Seed and number alone decide who it is; shape and spacing only decide how it is sampled (and its noise).
-
-    Args:
-        seed: of the data set, from 0 on.
-        number: of the case, from 0 on.
-        shape: voxels to the right, to the front and up.
-        spacing_mm: isotropic voxel size; None for `spacing_for(shape)`.
-
-    Returns:
-        HU int16 and labels uint8 (I, J, K) on one grid along the RAS axes, its centre the origin.
-
-    Raises:
-        ValueError: a negative seed or number.
+    Seed and number (from 0 on, else ValueError) alone decide who it is; shape and the isotropic spacing (None:
+    `spacing_for(shape)`) only decide how it is sampled, and its noise.
     """
     spacing_mm = spacing_for(shape) if spacing_mm is None else spacing_mm
     geometry = Geometry.from_spacing(shape, (spacing_mm,) * 3)

@@ -34,13 +34,10 @@ class Part:
 
 
 def paint(parts: Sequence[Part], space: Space) -> tuple[Array, LabelArray]:
-    """Paint parts in their order onto air.
+    """Paint parts in their order onto air: (I, J, K) HU float32 without noise, and labels uint8.
 
-    A voxel takes the label of the last part whose surface encloses its centre, and the HU of the parts in proportion
-    to how far their surfaces are away, within one voxel (the partial volume effect).
-
-    Returns:
-        (I, J, K) HU float32 without noise, and labels uint8.
+    A voxel takes the label of the last part whose surface encloses its centre, and the HU of the parts in proportion to
+    how far their surfaces are away, within one voxel (the partial volume effect).
     """
     hu = np.full(space.geometry.shape, AIR_HU, dtype=np.float32)
     labels = np.zeros(space.geometry.shape, dtype=np.uint8)

@@ -104,13 +104,8 @@ def mask_files(folder: Path) -> list[Path]:
 def list_cases(folder: Path, layout: Layout, places: tuple[Place, ...] | None = None) -> dict[str, CaseFiles]:
     """Cases by name, also those that lack a file; a place without any label is no labelled part and is left out.
 
-    Args:
-        folder: the data set's.
-        layout: whose `ids` are taken.
-        places: to look in; by default the layout's.
-
-    Raises:
-        BadInputError: a list of files in `dataset.json` that is none.
+    `places` to look in are by default the layout's. Raises BadInputError for a list of files in `dataset.json` that is
+    none.
     """
     cases = {case.name: case for case in _listed_files(folder)} if layout.lists_files and places is None else {}
     for place in layout.places if places is None else places:

@@ -52,12 +52,10 @@ class CaseSource:
         return Case(self.name, volume, label_map.in_order_of(volume.geometry), self.unlabelled, overlaps)
 
     def read_labels(self) -> LabelMap:
-        """Read the labels alone.
+        """Read the labels alone; of masks that overlap the lowest number has the voxel, and a warning says so.
 
-        Where masks overlap, the class of the lowest number has the voxel, and a warning tells how many there are.
-
-        Raises:
-            BadInputError: a file is missing or cannot be read, masks of different grids, or the case is refused.
+        Raises BadInputError where a file is missing or cannot be read, masks lie on different grids, the case is
+        refused.
         """
         return self._read_labels()[0]
 

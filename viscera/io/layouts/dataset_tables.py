@@ -50,11 +50,7 @@ def dataset_title(folder: Path) -> str:
 def read_label_file(path: Path) -> dict[str, int]:
     """Names to label numbers: the `labels` of a `dataset.json`, or a JSON that is such a table.
 
-    Args:
-        path: name to number (nnU-Net 2), or number to name (nnU-Net 1, Medical Segmentation Decathlon).
-
-    Raises:
-        BadInputError: no such table, a file ending that is not read, or as `names_to_numbers`.
+    Raises BadInputError for no such table, a file ending that is not read, and as `names_to_numbers`.
     """
     description = read_json(path)
     table: Any = description.get("labels") if isinstance(description, dict) else None
@@ -69,14 +65,10 @@ def read_label_file(path: Path) -> dict[str, int]:
 
 
 def names_to_numbers(table: Mapping[Any, Any], found_in: str) -> dict[str, int]:
-    """A table of label numbers as people write it: numbers by name or names by number, numbers as text or not.
+    """A table of label numbers as people write it: `{"liver": 1}`, `{"liver": "1"}` or `{"1": "liver"}`.
 
-    Args:
-        table: for example `{"background": 0, "liver": 1}`, `{"liver": "1"}` or `{"0": "background", "1": "liver"}`.
-        found_in: file and key, for the message.
-
-    Raises:
-        BadInputError: regions of several numbers, what is no whole number, or a name of two numbers.
+    Raises BadInputError, which names `found_in` (file and key), for regions of several numbers, what is no whole
+    number, and a name of two numbers.
     """
     by_number = all(isinstance(value, str) for value in table.values()) and all(_is_whole(key) for key in table)
     pairs = [(value, key) if by_number else (key, value) for key, value in table.items()]
@@ -122,14 +114,9 @@ def own_split(folder: Path, cases: Sequence[CaseSource]) -> dict[str, Split]:
     """The cases that a data set itself puts into a part; the others may be drawn for any.
 
     Fold 0 of nnU-Net's `splits_final.json`, the `meta.csv` of TotalSegmentator, or the folders (WORD, AMOS22, nnU-Net's
-    `labelsTs`). Training cases stay free to be drawn for testing where the data set has no test cases.
-
-    Args:
-        folder: the data set's.
-        cases: of it.
-
-    Raises:
-        BadInputError: a `splits_final.json` that is none, or that names other cases; a `meta.csv` in another encoding.
+    `labelsTs`). Training cases stay free to be drawn for testing where the data set has no test cases. Raises
+    BadInputError for a `splits_final.json` that is none, or that names other cases, and for a `meta.csv` in another
+    encoding.
     """
     names = [case.name for case in cases]
     of_folders = {case.name: case.split for case in cases if case.split is not None}

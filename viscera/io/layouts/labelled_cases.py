@@ -207,8 +207,7 @@ def explained_by(folder: Path) -> Path | None:
 def numbers_beside(folders: Iterable[Path], table: ClassTable) -> tuple[Path, LabelNumbers] | None:
     """The first table of names in these folders and what it says of label maps; None where there is none.
 
-    Raises:
-        BadInputError: a table in the first folder that is none, or that names no class of ours.
+    Raises BadInputError for a table in the first folder that is none, or that names no class of ours.
     """
     for number, folder in enumerate(folders):
         for path in (folder / name for name in _TABLES if (folder / name).exists()):

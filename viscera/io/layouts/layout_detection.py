@@ -15,11 +15,7 @@ _SUBFOLDERS = 20
 
 
 def named_layout(name: str) -> Layout:
-    """The layout of a name; case, `-`, `_` and `.` do not matter.
-
-    Raises:
-        BadInputError: there is none.
-    """
+    """The layout of a name; case, `-`, `_` and `.` do not matter. Raises BadInputError where there is none."""
     known = {_squeezed(each): layout for each, layout in LAYOUTS.items()}
     if _squeezed(name) not in known:
         raise BadInputError(f"There is no layout '{name}'. There are: auto, {', '.join(LAYOUTS)}.")
@@ -27,14 +23,9 @@ def named_layout(name: str) -> Layout:
 
 
 def detect_layout(folder: Path, numbers: Mapping[str, int] | None = None) -> Layout:
-    """The layout of a folder.
+    """The layout of a folder; `numbers` (of names) decide where several layouts of the same files fit.
 
-    Args:
-        folder: of the data set.
-        numbers: names to label numbers, in case that several layouts of the same files fit.
-
-    Raises:
-        BadInputError: none fits, several do, or a data set that cannot be learned from.
+    Raises BadInputError where none fits, several do, or for a data set that cannot be learned from.
     """
     refuse_known(folder)
     shaped = fitting(folder)

@@ -57,10 +57,11 @@ def check(
     for name, error in barrier.left_out.items():
         cases[name] = CaseCheck(name, None, str(error), defect=isinstance(error, DefectError))
     progress(Progress("check", len(sources), len(sources)))
-    facts = [case.facts for each in sources if (case := cases[each.name]).facts is not None]
-    more = findings_beside_others(facts)
-    for name, case in cases.items():
-        cases[name] = replace(case, findings=(*case.findings, *(finding for finding in more if finding.case == name)))
+    facts = [found for each in sources if (found := cases[each.name].facts) is not None]
+    beside = findings_beside_others(facts)
+    for name, found_alone in cases.items():
+        more = (finding for finding in beside if finding.case == name)
+        cases[name] = replace(found_alone, findings=(*found_alone.findings, *more))
     of_the_set = tuple(findings_of_the_set(facts, table.names[1:]))
     checked = DataSetCheck(
         dataset_title(source), table.names[1:], tuple(cases[each.name] for each in sources), of_the_set

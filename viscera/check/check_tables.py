@@ -71,7 +71,7 @@ def volume_cells(case: CaseCheck, classes: Sequence[str]) -> list[VolumeCell]:
     """Volumes of a case, one a class."""
     cells = []
     for name in classes:
-        organ = case.facts and case.facts.organ(name)
+        organ = case.facts.organ(name) if case.facts else None
         if organ is None:
             cells.append(VolumeCell("–" if case.facts and name in case.facts.labelled else ""))
         else:

@@ -21,7 +21,7 @@ from viscera.doctor.untrained import forecast_arms, outlooks
 from viscera.io.store import Store
 from viscera.metrics.learning import FAILING_DICE
 from viscera.study.report.gradients_section import forecast_rows, forecast_sentence
-from viscera.study.report.study_reader import read_study
+from viscera.study.report.report_stage import read_study
 from viscera.study.results import StudyResult
 
 Array = npt.NDArray[np.float64]

@@ -15,8 +15,8 @@ from viscera.core.arms import arms_of
 from viscera.io.files import write_text
 from viscera.io.runlog import StudyFolder
 from viscera.io.scores import read_scores
-from viscera.study.report.study_reader import read_study
-from viscera.study.report.trust_section import trust_rows, trust_sentence
+from viscera.study.report.report_stage import read_study
+from viscera.study.report.summary_section import trust_rows, trust_sentence
 
 
 def foreground_dice(path: Path) -> float:

@@ -23,7 +23,7 @@ from viscera.engine.optimiser import LEAST_EPSILON
 from viscera.io.files import write_text
 from viscera.io.runlog import RunStatus
 from viscera.study.report.gradients_section import ForecastRow, forecast_rows, forecast_sentence
-from viscera.study.report.study_reader import read_study
+from viscera.study.report.report_stage import read_study
 from viscera.study.results import StudyResult, counted, mean_defined
 
 Levels = list[tuple[float, dict[float, Measured]]]  # epsilon, then rate to arm; rising

@@ -1,4 +1,4 @@
-"""Studies in memory: what `study.report.study_reader` reads from disk, with answers known beforehand."""
+"""Studies in memory: what `study.report.report_stage` reads from disk, with answers known beforehand."""
 
 from collections.abc import Callable, Mapping
 

@@ -7,6 +7,7 @@ reasons stand in docs/decisions/0008-claim-ledger.md; they were written before a
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isnan
 from statistics import fmean
 from typing import Literal, NamedTuple
 
@@ -18,7 +19,7 @@ from viscera.core.anatomy import ORGANS
 from viscera.core.arms import FUSED, Arm
 from viscera.metrics.statistics import Array, hodges_lehmann, holm, pairs_needed, signed_rank_test, smallest_p
 from viscera.study.report.comparisons import ALPHA, DECIMALS
-from viscera.study.results import RunResult, StudyResult, counted
+from viscera.study.results import StudyResult, counted
 from viscera.study.score_table import Sample, mean_over
 
 FOREGROUND = tuple(organ.name for organ in ORGANS)
@@ -86,19 +87,14 @@ class Evidence:
 
     def missing(self, settings: Iterable[Setting]) -> str:
         """What keeps these settings from being compared, and what it takes; empty where nothing does."""
-        absent, unscored = [], []
-        for setting in dict.fromkeys(settings):
-            arm = self.arm(setting)
-            if arm is None:
-                absent.append(setting.title)
-            elif not self.dice_by_seed(arm):
-                unscored.append(setting.title)
-        sentences = []
-        if absent:
-            sentences.append(f"Not in this study: {', '.join(absent)} (--weightings, --learning-rates).")
-        if unscored:
-            sentences.append(f"No finished and scored run: {', '.join(unscored)}; the notes of Table 1 say why.")
-        return " ".join(sentences)
+        arms = {setting.title: self.arm(setting) for setting in settings}
+        absent = ", ".join(title for title, arm in arms.items() if arm is None)
+        unscored = ", ".join(title for title, arm in arms.items() if arm is not None and not self.dice_by_seed(arm))
+        sentences = (
+            absent and f"Not in this study: {absent} (--weightings, --learning-rates).",
+            unscored and f"No finished and scored run: {unscored}; the notes of Table 1 say why.",
+        )
+        return " ".join(filter(None, sentences))
 
     def _dice(self, arm: str, seed: int) -> PatientDice:
         sample, classes = self.sample, list(self.study.classes.names)
@@ -128,34 +124,35 @@ def difference(
     Only seeds that both sides have are compared; where they share none, each side is averaged over its own.
     """
     seeds = [seed for seed in a if seed in b]
-    if not seeds:
-        return Contrast(title, _points(_averaged(a.values()), _averaged(b.values()), organs))
-    by_seed = {seed: _points(a[seed], b[seed], organs) for seed in seeds}
-    whole = _points(_averaged(a[s] for s in seeds), _averaged(b[s] for s in seeds), organs)
-    return Contrast(title, whole, by_seed)
+    of_a, of_b = (_averaged([side[seed] for seed in seeds or side]) for side in (a, b))
+    return Contrast(title, _between(of_a, of_b, organs), {seed: _between(a[seed], b[seed], organs) for seed in seeds})
 
 
 def training_gap(title: str, evidence: Evidence, arm: Arm) -> Contrast:
     """Foreground Dice on the training windows at the last logged step, minus that of each test patient."""
     test = evidence.dice_by_seed(arm)
-    runs: Iterable[RunResult] = (run for run in evidence.study.runs_of(arm) if run.seed in test)
+    runs = [run for run in evidence.study.runs_of(arm) if run.seed in test]
     training = {run.seed: last for run in runs if (last := run.last_dice()) is not None}
     if not training:
         return Contrast(title, {})
     by_seed = {seed: _below(last, test[seed]) for seed, last in training.items()}
-    return Contrast(title, _below(fmean(training.values()), _averaged(test[seed] for seed in training)), by_seed)
+    return Contrast(title, _below(fmean(training.values()), _averaged([test[seed] for seed in training])), by_seed)
 
 
 def mean_contrast(title: str, contrasts: Sequence[Contrast]) -> Contrast:
     """The mean of several contrasts over the cases, and the seeds, that all of them have."""
+
+    def mean(sides: Sequence[Points]) -> Points:
+        shared = [case for case in sides[0] if all(case in side for side in sides)]
+        return {case: round(fmean(side[case] for side in sides), DECIMALS) for case in shared}
+
     seeds = [s for s in contrasts[0].by_seed if all(s in c.by_seed for c in contrasts)]
-    by_seed = {s: _mean_points([c.by_seed[s] for c in contrasts]) for s in seeds}
-    return Contrast(title, _mean_points([c.patients for c in contrasts]), by_seed)
+    by_seed = {s: mean([c.by_seed[s] for c in contrasts]) for s in seeds}
+    return Contrast(title, mean([c.patients for c in contrasts]), by_seed)
 
 
-def _averaged(sides: Iterable[PatientDice]) -> PatientDice:
+def _averaged(frames: Sequence[PatientDice]) -> PatientDice:
     """Mean over seeds of each case and organ, where defined."""
-    frames = list(sides)
     cases = sorted(set().union(*(frame.index for frame in frames)))
     stacked = np.stack([frame.reindex(index=cases, columns=list(FOREGROUND)).to_numpy(float) for frame in frames])
     return pd.DataFrame(mean_over(stacked, axis=0), cases, list(FOREGROUND))
@@ -163,20 +160,18 @@ def _averaged(sides: Iterable[PatientDice]) -> PatientDice:
 
 def _below(dice: float, of_patients: PatientDice) -> Points:
     """How far each patient's mean over the organs lies below a Dice."""
-    means = dict(zip(of_patients.index, mean_over(of_patients.to_numpy(float), axis=1).tolist(), strict=True))
-    return {case: round(100 * (dice - mean), DECIMALS) for case, mean in means.items()}
+    return _in_points(of_patients.index, dice - mean_over(of_patients.to_numpy(float), axis=1))
 
 
-def _points(a: PatientDice, b: PatientDice, organs: Collection[str]) -> Points:
+def _between(a: PatientDice, b: PatientDice, organs: Collection[str]) -> Points:
     cases = sorted(set(a.index) & set(b.index))
     side_a, side_b = (side.reindex(index=cases, columns=list(organs)).to_numpy(float) for side in (a, b))
-    means = zip(cases, mean_over(side_a - side_b, axis=1).tolist(), strict=True)
-    return {case: round(100 * mean, DECIMALS) for case, mean in means if not np.isnan(mean)}
+    return _in_points(cases, mean_over(side_a - side_b, axis=1))
 
 
-def _mean_points(sides: Sequence[Points]) -> Points:
-    shared = [case for case in sides[0] if all(case in side for side in sides)]
-    return {case: round(fmean(side[case] for side in sides), DECIMALS) for case in shared}
+def _in_points(cases: Iterable[str], means_P: Array) -> Points:
+    means = zip(cases, means_P.tolist(), strict=True)
+    return {case: round(100 * mean, DECIMALS) for case, mean in means if not isnan(mean)}
 
 
 class Part(NamedTuple):
@@ -233,12 +228,14 @@ class Verdict(NamedTuple):
 
 def settle(readings: Sequence[Reading]) -> list[Verdict]:
     """One verdict per reading; Holm's correction is over those that could be tested."""
-    weighed = [weigh(reading.parts) if _testable(reading) else None for reading in readings]
-    tested = [w for w in weighed if w is not None]
-    corrected = iter(holm(np.array([w.p for w in tested])).tolist())
+    testable = [bool(r.parts) and not r.missing and all(part.contrast.patients for part in r.parts) for r in readings]
+    weighed = [weigh(reading.parts) for reading, tested in zip(readings, testable, strict=True) if tested]
+    found = iter(zip(weighed, holm(np.array([w.p for w in weighed])).tolist(), strict=True))
     return [
-        _verdict(reading, w, next(corrected), len(tested)) if w is not None else _untested(reading)
-        for reading, w in zip(readings, weighed, strict=True)
+        _verdict(reading, *next(found), len(weighed))
+        if tested
+        else Verdict("undecided", reason=reading.missing or "No test case was scored on both sides of a comparison.")
+        for reading, tested in zip(readings, testable, strict=True)
     ]
 
 
@@ -262,38 +259,24 @@ def seeds_agree(agreeing: int, seeds: int) -> bool:
     return float(stats.binomtest(agreeing, seeds, alternative="greater").pvalue) < ALPHA
 
 
-def _testable(reading: Reading) -> bool:
-    return bool(reading.parts) and not reading.missing and all(part.contrast.patients for part in reading.parts)
-
-
-def _untested(reading: Reading) -> Verdict:
-    return Verdict("undecided", reason=reading.missing or "No test case was scored on both sides of a comparison.")
-
-
 def _verdict(reading: Reading, weighed: Weighed, p_holm: float, claims: int) -> Verdict:
     parts = reading.parts
     patients = min(len(part.contrast.patients) for part in parts)
     seeds = sorted(set.intersection(*(set(part.contrast.by_seed) for part in parts)))
-    scope = max(1, len(seeds))
-
-    def undecided(reason: str) -> Verdict:
-        return Verdict("undecided", p_holm, reason, scope, patients)
-
-    if p_holm >= ALPHA:
-        return undecided(_why_not_shown(reading, weighed, patients, claims))
     supported = weighed.support <= weighed.against
     deciding = parts if supported or weighed.reversed_part is None else (weighed.reversed_part,)
     agreeing = sum(_points_to(deciding, seed, supported=supported) for seed in seeds)
-    if not seeds_agree(agreeing, len(seeds)):
-        shown = "support it" if supported else "contradict it"
-        return undecided(
+    word: Word = "supported" if supported else "contradicted"
+    reason = f"The reverse is shown for {deciding[0].contrast.title}." if len(parts) > 1 and not supported else ""
+    if p_holm >= ALPHA:
+        word, reason = "undecided", _why_not_shown(reading, weighed, patients, claims)
+    elif not seeds_agree(agreeing, len(seeds)):
+        word, shown = "undecided", "support it" if supported else "contradict it"
+        reason = (
             f"The seeds disagree: the means over seeds {shown}, but only {agreeing} of {counted(len(seeds), 'seed')} "
             f"alone. More seeds would tell (--seeds, {SEEDS_FOR_CONCLUSIONS} or more)."
         )
-    if supported:
-        return Verdict("supported", p_holm, "", scope, patients)
-    reason = f"The reverse is shown for {deciding[0].contrast.title}." if len(parts) > 1 else ""
-    return Verdict("contradicted", p_holm, reason, scope, patients)
+    return Verdict(word, p_holm, reason, max(1, len(seeds)), patients)
 
 
 def _why_not_shown(reading: Reading, weighed: Weighed, patients: int, claims: int) -> str:

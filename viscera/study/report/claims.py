@@ -1,12 +1,10 @@
 """The paper's claims, what tests each, and the rule that decides it: docs/decisions/0008-claim-ledger.md.
 
-The margins below were fixed before any study was read. Claims 1-6 are inequalities between settings and stand here as
-data; 7-10 read more than scores of the plain settings (a longer training, curves, combined models, variants) and have
-a function each.
+The margins below were fixed before any study was read. Claims 1-6 are inequalities between settings; 7-10 read more
+than scores of the plain settings (a longer training, curves, combined models, variants).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import NamedTuple
 
 from viscera.core.arms import Arm, arm_config
@@ -35,48 +33,46 @@ OVERFIT = 10.0  # points of training above test that count as strong overfitting
 FELL = 2.0  # points that Dice on validation must fall below its best, for the gap to count against claim 8
 SETTLED = 1.0  # points of foreground mean within which doubling the iterations changes nothing
 FEWER, MORE = 10_000, 20_000  # iterations
-LARGE = ("liver", "spleen", "stomach")
-NAMED_IN_4 = ("artery", "portal_vein", "pancreas")
 LOW, HIGH, HIGHEST = 0.001, 0.01, 0.1
-_WEIGHTINGS = ("uniform", "simple", "square")
 _MEMORY = ("patch", "batch_size")
 
 
 class Inequality(NamedTuple):
     """One setting lies more than a margin above another; the mean over some organs is compared."""
 
-    higher: Setting  # higher, lower: the settings
+    higher: Setting
     lower: Setting
     margin: float = 0.0  # points
     organs: tuple[str, ...] = FOREGROUND  # names
     of: str = ""  # the organs for people; empty where they are all seven
     two_sided: bool = False  # whether the claim is that they differ by less than the margin, either way
 
+    def parts(self, evidence: Evidence) -> tuple[Part, ...]:
+        """Of a study that has both settings (`Evidence.missing` says so)."""
+        a, b = self.higher, self.lower
+        same_rate = a.learning_rate == b.learning_rate
+        title = f"{a.weighting} {MINUS} {b.title}" if same_rate else f"{a.title} {MINUS} at {b.learning_rate:g}"
+        dice_a, dice_b = (evidence.dice_by_seed(evidence.arm(setting)) for setting in (a, b))
+        contrast = difference(title + (f", {self.of}" if self.of else ""), dice_a, dice_b, self.organs)
+        return within(contrast, self.margin) if self.two_sided else (Part(contrast, self.margin),)
 
-@dataclass(frozen=True)
-class Claim:
+
+class Claim(NamedTuple):
     """One line of the ledger before any data."""
 
     number: str  # as in the list of the paper's claims; 10 has two halves
     statement: str  # in our own words
     tested_by: str  # the settings and the rule, in words
-    inequalities: tuple[Inequality, ...] = ()  # all of which it says; empty where `read` tests it
-    read: Callable[[Evidence], Reading] | None = None  # from evidence to what it comes to
-
-    def reading(self, evidence: Evidence) -> Reading:
-        """What it comes to in one study."""
-        return self.read(evidence) if self.read else _read_inequalities(self.inequalities, evidence)
+    reading: Callable[[Evidence], Reading]  # what it comes to in one study
 
 
-def _failing(weighting: str) -> tuple[Inequality, ...]:
-    """Uniform is more than the margin above on each large organ."""
-    settings = Setting("uniform", LOW), Setting(weighting, LOW)
-    return tuple(Inequality(*settings, FAILED, (organ,), organ) for organ in LARGE)
+def _all_of(*inequalities: Inequality) -> Callable[[Evidence], Reading]:
+    def reading(evidence: Evidence) -> Reading:
+        missing = evidence.missing(setting for i in inequalities for setting in (i.higher, i.lower))
+        parts = () if missing else tuple(part for inequality in inequalities for part in inequality.parts(evidence))
+        return Reading(parts, missing)
 
-
-def _best_of_high(weighting: str) -> tuple[Inequality, ...]:
-    settings = Setting("simple", HIGH), Setting(weighting, HIGH)
-    return Inequality(*settings), Inequality(*settings, 0.0, NAMED_IN_4, "artery, portal vein and pancreas")
+    return reading
 
 
 def longer_training(evidence: Evidence) -> Reading:
@@ -89,8 +85,8 @@ def longer_training(evidence: Evidence) -> Reading:
             f"and, trained on, at {MORE:,} (--iterations {MORE})."
         )
     at = {n: Evidence(evidence.study.at_stage(n), evidence.grid) for n in (FEWER, MORE)}
-    rates = [r for r in (LOW, HIGH) if any(evidence.arm(Setting(w, r)) for w in _WEIGHTINGS)]
-    settings = [Setting(w, r) for r in rates or (LOW, HIGH) for w in _WEIGHTINGS]
+    rates = {setting.learning_rate for setting in PAPER_SETTINGS if evidence.arm(setting)} or {LOW, HIGH}
+    settings = [setting for setting in PAPER_SETTINGS if setting.learning_rate in rates]
     missing = at[FEWER].missing(settings) or at[MORE].missing(settings)
     if missing:
         return Reading(missing=missing)
@@ -120,21 +116,16 @@ def training_against_test(evidence: Evidence) -> Reading:
             falls[setting.title] = fall
     if not parts:
         return Reading(missing="No finished and scored run of the paper's settings with Dice on training windows.")
+    reserve = "The gap is large, but it also holds what windows and whole scans differ by"
     if not falls:
-        return Reading(
-            tuple(parts),
-            reserve="The gap is large, but it also holds what windows and whole scans differ by. Dice on validation "
-            "during training would tell (prepare --validation-fraction).",
-        )
+        reserve += ". Dice on validation during training would tell (prepare --validation-fraction)."
+        return Reading(tuple(parts), reserve=reserve)
     worst = max(falls, key=lambda title: falls[title])
-    remark = (
-        f"At the end, Dice on validation is at most {falls[worst]:.1f} points below the best of its curve ({worst})."
-    )
     return Reading(
         tuple(parts),
-        remark=remark,
-        reserve=f"The gap is large, but it also holds what windows and whole scans differ by, and Dice on validation "
-        f"did not fall by more than {FELL:g} points where it is.",
+        remark=f"At the end, Dice on validation is at most {falls[worst]:.1f} points below the best of its curve "
+        f"({worst}).",
+        reserve=f"{reserve}, and Dice on validation did not fall by more than {FELL:g} points where it is.",
     )
 
 
@@ -146,7 +137,9 @@ def combined_models(evidence: Evidence) -> Reading:
     scored = {arm: dice for arm in evidence.study.arms if (dice := evidence.dice_by_seed(arm))}
     if not scored:
         return Reading(missing="No single arm has a finished and scored run; the notes of Table 1 say why.")
-    by_validation = {arm: mean for arm in scored if (mean := _on_validation(evidence, arm)) is not None}
+    finished = {arm: [run for run in evidence.study.runs_of(arm) if not run.standing()] for arm in scored}
+    on_validation = {arm: mean_defined(run.last_dice(validation=True) for run in finished[arm]) for arm in scored}
+    by_validation = {arm: mean for arm, mean in on_validation.items() if mean is not None}
     against = {arm: difference(f"fused {MINUS} {arm.title}", {-1: fused}, dice) for arm, dice in scored.items()}
     if by_validation:
         best = max(by_validation, key=lambda arm: by_validation[arm])
@@ -162,20 +155,11 @@ def combined_models(evidence: Evidence) -> Reading:
 def more_memory(evidence: Evidence) -> Reading:
     """Claim 10a: each variant with larger windows or batches, averaged over the arms that have both."""
     parts = [Part(contrast) for variant in _larger(evidence) if (contrast := _of_variant(evidence, variant))]
-    if parts:
-        return Reading(tuple(parts))
-    return Reading(
-        missing="No scored variant has larger windows or batches and nothing else changed. It needs one in "
+    missing = (
+        "No scored variant has larger windows or batches and nothing else changed. It needs one in "
         "study.variants, for example larger: {train.batch_size: 6}."
     )
-
-
-def more_data(_: Evidence) -> Reading:
-    """Claim 10b: never from a single study."""
-    return Reading(
-        missing="A study has one training set. It needs a second study with the same test cases and a part of the "
-        "training cases (prepare --split)."
-    )
+    return Reading(tuple(parts), "" if parts else missing)
 
 
 def _fall(run: RunResult) -> float | None:
@@ -183,11 +167,6 @@ def _fall(run: RunResult) -> float | None:
     curve = [mean_defined(point.validation_dice[1:]) for point in run.curve if point.validation_dice]
     measured = [mean for mean in curve if mean is not None]
     return 100 * (max(measured) - measured[-1]) if measured else None
-
-
-def _on_validation(evidence: Evidence, arm: Arm) -> float | None:
-    runs = (run for run in evidence.study.runs_of(arm) if not run.standing())
-    return mean_defined(run.last_dice(validation=True) for run in runs)
 
 
 def _larger(evidence: Evidence) -> list[str]:
@@ -209,108 +188,104 @@ def _larger(evidence: Evidence) -> list[str]:
 
 def _of_variant(evidence: Evidence, variant: str) -> Contrast | None:
     contrasts: list[Contrast] = []
-    for arm in evidence.study.arms:
+    for arm in (arm for arm in evidence.study.arms if arm.variant == variant):
         plain = Arm(arm.weighting, arm.learning_rate, evidence.base_variant)
-        if arm.variant == variant:
-            with_it, without = (evidence.dice_by_seed(a) for a in (arm, plain))
-            if with_it and without:
-                contrasts.append(difference(arm.title, with_it, without))
-    if not contrasts:
-        return None
+        with_it, without = (evidence.dice_by_seed(a) for a in (arm, plain))
+        if with_it and without:
+            contrasts.append(difference(arm.title, with_it, without))
     arms = "one arm" if len(contrasts) == 1 else f"{len(contrasts)} arms"
-    return mean_contrast(f"{variant} {MINUS} without, mean of {arms}", contrasts)
+    return mean_contrast(f"{variant} {MINUS} without, mean of {arms}", contrasts) if contrasts else None
 
 
-def between(evidence: Evidence, a: Setting, b: Setting, organs: Sequence[str] = FOREGROUND, of: str = "") -> Contrast:
-    """Two settings that the study has (`Evidence.missing` says so)."""
-    same_rate = a.learning_rate == b.learning_rate
-    title = f"{a.weighting} {MINUS} {b.title}" if same_rate else f"{a.title} {MINUS} at {b.learning_rate:g}"
-    dice_a, dice_b = (evidence.dice_by_seed(evidence.arm(setting)) for setting in (a, b))
-    return difference(title + (f", {of}" if of else ""), dice_a, dice_b, organs)
-
-
-def _read_inequalities(inequalities: tuple[Inequality, ...], evidence: Evidence) -> Reading:
-    missing = evidence.missing(setting for i in inequalities for setting in (i.higher, i.lower))
-    if missing:
-        return Reading(missing=missing)
-    parts: list[Part] = []
-    for higher, lower, margin, organs, of, two_sided in inequalities:
-        contrast = between(evidence, higher, lower, organs, of)
-        parts += within(contrast, margin) if two_sided else (Part(contrast, margin),)
-    return Reading(tuple(parts))
-
-
+_UNIFORM, _SIMPLE, _SQUARE = (
+    {rate: Setting(w, rate) for rate in (LOW, HIGH, HIGHEST)} for w in ("uniform", "simple", "square")
+)
 CLAIMS: tuple[Claim, ...] = (
     Claim(
         "1",
         "At rate 0.001 uniform weights are better than simple ones, and those better than square ones.",
         "foreground mean: uniform above simple and simple above square, at 0.001",
-        (
-            Inequality(Setting("uniform", LOW), Setting("simple", LOW)),
-            Inequality(Setting("simple", LOW), Setting("square", LOW)),
-        ),
+        _all_of(Inequality(_UNIFORM[LOW], _SIMPLE[LOW]), Inequality(_SIMPLE[LOW], _SQUARE[LOW])),
     ),
     Claim(
         "2",
         "At rate 0.001 simple and square weights fail on the large organs.",
         f"liver, spleen and stomach, each: simple and square more than {FAILED:g} points below uniform, at 0.001",
-        _failing("simple") + _failing("square"),
+        _all_of(
+            *(
+                Inequality(_UNIFORM[LOW], lower[LOW], FAILED, (organ,), organ)
+                for lower in (_SIMPLE, _SQUARE)
+                for organ in ("liver", "spleen", "stomach")
+            )
+        ),
     ),
     Claim(
         "3",
         "Rate 0.01 instead of 0.001 improves simple and square weights markedly.",
         f"foreground mean: simple and square more than {MARKED:g} points higher at 0.01 than at 0.001",
-        tuple(Inequality(Setting(w, HIGH), Setting(w, LOW), MARKED) for w in ("simple", "square")),
+        _all_of(*(Inequality(of[HIGH], of[LOW], MARKED) for of in (_SIMPLE, _SQUARE))),
     ),
     Claim(
         "4",
         "At rate 0.01 simple weights are best, above all for artery, portal vein and pancreas.",
         "foreground mean, and mean of these three: simple above uniform and above square, at 0.01",
-        _best_of_high("uniform") + _best_of_high("square"),
+        _all_of(
+            *(
+                Inequality(_SIMPLE[HIGH], lower[HIGH], 0.0, organs, of)
+                for lower in (_UNIFORM, _SQUARE)
+                for organs, of in (
+                    (FOREGROUND, ""),
+                    (("artery", "portal_vein", "pancreas"), "artery, portal vein and pancreas"),
+                )
+            )
+        ),
     ),
     Claim(
         "5",
         "With uniform weights the result hardly depends on the rate.",
         f"foreground mean: uniform at 0.001 and at 0.01 within ±{ALIKE:g} points of each other (two one-sided tests)",
-        (Inequality(Setting("uniform", LOW), Setting("uniform", HIGH), ALIKE, two_sided=True),),
+        _all_of(Inequality(_UNIFORM[LOW], _UNIFORM[HIGH], ALIKE, two_sided=True)),
     ),
     Claim(
         "6",
         "Square weights would gain more from a rate of 0.1.",
         "foreground mean: square higher at 0.1 than at 0.01",
-        (Inequality(Setting("square", HIGHEST), Setting("square", HIGH)),),
+        _all_of(Inequality(_SQUARE[HIGHEST], _SQUARE[HIGH])),
     ),
     Claim(
         "7",
         "After 10,000 iterations uniform weights have converged; simple and square ones still gain until 20,000.",
         f"foreground mean at 20,000 against 10,000 iterations: uniform within ±{SETTLED:g} point (two one-sided "
         f"tests), simple and square more than {SETTLED:g} point higher, at each rate of the study",
-        read=longer_training,
+        longer_training,
     ),
     Claim(
         "8",
         "Without augmentation there is no strong overfitting.",
         f"foreground Dice on training windows less than {OVERFIT:g} points above that on test cases, in each of the "
         "paper's settings that the study has; against it only where Dice on validation fell, too",
-        read=training_against_test,
+        training_against_test,
     ),
     Claim(
         "9",
         "Taking each organ from the weighting and rate that suit it best improves the result.",
         "foreground mean: the combination above the single arm that is best on the validation cases",
-        read=combined_models,
+        combined_models,
     ),
     Claim(
         "10a",
         "More memory, for larger windows or batches, improves the result.",
         "foreground mean: each variant with larger train.patch or train.batch_size, and nothing else changed, above "
         "the same arms without it",
-        read=more_memory,
+        more_memory,
     ),
     Claim(
         "10b",
         "More training data improve the result.",
         "the same settings trained on fewer and on more cases, scored on the same test cases",
-        read=more_data,
+        lambda _: Reading(
+            missing="A study has one training set. It needs a second study with the same test cases and a part of the "
+            "training cases (prepare --split)."
+        ),
     ),
 )

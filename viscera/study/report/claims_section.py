@@ -12,11 +12,10 @@ from scipy import stats
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import TrainConfig
 from viscera.core.settings import differences
-from viscera.metrics.statistics import Shift, hodges_lehmann
+from viscera.metrics.statistics import hodges_lehmann
 from viscera.study.report.claim_rules import (
     PAPER_SETTINGS,
     SEEDS_FOR_CONCLUSIONS,
-    Contrast,
     Evidence,
     Reading,
     Setting,
@@ -43,8 +42,6 @@ _PERCENT = {  # as printed, columns in the order of PAPER_SETTINGS: uniform, sim
 }
 _AVG = (88.3, 74.2, 44.0, 86.4, 88.9, 78.9)
 MISPRINT = Setting("simple", 0.01)  # its rows average 90.0; artery 80.2 instead of 89.2 would give the printed 88.9
-BESIDE_COLUMNS = ("class", "arm", "paper_percent", "study_percent")
-CORRELATION_COLUMNS = ("over", "n", "spearman", "kendall")
 
 
 class Entry(NamedTuple):
@@ -60,13 +57,6 @@ class Entry(NamedTuple):
     numbers: str  # numbers, reason: the parts of `result`; numbers are apart by `; `
     reason: str
 
-    def cells(self) -> tuple[str, ...]:
-        """As in the file."""
-        return self[: len(COLUMNS)]
-
-
-COLUMNS = Entry._fields[:6]
-
 
 @dataclass(frozen=True)
 class Ledger:
@@ -79,71 +69,56 @@ class Ledger:
 
 def ledger(evidence: Evidence) -> Ledger:
     """Test every claim that the study allows; what it does not allow is undecided, with what it would take."""
+    study = evidence.study
     readings = [claim.reading(evidence) for claim in CLAIMS]
     verdicts = settle(readings)
-    entries = tuple(
-        _entry(evidence, claim, reading, verdict)
-        for claim, reading, verdict in zip(CLAIMS, readings, verdicts, strict=True)
-    )
+    judged = zip(CLAIMS, readings, verdicts, strict=True)
+    entries = tuple(_entry(evidence, claim, reading, verdict) for claim, reading, verdict in judged)
     tested = sum(verdict.p_holm is not None for verdict in verdicts)
-    return Ledger(entries, _summary(evidence.study, entries, tested), tuple(_ledger_notes(evidence)))
+    counts = {word: sum(e.word == word for e in entries) for word in ("supported", "contradicted", "undecided")}
+    summary = (
+        f"{'On this phantom' if study.phantom else 'On these cases'}, {tested} of {len(entries)} lines could be tested "
+        f"(claim 10 has two halves): {counts['supported']} supported, {counts['contradicted']} contradicted, "
+        f"{counts['undecided'] - (len(entries) - tested)} left undecided by the numbers."
+    )
+    return Ledger(entries, summary, tuple(_ledger_notes(study)))
 
 
 def _entry(evidence: Evidence, claim: Claim, reading: Reading, verdict: Verdict) -> Entry:
-    numbers = _numbers(reading, verdict) if verdict.p_holm is not None else ""
-    remark = reading.remark if numbers else ""
-    reason = " ".join(filter(None, (remark, verdict.reason)))
+    """One line; never about patients on a phantom, nor about weightings in general with few seeds."""
+    study, tested = evidence.study, verdict.p_holm is not None
+    numbers = _numbers(reading, verdict) if tested else ""
+    reason = " ".join(filter(None, (reading.remark if tested else "", verdict.reason)))
+    where = "on this phantom" if study.phantom else "on these cases"
+    models = ", for these models" if verdict.word != "undecided" and verdict.seeds < SEEDS_FOR_CONCLUSIONS else ""
+    cases = verdict.patients if tested else len(study.scores.cases())
+    seeds = verdict.seeds if tested else len(study.record.config.study.seeds)
+    data = f"{data_name(study)}: {counted(cases, 'test case')}, {counted(seeds, 'seed')}, "
+    data += f"{study.record.all_stages[-1]:,} iterations"
     return Entry(
         claim=claim.number,
         statement=claim.statement,
         tested_by=claim.tested_by[0].upper() + claim.tested_by[1:],
         result=" ".join(filter(None, (numbers, reason))),
-        verdict=_worded(evidence.study, verdict),
-        data=_data(evidence, verdict),
+        verdict=f"{verdict.word} {where}{models}",
+        data=data + (f", variant {evidence.base_variant}" if evidence.base_variant else ""),
         word=verdict.word,
         numbers=numbers,
         reason=reason,
     )
 
 
-def _shift_of(contrast: Contrast) -> Shift | None:
-    """The Hodges-Lehmann difference and its 95 % interval; None without patients."""
-    points = np.array(list(contrast.patients.values()))
-    return hodges_lehmann(points) if points.size else None
-
-
 def _numbers(reading: Reading, verdict: Verdict) -> str:
-    """Each difference once, with its interval, then p."""
+    """Each difference once, by Hodges and Lehmann with its 95 % interval, then p."""
     contrasts = {part.contrast.title: part.contrast for part in reading.parts}
     texts = []
     for title, contrast in contrasts.items():
-        shift = _shift_of(contrast)
-        if shift is not None:
-            interval = "" if shift.low is None else f" [{signed(shift.low)}, {signed(shift.high)}]"
-            texts.append(f"{title}: {signed(shift.estimate)}{interval}")
+        shift = hodges_lehmann(np.array(list(contrast.patients.values())))
+        interval = "" if shift.low is None else f" [{signed(shift.low)}, {signed(shift.high)}]"
+        texts.append(f"{title}: {signed(shift.estimate)}{interval}")
     p = verdict.p_holm or 0.0
     printed = f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
     return "; ".join([*texts, f"{printed}, {counted(verdict.patients, 'case')}."])
-
-
-def _worded(study: StudyResult, verdict: Verdict) -> str:
-    """Never about patients on a phantom, nor about weightings in general with few seeds."""
-    where = "on this phantom" if study.phantom else "on these cases"
-    models = ", for these models" if verdict.word != "undecided" and verdict.seeds < SEEDS_FOR_CONCLUSIONS else ""
-    return f"{verdict.word} {where}{models}"
-
-
-def _data(evidence: Evidence, verdict: Verdict) -> str:
-    study = evidence.study
-    config = study.record.config
-    tested = verdict.p_holm is not None
-    cases = verdict.patients if tested else len(study.scores.cases())
-    seeds = verdict.seeds if tested else len(config.study.seeds)
-    variant = f", variant {evidence.base_variant}" if evidence.base_variant else ""
-    return (
-        f"{data_name(study)}: {counted(cases, 'test case')}, {counted(seeds, 'seed')}, "
-        f"{study.record.all_stages[-1]:,} iterations{variant}"
-    )
 
 
 def data_name(study: StudyResult) -> str:
@@ -154,18 +129,7 @@ def data_name(study: StudyResult) -> str:
     return f"{name} (phantom)" if study.phantom and "phantom" not in name.lower() else name
 
 
-def _summary(study: StudyResult, entries: tuple[Entry, ...], tested: int) -> str:
-    counts = {word: sum(e.word == word for e in entries) for word in ("supported", "contradicted", "undecided")}
-    where = "On this phantom" if study.phantom else "On these cases"
-    return (
-        f"{where}, {tested} of {len(entries)} lines could be tested (claim 10 has two halves): "
-        f"{counts['supported']} supported, {counts['contradicted']} contradicted, "
-        f"{counts['undecided'] - (len(entries) - tested)} left undecided by the numbers."
-    )
-
-
-def _ledger_notes(evidence: Evidence) -> Iterator[str]:
-    study, train = evidence.study, evidence.study.record.config.train
+def _ledger_notes(study: StudyResult) -> Iterator[str]:
     if study.phantom:
         yield "The cases are phantoms: no line says anything about patients."
     if len(study.record.config.study.seeds) < SEEDS_FOR_CONCLUSIONS:
@@ -173,7 +137,7 @@ def _ledger_notes(evidence: Evidence) -> Iterator[str]:
             f"“These models”: fewer than {SEEDS_FOR_CONCLUSIONS} seeds, so another run of the same settings may "
             "give another result."
         )
-    changed = differences(TrainConfig(), train, ("schedule", "reading"))
+    changed = differences(TrainConfig(), study.record.config.train, ("schedule", "reading"))
     if changed:
         yield f"Other than viscera's reading of the paper: {'; '.join(changed)}."
 
@@ -195,11 +159,11 @@ class Agreement(NamedTuple):
 
 
 class BesideRow(NamedTuple):
-    """One class or summary: its name as in the CSV, its title, and a pair (paper, study) per arm; NaN: undefined."""
+    """One class or summary."""
 
-    name: str
+    name: str  # as in the CSV
     title: str
-    pairs: tuple[tuple[float, float], ...]
+    pairs: tuple[tuple[float, float], ...]  # (paper, study) per arm; NaN: undefined
 
 
 @dataclass(frozen=True)
@@ -223,7 +187,7 @@ class BesidePaper:
 
 def beside_paper(evidence: Evidence, table: Table1) -> BesidePaper | None:
     """Both tables; None where the study has fewer than three of the paper's six models finished and scored."""
-    found = [(setting, evidence.arm(setting)) for setting in PAPER_SETTINGS]
+    found = ((setting, evidence.arm(setting)) for setting in PAPER_SETTINGS)
     shared = [(s, arm) for s, arm in found if arm is not None and evidence.dice_by_seed(arm)]
     if len(shared) < FEWEST_ARMS:
         return None
@@ -260,56 +224,43 @@ def correlation_cells(beside: BesidePaper) -> list[tuple[str, ...]]:
     ]
 
 
-def _beside_notes(study: StudyResult, settings: Sequence[Setting]) -> list[str]:
-    notes = []
+def _beside_notes(study: StudyResult, settings: Sequence[Setting]) -> Iterator[str]:
     if study.phantom:
-        notes.append("Patients beside a phantom: only the order of the arms can be compared, not the values of Dice.")
-    notes.append(
+        yield "Patients beside a phantom: only the order of the arms can be compared, not the values of Dice."
+    yield (
         "The paper's AVG is as printed; its foreground mean is computed from the printed rows. The cases, the "
         "labels and the settings differ as well."
     )
     if MISPRINT in settings:
-        notes.append(
+        yield (
             "The paper's rows of simple at 0.01 average 90.0, not the printed 88.9; artery 80.2 instead of 89.2 would "
             "give that (and a foreground mean of 87.3). Both are kept as printed."
         )
-    return notes
-
-
-def _evidence(report: Report) -> Evidence:
-    return Evidence(report.study, report.grid)
-
-
-def ledger_of(report: Report) -> Ledger | None:
-    """The ledger on the primary grid; None where the classes are not the paper's."""
-    return ledger(_evidence(report)) if report.study.has_papers_classes else None
-
-
-def beside_paper_of(report: Report) -> BesidePaper | None:
-    """The paper's Table 1 beside the study's; None where the classes are not the paper's, or too few of its models."""
-    return beside_paper(_evidence(report), primary_table(report)) if report.study.has_papers_classes else None
 
 
 def _values(report: Report) -> Mapping[str, object] | None:
-    found = report.once(ledger_of)
-    return None if found is None else {"ledger": found, "beside": report.once(beside_paper_of)}
+    """The ledger on the primary grid and both tables; nothing where the classes are not the paper's."""
+    if not report.study.has_papers_classes:
+        return None
+    evidence = Evidence(report.study, report.grid)
+    return {"ledger": ledger(evidence), "beside": beside_paper(evidence, primary_table(report))}
 
 
 def _files(report: Report) -> Mapping[str, Content]:
+    values = report.once(_values) or {}
     files: dict[str, Content] = {}
-    found, beside = report.once(ledger_of), report.once(beside_paper_of)
-    if found is not None:
-        files["claims.csv"] = Rows(COLUMNS, (entry.cells() for entry in found.entries))
-    if beside is not None:
-        files["beside_paper.csv"] = Rows(BESIDE_COLUMNS, beside.cells())
-        files["rank_correlation.csv"] = Rows(CORRELATION_COLUMNS, correlation_cells(beside))
+    if isinstance(found := values.get("ledger"), Ledger):
+        files["claims.csv"] = Rows(Entry._fields[:6], (entry[:6] for entry in found.entries))
+    if isinstance(beside := values.get("beside"), BesidePaper):
+        files["beside_paper.csv"] = Rows(("class", "arm", "paper_percent", "study_percent"), beside.cells())
+        files["rank_correlation.csv"] = Rows(Agreement._fields, correlation_cells(beside))
     return files
 
 
 CLAIMS_SECTION = Section(
     "claims",
     "The paper's claims",
-    _values,
+    lambda report: report.once(_values),
     _files,
     owns=("claims.csv", "beside_paper.csv", "rank_correlation.csv"),
 )

@@ -8,18 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from viscera.metrics.statistics import (
-    Array,
-    bootstrap_means,
-    hodges_lehmann,
-    holm,
-    pairs_needed,
-    percentile_interval,
-    rank_range,
-    rank_shares,
-    signed_rank_test,
-    smallest_p,
-)
+from viscera.metrics import statistics
+from viscera.metrics.statistics import Array
 from viscera.study.results import StudyResult
 from viscera.study.score_table import Sample
 
@@ -31,25 +21,18 @@ DECIMALS = 9  # scores have six; beyond that, differences are those of floating 
 
 
 class Comparison(NamedTuple):
-    """One row of comparisons.csv: two arms on one organ, by one metric.
-
-    Attributes:
-        statistic: the smaller rank sum; None, as p and p_holm, where there are too few patients for a test.
-        effect: Hodges-Lehmann difference, arm_a minus arm_b, in points (per cent) or the metric's unit; None without
-            patients.
-        ci_low, ci_high: its 95 % interval, not corrected for the number of tests; None below six patients.
-    """
+    """One row of comparisons.csv: two arms on one organ, by one metric; None where there are too few patients."""
 
     organ: str
     metric: str
     arm_a: str
     arm_b: str
     n: int  # patients for whom both arms define the metric
-    statistic: float | None = None
+    statistic: float | None = None  # the smaller rank sum
     p: float | None = None  # two-sided, of this test alone
     p_holm: float | None = None  # corrected within the metric's family: all pairs of arms and organs
-    effect: float | None = None
-    ci_low: float | None = None
+    effect: float | None = None  # Hodges-Lehmann, arm_a minus arm_b, in points (per cent) or the metric's unit
+    ci_low: float | None = None  # ci_low, ci_high: its 95 % interval, not corrected for the number of tests
     ci_high: float | None = None
 
     @property
@@ -64,8 +47,9 @@ class Comparison(NamedTuple):
 
     def cells(self) -> tuple[str, ...]:
         """As in the file: p to six digits, effects to four decimals, empty where there is none."""
-        tested = (_cell(v, "g") for v in (self.statistic, self.p, self.p_holm))
-        return (*self[:4], str(self.n), *tested, *(_cell(v, ".4f") for v in self[8:]))
+        forms = ("g", "g", "g", ".4f", ".4f", ".4f")
+        cells = ("" if v is None else f"{v:{form}}" for v, form in zip(self[5:], forms, strict=True))
+        return (*self[:4], str(self.n), *(cell.replace("-0.0000", "0.0000") for cell in cells))
 
 
 @dataclass(frozen=True)
@@ -78,24 +62,14 @@ class Family:
     significant: int  # tests below 0.05 after the correction
 
     @property
-    def smallest_p(self) -> float:
-        """The smallest p that so many cases allow."""
-        return smallest_p(self.cases)
-
-    @property
     def smallest_p_holm(self) -> float:
-        """The smallest corrected p that they allow."""
-        return min(1.0, self.tests * self.smallest_p)
+        """The smallest corrected p that so many cases allow."""
+        return min(1.0, self.tests * statistics.smallest_p(self.cases))
 
     @property
     def can_show(self) -> bool:
         """Whether any difference, however large, could be significant."""
         return self.tests > 0 and self.smallest_p_holm < ALPHA
-
-    @property
-    def cases_needed(self) -> int:
-        """The fewest cases with which one test of so many could be significant."""
-        return pairs_needed(max(self.tests, 1), ALPHA)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,17 +89,24 @@ class Comparisons:
 def compare(study: StudyResult, grid: str, metrics: Sequence[str] | None = None) -> Comparisons:
     """Compare all arms of a study on one grid; the unit is the patient, seeds are averaged first.
 
-    Args:
-        study: finished or not.
-        grid: `original` or `prepared`; pairs of arms that are not scored on it have n = 0.
-        metrics: those of scores.csv to compare by; all of the grid's where None.
+    By all metrics of the grid where `metrics` is None. Pairs of arms that are not scored on it have n = 0.
     """
     rows: list[Comparison] = []
     families: list[Family] = []
     notes: list[str] = []
     for metric in study.scores.metrics(grid) if metrics is None else metrics:
         sample = study.scores.sample(grid, metric)
-        of_metric = _corrected(_compared(study, sample))
+        values_APL = sample.per_case() * (100 if metric in PER_CENT else 1)
+        uncorrected = [
+            _compare_pair(
+                Comparison(organ.name, metric, name_a, name_b, 0),
+                values_APL[a, :, organ.label] - values_APL[b, :, organ.label],
+            )
+            for organ in study.classes.organs
+            for (a, name_a), (b, name_b) in combinations(enumerate(sample.arms), 2)
+        ]
+        adjusted = iter(statistics.holm(np.array([row.p for row in uncorrected if row.p is not None])).tolist())
+        of_metric = [row if row.p is None else row._replace(p_holm=next(adjusted)) for row in uncorrected]
         rows += of_metric
         tests = [row for row in of_metric if row.p is not None]
         most = max((row.n for row in of_metric), default=0)
@@ -141,35 +122,17 @@ def metric_title(metric: str) -> str:
     )
 
 
-def _compared(study: StudyResult, sample: Sample) -> list[Comparison]:
-    values_APL = sample.per_case() * (100 if sample.metric in PER_CENT else 1)
-    return [
-        _compare_pair(
-            Comparison(organ.name, sample.metric, name_a, name_b, 0),
-            values_APL[a, :, organ.label] - values_APL[b, :, organ.label],
-        )
-        for organ in study.classes.organs
-        for (a, name_a), (b, name_b) in combinations(enumerate(sample.arms), 2)
-    ]
-
-
 def _compare_pair(empty: Comparison, differences: Array) -> Comparison:
     """Fill in a row from (P,) differences, NaN where one of both is undefined."""
     pairs = np.round(differences[~np.isnan(differences)], DECIMALS)
     if not pairs.size:
         return empty
-    shift = hodges_lehmann(pairs)
+    shift = statistics.hodges_lehmann(pairs)
     row = empty._replace(n=len(pairs), effect=shift.estimate, ci_low=shift.low, ci_high=shift.high)
     if len(pairs) < FEWEST_PAIRS:
         return row
-    test = signed_rank_test(pairs)
+    test = statistics.signed_rank_test(pairs)
     return row._replace(statistic=test.statistic, p=test.p)
-
-
-def _corrected(rows: list[Comparison]) -> list[Comparison]:
-    """With p_holm: rows without a test are no part of the family."""
-    adjusted = iter(holm(np.array([row.p for row in rows if row.p is not None])).tolist())
-    return [row if row.p is None else row._replace(p_holm=next(adjusted)) for row in rows]
 
 
 def _notes(study: StudyResult, sample: Sample, rows: Sequence[Comparison]) -> list[str]:
@@ -186,9 +149,9 @@ def _notes(study: StudyResult, sample: Sample, rows: Sequence[Comparison]) -> li
             f"Arms with fewer than all {cases} cases: {'; '.join(partly)}."
         )
     most = max((row.n for row in rows), default=0)
-    organs = study.classes.organs
-    fewest = {o.title: min((r.n for r in rows if r.organ == o.name and r.n), default=0) for o in organs}
-    fewer = [f"{organ} {n}" for organ, n in fewest.items() if n < most]
+    numbers = {o.title: [r.n for r in rows if r.organ == o.name and r.n] for o in study.classes.organs}
+    fewest = {organ: min(of_organ, default=0) for organ, of_organ in numbers.items()}
+    fewer = [f"{organ} {number}" for organ, number in fewest.items() if number < most]
     if fewer:
         notes.append(
             f"{title}: some tests have fewer than {most} cases, because the value is undefined or missing for the "
@@ -197,10 +160,6 @@ def _notes(study: StudyResult, sample: Sample, rows: Sequence[Comparison]) -> li
     if any(0 < row.n < FEWEST_PAIRS for row in rows):
         notes.append(f"{title}: one case allows no test; such rows have an effect and no p.")
     return notes
-
-
-def _cell(value: float | None, form: str) -> str:
-    return "" if value is None else f"{value:{form}}".replace("-0.0000", "0.0000")
 
 
 @dataclass(frozen=True)
@@ -214,17 +173,11 @@ class RankStability:
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """Bootstrap of Table 1 on one grid.
+    """Bootstrap of Table 1 on one grid: rows are the classes, AVG, FOREGROUND (MAX, MIN are no means), columns arms."""
 
-    Attributes:
-        low, high: (L + 2, arms) bounds of the 95 % interval in per cent, rows: the classes, AVG, FOREGROUND (MAX and
-            MIN are no means); NaN where there is no mean, or one patient.
-        stability: by name of arm; only those with a foreground mean, and none where one patient is scored.
-    """
-
-    low: pd.DataFrame
+    low: pd.DataFrame  # low, high: bounds of the 95 % interval in per cent; NaN where there is no mean, or one patient
     high: pd.DataFrame
-    stability: dict[str, RankStability]
+    stability: dict[str, RankStability]  # by name of arm with a foreground mean; empty where one patient is scored
     seeds: int  # most scored seeds of an arm
 
     def half_width(self) -> pd.DataFrame:
@@ -242,10 +195,10 @@ class Spread:
 def spread_of(study: StudyResult, grid: str) -> Spread:
     """Resample patients and seeds of a study; the same study gives the same intervals."""
     sample = study.scores.sample(grid)
-    classes_DAL = 100 * bootstrap_means(sample.values, DRAWS)
+    classes_DAL = 100 * statistics.bootstrap_means(sample.values, DRAWS)
     foreground_DA = _mean_of_draws(classes_DAL[:, :, 1:])
     with_means = (classes_DAL, _mean_of_draws(classes_DAL)[:, :, None], foreground_DA[:, :, None])
-    bounds = percentile_interval(np.concatenate(with_means, axis=2))
+    bounds = statistics.percentile_interval(np.concatenate(with_means, axis=2))
     defined_AL = (~np.isnan(sample.values).all(axis=2)).sum(axis=1)
     patients = np.column_stack([defined_AL, defined_AL.max(axis=1), defined_AL[:, 1:].max(axis=1)])
     rows = [*study.classes.names, "AVG", "FOREGROUND"]
@@ -253,8 +206,14 @@ def spread_of(study: StudyResult, grid: str) -> Spread:
         pd.DataFrame(np.where(patients >= 2, bound, np.nan).T, index=rows, columns=list(sample.arms))
         for bound in bounds
     )
-    ranked = patients[:, -1].max(initial=0) >= 2
-    stability = _stability(sample.arms, rank_shares(foreground_DA)) if ranked else {}
+    stability: dict[str, RankStability] = {}
+    if patients[:, -1].max(initial=0) >= 2:
+        shares_AR = dict(zip(sample.arms, statistics.rank_shares(foreground_DA), strict=True))
+        stability = {
+            name: RankStability(float(shares[0]), *statistics.rank_range(shares))
+            for name, shares in shares_AR.items()
+            if not np.isnan(shares).any()
+        }
     scored = (~np.isnan(sample.values)).any(axis=(1, 3)).sum(axis=1)
     return Spread(low, high, stability, int(scored.max(initial=0)))
 
@@ -265,8 +224,3 @@ def _mean_of_draws(draws_DAL: Array) -> Array:
     with np.errstate(invalid="ignore"):
         means: Array = np.nansum(draws_DAL, axis=2) / np.where(number_DA, number_DA, np.nan)
     return means
-
-
-def _stability(names: Sequence[str], shares_AR: Array) -> dict[str, RankStability]:
-    ranked = {name: shares for name, shares in zip(names, shares_AR, strict=True) if not np.isnan(shares).any()}
-    return {name: RankStability(float(shares[0]), *rank_range(shares)) for name, shares in ranked.items()}

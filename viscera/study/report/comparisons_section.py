@@ -1,9 +1,10 @@
 """The section "Comparisons": a sentence per metric, the best arm of each organ, the standing of each arm."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from math import isnan
+from typing import NamedTuple
 
+from viscera.metrics.statistics import pairs_needed, smallest_p
 from viscera.study.report.comparisons import ALPHA, DRAWS, Comparison, Comparisons, Family, metric_title
 from viscera.study.report.page_section import Content, Report, Rows, Section
 from viscera.study.report.table1_section import Table1, primary_comparisons, primary_table
@@ -12,8 +13,7 @@ from viscera.study.results import StudyResult, counted, signed
 _NAMED = 3  # arms that a cell names before it counts the rest
 
 
-@dataclass(frozen=True)
-class OrganFinding:
+class OrganFinding(NamedTuple):
     """The arm of highest mean Dice on one organ against the others."""
 
     organ: str  # title
@@ -26,8 +26,7 @@ class OrganFinding:
     tested: int  # how many arms it was tested against
 
 
-@dataclass(frozen=True)
-class ArmStanding:
+class ArmStanding(NamedTuple):
     """One arm among the others."""
 
     title: str  # of the arm
@@ -58,17 +57,10 @@ def organ_findings(study: StudyResult, table: Table1, compared: Comparisons) -> 
         of_best = {arm: tests[organ.name, best, arm] for arm in others if (organ.name, best, arm) in tests}
         tested = [arm for arm, test in of_best.items() if test.p_holm is not None]
         even = [titles[arm] for arm in tested if not of_best[arm].significant]
+        next_best, lead = (titles[others[0]], _effect(of_best.get(others[0]))) if others else ("", "")
+        listed, below = _listed(even, len(tested)), len(tested) - len(even)
         findings.append(
-            OrganFinding(
-                organ=organ.title,
-                best=titles[best],
-                percent=means[best],
-                next_best=titles[others[0]] if others else "",
-                lead=_effect(of_best.get(others[0])) if others else "",
-                not_apart=_listed(even, len(tested)),
-                below=len(tested) - len(even),
-                tested=len(tested),
-            )
+            OrganFinding(organ.title, titles[best], means[best], next_best, lead, listed, below, len(tested))
         )
     return findings
 
@@ -84,18 +76,14 @@ def arm_standings(study: StudyResult, table: Table1, compared: Comparisons) -> l
         effects = [row.effect or 0 for row in tests if row.significant]
         stability = table.spread.stability.get(arm.name)
         half = float(half_width[arm.name])
-        standings.append(
-            ArmStanding(
-                title=arm.title,
-                foreground=f"{means[arm]:.1f}" + ("" if isnan(half) else f" ±{half:.1f}"),
-                rank=1 + sum(other > means[arm] for other in means.values()),
-                ranks=_range(stability.first, stability.last) if stability else "–",
-                first=f"{100 * stability.best:.0f}\N{NO-BREAK SPACE}%" if stability else "–",
-                better=sum(effect > 0 for effect in effects),
-                worse=sum(effect < 0 for effect in effects),
-                tests=len(tests),
-            )
-        )
+        foreground = f"{means[arm]:.1f}" + ("" if isnan(half) else f" ±{half:.1f}")
+        rank = 1 + sum(other > means[arm] for other in means.values())
+        ranks = first = "–"
+        if stability:
+            ranks = "–".join(map(str, sorted({stability.first, stability.last})))
+            first = f"{100 * stability.best:.0f}\N{NO-BREAK SPACE}%"
+        better, worse = sum(effect > 0 for effect in effects), sum(effect < 0 for effect in effects)
+        standings.append(ArmStanding(arm.title, foreground, rank, ranks, first, better, worse, len(tests)))
     return standings
 
 
@@ -106,13 +94,13 @@ def _conclusion(family: Family) -> str:
         if not family.cases:
             return f"{name}: no two arms have a value for the same test case, so there is nothing to compare."
         return f"{name}: with {cases} there is no test; a paired test needs two or more."
-    allowed = f"the smallest p that is possible with {cases} is {_p(family.smallest_p)}"
+    allowed = f"the smallest p that is possible with {cases} is {_p(smallest_p(family.cases))}"
     tests = counted(family.tests, "test")
     corrected = f"{_p(family.smallest_p_holm)} after Holm's correction over {tests}"
     if not family.can_show:
         return (
             f"{name}: no difference can be significant here, however large: {allowed}, and {corrected}. It takes "
-            f"{family.cases_needed} test cases or more."
+            f"{pairs_needed(family.tests, ALPHA)} test cases or more."
         )
     return (
         f"{name}: {family.significant} of {tests} {'is' if family.significant == 1 else 'are'} significant "
@@ -139,10 +127,6 @@ def _listed(titles: Sequence[str], tested: int) -> str:
     rest = len(titles) - _NAMED
     named = titles if rest <= 1 else [*titles[:_NAMED], f"{rest} more"]
     return "; ".join(named) or "none"
-
-
-def _range(first: int, last: int) -> str:
-    return str(first) if first == last else f"{first}–{last}"
 
 
 def _values(report: Report) -> Mapping[str, object]:

@@ -20,17 +20,10 @@ _PANEL_IN = (4.2, 3.7)
 _MARGINS = {"left": 0.175, "right": 0.97, "top": 0.925, "bottom": 0.115, "hspace": 0.22}
 _ALARM, _QUIET = "#b91c1c", "#6b7280"
 _RAW, _SMOOTH, _SUGGESTED, _TRIED = "#9aa3af", "#1f2937", "#047857", "#7c3aed"
-Series = list[tuple[int, float]]
 
 
 def arm_panel(study: StudyResult, arm: Arm, test_dice: float | None) -> Figure:
-    """The panel of one arm, by itself.
-
-    Args:
-        study: its curves.
-        arm: which.
-        test_dice: mean foreground Dice on the test cases, 0 to 1, marked at the last step; None where not scored.
-    """
+    """The panel of one arm, by itself; at its last step the mean foreground Dice on the test cases, 0 to 1."""
     with house_style():
         figure = Figure(figsize=_PANEL_IN)
         _draw_panel(figure, study, arm, test_dice, legend=True)
@@ -38,12 +31,7 @@ def arm_panel(study: StudyResult, arm: Arm, test_dice: float | None) -> Figure:
 
 
 def figure1(study: StudyResult, test_dice: dict[str, float | None]) -> Figure:
-    """All panels in one picture: one row per learning rate (and variant), one column per weighting.
-
-    Args:
-        study: its curves.
-        test_dice: by name of arm, 0 to 1.
-    """
+    """All panels in one picture: one row per learning rate (and variant), one column per weighting."""
     grid = study.record.config.study
     rows, columns = len(grid.variants) * len(grid.learning_rates), len(grid.weightings)
     with house_style():
@@ -83,12 +71,12 @@ def _draw_dice(axes: Axes, runs: Sequence[RunResult], test_dice: float | None) -
     axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
     axes.set_ylabel("mean foreground Dice")
     axes.yaxis.set_label_coords(-0.165, 0.5)
-    training = [[(p.step, d) for p in run.curve if (d := mean_defined(p.dice[1:])) is not None] for run in runs]
-    validation = [
-        [(p.step, d) for p in run.curve if (d := mean_defined(p.validation_dice[1:])) is not None] for run in runs
-    ]
-    _draw_series(axes, training, TRAINING, "training windows")
-    _draw_series(axes, validation, VALIDATION, "validation cases", marker="o", linestyle="--")
+    for of, label, style in (
+        ("dice", "training windows", {"color": TRAINING}),
+        ("validation_dice", "validation cases", {"color": VALIDATION, "marker": "o", "linestyle": "--"}),
+    ):
+        means = [[(p.step, mean_defined(getattr(p, of)[1:])) for p in run.curve] for run in runs]
+        _draw_series(axes, means, label, **style)
     steps = [point.step for run in runs for point in run.curve]
     if test_dice is not None and steps:
         axes.plot(
@@ -97,8 +85,7 @@ def _draw_dice(axes: Axes, runs: Sequence[RunResult], test_dice: float | None) -
 
 
 def _draw_loss(axes: Axes, runs: Sequence[RunResult]) -> None:
-    losses = [[(p.step, p.loss) for p in run.curve if p.loss is not None] for run in runs]
-    _draw_series(axes, losses, TRAINING, "training batches")
+    _draw_series(axes, [[(p.step, p.loss) for p in run.curve] for run in runs], "training batches", color=TRAINING)
     axes.set_xlabel("step")
     axes.set_ylabel("loss")
     axes.yaxis.set_label_coords(-0.165, 0.5)
@@ -107,37 +94,25 @@ def _draw_loss(axes: Axes, runs: Sequence[RunResult]) -> None:
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useOffset=False)
 
 
-def _draw_series(
-    axes: Axes, runs: Sequence[Series], colour: str, label: str, marker: str = "", linestyle: str = "-"
-) -> None:
+def _draw_series(axes: Axes, runs: Sequence[Sequence[tuple[int, float | None]]], label: str, **style: str) -> None:
     """One line per seed; with several, thin, and their mean over the steps that all have, thick; a step is a point."""
-    runs = [series for series in runs if series]
-    marker = marker or "o" * (max(map(len, runs), default=0) == 1)
-    style: dict[str, Any] = {"color": colour, "linestyle": linestyle, "marker": marker, "markersize": 4, "mfc": "white"}
-    for series in runs:
-        alone = len(runs) == 1
-        axes.plot(
-            *zip(*series, strict=True),
-            linewidth=1.7 if alone else 0.7,
-            alpha=1 if alone else 0.45,
-            label=label if alone else None,
-            **style,
-        )
-    if len(runs) > 1:
-        values = [dict(series) for series in runs]
+    defined = [[(step, value) for step, value in run if value is not None] for run in runs]
+    shown = [series for series in defined if series]
+    look: dict[str, Any] = {"marker": "o" * (max(map(len, shown), default=0) == 1), "markersize": 4, "mfc": "white"}
+    look |= style
+    alone = len(shown) == 1
+    for series in shown:
+        width, alpha = (1.7, 1.0) if alone else (0.7, 0.45)
+        axes.plot(*zip(*series, strict=True), linewidth=width, alpha=alpha, label=label if alone else None, **look)
+    if len(shown) > 1:
+        values = [dict(series) for series in shown]
         steps = sorted(set.intersection(*(set(v) for v in values)))
         mean = [fmean(v[step] for v in values) for step in steps]
-        axes.plot(steps, mean, linewidth=1.9, label=f"{label}, mean of {len(runs)} seeds", **style)
+        axes.plot(steps, mean, linewidth=1.9, label=f"{label}, mean of {len(shown)} seeds", **look)
 
 
 def rate_range_panel(test: RateRange, tried: Sequence[float], *, phantom: bool = False) -> Figure:
-    """One test.
-
-    Args:
-        test: of one weighting.
-        tried: learning rates of the study's arms.
-        phantom: whether the data are procedural.
-    """
+    """The test of one weighting; the learning rates of the study's arms are marked as tried."""
     with house_style():
         figure = Figure(figsize=(4.2, 2.9), layout="constrained")
         axes = figure.subplots()

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -12,16 +13,8 @@ from viscera.core.anatomy import ClassTable
 from viscera.core.arms import Arm
 from viscera.doctor.forecast import precision_and_recall
 from viscera.drawing.canvas import house_style
-from viscera.metrics.learning import (
-    DEAD_DICE,
-    FAILING_DICE,
-    LEARNT_DICE,
-    LEAST_POINTS,
-    Flag,
-    flags,
-    recent_share,
-    starving_share,
-)
+from viscera.metrics import learning
+from viscera.metrics.learning import FAILING_DICE, LEAST_POINTS, Flag, flags, recent_share, starving_share
 from viscera.study.report.page_section import PHANTOM, Report, Section, drawn
 from viscera.study.results import RunResult, StudyResult, counted, mean_defined
 
@@ -36,9 +29,7 @@ class ArmReason(NamedTuple):
 
     title: str  # of the arm
     shares: tuple[float | None, ...]  # (L,) recent share of each class in the gradient at the logits; None: not logged
-    kept: (
-        float | None
-    )  # share of Adam's step that epsilon left, mean over layers, seeds and logged steps; None: not logged
+    kept: float | None  # share of Adam's step that epsilon left, mean over layers, seeds and steps; None: not logged
     left_behind: tuple[str, ...]  # one per organ that some seed left behind
     unknown: str  # why that cannot be known; empty where it can
 
@@ -53,14 +44,18 @@ def arm_reasons(study: StudyResult) -> list[ArmReason]:
     return [_reason(arm.title, study.runs_of(arm), study.classes) for arm in study.arms]
 
 
+def _failing(study: StudyResult, percent: pd.Series) -> tuple[str, ...]:
+    """Titles of the organs whose mean Dice in one arm is too low."""
+    return tuple(organ.title for organ in study.classes.organs if percent[organ.name] < 100 * FAILING_DICE)
+
+
 def left_behind(study: StudyResult, grid: str) -> list[tuple[str, str]]:
     """For each arm its title and the organs that it left behind: in training, by its curves, and on the test cases."""
     percent = study.scores.class_percent(grid)
     found = []
     for arm, reason in zip(study.arms, arm_reasons(study), strict=True):
         in_training = reason.unknown or "; ".join(reason.left_behind) or "no organ in training"
-        means = percent[arm.name]
-        failing = [organ.title for organ in study.classes.organs if means[organ.name] < 100 * FAILING_DICE]
+        failing = _failing(study, percent[arm.name])
         on_test = f"; mean Dice on the test cases below {FAILING_DICE:g}: {', '.join(failing)}" if failing else ""
         found.append((arm.title, in_training + on_test))
     return found
@@ -80,9 +75,8 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
                 point = "o" * (len(series) == 1)
                 axes.plot(*zip(*series, strict=True), style, color=colour, linewidth=1.6, marker=point, label=c.title)
         if not axes.lines:
-            axes.text(
-                0.5, 0.6, "no share of the gradient is logged", transform=axes.transAxes, ha="center", color=_QUIET
-            )
+            said = "no share of the gradient is logged"
+            axes.text(0.5, 0.6, said, transform=axes.transAxes, ha="center", color=_QUIET)
         axes.axhline(starving_share(len(classes)), color="#b91c1c", linewidth=0.8, linestyle="--")
         _mark_deaths(axes, runs, classes)
         axes.set_yscale("log")
@@ -105,28 +99,23 @@ def _reason(title: str, runs: Sequence[RunResult], classes: ClassTable) -> ArmRe
             found.setdefault(flag.organ, []).append(flag)
     sentences = [_sentence(organ_flags, len(curves)) for organ_flags in found.values()]
     steps = max(map(len, curves), default=0)
-    unknown = (
-        "" if steps >= LEAST_POINTS else f"not known, with {counted(steps, 'logged step')} (at least {LEAST_POINTS})"
-    )
-    return ArmReason(title, shares, kept, tuple(sentences), unknown)
+    unknown = f"not known, with {counted(steps, 'logged step')} (at least {LEAST_POINTS})"
+    return ArmReason(title, shares, kept, tuple(sentences), "" if steps >= LEAST_POINTS else unknown)
 
 
 def _sentence(found: Sequence[Flag], seeds: int) -> str:
     """`spleen dead since step 60 (0.4% of the gradient)`, with the number of seeds where there are several."""
     worst = min(found, key=lambda flag: (_WORST_FIRST.index(flag.state), flag.since))
-    alike = [flag for flag in found if flag.state == worst.state]
-    of = f", {len(alike)} of {seeds} seeds" if seeds > 1 else ""
-    return f"{worst}{of}"
+    alike = sum(flag.state == worst.state for flag in found)
+    return f"{worst}" + (f", {alike} of {seeds} seeds" if seeds > 1 else "")
 
 
 def _mean_shares(runs: Sequence[RunResult], organ: str) -> list[tuple[int, float]]:
     """(step, share) over the steps at which the class was present in some seed's batch."""
     by_step: dict[int, list[float]] = {}
-    for run in runs:
-        for point in run.curve:
-            share = point.logged.gradient_share.get(organ, 0.0)
-            if share > 0:
-                by_step.setdefault(point.step, []).append(share)
+    for point in (point for run in runs for point in run.curve):
+        if (share := point.logged.gradient_share.get(organ, 0.0)) > 0:
+            by_step.setdefault(point.step, []).append(share)
     return [(step, max(fmean(values), _FLOOR)) for step, values in sorted(by_step.items())]
 
 
@@ -157,10 +146,8 @@ def forecast_rows(study: StudyResult, grid: str) -> list[ForecastRow]:
     for arm in study.arms:
         means = percent[arm.name]
         if arm.name in forecasts and means.notna().any():
-            organs = study.classes.organs
-            named = tuple(o.title for o in organs if o.name in forecasts[arm.name].failing)
-            failed = tuple(o.title for o in organs if means[o.name] < 100 * FAILING_DICE)
-            rows.append(ForecastRow(arm.title, named, failed))
+            named = tuple(o.title for o in study.classes.organs if o.name in forecasts[arm.name].failing)
+            rows.append(ForecastRow(arm.title, named, _failing(study, means)))
     return rows
 
 
@@ -201,9 +188,9 @@ def _values(report: Report) -> Mapping[str, object] | None:
         "classes": study.classes.classes,
         "left_behind": left_behind(study, report.grid),
         "starving": starving_share(len(study.classes)),
-        "dead_dice": DEAD_DICE,
+        "dead_dice": learning.DEAD_DICE,
         "failing_dice": FAILING_DICE,
-        "learnt_dice": LEARNT_DICE,
+        "learnt_dice": learning.LEARNT_DICE,
         "forecasts": forecasts,
         "forecast_sentence": forecast_sentence(forecasts),
     }

@@ -4,8 +4,8 @@ Where a curve would settle is read from a saturating power law with a bootstrap 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from statistics import fmean
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,7 @@ _OPEN = 0.25  # width of an interval, Dice, from which an estimate is no estimat
 Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A value and the 95 % interval of its bootstrap, in the unit of the curve."""
 
     value: float
@@ -38,8 +37,7 @@ class Interval:
         return self.low <= value <= self.high
 
 
-@dataclass(frozen=True)
-class Settling:
+class Settling(NamedTuple):
     """The law d(t) = d∞ - a t^(-b), fitted to a curve."""
 
     limit: Interval  # d∞
@@ -61,19 +59,12 @@ def settling(steps: Sequence[int], values: Sequence[float], forecast_at: int) ->
     fit to the first half of the steps would have missed the last one, where that half has points enough: a curve that
     does not follow the law shows it there.
 
-    Args:
-        steps: (N,) optimiser steps, ascending.
-        values: (N,) Dice, 0 to 1.
-        forecast_at: step of the forecast.
-
-    Returns:
-        None where fewer than eight points are usable.
+    `steps` (N,) ascend, `values` (N,) are Dice, 0 to 1; None where fewer than eight points are usable.
     """
     used = usable_points(steps)
     if len(used) < FEWEST_POINTS:
         return None
-    t = np.array([steps[at] for at in used], dtype=float)
-    y = np.array([values[at] for at in used], dtype=float)
+    t, y = np.array(steps, dtype=float)[used], np.array(values, dtype=float)[used]
     number, last = len(used), t[-1]
     limit, amplitude, exponent = _fit(t / last, y[:, None])
     fitted = _law(t / last, limit, amplitude, exponent)[:, 0]
@@ -85,12 +76,9 @@ def settling(steps: Sequence[int], values: Sequence[float], forecast_at: int) ->
     noise = random.choice(residuals, DRAWS_OF_CURVE)
     forecasts = np.clip(_law(later, limits, amplitudes, exponents)[0] + noise, 0, 1)
     margin = _miss_of_half(steps, values, float(last), fitted[-1])
-    return Settling(
-        limit=_bootstrap_interval(limit[0], limits, margin),
-        forecast=_bootstrap_interval(float(_law(later, limit, amplitude, exponent)[0, 0]), forecasts, margin),
-        exponent=float(exponent[0]),
-        points=number,
-    )
+    forecast = float(_law(later, limit, amplitude, exponent)[0, 0])
+    settles_at = _bootstrap_interval(limit[0], limits, margin)
+    return Settling(settles_at, _bootstrap_interval(forecast, forecasts, margin), float(exponent[0]), number)
 
 
 def _law(t: Floats, limit: Floats, amplitude: Floats, exponent: Floats) -> Floats:
@@ -128,12 +116,10 @@ def _blocks(random: np.random.Generator, number: int) -> npt.NDArray[np.intp]:
 
 def _miss_of_half(steps: Sequence[int], values: Sequence[float], last: float, fitted: float) -> float:
     """How far a fit to the first half of the steps misses what is fitted at the last; 0 with too few points."""
-    half = [at for at, step in enumerate(steps) if 2 * step <= last]
-    used = usable_points([steps[at] for at in half])
+    used = usable_points([step for step in steps if 2 * step <= last])  # steps ascend
     if len(used) < FEWEST_POINTS:
         return 0.0
-    t = np.array([steps[at] for at in used], dtype=float) / last
-    parameters = _fit(t, np.array([values[at] for at in used], dtype=float)[:, None])
+    parameters = _fit(np.array(steps, dtype=float)[used] / last, np.array(values, dtype=float)[used][:, None])
     return abs(float(_law(np.ones(1), *parameters)[0, 0]) - fitted)
 
 
@@ -142,8 +128,7 @@ def _bootstrap_interval(value: float, drawn: Floats, margin: float) -> Interval:
     return Interval(float(value), max(0.0, min(low, value - margin)), min(1.0, max(high, value + margin)))
 
 
-@dataclass(frozen=True)
-class StageRow:
+class StageRow(NamedTuple):
     """Mean Dice on the test cases of one arm or one organ of it, in per cent, at each stage; None: undefined."""
 
     title: str
@@ -161,8 +146,7 @@ class StageRow:
         return " → ".join("–" if value is None else f"{value:.1f}" for value in self.percents)
 
 
-@dataclass(frozen=True)
-class SettlingRow:
+class SettlingRow(NamedTuple):
     """Where one arm would settle, by its curve up to one stage; Dice on the training windows, texts in per cent."""
 
     title: str  # of the arm
@@ -193,21 +177,14 @@ def _rows_at_stages(study: StudyResult, grid: str, row: str, titles: Mapping[str
     """One row of Table 1 at each stage, by arm."""
     tables = [with_summary(study.at_stage(stage).scores.class_percent(grid)) for stage in study.record.all_stages]
     columns = {name: [float(table[name][row]) if name in table else np.nan for table in tables] for name in titles}
-    return [
-        StageRow(titles[name], tuple(None if np.isnan(value) else value for value in values))
-        for name, values in columns.items()
-    ]
+    return [StageRow(titles[n], tuple(None if np.isnan(v) else v for v in values)) for n, values in columns.items()]
 
 
 def settling_rows(study: StudyResult) -> list[SettlingRow]:
     """For each arm and stage, where it would settle by its curve up to there, and what the next stage gave."""
     stages = study.record.all_stages
-    nexts = (*stages[1:], None)
-    return [
-        _settling_row(study, arm, stage, later)
-        for arm in study.arms
-        for stage, later in zip(stages, nexts, strict=True)
-    ]
+    pairs = list(zip(stages, (*stages[1:], None), strict=True))
+    return [_settling_row(study, arm, stage, later) for arm in study.arms for stage, later in pairs]
 
 
 def settling_sentence(rows: Sequence[SettlingRow]) -> str:
@@ -237,42 +214,26 @@ def arm_curve(study: StudyResult, arm: Arm, until: int) -> tuple[list[int], list
 
 def _settling_row(study: StudyResult, arm: Arm, stage: int, later: int | None) -> SettlingRow:
     steps, values = arm_curve(study, arm, stage)
-    measured = _percent(values[-1] if steps and steps[-1] == stage else None)
-    row = SettlingRow(arm.title, stage, measured, _too_few(steps), later)
-    found = settling(steps, values, later or stage) if steps else None
+    measured = 100 * values[-1] if steps and steps[-1] == stage else None
+    found = settling(steps, values, later or stage)
     if found is None:
-        return row
-    row = replace(row, limit=_interval(found.limit))
+        too_few = f"too few points ({len(usable_points(steps))} of at least {FEWEST_POINTS})"
+        return SettlingRow(arm.title, stage, measured, too_few if steps else "no curve that far", later)
+    row = SettlingRow(arm.title, stage, measured, _interval(found.limit), later)
     if later is None:
         return row
     after, curve = arm_curve(study, arm, later)
-    outcome = curve[-1] if after and after[-1] == later else None
-    return replace(row, forecast=_interval(found.forecast), outcome=_percent(outcome), verdict=_verdict(found, outcome))
-
-
-def _verdict(found: Settling, outcome: float | None) -> str:
-    if outcome is None:
-        return ""
-    if found.forecast.holds(outcome):
-        return "within"
-    return "higher" if outcome > found.forecast.high else "lower"
-
-
-def _too_few(steps: Sequence[int]) -> str:
-    if not steps:
-        return "no curve that far"
-    return f"too few points ({len(usable_points(steps))} of at least {FEWEST_POINTS})"
+    row = row._replace(forecast=_interval(found.forecast))
+    if not after or after[-1] != later:
+        return row
+    verdict = "within" if found.forecast.holds(curve[-1]) else "higher" if curve[-1] > found.forecast.high else "lower"
+    return row._replace(outcome=100 * curve[-1], verdict=verdict)
 
 
 def _interval(interval: Interval) -> str:
     low, high = 100 * interval.low, 100 * interval.high
-    if interval.high - interval.low > _OPEN:
-        return f"open [{low:.1f}, {high:.1f}]"
-    return f"{100 * interval.value:.1f} [{low:.1f}, {high:.1f}]"
-
-
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
+    value = "open" if interval.high - interval.low > _OPEN else f"{100 * interval.value:.1f}"
+    return f"{value} [{low:.1f}, {high:.1f}]"
 
 
 def _values(report: Report) -> Mapping[str, object]:

@@ -60,24 +60,13 @@ Content = str | bytes | Rows
 
 @dataclass(frozen=True)
 class Section:
-    """One section of the page.
-
-    Attributes:
-        values: what its template shows (and `study`, `config`, `organs`, `of_phantom`, which all have); None leaves the
-            section out.
-        files: what it writes into `report/`, by path there.
-        owns: patterns of files that it does not write every time: those that an earlier report left are removed.
-    """
+    """One section of the page; its template also has `study`, `config`, `organs` and `of_phantom`."""
 
     anchor: str  # its id in the page, and the name of its template
     title: str | Callable[[Report], str]  # in the list of sections; a function where it depends on the study
-    values: Callable[[Report], Mapping[str, object] | None]
-    files: Callable[[Report], Mapping[str, Content]] = lambda _report: {}
-    owns: tuple[str, ...] = ()
-
-    def title_in(self, report: Report) -> str:
-        """The title of this section in one report."""
-        return self.title if isinstance(self.title, str) else self.title(report)
+    values: Callable[[Report], Mapping[str, object] | None]  # what its template shows; None leaves the section out
+    files: Callable[[Report], Mapping[str, Content]] = lambda _: {}  # what it writes into `report/`, by path there
+    owns: tuple[str, ...] = ()  # patterns of files that it does not write every time: an earlier report's are removed
 
 
 class Picture(NamedTuple):
@@ -98,18 +87,15 @@ def render_page(report: Report, sections: Sequence[Section]) -> str:
     environment = page_environment("viscera.study.report")
     environment.filters |= {"one_decimal": one_decimal, "two_decimals": two_decimals, "share": share}
     study = report.study
-    common = {
-        "study": study,
-        "config": study.record.config,
-        "organs": study.classes.organs,
-        "of_phantom": report.of_phantom,
-    }
+    common = {"study": study, "config": study.record.config}
+    common |= {"organs": study.classes.organs, "of_phantom": report.of_phantom}
     shown = []
     for section in sections:
         values = section.values(report)
         if values is not None:
             text = environment.get_template(f"{section.anchor}.html.j2").render(**common, **values)
-            shown.append((section.anchor, section.title_in(report), text))
+            title = section.title if isinstance(section.title, str) else section.title(report)
+            shown.append((section.anchor, title, text))
     weightings = [weighting_name(weighting) for weighting in study.record.config.study.weightings]
     page = environment.get_template("index.html.j2")
     return page.render(**common, sections=shown, weightings=weightings, version=viscera.__version__)

@@ -1,47 +1,60 @@
-"""`viscera report`: from a Study to `report/`: the page, Table 1 and the figures."""
+"""`viscera report`: from a Study to `report/`: the page, Table 1 and the figures.
 
+Whatever is there is read and shown; whatever is missing or damaged becomes a sentence.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+
+from viscera.core.anatomy import ClassTable, title_of
+from viscera.core.arms import FUSED, Arm, arms_of
+from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.scan import LabelMap
+from viscera.doctor.forecast import ArmForecast, load_forecasts
+from viscera.drawing.slices import LabelView, backdrop, busiest_slice
+from viscera.engine.fusion import FusionRecord
 from viscera.io.files import write_bytes, write_text
+from viscera.io.nifti import read_labels
+from viscera.io.predictions import Measured, read_measurements
 from viscera.io.records import write_csv
+from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
+from viscera.io.scores import ScoreRow, read_scores
+from viscera.io.store import Store
+from viscera.study.rate_range import RateRange, rate_range_path, read_rate_range
+from viscera.study.report import curves_section, summary_section
 from viscera.study.report.claims_section import CLAIMS_SECTION
 from viscera.study.report.comparisons_section import COMPARISONS
-from viscera.study.report.curves_section import FIGURE1, RATES
-from viscera.study.report.fusion_section import FUSED_SECTION
 from viscera.study.report.gradients_section import GRADIENTS
 from viscera.study.report.iterations_section import ITERATIONS
-from viscera.study.report.page_section import Content, Rows, Section, render_page
+from viscera.study.report.page_section import Report, Rows, Section, render_page
 from viscera.study.report.segmentations_section import SEGMENTATIONS
-from viscera.study.report.study_reader import read_report
-from viscera.study.report.summary_section import COST, GAP, SETTINGS, SUMMARY
 from viscera.study.report.table1_section import TABLE1
-from viscera.study.report.trust_section import TRUST
+from viscera.study.results import CurvePoint, FusedResult, RunResult, Scene, SplitSizes, StudyResult, median_case
 
 SECTIONS: tuple[Section, ...] = (
-    SUMMARY,
+    summary_section.SUMMARY,
     TABLE1,
     COMPARISONS,
     CLAIMS_SECTION,
-    FIGURE1,
+    curves_section.FIGURE1,
     GRADIENTS,
-    RATES,
-    GAP,
-    TRUST,
+    curves_section.RATES,
+    summary_section.GAP,
+    summary_section.TRUST,
     ITERATIONS,
-    FUSED_SECTION,
+    summary_section.FUSED_SECTION,
     SEGMENTATIONS,
-    COST,
-    SETTINGS,
+    summary_section.COST,
+    summary_section.SETTINGS,
 )
 
 
 def make_report(study: Path, progress: OnProgress = unseen) -> Path:
-    """Write `report/` of a Study: whatever is there is shown, whatever is missing is said.
-
-    Args:
-        study: a Study, finished or not; nothing but its `report/` is written.
-        progress: called before each part, and at the end.
+    """Write `report/` of a Study, finished or not: whatever is there is shown, whatever is missing is said.
 
     Returns:
         `STUDY/report/index.html`; beside it `table1.{csv,md,tex}` and `table1_intervals.csv` (and `table1_prepared*`
@@ -60,7 +73,12 @@ def make_report(study: Path, progress: OnProgress = unseen) -> Path:
     files = {name: content for section in SECTIONS for name, content in section.files(report).items()}
     folder = study / "report"
     for name, content in files.items():
-        _write(folder / name, content)
+        if isinstance(content, Rows):
+            write_csv(folder / name, content.header, content.rows)
+        elif isinstance(content, str):
+            write_text(folder / name, content)
+        else:
+            write_bytes(folder / name, content)
     for pattern in (pattern for section in SECTIONS for pattern in section.owns):
         for path in folder.glob(pattern):
             if path.relative_to(folder).as_posix() not in files:
@@ -70,10 +88,158 @@ def make_report(study: Path, progress: OnProgress = unseen) -> Path:
     return folder / "index.html"
 
 
-def _write(path: Path, content: Content) -> None:
-    if isinstance(content, Rows):
-        write_csv(path, content.header, content.rows)
-    elif isinstance(content, str):
-        write_text(path, content)
-    else:
-        write_bytes(path, content)
+def read_report(study: Path) -> Report:
+    """All that the sections of the report are made from.
+
+    Raises:
+        BadInputError: no Study there.
+    """
+    folder, problems = StudyFolder(study), list[str]()
+    store = _open_store(folder, problems)
+    result = _result(folder, store, problems)
+    scene: Scene | None = None
+    with noted(problems, "There are no slices and 3D views: "):
+        scene = _read_scene(folder, result, store, problems)
+    rate_ranges: list[RateRange] = []
+    for weighting in result.record.config.study.weightings:
+        path = rate_range_path(folder.rate_ranges, weighting)
+        if path.exists():
+            with noted(problems):
+                rate_ranges.append(read_rate_range(path))
+    return Report(result, scene, problems, rate_ranges)
+
+
+def read_study(study: Path) -> StudyResult:
+    """All numbers and curves of a Study, as the report sees them.
+
+    Raises:
+        BadInputError: no Study there.
+    """
+    folder, problems = StudyFolder(study), list[str]()
+    return _result(folder, _open_store(folder, problems), problems)
+
+
+def _open_store(folder: StudyFolder, problems: list[str]) -> Store | None:
+    path = Path(folder.read_record().store)
+    try:
+        return Store.open(path)
+    except BadInputError as error:
+        problems.append(f"The report was made without the store, so it has no slices and 3D views. {error}")
+        return None
+
+
+def _result(folder: StudyFolder, store: Store | None, problems: list[str]) -> StudyResult:
+    record = folder.read_record()
+    plan = record.config.study
+    runs = tuple(_read_run(folder.run(arm, seed), arm, seed, record) for arm in arms_of(plan) for seed in plan.seeds)
+    sizes = SplitSizes(*(len(store.names(s)) for s in ("train", "validation", "test"))) if store else None
+    forecasts: tuple[ArmForecast, ...] = ()
+    fused: FusedResult | None = None
+    with noted(problems, "The forecast is not shown. "):
+        forecasts = load_forecasts(folder.forecast_path, record.config.train.iterations)
+    if plan.fuse:
+        with noted(problems, "The best model per organ is not shown. "):
+            of = folder.fused
+            scores, validation = (tuple(read_scores(path)) for path in (of.scores, of.validation_scores))
+            earlier = _read_earlier(of, record.all_stages, problems)
+            fused = FusedResult(FusionRecord.read(of), scores, validation, earlier)
+    return StudyResult(record, runs, sizes, fused, forecasts)
+
+
+@contextmanager
+def noted(problems: list[str], what: str = "") -> Iterator[None]:
+    """Whatever of the study cannot be read inside becomes a sentence of the report, after the words given."""
+    try:
+        yield
+    except BadInputError as error:
+        problems.append(f"{what}{error}")
+
+
+def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord) -> RunResult:
+    """Read what is there of one run; a file that cannot be read becomes its `problem`."""
+    problems: list[str] = []
+    stages, classes = record.all_stages, ClassTable.of_names(record.classes)
+    status: RunStatus | None = None
+    curve: tuple[CurvePoint, ...] = ()
+    scores: tuple[ScoreRow, ...] | None = None
+    with noted(problems):
+        status = folder.read_status()
+    try:
+        curve = tuple(CurvePoint.from_line(line, classes) for line in folder.read_curve())
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        problems.append(f"{folder.curve_path}: damaged ({error}).")
+    if folder.scores.exists():
+        with noted(problems):
+            scores = tuple(read_scores(folder.scores))
+    if status is not None and status.state == "finished" and status.step < stages[-1]:
+        problems.append(f"trained for {status.step} of {stages[-1]} steps so far.")
+    earlier = _read_earlier(folder, stages, problems)
+    cases = dict.fromkeys(row.case for row in scores or ())
+    reasons = _read_reasons(folder, cases, problems)
+    return RunResult(arm, seed, status, curve, scores, " ".join(problems), earlier, reasons)
+
+
+def _read_reasons(
+    folder: RunFolder, cases: Iterable[str], problems: list[str]
+) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Why organs of the test cases should be checked; empty for a run without training ranges to compare them with."""
+    records: dict[str, Mapping[str, Measured]] = {}
+    if folder.training_ranges.exists():
+        with noted(problems):
+            records = {case: read_measurements(folder.predictions / f"{case}.json") for case in cases}
+    return {(case, organ): each.reasons for case, found in records.items() for organ, each in found.items()}
+
+
+def _read_earlier(folder: RunFolder, stages: Sequence[int], problems: list[str]) -> dict[int, tuple[ScoreRow, ...]]:
+    """Scores that were put aside at the earlier stages, as far as they can be read."""
+    earlier = {}
+    for stage in stages[:-1]:
+        if folder.scores_at(stage).exists():
+            with noted(problems):
+                earlier[stage] = tuple(read_scores(folder.scores_at(stage)))
+    return earlier
+
+
+def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, problems: list[str]) -> Scene | None:
+    """The case of Figures 2-4 with all its predictions, each cut down as soon as it is read."""
+    case = median_case(study, store.names("test")) if store else None
+    if store is None or case is None:
+        if store is not None:
+            problems.append("The store has no test case, so there are no slices and 3D views.")
+        return None
+    truth = store.original_labels(case).canonical()
+    index = busiest_slice(truth)
+    scan = backdrop(store.volume(case), truth.geometry, index)
+    predictions: dict[str, LabelView] = {}
+    seeds: dict[str, int] = {}
+    flagged: dict[str, tuple[str, ...]] = {}
+    for run in study.runs:
+        if run.arm.name not in predictions:
+            prediction = _read_prediction(folder.run(run.arm, run.seed), case, truth, study.classes, problems)
+            if prediction is not None:
+                predictions[run.arm.name] = LabelView.of(prediction, index)
+                seeds[run.arm.name] = run.seed
+                flagged[run.arm.name] = summary_section.flagged_organs(run.reasons, case)
+    fused = _read_prediction(folder.fused, case, truth, study.classes, problems) if study.fused else None
+    if fused is not None:
+        predictions[FUSED] = LabelView.of(fused, index)
+    if case in study.record.unlabelled:
+        missing = ", ".join(map(title_of, study.record.unlabelled[case]))
+        problems.append(f"{case}, the case of the pictures, does not label {missing}: its ground truth lacks them.")
+    organs = int(np.count_nonzero(np.bincount(truth.labels[:, :, index].ravel())[1:]))
+    view = LabelView.of(truth, index)
+    return Scene(case, index, truth.geometry.shape[2], organs, scan, view, predictions, seeds, flagged)
+
+
+def _read_prediction(
+    run: RunFolder, case: str, truth: LabelMap, classes: ClassTable, problems: list[str]
+) -> LabelMap | None:
+    path = run.predictions / f"{case}.nii.gz"
+    if not path.exists():
+        return None
+    with noted(problems):
+        prediction = read_labels(path, classes=classes).in_order_of(truth.geometry)
+        if prediction.geometry.same_grid(truth.geometry, tolerance_mm=0.1 * min(truth.geometry.spacing_mm)):
+            return prediction
+        problems.append(f"{path}: not on the grid of the case's scan, so it is not shown. Predict it again.")
+    return None

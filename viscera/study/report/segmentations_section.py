@@ -1,6 +1,6 @@
 """Figures 2-4: for each weighting the same slice and the same 3D view of truth and of every learning rate."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from textwrap import fill
 
@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
-from viscera.core.arms import FUSED, Arm, weighting_name
+from viscera.core.arms import FUSED, weighting_name
 from viscera.drawing.canvas import Pixels, data_uri, house_style, pixels_to_png, to_bytes, to_pixels
 from viscera.drawing.renders import common_box, render_figure, surfaces
 from viscera.drawing.slices import LabelView, slice_figure
@@ -21,14 +21,10 @@ _LEGEND_COLUMNS = 7
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One column of Figures 2-4.
-
-    Attributes:
-        axial, surface: RGB pixels of slice and 3D view; None where the arm has no prediction of this case.
-    """
+    """One column of Figures 2-4."""
 
     title: str  # `ground truth`, or the learning rate
-    axial: Pixels | None
+    axial: Pixels | None  # axial, surface: RGB pixels of slice and 3D view; None where the arm has no prediction
     surface: Pixels | None
     note: str = ""  # which organs are flagged; empty: none
 
@@ -60,23 +56,17 @@ def organ_figures(study: StudyResult, scene: Scene) -> list[OrganFigure]:
     truth = Panel("ground truth", *drawn[TRUTH])
     figures = []
     for number, weighting in enumerate(grid.weightings, start=2):
-        arms = (arm for arm in study.arms if arm.weighting == weighting)
         panels = []
-        for arm in arms:
+        for arm in (arm for arm in study.arms if arm.weighting == weighting):
+            title = f"rate {arm.learning_rate:g}" + (f", {arm.variant}" if arm.variant else "")
+            flagged = ", ".join(name.replace("_", " ") for name in scene.flagged.get(arm.name, ()))
+            note = f"flagged: {flagged}" if flagged else ""
             axial, surface = drawn.get(arm.name, (None, None))
-            panels.append(Panel(_panel_title(arm), axial, surface, _note(scene.flagged.get(arm.name, ()))))
+            panels.append(Panel(title, axial, surface, note))
         figures.append(OrganFigure(number, weighting_name(weighting), (truth, *panels)))
     if FUSED in drawn:
         figures.append(OrganFigure(2 + len(figures), FUSED, (truth, Panel(FUSED, *drawn[FUSED]))))
     return figures
-
-
-def _note(flagged: Sequence[str]) -> str:
-    return f"flagged: {', '.join(name.replace('_', ' ') for name in flagged)}" if flagged else ""
-
-
-def _panel_title(arm: Arm) -> str:
-    return f"rate {arm.learning_rate:g}" + (f", {arm.variant}" if arm.variant else "")
 
 
 def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOMEN) -> bytes:
@@ -84,11 +74,9 @@ def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOM
     columns = len(figure.panels)
     first = figure.panels[0]  # ground truth has both pictures
     heights = [0 if p is None else p.shape[0] / p.shape[1] for p in (first.axial, first.surface)]
-    width_in = 3.2
+    size_in = (3.2 * columns, 3.2 * sum(heights) + 1.0)
     with house_style():
-        canvas = Figure(
-            figsize=(width_in * columns, width_in * sum(heights) + 1.0), layout="constrained", facecolor="white"
-        )
+        canvas = Figure(figsize=size_in, layout="constrained", facecolor="white")
         axes = canvas.subplots(2, columns, squeeze=False, height_ratios=heights)
         for column, panel in enumerate(figure.panels):
             axes[0, column].set_title(panel.title)

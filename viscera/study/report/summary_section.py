@@ -1,19 +1,26 @@
-"""What the page says in words and small tables: the summary, the gap between training and test, cost, settings."""
+"""What the page says in words and small tables: summary, gap, flags, best arm per organ, cost, settings."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from viscera.core.arms import arm_config
+from viscera.core.arms import FUSED, Arm, arm_config
+from viscera.engine.trust import failures_among
 from viscera.io.runlog import RunStatus
-from viscera.metrics.learning import BATCH_NORM_GAP, LoggedStep, batch_norm_remedy
+from viscera.metrics.learning import BATCH_NORM_GAP, FAILED_DICE, LoggedStep, batch_norm_remedy
 from viscera.study.report.claim_rules import SEEDS_FOR_CONCLUSIONS
 from viscera.study.report.curves_section import has_validation
-from viscera.study.report.fusion_section import fused_sentences
 from viscera.study.report.page_section import Report, Section
 from viscera.study.report.table1_section import Table1, primary_table
 from viscera.study.results import StudyResult, counted, mean_defined
+from viscera.study.score_table import ScoreTable
 
+_ROUNDING = 1e-4  # per cent: scores.csv holds six decimals
+_SETTLED_BY = {
+    "calibrated probabilities": "the one whose model is more probably right, as calibrated on those cases",
+    "probabilities": "the more probable one",
+    "weights": "the more probable one after a weight per organ",
+    "weights and thresholds": "the more probable one after a weight and a threshold per organ",
+}
 _OTHER_CLASSES = (
     "The paper's claims and its Table 1 are left out: they are about its eight classes, and this study has others."
 )
@@ -29,8 +36,7 @@ class GapRow(NamedTuple):
     gap: float | None  # training minus test, in points
 
 
-@dataclass(frozen=True)
-class CostRow:
+class CostRow(NamedTuple):
     """What one arm cost."""
 
     title: str
@@ -56,8 +62,11 @@ def gap_rows(study: StudyResult, table: Table1) -> list[GapRow]:
     """One row per arm, in the order of Table 1."""
     rows = []
     for arm in study.arms:
-        training = _percent(mean_defined(run.last_dice() for run in study.runs_of(arm)))
-        validation = _percent(mean_defined(run.last_dice(validation=True) for run in study.runs_of(arm)))
+        runs = study.runs_of(arm)
+        training, validation = (
+            None if dice is None else 100 * dice
+            for dice in (mean_defined(run.last_dice(validation=on) for run in runs) for on in (False, True))
+        )
         test = table.foreground(arm)
         gap = None if training is None or test is None else training - test
         rows.append(GapRow(arm.title, training, validation, test, gap))
@@ -105,17 +114,9 @@ def cost_rows(study: StudyResult) -> list[CostRow]:
         statuses = [run.status for run in study.runs_of(arm) if run.status is not None]
         steps, seconds = sum(s.step for s in statuses), sum(s.wall_seconds for s in statuses)
         memory_mib = max((s.peak_memory_mib for s in statuses), default=0.0)
-        rows.append(
-            CostRow(
-                title=arm.title,
-                runs=len(statuses),
-                steps=steps,
-                hours=seconds / 3600,
-                seconds_per_step=seconds / steps if steps else None,
-                hardware="; ".join(distinct(statuses, _machine)),
-                peak_memory_gib=memory_mib / 1024 or None,
-            )
-        )
+        per_step, hardware = seconds / steps if steps else None, "; ".join(distinct(statuses, _machine))
+        memory_gib = memory_mib / 1024 or None
+        rows.append(CostRow(arm.title, len(statuses), steps, seconds / 3600, per_step, hardware, memory_gib))
     return rows
 
 
@@ -167,22 +168,156 @@ def _versions(status: RunStatus) -> str:
     return ", ".join(f"{name} {version}" for name, version in status.versions.items())
 
 
-def _percent(value: float | None) -> float | None:
-    return None if value is None else 100 * value
-
-
 def _points(percent: float) -> str:
     return f"{percent:.1f}\N{NO-BREAK SPACE}%"
 
 
+class FusionRow(NamedTuple):
+    """One organ of the fused predictor; mean Dice in per cent, None where it is not known."""
+
+    organ: str  # title
+    taken_from: str  # title of the arm, with the seed where the study has several
+    validation_arm: float | None  # over the validation cases, of that arm
+    validation_fused: float | None
+    test_arm: float | None  # over the test cases
+    test_fused: float | None
+    highest: str  # the arm of the highest mean on the test cases, and that mean: known only afterwards
+
+
+def fusion_rows(study: StudyResult, table: Table1) -> list[FusionRow]:
+    """One row per organ, with Table 1 as it has the column `fused`; none without a fused predictor."""
+    fused = study.fused
+    if fused is None:
+        return []
+    titles = {arm.name: arm.title for arm in study.arms}
+    promised = ScoreTable.of([(FUSED, 0, fused.validation)], [FUSED], [0], study.classes.names)
+    validation = promised.class_percent("original")[FUSED]
+    several_seeds = len(study.record.config.study.seeds) > 1
+    rows = []
+    for organ in study.classes.organs:
+        choice = fused.record.organs[organ.name]
+        highest = _highest(study, table, organ.name)
+        rows.append(
+            FusionRow(
+                organ=organ.title,
+                taken_from=titles.get(choice.arm, choice.arm) + f", seed {choice.seed}" * several_seeds,
+                validation_arm=None if choice.validation_dice is None else 100 * choice.validation_dice,
+                validation_fused=None if validation.isna()[organ.name] else float(validation[organ.name]),
+                test_arm=table.value(organ.name, choice.arm),
+                test_fused=table.value(organ.name, FUSED),
+                highest=f"{highest[1]}: {highest[0]:.1f}" if highest else "–",
+            )
+        )
+    return rows
+
+
+def fusion_sentences(study: StudyResult, table: Table1) -> list[str]:
+    """How it was chosen, whether it held on validation, and what it gave on test."""
+    fused = study.fused
+    if fused is None:
+        return []
+    rows = fusion_rows(study, table)
+    cases = counted(len(fused.record.chosen_on), "validation case")
+    winner = _SETTLED_BY.get(fused.record.settled_by, "the more probable one")
+    conflicts = (
+        f"Each organ comes from the arm of the highest mean Dice on {cases} (original grid); the test cases were not "
+        f"used. A voxel that the models of several organs claim goes to {winner}."
+    )
+    promise = _against_arm("validation", [(row.organ, row.validation_fused, row.validation_arm) for row in rows])
+    test = _against_arm("test", [(row.organ, row.test_fused, row.test_arm) for row in rows])
+    foreground, highest = table.value("FOREGROUND", FUSED), _highest(study, table, "FOREGROUND")
+    if foreground is not None and highest is not None:
+        test = (
+            f"On the test cases the foreground mean of the fused predictor is {foreground:.1f} %; the highest of a "
+            f"single arm is {highest[0]:.1f} % ({highest[1]}). {test}"
+        )
+    return [conflicts, promise, test]
+
+
+def _against_arm(cases: str, organs: Sequence[tuple[str, float | None, float | None]]) -> str:
+    """Which organs (title, fused, its arm) are below the arm that they come from."""
+    known = [(title, arm - fused) for title, fused, arm in organs if fused is not None and arm is not None]
+    if not known:
+        return f"No organ can be compared with its arm on the {cases} cases, for want of scores."
+    below = [f"{title} by {lost:.2f} points" for title, lost in known if lost > _ROUNDING]
+    if not below:
+        return f"On the {cases} cases no organ is below the arm that it comes from."
+    are = "is" if len(below) == 1 else "are"
+    of = f"{len(below)} of {counted(len(known), 'organ')}"
+    return f"On the {cases} cases {of} {are} below the arm of origin: {', '.join(below)}."
+
+
+def _highest(study: StudyResult, table: Table1, row: str) -> tuple[float, str] | None:
+    """The highest value of a row among the arms, and the arm's title."""
+    values = [(value, arm.title) for arm in study.arms if (value := table.value(row, arm.name)) is not None]
+    return max(values, key=lambda pair: pair[0], default=None)
+
+
+class TrustRow(NamedTuple):
+    """One arm, over its seeds, test cases and organs: how many are (un)flagged, and how many of those fail."""
+
+    title: str
+    unflagged: int
+    unflagged_failed: int
+    flagged: int
+    flagged_failed: int
+
+
+def trust_rows(study: StudyResult, grid: str) -> list[TrustRow]:
+    """The arms whose predictions were measured, in the order of Table 1; an organ counts where its Dice is defined."""
+    found = []
+    for arm in study.arms:
+        dice, flagged = _scored(study, arm, grid)
+        if dice:
+            failed, trusted, failed_flagged, distrusted = failures_among(dice, flagged)
+            found.append(TrustRow(arm.title, trusted, failed, distrusted, failed_flagged))
+    return found
+
+
+def trust_sentence(rows: list[TrustRow]) -> str:
+    """Over all arms, in one sentence."""
+    unflagged, flagged = sum(row.unflagged for row in rows), sum(row.flagged for row in rows)
+    failed, failed_flagged = sum(row.unflagged_failed for row in rows), sum(row.flagged_failed for row in rows)
+
+    def percent(part: int, whole: int) -> str:
+        return f"{100 * part / whole:.0f} %" if whole else "none"
+
+    return (
+        f"Among {unflagged:,} unflagged organs of the test cases {percent(failed, unflagged)} have a Dice below "
+        f"{FAILED_DICE:g}; among {flagged:,} flagged ones {percent(failed_flagged, flagged)}."
+    )
+
+
+def flagged_organs(reasons: Mapping[tuple[str, str], tuple[str, ...]], case: str) -> tuple[str, ...]:
+    """Names of the flagged organs of a case."""
+    return tuple(organ for (of, organ), why in reasons.items() if of == case and why)
+
+
+def _scored(study: StudyResult, arm: Arm, grid: str) -> tuple[list[float], list[bool]]:
+    dice, flagged = [], []
+    for run in study.runs_of(arm):
+        for row in run.scores or ():
+            reasons = run.reasons.get((row.case, row.organ))
+            if row.metric == "dice" and row.grid == grid and row.value is not None and reasons is not None:
+                dice.append(row.value)
+                flagged.append(bool(reasons))
+    return dice, flagged
+
+
 def _summary_values(report: Report) -> Mapping[str, object]:
     problems = [*report.problems, *[_OTHER_CLASSES] * (not report.study.has_papers_classes)]
-    sentences = report.once(fused_sentences)[-1:]
-    return {
-        "headline": [*headline(report.study, primary_table(report)), *batch_norm_losses(report.study)],
-        "fused": sentences,
-        "problems": problems,
-    }
+    said = [*headline(report.study, primary_table(report)), *batch_norm_losses(report.study)]
+    return {"headline": said, "fused": report.once(_fused_values)["fusion_sentences"][-1:], "problems": problems}
+
+
+def _fused_values(report: Report) -> dict[str, list[Any]]:
+    study, table = report.study, primary_table(report)
+    return {"fusion": fusion_rows(study, table), "fusion_sentences": fusion_sentences(study, table)}
+
+
+def _trust_values(report: Report) -> Mapping[str, object] | None:
+    rows = trust_rows(report.study, report.grid)
+    return {"trust": rows, "trust_sentence": trust_sentence(rows)} if rows else None
 
 
 def _gap_values(report: Report) -> Mapping[str, object]:
@@ -204,5 +339,9 @@ def _settings_values(report: Report) -> Mapping[str, object]:
 
 SUMMARY = Section("summary", "Summary", _summary_values)
 GAP = Section("gap", "Training and test", _gap_values)
+TRUST = Section("trust", "When not to trust", _trust_values)
+FUSED_SECTION = Section(
+    "fused", "Best arm per organ", lambda report: report.once(_fused_values) if report.study.fused else None
+)
 COST = Section("cost", "Cost", lambda report: {"costs": cost_rows(report.study)})
 SETTINGS = Section("settings", "How it was made", _settings_values)

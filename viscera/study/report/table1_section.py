@@ -44,24 +44,19 @@ class Cell(NamedTuple):
 
 
 class TableRow(NamedTuple):
-    """One printed row: the class or summary (as in the CSV), its title for people, its cells."""
+    """One printed row."""
 
-    name: str
+    name: str  # the class or summary, as in the CSV
     title: str
     cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Table1:
-    """Table 1 on one grid.
-
-    Attributes:
-        percent: (L + 4, arms) rows: the classes, AVG, MAX, MIN, FOREGROUND; columns: names of arms, then `fused` where
-            the study has a fused predictor; NaN: undefined.
-    """
+    """Table 1 on one grid."""
 
     grid: str  # `original` or `prepared`
-    percent: pd.DataFrame
+    percent: pd.DataFrame  # rows: the classes and the summary; columns: names of arms, then `fused`; NaN: undefined
     titles: tuple[str, ...]  # of the columns, for people; arms that are not finished and scored carry a dagger
     spread: Spread  # bootstrap intervals of the means
     not_apart: pd.DataFrame  # (L - 1, arms) per organ, whether an arm is not significantly below the best
@@ -69,18 +64,15 @@ class Table1:
 
     def rows(self) -> list[TableRow]:
         """Rows as printed, one decimal as in the paper; an undefined value is a dash, the best of a row bold."""
-        best = best_of_rows(self.percent).to_numpy()
         index, columns = self.percent.index, self.percent.columns
-        half = self.spread.half_width().reindex(index=index, columns=columns).to_numpy()
-        even = self.not_apart.reindex(index=index, columns=columns, fill_value=False).to_numpy()
-        printed = zip(self.percent.index, self.percent.to_numpy(), best, half, even, strict=True)
+        printed = self.percent.round(1)
+        best = printed.eq(printed.max(axis=1), axis=0)
+        half = self.spread.half_width().reindex(index=index, columns=columns)
+        even = self.not_apart.reindex(index=index, columns=columns, fill_value=False)
+        parts = (frame.to_numpy().tolist() for frame in (self.percent, best, half, even))
         return [
-            TableRow(
-                name,
-                row_title(name, len(self.percent) - len(_SUMMARY)),
-                tuple(map(_cell, *(part.tolist() for part in of_row))),
-            )
-            for name, *of_row in printed
+            TableRow(name, row_title(name, len(index) - len(_SUMMARY)), tuple(map(_cell, *of_row)))
+            for name, *of_row in zip(index, *parts, strict=True)
         ]
 
     def value(self, row: str, column: str) -> float | None:
@@ -105,13 +97,7 @@ def row_title(name: str, num_classes: int) -> str:
 
 
 def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -> Table1:
-    """Table 1 of a study on one grid, every arm of the plan in it.
-
-    Args:
-        study: finished or not.
-        grid: `original` or `prepared`; an empty one where nothing is scored.
-        compared: the tests behind the marks, of this grid; made here where None.
-    """
+    """Table 1 of a study, finished or not, on one grid, every arm of the plan in it; `compared` is behind the marks."""
     compared = compare(study, grid, ("dice",)) if compared is None else compared
     standing = {(run.arm, run.seed): run.standing() for run in study.runs}
     unfinished = [f"{DAGGER} {arm.title}, seed {seed}: {why}" for (arm, seed), why in standing.items() if why]
@@ -119,8 +105,8 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
     titles = [arm.title + (f" {DAGGER}" if arm in marked else "") for arm in study.arms]
     percent, spread = with_summary(study.scores.class_percent(grid)), spread_of(study, grid)
     not_apart = not_apart_from_best(percent[list(study.scores.arms)], compared, study.classes)
-    legend = (*_spread_note(spread), *_mark_note(not_apart, compared))
-    footnotes = [*unfinished, *legend, *_unequal_cases(study, grid), *_absent_organs(study, grid)]
+    legend = (_spread_note(spread), _mark_note(not_apart, compared), _unequal_cases(study, grid))
+    footnotes = [*unfinished, *filter(None, legend), *_absent_organs(study, grid)]
     if study.fused is not None:
         titles.append("fused, best arm per organ")
         if FUSED not in percent:
@@ -131,12 +117,6 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
             "interval and no mark of significance: those compare the arms."
         )
     return Table1(grid, percent, tuple(titles), spread, not_apart, tuple(footnotes))
-
-
-def best_of_rows(percent: pd.DataFrame) -> pd.DataFrame:
-    """Whether a value is the highest of its row at one decimal, as printed; equal ones share it."""
-    printed = percent.round(1)
-    return printed.eq(printed.max(axis=1), axis=0)
 
 
 def not_apart_from_best(percent: pd.DataFrame, compared: Comparisons, classes: ClassTable) -> pd.DataFrame:
@@ -187,57 +167,50 @@ def _cell(value: float, bold: bool, half_width: float, not_apart: bool) -> Cell:
     return Cell("–" if np.isnan(value) else f"{value:.1f}", bold, spread, NOT_APART if not_apart else "")
 
 
-def _spread_note(spread: Spread) -> list[str]:
+def _spread_note(spread: Spread) -> str:
     """What ± means; nothing where nothing carries it."""
-    if spread.low.isna().to_numpy().all():
-        return []
     over = "cases and seeds" if spread.seeds > 1 else "cases; the variation between seeds is not in it"
     note = (
         f"±: half the width of the mean's 95 % bootstrap interval ({DRAWS:,} resamples) over {over}. With few cases "
         "such intervals tend to be too narrow."
     )
-    return [note]
+    return "" if spread.low.isna().to_numpy().all() else note
 
 
-def _mark_note(not_apart: pd.DataFrame, compared: Comparisons) -> list[str]:
+def _mark_note(not_apart: pd.DataFrame, compared: Comparisons) -> str:
     """What the mark means, or why there is none."""
     family = next((family for family in compared.families if family.metric == "dice"), None)
     if family is None:
-        return []
+        return ""
     cases = counted(family.cases, "case")
     if not family.tests:
-        return [f"No value carries a mark of significance: with {cases} there is no test."]
-    if not not_apart.to_numpy().any():
-        return []
+        return f"No value carries a mark of significance: with {cases} there is no test."
     cannot = f" With {cases} no difference could be significant, so the mark is no sign of equality."
     note = (
         f"{NOT_APART}: not significantly different from the highest mean of its organ (paired Wilcoxon test over "
         f"cases, p of {ALPHA} or more after Holm's correction over {counted(family.tests, 'test')})."
     )
-    return [note if family.can_show else note + cannot]
+    return note + ("" if family.can_show else cannot) if not_apart.to_numpy().any() else ""
 
 
-def _unequal_cases(study: StudyResult, grid: str) -> list[str]:
+def _unequal_cases(study: StudyResult, grid: str) -> str:
     """A note where the arms were scored on different cases, which makes their columns incomparable."""
     counts = study.scores.dice_rows(grid).groupby("arm")["case"].nunique()
-    if counts.nunique() < 2:
-        return []
     listed = "; ".join(f"{arm.title}: {counts[arm.name]}" for arm in study.arms if arm.name in counts)
-    return [f"The arms were scored on different numbers of cases, so their columns are not comparable: {listed}."]
+    note = f"The arms were scored on different numbers of cases, so their columns are not comparable: {listed}."
+    return "" if counts.nunique() < 2 else note
 
 
 def _absent_organs(study: StudyResult, grid: str) -> list[str]:
     """How often each class was left out of a mean: absent from both reference and prediction, or not labelled."""
-    not_labelled = study.record.unlabelled
     unit = "scored scans (cases times seeds)" if len(study.record.config.study.seeds) > 1 else "cases"
     rows = study.scores.dice_rows(grid)
     found: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for arm in study.arms:
         of_arm = rows[rows["arm"] == arm.name]
-        total = of_arm["organ"].value_counts()
-        empty = of_arm[of_arm["value"].isna()]
+        total, empty = of_arm["organ"].value_counts(), of_arm[of_arm["value"].isna()]
         undefined = Counter(
-            (organ, "not labelled" if organ in not_labelled.get(case, ()) else _ABSENT)
+            (organ, "not labelled" if organ in study.record.unlabelled.get(case, ()) else _ABSENT)
             for case, organ in zip(empty["case"], empty["organ"], strict=True)
         )
         for (organ, why), number in undefined.items():

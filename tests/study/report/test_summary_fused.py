@@ -8,9 +8,8 @@ import pytest
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.engine.fusion import FusionRecord, OrganChoice
 from viscera.io.scores import ScoreRow
-from viscera.study.report.fusion_section import FUSED_SECTION, fusion_rows, fusion_sentences
 from viscera.study.report.page_section import Report, render_page
-from viscera.study.report.summary_section import SUMMARY
+from viscera.study.report.summary_section import FUSED_SECTION, SUMMARY, fusion_rows, fusion_sentences
 from viscera.study.report.table1_section import TABLE1, table1, to_csv, to_latex, to_markdown
 from viscera.study.results import FusedResult, StudyResult
 

@@ -7,7 +7,7 @@ import pytest
 
 from viscera.io.scores import ScoreRow
 from viscera.study.report.segmentations_section import organ_figures
-from viscera.study.report.trust_section import flagged_organs, trust_rows, trust_sentence
+from viscera.study.report.summary_section import flagged_organs, trust_rows, trust_sentence
 from viscera.study.results import Scene, StudyResult
 
 MakeStudy = Callable[..., StudyResult]

@@ -19,9 +19,9 @@ from benchmarks.record import record
 from viscera.core.config import Config
 from viscera.core.resolve import resolve_config
 from viscera.engine.diagnostics import full_diagnosis, full_steps, logit_gradient_norms
-from viscera.engine.feed import Feed
+from viscera.engine.feed import Feed, TrainingFacts
 from viscera.engine.monitor import Monitor
-from viscera.engine.trainer import Trainer, TrainingFacts
+from viscera.engine.trainer import Trainer
 from viscera.imaging.phantom import phantom_case
 from viscera.io.runlog import RunFolder
 from viscera.losses.balance import WeightSchedule, class_weights

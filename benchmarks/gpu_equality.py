@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.config import Config
-from viscera.engine.feed import Batch, Feed, NetworkInput, ResidentFeed
+from viscera.engine.feed import Batch, Feed, NetworkInput, ResidentFeed, TrainingFacts
 from viscera.engine.hardware import fastest_convolutions, peak_memory_mib
-from viscera.engine.trainer import Trainer, TrainingFacts
+from viscera.engine.trainer import Trainer
 from viscera.imaging.phantom import phantom_case
 from viscera.losses.balance import WeightSchedule
 

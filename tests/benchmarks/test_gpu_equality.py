@@ -11,7 +11,7 @@ from viscera.core.config import Config
 from viscera.core.resolve import resolve_config
 from viscera.engine.feed import Batch, NetworkInput
 from viscera.engine.hardware import fastest_convolutions
-from viscera.engine.logbook import StepResult
+from viscera.engine.monitor import StepResult
 from viscera.engine.trainer import Trainer
 
 CPU = torch.device("cpu")

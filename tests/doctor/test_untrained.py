@@ -13,8 +13,8 @@ from viscera.core.config import AdamConfig, Config, PrepareConfig
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
 from viscera.doctor.untrained import UnitGradients, hu_counts
-from viscera.engine.feed import Feed
-from viscera.engine.trainer import Trainer, TrainingFacts
+from viscera.engine.feed import Feed, TrainingFacts
+from viscera.engine.trainer import Trainer
 from viscera.io.store import PreparedCase, Store
 from viscera.losses.balance import WeightSchedule
 

@@ -18,9 +18,9 @@ from viscera.engine.diagnostics import (
     shares,
     steps_over_rate,
 )
-from viscera.engine.feed import Feed, NetworkInput
+from viscera.engine.feed import Feed, NetworkInput, TrainingFacts
 from viscera.engine.optimiser import make_adam
-from viscera.engine.trainer import Trainer, TrainingFacts
+from viscera.engine.trainer import Trainer
 from viscera.losses.balance import WeightSchedule
 
 Configure = Callable[..., Config]

@@ -14,10 +14,9 @@ from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.progress import Progress
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine import trainer as engine
-from viscera.engine.feed import Feed, ResidentFeed, on_device, training_bytes
-from viscera.engine.logbook import LossWatch, NotFinite
-from viscera.engine.monitor import Monitor
-from viscera.engine.trainer import Trainer, TrainingFacts
+from viscera.engine.feed import Feed, ResidentFeed, TrainingFacts, on_device, training_bytes
+from viscera.engine.monitor import LossWatch, Monitor, NotFinite
+from viscera.engine.trainer import Trainer
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store

@@ -1,4 +1,7 @@
-"""Dice on fixed windows and on the validation cases, with networks whose answers are known."""
+"""Dice on fixed windows and on validation cases, of networks whose answers are known; what is warned of."""
+
+import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,8 @@ from torch import Tensor, nn
 from viscera.core.anatomy import CLASS_NAMES, ClassTable
 from viscera.core.config import AugmentConfig, PredictConfig, TrainConfig
 from viscera.engine.feed import Feed
-from viscera.engine.monitor import Monitor, foreground_mean
+from viscera.engine.monitor import Monitor, foreground_mean, warn_of_batch_norm
+from viscera.io.runlog import RunFolder
 
 TRAIN = TrainConfig(patch=4, batch_size=2, monitor_windows=5)
 CPU = torch.device("cpu")
@@ -161,3 +165,22 @@ def test_an_organ_is_measured_where_it_is_labelled() -> None:
     whole = Monitor.create(feed, partial[:1], TRAIN, PredictConfig(), CPU).validation_dice(Reader())
     assert whole is not None
     assert whole["liver"] == 0  # as it would be if nobody said that it is not labelled
+
+
+@pytest.mark.parametrize(
+    ("setting", "remedy"), [("running", "--set train.batch_norm=recomputed"), ("recomputed", "train.monitor_windows")]
+)
+def test_statistics_that_hide_what_was_learnt_are_warned_of_once_in_the_second_half(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, setting: str, remedy: str
+) -> None:
+    folder, train = RunFolder(tmp_path), TrainConfig.model_validate({"iterations": 100, "batch_norm": setting})
+    said_at = []
+    for step, dice in ((25, 0.1), (50, 0.6), (75, 0.1), (100, 0.1)):
+        line = {"step": step, "dice": {"liver": dice}, "dice_batch_statistics": {"liver": 0.65}}
+        folder.append_curve(line)
+        with caplog.at_level(logging.WARNING):
+            warn_of_batch_norm(folder, train, line)
+        said_at += [step] * len(caplog.messages)
+        assert all(remedy in message and "0.10" in message and "0.65" in message for message in caplog.messages)
+        caplog.clear()
+    assert said_at == [75]

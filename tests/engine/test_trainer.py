@@ -11,9 +11,9 @@ import torch
 
 from viscera.core.config import AugmentConfig, Config
 from viscera.core.progress import Progress
-from viscera.engine.feed import Batch, Feed
+from viscera.engine.feed import Batch, Feed, TrainingFacts
 from viscera.engine.monitor import Monitor
-from viscera.engine.trainer import Trainer, TrainingFacts
+from viscera.engine.trainer import Trainer
 from viscera.imaging.augment import augment
 from viscera.io.runlog import RunFolder
 from viscera.losses.balance import WeightSchedule

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from viscera.core.config import Config
-from viscera.engine.feed import Feed
-from viscera.engine.trainer import Trainer, TrainingFacts
+from viscera.engine.feed import Feed, TrainingFacts
+from viscera.engine.trainer import Trainer
 from viscera.losses.balance import WeightSchedule
 
 Configure = Callable[..., Config]

@@ -21,7 +21,7 @@ from viscera.core.errors import BadInputError, RunFailedError
 from viscera.engine import feed
 from viscera.engine import trainer as engine
 from viscera.engine.feed import Batch
-from viscera.engine.logbook import StepResult
+from viscera.engine.monitor import StepResult
 from viscera.imaging.augment import Augmentation, draw
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.files import exclusive

@@ -14,9 +14,9 @@ from viscera.core.config import Config, RateRangeConfig
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError, VisceraError
 from viscera.core.progress import Progress
 from viscera.core.resolve import with_settings
-from viscera.engine.feed import Batch, Feed
-from viscera.engine.logbook import StepResult
-from viscera.engine.trainer import Trainer, TrainingFacts
+from viscera.engine.feed import Batch, Feed, TrainingFacts
+from viscera.engine.monitor import StepResult
+from viscera.engine.trainer import Trainer
 from viscera.io.store import Store
 from viscera.losses.balance import WeightSchedule
 from viscera.study import find_rates as stage

@@ -12,7 +12,7 @@ from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.doctor.forecast import ArmForecast
 from viscera.doctor.untrained import forecast_and_choose, plain_feed, windows_with_class
-from viscera.engine.training_set import training_cases
+from viscera.engine.feed import training_cases
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store

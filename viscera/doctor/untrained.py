@@ -13,11 +13,10 @@ from viscera.core.arms import Arm, arm_config
 from viscera.core.config import AdamConfig, AugmentConfig, Config, TrainConfig
 from viscera.doctor.forecast import ArmForecast, Outlook, hu_claims, separability_of
 from viscera.engine.diagnostics import logit_gradient_norms
-from viscera.engine.feed import Feed
+from viscera.engine.feed import Feed, feed_of, with_training_set
 from viscera.engine.hardware import choose_device
 from viscera.engine.optimiser import keras_epsilon
 from viscera.engine.predictor import build_network
-from viscera.engine.training_set import feed_of, with_training_set
 from viscera.imaging.windows import network_input
 from viscera.io.store import Store
 from viscera.losses.balance import Weights, WeightSchedule

@@ -1,4 +1,7 @@
-"""The feed of training windows: each a pure function of (seed, step, slot), cut here or in the device's memory."""
+"""What a training takes from a Store: windows, class weights, the HU that z-scores refer to.
+
+A window is a pure function of (seed, step, slot), cut here or in the device's memory.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -11,13 +14,15 @@ import torch
 from torch import Tensor
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
-from viscera.core.config import AugmentConfig
+from viscera.core.config import AugmentConfig, Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Index3
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.hardware import out_of_memory_explained
 from viscera.imaging.augment import Augmentation, draw, margin
-from viscera.imaging.windows import AIR_HU, random_cases, random_origin
+from viscera.imaging.windows import AIR_HU, clipped_moments, random_cases, random_origin
+from viscera.io.store import Split, Store
+from viscera.losses.balance import WeightSchedule
 
 log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.4  # of the GPU memory that is free; the rest is for network, optimiser and activations
@@ -53,16 +58,12 @@ class NetworkInput(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """Where the windows of one step lie.
+    """Where the windows of one step lie."""
 
-    `numbers` of their cases, `origins` (first voxels, which may lie outside the case), their common `shape` in voxels,
-    and the `augmentations` that are still to happen to them.
-    """
-
-    numbers: tuple[int, ...]
-    origins: tuple[Index3, ...]
-    shape: Index3
-    augmentations: tuple[Augmentation, ...]
+    numbers: tuple[int, ...]  # of their cases
+    origins: tuple[Index3, ...]  # first voxels, which may lie outside the case
+    shape: Index3  # of all, voxels
+    augmentations: tuple[Augmentation, ...]  # that are still to happen to them
 
 
 class BatchSource(Protocol):
@@ -77,26 +78,18 @@ class BatchSource(Protocol):
 class Feed:
     """Random cubic windows of prepared cases, those of one batch from different patients.
 
-    Attributes:
-        cases: image and labels of each training case, as memory-mapped arrays; only the windows are read and copied.
-        patch: edge of a window in voxels.
-        batch_size: windows a step.
-        seed: of the choice of cases and windows, and of the augmentation.
-        augment: how windows are to be changed; None or switched off: not at all. It does not change which windows are
-            cut: with it they reach further on all sides of the same places, so that a rotated window has corners.
-        spacings_mm: voxel size of each case, for rotations that are rigid in millimetres; without, that of cubes.
-        classes: what the labels stand for.
-        labelled: (cases, L) bool, the classes that each case labels; None: all.
+    Augmentation does not change which windows are cut: with it they reach further on all sides of the same places, so
+    that a rotated window has corners.
     """
 
-    cases: Sequence[tuple[HuArray, LabelArray]]
-    patch: int
+    cases: Sequence[tuple[HuArray, LabelArray]]  # image and labels of each, memory-mapped: only windows are read
+    patch: int  # edge of a window, voxels
     batch_size: int
-    seed: int
-    augment: AugmentConfig | None = None
-    spacings_mm: Sequence[tuple[float, float, float]] | None = None
+    seed: int  # of the choice of cases and windows, and of the augmentation
+    augment: AugmentConfig | None = None  # None: as switched off
+    spacings_mm: Sequence[tuple[float, float, float]] | None = None  # of each case; None: cubes
     classes: ClassTable = ABDOMEN
-    labelled: npt.NDArray[np.bool_] | None = None
+    labelled: npt.NDArray[np.bool_] | None = None  # (cases, L) the classes that each case labels; None: all
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.cases):
@@ -157,17 +150,11 @@ def cut(array: Voxels, origin: Index3, into: Voxels, padding: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ResidentFeed:
-    """A feed whose cases lie on the device as int16 and uint8; its batches are those of `feed`, bit by bit.
-
-    Attributes:
-        feed: says where the windows lie.
-        hu: int16 (I, J, K) of each case.
-        labels: uint8 (I, J, K) of each case.
-    """
+    """A feed whose cases lie on the device; its batches are those of `feed`, bit by bit."""
 
     feed: Feed
-    hu: tuple[Tensor, ...]
-    labels: tuple[Tensor, ...]
+    hu: tuple[Tensor, ...]  # int16 (I, J, K) of each case
+    labels: tuple[Tensor, ...]  # uint8 (I, J, K) of each case
 
     @classmethod
     def load(cls, feed: Feed, device: torch.device) -> "ResidentFeed":
@@ -219,3 +206,89 @@ def on_device(feed: Feed, device: torch.device, resident: Literal["auto", "alway
             return feed
     with out_of_memory_explained("Use --set train.resident=never."):
         return ResidentFeed.load(feed, device)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingFacts:
+    """What the training set decides: R_l, the class weights over the steps, the voxel sizes, the classes."""
+
+    class_voxel_counts: Tensor
+    class_weights: WeightSchedule
+    training_spacings_mm: tuple[tuple[float, float, float], ...]
+    classes: ClassTable = ABDOMEN
+
+
+def training_cases(store: Store) -> list[str]:
+    """Their names.
+
+    Raises:
+        BadInputError: there is none.
+    """
+    names = store.names("train")
+    if not names:
+        raise BadInputError(f"{store.path}: no training case in this store. Prepare it with a lower --test-fraction.")
+    return names
+
+
+def with_training_set(config: Config, store: Store) -> Config:
+    """The configuration with what the store decides: its preparation, and the HU that z-scores refer to.
+
+    Raises:
+        BadInputError: a store without training cases.
+    """
+    names = training_cases(store)
+    intensity = config.train.intensity
+    if intensity.scaling == "z_score" and (intensity.mean_hu is None or intensity.sd_hu is None):
+        mean, sd = clipped_moments((store.image(name) for name in names), intensity)
+        if sd == 0:
+            raise BadInputError(f"{store.path}: all voxels have one HU: no z-score. Use intensity.scaling unit.")
+        given = intensity.model_dump(include={"mean_hu", "sd_hu"}, exclude_none=True)
+        intensity = intensity.model_copy(update={"mean_hu": mean, "sd_hu": sd} | given)
+    training = config.train.model_copy(update={"intensity": intensity})
+    return config.model_copy(update={"prepare": store.manifest.prepare, "train": training})
+
+
+def feed_of(store: Store, train: TrainConfig) -> Feed:
+    """The windows of the training cases.
+
+    Raises:
+        BadInputError: fewer cases than windows in a batch; windows that leave batch normalisation one value.
+    """
+    try:
+        train.refuse_one_value()  # `doctor` lowers batch_size to the number of cases
+    except ValueError as error:
+        raise BadInputError(f"{store.path}: {error}.") from error
+    spacings_mm = [store.geometry(name).spacing_mm for name in training_cases(store)]
+    cases, labelled = arrays(store, "train"), labelled_in(store, "train")
+    how = train.patch, train.batch_size, train.seed, train.augment
+    return Feed(cases, *how, spacings_mm=spacings_mm, classes=store.classes, labelled=labelled)
+
+
+def arrays(store: Store, split: Split) -> list[tuple[HuArray, LabelArray]]:
+    """Image and labels of each case of a split, memory-mapped."""
+    return [(store.image(name), store.labels(name)) for name in store.names(split)]
+
+
+def labelled_in(store: Store, split: Split) -> npt.NDArray[np.bool_] | None:
+    """(cases, L) which classes each case of a split labels; None where all label all."""
+    labelled = store.labelled(store.names(split))
+    return None if labelled.all() else labelled
+
+
+def facts_of(store: Store, config: Config) -> TrainingFacts:
+    """Class counts and weights; warns of classes that no training case has."""
+    loss, names = config.train.loss, store.names("train")
+    counts = store.voxel_counts(loss.counts)
+    for label in np.flatnonzero(counts == 0):
+        verb = "contains" if store.labelled(names)[:, label].any() else "labels"
+        log.warning(
+            "%s: no training case %s %s; the model cannot learn it, and may call background so. "
+            "`prepare --classes` leaves it out.",
+            *(store.path, verb, store.classes.names[label]),
+        )
+    return TrainingFacts(
+        class_voxel_counts=torch.from_numpy(counts),
+        class_weights=WeightSchedule.of(counts, config.train.weighting, loss, len(names)),
+        training_spacings_mm=tuple(store.geometry(name).spacing_mm for name in names),
+        classes=store.classes,
+    )

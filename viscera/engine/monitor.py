@@ -1,7 +1,10 @@
-"""What the learning curve shows: Dice on fixed training windows and on the validation cases."""
+"""What is watched in a training: its losses, Dice on fixed windows and on validation cases, what goes wrong."""
 
-from collections.abc import Sequence
+import logging
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from viscera.core.anatomy import ClassTable
+from viscera.core.arms import weighting_name
 from viscera.core.config import PredictConfig, TrainConfig
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.feed import Batch, Feed
@@ -17,34 +21,27 @@ from viscera.engine.hardware import autocast
 from viscera.engine.sliding_window import predict_probabilities
 from viscera.engine.trust import mean_confidence
 from viscera.imaging.windows import network_input
+from viscera.io.runlog import RunFolder
+from viscera.metrics.learning import LoggedStep, batch_norm_remedy, flags, statistics_gap, summary
 from viscera.metrics.overlap import as_labelled, dice, overlap_counts
 
+log = logging.getLogger(__name__)
 DiceByOrgan = dict[str, float | None]
 _MONITOR_SEED = 2**31  # the windows are the same for every seed of training, and none of its own
 
 
 @dataclass(frozen=True)
 class Monitor:
-    """Measures a network in evaluation mode.
+    """Measures a network."""
 
-    Attributes:
-        windows: batches of fixed training windows; their HU lie on the device, their labels do not.
-        validation: image and labels of each validation case, on the prepared grid.
-        labelled: (validation cases, L) bool, the classes that each labels; None: all.
-        train, predict: configuration.
-        device: to compute on.
-        classes: what the labels stand for.
-        held_out: confidence and Dice of each organ in each validation case, of the last measurement.
-    """
-
-    windows: Sequence[Batch]
-    validation: Sequence[tuple[HuArray, LabelArray]]
+    windows: Sequence[Batch]  # of fixed training windows; their HU lie on the device, their labels do not
+    validation: Sequence[tuple[HuArray, LabelArray]]  # of each case, on the prepared grid
     train: TrainConfig
     predict: PredictConfig
     device: torch.device
     classes: ClassTable
-    labelled: npt.NDArray[np.bool_] | None = None
-    held_out: list[tuple[float, float]] = field(default_factory=list)
+    labelled: npt.NDArray[np.bool_] | None = None  # (validation cases, L) the classes that each labels; None: all
+    held_out: list[tuple[float, float]] = field(default_factory=list)  # confidence and Dice when last measured
 
     @classmethod
     def create(
@@ -131,3 +128,74 @@ def foreground_mean(values: DiceByOrgan) -> float:
     """Mean over the organs where it is defined, background left out; 0 where none is."""
     defined = [value for organ, value in values.items() if organ != "background" and value is not None]
     return float(np.mean(defined)) if defined else 0.0
+
+
+class NotFinite(NamedTuple):
+    """The first loss that is no number: `value` at `step`."""
+
+    step: int
+    value: float
+
+
+@dataclass
+class LossWatch:
+    """Losses that are known, and those that still lie on the device."""
+
+    step: int  # of the newest loss
+    newest: float = math.nan  # that was read, no unit; NaN before the first
+    _unread: list[Tensor] = field(default_factory=list)
+
+    def add(self, loss: float | Tensor) -> None:
+        """The loss of the next step: a number, or a scalar tensor that is left where it is until `read`."""
+        self.step += 1
+        self._unread.append(torch.as_tensor(loss, dtype=torch.float64) if isinstance(loss, float) else loss)
+
+    def read(self) -> NotFinite | None:
+        """Read what is unread, in one transfer; says which was the first that is not finite."""
+        if not self._unread:
+            return None
+        values: list[float] = torch.stack(self._unread).tolist()
+        first = self.step - len(values) + 1
+        self._unread.clear()
+        self.newest = values[-1]
+        bad = ((number, value) for number, value in enumerate(values, start=first) if not math.isfinite(value))
+        return next((NotFinite(*each) for each in bad), None)
+
+
+class StepResult(NamedTuple):
+    """One training step."""
+
+    loss: float | Tensor  # Eq. 6, no unit; a scalar tensor on the device where reading it is put off (`LossWatch`)
+    soft_dice: Tensor  # (L,) of the batch
+    gradient_norms: Tensor | None  # (L,) at the logits, see `engine.diagnostics`; None where not asked for
+
+
+def is_logged(train: TrainConfig, step: int) -> bool:
+    """Whether a step has a line in the curve."""
+    return step == train.iterations or step % train.logged_every == 0 or step % train.validate_every == 0
+
+
+def warn_of_batch_norm(folder: RunFolder, train: TrainConfig, line: Mapping[str, Any]) -> None:
+    """One warning, in the second half, where the kept statistics of batch normalisation hide what was learnt."""
+    gap, half = statistics_gap(LoggedStep.from_line(line)), train.iterations / 2
+    if gap is None or line["step"] < half:
+        return
+    earlier = (LoggedStep.from_line(each) for each in folder.read_curve() if half <= each["step"] < line["step"])
+    if not any(map(statistics_gap, earlier)):
+        log.warning("%s: %s. %s", _where(train, line["step"]), gap, batch_norm_remedy(train.batch_norm))
+
+
+def warn_half_way(folder: RunFolder, train: TrainConfig, step: int, classes: ClassTable) -> None:
+    """At the first logged step of the second half, one warning that names the organs that are dead or starving."""
+    half = math.ceil(train.iterations / 2)
+    if step < half or any(is_logged(train, earlier) for earlier in range(half, step)):
+        return
+    curve = [LoggedStep.from_line(line) for line in folder.read_curve()]
+    found = [flag for flag in flags(curve, classes) if flag.organ != "background"]
+    if found:
+        log.warning("%s: %s. `viscera doctor %s` says more.", _where(train, step), summary(found), folder.path)
+
+
+def _where(train: TrainConfig, step: int) -> str:
+    name = weighting_name(train.weighting)
+    return f"{name}, rate {train.learning_rate:g}, seed {train.seed}, at step {step} of {train.iterations}"

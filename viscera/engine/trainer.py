@@ -6,25 +6,32 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.core.progress import OnProgress, Progress
-from viscera.engine.diagnostics import logit_gradient_norms
-from viscera.engine.feed import Batch, BatchSource, NetworkInput
+from viscera.engine.diagnostics import full_diagnosis, full_steps, logit_gradient_norms, shares
+from viscera.engine.feed import Batch, BatchSource, NetworkInput, TrainingFacts
 from viscera.engine.hardware import autocast, out_of_memory_explained
-from viscera.engine.logbook import LossWatch, StepResult, curve_line, is_logged, warn_half_way, warn_of_batch_norm
-from viscera.engine.monitor import Monitor, foreground_mean
+from viscera.engine.monitor import (
+    DiceByOrgan,
+    LossWatch,
+    Monitor,
+    StepResult,
+    foreground_mean,
+    is_logged,
+    warn_half_way,
+    warn_of_batch_norm,
+)
 from viscera.engine.optimiser import make_adam
 from viscera.engine.predictor import build_network
 from viscera.imaging.augment import augment
 from viscera.imaging.windows import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
-from viscera.losses.balance import WeightSchedule
 from viscera.losses.dice import WeightedDiceLoss, training_loss, weighted_dice_loss
+from viscera.metrics.learning import DICE_BATCH_STATISTICS
 from viscera.networks.unet3d import UNet3D
 
 
@@ -34,16 +41,6 @@ class StopSignal(Protocol):
     def is_set(self) -> bool:
         """Whether to end."""
         ...
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingFacts:
-    """What the training set decides: R_l, the class weights over the steps, the voxel sizes, the classes."""
-
-    class_voxel_counts: Tensor
-    class_weights: WeightSchedule
-    training_spacings_mm: tuple[tuple[float, float, float], ...]
-    classes: ClassTable = ABDOMEN
 
 
 @dataclass(eq=False)
@@ -125,13 +122,13 @@ class Trainer:
             save = last or self.step % train.checkpoint_every == 0 or stopping
             if save:
                 self._read_losses(watch, folder)
-            if log or (save and train.batch_norm == "recomputed"):
-                kept = train.batch_norm == "recomputed"
-                batch_statistics_dice = monitor.batch_statistics_dice(self.network, keep=kept)
+            keep = train.batch_norm == "recomputed"
+            if log or (save and keep):  # one pass over the fixed windows, for the statistics and for what they hide
+                dice_batch_statistics = monitor.batch_statistics_dice(self.network, keep=keep)
             if (log or save) and not self._is_finite():
                 raise RunFailedError(self._diverged(folder, f"weights are not finite after step {self.step}"))
             if log:
-                self._log(folder, curve_line(self, monitor, batch, done, batch_statistics_dice))
+                self._log(folder, self._curve_line(monitor, batch, done, dice_batch_statistics))
             if save:
                 save_checkpoint(folder.last, self.checkpoint())
             if stopping and not last:
@@ -178,6 +175,37 @@ class Trainer:
             best_validation_dice=self.best_validation_dice,
             seconds=self.seconds,
         )
+
+    def _curve_line(self, monitor: Monitor, batch: Batch, result: StepResult, by_batch: DiceByOrgan) -> dict[str, Any]:
+        """One object of curve.jsonl.
+
+        `step`, `loss` (Eq. 6), `soft_dice` (of the batch), `dice` (hard, on the fixed windows, by the network as it
+        would be applied), `dice_batch_statistics` (the same by the statistics of each batch), `learning_rate`,
+        `seconds`; at validation steps `validation_dice`; with `train.diagnose` the sum of the classes' gradient norms
+        at the logits, `gradient_norm`, and `gradient_share` of each; at a few steps what `full_diagnosis` finds.
+        """
+        train, names = self.config.train, self.classes.names
+        line: dict[str, Any] = {
+            "step": self.step,
+            "loss": float(result.loss),
+            "soft_dice": dict(zip(names, result.soft_dice.tolist(), strict=True)),
+            "dice": monitor.training_dice(self.network),
+            DICE_BATCH_STATISTICS: by_batch,
+            "learning_rate": train.learning_rate,
+            "seconds": round(self.seconds, 3),
+        }
+        if result.gradient_norms is not None:
+            line["gradient_norm"] = float(result.gradient_norms.sum())
+            line["gradient_share"] = shares(result.gradient_norms, names)
+        if train.diagnose and self.step in full_steps(train, len(names)):
+            inputs = self.network_input(batch)
+            with autocast(self.device, train.precision):
+                line |= full_diagnosis(self.network, self.optimizer, self.loss, inputs, names)
+        if self.step % train.validate_every == 0 or self.step == train.iterations:
+            validation_dice = monitor.validation_dice(self.network)
+            if validation_dice is not None:
+                line["validation_dice"] = validation_dice
+        return line
 
     def _log(self, folder: RunFolder, line: dict[str, Any]) -> None:
         """Write a line of the curve, and best.pt where the validation cases say so; warn of what is going wrong."""

@@ -45,8 +45,7 @@ class Measured:
         box = ("",) * 6 if facts.box is None else (*facts.box[0], *facts.box[1])
         return [
             *(case, organ, str(facts.voxels)),
-            *(_number(facts.volume_ml, 3), _number(facts.mean_hu, 1), _number(facts.sd_hu, 1)),
-            *(_number(value, 1) for value in box_mm),
+            *(_number(facts.volume_ml, 3), *(_number(value, 1) for value in (facts.mean_hu, facts.sd_hu, *box_mm))),
             *(str(index) for index in box),
             *(str(facts.pieces), _number(facts.largest_piece, 3), str(facts.large_fragments)),
             *(_number(facts.confidence, 3), "look" if self.reasons else "", "; ".join(self.reasons)),
@@ -58,17 +57,11 @@ _MEASURED = TypeAdapter(dict[str, Measured])
 
 @dataclass(frozen=True)
 class PredictionFiles:
-    """The files of one scan.
+    """The files of one scan."""
 
-    Attributes:
-        outputs: path to format, the main one first.
-        record: JSON beside them: checksums of run, input and outputs, version, settings, measurements.
-        table: where the measurements are tabulated: of a folder together, of a single file its own.
-    """
-
-    outputs: Mapping[Path, str]
-    record: Path
-    table: Path
+    outputs: Mapping[Path, str]  # path to format, the main one first
+    record: Path  # JSON beside them: checksums of run, input and outputs, version, settings, measurements
+    table: Path  # where the measurements are tabulated: of a folder together, of a single file its own
 
     @classmethod
     def of(cls, output: Path, name: str, formats: Sequence[str]) -> "PredictionFiles":
@@ -96,9 +89,8 @@ class PredictionFiles:
             raise BadInputError(
                 f"{self.record}: exists, and viscera did not write it. Move it away, or add --overwrite."
             )
-        written = written or {}
+        written, present = written or {}, self._present()
         last, _, known = _known(written)
-        present = self._present()
         if not overwrite:
             for path in (path for path, digest in present.items() if digest not in known):
                 raise BadInputError(
@@ -119,8 +111,10 @@ class PredictionFiles:
         """
         digests = {path.name: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
         written = read_record(self.record) or {}
-        ours = self._ours(written)
-        earlier = _known(written)[0] if _is_from(written, provenance) else {}
+        last, _, known = _known(written)
+        # of any format, as an earlier call wrote them
+        ours = {path.name: digest for path in self._named(written) if (digest := sha256(path)) in known}
+        earlier = last if _is_from(written, provenance) else {}
         others = sorted(ours.keys() - earlier.keys() - digests.keys())
         if others:
             log.warning("%s: made by another model, or from another scan, than what is written now.", ", ".join(others))
@@ -138,8 +132,7 @@ class PredictionFiles:
 
     def _refuse_other_scan(self, written: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Scans of one name lie in many folders; the record is one for all formats."""
-        last, replaced, _ = _known(written)
-        there = [path for name in last | replaced if (path := self.record.with_name(name)).exists()]
+        there = self._named(written)
         known, series = written.get("input_sha256"), written.get("series")
         if not there or known in {None, provenance["input_sha256"]}:
             return
@@ -153,11 +146,10 @@ class PredictionFiles:
     def _present(self) -> dict[Path, str]:
         return {path: sha256(path) for path in self.outputs if path.exists()}
 
-    def _ours(self, written: Mapping[str, Any]) -> dict[str, str]:
-        """Checksums of the files there that are as an earlier call wrote them, of any format."""
-        last, replaced, known = _known(written)
-        paths = [path for name in sorted({*last, *replaced}) if (path := self.record.with_name(name)).is_file()]
-        return {path.name: digest for path in paths if (digest := sha256(path)) in known}
+    def _named(self, written: Mapping[str, Any]) -> list[Path]:
+        """The files there that a record names."""
+        last, replaced, _ = _known(written)
+        return [path for name in sorted({*last, *replaced}) if (path := self.record.with_name(name)).is_file()]
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """What a Run leaves behind beside its weights: config.yaml, curve.jsonl, run.json; and the folders of a Study."""
 
+import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,30 +18,30 @@ from viscera.io.files import write_error, write_text
 from viscera.io.records import damaged, read_json, read_yaml, write_json, write_yaml
 
 
+class _Inside:
+    """A path in a folder: `folder.last` is `folder.path / "last.pt"`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: "RunFolder | StudyFolder", owner: type) -> Path:
+        return folder.path / self.name
+
+
 class RunStatus(Settings):
-    """`run.json`: how far a run is, what it ran on and what it cost.
+    """`run.json`: how far a run is, what it ran on and what it cost."""
 
-    Attributes:
-        state: `running` also stands there after a crash; `failed`: diverged or out of memory.
-        step: steps done.
-        message: why it stopped, for people.
-        wall_seconds: training time over all its parts.
-        device, hardware: for example `cpu` and the processor's name.
-        peak_memory_mib: largest resident set (CPU) or allocation (GPU) of the training process, MiB.
-        training_voxel_counts: (L,) of the training set, so that a run without its weights still says what it is of.
-    """
-
-    state: Literal["running", "finished", "failed", "interrupted"]
-    step: int
+    state: Literal["running", "finished", "failed", "interrupted"]  # running: or crashed; failed: diverged, no memory
+    step: int  # steps done
     iterations: int
-    message: str = ""
-    wall_seconds: float = 0.0
+    message: str = ""  # why it stopped, for people
+    wall_seconds: float = 0.0  # training time over all its parts
     device: str = ""
-    hardware: str = ""
+    hardware: str = ""  # the processor's name
     threads: int = 0
-    peak_memory_mib: float = 0.0
+    peak_memory_mib: float = 0.0  # largest resident set (CPU) or allocation (GPU) of the training process
     versions: dict[str, str] = Field(default_factory=dict)
-    training_voxel_counts: tuple[int, ...] = ()
+    training_voxel_counts: tuple[int, ...] = ()  # (L,), so that a run without its weights still says what it is of
 
 
 @dataclass(frozen=True)
@@ -50,77 +50,43 @@ class RunFolder:
 
     path: Path
 
-    @property
-    def config_path(self) -> Path:
-        """Resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def curve_path(self) -> Path:
-        """One JSON object a logged step."""
-        return self.path / "curve.jsonl"
-
-    @property
-    def last(self) -> Path:
-        """Newest checkpoint."""
-        return self.path / "last.pt"
-
-    @property
-    def best(self) -> Path:
-        """Checkpoint that the validation cases picked."""
-        return self.path / "best.pt"
-
-    @property
-    def training_ranges(self) -> Path:
-        """What the organs of the training cases are like."""
-        return self.path / "training_ranges.json"
-
-    @property
-    def predictions(self) -> Path:
-        """Folder of predictions, within a Study."""
-        return self.path / "predictions"
-
-    @property
-    def scores(self) -> Path:
-        """Scores of those, within a Study."""
-        return self.path / "scores.csv"
+    config_path = _Inside("config.yaml")  # resolved configuration
+    curve_path = _Inside("curve.jsonl")  # one JSON object a logged step
+    last = _Inside("last.pt")  # newest checkpoint
+    best = _Inside("best.pt")  # checkpoint that the validation cases picked
+    training_ranges = _Inside("training_ranges.json")  # what the organs of the training cases are like
+    status_path = _Inside("run.json")  # how far it is
+    # within a Study:
+    predictions = _Inside("predictions")
+    scores = _Inside("scores.csv")
+    validation_predictions = _Inside("validation_predictions")  # where the study is fused
+    validation_scores = _Inside("validation_scores.csv")  # of those, on the scans' own grids
+    fusion = _Inside("fusion.yaml")  # which model each organ comes from; in the folder of a fused predictor alone
 
     def scores_at(self, step: int) -> Path:
         """Scores after fewer steps, kept when a Study is extended."""
         return self.path / f"scores_at_{step}.csv"
 
-    @property
-    def validation_predictions(self) -> Path:
-        """Folder of predictions of the validation cases, within a Study that is fused."""
-        return self.path / "validation_predictions"
-
-    @property
-    def validation_scores(self) -> Path:
-        """Scores of those, on the scans' own grids."""
-        return self.path / "validation_scores.csv"
-
-    @property
-    def fusion(self) -> Path:
-        """Which model each organ comes from; in the folder of a fused predictor alone."""
-        return self.path / "fusion.yaml"
-
     def write_status(self, status: RunStatus) -> None:
         """Write run.json."""
-        write_json(self.path / "run.json", status.model_dump(mode="json"))
+        write_json(self.status_path, status.model_dump(mode="json"))
 
     def read_status(self) -> RunStatus | None:
         """Read run.json; None where there is none."""
-        path = self.path / "run.json"
-        if not path.exists():
+        if not self.status_path.exists():
             return None
         try:
-            return RunStatus.model_validate(read_json(path))
+            return RunStatus.model_validate(read_json(self.status_path))
         except ValidationError as error:
-            raise damaged(path, error, "Train this run again.") from error
+            raise damaged(self.status_path, error, "Train this run again.") from error
 
     def read_curve(self) -> list[dict[str, Any]]:
         """The logged steps in order; a half-written last line (after a crash) is left out."""
-        return list(self._curve_lines())
+        lines: list[dict[str, Any]] = []
+        if self.curve_path.exists():
+            with contextlib.suppress(json.JSONDecodeError):
+                lines.extend(map(json.loads, self.curve_path.read_text(encoding="utf-8").splitlines()))
+        return lines
 
     def keep_curve_until(self, step: int) -> None:
         """Drop the lines after `step`, before a run goes on from a checkpoint at that step.
@@ -130,7 +96,7 @@ class RunFolder:
         """
         if self.curve_path.exists():
             try:
-                kept = [line for line in self._curve_lines() if line["step"] <= step]
+                kept = [line for line in self.read_curve() if line["step"] <= step]
             except (ValueError, TypeError, KeyError) as error:
                 raise BadInputError(f"{self.curve_path}: damaged ({error}). Delete it to go on without it.") from error
             write_text(self.curve_path, "".join(json.dumps(line) + "\n" for line in kept))
@@ -147,39 +113,18 @@ class RunFolder:
         except OSError as error:
             raise write_error(self.curve_path, error) from error
 
-    def _curve_lines(self) -> Iterator[dict[str, Any]]:
-        if not self.curve_path.exists():
-            return
-        for line in self.curve_path.read_text(encoding="utf-8").splitlines():
-            try:
-                value = json.loads(line)
-            except json.JSONDecodeError:
-                return
-            yield value
-
 
 class StudyRecord(Settings):
-    """`study.yaml`: what a Study was run on and with.
+    """`study.yaml`: what a Study was run on and with."""
 
-    Attributes:
-        version: of viscera.
-        store: path of the store, absolute.
-        dataset: description of the data, for the report ("phantom, 28 cases ...").
-        config: resolved; `config.study` is the grid of arms.
-        training_voxel_counts: (L,) of the store on the prepared grid: every arm trains on the same cases.
-        classes: names, background first.
-        unlabelled: by test case, the names of the classes that it does not label; those that label all are not there.
-        stages: iterations at which every run is scored, ascending; the last is that of `config`. Empty: that alone.
-    """
-
-    version: str
-    store: str
-    dataset: str
-    config: Config
-    training_voxel_counts: tuple[int, ...] = ()
-    classes: ClassNames = CLASS_NAMES
-    unlabelled: dict[str, tuple[str, ...]] = Field(default_factory=dict)
-    stages: tuple[int, ...] = ()
+    version: str  # of viscera
+    store: str  # its absolute path
+    dataset: str  # description of the data, for the report ("phantom, 28 cases ...")
+    config: Config  # resolved; `config.study` is the grid of arms
+    training_voxel_counts: tuple[int, ...] = ()  # (L,) on the prepared grid: every arm trains on the same cases
+    classes: ClassNames = CLASS_NAMES  # background first
+    unlabelled: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # classes that a test case does not label
+    stages: tuple[int, ...] = ()  # iterations at which every run is scored, ascending; empty: those of `config`
 
     @property
     def all_stages(self) -> tuple[int, ...]:
@@ -193,20 +138,9 @@ class StudyFolder:
 
     path: Path
 
-    @property
-    def record_path(self) -> Path:
-        """Resolved configuration, and the store it was run on."""
-        return self.path / "study.yaml"
-
-    @property
-    def forecast_path(self) -> Path:
-        """What was expected of each arm before it was trained."""
-        return self.path / "forecast.json"
-
-    @property
-    def rate_ranges(self) -> Path:
-        """Folder of the learning-rate range tests, one a weighting (`study.rate_range`)."""
-        return self.path / "rate_range"
+    record_path = _Inside("study.yaml")  # resolved configuration, and the store it was run on
+    forecast_path = _Inside("forecast.json")  # what was expected of each arm before it was trained
+    rate_ranges = _Inside("rate_range")  # folder of the learning-rate range tests, one a weighting
 
     def settings_so_far(self) -> dict[str, Any]:
         """What the study was made with so far, for settings that are not given again; empty for a new one."""

@@ -14,11 +14,10 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.settings import ANOTHER_MODEL, differences
-from viscera.engine.feed import on_device
+from viscera.engine.feed import arrays, facts_of, feed_of, labelled_in, on_device, with_training_set
 from viscera.engine.hardware import choose_device, describe_hardware, fastest_convolutions, peak_memory_mib
 from viscera.engine.monitor import Monitor
 from viscera.engine.trainer import StopSignal, Trainer
-from viscera.engine.training_set import arrays, facts_of, feed_of, labelled_in, with_training_set
 from viscera.engine.trust import TrainingRanges, least_confidence, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied

@@ -14,11 +14,10 @@ from viscera.core.arms import weighting_name
 from viscera.core.config import Config, RateRangeConfig
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.core.progress import OnProgress, Progress, unseen
-from viscera.engine.feed import Batch, BatchSource, on_device
+from viscera.engine.feed import Batch, BatchSource, facts_of, feed_of, on_device, training_cases, with_training_set
 from viscera.engine.hardware import autocast, choose_device, fastest_convolutions, out_of_memory_explained
 from viscera.engine.monitor import Monitor
 from viscera.engine.trainer import StopSignal, Trainer
-from viscera.engine.training_set import facts_of, feed_of, training_cases, with_training_set
 from viscera.io.store import Store
 from viscera.losses.dice import soft_dice_loss, soft_dice_sums
 from viscera.losses.marginal import merged, merged_labels

@@ -10,7 +10,7 @@ from viscera.core.arms import Arm, arm_config, arms_of
 from viscera.core.config import Config, StudyConfig
 from viscera.core.errors import BadInputError
 from viscera.core.settings import ANOTHER_MODEL, differences
-from viscera.engine.training_set import feed_of, training_cases
+from viscera.engine.feed import feed_of, training_cases
 from viscera.io.files import is_occupied
 from viscera.io.runlog import RunFolder, StudyFolder, StudyRecord, read_config
 from viscera.io.store import Store

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from viscera.imaging.phantom.render import Part
-from viscera.imaging.phantom.shapes import Carved, Ellipsoid, Region, Tube, Union
+from viscera.imaging.phantom.shapes import Carved, Ellipsoid, Part, Region, Tube, Union
 from viscera.imaging.phantom.warp import Array, Generator
 
 FAT_HU, MUSCLE_HU, LUNG_HU, BONE_HU = -100.0, 58.0, -810.0, 330.0
@@ -97,7 +96,7 @@ def body_parts(frame: Frame, rng: Generator) -> list[Part]:
         Part(Region(frame.cavity, *_EVERYWHERE), FAT_HU, mottle_hu=4),
         Part(Region(frame.ribs, np.array([-200.0, -130, -60]), np.array([200.0, 80, 400])), bone_hu),
         Part(Region(frame.lungs, np.array([-160.0, -120, 0]), np.array([160.0, 120, 400])), LUNG_HU, mottle_hu=25),
-        Part(_ellipsoid((-22, 32, 150), (62, 46, 54)), 150, mottle_hu=8),
+        Part(Ellipsoid.turned((-22, 32, 150), (62, 46, 54)), 150, mottle_hu=8),
         *_muscles(rng),
         *_spine(frame, bone_hu),
     ]
@@ -108,27 +107,23 @@ def _muscles(rng: Generator) -> list[Part]:
     for side in (-1, 1):
         psoas = np.array([[side * 26, -58, 20], [side * 36, -56, -50], [side * 50, -44, -200]])
         parts.append(Part(Tube.through(psoas, (6, rng.uniform(15, 19), 25)), MUSCLE_HU, mottle_hu=4))
-        back = Ellipsoid(np.array([side * 34.0, -88, 0]), np.array([27.0, 17, 800]), np.eye(3))
+        back = Ellipsoid.turned((side * 34.0, -88, 0), (27.0, 17, 800))
         parts.append(Part(back, MUSCLE_HU, mottle_hu=6))
     crura = Tube.through(np.array([[-14.0, -42, 60], [-12, -44, 10], [-10, -50, -40]]), (8, 8, 4))
     return [*parts, Part(crura, MUSCLE_HU)]
 
 
 def _spine(frame: Frame, bone_hu: float) -> list[Part]:
-    column = Ellipsoid(np.array([0.0, SPINE_Y_MM, 0]), np.array([22.0, 17, 2000]), np.eye(3))
-    canal = Ellipsoid(np.array([0.0, SPINE_Y_MM - 25, 0]), np.array([11.0, 9, 2000]), np.eye(3))
-    arch = Ellipsoid(np.array([0.0, SPINE_Y_MM - 26, 0]), np.array([19.0, 14, 2000]), np.eye(3))
-    process = Ellipsoid(np.array([0.0, SPINE_Y_MM - 42, 0]), np.array([4.5, 16, 2000]), np.eye(3))
+    column = Ellipsoid.turned((0.0, SPINE_Y_MM, 0), (22.0, 17, 2000))
+    canal = Ellipsoid.turned((0.0, SPINE_Y_MM - 25, 0), (11.0, 9, 2000))
+    arch = Ellipsoid.turned((0.0, SPINE_Y_MM - 26, 0), (19.0, 14, 2000))
+    process = Ellipsoid.turned((0.0, SPINE_Y_MM - 42, 0), (4.5, 16, 2000))
     return [
         Part(Carved(Union((arch, process), 6), limits=(lambda q: -frame.discs(q) - 2,)), bone_hu + 40),
         Part(canal, 35),
         Part(column, bone_hu - 110, mottle_hu=15),
         Part(Carved(column, limits=(frame.discs,), round_mm=0), 95),
     ]
-
-
-def _ellipsoid(centre_mm: tuple[float, ...], radii_mm: tuple[float, ...]) -> Ellipsoid:
-    return Ellipsoid(np.array(centre_mm, dtype=np.float64), np.array(radii_mm, dtype=np.float64), np.eye(3))
 
 
 def _ellipse(positions: Array, half_width_mm: float, half_depth_mm: float) -> Array:

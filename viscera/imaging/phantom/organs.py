@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from viscera.core.anatomy import ORGANS
-from viscera.imaging.phantom.body import Frame
-from viscera.imaging.phantom.render import Filling, Part
-from viscera.imaging.phantom.shapes import Carved, Ellipsoid, Limit, Shape, Tube, Union
-from viscera.imaging.phantom.warp import Generator, Points, mm, rotation
+from viscera.imaging.phantom.body import Frame, body_parts
+from viscera.imaging.phantom.shapes import Carved, Ellipsoid, Filling, Limit, Part, Shape, Tube, Union
+from viscera.imaging.phantom.warp import Generator, Points, mm
 
 _LABEL = {organ.name: organ.label for organ in ORGANS}
 _WALL_HU = 75.0
@@ -22,6 +20,17 @@ _COLON_MM = (  # ascending, transverse, descending
     [(98.0, -10, -42), (60, 46, -58), (10, 66, -52), (-50, 60, -36), (-98, 6, -10)],
     [(-98.0, 6, -10), (-112, -22, -60), (-104, -18, -120), (-88, -10, -175)],
 )
+
+
+# standard deviations of the logarithms of lengths
+_SIZE_DEVIATION = {
+    "liver": 0.05,
+    "spleen": 0.09,
+    "stomach": 0.06,
+    "gallbladder": 0.08,
+    "pancreas": 0.07,
+    "vessel": 0.05,
+}
 
 
 @dataclass(frozen=True)
@@ -78,34 +87,43 @@ class Places:
         )
 
 
-_SIZE_DEVIATION = {
-    "liver": 0.05,
-    "spleen": 0.09,
-    "stomach": 0.06,
-    "gallbladder": 0.08,
-    "pancreas": 0.07,
-    "vessel": 0.05,
-}
+def scatter(rng: Generator, rows: int, deviations: Sequence[float]) -> Points:
+    """(rows, len(deviations)) normal deviates with these standard deviations, none further out than two of them."""
+    deviates: Points = np.clip(rng.normal(0, 1, (rows, len(deviations))), -2, 2) * np.asarray(deviations)
+    return deviates
 
 
 def spread(rng: Generator, deviations: Sequence[float]) -> Points:
-    """Normal deviates with the given standard deviations, none further out than two of them."""
+    """One row of them."""
     row: Points = scatter(rng, 1, deviations)[0]
     return row
 
 
-def scatter(rng: Generator, rows: int, deviations: Sequence[float]) -> Points:
-    """The same, (rows, len(deviations))."""
-    deviates: Points = np.clip(rng.normal(0, 1, (rows, len(deviations))), -2, 2) * np.asarray(deviations)
-    return deviates
+def patient_parts(rng: Generator) -> tuple[Part, ...]:
+    """Another patient in the order of painting; later parts lie in front, so organs touch and never overlap."""
+    frame, places, hu = Frame.random(rng), Places.random(rng), Enhancement.random(rng)
+    return (
+        *body_parts(frame, rng),
+        *bowel(frame, rng),
+        *stomach(frame, places, rng),
+        *spleen(frame, places, hu, rng),
+        *liver(frame, places, hu, rng),
+        *kidneys(frame, hu, rng),
+        *vena_cava(places, hu, rng),
+        *duodenum(frame, places, rng),
+        *gallbladder(places, rng),
+        *pancreas(places, hu, rng),
+        *portal_vein(places, hu, rng),
+        *artery(places, hu, rng),
+    )
 
 
 def liver(frame: Frame, places: Places, hu: Enhancement, rng: Generator) -> list[Part]:
     """Right lobe under the right dome, left lobe across the midline in front; hepatic veins belong to it."""
     size, at = places.sizes["liver"], places.liver_mm
-    right = ellipsoid(at + mm(72, -4, 28), np.array([64, 78, 80]) * size, spread(rng, (4, 4, 8)))
+    right = Ellipsoid.turned(at + mm(72, -4, 28), np.array([64, 78, 80]) * size, spread(rng, (4, 4, 8)))
     left_length_mm = 66 + spread(rng, (9,))[0]
-    left = ellipsoid(at + mm(-2, 46, 50), np.array([left_length_mm, 32, 32]) * size, (0, -12, -8))
+    left = Ellipsoid.turned(at + mm(-2, 46, 50), np.array([left_length_mm, 32, 32]) * size, (0, -12, -8))
     shape = Carved(Union((right, left), 22), 2.5, (_inset(frame.cavity, 2), _inset(frame.diaphragm, 2)), 10)
     parts = [Part(shape, hu.liver, _LABEL["liver"], mottle_hu=2)]
     for end in ((90, 4, 66), (52, 46, 66), (-4, 42, 62)):
@@ -214,9 +232,9 @@ def kidneys(frame: Frame, hu: Enhancement, rng: Generator) -> list[Part]:
         centre = mm(side * 64, -50, height_mm) + spread(rng, (4, 4, 9))
         radii = np.array((25.0, 23, 53)) * np.exp(spread(rng, (0.06,))[0])
         tilt = mm(-8.0, side * 10, side * 20) + spread(rng, (3, 3, 5))
-        shape = Carved(ellipsoid(centre, radii, tilt), 1.5, (frame.cavity,), 6)
+        shape = Carved(Ellipsoid.turned(centre, radii, tilt), 1.5, (frame.cavity,), 6)
         parts.append(Part(shape, hu.kidney, filling=Filling(8.0, hu.kidney - 30)))
-        sinus = ellipsoid(centre - mm(side * 12, -4, 0), radii * (0.55, 0.4, 0.5), tilt)
+        sinus = Ellipsoid.turned(centre - mm(side * 12, -4, 0), radii * (0.55, 0.4, 0.5), tilt)
         parts.append(Part(sinus, rng.uniform(-50, 10)))
     return parts
 
@@ -228,15 +246,14 @@ def vena_cava(places: Places, hu: Enhancement, rng: Generator) -> list[Part]:
     main = Tube.through(knots, np.array((8, 10, 10.5, 11.5, 12)) * rng.uniform(0.85, 1.1))
     left = np.array([(-50, -44, -20), (-22, -22, -12), (2, -20, -14), (16, -30, -18)]) + at
     right = np.array([(52, -46, -34), (20, -34, -26)]) + at
-    return [Part(Tube.through(course, (5.0,) * len(course)), hu.cava) for course in (left, right)] + [
-        Part(main, hu.cava)
-    ]
+    joining = [Part(Tube.through(course, (5.0,) * len(course)), hu.cava) for course in (left, right)]
+    return [*joining, Part(main, hu.cava)]
 
 
 def duodenum(frame: Frame, places: Places, rng: Generator) -> list[Part]:
     """From the pylorus around the pancreas's head and back across the spine."""
     course = np.array([(44, 30, -18), (50, 10, -40), (40, 0, -66), (8, -6, -68), (-30, 6, -52)])
-    knots = np.vstack([pylorus(places), course + places.pancreas_mm * 0.8 + scatter(rng, 5, (2, 2, 2))])
+    knots = np.vstack([_stomach_knots(places)[-1], course + places.pancreas_mm * 0.8 + scatter(rng, 5, (2, 2, 2))])
     return [_gut(frame, knots, rng.uniform(9, 12, 6), rng)]
 
 
@@ -256,17 +273,6 @@ def spleen_hilum(places: Places) -> Points:
 def liver_porta(places: Places) -> Points:
     """(3,) where the portal vein enters the liver, mm."""
     return mm(38.0, 6, 26) + places.liver_mm * mm(0.6, 0.8, 0.8)
-
-
-def pylorus(places: Places) -> Points:
-    """(3,) where the stomach goes over into the duodenum, mm."""
-    end: Points = _stomach_knots(places)[-1]
-    return end
-
-
-def ellipsoid(centre_mm: Points, radii_mm: Points, degrees: npt.ArrayLike) -> Ellipsoid:
-    """An ellipsoid turned about x, y and z in turn."""
-    return Ellipsoid(np.asarray(centre_mm), np.asarray(radii_mm), rotation(degrees))
 
 
 def _stomach_knots(places: Places) -> Points:

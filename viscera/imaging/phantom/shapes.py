@@ -1,10 +1,11 @@
-"""Implicit shapes: signed distances in millimetres, negative inside, exact enough near the surface.
+"""What the phantom is made of, and how it is painted: one part after the other with soft edges, then noise.
 
-A shape lies in template coordinates. It is evaluated on a box of the patient's grid, cut out around its `reach_mm`.
+A shape is a signed distance in millimetres, negative inside, exact enough near the surface. It lies in template
+coordinates and is evaluated on a box of the patient's grid, cut out around its `reach_mm`.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,11 +14,13 @@ import numpy.typing as npt
 from scipy.interpolate import CubicSpline
 
 from viscera.core.geometry import Geometry
-from viscera.imaging.phantom.warp import Array, Points, Pose, SmoothField
+from viscera.core.scan import HuArray, LabelArray
+from viscera.imaging.phantom.warp import Array, Generator, Points, Pose, SmoothField, rotation
 
 Box = tuple[slice, slice, slice]
 Limit = Callable[[Array], Array]  # template positions (3, ...) to signed distance in mm
 
+AIR_HU = -1000.0
 _FAR_MM = 60.0  # what a tube reports away from the boxes of its pieces
 _SEGMENT_MM = 7.0
 _MARGIN_MM = 6.0  # for the bend within a box
@@ -84,6 +87,13 @@ class Ellipsoid:
     centre_mm: Points
     radii_mm: Points
     axes: Points
+
+    @classmethod
+    def turned(
+        cls, centre_mm: npt.ArrayLike, radii_mm: npt.ArrayLike, degrees: npt.ArrayLike = (0, 0, 0)
+    ) -> "Ellipsoid":
+        """Turned about x, y and z in turn."""
+        return cls(np.asarray(centre_mm, np.float64), np.asarray(radii_mm, np.float64), rotation(degrees))
 
     def reach_mm(self) -> tuple[Points, Points]:
         """See `Shape`."""
@@ -219,3 +229,68 @@ def smooth_min(a: Array, b: Array, melt_mm: float) -> Array:
     mix = np.maximum(np.float32(melt_mm) - np.abs(a - b), 0)
     smooth: Array = np.minimum(a, b) - mix * mix * np.float32(0.25 / melt_mm)
     return smooth
+
+
+@dataclass(frozen=True)
+class Filling:
+    """What a hollow part holds."""
+
+    wall_mm: float  # thickness of the wall around it
+    hu: float  # of the content
+    air_above_mm: float = np.inf  # template height (to the front, a patient lies on the back) above which it is air
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One thing in the body; painted over what was there before."""
+
+    shape: Shape  # where
+    hu: float  # of the part, or of its wall
+    label: int = 0  # class number, 0 for what no label map shows
+    filling: Filling | None = None  # content of a hollow part
+    mottle_hu: float = 0.0  # how much the relief shows in its HU
+    within_label: int | None = None  # paint only where this label already is
+
+
+def paint(parts: Sequence[Part], space: Space) -> tuple[Array, LabelArray]:
+    """Paint parts in their order onto air: (I, J, K) HU float32 without noise, and labels uint8.
+
+    A voxel takes the label of the last part whose surface encloses its centre, and the HU of the parts in proportion to
+    how far their surfaces are away, within one voxel (the partial volume effect).
+    """
+    hu = np.full(space.geometry.shape, AIR_HU, dtype=np.float32)
+    labels = np.zeros(space.geometry.shape, dtype=np.uint8)
+    for part in parts:
+        box = space.box_around(*part.shape.reach_mm())
+        if any(side.stop <= side.start for side in box):
+            continue
+        distance_mm = part.shape.distance_mm(space, box)
+        if part.within_label is not None:
+            distance_mm[labels[box] != part.within_label] = np.inf
+        labels[box][distance_mm < 0] = part.label
+        _blend(hu[box], distance_mm, space.spacing_mm, part.hu + part.mottle_hu * space.relief[box])
+        if part.filling is not None:
+            inside_mm = distance_mm + np.float32(part.filling.wall_mm)
+            _blend(hu[box], inside_mm, space.spacing_mm, part.filling.hu)
+            if np.isfinite(part.filling.air_above_mm):
+                below_mm = np.float32(part.filling.air_above_mm) - space.positions_mm[1][box]
+                _blend(hu[box], np.maximum(inside_mm, below_mm), space.spacing_mm, AIR_HU)
+    return hu, labels
+
+
+def with_noise(hu: Array, rng: Generator, deviation_hu: float) -> HuArray:
+    """Add noise that neighbouring voxels share and round to int16; the scanner's range is -1024 to 3071 HU."""
+    noise = rng.standard_normal(hu.shape, dtype=np.float32)
+    for axis in range(3):
+        ahead, behind = np.roll(noise, 1, axis), np.roll(noise, -1, axis)
+        noise *= 2
+        noise += ahead
+        noise += behind
+        noise *= np.float32(1 / np.sqrt(6))
+    noise *= np.float32(deviation_hu)
+    noise += hu
+    return np.clip(np.rint(noise), -1024, 3071).astype(np.int16)
+
+
+def _blend(hu: Array, distance_mm: Array, spacing_mm: float, new_hu: Array | float) -> None:
+    hu += np.clip(0.5 - distance_mm / np.float32(spacing_mm), 0, 1) * (new_hu - hu)

@@ -24,7 +24,7 @@ from viscera.core.config import PrepareConfig
 from viscera.core.scan import LabelArray, LabelMap
 from viscera.imaging.resample import GridChange, Restore, coarsen_labels, restore_labels, restore_planes
 from viscera.io.files import write_text
-from viscera.io.layouts import find_cases
+from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.nifti import read_labels
 from viscera.metrics.overlap import dice, overlap_counts
 

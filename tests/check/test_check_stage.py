@@ -18,7 +18,7 @@ from viscera.check.check_stage import check, refuse_unread
 from viscera.check.findings import DataSetCheck
 from viscera.core.errors import BadInputError, DefectError
 from viscera.io.classes import read_class_file
-from viscera.io.layouts import CaseSource
+from viscera.io.layouts.case_source import CaseSource
 from viscera.stages.phantom import make_phantoms
 
 

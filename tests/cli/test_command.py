@@ -15,7 +15,7 @@ from viscera.cli.arguments import Layout
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import RunFailedError
 from viscera.core.resolve import resolve_config
-from viscera.io.layouts import LAYOUTS
+from viscera.io.layouts.layout_table import LAYOUTS
 from viscera.io.runlog import RunFolder, read_config
 
 COMMANDS = [

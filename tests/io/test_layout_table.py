@@ -11,7 +11,7 @@ import pytest
 from tests.layout_examples import EXAMPLES, ORGANS, SHAPE, VOXELS, numbered, plane, save, write_example
 from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
-from viscera.io.layouts import find_cases
+from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.layouts.layout_detection import detect_layout, fitting
 from viscera.io.layouts.layout_table import LAYOUTS, REFUSALS
 

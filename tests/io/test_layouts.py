@@ -15,8 +15,8 @@ import pytest
 from tests.layout_examples import save
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.errors import BadInputError
-from viscera.io.layouts import case_name, dataset_title, find_cases, own_split, scan_case_name
-from viscera.io.layouts.dataset_tables import read_label_file
+from viscera.io.layouts.dataset_tables import case_name, dataset_title, own_split, read_label_file, scan_case_name
+from viscera.io.layouts.labelled_cases import find_cases
 
 
 def rewrite(raw: Path, **values: object) -> None:
@@ -353,6 +353,9 @@ def test_nnunet_may_list_its_files_wherever_they_lie(raw: Path, tmp_path: Path, 
     cases = find_cases(raw)
     assert [case.name for case in cases] == [f"c{n}" for n in range(5)]
     assert cases[3].read().label_map.voxel_counts()[1:].all()
-    rewrite(raw, dataset={"c0": {"images": [], "label": "x"}})
-    with pytest.raises(BadInputError, match=r"dataset\.json: `dataset`: c0: `images` \(a list of paths\) and `label`"):
-        find_cases(raw)
+    for damaged in ({"images": [], "label": "x"}, {"images": ["x"]}, ["x", "y"], "x", 5):
+        rewrite(raw, dataset={"c0": damaged})
+        with pytest.raises(
+            BadInputError, match=r"dataset\.json: `dataset`: c0: `images` \(a list of paths\) and `label`"
+        ):
+            find_cases(raw)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.layout_examples import AFFINE, SHAPE, VOXELS, plane, save, write_example
 from viscera.core.errors import BadInputError
-from viscera.io.layouts import find_cases
+from viscera.io.layouts.labelled_cases import find_cases
 
 MASKS = Path("s0000") / "segmentations"
 

@@ -7,7 +7,8 @@ import pytest
 
 from tests.layout_examples import write_example
 from viscera.core.errors import BadInputError
-from viscera.io.layouts import find_cases, own_split
+from viscera.io.layouts.dataset_tables import own_split
+from viscera.io.layouts.labelled_cases import find_cases
 
 FOLDS = [
     {"train": ["case_0", "case_1", "case_2"], "val": ["case_3"]},

@@ -8,7 +8,7 @@ import pytest
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.errors import BadInputError
 from viscera.imaging.phantom import phantom_case
-from viscera.io.layouts import find_cases
+from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.nifti import read_labels, read_volume
 from viscera.stages.phantom import make_phantoms
 

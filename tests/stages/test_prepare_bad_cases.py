@@ -15,7 +15,7 @@ from tests.layout_examples import write_example
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError, DefectError
 from viscera.io.files import exclusive
-from viscera.io.layouts import CaseSource
+from viscera.io.layouts.case_source import CaseSource
 from viscera.io.store import PreparedCase, Store
 from viscera.stages import prepare as stage
 from viscera.stages.prepare import prepare

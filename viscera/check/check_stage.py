@@ -15,7 +15,9 @@ from viscera.core.errors import BadInputError, DefectError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.io.classes import ClassFile
 from viscera.io.files import is_occupied, refuse_unwritable, write_text
-from viscera.io.layouts import CaseSource, dataset_title, find_cases
+from viscera.io.layouts.case_source import CaseSource
+from viscera.io.layouts.dataset_tables import dataset_title
+from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.records import is_table, write_csv
 
 CASES, FINDINGS, PAGE = "check.csv", "findings.csv", "index.html"

@@ -8,17 +8,15 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
-from viscera.io.layouts import names_to_numbers
+from viscera.io.layouts.dataset_tables import names_to_numbers
 from viscera.io.records import read_yaml
 
 log = logging.getLogger(__name__)
-_KEYS = ("classes", "labels")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _BETWEEN_WORDS = re.compile(r"[\s\-./,;:()&+]+")  # in the names of the field's own tables: "right kidney"
 _MOST = 2**16 - 1
@@ -26,8 +24,7 @@ _ROWS_OF_TABLE_1 = {"AVG", "MAX", "MIN", "FOREGROUND"}
 _EXAMPLE = "Write, for example, `classes: [liver, kidney_left]` and `labels: {liver: 6, kidney_left: 3}`."
 
 
-@dataclass(frozen=True)
-class ClassFile:
+class ClassFile(NamedTuple):
     """What a class file says."""
 
     table: ClassTable  # the classes to learn
@@ -42,9 +39,9 @@ def read_class_file(path: Path) -> ClassFile:
     none; numbers that are no whole numbers from 0 on, or that several names share.
     """
     content = read_yaml(path)
-    unknown = [str(key) for key in content if key not in _KEYS]
+    unknown = [str(key) for key in content if key not in {"classes", "labels"}]
     if unknown:
-        raise BadInputError(f"{path}: there is no key '{unknown[0]}'; there are {' and '.join(_KEYS)}. {_EXAMPLE}")
+        raise BadInputError(f"{path}: there is no key '{unknown[0]}'; there are classes and labels. {_EXAMPLE}")
     return ClassFile(_table(path, content.get("classes")), _numbers(path, content.get("labels") or {}))
 
 

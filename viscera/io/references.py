@@ -11,11 +11,13 @@ from viscera.core.anatomy import ClassTable, LabelNumbers, label_numbers
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.io.files import sha256
-from viscera.io.layouts import CaseSource, case_name, explained_by, find_cases, numbers_beside, numbers_of
+from viscera.io.layouts.case_source import CaseSource
+from viscera.io.layouts.dataset_tables import case_name
+from viscera.io.layouts.labelled_cases import explained_by, find_cases, numbers_beside, numbers_of
 from viscera.io.nifti import read_labels
 from viscera.io.nifti_header import is_nifti
 from viscera.io.predictions import read_record
-from viscera.io.store import CaseRecord, Split, Store
+from viscera.io.store import Split, Store
 
 log = logging.getLogger(__name__)
 
@@ -45,11 +47,12 @@ def classes_beside(label_map: Path) -> ClassTable | None:
 
     Raises BadInputError where what stands there are no names of classes.
     """
-    names = _record(label_map).get("classes")
+    path, record = _record(label_map)
+    names = record.get("classes")
     if names is None:
         return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise BadInputError(f"{_record_path(label_map)}: damaged (`classes` is no list of names). Predict again.")
+        raise BadInputError(f"{path}: damaged (`classes` is no list of names). Predict again.")
     return ClassTable.of_names(names)
 
 
@@ -59,7 +62,7 @@ def refuse_other_scan(prediction: Path, reference: Reference) -> None:
     What `viscera predict` wrote beside the prediction holds the checksum of its scan. Without that, and where the
     reference does not say which scan it is of, or the prediction is of a DICOM series or of a store, nothing is known.
     """
-    record = _record(prediction)
+    path, record = _record(prediction)
     made_from, digest = str(record.get("input")), record.get("input_sha256")
     if not isinstance(digest, str) or record.get("series"):
         return
@@ -69,16 +72,14 @@ def refuse_other_scan(prediction: Path, reference: Reference) -> None:
     raise BadInputError(
         f"{prediction}: made from {made_from} (SHA-256 {digest[:12]}…), and {reference.path} is the truth of another "
         f"scan (SHA-256 {known[0][:12]}…) that only has the same name. Predict that scan. If it is the same one, saved "
-        f"again, move {_record_path(prediction)} away."
+        f"again, move {path} away."
     )
 
 
-def _record_path(label_map: Path) -> Path:
-    return label_map.with_name(f"{case_name(label_map)}.json")
-
-
-def _record(label_map: Path) -> dict[str, Any]:
-    return read_record(_record_path(label_map)) or {}
+def _record(label_map: Path) -> tuple[Path, dict[str, Any]]:
+    """Where `viscera predict` says what it made of a label map, and what it says."""
+    path = label_map.with_name(f"{case_name(label_map)}.json")
+    return path, read_record(path) or {}
 
 
 def prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
@@ -107,8 +108,10 @@ def read_predictions(files: Mapping[str, Path], classes: ClassTable) -> dict[str
 
     Raises BadInputError for a `dataset.json` that names none of ours; reading does, for a prediction of other classes.
     """
-    folders = dict.fromkeys(path.resolve().parent for path in files.values() if "classes" not in _record(path))
-    known = {folder: _of_nnunet(folder, classes) for folder in folders}
+    known: dict[Path, LabelNumbers | None] = {}  # by nnU-Net, in the folder of its predictions, or of its validation
+    for folder in dict.fromkeys(path.resolve().parent for path in files.values() if "classes" not in _record(path)[1]):
+        above = [each for each in folder.parents[:2] if (each / "plans.json").exists()]
+        known[folder] = _beside((folder, *above), classes, "predicted label numbers")
     return {
         name: partial(_read_prediction, path, classes, known.get(path.resolve().parent)) for name, path in files.items()
     }
@@ -128,16 +131,15 @@ def references_of(path: Path, store: Store | None, split: Split | None, meaning:
     """The truths by case: of a store or a part of it, of a data set of any layout, or of a folder of label maps."""
     if store is None:
         return _of_folder(path, meaning)
-    cases = store.manifest.cases
-    return {
-        name: Reference(
-            store.original_labels_path(name),
-            partial(store.original_labels, name),
-            cases[name].unlabelled,
-            partial(_scans_of, cases[name]),
-        )
-        for name in store.names(split)
-    }
+    return {name: _of_stored(store, name) for name in store.names(split)}
+
+
+def _of_stored(store: Store, name: str) -> Reference:
+    case = store.manifest.cases[name]
+    made_from = [source.sha256 for source in case.sources.values()][:1]
+    scans = [*made_from, case.sha256["image.npy"]]
+    path = store.original_labels_path(name)
+    return Reference(path, partial(store.original_labels, name), case.unlabelled, lambda: scans)
 
 
 def reference_file(path: Path, meaning: Meaning) -> Reference:
@@ -165,12 +167,6 @@ def _of_case(case: CaseSource) -> Reference:
     return Reference(case.labels, case.read_labels, case.unlabelled, scans, case.split in {None, "train"})
 
 
-def _scans_of(case: CaseRecord) -> list[str]:
-    """Of a store's case: the scan that it was made from, and what that became."""
-    sources = [source.sha256 for source in case.sources.values()]
-    return [*sources[:1], case.sha256["image.npy"]]
-
-
 def _explained(folder: Path, meaning: Meaning) -> LabelNumbers | None:
     """What the label maps of a folder mean, if anything says so: what was given, or a table there or one folder up."""
     if meaning.numbers:
@@ -178,12 +174,6 @@ def _explained(folder: Path, meaning: Meaning) -> LabelNumbers | None:
     if meaning.layout != "auto" and (known := numbers_of(meaning.layout, meaning.classes)) is not None:
         return known
     return _beside((folder, folder.parent), meaning.classes, "label numbers")
-
-
-def _of_nnunet(folder: Path, classes: ClassTable) -> LabelNumbers | None:
-    """By nnU-Net's `dataset.json`, in the folder of its predictions, or two above those of its validation."""
-    above = [each for each in folder.parents[:2] if (each / "plans.json").exists()]
-    return _beside((folder, *above), classes, "predicted label numbers")
 
 
 def _beside(folders: Sequence[Path], classes: ClassTable, numbers: str) -> LabelNumbers | None:

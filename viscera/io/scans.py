@@ -15,7 +15,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.scan import Volume
 from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_series, unpacked
 from viscera.io.files import read_error, sha256
-from viscera.io.layouts import case_name, channel_0_of, scan_case_name
+from viscera.io.layouts.dataset_tables import case_name, channel_0_of, scan_case_name
 from viscera.io.nifti import read_volume as read_nifti
 from viscera.io.nifti_header import Placement, files_of, is_nifti
 

@@ -4,12 +4,11 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.geometry import Geometry
 from viscera.core.regions import EMPTY, Box, boxes_of, component_sizes, cropped
-from viscera.core.scan import LabelArray, LabelMap, OrganFacts, Volume
+from viscera.core.scan import LabelMap, OrganFacts, Volume
 
 LARGE_FRAGMENT = 0.1  # of the organ's volume
 
@@ -28,7 +27,7 @@ def organ_facts(
         counts += np.bincount(plane, minlength=length)
         sums += np.bincount(plane, weights=hu, minlength=length)
         squares += np.bincount(plane, weights=hu * hu, minlength=length)
-    boxes, at_edge = boxes_of(labels, length), _at_edge(labels, length)
+    boxes = boxes_of(labels, length)
 
     def of(label: int) -> OrganFacts:
         n, box = int(counts[label]), boxes[label]
@@ -38,7 +37,7 @@ def organ_facts(
             volume_ml=n * label_map.geometry.voxel_volume_ml,
             mean_hu=mean,
             sd_hu=None if mean is None else float(np.sqrt(max(squares[label] / n - mean * mean, 0.0))),
-            cut_off=bool(at_edge[label]),
+            cut_off=box != EMPTY and any(a.start == 0 or a.stop == n for a, n in zip(box, labels.shape, strict=True)),
             large_fragments=int((sizes >= LARGE_FRAGMENT * n).sum()),
             confidence=confidence_L[label] if confidence_L else None,
             voxels=n,
@@ -65,12 +64,3 @@ def _ends(box: Box) -> tuple[tuple[int, int, int], tuple[int, int, int]] | None:
     """First and last index along each axis."""
     i, j, k = box
     return None if box == EMPTY else ((i.start, j.start, k.start), (i.stop - 1, j.stop - 1, k.stop - 1))
-
-
-def _at_edge(labels: LabelArray, length: int) -> npt.NDArray[np.bool_]:
-    """(L,) whether a class has a voxel in the first or last slice of an axis."""
-    present = np.zeros(length, dtype=bool)
-    for axis in range(3):
-        for end in (0, -1):
-            present |= np.bincount(labels.take(end, axis=axis).ravel(), minlength=length) > 0
-    return present

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.barrier import CaseBarrier
@@ -12,9 +12,8 @@ from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelMap
 from viscera.imaging.resample import GridChange, coarsen_labels
+from viscera.io import quarantine
 from viscera.io.files import refuse_unwritable
-from viscera.io.quarantine import NAME as QUARANTINE
-from viscera.io.quarantine import refuse_other_quarantine, write_quarantine
 from viscera.io.records import read_json, write_json
 from viscera.io.references import (
     Meaning,
@@ -55,27 +54,23 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         predictions: a label map, or a folder of them.
         references: a label map, a folder of them, a data set of any layout, or a Store. An organ that a case does not
             label has no score there.
-        out: the table of scores.
+        out: the table of scores; beside it `quarantine.csv` says which cases were left out, and why.
         config: metrics and grid; "prepared" and "both" need a Store.
         layout: of a data set, see `io.layouts`.
-        classes: what the labels stand for; by default as the Store, or else what lies beside the predictions, says, and
-            the paper's eight where nothing does.
+        classes: what the labels stand for; by default as the Store, or what lies beside the predictions, says, or else
+            the paper's eight.
         numbers: names to the label numbers of references that nothing else explains.
-        split: the part of a Store that is scored alone, and of which every case must have a prediction; by default all
-            that is predicted is scored, and the test cases must be.
+        split: the part of a Store that is scored alone; by default all that is predicted is. Every case of it (or
+            else every test case) must have a prediction.
         summary: also write nnU-Net's `summary.json` there; of the original grid where that is scored.
         all_or_none: write nothing where a case cannot be scored; for models that are compared on the same cases.
         progress: called before each case, and at the end.
 
-    Returns:
-        The rows that were written: by case, grid, metric and class.
+    Returns:     The rows that were written: by case, grid, metric and class.
 
     Raises:
-        BadInputError: before anything is scored: a prediction without a reference, cases of the Store's part without a
-            prediction, predictions of other classes, a tolerance for an organ that there is not, a file of something
-            else where the scores should go, or a folder that cannot be written to. After all else is done: cases that
-            were left out (`quarantine.csv` beside the scores says why): label maps of different grids, a prediction of
-            another scan, a file that cannot be read.
+        BadInputError: before anything is scored, where predictions and references do not belong together or the outputs
+            cannot be written; after all else is done, where cases were left out.
         DefectError: likewise, where a case was left out by a defect of ours.
     """
     config = config or EvaluateConfig()
@@ -94,9 +89,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     jobs = [_Job(name, files[name], readers[name], known[name]) for name in sorted(files)]
     for folder in {path.parent for path in (out, summary) if path is not None}:
         refuse_unwritable(folder)
-    rows: list[ScoreRow] = []
-    counted: list[CountedCase] = []
-    barrier = CaseBarrier()
+    rows, counted, barrier = list[ScoreRow](), list[CountedCase](), CaseBarrier()
     for done, job in enumerate(jobs):
         progress(Progress("evaluate", done, len(jobs), job.case))
         with barrier.around(job.case):
@@ -113,8 +106,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         write_scores(out, rows)
         if summary is not None:
             write_json(summary, nnunet_summary(counted), allow_nan=True)
-    write_quarantine(out.parent, barrier.reasons, files)
-    barrier.finish(len(jobs), out.parent / QUARANTINE)
+    quarantine.write_quarantine(out.parent, barrier.reasons, files)
+    barrier.finish(len(jobs), out.parent / quarantine.NAME)
     return rows
 
 
@@ -164,9 +157,7 @@ def _paired(
         if split is None and store.names("test") and seen:
             log.warning(
                 "%s: %d of the %d scored cases are no test cases and stand in the means; --split test leaves them out.",
-                references,
-                len(seen),
-                len(scored),
+                *(references, len(seen), len(scored)),
             )
         return scored, known
     may_be_seen = [name for name in scored if known[name].may_be_seen]
@@ -185,7 +176,8 @@ def _paired(
 
 def _refuse_unanswered(store: Store, split: Split, files: Mapping[str, Path]) -> None:
     if not files:
-        raise BadInputError(f"{store.path}: none of the predictions is of a {split} case. It has {_parts(store)}.")
+        parts = ", ".join(f"{len(store.names(part))} {part}" for part in get_args(Split))
+        raise BadInputError(f"{store.path}: none of the predictions is of a {split} case. It has {parts}.")
     unanswered = [name for name in store.names(split) if name not in files]
     if unanswered:
         raise BadInputError(
@@ -194,14 +186,9 @@ def _refuse_unanswered(store: Store, split: Split, files: Mapping[str, Path]) ->
         )
 
 
-def _parts(store: Store) -> str:
-    parts: tuple[Split, ...] = ("train", "validation", "test")
-    return ", ".join(f"{len(store.names(part))} {part}" for part in parts)
-
-
 def _refuse_outputs(out: Path, summary: Path | None) -> None:
     """Before hours of scoring: what is not of an earlier evaluation."""
-    refuse_other_quarantine(out.parent)
+    quarantine.refuse_other_quarantine(out.parent)
     for path in (out, summary):
         if path is not None and path.is_dir():
             raise BadInputError(f"{path}: this is a folder. Give the name of a file.")

@@ -1,10 +1,12 @@
 """`viscera prepare`: from labelled scans to a Store."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
+from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
 from viscera.core.barrier import CaseBarrier
@@ -14,17 +16,19 @@ from viscera.core.geometry import AxisOrder
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.settings import differences
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
+from viscera.io import quarantine
 from viscera.io.classes import ClassFile
 from viscera.io.files import exclusive, is_full_disk, sha256
-from viscera.io.layouts import CaseSource, case_of, dataset_title, find_cases, own_split
-from viscera.io.quarantine import NAME as QUARANTINE
-from viscera.io.quarantine import refuse_other_quarantine, write_quarantine
+from viscera.io.layouts.case_source import CaseSource
+from viscera.io.layouts.dataset_tables import case_of, dataset_title, own_split
+from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.records import read_json
 from viscera.io.store import PreparedCase, SourceRecord, Split, Store, refuse_foreign
 
 MUCH_LOST = 0.2  # of an organ's volume
 _FINE_MM = 3.0  # what the paper's factor 4 makes of its scans, or so
 _GRID = ("shape", "spacing_mm")
+_SPLIT_FILE = TypeAdapter(dict[Split, list[str]])
 log = logging.getLogger(__name__)
 
 
@@ -43,7 +47,8 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
 
     Args:
         source: folder of a labelled data set.
-        store_path: new, empty, or a store prepared with the same settings.
+        store_path: new, empty, or a store prepared with the same settings. `quarantine.csv` in it says which cases were
+            left out, and why.
         config: grid and split.
         layout: of the source, see `io.layouts`.
         classes: to learn; by default those of the store, or the paper's eight in a new one.
@@ -54,26 +59,26 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
 
     Raises:
         BadInputError: nothing that could be prepared; a store of other settings or classes; a full disk; or, after all
-            else is done, cases that were left out (`quarantine.csv` in the store says why).
+            else is done, cases that were left out.
         DefectError: likewise, where a case was left out by a defect of ours.
     """
-    table = classes.table if classes else _classes_of(store_path)
-    numbers = classes.numbers if classes else None
+    stored = Store.open(store_path).classes if (store_path / "manifest.json").exists() else ABDOMEN
+    table, numbers = (classes.table, classes.numbers) if classes else (stored, None)
     cases = find_cases(source, layout, table=table, partial=partial, numbers=numbers)
     wanted_split = _read_split(split_file, [case.name for case in cases]) if split_file else None
     proposed = own_split(source, cases) if split_file is None else {}
     refuse_foreign(store_path)
-    refuse_other_quarantine(store_path)
+    quarantine.refuse_other_quarantine(store_path)
     with exclusive(store_path):
         store = _open_or_create(store_path, config, dataset_title(source), table)
         store.remove_leftovers()
         if wanted_split is not None:
             _check_split(store, wanted_split, split_file, [case.name for case in cases])
         barrier = _add_cases(store, cases, config, progress)
-        write_quarantine(store_path, barrier.reasons, [case.name for case in cases])
+        quarantine.write_quarantine(store_path, barrier.reasons, [case.name for case in cases])
         _assign_split(store, config, wanted_split, proposed)
         _warn_of_losses(store, says_grid=bool(barrier.left_out))
-    barrier.finish(len(cases), store_path / QUARANTINE)
+    barrier.finish(len(cases), store_path / quarantine.NAME)
     return store
 
 
@@ -125,11 +130,8 @@ def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: Pre
     names = np.random.default_rng(config.seed).permutation(sorted(unassigned)).tolist()
     total = len(names) + len(already)
     splits: dict[str, Split] = {}
-    wanted: tuple[tuple[Split, float], ...] = (
-        ("test", config.test_fraction),
-        ("validation", config.validation_fraction),
-    )
-    for split, fraction in wanted:
+    wanted: dict[Split, float] = {"test": config.test_fraction, "validation": config.validation_fraction}
+    for split, fraction in wanted.items():
         target = max(1, round(fraction * total)) if fraction > 0 else 0
         missing = max(0, target - sum(value == split for value in already.values()))
         splits.update(dict.fromkeys(names[:missing], split))
@@ -139,10 +141,9 @@ def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: Pre
 
 def _add_cases(store: Store, cases: Sequence[CaseSource], config: PrepareConfig, progress: OnProgress) -> CaseBarrier:
     """Store the cases that are new; a full disk ends that, whatever else happens leaves out one case."""
-    barrier = CaseBarrier()
+    barrier, full_disk = CaseBarrier(), None
     for done, source in enumerate(cases):
         progress(Progress("prepare", done, len(cases), source.name))
-        full_disk = None
         with barrier.around(source.name):
             if not _is_stored(store, source):
                 case = _prepared(source, config)
@@ -156,10 +157,6 @@ def _add_cases(store: Store, cases: Sequence[CaseSource], config: PrepareConfig,
             raise full_disk
     progress(Progress("prepare", len(cases), len(cases)))
     return barrier
-
-
-def _classes_of(store: Path) -> ClassTable:
-    return Store.open(store).classes if (store / "manifest.json").exists() else ABDOMEN
 
 
 def _open_or_create(path: Path, config: PrepareConfig, dataset: str, table: ClassTable) -> Store:
@@ -181,35 +178,28 @@ def _open_or_create(path: Path, config: PrepareConfig, dataset: str, table: Clas
 
 def _is_stored(store: Store, source: CaseSource) -> bool:
     record = store.manifest.cases.get(source.name)
-    if record is None or not (store.path / "cases" / source.name).is_dir():
+    folder = store.path / "cases" / source.name
+    if record is None or not folder.is_dir():
         return False
+    replacing = f"To replace the case, delete {folder} and prepare again"
     for file, path in source.files.items():
         known = record.sources.get(file)
         if known is None or not path.is_file() or path.stat().st_size != known.bytes or sha256(path) != known.sha256:
-            raise BadInputError(
-                f"{source.name}: {path} is not the file that the store's case was made from. To replace the case, "
-                f"delete {store.path / 'cases' / source.name} and prepare again; or rename the new case."
-            )
+            made = f"{source.name}: {path} is not the file that the store's case was made from"
+            raise BadInputError(f"{made}. {replacing}; or rename the new case.")
     if record.unlabelled != source.unlabelled:
-        raise BadInputError(
-            f"{source.name}: the store's case labels {_lacking(record.unlabelled)}, now {_lacking(source.unlabelled)}. "
-            f"To replace the case, delete {store.path / 'cases' / source.name} and prepare again."
-        )
+        both = record.unlabelled, source.unlabelled
+        labels, now = (f"not {', '.join(names)}" if names else "everything" for names in both)
+        raise BadInputError(f"{source.name}: the store's case labels {labels}, now {now}. {replacing}.")
     if record.meaning is not None and record.meaning != source.meaning:
+        now, then = (
+            ", ".join(f"{store.classes.names[label]} {number}" for number, label in meaning.items())
+            for meaning in (source.meaning, record.meaning)
+        )
         raise BadInputError(
-            f"{source.name}: its labels are taken to mean {_said(store, source.meaning)}; when it was stored, "
-            f"{_said(store, record.meaning)}. To replace the case, delete {store.path / 'cases' / source.name} and "
-            "prepare again."
+            f"{source.name}: its labels are taken to mean {now}; when it was stored, {then}. {replacing}."
         )
     return True
-
-
-def _said(store: Store, meaning: Mapping[str, int]) -> str:
-    return ", ".join(f"{store.classes.names[label]} {number}" for number, label in meaning.items())
-
-
-def _lacking(unlabelled: Sequence[str]) -> str:
-    return f"not {', '.join(unlabelled)}" if unlabelled else "everything"
 
 
 def _prepared(source: CaseSource, config: PrepareConfig) -> PreparedCase:
@@ -221,23 +211,20 @@ def _prepared(source: CaseSource, config: PrepareConfig) -> PreparedCase:
         volume=coarsen_volume(volume, change),
         label_map=coarsen_labels(label_map, change, config.label_downsampling),
         original=case.label_map,
-        sources={
-            file: SourceRecord(bytes=path.stat().st_size, sha256=sha256(path)) for file, path in source.files.items()
-        },
+        sources={n: SourceRecord(bytes=p.stat().st_size, sha256=sha256(p)) for n, p in source.files.items()},
         unlabelled=case.unlabelled,
         meaning=source.meaning,
     )
 
 
 def _read_split(path: Path, cases: Sequence[str]) -> dict[str, Split]:
-    value = read_json(path)
-    known: tuple[Split, ...] = ("train", "validation", "test")
-    lists = list(value.values()) if isinstance(value, dict) and set(value) <= set(known) else [None]
-    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
-        raise BadInputError(f'{path}: {{"train": [...], "validation": [...], "test": [...]}} was expected.')
+    try:
+        lists = _SPLIT_FILE.validate_python(read_json(path), strict=True)
+    except ValidationError as error:
+        raise BadInputError(f'{path}: {{"train": [...], "validation": [...], "test": [...]}} was expected.') from error
     splits: dict[str, Split] = {}
-    for split in known:
-        for name in (case_of(entry, cases) for entry in value.get(split, [])):
+    for split in get_args(Split):
+        for name in (case_of(entry, cases) for entry in lists.get(split, [])):
             if name in splits:
                 raise BadInputError(f"{path}: {name} is in {splits[name]} and in {split}. Keep one of them.")
             splits[name] = split
@@ -247,7 +234,7 @@ def _read_split(path: Path, cases: Sequence[str]) -> dict[str, Split]:
 def _check_split(store: Store, wanted: dict[str, Split], path: Path | None, coming: Sequence[str]) -> None:
     """Refuse a split file that leaves cases out or moves them, before anything is prepared."""
     already = _assigned(store)
-    unlisted = sorted(({*store.manifest.cases, *coming} - set(already)) - set(wanted))
+    unlisted = sorted({*store.manifest.cases, *coming} - {*already, *wanted})
     if unlisted:
         raise BadInputError(f"{path}: names no split for {', '.join(unlisted[:5])}. Add them and run again.")
     moved = [name for name in already if wanted.get(name, already[name]) != already[name]]

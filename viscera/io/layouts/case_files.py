@@ -6,6 +6,9 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, Field, ValidationError
 
 from viscera.core.errors import BadInputError
 from viscera.io.layouts.dataset_tables import CHANNEL_0, case_name, channel_0_of
@@ -73,8 +76,8 @@ _OPTIONAL = re.compile(r"\[[^]]+\]")
 class CaseFiles:
     """Where the files of one case are, or where they would be."""
 
-    name: str  # of the case
-    scan: Path  # the CT
+    name: str
+    scan: Path
     labels: Path | None  # its label map; None where the layout has none
     masks: Path | None  # the folder of its mask files; None where the layout has none
     split: Split | None  # of the official split
@@ -118,17 +121,24 @@ def list_cases(folder: Path, layout: Layout, places: tuple[Place, ...] | None = 
     return cases
 
 
+class _ListedFiles(BaseModel):
+    images: str | Annotated[list[str], Field(min_length=1)]
+    label: str
+
+
 def _listed_files(folder: Path) -> Iterator[CaseFiles]:
     """The cases under `dataset` in nnU-Net's `dataset.json`; paths are absolute, or relative to it, also of Windows."""
     path = folder / "dataset.json"
     value = read_json(path) if path.exists() else {}
     listed = value.get("dataset") if isinstance(value, dict) else None
     for name, files in listed.items() if isinstance(listed, dict) else ():
-        images = files.get("images") if isinstance(files, dict) else None
-        scan, labels = (images or [None])[0] if isinstance(images, list) else images, dict(files or {}).get("label")
-        if not isinstance(scan, str) or not isinstance(labels, str):
-            raise BadInputError(f"{path}: `dataset`: {name}: `images` (a list of paths) and `label` were expected.")
-        at, of = (folder / os.path.expandvars(each).replace("\\", "/") for each in (scan, labels))
+        try:
+            its = _ListedFiles.model_validate(files)
+        except ValidationError:
+            message = f"{path}: `dataset`: {name}: `images` (a list of paths) and `label` were expected."
+            raise BadInputError(message) from None
+        scan = its.images if isinstance(its.images, str) else its.images[0]
+        at, of = (folder / os.path.expandvars(each).replace("\\", "/") for each in (scan, its.label))
         yield CaseFiles(_composed(name), at, of, None, None)
 
 
@@ -140,12 +150,8 @@ def has_scans(folder: Path, place: Place) -> bool:
 def describe(place: Place) -> str:
     """The files that a place wants, for people."""
     masks = f"{place.masks.replace('*', 'CASE')}/ORGAN.nii.gz" if place.masks else ""
-    labels = _spelled(place.labels) if place.labels else ""
-    return f"{_spelled(place.scan)} with {' or '.join(text for text in (masks, labels) if text)}"
-
-
-def _spelled(pattern: str) -> str:
-    return f"{pattern.replace('*', 'CASE')}.nii.gz"
+    scan, labels = (f"{each.replace('*', 'CASE')}.nii.gz" if each else "" for each in (place.scan, place.labels))
+    return f"{scan} with {' or '.join(filter(None, (masks, labels)))}"
 
 
 def _list_place(folder: Path, place: Place, ids: range | None) -> list[CaseFiles]:
@@ -192,11 +198,9 @@ def _by_id(
     expression, full_expression = (_expression(each, ending) for each in (pattern, _OPTIONAL.sub("", pattern)))
     files: dict[str, Path] = {}
     for path in _visible(folder, _OPTIONAL.sub("", pattern) + (_ANY_NIFTI if ending else "")):
-        match = expression.fullmatch(path.relative_to(folder).as_posix())
+        match, full = (each.fullmatch(path.relative_to(folder).as_posix()) for each in (expression, full_expression))
         if match:
-            full = full_expression.fullmatch(path.relative_to(folder).as_posix())
-            identifier = full["id"] if full and _composed(full["id"]) in whole else match["id"]
-            identifier = _composed(identifier)
+            identifier = _composed(full["id"] if full and _composed(full["id"]) in whole else match["id"])
             if identifier in files:
                 doubled[identifier] = f"{path}: {files[identifier].name} is of the same case. Keep one of them."
             files[identifier] = path

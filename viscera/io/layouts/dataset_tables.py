@@ -4,7 +4,9 @@ import re
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.errors import BadInputError
 from viscera.io.layouts.case_source import CaseSource
@@ -107,6 +109,7 @@ def _is_whole(value: Any) -> bool:  # noqa: ANN401 - whatever JSON and YAML can 
         return False
 
 
+_FOLDS = TypeAdapter(list[dict[Literal["train", "val"], list[str]]])
 _META_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
 
 
@@ -120,33 +123,28 @@ def own_split(folder: Path, cases: Sequence[CaseSource]) -> dict[str, Split]:
     """
     names = [case.name for case in cases]
     of_folders = {case.name: case.split for case in cases if case.split is not None}
-    path = _splits_final(folder)
+    raw, name = folder.resolve().parent, folder.resolve().name
+    kept_by_nnunet = [raw.parent / "nnUNet_preprocessed" / name] if raw.name == "nnUNet_raw" else []
+    paths = [each / "splits_final.json" for each in (folder, *kept_by_nnunet)]
+    path = next(filter(Path.exists, paths), None)
     if path is not None:
         splits = of_folders | _fold_0(path, names)
     elif (folder / "meta.csv").exists():
-        splits = {name: split for name, split in _meta_csv(folder / "meta.csv").items() if name in set(names)}
+        rows = [row for row in read_csv(folder / "meta.csv", errors="strict") if row.get("image_id") in names]
+        splits = {row["image_id"]: _META_SPLITS[row["split"]] for row in rows if row.get("split") in _META_SPLITS}
     else:
         splits = of_folders
     has_tests = "test" in splits.values()
     return {name: split for name, split in splits.items() if has_tests or split != "train"}
 
 
-def _splits_final(folder: Path) -> Path | None:
-    """In the data set's folder, or where nnU-Net keeps it: in nnUNet_preprocessed beside nnUNet_raw."""
-    folder = folder.resolve()
-    places = [folder]
-    if folder.parent.name == "nnUNet_raw":
-        places.append(folder.parents[1] / "nnUNet_preprocessed" / folder.name)
-    return next((path for place in places if (path := place / "splits_final.json").exists()), None)
-
-
 def _fold_0(path: Path, names: Sequence[str]) -> dict[str, Split]:
-    value: Any = read_json(path)
-    fold = value[0] if isinstance(value, list) and value and isinstance(value[0], dict) else {}
-    train, validation = fold.get("train"), fold.get("val")
-    if not _are_names(train) or not _are_names(validation):
-        raise BadInputError(f'{path}: [{{"train": [...], "val": [...]}}, …] was expected. Correct it, or give --split.')
-    train, validation = ([case_of(entry, names) for entry in part] for part in (train, validation))
+    try:
+        fold = _FOLDS.validate_python(read_json(path), strict=True)[0]
+    except (ValidationError, IndexError):
+        message = f'{path}: [{{"train": [...], "val": [...]}}, …] was expected. Correct it, or give --split.'
+        raise BadInputError(message) from None
+    train, validation = ([case_of(entry, names) for entry in fold[part]] for part in ("train", "val"))
     strangers = sorted({*train, *validation} - set(names))
     if strangers:
         raise BadInputError(f"{path}: names {', '.join(strangers[:5])}, no cases here. Correct it, or give --split.")
@@ -157,15 +155,3 @@ def _fold_0(path: Path, names: Sequence[str]) -> dict[str, Split]:
 def case_of(entry: str, names: Collection[str]) -> str:
     """The case that a split names: as it is, or as a file, with its folders (also of Windows), ending and channel."""
     return entry if entry in names else scan_case_name(Path(entry.replace("\\", "/").rsplit("/", 1)[-1]))
-
-
-def _are_names(value: Any) -> TypeGuard[list[str]]:  # noqa: ANN401 - whatever JSON can hold
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
-def _meta_csv(path: Path) -> dict[str, Split]:
-    return {
-        row["image_id"]: _META_SPLITS[row["split"]]
-        for row in read_csv(path, errors="strict")
-        if row.get("image_id") and row.get("split") in _META_SPLITS
-    }

@@ -1,7 +1,7 @@
 """From a data set's folder to its labelled cases."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,8 @@ from viscera.core.errors import BadInputError
 from viscera.io.layouts.case_files import CaseFiles, Layout, describe, list_cases, mask_files
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import case_name, read_label_file, scan_channel
-from viscera.io.layouts.layout_detection import detect_layout, fitting, named_layout, presets
+from viscera.io.layouts.layout_detection import detect_layout, fitting, named_layout
+from viscera.io.layouts.layout_table import LAYOUTS
 
 _OTHER_THAN_CT = re.compile(r"\b(mri?|t1\w*|t2\w*|flair|adc|dwi|pet|suv|spect|us|ultrasound|x-?ray)\b", re.IGNORECASE)
 _TABLES = ("dataset.json", "labels.json")  # of names and label numbers
@@ -46,10 +47,16 @@ def find_cases(
     chosen = detect_layout(folder, numbers) if layout == "auto" else named_layout(layout)
     if layout == "auto":
         _refuse_contradiction(folder, chosen, table, numbers)
-    _refuse_other_than_ct(folder)
+    channel = scan_channel(folder)
+    if _OTHER_THAN_CT.search(channel):
+        raise BadInputError(
+            f"{folder / 'dataset.json'}: channel 0 is {channel}, and viscera reads CT from it. Where another channel "
+            "is the CT, give a folder with that one as channel 0 (file names that end in _0000)."
+        )
     cases = list_cases(folder, chosen)
-    if not any(case.is_whole for case in cases.values()):
-        cases = _in_other_folders(folder, chosen) or cases
+    if chosen.is_data_set and not any(case.is_whole for case in cases.values()):
+        conventions = [each for each in fitting(folder) if each.names_in]  # by which somebody may have arranged it
+        cases = (list_cases(folder, chosen, conventions[0].places) if conventions else {}) or cases
     if not cases:
         wanted = " or ".join(describe(place) for place in chosen.places) or "images/ and labels/"
         of_ids = f" of the numbers up to {chosen.ids[-1]}" if chosen.ids else ""
@@ -62,46 +69,19 @@ def find_cases(
 
 def _refuse_contradiction(folder: Path, layout: Layout, table: ClassTable, numbers: Mapping[str, int] | None) -> None:
     """Refuse files that are called as those of a data set, beside a table that gives the numbers another meaning."""
-    if layout.numbers is None:
-        return
-    known = _by_class(layout.numbers, table)
-    for path, said in _tables_of_the_user(folder, numbers):
-        for label, number in _by_class(said, table).items():
-            if known.get(label, number) != number:
-                name = table.names[label]
+    said = {"the classes file": numbers} if numbers else {}
+    for path in (folder / name for name in _TABLES if layout.is_data_set and (folder / name).exists()):
+        with suppress(BadInputError):  # some data sets bring a dataset.json of another kind
+            said[str(path)] = read_label_file(path)
+    known = {table.label_of(name): number for name, number in (layout.numbers or {}).items()}
+    for at, names in said.items():
+        for label, number in ((table.label_of(name), number) for name, number in names.items()):
+            if label and known.get(label, number) != number:
                 raise BadInputError(
-                    f"{folder}: its files are called as those of {layout.name}, where {name} is {known[label]}; by "
-                    f"{path} it is {number}. Say which is right: --layout {layout.name}, or nnunet, msd or pairs to go "
-                    f"by {path}."
+                    f"{folder}: its files are called as those of {layout.name}, where {table.names[label]} is "
+                    f"{known[label]}; by {at} it is {number}. Say which is right: --layout {layout.name}, or nnunet, "
+                    f"msd or pairs to go by {at}."
                 )
-
-
-def _by_class(numbers: Mapping[str, int], table: ClassTable) -> dict[int, int]:
-    return {label: number for name, number in numbers.items() if (label := table.label_of(name))}
-
-
-def _tables_of_the_user(folder: Path, numbers: Mapping[str, int] | None) -> Iterator[tuple[str, Mapping[str, int]]]:
-    if numbers:
-        yield "the classes file", numbers
-    for path in (folder / name for name in _TABLES):
-        if path.exists():
-            with suppress(BadInputError):  # some data sets bring a dataset.json of another kind
-                yield str(path), read_label_file(path)
-
-
-def _refuse_other_than_ct(folder: Path) -> None:
-    channel = scan_channel(folder)
-    if _OTHER_THAN_CT.search(channel):
-        raise BadInputError(
-            f"{folder / 'dataset.json'}: channel 0 is {channel}, and viscera reads CT from it. Where another channel "
-            "is the CT, give a folder with that one as channel 0 (file names that end in _0000)."
-        )
-
-
-def _in_other_folders(folder: Path, layout: Layout) -> dict[str, CaseFiles]:
-    """The cases of a data set that somebody arranged by a convention."""
-    conventions = [each for each in fitting(folder) if each.names_in] if layout.is_data_set else []
-    return list_cases(folder, layout, conventions[0].places) if conventions else {}
 
 
 def _meaning(
@@ -119,7 +99,7 @@ def _meaning(
     raise BadInputError(
         f"{folder}: nothing says which organs the numbers in its label maps are. Add {' or '.join(layout.names_in)} "
         'with {"labels": {"background": 0, "liver": 1, …}}, or give a classes file, or --layout with the data set that '
-        f"they are numbered like, one of {presets()}."
+        f"they are numbered like, one of {', '.join(each.name for each in LAYOUTS.values() if each.numbers)}."
     )
 
 
@@ -152,19 +132,20 @@ def _source_of_masks(case: CaseFiles, folder: Path, table: ClassTable) -> CaseSo
     files = mask_files(folder)
     numbers = {case_name(path): number for number, path in enumerate(files, start=1)}
     doubled = next((path for path in files if files[numbers[case_name(path)] - 1] != path), None)
-    source = CaseSource(case.name, case.scan, folder, {}, {}, tuple(o.name for o in table.organs), case.split)
+    source = CaseSource(case.name, case.scan, folder, {}, split=case.split, refusal=case.refusal)
     if case.refusal:
-        return replace(source, unlabelled=(), refusal=case.refusal)
+        return source
     if doubled is not None:
         other = files[numbers[case_name(doubled)] - 1].name
-        return replace(source, unlabelled=(), refusal=f"{doubled}: {other} is of the same organ. Keep one of them.")
+        return replace(source, refusal=f"{doubled}: {other} is of the same organ. Keep one of them.")
     if not any(table.label_of(name) for name in numbers):
         lacks = "has no mask of an organ that is wanted" if files else "is missing or empty"
-        return replace(source, refusal=f"{folder} {lacks}. Add the masks, or leave the case out.")
+        refusal = f"{folder} {lacks}. Add the masks, or leave the case out."
+        return replace(source, unlabelled=table.names[1:], refusal=refusal)
     try:
         meaning = label_numbers(numbers, found_in=str(folder), table=table, partial=True)
     except BadInputError as error:
-        return replace(source, unlabelled=(), refusal=str(error))
+        return replace(source, refusal=str(error))
     masks = {path: label for path, n in zip(files, numbers.values(), strict=True) if (label := meaning.mapping[n])}
     return replace(source, masks=masks, unlabelled=meaning.unlabelled)
 

@@ -1,5 +1,6 @@
 """Which layout a folder is of. Never a guess: two that fit, or none, are told to the user."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,9 @@ def detect_layout(folder: Path, numbers: Mapping[str, int] | None = None) -> Lay
 
     Raises BadInputError where none fits, several do, or for a data set that cannot be learned from.
     """
-    refuse_known(folder)
+    for refusal in REFUSALS:
+        if any(next(folder.glob(mark), None) for mark in refusal.marks):
+            raise BadInputError(f"{folder}: this is {refusal.title}: {refusal.reason}")
     shaped = fitting(folder)
     told_apart = [layout for layout in shaped if _shows_its_numbers(folder, layout)]
     data_sets = [layout for layout in told_apart if layout.is_data_set]
@@ -36,34 +39,22 @@ def detect_layout(folder: Path, numbers: Mapping[str, int] | None = None) -> Lay
         return candidates[0]
     if numbers and shaped:
         return replace((candidates or shaped)[0], numbers=numbers)
-    if candidates:
-        raise BadInputError(
-            f"{folder}: files and label numbers fit {_names(candidates)}, which mean different organs by them. "
-            "Say which it is with --layout NAME, or give the numbers with --classes FILE."
+    if not shaped:
+        raise BadInputError(_nothing_fits(folder))
+    names = " and ".join(layout.name for layout in candidates or shaped)
+    raise BadInputError(
+        (
+            f"{folder}: files and label numbers fit {names}, which mean different organs by them. "
+            if candidates
+            else f"{folder}: files fit {names}, but the label maps do not show the numbers that would tell which. "
         )
-    if shaped:
-        raise BadInputError(
-            f"{folder}: files fit {_names(shaped)}, but the label maps do not show the numbers that would tell which. "
-            "Say which it is with --layout NAME, or give the numbers with --classes FILE."
-        )
-    raise BadInputError(_nothing_fits(folder))
+        + "Say which it is with --layout NAME, or give the numbers with --classes FILE."
+    )
 
 
 def fitting(folder: Path) -> list[Layout]:
     """All layouts whose files a folder holds, whatever its label numbers."""
     return [layout for layout in LAYOUTS.values() if _fits(folder, layout)]
-
-
-def refuse_known(folder: Path) -> None:
-    """Raise BadInputError for a data set that is known and cannot be learned from."""
-    for refusal in REFUSALS:
-        if any(next(folder.glob(mark), None) for mark in refusal.marks):
-            raise BadInputError(f"{folder}: this is {refusal.title}: {refusal.reason}")
-
-
-def presets() -> str:
-    """The names of the layouts whose label numbers are known."""
-    return ", ".join(layout.name for layout in LAYOUTS.values() if layout.numbers is not None)
 
 
 def _fits(folder: Path, layout: Layout) -> bool:
@@ -92,10 +83,6 @@ def _largest_number(case: CaseFiles, layout: Layout) -> int:
         return 0
 
 
-def _names(layouts: list[Layout]) -> str:
-    return " and ".join(layout.name for layout in layouts)
-
-
 def _nothing_fits(folder: Path) -> str:
     conventions = [layout for layout in LAYOUTS.values() if layout.places and not layout.is_data_set]
     files = "; ".join(f"{each.name}: {' or '.join(map(describe, each.places))}" for each in conventions)
@@ -110,4 +97,4 @@ def _nothing_fits(folder: Path) -> str:
 
 
 def _squeezed(name: str) -> str:
-    return name.lower().replace("-", "").replace("_", "").replace(".", "").replace(" ", "")
+    return re.sub(r"[-_. ]", "", name.lower())

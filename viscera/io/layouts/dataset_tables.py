@@ -141,10 +141,11 @@ def own_split(folder: Path, cases: Sequence[CaseSource]) -> dict[str, Split]:
 def _fold_0(path: Path, names: Sequence[str]) -> dict[str, Split]:
     try:
         fold = _FOLDS.validate_python(read_json(path), strict=True)[0]
-    except (ValidationError, IndexError):
+        parts = fold["train"], fold["val"]
+    except (ValidationError, IndexError, KeyError):
         message = f'{path}: [{{"train": [...], "val": [...]}}, …] was expected. Correct it, or give --split.'
         raise BadInputError(message) from None
-    train, validation = ([case_of(entry, names) for entry in fold[part]] for part in ("train", "val"))
+    train, validation = ([case_of(entry, names) for entry in part] for part in parts)
     strangers = sorted({*train, *validation} - set(names))
     if strangers:
         raise BadInputError(f"{path}: names {', '.join(strangers[:5])}, no cases here. Correct it, or give --split.")

@@ -20,8 +20,7 @@ from tests.io.dicom_series import write_series
 from viscera.core.anatomy import ABDOMEN
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap
-from viscera.io.dicom.rtstruct_writer import rtstruct_bytes
-from viscera.io.dicom.seg_writer import Algorithm, dicom_seg_bytes
+from viscera.io.dicom.result_writers import Algorithm, dicom_seg_bytes, rtstruct_bytes
 from viscera.io.dicom.source_images import SourceImages
 from viscera.io.seg_nrrd import seg_nrrd_bytes
 

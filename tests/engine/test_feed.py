@@ -6,10 +6,10 @@ from scipy.stats import chisquare
 
 from viscera.core.config import AugmentConfig
 from viscera.core.errors import BadInputError
-from viscera.core.scan import HuArray, LabelArray
+from viscera.core.scan import AIR_HU, HuArray, LabelArray
 from viscera.engine.feed import Feed
 from viscera.imaging.augment import augment, draw, margin
-from viscera.imaging.windows import AIR_HU, random_cases, random_origin
+from viscera.imaging.windows import random_cases, random_origin
 
 
 def numbered(case: int, shape: tuple[int, int, int]) -> tuple[HuArray, LabelArray]:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from viscera.core.config import AugmentConfig
 from viscera.core.geometry import Index3
+from viscera.core.scan import AIR_HU
 from viscera.imaging import augment as module
 from viscera.imaging.augment import Augmentation, augment, draw, linear_map, margin
-from viscera.imaging.windows import AIR_HU
 
 ALWAYS = AugmentConfig(
     enabled=True,

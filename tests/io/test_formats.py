@@ -16,7 +16,7 @@ from viscera.core.anatomy import ABDOMEN, AnatomicalClass, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import LabelArray, LabelMap
-from viscera.io.dicom.seg_writer import Algorithm
+from viscera.io.dicom.result_writers import Algorithm
 from viscera.io.formats import FORMATS, Result, wanted_formats
 from viscera.io.nifti import read_labels
 

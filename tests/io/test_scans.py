@@ -236,3 +236,10 @@ def test_what_may_not_be_looked_at_is_one_sentence(mode: int) -> None:
 def scan_names(source: Path) -> list[str]:
     with open_scans(source) as scans:
         return [scan.name for scan in scans if scan.read().hu.size]
+
+
+def test_a_pipe_is_named_by_every_door(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for read in (list_series, viscera.read_volume):
+        with pytest.raises(BadInputError, match="this is a pipe, socket or device; a file was expected"):
+            read(tmp_path / "pipe")

@@ -11,6 +11,7 @@ from viscera.core.geometry import AxisOrder, Geometry
 
 HuArray = npt.NDArray[np.int16]
 LabelArray = npt.NDArray[np.uint8]
+AIR_HU = -1024  # what stands where a scanner measured nothing: around the field of view, beyond the edge of a scan
 
 
 @dataclass(frozen=True, eq=False)

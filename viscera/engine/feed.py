@@ -17,10 +17,10 @@ from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import AugmentConfig, Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Index3
-from viscera.core.scan import HuArray, LabelArray
+from viscera.core.scan import AIR_HU, HuArray, LabelArray
 from viscera.engine.hardware import out_of_memory_explained
 from viscera.imaging.augment import Augmentation, draw, margin
-from viscera.imaging.windows import AIR_HU, clipped_moments, random_cases, random_origin
+from viscera.imaging.windows import clipped_moments, random_cases, random_origin
 from viscera.io.store import Split, Store
 from viscera.losses.balance import WeightSchedule
 

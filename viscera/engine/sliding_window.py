@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from viscera.core.config import PredictConfig, TrainConfig
 from viscera.core.geometry import Index3
-from viscera.core.scan import HuArray
+from viscera.core.scan import AIR_HU, HuArray
 from viscera.engine.hardware import autocast
-from viscera.imaging.windows import AIR_HU, covering_origins, gaussian_weights, network_input
+from viscera.imaging.windows import covering_origins, gaussian_weights, network_input
 
 
 def predict_probabilities(

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from viscera.core.config import AugmentConfig
 from viscera.core.geometry import Index3
-from viscera.imaging.windows import AIR_HU
+from viscera.core.scan import AIR_HU
 
 Matrix3 = npt.NDArray[np.float64]
 _ISOTROPIC = (1.0, 1.0, 1.0)

@@ -13,8 +13,6 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Index3
 from viscera.core.scan import HuArray
 
-AIR_HU = -1024
-
 
 def clip_to_unit(hu: Tensor, low_hu: float, high_hu: float) -> Tensor:
     """Clip to [low, high] HU and scale to [0, 1] float32; any shape and number type."""

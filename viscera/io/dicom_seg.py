@@ -1,5 +1,5 @@
-"""The former address of `viscera.io.dicom.seg_writer`, for scripts written before it moved."""
+"""The former address of DICOM-SEG in `viscera.io.dicom.result_writers`, for scripts written before it moved."""
 
-from viscera.io.dicom.seg_writer import Algorithm
+from viscera.io.dicom.result_writers import Algorithm, dicom_seg_bytes
 
-__all__ = ["Algorithm"]
+__all__ = ["Algorithm", "dicom_seg_bytes"]

@@ -8,8 +8,7 @@ from pathlib import Path
 from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
-from viscera.io.dicom.rtstruct_writer import rtstruct_bytes
-from viscera.io.dicom.seg_writer import Algorithm, dicom_seg_bytes, load_highdicom
+from viscera.io.dicom.result_writers import Algorithm, dicom_seg_bytes, load_highdicom, rtstruct_bytes
 from viscera.io.dicom.source_images import SourceImages
 from viscera.io.nifti import labels_to_bytes
 from viscera.io.nifti_header import Placement

@@ -1,5 +1,5 @@
-"""The former address of `viscera.io.dicom.rtstruct_writer`, for scripts written before it moved."""
+"""The former address of `viscera.io.dicom.result_writers`, for scripts written before it moved."""
 
-from viscera.io.dicom.rtstruct_writer import rtstruct_bytes
+from viscera.io.dicom.result_writers import rtstruct_bytes
 
 __all__ = ["rtstruct_bytes"]

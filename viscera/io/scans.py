@@ -14,7 +14,7 @@ from tabulate import tabulate
 from viscera.core.errors import BadInputError
 from viscera.core.scan import Volume
 from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_series, unpacked
-from viscera.io.files import read_error, sha256
+from viscera.io.files import open_file, read_error, sha256
 from viscera.io.layouts.dataset_tables import case_name, channel_0_of, scan_case_name
 from viscera.io.nifti import read_volume as read_nifti
 from viscera.io.nifti_header import Placement, files_of, is_nifti
@@ -153,6 +153,8 @@ def _refuse_missing(path: Path) -> None:
     with _explained(path):
         if not path.exists():
             raise BadInputError(f"{path}: there is no such file or folder.")
+        if not path.is_dir():
+            open_file(path).close()  # refuses pipes, and what may not be read
 
 
 def _found(path: Path, folder: Path) -> list[Series]:

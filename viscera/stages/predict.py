@@ -21,7 +21,7 @@ from viscera.engine.predictor import Predictor
 from viscera.engine.trust import reasons_not_to_trust
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.dicom import Series
-from viscera.io.dicom.seg_writer import Algorithm
+from viscera.io.dicom.result_writers import Algorithm
 from viscera.io.files import is_occupied, refuse_unwritable, sha256
 from viscera.io.formats import FORMATS, Result, formats_of, refuse_other_file, wanted_formats
 from viscera.io.nifti_header import Placement

@@ -1,5 +1,6 @@
 """Attributes that are damaged, missing or lie: each fails alone, and what is needed is checked."""
 
+import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
 from tests.ct_series import ct_series, enhanced, file_name, save
 from viscera.core.errors import BadInputError
+from viscera.core.scan import LabelMap
 from viscera.io.dicom import find_series, read_series
+from viscera.io.dicom.dicom_file import quiet_pydicom
+from viscera.io.dicom.result_writers import Algorithm, rtstruct_bytes
+from viscera.io.dicom.source_images import SourceImages
 
 STORED = np.random.default_rng(3).integers(0, 2000, (4, 6, 8)).astype(np.uint16)
 HU = STORED.astype(int) - 1024
@@ -201,3 +206,42 @@ def empty_table(ds: Dataset) -> None:
 @pytest.mark.parametrize("spoil", [icon, fraction, filling, slope_twice, empty_table])
 def test_headers_that_bend_the_standard(tmp_path: Path, spoil: Callable[[Dataset], None]) -> None:
     assert is_read(tmp_path, ct_series(STORED), spoil)
+
+
+def test_remarks_of_pydicom_are_not_passed_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither as warnings nor in its log, which a library's user may have turned on; afterwards both are as before."""
+
+    def spoil(ds: Dataset) -> None:
+        raw(ds, "SpecificCharacterSet", "CS", b"NOPE")
+        raw(ds, "InstanceNumber", "IS", b"one ")
+        raw(ds, "PatientName", "PN", b"\xe9a")
+
+    slices = ct_series(STORED)
+    with warnings.catch_warnings(action="ignore"):
+        for ds in slices:
+            spoil(ds)
+        save(tmp_path, slices)
+    caplog.clear()
+    with caplog.at_level(logging.DEBUG, logger="pydicom"), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        (series,) = find_series(tmp_path)
+        sources = SourceImages.read(series.sources)
+        rtstruct_bytes(LabelMap(np.zeros(HU.shape[::-1], np.uint8), sources.geometry), sources, Algorithm("m", "1"))
+        assert not [record for record in caplog.records if record.name == "pydicom"]
+        assert not told
+        assert logging.getLogger("pydicom").level == logging.DEBUG
+
+
+def test_two_threads_may_read_at_once() -> None:
+    """Warnings stay off until the last has left, and are back then."""
+    first, second = quiet_pydicom(), quiet_pydicom()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        warnings.warn("while the second reads", stacklevel=1)
+        second.__exit__(None, None, None)
+        assert not told
+        warnings.warn("afterwards", stacklevel=1)
+    assert [str(each.message) for each in told] == ["afterwards"]

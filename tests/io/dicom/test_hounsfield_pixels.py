@@ -1,5 +1,6 @@
 """Words of pixel data to Hounsfield units: bits anywhere in the word, padding, units."""
 
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLE
 from tests.ct_series import ct_series, save
 from viscera.core.errors import BadInputError
 from viscera.io.dicom import find_series, read_series
+from viscera.io.dicom.hounsfield_pixels import read_images
 
 Y, X = np.mgrid[:16, :20]
 OUTSIDE = (X - 9.5) ** 2 + (Y - 7.5) ** 2 > 7.5**2  # of a round field of view
@@ -135,6 +137,24 @@ def test_single_dark_voxels_stay(tmp_path: Path) -> None:
     words = STORED.astype(np.int16)
     words[:, 5, 5:7] = -900, -700
     assert (hu_of(tmp_path, ct_series(words))[:, 5, 5:7] == (-1924, -1724)).all()
+
+
+def test_halves_of_16_bits_are_no_padding(tmp_path: Path) -> None:
+    """An intercept of -32768 makes all of 16 unsigned bits used: water has the upper half, in areas of one value."""
+    hu = np.where(OUTSIDE, -1000, 40) + np.zeros((4, 1, 1), dtype=int)
+    assert (hu_of(tmp_path, ct_series((hu + 32768).astype(np.uint16), RescaleIntercept=-32768)) == hu).all()
+
+
+def test_plain_values_take_no_wider_copies(tmp_path: Path) -> None:
+    """Time is what passes over the pixels take: the words, the HU, and a mask or two, but no 32 or 64 bits a pixel."""
+    stored = RNG.integers(0, 3000, (1, 512, 512)).astype(np.uint16)
+    (series,) = find_series(save(tmp_path, ct_series(stored)))
+    tracemalloc.start()
+    hu = next(read_images(series.slices))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (hu == stored[0].astype(int) - 1024).all()
+    assert peak < 3.6 * hu.nbytes
 
 
 def test_values_outside_int16_are_refused(tmp_path: Path) -> None:

@@ -23,8 +23,7 @@ from viscera.core.anatomy import ABDOMEN, CLASSES
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import LabelMap
-from viscera.io.dicom.rtstruct_writer import rtstruct_bytes
-from viscera.io.dicom.seg_writer import Algorithm, dicom_seg_bytes
+from viscera.io.dicom.result_writers import Algorithm, dicom_seg_bytes, rtstruct_bytes
 from viscera.io.dicom.source_images import SourceImages
 from viscera.io.nifti import read_labels
 from viscera.io.seg_nrrd import seg_nrrd_bytes

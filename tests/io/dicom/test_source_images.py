@@ -19,8 +19,7 @@ from tests.ct_series import STORED, ct_series, enhanced, item, save, set_tags
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.io.dicom import find_series
-from viscera.io.dicom.rtstruct_writer import rtstruct_bytes
-from viscera.io.dicom.seg_writer import Algorithm, dicom_seg_bytes
+from viscera.io.dicom.result_writers import Algorithm, dicom_seg_bytes, rtstruct_bytes
 from viscera.io.dicom.source_images import SourceImages
 
 MODEL = Algorithm("0" * 64, "1.0")

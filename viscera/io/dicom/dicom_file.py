@@ -6,8 +6,9 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pydicom
@@ -24,24 +25,38 @@ DAMAGE = (  # what pydicom raises on a damaged file
     *(InvalidDicomError, BytesLengthException, struct.error, zlib.error, EOFError, LookupError, ValueError, TypeError),
     *(AttributeError, NameError, NotImplementedError, OverflowError, RuntimeError),
 )
+NOTHING = Dataset()  # which is false; made once, as that takes time
 _PIXELS = 0x7FE00010
 _PREFIX = b"DICM"
 _PREFIX_END = 132
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # of a data set without the 128 bytes and the prefix before it
 
 
+_quiet = {"readers": 0}
+_quiet_lock, _restore = Lock(), ExitStack()
+
+
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Without pydicom's remarks about values that bend the standard: a series would bring thousands."""
-    logger = logging.getLogger("pydicom")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Without pydicom's remarks about values that bend the standard: a series would bring thousands.
+
+    All threads share `warnings` and loggers: the first that comes in silences them, the last that leaves restores them.
+    """
+    with _quiet_lock:
+        _quiet["readers"] += 1
+        if _quiet["readers"] == 1:
+            logger = logging.getLogger("pydicom")
+            _restore.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.ERROR)
+            _restore.enter_context(warnings.catch_warnings(action="ignore"))
+            _restore.enter_context(pydicom.config.disable_value_validation())
     try:
-        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     finally:
-        logger.setLevel(level)
+        with _quiet_lock:
+            _quiet["readers"] -= 1
+            if not _quiet["readers"]:
+                _restore.close()
 
 
 def is_dicom(path: Path) -> bool:
@@ -156,7 +171,7 @@ def items_of(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
 
 def first_item(dataset: Dataset, keyword: str) -> Dataset:
     """First item of a sequence; an empty data set, which is false, where there is none."""
-    return next(iter(items_of(dataset, keyword)), Dataset())
+    return next(iter(items_of(dataset, keyword)), NOTHING)
 
 
 def _start(path: Path) -> bytes:

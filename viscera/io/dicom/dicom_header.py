@@ -13,6 +13,7 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedE
 from viscera.core.errors import BadInputError
 from viscera.io.dicom.dicom_file import (
     DAMAGE,
+    NOTHING,
     first_item,
     is_dicom,
     is_directory,
@@ -168,7 +169,7 @@ def _counted(path: Path, dataset: FileDataset, pixels: int) -> tuple[list[Datase
         if declared != len(frames) and _frames_held(path, dataset, pixels, len(frames)) != len(frames):
             raise ValueError(f"{text_of(dataset, 'NumberOfFrames')} frames, but {len(frames)} descriptions of frames")
         return frames, True
-    return [Dataset()], declared in {None, 1} or _frames_held(path, dataset, pixels, declared or 1) <= 1
+    return [NOTHING], declared in {None, 1} or _frames_held(path, dataset, pixels, declared or 1) <= 1
 
 
 def _frames_held(path: Path, dataset: FileDataset, pixels: int, expected: float) -> int:
@@ -188,7 +189,7 @@ def _frames(dataset: Dataset) -> list[Dataset]:
 def _group(keyword: str, dataset: Dataset, own: Dataset | None = None) -> Dataset:
     """Where a functional group stands: with the frame, with all frames, or in the data set itself."""
     shared = first_item(dataset, "SharedFunctionalGroupsSequence")
-    return first_item(own or Dataset(), keyword) or first_item(shared, keyword) or dataset
+    return first_item(own or NOTHING, keyword) or first_item(shared, keyword) or dataset
 
 
 def _plane(positions: Dataset, orientations: Dataset, measures: Dataset) -> Plane | None:

@@ -11,7 +11,7 @@ import yaml
 
 import viscera
 from tests.command_line import refused, run
-from viscera.cli.arguments import Layout
+from viscera.cli.command import Layout
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import RunFailedError
 from viscera.core.resolve import resolve_config

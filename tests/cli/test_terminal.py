@@ -18,10 +18,12 @@ import typer
 
 from tests.command_line import TINY, refused, run
 from viscera.cli import app as module
-from viscera.cli.terminal import Display, LossyFile
+from viscera.cli.terminal import Display, LossyFile, stop_on_signal
 from viscera.core.progress import Progress
 from viscera.core.scan import Volume
+from viscera.io.checkpoint import load_checkpoint
 from viscera.io.nifti import read_volume
+from viscera.io.store import Store
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
@@ -74,6 +76,35 @@ main()
         _, said = process.communicate(timeout=30)
     assert process.returncode == code, said
     assert list((tmp_path / "tmp").glob("viscera-*")) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_training_that_is_told_to_end_or_whose_terminal_is_closed_keeps_a_checkpoint(
+    tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def update(_display: Display, progress: Progress) -> None:
+        if progress.done == 2:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Display, "update", update)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+    try:
+        result = run("train", tiny_store.path, tmp_path / "run", *TINY, "--set", "train.log_every=1")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert result.exit_code == 130, result.output
+    assert "a checkpoint will be written" in result.stderr
+    assert load_checkpoint(tmp_path / "run" / "last.pt").step == 2
+
+
+def test_a_closed_terminal_does_not_end_what_runs_under_nohup() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_on_signal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.is_set()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("option", [[], ["--quiet"], ["--log-json"]])
@@ -210,14 +241,13 @@ def test_a_stream_drops_what_nobody_reads_and_says_why() -> None:
 class Broken(Display):
     """Fails whatever it is to show."""
 
+    quiet = False
+
     def _update(self, _progress: Progress) -> None:
         raise OSError("the terminal is gone")
 
-    def _note(self, _text: str) -> None:
-        raise UnicodeError
-
-    def _error(self, _text: str) -> None:
-        raise BlockingIOError
+    def _write(self, text: str) -> None:
+        raise UnicodeError if text == "half-way" else BlockingIOError
 
 
 def test_a_display_that_fails_disturbs_nobody() -> None:

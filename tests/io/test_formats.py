@@ -23,9 +23,7 @@ from viscera.io.nifti import read_labels
 MODEL = Algorithm("0" * 64, "1.0")
 Grid = tuple[LabelArray, np.ndarray]  # labels and their affine, RAS+
 ORDERS = [AxisOrder((0, 1, 2), (False, False, False)), AxisOrder((2, 0, 1), (True, False, True))]
-OTHER = ClassTable(
-    (ABDOMEN.classes[0], *(AnatomicalClass(n, f"organ_{n}", f"organ {n}", "#112233") for n in range(1, 4)))
-)
+OTHER = ClassTable((ABDOMEN.classes[0], *(AnatomicalClass(n, f"organ_{n}", "#112233") for n in range(1, 4))))
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ from viscera.check.check_tables import FINDINGS_HEADER, case_header, case_row, f
 from viscera.check.finding_rules import findings_beside_others, findings_of_the_set, label_findings, scan_findings
 from viscera.check.findings import CaseCheck, DataSetCheck
 from viscera.core.anatomy import ABDOMEN, ClassTable
-from viscera.core.barrier import CaseBarrier
-from viscera.core.errors import BadInputError, DefectError
+from viscera.core.errors import BadInputError, CaseBarrier, DefectError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.io.classes import ClassFile
 from viscera.io.files import is_occupied, refuse_unwritable, write_text

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from viscera.cli import arguments
-from viscera.cli.arguments import AsJson, Classes, DataSet, Layout, Store, class_file
-from viscera.cli.command import Call, command, new_app
+from viscera.cli import command as shared
+from viscera.cli.command import AsJson, Call, Classes, DataSet, Layout, Store, class_file, command, new_app
 from viscera.cli.terminal import end_on_signal, open_streams, stop_on_signal
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded
@@ -32,7 +31,7 @@ def main() -> None:
 
 
 @app.callback()
-def _root(version: arguments.Version = False) -> None: ...
+def _root(version: shared.Version = False) -> None: ...
 
 
 @command(app, "phantom")
@@ -41,17 +40,18 @@ def phantom(
     out: Annotated[Path, "Folder for the data set, in nnU-Net's raw layout."],
     cases: Annotated[int, typer.Option(min=1, metavar="N", help="How many scans to write.")],
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another seed gives other patients.")] = 0,
-    shape: arguments.Shape = (128, 128, 96),
-    spacing_mm: arguments.VoxelSize = None,
+    shape: shared.Shape = (128, 128, 96),
+    spacing_mm: shared.VoxelSize = None,
     jobs: Annotated[int, typer.Option(min=1, metavar="N", help="How many processes to use.")] = 1,
 ) -> None:
     """Write synthetic CT scans with labels, to try things out.
 
     They show a procedural abdomen: a phantom, not patients. A scan of a seed is always the same.
     """
-    from viscera.stages.phantom import make_phantoms
+    from viscera.stages.phantom import make_phantoms as make
 
-    make_phantoms(out, cases, seed=seed, shape=shape, spacing_mm=spacing_mm, jobs=jobs, progress=call.display.update)
+    with end_on_signal():  # and with it the processes
+        make(out, cases, seed=seed, shape=shape, spacing_mm=spacing_mm, jobs=jobs, progress=call.display.update)
     call.display.note(f"{cases} phantom cases in {out}")
 
 
@@ -174,12 +174,12 @@ def find_rate(
 def predict(
     call: Call,
     run: Annotated[Path, "A trained model, as `viscera train` or `viscera study` made it."],
-    source: arguments.Input = None,
-    output: arguments.Output = None,
+    source: shared.Input = None,
+    output: shared.Output = None,
     source_option: Annotated[Path | None, typer.Option("-i", metavar="INPUT", help="The same as INPUT.")] = None,
     output_option: Annotated[Path | None, typer.Option("-o", metavar="OUTPUT", help="The same as OUTPUT.")] = None,
     series: Annotated[str | None, "UID of the DICOM series to segment; by default the CT with most images."] = None,
-    formats: arguments.Formats = None,
+    formats: shared.Formats = None,
     overwrite: Annotated[bool, "Replace label maps that were edited, or are of other scans."] = False,
 ) -> None:
     """Segment scans with a trained model.
@@ -188,7 +188,7 @@ def predict(
     """
     from viscera.stages import predict as stage
 
-    scans, to = arguments.input_and_output(source, output, source_option, output_option)
+    scans, to = shared.input_and_output(source, output, source_option, output_option)
     base = read_yaml(saved) if not call.file and (saved := RunFolder(run).config_path).exists() else {}
     call.choose_threads()
     with end_on_signal():

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import math
 import re
 import sys
 import types
@@ -17,50 +18,47 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
-from viscera.cli.arguments import parts
+import viscera
 from viscera.cli.terminal import Display, make_display, print_result
-from viscera.core.barrier import case_error
 from viscera.core.config import Config
-from viscera.core.errors import VisceraError
+from viscera.core.errors import VisceraError, case_error
 from viscera.core.resolve import PRESETS, resolve_config
 from viscera.core.settings import Settings, fields_of
+from viscera.io.classes import ClassFile, read_class_file
 from viscera.io.records import read_yaml
 
 Function = Callable[..., None]
 _FIELDS = {key: field for key, field, _ in fields_of(Config)}
 _NOTHING_GIVEN = re.compile(r"--[\w-]+=\s*")
-_COMMON = (  # name, type, default, option, how its value is written, help
-    ("file", Path | None, None, "--config", "FILE", "YAML file with settings, as `viscera config show` prints them."),
-    (
-        "assignments",
-        list[str] | None,
-        None,
-        "--set",
-        "KEY=VALUE",
-        "Any setting, for example train.levels=3.",
+
+
+def _option(name: str, type_: Any, default: Any, **info: Any) -> inspect.Parameter:  # noqa: ANN401
+    annotation = Annotated[type_, typer.Option(f"--{name}", **info)]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name.replace("-", "_"), kind, default=default, annotation=annotation)
+
+
+_PRESET = _option("preset", str, "paper", metavar="NAME", help=f"Settings to start from: {', '.join(PRESETS)}.")
+_COMMON = (
+    _option(
+        "config", Path | None, None, metavar="FILE", help="YAML file with settings, as `viscera config show` has it."
     ),
-    ("quiet", bool, False, "--quiet", None, "Show errors and results only."),
-    ("log_json", bool, False, "--log-json", None, "Show progress as lines of JSON on standard error."),
+    _option("set", list[str] | None, None, metavar="KEY=VALUE", help="Any setting, for example train.levels=3."),
+    _option("quiet", bool, False, help="Show errors and results only."),
+    _option("log-json", bool, False, help="Show progress as lines of JSON on standard error."),
 )
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a command is called with beside its artifacts and its own options.
-
-    Attributes:
-        display: for progress and notes.
-        quiet: whether only errors and results are wanted.
-        preset, file, assignments: as given.
-        options: dotted key to value of the settings given as options.
-    """
+    """What a command is called with beside its artifacts and its own options."""
 
     display: Display
     quiet: bool
     preset: str
     file: Path | None
     assignments: tuple[str, ...]
-    options: Mapping[str, Any]
+    options: Mapping[str, Any]  # dotted key to value of the settings given as options
 
     def config(self, base: Mapping[str, Any] | None = None) -> Config:
         """The resolved configuration; `base` is what a run or study was made with, below all that is given."""
@@ -114,43 +112,35 @@ def command(app: typer.Typer, name: str, settings: str = "") -> Callable[[Functi
     """Make a function a command of an app.
 
     Its first parameter is the `Call`; the others are artifacts and options of its own. Beside these the command has an
-    option for each of `settings`, which takes type, help and default from the configuration, and those that all have.
-
-    Args:
-        app: the app.
-        name: of the command.
-        settings: fields after the name of their section, as in `train: patch filters`; and `preset`.
+    option for each of `settings` (fields after the name of their section, as in `train: patch filters`; and `preset`),
+    which takes type, help and default from the configuration, and those that all have.
     """
     keys = list(_keys(settings))
 
     def register(function: Function) -> Function:
         _, *own = inspect.signature(function, eval_str=True).parameters.values()
         arguments = [_own(each) for each in own]
-        options = [_preset_option() if key == "preset" else _setting_option(key) for key in keys]
-        common = [
-            _option(each, type_, default, flag, metavar=metavar, help=text)
-            for each, type_, default, flag, metavar, text in _COMMON
-        ]
+        options = [_PRESET if key == "preset" else _setting_option(key) for key in keys]
 
         @functools.wraps(function)
         def run(**given: Any) -> None:  # noqa: ANN401 - whatever the options hold
             given = {key: _expanded(value) for key, value in given.items()}
-            values = {key: given.pop(_name(key)) for key in keys}
+            values = {key: given.pop(key.rpartition(".")[2]) for key in keys}
             quiet = given.pop("quiet")
             display = make_display(quiet=quiet, log_json=given.pop("log_json"))
             call = Call(
                 display,
                 quiet,
                 preset=values.pop("preset", "paper"),
-                file=given.pop("file"),
-                assignments=tuple(given.pop("assignments") or ()),
+                file=given.pop("config"),
+                assignments=tuple(given.pop("set") or ()),
                 options={key: value for key, value in values.items() if value is not None and value is not False},
             )
             with _explained(display, name):
                 call.config()  # settings that cannot be are refused by commands that need none, too
                 function(call, **given)
 
-        parameters = [*arguments, *options, *common]
+        parameters = [*arguments, *options, *_COMMON]
         parameters.sort(key=lambda each: each.default is not inspect.Parameter.empty)
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -187,19 +177,6 @@ def _keys(settings: str) -> Iterator[str]:
             yield word if word == "preset" else section + word
 
 
-def _name(key: str) -> str:
-    return key.rpartition(".")[2]
-
-
-def _option(name: str, type_: Any, default: Any, flag: str, **info: Any) -> inspect.Parameter:  # noqa: ANN401
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=default,
-        annotation=Annotated[type_, typer.Option(flag, **info)],
-    )
-
-
 def _own(parameter: inspect.Parameter) -> inspect.Parameter:
     """An argument or option of a command's own: of a text as annotation, typer's; arguments are shown in capitals."""
     type_, info = get_args(parameter.annotation)[:2]
@@ -211,17 +188,11 @@ def _own(parameter: inspect.Parameter) -> inspect.Parameter:
     return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[type_, info])
 
 
-def _preset_option() -> inspect.Parameter:
-    text = f"Settings to start from: {', '.join(PRESETS)}."
-    return _option("preset", str, "paper", "--preset", metavar="NAME", help=text)
-
-
 def _setting_option(key: str) -> inspect.Parameter:
     """An option that sets a field: its type, help and default are the field's."""
-    field, name = _FIELDS[key], _name(key)
-    flag, text = f"--{name.replace('_', '-')}", _help(field)
+    field, name, text = _FIELDS[key], key.rpartition(".")[2].replace("_", "-"), _help(_FIELDS[key])
     if field.annotation is bool:
-        return _option(name, bool, False, flag, help=text)
+        return _option(name, bool, False, help=text)
     is_list = _is_list(field.annotation)
     type_: Any = Annotated[field.annotation, field]
 
@@ -236,8 +207,7 @@ def _setting_option(key: str) -> inspect.Parameter:
             problem = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise typer.BadParameter(f"'{value}': {problem[:1].lower()}{problem[1:]}.") from None
 
-    metavar = _metavar(field.annotation)
-    return _option(name, str | None, None, flag, metavar=metavar, help=text, callback=checked)
+    return _option(name, str | None, None, metavar=_metavar(field.annotation), help=text, callback=checked)
 
 
 def _help(field: FieldInfo) -> str:
@@ -273,3 +243,80 @@ def _expanded(value: Any) -> Any:  # noqa: ANN401 - any option's value
         with contextlib.suppress(OSError, RuntimeError):  # too long a name; no such user
             return value if value.exists() else value.expanduser()
     return value
+
+
+def parts(text: str) -> list[str]:
+    """What stands between commas."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+# ---- arguments and options that several commands share, or that need more than a sentence
+
+DataSet = Annotated[Path, "Folder of the labelled data set."]
+Store = Annotated[Path, "A store that `viscera prepare` made."]
+Layout = Annotated[
+    str,
+    "How the data set is laid out: auto finds out; or nnunet, msd, totalsegmentator, pairs, btcv, synapse8, "
+    "synapse8-spleen-first, amos22, word, flare22, abdomenatlas1.0, abdomenatlas1.1, totalsegmentator-v1-map, "
+    "totalsegmentator-v2-map.",
+]
+Classes = Annotated[Path | None, "YAML file that names the organs, instead of the paper's eight classes."]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+def _above_zero(value: Any) -> Any:  # noqa: ANN401 - a number, several, or none
+    numbers = value if isinstance(value, tuple | list) else [] if value is None else [value]
+    if not all(0 < number < math.inf for number in numbers):
+        raise typer.BadParameter("numbers above 0 were expected.")
+    return value
+
+
+def _listed(value: str | None) -> Any:  # noqa: ANN401 - None, or names
+    return None if value is None else parts(value)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"viscera {viscera.__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+]
+Shape = Annotated[
+    tuple[int, int, int], typer.Option(callback=_above_zero, metavar="I J K", help="Voxels along each axis.")
+]
+VoxelSize = Annotated[
+    float | None, typer.Option(callback=_above_zero, metavar="X", help="Voxel size in mm; by default the abdomen fits.")
+]
+Input = Annotated[
+    Path | None,
+    typer.Argument(metavar="INPUT", help="A scan, a folder of scans, or DICOM images in a folder or zip file."),
+]
+Output = Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="A folder, or a .nii.gz, .nrrd or .dcm file.")]
+Formats = Annotated[
+    Any,
+    typer.Option(
+        "--format", callback=_listed, metavar="A,B", help="Files to write: nifti, dicom-seg, rtstruct, seg-nrrd."
+    ),
+]
+
+
+def class_file(path: Path | None) -> ClassFile | None:
+    """What `--classes` names."""
+    return read_class_file(path) if path else None
+
+
+def input_and_output(
+    source: Path | None, output: Path | None, source_option: Path | None, output_option: Path | None
+) -> tuple[Path, Path]:
+    """INPUT and OUTPUT of `predict`, each given once: as an argument, or with -i or -o."""
+    if source_option is not None and source is not None and output is None:
+        source, output = None, source  # `-i IN OUT`
+    if (source and source_option) or (output and output_option):
+        raise typer.BadParameter("give INPUT and OUTPUT once: as arguments, or with -i and -o")
+    source, output = source or source_option, output or output_option
+    if source is None or output is None:
+        raise typer.BadParameter("give INPUT and OUTPUT (or -i and -o)")
+    return source, output

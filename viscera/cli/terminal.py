@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from types import FrameType
 from typing import Any, TextIO
 
@@ -77,11 +78,7 @@ def _lossy(stream: TextIO | None, number: int) -> TextIO:
 
 
 def print_result(text: str) -> None:
-    """Print what a command was called for.
-
-    Raises:
-        BadInputError: it cannot be written; that its reader has gone, as `| head` does, is no error.
-    """
+    """Print what a command was called for; a `BadInputError` where that fails, but not for a reader gone, as `head`."""
     typer.echo(text)
     sys.stdout.flush()
     file = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
@@ -93,6 +90,8 @@ def print_result(text: str) -> None:
 class Display:
     """Shows how far each of several jobs is, and notes; this one shows nothing but errors. Never raises."""
 
+    quiet = True
+
     def update(self, progress: Progress) -> None:
         """Show how far a job is: an `OnProgress`."""
         with contextlib.suppress(Exception):
@@ -100,22 +99,20 @@ class Display:
 
     def note(self, text: str) -> None:
         """Say a line of its own."""
-        with contextlib.suppress(Exception):
-            self._note(text)
+        if not self.quiet:
+            self.error(text)
 
     def error(self, text: str) -> None:
         """Say what went wrong, also where the user wants to see nothing else."""
         with contextlib.suppress(Exception):
-            self._error(text)
+            self._write(text)
 
     def close(self) -> None:
         """Leave the terminal to others."""
 
     def _update(self, progress: Progress) -> None: ...
 
-    def _note(self, text: str) -> None: ...
-
-    def _error(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         typer.echo(text, err=True)
 
 
@@ -134,21 +131,22 @@ def make_display(*, quiet: bool, log_json: bool) -> Display:
 class JsonLines(Display):
     """One JSON object a line, for programs: `job`, `done`, `total` and `detail`; or `note`; and the `time`."""
 
+    quiet = False
+
     def _update(self, progress: Progress) -> None:
-        self._write(dataclasses.asdict(progress))
+        self._write_object(dataclasses.asdict(progress))
 
-    def _note(self, text: str) -> None:
-        self._write({"note": text})
+    def _write(self, text: str) -> None:
+        self._write_object({"note": text})
 
-    def _error(self, text: str) -> None:
-        self._note(text)
-
-    def _write(self, value: dict[str, Any]) -> None:
+    def _write_object(self, value: dict[str, Any]) -> None:
         typer.echo(json.dumps({"time": round(time.time(), 3), **value}), err=True)
 
 
 class Lines(Display):
     """Plain lines, a few a minute for each job: for logs and pipes."""
+
+    quiet = False
 
     def __init__(self) -> None:
         self._started: dict[str, tuple[float, int]] = {}
@@ -159,20 +157,17 @@ class Lines(Display):
         job, done, total, detail = dataclasses.astuple(progress)
         now = time.monotonic()
         started, first = self._started.setdefault(job, (now, done))
-        last = self._shown.setdefault(job, now)
-        if done == total or now - last >= _SECONDS_BETWEEN_LINES:
-            rate = (done - first) / (now - started) if now > started else 0.0
-            left = (total - done) / rate if rate > 0 else math.nan
-            time_left = f", {_duration(left)} left" if done < total and math.isfinite(left) else ""
-            self._note(f"{job}: {done}/{total}{time_left}{'  ' * bool(detail)}{detail}")
+        if done == total or now - self._shown.setdefault(job, now) >= _SECONDS_BETWEEN_LINES:
+            left = math.ceil((total - done) * (now - started) / (done - first)) if done > first else 0
+            time_left = f", {timedelta(seconds=left)} left" if left else ""
+            self._write(f"{job}: {done}/{total}{time_left}{'  ' * bool(detail)}{detail}")
             self._shown[job] = now
-
-    def _note(self, text: str) -> None:
-        typer.echo(text, err=True)
 
 
 class Bars(Display):
     """One bar a job, with rate and time left."""
+
+    quiet = False
 
     def __init__(self, console: Console) -> None:
         self._bars = rich.progress.Progress(
@@ -199,11 +194,8 @@ class Bars(Display):
             self._tasks[job] = self._bars.add_task(job, total=total, detail=detail)
         self._bars.update(self._tasks[job], completed=done, total=total, detail=detail)
 
-    def _note(self, text: str) -> None:
+    def _write(self, text: str) -> None:
         self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def _error(self, text: str) -> None:
-        self._note(text)
 
 
 class _LogToDisplay(logging.Handler):
@@ -220,17 +212,9 @@ class _LogToDisplay(logging.Handler):
             show(f"Note: {self.format(record)}")
 
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second Ctrl-C interrupts at once."""
+    """An event that the first Ctrl-C, SIGTERM or closed terminal (but for nohup) sets; a second Ctrl-C interrupts."""
     stop = threading.Event()
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -239,7 +223,8 @@ def stop_on_signal() -> Iterator[threading.Event]:
         stop.set()
         typer.echo("viscera: stopping after this step; a checkpoint will be written.", err=True)
 
-    with _handled((signal.SIGINT, signal.SIGTERM), handle):
+    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else []
+    with _handled([signal.SIGINT, signal.SIGTERM, *hangup], handle):
         yield stop
 
 

@@ -13,23 +13,18 @@ from viscera.core.errors import BadInputError
 
 @dataclass(frozen=True)
 class AnatomicalClass:
-    """One label of a label map.
+    """One label of a label map."""
 
-    Attributes:
-        label: number in a label map, 0 to L - 1.
-        name: name in files and tables, snake_case.
-        title: name for people.
-        colour: sRGB hex; of the eight, Okabe and Ito's palette, which stays apart for colour-blind readers.
-        aliases: other spellings that data sets use, lower case, without `_`, `-` and spaces.
-        snomed: SNOMED CT code of the structure; empty where we know none.
-    """
+    label: int  # number in a label map, 0 to L - 1
+    name: str  # in files and tables, snake_case
+    colour: str  # sRGB hex; of the eight, Okabe and Ito's palette, which stays apart for colour-blind readers
+    aliases: tuple[str, ...] = ()  # other spellings that data sets use, lower case, without `_`, `-` and spaces
+    snomed: str = ""  # SNOMED CT code of the structure; empty where we know none
 
-    label: int
-    name: str
-    title: str
-    colour: str
-    aliases: tuple[str, ...] = ()
-    snomed: str = ""
+    @property
+    def title(self) -> str:
+        """Name for people."""
+        return title_of(self.name)
 
     @property
     def rgb(self) -> tuple[int, int, int]:
@@ -44,21 +39,16 @@ class AnatomicalClass:
 
 
 CLASSES: tuple[AnatomicalClass, ...] = (
-    AnatomicalClass(0, "background", "background", "#000000"),
-    AnatomicalClass(1, "artery", "artery", "#d55e00", ("arteries", "aorta", "arota"), "51114001"),
+    AnatomicalClass(0, "background", "#000000"),
+    AnatomicalClass(1, "artery", "#d55e00", ("arteries", "aorta", "arota"), "51114001"),
     AnatomicalClass(
-        2,
-        "portal_vein",
-        "portal vein",
-        "#0072b2",
-        ("portalveinandsplenicvein", "pv", "psv", "portalveinsplenicvein"),
-        "32764006",
+        2, "portal_vein", "#0072b2", ("pv", "psv", "portalveinsplenicvein", "portalveinandsplenicvein"), "32764006"
     ),
-    AnatomicalClass(3, "liver", "liver", "#cc79a7", (), "10200004"),
-    AnatomicalClass(4, "spleen", "spleen", "#56b4e9", (), "78961009"),
-    AnatomicalClass(5, "stomach", "stomach", "#f0e442", (), "69695003"),
-    AnatomicalClass(6, "gallbladder", "gallbladder", "#009e73", ("gall",), "28231008"),
-    AnatomicalClass(7, "pancreas", "pancreas", "#e69f00", (), "15776009"),
+    AnatomicalClass(3, "liver", "#cc79a7", (), "10200004"),
+    AnatomicalClass(4, "spleen", "#56b4e9", (), "78961009"),
+    AnatomicalClass(5, "stomach", "#f0e442", (), "69695003"),
+    AnatomicalClass(6, "gallbladder", "#009e73", ("gall",), "28231008"),
+    AnatomicalClass(7, "pancreas", "#e69f00", (), "15776009"),
 )
 CLASS_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES)
 ORGANS: tuple[AnatomicalClass, ...] = CLASSES[1:]
@@ -78,20 +68,13 @@ def title_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The classes that a data set is trained on, in label order, background first.
+    """The classes that a data set is trained on, in label order, background first."""
 
-    Attributes:
-        classes: (L,) numbered 0 to L - 1.
-    """
-
-    classes: tuple[AnatomicalClass, ...]
+    classes: tuple[AnatomicalClass, ...]  # (L,) numbered 0 to L - 1
 
     @classmethod
     def of_names(cls, names: Sequence[str]) -> "ClassTable":
-        """The table of these names in label order; those of the paper keep aliases, code and colour.
-
-        Args:
-            names: snake_case, "background" first.
+        """The table of these names (snake_case) in label order; those of the paper keep aliases, code and colour.
 
         Raises:
             BadInputError: background is not first, a name stands twice, there is no organ, or more than 255 classes.
@@ -104,14 +87,8 @@ class ClassTable:
             raise BadInputError(f"classes: {len(names)} of them. A label map holds {MOST_CLASSES} at most; name fewer.")
         known = {c.name: c for c in CLASSES}
         colours = cycle(_MORE_COLOURS)
-        return cls(
-            tuple(
-                replace(known[name], label=label)
-                if name in known
-                else AnatomicalClass(label, name, title_of(name), next(colours))
-                for label, name in enumerate(names)
-            )
-        )
+        classes = (known[name] if name in known else AnatomicalClass(0, name, next(colours)) for name in names)
+        return cls(tuple(replace(each, label=label) for label, each in enumerate(classes)))
 
     def __len__(self) -> int:
         """L, with background."""
@@ -129,10 +106,9 @@ class ClassTable:
 
     def label_of(self, spelling: str) -> int:
         """The label that a data set's name stands for, by our name or else an alias; 0 where it is none of ours."""
-        wanted = _squeezed(spelling)
         by_alias = {alias: c.label for c in self.organs for alias in c.aliases}
         by_name = {_squeezed(c.name): c.label for c in self.organs}
-        return (by_alias | by_name).get(wanted, 0)
+        return (by_alias | by_name).get(_squeezed(spelling), 0)
 
 
 ABDOMEN = ClassTable(CLASSES)
@@ -140,17 +116,11 @@ ABDOMEN = ClassTable(CLASSES)
 
 @dataclass(frozen=True)
 class LabelNumbers:
-    """What the numbers in a data set's label maps mean.
+    """What the numbers in a data set's label maps mean."""
 
-    Attributes:
-        mapping: the data set's number to class number; names that are none of ours are background.
-        unlabelled: names of the classes that the data set does not label, in label order.
-        ignored: nnU-Net's `ignore`, the number of voxels that nobody labelled; None where there is none.
-    """
-
-    mapping: Mapping[int, int]
-    unlabelled: tuple[str, ...] = ()
-    ignored: int | None = None
+    mapping: Mapping[int, int]  # the data set's number to class number; names that are none of ours are background
+    unlabelled: tuple[str, ...] = ()  # names of the classes that the data set does not label, in label order
+    ignored: int | None = None  # nnU-Net's `ignore`, the number of voxels that nobody labelled
 
 
 def _squeezed(name: str) -> str:
@@ -166,7 +136,7 @@ def label_numbers(
 
     Args:
         labels_by_name: the data set's table, for example `{"background": 0, "aorta": 8, "liver": 6}`.
-        found_in: file or layout the table comes from, for the message.
+        found_in: file or layout that the table comes from.
         table: our classes.
         partial: whether the data set may lack organs.
 

@@ -52,12 +52,12 @@ def arm_config(config: Config, arm: Arm, seed: int) -> Config:
     Raises:
         BadInputError: a variant sets something unknown, out of range, or what the grid itself sets.
     """
-    variant = config.study.variants[arm.variant]
+    found_in, variant = f"study.variants, {arm.variant}", config.study.variants[arm.variant]
     for key in variant:
         if key in _OF_THE_STUDY or not key.startswith(("train.", "predict.")):
             raise BadInputError(
-                f"study.variants, {arm.variant}: {key} cannot differ between variants. They set train.… and predict.…, "
-                f"but not {', '.join(_OF_THE_STUDY)}."
+                f"{found_in}: {key} cannot differ between variants. They set train.… and predict.…, but not "
+                f"{', '.join(_OF_THE_STUDY)}."
             )
     cell = {"train.weighting": arm.weighting, "train.learning_rate": arm.learning_rate, "train.seed": seed}
-    return with_settings(config, {**variant, **cell}, f"study.variants, {arm.variant}")
+    return with_settings(config, {**variant, **cell}, found_in)

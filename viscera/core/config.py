@@ -4,22 +4,12 @@ The defaults are the paper's values and, where its text leaves room, the first r
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from viscera.core.anatomy import TOLERANCES_MM, ClassTable
-from viscera.core.settings import (
-    GRID,
-    MACHINE,
-    SCHEDULE,
-    Factors,
-    Role,
-    Settings,
-    SpacingsMm,
-    Weighting,
-    without_downsample_axes,
-)
+from viscera.core.settings import WEIGHTINGS, Factors, Role, Settings, SpacingsMm, Weighting, as_written_now, setting
 
 ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: ClassTable.of_names(names).names)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -31,32 +21,28 @@ Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]  # 64 bits, as PyTorch takes
 class PrepareConfig(Settings):
     """From scans to the grid that the network sees, and into training, validation and test."""
 
-    downsample: Factors = Field(
-        4, description="how many times coarser than the scan every axis becomes (paper: 4), or three along R, A, S"
+    downsample: Factors = setting(4, "how many times coarser every axis becomes (paper: 4), or three along R, A, S")
+    spacing_mm: SpacingsMm = setting(None, "instead of a factor: voxel size to resample to, mm; or three along R, A, S")
+    label_downsampling: Literal["nearest", "majority"] = setting(
+        "nearest", "which label a coarse voxel takes: that at its centre, or the block's most frequent"
     )
-    spacing_mm: SpacingsMm = Field(
-        None, description="voxel size in mm to resample to, instead of a factor; one, or three along R, A, S"
-    )
-    label_downsampling: Literal["nearest", "majority"] = Field(
-        "nearest", description="which label a coarse voxel takes: that at its centre, or the block's most frequent"
-    )
-    test_fraction: Fraction = Field(37 / 377, description="share of the cases kept for testing (paper: 37 of 377)")
-    validation_fraction: Fraction = Field(0.0, description="share of the cases on which best.pt is chosen (paper: 0)")
-    seed: Seed = Field(0, description="seed of the random split")
+    test_fraction: Fraction = setting(37 / 377, "share of the cases kept for testing (paper: 37 of 377)")
+    validation_fraction: Fraction = setting(0.0, "share of the cases on which best.pt is chosen (paper: 0)")
+    seed: Seed = setting(0, "seed of the random split")
 
-    _earlier = model_validator(mode="before")(without_downsample_axes)
+    _earlier = model_validator(mode="before")(as_written_now)
 
 
 class IntensityConfig(Settings):
     """How HU become network input."""
 
-    low_hu: float = Field(-500.0, description="HU that becomes 0; below it is clipped")
-    high_hu: float = Field(500.0, description="HU that becomes 1; above it is clipped")
-    scaling: Literal["unit", "z_score"] = Field(
-        "unit", description="unit: clipped HU to [0, 1]; z_score: clipped HU minus mean, over standard deviation"
+    low_hu: float = setting(-500.0, "HU that becomes 0; below it is clipped")
+    high_hu: float = setting(500.0, "HU that becomes 1; above it is clipped")
+    scaling: Literal["unit", "z_score"] = setting(
+        "unit", "unit: clipped HU to [0, 1]; z_score: clipped HU minus mean, over standard deviation"
     )
-    mean_hu: float | None = Field(None, description="for z_score; none: of the training set, written into the run")
-    sd_hu: float | None = Field(None, gt=0, description="for z_score; none: of the training set")
+    mean_hu: float | None = setting(None, "for z_score; none: of the training set, written into the run")
+    sd_hu: float | None = setting(None, "for z_score; none: of the training set", gt=0)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -68,9 +54,9 @@ class IntensityConfig(Settings):
 class ScheduleConfig(Settings):
     """Class weights that change over training: from `train.weighting` to another, both summing to L."""
 
-    to: Weighting | None = Field(None, description="class weights at the end; none: they stay as they are")
-    first_step: int = Field(0, ge=0, description="last step with the weights of train.weighting")
-    last_step: Positive = Field(5000, description="first step with the weights of `to`; between, geometric")
+    to: Weighting | None = setting(None, "class weights at the end; none: they stay as they are")
+    first_step: int = setting(0, "last step with the weights of train.weighting", ge=0)
+    last_step: Positive = setting(5000, "first step with the weights of `to`; between, geometric")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -82,30 +68,28 @@ class ScheduleConfig(Settings):
 class LossConfig(Settings):
     """Eq. 2-6: where the paper's text leaves room."""
 
-    epsilon: float = Field(1.0, ge=0, description="added to the denominators of Eq. 4 and 5 (paper: 1)")
-    numerator: Literal["voxels", "volumes"] = Field("voxels", description="N in Eq. 4 and 5")
-    counts: Literal["prepared", "original"] = Field("prepared", description="grid on which R_l is counted")
-    sums: Literal["batch", "sub_volume"] = Field("batch", description="what the sums of Eq. 2 run over")
-    smoothing: float = Field(0.0, ge=0, description="added to numerator and denominator of Eq. 2 (MONAI: 1e-5)")
-    normalise: Literal["none", "sum_to_L"] = Field("none", description="scale the weights so that they sum to L")
-    max_ratio: float | None = Field(
-        None, ge=1, description="largest weight over smallest: larger weights are lowered to it; none: no limit"
+    epsilon: float = setting(1.0, "added to the denominators of Eq. 4 and 5 (paper: 1)", ge=0)
+    numerator: Literal["voxels", "volumes"] = setting("voxels", "N in Eq. 4 and 5")
+    counts: Literal["prepared", "original"] = setting("prepared", "grid on which R_l is counted")
+    sums: Literal["batch", "sub_volume"] = setting("batch", "what the sums of Eq. 2 run over")
+    smoothing: float = setting(0.0, "added to numerator and denominator of Eq. 2 (MONAI: 1e-5)", ge=0)
+    normalise: Literal["none", "sum_to_L"] = setting("none", "scale the weights so that they sum to L")
+    max_ratio: float | None = setting(
+        None, "weights above so many times the smallest are lowered; none: no limit", ge=1
     )
-    background: Literal["own", "mean"] = Field(
-        "own", description="weight of background: from its own count, or the mean of the organs' weights"
+    background: Literal["own", "mean"] = setting(
+        "own", "weight of background: from its own count, or the mean of the organs' weights"
     )
-    count_scale: float = Field(
-        1.0, gt=0, description="factor on R_l: the weights that a training set so many times larger would have"
-    )
+    count_scale: float = setting(1.0, "factor on R_l: the weights that a training set so much larger would have", gt=0)
     schedule: ScheduleConfig = ScheduleConfig()
 
 
 class AdamConfig(Settings):
     """Adam's epsilon: its size and place."""
 
-    epsilon: float = Field(1e-8, ge=0, description="Adam's epsilon (Keras before 2.0.9: 1e-8, later 1e-7)")
-    epsilon_place: Literal["keras", "pytorch"] = Field(
-        "keras", description="added to the uncorrected root of the second moment, or to the corrected one"
+    epsilon: float = setting(1e-8, "Adam's epsilon (Keras before 2.0.9: 1e-8, later 1e-7)", ge=0)
+    epsilon_place: Literal["keras", "pytorch"] = setting(
+        "keras", "added to the uncorrected root of the second moment, or to the corrected one"
     )
 
 
@@ -115,29 +99,22 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class AugmentConfig(Settings):
     """Random changes of the training windows, off as in the paper: drawn anew for each; common sizes, not tuned."""
 
-    enabled: bool = Field(False, description="whether training windows are changed at random (paper: no)")
-    rotation_degrees: float = Field(
-        15.0, ge=0, le=180, description="largest angle about each axis, either way, degrees"
-    )
-    rotation_probability: Probability = Field(0.5, description="share of the windows that are rotated")
-    scaling: float = Field(1.2, ge=1, le=2, description="largest factor; drawn log-uniformly from 1/scaling to scaling")
-    scaling_probability: Probability = Field(0.5, description="share of the windows that are scaled")
-    elastic_voxels: float = Field(1.5, ge=0, description="largest s.d. of the displacement along each axis, voxels")
-    elastic_spacing: float = Field(16.0, ge=2, le=64, description="distance of the control points, voxels")
-    elastic_probability: Probability = Field(0.3, description="share of the windows that are deformed")
-    blur_voxels: float = Field(1.0, ge=0, le=5, description="largest σ of the Gaussian blur, voxels")
-    blur_probability: Probability = Field(0.2, description="share of the windows that are blurred")
-    contrast: float = Field(
-        1.1, ge=1, le=2, description="largest factor on the HU, about water at 0; log-uniform, 1/c to c"
-    )
-    shift_hu: float = Field(20.0, ge=0, le=1000, description="largest amount added to all HU, either way, HU")
-    intensity_probability: Probability = Field(0.3, description="share of the windows with changed contrast and shift")
-    noise_hu: float = Field(25.0, ge=0, le=1000, description="largest s.d. of the Gaussian noise, HU")
-    noise_probability: Probability = Field(0.2, description="share of the windows with noise")
-    flip_left_right: bool = Field(
-        False,
-        description="mirror half of the windows; off, as the abdomen is not symmetric: it moves the liver to the left",
-    )
+    enabled: bool = setting(False, "whether training windows are changed at random (paper: no)")
+    rotation_degrees: float = setting(15.0, "largest angle about each axis, either way, degrees", ge=0, le=180)
+    rotation_probability: Probability = setting(0.5, "share of the windows that are rotated")
+    scaling: float = setting(1.2, "largest factor; drawn log-uniformly from 1/scaling to scaling", ge=1, le=2)
+    scaling_probability: Probability = setting(0.5, "share of the windows that are scaled")
+    elastic_voxels: float = setting(1.5, "largest s.d. of the displacement along each axis, voxels", ge=0)
+    elastic_spacing: float = setting(16.0, "distance of the control points, voxels", ge=2, le=64)
+    elastic_probability: Probability = setting(0.3, "share of the windows that are deformed")
+    blur_voxels: float = setting(1.0, "largest σ of the Gaussian blur, voxels", ge=0, le=5)
+    blur_probability: Probability = setting(0.2, "share of the windows that are blurred")
+    contrast: float = setting(1.1, "largest factor on the HU, about water at 0; log-uniform, 1/c to c", ge=1, le=2)
+    shift_hu: float = setting(20.0, "largest amount added to all HU, either way, HU", ge=0, le=1000)
+    intensity_probability: Probability = setting(0.3, "share of the windows with changed contrast and shift")
+    noise_hu: float = setting(25.0, "largest s.d. of the Gaussian noise, HU", ge=0, le=1000)
+    noise_probability: Probability = setting(0.2, "share of the windows with noise")
+    flip_left_right: bool = setting(False, "mirror half of the windows; off: it moves the liver to the left")
 
     @model_validator(mode="after")
     def _without_folds(self) -> Self:
@@ -149,53 +126,35 @@ class AugmentConfig(Settings):
 class TrainConfig(Settings):
     """One model."""
 
-    weighting: Weighting = Field(
-        "uniform",
-        json_schema_extra=GRID,
-        description="class weights: uniform, simple or square (Eq. 3, 4, 5), or a power p of 1/R in [0, 2]",
+    weighting: Weighting = setting(
+        "uniform", "class weights: uniform, simple or square (Eq. 3, 4, 5), or a power p of 1/R in [0, 2]", role="grid"
     )
-    learning_rate: Rate = Field(1e-3, json_schema_extra=GRID, description="learning rate (paper: 0.001 and 0.01)")
-    iterations: Positive = Field(10_000, json_schema_extra=SCHEDULE, description="training steps (paper: 10,000)")
-    patch: Positive = Field(64, description="edge of the cubic training window in voxels (paper: 64)")
-    batch_size: Positive = Field(3, description="windows per step, each from another patient (paper: 3)")
-    filters: Positive = Field(32, description="channels of the first convolution (paper: 32)")
-    levels: int = Field(4, ge=2, le=6, description="resolution levels of the U-Net (paper: 4)")
-    seed: Seed = Field(0, json_schema_extra=GRID, description="seed of the initial weights and of the training windows")
-    device: str = Field(
-        "auto", json_schema_extra=MACHINE, description="device: auto (a GPU if there is one), cpu, cuda, cuda:1, mps"
+    learning_rate: Rate = setting(1e-3, "learning rate (paper: 0.001 and 0.01)", role="grid")
+    iterations: Positive = setting(10_000, "training steps (paper: 10,000)", role="schedule")
+    patch: Positive = setting(64, "edge of the cubic training window in voxels (paper: 64)")
+    batch_size: Positive = setting(3, "windows per step, each from another patient (paper: 3)")
+    filters: Positive = setting(32, "channels of the first convolution (paper: 32)")
+    levels: int = setting(4, "resolution levels of the U-Net (paper: 4)", ge=2, le=6)
+    seed: Seed = setting(0, "seed of the initial weights and of the training windows", role="grid")
+    device: str = setting("auto", "device: auto (a GPU if there is one), cpu, cuda, cuda:1, mps", role="machine")
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto", "number format of the network: auto is bfloat16 on GPUs that have it, else float32"
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="number format of the network: auto is bfloat16 on GPUs that have it, else float32"
+    resident: Literal["auto", "always", "never"] = setting(
+        "auto", "keep the training set on the device and cut windows there: auto on GPUs with room", role="machine"
     )
-    resident: Literal["auto", "always", "never"] = Field(
-        "auto",
-        json_schema_extra=MACHINE,
-        description="training set in the device's memory, windows cut there: auto on GPUs that have the room",
+    initialisation: Literal["he", "keras"] = setting(
+        "he", "he: He normal, batch norm with PyTorch's constants; keras: Glorot uniform, momentum 0.99, ε 1e-3"
     )
-    initialisation: Literal["he", "keras"] = Field(
-        "he",
-        description="he: He normal, batch norm with PyTorch's constants; keras: Glorot uniform, momentum 0.99, ε 1e-3",
-    )
-    batch_norm: Literal["running", "recomputed"] = Field(
+    batch_norm: Literal["running", "recomputed"] = setting(
         "recomputed",
-        description="statistics of the trained network: of the monitor's windows (recomputed), or running means, which "
-        "a high learning rate leaves behind",
+        "statistics that are kept: of the monitor's windows, or running means, which lag at a high learning rate",
     )
-    checkpoint_every: Positive = Field(
-        500, json_schema_extra=MACHINE, description="steps between checkpoints, the most that a crash can cost"
-    )
-    log_every: Positive = Field(50, json_schema_extra=MACHINE, description="steps between lines of curve.jsonl")
-    validate_every: Positive = Field(
-        500, json_schema_extra=MACHINE, description="steps between measurements of Dice on the validation cases"
-    )
-    monitor_windows: Positive = Field(
-        9, description="fixed training windows: on them the curve's Dice is measured and batch_norm recomputed"
-    )
-    diagnose: bool = Field(
-        True,
-        json_schema_extra=MACHINE,
-        description="log each class's share of the gradient, and Adam's step (< 2 % time)",
-    )
+    checkpoint_every: Positive = setting(500, "steps between checkpoints, the most a crash can cost", role="machine")
+    log_every: Positive = setting(50, "steps between lines of curve.jsonl", role="machine")
+    validate_every: Positive = setting(500, "steps between measurements of Dice on validation cases", role="machine")
+    monitor_windows: Positive = setting(9, "fixed training windows for the curve's Dice and recomputed batch_norm")
+    diagnose: bool = setting(True, "log each class's share of the gradient and Adam's step (under 2 %)", role="machine")
     loss: LossConfig = LossConfig()
     adam: AdamConfig = AdamConfig()
     intensity: IntensityConfig = IntensityConfig()
@@ -228,9 +187,9 @@ class TrainConfig(Settings):
 class RateRangeConfig(Settings):
     """The learning-rate range test of `viscera find-rate` (Smith, WACV 2017)."""
 
-    lowest: float = Field(1e-6, gt=0, description="rate of the first step")
-    highest: float = Field(1.0, gt=0, description="rate of the last step; between, geometric")
-    steps: int = Field(200, ge=20, description="training steps, each at its own rate")
+    lowest: float = setting(1e-6, "rate of the first step", gt=0)
+    highest: float = setting(1.0, "rate of the last step; between, geometric", gt=0)
+    steps: int = setting(200, "training steps, each at its own rate", ge=20)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -242,32 +201,26 @@ class RateRangeConfig(Settings):
 class CleanupConfig(Settings):
     """What is mended in a label map, organ by organ (docs/metrics.md)."""
 
-    largest_component: tuple[str, ...] = Field(
-        (), description="organs that keep their largest component alone, others become background: names, or all"
-    )
-    fill_holes: tuple[str, ...] = Field(
-        (), description="organs that take the background which they enclose: names, or all"
-    )
+    largest_component: tuple[str, ...] = setting((), "organs reduced to their largest component: names, or all")
+    fill_holes: tuple[str, ...] = setting((), "organs that take the background which they enclose: names, or all")
 
 
 class PredictConfig(Settings):
     """From a Run and a scan to a label map on the scan's own grid."""
 
-    mode: Literal["sub_volumes", "whole_volume"] = Field(
-        "sub_volumes", description="windows of the training size, or the volume in one pass"
-    )
-    overlap: Fraction = Field(0.5, description="share of its edge that a window shares with the next")
-    blend: Literal["gaussian", "constant"] = Field("gaussian", description="weight of a window's voxels in the mean")
-    grid: Literal["auto", "prepared", "spacing"] = Field(
+    mode: Literal["sub_volumes", "whole_volume"] = setting("sub_volumes", "in windows of training size, or in one pass")
+    overlap: Fraction = setting(0.5, "share of its edge that a window shares with the next")
+    blend: Literal["gaussian", "constant"] = setting("gaussian", "weight of a window's voxels in the mean")
+    grid: Literal["auto", "prepared", "spacing"] = setting(
         "auto",
-        description="prepared: downsample as for training; spacing: resample to the median training spacing; "
-        "auto: prepared, unless that comes out more than 1.5 times finer or coarser than the training scans",
+        "prepared: downsample as for training; spacing: resample to the median training spacing; "
+        "auto: prepared, unless that is more than 1.5 times finer or coarser than the training scans",
     )
-    restore: Literal["probabilities", "labels"] = Field(
-        "probabilities", description="what is brought back to the scan's grid: interpolated probabilities, or labels"
+    restore: Literal["probabilities", "labels"] = setting(
+        "probabilities", "what is brought back to the scan's grid: interpolated probabilities, or labels"
     )
-    checkpoint: Literal["last", "best"] = Field("last", description="last.pt, or best.pt (picked on validation)")
-    batch_windows: Positive = Field(4, json_schema_extra=MACHINE, description="windows in one forward pass")
+    checkpoint: Literal["last", "best"] = setting("last", "last.pt, or best.pt (picked on validation)")
+    batch_windows: Positive = setting(4, "windows in one forward pass", role="machine")
     cleanup: CleanupConfig = CleanupConfig()
 
 
@@ -282,21 +235,12 @@ def _tolerances(value: object) -> object:
 class EvaluateConfig(Settings):
     """How predictions are compared with references."""
 
-    metrics: tuple[Metric, ...] = Field(
-        ("dice", "hd95_mm", "surface_dice", "volume_ml"),
-        min_length=1,
-        description="what to measure",
+    metrics: tuple[Metric, ...] = setting(get_args(Metric), "what to measure", min_length=1)
+    tolerance_mm: Annotated[dict[str, Millimetres] | Millimetres, BeforeValidator(_tolerances)] = setting(
+        dict(TOLERANCES_MM), "surface Dice: tolerance in mm by organ (other: the rest), or one for all; as FLARE22"
     )
-    tolerance_mm: Annotated[dict[str, Millimetres] | Millimetres, BeforeValidator(_tolerances)] = Field(
-        dict(TOLERANCES_MM),
-        description="tolerance of the surface Dice in mm, by organ (other: all the rest) or one for all; as FLARE22",
-    )
-    grid: Literal["original", "prepared", "both"] = Field(
-        "original", description="grid to score on: that of the scans, of the store, or both"
-    )
-    absent: Literal["undefined", "one"] = Field(
-        "undefined", description="Dice of an organ that is in neither label map: left out of means, or 1"
-    )
+    grid: Literal["original", "prepared", "both"] = setting("original", "grid of the scans, of the store, or both")
+    absent: Literal["undefined", "one"] = setting("undefined", "Dice of an organ in neither label map: left out, or 1")
 
 
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]*$", max_length=40)]
@@ -307,29 +251,18 @@ class StudyConfig(Settings):
 
     role: ClassVar[Role] = "grid"
 
-    weightings: tuple[Weighting, ...] = Field(
-        ("uniform", "simple", "square"), min_length=1, description="weightings to compare, by name or power"
+    weightings: tuple[Weighting, ...] = setting(WEIGHTINGS, "weightings to compare, by name or power", min_length=1)
+    learning_rates: tuple[Rate, ...] = setting((0.001, 0.01), "learning rates to compare", min_length=1)
+    seeds: tuple[Seed, ...] = setting((0,), "seeds of every arm: one run per seed", min_length=1)
+    variants: dict[VariantName, dict[str, Any]] = setting(
+        {"": {}}, "variants to compare: name to settings of train and predict; '' changes nothing", min_length=1
     )
-    learning_rates: tuple[Rate, ...] = Field((0.001, 0.01), min_length=1, description="learning rates to compare")
-    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="seeds of every arm: one run per seed")
-    variants: dict[VariantName, dict[str, Any]] = Field(
-        {"": {}},
-        min_length=1,
-        description="variants to compare: name to settings that replace those of train and predict; '' changes nothing",
+    metrics: tuple[Metric, ...] = setting(("dice",), "what arms are scored by: few, to save time", min_length=1)
+    find_rates: bool = setting(False, "before the arms, a learning-rate range test for each weighting")
+    jobs: int = setting(
+        0, "arms trained at once; 0: one per CPU core (at most four), one on a GPU", role="machine", ge=0
     )
-    metrics: tuple[Metric, ...] = Field(
-        ("dice",), min_length=1, description="what each arm is scored by: fewer than evaluate.metrics, to save time"
-    )
-    find_rates: bool = Field(False, description="before the arms, a learning-rate range test for each weighting")
-    jobs: int = Field(
-        0,
-        ge=0,
-        json_schema_extra=MACHINE,
-        description="arms trained at the same time; 0: one per core on the CPU (at most four), one on a GPU",
-    )
-    fuse: bool = Field(
-        False, description="also combine the best model per organ, chosen on the validation cases, into one predictor"
-    )
+    fuse: bool = setting(False, "also combine the best model per organ, chosen on validation cases, into one predictor")
 
 
 class Config(Settings):

@@ -1,4 +1,4 @@
-"""The error tree. Every message says what was found, what was expected and what to do, and names the file.
+"""The error tree, and one barrier per case. Messages say what was found, expected and to do, and name the file.
 
 VisceraError
 ├── BadInputError      exit 3: a file, folder, setting or data set that cannot be used as it is
@@ -7,9 +7,15 @@ VisceraError
 └── InterruptedRunError exit 130: stopped by the user; the artifacts are complete up to the last checkpoint
 """
 
+import errno
+import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
+from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 class VisceraError(Exception):
@@ -28,43 +34,6 @@ class BadTypeError(BadInputError, TypeError):
     """A value of another type than the one that was expected. Also a `TypeError`."""
 
 
-def refuse_unknown(name: str, value: object, choices: Collection[str]) -> None:
-    """Refuse an option that is none of its choices, so that a slip of the pen is not taken for another reading.
-
-    Raises:
-        BadInputError: names the choices.
-    """
-    if not isinstance(value, str) or value not in choices:
-        known = ", ".join(f'"{choice}"' for choice in choices)
-        raise BadInputError(f"{name}={value!r}: there is no such choice. There are: {known}.")
-
-
-def refuse_non_number(name: str, value: object, least: float = 0.0) -> None:
-    """Refuse what is no finite number, or lies below `least`.
-
-    Raises:
-        BadTypeError: no number.
-        BadInputError: NaN, infinite or too small.
-    """
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise BadTypeError(f"{name}={value!r}: a number of at least {least:g} was expected.")
-    if not math.isfinite(value) or value < least:
-        raise BadInputError(f"{name}={value!r}: a finite number of at least {least:g} was expected.")
-
-
-def refuse_non_count(name: str, value: object, least: int = 1) -> None:
-    """Refuse what is no whole number of at least `least`.
-
-    Raises:
-        BadTypeError: no whole number.
-        BadInputError: too small.
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise BadTypeError(f"{name}={value!r}: a whole number of at least {least} was expected.")
-    if value < least:
-        raise BadInputError(f"{name}={value!r}: a whole number of at least {least} was expected.")
-
-
 class RunFailedError(VisceraError):
     """A training run that cannot go on (non-finite loss, out of memory); its last good checkpoint is kept."""
 
@@ -78,6 +47,102 @@ class DefectError(VisceraError):
 
 
 class InterruptedRunError(VisceraError):
-    """Stopped by Ctrl-C or SIGTERM after writing a checkpoint; go on with `--resume`."""
+    """Stopped by Ctrl-C, SIGTERM or SIGHUP after writing a checkpoint; go on with `--resume`."""
 
     exit_code = 130
+
+
+def refuse_unknown(name: str, value: object, choices: Collection[str]) -> None:
+    """Refuse, with a `BadInputError`, an option that is none of its choices."""
+    if not isinstance(value, str) or value not in choices:
+        known = ", ".join(f'"{choice}"' for choice in choices)
+        raise BadInputError(f"{name}={value!r}: there is no such choice. There are: {known}.")
+
+
+def refuse_non_number(name: str, value: object, least: float = 0.0, *, whole: bool = False) -> None:
+    """Refuse what is no finite (or no whole) number, or lies below `least`.
+
+    Raises:
+        BadTypeError: no such number.
+        BadInputError: NaN, infinite or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+        raise BadTypeError(f"{name}={value!r}: a {'whole ' * whole}number of at least {least:g} was expected.")
+    if not math.isfinite(value) or value < least:
+        kind = "whole" if whole else "finite"
+        raise BadInputError(f"{name}={value!r}: a {kind} number of at least {least:g} was expected.")
+
+
+class CaseBarrier:
+    """What became of the cases of one command: whatever one raises becomes the reason why it is left out.
+
+    for case in cases:
+        with barrier.around(case.name): ...
+    write_quarantine(folder, barrier.reasons, …)
+    barrier.finish(len(cases), folder / "quarantine.csv")
+    """
+
+    def __init__(self) -> None:
+        self.left_out: dict[str, VisceraError] = {}  # in the order in which they came; without frames, and so scans
+
+    @contextmanager
+    def around(self, case: str) -> Iterator[None]:
+        """Note why a case is left out, instead of raising it; a defect of ours is logged with its traceback.
+
+        Only what ends the whole command passes through: `KeyboardInterrupt`, `SystemExit`, `InterruptedRunError`.
+        """
+        try:
+            yield
+        except InterruptedRunError:
+            raise
+        except Exception as error:
+            self.left_out[case] = explained = case_error(case, error)
+            if isinstance(explained, DefectError) and not isinstance(error, DefectError):
+                log.exception("%s: left out, by a defect of viscera:", case)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """One sentence per case that was left out."""
+        return {case: str(error) for case, error in self.left_out.items()}
+
+    def finish(self, total: int, listed_in: Path) -> None:
+        """Raise what ends a command that has done the rest; nothing where no case of `total` was left out.
+
+        Raises:
+            VisceraError: the reason, of a single case.
+            DefectError: one of several was left out by a defect of ours (exit 1).
+            BadInputError: otherwise (exit 3).
+        """
+        if not self.left_out:
+            return
+        if total == 1:
+            raise next(iter(self.left_out.values()))
+        defects = sorted(case for case, error in self.left_out.items() if isinstance(error, DefectError))
+        first = self.left_out[(defects or sorted(self.left_out))[0]]
+        kind = DefectError if defects else BadInputError
+        raise kind(
+            f"{len(self.left_out)} of {total} cases were left out (reasons in {listed_in}); the others are done. "
+            f"The first: {first}"
+        )
+
+
+def case_error(case: str, error: Exception) -> VisceraError:
+    """What any error means for the case that raised it, as one sentence, and without the frames that it passed."""
+    text = (str(error) or type(error).__name__).strip().splitlines()[0]
+    if isinstance(error, VisceraError):
+        return type(error)(str(error))
+    if isinstance(error, MemoryError):
+        return RunFailedError(
+            f"{case}: out of memory ({text}). Check its size and spacing; if both are right, use a machine with more."
+        )
+    if isinstance(error, OSError):
+        at = error.filename if isinstance(error.filename, str) else case
+        if error.errno == errno.ENAMETOOLONG:
+            return BadInputError(
+                f"{at}: this name is too long for the file system. Rename it, or shorten the folder's."
+            )
+        what = error.strerror or text
+        return BadInputError(f"{at}: {what}. Check that it is still there, its permissions, and the space on the disk.")
+    return DefectError(
+        f"{case}: a defect of viscera ({type(error).__name__}: {text}). Please report it; the log has the traceback."
+    )

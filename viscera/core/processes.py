@@ -6,7 +6,6 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.context import SpawnContext
 from typing import TypeVar, TypeVarTuple
@@ -54,21 +53,21 @@ def start_pool(
 ) -> tuple[ProcessPoolExecutor, tuple[*Arguments]] | None:
     """A pool whose processes have started; None, with a warning, where the machine does not allow that.
 
-    The processes are spawned, because PyTorch's threads do not survive a fork, and Ctrl-C does not reach them.
-
-    Args:
-        jobs: processes of the pool.
-        initializer: called in each process as it starts.
-        arguments: what it is called with, and what is returned beside the pool. Queues and events are made here, for
-            they fail where processes do.
+    The processes are spawned, because PyTorch's threads do not survive a fork, and neither Ctrl-C nor a
+    closed terminal reaches them. Each
+    begins with `initializer`, called with what `arguments` makes (queues and events fail where processes do), which is
+    returned beside the pool.
     """
     try:
         context = get_context("spawn")
         shared = arguments(context)
         pool = ProcessPoolExecutor(jobs, context, initializer, shared)
         try:
-            with _interrupts_later():
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})  # not seen by these
+            try:
                 started = [pool.submit(os.getpid) for _ in range(jobs)]
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             for future in started:
                 future.result()
         except BaseException:
@@ -81,13 +80,3 @@ def start_pool(
         )
         return None
     return pool, shared
-
-
-@contextmanager
-def _interrupts_later() -> Iterator[None]:
-    """Processes started here never see Ctrl-C, not even while they start; ours sees it when this ends."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

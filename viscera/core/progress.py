@@ -6,18 +6,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is, for people.
+    """How far a job is, for people."""
 
-    Attributes:
-        job: what runs: `prepare`, `uniform_lr0.001 seed 0 train`.
-        done, total: cases or steps.
-        detail: where it is: the name of a case, the newest loss.
-    """
-
-    job: str
-    done: int
+    job: str  # what runs: `prepare`, `uniform_lr0.001 seed 0 train`
+    done: int  # cases or steps
     total: int
-    detail: str = ""
+    detail: str = ""  # where it is: the name of a case, the newest loss
 
 
 OnProgress = Callable[[Progress], None]

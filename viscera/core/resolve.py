@@ -1,6 +1,6 @@
 """From presets, files and options to one resolved configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -14,16 +14,8 @@ from viscera.core.settings import fields_of
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "demo": {
-        "train": {
-            "iterations": 300,
-            "patch": 24,
-            "filters": 8,
-            "levels": 3,
-            "checkpoint_every": 100,
-            "log_every": 30,
-            "validate_every": 60,
-            "monitor_windows": 12,
-        },
+        "train": {"iterations": 300, "patch": 24, "filters": 8, "levels": 3, "monitor_windows": 12}
+        | {"checkpoint_every": 100, "log_every": 30, "validate_every": 60}
     },
     # the repair that did best on validation in docs/results/why-weights-fail.md
     "balanced": {
@@ -66,41 +58,35 @@ def resolve_config(
     """
     if preset not in PRESETS:
         raise BadInputError(f"There is no preset '{preset}'. There are: {', '.join(PRESETS)}.")
-    merged: dict[str, Any] = _merged({}, PRESETS[preset])
-    merged = _merged(_merged(merged, base or {}), file_values or {})
+    given: list[tuple[str, Any]] = []
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
         if not separator:
             raise BadInputError(f"--set {assignment}: write it as section.key=value, for example train.filters=16.")
         try:
-            parsed = yaml.safe_load(value)
+            given.append((key.strip(), yaml.safe_load(value)))
         except yaml.YAMLError as error:
             raise BadInputError(f"--set {assignment}: the value is not valid YAML ({error}).") from error
-        merged = _merged(merged, _nested(key.strip(), parsed))
-    for key, value in (options or {}).items():
-        if value is not None:
-            merged = _merged(merged, _nested(key, value))
-    return _validated(merged, found_in)
+    given += [(key, value) for key, value in (options or {}).items() if value is not None]
+    return _validated(_merged(_merged(PRESETS[preset], base or {}), file_values or {}), given, found_in)
 
 
 def with_settings(config: Config, settings: Mapping[str, Any], found_in: str) -> Config:
-    """A configuration with some settings replaced.
-
-    Args:
-        config: the rest.
-        settings: dotted key to value.
-        found_in: for messages.
+    """A configuration with some settings (dotted key to value) replaced.
 
     Raises:
         BadInputError: unknown key, or a value of the wrong type or range.
     """
-    merged: dict[str, Any] = config.model_dump()
-    for key, value in settings.items():
-        merged = _merged(merged, _nested(key, value))
-    return _validated(merged, found_in)
+    return _validated(config.model_dump(), settings.items(), found_in)
 
 
-def _validated(values: Mapping[str, Any], found_in: str) -> Config:
+def _validated(values: Mapping[str, Any], settings: Iterable[tuple[str, Any]], found_in: str) -> Config:
+    for key, value in settings:
+        *sections, name = key.split(".")
+        nested = {name: value}
+        for section in reversed(sections):
+            nested = {section: nested}
+        values = _merged(values, nested)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -116,20 +102,12 @@ def _suggestion(key: str) -> str:
     return f"; did you mean {closest[0]}?" if closest else ""
 
 
-def _nested(dotted_key: str, value: object) -> dict[str, Any]:
-    for part in reversed(dotted_key.split(".")):
-        value = {part: value}
-    return value if isinstance(value, dict) else {}
-
-
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in over.items():
-        below = result.get(key)
-        result[key] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-        if isinstance(value, Mapping) and not isinstance(below, Mapping):
-            result[key] = _merged({}, value)
-    return result
+    both = {key: below for key, below in base.items() if isinstance(below, Mapping)}
+    return {
+        **base,
+        **{key: _merged(both[key], to) if key in both and isinstance(to, Mapping) else to for key, to in over.items()},
+    }
 
 
 def _sentence(error: ValidationError) -> str:

@@ -3,10 +3,10 @@
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, cast, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
@@ -18,20 +18,20 @@ ROLES: Mapping[Role, str] = {
     "reading": "what is computed: a value of the paper, or a choice where its text leaves room (docs/readings.md)",
 }
 ANOTHER_MODEL: frozenset[Role] = frozenset({"grid", "reading"})  # a run that differs in one of these is another run
-MACHINE: JsonDict = {"role": "machine"}
-SCHEDULE: JsonDict = {"role": "schedule"}
-GRID: JsonDict = {"role": "grid"}
+Default = TypeVar("Default")
+
+
+def setting(default: Default, description: str, *, role: Role | None = None, **rules: Any) -> Default:  # noqa: ANN401
+    """A field that explains itself; `role` is its section's where none is given, `rules` are pydantic's (`ge=1`)."""
+    extra: JsonDict | None = {"role": role} if role else None
+    return cast("Default", Field(default, description=description, json_schema_extra=extra, **rules))
 
 
 class Settings(BaseModel):
-    """Base of all sections: immutable, unknown keys are errors, NaN and infinity too.
-
-    Attributes:
-        role: of the fields that name none themselves (`Field(..., json_schema_extra=MACHINE)`).
-    """
+    """Base of all sections: immutable, unknown keys are errors, NaN and infinity too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-    role: ClassVar[Role] = "reading"
+    role: ClassVar[Role] = "reading"  # of the fields that name none themselves
 
     @classmethod
     def role_of(cls, name: str) -> Role:
@@ -47,14 +47,9 @@ def differences(
     apart_from: Collection[str] = (),
     within: str = "",
 ) -> list[str]:
-    """Which fields of two values of one section differ, as `dotted.field before (now after)`.
+    """Which fields of these roles differ in two values of one section, as `dotted.field before (now after)`.
 
-    Args:
-        before: a value.
-        now: another.
-        roles: fields of others may differ.
-        apart_from: names of fields that may differ besides.
-        within: the section's own key with a dot, for the names.
+    Fields named in `apart_from` may differ; `within` is the section's own key with a dot.
     """
     result = []
     for field in type(now).model_fields:
@@ -112,7 +107,7 @@ def _lines(section: Settings, margin: str) -> Iterator[str]:
             yield f"{margin}{name}: {text}  # [{section.role_of(name)}] {field.description}"
 
 
-def _one_or_three(value: object, expected: str) -> tuple[float, ...]:
+def _one_or_three(value: object, expected: str) -> float | tuple[float, float, float]:
     """Positive numbers, as they are or as text such as `4,4,1`; three equal ones are one."""
     parts = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
     items: Sequence[Any] = parts if isinstance(parts, list | tuple) else [parts]
@@ -122,21 +117,19 @@ def _one_or_three(value: object, expected: str) -> tuple[float, ...]:
         numbers = []
     if len(numbers) not in {1, 3} or not all(0 < number < math.inf for number in numbers):
         raise ValueError(f"{expected} was expected, or three along R, A, S such as 4,4,1")
-    return (numbers[0],) if len(set(numbers)) == 1 else tuple(numbers)
+    first, *others = numbers
+    return first if set(others) <= {first} else (first, others[0], others[1])
 
 
 def _factors(value: object) -> int | tuple[int, ...]:
     numbers = _one_or_three(value, "a whole number from 1 on")
-    if not all(number.is_integer() for number in numbers):
+    if not all(float(number).is_integer() for number in along_axes(numbers)):
         raise ValueError("whole numbers from 1 on were expected; for other voxel sizes give spacing_mm")
-    return int(numbers[0]) if len(numbers) == 1 else tuple(int(number) for number in numbers)
+    return tuple(map(int, numbers)) if isinstance(numbers, tuple) else int(numbers)
 
 
 def _spacings_mm(value: object) -> float | tuple[float, ...] | None:
-    if value is None:
-        return None
-    numbers = _one_or_three(value, "a voxel size in mm")
-    return numbers[0] if len(numbers) == 1 else numbers
+    return None if value is None else _one_or_three(value, "a voxel size in mm")
 
 
 Factors = Annotated[int | tuple[int, int, int], BeforeValidator(_factors)]
@@ -148,11 +141,8 @@ def along_axes(value: float | tuple[float, float, float]) -> tuple[float, float,
     return value if isinstance(value, tuple) else (value, value, value)
 
 
-def without_downsample_axes(values: Any) -> Any:  # noqa: ANN401 - what pydantic is given, before it is checked
-    """`prepare` settings as they are written now; earlier stores and runs hold `downsample_axes: in_plane` or `all`.
-
-    `downsample: F` with `in_plane` is `downsample: [F, F, 1]`.
-    """
+def as_written_now(values: Any) -> Any:  # noqa: ANN401 - what pydantic is given, before it is checked
+    """`prepare` settings as they are written now: earlier ones held `downsample_axes`: all or in_plane (F, F, 1)."""
     if not isinstance(values, Mapping) or "downsample_axes" not in values:
         return values
     kept = {key: value for key, value in values.items() if key != "downsample_axes"}

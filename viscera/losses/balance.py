@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from viscera.core.config import LossConfig
-from viscera.core.errors import BadInputError, BadTypeError, refuse_non_count, refuse_non_number, refuse_unknown
+from viscera.core.errors import BadInputError, BadTypeError, refuse_non_number, refuse_unknown
 
 Weights = npt.NDArray[np.float64]
 POWERS = {"uniform": 0.0, "simple": 1.0, "square": 2.0}
@@ -47,7 +47,7 @@ def class_weights(
     if numerator == "volumes" and volumes is None:
         raise BadInputError('numerator="volumes" needs volumes=, the number of training volumes.')
     if volumes is not None:
-        refuse_non_count("volumes", volumes)
+        refuse_non_number("volumes", volumes, 1, whole=True)
     counts = _counts(voxel_counts)
     weights = _weights(counts, scheme, epsilon, counts.sum() if volumes is None or numerator == "voxels" else volumes)
     return _sum_to_number(weights) if normalise == "sum_to_L" else weights

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from viscera.core.errors import BadInputError, refuse_non_count, refuse_unknown
+from viscera.core.errors import BadInputError, refuse_non_number, refuse_unknown
 
 
 class UNet3D(nn.Module):
@@ -37,7 +37,7 @@ class UNet3D(nn.Module):
         super().__init__()
         sizes = {"in_channels": in_channels, "num_classes": num_classes, "base_filters": base_filters, "levels": levels}
         for name, value in sizes.items():
-            refuse_non_count(name, value)
+            refuse_non_number(name, value, 1, whole=True)
         refuse_unknown("initialisation", initialisation, ("he", "keras"))
         self.in_channels, self.levels = in_channels, levels
         widths = [base_filters * 2**level for level in range(levels + 1)]

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
-from viscera.core.barrier import CaseBarrier
 from viscera.core.config import EvaluateConfig
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, CaseBarrier
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelMap
 from viscera.imaging.resample import GridChange, coarsen_labels

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 import viscera
-from viscera.core.barrier import CaseBarrier
 from viscera.core.config import PredictConfig
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, CaseBarrier
 from viscera.core.geometry import AxisOrder
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelMap, OrganFacts

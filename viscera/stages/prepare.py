@@ -9,9 +9,8 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
-from viscera.core.barrier import CaseBarrier
 from viscera.core.config import PrepareConfig
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, CaseBarrier
 from viscera.core.geometry import AxisOrder
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.settings import differences

@@ -11,9 +11,8 @@ from multiprocessing.synchronize import Event as ProcessEvent
 
 import torch
 
-from viscera.core.barrier import case_error
 from viscera.core.config import EvaluateConfig
-from viscera.core.errors import DefectError, InterruptedRunError, RunFailedError, VisceraError
+from viscera.core.errors import DefectError, InterruptedRunError, RunFailedError, VisceraError, case_error
 from viscera.core.progress import OnProgress, Progress
 from viscera.engine.hardware import OUT_OF_MEMORY, out_of_memory_explained
 from viscera.engine.trainer import StopSignal

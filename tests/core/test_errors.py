@@ -10,8 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from viscera.core.barrier import CaseBarrier
-from viscera.core.errors import BadInputError, DefectError, InterruptedRunError, RunFailedError, VisceraError
+from viscera.core.errors import (
+    BadInputError,
+    CaseBarrier,
+    DefectError,
+    InterruptedRunError,
+    RunFailedError,
+    VisceraError,
+)
 
 LIST = Path("out/quarantine.csv")
 

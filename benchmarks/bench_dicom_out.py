@@ -51,7 +51,9 @@ def series(folder: Path) -> SourceImages:
         header.ImagePositionPatient = [-200, -200, -300 + number]
         header.SOPInstanceUID = f"1.2.3.{number + 1}"
         headers.append(header)
-    return SourceImages(tuple(headers), geometry)
+    return SourceImages(
+        tuple(headers), geometry, (), tuple((x, y, z) for x, y, z in (h.ImagePositionPatient for h in headers))
+    )
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import read_error
+from viscera.io.dicom.dicom_file import start_of
 
 _MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _MOST_BYTES = 32 * 2**30
@@ -20,27 +20,18 @@ _ENCRYPTED = 1
 _LONGEST_NAME = 200
 
 
-def is_zip(path: Path) -> bool:
-    """Whether a file begins like a zip file; raises BadInputError where it cannot be opened."""
-    try:
-        with path.open("rb") as file:
-            return file.read(4) in _MAGIC
-    except OSError as error:
-        raise read_error(path, error) from error
-
-
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
     """The folder that a zip file holds, unpacked beside the system's temporary files and removed at the end.
 
-    Anything that is not a zip file is given back as it is. Names that point out of the folder are kept inside it.
+    Anything that is not a zip file is given back as it is. Names that point out of the folder are kept inside it. Sizes
+    are looked at before the first file is written, and no file grows beyond its own.
 
     Raises:
         BadInputError: a damaged or encrypted zip file, or one packed in a way that is not read; one that would fill the
-            disk, or has no place for temporary files. Sizes are looked at before the first file is written, and no
-            file grows beyond its own.
+            disk, or has no place for temporary files.
     """
-    if not path.is_file() or not is_zip(path):
+    if not path.is_file() or not start_of(path).startswith(_MAGIC):
         yield path
         return
     try:

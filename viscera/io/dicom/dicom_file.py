@@ -61,18 +61,18 @@ def quiet_pydicom() -> Iterator[None]:
 
 def is_dicom(path: Path) -> bool:
     """Whether a file has DICOM's prefix; raises BadInputError where it cannot be opened."""
-    return _start(path)[128:] == _PREFIX
+    return start_of(path)[128:] == _PREFIX
 
 
 def may_be_dicom(path: Path) -> bool:
     """Whether a file has DICOM's prefix, or begins like a data set that was stored without it; raises as `is_dicom`."""
-    start = _start(path)
+    start = start_of(path)
     return start[128:] == _PREFIX or start[:2] in _FIRST_GROUPS
 
 
 def may_be_cut_off(path: Path) -> bool:
     """Whether a file is too short for DICOM's prefix, and may be the beginning of one: empty, or no text."""
-    start = _start(path)
+    start = start_of(path)
     return len(start) < _PREFIX_END and (not start or b"\0" in start)
 
 
@@ -160,7 +160,7 @@ def numbers_of(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] 
     return numbers if all(math.isfinite(number) for number in numbers) else None
 
 
-def items_of(dataset: Dataset, keyword: str) -> Sequence[Dataset]:
+def items_of(dataset: Dataset, keyword: str) -> list[Dataset]:
     """The items of a sequence; none where it is missing or cannot be read."""
     try:
         value: Any = dataset.get(keyword)
@@ -174,7 +174,8 @@ def first_item(dataset: Dataset, keyword: str) -> Dataset:
     return next(iter(items_of(dataset, keyword)), NOTHING)
 
 
-def _start(path: Path) -> bytes:
+def start_of(path: Path) -> bytes:
+    """The first 132 bytes of a file; raises BadInputError where it cannot be opened."""
     try:
         with path.open("rb") as file:
             return file.read(_PREFIX_END)

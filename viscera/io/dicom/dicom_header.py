@@ -1,4 +1,4 @@
-"""What the header of one DICOM file says of its images, read once for all who ask: only what is needed is asked for."""
+"""What the header of one DICOM file says of its images, read once for all who ask, and what a series of them is."""
 
 import math
 from collections.abc import Iterator
@@ -11,6 +11,7 @@ from pydicom.encaps import parse_basic_offsets, parse_fragments
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from viscera.core.errors import BadInputError
+from viscera.core.geometry import Geometry
 from viscera.io.dicom.dicom_file import (
     DAMAGE,
     NOTHING,
@@ -26,7 +27,6 @@ from viscera.io.dicom.dicom_file import (
     texts_of,
     whole_of,
 )
-from viscera.io.dicom.dicom_series import Plane, Slice
 from viscera.io.files import read_error
 
 _WANTED = (
@@ -38,42 +38,107 @@ _WANTED = (
     "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
 )
 _TAGS = [tag for keyword in _WANTED.split() if (tag := tag_for_keyword(keyword)) is not None]
+Vector3 = tuple[float, float, float]
 _CT_STORAGE = {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
 _UNIT_TOLERANCE = 0.01
+_ACQUISITION = (
+    *(("acquisition", "AcquisitionNumber"), ("acquisition", "FrameAcquisitionNumber")),
+    *(("time point", "TemporalPositionIdentifier"), ("time point", "TemporalPositionIndex")),
+    *(("trigger time", "TriggerTime"), ("acquired at", "AcquisitionTime")),
+)
+_PLACES = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 _VALUE_MAP = "PixelValueTransformationSequence"
 _RESCALE = (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))  # and what stands for what is not given
 
 
+class UnusableSeriesError(Exception):
+    """The images of a series make no volume; the message says why and what to do, without the last full stop."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Where the pixels of one image lie in the patient: DICOM's LPS axes, millimetres."""
+
+    position_mm: Vector3  # centre of the first pixel (ImagePositionPatient)
+    row: Vector3  # unit vector along a row (ImageOrientationPatient)
+    column: Vector3  # and down a column
+    spacing_mm: tuple[float, float]  # between columns, and between rows: PixelSpacing the other way round
+    thickness_mm: float | None = None  # of the slice; None if it is not given
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One image: a file, or a frame of one; HU = slope × stored value + intercept."""
+
+    path: Path
+    frame: int  # in the file, from 0
+    shape: tuple[int, int]  # rows and columns
+    plane: Plane | None  # None if the header does not say where the image lies
+    frames: int = 1  # how many the file holds
+    frame_of_reference: str = ""  # UID; positions of different ones cannot be compared
+    is_compressed: bool = False  # whether the pixels take time to decode
+    slope: float = 1.0
+    intercept: float = 0.0
+    not_given: tuple[str, ...] = ()  # which of RescaleSlope and RescaleIntercept
+    padding: tuple[int, int] | None = None  # lowest and highest stored value that mean "outside the field of view"
+    acquisition: tuple[tuple[str, str], ...] = ()  # what tells phases apart: numbers and times, by name
+
+
 @dataclass(frozen=True)
 class Header:
-    """What one file says about itself.
-
-    Attributes:
-        series_uid, study_uid, patient_id, modality, description, date: as in `Series`.
-        patient: number, or else name, of the patient.
-        sop_class: UID of the kind of object.
-        image_type: values of ImageType.
-        transfer_syntax: how the pixels are coded.
-        channels: 1, or 3 of a colour picture; 0 where there is no image.
-        unit: of the rescaled values; empty if it is not given.
-        has_table: whether a table maps stored values instead (ModalityLUTSequence).
-        slices: the images in the file.
-    """
+    """What one file says about itself; what `Series` has, too, is as there."""
 
     series_uid: str
     study_uid: str
     patient_id: str
-    patient: str
+    patient: str  # number, or else name
     modality: str
     description: str
     date: str
-    sop_class: str
+    sop_class: str  # UID of the kind of object
     image_type: tuple[str, ...]
-    transfer_syntax: str
-    channels: int
-    unit: str
-    has_table: bool
+    transfer_syntax: str  # how the pixels are coded
+    channels: int  # 1, or 3 of a colour picture; 0 where there is no image
+    unit: str  # of the rescaled values; empty if it is not given
+    has_table: bool  # whether a table maps stored values instead (ModalityLUTSequence)
     slices: tuple[Slice, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One series of a folder."""
+
+    uid: str  # SeriesInstanceUID
+    study_uid: str
+    patient_id: str  # often empty after anonymisation
+    modality: str  # CT, MR, SEG, …
+    description: str
+    date: str  # of the acquisition, ISO 8601; empty if it is not given
+    slices: tuple[Slice, ...]  # in the order of the K axis of the Volume; as found where they make no volume
+    geometry: Geometry | None = None  # RAS+ grid of the Volume; None if the series cannot be read
+    passed_over: str = ""  # why it is not chosen unless asked for by its UID; empty for a CT scan
+    problem: str = ""  # why it cannot be read; empty if it can
+    warnings: tuple[str, ...] = ()  # what a reader of the series should know
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The file of each slice along K; of a multi-frame file the same one for each of its frames."""
+        return tuple(each.path for each in self.slices)
+
+    @property
+    def number_of_images(self) -> int:
+        """Images, without identical copies."""
+        return len(self.slices)
+
+    @property
+    def title(self) -> str:
+        """UID and what a person recognises it by, for messages."""
+        about = [
+            repr(self.description) if self.description else "",
+            f"patient {self.patient_id}" if self.patient_id else "",
+            f"{self.number_of_images} {'image' if self.number_of_images == 1 else 'images'}",
+        ]
+        return f"{self.uid or 'without UID'} ({', '.join(part for part in about if part)})"
 
 
 def read_header(path: Path) -> Header | None:
@@ -94,11 +159,7 @@ def read_header(path: Path) -> Header | None:
 
 
 def header_of(path: Path, dataset: FileDataset) -> Header:
-    """What a file says that pydicom has read.
-
-    Raises:
-        Exception: one of `DAMAGE`, where not even its kind or its size can be read.
-    """
+    """What a file says that pydicom has read; raises one of `DAMAGE` where its kind or its size cannot be read."""
     sop_class = text_of(dataset, "SOPClassUID") or text_of(dataset.file_meta, "MediaStorageSOPClassUID")
     modality = text_of(dataset, "Modality").upper()
     if sop_class in _CT_STORAGE and len(modality) != len("CT"):  # missing, or no modality
@@ -130,9 +191,8 @@ def _slices(path: Path, dataset: FileDataset, modality: str) -> Iterator[Slice]:
     rows, columns = whole_of(dataset, "Rows"), whole_of(dataset, "Columns")
     if rows is None or columns is None or min(rows, columns) < 1:
         raise ValueError(f"{text_of(dataset, 'Rows')} rows and {text_of(dataset, 'Columns')} columns")
-    uid = text_of(dataset, "SOPInstanceUID")
     if modality != "CT":  # only listed
-        yield Slice(path, 0, uid, (rows, columns), plane=None)
+        yield Slice(path, 0, (rows, columns), plane=None)
         return
     frames, is_placed = _counted(path, dataset, rows * columns)
     for number, own in enumerate(frames):
@@ -142,7 +202,6 @@ def _slices(path: Path, dataset: FileDataset, modality: str) -> Iterator[Slice]:
         yield Slice(
             path=path,
             frame=number,
-            instance_uid=uid,
             shape=(rows, columns),
             frame_of_reference=text_of(dataset, "FrameOfReferenceUID"),
             plane=_plane(*(_group(key, dataset, own) for key in _PLACES)) if is_placed else None,
@@ -154,9 +213,6 @@ def _slices(path: Path, dataset: FileDataset, modality: str) -> Iterator[Slice]:
             padding=_padding(dataset),
             acquisition=_acquisition(content),
         )
-
-
-_PLACES = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 
 
 def _counted(path: Path, dataset: FileDataset, pixels: int) -> tuple[list[Dataset], bool]:
@@ -183,7 +239,7 @@ def _frames_held(path: Path, dataset: FileDataset, pixels: int, expected: float)
 
 
 def _frames(dataset: Dataset) -> list[Dataset]:
-    return list(items_of(dataset, "PerFrameFunctionalGroupsSequence"))
+    return items_of(dataset, "PerFrameFunctionalGroupsSequence")
 
 
 def _group(keyword: str, dataset: Dataset, own: Dataset | None = None) -> Dataset:
@@ -223,15 +279,7 @@ def _padding(dataset: Dataset) -> tuple[int, int] | None:
 
 
 def _acquisition(content: Dataset) -> tuple[tuple[str, str], ...]:
-    keywords = {
-        "AcquisitionNumber": "acquisition",
-        "FrameAcquisitionNumber": "acquisition",
-        "TemporalPositionIdentifier": "time point",
-        "TemporalPositionIndex": "time point",
-        "TriggerTime": "trigger time",
-        "AcquisitionTime": "acquired at",
-    }
-    return tuple((name, text) for keyword, name in keywords.items() if (text := text_of(content, keyword)))
+    return tuple((name, text) for name, keyword in _ACQUISITION if (text := text_of(content, keyword)))
 
 
 def _date(dataset: Dataset) -> str:

@@ -28,8 +28,7 @@ from scipy import ndimage
 from viscera.core.errors import BadInputError
 from viscera.core.scan import AIR_HU, HuArray
 from viscera.io.dicom.dicom_file import DAMAGE, is_encapsulated, open_dataset, whole_of
-from viscera.io.dicom.dicom_header import Header
-from viscera.io.dicom.dicom_series import Slice, UnusableSeriesError
+from viscera.io.dicom.dicom_header import Header, Slice, UnusableSeriesError
 from viscera.io.files import read_error
 
 _PLAIN_AIR_HU = (AIR_HU, -900)  # padding with such a value is air already

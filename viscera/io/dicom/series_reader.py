@@ -4,16 +4,14 @@ Processes of our own rather than a pool of `multiprocessing`: that would run the
 `if __name__ == "__main__"`. What a process does not deliver is read here, where its error is met.
 """
 
-import json
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
-from io import BufferedReader
 from itertools import groupby
 from pathlib import Path
 
@@ -22,7 +20,7 @@ import numpy as np
 from viscera.core.errors import BadInputError
 from viscera.core.scan import HuArray, Volume
 from viscera.io.dicom.dicom_file import DAMAGE, quiet_pydicom
-from viscera.io.dicom.dicom_series import Series, Slice
+from viscera.io.dicom.dicom_header import Series, Slice
 from viscera.io.dicom.hounsfield_pixels import read_images
 
 log = logging.getLogger(__name__)
@@ -31,11 +29,9 @@ _IMAGES_A_PROCESS = 50  # below, starting one costs more than it saves
 _MOST_PROCESSES = 8
 
 
+@quiet_pydicom()
 def read_series(series: Series) -> Volume:
-    """Read the pixels of a series.
-
-    Args:
-        series: from `find_series`; its files must still be there.
+    """Read the pixels of a series from `find_series`; its files must still be there.
 
     Returns:
         HU as int16 (columns, rows, slices): `hu[:, :, k]` is the image in `series.sources[k]`, transposed.
@@ -48,18 +44,17 @@ def read_series(series: Series) -> Volume:
     for text in series.warnings:
         log.warning("Series %s: %s", series.title, text)
     columns, rows, count = series.geometry.shape
-    with quiet_pydicom():
-        try:
-            hu_KJI = np.empty((count, rows, columns), dtype=np.int16)
-        except MemoryError as error:
-            next(read_images(series.slices[:1]))  # rows and columns may lie
-            size = f"{count} images of {rows} × {columns} pixels"
-            raise BadInputError(f"Series {series.title}: {size} do not fit into the memory.") from error
-        remaining: Sequence[int] = range(count)
-        processes = min(_cores(), _MOST_PROCESSES, count // _IMAGES_A_PROCESS)
-        if processes > 1 and series.slices[0].is_compressed:
-            remaining = _read_in_processes(series.slices, hu_KJI, processes)
-        _read(series.slices, remaining, hu_KJI)
+    try:
+        hu_KJI = np.empty((count, rows, columns), dtype=np.int16)
+    except MemoryError as error:
+        next(read_images(series.slices[:1]))  # rows and columns may lie
+        size = f"{count} images of {rows} × {columns} pixels"
+        raise BadInputError(f"Series {series.title}: {size} do not fit into the memory.") from error
+    remaining: Sequence[int] = range(count)
+    processes = min(_cores(), _MOST_PROCESSES, count // _IMAGES_A_PROCESS)
+    if processes > 1 and series.slices[0].is_compressed:
+        remaining = _read_in_processes(series.slices, hu_KJI, processes)
+    _read(series.slices, remaining, hu_KJI)
     return Volume(hu_KJI.transpose(2, 1, 0), series.geometry)
 
 
@@ -88,51 +83,46 @@ def _cores() -> int:
 
 def _read_in_processes(slices: Sequence[Slice], hu_KJI: HuArray, processes: int) -> list[int]:
     """Fill `hu_KJI` (slices, rows, columns); returns the places that are still to be read."""
-    shares = [range(first, len(slices), processes) for first in range(processes)]
 
-    def fill(places: range) -> list[int]:
-        return list(places)[_fill(slices, places, hu_KJI) :]
+    def fill(first: int) -> list[int]:
+        places = list(range(first, len(slices), processes))
+        return places[_fill([slices[k] for k in places], [hu_KJI[k] for k in places]) :]
 
     with ThreadPoolExecutor(processes) as pool:
-        return [k for rest in pool.map(fill, shares) for k in rest]
+        return [k for rest in pool.map(fill, range(processes)) for k in rest]
 
 
-def _fill(slices: Sequence[Slice], places: Sequence[int], hu_KJI: HuArray) -> int:
-    """Have one process read the slices at these places; returns how many it delivered."""
-    task = json.dumps(
-        [asdict(replace(slices[k], plane=None, acquisition=())) | {"path": str(slices[k].path)} for k in places]
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+def _fill(slices: Sequence[Slice], targets: Sequence[HuArray]) -> int:
+    """Have one process read these slices into these arrays; returns how many it delivered."""
+    pipe, environment = subprocess.PIPE, os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", __name__]
     try:
         with subprocess.Popen(  # noqa: S603 - our own module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+            command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment
         ) as process:
-            output = process.stdout
-            if process.stdin is None or not isinstance(output, BufferedReader):
+            if process.stdin is None or process.stdout is None:
                 return 0
             try:
-                process.stdin.write(task.encode())
+                pickle.dump(slices, process.stdin)
                 process.stdin.close()
-                for done, k in enumerate(places):
-                    if output.readinto(memoryview(hu_KJI[k]).cast("B")) != hu_KJI[k].nbytes:
+                for done, target in enumerate(targets):
+                    content = process.stdout.read(target.nbytes)
+                    if len(content) != target.nbytes:
                         return done
+                    target[:] = np.frombuffer(content, np.int16).reshape(target.shape)
             finally:
                 process.kill()
     except OSError:
         return 0
-    return len(places)
+    return len(targets)
 
 
+@quiet_pydicom()
 def _serve() -> None:
     """Write the HU of the slices that standard input names, one after another, to standard output."""
-    images = [
-        Slice(**value | {"path": Path(value["path"]), "shape": tuple(value["shape"])}) for value in json.load(sys.stdin)
-    ]
-    with quiet_pydicom():
-        for _, of_file in groupby(images, key=lambda image: image.path):
-            for hu in read_images(list(of_file)):
-                sys.stdout.buffer.write(hu.tobytes())
+    for _, of_file in groupby(pickle.load(sys.stdin.buffer), key=lambda image: image.path):  # noqa: S301 - our own
+        for hu in read_images(list(of_file)):
+            sys.stdout.buffer.write(hu.tobytes())
 
 
 if __name__ == "__main__":

@@ -1,38 +1,27 @@
-"""The series in a folder and all folders in it."""
+"""The series in a folder and all folders in it, and which of them is the scan."""
 
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydicom.uid import (
-    UID,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    MultiFrameSingleBitSecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-    SecondaryCaptureImageStorage,
-)
+from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from viscera.core.errors import BadInputError
 from viscera.io.dicom.dicom_file import is_dicomdir, may_be_cut_off, may_be_dicom, quiet_pydicom
-from viscera.io.dicom.dicom_header import Header, read_header
-from viscera.io.dicom.dicom_series import Series, UnusableSeriesError
+from viscera.io.dicom.dicom_header import Header, Series, UnusableSeriesError, read_header
 from viscera.io.dicom.hounsfield_pixels import refuse_values, value_warnings
 from viscera.io.dicom.slice_stack import Stack, stack
 from viscera.io.files import read_error
 
-_SECONDARY_CAPTURES = {
-    SecondaryCaptureImageStorage,
-    MultiFrameSingleBitSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleByteSecondaryCaptureImageStorage,
-    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    MultiFrameTrueColorSecondaryCaptureImageStorage,
-}
+_SECONDARY_CAPTURES = SecondaryCaptureImageStorage  # and of several frames, with one number more
 _PROJECTIONS = {"MIP", "MINIP", "PROJECTION IMAGE", "VOLUME RENDERED"}
 _FEWEST_IMAGES = 3
 _FEWEST_SINGLE_IMAGES = 4  # with a series UID each, that may be one scan
 _NAMED = 3
+_LISTED = 5
+_LIKE_SIZE = 0.5  # of the largest
+_HOW = "Name one with --series UID (in Python: series=UID)"
 
 
 def find_series(path: Path) -> list[Series]:
@@ -42,11 +31,9 @@ def find_series(path: Path) -> list[Series]:
     DICOM that are cut too short to be told, are damaged. Linked folders are followed. Images with a series UID each are
     one series where they make one even stack.
 
-    Args:
-        path: a folder, or one DICOM file; a DICOMDIR stands for its folder.
-
     Returns:
-        All series, also those that cannot be read, with the reason; damaged files as a series without a UID.
+        All series, also those that cannot be read, with the reason; damaged files as a series without a UID. Of one
+        DICOM file, those in it; a DICOMDIR stands for its folder.
 
     Raises:
         BadInputError: no such folder, or one that cannot be read.
@@ -89,7 +76,7 @@ def _no_scan(header: Header) -> str:
     """Why an object holds no CT images; empty if it does."""
     if header.modality != "CT":
         return f"{header.modality or 'of no modality'}, not CT"
-    if header.sop_class in _SECONDARY_CAPTURES or header.channels > 1:
+    if f"{header.sop_class}.".startswith(f"{_SECONDARY_CAPTURES}.") or header.channels > 1:
         return "secondary captures (screenshots), without Hounsfield units"
     return "" if header.slices else f"no images ({UID(header.sop_class).name})"
 
@@ -185,10 +172,7 @@ def _folders(path: Path) -> Iterator[list[Path]]:
     """The files of a folder and of every folder in it, folder by folder, in the order of their names.
 
     Linked folders are followed, each real one is visited once, and none that holds `path` itself. Links that lead
-    nowhere are among the files, see `_leads_nowhere`. A file is a folder of its own.
-
-    Raises:
-        BadInputError: a folder that cannot be read.
+    nowhere are among the files. A file is a folder of its own. Raises BadInputError for a folder that cannot be read.
     """
 
     def refuse(error: OSError) -> None:
@@ -213,3 +197,71 @@ def _folders(path: Path) -> Iterator[list[Path]]:
 def _leads_nowhere(path: Path) -> bool:
     """Whether this is a link to nothing."""
     return path.is_symlink() and not path.exists()
+
+
+# ------------------------------------------------------------------------------------------ the scan
+
+
+def choose_series(found: Sequence[Series], origin: object, uid: str | None = None) -> Series:
+    """The series with this UID, or description (anonymisation may leave no UID); or else the CT with most images.
+
+    Raises:
+        BadInputError: no such series; none that is a CT scan; several with as many images; scans of several patients
+            of like size (more than half as many images); the chosen one has a problem.
+    """
+    chosen = _by_uid(found, origin, uid) if uid is not None else _by_rule(found, origin)
+    if chosen.geometry is None:
+        others = [series for series in found if not series.passed_over and series is not chosen]
+        instead = f", or name another series with --series UID: {_listed(others)}" if uid is None and others else ""
+        raise BadInputError(f"{origin}: series {chosen.title}: {chosen.problem}{instead}.")
+    return chosen
+
+
+def _by_uid(found: Sequence[Series], origin: object, uid: str) -> Series:
+    named = [series for series in found if series.uid == uid] or [s for s in found if s.description == uid]
+    if not uid or not named:
+        raise BadInputError(f"{origin}: there is no series {uid!r}. There are {_listed(found) or 'none'}.")
+    readable = [series for series in named if series.geometry is not None]
+    scans = [series for series in readable if not series.passed_over] or readable or named
+    if len(scans) > 1:
+        raise BadInputError(
+            f"{origin}: {len(scans)} series are called {uid}: {_listed(scans)}. Put each into a folder of its own."
+        )
+    return scans[0]
+
+
+def _by_rule(found: Sequence[Series], origin: object) -> Series:
+    scans = [series for series in found if not series.passed_over]
+    if not scans:
+        titles: dict[str, list[str]] = {}
+        for series in found:
+            titles.setdefault(series.passed_over, []).extend([series.title] if series.uid else [])
+        reasons = "; ".join(f"{_several(t)}: {why}" if t else why for why, t in list(titles.items())[:_LISTED])
+        or_name = f" {_HOW}, or give" if any(s.geometry is not None for s in found) else " Give"
+        raise BadInputError(
+            f"{origin}: there is no CT scan in it ({reasons}).{or_name} the folder of one."
+            if found
+            else f"{origin}: there is no DICOM image in it. Give the folder of a CT series, or a NIfTI file."
+        )
+    chosen = max(scans, key=lambda series: series.number_of_images)
+    rivals = [s for s in scans if s is not chosen]
+    if as_large := [s for s in rivals if s.number_of_images == chosen.number_of_images]:
+        raise BadInputError(f"{origin}: several scans have as many images: {_listed_to_choose([chosen, *as_large])}")
+    large = [s for s in rivals if s.number_of_images > _LIKE_SIZE * chosen.number_of_images]
+    if others := [s for s in large if s.patient_id != chosen.patient_id]:
+        raise BadInputError(f"{origin}: scans of several patients: {_listed_to_choose([chosen, *others])}")
+    return chosen
+
+
+def _listed_to_choose(series: Sequence[Series]) -> str:
+    is_told = len({each.uid for each in series}) == len(series)
+    return f"{_listed(series)}. {_HOW if is_told else 'They share a series UID: put each into a folder of its own'}."
+
+
+def _listed(series: Sequence[Series]) -> str:
+    return _several([each.title for each in series])
+
+
+def _several(titles: Sequence[str]) -> str:
+    more = f" and {len(titles) - _LISTED} more" if len(titles) > _LISTED else ""
+    return ", ".join(titles[:_LISTED]) + more

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import LPS_FROM_RAS, Geometry
-from viscera.io.dicom.dicom_series import Plane, Slice, UnusableSeriesError
+from viscera.io.dicom.dicom_header import Plane, Slice, UnusableSeriesError
 from viscera.io.dicom.hounsfield_pixels import read_images
 
 TILT_DEGREES = 0.1  # less is how positions were rounded
@@ -41,11 +41,9 @@ class Stack:
 
 
 def stack(images: Sequence[Slice], most_strays: int = 2) -> Stack:
-    """Put images in order along the normal of their plane.
+    """Put the images of one series, in any order, in order along the normal of their plane.
 
-    Args:
-        images: of one series, in any order.
-        most_strays: images of another plane that are left out without asking, such as a localizer of the same series.
+    Up to `most_strays` images of another plane, such as a localizer, are left out without asking.
 
     Raises:
         UnusableSeriesError: they do not make one regular grid: positions not given, several frames of reference or
@@ -63,18 +61,18 @@ def stack(images: Sequence[Slice], most_strays: int = 2) -> Stack:
     _refuse_alternating(kept)
     step_mm = _step(kept, normal)
     geometry = _geometry(kept, step_mm)
-    tilt = geometry.skew_degrees
-    warnings = [
-        f"{len(strays)} of {len(images)} images lie in another plane and are left out." if strays else "",
-        f"{copies} {'image is there' if copies == 1 else 'images are there'} twice; one of each is read."
-        if copies
-        else "",
-        f"the gantry was tilted by {tilt:.1f}°: slices and their stack are not at right angles. The voxels' true "
-        "positions are kept in a sheared grid; viewers built on ITK refuse a NIfTI file with it."
-        if tilt > TILT_DEGREES
-        else "",
-    ]
-    return Stack(tuple(kept), geometry, tuple(text for text in warnings if text))
+    warnings = []
+    if strays:
+        warnings.append(f"{len(strays)} of {len(images)} images lie in another plane and are left out.")
+    if copies:
+        are = "image is" if copies == 1 else "images are"
+        warnings.append(f"{copies} {are} there twice; one of each is read.")
+    if geometry.skew_degrees > TILT_DEGREES:
+        warnings.append(
+            f"the gantry was tilted by {geometry.skew_degrees:.1f}°: slices and their stack are not at right angles. "
+            "The voxels' true positions are kept in a sheared grid; viewers built on ITK refuse a NIfTI file with it."
+        )
+    return Stack(tuple(kept), geometry, tuple(warnings))
 
 
 def _main_plane(images: Sequence[Slice], most_strays: int) -> tuple[list[Slice], list[Slice]]:
@@ -86,11 +84,11 @@ def _main_plane(images: Sequence[Slice], most_strays: int) -> tuple[list[Slice],
             f"ImageOrientationPatient, PixelSpacing), {unplaced[0]} for one. Export the original series"
         )
     groups: list[list[Slice]] = []
-    remaining = np.arange(len(images))
-    while remaining.size:
-        alike = _same_plane(images, remaining)
-        groups.append([images[n] for n in remaining[alike]])
-        remaining = remaining[~alike]
+    remaining = list(images)
+    while remaining:
+        alike = _same_plane(remaining)
+        groups.append([image for image, same in zip(remaining, alike, strict=True) if same])
+        remaining = [image for image, same in zip(remaining, alike, strict=True) if not same]
     main = max(groups, key=len)
     strays = [image for group in groups if group is not main for image in group]
     if len(strays) > most_strays or 1 < len(images) <= 2 * len(strays):
@@ -102,14 +100,13 @@ def _main_plane(images: Sequence[Slice], most_strays: int) -> tuple[list[Slice],
     return main, strays
 
 
-def _same_plane(images: Sequence[Slice], numbers: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+def _same_plane(images: Sequence[Slice]) -> npt.NDArray[np.bool_]:
     """Which of these images have the size, orientation and pixel spacing of the first, but for rounding."""
-    some = [images[n] for n in numbers]
-    planes = _planes(some)
+    planes = _planes(images)
     directions = np.array([[*plane.row, *plane.column] for plane in planes])
     spacings_mm = np.array([plane.spacing_mm for plane in planes])
     return np.asarray(
-        (np.array([image.shape for image in some]) == some[0].shape).all(axis=1)
+        (np.array([image.shape for image in images]) == images[0].shape).all(axis=1)
         & (np.abs(directions - directions[0]).max(axis=1) < _SAME_DIRECTION)
         & (np.abs(spacings_mm - spacings_mm[0]).max(axis=1) < _SAME_SPACING_MM)
     )
@@ -192,15 +189,7 @@ def _tolerance_mm(spacing_mm: float) -> float:
 
 
 def _drop_doubles(slices: Sequence[Slice], along_mm: npt.NDArray[np.float64]) -> tuple[list[Slice], int]:
-    """One slice for each position, and how many copies were dropped.
-
-    Args:
-        slices: in order.
-        along_mm: (n,) their positions along the stack, in the same order.
-
-    Raises:
-        UnusableSeriesError: different images at one position.
-    """
+    """One slice for each position, and how many copies were dropped; different images at one position are refused."""
     is_double = np.concatenate([[False], np.diff(along_mm) < _SAME_POSITION_MM])
     for n in np.flatnonzero(is_double).tolist():
         one, other = slices[n - 1], slices[n]
@@ -210,11 +199,7 @@ def _drop_doubles(slices: Sequence[Slice], along_mm: npt.NDArray[np.float64]) ->
 
 
 def _refuse_alternating(slices: Sequence[Slice]) -> None:
-    """Refuse slices in order whose acquisitions take turns; one block after another is a scan.
-
-    Raises:
-        UnusableSeriesError: phases whose positions lie between one another.
-    """
+    """Refuse phases whose positions lie between one another; one block of an acquisition after another is a scan."""
     for name in _TELLING:
         values = [dict(each.acquisition).get(name, "") for each in slices]
         runs = [value for value, _ in groupby(values)]

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as Items
-from pydicom.tag import BaseTag
 from pydicom.uid import CTImageStorage, generate_uid
 from pydicom.valuerep import DA, TM, DSfloat
 
@@ -24,18 +24,16 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap
 from viscera.io.dicom.dicom_file import DAMAGE, first_item, number_of, open_dataset, quiet_pydicom, text_of
-from viscera.io.dicom.dicom_header import Header, header_of
-from viscera.io.dicom.dicom_series import Slice, UnusableSeriesError, Vector3
+from viscera.io.dicom.dicom_header import Header, Slice, UnusableSeriesError, Vector3, header_of
 from viscera.io.dicom.slice_stack import Stack, stack
 from viscera.io.files import read_error, sha256
 
 Positions = npt.NDArray[np.float64]
 log = logging.getLogger(__name__)
-_OF_THE_PATIENT = (
-    "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber "
-    "ReferringPhysicianName"
+OF_THE_PATIENT = (  # and the study; DICOM wants them in every object, even if empty
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
+    *("AccessionNumber", "ReferringPhysicianName"),
 )
-OF_THE_PATIENT = tuple(_OF_THE_PATIENT.split())  # and the study; DICOM wants them in every object, even if empty
 _WHOLE = 0.01  # voxels that a frame may lie beside the label map's grid
 _OF_SERIES = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 _THICKEST = 20  # times the distance of the slices: a thickness beyond is damaged
@@ -47,19 +45,12 @@ _SEXES = {"", "M", "F", "O"}
 
 @dataclass(frozen=True, eq=False)
 class SourceImages:
-    """One series, understood as its reader does: an image a slice, or one image whose frames are the slices.
+    """One series, understood as its reader does: an image a slice, or one image whose frames are the slices."""
 
-    Attributes:
-        headers: of each slice, without pixels, in the order of their position along the normal.
-        geometry: index (column, row, slice) to RAS+ mm.
-        frame_numbers: of each slice in its multi-frame image, from 1; empty where each has an image of its own.
-        origins_mm: first pixel of each slice, LPS+; empty where they lie as evenly as the geometry says.
-    """
-
-    headers: tuple[Dataset, ...]
-    geometry: Geometry
-    frame_numbers: tuple[int, ...] = ()
-    origins_mm: tuple[Vector3, ...] = ()
+    headers: tuple[Dataset, ...]  # of each slice, without pixels, in the order of their position along the normal
+    geometry: Geometry  # index (column, row, slice) to RAS+ mm
+    frame_numbers: tuple[int, ...]  # of each slice in its multi-frame image, from 1; empty where each has its own image
+    origins_mm: tuple[Vector3, ...]  # first pixel of each slice, LPS+
 
     @classmethod
     @quiet_pydicom()
@@ -104,9 +95,8 @@ class SourceImages:
 
     def to_mm(self, number: int, column: Positions, row: Positions) -> Positions:
         """(N, 3) LPS+ mm of places (N,) in the plane of a slice, in voxels."""
-        across, down, step, origin = self.geometry.affine_lps[:3].T
-        first = np.array(self.origins_mm[number]) if self.origins_mm else origin + number * step
-        return first + np.outer(column, across) + np.outer(row, down)
+        across, down, _, _ = self.geometry.affine_lps[:3].T
+        return np.array(self.origins_mm[number]) + np.outer(column, across) + np.outer(row, down)
 
     def frames(self, label_map: LabelMap) -> LabelArray:
         """The labels (slice, row, column) of every image, without interpolation.
@@ -237,7 +227,11 @@ def _make_writable(header: Dataset) -> None:
     Dates, times and sex that cannot be read become empty, as does what is missing but has to be there. Spacing and
     orientation that a multi-frame image gives for each frame are taken as those of all: of the first.
     """
-    left_out = [*_unicode(header), *_empty_invalid(header)]
+    left_out = _unicode(header)
+    for name in (*_KINDS, "PatientSex"):
+        if not _is_valid(name, text_of(header, name)):
+            setattr(header, name, "")
+            left_out.append(name)
     for name in OF_THE_PATIENT:
         if name not in header:
             setattr(header, name, "")
@@ -269,7 +263,7 @@ def _unicode(header: Dataset) -> list[str]:
             alone[tag] = header[tag]
             alone.decode()
         except DAMAGE:
-            unreadable.append(_name(tag))
+            unreadable.append(keyword_for_tag(tag) or str(tag))
             del header[tag]
     header.SpecificCharacterSet = _UNICODE
     return unreadable
@@ -286,24 +280,15 @@ def _undeclared(header: Dataset) -> str:
     return _UNICODE
 
 
-def _name(tag: BaseTag) -> str:
-    element = Dataset()
-    element.add_new(tag, "UN", None)
-    return element[tag].keyword or str(tag)
-
-
-def _empty_invalid(header: Dataset) -> list[str]:
-    """Empty dates, times and sex that are none; returns their names."""
-    invalid = []
-    for name, kind in _KINDS.items():
-        try:
-            kind(text_of(header, name))
-        except ValueError:
-            invalid.append(name)
-    invalid += ["PatientSex"] * (text_of(header, "PatientSex") not in _SEXES)
-    for name in invalid:
-        setattr(header, name, "")
-    return invalid
+def _is_valid(name: str, text: str) -> bool:
+    """Whether a text is a date, a time or a sex, as its attribute should be."""
+    if name not in _KINDS:
+        return text in _SEXES
+    try:
+        _KINDS[name](text)
+    except ValueError:
+        return False
+    return True
 
 
 def _share_groups(image: Dataset) -> None:

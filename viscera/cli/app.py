@@ -17,7 +17,11 @@ from viscera.core.settings import as_yaml
 from viscera.io.records import read_yaml
 from viscera.io.runlog import RunFolder, StudyFolder
 
-app = new_app("Multi-organ segmentation of abdominal CT, and the truth about Dice loss weighting.")
+app = new_app(
+    "Multi-organ segmentation of abdominal CT, and the truth about Dice loss weighting.\n\n"
+    "To begin: phantom, prepare, train --preset demo, predict, evaluate. Each explains itself with --help."
+)
+_TRAINING = "iterations patch batch_size filters device"
 config_app = new_app("Show the configuration and what each setting means.")
 app.add_typer(config_app, name="config")
 
@@ -113,8 +117,8 @@ def doctor(
 ) -> None:
     """Explain which organs a training will miss, or has missed.
 
-    Of a store: class weights, gradients and what to expect of each arm. Of a run: what became of every organ. With
-    what to do about it.
+    Of a store: class weights, gradients and what to expect of each weighting and learning rate. Of a run: what became
+    of every organ. With what to do about it.
     """
     from viscera.doctor.diagnosis import diagnose, diagnose_run, diagnosis_text, run_diagnosis_text
 
@@ -127,18 +131,17 @@ def doctor(
         call.result(json.dumps(asdict(found), indent=1) if as_json else diagnosis_text(found))
 
 
-@command(
-    app,
-    "train",
-    "preset train: weighting learning_rate iterations patch batch_size filters seed device checkpoint_every",
-)
+@command(app, "train", f"preset train: weighting learning_rate {_TRAINING} seed checkpoint_every")
 def train(
     call: Call,
     store: Store,
     run: Annotated[Path, "Folder for the trained model."],
     resume: Annotated[bool, "Continue from the last checkpoint, with its settings."] = False,
 ) -> None:
-    """Train one model on a store."""
+    """Train one model on a store.
+
+    The defaults are the paper's; --preset demo is a short training, to try things out.
+    """
     from viscera.stages import train as stage
 
     before = RunFolder(run)
@@ -249,16 +252,12 @@ def evaluate(
     call.say(f"{scores_table(rows)}\nEvery case: {out}; as nnU-Net writes it: {summary or beside}")
 
 
-@command(
-    app,
-    "study",
-    "preset study: weightings learning_rates seeds fuse jobs train: iterations patch batch_size filters device",
-)
+@command(app, "study", f"preset study: weightings learning_rates seeds fuse jobs train: {_TRAINING}")
 def study(call: Call, store: Store, study: Annotated[Path, "Folder of the study: new, or to continue."]) -> None:
     """Train and compare a grid of models, and write a report.
 
-    Every arm is trained, applied and scored. After an interruption the same command resumes; with more weightings,
-    rates, seeds or iterations it extends the study.
+    Every arm (a weighting at a learning rate) is trained, applied and scored. After an interruption the same command
+    resumes; with more weightings, rates, seeds or iterations it extends the study.
     """
     from viscera.study.launch import run_study
 
@@ -294,5 +293,5 @@ def nnunet_path(call: Call) -> None:
 
 @command(config_app, "show", "preset")
 def config_show(call: Call) -> None:
-    """Print the configuration, every setting explained; the output is a file for --config."""
+    """Print every setting, explained, as a file for --config."""
     call.result(as_yaml(call.config()))

@@ -41,9 +41,9 @@ def _option(name: str, type_: Any, default: Any, **info: Any) -> inspect.Paramet
 _PRESET = _option("preset", str, "paper", metavar="NAME", help=f"Settings to start from: {', '.join(PRESETS)}.")
 _COMMON = (
     _option(
-        "config", Path | None, None, metavar="FILE", help="YAML file with settings, as `viscera config show` has it."
+        "config", Path | None, None, metavar="FILE", help="YAML file of settings, as `viscera config show` prints it."
     ),
-    _option("set", list[str] | None, None, metavar="KEY=VALUE", help="Any setting, for example train.levels=3."),
+    _option("set", list[str] | None, None, metavar="KEY=VALUE", help="Any setting: train.levels=3. May be repeated."),
     _option("quiet", bool, False, help="Show errors and results only."),
     _option("log-json", bool, False, help="Show progress as lines of JSON on standard error."),
 )
@@ -223,13 +223,14 @@ def _is_list(type_: Any) -> bool:  # noqa: ANN401 - an annotation
 
 
 def _metavar(type_: Any) -> str:  # noqa: ANN401 - an annotation
-    """How a value is written: `N`, `X`, `N|N,N,N`, `a|b`, `A,B`."""
+    """How a value is written: `N`, `X`, `N|N,N,N`, `a|b`, `A,B`, `X,X`."""
     if get_origin(type_) is Literal:
         return "|".join(get_args(type_))
     if get_origin(type_) is Annotated:
         return _metavar(get_args(type_)[0])
     if _is_list(type_):
-        return "A,B"
+        each = _metavar(get_args(type_)[0])
+        return f"{each},{each}" if len(each) == 1 else "A,B"
     if get_origin(type_) is tuple:
         return ",".join(map(_metavar, get_args(type_)))
     if get_origin(type_) in {Union, types.UnionType}:

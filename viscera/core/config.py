@@ -127,7 +127,9 @@ class TrainConfig(Settings):
     """One model."""
 
     weighting: Weighting = setting(
-        "uniform", "class weights: uniform, simple or square (Eq. 3, 4, 5), or a power p of 1/R in [0, 2]", role="grid"
+        "uniform",
+        "class weights: uniform, simple, square (Eq. 3-5), or p in 0 to 2: the class's voxels to the power -p",
+        role="grid",
     )
     learning_rate: Rate = setting(1e-3, "learning rate (paper: 0.001 and 0.01)", role="grid")
     iterations: Positive = setting(10_000, "training steps (paper: 10,000)", role="schedule")

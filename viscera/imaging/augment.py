@@ -143,13 +143,13 @@ def _sampling_grid(augmentations: Sequence[Augmentation], patch: int, windows_BI
     linear = torch.from_numpy(np.stack([each.linear for each in augmentations])).float().to(device)
     offset = torch.arange(patch, device=device) - (patch - 1) / 2
     along_I, along_J, along_K = (linear[:, :, axis, None] * offset for axis in range(3))
-    displacements = {
-        slot: _displacement(each, patch).to(device) for slot, each in enumerate(augmentations) if each.elastic_voxels
-    }
+    elastic = [
+        (slot, _displacement(each, patch).to(device)) for slot, each in enumerate(augmentations) if each.elastic_voxels
+    ]
     grid = torch.empty(len(augmentations), patch, patch, patch, 3, device=device)
     for axis, edge in enumerate(windows_BIJK.shape[1:]):
         place = along_I[:, axis, :, None, None] + along_J[:, axis, None, :, None] + along_K[:, axis, None, None, :]
-        for slot, displacement in displacements.items():
+        for slot, displacement in elastic:
             place[slot] += displacement[axis]
         torch.mul(place, 2 / edge, out=grid[..., 2 - axis])
     return grid
@@ -210,8 +210,8 @@ def _blur_matrix(patch: int, sigma: float) -> npt.NDArray[np.float64]:
 def _recalibrated(hu_BIJK: Tensor, augmentations: Sequence[Augmentation]) -> Tensor:
     """Contrast, shift and noise."""
     if any(each.contrast != 1 or each.shift_hu for each in augmentations):
-        contrast = _per_window([each.contrast for each in augmentations], hu_BIJK)
-        shift_hu = _per_window([each.shift_hu for each in augmentations], hu_BIJK)
+        by_window = torch.tensor([(each.contrast, each.shift_hu) for each in augmentations], dtype=torch.float32)
+        contrast, shift_hu = by_window.T.to(hu_BIJK.device).view(2, -1, 1, 1, 1)
         hu_BIJK = hu_BIJK * contrast + shift_hu
     if any(each.noise_hu for each in augmentations):
         noise = np.zeros(hu_BIJK.shape, dtype=np.float32)
@@ -221,8 +221,3 @@ def _recalibrated(hu_BIJK: Tensor, augmentations: Sequence[Augmentation]) -> Ten
                 noise[slot] *= each.noise_hu
         hu_BIJK = hu_BIJK + torch.from_numpy(noise).to(hu_BIJK.device)
     return hu_BIJK
-
-
-def _per_window(values: Sequence[float], hu_BIJK: Tensor) -> Tensor:
-    """(B, 1, 1, 1) float32: one value a window."""
-    return torch.tensor(values, dtype=torch.float32, device=hu_BIJK.device).view(-1, 1, 1, 1)

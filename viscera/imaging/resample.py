@@ -84,8 +84,12 @@ class Taps:
                 first_held += 1
             while first_held + len(held) <= first + used[-1]:
                 held.append(next(source))
-            parts = [held[first - first_held + tap] for tap in used]
-            yield parts[0] if len(parts) == 1 else _weighted_sum(parts, weights[used].tolist())
+            total = held[first - first_held + used[0]]
+            if len(used) > 1:
+                total = total * float(weights[used[0]])
+            for tap in used[1:]:
+                total.add_(held[first - first_held + tap], alpha=float(weights[tap]))
+            yield total
 
 
 def axis_taps(num_in: int, num_out: int, factor: float) -> Taps:
@@ -127,13 +131,6 @@ def _centres(num_coarse: int, num_fine: int, factor: float) -> Weights:
     return centres
 
 
-def _weighted_sum(parts: list[Tensor], weights: list[float]) -> Tensor:
-    total = parts[0] * weights[0]
-    for part, weight in zip(parts[1:], weights[1:], strict=True):
-        total.add_(part, alpha=weight)
-    return total
-
-
 Taps3 = tuple[Taps, Taps, Taps]
 
 
@@ -153,9 +150,17 @@ class GridChange:
         Raises BadInputError for so fine a grid that no memory holds it.
         """
         sizes = [np.ceil(n / f - 1e-3) for n, f in zip(fine.shape, factors, strict=True)]
-        _refuse_size(fine, sizes)
-        i, j, k = (max(1, int(size)) for size in sizes)
-        return cls(fine, fine.scaled(factors, (i, j, k)), (float(factors[0]), float(factors[1]), float(factors[2])))
+        needed = _BYTES_PER_VOXEL * math.prod(max(float(size), 1.0) for size in sizes)
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if needed > min(available, _MOST_BYTES):
+            spacing, wanted = ("×".join(f"{x:.4g}" for x in by) for by in (fine.spacing_mm, sizes))
+            raise BadInputError(
+                f"A scan of {'×'.join(map(str, fine.shape))} voxels of {spacing} mm would become one of {wanted} "
+                f"voxels ({needed / 2**30:.4g} GiB; this machine has {available / 2**30:.0f} GiB). "
+                "Check the voxel size in its header, or give larger voxels (--spacing-mm)."
+            )
+        (i, j, k), (a, b, c) = (max(1, int(size)) for size in sizes), map(float, factors)
+        return cls(fine, fine.scaled(factors, (i, j, k)), (a, b, c))
 
     @classmethod
     def to_spacing(cls, fine: Geometry, spacing_mm: Sequence[float]) -> "GridChange":
@@ -178,22 +183,9 @@ class GridChange:
     def to_fine(self, restore: Restore = "probabilities") -> Taps3:
         """Weights along each axis, back: linear between the coarse voxels, or that of the coarse voxel around."""
         back = [1 / f for f in self.factors]
-        i, j, k = map(
-            axis_taps if restore == "probabilities" else nearest_taps, self.coarse.shape, self.fine.shape, back
-        )
+        taps = axis_taps if restore == "probabilities" else nearest_taps
+        i, j, k = map(taps, self.coarse.shape, self.fine.shape, back)
         return i, j, k
-
-
-def _refuse_size(fine: Geometry, sizes: Sequence[float]) -> None:
-    needed = _BYTES_PER_VOXEL * math.prod(max(float(size), 1.0) for size in sizes)
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > min(available, _MOST_BYTES):
-        spacing = "×".join(f"{length:.4g}" for length in fine.spacing_mm)
-        raise BadInputError(
-            f"A scan of {'×'.join(map(str, fine.shape))} voxels of {spacing} mm would become one of "
-            f"{'×'.join(f'{size:.4g}' for size in sizes)} voxels ({needed / 2**30:.4g} GiB; this machine has "
-            f"{available / 2**30:.0f} GiB). Check the voxel size in its header, or give larger voxels (--spacing-mm)."
-        )
 
 
 def coarsen_volume(volume: Volume, change: GridChange) -> Volume:
@@ -267,16 +259,15 @@ def _blended(plane_LIJ: Tensor, along_i: tuple[Taps, Index], along_j: tuple[Taps
     """(N, L) probabilities at N output voxels of a plane, given by their index along each axis."""
     by_voxel = plane_LIJ.movedim(0, -1).reshape(-1, plane_LIJ.shape[0])
     total = torch.zeros((len(along_i[1]), plane_LIJ.shape[0]))
-    for (from_i, weight_i), (from_j, weight_j) in itertools.product(_sources(*along_i), _sources(*along_j)):
+    sources = (
+        [(taps.voxel(tap)[at], taps.weights[at, tap]) for tap in range(taps.weights.shape[1])]
+        for taps, at in (along_i, along_j)
+    )
+    for (from_i, weight_i), (from_j, weight_j) in itertools.product(*sources):
         weight = torch.from_numpy((weight_i * weight_j).astype(np.float32))
         source = torch.from_numpy(from_i * plane_LIJ.shape[2] + from_j)
         total.addcmul_(by_voxel.index_select(0, source), weight.unsqueeze(1))
     return total
-
-
-def _sources(taps: Taps, at: Index) -> list[tuple[Index, Weights]]:
-    """Input voxel and weight of each tap, at some output voxels."""
-    return [(taps.voxel(tap)[at], taps.weights[at, tap]) for tap in range(taps.weights.shape[1])]
 
 
 def restored_planes(

@@ -22,7 +22,7 @@ def class_weights(
     volumes: int | None = None,
     normalise: Literal["none", "sum_to_L"] = "none",
 ) -> Weights:
-    """Weight of each class in the loss.
+    """Weight of each class in the loss, (L,) float64.
 
     `uniform` is Eq. 3, W = 1; `simple` is Eq. 4, W = N / (L R + epsilon); `square` is Eq. 5, W = N / (L R² + epsilon).
     A number p gives the family that contains both, W = N / (L R^p + epsilon).
@@ -34,9 +34,6 @@ def class_weights(
         numerator: what N stands for: the voxels of the training set, or its number of volumes.
         volumes: number of training volumes; only for numerator="volumes".
         normalise: "sum_to_L" scales the weights so that they sum to the number of classes.
-
-    Returns:
-        (L,) float64.
 
     Raises:
         BadInputError: counts that are not a vector of whole numbers ≥ 0, or all 0; an unknown scheme or option; a
@@ -116,17 +113,10 @@ class WeightSchedule:
     def of(
         cls, voxel_counts: npt.ArrayLike, weighting: str | float, config: LossConfig, volumes: int
     ) -> "WeightSchedule":
-        """As the configuration says; constant where it has no schedule.
+        """As the configuration says of Eq. 4 and 5, limit of the ratio and schedule; constant without a schedule.
 
-        Args:
-            voxel_counts: (L,) R_l of the training set.
-            weighting: "uniform", "simple", "square", or a power.
-            config: readings of Eq. 4 and 5, limit of the ratio, schedule. With a schedule both ends sum to L, so that
-                the size of the loss stays and only its direction changes.
-            volumes: number of training volumes.
-
-        Raises:
-            BadInputError: as `class_weights`.
+        Of the training set's (L,) R_l and its number of volumes. With a schedule both ends sum to L, so that the size
+        of the loss stays and only its direction changes. Raises BadInputError as `class_weights`.
         """
         schedule = config.schedule
         counts = _counts(voxel_counts) * config.count_scale

@@ -43,7 +43,7 @@ def weighted_dice_loss(dice_loss_L: Tensor, class_weights_L: Tensor) -> Tensor:
 
 
 class WeightedDiceLoss(nn.Module):
-    """Weighted multi-class soft Dice loss (Eq. 2 and 6 of the paper).
+    """Weighted multi-class soft Dice loss (Eq. 2 and 6 of the paper); sums are float32, or float64 for float64 logits.
 
     Args:
         class_weights: (L,) from `viscera.class_weights`, computed once from the whole training set.
@@ -54,8 +54,6 @@ class WeightedDiceLoss(nn.Module):
 
     Raises:
         BadInputError: weights that are no vector of finite numbers ≥ 0, an option that is none of its choices.
-
-    Sums are float32, or float64 for float64 logits, whatever autocast is in force.
     """
 
     class_weights: Tensor

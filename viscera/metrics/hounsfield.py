@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from viscera.core.scan import HuArray
 
@@ -38,21 +37,20 @@ def hu_facts(hu: HuArray) -> HuFacts:
         counts += np.bincount(plane.ravel().astype(np.intp) - _INT16.min, minlength=2**16)
     present = np.flatnonzero(counts)
     commonest = int(counts.argmax())
+
+    def share(low: int, high: int) -> float:
+        return float(counts[low - _INT16.min : high - _INT16.min].sum() / hu.size)
+
     return HuFacts(
         lowest=int(present[0]) + _INT16.min,
         highest=int(present[-1]) + _INT16.min,
         at_highest=float(counts[present[-1]] / hu.size),
         commonest=commonest + _INT16.min,
         at_commonest=float(counts[commonest] / hu.size),
-        air=_share(counts, (_INT16.min, AIR_BELOW_HU)),
-        tissue=_share(counts, TISSUE_HU),
-        stored_tissue=_share(counts, STORED_TISSUE_HU),
+        air=share(_INT16.min, AIR_BELOW_HU),
+        tissue=share(*TISSUE_HU),
+        stored_tissue=share(*STORED_TISSUE_HU),
     )
-
-
-def _share(counts: npt.NDArray[np.int64], hu: tuple[int, int]) -> float:
-    """Share of the voxels from the first to below the second HU."""
-    return float(counts[hu[0] - _INT16.min : hu[1] - _INT16.min].sum() / counts.sum())
 
 
 def no_hu(hu: HuFacts) -> tuple[str, str, str] | None:

@@ -7,15 +7,13 @@ then over the labels without background.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 
-@dataclass(frozen=True, eq=False)
-class CountedCase:
+class CountedCase(NamedTuple):
     """One case."""
 
     prediction_file: str  # where it was read from

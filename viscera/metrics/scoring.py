@@ -18,6 +18,7 @@ from viscera.metrics.overlap import as_labelled, confusion_matrix, counts_of_ove
 from viscera.metrics.surface_distance import SurfaceDistances, surface_distances
 
 Absent = Literal["undefined", "one"]
+Tolerance = Mapping[str, float] | float
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,7 @@ class Pair:
 
     @classmethod
     def of(
-        cls,
-        prediction: LabelMap,
-        reference: LabelMap,
-        classes: ClassTable = ABDOMEN,
-        unlabelled: Collection[str] = (),
+        cls, prediction: LabelMap, reference: LabelMap, classes: ClassTable = ABDOMEN, unlabelled: Collection[str] = ()
     ) -> "Pair":
         """Bring the two together, in whatever order their axes run.
 
@@ -82,12 +79,7 @@ class Pair:
             distances[organ.name] = surface_distances(*masks, self.geometry.spacing_mm)
         return distances
 
-    def scores(
-        self,
-        metrics: Sequence[Metric],
-        tolerance_mm: Mapping[str, float] | float = TOLERANCES_MM,
-        absent: Absent = "undefined",
-    ) -> list[Score]:
+    def scores(self, metrics: Sequence[Metric], tolerance_mm: Tolerance, absent: Absent) -> list[Score]:
         """Metric by metric in the order of `METRICS`, each in label order; as `score`."""
         reading = Reading(tolerance_mm, absent)
         rows = (row for name, measure in METRICS.items() if name in metrics for row in measure(self, reading))
@@ -97,7 +89,7 @@ class Pair:
 class Reading(NamedTuple):
     """How values are read where that is open; see `score`."""
 
-    tolerance_mm: Mapping[str, float] | float
+    tolerance_mm: Tolerance
     absent: Absent
 
 
@@ -131,7 +123,7 @@ METRICS: dict[Metric, Callable[[Pair, Reading], Iterator[Score]]] = {  # a new m
 }
 
 
-def refuse_unknown_organs(tolerance_mm: Mapping[str, float] | float, classes: ClassTable) -> None:
+def refuse_unknown_organs(tolerance_mm: Tolerance, classes: ClassTable) -> None:
     """Raise BadInputError for the tolerance of an organ that there is not: it would count for nothing."""
     named = tolerance_mm if isinstance(tolerance_mm, Mapping) else ()
     unknown = [organ for organ in named if organ not in {*classes.names[1:], *TOLERANCES_MM}]
@@ -158,15 +150,15 @@ def score(  # noqa: PLR0913 - two label maps, and how to compare them
     reference: LabelMap,
     *,
     metrics: Sequence[Metric] = ("dice",),
-    tolerance_mm: Mapping[str, float] | float = TOLERANCES_MM,
+    tolerance_mm: Tolerance = TOLERANCES_MM,
     absent: Absent = "undefined",
     classes: ClassTable = ABDOMEN,
     unlabelled: Collection[str] = (),
 ) -> list[Score]:
-    """Compare a prediction with the truth.
+    """Compare a prediction with the truth, on one grid.
 
     Args:
-        prediction: on the grid of the reference.
+        prediction: a label map.
         reference: the truth.
         metrics: `dice` (of all classes), `hd95_mm`, `surface_dice`, `volume_ml` (of prediction and reference; all
             three of the organs alone).

@@ -1,5 +1,7 @@
 """The 3D U-Net of Çiçek et al., MICCAI 2016, with same padding (64³ in, 64³ out)."""
 
+from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -54,7 +56,7 @@ class UNet3D(nn.Module):
             for level in range(levels - 1)
         )
         self.head = nn.Conv3d(widths[1], num_classes, kernel_size=1)
-        self.apply(_initialise_he if initialisation == "he" else _initialise_keras)
+        self.apply(partial(_initialise, initialisation=initialisation))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, L, I, J, K) of an input (B, C, I, J, K) of any size (edges are replicated to fit).
@@ -79,28 +81,21 @@ class UNet3D(nn.Module):
         return logits[..., : size[0], : size[1], : size[2]]
 
 
-def _double_convolution(in_channels: int, middle_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv3d(in_channels, middle_channels, kernel_size=3, padding=1),
-        nn.BatchNorm3d(middle_channels),
-        nn.ReLU(inplace=True),
-        nn.Conv3d(middle_channels, out_channels, kernel_size=3, padding=1),
-        nn.BatchNorm3d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+def _double_convolution(*channels: int) -> nn.Sequential:
+    """Two convolutions between three numbers of channels."""
+    layers: list[nn.Module] = []
+    for before, after in pairwise(channels):
+        layers += [nn.Conv3d(before, after, kernel_size=3, padding=1), nn.BatchNorm3d(after), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
 
 
-def _initialise_he(module: nn.Module) -> None:
+def _initialise(module: nn.Module, initialisation: str) -> None:
     if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if initialisation == "he":
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        else:
+            nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def _initialise_keras(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.BatchNorm3d):
+    elif isinstance(module, nn.BatchNorm3d) and initialisation == "keras":
         module.momentum, module.eps = 0.01, 1e-3

@@ -23,26 +23,14 @@ _REFUSED = {
 class MonaiDiceLoss(nn.Module):
     """The weighted Dice loss (Eq. 2 and 6) for MONAI's training loops: put it where `DiceLoss` stood.
 
-    The names and defaults are MONAI's. The paper's loss is `batch=True, smooth_nr=0, smooth_dr=0`: with smoothing a
-    class absent from labels and prediction counts as a perfect one.
+    The names, defaults and meanings are MONAI's. `class_weights` (L,) are from `viscera.class_weights`, of the whole
+    training set, background first, all L also with include_background=False. `reduction` is "mean" or "sum" (over the
+    classes and, without `batch`, the sub-volumes), smooth_dr equal to smooth_nr; arguments that this loss cannot honour
+    raise BadInputError. The paper's loss is `batch=True, smooth_nr=0, smooth_dr=0`: with smoothing a class absent from
+    labels and prediction counts as a perfect one.
 
     Its value is MONAI's minus a constant. Of a class, MONAI takes 1 - Dice, and Eq. 2 takes -Dice, in [-1, 0]: with
     reduction="mean" this loss is `DiceLoss(..., weight=class_weights)` minus the mean weight. The gradient is the same.
-
-    Args:
-        class_weights: (L,) from `viscera.class_weights`, of the whole training set, background first; all L of them
-            with include_background=False, too.
-        include_background: False leaves class 0 out of the mean.
-        to_onehot_y: True: labels are class numbers (B, 1, ...); False: they are one-hot (B, L, ...).
-        softmax: True: the network gives logits; False: it gives probabilities.
-        reduction: "mean" over the classes (and, without batch, the sub-volumes), or "sum".
-        smooth_nr: added to the numerator of Eq. 2.
-        smooth_dr: added to its denominator; must be equal to smooth_nr.
-        batch: True: the sums of Eq. 2 run over the mini-batch; False: Eq. 2 for each sub-volume.
-        others: MONAI's other arguments, at their defaults.
-
-    Raises:
-        BadInputError: an argument that this loss cannot honour, weights that are no vector.
     """
 
     def __init__(  # noqa: PLR0913 - as many as MONAI has
@@ -59,7 +47,11 @@ class MonaiDiceLoss(nn.Module):
         **others: object,
     ) -> None:
         super().__init__()
-        _refuse(others)
+        for name, value in others.items():
+            if name not in _REFUSED:
+                raise BadInputError(f"{name}: neither MONAI's DiceLoss nor this one has such an argument.")
+            if value is not None and value is not False:
+                raise BadInputError(f"{name}={value!r} is not possible: {_REFUSED[name]}.")
         reduction_name = str(getattr(reduction, "value", reduction))  # MONAI also has an enumeration
         refuse_unknown("reduction", reduction_name, ("mean", "sum"))
         refuse_non_number("smooth_nr", smooth_nr)
@@ -97,16 +89,5 @@ class MonaiDiceLoss(nn.Module):
         dice_loss_L = self.loss.per_class(prediction_BLIJK, labels_B1IJK)[self.first_class :]
         weights_L = self.loss.class_weights[self.first_class :].to(dice_loss_L.dtype)
         mean = weighted_dice_loss(dice_loss_L, weights_L)
-        return mean * self._terms(prediction_BLIJK.shape[0]) if self.adds_up else mean
-
-    def _terms(self, batch_size: int) -> int:
-        classes = self.loss.class_weights.numel() - self.first_class
-        return classes if self.loss.sums == "batch" else classes * batch_size
-
-
-def _refuse(arguments: dict[str, object]) -> None:
-    for name, value in arguments.items():
-        if name not in _REFUSED:
-            raise BadInputError(f"{name}: neither MONAI's DiceLoss nor this one has such an argument.")
-        if value is not None and value is not False:
-            raise BadInputError(f"{name}={value!r} is not possible: {_REFUSED[name]}.")
+        terms = len(weights_L) * (1 if self.loss.sums == "batch" else len(prediction_BLIJK))
+        return mean * terms if self.adds_up else mean

@@ -65,7 +65,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         all_or_none: write nothing where a case cannot be scored; for models that are compared on the same cases.
         progress: called before each case, and at the end.
 
-    Returns:     The rows that were written: by case, grid, metric and class.
+    Returns the rows that were written: by case, grid, metric and class.
 
     Raises:
         BadInputError: before anything is scored, where predictions and references do not belong together or the outputs

@@ -15,8 +15,7 @@ from viscera.check.findings import KINDS, DataSetCheck, Finding, by_kind
 from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.geometry import AxisOrder
 from viscera.core.scan import Case, LabelArray
-from viscera.drawing.canvas import data_uri, house_style, to_bytes
-from viscera.drawing.page_environment import page_environment
+from viscera.drawing.canvas import data_uri, house_style, page_environment, to_bytes
 from viscera.drawing.slices import Backdrop, body_box_mm, draw_scan
 
 MOST_PICTURES = 60  # places, of three slices each: about 10 MB

@@ -1,4 +1,4 @@
-"""Figures to bytes, and the style they share. No pyplot: no global state, no display."""
+"""Figures to bytes, the style they share, and pages from templates. No pyplot: no global state, no display."""
 
 import io
 from base64 import b64encode
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+import jinja2
 import numpy as np
 import numpy.typing as npt
 from matplotlib import rc_context
@@ -73,3 +74,14 @@ def pixels_to_png(pixels: Pixels) -> bytes:
     buffer = io.BytesIO()
     imsave(buffer, pixels, format="png", metadata={"Software": ""})
     return buffer.getvalue()
+
+
+def page_environment(package: str) -> jinja2.Environment:
+    """The templates of a package and the style sheet of all pages; data are escaped, a missing value is an error."""
+    return jinja2.Environment(
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(package), jinja2.PackageLoader("viscera.drawing")]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )

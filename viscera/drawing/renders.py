@@ -63,12 +63,7 @@ def common_box(scenes: Sequence[tuple[Surface, ...]]) -> Box3 | None:
 
 
 def render_figure(organs: tuple[Surface, ...], box: Box3 | None) -> Figure:
-    """One panel of Figures 2-4.
-
-    Args:
-        organs: surfaces; with none the panel says so.
-        box: what is in view, mm.
-    """
+    """One panel of Figures 2-4: the organs in a box (mm); without any it says so."""
     with house_style():
         figure = Figure(figsize=_PANEL_IN, facecolor="white")
         if not organs or box is None:

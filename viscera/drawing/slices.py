@@ -1,6 +1,7 @@
 """Axial slices with organ overlays, in radiological convention: the patient's right on the viewer's left, front up."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,26 +59,15 @@ def busiest_slice(truth: LabelMap) -> int:
 def backdrop(scan: Volume, grid: Geometry, slice_index: int) -> Backdrop:
     """The CT at one axial slice of a label map's grid, interpolated linearly between the prepared voxels.
 
-    Args:
-        scan: on the prepared grid, canonical.
-        grid: of the label maps, canonical; usually finer.
-        slice_index: along K of `grid`.
-
-    Returns:
-        The slice, at least 480 pixels long, and the part of it that holds the body.
+    Both grids are canonical, that of the label maps is usually finer; `slice_index` is along its K. The slice comes at
+    least 480 pixels long, with the part of it that holds the body.
     """
     factor = max(1, round(_BACKDROP_PIXELS / max(grid.shape[:2])))
     fine = grid.scaled((1 / factor, 1 / factor, 1), (grid.shape[0] * factor, grid.shape[1] * factor, grid.shape[2]))
     to_scan = np.linalg.inv(scan.geometry.affine) @ fine.affine
     offset = to_scan[:3, :3] @ (0, 0, slice_index) + to_scan[:3, 3]
-    hu = ndimage.affine_transform(
-        np.asarray(scan.hu, dtype=np.float32),
-        to_scan[:3, :3],
-        offset,
-        output_shape=(*fine.shape[:2], 1),
-        order=1,
-        mode="nearest",
-    )[:, :, 0]
+    coarse, shape = np.asarray(scan.hu, dtype=np.float32), (*fine.shape[:2], 1)
+    hu = ndimage.affine_transform(coarse, to_scan[:3, :3], offset, output_shape=shape, order=1, mode="nearest")[:, :, 0]
     return Backdrop(hu, fine.spacing_mm[:2], body_box_mm(hu, fine.spacing_mm[:2]))
 
 
@@ -89,11 +79,7 @@ def slice_figure(
 ) -> Figure:
     """One panel of Figures 2-4.
 
-    Args:
-        scene_backdrop: the CT, shared by all panels of a case.
-        labels_IJ: (I, J) uint8, canonical: to the right, to the front.
-        spacing_mm: of I and J.
-        classes: what the labels stand for.
+    The CT is shared by all panels of a case; the labels are (I, J) uint8, canonical: to the right, to the front.
     """
     width_mm, height_mm = (high - low for low, high in scene_backdrop.view_mm)
     width_in = 4.0
@@ -107,27 +93,19 @@ def slice_figure(
         axes.set_xlim(right, left)  # the patient's right, at high x, comes to the viewer's left
         axes.set_ylim(vertical)
         axes.set_aspect("equal")
+        white: dict[str, Any] = {"transform": axes.transAxes, "color": "white", "ha": "center"}
         for x, side in ((0.03, "R"), (0.97, "L")):
-            axes.text(
-                x, 0.5, side, transform=axes.transAxes, color="white", weight="bold", size=12, ha="center", va="center"
-            )
+            axes.text(x, 0.5, side, weight="bold", size=12, va="center", **white)
         if not labels_IJ.any():
-            axes.text(0.5, 0.04, "nothing labelled in this slice", transform=axes.transAxes, color="white", ha="center")
+            axes.text(0.5, 0.04, "nothing labelled in this slice", **white)
     return figure
 
 
 def draw_scan(axes: Axes, scan: Backdrop) -> None:
     """The CT alone, in mm from the corner of the slice, in the window of an abdominal CT."""
     extent = (0, scan.hu.shape[0] * scan.spacing_mm[0], 0, scan.hu.shape[1] * scan.spacing_mm[1])
-    axes.imshow(
-        scan.hu.T,
-        cmap="gray",
-        vmin=LEVEL_HU - WIDTH_HU / 2,
-        vmax=LEVEL_HU + WIDTH_HU / 2,
-        origin="lower",
-        extent=extent,
-        interpolation="bilinear",
-    )
+    low, high = LEVEL_HU - WIDTH_HU / 2, LEVEL_HU + WIDTH_HU / 2
+    axes.imshow(scan.hu.T, "gray", vmin=low, vmax=high, origin="lower", extent=extent, interpolation="bilinear")
 
 
 def _draw_organs(axes: Axes, labels_IJ: LabelArray, spacing_mm: tuple[float, float], classes: ClassTable) -> None:
@@ -150,9 +128,8 @@ def body_box_mm(hu: npt.NDArray[np.float32], spacing_mm: tuple[float, ...]) -> B
         inside = np.flatnonzero((hu > _BODY_HU).any(axis=1 - axis))
         length_mm = hu.shape[axis] * spacing_mm[axis]
         low, high = (inside[0], inside[-1] + 1) if inside.size else (0, hu.shape[axis])
-        bounds.append(
-            (max(0.0, low * spacing_mm[axis] - _MARGIN_MM), min(length_mm, high * spacing_mm[axis] + _MARGIN_MM))
-        )
+        low_mm, high_mm = low * spacing_mm[axis] - _MARGIN_MM, high * spacing_mm[axis] + _MARGIN_MM
+        bounds.append((max(0.0, low_mm), min(length_mm, high_mm)))
     return (bounds[0], bounds[1])
 
 

@@ -41,12 +41,7 @@ def signed_rank_test(differences: Array) -> SignedRank:
     sign flips of the observed ranks, by the shift algorithm (Streitberg and Röhmel 1986). Above, scipy's normal
     approximation. Zeros are ranked with the others and then left out (Pratt 1959): patients whom both arms treat
     alike, or fail alike, weaken the evidence, where leaving them out first can make a p smaller.
-
-    Args:
-        differences: (P,) one a pair.
-
-    Returns:
-        min(T+, T-), and p; p = 1 where no pair differs.
+    Of (P,) differences, one a pair: min(T+, T-), and p; p = 1 where no pair differs.
 
     Raises:
         BadInputError: no differences, or one that is not finite.
@@ -94,11 +89,8 @@ def hodges_lehmann(differences: Array, confidence: float = 0.95) -> Shift:
     The estimate is the median of the Walsh averages, the means of all two (or one and the same) differences (Hodges
     and Lehmann 1963). The interval runs from the k-th smallest to the k-th largest of them, k by the distribution of
     the signed-rank statistic (Hollander and Wolfe 1999, section 3.3): exact up to 50 pairs, at least `confidence`;
-    by its normal approximation above. Below six pairs no such interval reaches 95 per cent.
-
-    Args:
-        differences: (P,) one a pair.
-        confidence: of the interval, 0 to 1.
+    by its normal approximation above. Below six pairs no such interval reaches 95 per cent. `differences` are (P,),
+    one a pair.
 
     Raises:
         BadInputError: no differences, or one that is not finite.
@@ -120,13 +112,8 @@ def bootstrap_means(values_APSC: Array, draws: int = 2000, seed: int = 0) -> Arr
     replacement, the same for all arms and columns, and seeds with replacement, the same for all patients of an arm
     (the pigeonhole bootstrap, Owen 2007). Seeds are averaged first. With one seed only the patients vary.
 
-    Args:
-        values_APSC: NaN where undefined or not measured; a seed of which an arm has nothing is no seed of that arm.
-        draws: number of resamples.
-        seed: the same seed and values give the same draws.
-
-    Returns:
-        (D, A, C); NaN where a draw has nothing defined.
+    Values are NaN where undefined or not measured; a seed of which an arm has nothing is no seed of that arm. The
+    result is (D, A, C), NaN where a draw has nothing defined; the same `seed` and values give the same draws.
     """
     arms, patients, _, columns = values_APSC.shape
     means = np.full((draws, arms, columns), np.nan)
@@ -145,14 +132,9 @@ def bootstrap_means(values_APSC: Array, draws: int = 2000, seed: int = 0) -> Arr
 
 
 def percentile_interval(draws: Array, confidence: float = 0.95) -> tuple[Array, Array]:
-    """The percentile interval of bootstrap draws (Efron 1979): low and high.
+    """The percentile interval of bootstrap draws (Efron 1979) of shape (D, ...): low and high, each of shape (...).
 
-    Args:
-        draws: (D, ...) NaN where a draw is undefined; such draws are left out.
-        confidence: share of the draws within, 0 to 1.
-
-    Returns:
-        Two arrays of the draws' trailing shape; NaN where no draw is defined.
+    Draws that are NaN are left out; the bounds are NaN where no draw is defined.
     """
     columns = draws.reshape(len(draws), -1)
     bounds = np.full((2, columns.shape[1]), np.nan)
@@ -164,13 +146,10 @@ def percentile_interval(draws: Array, confidence: float = 0.95) -> tuple[Array, 
 
 
 def rank_shares(draws_DA: Array) -> Array:
-    """How stable a ranking is: the share of draws in which each arm holds each rank, the highest value first.
+    """How stable a ranking is: (A, A), arm by rank, the share of draws in which it holds it, the highest value first.
 
-    Args:
-        draws_DA: bootstrap draws of what the arms are ranked by; an arm that is NaN in a draw is last in it.
-
-    Returns:
-        (A, A): arm by rank. Equal values share the better rank. Rows sum to 1; NaN for an arm that is always NaN.
+    Equal values share the better rank; an arm that is NaN in a draw is last in it. Rows sum to 1; NaN for an arm that
+    is always NaN.
     """
     arms = draws_DA.shape[1]
     shares = np.full((arms, arms), np.nan)
@@ -184,9 +163,7 @@ def rank_shares(draws_DA: Array) -> Array:
 def rank_range(shares: Array, confidence: float = 0.95) -> tuple[int, int]:
     """First and last of the middle ranks that one arm holds in at least `confidence` of the draws.
 
-    Args:
-        shares: (A,) a row of `rank_shares`, not NaN.
-        confidence: share of the draws within, 0 to 1.
+    `shares` is its row (A,) of `rank_shares`, not NaN.
     """
     tail = (1 - confidence) / 2
     reached = np.cumsum(shares)

@@ -30,28 +30,28 @@ def mean_defined(values: Iterable[float | None]) -> float | None:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One line of curve.jsonl.
-
-    Attributes:
-        step_kept: share of Adam's step that epsilon left, mean over the layers; None where it was not measured.
-    """
+    """One line of curve.jsonl."""
 
     step: int  # optimiser steps done
     loss: float | None  # Eq. 6 at that step, no unit; None where it was not finite
     dice: ClassDice  # (L,) hard Dice on the fixed training windows, 0 to 1; empty where it was not measured
     validation_dice: ClassDice  # (L,) on the validation cases; empty where no validation pass ran
     logged: LoggedStep = field(default=NOTHING_LOGGED, compare=False)  # what the classes' fate is judged by
-    step_kept: float | None = None
+    step_kept: float | None = None  # share of Adam's step that epsilon left, mean over layers; None: not measured
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any], classes: ClassTable = ABDOMEN) -> "CurvePoint":
         """From one JSON object; raises KeyError, TypeError or ValueError where it is none of ours."""
         loss = line.get("loss")
+
+        def dice_of(value: Mapping[str, float | None] | None) -> ClassDice:
+            return tuple(value.get(name) for name in classes.names) if value else ()
+
         return cls(
             step=int(line["step"]),
             loss=float(loss) if loss is not None and math.isfinite(loss) else None,
-            dice=_class_dice(line.get("dice"), classes),
-            validation_dice=_class_dice(line.get("validation_dice"), classes),
+            dice=dice_of(line.get("dice")),
+            validation_dice=dice_of(line.get("validation_dice")),
             logged=LoggedStep.from_line(line),
             step_kept=step_kept(line),
         )
@@ -59,12 +59,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class RunResult:
-    """One arm with one seed.
-
-    Attributes:
-        earlier: scores that were put aside when the study was extended, by iterations.
-        reasons: by test case and organ, why its prediction should be looked at; empty: not flagged.
-    """
+    """One arm with one seed."""
 
     arm: Arm
     seed: int
@@ -72,7 +67,9 @@ class RunResult:
     curve: tuple[CurvePoint, ...] = ()  # the logged steps in order
     scores: tuple[ScoreRow, ...] | None = None  # rows of scores.csv; None where there is none
     problem: str = ""  # why a file of the run could not be read, for people; empty where all could
+    # scores that were put aside when the study was extended, by iterations
     earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
+    # by test case and organ, why its prediction should be looked at; empty: not flagged
     reasons: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     def standing(self) -> str:
@@ -108,15 +105,12 @@ class SplitSizes:
 
 @dataclass(frozen=True)
 class FusedResult:
-    """The best model per organ as one predictor.
-
-    Attributes:
-        earlier: scores of the test cases that were put aside when the study was extended, by iterations.
-    """
+    """The best model per organ as one predictor."""
 
     record: FusionRecord  # fusion.yaml
     scores: tuple[ScoreRow, ...]  # of the test cases
     validation: tuple[ScoreRow, ...]  # scores of the validation cases, on the original grid
+    # scores of the test cases that were put aside when the study was extended, by iterations
     earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
 
 
@@ -179,11 +173,7 @@ class StudyResult:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One test case as the reference and all arms label it: what Figures 2-4 show.
-
-    Attributes:
-        flagged: by name of arm, names of the organs that are flagged in that prediction.
-    """
+    """One test case as the reference and all arms label it: what Figures 2-4 show."""
 
     case: str  # its name
     slice_index: int  # the axial slice, counted from the lowest, 0-based, of `slices` on the scan's grid
@@ -193,18 +183,14 @@ class Scene:
     truth: LabelView  # the reference
     predictions: Mapping[str, LabelView]  # by name of arm, and `fused`; an arm without one is missing here
     seeds: Mapping[str, int]  # by name of arm, the seed whose prediction is shown
-    flagged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    flagged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by name of arm, names of flagged organs
 
 
 def median_case(study: StudyResult, candidates: Sequence[str]) -> str | None:
     """The case that Figures 2-4 show: of median foreground Dice, averaged over organs, then arms; no arm's favourite.
 
-    Args:
-        study: scores on the primary grid decide; ties are broken by name, an even number takes the lower middle.
-        candidates: test cases whose scan and reference are available.
-
-    Returns:
-        Its name; the first candidate where nothing is scored, None where there is no candidate.
+    Scores on the primary grid decide; ties are broken by name, an even number takes the lower middle. The first
+    candidate where nothing is scored, None without candidates (test cases whose scan and reference are available).
     """
     sample = study.scores.sample(study.grids[0] if study.grids else "")
     means_P = mean_over(mean_over(sample.per_case()[:, :, 1:], axis=2), axis=0)
@@ -224,7 +210,3 @@ def signed(value: float | None) -> str:
     """One decimal with its sign, a minus sign and no hyphen; zero without one."""
     rounded = round(value or 0.0, 1)
     return f"{rounded:+.1f}".replace("-", "\N{MINUS SIGN}") if rounded else "0.0"
-
-
-def _class_dice(value: Mapping[str, float | None] | None, classes: ClassTable) -> ClassDice:
-    return tuple(value.get(name) for name in classes.names) if value else ()

@@ -46,14 +46,9 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class ScoreTable:
-    """Every score of a study.
+    """Every score of a study; the best model per organ is the arm `fused`, with the first seed, as in scores.csv."""
 
-    Attributes:
-        rows: columns arm, seed, case, organ, grid, metric, value, one row per score; NaN where undefined. The best
-            model per organ is the arm `fused`, with the first seed, as in the joined scores.csv.
-    """
-
-    rows: pd.DataFrame
+    rows: pd.DataFrame  # columns arm, seed, case, organ, grid, metric, value, one row per score; NaN where undefined
     arms: tuple[str, ...]  # names of the plan's arms, in the order of Table 1
     seeds: tuple[int, ...]  # of the plan
     classes: tuple[str, ...]  # names, in label order; rows of other classes are left out
@@ -102,7 +97,8 @@ class ScoreTable:
         rows = self.rows[(self.rows["grid"] == grid) & (self.rows["metric"] == metric) & self.rows["arm"].isin(names)]
         cases = tuple(sorted(set(rows["case"])))
         axes = {"arm": names, "case": cases, "seed": self.seeds, "organ": self.classes}
-        places = tuple(_places(rows[column], labels) for column, labels in axes.items())
+        numbers = {axis: {label: at for at, label in enumerate(labels)} for axis, labels in axes.items()}
+        places = tuple(rows[axis].map(number).to_numpy(np.intp) for axis, number in numbers.items())
         values = np.full(tuple(map(len, axes.values())), np.nan)
         values[places] = rows["value"].to_numpy(float)
         scored = np.zeros(values.shape[:2], dtype=bool)
@@ -137,25 +133,6 @@ def mean_over(values: Array, axis: int) -> Array:
 
 
 def with_summary(classes: pd.DataFrame) -> pd.DataFrame:
-    """Append AVG, MAX, MIN over the classes and FOREGROUND, the mean over the organs, of what is defined.
-
-    Args:
-        classes: (L, arms) per cent, rows in label order.
-    """
-    summary = pd.DataFrame(
-        {
-            "AVG": classes.mean(axis=0),
-            "MAX": classes.max(axis=0),
-            "MIN": classes.min(axis=0),
-            "FOREGROUND": classes.iloc[1:].mean(axis=0),
-        }
-    ).T
-    table = pd.concat([classes, summary])
-    table.index.name = "class"
-    return table
-
-
-def _places(column: pd.Series, labels: Sequence[object]) -> npt.NDArray[np.intp]:
-    """(N,) where in the labels each value of a column stands."""
-    position = {label: at for at, label in enumerate(labels)}
-    return np.array([position[value] for value in column], dtype=np.intp)
+    """Append to (L, arms) AVG, MAX, MIN of the classes and FOREGROUND, the mean over organs, of what is defined."""
+    summary = {"AVG": classes.mean(), "MAX": classes.max(), "MIN": classes.min(), "FOREGROUND": classes.iloc[1:].mean()}
+    return pd.concat([classes, pd.DataFrame(summary).T]).rename_axis(index="class")

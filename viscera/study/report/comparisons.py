@@ -87,9 +87,9 @@ class Comparisons:
 
 
 def compare(study: StudyResult, grid: str, metrics: Sequence[str] | None = None) -> Comparisons:
-    """Compare all arms of a study on one grid; the unit is the patient, seeds are averaged first.
+    """Compare all arms of a study on one grid, by all of its metrics or some; the unit is the patient.
 
-    By all metrics of the grid where `metrics` is None. Pairs of arms that are not scored on it have n = 0.
+    Seeds are averaged first. Pairs of arms that are not scored on the grid have n = 0.
     """
     rows: list[Comparison] = []
     families: list[Family] = []
@@ -97,13 +97,12 @@ def compare(study: StudyResult, grid: str, metrics: Sequence[str] | None = None)
     for metric in study.scores.metrics(grid) if metrics is None else metrics:
         sample = study.scores.sample(grid, metric)
         values_APL = sample.per_case() * (100 if metric in PER_CENT else 1)
+        pairs = combinations(enumerate(sample.arms), 2)
+        differences = {(a, b): values_APL[i] - values_APL[j] for (i, a), (j, b) in pairs}
         uncorrected = [
-            _compare_pair(
-                Comparison(organ.name, metric, name_a, name_b, 0),
-                values_APL[a, :, organ.label] - values_APL[b, :, organ.label],
-            )
+            _compare_pair(Comparison(organ.name, metric, *arms, 0), differences_PL[:, organ.label])
             for organ in study.classes.organs
-            for (a, name_a), (b, name_b) in combinations(enumerate(sample.arms), 2)
+            for arms, differences_PL in differences.items()
         ]
         adjusted = iter(statistics.holm(np.array([row.p for row in uncorrected if row.p is not None])).tolist())
         of_metric = [row if row.p is None else row._replace(p_holm=next(adjusted)) for row in uncorrected]
@@ -117,9 +116,8 @@ def compare(study: StudyResult, grid: str, metrics: Sequence[str] | None = None)
 
 def metric_title(metric: str) -> str:
     """A metric's name for people."""
-    return {"dice": "Dice", "surface_dice": "surface Dice", "hd95_mm": "HD95 (mm)"}.get(
-        metric, metric.replace("_", " ")
-    )
+    titles = {"dice": "Dice", "surface_dice": "surface Dice", "hd95_mm": "HD95 (mm)"}
+    return titles.get(metric, metric.replace("_", " "))
 
 
 def _compare_pair(empty: Comparison, differences: Array) -> Comparison:

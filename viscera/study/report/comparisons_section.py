@@ -39,11 +39,6 @@ class ArmStanding(NamedTuple):
     tests: int  # how many there are
 
 
-def conclusions(compared: Comparisons) -> list[str]:
-    """One sentence or two per metric: how many tests, what came out, or why nothing can."""
-    return [_conclusion(family) for family in compared.families]
-
-
 def organ_findings(study: StudyResult, table: Table1, compared: Comparisons) -> list[OrganFinding]:
     """One per organ that any arm has a mean of."""
     titles = {arm.name: arm.title for arm in study.arms}
@@ -87,6 +82,11 @@ def arm_standings(study: StudyResult, table: Table1, compared: Comparisons) -> l
     return standings
 
 
+def conclusions(compared: Comparisons) -> list[str]:
+    """One sentence or two per metric: how many tests, what came out, or why nothing can."""
+    return [_conclusion(family) for family in compared.families]
+
+
 def _conclusion(family: Family) -> str:
     name, cases = metric_title(family.metric), counted(family.cases, "test case")
     name = name[0].upper() + name[1:]
@@ -115,8 +115,8 @@ def _p(value: float) -> str:
 def _effect(test: Comparison | None) -> str:
     if test is None or test.effect is None:
         return "–"
-    interval = f" [{signed(test.ci_low)}, {signed(test.ci_high)}]" if test.ci_low is not None else ""
-    return f"{signed(test.effect)}{interval}"
+    interval = "" if test.ci_low is None else f" [{signed(test.ci_low)}, {signed(test.ci_high)}]"
+    return signed(test.effect) + interval
 
 
 def _listed(titles: Sequence[str], tested: int) -> str:

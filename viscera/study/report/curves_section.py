@@ -43,13 +43,11 @@ def figure1(study: StudyResult, test_dice: dict[str, float | None]) -> Figure:
     return figure
 
 
-def _draw_panel(
-    figure: Figure | SubFigure, study: StudyResult, arm: Arm, test_dice: float | None, *, legend: bool
-) -> None:
+def _draw_panel(figure: Figure | SubFigure, study: StudyResult, arm: Arm, dice: float | None, *, legend: bool) -> None:
     runs = study.runs_of(arm)
     dice_axes, loss_axes = figure.subplots(2, 1, sharex=True, height_ratios=[5, 3], gridspec_kw=_MARGINS)
     dice_axes.set_title(arm.title + PHANTOM * study.phantom, loc="left", weight="bold")
-    _draw_dice(dice_axes, runs, test_dice)
+    _draw_dice(dice_axes, runs, dice)
     _draw_loss(loss_axes, runs)
     for axes in (dice_axes, loss_axes):
         if not axes.lines:
@@ -79,9 +77,8 @@ def _draw_dice(axes: Axes, runs: Sequence[RunResult], test_dice: float | None) -
         _draw_series(axes, means, label, **style)
     steps = [point.step for run in runs for point in run.curve]
     if test_dice is not None and steps:
-        axes.plot(
-            [max(steps)], [test_dice], "D", color=TEST, mfc="white", ms=6, label="test cases", zorder=5, clip_on=False
-        )
+        mark: dict[str, Any] = {"color": TEST, "mfc": "white", "ms": 6, "zorder": 5, "clip_on": False}
+        axes.plot([max(steps)], [test_dice], "D", label="test cases", **mark)
 
 
 def _draw_loss(axes: Axes, runs: Sequence[RunResult]) -> None:
@@ -137,19 +134,13 @@ def rate_range_panel(test: RateRange, tried: Sequence[float], *, phantom: bool =
 
 def rate_range_sentence(test: RateRange) -> str:
     """What the test says, for people."""
-    if test.suggestion is None or test.falls_from is None or test.rises_from is None:
-        return f"{weighting_name(test.weighting)}: {test.remark}"
-    said = (
-        f"{weighting_name(test.weighting)}: falls from {test.falls_from:.2g} on, slows at {test.suggestion:.2g} "
-        f"(suggested), rises above {test.rises_from:.2g}."
-    )
-    return f"{said} {test.remark}".strip()
-
-
-def dice_on_test(report: Report) -> dict[str, float | None]:
-    """Mean foreground Dice by name of arm, 0 to 1."""
-    percents = {arm.name: primary_table(report).foreground(arm) for arm in report.study.arms}
-    return {name: None if percent is None else percent / 100 for name, percent in percents.items()}
+    said = ""
+    if test.suggestion is not None and test.falls_from is not None and test.rises_from is not None:
+        said = (
+            f"falls from {test.falls_from:.2g} on, slows at {test.suggestion:.2g} (suggested), "
+            f"rises above {test.rises_from:.2g}."
+        )
+    return " ".join(filter(None, (f"{weighting_name(test.weighting)}:", said, test.remark)))
 
 
 def has_validation(study: StudyResult) -> bool:
@@ -157,34 +148,29 @@ def has_validation(study: StudyResult) -> bool:
     return any(point.validation_dice for run in study.runs for point in run.curve)
 
 
+def _dice_on_test(report: Report) -> dict[str, float | None]:
+    """Mean foreground Dice by name of arm, 0 to 1."""
+    percents = {arm.name: primary_table(report).foreground(arm) for arm in report.study.arms}
+    return {name: None if percent is None else percent / 100 for name, percent in percents.items()}
+
+
 def _curve_values(report: Report) -> Mapping[str, object]:
-    dice = dice_on_test(report)
-    return {
-        "curves": [
-            drawn(
-                arm_panel(report.study, arm, dice[arm.name]),
-                f"Learning curve of {arm.title}: mean foreground Dice and loss over steps",
-            )
-            for arm in report.study.arms
-        ],
-        "has_validation": has_validation(report.study),
-    }
+    study, dice = report.study, _dice_on_test(report)
+    alt = "Learning curve of {}: mean foreground Dice and loss over steps"
+    curves = [drawn(arm_panel(study, arm, dice[arm.name]), alt.format(arm.title)) for arm in study.arms]
+    return {"curves": curves, "has_validation": has_validation(study)}
 
 
 def _curve_files(report: Report) -> Mapping[str, Content]:
-    return {"figures/figure1.svg": to_bytes(figure1(report.study, dice_on_test(report)), "svg")}
+    return {"figures/figure1.svg": to_bytes(figure1(report.study, _dice_on_test(report)), "svg")}
 
 
 def _rate_values(report: Report) -> Mapping[str, object] | None:
-    tried = report.study.record.config.study.learning_rates
-    pictures = [
-        drawn(
-            rate_range_panel(test, tried, phantom=report.study.phantom),
-            f"Range test of {weighting_name(test.weighting)} weighting: loss over learning rate",
-            rate_range_sentence(test),
-        )
-        for test in report.rate_ranges
-    ]
+    pictures = []
+    for test in report.rate_ranges:
+        panel = rate_range_panel(test, report.study.record.config.study.learning_rates, phantom=report.study.phantom)
+        alt = f"Range test of {weighting_name(test.weighting)} weighting: loss over learning rate"
+        pictures.append(drawn(panel, alt, rate_range_sentence(test)))
     return {"rate_ranges": pictures} if pictures else None
 
 

@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 import viscera
 from viscera.core.arms import weighting_name
-from viscera.drawing.canvas import data_uri, to_bytes
-from viscera.drawing.page_environment import page_environment
+from viscera.drawing.canvas import data_uri, page_environment, to_bytes
 from viscera.study.rate_range import RateRange
 from viscera.study.results import Scene, StudyResult
 

@@ -1,8 +1,8 @@
 """Figures 2-4: for each weighting the same slice and the same 3D view of truth and of every learning rate."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from textwrap import fill
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -16,11 +16,9 @@ from viscera.study.report.page_section import Content, Report, Section
 from viscera.study.results import Scene, StudyResult
 
 TRUTH = ""
-_LEGEND_COLUMNS = 7
 
 
-@dataclass(frozen=True, eq=False)
-class Panel:
+class Panel(NamedTuple):
     """One column of Figures 2-4."""
 
     title: str  # `ground truth`, or the learning rate
@@ -29,8 +27,7 @@ class Panel:
     note: str = ""  # which organs are flagged; empty: none
 
 
-@dataclass(frozen=True, eq=False)
-class OrganFigure:
+class OrganFigure(NamedTuple):
     """One of Figures 2-4."""
 
     number: int  # 2 for the first weighting of the plan
@@ -50,12 +47,10 @@ class OrganFigure:
 
 def organ_figures(study: StudyResult, scene: Scene) -> list[OrganFigure]:
     """Draw every label map of a case once, and arrange the pictures by weighting; the fused predictor's last."""
-    views: dict[str, LabelView] = {TRUTH: scene.truth, **scene.predictions}
-    drawn = _drawn(scene, views, study.classes)
-    grid = study.record.config.study
+    drawn = _drawn(scene, {TRUTH: scene.truth, **scene.predictions}, study.classes)
     truth = Panel("ground truth", *drawn[TRUTH])
     figures = []
-    for number, weighting in enumerate(grid.weightings, start=2):
+    for number, weighting in enumerate(study.record.config.study.weightings, start=2):
         panels = []
         for arm in (arm for arm in study.arms if arm.weighting == weighting):
             title = f"rate {arm.learning_rate:g}" + (f", {arm.variant}" if arm.variant else "")
@@ -71,9 +66,8 @@ def organ_figures(study: StudyResult, scene: Scene) -> list[OrganFigure]:
 
 def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOMEN) -> bytes:
     """The whole figure as one picture file: slices above, 3D views below, organs' colours at the foot."""
-    columns = len(figure.panels)
-    first = figure.panels[0]  # ground truth has both pictures
-    heights = [0 if p is None else p.shape[0] / p.shape[1] for p in (first.axial, first.surface)]
+    columns, truth = len(figure.panels), figure.panels[0]  # ground truth has both pictures
+    heights = [0 if p is None else p.shape[0] / p.shape[1] for p in (truth.axial, truth.surface)]
     size_in = (3.2 * columns, 3.2 * sum(heights) + 1.0)
     with house_style():
         canvas = Figure(figsize=size_in, layout="constrained", facecolor="white")
@@ -89,21 +83,15 @@ def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOM
                     axes[row, column].imshow(picture)
         canvas.suptitle(heading, weight="bold", size=11)
         handles = [Patch(facecolor=organ.colour, label=organ.title) for organ in classes.organs]
-        per_row = min(len(handles), _LEGEND_COLUMNS)
-        canvas.legend(handles=handles, loc="outside lower center", ncols=per_row, frameon=False)
+        canvas.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 7), frameon=False)
     return to_bytes(canvas, "png", dpi=150)
 
 
 def _drawn(scene: Scene, views: Mapping[str, LabelView], classes: ClassTable) -> dict[str, tuple[Pixels, Pixels]]:
     organs = {name: surfaces(view.coarse, classes) for name, view in views.items()}
     box = common_box(list(organs.values()))
-    return {
-        name: (
-            to_pixels(slice_figure(scene.backdrop, view.axial, view.spacing_mm, classes)),
-            to_pixels(render_figure(organs[name], box)),
-        )
-        for name, view in views.items()
-    }
+    slices = {n: slice_figure(scene.backdrop, view.axial, view.spacing_mm, classes) for n, view in views.items()}
+    return {name: (to_pixels(slices[name]), to_pixels(render_figure(organs[name], box))) for name in views}
 
 
 def figures_of(report: Report) -> list[OrganFigure]:
@@ -125,18 +113,18 @@ def _values(report: Report) -> Mapping[str, object]:
 
 
 def _files(report: Report) -> Mapping[str, Content]:
-    scene = report.scene
+    scene, files = report.scene, dict[str, Content]()
     of = f"{scene.case}, slice {scene.slice_index + 1}" if scene else ""
-    return {
-        f"figures/{figure.file_name}": composite_png(
-            figure, f"Figure {figure.number}: {figure.title}{report.of_phantom}, {of}", report.study.classes
-        )
-        for figure in report.once(figures_of)
-    }
+    for figure in report.once(figures_of):
+        heading = f"Figure {figure.number}: {figure.title}{report.of_phantom}, {of}"
+        files[f"figures/{figure.file_name}"] = composite_png(figure, heading, report.study.classes)
+    return files
 
 
-def _title(report: Report) -> str:
-    return f"Figures 2–{1 + len(report.study.record.config.study.weightings)}: segmentations"
-
-
-SEGMENTATIONS = Section("segmentations", _title, _values, _files, owns=("figures/figure[0-9]*.*",))
+SEGMENTATIONS = Section(
+    "segmentations",
+    lambda report: f"Figures 2–{1 + len(report.study.record.config.study.weightings)}: segmentations",
+    _values,
+    _files,
+    owns=("figures/figure[0-9]*.*",),
+)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from viscera.core.arms import FUSED, Arm, arm_config
+from viscera.core.arms import FUSED, arm_config
 from viscera.engine.trust import failures_among
 from viscera.io.runlog import RunStatus
 from viscera.metrics.learning import BATCH_NORM_GAP, FAILED_DICE, LoggedStep, batch_norm_remedy
@@ -88,17 +88,14 @@ def batch_norm_losses(study: StudyResult) -> list[str]:
             if own is not None and batch is not None:
                 worse = f"{arm.title} by {100 * (batch - own):.0f} points (Dice {own:.2f} instead of {batch:.2f})"
                 (lost if batch - own > BATCH_NORM_GAP else kept).append(worse)
-    if not lost and not kept:
-        return []
-    if not lost:
-        return [
-            f"Running statistics of batch normalisation cost no arm more than {100 * BATCH_NORM_GAP:g} points of Dice."
-        ]
-    sentence = (
-        "Running statistics of batch normalisation lower the Dice on the training windows, against the statistics of "
-        f"each batch: {'; '.join(lost)}. These models may be better than their scores. {batch_norm_remedy('running')}"
-    )
-    return [sentence]
+    costs = f"Running statistics of batch normalisation cost no arm more than {100 * BATCH_NORM_GAP:g} points of Dice."
+    if lost:
+        costs = (
+            "Running statistics of batch normalisation lower the Dice on the training windows, against the statistics "
+            f"of each batch: {'; '.join(lost)}. These models may be better than their scores. "
+            f"{batch_norm_remedy('running')}"
+        )
+    return [costs] if lost or kept else []
 
 
 def _both_statistics(step: LoggedStep, study: StudyResult) -> tuple[float | None, float | None]:
@@ -126,16 +123,14 @@ def headline(study: StudyResult, table: Table1) -> list[str]:
     if not means:
         return [f"None of the {len(study.arms)} arms has scores yet."]
     ranked = sorted(means, key=lambda pair: -pair[0])
-    best, arm = ranked[0]
-    cases = len(study.scores.cases(table.grid))
-    on = f"{counted(cases, 'phantom test case' if study.phantom else 'test case')}, {table.grid} grid"
-    sentences = [f"Highest mean foreground Dice: {_points(best)} with {arm.title} ({on})."]
+    of = {arm: f"{mean:.1f}\N{NO-BREAK SPACE}%" for mean, arm in means}
+    (best, arm), (_, last) = ranked[0], ranked[-1]
+    cases = counted(len(study.scores.cases(table.grid)), "phantom test case" if study.phantom else "test case")
+    sentences = [f"Highest mean foreground Dice: {of[arm]} with {arm.title} ({cases}, {table.grid} grid)."]
     if len(ranked) > 1:
         second, runner_up = ranked[1]
-        lowest, last = ranked[-1]
-        others = f"Next comes {runner_up.title} with {_points(second)}, {best - second:.1f} points below"
-        lowest_of = f"; lowest is {last.title} with {_points(lowest)}." if len(ranked) > 2 else "."
-        sentences.append(others + lowest_of)
+        others = f"Next comes {runner_up.title} with {of[runner_up]}, {best - second:.1f} points below"
+        sentences.append(others + (f"; lowest is {last.title} with {of[last]}." if len(ranked) > 2 else "."))
     missing = len(study.arms) - len(ranked)
     if missing:
         sentences.append(f"{missing} of {len(study.arms)} arms have no scores; the notes of Table 1 say why.")
@@ -145,13 +140,11 @@ def headline(study: StudyResult, table: Table1) -> list[str]:
 def caution(study: StudyResult) -> list[str]:
     """How far the numbers carry, by the number of seeds."""
     seeds = len(study.record.config.study.seeds)
-    if seeds >= SEEDS_FOR_CONCLUSIONS:
-        return []
     sentence = (
         f"Each arm was planned with {counted(seeds, 'seed')}: conclusions are about these models, not about the "
         f"weightings in general. That would take {SEEDS_FOR_CONCLUSIONS} seeds per arm or more."
     )
-    return [sentence]
+    return [] if seeds >= SEEDS_FOR_CONCLUSIONS else [sentence]
 
 
 def distinct(statuses: Sequence[RunStatus], text: Callable[[RunStatus], str]) -> list[str]:
@@ -162,14 +155,6 @@ def distinct(statuses: Sequence[RunStatus], text: Callable[[RunStatus], str]) ->
 def _machine(status: RunStatus) -> str:
     threads = f", {counted(status.threads, 'thread')}" if status.threads else ""
     return f"{status.device}: {status.hardware}{threads}" if status.hardware else status.device
-
-
-def _versions(status: RunStatus) -> str:
-    return ", ".join(f"{name} {version}" for name, version in status.versions.items())
-
-
-def _points(percent: float) -> str:
-    return f"{percent:.1f}\N{NO-BREAK SPACE}%"
 
 
 class FusionRow(NamedTuple):
@@ -196,7 +181,7 @@ def fusion_rows(study: StudyResult, table: Table1) -> list[FusionRow]:
     rows = []
     for organ in study.classes.organs:
         choice = fused.record.organs[organ.name]
-        highest = _highest(study, table, organ.name)
+        mean, arm = _highest(study, table, organ.name)
         rows.append(
             FusionRow(
                 organ=organ.title,
@@ -205,7 +190,7 @@ def fusion_rows(study: StudyResult, table: Table1) -> list[FusionRow]:
                 validation_fused=None if validation.isna()[organ.name] else float(validation[organ.name]),
                 test_arm=table.value(organ.name, choice.arm),
                 test_fused=table.value(organ.name, FUSED),
-                highest=f"{highest[1]}: {highest[0]:.1f}" if highest else "–",
+                highest=f"{arm}: {mean:.1f}" if arm else "–",
             )
         )
     return rows
@@ -225,11 +210,11 @@ def fusion_sentences(study: StudyResult, table: Table1) -> list[str]:
     )
     promise = _against_arm("validation", [(row.organ, row.validation_fused, row.validation_arm) for row in rows])
     test = _against_arm("test", [(row.organ, row.test_fused, row.test_arm) for row in rows])
-    foreground, highest = table.value("FOREGROUND", FUSED), _highest(study, table, "FOREGROUND")
-    if foreground is not None and highest is not None:
+    foreground, (highest, arm) = table.value("FOREGROUND", FUSED), _highest(study, table, "FOREGROUND")
+    if foreground is not None and arm:
         test = (
             f"On the test cases the foreground mean of the fused predictor is {foreground:.1f} %; the highest of a "
-            f"single arm is {highest[0]:.1f} % ({highest[1]}). {test}"
+            f"single arm is {highest:.1f} % ({arm}). {test}"
         )
     return [conflicts, promise, test]
 
@@ -247,10 +232,10 @@ def _against_arm(cases: str, organs: Sequence[tuple[str, float | None, float | N
     return f"On the {cases} cases {of} {are} below the arm of origin: {', '.join(below)}."
 
 
-def _highest(study: StudyResult, table: Table1, row: str) -> tuple[float, str] | None:
-    """The highest value of a row among the arms, and the arm's title."""
+def _highest(study: StudyResult, table: Table1, row: str) -> tuple[float, str]:
+    """The highest value of a row among the arms, and the arm's title; empty where there is none."""
     values = [(value, arm.title) for arm in study.arms if (value := table.value(row, arm.name)) is not None]
-    return max(values, key=lambda pair: pair[0], default=None)
+    return max(values, key=lambda pair: pair[0], default=(0.0, ""))
 
 
 class TrustRow(NamedTuple):
@@ -267,9 +252,11 @@ def trust_rows(study: StudyResult, grid: str) -> list[TrustRow]:
     """The arms whose predictions were measured, in the order of Table 1; an organ counts where its Dice is defined."""
     found = []
     for arm in study.arms:
-        dice, flagged = _scored(study, arm, grid)
-        if dice:
-            failed, trusted, failed_flagged, distrusted = failures_among(dice, flagged)
+        scored = [(run, row) for run in study.runs_of(arm) for row in run.scores or () if row.metric == "dice"]
+        of_grid = [(run.reasons.get((row.case, row.organ)), row.value) for run, row in scored if row.grid == grid]
+        known = [(dice, bool(why)) for why, dice in of_grid if dice is not None and why is not None]
+        if known:
+            failed, trusted, failed_flagged, distrusted = failures_among(*map(list, zip(*known, strict=True)))
             found.append(TrustRow(arm.title, trusted, failed, distrusted, failed_flagged))
     return found
 
@@ -293,17 +280,6 @@ def flagged_organs(reasons: Mapping[tuple[str, str], tuple[str, ...]], case: str
     return tuple(organ for (of, organ), why in reasons.items() if of == case and why)
 
 
-def _scored(study: StudyResult, arm: Arm, grid: str) -> tuple[list[float], list[bool]]:
-    dice, flagged = [], []
-    for run in study.runs_of(arm):
-        for row in run.scores or ():
-            reasons = run.reasons.get((row.case, row.organ))
-            if row.metric == "dice" and row.grid == grid and row.value is not None and reasons is not None:
-                dice.append(row.value)
-                flagged.append(bool(reasons))
-    return dice, flagged
-
-
 def _summary_values(report: Report) -> Mapping[str, object]:
     problems = [*report.problems, *[_OTHER_CLASSES] * (not report.study.has_papers_classes)]
     said = [*headline(report.study, primary_table(report)), *batch_norm_losses(report.study)]
@@ -321,11 +297,8 @@ def _trust_values(report: Report) -> Mapping[str, object] | None:
 
 
 def _gap_values(report: Report) -> Mapping[str, object]:
-    return {
-        "gaps": gap_rows(report.study, primary_table(report)),
-        "batch_norm": batch_norm_losses(report.study),
-        "has_validation": has_validation(report.study),
-    }
+    rows, losses = gap_rows(report.study, primary_table(report)), batch_norm_losses(report.study)
+    return {"gaps": rows, "batch_norm": losses, "has_validation": has_validation(report.study)}
 
 
 def _settings_values(report: Report) -> Mapping[str, object]:
@@ -333,15 +306,13 @@ def _settings_values(report: Report) -> Mapping[str, object]:
     return {
         "cases_scored": len(report.study.scores.cases()),
         "hardware": distinct(statuses, _machine),
-        "versions": distinct(statuses, _versions),
+        "versions": distinct(statuses, lambda status: ", ".join(map(" ".join, status.versions.items()))),
     }
 
 
 SUMMARY = Section("summary", "Summary", _summary_values)
 GAP = Section("gap", "Training and test", _gap_values)
 TRUST = Section("trust", "When not to trust", _trust_values)
-FUSED_SECTION = Section(
-    "fused", "Best arm per organ", lambda report: report.once(_fused_values) if report.study.fused else None
-)
+FUSED_SECTION = Section("fused", "Best arm per organ", lambda of: of.once(_fused_values) if of.study.fused else None)
 COST = Section("cost", "Cost", lambda report: {"costs": cost_rows(report.study)})
 SETTINGS = Section("settings", "How it was made", _settings_values)

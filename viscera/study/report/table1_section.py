@@ -42,11 +42,22 @@ class Cell(NamedTuple):
     spread: str = ""  # `±3.1`; empty where there is no interval
     mark: str = ""  # ≈ where it is not significantly below the best of its row; empty elsewhere
 
+    @property
+    def markdown(self) -> str:
+        """`**61.2** ±3.1 ≈`."""
+        return " ".join(filter(None, (f"**{self.text}**" if self.bold else self.text, self.spread, self.mark)))
+
+    @property
+    def latex(self) -> str:
+        """The same, interval and mark small."""
+        text, small = _latex(self.text), _latex(self.spread + self.mark)
+        return (rf"\textbf{{{text}}}" if self.bold else text) + (rf" {{\scriptsize {small}}}" if small else "")
+
 
 class TableRow(NamedTuple):
-    """One printed row."""
+    """One printed row: the class or summary (as in the CSV), its title for people, its cells."""
 
-    name: str  # the class or summary, as in the CSV
+    name: str
     title: str
     cells: tuple[Cell, ...]
 
@@ -105,8 +116,8 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
     titles = [arm.title + (f" {DAGGER}" if arm in marked else "") for arm in study.arms]
     percent, spread = with_summary(study.scores.class_percent(grid)), spread_of(study, grid)
     not_apart = not_apart_from_best(percent[list(study.scores.arms)], compared, study.classes)
-    legend = (_spread_note(spread), _mark_note(not_apart, compared), _unequal_cases(study, grid))
-    footnotes = [*unfinished, *filter(None, legend), *_absent_organs(study, grid)]
+    legend = filter(None, (_spread_note(spread), _mark_note(not_apart, compared), _unequal_cases(study, grid)))
+    footnotes = [*unfinished, *legend, *_absent_organs(study, grid)]
     if study.fused is not None:
         titles.append("fused, best arm per organ")
         if FUSED not in percent:
@@ -124,8 +135,7 @@ def not_apart_from_best(percent: pd.DataFrame, compared: Comparisons, classes: C
     tests = compared.dice()
     marks = pd.DataFrame(False, index=[organ.name for organ in classes.organs], columns=percent.columns)
     for organ in marks.index:
-        means = percent.loc[organ].to_numpy()
-        best = percent.columns[int(np.argmax(np.nan_to_num(means, nan=-1)))]
+        best = percent.loc[organ].fillna(-1).idxmax()
         found = (tests.get((organ, best, arm)) for arm in percent.columns)
         marks.loc[organ] = [t is not None and t.p_holm is not None and not t.significant for t in found]
     return marks
@@ -139,7 +149,7 @@ def to_csv(table: Table1) -> str:
 def to_markdown(table: Table1) -> str:
     """A pipe table and its footnotes; names are escaped."""
     frame = pd.DataFrame(
-        [[_markdown(row.title), *map(_markdown_cell, row.cells)] for row in table.rows()],
+        [[_markdown(row.title), *(cell.markdown for cell in row.cells)] for row in table.rows()],
         columns=["Dice, per cent", *map(_markdown, table.titles)],
     )
     grid = frame.to_markdown(index=False, disable_numparse=True, colalign=["left"] + ["right"] * len(table.titles))
@@ -149,16 +159,13 @@ def to_markdown(table: Table1) -> str:
 
 def to_latex(table: Table1) -> str:
     r"""A `tabular` with `\hline` (no package needed) and its footnotes below; names are escaped."""
-    lines = [
-        rf"\begin{{tabular}}{{l{'r' * len(table.titles)}}}",
-        r"\hline",
-        " & ".join(["Dice (\\%)", *map(_latex, table.titles)]) + r" \\",
-        r"\hline",
-    ]
+    rows = [" & ".join(["Dice (\\%)", *map(_latex, table.titles)]) + r" \\", r"\hline"]
     for row in table.rows():
-        lines += [r"\hline"] if row.name == "AVG" else []
-        lines.append(" & ".join([_latex(row.title), *map(_latex_cell, row.cells)]) + r" \\")
-    lines += [r"\hline", r"\end{tabular}", *(rf"\par\noindent {_latex(note)}" for note in table.footnotes)]
+        rows += [r"\hline"] if row.name == "AVG" else []
+        rows.append(" & ".join([_latex(row.title), *(cell.latex for cell in row.cells)]) + r" \\")
+    begin = rf"\begin{{tabular}}{{l{'r' * len(table.titles)}}}"
+    notes = (rf"\par\noindent {_latex(note)}" for note in table.footnotes)
+    lines = [begin, r"\hline", *rows, r"\hline", r"\end{tabular}", *notes]
     return "\n".join(lines) + "\n"
 
 
@@ -226,16 +233,6 @@ def _absent_organs(study: StudyResult, grid: str) -> list[str]:
     return notes
 
 
-def _markdown_cell(cell: Cell) -> str:
-    return " ".join(filter(None, (f"**{cell.text}**" if cell.bold else cell.text, cell.spread, cell.mark)))
-
-
-def _latex_cell(cell: Cell) -> str:
-    text = rf"\textbf{{{_latex(cell.text)}}}" if cell.bold else _latex(cell.text)
-    small = rf"{{\scriptsize {_latex(cell.spread + cell.mark)}}}" if cell.spread or cell.mark else ""
-    return " ".join(filter(None, (text, small)))
-
-
 def _markdown(text: str) -> str:
     return "".join("\\" + c if c in _MARKDOWN else c for c in " ".join(text.split()))
 
@@ -270,6 +267,4 @@ def _files(report: Report) -> Mapping[str, Content]:
     return files
 
 
-TABLE1 = Section(
-    "table1", "Table 1", lambda report: {"tables": report.once(tables_of)}, _files, owns=("table1_prepared*",)
-)
+TABLE1 = Section("table1", "Table 1", lambda of: {"tables": of.once(tables_of)}, _files, owns=("table1_prepared*",))

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy import stats
 
 from viscera.core.anatomy import ORGANS
-from viscera.core.arms import FUSED, Arm
+from viscera.core.arms import Arm
 from viscera.metrics.statistics import Array, hodges_lehmann, holm, pairs_needed, signed_rank_test, smallest_p
 from viscera.study.report.comparisons import ALPHA, DECIMALS
 from viscera.study.results import StudyResult, counted
@@ -78,12 +78,8 @@ class Evidence:
     def dice_by_seed(self, arm: Arm | None) -> dict[int, PatientDice]:
         """Dice of an arm's finished and scored runs by seed; those cut off, damaged or unscored are left out."""
         runs = [] if arm is None else [run for run in self.study.runs_of(arm) if not run.standing()]
-        found = {run.seed: self._dice(run.arm.name, run.seed) for run in runs}
+        found = {run.seed: self.dice(run.arm.name, run.seed) for run in runs}
         return {seed: dice for seed, dice in found.items() if not dice.empty}
-
-    def fused_dice(self) -> PatientDice:
-        """Dice of the fused predictor; empty where there is none."""
-        return self._dice(FUSED, self.sample.seeds[0])
 
     def missing(self, settings: Iterable[Setting]) -> str:
         """What keeps these settings from being compared, and what it takes; empty where nothing does."""
@@ -96,7 +92,8 @@ class Evidence:
         )
         return " ".join(filter(None, sentences))
 
-    def _dice(self, arm: str, seed: int) -> PatientDice:
+    def dice(self, arm: str, seed: int) -> PatientDice:
+        """Dice of an arm, or of `fused`, with one seed; empty where there is none."""
         sample, classes = self.sample, list(self.study.classes.names)
         if arm not in sample.arms:
             return pd.DataFrame()
@@ -228,15 +225,12 @@ class Verdict(NamedTuple):
 
 def settle(readings: Sequence[Reading]) -> list[Verdict]:
     """One verdict per reading; Holm's correction is over those that could be tested."""
-    testable = [bool(r.parts) and not r.missing and all(part.contrast.patients for part in r.parts) for r in readings]
-    weighed = [weigh(reading.parts) for reading, tested in zip(readings, testable, strict=True) if tested]
-    found = iter(zip(weighed, holm(np.array([w.p for w in weighed])).tolist(), strict=True))
-    return [
-        _verdict(reading, *next(found), len(weighed))
-        if tested
-        else Verdict("undecided", reason=reading.missing or "No test case was scored on both sides of a comparison.")
-        for reading, tested in zip(readings, testable, strict=True)
-    ]
+    testable = [r for r in readings if r.parts and not r.missing and all(part.contrast.patients for part in r.parts)]
+    weighed = [weigh(reading.parts) for reading in testable]
+    corrected = holm(np.array([w.p for w in weighed])).tolist()
+    found = {id(r): _verdict(r, w, p, len(weighed)) for r, w, p in zip(testable, weighed, corrected, strict=True)}
+    no_case = "No test case was scored on both sides of a comparison."
+    return [found.get(id(r)) or Verdict("undecided", reason=r.missing or no_case) for r in readings]
 
 
 def weigh(parts: Sequence[Part]) -> Weighed:

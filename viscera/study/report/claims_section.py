@@ -48,7 +48,7 @@ class Entry(NamedTuple):
     """One line of the ledger, as in claims.csv; `word` and `reason` are apart for the page."""
 
     claim: str  # its number
-    statement: str  # in our own words
+    statement: str
     tested_by: str  # settings and rule
     result: str  # the numbers, and where it is undecided why
     verdict: str  # the word, on which data, and about what

@@ -18,7 +18,6 @@ from viscera.metrics.learning import FAILING_DICE, LEAST_POINTS, Flag, flags, re
 from viscera.study.report.page_section import PHANTOM, Report, Section, drawn
 from viscera.study.results import RunResult, StudyResult, counted, mean_defined
 
-_PANEL_IN = (4.2, 2.9)
 _FLOOR = 1e-8  # shares below are drawn there
 _QUIET = "#6b7280"
 _WORST_FIRST = ("dead", "starving", "unlearnt")
@@ -65,7 +64,7 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
     """Share of the gradient of each class over the steps, on a logarithmic scale; mean over the seeds."""
     runs, classes = study.runs_of(arm), study.classes
     with house_style():
-        figure = Figure(figsize=_PANEL_IN, layout="constrained")
+        figure = Figure(figsize=(4.2, 2.9), layout="constrained")
         axes = figure.subplots()
         axes.set_title(arm.title + PHANTOM * study.phantom, loc="left", weight="bold")
         for c in classes.classes:
@@ -79,12 +78,9 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
             axes.text(0.5, 0.6, said, transform=axes.transAxes, ha="center", color=_QUIET)
         axes.axhline(starving_share(len(classes)), color="#b91c1c", linewidth=0.8, linestyle="--")
         _mark_deaths(axes, runs, classes)
-        axes.set_yscale("log")
+        axes.set(yscale="log", ylim=(_FLOOR / 2, 1.5), xlim=(0, study.record.config.train.iterations * 1.02))
+        axes.set(xlabel="step", ylabel="share of the gradient")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _position: f"{100 * share:g} %"))
-        axes.set_ylim(_FLOOR / 2, 1.5)
-        axes.set_xlim(0, study.record.config.train.iterations * 1.02)
-        axes.set_xlabel("step")
-        axes.set_ylabel("share of the gradient")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
 
@@ -93,11 +89,9 @@ def _reason(title: str, runs: Sequence[RunResult], classes: ClassTable) -> ArmRe
     curves = [[point.logged for point in run.curve] for run in runs if run.curve]
     shares = tuple(mean_defined(recent_share(curve, name) for curve in curves) for name in classes.names)
     kept = mean_defined(point.step_kept for run in runs for point in run.curve)
-    found: dict[str, list[Flag]] = {}
-    for curve in curves:
-        for flag in flags(curve, classes):
-            found.setdefault(flag.organ, []).append(flag)
-    sentences = [_sentence(organ_flags, len(curves)) for organ_flags in found.values()]
+    found = [flag for curve in curves for flag in flags(curve, classes)]
+    organs = dict.fromkeys(flag.organ for flag in found)
+    sentences = (_sentence([flag for flag in found if flag.organ == organ], len(curves)) for organ in organs)
     steps = max(map(len, curves), default=0)
     unknown = f"not known, with {counted(steps, 'logged step')} (at least {LEAST_POINTS})"
     return ArmReason(title, shares, kept, tuple(sentences), "" if steps >= LEAST_POINTS else unknown)
@@ -121,13 +115,12 @@ def _mean_shares(runs: Sequence[RunResult], organ: str) -> list[tuple[int, float
 
 def _mark_deaths(axes: Axes, runs: Sequence[RunResult], classes: ClassTable) -> None:
     """A cross where an organ died."""
-    for run in runs:
-        curve = [point.logged for point in run.curve]
-        for flag in flags(curve, classes):
-            organ = next((o for o in classes.organs if o.name == flag.organ), None)
+    organs = {organ.name: organ for organ in classes.organs}
+    for curve in ([point.logged for point in run.curve] for run in runs):
+        for flag in (flag for flag in flags(curve, classes) if flag.state == "dead" and flag.organ in organs):
             share = next((p.gradient_share.get(flag.organ, 0.0) for p in curve if p.step == flag.since), 0.0)
-            if flag.state == "dead" and organ is not None:
-                axes.plot([flag.since], [max(share, _FLOOR)], "X", color=organ.colour, mec="white", ms=9, zorder=5)
+            colour = organs[flag.organ].colour
+            axes.plot([flag.since], [max(share, _FLOOR)], "X", color=colour, mec="white", ms=9, zorder=5)
 
 
 class ForecastRow(NamedTuple):
@@ -179,12 +172,10 @@ def _values(report: Report) -> Mapping[str, object] | None:
     if not has_gradients(study):
         return None
     forecasts = forecast_rows(study, report.grid)
+    alt = "{}: share of the gradient of each class over steps"
     return {
         "reasons": arm_reasons(study),
-        "gradients": [
-            drawn(gradient_panel(study, arm), f"{arm.title}: share of the gradient of each class over steps")
-            for arm in study.arms
-        ],
+        "gradients": [drawn(gradient_panel(study, arm), alt.format(arm.title)) for arm in study.arms],
         "classes": study.classes.classes,
         "left_behind": left_behind(study, report.grid),
         "starving": starving_share(len(study.classes)),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from viscera.core.arms import FUSED, Arm
 from viscera.study.report.page_section import Report, Section
-from viscera.study.results import StudyResult, mean_defined
+from viscera.study.results import StudyResult, counted, mean_defined
 from viscera.study.score_table import with_summary
 
 FEWEST_POINTS = 8
@@ -161,23 +161,26 @@ class SettlingRow(NamedTuple):
 
 def stage_rows(study: StudyResult, grid: str) -> list[StageRow]:
     """Foreground mean of each arm, in the order of Table 1, and of the fused predictor, at each stage."""
-    titles = {arm.name: arm.title for arm in study.arms}
-    if study.fused is not None:
-        titles[FUSED] = "fused, best arm per organ"
-    return _rows_at_stages(study, grid, "FOREGROUND", titles)
+    titles = {FUSED: "fused, best arm per organ"} if study.fused is not None else {}
+    return _rows_at_stages(study, grid, titles)["FOREGROUND"]
 
 
 def organ_stages(study: StudyResult, grid: str) -> list[tuple[str, list[StageRow]]]:
     """For each organ its title, and its mean Dice in each arm at each stage."""
-    titles = {arm.name: arm.title for arm in study.arms}
-    return [(organ.title, _rows_at_stages(study, grid, organ.name, titles)) for organ in study.classes.organs]
+    rows = _rows_at_stages(study, grid, {})
+    return [(organ.title, rows[organ.name]) for organ in study.classes.organs]
 
 
-def _rows_at_stages(study: StudyResult, grid: str, row: str, titles: Mapping[str, str]) -> list[StageRow]:
-    """One row of Table 1 at each stage, by arm."""
+def _rows_at_stages(study: StudyResult, grid: str, more: dict[str, str]) -> dict[str, list[StageRow]]:
+    """Every row of Table 1 at each stage, by arm and by the titles of more columns."""
+    titles = {arm.name: arm.title for arm in study.arms} | more
     tables = [with_summary(study.at_stage(stage).scores.class_percent(grid)) for stage in study.record.all_stages]
-    columns = {name: [float(table[name][row]) if name in table else np.nan for table in tables] for name in titles}
-    return [StageRow(titles[n], tuple(None if np.isnan(v) else v for v in values)) for n, values in columns.items()]
+    columns = [table.reindex(columns=list(titles)).astype(object) for table in tables]
+    defined = [column.where(column.notna(), None) for column in columns]
+    return {
+        row: [StageRow(title, tuple(column[arm][row] for column in defined)) for arm, title in titles.items()]
+        for row in tables[0].index
+    }
 
 
 def settling_rows(study: StudyResult) -> list[SettlingRow]:
@@ -189,26 +192,23 @@ def settling_rows(study: StudyResult) -> list[SettlingRow]:
 
 def settling_sentence(rows: Sequence[SettlingRow]) -> str:
     """How many forecasts were right; empty where there was none."""
-    judged = [row for row in rows if row.verdict]
-    if not judged:
-        return ""
-    right = sum(row.verdict == "within" for row in judged)
-    return (
-        f"In {right} of {len(judged)} forecast{'' if len(judged) == 1 else 's'}, made from the earlier steps alone, "
+    judged = [row.verdict for row in rows if row.verdict]
+    forecasts = counted(len(judged), "forecast")
+    sentence = (
+        f"In {judged.count('within')} of {forecasts}, made from the earlier steps alone, "
         "the later Dice lies within the interval."
     )
+    return sentence if judged else ""
 
 
 def arm_curve(study: StudyResult, arm: Arm, until: int) -> tuple[list[int], list[float]]:
     """Steps and mean foreground Dice on the training windows, 0 to 1, averaged over the seeds that came that far."""
-    curves = []
+    curves: list[dict[int, float]] = []
     for run in study.runs_of(arm):
         means = {point.step: mean_defined(point.dice[1:]) for point in run.curve}
         if max(means, default=0) >= until:
             curves.append({step: mean for step, mean in means.items() if mean is not None and 0 < step <= until})
-    if not curves:
-        return [], []
-    steps = sorted(set.intersection(*(set(curve) for curve in curves)))
+    steps = sorted(set.intersection(*map(set, curves))) if curves else []
     return steps, [fmean(curve[step] for curve in curves) for step in steps]
 
 
@@ -224,7 +224,7 @@ def _settling_row(study: StudyResult, arm: Arm, stage: int, later: int | None) -
         return row
     after, curve = arm_curve(study, arm, later)
     row = row._replace(forecast=_interval(found.forecast))
-    if not after or after[-1] != later:
+    if later not in after:
         return row
     verdict = "within" if found.forecast.holds(curve[-1]) else "higher" if curve[-1] > found.forecast.high else "lower"
     return row._replace(outcome=100 * curve[-1], verdict=verdict)

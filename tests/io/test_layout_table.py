@@ -11,8 +11,7 @@ import pytest
 from tests.layout_examples import EXAMPLES, ORGANS, SHAPE, VOXELS, numbered, plane, save, write_example
 from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
-from viscera.io.layouts.labelled_cases import find_cases
-from viscera.io.layouts.layout_detection import detect_layout, fitting
+from viscera.io.layouts.labelled_cases import detect_layout, find_cases, fitting
 from viscera.io.layouts.layout_table import LAYOUTS, REFUSALS
 
 TWINS = {"synapse8", "synapse8-spleen-first"}  # the same files and numbers for different organs: never told apart
@@ -285,6 +284,6 @@ def test_a_new_data_set_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write_example(tmp_path, "word")
     mine = replace(LAYOUTS["word"], name="mine", places=LAYOUTS["word"].places[:1])
     others = {name: layout for name, layout in LAYOUTS.items() if name != "word"}
-    monkeypatch.setattr("viscera.io.layouts.layout_detection.LAYOUTS", others | {"mine": mine})
+    monkeypatch.setattr("viscera.io.layouts.labelled_cases.LAYOUTS", others | {"mine": mine})
     assert detect_layout(tmp_path) == mine
     assert len(find_cases(tmp_path, partial=True)) == 2

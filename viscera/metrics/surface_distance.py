@@ -69,7 +69,7 @@ def surface_distances(prediction: Mask, reference: Mask, spacing_mm: Sequence[fl
     """Measure two masks (I, J, K) of one grid; `spacing_mm` along its axes, which are taken to be at right angles."""
     areas_mm2 = surfel_areas_mm2(spacing_mm)
     codes_prediction, codes_reference = _neighbour_codes(prediction), _neighbour_codes(reference)
-    on_prediction, on_reference = _is_surface(codes_prediction), _is_surface(codes_reference)
+    on_prediction, on_reference = ((codes != 0) & (codes != _FULL) for codes in (codes_prediction, codes_reference))
     return SurfaceDistances(
         prediction_mm=_distances_mm(on_prediction, on_reference, spacing_mm),
         prediction_mm2=areas_mm2[codes_prediction[on_prediction]],
@@ -86,11 +86,6 @@ def _neighbour_codes(mask: Mask) -> npt.NDArray[np.uint8]:
     for bit, (a, b, c) in enumerate(CORNERS):
         codes |= padded[a : a + i, b : b + j, c : c + k] << np.uint8(bit)
     return codes
-
-
-def _is_surface(codes: npt.NDArray[np.uint8]) -> Mask:
-    result: Mask = (codes != 0) & (codes != _FULL)
-    return result
 
 
 def _distances_mm(elements: Mask, others: Mask, spacing_mm: Sequence[float]) -> Array:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
@@ -195,13 +196,9 @@ def _refuse_outputs(out: Path, summary: Path | None) -> None:
         raise BadInputError(f"{out}: both the scores and nnU-Net's summary. Give another --out or --summary.")
     if out.exists() and not is_scores(out):
         raise BadInputError(f"{out}: exists, and is no table of scores. Move it away, or give another --out.")
-    if summary is not None and summary.exists() and not _is_summary(summary):
-        raise BadInputError(f"{summary}: exists, and is no summary of nnU-Net's. Move it away, or give --summary.")
-
-
-def _is_summary(path: Path) -> bool:
-    try:
-        value = read_json(path)
-    except BadInputError:
-        return False
-    return isinstance(value, dict) and "metric_per_case" in value
+    if summary is not None and summary.exists():
+        value = None
+        with suppress(BadInputError):
+            value = read_json(summary)
+        if not isinstance(value, dict) or "metric_per_case" not in value:
+            raise BadInputError(f"{summary}: exists, and is no summary of nnU-Net's. Move it away, or give --summary.")

@@ -11,8 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError
 
 from viscera.core.errors import BadInputError
-from viscera.io.layouts.dataset_tables import CHANNEL_0, case_name, channel_0_of
-from viscera.io.records import read_json
+from viscera.io.layouts.dataset_tables import CHANNEL_0, case_name, channel_0_of, dataset_json
 from viscera.io.store import Split
 
 
@@ -128,15 +127,13 @@ class _ListedFiles(BaseModel):
 
 def _listed_files(folder: Path) -> Iterator[CaseFiles]:
     """The cases under `dataset` in nnU-Net's `dataset.json`; paths are absolute, or relative to it, also of Windows."""
-    path = folder / "dataset.json"
-    value = read_json(path) if path.exists() else {}
-    listed = value.get("dataset") if isinstance(value, dict) else None
+    listed = dataset_json(folder).get("dataset")
     for name, files in listed.items() if isinstance(listed, dict) else ():
         try:
             its = _ListedFiles.model_validate(files)
         except ValidationError:
-            message = f"{path}: `dataset`: {name}: `images` (a list of paths) and `label` were expected."
-            raise BadInputError(message) from None
+            wanted = "`images` (a list of paths) and `label` were expected."
+            raise BadInputError(f"{folder / 'dataset.json'}: `dataset`: {name}: {wanted}") from None
         scan = its.images if isinstance(its.images, str) else its.images[0]
         at, of = (folder / os.path.expandvars(each).replace("\\", "/") for each in (scan, its.label))
         yield CaseFiles(_composed(name), at, of, None, None)

@@ -41,12 +41,16 @@ def channel_0_of(name: str) -> str:
     return f"{other[1]}{CHANNEL_0}" if other else ""
 
 
+def dataset_json(folder: Path) -> dict[str, Any]:
+    """What the `dataset.json` of a folder (nnU-Net, Decathlon) says; nothing where it is not there or no object."""
+    value = read_json(folder / "dataset.json") if (folder / "dataset.json").exists() else {}
+    return value if isinstance(value, dict) else {}
+
+
 def dataset_title(folder: Path) -> str:
     """What a data set calls itself: name and description of its `dataset.json`, or the folder's name."""
-    path = folder / "dataset.json"
-    value = read_json(path) if path.exists() else {}
-    parts = [str(value[key]) for key in ("name", "description") if isinstance(value, dict) and value.get(key)]
-    return ": ".join(parts) or folder.resolve().name
+    said = dataset_json(folder)
+    return ": ".join(str(said[key]) for key in ("name", "description") if said.get(key)) or folder.resolve().name
 
 
 def read_label_file(path: Path) -> dict[str, int]:
@@ -92,10 +96,9 @@ def names_to_numbers(table: Mapping[Any, Any], found_in: str) -> dict[str, int]:
 
 
 def scan_channel(folder: Path) -> str:
-    """What the `dataset.json` of a folder (nnU-Net, Decathlon) calls channel 0; empty where it does not say."""
-    path = folder / "dataset.json"
-    value = read_json(path) if path.exists() else {}
-    channels = (value.get("channel_names") or value.get("modality")) if isinstance(value, dict) else None
+    """What the `dataset.json` of a folder calls channel 0; empty where it does not say."""
+    said = dataset_json(folder)
+    channels = said.get("channel_names") or said.get("modality")
     if isinstance(channels, list):
         channels = dict(enumerate(channels))
     named = channels.items() if isinstance(channels, dict) else ()  # by 0, "0" or "0000"

@@ -22,7 +22,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap
 from viscera.io import files
-from viscera.io.nifti import labels_to_bytes
+from viscera.io.nifti import nifti_bytes
 from viscera.io.nifti_header import Placement, files_of
 
 AFFINE = np.diag([2.0, 2, 2, 1])
@@ -89,8 +89,8 @@ def test_a_damaged_qform_beside_a_valid_sform(tmp_path: Path, kind: str) -> None
     path = tmp_path / "a.nii"
     path.write_bytes(content(at=DAMAGED_QFORMS[kind]))
     assert_read(path)
-    answer = labels_to_bytes(
-        LabelMap(np.ones((8, 8, 8), np.uint8), Geometry((8, 8, 8), AFFINE)), placement=Placement.read(path)
+    answer = nifti_bytes(
+        LabelMap(np.ones((8, 8, 8), np.uint8), Geometry((8, 8, 8), AFFINE)), "", placement=Placement.read(path)
     )
     (tmp_path / "answer.nii.gz").write_bytes(answer)
     image = nib.load(tmp_path / "answer.nii.gz")
@@ -143,7 +143,7 @@ def test_lengths_are_taken_to_mm(  # noqa: PLR0913, PLR0917
     assert f"gives lengths in {unit}: voxels of 2×2×2 mm" in caplog.text
     placement = Placement.read(tmp_path / "a.nii")
     (tmp_path / "answer.nii.gz").write_bytes(
-        labels_to_bytes(LabelMap(np.ones((8, 8, 8), np.uint8), volume.geometry), placement=placement)
+        nifti_bytes(LabelMap(np.ones((8, 8, 8), np.uint8), volume.geometry), "", placement=placement)
     )
     answer = viscera.read_labels(tmp_path / "answer.nii.gz")
     assert answer.geometry.same_grid(volume.geometry)

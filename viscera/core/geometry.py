@@ -16,15 +16,10 @@ LPS_FROM_RAS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes run to th
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The grid of a scan.
+    """The grid of a scan."""
 
-    Attributes:
-        shape: voxels along I, J, K.
-        affine: (4, 4) float64, voxel index (i, j, k, 1) to RAS+ position in mm (voxel centres); read-only.
-    """
-
-    shape: Index3
-    affine: Affine
+    shape: Index3  # voxels along I, J, K
+    affine: Affine  # (4, 4) float64, voxel index (i, j, k, 1) to RAS+ position in mm (voxel centres); read-only
 
     def __post_init__(self) -> None:
         affine = np.array(self.affine, dtype=np.float64)
@@ -99,15 +94,10 @@ class Geometry:
 
 @dataclass(frozen=True)
 class AxisOrder:
-    """A reordering and flipping of array axes, without interpolation.
+    """A reordering and flipping of array axes, without interpolation."""
 
-    Attributes:
-        source_axes: new axis a runs along old axis `source_axes[a]`.
-        flipped: whether new axis a runs against it.
-    """
-
-    source_axes: Index3
-    flipped: tuple[bool, bool, bool]
+    source_axes: Index3  # new axis a runs along old axis `source_axes[a]`
+    flipped: tuple[bool, bool, bool]  # whether new axis a runs against it
 
     @classmethod
     def to_canonical(cls, geometry: Geometry) -> "AxisOrder":

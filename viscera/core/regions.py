@@ -29,11 +29,9 @@ _RANK = {6: 1, 26: 3}  # how many coordinates neighbours may differ in
 
 
 def numbered_components(mask: Mask, connectivity: Connectivity = 26) -> npt.NDArray[np.integer]:
-    """(I, J, K) the components of a mask, numbered from 1 in any order; 0 outside.
+    """(I, J, K) the components of a mask (I, J, K), numbered from 1 in any order; 0 outside.
 
-    Args:
-        mask: (I, J, K).
-        connectivity: 26: voxels that share a face, edge or corner are joined; 6: those that share a face.
+    Voxels that share a face are joined; with connectivity 26 also those that share an edge or a corner.
     """
     numbered: npt.NDArray[np.integer]
     if cc3d is not None:
@@ -109,12 +107,12 @@ def boxes_of(labels: npt.NDArray[np.uint8], length: int) -> list[Box]:
     """(L,) the box of each class of a label map (I, J, K) with L classes; background's is `EMPTY`, too."""
     box = box_of(labels)
     found = ndimage.find_objects(cropped(labels, box), max_label=length - 1) if box != EMPTY else [None] * (length - 1)
-    return [EMPTY, *(EMPTY if within is None else _moved(within, box) for within in found)]
-
-
-def _moved(within: tuple[slice, ...], box: Box) -> Box:
-    i, j, k = (slice(at.start + by.start, at.stop + by.start) for at, by in zip(within, box, strict=True))
-    return (i, j, k)
+    boxes = [EMPTY] * length
+    for label, within in enumerate(found, start=1):
+        if within is not None:
+            i, j, k = (slice(at.start + by.start, at.stop + by.start) for at, by in zip(within, box, strict=True))
+            boxes[label] = (i, j, k)
+    return boxes
 
 
 def cropped(array: npt.NDArray[Any], box: Box) -> npt.NDArray[Any]:

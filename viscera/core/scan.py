@@ -57,31 +57,18 @@ class LabelMap:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Voxels that lie in the masks of two classes, and have the label of one.
+    """Voxels that lie in the masks of two classes, and have the label of one."""
 
-    Attributes:
-        kept, lost: the class that has them, and the other.
-        voxels: how many.
-        share: of all voxels in the mask of `lost`, above 0 to 1.
-        inside_mm: the one nearest to the middle of them, RAS+.
-    """
-
-    kept: int
-    lost: int
-    voxels: int
-    share: float
-    inside_mm: tuple[float, float, float]
+    kept: int  # the class that has them
+    lost: int  # the other
+    voxels: int  # how many
+    share: float  # of all voxels in the mask of `lost`, above 0 to 1
+    inside_mm: tuple[float, float, float]  # the one nearest to the middle of them, RAS+
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
     """A scan and its labels on one grid.
-
-    Attributes:
-        name: of the case.
-        volume, label_map: scan and labels.
-        unlabelled: names of the classes that the case's data set does not label.
-        overlaps: of the masks that the labels were made of.
 
     Raises:
         BadInputError: the labels have another shape, or lie elsewhere than the scan.
@@ -90,8 +77,8 @@ class Case:
     name: str
     volume: Volume
     label_map: LabelMap
-    unlabelled: tuple[str, ...] = ()
-    overlaps: tuple[Overlap, ...] = ()
+    unlabelled: tuple[str, ...] = ()  # classes that the case's data set does not label
+    overlaps: tuple[Overlap, ...] = ()  # of the masks that the labels were made of
 
     def __post_init__(self) -> None:
         scan, labels = self.volume.geometry, self.label_map.geometry
@@ -127,29 +114,16 @@ def _spacing(geometry: Geometry) -> str:
 
 @dataclass(frozen=True)
 class OrganFacts:
-    """What was measured of one organ in one label map.
-
-    Attributes:
-        volume_ml: 0 where it is absent.
-        mean_hu, sd_hu: over its voxels (of the population); None where it is absent.
-        cut_off: whether it touches the edge of the scan.
-        large_fragments: connected components that hold a tenth of the volume or more.
-        confidence: mean over its voxels of its probability, 0 to 1; None: not known, or absent.
-        voxels: their number.
-        box_mm: lowest and highest R, A, S in mm of the box around its voxels; None where it is absent.
-        box: first and last I, J, K of its voxels, from 0, in the order of the label map; None where it is absent.
-        pieces: connected components (26 neighbours).
-        largest_piece: share of its voxels; None where it is absent.
-    """
+    """What was measured of one organ in one label map; None: it is absent, or that is not known."""
 
     volume_ml: float
-    mean_hu: float | None
-    cut_off: bool
-    large_fragments: int
-    confidence: float | None = None
-    sd_hu: float | None = None
+    mean_hu: float | None  # over its voxels
+    cut_off: bool  # whether it touches the edge of the scan
+    large_fragments: int  # connected components that hold a tenth of the volume or more
+    confidence: float | None = None  # mean over its voxels of its probability, 0 to 1
+    sd_hu: float | None = None  # of the population
     voxels: int = 0
-    box_mm: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None
-    box: tuple[tuple[int, int, int], tuple[int, int, int]] | None = None
-    pieces: int = 0
-    largest_piece: float | None = None
+    box_mm: tuple[tuple[float, float, float], tuple[float, float, float]] | None = None  # lowest, highest R, A, S
+    box: tuple[tuple[int, int, int], tuple[int, int, int]] | None = None  # first and last I, J, K, in the map's order
+    pieces: int = 0  # connected components (26 neighbours)
+    largest_piece: float | None = None  # share of its voxels

@@ -24,56 +24,34 @@ from viscera.core.resolve import as_recorded, resolve_config
 from viscera.io.files import atomic_path
 
 _NOT_CONFIG = ("classes", "training_spacings_mm")
+_AS_THEY_ARE = (
+    *("model", "optimizer", "step", "class_voxel_counts", "class_weights", "best_validation_dice", "seconds"),
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A training state that says what it optimised.
+    """A training state that says what it optimised."""
 
-    Attributes:
-        model, optimizer: state dicts.
-        step: optimiser steps done.
-        class_voxel_counts: (L,) int64.
-        class_weights: (L,) float64.
-        config: resolved.
-        classes: what its outputs stand for.
-        training_spacings_mm: prepared voxel size of each training scan.
-        best_validation_dice: of `best.pt` so far.
-        seconds: training time so far.
-    """
-
-    model: dict[str, Tensor]
+    model: dict[str, Tensor]  # state dict
     optimizer: dict[str, Any]
-    step: int
-    class_voxel_counts: Tensor
-    class_weights: Tensor
-    config: Config
-    classes: ClassTable
-    training_spacings_mm: tuple[tuple[float, float, float], ...]
-    best_validation_dice: float = -1.0
-    seconds: float = 0.0
+    step: int  # optimiser steps done
+    class_voxel_counts: Tensor  # (L,) int64
+    class_weights: Tensor  # (L,) float64
+    config: Config  # resolved
+    classes: ClassTable  # what its outputs stand for
+    training_spacings_mm: tuple[tuple[float, float, float], ...]  # prepared voxel size of each training scan
+    best_validation_dice: float = -1.0  # of `best.pt` so far
+    seconds: float = 0.0  # training time so far
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, atomically.
-
-    Raises:
-        BadInputError: the disk is full or the folder cannot be written to.
-    """
+    """Write a checkpoint, atomically; raises BadInputError where the disk is full or the folder not writable."""
     config = checkpoint.config.model_dump(mode="json") | {
         "classes": list(checkpoint.classes.names),
         "training_spacings_mm": [list(spacing) for spacing in checkpoint.training_spacings_mm],
     }
-    content = {
-        "model": checkpoint.model,
-        "optimizer": checkpoint.optimizer,
-        "step": checkpoint.step,
-        "class_voxel_counts": checkpoint.class_voxel_counts,
-        "class_weights": checkpoint.class_weights,
-        "config": config,
-        "best_validation_dice": checkpoint.best_validation_dice,
-        "seconds": checkpoint.seconds,
-    }
+    content = {name: getattr(checkpoint, name) for name in _AS_THEY_ARE} | {"config": config}
     content["sha256"] = _digest(content)
     with atomic_path(path) as temporary:
         try:
@@ -103,16 +81,11 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
     config = dict(content["config"])
     classes, spacings = (config.pop(key) for key in _NOT_CONFIG)
     return Checkpoint(
-        model={name: tensor.to(device) for name, tensor in content["model"].items()},
-        optimizer=content["optimizer"],
-        step=content["step"],
-        class_voxel_counts=content["class_voxel_counts"],
-        class_weights=content["class_weights"],
+        **{name: content[name] for name in _AS_THEY_ARE}
+        | {"model": {name: tensor.to(device) for name, tensor in content["model"].items()}},
         config=resolve_config(file_values=as_recorded(config), found_in=str(path)),
         classes=ClassTable.of_names(classes),
         training_spacings_mm=tuple((s[0], s[1], s[2]) for s in spacings),
-        best_validation_dice=content["best_validation_dice"],
-        seconds=content["seconds"],
     )
 
 

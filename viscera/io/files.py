@@ -35,11 +35,7 @@ _APPEARS_AFTER_SECONDS = (0.05, 0.5, 2.0)  # on network file systems, what anoth
 
 
 def open_file(path: Path, *, streams: bool = False) -> BufferedReader:
-    """Open a file to read its bytes.
-
-    Args:
-        path: of a file.
-        streams: whether what the shell has opened (`/dev/stdin`, `<(command)`) will do.
+    """Open a file to read its bytes; with `streams`, what the shell has opened (`/dev/stdin`, `<(command)`) will do.
 
     Raises:
         BadInputError: it is missing, a folder, no file at all (a pipe would block), or cannot be read.
@@ -190,11 +186,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def sha256(path: Path) -> str:
-    """Checksum of a file's bytes, as hex.
-
-    Raises:
-        BadInputError: as `open_file`.
-    """
+    """Checksum of a file's bytes, as hex; raises BadInputError as `open_file`."""
     with open_file(path) as file:
         try:
             return hashlib.file_digest(file, "sha256").hexdigest()

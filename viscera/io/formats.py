@@ -10,7 +10,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
 from viscera.io.dicom.result_writers import Algorithm, dicom_seg_bytes, load_highdicom, rtstruct_bytes
 from viscera.io.dicom.source_images import SourceImages
-from viscera.io.nifti import labels_to_bytes
+from viscera.io.nifti import nifti_bytes
 from viscera.io.nifti_header import Placement
 from viscera.io.seg_nrrd import seg_nrrd_bytes
 
@@ -23,21 +23,13 @@ _OTHER_FILES = {
 
 @dataclass(frozen=True)
 class Result:
-    """What is written of one scan.
+    """What is written of one scan."""
 
-    Attributes:
-        label_map: on the scan's own grid.
-        table: its classes.
-        algorithm: what made it.
-        sources: of a DICOM series, the images in the order of their slices.
-        placement: of a NIfTI file, how its header says where it lies.
-    """
-
-    label_map: LabelMap
+    label_map: LabelMap  # on the scan's own grid
     table: ClassTable
-    algorithm: Algorithm
-    sources: Sequence[Path] | None = None
-    placement: Placement | None = None
+    algorithm: Algorithm  # what made it
+    sources: Sequence[Path] | None = None  # of a DICOM series, the images in the order of their slices
+    placement: Placement | None = None  # of a NIfTI file, how its header says where it lies
 
     @cached_property
     def images(self) -> SourceImages:
@@ -47,24 +39,17 @@ class Result:
 
 @dataclass(frozen=True)
 class Format:
-    """One way to write a label map.
+    """One way to write a label map."""
 
-    Attributes:
-        endings: of its file names, capitals or not; the first is that of files in a folder.
-        of_series: whether it refers to the DICOM images of the scan.
-        encode: to the whole file, of a name.
-        refuse_if_unavailable: raises BadInputError where a library that it needs is not installed.
-    """
-
-    endings: tuple[str, ...]
-    of_series: bool
-    encode: Callable[[Result, Path], bytes]
-    refuse_if_unavailable: Callable[[], object] = lambda: None
+    endings: tuple[str, ...]  # of its file names, capitals or not; the first is that of files in a folder
+    of_series: bool  # whether it refers to the DICOM images of the scan
+    encode: Callable[[Result, Path], bytes]  # to the whole file, of a name
+    refuse_if_unavailable: Callable[[], object] = lambda: None  # raises BadInputError where a library is missing
 
 
 def _nifti(result: Result, path: Path) -> bytes:
     compressed = path.suffix.lower() == ".gz"
-    return labels_to_bytes(result.label_map, "viscera prediction", compressed=compressed, placement=result.placement)
+    return nifti_bytes(result.label_map, "viscera prediction", compressed=compressed, placement=result.placement)
 
 
 FORMATS: Mapping[str, Format] = {

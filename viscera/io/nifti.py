@@ -39,9 +39,6 @@ def read_volume(path: str | Path) -> Volume:
         path: `.nii`, also packed (gzip, bzip2, xz, Zstandard where Python has it), or a pair of `.hdr` and `.img`, by
             the name of either; NIfTI-1 or NIfTI-2, any orientation and byte order. What is packed, its content says.
 
-    Returns:
-        The volume on the grid of the file.
-
     Raises:
         BadInputError: missing, truncated or not NIfTI; not three-dimensional, but for axes of length 1; NaN or
             infinite values; values that int16 cannot hold and that are therefore no HU; a geometry without extent.
@@ -117,11 +114,7 @@ def read_labels(
 
 
 def read_mask(path: Path) -> LabelMap:
-    """Read the mask of one organ: 1 where the file is above 0.
-
-    Raises:
-        BadInputError: as `read_volume`; fractions; more than one number above 0.
-    """
+    """Read the mask of one organ: 1 where the file is above 0; raises as `read_labels`, and for several numbers."""
     array, geometry = _read_whole_numbers(path)
     numbers = [str(number) for number in _numbers_in(array) if number > 0]
     if len(numbers) > 1:
@@ -159,16 +152,6 @@ def _read_whole_numbers(path: Path) -> tuple[npt.NDArray[np.uint16], Geometry]:
 
 def _numbers_in(array: npt.NDArray[np.uint16]) -> list[int]:
     return [int(number) for number in np.flatnonzero(np.bincount(array.ravel()))]
-
-
-def write_labels(path: Path, label_map: LabelMap, description: str = "viscera label map") -> None:
-    """Write a label map as uint8 NIfTI-1, atomically; sform and qform agree, and a sheared grid has an sform only."""
-    _write(path, label_map.labels, label_map.geometry, description)
-
-
-def write_volume(path: Path, volume: Volume, description: str = "viscera CT") -> None:
-    """Write a volume as int16 NIfTI-1, atomically; sform and qform agree, and a sheared grid has an sform only."""
-    _write(path, volume.hu, volume.geometry, description)
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,29 +198,21 @@ def _read_stored(path: Path) -> tuple[_Stored, Geometry]:
     return _Stored(array, voxels.slope, voxels.inter, placement), geometry
 
 
-def labels_to_bytes(
-    label_map: LabelMap,
-    description: str = "viscera label map",
-    *,
-    compressed: bool = True,
-    placement: Placement | None = None,
+def write_labels(path: Path, label_map: LabelMap, description: str = "viscera label map") -> None:
+    """Write a label map as uint8 NIfTI-1, atomically; sform and qform agree, and a sheared grid has an sform only."""
+    write_bytes(path, nifti_bytes(label_map, description, compressed=path.suffix.lower() == ".gz"))
+
+
+def write_volume(path: Path, volume: Volume, description: str = "viscera CT") -> None:
+    """Write a volume as int16 NIfTI-1, as `write_labels` does."""
+    write_bytes(path, nifti_bytes(volume, description, compressed=path.suffix.lower() == ".gz"))
+
+
+def nifti_bytes(
+    content: LabelMap | Volume, description: str, *, compressed: bool = True, placement: Placement | None = None
 ) -> bytes:
-    """What `write_labels` writes: a whole `.nii.gz`, or `.nii`; with a `placement`, its qform and sform as they are."""
-    return _to_bytes(label_map.labels, label_map.geometry, description, compressed=compressed, placement=placement)
-
-
-def _write(path: Path, array: npt.NDArray[Any], geometry: Geometry, description: str) -> None:
-    write_bytes(path, _to_bytes(array, geometry, description, compressed=path.suffix.lower() == ".gz"))
-
-
-def _to_bytes(
-    array: npt.NDArray[Any],
-    geometry: Geometry,
-    description: str,
-    *,
-    compressed: bool,
-    placement: Placement | None = None,
-) -> bytes:
+    """A whole `.nii.gz`, or `.nii`; with a `placement`, its qform and sform as they are."""
+    geometry, array = content.geometry, content.labels if isinstance(content, LabelMap) else content.hu
     image = nib.Nifti1Image(array, geometry.affine if placement is None else None)
     image.header.set_xyzt_units("mm")
     image.header["descrip"] = description[:79].encode()
@@ -247,5 +222,5 @@ def _to_bytes(
         image.set_sform(geometry.affine, code="scanner")
         is_skewed = geometry.skew_degrees > _QFORM_SKEW_DEGREES
         image.set_qform(None if is_skewed else geometry.affine, code="unknown" if is_skewed else "scanner")
-    content: bytes = image.to_bytes()
-    return igzip.compress(content, compresslevel=2, mtime=0) if compressed else content
+    whole: bytes = image.to_bytes()
+    return igzip.compress(whole, compresslevel=2, mtime=0) if compressed else whole

@@ -17,11 +17,7 @@ _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by the byte order
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
-    """Read a text file.
-
-    Args:
-        path: UTF-8, or UTF-16 with a byte order mark.
-        errors: `surrogateescape` keeps bytes that are no UTF-8, of file names.
+    """Read a text file; `errors="surrogateescape"` keeps bytes that are no UTF-8, of file names.
 
     Raises:
         BadInputError: the file is missing, cannot be read, or is no text.
@@ -37,11 +33,7 @@ def read_text(path: Path, errors: str = "strict") -> str:
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """Read JSON.
-
-    Raises:
-        BadInputError: the file is missing, cannot be read, is not JSON, or gives a name twice in one object.
-    """
+    """Read JSON; raises BadInputError where it is missing, cannot be read, is none, or gives a name twice."""
     text = read_text(path)
     try:
         return json.loads(text, object_pairs_hook=_object)
@@ -78,11 +70,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        BadInputError: missing, not YAML, a key given twice, or not a mapping.
-    """
+    """Read a YAML mapping; raises BadInputError where it is missing, is none, or gives a key twice."""
     text = read_text(path)
     try:
         value = yaml.load(text, _Loader)  # noqa: S506 - it is a safe loader
@@ -99,14 +87,9 @@ def write_yaml(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_csv(path: Path, errors: str = "surrogateescape") -> list[dict[str, str]]:
-    """Read a table: a row per line, by the names in the first; a row that is cut short lacks the last names.
+    """Read a table, separated by comma, semicolon or tab: a row per line, by the names in the first.
 
-    Args:
-        path: separated by comma, semicolon or tab.
-        errors: as of `read_text`.
-
-    Raises:
-        BadInputError: the file is missing, cannot be read, or is no table.
+    A row that is cut short lacks the last names. Raises BadInputError as `read_text`, and for what is no table.
     """
     text = read_text(path, errors)
     header = text.partition("\n")[0]

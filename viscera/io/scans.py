@@ -25,17 +25,11 @@ _NAMED = 3
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A scan that is found but not yet read.
+    """A scan that is found but not yet read."""
 
-    Attributes:
-        name: of the case: the file's name without ending and channel number, or the folder's.
-        path: as it was given.
-        series: the chosen DICOM series, with its files in the order of the slices; None for NIfTI.
-    """
-
-    name: str
-    path: Path
-    series: Series | None = None
+    name: str  # of the case: the file's name without ending and channel number, or the folder's
+    path: Path  # as it was given
+    series: Series | None = None  # the chosen DICOM series; None for NIfTI
 
     def read(self) -> Volume:
         """The voxels; raises BadInputError as `io.nifti.read_volume` and `io.dicom.read_series` do."""
@@ -46,11 +40,7 @@ class Scan:
         return Placement.read(self.path) if self.series is None else None
 
     def sha256(self) -> str:
-        """Checksum of the file; of a series or a pair, that of its files' checksums in their order.
-
-        Raises:
-            BadInputError: a file is missing or cannot be read.
-        """
+        """Checksum of the file; of a series or a pair, that of its files' checksums in their order."""
         files = files_of(self.path) if self.series is None else tuple(dict.fromkeys(self.series.sources))
         if self.series is None and len(files) == 1:
             return sha256(self.path)
@@ -59,17 +49,11 @@ class Scan:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """The DICOM series of a folder.
+    """The DICOM series of a folder."""
 
-    Attributes:
-        series: all of them, as `io.dicom.find_series` lists them.
-        chosen: the one that would be read; None if none would.
-        refusal: why none would.
-    """
-
-    series: tuple[Series, ...]
-    chosen: Series | None
-    refusal: str = ""
+    series: tuple[Series, ...]  # all of them, as `io.dicom.find_series` lists them
+    chosen: Series | None  # the one that would be read; None if none would
+    refusal: str = ""  # why none would
 
 
 def read_volume(path: str | Path, series: str | None = None) -> Volume:
@@ -91,11 +75,7 @@ def read_volume(path: str | Path, series: str | None = None) -> Volume:
 
 @contextmanager
 def open_scan(path: Path, series: str | None = None) -> Iterator[Scan]:
-    """Find one scan; the files of a zip file are there until the end of the `with`.
-
-    Raises:
-        BadInputError: as `read_volume`.
-    """
+    """Find one scan; the files of a zip file are there until the end of the `with`. Raises as `read_volume`."""
     _refuse_missing(path)
     with unpacked(path) as folder:
         with _explained(path):
@@ -121,7 +101,7 @@ def open_scans(source: Path, series: str | None = None) -> Iterator[list[Scan]]:
     """
     _refuse_missing(source)
     with _explained(source):
-        niftis = _niftis(source) if source.is_dir() else []
+        niftis = sorted(filter(is_nifti, source.iterdir())) if source.is_dir() else []
         is_dicom_folder = series is not None or not niftis or _holds_dicom(source)
     if not is_dicom_folder:
         yield [Scan(scan_case_name(path), path) for path in _channels_0(niftis)]
@@ -186,10 +166,6 @@ def _dicom_scan(path: Path, folder: Path, uid: str | None) -> Scan:
     return Scan(own_name.removesuffix(".zip").removesuffix(".dcm") or "scan", path, series)
 
 
-def _niftis(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_nifti(path))
-
-
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """A file or folder that may not be looked at, as one sentence."""
@@ -205,7 +181,7 @@ def _channels_0(paths: list[Path]) -> list[Path]:
     firsts = {path: by_name.get(channel_0_of(name)) for name, path in by_name.items()}
     others = [path for path in paths if (first := firsts.get(path)) is not None and _same_grid(path, first)]
     if others:
-        names = ", ".join(path.name for path in others[:3]) + (", …" if len(others) > 3 else "")
+        names = ", ".join(path.name for path in others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
         log.warning(
             "%s: left out, as further channels of cases whose CT is channel 0 (_0000): %s.", paths[0].parent, names
         )
@@ -234,17 +210,12 @@ def series_table(listing: Listing) -> str:
     """One row a DICOM series; a star at the one that would be read."""
     rows = [
         (
-            "*" if series is listing.chosen else "",
-            series.uid,
-            series.patient_id,
-            series.modality,
-            series.description,
-            series.date,
-            str(series.number_of_images),
-            "×".join(f"{x:.3g}" for x in series.geometry.spacing_mm) if series.geometry else "",
-            series.passed_over or series.problem or " ".join(series.warnings),
+            *("*" if each is listing.chosen else "", each.uid, each.patient_id, each.modality, each.description),
+            *(each.date, str(each.number_of_images)),
+            "×".join(f"{x:.3g}" for x in each.geometry.spacing_mm) if each.geometry else "",
+            each.passed_over or each.problem or " ".join(each.warnings),
         )
-        for series in listing.series
+        for each in listing.series
     ]
     headers = ("", "series", "patient", "modality", "description", "date", "images", "mm", "")
     table = tabulate(rows, headers, disable_numparse=True, colalign=(*["left"] * 6, "right", "left", "left"))
@@ -254,13 +225,8 @@ def series_table(listing: Listing) -> str:
 def series_json(listing: Listing) -> list[dict[str, Any]]:
     """One object a DICOM series."""
     return [
-        {
-            "uid": series.uid,
-            "study_uid": series.study_uid,
-            "patient_id": series.patient_id,
-            "modality": series.modality,
-            "description": series.description,
-            "date": series.date,
+        {name: getattr(series, name) for name in ("uid", "study_uid", "patient_id", "modality", "description", "date")}
+        | {
             "images": series.number_of_images,
             "geometry": series.geometry.to_json() if series.geometry else None,
             "chosen": series is listing.chosen,

@@ -13,14 +13,9 @@ _CONTEXT = "Segmentation category and type - DICOM master list"
 
 
 def seg_nrrd_bytes(label_map: LabelMap, table: ClassTable = ABDOMEN) -> bytes:
-    """A label map with a segment a class, named, coloured and coded as 3D Slicer reads it; one layer, gzip.
+    """A label map, in any voxel order, as a whole `.seg.nrrd` file: one layer, gzip, positions in LPS+.
 
-    Args:
-        label_map: in any voxel order; positions are written in LPS+, as Slicer does.
-        table: the classes.
-
-    Returns:
-        The whole `.seg.nrrd` file.
+    There is a segment a class, named, coloured and coded as 3D Slicer reads it.
     """
     affine = label_map.geometry.affine_lps
     header: dict[str, Any] = {

@@ -24,7 +24,7 @@ from viscera.core.geometry import Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.core.settings import Settings
 from viscera.io.files import fsync, is_occupied, make_folder, move, sha256, temporary_beside, write_error
-from viscera.io.nifti import labels_to_bytes, read_labels
+from viscera.io.nifti import nifti_bytes, read_labels
 from viscera.io.records import damaged, read_json, write_json
 
 FORMAT_VERSION = 1
@@ -38,6 +38,11 @@ class GeometryRecord(Settings):
     shape: tuple[int, int, int]
     affine: tuple[tuple[float, ...], ...]
 
+    @property
+    def geometry(self) -> Geometry:
+        """As a value."""
+        return Geometry(self.shape, np.array(self.affine))
+
 
 class SourceRecord(Settings):
     """A file that a case was made from."""
@@ -47,29 +52,18 @@ class SourceRecord(Settings):
 
 
 class CaseRecord(Settings):
-    """What the manifest says of one case.
+    """What the manifest says of one case."""
 
-    Attributes:
-        prepared, original: the grids; the prepared one has canonical axes.
-        voxel_counts_prepared, voxel_counts_original: (L,) voxels of each class.
-        volume_change: per class, prepared volume over original volume minus 1; None where the class is absent.
-        sha256: checksum of each file of the case.
-        sources: size in bytes and checksum of the scan and label file it was made from, by file name.
-        unlabelled: names of the classes that its data set does not label: their voxels count as background.
-        meaning: label number, or name of the mask file, to class number; None in stores of an earlier version.
-        split: None until the split is drawn.
-    """
-
-    prepared: GeometryRecord
+    prepared: GeometryRecord  # has canonical axes
     original: GeometryRecord
-    voxel_counts_prepared: tuple[int, ...]
+    voxel_counts_prepared: tuple[int, ...]  # (L,) of each class
     voxel_counts_original: tuple[int, ...]
-    volume_change: tuple[float | None, ...]
-    sha256: dict[str, str]
-    sources: dict[str, SourceRecord]
-    unlabelled: tuple[str, ...] = ()
-    meaning: dict[str, int] | None = None
-    split: Split | None = None
+    volume_change: tuple[float | None, ...]  # per class, prepared over original volume minus 1; None where it is absent
+    sha256: dict[str, str]  # of each file of the case
+    sources: dict[str, SourceRecord]  # the scan and label file it was made from, by file name
+    unlabelled: tuple[str, ...] = ()  # classes that its data set does not label: their voxels count as background
+    meaning: dict[str, int] | None = None  # label number, or name of the mask file, to class; None in older stores
+    split: Split | None = None  # None until it is drawn
 
 
 class Manifest(Settings):
@@ -96,13 +90,7 @@ class PreparedCase:
 
 
 class Store:
-    """A folder of prepared cases. Opening reads the manifest only; arrays are memory-mapped when asked for.
-
-    Attributes:
-        path: of the folder.
-        manifest: what is in it.
-        classes: those of its label maps.
-    """
+    """A folder of prepared cases. Opening reads the manifest only; arrays are memory-mapped when asked for."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
@@ -111,11 +99,7 @@ class Store:
 
     @classmethod
     def create(cls, path: Path, prepare: PrepareConfig, dataset: str, classes: ClassTable = ABDOMEN) -> "Store":
-        """Start an empty store.
-
-        Raises:
-            BadInputError: the folder exists and is not empty.
-        """
+        """Start an empty store; raises BadInputError where the folder holds something that is not a store."""
         refuse_foreign(path)
         return cls.anew(path, prepare, dataset, classes)
 
@@ -177,11 +161,11 @@ class Store:
 
     def geometry(self, name: str) -> Geometry:
         """The prepared grid."""
-        return _geometry(self.manifest.cases[name].prepared)
+        return self.manifest.cases[name].prepared.geometry
 
     def original_geometry(self, name: str) -> Geometry:
         """The scan's own grid."""
-        return _geometry(self.manifest.cases[name].original)
+        return self.manifest.cases[name].original.geometry
 
     def voxel_counts(self, grid: Literal["prepared", "original"] = "prepared") -> npt.NDArray[np.int64]:
         """(L,) voxels of each class over the training cases: R_l of Eq. 4 and 5.
@@ -212,7 +196,7 @@ class Store:
             make_folder(temporary)
             (temporary / "image.npy").write_bytes(_npy(case.volume.hu))
             (temporary / "labels.npy").write_bytes(_npy(case.label_map.labels))
-            (temporary / "labels_original.nii.gz").write_bytes(labels_to_bytes(case.original))
+            (temporary / "labels_original.nii.gz").write_bytes(nifti_bytes(case.original, "viscera label map"))
             for file in _ARRAY_FILES:
                 fsync(temporary / file)
             checksums = {file: sha256(temporary / file) for file in _ARRAY_FILES}
@@ -226,8 +210,8 @@ class Store:
                 shutil.rmtree(each, ignore_errors=True)
         before = self.manifest.cases.get(case.name)
         record = CaseRecord(
-            prepared=_record(case.volume.geometry),
-            original=_record(case.original.geometry),
+            prepared=GeometryRecord.model_validate(case.volume.geometry.to_json()),
+            original=GeometryRecord.model_validate(case.original.geometry.to_json()),
             voxel_counts_prepared=tuple(case.label_map.voxel_counts(len(self.classes)).tolist()),
             voxel_counts_original=tuple(case.original.voxel_counts(len(self.classes)).tolist()),
             volume_change=_volume_change(case, len(self.classes)),
@@ -285,14 +269,6 @@ def refuse_foreign(path: Path) -> None:
     """Raise BadInputError where a folder holds something that is not a store."""
     if is_occupied(path) and not (path / "manifest.json").exists():
         raise BadInputError(f"{path}: exists and is not a store. Choose an empty or new folder.")
-
-
-def _record(geometry: Geometry) -> GeometryRecord:
-    return GeometryRecord.model_validate(geometry.to_json())
-
-
-def _geometry(record: GeometryRecord) -> Geometry:
-    return Geometry(record.shape, np.array(record.affine))
 
 
 def _npy(array: npt.NDArray[Any]) -> bytes:

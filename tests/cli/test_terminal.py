@@ -35,7 +35,7 @@ def test_an_ended_command_leaves_no_unpacked_patient(
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("image", "of a patient")
     script = f"""
-import os, shutil, signal, sys, time
+import os, shutil, signal, sys, time, types
 from pathlib import Path
 from viscera.cli import main
 from viscera.io import scans
@@ -54,9 +54,9 @@ def removing(*arguments, **options):
 shutil.rmtree = removing
 signal.signal({int(number)}, signal.SIG_DFL)  # the tests may run under nohup
 scans.list_series = slow
-if sys.argv[1] == "predict":
-    from viscera.stages import predict
-    predict.predict = slow
+import viscera.stages  # whose `predict`, and choosing threads, would load PyTorch
+viscera.stages.predict = types.SimpleNamespace(predict=slow)
+sys.modules["viscera.engine.hardware"] = types.SimpleNamespace(choose_threads=lambda before: None)
 main()
 """
     (tmp_path / "tmp").mkdir()
@@ -240,8 +240,6 @@ def test_a_stream_drops_what_nobody_reads_and_says_why() -> None:
 
 class Broken(Display):
     """Fails whatever it is to show."""
-
-    quiet = False
 
     def _update(self, _progress: Progress) -> None:
         raise OSError("the terminal is gone")

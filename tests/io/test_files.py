@@ -55,7 +55,7 @@ def test_a_real_limit_on_file_size(tmp_path: Path) -> None:
     script = f"""
 import signal, resource, sys
 from pathlib import Path
-import numpy as np, torch
+import numpy as np
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap

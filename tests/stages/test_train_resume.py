@@ -121,7 +121,7 @@ def test_killed_after_a_checkpoint_the_lines_since_are_written_once(
 
 
 def test_kill_9_between_checkpoints(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
-    config = tiny_config(iterations=25, checkpoint_every=10)
+    config = tiny_config(iterations=9, checkpoint_every=4)
     whole = train(tiny_store.path, tmp_path / "whole", config)
     script = f"""
 import os, signal
@@ -131,13 +131,13 @@ from viscera.io.runlog import read_config
 from viscera.stages.train import train
 torch.set_num_threads(1)
 def die(progress):
-    if progress.done == 17:
+    if progress.done == 6:
         os.kill(os.getpid(), signal.SIGKILL)
 train(Path({str(tiny_store.path)!r}), Path("r"), read_config(Path({str(whole.config_path)!r})), progress=die)
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert load_checkpoint(tmp_path / "r" / "last.pt").step == 10
+    assert load_checkpoint(tmp_path / "r" / "last.pt").step == 4
     run = train(tiny_store.path, tmp_path / "r", config, resume=True)
     assert same_state(whole.last, run.last)
     assert steps(run) == steps(whole)

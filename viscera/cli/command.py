@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from pydantic import TypeAdapter, ValidationError
@@ -24,8 +24,10 @@ from viscera.core.config import Config
 from viscera.core.errors import VisceraError, case_error
 from viscera.core.resolve import PRESETS, resolve_config
 from viscera.core.settings import Settings, fields_of
-from viscera.io.classes import ClassFile, read_class_file
 from viscera.io.records import read_yaml
+
+if TYPE_CHECKING:
+    from viscera.io.classes import ClassFile
 
 Function = Callable[..., None]
 _FIELDS = {key: field for key, field, _ in fields_of(Config)}
@@ -304,8 +306,10 @@ Formats = Annotated[
 ]
 
 
-def class_file(path: Path | None) -> ClassFile | None:
+def class_file(path: Path | None) -> "ClassFile | None":
     """What `--classes` names."""
+    from viscera.io.classes import read_class_file  # noqa: PLC0415 - so is nibabel
+
     return read_class_file(path) if path else None
 
 

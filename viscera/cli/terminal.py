@@ -88,9 +88,9 @@ def print_result(text: str) -> None:
 
 
 class Display:
-    """Shows how far each of several jobs is, and notes; this one shows nothing but errors. Never raises."""
+    """Shows how far each of several jobs is, and notes; this one no progress, if quiet only errors. Never raises."""
 
-    quiet = True
+    quiet = False
 
     def update(self, progress: Progress) -> None:
         """Show how far a job is: an `OnProgress`."""
@@ -120,6 +120,7 @@ def make_display(*, quiet: bool, log_json: bool) -> Display:
     """The display that fits the options and the terminal; everything goes to standard error, warnings too."""
     console = Console(stderr=True)
     display = Display()
+    display.quiet = quiet
     if log_json:
         display = JsonLines()
     elif not quiet:
@@ -130,8 +131,6 @@ def make_display(*, quiet: bool, log_json: bool) -> Display:
 
 class JsonLines(Display):
     """One JSON object a line, for programs: `job`, `done`, `total` and `detail`; or `note`; and the `time`."""
-
-    quiet = False
 
     def _update(self, progress: Progress) -> None:
         self._write_object(dataclasses.asdict(progress))
@@ -145,8 +144,6 @@ class JsonLines(Display):
 
 class Lines(Display):
     """Plain lines, a few a minute for each job: for logs and pipes."""
-
-    quiet = False
 
     def __init__(self) -> None:
         self._started: dict[str, tuple[float, int]] = {}
@@ -166,8 +163,6 @@ class Lines(Display):
 
 class Bars(Display):
     """One bar a job, with rate and time left."""
-
-    quiet = False
 
     def __init__(self, console: Console) -> None:
         self._bars = rich.progress.Progress(

@@ -66,25 +66,13 @@ def render_check_page(
     wanted = sum(len({f.at_mm for f in case.findings if f.at_mm is not None}) for case in suspicious)
     environment = page_environment("viscera.check")
     environment.filters["capitalize_first"] = capital
-    environment.globals.update(
-        adult_range=adult_range,
-        by_kind=by_kind,
-        data_uri=data_uri,
-        scan_cells=scan_cells,
-        subject=subject,
-        title_of=title_of,
-        volume_cells=volume_cells,
-    )
+    asked = (adult_range, by_kind, data_uri, scan_cells, subject, summary, title_of, volume_cells)
+    environment.globals.update({function.__name__: function for function in asked})
     return environment.get_template("check.html.j2").render(
         check=check,
-        of_phantom=" (phantom)" if check.phantom else "",
-        summary=summary(check),
-        groups=by_kind(check.all_findings(), "suspicious"),
-        notes=by_kind(check.all_findings(), "note"),
         suspicious=suspicious,
         anchors={case.case: f"case-{number}" for number, case in enumerate(suspicious, start=1)},
         pictures=pictures,
-        not_read=check.with_verdict("not read"),
         not_drawn=wanted - drawn,
         organs=table.organs,
         ranges=[(organ, ADULT_VOLUMES[organ.name]) for organ in table.organs if organ.name in ADULT_VOLUMES],

@@ -97,17 +97,13 @@ def count_training_set(
     known = read_json(path) if path.exists() else {}
     fresh = dict(known)
     for case in cases:
-        stamp = _stamp(folder / f"{case}.pkl")
+        path_of_case = folder / f"{case}.pkl"
+        if not path_of_case.exists():
+            raise BadInputError(f"{path_of_case}: there is no such file. Run nnUNetv2_preprocess for this data set.")
+        stamp = path_of_case.stat().st_mtime_ns
         entry = known.get(case)
         if entry is None or entry["written_ns"] != stamp or len(entry["voxels"]) != num_classes:
             fresh[case] = {"written_ns": stamp, "voxels": count_voxels(load(case), num_classes, case)}
     if fresh != known:
         write_json(path, fresh)
     return [sum(column) for column in zip(*(fresh[case]["voxels"] for case in cases), strict=True)]
-
-
-def _stamp(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: there is no such file. Run nnUNetv2_preprocess for this data set.") from error

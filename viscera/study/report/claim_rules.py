@@ -243,10 +243,9 @@ def weigh(parts: Sequence[Part]) -> Weighed:
 
 
 def seeds_agree(agreeing: int, seeds: int) -> bool:
-    """Whether single seeds point the way of the verdict often enough.
+    """Whether single seeds point the way of the verdict often enough: all of two to four.
 
-    One seed: nothing to ask. Two to four: all. Five or more: the one-sided sign test over seeds is below 0.05, which
-    asks for all of five to seven, and lets one of eight differ.
+    Of five or more by the one-sided sign test below 0.05: all of five to seven, all but one of eight.
     """
     if seeds < SEEDS_FOR_CONCLUSIONS:
         return seeds < 2 or agreeing == seeds

@@ -95,17 +95,10 @@ def _entry(evidence: Evidence, claim: Claim, reading: Reading, verdict: Verdict)
     seeds = verdict.seeds if tested else len(study.record.config.study.seeds)
     data = f"{data_name(study)}: {counted(cases, 'test case')}, {counted(seeds, 'seed')}, "
     data += f"{study.record.all_stages[-1]:,} iterations"
-    return Entry(
-        claim=claim.number,
-        statement=claim.statement,
-        tested_by=claim.tested_by[0].upper() + claim.tested_by[1:],
-        result=" ".join(filter(None, (numbers, reason))),
-        verdict=f"{verdict.word} {where}{models}",
-        data=data + (f", variant {evidence.base_variant}" if evidence.base_variant else ""),
-        word=verdict.word,
-        numbers=numbers,
-        reason=reason,
-    )
+    data += f", variant {evidence.base_variant}" if evidence.base_variant else ""
+    tested_by, result = claim.tested_by[0].upper() + claim.tested_by[1:], " ".join(filter(None, (numbers, reason)))
+    worded = f"{verdict.word} {where}{models}"
+    return Entry(claim.number, claim.statement, tested_by, result, worded, data, verdict.word, numbers, reason)
 
 
 def _numbers(reading: Reading, verdict: Verdict) -> str:
@@ -191,19 +184,16 @@ def beside_paper(evidence: Evidence, table: Table1) -> BesidePaper | None:
     shared = [(s, arm) for s, arm in found if arm is not None and evidence.dice_by_seed(arm)]
     if len(shared) < FEWEST_ARMS:
         return None
-    settings, names = tuple(s for s, _ in shared), tuple(arm.name for _, arm in shared)
-    printed = [paper_column(setting) for setting in settings]
-    rows = tuple(
-        BesideRow(
-            row,
-            row_title(row, len(CLASS_NAMES)),
-            tuple((column[row], float(table.percent[arm][row])) for column, arm in zip(printed, names, strict=True)),
-        )
-        for row in (*CLASS_NAMES, "AVG", "FOREGROUND")
-    )
+    printed = {arm.name: paper_column(setting) for setting, arm in shared}
+    rows = []
+    for name in (*CLASS_NAMES, "AVG", "FOREGROUND"):
+        pairs = tuple((column[name], float(table.percent[arm][name])) for arm, column in printed.items())
+        rows.append(BesideRow(name, row_title(name, len(CLASS_NAMES)), pairs))
     organs = [pair for row in rows if row.name in CLASS_NAMES[1:] for pair in row.pairs]
     agreement = (agreement_of("cells", organs), agreement_of("arms", rows[-1].pairs))
-    return BesidePaper(settings, names, rows, agreement, tuple(_beside_notes(evidence.study, settings)))
+    settings = tuple(setting for setting, _ in shared)
+    notes = tuple(_beside_notes(evidence.study, settings))
+    return BesidePaper(settings, tuple(printed), tuple(rows), agreement, notes)
 
 
 def agreement_of(over: str, pairs: Sequence[tuple[float, float]]) -> Agreement:
@@ -218,10 +208,8 @@ def agreement_of(over: str, pairs: Sequence[tuple[float, float]]) -> Agreement:
 
 def correlation_cells(beside: BesidePaper) -> list[tuple[str, ...]]:
     """As in rank_correlation.csv: three decimals, empty where undefined."""
-    return [
-        (a.over, str(a.n), *("" if value is None else f"{value:.3f}" for value in (a.spearman, a.kendall)))
-        for a in beside.agreement
-    ]
+    rows = ((a.over, str(a.n), (a.spearman, a.kendall)) for a in beside.agreement)
+    return [(over, n, *("" if v is None else f"{v:.3f}" for v in values)) for over, n, values in rows]
 
 
 def _beside_notes(study: StudyResult, settings: Sequence[Setting]) -> Iterator[str]:

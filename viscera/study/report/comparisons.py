@@ -160,8 +160,7 @@ def _notes(study: StudyResult, sample: Sample, rows: Sequence[Comparison]) -> li
     return notes
 
 
-@dataclass(frozen=True)
-class RankStability:
+class RankStability(NamedTuple):
     """Where one arm stands by foreground mean when patients and seeds are drawn again."""
 
     best: float  # share of the resamples in which it is first, 0 to 1
@@ -206,12 +205,9 @@ def spread_of(study: StudyResult, grid: str) -> Spread:
     )
     stability: dict[str, RankStability] = {}
     if patients[:, -1].max(initial=0) >= 2:
-        shares_AR = dict(zip(sample.arms, statistics.rank_shares(foreground_DA), strict=True))
-        stability = {
-            name: RankStability(float(shares[0]), *statistics.rank_range(shares))
-            for name, shares in shares_AR.items()
-            if not np.isnan(shares).any()
-        }
+        for name, shares in zip(sample.arms, statistics.rank_shares(foreground_DA), strict=True):
+            if not np.isnan(shares).any():
+                stability[name] = RankStability(float(shares[0]), *statistics.rank_range(shares))
     scored = (~np.isnan(sample.values)).any(axis=(1, 3)).sum(axis=1)
     return Spread(low, high, stability, int(scored.max(initial=0)))
 

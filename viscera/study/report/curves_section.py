@@ -65,9 +65,7 @@ def _draw_panel(figure: Figure | SubFigure, study: StudyResult, arm: Arm, dice: 
 
 
 def _draw_dice(axes: Axes, runs: Sequence[RunResult], test_dice: float | None) -> None:
-    axes.set_ylim(-0.02, 1.02)
-    axes.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1])
-    axes.set_ylabel("mean foreground Dice")
+    axes.set(ylim=(-0.02, 1.02), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1], ylabel="mean foreground Dice")
     axes.yaxis.set_label_coords(-0.165, 0.5)
     for of, label, style in (
         ("dice", "training windows", {"color": TRAINING}),
@@ -83,8 +81,7 @@ def _draw_dice(axes: Axes, runs: Sequence[RunResult], test_dice: float | None) -
 
 def _draw_loss(axes: Axes, runs: Sequence[RunResult]) -> None:
     _draw_series(axes, [[(p.step, p.loss) for p in run.curve] for run in runs], "training batches", color=TRAINING)
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss")
+    axes.set(xlabel="step", ylabel="loss")
     axes.yaxis.set_label_coords(-0.165, 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
@@ -126,8 +123,7 @@ def rate_range_panel(test: RateRange, tried: Sequence[float], *, phantom: bool =
         if test.suggestion is not None:
             axes.axvline(test.suggestion, color=_SUGGESTED, linewidth=1.6, label=f"suggested: {test.suggestion:.2g}")
         axes.set_title(weighting_name(test.weighting) + PHANTOM * phantom, loc="left", weight="bold")
-        axes.set_xlabel("learning rate")
-        axes.set_ylabel("minus weighted mean soft Dice")
+        axes.set(xlabel="learning rate", ylabel="minus weighted mean soft Dice")
         axes.legend(loc="best", fontsize=7.5, frameon=True, framealpha=0.85, edgecolor="none")
     return figure
 

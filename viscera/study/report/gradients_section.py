@@ -124,11 +124,11 @@ def _mark_deaths(axes: Axes, runs: Sequence[RunResult], classes: ClassTable) -> 
 
 
 class ForecastRow(NamedTuple):
-    """One arm: titles of the organs that the forecast named, and of those that failed (mean test Dice below 0.2)."""
+    """One arm that was forecast and scored."""
 
     title: str
-    named: tuple[str, ...]
-    failed: tuple[str, ...]
+    named: tuple[str, ...]  # titles of the organs that the forecast named
+    failed: tuple[str, ...]  # and of those whose mean test Dice is below 0.2
 
 
 def forecast_rows(study: StudyResult, grid: str) -> list[ForecastRow]:

@@ -84,7 +84,7 @@ def drawn(figure: Figure, alt: str, caption: str = "") -> Picture:
 def render_page(report: Report, sections: Sequence[Section]) -> str:
     """The HTML, under 5 MB for a study of six arms, pictures inside; every text from the data is escaped."""
     environment = page_environment("viscera.study.report")
-    environment.filters |= {"one_decimal": one_decimal, "two_decimals": two_decimals, "share": share}
+    environment.filters |= {"one_decimal": one_decimal, "share": share}
     study = report.study
     common = {"study": study, "config": study.record.config}
     common |= {"organs": study.classes.organs, "of_phantom": report.of_phantom}
@@ -103,11 +103,6 @@ def render_page(report: Report, sections: Sequence[Section]) -> str:
 def one_decimal(value: float | None) -> str:
     """`61.2`; a dash where there is none."""
     return "–" if value is None else f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
-
-
-def two_decimals(value: float) -> str:
-    """`0.61`."""
-    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def share(value: float | None) -> str:

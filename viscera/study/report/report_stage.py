@@ -3,7 +3,7 @@
 Whatever is there is read and shown; whatever is missing or damaged becomes a sentence.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -174,20 +174,13 @@ def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord) -> Ru
     if status is not None and status.state == "finished" and status.step < stages[-1]:
         problems.append(f"trained for {status.step} of {stages[-1]} steps so far.")
     earlier = _read_earlier(folder, stages, problems)
-    cases = dict.fromkeys(row.case for row in scores or ())
-    reasons = _read_reasons(folder, cases, problems)
-    return RunResult(arm, seed, status, curve, scores, " ".join(problems), earlier, reasons)
-
-
-def _read_reasons(
-    folder: RunFolder, cases: Iterable[str], problems: list[str]
-) -> dict[tuple[str, str], tuple[str, ...]]:
-    """Why organs of the test cases should be checked; empty for a run without training ranges to compare them with."""
-    records: dict[str, Mapping[str, Measured]] = {}
-    if folder.training_ranges.exists():
+    measured: dict[str, Mapping[str, Measured]] = {}
+    if folder.training_ranges.exists():  # else there was nothing to compare the measurements with
         with noted(problems):
-            records = {case: read_measurements(folder.predictions / f"{case}.json") for case in cases}
-    return {(case, organ): each.reasons for case, found in records.items() for organ, each in found.items()}
+            cases = dict.fromkeys(row.case for row in scores or ())
+            measured = {case: read_measurements(folder.predictions / f"{case}.json") for case in cases}
+    reasons = {(case, organ): each.reasons for case, found in measured.items() for organ, each in found.items()}
+    return RunResult(arm, seed, status, curve, scores, " ".join(problems), earlier, reasons)
 
 
 def _read_earlier(folder: RunFolder, stages: Sequence[int], problems: list[str]) -> dict[int, tuple[ScoreRow, ...]]:
@@ -202,10 +195,11 @@ def _read_earlier(folder: RunFolder, stages: Sequence[int], problems: list[str])
 
 def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, problems: list[str]) -> Scene | None:
     """The case of Figures 2-4 with all its predictions, each cut down as soon as it is read."""
-    case = median_case(study, store.names("test")) if store else None
-    if store is None or case is None:
-        if store is not None:
-            problems.append("The store has no test case, so there are no slices and 3D views.")
+    if store is None:
+        return None
+    case = median_case(study, store.names("test"))
+    if case is None:
+        problems.append("The store has no test case, so there are no slices and 3D views.")
         return None
     truth = store.original_labels(case).canonical()
     index = busiest_slice(truth)
@@ -215,12 +209,14 @@ def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, pr
     flagged: dict[str, tuple[str, ...]] = {}
     for run in study.runs:
         if run.arm.name not in predictions:
-            prediction = _read_prediction(folder.run(run.arm, run.seed), case, truth, study.classes, problems)
+            path = folder.run(run.arm, run.seed).predictions / f"{case}.nii.gz"
+            prediction = _read_prediction(path, truth, study.classes, problems)
             if prediction is not None:
                 predictions[run.arm.name] = LabelView.of(prediction, index)
                 seeds[run.arm.name] = run.seed
                 flagged[run.arm.name] = summary_section.flagged_organs(run.reasons, case)
-    fused = _read_prediction(folder.fused, case, truth, study.classes, problems) if study.fused else None
+    path = folder.fused.predictions / f"{case}.nii.gz"
+    fused = _read_prediction(path, truth, study.classes, problems) if study.fused else None
     if fused is not None:
         predictions[FUSED] = LabelView.of(fused, index)
     if case in study.record.unlabelled:
@@ -231,10 +227,7 @@ def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, pr
     return Scene(case, index, truth.geometry.shape[2], organs, scan, view, predictions, seeds, flagged)
 
 
-def _read_prediction(
-    run: RunFolder, case: str, truth: LabelMap, classes: ClassTable, problems: list[str]
-) -> LabelMap | None:
-    path = run.predictions / f"{case}.nii.gz"
+def _read_prediction(path: Path, truth: LabelMap, classes: ClassTable, problems: list[str]) -> LabelMap | None:
     if not path.exists():
         return None
     with noted(problems):

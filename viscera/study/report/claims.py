@@ -173,8 +173,7 @@ def _fall(run: RunResult) -> float | None:
 def _larger(evidence: Evidence) -> list[str]:
     """Variants that differ from the base in larger windows or batches alone."""
     config, base = evidence.study.record.config, evidence.base_variant
-    arm = evidence.study.arms[0]
-    found = []
+    arm, found = evidence.study.arms[0], list[str]()
     for variant in config.study.variants:
         try:
             plain, other = (arm_config(config, Arm(arm.weighting, arm.learning_rate, v), 0) for v in (base, variant))

@@ -50,12 +50,11 @@ def _failing(study: StudyResult, percent: pd.Series) -> tuple[str, ...]:
 
 def left_behind(study: StudyResult, grid: str) -> list[tuple[str, str]]:
     """For each arm its title and the organs that it left behind: in training, by its curves, and on the test cases."""
-    percent = study.scores.class_percent(grid)
-    found = []
+    percent, found = study.scores.class_percent(grid), []
     for arm, reason in zip(study.arms, arm_reasons(study), strict=True):
         in_training = reason.unknown or "; ".join(reason.left_behind) or "no organ in training"
-        failing = _failing(study, percent[arm.name])
-        on_test = f"; mean Dice on the test cases below {FAILING_DICE:g}: {', '.join(failing)}" if failing else ""
+        failing = ", ".join(_failing(study, percent[arm.name]))
+        on_test = f"; mean Dice on the test cases below {FAILING_DICE:g}: {failing}" if failing else ""
         found.append((arm.title, in_training + on_test))
     return found
 
@@ -146,24 +145,23 @@ def forecast_rows(study: StudyResult, grid: str) -> list[ForecastRow]:
 
 def forecast_score(rows: list[ForecastRow]) -> tuple[float, float]:
     """Precision and recall over all arms and organs, 0 to 1."""
-    return precision_and_recall(
-        {(row.title, organ) for row in rows for organ in row.named},
-        {(row.title, organ) for row in rows for organ in row.failed},
-    )
+    named = {(row.title, organ) for row in rows for organ in row.named}
+    return precision_and_recall(named, {(row.title, organ) for row in rows for organ in row.failed})
 
 
 def forecast_sentence(rows: list[ForecastRow]) -> str:
     """What the forecast was worth, in one sentence."""
     if not rows:
         return "No arm is both forecast and scored yet."
-    named, failed = (sum(len(getattr(row, what)) for row in rows) for what in ("named", "failed"))
+    arms = counted(len(rows), "arm")
+    named, failed = sum(len(row.named) for row in rows), sum(len(row.failed) for row in rows)
     hits = sum(len(set(row.named) & set(row.failed)) for row in rows)
     if not named and not failed:
-        return f"Over {counted(len(rows), 'arm')} it named no organ, and none failed."
+        return f"Over {arms} it named no organ, and none failed."
     precision, recall = forecast_score(rows)
     return (
-        f"Over {counted(len(rows), 'arm')} it named {counted(named, 'organ')}, and {hits} of them failed (precision "
-        f"{precision:.2f}); {counted(failed, 'organ')} failed, and it had named {hits} of them (recall {recall:.2f})."
+        f"Over {arms} it named {counted(named, 'organ')}, and {hits} of them failed (precision {precision:.2f}); "
+        f"{counted(failed, 'organ')} failed, and it had named {hits} of them (recall {recall:.2f})."
     )
 
 

@@ -79,21 +79,16 @@ def make_report(study: Path, progress: OnProgress = unseen) -> Path:
             write_text(folder / name, content)
         else:
             write_bytes(folder / name, content)
-    for pattern in (pattern for section in SECTIONS for pattern in section.owns):
-        for path in folder.glob(pattern):
-            if path.relative_to(folder).as_posix() not in files:
-                path.unlink()
+    for path in (path for section in SECTIONS for pattern in section.owns for path in folder.glob(pattern)):
+        if path.relative_to(folder).as_posix() not in files:
+            path.unlink()
     write_text(folder / "index.html", page)
     progress(Progress("report", 3, 3))
     return folder / "index.html"
 
 
 def read_report(study: Path) -> Report:
-    """All that the sections of the report are made from.
-
-    Raises:
-        BadInputError: no Study there.
-    """
+    """All that the sections of the report are made from; BadInputError where there is no Study."""
     folder, problems = StudyFolder(study), list[str]()
     store = _open_store(folder, problems)
     result = _result(folder, store, problems)
@@ -110,11 +105,7 @@ def read_report(study: Path) -> Report:
 
 
 def read_study(study: Path) -> StudyResult:
-    """All numbers and curves of a Study, as the report sees them.
-
-    Raises:
-        BadInputError: no Study there.
-    """
+    """All numbers and curves of a Study, as the report sees them; BadInputError where there is no Study."""
     folder, problems = StudyFolder(study), list[str]()
     return _result(folder, _open_store(folder, problems), problems)
 

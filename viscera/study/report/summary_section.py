@@ -50,12 +50,9 @@ class CostRow(NamedTuple):
     @property
     def time(self) -> str:
         """For people: hours, minutes or seconds, whichever fits."""
-        if not self.runs:
-            return "–"
         seconds = self.hours * 3600
-        if seconds < 90:
-            return f"{seconds:.0f} s"
-        return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{self.hours:.1f} h"
+        minutes = f"{seconds / 60:.1f} min" if seconds < 5400 else f"{self.hours:.1f} h"
+        return "–" if not self.runs else f"{seconds:.0f} s" if seconds < 90 else minutes
 
 
 def gap_rows(study: StudyResult, table: Table1) -> list[GapRow]:
@@ -63,10 +60,8 @@ def gap_rows(study: StudyResult, table: Table1) -> list[GapRow]:
     rows = []
     for arm in study.arms:
         runs = study.runs_of(arm)
-        training, validation = (
-            None if dice is None else 100 * dice
-            for dice in (mean_defined(run.last_dice(validation=on) for run in runs) for on in (False, True))
-        )
+        means = (mean_defined(run.last_dice(validation=on) for run in runs) for on in (False, True))
+        training, validation = (None if dice is None else 100 * dice for dice in means)
         test = table.foreground(arm)
         gap = None if training is None or test is None else training - test
         rows.append(GapRow(arm.title, training, validation, test, gap))

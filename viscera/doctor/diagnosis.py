@@ -39,63 +39,36 @@ _ENLARGE = "train.loss.normalise=sum_to_L, a smaller train.adam.epsilon or a rat
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Facts about a training set, and what they mean for training.
-
-    Attributes:
-        classes: names, background first.
-        voxel_counts: (L,) voxels of each class on the prepared grid, training cases only.
-        fractions: (L,) share of all voxels.
-        weights: weighting to (L,) class weights, as configured.
-        weights_by_numerator: reading of N (`voxels`, `volumes`) to the same, under that reading.
-        cases: number of training cases.
-        cases_labelling: (L,) how many of them label each class: the others say nothing about it.
-        cases_with_class: (L,) how many of them contain each class.
-        windows_with_class: (L,) share of random training windows that contain each class.
-        batches_with_class: (L,) share of mini-batches that do.
-        arms: what to expect of each arm of the study's grid.
-        advice: in plain words.
-    """
+    """Facts about a training set, and what they mean for training; sequences (L,), background first."""
 
     classes: tuple[str, ...]
-    voxel_counts: tuple[int, ...]
-    fractions: tuple[float, ...]
-    weights: dict[str, tuple[float, ...]]
-    weights_by_numerator: dict[str, dict[str, tuple[float, ...]]]
-    cases: int
-    cases_labelling: tuple[int, ...]
-    cases_with_class: tuple[int, ...]
-    windows_with_class: tuple[float, ...]
-    batches_with_class: tuple[float, ...]
-    arms: tuple[ArmForecast, ...]
-    advice: tuple[str, ...]
+    voxel_counts: tuple[int, ...]  # on the prepared grid, training cases only
+    fractions: tuple[float, ...]  # share of all voxels
+    weights: dict[str, tuple[float, ...]]  # of each weighting, as configured
+    weights_by_numerator: dict[str, dict[str, tuple[float, ...]]]  # the same under each reading of N
+    cases: int  # training cases
+    cases_labelling: tuple[int, ...]  # how many of them label each class: the others say nothing about it
+    cases_with_class: tuple[int, ...]  # how many of them contain each class
+    windows_with_class: tuple[float, ...]  # share of random training windows that contain each class
+    batches_with_class: tuple[float, ...]  # share of mini-batches that do
+    arms: tuple[ArmForecast, ...]  # of the study's grid
+    advice: tuple[str, ...]  # in plain words
 
 
 @dataclass(frozen=True)
 class RunDiagnosis:
-    """What happened to each class in a run.
-
-    Attributes:
-        classes: names, background first.
-        step, iterations: how far it is.
-        weights: (L,) class weights of its last checkpoint's configuration.
-        dice: (L,) on the fixed training windows at the last logged step; None: not measured.
-        dice_batch_statistics: (L,) the same, batch normalisation by the statistics of each batch; None: not measured.
-        gradient_share: (L,) recent share of the gradient at the logits; None: not logged.
-        step_kept: share of Adam's step that epsilon left at the last full step; None: not logged.
-        flags: classes that are left behind.
-        advice: in plain words.
-    """
+    """What happened to each class in a run; sequences (L,), background first; None: not measured or not logged."""
 
     classes: tuple[str, ...]
     step: int
     iterations: int
-    weights: tuple[float, ...]
-    dice: tuple[float | None, ...]
-    dice_batch_statistics: tuple[float | None, ...]
-    gradient_share: tuple[float | None, ...]
-    step_kept: float | None
-    flags: tuple[Flag, ...]
-    advice: tuple[str, ...]
+    weights: tuple[float, ...]  # of its last checkpoint
+    dice: tuple[float | None, ...]  # on the fixed training windows at the last logged step
+    dice_batch_statistics: tuple[float | None, ...]  # the same, normalised by the statistics of each batch
+    gradient_share: tuple[float | None, ...]  # recent, at the logits
+    step_kept: float | None  # share of Adam's step that epsilon left at the last full step
+    flags: tuple[Flag, ...]  # classes that are left behind
+    advice: tuple[str, ...]  # in plain words
 
 
 def diagnose(store_path: Path, config: Config) -> Diagnosis:
@@ -156,19 +129,19 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
     if not curve:
         raise BadInputError(f"{run_path}: nothing was logged yet. Wait for step {train.log_every}, or train it.")
     checkpoint = load_checkpoint(folder.last)
-    classes, weights = checkpoint.classes, checkpoint.class_weights
-    kept = [k for line in lines if (k := step_kept(line)) is not None]
+    classes, last = checkpoint.classes, curve[-1]
+    kept = next((k for line in reversed(lines) if (k := step_kept(line)) is not None), None)
     return RunDiagnosis(
         classes=classes.names,
-        step=curve[-1].step,
+        step=last.step,
         iterations=train.iterations,
-        weights=tuple(weights.tolist()),
-        dice=tuple(curve[-1].dice.get(name) for name in classes.names),
-        dice_batch_statistics=tuple(curve[-1].dice_batch_statistics.get(name) for name in classes.names),
+        weights=tuple(checkpoint.class_weights.tolist()),
+        dice=tuple(map(last.dice.get, classes.names)),
+        dice_batch_statistics=tuple(map(last.dice_batch_statistics.get, classes.names)),
         gradient_share=tuple(recent_share(curve, name) for name in classes.names),
-        step_kept=kept[-1] if kept else None,
+        step_kept=kept,
         flags=tuple(flags(curve, classes)),
-        advice=tuple(run_advice(curve, kept[-1] if kept else None, train, classes)),
+        advice=tuple(run_advice(curve, kept, train, classes)),
     )
 
 
@@ -176,12 +149,11 @@ def store_advice(
     forecasts: Sequence[ArmForecast], arms: Sequence[Arm], batches_with_class: Mapping[str, float], best: Arm
 ) -> list[str]:
     """Plain sentences about the arms: each names what was found and what to do."""
-    sentences = []
-    for arm, forecast in zip(arms, forecasts, strict=True):
-        if forecast.failing:
-            sentences.append(
-                f"{arm.title}: {_listed(forecast.failing)} will most likely end below a Dice of {FAILING_DICE:g}."
-            )
+    sentences = [
+        f"{arm.title}: {_listed(forecast.failing)} will most likely end below a Dice of {FAILING_DICE:g}."
+        for arm, forecast in zip(arms, forecasts, strict=True)
+        if forecast.failing
+    ]
     for arm, forecast in {arm.weighting: (arm, f) for arm, f in zip(arms, forecasts, strict=True)}.values():
         name = weighting_name(arm.weighting)  # neither of these depends on the rate
         if forecast.starving:
@@ -259,19 +231,14 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     ]
     headers = ("class", "voxels", "share", *(["labelled"] if partial else []), "cases", "windows", "batches")
     arms = [
-        (
-            forecast.arm,
-            *(_share(value) for value in forecast.gradient_share),
-            f"{forecast.gradient_rms:.1e}",
-            _share(forecast.step_kept),
-        )
-        for forecast in diagnosis.arms
+        (arm.arm, *map(_share, arm.gradient_share), f"{arm.gradient_rms:.1e}", _share(arm.step_kept))
+        for arm in diagnosis.arms
     ]
     return "\n\n".join(
         [
             _table(counts, (*headers, *diagnosis.weights)),
             "Before training: each class's share of the gradient, and what Adam's epsilon leaves of its step",
-            _table(arms, ("arm", *(_short(name) for name in diagnosis.classes), "gradient", "step kept")),
+            _table(arms, ("arm", *(name.split("_")[0][:10] for name in diagnosis.classes), "gradient", "step kept")),
             *diagnosis.advice,
         ]
     )
@@ -291,15 +258,9 @@ def run_diagnosis_text(diagnosis: RunDiagnosis) -> str:
         )
         for label, name in enumerate(diagnosis.classes)
     ]
-    kept = diagnosis.step_kept
-    return "\n\n".join(
-        [
-            f"Step {diagnosis.step} of {diagnosis.iterations}"
-            + ("" if kept is None else f"; Adam's epsilon leaves {_share(kept)} of its step"),
-            _table(rows, ("class", "weight", "Dice, training", "by batch", "of the gradient", "")),
-            *diagnosis.advice,
-        ]
-    )
+    kept = "" if diagnosis.step_kept is None else f"; Adam's epsilon leaves {_share(diagnosis.step_kept)} of its step"
+    table = _table(rows, ("class", "weight", "Dice, training", "by batch", "of the gradient", ""))
+    return "\n\n".join([f"Step {diagnosis.step} of {diagnosis.iterations}{kept}", table, *diagnosis.advice])
 
 
 def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
@@ -309,7 +270,3 @@ def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
 def _share(value: float) -> str:
     """A share of 1: `24%`, `0.45%`, `8e-05%`."""
     return f"{value:.0%}" if value >= 0.095 else f"{100 * value:.2g}%"
-
-
-def _short(name: str) -> str:
-    return name.split("_", maxsplit=1)[0][:10]

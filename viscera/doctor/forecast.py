@@ -26,50 +26,29 @@ _CONSTANTS = np.array([-2.95, -1.17, -0.39, 0.18, -0.44, -3.22, 1.13, -0.56, -4.
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is known of an arm before it is trained: from an untrained network, the counts and the HU of the classes.
+    """What is known of an arm before it is trained: from an untrained network, the counts and the HU of the classes."""
 
-    Attributes:
-        gradient_share: (L,) of each class in the gradient at the logits.
-        gradient_rms: root mean square of the gradient over the parameters, no unit.
-        step_kept: share of Adam's step that epsilon leaves.
-        learning_rate, iterations: their product, the path length, is how far Adam can move a weight.
-        fraction: (L,) share of all training voxels.
-        separability: (L,) see `separability_of`.
-        hu_claim: (L,) see `hu_claims`.
-    """
-
-    gradient_share: tuple[float, ...]
-    gradient_rms: float
-    step_kept: float
-    learning_rate: float
+    gradient_share: tuple[float, ...]  # (L,) of each class in the gradient at the logits
+    gradient_rms: float  # root mean square of the gradient over the parameters, no unit
+    step_kept: float  # share of Adam's step that epsilon leaves
+    learning_rate: float  # times `iterations`, the path length, is how far Adam can move a weight
     iterations: int
-    fraction: tuple[float, ...]
-    separability: tuple[float, ...]
-    hu_claim: tuple[float, ...]
+    fraction: tuple[float, ...]  # (L,) share of all training voxels
+    separability: tuple[float, ...]  # (L,) see `separability_of`
+    hu_claim: tuple[float, ...]  # (L,) see `hu_claims`
 
 
 @dataclass(frozen=True)
 class ArmForecast:
-    """What to expect of one arm, from an untrained network.
+    """What to expect of one arm, from an untrained network; the first three as in `Outlook`."""
 
-    Attributes:
-        arm: name.
-        gradient_share: (L,) of each class in the gradient at the logits.
-        gradient_rms: root mean square of the gradient over the parameters, no unit: what Adam's epsilon is to be held
-            against.
-        step_kept: share of Adam's step that epsilon leaves.
-        starving: names of the classes that will get less than a tenth of an equal share.
-        failing_chance: (L,) chance that the mean test Dice of a class ends below 0.2; 0 for background.
-        failing: names of the organs for which that is above 0.3, where as many are missed as are named wrongly.
-    """
-
-    arm: str
+    arm: str  # its name
     gradient_share: tuple[float, ...]
-    gradient_rms: float
+    gradient_rms: float  # what Adam's epsilon is to be held against
     step_kept: float
-    starving: tuple[str, ...]
-    failing_chance: tuple[float, ...]
-    failing: tuple[str, ...]
+    starving: tuple[str, ...]  # names of the classes that will get less than a tenth of an equal share
+    failing_chance: tuple[float, ...]  # (L,) of a mean test Dice below 0.2; 0 for background
+    failing: tuple[str, ...]  # organs for which that is above 0.3, where as many are missed as are named wrongly
 
     @classmethod
     def of(cls, arm: str, outlook: Outlook, classes: ClassTable = ABDOMEN) -> "ArmForecast":
@@ -165,10 +144,8 @@ def load_forecasts(path: Path, iterations: int) -> tuple[ArmForecast, ...]:
         return ()
     value = read_json(path)
     try:
-        return (
-            TypeAdapter(tuple[ArmForecast, ...]).validate_python(value["arms"])
-            if value["iterations"] == iterations
-            else ()
-        )
+        if value["iterations"] != iterations:
+            return ()
+        return TypeAdapter(tuple[ArmForecast, ...]).validate_python(value["arms"])
     except (KeyError, TypeError, ValidationError) as error:
         raise BadInputError(f"{path}: damaged. Delete it, and the study makes it again.") from error

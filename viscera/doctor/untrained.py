@@ -21,7 +21,6 @@ from viscera.imaging.windows import network_input
 from viscera.io.store import Store
 from viscera.losses.balance import Weights, WeightSchedule
 from viscera.losses.dice import training_loss
-from viscera.networks.unet3d import UNet3D
 
 _BATCHES_AT_THE_LOGITS = 6
 _BATCHES_OVER_THE_PARAMETERS = 1
@@ -104,27 +103,17 @@ def plain_feed(store: Store, train: TrainConfig) -> Feed:
 
 @dataclass(frozen=True, eq=False)
 class UnitGradients:
-    """Gradients of each class's Eq. 2 with weight 1, on an untrained network: those of any weights follow linearly.
+    """Gradients of each class's Eq. 2 with weight 1, on an untrained network: those of any weights follow linearly."""
 
-    Attributes:
-        logit_norms: (batches, L) norm at the logits; 0 where a batch has no voxel of the class.
-        parameters: (batches, L, P) float32, over all parameters.
-        parameters_of_the_model: of the network that will be trained, which may be wider than the one looked at.
-    """
-
-    logit_norms: npt.NDArray[np.float64]
-    parameters: Tensor
-    parameters_of_the_model: int
+    logit_norms: npt.NDArray[np.float64]  # (batches, L) at the logits; 0 where a batch has no voxel of the class
+    parameters: Tensor  # (batches, L, P) float32, over all parameters
+    parameters_of_the_model: int  # of the network that will be trained, which may be wider than the one looked at
 
     @classmethod
     def of(cls, feed: Feed, config: TrainConfig, device: torch.device) -> "UnitGradients":
         """From the first batches of a training, each seen by a network of another seed: one alone may favour a class.
 
-        Args:
-            feed: of the training windows.
-            config: network, first seed, intensity and readings of Eq. 2; a network of more than 8 filters is looked at
-                in a narrower version.
-            device: to compute on.
+        A network of more than 8 filters is looked at in a narrower version.
         """
         num_classes = len(feed.classes)
         narrow = config.model_copy(update={"filters": min(config.filters, _WIDEST)})
@@ -134,7 +123,9 @@ class UnitGradients:
         norms, gradients = [], []
         for number in range(_BATCHES_AT_THE_LOGITS):
             over_parameters = number < _BATCHES_OVER_THE_PARAMETERS
-            network = _untrained(narrow, (config.seed + number) % 2**64, num_classes).to(device).train()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed((config.seed + number) % 2**64)
+                network = build_network(narrow, num_classes).to(device).train()
             batch = feed.batch(number + 1)
             x, labels = network_input(batch.hu.to(device), config.intensity), batch.labels.to(device)
             labelled = None if batch.labelled is None else batch.labelled.to(device)
@@ -172,12 +163,6 @@ class UnitGradients:
             epsilon = keras_epsilon(epsilon, max(iterations // 2, 1))
         moving = root[root > 0]
         return float((moving / (moving + epsilon)).mean()) if moving.size else 0.0
-
-
-def _untrained(config: TrainConfig, seed: int, num_classes: int) -> UNet3D:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return build_network(config, num_classes)
 
 
 def windows_with_class(feed: Feed) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,6 +1,6 @@
 """Why an arm learns or fails: whose gradient it is, and how far Adam's step falls short of its rate."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,10 +37,8 @@ def logit_gradient_norms(
     own_BLV: Tensor | None = None
     if labelled_BL is not None:
         own_BLV = merged(probabilities_BLIJK.square(), labelled_BL).flatten(2)
-        probabilities_BLIJK, labels_BIJK = (
-            merged(probabilities_BLIJK, labelled_BL),
-            merged_labels(labels_BIJK, labelled_BL),
-        )
+        probabilities_BLIJK = merged(probabilities_BLIJK, labelled_BL)
+        labels_BIJK = merged_labels(labels_BIJK, labelled_BL)
         number_L = labelled_BL.sum(dim=0).clamp(min=1)
     intersection_BL, cardinality_BL = soft_dice_sums(probabilities_BLIJK, labels_BIJK)
     weights_L = loss.class_weights.double() / loss.class_weights.numel()
@@ -92,8 +90,8 @@ def steps_over_rate(network: nn.Module, optimizer: torch.optim.Adam) -> dict[str
     group = optimizer.param_groups[0]
     beta1, beta2 = group["betas"]
     result = {}
-    for name, layer in _convolutions(network):
-        state = optimizer.state.get(layer.weight)
+    for name, layer in network.named_modules():
+        state = optimizer.state.get(layer.weight) if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d) else None
         if not state:
             continue
         steps = float(state["step"])
@@ -149,9 +147,3 @@ def full_diagnosis(
         "step_over_rate": {layer: with_epsilon for layer, (with_epsilon, _) in steps.items()},
         "step_over_rate_without_epsilon": {layer: without for layer, (_, without) in steps.items()},
     }
-
-
-def _convolutions(network: nn.Module) -> Iterator[tuple[str, nn.Conv3d | nn.ConvTranspose3d]]:
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
-            yield name, module

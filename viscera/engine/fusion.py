@@ -29,16 +29,13 @@ _SURE = 1e-6  # probabilities nearer to 0 or 1 have no finite log odds in float3
 
 @dataclass(frozen=True)
 class FusionRule:
-    """Who gets a voxel; an `engine.predictor.Combination`. All sequences (L - 1,), organs in label order.
+    """Who gets a voxel. All sequences (L - 1,), organs in label order.
 
-    Attributes:
-        owners: index of each organ's own model.
-        calibration: slope and offset of the log odds of each organ's probability; (1, 0) leaves it as it is.
-        weights, thresholds, evidence: of records of earlier versions, see `OrganChoice` and `FusionRecord`.
+    The last three are of records of earlier versions, see `OrganChoice` and `FusionRecord`.
     """
 
-    owners: tuple[int, ...]
-    calibration: tuple[tuple[float, float], ...]
+    owners: tuple[int, ...]  # index of each organ's own model, by which it is judged, too
+    calibration: tuple[tuple[float, float], ...]  # slope and offset of the log odds of its probability; (1, 0): as is
     weights: tuple[float, ...]
     thresholds: tuple[float, ...]
     evidence: Evidence = "own"
@@ -100,72 +97,42 @@ def calibrated(probabilities: Tensor, slope: float, offset: float) -> Tensor:
 
 
 class OrganChoice(Settings):
-    """Where one organ comes from.
+    """Where one organ comes from."""
 
-    Attributes:
-        model: key of `FusionRecord.models`.
-        arm: of the highest mean Dice on the validation cases, seeds averaged first.
-        seed: of the arm's runs, the one of the highest mean Dice on the validation cases.
-        validation_dice: of the arm, 0 to 1; None where no validation case could score the organ, and the arm is the
-            one of the highest foreground mean.
-        slope, offset: of the log odds of its probability, so that it says how often it is right where organs compete.
-        weight: of an earlier version: factor on its probability where the models of several organs claim a voxel.
-        threshold: of an earlier version: probability from which its model claims a voxel; 0: where it is most probable.
-    """
-
-    model: str
-    arm: str
-    seed: int
-    validation_dice: float | None
-    slope: float = Field(1.0, gt=0)
+    model: str  # key of `FusionRecord.models`
+    arm: str  # of the highest mean Dice on the validation cases, seeds averaged first
+    seed: int  # of the arm's runs, the one of the highest mean Dice on the validation cases
+    validation_dice: float | None  # of the arm; None where no case scores the organ: the highest foreground mean
+    slope: float = Field(1.0, gt=0)  # with `offset`, of its log odds: how often it is right where organs compete
     offset: float = 0.0
+    # of an earlier version: a factor on its probability where several organs claim a voxel, and
+    # the probability from which its model claims a voxel; 0: where it is most probable
     weight: float = Field(1.0, gt=0)
     threshold: float = Field(0.0, ge=0, lt=1)
 
 
 class FusedModel(Settings):
-    """One copied model.
+    """One copied model."""
 
-    Attributes:
-        file: path within the folder.
-        sha256: of that file.
-        step: optimiser steps done.
-        checkpoint_sha256: of the run's checkpoint that it was copied from; the copy has no optimiser state.
-    """
-
-    file: str
-    sha256: str
-    step: int
-    checkpoint_sha256: str
+    file: str  # path within the folder
+    sha256: str  # of that file
+    step: int  # optimiser steps done
+    checkpoint_sha256: str  # of the run's checkpoint that it was copied from; the copy has no optimiser state
 
 
 class FusionRecord(Settings):
-    """`fusion.yaml`.
+    """`fusion.yaml`."""
 
-    Attributes:
-        version: of viscera.
-        chosen_on: names of the validation cases; nothing else had a say.
-        classes: names of all classes, background first.
-        organs: by name.
-        evidence: of an earlier version: whether the own probability or the mean over all models decided conflicts.
-        settled_by: what decides conflicts: `calibrated probabilities`; in an earlier version what it took for no organ
-            to be below its own model: `probabilities`, `weights` or `weights and thresholds`.
-        below: organs whose mean Dice on the validation cases is below that of their own model.
-        models: by name.
-        iterations: of the study then.
-        inputs_sha256: over the checkpoints and validation scores that the choice was made from.
-    """
-
-    version: str
-    chosen_on: tuple[str, ...]
-    classes: ClassNames = CLASS_NAMES
-    organs: dict[str, OrganChoice]
-    evidence: Evidence = "own"
-    settled_by: str = "calibrated probabilities"
-    below: tuple[str, ...] = ()
-    models: dict[str, FusedModel]
-    iterations: int
-    inputs_sha256: str
+    version: str  # of viscera
+    chosen_on: tuple[str, ...]  # names of the validation cases; nothing else had a say
+    classes: ClassNames = CLASS_NAMES  # background first
+    organs: dict[str, OrganChoice]  # by name
+    evidence: Evidence = "own"  # "mean" over all models decided conflicts in an earlier version
+    settled_by: str = "calibrated probabilities"  # earlier `probabilities`, `weights`, `weights and thresholds`
+    below: tuple[str, ...] = ()  # organs whose mean Dice on the validation cases is below that of their own model
+    models: dict[str, FusedModel]  # by name
+    iterations: int  # of the study then
+    inputs_sha256: str  # over the checkpoints and validation scores that the choice was made from
 
     def write(self, folder: RunFolder) -> None:
         """Write fusion.yaml."""

@@ -37,12 +37,8 @@ def choose_threads(before: int | None = None) -> int:
         torch.set_num_threads(before or free)
         if torch.get_num_threads() < all_of_them:
             why = "as before" if before else "the others are busy, or not ours to use"
-            log.warning(
-                "Computing with %d of %d processors (%s); OMP_NUM_THREADS says otherwise.",
-                torch.get_num_threads(),
-                all_of_them,
-                why,
-            )
+            found = torch.get_num_threads(), all_of_them, why
+            log.warning("Computing with %d of %d processors (%s); OMP_NUM_THREADS says otherwise.", *found)
     return torch.get_num_threads()
 
 
@@ -157,27 +153,22 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
     """Turn an allocation failure into a RunFailedError that says what to lower."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise RunFailedError(
-            f"{OUT_OF_MEMORY} ({(str(error) or type(error).__name__).splitlines()[0]}). {advice}"
-        ) from error
-    except RuntimeError as error:
-        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
-            raise RunFailedError(f"{OUT_OF_MEMORY} ({str(error).splitlines()[0]}). {advice}") from error
-        raise
+    except (RuntimeError, MemoryError) as error:
+        said = str(error) or type(error).__name__
+        known = "can't allocate memory" in said or "not enough memory" in said
+        if not known and not isinstance(error, torch.OutOfMemoryError | MemoryError):
+            raise
+        raise RunFailedError(f"{OUT_OF_MEMORY} ({said.splitlines()[0]}). {advice}") from error
 
 
 def describe_hardware(device: torch.device) -> str:
     """Name of the processor that computes, with its vector instructions."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    names = []
     info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-    name = names[0] if names else platform.processor() or platform.machine()
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    name = next(names, "") or platform.processor() or platform.machine()
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 

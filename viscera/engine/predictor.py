@@ -1,13 +1,13 @@
 """From a scan to a label map on its own grid, by one model, or by several as one.
 
-A `Predictor` is made of models and, where they are several, of a `Combination` of their probabilities.
+A `Predictor` is made of models and, where they are several, of the rule that fuses their probabilities.
 """
 
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from viscera.core.config import Config, PredictConfig, TrainConfig
 from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
-from viscera.engine.fusion import FusionRecord
+from viscera.engine.fusion import FusionRecord, FusionRule
 from viscera.engine.hardware import choose_device, out_of_memory_explained
 from viscera.engine.sliding_window import probability_planes
 from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges
@@ -45,21 +45,13 @@ def build_network(config: TrainConfig, num_classes: int = NUM_CLASSES) -> UNet3D
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """One trained network, and what it knows of the scans that it was trained on.
+    """One trained network, and what it knows of the scans that it was trained on."""
 
-    Attributes:
-        network: in evaluation mode.
-        checkpoint: its weights, configuration and training spacings.
-        config: how to predict.
-        device: to compute on.
-        checksum: SHA-256 of the checkpoint's file.
-    """
-
-    network: UNet3D
+    network: UNet3D  # in evaluation mode
     checkpoint: Checkpoint
     config: PredictConfig
     device: torch.device
-    checksum: str
+    checksum: str  # SHA-256 of the checkpoint's file
 
     @classmethod
     def load(cls, path: Path, config: PredictConfig | None = None, device: str = "auto") -> "Model":
@@ -133,51 +125,27 @@ class Model:
             yield plane
 
 
-class Combination(Protocol):
-    """How the probabilities of several models become one label map; `engine.fusion.FusionRule` is one."""
-
-    @property
-    def owners(self) -> tuple[int, ...]:
-        """(L - 1,) index of the model by which each organ is judged: its confidence, and whether a scan is unlike."""
-        ...
-
-    def __call__(self, probabilities_MLIJ: Sequence[Tensor]) -> Tensor:
-        """(I, J) uint8 of the (L, I, J) probabilities of each model."""
-        ...
-
-
 class Segmentation(NamedTuple):
     """A label map, and what the models say of it.
 
-    Attributes:
-        label_map: on the scan's own grid and in its voxel order; or on the canonical one of a prepared scan.
-        confidence: (L,) mean probability of each organ where its model finds it most probable; None of background, and
-            of organs that are nowhere.
-        unlike: organs whose model was trained on scans that are more than 1.5 times coarser or finer.
+    `confidence` is the mean probability of each organ where its model finds it most probable, (L,); None of background,
+    and of organs that are nowhere.
     """
 
-    label_map: LabelMap
+    label_map: LabelMap  # on the scan's own grid and in its voxel order; or on the canonical one of a prepared scan
     confidence: tuple[float | None, ...]
-    unlike: frozenset[str] = frozenset()
+    unlike: frozenset[str] = frozenset()  # organs whose model saw scans more than 1.5 times coarser or finer
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """One or several trained models that answer on the scan's own grid: `predictor(volume)`.
+    """One or several trained models that answer on the scan's own grid: `predictor(volume)`."""
 
-    Attributes:
-        models: by name; one alone is called `last` or `best`.
-        combination: of several models; None of one alone.
-        config: how to predict.
-        training: what the predicted organs are held against, each as its own model saw them in training.
-        checksum: SHA-256 of the checkpoint; or of what decides in `fusion.yaml`, with the checksums of its models.
-    """
-
-    models: dict[str, Model]
-    combination: Combination | None
-    config: PredictConfig
-    training: TrainingRanges
-    checksum: str
+    models: dict[str, Model]  # by name; one alone is called `last` or `best`
+    combination: FusionRule | None  # of several models; None of one alone
+    config: PredictConfig  # how to predict
+    training: TrainingRanges  # what the predicted organs are held against, each as its own model saw them
+    checksum: str  # SHA-256 of the checkpoint; or of what decides in `fusion.yaml`, with the checksums of its models
 
     @classmethod
     def load(cls, run: str | Path, config: PredictConfig | None = None, device: str = "auto") -> "Predictor":
@@ -261,8 +229,7 @@ class Predictor:
         Returns:
             Labels on `change.fine`.
         """
-        number = len(self.models)
-        labels, confidence = self._combined([hu] * number, [change] * number)
+        labels, confidence = self._combined([hu] * len(self.models), [change] * len(self.models))
         return Segmentation(LabelMap(labels, change.fine), confidence)
 
     def is_unlike(self, geometry: Geometry) -> bool:

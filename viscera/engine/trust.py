@@ -30,23 +30,14 @@ TOLERATED_FAILURES = 0.05  # among the organs that the confidence does not flag
 
 @dataclass(frozen=True)
 class OrganRange:
-    """What the training cases say of one organ.
+    """What the training cases say of one organ."""
 
-    Attributes:
-        cases: training cases that label the organ.
-        present: share of them that contain it.
-        cut_off: of those, share in which it touches the edge of the scan.
-        volume_ml: least and largest of the cases in which it is whole; None where it never is.
-        mean_hu: least and largest of the cases that contain it; None where none does.
-        large_fragments: the most of any case.
-    """
-
-    cases: int
-    present: float
-    cut_off: float
-    volume_ml: tuple[float, float] | None
-    mean_hu: tuple[float, float] | None
-    large_fragments: int
+    cases: int  # training cases that label the organ
+    present: float  # share of them that contain it
+    cut_off: float  # of those, share in which it touches the edge of the scan
+    volume_ml: tuple[float, float] | None  # least and largest of the cases in which it is whole; None where it never is
+    mean_hu: tuple[float, float] | None  # least and largest of the cases that contain it; None where none does
+    large_fragments: int  # the most of any case
 
     @classmethod
     def of(cls, facts: Sequence[OrganFacts]) -> "OrganRange":
@@ -66,15 +57,10 @@ class OrganRange:
 
 @dataclass(frozen=True)
 class TrainingRanges:
-    """What the training set looks like, as far as a prediction can be held against it.
+    """What the training set looks like, as far as a prediction can be held against it."""
 
-    Attributes:
-        organs: by name.
-        least_confidence: below it an organ is flagged; 0 where nothing was held out to choose it on. One for all; or,
-            of several models, by the name of each organ.
-    """
-
-    organs: Mapping[str, OrganRange]
+    organs: Mapping[str, OrganRange]  # by name
+    # below it an organ is flagged; 0 where nothing was held out to choose it on; of several models, for each organ
     least_confidence: float | Mapping[str, float] = 0.0
 
     @classmethod
@@ -100,8 +86,7 @@ def reasons_not_to_trust(
     Args:
         facts: of the predicted organs, by name.
         training: what they are held against; organs that it does not know are not judged.
-        unlike_spacing: organs for whose model the scan's voxels were too unlike those of training to be taken as they
-            are.
+        unlike_spacing: organs for whose model the scan's voxels were too unlike those of training.
     """
     judged = {
         name: _own_reasons(each, training.organs[name], training.sure_from(name))
@@ -199,12 +184,7 @@ def load_ranges(path: Path) -> TrainingRanges | None:
 
 
 class ConfidenceTally:
-    """Mean probability of each class over the voxels where it is the most probable one, gathered as they pass by.
-
-    Attributes:
-        counts: (L,) voxels.
-        sums: (L,) of their probabilities.
-    """
+    """Mean probability of each class over the voxels where it is the most probable one, gathered as they pass by."""
 
     def __init__(self, length: int) -> None:
         self.counts = torch.zeros(length, dtype=torch.int64)

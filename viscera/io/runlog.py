@@ -28,10 +28,13 @@ class _Inside:
         return folder.path / self.name
 
 
+RunState = Literal["running", "finished", "failed", "interrupted"]  # running: or crashed; failed: diverged, no memory
+
+
 class RunStatus(Settings):
     """`run.json`: how far a run is, what it ran on and what it cost."""
 
-    state: Literal["running", "finished", "failed", "interrupted"]  # running: or crashed; failed: diverged, no memory
+    state: RunState
     step: int  # steps done
     iterations: int
     message: str = ""  # why it stopped, for people

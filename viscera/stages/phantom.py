@@ -46,10 +46,17 @@ def make_phantoms(  # noqa: PLR0913, PLR0917 - what identifies a set, and how to
         RunFailedError: a process was killed.
     """
     _check_numbers(cases, seed, shape, spacing_mm)
-    grid = {"shape": list(shape), "spacing_mm": spacing_for(shape) if spacing_mm is None else float(spacing_mm)}
-    description = _description({"seed": seed, **grid})
+    spacing = spacing_for(shape) if spacing_mm is None else float(spacing_mm)
+    description = {
+        "name": "viscera phantom",
+        "description": "a procedural abdomen (phantom) in portal-venous CT; no patient, not for clinical use",
+        "channel_names": {"0": "CT"},
+        "labels": {c.name: c.label for c in CLASSES},
+        "file_ending": _ENDING,
+        "phantom": {"seed": seed, "shape": list(shape), "spacing_mm": spacing},
+    }
     _check_folder(out, description)
-    missing = [number for number in range(cases) if not _is_complete(out, number)]
+    missing = [number for number in range(cases) if not all(path.exists() for path in _files(out, number))]
     _describe(out, description)
     write = partial(_write_case, out, seed, shape, spacing_mm)
     for done, _ in enumerate(for_each(write, missing, jobs), start=cases - len(missing) + 1):
@@ -64,17 +71,6 @@ def _check_numbers(cases: int, seed: int, shape: Index3, spacing_mm: float | Non
         raise BadInputError(f"A phantom of shape {shape} with spacing {spacing_mm}: both must be above 0.")
     if max(shape) > _MOST_VOXELS or math.prod(shape) > _MOST_VOXELS**2:
         raise BadInputError(f"A phantom of shape {shape}: no memory holds it. Give up to 512 voxels along each axis.")
-
-
-def _description(identity: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": "viscera phantom",
-        "description": "a procedural abdomen (phantom) in portal-venous CT; no patient, not for clinical use",
-        "channel_names": {"0": "CT"},
-        "labels": {c.name: c.label for c in CLASSES},
-        "file_ending": _ENDING,
-        "phantom": identity,
-    }
 
 
 def _check_folder(out: Path, description: dict[str, Any]) -> None:
@@ -106,10 +102,6 @@ def _describe(out: Path, description: dict[str, Any]) -> None:
 def _files(out: Path, number: int) -> tuple[Path, Path]:
     name = phantom_name(number)
     return out / "imagesTr" / f"{name}_0000{_ENDING}", out / "labelsTr" / f"{name}{_ENDING}"
-
-
-def _is_complete(out: Path, number: int) -> bool:
-    return all(path.exists() for path in _files(out, number))
 
 
 def _write_case(out: Path, seed: int, shape: Index3, spacing_mm: float | None, number: int) -> None:

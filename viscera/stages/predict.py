@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -133,11 +132,8 @@ def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
         volume = scan.read()
         doubt = no_hu(hu_facts(volume.hu))
         if doubt is not None:
-            log.warning(
-                "%s: its values seem to be no HU (%s; expected: %s). If so, what is found means nothing.",
-                name,
-                *doubt[1:],
-            )
+            what = "%s: its values seem to be no HU (%s; expected: %s). If so, what is found means nothing."
+            log.warning(what, name, *doubt[1:])
         found = predictor.segment(volume)
         facts = organ_facts(volume, found.label_map, predictor.classes, found.confidence)
         return _Segmented(found.label_map, facts, found.unlike)
@@ -189,9 +185,8 @@ def _refuse_collisions(jobs: Sequence[_Job], scans: Sequence[Scan]) -> None:
             raise BadInputError(f"{replaced[0]}: the label map would replace a scan. Give another name or folder.")
         main = job.files.main
         if main in by_output:
-            raise BadInputError(
-                f"{by_output[main]} and {job.input_name} would both become {main.name}. Rename one of them."
-            )
+            both = f"{by_output[main]} and {job.input_name}"
+            raise BadInputError(f"{both} would both become {main.name}. Rename one of them.")
         by_output[main] = job.input_name
 
 
@@ -222,7 +217,13 @@ def _run_all(
 
 def _run_one(job: _Job, predictor: Predictor, *, overwrite: bool) -> None:
     """Segment one scan and write it; what cannot be written in one format is written in the others."""
-    provenance = _provenance(job, predictor)
+    provenance = {
+        "viscera": viscera.__version__,
+        **predictor.provenance,
+        "input": job.input_name,
+        "input_sha256": job.input_sha256(),
+        "series": job.series.uid if job.series else None,
+    }
     if job.files.is_current(provenance, overwrite=overwrite):
         return
     segmented = job.segment()
@@ -253,13 +254,3 @@ def _write_lists(jobs: Sequence[_Job], folder: Path | None, barrier: CaseBarrier
         log.warning("%s", error)
     if folder is not None:
         write_quarantine(folder, barrier.reasons, [job.input_name for job in jobs])
-
-
-def _provenance(job: _Job, predictor: Predictor) -> dict[str, Any]:
-    return {
-        "viscera": viscera.__version__,
-        **predictor.provenance,
-        "input": job.input_name,
-        "input_sha256": job.input_sha256(),
-        "series": job.series.uid if job.series else None,
-    }

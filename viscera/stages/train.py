@@ -5,7 +5,6 @@ import logging
 import platform
 from pathlib import Path
 from threading import Event
-from typing import Literal
 
 import torch
 
@@ -22,7 +21,7 @@ from viscera.engine.trust import TrainingRanges, least_confidence, save_ranges, 
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied
 from viscera.io.records import write_yaml
-from viscera.io.runlog import RunFolder, RunStatus, read_config
+from viscera.io.runlog import RunFolder, RunState, RunStatus, read_config
 from viscera.io.store import Store
 
 log = logging.getLogger(__name__)
@@ -114,9 +113,7 @@ def _warn_of_late_schedule(config: Config) -> None:
     if schedule.to is not None and schedule.last_step > iterations:
         log.warning(
             "train.loss.schedule.last_step is %d, and training ends at %d: the weights will not become %s.",
-            schedule.last_step,
-            iterations,
-            schedule.to,
+            *(schedule.last_step, iterations, schedule.to),
         )
 
 
@@ -127,10 +124,7 @@ def _warn_of_small_scans(store: Store, patch: int) -> None:
         log.warning(
             "%s: %d of %d training scans are smaller than the window of %d voxels along an axis, the smallest with "
             "%s; the rest is padding. Prepare them with a smaller --downsample or --spacing-mm, or lower --patch.",
-            store.path,
-            len(small),
-            len(shapes),
-            patch,
+            *(store.path, len(small), len(shapes), patch),
             "×".join(map(str, min(small, key=lambda shape: (min(shape), shape)))),
         )
 
@@ -146,17 +140,16 @@ def _refuse_other_settings(folder: RunFolder, earlier: Config, config: Config) -
 def _refuse_other_data(folder: RunFolder, checkpoint: Checkpoint, trainer: Trainer) -> None:
     """Refuse training cases that are not those so far, and fewer iterations than are done."""
     facts, iterations = trainer.facts, trainer.config.train.iterations
-    same_counts = torch.equal(checkpoint.class_voxel_counts, facts.class_voxel_counts)
+    then, now = ((each.class_voxel_counts.tolist(), each.training_spacings_mm) for each in (checkpoint, facts))
     if checkpoint.classes != facts.classes:
         raise BadInputError(
             f"{folder.path}: trained on {', '.join(checkpoint.classes.names)}; the store has "
             f"{', '.join(facts.classes.names)}. Give the store as it was, or train a new run."
         )
-    if not same_counts or checkpoint.training_spacings_mm != facts.training_spacings_mm:
+    if then != now:
         raise BadInputError(
-            f"{folder.path}: trained on other training cases than the store has now "
-            f"({len(checkpoint.training_spacings_mm)} then, {len(facts.training_spacings_mm)} now). Give the store as "
-            "it was, or train a new run."
+            f"{folder.path}: trained on other training cases than the store has now ({len(then[1])} then, "
+            f"{len(now[1])} now). Give the store as it was, or train a new run."
         )
     if checkpoint.step > iterations:
         raise BadInputError(
@@ -165,28 +158,19 @@ def _refuse_other_data(folder: RunFolder, checkpoint: Checkpoint, trainer: Train
         )
 
 
-def _write_status(
-    folder: RunFolder,
-    trainer: Trainer,
-    state: Literal["running", "finished", "failed", "interrupted"],
-    message: str = "",
-) -> None:
-    folder.write_status(
-        RunStatus(
-            state=state,
-            step=trainer.step,
-            iterations=trainer.config.train.iterations,
-            message=message,
-            wall_seconds=round(trainer.seconds, 2),
-            device=str(trainer.device),
-            hardware=describe_hardware(trainer.device),
-            threads=torch.get_num_threads(),
-            peak_memory_mib=round(peak_memory_mib(trainer.device), 1),
-            versions={
-                "viscera": viscera.__version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-            training_voxel_counts=tuple(trainer.facts.class_voxel_counts.tolist()),
-        )
+def _write_status(folder: RunFolder, trainer: Trainer, state: RunState, message: str = "") -> None:
+    torch_version, python = torch.__version__, platform.python_version()
+    status = RunStatus(
+        state=state,
+        step=trainer.step,
+        iterations=trainer.config.train.iterations,
+        message=message,
+        wall_seconds=round(trainer.seconds, 2),
+        device=str(trainer.device),
+        hardware=describe_hardware(trainer.device),
+        threads=torch.get_num_threads(),
+        peak_memory_mib=round(peak_memory_mib(trainer.device), 1),
+        versions={"viscera": viscera.__version__, "torch": torch_version, "python": python},
+        training_voxel_counts=tuple(trainer.facts.class_voxel_counts.tolist()),
     )
+    folder.write_status(status)

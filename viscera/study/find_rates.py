@@ -35,18 +35,15 @@ def find_rates(
     stop: StopSignal | None = None,
     progress: OnProgress = unseen,
 ) -> list[RateRange]:
-    """Test each weighting, with the settings that training has.
+    """Test each weighting on the training cases of a Store, with the settings that training has.
 
     Args:
-        store_path: a Store; its training cases are used.
+        store_path: the Store.
         out: folder; `WEIGHTING.json` each. One that is there already is kept.
         config: its `train` and `rate_range` sections.
         weightings: to test.
         stop: set it to end.
         progress: called after each step; a weighting is a job.
-
-    Returns:
-        One test a weighting.
 
     Raises:
         BadInputError: no store; too few cases.
@@ -105,15 +102,9 @@ def range_test(
     stop: StopSignal,
     progress: OnProgress = unseen,
 ) -> tuple[list[float], list[float]]:
-    """Train with rising rates, and measure after each step.
+    """Train a fresh trainer with rising rates, and measure after each step on the same windows.
 
-    Args:
-        trainer: fresh; it is spent afterwards.
-        feed: batches to train on.
-        windows: fixed training windows to measure on: what a batch holds varies more than one step changes.
-        config: rates and steps.
-        stop: set it to end.
-        progress: called after each step.
+    What a batch holds varies more than one step changes.
 
     Returns:
         The rates, and after the step with each `relative_loss`; shorter than planned where a number was not finite.
@@ -121,8 +112,7 @@ def range_test(
     Raises:
         InterruptedRunError: `stop` was set.
     """
-    rates: list[float] = []
-    losses: list[float] = []
+    rates, losses = list[float](), list[float]()
     for step, rate in enumerate(np.geomspace(config.lowest, config.highest, config.steps).tolist(), start=1):
         if stop.is_set():
             raise InterruptedRunError(f"Stopped at step {step} of a range test; nothing of it is kept.")

@@ -68,13 +68,9 @@ class Pick:
 
 
 def fuse_study(plan: StudyPlan, store: Store, stop: StopSignal, progress: OnProgress) -> None:
-    """Choose, combine, predict and score; what is done already is not done again.
+    """Choose, combine, predict and score, once the runs are trained and scored on the validation cases.
 
-    Args:
-        plan: of a study whose runs are trained, and scored on the validation cases.
-        store: with validation and test cases.
-        stop: asked between cases.
-        progress: called before each case.
+    What is done already is not done again.
 
     Raises:
         InterruptedRunError: `stop` was set.
@@ -223,14 +219,11 @@ def _write(
 ) -> FusionRecord:
     """Copy the models and what they saw in training, then write the record: a folder with a record is complete."""
     models: dict[str, FusedModel] = {}
-    for candidate in {pick.candidate.name: pick.candidate for pick in picks}.values():
-        checkpoint = load_checkpoint(candidate.checkpoint)
-        file = f"models/{candidate.name}.pt"
+    for name, candidate in {pick.candidate.name: pick.candidate for pick in picks}.items():
+        checkpoint, file = load_checkpoint(candidate.checkpoint), f"models/{name}.pt"
         save_checkpoint(fused.path / file, dataclasses.replace(checkpoint, optimizer={}))
-        digest = sha256(fused.path / file)
-        models[candidate.name] = FusedModel(
-            file=file, sha256=digest, step=checkpoint.step, checkpoint_sha256=candidate.sha256
-        )
+        own, before = sha256(fused.path / file), candidate.sha256
+        models[name] = FusedModel(file=file, sha256=own, step=checkpoint.step, checkpoint_sha256=before)
     write_yaml(fused.config_path, config.model_dump(mode="json"))
     organs = store.classes.organs
     known = {organ.name: load_ranges(p.candidate.run.training_ranges) for organ, p in zip(organs, picks, strict=True)}

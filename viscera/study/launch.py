@@ -46,7 +46,7 @@ def run_study(
     stop: StopSignal | None = None,
     progress: OnProgress = unseen,
 ) -> Path:
-    """Run what is missing of a study, join the scores and write the report.
+    """Run what is missing of a study, join the scores and write the report; returns its page.
 
     Args:
         store_path: a Store with training and test cases.
@@ -55,9 +55,6 @@ def run_study(
         config: all sections.
         stop: set it to end cleanly; the arms in progress write a checkpoint.
         progress: called with how far the arms are; an arm's seed and phase are a job.
-
-    Returns:
-        The report's page.
 
     Raises:
         BadInputError: no training or test case; a fusion without validation cases; a study of other settings. Nothing

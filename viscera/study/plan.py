@@ -36,19 +36,12 @@ class Task:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """All runs of a study; a value that can be sent to other processes and machines.
-
-    Attributes:
-        folder: the Study.
-        record: what its `study.yaml` says.
-        arms: in the order of Table 1.
-        tasks: an arm's seeds one after the other.
-    """
+    """All runs of a study; a value that can be sent to other processes and machines."""
 
     folder: StudyFolder
-    record: StudyRecord
-    arms: tuple[Arm, ...]
-    tasks: tuple[Task, ...]
+    record: StudyRecord  # what its `study.yaml` says
+    arms: tuple[Arm, ...]  # in the order of Table 1
+    tasks: tuple[Task, ...]  # an arm's seeds one after the other
 
     @classmethod
     def of(cls, folder: StudyFolder, record: StudyRecord) -> "StudyPlan":
@@ -75,15 +68,11 @@ class StudyPlan:
         """Of the study, absolute."""
         return Path(self.record.store)
 
-    @property
-    def stages(self) -> tuple[int, ...]:
-        """Iterations at which every run is scored, ascending; the last is that of `config`."""
-        return self.record.all_stages
-
     def write(self) -> None:
         """Write `study.yaml`; says where that adds iterations."""
-        if self.folder.record_path.exists() and (before := self.folder.read_record().all_stages[-1]) < self.stages[-1]:
-            log.warning("%s: extended from %s to %s iterations.", self.folder.path, before, self.stages[-1])
+        now = self.record.all_stages[-1]
+        if self.folder.record_path.exists() and (before := self.folder.read_record().all_stages[-1]) < now:
+            log.warning("%s: extended from %s to %s iterations.", self.folder.path, before, now)
         self.folder.write_record(self.record)
 
 
@@ -205,13 +194,9 @@ def _refuse_missing_cases(store: Store, plan: StudyPlan) -> None:
 
 
 def _refuse_stranger(task: Task, store: Store) -> None:
-    """Check a run that has ended, which may come from elsewhere: it must be the one that the study would make.
+    """Refuse a run that has ended, maybe elsewhere, and is not the one that the study would make.
 
     Nothing is checked where it has not ended: `train` checks what it goes on with.
-
-    Raises:
-        BadInputError: other settings, more steps, fewer without weights to go on from, or another training set; or it
-            does not say.
     """
     run, config, status = task.run, task.config, task.run.read_status()
     if status is None or status.state not in {"finished", "failed"}:
@@ -220,7 +205,13 @@ def _refuse_stranger(task: Task, store: Store) -> None:
         raise BadInputError(
             f"{run.path}: a run without its config.yaml. Copy the whole folder of the run, or delete it."
         )
-    other = _other_settings(read_config(run.config_path), config)
+    earlier = read_config(run.config_path)
+    of_the_set = {"mean_hu", "sd_hu"} if config.train.intensity.mean_hu is None else set()  # filled in by `train`
+    other = [
+        *differences(earlier.prepare, config.prepare, within="prepare."),
+        *differences(earlier.train, config.train, ANOTHER_MODEL, of_the_set, "train."),
+        *differences(earlier.predict, config.predict, ANOTHER_MODEL, within="predict."),
+    ]
     if status.step > config.train.iterations:
         other.append(f"{status.step} steps (now {config.train.iterations})")
     if other:
@@ -238,12 +229,3 @@ def _refuse_stranger(task: Task, store: Store) -> None:
             f"{run.path}: this run was trained on other cases than the training cases of {store.path}. Give the store "
             "that it was trained on, or delete the run to train it here."
         )
-
-
-def _other_settings(earlier: Config, config: Config) -> list[str]:
-    of_the_set = {"mean_hu", "sd_hu"} if config.train.intensity.mean_hu is None else set()  # filled in by `train`
-    return [
-        *differences(earlier.prepare, config.prepare, within="prepare."),
-        *differences(earlier.train, config.train, ANOTHER_MODEL, of_the_set, "train."),
-        *differences(earlier.predict, config.predict, ANOTHER_MODEL, within="predict."),
-    ]

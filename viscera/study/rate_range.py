@@ -23,44 +23,24 @@ _TIMES_NOISE = 5.0
 
 
 class RangeReading(Settings):
-    """What a curve of loss over rate says.
+    """What a curve of loss over rate says; no rates where the loss did not fall."""
 
-    Attributes:
-        smoothed: the loss, smoothed over the logarithm of the rate; as long as the curve.
-        falls_from: rate from which the loss has fallen by a tenth of its whole fall (Smith's lower bound).
-        slows_from: rate from which at most a tenth of the fall is left (his upper bound).
-        rises_from: highest rate, from the lowest loss upwards, at which at most a tenth of the fall is lost again; the
-            highest rate tried where the loss does not rise.
-        suggestion: the rate to train with, `slows_from`: the highest that is still gaining; None where the loss did
-            not fall.
-        remark: what to keep in mind, a sentence; may be empty.
-    """
-
-    smoothed: tuple[float, ...]
-    falls_from: float | None = None
-    slows_from: float | None = None
-    rises_from: float | None = None
-    suggestion: float | None = None
-    remark: str = ""
+    smoothed: tuple[float, ...]  # the loss, smoothed over the logarithm of the rate; as long as the curve
+    falls_from: float | None = None  # the loss has fallen by a tenth of its whole fall (Smith's lower bound)
+    slows_from: float | None = None  # at most a tenth of the fall is left (his upper bound)
+    rises_from: float | None = None  # the highest beyond the lowest loss at which at most a tenth of the fall is lost
+    suggestion: float | None = None  # the rate to train with, `slows_from`: the highest that is still gaining
+    remark: str = ""  # what to keep in mind, a sentence
 
 
 class RateRange(RangeReading):
-    """A range test of one weighting, and what it says.
-
-    Attributes:
-        weighting: class weights.
-        seed: of initialisation and windows.
-        steps: planned; fewer rates than that: it ended early.
-        rates: of each step, rising.
-        losses: after the step with that rate: minus the weighted mean soft Dice over fixed training windows, -1 to 0,
-            on one scale for all weightings.
-    """
+    """A range test of one weighting, and what it says."""
 
     weighting: str | float
-    seed: int
-    steps: int
-    rates: tuple[float, ...]
-    losses: tuple[float, ...]
+    seed: int  # of initialisation and windows
+    steps: int  # planned; fewer rates than that: it ended early
+    rates: tuple[float, ...]  # of each step, rising
+    losses: tuple[float, ...]  # after the step with that rate, `find_rates.relative_loss`
 
 
 def rate_range_path(folder: Path, weighting: str | float) -> Path:

@@ -60,12 +60,6 @@ def run_task(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress
 
     At each stage of the plan but the last its scores are put aside before the training goes on.
 
-    Args:
-        plan: of the study.
-        task: which run.
-        stop: set it to end cleanly; a training in progress writes a checkpoint.
-        progress: called with steps and cases done.
-
     Returns:
         Why this run is not done, whatever was raised: the others of the study are none the worse. None where it is
         done, or was stopped. A training that diverged is done: it is scored with its last good checkpoint.
@@ -96,7 +90,7 @@ def score_validation(run: RunFolder, store: Store, config: EvaluateConfig, on_ca
 
 def _run_stages(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress) -> None:
     run = task.run
-    for iterations in plan.stages[:-1]:
+    for iterations in plan.record.all_stages[:-1]:
         status = run.read_status()
         is_past = status is not None and status.step > iterations
         if not is_past and not run.scores_at(iterations).exists():

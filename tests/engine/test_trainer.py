@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from viscera.core.config import AugmentConfig, Config
-from viscera.core.progress import Progress
+from viscera.core.progress import Progress, unseen
 from viscera.engine.feed import Batch, Feed, TrainingFacts
 from viscera.engine.monitor import Monitor
 from viscera.engine.trainer import Trainer
@@ -112,3 +112,16 @@ def test_training_tells_how_far_it_is_and_lowers_the_loss(tmp_path: Path, tiny_c
     assert [(at.done, at.total) for at in told] == [(step, 60) for step in range(1, 61)]
     losses = [float(at.detail.split()[1]) for at in told]  # loss -0.5  20 steps/s
     assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.1
+
+
+@pytest.mark.parametrize("batch_norm", ["recomputed", "running"])
+def test_a_logged_step_passes_the_fixed_windows_twice(tiny_config: Configure, tmp_path: Path, batch_norm: str) -> None:
+    """Once by the statistics of each batch, which gives those that are kept as well, and once by the kept ones."""
+    config = tiny_config(iterations=1, log_every=1, batch_norm=batch_norm, diagnose=False)
+    trainer = Trainer.create(config, FACTS, CPU)
+    monitor = Monitor.create(feed(), [], config.train, config.predict, CPU)
+    passes: list[bool] = []
+    trainer.network.register_forward_hook(lambda network, *_: passes.append(network.training))
+    trainer.run(feed(), monitor, RunFolder(tmp_path), Event(), unseen)
+    batches = len(monitor.windows)
+    assert passes == [True] + [True] * batches + [False] * batches

@@ -85,22 +85,19 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
     counts = store.voxel_counts(train.loss.counts)
     rows = [store.manifest.cases[name].voxel_counts_prepared for name in names]
 
-    def weights(scheme: str | float, settings: TrainConfig = train) -> tuple[float, ...]:
-        return tuple(WeightSchedule.of(counts, scheme, settings.loss, len(names)).start.tolist())
+    def weights(numerator: str = train.loss.numerator) -> dict[str, tuple[float, ...]]:
+        loss = train.loss.model_copy(update={"numerator": numerator})
+        return {name: tuple(WeightSchedule.of(counts, name, loss, len(names)).start.tolist()) for name in POWERS}
 
     windows, batches = windows_with_class(plain_feed(store, train))
     planned = arms_of(config.study)
     forecasts, best = forecast_and_choose(store, config, planned)
-    by_numerator = {}
-    for numerator in ("voxels", "volumes"):
-        reading = train.model_copy(update={"loss": train.loss.model_copy(update={"numerator": numerator})})
-        by_numerator[numerator] = {scheme: weights(scheme, reading) for scheme in POWERS}
     return Diagnosis(
         classes=store.classes.names,
         voxel_counts=tuple(counts.tolist()),
         fractions=tuple((counts / counts.sum()).tolist()),
-        weights={scheme: weights(scheme) for scheme in POWERS},
-        weights_by_numerator=by_numerator,
+        weights=weights(),
+        weights_by_numerator={numerator: weights(numerator) for numerator in ("voxels", "volumes")},
         cases=len(names),
         cases_labelling=tuple(store.labelled(names).sum(axis=0).tolist()),
         cases_with_class=tuple(sum(n > 0 for n in column) for column in zip(*rows, strict=True)),

@@ -93,11 +93,7 @@ def failing_chance(features: Array, gradient_share: Array) -> Array:
 
 
 def separability_of(hu_counts: Array) -> tuple[float, ...]:
-    """How far HU alone tell each class from all others, (L,): the Dice of the best set of HU bins.
-
-    Args:
-        hu_counts: (L, bins) voxels of each class by HU.
-    """
+    """How far HU alone tell each class from all others, (L,): the Dice of the best set of (L, bins) voxels by HU."""
     total = hu_counts.sum(axis=0)
     found = []
     for own in hu_counts:
@@ -111,11 +107,7 @@ def hu_claims(hu_counts: Array, class_weights: Array) -> tuple[float, ...]:
     """How much of the weight at HU like its own each class holds, (L,), 0 to 1.
 
     Where classes share their HU, a network that sees little more than HU gives a voxel to the class of the largest
-    weight times count. Mean over a class's voxels of its part of that product over all classes.
-
-    Args:
-        hu_counts: (L, bins) voxels of each class by HU.
-        class_weights: (L,).
+    weight times count. Mean over a class's voxels of its part of that product over all classes; `hu_counts` (L, bins).
     """
     weighted = hu_counts * class_weights[:, None]
     part = weighted / np.maximum(weighted.sum(axis=0), np.finfo(float).tiny)

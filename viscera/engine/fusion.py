@@ -49,13 +49,7 @@ class FusionRule:
         """One label map of several models' probabilities.
 
         Of the organs that claim a voxel, it goes to the one of the highest calibrated probability, the lower label at a
-        tie; to background where none claims it.
-
-        Args:
-            probabilities_MLIJ: (L, I, J) or (L, I, J, K) of each model, on one grid.
-
-        Returns:
-            uint8 of the same grid.
+        tie; to background where none claims it. From (L, I, J) or (L, I, J, K) of each model to uint8 of that grid.
         """
         claimed, own = claims(probabilities_MLIJ, self.owners)
         evidence = own if self.evidence == "own" else torch.stack([each[1:] for each in probabilities_MLIJ]).mean(dim=0)
@@ -72,11 +66,7 @@ class FusionRule:
 
 
 def claims(probabilities_MLIJ: Sequence[Tensor], owners: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """What each organ's own model says of it.
-
-    Args:
-        probabilities_MLIJ: (L, …) of each model, on one grid.
-        owners: (L - 1,) index of each organ's own model.
+    """What each organ's own model says of it, of (L, …) of each model.
 
     Returns:
         (L - 1, …) bool, where the organ is its model's most probable class; and its probability there.

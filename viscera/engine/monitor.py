@@ -62,10 +62,8 @@ class Monitor:
     def batch_statistics_dice(self, network: nn.Module, *, keep: bool) -> DiceByOrgan:
         """As `training_dice`, every batch of windows normalised by its own statistics, as in training.
 
-        Args:
-            network: in training; it stays so.
-            keep: set the network's statistics of batch normalisation to the means over the windows, instead of leaving
-                them as they are: with few steps or a high rate running means lag behind (docs/decisions/0003).
+        The same pass gives the means of these statistics, which the network keeps where that is wanted: with few steps
+        or a high rate running means lag behind (docs/decisions/0003).
         """
         found: list[npt.NDArray[np.uint8]] = []
         before = {name: value.clone() for name, value in network.named_buffers()}

@@ -97,12 +97,9 @@ class Model:
         return GridChange.to_spacing(geometry, median)
 
     def labels(self, hu: HuArray, change: GridChange, tally: ConfidenceTally) -> LabelArray:
-        """The most probable class, (I, J, K) uint8 on `change.fine`.
+        """The most probable class, (I, J, K) uint8 on `change.fine`, of (I, J, K) int16 on `change.coarse`.
 
-        Args:
-            hu: (I, J, K) int16 on `change.coarse`.
-            change: from the scan's canonical grid to that one.
-            tally: gathers how sure the network is.
+        The tally gathers how sure the network is.
         """
         if self.config.restore == "probabilities":
             return restore_planes(self._planes(hu, tally), change).labels
@@ -220,15 +217,7 @@ class Predictor:
         return Segmentation(label_map, confidence, frozenset(organ.name for organ, owner in organs if unlike[owner]))
 
     def segment_prepared(self, hu: HuArray, change: GridChange) -> Segmentation:
-        """Segment a scan that is on the networks' grid already.
-
-        Args:
-            hu: (I, J, K) int16 on `change.coarse`.
-            change: from the scan's canonical grid to that one.
-
-        Returns:
-            Labels on `change.fine`.
-        """
+        """Segment a scan on the networks' grid, (I, J, K) int16 on `change.coarse`; the labels are on `change.fine`."""
         labels, confidence = self._combined([hu] * len(self.models), [change] * len(self.models))
         return Segmentation(LabelMap(labels, change.fine), confidence)
 

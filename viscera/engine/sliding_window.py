@@ -29,13 +29,7 @@ def probability_planes(
     """The same plane by plane along K, (L, I, J) each, from the lowest up.
 
     A plane is given, and forgotten, as soon as no later window reaches it: about as many as a window is thick are held.
-
-    Args:
-        network: in evaluation mode, on the device.
-        hu: (I, J, K) int16, any size; where it is smaller than the window it is padded with air.
-        train: window, intensity and precision.
-        predict: sub-volumes or the whole volume at once, overlap and blend.
-        device: to compute on.
+    The network is in evaluation mode, `hu` (I, J, K) int16 of any size; smaller than the window, it is padded with air.
     """
     padding = [(0, max(0, train.patch - n)) for n in hu.shape]
     volume = torch.from_numpy(np.pad(hu, padding, constant_values=AIR_HU))

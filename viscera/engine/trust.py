@@ -83,10 +83,8 @@ def reasons_not_to_trust(
 ) -> dict[str, tuple[str, ...]]:
     """Why each organ of a label map should be looked at before it is used; empty: nothing was noticed.
 
-    Args:
-        facts: of the predicted organs, by name.
-        training: what they are held against; organs that it does not know are not judged.
-        unlike_spacing: organs for whose model the scan's voxels were too unlike those of training.
+    Organs that the training does not know are judged by the scan alone; `unlike_spacing` are those for whose model the
+    scan's voxels were too unlike those of training.
     """
     judged = {
         name: _own_reasons(each, training.organs[name], training.sure_from(name))
@@ -126,14 +124,9 @@ def _own_reasons(facts: OrganFacts, known: OrganRange, sure_from: float) -> list
 
 
 def least_confidence(confidence: npt.ArrayLike, dice: npt.ArrayLike) -> float:
-    """The lowest confidence from which on at most one organ in twenty fails, on held-out cases.
+    """The lowest confidence from which on at most one organ in twenty fails, on held-out cases; both (N,), 0 to 1.
 
-    Args:
-        confidence: (N,) of organs in held-out cases, 0 to 1.
-        dice: (N,) their Dice.
-
-    Returns:
-        0 where few enough fail anyhow; 1 where none of the confidences tells them apart.
+    0 where few enough fail anyhow; 1 where none of the confidences tells them apart.
     """
     sure, score = np.asarray(confidence, dtype=float), np.asarray(dice, dtype=float)
     for level in [0.0, *np.unique(sure).tolist()]:

@@ -104,10 +104,8 @@ class PredictionFiles:
     ) -> None:
         """Write the record, then the files: after a crash between them, what is there is known to be our own.
 
-        Args:
-            contents: of the outputs; one that is not given is not there afterwards, or as it was.
-            provenance: what they were made from; a file of another format counts as current only where it is the same.
-            measured: of each organ.
+        An output that is not in `contents` is not there afterwards, or as it was; a file of another format counts as
+        current only where its provenance is the same.
         """
         digests = {path.name: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
         written = read_record(self.record) or {}

@@ -12,17 +12,15 @@ _HEADER = ("case", "reason")
 def write_quarantine(folder: Path, reasons: Mapping[str, str], cases: Iterable[str]) -> None:
     """Write case and reason; with nothing to say, the list is removed.
 
-    Args:
-        folder: where the list stands.
-        reasons: why cases were left out.
-        cases: all of this call; what an earlier call said about them is forgotten, and about others kept.
+    What an earlier call said about the `cases` of this one is forgotten, and about others kept.
 
     Raises:
         BadInputError: as `refuse_other_quarantine`.
     """
     refuse_other_quarantine(folder)
     path, done = folder / NAME, set(cases)
-    kept = {case: reason for case, reason in _read(path).items() if case not in done}
+    rows = read_csv(path) if path.exists() else []
+    kept = {row["case"]: row.get("reason", "") for row in rows if row["case"] not in done}
     if kept or reasons:
         write_csv(path, _HEADER, sorted({**kept, **reasons}.items()))
     else:
@@ -32,8 +30,3 @@ def write_quarantine(folder: Path, reasons: Mapping[str, str], cases: Iterable[s
 def refuse_other_quarantine(folder: Path) -> None:
     """Raise BadInputError where a file of that name is not ours."""
     refuse_other_table(folder / NAME, _HEADER)
-
-
-def _read(path: Path) -> dict[str, str]:
-    rows = read_csv(path) if path.exists() else []
-    return {row["case"]: row.get("reason", "") for row in rows}

@@ -19,27 +19,18 @@ _MOST_VOXELS = 32_767  # along one axis of a NIfTI file; its square, 2 GiB of HU
 
 
 def make_phantoms(  # noqa: PLR0913, PLR0917 - what identifies a set, and how to run
-    out: Path,
-    cases: int,
-    seed: int = 0,
-    shape: Index3 = (128, 128, 96),
-    spacing_mm: float | None = None,
-    progress: OnProgress = unseen,
-    jobs: int = 1,
+    out: Path,  # folder: new, empty, or of the same phantom set
+    cases: int,  # how many the folder is to hold, at least; case N of a seed is always the same patient
+    seed: int = 0,  # of the set
+    shape: Index3 = (128, 128, 96),  # voxels to the right, to the front and up
+    spacing_mm: float | None = None,  # isotropic; None: the whole abdomen fits into the shape
+    progress: OnProgress = unseen,  # called after each case
+    jobs: int = 1,  # processes that work at the same time, where the machine allows several
 ) -> None:
     """Write phantom cases as `dataset.json`, `imagesTr/NAME_0000.nii.gz` and `labelsTr/NAME.nii.gz`.
 
     Running it again, or with more cases, adds what is missing and leaves the rest as it is. `dataset.json` is written
     first and says which set this is; its `numTraining` counts the cases once they are complete.
-
-    Args:
-        out: folder: new, empty, or of the same phantom set.
-        cases: how many the folder is to hold, at least; case N of a seed is always the same patient.
-        seed: of the set.
-        shape: voxels to the right, to the front and up.
-        spacing_mm: isotropic voxel size; None for the one at which the whole abdomen fits into the shape.
-        progress: called after each case.
-        jobs: processes that work at the same time, where the machine allows several.
 
     Raises:
         BadInputError: the folder holds something else; a number is out of range; a file cannot be written.

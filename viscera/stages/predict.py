@@ -57,28 +57,17 @@ class _Job:
 
 def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     run: Path,
-    source: Path,
-    output: Path,
-    config: PredictConfig | None = None,
+    source: Path,  # a NIfTI file or a folder of them; or a folder or zip file of DICOM images
+    output: Path,  # a folder, or a file that ends in `.nii`, `.nii.gz`, `.nrrd` or `.dcm`, capitals or not
+    config: PredictConfig | None = None,  # how; by default as the Run says
     *,
-    series: str | None = None,
-    formats: Sequence[str] | None = None,
+    series: str | None = None,  # UID of the DICOM series; by default the CT with most images
+    formats: Sequence[str] | None = None,  # main one first; by default NIfTI, or what the name asks for
     device: str = "auto",
-    overwrite: bool = False,
-    progress: OnProgress = unseen,
+    overwrite: bool = False,  # label maps that viscera did not write, that were edited, or are of other scans
+    progress: OnProgress = unseen,  # called before each case, and at the end
 ) -> list[Path]:
     """Segment a NIfTI file, all of a folder, or one DICOM series.
-
-    Args:
-        run: a Run.
-        source: a NIfTI file or a folder of them; or a folder or zip file of DICOM images.
-        output: a folder, or a file that ends in `.nii`, `.nii.gz`, `.nrrd` or `.dcm`, capitals or not.
-        config: how; by default as the Run says.
-        series: UID of the DICOM series; by default the CT with most images.
-        formats: of `io.formats.FORMATS`, the main one first; by default NIfTI, or what a file's name asks for.
-        device: to compute on.
-        overwrite: replace label maps that viscera did not write, that were edited since, or made from other scans.
-        progress: called before each case, and at the end.
 
     Returns:
         The label maps, in the main format. Those that the same model wrote for the same scan before are kept.

@@ -29,22 +29,14 @@ log = logging.getLogger(__name__)
 
 def train(
     store_path: Path,
-    run_path: Path,
-    config: Config,
+    run_path: Path,  # new unless `resume`
+    config: Config,  # its `train` and `predict` sections; `prepare` is the store's own
     *,
-    resume: bool = False,
-    stop: StopSignal | None = None,
-    progress: OnProgress = unseen,
+    resume: bool = False,  # go on from the last checkpoint, or start where there is none
+    stop: StopSignal | None = None,  # set it to end cleanly after the step in progress
+    progress: OnProgress = unseen,  # called after each step
 ) -> RunFolder:
     """Train one model.
-
-    Args:
-        store_path: the Store.
-        run_path: the Run, new unless `resume`.
-        config: its `train` and `predict` sections; `prepare` is the store's own.
-        resume: go on from the last checkpoint, or start where there is none.
-        stop: set it to end cleanly after the step in progress.
-        progress: called after each step.
 
     Raises:
         BadInputError: no store; too few cases; a run that exists; a run of other settings to resume.

@@ -28,22 +28,14 @@ _LEAST_RATES = 10
 
 def find_rates(
     store_path: Path,
-    out: Path,
-    config: Config,
-    weightings: Sequence[str | float],
+    out: Path,  # folder; `WEIGHTING.json` each. One that is there already is kept
+    config: Config,  # its `train` and `rate_range` sections
+    weightings: Sequence[str | float],  # to test
     *,
-    stop: StopSignal | None = None,
-    progress: OnProgress = unseen,
+    stop: StopSignal | None = None,  # set it to end
+    progress: OnProgress = unseen,  # called after each step; a weighting is a job
 ) -> list[RateRange]:
     """Test each weighting on the training cases of a Store, with the settings that training has.
-
-    Args:
-        store_path: the Store.
-        out: folder; `WEIGHTING.json` each. One that is there already is kept.
-        config: its `train` and `rate_range` sections.
-        weightings: to test.
-        stop: set it to end.
-        progress: called after each step; a weighting is a job.
 
     Raises:
         BadInputError: no store; too few cases.

@@ -1,4 +1,4 @@
-"""The best model per organ: chosen on validation cases, combined into one predictor, scored like an arm."""
+"""The best model per organ: chosen and calibrated on validation cases, one predictor, scored as an arm."""
 
 import contextlib
 import dataclasses
@@ -6,12 +6,16 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from scipy.optimize import minimize
+from scipy.special import expit
 from torch import Tensor
 
 import viscera
@@ -21,7 +25,7 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.geometry import AxisOrder
 from viscera.core.progress import OnProgress, Progress
-from viscera.engine.fusion import FusedModel, FusionRecord, OrganChoice
+from viscera.engine.fusion import FusedModel, FusionRecord, OrganChoice, claims, log_odds
 from viscera.engine.predictor import Model
 from viscera.engine.trainer import StopSignal
 from viscera.engine.trust import TrainingRanges, load_ranges, save_ranges
@@ -34,12 +38,14 @@ from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
-from viscera.study.calibration import count_conflicts, no_counts, platt
 from viscera.study.plan import StudyPlan
 from viscera.study.score_table import Sample, ScoreTable, mean_over
 from viscera.study.worker import score_validation
 
 log = logging.getLogger(__name__)
+Counts = npt.NDArray[np.int64]
+_BINS_PER_UNIT, _LARGEST = 20, 14  # log odds; those of a probability of 1 - 1e-6 are 13.8
+_LEAST_SLOPE, _LARGEST_SLOPE = 0.05, 20.0
 
 
 @dataclass(frozen=True)
@@ -106,31 +112,22 @@ def choose(candidates: Sequence[Candidate], classes: ClassTable = ABDOMEN) -> li
 
     Seeds are averaged before cases, as in Table 1. Of equal arms, the one of the higher foreground mean, then the
     first in Table 1, is taken; of equal seeds the first. An organ that no validation case scores comes from the arm
-    of the highest foreground mean.
-
-    Args:
-        candidates: all runs, in the order of Table 1.
-        classes: of the study.
-
-    Returns:
-        (L - 1,) in label order.
+    of the highest foreground mean. From all runs, in the order of Table 1, to (L - 1,) in label order.
     """
     sample = _sample([(c.arm.name, c.seed, c.scores) for c in candidates], classes)
-    of_arm = dict(zip(sample.arms, sample.per_organ(), strict=True))
-    of_run = {c.name: mean_over(sample.of_run(c.arm.name, c.seed), axis=0) for c in candidates}
+    means = dict(zip(sample.arms, sample.per_organ(), strict=True))
 
     def rank(candidate: Candidate, at: int) -> tuple[float, ...]:
-        """Of the arm, then of the run: the organ, the foreground."""
-        means = of_arm[candidate.arm.name], of_run[candidate.name]
-        return tuple(value for each in means for value in np.nan_to_num([each[at], mean_over(each, axis=0)], nan=-1.0))
+        """Of the arm, the arm's place, then of the run: the organ, the foreground."""
+        arm, run = candidate.arm.name, mean_over(sample.of_run(candidate.arm.name, candidate.seed), axis=0)
+        of_the_arm, of_the_run = (
+            np.nan_to_num([each[at], mean_over(each, axis=0)], nan=-1.0) for each in (means[arm], run)
+        )
+        return (*of_the_arm, -sample.arms.index(arm), *of_the_run)
 
-    picks = []
-    for at in range(len(classes.organs)):
-        arm = max(candidates, key=lambda each, at=at: rank(each, at)[:2]).arm  # type: ignore[misc]
-        run = max((c for c in candidates if c.arm == arm), key=lambda each, at=at: rank(each, at)[2:])  # type: ignore[misc]
-        dice = float(of_arm[arm.name][at])
-        picks.append(Pick(run, None if math.isnan(dice) else dice))
-    return picks
+    best = [max(candidates, key=partial(rank, at=at)) for at in range(len(classes.organs))]
+    dice = [float(means[candidate.arm.name][at]) for at, candidate in enumerate(best)]
+    return [Pick(*pair) for pair in zip(best, (None if math.isnan(d) else d for d in dice), strict=True)]
 
 
 def _sample(runs: Sequence[tuple[str, int, Sequence[ScoreRow]]], classes: ClassTable) -> Sample:
@@ -253,3 +250,54 @@ def _write(
         if path.stem not in models:
             path.unlink()
     return record
+
+
+def no_counts(organs: int) -> Counts:
+    """(organs, bins of log odds, 2): voxels claimed rightly and wrongly."""
+    return np.zeros((organs, 2 * _BINS_PER_UNIT * _LARGEST, 2), np.int64)
+
+
+def count_conflicts(
+    counts: Counts,  # as `no_counts`
+    planes: Iterable[tuple[Sequence[Tensor], npt.NDArray[np.uint8]]],  # (L, I, J) of each model; reference
+    owners: Sequence[int],  # index of each organ's own model
+    labelled: Sequence[bool],  # whether the case labels each organ: nothing is learnt about the others
+) -> None:
+    """Add the voxels of one case that the models of several organs claim: there alone calibration decides."""
+    for probabilities_MLIJ, reference in planes:
+        labels = torch.from_numpy(np.ascontiguousarray(reference))
+        claimed, own = claims(probabilities_MLIJ, owners)
+        contested = claimed.sum(dim=0) > 1
+        for organ in np.flatnonzero(labelled).tolist():
+            voxels = claimed[organ] & contested
+            at = ((log_odds(own[organ][voxels]) + _LARGEST) * _BINS_PER_UNIT).long()
+            wrong = (labels[voxels] != organ + 1).long()
+            flat = torch.bincount(2 * at + wrong, minlength=counts[organ].size)
+            counts[organ] += flat.numpy().reshape(-1, 2)
+
+
+def platt(counts: npt.NDArray[np.int64]) -> tuple[float, float]:
+    """Slope and offset of one organ's log odds, of (bins, 2) voxels; (1, 0) where there is none.
+
+    Platt's calibration: how often an organ's model is right about voxels that other organs claim as well, against how
+    sure it is, by maximum likelihood (Platt 1999, with his prior, so that few voxels say little). Within one organ no
+    order of voxels changes.
+    """
+    right, wrong = counts.T.astype(np.float64)
+    if not counts.any():
+        return 1.0, 0.0
+    centres = (np.arange(len(counts)) + 0.5) / _BINS_PER_UNIT - _LARGEST
+    # Platt's prior: targets a little within 0 and 1
+    of_right, of_wrong = (right.sum() + 1) / (right.sum() + 2), 1 / (wrong.sum() + 2)
+    hits = right * of_right + wrong * of_wrong
+    misses = right * (1 - of_right) + wrong * (1 - of_wrong)
+
+    def loss(at: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        odds = at[0] * centres + at[1]
+        value = (hits * np.logaddexp(0, -odds) + misses * np.logaddexp(0, odds)).sum()
+        slope = (hits + misses) * expit(odds) - hits
+        return value / counts.sum(), np.array([(slope * centres).sum(), slope.sum()]) / counts.sum()
+
+    bounds = [(_LEAST_SLOPE, _LARGEST_SLOPE), (None, None)]
+    slope, offset = minimize(loss, [1.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds).x
+    return round(float(slope), 4), round(float(offset), 4)

@@ -39,22 +39,14 @@ _MOST_JOBS = 4
 
 
 def run_study(
-    store_path: Path,
-    study_path: Path,
-    config: Config,
+    store_path: Path,  # a Store with training and test cases
+    study_path: Path,  # new, or to go on with: arms and iterations of `config` are added
+    config: Config,  # all sections
     *,
-    stop: StopSignal | None = None,
-    progress: OnProgress = unseen,
+    stop: StopSignal | None = None,  # set it to end cleanly; the arms in progress write a checkpoint
+    progress: OnProgress = unseen,  # an arm's seed and phase are a job
 ) -> Path:
     """Run what is missing of a study, join the scores and write the report; returns its page.
-
-    Args:
-        store_path: a Store with training and test cases.
-        study_path: a new folder, or a study to go on with; its arms are kept, those of `config` are added, and all
-            are trained on where `config` has more iterations.
-        config: all sections.
-        stop: set it to end cleanly; the arms in progress write a checkpoint.
-        progress: called with how far the arms are; an arm's seed and phase are a job.
 
     Raises:
         BadInputError: no training or test case; a fusion without validation cases; a study of other settings. Nothing
@@ -88,13 +80,8 @@ def run_study(
 def launch(plan: StudyPlan, stop: StopSignal, progress: OnProgress) -> list[VisceraError]:
     """Run all tasks of a plan on this machine: side by side in processes, or here where there can be no others.
 
-    Whatever takes a plan so can take its place: the tasks share nothing but files.
-
-    Returns:
-        Why runs could not be finished, one error a run.
-
-    Raises:
-        RunFailedError: a process was killed.
+    Returns why runs could not be finished, one error a run; raises RunFailedError where a process was killed. Whatever
+    takes a plan so can take its place: the tasks share nothing but files.
     """
     on_gpu = plan.config.train.device.startswith("cuda") or (
         plan.config.train.device == "auto" and torch.cuda.is_available()

@@ -95,11 +95,7 @@ def make_plan(folder: StudyFolder, store: Store, config: Config) -> StudyPlan:
 
 
 def refuse_unpredicted(run: RunFolder, store: Store) -> None:
-    """Check a run that came without weights: it must bring its label maps of all test cases.
-
-    Raises:
-        BadInputError: some are missing, were changed, or are of other scans.
-    """
+    """Refuse a run that came without weights and does not bring its label maps of all test cases, unchanged."""
     missing = unpredicted(store, store.names("test"), run.predictions)
     if missing:
         raise BadInputError(
@@ -162,11 +158,9 @@ def extended(folder: StudyFolder, before: StudyConfig, now: StudyConfig) -> Stud
                 f"{folder.path}: the variant '{name}' of this study has the settings {before.variants[name]}, now "
                 f"{now.variants[name]}. Give the new one another name."
             )
-    grid: dict[str, Any] = {
-        key: tuple(dict.fromkeys((*getattr(before, key), *getattr(now, key))))
-        for key in ("weightings", "learning_rates", "seeds")
-    }
-    kept = {"variants": {**before.variants, **now.variants}, "fuse": before.fuse or now.fuse}
+    axes = ("weightings", "learning_rates", "seeds")
+    grid: dict[str, Any] = {axis: tuple(dict.fromkeys(getattr(before, axis) + getattr(now, axis))) for axis in axes}
+    kept = {"variants": before.variants | now.variants, "fuse": before.fuse or now.fuse}
     return now.model_copy(update=grid | kept)
 
 

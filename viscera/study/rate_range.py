@@ -66,12 +66,7 @@ def read_rate_range(path: Path) -> RateRange:
 
 
 def read_range(rates: npt.ArrayLike, losses: npt.ArrayLike) -> RangeReading:
-    """Read a range test.
-
-    Args:
-        rates: evenly spaced on a logarithmic scale, rising, at least three.
-        losses: at each rate, finite; their scale and offset do not matter.
-    """
+    """What at least three rates, rising evenly on a logarithmic scale, and the finite losses at each say."""
     tried = np.asarray(rates, dtype=np.float64)
     decades = np.log10(tried)
     per_decade = (len(decades) - 1) / (decades[-1] - decades[0])

@@ -34,13 +34,8 @@ from viscera.metrics.organ_facts import organ_facts
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False)
-class _Segmented:
-    """A label map on the scan's own grid, what was measured of it, and organs whose model saw other voxel sizes."""
-
-    label_map: LabelMap
-    facts: Mapping[str, OrganFacts]
-    unlike: frozenset[str] = frozenset()
+# a label map on the scan's own grid, what was measured of it, and organs whose model saw other voxel sizes
+_Segmented = tuple[LabelMap, Mapping[str, OrganFacts], frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -125,7 +120,7 @@ def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
             log.warning(what, name, *doubt[1:])
         found = predictor.segment(volume)
         facts = organ_facts(volume, found.label_map, predictor.classes, found.confidence)
-        return _Segmented(found.label_map, facts, found.unlike)
+        return found.label_map, facts, found.unlike
 
     return _Job(files, name, scan.sha256, segment, scan.series, scan.placement)
 
@@ -140,7 +135,7 @@ def _job_of_store(store: Store, name: str, output: Path, predictor: Predictor) -
         on_grid = coarsen_labels(restored, change, store.manifest.prepare.label_downsampling)
         # the store has no finer image
         facts = organ_facts(store.volume(name), on_grid, predictor.classes, confidence)
-        return _Segmented(LabelMap(np.asfortranarray(order.undo(restored.labels)), geometry), facts)
+        return LabelMap(np.asfortranarray(order.undo(restored.labels)), geometry), facts, frozenset()
 
     digest = store.manifest.cases[name].sha256["image.npy"]
     return _Job(PredictionFiles.of(output, name, ["nifti"]), f"{name}/image.npy", lambda: digest, segment)
@@ -215,12 +210,12 @@ def _run_one(job: _Job, predictor: Predictor, *, overwrite: bool) -> None:
     }
     if job.files.is_current(provenance, overwrite=overwrite):
         return
-    segmented = job.segment()
-    reasons = reasons_not_to_trust(segmented.facts, predictor.training, segmented.unlike)
-    measured = {organ: Measured(facts, reasons[organ]) for organ, facts in segmented.facts.items()}
+    label_map, found, unlike = job.segment()
+    reasons = reasons_not_to_trust(found, predictor.training, unlike)
+    measured = {organ: Measured(facts, reasons[organ]) for organ, facts in found.items()}
     algorithm = Algorithm(predictor.checksum, viscera.__version__)
     sources = job.series.sources if job.series else None
-    result = Result(segmented.label_map, predictor.classes, algorithm, sources, job.placement())
+    result = Result(label_map, predictor.classes, algorithm, sources, job.placement())
     contents, encoding = dict[Path, bytes](), CaseBarrier()
     for path, name in job.files.outputs.items():  # all, before any is written
         with encoding.around(path.name):

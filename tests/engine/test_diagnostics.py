@@ -19,8 +19,7 @@ from viscera.engine.diagnostics import (
     steps_over_rate,
 )
 from viscera.engine.feed import Feed, NetworkInput, TrainingFacts
-from viscera.engine.optimiser import make_adam
-from viscera.engine.trainer import Trainer
+from viscera.engine.trainer import Trainer, make_adam
 from viscera.losses.balance import WeightSchedule
 
 Configure = Callable[..., Config]

@@ -61,28 +61,20 @@ def _find(store: Store, config: Config, stop: StopSignal, progress: OnProgress) 
     feed = feed_of(store, train)
     trainer = Trainer.create(config, facts_of(store, config), device)
     windows = Monitor.create(feed, [], train, config.predict, device).windows
+
+    def on_step(at: Progress) -> None:
+        progress(replace(at, job=f"{at.job}, {name}"))
+
     with out_of_memory_explained("Lower --batch-size, --patch or --filters."), fastest_convolutions():
-        rates, losses = range_test(
-            trainer,
-            on_device(feed, device, train.resident),
-            windows,
-            config.rate_range,
-            stop=stop,
-            progress=lambda at: progress(replace(at, job=f"{at.job}, {name}")),
-        )
+        batches = on_device(feed, device, train.resident)
+        rates, losses = range_test(trainer, batches, windows, config.rate_range, stop=stop, progress=on_step)
     if len(rates) < _LEAST_RATES:
         raise RunFailedError(
             f"The loss of {name} weighting is not a number after {len(rates)} steps of the range test. "
             "Lower --set rate_range.lowest."
         )
-    return RateRange(
-        weighting=train.weighting,
-        seed=train.seed,
-        steps=config.rate_range.steps,
-        rates=tuple(rates),
-        losses=tuple(losses),
-        **dict(read_range(rates, losses)),
-    )
+    found = {"rates": tuple(rates), "losses": tuple(losses), **dict(read_range(rates, losses))}
+    return RateRange(weighting=train.weighting, seed=train.seed, steps=config.rate_range.steps, **found)
 
 
 def range_test(

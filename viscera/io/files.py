@@ -120,37 +120,30 @@ def exclusive(folder: Path) -> Iterator[None]:
     Raises:
         BadInputError: another process holds it, or the folder cannot be made or written to.
     """
-    descriptor = _lock(folder)
     try:
+        make_folder(folder)
+        try:
+            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except PermissionError:  # of another user in a shared folder
+            descriptor = os.open(folder / _LOCK, os.O_RDONLY)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    try:
+        _lock(folder, descriptor)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock(folder: Path) -> int:
-    try:
-        make_folder(folder)
-        descriptor = _open_lock(folder / _LOCK)
-    except OSError as error:
-        raise write_error(folder, error) from error
+def _lock(folder: Path, descriptor: int) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        os.close(descriptor)
         raise BadInputError(f"{folder}: another process is working on it. Wait for it, or stop it.") from error
     except OSError as error:
         if error.errno not in _NOT_SUPPORTED:
-            os.close(descriptor)
             raise write_error(folder, error) from error
         _warn_of_no_lock(folder, error.strerror)
-    return descriptor
-
-
-def _open_lock(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:  # of another user in a shared folder
-        return os.open(path, os.O_RDONLY)
 
 
 @cache

@@ -141,15 +141,17 @@ class Series:
         return f"{self.uid or 'without UID'} ({', '.join(part for part in about if part)})"
 
 
-def read_header(path: Path) -> Header | None:
+def read_header(path: Path, *, whole: bool = False) -> tuple[FileDataset, Header] | None:
     """The header of a DICOM object; None for a DICOMDIR, and for what is no DICOM after all.
+
+    Only what is asked for here is read, or the `whole` file but its pixels.
 
     Raises:
         BadInputError: a damaged file, or one that cannot be opened.
     """
     try:
-        dataset = open_dataset(path, pixels=False, tags=_TAGS)
-        return None if is_directory(dataset) else header_of(path, dataset)
+        dataset = open_dataset(path, pixels=False, tags=None if whole else _TAGS)
+        return None if is_directory(dataset) else (dataset, _header_of(path, dataset))
     except OSError as error:
         raise read_error(path, error) from error
     except DAMAGE as error:
@@ -158,7 +160,7 @@ def read_header(path: Path) -> Header | None:
         raise BadInputError(f"{path}: damaged DICOM ({error}). Export it again, or leave it out.") from error
 
 
-def header_of(path: Path, dataset: FileDataset) -> Header:
+def _header_of(path: Path, dataset: FileDataset) -> Header:
     """What a file says that pydicom has read; raises one of `DAMAGE` where its kind or its size cannot be read."""
     sop_class = text_of(dataset, "SOPClassUID") or text_of(dataset.file_meta, "MediaStorageSOPClassUID")
     modality = text_of(dataset, "Modality").upper()

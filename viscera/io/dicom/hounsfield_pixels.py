@@ -63,7 +63,17 @@ def refuse_values(headers: Sequence[Header]) -> None:
             some files only.
     """
     for syntax in sorted({header.transfer_syntax for header in headers}):
-        _refuse_syntax(UID(syntax))
+        try:
+            is_available = get_decoder(syntax).is_available
+        except NotImplementedError as error:
+            raise UnusableSeriesError(
+                f"its pixels are coded as {UID(syntax).name}, which is not read. Export it as Explicit VR Little Endian"
+            ) from error
+        if not is_available:
+            raise UnusableSeriesError(
+                f"its pixels are compressed ({UID(syntax).name}), and the plug-in for that is not installed: "
+                "pip install 'viscera[dicom]'"
+            )
     units = {header.unit for header in headers if _NO_LETTERS.sub("", header.unit.upper()) not in _UNITS}
     if units:
         raise UnusableSeriesError(f"its values are in {', '.join(sorted(units))}, not in Hounsfield units")
@@ -92,20 +102,6 @@ def value_warnings(headers: Sequence[Header]) -> list[str]:
         f"{count} files give no {name}; {assumed} is assumed. If their values are no HU, export the series again."
         for name, assumed in (_NAMES[keyword] for keyword in missing)
     ]
-
-
-def _refuse_syntax(syntax: UID) -> None:
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError as error:
-        raise UnusableSeriesError(
-            f"its pixels are coded as {syntax.name}, which is not read. Export it as Explicit VR Little Endian"
-        ) from error
-    if not decoder.is_available:
-        raise UnusableSeriesError(
-            f"its pixels are compressed ({syntax.name}), and the plug-in for that is not installed: "
-            "pip install 'viscera[dicom]'"
-        )
 
 
 # ------------------------------------------------------------------------------------------ pixels
@@ -220,7 +216,8 @@ def _hounsfield(words: npt.NDArray[Any], bits: _Bits, image: Slice) -> HuArray:
     limits = [float(limit) * image.slope + image.intercept for limit in (stored.min(), stored.max())]
     hu: npt.NDArray[Any]
     if image.slope == 1 and image.intercept.is_integer() and _INT16.min <= limits[0] and limits[1] <= _INT16.max:
-        hu = stored.astype(np.int16) + np.int64(image.intercept).astype(np.int16)  # sums wrap round to what they are
+        hu = stored.astype(np.int16)
+        hu += np.int64(image.intercept).astype(np.int16)  # sums wrap round to what they are
     else:
         hu = np.rint(stored * image.slope + image.intercept)
     for padding in (_said_padding, _unsaid_padding):

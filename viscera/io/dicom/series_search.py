@@ -49,7 +49,7 @@ def find_series(path: Path) -> list[Series]:
                 headers[uid, header.patient, _no_scan(header) or _odd_view(header)].append(header)
         found = [_series(group, reason) for group, reason in _joined(list(headers.values()))]
     found.sort(key=lambda s: (bool(s.passed_over), -s.number_of_images, s.uid, s.description))
-    return [*found, *_damaged(damaged)]
+    return [*found, _damaged(damaged)] if damaged else found
 
 
 def _headers(files: Sequence[Path]) -> tuple[list[tuple[Path, Header]], list[Path]]:
@@ -64,11 +64,11 @@ def _headers(files: Sequence[Path]) -> tuple[list[tuple[Path, Header]], list[Pat
                 cut_off.append(file)
         else:
             try:
-                header = read_header(file)
+                found = read_header(file)
             except BadInputError:
                 damaged.append(file)
             else:
-                readable += [(file, header)] if header is not None else []
+                readable += [(file, found[1])] if found is not None else []
     return readable, sorted([*damaged, *cut_off]) if readable else damaged
 
 
@@ -157,12 +157,10 @@ def _series(headers: Sequence[Header], part_of: str) -> Series:
     )
 
 
-def _damaged(names: Sequence[str]) -> Iterator[Series]:
-    if names:
-        noun = "file" if len(names) == 1 else "files"
-        more = ", …" if len(names) > _NAMED else ""
-        reason = f"{len(names)} damaged DICOM {noun}: {', '.join(names[:_NAMED])}{more}"
-        yield Series("", "", "", "", "", "", (), passed_over=reason, problem=reason)
+def _damaged(names: Sequence[str]) -> Series:
+    noun, more = "file" if len(names) == 1 else "files", ", …" if len(names) > _NAMED else ""
+    reason = f"{len(names)} damaged DICOM {noun}: {', '.join(names[:_NAMED])}{more}"
+    return Series("", "", "", "", "", "", (), passed_over=reason, problem=reason)
 
 
 # ------------------------------------------------------------------------------------------ files

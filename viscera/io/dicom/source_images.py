@@ -23,10 +23,10 @@ from pydicom.valuerep import DA, TM, DSfloat
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap
-from viscera.io.dicom.dicom_file import DAMAGE, first_item, number_of, open_dataset, quiet_pydicom, text_of
-from viscera.io.dicom.dicom_header import Header, Slice, UnusableSeriesError, Vector3, header_of
+from viscera.io.dicom.dicom_file import DAMAGE, first_item, number_of, quiet_pydicom, text_of
+from viscera.io.dicom.dicom_header import Header, Slice, UnusableSeriesError, Vector3, read_header
 from viscera.io.dicom.slice_stack import Stack, stack
-from viscera.io.files import read_error, sha256
+from viscera.io.files import sha256
 
 Positions = npt.NDArray[np.float64]
 log = logging.getLogger(__name__)
@@ -146,13 +146,10 @@ def as_file(dataset: Dataset) -> bytes:
 
 def _read(path: Path) -> tuple[FileDataset, Header]:
     """All of a file but its pixels, and what the reader understands of it."""
-    try:
-        dataset = open_dataset(path, pixels=False)
-        return dataset, header_of(path, dataset)
-    except OSError as error:
-        raise read_error(path, error) from error
-    except DAMAGE as error:
-        raise BadInputError(f"{path}: not a readable DICOM file ({error}). Give the images of a series.") from error
+    found = read_header(path, whole=True)
+    if found is None:
+        raise BadInputError(f"{path}: not a readable DICOM file. Give the images of a series.")
+    return found
 
 
 def _fill_identifiers(slices: Sequence[Slice], headers: Mapping[Path, Dataset]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from viscera.imaging.phantom.shapes import Carved, Ellipsoid, Part, Region, Tube, Union
+from viscera.imaging.phantom.shapes import Part, carved, ellipsoid, region, tube, union
 from viscera.imaging.phantom.warp import Array, Generator
 
 FAT_HU, MUSCLE_HU, LUNG_HU, BONE_HU = -100.0, 58.0, -810.0, 330.0
@@ -91,12 +91,12 @@ def body_parts(frame: Frame, rng: Generator) -> list[Part]:
     """Skin to bones, in the order of painting."""
     bone_hu = BONE_HU + rng.normal(0, 30)
     return [
-        Part(Region(frame.skin, *_EVERYWHERE), FAT_HU, mottle_hu=3),
-        Part(Region(frame.wall, *_EVERYWHERE), MUSCLE_HU, mottle_hu=5),
-        Part(Region(frame.cavity, *_EVERYWHERE), FAT_HU, mottle_hu=4),
-        Part(Region(frame.ribs, np.array([-200.0, -130, -60]), np.array([200.0, 80, 400])), bone_hu),
-        Part(Region(frame.lungs, np.array([-160.0, -120, 0]), np.array([160.0, 120, 400])), LUNG_HU, mottle_hu=25),
-        Part(Ellipsoid.turned((-22, 32, 150), (62, 46, 54)), 150, mottle_hu=8),
+        Part(region(frame.skin, *_EVERYWHERE), FAT_HU, mottle_hu=3),
+        Part(region(frame.wall, *_EVERYWHERE), MUSCLE_HU, mottle_hu=5),
+        Part(region(frame.cavity, *_EVERYWHERE), FAT_HU, mottle_hu=4),
+        Part(region(frame.ribs, np.array([-200.0, -130, -60]), np.array([200.0, 80, 400])), bone_hu),
+        Part(region(frame.lungs, np.array([-160.0, -120, 0]), np.array([160.0, 120, 400])), LUNG_HU, mottle_hu=25),
+        Part(ellipsoid((-22, 32, 150), (62, 46, 54)), 150, mottle_hu=8),
         *_muscles(rng),
         *_spine(frame, bone_hu),
     ]
@@ -106,23 +106,23 @@ def _muscles(rng: Generator) -> list[Part]:
     parts = []
     for side in (-1, 1):
         psoas = np.array([[side * 26, -58, 20], [side * 36, -56, -50], [side * 50, -44, -200]])
-        parts.append(Part(Tube.through(psoas, (6, rng.uniform(15, 19), 25)), MUSCLE_HU, mottle_hu=4))
-        back = Ellipsoid.turned((side * 34.0, -88, 0), (27.0, 17, 800))
+        parts.append(Part(tube(psoas, (6, rng.uniform(15, 19), 25)), MUSCLE_HU, mottle_hu=4))
+        back = ellipsoid((side * 34.0, -88, 0), (27.0, 17, 800))
         parts.append(Part(back, MUSCLE_HU, mottle_hu=6))
-    crura = Tube.through(np.array([[-14.0, -42, 60], [-12, -44, 10], [-10, -50, -40]]), (8, 8, 4))
+    crura = tube(np.array([[-14.0, -42, 60], [-12, -44, 10], [-10, -50, -40]]), (8, 8, 4))
     return [*parts, Part(crura, MUSCLE_HU)]
 
 
 def _spine(frame: Frame, bone_hu: float) -> list[Part]:
-    column = Ellipsoid.turned((0.0, SPINE_Y_MM, 0), (22.0, 17, 2000))
-    canal = Ellipsoid.turned((0.0, SPINE_Y_MM - 25, 0), (11.0, 9, 2000))
-    arch = Ellipsoid.turned((0.0, SPINE_Y_MM - 26, 0), (19.0, 14, 2000))
-    process = Ellipsoid.turned((0.0, SPINE_Y_MM - 42, 0), (4.5, 16, 2000))
+    column = ellipsoid((0.0, SPINE_Y_MM, 0), (22.0, 17, 2000))
+    canal = ellipsoid((0.0, SPINE_Y_MM - 25, 0), (11.0, 9, 2000))
+    arch = ellipsoid((0.0, SPINE_Y_MM - 26, 0), (19.0, 14, 2000))
+    process = ellipsoid((0.0, SPINE_Y_MM - 42, 0), (4.5, 16, 2000))
     return [
-        Part(Carved(Union((arch, process), 6), limits=(lambda q: -frame.discs(q) - 2,)), bone_hu + 40),
+        Part(carved(union((arch, process), 6), limits=(lambda q: -frame.discs(q) - 2,)), bone_hu + 40),
         Part(canal, 35),
         Part(column, bone_hu - 110, mottle_hu=15),
-        Part(Carved(column, limits=(frame.discs,), round_mm=0), 95),
+        Part(carved(column, limits=(frame.discs,), round_mm=0), 95),
     ]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from viscera.core.anatomy import ORGANS
 from viscera.imaging.phantom.body import Frame, body_parts
-from viscera.imaging.phantom.shapes import Carved, Ellipsoid, Filling, Limit, Part, Shape, Tube, Union
+from viscera.imaging.phantom.shapes import Filling, Limit, Part, carved, ellipsoid, tube, union
 from viscera.imaging.phantom.warp import Generator, Points, mm
 
 _LABEL = {organ.name: organ.label for organ in ORGANS}
@@ -121,15 +121,15 @@ def patient_parts(rng: Generator) -> tuple[Part, ...]:
 def liver(frame: Frame, places: Places, hu: Enhancement, rng: Generator) -> list[Part]:
     """Right lobe under the right dome, left lobe across the midline in front; hepatic veins belong to it."""
     size, at = places.sizes["liver"], places.liver_mm
-    right = Ellipsoid.turned(at + mm(72, -4, 28), np.array([64, 78, 80]) * size, spread(rng, (4, 4, 8)))
+    right = ellipsoid(at + mm(72, -4, 28), np.array([64, 78, 80]) * size, spread(rng, (4, 4, 8)))
     left_length_mm = 66 + spread(rng, (9,))[0]
-    left = Ellipsoid.turned(at + mm(-2, 46, 50), np.array([left_length_mm, 32, 32]) * size, (0, -12, -8))
-    shape = Carved(Union((right, left), 22), 2.5, (_inset(frame.cavity, 2), _inset(frame.diaphragm, 2)), 10)
+    left = ellipsoid(at + mm(-2, 46, 50), np.array([left_length_mm, 32, 32]) * size, (0, -12, -8))
+    shape = carved(union((right, left), 22), 2.5, (_inset(frame.cavity, 2), _inset(frame.diaphragm, 2)), 10)
     parts = [Part(shape, hu.liver, _LABEL["liver"], mottle_hu=2)]
     for end in ((90, 4, 66), (52, 46, 66), (-4, 42, 62)):
         outlet, tip = np.array((20, -26, 82)), np.array(end) + spread(rng, (5, 5, 5))
         knots = np.array([outlet, (outlet + tip) / 2 + mm(0, 0, 5), tip]) + at
-        parts.append(Part(Tube.through(knots, (5, 4.5, 3)), hu.cava, _LABEL["liver"], within_label=_LABEL["liver"]))
+        parts.append(Part(tube(knots, (5, 4.5, 3)), hu.cava, _LABEL["liver"], within_label=_LABEL["liver"]))
     return parts
 
 
@@ -137,8 +137,8 @@ def spleen(frame: Frame, places: Places, hu: Enhancement, rng: Generator) -> lis
     """A crescent along the left wall, behind."""
     size, at = places.sizes["spleen"], places.spleen_mm
     knots = np.array([(-78, -58, 10), (-93, -44, 24), (-98, -24, 42), (-88, -12, 62)]) + at
-    body = Tube.through(knots + spread(rng, (4, 4, 4)), np.array([23, 33, 33, 20]) * size)
-    shape = Carved(body, 2.0, (_inset(frame.cavity, 2), _inset(frame.diaphragm, 2)), 10)
+    body = tube(knots + spread(rng, (4, 4, 4)), np.array([23, 33, 33, 20]) * size)
+    shape = carved(body, 2.0, (_inset(frame.cavity, 2), _inset(frame.diaphragm, 2)), 10)
     return [Part(shape, hu.spleen, _LABEL["spleen"], mottle_hu=2)]
 
 
@@ -147,8 +147,8 @@ def stomach(frame: Frame, places: Places, rng: Generator) -> list[Part]:
     size = places.sizes["stomach"]
     knots = _stomach_knots(places) + scatter(rng, 5, (4, 4, 5))
     fullness = size * np.exp(spread(rng, (0.05,))[0])
-    bag = Tube.through(knots, np.array([32, 31, 25, 18, 10]) * fullness)
-    shape = Carved(bag, 2.5, (_inset(frame.cavity, 3), _inset(frame.diaphragm, 3)), 10)
+    bag = tube(knots, np.array([32, 31, 25, 18, 10]) * fullness)
+    shape = carved(bag, 2.5, (_inset(frame.cavity, 3), _inset(frame.diaphragm, 3)), 10)
     contrast = rng.random() < 0.45
     fluid_hu = rng.uniform(150, 300) if contrast else rng.uniform(5, 55)
     air_above_mm = knots[2, 1] + rng.uniform(-14, 14)
@@ -159,8 +159,8 @@ def gallbladder(places: Places, rng: Generator) -> list[Part]:
     """A pear under the right lobe, its neck towards the liver's hilum."""
     at = places.liver_mm / 2 + places.gallbladder_mm
     knots = np.array([(48, 22, 2), (56, 36, -16), (62, 46, -36)]) + at + scatter(rng, 3, (2, 2, 2))
-    pear = Tube.through(knots, np.array([6, 12.5, 14.5]) * places.sizes["gallbladder"])
-    return [Part(Carved(pear, 1.0), rng.normal(10, 5), _LABEL["gallbladder"])]
+    pear = tube(knots, np.array([6, 12.5, 14.5]) * places.sizes["gallbladder"])
+    return [Part(carved(pear, 1.0), rng.normal(10, 5), _LABEL["gallbladder"])]
 
 
 def pancreas(places: Places, hu: Enhancement, rng: Generator) -> list[Part]:
@@ -168,8 +168,8 @@ def pancreas(places: Places, hu: Enhancement, rng: Generator) -> list[Part]:
     at, tail = places.pancreas_mm, spleen_hilum(places) + mm(10, 2, -4)
     knots = np.array([(26, 8, -42), (26, 12, -26), (8, 22, -10), (-24, 14, 2), (-50, -6, 14)]) + at
     knots = np.vstack([knots + scatter(rng, 5, (2, 2, 3)), tail])
-    gland = Tube.through(knots, np.array([13, 17, 11, 12, 11, 9]) * places.sizes["pancreas"])
-    return [Part(Carved(gland, 2.0), hu.pancreas, _LABEL["pancreas"], mottle_hu=6)]
+    gland = tube(knots, np.array([13, 17, 11, 12, 11, 9]) * places.sizes["pancreas"])
+    return [Part(carved(gland, 2.0), hu.pancreas, _LABEL["pancreas"], mottle_hu=6)]
 
 
 def portal_vein(places: Places, hu: Enhancement, rng: Generator) -> list[Part]:
@@ -232,9 +232,9 @@ def kidneys(frame: Frame, hu: Enhancement, rng: Generator) -> list[Part]:
         centre = mm(side * 64, -50, height_mm) + spread(rng, (4, 4, 9))
         radii = np.array((25.0, 23, 53)) * np.exp(spread(rng, (0.06,))[0])
         tilt = mm(-8.0, side * 10, side * 20) + spread(rng, (3, 3, 5))
-        shape = Carved(Ellipsoid.turned(centre, radii, tilt), 1.5, (frame.cavity,), 6)
+        shape = carved(ellipsoid(centre, radii, tilt), 1.5, (frame.cavity,), 6)
         parts.append(Part(shape, hu.kidney, filling=Filling(8.0, hu.kidney - 30)))
-        sinus = Ellipsoid.turned(centre - mm(side * 12, -4, 0), radii * (0.55, 0.4, 0.5), tilt)
+        sinus = ellipsoid(centre - mm(side * 12, -4, 0), radii * (0.55, 0.4, 0.5), tilt)
         parts.append(Part(sinus, rng.uniform(-50, 10)))
     return parts
 
@@ -243,10 +243,10 @@ def vena_cava(places: Places, hu: Enhancement, rng: Generator) -> list[Part]:
     """Beside the aorta on the right, through the back of the liver to the heart; kidney veins join it."""
     at = places.vessels_mm * (1, 0.6, 0) + spread(rng, (2, 2, 0))
     knots = np.array([(34, -38, -190), (18, -36, -110), (17, -32, -30), (20, -24, 40), (20, -18, 130)]) + at
-    main = Tube.through(knots, np.array((8, 10, 10.5, 11.5, 12)) * rng.uniform(0.85, 1.1))
+    main = tube(knots, np.array((8, 10, 10.5, 11.5, 12)) * rng.uniform(0.85, 1.1))
     left = np.array([(-50, -44, -20), (-22, -22, -12), (2, -20, -14), (16, -30, -18)]) + at
     right = np.array([(52, -46, -34), (20, -34, -26)]) + at
-    joining = [Part(Tube.through(course, (5.0,) * len(course)), hu.cava) for course in (left, right)]
+    joining = [Part(tube(course, (5.0,) * len(course)), hu.cava) for course in (left, right)]
     return [*joining, Part(main, hu.cava)]
 
 
@@ -258,7 +258,7 @@ def duodenum(frame: Frame, places: Places, rng: Generator) -> list[Part]:
 
 
 def _gut(frame: Frame, knots: Points, radii_mm: Points, rng: Generator) -> Part:
-    shape = Carved(Tube.through(knots, radii_mm), 1.5, (frame.cavity,), 6)
+    shape = carved(tube(knots, radii_mm), 1.5, (frame.cavity,), 6)
     kind = rng.random()
     content_hu = rng.uniform(140, 320) if kind < 0.3 else rng.uniform(0, 70)
     air_above_mm = np.inf if kind < 0.6 else knots[:, 1].mean() + rng.uniform(-6, 14)
@@ -283,10 +283,8 @@ def _stomach_knots(places: Places) -> Points:
 
 
 def _vessel(courses: Sequence[tuple[Sequence[Points], Sequence[float]]], size: float, hu: float, name: str) -> Part:
-    tubes: tuple[Shape, ...] = tuple(
-        Tube.through(np.array(knots, dtype=np.float64), np.asarray(radii) * size) for knots, radii in courses
-    )
-    return Part(Union(tubes), hu, _LABEL[name])
+    tubes = [tube(np.array(knots, dtype=np.float64), np.asarray(radii) * size) for knots, radii in courses]
+    return Part(union(tubes), hu, _LABEL[name])
 
 
 def _inset(limit: Limit, depth_mm: float) -> Limit:

@@ -1,13 +1,12 @@
 """What the phantom is made of, and how it is painted: one part after the other with soft edges, then noise.
 
 A shape is a signed distance in millimetres, negative inside, exact enough near the surface. It lies in template
-coordinates and is evaluated on a box of the patient's grid, cut out around its `reach_mm`.
+coordinates and is evaluated on a box of the patient's grid, cut out around what it reaches.
 """
 
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -68,77 +67,46 @@ class Space:
         return list(zip(*sides, strict=True))
 
 
-class Shape(Protocol):
+@dataclass(frozen=True, eq=False)
+class Shape:
     """What can be painted."""
 
-    def reach_mm(self) -> tuple[Points, Points]:
-        """Lowest and highest template corner, (3,) each."""
-        ...
-
-    def distance_mm(self, space: Space, box: Box) -> Array:
-        """Signed distance on the box, negative inside."""
-        ...
+    low_mm: Points  # lowest template corner (3,) that it reaches
+    high_mm: Points  # highest
+    distance_mm: Callable[[Space, Box], Array]  # signed distance on a box of the grid, negative inside
 
 
-@dataclass(frozen=True, eq=False)
-class Ellipsoid:
-    """An ellipsoid: centre and half-axes (3,) in mm, turned by `axes` (3, 3), rows are its axes."""
+def ellipsoid(centre_mm: npt.ArrayLike, radii_mm: npt.ArrayLike, degrees: npt.ArrayLike = (0, 0, 0)) -> Shape:
+    """Centre and half-axes (3,) in mm, turned about x, y and z in turn."""
+    centre, radii, axes = np.asarray(centre_mm, np.float64), np.asarray(radii_mm, np.float64), rotation(degrees)
+    half_mm = np.sqrt(((axes * radii[:, None]) ** 2).sum(0))
 
-    centre_mm: Points
-    radii_mm: Points
-    axes: Points
-
-    @classmethod
-    def turned(
-        cls, centre_mm: npt.ArrayLike, radii_mm: npt.ArrayLike, degrees: npt.ArrayLike = (0, 0, 0)
-    ) -> "Ellipsoid":
-        """Turned about x, y and z in turn."""
-        return cls(np.asarray(centre_mm, np.float64), np.asarray(radii_mm, np.float64), rotation(degrees))
-
-    def reach_mm(self) -> tuple[Points, Points]:
-        """See `Shape`."""
-        half_mm = np.sqrt(((self.axes * self.radii_mm[:, None]) ** 2).sum(0))
-        return self.centre_mm - half_mm, self.centre_mm + half_mm
-
-    def distance_mm(self, space: Space, box: Box) -> Array:
-        """See `Shape`."""
+    def distance_mm(space: Space, box: Box) -> Array:
         positions = space.positions_mm[(slice(None), *box)]
-        scaled = (self.axes / self.radii_mm[:, None]).astype(np.float32)
+        scaled = (axes / radii[:, None]).astype(np.float32)
         unit = np.tensordot(scaled, positions, axes=1)
-        unit -= (scaled @ self.centre_mm.astype(np.float32)).reshape(3, 1, 1, 1)
+        unit -= (scaled @ centre.astype(np.float32)).reshape(3, 1, 1, 1)
         norm = np.sqrt(np.einsum("cijk,cijk->ijk", unit, unit) + np.float32(1e-12))
-        unit /= self.radii_mm.astype(np.float32).reshape(3, 1, 1, 1)
+        unit /= radii.astype(np.float32).reshape(3, 1, 1, 1)
         slope = np.sqrt(np.einsum("cijk,cijk->ijk", unit, unit) + np.float32(1e-20))
-        distance_mm: Array = norm * (norm - 1) / slope
-        return distance_mm
+        distance: Array = norm * (norm - 1) / slope
+        return distance
+
+    return Shape(centre - half_mm, centre + half_mm, distance_mm)
 
 
-@dataclass(frozen=True, eq=False)
-class Tube:
-    """A tube of varying width: points (N, 3) of its polygon and radii (N,), mm."""
+def tube(knots_mm: Points, radii_mm: npt.ArrayLike) -> Shape:
+    """A tube of varying width along a cubic spline through the knots (N, 3), with radii (N,) at the knots, mm."""
+    lengths = np.linalg.norm(np.diff(knots_mm, axis=0), axis=1)
+    along = np.concatenate([[0.0], np.cumsum(lengths)])
+    samples = np.linspace(0, along[-1], max(2, int(np.ceil(along[-1] / _SEGMENT_MM)) + 1))
+    points: Points = CubicSpline(along, knots_mm)(samples)
+    radii: Points = np.interp(samples, along, np.asarray(radii_mm, dtype=np.float64))
 
-    points_mm: Points
-    radii_mm: Points
-
-    @classmethod
-    def through(cls, knots_mm: Points, radii_mm: npt.ArrayLike) -> "Tube":
-        """The tube along a cubic spline through the knots (N, 3), with radii (N,) at the knots."""
-        lengths = np.linalg.norm(np.diff(knots_mm, axis=0), axis=1)
-        along = np.concatenate([[0.0], np.cumsum(lengths)])
-        samples = np.linspace(0, along[-1], max(2, int(np.ceil(along[-1] / _SEGMENT_MM)) + 1))
-        points = CubicSpline(along, knots_mm)(samples)
-        return cls(points, np.interp(samples, along, np.asarray(radii_mm, dtype=np.float64)))
-
-    def reach_mm(self) -> tuple[Points, Points]:
-        """See `Shape`."""
-        radius = self.radii_mm.max()
-        return self.points_mm.min(0) - radius, self.points_mm.max(0) + radius
-
-    def distance_mm(self, space: Space, box: Box) -> Array:
-        """See `Shape`."""
+    def distance_mm(space: Space, box: Box) -> Array:
         start = [part.start for part in box]
         result = np.full([part.stop - part.start for part in box], _FAR_MM, dtype=np.float32)
-        for n, segment_box in enumerate(space.boxes_along(self.points_mm, self.radii_mm)):
+        for n, segment_box in enumerate(space.boxes_along(points, radii)):
             inside = tuple(
                 slice(max(part.start, whole.start), min(part.stop, whole.stop))
                 for part, whole in zip(segment_box, box, strict=True)
@@ -147,79 +115,54 @@ class Tube:
                 continue
             positions = space.positions_mm[(slice(None), *inside)]
             view = result[tuple(slice(p.start - s, p.stop - s) for p, s in zip(inside, start, strict=True))]
-            np.minimum(view, self._segment_distance_mm(positions, n), out=view)
+            np.minimum(view, _segment_distance_mm(positions, points[n : n + 2], radii[n : n + 2]), out=view)
         return result
 
-    def _segment_distance_mm(self, positions: Array, n: int) -> Array:
-        first, step = self.points_mm[n], self.points_mm[n + 1] - self.points_mm[n]
-        offset = positions - first.astype(np.float32).reshape(3, 1, 1, 1)
-        direction = (step / (step @ step)).astype(np.float32)
-        along = np.clip(np.einsum("c,cijk->ijk", direction, offset), 0, 1)
-        offset -= step.astype(np.float32).reshape(3, 1, 1, 1) * along
-        radius = self.radii_mm[n] + (self.radii_mm[n + 1] - self.radii_mm[n]) * along
-        distance_mm: Array = np.sqrt(np.einsum("cijk,cijk->ijk", offset, offset)) - radius.astype(np.float32)
-        return distance_mm
+    return Shape(points.min(0) - radii.max(), points.max(0) + radii.max(), distance_mm)
 
 
-@dataclass(frozen=True, eq=False)
-class Union:
+def _segment_distance_mm(positions: Array, ends: Points, radii: Points) -> Array:
+    first, step = ends[0], ends[1] - ends[0]
+    offset = positions - first.astype(np.float32).reshape(3, 1, 1, 1)
+    direction = (step / (step @ step)).astype(np.float32)
+    along = np.clip(np.einsum("c,cijk->ijk", direction, offset), 0, 1)
+    offset -= step.astype(np.float32).reshape(3, 1, 1, 1) * along
+    radius = radii[0] + (radii[1] - radii[0]) * along
+    distance_mm: Array = np.sqrt(np.einsum("cijk,cijk->ijk", offset, offset)) - radius.astype(np.float32)
+    return distance_mm
+
+
+def union(shapes: Sequence[Shape], melt_mm: float = 0.0) -> Shape:
     """Several shapes, melted into each other over `melt_mm` (0: plainly joined)."""
+    low = np.min([shape.low_mm for shape in shapes], axis=0) - melt_mm / 4
+    high = np.max([shape.high_mm for shape in shapes], axis=0) + melt_mm / 4
 
-    shapes: tuple[Shape, ...]
-    melt_mm: float = 0.0
-
-    def reach_mm(self) -> tuple[Points, Points]:
-        """See `Shape`."""
-        low, high = zip(*(shape.reach_mm() for shape in self.shapes), strict=True)
-        return np.min(low, axis=0) - self.melt_mm / 4, np.max(high, axis=0) + self.melt_mm / 4
-
-    def distance_mm(self, space: Space, box: Box) -> Array:
-        """See `Shape`."""
-        result = self.shapes[0].distance_mm(space, box)
-        for shape in self.shapes[1:]:
-            result = smooth_min(result, shape.distance_mm(space, box), self.melt_mm)
+    def distance_mm(space: Space, box: Box) -> Array:
+        result = shapes[0].distance_mm(space, box)
+        for shape in shapes[1:]:
+            result = smooth_min(result, shape.distance_mm(space, box), melt_mm)
         return result
 
+    return Shape(low, high, distance_mm)
 
-@dataclass(frozen=True, eq=False)
-class Carved:
-    """A shape with an uneven surface, kept within limits."""
 
-    shape: Shape  # what is carved
-    relief_mm: float = 0.0  # standard deviation of the surface's unevenness
-    limits: tuple[Limit, ...] = ()  # distances that the result stays below, each rounded over `round_mm`
-    round_mm: float = 8.0
+def carved(shape: Shape, relief_mm: float = 0.0, limits: Sequence[Limit] = (), round_mm: float = 8.0) -> Shape:
+    """A shape whose surface is uneven by a standard deviation, below the limits' distances, rounded over `round_mm`."""
 
-    def reach_mm(self) -> tuple[Points, Points]:
-        """See `Shape`."""
-        low, high = self.shape.reach_mm()
-        return low - 2 * self.relief_mm, high + 2 * self.relief_mm
-
-    def distance_mm(self, space: Space, box: Box) -> Array:
-        """See `Shape`."""
-        result = self.shape.distance_mm(space, box)
-        if self.relief_mm:
-            result = result + np.float32(self.relief_mm) * space.relief[box]
-        for limit in self.limits:
-            result = -smooth_min(-result, -limit(space.positions_mm[(slice(None), *box)]), self.round_mm)
+    def distance_mm(space: Space, box: Box) -> Array:
+        result = shape.distance_mm(space, box)
+        if relief_mm:
+            result = result + np.float32(relief_mm) * space.relief[box]
+        for limit in limits:
+            result = -smooth_min(-result, -limit(space.positions_mm[(slice(None), *box)]), round_mm)
         return result
 
+    return Shape(shape.low_mm - 2 * relief_mm, shape.high_mm + 2 * relief_mm, distance_mm)
 
-@dataclass(frozen=True, eq=False)
-class Region:
+
+def region(limit: Limit, low_mm: Points, high_mm: Points) -> Shape:
     """Whatever a limit encloses between two template corners (3,), mm."""
-
-    limit: Limit
-    low_mm: Points
-    high_mm: Points
-
-    def reach_mm(self) -> tuple[Points, Points]:
-        """See `Shape`."""
-        return self.low_mm, self.high_mm
-
-    def distance_mm(self, space: Space, box: Box) -> Array:
-        """See `Shape`."""
-        return self.limit(space.positions_mm[(slice(None), *box)])
+    return Shape(low_mm, high_mm, lambda space, box: limit(space.positions_mm[(slice(None), *box)]))
 
 
 def smooth_min(a: Array, b: Array, melt_mm: float) -> Array:
@@ -261,7 +204,7 @@ def paint(parts: Sequence[Part], space: Space) -> tuple[Array, LabelArray]:
     hu = np.full(space.geometry.shape, AIR_HU, dtype=np.float32)
     labels = np.zeros(space.geometry.shape, dtype=np.uint8)
     for part in parts:
-        box = space.box_around(*part.shape.reach_mm())
+        box = space.box_around(part.shape.low_mm, part.shape.high_mm)
         if any(side.stop <= side.start for side in box):
             continue
         distance_mm = part.shape.distance_mm(space, box)

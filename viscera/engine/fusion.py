@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 from torch import Tensor
 
 from viscera.core.anatomy import CLASS_NAMES
@@ -20,7 +20,7 @@ from viscera.core.config import ClassNames
 from viscera.core.errors import BadInputError
 from viscera.core.settings import Settings
 from viscera.io.files import sha256
-from viscera.io.records import damaged, read_yaml, write_yaml
+from viscera.io.records import read_yaml, validated, write_yaml
 from viscera.io.runlog import RunFolder
 
 Evidence = Literal["own", "mean"]
@@ -135,10 +135,7 @@ class FusionRecord(Settings):
         Raises:
             BadInputError: missing or damaged.
         """
-        try:
-            record = cls.model_validate(read_yaml(folder.fusion))
-        except ValidationError as error:
-            raise damaged(folder.fusion, error, "Delete it and run the study again.") from error
+        record = validated(cls, read_yaml(folder.fusion), folder.fusion, "Delete it and run the study again.")
         complete = set(record.organs) == set(record.classes[1:])
         if not complete or not {choice.model for choice in record.organs.values()} <= set(record.models):
             raise BadInputError(f"{folder.fusion}: damaged (organs or models are missing). Run the study again.")

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from viscera.core.scan import OrganFacts
-from viscera.io.records import damaged, read_json, write_json
+from viscera.io.records import read_json, validated, write_json
 from viscera.io.store import Store
 from viscera.metrics.learning import FAILED_DICE
 from viscera.metrics.organ_facts import organ_facts
@@ -143,9 +143,6 @@ def failures_among(dice: Sequence[float], flagged: Sequence[bool]) -> tuple[int,
     return int((failed & ~marked).sum()), int((~marked).sum()), int((failed & marked).sum()), int(marked.sum())
 
 
-_RANGES = TypeAdapter(TrainingRanges)
-
-
 def training_ranges(store: Store) -> dict[str, OrganRange]:
     """The organs of the training cases, on the prepared grid; an organ is judged by the cases that label it."""
     facts: dict[str, list[OrganFacts]] = {organ.name: [] for organ in store.classes.organs}
@@ -159,7 +156,7 @@ def training_ranges(store: Store) -> dict[str, OrganRange]:
 
 def save_ranges(path: Path, ranges: TrainingRanges) -> None:
     """Write them beside a model."""
-    write_json(path, _RANGES.dump_python(ranges, mode="json"))
+    write_json(path, TypeAdapter(TrainingRanges).dump_python(ranges, mode="json"))
 
 
 def load_ranges(path: Path) -> TrainingRanges | None:
@@ -170,10 +167,7 @@ def load_ranges(path: Path) -> TrainingRanges | None:
     """
     if not path.exists():
         return None
-    try:
-        return _RANGES.validate_python(read_json(path))
-    except ValidationError as error:
-        raise damaged(path, error, "Delete it to predict without it.") from error
+    return validated(TrainingRanges, read_json(path), path, "Delete it to predict without it.")
 
 
 class ConfidenceTally:

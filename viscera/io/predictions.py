@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from viscera.core.errors import BadInputError
 from viscera.core.scan import OrganFacts
 from viscera.io.files import sha256, write_bytes
 from viscera.io.formats import FORMATS, ending, formats_of
-from viscera.io.records import damaged, read_json, refuse_other_table, write_csv, write_json
+from viscera.io.records import read_json, refuse_other_table, validated, write_csv, write_json
 
 log = logging.getLogger(__name__)
 _MEASUREMENTS = "measurements"
@@ -50,9 +50,6 @@ class Measured:
             *(str(facts.pieces), _number(facts.largest_piece, 3), str(facts.large_fragments)),
             *(_number(facts.confidence, 3), "look" if self.reasons else "", "; ".join(self.reasons)),
         ]
-
-
-_MEASURED = TypeAdapter(dict[str, Measured])
 
 
 @dataclass(frozen=True)
@@ -119,7 +116,7 @@ class PredictionFiles:
         outputs = earlier | digests
         record = {
             **provenance,
-            _MEASUREMENTS: _MEASURED.dump_python(dict(measured), mode="json"),
+            _MEASUREMENTS: TypeAdapter(dict[str, Measured]).dump_python(dict(measured), mode="json"),
             "output_sha256": outputs.get(self.main.name),
             "outputs_sha256": outputs,
             "replaces_sha256": ours | {path.name: digest for path, digest in self._present().items()},
@@ -199,10 +196,8 @@ def _rows(record: Path, table: Path) -> Iterator[list[str]]:
 
 
 def _measured(value: object, record: Path) -> dict[str, Measured]:
-    try:
-        return _MEASURED.validate_python(value.get(_MEASUREMENTS, {}) if isinstance(value, dict) else {})
-    except ValidationError as error:
-        raise damaged(record, error, "Delete it and predict again with --overwrite.") from error
+    found = value.get(_MEASUREMENTS, {}) if isinstance(value, dict) else {}
+    return validated(dict[str, Measured], found, record, "Delete it and predict again with --overwrite.")
 
 
 def _number(value: float | None, digits: int) -> str:

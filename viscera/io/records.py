@@ -5,14 +5,15 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.errors import BadInputError
 from viscera.io.files import open_file, read_error, write_text
 
+Value = TypeVar("Value")
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by the byte order mark; without one of them UTF-8
 
 
@@ -122,6 +123,9 @@ def refuse_other_table(path: Path, header: Sequence[str]) -> None:
         raise BadInputError(f"{path}: exists, and viscera did not write it. Move it away, or choose another folder.")
 
 
-def damaged(path: Path, error: ValidationError, what_to_do: str) -> BadInputError:
-    """What to raise for a file of ours whose content is not what it should be."""
-    return BadInputError(f"{path}: damaged ({error.error_count()} fields). {what_to_do}")
+def validated(kind: type[Value], value: object, path: Path, what_to_do: str) -> Value:
+    """What was read from a file of ours as the type that it should be; raises BadInputError where it is not that."""
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise BadInputError(f"{path}: damaged ({error.error_count()} fields). {what_to_do}") from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.arms import Arm
@@ -15,7 +15,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.core.settings import Settings
 from viscera.io.files import write_error, write_text
-from viscera.io.records import damaged, read_json, read_yaml, write_json, write_yaml
+from viscera.io.records import read_json, read_yaml, validated, write_json, write_yaml
 
 
 class _Inside:
@@ -78,10 +78,7 @@ class RunFolder:
         """Read run.json; None where there is none."""
         if not self.status_path.exists():
             return None
-        try:
-            return RunStatus.model_validate(read_json(self.status_path))
-        except ValidationError as error:
-            raise damaged(self.status_path, error, "Train this run again.") from error
+        return validated(RunStatus, read_json(self.status_path), self.status_path, "Train this run again.")
 
     def read_curve(self) -> list[dict[str, Any]]:
         """The logged steps in order; a half-written last line (after a crash) is left out."""
@@ -166,11 +163,9 @@ class StudyFolder:
         """Read study.yaml; raises BadInputError where the folder is no Study."""
         if not self.record_path.exists():
             raise BadInputError(f"{self.path}: this is no study (it has no study.yaml). Run one with `viscera study`.")
-        try:
-            values = read_yaml(self.record_path)
-            return StudyRecord.model_validate(values | {"config": as_recorded(values.get("config") or {})})
-        except ValidationError as error:
-            raise BadInputError(f"{self.record_path}: damaged ({error.error_count()} fields).") from error
+        values = read_yaml(self.record_path)
+        values |= {"config": as_recorded(values.get("config") or {})}
+        return validated(StudyRecord, values, self.record_path, "Restore it, or run the study in a new folder.")
 
 
 def read_config(path: Path) -> Config:

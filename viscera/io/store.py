@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from viscera.core.anatomy import ABDOMEN, CLASS_NAMES, ClassTable
 from viscera.core.config import ClassNames, PrepareConfig
@@ -25,7 +25,7 @@ from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.core.settings import Settings
 from viscera.io.files import fsync, is_occupied, make_folder, move, sha256, temporary_beside, write_error
 from viscera.io.nifti import nifti_bytes, read_labels
-from viscera.io.records import damaged, read_json, write_json
+from viscera.io.records import read_json, validated, write_json
 
 FORMAT_VERSION = 1
 Split = Literal["train", "validation", "test"]
@@ -126,10 +126,7 @@ class Store:
             raise BadInputError(
                 f"{manifest_path}: format version {version}, expected {FORMAT_VERSION}. Prepare the store again."
             )
-        try:
-            return cls(path, Manifest.model_validate(value))
-        except ValidationError as error:
-            raise damaged(manifest_path, error, "Prepare it again.") from error
+        return cls(path, validated(Manifest, value, manifest_path, "Prepare it again."))
 
     def names(self, split: Split | None = None) -> list[str]:
         """Case names in order, of one split or all."""

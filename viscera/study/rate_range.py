@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 from scipy.ndimage import gaussian_filter1d
 from tabulate import tabulate
 
 from viscera.core.arms import weighting_name
 from viscera.core.settings import Settings
-from viscera.io.records import damaged, read_json, write_json
+from viscera.io.records import read_json, validated, write_json
 
 TOLERANCE = 0.1  # of the whole fall
 _SMOOTHING_DECADES = 0.15  # σ
@@ -54,15 +53,8 @@ def write_rate_range(path: Path, value: RateRange) -> None:
 
 
 def read_rate_range(path: Path) -> RateRange:
-    """Read one test.
-
-    Raises:
-        BadInputError: no file, or none of ours.
-    """
-    try:
-        return RateRange.model_validate(read_json(path))
-    except ValidationError as error:
-        raise damaged(path, error, "Run `viscera find-rate` again.") from error
+    """Read one test; raises BadInputError where there is no file, or none of ours."""
+    return validated(RateRange, read_json(path), path, "Run `viscera find-rate` again.")
 
 
 def read_range(rates: npt.ArrayLike, losses: npt.ArrayLike) -> RangeReading:

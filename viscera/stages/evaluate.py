@@ -1,7 +1,7 @@
 """`viscera evaluate`: from predictions and references to scores."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -74,12 +74,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         DefectError: likewise, where a case was left out by a defect of ours.
     """
     config = config or EvaluateConfig()
-    store = Store.open(references) if (references / "manifest.json").exists() else None
-    if store is not None and classes not in {None, store.classes}:
-        raise BadInputError(f"{references}: a store of other classes ({', '.join(store.classes.names)}).")
-    if store is None and (config.grid != "original" or split is not None):
-        what = "scores on the prepared grid need" if split is None else f"--split {split} needs"
-        raise BadInputError(f"{references}: {what} a store as the references.")
+    store = _store_of(references, config, classes, split)
     _refuse_outputs(out, summary)
     files = prediction_files(predictions, references)
     classes = classes or (store.classes if store else classes_beside(next(iter(files.values())))) or ABDOMEN
@@ -89,19 +84,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     jobs = [_Job(name, files[name], readers[name], known[name]) for name in sorted(files)]
     for folder in {path.parent for path in (out, summary) if path is not None}:
         refuse_unwritable(folder)
-    rows, counted, barrier = list[ScoreRow](), list[CountedCase](), CaseBarrier()
-    for done, job in enumerate(jobs):
-        progress(Progress("evaluate", done, len(jobs), job.case))
-        with barrier.around(job.case):
-            pairs = _pairs(job, store, classes, config)
-            rows += [
-                ScoreRow(job.case, each.organ, grid, each.metric, each.value)
-                for grid, pair in pairs.items()
-                for each in pair.scores(config.metrics, config.tolerance_mm, config.absent)
-            ]
-            first = next(iter(pairs.values()))
-            counted.append(CountedCase(str(job.prediction), str(job.reference.path), first.confusion))
-    progress(Progress("evaluate", len(jobs), len(jobs)))
+    barrier = CaseBarrier()
+    rows, counted = _scored(jobs, barrier, lambda job: _pairs(job, store, classes, config), config, progress)
     if counted and not (all_or_none and barrier.left_out):
         write_scores(out, rows)
         if summary is not None:
@@ -111,6 +95,19 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     return rows
 
 
+def _store_of(
+    references: Path, config: EvaluateConfig, classes: ClassTable | None, split: Split | None
+) -> Store | None:
+    """The references as a store; None where they are none, and nothing asks for one."""
+    store = Store.open(references) if (references / "manifest.json").exists() else None
+    if store is not None and classes not in {None, store.classes}:
+        raise BadInputError(f"{references}: a store of other classes ({', '.join(store.classes.names)}).")
+    if store is None and (config.grid != "original" or split is not None):
+        what = "scores on the prepared grid need" if split is None else f"--split {split} needs"
+        raise BadInputError(f"{references}: {what} a store as the references.")
+    return store
+
+
 class _Job(NamedTuple):
     """A prediction, not yet read, and its reference."""
 
@@ -118,6 +115,30 @@ class _Job(NamedTuple):
     prediction: Path
     read: Callable[[], LabelMap]
     reference: Reference
+
+
+def _scored(
+    jobs: Sequence[_Job],
+    barrier: CaseBarrier,
+    pairs_of: Callable[[_Job], Mapping[_Grid, Pair]],
+    config: EvaluateConfig,
+    progress: OnProgress,
+) -> tuple[list[ScoreRow], list[CountedCase]]:
+    """Scores of all cases, and the voxels behind them on the first grid; a case that cannot be scored has neither."""
+    rows, counted = list[ScoreRow](), list[CountedCase]()
+    for done, job in enumerate(jobs):
+        progress(Progress("evaluate", done, len(jobs), job.case))
+        with barrier.around(job.case):
+            pairs = pairs_of(job)
+            rows += [
+                ScoreRow(job.case, each.organ, grid, each.metric, each.value)
+                for grid, pair in pairs.items()
+                for each in pair.scores(config.metrics, config.tolerance_mm, config.absent)
+            ]
+            first = next(iter(pairs.values()))
+            counted.append(CountedCase(str(job.prediction), str(job.reference.path), first.confusion))
+    progress(Progress("evaluate", len(jobs), len(jobs)))
+    return rows, counted
 
 
 def _pairs(job: _Job, store: Store | None, classes: ClassTable, config: EvaluateConfig) -> dict[_Grid, Pair]:

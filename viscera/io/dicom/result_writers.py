@@ -6,6 +6,7 @@ Both take a label map on the grid of the source images, in any voxel order, and 
 import datetime as dt
 import hashlib
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,33 +71,13 @@ def dicom_seg_bytes(
         images, frames = images[:1], frames[np.argsort(sources.frame_numbers)]
     elif not frames.any():  # an object without any frame is no DICOM: one empty frame a segment
         images, frames = images[:1], frames[:1]
-    identification = hd.AlgorithmIdentificationSequence(
-        name=algorithm.name,
-        family=codes.DCM.ArtificialIntelligence,
-        version=algorithm.version,
-        parameters={"model": algorithm.model},
-    )
     of_source = (sources.headers[0].SeriesInstanceUID, algorithm.model)
-    descriptions = [
-        hd.seg.SegmentDescription(
-            segment_number=organ.label,
-            segment_label=organ.title,
-            segmented_property_category=_coded(*ANATOMICAL_STRUCTURE),
-            segmented_property_type=_coded(*organ.coded),
-            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-            algorithm_identification=identification,
-            tracking_uid=derived_uid("segment", *of_source, organ.name),
-            tracking_id=organ.name,
-            display_color=hd.color.CIELabColor.from_rgb(*organ.rgb),
-        )
-        for organ in table.organs
-    ]
     try:
         segmentation = hd.seg.Segmentation(
             source_images=images,
             pixel_array=frames,
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=descriptions,
+            segment_descriptions=_segments(table, algorithm, of_source),
             series_instance_uid=derived_uid("seg series", *of_source),
             series_number=_SERIES_NUMBER,
             sop_instance_uid=derived_uid("seg", *of_source, content_digest(frames)),
@@ -116,6 +97,31 @@ def dicom_seg_bytes(
         raise BadInputError(
             f"DICOM-SEG cannot take over the headers of the source images ({reason}); give --format nifti or seg-nrrd."
         ) from error
+
+
+def _segments(table: ClassTable, algorithm: Algorithm, of_source: Sequence[str]) -> list[Any]:
+    """What each organ's segment is, in highdicom's own type."""
+    hd = load_highdicom()
+    identification = hd.AlgorithmIdentificationSequence(
+        name=algorithm.name,
+        family=codes.DCM.ArtificialIntelligence,
+        version=algorithm.version,
+        parameters={"model": algorithm.model},
+    )
+    return [
+        hd.seg.SegmentDescription(
+            segment_number=organ.label,
+            segment_label=organ.title,
+            segmented_property_category=_coded(*ANATOMICAL_STRUCTURE),
+            segmented_property_type=_coded(*organ.coded),
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=identification,
+            tracking_uid=derived_uid("segment", *of_source, organ.name),
+            tracking_id=organ.name,
+            display_color=hd.color.CIELabColor.from_rgb(*organ.rgb),
+        )
+        for organ in table.organs
+    ]
 
 
 def _coded(snomed: str, meaning: str) -> Code:

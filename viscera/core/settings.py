@@ -1,4 +1,7 @@
-"""What a setting is: a field that explains itself, says whose business it is, and may differ along the axes."""
+"""What a setting is: a field that explains itself, says whose business it is, and may differ along the axes.
+
+Whose business it is decides what may change when a run resumes or a study goes on.
+"""
 
 import math
 import re

@@ -19,6 +19,11 @@ _METRIC_TITLES = {
 }
 
 
+def metric_title(metric: str) -> str:
+    """A metric's name for people; one without a title of its own is called as in the table."""
+    return _METRIC_TITLES.get(metric, metric.replace("_", " "))
+
+
 class ScoreRow(NamedTuple):
     """One value; None where it is undefined (an organ absent from both label maps)."""
 
@@ -71,7 +76,7 @@ def scores_table(rows: Sequence[ScoreRow]) -> str:
     values: dict[tuple[str, str, str], list[float | None]] = {}
     for row in rows:
         values.setdefault((row.organ, row.grid, row.metric), []).append(row.value)
-    headers = [_METRIC_TITLES[metric] + (f", {grid} grid" if len(grids) > 1 else "") for grid, metric in columns]
+    headers = [metric_title(metric) + (f", {grid} grid" if len(grids) > 1 else "") for grid, metric in columns]
     table = [
         (organ, *(_mean_cell(metric, values.get((organ, grid, metric), [])) for grid, metric in columns))
         for organ in dict.fromkeys(row.organ for row in rows)

@@ -1,6 +1,6 @@
 """The table of layouts: every public data set and every convention for folders that `viscera prepare` knows.
 
-A new data set is one more `Layout` in `LAYOUTS`: how its files are called (`case_files.Place` explains the patterns),
+A new data set is one more `Layout` in `_DATA_SETS`: how its files are called (`case_files.Place` has the patterns),
 and what its label numbers mean. Names are TotalSegmentator's where it has the structure, so that data sets mix; list
 all structures, not only ours: a number that the table does not know is an error of the file.
 """

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from viscera.io.scores import metric_title
 from viscera.metrics import statistics
 from viscera.metrics.statistics import Array
 from viscera.study.results import StudyResult
@@ -112,12 +113,6 @@ def compare(study: StudyResult, grid: str, metrics: Sequence[str] | None = None)
         families.append(Family(metric, len(tests), most, sum(row.significant for row in tests)))
         notes += [note for note in _notes(study, sample, of_metric) if note not in notes]
     return Comparisons(tuple(rows), tuple(families), tuple(notes))
-
-
-def metric_title(metric: str) -> str:
-    """A metric's name for people."""
-    titles = {"dice": "Dice", "surface_dice": "surface Dice", "hd95_mm": "HD95 (mm)"}
-    return titles.get(metric, metric.replace("_", " "))
 
 
 def _compare_pair(empty: Comparison, differences: Array) -> Comparison:

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import NamedTuple
 
+from viscera.io.scores import metric_title
 from viscera.metrics.statistics import pairs_needed, smallest_p
-from viscera.study.report.comparisons import ALPHA, DRAWS, Comparison, Comparisons, Family, metric_title
+from viscera.study.report.comparisons import ALPHA, DRAWS, Comparison, Comparisons, Family
 from viscera.study.report.page_section import Content, Report, Rows, Section
 from viscera.study.report.table1_section import Table1, primary_comparisons, primary_table
 from viscera.study.results import StudyResult, counted, signed

@@ -6,7 +6,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "viscera").rglob("*.py"))
-MOST_LINES, MOST_TEST_LINES, MOST_OF_A_FUNCTION = 350, 400, 60
+MOST_LINES, MOST_TEST_LINES, MOST_OF_A_FUNCTION, MOST_POSITIONAL = 350, 400, 60, 6
 FORMER_ADDRESSES = {"dicom_seg.py", "rtstruct.py"}  # viscera/io/ keeps where scripts from outside look for them
 
 
@@ -39,3 +39,16 @@ def test_no_function_is_too_long_to_be_read() -> None:
 def test_every_files_name_is_said_once() -> None:
     counts = Counter(path.name for path in PACKAGE if not path.name.startswith("__"))
     assert {name for name, count in counts.items() if count > 1} <= FORMER_ADDRESSES
+
+
+def test_no_function_takes_more_than_six_arguments_by_position() -> None:
+    many = {
+        f"{path.relative_to(ROOT)}:{node.name}"
+        for path in PACKAGE
+        if path.name != "app.py"  # a command takes its artifacts and options
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+        and len([a for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in {"self", "cls"}])
+        > MOST_POSITIONAL
+    }
+    assert not many

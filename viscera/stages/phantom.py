@@ -18,12 +18,13 @@ _ENDING = ".nii.gz"
 _MOST_VOXELS = 32_767  # along one axis of a NIfTI file; its square, 2 GiB of HU, in all
 
 
-def make_phantoms(  # noqa: PLR0913, PLR0917 - what identifies a set, and how to run
+def make_phantoms(  # noqa: PLR0913 - what identifies a set, and how to run
     out: Path,  # folder: new, empty, or of the same phantom set
     cases: int,  # how many the folder is to hold, at least; case N of a seed is always the same patient
     seed: int = 0,  # of the set
     shape: Index3 = (128, 128, 96),  # voxels to the right, to the front and up
     spacing_mm: float | None = None,  # isotropic; None: the whole abdomen fits into the shape
+    *,
     progress: OnProgress = unseen,  # called after each case
     jobs: int = 1,  # processes that work at the same time, where the machine allows several
 ) -> None:

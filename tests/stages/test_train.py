@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 
+from tests.same_checkpoints import same_state
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import AugmentConfig, Config, IntensityConfig, PrepareConfig
 from viscera.core.errors import BadInputError, RunFailedError
@@ -33,23 +34,8 @@ from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 
 Configure = Callable[..., Config]
-
-
 MakeDataSet = Callable[..., Path]
-
-
 MakeCase = Callable[..., tuple[np.ndarray, np.ndarray]]
-
-
-def same_state(a: Path, b: Path) -> bool:
-    """Whether two checkpoints hold the same weights, statistics and moments, to the bit."""
-    one, two = load_checkpoint(a), load_checkpoint(b)
-    moments = (checkpoint.optimizer["state"] for checkpoint in (one, two))
-    return (
-        one.step == two.step
-        and all(torch.equal(one.model[name], two.model[name]) for name in one.model)
-        and all(torch.equal(x[key], y[key]) for x, y in zip(*(m.values() for m in moments), strict=True) for key in x)
-    )
 
 
 def steps(run: RunFolder) -> list[int]:

@@ -53,10 +53,9 @@ def start_pool(
 ) -> tuple[ProcessPoolExecutor, tuple[*Arguments]] | None:
     """A pool whose processes have started; None, with a warning, where the machine does not allow that.
 
-    The processes are spawned, because PyTorch's threads do not survive a fork, and neither Ctrl-C nor a
-    closed terminal reaches them. Each
-    begins with `initializer`, called with what `arguments` makes (queues and events fail where processes do), which is
-    returned beside the pool.
+    The processes are spawned, because PyTorch's threads do not survive a fork, and neither Ctrl-C nor a closed terminal
+    reaches them. Each begins with `initializer`, called with what `arguments` makes (queues and events fail where
+    processes do), which is returned beside the pool.
     """
     try:
         context = get_context("spawn")

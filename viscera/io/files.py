@@ -37,19 +37,14 @@ _APPEARS_AFTER_SECONDS = (0.05, 0.5, 2.0)  # on network file systems, what anoth
 def open_file(path: Path, *, streams: bool = False) -> BufferedReader:
     """Open a file to read its bytes; with `streams`, what the shell has opened (`/dev/stdin`, `<(command)`) will do.
 
-    Raises:
-        BadInputError: it is missing, a folder, no file at all (a pipe would block), or cannot be read.
+    Raises BadInputError where it is missing, a folder, no file at all (a pipe would block), or cannot be read.
     """
-    try:
+    with reading(path):
         mode = path.stat().st_mode
         is_open = streams and path.as_posix().startswith(_OPENED_BY_THE_SHELL)
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode) and not is_open:
             raise BadInputError(f"{path}: this is a pipe, socket or device; a file was expected. Write it into a file.")
         return path.open("rb")
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: there is no such file.") from error
-    except OSError as error:
-        raise read_error(path, error) from error
 
 
 @contextmanager
@@ -57,26 +52,21 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on leaving without an error it is fsynced and renamed to `path`.
 
     The temporary name keeps the suffix. Where `path` is a link, it stays, and its target is what is replaced. When
-    anything fails, `path` is as it was and the temporary file is gone.
-
-    Raises:
-        BadInputError: the disk is full, the folder cannot be written to, or the name is too long.
+    anything fails, `path` is as it was and the temporary file is gone. Raises BadInputError where the disk is full, the
+    folder cannot be written to, or the name is too long.
     """
-    temporary = None
-    try:
+    with writing(path):
         with suppress(FileNotFoundError):
             path.lstat()  # a name that is too long is refused now, not after the work
-        path = Path(os.path.realpath(path)) if path.is_symlink() else path
-        temporary = temporary_beside(path)
-        make_folder(path.parent)
-        yield temporary
-        fsync(temporary)
-        move(temporary, path)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        with suppress(OSError):  # gone already, or its folder was never there
-            if temporary is not None:
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        temporary = temporary_beside(target)
+        try:
+            make_folder(target.parent)
+            yield temporary
+            fsync(temporary)
+            move(temporary, target)
+        finally:
+            with suppress(OSError):  # gone already, or its folder was never there
                 temporary.unlink()
 
 
@@ -115,19 +105,15 @@ def make_folder(path: Path) -> None:
 def exclusive(folder: Path) -> Iterator[None]:
     """Hold a folder for this process alone; the operating system lets go of it when the process ends, however it ends.
 
-    Where the file system has no locks, the folder is not protected, and a warning says so.
-
-    Raises:
-        BadInputError: another process holds it, or the folder cannot be made or written to.
+    Where the file system has no locks, the folder is not protected, and a warning says so. Raises BadInputError where
+    another process holds it, or it cannot be made or written to.
     """
-    try:
+    with writing(folder):
         make_folder(folder)
         try:
             descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except PermissionError:  # of another user in a shared folder
             descriptor = os.open(folder / _LOCK, os.O_RDONLY)
-    except OSError as error:
-        raise write_error(folder, error) from error
     try:
         _lock(folder, descriptor)
         yield
@@ -154,13 +140,10 @@ def _warn_of_no_lock(folder: Path, reason: str) -> None:
 def is_occupied(path: Path) -> bool:
     """Whether something is there that is not an empty folder; what file managers and `exclusive` leave does not count.
 
-    Raises:
-        BadInputError: it cannot be looked at.
+    Raises BadInputError where it cannot be looked at.
     """
-    try:
+    with writing(path):
         return path.exists() and (not path.is_dir() or any(map(_counts, path.iterdir())))
-    except OSError as error:
-        raise write_error(path, error) from error
 
 
 def _counts(entry: Path) -> bool:
@@ -180,11 +163,8 @@ def write_text(path: Path, text: str) -> None:
 
 def sha256(path: Path) -> str:
     """Checksum of a file's bytes, as hex; raises BadInputError as `open_file`."""
-    with open_file(path) as file:
-        try:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise read_error(path, error) from error
+    with open_file(path) as file, reading(path):
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fsync(path: Path) -> None:
@@ -201,6 +181,8 @@ def fsync(path: Path) -> None:
 
 def read_error(path: Path, error: OSError) -> BadInputError:
     """The message for a file that could not be read."""
+    if isinstance(error, FileNotFoundError):
+        return BadInputError(f"{path}: there is no such file.")
     return BadInputError(f"{path}: cannot be read ({error.strerror or error}). Check the path and its permissions.")
 
 
@@ -211,12 +193,27 @@ def is_full_disk(error: BaseException | None) -> bool:
 
 def refuse_unwritable(folder: Path) -> None:
     """Raise BadInputError where a folder cannot be made or written to: before hours of work, not after."""
-    try:
+    with writing(folder):
         make_folder(folder)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Whatever keeps a file or folder from being read becomes a BadInputError that names it."""
+    try:
+        yield
     except OSError as error:
-        raise write_error(folder, error) from error
+        raise read_error(Path(error.filename or path), error) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Whatever keeps a file or folder from being written becomes a BadInputError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise write_error(path, error) from error
 
 
 def write_error(path: Path, error: OSError) -> BadInputError:

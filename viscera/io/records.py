@@ -11,7 +11,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import open_file, read_error, write_text
+from viscera.io.files import open_file, reading, write_text
 
 Value = TypeVar("Value")
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by the byte order mark; without one of them UTF-8
@@ -24,13 +24,11 @@ def read_text(path: Path, errors: str = "strict") -> str:
         BadInputError: the file is missing, cannot be read, or is no text.
     """
     try:
-        with open_file(path, streams=True) as file:
+        with open_file(path, streams=True) as file, reading(path):
             content = file.read()
         return content.decode(_ENCODINGS.get(content[:2], "utf-8-sig"), errors)
     except UnicodeDecodeError as error:
         raise BadInputError(f"{path}: this is not UTF-8 text ({error}). Save it as UTF-8.") from error
-    except OSError as error:
-        raise read_error(path, error) from error
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold

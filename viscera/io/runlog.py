@@ -14,7 +14,7 @@ from viscera.core.config import ClassNames, Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.core.settings import Settings
-from viscera.io.files import write_error, write_text
+from viscera.io.files import write_text, writing
 from viscera.io.records import read_json, read_yaml, validated, write_json, write_yaml
 
 
@@ -102,16 +102,9 @@ class RunFolder:
             write_text(self.curve_path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def append_curve(self, line: dict[str, Any]) -> None:
-        """Append one logged step.
-
-        Raises:
-            BadInputError: the disk is full.
-        """
-        try:
-            with self.curve_path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, allow_nan=False) + "\n")
-        except OSError as error:
-            raise write_error(self.curve_path, error) from error
+        """Append one logged step; raises BadInputError where the disk is full."""
+        with writing(self.curve_path), self.curve_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, allow_nan=False) + "\n")
 
 
 class StudyRecord(Settings):

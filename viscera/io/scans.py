@@ -14,7 +14,7 @@ from tabulate import tabulate
 from viscera.core.errors import BadInputError
 from viscera.core.scan import Volume
 from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_series, unpacked
-from viscera.io.files import open_file, read_error, sha256
+from viscera.io.files import open_file, reading, sha256
 from viscera.io.layouts.dataset_tables import case_name, channel_0_of, scan_case_name
 from viscera.io.nifti import read_volume as read_nifti
 from viscera.io.nifti_header import Placement, files_of, is_nifti
@@ -78,7 +78,7 @@ def open_scan(path: Path, series: str | None = None) -> Iterator[Scan]:
     """Find one scan; the files of a zip file are there until the end of the `with`. Raises as `read_volume`."""
     _refuse_missing(path)
     with unpacked(path) as folder:
-        with _explained(path):
+        with reading(path):
             is_series = folder.is_dir() or (folder.is_file() and is_dicom(folder))
         if is_series:
             yield _dicom_scan(path, folder, series)
@@ -100,7 +100,7 @@ def open_scans(source: Path, series: str | None = None) -> Iterator[list[Scan]]:
         BadInputError: no such file or folder; as `read_volume`.
     """
     _refuse_missing(source)
-    with _explained(source):
+    with reading(source):
         niftis = sorted(filter(is_nifti, source.iterdir())) if source.is_dir() else []
         is_dicom_folder = series is not None or not niftis or _holds_dicom(source)
     if not is_dicom_folder:
@@ -130,7 +130,7 @@ def list_series(path: Path) -> Listing:
 
 
 def _refuse_missing(path: Path) -> None:
-    with _explained(path):
+    with reading(path):
         if not path.exists():
             raise BadInputError(f"{path}: there is no such file or folder.")
         if not path.is_dir():
@@ -139,7 +139,7 @@ def _refuse_missing(path: Path) -> None:
 
 def _found(path: Path, folder: Path) -> list[Series]:
     """The series of a folder; raises BadInputError where it holds NIfTI files instead."""
-    with _explained(path):
+    with reading(path):
         found = find_series(folder)
         niftis = sorted(p for p in folder.rglob("[!.]*") if is_nifti(p)) if not found and folder.is_dir() else []
     if niftis:
@@ -164,15 +164,6 @@ def _dicom_scan(path: Path, folder: Path, uid: str | None) -> Scan:
     named = path.absolute().parent if path.name.upper() == "DICOMDIR" and path.is_file() else path  # of its folder
     own_name = (named if named.name not in {"", ".."} else named.resolve()).name
     return Scan(own_name.removesuffix(".zip").removesuffix(".dcm") or "scan", path, series)
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """A file or folder that may not be looked at, as one sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise read_error(Path(error.filename or path), error) from error
 
 
 def _channels_0(paths: list[Path]) -> list[Path]:

@@ -6,6 +6,7 @@ cases/NAME/labels.npy            uint8 on the same grid
 cases/NAME/labels_original.nii.gz  the labels on the scan's own grid
 """
 
+import hashlib
 import io
 import shutil
 from collections.abc import Iterable, Sequence
@@ -23,13 +24,12 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.core.settings import Settings
-from viscera.io.files import fsync, is_occupied, make_folder, move, sha256, temporary_beside, write_error
+from viscera.io.files import fsync, is_occupied, make_folder, move, sha256, temporary_beside, writing
 from viscera.io.nifti import nifti_bytes, read_labels
 from viscera.io.records import read_json, validated, write_json
 
 FORMAT_VERSION = 1
 Split = Literal["train", "validation", "test"]
-_ARRAY_FILES = ("image.npy", "labels.npy", "labels_original.nii.gz")
 
 
 class GeometryRecord(Settings):
@@ -189,19 +189,20 @@ class Store:
         """
         folder = self.path / "cases" / case.name
         temporary, replaced = temporary_beside(folder), temporary_beside(folder)
+        contents = {
+            "image.npy": _npy(case.volume.hu),
+            "labels.npy": _npy(case.label_map.labels),
+            "labels_original.nii.gz": nifti_bytes(case.original, "viscera label map"),
+        }
         try:
-            make_folder(temporary)
-            (temporary / "image.npy").write_bytes(_npy(case.volume.hu))
-            (temporary / "labels.npy").write_bytes(_npy(case.label_map.labels))
-            (temporary / "labels_original.nii.gz").write_bytes(nifti_bytes(case.original, "viscera label map"))
-            for file in _ARRAY_FILES:
-                fsync(temporary / file)
-            checksums = {file: sha256(temporary / file) for file in _ARRAY_FILES}
-            if folder.exists():
-                folder.replace(replaced)
-            move(temporary, folder)
-        except OSError as error:
-            raise write_error(folder, error) from error
+            with writing(folder):
+                make_folder(temporary)
+                for file, content in contents.items():
+                    (temporary / file).write_bytes(content)
+                    fsync(temporary / file)
+                if folder.exists():
+                    folder.replace(replaced)
+                move(temporary, folder)
         finally:
             for each in (temporary, replaced):
                 shutil.rmtree(each, ignore_errors=True)
@@ -212,7 +213,7 @@ class Store:
             voxel_counts_prepared=tuple(case.label_map.voxel_counts(len(self.classes)).tolist()),
             voxel_counts_original=tuple(case.original.voxel_counts(len(self.classes)).tolist()),
             volume_change=_volume_change(case, len(self.classes)),
-            sha256=checksums,
+            sha256={file: hashlib.sha256(content).hexdigest() for file, content in contents.items()},
             sources=case.sources,
             unlabelled=case.unlabelled,
             meaning=case.meaning,

@@ -54,7 +54,7 @@ def test_the_organs_come_out_whatever_their_numbers(tmp_path: Path, name: str) -
     cases = find_cases(write_example(tmp_path, name), layout_of(name), partial=True)
     assert [case.name for case in cases] == sorted(example.cases)
     for case in cases:
-        assert case.unlabelled == example.unlabelled
+        assert case.numbers.unlabelled == example.unlabelled
         assert case.image == tmp_path / f"{example.cases[case.name][0]}.nii.gz"
         labels = case.read().label_map.labels
         for number, organ in enumerate(ORGANS, start=1):
@@ -68,7 +68,7 @@ def test_without_partial_a_data_set_that_lacks_organs_is_refused_with_their_name
     example = EXAMPLES[name]
     folder = write_example(tmp_path, name)
     if not example.unlabelled:
-        assert all(not case.unlabelled for case in find_cases(folder, layout_of(name)))
+        assert all(not case.numbers.unlabelled for case in find_cases(folder, layout_of(name)))
         return
     with pytest.raises(BadInputError, match=rf"{', '.join(example.unlabelled)}\. .*--partial"):
         find_cases(folder, layout_of(name))
@@ -166,9 +166,9 @@ def test_files_called_as_a_data_sets_with_a_table_that_says_otherwise_are_not_gu
         BadInputError, match=rf"those of amos22, where artery is 8; by .*{beside}.* it is 1\. Say which"
     ):
         find_cases(folder, partial=True, numbers=given)
-    assert find_cases(folder, "amos22", partial=True, numbers=given)[0].mapping[8] == 1
+    assert find_cases(folder, "amos22", partial=True, numbers=given)[0].numbers.mapping[8] == 1
     if beside != "labels.json":
-        assert find_cases(folder, "msd", numbers=given)[0].mapping[1] == 1
+        assert find_cases(folder, "msd", numbers=given)[0].numbers.mapping[1] == 1
 
 
 def test_a_data_set_arranged_by_a_convention_is_taken_by_its_name(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_data_set_arranged_by_a_convention_is_taken_by_its_name(tmp_path: Path
         save(folder / images / f"{name}{'_0000' if name == 'r' else ''}.nii.gz", np.zeros(SHAPE, dtype=np.int16))
         save(folder / labels / f"{name}.nii.gz", numbered(example))
         (case,) = find_cases(folder, "AMOS-22", partial=True)
-        assert (case.name, case.unlabelled) == (name, ("portal_vein",))
+        assert (case.name, case.numbers.unlabelled) == (name, ("portal_vein",))
         assert case.read().label_map.voxel_counts()[3] == VOXELS
 
 
@@ -203,8 +203,8 @@ def test_other_organs_are_found_under_one_name_in_all_data_sets(tmp_path: Path) 
     for name in ("btcv", "amos22", "word", "flare22", "abdomenatlas1.0", "synapse8"):
         (case, *_) = find_cases(write_example(tmp_path / name, name), name, kidney)
         number = {"btcv": 3, "amos22": 3, "word": 3, "flare22": 13, "abdomenatlas1.0": 3, "synapse8": 3}[name]
-        assert case.mapping[number] == 1
-        assert not case.unlabelled
+        assert case.numbers.mapping[number] == 1
+        assert not case.numbers.unlabelled
 
 
 # ------------------------------------------------------------------------------------------ tumours, known refusals
@@ -223,7 +223,7 @@ def test_a_tumour_inside_the_only_organ_counts_to_it(tmp_path: Path, organ: str,
     (case,) = find_cases(tmp_path, partial=True)
     assert detect_layout(tmp_path).name == style
     assert case.read().label_map.voxel_counts()[label] == 3 * VOXELS
-    assert case.unlabelled == tuple(each for each in ORGANS if each != organ)
+    assert case.numbers.unlabelled == tuple(each for each in ORGANS if each != organ)
 
 
 def test_a_tumour_beside_several_organs_is_no_organ(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_tumour_beside_several_organs_is_no_organ(tmp_path: Path) -> None:
     table = '{"liver": 3, "spleen": 4, "cancer": 5, "a": 1, "b": 2, "c": 6, "d": 7, "e": 8}'
     (tmp_path / "labels.json").write_text(table)
     (case, *_) = find_cases(tmp_path, partial=True)
-    assert case.mapping[5] == 0
+    assert case.numbers.mapping[5] == 0
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_real_masks_become_one_label_map(real_data: Path) -> None:
     folder = real_data / "totalsegmentator_layout"
     (case,) = find_cases(folder)
     assert detect_layout(folder).name == "totalsegmentator"
-    assert case.unlabelled == ()
+    assert case.numbers.unlabelled == ()
     labels = case.read().label_map
     masks = ("aorta", "portal_vein_and_splenic_vein", "liver", "spleen", "stomach", "gallbladder", "pancreas")
     for number, mask in enumerate(masks, start=1):
@@ -271,7 +271,7 @@ def test_real_masks_become_one_label_map(real_data: Path) -> None:
 def test_real_nnunet_data_are_detected(real_data: Path) -> None:
     cases = find_cases(real_data / "nnunet_real")
     assert [case.name for case in cases] == ["lidc0001", "ts_example", "ts_slab"]
-    assert all(case.mapping == {n: n for n in range(8)} for case in cases)
+    assert all(case.numbers.mapping == {n: n for n in range(8)} for case in cases)
 
 
 @pytest.mark.parametrize("name", ["lidc_full", "ts_dicom", "dicom_seg_examples"])

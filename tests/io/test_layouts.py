@@ -30,7 +30,7 @@ def test_cases_are_listed_by_name_with_both_files(raw: Path) -> None:
     assert [case.name for case in cases] == [f"case_{n}" for n in range(5)]
     assert cases[2].image == raw / "imagesTr" / "case_2_0000.nii.gz"
     assert cases[2].labels == raw / "labelsTr" / "case_2.nii.gz"
-    assert cases[2].mapping == {n: n for n in range(8)}
+    assert cases[2].numbers.mapping == {n: n for n in range(8)}
     assert cases[2].read().label_map.voxel_counts()[1:].all()
 
 
@@ -38,7 +38,7 @@ def test_other_numbers_and_other_organs_are_mapped_by_name(raw: Path) -> None:
     names = {"background": 0, "aorta": 8, "Portal_Vein_and_Splenic_Vein": 9, "left kidney": 3, "gall bladder": 4}
     rewrite(raw, labels=names | {"liver": 6, "spleen": 1, "stomach": 7, "pancreas": 11})
     expected = {0: 0, 8: 1, 9: 2, 3: 0, 4: 6, 6: 3, 1: 4, 7: 5, 11: 7}
-    assert find_cases(raw)[0].mapping == expected
+    assert find_cases(raw)[0].numbers.mapping == expected
 
 
 def test_the_older_table_of_numbers_to_names_is_read(raw: Path) -> None:
@@ -51,7 +51,7 @@ def test_numbers_may_be_written_as_text(raw: Path, write: Callable[[int], object
     expected = {name: number for number, name in enumerate(CLASS_NAMES)}
     rewrite(raw, labels={name: write(number) for name, number in expected.items()})
     assert read_label_file(raw / "dataset.json") == expected
-    assert find_cases(raw)[0].mapping[3] == 3
+    assert find_cases(raw)[0].numbers.mapping[3] == 3
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -187,7 +187,7 @@ def test_other_file_endings_are_refused(raw: Path) -> None:
 def test_the_misspelt_aorta_of_amos22_is_the_aorta(raw: Path) -> None:
     numbers = {name: number for number, name in enumerate(CLASS_NAMES) if name != "artery"}
     rewrite(raw, labels=numbers | {"arota": 1})
-    assert find_cases(raw)[0].mapping[1] == 1
+    assert find_cases(raw)[0].numbers.mapping[1] == 1
 
 
 def test_folders_without_a_data_set_are_refused(tmp_path: Path, raw: Path) -> None:
@@ -216,14 +216,14 @@ def test_label_maps_that_nothing_explains_are_refused_with_the_presets(raw: Path
     (raw / "labelsTr").rename(raw / "labels")
     with pytest.raises(BadInputError, match=r"Add labels\.json or dataset\.json .* one of btcv"):
         find_cases(raw)
-    assert find_cases(raw, numbers={name: n for n, name in enumerate(CLASS_NAMES)})[0].mapping[7] == 7
+    assert find_cases(raw, numbers={name: n for n, name in enumerate(CLASS_NAMES)})[0].numbers.mapping[7] == 7
     (raw / "labels.json").write_text(json.dumps({name: 7 - n for n, name in enumerate(CLASS_NAMES[1:])}))
-    assert find_cases(raw)[0].mapping[7] == 1
+    assert find_cases(raw)[0].numbers.mapping[7] == 1
 
 
 def test_the_table_of_a_data_set_counts_before_the_numbers_of_a_classes_file(raw: Path) -> None:
     other = {name: 20 - n for n, name in enumerate(CLASS_NAMES)}
-    assert find_cases(raw, numbers=other)[0].mapping == {n: n for n in range(8)}
+    assert find_cases(raw, numbers=other)[0].numbers.mapping == {n: n for n in range(8)}
 
 
 def test_scans_without_labels_are_named_when_the_case_is_read(raw: Path) -> None:

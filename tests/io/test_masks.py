@@ -65,14 +65,14 @@ def test_two_masks_of_one_organ_leave_that_case_out(folder: Path) -> None:
 def test_an_empty_mask_is_an_organ_that_is_not_there(folder: Path) -> None:
     save(folder / MASKS / "gallbladder.nii.gz", np.zeros(SHAPE, dtype=np.uint8))
     case = find_cases(folder)[0]
-    assert case.unlabelled == ()
+    assert case.numbers.unlabelled == ()
     assert case.read().label_map.voxel_counts()[6] == 0
 
 
 def test_an_absent_mask_is_an_organ_that_is_not_labelled_in_that_case(folder: Path) -> None:
     (folder / MASKS / "gallbladder.nii.gz").unlink()
     first, second = find_cases(folder, partial=True)
-    assert (first.unlabelled, second.unlabelled) == (("gallbladder",), ())
+    assert (first.numbers.unlabelled, second.numbers.unlabelled) == (("gallbladder",), ())
     assert first.read().label_map.voxel_counts()[6] == 0
     first, second = find_cases(folder)
     second.read()
@@ -85,7 +85,7 @@ def test_an_organ_without_a_mask_in_any_case_is_refused_at_once(folder: Path) ->
         mask.unlink()
     with pytest.raises(BadInputError, match=r"totalsegmentator does not label gallbladder\. Training needs artery"):
         find_cases(folder)
-    assert [case.unlabelled for case in find_cases(folder, partial=True)] == [("gallbladder",)] * 2
+    assert [case.numbers.unlabelled for case in find_cases(folder, partial=True)] == [("gallbladder",)] * 2
 
 
 @pytest.mark.parametrize("partial", [False, True])

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from isal import igzip
 from nibabel.arrayproxy import ArrayProxy
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
@@ -73,11 +73,7 @@ def _as_hu(stored: "_Stored", path: Path) -> npt.NDArray[np.int16]:
 
 
 def read_labels(
-    path: str | Path,
-    mapping: Mapping[int, int] | None = None,
-    *,
-    classes: ClassTable = ABDOMEN,
-    ignored: int | None = None,
+    path: str | Path, mapping: Mapping[int, int] | LabelNumbers | None = None, *, classes: ClassTable = ABDOMEN
 ) -> LabelMap:
     """Read a label map.
 
@@ -85,30 +81,32 @@ def read_labels(
         path: as for `read_volume`; any number type that holds whole numbers.
         mapping: the file's label numbers to class numbers; without it the file must hold those of `classes`.
         classes: the paper's eight, or others; only without a mapping.
-        ignored: the number of nnU-Net's `ignore`: voxels that nobody labelled.
 
     Raises:
         BadInputError: as `read_volume`; fractions; label numbers that the mapping does not know.
     """
     path = Path(path)
     array, geometry = _read_whole_numbers(path)
-    mapping = mapping if mapping is not None else {c.label: c.label for c in classes.classes}
+    if mapping is None:
+        mapping = {label: label for label in range(len(classes))}
+    known = mapping if isinstance(mapping, LabelNumbers) else LabelNumbers(mapping)
     high = int(array.max())
     table = np.full(high + 1, 255, dtype=np.uint8)
-    for number, label in mapping.items():
+    for number, label in known.mapping.items():
         if 0 <= number <= high:
             table[number] = label
     unknown = [number for number in _numbers_in(array) if table[number] == 255]
-    if ignored in unknown:
+    if known.ignored in unknown:
         raise BadInputError(
-            f"{path}: {np.count_nonzero(array == ignored)} voxels have the number {ignored}, nnU-Net's `ignore`: they "
-            "are not labelled. That is not supported: viscera learns from and scores whole label maps. Label these "
-            "voxels, or leave the case out."
+            f"{path}: {np.count_nonzero(array == known.ignored)} voxels have the number {known.ignored}, nnU-Net's "
+            "`ignore`: they are not labelled. That is not supported: viscera learns from and scores whole label maps. "
+            "Label these voxels, or leave the case out."
         )
     if unknown:
         raise BadInputError(
             f"{path}: label numbers {', '.join(map(str, unknown))} are not in the table of labels "
-            f"({', '.join(map(str, sorted(mapping)))}). Add them to `labels` in dataset.json, or correct the file."
+            f"({', '.join(map(str, sorted(known.mapping)))}). Add them to `labels` in dataset.json, or correct the "
+            "file."
         )
     return LabelMap(table[array], geometry)
 
@@ -151,7 +149,8 @@ def _read_whole_numbers(path: Path) -> tuple[npt.NDArray[np.uint16], Geometry]:
 
 
 def _numbers_in(array: npt.NDArray[np.uint16]) -> list[int]:
-    return [int(number) for number in np.flatnonzero(np.bincount(array.ravel()))]
+    numbers: list[int] = np.flatnonzero(np.bincount(array.ravel())).tolist()
+    return numbers
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from viscera.core.scan import LabelMap
 from viscera.io.files import sha256
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import case_name
-from viscera.io.layouts.labelled_cases import explained_by, find_cases, numbers_beside, numbers_of
+from viscera.io.layouts.labelled_cases import explained_by, find_cases, named_layout, numbers_beside
 from viscera.io.nifti import read_labels
 from viscera.io.nifti_header import is_nifti
 from viscera.io.predictions import read_record
@@ -124,7 +124,7 @@ def _read_prediction(path: Path, classes: ClassTable, known: LabelNumbers | None
             f"{path}: its labels stand for {', '.join(found.names)}; the references have {', '.join(classes.names)}. "
             "Give references of the same classes."
         )
-    return _read(path, classes, None if found else known)
+    return read_labels(path, None if found else known, classes=classes)
 
 
 def references_of(path: Path, store: Store | None, split: Split | None, meaning: Meaning) -> dict[str, Reference]:
@@ -164,16 +164,17 @@ def _of_folder(folder: Path, meaning: Meaning) -> dict[str, Reference]:
 def _of_case(case: CaseSource) -> Reference:
     """The truth in a data set, whose scan need not be there."""
     scans = lambda: [sha256(case.image)] if case.image.is_file() else []  # noqa: E731 - computed only if asked for
-    return Reference(case.labels, case.read_labels, case.unlabelled, scans, case.split in {None, "train"})
+    return Reference(case.labels, case.read_labels, case.numbers.unlabelled, scans, case.split in {None, "train"})
 
 
 def _explained(folder: Path, meaning: Meaning) -> LabelNumbers | None:
     """What the label maps of a folder mean, if anything says so: what was given, or a table there or one folder up."""
-    if meaning.numbers:
-        return label_numbers(meaning.numbers, found_in="the numbers given", table=meaning.classes, partial=True)
-    if meaning.layout != "auto" and (known := numbers_of(meaning.layout, meaning.classes)) is not None:
-        return known
-    return _beside((folder, folder.parent), meaning.classes, "label numbers")
+    named = named_layout(meaning.layout) if meaning.layout != "auto" else None
+    numbers = meaning.numbers or (named.numbers if named else None)
+    if not numbers:
+        return _beside((folder, folder.parent), meaning.classes, "label numbers")
+    found_in = "the numbers given" if meaning.numbers or not named else named.name
+    return label_numbers(numbers, found_in=found_in, table=meaning.classes, partial=True)
 
 
 def _beside(folders: Sequence[Path], classes: ClassTable, numbers: str) -> LabelNumbers | None:
@@ -188,13 +189,8 @@ def _beside(folders: Sequence[Path], classes: ClassTable, numbers: str) -> Label
 def _of_label_map(path: Path, meaning: Meaning, known: LabelNumbers | None) -> Reference:
     """Of the numbers that are known; of viscera's own where it predicted the label map, or where nothing is known."""
     known = None if classes_beside(path) else known
-    return Reference(path, partial(_read, path, meaning.classes, known), known.unlabelled if known else ())
-
-
-def _read(path: Path, classes: ClassTable, known: LabelNumbers | None) -> LabelMap:
-    if known is None:
-        return read_labels(path, classes=classes)
-    return read_labels(path, known.mapping, ignored=known.ignored)
+    read = partial(read_labels, path, known, classes=meaning.classes)
+    return Reference(path, read, known.unlabelled if known else ())
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

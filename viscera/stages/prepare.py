@@ -186,8 +186,8 @@ def _is_stored(store: Store, source: CaseSource) -> bool:
         if known is None or not path.is_file() or path.stat().st_size != known.bytes or sha256(path) != known.sha256:
             made = f"{source.name}: {path} is not the file that the store's case was made from"
             raise BadInputError(f"{made}. {replacing}; or rename the new case.")
-    if record.unlabelled != source.unlabelled:
-        both = record.unlabelled, source.unlabelled
+    if record.unlabelled != source.numbers.unlabelled:
+        both = record.unlabelled, source.numbers.unlabelled
         labels, now = (f"not {', '.join(names)}" if names else "everything" for names in both)
         raise BadInputError(f"{source.name}: the store's case labels {labels}, now {now}. {replacing}.")
     if record.meaning is not None and record.meaning != source.meaning:

@@ -3,7 +3,7 @@
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -68,7 +68,7 @@ def in_order(*names: str) -> dict[str, int]:
 
 _ENDING = r"\.(?i:nii(?:\.(?:gz|bz2|xz|zst))?)"
 _ANY_NIFTI = ".[nN][iI][iI]*"
-_OPTIONAL = re.compile(r"\[[^]]+\]")
+_OPTIONAL = f"[{CHANNEL_0}]"
 
 
 @dataclass(frozen=True)
@@ -88,19 +88,24 @@ class CaseFiles:
         return self.masks is not None and bool(mask_files(self.masks))
 
     @property
-    def is_whole(self) -> bool:
-        """Whether scan and labels are there."""
-        return self.scan.is_file() and (self.has_masks or self.has_map)
-
-    @property
     def has_map(self) -> bool:
         """Whether the label map is there."""
         return self.labels is not None and self.labels.is_file()
 
+    @property
+    def is_labelled(self) -> bool:
+        """Whether masks or a label map are there."""
+        return self.has_masks or self.has_map
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether scan and labels are there."""
+        return self.scan.is_file() and self.is_labelled
+
 
 def mask_files(folder: Path) -> list[Path]:
     """The mask files of a case, in order."""
-    return sorted(path for path in folder.glob(f"*{_ANY_NIFTI}") if not path.name.startswith("."))
+    return sorted(_visible(folder, f"*{_ANY_NIFTI}"))
 
 
 def list_cases(folder: Path, layout: Layout, places: tuple[Place, ...] | None = None) -> dict[str, CaseFiles]:
@@ -112,7 +117,7 @@ def list_cases(folder: Path, layout: Layout, places: tuple[Place, ...] | None = 
     cases = {case.name: case for case in _listed_files(folder)} if layout.lists_files and places is None else {}
     for place in layout.places if places is None else places:
         found = _list_place(folder, place, layout.ids)
-        if any(case.has_masks or case.has_map for case in found):
+        if any(case.is_labelled for case in found):
             for case in found:
                 twin = cases.get(case.name)
                 refusal = twin and f"{case.scan}: {twin.scan} is of the same case. Keep one of them, or rename it."
@@ -152,25 +157,31 @@ def describe(place: Place) -> str:
 
 
 def _list_place(folder: Path, place: Place, ids: range | None) -> list[CaseFiles]:
-    doubled: dict[str, str] = {}
-    labels = _by_id(folder, place.labels, doubled)
-    scans = _by_id(folder, place.scan, doubled, whole=set(labels))
-    masks = _by_id(folder, place.masks, doubled, ending="")
+    pattern = place.scan.replace(_OPTIONAL, "")
+    labels, scans = (_by_id(folder, each, _ENDING) for each in (place.labels, pattern))
+    masks = _by_id(folder, place.masks, "")
+    if _OPTIONAL in place.scan:
+        for i in [i for i in scans if i.endswith(CHANNEL_0) and i != CHANNEL_0 and i not in labels]:
+            scans.setdefault(i.removesuffix(CHANNEL_0), []).extend(scans.pop(i))
     if CHANNEL_0 in place.scan:
-        names = {case_name(path) for path in scans.values()}
-        scans = {i: path for i, path in scans.items() if i in labels or channel_0_of(i) not in names}
-    return [
-        CaseFiles(
-            _case_name(place, i),
-            scans.get(i, _expected(folder, place.scan, i)),
-            labels.get(i, _expected(folder, place.labels, i)) if place.labels else None,
-            masks.get(i, folder / place.masks.replace("*", i)) if place.masks else None,
+        names = {case_name(path) for paths in scans.values() for path in paths}
+        scans = {i: paths for i, paths in scans.items() if i in labels or channel_0_of(i) not in names}
+    part = next(part for part in Path(pattern).parts if "*" in part).removesuffix(CHANNEL_0)
+
+    def of(i: str) -> CaseFiles:
+        scan, label_map = (folder / f"{each.replace('*', i)}.nii.gz" for each in (pattern, place.labels))
+        mask_folder = folder / place.masks.replace("*", i)
+        twins = next((found[i] for found in (labels, scans, masks) if len(found.get(i, ())) > 1), None)
+        return CaseFiles(
+            part.replace("*", i),
+            scans.get(i, [scan])[0],
+            labels.get(i, [label_map])[0] if place.labels else None,
+            masks.get(i, [mask_folder])[0] if place.masks else None,
             place.split,
-            doubled.get(i, ""),
+            f"{twins[1]}: {twins[0].name} is of the same case. Keep one of them." if twins else "",
         )
-        for i in sorted({*scans, *labels, *masks})
-        if ids is None or _number(i) in ids
-    ]
+
+    return [of(i) for i in sorted({*scans, *labels, *masks}) if ids is None or _number(i) in ids]
 
 
 def _number(identifier: str) -> int:
@@ -179,28 +190,16 @@ def _number(identifier: str) -> int:
     return int(digits[0]) if digits and digits[0] else 0
 
 
-def _expected(folder: Path, pattern: str, identifier: str) -> Path:
-    return folder / f"{_OPTIONAL.sub('', pattern).replace('*', identifier)}.nii.gz"
-
-
-def _by_id(
-    folder: Path, pattern: str, doubled: dict[str, str], whole: Collection[str] = (), ending: str = _ENDING
-) -> dict[str, Path]:
-    """Files by identifier; those of `whole` identifiers keep what is optional in the pattern as part of them.
-
-    Where two files have one identifier, `doubled` is told.
-    """
+def _by_id(folder: Path, pattern: str, ending: str) -> dict[str, list[Path]]:
+    """Files or folders by what `*` stands for in a pattern."""
     if not pattern:
         return {}
-    expression, full_expression = (_expression(each, ending) for each in (pattern, _OPTIONAL.sub("", pattern)))
-    files: dict[str, Path] = {}
-    for path in _visible(folder, _OPTIONAL.sub("", pattern) + (_ANY_NIFTI if ending else "")):
-        match, full = (each.fullmatch(path.relative_to(folder).as_posix()) for each in (expression, full_expression))
+    files: dict[str, list[Path]] = {}
+    expression = re.compile("([^/]+?)".join(map(re.escape, pattern.split("*"))) + ending)
+    for path in sorted(_visible(folder, pattern + (_ANY_NIFTI if ending else ""))):
+        match = expression.fullmatch(path.relative_to(folder).as_posix())
         if match:
-            identifier = _composed(full["id"] if full and _composed(full["id"]) in whole else match["id"])
-            if identifier in files:
-                doubled[identifier] = f"{path}: {files[identifier].name} is of the same case. Keep one of them."
-            files[identifier] = path
+            files.setdefault(_composed(match[1]), []).append(path)
     return files
 
 
@@ -209,20 +208,5 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _expression(pattern: str, ending: str) -> re.Pattern[str]:
-    text = ""
-    for part in re.split(r"(\*|\[[^]]+\])", pattern):
-        if part == "*":
-            text += "(?P<id>[^/]+?)"
-        else:
-            text += f"(?:{re.escape(part[1:-1])})?" if part.startswith("[") else re.escape(part)
-    return re.compile(text + ending)
-
-
 def _visible(folder: Path, pattern: str) -> Iterator[Path]:
     return (p for p in folder.glob(pattern) if not any(part.startswith(".") for part in p.relative_to(folder).parts))
-
-
-def _case_name(place: Place, identifier: str) -> str:
-    part = next(part for part in Path(_OPTIONAL.sub("", place.scan)).parts if "*" in part)
-    return part.removesuffix(CHANNEL_0).replace("*", identifier)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from viscera.core.anatomy import LabelNumbers
 from viscera.core.errors import BadInputError
 from viscera.core.regions import Mask, central_voxel
 from viscera.core.scan import Case, LabelMap, Overlap
@@ -23,18 +24,16 @@ class CaseSource:
     name: str  # of the case: as its scan is called (without `_0000`), or the folder that holds only this case
     image: Path  # the CT
     labels: Path  # its label map, or the folder of its masks
-    mapping: Mapping[int, int]  # the label map's numbers to class numbers
+    numbers: LabelNumbers  # of the label map; of masks, what they do not label
     # files of one organ each, to its class number; if there are any, they are the labels
     masks: Mapping[Path, int] = field(default_factory=dict)
-    unlabelled: tuple[str, ...] = ()  # names of the classes that are not labelled in this case, in label order
     split: Split | None = None  # the part of the data set's official split that it is in; None if it does not say
     refusal: str = ""  # why the case cannot be taken; empty if it can
-    ignored: int | None = None  # number of the label map's voxels that nobody labelled, if it may have such
 
     @property
     def meaning(self) -> dict[str, int]:
         """What is ours in it: label number, or name of the mask file, to class number."""
-        of_numbers = {str(number): label for number, label in self.mapping.items() if label}
+        of_numbers = {str(number): label for number, label in self.numbers.mapping.items() if label}
         return {path.name: label for path, label in self.masks.items()} or of_numbers
 
     @property
@@ -49,7 +48,7 @@ class CaseSource:
         self._refuse_if_not(self.image)
         label_map, overlaps = self._read_labels()
         volume = read_volume(self.image)
-        return Case(self.name, volume, label_map.in_order_of(volume.geometry), self.unlabelled, overlaps)
+        return Case(self.name, volume, label_map.in_order_of(volume.geometry), self.numbers.unlabelled, overlaps)
 
     def read_labels(self) -> LabelMap:
         """Read the labels alone; of masks that overlap the lowest number has the voxel, and a warning says so.
@@ -64,7 +63,7 @@ class CaseSource:
             raise BadInputError(f"{self.name}: {self.refusal}")
         if not self.masks:
             self._refuse_if_not(self.labels)
-            return read_labels(self.labels, self.mapping, ignored=self.ignored), ()
+            return read_labels(self.labels, self.numbers), ()
         label_map, overlaps = _merged(self.name, self.masks)
         if overlaps:
             log.warning(

@@ -18,16 +18,14 @@ ENDINGS = tuple(ending for ending in NIFTI_ENDINGS if ending.startswith(".nii"))
 CHANNEL_0 = "_0000"
 
 
-def case_name(path: Path, ending: str = "") -> str:
+def case_name(path: Path) -> str:
     """A label file's case name: the file name without its ending, in capitals or not.
 
     Accented letters come in one form: a Mac writes them as two characters, other systems as one.
     """
     name = unicodedata.normalize("NFC", path.name)
-    for known in (ending, *NIFTI_ENDINGS):
-        if known and name.lower().endswith(known.lower()):
-            return name[: -len(known)]
-    return name
+    ending = next(filter(name.lower().endswith, NIFTI_ENDINGS), "")
+    return name[: len(name) - len(ending)]
 
 
 def scan_case_name(path: Path) -> str:

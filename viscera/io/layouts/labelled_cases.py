@@ -121,45 +121,36 @@ def _with_tumours(names: Mapping[str, int], meaning: LabelNumbers) -> LabelNumbe
 def _source(case: CaseFiles, meaning: LabelNumbers, table: ClassTable) -> CaseSource:
     if case.masks is not None and (case.has_masks or not case.has_map):
         return _source_of_masks(case, case.masks, table)
-    return CaseSource(
-        case.name,
-        case.scan,
-        case.labels or case.scan,
-        meaning.mapping,
-        unlabelled=meaning.unlabelled,
-        split=case.split,
-        refusal=case.refusal,
-        ignored=meaning.ignored,
-    )
+    return CaseSource(case.name, case.scan, case.labels or case.scan, meaning, split=case.split, refusal=case.refusal)
 
 
 def _source_of_masks(case: CaseFiles, folder: Path, table: ClassTable) -> CaseSource:
-    files = mask_files(folder)
-    numbers = {case_name(path): number for number, path in enumerate(files, start=1)}
-    doubled = next((path for path in files if files[numbers[case_name(path)] - 1] != path), None)
-    source = CaseSource(case.name, case.scan, folder, {}, split=case.split, refusal=case.refusal)
+    files = {case_name(path): path for path in mask_files(folder)}
+    doubled = next((path for path in mask_files(folder) if files[case_name(path)] != path), None)
+    source = CaseSource(case.name, case.scan, folder, LabelNumbers({}), split=case.split, refusal=case.refusal)
     if case.refusal:
         return source
     if doubled is not None:
-        other = files[numbers[case_name(doubled)] - 1].name
+        other = files[case_name(doubled)].name
         return replace(source, refusal=f"{doubled}: {other} is of the same organ. Keep one of them.")
-    if not any(table.label_of(name) for name in numbers):
+    if not any(map(table.label_of, files)):
         lacks = "has no mask of an organ that is wanted" if files else "is missing or empty"
         refusal = f"{folder} {lacks}. Add the masks, or leave the case out."
-        return replace(source, unlabelled=table.names[1:], refusal=refusal)
+        return replace(source, numbers=LabelNumbers({}, table.names[1:]), refusal=refusal)
     try:
+        numbers = {name: number for number, name in enumerate(files, start=1)}
         meaning = label_numbers(numbers, found_in=str(folder), table=table, partial=True)
     except BadInputError as error:
         return replace(source, refusal=str(error))
-    masks = {path: label for path, n in zip(files, numbers.values(), strict=True) if (label := meaning.mapping[n])}
-    return replace(source, masks=masks, unlabelled=meaning.unlabelled)
+    masks = {path: label for name, path in files.items() if (label := table.label_of(name))}
+    return replace(source, masks=masks, numbers=LabelNumbers({}, meaning.unlabelled))
 
 
 def _complete(
     folder: Path, layout: Layout, sources: list[CaseSource], table: ClassTable, *, partial: bool
 ) -> list[CaseSource]:
     """Refuse a data set that lacks a class throughout, and single cases that do, unless that is wanted."""
-    lacking = set.intersection(*(set(source.unlabelled) for source in sources))
+    lacking = set.intersection(*(set(source.numbers.unlabelled) for source in sources))
     if partial and len(lacking) < len(table.organs):
         return sources
     if lacking:
@@ -168,11 +159,12 @@ def _complete(
             f"Training needs {', '.join(o.name for o in table.organs)}. "
             f"{'Leave it out' if partial else 'Take it as it is with --partial, or leave it out'}."
         )
+    refusal = "{} has no {}. Add it, or use --partial."
     return [
-        replace(source, refusal=f"{source.labels} has no {', '.join(source.unlabelled)}. Add it, or use --partial.")
-        if source.unlabelled and not source.refusal
-        else source
-        for source in sources
+        replace(each, refusal=refusal.format(each.labels, ", ".join(each.numbers.unlabelled)))
+        if each.numbers.unlabelled and not each.refusal
+        else each
+        for each in sources
     ]
 
 
@@ -206,14 +198,6 @@ def numbers_beside(folders: Iterable[Path], table: ClassTable) -> tuple[Path, La
             else:
                 return path, _with_tumours(names, known)
     return None
-
-
-def numbers_of(layout: str, table: ClassTable) -> LabelNumbers | None:
-    """What a layout says of label maps; None where it leaves that to a file. Raises BadInputError for no such one."""
-    named = named_layout(layout)
-    if named.numbers is None:
-        return None
-    return label_numbers(named.numbers, found_in=named.name, table=table, partial=True)
 
 
 def named_layout(name: str) -> Layout:
@@ -268,7 +252,7 @@ def _fits(folder: Path, layout: Layout) -> bool:
 def _shows_its_numbers(folder: Path, layout: Layout) -> bool:
     if layout.shown is None:
         return True
-    labelled = [case for case in list_cases(folder, layout).values() if case.has_masks or case.has_map]
+    labelled = [case for case in list_cases(folder, layout).values() if case.is_labelled]
     return max(_largest_number(case, layout) for case in labelled[:_LOOKED_AT]) in layout.shown
 
 

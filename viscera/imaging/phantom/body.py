@@ -5,6 +5,7 @@ height of the first lumbar vertebra. Millimetres and HU throughout.
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from viscera.imaging.phantom.warp import Array, Generator
 FAT_HU, MUSCLE_HU, LUNG_HU, BONE_HU = -100.0, 58.0, -810.0, 330.0
 SPINE_Y_MM = -64.0
 
-_EVERYWHERE = (np.full(3, -400.0), np.full(3, 400.0))
+_FAR = np.full(3, 400.0)
 _VERTEBRA_PITCH_MM = 36.0
 
 
@@ -41,18 +42,15 @@ class Frame:
             vertebra_mm=rng.uniform(-18, 18),
         )
 
-    def cavity(self, positions: Array) -> Array:
-        """Inside the muscle wall."""
-        return _ellipse(positions, self.half_width_mm, self.half_depth_mm)
-
-    def wall(self, positions: Array) -> Array:
-        """Inside the outer face of the muscle wall."""
-        return _ellipse(positions, self.half_width_mm + self.wall_mm, self.half_depth_mm + self.wall_mm)
-
-    def skin(self, positions: Array) -> Array:
-        """Inside the body."""
-        outside_mm = self.wall_mm + self.fat_mm
-        return _ellipse(positions, self.half_width_mm + outside_mm, self.half_depth_mm + outside_mm)
+    def cavity(self, positions: Array, beyond_mm: float = 0.0) -> Array:
+        """Inside the muscle wall, or inside the ellipse that lies so far beyond its inner face."""
+        half_width_mm, half_depth_mm = (np.float32(n + beyond_mm) for n in (self.half_width_mm, self.half_depth_mm))
+        x, y = positions[0] / half_width_mm, positions[1] / half_depth_mm
+        norm = np.sqrt(x * x + y * y + np.float32(1e-12))
+        x /= half_width_mm
+        y /= half_depth_mm
+        distance_mm: Array = norm * (norm - 1) / np.sqrt(x * x + y * y + np.float32(1e-20))
+        return distance_mm
 
     def diaphragm(self, positions: Array) -> Array:
         """Below the diaphragm: two domes and the central tendon between them."""
@@ -90,10 +88,9 @@ class Frame:
 def body_parts(frame: Frame, rng: Generator) -> list[Part]:
     """Skin to bones, in the order of painting."""
     bone_hu = BONE_HU + rng.normal(0, 30)
+    layers = ((frame.wall_mm + frame.fat_mm, FAT_HU, 3), (frame.wall_mm, MUSCLE_HU, 5), (0.0, FAT_HU, 4))
     return [
-        Part(region(frame.skin, *_EVERYWHERE), FAT_HU, mottle_hu=3),
-        Part(region(frame.wall, *_EVERYWHERE), MUSCLE_HU, mottle_hu=5),
-        Part(region(frame.cavity, *_EVERYWHERE), FAT_HU, mottle_hu=4),
+        *(Part(region(partial(frame.cavity, beyond_mm=mm), -_FAR, _FAR), hu, mottle_hu=by) for mm, hu, by in layers),
         Part(region(frame.ribs, np.array([-200.0, -130, -60]), np.array([200.0, 80, 400])), bone_hu),
         Part(region(frame.lungs, np.array([-160.0, -120, 0]), np.array([160.0, 120, 400])), LUNG_HU, mottle_hu=25),
         Part(ellipsoid((-22, 32, 150), (62, 46, 54)), 150, mottle_hu=8),
@@ -107,8 +104,7 @@ def _muscles(rng: Generator) -> list[Part]:
     for side in (-1, 1):
         psoas = np.array([[side * 26, -58, 20], [side * 36, -56, -50], [side * 50, -44, -200]])
         parts.append(Part(tube(psoas, (6, rng.uniform(15, 19), 25)), MUSCLE_HU, mottle_hu=4))
-        back = ellipsoid((side * 34.0, -88, 0), (27.0, 17, 800))
-        parts.append(Part(back, MUSCLE_HU, mottle_hu=6))
+        parts.append(Part(ellipsoid((side * 34.0, -88, 0), (27.0, 17, 800)), MUSCLE_HU, mottle_hu=6))
     crura = tube(np.array([[-14.0, -42, 60], [-12, -44, 10], [-10, -50, -40]]), (8, 8, 4))
     return [*parts, Part(crura, MUSCLE_HU)]
 
@@ -124,12 +120,3 @@ def _spine(frame: Frame, bone_hu: float) -> list[Part]:
         Part(column, bone_hu - 110, mottle_hu=15),
         Part(carved(column, limits=(frame.discs,), round_mm=0), 95),
     ]
-
-
-def _ellipse(positions: Array, half_width_mm: float, half_depth_mm: float) -> Array:
-    x, y = positions[0] / np.float32(half_width_mm), positions[1] / np.float32(half_depth_mm)
-    norm = np.sqrt(x * x + y * y + np.float32(1e-12))
-    x /= np.float32(half_width_mm)
-    y /= np.float32(half_depth_mm)
-    distance_mm: Array = norm * (norm - 1) / np.sqrt(x * x + y * y + np.float32(1e-20))
-    return distance_mm

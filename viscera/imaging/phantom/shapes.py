@@ -146,15 +146,18 @@ def union(shapes: Sequence[Shape], melt_mm: float = 0.0) -> Shape:
     return Shape(low, high, distance_mm)
 
 
-def carved(shape: Shape, relief_mm: float = 0.0, limits: Sequence[Limit] = (), round_mm: float = 8.0) -> Shape:
-    """A shape whose surface is uneven by a standard deviation, below the limits' distances, rounded over `round_mm`."""
+def carved(
+    shape: Shape, relief_mm: float = 0.0, limits: Sequence[Limit] = (), round_mm: float = 8.0, inset_mm: float = 0.0
+) -> Shape:
+    """A shape of uneven surface (s.d. `relief_mm`), `inset_mm` within all limits, rounded there over `round_mm`."""
 
     def distance_mm(space: Space, box: Box) -> Array:
         result = shape.distance_mm(space, box)
         if relief_mm:
             result = result + np.float32(relief_mm) * space.relief[box]
         for limit in limits:
-            result = -smooth_min(-result, -limit(space.positions_mm[(slice(None), *box)]), round_mm)
+            beyond_mm = limit(space.positions_mm[(slice(None), *box)]) + np.float32(inset_mm)
+            result = -smooth_min(-result, -beyond_mm, round_mm)
         return result
 
     return Shape(shape.low_mm - 2 * relief_mm, shape.high_mm + 2 * relief_mm, distance_mm)

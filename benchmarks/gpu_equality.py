@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.config import Config
-from viscera.engine.feed import Batch, Feed, NetworkInput, ResidentFeed, TrainingFacts
+from viscera.engine.feed import Batch, Feed, NetworkInput, TrainingFacts
 from viscera.engine.hardware import fastest_convolutions, peak_memory_mib
 from viscera.engine.trainer import Trainer
 from viscera.imaging.phantom import phantom_case
@@ -68,7 +68,7 @@ def trace(config: Config, feed: Feed, device: torch.device, steps: int, *, doubl
     trainer = (Float64Trainer if double else Trainer).create(config, facts_of(feed, config), device)
     if double:
         trainer.network.double()
-    batches = ResidentFeed.load(feed, device)
+    batches = feed.loaded(device)
     start = _steered(trainer.network)
     losses, gradient = [], start
     for step in range(1, steps + 1):
@@ -125,7 +125,7 @@ def check_equality(config: Config, device: torch.device, steps: int) -> dict[str
 def measure_speed(config: Config, device: torch.device) -> dict[str, float]:
     """Seconds of a training step at full size, the training set resident; and the memory it takes."""
     feed = phantom_feed(config)
-    trainer, batches = Trainer.create(config, facts_of(feed, config), device), ResidentFeed.load(feed, device)
+    trainer, batches = Trainer.create(config, facts_of(feed, config), device), feed.loaded(device)
 
     def run(first: int, count: int) -> float:
         started = time.perf_counter()

@@ -14,7 +14,7 @@ from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.progress import Progress
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine import trainer as engine
-from viscera.engine.feed import Feed, ResidentFeed, TrainingFacts, on_device, training_bytes
+from viscera.engine.feed import Feed, TrainingFacts, on_device
 from viscera.engine.monitor import LossWatch, Monitor, NotFinite
 from viscera.engine.trainer import Trainer
 from viscera.io.checkpoint import load_checkpoint
@@ -43,7 +43,7 @@ CASES = [case(0, (10, 9, 8)), case(1, (8, 14, 9)), case(2, (5, 8, 20)), case(3, 
 @pytest.mark.parametrize("augment", [None, AugmentConfig(enabled=True, rotation_probability=1)])
 def test_its_batches_are_those_of_the_feed_bit_by_bit(augment: AugmentConfig | None) -> None:
     feed = Feed(CASES, 8, 3, seed=4, augment=augment)
-    there = ResidentFeed.load(feed, CPU)
+    there = feed.loaded(CPU)
     for step in range(40):
         ours, expected = there.batch(step), feed.batch(step)
         assert ours.hu.dtype == torch.int16
@@ -57,7 +57,7 @@ def test_it_says_what_is_labelled_as_the_feed_does() -> None:
     labelled = np.ones((4, 8), dtype=np.bool_)
     labelled[1, 3] = False
     feed = Feed(CASES, 8, 3, seed=4, labelled=labelled)
-    there = ResidentFeed.load(feed, CPU)
+    there = feed.loaded(CPU)
     for step in range(20):
         ours, expected = there.batch(step).labelled, feed.batch(step).labelled
         assert (ours is None) == (expected is None)
@@ -66,11 +66,11 @@ def test_it_says_what_is_labelled_as_the_feed_does() -> None:
 
 def test_it_holds_a_copy_of_three_bytes_a_voxel() -> None:
     feed = Feed(CASES, 8, 3, seed=4)
-    there = ResidentFeed.load(feed, CPU)
-    held = sum(t.element_size() * t.numel() for t in (*there.hu, *there.labels))
-    assert held == training_bytes(feed) == 3 * (720 + 1008 + 800 + 27)
-    before = int(there.hu[0][0, 0, 0])
-    there.hu[0][0, 0, 0] += 1
+    there = feed.loaded(CPU)
+    held = sum(t.element_size() * t.numel() for case in there.resident for t in case)
+    assert held == 3 * (720 + 1008 + 800 + 27)
+    before = int(there.resident[0][0][0, 0, 0])
+    there.resident[0][0][0, 0, 0] += 1
     assert CASES[0][0][0, 0, 0] == before
 
 
@@ -78,7 +78,7 @@ def test_auto_leaves_the_set_outside_a_cpu_and_always_does_not() -> None:
     feed = Feed(CASES, 8, 3, seed=4)
     assert on_device(feed, CPU, "auto") is feed
     assert on_device(feed, CPU, "never") is feed
-    assert isinstance(on_device(feed, CPU, "always"), ResidentFeed)
+    assert on_device(feed, CPU, "always").resident
 
 
 @pytest.mark.parametrize(("free", "fits"), [(20000, True), (19000, False)])
@@ -87,9 +87,9 @@ def test_auto_asks_a_gpu_for_its_room(
 ) -> None:
     """7665 bytes are at most 0.4 of 20000, but not of 19000."""
     feed = Feed(CASES, 8, 3, seed=4)
-    loaded = ResidentFeed.load(feed, CPU)
+    loaded = feed.loaded(CPU)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 10**6))
-    monkeypatch.setattr(ResidentFeed, "load", lambda _feed, _device: loaded)
+    monkeypatch.setattr(Feed, "loaded", lambda _feed, _device: loaded)
     assert on_device(feed, torch.device("cuda"), "auto") is (loaded if fits else feed)
     assert ("stays outside the GPU" in caplog.text) is not fits
 
@@ -98,7 +98,7 @@ def test_a_label_beyond_the_classes_is_refused_before_training() -> None:
     hu, labels = case(0, (9, 9, 9))
     labels[3, 3, 3] = 8
     with pytest.raises(BadInputError, match="training case 0: label 8; 0 to 7"):
-        ResidentFeed.load(Feed([(hu, labels)], 8, 1, seed=0), CPU)
+        Feed([(hu, labels)], 8, 1, seed=0).loaded(CPU)
 
 
 def test_a_run_is_the_same_to_the_bit_and_goes_on_either_way(
@@ -135,7 +135,7 @@ def trained(folder: Path, config: Config, *, deferred: bool) -> list[Progress]:
     feed = Feed(CASES, 8, 2, seed=0)
     monitor = Monitor.create(feed, [], config.train, config.predict, CPU)
     told: list[Progress] = []
-    trainer.run(ResidentFeed.load(feed, CPU), monitor, RunFolder(folder), Event(), told.append)
+    trainer.run(feed.loaded(CPU), monitor, RunFolder(folder), Event(), told.append)
     return told
 
 

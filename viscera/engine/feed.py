@@ -5,8 +5,8 @@ A window is a pure function of (seed, step, slot), cut here or in the device's m
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from torch import Tensor
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import AugmentConfig, Config, TrainConfig
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Index3
 from viscera.core.scan import AIR_HU, HuArray, LabelArray
 from viscera.engine.hardware import out_of_memory_explained
 from viscera.imaging.augment import Augmentation, draw, margin
@@ -27,7 +26,6 @@ from viscera.losses.balance import WeightSchedule
 log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.4  # of the GPU memory that is free; the rest is for network, optimiser and activations
 _BYTES_PER_VOXEL = 3  # int16 and uint8
-Voxels = TypeVar("Voxels", HuArray, LabelArray, Tensor)
 
 
 class Batch(NamedTuple):
@@ -57,23 +55,6 @@ class NetworkInput(NamedTuple):
         return NetworkInput(self.x[index], self.labels[index], None if self.labelled is None else self.labelled[index])
 
 
-class Windows(NamedTuple):
-    """Where the windows of one step lie."""
-
-    numbers: tuple[int, ...]  # of their cases
-    origins: tuple[Index3, ...]  # first voxels, which may lie outside the case
-    shape: Index3  # of all, voxels
-    augmentations: tuple[Augmentation, ...]  # that are still to happen to them
-
-
-class BatchSource(Protocol):
-    """Whatever gives a training its batches."""
-
-    def batch(self, step: int) -> Batch:
-        """The windows of one step."""
-        ...
-
-
 @dataclass(frozen=True)
 class Feed:
     """Random cubic windows of prepared cases, those of one batch from different patients.
@@ -90,6 +71,7 @@ class Feed:
     spacings_mm: Sequence[tuple[float, float, float]] | None = None  # of each case; None: cubes
     classes: ClassTable = ABDOMEN
     labelled: npt.NDArray[np.bool_] | None = None  # (cases, L) the classes that each case labels; None: all
+    resident: Sequence[tuple[Tensor, Tensor]] = ()  # int16 and uint8, the cases in a device's memory (`loaded`)
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.cases):
@@ -98,36 +80,36 @@ class Feed:
                 f"{len(self.cases)} training cases. Add cases, or lower --batch-size."
             )
 
-    def windows(self, step: int) -> Windows:
-        """Where the windows of one step lie."""
+    def batch(self, step: int) -> Batch:
+        """The windows of one step, on the device of `resident` where the cases are held there, else on the CPU."""
+        device = self.resident[0][0].device if self.resident else torch.device("cpu")
         numbers = random_cases(self.seed, step, len(self.cases), self.batch_size)
         augmentations = self._augmentations(step, numbers)
         beyond = margin(augmentations, self.patch)
-        origins = []
+        shape = (self.batch_size, *(self.patch + 2 * n for n in beyond))
+        hu = torch.empty(shape, dtype=torch.int16, device=device)
+        labels = torch.empty(shape, dtype=torch.uint8, device=device)
         for slot, number in enumerate(numbers):
-            origin = random_origin(self.seed, step, slot, self.cases[number][0].shape, self.patch)
-            i, j, k = (at - n for at, n in zip(origin, beyond, strict=True))
-            origins.append((i, j, k))
-        i, j, k = (self.patch + 2 * n for n in beyond)
-        return Windows(tuple(numbers.tolist()), tuple(origins), (i, j, k), augmentations)
+            image, label_map = (self.resident or self.cases)[number]
+            within = random_origin(self.seed, step, slot, image.shape, self.patch)
+            origin = [at - n for at, n in zip(within, beyond, strict=True)]
+            _cut(image, origin, hu[slot], AIR_HU)
+            _cut(label_map, origin, labels[slot], 0)
+        labelled = None if self.labelled is None else torch.from_numpy(self.labelled[numbers])
+        return Batch(hu, labels, augmentations, None if labelled is None or labelled.all() else labelled.to(device))
 
-    def batch(self, step: int) -> Batch:
-        """The windows of one step."""
-        windows = self.windows(step)
-        hu = np.empty((self.batch_size, *windows.shape), dtype=np.int16)
-        labels = np.empty((self.batch_size, *windows.shape), dtype=np.uint8)
-        for slot, (number, origin) in enumerate(zip(windows.numbers, windows.origins, strict=True)):
-            image, label_map = self.cases[number]
-            cut(image, origin, hu[slot], AIR_HU)
-            cut(label_map, origin, labels[slot], 0)
-        return Batch(
-            torch.from_numpy(hu), torch.from_numpy(labels), windows.augmentations, self.labelled_in(windows.numbers)
-        )
+    def loaded(self, device: torch.device) -> "Feed":
+        """The same feed, bit by bit, with a copy of every case in the device's memory.
 
-    def labelled_in(self, numbers: Sequence[int]) -> Tensor | None:
-        """(B, L) bool, the classes that these cases label; None where they label all."""
-        rows = None if self.labelled is None else self.labelled[list(numbers)]
-        return None if rows is None or rows.all() else torch.from_numpy(rows)
+        Raises:
+            BadInputError: a label beyond the classes, which a loss on a GPU could not name.
+        """
+        for number, (_, label_map) in enumerate(self.cases):
+            highest, most = int(label_map.max(initial=0)), len(self.classes) - 1
+            if highest > most:
+                raise BadInputError(f"training case {number}: label {highest}; 0 to {most} were expected.")
+        copies = [[torch.from_numpy(np.array(each)).to(device) for each in case] for case in self.cases]
+        return replace(self, resident=[(hu, labels) for hu, labels in copies])
 
     def _augmentations(self, step: int, numbers: npt.NDArray[np.int64]) -> tuple[Augmentation, ...]:
         if self.augment is None or not self.augment.enabled:
@@ -138,74 +120,30 @@ class Feed:
         )
 
 
-def cut(array: Voxels, origin: Index3, into: Voxels, padding: int) -> None:
-    """Copy the window that starts at `origin`; what lies outside the array becomes padding. NumPy or PyTorch."""
+def _cut(array: HuArray | LabelArray | Tensor, origin: Sequence[int], into: Tensor, padding: int) -> None:
+    """Copy the window that starts at `origin`; what lies outside the array becomes padding."""
+    target: Any = into if isinstance(array, Tensor) else into.numpy()
     window = array[tuple(slice(max(at, 0), max(at + n, 0)) for at, n in zip(origin, into.shape, strict=True))]
-    if window.shape == into.shape:
-        into[...] = window
-        return
-    into[...] = padding
-    into[tuple(slice(max(-at, 0), max(-at, 0) + n) for at, n in zip(origin, window.shape, strict=True))] = window
+    if window.shape != into.shape:
+        target[...] = padding
+    target[tuple(slice(max(-at, 0), max(-at, 0) + n) for at, n in zip(origin, window.shape, strict=True))] = window
 
 
-@dataclass(frozen=True, eq=False)
-class ResidentFeed:
-    """A feed whose cases lie on the device; its batches are those of `feed`, bit by bit."""
-
-    feed: Feed
-    hu: tuple[Tensor, ...]  # int16 (I, J, K) of each case
-    labels: tuple[Tensor, ...]  # uint8 (I, J, K) of each case
-
-    @classmethod
-    def load(cls, feed: Feed, device: torch.device) -> "ResidentFeed":
-        """Copy every case to the device once.
-
-        Raises:
-            BadInputError: a label beyond the classes, which a loss on a GPU could not name.
-        """
-        hu, labels = [], []
-        for number, (image, label_map) in enumerate(feed.cases):
-            highest = int(label_map.max(initial=0))
-            if highest >= len(feed.classes):
-                most = len(feed.classes) - 1
-                raise BadInputError(f"training case {number}: label {highest}; 0 to {most} were expected.")
-            hu.append(torch.from_numpy(np.array(image)).to(device))
-            labels.append(torch.from_numpy(np.array(label_map)).to(device))
-        return cls(feed, tuple(hu), tuple(labels))
-
-    def batch(self, step: int) -> Batch:
-        """The windows of one step, on the device."""
-        windows = self.feed.windows(step)
-        shape = (len(windows.numbers), *windows.shape)
-        hu = torch.empty(shape, dtype=torch.int16, device=self.hu[0].device)
-        labels = torch.empty(shape, dtype=torch.uint8, device=self.hu[0].device)
-        for slot, (number, origin) in enumerate(zip(windows.numbers, windows.origins, strict=True)):
-            cut(self.hu[number], origin, hu[slot], AIR_HU)
-            cut(self.labels[number], origin, labels[slot], 0)
-        labelled = self.feed.labelled_in(windows.numbers)
-        return Batch(hu, labels, windows.augmentations, None if labelled is None else labelled.to(hu.device))
-
-
-def training_bytes(feed: Feed) -> int:
-    """Memory that the cases of a feed take on a device, bytes."""
-    return _BYTES_PER_VOXEL * sum(image.size for image, _ in feed.cases)
-
-
-def on_device(feed: Feed, device: torch.device, resident: Literal["auto", "always", "never"]) -> BatchSource:
+def on_device(feed: Feed, device: torch.device, resident: Literal["auto", "always", "never"]) -> Feed:
     """The feed, or its cases in the device's memory: with "auto" on a GPU where they take at most `MEMORY_SHARE`."""
     if resident == "never" or (resident == "auto" and device.type != "cuda"):
         return feed
     if resident == "auto":
-        needed, (free, _) = training_bytes(feed), torch.cuda.mem_get_info(device)
+        needed = _BYTES_PER_VOXEL * sum(image.size for image, _ in feed.cases)
+        free, _ = torch.cuda.mem_get_info(device)
         if needed > MEMORY_SHARE * free:
             log.warning(
                 "The training set (%.1f GiB) stays outside the GPU, which has %.1f GiB free; training may wait for it.",
-                needed / 2**30,
-                free / 2**30,
+                *(needed / 2**30, free / 2**30),
             )
             return feed
     with out_of_memory_explained("Use --set train.resident=never."):
-        return ResidentFeed.load(feed, device)
+        return feed.loaded(device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,20 +197,16 @@ def feed_of(store: Store, train: TrainConfig) -> Feed:
     except ValueError as error:
         raise BadInputError(f"{store.path}: {error}.") from error
     spacings_mm = [store.geometry(name).spacing_mm for name in training_cases(store)]
-    cases, labelled = arrays(store, "train"), labelled_in(store, "train")
+    cases, labelled = cases_of(store, "train")
     how = train.patch, train.batch_size, train.seed, train.augment
     return Feed(cases, *how, spacings_mm=spacings_mm, classes=store.classes, labelled=labelled)
 
 
-def arrays(store: Store, split: Split) -> list[tuple[HuArray, LabelArray]]:
-    """Image and labels of each case of a split, memory-mapped."""
-    return [(store.image(name), store.labels(name)) for name in store.names(split)]
-
-
-def labelled_in(store: Store, split: Split) -> npt.NDArray[np.bool_] | None:
-    """(cases, L) which classes each case of a split labels; None where all label all."""
-    labelled = store.labelled(store.names(split))
-    return None if labelled.all() else labelled
+def cases_of(store: Store, split: Split) -> tuple[list[tuple[HuArray, LabelArray]], npt.NDArray[np.bool_] | None]:
+    """Image and labels of each case, memory-mapped; (cases, L) which classes each labels, None where all label all."""
+    names = store.names(split)
+    labelled = store.labelled(names)
+    return [(store.image(name), store.labels(name)) for name in names], None if labelled.all() else labelled
 
 
 def facts_of(store: Store, config: Config) -> TrainingFacts:

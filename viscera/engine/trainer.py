@@ -15,7 +15,7 @@ from viscera.core.config import AdamConfig, Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.core.progress import OnProgress, Progress
 from viscera.engine.diagnostics import full_diagnosis, full_steps, logit_gradient_norms, shares
-from viscera.engine.feed import Batch, BatchSource, NetworkInput, TrainingFacts
+from viscera.engine.feed import Batch, Feed, NetworkInput, TrainingFacts
 from viscera.engine.hardware import autocast, out_of_memory_explained
 from viscera.engine.monitor import (
     DiceByOrgan,
@@ -92,14 +92,7 @@ class Trainer:
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         self.best_validation_dice = checkpoint.best_validation_dice
 
-    def run(
-        self,
-        feed: BatchSource,
-        monitor: Monitor,
-        folder: RunFolder,
-        stop: StopSignal,
-        report: OnProgress,
-    ) -> None:
+    def run(self, feed: Feed, monitor: Monitor, folder: RunFolder, stop: StopSignal, report: OnProgress) -> None:
         """Train to the last iteration, logging and writing checkpoints on the way.
 
         Raises:

@@ -13,7 +13,7 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.settings import ANOTHER_MODEL, differences
-from viscera.engine.feed import arrays, facts_of, feed_of, labelled_in, on_device, with_training_set
+from viscera.engine.feed import cases_of, facts_of, feed_of, on_device, with_training_set
 from viscera.engine.hardware import choose_device, describe_hardware, fastest_convolutions, peak_memory_mib
 from viscera.engine.monitor import Monitor
 from viscera.engine.trainer import StopSignal, Trainer
@@ -69,8 +69,8 @@ def train(
             _refuse_other_settings(folder, read_config(folder.config_path), config)
         folder.keep_curve_until(trainer.step)
         write_yaml(folder.config_path, config.model_dump(mode="json"))
-        labelled = labelled_in(store, "validation")
-        monitor = Monitor.create(feed, arrays(store, "validation"), config.train, config.predict, device, labelled)
+        validation, labelled = cases_of(store, "validation")
+        monitor = Monitor.create(feed, validation, config.train, config.predict, device, labelled)
         _write_status(folder, trainer, "running")
         try:
             windows = on_device(feed, device, config.train.resident)

@@ -14,7 +14,7 @@ from viscera.core.arms import weighting_name
 from viscera.core.config import Config, RateRangeConfig
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.core.progress import OnProgress, Progress, unseen
-from viscera.engine.feed import Batch, BatchSource, facts_of, feed_of, on_device, training_cases, with_training_set
+from viscera.engine.feed import Batch, Feed, facts_of, feed_of, on_device, training_cases, with_training_set
 from viscera.engine.hardware import autocast, choose_device, fastest_convolutions, out_of_memory_explained
 from viscera.engine.monitor import Monitor
 from viscera.engine.trainer import StopSignal, Trainer
@@ -79,7 +79,7 @@ def _find(store: Store, config: Config, stop: StopSignal, progress: OnProgress) 
 
 def range_test(
     trainer: Trainer,
-    feed: BatchSource,
+    feed: Feed,
     windows: Sequence[Batch],
     config: RateRangeConfig,
     *,

@@ -2,11 +2,13 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from viscera.check.adult_volumes import ADULT_VOLUMES
 from viscera.core.anatomy import ClassTable
 from viscera.core.geometry import Geometry
 from viscera.core.regions import central_voxel
@@ -44,6 +46,14 @@ class LabelledOrgan:
     largest_piece: float  # share of its voxels
     # the piece furthest from the largest one, of those that are no mere specks; else the second largest
     stray: Stray | None
+
+    @property
+    def unusual(self) -> Literal["small", "large", ""]:
+        """Whether an adult's organ is seldom like this; one that is cut off is never called small."""
+        usual = ADULT_VOLUMES.get(self.name)
+        if usual is not None and self.volume_ml > usual.high_ml:
+            return "large"
+        return "small" if usual is not None and self.volume_ml < usual.low_ml and not self.edges else ""
 
 
 @dataclass(frozen=True)

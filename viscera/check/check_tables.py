@@ -2,12 +2,11 @@
 
 import textwrap
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from tabulate import tabulate
 
 from viscera.check.adult_volumes import ADULT_VOLUMES
-from viscera.check.finding_rules import unusual_volume
+from viscera.check.case_facts import CaseFacts
 from viscera.check.findings import CaseCheck, DataSetCheck, Finding, by_kind
 from viscera.core.anatomy import title_of
 
@@ -17,14 +16,6 @@ _SCAN_HEADER = (
     *("orientation", "lowest_hu", "highest_hu", "share_of_air", "organs", "image_sha256"),
 )
 _ORGAN_COLUMNS = ("volume_ml", "mean_hu", "share_in_air", "pieces", "largest_piece", "edges")
-
-
-class VolumeCell(NamedTuple):
-    """One organ's volume in one case."""
-
-    text: str  # in mL; `–` where the organ is not there, empty where it is not labelled
-    unusual: bool = False  # outside the range of adults
-    cut_off: bool = False  # touches the edge of the scan
 
 
 def capital(text: str) -> str:
@@ -67,17 +58,12 @@ def finding_rows(check: DataSetCheck) -> list[tuple[object, ...]]:
     return rows
 
 
-def volume_cells(case: CaseCheck, classes: Sequence[str]) -> list[VolumeCell]:
-    """Volumes of a case, one a class."""
-    cells = []
-    for name in classes:
-        organ = case.facts.organ(name) if case.facts else None
-        if organ is None:
-            cells.append(VolumeCell("–" if case.facts and name in case.facts.labelled else ""))
-        else:
-            digits = 0 if organ.volume_ml >= 10 else 1
-            cells.append(VolumeCell(f"{organ.volume_ml:.{digits}f}", bool(unusual_volume(organ)), bool(organ.edges)))
-    return cells
+def volume_text(facts: CaseFacts, name: str) -> str:
+    """An organ's volume in mL; `–` where it is not there, empty where it is not labelled."""
+    organ = facts.organ(name)
+    if organ is None:
+        return "–" if name in facts.labelled else ""
+    return f"{organ.volume_ml:.{0 if organ.volume_ml >= 10 else 1}f}"
 
 
 def adult_range(name: str) -> str:
@@ -146,13 +132,11 @@ def _scans(cases: Sequence[CaseCheck]) -> str:
 
 
 def _volumes(cases: Sequence[CaseCheck], classes: Sequence[str]) -> str:
-    read = [case for case in cases if case.facts is not None]
-    usual = ("adults", *(adult_range(name) for name in classes))
-    rows = [usual]
-    for case in read:
-        cells = volume_cells(case, classes)
-        marked = (f"{'* ' if c.unusual else ''}{c.text}{' /' if c.cut_off else '  '}" for c in cells)
-        rows.append((_short(case.case), *marked))
+    rows = [("adults", *map(adult_range, classes))]
+    for facts in (case.facts for case in cases if case.facts is not None):
+        cells = [(volume_text(facts, name), facts.organ(name)) for name in classes]
+        marked = (f"{'* ' * bool(o and o.unusual)}{text}{' /' if o and o.edges else '  '}" for text, o in cells)
+        rows.append((_short(facts.case), *marked))
     headers = ("mL", *(name.replace("_", "\n") for name in classes))
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * len(classes)))
     return f"{table}\n* unusual for an adult   / cut off by the edge of the scan   – not there"

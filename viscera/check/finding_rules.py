@@ -3,7 +3,6 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -133,19 +132,11 @@ def _off(facts: CaseFacts) -> Iterator[Finding]:
             yield Finding(facts.case, organ.name, "labels_off", "suspicious", value, expected, organ.inside_mm)
 
 
-def unusual_volume(organ: LabelledOrgan) -> Literal["small", "large", ""]:
-    """Whether an adult's organ is seldom like this; one that is cut off is never called small."""
-    usual = ADULT_VOLUMES.get(organ.name)
-    if usual is not None and organ.volume_ml > usual.high_ml:
-        return "large"
-    return "small" if usual is not None and organ.volume_ml < usual.low_ml and not organ.edges else ""
-
-
 def _volumes(facts: CaseFacts) -> Iterator[Finding]:
     """One finding an unusual organ; a single one where nearly all organs are unusual in the same way."""
     judged = [organ for organ in facts.organs if organ.name in ADULT_VOLUMES]
     for way, word in (("small", "smaller"), ("large", "larger")):
-        unusual = [organ for organ in judged if unusual_volume(organ) == way]
+        unusual = [organ for organ in judged if organ.unusual == way]
         if len(unusual) >= MANY_ORGANS and len(unusual) >= MOST_ORGANS * len(judged):
             volumes = ", ".join(f"{title_of(organ.name)} {ml_text(organ.volume_ml)}" for organ in unusual)
             value = f"{len(unusual)} of {len(judged)} organs {word} than in adults: {volumes}"

@@ -1,5 +1,6 @@
 """Axial slices with organ overlays, in radiological convention: the patient's right on the viewer's left, front up."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ABDOMEN, AnatomicalClass, ClassTable
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume
 from viscera.drawing.canvas import house_style
@@ -81,44 +82,59 @@ def slice_figure(
 
     The CT is shared by all panels of a case; the labels are (I, J) uint8, canonical: to the right, to the front.
     """
-    width_mm, height_mm = (high - low for low, high in scene_backdrop.view_mm)
-    width_in = 4.0
-    with house_style():
-        figure = Figure(figsize=(width_in, width_in * height_mm / width_mm), facecolor="black")
-        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-        axes.set_axis_off()
-        draw_scan(axes, scene_backdrop)
-        _draw_organs(axes, labels_IJ, spacing_mm, classes)
-        (left, right), vertical = scene_backdrop.view_mm
-        axes.set_xlim(right, left)  # the patient's right, at high x, comes to the viewer's left
-        axes.set_ylim(vertical)
-        axes.set_aspect("equal")
-        white: dict[str, Any] = {"transform": axes.transAxes, "color": "white", "ha": "center"}
-        for x, side in ((0.03, "R"), (0.97, "L")):
-            axes.text(x, 0.5, side, weight="bold", size=12, va="center", **white)
-        if not labels_IJ.any():
-            axes.text(0.5, 0.04, "nothing labelled in this slice", **white)
+    figure, axes = scan_figure(scene_backdrop, 4.0, 12)
+    voxels = np.bincount(labels_IJ.ravel(), minlength=len(classes))
+    small_on_top = sorted(classes.organs, key=lambda organ: -int(voxels[organ.label]))
+    draw_organs(axes, labels_IJ, spacing_mm, dict.fromkeys(small_on_top, 1.3), opacity=0.45)
+    if not labels_IJ.any():
+        with house_style():
+            axes.text(0.5, 0.04, "nothing labelled in this slice", transform=axes.transAxes, color="white", ha="center")
     return figure
 
 
-def draw_scan(axes: Axes, scan: Backdrop) -> None:
-    """The CT alone, in mm from the corner of the slice, in the window of an abdominal CT."""
-    extent = (0, scan.hu.shape[0] * scan.spacing_mm[0], 0, scan.hu.shape[1] * scan.spacing_mm[1])
-    low, high = LEVEL_HU - WIDTH_HU / 2, LEVEL_HU + WIDTH_HU / 2
-    axes.imshow(scan.hu.T, "gray", vmin=low, vmax=high, origin="lower", extent=extent, interpolation="bilinear")
+def scan_figure(
+    scan: Backdrop, width_in: float, letters: int, sides: tuple[str, str] = ("R", "L")
+) -> tuple[Figure, Axes]:
+    """The CT in the window of an abdominal CT, at most twice as high as wide; its first axis runs to the left.
+
+    Axes are in mm from the corner of the slice; `sides` name the patient's sides at the left and right edge.
+    """
+    (low, high), (bottom, top) = scan.view_mm
+    with house_style():
+        height_in = min(2 * width_in, width_in * (top - bottom) / (high - low))
+        figure = Figure((width_in, height_in), facecolor="black")
+        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+        axes.set_axis_off()
+        extent = (0, scan.hu.shape[0] * scan.spacing_mm[0], 0, scan.hu.shape[1] * scan.spacing_mm[1])
+        darkest, brightest = LEVEL_HU - WIDTH_HU / 2, LEVEL_HU + WIDTH_HU / 2
+        shown: dict[str, Any] = {"vmin": darkest, "vmax": brightest, "extent": extent, "interpolation": "bilinear"}
+        axes.imshow(scan.hu.T, "gray", origin="lower", **shown)
+        axes.set(xlim=(high, low), ylim=(bottom, top), aspect="equal")
+        white: dict[str, Any] = {"color": "white", "weight": "bold", "size": letters, "ha": "center", "va": "center"}
+        for x, side in zip((0.03, 0.97), sides, strict=True):
+            axes.text(x, 0.5, side, transform=axes.transAxes, **white)
+    return figure, axes
 
 
-def _draw_organs(axes: Axes, labels_IJ: LabelArray, spacing_mm: tuple[float, float], classes: ClassTable) -> None:
-    """Fill and outline each organ; outlines run between voxel centres, at most half a voxel from the voxels' edges."""
-    padded = np.pad(labels_IJ, 1)
-    x_mm = (np.arange(padded.shape[0]) - 0.5) * spacing_mm[0]
-    y_mm = (np.arange(padded.shape[1]) - 0.5) * spacing_mm[1]
-    voxels = np.bincount(padded.ravel(), minlength=len(classes))
-    for organ in sorted(classes.organs, key=lambda organ: -int(voxels[organ.label])):  # small ones on top of large ones
+def draw_organs(
+    axes: Axes,
+    labels_AB: LabelArray,
+    spacing_mm: tuple[float, ...],
+    widths: Mapping[AnatomicalClass, float],
+    opacity: float = 0.0,
+) -> None:
+    """Outline organs, each with its width in points, and fill them; the last are on top.
+
+    Outlines run between voxel centres, at most half a voxel from the voxels' edges.
+    """
+    padded = np.pad(labels_AB, 1)
+    across_mm, up_mm = ((np.arange(n) - 0.5) * mm for n, mm in zip(padded.shape, spacing_mm, strict=True))
+    for organ, width in widths.items():
         mask = (padded == organ.label).T.astype(np.float32)
         if mask.any():
-            axes.contourf(x_mm, y_mm, mask, levels=[0.5, 1.5], colors=[organ.colour], alpha=0.45)
-            axes.contour(x_mm, y_mm, mask, levels=[0.5], colors=[organ.colour], linewidths=1.3)
+            if opacity:
+                axes.contourf(across_mm, up_mm, mask, levels=[0.5, 1.5], colors=[organ.colour], alpha=opacity)
+            axes.contour(across_mm, up_mm, mask, levels=[0.5], colors=[organ.colour], linewidths=width)
 
 
 def body_box_mm(hu: npt.NDArray[np.float32], spacing_mm: tuple[float, ...]) -> Box2:

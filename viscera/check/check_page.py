@@ -13,7 +13,7 @@ from viscera.check.findings import KINDS, DataSetCheck, Finding, by_kind
 from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.scan import Case
 from viscera.drawing.canvas import data_uri, page_environment, to_bytes
-from viscera.drawing.slices import Backdrop, body_box_mm, draw_organs, scan_figure
+from viscera.drawing.slices import Backdrop, draw_organs, scan_figure
 
 MOST_PICTURES = 60  # places, of three slices each: about 10 MB
 MOST_OF_A_CASE = 4  # of them
@@ -99,7 +99,7 @@ def plane_figure(case: Case, plane: Plane, at_mm: Point, table: ClassTable, orga
     spacing_mm = (scan.geometry.spacing_mm[plane.across], scan.geometry.spacing_mm[plane.up])
     hu = np.take(scan.hu, index[plane.through], axis=plane.through).astype(np.float32)
     labels = np.take(label_map.labels, index[plane.through], axis=plane.through)
-    figure, axes = scan_figure(Backdrop(hu, spacing_mm, body_box_mm(hu, spacing_mm)), 3.4, 11, plane.sides)
+    figure, axes = scan_figure(Backdrop(hu, spacing_mm), 3.4, 11, plane.sides)
     draw_organs(axes, labels, spacing_mm, {o: 1.8 if o.name in organs or not organs else 0.8 for o in table.organs})
     x, y = ((index[axis] + 0.5) * mm for axis, mm in zip((plane.across, plane.up), spacing_mm, strict=True))
     for near, far in (_CROSS_MM, np.negative(_CROSS_MM)):

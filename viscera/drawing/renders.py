@@ -20,7 +20,7 @@ from viscera.core.scan import LabelMap
 from viscera.drawing.canvas import house_style
 
 FloatArray = npt.NDArray[np.float64]
-Box3 = tuple[tuple[float, float, float], tuple[float, float, float]]
+Box3 = npt.NDArray[np.floating[Any]]  # (2, 3) lowest and highest corner, mm
 _ELEVATION_DEG, _AZIMUTH_DEG = 14.0, 90.0
 _PANEL_IN = (4.0, 3.4)
 _VIEWER = np.array([0.0, np.cos(np.radians(_ELEVATION_DEG)), np.sin(np.radians(_ELEVATION_DEG))])
@@ -57,30 +57,29 @@ def common_box(scenes: Sequence[tuple[Surface, ...]]) -> Box3 | None:
     points = [s.vertices_mm for scene in scenes for s in scene]
     if not points:
         return None
-    low = np.min([p.min(axis=0) for p in points], axis=0)
-    high = np.max([p.max(axis=0) for p in points], axis=0)
-    return ((low[0], low[1], low[2]), (high[0], high[1], high[2]))
+    every = np.concatenate(points)
+    return np.array([every.min(axis=0), every.max(axis=0)])
 
 
+@house_style()
 def render_figure(organs: tuple[Surface, ...], box: Box3 | None) -> Figure:
     """One panel of Figures 2-4: the organs in a box (mm); without any it says so."""
-    with house_style():
-        figure = Figure(figsize=_PANEL_IN, facecolor="white")
-        if not organs or box is None:
-            figure.text(0.5, 0.5, "nothing predicted", ha="center", va="center", size=13, color="#6b7280")
-            return figure
-        overhang = _PANEL_IN[0] / _PANEL_IN[1] - 1  # 3D axes are square: let them be as wide as the panel
-        square = (0.0, -overhang / 2 - 0.03, 1.0, 1 + overhang)
-        axes: Any = figure.add_axes(square, projection="3d", computed_zorder=False)
-        axes.set_axis_off()
-        axes.set_proj_type("ortho")
-        axes.view_init(elev=_ELEVATION_DEG, azim=_AZIMUTH_DEG)
-        axes.add_collection3d(_polygons(organs))
-        low, high = np.asarray(box)
-        axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
-        axes.set_box_aspect(np.maximum(high - low, 1e-3), zoom=_zoom(high - low))
-        for x, side in ((0.04, "R"), (0.96, "L")):
-            figure.text(x, 0.93, side, color="#374151", weight="bold", size=12, ha="center", va="center")
+    figure = Figure(figsize=_PANEL_IN, facecolor="white")
+    if not organs or box is None:
+        figure.text(0.5, 0.5, "nothing predicted", ha="center", va="center", size=13, color="#6b7280")
+        return figure
+    overhang = _PANEL_IN[0] / _PANEL_IN[1] - 1  # 3D axes are square: let them be as wide as the panel
+    square = (0.0, -overhang / 2 - 0.03, 1.0, 1 + overhang)
+    axes: Any = figure.add_axes(square, projection="3d", computed_zorder=False)
+    axes.set_axis_off()
+    axes.set_proj_type("ortho")
+    axes.view_init(elev=_ELEVATION_DEG, azim=_AZIMUTH_DEG)
+    axes.add_collection3d(_polygons(organs))
+    low, high = box
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
+    axes.set_box_aspect(np.maximum(high - low, 1e-3), zoom=_zoom(high - low))
+    for x, side in ((0.04, "R"), (0.96, "L")):
+        figure.text(x, 0.93, side, color="#374151", weight="bold", size=12, ha="center", va="center")
     return figure
 
 

@@ -15,8 +15,6 @@ from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume
 from viscera.drawing.canvas import house_style
 
-Bounds = tuple[float, float]
-Box2 = tuple[Bounds, Bounds]
 LEVEL_HU, WIDTH_HU = 50.0, 400.0
 _BODY_HU = -300.0
 _MARGIN_MM = 8.0
@@ -30,7 +28,16 @@ class Backdrop:
 
     hu: npt.NDArray[np.float32]  # (A, B) float32, canonical: to the right, to the front
     spacing_mm: tuple[float, ...]  # of A and B
-    view_mm: Box2  # the part worth showing, from the slice's first corner
+
+    @property
+    def view_mm(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Bounds of what is no air, with a margin, from the slice's first corner; the whole slice where all is air."""
+        bounds = []
+        for axis, (n, mm) in enumerate(zip(self.hu.shape, self.spacing_mm, strict=True)):
+            inside = np.flatnonzero((self.hu > _BODY_HU).any(axis=1 - axis))
+            low, high = (inside[0], inside[-1] + 1) if inside.size else (0, n)
+            bounds.append((max(0.0, low * mm - _MARGIN_MM), min(n * mm, high * mm + _MARGIN_MM)))
+        return (bounds[0], bounds[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,8 +60,7 @@ def busiest_slice(truth: LabelMap) -> int:
     length = int(truth.labels.max()) + 1
     counts = np.stack([np.bincount(plane.ravel(), minlength=length) for plane in np.moveaxis(truth.labels, 2, 0)])
     organs = counts[:, 1:]
-    ranked = [((row > 0).sum(), row.sum(), -index) for index, row in enumerate(organs)]
-    return -int(max(ranked)[2])
+    return int(np.lexsort((-np.arange(len(organs)), organs.sum(axis=1), (organs > 0).sum(axis=1)))[-1])
 
 
 def backdrop(scan: Volume, grid: Geometry, slice_index: int) -> Backdrop:
@@ -69,9 +75,10 @@ def backdrop(scan: Volume, grid: Geometry, slice_index: int) -> Backdrop:
     offset = to_scan[:3, :3] @ (0, 0, slice_index) + to_scan[:3, 3]
     coarse, shape = np.asarray(scan.hu, dtype=np.float32), (*fine.shape[:2], 1)
     hu = ndimage.affine_transform(coarse, to_scan[:3, :3], offset, output_shape=shape, order=1, mode="nearest")[:, :, 0]
-    return Backdrop(hu, fine.spacing_mm[:2], body_box_mm(hu, fine.spacing_mm[:2]))
+    return Backdrop(hu, fine.spacing_mm[:2])
 
 
+@house_style()
 def slice_figure(
     scene_backdrop: Backdrop,
     labels_IJ: LabelArray,
@@ -87,11 +94,11 @@ def slice_figure(
     small_on_top = sorted(classes.organs, key=lambda organ: -int(voxels[organ.label]))
     draw_organs(axes, labels_IJ, spacing_mm, dict.fromkeys(small_on_top, 1.3), opacity=0.45)
     if not labels_IJ.any():
-        with house_style():
-            axes.text(0.5, 0.04, "nothing labelled in this slice", transform=axes.transAxes, color="white", ha="center")
+        axes.text(0.5, 0.04, "nothing labelled in this slice", transform=axes.transAxes, color="white", ha="center")
     return figure
 
 
+@house_style()
 def scan_figure(
     scan: Backdrop, width_in: float, letters: int, sides: tuple[str, str] = ("R", "L")
 ) -> tuple[Figure, Axes]:
@@ -100,19 +107,17 @@ def scan_figure(
     Axes are in mm from the corner of the slice; `sides` name the patient's sides at the left and right edge.
     """
     (low, high), (bottom, top) = scan.view_mm
-    with house_style():
-        height_in = min(2 * width_in, width_in * (top - bottom) / (high - low))
-        figure = Figure((width_in, height_in), facecolor="black")
-        axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-        axes.set_axis_off()
-        extent = (0, scan.hu.shape[0] * scan.spacing_mm[0], 0, scan.hu.shape[1] * scan.spacing_mm[1])
-        darkest, brightest = LEVEL_HU - WIDTH_HU / 2, LEVEL_HU + WIDTH_HU / 2
-        shown: dict[str, Any] = {"vmin": darkest, "vmax": brightest, "extent": extent, "interpolation": "bilinear"}
-        axes.imshow(scan.hu.T, "gray", origin="lower", **shown)
-        axes.set(xlim=(high, low), ylim=(bottom, top), aspect="equal")
-        white: dict[str, Any] = {"color": "white", "weight": "bold", "size": letters, "ha": "center", "va": "center"}
-        for x, side in zip((0.03, 0.97), sides, strict=True):
-            axes.text(x, 0.5, side, transform=axes.transAxes, **white)
+    figure = Figure((width_in, min(2 * width_in, width_in * (top - bottom) / (high - low))), facecolor="black")
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set_axis_off()
+    extent = (0, scan.hu.shape[0] * scan.spacing_mm[0], 0, scan.hu.shape[1] * scan.spacing_mm[1])
+    darkest, brightest = LEVEL_HU - WIDTH_HU / 2, LEVEL_HU + WIDTH_HU / 2
+    shown: dict[str, Any] = {"vmin": darkest, "vmax": brightest, "extent": extent, "interpolation": "bilinear"}
+    axes.imshow(scan.hu.T, "gray", origin="lower", **shown)
+    axes.set(xlim=(high, low), ylim=(bottom, top), aspect="equal")
+    white: dict[str, Any] = {"color": "white", "weight": "bold", "size": letters, "ha": "center", "va": "center"}
+    for x, side in zip((0.03, 0.97), sides, strict=True):
+        axes.text(x, 0.5, side, transform=axes.transAxes, **white)
     return figure, axes
 
 
@@ -137,22 +142,9 @@ def draw_organs(
             axes.contour(across_mm, up_mm, mask, levels=[0.5], colors=[organ.colour], linewidths=width)
 
 
-def body_box_mm(hu: npt.NDArray[np.float32], spacing_mm: tuple[float, ...]) -> Box2:
-    """Bounds of what is no air, with a margin, within the slice; the whole slice where all is air."""
-    bounds = []
-    for axis in (0, 1):
-        inside = np.flatnonzero((hu > _BODY_HU).any(axis=1 - axis))
-        length_mm = hu.shape[axis] * spacing_mm[axis]
-        low, high = (inside[0], inside[-1] + 1) if inside.size else (0, hu.shape[axis])
-        low_mm, high_mm = low * spacing_mm[axis] - _MARGIN_MM, high * spacing_mm[axis] + _MARGIN_MM
-        bounds.append((max(0.0, low_mm), min(length_mm, high_mm)))
-    return (bounds[0], bounds[1])
-
-
 def thinned(label_map: LabelMap, longest: int = _LONGEST_EDGE) -> LabelMap:
     """Every n-th voxel of each axis longer than `longest`; a copy."""
     shape = label_map.labels.shape
     i, j, k = (-(-n // longest) for n in shape)
     labels = label_map.labels[i // 2 :: i, j // 2 :: j, k // 2 :: k].copy()
-    geometry = label_map.geometry.scaled((i, j, k), (labels.shape[0], labels.shape[1], labels.shape[2]))
-    return LabelMap(labels, Geometry(geometry.shape, geometry.affine))
+    return LabelMap(labels, label_map.geometry.scaled((i, j, k), (labels.shape[0], labels.shape[1], labels.shape[2])))

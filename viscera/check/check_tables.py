@@ -9,6 +9,7 @@ from viscera.check.adult_volumes import ADULT_VOLUMES
 from viscera.check.case_facts import CaseFacts
 from viscera.check.findings import CaseCheck, DataSetCheck, Finding, by_kind
 from viscera.core.anatomy import title_of
+from viscera.core.geometry import size_text
 
 FINDINGS_HEADER = ("case", "organ", "finding", "value", "expected", "level", "x_mm", "y_mm", "z_mm")
 _SCAN_HEADER = (
@@ -78,8 +79,8 @@ def scan_cells(case: CaseCheck) -> tuple[str, ...]:
     if facts is None:
         return ("",) * 5
     return (
-        "×".join(f"{x:.3g}" for x in facts.spacing_mm),
-        "×".join(map(str, facts.shape)),
+        size_text(facts.spacing_mm),
+        size_text(facts.shape),
         facts.orientation,
         f"{facts.hu.lowest} to {facts.hu.highest}",
         f"{len(facts.organs)} of {len(facts.labelled)}",

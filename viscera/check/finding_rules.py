@@ -10,6 +10,7 @@ from viscera.check.adult_volumes import ADULT_VOLUMES
 from viscera.check.case_facts import SPECK_ML, CaseFacts, LabelledOrgan, Point
 from viscera.check.findings import Finding, Level
 from viscera.core.anatomy import title_of
+from viscera.core.geometry import size_text
 from viscera.metrics.hounsfield import no_hu
 
 LITTLE_AIR = 0.001
@@ -28,8 +29,7 @@ def scan_findings(facts: CaseFacts) -> Iterator[Finding]:
 
 def _values(facts: CaseFacts) -> Iterator[Finding]:
     hu = facts.hu
-    doubt = no_hu(hu)
-    if doubt is not None:
+    if (doubt := no_hu(hu)) is not None:
         kind, value, expected = doubt
         yield Finding(facts.case, "", kind, "suspicious", value, expected, facts.centre_mm)
         return
@@ -49,7 +49,7 @@ def _if_it_is(suspicious: bool, at_mm: Point) -> tuple[Level, Point | None]:
 
 def _voxels(facts: CaseFacts) -> Iterator[Finding]:
     spacing = facts.spacing_mm
-    text = spacing_text(spacing)
+    text = f"{size_text(spacing)} mm"
     low, high = POSSIBLE_SPACING_MM
     if min(spacing) < low or max(spacing) > high:
         yield Finding(facts.case, "", "spacing", "suspicious", text, f"{low:g} to {high:g} mm", facts.centre_mm)
@@ -58,11 +58,6 @@ def _voxels(facts: CaseFacts) -> Iterator[Finding]:
     if max(spacing) / min(spacing) > ANISOTROPIC:
         value = f"{text}: {max(spacing) / min(spacing):.1f} times as long as wide"
         yield Finding(facts.case, "", "anisotropy", "note", value, f"{ANISOTROPIC:g} times or less")
-
-
-def spacing_text(spacing_mm: tuple[float, float, float]) -> str:
-    """For example `0.98×0.98×2 mm`."""
-    return "×".join(f"{x:.3g}" for x in spacing_mm) + " mm"
 
 
 MEAN_HU = {"liver": (-50, 250), "spleen": (-50, 250)}
@@ -207,12 +202,11 @@ def _spacings(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     if len(cases) < CASES_FOR_A_MEDIAN:
         return
     median = np.median([case.spacing_mm for case in cases], axis=0)
-    x, y, z = (float(each) for each in median)
+    expected = f"within {UNLIKE:g} times the median, {size_text(median)} mm"
     for case in cases:
         ratio = np.array(case.spacing_mm) / median
         if max(ratio.max(), 1 / ratio.min()) > UNLIKE:
-            expected = f"within {UNLIKE:g} times the median, {spacing_text((x, y, z))}"
-            yield Finding(case.case, "", "spacing_unlike", "note", spacing_text(case.spacing_mm), expected)
+            yield Finding(case.case, "", "spacing_unlike", "note", f"{size_text(case.spacing_mm)} mm", expected)
 
 
 def _missing(cases: Sequence[CaseFacts]) -> Iterator[Finding]:

@@ -43,8 +43,6 @@ class RunFailedError(VisceraError):
 class DefectError(VisceraError):
     """A defect of ours that left cases out; their tracebacks were logged, the other cases are done."""
 
-    exit_code = 1
-
 
 class InterruptedRunError(VisceraError):
     """Stopped by Ctrl-C, SIGTERM or SIGHUP after writing a checkpoint; go on with `--resume`."""
@@ -137,12 +135,13 @@ def case_error(case: str, error: Exception) -> VisceraError:
         )
     if isinstance(error, OSError):
         at = error.filename if isinstance(error.filename, str) else case
+        what, remedy = (
+            error.strerror or text,
+            "Check that it is still there, its permissions, and the space on the disk.",
+        )
         if error.errno == errno.ENAMETOOLONG:
-            return BadInputError(
-                f"{at}: this name is too long for the file system. Rename it, or shorten the folder's."
-            )
-        what = error.strerror or text
-        return BadInputError(f"{at}: {what}. Check that it is still there, its permissions, and the space on the disk.")
+            what, remedy = "this name is too long for the file system", "Rename it, or shorten the folder's."
+        return BadInputError(f"{at}: {what}. {remedy}")
     return DefectError(
         f"{case}: a defect of viscera ({type(error).__name__}: {text}). Please report it; the log has the traceback."
     )

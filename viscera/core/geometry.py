@@ -1,7 +1,7 @@
 """Where the voxels of an array lie in the patient: RAS+ millimetres, as in NIfTI."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,11 @@ Affine = npt.NDArray[np.float64]
 Index3 = tuple[int, int, int]
 _TURNING_POINT = 1e-4  # by which another axis order must fit better: not by rounding, where two fit alike (45°)
 LPS_FROM_RAS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes run to the left and to the back; its own inverse
+
+
+def size_text(along_axes: Iterable[float]) -> str:
+    """For people: `512×512×20`, `0.98×0.98×2`."""
+    return "×".join(str(each) if isinstance(each, int) else f"{each:.3g}" for each in along_axes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from viscera.core.anatomy import NUM_CLASSES
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import AxisOrder, Geometry
+from viscera.core.geometry import AxisOrder, Geometry, size_text
 
 HuArray = npt.NDArray[np.int16]
 LabelArray = npt.NDArray[np.uint8]
@@ -82,34 +82,22 @@ class Case:
 
     def __post_init__(self) -> None:
         scan, labels = self.volume.geometry, self.label_map.geometry
-        if scan.shape != labels.shape:
-            raise BadInputError(
-                f"{self.name}: labels are {_by(labels.shape)} but the scan is {_by(scan.shape)}. "
-                "Export both from the same series, or leave the case out."
+        if scan.same_grid(labels, tolerance_mm=0.1 * min(scan.spacing_mm)):
+            return
+        if scan.shape == labels.shape:
+            at, at_labels = (f"({', '.join(f'{x:.1f}' for x in each.affine[:3, 3])}) mm" for each in (scan, labels))
+            found = (
+                "labels and scan have the same shape but lie at different places in the patient (origins "
+                f"{at} and {at_labels}, spacings {size_text(scan.spacing_mm)} mm and {size_text(labels.spacing_mm)} mm)"
             )
-        if not scan.same_grid(labels, tolerance_mm=0.1 * min(scan.spacing_mm)):
-            raise BadInputError(
-                f"{self.name}: labels and scan have the same shape but lie at different places in the patient "
-                f"(origins {_mm(scan)} and {_mm(labels)}, spacings {_spacing(scan)} and {_spacing(labels)}). "
-                "Export both from the same series, or leave the case out."
-            )
+        else:
+            found = f"labels are {size_text(labels.shape)} but the scan is {size_text(scan.shape)}"
+        raise BadInputError(f"{self.name}: {found}. Export both from the same series, or leave the case out.")
 
 
 def _check_shape(array: npt.NDArray[np.generic], geometry: Geometry) -> None:
     if array.shape != geometry.shape:
         raise ValueError(f"an array of shape {array.shape} cannot lie on a grid of shape {geometry.shape}")
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "×".join(str(n) for n in shape)
-
-
-def _mm(geometry: Geometry) -> str:
-    return "(" + ", ".join(f"{x:.1f}" for x in geometry.affine[:3, 3]) + ") mm"
-
-
-def _spacing(geometry: Geometry) -> str:
-    return "×".join(f"{x:.3g}" for x in geometry.spacing_mm) + " mm"
 
 
 @dataclass(frozen=True)

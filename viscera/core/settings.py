@@ -6,6 +6,7 @@ Whose business it is decides what may change when a run resumes or a study goes 
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args
 
 import yaml
@@ -55,12 +56,10 @@ def differences(
     Fields named in `apart_from` may differ; `within` is the section's own key with a dot.
     """
     result = []
-    for field in type(now).model_fields:
-        old, new = getattr(before, field), getattr(now, field)
-        if isinstance(old, Settings) and isinstance(new, Settings):
-            result += differences(old, new, roles, apart_from, f"{within}{field}.")
-        elif old != new and field not in apart_from and type(now).role_of(field) in roles:
-            result.append(f"{within}{field} {old} (now {new})")
+    for key, _, role in fields_of(type(now)):
+        old, new = attrgetter(key)(before), attrgetter(key)(now)
+        if old != new and role in roles and key.rpartition(".")[2] not in apart_from:
+            result.append(f"{within}{key} {old} (now {new})")
     return result
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -9,7 +10,7 @@ import pytest
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config, LossConfig, PrepareConfig
 from viscera.core.errors import BadInputError
-from viscera.doctor.diagnosis import diagnose, diagnose_run
+from viscera.doctor.diagnosis import diagnose, diagnose_run, diagnosis_text
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare
@@ -86,6 +87,14 @@ def test_every_arm_is_forecast(tiny_store: Store, tiny_config: Configure) -> Non
     uniform, simple, square = found.arms[:3]
     # the largest class has the smallest weight: its share falls from arm to arm
     assert uniform.gradient_share[0] > simple.gradient_share[0] > square.gradient_share[0]
+
+
+def test_classes_whose_names_begin_alike_have_columns_of_their_own(tiny_store: Store, tiny_config: Configure) -> None:
+    found = diagnose(tiny_store.path, tiny_config())
+    names = ("background", "left_kidney", "left_adrenal_gland", *found.classes[3:])
+    text = diagnosis_text(dataclasses.replace(found, classes=names))
+    header = text[text.index("\narm ") : text.index("\n----", text.index("\narm "))].split()
+    assert {"left", "kidney", "adrenal", "gland", "gallbladder"} <= set(header)
 
 
 def test_an_epsilon_that_drowns_the_gradient_is_named(tiny_store: Store, tiny_config: Configure) -> None:

@@ -30,14 +30,9 @@ def check(
     classes: ClassFile | None = None,
     progress: OnProgress = unseen,
 ) -> DataSetCheck:
-    """Read every case once, say what is suspicious, and write tables and a page.
+    """Read every case of a labelled data set once, say what is suspicious, and write tables and a page into `out`.
 
-    Args:
-        source: folder of a labelled data set.
-        out: folder for `check.csv`, `findings.csv` and `index.html`: new, empty, or of an earlier check.
-        layout: of the source, see `io.layouts`.
-        classes: to learn; by default the paper's eight. The data set may lack some of them.
-        progress: called before each case, and at the end.
+    The data set may lack some of the classes, by default the paper's eight. `progress` is called before each case.
 
     Raises:
         BadInputError: no labelled data set, or a folder `out` of something else. Unread cases are none.

@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 import viscera
 from viscera.cli.terminal import Display, make_display, print_result
 from viscera.core.config import Config
-from viscera.core.errors import VisceraError, case_error
+from viscera.core.errors import InterruptedRunError, VisceraError, case_error
 from viscera.core.resolve import PRESETS, resolve_config
 from viscera.core.settings import Settings, fields_of
 from viscera.io.records import read_yaml
@@ -155,19 +155,18 @@ def command(app: typer.Typer, name: str, settings: str = "") -> Callable[[Functi
 @contextmanager
 def _explained(display: Display, name: str) -> Iterator[None]:
     """Show as one sentence what users can act on, and end with its exit code; everything else is a defect of ours."""
+    sentence: VisceraError | None = None
     try:
         yield
     except (VisceraError, OSError, MemoryError) as error:
-        display.close()
         sentence = case_error(name, error)
-        typer.echo(f"viscera: {sentence}", err=True)
-        sys.exit(sentence.exit_code)
     except KeyboardInterrupt:
-        display.close()
-        typer.echo("viscera: interrupted.", err=True)
-        sys.exit(130)
+        sentence = InterruptedRunError("interrupted.")
     finally:
         display.close()
+    if sentence is not None:
+        typer.echo(f"viscera: {sentence}", err=True)
+        sys.exit(sentence.exit_code)
 
 
 def _keys(settings: str) -> Iterator[str]:

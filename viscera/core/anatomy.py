@@ -130,15 +130,10 @@ def _squeezed(name: str) -> str:
 def label_numbers(
     labels_by_name: Mapping[str, int], *, found_in: str, table: ClassTable = ABDOMEN, partial: bool = False
 ) -> LabelNumbers:
-    """Map a data set's own label numbers onto our classes by their names.
+    """Map a data set's own label numbers, for example `{"background": 0, "aorta": 8}`, onto our classes by their names.
 
     nnU-Net's `ignore` is kept apart: its voxels are not labelled, so that a label map that has any is refused.
-
-    Args:
-        labels_by_name: the data set's table, for example `{"background": 0, "aorta": 8, "liver": 6}`.
-        found_in: file or layout that the table comes from.
-        table: our classes.
-        partial: whether the data set may lack organs.
+    `found_in` is the file or layout that the numbers come from; a `partial` data set may lack organs.
 
     Raises:
         BadInputError: an organ of ours has no name in the table (or none has, if partial), two names mean the same

@@ -45,13 +45,8 @@ def resolve_config(
 ) -> Config:
     """Lay preset, file, `--set section.key=value` and command-line options over the defaults, later ones winning.
 
-    Args:
-        preset: name in `PRESETS`.
-        file_values: nested mapping as read from YAML.
-        assignments: `dotted.key=value`; the value is YAML, as it would stand in the file.
-        options: dotted key to value; None means "not given".
-        base: what a run or study that goes on was made with; laid over the preset, under everything else.
-        found_in: file name for messages.
+    File values are nested as in YAML, options are by dotted key (None: not given). `base`, what a run or study that
+    goes on was made with, is laid over the preset, under everything else; `found_in` is for messages.
 
     Raises:
         BadInputError: unknown preset or key, or a value of the wrong type or range.

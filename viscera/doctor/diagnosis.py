@@ -1,6 +1,6 @@
 """`viscera doctor`: what a store means for each arm before anyone trains, and what happened in a run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,30 +212,27 @@ def _listed(names: Sequence[str]) -> str:
 
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """Counts, weights and presence in windows, one row a class; the forecast, one row an arm; advice."""
-    partial = min(diagnosis.cases_labelling) < diagnosis.cases
-    counts = [
-        (
-            name,
-            f"{diagnosis.voxel_counts[label]:,}",
-            f"{diagnosis.fractions[label]:.4%}",
-            *([f"{diagnosis.cases_labelling[label]}/{diagnosis.cases}"] if partial else []),
-            f"{diagnosis.cases_with_class[label]}/{diagnosis.cases_labelling[label]}",
-            f"{diagnosis.windows_with_class[label]:.0%}",
-            f"{diagnosis.batches_with_class[label]:.0%}",
-            *(f"{vector[label]:.3g}" for vector in diagnosis.weights.values()),
-        )
-        for label, name in enumerate(diagnosis.classes)
-    ]
-    headers = ("class", "voxels", "share", *(["labelled"] if partial else []), "cases", "windows", "batches")
+    labelling = [f"{n}/{diagnosis.cases}" for n in diagnosis.cases_labelling]
+    present = zip(diagnosis.cases_with_class, diagnosis.cases_labelling, strict=True)
+    classes = {
+        "class": diagnosis.classes,
+        "voxels": [f"{n:,}" for n in diagnosis.voxel_counts],
+        "share": [f"{share:.4%}" for share in diagnosis.fractions],
+        **({"labelled": labelling} if min(diagnosis.cases_labelling) < diagnosis.cases else {}),
+        "cases": [f"{cases}/{labelled}" for cases, labelled in present],
+        "windows": [f"{share:.0%}" for share in diagnosis.windows_with_class],
+        "batches": [f"{share:.0%}" for share in diagnosis.batches_with_class],
+        **{name: [f"{weight:.3g}" for weight in vector] for name, vector in diagnosis.weights.items()},
+    }
     arms = [
         (arm.arm, *map(_share, arm.gradient_share), f"{arm.gradient_rms:.1e}", _share(arm.step_kept))
         for arm in diagnosis.arms
     ]
     return "\n\n".join(
         [
-            _table(counts, (*headers, *diagnosis.weights)),
+            _table(zip(*classes.values(), strict=True), tuple(classes)),
             "Before training: each class's share of the gradient, and what Adam's epsilon leaves of its step",
-            _table(arms, ("arm", *(name.split("_")[0][:10] for name in diagnosis.classes), "gradient", "step kept")),
+            _table(arms, ("arm", *(name.replace("_", "\n") for name in diagnosis.classes), "gradient", "step kept")),
             *diagnosis.advice,
         ]
     )
@@ -243,24 +240,21 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
 
 def run_diagnosis_text(diagnosis: RunDiagnosis) -> str:
     """One row a class, then what is wrong and what to do."""
-    by_organ = {flag.organ: flag for flag in diagnosis.flags}
-    dices = list(zip(diagnosis.dice, diagnosis.dice_batch_statistics, strict=True))
-    rows = [
-        (
-            name,
-            f"{diagnosis.weights[label]:.3g}",
-            *("–" if dice is None else f"{dice:.3f}" for dice in dices[label]),
-            "–" if (share := diagnosis.gradient_share[label]) is None else _share(share),
-            f"{flag.state} since step {flag.since}" if (flag := by_organ.get(name)) else word_of(dices[label][0]) or "",
-        )
-        for label, name in enumerate(diagnosis.classes)
-    ]
+    states = {flag.organ: f"{flag.state} since step {flag.since}" for flag in diagnosis.flags}
+    columns = {
+        "class": diagnosis.classes,
+        "weight": [f"{weight:.3g}" for weight in diagnosis.weights],
+        "Dice, training": ["–" if dice is None else f"{dice:.3f}" for dice in diagnosis.dice],
+        "by batch": ["–" if dice is None else f"{dice:.3f}" for dice in diagnosis.dice_batch_statistics],
+        "of the gradient": ["–" if share is None else _share(share) for share in diagnosis.gradient_share],
+        "": [states.get(name) or word_of(d) or "" for name, d in zip(diagnosis.classes, diagnosis.dice, strict=True)],
+    }
     kept = "" if diagnosis.step_kept is None else f"; Adam's epsilon leaves {_share(diagnosis.step_kept)} of its step"
-    table = _table(rows, ("class", "weight", "Dice, training", "by batch", "of the gradient", ""))
+    table = _table(zip(*columns.values(), strict=True), tuple(columns))
     return "\n\n".join([f"Step {diagnosis.step} of {diagnosis.iterations}{kept}", table, *diagnosis.advice])
 
 
-def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+def _table(rows: Iterable[Sequence[str]], headers: Sequence[str]) -> str:
     return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * (len(headers) - 1)))
 
 

@@ -37,7 +37,7 @@ from viscera.engine.predictor import Model
 from viscera.engine.sliding_window import probability_planes
 from viscera.imaging.resample import GridChange, restore_labels, restore_planes, restored_planes
 from viscera.io.checkpoint import Checkpoint, save_checkpoint
-from viscera.io.nifti import write_volume
+from viscera.io.nifti import write_nifti
 from viscera.stages.predict import predict
 
 SHAPE = (512, 512, 600)
@@ -81,7 +81,7 @@ def organs(shape: Index3) -> LabelArray:
 def make_input(folder: Path) -> None:
     """A scan, and a run for each factor."""
     levels = np.rint(-500 + 1000 * np.arange(NUM_CLASSES) / 7).astype(np.int16)
-    write_volume(folder / "ct.nii.gz", Volume(levels[organs(SHAPE)], Geometry.from_spacing(SHAPE, SPACING_MM)))
+    write_nifti(folder / "ct.nii.gz", Volume(levels[organs(SHAPE)], Geometry.from_spacing(SHAPE, SPACING_MM)))
     for factor in FACTORS:
         options = {"prepare.downsample": factor, "predict.grid": "prepared", "train.device": "cpu"}
         (folder / f"run_{factor}").mkdir()

@@ -248,6 +248,14 @@ def test_a_grid_that_no_memory_holds_is_refused_with_its_numbers(
         GridChange.prepared(geometry, PrepareConfig(spacing_mm=to))
 
 
+def test_a_scan_longer_than_any_patient_is_refused_with_its_spacing() -> None:
+    whole_body = Geometry.from_spacing((4, 4, 29), (1, 1, 100))
+    GridChange.by_factor(whole_body, (1, 1, 1))
+    wrong = Geometry.from_spacing((4, 4, 20), (1, 1, 100_000))
+    with pytest.raises(BadInputError, match=r"4×4×20 voxels of 1×1×1e\+05 mm is 2e\+03 m long; no patient .* 3 m"):
+        GridChange.prepared(wrong, PrepareConfig(downsample=4))
+
+
 def test_voxels_larger_than_the_scan_are_one_voxel() -> None:
     volume = line([1, 2, 3])
     change = GridChange.to_spacing(volume.geometry, (1e12, 1e12, 1e12))

@@ -60,7 +60,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap
 from viscera.io.files import write_text, atomic_path
-from viscera.io.nifti import write_labels
+from viscera.io.nifti import write_nifti
 folder = Path({str(tmp_path)!r})
 write_text(folder / "a.txt", "old")
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -68,7 +68,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 labels = np.random.default_rng(0).integers(0, 8, (30, 30, 30)).astype(np.uint8)
 writers = [
     lambda: write_text(folder / "a.txt", "new" * 1000),
-    lambda: write_labels(folder / "b.nii.gz", LabelMap(labels, Geometry((30, 30, 30), np.eye(4)))),
+    lambda: write_nifti(folder / "b.nii.gz", LabelMap(labels, Geometry((30, 30, 30), np.eye(4)))),
 ]
 for write in writers:
     try:

@@ -13,7 +13,7 @@ from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap
-from viscera.io.nifti import write_labels
+from viscera.io.nifti import write_nifti
 
 RNG = np.random.default_rng(0)
 AFFINE = np.array([[0, 0, 2.5, -10], [-0.7, 0, 0, 20], [0, 0.8, 0, -30], [0, 0, 0, 1.0]])
@@ -80,7 +80,7 @@ def test_labels_with_a_mapping(tmp_path: Path) -> None:
 
 def test_written_labels_come_back_through_nibabel(tmp_path: Path) -> None:
     labels = RNG.integers(0, 8, (4, 5, 6)).astype(np.uint8)
-    write_labels(tmp_path / "out.nii.gz", LabelMap(labels, Geometry((4, 5, 6), AFFINE)))
+    write_nifti(tmp_path / "out.nii.gz", LabelMap(labels, Geometry((4, 5, 6), AFFINE)))
     image = nib.load(tmp_path / "out.nii.gz")
     assert image.get_data_dtype() == np.uint8
     assert (np.asanyarray(image.dataobj) == labels).all()
@@ -92,7 +92,7 @@ def test_a_sheared_grid_has_an_sform_only(tmp_path: Path) -> None:
     """A qform holds a rotation and spacings: written with one, the voxels would lie elsewhere for who takes it."""
     sheared = np.eye(4)
     sheared[1, 2] = 0.3
-    write_labels(tmp_path / "out.nii.gz", LabelMap(np.zeros((4, 5, 6), np.uint8), Geometry((4, 5, 6), sheared)))
+    write_nifti(tmp_path / "out.nii.gz", LabelMap(np.zeros((4, 5, 6), np.uint8), Geometry((4, 5, 6), sheared)))
     image = nib.load(tmp_path / "out.nii.gz")
     assert int(image.header["qform_code"]) == 0
     np.testing.assert_allclose(image.affine, sheared, atol=1e-6)
@@ -101,7 +101,7 @@ def test_a_sheared_grid_has_an_sform_only(tmp_path: Path) -> None:
 def test_writing_is_deterministic(tmp_path: Path) -> None:
     label_map = LabelMap(np.ones((3, 3, 3), dtype=np.uint8), Geometry((3, 3, 3), AFFINE))
     for name in ("a.nii.gz", "b.nii.gz"):
-        write_labels(tmp_path / name, label_map)
+        write_nifti(tmp_path / name, label_map)
     assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
 
 

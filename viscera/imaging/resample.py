@@ -20,7 +20,7 @@ from torch import Tensor
 
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Geometry
+from viscera.core.geometry import Geometry, size_text
 from viscera.core.scan import LabelArray, LabelMap, Volume
 from viscera.core.settings import along_axes
 
@@ -29,6 +29,7 @@ Weights = npt.NDArray[np.float64]
 Restore = Literal["probabilities", "labels"]
 _SHARE_ROUNDING = 1e-6
 _BYTES_PER_VOXEL = 3  # HU and a label
+_MOST_MM = 3000  # along each axis, of a patient
 _MOST_BYTES = _BYTES_PER_VOXEL * 2**33  # 2048 voxels along each axis: no CT has more
 _ROUNDING = 1e-6
 
@@ -147,18 +148,22 @@ class GridChange:
     def by_factor(cls, fine: Geometry, factors: Sequence[float]) -> "GridChange":
         """Coarser by these factors; the last voxel of an axis may reach over the edge.
 
-        Raises BadInputError for so fine a grid that no memory holds it.
+        Raises BadInputError for a scan larger than any patient, and for so fine a grid that no memory holds it.
         """
         sizes = [np.ceil(n / f - 1e-3) for n, f in zip(fine.shape, factors, strict=True)]
         needed = _BYTES_PER_VOXEL * math.prod(max(float(size), 1.0) for size in sizes)
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        scan = f"A scan of {size_text(fine.shape)} voxels of {size_text(fine.spacing_mm)} mm"
         if needed > min(available, _MOST_BYTES):
-            spacing, wanted = ("×".join(f"{x:.4g}" for x in by) for by in (fine.spacing_mm, sizes))
             raise BadInputError(
-                f"A scan of {'×'.join(map(str, fine.shape))} voxels of {spacing} mm would become one of {wanted} "
-                f"voxels ({needed / 2**30:.4g} GiB; this machine has {available / 2**30:.0f} GiB). "
-                "Check the voxel size in its header, or give larger voxels (--spacing-mm)."
+                f"{scan} would become one of {size_text(sizes)} voxels ({needed / 2**30:.4g} GiB; this machine has "
+                f"{available / 2**30:.0f} GiB). Check the voxel size in its header, or give larger voxels "
+                "(--spacing-mm)."
             )
+        longest_mm = max(np.multiply(fine.shape, fine.spacing_mm))
+        if longest_mm > _MOST_MM:
+            long = f"is {longest_mm / 1000:.3g} m long; no patient is longer than {_MOST_MM / 1000:g} m"
+            raise BadInputError(f"{scan} {long}. Correct the voxel size in its header.")
         (i, j, k), (a, b, c) = (max(1, int(size)) for size in sizes), map(float, factors)
         return cls(fine, fine.scaled(factors, (i, j, k)), (a, b, c))
 

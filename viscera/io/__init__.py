@@ -1,1 +1,1 @@
-"""The only rooms that open files."""
+"""The only packages that open files."""

@@ -1,11 +1,6 @@
 """Checkpoints: the one door to `torch.save` and `torch.load`. Tensors and JSON values only, pickle off.
 
-model, optimizer        state dicts
-step                    optimiser steps done
-class_voxel_counts      (L,) int64, R_l of the training set
-class_weights           (L,) float64, as the loss used them
-config                  resolved configuration, plus `classes` and `training_spacings_mm`
-sha256                  over all of the above, checked when it is read
+A file holds the fields of `Checkpoint` by their names, the last two under `config`, and `sha256` over all of them.
 """
 
 import hashlib
@@ -36,9 +31,9 @@ class Checkpoint:
     model: dict[str, Tensor]  # state dict
     optimizer: dict[str, Any]
     step: int  # optimiser steps done
-    class_voxel_counts: Tensor  # (L,) int64
-    class_weights: Tensor  # (L,) float64
-    config: Config  # resolved
+    class_voxel_counts: Tensor  # (L,) int64, R_l of the training set
+    class_weights: Tensor  # (L,) float64, as the loss used them
+    config: Config  # resolved; in a file with the next two in it
     classes: ClassTable  # what its outputs stand for
     training_spacings_mm: tuple[tuple[float, float, float], ...]  # prepared voxel size of each training scan
     best_validation_dice: float = -1.0  # of `best.pt` so far
@@ -61,11 +56,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoint:
-    """Read and verify a checkpoint, with pickle off.
-
-    Raises:
-        BadInputError: missing, damaged, or not a checkpoint of viscera.
-    """
+    """Read and verify a checkpoint; raises BadInputError where it is missing, damaged, or none of viscera."""
     try:
         with warnings.catch_warnings(action="ignore"):  # of other pickle protocols: those files are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -115,7 +115,8 @@ def exclusive(folder: Path) -> Iterator[None]:
         except PermissionError:  # of another user in a shared folder
             descriptor = os.open(folder / _LOCK, os.O_RDONLY)
     try:
-        _lock(folder, descriptor)
+        with writing(folder):
+            _lock(folder, descriptor)
         yield
     finally:
         os.close(descriptor)
@@ -128,7 +129,7 @@ def _lock(folder: Path, descriptor: int) -> None:
         raise BadInputError(f"{folder}: another process is working on it. Wait for it, or stop it.") from error
     except OSError as error:
         if error.errno not in _NOT_SUPPORTED:
-            raise write_error(folder, error) from error
+            raise
         _warn_of_no_lock(folder, error.strerror)
 
 
@@ -213,16 +214,12 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise write_error(path, error) from error
-
-
-def write_error(path: Path, error: OSError) -> BadInputError:
-    """The message for a file or folder that could not be written."""
-    if is_full_disk(error):
-        return BadInputError(
-            f"{path}: the disk is full ({error.strerror}). Free some space and run the same command again; "
-            "what was there before is unchanged."
-        )
-    if error.errno == errno.ENAMETOOLONG:
-        return BadInputError(f"{path}: the file system takes no name this long. Choose shorter names.")
-    return BadInputError(f"{path}: cannot be written ({error.strerror or error}). Choose another folder.")
+        message = f"{path}: cannot be written ({error.strerror or error}). Choose another folder."
+        if is_full_disk(error):
+            message = (
+                f"{path}: the disk is full ({error.strerror}). Free some space and run the same command again; "
+                "what was there before is unchanged."
+            )
+        elif error.errno == errno.ENAMETOOLONG:
+            message = f"{path}: the file system takes no name this long. Choose shorter names."
+        raise BadInputError(message) from error

@@ -96,8 +96,7 @@ def refuse_other_file(path: Path) -> None:
 def wanted_formats(output: Path, formats: Sequence[str] | None) -> list[str]:
     """What to write: as asked for, or as the file name says; NIfTI by default.
 
-    Raises:
-        BadInputError: no such format, not one that a file of that name can have, or not available here.
+    Raises BadInputError for no such format, one that a file of that name cannot have, or that is not available here.
     """
     of_name = formats_of(output)
     wanted = list(dict.fromkeys(formats or of_name[:1] or ["nifti"]))

@@ -31,17 +31,13 @@ _QFORM_SKEW_DEGREES = 0.1  # a qform holds right angles only; beyond, a reader t
 
 
 def read_volume(path: str | Path) -> Volume:
-    """Read a CT scan.
+    """Read a CT scan: whole HU, with slope and intercept applied, and lengths in mm.
 
-    Scaling slope and intercept are applied, values rounded to whole HU; lengths are taken to mm.
+    `.nii`, also packed (gzip, bzip2, xz, Zstandard where Python has it; its content says so), or a pair of `.hdr` and
+    `.img`, by the name of either; NIfTI-1 or NIfTI-2, any orientation and byte order.
 
-    Args:
-        path: `.nii`, also packed (gzip, bzip2, xz, Zstandard where Python has it), or a pair of `.hdr` and `.img`, by
-            the name of either; NIfTI-1 or NIfTI-2, any orientation and byte order. What is packed, its content says.
-
-    Raises:
-        BadInputError: missing, truncated or not NIfTI; not three-dimensional, but for axes of length 1; NaN or
-            infinite values; values that int16 cannot hold and that are therefore no HU; a geometry without extent.
+    Raises BadInputError for what is missing, truncated or not NIfTI; not three-dimensional, but for axes of length 1;
+    NaN or infinite values, or such that int16 cannot hold and that are therefore no HU; a geometry without extent.
     """
     path = Path(path)
     stored, geometry = _read_stored(path)
@@ -75,15 +71,10 @@ def _as_hu(stored: "_Stored", path: Path) -> npt.NDArray[np.int16]:
 def read_labels(
     path: str | Path, mapping: Mapping[int, int] | LabelNumbers | None = None, *, classes: ClassTable = ABDOMEN
 ) -> LabelMap:
-    """Read a label map.
+    """Read a label map, from files as `read_volume` does, of any number type that holds whole numbers.
 
-    Args:
-        path: as for `read_volume`; any number type that holds whole numbers.
-        mapping: the file's label numbers to class numbers; without it the file must hold those of `classes`.
-        classes: the paper's eight, or others; only without a mapping.
-
-    Raises:
-        BadInputError: as `read_volume`; fractions; label numbers that the mapping does not know.
+    `mapping` takes the file's label numbers to class numbers; without it the file must hold those of `classes`. Raises
+    BadInputError as `read_volume`, and for fractions or label numbers that the mapping does not know.
     """
     path = Path(path)
     array, geometry = _read_whole_numbers(path)
@@ -197,20 +188,18 @@ def _read_stored(path: Path) -> tuple[_Stored, Geometry]:
     return _Stored(array, voxels.slope, voxels.inter, placement), geometry
 
 
-def write_labels(path: Path, label_map: LabelMap, description: str = "viscera label map") -> None:
-    """Write a label map as uint8 NIfTI-1, atomically; sform and qform agree, and a sheared grid has an sform only."""
-    write_bytes(path, nifti_bytes(label_map, description, compressed=path.suffix.lower() == ".gz"))
-
-
-def write_volume(path: Path, volume: Volume, description: str = "viscera CT") -> None:
-    """Write a volume as int16 NIfTI-1, as `write_labels` does."""
-    write_bytes(path, nifti_bytes(volume, description, compressed=path.suffix.lower() == ".gz"))
+def write_nifti(path: Path, content: LabelMap | Volume, description: str = "viscera") -> None:
+    """Write a label map (uint8) or scan (int16), atomically; as `nifti_bytes`."""
+    write_bytes(path, nifti_bytes(content, description, compressed=path.suffix.lower() == ".gz"))
 
 
 def nifti_bytes(
     content: LabelMap | Volume, description: str, *, compressed: bool = True, placement: Placement | None = None
 ) -> bytes:
-    """A whole `.nii.gz`, or `.nii`; with a `placement`, its qform and sform as they are."""
+    """A whole `.nii.gz`, or `.nii`, of NIfTI-1.
+
+    With a `placement`, its qform and sform as they are; else both agree, and a sheared grid has an sform only.
+    """
     geometry, array = content.geometry, content.labels if isinstance(content, LabelMap) else content.hu
     image = nib.Nifti1Image(array, geometry.affine if placement is None else None)
     image.header.set_xyzt_units("mm")

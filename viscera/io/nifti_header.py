@@ -10,7 +10,7 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -187,12 +187,9 @@ def _content(path: Path) -> Iterator[IO[bytes]]:
     with open_file(path) as file:
         start = file.read(6)
         file.seek(0)
-        unpack = next((unpack for magic, unpack in _UNPACK.items() if start.startswith(magic)), None)
-        if unpack is None:
-            yield file
-        else:
-            with unpack(file) as stream:
-                yield stream
+        unpack = next((unpack for magic, unpack in _UNPACK.items() if start.startswith(magic)), nullcontext)
+        with unpack(file) as stream:
+            yield stream
 
 
 def _zstd(file: IO[bytes]) -> IO[bytes]:

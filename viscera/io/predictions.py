@@ -8,6 +8,7 @@ there.
 import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from viscera.io.formats import FORMATS, ending, formats_of
 from viscera.io.records import read_json, refuse_other_table, validated, write_csv, write_json
 
 log = logging.getLogger(__name__)
-_MEASUREMENTS = "measurements"
+_OURS, _MEASUREMENTS = "run_sha256", "measurements"  # keys of the JSON
+# checksums by file name: what was written last, and what was there before, also of an earlier model or scan in other
+# formats; a file of ours may have either, whether the last writing came to its end or not
+_LAST, _BEFORE = "outputs_sha256", "replaces_sha256"
 _TABLE = "measurements.csv"
 _HEADER = (
     *("case", "organ", "voxels", "volume_ml", "mean_hu", "sd_hu"),
@@ -77,9 +81,8 @@ class PredictionFiles:
     def is_current(self, provenance: Mapping[str, Any], *, overwrite: bool) -> bool:
         """Whether all outputs are there and were made from the same.
 
-        Raises:
-            BadInputError: what is there was not written by viscera, or was edited since, or made from another scan, and
-                may not be overwritten.
+        Raises BadInputError where what is there was not written by viscera, or was edited since, or made from another
+        scan, and may not be overwritten.
         """
         written = read_record(self.record)
         if written is None and not overwrite:
@@ -87,13 +90,14 @@ class PredictionFiles:
                 f"{self.record}: exists, and viscera did not write it. Move it away, or add --overwrite."
             )
         written, present = written or {}, self._present()
-        last, _, known = _known(written)
         if not overwrite:
+            known = {digest for _, digest in _checksums(written, _LAST, _BEFORE)}
             for path in (path for path, digest in present.items() if digest not in known):
                 raise BadInputError(
                     f"{path}: exists, and is not as viscera wrote it. Move it away, or add --overwrite to lose it."
                 )
             self._refuse_other_scan(written, provenance)
+        last = dict(_checksums(written, _LAST))
         return _is_from(written, provenance) and present == {path: last.get(path.name) for path in self.outputs}
 
     def write(
@@ -106,10 +110,10 @@ class PredictionFiles:
         """
         digests = {path.name: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
         written = read_record(self.record) or {}
-        last, _, known = _known(written)
+        known = {digest for _, digest in _checksums(written, _LAST, _BEFORE)}
         # of any format, as an earlier call wrote them
         ours = {path.name: digest for path in self._named(written) if (digest := sha256(path)) in known}
-        earlier = last if _is_from(written, provenance) else {}
+        earlier = dict(_checksums(written, _LAST)) if _is_from(written, provenance) else {}
         others = sorted(ours.keys() - earlier.keys() - digests.keys())
         if others:
             log.warning("%s: made by another model, or from another scan, than what is written now.", ", ".join(others))
@@ -118,8 +122,8 @@ class PredictionFiles:
             **provenance,
             _MEASUREMENTS: TypeAdapter(dict[str, Measured]).dump_python(dict(measured), mode="json"),
             "output_sha256": outputs.get(self.main.name),
-            "outputs_sha256": outputs,
-            "replaces_sha256": ours | {path.name: digest for path, digest in self._present().items()},
+            _LAST: outputs,
+            _BEFORE: ours | {path.name: digest for path, digest in self._present().items()},
         }
         write_json(self.record, record)
         for path, content in contents.items():
@@ -143,26 +147,26 @@ class PredictionFiles:
 
     def _named(self, written: Mapping[str, Any]) -> list[Path]:
         """The files there that a record names."""
-        last, replaced, _ = _known(written)
-        return [path for name in sorted({*last, *replaced}) if (path := self.record.with_name(name)).is_file()]
+        names = sorted({name for name, _ in _checksums(written, _LAST, _BEFORE)})
+        return [path for name in names if (path := self.record.with_name(name)).is_file()]
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
     """What stands beside a label map: empty if there is none, None if it is not of viscera."""
-    try:
-        value = read_json(path) if path.exists() else {"run_sha256": ""}
-    except BadInputError:
-        return None
-    return value if isinstance(value, dict) and "run_sha256" in value else None
+    if not path.exists():
+        return {}
+    with suppress(BadInputError):
+        value = read_json(path)
+        if isinstance(value, dict) and _OURS in value:
+            return value
+    return None
 
 
 def read_measurements(record: Path) -> dict[str, Measured]:
-    """Those in the JSON beside a prediction, by organ; empty where it has none or is not there.
-
-    Raises:
-        BadInputError: damaged.
-    """
-    return _measured(read_json(record) if record.exists() else {}, record)
+    """Those in the JSON beside a prediction, by organ; none where it is not there. BadInputError if it is damaged."""
+    value = read_json(record) if record.exists() else None
+    found = value.get(_MEASUREMENTS, {}) if isinstance(value, dict) and _OURS in value else {}
+    return validated(dict[str, Measured], found, record, "Delete it and predict again with --overwrite.")
 
 
 def refuse_other_tables(files: Sequence[PredictionFiles]) -> None:
@@ -187,17 +191,11 @@ def write_tables(files: Sequence[PredictionFiles]) -> None:
 
 def _rows(record: Path, table: Path) -> Iterator[list[str]]:
     try:
-        value = read_json(record)
-        measured = _measured(value, record) if isinstance(value, dict) and "run_sha256" in value else {}
+        measured = read_measurements(record)
     except BadInputError as error:
         log.warning("%s It is not in %s.", error, table.name)
     else:
         yield from (each.cells(record.stem, organ) for organ, each in measured.items())
-
-
-def _measured(value: object, record: Path) -> dict[str, Measured]:
-    found = value.get(_MEASUREMENTS, {}) if isinstance(value, dict) else {}
-    return validated(dict[str, Measured], found, record, "Delete it and predict again with --overwrite.")
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -208,18 +206,8 @@ def _is_from(record: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:
     return all(record.get(key) == value for key, value in provenance.items())
 
 
-def _named(record: Mapping[str, Any], key: str) -> dict[str, str]:
+def _checksums(record: Mapping[str, Any], *keys: str) -> list[tuple[str, str]]:
     """File names, without folders, and their checksums; a record can be damaged."""
-    value = record.get(key)
-    pairs = value.items() if isinstance(value, dict) else ()
-    return {name: sha for name, sha in pairs if isinstance(sha, str) and Path(name).name == name}
-
-
-def _known(record: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str], set[str]]:
-    """By file name, the checksums that were written last and those of what was there before; and all of them.
-
-    What an earlier model or scan left in other formats is among the second. A file of ours may have either, whether the
-    last writing came to its end or not.
-    """
-    written, replaced = _named(record, "outputs_sha256"), _named(record, "replaces_sha256")
-    return written, replaced, {*written.values(), *replaced.values()}
+    values = (record.get(key) for key in keys)
+    pairs = (pair for value in values if isinstance(value, dict) for pair in value.items())
+    return [(name, sha) for name, sha in pairs if isinstance(sha, str) and Path(name).name == name]

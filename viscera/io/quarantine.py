@@ -12,10 +12,8 @@ _HEADER = ("case", "reason")
 def write_quarantine(folder: Path, reasons: Mapping[str, str], cases: Iterable[str]) -> None:
     """Write case and reason; with nothing to say, the list is removed.
 
-    What an earlier call said about the `cases` of this one is forgotten, and about others kept.
-
-    Raises:
-        BadInputError: as `refuse_other_quarantine`.
+    What an earlier call said about the `cases` of this one is forgotten, and about others kept. Raises as
+    `refuse_other_quarantine`.
     """
     refuse_other_quarantine(folder)
     path, done = folder / NAME, set(cases)

@@ -18,10 +18,9 @@ _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by the byte order
 
 
 def read_text(path: Path, errors: str = "strict") -> str:
-    """Read a text file; `errors="surrogateescape"` keeps bytes that are no UTF-8, of file names.
+    """Read a text file; raises BadInputError where it is missing, cannot be read, or is no text.
 
-    Raises:
-        BadInputError: the file is missing, cannot be read, or is no text.
+    `errors="surrogateescape"` keeps bytes that are no UTF-8, of file names.
     """
     try:
         with open_file(path, streams=True) as file, reading(path):

@@ -89,11 +89,7 @@ class RunFolder:
         return lines
 
     def keep_curve_until(self, step: int) -> None:
-        """Drop the lines after `step`, before a run goes on from a checkpoint at that step.
-
-        Raises:
-            BadInputError: the file is not a curve.
-        """
+        """Drop the lines after `step`, before a run goes on from there; raises BadInputError where it is no curve."""
         if self.curve_path.exists():
             try:
                 kept = [line for line in self.read_curve() if line["step"] <= step]

@@ -57,17 +57,12 @@ class Listing:
 
 
 def read_volume(path: str | Path, series: str | None = None) -> Volume:
-    """Read a CT scan.
+    """Read a CT scan: int16 HU on the grid of the file or of the slices, RAS+ mm.
 
-    Args:
-        path: a NIfTI file; or a folder (with all folders in it) or zip file of DICOM images, or one multi-frame file.
-        series: SeriesInstanceUID of the DICOM series to read; by default the CT with most images.
+    It is a NIfTI file; or a folder (with all folders in it) or zip file of DICOM images, or one multi-frame file.
+    `series` is the SeriesInstanceUID of the DICOM series to read; by default the CT with most images.
 
-    Returns:
-        int16 HU on the grid of the file or of the slices, RAS+ mm.
-
-    Raises:
-        BadInputError: nothing there that can be read; what was found, and what to do about it.
+    Raises BadInputError where there is nothing that can be read: what was found, and what to do about it.
     """
     with open_scan(Path(path), series) as scan:
         return scan.read()
@@ -94,16 +89,14 @@ def open_scan(path: Path, series: str | None = None) -> Iterator[Scan]:
 def open_scans(source: Path, series: str | None = None) -> Iterator[list[Scan]]:
     """Find all scans of a source: those of a folder of NIfTI files, or the one that `open_scan` finds.
 
-    A folder with DICOM files in it is DICOM, whatever else it holds.
-
-    Raises:
-        BadInputError: no such file or folder; as `read_volume`.
+    A folder with DICOM files in it is DICOM, whatever else it holds. Raises as `read_volume`.
     """
     _refuse_missing(source)
     with reading(source):
         niftis = sorted(filter(is_nifti, source.iterdir())) if source.is_dir() else []
-        is_dicom_folder = series is not None or not niftis or _holds_dicom(source)
-    if not is_dicom_folder:
+        others = (path for path in sorted(source.iterdir()) if path.is_file() and not is_nifti(path)) if niftis else ()
+        is_dicom_source = series is not None or not niftis or any(map(is_dicom, others))
+    if not is_dicom_source:
         yield [Scan(scan_case_name(path), path) for path in _channels_0(niftis)]
         return
     if niftis:
@@ -115,8 +108,7 @@ def open_scans(source: Path, series: str | None = None) -> Iterator[list[Scan]]:
 def list_series(path: Path) -> Listing:
     """The DICOM series of a folder or zip file; the files of a zip file are gone afterwards.
 
-    Raises:
-        BadInputError: no such file or folder, no DICOM in it, or a damaged zip file.
+    Raises BadInputError for no such file or folder, no DICOM in it, or a damaged zip file.
     """
     _refuse_missing(path)
     with unpacked(path) as folder:
@@ -189,12 +181,6 @@ def _same_grid(path: Path, other: Path) -> bool:
     if one.affine is None or two.affine is None or not same_shape:
         return False
     return np.allclose(one.affine, two.affine, atol=1e-2)
-
-
-def _holds_dicom(folder: Path) -> bool:
-    """Whether a DICOM file lies in the folder itself."""
-    others = (path for path in sorted(folder.iterdir()) if path.is_file() and not is_nifti(path))
-    return any(is_dicom(path) for path in others)
 
 
 def series_table(listing: Listing) -> str:

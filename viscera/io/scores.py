@@ -1,6 +1,7 @@
 """`scores.csv`: one row a case, organ, grid and metric; six decimals, empty where undefined."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -52,33 +53,28 @@ def read_scores(path: Path) -> list[ScoreRow]:
     """Read what `write_scores` wrote; BadInputError where it is missing, or is no table of scores."""
     if not path.exists():
         raise BadInputError(f"{path}: there is no such file. Make it with `viscera evaluate`.")
-    lines = read_csv(path)
-    try:
-        return [_row(line) for line in lines]
-    except (KeyError, ValueError, TypeError) as error:
-        raise BadInputError(
-            f"{path}: this is not a table of scores ({error}). Run `viscera evaluate` again."
-        ) from error
-
-
-def _row(line: dict[str, str]) -> ScoreRow:
-    missing = [name for name in ScoreRow._fields if name not in line]
-    if missing:
-        raise ValueError(f"the row of case {line.get('case', '?')} is cut short: it has no {', '.join(missing)}")
-    case, organ, grid, metric, value = (line[name] for name in ScoreRow._fields)
-    return ScoreRow(case, organ, grid, metric, float(value) if value else None)
+    rows = []
+    for line in read_csv(path):
+        try:
+            case, organ, grid, metric, value = (line[name] for name in ScoreRow._fields)
+            rows.append(ScoreRow(case, organ, grid, metric, float(value) if value else None))
+        except (KeyError, ValueError) as error:
+            cut = f"the row of case {line.get('case', '?')} is cut short: it has no {error}"
+            what = f"this is not a table of scores ({cut if isinstance(error, KeyError) else error})"
+            raise BadInputError(f"{path}: {what}. Run `viscera evaluate` again.") from error
+    return rows
 
 
 def scores_table(rows: Sequence[ScoreRow]) -> str:
     """Means per class of each metric, on each grid, over the cases where it is a finite number."""
-    columns = list(dict.fromkeys((row.grid, row.metric) for row in rows))
-    grids = {grid for grid, _ in columns}
-    values: dict[tuple[str, str, str], list[float | None]] = {}
+    columns = dict.fromkeys((row.grid, row.metric) for row in rows)
+    several = len({grid for grid, _ in columns}) > 1
+    headers = [metric_title(metric) + (f", {grid} grid" if several else "") for grid, metric in columns]
+    values = defaultdict[tuple[str, ...], list[float | None]](list)
     for row in rows:
-        values.setdefault((row.organ, row.grid, row.metric), []).append(row.value)
-    headers = [metric_title(metric) + (f", {grid} grid" if len(grids) > 1 else "") for grid, metric in columns]
+        values[row.organ, row.grid, row.metric].append(row.value)
     table = [
-        (organ, *(_mean_cell(metric, values.get((organ, grid, metric), [])) for grid, metric in columns))
+        (organ, *(_mean_cell(metric, values[organ, grid, metric]) for grid, metric in columns))
         for organ in dict.fromkeys(row.organ for row in rows)
     ]
     right = ["right"] * len(headers)

@@ -9,7 +9,7 @@ cases/NAME/labels_original.nii.gz  the labels on the scan's own grid
 import hashlib
 import io
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -99,24 +99,15 @@ class Store:
 
     @classmethod
     def create(cls, path: Path, prepare: PrepareConfig, dataset: str, classes: ClassTable = ABDOMEN) -> "Store":
-        """Start an empty store; raises BadInputError where the folder holds something that is not a store."""
+        """Start an empty store, also in place of another; raises BadInputError where the folder holds anything else."""
         refuse_foreign(path)
-        return cls.anew(path, prepare, dataset, classes)
-
-    @classmethod
-    def anew(cls, path: Path, prepare: PrepareConfig, dataset: str, classes: ClassTable = ABDOMEN) -> "Store":
-        """Start an empty store in a folder that holds none, or one without cases."""
         store = cls(path, Manifest(classes=classes.names, prepare=prepare, dataset=dataset))
-        store._save()
+        store._keep({})
         return store
 
     @classmethod
     def open(cls, path: Path) -> "Store":
-        """Open a store.
-
-        Raises:
-            BadInputError: no store there, a damaged manifest, or one of a newer format.
-        """
+        """Open a store; raises BadInputError for no store there, a damaged manifest, or one of a newer format."""
         manifest_path = path / "manifest.json"
         if not manifest_path.exists():
             raise BadInputError(f"{path}: this is no store (it has no manifest.json). Make one with `viscera prepare`.")
@@ -169,17 +160,14 @@ class Store:
 
         Those of an organ are of the cases that label it; those of background of all, what they do not label included.
         """
-        records = [self.manifest.cases[name] for name in self.names("train")]
-        rows = [r.voxel_counts_prepared if grid == "prepared" else r.voxel_counts_original for r in records]
-        counts: npt.NDArray[np.int64] = (
-            np.array(rows, dtype=np.int64).reshape(len(rows), len(self.classes)).sum(axis=0, dtype=np.int64)
-        )
+        counts = np.zeros(len(self.classes), dtype=np.int64)
+        for record in map(self.manifest.cases.__getitem__, self.names("train")):
+            counts += record.voxel_counts_prepared if grid == "prepared" else record.voxel_counts_original
         return counts
 
     def labelled(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
         """(cases, L) whether each of these cases labels each class."""
-        unlabelled = [self.manifest.cases[name].unlabelled for name in names]
-        rows = [[c not in missing for c in self.classes.names] for missing in unlabelled]
+        rows = [[c not in self.manifest.cases[name].unlabelled for c in self.classes.names] for name in names]
         return np.array(rows, dtype=np.bool_).reshape(len(rows), len(self.classes))
 
     def add(self, case: PreparedCase) -> None:
@@ -207,20 +195,24 @@ class Store:
             for each in (temporary, replaced):
                 shutil.rmtree(each, ignore_errors=True)
         before = self.manifest.cases.get(case.name)
+        prepared, original = (each.voxel_counts(len(self.classes)) for each in (case.label_map, case.original))
+        prepared_ml = prepared * case.label_map.geometry.voxel_volume_ml
+        original_ml = original * case.original.geometry.voxel_volume_ml
         record = CaseRecord(
             prepared=GeometryRecord.model_validate(case.volume.geometry.to_json()),
             original=GeometryRecord.model_validate(case.original.geometry.to_json()),
-            voxel_counts_prepared=tuple(case.label_map.voxel_counts(len(self.classes)).tolist()),
-            voxel_counts_original=tuple(case.original.voxel_counts(len(self.classes)).tolist()),
-            volume_change=_volume_change(case, len(self.classes)),
+            voxel_counts_prepared=tuple(prepared.tolist()),
+            voxel_counts_original=tuple(original.tolist()),
+            volume_change=tuple(
+                float(now / then - 1) if then > 0 else None for now, then in zip(prepared_ml, original_ml, strict=True)
+            ),
             sha256={file: hashlib.sha256(content).hexdigest() for file, content in contents.items()},
             sources=case.sources,
             unlabelled=case.unlabelled,
             meaning=case.meaning,
             split=before.split if before else None,
         )
-        self.manifest = self.manifest.model_copy(update={"cases": {**self.manifest.cases, case.name: record}})
-        self._save()
+        self._keep({case.name: record})
 
     def remove_leftovers(self) -> None:
         """Delete the half-written cases of a process that was killed; only for who holds the store alone."""
@@ -229,19 +221,11 @@ class Store:
 
     def assign(self, splits: dict[str, Split]) -> None:
         """Write the split of the named cases into the manifest."""
-        cases = {
-            name: record.model_copy(update={"split": splits.get(name, record.split)})
-            for name, record in self.manifest.cases.items()
-        }
-        self.manifest = self.manifest.model_copy(update={"cases": cases})
-        self._save()
+        cases = self.manifest.cases
+        self._keep({name: cases[name].model_copy(update={"split": split}) for name, split in splits.items()})
 
     def verify(self, names: Iterable[str]) -> None:
-        """Compare the files of these cases with their checksums.
-
-        Raises:
-            BadInputError: a file is missing or not as it was written.
-        """
+        """Raise BadInputError where a file of these cases is missing or not as it was written, by its checksum."""
         for name in names:
             for file, expected in self.manifest.cases[name].sha256.items():
                 path = self.path / "cases" / name / file
@@ -259,7 +243,9 @@ class Store:
             raise BadInputError(f"{path}: missing or damaged ({error}). Run `viscera prepare` again.") from error
         return array
 
-    def _save(self) -> None:
+    def _keep(self, records: Mapping[str, CaseRecord]) -> None:
+        """Write the manifest, with these cases in place of what it said of them."""
+        self.manifest = self.manifest.model_copy(update={"cases": {**self.manifest.cases, **records}})
         write_json(self.path / "manifest.json", self.manifest.model_dump(mode="json"))
 
 
@@ -274,9 +260,3 @@ def _npy(array: npt.NDArray[Any]) -> bytes:
     content = io.BytesIO()
     np.save(content, np.ascontiguousarray(array))
     return content.getvalue()
-
-
-def _volume_change(case: PreparedCase, num_classes: int) -> tuple[float | None, ...]:
-    before = case.original.voxel_counts(num_classes) * case.original.geometry.voxel_volume_ml
-    after = case.label_map.voxel_counts(num_classes) * case.label_map.geometry.voxel_volume_ml
-    return tuple(float(a / b - 1) if b > 0 else None for a, b in zip(after, before, strict=True))

@@ -11,7 +11,7 @@ from viscera.core.geometry import Index3
 from viscera.core.processes import for_each
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.imaging.phantom import phantom_case, phantom_name, spacing_for
-from viscera.io.nifti import write_labels, write_volume
+from viscera.io.nifti import write_nifti
 from viscera.io.records import read_json, write_json
 
 _ENDING = ".nii.gz"
@@ -100,5 +100,5 @@ def _write_case(out: Path, seed: int, shape: Index3, spacing_mm: float | None, n
     case = phantom_case(seed, number, shape, spacing_mm)
     image, labels = _files(out, number)
     description = f"viscera phantom, procedural, no patient; seed {seed}, case {number}"
-    write_volume(image, case.volume, description)
-    write_labels(labels, case.label_map, description)
+    write_nifti(image, case.volume, description)
+    write_nifti(labels, case.label_map, description)

@@ -159,11 +159,9 @@ def _add_cases(store: Store, cases: Sequence[CaseSource], config: PrepareConfig,
 
 
 def _open_or_create(path: Path, config: PrepareConfig, dataset: str, table: ClassTable) -> Store:
-    if not (path / "manifest.json").exists():
+    store = Store.open(path) if (path / "manifest.json").exists() else None
+    if store is None or not store.manifest.cases:  # the latter is of a call that was refused
         return Store.create(path, config, dataset, table)
-    store = Store.open(path)
-    if not store.manifest.cases:  # of a call that was refused
-        return Store.anew(path, config, dataset, table)
     if store.classes != table:
         raise BadInputError(
             f"{path}: prepared with the classes {', '.join(store.classes.names)} (now {', '.join(table.names)}). Give "

@@ -15,7 +15,7 @@ from viscera.core.progress import Progress
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import LabelMap, Volume
 from viscera.io.files import write_bytes
-from viscera.io.nifti import write_labels
+from viscera.io.nifti import write_nifti
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, write_scores
 from viscera.io.store import PreparedCase, Split, Store
@@ -78,7 +78,7 @@ def fabricate_run(run: RunFolder, arm_index: int) -> None:
     write_scores(run.scores, rows)
     geometry = Geometry.from_spacing(SHAPE, SPACING_MM)
     for case in TEST_CASES:
-        write_labels(run.predictions / f"{case}.nii.gz", LabelMap(boxes(shift=1), geometry))
+        write_nifti(run.predictions / f"{case}.nii.gz", LabelMap(boxes(shift=1), geometry))
 
 
 @pytest.fixture(scope="module")

@@ -43,9 +43,8 @@ def find_cases(
         partial: whether cases may lack classes; then each says which are `unlabelled`.
         numbers: names to label numbers, for label maps that nothing else explains.
 
-    Raises:
-        BadInputError: no such folder; no layout fits, or several do; nothing explains the label numbers, or two tables
-            do and differ; a class that no case labels, unless partial; no case; scans that are no CT.
+    Raises BadInputError where there is no such folder; no layout fits, or several do; nothing explains the label
+    numbers, or two tables do and differ; no case labels a class, unless partial; there is no case, or no CT.
     """
     if not folder.is_dir():
         raise BadInputError(f"{folder}: there is no such folder.")
@@ -239,14 +238,13 @@ def detect_layout(folder: Path, numbers: Mapping[str, int] | None = None) -> Lay
 
 def fitting(folder: Path) -> list[Layout]:
     """All layouts whose files a folder holds, whatever its label numbers."""
-    return [layout for layout in LAYOUTS.values() if _fits(folder, layout)]
 
+    def fits(layout: Layout) -> bool:
+        cases = list_cases(folder, layout).values()
+        without_scans = layout.scans_optional and not any(has_scans(folder, place) for place in layout.places)
+        return any(case.is_whole or without_scans for case in cases)
 
-def _fits(folder: Path, layout: Layout) -> bool:
-    cases = list_cases(folder, layout).values()
-    if any(case.is_whole for case in cases):
-        return True
-    return bool(layout.scans_optional and cases and not any(has_scans(folder, place) for place in layout.places))
+    return list(filter(fits, LAYOUTS.values()))
 
 
 def _shows_its_numbers(folder: Path, layout: Layout) -> bool:

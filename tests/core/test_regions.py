@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from viscera.core.regions import EMPTY, box_of, boxes_of, cropped, hull
+from viscera.core.regions import EMPTY, Box, box_of, boxes_of, cropped
 
 MASKS = arrays(np.bool_, st.tuples(*[st.integers(1, 5)] * 3), elements=st.sampled_from([False, False, False, True]))
 
@@ -34,8 +34,13 @@ def test_every_class_has_the_box_of_its_mask(labels: npt.NDArray[np.uint8]) -> N
     assert boxes_of(labels, 4) == [EMPTY, *(box_of(labels == label) for label in (1, 2, 3))]
 
 
-def test_a_hull_holds_all_boxes_and_empty_ones_do_not_count() -> None:
+def test_a_box_of_several_holds_all_and_empty_ones_do_not_count() -> None:
+    def filled(box: Box) -> npt.NDArray[np.bool_]:
+        mask = np.zeros((6, 3, 10), dtype=np.bool_)
+        mask[box] = True
+        return mask
+
     one, other = (slice(1, 3), slice(0, 2), slice(5, 6)), (slice(4, 5), slice(1, 2), slice(2, 9))
-    assert hull((one, other)) == (slice(1, 5), slice(0, 2), slice(2, 9))
-    assert hull((one, EMPTY)) == one
-    assert hull((EMPTY, EMPTY)) == hull(()) == EMPTY
+    assert box_of(filled(one), filled(other)) == (slice(1, 5), slice(0, 2), slice(2, 9))
+    assert box_of(filled(one), filled(EMPTY)) == one
+    assert box_of(filled(EMPTY), filled(EMPTY)) == EMPTY

@@ -11,7 +11,7 @@ from scipy import ndimage
 from viscera.check.adult_volumes import ADULT_VOLUMES
 from viscera.core.anatomy import ClassTable
 from viscera.core.geometry import Geometry
-from viscera.core.regions import central_voxel
+from viscera.core.regions import EMPTY, Box, Mask, boxes_of, central_voxel
 from viscera.core.scan import Case, HuArray, LabelArray
 from viscera.metrics.hounsfield import HuFacts, hu_facts
 
@@ -89,8 +89,6 @@ class CaseFacts:
 
 
 _NEIGHBOURS = np.ones((3, 3, 3))
-_Box = tuple[slice, ...]
-_Mask = npt.NDArray[np.bool_]
 _Index = npt.NDArray[np.intp]
 
 
@@ -98,7 +96,7 @@ def measure_case(case: Case, table: ClassTable) -> CaseFacts:
     """Everything that the check looks at in one case on the files' own grid, any orientation."""
     volume, label_map = case.volume.canonical(), case.label_map.canonical()
     geometry, voxel_ml = volume.geometry, case.label_map.geometry.voxel_volume_ml
-    boxes = ndimage.find_objects(label_map.labels, max_label=len(table) - 1)
+    boxes = boxes_of(label_map.labels, len(table))[1:]
     return CaseFacts(
         case=case.name,
         shape=geometry.shape,
@@ -109,7 +107,7 @@ def measure_case(case: Case, table: ClassTable) -> CaseFacts:
         organs=tuple(
             _organ(organ.name, volume.hu[box], label_map.labels[box] == organ.label, box, geometry)
             for organ, box in zip(table.organs, boxes, strict=True)
-            if box is not None
+            if box != EMPTY
         ),
         overlaps=tuple(
             OverlapFacts(
@@ -130,7 +128,7 @@ def _sha256(array: HuArray | LabelArray) -> str:
     return digest.hexdigest()
 
 
-def _organ(name: str, hu: HuArray, mask: _Mask, box: _Box, geometry: Geometry) -> LabelledOrgan:
+def _organ(name: str, hu: HuArray, mask: Mask, box: Box, geometry: Geometry) -> LabelledOrgan:
     first = np.array([axis.start for axis in box])
     values = hu[mask]
     air = mask & (hu < NO_TISSUE_BELOW_HU)
@@ -151,7 +149,7 @@ def _organ(name: str, hu: HuArray, mask: _Mask, box: _Box, geometry: Geometry) -
     )
 
 
-def _edges(box: _Box, geometry: Geometry) -> str:
+def _edges(box: Box, geometry: Geometry) -> str:
     low = "".join(side for side, axis in zip("LPI", box, strict=True) if axis.start == 0)
     high = "".join(s for s, axis, n in zip("RAS", box, geometry.shape, strict=True) if axis.stop == n)
     return low + high

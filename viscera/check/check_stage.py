@@ -33,9 +33,7 @@ def check(
     """Read every case of a labelled data set once, say what is suspicious, and write tables and a page into `out`.
 
     The data set may lack some of the classes, by default the paper's eight. `progress` is called before each case.
-
-    Raises:
-        BadInputError: no labelled data set, or a folder `out` of something else. Unread cases are none.
+    Raises BadInputError for no labelled data set, and for an `out` of something else; unread cases are no error.
     """
     if is_occupied(out) and not ((out / FINDINGS).is_file() and is_table(out / FINDINGS, FINDINGS_HEADER)):
         raise BadInputError(f"{out}: holds something that no check wrote. Give another folder with --out.")

@@ -76,8 +76,7 @@ class ClassTable:
     def of_names(cls, names: Sequence[str]) -> "ClassTable":
         """The table of these names (snake_case) in label order; those of the paper keep aliases, code and colour.
 
-        Raises:
-            BadInputError: background is not first, a name stands twice, there is no organ, or more than 255 classes.
+        Raises BadInputError where background is not first, a name stands twice, or for none or more than 255 organs.
         """
         if len(names) < 2 or names[0] != "background" or len({_squeezed(name) for name in names}) < len(names):
             raise BadInputError(
@@ -135,9 +134,8 @@ def label_numbers(
     nnU-Net's `ignore` is kept apart: its voxels are not labelled, so that a label map that has any is refused.
     `found_in` is the file or layout that the numbers come from; a `partial` data set may lack organs.
 
-    Raises:
-        BadInputError: an organ of ours has no name in the table (or none has, if partial), two names mean the same
-            organ, an organ shares its number with another name or has that of the background.
+    Raises BadInputError where an organ of ours has no name in the table (or none has, if partial), where two names mean
+    the same organ, and where an organ shares its number with another name or has that of the background.
     """
     mapping: dict[int, int] = {0: 0}
     ignored: int | None = None

@@ -47,11 +47,7 @@ def arms_of(config: StudyConfig) -> list[Arm]:
 
 
 def arm_config(config: Config, arm: Arm, seed: int) -> Config:
-    """What one run of an arm is trained and applied with.
-
-    Raises:
-        BadInputError: a variant sets something unknown, out of range, or what the grid itself sets.
-    """
+    """What one run of an arm is trained and applied with; raises BadInputError where a variant sets what it may not."""
     found_in, variant = f"study.variants, {arm.variant}", config.study.variants[arm.variant]
     for key in variant:
         if key in _OF_THE_STUDY or not key.startswith(("train.", "predict.")):

@@ -168,11 +168,7 @@ class TrainConfig(Settings):
         return self.log_every if self.iterations >= 2 * self.log_every else max(1, self.iterations // 4)
 
     def refuse_one_value(self) -> None:
-        """Refuse windows, batches and levels that leave batch normalisation a single value at the lowest level.
-
-        Raises:
-            ValueError: names all three.
-        """
+        """Raise ValueError where window, batch and levels leave batch normalisation one value at the lowest level."""
         if self.batch_size == 1 and self.patch <= 2 ** (self.levels - 1):
             raise ValueError(
                 f"a window of {self.patch} voxels has one voxel left at the lowest of {self.levels} levels, and a "

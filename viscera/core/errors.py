@@ -58,12 +58,7 @@ def refuse_unknown(name: str, value: object, choices: Collection[str]) -> None:
 
 
 def refuse_non_number(name: str, value: object, least: float = 0.0, *, whole: bool = False) -> None:
-    """Refuse what is no finite (or no whole) number, or lies below `least`.
-
-    Raises:
-        BadTypeError: no such number.
-        BadInputError: NaN, infinite or too small.
-    """
+    """Refuse what is no (whole) number, with a `BadTypeError`; and NaN, infinity and what lies below `least`."""
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         raise BadTypeError(f"{name}={value!r}: a {'whole ' * whole}number of at least {least:g} was expected.")
     if not math.isfinite(value) or value < least:

@@ -21,8 +21,7 @@ Arguments = TypeVarTuple("Arguments")
 def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
     """Call a function on every item, in up to `jobs` processes; the results come as they are ready.
 
-    Raises:
-        RunFailedError: a process was killed. What the function raises is raised here, and the rest is not begun.
+    What it raises is raised here, and the rest is not begun; a process that was killed is a RunFailedError.
     """
     jobs = min(jobs, len(items))
     started = start_pool(jobs, _nothing, lambda _context: ()) if jobs > 1 else None

@@ -5,7 +5,6 @@ connected-components-3d where it is installed, else from SciPy, alike.
 """
 
 import importlib
-from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, Literal
 
@@ -83,24 +82,15 @@ def holes(mask: Mask) -> Mask:
     return result
 
 
-def box_of(array: npt.NDArray[Any]) -> Box:
-    """The smallest box that holds all of a mask or label map (I, J, K) that is not 0; `EMPTY` where all is."""
-    columns = np.any(array, axis=2)
+def box_of(*arrays: npt.NDArray[Any]) -> Box:
+    """The smallest box that holds all of masks or label maps (I, J, K) that is not 0; `EMPTY` where all is."""
+    columns = np.logical_or.reduce([np.any(array, axis=2) for array in arrays])
     i, j = np.flatnonzero(np.any(columns, axis=1)), np.flatnonzero(np.any(columns, axis=0))
     if not i.size:
         return EMPTY
     in_plane = slice(int(i[0]), int(i[-1]) + 1), slice(int(j[0]), int(j[-1]) + 1)
-    k = np.flatnonzero(np.any(array[in_plane], axis=(0, 1)))
+    k = np.flatnonzero(np.logical_or.reduce([np.any(array[in_plane], axis=(0, 1)) for array in arrays]))
     return (*in_plane, slice(int(k[0]), int(k[-1]) + 1))
-
-
-def hull(boxes: Iterable[Box]) -> Box:
-    """The smallest box that holds all boxes; those that are empty do not count."""
-    full = [box for box in boxes if box != EMPTY]
-    if not full:
-        return EMPTY
-    i, j, k = (slice(min(s.start for s in along), max(s.stop for s in along)) for along in zip(*full, strict=True))
-    return (i, j, k)
 
 
 def boxes_of(labels: npt.NDArray[np.uint8], length: int) -> list[Box]:

@@ -46,10 +46,8 @@ def resolve_config(
     """Lay preset, file, `--set section.key=value` and command-line options over the defaults, later ones winning.
 
     File values are nested as in YAML, options are by dotted key (None: not given). `base`, what a run or study that
-    goes on was made with, is laid over the preset, under everything else; `found_in` is for messages.
-
-    Raises:
-        BadInputError: unknown preset or key, or a value of the wrong type or range.
+    goes on was made with, is laid over the preset, under everything else; `found_in` is for messages. Raises
+    BadInputError for an unknown preset or key, and for a value of the wrong type or range.
     """
     if preset not in PRESETS:
         raise BadInputError(f"There is no preset '{preset}'. There are: {', '.join(PRESETS)}.")
@@ -67,11 +65,7 @@ def resolve_config(
 
 
 def with_settings(config: Config, settings: Mapping[str, Any], found_in: str) -> Config:
-    """A configuration with some settings (dotted key to value) replaced.
-
-    Raises:
-        BadInputError: unknown key, or a value of the wrong type or range.
-    """
+    """A configuration with some settings (dotted key to value) replaced; raises BadInputError as `resolve_config`."""
     return _validated(config.model_dump(), settings.items(), found_in)
 
 

@@ -68,11 +68,7 @@ class Overlap:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A scan and its labels on one grid.
-
-    Raises:
-        BadInputError: the labels have another shape, or lie elsewhere than the scan.
-    """
+    """A scan and its labels on one grid; raises BadInputError for labels of another shape, or that lie elsewhere."""
 
     name: str
     volume: Volume

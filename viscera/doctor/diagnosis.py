@@ -74,10 +74,8 @@ class RunDiagnosis:
 def diagnose(store_path: Path, config: Config) -> Diagnosis:
     """Count and weigh the classes of a store's training cases, and forecast every arm of `config.study`.
 
-    The network is looked at untrained: one backward pass a class, a minute at the paper's window on one core.
-
-    Raises:
-        BadInputError: no store, or no training case in it.
+    The network is looked at untrained: one backward pass a class, a minute at the paper's window on one core. Raises
+    BadInputError where there is no store, or no training case in it.
     """
     store = Store.open(store_path)
     names = training_cases(store)
@@ -109,11 +107,7 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
 
 
 def diagnose_run(run_path: Path) -> RunDiagnosis:
-    """What happened to each class in a run so far; it may still be running.
-
-    Raises:
-        BadInputError: no run there, or a damaged one.
-    """
+    """What happened to each class in a run so far; raises BadInputError for no run, or a damaged one."""
     folder = RunFolder(run_path)
     if not folder.config_path.exists():
         raise BadInputError(f"{run_path}: neither a store nor a run. Give what `viscera prepare` or `train` made.")

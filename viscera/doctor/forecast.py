@@ -127,11 +127,7 @@ def save_forecasts(path: Path, iterations: int, forecasts: Sequence[ArmForecast]
 
 
 def load_forecasts(path: Path, iterations: int) -> tuple[ArmForecast, ...]:
-    """Read it; nothing where there is no such file, or one of other iterations.
-
-    Raises:
-        BadInputError: damaged.
-    """
+    """Read it; nothing where there is no file, or one of other iterations. Raises BadInputError for a damaged one."""
     if not path.exists():
         return ()
     value = read_json(path)

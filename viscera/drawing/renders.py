@@ -16,6 +16,7 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.regions import EMPTY, boxes_of
 from viscera.core.scan import LabelMap
 from viscera.drawing.canvas import house_style
 
@@ -44,11 +45,11 @@ class Surface:
 def surfaces(label_map: LabelMap, classes: ClassTable = ABDOMEN) -> tuple[Surface, ...]:
     """One smooth surface for each organ of a canonical label map; organs without a voxel have none."""
     spacing_mm = np.asarray(label_map.geometry.spacing_mm)
-    boxes = ndimage.find_objects(label_map.labels, max_label=len(classes.organs))
+    boxes = boxes_of(label_map.labels, len(classes))[1:]
     return tuple(
         _surface(label_map.labels[box] == organ.label, np.array([s.start for s in box]), spacing_mm, organ.colour)
         for organ, box in zip(classes.organs, boxes, strict=True)
-        if box is not None
+        if box != EMPTY
     )
 
 

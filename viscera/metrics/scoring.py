@@ -12,7 +12,7 @@ from viscera.core.anatomy import ABDOMEN, OTHER, TOLERANCES_MM, ClassTable, tole
 from viscera.core.config import Metric
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
-from viscera.core.regions import box_of, cropped, hull
+from viscera.core.regions import box_of, cropped
 from viscera.core.scan import LabelArray, LabelMap
 from viscera.metrics.overlap import as_labelled, confusion_matrix, counts_of_overlap, dice
 from viscera.metrics.surface_distance import SurfaceDistances, surface_distances
@@ -56,7 +56,7 @@ class Pair:
                 f"prediction ({prediction.geometry.shape}) and reference ({reference.geometry.shape}) do not lie on "
                 "one grid. Predict the scan that the reference belongs to."
             )
-        box = hull((box_of(prediction.labels), box_of(reference.labels)))
+        box = box_of(prediction.labels, reference.labels)
         predicted, true = cropped(prediction.labels, box), cropped(reference.labels, box)
         highest = max(int(predicted.max(initial=0)), int(true.max(initial=0)))
         if highest >= len(classes):
@@ -74,7 +74,7 @@ class Pair:
         distances = {}
         for organ in self.classes.organs:
             predicted, true = self.prediction == organ.label, self.reference == organ.label
-            box = hull((box_of(predicted), box_of(true)))
+            box = box_of(predicted, true)
             masks = cropped(predicted, box), cropped(true, box)
             distances[organ.name] = surface_distances(*masks, self.geometry.spacing_mm)
         return distances

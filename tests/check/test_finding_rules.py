@@ -7,8 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from viscera.check.adult_volumes import ADULT_VOLUMES
-from viscera.check.case_facts import CaseFacts, OverlapFacts, measure_case
+from viscera.check.case_facts import ADULT_VOLUMES, CaseFacts, OverlapFacts, measure_case
 from viscera.check.finding_rules import findings_beside_others, findings_of_the_set, label_findings, scan_findings
 from viscera.check.findings import KINDS, Finding, by_kind
 from viscera.core.anatomy import ABDOMEN

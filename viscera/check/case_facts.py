@@ -2,22 +2,42 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from viscera.check.adult_volumes import ADULT_VOLUMES
 from viscera.core.anatomy import ClassTable
 from viscera.core.geometry import Geometry
 from viscera.core.regions import EMPTY, Box, Mask, boxes_of, central_voxel
 from viscera.core.scan import Case, HuArray, LabelArray
+from viscera.io.records import read_csv
 from viscera.metrics.hounsfield import HuFacts, hu_facts
 
 Point = tuple[float, float, float]
 NO_TISSUE_BELOW_HU = -200
 SPECK_ML = 0.05  # smaller pieces of an organ are no more than a few voxels of rough edge
+
+
+@dataclass(frozen=True)
+class AdultVolume:
+    """A range of one organ's volume for catching mistakes in labels and headers: outside means unusual, not wrong.
+
+    It is far wider than the normal one, so that common disease stays inside; children are smaller.
+    """
+
+    low_ml: float  # smaller or larger ones are called unusual
+    high_ml: float
+    published: str  # what was measured, in words
+    source: str  # where that stands
+
+
+ADULT_VOLUMES: dict[str, AdultVolume] = {
+    row["organ"]: AdultVolume(float(row["low_ml"]), float(row["high_ml"]), row["published"], row["source"])
+    for row in read_csv(Path(__file__).with_name("adult_volumes.csv"))
+}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from viscera.check.adult_volumes import ADULT_VOLUMES
-from viscera.check.case_facts import Point
+from viscera.check.case_facts import ADULT_VOLUMES, Point
 from viscera.check.check_tables import adult_range, capital, scan_cells, subject, summary, volume_text
 from viscera.check.findings import KINDS, DataSetCheck, Finding, by_kind
 from viscera.core.anatomy import ClassTable, title_of

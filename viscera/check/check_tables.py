@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from viscera.check.adult_volumes import ADULT_VOLUMES
-from viscera.check.case_facts import CaseFacts
+from viscera.check.case_facts import ADULT_VOLUMES, CaseFacts
 from viscera.check.findings import CaseCheck, DataSetCheck, Finding, by_kind
 from viscera.core.anatomy import title_of
 from viscera.core.geometry import size_text

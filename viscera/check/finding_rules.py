@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from viscera.check.adult_volumes import ADULT_VOLUMES
-from viscera.check.case_facts import SPECK_ML, CaseFacts, LabelledOrgan, Point
+from viscera.check.case_facts import ADULT_VOLUMES, SPECK_ML, CaseFacts, LabelledOrgan, Point
 from viscera.check.findings import Finding, Level
 from viscera.core.anatomy import title_of
 from viscera.core.geometry import size_text

@@ -15,7 +15,7 @@ from viscera.core.progress import Progress
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine import trainer as engine
 from viscera.engine.feed import Feed, TrainingFacts, on_device
-from viscera.engine.monitor import LossWatch, Monitor, NotFinite
+from viscera.engine.monitor import LossWatch, Monitor
 from viscera.engine.trainer import Trainer
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder
@@ -123,7 +123,7 @@ def test_a_watch_reads_all_at_once_and_names_the_first_that_is_not_finite() -> N
     assert watch.newest == 3
     for loss in (4.0, math.inf, math.nan):
         watch.add(loss)
-    assert watch.read() == NotFinite(15, math.inf)
+    assert watch.read() == (15, math.inf)
     watch.add(5.0)
     assert watch.read() is None
     assert (watch.step, watch.newest) == (17, 5)

@@ -32,6 +32,11 @@ def voxels(*values: dict[int, float]) -> Tensor:
     return result
 
 
+def plain(owners: tuple[int, ...]) -> FusionRule:
+    """By the models' own probabilities alone."""
+    return FusionRule(owners, ((1.0, 0.0),) * len(owners), (1.0,) * len(owners), (0.0,) * len(owners))
+
+
 def labels_of(models: list[Tensor], rule: FusionRule) -> list[int]:
     return [int(value) for value in rule(models).ravel()]
 
@@ -39,7 +44,7 @@ def labels_of(models: list[Tensor], rule: FusionRule) -> list[int]:
 @pytest.mark.parametrize("seed", range(3))
 def test_all_organs_of_one_model_are_that_model(seed: int) -> None:
     models = random_models(seed)
-    fused = FusionRule.plain((1,) * 7)(models)
+    fused = plain((1,) * 7)(models)
     assert torch.equal(fused, models[1].argmax(dim=0).to(torch.uint8))
 
 
@@ -47,22 +52,22 @@ def test_a_voxel_that_one_organ_claims_is_its_own_and_one_that_none_claims_is_ba
     first = voxels({LIVER: 0.9}, {SPLEEN: 0.9}, {LIVER: 0.4})
     second = voxels({SPLEEN: 0.2}, {LIVER: 0.9}, {SPLEEN: 0.6})
     # the first model's spleen and the second's liver do not count
-    assert labels_of([first, second], FusionRule.plain(FROM_BOTH)) == [LIVER, 0, SPLEEN]
+    assert labels_of([first, second], plain(FROM_BOTH)) == [LIVER, 0, SPLEEN]
 
 
 def test_a_contested_voxel_goes_to_the_larger_weighted_probability_and_at_a_tie_to_the_lower_label() -> None:
     first, second = voxels({LIVER: 0.75}, {LIVER: 0.75}), voxels({SPLEEN: 0.875}, {SPLEEN: 0.75})
-    assert labels_of([first, second], FusionRule.plain(FROM_BOTH)) == [SPLEEN, LIVER]
-    for_liver = replace(FusionRule.plain(FROM_BOTH), weights=(1, 1, 2, 1, 1, 1, 1))
+    assert labels_of([first, second], plain(FROM_BOTH)) == [SPLEEN, LIVER]
+    for_liver = replace(plain(FROM_BOTH), weights=(1, 1, 2, 1, 1, 1, 1))
     assert labels_of([first, second], for_liver) == [LIVER, LIVER]
-    for_spleen = replace(FusionRule.plain(FROM_BOTH), thresholds=(0, 0, 0.8, 0, 0, 0, 0))
+    for_spleen = replace(plain(FROM_BOTH), thresholds=(0, 0, 0.8, 0, 0, 0, 0))
     assert labels_of([first, second], for_spleen) == [SPLEEN, SPLEEN]
 
 
 def test_a_low_threshold_claims_what_is_not_the_most_probable_class() -> None:
     first, second = voxels({LIVER: 0.4}, {LIVER: 0.3}), voxels({}, {})
-    assert labels_of([first, second], FusionRule.plain(FROM_BOTH)) == [0, 0]
-    assert labels_of([first, second], replace(FusionRule.plain(FROM_BOTH), thresholds=(0, 0, 0.35, 0, 0, 0, 0))) == [
+    assert labels_of([first, second], plain(FROM_BOTH)) == [0, 0]
+    assert labels_of([first, second], replace(plain(FROM_BOTH), thresholds=(0, 0, 0.35, 0, 0, 0, 0))) == [
         LIVER,
         0,
     ]
@@ -70,10 +75,10 @@ def test_a_low_threshold_claims_what_is_not_the_most_probable_class() -> None:
 
 def test_the_mean_over_the_models_can_decide() -> None:
     first, second = voxels({LIVER: 0.6, SPLEEN: 0.4}), voxels({SPLEEN: 0.55, LIVER: 0.45})  # means 0.525 and 0.475
-    assert labels_of([first, second], replace(FusionRule.plain(FROM_BOTH), evidence="mean")) == [LIVER]
+    assert labels_of([first, second], replace(plain(FROM_BOTH), evidence="mean")) == [LIVER]
     third = voxels({SPLEEN: 0.55})  # the liver's mean is 0.3
-    assert labels_of([first, third], replace(FusionRule.plain(FROM_BOTH), evidence="mean")) == [SPLEEN]
-    assert labels_of([first, third], FusionRule.plain(FROM_BOTH)) == [LIVER]
+    assert labels_of([first, third], replace(plain(FROM_BOTH), evidence="mean")) == [SPLEEN]
+    assert labels_of([first, third], plain(FROM_BOTH)) == [LIVER]
 
 
 def test_calibrated_probabilities_by_hand() -> None:
@@ -87,16 +92,16 @@ def test_calibrated_probabilities_by_hand() -> None:
 
 def test_a_contested_voxel_goes_to_the_highest_calibrated_probability() -> None:
     first, second = voxels({LIVER: 0.6}, {LIVER: 0.6}), voxels({SPLEEN: 0.9}, {SPLEEN: 0.99})
-    assert labels_of([first, second], FusionRule.plain(FROM_BOTH)) == [SPLEEN, SPLEEN]
+    assert labels_of([first, second], plain(FROM_BOTH)) == [SPLEEN, SPLEEN]
     # the spleen's model is too sure: odds of 9 and 99 become 9/8 and 99/8 against the liver's 1.5
     calibration = tuple((1.0, -2.0794415 if organ + 1 == SPLEEN else 0.0) for organ in range(7))
-    assert labels_of([first, second], replace(FusionRule.plain(FROM_BOTH), calibration=calibration)) == [LIVER, SPLEEN]
+    assert labels_of([first, second], replace(plain(FROM_BOTH), calibration=calibration)) == [LIVER, SPLEEN]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_calibration_changes_no_voxel_that_one_organ_claims_or_none(seed: int) -> None:
     models = random_models(seed)
-    rule = FusionRule.plain(FROM_BOTH)
+    rule = plain(FROM_BOTH)
     other = replace(rule, calibration=tuple((0.3 + organ, 4.0 - organ) for organ in range(7)))
     claims = [models[owner].argmax(dim=0) == label for label, owner in enumerate(FROM_BOTH, start=1)]
     contested = torch.stack(claims).sum(dim=0) > 1

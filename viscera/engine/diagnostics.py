@@ -133,10 +133,8 @@ def full_diagnosis(
 ) -> dict[str, Any]:
     """What a line of the curve says at a full step, from the two windows of the batch that have most classes.
 
-    Two are no slower than one: PyTorch's convolutions of a single small window on one core take another, slower way.
-
-    Returns:
-        `parameter_gradient_share`: by class; `step_over_rate` and `step_over_rate_without_epsilon`: by layer.
+    By class `parameter_gradient_share`, by layer `step_over_rate` and `step_over_rate_without_epsilon`. Two windows are
+    no slower than one: PyTorch's convolutions of a single small window on one core take another, slower way.
     """
     classes = [len(labels.unique()) for labels in inputs.labels]
     windows = np.argsort(classes)[::-1][:_WINDOWS].copy()

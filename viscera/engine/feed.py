@@ -101,8 +101,7 @@ class Feed:
     def loaded(self, device: torch.device) -> "Feed":
         """The same feed, bit by bit, with a copy of every case in the device's memory.
 
-        Raises:
-            BadInputError: a label beyond the classes, which a loss on a GPU could not name.
+        Raises BadInputError for a label beyond the classes, which a loss on a GPU could not name.
         """
         for number, (_, label_map) in enumerate(self.cases):
             highest, most = int(label_map.max(initial=0)), len(self.classes) - 1
@@ -157,11 +156,7 @@ class TrainingFacts:
 
 
 def training_cases(store: Store) -> list[str]:
-    """Their names.
-
-    Raises:
-        BadInputError: there is none.
-    """
+    """Their names; raises BadInputError where there is none."""
     names = store.names("train")
     if not names:
         raise BadInputError(f"{store.path}: no training case in this store. Prepare it with a lower --test-fraction.")
@@ -169,11 +164,7 @@ def training_cases(store: Store) -> list[str]:
 
 
 def with_training_set(config: Config, store: Store) -> Config:
-    """The configuration with what the store decides: its preparation, and the HU that z-scores refer to.
-
-    Raises:
-        BadInputError: a store without training cases.
-    """
+    """The configuration with what the store decides: its preparation, and the HU that z-scores refer to."""
     names = training_cases(store)
     intensity = config.train.intensity
     if intensity.scaling == "z_score" and (intensity.mean_hu is None or intensity.sd_hu is None):
@@ -189,8 +180,7 @@ def with_training_set(config: Config, store: Store) -> Config:
 def feed_of(store: Store, train: TrainConfig) -> Feed:
     """The windows of the training cases.
 
-    Raises:
-        BadInputError: fewer cases than windows in a batch; windows that leave batch normalisation one value.
+    Raises BadInputError for fewer cases than windows in a batch, and windows that leave batch normalisation one value.
     """
     try:
         train.refuse_one_value()  # `doctor` lowers batch_size to the number of cases

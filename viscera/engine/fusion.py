@@ -40,11 +40,6 @@ class FusionRule:
     thresholds: tuple[float, ...]
     evidence: Evidence = "own"
 
-    @classmethod
-    def plain(cls, owners: tuple[int, ...]) -> "FusionRule":
-        """By the models' own probabilities alone."""
-        return cls(owners, ((1.0, 0.0),) * len(owners), (1.0,) * len(owners), (0.0,) * len(owners))
-
     def __call__(self, probabilities_MLIJ: Sequence[Tensor]) -> Tensor:
         """One label map of several models' probabilities.
 
@@ -53,12 +48,8 @@ class FusionRule:
         """
         claimed, own = claims(probabilities_MLIJ, self.owners)
         evidence = own if self.evidence == "own" else torch.stack([each[1:] for each in probabilities_MLIJ]).mean(dim=0)
-        scores = torch.stack(
-            [
-                weight * calibrated(p, *by)
-                for weight, p, by in zip(self.weights, evidence, self.calibration, strict=True)
-            ]
-        )
+        terms = zip(self.weights, evidence, self.calibration, strict=True)
+        scores = torch.stack([weight * calibrated(probability, *by) for weight, probability, by in terms])
         thresholds = torch.tensor(self.thresholds, dtype=torch.float32).reshape(-1, *[1] * (own.ndim - 1))
         kept = torch.where(thresholds > 0, own >= thresholds, claimed)
         best, organ = torch.where(kept, scores, -1.0).max(dim=0)
@@ -66,11 +57,7 @@ class FusionRule:
 
 
 def claims(probabilities_MLIJ: Sequence[Tensor], owners: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """What each organ's own model says of it, of (L, …) of each model.
-
-    Returns:
-        (L - 1, …) bool, where the organ is its model's most probable class; and its probability there.
-    """
+    """Of (L, …) per model: (L - 1, …) bool, where each organ's own model finds it most probable; and how probable."""
     most_probable = [probabilities.argmax(dim=0) for probabilities in probabilities_MLIJ]
     claimed = torch.stack([most_probable[owner] == label for label, owner in enumerate(owners, start=1)])
     return claimed, torch.stack([probabilities_MLIJ[owner][label] for label, owner in enumerate(owners, start=1)])
@@ -130,11 +117,7 @@ class FusionRecord(Settings):
 
     @classmethod
     def read(cls, folder: RunFolder) -> "FusionRecord":
-        """Read fusion.yaml.
-
-        Raises:
-            BadInputError: missing or damaged.
-        """
+        """Read fusion.yaml; raises BadInputError where it is missing or damaged."""
         record = validated(cls, read_yaml(folder.fusion), folder.fusion, "Delete it and run the study again.")
         complete = set(record.organs) == set(record.classes[1:])
         if not complete or not {choice.model for choice in record.organs.values()} <= set(record.models):
@@ -159,11 +142,7 @@ class FusionRecord(Settings):
         )
 
     def model_path(self, folder: RunFolder, name: str) -> Path:
-        """Of one model's file, checked.
-
-        Raises:
-            BadInputError: missing, or not the one that the choice was made with.
-        """
+        """Of one model's file; raises BadInputError where it is not the one that the choice was made with."""
         path = folder.path / self.models[name].file
         if sha256(path) != self.models[name].sha256:
             raise BadInputError(

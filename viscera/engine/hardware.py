@@ -23,13 +23,9 @@ OUT_OF_MEMORY = "out of memory"
 def choose_threads(before: int | None = None) -> int:
     """Set how many threads PyTorch computes with, and say so where they are fewer than the processors.
 
-    A thread more than is free waits for the others at every operation, and the others for it.
-
-    Args:
-        before: of a training that goes on: kept, because sums depend on it to the last bit.
-
-    Returns:
-        `OMP_NUM_THREADS` where the user set it, else `before`, else what `free_processors` says.
+    A thread more than is free waits for the others at every operation, and the others for it. So they are as many as
+    `OMP_NUM_THREADS` says, else as `before` in a training that goes on (sums depend on it to the last bit), else as
+    `free_processors` says.
     """
     if not threads_of_the_user():
         free, all_of_them = free_processors(), len(_affinity())
@@ -110,11 +106,7 @@ def _quota_of(group: Path) -> float:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, or the CPU.
-
-    Raises:
-        BadInputError: no such device on this machine.
-    """
+    """The device of that name; "auto" is the first GPU, or the CPU. Raises BadInputError where there is no such."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

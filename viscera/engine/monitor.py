@@ -128,13 +128,6 @@ def foreground_mean(values: DiceByOrgan) -> float:
     return float(np.mean(defined)) if defined else 0.0
 
 
-class NotFinite(NamedTuple):
-    """The first loss that is no number: `value` at `step`."""
-
-    step: int
-    value: float
-
-
 @dataclass
 class LossWatch:
     """Losses that are known, and those that still lie on the device."""
@@ -148,16 +141,15 @@ class LossWatch:
         self.step += 1
         self._unread.append(torch.as_tensor(loss, dtype=torch.float64) if isinstance(loss, float) else loss)
 
-    def read(self) -> NotFinite | None:
-        """Read what is unread, in one transfer; says which was the first that is not finite."""
+    def read(self) -> tuple[int, float] | None:
+        """Read what is unread, in one transfer; the first loss that is not finite, after its step."""
         if not self._unread:
             return None
         values: list[float] = torch.stack(self._unread).tolist()
         first = self.step - len(values) + 1
         self._unread.clear()
         self.newest = values[-1]
-        bad = ((number, value) for number, value in enumerate(values, start=first) if not math.isfinite(value))
-        return next((NotFinite(*each) for each in bad), None)
+        return next((each for each in enumerate(values, start=first) if not math.isfinite(each[1])), None)
 
 
 class StepResult(NamedTuple):

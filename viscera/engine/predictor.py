@@ -23,7 +23,14 @@ from viscera.engine.hardware import choose_device, out_of_memory_explained
 from viscera.engine.sliding_window import probability_planes
 from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges
 from viscera.imaging.cleanup import cleaned, organs_named
-from viscera.imaging.resample import GridChange, coarsen_volume, restore_labels, restore_planes, restored_planes
+from viscera.imaging.resample import (
+    GridChange,
+    coarsen_volume,
+    restore_labels,
+    restore_planes,
+    restored_planes,
+    stacked,
+)
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import sha256
 from viscera.io.runlog import RunFolder
@@ -57,9 +64,8 @@ class Model:
     def load(cls, path: Path, config: PredictConfig | None = None, device: str = "auto") -> "Model":
         """From a checkpoint; without `config`, predict as its own configuration says.
 
-        Raises:
-            BadInputError: a missing or damaged checkpoint; no such device; `config.cleanup` names an organ that the
-                model does not know.
+        Raises BadInputError where it is missing or damaged, or does not know an organ of `config.cleanup`, or where
+        there is no such device.
         """
         checkpoint = load_checkpoint(path)
         config = config or checkpoint.config.predict
@@ -191,16 +197,9 @@ class Predictor:
         }
 
     def __call__(self, volume: Volume) -> LabelMap:
-        """Segment a scan.
+        """Segment a scan, (I, J, K) int16 HU of any orientation: uint8 labels on its grid and in its voxel order.
 
-        Args:
-            volume: (I, J, K) int16 HU, any orientation.
-
-        Returns:
-            (I, J, K) uint8 on the grid and in the voxel order of the input.
-
-        Raises:
-            RunFailedError: out of memory.
+        Raises RunFailedError where memory runs out.
         """
         return self.segment(volume).label_map
 
@@ -245,9 +244,7 @@ class Predictor:
                 labels = model.labels(hu, change, tally)
             else:
                 parts = [model.probabilities(hu, change, tally) for model, hu, change, tally in views]
-                labels = np.empty(changes[0].fine.shape, dtype=np.uint8, order="F")
-                for k, probabilities_MLIJ in enumerate(zip(*parts, strict=True)):
-                    labels[:, :, k] = self.combination(probabilities_MLIJ).numpy()
+                labels = stacked(map(self.combination, zip(*parts, strict=True)), changes[0].fine.shape, np.uint8)
             labels = cleaned(labels, self.config.cleanup, self.classes)
         means = [tally.means() for tally in tallies]
         own = (means[owner][label] for label, owner in enumerate(self._owners, start=1))

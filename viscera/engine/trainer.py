@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from viscera.core.anatomy import ClassTable
 from viscera.core.config import AdamConfig, Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.core.progress import OnProgress, Progress
@@ -79,11 +78,6 @@ class Trainer:
         # labels of a store are class numbers; on a GPU, to look at them is to wait
         loss = training_loss(train.loss, facts.class_weights.start, check_labels=not deferred)
         return cls(config, facts, device, network, optimizer, loss.to(device), deferred=deferred)
-
-    @property
-    def classes(self) -> ClassTable:
-        """What is learnt."""
-        return self.facts.classes
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was written."""
@@ -181,7 +175,7 @@ class Trainer:
         `seconds`; at validation steps `validation_dice`; with `train.diagnose` the sum of the classes' gradient norms
         at the logits, `gradient_norm`, and `gradient_share` of each; at a few steps what `full_diagnosis` finds.
         """
-        train, names = self.config.train, self.classes.names
+        train, names = self.config.train, self.facts.classes.names
         line: dict[str, Any] = {
             "step": self.step,
             "loss": float(result.loss),
@@ -218,8 +212,9 @@ class Trainer:
     def _read_losses(self, watch: LossWatch, folder: RunFolder) -> None:
         bad = watch.read()
         if bad is not None:
-            self.step = bad.step - 1
-            raise RunFailedError(self._diverged(folder, f"the loss is {bad.value} at step {bad.step}"))
+            step, loss = bad
+            self.step = step - 1
+            raise RunFailedError(self._diverged(folder, f"the loss is {loss} at step {step}"))
 
     def _is_finite(self) -> bool:
         return bool(torch.stack([torch.isfinite(value).all() for value in self.network.state_dict().values()]).all())

@@ -160,11 +160,7 @@ def save_ranges(path: Path, ranges: TrainingRanges) -> None:
 
 
 def load_ranges(path: Path) -> TrainingRanges | None:
-    """Read them; None where an earlier version wrote none.
-
-    Raises:
-        BadInputError: damaged.
-    """
+    """Read them; None where an earlier version wrote none. Raises BadInputError where they are damaged."""
     if not path.exists():
         return None
     return validated(TrainingRanges, read_json(path), path, "Delete it to predict without it.")

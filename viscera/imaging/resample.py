@@ -11,7 +11,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,14 @@ from torch import Tensor
 
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Geometry, size_text
+from viscera.core.geometry import Geometry, Index3, size_text
 from viscera.core.scan import LabelArray, LabelMap, Volume
 from viscera.core.settings import along_axes
 
 Index = npt.NDArray[np.intp]
 Weights = npt.NDArray[np.float64]
 Restore = Literal["probabilities", "labels"]
+Number = TypeVar("Number", np.int16, np.uint8)
 _SHARE_ROUNDING = 1e-6
 _BYTES_PER_VOXEL = 3  # HU and a label
 _MOST_MM = 3000  # along each axis, of a patient
@@ -201,13 +202,11 @@ def coarsen_volume(volume: Volume, change: GridChange) -> Volume:
     i, j, k = change.to_coarse
     if i.is_identity and j.is_identity and k.is_identity:
         return Volume(volume.hu, change.coarse)
-    hu = np.empty(change.coarse.shape, dtype=np.int16, order="F")
     planes = (
         j.along(1, i.along(0, torch.from_numpy(np.array(plane, dtype=np.float32, order="C"))))
         for plane in np.moveaxis(volume.hu, 2, 0)
     )
-    for at, plane in enumerate(k.along_planes(planes)):
-        hu[:, :, at] = plane.round()
+    hu = stacked((plane.round() for plane in k.along_planes(planes)), change.coarse.shape, np.int16)
     return Volume(hu, change.coarse)
 
 
@@ -220,14 +219,12 @@ def coarsen_labels(
         return LabelMap(_pick(label_map.labels, taps), change.coarse)
     present = torch.from_numpy(np.flatnonzero(np.bincount(label_map.labels.ravel())).astype(np.uint8))
     i, j, k = change.to_coarse
-    labels = np.empty(change.coarse.shape, dtype=np.uint8, order="F")
     planes = (
         j.along(2, i.along(1, (torch.from_numpy(np.array(plane, order="C")) == present.view(-1, 1, 1)).float()))
         for plane in np.moveaxis(label_map.labels, 2, 0)
     )
-    for at, shares in enumerate(k.along_planes(planes)):
-        labels[:, :, at] = present[_first_largest(shares)]
-    return LabelMap(labels, change.coarse)
+    labels = (present[_first_largest(shares)] for shares in k.along_planes(planes))
+    return LabelMap(stacked(labels, change.coarse.shape, np.uint8), change.coarse)
 
 
 def restore_labels(labels: LabelArray, change: GridChange) -> LabelMap:
@@ -243,10 +240,8 @@ def restore_planes(planes_LIJ: Iterable[Tensor], change: GridChange) -> LabelMap
     in between: only along borders are probabilities interpolated.
     """
     i, j, k = change.to_fine()
-    labels = np.empty(change.fine.shape, dtype=np.uint8, order="F")
-    for at, plane in enumerate(k.along_planes(planes_LIJ)):
-        labels[:, :, at] = _most_probable(plane, i, j)
-    return LabelMap(labels, change.fine)
+    labels = (_most_probable(plane, i, j) for plane in k.along_planes(planes_LIJ))
+    return LabelMap(stacked(labels, change.fine.shape, np.uint8), change.fine)
 
 
 def _most_probable(plane_LIJ: Tensor, i: Taps, j: Taps) -> LabelArray:
@@ -298,7 +293,13 @@ def _first_largest(shares: Tensor) -> Tensor:
 
 def _pick(labels: LabelArray, taps: Iterable[Taps]) -> LabelArray:
     i, j, k = taps
-    picked = np.empty((len(i.first), len(j.first), len(k.first)), dtype=np.uint8, order="F")
-    for at, source in enumerate(k.first):
-        picked[:, :, at] = labels[:, :, source].take(i.first, axis=0).take(j.first, axis=1)
-    return picked
+    planes = (labels[:, :, source].take(i.first, axis=0).take(j.first, axis=1) for source in k.first)
+    return stacked(planes, (len(i.first), len(j.first), len(k.first)), np.uint8)
+
+
+def stacked(planes: Iterable[Any], shape: Index3, dtype: type[Number]) -> npt.NDArray[Number]:
+    """(I, J, K) array of its planes along K, arrays or tensors; each lies in one piece in memory."""
+    array = np.empty(shape, dtype=dtype, order="F")
+    for at, plane in enumerate(planes):
+        array[:, :, at] = plane
+    return array

@@ -1,5 +1,6 @@
 """Class weights from the voxel counts of a whole training set: Eq. 3, 4 and 5 of the paper."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,15 +52,14 @@ def class_weights(
 
 
 def _counts(voxel_counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    try:
+    counts, no_vector = None, f"voxel_counts: {voxel_counts!r} is no vector of counts, one number ≥ 0 for each class."
+    with suppress(ValueError, TypeError):  # ragged, or no numbers at all
         given = np.asarray(voxel_counts)
         counts = given.astype(np.float64) if given.dtype.kind in "iuf" else None
-    except (ValueError, TypeError):  # ragged, or no numbers at all
-        counts = None
     if counts is None:
-        raise BadTypeError(f"voxel_counts: {voxel_counts!r} is no vector of counts, one number ≥ 0 for each class.")
+        raise BadTypeError(no_vector)
     if counts.ndim != 1 or counts.size == 0 or not np.isfinite(counts).all() or (counts < 0).any():
-        raise BadInputError(f"voxel_counts: {voxel_counts!r} is no vector of counts, one number ≥ 0 for each class.")
+        raise BadInputError(no_vector)
     if (counts % 1 != 0).any():
         raise BadInputError(f"voxel_counts: {voxel_counts!r} are no whole numbers. Give voxels, not shares or volumes.")
     if not counts.any():

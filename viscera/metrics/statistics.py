@@ -16,6 +16,7 @@ from scipy import stats
 from viscera.core.errors import BadInputError
 
 Array = npt.NDArray[np.float64]
+_walsh_indices = lru_cache(maxsize=64)(np.triu_indices)
 EXACT_UP_TO = 50  # pairs; above, the normal approximation is as good (and is where scipy takes it)
 
 
@@ -41,10 +42,8 @@ def signed_rank_test(differences: Array) -> SignedRank:
     sign flips of the observed ranks, by the shift algorithm (Streitberg and Röhmel 1986). Above, scipy's normal
     approximation. Zeros are ranked with the others and then left out (Pratt 1959): patients whom both arms treat
     alike, or fail alike, weaken the evidence, where leaving them out first can make a p smaller.
-    Of (P,) differences, one a pair: min(T+, T-), and p; p = 1 where no pair differs.
-
-    Raises:
-        BadInputError: no differences, or one that is not finite.
+    Of (P,) differences, one a pair: min(T+, T-), and p; p = 1 where no pair differs. Raises BadInputError where there
+    are none, or one is not finite.
     """
     _check(differences)
     ranks = stats.rankdata(np.abs(differences))
@@ -89,11 +88,8 @@ def hodges_lehmann(differences: Array, confidence: float = 0.95) -> Shift:
     The estimate is the median of the Walsh averages, the means of all two (or one and the same) differences (Hodges
     and Lehmann 1963). The interval runs from the k-th smallest to the k-th largest of them, k by the distribution of
     the signed-rank statistic (Hollander and Wolfe 1999, section 3.3): exact up to 50 pairs, at least `confidence`;
-    by its normal approximation above. Below six pairs no such interval reaches 95 per cent. `differences` are (P,),
-    one a pair.
-
-    Raises:
-        BadInputError: no differences, or one that is not finite.
+    by its normal approximation above. Below six pairs no such interval reaches 95 per cent. `differences` are as for
+    `signed_rank_test`.
     """
     _check(differences)
     first, second = _walsh_indices(len(differences))
@@ -188,11 +184,6 @@ def _sum_probabilities(doubled_ranks: tuple[int, ...]) -> Array:
         shifted[rank:] = probability[:-rank]
         probability = (probability + shifted) / 2
     return probability
-
-
-@lru_cache(maxsize=64)
-def _walsh_indices(pairs: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    return np.triu_indices(pairs)
 
 
 @lru_cache(maxsize=1024)

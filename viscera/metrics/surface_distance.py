@@ -43,26 +43,21 @@ class SurfaceDistances:
 
         Infinite where one mask is empty, None where both are.
         """
-        if not self.prediction_mm.size and not self.reference_mm.size:
-            return None
-        if not self.prediction_mm.size or not self.reference_mm.size:
-            return float("inf")
-        return max(
-            _percentile(self.prediction_mm, self.prediction_mm2, percent),
-            _percentile(self.reference_mm, self.reference_mm2, percent),
-        )
+        found = [_percentile(mm, mm2, percent) for mm, mm2 in self._surfaces if mm.size]
+        return max(found, default=None)
 
     def dice(self, tolerance_mm: float) -> float | None:
         """The share of both surfaces' area that lies no further than the tolerance from the other surface, in [0, 1].
 
         0 where one mask is empty, None where both are.
         """
-        area = self.prediction_mm2.sum() + self.reference_mm2.sum()
-        if not area:
-            return None
-        near = self.prediction_mm2[self.prediction_mm <= tolerance_mm].sum()
-        near += self.reference_mm2[self.reference_mm <= tolerance_mm].sum()
-        return float(near / area)
+        area = sum(mm2.sum() for _, mm2 in self._surfaces)
+        near = sum(mm2[mm <= tolerance_mm].sum() for mm, mm2 in self._surfaces)
+        return float(near / area) if area else None
+
+    @property
+    def _surfaces(self) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+        return (self.prediction_mm, self.prediction_mm2), (self.reference_mm, self.reference_mm2)
 
 
 def surface_distances(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> SurfaceDistances:

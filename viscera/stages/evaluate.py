@@ -35,38 +35,20 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
-    predictions: Path,
-    references: Path,
-    out: Path,
-    config: EvaluateConfig | None = None,
+    predictions: Path,  # a label map, or a folder of them
+    references: Path,  # likewise, or a data set of any layout, or a Store; what a case does not label has no score
+    out: Path,  # the table of scores; beside it `quarantine.csv` says which cases were left out, and why
+    config: EvaluateConfig | None = None,  # metrics and grid; "prepared" and "both" need a Store
     *,
-    layout: str = "auto",
-    classes: ClassTable | None = None,
-    numbers: Mapping[str, int] | None = None,
-    split: Split | None = None,
-    summary: Path | None = None,
-    all_or_none: bool = False,
-    progress: OnProgress = unseen,
+    layout: str = "auto",  # of a data set, see `io.layouts`
+    classes: ClassTable | None = None,  # by default of the Store, or beside the predictions, or else the paper's eight
+    numbers: Mapping[str, int] | None = None,  # names to the label numbers of references that nothing else explains
+    split: Split | None = None,  # of a Store, scored alone; by default all that is predicted, with every test case
+    summary: Path | None = None,  # nnU-Net's `summary.json`, to be written; of the original grid where that is scored
+    all_or_none: bool = False,  # write nothing where a case cannot be scored: models are compared on the same cases
+    progress: OnProgress = unseen,  # called before each case, and at the end
 ) -> list[ScoreRow]:
-    """Score label maps against their references.
-
-    Args:
-        predictions: a label map, or a folder of them.
-        references: a label map, a folder of them, a data set of any layout, or a Store. An organ that a case does not
-            label has no score there.
-        out: the table of scores; beside it `quarantine.csv` says which cases were left out, and why.
-        config: metrics and grid; "prepared" and "both" need a Store.
-        layout: of a data set, see `io.layouts`.
-        classes: what the labels stand for; by default as the Store, or what lies beside the predictions, says, or else
-            the paper's eight.
-        numbers: names to the label numbers of references that nothing else explains.
-        split: the part of a Store that is scored alone; by default all that is predicted is. Every case of it (or
-            else every test case) must have a prediction.
-        summary: also write nnU-Net's `summary.json` there; of the original grid where that is scored.
-        all_or_none: write nothing where a case cannot be scored; for models that are compared on the same cases.
-        progress: called before each case, and at the end.
-
-    Returns the rows that were written: by case, grid, metric and class.
+    """Score label maps against their references; the rows that were written, by case, grid, metric and class.
 
     Raises:
         BadInputError: before anything is scored, where predictions and references do not belong together or the outputs

@@ -62,10 +62,9 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     overwrite: bool = False,  # label maps that viscera did not write, that were edited, or are of other scans
     progress: OnProgress = unseen,  # called before each case, and at the end
 ) -> list[Path]:
-    """Segment a NIfTI file, all of a folder, or one DICOM series.
+    """Segment a NIfTI file, all of a folder, or one DICOM series: the label maps, in the main format.
 
-    Returns:
-        The label maps, in the main format. Those that the same model wrote for the same scan before are kept.
+    Those that the same model wrote for the same scan before are kept.
 
     Raises:
         BadInputError: nothing to segment; or, after all else is done, scans that were left out (`quarantine.csv`).

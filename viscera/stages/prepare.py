@@ -32,29 +32,17 @@ log = logging.getLogger(__name__)
 
 
 def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
-    source: Path,
-    store_path: Path,
-    config: PrepareConfig,
+    source: Path,  # folder of a labelled data set
+    store_path: Path,  # new, empty, or a store of the same settings; its `quarantine.csv` says what was left out
+    config: PrepareConfig,  # grid and split
     *,
-    layout: str = "auto",
-    classes: ClassFile | None = None,
-    partial: bool = False,
-    split_file: Path | None = None,
-    progress: OnProgress = unseen,
+    layout: str = "auto",  # of the source, see `io.layouts`
+    classes: ClassFile | None = None,  # to learn; by default those of the store, or the paper's eight in a new one
+    partial: bool = False,  # whether the data set may lack organs
+    split_file: Path | None = None,  # JSON, see `_read_split`; instead of the data set's own split and the random one
+    progress: OnProgress = unseen,  # called before each case, and at the end
 ) -> Store:
     """Build a store, or add to it the cases that are new.
-
-    Args:
-        source: folder of a labelled data set.
-        store_path: new, empty, or a store prepared with the same settings. `quarantine.csv` in it says which cases were
-            left out, and why.
-        config: grid and split.
-        layout: of the source, see `io.layouts`.
-        classes: to learn; by default those of the store, or the paper's eight in a new one.
-        partial: whether the data set may lack organs.
-        split_file: JSON `{"train": [...], "validation": [...], "test": [...]}` instead of the data set's own split and
-            the random one.
-        progress: called before each case, and at the end.
 
     Raises:
         BadInputError: nothing that could be prepared; a store of other settings or classes; a full disk; or, after all

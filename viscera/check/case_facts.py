@@ -153,6 +153,8 @@ def _organ(name: str, hu: HuArray, mask: Mask, box: Box, geometry: Geometry) -> 
     values = hu[mask]
     air = mask & (hu < NO_TISSUE_BELOW_HU)
     numbered, pieces = ndimage.label(mask, _NEIGHBOURS)
+    low = "".join(side for side, axis in zip("LPI", box, strict=True) if axis.start == 0)
+    high = "".join(side for side, axis, n in zip("RAS", box, geometry.shape, strict=True) if axis.stop == n)
     largest, stray = (1.0, None) if pieces == 1 else _apart(numbered, first, geometry)
     return LabelledOrgan(
         name=name,
@@ -162,17 +164,11 @@ def _organ(name: str, hu: HuArray, mask: Mask, box: Box, geometry: Geometry) -> 
         centre_mm=_to_mm(geometry, first + np.array(ndimage.center_of_mass(mask))),
         inside_mm=_to_mm(geometry, first + central_voxel(mask)),
         air_mm=_to_mm(geometry, first + central_voxel(air)) if air.any() else None,
-        edges=_edges(box, geometry),
+        edges=low + high,
         pieces=pieces,
         largest_piece=largest,
         stray=stray,
     )
-
-
-def _edges(box: Box, geometry: Geometry) -> str:
-    low = "".join(side for side, axis in zip("LPI", box, strict=True) if axis.start == 0)
-    high = "".join(s for s, axis, n in zip("RAS", box, geometry.shape, strict=True) if axis.stop == n)
-    return low + high
 
 
 def _apart(numbered: npt.NDArray[np.signedinteger], first: _Index, geometry: Geometry) -> tuple[float, Stray]:

@@ -24,17 +24,11 @@ class Plane(NamedTuple):
     """How one of the three slices is shown; axes are 0 to the right, 1 to the front, 2 up."""
 
     title: str  # for people
-    across: int  # axis along the picture's width, which runs against it
-    up: int  # axis along its height
+    through: int  # axis at right angles; of the other two the first runs against the picture's width
     sides: tuple[str, str]  # the patient's, at the left and right of the picture
 
-    @property
-    def through(self) -> int:
-        """The axis at right angles to the slice."""
-        return 3 - self.across - self.up
 
-
-PLANES = (Plane("axial", 0, 1, ("R", "L")), Plane("coronal", 0, 2, ("R", "L")), Plane("sagittal", 1, 2, ("A", "P")))
+PLANES = (Plane("axial", 2, ("R", "L")), Plane("coronal", 1, ("R", "L")), Plane("sagittal", 0, ("A", "P")))
 
 
 class PlacePictures(NamedTuple):
@@ -95,12 +89,13 @@ def plane_figure(case: Case, plane: Plane, at_mm: Point, table: ClassTable, orga
     label_map = case.label_map.in_order_of(scan.geometry)
     place = np.linalg.inv(scan.geometry.affine) @ (*at_mm, 1)
     index = [int(np.clip(round(i), 0, n - 1)) for i, n in zip(place[:3], scan.geometry.shape, strict=True)]
-    spacing_mm = (scan.geometry.spacing_mm[plane.across], scan.geometry.spacing_mm[plane.up])
+    across, up = (axis for axis in range(3) if axis != plane.through)
+    spacing_mm = (scan.geometry.spacing_mm[across], scan.geometry.spacing_mm[up])
     hu = np.take(scan.hu, index[plane.through], axis=plane.through).astype(np.float32)
     labels = np.take(label_map.labels, index[plane.through], axis=plane.through)
     figure, axes = scan_figure(Backdrop(hu, spacing_mm), 3.4, 11, plane.sides)
     draw_organs(axes, labels, spacing_mm, {o: 1.8 if o.name in organs or not organs else 0.8 for o in table.organs})
-    x, y = ((index[axis] + 0.5) * mm for axis, mm in zip((plane.across, plane.up), spacing_mm, strict=True))
+    x, y = ((index[axis] + 0.5) * mm for axis, mm in zip((across, up), spacing_mm, strict=True))
     for near, far in (_CROSS_MM, np.negative(_CROSS_MM)):
         axes.plot([x + near, x + far], [y, y], color="white", linewidth=1.2)
         axes.plot([x, x], [y + near, y + far], color="white", linewidth=1.2)

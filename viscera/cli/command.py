@@ -316,11 +316,10 @@ def input_and_output(
     source: Path | None, output: Path | None, source_option: Path | None, output_option: Path | None
 ) -> tuple[Path, Path]:
     """INPUT and OUTPUT of `predict`, each given once: as an argument, or with -i or -o."""
-    if source_option is not None and source is not None and output is None:
-        source, output = None, source  # `-i IN OUT`
-    if (source and source_option) or (output and output_option):
+    arguments = [path for path in (source, output) if path is not None]
+    given = [option or (arguments.pop(0) if arguments else None) for option in (source_option, output_option)]
+    if arguments:
         raise typer.BadParameter("give INPUT and OUTPUT once: as arguments, or with -i and -o")
-    source, output = source or source_option, output or output_option
-    if source is None or output is None:
+    if given[0] is None or given[1] is None:
         raise typer.BadParameter("give INPUT and OUTPUT (or -i and -o)")
-    return source, output
+    return given[0], given[1]

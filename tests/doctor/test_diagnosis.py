@@ -104,6 +104,14 @@ def test_an_epsilon_that_drowns_the_gradient_is_named(tiny_store: Store, tiny_co
     assert all(arm.step_kept > 0.999 for arm in diagnose(tiny_store.path, tiny_config(adam={"epsilon": 0})).arms)
 
 
+def test_a_variant_does_not_hide_what_is_said_of_the_plain_arm(tiny_store: Store, tiny_config: Configure) -> None:
+    config = tiny_config(adam={"epsilon": 10.0})
+    variants = {"variants": {"": {}, "eps0": {"train.adam.epsilon": 0.0}}}
+    found = diagnose(tiny_store.path, config.model_copy(update={"study": config.study.model_copy(update=variants)}))
+    drowned = [sentence.partition(":")[0] for sentence in found.advice if "Adam's epsilon leaves" in sentence]
+    assert drowned == ["uniform", "simple", "square"]
+
+
 def test_a_run_says_what_happened_to_each_class(tiny_run: Path, tiny_store: Store) -> None:
     found = diagnose_run(tiny_run)
     lines = RunFolder(tiny_run).read_curve()

@@ -21,7 +21,8 @@ app = new_app(
     "Multi-organ segmentation of abdominal CT, and the truth about Dice loss weighting.\n\n"
     "To begin: phantom, prepare, train --preset demo, predict, evaluate. Each explains itself with --help."
 )
-_TRAINING = "iterations patch batch_size filters device"
+_TRAINING = "train.iterations train.patch train.batch_size train.filters train.device"
+_PREPARING = "prepare.downsample prepare.spacing_mm prepare.test_fraction prepare.validation_fraction prepare.seed"
 config_app = new_app("Show the configuration and what each setting means.")
 app.add_typer(config_app, name="config")
 
@@ -59,7 +60,7 @@ def phantom(
     call.display.note(f"{cases} phantom cases in {out}")
 
 
-@command(app, "prepare", "prepare: downsample spacing_mm test_fraction validation_fraction seed")
+@command(app, "prepare", _PREPARING)
 def prepare(
     call: Call,
     source: DataSet,
@@ -131,7 +132,7 @@ def doctor(
         call.result(json.dumps(asdict(found), indent=1) if as_json else diagnosis_text(found))
 
 
-@command(app, "train", f"preset train: weighting learning_rate {_TRAINING} seed checkpoint_every")
+@command(app, "train", f"preset train.weighting train.learning_rate {_TRAINING} train.seed train.checkpoint_every")
 def train(
     call: Call,
     store: Store,
@@ -153,7 +154,7 @@ def train(
     call.display.note(f"{folder.path}: finished; predict with `viscera predict {folder.path} SCAN OUTPUT`")
 
 
-@command(app, "find-rate", "preset study: weightings train: device")
+@command(app, "find-rate", "preset study.weightings train.device")
 def find_rate(
     call: Call,
     store: Store,
@@ -173,7 +174,7 @@ def find_rate(
     call.say(f"{rate_range_table(tests)}\nThe curves: {out}")
 
 
-@command(app, "predict", "train: device")
+@command(app, "predict", "train.device")
 def predict(
     call: Call,
     run: Annotated[Path, "A trained model, as `viscera train` or `viscera study` made it."],
@@ -224,7 +225,7 @@ def list_series(
     call.result(json.dumps(scans.series_json(listing), indent=1) if as_json else scans.series_table(listing))
 
 
-@command(app, "evaluate", "evaluate: metrics grid")
+@command(app, "evaluate", "evaluate.metrics evaluate.grid")
 def evaluate(
     call: Call,
     predictions: Annotated[Path, "A label map, or a folder of them."],
@@ -252,7 +253,7 @@ def evaluate(
     call.say(f"{scores_table(rows)}\nEvery case: {out}; as nnU-Net writes it: {summary or beside}")
 
 
-@command(app, "study", f"preset study: weightings learning_rates seeds fuse jobs train: {_TRAINING}")
+@command(app, "study", f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs {_TRAINING}")
 def study(call: Call, store: Store, study: Annotated[Path, "Folder of the study: new, or to continue."]) -> None:
     """Train and compare a grid of models, and write a report.
 

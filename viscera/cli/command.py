@@ -114,10 +114,10 @@ def command(app: typer.Typer, name: str, settings: str = "") -> Callable[[Functi
     """Make a function a command of an app.
 
     Its first parameter is the `Call`; the others are artifacts and options of its own. Beside these the command has an
-    option for each of `settings` (fields after the name of their section, as in `train: patch filters`; and `preset`),
-    which takes type, help and default from the configuration, and those that all have.
+    option for each of `settings` (`train.patch train.filters`, and `preset`), which takes type, help and default from
+    the configuration, and those that all have.
     """
-    keys = list(_keys(settings))
+    keys = settings.split()
 
     def register(function: Function) -> Function:
         _, *own = inspect.signature(function, eval_str=True).parameters.values()
@@ -167,15 +167,6 @@ def _explained(display: Display, name: str) -> Iterator[None]:
     if sentence is not None:
         typer.echo(f"viscera: {sentence}", err=True)
         sys.exit(sentence.exit_code)
-
-
-def _keys(settings: str) -> Iterator[str]:
-    section = ""
-    for word in settings.split():
-        if word.endswith(":"):
-            section = f"{word[:-1]}."
-        else:
-            yield word if word == "preset" else section + word
 
 
 def _own(parameter: inspect.Parameter) -> inspect.Parameter:

@@ -127,18 +127,14 @@ class AxisOrder:
 
     def apply(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A view of an (I, J, K) array in the new order."""
-        view = array.transpose(self.source_axes)
-        return view[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)]
+        return self._flipped(array.transpose(self.source_axes))
 
-    @property
-    def inverse(self) -> "AxisOrder":
-        """From the new order to the old one."""
-        i, j, k = np.argsort(self.source_axes).tolist()
-        return AxisOrder((i, j, k), (self.flipped[i], self.flipped[j], self.flipped[k]))
+    def _flipped(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return array[tuple(slice(None, None, -1 if flip else 1) for flip in self.flipped)]
 
     def undo(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """A view of an array in the new order, back in the old one."""
-        return self.inverse.apply(array)
+        return self._flipped(array).transpose(np.argsort(self.source_axes))
 
     def apply_to_geometry(self, geometry: Geometry) -> Geometry:
         """The geometry of the array that `apply` returns."""

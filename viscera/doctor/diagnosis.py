@@ -1,6 +1,6 @@
 """`viscera doctor`: what a store means for each arm before anyone trains, and what happened in a run."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -138,35 +138,31 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
 
 def store_advice(
     forecasts: Sequence[ArmForecast], arms: Sequence[Arm], batches_with_class: Mapping[str, float], best: Arm
-) -> list[str]:
+) -> Iterator[str]:
     """Plain sentences about the arms: each names what was found and what to do."""
-    sentences = [
-        f"{arm.title}: {_listed(forecast.failing)} will most likely end below a Dice of {FAILING_DICE:g}."
-        for arm, forecast in zip(arms, forecasts, strict=True)
-        if forecast.failing
-    ]
-    for arm, forecast in {arm.weighting: (arm, f) for arm, f in zip(arms, forecasts, strict=True)}.values():
-        name = weighting_name(arm.weighting)  # neither of these depends on the rate
+    pairs = list(zip(arms, forecasts, strict=True))
+    for arm, forecast in pairs:
+        if forecast.failing:
+            yield f"{arm.title}: {_listed(forecast.failing)} will most likely end below a Dice of {FAILING_DICE:g}."
+    for arm, forecast in {(arm.weighting, arm.variant): (arm, forecast) for arm, forecast in pairs}.values():
+        name = ", ".join(filter(None, (weighting_name(arm.weighting), arm.variant)))  # it does not depend on the rate
         if forecast.starving:
-            sentences.append(
+            yield (
                 f"{name}: {_listed(forecast.starving)} will get less than a tenth of an equal share of the gradient; "
                 f"nothing defends their voxels against the other classes. {_SHIFT}"
             )
         if forecast.step_kept < _KEPT:
-            sentences.append(
+            yield (
                 f"{name}: Adam's epsilon leaves {forecast.step_kept:.1%} of the step, because the gradient (root mean "
                 f"square {forecast.gradient_rms:.0e}) is small beside it: everything learns slowly. {_ENLARGE}"
             )
-    sentences.append(
-        f"Fewest organs should fail with --weighting {best.weighting:g} --learning-rate {best.learning_rate:g}."
-    )
+    yield f"Fewest organs should fail with --weighting {best.weighting:g} --learning-rate {best.learning_rate:g}."
     rare = [name for name, share in batches_with_class.items() if share < _RARE]
     if rare:
-        sentences.append(
+        yield (
             f"{_listed(rare)}: in fewer than half of the mini-batches. A class that is absent from a batch sends no "
             "gradient; larger windows (--patch) or batches (--batch-size) show it more often."
         )
-    return sentences
 
 
 def run_advice(curve: Sequence[LoggedStep], kept: float | None, train: TrainConfig, classes: ClassTable) -> list[str]:

@@ -15,7 +15,6 @@ from viscera.engine.trust import (
     OrganRange,
     TrainingRanges,
     load_ranges,
-    mean_confidence,
     reasons_not_to_trust,
     save_ranges,
     training_ranges,
@@ -84,8 +83,9 @@ def test_organs_of_several_models_are_each_held_against_what_its_own_saw(tmp_pat
 def test_mean_confidence_by_hand() -> None:
     # two voxels are class 0 with 0.6 and 0.8, one is class 1 with 0.9, none is class 2
     probabilities = torch.tensor([[0.6, 0.8, 0.1], [0.3, 0.1, 0.9], [0.1, 0.1, 0.0]]).reshape(3, 3, 1, 1)
-    assert mean_confidence(probabilities) == [pytest.approx(0.7), pytest.approx(0.9), None]
-    tally = ConfidenceTally(3)
+    whole, by_planes = ConfidenceTally(3), ConfidenceTally(3)
+    whole.add(probabilities)
+    assert whole.means() == [pytest.approx(0.7), pytest.approx(0.9), None]
     for plane in probabilities.unbind(1):
-        tally.add(plane)
-    assert tally.means() == mean_confidence(probabilities)
+        by_planes.add(plane)
+    assert by_planes.means() == whole.means()

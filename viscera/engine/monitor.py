@@ -19,7 +19,7 @@ from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.feed import Batch, Feed
 from viscera.engine.hardware import autocast
 from viscera.engine.sliding_window import predict_probabilities
-from viscera.engine.trust import mean_confidence
+from viscera.engine.trust import ConfidenceTally
 from viscera.imaging.windows import network_input
 from viscera.io.runlog import RunFolder
 from viscera.metrics.learning import LoggedStep, batch_norm_remedy, flags, statistics_gap, summary
@@ -110,7 +110,9 @@ class Monitor:
             if self.labelled is not None:
                 prediction = as_labelled(prediction, self.labelled[number])
             rows.append(dice(*overlap_counts(prediction, np.asarray(labels), len(self.classes))))
-            pairs = zip(mean_confidence(probabilities)[1:], rows[-1][1:], strict=True)
+            confidence = ConfidenceTally(len(self.classes))
+            confidence.add(probabilities)
+            pairs = zip(confidence.means()[1:], rows[-1][1:], strict=True)
             self.held_out.extend((sure, score) for sure, score in pairs if sure is not None and score is not None)
         network.train()
         by_class = ([value for value in column if value is not None] for column in zip(*rows, strict=True))

@@ -183,10 +183,3 @@ class ConfidenceTally:
     def means(self) -> list[float | None]:
         """(L,) in [0, 1]; None of a class that is nowhere the most probable."""
         return [float(total / n) if n else None for total, n in zip(self.sums, self.counts, strict=True)]
-
-
-def mean_confidence(probabilities_LIJK: Tensor) -> list[float | None]:
-    """(L,) of one scan, see `ConfidenceTally`."""
-    tally = ConfidenceTally(probabilities_LIJK.shape[0])
-    tally.add(probabilities_LIJK)
-    return tally.means()

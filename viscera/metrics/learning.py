@@ -5,6 +5,7 @@ docs/howto/why-an-arm-fails.md has the same table for people.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Literal, NamedTuple
 
 from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
@@ -159,24 +160,19 @@ def recent_share(curve: Sequence[LoggedStep], organ: str) -> float | None:
 
 
 def _dead_since(curve: Sequence[LoggedStep], organ: str) -> int | None:
-    since = None
-    for point in reversed(curve):
-        value = point.dice.get(organ)
-        if value is not None and value >= DEAD_DICE:
-            break
-        since = point.step if value is not None else since
+    known = [(point.step, value) for point in curve if (value := point.dice.get(organ)) is not None]
+    dead = [step for step, _ in takewhile(lambda each: each[1] < DEAD_DICE, reversed(known))]
     last = curve[-1].step
-    return since if since is not None and last - since >= last / 4 else None
+    return dead[-1] if dead and last - dead[-1] >= last / 4 else None
 
 
 def _starving_since(curve: Sequence[LoggedStep], organ: str, enough: float) -> int:
-    since = curve[-1].step
-    for end in reversed(range(LEAST_POINTS, len(curve) + 1)):
+    def starves(end: int) -> bool:
         share = recent_share(curve[:end], organ)
-        if share is None or share >= enough:
-            break
-        since = curve[end - 1].step
-    return since
+        return share is not None and share < enough
+
+    ends = takewhile(starves, reversed(range(LEAST_POINTS, len(curve) + 1)))
+    return curve[min(ends, default=len(curve)) - 1].step
 
 
 def step_kept(line: Mapping[str, Any]) -> float | None:

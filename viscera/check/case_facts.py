@@ -116,7 +116,7 @@ def measure_case(case: Case, table: ClassTable) -> CaseFacts:
     """Everything that the check looks at in one case on the files' own grid, any orientation."""
     volume, label_map = case.volume.canonical(), case.label_map.canonical()
     geometry, voxel_ml = volume.geometry, case.label_map.geometry.voxel_volume_ml
-    boxes = boxes_of(label_map.labels, len(table))[1:]
+    names, boxes = table.names, boxes_of(label_map.labels, len(table))[1:]
     return CaseFacts(
         case=case.name,
         shape=geometry.shape,
@@ -130,9 +130,7 @@ def measure_case(case: Case, table: ClassTable) -> CaseFacts:
             if box != EMPTY
         ),
         overlaps=tuple(
-            OverlapFacts(
-                table.names[each.lost], table.names[each.kept], each.voxels * voxel_ml, each.share, each.inside_mm
-            )
+            OverlapFacts(names[each.lost], names[each.kept], each.voxels * voxel_ml, each.share, each.inside_mm)
             for each in case.overlaps
         ),
         labelled=tuple(organ.name for organ in table.organs if organ.name not in case.unlabelled),

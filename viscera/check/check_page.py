@@ -16,7 +16,6 @@ from viscera.drawing.slices import Backdrop, draw_organs, scan_figure
 
 MOST_PICTURES = 60  # places, of three slices each: about 10 MB
 MOST_OF_A_CASE = 4  # of them
-MOST_NAMES = 40  # cases that a note lists
 _CROSS_MM = (5.0, 14.0)  # where a stroke begins and ends: the place itself stays visible
 
 
@@ -52,8 +51,7 @@ def render_check_page(
     drawn = sum(len(pictures.get(case.case, ())) for case in suspicious)
     wanted = sum(len({f.at_mm for f in case.findings if f.at_mm is not None}) for case in suspicious)
     environment = page_environment("viscera.check")
-    environment.filters["capitalize_first"] = capital
-    asked = (adult_range, by_kind, data_uri, scan_cells, subject, summary, title_of, volume_text)
+    asked = (adult_range, by_kind, capital, data_uri, scan_cells, subject, summary, title_of, volume_text)
     environment.globals.update({function.__name__: function for function in asked})
     return environment.get_template("check.html.j2").render(
         check=check,
@@ -63,7 +61,6 @@ def render_check_page(
         not_drawn=wanted - drawn,
         organs=table.organs,
         ranges=[(organ, ADULT_VOLUMES[organ.name]) for organ in table.organs if organ.name in ADULT_VOLUMES],
-        most_names=MOST_NAMES,
         version=version,
     )
 

@@ -52,15 +52,12 @@ def check(
         cases[name] = CaseCheck(name, None, str(error), defect=isinstance(error, DefectError))
     progress(Progress("check", len(sources), len(sources)))
     facts = [found for each in sources if (found := cases[each.name].facts) is not None]
-    beside = findings_beside_others(facts)
-    for name, found_alone in cases.items():
-        more = (finding for finding in beside if finding.case == name)
-        cases[name] = replace(found_alone, findings=(*found_alone.findings, *more))
-    of_the_set = tuple(findings_of_the_set(facts, table.names[1:]))
-    checked = DataSetCheck(
-        dataset_title(source), table.names[1:], tuple(cases[each.name] for each in sources), of_the_set
-    )
-    write_csv(out / CASES, case_header(checked.classes), [case_row(each, checked.classes) for each in checked.cases])
+    for finding in findings_beside_others(facts):
+        so_far = cases[finding.case]
+        cases[finding.case] = replace(so_far, findings=(*so_far.findings, finding))
+    organs, of_the_set = table.names[1:], tuple(findings_of_the_set(facts, table.names[1:]))
+    checked = DataSetCheck(dataset_title(source), organs, tuple(cases[each.name] for each in sources), of_the_set)
+    write_csv(out / CASES, case_header(organs), [case_row(each, organs) for each in checked.cases])
     write_csv(out / FINDINGS, FINDINGS_HEADER, finding_rows(checked))
     write_text(out / PAGE, render_check_page(checked, pictures, table, viscera.__version__))
     return checked

@@ -57,11 +57,6 @@ class DataSetCheck:
     cases: tuple[CaseCheck, ...]  # by name
     findings: tuple[Finding, ...] = ()  # of the data set as a whole
 
-    @property
-    def phantom(self) -> bool:
-        """Whether the cases are phantoms."""
-        return "phantom" in self.title.lower()
-
     def with_verdict(self, *verdicts: str) -> list[CaseCheck]:
         """The cases of one of these verdicts."""
         return [case for case in self.cases if case.verdict in verdicts]

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Function = Callable[..., None]
 _FIELDS = {key: field for key, field, _ in fields_of(Config)}
-_NOTHING_GIVEN = re.compile(r"--[\w-]+=\s*")
 
 
 def _option(name: str, type_: Any, default: Any, **info: Any) -> inspect.Parameter:  # noqa: ANN401
@@ -91,7 +90,7 @@ class _Command(TyperCommand):
     """Usage lines as everywhere: `viscera train [OPTIONS] STORE RUN`. An empty argument is refused: it would be `.`."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        if any(not arg.strip() or _NOTHING_GIVEN.fullmatch(arg) for arg in args):
+        if any(not arg.strip() or re.fullmatch(r"--[\w-]+=\s*", arg) for arg in args):
             ctx.fail("an argument is empty. Is a variable not set? Give a path, or leave it out.")
         return super().parse_args(ctx, args)
 

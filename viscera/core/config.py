@@ -13,9 +13,13 @@ from viscera.core.settings import WEIGHTINGS, Factors, Role, Settings, SpacingsM
 
 ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: ClassTable.of_names(names).names)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Metric = Literal["dice", "hd95_mm", "surface_dice", "volume_ml"]
+Millimetres = Annotated[float, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1e37)]
 Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]  # 64 bits, as PyTorch takes
+VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]*$", max_length=40)]
 
 
 class PrepareConfig(Settings):
@@ -91,9 +95,6 @@ class AdamConfig(Settings):
     epsilon_place: Literal["keras", "pytorch"] = setting(
         "keras", "added to the uncorrected root of the second moment, or to the corrected one"
     )
-
-
-Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 class AugmentConfig(Settings):
@@ -222,10 +223,6 @@ class PredictConfig(Settings):
     cleanup: CleanupConfig = CleanupConfig()
 
 
-Metric = Literal["dice", "hd95_mm", "surface_dice", "volume_ml"]
-Millimetres = Annotated[float, Field(ge=0)]
-
-
 def _tolerances(value: object) -> object:
     return {**TOLERANCES_MM, **value} if isinstance(value, Mapping) else value
 
@@ -239,9 +236,6 @@ class EvaluateConfig(Settings):
     )
     grid: Literal["original", "prepared", "both"] = setting("original", "grid of the scans, of the store, or both")
     absent: Literal["undefined", "one"] = setting("undefined", "Dice of an organ in neither label map: left out, or 1")
-
-
-VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]*$", max_length=40)]
 
 
 class StudyConfig(Settings):

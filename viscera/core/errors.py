@@ -101,10 +101,7 @@ class CaseBarrier:
     def finish(self, total: int, listed_in: Path) -> None:
         """Raise what ends a command that has done the rest; nothing where no case of `total` was left out.
 
-        Raises:
-            VisceraError: the reason, of a single case.
-            DefectError: one of several was left out by a defect of ours (exit 1).
-            BadInputError: otherwise (exit 3).
+        Of a single case that is its reason; else a DefectError where a defect of ours left one out, or a BadInputError.
         """
         if not self.left_out:
             return

@@ -26,12 +26,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
     },
 }
-_BEFORE_THEY_WERE_FIELDS = {"train": {"batch_norm": "running"}}  # what a record without them was made with
 
 
 def as_recorded(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a run, checkpoint or study keeps, with what was in force before a default changed."""
-    return _merged(_BEFORE_THEY_WERE_FIELDS, values)
+    return _merged({"train": {"batch_norm": "running"}}, values)
 
 
 def resolve_config(

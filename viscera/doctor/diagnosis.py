@@ -34,6 +34,7 @@ from viscera.metrics.learning import (
 _RARE = 0.5  # of the batches
 _KEPT = 0.5  # of the step
 _SHIFT = "A lower power (--weighting 0.5), train.loss.background=mean or train.loss.max_ratio shift the shares."
+_ALL_WELL = "No class is left behind: every organ has a Dice of at least 0.5 on the training windows."
 _ENLARGE = "train.loss.normalise=sum_to_L, a smaller train.adam.epsilon or a rate that much higher makes up for it."
 
 
@@ -132,7 +133,7 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
         gradient_share=tuple(recent_share(curve, name) for name in classes.names),
         step_kept=kept,
         flags=tuple(flags(curve, classes)),
-        advice=tuple(run_advice(curve, kept, train, classes)),
+        advice=tuple(run_advice(curve, kept, train, classes)) or (_ALL_WELL,),
     )
 
 
@@ -165,15 +166,17 @@ def store_advice(
         )
 
 
-def run_advice(curve: Sequence[LoggedStep], kept: float | None, train: TrainConfig, classes: ClassTable) -> list[str]:
-    """Plain sentences about a run; that no class is left behind only where every measured organ is learnt."""
-    sentences, found, last = [], flags(curve, classes), curve[-1]
-    gap = statistics_gap(last)
+def run_advice(
+    curve: Sequence[LoggedStep], kept: float | None, train: TrainConfig, classes: ClassTable
+) -> Iterator[str]:
+    """Plain sentences about what went wrong in a run; none only where every organ is measured and learnt."""
+    last, gap = curve[-1], statistics_gap(curve[-1])
     if gap is not None:
-        sentences.append(f"{str(gap)[0].upper()}{str(gap)[1:]}. {batch_norm_remedy(train.batch_norm)}")
-    starved = [f.organ for f in found if f.share is not None and f.share < starving_share(len(classes))]
+        yield f"{str(gap)[0].upper()}{str(gap)[1:]}. {batch_norm_remedy(train.batch_norm)}"
+    enough = starving_share(len(classes))
+    starved = [flag.organ for flag in flags(curve, classes) if flag.share is not None and flag.share < enough]
     if starved:
-        sentences.append(
+        yield (
             f"{_listed(starved)}: less than a tenth of an equal share of the gradient. That is the direction of the "
             f"weights. {_SHIFT}"
         )
@@ -181,19 +184,16 @@ def run_advice(curve: Sequence[LoggedStep], kept: float | None, train: TrainConf
     for organ in classes.names[1:]:
         word, hidden = word_of(last.dice.get(organ)), gap is not None and organ in gap.organs
         if word is not None and organ not in starved and not hidden:
-            fed = (recent_share(curve, organ) or 0.0) >= starving_share(len(classes))
+            fed = (recent_share(curve, organ) or 0.0) >= enough
             what = WORDS[word] + (" in spite of a fair share of the gradient" if fed else "")
             judged.setdefault(what, []).append(organ)
-    sentences += [
-        f"{_listed(organs)}: {what}. Train longer, or with another rate (now {train.learning_rate:g})."
-        for what, organs in judged.items()
-    ]
+    for what, organs in judged.items():
+        yield f"{_listed(organs)}: {what}. Train longer, or with another rate (now {train.learning_rate:g})."
     unseen = [organ for organ in classes.names if last.dice.get(organ) is None]
     if unseen:
-        sentences.append(f"{_listed(unseen)}: in none of the training windows that are measured; nothing is known.")
+        yield f"{_listed(unseen)}: in none of the training windows that are measured; nothing is known."
     if kept is not None and kept < _KEPT:
-        sentences.append(f"Adam's epsilon left {kept:.1%} of the step: the gradient is small beside it. {_ENLARGE}")
-    return sentences or ["No class is left behind: every organ has a Dice of at least 0.5 on the training windows."]
+        yield f"Adam's epsilon left {kept:.1%} of the step: the gradient is small beside it. {_ENLARGE}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -158,20 +158,17 @@ class UnitGradients:
     def step_kept(self, weights: Weights, adam: AdamConfig, iterations: int) -> float:
         """Share of Adam's step that its epsilon leaves, mean over the parameters: √v / (√v + ε), half-way through."""
         root = self.root_second_moment(weights)
-        epsilon = adam.epsilon
-        if adam.epsilon_place == "keras":
-            epsilon = keras_epsilon(epsilon, max(iterations // 2, 1))
+        half_way = max(iterations // 2, 1)
+        epsilon = keras_epsilon(adam.epsilon, half_way) if adam.epsilon_place == "keras" else adam.epsilon
         moving = root[root > 0]
         return float((moving / (moving + epsilon)).mean()) if moving.size else 0.0
 
 
 def windows_with_class(feed: Feed) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Share of random windows, and of mini-batches, that contain each class; (L,) each, from 200 batches."""
+    labels, length = (feed.batch(step + 1).labels.numpy() for step in range(_BATCHES_OF_WINDOWS)), len(feed.classes)
     present_SBL = np.array(
-        [
-            [np.bincount(window.ravel(), minlength=len(feed.classes)) > 0 for window in feed.batch(step).labels.numpy()]
-            for step in range(1, _BATCHES_OF_WINDOWS + 1)
-        ]
+        [[np.bincount(window.ravel(), minlength=length) > 0 for window in batch] for batch in labels]
     )
     windows, batches = present_SBL.mean(axis=(0, 1)), present_SBL.any(axis=1).mean(axis=0)
     return tuple(windows.tolist()), tuple(batches.tolist())

@@ -15,11 +15,10 @@ from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume
 from viscera.drawing.canvas import house_style
 
-LEVEL_HU, WIDTH_HU = 50.0, 400.0
+_WINDOW_HU = (-150.0, 250.0)  # of an abdominal CT: level 50, width 400
 _BODY_HU = -300.0
 _MARGIN_MM = 8.0
 _BACKDROP_PIXELS = 480
-_LONGEST_EDGE = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +101,7 @@ def slice_figure(
 def scan_figure(
     scan: Backdrop, width_in: float, letters: int, sides: tuple[str, str] = ("R", "L")
 ) -> tuple[Figure, Axes]:
-    """The CT in the window of an abdominal CT, at most twice as high as wide; its first axis runs to the left.
+    """The CT, at most twice as high as wide; its first axis runs to the left.
 
     Axes are in mm from the corner of the slice; `sides` name the patient's sides at the left and right edge.
     """
@@ -111,9 +110,8 @@ def scan_figure(
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     extent = (0, scan.hu.shape[0] * scan.spacing_mm[0], 0, scan.hu.shape[1] * scan.spacing_mm[1])
-    darkest, brightest = LEVEL_HU - WIDTH_HU / 2, LEVEL_HU + WIDTH_HU / 2
-    shown: dict[str, Any] = {"vmin": darkest, "vmax": brightest, "extent": extent, "interpolation": "bilinear"}
-    axes.imshow(scan.hu.T, "gray", origin="lower", **shown)
+    low_hu, high_hu = _WINDOW_HU
+    axes.imshow(scan.hu.T, "gray", vmin=low_hu, vmax=high_hu, origin="lower", extent=extent, interpolation="bilinear")
     axes.set(xlim=(high, low), ylim=(bottom, top), aspect="equal")
     white: dict[str, Any] = {"color": "white", "weight": "bold", "size": letters, "ha": "center", "va": "center"}
     for x, side in zip((0.03, 0.97), sides, strict=True):
@@ -142,7 +140,7 @@ def draw_organs(
             axes.contour(across_mm, up_mm, mask, levels=[0.5], colors=[organ.colour], linewidths=width)
 
 
-def thinned(label_map: LabelMap, longest: int = _LONGEST_EDGE) -> LabelMap:
+def thinned(label_map: LabelMap, longest: int = 128) -> LabelMap:
     """Every n-th voxel of each axis longer than `longest`; a copy."""
     shape = label_map.labels.shape
     i, j, k = (-(-n // longest) for n in shape)

@@ -1,5 +1,7 @@
 """Studies in memory: what `study.report.report_stage` reads from disk, with answers known beforehand."""
 
+import html
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -12,6 +14,7 @@ from viscera.core.scan import LabelMap, Volume
 from viscera.drawing.slices import LabelView, backdrop
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
+from viscera.study.report.page_section import Report, Section, render_page
 from viscera.study.results import CurvePoint, RunResult, Scene, StudyResult
 
 # Table 1 of the paper: per cent, columns Wu, Ws, Wq at 0.001, then at 0.01
@@ -26,6 +29,13 @@ PAPER_PERCENT = {
     "pancreas": (82.7, 78.0, 69.1, 82.4, 84.7, 70.3),
 }
 StudyMaker = Callable[..., StudyResult]
+
+
+def words_of(study: StudyResult, section: Section) -> str:
+    """What a section of the page says, without tags; every white space is one blank."""
+    page = render_page(Report(study), [section])
+    text = re.sub(r"<[^>]*>", " ", page[page.index("<main>") : page.index("</main>")])
+    return " ".join(html.unescape(text).split())
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,11 @@ class StudyResult:
         """Whether the data are procedural and say nothing about patients."""
         return "phantom" in self.record.dataset.lower()
 
+    @property
+    def has_validation(self) -> bool:
+        """Whether any run measured Dice on the validation cases."""
+        return any(point.validation_dice for run in self.runs for point in run.curve)
+
     @cached_property
     def scores(self) -> ScoreTable:
         """All scores in one table, the fused predictor's among them."""

@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fabricated_studies import PAPER_PERCENT
+from tests.fabricated_studies import PAPER_PERCENT, words_of
 from viscera.core.arms import Arm
 from viscera.engine.fusion import FusionRecord
 from viscera.io.scores import ScoreRow
 from viscera.study.report.claim_rules import MINUS, PAPER_SETTINGS, Evidence, Setting
-from viscera.study.report.claims_section import Entry, Ledger, ledger
+from viscera.study.report.claims import Entry, ledger
+from viscera.study.report.claims_section import CLAIMS_SECTION
 from viscera.study.results import FusedResult, RunResult, StudyResult
 
 StudyMaker = Callable[..., StudyResult]
@@ -41,7 +42,7 @@ def entries(study: StudyResult, fused: tuple[ScoreRow, ...] = ()) -> dict[str, E
     """The ledger of a study, with the scores of combined models beside it."""
     combined = FusedResult(record_of_fusion(), fused, ()) if fused else None
     whole = dataclasses.replace(study, fused=combined)
-    return {entry.claim: entry for entry in ledger(Evidence(whole, "original")).entries}
+    return {entry.claim: entry for entry in ledger(Evidence(whole, "original"))}
 
 
 def words(study: StudyResult, fused: tuple[ScoreRow, ...] = ()) -> dict[str, str]:
@@ -180,9 +181,8 @@ def test_a_missing_arm_leaves_its_claims_undecided(study_of_dice: StudyMaker) ->
 
 def test_nothing_scored_leaves_all_undecided(study_of_dice: StudyMaker) -> None:
     study = study_of_dice(lambda *_: None)
-    book = ledger(Evidence(study, ""))
-    assert {entry.word for entry in book.entries} == {"undecided"}
-    assert "0 of 11 lines could be tested" in book.summary
+    assert {entry.word for entry in ledger(Evidence(study, ""))} == {"undecided"}
+    assert "0 of 11 lines could be tested" in words_of(study, CLAIMS_SECTION)
 
 
 def test_runs_that_are_not_finished_do_not_count(study_of_dice: StudyMaker) -> None:
@@ -200,9 +200,9 @@ def test_runs_that_are_not_finished_do_not_count(study_of_dice: StudyMaker) -> N
 def test_five_seeds_that_agree_speak_of_more_than_these_models(study_of_dice: StudyMaker) -> None:
     study = study_of_dice(dice_of(AS_IN_PAPER), **{"study.seeds": (0, 1, 2, 3, 4)})
     book = ledger(Evidence(study, "original"))
-    assert book.entries[0].verdict == "supported on these cases"
-    assert "5 seeds" in book.entries[0].data
-    assert not any("fewer than" in note for note in book.notes)
+    assert book[0].verdict == "supported on these cases"
+    assert "5 seeds" in book[0].data
+    assert "fewer than" not in words_of(study, CLAIMS_SECTION)
 
 
 def test_seeds_that_disagree_leave_it_undecided(study_of_dice: StudyMaker) -> None:
@@ -328,25 +328,26 @@ def test_without_such_a_variant_the_tenth_is_undecided(study_of_dice: StudyMaker
 
 
 def test_every_line_names_what_tests_it(study_of_dice: StudyMaker) -> None:
-    book: Ledger = ledger(Evidence(study_of_dice(dice_of(AS_IN_PAPER)), "original"))
-    assert [entry.claim for entry in book.entries] == ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10a", "10b"]
-    assert all(len(entry[:6]) == 6 and all(entry[:6]) for entry in book.entries)
+    book = ledger(Evidence(study_of_dice(dice_of(AS_IN_PAPER)), "original"))
+    assert [entry.claim for entry in book] == ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10a", "10b"]
+    assert all(len(entry[:6]) == 6 and all(entry[:6]) for entry in book)
 
 
 def test_every_line_on_a_phantom_says_so(study_of_dice: StudyMaker) -> None:
     study = study_of_dice(dice_of(AS_IN_PAPER), dataset="phantom, 28 cases")
     book = ledger(Evidence(study, "original"))
-    assert all("on this phantom" in entry.verdict for entry in book.entries)
-    assert all(entry.data.startswith("phantom: 12 test cases") for entry in book.entries)
-    assert not any("patient" in text for entry in book.entries for text in entry)
-    assert any("no line says anything about patients" in note for note in book.notes)
-    assert book.summary.startswith("On this phantom")
+    assert all("on this phantom" in entry.verdict for entry in book)
+    assert all(entry.data.startswith("phantom: 12 test cases") for entry in book)
+    assert not any("patient" in text for entry in book for text in entry)
+    said = words_of(study, CLAIMS_SECTION)
+    assert "no line says anything about patients" in said
+    assert "On this phantom, " in said
 
 
 def test_what_differs_from_the_papers_training_is_noted(study_of_dice: StudyMaker) -> None:
     elsewhere = {"train.resident": "never", "train.device": "cpu", "train.log_every": 7, "train.filters": 8}
-    book = ledger(Evidence(study_of_dice(dice_of(AS_IN_PAPER), **elsewhere), "original"))
-    (noted,) = (note for note in book.notes if "viscera's reading of the paper" in note)
+    said = words_of(study_of_dice(dice_of(AS_IN_PAPER), **elsewhere), CLAIMS_SECTION)
+    noted = said[said.index("viscera's reading of the paper") : said.index("The paper's Table 1")]
     assert "iterations 10000 (now 300)" in noted
     assert "filters 32 (now 8)" in noted
     assert not any(setting in noted for setting in ("resident", "device", "log_every"))

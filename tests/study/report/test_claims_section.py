@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from tests.fabricated_studies import PAPER_PERCENT
+from tests.fabricated_studies import PAPER_PERCENT, words_of
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.io.scores import ScoreRow
+from viscera.study.report import page_section
 from viscera.study.report.claim_rules import PAPER_SETTINGS, Evidence
-from viscera.study.report.claims_section import MISPRINT, agreement_of, beside_paper, correlation_cells, paper_column
+from viscera.study.report.claims_section import CLAIMS_SECTION, MISPRINT, agreement_of, beside_paper, paper_column
 from viscera.study.report.table1_section import table1
 from viscera.study.results import StudyResult
 
@@ -42,8 +44,7 @@ def test_typed_twice_it_is_the_same() -> None:
 
 def test_rank_correlation_by_hand() -> None:
     """Ranks 1 2 3 4 against 1 3 2 4: rho = 1 - 6 · 2 / (4 · 15) = 0.8; one of six pairs is reversed: tau = 4/6."""
-    pairs = [(10.0, 0.1), (20.0, 0.5), (30.0, 0.4), (40.0, 0.9), (50.0, NAN)]
-    found = agreement_of("arms", pairs)
+    found = agreement_of(np.array([10.0, 20, 30, 40, 50]), np.array([0.1, 0.5, 0.4, 0.9, NAN]))
     assert found.n == 4
     assert found.spearman == pytest.approx(0.8)
     assert found.kendall == pytest.approx(4 / 6)
@@ -51,19 +52,22 @@ def test_rank_correlation_by_hand() -> None:
 
 @pytest.mark.parametrize("pairs", [[], [(1.0, 2.0)], [(1.0, 5.0), (2.0, 5.0)], [(1.0, NAN), (2.0, NAN)]])
 def test_without_two_different_values_there_is_none(pairs: list[tuple[float, float]]) -> None:
-    assert agreement_of("cells", pairs)[2:] == (None, None)
+    papers, owns = np.array(pairs).reshape(-1, 2).T
+    assert agreement_of(papers, owns)[1:] == (None, None)
 
 
 def test_the_papers_own_numbers_agree_with_themselves(make_study: StudyMaker, paper_rows: Rows) -> None:
     study = make_study(paper_rows)
     beside = beside_paper(Evidence(study, "original"), table1(study, "original"))
     assert beside is not None
-    assert [(a.over, a.n) for a in beside.agreement] == [("cells", 42), ("arms", 6)]
-    assert correlation_cells(beside) == [("cells", "42", "1.000", "1.000"), ("arms", "6", "1.000", "1.000")]
-    assert len(beside.cells()) == 60
-    assert ("liver", "square_lr0.001", "10.1000", "10.1000") in beside.cells()
-    assert any("not the printed 88.9" in note for note in beside.notes)
-    assert not any("phantom" in note for note in beside.notes)
+    assert [(over, a.n) for over, a in beside.agreement.items()] == [("cells", 42), ("arms", 6)]
+    assert beside.correlation_csv().splitlines()[1:] == ["cells,42,1.000,1.000", "arms,6,1.000,1.000"]
+    rows = list(page_section.Rows.of_tables(paper=beside.paper, study=beside.study).rows)
+    assert len(rows) == 60
+    assert ("liver", "square_lr0.001", "10.1000", "10.1000") in rows
+    said = words_of(study, CLAIMS_SECTION)
+    assert "not the printed 88.9" in said
+    assert "phantom" not in said
 
 
 def test_a_reversed_order_of_the_arms(make_study: StudyMaker, paper_rows: Rows) -> None:
@@ -72,8 +76,8 @@ def test_a_reversed_order_of_the_arms(make_study: StudyMaker, paper_rows: Rows) 
     study = make_study(turned, dataset="phantom")
     beside = beside_paper(Evidence(study, "original"), table1(study, "original"))
     assert beside is not None
-    assert correlation_cells(beside)[1] == ("arms", "6", "-1.000", "-1.000")
-    assert "Patients beside a phantom" in beside.notes[0]
+    assert beside.correlation_csv().splitlines()[2] == "arms,6,-1.000,-1.000"
+    assert "Patients beside a phantom" in words_of(study, CLAIMS_SECTION)
 
 
 def test_two_of_the_papers_models_are_too_few(make_study: StudyMaker, paper_rows: Rows) -> None:
@@ -82,5 +86,5 @@ def test_two_of_the_papers_models_are_too_few(make_study: StudyMaker, paper_rows
     study = make_study([*paper_rows[:3], None, None, None])
     three = beside_paper(Evidence(study, "original"), table1(study, "original"))
     assert three is not None
-    assert [a.n for a in three.agreement] == [21, 3]
-    assert not any("88.9" in note for note in three.notes)  # that column is not shown
+    assert [a.n for a in three.agreement.values()] == [21, 3]
+    assert "not the printed 88.9" not in words_of(study, CLAIMS_SECTION)  # that column is not shown

@@ -3,13 +3,15 @@
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
+from tests.fabricated_studies import words_of
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.engine.fusion import FusionRecord, OrganChoice
 from viscera.io.scores import ScoreRow
 from viscera.study.report.page_section import Report, render_page
-from viscera.study.report.summary_section import FUSED_SECTION, SUMMARY, fusion_rows, fusion_sentences
+from viscera.study.report.summary_section import FUSED_SECTION, SUMMARY, fusion_table
 from viscera.study.report.table1_section import TABLE1, table1, to_csv, to_latex, to_markdown
 from viscera.study.results import FusedResult, StudyResult
 
@@ -66,44 +68,41 @@ def test_without_a_fusion_nothing_is_added(make_study: MakeStudy, paper_rows: Pa
     plain = make_study(paper_rows)
     table = table1(plain, "original")
     assert "fused" not in table.percent
-    assert not fusion_rows(plain, table)
-    assert not fusion_sentences(plain, table)
+    assert fusion_table(plain, table.percent).empty
+    assert FUSED_SECTION.values(Report(plain)) is None
 
 
 def test_promise_and_outcome_stand_side_by_side(study: StudyResult) -> None:
     table = table1(study, "original")
-    rows = {row.organ: row for row in fusion_rows(study, table)}
-    artery = rows["artery"]
-    assert artery.taken_from == "simple, rate 0.01"
-    assert (artery.validation_arm, artery.validation_fused) == (70.0, 70.0)
-    assert artery.test_arm == pytest.approx(89.2)
-    assert artery.test_fused == pytest.approx(85.0)
-    assert artery.highest == "simple, rate 0.01: 89.2"
-    assert rows["liver"].test_fused is None
-    assert rows["liver"].highest == "uniform, rate 0.001: 96.5"
-    chosen, promise, test = fusion_sentences(study, table)
-    assert "on 2 validation cases" in chosen
-    assert promise == "On the validation cases no organ is below the arm that it comes from."
+    rows = fusion_table(study, table.percent)
+    assert rows.loc["artery"].to_dict() == pytest.approx(
+        {"validation_arm": 70.0, "validation_fused": 70.0, "test_arm": 89.2, "test_fused": 85.0}
+    )
+    assert np.isnan(rows["test_fused"]["liver"])
+    said = words_of(study, FUSED_SECTION)
+    assert "artery simple, rate 0.01 70.0 70.0 89.2 85.0 simple, rate 0.01: 89.2 " in said
+    assert "liver simple, rate 0.01 70.0 70.0 96.3 – uniform, rate 0.001: 96.5 " in said
+    assert "on 2 validation cases" in said
+    assert "On the validation cases no organ is below the arm that it comes from." in said
     # 88.6 is the mean of the paper's seven organs for simple at 0.01; 85 is above 79.3, 80.8 and 84.7; no liver
-    assert "the fused predictor is 85.0 %; the highest of a single arm is 88.6 % (simple, rate 0.01)" in test
-    assert "3 of 6 organs are below the arm of origin: artery by 4.20 points, spleen by 8.90 points, stomach by" in test
+    assert "the fused predictor is 85.0 %; the highest of a single arm is 88.6 % (simple, rate 0.01)" in said
+    assert "3 of 6 organs are below the arm of origin: artery by 4.20 points, spleen by 8.90 points, stomach by" in said
 
 
 def test_a_promise_that_does_not_hold_is_said(study: StudyResult) -> None:
     low = StudyResult(study.record, study.runs, study.split, fused(validation=0.65, settled_by="probabilities"))
-    table = table1(low, "original")
-    promise = fusion_sentences(low, table)[1]
+    promise = words_of(low, FUSED_SECTION)
     assert "On the validation cases 7 of 7 organs are below the arm of origin: artery by 5.00 points" in promise
     rounded = StudyResult(study.record, study.runs, study.split, fused(validation=0.6999995))
-    assert "no organ is below" in fusion_sentences(rounded, table)[1]
+    assert "On the validation cases no organ is below" in words_of(rounded, FUSED_SECTION)
 
 
 def test_without_scores_nothing_is_said_to_hold(study: StudyResult) -> None:
     unscored = dataclasses.replace(fused(), scores=(), validation=())
     without = dataclasses.replace(study, fused=unscored)
-    _, promise, test = fusion_sentences(without, table1(without, "original"))
-    assert promise == "No organ can be compared with its arm on the validation cases, for want of scores."
-    assert test == "No organ can be compared with its arm on the test cases, for want of scores."
+    said = words_of(without, FUSED_SECTION)
+    assert "No organ can be compared with its arm on the validation cases, for want of scores." in said
+    assert "No organ can be compared with its arm on the test cases, for want of scores." in said
 
 
 def test_the_page_has_the_section_only_with_a_fusion(study: StudyResult) -> None:

@@ -4,24 +4,17 @@ import dataclasses
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
+from tests.fabricated_studies import words_of
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.arms import arms_of
 from viscera.core.resolve import resolve_config
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
 from viscera.study.report.page_section import Report, render_page
-from viscera.study.report.summary_section import (
-    GAP,
-    SETTINGS,
-    SUMMARY,
-    batch_norm_losses,
-    caution,
-    cost_rows,
-    gap_rows,
-    headline,
-)
+from viscera.study.report.summary_section import COST, GAP, SETTINGS, SUMMARY, gaps
 from viscera.study.report.table1_section import table1
 from viscera.study.results import CurvePoint, RunResult, StudyResult
 
@@ -52,9 +45,15 @@ def study_of(
     return StudyResult(record, tuple(runs))
 
 
+def losses_of(study: StudyResult) -> str:
+    """What the summary says of batch normalisation."""
+    _, found, sentence = words_of(study, SUMMARY).partition("Running statistics")
+    return found + sentence
+
+
 def test_running_arms_that_lost_are_named_with_how_much() -> None:
     study = study_of([point(0.25, 0.68), point(0.6, 0.62)], "running")
-    (sentence,) = batch_norm_losses(study)
+    sentence = losses_of(study)
     assert "uniform, rate 0.01 by 43 points (Dice 0.25 instead of 0.68)" in sentence
     assert "simple" not in sentence
     assert "train.batch_norm=recomputed" in sentence
@@ -64,22 +63,21 @@ def test_running_arms_that_lost_are_named_with_how_much() -> None:
 def test_seeds_are_averaged() -> None:
     study = study_of([point(0.2, 0.7), point(0.6, 0.62)], "running")
     second = dataclasses.replace(study.runs[0], seed=1, curve=(point(0.4, 0.7),))
-    (sentence,) = batch_norm_losses(dataclasses.replace(study, runs=(*study.runs, second)))
-    assert "by 40 points (Dice 0.30 instead of 0.70)" in sentence
+    said = losses_of(dataclasses.replace(study, runs=(*study.runs, second)))
+    assert "by 40 points (Dice 0.30 instead of 0.70)" in said
 
 
 def test_no_loss_is_said_and_what_was_not_logged_is_not() -> None:
-    assert batch_norm_losses(study_of([point(0.6, 0.62), point(0.6, 0.55)], "running")) == [
-        "Running statistics of batch normalisation cost no arm more than 10 points of Dice."
-    ]
-    assert batch_norm_losses(study_of([point(0.2, None), point(0.2, None)], "running")) == []
-    assert batch_norm_losses(study_of([point(0.2, 0.7), point(0.2, 0.7)], "recomputed")) == []
+    nothing_lost = "Running statistics of batch normalisation cost no arm more than 10 points of Dice."
+    assert losses_of(study_of([point(0.6, 0.62), point(0.6, 0.55)], "running")) == nothing_lost
+    assert losses_of(study_of([point(0.2, None), point(0.2, None)], "running")) == ""
+    assert losses_of(study_of([point(0.2, 0.7), point(0.2, 0.7)], "recomputed")) == ""
 
 
 def test_a_variant_has_its_own_setting() -> None:
     variants: Variants = {"": {}, "old": {"train.batch_norm": "running"}}
     study = study_of([point(0.2, 0.7)] * 4, "recomputed", variants)
-    (sentence,) = batch_norm_losses(study)
+    sentence = losses_of(study)
     assert "uniform, rate 0.01, old by 50 points" in sentence
     assert "rate 0.01 by" not in sentence
 
@@ -91,17 +89,14 @@ def rows(**dice: float) -> tuple[ScoreRow, ...]:
 def test_gap_is_training_at_the_last_step_minus_test(make_study: StudyMaker) -> None:
     # the curve of conftest ends at 0.9 for every organ; the only organ scored on the test case has 0.65
     study = make_study([rows(a=0.65), None, None, None, None, None])
-    gaps = gap_rows(study, table1(study, "original"))
-    assert gaps[0].training == pytest.approx(90)
-    assert gaps[0].validation is None
-    assert gaps[0].test == pytest.approx(65)
-    assert gaps[0].gap == pytest.approx(25)
-    assert gaps[1].gap is None
+    found = gaps(study, table1(study, "original").percent)
+    assert found.iloc[0].tolist() == pytest.approx([90, np.nan, 65, 25], nan_ok=True)  # training, validation, test, gap
+    assert np.isnan(found["gap"].iloc[1])
 
 
 def test_headline_names_best_and_lowest_and_claims_no_more(make_study: StudyMaker) -> None:
     study = make_study([rows(a=0.5), rows(a=0.7), rows(a=0.1), None, None, None], dataset="a Phantom set")
-    text = " ".join(headline(study, table1(study, "original"))).replace("\N{NO-BREAK SPACE}", " ")
+    text = words_of(study, SUMMARY)
     assert "70.0 % with simple, rate 0.001 (1 phantom test case, original grid)" in text
     assert "uniform, rate 0.001 with 50.0 %, 20.0 points below; lowest is square, rate 0.001 with 10.0 %" in text
     assert "3 of 6 arms have no scores" in text
@@ -109,8 +104,9 @@ def test_headline_names_best_and_lowest_and_claims_no_more(make_study: StudyMake
 
 
 def test_five_seeds_need_no_caution(make_study: StudyMaker) -> None:
-    assert caution(make_study([None] * 24, seeds=(0, 1, 2, 3)))
-    assert not caution(make_study([None] * 30, seeds=(0, 1, 2, 3, 4)))
+    four, five = (make_study([rows(a=0.5)] * 6 * seeds, seeds=tuple(range(seeds))) for seeds in (4, 5))
+    assert "planned with 4 seeds: conclusions are about these models" in words_of(four, SUMMARY)
+    assert "conclusions" not in words_of(five, SUMMARY)
 
 
 def test_cost_adds_up_over_seeds(make_study: StudyMaker) -> None:
@@ -123,11 +119,13 @@ def test_cost_adds_up_over_seeds(make_study: StudyMaker) -> None:
         hardware="H100",
         peak_memory_mib=2048,
     )
-    cost = cost_rows(make_study([None] * 12, seeds=(0, 1), statuses={0: status}))[0]
-    assert (cost.runs, cost.steps, cost.time) == (2, 200, "1.7 min")
-    assert cost.seconds_per_step == pytest.approx(0.5)
-    assert cost.peak_memory_gib == pytest.approx(2)
-    assert cost.hardware == "cuda: H100"
+    page = render_page(Report(make_study([None] * 12, seeds=(0, 1), statuses={0: status})), [COST])
+    first = page[page.index("<tbody>") : page.index("</tr>", page.index("<tbody>"))]
+    runs, steps, time, seconds_per_step, memory, hardware = re.findall("<td.*?>(.*?)</td>", first)
+    assert (runs, steps, time) == ("2", "200", "1.7 min")
+    assert seconds_per_step == "0.5"
+    assert memory == "2.00 GiB"
+    assert hardware == "cuda: H100"
 
 
 def test_settings_say_how_it_was_predicted(make_study: StudyMaker) -> None:

@@ -18,8 +18,8 @@ from scipy import stats
 from viscera.core.anatomy import ORGANS
 from viscera.core.arms import Arm
 from viscera.metrics.statistics import Array, hodges_lehmann, holm, pairs_needed, signed_rank_test, smallest_p
-from viscera.study.report.comparisons import ALPHA, DECIMALS
-from viscera.study.results import StudyResult, counted
+from viscera.study.report.comparisons_section import ALPHA, DECIMALS
+from viscera.study.results import RunResult, StudyResult, counted
 from viscera.study.score_table import Sample, mean_over
 
 FOREGROUND = tuple(organ.name for organ in ORGANS)
@@ -75,10 +75,13 @@ class Evidence:
         found = (arm for arm in self.study.arms if setting.is_of(arm) and arm.variant == self.base_variant)
         return next(found, None)
 
+    def finished(self, arm: Arm | None) -> list[RunResult]:
+        """The finished and scored runs of an arm; those cut off, damaged or unscored are left out."""
+        return [run for run in self.study.runs if run.arm == arm and not run.standing()]
+
     def dice_by_seed(self, arm: Arm | None) -> dict[int, PatientDice]:
-        """Dice of an arm's finished and scored runs by seed; those cut off, damaged or unscored are left out."""
-        runs = [] if arm is None else [run for run in self.study.runs_of(arm) if not run.standing()]
-        found = {run.seed: self.dice(run.arm.name, run.seed) for run in runs}
+        """Dice of these runs by seed."""
+        found = {run.seed: self.dice(run.arm.name, run.seed) for run in self.finished(arm)}
         return {seed: dice for seed, dice in found.items() if not dice.empty}
 
     def missing(self, settings: Iterable[Setting]) -> str:
@@ -121,53 +124,43 @@ def difference(
     Only seeds that both sides have are compared; where they share none, each side is averaged over its own.
     """
     seeds = [seed for seed in a if seed in b]
-    of_a, of_b = (_averaged([side[seed] for seed in seeds or side]) for side in (a, b))
-    return Contrast(title, _between(of_a, of_b, organs), {seed: _between(a[seed], b[seed], organs) for seed in seeds})
+    of_a, of_b = (_averaged(side[seed] for seed in seeds or side) for side in (a, b))
+    by_seed = {seed: _in_points((a[seed] - b[seed]).reindex(columns=list(organs))) for seed in seeds}
+    return Contrast(title, _in_points((of_a - of_b).reindex(columns=list(organs))), by_seed)
 
 
 def training_gap(title: str, evidence: Evidence, arm: Arm) -> Contrast:
     """Foreground Dice on the training windows at the last logged step, minus that of each test patient."""
     test = evidence.dice_by_seed(arm)
-    runs = [run for run in evidence.study.runs_of(arm) if run.seed in test]
-    training = {run.seed: last for run in runs if (last := run.last_dice()) is not None}
+    runs = {run.seed: run for run in evidence.finished(arm)}
+    training = {seed: last for seed in test if (last := runs[seed].last_dice()) is not None}
     if not training:
         return Contrast(title, {})
-    by_seed = {seed: _below(last, test[seed]) for seed, last in training.items()}
-    return Contrast(title, _below(fmean(training.values()), _averaged([test[seed] for seed in training])), by_seed)
+    by_seed = {seed: _in_points(last - test[seed]) for seed, last in training.items()}
+    mean = fmean(training.values()) - _averaged(test[seed] for seed in training)
+    return Contrast(title, _in_points(mean), by_seed)
 
 
 def mean_contrast(title: str, contrasts: Sequence[Contrast]) -> Contrast:
     """The mean of several contrasts over the cases, and the seeds, that all of them have."""
 
-    def mean(sides: Sequence[Points]) -> Points:
-        shared = [case for case in sides[0] if all(case in side for side in sides)]
-        return {case: round(fmean(side[case] for side in sides), DECIMALS) for case in shared}
+    def mean(sides: Iterable[Points]) -> Points:
+        shared = pd.DataFrame(map(dict, sides)).dropna(axis="columns").astype(float)
+        return {str(case): round(points, DECIMALS) for case, points in shared.mean().items()}
 
-    seeds = [s for s in contrasts[0].by_seed if all(s in c.by_seed for c in contrasts)]
-    by_seed = {s: mean([c.by_seed[s] for c in contrasts]) for s in seeds}
-    return Contrast(title, mean([c.patients for c in contrasts]), by_seed)
+    seeds = set.intersection(*(set(c.by_seed) for c in contrasts))
+    by_seed = {seed: mean(c.by_seed[seed] for c in contrasts) for seed in sorted(seeds)}
+    return Contrast(title, mean(c.patients for c in contrasts), by_seed)
 
 
-def _averaged(frames: Sequence[PatientDice]) -> PatientDice:
+def _averaged(of_seeds: Iterable[PatientDice]) -> PatientDice:
     """Mean over seeds of each case and organ, where defined."""
-    cases = sorted(set().union(*(frame.index for frame in frames)))
-    stacked = np.stack([frame.reindex(index=cases, columns=list(FOREGROUND)).to_numpy(float) for frame in frames])
-    return pd.DataFrame(mean_over(stacked, axis=0), cases, list(FOREGROUND))
+    return pd.concat(of_seeds).groupby(level=0).mean()
 
 
-def _below(dice: float, of_patients: PatientDice) -> Points:
-    """How far each patient's mean over the organs lies below a Dice."""
-    return _in_points(of_patients.index, dice - mean_over(of_patients.to_numpy(float), axis=1))
-
-
-def _between(a: PatientDice, b: PatientDice, organs: Collection[str]) -> Points:
-    cases = sorted(set(a.index) & set(b.index))
-    side_a, side_b = (side.reindex(index=cases, columns=list(organs)).to_numpy(float) for side in (a, b))
-    return _in_points(cases, mean_over(side_a - side_b, axis=1))
-
-
-def _in_points(cases: Iterable[str], means_P: Array) -> Points:
-    means = zip(cases, means_P.tolist(), strict=True)
+def _in_points(dice: PatientDice) -> Points:
+    """Mean over the organs that a patient defines."""
+    means = zip(dice.index, mean_over(dice.to_numpy(float), axis=1).tolist(), strict=True)
     return {case: round(100 * mean, DECIMALS) for case, mean in means if not isnan(mean)}
 
 

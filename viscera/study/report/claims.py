@@ -1,4 +1,4 @@
-"""The paper's claims, what tests each, and the rule that decides it: docs/decisions/0008-claim-ledger.md.
+"""The ledger of the paper's claims: what tests each, and what it comes to (docs/decisions/0008-claim-ledger.md).
 
 The margins below were fixed before any study was read. Claims 1-6 are inequalities between settings; 7-10 read more
 than scores of the plain settings (a longer training, curves, combined models, variants).
@@ -7,24 +7,31 @@ than scores of the plain settings (a longer training, curves, combined models, v
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from viscera.core.arms import FUSED, Arm, arm_config
 from viscera.core.errors import BadInputError
 from viscera.core.settings import differences
+from viscera.metrics.statistics import hodges_lehmann
 from viscera.study.report.claim_rules import (
     FOREGROUND,
     MINUS,
     PAPER_SETTINGS,
+    SEEDS_FOR_CONCLUSIONS,
     Contrast,
     Evidence,
     Part,
     Reading,
     Setting,
+    Verdict,
+    Word,
     difference,
     mean_contrast,
+    settle,
     training_gap,
     within,
 )
-from viscera.study.results import RunResult, mean_defined
+from viscera.study.results import RunResult, StudyResult, counted, mean_defined, signed
 
 FAILED = 10.0  # points below uniform on an organ that count as failing on it
 MARKED = 5.0  # points of foreground mean that count as a marked improvement
@@ -37,6 +44,7 @@ LOW, HIGH, HIGHEST = 0.001, 0.01, 0.1
 LARGE = ("liver", "spleen", "stomach")
 NAMED_IN_4 = ((FOREGROUND, ""), (("artery", "portal_vein", "pancreas"), "artery, portal vein and pancreas"))
 _MEMORY = ("patch", "batch_size")
+_NAME_LENGTH = 60
 
 
 class Inequality(NamedTuple):
@@ -110,7 +118,7 @@ def training_against_test(evidence: Evidence) -> Reading:
         if arm is None or not evidence.dice_by_seed(arm):
             continue
         gap = training_gap(f"training {MINUS} test with {setting.title}", evidence, arm)
-        fall = mean_defined(_fall(run) for run in evidence.study.runs_of(arm) if not run.standing())
+        fall = mean_defined(_fall(run) for run in evidence.finished(arm))
         if gap.patients:
             parts.append(Part(gap, OVERFIT, above=False, counts_against=(fall or 0.0) > FELL))
         if fall is not None:
@@ -138,12 +146,11 @@ def combined_models(evidence: Evidence) -> Reading:
     scored = {arm: dice for arm in evidence.study.arms if (dice := evidence.dice_by_seed(arm))}
     if not scored:
         return Reading(missing="No single arm has a finished and scored run; the notes of Table 1 say why.")
-    finished = {arm: [run for run in evidence.study.runs_of(arm) if not run.standing()] for arm in scored}
-    on_validation = {arm: mean_defined(run.last_dice(validation=True) for run in finished[arm]) for arm in scored}
-    by_validation = {arm: mean for arm, mean in on_validation.items() if mean is not None}
+    last = {arm: [run.last_dice(validation=True) for run in evidence.finished(arm)] for arm in scored}
+    on_validation = {arm: mean for arm, dice in last.items() if (mean := mean_defined(dice)) is not None}
     against = {arm: difference(f"fused {MINUS} {arm.title}", {-1: fused}, dice) for arm, dice in scored.items()}
-    if by_validation:
-        best = max(by_validation, key=lambda arm: by_validation[arm])
+    if on_validation:
+        best = max(on_validation, key=lambda arm: on_validation[arm])
         return Reading((Part(against[best]),), remark=f"{best.title} is the single arm that is best on validation.")
     best = min(against, key=lambda arm: sum(against[arm].patients.values()))
     return Reading(
@@ -155,7 +162,17 @@ def combined_models(evidence: Evidence) -> Reading:
 
 def more_memory(evidence: Evidence) -> Reading:
     """Claim 10a: each variant with larger windows or batches, averaged over the arms that have both."""
-    parts = [Part(contrast) for variant in _larger(evidence) if (contrast := _of_variant(evidence, variant))]
+    parts = []
+    for variant in _larger(evidence):
+        contrasts: list[Contrast] = []
+        for arm in (arm for arm in evidence.study.arms if arm.variant == variant):
+            plain = Arm(arm.weighting, arm.learning_rate, evidence.base_variant)
+            with_it, without = (evidence.dice_by_seed(a) for a in (arm, plain))
+            if with_it and without:
+                contrasts.append(difference(arm.title, with_it, without))
+        arms = "one arm" if len(contrasts) == 1 else f"{len(contrasts)} arms"
+        if contrasts:
+            parts.append(Part(mean_contrast(f"{variant} {MINUS} without, mean of {arms}", contrasts)))
     missing = (
         "No scored variant has larger windows or batches and nothing else changed. It needs one in "
         "study.variants, for example larger: {train.batch_size: 6}."
@@ -184,17 +201,6 @@ def _larger(evidence: Evidence) -> list[str]:
         if alike and min(changed) >= 0 and max(changed) > 0:
             found.append(variant)
     return found
-
-
-def _of_variant(evidence: Evidence, variant: str) -> Contrast | None:
-    contrasts: list[Contrast] = []
-    for arm in (arm for arm in evidence.study.arms if arm.variant == variant):
-        plain = Arm(arm.weighting, arm.learning_rate, evidence.base_variant)
-        with_it, without = (evidence.dice_by_seed(a) for a in (arm, plain))
-        if with_it and without:
-            contrasts.append(difference(arm.title, with_it, without))
-    arms = "one arm" if len(contrasts) == 1 else f"{len(contrasts)} arms"
-    return mean_contrast(f"{variant} {MINUS} without, mean of {arms}", contrasts) if contrasts else None
 
 
 _UNIFORM, _SIMPLE, _SQUARE = (
@@ -274,3 +280,61 @@ CLAIMS: tuple[Claim, ...] = (
         ),
     ),
 )
+
+
+class Entry(NamedTuple):
+    """One line of the ledger, as in claims.csv; `word`, `numbers` and `reason` are apart for the page."""
+
+    claim: str  # its number
+    statement: str
+    tested_by: str  # settings and rule
+    result: str  # the numbers, and where it is undecided why
+    verdict: str  # the word, on which data, and about what
+    data: str  # name, cases, seeds, iterations
+    word: Word
+    numbers: str  # apart by `; `; empty where it was not tested
+    reason: str
+
+
+def ledger(evidence: Evidence) -> list[Entry]:
+    """Test every claim that the study allows; what it does not allow is undecided, with what it would take."""
+    readings = [claim.reading(evidence) for claim in CLAIMS]
+    judged = zip(CLAIMS, readings, settle(readings), strict=True)
+    return [_entry(evidence, claim, reading, verdict) for claim, reading, verdict in judged]
+
+
+def _entry(evidence: Evidence, claim: Claim, reading: Reading, verdict: Verdict) -> Entry:
+    """One line; never about patients on a phantom, nor about weightings in general with few seeds."""
+    study, tested = evidence.study, verdict.p_holm is not None
+    numbers = _numbers(reading, verdict) if tested else ""
+    reason = " ".join(filter(None, (reading.remark if tested else "", verdict.reason)))
+    where = "on this phantom" if study.phantom else "on these cases"
+    models = ", for these models" if verdict.word != "undecided" and verdict.seeds < SEEDS_FOR_CONCLUSIONS else ""
+    cases = verdict.patients if tested else len(study.scores.cases())
+    seeds = verdict.seeds if tested else len(study.record.config.study.seeds)
+    data = f"{data_name(study)}: {counted(cases, 'test case')}, {counted(seeds, 'seed')}, "
+    data += f"{study.record.all_stages[-1]:,} iterations"
+    data += f", variant {evidence.base_variant}" if evidence.base_variant else ""
+    tested_by, result = claim.tested_by[0].upper() + claim.tested_by[1:], " ".join(filter(None, (numbers, reason)))
+    worded = f"{verdict.word} {where}{models}"
+    return Entry(claim.number, claim.statement, tested_by, result, worded, data, verdict.word, numbers, reason)
+
+
+def _numbers(reading: Reading, verdict: Verdict) -> str:
+    """Each difference once, by Hodges and Lehmann with its 95 % interval, then p."""
+    texts = []
+    for title, patients in {part.contrast.title: part.contrast.patients for part in reading.parts}.items():
+        shift = hodges_lehmann(np.array(list(patients.values())))
+        interval = "" if shift.low is None else f" [{signed(shift.low)}, {signed(shift.high)}]"
+        texts.append(f"{title}: {signed(shift.estimate)}{interval}")
+    p = verdict.p_holm or 0.0
+    printed = f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
+    return "; ".join([*texts, f"{printed}, {counted(verdict.patients, 'case')}."])
+
+
+def data_name(study: StudyResult) -> str:
+    """The beginning of the data's description, up to its first colon, semicolon or comma."""
+    text = " ".join(study.record.dataset.split()) or "data not described"
+    end = min((at for mark in ":;," if (at := text.find(mark)) > 0), default=len(text))
+    name = text[: min(end, _NAME_LENGTH)].strip()
+    return f"{name} (phantom)" if study.phantom and "phantom" not in name.lower() else name

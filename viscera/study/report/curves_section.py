@@ -139,11 +139,6 @@ def rate_range_sentence(test: RateRange) -> str:
     return " ".join(filter(None, (f"{weighting_name(test.weighting)}:", said, test.remark)))
 
 
-def has_validation(study: StudyResult) -> bool:
-    """Whether any run measured Dice on the validation cases."""
-    return any(point.validation_dice for run in study.runs for point in run.curve)
-
-
 def _dice_on_test(report: Report) -> dict[str, float | None]:
     """Mean foreground Dice by name of arm, 0 to 1."""
     percents = {arm.name: primary_table(report).foreground(arm) for arm in report.study.arms}
@@ -154,7 +149,7 @@ def _curve_values(report: Report) -> Mapping[str, object]:
     study, dice = report.study, _dice_on_test(report)
     alt = "Learning curve of {}: mean foreground Dice and loss over steps"
     curves = [drawn(arm_panel(study, arm, dice[arm.name]), alt.format(arm.title)) for arm in study.arms]
-    return {"curves": curves, "has_validation": has_validation(study)}
+    return {"curves": curves}
 
 
 def _curve_files(report: Report) -> Mapping[str, Content]:

@@ -5,15 +5,18 @@ A section is added by one file here, one template of its anchor's name, and its 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from typing import Any, NamedTuple, TypeVar
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 import viscera
 from viscera.core.arms import weighting_name
 from viscera.drawing.canvas import data_uri, page_environment, to_bytes
+from viscera.io.runlog import RunStatus
 from viscera.study.rate_range import RateRange
-from viscera.study.results import Scene, StudyResult
+from viscera.study.results import Scene, StudyResult, counted, signed
 
 T = TypeVar("T")
 PHANTOM = " (phantom)"
@@ -53,6 +56,14 @@ class Rows(NamedTuple):
     header: Sequence[str]
     rows: Iterable[Sequence[object]]
 
+    @classmethod
+    def of_tables(cls, **tables: pd.DataFrame) -> "Rows":
+        """One row per cell of tables of classes by arms; four decimals, empty where undefined."""
+        first, *_ = tables.values()
+        cells = ((name, arm, [table[arm][name] for table in tables.values()]) for name in first.index for arm in first)
+        rows = ((name, arm, *("" if isnan(v) else f"{v:.4f}" for v in values)) for name, arm, values in cells)
+        return cls(("class", "arm", *tables), rows)
+
 
 Content = str | bytes | Rows
 
@@ -84,8 +95,11 @@ def drawn(figure: Figure, alt: str, caption: str = "") -> Picture:
 def render_page(report: Report, sections: Sequence[Section]) -> str:
     """The HTML, under 5 MB for a study of six arms, pictures inside; every text from the data is escaped."""
     environment = page_environment("viscera.study.report")
-    environment.filters |= {"one_decimal": one_decimal, "share": share}
     study = report.study
+    filters = (one_decimal, share, counted, signed, machine, versions)
+    environment.filters |= {each.__name__: each for each in filters}
+    titles = {arm.name: arm.title for arm in study.arms}
+    environment.filters["arm_title"] = lambda name: titles.get(name, name)
     common = {"study": study, "config": study.record.config}
     common |= {"organs": study.classes.organs, "of_phantom": report.of_phantom}
     shown = []
@@ -101,8 +115,8 @@ def render_page(report: Report, sections: Sequence[Section]) -> str:
 
 
 def one_decimal(value: float | None) -> str:
-    """`61.2`; a dash where there is none."""
-    return "–" if value is None else f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
+    """`61.2`; a dash where there is none, or NaN."""
+    return "–" if value is None or isnan(value) else f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def share(value: float | None) -> str:
@@ -111,3 +125,14 @@ def share(value: float | None) -> str:
         return "–"
     percent = 100 * value
     return f"{percent:.0f} %" if percent >= 10 else f"{percent:.2g} %" if percent >= 0.01 else "<0.01 %"
+
+
+def machine(status: RunStatus) -> str:
+    """`cpu: Xeon, 2 threads`."""
+    threads = f", {counted(status.threads, 'thread')}" if status.threads else ""
+    return f"{status.device}: {status.hardware}{threads}" if status.hardware else status.device
+
+
+def versions(status: RunStatus) -> str:
+    """`viscera 0.2, torch 2.11`."""
+    return ", ".join(map(" ".join, status.versions.items()))

@@ -1,6 +1,6 @@
 """Table 1: mean Dice per class and arm, summary rows, marks and footnotes; for the page, as CSV, Markdown and LaTeX."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -8,12 +8,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from viscera.core.anatomy import ClassTable, title_of
+from viscera.core.anatomy import title_of
 from viscera.core.arms import FUSED, Arm
-from viscera.study.report.comparisons import ALPHA, DRAWS, Comparisons, Spread, compare, spread_of
-from viscera.study.report.page_section import Content, Report, Rows, Section
+from viscera.study.report.comparisons_section import (
+    ALPHA,
+    DRAWS,
+    Comparisons,
+    Spread,
+    compare,
+    organ_findings,
+    primary_comparisons,
+)
+from viscera.study.report.page_section import Content, Report, Rows, Section, one_decimal
 from viscera.study.results import StudyResult, counted
-from viscera.study.score_table import with_summary
 
 DAGGER = "†"
 NOT_APART = "≈"
@@ -70,21 +77,24 @@ class Table1:
     percent: pd.DataFrame  # rows: the classes and the summary; columns: names of arms, then `fused`; NaN: undefined
     titles: tuple[str, ...]  # of the columns, for people; arms that are not finished and scored carry a dagger
     spread: Spread  # bootstrap intervals of the means
-    not_apart: pd.DataFrame  # (L - 1, arms) per organ, whether an arm is not significantly below the best
+    alike: frozenset[tuple[str, str]]  # organs and arms that are not significantly below the organ's best
     footnotes: tuple[str, ...] = ()  # what ± and the marks mean, and what was left out of the means; plain text
 
     def rows(self) -> list[TableRow]:
         """Rows as printed, one decimal as in the paper; an undefined value is a dash, the best of a row bold."""
-        index, columns = self.percent.index, self.percent.columns
         printed = self.percent.round(1)
         best = printed.eq(printed.max(axis=1), axis=0)
-        half = self.spread.half_width().reindex(index=index, columns=columns)
-        even = self.not_apart.reindex(index=index, columns=columns, fill_value=False)
-        parts = (frame.to_numpy().tolist() for frame in (self.percent, best, half, even))
-        return [
-            TableRow(name, row_title(name, len(index) - len(_SUMMARY)), tuple(map(_cell, *of_row)))
-            for name, *of_row in zip(index, *parts, strict=True)
-        ]
+        half = self.spread.half_width().reindex_like(self.percent)
+
+        def cell(row: str, arm: str) -> Cell:
+            spread = "" if np.isnan(half[arm][row]) else f"±{half[arm][row]:.1f}"
+            mark = NOT_APART if (row, arm) in self.alike else ""
+            return Cell(one_decimal(self.percent[arm][row]), bool(best[arm][row]), spread, mark)
+
+        rows = list(self.percent.index)
+        titles = [row_title(row, len(rows) - len(_SUMMARY)) for row in rows]
+        cells = [tuple(cell(row, arm) for arm in map(str, self.percent)) for row in rows]
+        return list(map(TableRow, rows, titles, cells))
 
     def value(self, row: str, column: str) -> float | None:
         """One value in per cent; None where there is no such column, or it is undefined."""
@@ -114,31 +124,19 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
     unfinished = [f"{DAGGER} {arm.title}, seed {seed}: {why}" for (arm, seed), why in standing.items() if why]
     marked = {arm for (arm, _), why in standing.items() if why}
     titles = [arm.title + (f" {DAGGER}" if arm in marked else "") for arm in study.arms]
-    percent, spread = with_summary(study.scores.class_percent(grid)), spread_of(study, grid)
-    not_apart = not_apart_from_best(percent[list(study.scores.arms)], compared, study.classes)
-    legend = filter(None, (_spread_note(spread), _mark_note(not_apart, compared), _unequal_cases(study, grid)))
+    percent, spread = compared.percent, compared.spread
+    alike = frozenset((found.organ, arm) for found in organ_findings(compared) for arm in found.alike)
+    legend = filter(None, (_spread_note(spread), _mark_note(compared, bool(alike)), _unequal_cases(study, grid)))
     footnotes = [*unfinished, *legend, *_absent_organs(study, grid)]
     if study.fused is not None:
         titles.append("fused, best arm per organ")
-        if FUSED not in percent:
-            percent[FUSED] = np.nan
+        percent = percent.reindex(columns=[*study.scores.arms, FUSED])
         footnotes.append(
             f"fused: one predictor that takes each organ from the arm that was best at it on "
             f"{counted(len(study.fused.record.chosen_on), 'validation case')}. The test cases were not used. It has no "
             "interval and no mark of significance: those compare the arms."
         )
-    return Table1(grid, percent, tuple(titles), spread, not_apart, tuple(footnotes))
-
-
-def not_apart_from_best(percent: pd.DataFrame, compared: Comparisons, classes: ClassTable) -> pd.DataFrame:
-    """(L - 1, arms) whether an arm was tested against its organ's highest mean, and no significant difference found."""
-    tests = compared.dice()
-    marks = pd.DataFrame(False, index=[organ.name for organ in classes.organs], columns=percent.columns)
-    for organ in marks.index:
-        best = percent.loc[organ].fillna(-1).idxmax()
-        found = (tests.get((organ, best, arm)) for arm in percent.columns)
-        marks.loc[organ] = [t is not None and t.p_holm is not None and not t.significant for t in found]
-    return marks
+    return Table1(grid, percent, tuple(titles), spread, alike, tuple(footnotes))
 
 
 def to_csv(table: Table1) -> str:
@@ -169,11 +167,6 @@ def to_latex(table: Table1) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(value: float, bold: bool, half_width: float, not_apart: bool) -> Cell:
-    spread = "" if np.isnan(half_width) else f"±{half_width:.1f}"
-    return Cell("–" if np.isnan(value) else f"{value:.1f}", bold, spread, NOT_APART if not_apart else "")
-
-
 def _spread_note(spread: Spread) -> str:
     """What ± means; nothing where nothing carries it."""
     over = "cases and seeds" if spread.seeds > 1 else "cases; the variation between seeds is not in it"
@@ -184,7 +177,7 @@ def _spread_note(spread: Spread) -> str:
     return "" if spread.low.isna().to_numpy().all() else note
 
 
-def _mark_note(not_apart: pd.DataFrame, compared: Comparisons) -> str:
+def _mark_note(compared: Comparisons, marked: bool) -> str:
     """What the mark means, or why there is none."""
     family = next((family for family in compared.families if family.metric == "dice"), None)
     if family is None:
@@ -197,7 +190,7 @@ def _mark_note(not_apart: pd.DataFrame, compared: Comparisons) -> str:
         f"{NOT_APART}: not significantly different from the highest mean of its organ (paired Wilcoxon test over "
         f"cases, p of {ALPHA} or more after Holm's correction over {counted(family.tests, 'test')})."
     )
-    return note + ("" if family.can_show else cannot) if not_apart.to_numpy().any() else ""
+    return note + ("" if family.can_show else cannot) if marked else ""
 
 
 def _unequal_cases(study: StudyResult, grid: str) -> str:
@@ -212,19 +205,16 @@ def _absent_organs(study: StudyResult, grid: str) -> list[str]:
     """How often each class was left out of a mean: absent from both reference and prediction, or not labelled."""
     unit = "scored scans (cases times seeds)" if len(study.record.config.study.seeds) > 1 else "cases"
     rows = study.scores.dice_rows(grid)
-    found: dict[tuple[str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for arm in study.arms:
-        of_arm = rows[rows["arm"] == arm.name]
-        total, empty = of_arm["organ"].value_counts(), of_arm[of_arm["value"].isna()]
-        undefined = Counter(
-            (organ, "not labelled" if organ in study.record.unlabelled.get(case, ()) else _ABSENT)
-            for case, organ in zip(empty["case"], empty["organ"], strict=True)
-        )
-        for (organ, why), number in undefined.items():
-            found[title_of(organ), why][f"in {number} of {total[organ]} {unit}"].append(arm.title)
-    scored = rows["arm"].nunique()
+    scored, total = rows["arm"].nunique(), rows.groupby(["organ", "arm"]).size().to_dict()
+    empty = rows[rows["value"].isna()]
+    missing = study.record.unlabelled
+    labelled = [o not in missing.get(c, ()) for c, o in zip(empty["case"], empty["organ"], strict=True)]
     notes = []
-    for (title, why), numbers in sorted(found.items()):
+    for (organ, why), found in empty.groupby(["organ", np.where(labelled, _ABSENT, "not labelled")]):
+        title, numbers = title_of(str(organ)), defaultdict[str, list[str]](list)
+        counts = found["arm"].value_counts()
+        for arm in (arm for arm in study.arms if arm.name in counts):
+            numbers[f"in {counts[arm.name]} of {total[organ, arm.name]} {unit}"].append(arm.title)
         where = [
             f"{number} for {'every scored arm' if len(arms) == scored > 1 else ' and '.join(arms)}"
             for number, arms in sorted(numbers.items())
@@ -239,11 +229,6 @@ def _markdown(text: str) -> str:
 
 def _latex(text: str) -> str:
     return "".join(_LATEX.get(c, c) for c in " ".join(text.split()))
-
-
-def primary_comparisons(report: Report) -> Comparisons:
-    """The comparisons on the primary grid."""
-    return compare(report.study, report.grid)
 
 
 def tables_of(report: Report) -> list[Table1]:
@@ -262,8 +247,9 @@ def _files(report: Report) -> Mapping[str, Content]:
     for number, table in enumerate(report.once(tables_of)):
         stem = f"table1_{table.grid}" if number else "table1"
         files |= {f"{stem}.csv": to_csv(table), f"{stem}.md": to_markdown(table), f"{stem}.tex": to_latex(table)}
-        intervals = table.spread.interval_rows(table.percent)
-        files[f"{stem}_intervals.csv"] = Rows(("class", "arm", "percent", "ci_low", "ci_high"), intervals)
+        low, high = table.spread.low, table.spread.high
+        percent = table.percent.loc[low.index, low.columns]
+        files[f"{stem}_intervals.csv"] = Rows.of_tables(percent=percent, ci_low=low, ci_high=high)
     return files
 
 

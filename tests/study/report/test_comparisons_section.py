@@ -1,18 +1,29 @@
 """From a study to comparisons.csv and to what the page says of it."""
 
+import html
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.fabricated_studies import words_of
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import arms_of
 from viscera.core.resolve import resolve_config
 from viscera.io.scores import ScoreRow
-from viscera.study.report.comparisons import Comparison, Comparisons, Family, compare, spread_of
-from viscera.study.report.comparisons_section import arm_standings, conclusions, organ_findings
-from viscera.study.report.table1_section import Table1, table1
+from viscera.study.report.comparisons_section import (
+    COMPARISONS,
+    Comparison,
+    Family,
+    arm_standings,
+    compare,
+    organ_findings,
+    spread_of,
+)
+from viscera.study.report.page_section import Report, render_page
+from viscera.study.report.table1_section import table1
 from viscera.study.results import StudyResult
 
 StudyMaker = Callable[..., StudyResult]
@@ -70,15 +81,17 @@ def test_seeds_are_averaged_before_the_pairs(make_study: StudyMaker) -> None:
 
 
 def test_a_difference_on_every_patient_is_significant_once_there_are_enough(make_study: StudyMaker) -> None:
-    enough = compare(make_study([rows_of(v) for v in ladder(13)]), "original")
+    study = make_study([rows_of(v) for v in ladder(13)])
+    enough, said = compare(study, "original"), words_of(study, COMPARISONS)
     assert enough.families == (Family("dice", TESTS, 13, TESTS),)
     assert enough.rows[0].p_holm == pytest.approx(TESTS * 2 / 2**13)
-    assert "105 of 105 tests are significant" in conclusions(enough)[0]
-    assert "the smallest p that is possible with 13 test cases is 0.00024, and 0.026 after" in conclusions(enough)[0]
-    fewer = compare(make_study([rows_of(v) for v in ladder(12)]), "original")
+    assert "Dice: 105 of 105 tests are significant" in said
+    assert "the smallest p that is possible with 13 test cases is 0.00024, and 0.026 after" in said
+    study = make_study([rows_of(v) for v in ladder(12)])
+    fewer, said = compare(study, "original"), words_of(study, COMPARISONS)
     assert fewer.families[0].significant == 0
-    assert "no difference can be significant here, however large" in conclusions(fewer)[0]
-    assert "It takes 13 test cases or more." in conclusions(fewer)[0]
+    assert "Dice: no difference can be significant here, however large" in said
+    assert "It takes 13 test cases or more." in said
 
 
 def test_other_metrics_are_families_of_their_own(make_study: StudyMaker) -> None:
@@ -86,7 +99,8 @@ def test_other_metrics_are_families_of_their_own(make_study: StudyMaker) -> None
     rows = [
         rows_of(v) + rows_of(10 * v, "hd95_mm") + rows_of(v, "surface_dice") + rows_of(v, "volume_ml") for v in arms
     ]
-    compared = compare(make_study(rows), "original")
+    study = make_study(rows)
+    compared = compare(study, "original")
     assert [family.metric for family in compared.families] == ["dice", "hd95_mm", "surface_dice"]
     assert {family.tests for family in compared.families} == {TESTS}
     found = by_key(compared.rows)
@@ -97,7 +111,7 @@ def test_other_metrics_are_families_of_their_own(make_study: StudyMaker) -> None
     assert dice.effect == pytest.approx(5, abs=0.1)
     assert distance.effect == pytest.approx(0.5, abs=0.01)  # mm stay mm
     assert {len(row) for row in compared.rows} == {len(Comparison._fields)}
-    assert len(conclusions(compared)) == 3
+    assert words_of(study, COMPARISONS).count("no difference can be significant here") == 3
 
 
 def test_background_and_other_grids_are_not_compared(make_study: StudyMaker) -> None:
@@ -108,12 +122,13 @@ def test_background_and_other_grids_are_not_compared(make_study: StudyMaker) -> 
 
 
 def test_too_few_patients_leave_cells_empty_and_say_so(make_study: StudyMaker) -> None:
-    one = compare(make_study([rows_of(v) for v in ladder(1)]), "original")
+    study = make_study([rows_of(v) for v in ladder(1)])
+    one = compare(study, "original")
     assert one.rows[0].cells()[4:8] == ("1", "", "", "")
     assert one.rows[0].effect == pytest.approx(5, abs=0.02)  # the one difference
     assert one.rows[0].cells()[9:] == ("", "")
     assert one.families[0].tests == 0
-    assert "with 1 test case there is no test" in conclusions(one)[0]
+    assert "Dice: with 1 test case there is no test" in words_of(study, COMPARISONS)
     assert any("one case allows no test" in note for note in one.notes)
     five = compare(make_study([rows_of(v) for v in ladder(5)]), "original")
     assert five.rows[0].p == 0.0625
@@ -146,25 +161,31 @@ def test_the_marks_of_table_1_are_the_arms_not_told_apart_from_the_best(make_stu
     arms[1][:, 2] = arms[0][:, 2] + 0.001 * np.array(
         [1, -1] * 8
     )  # liver of the second arm: up and down around the best
-    table = table1(make_study([rows_of(v) for v in arms]), "original")
+    study = make_study([rows_of(v) for v in arms])
+    table = table1(study, "original")
     liver = next(row for row in table.rows() if row.name == "liver")
     assert [cell.mark for cell in liver.cells] == ["", "≈", "", "", "", ""]
     assert all(cell.mark == "" for row in table.rows() if row.name != "liver" for cell in row.cells)
     assert any(note.startswith("≈: not significantly different") for note in table.footnotes)
-    findings = {f.organ: f for f in organ_findings(*_with(make_study, arms))}
-    assert findings["liver"].not_apart == "simple, rate 0.001"
-    assert (findings["liver"].below, findings["liver"].tested) == (4, 5)
-    assert findings["spleen"].not_apart == "none"
-    assert findings["spleen"].lead.startswith("+5.0 [")
+    findings = {f.organ: f for f in organ_findings(compare(study, "original"))}
+    assert findings["liver"].alike == [ARMS[1]]
+    assert findings["spleen"].alike == []
+    lines = {line[0]: line[1:] for line in _lines(study)}
+    assert lines["liver"][3:] == ["4 of 5", "simple, rate 0.001"]
+    assert lines["spleen"][4] == "none"
+    assert lines["spleen"][2].startswith("+5.0 [")
 
 
 def test_the_standing_of_each_arm(make_study: StudyMaker) -> None:
-    standings = arm_standings(*_with(make_study, ladder(16)))
-    assert [s.title for s in standings[:2]] == ["uniform, rate 0.001", "simple, rate 0.001"]
-    assert [(s.rank, s.ranks, s.better, s.worse, s.tests) for s in standings] == [
-        (rank, str(rank), 7 * (6 - rank), 7 * (rank - 1), 35) for rank in range(1, 7)
+    study = make_study([rows_of(v) for v in ladder(16)])
+    standings = arm_standings(compare(study, "original"))
+    assert [s.arm for s in standings] == ARMS
+    assert [(s.rank, s.better, s.worse, s.tests) for s in standings] == [
+        (rank, 7 * (6 - rank), 7 * (rank - 1), 35) for rank in range(1, 7)
     ]
-    assert standings[0].first == "100\N{NO-BREAK SPACE}%"
+    lines = {line[0]: line[1:] for line in _lines(study)}
+    assert [lines[arm.title][2] for arm in study.arms] == ["1", "2", "3", "4", "5", "6"]  # ranks in 95 %
+    assert lines["uniform, rate 0.001"][3] == "100\N{NO-BREAK SPACE}%"
 
 
 def test_intervals_widen_with_the_patients_and_the_seeds(make_study: StudyMaker) -> None:
@@ -183,12 +204,19 @@ def test_intervals_widen_with_the_patients_and_the_seeds(make_study: StudyMaker)
     assert spread_of(make_study([alike[0]] * 6), "original").half_width()[ARMS[3]]["liver"] == pytest.approx(0)
 
 
+def test_one_arm_alone_has_no_other(study_of_dice: StudyMaker) -> None:
+    grid = {"study.weightings": ("uniform",), "study.learning_rates": (0.01,)}
+    study = study_of_dice(lambda *_: 0.5, **grid)
+    assert _lines(study)[0] == ["artery", "uniform, rate 0.01: 50.0", "–", "–", "–", "–"]
+    assert _lines(study)[-1][1:] == ["50.0 ±0.0", "1", "1", "100\N{NO-BREAK SPACE}%", "–", "–"]
+
+
 def test_nothing_scored_is_nothing_compared(make_study: StudyMaker) -> None:
     study = make_study([None] * 6)
     compared = compare(study, "")
     assert (compared.rows, compared.families, compared.notes) == ((), (), ())
-    assert organ_findings(study, table1(study, ""), compared) == []
-    assert arm_standings(study, table1(study, ""), compared) == []
+    assert organ_findings(compared) == []
+    assert arm_standings(compared) == []
 
 
 def null_study(make_study: StudyMaker, generator: np.random.Generator, patients: int) -> StudyResult:
@@ -215,7 +243,8 @@ def test_null_studies_have_false_positives_in_at_most_alpha_of_them(make_study: 
     assert uncorrected / studies > 0.5  # so the study could have gone wrong: without Holm most would
 
 
-def _with(make_study: StudyMaker, arms: list[Array]) -> tuple[StudyResult, Table1, Comparisons]:
-    study = make_study([rows_of(v) for v in arms])
-    compared = compare(study, "original")
-    return study, table1(study, "original", compared), compared
+def _lines(study: StudyResult) -> list[list[str]]:
+    """The cells of the rows of the section's tables."""
+    page = render_page(Report(study), [COMPARISONS])
+    rows = re.findall(r"<tr>(<th scope=\"row\">.*?)</tr>", page, re.DOTALL)
+    return [[html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]

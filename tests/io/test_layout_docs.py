@@ -11,25 +11,35 @@ from viscera.io.layouts.layout_table import LAYOUTS, REFUSALS
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "data.md"
 
 
-def row(layout: Layout) -> str:
-    """The row of a layout in the table of docs/howto/data.md."""
+def cells_of(layout: Layout) -> list[str]:
+    """The cells of a layout in the first table of docs/howto/data.md, after its name and title."""
     files = "; ".join(describe(place) for place in layout.places) or "a preset for files arranged otherwise"
     numbers = {ABDOMEN.label_of(name): str(number) for name, number in (layout.numbers or {}).items()}
     by_name = "by name" if layout.names_in else "by mask"
     cells = [numbers.get(organ.label, "–") if layout.is_data_set else by_name for organ in ABDOMEN.organs]
-    return f"| `{layout.name}` | {layout.title} | {files} | {' | '.join(cells)} |"
+    return [files, *cells]
+
+
+def tables() -> list[dict[str, list[str]]]:
+    """Of the page, which layouts and what is refused, and where that was looked up: the other cells by the first."""
+    text = PAGE.read_text(encoding="utf-8").split("| layout |")[1:]
+    rows = [[line.strip("| ").split(" | ") for line in part.split("\n\n")[0].splitlines()[2:]] for part in text]
+    return [{row[0].strip("`"): row[1:] for row in table} for table in rows]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_the_table_of_the_how_to_has_every_layout(layout: Layout) -> None:
-    assert row(layout) in PAGE.read_text(encoding="utf-8").splitlines()
+    title, *others = tables()[0][layout.name]
+    assert title
+    assert others == cells_of(layout)
 
 
 def test_the_how_to_has_no_other_layouts_and_says_what_is_refused() -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")] == list(LAYOUTS)
-    assert all(refusal.title in page for refusal in REFUSALS)
+    assert list(tables()[0]) == list(LAYOUTS)
+    assert all(f"- {refusal.title} (" in PAGE.read_text(encoding="utf-8") for refusal in REFUSALS)
 
 
 def test_every_entry_says_where_it_was_checked() -> None:
-    assert all([*(layout.checked for layout in LAYOUTS.values()), *(refusal.checked for refusal in REFUSALS)])
+    sources = tables()[1]
+    assert list(sources) == [*LAYOUTS, *(refusal.title for refusal in REFUSALS)]
+    assert all(len(source) == 1 and source[0] for source in sources.values())

@@ -33,8 +33,6 @@ class Layout:
     """One public data set, or one convention for folders."""
 
     name: str  # as `--layout` takes it
-    title: str  # for people
-    checked: str  # where folders and numbers were looked up
     # of its cases, all of them taken; without any, the layout is a preset for other folders' label numbers
     places: tuple[Place, ...] = ()
     numbers: Mapping[str, int] | None = None  # names to label numbers. None: the data set names its labels itself.
@@ -58,7 +56,6 @@ class Refusal:
     title: str  # for people
     marks: tuple[str, ...]  # file patterns, relative to the data set's folder, one of which gives it away
     reason: str  # why not, and what to do instead
-    checked: str  # where that was looked up
 
 
 def in_order(*names: str) -> dict[str, int]:

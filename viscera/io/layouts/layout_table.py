@@ -2,7 +2,8 @@
 
 A new data set is one more `Layout` in `_DATA_SETS`: how its files are called (`case_files.Place` has the patterns),
 and what its label numbers mean. Names are TotalSegmentator's where it has the structure, so that data sets mix; list
-all structures, not only ours: a number that the table does not know is an error of the file.
+all structures, not only ours: a number that the table does not know is an error of the file. What the data sets are,
+and where all this was looked up, stands in docs/howto/data.md.
 """
 
 from viscera.io.layouts.case_files import Layout, Place, Refusal, in_order
@@ -66,37 +67,27 @@ _ATLAS_1_0 = "aorta gall_bladder kidney_left kidney_right liver pancreas postcav
 _DATA_SETS = (
     Layout(
         name="btcv",
-        title="BTCV abdomen, 13 organs",
         places=_BTCV_PLACES,
         numbers=in_order(
             "spleen kidney_right kidney_left gallbladder esophagus liver stomach aorta inferior_vena_cava",
             "portal_vein_and_splenic_vein pancreas adrenal_gland_right adrenal_gland_left",
         ),
         shown=range(9, 14),
-        checked="numbers: uni-medical/A-Eval, Evaluation/label_systems.py; folders: constantinpape/torch-em, "
-        "medical/btcv.py (img, label), Project-MONAI/model-zoo, swin_unetr_btcv_segmentation (imagesTr, labelsTr)",
     ),
     Layout(
-        name="synapse8",
-        title="Synapse (BTCV scans), 8 organs as TransUNet numbers them",
+        name="synapse8",  # BTCV's scans, numbered as by TransUNet
         places=_BTCV_PLACES,
         numbers=in_order("aorta gallbladder kidney_left kidney_right liver pancreas spleen stomach"),
         shown=range(8, 9),
-        checked="numbers: open-mmlab/mmsegmentation, tools/dataset_converters/synapse.py; "
-        "tljxyys/Perspective-Unet, issue 4; folders: as BTCV",
     ),
     Layout(
-        name="synapse8-spleen-first",
-        title="Synapse (BTCV scans), 8 organs in BTCV's order",
+        name="synapse8-spleen-first",  # the same in BTCV's order
         places=_BTCV_PLACES,
         numbers=in_order("spleen kidney_right kidney_left gallbladder liver stomach aorta pancreas"),
         shown=range(8, 9),
-        checked="numbers: preprocess_data.py of several repositories derived from TransUNet; that the orders get mixed "
-        "up: SLDGroup/CASCADE, issue 9; folders: as BTCV",
     ),
     Layout(
         name="amos22",
-        title="AMOS22, CT only (numbers up to 500)",
         places=(
             Place("imagesTr/amos_*", "labelsTr/amos_*"),
             Place("imagesVa/amos_*", "labelsVa/amos_*", split="validation"),
@@ -105,13 +96,10 @@ _DATA_SETS = (
             "spleen kidney_right kidney_left gallbladder esophagus liver stomach aorta inferior_vena_cava pancreas",
             "adrenal_gland_right adrenal_gland_left duodenum urinary_bladder prostate_or_uterus",
         ),
-        ids=range(501),
-        checked="uni-medical/A-Eval, as above; MIC-DKFZ/nnUNet, dataset_conversion/Dataset218_Amos2022_task1.py; "
-        "qiumuyang/PLDG, AbdomenPrepare/data/raw/amos/README.md",
+        ids=range(501),  # CT; larger numbers are MR
     ),
     Layout(
         name="word",
-        title="WORD",
         places=(
             Place("imagesTr/word_*", "labelsTr/word_*", split="train"),
             Place("imagesVal/word_*", "labelsVal/word_*", split="validation"),
@@ -121,32 +109,23 @@ _DATA_SETS = (
             "liver spleen kidney_left kidney_right stomach gallbladder esophagus pancreas duodenum colon small_bowel",
             "adrenal_glands rectum urinary_bladder head_of_femur_left head_of_femur_right",
         ),
-        checked="uni-medical/A-Eval, as above; constantinpape/torch-em, medical/word.py; "
-        "openmedlab/Awesome-Medical-Dataset, resources/WORD.md",
     ),
     Layout(
-        name="flare22",
-        title="FLARE22, the 50 labelled cases",
+        name="flare22",  # the labelled cases
         places=(Place("images/FLARE22_Tr_*_0000", "labels/FLARE22_Tr_*"),),
         numbers=in_order(
             "liver kidney_right spleen pancreas aorta inferior_vena_cava adrenal_gland_right adrenal_gland_left",
             "gallbladder esophagus stomach duodenum kidney_left",
         ),
-        checked="uni-medical/A-Eval, as above; Shanghai-Aitrox-Technology/EfficientSegLearning, "
-        "FlareSemiSeg/common/labels.py; bowang-lab/U-Mamba, data/README.md (file names)",
     ),
     Layout(
         name="abdomenatlas1.0",
-        title="AbdomenAtlas 1.0, 9 structures",
         places=_ATLAS_PLACES,
         numbers=in_order(_ATLAS_1_0),
         shown=range(9, 10),
-        checked="MrGiovanni/AbdomenAtlas, README.md (class map, folders); MIC-DKFZ/nnUNet, "
-        "dataset_conversion/Dataset224_AbdomenAtlas1.0.py",
     ),
     Layout(
         name="abdomenatlas1.1",
-        title="AbdomenAtlas 1.1, 25 structures",
         places=_ATLAS_PLACES,
         numbers=in_order(
             _ATLAS_1_0,
@@ -154,54 +133,38 @@ _DATA_SETS = (
             "femur_right hepatic_vessel intestine lung_left lung_right portal_vein_and_splenic_vein prostate rectum",
         ),
         shown=range(10, 26),
-        checked="MrGiovanni/AbdomenAtlas, README.md (class map); MIC-DKFZ/nnUNet, "
-        "dataset_conversion/Dataset023_AbdomenAtlas1_1Mini.py; constantinpape/torch-em, medical/abdomen_atlas.py",
     ),
     Layout(
-        name="totalsegmentator-v1-map",
-        title="one label map a case by TotalSegmentator v1 (`--ml`)",
+        name="totalsegmentator-v1-map",  # one label map a case (`--ml`)
         numbers=TOTALSEGMENTATOR_V1,
-        checked="wasserth/TotalSegmentator, totalsegmentator/map_to_binary.py, total_v1",
     ),
     Layout(
         name="totalsegmentator-v2-map",
-        title="one label map a case by TotalSegmentator v2 (`--ml`)",
         numbers=TOTALSEGMENTATOR_V2,
-        checked="wasserth/TotalSegmentator, totalsegmentator/map_to_binary.py, total",
     ),
 )
 
 _CONVENTIONS = (
     Layout(
-        name="nnunet",
-        title="nnU-Net raw, versions 1 and 2",
+        name="nnunet",  # raw, versions 1 and 2
         places=(Place("imagesTr/*_0000", "labelsTr/*"), Place("imagesTs/*_0000", "labelsTs/*", split="test")),
         names_in=("dataset.json",),
         scans_optional=True,
         lists_files=True,
-        checked="MIC-DKFZ/nnUNet, documentation/dataset_format.md",
     ),
     Layout(
-        name="msd",
-        title="Medical Segmentation Decathlon",
+        name="msd",  # Medical Segmentation Decathlon
         places=(Place("imagesTr/*", "labelsTr/*"),),
         names_in=("dataset.json",),
-        checked="MIC-DKFZ/nnUNet, dataset_conversion/convert_MSD_dataset.py; openmedlab/Awesome-Medical-Dataset, "
-        "resources/MSD_Hepatic_Vessel.md; names of the labels: MONAI data lists",
     ),
     Layout(
-        name="totalsegmentator",
-        title="TotalSegmentator v1 and v2, one mask file an organ",
+        name="totalsegmentator",  # v1 and v2, one mask file an organ
         places=(Place("*/ct", masks="*/segmentations"),),
-        checked="wasserth/TotalSegmentator, totalsegmentator/map_to_binary.py (names) and "
-        "resources/convert_dataset_to_nnunet.py (folders, meta.csv)",
     ),
     Layout(
-        name="pairs",
-        title="plain pairs with a label file",
+        name="pairs",  # our own
         places=(Place("images/*[_0000]", "labels/*"),),
         names_in=("labels.json", "dataset.json"),
-        checked="viscera's own",
     ),
 )
 
@@ -213,20 +176,17 @@ REFUSALS = (
         marks=("imagesTr/hepaticvessel_*", "labelsTr/hepaticvessel_*"),
         reason="its label 1 mixes portal and hepatic veins inside the liver, so it is no portal vein, and no organ of "
         "ours is labelled. Leave it out.",
-        checked="openmedlab/Awesome-Medical-Dataset, resources/MSD_Hepatic_Vessel.md",
     ),
     Refusal(
         title="Synapse as TransUNet prepares it (train_npz, test_vol_h5)",
         marks=("train_npz/case*.npz", "test_vol_h5/case*.npy.h5"),
         reason="its scans are clipped to -125 … 275 HU, scaled to 0 … 1 and without voxel sizes, so they are no CT "
         "any more. Take BTCV's img/ and label/ instead; they are the same scans.",
-        checked="Beckschen/TransUNet, datasets/README.md",
     ),
     Refusal(
         title="the averaged-… folders of the BTCV download",
         marks=("averaged-training-images/DET*", "imagesTr/DET*_avg*"),
         reason="these are cardiac MR of the same challenge, not abdominal CT. Take RawData/Training of its Abdomen "
         "folder instead.",
-        checked="case names DET… are the Cardiac Atlas Project's; public loaders list these folders as cardiac",
     ),
 )

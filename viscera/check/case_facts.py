@@ -10,13 +10,12 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from viscera.core.anatomy import ClassTable
-from viscera.core.geometry import Geometry
+from viscera.core.geometry import Geometry, Point
 from viscera.core.regions import EMPTY, Box, Mask, boxes_of, central_voxel
 from viscera.core.scan import Case, HuArray, LabelArray
 from viscera.io.records import read_csv
 from viscera.metrics.hounsfield import HuFacts, hu_facts
 
-Point = tuple[float, float, float]
 NO_TISSUE_BELOW_HU = -200
 SPECK_ML = 0.05  # smaller pieces of an organ are no more than a few voxels of rough edge
 
@@ -122,7 +121,7 @@ def measure_case(case: Case, table: ClassTable) -> CaseFacts:
         shape=geometry.shape,
         spacing_mm=geometry.spacing_mm,
         orientation=case.volume.geometry.orientation,
-        centre_mm=_to_mm(geometry, (np.array(geometry.shape) - 1) / 2),
+        centre_mm=geometry.to_mm((np.array(geometry.shape) - 1) / 2),
         hu=hu_facts(volume.hu),
         organs=tuple(
             _organ(organ.name, volume.hu[box], label_map.labels[box] == organ.label, box, geometry)
@@ -159,9 +158,9 @@ def _organ(name: str, hu: HuArray, mask: Mask, box: Box, geometry: Geometry) -> 
         volume_ml=values.size * geometry.voxel_volume_ml,
         mean_hu=float(values.mean(dtype=np.float64)),
         in_air=float((values < NO_TISSUE_BELOW_HU).mean()),
-        centre_mm=_to_mm(geometry, first + np.array(ndimage.center_of_mass(mask))),
-        inside_mm=_to_mm(geometry, first + central_voxel(mask)),
-        air_mm=_to_mm(geometry, first + central_voxel(air)) if air.any() else None,
+        centre_mm=geometry.to_mm(first + np.array(ndimage.center_of_mass(mask))),
+        inside_mm=geometry.to_mm(first + central_voxel(mask)),
+        air_mm=geometry.to_mm(first + central_voxel(air)) if air.any() else None,
         edges=low + high,
         pieces=pieces,
         largest_piece=largest,
@@ -184,12 +183,7 @@ def _apart(numbered: npt.NDArray[np.signedinteger], first: _Index, geometry: Geo
     stray = Stray(
         volume_ml=float(volume_ml[chosen]),
         gap_mm=float(gap_mm[chosen]),
-        centre_mm=_to_mm(geometry, (low[chosen] + high[chosen] - 1) / 2),
+        centre_mm=geometry.to_mm((low[chosen] + high[chosen] - 1) / 2),
         at_edge=bool((low[chosen] == 0).any() or (high[chosen] == geometry.shape).any()),
     )
     return float(voxels[largest] / voxels.sum()), stray
-
-
-def _to_mm(geometry: Geometry, index: npt.NDArray[np.float64] | _Index) -> Point:
-    x, y, z = geometry.affine[:3, :3] @ index + geometry.affine[:3, 3]
-    return (float(x), float(y), float(z))

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from viscera.check.case_facts import ADULT_VOLUMES, Point
+from viscera.check.case_facts import ADULT_VOLUMES
 from viscera.check.check_tables import adult_range, capital, scan_cells, subject, summary, volume_text
 from viscera.check.findings import KINDS, DataSetCheck, Finding, by_kind
 from viscera.core.anatomy import ClassTable, title_of
+from viscera.core.geometry import Point
 from viscera.core.scan import Case
 from viscera.drawing.canvas import data_uri, page_environment, to_bytes
 from viscera.drawing.slices import Backdrop, draw_organs, scan_figure

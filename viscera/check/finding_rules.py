@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from viscera.check.case_facts import ADULT_VOLUMES, SPECK_ML, CaseFacts, LabelledOrgan, Point
+from viscera.check.case_facts import ADULT_VOLUMES, SPECK_ML, CaseFacts, LabelledOrgan
 from viscera.check.findings import Finding, Level
 from viscera.core.anatomy import title_of
-from viscera.core.geometry import size_text
+from viscera.core.geometry import Point, size_text
 from viscera.metrics.hounsfield import no_hu
 
 LITTLE_AIR = 0.001

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from viscera.check.case_facts import CaseFacts, Point
+from viscera.check.case_facts import CaseFacts
+from viscera.core.geometry import Point
 
 Level = Literal["suspicious", "note"]
 

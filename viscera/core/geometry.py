@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 Affine = npt.NDArray[np.float64]
 Index3 = tuple[int, int, int]
+Point = tuple[float, float, float]
 _TURNING_POINT = 1e-4  # by which another axis order must fit better: not by rounding, where two fit alike (45°)
 LPS_FROM_RAS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes run to the left and to the back; its own inverse
 
@@ -85,6 +86,11 @@ class Geometry:
         corners = np.array([[*corner, 1] for corner in itertools.product(*((0, n - 1) for n in self.shape))])
         apart_mm = np.linalg.norm((corners @ self.affine.T - corners @ other.affine.T)[:, :3], axis=1)
         return bool(apart_mm.max() <= tolerance_mm)
+
+    def to_mm(self, index: npt.ArrayLike) -> Point:
+        """RAS+ position in mm of a voxel index, also between voxels."""
+        x, y, z = (self.affine[:3, :3] @ np.asarray(index) + self.affine[:3, 3]).tolist()
+        return x, y, z
 
     def scaled(self, factors: Sequence[float], shape: Index3) -> "Geometry":
         """The grid with voxels `factors` times as large whose first voxel starts at the same corner."""

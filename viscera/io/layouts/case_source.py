@@ -105,5 +105,5 @@ def _overlaps(so_far: LabelMap, inside: Mask, label: int) -> Iterator[Overlap]:
     counts = np.bincount(shared.ravel())
     for kept in np.flatnonzero(counts[1:]) + 1:
         share = float(counts[kept] / np.count_nonzero(inside))
-        x, y, z, _ = so_far.geometry.affine @ [*central_voxel(shared == kept), 1]
-        yield Overlap(int(kept), label, int(counts[kept]), share, (float(x), float(y), float(z)))
+        inside_mm = so_far.geometry.to_mm(central_voxel(shared == kept))
+        yield Overlap(int(kept), label, int(counts[kept]), share, inside_mm)

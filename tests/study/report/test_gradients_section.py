@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.fabricated_studies import words_of
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.doctor.forecast import ArmForecast
 from viscera.drawing.canvas import to_bytes
@@ -13,11 +14,9 @@ from viscera.study.report.gradients_section import (
     GRADIENTS,
     arm_reasons,
     forecast_rows,
-    forecast_score,
     forecast_sentence,
     gradient_panel,
     has_gradients,
-    left_behind,
 )
 from viscera.study.report.page_section import Report, render_page
 from viscera.study.results import CurvePoint, StudyResult
@@ -52,7 +51,7 @@ def study(make_study: MakeStudy) -> StudyResult:
 
 
 def test_the_organ_left_behind_is_named_with_its_step_and_share(study: StudyResult) -> None:
-    reasons = arm_reasons(study)
+    reasons = arm_reasons(study, "original")
     assert reasons[1].left_behind == ("spleen dead since step 30 (0.2 % of the gradient)",)
     assert reasons[1].shares[CLASS_NAMES.index("spleen")] == pytest.approx(0.002)
     assert reasons[1].kept == pytest.approx((0.5 + 0.75) / 2)
@@ -64,17 +63,17 @@ def test_none_left_behind_is_not_said_where_table_1_says_otherwise(study: StudyR
     """Nothing died on the training windows of the first arm, but its test cases have no liver."""
     rows = tuple(ScoreRow("a", name, "original", "dice", 0.0 if name == "liver" else 0.8) for name in CLASS_NAMES)
     runs = (dataclasses.replace(study.runs[0], scores=rows), *study.runs[1:])
-    found = dict(left_behind(dataclasses.replace(study, runs=runs), "original"))
-    assert found["uniform, rate 0.001"] == "no organ in training; mean Dice on the test cases below 0.2: liver"
-    assert found["simple, rate 0.001"] == "spleen dead since step 30 (0.2 % of the gradient)"
+    said = words_of(dataclasses.replace(study, runs=runs), GRADIENTS)
+    assert "uniform, rate 0.001: no organ in training; mean Dice on the test cases below 0.2: liver." in said
+    assert "simple, rate 0.001: spleen dead since step 30 (0.2 % of the gradient)." in said
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_too_few_logged_steps_are_no_verdict_and_no_empty_plot(study: StudyResult, steps: int) -> None:
     runs = tuple(dataclasses.replace(run, curve=run.curve[:steps]) for run in study.runs)
     short = dataclasses.replace(study, runs=runs)
-    expected = f"not known, with {steps} logged step{'' if steps == 1 else 's'} (at least 4)"
-    assert dict(left_behind(short, ""))["uniform, rate 0.001"] == expected
+    expected = f"not known, with {steps} logged step{'' if steps == 1 else 's'} (at least 4)."
+    assert not steps or f"uniform, rate 0.001: {expected}" in words_of(short, GRADIENTS)  # without any, no section
     (axes,) = gradient_panel(short, short.arms[0]).axes
     shown = [line for line in axes.lines if line.get_label() in {"liver", "background"}]
     assert all(line.get_marker() == ("o" if steps == 1 else "") for line in shown)
@@ -86,7 +85,7 @@ def test_too_few_logged_steps_are_no_verdict_and_no_empty_plot(study: StudyResul
 def test_several_seeds_say_in_how_many(make_study: MakeStudy) -> None:
     result = make_study([None] * 12, seeds=(0, 1))
     runs = [dataclasses.replace(run, curve=failing()) if n == 1 else run for n, run in enumerate(result.runs)]
-    (reason, *_) = arm_reasons(dataclasses.replace(result, runs=tuple(runs)))
+    (reason, *_) = arm_reasons(dataclasses.replace(result, runs=tuple(runs)), "original")
     assert reason.left_behind == ("spleen dead since step 30 (0.2 % of the gradient), 1 of 2 seeds",)
 
 
@@ -115,6 +114,6 @@ def test_the_forecast_is_scored(make_study: MakeStudy, paper_rows: list[tuple[Sc
     assert [(row.named, row.failed) for row in rows if row.named or row.failed] == [
         (("artery", "liver", "spleen"), ("liver", "spleen", "stomach"))
     ]
-    assert forecast_score(rows) == pytest.approx((2 / 3, 2 / 3))
     assert "named 3 organs, and 2 of them failed (precision 0.67)" in forecast_sentence(rows)
+    assert "3 organs failed, and it had named 2 of them (recall 0.67)" in forecast_sentence(rows)
     assert forecast_sentence([]) == "No arm is both forecast and scored yet."

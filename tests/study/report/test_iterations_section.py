@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.optimize import curve_fit
 
+from tests.fabricated_studies import words_of
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.engine.fusion import FusionRecord
 from viscera.io.scores import ScoreRow
@@ -15,11 +16,9 @@ from viscera.study.report.iterations_section import (
     ITERATIONS,
     Settling,
     arm_curve,
-    organ_stages,
     settling,
     settling_rows,
-    settling_sentence,
-    stage_rows,
+    tables_at_stages,
     usable_points,
 )
 from viscera.study.report.page_section import Report, render_page
@@ -56,21 +55,17 @@ def study(make_study: MakeStudy, paper_rows: PaperRows) -> StudyResult:
 
 
 def test_the_stages_stand_side_by_side(study: StudyResult) -> None:
-    rows = stage_rows(study, "original")
-    assert [row.title for row in rows] == [arm.title for arm in study.arms]
-    assert rows[0].percents == pytest.approx((86.642857 / 2, 86.642857))
-    assert rows[0].change == pytest.approx(86.642857 / 2)
-    assert rows[0].text == "43.3 → 86.6"
-    title, of_liver = organ_stages(study, "original")[2]
-    assert title == "liver"
-    assert [row.text for row in of_liver[:2]] == ["48.2 → 96.5", "36.7 → 73.4"]
+    early, late = tables_at_stages(study, "original")
+    first = study.arms[0].name
+    assert list(late) == [arm.name for arm in study.arms]
+    assert (early[first]["FOREGROUND"], late[first]["FOREGROUND"]) == pytest.approx((86.642857 / 2, 86.642857))
+    assert "uniform, rate 0.001 43.3 86.6 43.3 " in words_of(study, ITERATIONS)  # and the change
+    assert "liver 48.2 → 96.5 36.7 → 73.4 " in words_of(study, ITERATIONS)
 
 
 def test_a_stage_without_scores_is_a_dash(study: StudyResult) -> None:
     runs = (dataclasses.replace(study.runs[0], earlier={}), *study.runs[1:])
-    (row, *_) = stage_rows(dataclasses.replace(study, runs=runs), "original")
-    assert row.text == "– → 86.6"
-    assert row.change is None
+    assert "uniform, rate 0.001 – 86.6 – " in words_of(dataclasses.replace(study, runs=runs), ITERATIONS)
 
 
 def test_the_fused_predictor_is_the_last_row(study: StudyResult) -> None:
@@ -88,30 +83,34 @@ def test_the_fused_predictor_is_the_last_row(study: StudyResult) -> None:
     )
     half = tuple(row._replace(value=0.4) for row in rows)
     fused = dataclasses.replace(study, fused=FusedResult(record, rows, (), {150: half}))
-    assert stage_rows(fused, "original")[-1].percents == pytest.approx((40.0, 80.0))
+    assert list(tables_at_stages(fused, "original")[0])[-1] == "fused"
+    assert [table["fused"]["FOREGROUND"] for table in tables_at_stages(fused, "original")] == pytest.approx([40, 80])
     late = dataclasses.replace(study, fused=FusedResult(record, rows, ()))
-    assert stage_rows(late, "original")[-1].text == "– → 80.0"
+    assert "fused, best arm per organ – 80.0 – " in words_of(late, ITERATIONS)
 
 
 def test_the_forecast_is_made_from_the_earlier_points_alone_and_judged(study: StudyResult) -> None:
     rows = settling_rows(study)
-    assert [(row.title, row.stage) for row in rows[:2]] == [(study.arms[0].title, 150), (study.arms[0].title, 300)]
+    assert [(row.arm, row.stage) for row in rows[:2]] == [(study.arms[0].title, 150), (study.arms[0].title, 300)]
     right, _, lower, _, higher, _, stopped, *_ = rows
-    assert float(right.limit.split()[0]) == pytest.approx(80, abs=1.5)
-    assert right.measured == pytest.approx(100 * (0.8 - 8 / 150 - 0.003))
-    assert right.forecast == lower.forecast == higher.forecast  # they differ only afterwards
-    assert float(right.forecast.split()[0]) == pytest.approx(77.3, abs=1)  # 0.8 - 8 / 300
+    assert right.found is not None
+    assert right.found.limit.value == pytest.approx(0.8, abs=0.015)
+    assert right.measured == pytest.approx(0.8 - 8 / 150 - 0.003)
+    assert right.found == lower.found == higher.found  # they differ only afterwards
+    assert right.found.forecast.value == pytest.approx(0.773, abs=0.01)  # 0.8 - 8 / 300
     assert (lower.verdict, higher.verdict) == ("lower", "higher")
-    assert (lower.outcome, higher.outcome) == pytest.approx((30.0, 95.0))
+    assert (lower.outcome, higher.outcome) == pytest.approx((0.3, 0.95))
     assert (stopped.outcome, stopped.verdict) == (None, "")
-    assert stopped.limit == right.limit
-    assert rows[8].limit == "no curve that far"  # the fifth arm ended at 40
-    assert "In 1 of 3 forecasts, made from the earlier steps alone," in settling_sentence(rows)
+    assert stopped.found is not None
+    assert stopped.found.limit == right.found.limit
+    said = words_of(study, ITERATIONS)
+    assert f"{rows[8].arm} 150 – no curve that far" in said  # the fifth arm ended at 40
+    assert "In 1 of 3 forecasts, made from the earlier steps alone," in said
 
 
 def test_a_curve_that_follows_the_law_is_within_its_interval(study: StudyResult) -> None:
     (right, *_) = settling_rows(study)
-    assert right.outcome == pytest.approx(100 * (0.8 - 8 / 300 + 0.003))
+    assert right.outcome == pytest.approx(0.8 - 8 / 300 + 0.003)
     assert right.verdict == "within"
 
 
@@ -120,10 +119,8 @@ def test_a_curve_in_its_steep_part_gives_no_number(study: StudyResult) -> None:
         CurvePoint(step, -0.1, (0.0, *[step / 400 + 0.01 * (-1) ** (step // 10)] * len(ORGANS)), ())
         for step in range(10, 301, 10)
     )
-    (row, *_) = settling_rows(
-        dataclasses.replace(study, runs=(dataclasses.replace(study.runs[0], curve=steep), *study.runs[1:]))
-    )
-    assert row.limit.startswith("open [")
+    rising = dataclasses.replace(study, runs=(dataclasses.replace(study.runs[0], curve=steep), *study.runs[1:]))
+    assert "uniform, rate 0.001 150 36.5 open [" in words_of(rising, ITERATIONS)
 
 
 def test_seeds_are_averaged_where_both_measured(make_study: MakeStudy, paper_rows: PaperRows) -> None:
@@ -141,9 +138,9 @@ def test_one_stage_gives_one_small_table(make_study: MakeStudy, paper_rows: Pape
     plain = make_study(paper_rows)
     rows = settling_rows(plain)
     assert len(rows) == 6
-    assert rows[0].limit == "too few points (3 of at least 8)"
-    assert not settling_sentence(rows)
-    page = render_page(Report(plain), [ITERATIONS])
+    page = words_of(plain, ITERATIONS)
+    assert "too few points (3 of at least 8)" in page
+    assert "forecast" not in page
     assert "Where each arm would settle" in page
     assert "More iterations" not in page
 

@@ -29,8 +29,9 @@ class ArmReason(NamedTuple):
     title: str  # of the arm
     shares: tuple[float | None, ...]  # (L,) recent share of each class in the gradient at the logits; None: not logged
     kept: float | None  # share of Adam's step that epsilon left, mean over layers, seeds and steps; None: not logged
-    left_behind: tuple[str, ...]  # one per organ that some seed left behind
-    unknown: str  # why that cannot be known; empty where it can
+    left_behind: tuple[str, ...]  # one per organ that some seed left behind, by its curve
+    steps: int  # logged, the most of a seed: with too few, what was left behind is not known
+    failing: tuple[str, ...]  # titles of the organs whose mean Dice on the test cases is too low
 
 
 def has_gradients(study: StudyResult) -> bool:
@@ -38,25 +39,25 @@ def has_gradients(study: StudyResult) -> bool:
     return any(point.logged.gradient_share for run in study.runs for point in run.curve)
 
 
-def arm_reasons(study: StudyResult) -> list[ArmReason]:
+def arm_reasons(study: StudyResult, grid: str) -> list[ArmReason]:
     """One per arm, in the order of Table 1."""
-    return [_reason(arm.title, study.runs_of(arm), study.classes) for arm in study.arms]
+    reasons, percent = [], study.scores.class_percent(grid)
+    for arm in study.arms:
+        runs = study.runs_of(arm)
+        curves = [[point.logged for point in run.curve] for run in runs if run.curve]
+        shares = tuple(mean_defined(recent_share(curve, name) for curve in curves) for name in study.classes.names)
+        kept = mean_defined(point.step_kept for run in runs for point in run.curve)
+        found = [flag for curve in curves for flag in flags(curve, study.classes)]
+        of_organs = [[flag for flag in found if flag.organ == o] for o in dict.fromkeys(flag.organ for flag in found)]
+        sentences = tuple(_sentence(of_organ, len(curves)) for of_organ in of_organs)
+        steps, failing = max(map(len, curves), default=0), _failing(study, percent[arm.name])
+        reasons.append(ArmReason(arm.title, shares, kept, sentences, steps, failing))
+    return reasons
 
 
 def _failing(study: StudyResult, percent: pd.Series) -> tuple[str, ...]:
     """Titles of the organs whose mean Dice in one arm is too low."""
     return tuple(organ.title for organ in study.classes.organs if percent[organ.name] < 100 * FAILING_DICE)
-
-
-def left_behind(study: StudyResult, grid: str) -> list[tuple[str, str]]:
-    """For each arm its title and the organs that it left behind: in training, by its curves, and on the test cases."""
-    percent, found = study.scores.class_percent(grid), []
-    for arm, reason in zip(study.arms, arm_reasons(study), strict=True):
-        in_training = reason.unknown or "; ".join(reason.left_behind) or "no organ in training"
-        failing = ", ".join(_failing(study, percent[arm.name]))
-        on_test = f"; mean Dice on the test cases below {FAILING_DICE:g}: {failing}" if failing else ""
-        found.append((arm.title, in_training + on_test))
-    return found
 
 
 def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
@@ -82,18 +83,6 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _position: f"{100 * share:g} %"))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
-
-
-def _reason(title: str, runs: Sequence[RunResult], classes: ClassTable) -> ArmReason:
-    curves = [[point.logged for point in run.curve] for run in runs if run.curve]
-    shares = tuple(mean_defined(recent_share(curve, name) for curve in curves) for name in classes.names)
-    kept = mean_defined(point.step_kept for run in runs for point in run.curve)
-    found = [flag for curve in curves for flag in flags(curve, classes)]
-    organs = dict.fromkeys(flag.organ for flag in found)
-    sentences = (_sentence([flag for flag in found if flag.organ == organ], len(curves)) for organ in organs)
-    steps = max(map(len, curves), default=0)
-    unknown = f"not known, with {counted(steps, 'logged step')} (at least {LEAST_POINTS})"
-    return ArmReason(title, shares, kept, tuple(sentences), "" if steps >= LEAST_POINTS else unknown)
 
 
 def _sentence(found: Sequence[Flag], seeds: int) -> str:
@@ -143,25 +132,19 @@ def forecast_rows(study: StudyResult, grid: str) -> list[ForecastRow]:
     return rows
 
 
-def forecast_score(rows: list[ForecastRow]) -> tuple[float, float]:
-    """Precision and recall over all arms and organs, 0 to 1."""
-    named = {(row.title, organ) for row in rows for organ in row.named}
-    return precision_and_recall(named, {(row.title, organ) for row in rows for organ in row.failed})
-
-
 def forecast_sentence(rows: list[ForecastRow]) -> str:
     """What the forecast was worth, in one sentence."""
     if not rows:
         return "No arm is both forecast and scored yet."
     arms = counted(len(rows), "arm")
-    named, failed = sum(len(row.named) for row in rows), sum(len(row.failed) for row in rows)
-    hits = sum(len(set(row.named) & set(row.failed)) for row in rows)
+    named = {(row.title, organ) for row in rows for organ in row.named}
+    failed = {(row.title, organ) for row in rows for organ in row.failed}
     if not named and not failed:
         return f"Over {arms} it named no organ, and none failed."
-    precision, recall = forecast_score(rows)
+    hits, (precision, recall) = len(named & failed), precision_and_recall(named, failed)
     return (
-        f"Over {arms} it named {counted(named, 'organ')}, and {hits} of them failed (precision {precision:.2f}); "
-        f"{counted(failed, 'organ')} failed, and it had named {hits} of them (recall {recall:.2f})."
+        f"Over {arms} it named {counted(len(named), 'organ')}, and {hits} of them failed (precision {precision:.2f}); "
+        f"{counted(len(failed), 'organ')} failed, and it had named {hits} of them (recall {recall:.2f})."
     )
 
 
@@ -172,10 +155,9 @@ def _values(report: Report) -> Mapping[str, object] | None:
     forecasts = forecast_rows(study, report.grid)
     alt = "{}: share of the gradient of each class over steps"
     return {
-        "reasons": arm_reasons(study),
+        "reasons": arm_reasons(study, report.grid),
         "gradients": [drawn(gradient_panel(study, arm), alt.format(arm.title)) for arm in study.arms],
-        "classes": study.classes.classes,
-        "left_behind": left_behind(study, report.grid),
+        "least_points": LEAST_POINTS,
         "starving": starving_share(len(study.classes)),
         "dead_dice": learning.DEAD_DICE,
         "failing_dice": FAILING_DICE,

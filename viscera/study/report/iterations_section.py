@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from viscera.core.arms import FUSED, Arm
 from viscera.study.report.page_section import Report, Section
-from viscera.study.results import StudyResult, counted, mean_defined
+from viscera.study.results import StudyResult, mean_defined
 from viscera.study.score_table import with_summary
 
 FEWEST_POINTS = 8
@@ -128,77 +129,44 @@ def _bootstrap_interval(value: float, drawn: Floats, margin: float) -> Interval:
     return Interval(float(value), max(0.0, min(low, value - margin)), min(1.0, max(high, value + margin)))
 
 
-class StageRow(NamedTuple):
-    """Mean Dice on the test cases of one arm or one organ of it, in per cent, at each stage; None: undefined."""
-
-    title: str
-    percents: tuple[float | None, ...]
-
-    @property
-    def change(self) -> float | None:
-        """Points between the first and the last stage."""
-        first, last = self.percents[0], self.percents[-1]
-        return None if first is None or last is None else last - first
-
-    @property
-    def text(self) -> str:
-        """`61.2 → 70.1`."""
-        return " → ".join("–" if value is None else f"{value:.1f}" for value in self.percents)
-
-
 class SettlingRow(NamedTuple):
-    """Where one arm would settle, by its curve up to one stage; Dice on the training windows, texts in per cent."""
+    """Where one arm would settle, by its curve up to one stage; Dice on the training windows, 0 to 1."""
 
-    title: str  # of the arm
+    arm: str  # its title
     stage: int  # iterations up to which the curve was read
     measured: float | None  # at that stage
-    limit: str  # d∞ with its interval; or why there is none
-    later: int | None = None  # the next stage; None after the last
-    forecast: str = ""  # for the next stage, with its interval; empty where there is none
-    outcome: float | None = None  # measured at the next stage
-    verdict: str = ""  # whether the outcome lies in the forecast's interval; empty where there is none
+    points: int  # of the curve, that could be fitted to; 0 where no curve came that far
+    found: Settling | None  # with the forecast for the next stage; None where there are too few points
+    outcome: float | None  # measured at the next stage; None after the last, or where no curve came that far
+
+    @property
+    def verdict(self) -> str:
+        """Whether the outcome lies `within` the forecast's interval, `higher` or `lower`; empty where not known."""
+        if self.found is None or self.outcome is None:
+            return ""
+        forecast = self.found.forecast
+        return "within" if forecast.holds(self.outcome) else "higher" if self.outcome > forecast.high else "lower"
 
 
-def stage_rows(study: StudyResult, grid: str) -> list[StageRow]:
-    """Foreground mean of each arm, in the order of Table 1, and of the fused predictor, at each stage."""
-    titles = {FUSED: "fused, best arm per organ"} if study.fused is not None else {}
-    return _rows_at_stages(study, grid, titles)["FOREGROUND"]
-
-
-def organ_stages(study: StudyResult, grid: str) -> list[tuple[str, list[StageRow]]]:
-    """For each organ its title, and its mean Dice in each arm at each stage."""
-    rows = _rows_at_stages(study, grid, {})
-    return [(organ.title, rows[organ.name]) for organ in study.classes.organs]
-
-
-def _rows_at_stages(study: StudyResult, grid: str, more: dict[str, str]) -> dict[str, list[StageRow]]:
-    """Every row of Table 1 at each stage, by arm and by the titles of more columns."""
-    titles = {arm.name: arm.title for arm in study.arms} | more
-    tables = [with_summary(study.at_stage(stage).scores.class_percent(grid)) for stage in study.record.all_stages]
-    columns = [table.reindex(columns=list(titles)).astype(object) for table in tables]
-    defined = [column.where(column.notna(), None) for column in columns]
-    return {
-        row: [StageRow(title, tuple(column[arm][row] for column in defined)) for arm, title in titles.items()]
-        for row in tables[0].index
-    }
+def tables_at_stages(study: StudyResult, grid: str) -> list[pd.DataFrame]:
+    """Table 1 at each stage: per cent of classes and summary by arms, and by `fused`, the same columns in all."""
+    columns = [arm.name for arm in study.arms] + [FUSED] * (study.fused is not None)
+    tables = (study.at_stage(stage).scores.class_percent(grid) for stage in study.record.all_stages)
+    return [with_summary(table).reindex(columns=columns) for table in tables]
 
 
 def settling_rows(study: StudyResult) -> list[SettlingRow]:
     """For each arm and stage, where it would settle by its curve up to there, and what the next stage gave."""
-    stages = study.record.all_stages
-    pairs = list(zip(stages, (*stages[1:], None), strict=True))
-    return [_settling_row(study, arm, stage, later) for arm in study.arms for stage, later in pairs]
-
-
-def settling_sentence(rows: Sequence[SettlingRow]) -> str:
-    """How many forecasts were right; empty where there was none."""
-    judged = [row.verdict for row in rows if row.verdict]
-    forecasts = counted(len(judged), "forecast")
-    sentence = (
-        f"In {judged.count('within')} of {forecasts}, made from the earlier steps alone, "
-        "the later Dice lies within the interval."
-    )
-    return sentence if judged else ""
+    stages, rows = study.record.all_stages, []
+    for arm in study.arms:
+        for stage, later in zip(stages, (*stages[1:], None), strict=True):
+            steps, values = arm_curve(study, arm, stage)
+            after, curve = arm_curve(study, arm, later) if later else ([], [])
+            measured = values[-1] if stage in steps else None
+            outcome = curve[-1] if later in after else None
+            found = settling(steps, values, later or stage)
+            rows.append(SettlingRow(arm.title, stage, measured, len(usable_points(steps)), found, outcome))
+    return rows
 
 
 def arm_curve(study: StudyResult, arm: Arm, until: int) -> tuple[list[int], list[float]]:
@@ -212,38 +180,13 @@ def arm_curve(study: StudyResult, arm: Arm, until: int) -> tuple[list[int], list
     return steps, [fmean(curve[step] for curve in curves) for step in steps]
 
 
-def _settling_row(study: StudyResult, arm: Arm, stage: int, later: int | None) -> SettlingRow:
-    steps, values = arm_curve(study, arm, stage)
-    measured = 100 * values[-1] if steps and steps[-1] == stage else None
-    found = settling(steps, values, later or stage)
-    if found is None:
-        too_few = f"too few points ({len(usable_points(steps))} of at least {FEWEST_POINTS})"
-        return SettlingRow(arm.title, stage, measured, too_few if steps else "no curve that far", later)
-    row = SettlingRow(arm.title, stage, measured, _interval(found.limit), later)
-    if later is None:
-        return row
-    after, curve = arm_curve(study, arm, later)
-    row = row._replace(forecast=_interval(found.forecast))
-    if later not in after:
-        return row
-    verdict = "within" if found.forecast.holds(curve[-1]) else "higher" if curve[-1] > found.forecast.high else "lower"
-    return row._replace(outcome=100 * curve[-1], verdict=verdict)
-
-
-def _interval(interval: Interval) -> str:
-    low, high = 100 * interval.low, 100 * interval.high
-    value = "open" if interval.high - interval.low > _OPEN else f"{100 * interval.value:.1f}"
-    return f"{value} [{low:.1f}, {high:.1f}]"
-
-
 def _values(report: Report) -> Mapping[str, object]:
-    settled = settling_rows(report.study)
     return {
         "stages": report.study.record.all_stages,
-        "stage_rows": stage_rows(report.study, report.grid),
-        "organ_stages": organ_stages(report.study, report.grid),
-        "settlings": settled,
-        "settling_sentence": settling_sentence(settled),
+        "tables": tables_at_stages(report.study, report.grid),
+        "settlings": settling_rows(report.study),
+        "fewest_points": FEWEST_POINTS,
+        "widest": _OPEN,
     }
 
 

@@ -31,9 +31,9 @@ PAPER_PERCENT = {
 StudyMaker = Callable[..., StudyResult]
 
 
-def words_of(study: StudyResult, section: Section) -> str:
+def words_of(of: StudyResult | Report, section: Section) -> str:
     """What a section of the page says, without tags; every white space is one blank."""
-    page = render_page(Report(study), [section])
+    page = render_page(of if isinstance(of, Report) else Report(of), [section])
     text = re.sub(r"<[^>]*>", " ", page[page.index("<main>") : page.index("</main>")])
     return " ".join(html.unescape(text).split())
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.fabricated_studies import words_of
 from viscera.core.config import Config, RateRangeConfig
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError, VisceraError
 from viscera.core.progress import Progress
@@ -24,7 +25,9 @@ from viscera.study import launch
 from viscera.study.find_rates import find_rates, range_test, relative_loss
 from viscera.study.launch import run_study
 from viscera.study.rate_range import RateRange, rate_range_path, read_rate_range, write_rate_range
-from viscera.study.report.curves_section import rate_range_panel, rate_range_sentence
+from viscera.study.report.curves_section import RATES, rate_range_panel
+from viscera.study.report.page_section import Report
+from viscera.study.results import StudyResult
 
 Configure = Callable[..., Config]
 
@@ -113,10 +116,11 @@ def test_a_study_tests_its_weightings_before_its_arms_when_asked(
 # ------------------------------------------------------------------------------------------ for people
 
 
-def test_the_sentence_says_the_three_rates_or_that_there_is_none() -> None:
-    assert rate_range_sentence(TEST) == "simple: falls from 0.001 on, slows at 0.005 (suggested), rises above 0.01."
+def test_the_page_says_the_three_rates_or_that_there_is_none(make_study: Callable[..., StudyResult]) -> None:
     nothing = TEST.model_copy(update={"suggestion": None, "remark": "The loss did not fall."})
-    assert rate_range_sentence(nothing) == "simple: The loss did not fall."
+    said = words_of(Report(make_study([None] * 6), rate_ranges=[TEST, nothing]), RATES)
+    three = "simple: falls from 0.001 on, slows at 0.005 (suggested), rises above 0.01."
+    assert said.endswith(f"{three} simple: The loss did not fall.")
 
 
 def test_the_panel_marks_suggestion_and_rates_tried() -> None:

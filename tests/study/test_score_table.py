@@ -47,7 +47,7 @@ def test_the_fused_predictor_is_a_column_and_no_arm() -> None:
     assert scores.columns == ("one", "two", "fused")
     assert scores.class_percent("original")["fused"]["liver"] == pytest.approx(70)
     assert scores.sample("original").values.shape == (2, 1, 2, 3)
-    assert len(scores.dice_rows("original")) == 1
+    assert len(scores.of_arms("dice", "original")) == 1
 
 
 def test_metrics_are_dice_first_and_without_volumes() -> None:

@@ -73,23 +73,27 @@ class ScoreTable:
         """Of Table 1: the arms, and `fused` where it is scored."""
         return self.arms + (FUSED,) * bool((self.rows["arm"] == FUSED).any())
 
+    def of_arms(self, metric: str | None = None, grid: str | None = None) -> pd.DataFrame:
+        """The arms' rows, all of them or those of a metric and a grid."""
+        wanted = self.rows["arm"] != FUSED
+        for column, value in (("metric", metric), ("grid", grid)):
+            if value is not None:
+                wanted &= self.rows[column] == value
+        return self.rows[wanted]
+
     def grids(self) -> list[str]:
         """Grids that an arm has Dice on; the first is the primary one."""
-        found = set(self._of_arms("dice")["grid"])
+        found = set(self.of_arms("dice")["grid"])
         return [grid for grid in GRIDS if grid in found]
 
     def metrics(self, grid: str) -> list[str]:
         """Metrics that an arm was scored by on a grid: Dice first, then by name; volumes are no scores."""
-        found = {metric for metric in self._of_arms(grid=grid)["metric"] if not metric.endswith("volume_ml")}
+        found = {metric for metric in self.of_arms(grid=grid)["metric"] if not metric.endswith("volume_ml")}
         return sorted(found, key=lambda metric: (metric != "dice", metric))
 
     def cases(self, grid: str | None = None) -> list[str]:
         """Names of the cases that an arm has Dice of, on one grid or any; sorted."""
-        return sorted(set(self._of_arms("dice", grid)["case"]))
-
-    def dice_rows(self, grid: str) -> pd.DataFrame:
-        """The arms' rows of Dice on one grid."""
-        return self._of_arms("dice", grid)
+        return sorted(set(self.of_arms("dice", grid)["case"]))
 
     def sample(self, grid: str, metric: str = "dice", arms: Sequence[str] | None = None) -> Sample:
         """One metric on one grid, of the plan's arms or of some."""
@@ -110,13 +114,6 @@ class ScoreTable:
         means_AL = self.sample(grid, arms=self.columns).per_organ().tolist()
         columns = {arm: [100 * m for m in means] for arm, means in zip(self.columns, means_AL, strict=True)}
         return pd.DataFrame(columns, index=pd.Index(self.classes, name="class"), dtype=float)
-
-    def _of_arms(self, metric: str | None = None, grid: str | None = None) -> pd.DataFrame:
-        wanted = self.rows["arm"] != FUSED
-        for column, value in (("metric", metric), ("grid", grid)):
-            if value is not None:
-                wanted &= self.rows[column] == value
-        return self.rows[wanted]
 
 
 def mean_over(values: Array, axis: int) -> Array:

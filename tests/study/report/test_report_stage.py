@@ -107,7 +107,7 @@ def study(drawn_study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> StudyFol
     monkeypatch.setattr(segmentations_section, "organ_figures", lambda *_: [])
     monkeypatch.setattr(curves_section, "to_bytes", lambda *_: b"")
     for section in (curves_section, gradients_section):
-        monkeypatch.setattr(section, "drawn", lambda _figure, alt, caption="": Picture("data:,", alt, caption))
+        monkeypatch.setattr(section, "drawn", lambda _figure, alt: Picture("data:,", alt))
     return drawn_study
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isnan
+from operator import itemgetter
 from statistics import fmean
 from typing import Literal, NamedTuple
 
@@ -25,7 +26,8 @@ from viscera.study.score_table import Sample, mean_over
 FOREGROUND = tuple(organ.name for organ in ORGANS)
 MINUS = "\N{MINUS SIGN}"
 SEEDS_FOR_CONCLUSIONS = 5
-_NAMES_OF_POWERS = {1.0: "simple", 2.0: "square"}  # the same formula; power 0 is not Eq. 3, it has the factor N / L
+# by the same formula; power 0 is not Eq. 3, it has the factor N / L
+_NAMES_OF_POWERS: dict[str | float, str] = {1.0: "simple", 2.0: "square"}
 
 PatientDice = pd.DataFrame  # cases by organs: Dice, 0 to 1, NaN where it is not defined
 Points = Mapping[str, float]  # by case
@@ -42,11 +44,6 @@ class Setting(NamedTuple):
     def title(self) -> str:
         """For people: `simple at 0.01`."""
         return f"{self.weighting} at {self.learning_rate:g}"
-
-    def is_of(self, arm: Arm) -> bool:
-        """Whether an arm has this weighting, by name or as a power, and this rate."""
-        name = arm.weighting if isinstance(arm.weighting, str) else _NAMES_OF_POWERS.get(arm.weighting)
-        return name == self.weighting and arm.learning_rate == self.learning_rate
 
 
 PAPER_SETTINGS = tuple(Setting(w, rate) for rate in (0.001, 0.01) for w in ("uniform", "simple", "square"))
@@ -71,9 +68,10 @@ class Evidence:
         return "" if "" in variants else next(iter(variants))
 
     def arm(self, setting: Setting) -> Arm | None:
-        """The study's arm of a setting; None where the plan has none."""
-        found = (arm for arm in self.study.arms if setting.is_of(arm) and arm.variant == self.base_variant)
-        return next(found, None)
+        """The study's arm of a setting, its weighting by name or as a power; None where the plan has none."""
+        wanted = (*setting, self.base_variant)
+        named = ((_NAMES_OF_POWERS.get(arm.weighting, arm.weighting), arm) for arm in self.study.arms)
+        return next((arm for name, arm in named if (name, arm.learning_rate, arm.variant) == wanted), None)
 
     def finished(self, arm: Arm | None) -> list[RunResult]:
         """The finished and scored runs of an arm; those cut off, damaged or unscored are left out."""
@@ -175,7 +173,13 @@ class Part(NamedTuple):
     def claimed(self, points: Points) -> Array:
         """(P,) how far the patients lie on the claimed side of the bound."""
         distance = np.array(list(points.values())) - self.bound
-        return np.round(distance if self.above else -distance, 9)
+        return np.round(distance if self.above else -distance, DECIMALS)
+
+    def p_values(self) -> tuple[float, float]:
+        """That the patients lie on the claimed side, and on the other; the two-sided p on its side, 1 on the other."""
+        distances = self.claimed(self.contrast.patients)
+        tendency, p = (np.sign(distances) * stats.rankdata(np.abs(distances))).sum(), signed_rank_test(distances).p
+        return (p if tendency > 0 else 1.0), (p if tendency < 0 else 1.0)
 
 
 def within(contrast: Contrast, margin: float) -> tuple[Part, Part]:
@@ -228,11 +232,10 @@ def settle(readings: Sequence[Reading]) -> list[Verdict]:
 
 def weigh(parts: Sequence[Part]) -> Weighed:
     """Test the parts; each needs one patient or more."""
-    directed = [_directed(part.claimed(part.contrast.patients)) for part in parts]
-    counting = [(against, index) for index, (_, against) in enumerate(directed) if parts[index].counts_against]
-    smallest, index = min(counting, default=(1.0, None))
-    reversed_part = None if index is None else parts[index]
-    return Weighed(max(p for p, _ in directed), min(1.0, smallest * max(1, len(counting))), reversed_part)
+    support, against = zip(*(part.p_values() for part in parts), strict=True)
+    counting = [(p, part) for p, part in zip(against, parts, strict=True) if part.counts_against]
+    smallest, reversed_part = min(counting, key=itemgetter(0), default=(1.0, None))
+    return Weighed(max(support), min(1.0, smallest * max(1, len(counting))), reversed_part)
 
 
 def seeds_agree(agreeing: int, seeds: int) -> bool:
@@ -271,7 +274,7 @@ def _why_not_shown(reading: Reading, weighed: Weighed, patients: int, claims: in
             f"Too few test cases: {patients} can show nothing, however clear. With {counted(claims, 'claim')} tested "
             f"it takes {pairs_needed(claims, ALPHA)} or more."
         )
-    if reading.reserve and any(_directed(p.claimed(p.contrast.patients))[1] < ALPHA for p in reading.parts):
+    if reading.reserve and any(part.p_values()[1] < ALPHA for part in reading.parts):
         return reading.reserve
     unclear = "" if weighed.p >= ALPHA else " once corrected for the number of claims"
     return f"Neither the claim nor its reverse is shown{unclear}. More test cases, or a clearer difference, would tell."
@@ -282,10 +285,3 @@ def _points_to(parts: Iterable[Part], seed: int, *, supported: bool) -> bool:
     distances = (part.claimed(part.contrast.by_seed[seed]) for part in parts)
     shifts = (hodges_lehmann(values).estimate if values.size else 0.0 for values in distances)
     return all(shift > 0 if supported else shift < 0 for shift in shifts)
-
-
-def _directed(distances: Array) -> tuple[float, float]:
-    """Two p: that the patients lie above 0, and that they lie below; the two-sided p on its side, 1 on the other."""
-    tendency = float((np.sign(distances) * stats.rankdata(np.abs(distances))).sum())
-    p = signed_rank_test(distances).p
-    return (p if tendency > 0 else 1.0), (p if tendency < 0 else 1.0)

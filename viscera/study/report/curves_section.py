@@ -11,8 +11,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from viscera.core.arms import Arm, weighting_name
 from viscera.drawing.canvas import house_style, to_bytes
 from viscera.study.rate_range import RateRange
+from viscera.study.report.comparisons_section import primary_comparisons
 from viscera.study.report.page_section import PHANTOM, Content, Report, Section, drawn
-from viscera.study.report.table1_section import primary_table
 from viscera.study.results import RunResult, StudyResult, mean_defined
 
 TRAINING, VALIDATION, TEST = "#1f2937", "#7c3aed", "#111827"  # none of them an organ's colour
@@ -30,7 +30,7 @@ def arm_panel(study: StudyResult, arm: Arm, test_dice: float | None) -> Figure:
     return figure
 
 
-def figure1(study: StudyResult, test_dice: dict[str, float | None]) -> Figure:
+def figure1(study: StudyResult, test_dice: Mapping[str, float]) -> Figure:
     """All panels in one picture: one row per learning rate (and variant), one column per weighting."""
     grid = study.record.config.study
     rows, columns = len(grid.variants) * len(grid.learning_rates), len(grid.weightings)
@@ -128,27 +128,16 @@ def rate_range_panel(test: RateRange, tried: Sequence[float], *, phantom: bool =
     return figure
 
 
-def rate_range_sentence(test: RateRange) -> str:
-    """What the test says, for people."""
-    said = ""
-    if test.suggestion is not None and test.falls_from is not None and test.rises_from is not None:
-        said = (
-            f"falls from {test.falls_from:.2g} on, slows at {test.suggestion:.2g} (suggested), "
-            f"rises above {test.rises_from:.2g}."
-        )
-    return " ".join(filter(None, (f"{weighting_name(test.weighting)}:", said, test.remark)))
-
-
-def _dice_on_test(report: Report) -> dict[str, float | None]:
-    """Mean foreground Dice by name of arm, 0 to 1."""
-    percents = {arm.name: primary_table(report).foreground(arm) for arm in report.study.arms}
-    return {name: None if percent is None else percent / 100 for name, percent in percents.items()}
+def _dice_on_test(report: Report) -> dict[str, float]:
+    """Mean foreground Dice of those arms that have one, 0 to 1, by name."""
+    percent = report.once(primary_comparisons).highest_first("FOREGROUND")
+    return {str(arm): mean / 100 for arm, mean in percent.items()}
 
 
 def _curve_values(report: Report) -> Mapping[str, object]:
     study, dice = report.study, _dice_on_test(report)
     alt = "Learning curve of {}: mean foreground Dice and loss over steps"
-    curves = [drawn(arm_panel(study, arm, dice[arm.name]), alt.format(arm.title)) for arm in study.arms]
+    curves = [drawn(arm_panel(study, arm, dice.get(arm.name)), alt.format(arm.title)) for arm in study.arms]
     return {"curves": curves}
 
 
@@ -157,12 +146,12 @@ def _curve_files(report: Report) -> Mapping[str, Content]:
 
 
 def _rate_values(report: Report) -> Mapping[str, object] | None:
-    pictures = []
-    for test in report.rate_ranges:
-        panel = rate_range_panel(test, report.study.record.config.study.learning_rates, phantom=report.study.phantom)
-        alt = f"Range test of {weighting_name(test.weighting)} weighting: loss over learning rate"
-        pictures.append(drawn(panel, alt, rate_range_sentence(test)))
-    return {"rate_ranges": pictures} if pictures else None
+    tests, tried = report.rate_ranges, report.study.record.config.study.learning_rates
+    alt = "Range test of {} weighting: loss over learning rate"
+    panels = [rate_range_panel(test, tried, phantom=report.study.phantom) for test in tests]
+    names = [weighting_name(test.weighting) for test in tests]
+    pictures = [drawn(panel, alt.format(name)) for panel, name in zip(panels, names, strict=True)]
+    return {"rate_ranges": list(zip(names, tests, pictures, strict=True))} if tests else None
 
 
 FIGURE1 = Section("figure1", "Figure 1: learning curves", _curve_values, _curve_files)

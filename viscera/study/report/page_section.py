@@ -80,16 +80,15 @@ class Section:
 
 
 class Picture(NamedTuple):
-    """A picture of the page: address, text for those who do not see it, caption."""
+    """A picture of the page: address, and text for those who do not see it."""
 
     uri: str
     alt: str
-    caption: str = ""
 
 
-def drawn(figure: Figure, alt: str, caption: str = "") -> Picture:
+def drawn(figure: Figure, alt: str) -> Picture:
     """A figure as a picture inside the page."""
-    return Picture(data_uri(to_bytes(figure, "svg"), "svg"), alt, caption)
+    return Picture(data_uri(to_bytes(figure, "svg"), "svg"), alt)
 
 
 def render_page(report: Report, sections: Sequence[Section]) -> str:

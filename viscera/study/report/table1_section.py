@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from viscera.core.anatomy import title_of
-from viscera.core.arms import FUSED, Arm
+from viscera.core.arms import FUSED
 from viscera.study.report.comparisons_section import (
     ALPHA,
     DRAWS,
@@ -95,15 +95,6 @@ class Table1:
         titles = [row_title(row, len(rows) - len(_SUMMARY)) for row in rows]
         cells = [tuple(cell(row, arm) for arm in map(str, self.percent)) for row in rows]
         return list(map(TableRow, rows, titles, cells))
-
-    def value(self, row: str, column: str) -> float | None:
-        """One value in per cent; None where there is no such column, or it is undefined."""
-        found = float(self.percent[column][row]) if column in self.percent else np.nan
-        return None if np.isnan(found) else found
-
-    def foreground(self, arm: Arm) -> float | None:
-        """The foreground mean of one arm; None where undefined."""
-        return self.value("FOREGROUND", arm.name)
 
 
 def row_title(name: str, num_classes: int) -> str:
@@ -195,7 +186,7 @@ def _mark_note(compared: Comparisons, marked: bool) -> str:
 
 def _unequal_cases(study: StudyResult, grid: str) -> str:
     """A note where the arms were scored on different cases, which makes their columns incomparable."""
-    counts = study.scores.dice_rows(grid).groupby("arm")["case"].nunique()
+    counts = study.scores.of_arms("dice", grid).groupby("arm")["case"].nunique()
     listed = "; ".join(f"{arm.title}: {counts[arm.name]}" for arm in study.arms if arm.name in counts)
     note = f"The arms were scored on different numbers of cases, so their columns are not comparable: {listed}."
     return "" if counts.nunique() < 2 else note
@@ -204,7 +195,7 @@ def _unequal_cases(study: StudyResult, grid: str) -> str:
 def _absent_organs(study: StudyResult, grid: str) -> list[str]:
     """How often each class was left out of a mean: absent from both reference and prediction, or not labelled."""
     unit = "scored scans (cases times seeds)" if len(study.record.config.study.seeds) > 1 else "cases"
-    rows = study.scores.dice_rows(grid)
+    rows = study.scores.of_arms("dice", grid)
     scored, total = rows["arm"].nunique(), rows.groupby(["organ", "arm"]).size().to_dict()
     empty = rows[rows["value"].isna()]
     missing = study.record.unlabelled

@@ -6,7 +6,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -27,10 +27,8 @@ DAMAGE = (  # what pydicom raises on a damaged file
 )
 NOTHING = Dataset()  # which is false; made once, as that takes time
 _PIXELS = 0x7FE00010
-_PREFIX = b"DICM"
-_PREFIX_END = 132
+_PREFIX, _PREFIX_END = b"DICM", 132
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # of a data set without the 128 bytes and the prefix before it
-
 
 _quiet = {"readers": 0}
 _quiet_lock, _restore = Lock(), ExitStack()
@@ -59,20 +57,27 @@ def quiet_pydicom() -> Iterator[None]:
                 _restore.close()
 
 
+def start_of(path: Path) -> bytes:
+    """The bytes of a file up to the end of DICOM's prefix; raises BadInputError where it cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_PREFIX_END)
+    except OSError as error:
+        raise read_error(path, error) from error
+
+
 def is_dicom(path: Path) -> bool:
     """Whether a file has DICOM's prefix; raises BadInputError where it cannot be opened."""
     return start_of(path)[128:] == _PREFIX
 
 
-def may_be_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's prefix, or begins like a data set that was stored without it; raises as `is_dicom`."""
-    start = start_of(path)
+def may_be_dicom(start: bytes) -> bool:
+    """Whether a file that starts so has DICOM's prefix, or begins like a data set that was stored without it."""
     return start[128:] == _PREFIX or start[:2] in _FIRST_GROUPS
 
 
-def may_be_cut_off(path: Path) -> bool:
-    """Whether a file is too short for DICOM's prefix, and may be the beginning of one: empty, or no text."""
-    start = start_of(path)
+def may_be_cut_off(start: bytes) -> bool:
+    """Whether a file that starts so is too short for DICOM's prefix and may be the beginning of one: empty, no text."""
     return len(start) < _PREFIX_END and (not start or b"\0" in start)
 
 
@@ -115,69 +120,54 @@ def is_directory(dataset: FileDataset) -> bool:
 
 def text_of(dataset: Dataset, keyword: str) -> str:
     """An attribute as text, without white space at its ends; empty where it is missing or cannot be read."""
-    try:
+    with suppress(*DAMAGE):
         value = dataset.get(keyword)
         return "" if value is None else " ".join(str(value).split())
-    except DAMAGE:
-        return ""
+    return ""
 
 
 def texts_of(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     """All values of an attribute as text; none where it is missing or cannot be read."""
-    try:
+    with suppress(*DAMAGE):
         value = dataset.get(keyword)
-        return (str(value),) if isinstance(value, str) else tuple(str(part) for part in value or ())
-    except DAMAGE:
-        return ()
+        return (value,) if isinstance(value, str) else tuple(map(str, value or ()))
+    return ()
 
 
 def number_of(dataset: Dataset, keyword: str) -> float | None:
     """An attribute as a number: None where it is missing or empty, NaN where what is there is no single number."""
-    try:
+    with suppress(*DAMAGE):
         value = dataset.get(keyword)
         parts = [value] if isinstance(value, str | int | float) or value is None else list(value)
         values = {float(part) for part in parts if part is not None and part != ""}
-    except DAMAGE:
-        return math.nan
-    return next(iter(values), None) if len(values) <= 1 else math.nan
+        return next(iter(values), None) if len(values) <= 1 else math.nan
+    return math.nan
 
 
 def whole_of(dataset: Dataset, keyword: str) -> int | None:
     """An attribute as a whole number; None where it is none."""
     value = number_of(dataset, keyword)
-    return int(value) if value is not None and math.isfinite(value) and value.is_integer() else None
+    return int(value) if value is not None and value.is_integer() else None
 
 
 def numbers_of(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
     """An attribute of so many finite numbers; None where it is not that."""
-    try:
+    with suppress(*DAMAGE):
         value = dataset.get(keyword)
-        if value is None or isinstance(value, str) or len(value) != count:
-            return None
-        numbers = tuple(float(part) for part in value)
-    except DAMAGE:
-        return None
-    return numbers if all(math.isfinite(number) for number in numbers) else None
+        if not isinstance(value, str) and len(value) == count:
+            numbers = tuple(map(float, value))
+            return numbers if all(map(math.isfinite, numbers)) else None
+    return None
 
 
 def items_of(dataset: Dataset, keyword: str) -> list[Dataset]:
     """The items of a sequence; none where it is missing or cannot be read."""
-    try:
+    with suppress(*DAMAGE):
         value: Any = dataset.get(keyword)
         return [item for item in value or () if isinstance(item, Dataset)]
-    except DAMAGE:
-        return []
+    return []
 
 
 def first_item(dataset: Dataset, keyword: str) -> Dataset:
     """First item of a sequence; an empty data set, which is false, where there is none."""
     return next(iter(items_of(dataset, keyword)), NOTHING)
-
-
-def start_of(path: Path) -> bytes:
-    """The first 132 bytes of a file; raises BadInputError where it cannot be opened."""
-    try:
-        with path.open("rb") as file:
-            return file.read(_PREFIX_END)
-    except OSError as error:
-        raise read_error(path, error) from error

@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
@@ -47,8 +48,8 @@ _ACQUISITION = (
     *(("trigger time", "TriggerTime"), ("acquired at", "AcquisitionTime")),
 )
 _PLACES = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
-_VALUE_MAP = "PixelValueTransformationSequence"
-_RESCALE = (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0))  # and what stands for what is not given
+_VALUE_MAP, _OF_FRAMES = "PixelValueTransformationSequence", "PerFrameFunctionalGroupsSequence"
+ASSUMED_RESCALE = {"slope": 1.0, "intercept": 0.0}  # where it is not given
 
 
 class UnusableSeriesError(Exception):
@@ -71,50 +72,45 @@ class Slice:
     """One image: a file, or a frame of one; HU = slope × stored value + intercept."""
 
     path: Path
-    frame: int  # in the file, from 0
     shape: tuple[int, int]  # rows and columns
-    plane: Plane | None  # None if the header does not say where the image lies
+    frame: int = 0  # in the file
     frames: int = 1  # how many the file holds
+    plane: Plane | None = None  # None if the header does not say where the image lies
     frame_of_reference: str = ""  # UID; positions of different ones cannot be compared
-    is_compressed: bool = False  # whether the pixels take time to decode
     slope: float = 1.0
     intercept: float = 0.0
-    not_given: tuple[str, ...] = ()  # which of RescaleSlope and RescaleIntercept
+    not_given: tuple[str, ...] = ()  # which of slope and intercept
     padding: tuple[int, int] | None = None  # lowest and highest stored value that mean "outside the field of view"
     acquisition: tuple[tuple[str, str], ...] = ()  # what tells phases apart: numbers and times, by name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Header:
-    """What one file says about itself; what `Series` has, too, is as there."""
+    """What one file says about itself."""
 
-    series_uid: str
-    study_uid: str
-    patient_id: str
-    patient: str  # number, or else name
-    modality: str
-    description: str
-    date: str
-    sop_class: str  # UID of the kind of object
-    image_type: tuple[str, ...]
-    transfer_syntax: str  # how the pixels are coded
-    channels: int  # 1, or 3 of a colour picture; 0 where there is no image
-    unit: str  # of the rescaled values; empty if it is not given
-    has_table: bool  # whether a table maps stored values instead (ModalityLUTSequence)
-    slices: tuple[Slice, ...]
+    uid: str = ""  # SeriesInstanceUID
+    study_uid: str = ""
+    patient_id: str = ""  # often empty after anonymisation
+    patient: str = ""  # number, or else name
+    modality: str = ""  # CT, MR, SEG, …
+    description: str = ""
+    date: str = ""  # of the acquisition, ISO 8601; empty if it is not given
+    sop_class: str = ""  # UID of the kind of object
+    image_type: tuple[str, ...] = ()
+    transfer_syntax: str = ""  # how the pixels are coded
+    channels: int = 0  # 1, or 3 of a colour picture; 0 where there is no image
+    unit: str = ""  # of the rescaled values; empty if it is not given
+    has_table: bool = False  # whether a table maps stored values instead (ModalityLUTSequence)
+    slices: tuple[Slice, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class Series:
-    """One series of a folder."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Series(Header):
+    """One series of a folder: what the file of its first slice says, with the slices of all its files.
 
-    uid: str  # SeriesInstanceUID
-    study_uid: str
-    patient_id: str  # often empty after anonymisation
-    modality: str  # CT, MR, SEG, …
-    description: str
-    date: str  # of the acquisition, ISO 8601; empty if it is not given
-    slices: tuple[Slice, ...]  # in the order of the K axis of the Volume; as found where they make no volume
+    They are in the order of the K axis of the Volume; as found where they make no volume.
+    """
+
     geometry: Geometry | None = None  # RAS+ grid of the Volume; None if the series cannot be read
     passed_over: str = ""  # why it is not chosen unless asked for by its UID; empty for a CT scan
     problem: str = ""  # why it cannot be read; empty if it can
@@ -142,12 +138,9 @@ class Series:
 
 
 def read_header(path: Path, *, whole: bool = False) -> tuple[FileDataset, Header] | None:
-    """The header of a DICOM object; None for a DICOMDIR, and for what is no DICOM after all.
+    """The header of a DICOM object, or the `whole` file but its pixels; None for a DICOMDIR and what is no DICOM.
 
-    Only what is asked for here is read, or the `whole` file but its pixels.
-
-    Raises:
-        BadInputError: a damaged file, or one that cannot be opened.
+    Raises BadInputError for a damaged file, or one that cannot be opened.
     """
     try:
         dataset = open_dataset(path, pixels=False, tags=None if whole else _TAGS)
@@ -171,7 +164,7 @@ def _header_of(path: Path, dataset: FileDataset) -> Header:
         raise ValueError("it does not say what kind of object it is")
     patient_id = text_of(dataset, "PatientID")
     return Header(
-        series_uid=text_of(dataset, "SeriesInstanceUID"),
+        uid=text_of(dataset, "SeriesInstanceUID"),
         study_uid=text_of(dataset, "StudyInstanceUID"),
         patient_id=patient_id,
         patient=patient_id or text_of(dataset, "PatientName"),
@@ -182,7 +175,7 @@ def _header_of(path: Path, dataset: FileDataset) -> Header:
         image_type=texts_of(dataset, "ImageType"),
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
         channels=(whole_of(dataset, "SamplesPerPixel") or 1) if has_image else 0,
-        unit=text_of(_group(_VALUE_MAP, dataset, *_frames(dataset)[:1]), "RescaleType"),
+        unit=text_of(_group(_VALUE_MAP, dataset, first_item(dataset, _OF_FRAMES)), "RescaleType"),
         has_table=bool(items_of(dataset, "ModalityLUTSequence")),
         slices=tuple(_slices(path, dataset, modality)) if has_image else (),
     )
@@ -193,27 +186,32 @@ def _slices(path: Path, dataset: FileDataset, modality: str) -> Iterator[Slice]:
     rows, columns = whole_of(dataset, "Rows"), whole_of(dataset, "Columns")
     if rows is None or columns is None or min(rows, columns) < 1:
         raise ValueError(f"{text_of(dataset, 'Rows')} rows and {text_of(dataset, 'Columns')} columns")
+    image = Slice(path, (rows, columns))
     if modality != "CT":  # only listed
-        yield Slice(path, 0, (rows, columns), plane=None)
+        yield image
         return
     frames, is_placed = _counted(path, dataset, rows * columns)
+    padding = [whole_of(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    limits = [limit for limit in padding if limit is not None]
+    image = replace(
+        image,
+        frames=len(frames),
+        frame_of_reference=text_of(dataset, "FrameOfReferenceUID"),
+        padding=(min(limits), max(limits)) if padding[0] is not None else None,
+    )
     for number, own in enumerate(frames):
         content, value_map = _group("FrameContentSequence", dataset, own), _group(_VALUE_MAP, dataset, own)
-        given = {keyword: number_of(value_map, keyword) for keyword, _ in _RESCALE}
-        slope, intercept = (default if given[key] is None else given[key] or 0.0 for key, default in _RESCALE)
-        yield Slice(
-            path=path,
+        given = {name: number_of(value_map, f"Rescale{name.title()}") for name in ASSUMED_RESCALE}
+        rescale: dict[str, Any] = {
+            name: assumed if given[name] is None else given[name] for name, assumed in ASSUMED_RESCALE.items()
+        }
+        yield replace(
+            image,
             frame=number,
-            shape=(rows, columns),
-            frame_of_reference=text_of(dataset, "FrameOfReferenceUID"),
             plane=_plane(*(_group(key, dataset, own) for key in _PLACES)) if is_placed else None,
-            frames=len(frames),
-            is_compressed=is_encapsulated(dataset.file_meta.TransferSyntaxUID),
-            slope=slope,
-            intercept=intercept,
-            not_given=tuple(keyword for keyword, value in given.items() if value is None),
-            padding=_padding(dataset),
-            acquisition=_acquisition(content),
+            not_given=tuple(name for name, value in given.items() if value is None),
+            acquisition=tuple((name, text) for name, key in _ACQUISITION if (text := text_of(content, key))),
+            **rescale,
         )
 
 
@@ -222,7 +220,7 @@ def _counted(path: Path, dataset: FileDataset, pixels: int) -> tuple[list[Datase
 
     NumberOfFrames may lie; where it does not agree with the groups, the pixel data decide.
     """
-    frames, declared = _frames(dataset), number_of(dataset, "NumberOfFrames")
+    frames, declared = items_of(dataset, _OF_FRAMES), number_of(dataset, "NumberOfFrames")
     if frames:
         if declared != len(frames) and _frames_held(path, dataset, pixels, len(frames)) != len(frames):
             raise ValueError(f"{text_of(dataset, 'NumberOfFrames')} frames, but {len(frames)} descriptions of frames")
@@ -240,14 +238,10 @@ def _frames_held(path: Path, dataset: FileDataset, pixels: int, expected: float)
     return int(expected) if 1 < expected <= fragments else min(fragments, 1)
 
 
-def _frames(dataset: Dataset) -> list[Dataset]:
-    return items_of(dataset, "PerFrameFunctionalGroupsSequence")
-
-
-def _group(keyword: str, dataset: Dataset, own: Dataset | None = None) -> Dataset:
+def _group(keyword: str, dataset: Dataset, own: Dataset) -> Dataset:
     """Where a functional group stands: with the frame, with all frames, or in the data set itself."""
     shared = first_item(dataset, "SharedFunctionalGroupsSequence")
-    return first_item(own or NOTHING, keyword) or first_item(shared, keyword) or dataset
+    return first_item(own, keyword) or first_item(shared, keyword) or dataset
 
 
 def _plane(positions: Dataset, orientations: Dataset, measures: Dataset) -> Plane | None:
@@ -271,17 +265,6 @@ def _plane(positions: Dataset, orientations: Dataset, measures: Dataset) -> Plan
         spacing_mm=(spacing[1], spacing[0]),
         thickness_mm=thickness if 0 < thickness < math.inf else None,
     )
-
-
-def _padding(dataset: Dataset) -> tuple[int, int] | None:
-    one, other = whole_of(dataset, "PixelPaddingValue"), whole_of(dataset, "PixelPaddingRangeLimit")
-    if one is None:
-        return None
-    return (one, one) if other is None else (min(one, other), max(one, other))
-
-
-def _acquisition(content: Dataset) -> tuple[tuple[str, str], ...]:
-    return tuple((name, text) for name, keyword in _ACQUISITION if (text := text_of(content, keyword)))
 
 
 def _date(dataset: Dataset) -> str:

@@ -9,26 +9,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydicom.datadict import dictionary_VR
-from pydicom.dataelem import DataElement
 from pydicom.dataset import FileDataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.utils import iter_pixels
 from pydicom.tag import Tag
-from pydicom.uid import (
-    JPEG2000,
-    UID,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    RLELossless,
-)
+from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, RLELossless
 from scipy import ndimage
 
 from viscera.core.errors import BadInputError
 from viscera.core.scan import AIR_HU, HuArray
 from viscera.io.dicom.dicom_file import DAMAGE, is_encapsulated, open_dataset, whole_of
-from viscera.io.dicom.dicom_header import Header, Slice, UnusableSeriesError
+from viscera.io.dicom.dicom_header import ASSUMED_RESCALE, Header, Slice, UnusableSeriesError
 from viscera.io.files import read_error
 
 _PLAIN_AIR_HU = (AIR_HU, -900)  # padding with such a value is air already
@@ -41,26 +31,21 @@ _UNITS = {  # letters alone; US is unspecified, others say that anonymisation re
 }
 _NO_LETTERS = re.compile("[^A-Z]")
 _RLE_RATIO = 64  # the most that RLE can compress
-_PLAIN = {ImplicitVRLittleEndian, ExplicitVRLittleEndian}
-_DESCRIPTION = (  # of pixels, for their decoder
-    *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-)
-_TAGS = [Tag(name) for name in (*_DESCRIPTION, "ExtendedOffsetTable", "ExtendedOffsetTableLengths", "PixelData")]
+_OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
+_SHAPE, _BITS = ("Rows", "Columns"), ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+_TAGS = [Tag(name) for name in (*_SHAPE, *_BITS, *_OFFSETS, "PixelData")]
 _INT16 = np.iinfo(np.int16)
-_NAMES = {"RescaleSlope": ("rescale slope", 1), "RescaleIntercept": ("rescale intercept", 0)}
 _Mask = npt.NDArray[np.bool_]
 
 
 # ------------------------------------------------------------------------------------------ from headers
 
 
-def refuse_values(headers: Sequence[Header]) -> None:
-    """Refuse a series whose pixels cannot be decoded here, or mean something other than Hounsfield units.
+def check_values(headers: Sequence[Header]) -> list[str]:
+    """What a user should know about the values of a series.
 
-    Raises:
-        UnusableSeriesError: no plug-in for its compression; another unit; a table of values; no usable slope, or one of
-            some files only.
+    Raises UnusableSeriesError where there is no plug-in for its compression, another unit, a table of values, no usable
+    slope, or one of some files only.
     """
     for syntax in sorted({header.transfer_syntax for header in headers}):
         try:
@@ -82,25 +67,21 @@ def refuse_values(headers: Sequence[Header]) -> None:
     images = [image for header in headers for image in header.slices]
     if not all(math.isfinite(i.slope) and i.slope != 0 and math.isfinite(i.intercept) for i in images):
         raise UnusableSeriesError("a rescale slope of 0, or a slope or an intercept that is no number. Export it again")
-    for keyword, (name, assumed) in _NAMES.items():
-        given = {i.slope if keyword == "RescaleSlope" else i.intercept for i in images if keyword not in i.not_given}
-        without = sum(keyword in image.not_given for image in images)
-        if without and given - {assumed}:
+    for name, assumed in ASSUMED_RESCALE.items():
+        without = sum(name in image.not_given for image in images)
+        if without and {getattr(image, name) for image in images} != {assumed}:
             raise UnusableSeriesError(
-                f"{without} of {len(images)} images give no {name}, others do: they cannot be brought to one scale. "
-                "Export it again"
+                f"{without} of {len(images)} images give no rescale {name}, others do: they cannot be brought to one "
+                "scale. Export it again"
             )
-
-
-def value_warnings(headers: Sequence[Header]) -> list[str]:
-    """What a user should know about the values of a series that can be read."""
-    missing = {keyword for header in headers for image in header.slices for keyword in image.not_given}
-    count = sum(any(image.not_given for image in header.slices) for header in headers)
-    if len(missing) == len(_NAMES):
+    missing = {name for image in images for name in image.not_given}
+    count = len({image.path for image in images if image.not_given})
+    if len(missing) == len(ASSUMED_RESCALE):
         return [f"{count} files give no rescale slope and intercept; their values are taken as they are."]
     return [
-        f"{count} files give no {name}; {assumed} is assumed. If their values are no HU, export the series again."
-        for name, assumed in (_NAMES[keyword] for keyword in missing)
+        f"{count} files give no rescale {name}; {ASSUMED_RESCALE[name]:g} is assumed. "
+        "If their values are no HU, export the series again."
+        for name in missing
     ]
 
 
@@ -110,8 +91,7 @@ def value_warnings(headers: Sequence[Header]) -> list[str]:
 def read_images(images: Sequence[Slice]) -> Iterator[HuArray]:
     """(rows, columns) int16 HU of images of one file, in their order.
 
-    Raises:
-        BadInputError: pixels that cannot be decoded, have another size than the header says, or are no HU.
+    Raises BadInputError for pixels that cannot be decoded, have another size than the header says, or are no HU.
     """
     path = images[0].path
     try:
@@ -183,35 +163,36 @@ def _refuse_size(dataset: FileDataset, image: Slice, bits: _Bits) -> None:
 
 
 def _decoded(dataset: FileDataset, images: Sequence[Slice], bits: _Bits) -> Iterator[npt.NDArray[np.integer]]:
-    """The words of each image: as they stand in the file, or by pydicom's decoders.
+    """The words of each image by pydicom's decoders, which meet only what was understood of the header.
 
-    These meet only what was understood of the header, no damaged or lying value. JPEG 2000 goes by OpenJPEG where it
-    can, which takes about a tenth less time than GDCM.
+    JPEG 2000 goes by OpenJPEG where it can, which takes about a tenth less time than GDCM.
     """
-    syntax, frames = dataset.file_meta.TransferSyntaxUID, [image.frame for image in images]
-    (rows, columns), count = images[0].shape, images[0].frames
-    if syntax in _PLAIN and bits.allocated in {8, 16, 32}:
-        words = np.frombuffer(dataset.PixelData, f"<u{bits.allocated // 8}", count * rows * columns)
-        return iter(words.reshape(count, rows, columns)[frame] for frame in frames)
-    high = bits.allocated if bits.in_words else bits.low + bits.stored
-    signed = 0 if bits.in_words else int(bits.signed)
-    values = (rows, columns, count, 1, "MONOCHROME2", bits.allocated, high, high - 1, signed)
-    for keyword, value in zip(_DESCRIPTION, values, strict=True):
-        dataset[keyword] = DataElement(Tag(keyword), dictionary_VR(keyword), value)
-    if len(frames) == 1 and syntax in {JPEG2000, JPEG2000Lossless}:
-        plugin = "pylibjpeg"
-        if plugin in get_decoder(syntax).available_plugins:
-            with suppress(*DAMAGE):
-                return iter(list(iter_pixels(dataset, indices=frames, decoding_plugin=plugin)))
-    return iter_pixels(dataset, indices=frames)
+    decoder, frames = get_decoder(dataset.file_meta.TransferSyntaxUID), [image.frame for image in images]
+    rows, columns = images[0].shape
+    described: dict[str, Any] = {
+        "rows": rows,
+        "columns": columns,
+        "number_of_frames": images[0].frames,
+        "samples_per_pixel": 1,
+        "photometric_interpretation": "MONOCHROME2",
+        "bits_allocated": bits.allocated,
+        "bits_stored": bits.allocated if bits.in_words else bits.low + bits.stored,
+        "pixel_representation": 0 if bits.in_words else int(bits.signed),
+        "pixel_keyword": "PixelData",
+        "pixel_vr": dataset["PixelData"].VR,
+        "view_only": True,
+    }
+    if _OFFSETS[0] in dataset:
+        described["extended_offsets"] = tuple(dataset[name].value for name in _OFFSETS)
+    plugin = "pylibjpeg"
+    if len(frames) == 1 and decoder.UID in {JPEG2000, JPEG2000Lossless} and plugin in decoder.available_plugins:
+        with suppress(*DAMAGE):
+            return iter([decoder.as_array(dataset.PixelData, index=frames[0], decoding_plugin=plugin, **described)[0]])
+    return (words for words, _ in decoder.iter_array(dataset.PixelData, indices=frames, **described))
 
 
 def _hounsfield(words: npt.NDArray[Any], bits: _Bits, image: Slice) -> HuArray:
-    """Words of pixel data (rows, columns) as int16 HU, rounded; padding becomes air.
-
-    Raises:
-        BadInputError: values outside int16 that are no padding.
-    """
+    """Words of pixel data (rows, columns) as int16 HU, rounded; padding becomes air, other values refused."""
     stored = bits.values(words)
     limits = [float(limit) * image.slope + image.intercept for limit in (stored.min(), stored.max())]
     hu: npt.NDArray[Any]

@@ -16,10 +16,11 @@ from itertools import groupby
 from pathlib import Path
 
 import numpy as np
+from pydicom.uid import UID
 
 from viscera.core.errors import BadInputError
 from viscera.core.scan import HuArray, Volume
-from viscera.io.dicom.dicom_file import DAMAGE, quiet_pydicom
+from viscera.io.dicom.dicom_file import DAMAGE, is_encapsulated, quiet_pydicom
 from viscera.io.dicom.dicom_header import Series, Slice
 from viscera.io.dicom.hounsfield_pixels import read_images
 
@@ -52,7 +53,7 @@ def read_series(series: Series) -> Volume:
         raise BadInputError(f"Series {series.title}: {size} do not fit into the memory.") from error
     remaining: Sequence[int] = range(count)
     processes = min(_cores(), _MOST_PROCESSES, count // _IMAGES_A_PROCESS)
-    if processes > 1 and series.slices[0].is_compressed:
+    if processes > 1 and is_encapsulated(UID(series.transfer_syntax)):
         remaining = _read_in_processes(series.slices, hu_KJI, processes)
     _read(series.slices, remaining, hu_KJI)
     return Volume(hu_KJI.transpose(2, 1, 0), series.geometry)
@@ -68,12 +69,9 @@ def _read(slices: Sequence[Slice], places: Sequence[int], hu_KJI: HuArray) -> No
         for k, image in zip(of_file, read_images([slices[k] for k in of_file]), strict=True):
             hu_KJI[k] = image
 
-    pool = ThreadPoolExecutor(_THREADS)
-    try:
-        for _ in pool.map(fill, by_file.values()):
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for _ in pool.map(fill, by_file.values()):  # raises the first error, and begins no other file then
             pass
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _cores() -> int:

@@ -3,14 +3,15 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from viscera.core.errors import BadInputError
-from viscera.io.dicom.dicom_file import is_dicomdir, may_be_cut_off, may_be_dicom, quiet_pydicom
+from viscera.io.dicom.dicom_file import is_dicomdir, may_be_cut_off, may_be_dicom, quiet_pydicom, start_of
 from viscera.io.dicom.dicom_header import Header, Series, UnusableSeriesError, read_header
-from viscera.io.dicom.hounsfield_pixels import refuse_values, value_warnings
+from viscera.io.dicom.hounsfield_pixels import check_values
 from viscera.io.dicom.slice_stack import Stack, stack
 from viscera.io.files import read_error
 
@@ -38,37 +39,39 @@ def find_series(path: Path) -> list[Series]:
     Raises:
         BadInputError: no such folder, or one that cannot be read.
     """
-    headers: dict[tuple[str, str, str], list[Header]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[Header]] = defaultdict(list)
     damaged: list[str] = []
     with quiet_pydicom():
         for files in _folders(path.parent if is_dicomdir(path) else path):
             readable, unreadable = _headers(files)
             damaged += [file.name for file in unreadable]
             for file, header in readable:
-                uid = header.series_uid or f"{file.parent}/{header.description}"  # anonymised without one
-                headers[uid, header.patient, _no_scan(header) or _odd_view(header)].append(header)
-        found = [_series(group, reason) for group, reason in _joined(list(headers.values()))]
+                uid = header.uid or f"{file.parent}/{header.description}"  # anonymised without one
+                groups[uid, header.patient, _no_scan(header) or _odd_view(header)].append(header)
+        found = list(_understood(list(groups.values())))
     found.sort(key=lambda s: (bool(s.passed_over), -s.number_of_images, s.uid, s.description))
-    return [*found, _damaged(damaged)] if damaged else found
+    if damaged:
+        noun, more = "file" if len(damaged) == 1 else "files", ", …" if len(damaged) > _NAMED else ""
+        reason = f"{len(damaged)} damaged DICOM {noun}: {', '.join(damaged[:_NAMED])}{more}"
+        found.append(Series(passed_over=reason, problem=reason))
+    return found
 
 
 def _headers(files: Sequence[Path]) -> tuple[list[tuple[Path, Header]], list[Path]]:
     """What the DICOM files of one folder say, and which are damaged: the beginnings of files beside DICOM, too."""
     readable, damaged, cut_off = [], [], []
     for file in files:
-        if _leads_nowhere(file):
-            if not file.name.startswith("."):  # how editors lock files
-                damaged.append(file)
-        elif not may_be_dicom(file):
-            if may_be_cut_off(file) and not file.name.startswith("."):
-                cut_off.append(file)
-        else:
+        if not file.is_file():  # a link to nothing
+            damaged.append(file)
+        elif may_be_dicom(start := start_of(file)):
             try:
                 found = read_header(file)
             except BadInputError:
                 damaged.append(file)
             else:
                 readable += [(file, found[1])] if found is not None else []
+        elif may_be_cut_off(start) and not file.name.startswith("."):
+            cut_off.append(file)
     return readable, sorted([*damaged, *cut_off]) if readable else damaged
 
 
@@ -88,79 +91,54 @@ def _odd_view(header: Header) -> str:
     return "projections of a scan (such as MIP)" if _PROJECTIONS & set(header.image_type) else ""
 
 
-def _joined(groups: Sequence[list[Header]]) -> Iterator[tuple[list[Header], str]]:
-    """The images of each series, and why it is only a part of one.
+def _understood(groups: Sequence[Sequence[Header]]) -> Iterator[Series]:
+    """The series that groups of headers are; single images that make one even stack are one.
 
     Some exports, and some anonymisation, give each image a series UID of its own.
     """
-    alike: dict[tuple[object, ...], list[list[Header]]] = defaultdict(list)
+    alike: dict[tuple[object, ...], list[Header]] = defaultdict(list)
     for group in groups:
         first = group[0]
         if len(group) == len(first.slices) == 1 and not _no_scan(first) and not _odd_view(first):
-            alike[first.patient, first.description, first.slices[0].shape].append(group)
+            alike[first.patient, first.description, first.slices[0].shape].append(first)
         else:
-            yield group, ""
+            yield _series(group, _stacked(group))
     for singles in alike.values():
-        together = [header for group in singles for header in group]
-        reason = ""
-        if len(singles) >= _FEWEST_SINGLE_IMAGES:
-            reason = _why_no_scan(together)
-            if not reason:
-                yield together, ""
+        count, part_of = len(singles), ""
+        if count >= _FEWEST_SINGLE_IMAGES:
+            one_study = len({header.study_uid for header in singles}) == 1
+            made = _stacked(singles) if one_study else "they are of several studies"
+            if isinstance(made, Stack) and len(made.slices) == count:
+                joined = f"its {count} images have a series UID each; they make one even stack and are read as one."
+                yield _series(singles, replace(made, warnings=(joined, *made.warnings)))
                 continue
-            reason = (
-                f"one of {len(singles)} images that have a series UID each and make no scan together: {reason}. "
-                "Export or anonymise the scan again, with one UID for all of its images"
+            reason = made if isinstance(made, str) else "some are there twice, or lie in another plane"
+            part_of = (
+                f"one of {count} images that have a series UID each and make no scan together: {reason}. Export or "
+                "anonymise the scan again, with one UID for all of its images"
             )
-        yield from ((group, reason) for group in singles)
+        yield from (_series([header], _stacked([header]), part_of) for header in singles)
 
 
-def _why_no_scan(headers: Sequence[Header]) -> str:
-    """Why images of several series are no single scan; empty if they are."""
-    if len({header.study_uid for header in headers}) > 1:
-        return "they are of several studies"
+def _stacked(headers: Sequence[Header]) -> Stack | str:
+    """The slices of a series in a row, with all that its reader should know; or why they make no volume."""
+    if no_scan := _no_scan(headers[0]):
+        return no_scan
     try:
-        refuse_values(headers)
+        about_values = check_values(headers)
         made = stack([image for header in headers for image in header.slices])
     except UnusableSeriesError as error:
         return str(error)
-    return "" if len(made.slices) == len(headers) else "some are there twice, or lie in another plane"
+    return replace(made, warnings=(*about_values, *made.warnings))
 
 
-def _series(headers: Sequence[Header], part_of: str) -> Series:
+def _series(headers: Sequence[Header], made: Stack | str, part_of: str = "") -> Series:
     images = tuple(image for header in headers for image in header.slices)
-    made: Stack | None = None
-    problem = no_scan = _no_scan(headers[0])
-    if not no_scan:
-        try:
-            refuse_values(headers)
-            made = stack(images)
-        except UnusableSeriesError as error:
-            problem = str(error)
-    slices = made.slices if made else images
-    first = next((header for header in headers if slices and header.slices[:1] == slices[:1]), headers[0])
-    few = "fewer than three images: a localizer, or part of a series" if len(slices) < _FEWEST_IMAGES else ""
-    count = len({header.series_uid for header in headers})
-    joined = [f"its {count} images have a series UID each; they make one even stack and are read as one."]
-    return Series(
-        uid=first.series_uid,
-        study_uid=first.study_uid,
-        patient_id=first.patient_id,
-        modality=first.modality,
-        description=first.description,
-        date=first.date,
-        slices=slices,
-        geometry=made.geometry if made else None,
-        passed_over=no_scan or _odd_view(first) or part_of or few,
-        problem=problem,
-        warnings=(*(joined if count > 1 else []), *value_warnings(headers), *made.warnings) if made else (),
-    )
-
-
-def _damaged(names: Sequence[str]) -> Series:
-    noun, more = "file" if len(names) == 1 else "files", ", …" if len(names) > _NAMED else ""
-    reason = f"{len(names)} damaged DICOM {noun}: {', '.join(names[:_NAMED])}{more}"
-    return Series("", "", "", "", "", "", (), passed_over=reason, problem=reason)
+    found = vars(made) if isinstance(made, Stack) else {"slices": images, "problem": made}
+    first = next((header for header in headers if header.slices[:1] == found["slices"][:1]), headers[0])
+    is_small = len(found["slices"]) < _FEWEST_IMAGES
+    few = "fewer than three images: a localizer, or part of a series" if is_small else ""
+    return Series(**(vars(first) | found), passed_over=_no_scan(first) or _odd_view(first) or part_of or few)
 
 
 # ------------------------------------------------------------------------------------------ files
@@ -170,7 +148,8 @@ def _folders(path: Path) -> Iterator[list[Path]]:
     """The files of a folder and of every folder in it, folder by folder, in the order of their names.
 
     Linked folders are followed, each real one is visited once, and none that holds `path` itself. Links that lead
-    nowhere are among the files. A file is a folder of its own. Raises BadInputError for a folder that cannot be read.
+    nowhere are among the files, but for hidden ones, with which editors lock files. A file is a folder of its own.
+    Raises BadInputError for a folder that cannot be read.
     """
 
     def refuse(error: OSError) -> None:
@@ -189,12 +168,7 @@ def _folders(path: Path) -> Iterator[list[Path]]:
         visited.add(folder.resolve())
         subfolders.sort()
         files = (folder / each for each in sorted(names))
-        yield [file for file in files if file.is_file() or _leads_nowhere(file)]
-
-
-def _leads_nowhere(path: Path) -> bool:
-    """Whether this is a link to nothing."""
-    return path.is_symlink() and not path.exists()
+        yield [file for file in files if file.is_file() or (not file.exists() and not file.name.startswith("."))]
 
 
 # ------------------------------------------------------------------------------------------ the scan
@@ -231,10 +205,10 @@ def _by_uid(found: Sequence[Series], origin: object, uid: str) -> Series:
 def _by_rule(found: Sequence[Series], origin: object) -> Series:
     scans = [series for series in found if not series.passed_over]
     if not scans:
-        titles: dict[str, list[str]] = {}
+        named: dict[str, list[Series]] = {}
         for series in found:
-            titles.setdefault(series.passed_over, []).extend([series.title] if series.uid else [])
-        reasons = "; ".join(f"{_several(t)}: {why}" if t else why for why, t in list(titles.items())[:_LISTED])
+            named.setdefault(series.passed_over, []).extend([series] if series.uid else [])
+        reasons = "; ".join(f"{_listed(each)}: {why}" if each else why for why, each in list(named.items())[:_LISTED])
         or_name = f" {_HOW}, or give" if any(s.geometry is not None for s in found) else " Give"
         raise BadInputError(
             f"{origin}: there is no CT scan in it ({reasons}).{or_name} the folder of one."
@@ -257,9 +231,5 @@ def _listed_to_choose(series: Sequence[Series]) -> str:
 
 
 def _listed(series: Sequence[Series]) -> str:
-    return _several([each.title for each in series])
-
-
-def _several(titles: Sequence[str]) -> str:
-    more = f" and {len(titles) - _LISTED} more" if len(titles) > _LISTED else ""
-    return ", ".join(titles[:_LISTED]) + more
+    more = f" and {len(series) - _LISTED} more" if len(series) > _LISTED else ""
+    return ", ".join(each.title for each in series[:_LISTED]) + more

@@ -43,12 +43,8 @@ class Stack:
 def stack(images: Sequence[Slice], most_strays: int = 2) -> Stack:
     """Put the images of one series, in any order, in order along the normal of their plane.
 
-    Up to `most_strays` images of another plane, such as a localizer, are left out without asking.
-
-    Raises:
-        UnusableSeriesError: they do not make one regular grid: positions not given, several frames of reference or
-            planes, different images at one position, phases between one another, missing slices, uneven spacing,
-            images shifted against each other.
+    Up to `most_strays` images of another plane, such as a localizer, are left out without asking. Raises
+    UnusableSeriesError where they do not make one regular grid.
     """
     if len({image.frame_of_reference for image in images} - {""}) > 1:
         raise UnusableSeriesError("its images have several frames of reference: their positions cannot be compared")
@@ -57,14 +53,13 @@ def stack(images: Sequence[Slice], most_strays: int = 2) -> Stack:
     normal = np.cross(planes[0].row, planes[0].column)
     along_mm = np.array([plane.position_mm for plane in planes]) @ normal
     order = np.argsort(along_mm, kind="stable")
-    kept, copies = _drop_doubles([slices[n] for n in order], along_mm[order])
+    kept = _drop_doubles([slices[n] for n in order], along_mm[order])
     _refuse_alternating(kept)
-    step_mm = _step(kept, normal)
-    geometry = _geometry(kept, step_mm)
+    geometry = _geometry(kept, _step(kept, normal))
     warnings = []
     if strays:
         warnings.append(f"{len(strays)} of {len(images)} images lie in another plane and are left out.")
-    if copies:
+    if copies := len(slices) - len(kept):
         are = "image is" if copies == 1 else "images are"
         warnings.append(f"{copies} {are} there twice; one of each is read.")
     if geometry.skew_degrees > TILT_DEGREES:
@@ -84,11 +79,11 @@ def _main_plane(images: Sequence[Slice], most_strays: int) -> tuple[list[Slice],
             f"ImageOrientationPatient, PixelSpacing), {unplaced[0]} for one. Export the original series"
         )
     groups: list[list[Slice]] = []
-    remaining = list(images)
-    while remaining:
-        alike = _same_plane(remaining)
-        groups.append([image for image, same in zip(remaining, alike, strict=True) if same])
-        remaining = [image for image, same in zip(remaining, alike, strict=True) if not same]
+    for image in images:
+        group = next((group for group in groups if _is_alike(group[0], image)), None)
+        if group is None:
+            groups.append(group := [])
+        group.append(image)
     main = max(groups, key=len)
     strays = [image for group in groups if group is not main for image in group]
     if len(strays) > most_strays or 1 < len(images) <= 2 * len(strays):
@@ -100,15 +95,13 @@ def _main_plane(images: Sequence[Slice], most_strays: int) -> tuple[list[Slice],
     return main, strays
 
 
-def _same_plane(images: Sequence[Slice]) -> npt.NDArray[np.bool_]:
-    """Which of these images have the size, orientation and pixel spacing of the first, but for rounding."""
-    planes = _planes(images)
-    directions = np.array([[*plane.row, *plane.column] for plane in planes])
-    spacings_mm = np.array([plane.spacing_mm for plane in planes])
-    return np.asarray(
-        (np.array([image.shape for image in images]) == images[0].shape).all(axis=1)
-        & (np.abs(directions - directions[0]).max(axis=1) < _SAME_DIRECTION)
-        & (np.abs(spacings_mm - spacings_mm[0]).max(axis=1) < _SAME_SPACING_MM)
+def _is_alike(one: Slice, other: Slice) -> bool:
+    """Whether two images have one size, orientation and pixel spacing, but for rounding."""
+    a, b = _planes([one, other])
+    return (
+        one.shape == other.shape
+        and all(abs(x - y) < _SAME_DIRECTION for x, y in zip(a.row + a.column, b.row + b.column, strict=True))
+        and all(abs(x - y) < _SAME_SPACING_MM for x, y in zip(a.spacing_mm, b.spacing_mm, strict=True))
     )
 
 
@@ -168,11 +161,8 @@ def _refuse_gaps(slices: Sequence[Slice], along_mm: npt.NDArray[np.float64]) -> 
 def _geometry(slices: Sequence[Slice], step_mm: npt.NDArray[np.float64]) -> Geometry:
     """PS3.3, equation C.7.6.2.1-1, with I along rows, J down columns, K along the stack, in RAS+."""
     first = _planes(slices)[0]
-    lps = np.eye(4)
-    lps[:3, 0] = np.multiply(first.row, first.spacing_mm[0])
-    lps[:3, 1] = np.multiply(first.column, first.spacing_mm[1])
-    lps[:3, 2] = step_mm
-    lps[:3, 3] = first.position_mm
+    across, down = np.multiply(first.row, first.spacing_mm[0]), np.multiply(first.column, first.spacing_mm[1])
+    lps = np.vstack([np.column_stack([across, down, step_mm, first.position_mm]), [0, 0, 0, 1]])
     rows, columns = slices[0].shape
     return Geometry((columns, rows, len(slices)), LPS_FROM_RAS @ lps)
 
@@ -188,14 +178,20 @@ def _tolerance_mm(spacing_mm: float) -> float:
 # ------------------------------------------------------------------------------------------ several at one position
 
 
-def _drop_doubles(slices: Sequence[Slice], along_mm: npt.NDArray[np.float64]) -> tuple[list[Slice], int]:
-    """One slice for each position, and how many copies were dropped; different images at one position are refused."""
-    is_double = np.concatenate([[False], np.diff(along_mm) < _SAME_POSITION_MM])
+def _drop_doubles(slices: Sequence[Slice], along_mm: npt.NDArray[np.float64]) -> list[Slice]:
+    """One slice for each position; different images at one position are refused."""
+    is_double = np.diff(along_mm, prepend=-np.inf) < _SAME_POSITION_MM
     for n in np.flatnonzero(is_double).tolist():
         one, other = slices[n - 1], slices[n]
         if not _is_copy(one, other):
-            raise UnusableSeriesError(_different(one, other, along_mm[n], int(is_double.sum())))
-    return [each for each, double in zip(slices, is_double, strict=True) if not double], int(is_double.sum())
+            acquisitions = sorted({", ".join(" ".join(part) for part in each.acquisition) for each in (one, other)})
+            phases = f" ({'; '.join(acquisitions)})" if len(acquisitions) > 1 else ""
+            lie = "image lies" if is_double.sum() == 1 else "images lie"
+            raise UnusableSeriesError(
+                f"{is_double.sum()} {lie} where another lies already, with other pixels: {one.path.name} and "
+                f"{other.path.name} at {along_mm[n]:.5g} mm{phases}. {_SEVERAL_PHASES}"
+            )
+    return [each for each, double in zip(slices, is_double, strict=True) if not double]
 
 
 def _refuse_alternating(slices: Sequence[Slice]) -> None:
@@ -222,12 +218,3 @@ def _is_copy(one: Slice, other: Slice) -> bool:
         return np.array_equal(next(read_images([one])), next(read_images([other])))
     except BadInputError:
         return False
-
-
-def _different(one: Slice, other: Slice, at_mm: float, doubles: int) -> str:
-    acquisitions = sorted({", ".join(" ".join(part) for part in each.acquisition) for each in (one, other)})
-    phases = f" ({'; '.join(acquisitions)})" if len(acquisitions) > 1 else ""
-    return (
-        f"{doubles} {'image lies' if doubles == 1 else 'images lie'} where another lies already, with other pixels: "
-        f"{one.path.name} and {other.path.name} at {at_mm:.5g} mm{phases}. {_SEVERAL_PHASES}"
-    )

@@ -55,7 +55,7 @@ def test_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, 
     if limit != "free":
         monkeypatch.setattr(module, limit, value)
     path = packed(tmp_path / "bomb.zip", a="0" * 2000, b="0")
-    with pytest.raises(BadInputError, match=r"bomb\.zip: 2 files of 0\.0 GiB unpacked"), unpacked(path):
+    with pytest.raises(BadInputError, match=r"^\S*bomb\.zip: 2 files of 0\.0 GiB unpacked"), unpacked(path):
         pass
 
 
@@ -107,6 +107,7 @@ def test_damaged_or_encrypted(tmp_path: Path, damage: str) -> None:
         for signature, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
             content[content.index(signature) + at + shift] = value
     path.write_bytes(content)
-    expected = {"encrypted": "without a password", "method": "packed in a way"}.get(damage, "damaged zip file")
-    with pytest.raises(BadInputError, match=rf"a\.zip: .*{expected}"), unpacked(path):
+    expected = {"encrypted": "encrypted. Give a zip file without", "method": "packed in a way"}
+    reason = expected.get(damage, "a damaged zip file")
+    with pytest.raises(BadInputError, match=rf"^\S*a\.zip: {reason}"), unpacked(path):
         pass

@@ -276,12 +276,15 @@ def test_seg_nrrd_has_slicers_metadata(tmp_path: Path) -> None:
     assert len([key for key in header if key.endswith("_LabelValue")]) == 7
 
 
-def test_another_grid_is_refused(series: SourceImages) -> None:
+def test_another_grid_is_refused(series: SourceImages, tmp_path: Path) -> None:
+    wide = SourceImages.read(write_series(tmp_path / "wide", oblique((64, 5, 3))))
+    for images in (series, wide):
+        shape = images.geometry.shape
+        moved = images.geometry.affine.copy()
+        moved[:3, 3] += 0.4 * moved[:3, 0]
+        with pytest.raises(BadInputError, match="not on the grid of the source images"):
+            rtstruct_bytes(LabelMap(random_labels(shape), Geometry(shape, moved)), images, MODEL)
     shape = series.geometry.shape
-    moved = series.geometry.affine.copy()
-    moved[:3, 3] += 0.4 * moved[:3, 0]
-    with pytest.raises(BadInputError, match="not on the grid of the source images"):
-        rtstruct_bytes(LabelMap(random_labels(shape), Geometry(shape, moved)), series, MODEL)
     fewer = (shape[0], shape[1], shape[2] - 1)
     with pytest.raises(BadInputError, match="or begins elsewhere"):
         rtstruct_bytes(LabelMap(random_labels(fewer), Geometry(fewer, series.geometry.affine)), series, MODEL)

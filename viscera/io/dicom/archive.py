@@ -1,16 +1,16 @@
 """A zip file as a folder, for as long as it is needed."""
 
-import errno
 import shutil
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
 from viscera.io.dicom.dicom_file import start_of
+from viscera.io.files import is_full_disk
 
 _MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _MOST_BYTES = 32 * 2**30
@@ -34,18 +34,18 @@ def unpacked(path: Path) -> Iterator[Path]:
     if not path.is_file() or not start_of(path).startswith(_MAGIC):
         yield path
         return
-    try:
-        temporary = tempfile.TemporaryDirectory(prefix="viscera-", ignore_cleanup_errors=True)
-    except OSError as error:
-        raise _no_place(path, error) from error
-    with temporary as name:
+    with ExitStack() as cleanup:
         try:
+            temporary = tempfile.TemporaryDirectory(prefix="viscera-", ignore_cleanup_errors=True)
+            name = cleanup.enter_context(temporary)
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
                 _refuse(path, members, shutil.disk_usage(name).free)
                 for member in members:
                     member.filename = "/".join(part[-_LONGEST_NAME:] for part in member.filename.split("/"))
                     archive.extract(member, name)
+        except BadInputError:  # a ValueError, too
+            raise
         except NotImplementedError as error:
             raise BadInputError(
                 f"{path}: packed in a way that is not read ({error}). Pack it with Deflate, or unpack it."
@@ -53,16 +53,11 @@ def unpacked(path: Path) -> Iterator[Path]:
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
             raise BadInputError(f"{path}: a damaged zip file ({error}). Pack or copy it again.") from error
         except OSError as error:
-            raise _no_place(path, error) from error
+            why = "the disk of temporary files is full" if is_full_disk(error) else f"no temporary files: {error}"
+            raise BadInputError(
+                f"{path}: cannot be unpacked, {why}. Set TMPDIR to a folder with more space, or unpack it yourself."
+            ) from error
         yield Path(name)
-
-
-def _no_place(path: Path, error: OSError) -> BadInputError:
-    full = error.errno in {errno.ENOSPC, errno.EDQUOT}
-    reason = "the disk of temporary files is full" if full else f"no temporary files: {error.strerror or error}"
-    return BadInputError(
-        f"{path}: cannot be unpacked, {reason}. Set TMPDIR to a folder with more space, or unpack it yourself."
-    )
 
 
 def _refuse(path: Path, members: list[zipfile.ZipInfo], free: int) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.regions import Box, boxes_of
 from viscera.core.scan import LabelMap
 from viscera.io.dicom.dicom_file import quiet_pydicom
-from viscera.io.dicom.source_images import OF_THE_PATIENT, SourceImages, as_file, content_digest, derived_uid
+from viscera.io.dicom.source_images import OF_THE_PATIENT, SourceImages, derived_uid
 
 _SERIES_NUMBER = 9000
 _SERIES_DESCRIPTION = "Organs (viscera, not for clinical use)"
@@ -80,7 +81,7 @@ def dicom_seg_bytes(
             segment_descriptions=_segments(table, algorithm, of_source),
             series_instance_uid=derived_uid("seg series", *of_source),
             series_number=_SERIES_NUMBER,
-            sop_instance_uid=derived_uid("seg", *of_source, content_digest(frames)),
+            sop_instance_uid=derived_uid("seg", *of_source, hashlib.sha256(frames.tobytes()).hexdigest()),
             instance_number=1,
             manufacturer="viscera",
             manufacturer_model_name=algorithm.name,
@@ -91,7 +92,7 @@ def dicom_seg_bytes(
             content_description="Organs of the abdomen",
             series_description=_SERIES_DESCRIPTION,
         )
-        return as_file(segmentation)
+        return _as_file(segmentation)
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         reason = " ".join(str(error).split())
         raise BadInputError(
@@ -144,7 +145,7 @@ def rtstruct_bytes(
         BadInputError: another grid.
     """
     frames = sources.frames(label_map)
-    dataset = _described(sources, algorithm, content_digest(frames))
+    dataset = _described(sources, algorithm, hashlib.sha256(frames.tobytes()).hexdigest())
     dataset.StructureSetROISequence = [
         _item(
             ROINumber=organ.label,
@@ -155,10 +156,16 @@ def rtstruct_bytes(
         )
         for organ in table.organs
     ]
-    boxes = zip(table.organs, boxes_of(frames, len(table))[1:], strict=True)
-    dataset.ROIContourSequence = [_contours(organ, frames, box, sources) for organ, box in boxes]
+    boxes = boxes_of(frames, len(table))[1:]
+    dataset.ROIContourSequence = [_contours(*each, frames, sources) for each in zip(table.organs, boxes, strict=True)]
     dataset.RTROIObservationsSequence = [_observation(organ) for organ in table.organs]
-    return as_file(dataset)
+    return _as_file(dataset)
+
+
+def _as_file(dataset: Dataset) -> bytes:
+    content = BytesIO()
+    dataset.save_as(content, enforce_file_format=True)
+    return content.getvalue()
 
 
 def contours_of(mask: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.float64]]:
@@ -220,7 +227,7 @@ def _reference(sources: SourceImages, number: int) -> Dataset:
     return _item(ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=header.SOPInstanceUID, **frame)
 
 
-def _contours(organ: AnatomicalClass, frames: npt.NDArray[np.uint8], box: Box, sources: SourceImages) -> Dataset:
+def _contours(organ: AnatomicalClass, box: Box, frames: npt.NDArray[np.uint8], sources: SourceImages) -> Dataset:
     contours = []
     slices, rows, columns = box
     for number in range(slices.start, slices.stop):

@@ -3,12 +3,10 @@
 Headers are made what the standard asks for, with nothing that it forbids, and nothing that contradicts the positions.
 """
 
-import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ from pydicom.uid import CTImageStorage, generate_uid
 from pydicom.valuerep import DA, TM, DSfloat
 
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Geometry
+from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import LabelArray, LabelMap
 from viscera.io.dicom.dicom_file import DAMAGE, first_item, number_of, quiet_pydicom, text_of
 from viscera.io.dicom.dicom_header import Header, Slice, UnusableSeriesError, Vector3, read_header
@@ -34,13 +32,17 @@ OF_THE_PATIENT = (  # and the study; DICOM wants them in every object, even if e
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
     *("AccessionNumber", "ReferringPhysicianName"),
 )
-_WHOLE = 0.01  # voxels that a frame may lie beside the label map's grid
+_BESIDE = 0.1  # of a voxel that the label map may lie beside the images: as labels beside their scan
 _OF_SERIES = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 _THICKEST = 20  # times the distance of the slices: a thickness beyond is damaged
 _LIKE = 0.02  # of the distance of the slices, that SpacingBetweenSlices may be off
 _UNICODE = "ISO_IR 192"
-_KINDS: dict[str, type[DA | TM]] = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
-_SEXES = {"", "M", "F", "O"}
+_ALLOWED: dict[str, Callable[[str], object]] = {  # what refuses a text that its attribute may not have
+    "PatientBirthDate": DA,
+    "StudyDate": DA,
+    "StudyTime": TM,
+    "PatientSex": ("", "M", "F", "O").index,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +57,10 @@ class SourceImages:
     @classmethod
     @quiet_pydicom()
     def read(cls, paths: Sequence[Path]) -> "SourceImages":
-        """Read the headers of a series.
+        """Read the headers of a series, and make them writable.
 
         Identifiers that anonymisation left empty, or gave to several images, are replaced by made-up ones, the same
-        each time for the same files, with a warning. The headers are made writable.
+        each time for the same files, with a warning.
 
         Raises:
             BadInputError: no file, one that is not DICOM, images of several patients, planes or sizes, or that make no
@@ -101,47 +103,22 @@ class SourceImages:
     def frames(self, label_map: LabelMap) -> LabelArray:
         """The labels (slice, row, column) of every image, without interpolation.
 
-        Raises:
-            BadInputError: the label map is not on the grid of these images.
+        Raises BadInputError where the label map is not on the grid of these images.
         """
-        to_labels = np.linalg.inv(label_map.geometry.affine) @ self.geometry.affine  # from (column, row, slice)
-        if len(self.headers) == 1:  # the thickness of a single slice is no distance
-            along = int(np.argmin(np.abs(to_labels[:3, :2]).sum(axis=1)))
-            to_labels[:3, 2] = np.eye(3)[along]
-        whole = np.rint(to_labels)
-        turns = np.abs(whole[:3, :3])
-        corners = np.array(self.geometry.shape) - 1
-        exact = np.abs(to_labels - whole)[:3] @ [*corners, 1.0] <= _WHOLE * max(corners.max(), 1)
-        if not (exact.all() and (turns.sum(axis=0) == 1).all() and (turns.sum(axis=1) == 1).all()):
-            raise BadInputError("The label map is not on the grid of the source images. Predict the series again.")
-        axes = turns.argmax(axis=0)  # of the label map, for column, row, slice
-        view = label_map.labels.transpose(axes)
-        steps = whole[axes, [0, 1, 2]]
-        view = view[tuple(slice(None, None, -1 if step < 0 else 1) for step in steps)]
-        starts = np.where(steps < 0, np.array(label_map.labels.shape)[axes] - 1, 0)
-        if view.shape != self.geometry.shape or not np.array_equal(whole[axes, 3], starts):
+        order = AxisOrder.between(label_map.geometry, self.geometry)
+        found = order.apply_to_geometry(label_map.geometry)
+        if not found.same_grid(self.geometry, tolerance_mm=_BESIDE * min(self.geometry.spacing_mm)):
+            one, other = (" × ".join(map(str, each.shape)) for each in (found, self.geometry))
             raise BadInputError(
-                f"The label map has {' × '.join(map(str, view.shape))} voxels where the source images have "
-                f"{' × '.join(map(str, self.geometry.shape))}, or begins elsewhere. Predict the series again."
+                f"The label map ({one} voxels) is not on the grid of the source images ({other}): it has another "
+                "shape, spacing or orientation, or begins elsewhere. Predict the series again."
             )
-        return np.ascontiguousarray(view.transpose(2, 1, 0))
+        return np.ascontiguousarray(order.apply(label_map.labels).transpose(2, 1, 0))
 
 
 def derived_uid(*parts: str) -> str:
     """A UID that is the same for the same parts: writing a result twice replaces it, and adds none to an archive."""
     return str(generate_uid(entropy_srcs=list(parts)))
-
-
-def content_digest(labels: npt.NDArray[np.uint8]) -> str:
-    """What a label map is told apart by."""
-    return hashlib.sha256(np.ascontiguousarray(labels).tobytes()).hexdigest()
-
-
-def as_file(dataset: Dataset) -> bytes:
-    """A whole DICOM file."""
-    content = BytesIO()
-    dataset.save_as(content, enforce_file_format=True)
-    return content.getvalue()
 
 
 def _read(path: Path) -> tuple[FileDataset, Header]:
@@ -162,14 +139,14 @@ def _fill_identifiers(slices: Sequence[Slice], headers: Mapping[Path, Dataset]) 
     counts = Counter(_uid(header, "SOPInstanceUID") for header in headers.values())
     shared = sum(count for uid, count in counts.items() if uid and count > 1)
     missing = sorted([name for name in _OF_SERIES if not given[name]] + ["SOPInstanceUID"] * ("" in counts))
-    places = {image: image.plane.position_mm for image in slices if image.plane is not None}
-    series = f"{[*places.values()]} {sha256(slices[len(slices) // 2].path)}" if missing or shared else ""
+    origins_mm = [image.plane.position_mm for image in slices if image.plane is not None]
+    series = f"{origins_mm} {sha256(slices[len(slices) // 2].path)}" if missing or shared else ""
+    places = {image.path: place for image, place in zip(reversed(slices), reversed(origins_mm), strict=True)}  # first
     of_all = {name: [*uids, derived_uid("source", name, series, "")][0] for name, uids in given.items()}
     for path, header in headers.items():
-        place = next(place for image, place in places.items() if image.path == path)
         uid = _uid(header, "SOPInstanceUID")
         if not uid or counts[uid] > 1:
-            uid = derived_uid("source", "SOPInstanceUID", series, str(place))
+            uid = derived_uid("source", "SOPInstanceUID", series, str(places[path]))
         sop_class = _uid(header, "SOPClassUID")
         known = sop_class if sop_class.replace(".", "").isdigit() else CTImageStorage
         for name, value in {**of_all, "SOPInstanceUID": uid, "SOPClassUID": known}.items():
@@ -225,8 +202,10 @@ def _make_writable(header: Dataset) -> None:
     orientation that a multi-frame image gives for each frame are taken as those of all: of the first.
     """
     left_out = _unicode(header)
-    for name in (*_KINDS, "PatientSex"):
-        if not _is_valid(name, text_of(header, name)):
+    for name, refuse in _ALLOWED.items():
+        try:
+            refuse(text_of(header, name))
+        except ValueError:
             setattr(header, name, "")
             left_out.append(name)
     for name in OF_THE_PATIENT:
@@ -275,17 +254,6 @@ def _undeclared(header: Dataset) -> str:
         except UnicodeDecodeError:
             return "ISO_IR 100"
     return _UNICODE
-
-
-def _is_valid(name: str, text: str) -> bool:
-    """Whether a text is a date, a time or a sex, as its attribute should be."""
-    if name not in _KINDS:
-        return text in _SEXES
-    try:
-        _KINDS[name](text)
-    except ValueError:
-        return False
-    return True
 
 
 def _share_groups(image: Dataset) -> None:

@@ -1,18 +1,16 @@
-"""Opening one DICOM file with pydicom, and reading its attributes, each of which may be damaged on its own."""
+"""Opening one DICOM file with pydicom."""
 
 import logging
-import math
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import pydicom
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
@@ -25,7 +23,6 @@ DAMAGE = (  # what pydicom raises on a damaged file
     *(InvalidDicomError, BytesLengthException, struct.error, zlib.error, EOFError, LookupError, ValueError, TypeError),
     *(AttributeError, NameError, NotImplementedError, OverflowError, RuntimeError),
 )
-NOTHING = Dataset()  # which is false; made once, as that takes time
 _PIXELS = 0x7FE00010
 _PREFIX, _PREFIX_END = b"DICM", 132
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # of a data set without the 128 bytes and the prefix before it
@@ -113,61 +110,3 @@ def is_encapsulated(syntax: UID) -> bool:
 def is_directory(dataset: FileDataset) -> bool:
     """Whether this is a DICOMDIR."""
     return bool(dataset.file_meta.get("MediaStorageSOPClassUID") == DirectoryStorage)
-
-
-# ------------------------------------------------------------------------------------------ attributes
-
-
-def text_of(dataset: Dataset, keyword: str) -> str:
-    """An attribute as text, without white space at its ends; empty where it is missing or cannot be read."""
-    with suppress(*DAMAGE):
-        value = dataset.get(keyword)
-        return "" if value is None else " ".join(str(value).split())
-    return ""
-
-
-def texts_of(dataset: Dataset, keyword: str) -> tuple[str, ...]:
-    """All values of an attribute as text; none where it is missing or cannot be read."""
-    with suppress(*DAMAGE):
-        value = dataset.get(keyword)
-        return (value,) if isinstance(value, str) else tuple(map(str, value or ()))
-    return ()
-
-
-def number_of(dataset: Dataset, keyword: str) -> float | None:
-    """An attribute as a number: None where it is missing or empty, NaN where what is there is no single number."""
-    with suppress(*DAMAGE):
-        value = dataset.get(keyword)
-        parts = [value] if isinstance(value, str | int | float) or value is None else list(value)
-        values = {float(part) for part in parts if part is not None and part != ""}
-        return next(iter(values), None) if len(values) <= 1 else math.nan
-    return math.nan
-
-
-def whole_of(dataset: Dataset, keyword: str) -> int | None:
-    """An attribute as a whole number; None where it is none."""
-    value = number_of(dataset, keyword)
-    return int(value) if value is not None and value.is_integer() else None
-
-
-def numbers_of(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """An attribute of so many finite numbers; None where it is not that."""
-    with suppress(*DAMAGE):
-        value = dataset.get(keyword)
-        if not isinstance(value, str) and len(value) == count:
-            numbers = tuple(map(float, value))
-            return numbers if all(map(math.isfinite, numbers)) else None
-    return None
-
-
-def items_of(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """The items of a sequence; none where it is missing or cannot be read."""
-    with suppress(*DAMAGE):
-        value: Any = dataset.get(keyword)
-        return [item for item in value or () if isinstance(item, Dataset)]
-    return []
-
-
-def first_item(dataset: Dataset, keyword: str) -> Dataset:
-    """First item of a sequence; an empty data set, which is false, where there is none."""
-    return next(iter(items_of(dataset, keyword)), NOTHING)

@@ -1,7 +1,8 @@
-"""What the header of one DICOM file says of its images, read once for all who ask, and what a series of them is."""
+"""What the header of one DICOM file says of its images, read once for all who ask."""
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,7 @@ from pydicom.encaps import parse_basic_offsets, parse_fragments
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Geometry
-from viscera.io.dicom.dicom_file import (
-    DAMAGE,
-    NOTHING,
-    first_item,
-    is_dicom,
-    is_directory,
-    is_encapsulated,
-    items_of,
-    number_of,
-    numbers_of,
-    open_dataset,
-    text_of,
-    texts_of,
-    whole_of,
-)
+from viscera.io.dicom.dicom_file import DAMAGE, is_dicom, is_directory, is_encapsulated, open_dataset
 from viscera.io.files import read_error
 
 _WANTED = (
@@ -42,6 +28,7 @@ _TAGS = [tag for keyword in _WANTED.split() if (tag := tag_for_keyword(keyword))
 Vector3 = tuple[float, float, float]
 _CT_STORAGE = {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
 _UNIT_TOLERANCE = 0.01
+_NOTHING = Dataset()  # which is false; made once, as that takes time
 _ACQUISITION = (
     *(("acquisition", "AcquisitionNumber"), ("acquisition", "FrameAcquisitionNumber")),
     *(("time point", "TemporalPositionIdentifier"), ("time point", "TemporalPositionIndex")),
@@ -77,8 +64,8 @@ class Slice:
     frames: int = 1  # how many the file holds
     plane: Plane | None = None  # None if the header does not say where the image lies
     frame_of_reference: str = ""  # UID; positions of different ones cannot be compared
-    slope: float = 1.0
-    intercept: float = 0.0
+    slope: float = ASSUMED_RESCALE["slope"]
+    intercept: float = ASSUMED_RESCALE["intercept"]
     not_given: tuple[str, ...] = ()  # which of slope and intercept
     padding: tuple[int, int] | None = None  # lowest and highest stored value that mean "outside the field of view"
     acquisition: tuple[tuple[str, str], ...] = ()  # what tells phases apart: numbers and times, by name
@@ -102,39 +89,6 @@ class Header:
     unit: str = ""  # of the rescaled values; empty if it is not given
     has_table: bool = False  # whether a table maps stored values instead (ModalityLUTSequence)
     slices: tuple[Slice, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Series(Header):
-    """One series of a folder: what the file of its first slice says, with the slices of all its files.
-
-    They are in the order of the K axis of the Volume; as found where they make no volume.
-    """
-
-    geometry: Geometry | None = None  # RAS+ grid of the Volume; None if the series cannot be read
-    passed_over: str = ""  # why it is not chosen unless asked for by its UID; empty for a CT scan
-    problem: str = ""  # why it cannot be read; empty if it can
-    warnings: tuple[str, ...] = ()  # what a reader of the series should know
-
-    @property
-    def sources(self) -> tuple[Path, ...]:
-        """The file of each slice along K; of a multi-frame file the same one for each of its frames."""
-        return tuple(each.path for each in self.slices)
-
-    @property
-    def number_of_images(self) -> int:
-        """Images, without identical copies."""
-        return len(self.slices)
-
-    @property
-    def title(self) -> str:
-        """UID and what a person recognises it by, for messages."""
-        about = [
-            repr(self.description) if self.description else "",
-            f"patient {self.patient_id}" if self.patient_id else "",
-            f"{self.number_of_images} {'image' if self.number_of_images == 1 else 'images'}",
-        ]
-        return f"{self.uid or 'without UID'} ({', '.join(part for part in about if part)})"
 
 
 def read_header(path: Path, *, whole: bool = False) -> tuple[FileDataset, Header] | None:
@@ -201,17 +155,15 @@ def _slices(path: Path, dataset: FileDataset, modality: str) -> Iterator[Slice]:
     )
     for number, own in enumerate(frames):
         content, value_map = _group("FrameContentSequence", dataset, own), _group(_VALUE_MAP, dataset, own)
-        given = {name: number_of(value_map, f"Rescale{name.title()}") for name in ASSUMED_RESCALE}
-        rescale: dict[str, Any] = {
-            name: assumed if given[name] is None else given[name] for name, assumed in ASSUMED_RESCALE.items()
-        }
+        rescale = {name: number_of(value_map, f"Rescale{name.title()}") for name in ASSUMED_RESCALE}
+        given: dict[str, Any] = {name: value for name, value in rescale.items() if value is not None}
         yield replace(
             image,
             frame=number,
             plane=_plane(*(_group(key, dataset, own) for key in _PLACES)) if is_placed else None,
-            not_given=tuple(name for name, value in given.items() if value is None),
+            not_given=tuple(name for name in rescale if name not in given),
             acquisition=tuple((name, text) for name, key in _ACQUISITION if (text := text_of(content, key))),
-            **rescale,
+            **given,
         )
 
 
@@ -225,7 +177,7 @@ def _counted(path: Path, dataset: FileDataset, pixels: int) -> tuple[list[Datase
         if declared != len(frames) and _frames_held(path, dataset, pixels, len(frames)) != len(frames):
             raise ValueError(f"{text_of(dataset, 'NumberOfFrames')} frames, but {len(frames)} descriptions of frames")
         return frames, True
-    return [NOTHING], declared in {None, 1} or _frames_held(path, dataset, pixels, declared or 1) <= 1
+    return [_NOTHING], declared in {None, 1} or _frames_held(path, dataset, pixels, declared or 1) <= 1
 
 
 def _frames_held(path: Path, dataset: FileDataset, pixels: int, expected: float) -> int:
@@ -273,3 +225,61 @@ def _date(dataset: Dataset) -> str:
         if len(text) == 8 and text.isdigit():
             return f"{text[:4]}-{text[4:6]}-{text[6:]}"
     return ""
+
+
+# ------------------------------------------------------------------- attributes, each may be damaged on its own
+
+
+def text_of(dataset: Dataset, keyword: str) -> str:
+    """An attribute as text, without white space at its ends; empty where it is missing or cannot be read."""
+    with suppress(*DAMAGE):
+        value = dataset.get(keyword)
+        return "" if value is None else " ".join(str(value).split())
+    return ""
+
+
+def texts_of(dataset: Dataset, keyword: str) -> tuple[str, ...]:
+    """All values of an attribute as text; none where it is missing or cannot be read."""
+    with suppress(*DAMAGE):
+        value = dataset.get(keyword)
+        return (value,) if isinstance(value, str) else tuple(map(str, value or ()))
+    return ()
+
+
+def number_of(dataset: Dataset, keyword: str) -> float | None:
+    """An attribute as a number: None where it is missing or empty, NaN where what is there is no single number."""
+    with suppress(*DAMAGE):
+        value = dataset.get(keyword)
+        parts = [value] if isinstance(value, str | int | float) or value is None else list(value)
+        values = {float(part) for part in parts if part is not None and part != ""}
+        return next(iter(values), None) if len(values) <= 1 else math.nan
+    return math.nan
+
+
+def whole_of(dataset: Dataset, keyword: str) -> int | None:
+    """An attribute as a whole number; None where it is none."""
+    value = number_of(dataset, keyword)
+    return int(value) if value is not None and value.is_integer() else None
+
+
+def numbers_of(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """An attribute of so many finite numbers; None where it is not that."""
+    with suppress(*DAMAGE):
+        value = dataset.get(keyword)
+        if not isinstance(value, str) and len(value) == count:
+            numbers = tuple(map(float, value))
+            return numbers if all(map(math.isfinite, numbers)) else None
+    return None
+
+
+def items_of(dataset: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where it is missing or cannot be read."""
+    with suppress(*DAMAGE):
+        value: Any = dataset.get(keyword)
+        return [item for item in value or () if isinstance(item, Dataset)]
+    return []
+
+
+def first_item(dataset: Dataset, keyword: str) -> Dataset:
+    """First item of a sequence; an empty data set, which is false, where there is none."""
+    return next(iter(items_of(dataset, keyword)), _NOTHING)

@@ -17,8 +17,8 @@ from scipy import ndimage
 
 from viscera.core.errors import BadInputError
 from viscera.core.scan import AIR_HU, HuArray
-from viscera.io.dicom.dicom_file import DAMAGE, is_encapsulated, open_dataset, whole_of
-from viscera.io.dicom.dicom_header import ASSUMED_RESCALE, Header, Slice, UnusableSeriesError
+from viscera.io.dicom.dicom_file import DAMAGE, is_encapsulated, open_dataset
+from viscera.io.dicom.dicom_header import ASSUMED_RESCALE, Header, Slice, UnusableSeriesError, whole_of
 from viscera.io.files import read_error
 
 _PLAIN_AIR_HU = (AIR_HU, -900)  # padding with such a value is air already
@@ -99,8 +99,6 @@ def read_images(images: Sequence[Slice]) -> Iterator[HuArray]:
         bits = _Bits.of(dataset)
         _refuse_size(dataset, images[0], bits)
         for image, words in zip(images, _decoded(dataset, images, bits), strict=True):
-            if words.shape != image.shape:
-                raise ValueError(f"pixels of shape {words.shape}, the header says {image.shape}")
             yield _hounsfield(words.astype(words.dtype.newbyteorder("="), copy=False), bits, image)
     except BadInputError:
         raise

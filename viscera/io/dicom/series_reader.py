@@ -12,8 +12,11 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 from pydicom.uid import UID
@@ -21,8 +24,9 @@ from pydicom.uid import UID
 from viscera.core.errors import BadInputError
 from viscera.core.scan import HuArray, Volume
 from viscera.io.dicom.dicom_file import DAMAGE, is_encapsulated, quiet_pydicom
-from viscera.io.dicom.dicom_header import Series, Slice
+from viscera.io.dicom.dicom_header import Slice
 from viscera.io.dicom.hounsfield_pixels import read_images
+from viscera.io.dicom.series_search import Series
 
 log = logging.getLogger(__name__)
 _THREADS = 4  # they wait for the disk; decoding holds Python's lock
@@ -81,38 +85,35 @@ def _cores() -> int:
 
 def _read_in_processes(slices: Sequence[Slice], hu_KJI: HuArray, processes: int) -> list[int]:
     """Fill `hu_KJI` (slices, rows, columns); returns the places that are still to be read."""
-
-    def fill(first: int) -> list[int]:
-        places = list(range(first, len(slices), processes))
-        return places[_fill([slices[k] for k in places], [hu_KJI[k] for k in places]) :]
-
+    parts = [range(first, len(slices), processes) for first in range(processes)]
     with ThreadPoolExecutor(processes) as pool:
-        return [k for rest in pool.map(fill, range(processes)) for k in rest]
+        return [k for rest in pool.map(partial(_read_in_process, slices, hu_KJI), parts) for k in rest]
 
 
-def _fill(slices: Sequence[Slice], targets: Sequence[HuArray]) -> int:
-    """Have one process read these slices into these arrays; returns how many it delivered."""
+def _read_in_process(slices: Sequence[Slice], hu_KJI: HuArray, places: range) -> range:
+    """Have one process read the slices at these places; returns those that it did not deliver."""
     pipe, environment = subprocess.PIPE, os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", __name__]
-    try:
-        with subprocess.Popen(  # noqa: S603 - our own module
+    done = 0
+    with (
+        suppress(OSError),
+        subprocess.Popen(  # noqa: S603 - our own module
             command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment
-        ) as process:
-            if process.stdin is None or process.stdout is None:
-                return 0
-            try:
-                pickle.dump(slices, process.stdin)
-                process.stdin.close()
-                for done, target in enumerate(targets):
-                    content = process.stdout.read(target.nbytes)
-                    if len(content) != target.nbytes:
-                        return done
-                    target[:] = np.frombuffer(content, np.int16).reshape(target.shape)
-            finally:
-                process.kill()
-    except OSError:
-        return 0
-    return len(targets)
+        ) as process,
+    ):
+        try:
+            to_process, from_process = cast("tuple[IO[bytes], IO[bytes]]", (process.stdin, process.stdout))
+            pickle.dump([slices[k] for k in places], to_process)
+            to_process.close()
+            for k in places:
+                content = from_process.read(hu_KJI[k].nbytes)
+                if len(content) != hu_KJI[k].nbytes:
+                    break
+                hu_KJI[k] = np.frombuffer(content, np.int16).reshape(hu_KJI[k].shape)
+                done += 1
+        finally:
+            process.kill()
+    return places[done:]
 
 
 @quiet_pydicom()

@@ -3,14 +3,15 @@
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from viscera.core.errors import BadInputError
+from viscera.core.geometry import Geometry
 from viscera.io.dicom.dicom_file import is_dicomdir, may_be_cut_off, may_be_dicom, quiet_pydicom, start_of
-from viscera.io.dicom.dicom_header import Header, Series, UnusableSeriesError, read_header
+from viscera.io.dicom.dicom_header import Header, UnusableSeriesError, read_header
 from viscera.io.dicom.hounsfield_pixels import check_values
 from viscera.io.dicom.slice_stack import Stack, stack
 from viscera.io.files import read_error
@@ -23,6 +24,39 @@ _NAMED = 3
 _LISTED = 5
 _LIKE_SIZE = 0.5  # of the largest
 _HOW = "Name one with --series UID (in Python: series=UID)"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Series(Header):
+    """One series of a folder: what the file of its first slice says, with the slices of all its files.
+
+    They are in the order of the K axis of the Volume; as found where they make no volume.
+    """
+
+    geometry: Geometry | None = None  # RAS+ grid of the Volume; None if the series cannot be read
+    passed_over: str = ""  # why it is not chosen unless asked for by its UID; empty for a CT scan
+    problem: str = ""  # why it cannot be read; empty if it can
+    warnings: tuple[str, ...] = ()  # what a reader of the series should know
+
+    @property
+    def sources(self) -> tuple[Path, ...]:
+        """The file of each slice along K; of a multi-frame file the same one for each of its frames."""
+        return tuple(each.path for each in self.slices)
+
+    @property
+    def number_of_images(self) -> int:
+        """Images, without identical copies."""
+        return len(self.slices)
+
+    @property
+    def title(self) -> str:
+        """UID and what a person recognises it by, for messages."""
+        about = [
+            repr(self.description) if self.description else "",
+            f"patient {self.patient_id}" if self.patient_id else "",
+            f"{self.number_of_images} {'image' if self.number_of_images == 1 else 'images'}",
+        ]
+        return f"{self.uid or 'without UID'} ({', '.join(part for part in about if part)})"
 
 
 def find_series(path: Path) -> list[Series]:

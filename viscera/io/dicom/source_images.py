@@ -21,8 +21,17 @@ from pydicom.valuerep import DA, TM, DSfloat
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import LabelArray, LabelMap
-from viscera.io.dicom.dicom_file import DAMAGE, first_item, number_of, quiet_pydicom, text_of
-from viscera.io.dicom.dicom_header import Header, Slice, UnusableSeriesError, Vector3, read_header
+from viscera.io.dicom.dicom_file import DAMAGE, quiet_pydicom
+from viscera.io.dicom.dicom_header import (
+    Header,
+    Slice,
+    UnusableSeriesError,
+    Vector3,
+    first_item,
+    number_of,
+    read_header,
+    text_of,
+)
 from viscera.io.dicom.slice_stack import Stack, stack
 from viscera.io.files import sha256
 

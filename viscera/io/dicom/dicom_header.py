@@ -35,7 +35,8 @@ _ACQUISITION = (
     *(("trigger time", "TriggerTime"), ("acquired at", "AcquisitionTime")),
 )
 _PLACES = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
-_VALUE_MAP, _OF_FRAMES = "PixelValueTransformationSequence", "PerFrameFunctionalGroupsSequence"
+_VALUE_MAP = "PixelValueTransformationSequence"
+_OF_FRAMES, _OF_ALL = "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"
 ASSUMED_RESCALE = {"slope": 1.0, "intercept": 0.0}  # where it is not given
 
 
@@ -129,7 +130,9 @@ def _header_of(path: Path, dataset: FileDataset) -> Header:
         image_type=texts_of(dataset, "ImageType"),
         transfer_syntax=str(dataset.file_meta.TransferSyntaxUID),
         channels=(whole_of(dataset, "SamplesPerPixel") or 1) if has_image else 0,
-        unit=text_of(_group(_VALUE_MAP, dataset, first_item(dataset, _OF_FRAMES)), "RescaleType"),
+        unit=text_of(
+            _group(_VALUE_MAP, first_item(dataset, _OF_FRAMES), first_item(dataset, _OF_ALL), dataset), "RescaleType"
+        ),
         has_table=bool(items_of(dataset, "ModalityLUTSequence")),
         slices=tuple(_slices(path, dataset, modality)) if has_image else (),
     )
@@ -153,14 +156,16 @@ def _slices(path: Path, dataset: FileDataset, modality: str) -> Iterator[Slice]:
         frame_of_reference=text_of(dataset, "FrameOfReferenceUID"),
         padding=(min(limits), max(limits)) if padding[0] is not None else None,
     )
+    shared = first_item(dataset, _OF_ALL)
     for number, own in enumerate(frames):
-        content, value_map = _group("FrameContentSequence", dataset, own), _group(_VALUE_MAP, dataset, own)
+        places = (own, shared, dataset)
+        content, value_map = _group("FrameContentSequence", *places), _group(_VALUE_MAP, *places)
         rescale = {name: number_of(value_map, f"Rescale{name.title()}") for name in ASSUMED_RESCALE}
         given: dict[str, Any] = {name: value for name, value in rescale.items() if value is not None}
         yield replace(
             image,
             frame=number,
-            plane=_plane(*(_group(key, dataset, own) for key in _PLACES)) if is_placed else None,
+            plane=_plane(*(_group(key, *places) for key in _PLACES)) if is_placed else None,
             not_given=tuple(name for name in rescale if name not in given),
             acquisition=tuple((name, text) for name, key in _ACQUISITION if (text := text_of(content, key))),
             **given,
@@ -190,10 +195,9 @@ def _frames_held(path: Path, dataset: FileDataset, pixels: int, expected: float)
     return int(expected) if 1 < expected <= fragments else min(fragments, 1)
 
 
-def _group(keyword: str, dataset: Dataset, own: Dataset) -> Dataset:
+def _group(keyword: str, own: Dataset, shared: Dataset, dataset: Dataset) -> Dataset:
     """Where a functional group stands: with the frame, with all frames, or in the data set itself."""
-    shared = first_item(dataset, "SharedFunctionalGroupsSequence")
-    return first_item(own, keyword) or first_item(shared, keyword) or dataset
+    return (own and first_item(own, keyword)) or (shared and first_item(shared, keyword)) or dataset
 
 
 def _plane(positions: Dataset, orientations: Dataset, measures: Dataset) -> Plane | None:
@@ -227,7 +231,7 @@ def _date(dataset: Dataset) -> str:
     return ""
 
 
-# ------------------------------------------------------------------- attributes, each may be damaged on its own
+# ------------------------------------------------------------------------------------------ attributes
 
 
 def text_of(dataset: Dataset, keyword: str) -> str:

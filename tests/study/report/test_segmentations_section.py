@@ -20,9 +20,5 @@ def test_figures_have_truth_and_each_rate_by_weighting(make_study: StudyMaker, s
 def test_the_best_model_per_organ_is_the_last_figure(make_study: StudyMaker, scene: Scene) -> None:
     fused = dataclasses.replace(scene, predictions={**scene.predictions, "fused": scene.truth})
     figures = organ_figures(make_study([None] * 6), fused)
-    assert (figures[3].number, figures[3].title, figures[3].file_name) == (
-        5,
-        "best model per organ",
-        "figure5_fused.png",
-    )
+    assert (figures[3].number, figures[3].title, figures[3].weighting) == (5, "best model per organ", "fused")
     assert [p.title for p in figures[3].panels] == ["ground truth", "fused"]

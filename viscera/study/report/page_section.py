@@ -1,6 +1,7 @@
 """What a section of the report is, and how the page is made from a list of them.
 
-A section is added by one file here, one template of its anchor's name, and its place in `report_stage.SECTIONS`.
+A section is added by one file here, one template of its anchor's name, and its place in `report_stage.SECTIONS`. The
+file knows the numbers, the template the sentences that only the page says.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

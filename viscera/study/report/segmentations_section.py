@@ -11,11 +11,9 @@ from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.arms import FUSED, weighting_name
 from viscera.drawing.canvas import Pixels, data_uri, house_style, pixels_to_png, to_bytes, to_pixels
 from viscera.drawing.renders import common_box, render_figure, surfaces
-from viscera.drawing.slices import LabelView, slice_figure
+from viscera.drawing.slices import slice_figure
 from viscera.study.report.page_section import Content, Report, Section
 from viscera.study.results import Scene, StudyResult
-
-TRUTH = ""
 
 
 class Panel(NamedTuple):
@@ -39,16 +37,17 @@ class OrganFigure(NamedTuple):
         """For people."""
         return "best model per organ" if self.weighting == FUSED else f"{self.weighting} weighting"
 
-    @property
-    def file_name(self) -> str:
-        """Of the picture file."""
-        return f"figure{self.number}_{self.weighting}.png"
-
 
 def organ_figures(study: StudyResult, scene: Scene) -> list[OrganFigure]:
     """Draw every label map of a case once, and arrange the pictures by weighting; the fused predictor's last."""
-    drawn = _drawn(scene, {TRUTH: scene.truth, **scene.predictions}, study.classes)
-    truth = Panel("ground truth", *drawn[TRUTH])
+    views = {"ground truth": scene.truth, **scene.predictions}
+    organs = {name: surfaces(view.coarse, study.classes) for name, view in views.items()}
+    box = common_box(list(organs.values()))
+    drawn: dict[str, tuple[Pixels, Pixels]] = {}
+    for name, view in views.items():
+        in_colour = slice_figure(scene.backdrop, view.axial, view.spacing_mm, study.classes)
+        drawn[name] = to_pixels(in_colour), to_pixels(render_figure(organs[name], box))
+    truth = Panel("ground truth", *drawn["ground truth"])
     figures = []
     for number, weighting in enumerate(study.record.config.study.weightings, start=2):
         panels = []
@@ -87,13 +86,6 @@ def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOM
     return to_bytes(canvas, "png", dpi=150)
 
 
-def _drawn(scene: Scene, views: Mapping[str, LabelView], classes: ClassTable) -> dict[str, tuple[Pixels, Pixels]]:
-    organs = {name: surfaces(view.coarse, classes) for name, view in views.items()}
-    box = common_box(list(organs.values()))
-    slices = {n: slice_figure(scene.backdrop, view.axial, view.spacing_mm, classes) for n, view in views.items()}
-    return {name: (to_pixels(slices[name]), to_pixels(render_figure(organs[name], box))) for name in views}
-
-
 def figures_of(report: Report) -> list[OrganFigure]:
     """Figures 2-4; none without a scene."""
     return organ_figures(report.study, report.scene) if report.scene else []
@@ -117,7 +109,8 @@ def _files(report: Report) -> Mapping[str, Content]:
     of = f"{scene.case}, slice {scene.slice_index + 1}" if scene else ""
     for figure in report.once(figures_of):
         heading = f"Figure {figure.number}: {figure.title}{report.of_phantom}, {of}"
-        files[f"figures/{figure.file_name}"] = composite_png(figure, heading, report.study.classes)
+        name = f"figures/figure{figure.number}_{figure.weighting}.png"
+        files[name] = composite_png(figure, heading, report.study.classes)
     return files
 
 

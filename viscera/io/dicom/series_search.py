@@ -60,18 +60,12 @@ class Series(Header):
 
 
 def find_series(path: Path) -> list[Series]:
-    """List the DICOM series of a folder and all folders in it, those with most images first.
+    """List the DICOM series of a folder and all folders in it, or of one file, those with most images first.
 
-    Only headers are read. Files that are no DICOM and DICOMDIR files are passed by; links to nothing, and files beside
-    DICOM that are cut too short to be told, are damaged. Linked folders are followed. Images with a series UID each are
-    one series where they make one even stack.
-
-    Returns:
-        All series, also those that cannot be read, with the reason; damaged files as a series without a UID. Of one
-        DICOM file, those in it; a DICOMDIR stands for its folder.
-
-    Raises:
-        BadInputError: no such folder, or one that cannot be read.
+    Only headers are read. Files that are no DICOM are passed by, a DICOMDIR stands for its folder; links to nothing,
+    and files beside DICOM that are cut too short to be told, are damaged. Linked folders are followed. Images with a
+    series UID each are one series where they make one even stack. Series that cannot be read are listed with the
+    reason, damaged files as one without a UID. Raises BadInputError for a folder that cannot be read.
     """
     groups: dict[tuple[str, str, str], list[Header]] = defaultdict(list)
     damaged: list[str] = []
@@ -179,11 +173,10 @@ def _series(headers: Sequence[Header], made: Stack | str, part_of: str = "") -> 
 
 
 def _folders(path: Path) -> Iterator[list[Path]]:
-    """The files of a folder and of every folder in it, folder by folder, in the order of their names.
+    """The files of a folder and of every folder in it, by folder and name; a file is a folder of its own.
 
     Linked folders are followed, each real one is visited once, and none that holds `path` itself. Links that lead
-    nowhere are among the files, but for hidden ones, with which editors lock files. A file is a folder of its own.
-    Raises BadInputError for a folder that cannot be read.
+    nowhere are among the files, but for hidden ones, with which editors lock files.
     """
 
     def refuse(error: OSError) -> None:
@@ -192,8 +185,7 @@ def _folders(path: Path) -> Iterator[list[Path]]:
     if path.is_file():
         yield [path]
         return
-    top = path.resolve()
-    visited = set(top.parents)
+    visited = set(path.resolve().parents)
     for name, subfolders, names in os.walk(path, onerror=refuse, followlinks=True):
         folder = Path(name)
         if folder.resolve() in visited:

@@ -49,7 +49,7 @@ def stack(images: Sequence[Slice], most_strays: int = 2) -> Stack:
     if len({image.frame_of_reference for image in images} - {""}) > 1:
         raise UnusableSeriesError("its images have several frames of reference: their positions cannot be compared")
     slices, strays = _main_plane(images, most_strays)
-    planes = _planes(slices)
+    planes = planes_of(slices)
     normal = np.cross(planes[0].row, planes[0].column)
     along_mm = np.array([plane.position_mm for plane in planes]) @ normal
     order = np.argsort(along_mm, kind="stable")
@@ -97,7 +97,7 @@ def _main_plane(images: Sequence[Slice], most_strays: int) -> tuple[list[Slice],
 
 def _is_alike(one: Slice, other: Slice) -> bool:
     """Whether two images have one size, orientation and pixel spacing, but for rounding."""
-    a, b = _planes([one, other])
+    a, b = planes_of([one, other])
     return (
         one.shape == other.shape
         and all(abs(x - y) < _SAME_DIRECTION for x, y in zip(a.row + a.column, b.row + b.column, strict=True))
@@ -107,7 +107,7 @@ def _is_alike(one: Slice, other: Slice) -> bool:
 
 def _step(slices: Sequence[Slice], normal: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """(3,) from one slice to the next, LPS mm."""
-    planes = _planes(slices)
+    planes = planes_of(slices)
     if len(slices) == 1:
         thickness = planes[0].thickness_mm
         if thickness is None:
@@ -160,14 +160,15 @@ def _refuse_gaps(slices: Sequence[Slice], along_mm: npt.NDArray[np.float64]) -> 
 
 def _geometry(slices: Sequence[Slice], step_mm: npt.NDArray[np.float64]) -> Geometry:
     """PS3.3, equation C.7.6.2.1-1, with I along rows, J down columns, K along the stack, in RAS+."""
-    first = _planes(slices)[0]
+    first = planes_of(slices)[0]
     across, down = np.multiply(first.row, first.spacing_mm[0]), np.multiply(first.column, first.spacing_mm[1])
     lps = np.vstack([np.column_stack([across, down, step_mm, first.position_mm]), [0, 0, 0, 1]])
     rows, columns = slices[0].shape
     return Geometry((columns, rows, len(slices)), LPS_FROM_RAS @ lps)
 
 
-def _planes(slices: Sequence[Slice]) -> list[Plane]:
+def planes_of(slices: Sequence[Slice]) -> list[Plane]:
+    """Where slices of a stack lie: all of them say so."""
     return [each.plane for each in slices if each.plane is not None]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from pydicom.datadict import keyword_for_tag
-from pydicom.dataset import Dataset, FileDataset
+from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import CTImageStorage, generate_uid
@@ -22,17 +22,8 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import LabelArray, LabelMap
 from viscera.io.dicom.dicom_file import DAMAGE, quiet_pydicom
-from viscera.io.dicom.dicom_header import (
-    Header,
-    Slice,
-    UnusableSeriesError,
-    Vector3,
-    first_item,
-    number_of,
-    read_header,
-    text_of,
-)
-from viscera.io.dicom.slice_stack import Stack, stack
+from viscera.io.dicom.dicom_header import UnusableSeriesError, first_item, number_of, read_header, text_of
+from viscera.io.dicom.slice_stack import Stack, planes_of, stack
 from viscera.io.files import sha256
 
 Positions = npt.NDArray[np.float64]
@@ -61,7 +52,7 @@ class SourceImages:
     headers: tuple[Dataset, ...]  # of each slice, without pixels, in the order of their position along the normal
     geometry: Geometry  # index (column, row, slice) to RAS+ mm
     frame_numbers: tuple[int, ...]  # of each slice in its multi-frame image, from 1; empty where each has its own image
-    origins_mm: tuple[Vector3, ...]  # first pixel of each slice, LPS+
+    origins_mm: Sequence[Sequence[float]]  # (x, y, z) of the first pixel of each slice, LPS+
 
     @classmethod
     @quiet_pydicom()
@@ -77,7 +68,11 @@ class SourceImages:
         """
         if not paths:
             raise BadInputError("DICOM output needs the source images; there are none.")
-        read = {path: _read(path) for path in paths}
+        read = {}
+        for path in paths:
+            if (found := read_header(path, whole=True)) is None:
+                raise BadInputError(f"{path}: not a readable DICOM file. Give the images of a series.")
+            read[path] = found
         patients = {header.patient for _, header in read.values()}
         if len(patients) > 1:
             raise BadInputError(f"{paths[0]}: images of {len(patients)} patients. Give the images of one series.")
@@ -93,7 +88,7 @@ class SourceImages:
                 "one frame; give --format nifti or seg-nrrd."
             )
         first = used[slices[0].path]
-        _fill_identifiers(slices, used)
+        _fill_identifiers(made, used)
         _make_writable(first)  # results take over from the first
         of_frames = first_item(first_item(first, "SharedFunctionalGroupsSequence"), "PixelMeasuresSequence")
         _agree_with(made, [*used.values(), of_frames])
@@ -101,7 +96,7 @@ class SourceImages:
             if "ImageOrientationPatient" in header:  # highdicom wants it to the last digit
                 header.ImageOrientationPatient = first.ImageOrientationPatient
         numbers = tuple(image.frame + 1 for image in slices) if len(used) < len(slices) else ()
-        origins_mm = tuple(image.plane.position_mm for image in slices if image.plane is not None)
+        origins_mm = [plane.position_mm for plane in planes_of(slices)]
         return cls(tuple(used[image.path] for image in slices), made.geometry, numbers, origins_mm)
 
     def to_mm(self, number: int, column: Positions, row: Positions) -> Positions:
@@ -130,15 +125,7 @@ def derived_uid(*parts: str) -> str:
     return str(generate_uid(entropy_srcs=list(parts)))
 
 
-def _read(path: Path) -> tuple[FileDataset, Header]:
-    """All of a file but its pixels, and what the reader understands of it."""
-    found = read_header(path, whole=True)
-    if found is None:
-        raise BadInputError(f"{path}: not a readable DICOM file. Give the images of a series.")
-    return found
-
-
-def _fill_identifiers(slices: Sequence[Slice], headers: Mapping[Path, Dataset]) -> None:
+def _fill_identifiers(made: Stack, headers: Mapping[Path, Dataset]) -> None:
     """Make up what no image says, or several images share, from their places and the middle one's file.
 
     No two scans share these. What the first image that says it says of series, study and frame of reference is true
@@ -148,7 +135,7 @@ def _fill_identifiers(slices: Sequence[Slice], headers: Mapping[Path, Dataset]) 
     counts = Counter(_uid(header, "SOPInstanceUID") for header in headers.values())
     shared = sum(count for uid, count in counts.items() if uid and count > 1)
     missing = sorted([name for name in _OF_SERIES if not given[name]] + ["SOPInstanceUID"] * ("" in counts))
-    origins_mm = [image.plane.position_mm for image in slices if image.plane is not None]
+    slices, origins_mm = made.slices, [plane.position_mm for plane in planes_of(made.slices)]
     series = f"{origins_mm} {sha256(slices[len(slices) // 2].path)}" if missing or shared else ""
     places = {image.path: place for image, place in zip(reversed(slices), reversed(origins_mm), strict=True)}  # first
     of_all = {name: [*uids, derived_uid("source", name, series, "")][0] for name, uids in given.items()}
@@ -176,9 +163,8 @@ def _uid(header: Dataset, keyword: str) -> str:
 
 def _agree_with(made: Stack, headers: Iterable[Dataset]) -> None:
     """Have headers say what the positions say: thickness and spacing may be damaged, or lie."""
-    first = made.slices[0].plane
-    step_mm = made.geometry.affine_lps[:3, 2]
-    spacing_mm = abs(float(step_mm @ np.cross(first.row, first.column))) if first is not None else 0.0
+    first = planes_of(made.slices)[0]
+    spacing_mm = abs(float(made.geometry.affine_lps[:3, 2] @ np.cross(first.row, first.column)))
     for header in headers:
         if "Rows" in header:
             _replace(header, "Rows", made.slices[0].shape[0])

@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.arms import FUSED, Arm, arms_of
@@ -17,7 +18,7 @@ from viscera.engine.fusion import FusionRecord
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
 from viscera.metrics.learning import NOTHING_LOGGED, LoggedStep, step_kept
-from viscera.study.score_table import ScoreTable, mean_over
+from viscera.study.score_table import ScoreTable, mean_over, with_summary
 
 ClassDice = tuple[float | None, ...]
 
@@ -162,6 +163,11 @@ class StudyResult:
     def grids(self) -> list[str]:
         """Grids that were scored; the first is the primary one."""
         return self.scores.grids()
+
+    def percent(self, grid: str) -> pd.DataFrame:
+        """The numbers of Table 1: classes, AVG, MAX, MIN and FOREGROUND by arms, and by `fused` where there is one."""
+        columns = [*self.scores.arms, *[FUSED] * (self.fused is not None)]
+        return with_summary(self.scores.class_percent(grid)).reindex(columns=columns)
 
     def at_stage(self, stage: int) -> "StudyResult":
         """The study with the scores of one stage; the last stage's are those it has."""

@@ -11,7 +11,6 @@ from viscera.io.scores import ScoreRow
 from viscera.study.report import page_section
 from viscera.study.report.claim_rules import PAPER_SETTINGS, Evidence
 from viscera.study.report.claims_section import CLAIMS_SECTION, MISPRINT, agreement_of, beside_paper, paper_column
-from viscera.study.report.table1_section import table1
 from viscera.study.results import StudyResult
 
 StudyMaker = Callable[..., StudyResult]
@@ -58,7 +57,7 @@ def test_without_two_different_values_there_is_none(pairs: list[tuple[float, flo
 
 def test_the_papers_own_numbers_agree_with_themselves(make_study: StudyMaker, paper_rows: Rows) -> None:
     study = make_study(paper_rows)
-    beside = beside_paper(Evidence(study, "original"), table1(study, "original"))
+    beside = beside_paper(Evidence(study, "original"))
     assert beside is not None
     assert [(over, a.n) for over, a in beside.agreement.items()] == [("cells", 42), ("arms", 6)]
     assert beside.correlation_csv().splitlines()[1:] == ["cells,42,1.000,1.000", "arms,6,1.000,1.000"]
@@ -74,7 +73,7 @@ def test_a_reversed_order_of_the_arms(make_study: StudyMaker, paper_rows: Rows) 
     """Foreground means in the paper: 86.6, 70.6, 39.0, 84.5, 88.6, 75.9. All Dice replaced by 1 - Dice."""
     turned: Rows = [tuple(r._replace(value=1 - (r.value or 0)) for r in rows or ()) for rows in paper_rows]
     study = make_study(turned, dataset="phantom")
-    beside = beside_paper(Evidence(study, "original"), table1(study, "original"))
+    beside = beside_paper(Evidence(study, "original"))
     assert beside is not None
     assert beside.correlation_csv().splitlines()[2] == "arms,6,-1.000,-1.000"
     assert "Patients beside a phantom" in words_of(study, CLAIMS_SECTION)
@@ -82,9 +81,9 @@ def test_a_reversed_order_of_the_arms(make_study: StudyMaker, paper_rows: Rows) 
 
 def test_two_of_the_papers_models_are_too_few(make_study: StudyMaker, paper_rows: Rows) -> None:
     study = make_study([*paper_rows[:2], None, None, None, None])
-    assert beside_paper(Evidence(study, "original"), table1(study, "original")) is None
+    assert beside_paper(Evidence(study, "original")) is None
     study = make_study([*paper_rows[:3], None, None, None])
-    three = beside_paper(Evidence(study, "original"), table1(study, "original"))
+    three = beside_paper(Evidence(study, "original"))
     assert three is not None
     assert [a.n for a in three.agreement.values()] == [21, 3]
     assert "not the printed 88.9" not in words_of(study, CLAIMS_SECTION)  # that column is not shown

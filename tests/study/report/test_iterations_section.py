@@ -18,7 +18,6 @@ from viscera.study.report.iterations_section import (
     arm_curve,
     settling,
     settling_rows,
-    tables_at_stages,
     usable_points,
 )
 from viscera.study.report.page_section import Report, render_page
@@ -55,7 +54,7 @@ def study(make_study: MakeStudy, paper_rows: PaperRows) -> StudyResult:
 
 
 def test_the_stages_stand_side_by_side(study: StudyResult) -> None:
-    early, late = tables_at_stages(study, "original")
+    early, late = [study.at_stage(stage).percent("original") for stage in STAGES]
     first = study.arms[0].name
     assert list(late) == [arm.name for arm in study.arms]
     assert (early[first]["FOREGROUND"], late[first]["FOREGROUND"]) == pytest.approx((86.642857 / 2, 86.642857))
@@ -83,8 +82,9 @@ def test_the_fused_predictor_is_the_last_row(study: StudyResult) -> None:
     )
     half = tuple(row._replace(value=0.4) for row in rows)
     fused = dataclasses.replace(study, fused=FusedResult(record, rows, (), {150: half}))
-    assert list(tables_at_stages(fused, "original")[0])[-1] == "fused"
-    assert [table["fused"]["FOREGROUND"] for table in tables_at_stages(fused, "original")] == pytest.approx([40, 80])
+    tables = [fused.at_stage(stage).percent("original") for stage in STAGES]
+    assert list(tables[0])[-1] == "fused"
+    assert [table["fused"]["FOREGROUND"] for table in tables] == pytest.approx([40, 80])
     late = dataclasses.replace(study, fused=FusedResult(record, rows, ()))
     assert "fused, best arm per organ – 80.0 – " in words_of(late, ITERATIONS)
 

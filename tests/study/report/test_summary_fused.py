@@ -68,13 +68,12 @@ def test_without_a_fusion_nothing_is_added(make_study: MakeStudy, paper_rows: Pa
     plain = make_study(paper_rows)
     table = table1(plain, "original")
     assert "fused" not in table.percent
-    assert fusion_table(plain, table.percent).empty
+    assert fusion_table(plain, "original").empty
     assert FUSED_SECTION.values(Report(plain)) is None
 
 
 def test_promise_and_outcome_stand_side_by_side(study: StudyResult) -> None:
-    table = table1(study, "original")
-    rows = fusion_table(study, table.percent)
+    rows = fusion_table(study, "original")
     assert rows.loc["artery"].to_dict() == pytest.approx(
         {"validation_arm": 70.0, "validation_fused": 70.0, "test_arm": 89.2, "test_fused": 85.0}
     )

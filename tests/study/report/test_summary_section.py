@@ -15,7 +15,6 @@ from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
 from viscera.study.report.page_section import Report, render_page
 from viscera.study.report.summary_section import COST, GAP, SETTINGS, SUMMARY, gaps
-from viscera.study.report.table1_section import table1
 from viscera.study.results import CurvePoint, RunResult, StudyResult
 
 StudyMaker = Callable[..., StudyResult]
@@ -89,7 +88,7 @@ def rows(**dice: float) -> tuple[ScoreRow, ...]:
 def test_gap_is_training_at_the_last_step_minus_test(make_study: StudyMaker) -> None:
     # the curve of conftest ends at 0.9 for every organ; the only organ scored on the test case has 0.65
     study = make_study([rows(a=0.65), None, None, None, None, None])
-    found = gaps(study, table1(study, "original").percent)
+    found = gaps(study, "original")
     assert found.iloc[0].tolist() == pytest.approx([90, np.nan, 65, 25], nan_ok=True)  # training, validation, test, gap
     assert np.isnan(found["gap"].iloc[1])
 

@@ -16,7 +16,7 @@ from viscera.metrics.statistics import Array
 from viscera.study.report.claim_rules import PAPER_SETTINGS, SEEDS_FOR_CONCLUSIONS, Evidence, Setting
 from viscera.study.report.claims import Entry, ledger
 from viscera.study.report.page_section import Content, Report, Rows, Section
-from viscera.study.report.table1_section import Table1, primary_table, row_title
+from viscera.study.report.table1_section import row_title
 
 FEWEST_ARMS = 3
 _PERCENT = {  # as printed, columns in the order of PAPER_SETTINGS: uniform, simple, square at 0.001, then at 0.01
@@ -71,13 +71,13 @@ class BesidePaper:
         return frame.to_csv(float_format="%.3f", index_label="over", lineterminator="\n")
 
 
-def beside_paper(evidence: Evidence, table: Table1) -> BesidePaper | None:
+def beside_paper(evidence: Evidence) -> BesidePaper | None:
     """Both tables; None where the study has fewer than three of the paper's six models finished and scored."""
     shared = {s: arm.name for s in PAPER_SETTINGS if (arm := evidence.arm(s)) and evidence.dice_by_seed(arm)}
     if len(shared) < FEWEST_ARMS:
         return None
     paper = pd.DataFrame({arm: paper_column(setting) for setting, arm in shared.items()})
-    return BesidePaper(tuple(shared), paper, table.percent.loc[paper.index, paper.columns])
+    return BesidePaper(tuple(shared), paper, evidence.study.percent(evidence.grid).loc[paper.index, paper.columns])
 
 
 def agreement_of(papers: Array, owns: Array) -> Agreement:
@@ -99,7 +99,7 @@ def _values(report: Report) -> dict[str, Any] | None:
         "entries": ledger(evidence),
         "enough_seeds": SEEDS_FOR_CONCLUSIONS,
         "changed": differences(TrainConfig(), report.study.record.config.train, ("schedule", "reading")),
-        "beside": beside_paper(evidence, primary_table(report)),
+        "beside": beside_paper(evidence),
         "misprint": MISPRINT,
         "row_title": row_title,
     }

@@ -14,7 +14,7 @@ from viscera.metrics import statistics
 from viscera.metrics.statistics import Array
 from viscera.study.report.page_section import Content, Report, Rows, Section
 from viscera.study.results import StudyResult
-from viscera.study.score_table import Sample, with_summary
+from viscera.study.score_table import Sample
 
 ALPHA = 0.05
 FEWEST_PAIRS = 2  # one pair always has p = 1: that is no test
@@ -93,8 +93,8 @@ class Comparisons:
 
     @cached_property
     def percent(self) -> pd.DataFrame:
-        """The numbers of Table 1: classes, AVG, MAX, MIN and FOREGROUND by arms, and `fused` where it is scored."""
-        return with_summary(self.study.scores.class_percent(self.grid))
+        """The numbers of Table 1."""
+        return self.study.percent(self.grid)
 
     @cached_property
     def spread(self) -> "Spread":

@@ -9,12 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from viscera.core.arms import FUSED, Arm
+from viscera.core.arms import Arm
 from viscera.study.report.page_section import Report, Section
 from viscera.study.results import StudyResult, mean_defined
-from viscera.study.score_table import with_summary
 
 FEWEST_POINTS = 8
 FIRST_SHARE = 0.25  # of the steps is left out: a network that has found no organ yet follows no power law
@@ -148,13 +146,6 @@ class SettlingRow(NamedTuple):
         return "within" if forecast.holds(self.outcome) else "higher" if self.outcome > forecast.high else "lower"
 
 
-def tables_at_stages(study: StudyResult, grid: str) -> list[pd.DataFrame]:
-    """Table 1 at each stage: per cent of classes and summary by arms, and by `fused`, the same columns in all."""
-    columns = [arm.name for arm in study.arms] + [FUSED] * (study.fused is not None)
-    tables = (study.at_stage(stage).scores.class_percent(grid) for stage in study.record.all_stages)
-    return [with_summary(table).reindex(columns=columns) for table in tables]
-
-
 def settling_rows(study: StudyResult) -> list[SettlingRow]:
     """For each arm and stage, where it would settle by its curve up to there, and what the next stage gave."""
     stages, rows = study.record.all_stages, []
@@ -181,10 +172,11 @@ def arm_curve(study: StudyResult, arm: Arm, until: int) -> tuple[list[int], list
 
 
 def _values(report: Report) -> Mapping[str, object]:
+    study, stages = report.study, report.study.record.all_stages
     return {
-        "stages": report.study.record.all_stages,
-        "tables": tables_at_stages(report.study, report.grid),
-        "settlings": settling_rows(report.study),
+        "stages": stages,
+        "tables": [study.at_stage(stage).percent(report.grid) for stage in stages],  # Table 1
+        "settlings": settling_rows(study),
         "fewest_points": FEWEST_POINTS,
         "widest": _OPEN,
     }

@@ -12,12 +12,11 @@ from viscera.metrics.learning import BATCH_NORM_GAP, FAILED_DICE, LoggedStep, ba
 from viscera.study.report.claim_rules import SEEDS_FOR_CONCLUSIONS
 from viscera.study.report.comparisons_section import primary_comparisons
 from viscera.study.report.page_section import Report, Section
-from viscera.study.report.table1_section import primary_table
 from viscera.study.results import StudyResult, mean_defined
 from viscera.study.score_table import ScoreTable
 
 
-def gaps(study: StudyResult, percent: pd.DataFrame) -> pd.DataFrame:
+def gaps(study: StudyResult, grid: str) -> pd.DataFrame:
     """Mean foreground Dice of each arm in per cent, averaged over its seeds; NaN where it is not known.
 
     Columns training, validation, test (from Table 1) and gap, training minus test; rows by names of arms.
@@ -26,7 +25,7 @@ def gaps(study: StudyResult, percent: pd.DataFrame) -> pd.DataFrame:
     for column, on in (("training", False), ("validation", True)):
         means = [mean_defined(run.last_dice(validation=on) for run in study.runs_of(arm)) for arm in study.arms]
         found[column] = 100 * np.array(means, dtype=float)
-    found["test"] = percent.T["FOREGROUND"]
+    found["test"] = study.percent(grid).T["FOREGROUND"]
     return found.assign(gap=found["training"] - found["test"])
 
 
@@ -53,13 +52,14 @@ def _both_statistics(step: LoggedStep, study: StudyResult) -> tuple[float | None
     return mean_defined(map(step.dice.get, names)), mean_defined(map(step.dice_batch_statistics.get, names))
 
 
-def fusion_table(study: StudyResult, percent: pd.DataFrame) -> pd.DataFrame:
+def fusion_table(study: StudyResult, grid: str) -> pd.DataFrame:
     """Mean Dice of each organ in per cent: of the arm that it comes from and of the fused predictor; NaN: not known.
 
     Columns {validation,test}_{arm,fused}, the test cases as in Table 1; no rows without a fused predictor.
     """
     if study.fused is None:
         return pd.DataFrame()
+    percent = study.percent(grid)
     choices = {organ.name: study.fused.record.organs[organ.name] for organ in study.classes.organs}
     promised = ScoreTable.of([(FUSED, 0, study.fused.validation)], [FUSED], [0], study.classes.names)
     columns = {
@@ -121,11 +121,11 @@ def _summary_values(report: Report) -> Mapping[str, object]:
 
 
 def _fused_values(report: Report) -> Mapping[str, object]:
-    percent, compared = primary_table(report).percent, report.once(primary_comparisons)
+    compared = report.once(primary_comparisons)
     return {
         "foreground": compared.highest_first("FOREGROUND"),
-        "fused_foreground": percent[FUSED]["FOREGROUND"] if FUSED in percent else np.nan,
-        "fusion": fusion_table(report.study, percent),
+        "fused_foreground": compared.percent[FUSED]["FOREGROUND"] if report.study.fused else np.nan,
+        "fusion": fusion_table(report.study, report.grid),
         "highest_first": compared.highest_first,
     }
 
@@ -136,7 +136,7 @@ def _batch_norm_values(report: Report) -> Mapping[str, object]:
 
 
 def _gap_values(report: Report) -> Mapping[str, object]:
-    return {**report.once(_batch_norm_values), "gaps": gaps(report.study, primary_table(report).percent)}
+    return {**report.once(_batch_norm_values), "gaps": gaps(report.study, report.grid)}
 
 
 def _trust_values(report: Report) -> Mapping[str, object] | None:

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from viscera.core.anatomy import title_of
-from viscera.core.arms import FUSED
 from viscera.study.report.comparisons_section import (
     ALPHA,
     DRAWS,
@@ -121,7 +120,6 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
     footnotes = [*unfinished, *legend, *_absent_organs(study, grid)]
     if study.fused is not None:
         titles.append("fused, best arm per organ")
-        percent = percent.reindex(columns=[*study.scores.arms, FUSED])
         footnotes.append(
             f"fused: one predictor that takes each organ from the arm that was best at it on "
             f"{counted(len(study.fused.record.chosen_on), 'validation case')}. The test cases were not used. It has no "
@@ -226,11 +224,6 @@ def tables_of(report: Report) -> list[Table1]:
     """Table 1 on each scored grid, the primary one first; on an empty grid where nothing is scored."""
     primary = table1(report.study, report.grid, report.once(primary_comparisons))
     return [primary, *(table1(report.study, grid) for grid in report.study.grids[1:])]
-
-
-def primary_table(report: Report) -> Table1:
-    """Table 1 on the primary grid."""
-    return report.once(tables_of)[0]
 
 
 def _files(report: Report) -> Mapping[str, Content]:

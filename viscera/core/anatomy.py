@@ -78,7 +78,7 @@ class ClassTable:
 
         Raises BadInputError where background is not first, a name stands twice, or for none or more than 255 organs.
         """
-        if len(names) < 2 or names[0] != "background" or len({_squeezed(name) for name in names}) < len(names):
+        if len(names) < 2 or names[0] != "background" or len({squeezed(name) for name in names}) < len(names):
             raise BadInputError(
                 f"classes: {', '.join(names) or 'none'}. 'background' first, then one name or more, each once, wanted."
             )
@@ -106,8 +106,8 @@ class ClassTable:
     def label_of(self, spelling: str) -> int:
         """The label that a data set's name stands for, by our name or else an alias; 0 where it is none of ours."""
         by_alias = {alias: c.label for c in self.organs for alias in c.aliases}
-        by_name = {_squeezed(c.name): c.label for c in self.organs}
-        return (by_alias | by_name).get(_squeezed(spelling), 0)
+        by_name = {squeezed(c.name): c.label for c in self.organs}
+        return (by_alias | by_name).get(squeezed(spelling), 0)
 
 
 ABDOMEN = ClassTable(CLASSES)
@@ -122,7 +122,8 @@ class LabelNumbers:
     ignored: int | None = None  # nnU-Net's `ignore`, the number of voxels that nobody labelled
 
 
-def _squeezed(name: str) -> str:
+def squeezed(name: str) -> str:
+    """A name by which spellings are compared: without capitals, `_`, `-`, dots and spaces."""
     return re.sub(r"[\W_]+", "", name.lower())
 
 

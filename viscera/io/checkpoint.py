@@ -1,11 +1,11 @@
 """Checkpoints: the one door to `torch.save` and `torch.load`. Tensors and JSON values only, pickle off.
 
-A file holds the fields of `Checkpoint` by their names, the last two under `config`, and `sha256` over all of them.
+A file holds the fields of `Checkpoint` by their names, two of them within `config`, and `sha256` over all of them.
 """
 
 import hashlib
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,6 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.io.files import atomic_path
-
-_NOT_CONFIG = ("classes", "training_spacings_mm")
-_AS_THEY_ARE = (
-    *("model", "optimizer", "step", "class_voxel_counts", "class_weights", "best_validation_dice", "seconds"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +33,10 @@ class Checkpoint:
     training_spacings_mm: tuple[tuple[float, float, float], ...]  # prepared voxel size of each training scan
     best_validation_dice: float = -1.0  # of `best.pt` so far
     seconds: float = 0.0  # training time so far
+
+
+_IN_CONFIG = ("classes", "training_spacings_mm")
+_AS_THEY_ARE = [field.name for field in fields(Checkpoint) if field.name not in {"config", *_IN_CONFIG}]
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -70,7 +69,7 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
     if content.pop("sha256") != _digest(content):
         raise BadInputError(f"{path}: its checksum does not fit its content. Restore it or train again.")
     config = dict(content["config"])
-    classes, spacings = (config.pop(key) for key in _NOT_CONFIG)
+    classes, spacings = (config.pop(key) for key in _IN_CONFIG)
     return Checkpoint(
         **{name: content[name] for name in _AS_THEY_ARE}
         | {"model": {name: tensor.to(device) for name, tensor in content["model"].items()}},

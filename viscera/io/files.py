@@ -13,7 +13,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
@@ -108,18 +108,16 @@ def exclusive(folder: Path) -> Iterator[None]:
     Where the file system has no locks, the folder is not protected, and a warning says so. Raises BadInputError where
     another process holds it, or it cannot be made or written to.
     """
-    with writing(folder):
-        make_folder(folder)
-        try:
-            descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        except PermissionError:  # of another user in a shared folder
-            descriptor = os.open(folder / _LOCK, os.O_RDONLY)
-    try:
+    with ExitStack() as held:
         with writing(folder):
+            make_folder(folder)
+            try:
+                descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            except PermissionError:  # of another user in a shared folder
+                descriptor = os.open(folder / _LOCK, os.O_RDONLY)
+            held.callback(os.close, descriptor)
             _lock(folder, descriptor)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _lock(folder: Path, descriptor: int) -> None:
@@ -144,11 +142,10 @@ def is_occupied(path: Path) -> bool:
     Raises BadInputError where it cannot be looked at.
     """
     with writing(path):
-        return path.exists() and (not path.is_dir() or any(map(_counts, path.iterdir())))
-
-
-def _counts(entry: Path) -> bool:
-    return entry.name not in _NOT_OURS and not entry.name.startswith(_LEFTOVERS)
+        if not path.is_dir():
+            return path.exists()
+        names = (entry.name for entry in path.iterdir())
+        return any(name not in _NOT_OURS and not name.startswith(_LEFTOVERS) for name in names)
 
 
 def write_bytes(path: Path, content: bytes) -> None:

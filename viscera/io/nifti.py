@@ -23,7 +23,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
 from viscera.io.files import write_bytes
-from viscera.io.nifti_header import Placement, explained, opened
+from viscera.io.nifti_header import Placement, opened
 
 log = logging.getLogger(__name__)
 _INT16 = np.iinfo(np.int16)
@@ -164,7 +164,7 @@ class _Stored:
 
 
 def _read_stored(path: Path) -> tuple[_Stored, Geometry]:
-    with explained(path), opened(path) as (header, stream), np.errstate(over="ignore"):
+    with opened(path) as (header, stream), np.errstate(over="ignore"):
         is_packed = not isinstance(stream, io.BufferedReader)
         voxels = ArrayProxy(stream, header, mmap=not is_packed)
         array = voxels.get_unscaled()

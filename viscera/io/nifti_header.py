@@ -22,7 +22,7 @@ from isal.igzip_lib import IsalError
 from nibabel.spatialimages import HeaderDataError
 
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Affine, Geometry
+from viscera.core.geometry import Affine, Geometry, size_text
 from viscera.io.files import open_file, read_error
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
@@ -49,7 +49,7 @@ class Placement:
     @classmethod
     def read(cls, path: Path) -> "Placement":
         """Of a file that `read_volume` reads; raises BadInputError as it does."""
-        with explained(path), opened(path) as (header, _):
+        with opened(path) as (header, _):
             return cls(header)
 
     @property
@@ -104,7 +104,7 @@ class Placement:
         """What a person should know who looks at the scan in another program."""
         unit, factor = self._unit
         if factor != 1:
-            size = "×".join(f"{length:.3g}" for length in geometry.spacing_mm)
+            size = size_text(geometry.spacing_mm)
             yield f"the header gives lengths in {unit}: voxels of {size} mm. Other programs may take them for mm."
         codes = int(self.header["qform_code"]), int(self.header["sform_code"])
         if codes == (0, 0):
@@ -122,7 +122,7 @@ class Placement:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     """Whatever goes wrong while a file is read, as one sentence that names it."""
     try:
         yield
@@ -146,8 +146,8 @@ def explained(path: Path) -> Iterator[None]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[nib.Nifti1Header, IO[bytes]]]:
-    """The header, and the unpacked content that the voxels are in."""
-    with ExitStack() as files:
+    """The header, and the unpacked content that the voxels are in; raises BadInputError, also while they are read."""
+    with _explained(path), ExitStack() as files:
         streams = [files.enter_context(_content(each)) for each in files_of(path)]
         header = next((found for found in map(_header, streams) if found is not None), None)
         if header is None:

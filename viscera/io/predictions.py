@@ -6,6 +6,7 @@ there.
 """
 
 import hashlib
+import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,12 +28,14 @@ _OURS, _MEASUREMENTS = "run_sha256", "measurements"  # keys of the JSON
 # formats; a file of ours may have either, whether the last writing came to its end or not
 _LAST, _BEFORE = "outputs_sha256", "replaces_sha256"
 _TABLE = "measurements.csv"
-_HEADER = (
-    *("case", "organ", "voxels", "volume_ml", "mean_hu", "sd_hu"),
-    *(f"{end}_{axis}_mm" for end in ("lowest", "highest") for axis in "ras"),
-    *(f"{end}_{axis}" for end in ("first", "last") for axis in "ijk"),
-    *("pieces", "largest_piece", "large_fragments", "confidence", "flag", "reasons"),
+_NUMBERS = (  # of an organ, and how they are written
+    {"voxels": "d", "volume_ml": ".3f", "mean_hu": ".1f", "sd_hu": ".1f"}
+    | {f"{end}_{axis}_mm": ".1f" for end in ("lowest", "highest") for axis in "ras"}
+    | {f"{end}_{axis}": "d" for end in ("first", "last") for axis in "ijk"}
+    | {"pieces": "d", "largest_piece": ".3f", "large_fragments": "d", "confidence": ".3f"}
 )
+_HEADER = ("case", "organ", *_NUMBERS, "flag", "reasons")
+_NO_BOX = ((None,) * 3,) * 2
 
 
 @dataclass(frozen=True)
@@ -45,15 +48,14 @@ class Measured:
     def cells(self, case: str, organ: str) -> list[str]:
         """One row of the table; empty where undefined."""
         facts = self.facts
-        box_mm = (None,) * 6 if facts.box_mm is None else (*facts.box_mm[0], *facts.box_mm[1])
-        box = ("",) * 6 if facts.box is None else (*facts.box[0], *facts.box[1])
-        return [
-            *(case, organ, str(facts.voxels)),
-            *(_number(facts.volume_ml, 3), *(_number(value, 1) for value in (facts.mean_hu, facts.sd_hu, *box_mm))),
-            *(str(index) for index in box),
-            *(str(facts.pieces), _number(facts.largest_piece, 3), str(facts.large_fragments)),
-            *(_number(facts.confidence, 3), "look" if self.reasons else "", "; ".join(self.reasons)),
-        ]
+        values = (
+            *(facts.voxels, facts.volume_ml, facts.mean_hu, facts.sd_hu),
+            *itertools.chain(*(facts.box_mm or _NO_BOX), *(facts.box or _NO_BOX)),
+            *(facts.pieces, facts.largest_piece, facts.large_fragments, facts.confidence),
+        )
+        written = zip(values, _NUMBERS.values(), strict=True)
+        numbers = ("" if value is None else f"{value:{how}}" for value, how in written)
+        return [case, organ, *numbers, "look" if self.reasons else "", "; ".join(self.reasons)]
 
 
 @dataclass(frozen=True)
@@ -196,10 +198,6 @@ def _rows(record: Path, table: Path) -> Iterator[list[str]]:
         log.warning("%s It is not in %s.", error, table.name)
     else:
         yield from (each.cells(record.stem, organ) for organ, each in measured.items())
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _is_from(record: Mapping[str, Any], provenance: Mapping[str, Any]) -> bool:

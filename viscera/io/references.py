@@ -1,6 +1,5 @@
 """Predicted label maps, and the truths that they are scored against: which files, and what their numbers mean."""
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,8 +17,6 @@ from viscera.io.nifti import read_labels
 from viscera.io.nifti_header import is_nifti
 from viscera.io.predictions import read_record
 from viscera.io.store import Split, Store
-
-log = logging.getLogger(__name__)
 
 
 class Reference(NamedTuple):
@@ -111,7 +108,7 @@ def read_predictions(files: Mapping[str, Path], classes: ClassTable) -> dict[str
     known: dict[Path, LabelNumbers | None] = {}  # by nnU-Net, in the folder of its predictions, or of its validation
     for folder in dict.fromkeys(path.resolve().parent for path in files.values() if "classes" not in _record(path)[1]):
         above = [each for each in folder.parents[:2] if (each / "plans.json").exists()]
-        known[folder] = _beside((folder, *above), classes, "predicted label numbers")
+        known[folder] = numbers_beside((folder, *above), classes, "predicted label numbers")
     return {
         name: partial(_read_prediction, path, classes, known.get(path.resolve().parent)) for name, path in files.items()
     }
@@ -172,18 +169,9 @@ def _explained(folder: Path, meaning: Meaning) -> LabelNumbers | None:
     named = named_layout(meaning.layout) if meaning.layout != "auto" else None
     numbers = meaning.numbers or (named.numbers if named else None)
     if not numbers:
-        return _beside((folder, folder.parent), meaning.classes, "label numbers")
+        return numbers_beside((folder, folder.parent), meaning.classes, "label numbers")
     found_in = "the numbers given" if meaning.numbers or not named else named.name
     return label_numbers(numbers, found_in=found_in, table=meaning.classes, partial=True)
-
-
-def _beside(folders: Sequence[Path], classes: ClassTable, numbers: str) -> LabelNumbers | None:
-    """By the first table of names in these folders, and a warning that says so; None where there is none."""
-    found = numbers_beside(folders, classes)
-    if found is None:
-        return None
-    log.warning("%s: the %s are taken to mean what %s says.", folders[0], numbers, found[0])
-    return found[1]
 
 
 def _of_label_map(path: Path, meaning: Meaning, known: LabelNumbers | None) -> Reference:

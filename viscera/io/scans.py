@@ -12,6 +12,7 @@ import numpy as np
 from tabulate import tabulate
 
 from viscera.core.errors import BadInputError
+from viscera.core.geometry import size_text
 from viscera.core.scan import Volume
 from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_series, unpacked
 from viscera.io.files import open_file, reading, sha256
@@ -189,7 +190,7 @@ def series_table(listing: Listing) -> str:
         (
             *("*" if each is listing.chosen else "", each.uid, each.patient_id, each.modality, each.description),
             *(each.date, str(each.number_of_images)),
-            "×".join(f"{x:.3g}" for x in each.geometry.spacing_mm) if each.geometry else "",
+            size_text(each.geometry.spacing_mm) if each.geometry else "",
             each.passed_over or each.problem or " ".join(each.warnings),
         )
         for each in listing.series

@@ -75,14 +75,14 @@ class CaseFiles:
     name: str
     scan: Path
     labels: Path | None  # its label map; None where the layout has none
-    masks: Path | None  # the folder of its mask files; None where the layout has none
-    split: Split | None  # of the official split
+    masks: Path | None = None  # the folder of its mask files; None where the layout has none
+    split: Split | None = None  # of the official split
     refusal: str = ""  # of two files that may be meant; empty where there is one
 
     @property
-    def has_masks(self) -> bool:
-        """Whether the folder of masks is there and holds any."""
-        return self.masks is not None and bool(mask_files(self.masks))
+    def mask_files(self) -> list[Path]:
+        """Those that are there, in order."""
+        return sorted(_visible(self.masks, f"*{_ANY_NIFTI}")) if self.masks else []
 
     @property
     def has_map(self) -> bool:
@@ -92,17 +92,12 @@ class CaseFiles:
     @property
     def is_labelled(self) -> bool:
         """Whether masks or a label map are there."""
-        return self.has_masks or self.has_map
+        return bool(self.mask_files) or self.has_map
 
     @property
     def is_whole(self) -> bool:
         """Whether scan and labels are there."""
         return self.scan.is_file() and self.is_labelled
-
-
-def mask_files(folder: Path) -> list[Path]:
-    """The mask files of a case, in order."""
-    return sorted(_visible(folder, f"*{_ANY_NIFTI}"))
 
 
 def list_cases(folder: Path, layout: Layout, places: tuple[Place, ...] | None = None) -> dict[str, CaseFiles]:
@@ -116,9 +111,10 @@ def list_cases(folder: Path, layout: Layout, places: tuple[Place, ...] | None = 
         found = _list_place(folder, place, layout.ids)
         if any(case.is_labelled for case in found):
             for case in found:
-                twin = cases.get(case.name)
-                refusal = twin and f"{case.scan}: {twin.scan} is of the same case. Keep one of them, or rename it."
-                cases[case.name] = replace(twin, refusal=refusal) if twin and refusal else case
+                twin = cases.setdefault(case.name, case)
+                if twin is not case:
+                    refusal = f"{case.scan}: {twin.scan} is of the same case. Keep one of them, or rename it."
+                    cases[case.name] = replace(twin, refusal=refusal)
     return cases
 
 
@@ -138,7 +134,7 @@ def _listed_files(folder: Path) -> Iterator[CaseFiles]:
             raise BadInputError(f"{folder / 'dataset.json'}: `dataset`: {name}: {wanted}") from None
         scan = its.images if isinstance(its.images, str) else its.images[0]
         at, of = (folder / os.path.expandvars(each).replace("\\", "/") for each in (scan, its.label))
-        yield CaseFiles(_composed(name), at, of, None, None)
+        yield CaseFiles(_composed(name), at, of)
 
 
 def has_scans(folder: Path, place: Place) -> bool:

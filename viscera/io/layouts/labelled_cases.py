@@ -3,22 +3,24 @@
 The layout is never a guess: two that fit, or none, are told to the user.
 """
 
+import itertools
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers, label_numbers
+from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers, label_numbers, squeezed
 from viscera.core.errors import BadInputError
-from viscera.io.layouts.case_files import CaseFiles, Layout, describe, has_scans, list_cases, mask_files
+from viscera.io.layouts.case_files import CaseFiles, Layout, describe, has_scans, list_cases
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import case_name, read_label_file, scan_channel
 from viscera.io.layouts.layout_table import LAYOUTS, REFUSALS
 from viscera.io.nifti import label_numbers_in
 
+log = logging.getLogger(__name__)
 _OTHER_THAN_CT = re.compile(r"\b(mri?|t1\w*|t2\w*|flair|adc|dwi|pet|suv|spect|us|ultrasound|x-?ray)\b", re.IGNORECASE)
-_TABLES = ("dataset.json", "labels.json")  # of names and label numbers
 _TUMOURS = {"cancer", "tumor", "tumour"}
 _LOOKED_AT = 5  # cases whose label numbers tell data sets apart
 _SUBFOLDERS = 20
@@ -27,21 +29,15 @@ _SUBFOLDERS = 20
 def find_cases(
     folder: Path,
     layout: str = "auto",
-    table: ClassTable = ABDOMEN,
-    partial: bool = False,
-    numbers: Mapping[str, int] | None = None,
+    table: ClassTable = ABDOMEN,  # the classes to learn
+    partial: bool = False,  # whether cases may lack classes; then each says which are `unlabelled`
+    numbers: Mapping[str, int] | None = None,  # names to label numbers, for label maps that nothing else explains
 ) -> list[CaseSource]:
     """List the labelled cases of a data set, sorted by name.
 
-    A case that lacks a file, or one of several masks, is listed too; reading it says what is wrong.
-
-    Args:
-        folder: the data set's folder.
-        layout: a name in `LAYOUTS`, or "auto" to find out. The name of a data set also explains the label numbers of
-            a folder that is arranged otherwise, as plain pairs or as in nnU-Net.
-        table: the classes to learn.
-        partial: whether cases may lack classes; then each says which are `unlabelled`.
-        numbers: names to label numbers, for label maps that nothing else explains.
+    `layout` is a name in `LAYOUTS`, or "auto" to find out. The name of a data set also explains the label numbers of a
+    folder that is arranged otherwise, as plain pairs or as in nnU-Net. A case that lacks a file, or one of several
+    masks, is listed too; reading it says what is wrong.
 
     Raises BadInputError where there is no such folder; no layout fits, or several do; nothing explains the label
     numbers, or two tables do and differ; no case labels a class, unless partial; there is no case, or no CT.
@@ -65,7 +61,7 @@ def find_cases(
         wanted = " or ".join(describe(place) for place in chosen.places) or "images/ and labels/"
         of_ids = f" of the numbers up to {chosen.ids[-1]}" if chosen.ids else ""
         raise BadInputError(f"{folder}: {chosen.name} without a case in it. It needs {wanted}{of_ids}.")
-    maps = any(case.has_map and not case.has_masks for case in cases.values())
+    maps = any(case.has_map and not case.mask_files for case in cases.values())
     meaning = _meaning(folder, chosen, table, partial=partial, numbers=numbers) if maps else LabelNumbers({})
     sources = [_source(case, meaning, table) for _, case in sorted(cases.items())]
     return _complete(folder, chosen, sources, table, partial=partial)
@@ -74,7 +70,7 @@ def find_cases(
 def _refuse_contradiction(folder: Path, layout: Layout, table: ClassTable, numbers: Mapping[str, int] | None) -> None:
     """Refuse files that are called as those of a data set, beside a table that gives the numbers another meaning."""
     said = {"the classes file": numbers} if numbers else {}
-    for path in (folder / name for name in _TABLES if layout.is_data_set and (folder / name).exists()):
+    for path in _tables(folder) if layout.is_data_set else ():
         with suppress(BadInputError):  # some data sets bring a dataset.json of another kind
             said[str(path)] = read_label_file(path)
     known = {table.label_of(name): number for name, number in (layout.numbers or {}).items()}
@@ -94,10 +90,9 @@ def _meaning(
     """What the numbers in the label maps mean: by the data set, a file beside them, or the classes file."""
     if layout.numbers is not None:
         return label_numbers(layout.numbers, found_in=f"{folder} ({layout.name})", table=table, partial=True)
-    path = next((folder / name for name in layout.names_in if (folder / name).exists()), None)
-    if path is not None:
-        names = read_label_file(path)
-        return _with_tumours(names, label_numbers(names, found_in=str(path), table=table, partial=partial))
+    tables = _tables(folder, layout.names_in)
+    if tables:
+        return _by_table(tables[0], table, partial=partial)
     if numbers:
         return label_numbers(numbers, found_in=f"{folder} (numbers of the classes file)", table=table, partial=partial)
     raise BadInputError(
@@ -107,8 +102,15 @@ def _meaning(
     )
 
 
-def _with_tumours(names: Mapping[str, int], meaning: LabelNumbers) -> LabelNumbers:
-    """Where a data set labels one organ and its tumours, as the Decathlon does, the tumour counts to the organ."""
+def _tables(folder: Path, names: Sequence[str] = ("dataset.json", "labels.json")) -> list[Path]:
+    """The tables of names and label numbers that are in a folder."""
+    return [path for name in names if (path := folder / name).exists()]
+
+
+def _by_table(path: Path, table: ClassTable, *, partial: bool) -> LabelNumbers:
+    """What such a table says; of one organ and its tumours, as in the Decathlon, the tumour counts to the organ."""
+    names = read_label_file(path)
+    meaning = label_numbers(names, found_in=str(path), table=table, partial=partial)
     tumours = [name for name in names if name.lower() in _TUMOURS]
     organs = [name for name in names if name not in tumours and names[name] != 0]
     if not tumours or len(organs) != 1:
@@ -118,14 +120,14 @@ def _with_tumours(names: Mapping[str, int], meaning: LabelNumbers) -> LabelNumbe
 
 
 def _source(case: CaseFiles, meaning: LabelNumbers, table: ClassTable) -> CaseSource:
-    if case.masks is not None and (case.has_masks or not case.has_map):
+    if case.masks is not None and (case.mask_files or not case.has_map):
         return _source_of_masks(case, case.masks, table)
     return CaseSource(case.name, case.scan, case.labels or case.scan, meaning, split=case.split, refusal=case.refusal)
 
 
 def _source_of_masks(case: CaseFiles, folder: Path, table: ClassTable) -> CaseSource:
-    files = {case_name(path): path for path in mask_files(folder)}
-    doubled = next((path for path in mask_files(folder) if files[case_name(path)] != path), None)
+    files = {case_name(path): path for path in case.mask_files}
+    doubled = next((path for path in case.mask_files if files[case_name(path)] != path), None)
     source = CaseSource(case.name, case.scan, folder, LabelNumbers({}), split=case.split, refusal=case.refusal)
     if case.refusal:
         return source
@@ -175,36 +177,35 @@ def explained_by(folder: Path) -> Path | None:
     except BadInputError:  # what merely lies beside may be in any state
         return None
     for layout in layouts:
-        has_names = layout.is_data_set or any((folder.parent / name).exists() for name in layout.names_in)
+        has_names = layout.is_data_set or _tables(folder.parent, layout.names_in)
         if has_names and any(Path(place.labels).parent.name == folder.name for place in layout.places if place.labels):
             return folder.parent
     return None
 
 
-def numbers_beside(folders: Iterable[Path], table: ClassTable) -> tuple[Path, LabelNumbers] | None:
-    """The first table of names in these folders and what it says of label maps; None where there is none.
+def numbers_beside(folders: Sequence[Path], table: ClassTable, what: str) -> LabelNumbers | None:
+    """By the first table of names in these folders, and a warning of `what` it explains; None where there is none.
 
     Raises BadInputError for a table in the first folder that is none, or that names no class of ours.
     """
-    for number, folder in enumerate(folders):
-        for path in (folder / name for name in _TABLES if (folder / name).exists()):
-            try:
-                names = read_label_file(path)
-                known = label_numbers(names, found_in=str(path), table=table, partial=True)
-            except BadInputError:
-                if number == 0:
-                    raise
-            else:
-                return path, _with_tumours(names, known)
+    for path in itertools.chain(*map(_tables, folders)):
+        try:
+            known = _by_table(path, table, partial=True)
+        except BadInputError:
+            if path.parent == folders[0]:
+                raise
+        else:
+            log.warning("%s: the %s are taken to mean what %s says.", folders[0], what, path)
+            return known
     return None
 
 
 def named_layout(name: str) -> Layout:
     """The layout of a name; case, `-`, `_` and `.` do not matter. Raises BadInputError where there is none."""
-    known = {_squeezed(each): layout for each, layout in LAYOUTS.items()}
-    if _squeezed(name) not in known:
+    known = {squeezed(each): layout for each, layout in LAYOUTS.items()}
+    if squeezed(name) not in known:
         raise BadInputError(f"There is no layout '{name}'. There are: auto, {', '.join(LAYOUTS)}.")
-    return known[_squeezed(name)]
+    return known[squeezed(name)]
 
 
 def detect_layout(folder: Path, numbers: Mapping[str, int] | None = None) -> Layout:
@@ -257,9 +258,8 @@ def _shows_its_numbers(folder: Path, layout: Layout) -> bool:
 def _largest_number(case: CaseFiles, layout: Layout) -> int:
     """The largest number that a case shows, or whose mask it has; 0 if its label map cannot be read."""
     numbers = layout.numbers or {}
-    if case.masks is not None and case.has_masks:
-        names = [case_name(path) for path in mask_files(case.masks)]
-        return max((numbers.get(name, len(numbers) + 1) for name in names), default=0)
+    if case.mask_files:
+        return max(numbers.get(case_name(path), len(numbers) + 1) for path in case.mask_files)
     try:
         return label_numbers_in(case.labels)[-1] if case.labels is not None else 0
     except BadInputError:
@@ -277,7 +277,3 @@ def _nothing_fits(folder: Path) -> str:
         f"{folder}: no known layout of a labelled data set.{hint} There are {files}; and the data sets {data_sets}, "
         "each with the files it comes in (docs/howto/data.md)."
     )
-
-
-def _squeezed(name: str) -> str:
-    return re.sub(r"[-_. ]", "", name.lower())

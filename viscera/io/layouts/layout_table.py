@@ -118,12 +118,7 @@ _DATA_SETS = (
             "gallbladder esophagus stomach duodenum kidney_left",
         ),
     ),
-    Layout(
-        name="abdomenatlas1.0",
-        places=_ATLAS_PLACES,
-        numbers=in_order(_ATLAS_1_0),
-        shown=range(9, 10),
-    ),
+    Layout(name="abdomenatlas1.0", places=_ATLAS_PLACES, numbers=in_order(_ATLAS_1_0), shown=range(9, 10)),
     Layout(
         name="abdomenatlas1.1",
         places=_ATLAS_PLACES,
@@ -134,14 +129,8 @@ _DATA_SETS = (
         ),
         shown=range(10, 26),
     ),
-    Layout(
-        name="totalsegmentator-v1-map",  # one label map a case (`--ml`)
-        numbers=TOTALSEGMENTATOR_V1,
-    ),
-    Layout(
-        name="totalsegmentator-v2-map",
-        numbers=TOTALSEGMENTATOR_V2,
-    ),
+    Layout(name="totalsegmentator-v1-map", numbers=TOTALSEGMENTATOR_V1),  # one label map a case (`--ml`)
+    Layout(name="totalsegmentator-v2-map", numbers=TOTALSEGMENTATOR_V2),
 )
 
 _CONVENTIONS = (
@@ -152,20 +141,12 @@ _CONVENTIONS = (
         scans_optional=True,
         lists_files=True,
     ),
-    Layout(
-        name="msd",  # Medical Segmentation Decathlon
-        places=(Place("imagesTr/*", "labelsTr/*"),),
-        names_in=("dataset.json",),
-    ),
-    Layout(
-        name="totalsegmentator",  # v1 and v2, one mask file an organ
-        places=(Place("*/ct", masks="*/segmentations"),),
-    ),
-    Layout(
-        name="pairs",  # our own
-        places=(Place("images/*[_0000]", "labels/*"),),
-        names_in=("labels.json", "dataset.json"),
-    ),
+    # the Medical Segmentation Decathlon
+    Layout(name="msd", places=(Place("imagesTr/*", "labelsTr/*"),), names_in=("dataset.json",)),
+    # v1 and v2, one mask file an organ
+    Layout(name="totalsegmentator", places=(Place("*/ct", masks="*/segmentations"),)),
+    # our own
+    Layout(name="pairs", places=(Place("images/*[_0000]", "labels/*"),), names_in=("labels.json", "dataset.json")),
 )
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (*_CONVENTIONS, *_DATA_SETS)}

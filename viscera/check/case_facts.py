@@ -107,10 +107,6 @@ class CaseFacts:
         return next((organ for organ in self.organs if organ.name == name), None)
 
 
-_NEIGHBOURS = np.ones((3, 3, 3))
-_Index = npt.NDArray[np.intp]
-
-
 def measure_case(case: Case, table: ClassTable) -> CaseFacts:
     """Everything that the check looks at in one case on the files' own grid, any orientation."""
     volume, label_map = case.volume.canonical(), case.label_map.canonical()
@@ -149,7 +145,7 @@ def _organ(name: str, hu: HuArray, mask: Mask, box: Box, geometry: Geometry) -> 
     first = np.array([axis.start for axis in box])
     values = hu[mask]
     air = mask & (hu < NO_TISSUE_BELOW_HU)
-    numbered, pieces = ndimage.label(mask, _NEIGHBOURS)
+    numbered, pieces = ndimage.label(mask, np.ones((3, 3, 3)))  # 26 neighbours
     low = "".join(side for side, axis in zip("LPI", box, strict=True) if axis.start == 0)
     high = "".join(side for side, axis, n in zip("RAS", box, geometry.shape, strict=True) if axis.stop == n)
     largest, stray = (1.0, None) if pieces == 1 else _apart(numbered, first, geometry)
@@ -168,7 +164,9 @@ def _organ(name: str, hu: HuArray, mask: Mask, box: Box, geometry: Geometry) -> 
     )
 
 
-def _apart(numbered: npt.NDArray[np.signedinteger], first: _Index, geometry: Geometry) -> tuple[float, Stray]:
+def _apart(
+    numbered: npt.NDArray[np.signedinteger], first: npt.NDArray[np.intp], geometry: Geometry
+) -> tuple[float, Stray]:
     """Share of the largest of several numbered pieces, and the one that is furthest from it."""
     voxels = np.bincount(numbered.ravel())[1:]
     boxes = ndimage.find_objects(numbered)

@@ -127,13 +127,12 @@ def case_error(case: str, error: Exception) -> VisceraError:
         )
     if isinstance(error, OSError):
         at = error.filename if isinstance(error.filename, str) else case
-        what, remedy = (
-            error.strerror or text,
-            "Check that it is still there, its permissions, and the space on the disk.",
-        )
         if error.errno == errno.ENAMETOOLONG:
-            what, remedy = "this name is too long for the file system", "Rename it, or shorten the folder's."
-        return BadInputError(f"{at}: {what}. {remedy}")
+            return BadInputError(
+                f"{at}: this name is too long for the file system. Rename it, or shorten the folder's."
+            )
+        remedy = "Check that it is still there, its permissions, and the space on the disk."
+        return BadInputError(f"{at}: {error.strerror or text}. {remedy}")
     return DefectError(
         f"{case}: a defect of viscera ({type(error).__name__}: {text}). Please report it; the log has the traceback."
     )

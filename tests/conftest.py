@@ -24,6 +24,14 @@ torch.set_num_threads(1)
 settings.register_profile("shared_machine", deadline=None)  # a slow moment of the machine is no failure
 settings.load_profile("shared_machine")
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+NOT_FOR_COVERAGE = {"journey", "oracle"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Coverage counts what tests of single files run: a journey passes through most lines, and checks few of them."""
+    for item in items:
+        if item.path.parent.name in NOT_FOR_COVERAGE:
+            item.add_marker("no_cover")
 
 
 @pytest.fixture

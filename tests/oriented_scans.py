@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from viscera.core.resolve import resolve_config
 from viscera.engine import predictor as module
-from viscera.io.checkpoint import load_checkpoint, save_checkpoint
+from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 Array = npt.NDArray[np.float64]
 Perm = tuple[int, ...]
@@ -61,9 +62,14 @@ def exact_run(
     fixed = {"train.patch": 16, "train.device": "cpu", "predict.grid": "prepared"}
     config = resolve_config(options=fixed | settings)
     run.mkdir()
-    checkpoint = load_checkpoint(like / "last.pt")
-    save_checkpoint(run / "last.pt", replace(checkpoint, model={}, config=config, training_spacings_mm=trained_mm))
+    changed = replace(_weightless(like / "last.pt"), config=config, training_spacings_mm=trained_mm)
+    save_checkpoint(run / "last.pt", changed)
     return run
+
+
+@cache
+def _weightless(path: Path) -> Checkpoint:
+    return replace(load_checkpoint(path), model={}, optimizer={})
 
 
 def rotation(*degrees: float) -> Array:

@@ -17,14 +17,12 @@ TINY = ["--iterations", "4", "--patch", "16", "--filters", "2", "--set", "train.
 
 @pytest.fixture(scope="module")
 def study(viscera: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of all six arms on eight phantoms, by commands; its own as users start it, with its processes."""
+    """A study of all six arms on eight phantoms, by commands, in this process."""
     folder = tmp_path_factory.mktemp("journey")
     viscera("phantom", folder / "data", "--cases", 8, "--shape", 32, 24, 24)
     fractions = ("--test-fraction", 0.25, "--validation-fraction", 0.125)
     viscera("prepare", folder / "data", folder / "store", "--downsample", 1, *fractions)
-    command = [sys.executable, "-m", "viscera.cli", "study", str(folder / "store"), str(folder / "study")]
-    done = subprocess.run([*command, "--preset", "demo", *TINY], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    viscera("study", folder / "store", folder / "study", "--preset", "demo", *TINY)
     return folder / "study"
 
 

@@ -34,6 +34,7 @@ from tests.oriented_scans import (
 from viscera.stages.predict import predict
 
 MakeRun = Callable[..., Path]
+pytestmark = pytest.mark.no_cover  # one way through prediction, 218 times
 
 
 # ------------------------------------------------------------------------------------------ voxel by voxel
@@ -75,11 +76,12 @@ LANDMARKS_MM = {1: (27, -12, 24), 3: (-22, -19, -21), 6: (-4, 22, 3), 7: (-20, 1
 
 def scan_with_landmarks(affine: Array, shape: Perm, radius_mm: float, scale: float) -> npt.NDArray[np.int16]:
     """Balls of one HU an organ in air, where their centres lie in the patient."""
-    positions = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T + affine[:3, 3]
+    i, j, k = np.ogrid[tuple(slice(size) for size in shape)]
+    x, y, z = (by_i * i + by_j * j + by_k * k + first for by_i, by_j, by_k, first in affine[:3])
     hu = np.full(shape, LEVELS_HU[0])
     for label, offset in LANDMARKS_MM.items():
         centre = np.array([17, -45, 830]) + scale * np.array(offset)
-        hu[np.linalg.norm(positions - centre, axis=-1) <= radius_mm] = LEVELS_HU[label]
+        hu[(x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2 <= radius_mm**2] = LEVELS_HU[label]
     return hu
 
 
@@ -103,11 +105,11 @@ def misplaced_by(answer: Path, scale: float) -> Array:
 def test_landmarks_stay_within_half_a_voxel_in_every_orientation(
     make_run: MakeRun, tmp_path: Path, axes: Perm, flips: Flips, place: Array
 ) -> None:
-    shape = (125, 95, 43)
+    shape, scale = (100, 76, 36), 0.75
     affine = affine_of(axes, flips, place, shape, SPACING_MM)
-    scan = saved(tmp_path / "ct.nii", scan_with_landmarks(affine, shape, 7, 1.0), affine)
+    scan = saved(tmp_path / "ct.nii", scan_with_landmarks(affine, shape, 7, scale), affine)
     (answer,) = predict(make_run(ByShare(), **{"prepare.downsample": 2}), scan, tmp_path / "answer.nii")
-    assert misplaced_by(answer, 1.0).max() <= 0.5
+    assert misplaced_by(answer, scale).max() <= 0.5
     assert forms_of(answer) == forms_of(scan)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from viscera.core.anatomy import ABDOMEN, CLASS_NAMES, ClassTable, label_numbers
+from viscera.core.anatomy import ABDOMEN, CLASS_NAMES, ORGANS, TOLERANCES_MM, ClassTable, label_numbers, tolerance_of
 from viscera.core.errors import BadInputError
 
 
@@ -129,3 +129,15 @@ def test_a_label_map_holds_255_classes() -> None:
 def test_a_dozen_organs_have_a_dozen_colours() -> None:
     table = ClassTable.of_names(["background", "liver", "spleen", *(f"organ_{n}" for n in range(10))])
     assert len({c.colour for c in table.classes}) == 13
+
+
+def test_every_organ_of_the_paper_has_a_tolerance_and_the_rest_has_one() -> None:
+    assert set(TOLERANCES_MM) == {organ.name for organ in ORGANS} | {"other"}
+
+
+def test_own_before_other_before_the_default() -> None:
+    assert tolerance_of("liver", TOLERANCES_MM) == 5
+    assert tolerance_of("left_kidney", TOLERANCES_MM) == 2
+    assert tolerance_of("left_kidney", {"other": 3.0}) == 3
+    assert tolerance_of("left_kidney", {}) == 2
+    assert tolerance_of("liver", 1.5) == 1.5

@@ -26,7 +26,7 @@ from viscera.imaging.resample import GridChange, Restore, coarsen_labels, restor
 from viscera.io.files import write_text
 from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.nifti import read_labels
-from viscera.metrics.overlap import dice, overlap_counts
+from viscera.metrics.overlap import confusion_matrix, dice
 
 Method = Literal["nearest", "majority"]
 GRIDS: dict[str, dict[str, Any]] = {
@@ -92,7 +92,7 @@ def cost(truth: LabelMap, prepare: PrepareConfig, restore: Restore) -> Cost:
     change = GridChange.prepared(canonical.geometry, prepare)
     coarse = coarsen_labels(canonical, change, prepare.label_downsampling).labels
     back = restore_labels(coarse, change) if restore == "labels" else restore_planes(_one_hot(coarse), change)
-    values = dice(*overlap_counts(back.labels, np.asarray(canonical.labels)))
+    values = dice(confusion_matrix(back.labels, np.asarray(canonical.labels)))
     return Cost(tuple(values[1:]), coarse.size / canonical.labels.size)
 
 

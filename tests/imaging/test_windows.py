@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from viscera.core.config import IntensityConfig
 from viscera.core.errors import BadInputError
-from viscera.imaging.windows import clip_to_unit, clipped_moments, covering_origins, gaussian_weights, network_input
+from viscera.imaging.windows import clipped_moments, covering_origins, gaussian_weights, network_input
 
 
 def test_half_overlapping_windows_along_one_axis() -> None:
@@ -45,7 +45,9 @@ def test_gaussian_weights() -> None:
 
 def test_hu_are_clipped_to_the_unit_interval() -> None:
     hu = torch.tensor([-1024, -500, 0, 250, 500, 3000], dtype=torch.int16)
-    assert clip_to_unit(hu, -500, 500).tolist() == [0, 0, 0.5, 0.75, 1, 1]
+    found = network_input(hu.view(1, 1, 1, -1), IntensityConfig(low_hu=-500, high_hu=500))
+    assert found.shape == (1, 1, 1, 1, 6)
+    assert found.ravel().tolist() == [0, 0, 0.5, 0.75, 1, 1]
 
 
 def test_z_scores_of_the_clipped_training_set_have_mean_0_and_deviation_1() -> None:

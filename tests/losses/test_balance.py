@@ -8,7 +8,7 @@ import pytest
 import viscera
 from viscera.core.config import LossConfig, ScheduleConfig
 from viscera.core.errors import BadInputError
-from viscera.losses.balance import WeightSchedule, limit_ratio
+from viscera.losses.balance import WeightSchedule
 
 # Two classes, 96 and 4 voxels, one hundred in all: N = 100, L = 2.
 COUNTS = [96, 4]
@@ -129,8 +129,14 @@ def test_weights_that_are_all_0_are_refused() -> None:
 
 
 def test_a_limited_ratio_lowers_the_large_weights() -> None:
-    assert limit_ratio(np.array([1.0, 2.0, 50.0]), 10).tolist() == [1, 2, 10]
-    assert limit_ratio(np.array([3.0, 2.0, 50.0]), 1).tolist() == [2, 2, 2]  # uniform
+    for counts, max_ratio, expected in (
+        ([100, 50, 2], 10, [1, 2, 10]),  # 1 / R is as 1, 2 and 50
+        ([50, 75, 3], 1, [1, 1, 1]),  # uniform
+    ):
+        config = LossConfig(epsilon=0, max_ratio=max_ratio)
+        weights = WeightSchedule.of(counts, "simple", config, 3).start
+        smallest = sum(counts) / (3 * max(counts))  # Eq. 4 of the commonest class, which the limit leaves as it is
+        assert weights == pytest.approx(np.array(expected) * smallest)
 
 
 def test_counts_a_thousand_times_larger() -> None:

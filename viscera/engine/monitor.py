@@ -23,7 +23,7 @@ from viscera.engine.trust import ConfidenceTally
 from viscera.imaging.windows import network_input
 from viscera.io.runlog import RunFolder
 from viscera.metrics.learning import LoggedStep, batch_norm_remedy, flags, statistics_gap, summary
-from viscera.metrics.overlap import as_labelled, dice, overlap_counts
+from viscera.metrics.overlap import as_labelled, confusion_matrix, dice
 
 log = logging.getLogger(__name__)
 DiceByOrgan = dict[str, float | None]
@@ -85,14 +85,13 @@ class Monitor:
         return self._dice(found)
 
     def _dice(self, found: Sequence[npt.NDArray[np.uint8]]) -> DiceByOrgan:
-        intersection, cardinality = np.zeros((2, len(self.classes)), dtype=np.int64)
+        confusion = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
         for labels, batch in zip(found, self.windows, strict=True):
             known = labels
             if batch.labelled is not None:
                 known = np.stack([as_labelled(*window) for window in zip(labels, batch.labelled.numpy(), strict=True)])
-            counts = overlap_counts(known, batch.labels.numpy(), len(self.classes))
-            intersection, cardinality = intersection + counts[0], cardinality + counts[1]
-        return dict(zip(self.classes.names, dice(intersection, cardinality), strict=True))
+            confusion += confusion_matrix(known, batch.labels.numpy(), len(self.classes))
+        return dict(zip(self.classes.names, dice(confusion), strict=True))
 
     def _input(self, batch: Batch) -> Tensor:
         return network_input(batch.hu, self.train.intensity)
@@ -109,7 +108,7 @@ class Monitor:
             prediction = probabilities.argmax(dim=0).to(torch.uint8).numpy()
             if self.labelled is not None:
                 prediction = as_labelled(prediction, self.labelled[number])
-            rows.append(dice(*overlap_counts(prediction, np.asarray(labels), len(self.classes))))
+            rows.append(dice(confusion_matrix(prediction, np.asarray(labels), len(self.classes))))
             confidence = ConfidenceTally(len(self.classes))
             confidence.add(probabilities)
             pairs = zip(confidence.means()[1:], rows[-1][1:], strict=True)

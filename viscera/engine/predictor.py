@@ -37,7 +37,6 @@ from viscera.io.runlog import RunFolder
 from viscera.networks.unet3d import UNet3D
 
 log = logging.getLogger(__name__)
-_LESS_MEMORY = "Lower predict.batch_windows, or predict by sub-volumes."
 _TOLERATED_RATIO = 1.5  # docs/readings.md, "grid of prediction"
 
 
@@ -238,7 +237,7 @@ class Predictor:
         """From the scan as each model sees it to labels on the fine grid, which all share, and the confidence."""
         tallies = [ConfidenceTally(len(self.classes)) for _ in changes]
         views = list(zip(self._each, scans, changes, tallies, strict=True))
-        with out_of_memory_explained(_LESS_MEMORY):
+        with out_of_memory_explained("Lower predict.batch_windows, or predict by sub-volumes."):
             if self.combination is None:
                 (model, hu, change, tally), *_ = views
                 labels = model.labels(hu, change, tally)

@@ -14,21 +14,19 @@ from viscera.core.geometry import Index3
 from viscera.core.scan import HuArray
 
 
-def clip_to_unit(hu: Tensor, low_hu: float, high_hu: float) -> Tensor:
-    """Clip to [low, high] HU and scale to [0, 1] float32; any shape and number type."""
-    return hu.to(torch.float32).sub_(low_hu).div_(high_hu - low_hu).clamp_(0.0, 1.0)
-
-
 def network_input(hu_BIJK: Tensor, config: IntensityConfig) -> Tensor:
-    """What the network is given for windows of HU: (B, 1, I, J, K) float32, on the device that they are on."""
-    unit = clip_to_unit(hu_BIJK, config.low_hu, config.high_hu).unsqueeze(1)
+    """What the network is given for windows of HU: (B, 1, I, J, K) float32, on the device that they are on.
+
+    Clipped and scaled to [0, 1], or z-scores of what was clipped. Raises BadInputError for those without their moments.
+    """
+    width = config.high_hu - config.low_hu
+    unit = hu_BIJK.to(torch.float32).sub_(config.low_hu).div_(width).clamp_(0.0, 1.0).unsqueeze(1)
     if config.scaling == "unit":
         return unit
     if config.mean_hu is None or config.sd_hu is None:
         raise BadInputError(
             "intensity.scaling z_score needs mean_hu and sd_hu (`viscera train` takes the training set's)."
         )
-    width = config.high_hu - config.low_hu
     return unit.sub_((config.mean_hu - config.low_hu) / width).mul_(width / config.sd_hu)
 
 

@@ -89,12 +89,6 @@ def _weights(counts: npt.NDArray[np.float64], scheme: str | float, epsilon: floa
     return weights
 
 
-def limit_ratio(weights: Weights, max_ratio: float) -> Weights:
-    """Lower the weights (L,) that are more than `max_ratio` times the smallest to that."""
-    limited: Weights = np.minimum(weights, weights.min() * max_ratio)
-    return limited
-
-
 def _sum_to_number(weights: Weights) -> Weights:
     scaled: Weights = weights * (weights.size / weights.sum())
     return scaled
@@ -126,7 +120,7 @@ class WeightSchedule:
             if config.background == "mean":
                 vector = np.concatenate([[vector[1:].mean()], vector[1:]])
             if config.max_ratio is not None:
-                vector = limit_ratio(vector, config.max_ratio)
+                vector = np.minimum(vector, vector.min() * config.max_ratio)
             return _sum_to_number(vector) if config.normalise == "sum_to_L" or schedule.to is not None else vector
 
         start = weights(weighting)

@@ -22,26 +22,17 @@ def confusion_matrix(
     return counts.reshape(num_classes, num_classes).astype(np.int64)
 
 
-def overlap_counts(
-    prediction: LabelArray, reference: LabelArray, num_classes: int = NUM_CLASSES
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Per class abs(S ∩ R) and abs(S) + abs(R), each (L,), in voxels, of two label arrays of one shape."""
-    return counts_of_overlap(confusion_matrix(prediction, reference, num_classes))
-
-
-def counts_of_overlap(
-    confusion_LL: npt.NDArray[np.int64],
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Per class abs(S ∩ R) and abs(S) + abs(R), each (L,), from a confusion matrix."""
-    return np.diagonal(confusion_LL), confusion_LL.sum(axis=0) + confusion_LL.sum(axis=1)
-
-
 def as_labelled(labels: LabelArray, labelled_L: npt.NDArray[np.bool_]) -> LabelArray:
     """A prediction as a case that labels only some classes would have it: the others are background."""
     merged: LabelArray = np.where(labelled_L, np.arange(len(labelled_L)), 0).astype(np.uint8)[labels]
     return merged
 
 
-def dice(intersection: npt.NDArray[np.int64], cardinality: npt.NDArray[np.int64]) -> list[float | None]:
-    """Eq. 1 per class, in [0, 1]; None where the class is absent from both; 0 where the prediction misses it whole."""
-    return [2 * int(i) / int(c) if c else None for i, c in zip(intersection, cardinality, strict=True)]
+def dice(confusion_LL: npt.NDArray[np.int64]) -> list[float | None]:
+    """Eq. 1, 2 |S ∩ R| / (|S| + |R|), of each class of a confusion matrix, in [0, 1].
+
+    None where the class is absent from both; 0 where the prediction misses it whole.
+    """
+    sizes = confusion_LL.sum(axis=0) + confusion_LL.sum(axis=1)
+    shared = np.diagonal(confusion_LL)
+    return [2 * int(i) / int(c) if c else None for i, c in zip(shared, sizes, strict=True)]

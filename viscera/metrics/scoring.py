@@ -14,7 +14,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.regions import box_of, cropped
 from viscera.core.scan import LabelArray, LabelMap
-from viscera.metrics.overlap import as_labelled, confusion_matrix, counts_of_overlap, dice
+from viscera.metrics.overlap import as_labelled, confusion_matrix, dice
 from viscera.metrics.surface_distance import SurfaceDistances, surface_distances
 
 Absent = Literal["undefined", "one"]
@@ -94,7 +94,7 @@ class Reading(NamedTuple):
 
 
 def _dice(pair: Pair, reading: Reading) -> Iterator[Score]:
-    for organ, value in zip(pair.classes.names, dice(*counts_of_overlap(pair.confusion)), strict=True):
+    for organ, value in zip(pair.classes.names, dice(pair.confusion), strict=True):
         yield Score(organ, "dice", 1.0 if value is None and reading.absent == "one" else value)
 
 

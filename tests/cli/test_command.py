@@ -11,10 +11,11 @@ import yaml
 
 import viscera
 from tests.command_line import refused, run
-from viscera.cli.command import Layout
+from viscera.cli.command import Formats, Layout
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import RunFailedError
 from viscera.core.resolve import resolve_config
+from viscera.io.formats import FORMATS
 from viscera.io.layouts.layout_table import LAYOUTS
 from viscera.io.runlog import RunFolder, read_config
 
@@ -59,6 +60,11 @@ def test_every_command_explains_itself(command: list[str]) -> None:
 def test_the_help_of_layout_names_all_of_them() -> None:
     text = typing.get_args(Layout)[1]
     assert all(re.search(rf"\b{re.escape(name)}\b", text) for name in ("auto", *LAYOUTS))
+
+
+def test_the_help_of_format_names_all_of_them() -> None:
+    text = typing.get_args(Formats)[1].help
+    assert all(re.search(rf"\b{re.escape(name)}\b", text) for name in FORMATS)
 
 
 def test_version() -> None:

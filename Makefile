@@ -69,10 +69,10 @@ check: install
 	$(BIN)/lint-imports
 
 test: install
-	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m "not slow" $(if $(COVERAGE),--cov)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m "not slow" $(if $(COVERAGE),--cov)
 
 test-slow: install
-	$(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m slow --durations 10
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m slow --durations 10
 
 test-bench: install install-bench
 	$(BIN)/pytest -m slow tests/oracle/test_nnunet_training.py --durations 10

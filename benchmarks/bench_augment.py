@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.bench_train import interleaved, step_of
+from benchmarks.bench_train import step_of
+from benchmarks.pairs import interleaved
 from benchmarks.record import record
 from viscera.core.config import AugmentConfig
 from viscera.engine.feed import Batch, Feed

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 
 import viscera
-from benchmarks.bench_train import interleaved
+from benchmarks.pairs import interleaved
 from benchmarks.record import record
 
 _BATCH, _CLASSES = 3, 8

@@ -19,7 +19,7 @@ import surface_distance  # type: ignore[import-untyped]
 import torch
 from scipy import ndimage
 
-from benchmarks.bench_train import interleaved
+from benchmarks.pairs import interleaved
 from benchmarks.record import record
 from viscera.core import regions
 from viscera.core.geometry import Geometry

@@ -5,34 +5,14 @@
 Pairs run interleaved in one process on one thread; the ratio of medians is what counts.
 """
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
 import viscera
+from benchmarks.pairs import interleaved
 from benchmarks.record import record
-
-REPEATS = 7
-
-
-def interleaved(first: Callable[[], None], second: Callable[[], None]) -> dict[str, Any]:
-    """Seconds of both, taken in turn after one warm-up each, and the ratio of the medians."""
-    first()
-    second()
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(REPEATS):
-        for run, times in zip((first, second), seconds, strict=True):
-            started = time.perf_counter()
-            run()
-            times.append(round(time.perf_counter() - started, 4))
-    return {
-        "ours_s": seconds[0],
-        "other_s": seconds[1],
-        "ratio_of_medians": round(statistics.median(seconds[0]) / statistics.median(seconds[1]), 3),
-    }
 
 
 def step_of(patch: int, filters: int, levels: int, *, channels_last: bool) -> Callable[[], None]:

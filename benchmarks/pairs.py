@@ -1,0 +1,132 @@
+"""Ours beside a peer's: the same work on the same input, taken in turn, and one line for each pair.
+
+    RATIO name=NAME ours=… peer=… ratio=…
+
+Ratios are of medians, the peer's over ours: above 1 ours is better. A benchmark makes its pairs like this:
+
+    benchmark = Benchmark.of_command_line("loss", __doc__, peers=["monai"])
+    benchmark.time("loss_time_vs_monai", ours, peer, peer_settings="DiceLoss(…), as its documentation advises")
+    benchmark.write()
+
+Where a peer has several settings that might be its best, `time` takes all of them, and the fastest counts.
+"""
+
+import argparse
+import gc
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from benchmarks.record import RESULTS, processor_kind, record
+from viscera.engine.hardware import choose_device
+
+Run = Callable[[], object]
+
+
+def in_turn(runs: Mapping[str, Run], repeats: int, device: torch.device | None = None) -> dict[str, list[float]]:
+    """Seconds of each, one after another and again, after one warm-up each; a GPU is waited for."""
+
+    def once(run: Run) -> float:
+        gc.collect()
+        started = time.perf_counter()
+        run()
+        if device is not None and device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - started
+
+    for run in runs.values():
+        once(run)
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            seconds[name].append(once(run))
+    return seconds
+
+
+def interleaved(first: Run, second: Run, repeats: int = 7) -> dict[str, Any]:
+    """Seconds of two ways to do one thing, taken in turn, and the ratio of the medians, the first over the second."""
+    seconds = in_turn({"ours_s": first, "other_s": second}, repeats)
+    ratio = statistics.median(seconds["ours_s"]) / statistics.median(seconds["other_s"])
+    rounded = {name: [float(f"{value:.4g}") for value in values] for name, values in seconds.items()}
+    return {**rounded, "ratio_of_medians": round(ratio, 3)}
+
+
+@dataclass
+class Benchmark:
+    """The pairs of one benchmark, as its command line asks for them."""
+
+    name: str  # of the file of results
+    peers: Sequence[str]  # packages, whose versions are recorded
+    quick: bool = False  # small and few repeats, under a minute; nothing is written
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    pairs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)  # whatever else was measured
+
+    @classmethod
+    def of_command_line(cls, name: str, purpose: str | None, peers: Sequence[str] = ()) -> "Benchmark":
+        """From `--quick`, `--device` and `--threads`, by default one thread."""
+        parser = argparse.ArgumentParser(description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("--quick", action="store_true", help="less work, under 60 seconds; no file is written")
+        parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
+        parser.add_argument(
+            "--threads", type=int, default=1, help="threads of PyTorch, ours and the peers' (default 1)"
+        )
+        given = parser.parse_args()
+        torch.set_num_threads(given.threads)
+        return cls(name, peers, given.quick, choose_device(given.device))
+
+    def time(
+        self,
+        name: str,
+        ours: Run,
+        peer: Run | Mapping[str, Run],
+        *,
+        goal: float,
+        peer_settings: str,
+        repeats: int = 7,
+        **notes: object,
+    ) -> float:
+        """Seconds of both, and their ratio. Of a peer with several settings, by what they are, the fastest counts."""
+        peers = dict(peer) if isinstance(peer, Mapping) else {peer_settings: peer}
+        seconds = in_turn({"ours": ours, **peers}, 3 if self.quick else repeats, self.device)
+        medians = {settings: statistics.median(seconds[settings]) for settings in peers}
+        best = min(medians, key=lambda settings: medians[settings])
+        others = {settings: _rounded(value) for settings, value in medians.items() if settings != best}
+        if others:
+            notes["slower_settings_of_the_peer"] = others
+        notes["repeats"] = {"ours": [*map(_rounded, seconds["ours"])], "peer": [*map(_rounded, seconds[best])]}
+        ours_s = statistics.median(seconds["ours"])
+        return self.pair(name, ours_s, medians[best], goal=goal, unit="s", peer_settings=best, **notes)
+
+    def pair(
+        self, name: str, ours: float, peer: float, *, goal: float, unit: str, peer_settings: str, **notes: object
+    ) -> float:
+        """Note a pair of figures of which the smaller is better, print its line, and return the ratio."""
+        ratio = peer / ours
+        self.pairs[name] = {
+            "ours": _rounded(ours),
+            "peer": _rounded(peer),
+            "ratio": _rounded(ratio, 3),
+            "goal": goal,
+            "unit": unit,
+            "peer_settings": peer_settings,
+            **notes,
+        }
+        print(f"RATIO name={name} ours={ours:.4g} peer={peer:.4g} ratio={ratio:.3g}")
+        sys.stdout.flush()
+        return ratio
+
+    def write(self) -> None:
+        """Record all pairs and notes; a quick run prints them only."""
+        figures = {"pairs": self.pairs, **self.notes}
+        folder = None if self.quick else RESULTS / processor_kind(self.device)
+        record(self.name, figures, peers=self.peers, device=self.device, folder=folder)
+
+
+def _rounded(value: float, digits: int = 4) -> float:
+    return float(f"{value:.{digits}g}")

@@ -1,0 +1,49 @@
+"""The line and the ratio of a pair, worked by hand; what is written, and what is not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import pairs
+from benchmarks.pairs import Benchmark, in_turn
+
+
+def test_a_ratio_above_one_says_that_ours_is_smaller(capsys: pytest.CaptureFixture[str]) -> None:
+    benchmark = Benchmark("example", [])
+    ratio = benchmark.pair("example_vs_peer", 0.5, 2.0, goal=3, unit="GiB", peer_settings="none")
+    assert ratio == 4
+    assert capsys.readouterr().out == "RATIO name=example_vs_peer ours=0.5 peer=2 ratio=4\n"
+    assert benchmark.pairs["example_vs_peer"]["goal"] == 3
+
+
+def test_runs_take_turns_after_one_warm_up_each() -> None:
+    calls: list[str] = []
+    seconds = in_turn({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, repeats=2)
+    assert calls == ["a", "b", "a", "b", "a", "b"]
+    assert [len(times) for times in seconds.values()] == [2, 2]
+
+
+def test_of_several_settings_of_the_peer_the_fastest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = {"ours": [1.0, 1.0], "slow": [9.0, 9.0], "fast": [3.0, 5.0]}
+    monkeypatch.setattr(pairs, "in_turn", lambda *_: measured)
+    benchmark = Benchmark("example", [])
+    peers = {"slow": lambda: None, "fast": lambda: None}
+    assert benchmark.time("example_vs_peer", lambda: None, peers, goal=1, peer_settings="") == 4
+    found = benchmark.pairs["example_vs_peer"]
+    assert (found["peer_settings"], found["slower_settings_of_the_peer"]) == ("fast", {"slow": 9.0})
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_quick_run_leaves_no_file(quick: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "RESULTS", tmp_path)
+    benchmark = Benchmark("example", ["torch", "no-such-package"], quick)
+    benchmark.pair("example_vs_peer", 1, 2, goal=1, unit="s", peer_settings="none")
+    benchmark.write()
+    written = [json.loads(path.read_text()) for path in tmp_path.rglob("example.json")]
+    if quick:
+        assert not written
+    else:
+        assert written[0]["pairs"]["example_vs_peer"]["ratio"] == 2
+        assert "torch" in written[0]["versions"]
+        assert "no-such-package" not in written[0]["versions"]

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import Arm, arm_config
 from viscera.doctor.forecast import precision_and_recall
-from viscera.engine.trainer import LEAST_EPSILON, keras_epsilon
+from viscera.engine.optimiser import LEAST_EPSILON, keras_epsilon
 from viscera.losses.balance import WeightSchedule
 from viscera.metrics.learning import FAILING_DICE
 from viscera.metrics.statistics import bootstrap_means

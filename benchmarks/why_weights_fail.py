@@ -19,7 +19,7 @@ from tabulate import tabulate
 from benchmarks.measured import Measured, epsilon_over_scale, gap, measured, repeated
 from viscera.core.anatomy import ORGANS
 from viscera.core.arms import Arm, arm_config
-from viscera.engine.trainer import LEAST_EPSILON
+from viscera.engine.optimiser import LEAST_EPSILON
 from viscera.io.files import write_text
 from viscera.io.runlog import RunStatus
 from viscera.study.report.gradients_section import ForecastRow, forecast_rows, forecast_sentence

@@ -19,7 +19,8 @@ from viscera.engine.diagnostics import (
     steps_over_rate,
 )
 from viscera.engine.feed import Feed, NetworkInput, TrainingFacts
-from viscera.engine.trainer import Trainer, make_adam
+from viscera.engine.optimiser import make_adam
+from viscera.engine.trainer import Trainer
 from viscera.losses.balance import WeightSchedule
 
 Configure = Callable[..., Config]

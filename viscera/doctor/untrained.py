@@ -15,8 +15,8 @@ from viscera.doctor.forecast import ArmForecast, Outlook, hu_claims, separabilit
 from viscera.engine.diagnostics import logit_gradient_norms
 from viscera.engine.feed import Feed, feed_of, with_training_set
 from viscera.engine.hardware import choose_device
+from viscera.engine.optimiser import keras_epsilon
 from viscera.engine.predictor import build_network
-from viscera.engine.trainer import keras_epsilon
 from viscera.imaging.windows import network_input
 from viscera.io.store import Store
 from viscera.losses.balance import Weights, WeightSchedule

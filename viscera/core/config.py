@@ -146,6 +146,9 @@ class TrainConfig(Settings):
     resident: Literal["auto", "always", "never"] = setting(
         "auto", "keep the training set on the device and cut windows there: auto on GPUs with room", role="machine"
     )
+    capture: Literal["auto", "always", "never"] = setting(
+        "auto", "record the training step once and replay it, as a CUDA graph: auto on NVIDIA GPUs", role="machine"
+    )
     initialisation: Literal["he", "keras"] = setting(
         "he", "he: He normal, batch norm with PyTorch's constants; keras: Glorot uniform, momentum 0.99, ε 1e-3"
     )

@@ -96,7 +96,12 @@ class Feed:
             _cut(image, origin, hu[slot], AIR_HU)
             _cut(label_map, origin, labels[slot], 0)
         labelled = None if self.labelled is None else torch.from_numpy(self.labelled[numbers])
-        return Batch(hu, labels, augmentations, None if labelled is None or labelled.all() else labelled.to(device))
+        return Batch(
+            hu,
+            labels,
+            augmentations,
+            None if labelled is None or labelled.all() else labelled.to(device, non_blocking=True),
+        )
 
     def loaded(self, device: torch.device) -> "Feed":
         """The same feed, bit by bit, with a copy of every case in the device's memory.

@@ -1,11 +1,12 @@
-"""Adam, with epsilon where Keras puts it."""
+"""Adam, with epsilon where Keras puts it; and its update as a recording of a step can hold it."""
+# ruff: noqa: SLF001 - torch._foreach_* is how PyTorch's documentation names them
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from viscera.core.config import AdamConfig
 
@@ -51,3 +52,55 @@ def make_adam(network: nn.Module, learning_rate: float, config: AdamConfig) -> t
     if config.epsilon_place == "keras":
         return KerasAdam(network.parameters(), learning_rate, epsilon)
     return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=epsilon)
+
+
+class AdamOnDevice:
+    """The update of `torch.optim.Adam` on its own state, the numbers that change from step to step on the device.
+
+    Operation by operation as PyTorch's for one tensor, and equal to it bit by bit on a CPU.
+    """
+
+    def __init__(self, optimizer: torch.optim.Adam) -> None:
+        (self._group,) = optimizer.param_groups
+        self._keras = optimizer if isinstance(optimizer, KerasAdam) else None
+        self.parameters: list[Tensor] = self._group["params"]
+        states = [optimizer.state[each] for each in self.parameters]
+        self._means, self._squares, self._counts = (
+            [state[name] for state in states] for name in ("exp_avg", "exp_avg_sq", "step")
+        )
+        first = self.parameters[0]
+        self._root_of_correction, self._epsilon, self._rate = (first.new_zeros(()).detach() for _ in range(3))
+
+    @property
+    def moments(self) -> list[Tensor]:
+        """The first and second of each parameter."""
+        return [*self._means, *self._squares]
+
+    def set_numbers(self) -> None:
+        """Those of the next step; a GPU is not waited for."""
+        if self._keras is not None:
+            self._keras.set_epsilon()
+        number, (beta1, beta2) = int(self._counts[0]) + 1, self._group["betas"]
+        self._root_of_correction.fill_(math.sqrt(1 - beta2**number))
+        self._epsilon.fill_(self._group["eps"])
+        self._rate.fill_(-self._group["lr"] / (1 - beta1**number))
+
+    @torch.no_grad()
+    def update(self, gradients: Sequence[Tensor]) -> None:
+        """Move moments and parameters, one gradient a parameter."""
+        beta1, beta2 = self._group["betas"]
+        laid_out = [  # as the parameters, or each would be a kernel of its own
+            g if g.stride() == p.stride() else torch.empty_like(p).copy_(g)
+            for g, p in zip(gradients, self.parameters, strict=True)
+        ]
+        torch._foreach_lerp_(self._means, laid_out, 1 - beta1)
+        torch._foreach_mul_(self._squares, beta2)
+        torch._foreach_addcmul_(self._squares, laid_out, laid_out, 1 - beta2)
+        roots = torch._foreach_sqrt(self._squares)
+        torch._foreach_div_(roots, self._root_of_correction)
+        torch._foreach_add_(roots, self._epsilon)
+        torch._foreach_addcdiv_(self.parameters, torch._foreach_mul(self._means, self._rate), roots)
+
+    def count(self) -> None:
+        """Say that a step has been done; PyTorch counts on the CPU."""
+        torch._foreach_add_(self._counts, 1)

@@ -10,6 +10,7 @@ import torch
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.core.progress import OnProgress, Progress
+from viscera.engine.captured_step import CapturedStep, Forward
 from viscera.engine.diagnostics import full_diagnosis, full_steps, logit_gradient_norms, shares
 from viscera.engine.feed import Batch, Feed, NetworkInput, TrainingFacts
 from viscera.engine.hardware import autocast, out_of_memory_explained
@@ -60,6 +61,7 @@ class Trainer:
     seconds: float = 0.0
     best_validation_dice: float = -1.0
     deferred: bool = False
+    captured: CapturedStep | None = None  # None: steps are computed plainly
 
     @classmethod
     def create(cls, config: Config, facts: TrainingFacts, device: torch.device) -> "Trainer":
@@ -70,10 +72,14 @@ class Trainer:
             network = build_network(train, len(facts.classes))
         network.to(device).train()
         optimizer = make_adam(network, train.learning_rate, train.adam)
-        deferred = device.type == "cuda"
+        captured = train.capture == "always" or (train.capture == "auto" and device.type == "cuda")
+        deferred = device.type == "cuda" or captured
         # labels of a store are class numbers; on a GPU, to look at them is to wait
         loss = training_loss(train.loss, facts.class_weights.start, check_labels=not deferred)
-        return cls(config, facts, device, network, optimizer, loss.to(device), deferred=deferred)
+        trainer = cls(config, facts, device, network, optimizer, loss.to(device), deferred=deferred)
+        if captured:
+            trainer.captured = CapturedStep(network, optimizer, trainer.forward)
+        return trainer
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was written."""
@@ -81,6 +87,8 @@ class Trainer:
         self.optimizer.load_state_dict(checkpoint.optimizer)
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         self.best_validation_dice = checkpoint.best_validation_dice
+        if self.captured is not None:
+            self.captured.forget()
 
     def run(self, feed: Feed, monitor: Monitor, folder: RunFolder, stop: StopSignal, report: OnProgress) -> None:
         """Train to the last iteration, logging and writing checkpoints on the way.
@@ -123,29 +131,37 @@ class Trainer:
 
     def training_step(self, batch: Batch, *, diagnose: bool = False) -> StepResult:
         """One step of Adam on one mini-batch; what it returns was measured before the step."""
-        train = self.config.train
         if not self.facts.class_weights.constant:
-            self.loss.class_weights.copy_(torch.from_numpy(self.facts.class_weights.at(self.step)))
-        x, labels, labelled = self.network_input(batch)
-        with autocast(self.device, train.precision):
-            logits_BLIJK = self.network(x)
-        dice_loss_L = self.loss.per_class(logits_BLIJK, labels, labelled)
-        loss = weighted_dice_loss(dice_loss_L, self.loss.class_weights.to(dice_loss_L.dtype))
-        value = loss.detach() if self.deferred else loss.item()
-        norms_L = logit_gradient_norms(logits_BLIJK, labels, self.loss, labelled) if diagnose else None
-        if self.deferred or np.isfinite(value):
+            weights_L = torch.from_numpy(self.facts.class_weights.at(self.step))
+            self.loss.class_weights.copy_(weights_L, non_blocking=True)
+        inputs = self.network_input(batch)
+        done = None if self.captured is None else self.captured(inputs)
+        forward = done or self.forward(inputs)
+        value = forward.loss.detach() if self.deferred else forward.loss.item()
+        norms_L = None
+        if diagnose:
+            norms_L = logit_gradient_norms(forward.logits, inputs.labels, self.loss, inputs.labelled)
+        if done is None and (self.deferred or np.isfinite(value)):
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            forward.loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-        return StepResult(value, -dice_loss_L.detach(), norms_L)
+        return StepResult(value, -forward.dice_losses.detach(), norms_L)
+
+    def forward(self, inputs: NetworkInput) -> Forward:
+        """The loss on a mini-batch, and what it was computed from; a GPU is not waited for."""
+        with autocast(self.device, self.config.train.precision):
+            logits_BLIJK = self.network(inputs.x)
+        dice_loss_L = self.loss.per_class(logits_BLIJK, inputs.labels, inputs.labelled)
+        loss = weighted_dice_loss(dice_loss_L, self.loss.class_weights.to(dice_loss_L.dtype))
+        return Forward(loss, dice_loss_L, logits_BLIJK)
 
     def network_input(self, batch: Batch) -> NetworkInput:
         """What the network and the loss are given of a batch, on the device."""
         train = self.config.train
-        hu, labels = batch.hu.to(self.device), batch.labels.to(self.device)
+        hu, labels = (each.to(self.device, non_blocking=True) for each in (batch.hu, batch.labels))
         if batch.augmentations:
             hu, labels = augment(hu, labels, batch.augmentations, train.patch)
-        labelled = None if batch.labelled is None else batch.labelled.to(self.device)
+        labelled = None if batch.labelled is None else batch.labelled.to(self.device, non_blocking=True)
         return NetworkInput(network_input(hu, train.intensity), labels, labelled)
 
     def checkpoint(self) -> Checkpoint:

@@ -3,8 +3,12 @@
 import logging
 import math
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from multiprocessing import popen_spawn_posix, synchronize
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +48,44 @@ def test_several_processes_work_and_one_that_is_killed_is_one_sentence() -> None
     assert sorted(for_each(math.sqrt, [1.0, 4.0, 9.0], 2)) == [1.0, 2.0, 3.0]
     with pytest.raises(RunFailedError, match=r"A process was killed.*fewer --jobs"):
         list(for_each(os._exit, [1, 1], 2))
+
+
+def test_what_is_logged_in_another_process_is_logged_here(caplog: pytest.LogCaptureFixture) -> None:
+    list(for_each(logging.getLogger("viscera.elsewhere").warning, ["one", "two"], 2))
+    said = {(record.name, record.getMessage()) for record in caplog.records}
+    assert said == {("viscera.elsewhere", "one"), ("viscera.elsewhere", "two")}
+
+
+_KILLED_AT_WORK = """
+import multiprocessing, os, signal, threading, time
+from viscera.core.processes import for_each
+
+def kill():
+    while len(multiprocessing.active_children()) < 2:
+        time.sleep(0.01)
+    time.sleep(0.5)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+threading.Thread(target=kill).start()
+list(for_each(time.sleep, [60, 60], 2))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_processes_end_with_the_one_that_started_them_even_if_it_is_killed() -> None:
+    done = subprocess.run([sys.executable, "-c", _KILLED_AT_WORK], check=False, capture_output=True, text=True)
+    numbers = done.stdout.split()
+    assert len(numbers) == 2
+
+    def is_alive(number: str) -> bool:
+        stat = Path("/proc") / number / "stat"
+        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+    waited_until = time.monotonic() + 20
+    while any(map(is_alive, numbers)):
+        assert time.monotonic() < waited_until
+        time.sleep(0.05)
 
 
 def test_what_the_function_raises_is_raised() -> None:

@@ -3,6 +3,7 @@
 import json
 import resource
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
 from viscera.io import store as module
 from viscera.io.files import sha256
-from viscera.io.store import PreparedCase, Store
+from viscera.io.store import CaseRecord, PreparedCase, Store
 
 COARSE = Geometry.from_spacing((2, 2, 2), (4.0, 4.0, 4.0))
 FINE = Geometry.from_spacing((4, 4, 4), (2.0, 2.0, 2.0))
@@ -149,6 +150,56 @@ def test_killed_at_any_write_the_store_is_as_before(
     assert again.names() == ["a"]
     again.add(case("b"))
     again.verify(["a", "b"])
+
+
+def test_the_manifest_is_not_written_for_each_of_many_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write and a case take 1 s each, so that after one write, at 1 s, the next is due at 10 s, the third at 20 s."""
+    store = make(tmp_path / "s")
+    now, written = [0.0], []
+    keep = Store._keep
+
+    def slow(self: Store, records: dict[str, CaseRecord]) -> None:
+        now[0] += 1
+        written.append(sorted(records))
+        keep(self, records)
+
+    monkeypatch.setattr(Store, "_keep", slow)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    names = [f"case_{n:02d}" for n in range(14)]
+    with store.adding() as tell:
+        for name in names:
+            record = module.write_case(store.path, case(name), store.classes, None)
+            now[0] += 1
+            tell(name, record)
+    assert written == [names[:1], names[1:9], names[9:]]  # the last at the end, at 16 s
+    again = Store.open(tmp_path / "s")
+    again.verify(names)
+    assert again.names() == names
+
+
+def test_what_was_added_before_an_interruption_is_in_the_manifest(tmp_path: Path) -> None:
+    store = make(tmp_path / "s")
+
+    def interrupted() -> None:
+        with store.adding() as tell:
+            for name in ("a", "b", "c"):
+                tell(name, module.write_case(store.path, case(name), store.classes, None))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert Store.open(tmp_path / "s").names() == ["a", "b", "c"]
+
+
+def test_cases_stand_in_order_one_a_line_and_say_what_they_said_when_indented(tmp_path: Path) -> None:
+    store = make(tmp_path / "s", "b", "a")
+    path = tmp_path / "s" / "manifest.json"
+    lines = path.read_text().splitlines()
+    assert [line[:5] for line in lines if '"voxel_counts_prepared": [' in line] == ['  "a"', '  "b"']
+    value = json.loads(path.read_text())
+    assert value == store.manifest.model_dump(mode="json")
+    path.write_text(json.dumps(value, indent=1))  # as earlier versions wrote it
+    assert Store.open(tmp_path / "s").manifest == store.manifest
 
 
 @pytest.mark.parametrize("kilobytes", [1, 200])

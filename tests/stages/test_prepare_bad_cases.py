@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from tests.layout_examples import write_example
+from viscera.core.anatomy import ClassTable
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError, DefectError
 from viscera.io.files import exclusive
 from viscera.io.layouts.case_source import CaseSource
-from viscera.io.store import PreparedCase, Store
+from viscera.io.store import CaseRecord, PreparedCase, Store, write_case
 from viscera.stages import prepare as stage
 from viscera.stages.prepare import prepare
 
@@ -232,14 +233,14 @@ def test_a_name_as_long_as_the_file_system_takes_is_prepared(tmp_path: Path) -> 
 def test_a_name_that_the_store_cannot_hold_leaves_out_one_case(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = Store.add
+    original = write_case
 
-    def add(self: Store, case: PreparedCase) -> None:
+    def write(path: Path, case: PreparedCase, table: ClassTable, before: CaseRecord | None) -> CaseRecord:
         if case.name == "case_2":
             raise BadInputError("case_2: cannot be written") from OSError(errno.ENAMETOOLONG, "File name too long")
-        original(self, case)
+        return original(path, case, table, before)
 
-    monkeypatch.setattr(Store, "add", add)
+    monkeypatch.setattr(stage, "write_case", write)
     with pytest.raises(BadInputError, match="1 of 5 cases were left out"):
         prepare(raw, tmp_path / "s", HALF)
     assert len(Store.open(tmp_path / "s").names()) == 4

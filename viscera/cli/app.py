@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from viscera.cli import command as shared
-from viscera.cli.command import AsJson, Call, Classes, DataSet, Layout, Store, class_file, command, new_app
+from viscera.cli.command import AsJson, Call, Classes, DataSet, Jobs, Layout, Store, class_file, command, new_app
 from viscera.cli.terminal import end_on_signal, open_streams, stop_on_signal
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded
@@ -47,7 +47,7 @@ def phantom(
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another seed gives other patients.")] = 0,
     shape: shared.Shape = (128, 128, 96),
     spacing_mm: shared.VoxelSize = None,
-    jobs: Annotated[int, typer.Option(min=1, metavar="N", help="How many processes to use.")] = 1,
+    jobs: Jobs = 1,
 ) -> None:
     """Write synthetic CT scans with labels, to try things out.
 
@@ -69,6 +69,7 @@ def prepare(
     classes: Classes = None,
     partial: Annotated[bool, "Take a data set that does not label all organs."] = False,
     split: Annotated[Path | None, "JSON file with the cases of train, validation and test, instead of shares."] = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Turn labelled scans into a store, ready for training.
 
@@ -80,7 +81,9 @@ def prepare(
     if {"prepare.downsample", "prepare.spacing_mm"} <= call.options.keys():
         raise typer.BadParameter("give --downsample or --spacing-mm, not both")
     data: dict[str, Any] = {"layout": layout, "classes": class_file(classes), "partial": partial}
-    built = stage.prepare(source, store, call.config().prepare, **data, split_file=split, progress=call.display.update)
+    settings, seen = call.config().prepare, call.display.update
+    with end_on_signal():  # and with it the processes
+        built = stage.prepare(source, store, settings, **data, split_file=split, jobs=jobs, progress=seen)
     train, validation, test = (len(built.names(part)) for part in ("train", "validation", "test"))
     call.display.note(f"{store}: {train} training, {validation} validation, {test} test cases")
     call.display.note(f"{store}: {stage.grids_text(built)}")

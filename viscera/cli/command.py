@@ -253,6 +253,7 @@ Layout = Annotated[
     "totalsegmentator-v2-map.",
 ]
 Classes = Annotated[Path | None, "YAML file that names the organs, instead of the paper's eight classes."]
+Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="How many processes to use.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 

@@ -3,10 +3,12 @@
 import logging
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from logging.handlers import QueueHandler
+from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import SpawnContext
 from typing import TypeVar, TypeVarTuple
 
@@ -18,20 +20,24 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 
-def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Iterator[Result]:
+def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Generator[Result, None, None]:
     """Call a function on every item, in up to `jobs` processes; the results come as they are ready.
 
-    What it raises is raised here, and the rest is not begun; a process that was killed is a RunFailedError.
+    What it raises is raised here, and the rest is not begun; a process that was killed is a RunFailedError. Warnings
+    that it logs are logged here. The processes end with this one, however it ends.
     """
     jobs = min(jobs, len(items))
-    started = start_pool(jobs, _nothing, lambda _context: ()) if jobs > 1 else None
+    started = start_pool(jobs, _start_worker, lambda _context: (jobs,)) if jobs > 1 else None
     if started is None:
         yield from map(function, items)
         return
     with started[0] as pool:
         try:
-            for future in as_completed([pool.submit(function, item) for item in items]):
-                yield future.result()
+            for future in as_completed([pool.submit(_with_its_log, function, item) for item in items]):
+                result, records = future.result()
+                for record in records:
+                    logging.getLogger(record.name).handle(record)
+                yield result
         except BaseException as error:
             pool.shutdown(cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
@@ -42,7 +48,35 @@ def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: in
             raise
 
 
-def _nothing() -> None: ...
+class _Kept(QueueHandler):
+    """Keeps what is logged, in a form that another process can be given."""
+
+    def __init__(self) -> None:
+        self.records: list[logging.LogRecord] = []
+        super().__init__(self.records)  # type: ignore[arg-type]
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
+def _with_its_log(function: Callable[[Item], Result], item: Item) -> tuple[Result, list[logging.LogRecord]]:
+    kept = _Kept()
+    logging.basicConfig(handlers=[kept], format="%(message)s", level=logging.WARNING, force=True)
+    return function(item), kept.records
+
+
+def _start_worker(jobs: int) -> None:
+    """Share the processors with the other workers, and end when the process is gone that started them."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors // jobs)))  # read when PyTorch is loaded
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def start_pool(

@@ -8,8 +8,11 @@ cases/NAME/labels_original.nii.gz  the labels on the scan's own grid
 
 import hashlib
 import io
+import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +27,12 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.core.settings import Settings
-from viscera.io.files import fsync, is_occupied, make_folder, move, sha256, temporary_beside, writing
+from viscera.io.files import fsync, is_occupied, make_folder, move, sha256, temporary_beside, write_text, writing
 from viscera.io.nifti import nifti_bytes, read_labels
-from viscera.io.records import read_json, validated, write_json
+from viscera.io.records import read_json, validated
 
 FORMAT_VERSION = 1
+_MANIFEST_SHARE = 0.1  # of the time in which cases are added
 Split = Literal["train", "validation", "test"]
 
 
@@ -175,44 +179,33 @@ class Store:
 
         A case that is stored again keeps its split: a test case never becomes a training case.
         """
-        folder = self.path / "cases" / case.name
-        temporary, replaced = temporary_beside(folder), temporary_beside(folder)
-        contents = {
-            "image.npy": _npy(case.volume.hu),
-            "labels.npy": _npy(case.label_map.labels),
-            "labels_original.nii.gz": nifti_bytes(case.original, "viscera label map"),
-        }
+        self._keep({case.name: write_case(self.path, case, self.classes, self.manifest.cases.get(case.name))})
+
+    @contextmanager
+    def adding(self) -> Iterator[Callable[[str, CaseRecord], None]]:
+        """What to tell of each of many cases, once `write_case` has written it.
+
+        The manifest, which is written as a whole, then follows at once while that takes at most a tenth of the
+        time, else later; and at the end in any case. Cases that a killed process did not come to tell are
+        prepared again.
+        """
+        untold: dict[str, CaseRecord] = {}
+        began, spent = time.monotonic(), 0.0
+
+        def tell(name: str, record: CaseRecord) -> None:
+            nonlocal spent
+            untold[name] = record
+            at = time.monotonic()
+            if spent <= _MANIFEST_SHARE * (at - began):
+                self._keep(untold)
+                untold.clear()
+                spent += time.monotonic() - at
+
         try:
-            with writing(folder):
-                make_folder(temporary)
-                for file, content in contents.items():
-                    (temporary / file).write_bytes(content)
-                    fsync(temporary / file)
-                if folder.exists():
-                    folder.replace(replaced)
-                move(temporary, folder)
+            yield tell
         finally:
-            for each in (temporary, replaced):
-                shutil.rmtree(each, ignore_errors=True)
-        before = self.manifest.cases.get(case.name)
-        prepared, original = (each.voxel_counts(len(self.classes)) for each in (case.label_map, case.original))
-        prepared_ml = prepared * case.label_map.geometry.voxel_volume_ml
-        original_ml = original * case.original.geometry.voxel_volume_ml
-        record = CaseRecord(
-            prepared=GeometryRecord.model_validate(case.volume.geometry.to_json()),
-            original=GeometryRecord.model_validate(case.original.geometry.to_json()),
-            voxel_counts_prepared=tuple(prepared.tolist()),
-            voxel_counts_original=tuple(original.tolist()),
-            volume_change=tuple(
-                float(now / then - 1) if then > 0 else None for now, then in zip(prepared_ml, original_ml, strict=True)
-            ),
-            sha256={file: hashlib.sha256(content).hexdigest() for file, content in contents.items()},
-            sources=case.sources,
-            unlabelled=case.unlabelled,
-            meaning=case.meaning,
-            split=before.split if before else None,
-        )
-        self._keep({case.name: record})
+            if untold:
+                self._keep(untold)
 
     def remove_leftovers(self) -> None:
         """Delete the half-written cases of a process that was killed; only for who holds the store alone."""
@@ -245,8 +238,61 @@ class Store:
 
     def _keep(self, records: Mapping[str, CaseRecord]) -> None:
         """Write the manifest, with these cases in place of what it said of them."""
-        self.manifest = self.manifest.model_copy(update={"cases": {**self.manifest.cases, **records}})
-        write_json(self.path / "manifest.json", self.manifest.model_dump(mode="json"))
+        cases = dict(sorted({**self.manifest.cases, **records}.items()))  # in whichever order they were prepared
+        self.manifest = self.manifest.model_copy(update={"cases": cases})
+        write_text(self.path / "manifest.json", _one_line_a_case(self.manifest.model_dump(mode="json")))
+
+
+def write_case(path: Path, case: PreparedCase, classes: ClassTable, before: CaseRecord | None) -> CaseRecord:
+    """Write the files of one case, in place of those before, and return what the manifest is to say of it.
+
+    Interrupted at any point, the folder of the case is as before or complete. Safe in several processes at once, for
+    different cases of one store. Raises BadInputError where it cannot be written.
+    """
+    folder = path / "cases" / case.name
+    temporary, replaced = temporary_beside(folder), temporary_beside(folder)
+    contents = {
+        "image.npy": _npy(case.volume.hu),
+        "labels.npy": _npy(case.label_map.labels),
+        "labels_original.nii.gz": nifti_bytes(case.original, "viscera label map"),
+    }
+    try:
+        with writing(folder):
+            make_folder(temporary)
+            for file, content in contents.items():
+                (temporary / file).write_bytes(content)
+                fsync(temporary / file)
+            if folder.exists():
+                folder.replace(replaced)
+            move(temporary, folder)
+    finally:
+        for each in (temporary, replaced):
+            shutil.rmtree(each, ignore_errors=True)
+    prepared, original = (each.voxel_counts(len(classes)) for each in (case.label_map, case.original))
+    prepared_ml = prepared * case.label_map.geometry.voxel_volume_ml
+    original_ml = original * case.original.geometry.voxel_volume_ml
+    return CaseRecord(
+        prepared=GeometryRecord.model_validate(case.volume.geometry.to_json()),
+        original=GeometryRecord.model_validate(case.original.geometry.to_json()),
+        voxel_counts_prepared=tuple(prepared.tolist()),
+        voxel_counts_original=tuple(original.tolist()),
+        volume_change=tuple(
+            float(now / then - 1) if then > 0 else None for now, then in zip(prepared_ml, original_ml, strict=True)
+        ),
+        sha256={file: hashlib.sha256(content).hexdigest() for file, content in contents.items()},
+        sources=case.sources,
+        unlabelled=case.unlabelled,
+        meaning=case.meaning,
+        split=before.split if before else None,
+    )
+
+
+def _one_line_a_case(manifest: dict[str, Any]) -> str:
+    """As JSON that people can read, and that is written as fast as the library can (which indents slowly)."""
+    cases: dict[str, Any] = manifest.pop("cases")
+    lines = [f"  {json.dumps(name)}: {json.dumps(case, allow_nan=False)}" for name, case in cases.items()]
+    head = json.dumps(manifest, indent=1, allow_nan=False).removesuffix("\n}")
+    return head + ',\n "cases": {\n' + ",\n".join(lines) + "\n }\n}\n"
 
 
 def refuse_foreign(path: Path) -> None:

@@ -1,17 +1,20 @@
 """`viscera prepare`: from labelled scans to a Store."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
 from viscera.core.config import PrepareConfig
-from viscera.core.errors import BadInputError, CaseBarrier
+from viscera.core.errors import BadInputError, CaseBarrier, VisceraError
 from viscera.core.geometry import AxisOrder
+from viscera.core.processes import for_each
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.settings import differences
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
@@ -22,7 +25,7 @@ from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import case_of, dataset_title, own_split
 from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.records import read_json
-from viscera.io.store import PreparedCase, SourceRecord, Split, Store, refuse_foreign
+from viscera.io.store import CaseRecord, PreparedCase, SourceRecord, Split, Store, refuse_foreign, write_case
 
 MUCH_LOST = 0.2  # of an organ's volume
 _FINE_MM = 3.0  # what the paper's factor 4 makes of its scans, or so
@@ -40,7 +43,8 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     classes: ClassFile | None = None,  # to learn; by default those of the store, or the paper's eight in a new one
     partial: bool = False,  # whether the data set may lack organs
     split_file: Path | None = None,  # JSON, see `_read_split`; instead of the data set's own split and the random one
-    progress: OnProgress = unseen,  # called before each case, and at the end
+    jobs: int = 1,  # processes that work at the same time, where the machine allows several
+    progress: OnProgress = unseen,  # called before the first case, and after each
 ) -> Store:
     """Build a store, or add to it the cases that are new.
 
@@ -48,6 +52,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         BadInputError: nothing that could be prepared; a store of other settings or classes; a full disk; or, after all
             else is done, cases that were left out.
         DefectError: likewise, where a case was left out by a defect of ours.
+        RunFailedError: a process was killed.
     """
     stored = Store.open(store_path).classes if (store_path / "manifest.json").exists() else ABDOMEN
     table, numbers = (classes.table, classes.numbers) if classes else (stored, None)
@@ -61,7 +66,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         store.remove_leftovers()
         if wanted_split is not None:
             _check_split(store, wanted_split, split_file, [case.name for case in cases])
-        barrier = _add_cases(store, cases, config, progress)
+        barrier = _add_cases(store, cases, config, jobs, progress)
         quarantine.write_quarantine(store_path, barrier.reasons, [case.name for case in cases])
         _assign_split(store, config, wanted_split, proposed)
         _warn_of_losses(store, says_grid=bool(barrier.left_out))
@@ -126,24 +131,51 @@ def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: Pre
     return splits | dict.fromkeys(names, "train")
 
 
-def _add_cases(store: Store, cases: Sequence[CaseSource], config: PrepareConfig, progress: OnProgress) -> CaseBarrier:
+class _Outcome(NamedTuple):
+    """What became of a case."""
+
+    name: str
+    record: CaseRecord | None = None  # None: stored already, or left out
+    why: VisceraError | None = None  # it was left out
+    is_end: bool = False  # nothing more can be stored, of any case
+
+
+def _add_cases(
+    store: Store, cases: Sequence[CaseSource], config: PrepareConfig, jobs: int, progress: OnProgress
+) -> CaseBarrier:
     """Store the cases that are new; a full disk ends that, whatever else happens leaves out one case."""
-    barrier, full_disk = CaseBarrier(), None
-    for done, source in enumerate(cases):
-        progress(Progress("prepare", done, len(cases), source.name))
-        with barrier.around(source.name):
-            if not _is_stored(store, source):
-                case = _prepared(source, config)
-                try:
-                    store.add(case)
-                except BadInputError as error:
-                    if not is_full_disk(error.__cause__):
-                        raise
-                    full_disk = error
-        if full_disk is not None:
-            raise full_disk
-    progress(Progress("prepare", len(cases), len(cases)))
+    barrier = CaseBarrier()
+    items = [(source, store.manifest.cases.get(source.name)) for source in cases]
+    outcomes = for_each(partial(_outcome, store.path, store.classes, config), items, jobs)
+    progress(Progress("prepare", 0, len(cases), cases[0].name))
+    with contextlib.closing(outcomes), store.adding() as tell:
+        for done, (name, record, why, is_end) in enumerate(outcomes, start=1):
+            if why is not None and is_end:
+                raise why
+            if why is not None:
+                barrier.left_out[name] = why
+            elif record is not None:
+                tell(name, record)
+            progress(Progress("prepare", done, len(cases), name))
     return barrier
+
+
+def _outcome(
+    path: Path, table: ClassTable, config: PrepareConfig, item: tuple[CaseSource, CaseRecord | None]
+) -> _Outcome:
+    """Store one case, in whichever process, unless it is stored."""
+    source, before = item
+    barrier, record, full_disk = CaseBarrier(), None, None
+    with barrier.around(source.name):
+        if before is None or not _is_stored(path, table, source, before):
+            case = _prepared(source, config)
+            try:
+                record = write_case(path, case, table, before)
+            except BadInputError as error:
+                if not is_full_disk(error.__cause__):
+                    raise
+                full_disk = error
+    return _Outcome(source.name, record, full_disk or barrier.left_out.get(source.name), is_end=full_disk is not None)
 
 
 def _open_or_create(path: Path, config: PrepareConfig, dataset: str, table: ClassTable) -> Store:
@@ -161,16 +193,15 @@ def _open_or_create(path: Path, config: PrepareConfig, dataset: str, table: Clas
     return store
 
 
-def _is_stored(store: Store, source: CaseSource) -> bool:
-    record = store.manifest.cases.get(source.name)
-    folder = store.path / "cases" / source.name
-    if record is None or not folder.is_dir():
+def _is_stored(path: Path, table: ClassTable, source: CaseSource, record: CaseRecord) -> bool:
+    folder = path / "cases" / source.name
+    if not folder.is_dir():
         return False
     replacing = f"To replace the case, delete {folder} and prepare again"
-    for file, path in source.files.items():
-        known = record.sources.get(file)
-        if known is None or not path.is_file() or path.stat().st_size != known.bytes or sha256(path) != known.sha256:
-            made = f"{source.name}: {path} is not the file that the store's case was made from"
+    for name, file in source.files.items():
+        known = record.sources.get(name)
+        if known is None or not file.is_file() or file.stat().st_size != known.bytes or sha256(file) != known.sha256:
+            made = f"{source.name}: {file} is not the file that the store's case was made from"
             raise BadInputError(f"{made}. {replacing}; or rename the new case.")
     if record.unlabelled != source.numbers.unlabelled:
         both = record.unlabelled, source.numbers.unlabelled
@@ -178,7 +209,7 @@ def _is_stored(store: Store, source: CaseSource) -> bool:
         raise BadInputError(f"{source.name}: the store's case labels {labels}, now {now}. {replacing}.")
     if record.meaning is not None and record.meaning != source.meaning:
         now, then = (
-            ", ".join(f"{store.classes.names[label]} {number}" for number, label in meaning.items())
+            ", ".join(f"{table.names[label]} {number}" for number, label in meaning.items())
             for meaning in (source.meaning, record.meaning)
         )
         raise BadInputError(

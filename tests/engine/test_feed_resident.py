@@ -1,9 +1,11 @@
 """The training set in the device's memory, and losses that are read late: the same training, here on the CPU."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,17 +83,41 @@ def test_auto_leaves_the_set_outside_a_cpu_and_always_does_not() -> None:
     assert on_device(feed, CPU, "always").resident
 
 
-@pytest.mark.parametrize(("free", "fits"), [(20000, True), (19000, False)])
-def test_auto_asks_a_gpu_for_its_room(
-    free: int, fits: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(("free", "full", "fits"), [(20000, False, True), (19000, False, False), (20000, True, False)])
+def test_auto_asks_a_gpu_for_its_room_and_cuts_into_pinned_memory_where_there_is_none(
+    free: int, full: bool, fits: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """7665 bytes are at most 0.4 of 20000, but not of 19000."""
     feed = Feed(CASES, 8, 3, seed=4)
-    loaded = feed.loaded(CPU)
+    inside = feed.loaded(CPU)
+
+    def loaded(_feed: Feed, _device: torch.device) -> Feed:
+        if full:
+            raise torch.OutOfMemoryError
+        return inside
+
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free, 10**6))
-    monkeypatch.setattr(Feed, "loaded", lambda _feed, _device: loaded)
-    assert on_device(feed, torch.device("cuda"), "auto") is (loaded if fits else feed)
+    monkeypatch.setattr(Feed, "loaded", loaded)
+    there = on_device(feed, torch.device("cuda"), "auto")
+    assert (there is inside) is fits
+    assert there.pinned is not fits
     assert ("stays outside the GPU" in caplog.text) is not fits
+    assert on_device(feed, torch.device("cuda"), "never").pinned
+
+
+def test_windows_in_pinned_memory_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    original, asked = torch.empty, []
+
+    def empty(*args: Any, pin_memory: bool = False, **kwargs: Any) -> torch.Tensor:
+        asked.append(pin_memory)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "empty", empty)
+    feed = Feed(CASES, 8, 3, seed=4)
+    expected, ours = feed.batch(1), dataclasses.replace(feed, pinned=True).batch(1)
+    assert asked == [False, False, True, True]
+    assert torch.equal(ours.hu, expected.hu)
+    assert torch.equal(ours.labels, expected.labels)
 
 
 def test_a_label_beyond_the_classes_is_refused_before_training() -> None:

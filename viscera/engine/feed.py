@@ -3,6 +3,7 @@
 A window is a pure function of (seed, step, slot), cut here or in the device's memory.
 """
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -72,6 +73,7 @@ class Feed:
     classes: ClassTable = ABDOMEN
     labelled: npt.NDArray[np.bool_] | None = None  # (cases, L) the classes that each case labels; None: all
     resident: Sequence[tuple[Tensor, Tensor]] = ()  # int16 and uint8, the cases in a device's memory (`loaded`)
+    pinned: bool = False  # cut windows into memory that a GPU reads by itself, while the host goes on
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.cases):
@@ -87,8 +89,8 @@ class Feed:
         augmentations = self._augmentations(step, numbers)
         beyond = margin(augmentations, self.patch)
         shape = (self.batch_size, *(self.patch + 2 * n for n in beyond))
-        hu = torch.empty(shape, dtype=torch.int16, device=device)
-        labels = torch.empty(shape, dtype=torch.uint8, device=device)
+        hu = torch.empty(shape, dtype=torch.int16, device=device, pin_memory=self.pinned)
+        labels = torch.empty(shape, dtype=torch.uint8, device=device, pin_memory=self.pinned)
         for slot, number in enumerate(numbers):
             image, label_map = (self.resident or self.cases)[number]
             within = random_origin(self.seed, step, slot, image.shape, self.patch)
@@ -135,19 +137,22 @@ def _cut(array: HuArray | LabelArray | Tensor, origin: Sequence[int], into: Tens
 
 def on_device(feed: Feed, device: torch.device, resident: Literal["auto", "always", "never"]) -> Feed:
     """The feed, or its cases in the device's memory: with "auto" on a GPU where they take at most `MEMORY_SHARE`."""
+    outside = replace(feed, pinned=True) if device.type == "cuda" else feed
     if resident == "never" or (resident == "auto" and device.type != "cuda"):
-        return feed
-    if resident == "auto":
-        needed = _BYTES_PER_VOXEL * sum(image.size for image, _ in feed.cases)
-        free, _ = torch.cuda.mem_get_info(device)
-        if needed > MEMORY_SHARE * free:
-            log.warning(
-                "The training set (%.1f GiB) stays outside the GPU, which has %.1f GiB free; training may wait for it.",
-                *(needed / 2**30, free / 2**30),
-            )
-            return feed
-    with out_of_memory_explained("Use --set train.resident=never."):
-        return feed.loaded(device)
+        return outside
+    if resident == "always":
+        with out_of_memory_explained("Use --set train.resident=never."):
+            return feed.loaded(device)
+    needed = _BYTES_PER_VOXEL * sum(image.size for image, _ in feed.cases)
+    free, _ = torch.cuda.mem_get_info(device)
+    with contextlib.suppress(torch.OutOfMemoryError):  # free, but in pieces; or taken by another process meanwhile
+        if needed <= MEMORY_SHARE * free:
+            return feed.loaded(device)
+    log.warning(
+        "The training set (%.1f GiB) stays outside the GPU, which has %.1f GiB free; training may wait for it.",
+        *(needed / 2**30, free / 2**30),
+    )
+    return outside
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,6 +27,7 @@ _ISOTROPIC = (1.0, 1.0, 1.0)
 _STRENGTHS, _ELASTIC, _NOISE = 1, 2, 3  # streams of random numbers of one window
 _ELASTIC_LIMIT = 3.0  # displacements end at so many standard deviations, so that a margin holds them
 _HU_RANGE = torch.iinfo(torch.int16)
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,11 +141,11 @@ def augment(
 def _sampling_grid(augmentations: Sequence[Augmentation], patch: int, windows_BIJK: Tensor) -> Tensor:
     """(B, I, J, K, 3) places to read at, as `grid_sample` wants them: K, J, I, from -1 to 1 over the windows."""
     device = windows_BIJK.device
-    linear = torch.from_numpy(np.stack([each.linear for each in augmentations])).float().to(device)
+    linear = torch.from_numpy(np.stack([each.linear for each in augmentations])).float().to(device, non_blocking=True)
     offset = torch.arange(patch, device=device) - (patch - 1) / 2
     along_I, along_J, along_K = (linear[:, :, axis, None] * offset for axis in range(3))
     elastic = [
-        (slot, _displacement(each, patch).to(device)) for slot, each in enumerate(augmentations) if each.elastic_voxels
+        (slot, _displacement(each, patch, device)) for slot, each in enumerate(augmentations) if each.elastic_voxels
     ]
     grid = torch.empty(len(augmentations), patch, patch, patch, 3, device=device)
     for axis, edge in enumerate(windows_BIJK.shape[1:]):
@@ -155,12 +156,12 @@ def _sampling_grid(augmentations: Sequence[Augmentation], patch: int, windows_BI
     return grid
 
 
-def _displacement(augmentation: Augmentation, patch: int) -> Tensor:
+def _displacement(augmentation: Augmentation, patch: int, device: torch.device = _CPU) -> Tensor:
     """(3, I, J, K) voxels: cubic B-splines whose coefficients are independent and Gaussian."""
-    splines = _spline_weights(patch, augmentation.elastic_spacing)
+    splines = _spline_weights(patch, augmentation.elastic_spacing).to(device, non_blocking=True)
     points = splines.shape[1]
     coefficients = augmentation.random(_ELASTIC).standard_normal((3, points, points, points), dtype=np.float32)
-    along_I = splines @ torch.from_numpy(coefficients).flatten(2)
+    along_I = splines @ torch.from_numpy(coefficients).to(device, non_blocking=True).flatten(2)
     deviations = splines @ along_I.view(3, patch, points, points) @ splines.T
     return deviations.clamp(-_ELASTIC_LIMIT, _ELASTIC_LIMIT) * augmentation.elastic_voxels
 
@@ -191,7 +192,7 @@ def _blurred(hu_BIJK: Tensor, augmentations: Sequence[Augmentation]) -> Tensor:
     if not any(each.blur_voxels for each in augmentations):
         return hu_BIJK
     matrices = np.stack([_blur_matrix(hu_BIJK.shape[1], each.blur_voxels) for each in augmentations])
-    blur = torch.from_numpy(matrices).float().to(hu_BIJK.device)
+    blur = torch.from_numpy(matrices).float().to(hu_BIJK.device, non_blocking=True)
     along_I = (blur @ hu_BIJK.float().flatten(2)).view(hu_BIJK.shape)
     return blur[:, None] @ along_I @ blur[:, None].mT
 
@@ -211,7 +212,7 @@ def _recalibrated(hu_BIJK: Tensor, augmentations: Sequence[Augmentation]) -> Ten
     """Contrast, shift and noise."""
     if any(each.contrast != 1 or each.shift_hu for each in augmentations):
         by_window = torch.tensor([(each.contrast, each.shift_hu) for each in augmentations], dtype=torch.float32)
-        contrast, shift_hu = by_window.T.to(hu_BIJK.device).view(2, -1, 1, 1, 1)
+        contrast, shift_hu = by_window.T.to(hu_BIJK.device, non_blocking=True).view(2, -1, 1, 1, 1)
         hu_BIJK = hu_BIJK * contrast + shift_hu
     if any(each.noise_hu for each in augmentations):
         noise = np.zeros(hu_BIJK.shape, dtype=np.float32)
@@ -219,5 +220,5 @@ def _recalibrated(hu_BIJK: Tensor, augmentations: Sequence[Augmentation]) -> Ten
             if each.noise_hu:
                 each.random(_NOISE).standard_normal(out=noise[slot], dtype=np.float32)
                 noise[slot] *= each.noise_hu
-        hu_BIJK = hu_BIJK + torch.from_numpy(noise).to(hu_BIJK.device)
+        hu_BIJK = hu_BIJK + torch.from_numpy(noise).to(hu_BIJK.device, non_blocking=True)
     return hu_BIJK

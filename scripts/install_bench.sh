@@ -11,7 +11,7 @@ python=${PYTHON:-python3}
 pip="$venv/bin/python -m pip --disable-pip-version-check"
 
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-$pip install --quiet --constraint constraints.txt --editable '.[oracle]' pytest
+$pip install --quiet --constraint constraints.txt --editable '.[dicom,oracle]' pytest
 $pip install --quiet --constraint constraints.txt \
     blosc2 connected-components-3d einops graphviz imagecodecs requests scikit-learn seaborn SimpleITK \
     threadpoolctl tifffile tqdm yacs

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from viscera.core.geometry import Index3
 
@@ -38,6 +37,8 @@ def numbered_components(mask: Mask, connectivity: Connectivity = 26) -> npt.NDAr
         i, j, k = mask.shape
         numbered = cc3d.connected_components(even, connectivity=connectivity)[:i, :j, :k]
     else:
+        from scipy import ndimage  # noqa: PLC0415 - slow to load, and not needed for most of what stands here
+
         numbered, _ = ndimage.label(mask, ndimage.generate_binary_structure(3, _RANK[connectivity]))
     return numbered
 
@@ -95,6 +96,8 @@ def box_of(*arrays: npt.NDArray[Any]) -> Box:
 
 def boxes_of(labels: npt.NDArray[np.uint8], length: int) -> list[Box]:
     """(L,) the box of each class of a label map (I, J, K) with L classes; background's is `EMPTY`, too."""
+    from scipy import ndimage  # noqa: PLC0415 - as above
+
     box = box_of(labels)
     found = ndimage.find_objects(cropped(labels, box), max_label=length - 1) if box != EMPTY else [None] * (length - 1)
     boxes = [EMPTY] * length

@@ -108,7 +108,7 @@ def rle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Series:
 
 
 def test_several_processes_read_the_same(rle: Series, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_slices: object, remaining: list[int], _hu: object) -> None:
+    def refuse(_slices: object, remaining: list[int], *_: object) -> None:
         assert not remaining
 
     monkeypatch.setattr(module, "_read", refuse)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 import pydicom
 from pydicom.dataset import FileDataset
@@ -24,8 +25,18 @@ DAMAGE = (  # what pydicom raises on a damaged file
     *(AttributeError, NameError, NotImplementedError, OverflowError, RuntimeError),
 )
 _PIXELS = 0x7FE00010
+_LAST_OF_HEADER = _PIXELS - 16  # what stands behind the pixels, such as garbage, is read in no case
 _PREFIX, _PREFIX_END = b"DICM", 132
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # of a data set without the 128 bytes and the prefix before it
+
+
+class PixelElement(NamedTuple):
+    """Where pixel data stand in a file that is not deflated, and the bytes they take as the file says."""
+
+    offset: int
+    length: int
+    crc32: int  # of all that stands before them: whether it is still what was understood
+
 
 _quiet = {"readers": 0}
 _quiet_lock, _restore = Lock(), ExitStack()
@@ -91,15 +102,32 @@ def open_dataset(path: Path, *, pixels: bool, tags: Sequence[int] | None = None)
 
     Where the transfer syntax is not given, the one that was guessed is put in.
     """
+    return _opened(path, tags, _PIXELS if pixels else _LAST_OF_HEADER)[0]
+
+
+def open_header(path: Path, tags: Sequence[int] | None = None) -> tuple[FileDataset, PixelElement | None]:
+    """A file without pixels, as `open_dataset`, and where these stand; None where something else comes first."""
+    return _opened(path, tags, _LAST_OF_HEADER)
+
+
+def _opened(path: Path, tags: Sequence[int] | None, last: int) -> tuple[FileDataset, PixelElement | None]:
     wanted: list[BaseTag | int] | None = list(tags) if tags is not None else None
-    last = _PIXELS if pixels else _PIXELS - 16  # whatever stands behind them, such as garbage
+    pixels: list[PixelElement] = []
     with path.open("rb") as file:
-        dataset = read_partial(file, stop_when=lambda tag, _vr, _length: tag > last, force=True, specific_tags=wanted)
+
+        def is_behind(tag: BaseTag, _kind: str | None, length: int) -> bool:
+            if last < int(tag) == _PIXELS:
+                offset = file.tell()
+                file.seek(0)
+                pixels.append(PixelElement(offset, length, zlib.crc32(file.read(offset))))
+            return int(tag) > last
+
+        dataset = read_partial(file, stop_when=is_behind, force=True, specific_tags=wanted)
     if not dataset.file_meta.get("TransferSyntaxUID"):
         is_implicit, is_little_endian = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
-    return dataset
+    return dataset, next(iter(pixels), None)
 
 
 def is_encapsulated(syntax: UID) -> bool:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,40 @@ from pydicom.encaps import parse_basic_offsets, parse_fragments
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from viscera.core.errors import BadInputError
-from viscera.io.dicom.dicom_file import DAMAGE, is_dicom, is_directory, is_encapsulated, open_dataset
+from viscera.io.dicom.dicom_file import (
+    DAMAGE,
+    PixelElement,
+    is_dicom,
+    is_directory,
+    is_encapsulated,
+    open_dataset,
+    open_header,
+)
+from viscera.io.dicom.dicom_values import (
+    NOTHING,
+    first_item,
+    items_of,
+    number_of,
+    numbers_of,
+    text_of,
+    texts_of,
+    whole_of,
+)
+from viscera.io.dicom.plain_pixels import PlainPixels
 from viscera.io.files import read_error
 
 _WANTED = (
     "SOPClassUID SOPInstanceUID Modality ImageType SeriesInstanceUID StudyInstanceUID PatientID PatientName "
     "SeriesDescription FrameOfReferenceUID AcquisitionDate SeriesDate StudyDate AcquisitionNumber AcquisitionTime "
     "TemporalPositionIdentifier TriggerTime NumberOfFrames Rows Columns SamplesPerPixel BitsAllocated "
-    "PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit ImagePositionPatient ImageOrientationPatient "
-    "PixelSpacing SliceThickness RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence "
+    "BitsStored HighBit PixelRepresentation PixelPaddingValue PixelPaddingRangeLimit ImagePositionPatient "
+    "ImageOrientationPatient PixelSpacing SliceThickness RescaleSlope RescaleIntercept RescaleType ModalityLUTSequence "
     "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
 )
 _TAGS = [tag for keyword in _WANTED.split() if (tag := tag_for_keyword(keyword)) is not None]
 Vector3 = tuple[float, float, float]
 _CT_STORAGE = {CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage}
 _UNIT_TOLERANCE = 0.01
-_NOTHING = Dataset()  # which is false; made once, as that takes time
 _ACQUISITION = (
     *(("acquisition", "AcquisitionNumber"), ("acquisition", "FrameAcquisitionNumber")),
     *(("time point", "TemporalPositionIdentifier"), ("time point", "TemporalPositionIndex")),
@@ -70,6 +87,7 @@ class Slice:
     not_given: tuple[str, ...] = ()  # which of slope and intercept
     padding: tuple[int, int] | None = None  # lowest and highest stored value that mean "outside the field of view"
     acquisition: tuple[tuple[str, str], ...] = ()  # what tells phases apart: numbers and times, by name
+    plain: PlainPixels | None = None  # of the file; None if its pixels are coded otherwise, or are not as many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,8 +116,8 @@ def read_header(path: Path, *, whole: bool = False) -> tuple[FileDataset, Header
     Raises BadInputError for a damaged file, or one that cannot be opened.
     """
     try:
-        dataset = open_dataset(path, pixels=False, tags=None if whole else _TAGS)
-        return None if is_directory(dataset) else (dataset, _header_of(path, dataset))
+        dataset, pixels = open_header(path, None if whole else _TAGS)
+        return None if is_directory(dataset) else (dataset, _header_of(path, dataset, pixels))
     except OSError as error:
         raise read_error(path, error) from error
     except DAMAGE as error:
@@ -108,7 +126,7 @@ def read_header(path: Path, *, whole: bool = False) -> tuple[FileDataset, Header
         raise BadInputError(f"{path}: damaged DICOM ({error}). Export it again, or leave it out.") from error
 
 
-def _header_of(path: Path, dataset: FileDataset) -> Header:
+def _header_of(path: Path, dataset: FileDataset, pixels: PixelElement | None) -> Header:
     """What a file says that pydicom has read; raises one of `DAMAGE` where its kind or its size cannot be read."""
     sop_class = text_of(dataset, "SOPClassUID") or text_of(dataset.file_meta, "MediaStorageSOPClassUID")
     modality = text_of(dataset, "Modality").upper()
@@ -134,11 +152,11 @@ def _header_of(path: Path, dataset: FileDataset) -> Header:
             _group(_VALUE_MAP, first_item(dataset, _OF_FRAMES), first_item(dataset, _OF_ALL), dataset), "RescaleType"
         ),
         has_table=bool(items_of(dataset, "ModalityLUTSequence")),
-        slices=tuple(_slices(path, dataset, modality)) if has_image else (),
+        slices=tuple(_slices(path, dataset, pixels, modality)) if has_image else (),
     )
 
 
-def _slices(path: Path, dataset: FileDataset, modality: str) -> Iterator[Slice]:
+def _slices(path: Path, dataset: FileDataset, pixels: PixelElement | None, modality: str) -> Iterator[Slice]:
     """One image, or one for each frame with what its functional groups say (PS3.3, A.38)."""
     rows, columns = whole_of(dataset, "Rows"), whole_of(dataset, "Columns")
     if rows is None or columns is None or min(rows, columns) < 1:
@@ -155,6 +173,7 @@ def _slices(path: Path, dataset: FileDataset, modality: str) -> Iterator[Slice]:
         frames=len(frames),
         frame_of_reference=text_of(dataset, "FrameOfReferenceUID"),
         padding=(min(limits), max(limits)) if padding[0] is not None else None,
+        plain=PlainPixels.of(dataset, pixels, rows * columns * len(frames)),
     )
     shared = first_item(dataset, _OF_ALL)
     for number, own in enumerate(frames):
@@ -182,7 +201,7 @@ def _counted(path: Path, dataset: FileDataset, pixels: int) -> tuple[list[Datase
         if declared != len(frames) and _frames_held(path, dataset, pixels, len(frames)) != len(frames):
             raise ValueError(f"{text_of(dataset, 'NumberOfFrames')} frames, but {len(frames)} descriptions of frames")
         return frames, True
-    return [_NOTHING], declared in {None, 1} or _frames_held(path, dataset, pixels, declared or 1) <= 1
+    return [NOTHING], declared in {None, 1} or _frames_held(path, dataset, pixels, declared or 1) <= 1
 
 
 def _frames_held(path: Path, dataset: FileDataset, pixels: int, expected: float) -> int:
@@ -229,61 +248,3 @@ def _date(dataset: Dataset) -> str:
         if len(text) == 8 and text.isdigit():
             return f"{text[:4]}-{text[4:6]}-{text[6:]}"
     return ""
-
-
-# ------------------------------------------------------------------------------------------ attributes
-
-
-def text_of(dataset: Dataset, keyword: str) -> str:
-    """An attribute as text, without white space at its ends; empty where it is missing or cannot be read."""
-    with suppress(*DAMAGE):
-        value = dataset.get(keyword)
-        return "" if value is None else " ".join(str(value).split())
-    return ""
-
-
-def texts_of(dataset: Dataset, keyword: str) -> tuple[str, ...]:
-    """All values of an attribute as text; none where it is missing or cannot be read."""
-    with suppress(*DAMAGE):
-        value = dataset.get(keyword)
-        return (value,) if isinstance(value, str) else tuple(map(str, value or ()))
-    return ()
-
-
-def number_of(dataset: Dataset, keyword: str) -> float | None:
-    """An attribute as a number: None where it is missing or empty, NaN where what is there is no single number."""
-    with suppress(*DAMAGE):
-        value = dataset.get(keyword)
-        parts = [value] if isinstance(value, str | int | float) or value is None else list(value)
-        values = {float(part) for part in parts if part is not None and part != ""}
-        return next(iter(values), None) if len(values) <= 1 else math.nan
-    return math.nan
-
-
-def whole_of(dataset: Dataset, keyword: str) -> int | None:
-    """An attribute as a whole number; None where it is none."""
-    value = number_of(dataset, keyword)
-    return int(value) if value is not None and value.is_integer() else None
-
-
-def numbers_of(dataset: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """An attribute of so many finite numbers; None where it is not that."""
-    with suppress(*DAMAGE):
-        value = dataset.get(keyword)
-        if not isinstance(value, str) and len(value) == count:
-            numbers = tuple(map(float, value))
-            return numbers if all(map(math.isfinite, numbers)) else None
-    return None
-
-
-def items_of(dataset: Dataset, keyword: str) -> list[Dataset]:
-    """The items of a sequence; none where it is missing or cannot be read."""
-    with suppress(*DAMAGE):
-        value: Any = dataset.get(keyword)
-        return [item for item in value or () if isinstance(item, Dataset)]
-    return []
-
-
-def first_item(dataset: Dataset, keyword: str) -> Dataset:
-    """First item of a sequence; an empty data set, which is false, where there is none."""
-    return next(iter(items_of(dataset, keyword)), _NOTHING)

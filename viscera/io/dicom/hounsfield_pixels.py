@@ -1,24 +1,28 @@
 """The pixels of the images of one file as Hounsfield units: decoded, their bits sorted out, padding made air."""
 
+import importlib
+import importlib.util
 import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import FileDataset
+from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import get_j2k_parameters
 from pydicom.tag import Tag
 from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, RLELossless
-from scipy import ndimage
 
 from viscera.core.errors import BadInputError
 from viscera.core.scan import AIR_HU, HuArray
-from viscera.io.dicom.dicom_file import DAMAGE, is_encapsulated, open_dataset
-from viscera.io.dicom.dicom_header import ASSUMED_RESCALE, Header, Slice, UnusableSeriesError, whole_of
+from viscera.io.dicom.dicom_file import DAMAGE, open_dataset
+from viscera.io.dicom.dicom_header import ASSUMED_RESCALE, Header, Slice, UnusableSeriesError
+from viscera.io.dicom.dicom_values import whole_of
+from viscera.io.dicom.plain_pixels import Bits
 from viscera.io.files import read_error
 
 _PLAIN_AIR_HU = (AIR_HU, -900)  # padding with such a value is air already
@@ -33,6 +37,8 @@ _NO_LETTERS = re.compile("[^A-Z]")
 _RLE_RATIO = 64  # the most that RLE can compress
 _OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
 _SHAPE, _BITS = ("Rows", "Columns"), ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")
+_HAS_IMAGECODECS = importlib.util.find_spec("imagecodecs") is not None  # it comes with the extra `fast`
+_JPEG_2000 = {JPEG2000, JPEG2000Lossless}
 _TAGS = [Tag(name) for name in (*_SHAPE, *_BITS, *_OFFSETS, "PixelData")]
 _INT16 = np.iinfo(np.int16)
 _Mask = npt.NDArray[np.bool_]
@@ -95,8 +101,14 @@ def read_images(images: Sequence[Slice]) -> Iterator[HuArray]:
     """
     path = images[0].path
     try:
+        if (plain := images[0].plain) is not None:
+            with path.open("rb", buffering=0) as file:
+                if plain.stand_in(file):
+                    for image in images:
+                        yield _hounsfield(plain.words(file, image.frame, image.shape), plain.bits, image)
+                    return
         dataset = open_dataset(path, pixels=True, tags=_TAGS)
-        bits = _Bits.of(dataset)
+        bits = Bits.of(dataset)
         _refuse_size(dataset, images[0], bits)
         for image, words in zip(images, _decoded(dataset, images, bits), strict=True):
             yield _hounsfield(words.astype(words.dtype.newbyteorder("="), copy=False), bits, image)
@@ -111,40 +123,7 @@ def read_images(images: Sequence[Slice]) -> Iterator[HuArray]:
         ) from error
 
 
-@dataclass(frozen=True)
-class _Bits:
-    """Where the stored value stands in a word of the pixel data."""
-
-    allocated: int  # of a word
-    stored: int  # of these, how many hold the value
-    low: int  # the lowest of them
-    signed: bool  # whether the value is in two's complement
-    in_words: bool  # whether decoding gives whole words; the codecs of JPEG give values
-
-    @classmethod
-    def of(cls, dataset: FileDataset) -> "_Bits":
-        """As the header says (PS3.5, 8.1.1); what it does not, or cannot, say is taken for the usual."""
-        syntax = dataset.file_meta.TransferSyntaxUID
-        allocated = whole_of(dataset, "BitsAllocated") or 16
-        stored = whole_of(dataset, "BitsStored") or allocated
-        if not 1 <= stored <= allocated:
-            stored = allocated
-        high = whole_of(dataset, "HighBit")
-        low = high + 1 - stored if high is not None and stored - 1 <= high < allocated else 0
-        signed = whole_of(dataset, "PixelRepresentation") == 1
-        return cls(allocated, stored, low, signed, in_words=syntax == RLELossless or not is_encapsulated(syntax))
-
-    def values(self, words: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The stored values, freed from whatever stands in the other bits."""
-        if not self.in_words:
-            return words >> self.low
-        above, beside = self.allocated - self.low - self.stored, self.allocated - self.stored
-        moved = words << above if above else words  # numbers wrap round: what stands above is gone
-        values = moved.view(f"{'i' if self.signed else 'u'}{words.dtype.itemsize}")
-        return values >> beside if beside else values
-
-
-def _refuse_size(dataset: FileDataset, image: Slice, bits: _Bits) -> None:
+def _refuse_size(dataset: FileDataset, image: Slice, bits: Bits) -> None:
     """Refuse rows and columns that do not fit the pixel data; bytes too many that make no row or column are common."""
     if (whole_of(dataset, "Rows"), whole_of(dataset, "Columns")) != image.shape:
         raise ValueError("the file is cut off, or was changed meanwhile")
@@ -160,12 +139,15 @@ def _refuse_size(dataset: FileDataset, image: Slice, bits: _Bits) -> None:
         )
 
 
-def _decoded(dataset: FileDataset, images: Sequence[Slice], bits: _Bits) -> Iterator[npt.NDArray[np.integer]]:
+def _decoded(dataset: FileDataset, images: Sequence[Slice], bits: Bits) -> Iterator[npt.NDArray[np.integer]]:
     """The words of each image by pydicom's decoders, which meet only what was understood of the header.
 
     JPEG 2000 goes by OpenJPEG where it can, which takes about a tenth less time than GDCM.
     """
     decoder, frames = get_decoder(dataset.file_meta.TransferSyntaxUID), [image.frame for image in images]
+    if len(frames) == 1 and decodes_in_threads(decoder.UID):
+        with suppress(*DAMAGE):
+            return iter([_jpeg_2000(dataset, images[0], bits)])
     rows, columns = images[0].shape
     described: dict[str, Any] = {
         "rows": rows,
@@ -181,15 +163,34 @@ def _decoded(dataset: FileDataset, images: Sequence[Slice], bits: _Bits) -> Iter
         "view_only": True,
     }
     if _OFFSETS[0] in dataset:
-        described["extended_offsets"] = tuple(dataset[name].value for name in _OFFSETS)
+        described["extended_offsets"] = _offsets(dataset)
     plugin = "pylibjpeg"
-    if len(frames) == 1 and decoder.UID in {JPEG2000, JPEG2000Lossless} and plugin in decoder.available_plugins:
+    if len(frames) == 1 and decoder.UID in _JPEG_2000 and plugin in decoder.available_plugins:
         with suppress(*DAMAGE):
             return iter([decoder.as_array(dataset.PixelData, index=frames[0], decoding_plugin=plugin, **described)[0]])
     return (words for words, _ in decoder.iter_array(dataset.PixelData, indices=frames, **described))
 
 
-def _hounsfield(words: npt.NDArray[Any], bits: _Bits, image: Slice) -> HuArray:
+def _offsets(dataset: FileDataset) -> tuple[bytes, bytes] | None:
+    return (dataset[_OFFSETS[0]].value, dataset[_OFFSETS[1]].value) if _OFFSETS[0] in dataset else None
+
+
+def decodes_in_threads(syntax: str) -> bool:
+    """Whether threads decode single images of this transfer syntax at once: pydicom's decoders hold Python's lock."""
+    return _HAS_IMAGECODECS and syntax in _JPEG_2000
+
+
+def _jpeg_2000(dataset: FileDataset, image: Slice, bits: Bits) -> npt.NDArray[np.integer]:
+    """By the OpenJPEG of imagecodecs, a sixth faster than pylibjpeg's; raises one of `DAMAGE` where that may differ."""
+    offsets = _offsets(dataset)
+    stream = get_frame(dataset.PixelData, image.frame, number_of_frames=image.frames, extended_offsets=offsets)
+    words: npt.NDArray[np.integer] = importlib.import_module("imagecodecs").jpeg2k_decode(stream)
+    if words.shape != image.shape or get_j2k_parameters(stream).get("is_signed") != bits.signed:
+        raise ValueError("another size or sign than the header says")
+    return words
+
+
+def _hounsfield(words: npt.NDArray[Any], bits: Bits, image: Slice) -> HuArray:
     """Words of pixel data (rows, columns) as int16 HU, rounded; padding becomes air, other values refused."""
     stored = bits.values(words)
     limits = [float(limit) * image.slope + image.intercept for limit in (stored.min(), stored.max())]
@@ -213,7 +214,7 @@ def _hounsfield(words: npt.NDArray[Any], bits: _Bits, image: Slice) -> HuArray:
 # ------------------------------------------------------------------------------------------ padding
 
 
-def _said_padding(words: npt.NDArray[Any], bits: _Bits, hu: npt.NDArray[Any], image: Slice) -> _Mask | None:
+def _said_padding(words: npt.NDArray[Any], bits: Bits, hu: npt.NDArray[Any], image: Slice) -> _Mask | None:
     """Pixels with the value, or in the range, that the header calls padding, and that are not air already.
 
     In the whole word, or in its stored bits. It is compared bit by bit: -2000 and 63536 are the same 16 bits, whichever
@@ -228,6 +229,8 @@ def _said_padding(words: npt.NDArray[Any], bits: _Bits, hu: npt.NDArray[Any], im
     said &= (hu < _PLAIN_AIR_HU[0]) | (hu > _PLAIN_AIR_HU[1])
     possible = said & (hu >= AIR_HU) & (hu <= _BRIGHTEST_HU)
     if image.padding[0] == image.padding[1] and possible.any():  # tissue may have it, too; padding reaches the edge
+        from scipy import ndimage  # noqa: PLC0415 - a third of the time to load this room, and seldom needed
+
         pieces, _ = ndimage.label(said)
         edge = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
         possible &= ~np.isin(pieces, edge[edge > 0])
@@ -246,10 +249,14 @@ def _in_range(values: npt.NDArray[Any], limits: tuple[int, int], bits: int) -> _
     return np.asarray((unsigned.astype(np.int64) - low) & mask <= (high - low) & mask)
 
 
-def _unsaid_padding(words: npt.NDArray[Any], bits: _Bits, hu: npt.NDArray[Any], image: Slice) -> _Mask | None:
+def _unsaid_padding(words: npt.NDArray[Any], bits: Bits, hu: npt.NDArray[Any], image: Slice) -> _Mask | None:
     """Areas of one value that is darker than air, or would be if 16 bits that are said to be unsigned were signed."""
-    dark = hu < _DARKER_THAN_AIR_HU if hu.min() < _DARKER_THAN_AIR_HU else np.zeros(hu.shape, dtype=bool)
-    if not bits.signed and bits.stored == bits.allocated == 16 and image.slope == 1 and hu.max() > _BRIGHTEST_HU:
+    may_wrap = not bits.signed and bits.stored == bits.allocated == 16 and image.slope == 1
+    may_wrap = may_wrap and hu.max() > _BRIGHTEST_HU
+    if not may_wrap and hu.min() >= _DARKER_THAN_AIR_HU:
+        return None
+    dark = hu < _DARKER_THAN_AIR_HU
+    if may_wrap:
         wrapped = (words >= 1 << 15) & (hu > _BRIGHTEST_HU) & (hu < (1 << 16) + _DARKER_THAN_AIR_HU)
         dark |= wrapped if not wrapped.all() else False
     if not dark.any():

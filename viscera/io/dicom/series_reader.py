@@ -1,4 +1,4 @@
-"""A series as a Volume; compressed ones in several processes: decoders hold Python's lock, so threads gain nothing.
+"""A series as a Volume. Compressed ones in several processes: but for one, decoders hold Python's lock.
 
 Processes of our own rather than a pool of `multiprocessing`: that would run the caller's script again where it has no
 `if __name__ == "__main__"`. What a process does not deliver is read here, where its error is met.
@@ -25,13 +25,13 @@ from viscera.core.errors import BadInputError
 from viscera.core.scan import HuArray, Volume
 from viscera.io.dicom.dicom_file import DAMAGE, is_encapsulated, quiet_pydicom
 from viscera.io.dicom.dicom_header import Slice
-from viscera.io.dicom.hounsfield_pixels import read_images
+from viscera.io.dicom.hounsfield_pixels import decodes_in_threads, read_images
 from viscera.io.dicom.series_search import Series
 
 log = logging.getLogger(__name__)
-_THREADS = 4  # they wait for the disk; decoding holds Python's lock
+_THREADS = 4  # they wait for the disk
 _IMAGES_A_PROCESS = 50  # below, starting one costs more than it saves
-_MOST_PROCESSES = 8
+_MOST_AT_ONCE = 8
 
 
 @quiet_pydicom()
@@ -56,14 +56,18 @@ def read_series(series: Series) -> Volume:
         size = f"{count} images of {rows} × {columns} pixels"
         raise BadInputError(f"Series {series.title}: {size} do not fit into the memory.") from error
     remaining: Sequence[int] = range(count)
-    processes = min(_cores(), _MOST_PROCESSES, count // _IMAGES_A_PROCESS)
-    if processes > 1 and is_encapsulated(UID(series.transfer_syntax)):
-        remaining = _read_in_processes(series.slices, hu_KJI, processes)
-    _read(series.slices, remaining, hu_KJI)
+    at_once, threads = min(_cores(), _MOST_AT_ONCE), _THREADS
+    if is_encapsulated(UID(series.transfer_syntax)):
+        threads = at_once
+        processes = min(at_once, count // _IMAGES_A_PROCESS)
+        in_threads = decodes_in_threads(series.transfer_syntax) and len(set(series.sources)) == count
+        if processes > 1 and not in_threads:
+            remaining = _read_in_processes(series.slices, hu_KJI, processes)
+    _read(series.slices, remaining, hu_KJI, threads)
     return Volume(hu_KJI.transpose(2, 1, 0), series.geometry)
 
 
-def _read(slices: Sequence[Slice], places: Sequence[int], hu_KJI: HuArray) -> None:
+def _read(slices: Sequence[Slice], places: Sequence[int], hu_KJI: HuArray, threads: int) -> None:
     """Read the slices at these places, file by file."""
     by_file: dict[Path, list[int]] = defaultdict(list)
     for k in places:
@@ -73,7 +77,7 @@ def _read(slices: Sequence[Slice], places: Sequence[int], hu_KJI: HuArray) -> No
         for k, image in zip(of_file, read_images([slices[k] for k in of_file]), strict=True):
             hu_KJI[k] = image
 
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(fill, by_file.values()):  # raises the first error, and begins no other file then
             pass
 

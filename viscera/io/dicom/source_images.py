@@ -22,7 +22,8 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import LabelArray, LabelMap
 from viscera.io.dicom.dicom_file import DAMAGE, quiet_pydicom
-from viscera.io.dicom.dicom_header import UnusableSeriesError, first_item, number_of, read_header, text_of
+from viscera.io.dicom.dicom_header import UnusableSeriesError, read_header
+from viscera.io.dicom.dicom_values import first_item, number_of, text_of
 from viscera.io.dicom.slice_stack import Stack, planes_of, stack
 from viscera.io.files import sha256
 

@@ -91,7 +91,7 @@ def test_an_organ_is_learnt_from_the_half_that_labels_it(tmp_path: Path, tiny_co
     store = two_sets(tmp_path, 12, 5, (40, 32, 28), split)
     settings = {"iterations": 200, "patch": 16, "batch_size": 4, "filters": 6, "levels": 3, "learning_rate": 0.01}
     every = {"log_every": 50, "validate_every": 100, "checkpoint_every": 200, "monitor_windows": 12}
-    run = train(store.path, tmp_path / "run", tiny_config(**settings, **every, batch_norm="recomputed"))
+    run = train(store.path, tmp_path / "run", tiny_config(**settings, **every, precision="float32"))
     curve = run.read_curve()
     assert curve[-1]["validation_dice"]["liver"] > 0.65
     assert np.mean([line["gradient_share"]["liver"] for line in curve]) > 0.01

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,13 @@ from tests.same_checkpoints import same_state
 from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.progress import Progress
+from viscera.core.resolve import as_recorded, resolve_config
+from viscera.engine import hardware
 from viscera.engine import trainer as engine
-from viscera.io.checkpoint import load_checkpoint
-from viscera.io.runlog import RunFolder
+from viscera.engine.predictor import Predictor
+from viscera.io.checkpoint import load_checkpoint, save_checkpoint
+from viscera.io.records import read_yaml, write_yaml
+from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
@@ -224,3 +229,48 @@ def test_a_damaged_checkpoint_is_not_gone_on_from(
     path.write_bytes(content)
     with pytest.raises(BadInputError, match=r"last\.pt: (damaged|its checksum)"):
         train(tiny_store.path, tmp_path / "r", tiny_config(iterations=9), resume=True)
+
+
+def test_auto_is_decided_once_and_kept(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
+    run = train(tiny_store.path, tmp_path / "r", tiny_config())
+    decided = read_config(run.config_path).train
+    assert (decided.precision, decided.memory_layout) == ("float32", "channels_last")  # so few steps are not timed
+    given = tiny_config(iterations=8, precision="bfloat16", memory_layout="channels_first")
+    with pytest.raises(BadInputError, match=r"precision float32 \(now bfloat16\)"):
+        train(tiny_store.path, run.path, given, resume=True)
+    other = train(tiny_store.path, tmp_path / "other", given)
+    train(tiny_store.path, other.path, tiny_config(iterations=10), resume=True)
+    kept = load_checkpoint(other.last)
+    assert (kept.step, kept.config) == (10, read_config(other.config_path))
+    assert (kept.config.train.precision, kept.config.train.memory_layout) == ("bfloat16", "channels_first")
+
+
+def test_runs_of_earlier_versions_go_on_as_they_began(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure
+) -> None:
+    run = train(tiny_store.path, tmp_path / "r", tiny_config(precision="float32"))
+    earlier = read_yaml(run.config_path)
+    earlier["train"]["precision"] = "auto"  # which was float32 on every CPU
+    del earlier["train"]["memory_layout"]
+    write_yaml(run.config_path, earlier)
+    checkpoint = load_checkpoint(run.last)
+    config = resolve_config(file_values=as_recorded(earlier))
+    save_checkpoint(run.last, replace(checkpoint, config=config))
+    train(tiny_store.path, run.path, tiny_config(iterations=9), resume=True)
+    assert read_config(run.config_path).train.precision == "auto"
+    whole = train(tiny_store.path, tmp_path / "whole", tiny_config(iterations=9, precision="float32"))
+    assert same_state(run.last, whole.last)
+
+
+def test_bfloat16_on_a_processor_without_is_kept_and_said(
+    tiny_store: Store,
+    tmp_path: Path,
+    tiny_config: Configure,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(hardware, "_processor_words", frozenset)
+    run = train(tiny_store.path, tmp_path / "r", tiny_config(precision="bfloat16"))
+    assert "trains in bfloat16, which cpu has no instructions for" in caplog.text
+    assert read_config(run.config_path).train.precision == "bfloat16"
+    assert Predictor.load(run.path).models["last"].trained_with.train.precision == "float32"

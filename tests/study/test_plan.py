@@ -18,7 +18,7 @@ from viscera.io.scores import read_scores
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
-from viscera.study import launch, worker
+from viscera.study import launch, plan, worker
 from viscera.study.launch import run_study
 from viscera.study.plan import extended, make_plan
 
@@ -284,3 +284,26 @@ def test_a_plan_can_be_sent_elsewhere(tiny_store: Store, tmp_path: Path, study_c
     assert [task.config.train.seed for task in plan.tasks] == [0, 1, 0, 1]
     assert plan.store.is_absolute()
     assert pickle.loads(pickle.dumps(plan)) == plan  # noqa: S301 - our own
+
+
+def test_all_arms_compute_as_the_study_decided(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    variants = {"": {}, "auto": {"train.precision": "auto"}, "plain": {"train.precision": "float32"}}
+    config = grid(tiny_config, **{"study.variants": variants})
+    monkeypatch.setattr(plan, "decided", lambda train, *_: train.model_copy(update={"precision": "bfloat16"}))
+    first = make_plan(folder, tiny_store, config)
+    assert [task.config.train.precision for task in first.tasks] == ["bfloat16", "bfloat16", "float32"]
+    first.write()
+    monkeypatch.setattr(plan, "decided", lambda *_: pytest.fail("it stands in the record"))  # on another machine
+    assert make_plan(folder, tiny_store, config).record == first.record
+
+
+def test_a_study_computes_as_a_run_that_was_trained_elsewhere(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure
+) -> None:
+    run = StudyFolder(tmp_path / "study").run(ARM, 0)
+    train(tiny_store.path, run.path, tiny_config(weighting="simple", learning_rate=0.01, precision="bfloat16"))
+    found = make_plan(StudyFolder(tmp_path / "study"), tiny_store, grid(tiny_config))
+    assert found.config.train.precision == "bfloat16"

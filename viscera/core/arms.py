@@ -10,6 +10,8 @@ from viscera.core.settings import fields_of
 FUSED = "fused"  # beside the arms: the best model per organ
 _OF_THE_STUDY = [key for key, _, role in fields_of(TrainConfig, "train.") if role in {"grid", "schedule"}]
 
+_AS_THE_STUDY = {"train.precision", "train.memory_layout"}  # decided once for all arms, where they are auto
+
 
 def weighting_name(weighting: str | float) -> str:
     """As in names and tables: `simple`, `power0.5`."""
@@ -55,5 +57,6 @@ def arm_config(config: Config, arm: Arm, seed: int) -> Config:
                 f"{found_in}: {key} cannot differ between variants. They set train.… and predict.…, but not "
                 f"{', '.join(_OF_THE_STUDY)}."
             )
+    variant = {key: value for key, value in variant.items() if not (key in _AS_THE_STUDY and value == "auto")}
     cell = {"train.weighting": arm.weighting, "train.learning_rate": arm.learning_rate, "train.seed": seed}
     return with_settings(config, {**variant, **cell}, found_in)

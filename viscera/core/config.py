@@ -141,7 +141,10 @@ class TrainConfig(Settings):
     seed: Seed = setting(0, "seed of the initial weights and of the training windows", role="grid")
     device: str = setting("auto", "device: auto (a GPU if there is one), cpu, cuda, cuda:1, mps", role="machine")
     precision: Literal["auto", "float32", "bfloat16"] = setting(
-        "auto", "number format of the network: auto is bfloat16 on GPUs that have it, else float32"
+        "auto", "number format of the network: auto takes the faster one here, and a run keeps it (decisions/0020)"
+    )
+    memory_layout: Literal["auto", "channels_last", "channels_first"] = setting(
+        "auto", "order of the network's values in memory: auto takes the faster one here", role="machine"
     )
     resident: Literal["auto", "always", "never"] = setting(
         "auto", "keep the training set on the device and cut windows there: auto on GPUs with room", role="machine"

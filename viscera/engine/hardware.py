@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,8 @@ from viscera.core.errors import BadInputError, RunFailedError
 
 log = logging.getLogger(__name__)
 OUT_OF_MEMORY = "out of memory"
+Precision = Literal["auto", "float32", "bfloat16"]
+_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 
 
 def choose_threads(before: int | None = None) -> int:
@@ -118,15 +121,36 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def autocast(device: torch.device, precision: Literal["auto", "float32", "bfloat16"]) -> AbstractContextManager[object]:
-    """The autocast context: bfloat16 where asked for; "auto" takes it on GPUs that have it, and never on a CPU.
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """The autocast context: bfloat16 where asked for.
 
-    On a CPU without bf16 instructions autocast is many times slower than float32.
+    "auto", which a training that begins replaces (`engine.precision_probe`), is what it was in runs of earlier
+    versions: bfloat16 on GPUs that have it, and never on a CPU.
     """
-    wanted = precision == "bfloat16" or (
-        precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    )
+    wanted = precision == "bfloat16" or (precision == "auto" and device.type == "cuda" and computes_bfloat16(device))
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a CPU or an NVIDIA GPU has instructions for bfloat16; emulated, it is many times slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and not _BFLOAT16.isdisjoint(_processor_words())
+
+
+def precision_to_predict(trained: Precision, device: torch.device) -> Precision:
+    """That of the training; float32, and a warning, where this device would emulate it."""
+    if trained != "bfloat16" or computes_bfloat16(device):
+        return trained
+    log.warning("Predicting in float32: the model was trained in bfloat16, which %s has no instructions for.", device)
+    return "float32"
+
+
+@cache
+def _processor_words() -> frozenset[str]:
+    """What Linux says of the processor, its vector instructions among it; empty elsewhere."""
+    info = Path("/proc/cpuinfo")
+    return frozenset(info.read_text(encoding="utf-8", errors="replace").split() if info.exists() else ())
 
 
 @contextmanager

@@ -5,7 +5,7 @@ A `Predictor` is made of models and, where they are several, of the rule that fu
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +17,10 @@ from viscera.core.anatomy import NUM_CLASSES, ClassTable
 from viscera.core.config import Config, PredictConfig, TrainConfig
 from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.geometry import AxisOrder, Geometry
+from viscera.core.resolve import with_settings
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.engine.fusion import FusionRecord, FusionRule
-from viscera.engine.hardware import choose_device, out_of_memory_explained
+from viscera.engine.hardware import choose_device, out_of_memory_explained, precision_to_predict
 from viscera.engine.sliding_window import probability_planes
 from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges
 from viscera.imaging.cleanup import cleaned, organs_named
@@ -43,9 +44,11 @@ _TOLERATED_RATIO = 1.5  # docs/readings.md, "grid of prediction"
 def build_network(config: TrainConfig, num_classes: int = NUM_CLASSES) -> UNet3D:
     """The network of a configuration, freshly initialised from the global generator.
 
-    Its weights lie channels last: a training step takes 0.82 to 0.96 of the time on a CPU (benchmarks/bench_train.py).
+    Its weights lie channels last unless the configuration says otherwise.
     """
     network = UNet3D(1, num_classes, config.filters, config.levels, config.initialisation)
+    if config.memory_layout == "channels_first":
+        return network
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[no-any-return, call-overload]
 
 
@@ -73,6 +76,10 @@ class Model:
         on = choose_device(device)
         network = build_network(checkpoint.config.train, len(checkpoint.classes))
         network.load_state_dict(checkpoint.model)
+        precision = precision_to_predict(checkpoint.config.train.precision, on)
+        checkpoint = replace(
+            checkpoint, config=with_settings(checkpoint.config, {"train.precision": precision}, str(path))
+        )
         return cls(network.to(on).eval(), checkpoint, config, on, sha256(path))
 
     @property

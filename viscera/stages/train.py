@@ -14,8 +14,15 @@ from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.settings import ANOTHER_MODEL, differences
 from viscera.engine.feed import cases_of, facts_of, feed_of, on_device, with_training_set
-from viscera.engine.hardware import choose_device, describe_hardware, fastest_convolutions, peak_memory_mib
+from viscera.engine.hardware import (
+    choose_device,
+    computes_bfloat16,
+    describe_hardware,
+    fastest_convolutions,
+    peak_memory_mib,
+)
 from viscera.engine.monitor import Monitor
+from viscera.engine.precision_probe import as_before, decided
 from viscera.engine.trainer import StopSignal, Trainer
 from viscera.engine.trust import TrainingRanges, least_confidence, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
@@ -59,14 +66,12 @@ def train(
     _warn_of_small_scans(store, config.train.patch)
     store.verify([*store.names("train"), *store.names("validation")])
     with exclusive(run_path):
+        checkpoint = load_checkpoint(folder.last, device) if folder.last.exists() else None
+        config = _as_it_began(folder, checkpoint, config, device, len(facts.classes))
         trainer = Trainer.create(config, facts, device)
-        if folder.last.exists():
-            checkpoint = load_checkpoint(folder.last, device)
-            _refuse_other_settings(folder, checkpoint.config, config)
+        if checkpoint is not None:
             _refuse_other_data(folder, checkpoint, trainer)
             trainer.restore(checkpoint)
-        elif folder.config_path.exists():
-            _refuse_other_settings(folder, read_config(folder.config_path), config)
         folder.keep_curve_until(trainer.step)
         write_yaml(folder.config_path, config.model_dump(mode="json"))
         validation, labelled = cases_of(store, "validation")
@@ -119,6 +124,26 @@ def _warn_of_small_scans(store: Store, patch: int) -> None:
             *(store.path, len(small), len(shapes), patch),
             "×".join(map(str, min(small, key=lambda shape: (min(shape), shape)))),
         )
+
+
+def _as_it_began(
+    folder: RunFolder, checkpoint: Checkpoint | None, config: Config, device: torch.device, num_classes: int
+) -> Config:
+    """The configuration with what is still to be decided decided, or as it was when the run began."""
+    before = checkpoint.config if checkpoint else None
+    if before is None and folder.config_path.exists():  # killed before its first checkpoint
+        before = read_config(folder.config_path)
+    training = as_before(config.train, before.train) if before else decided(config.train, num_classes, device)
+    config = config.model_copy(update={"train": training})
+    if before is not None:
+        _refuse_other_settings(folder, before, config)
+    if training.precision == "bfloat16" and not computes_bfloat16(device):
+        log.warning(
+            "%s: trains in bfloat16, which %s has no instructions for: many times slower than float32, which "
+            "--set train.precision=float32 gives a new run.",
+            *(folder.path, device),
+        )
+    return config
 
 
 def _refuse_other_settings(folder: RunFolder, earlier: Config, config: Config) -> None:

@@ -17,6 +17,7 @@ from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.engine.feed import Batch, Feed, facts_of, feed_of, on_device, training_cases, with_training_set
 from viscera.engine.hardware import autocast, choose_device, fastest_convolutions, out_of_memory_explained
 from viscera.engine.monitor import Monitor
+from viscera.engine.precision_probe import decided
 from viscera.engine.trainer import StopSignal, Trainer
 from viscera.io.store import Store
 from viscera.losses.dice import soft_dice_loss, soft_dice_sums
@@ -55,9 +56,10 @@ def find_rates(
 
 
 def _find(store: Store, config: Config, stop: StopSignal, progress: OnProgress) -> RateRange:
+    device = choose_device(config.train.device)
     config = with_training_set(config, store)
-    train, name = config.train, weighting_name(config.train.weighting)
-    device = choose_device(train.device)
+    train, name = decided(config.train, len(store.classes), device), weighting_name(config.train.weighting)
+    config = config.model_copy(update={"train": train})
     feed = feed_of(store, train)
     trainer = Trainer.create(config, facts_of(store, config), device)
     windows = Monitor.create(feed, [], train, config.predict, device).windows

@@ -7,10 +7,12 @@ from typing import Any
 
 import viscera
 from viscera.core.arms import Arm, arm_config, arms_of
-from viscera.core.config import Config, StudyConfig
+from viscera.core.config import Config, StudyConfig, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.settings import ANOTHER_MODEL, differences
 from viscera.engine.feed import feed_of, training_cases
+from viscera.engine.hardware import choose_device
+from viscera.engine.precision_probe import as_before, decided
 from viscera.io.files import is_occupied
 from viscera.io.runlog import RunFolder, StudyFolder, StudyRecord, read_config
 from viscera.io.store import Store
@@ -84,9 +86,11 @@ def make_plan(folder: StudyFolder, store: Store, config: Config) -> StudyPlan:
             runs that are not the study's.
     """
     _refuse_something_else(folder)
-    record = _record(store, config.model_copy(update={"prepare": store.manifest.prepare}))
-    if folder.record_path.exists():
-        record = _extended(folder, folder.read_record(), record)
+    before = folder.read_record() if folder.record_path.exists() else None
+    training = _as_all_arms(folder, before, config, store)
+    record = _record(store, config.model_copy(update={"prepare": store.manifest.prepare, "train": training}))
+    if before is not None:
+        record = _extended(folder, before, record)
     plan = StudyPlan.of(folder, record)
     _refuse_missing_cases(store, plan)
     for task in plan.tasks:
@@ -117,6 +121,21 @@ def _record(store: Store, config: Config) -> StudyRecord:
         unlabelled={name: missing for name in store.names("test") if (missing := cases[name].unlabelled)},
         stages=(config.train.iterations,),
     )
+
+
+def _as_all_arms(folder: StudyFolder, before: StudyRecord | None, config: Config, store: Store) -> TrainConfig:
+    """How all arms compute, whichever machine trains them: as the study began, or the first run that is there.
+
+    A study without either decides it here.
+    """
+    if before is not None:
+        return as_before(config.train, before.config.train)
+    for arm in arms_of(config.study):
+        for seed in config.study.seeds:
+            run = folder.run(arm, seed)
+            if run.config_path.exists() and "train.precision" not in config.study.variants[arm.variant]:
+                return as_before(config.train, read_config(run.config_path).train)
+    return decided(config.train, len(store.classes), choose_device(config.train.device))
 
 
 def _extended(folder: StudyFolder, before: StudyRecord, now: StudyRecord) -> StudyRecord:

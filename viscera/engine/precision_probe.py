@@ -1,0 +1,163 @@
+"""Number format and memory layout of a training: decided once, by timing a few steps, and remembered.
+
+Whoever trains asks before anything is written, and keeps the answer in the configuration: a run or study that goes on,
+here or on another machine, computes as it began.
+"""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from viscera.core.config import TrainConfig
+from viscera.core.errors import BadInputError
+from viscera.engine.hardware import Precision, autocast, computes_bfloat16, describe_hardware
+from viscera.engine.optimiser import make_adam
+from viscera.engine.predictor import build_network
+from viscera.io.records import read_json, write_json
+from viscera.losses.dice import training_loss
+
+log = logging.getLogger(__name__)
+FEWEST_ITERATIONS = 200  # of a training that is worth the dozen steps of a probe
+LEAST_GAIN = 1.1  # bfloat16, which keeps 8 bits, has to be so many times as fast; another layout likewise
+_ROUNDS = 3
+_PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
+_LAYOUTS = ("channels_last", "channels_first")
+
+
+def decided(train: TrainConfig, num_classes: int, device: torch.device) -> TrainConfig:
+    """The settings of a training that begins, with `precision` and `memory_layout` as they will be where they are auto.
+
+    On a CPU with instructions for bfloat16 both are timed; `FEWEST_ITERATIONS` and a CPU without take float32, GPUs
+    bfloat16 where they have it. What the user set stays.
+    """
+    plain: dict[str, Any] = {"precision": "float32", "memory_layout": "channels_last"}
+    if train.precision == "auto" and train.iterations >= FEWEST_ITERATIONS:
+        if device.type == "cpu" and computes_bfloat16(device):
+            names = train.patch, train.batch_size, train.filters, train.levels, num_classes
+            plain = dict(zip(plain, _timed(_Probe(*names), torch.get_num_threads()), strict=True))
+        elif device.type == "cpu":
+            _say("Training in float32: this processor has no instructions for bfloat16.")
+    if device.type == "cuda" and computes_bfloat16(device):
+        plain["precision"] = "bfloat16"
+    return train.model_copy(update={name: value for name, value in plain.items() if getattr(train, name) == "auto"})
+
+
+def as_before(train: TrainConfig, before: TrainConfig) -> TrainConfig:
+    """The settings of a training that goes on, which computes as it did wherever they are auto."""
+    settings = {name: getattr(before, name) for name in ("precision", "memory_layout")}
+    return train.model_copy(update={name: value for name, value in settings.items() if getattr(train, name) == "auto"})
+
+
+class _Probe(NamedTuple):
+    """What the time of a step depends on, beside the machine."""
+
+    patch: int
+    batch_size: int
+    filters: int
+    levels: int
+    num_classes: int
+
+    def measure(self) -> dict[str, float]:
+        """Fastest seconds of a step on noise, by `bfloat16 channels_last` and the like.
+
+        Precisions take turns, so that what disturbs the machine meets both.
+        """
+        found = dict[str, float]()
+        for layout in _LAYOUTS:
+            step = self._step(layout)
+            rounds = [{each: _seconds(partial(step, each)) for each in _PRECISIONS} for _ in range(_ROUNDS)]
+            for each in _PRECISIONS:
+                found[f"{each} {layout}"] = min(seconds[each] for seconds in rounds[1:])  # the first warms up
+        return found
+
+    def _step(self, layout: str) -> Callable[[Precision], None]:
+        """A training step, with a network of its own, in any precision."""
+        train = TrainConfig(filters=self.filters, levels=self.levels).model_copy(update={"memory_layout": layout})
+        shape = (self.batch_size, self.patch, self.patch, self.patch)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = build_network(train, self.num_classes).train()
+            x, labels = torch.rand(shape).unsqueeze(1), torch.randint(self.num_classes, shape, dtype=torch.uint8)
+        optimizer = make_adam(network, train.learning_rate, train.adam)
+        loss = training_loss(train.loss, [1.0] * self.num_classes)
+
+        def step(precision: Precision) -> None:
+            with autocast(torch.device("cpu"), precision):
+                logits = network(x)
+            optimizer.zero_grad(set_to_none=True)
+            loss(logits, labels).backward()
+            optimizer.step()
+
+        return step
+
+
+def _seconds(step: Callable[[], None]) -> float:
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
+
+
+def choice(seconds: Mapping[str, float]) -> tuple[str, str]:
+    """Precision and layout of a training whose steps take so long, by `bfloat16 channels_last` and the like."""
+    precision, layout = _PRECISIONS[0], _LAYOUTS[0]
+    if seconds[f"{precision} {layout}"] > LEAST_GAIN * seconds[f"{_PRECISIONS[1]} {layout}"]:
+        precision = _PRECISIONS[1]
+    if seconds[f"{precision} {layout}"] > LEAST_GAIN * seconds[f"{precision} {_LAYOUTS[1]}"]:
+        layout = _LAYOUTS[1]
+    return precision, layout
+
+
+@cache
+def _timed(probe: _Probe, threads: int) -> tuple[str, str]:
+    """Precision and layout, from what the machine remembers or from a probe; says which, and why."""
+    machine = f"{describe_hardware(torch.device('cpu'))}, {threads} threads, PyTorch {torch.__version__}"
+    key = f"{machine}; {', '.join(f'{name} {value}' for name, value in probe._asdict().items())}"
+    remembered = _read()
+    seconds, when = remembered.get(key), "timed earlier on this machine"
+    if seconds is None:
+        try:
+            seconds, when = probe.measure(), "timed just now"
+        except (RuntimeError, MemoryError):  # too little memory, as the training itself will say
+            return _PRECISIONS[0], _LAYOUTS[0]
+        with suppress(BadInputError, OSError, RuntimeError):  # no home, not writable, full: it is timed again
+            write_json(cache_file(), {**remembered, key: seconds})
+    precision, layout = choice(seconds)
+    bfloat16, float32 = (seconds[f"{each} {layout}"] for each in ("bfloat16", "float32"))
+    _say(
+        f"Training in {precision}: a step takes {bfloat16:.2g} s in bfloat16, {float32:.2g} s in float32 ({when}; "
+        "--set train.precision says otherwise)."
+    )
+    return precision, layout
+
+
+def cache_file() -> Path:
+    """Where what was timed is remembered: `viscera/step_seconds.json` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "viscera" / "step_seconds.json"
+
+
+def _read() -> dict[str, dict[str, float]]:
+    """What is remembered, seconds by name for each machine and network; what is damaged is left out."""
+    names = {f"{precision} {layout}" for precision in _PRECISIONS for layout in _LAYOUTS}
+    try:
+        found = read_json(cache_file()).items()
+        usable = {key: {name: float(value) for name, value in each.items()} for key, each in found}
+    except (BadInputError, OSError, RuntimeError, ValueError, TypeError, AttributeError):
+        return {}
+    return {
+        key: each
+        for key, each in usable.items()
+        if each.keys() == names and all(0 < value < math.inf for value in each.values())
+    }
+
+
+@cache
+def _say(text: str) -> None:
+    log.warning(text)

@@ -77,7 +77,7 @@ test-slow: install
 test-bench: install install-bench
 	$(BIN)/pytest -m slow tests/oracle/test_nnunet_training.py --durations 10
 
-bench: install
+bench: install install-bench
 	$(BIN)/python -m benchmarks.bench_feed
 	$(BIN)/python -m benchmarks.bench_train
 	$(BIN)/python -m benchmarks.bench_partial
@@ -88,6 +88,7 @@ bench: install
 	$(BIN)/python -m benchmarks.bench_dicom
 	$(BIN)/python -m benchmarks.bench_surface
 	$(BIN)/python -m benchmarks.bench_restore
+	$(BENCH)/bin/python -m benchmarks.bench_predict
 
 gpu:
 	@GPU_PYTHON="$(GPU_PYTHON)" GPU_WHEELS="$(GPU_WHEELS)" bash scripts/gpu.sh "$(GPU_WORK)" "$(GPU_OUT)" \

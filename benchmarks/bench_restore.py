@@ -146,6 +146,7 @@ def measure_predict(folder: Path, factor: int, restore: str, version: str) -> di
     started = time.process_time()
     with ExitStack() as stack:
         stack.enter_context(mock.patch.object(predictor_module, "build_network", return_value=Levels()))
+        stack.enter_context(mock.patch.object(predictor_module, "FoldedUNet3D", lambda network, _: network))
         if version == "before":
             stack.enter_context(mock.patch.object(Model, "labels", labels_before))
         predict(folder / f"run_{factor}", folder / "ct.nii.gz", folder / f"{version}.nii.gz", config, overwrite=True)

@@ -59,6 +59,7 @@ def exact_run(
 ) -> Path:
     """A run, otherwise like another, whose network is a function of HU; predicts on the prepared grid."""
     monkeypatch.setattr(module, "build_network", lambda *_: network)
+    monkeypatch.setattr(module, "FoldedUNet3D", lambda network, _: network)
     fixed = {"train.patch": 16, "train.device": "cpu", "predict.grid": "prepared"}
     config = resolve_config(options=fixed | settings)
     run.mkdir()

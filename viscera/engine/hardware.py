@@ -122,13 +122,19 @@ def choose_device(name: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """The autocast context: bfloat16 where asked for.
+    """The autocast context: bfloat16 where `number_format` says so."""
+    wanted = number_format(device, precision) == torch.bfloat16
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+
+
+def number_format(device: torch.device, precision: Precision) -> torch.dtype:
+    """What a network computes in: bfloat16 where asked for, else float32.
 
     "auto", which a training that begins replaces (`engine.precision_probe`), is what it was in runs of earlier
     versions: bfloat16 on GPUs that have it, and never on a CPU.
     """
     wanted = precision == "bfloat16" or (precision == "auto" and device.type == "cuda" and computes_bfloat16(device))
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=wanted)
+    return torch.bfloat16 if wanted else torch.float32
 
 
 def computes_bfloat16(device: torch.device) -> bool:

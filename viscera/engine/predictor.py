@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from viscera.core.anatomy import NUM_CLASSES, ClassTable
 from viscera.core.config import Config, PredictConfig, TrainConfig
@@ -20,7 +20,7 @@ from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.resolve import with_settings
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.engine.fusion import FusionRecord, FusionRule
-from viscera.engine.hardware import choose_device, out_of_memory_explained, precision_to_predict
+from viscera.engine.hardware import choose_device, number_format, out_of_memory_explained, precision_to_predict
 from viscera.engine.sliding_window import probability_planes
 from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges
 from viscera.imaging.cleanup import cleaned, organs_named
@@ -35,6 +35,7 @@ from viscera.imaging.resample import (
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import sha256
 from viscera.io.runlog import RunFolder
+from viscera.networks.folded_unet3d import FoldedUNet3D
 from viscera.networks.unet3d import UNet3D
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ def build_network(config: TrainConfig, num_classes: int = NUM_CLASSES) -> UNet3D
 class Model:
     """One trained network, and what it knows of the scans that it was trained on."""
 
-    network: UNet3D  # in evaluation mode
+    network: nn.Module  # in evaluation mode, and folded
     checkpoint: Checkpoint
     config: PredictConfig
     device: torch.device
@@ -80,7 +81,8 @@ class Model:
         checkpoint = replace(
             checkpoint, config=with_settings(checkpoint.config, {"train.precision": precision}, str(path))
         )
-        return cls(network.to(on).eval(), checkpoint, config, on, sha256(path))
+        folded = FoldedUNet3D(network.to(on).eval(), number_format(on, precision))
+        return cls(folded.eval(), checkpoint, config, on, sha256(path))
 
     @property
     def trained_with(self) -> Config:

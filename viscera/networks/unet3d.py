@@ -66,10 +66,7 @@ class UNet3D(nn.Module):
         if x.ndim != 5 or x.shape[1] != self.in_channels or 0 in x.shape:
             raise BadInputError(f"x: shape {tuple(x.shape)}, (B, {self.in_channels}, I, J, K) was expected.")
         size = x.shape[2:]
-        multiple = 2 ** (self.levels - 1)
-        i, j, k = (-n % multiple for n in size)
-        if i or j or k:
-            x = F.pad(x, (0, k, 0, j, 0, i), mode="replicate")
+        x = padded_to_fit(x, self.levels)
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
             x = block(F.max_pool3d(x, kernel_size=2) if level else x)
@@ -79,6 +76,12 @@ class UNet3D(nn.Module):
             x = self.merge[level](torch.cat((skips.pop(), self.up[level](x)), dim=1))
         logits: Tensor = self.head(x)
         return logits[..., : size[0], : size[1], : size[2]]
+
+
+def padded_to_fit(x: Tensor, levels: int) -> Tensor:
+    """(B, C, I, J, K) with its last planes replicated until it can be halved at each level but the lowest."""
+    i, j, k = (-n % 2 ** (levels - 1) for n in x.shape[2:])
+    return F.pad(x, (0, k, 0, j, 0, i), mode="replicate") if i or j or k else x
 
 
 def _double_convolution(*channels: int) -> nn.Sequential:

@@ -1,0 +1,66 @@
+"""The network that predicts, against the one that was trained."""
+
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from viscera.networks.folded_unet3d import FoldedUNet3D
+from viscera.networks.unet3d import UNet3D
+
+
+def network_after_some_training(levels: int, initialisation: Literal["he", "keras"] = "he") -> UNet3D:
+    """Its batch normalisation has statistics, scales and shifts unlike those that it begins with."""
+    torch.manual_seed(levels)
+    network = UNet3D(1, 5, 4, levels, initialisation)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            torch.nn.init.normal_(module.weight, 1.0, 0.3)
+            torch.nn.init.normal_(module.bias, 0.0, 0.3)
+            torch.nn.init.normal_(module.running_mean, 0.0, 0.3)  # type: ignore[arg-type]
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+    return network.eval()
+
+
+def windows(shape: tuple[int, int, int]) -> Tensor:
+    return torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.parametrize("shape", [(16, 16, 16), (8, 24, 16), (13, 9, 22), (1, 1, 1)])
+@torch.no_grad()
+def test_logits_are_those_of_the_network_but_for_rounding(
+    shape: tuple[int, int, int], layout: torch.memory_format
+) -> None:
+    for levels, initialisation in ((2, "he"), (3, "keras"), (4, "he")):
+        network = network_after_some_training(levels, initialisation).to(memory_format=layout)  # type: ignore[arg-type, call-overload]
+        x = windows(shape)
+        expected, found = network(x), FoldedUNet3D(network)(x)
+        assert found.shape == expected.shape
+        assert torch.allclose(found, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+
+
+@torch.no_grad()
+def test_in_float64_nothing_but_the_last_digits_differ() -> None:
+    network = network_after_some_training(3).double()
+    x = windows((12, 16, 20)).double()
+    assert torch.allclose(FoldedUNet3D(network, torch.float64)(x), network(x), rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+def test_bfloat16_is_as_close_to_float32_as_autocast_is() -> None:
+    network, x = network_after_some_training(4), windows((24, 16, 16))
+    expected = torch.softmax(network(x), dim=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        autocast = torch.softmax(network(x).float(), dim=1)
+        found = torch.softmax(FoldedUNet3D(network, torch.bfloat16)(x).float(), dim=1)
+    assert (found - expected).abs().mean() < 1.5 * (autocast - expected).abs().mean() < 0.02
+
+
+@torch.no_grad()
+def test_the_network_itself_stays_as_it_was() -> None:
+    network, x = network_after_some_training(3), windows((8, 8, 8))
+    before = network(x)
+    FoldedUNet3D(network, torch.bfloat16)(x)
+    assert torch.equal(network(x), before)

@@ -74,7 +74,7 @@ def _convolved(x: Tensor, weights: _Weights) -> Tensor:
 
 
 def _folded(block: nn.Module) -> list[_Weights]:
-    """Weight and bias of each convolution of a block with the batch normalisation that follows it, in float64 on the CPU."""
+    """Weight and bias, float64 on the CPU, of each convolution of a block with the batch normalisation after it."""
     layers: list[Any] = list(block.children())
     precise = [deepcopy(layer).cpu().double() for layer in layers]
     fused = [fuse_conv_bn_eval(*pair) for pair in zip(precise[::3], precise[1::3], strict=True)]

@@ -18,6 +18,7 @@ GPU_OUT     ?= gpu-results
 GPU_DEVICE  ?= cuda
 GPU_SECONDS ?= 540
 GPU_SETTINGS ?=
+GPU_PEERS   ?= monai==1.6.0
 GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
 .PHONY: help install install-bench demo study-phantom memorise fit-forecast check test test-slow test-bench bench gpu gpu-wheels clean
@@ -95,7 +96,7 @@ gpu:
 	    --device "$(GPU_DEVICE)" --seconds "$(GPU_SECONDS)" $(GPU_SETTINGS)
 
 gpu-wheels:
-	$(PYTHON) scripts/gpu_wheels.py "$(GPU_WHEELS)" --there "$(GPU_THERE)"
+	$(PYTHON) scripts/gpu_wheels.py "$(GPU_WHEELS)" --there "$(GPU_THERE)" --peers "$(GPU_PEERS)"
 
 clean:
 	rm -rf $(VENV) $(BENCH) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

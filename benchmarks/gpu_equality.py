@@ -1,11 +1,9 @@
-"""Whether a device computes what the CPU computes, and how long a step takes on it.
+"""Whether a device computes what the CPU computes, plainly and by a recorded step.
 
 The measure is rounding itself: the CPU in float64 is the reference, and the device's float32 may lie at most
 `TIMES_CPU` times as far from it as the CPU's own float32 does. In bfloat16 the loss is compared with a fixed tolerance.
 """
 
-import dataclasses
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +15,6 @@ from torch import Tensor, nn
 
 from viscera.core.config import Config
 from viscera.engine.feed import Batch, Feed, NetworkInput, TrainingFacts
-from viscera.engine.hardware import fastest_convolutions, peak_memory_mib
 from viscera.engine.trainer import Trainer
 from viscera.imaging.phantom import phantom_case
 from viscera.losses.balance import WeightSchedule
@@ -26,7 +23,6 @@ TIMES_CPU = 10.0
 FLOOR = 1e-6  # relative; the CPU can be exact by luck
 BFLOAT16_LOSS = 0.02  # relative
 _MARGIN = 8  # voxels by which the cases are larger than the window
-_WARM_UP, _TIMED = 5, 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +32,7 @@ class Trace:
     losses: Tensor
     gradient: Tensor
     change: Tensor
+    recorded: bool = False  # whether steps were replayed
 
 
 class Float64Trainer(Trainer):
@@ -76,17 +73,16 @@ def trace(config: Config, feed: Feed, device: torch.device, steps: int, *, doubl
         trainer.step = step
         if step == 1:
             gradient = _steered(trainer.network, gradients=True)
-    return Trace(torch.tensor(losses, dtype=torch.float64), gradient, _steered(trainer.network) - start)
+    recorded = trainer.captured is not None and not trainer.captured.failed
+    return Trace(torch.tensor(losses, dtype=torch.float64), gradient, _steered(trainer.network) - start, recorded)
 
 
 def compare(ours: Trace, cpu: Trace, reference: Trace) -> dict[str, dict[str, Any]]:
     """For loss, gradient and change of the weights: both errors against the reference, and whether ours is rounding."""
     result = {}
-    for field in dataclasses.fields(Trace):
-        ours_error, cpu_error = (
-            _relative(getattr(each, field.name), getattr(reference, field.name)) for each in (ours, cpu)
-        )
-        result[field.name] = {
+    for name in ("losses", "gradient", "change"):
+        ours_error, cpu_error = (_relative(getattr(each, name), getattr(reference, name)) for each in (ours, cpu))
+        result[name] = {
             "relative_error": ours_error,
             "relative_error_of_cpu_float32": cpu_error,
             "passed": ours_error <= max(FLOOR, TIMES_CPU * cpu_error),
@@ -103,15 +99,20 @@ def check_equality(config: Config, device: torch.device, steps: int) -> dict[str
         steps: of Adam.
 
     Returns:
-        `losses`, `gradient` and `change` of `compare`; `bfloat16` with the loss; `passed`.
+        `losses`, `gradient` and `change` of `compare`, of plain steps and of a recorded one (steps from the second on);
+        `bfloat16` with the loss; `passed`.
     """
     feed = phantom_feed(config)
     cpu = torch.device("cpu")
-    exact = _with_precision(config, "float32")
+    exact = with_train(config, precision="float32", capture="never")
     with plain_float32():
-        reference = trace(exact, feed, cpu, steps, double=True)
-        result: dict[str, Any] = compare(trace(exact, feed, device, steps), trace(exact, feed, cpu, steps), reference)
-    low = trace(_with_precision(config, "bfloat16"), feed, device, 1)
+        reference, of_cpu = trace(exact, feed, cpu, steps, double=True), trace(exact, feed, cpu, steps)
+        result: dict[str, Any] = compare(trace(exact, feed, device, steps), of_cpu, reference)
+        replayed = trace(with_train(exact, capture="always"), feed, device, steps)
+    for name, part in compare(replayed, of_cpu, reference).items():
+        worked = {"recording_worked": replayed.recorded, "passed": part["passed"] and replayed.recorded}
+        result[f"{name}, recorded step"] = part | worked
+    low = trace(with_train(config, precision="bfloat16", capture="never"), feed, device, 1)
     error = _relative(low.losses, reference.losses[:1])
     cosine = float(nn.functional.cosine_similarity(low.gradient, reference.gradient, dim=0))
     result["bfloat16"] = {
@@ -120,25 +121,6 @@ def check_equality(config: Config, device: torch.device, steps: int) -> dict[str
         "passed": error <= BFLOAT16_LOSS,
     }
     return result | {"passed": all(part["passed"] for part in result.values())}
-
-
-def measure_speed(config: Config, device: torch.device) -> dict[str, float]:
-    """Seconds of a training step at full size, the training set resident; and the memory it takes."""
-    feed = phantom_feed(config)
-    trainer, batches = Trainer.create(config, facts_of(feed, config), device), feed.loaded(device)
-
-    def run(first: int, count: int) -> float:
-        started = time.perf_counter()
-        for step in range(first, first + count):
-            trainer.training_step(batches.batch(step))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - started
-
-    with fastest_convolutions():
-        run(1, _WARM_UP)
-        seconds = run(1 + _WARM_UP, _TIMED) / _TIMED
-    return {"seconds_per_step": seconds, "peak_memory_mib": peak_memory_mib(device)}
 
 
 @contextmanager
@@ -152,8 +134,9 @@ def plain_float32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def _with_precision(config: Config, precision: str) -> Config:
-    return config.model_copy(update={"train": config.train.model_copy(update={"precision": precision})})
+def with_train(config: Config, **settings: object) -> Config:
+    """A configuration with other settings of `train`."""
+    return config.model_copy(update={"train": config.train.model_copy(update=settings)})
 
 
 def _steered(network: nn.Module, *, gradients: bool = False) -> Tensor:

@@ -1,8 +1,9 @@
 """Download what a GPU machine without a network lacks: wheels of our dependencies, without PyTorch.
 
-    python scripts/gpu_wheels.py wheels --python 3.12 --there "numpy scipy"
+    python scripts/gpu_wheels.py wheels --python 3.12 --there "numpy scipy" --peers "monai==1.6.0"
 
-Packages named in --there are on that machine already, and their wheels, the large ones, are left out.
+Packages named in --there are on that machine already, and their wheels, the large ones, are left out. Peers, for the
+benchmarks beside them, come without their dependencies, which are ours or PyTorch.
 """
 
 import argparse
@@ -22,6 +23,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--python", default="3.12")
     parser.add_argument("--there", default="")
+    parser.add_argument("--peers", default="")
     arguments = parser.parse_args()
     project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = [each for each in project["dependencies"] if not each.startswith("torch")]
@@ -29,6 +31,8 @@ def main() -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:", "--implementation", "cp"]
     target = ["--python-version", arguments.python, *platforms, "--dest", str(arguments.folder)]
     subprocess.run([*command, *target, *wanted], check=True)
+    if arguments.peers:
+        subprocess.run([*command, "--no-deps", *target, *arguments.peers.split()], check=True)
     there = {_plain(name) for name in arguments.there.split()}
     for wheel in arguments.folder.glob("*.whl"):
         if _plain(wheel.name.split("-")[0]) in there:

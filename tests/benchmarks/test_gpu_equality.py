@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from benchmarks import gpu_equality
-from benchmarks.gpu_equality import Trace, check_equality, compare, measure_speed
+from benchmarks.gpu_equality import Trace, check_equality, compare
 from viscera.core.config import Config
 from viscera.core.resolve import resolve_config
+from viscera.engine import captured_step
 from viscera.engine.feed import Batch, NetworkInput
 from viscera.engine.hardware import fastest_convolutions
 from viscera.engine.monitor import StepResult
@@ -26,7 +27,9 @@ def test_the_cpu_equals_the_cpu(tiny: Config) -> None:
     result = check_equality(tiny, CPU, steps=2)
     assert result["passed"]
     for part in ("losses", "gradient", "change"):
-        assert 0 < result[part]["relative_error"] == result[part]["relative_error_of_cpu_float32"] < 0.1
+        for how in ("", ", recorded step"):
+            found = result[part + how]
+            assert 0 < found["relative_error"] == found["relative_error_of_cpu_float32"] < 0.1
     assert 0 < result["bfloat16"]["relative_error_of_loss"] < 0.02
     assert result["bfloat16"]["gradient_cosine"] > 0.9
 
@@ -68,19 +71,18 @@ def test_an_error_is_measured_against_the_cpus_own() -> None:
     assert compare(Trace(one + 9e-5, one, one), reference, reference)["losses"]["passed"]  # below the floor of 1e-6
 
 
-def test_a_step_is_timed_and_the_settings_of_the_libraries_are_given_back(
-    tiny: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-    original = Trainer.training_step
+def test_a_recorded_step_that_is_not_replayed_is_no_success(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise RuntimeError("no graphs here")
 
-    def counted(self: Trainer, batch: Batch) -> StepResult:
-        calls.append((batch.hu.shape, torch.backends.cudnn.benchmark))
-        return original(self, batch)
+    monkeypatch.setattr(captured_step, "recorded", refused)
+    result = check_equality(tiny, CPU, steps=2)
+    assert not result["passed"]
+    assert result["losses"]["passed"]
+    assert not result["losses, recorded step"]["recording_worked"]
 
-    monkeypatch.setattr(Trainer, "training_step", counted)
-    assert 0 < measure_speed(tiny, CPU)["seconds_per_step"] < 5
-    assert calls == [((2, 8, 8, 8), True)] * 25
+
+def test_the_settings_of_the_libraries_are_given_back() -> None:
     with fastest_convolutions(), gpu_equality.plain_float32():
         during = torch.backends.cudnn.benchmark, torch.backends.cudnn.allow_tf32
     assert during == (True, False)

@@ -41,7 +41,7 @@ class CapturedStep:
         self, network: nn.Module, optimizer: torch.optim.Adam, forward: Callable[[NetworkInput], Forward]
     ) -> None:
         self._network, self._optimizer, self._forward = network, optimizer, forward
-        self._failed = False
+        self.failed = False
         self.forget()
 
     def forget(self) -> None:
@@ -55,7 +55,7 @@ class CapturedStep:
 
         The logits hold until the next step; loss and (L,) are copies that stay.
         """
-        if self._failed or not self._optimizer.state:
+        if self.failed or not self._optimizer.state:
             return None
         self._adam = self._adam or AdamOnDevice(self._optimizer)
         self._adam.set_numbers()
@@ -101,7 +101,7 @@ class CapturedStep:
             wrong = (str(error) or type(error).__name__).splitlines()[0]
         if not wrong:
             return forward
-        self._failed = True
+        self.failed = True
         self.forget()
         _restore(self._state(adam), before)
         log.warning("The training step could not be recorded (%s); its kernels are started one by one instead.", wrong)

@@ -22,7 +22,7 @@ from viscera.core.errors import VisceraError
 from viscera.core.resolve import resolve_config
 from viscera.engine.hardware import choose_device, describe_hardware
 
-_ON_GPU = ("train.checkpoint_every=2500",)  # 228 MB each
+_ON_GPU = ("train.checkpoint_every=2500", "train.log_every=100")  # 228 MB each; six forward passes each
 _RESERVE_SECONDS = 75.0  # of an arm, for its test cases, its archive and a report
 _PAIRS = ("loss", "train", "predict", "augment", "feed")
 

@@ -18,6 +18,8 @@ from viscera.engine.feed import Batch, Feed, NetworkInput, TrainingFacts
 from viscera.engine.trainer import Trainer
 from viscera.imaging.phantom import phantom_case
 from viscera.losses.balance import WeightSchedule
+from viscera.losses.dice import WeightedDiceLoss, soft_dice_loss, soft_dice_sums, weighted_dice_loss
+from viscera.losses.marginal import merged, merged_labels
 
 TIMES_CPU = 10.0
 FLOOR = 1e-6  # relative; the CPU can be exact by luck
@@ -100,7 +102,7 @@ def check_equality(config: Config, device: torch.device, steps: int) -> dict[str
 
     Returns:
         `losses`, `gradient` and `change` of `compare`, of plain steps and of a recorded one (steps from the second on);
-        `bfloat16` with the loss; `passed`.
+        what `check_loss` finds; `bfloat16` with the loss; `passed`.
     """
     feed = phantom_feed(config)
     cpu = torch.device("cpu")
@@ -112,6 +114,7 @@ def check_equality(config: Config, device: torch.device, steps: int) -> dict[str
     for name, part in compare(replayed, of_cpu, reference).items():
         worked = {"recording_worked": replayed.recorded, "passed": part["passed"] and replayed.recorded}
         result[f"{name}, recorded step"] = part | worked
+    result |= {f"loss, {name}": part for name, part in check_loss(device, config.train.patch).items()}
     low = trace(with_train(config, precision="bfloat16", capture="never"), feed, device, 1)
     error = _relative(low.losses, reference.losses[:1])
     cosine = float(nn.functional.cosine_similarity(low.gradient, reference.gradient, dim=0))
@@ -121,6 +124,51 @@ def check_equality(config: Config, device: torch.device, steps: int) -> dict[str
         "passed": error <= BFLOAT16_LOSS,
     }
     return result | {"passed": all(part["passed"] for part in result.values())}
+
+
+def check_loss(device: torch.device, edge: int) -> dict[str, dict[str, Any]]:
+    """The loss of a device, however it is computed there, against Eq. 2 and 6 written out on the CPU in float64.
+
+    On the same logits, in float32 and bfloat16, with all classes labelled and with some that are not: relative errors
+    of the value and of the gradient, which bfloat16 itself rounds by up to 1/256.
+    """
+    random = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 8, (3, edge, edge, edge), generator=random, dtype=torch.uint8)
+    partly = torch.ones(3, 8, dtype=torch.bool)
+    partly[0, 2] = partly[1, 3:6] = False
+    weights = torch.linspace(0.1, 2, 8, dtype=torch.float64)
+    result = {}
+    for dtype, bar in ((torch.float32, 1e-5), (torch.bfloat16, 4e-3)):
+        logits = (2 * torch.randn(3, 8, edge, edge, edge, generator=random)).to(dtype)
+        for labelled in (None, partly):
+            there = logits.detach().to(device).requires_grad_()
+            loss = WeightedDiceLoss(weights, check_labels=False).to(device)
+            value = loss(there, labels.to(device), None if labelled is None else labelled.to(device))
+            value.backward()
+            exact = logits.double().requires_grad_()
+            expected = _written_out(exact, labels, labelled, weights)
+            expected.backward()  # type: ignore[no-untyped-call]
+            errors = [_relative(value.detach().double().cpu(), expected.detach()), _relative_gradient(there, exact)]
+            name = f"{str(dtype).removeprefix('torch.')}, {'all' if labelled is None else 'some'} classes labelled"
+            result[name] = {
+                "relative_errors": errors,
+                "passed": errors[0] <= 1e-5 and errors[1] <= bar,
+            }
+    return result
+
+
+def _written_out(logits: Tensor, labels: Tensor, labelled: Tensor | None, weights: Tensor) -> Tensor:
+    probabilities = torch.softmax(logits, dim=1)
+    if labelled is not None:
+        probabilities, labels = merged(probabilities, labelled), merged_labels(labels, labelled)
+    intersection_BL, cardinality_BL = soft_dice_sums(probabilities, labels)
+    return weighted_dice_loss(soft_dice_loss(intersection_BL.sum(dim=0), cardinality_BL.sum(dim=0)), weights)
+
+
+def _relative_gradient(ours: Tensor, expected: Tensor) -> float:
+    if ours.grad is None or expected.grad is None:
+        return float("inf")
+    return _relative(ours.grad.double().cpu(), expected.grad)
 
 
 @contextmanager

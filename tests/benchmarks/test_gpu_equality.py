@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import gpu_equality
-from benchmarks.gpu_equality import Trace, check_equality, compare
+from benchmarks.gpu_equality import Trace, check_equality, check_loss, compare
 from viscera.core.config import Config
 from viscera.core.resolve import resolve_config
 from viscera.engine import captured_step
@@ -14,6 +14,7 @@ from viscera.engine.feed import Batch, NetworkInput
 from viscera.engine.hardware import fastest_convolutions
 from viscera.engine.monitor import StepResult
 from viscera.engine.trainer import Trainer
+from viscera.losses.dice import WeightedDiceLoss
 
 CPU = torch.device("cpu")
 
@@ -69,6 +70,19 @@ def test_an_error_is_measured_against_the_cpus_own() -> None:
     assert [result[name]["passed"] for name in ("losses", "gradient", "change")] == [True, True, False]
     assert result["gradient"]["relative_error"] == pytest.approx(5e-6)
     assert compare(Trace(one + 9e-5, one, one), reference, reference)["losses"]["passed"]  # below the floor of 1e-6
+
+
+@pytest.mark.parametrize("what", ["value", "gradient"])
+def test_a_loss_that_is_another_one_is_found(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(part["passed"] for part in check_loss(CPU, 8).values())
+    original = WeightedDiceLoss.forward
+
+    def forward(self: WeightedDiceLoss, logits: torch.Tensor, *more: torch.Tensor) -> torch.Tensor:
+        loss = original(self, logits, *more)
+        return loss * 1.0001 if what == "value" else loss + 1e-2 * (logits[0, 0].sum() - logits[0, 0].detach().sum())
+
+    monkeypatch.setattr(WeightedDiceLoss, "forward", forward)
+    assert not any(part["passed"] for part in check_loss(CPU, 8).values())
 
 
 def test_a_recorded_step_that_is_not_replayed_is_no_success(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:

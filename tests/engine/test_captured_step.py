@@ -3,6 +3,8 @@
 As those of a CUDA graph, its results lie where those of the first replay lay: whoever reads one late is found.
 """
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -264,3 +266,19 @@ def test_a_cpu_computes_plainly_unless_told_otherwise(tiny_config: Configure) ->
     facts = TrainingFacts(torch.arange(1, 9), WeightSchedule(START, START), ((1.0, 1.0, 1.0),) * 4)
     found = {each: Trainer.create(tiny_config(capture=each), facts, CPU).captured for each in ("auto", "never")}
     assert found == {"auto": None, "never": None}
+
+
+def test_a_trainer_is_forgotten_with_what_it_recorded(tiny_config: Configure) -> None:
+    """Without waiting for the garbage collector, since a GPU's memory is too small for two."""
+    facts = TrainingFacts(torch.arange(1, 9), WeightSchedule(START, START), ((1.0, 1.0, 1.0),) * 4)
+    trainer = Trainer.create(tiny_config(capture="always"), facts, CPU)
+    for step in (1, 2, 3):
+        trainer.training_step(feed().batch(step))
+        trainer.step = step
+    network = weakref.ref(trainer.network)
+    gc.disable()
+    try:
+        del trainer
+        assert network() is None
+    finally:
+        gc.enable()

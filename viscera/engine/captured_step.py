@@ -84,10 +84,10 @@ class CapturedStep:
         """Record, and do the step by a replay; None, with everything as it was, where that does not work."""
         labelled = None if inputs.labelled is None else inputs.labelled.clone()
         buffers = NetworkInput(inputs.x.clone(), inputs.labels.clone(), labelled)
-        self._buffers, self._replay = buffers, None
+        self._buffers, self._replay, compute = buffers, None, self._forward
 
         def step() -> Forward:
-            forward = self._forward(buffers)
+            forward = compute(buffers)
             adam.update(torch.autograd.grad(forward.loss, adam.parameters))
             return Forward(*(each.detach() for each in forward))
 

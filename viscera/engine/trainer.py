@@ -1,7 +1,9 @@
 """The training loop, top to bottom."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +15,7 @@ from viscera.core.progress import OnProgress, Progress
 from viscera.engine.captured_step import CapturedStep, Forward
 from viscera.engine.diagnostics import full_diagnosis, full_steps, logit_gradient_norms, shares
 from viscera.engine.feed import Batch, Feed, NetworkInput, TrainingFacts
-from viscera.engine.hardware import autocast, out_of_memory_explained
+from viscera.engine.hardware import Precision, autocast, out_of_memory_explained
 from viscera.engine.monitor import (
     DiceByOrgan,
     LossWatch,
@@ -81,6 +83,11 @@ class Trainer:
             trainer.captured = CapturedStep(network, optimizer, trainer.forward)
         return trainer
 
+    @property
+    def forward(self) -> Callable[[NetworkInput], Forward]:
+        """What gives the loss on a mini-batch; it does not hold the trainer."""
+        return partial(_forward, self.network, self.loss, self.device, self.config.train.precision)
+
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was written."""
         self.network.load_state_dict(checkpoint.model)
@@ -146,14 +153,6 @@ class Trainer:
             forward.loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
         return StepResult(value, -forward.dice_losses.detach(), norms_L)
-
-    def forward(self, inputs: NetworkInput) -> Forward:
-        """The loss on a mini-batch, and what it was computed from; a GPU is not waited for."""
-        with autocast(self.device, self.config.train.precision):
-            logits_BLIJK = self.network(inputs.x)
-        dice_loss_L = self.loss.per_class(logits_BLIJK, inputs.labels, inputs.labelled)
-        loss = weighted_dice_loss(dice_loss_L, self.loss.class_weights.to(dice_loss_L.dtype))
-        return Forward(loss, dice_loss_L, logits_BLIJK)
 
     def network_input(self, batch: Batch) -> NetworkInput:
         """What the network and the loss are given of a batch, on the device."""
@@ -238,3 +237,14 @@ class Trainer:
             f"{folder.path}: {what} (weighting {train.weighting}, rate {train.learning_rate:g}). "
             f"The checkpoint of step {kept} is kept. Try a lower --learning-rate."
         )
+
+
+def _forward(
+    network: UNet3D, loss: WeightedDiceLoss, device: torch.device, precision: Precision, inputs: NetworkInput
+) -> Forward:
+    """The loss on a mini-batch, and what it was computed from; a GPU is not waited for."""
+    with autocast(device, precision):
+        logits_BLIJK = network(inputs.x)
+    dice_loss_L = loss.per_class(logits_BLIJK, inputs.labels, inputs.labelled)
+    total = weighted_dice_loss(dice_loss_L, loss.class_weights.to(dice_loss_L.dtype))
+    return Forward(total, dice_loss_L, logits_BLIJK)

@@ -80,7 +80,7 @@ test-bench: install install-bench
 
 bench: install install-bench
 	$(BIN)/python -m benchmarks.bench_feed
-	$(BIN)/python -m benchmarks.bench_train
+	$(BENCH)/bin/python -m benchmarks.bench_train
 	$(BIN)/python -m benchmarks.bench_partial
 	$(BIN)/python -m benchmarks.bench_augment
 	$(BIN)/python -m benchmarks.bench_diagnostics

@@ -68,13 +68,15 @@ class Benchmark:
     notes: dict[str, Any] = field(default_factory=dict)  # whatever else was measured
 
     @classmethod
-    def of_command_line(cls, name: str, purpose: str | None, peers: Sequence[str] = ()) -> "Benchmark":
-        """From `--quick`, `--device` and `--threads`, by default one thread."""
+    def of_command_line(
+        cls, name: str, purpose: str | None, peers: Sequence[str] = (), threads: int = 1
+    ) -> "Benchmark":
+        """From `--quick`, `--device` and `--threads`, by default as many as given here."""
         parser = argparse.ArgumentParser(description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("--quick", action="store_true", help="less work, under 60 seconds; no file is written")
         parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
         parser.add_argument(
-            "--threads", type=int, default=1, help="threads of PyTorch, ours and the peers' (default 1)"
+            "--threads", type=int, default=threads, help=f"threads of PyTorch, ours and the peers' (default {threads})"
         )
         given = parser.parse_args()
         torch.set_num_threads(given.threads)

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 FEWEST_ITERATIONS = 200  # of a training that is worth the dozen steps of a probe
 LEAST_GAIN = 1.1  # bfloat16, which keeps 8 bits, has to be so many times as fast; another layout likewise
 _ROUNDS = 3
+_LONG_SECONDS = 10.0  # once steps have taken so long, the first round, which warms up, will do
 _PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 _LAYOUTS = ("channels_last", "channels_first")
 
@@ -73,9 +74,10 @@ class _Probe(NamedTuple):
         found = dict[str, float]()
         for layout in _LAYOUTS:
             step = self._step(layout)
-            rounds = [{each: _seconds(partial(step, each)) for each in _PRECISIONS} for _ in range(_ROUNDS)]
-            for each in _PRECISIONS:
-                found[f"{each} {layout}"] = min(seconds[each] for seconds in rounds[1:])  # the first warms up
+            rounds: list[dict[Precision, float]] = []
+            while len(rounds) < _ROUNDS and sum(sum(seconds.values()) for seconds in rounds) < _LONG_SECONDS:
+                rounds.append({each: _seconds(partial(step, each)) for each in _PRECISIONS})
+            found |= {f"{each} {layout}": min(seconds[each] for seconds in rounds) for each in _PRECISIONS}
         return found
 
     def _step(self, layout: str) -> Callable[[Precision], None]:

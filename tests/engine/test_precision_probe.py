@@ -136,6 +136,9 @@ def test_a_network_that_finds_no_memory_is_left_to_the_training(monkeypatch: pyt
 
     monkeypatch.setattr(precision_probe._Probe, "measure", measure)
     assert chosen() == ("float32", "channels_last")
+    monkeypatch.setattr(precision_probe, "computes_bfloat16", lambda _device: True)
+    monkeypatch.setattr(precision_probe, "describe_hardware", lambda _device: "a GPU")
+    assert decided(LONG, 8, torch.device("cuda")).precision == "bfloat16"
     assert not cache_file().exists()
 
 
@@ -151,6 +154,22 @@ def test_nothing_is_timed_where_it_cannot_matter(
     monkeypatch.setattr(hardware, "_processor_words", lambda: frozenset({"avx2", "avx512f"}))
     assert chosen() == ("float32", "channels_last")
     assert probes == [1]
+
+
+def test_a_gpu_is_timed_too(
+    probe: Callable[[dict[str, float]], list[int]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(precision_probe, "computes_bfloat16", lambda _device: True)
+    monkeypatch.setattr(precision_probe, "describe_hardware", lambda device: f"a {device.type}")
+    probes, gpu = probe(FIRST_WINS), torch.device("cuda")
+    found = decided(LONG, 8, gpu)
+    assert (found.precision, found.memory_layout) == ("bfloat16", "channels_first")
+    assert "Training in bfloat16" in caplog.text
+    assert next(iter(json.loads(cache_file().read_text()))).startswith("a cuda, ")
+    short = decided(LONG.model_copy(update={"iterations": 10}), 8, gpu)
+    assert (short.precision, short.memory_layout) == ("bfloat16", "channels_last")
+    chosen()  # of the CPU
+    assert len(probes) == 2
 
 
 def test_what_goes_on_computes_as_before() -> None:

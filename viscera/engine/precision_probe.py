@@ -18,7 +18,7 @@ import torch
 
 from viscera.core.config import TrainConfig
 from viscera.core.errors import BadInputError
-from viscera.engine.hardware import Precision, autocast, computes_bfloat16, describe_hardware
+from viscera.engine.hardware import Precision, autocast, computes_bfloat16, describe_hardware, fastest_convolutions
 from viscera.engine.optimiser import make_adam
 from viscera.engine.predictor import build_network
 from viscera.io.records import read_json, write_json
@@ -36,18 +36,20 @@ _LAYOUTS = ("channels_last", "channels_first")
 def decided(train: TrainConfig, num_classes: int, device: torch.device) -> TrainConfig:
     """The settings of a training that begins, with `precision` and `memory_layout` as they will be where they are auto.
 
-    On a CPU with instructions for bfloat16 both are timed; `FEWEST_ITERATIONS` and a CPU without take float32, GPUs
-    bfloat16 where they have it. What the user set stays.
+    On a CPU or an NVIDIA GPU with instructions for bfloat16 both are timed. Trainings of fewer than `FEWEST_ITERATIONS`
+    take float32 on a CPU and bfloat16 on such a GPU, and devices without take float32. What the user set stays.
     """
     plain: dict[str, Any] = {"precision": "float32", "memory_layout": "channels_last"}
+    has_bfloat16 = computes_bfloat16(device)
+    if device.type == "cuda" and has_bfloat16:
+        plain["precision"] = "bfloat16"
     if train.precision == "auto" and train.iterations >= FEWEST_ITERATIONS:
-        if device.type == "cpu" and computes_bfloat16(device):
-            names = train.patch, train.batch_size, train.filters, train.levels, num_classes
-            plain = dict(zip(plain, _timed(_Probe(*names), torch.get_num_threads()), strict=True))
+        if has_bfloat16:
+            names = train.patch, train.batch_size, train.filters, train.levels, num_classes, str(device)
+            found = _timed(_Probe(*names), torch.get_num_threads())
+            plain = plain if found is None else dict(zip(plain, found, strict=True))
         elif device.type == "cpu":
             _say("Training in float32: this processor has no instructions for bfloat16.")
-    if device.type == "cuda" and computes_bfloat16(device):
-        plain["precision"] = "bfloat16"
     return train.model_copy(update={name: value for name, value in plain.items() if getattr(train, name) == "auto"})
 
 
@@ -65,6 +67,7 @@ class _Probe(NamedTuple):
     filters: int
     levels: int
     num_classes: int
+    device: str = "cpu"
 
     def measure(self) -> dict[str, float]:
         """Fastest seconds of a step on noise, by `bfloat16 channels_last` and the like.
@@ -83,20 +86,24 @@ class _Probe(NamedTuple):
     def _step(self, layout: str) -> Callable[[Precision], None]:
         """A training step, with a network of its own, in any precision."""
         train = TrainConfig(filters=self.filters, levels=self.levels).model_copy(update={"memory_layout": layout})
-        shape = (self.batch_size, self.patch, self.patch, self.patch)
+        shape, device = (self.batch_size, self.patch, self.patch, self.patch), torch.device(self.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             network = build_network(train, self.num_classes).train()
             x, labels = torch.rand(shape).unsqueeze(1), torch.randint(self.num_classes, shape, dtype=torch.uint8)
+        network, x, labels = network.to(device), x.to(device), labels.to(device)
         optimizer = make_adam(network, train.learning_rate, train.adam)
-        loss = training_loss(train.loss, [1.0] * self.num_classes)
+        loss = training_loss(train.loss, [1.0] * self.num_classes, check_labels=False).to(device)
 
         def step(precision: Precision) -> None:
-            with autocast(torch.device("cpu"), precision):
-                logits = network(x)
-            optimizer.zero_grad(set_to_none=True)
-            loss(logits, labels).backward()
-            optimizer.step()
+            with fastest_convolutions():
+                with autocast(device, precision):
+                    logits = network(x)
+                optimizer.zero_grad(set_to_none=True)
+                loss(logits, labels).backward()
+                optimizer.step()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
 
         return step
 
@@ -118,9 +125,9 @@ def choice(seconds: Mapping[str, float]) -> tuple[str, str]:
 
 
 @cache
-def _timed(probe: _Probe, threads: int) -> tuple[str, str]:
-    """Precision and layout, from what the machine remembers or from a probe; says which, and why."""
-    machine = f"{describe_hardware(torch.device('cpu'))}, {threads} threads, PyTorch {torch.__version__}"
+def _timed(probe: _Probe, threads: int) -> tuple[str, str] | None:
+    """Precision and layout, from what the machine remembers or from a probe; says which, and why. None: no memory."""
+    machine = f"{describe_hardware(torch.device(probe.device))}, {threads} threads, PyTorch {torch.__version__}"
     key = f"{machine}; {', '.join(f'{name} {value}' for name, value in probe._asdict().items())}"
     remembered = _read()
     seconds, when = remembered.get(key), "timed earlier on this machine"
@@ -128,7 +135,7 @@ def _timed(probe: _Probe, threads: int) -> tuple[str, str]:
         try:
             seconds, when = probe.measure(), "timed just now"
         except (RuntimeError, MemoryError):  # too little memory, as the training itself will say
-            return _PRECISIONS[0], _LAYOUTS[0]
+            return None
         with suppress(BadInputError, OSError, RuntimeError):  # no home, not writable, full: it is timed again
             write_json(cache_file(), {**remembered, key: seconds})
     precision, layout = choice(seconds)

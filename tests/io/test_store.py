@@ -16,7 +16,7 @@ from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
 from viscera.io import store as module
 from viscera.io.files import sha256
-from viscera.io.store import CaseRecord, PreparedCase, Store
+from viscera.io.store import CaseRecord, PreparedCase, Store, StoredCases
 
 COARSE = Geometry.from_spacing((2, 2, 2), (4.0, 4.0, 4.0))
 FINE = Geometry.from_spacing((4, 4, 4), (2.0, 2.0, 2.0))
@@ -229,6 +229,30 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     (tmp_path / "s" / "cases" / ".0a1b2c3d-b" / "image.npy").write_bytes(b"half")
     store.remove_leftovers()
     assert [path.name for path in (tmp_path / "s" / "cases").iterdir()] == ["a"]
+
+
+def test_more_cases_than_the_system_lets_open_are_read(tmp_path: Path) -> None:
+    """Two files a case stay open for a quarter of the limit's cases, here 32 of 80; Python alone holds a few."""
+    store = make(tmp_path / "s", "case_0", "case_1")
+    record = store.manifest.cases["case_0"]
+    for n in range(2, 80):
+        (tmp_path / "s" / "cases" / f"case_{n}").symlink_to(tmp_path / "s" / "cases" / f"case_{n % 2}")
+        store.manifest.cases[f"case_{n}"] = record
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, limits[1]))
+    try:
+        cases = StoredCases(store, store.names())
+        for _ in range(2):
+            assert sum(int(image.sum()) for image, _ in cases) == 80 * 28
+            assert sum(int(labels.sum()) for _, labels in cases) == 80 * 3
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(cases) == 80
+    assert cases.shapes == [(2, 2, 2)] * 80
+    assert cases[-1][0].shape == (2, 2, 2)
+    assert len(cases[78:]) == 2
+    with pytest.raises(IndexError):
+        cases[80]
 
 
 def test_no_store_is_made_in_a_folder_of_something_else(tmp_path: Path) -> None:

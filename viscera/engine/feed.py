@@ -21,7 +21,7 @@ from viscera.core.scan import AIR_HU, HuArray, LabelArray
 from viscera.engine.hardware import out_of_memory_explained
 from viscera.imaging.augment import Augmentation, draw, margin
 from viscera.imaging.windows import clipped_moments, random_cases, random_origin
-from viscera.io.store import Split, Store
+from viscera.io.store import Split, Store, StoredCases
 from viscera.losses.balance import WeightSchedule
 
 log = logging.getLogger(__name__)
@@ -202,11 +202,11 @@ def feed_of(store: Store, train: TrainConfig) -> Feed:
     return Feed(cases, *how, spacings_mm=spacings_mm, classes=store.classes, labelled=labelled)
 
 
-def cases_of(store: Store, split: Split) -> tuple[list[tuple[HuArray, LabelArray]], npt.NDArray[np.bool_] | None]:
+def cases_of(store: Store, split: Split) -> tuple[StoredCases, npt.NDArray[np.bool_] | None]:
     """Image and labels of each case, memory-mapped; (cases, L) which classes each labels, None where all label all."""
     names = store.names(split)
     labelled = store.labelled(names)
-    return [(store.image(name), store.labels(name)) for name in names], None if labelled.all() else labelled
+    return StoredCases(store, names), None if labelled.all() else labelled
 
 
 def facts_of(store: Store, config: Config) -> TrainingFacts:

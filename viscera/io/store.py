@@ -9,13 +9,17 @@ cases/NAME/labels_original.nii.gz  the labels on the scan's own grid
 import hashlib
 import io
 import json
+import os
+import resource
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +36,7 @@ from viscera.io.nifti import nifti_bytes, read_labels
 from viscera.io.records import read_json, validated
 
 FORMAT_VERSION = 1
+_MOST_READERS = 8  # threads
 _MANIFEST_SHARE = 0.1  # of the time in which cases are added
 Split = Literal["train", "validation", "test"]
 
@@ -219,7 +224,8 @@ class Store:
 
     def verify(self, names: Iterable[str]) -> None:
         """Raise BadInputError where a file of these cases is missing or not as it was written, by its checksum."""
-        for name in names:
+
+        def verify(name: str) -> None:
             for file, expected in self.manifest.cases[name].sha256.items():
                 path = self.path / "cases" / name / file
                 if not path.is_file() or sha256(path) != expected:
@@ -227,6 +233,10 @@ class Store:
                         f"{path}: {'changed since it was written' if path.exists() else 'missing'}. "
                         f"Delete {path.parent} and run `viscera prepare` again to restore the case."
                     )
+
+        with ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1)) as readers:
+            for _ in readers.map(verify, names):  # hashing leaves the interpreter to others
+                pass
 
     def _array(self, name: str, file: str) -> npt.NDArray[Any]:
         path = self.path / "cases" / name / file
@@ -241,6 +251,36 @@ class Store:
         cases = dict(sorted({**self.manifest.cases, **records}.items()))  # in whichever order they were prepared
         self.manifest = self.manifest.model_copy(update={"cases": cases})
         write_text(self.path / "manifest.json", _one_line_a_case(self.manifest.model_dump(mode="json")))
+
+
+class StoredCases(Sequence[tuple[HuArray, LabelArray]]):
+    """Image and labels of some cases of a store, memory-mapped when they are first asked for.
+
+    Those asked for last stay open, as many as take half of the files that the system lets a process open (two a case).
+    """
+
+    def __init__(self, store: Store, names: Sequence[str]) -> None:
+        self.shapes = [store.manifest.cases[name].prepared.shape for name in names]  # of each, without opening it
+        most = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+
+        @lru_cache(most if most < len(names) else None)
+        def opened(number: int) -> tuple[HuArray, LabelArray]:
+            name = names[number]
+            return np.asarray(store.image(name)), np.asarray(store.labels(name))  # without memmap's slower indexing
+
+        self._opened = opened
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    @overload
+    def __getitem__(self, number: int) -> tuple[HuArray, LabelArray]: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[tuple[HuArray, LabelArray]]: ...
+    def __getitem__(self, number: int | slice) -> tuple[HuArray, LabelArray] | list[tuple[HuArray, LabelArray]]:
+        if isinstance(number, slice):
+            return [self._opened(each) for each in range(len(self))[number]]
+        return self._opened(range(len(self))[number])
 
 
 def write_case(path: Path, case: PreparedCase, classes: ClassTable, before: CaseRecord | None) -> CaseRecord:

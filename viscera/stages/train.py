@@ -115,7 +115,7 @@ def _warn_of_late_schedule(config: Config) -> None:
 
 
 def _warn_of_small_scans(store: Store, patch: int) -> None:
-    shapes = [store.image(name).shape for name in store.names("train")]
+    shapes = [store.manifest.cases[name].prepared.shape for name in store.names("train")]
     small = [shape for shape in shapes if min(shape) < patch]
     if small:
         log.warning(

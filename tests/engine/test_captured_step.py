@@ -3,6 +3,7 @@
 As those of a CUDA graph, its results lie where those of the first replay lay: whoever reads one late is found.
 """
 
+import dataclasses
 import gc
 import weakref
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from viscera.core.config import AugmentConfig, Config
 from viscera.core.progress import unseen
@@ -32,6 +34,7 @@ START, END = np.linspace(0.5, 2, 8), np.linspace(2, 0.5, 8)
 STEPS, SHAPE = 9, (9, 10, 8)
 PARTIAL = np.ones((4, 8), dtype=np.bool_)
 PARTIAL[1, 3] = False
+FACTS = TrainingFacts(torch.arange(1, 9), WeightSchedule(START, START), ((1.0, 1.0, 1.0),) * 4)
 
 
 def feed(augment: AugmentConfig | None = None, labelled: Any = None, batch_size: int = 2) -> Feed:
@@ -73,11 +76,8 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Step]:
 def trained(folder: Path, config: Config, feed: Feed, *, resumed: bool = False, until: int = STEPS) -> RunFolder:
     folder.mkdir(exist_ok=resumed)
     run = RunFolder(folder)
-    weights = WeightSchedule(START, END if config.train.loss.schedule.to else START, 2, 6)
-    if not config.train.loss.schedule.to:
-        weights = WeightSchedule(START, weights.start)
-    facts = TrainingFacts(torch.arange(1, 9), weights, ((1.0, 1.0, 1.0),) * 4)
-    trainer = Trainer.create(config, facts, CPU)
+    changing = dataclasses.replace(FACTS, class_weights=WeightSchedule(START, END, 2, 6))
+    trainer = Trainer.create(config, changing if config.train.loss.schedule.to else FACTS, CPU)
     if resumed:
         trainer.restore(load_checkpoint(run.last))
     monitor = Monitor.create(feed, [], config.train, config.predict, CPU)
@@ -125,9 +125,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def configured(tiny_config: Configure, capture: str, **more: Any) -> Config:
-    return tiny_config(
-        iterations=STEPS, log_every=4, checkpoint_every=6, validate_every=20, diagnose=True, capture=capture, **more
-    )
+    how = {"log_every": 4, "checkpoint_every": 6, "validate_every": 20, "monitor_windows": 2, "diagnose": True}
+    return tiny_config(iterations=STEPS, capture=capture, **how, **more)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -190,17 +189,46 @@ def test_what_a_recording_reads_and_writes_stays_where_it_is(
     assert recordings
 
 
+class Watched(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes every operation that asks for a value, or brings one from the host: what no CUDA graph can hold."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[str] = []
+        self.number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = str(func)
+        self.number += 1
+        if name.split(".")[1] in {
+            "_local_scalar_dense",
+            "nonzero",
+            "masked_select",
+            "lift_fresh",
+            "equal",
+            "is_nonzero",
+        }:
+            self.found.append(name)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("labelled", [None, PARTIAL])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_is_recorded_asks_the_device_for_nothing(
+    variant: str, labelled: Any, tiny_config: Configure, recordings: list[Step]
+) -> None:
+    trainer, windows = Trainer.create(configured(tiny_config, "always", **VARIANTS[variant]), FACTS, CPU), feed()
+    for step in (1, 2):
+        flags = None if labelled is None else torch.from_numpy(labelled[:2])
+        trainer.training_step(windows.batch(step)._replace(labelled=flags))
+    with Watched() as watched:
+        recordings[0]()
+    assert watched.number > 100
+    assert watched.found == []
+
+
 def failing(_function: Step, _device: torch.device) -> Step:
     raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
-
-
-def left_out(function: Step, _device: torch.device) -> Step:
-    result = function()  # as recording does, but on a GPU it is not computed then
-
-    def replay() -> Forward:
-        return result
-
-    return replay
 
 
 def twice(function: Step, _device: torch.device) -> Step:
@@ -263,15 +291,13 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step(tmp_path: Path, tiny_c
 
 
 def test_a_cpu_computes_plainly_unless_told_otherwise(tiny_config: Configure) -> None:
-    facts = TrainingFacts(torch.arange(1, 9), WeightSchedule(START, START), ((1.0, 1.0, 1.0),) * 4)
-    found = {each: Trainer.create(tiny_config(capture=each), facts, CPU).captured for each in ("auto", "never")}
+    found = {each: Trainer.create(tiny_config(capture=each), FACTS, CPU).captured for each in ("auto", "never")}
     assert found == {"auto": None, "never": None}
 
 
 def test_a_trainer_is_forgotten_with_what_it_recorded(tiny_config: Configure) -> None:
     """Without waiting for the garbage collector, since a GPU's memory is too small for two."""
-    facts = TrainingFacts(torch.arange(1, 9), WeightSchedule(START, START), ((1.0, 1.0, 1.0),) * 4)
-    trainer = Trainer.create(tiny_config(capture="always"), facts, CPU)
+    trainer = Trainer.create(tiny_config(capture="always"), FACTS, CPU)
     for step in (1, 2, 3):
         trainer.training_step(feed().batch(step))
         trainer.step = step

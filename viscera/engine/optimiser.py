@@ -97,9 +97,10 @@ class AdamOnDevice:
         torch._foreach_mul_(self._squares, beta2)
         torch._foreach_addcmul_(self._squares, laid_out, laid_out, 1 - beta2)
         roots = torch._foreach_sqrt(self._squares)
-        torch._foreach_div_(roots, self._root_of_correction)
-        torch._foreach_add_(roots, self._epsilon)
-        torch._foreach_addcdiv_(self.parameters, torch._foreach_mul(self._means, self._rate), roots)
+        by_tensor = torch.ops.aten  # torch._foreach_add_ makes a number of a tensor without axes, and waits for it
+        by_tensor._foreach_div_.Tensor(roots, self._root_of_correction)
+        by_tensor._foreach_add_.Tensor(roots, self._epsilon)
+        torch._foreach_addcdiv_(self.parameters, by_tensor._foreach_mul.Tensor(self._means, self._rate), roots)
 
     def count(self) -> None:
         """Say that a step has been done; PyTorch counts on the CPU."""

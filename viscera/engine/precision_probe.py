@@ -78,7 +78,8 @@ class _Probe(NamedTuple):
         for layout in _LAYOUTS:
             step = self._step(layout)
             rounds: list[dict[Precision, float]] = []
-            while len(rounds) < _ROUNDS and sum(sum(seconds.values()) for seconds in rounds) < _LONG_SECONDS:
+            limit = _LONG_SECONDS if self.device == "cpu" else math.inf  # a GPU's first round chooses its convolutions
+            while len(rounds) < _ROUNDS and sum(sum(seconds.values()) for seconds in rounds) < limit:
                 rounds.append({each: _seconds(partial(step, each)) for each in _PRECISIONS})
             found |= {f"{each} {layout}": min(seconds[each] for seconds in rounds) for each in _PRECISIONS}
         return found

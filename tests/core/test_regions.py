@@ -2,10 +2,12 @@
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from viscera.core import regions
 from viscera.core.regions import EMPTY, Box, box_of, boxes_of, cropped
 
 MASKS = arrays(np.bool_, st.tuples(*[st.integers(1, 5)] * 3), elements=st.sampled_from([False, False, False, True]))
@@ -32,6 +34,14 @@ def test_nothing_lies_outside_and_every_face_touches(mask: npt.NDArray[np.bool_]
 @given(arrays(np.uint8, (4, 3, 5), elements=st.integers(0, 3)))
 def test_every_class_has_the_box_of_its_mask(labels: npt.NDArray[np.uint8]) -> None:
     assert boxes_of(labels, 4) == [EMPTY, *(box_of(labels == label) for label in (1, 2, 3))]
+
+
+def test_boxes_run_through_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.zeros((4, 5, 9), dtype=np.uint8)
+    labels[1, 2, 1] = labels[3, 0, 7] = 1
+    labels[2, 4, 5] = 2
+    monkeypatch.setattr(regions, "_SLAB_VOXELS", 40)  # two planes
+    assert boxes_of(labels, 4) == [EMPTY, (slice(1, 4), slice(0, 3), slice(1, 8)), box_of(labels == 2), EMPTY]
 
 
 def test_a_box_of_several_holds_all_and_empty_ones_do_not_count() -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,17 +14,20 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
 from viscera.core import regions
-from viscera.core.regions import Connectivity, component_sizes, holes, largest_component, numbered_components
+from viscera.core.regions import Components, Connectivity, component_sizes, numbered_components
 
 Mask = npt.NDArray[np.bool_]
 MASKS = arrays(np.bool_, st.tuples(*[st.integers(1, 6)] * 3))
 
 
-@pytest.fixture(params=["cc3d", "scipy"], autouse=True, scope="module")
+@pytest.fixture(params=["cc3d", "scipy", "slabs of one plane"], autouse=True, scope="module")
 def _library(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Everything here by connected-components-3d, where it is installed, and by SciPy."""
+    """Everything here by connected-components-3d, where it is installed, by SciPy, and plane by plane."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.param == "scipy":
+        if request.param == "slabs of one plane":
+            patch.setattr(regions, "_SLAB_VOXELS", 1)
+            patch.setattr(regions, "_SLABS_KEPT", 1)
+        elif request.param == "scipy":
             patch.setattr(regions, "cc3d", None)
         else:
             pytest.importorskip("cc3d", reason="connected-components-3d is not installed: viscera[fast]")
@@ -35,6 +39,26 @@ def voxels(shape: tuple[int, int, int], *places: tuple[int | slice, ...]) -> Mas
     for place in places:
         mask[place] = True
     return mask
+
+
+def components(mask: Mask, connectivity: Connectivity) -> Components:
+    return Components.find(lambda planes: mask[:, :, planes], mask.shape, connectivity)
+
+
+def largest_component(mask: Mask) -> Mask:
+    pieces = components(mask, 26)
+    largest: Mask = whole(pieces) == pieces.largest
+    return mask & largest
+
+
+def holes(mask: Mask) -> Mask:
+    gaps = components(~mask, 6)
+    found: Mask = gaps.enclosed[whole(gaps)]
+    return found
+
+
+def whole(pieces: Components) -> npt.NDArray[np.int64]:
+    return np.concatenate([numbers for _, numbers in pieces.numbered()], axis=2)
 
 
 def test_corners_join_by_26_neighbours_and_not_by_6() -> None:
@@ -94,6 +118,23 @@ def test_both_libraries_find_the_same_components(connectivity: Connectivity) -> 
             expected, number = ndimage.label(mask, ndimage.generate_binary_structure(3, 3 if connectivity == 26 else 1))
             pairs = set(zip(numbered.ravel().tolist(), expected.ravel().tolist(), strict=True))
             assert len(pairs) == number + (not mask.all())  # one number stands for one number
+
+
+@pytest.mark.parametrize("connectivity", [6, 26])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_components_that_run_through_slabs_are_those_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch, connectivity: Connectivity, order: Literal["C", "F"]
+) -> None:
+    random = np.random.default_rng(1)
+    for density in (0.1, 0.3, 0.6):
+        mask = np.array(random.random((7, 6, 23)) < density, order=order)
+        expected, number = ndimage.label(mask, ndimage.generate_binary_structure(3, 3 if connectivity == 26 else 1))
+        for planes in (1, 2, 5, 22):
+            monkeypatch.setattr(regions, "_SLAB_VOXELS", 42 * planes)
+            found = components(mask, connectivity)
+            numbers = whole(found)
+            assert len(set(zip(numbers.ravel().tolist(), expected.ravel().tolist(), strict=True))) == number + 1
+            assert np.bincount(numbers.ravel())[1:].tolist() == found.sizes[1:].tolist()
 
 
 def test_it_is_imported_without_connected_components_3d() -> None:

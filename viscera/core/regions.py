@@ -1,10 +1,14 @@
 """Where the voxels of a mask or label map are: boxes, connected components, holes, the middle.
 
 An organ fills a few per cent of its scan, and outside its box nothing need be looked at. Components come from
-connected-components-3d where it is installed, else from SciPy, alike.
+connected-components-3d where it is installed, else from SciPy, alike; of a large box slab by slab, joined across their
+faces, so that the numbers of a whole scan are never held.
 """
 
 import importlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
@@ -23,7 +27,10 @@ Box = tuple[slice, slice, slice]
 EMPTY: Box = (slice(0, 0), slice(0, 0), slice(0, 0))
 Mask = npt.NDArray[np.bool_]
 Connectivity = Literal[6, 26]
+Numbers = npt.NDArray[np.int64]
 _RANK = {6: 1, 26: 3}  # how many coordinates neighbours may differ in
+_SLAB_VOXELS = 2**22  # that are looked at in one piece: numbers and their counts take 50 MB
+_SLABS_KEPT = 4  # of up to so many, the numbers are held, not found again
 
 
 def numbered_components(mask: Mask, connectivity: Connectivity = 26) -> npt.NDArray[np.integer]:
@@ -43,10 +50,93 @@ def numbered_components(mask: Mask, connectivity: Connectivity = 26) -> npt.NDAr
     return numbered
 
 
-def component_sizes(mask: Mask) -> npt.NDArray[np.int64]:
-    """(N,) voxels of each 26-connected component, largest first."""
-    sizes = np.bincount(numbered_components(mask).ravel())[1:]
-    return np.sort(sizes)[::-1].astype(np.int64)
+@dataclass(frozen=True, eq=False)
+class Components:
+    """The components of a mask (I, J, K), N of them, of which no more than a slab along K is held at a time."""
+
+    mask_of: Callable[[slice], Mask]  # (I, J, planes)
+    slabs: Sequence[slice]
+    connectivity: Connectivity
+    piece_of: Sequence[Numbers]  # of each slab: from the number of a component in it to that of the whole, from 1 on
+    sizes: Numbers  # (N + 1,) voxels of each component; none of number 0, what is outside
+    enclosed: Mask  # (N + 1,) whether each reaches no face of the array
+    kept: Sequence[npt.NDArray[np.integer]]  # the components within each slab, where they are few
+
+    @classmethod
+    def find(
+        cls, mask_of: Callable[[slice], Mask], shape: Sequence[int], connectivity: Connectivity = 26
+    ) -> "Components":
+        """Of a mask of this shape, which is asked for slab by slab, and in `numbered` again."""
+        from scipy.sparse import coo_array  # noqa: PLC0415 - as above
+        from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
+
+        slabs = slabs_of(shape)
+        sizes, open_to, joined = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)], [np.zeros((0, 2), np.int64)]
+        below, kept = None, []
+        for at, planes in enumerate(slabs):
+            numbered, first = numbered_components(mask_of(planes), connectivity), sum(map(len, sizes)) - 1
+            sizes.append(np.bincount(numbered.ravel(order="K"), minlength=1)[1:])
+            bottom, top = (np.where(end, end + np.int64(first), 0) for end in (numbered[:, :, 0], numbered[:, :, -1]))
+            sides = [numbered[end] for end in (0, -1)] + [numbered[:, end] for end in (0, -1)]
+            open_to += [np.where(side, side + np.int64(first), 0).ravel() for side in sides]
+            open_to += [bottom.ravel()] * (at == 0) + [top.ravel()] * (at == len(slabs) - 1)
+            if below is not None:
+                joined.append(_touching(below, bottom, connectivity))
+            below = top
+            if len(slabs) <= _SLABS_KEPT:
+                kept.append(numbered)
+        count = sum(map(len, sizes))
+        one, other = np.concatenate(joined).T
+        pieces, piece = connected_components(coo_array((np.ones(len(one)), (one, other)), (count, count)), False)
+        number = (piece - piece[0]) % pieces  # 0 is outside
+        whole = np.bincount(number, weights=np.concatenate(sizes)).astype(np.int64)
+        enclosed = np.ones(pieces, dtype=np.bool_)
+        enclosed[number[np.concatenate(open_to)]] = False
+        ends = np.cumsum([len(each) for each in sizes])
+        piece_of = [np.append(0, number[low:high]) for low, high in itertools.pairwise(ends)]
+        return cls(mask_of, slabs, connectivity, piece_of, whole, enclosed, kept)
+
+    def numbered(self) -> Iterator[tuple[slice, Numbers]]:
+        """Slab by slab, (I, J, planes) the components, numbered from 1; 0 outside."""
+        within = self.kept or (numbered_components(self.mask_of(planes), self.connectivity) for planes in self.slabs)
+        for planes, piece_of, numbered in zip(self.slabs, self.piece_of, within, strict=True):
+            yield planes, piece_of[numbered]
+
+    @property
+    def largest(self) -> int:
+        """That with most voxels; of equal ones that whose first voxel comes first in C order; 0 where there is none."""
+        equal = np.flatnonzero(self.sizes == max(self.sizes.max(), 1))
+        if equal.size <= 1:
+            return int(equal[0]) if equal.size else 0
+        first: list[tuple[int, int, int, int]] = []
+        for planes, numbers in self.numbered():
+            voxels = np.argwhere(np.isin(numbers, equal))
+            first += [(i, j, k + planes.start, int(numbers[i, j, k])) for i, j, k in voxels[:1].tolist()]
+        return min(first)[-1]
+
+
+def slabs_of(shape: Sequence[int]) -> list[slice]:
+    """Planes of an array (I, J, K) along K, as many together as may be looked at in one piece."""
+    i, j, k = shape
+    thick = max(1, _SLAB_VOXELS // max(i * j, 1))
+    return [slice(first, min(first + thick, k)) for first in range(0, k, thick)]
+
+
+def _touching(below: Numbers, above: Numbers, connectivity: Connectivity) -> Numbers:
+    """(N, 2) numbers of components in two planes (I, J) that are neighbours along K, and so one."""
+    (i, j), around = below.shape, np.pad(above, 1)
+    span = int(above.max(initial=0)) + 1
+    pairs = [np.zeros(0, dtype=np.int64)]
+    for a, b in itertools.product(range(3), range(3)) if connectivity == 26 else [(1, 1)]:
+        beside = around[a : a + i, b : b + j]
+        both = (below * span + beside)[(below > 0) & (beside > 0)]
+        pairs.append(both[np.flatnonzero(np.diff(both, prepend=-1))])  # long runs are of one pair
+    return np.stack(np.divmod(np.unique(np.concatenate(pairs)), span), axis=1)
+
+
+def component_sizes(array: npt.NDArray[Any], value: float = True) -> Numbers:
+    """(N,) voxels of each 26-connected component of where an array (I, J, K) has a value, largest first."""
+    return np.sort(Components.find(lambda planes: array[:, :, planes] == value, array.shape).sizes[1:])[::-1]
 
 
 def central_voxel(mask: Mask) -> Index3:
@@ -55,32 +145,6 @@ def central_voxel(mask: Mask) -> Index3:
     apart = np.square(voxels - voxels.mean(axis=0)).sum(axis=1)
     i, j, k = voxels[apart.argmin()].tolist()
     return (i, j, k)
-
-
-def largest_component(mask: Mask) -> Mask:
-    """The 26-connected component with most voxels; of equal ones that whose first voxel comes first in C order."""
-    numbered = numbered_components(mask)
-    sizes = np.bincount(numbered.ravel(), minlength=1)
-    sizes[0] = 0
-    if sizes.size <= 2:
-        return mask
-    is_largest = (sizes == sizes.max())[numbered]
-    result: Mask = numbered == numbered.ravel()[is_largest.argmax()]
-    return result
-
-
-def holes(mask: Mask) -> Mask:
-    """What a mask encloses: the 6-connected components of its outside that reach no face of the array."""
-    if not mask.any():
-        return mask
-    numbered = numbered_components(~mask, connectivity=6)
-    is_open = np.zeros(int(numbered.max()) + 1, dtype=np.bool_)
-    is_open[0] = True
-    for axis in range(3):
-        for end in (0, -1):
-            is_open[numbered.take(end, axis=axis)] = True
-    result: Mask = ~is_open[numbered]
-    return result
 
 
 def box_of(*arrays: npt.NDArray[Any]) -> Box:
@@ -98,14 +162,26 @@ def boxes_of(labels: npt.NDArray[np.uint8], length: int) -> list[Box]:
     """(L,) the box of each class of a label map (I, J, K) with L classes; background's is `EMPTY`, too."""
     from scipy import ndimage  # noqa: PLC0415 - as above
 
-    box = box_of(labels)
-    found = ndimage.find_objects(cropped(labels, box), max_label=length - 1) if box != EMPTY else [None] * (length - 1)
-    boxes = [EMPTY] * length
-    for label, within in enumerate(found, start=1):
-        if within is not None:
-            i, j, k = (slice(at.start + by.start, at.stop + by.start) for at, by in zip(within, box, strict=True))
-            boxes[label] = (i, j, k)
-    return boxes
+    ends: list[list[tuple[list[int], list[int]]]] = [[] for _ in range(length)]
+    for planes in slabs_of(labels.shape):
+        box = box_of(labels[:, :, planes])
+        part = cropped(labels[:, :, planes], box)
+        corner = [axis.start for axis in box[:2]] + [box[2].start + planes.start]
+        found = ndimage.find_objects(part, max_label=length - 1) if part.size else ()
+        for label, within in enumerate(found, start=1):
+            if within is not None:
+                low, high = ([getattr(axis, end) for axis in within] for end in ("start", "stop"))
+                ends[label].append((np.add(low, corner).tolist(), np.add(high, corner).tolist()))
+    return [_around(each) for each in ends]
+
+
+def _around(ends: Sequence[tuple[list[int], list[int]]]) -> Box:
+    """The smallest box around others, which are given by their ends."""
+    if not ends:
+        return EMPTY
+    low, high = np.min([low for low, _ in ends], axis=0), np.max([high for _, high in ends], axis=0)
+    i, j, k = map(slice, low.tolist(), high.tolist())
+    return (i, j, k)
 
 
 def cropped(array: npt.NDArray[Any], box: Box) -> npt.NDArray[Any]:

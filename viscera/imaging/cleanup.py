@@ -1,11 +1,12 @@
 """Mending a label map, organ by organ: what lies apart, and what is missing within. Off unless asked for."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import CleanupConfig
 from viscera.core.errors import BadInputError
-from viscera.core.regions import Mask, box_of, cropped, holes, largest_component
+from viscera.core.regions import Box, Components, Mask, boxes_of
 from viscera.core.scan import LabelArray
 
 _ALL = "all"
@@ -22,21 +23,36 @@ def cleaned(labels: LabelArray, config: CleanupConfig, classes: ClassTable) -> L
     to_fill = organs_named(config.fill_holes, classes, "fill_holes")
     if not to_thin and not to_fill:
         return labels
-    result = labels.copy()
-    for label in to_thin:
-        organ, within = _organ(result, label)
-        within[organ & ~largest_component(organ)] = 0
-    for label in to_fill:
-        organ, within = _organ(result, label)
-        within[holes(organ) & (within == 0)] = label
+    result = labels.copy(order="K")
+    for label, box in _boxes(result, to_thin):
+        within = result[box]
+        pieces = Components.find(partial(_organ, within, label), within.shape)
+        largest = pieces.largest
+        for planes, numbers in pieces.numbered():
+            within[:, :, planes][(numbers > 0) & (numbers != largest)] = 0
+    for label, box in _boxes(result, to_fill):
+        within = result[box]
+        gaps = Components.find(partial(_outside, within, label), within.shape, connectivity=6)
+        holes = gaps.enclosed
+        for planes, numbers in gaps.numbered():
+            part = within[:, :, planes]
+            part[holes[numbers] & (part == 0)] = label
     return result
 
 
-def _organ(labels: LabelArray, label: int) -> tuple[Mask, LabelArray]:
-    """The mask of an organ within the box around it, and a view of the labels there."""
-    mask = labels == label
-    box = box_of(mask)
-    return cropped(mask, box), labels[box]
+def _boxes(labels: LabelArray, wanted: Sequence[int]) -> list[tuple[int, Box]]:
+    boxes = boxes_of(labels, max(wanted) + 1) if wanted else []
+    return [(label, boxes[label]) for label in wanted]
+
+
+def _organ(labels: LabelArray, label: int, planes: slice) -> Mask:
+    mask: Mask = labels[:, :, planes] == label
+    return mask
+
+
+def _outside(labels: LabelArray, label: int, planes: slice) -> Mask:
+    mask: Mask = labels[:, :, planes] != label
+    return mask
 
 
 def organs_named(names: Sequence[str], classes: ClassTable, setting: str) -> list[int]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.geometry import Geometry
-from viscera.core.regions import EMPTY, Box, boxes_of, component_sizes, cropped
+from viscera.core.regions import EMPTY, Box, boxes_of, component_sizes
 from viscera.core.scan import LabelMap, OrganFacts, Volume
 
 LARGE_FRAGMENT = 0.1  # of the organ's volume
@@ -23,7 +23,8 @@ def organ_facts(
     labels, length = label_map.labels, len(table)
     counts, sums, squares = np.zeros((3, length))
     for k in range(labels.shape[2]):  # a slice at a time: the weights are float64
-        plane, hu = labels[:, :, k].ravel(), volume.hu[:, :, k].ravel().astype(np.float64)
+        is_organ = labels[:, :, k] > 0
+        plane, hu = labels[:, :, k][is_organ], volume.hu[:, :, k][is_organ].astype(np.float64)
         counts += np.bincount(plane, minlength=length)
         sums += np.bincount(plane, weights=hu, minlength=length)
         squares += np.bincount(plane, weights=hu * hu, minlength=length)
@@ -32,7 +33,7 @@ def organ_facts(
     def of(label: int) -> OrganFacts:
         n, box = int(counts[label]), boxes[label]
         mean = float(sums[label] / n) if n else None
-        sizes = component_sizes(cropped(labels, box) == label)
+        sizes = component_sizes(labels[box], label)
         return OrganFacts(
             volume_ml=n * label_map.geometry.voxel_volume_ml,
             mean_hu=mean,

@@ -72,6 +72,20 @@ def test_labels_of_any_number_type(tmp_path: Path, dtype: type[np.generic]) -> N
     assert (viscera.read_labels(path).labels == labels).all()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.float32])
+@pytest.mark.parametrize("name", ["labels.nii", "labels.nii.gz"])
+def test_labels_become_those_of_the_mapping(tmp_path: Path, name: str, dtype: type[np.generic]) -> None:
+    """Plane by plane as by one index for all; what is there already stays, in memory of its own."""
+    for mapping in ({n: n for n in range(8)}, {n: 7 - n for n in range(8)}, {0: 0, 3: 4}):
+        table = np.array([mapping.get(n, 255) for n in range(8)], dtype=np.uint8)
+        numbers = RNG.choice(list(mapping), (6, 5, 4))
+        path = saved(tmp_path / name, nib.Nifti1Image(numbers.astype(dtype), AFFINE))
+        labels = viscera.read_labels(path, mapping).labels
+        path.write_bytes(bytes(path.stat().st_size))
+        assert labels.dtype == np.uint8
+        assert (labels == table[numbers]).all()
+
+
 def test_labels_with_a_mapping(tmp_path: Path) -> None:
     labels = np.array([[[0, 52, 5, 63]]], dtype=np.int16)
     path = saved(tmp_path / "labels.nii.gz", nib.Nifti1Image(labels, AFFINE))

@@ -21,7 +21,7 @@ from torch import Tensor
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry, Index3, size_text
-from viscera.core.scan import LabelArray, LabelMap, Volume
+from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
 from viscera.core.settings import along_axes
 
 Index = npt.NDArray[np.intp]
@@ -217,7 +217,7 @@ def coarsen_labels(
     if method == "nearest":
         taps = map(nearest_taps, change.fine.shape, change.coarse.shape, change.factors)
         return LabelMap(_pick(label_map.labels, taps), change.coarse)
-    present = torch.from_numpy(np.flatnonzero(np.bincount(label_map.labels.ravel())).astype(np.uint8))
+    present = torch.from_numpy(np.flatnonzero(value_counts(label_map.labels)).astype(np.uint8))
     i, j, k = change.to_coarse
     planes = (
         j.along(2, i.along(1, (torch.from_numpy(np.array(plane, order="C")) == present.view(-1, 1, 1)).float()))

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nibabel as nib
 import numpy as np
@@ -21,12 +21,14 @@ from nibabel.arrayproxy import ArrayProxy
 from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
-from viscera.core.scan import LabelMap, Volume
+from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
 from viscera.io.files import write_bytes
 from viscera.io.nifti_header import Placement, opened
 
 log = logging.getLogger(__name__)
-_INT16 = np.iinfo(np.int16)
+_PIECE = 1 << 17
+_INT16, _UINT16 = np.iinfo(np.int16), np.iinfo(np.uint16)
+_Numbers = npt.NDArray[np.unsignedinteger[Any]]  # of 8 or 16 bits
 _QFORM_SKEW_DEGREES = 0.1  # a qform holds right angles only; beyond, a reader that takes it would misplace the voxels
 
 
@@ -81,15 +83,15 @@ def read_labels(
     if mapping is None:
         mapping = {label: label for label in range(len(classes))}
     known = mapping if isinstance(mapping, LabelNumbers) else LabelNumbers(mapping)
-    high = int(array.max())
-    table = np.full(high + 1, 255, dtype=np.uint8)
+    counts = value_counts(array)
+    table = np.full(len(counts), 255, dtype=np.uint8)
     for number, label in known.mapping.items():
-        if 0 <= number <= high:
+        if 0 <= number < len(counts):
             table[number] = label
-    unknown = [number for number in _numbers_in(array) if table[number] == 255]
+    unknown = [number for number in np.flatnonzero(counts).tolist() if table[number] == 255]
     if known.ignored in unknown:
         raise BadInputError(
-            f"{path}: {np.count_nonzero(array == known.ignored)} voxels have the number {known.ignored}, nnU-Net's "
+            f"{path}: {counts[known.ignored]} voxels have the number {known.ignored}, nnU-Net's "
             "`ignore`: they are not labelled. That is not supported: viscera learns from and scores whole label maps. "
             "Label these voxels, or leave the case out."
         )
@@ -99,13 +101,24 @@ def read_labels(
             f"({', '.join(map(str, sorted(known.mapping)))}). Add them to `labels` in dataset.json, or correct the "
             "file."
         )
-    return LabelMap(table[array], geometry)
+    return LabelMap(_translated(array, table), geometry)
+
+
+def _translated(numbers: _Numbers, table: LabelArray) -> LabelArray:
+    """The label of each number, plane by plane: as an index, a whole array takes eight times its memory."""
+    known = np.flatnonzero(table != 255)
+    if numbers.dtype == np.uint8 and np.array_equal(table[known], known):
+        return np.array(numbers, dtype=np.uint8, copy=isinstance(numbers, np.memmap))
+    labels = np.empty(numbers.shape, dtype=np.uint8, order="F")
+    for k in range(numbers.shape[2]):
+        np.take(table, numbers[:, :, k].T, out=labels[:, :, k].T)
+    return labels
 
 
 def read_mask(path: Path) -> LabelMap:
     """Read the mask of one organ: 1 where the file is above 0; raises as `read_labels`, and for several numbers."""
     array, geometry = _read_whole_numbers(path)
-    numbers = [str(number) for number in _numbers_in(array) if number > 0]
+    numbers = [str(number) for number in np.flatnonzero(value_counts(array)) if number > 0]
     if len(numbers) > 1:
         raise BadInputError(
             f"{path}: numbers {', '.join(numbers)} in a mask of one organ. Give one file an organ, or a label map."
@@ -115,33 +128,39 @@ def read_mask(path: Path) -> LabelMap:
 
 def label_numbers_in(path: Path) -> list[int]:
     """The numbers that a label map shows, in order; raises as `read_labels`."""
-    return _numbers_in(_read_whole_numbers(path)[0])
-
-
-def _read_whole_numbers(path: Path) -> tuple[npt.NDArray[np.uint16], Geometry]:
-    stored, geometry = _read_stored(path)
-    array = stored.values()
-    if not np.issubdtype(array.dtype, np.integer):
-        if not np.isfinite(array).all():
-            raise BadInputError(f"{path}: a label map with NaN or infinite values. Export the labels again.")
-        rounded = np.rint(array)
-        if not np.allclose(array, rounded, atol=1e-3):
-            raise BadInputError(
-                f"{path}: the values are not whole numbers, so this is no label map. "
-                "Was the scan given in place of the labels, or were they resampled with interpolation?"
-            )
-        array = rounded.astype(np.int64)
-    low, high = int(array.min()), int(array.max())
-    if low < 0 or high > np.iinfo(np.uint16).max:
-        raise BadInputError(
-            f"{path}: label numbers run from {low} to {high}; a label map holds small numbers from 0 on."
-        )
-    return array.astype(np.uint16, copy=False), geometry
-
-
-def _numbers_in(array: npt.NDArray[np.uint16]) -> list[int]:
-    numbers: list[int] = np.flatnonzero(np.bincount(array.ravel())).tolist()
+    numbers: list[int] = np.flatnonzero(value_counts(_read_whole_numbers(path)[0])).tolist()
     return numbers
+
+
+def _read_whole_numbers(path: Path) -> tuple[_Numbers, Geometry]:
+    """As they are where they are bytes; else checked and rounded, plane by plane."""
+    stored, geometry = _read_stored(path)
+    if stored.array.dtype == np.uint8 and not stored.is_scaled:
+        return stored.array, geometry
+    numbers = np.empty(geometry.shape, dtype=np.uint16, order="F")
+    low, high, are_finite, are_whole = np.inf, -np.inf, True, True
+    for k in range(geometry.shape[2]):
+        values = stored.values(np.s_[:, :, k])
+        if not np.issubdtype(values.dtype, np.integer):
+            are_finite = are_finite and bool(np.isfinite(values).all())
+            rounded = np.rint(values)
+            are_whole = are_whole and np.allclose(values, rounded, atol=1e-3)
+            values = rounded
+        low, high = min(low, values.min()), max(high, values.max())
+        if are_finite and low >= 0 and high <= _UINT16.max:
+            numbers[:, :, k] = values
+    if not are_finite:
+        raise BadInputError(f"{path}: a label map with NaN or infinite values. Export the labels again.")
+    if not are_whole:
+        raise BadInputError(
+            f"{path}: the values are not whole numbers, so this is no label map. "
+            "Was the scan given in place of the labels, or were they resampled with interpolation?"
+        )
+    if low < 0 or high > _UINT16.max:
+        raise BadInputError(
+            f"{path}: label numbers run from {low:.0f} to {high:.0f}; a label map holds small numbers from 0 on."
+        )
+    return numbers, geometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,10 +182,28 @@ class _Stored:
         return part * np.float64(self.slope) + self.intercept if self.is_scaled else part
 
 
+class _InPieces:
+    """A packed stream that fills a buffer piece by piece; the `readinto` of most holds all of it once more."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def readinto(self, buffer: bytearray) -> int:
+        """Fill a buffer, as far as there is content."""
+        view, done = memoryview(buffer), 0
+        while piece := self._stream.read(min(_PIECE, len(view) - done)):
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+        return done
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of the stream
+        return getattr(self._stream, name)
+
+
 def _read_stored(path: Path) -> tuple[_Stored, Geometry]:
     with opened(path) as (header, stream), np.errstate(over="ignore"):
         is_packed = not isinstance(stream, io.BufferedReader)
-        voxels = ArrayProxy(stream, header, mmap=not is_packed)
+        voxels = ArrayProxy(_InPieces(stream) if is_packed else stream, header, mmap=not is_packed)
         array = voxels.get_unscaled()
         if is_packed:
             while stream.read(1 << 20):  # to the end, where checksums are compared

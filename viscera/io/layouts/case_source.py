@@ -10,7 +10,7 @@ import numpy as np
 from viscera.core.anatomy import LabelNumbers
 from viscera.core.errors import BadInputError
 from viscera.core.regions import Mask, central_voxel
-from viscera.core.scan import Case, LabelMap, Overlap
+from viscera.core.scan import Case, LabelMap, Overlap, value_counts
 from viscera.io.nifti import read_labels, read_mask, read_volume
 from viscera.io.store import Split
 
@@ -102,7 +102,7 @@ def _merged(name: str, masks: Mapping[Path, int]) -> tuple[LabelMap, tuple[Overl
 def _overlaps(so_far: LabelMap, inside: Mask, label: int) -> Iterator[Overlap]:
     """What the mask of a class has in common with the labels so far."""
     shared = np.where(inside, so_far.labels, 0)
-    counts = np.bincount(shared.ravel())
+    counts = value_counts(shared)
     for kept in np.flatnonzero(counts[1:]) + 1:
         share = float(counts[kept] / np.count_nonzero(inside))
         inside_mm = so_far.geometry.to_mm(central_voxel(shared == kept))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -66,3 +67,14 @@ def test_memory_order_does_not_matter() -> None:
     expected = confusion_matrix(a, b)
     for x, y in ((np.asfortranarray(a), b), (a, np.asfortranarray(b)), (a[::-1], b[::-1]), (a.T, b.T)):
         assert confusion_matrix(x, y).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("classes", [3, 8, 16, 17, 200])
+def test_counts_of_many_voxels_and_classes(classes: int) -> None:
+    # more voxels than are counted at once, in runs with background between, and a remainder
+    random = np.random.default_rng(classes)
+    a, b = np.repeat(random.integers(0, classes, (2, 40_001)) * (random.random((2, 40_001)) < 0.5), 7, axis=1)
+    a, b = a.astype(np.uint8), b.astype(np.uint8)
+    expected = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(expected, (a, b), 1)
+    assert confusion_matrix(a, b, classes).tolist() == expected.tolist()

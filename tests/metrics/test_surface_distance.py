@@ -1,6 +1,5 @@
 """HD95 and surface Dice, worked out by hand; surface-distance itself is asked in tests/oracle."""
 
-import itertools
 import math
 
 import numpy as np
@@ -9,12 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
+from tests.plain_surfaces import plain_surface_distances
 from viscera.metrics import surface_distance
-from viscera.metrics.surface_distance import CORNERS, surface_distances, surfel_areas_mm2
+from viscera.metrics.surface_distance import SurfaceDistances, label_surface_distances, surface_distances
 
+Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 MASKS = arrays(np.bool_, (5, 4, 3))
+SPACING_MM = (0.7, 1.0, 2.5)
 SPACINGS = st.tuples(*[st.sampled_from([0.7, 1.0, 2.5])] * 3)
 
 
@@ -105,85 +108,46 @@ def test_a_wider_tolerance_never_lowers_the_surface_dice(a: Mask, b: Mask, spaci
 
 
 @given(MASKS, MASKS, SPACINGS)
-def test_search_tree_and_distance_transform_agree_up_to_rounding(a: Mask, b: Mask, spacing: tuple[float, ...]) -> None:
-    found = []
-    for dense in (-1.0, 2.0):
+def test_looking_around_and_a_search_tree_find_what_a_distance_transform_finds(
+    a: Mask, b: Mask, spacing: tuple[float, ...]
+) -> None:
+    plain = plain_surface_distances(a, b, spacing)
+    for reach, tree in ((8, (100, 500)), (1, (100, 500)), (8, (0, 0))):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(surface_distance, "_DENSE", dense)
-            found.append(surface_distances(a, b, spacing))
-    tree, transform = found[1], found[0]
-    assert tree.prediction_mm == pytest.approx(transform.prediction_mm, rel=1e-12)
-    assert tree.reference_mm == pytest.approx(transform.reference_mm, rel=1e-12)
+            patch.setattr(surface_distance, "_REACH", reach)
+            patch.setattr(surface_distance, "_TREE", tree)
+            found = surface_distances(a, b, spacing)
+        assert_same(found, plain)
 
 
-# --------------------------------------------------------------------------------------- the area between eight voxels
-
-CUBIC = surfel_areas_mm2((1, 1, 1))
-A, B, C = SPACING = (0.7, 1.3, 2.5)
-
-
-def code_of(*corners: tuple[int, int, int]) -> int:
-    return sum(1 << CORNERS.index(corner) for corner in corners)
+@given(arrays(np.uint8, (5, 4, 3), elements=st.integers(0, 4)), arrays(np.uint8, (5, 4, 3), elements=st.integers(0, 4)))
+def test_the_labels_of_a_map_are_measured_as_their_masks(a: Labels, b: Labels) -> None:
+    labels = (4, 1, 2, 3, 7)
+    for label, found in zip(labels, label_surface_distances(a, b, SPACING_MM, labels), strict=True):
+        assert_same(found, plain_surface_distances(a == label, b == label, SPACING_MM))
 
 
-def test_nothing_and_everything_have_no_surface() -> None:
-    assert CUBIC[0] == CUBIC[255] == 0
-    assert (CUBIC[1:255] > 0).all()
+def test_large_masks_a_few_voxels_and_far_apart() -> None:
+    # more elements than look around at once; a piece that the prediction misses, and a far one of its own
+    random = np.random.default_rng(0)
+    noise = ndimage.gaussian_filter(random.standard_normal((70, 64, 56)), 4)
+    reference = noise > 0
+    prediction = ndimage.gaussian_filter(np.roll(noise, 2, axis=0) + 0.02 * random.standard_normal(noise.shape), 1) > 0
+    reference[40:], prediction[:8], prediction[45:] = False, False, False
+    prediction[66:69, 60:63, 50:53] = True
+    for spacing in ((1.0, 1.0, 1.0), (0.7, 0.7, 2.5)):
+        found, plain = (of(prediction, reference, spacing) for of in (surface_distances, plain_surface_distances))
+        assert_same(found, plain)
+        assert found.hausdorff_mm(95) == pytest.approx(plain.hausdorff_mm(95), rel=1e-12)
 
 
-def test_one_corner_is_cut_off_by_a_triangle() -> None:
-    # through the points at A/2, B/2 and C/2 on its edges: its projections are right triangles with those legs
-    projections = np.array([B * C, A * C, A * B]) / 8
-    assert surfel_areas_mm2(SPACING)[code_of((0, 0, 0))] == pytest.approx(np.linalg.norm(projections))
-
-
-def test_one_edge_is_cut_off_by_a_rectangle() -> None:
-    # as long as the edge of C, as wide as the hypotenuse of A/2 and B/2
-    assert surfel_areas_mm2(SPACING)[code_of((1, 0, 0), (1, 0, 1))] == pytest.approx(C * np.hypot(A, B) / 2)
-
-
-def test_half_a_cube_is_cut_off_by_its_cross_section() -> None:
-    areas = surfel_areas_mm2(SPACING)
-    for axis, section in enumerate((B * C, A * C, A * B)):
-        half = [corner for corner in CORNERS if corner[axis] == 0]
-        assert areas[code_of(*half)] == pytest.approx(section)
-
-
-def test_a_corner_with_its_three_neighbours_is_cut_off_by_a_regular_hexagon() -> None:
-    # through the midpoints of six edges, which lie in one plane; its side is half a face diagonal
-    side = np.sqrt(0.5)
-    found = CUBIC[code_of((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))]
-    assert found == pytest.approx(3 * np.sqrt(3) / 2 * side**2)
-
-
-def test_corners_that_meet_in_a_diagonal_alone_are_cut_off_one_by_one() -> None:
-    one = CUBIC[code_of((0, 0, 0))]
-    assert CUBIC[code_of((0, 0, 0), (1, 1, 0))] == pytest.approx(2 * one)
-    assert CUBIC[code_of((0, 0, 0), (1, 1, 1))] == pytest.approx(2 * one)
-    assert CUBIC[code_of((0, 0, 0), (1, 1, 0), (1, 0, 1), (0, 1, 1))] == pytest.approx(4 * one)
-
-
-def test_three_corners_in_a_row_are_cut_off_by_the_largest_fold_of_a_pentagon() -> None:
-    # by hand: a triangle of 1/2 flat on the midplane, and on it two that fall to the midpoints of the edges below
-    found = CUBIC[code_of((0, 0, 0), (1, 0, 0), (1, 1, 0))]
-    assert found == pytest.approx(0.5 + np.sqrt(3) / 4 + np.sqrt(3) / 8)
-
-
-@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), SPACING])
-def test_inside_and_outside_have_one_surface(spacing: tuple[float, float, float]) -> None:
-    areas = surfel_areas_mm2(spacing)
-    np.testing.assert_allclose(areas, areas[::-1])  # 255 - code is the complement
-
-
-def test_turning_and_mirroring_the_voxels_does_not_change_the_area() -> None:
-    for order, flips in itertools.product(itertools.permutations(range(3)), itertools.product((0, 1), repeat=3)):
-        spacing = tuple(SPACING[axis] for axis in order)
-        moved = np.zeros(256, dtype=int)
-        for bit, corner in enumerate(CORNERS):
-            to = tuple(corner[axis] ^ flip for axis, flip in zip(order, flips, strict=True))
-            moved |= (np.arange(256) >> bit & 1) << CORNERS.index((to[0], to[1], to[2]))
-        np.testing.assert_allclose(surfel_areas_mm2(spacing)[moved], surfel_areas_mm2(SPACING))
-
-
-def test_twice_the_spacing_is_four_times_the_area() -> None:
-    np.testing.assert_allclose(surfel_areas_mm2([2 * s for s in SPACING]), 4 * surfel_areas_mm2(SPACING))
+def assert_same(found: SurfaceDistances, plain: SurfaceDistances) -> None:
+    """Element by element, to rounding; those of equal distance may change places where rounding parts them."""
+    for name in ("prediction_mm", "reference_mm"):
+        distances_mm = getattr(plain, name)
+        np.testing.assert_allclose(getattr(found, name), distances_mm, rtol=1e-12)
+    for name in ("prediction_mm2", "reference_mm2"):
+        np.testing.assert_allclose(np.sort(getattr(found, name)), np.sort(getattr(plain, name)), rtol=1e-12)
+    for tolerance_mm in (0.0, 0.9, 1.7, 3.1):
+        value = plain.dice(tolerance_mm)
+        assert found.dice(tolerance_mm) == (None if value is None else pytest.approx(value, rel=1e-12))

@@ -20,15 +20,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-import rich.progress
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -118,6 +118,8 @@ class Display:
 
 def make_display(*, quiet: bool, log_json: bool) -> Display:
     """The display that fits the options and the terminal; everything goes to standard error, warnings too."""
+    from rich.console import Console  # noqa: PLC0415 - `--help` needs none of it
+
     console = Console(stderr=True)
     display = Display()
     display.quiet = quiet
@@ -164,18 +166,20 @@ class Lines(Display):
 class Bars(Display):
     """One bar a job, with rate and time left."""
 
-    def __init__(self, console: Console) -> None:
-        self._bars = rich.progress.Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left", style="dim"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[detail]}", markup=False),
+    def __init__(self, console: "Console") -> None:
+        from rich import progress as bars  # noqa: PLC0415 - `--help` needs none of it
+
+        self._bars = bars.Progress(
+            bars.TextColumn("{task.description}", markup=False),
+            bars.BarColumn(bar_width=24),
+            bars.MofNCompleteColumn(),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("left", style="dim"),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("{task.fields[detail]}", markup=False),
             console=console,
         )
-        self._tasks: dict[str, TaskID] = {}
+        self._tasks: dict[str, bars.TaskID] = {}
 
     def close(self) -> None:
         """Take the bars away."""

@@ -85,7 +85,7 @@ class LossConfig(Settings):
         "own", "weight of background: from its own count, or the mean of the organs' weights"
     )
     count_scale: float = setting(1.0, "factor on R_l: the weights that a training set so much larger would have", gt=0)
-    schedule: ScheduleConfig = ScheduleConfig()
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
 
 
 class AdamConfig(Settings):
@@ -164,10 +164,10 @@ class TrainConfig(Settings):
     validate_every: Positive = setting(500, "steps between measurements of Dice on validation cases", role="machine")
     monitor_windows: Positive = setting(9, "fixed training windows for the curve's Dice and recomputed batch_norm")
     diagnose: bool = setting(True, "log each class's share of the gradient and Adam's step (under 2 %)", role="machine")
-    loss: LossConfig = LossConfig()
-    adam: AdamConfig = AdamConfig()
-    intensity: IntensityConfig = IntensityConfig()
-    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = Field(default_factory=LossConfig)
+    adam: AdamConfig = Field(default_factory=AdamConfig)
+    intensity: IntensityConfig = Field(default_factory=IntensityConfig)
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
 
     @property
     def logged_every(self) -> int:
@@ -226,7 +226,7 @@ class PredictConfig(Settings):
     )
     checkpoint: Literal["last", "best"] = setting("last", "last.pt, or best.pt (picked on validation)")
     batch_windows: Positive = setting(4, "windows in one forward pass", role="machine")
-    cleanup: CleanupConfig = CleanupConfig()
+    cleanup: CleanupConfig = Field(default_factory=CleanupConfig)
 
 
 def _tolerances(value: object) -> object:
@@ -266,12 +266,12 @@ class StudyConfig(Settings):
 class Config(Settings):
     """All sections."""
 
-    prepare: PrepareConfig = PrepareConfig()
-    train: TrainConfig = TrainConfig()
-    rate_range: RateRangeConfig = RateRangeConfig()
-    predict: PredictConfig = PredictConfig()
-    evaluate: EvaluateConfig = EvaluateConfig()
-    study: StudyConfig = StudyConfig()
+    prepare: PrepareConfig = Field(default_factory=PrepareConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    rate_range: RateRangeConfig = Field(default_factory=RateRangeConfig)
+    predict: PredictConfig = Field(default_factory=PredictConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    study: StudyConfig = Field(default_factory=StudyConfig)
 
     @property
     def study_evaluation(self) -> EvaluateConfig:

@@ -149,13 +149,27 @@ def central_voxel(mask: Mask) -> Index3:
 
 def box_of(*arrays: npt.NDArray[Any]) -> Box:
     """The smallest box that holds all of masks or label maps (I, J, K) that is not 0; `EMPTY` where all is."""
-    columns = np.logical_or.reduce([np.any(array, axis=2) for array in arrays])
-    i, j = np.flatnonzero(np.any(columns, axis=1)), np.flatnonzero(np.any(columns, axis=0))
-    if not i.size:
+    boxes = [box for box in map(_box_of_one, arrays) if box != EMPTY]
+    if not boxes:
         return EMPTY
-    in_plane = slice(int(i[0]), int(i[-1]) + 1), slice(int(j[0]), int(j[-1]) + 1)
-    k = np.flatnonzero(np.logical_or.reduce([np.any(array[in_plane], axis=(0, 1)) for array in arrays]))
-    return (*in_plane, slice(int(k[0]), int(k[-1]) + 1))
+    i, j, k = (slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*boxes, strict=True))
+    return (i, j, k)
+
+
+def _box_of_one(array: npt.NDArray[Any]) -> Box:
+    """In the order of memory: planes one upon another first, then those at the ends until one is not empty."""
+    order = sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))
+    planes = array.transpose(order)
+    all_in_one = np.maximum.reduce(planes, axis=0, initial=array.dtype.type(0))
+    rows, columns = (np.flatnonzero(all_in_one.any(axis=axis)) for axis in (1, 0))
+    if not rows.size:
+        return EMPTY
+    sides = [slice(int(found[0]), int(found[-1]) + 1) for found in (rows, columns)]
+    filled = (n for n in range(len(planes)) if planes[n][*sides].any())
+    first = next(filled)
+    last = next(n for n in range(len(planes) - 1, -1, -1) if planes[n][*sides].any())
+    i, j, k = (side for _, side in sorted(zip(order, [slice(first, last + 1), *sides], strict=True)))
+    return (i, j, k)
 
 
 def boxes_of(labels: npt.NDArray[np.uint8], length: int) -> list[Box]:

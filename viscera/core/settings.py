@@ -34,7 +34,8 @@ def setting(default: Default, description: str, *, role: Role | None = None, **r
 class Settings(BaseModel):
     """Base of all sections: immutable, unknown keys are errors, NaN and infinity too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # deferred: what checks the values is built when there are some, which `--help` need not wait for
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
     role: ClassVar[Role] = "reading"  # of the fields that name none themselves
 
     @classmethod

@@ -81,7 +81,7 @@ class Manifest(Settings):
     format_version: int = FORMAT_VERSION
     classes: ClassNames = CLASS_NAMES
     dataset: str = ""
-    prepare: PrepareConfig = PrepareConfig()
+    prepare: PrepareConfig = Field(default_factory=PrepareConfig)
     cases: dict[str, CaseRecord] = Field(default_factory=dict)
 
 

@@ -8,18 +8,32 @@ import numpy.typing as npt
 from viscera.core.anatomy import NUM_CLASSES
 from viscera.core.scan import LabelArray
 
+_SLAB = 1 << 17  # voxels, a multiple of 8; what is made of them stays in the processor's cache
+_BYTE = 1 << 8
+
 
 def confusion_matrix(
     prediction: LabelArray, reference: LabelArray, num_classes: int = NUM_CLASSES
 ) -> npt.NDArray[np.int64]:
-    """(L, L) voxels by class in the prediction and class in the reference, of two label arrays of one shape."""
+    """(L, L) voxels by class in the prediction and class in the reference, of two label arrays of one shape.
+
+    Most of a scan is background in both, and is counted eight voxels at a time.
+    """
+    code = np.dtype(np.uint8 if num_classes**2 <= _BYTE else np.uint16)
     # in memory order, where that is the same for both: the two labels of a voxel must meet
     order: Literal["K", "C"] = "K" if prediction.strides == reference.strides else "C"
-    counts = np.bincount(
-        prediction.ravel(order).astype(np.int64) * num_classes + reference.ravel(order),
-        minlength=num_classes**2,
-    )
-    return counts.reshape(num_classes, num_classes).astype(np.int64)
+    flat = [np.ascontiguousarray(each.ravel(order), dtype=np.uint8) for each in (prediction, reference)]
+    counts = np.zeros(num_classes**2, dtype=np.int64)
+    for start in range(0, prediction.size, _SLAB):
+        pair = [each[start : start + _SLAB] for each in flat]
+        if pair[0].size == _SLAB:
+            eights = [each.view(np.uint64) for each in pair]
+            filled = np.flatnonzero(eights[0] | eights[1])
+            counts[0] += _SLAB - 8 * filled.size
+            pair = [each[filled].view(np.uint8) for each in eights]
+        both = np.multiply(pair[0], num_classes, dtype=code) + pair[1]
+        counts += np.bincount(both, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
 
 
 def as_labelled(labels: LabelArray, labelled_L: npt.NDArray[np.bool_]) -> LabelArray:

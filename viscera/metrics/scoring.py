@@ -15,7 +15,7 @@ from viscera.core.geometry import Geometry
 from viscera.core.regions import box_of, cropped
 from viscera.core.scan import LabelArray, LabelMap
 from viscera.metrics.overlap import as_labelled, confusion_matrix, dice
-from viscera.metrics.surface_distance import SurfaceDistances, surface_distances
+from viscera.metrics.surface_distance import SurfaceDistances, label_surface_distances
 
 Absent = Literal["undefined", "one"]
 Tolerance = Mapping[str, float] | float
@@ -39,8 +39,6 @@ class Pair:
     geometry: Geometry  # of the whole grid
     classes: ClassTable  # what the labels stand for
     unlabelled: Collection[str]  # names of the classes that the reference does not label: background in both
-    # (L, L) voxels of the whole grid, by class in the prediction and class in the reference
-    confusion: npt.NDArray[np.int64]
 
     @classmethod
     def of(
@@ -64,20 +62,21 @@ class Pair:
         labelled_L = np.array([name not in unlabelled for name in classes.names])
         if not labelled_L.all():
             predicted, true = as_labelled(predicted, labelled_L), as_labelled(true, labelled_L)
-        confusion = confusion_matrix(predicted, true, len(classes))
-        confusion[0, 0] += reference.labels.size - true.size
-        return cls(predicted, true, reference.geometry, classes, unlabelled, confusion)
+        return cls(predicted, true, reference.geometry, classes, unlabelled)
+
+    @cached_property
+    def confusion(self) -> npt.NDArray[np.int64]:
+        """(L, L) voxels of the whole grid, by class in the prediction and class in the reference."""
+        counts = confusion_matrix(self.prediction, self.reference, len(self.classes))
+        counts[0, 0] += np.prod(self.geometry.shape) - self.reference.size
+        return counts
 
     @cached_property
     def surfaces(self) -> dict[str, SurfaceDistances]:
-        """Each organ's distances, within the box that holds both of its masks: beyond it there is no surface."""
-        distances = {}
-        for organ in self.classes.organs:
-            predicted, true = self.prediction == organ.label, self.reference == organ.label
-            box = box_of(predicted, true)
-            masks = cropped(predicted, box), cropped(true, box)
-            distances[organ.name] = surface_distances(*masks, self.geometry.spacing_mm)
-        return distances
+        """Each organ's distances."""
+        labels, names = zip(*((organ.label, organ.name) for organ in self.classes.organs), strict=True)
+        found = label_surface_distances(self.prediction, self.reference, self.geometry.spacing_mm, labels)
+        return dict(zip(names, found, strict=True))
 
     def scores(self, metrics: Sequence[Metric], tolerance_mm: Tolerance, absent: Absent) -> list[Score]:
         """Metric by metric in the order of `METRICS`, each in label order; as `score`."""

@@ -4,10 +4,9 @@ The definitions are those of Nikolov et al. (J Med Internet Res 2021, 23(7):e261
 library, surface-distance: a surface is a set of elements with an area ("surfels"), one wherever eight voxels meet that
 are not all alike; what lies beyond the scan is background. See docs/metrics.md.
 
-Marching cubes lays the surface between eight voxels through the midpoints of the edges that it cuts: it cuts off each
-group of joined corners of the kind that is rarer among the eight (of four and four, those in the mask). The loop of
-midpoints about a group need not be flat; of the ways to make triangles of it, the one of the largest area for cubic
-voxels is taken. So does the table of that library, which this one equals.
+Surfaces are thin, and most of their elements lie on the other surface or a voxel or two away. So the elements of all
+organs are found in one pass, and each looks for the other surface in the places around it, the nearest first; the few
+that find nothing nearby ask a search tree. Everything is exact.
 """
 
 import functools
@@ -17,21 +16,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 from scipy.spatial import KDTree
 
+from viscera.metrics.surfel_areas import CORNERS, surfel_areas_mm2
+
 Array = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.intp]  # in a `_Grid`
 Mask = npt.NDArray[np.bool_]
-Corner = tuple[int, int, int]
-CORNERS: tuple[Corner, ...] = tuple(itertools.product((0, 1), (0, 1), (0, 1)))  # corner c is bit c of a code
-MOST_TRIANGLES = 4
-_FULL = 255  # code of eight voxels in the mask
-_DENSE = 1 / 10  # surface elements to find and to look from, over voxels: above, a distance transform is quicker
+_REACH = 8  # voxels, the farthest that the places around an element are looked at along an axis
+_MARGIN = _REACH + 1  # voxels of background between the rows, and between the planes, of a grid
+_ROUND = 18  # places that are looked at before those that have found something are let go
+_BLOCK = 1 << 13  # elements that look around at once: what they see stays in the processor's cache
+_SLAB = 1 << 18  # places, likewise
+_FULL = 255  # code of eight voxels with the label
+_TREE = 100, 500  # looks that cost as much as a search tree: for each element in it, and for each that asks it
 
 
 @dataclass(frozen=True, eq=False)
 class SurfaceDistances:
-    """From every element of one surface to the nearest element of the other."""
+    """From every element of one surface to the nearest element of the other, from near to far, then by area."""
 
     prediction_mm: Array  # (P,) distances from the prediction's elements; infinite where there is no reference
     prediction_mm2: Array  # (P,) their areas
@@ -52,7 +56,7 @@ class SurfaceDistances:
         0 where one mask is empty, None where both are.
         """
         area = sum(mm2.sum() for _, mm2 in self._surfaces)
-        near = sum(mm2[mm <= tolerance_mm].sum() for mm, mm2 in self._surfaces)
+        near = sum(mm2[: np.searchsorted(mm, tolerance_mm, side="right")].sum() for mm, mm2 in self._surfaces)
         return float(near / area) if area else None
 
     @property
@@ -60,117 +64,188 @@ class SurfaceDistances:
         return (self.prediction_mm, self.prediction_mm2), (self.reference_mm, self.reference_mm2)
 
 
+def _percentile(distances_mm: Array, areas_mm2: Array, percent: float) -> float:
+    """The distance at which the elements, from near to far, have covered `percent` of the area."""
+    covered = np.cumsum(areas_mm2) / areas_mm2.sum()
+    at = min(int(np.searchsorted(covered, percent / 100)), len(covered) - 1)
+    return float(distances_mm[at])
+
+
 def surface_distances(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> SurfaceDistances:
     """Measure two masks (I, J, K) of one grid; `spacing_mm` along its axes, which are taken to be at right angles."""
-    areas_mm2 = surfel_areas_mm2(spacing_mm)
-    codes_prediction, codes_reference = _neighbour_codes(prediction), _neighbour_codes(reference)
-    on_prediction, on_reference = ((codes != 0) & (codes != _FULL) for codes in (codes_prediction, codes_reference))
-    return SurfaceDistances(
-        prediction_mm=_distances_mm(on_prediction, on_reference, spacing_mm),
-        prediction_mm2=areas_mm2[codes_prediction[on_prediction]],
-        reference_mm=_distances_mm(on_reference, on_prediction, spacing_mm),
-        reference_mm2=areas_mm2[codes_reference[on_reference]],
-    )
+    (found,) = label_surface_distances(prediction.view(np.uint8), reference.view(np.uint8), spacing_mm, [1])
+    return found
 
 
-def _neighbour_codes(mask: Mask) -> npt.NDArray[np.uint8]:
-    """(I + 1, J + 1, K + 1) which of the eight voxels about each corner of the grid are in the mask."""
-    padded = np.pad(mask, 1).astype(np.uint8)
-    i, j, k = (n + 1 for n in mask.shape)
-    codes = np.zeros((i, j, k), dtype=np.uint8)
-    for bit, (a, b, c) in enumerate(CORNERS):
-        codes |= padded[a : a + i, b : b + j, c : c + k] << np.uint8(bit)
+def label_surface_distances(
+    prediction: Bytes, reference: Bytes, spacing_mm: Sequence[float], labels: Iterable[int]
+) -> Iterator[SurfaceDistances]:
+    """Measure the masks of several labels of two label maps (I, J, K), one after another, as `surface_distances`."""
+    grid = _Grid(prediction.shape)
+    surfaces = [_Surfaces(grid.spread(each), grid) for each in (prediction, reference)]
+    ways = _Ways.around(tuple(spacing_mm), _REACH)
+    areas, area_of_code = np.unique(surfel_areas_mm2(spacing_mm), return_inverse=True)
+    is_other = np.zeros(grid.size, dtype=np.bool_)
+    for label in labels:
+        both = [surface.of_label(label) for surface in surfaces]
+        measured = []
+        for (places, codes), (others, _) in (both, both[::-1]):
+            is_other[others] = True
+            ranks, distances_mm = _distances(places, others, is_other, ways, grid)
+            is_other[others] = False
+            keys = np.sort(ranks << 8 | area_of_code[codes])  # from near to far, then by area
+            measured += [distances_mm[keys >> 8], areas[keys & 255]]
+        yield SurfaceDistances(*measured)
+
+
+class _Grid:
+    """Corners of voxels in one row: place (i, j, k) is where voxel (i, j, k) and the seven below it meet.
+
+    Behind each row, each plane and the whole, and before it, is enough background to look around.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = i, j, k = shape
+        self._padded = i + _MARGIN, j + _MARGIN, k + _MARGIN
+        self.row, self.plane = self._padded[2], self._padded[1] * self._padded[2]
+        self.first = _MARGIN * (self.plane + self.row + 1)  # place (0, 0, 0)
+        self.size = self.first + int(np.prod(self._padded)) + _MARGIN * (self.row + 1)
+
+    def spread(self, labels: Bytes) -> Bytes:
+        """(size,) the labels of the voxels at their places, background around them."""
+        spread, (i, j, k) = np.zeros(self.size, dtype=np.uint8), self._shape
+        end = self.first + int(np.prod(self._padded))
+        spread[self.first : end].reshape(self._padded)[:i, :j, :k] = labels
+        return spread
+
+    def coordinates(self, places: Places) -> npt.NDArray[np.intp]:
+        """(N, 3) of the places, in voxels."""
+        return np.stack(np.unravel_index(places - self.first, self._padded), axis=1)
+
+
+class _Surfaces:
+    """The surface elements of all labels of a label map, one label's after another's."""
+
+    def __init__(self, labels: Bytes, grid: _Grid) -> None:
+        slab = max(_SLAB, 2 * grid.plane)
+        places = np.concatenate([_uneven(labels, at, at + slab, grid) for at in range(grid.first, grid.size, slab)])
+        voxels, near = np.empty((len(CORNERS), places.size), dtype=np.uint8), places - grid.first
+        for voxel, (i, j, k) in zip(voxels, CORNERS, strict=True):
+            voxel[:] = labels[grid.first - (1 - i) * grid.plane - (1 - j) * grid.row - (1 - k) :].take(near)
+        high, low = voxels.max(axis=0), voxels.min(axis=0)
+        codes = _codes(voxels, high)
+        of_two = codes ^ _codes(voxels, low) == _FULL
+        found = [(high, places, codes)]
+        lower = np.flatnonzero((low > 0) & of_two)
+        found.append((low[lower], places[lower], ~codes[lower]))
+        mixed = np.flatnonzero(~of_two)
+        for label in np.setdiff1d(voxels[:, mixed], [0]):
+            there = np.flatnonzero((voxels[:, mixed] == label).any(axis=0) & (high[mixed] != label))
+            at = mixed[there]
+            found.append((np.full(at.size, label), places[at], _codes(voxels[:, at], label)))
+        of_label, places, codes = (np.concatenate(each) for each in zip(*found, strict=True))
+        order = np.argsort(of_label, kind="stable")
+        self._places, self._codes = places[order], codes[order]
+        self._ends = np.cumsum(np.bincount(of_label, minlength=256))
+
+    def of_label(self, label: int) -> tuple[Places, Bytes]:
+        """The places of its elements, and which of the eight voxels there have it: bit c is `CORNERS[c]`."""
+        own = slice(self._ends[label - 1], self._ends[label])
+        return self._places[own], self._codes[own]
+
+
+def _uneven(labels: Bytes, start: int, end: int, grid: _Grid) -> Places:
+    """The places from `start` to `end` where the eight voxels that meet are not all alike."""
+    row, plane = grid.row, grid.plane
+    near = labels[start - plane - row - 1 : end]
+    of_two = near[1:] ^ near[:-1]  # not 0 where neighbours along k differ
+    of_four = near[row + 1 :] ^ near[1:-row]
+    of_four |= of_two[row:]
+    of_four |= of_two[:-row]
+    of_eight = near[plane + row + 1 :] ^ near[row + 1 : -plane]
+    of_eight |= of_four[plane:]
+    of_eight |= of_four[:-plane]
+    return np.flatnonzero(of_eight != 0) + start
+
+
+def _codes(voxels: Bytes, label: Bytes | np.uint8) -> Bytes:
+    """(N,) which of eight voxels (8, N) have a label, or each a label of its own: bit c for that of `CORNERS[c]`."""
+    codes = np.zeros(voxels.shape[1], dtype=np.uint8)
+    for bit, voxel in enumerate(voxels):
+        codes |= (voxel == label).view(np.uint8) << np.uint8(bit)
     return codes
 
 
-def _distances_mm(elements: Mask, others: Mask, spacing_mm: Sequence[float]) -> Array:
-    """(N,) from each element, in C order, to the nearest of the others."""
-    if not others.any():
-        return np.full(np.count_nonzero(elements), np.inf)
-    apart = ~others[elements]  # the rest are 0
-    if np.count_nonzero(others) + np.count_nonzero(apart) > _DENSE * others.size:
-        transformed: Array = ndimage.distance_transform_edt(~others, sampling=spacing_mm)
-        return transformed[elements]
-    points, targets = np.argwhere(elements)[apart], np.argwhere(others)
+@dataclass(frozen=True, eq=False)
+class _Ways:
+    """Where to look around a place, the nearest first."""
+
+    spacing_mm: tuple[float, ...]
+    steps: npt.NDArray[np.intp]  # (W, 3) in voxels, to the places to look at
+    ranks: npt.NDArray[np.intp]  # (W,) how far each is, as an index into `distances_mm`
+    distances_mm: Array  # ascending, the first is 0
+
+    @classmethod
+    @functools.lru_cache(maxsize=16)
+    def around(cls, spacing_mm: tuple[float, ...], reach: int) -> "_Ways":
+        """All ways that are no longer than `reach` times the smallest spacing."""
+        reach_mm = reach * min(spacing_mm)
+        most = [min(reach, int(reach_mm / spacing)) for spacing in spacing_mm]
+        steps = np.array([*itertools.product(*(range(-n, n + 1) for n in most))])
+        lengths_mm = _lengths_mm(steps, spacing_mm)
+        near = np.argsort(lengths_mm, kind="stable")[1 : np.count_nonzero(lengths_mm <= reach_mm)]
+        distances_mm, ranks = np.unique(np.append(0.0, lengths_mm[near]), return_inverse=True)
+        return cls(spacing_mm, steps[near], ranks[1:], distances_mm)
+
+
+def _distances(
+    places: Places, others: Places, is_other: Mask, ways: _Ways, grid: _Grid
+) -> tuple[npt.NDArray[np.intp], Array]:
+    """(N,) how far each place is from the nearest of the others, as an index into distances in mm, ascending.
+
+    `is_other` (size,) says of each place of the grid whether it is one of them.
+    """
+    ranks = np.zeros(places.size, dtype=np.intp)
+    if not others.size:
+        return ranks, np.array([np.inf])
+    left = np.flatnonzero(~is_other[places])
+    near = places[left] - grid.first
+    steps = ways.steps @ np.array([grid.plane, grid.row, 1]) + grid.first
+    seen, looks = 0, 0
+    while left.size and seen < steps.size and looks <= _TREE[0] * others.size + _TREE[1] * left.size:
+        hits = _hits(near, is_other, steps[seen : seen + _ROUND])
+        found, missed = np.flatnonzero(hits), np.flatnonzero(hits == 0)
+        ranks[left[found]] = ways.ranks[seen : seen + _ROUND].take(hits[found] - np.uint8(1))
+        looks += left.size * _ROUND
+        seen += _ROUND
+        left, near = left[missed], near[missed]
+    if not left.size:
+        return ranks, ways.distances_mm
+    points, targets = grid.coordinates(places[left]), grid.coordinates(others)
+    far_mm, far = np.unique(_by_tree_mm(points, targets, ways.spacing_mm), return_inverse=True)
+    known_mm = ways.distances_mm[: ways.ranks[:seen].max(initial=0) + 1]
+    ranks[left] = known_mm.size + far
+    return ranks, np.append(known_mm, far_mm)
+
+
+def _hits(places: Places, is_other: Mask, steps: Places) -> Bytes:
+    """(N,) which of the steps, counted from 1, leads from each place to another first; 0 where none does."""
+    hits = np.zeros(places.size, dtype=np.uint8)
+    for start in range(0, places.size, _BLOCK):
+        block = slice(start, start + _BLOCK)
+        for number in range(len(steps), 0, -1):
+            np.copyto(hits[block], number, where=is_other[steps[number - 1] :].take(places[block]))
+    return hits
+
+
+def _by_tree_mm(points: Places, targets: Places, spacing_mm: Sequence[float]) -> Array:
+    """(N,) mm from each point (N, 3) to the nearest of the targets (M, 3), which are in voxels."""
     tree = KDTree(targets * np.asarray(spacing_mm), balanced_tree=False, compact_nodes=False)
     _, nearest = tree.query(points * np.asarray(spacing_mm))
-    result = np.zeros(len(apart))
-    result[apart] = np.sqrt((((points - targets[nearest]) * np.asarray(spacing_mm)) ** 2).sum(axis=1))
-    return result
+    return _lengths_mm(points - targets[nearest], spacing_mm)
 
 
-def _percentile(distances_mm: Array, areas_mm2: Array, percent: float) -> float:
-    """The distance at which the elements, from near to far, have covered `percent` of the area."""
-    order = np.lexsort((areas_mm2, distances_mm))
-    covered = np.cumsum(areas_mm2[order]) / areas_mm2[order].sum()
-    at = min(int(np.searchsorted(covered, percent / 100)), len(order) - 1)
-    return float(distances_mm[order[at]])
-
-
-def surfel_areas_mm2(spacing_mm: Sequence[float]) -> Array:
-    """(256,) area in mm² by neighbour code: bit c is set where corner `CORNERS[c]` is in the mask."""
-    i, j, k = spacing_mm
-    stretched = _unit_surfels() * np.array([j * k, i * k, i * j])
-    areas: Array = np.linalg.norm(stretched, axis=2).sum(axis=1)
-    return areas
-
-
-@functools.cache
-def _unit_surfels() -> Array:
-    """(256, 4, 3) vector areas of the triangles for voxels of edge 1; zeros where there are fewer than four."""
-    table = np.zeros((1 << len(CORNERS), MOST_TRIANGLES, 3))
-    for code in range(1, len(table) - 1):
-        inside = {corner for bit, corner in enumerate(CORNERS) if code >> bit & 1}
-        rarer = inside if len(inside) <= 4 else set(CORNERS) - inside
-        triangles = [area for group in _groups(rarer) for area in _largest_triangulation(_loop(group))]
-        table[code, : len(triangles)] = triangles
-    return table
-
-
-def _neighbours(corner: Corner) -> list[Corner]:
-    i, j, k = corner
-    return [(1 - i, j, k), (i, 1 - j, k), (i, j, 1 - k)]
-
-
-def _groups(corners: Iterable[Corner]) -> Iterator[set[Corner]]:
-    """The corners by whether edges of the cube join them."""
-    left = set(corners)
-    while left:
-        group, frontier = set[Corner](), {left.pop()}
-        while frontier:
-            group |= frontier
-            frontier = {n for corner in frontier for n in _neighbours(corner)} & left
-            left -= frontier
-        yield group
-
-
-def _loop(group: set[Corner]) -> list[Array]:
-    """Midpoints of the edges that lead out of a group of at most four corners, in the order of the loop they make."""
-    joined: dict[frozenset[Corner], list[frozenset[Corner]]] = {}
-    for axis, side in itertools.product(range(3), (0, 1)):
-        on_face = {corner for corner in CORNERS if corner[axis] == side}
-        cut = [frozenset({c, n}) for c in group & on_face for n in _neighbours(c) if n in on_face - group]
-        if cut:
-            one, other = cut
-            joined.setdefault(one, []).append(other)
-            joined.setdefault(other, []).append(one)
-    order = [next(iter(joined))]
-    while len(order) < len(joined):
-        order.append(next(edge for edge in joined[order[-1]] if edge not in order))
-    return [np.mean(list(edge), axis=0) for edge in order]
-
-
-def _largest_triangulation(loop: Sequence[Array]) -> list[Array]:
-    """Vector areas of the triangles of a polygon, chosen so that their areas sum to the most."""
-    if len(loop) < 3:
-        return []
-    first, last = loop[0], loop[-1]
-    choices = (
-        [
-            *_largest_triangulation(loop[: apex + 1]),
-            np.cross(loop[apex] - first, last - first) / 2,
-            *_largest_triangulation(loop[apex:]),
-        ]
-        for apex in range(1, len(loop) - 1)
-    )
-    return max(choices, key=lambda areas: float(np.linalg.norm(areas, axis=1).sum()))
+def _lengths_mm(steps: npt.NDArray[np.intp], spacing_mm: Sequence[float]) -> Array:
+    """(N,) of steps (N, 3) in voxels."""
+    lengths_mm: Array = np.sqrt(((steps * np.asarray(spacing_mm)) ** 2).sum(axis=1))
+    return lengths_mm

@@ -79,10 +79,11 @@ test-bench: install install-bench
 	$(BIN)/pytest -m slow tests/oracle/test_nnunet_training.py --durations 10
 
 bench: install install-bench
-	$(BIN)/python -m benchmarks.bench_feed
+	$(BENCH)/bin/python -m benchmarks.bench_feed
 	$(BENCH)/bin/python -m benchmarks.bench_train
 	$(BIN)/python -m benchmarks.bench_partial
-	$(BIN)/python -m benchmarks.bench_augment
+	$(BENCH)/bin/python -m benchmarks.bench_augmentation
+	$(BIN)/python -m benchmarks.bench_patients
 	$(BIN)/python -m benchmarks.bench_diagnostics
 	$(BIN)/python -m benchmarks.bench_batch_norm
 	$(BIN)/python -m benchmarks.bench_busy

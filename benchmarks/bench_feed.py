@@ -1,53 +1,166 @@
-"""Windows of 64³ a second from a store on local disk, on one core. The bar is 1,000.
+"""Random windows of 64³ from prepared cases, three patients a batch: ours from a store beside MONAI's CacheDataset.
 
-    python -m benchmarks.bench_feed
+    python -m benchmarks.bench_feed [--quick]
 
-The store is made for the benchmark: eight cases of 128×128×200 voxels, the paper's size after downsampling.
+Both end at what the network is given: HU clipped and scaled to [0, 1] as float32, and labels as uint8; of 20 cases of
+128×128×200 voxels, the paper's size after downsampling. Ours reads memory maps of int16 and scales each window. MONAI
+keeps the scaled scans in memory (`CacheDataset`, cache_rate 1), cuts with `RandSpatialCropd` and collates in its
+`DataLoader` or `ThreadDataLoader`. Its settings, of which the fastest counts: as they come; `copy_cache=False`, which
+its documentation advises where a transform cuts copies out of the cache; and without the tracking of metadata
+(`set_track_meta(False)`); in this process, by a thread, by two processes.
+
+`feed_vs_monai_int16`: windows alone, not scaled, of int16 in both.
+
+`share_of_step`: what a training step waits for its windows, over that step: the paper's (64³, batch of three, 32
+filters, four levels), in bfloat16 where the processor has it, which is the shortest. Quick: over a step of 32³.
 """
 
+import functools
+import statistics
 import tempfile
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import monai.data
 import numpy as np
 import torch
+from monai import transforms
 
-from benchmarks.record import record
-from viscera.core.config import PrepareConfig
+from benchmarks.bench_train import our_step
+from benchmarks.pairs import Benchmark, in_turn
+from viscera.core.config import Config, IntensityConfig, PrepareConfig, TrainConfig
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
-from viscera.engine.feed import Feed
+from viscera.engine.feed import Feed, cases_of
+from viscera.engine.hardware import computes_bfloat16
+from viscera.imaging.windows import network_input
 from viscera.io.store import PreparedCase, Store
 
-SHAPE, CASES, PATCH, BATCH, STEPS, REPEATS = (128, 128, 200), 8, 64, 3, 200, 5
+SHAPE, CASES, PATCH, BATCH = (128, 128, 200), 20, 64, 3
+INTENSITY = IntensityConfig()
+IN_PROCESS: dict[str, Any] = {"num_workers": 0}
+TWO_PROCESSES: dict[str, Any] = {"num_workers": 2, "persistent_workers": True}
+Batches = Callable[[int], object]
 
 
-def make_store(folder: Path) -> Store:
+def make_store(folder: Path, cases: int = CASES) -> Store:
     """Random HU and labels; their values do not matter."""
     rng = np.random.default_rng(0)
     store = Store.create(folder, PrepareConfig(downsample=1), "benchmark")
     geometry = Geometry.from_spacing(SHAPE, (3, 3, 3))
-    for number in range(CASES):
+    original = LabelMap(np.zeros((2, 2, 2), np.uint8), Geometry.from_spacing((2, 2, 2), (3, 3, 3)))
+    for number in range(cases):
         volume = Volume(rng.integers(-1000, 1000, SHAPE, dtype=np.int16), geometry)
         labels = LabelMap(rng.integers(0, 8, SHAPE, dtype=np.uint8), geometry)
-        store.add(PreparedCase(f"case_{number}", volume, labels, labels, {}))
+        store.add(PreparedCase(f"case_{number:02d}", volume, labels, original, {}))
     store.assign(dict.fromkeys(store.names(), "train"))
     return store
 
 
+def ours(store: Store, *, scaled: bool) -> Batches:
+    """So many batches of windows, others each time."""
+    feed = Feed(cases_of(store, "train")[0], PATCH, BATCH, seed=0)
+    step = 0
+
+    def run(batches: int) -> None:
+        nonlocal step
+        for _ in range(batches):
+            step += 1
+            batch = feed.batch(step)
+            if scaled:
+                network_input(batch.hu, INTENSITY)
+
+    return run
+
+
+def cached(store: Store, *, scaled: bool, copy_cache: bool, track_meta: bool) -> monai.data.CacheDataset:
+    """All cases in memory, as MONAI's tutorials of fast training have them."""
+    monai.data.set_track_meta(track_meta)
+    keys = ["image", "label"]
+    names = store.names()
+    cases = [
+        {
+            "image": torch.from_numpy(np.array(store.image(n)))[None],
+            "label": torch.from_numpy(np.array(store.labels(n)))[None],
+        }
+        for n in names
+    ]
+    prepared: list[Any] = [
+        transforms.EnsureTyped(["image"], dtype=torch.float32 if scaled else torch.int16, track_meta=track_meta),
+        transforms.EnsureTyped(["label"], dtype=torch.uint8, track_meta=track_meta),
+    ]
+    if scaled:
+        low, high = INTENSITY.low_hu, INTENSITY.high_hu
+        prepared.append(transforms.ScaleIntensityRanged(["image"], low, high, 0.0, 1.0, clip=True))
+    crop = transforms.RandSpatialCropd(keys, roi_size=(PATCH,) * 3, random_size=False)
+    everything = transforms.Compose([*prepared, crop])
+    return monai.data.CacheDataset(cases, everything, cache_rate=1.0, copy_cache=copy_cache, progress=False)
+
+
+def monais(
+    store: Store,
+    *,
+    scaled: bool,
+    threaded: bool = False,
+    copy_cache: bool = False,
+    track_meta: bool = False,
+    **loading: Any,  # noqa: ANN401 - of its loader
+) -> Batches:
+    """So many batches, in one epoch that does not end, so that no time goes into beginning one."""
+    dataset = cached(store, scaled=scaled, copy_cache=copy_cache, track_meta=track_meta)
+    sampler = torch.utils.data.RandomSampler(dataset, num_samples=1_000_000 // BATCH * BATCH)
+    kind = monai.data.ThreadDataLoader if threaded else monai.data.DataLoader
+    iterator: Iterator[Any] | None = None
+
+    def run(batches: int) -> None:
+        nonlocal iterator
+        monai.data.set_track_meta(track_meta)
+        if iterator is None:
+            iterator = iter(kind(dataset, batch_size=BATCH, sampler=sampler, **loading))
+        for _ in range(batches):
+            next(iterator)
+
+    return run
+
+
+def step_seconds(benchmark: Benchmark) -> dict[str, Any]:
+    """The paper's training step, or in a quick run a smaller one: the median of three after one to warm up."""
+    precision = "bfloat16" if computes_bfloat16(benchmark.device) else "float32"
+    patch = PATCH // 2 if benchmark.quick else PATCH
+    train = TrainConfig(patch=patch, batch_size=BATCH, device=str(benchmark.device))
+    step = our_step(Config(train=train.model_copy(update={"precision": precision})), benchmark.device)
+    return {"precision": precision, "patch": patch, "step_s": statistics.median(in_turn({"step": step}, 3)["step"])}
+
+
 def main() -> None:
     """Measure and record."""
-    torch.set_num_threads(1)
+    benchmark = Benchmark.of_command_line("feed", __doc__, peers=["monai"])
+    batches = 30 if benchmark.quick else 60  # many, as processes have four ready when their turn comes
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder) / "store")
-        feed = Feed([(store.image(n), store.labels(n)) for n in store.names()], PATCH, BATCH, seed=0)
-        rates = []
-        for repeat in range(REPEATS):
-            started = time.perf_counter()
-            for step in range(STEPS):
-                feed.batch(repeat * STEPS + step)
-            rates.append(STEPS * BATCH / (time.perf_counter() - started))
-    record("feed", {"windows_64_per_second": [round(rate) for rate in rates], "bar": 1000})
+        for scaled, name in ((True, "feed_vs_monai"), (False, "feed_vs_monai_int16")):
+            give = functools.partial(monais, store, scaled=scaled)
+            advised = "CacheDataset(cache_rate=1, copy_cache=False), set_track_meta(False)"
+            peers = {f"{advised}, DataLoader(num_workers=0)": give(**IN_PROCESS)}
+            if scaled:
+                as_it_comes = give(copy_cache=True, track_meta=True, **IN_PROCESS)
+                tracking = give(track_meta=True, **IN_PROCESS)
+                peers |= {
+                    "CacheDataset(cache_rate=1), DataLoader(num_workers=0)": as_it_comes,
+                    "CacheDataset(cache_rate=1, copy_cache=False), DataLoader(num_workers=0)": tracking,
+                    f"{advised}, ThreadDataLoader(num_workers=0)": give(threaded=True, **IN_PROCESS),
+                    f"{advised}, DataLoader(num_workers=2)": give(**TWO_PROCESSES),
+                }
+            runs = {settings: functools.partial(run, batches) for settings, run in peers.items()}
+            our = functools.partial(ours(store, scaled=scaled), batches)
+            benchmark.time(name, our, runs, goal=5, peer_settings="", batches=batches)
+        wait_s = statistics.median(in_turn({"wait": functools.partial(ours(store, scaled=True), 1)}, 50)["wait"])
+    step = step_seconds(benchmark)
+    share = wait_s / step["step_s"]
+    benchmark.notes["share_of_step"] = {"share": share, "bar": 0.02, "wait_s": wait_s, **step}
+    print(f"share_of_step={share:.2g} (bar 0.02; {wait_s:.2g} s of {step['step_s']:.2g} s, {step['precision']})")
+    benchmark.write()
 
 
 if __name__ == "__main__":

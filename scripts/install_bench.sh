@@ -13,11 +13,11 @@ pip="$venv/bin/python -m pip --disable-pip-version-check"
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 $pip install --quiet --constraint constraints.txt --editable '.[dicom,oracle]' pytest
 $pip install --quiet --constraint constraints.txt \
-    blosc2 connected-components-3d einops graphviz imagecodecs requests scikit-learn seaborn SimpleITK \
-    threadpoolctl tifffile tqdm yacs
+    blosc2 connected-components-3d deprecated einops graphviz humanize imagecodecs jaxtyping requests scikit-learn \
+    seaborn SimpleITK threadpoolctl tifffile tqdm yacs
 $pip install --quiet --no-deps \
     nnunetv2==2.8.1 dynamic-network-architectures==0.4.4 batchgenerators==0.25.5 batchgeneratorsv2==0.3.6 \
-    acvl-utils==0.2.6 future
+    acvl-utils==0.2.6 future torchio==1.2.1
 
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 "$venv/bin/python" -c 'import timm.layers' 2>/dev/null || rm -rf "$site/nnunetv2/training/nnUNetTrainer/primus"

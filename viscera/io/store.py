@@ -241,7 +241,7 @@ class Store:
     def _array(self, name: str, file: str) -> npt.NDArray[Any]:
         path = self.path / "cases" / name / file
         try:
-            array: npt.NDArray[Any] = np.load(path, mmap_mode="r")
+            array: npt.NDArray[Any] = np.asarray(np.load(path, mmap_mode="r"))  # of which windows are cut faster
         except (OSError, ValueError, EOFError) as error:
             raise BadInputError(f"{path}: missing or damaged ({error}). Run `viscera prepare` again.") from error
         return array
@@ -265,8 +265,7 @@ class StoredCases(Sequence[tuple[HuArray, LabelArray]]):
 
         @lru_cache(most if most < len(names) else None)
         def opened(number: int) -> tuple[HuArray, LabelArray]:
-            name = names[number]
-            return np.asarray(store.image(name)), np.asarray(store.labels(name))  # without memmap's slower indexing
+            return store.image(names[number]), store.labels(names[number])
 
         self._opened = opened
 

@@ -1,0 +1,119 @@
+"""Many patients: training on 10 and on 1,000 of them, and preparing 1,000 in one process and in two.
+
+    python -m benchmarks.bench_patients [--quick]
+
+The patients are 20 phantoms of 48³ voxels under 1,000 names (hard links), so that the disk holds few; every command
+runs as a user would run it, in a process of its own. There is no peer: `peer` is the smaller set, or the one process.
+
+- `patients_step`, `patients_memory`: seconds a step and peak memory of `viscera train` (windows of 16³, a tiny network,
+  so that the feed is much of a step) on 1,000 patients beside 10; 1 is best, the bar 0.9.
+- `prepare_jobs`: `viscera prepare` with `--jobs 2` beside `--jobs 1`; 2 is best.
+
+Quick: 100 patients instead of 1,000.
+"""
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.pairs import Benchmark
+from viscera.io.runlog import RunFolder
+from viscera.stages.phantom import make_phantoms
+
+PHANTOMS, EDGE, FEW = 20, 48, 10
+TINY = "--iterations 300 --patch 16 --batch-size 3 --filters 2 --device cpu --set train.levels=2"
+TINY += " --set train.monitor_windows=3 --set train.log_every=100 --set train.diagnose=false"
+TINY += " --set train.precision=float32"
+
+
+def viscera(*arguments: object) -> float:
+    """Seconds that a command takes, the start of Python included."""
+    command = [sys.executable, "-m", "viscera.cli", *map(str, arguments), "--quiet"]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return time.perf_counter() - started
+
+
+def linked_scans(phantoms: Path, folder: Path, cases: int) -> Path:
+    """A data set of so many names of the phantoms' files."""
+    for part, ending in (("imagesTr", "_0000.nii.gz"), ("labelsTr", ".nii.gz")):
+        (folder / part).mkdir(parents=True)
+        for number in range(cases):
+            target = folder / part / f"case_{number:05d}{ending}"
+            os.link(phantoms / part / f"phantom_{number % PHANTOMS:03d}{ending}", target)
+    content = json.loads((phantoms / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(content | {"numTraining": cases}))
+    return folder
+
+
+def linked_store(store: Path, folder: Path, cases: int) -> Path:
+    """The first cases of a store as one of their own."""
+    manifest = json.loads((store / "manifest.json").read_text())
+    names = sorted(manifest["cases"])[:cases]
+    for name in names:
+        (folder / "cases" / name).mkdir(parents=True)
+        for file in (store / "cases" / name).iterdir():
+            os.link(file, folder / "cases" / name / file.name)
+    manifest["cases"] = {name: manifest["cases"][name] for name in names}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def training(store: Path, run: Path) -> dict[str, float]:
+    """Of one command: seconds a step, seconds before and after the steps, and peak memory."""
+    seconds = viscera("train", store, run, *TINY.split())
+    folder = RunFolder(run)
+    status, curve = folder.read_status(), folder.read_curve()
+    if status is None:
+        raise FileNotFoundError(run)
+    first, last = curve[0], curve[-1]
+    return {
+        "step_s": (last["seconds"] - first["seconds"]) / (last["step"] - first["step"]),
+        "outside_steps_s": seconds - status.wall_seconds,
+        "peak_mib": status.peak_memory_mib,
+    }
+
+
+def compare_trainings(benchmark: Benchmark, many: Path, few: Path, folder: Path, patients: int) -> None:
+    """Train on both, in turn."""
+    found: dict[str, list[dict[str, float]]] = {"many": [], "few": []}
+    for repeat in range(1 if benchmark.quick else 2):
+        for name, store in (("many", many), ("few", few)):
+            found[name].append(training(store, folder / f"{name}_{repeat}"))
+    median = {
+        name: {key: statistics.median(each[key] for each in values) for key in values[0]}
+        for name, values in found.items()
+    }
+    notes: dict[str, Any] = {"patients": [patients, FEW], "goal": 0.9, "peer_settings": f"{FEW} patients"}
+    benchmark.pair("patients_step", median["many"]["step_s"], median["few"]["step_s"], unit="s", **notes)
+    benchmark.pair("patients_memory", median["many"]["peak_mib"], median["few"]["peak_mib"], unit="MiB", **notes)
+    outside = {f"of_{n}": median[name]["outside_steps_s"] for n, name in ((patients, "many"), (FEW, "few"))}
+    benchmark.notes["seconds_of_train_outside_its_steps"] = outside
+    print(f"outside the steps: {outside}")
+
+
+def main() -> None:
+    """Measure and record."""
+    benchmark = Benchmark.of_command_line("patients", __doc__)
+    patients = 100 if benchmark.quick else 1000
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_phantoms(folder / "phantoms", PHANTOMS, shape=(EDGE, EDGE, EDGE), jobs=2)
+        scans = linked_scans(folder / "phantoms", folder / "scans", patients)
+        how = ("--downsample", 1, "--test-fraction", 0, "--jobs")
+        one, two = (viscera("prepare", scans, folder / f"store_{jobs}", *how, jobs) for jobs in (1, 2))
+        benchmark.pair("prepare_jobs", two, one, goal=1.6, unit="s", peer_settings="--jobs 1", patients=patients)
+        many = folder / "store_2"
+        few = linked_store(many, folder / "few", FEW)
+        compare_trainings(benchmark, many, few, folder, patients)
+    benchmark.write()
+
+
+if __name__ == "__main__":
+    main()

@@ -104,7 +104,7 @@ def _kernels(config: Config, feed: Feed, device: torch.device) -> list[dict[str,
     trainer = Trainer.create(with_train(config, capture="never"), facts_of(feed, config), device)
     trainer.training_step(feed.batch(1))
     on_gpu = device.type == "cuda"
-    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiler:
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU], acc_events=True) as profiler:
         seconds_of(lambda: trainer.training_step(feed.batch(2)), device, _PROFILED)
     rows = [
         (event.self_device_time_total if on_gpu else event.self_cpu_time_total, event.count, event.key)

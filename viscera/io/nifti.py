@@ -247,5 +247,9 @@ def nifti_bytes(
         image.set_sform(geometry.affine, code="scanner")
         is_skewed = geometry.skew_degrees > _QFORM_SKEW_DEGREES
         image.set_qform(None if is_skewed else geometry.affine, code="unknown" if is_skewed else "scanner")
-    whole: bytes = image.to_bytes()
-    return igzip.compress(whole, compresslevel=2, mtime=0) if compressed else whole
+    if not compressed:
+        return bytes(image.to_bytes())
+    packed = io.BytesIO()
+    with igzip.IGzipFile(fileobj=packed, mode="wb", compresslevel=2, mtime=0) as stream:  # slice by slice
+        image.to_stream(stream)
+    return packed.getvalue()

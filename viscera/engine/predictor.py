@@ -149,6 +149,16 @@ class Segmentation(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class View:
+    """A scan as the models see it: on the grid of each."""
+
+    geometry: Geometry  # of the scan
+    changes: tuple[GridChange, ...]  # of each model, from the scan's canonical grid
+    scans: tuple[HuArray, ...]  # of each model
+    own_bytes: int  # that these take, and the scan itself does not
+
+
+@dataclass(frozen=True, eq=False)
 class Predictor:
     """One or several trained models that answer on the scan's own grid: `predictor(volume)`."""
 
@@ -213,13 +223,23 @@ class Predictor:
 
     def segment(self, volume: Volume) -> Segmentation:
         """As calling it, with what the models say of it."""
-        order = AxisOrder.to_canonical(volume.geometry)
+        return self.segment_view(self.view(volume))
+
+    def view(self, volume: Volume) -> View:
+        """The scan on the models' grids, which is all that they need of it."""
         canonical = volume.canonical()
-        changes = [model.change_for(canonical.geometry) for model in self._each]
-        coarse = {change.factors: coarsen_volume(canonical, change).hu for change in changes}
-        labels, confidence = self._combined([coarse[change.factors] for change in changes], changes)
-        label_map = LabelMap(np.asfortranarray(order.undo(labels)), volume.geometry)
-        unlike = [model.is_unlike(canonical.geometry) for model in self._each]
+        changes = tuple(model.change_for(canonical.geometry) for model in self._each)
+        coarse = {each.factors: coarsen_volume(canonical, each).hu for each in {c.factors: c for c in changes}.values()}
+        own_bytes = sum(hu.nbytes for hu in coarse.values() if not np.may_share_memory(hu, volume.hu))
+        return View(volume.geometry, changes, tuple(coarse[change.factors] for change in changes), own_bytes)
+
+    def segment_view(self, view: View) -> Segmentation:
+        """Segment a scan that is on the models' grids already."""
+        order = AxisOrder.to_canonical(view.geometry)
+        labels, confidence = self._combined(view.scans, view.changes)
+        label_map = LabelMap(np.asfortranarray(order.undo(labels)), view.geometry)
+        canonical = order.apply_to_geometry(view.geometry)
+        unlike = [model.is_unlike(canonical) for model in self._each]
         organs = zip(self.classes.organs, self._owners, strict=True)
         return Segmentation(label_map, confidence, frozenset(organ.name for organ, owner in organs if unlike[owner]))
 

@@ -32,7 +32,7 @@ _Numbers = npt.NDArray[np.unsignedinteger[Any]]  # of 8 or 16 bits
 _QFORM_SKEW_DEGREES = 0.1  # a qform holds right angles only; beyond, a reader that takes it would misplace the voxels
 
 
-def read_volume(path: str | Path) -> Volume:
+def read_volume(path: str | Path, *, warn: bool = True) -> Volume:
     """Read a CT scan: whole HU, with slope and intercept applied, and lengths in mm.
 
     `.nii`, also packed (gzip, bzip2, xz, Zstandard where Python has it; its content says so), or a pair of `.hdr` and
@@ -43,7 +43,7 @@ def read_volume(path: str | Path) -> Volume:
     """
     path = Path(path)
     stored, geometry = _read_stored(path)
-    for warning in stored.placement.warnings(geometry):
+    for warning in stored.placement.warnings(geometry) if warn else ():
         log.warning("%s: %s", path, warning)
     if stored.array.dtype == np.int16 and not stored.is_scaled:
         return Volume(stored.array, geometry)

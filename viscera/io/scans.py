@@ -32,9 +32,14 @@ class Scan:
     path: Path  # as it was given
     series: Series | None = None  # the chosen DICOM series; None for NIfTI
 
-    def read(self) -> Volume:
-        """The voxels; raises BadInputError as `io.nifti.read_volume` and `io.dicom.read_series` do."""
-        return read_nifti(self.path) if self.series is None else read_series(self.series)
+    def read(self, *, again: bool = False) -> Volume:
+        """The voxels; raises BadInputError as `io.nifti.read_volume` and `io.dicom.read_series` do.
+
+        What a user should know about the scan is logged, but not when it is read again.
+        """
+        if self.series is None:
+            return read_nifti(self.path, warn=not again)
+        return read_series(self.series, warn=not again)
 
     def placement(self) -> Placement | None:
         """How a NIfTI file says where its voxels lie; None for DICOM."""

@@ -34,6 +34,7 @@ from viscera.metrics.organ_facts import organ_facts
 log = logging.getLogger(__name__)
 
 
+_BESIDE_BYTES = 2**27  # that a scan on the network's grid may take beside the scan
 # a label map on the scan's own grid, what was measured of it, and organs whose model saw other voxel sizes
 _Segmented = tuple[LabelMap, Mapping[str, OrganFacts], frozenset[str]]
 
@@ -117,7 +118,14 @@ def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
         if doubt is not None:
             what = "%s: its values seem to be no HU (%s; expected: %s). If so, what is found means nothing."
             log.warning(what, name, *doubt[1:])
-        found = predictor.segment(volume)
+        view = predictor.view(volume)
+        is_much = view.own_bytes > _BESIDE_BYTES
+        if is_much:  # reading it again takes seconds, and the network minutes then
+            del volume
+        found = predictor.segment_view(view)
+        del view
+        if is_much:
+            volume = scan.read(again=True)
         facts = organ_facts(volume, found.label_map, predictor.classes, found.confidence)
         return found.label_map, facts, found.unlike
 

@@ -35,7 +35,7 @@ _MOST_AT_ONCE = 8
 
 
 @quiet_pydicom()
-def read_series(series: Series) -> Volume:
+def read_series(series: Series, *, warn: bool = True) -> Volume:
     """Read the pixels of a series from `find_series`; its files must still be there.
 
     Returns:
@@ -46,7 +46,7 @@ def read_series(series: Series) -> Volume:
     """
     if series.geometry is None:
         raise BadInputError(f"Series {series.title} cannot be read: {series.problem}.")
-    for text in series.warnings:
+    for text in series.warnings if warn else ():
         log.warning("Series %s: %s", series.title, text)
     columns, rows, count = series.geometry.shape
     try:

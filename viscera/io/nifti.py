@@ -182,13 +182,17 @@ class _Stored:
         return part * np.float64(self.slope) + self.intercept if self.is_scaled else part
 
 
-class _InPieces:
-    """A packed stream that fills a buffer piece by piece; the `readinto` of most holds all of it once more."""
+class _InPieces(io.RawIOBase):
+    """A packed stream that fills a buffer piece by piece; the `readinto` of most holds all of it once more.
+
+    nibabel takes a file by its type, or by methods that stand in its class: on Python 3.12 `__getattr__` is not asked.
+    """
 
     def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__()
         self._stream = stream
 
-    def readinto(self, buffer: bytearray) -> int:
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - whatever a memoryview can be made of
         """Fill a buffer, as far as there is content."""
         view, done = memoryview(buffer), 0
         while piece := self._stream.read(min(_PIECE, len(view) - done)):
@@ -196,8 +200,17 @@ class _InPieces:
             done += len(piece)
         return done
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of the stream
-        return getattr(self._stream, name)
+    def read(self, size: int = -1, /) -> bytes:
+        """So many bytes, or all."""
+        return self._stream.read(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """Go to a place."""
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The place."""
+        return self._stream.tell()
 
 
 def _read_stored(path: Path) -> tuple[_Stored, Geometry]:

@@ -8,5 +8,5 @@ export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 
 "$bin/viscera" phantom "$folder/phantom" --cases 28 --shape 48 36 36 --jobs 2
 "$bin/viscera" prepare "$folder/phantom" "$folder/store" \
-    --downsample 1 --test-fraction 0.286 --validation-fraction 0.143
+    --downsample 1 --test-fraction 0.286 --validation-fraction 0.143 --jobs 2
 "$bin/viscera" study "$folder/store" "$folder/study" --preset demo "$@"

@@ -1,6 +1,7 @@
 """Precision and layout: what is chosen by which times, when nothing is timed, what is remembered and kept."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -86,13 +87,24 @@ def test_a_probe_times_steps_of_all_four() -> None:
     assert all(0 < value < 60 for value in seconds.values())
 
 
+def test_waiting_for_a_busy_processor_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision_probe._Probe, "_step", lambda *_: lambda _precision: time.sleep(0.02))
+    seconds = precision_probe._Probe(patch=8, batch_size=2, filters=2, levels=2, num_classes=8).measure()
+    assert max(seconds.values()) < 0.015
+
+
 def test_the_message_says_what_and_why(
     probe: Callable[[dict[str, float]], list[int]], caplog: pytest.LogCaptureFixture
 ) -> None:
     probe(BFLOAT16_WINS)
     chosen()
     chosen()
-    assert caplog.text.count("Training in bfloat16: a step takes 1 s in bfloat16, 3 s in float32 (timed just now") == 1
+    assert (
+        caplog.text.count(
+            "Training in bfloat16: a step takes 1 s in bfloat16, 3 s in float32 (processor time, timed just now"
+        )
+        == 1
+    )
 
 
 def test_it_is_timed_once_a_machine_and_network(probe: Callable[[dict[str, float]], list[int]]) -> None:

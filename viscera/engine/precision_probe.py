@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 FEWEST_ITERATIONS = 200  # of a training that is worth the dozen steps of a probe
 LEAST_GAIN = 1.1  # bfloat16, which keeps 8 bits, has to be so many times as fast; another layout likewise
 _ROUNDS = 3
-_LONG_SECONDS = 10.0  # once steps have taken so long, the first round, which warms up, will do
+_LONG_SECONDS = 10.0  # once steps have taken so long, two rounds, of which the first warms up, will do
 _PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
 _LAYOUTS = ("channels_last", "channels_first")
 
@@ -72,15 +72,16 @@ class _Probe(NamedTuple):
     def measure(self) -> dict[str, float]:
         """Fastest seconds of a step on noise, by `bfloat16 channels_last` and the like.
 
-        Precisions take turns, so that what disturbs the machine meets both.
+        Precisions take turns, and on a CPU the processor's time counts: others may be at work on the machine.
         """
         found = dict[str, float]()
+        clock = time.process_time if self.device == "cpu" else time.perf_counter
         for layout in _LAYOUTS:
             step = self._step(layout)
             rounds: list[dict[Precision, float]] = []
             limit = _LONG_SECONDS if self.device == "cpu" else math.inf  # a GPU's first round chooses its convolutions
-            while len(rounds) < _ROUNDS and sum(sum(seconds.values()) for seconds in rounds) < limit:
-                rounds.append({each: _seconds(partial(step, each)) for each in _PRECISIONS})
+            while len(rounds) < 2 or (len(rounds) < _ROUNDS and sum(sum(each.values()) for each in rounds) < limit):
+                rounds.append({each: _seconds(partial(step, each), clock) for each in _PRECISIONS})
             found |= {f"{each} {layout}": min(seconds[each] for seconds in rounds) for each in _PRECISIONS}
         return found
 
@@ -109,10 +110,10 @@ class _Probe(NamedTuple):
         return step
 
 
-def _seconds(step: Callable[[], None]) -> float:
-    started = time.perf_counter()
+def _seconds(step: Callable[[], None], clock: Callable[[], float]) -> float:
+    started = clock()
     step()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def choice(seconds: Mapping[str, float]) -> tuple[str, str]:
@@ -141,9 +142,10 @@ def _timed(probe: _Probe, threads: int) -> tuple[str, str] | None:
             write_json(cache_file(), {**remembered, key: seconds})
     precision, layout = choice(seconds)
     bfloat16, float32 = (seconds[f"{each} {layout}"] for each in ("bfloat16", "float32"))
+    clock = "processor time, " if probe.device == "cpu" else ""
     _say(
-        f"Training in {precision}: a step takes {bfloat16:.2g} s in bfloat16, {float32:.2g} s in float32 ({when}; "
-        "--set train.precision says otherwise)."
+        f"Training in {precision}: a step takes {bfloat16:.2g} s in bfloat16, {float32:.2g} s in float32 "
+        f"({clock}{when}; --set train.precision says otherwise)."
     )
     return precision, layout
 

@@ -81,6 +81,7 @@ test-bench: install install-bench
 bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_feed
 	$(BENCH)/bin/python -m benchmarks.bench_train
+	$(BENCH)/bin/python -m benchmarks.bench_loss
 	$(BIN)/python -m benchmarks.bench_partial
 	$(BENCH)/bin/python -m benchmarks.bench_augmentation
 	$(BIN)/python -m benchmarks.bench_patients

@@ -123,6 +123,15 @@ class Benchmark:
         sys.stdout.flush()
         return ratio
 
+    def worst(self, name: str) -> float:
+        """Note the worst of the pairs whose names begin with this one, under this one; its ratio."""
+        variant = min(
+            (key for key in self.pairs if key.startswith(f"{name}_")), key=lambda key: self.pairs[key]["ratio"]
+        )
+        pair = self.pairs[variant]
+        figures = {key: pair[key] for key in ("ours", "peer", "goal", "unit", "peer_settings")}
+        return self.pair(name, **figures, worst_of_the_variants=variant)
+
     def write(self) -> None:
         """Record all pairs and notes; a quick run prints them only."""
         figures = {"pairs": self.pairs, **self.notes}

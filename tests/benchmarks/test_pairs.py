@@ -34,6 +34,14 @@ def test_of_several_settings_of_the_peer_the_fastest_counts(monkeypatch: pytest.
     assert (found["peer_settings"], found["slower_settings_of_the_peer"]) == ("fast", {"slow": 9.0})
 
 
+def test_the_worst_of_the_variants_stands_under_the_plain_name() -> None:
+    benchmark = Benchmark("example", [])
+    for variant, peer in {"example_vs_peer_a": 3.0, "example_vs_peer_b": 2.0, "another_vs_peer": 1.0}.items():
+        benchmark.pair(variant, 1.0, peer, goal=1, unit="s", peer_settings="none")
+    assert benchmark.worst("example_vs_peer") == 2
+    assert benchmark.pairs["example_vs_peer"]["worst_of_the_variants"] == "example_vs_peer_b"
+
+
 @pytest.mark.parametrize("quick", [False, True])
 def test_a_quick_run_leaves_no_file(quick: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs, "RESULTS", tmp_path)

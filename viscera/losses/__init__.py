@@ -1,5 +1,7 @@
 """Class weights (`balance`, Eq. 3 to 5), the loss (`dice`, Eq. 2 and 6), organs that are not labelled (`marginal`).
 
+`dice_of_logits` has the sums of Eq. 2 in little memory and time; what they are is said in `dice`.
+
 Another loss is a module here with `per_class(logits, labels, labelled)` and `class_weights`, a field of
 `core.config.LossConfig` that names it, and a branch in `dice.training_loss`, the one place where a training's loss is
 chosen. The shares of the gradient (`engine.diagnostics`) are in closed form for the Dice loss: another needs its own.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from viscera.core.config import LossConfig
 from viscera.core.errors import BadInputError, BadTypeError, refuse_non_number, refuse_unknown
+from viscera.losses.dice_of_logits import is_possible, soft_dice_sums_of_logits, sum_type
 from viscera.losses.marginal import mean_of_labelled, merged, merged_labels
 
 _WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
@@ -91,23 +92,31 @@ class WeightedDiceLoss(nn.Module):
                 outside [0, 1], background that is not labelled.
         """
         dice_loss_L = self.per_class(logits_BLIJK, labels, labelled)
-        return weighted_dice_loss(dice_loss_L, self.class_weights.to(_sum_type(logits_BLIJK)))
+        return weighted_dice_loss(dice_loss_L, self.class_weights.to(sum_type(logits_BLIJK)))
 
     def per_class(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Eq. 2 for each class, (L,), unweighted; arguments as for `forward`. 0 for a class labelled nowhere."""
         labels_BIJK = self._checked(logits_BLIJK, labels)
+        if labelled is not None:
+            labelled = self._checked_labelled(logits_BLIJK, labelled)
         with torch.autocast(logits_BLIJK.device.type, enabled=False):
-            probabilities_BLIJK = self._probabilities(logits_BLIJK.to(_sum_type(logits_BLIJK)))
-            if labelled is not None:
-                labelled = self._checked_labelled(probabilities_BLIJK, labelled)
-                probabilities_BLIJK = merged(probabilities_BLIJK, labelled)
-                labels_BIJK = merged_labels(labels_BIJK, labelled)
-            intersection, cardinality = soft_dice_sums(probabilities_BLIJK, labels_BIJK)
+            intersection, cardinality = self._soft_dice_sums(logits_BLIJK, labels_BIJK, labelled)
             if self.sums == "batch":
                 loss_L = soft_dice_loss(intersection.sum(dim=0), cardinality.sum(dim=0), self.smoothing)
                 return loss_L if labelled is None else loss_L * labelled.any(dim=0)
             loss_BL = soft_dice_loss(intersection, cardinality, self.smoothing)
             return loss_BL.mean(dim=0) if labelled is None else mean_of_labelled(loss_BL, labelled)
+
+    def _soft_dice_sums(
+        self, values_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        if self.inputs == "logits" and is_possible(values_BLIJK):  # the same in less memory and time
+            return soft_dice_sums_of_logits(values_BLIJK, labels_BIJK, labelled_BL)
+        probabilities_BLIJK = self._probabilities(values_BLIJK.to(sum_type(values_BLIJK)))
+        if labelled_BL is not None:
+            probabilities_BLIJK = merged(probabilities_BLIJK, labelled_BL)
+            labels_BIJK = merged_labels(labels_BIJK, labelled_BL)
+        return soft_dice_sums(probabilities_BLIJK, labels_BIJK)
 
     def _probabilities(self, values_BLIJK: Tensor) -> Tensor:
         if self.inputs == "logits":
@@ -172,10 +181,6 @@ def _vector(class_weights: npt.ArrayLike | Tensor) -> Tensor:
     if not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()):
         raise BadInputError(f"class_weights: {weights.tolist()}; finite numbers of at least 0 were expected.")
     return weights
-
-
-def _sum_type(logits: Tensor) -> torch.dtype:
-    return torch.float64 if logits.dtype == torch.float64 else torch.float32
 
 
 def training_loss(config: LossConfig, class_weights: npt.ArrayLike, *, check_labels: bool = True) -> WeightedDiceLoss:

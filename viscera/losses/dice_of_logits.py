@@ -1,0 +1,154 @@
+"""The sums of Eq. 2 straight from the logits: a block of voxels at a time, with neither one-hot code nor softmax kept.
+
+    soft_dice_sums_of_logits(logits, labels) = soft_dice_sums(torch.softmax(logits, dim=1), labels)
+
+The right side is `losses.dice`, which is the one to read; to train through it takes several tensors as large as the
+logits, in float32. Here the forward pass keeps nothing but logits and labels. The backward pass computes the softmax s
+of each block again and writes the gradient of the logits, which is, with g the derivative of the loss by s,
+
+    g = dI r + dC,    gradient = s (g - Σ_l g s)
+
+where dI and dC are the derivatives by intersection and cardinality, (B, L), and r is the one-hot code of the labels.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
+from torch.autograd.function import BackwardCFunction
+
+from viscera.losses.marginal import merged, merged_labels
+
+_BLOCK = 2**17  # numbers, L times voxels, for each thread: two blocks fit into a core's second cache
+_LARGE_BLOCK = 2**23  # on a GPU, where a block is some thirty kernels, and small ones wait for their launches
+_ONE_AFTER_ANOTHER = {"cpu"}  # devices that add up voxel after voxel; the threads of a GPU would wait at L places
+
+
+def sum_type(logits: Tensor) -> torch.dtype:
+    """What is summed in: float32, or float64 for float64 logits."""
+    return torch.float64 if logits.dtype == torch.float64 else torch.float32
+
+
+def is_possible(logits: Tensor) -> bool:
+    """Whether autograd alone looks on: torch.compile and torch.func see through the plain version, not through this."""
+    transformed = getattr(torch._C, "_are_functorch_transforms_active", bool)  # noqa: SLF001 - no public way to ask
+    if torch.compiler.is_compiling() or transformed():
+        return False
+    return unpack_dual(logits).tangent is None  # type: ignore[no-untyped-call]
+
+
+def soft_dice_sums_of_logits(
+    logits_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Intersection and cardinality, (B, L) each, of softmax and labels, both merged where classes are not labelled."""
+    intersection_BL, cardinality_BL = _Sums.apply(logits_BLIJK, labels_BIJK, labelled_BL)  # type: ignore[no-untyped-call]
+    return intersection_BL, cardinality_BL
+
+
+class _Sums(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: BackwardCFunction, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(*tensors)
+        return _sums(*tensors)
+
+    @staticmethod
+    def backward(ctx: BackwardCFunction, *by_sums_BL: Tensor) -> tuple[Tensor, None, None]:
+        gradient = _differentiable_gradient if torch.is_grad_enabled() else _gradient  # enabled by create_graph=True
+        return gradient(*ctx.saved_tensors, *by_sums_BL), None, None
+
+
+def _blocks(
+    logits_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None
+) -> Iterator[tuple[int, slice, Tensor, Tensor, Tensor]]:
+    """All voxels, a block of one sub-volume at a time.
+
+    Gives number of the sub-volume, voxels, softmax (L, V), whose memory is that of the next block as well, labels (V,),
+    merged, int64, and their places (V,) in the flat softmax.
+    """
+    logits_BLV, labels_BV = logits_BLIJK.flatten(2), labels_BIJK.flatten(1)
+    classes, voxels = logits_BLV.shape[1:]
+    numbers = _BLOCK * torch.get_num_threads() if logits_BLV.device.type == "cpu" else _LARGE_BLOCK
+    size = max(min(numbers // classes, voxels), 1)
+    memory = logits_BLV.new_empty(classes * size, dtype=sum_type(logits_BLV))
+    numbers_V = torch.arange(size, device=memory.device)
+    for b in range(len(logits_BLV)):
+        for start in range(0, voxels, size):
+            part = slice(start, min(start + size, voxels))
+            n = part.stop - part.start
+            values_LV = memory[: classes * n].view(classes, n)
+            values_LV[None].copy_(logits_BLV[b : b + 1, :, part])  # of 2 axes, PyTorch would take a slower way
+            values_LV.sub_(values_LV.amax(dim=0)).exp_()  # softmax by hand: torch.softmax takes 1.5 times as long
+            values_LV.mul_(values_LV.sum(dim=0).reciprocal_())
+            labels_V = labels_BV[b, part].long()
+            if labelled_BL is not None:
+                labels_V = merged_labels(labels_V[None], labelled_BL[b : b + 1])[0]
+            yield b, part, values_LV, labels_V, torch.add(numbers_V[:n], labels_V, alpha=n)
+
+
+def _sums(logits_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None) -> tuple[Tensor, Tensor]:
+    dtype = torch.float64 if logits_BLIJK.device.type == "cpu" else sum_type(logits_BLIJK)
+    sums_2BL = logits_BLIJK.new_zeros(2, *logits_BLIJK.shape[:2], dtype=dtype)
+    for b, _, s_LV, labels_V, places_V in _blocks(logits_BLIJK, labels_BIJK, labelled_BL):
+        if labelled_BL is not None:
+            s_LV.copy_(merged(s_LV[None, ..., None, None], labelled_BL[b : b + 1])[0, ..., 0, 0])
+        own_V = s_LV.view(-1).index_select(0, places_V).to(dtype)
+        _add_by_class(sums_2BL[0, b], labels_V, own_V)
+        _add_by_class(sums_2BL[1, b], labels_V, torch.ones_like(own_V))
+        sums_2BL[1, b] += s_LV.sum(dim=1)
+    intersection_BL, cardinality_BL = sums_2BL.to(sum_type(logits_BLIJK))
+    return intersection_BL, cardinality_BL
+
+
+def _add_by_class(sums_L: Tensor, labels_V: Tensor, values_V: Tensor) -> None:
+    if sums_L.device.type in _ONE_AFTER_ANOTHER:
+        sums_L.scatter_add_(0, labels_V, values_V)
+    else:
+        one_hot_LV = labels_V == torch.arange(len(sums_L), device=labels_V.device)[:, None]
+        sums_L += (one_hot_LV * values_V).sum(dim=1)
+
+
+def _gradient(
+    logits_BLIJK: Tensor,
+    labels_BIJK: Tensor,
+    labelled_BL: Tensor | None,
+    by_intersection_BL: Tensor,
+    by_cardinality_BL: Tensor,
+) -> Tensor:
+    """Of the logits, in their type and layout; a block is computed in `gradient_LV` and copied into place."""
+    channels_last = logits_BLIJK.is_contiguous(memory_format=torch.channels_last_3d)
+    layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+    gradient_BLIJK = torch.empty_like(logits_BLIJK, memory_format=layout)
+    gradient_BLV = gradient_BLIJK.flatten(2)  # of both layouts a view
+    memory: Tensor | None = None
+    for b, voxels, s_LV, labels_V, places_V in _blocks(logits_BLIJK, labels_BIJK, labelled_BL):
+        memory = torch.empty_like(s_LV) if memory is None else memory
+        g_LV = memory.view(-1)[: s_LV.numel()].view(s_LV.shape).copy_(by_cardinality_BL[b, :, None])
+        g_LV.view(-1).scatter_add_(0, places_V, by_intersection_BL[b].index_select(0, labels_V))
+        if labelled_BL is not None:
+            g_LV.copy_(torch.where(labelled_BL[b, :, None], g_LV, g_LV[0]))
+        mean_V = g_LV.mul_(s_LV).sum(dim=0)
+        target_1LV = gradient_BLV[b : b + 1, :, voxels]
+        if target_1LV.stride(2) == 1:
+            torch.addcmul(g_LV, s_LV, mean_V, value=-1, out=target_1LV[0])
+        else:  # channels last: changing type and layout at once would take longer
+            target_1LV.copy_(g_LV.addcmul_(s_LV, mean_V, value=-1).to(logits_BLIJK.dtype)[None])
+    return gradient_BLIJK
+
+
+def _differentiable_gradient(
+    logits_BLIJK: Tensor,
+    labels_BIJK: Tensor,
+    labelled_BL: Tensor | None,
+    by_intersection_BL: Tensor,
+    by_cardinality_BL: Tensor,
+) -> Tensor:
+    """The same of all voxels at once, for second derivatives."""
+    s_BLV = torch.softmax(logits_BLIJK.flatten(2).to(sum_type(logits_BLIJK)), dim=1)
+    labels_BIJK = labels_BIJK.long() if labelled_BL is None else merged_labels(labels_BIJK, labelled_BL)
+    one_hot_BLV = torch.zeros_like(s_BLV).scatter_(1, labels_BIJK.flatten(1).unsqueeze(1), 1.0)
+    g_BLV = by_intersection_BL[..., None] * one_hot_BLV + by_cardinality_BL[..., None]
+    if labelled_BL is not None:
+        g_BLV = torch.where(labelled_BL[..., None], g_BLV, g_BLV[:, :1])
+    gradient_BLV = s_BLV * (g_BLV - (g_BLV * s_BLV).sum(dim=1, keepdim=True))
+    return gradient_BLV.to(logits_BLIJK.dtype).view(logits_BLIJK.shape)

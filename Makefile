@@ -92,6 +92,7 @@ bench: install install-bench
 	$(BIN)/python -m benchmarks.bench_surface
 	$(BIN)/python -m benchmarks.bench_restore
 	$(BENCH)/bin/python -m benchmarks.bench_predict
+	$(BIN)/python -m benchmarks.scale_model
 
 gpu:
 	@GPU_PYTHON="$(GPU_PYTHON)" GPU_WHEELS="$(GPU_WHEELS)" bash scripts/gpu.sh "$(GPU_WORK)" "$(GPU_OUT)" \

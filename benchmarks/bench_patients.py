@@ -13,6 +13,7 @@ Quick: 100 patients instead of 1,000.
 """
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -24,6 +25,7 @@ from typing import Any
 
 from benchmarks.pairs import Benchmark
 from viscera.io.runlog import RunFolder
+from viscera.io.store import Store
 from viscera.stages.phantom import make_phantoms
 
 PHANTOMS, EDGE, FEW = 20, 48, 10
@@ -98,6 +100,32 @@ def compare_trainings(benchmark: Benchmark, many: Path, few: Path, folder: Path,
     print(f"outside the steps: {outside}")
 
 
+def store_facts(path: Path) -> dict[str, float]:
+    """What a store of so many cases takes on the disk, and the time to open and to check it."""
+    started = time.perf_counter()
+    store = Store.open(path)
+    open_s = time.perf_counter() - started
+    names = store.names()
+    started = time.perf_counter()
+    store.verify(names)
+    verify_s = time.perf_counter() - started
+    sizes = {
+        file: sum((path / "cases" / name / file).stat().st_size for name in names)
+        for file in store.manifest.cases[names[0]].sha256
+    }
+    records = store.manifest.cases.values()
+    original = sum(math.prod(record.original.shape) for record in records)
+    arrays = sizes["image.npy"] + sizes["labels.npy"]
+    return {
+        "cases": len(names),
+        "open_s": open_s,
+        "verify_s_per_gib": verify_s / (sum(sizes.values()) / 2**30),
+        "manifest_bytes_per_case": (path / "manifest.json").stat().st_size / len(names),
+        "bytes_per_prepared_voxel": arrays / sum(math.prod(record.prepared.shape) for record in records),
+        "label_bytes_per_original_voxel": sizes["labels_original.nii.gz"] / original,
+    }
+
+
 def main() -> None:
     """Measure and record."""
     benchmark = Benchmark.of_command_line("patients", __doc__)
@@ -110,6 +138,7 @@ def main() -> None:
         one, two = (viscera("prepare", scans, folder / f"store_{jobs}", *how, jobs) for jobs in (1, 2))
         benchmark.pair("prepare_jobs", two, one, goal=1.6, unit="s", peer_settings="--jobs 1", patients=patients)
         many = folder / "store_2"
+        benchmark.notes["store"] = store_facts(many)
         few = linked_store(many, folder / "few", FEW)
         compare_trainings(benchmark, many, few, folder, patients)
     benchmark.write()

@@ -88,7 +88,8 @@ bench: install install-bench
 	$(BIN)/python -m benchmarks.bench_diagnostics
 	$(BIN)/python -m benchmarks.bench_batch_norm
 	$(BIN)/python -m benchmarks.bench_busy
-	$(BIN)/python -m benchmarks.bench_dicom
+	$(BENCH)/bin/python -m benchmarks.bench_dicom
+	$(BENCH)/bin/python -m benchmarks.bench_prepare
 	$(BIN)/python -m benchmarks.bench_surface
 	$(BIN)/python -m benchmarks.bench_restore
 	$(BENCH)/bin/python -m benchmarks.bench_predict

@@ -1,42 +1,49 @@
-"""A CT series of 600 slices of 512×512 to a Volume: time and peak memory beside SimpleITK. The bar is 10 s, 1.5 GiB.
+"""A CT series of 600 slices of 512×512 to voxels, uncompressed and JPEG 2000: time and peak memory beside SimpleITK.
 
-    python -m benchmarks.bench_dicom [--real FOLDER]
-
-The series is made for the benchmark, uncompressed and in JPEG 2000: smooth shapes with noise, 12 bits stored. With
-`--real`, also one of the JPEG 2000 images of a real series, stacked until there are 600. Every measurement is a process
-of its own, the readers take turns. The files are in the cache of the operating system. Compressed pixels are decoded by
-as many children as there are cores, up to eight; their CPU time is given for all of them together, and the peak memory
-of the largest. A busy machine lengthens the seconds, and hardly the CPU seconds.
+The series is made for the benchmark: smooth shapes with noise, 12 bits stored. Every measurement is a process of its
+own (`benchmarks.read_dicom_once`) that loads its reader before the time runs; the readers take turns. The files are in
+the cache of the operating system. Both readers find the series in its folder, put its slices in order and read them as
+16-bit HU: the same voxels, as their checksums show.
 """
 
-import argparse
 import json
-import os
-import resource
+import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openjpeg.utils
-import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.misc import is_dicom
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
 
-SLICES, SIZE, REPEATS, NOISE_HU = 600, 512, 3, 15
+from benchmarks.pairs import Benchmark
+
+SIZE, NOISE_HU, DIFFERENT_IMAGES = 512, 15, 24
+SETTINGS = {
+    "plain": "GetGDCMSeriesFileNames and ImageSeriesReader, as the documentation has it",
+    "GDCMImageIO": "likewise with SetImageIO('GDCMImageIO'), LoadPrivateTagsOff, MetaDataDictionaryArrayUpdateOff",
+    "threads": "GetGDCMSeriesFileNames, ReadImage of each file in a thread a processor, JoinSeries",
+}
 
 
-def make_series(folders: dict[str, Path]) -> None:
-    """Write the same series to each folder, named by the way the pixels are coded."""
+def make_series(folders: Mapping[str, Path], slices: int) -> None:
+    """Write the same series to each folder, named by the way the pixels are coded; images come again after some."""
     rng = np.random.default_rng(0)
     series, study, frame = generate_uid(), generate_uid(), generate_uid()
     shape = np.add.outer(300 * np.sin(np.arange(SIZE) / 40), 400 * np.cos(np.arange(SIZE) / 55))
-    for k in range(SLICES):
-        stored = (shape + k + rng.normal(1024, NOISE_HU, (SIZE, SIZE))).clip(0, 4095).astype(np.uint16)
+    noise = (rng.normal(1024, NOISE_HU, (SIZE, SIZE)) for _ in range(DIFFERENT_IMAGES))
+    images = [(shape + k + each).clip(0, 4095).astype(np.uint16) for k, each in enumerate(noise)]
+    coded: dict[str, list[bytes]] = {
+        "jpeg2000": [encapsulate([bytes(openjpeg.utils.encode_array(each, bits_stored=12))]) for each in images],
+        "uncompressed": [each.tobytes() for each in images],
+    }
+    for k in range(slices):
         ds = Dataset()
         ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality, ds.PatientID = CTImageStorage, generate_uid(), "CT", "benchmark"
         ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID = series, study, frame
@@ -46,98 +53,71 @@ def make_series(folders: dict[str, Path]) -> None:
         ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = SIZE, SIZE, 1, "MONOCHROME2"
         ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
         for name, folder in folders.items():
+            is_packed = name == "jpeg2000"
             ds.file_meta = FileMetaDataset()
-            if name == "JPEG 2000":
-                ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
-                ds.PixelData = encapsulate([bytes(openjpeg.utils.encode_array(stored, bits_stored=12))])
-                ds["PixelData"].VR = "OB"
-            else:
-                ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-                ds.PixelData = stored.tobytes()
-                ds["PixelData"].VR = "OW"
-            ds["PixelData"].is_undefined_length = name == "JPEG 2000"
+            ds.file_meta.TransferSyntaxUID = JPEG2000Lossless if is_packed else ExplicitVRLittleEndian
+            ds.PixelData = coded[name][k % len(images)]
+            ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB" if is_packed else "OW", is_packed
             ds.save_as(folder / f"IM{ds.SOPInstanceUID[-12:]}", enforce_file_format=True)
 
 
-def stack_real_images(source: Path, folder: Path) -> None:
-    """The images of a real series one upon another, again and again; their compressed pixels as they are."""
-    images = [pydicom.dcmread(path) for path in sorted(source.iterdir()) if is_dicom(path)]
-    series, study, frame = generate_uid(), generate_uid(), generate_uid()
-    for k in range(SLICES):
-        ds = images[k % len(images)]
-        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.FrameOfReferenceUID = series, study, frame
-        ds.ImagePositionPatient, ds.ImageOrientationPatient = [-200, -200, k], [1, 0, 0, 0, 1, 0]
-        ds.AcquisitionNumber, ds.AcquisitionTime = 1, "120000"  # else they would look like phases that take turns
-        ds.save_as(folder / f"IM{ds.SOPInstanceUID[-12:]}")
-
-
-def read_once(reader: str, folder: Path) -> dict[str, float]:
-    """Seconds and peak GiB of one reader, which lists the series and reads its voxels; run in a fresh process."""
-    if reader == "viscera":
-        from viscera.io.scans import read_volume  # noqa: PLC0415 - only what is measured is imported
-
-        started, started_cpu = time.perf_counter(), time.process_time()
-        total = int(read_volume(folder).hu.shape[2])
-    else:
-        import SimpleITK as sitk  # noqa: N813, PLC0415 - its usual name
-
-        started, started_cpu = time.perf_counter(), time.process_time()
-        names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
-        reader_ = sitk.ImageSeriesReader()
-        reader_.SetFileNames(names)
-        total = int(reader_.Execute().GetSize()[2])
-    seconds = time.perf_counter() - started
-    if total != SLICES:
-        raise RuntimeError(f"{reader} read {total} slices")
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return {
-        "seconds": round(seconds, 2),
-        "cpu_seconds": round(time.process_time() - started_cpu, 2),
-        "peak_gib": round(own.ru_maxrss / 2**20, 2),
-        "children_cpu_seconds": round(children.ru_utime + children.ru_stime, 2),
-        "child_peak_gib": round(children.ru_maxrss / 2**20, 2),
-    }
-
-
-def measure(folder: Path) -> dict[str, dict[str, list[float]]]:
-    """Both readers in turn, some times."""
-    figures: dict[str, dict[str, list[float]]] = {}
-    for _ in range(REPEATS):
-        for reader in ("viscera", "SimpleITK"):
-            command = [sys.executable, "-m", "benchmarks.bench_dicom", "--reader", reader, "--folder", str(folder)]
+def measure(folder: Path, readers: Sequence[str], repeats: int) -> dict[str, dict[str, list[Any]]]:
+    """The figures of each reader, taken in turn."""
+    figures: dict[str, dict[str, list[Any]]] = {reader: defaultdict(list) for reader in readers}
+    for _ in range(repeats):
+        for reader in readers:
+            command = [sys.executable, "-m", "benchmarks.read_dicom_once", reader, str(folder)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             for name, value in json.loads(done.stdout).items():
-                figures.setdefault(reader, {}).setdefault(name, []).append(value)
+                figures[reader][name].append(value)
+    voxels = {json.dumps(value) for of_reader in figures.values() for value in of_reader["voxels"]}
+    if len(voxels) > 1:
+        raise RuntimeError(f"the readers do not agree: {voxels}")
     return figures
 
 
-def main() -> None:
-    """Measure and record; with a reader and a folder, one measurement as JSON."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--reader")
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--real", type=Path, help="a folder with one series of JPEG 2000 images of 512×512")
-    arguments = parser.parse_args()
-    if arguments.reader:
-        print(json.dumps(read_once(arguments.reader, arguments.folder)))
-        return
-    from benchmarks.record import record  # noqa: PLC0415 - it imports torch
+def add_pairs(benchmark: Benchmark, coding: str, figures: Mapping[str, Mapping[str, list[Any]]]) -> None:
+    """Time and memory; in each the best of the peer's settings counts."""
+    ours, peers = figures["viscera"], {reader: of for reader, of in figures.items() if reader != "viscera"}
+    goals = {"seconds": 1.0 if coding == "uncompressed" else 1.2, "peak_gib": 2.0}
+    for what, name in (("seconds", "dicom"), ("peak_gib", "dicom_memory")):
+        medians = {setting: statistics.median(of[what]) for setting, of in peers.items()}
+        best = min(medians, key=lambda setting: medians[setting])
+        names = [f"{name}_vs_simpleitk_{coding}", *([f"{name}_vs_simpleitk"] if coding == "uncompressed" else [])]
+        for each in names:
+            benchmark.pair(
+                each,
+                statistics.median(ours[what]),
+                medians[best],
+                goal=goals[what],
+                unit="s" if what == "seconds" else "GiB",
+                peer_settings=SETTINGS[best],
+                other_settings_of_the_peer={SETTINGS[s]: round(value, 3) for s, value in medians.items() if s != best},
+                repeats={reader: [round(value, 3) for value in of[what]] for reader, of in figures.items()},
+                cpu_seconds={reader: round(statistics.median(of["cpu_seconds"]), 2) for reader, of in figures.items()},
+                processes=ours["processes"][0],
+            )
 
+
+def main() -> None:
+    """Make the series, have them read, print and record the pairs."""
+    benchmark = Benchmark.of_command_line(
+        "dicom", __doc__, ["SimpleITK", "pydicom", "pylibjpeg-openjpeg", "imagecodecs"]
+    )
+    slices, repeats = (120, 3) if benchmark.quick else (600, 3)
     with tempfile.TemporaryDirectory() as name:
-        folders = {coding: Path(name) / coding for coding in ("uncompressed", "JPEG 2000")}
+        folders = {coding: Path(name) / coding for coding in ("uncompressed", "jpeg2000")}
         for folder in folders.values():
             folder.mkdir()
-        make_series(folders)
-        if arguments.real:
-            folders["JPEG 2000, real images"] = Path(name) / "real"
-            folders["JPEG 2000, real images"].mkdir()
-            stack_real_images(arguments.real, folders["JPEG 2000, real images"])
-        figures = {coding: measure(folder) for coding, folder in folders.items()}
-    record(
-        "dicom",
-        {**figures, "load_of_the_machine": [round(x, 1) for x in os.getloadavg()], "bar_seconds": 10, "bar_gib": 1.5},
+        make_series(folders, slices)
+        for coding, folder in folders.items():
+            settings = ["plain", "GDCMImageIO"] if benchmark.quick else list(SETTINGS)
+            add_pairs(benchmark, coding, measure(folder, ["viscera", *settings], repeats))
+    benchmark.notes["volume_gib"] = round(slices * SIZE * SIZE * 2 / 2**30, 3)
+    benchmark.notes["what_bounds_memory"] = (
+        "the voxels themselves, in int16, and the packages: Python, NumPy, pydicom with its decoders, nibabel, pydantic"
     )
+    benchmark.write()
 
 
 if __name__ == "__main__":

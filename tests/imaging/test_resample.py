@@ -15,6 +15,7 @@ from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
+from viscera.imaging import resample
 from viscera.imaging.resample import (
     GridChange,
     Restore,
@@ -262,3 +263,20 @@ def test_voxels_larger_than_the_scan_are_one_voxel() -> None:
     coarse = coarsen_volume(volume, change)
     assert coarse.hu.ravel().tolist() == [2]
     assert restore_labels(np.ones((1, 1, 1), np.uint8), change).labels.ravel().tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("factors", [(4, 4, 4), (2, 8, 3), (1, 4, 1), (16, 16, 2), (4, 3, 4), (1, 1, 1.5)])
+@pytest.mark.parametrize("shape", [(32, 48, 9), (30, 48, 8)])
+def test_means_of_blocks_are_those_of_floats_bit_by_bit(
+    shape: tuple[int, int, int], factors: tuple[float, float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest values that there are, in any order of the memory."""
+    rng = np.random.default_rng(6)
+    for hu in (rng.integers(-32768, 32768, shape), rng.choice([-32768, 32767], shape)):
+        for stored in (np.asfortranarray(hu.astype(np.int16)), hu.astype(np.int16)[::-1, :, ::-1]):
+            scan = Volume(stored, Geometry(shape, np.eye(4)))
+            change = GridChange.by_factor(scan.geometry, factors)
+            fast = coarsen_volume(scan, change).hu
+            with monkeypatch.context() as context:
+                context.setattr(resample, "_MOST_IN_BLOCK", 0)
+                assert (coarsen_volume(scan, change).hu == fast).all()

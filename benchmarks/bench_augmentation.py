@@ -212,7 +212,7 @@ def main() -> None:
     benchmark = Benchmark.of_command_line("augmentation", __doc__, peers=["monai", "batchgeneratorsv2", "torchio"])
     peers: Mapping[str, Callable[..., dict[str, Transform]]]
     peers = {"monai": monais, "batchgenerators": batchgenerators, "torchio": torchios}
-    repeats = 10 if benchmark.quick else 40
+    repeats = 5 if benchmark.quick else 20
     for suffix, config in (("", EVERYTHING), ("_no_elastic", NO_ELASTIC)):
         feed = make_feed(config)
         batches = [feed.batch(step) for step in range(1, repeats + 1)]
@@ -227,7 +227,7 @@ def main() -> None:
                 for name, transform in made(elastic=not suffix).items()
             }
             name = f"augmentation_vs_{peer}{suffix}"
-            benchmark.time(name, run, settings, goal=GOALS[peer], peer_settings="")
+            benchmark.time(name, run, settings, goal=GOALS[peer], peer_settings="", repeats=3)
     benchmark.write()
 
 

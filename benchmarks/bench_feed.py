@@ -8,6 +8,7 @@ keeps the scaled scans in memory (`CacheDataset`, cache_rate 1), cuts with `Rand
 `DataLoader` or `ThreadDataLoader`. Its settings, of which the fastest counts: as they come; `copy_cache=False`, which
 its documentation advises where a transform cuts copies out of the cache; and without the tracking of metadata
 (`set_track_meta(False)`); in this process, by a thread, by two processes.
+With `--device cuda` both hold the cases in the GPU's memory.
 
 `feed_vs_monai_int16`: windows alone, not scaled, of int16 in both.
 
@@ -32,7 +33,7 @@ from benchmarks.pairs import Benchmark, in_turn
 from viscera.core.config import Config, IntensityConfig, PrepareConfig, TrainConfig
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
-from viscera.engine.feed import Feed, cases_of
+from viscera.engine.feed import Feed, cases_of, on_device
 from viscera.engine.hardware import computes_bfloat16
 from viscera.imaging.windows import network_input
 from viscera.io.store import PreparedCase, Store
@@ -58,9 +59,9 @@ def make_store(folder: Path, cases: int = CASES) -> Store:
     return store
 
 
-def ours(store: Store, *, scaled: bool) -> Batches:
+def ours(store: Store, device: torch.device, *, scaled: bool) -> Batches:
     """So many batches of windows, others each time."""
-    feed = Feed(cases_of(store, "train")[0], PATCH, BATCH, seed=0)
+    feed = on_device(Feed(cases_of(store, "train")[0], PATCH, BATCH, seed=0), device, "auto")
     step = 0
 
     def run(batches: int) -> None:
@@ -74,8 +75,11 @@ def ours(store: Store, *, scaled: bool) -> Batches:
     return run
 
 
-def cached(store: Store, *, scaled: bool, copy_cache: bool, track_meta: bool) -> monai.data.CacheDataset:
-    """All cases in memory, as MONAI's tutorials of fast training have them."""
+def cached(
+    store: Store, device: torch.device, *, scaled: bool, copy_cache: bool, track_meta: bool
+) -> monai.data.CacheDataset:
+    """All cases in memory, of a GPU where there is one, as MONAI's tutorials of fast training have them."""
+    how: dict[str, Any] = {"track_meta": track_meta, "device": device}
     monai.data.set_track_meta(track_meta)
     keys = ["image", "label"]
     names = store.names()
@@ -87,8 +91,8 @@ def cached(store: Store, *, scaled: bool, copy_cache: bool, track_meta: bool) ->
         for n in names
     ]
     prepared: list[Any] = [
-        transforms.EnsureTyped(["image"], dtype=torch.float32 if scaled else torch.int16, track_meta=track_meta),
-        transforms.EnsureTyped(["label"], dtype=torch.uint8, track_meta=track_meta),
+        transforms.EnsureTyped(["image"], dtype=torch.float32 if scaled else torch.int16, **how),
+        transforms.EnsureTyped(["label"], dtype=torch.uint8, **how),
     ]
     if scaled:
         low, high = INTENSITY.low_hu, INTENSITY.high_hu
@@ -100,6 +104,7 @@ def cached(store: Store, *, scaled: bool, copy_cache: bool, track_meta: bool) ->
 
 def monais(
     store: Store,
+    device: torch.device,
     *,
     scaled: bool,
     threaded: bool = False,
@@ -108,7 +113,7 @@ def monais(
     **loading: Any,  # noqa: ANN401 - of its loader
 ) -> Batches:
     """So many batches, in one epoch that does not end, so that no time goes into beginning one."""
-    dataset = cached(store, scaled=scaled, copy_cache=copy_cache, track_meta=track_meta)
+    dataset = cached(store, device, scaled=scaled, copy_cache=copy_cache, track_meta=track_meta)
     sampler = torch.utils.data.RandomSampler(dataset, num_samples=1_000_000 // BATCH * BATCH)
     kind = monai.data.ThreadDataLoader if threaded else monai.data.DataLoader
     iterator: Iterator[Any] | None = None
@@ -130,7 +135,11 @@ def step_seconds(benchmark: Benchmark) -> dict[str, Any]:
     patch = PATCH // 2 if benchmark.quick else PATCH
     train = TrainConfig(patch=patch, batch_size=BATCH, device=str(benchmark.device))
     step = our_step(Config(train=train.model_copy(update={"precision": precision})), benchmark.device)
-    return {"precision": precision, "patch": patch, "step_s": statistics.median(in_turn({"step": step}, 3)["step"])}
+    return {
+        "precision": precision,
+        "patch": patch,
+        "step_s": statistics.median(in_turn({"step": step}, 3, benchmark.device)["step"]),
+    }
 
 
 def main() -> None:
@@ -140,7 +149,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder) / "store")
         for scaled, name in ((True, "feed_vs_monai"), (False, "feed_vs_monai_int16")):
-            give = functools.partial(monais, store, scaled=scaled)
+            give = functools.partial(monais, store, benchmark.device, scaled=scaled)
             advised = "CacheDataset(cache_rate=1, copy_cache=False), set_track_meta(False)"
             peers = {f"{advised}, DataLoader(num_workers=0)": give(**IN_PROCESS)}
             if scaled:
@@ -150,12 +159,14 @@ def main() -> None:
                     "CacheDataset(cache_rate=1), DataLoader(num_workers=0)": as_it_comes,
                     "CacheDataset(cache_rate=1, copy_cache=False), DataLoader(num_workers=0)": tracking,
                     f"{advised}, ThreadDataLoader(num_workers=0)": give(threaded=True, **IN_PROCESS),
-                    f"{advised}, DataLoader(num_workers=2)": give(**TWO_PROCESSES),
                 }
+                if benchmark.device.type == "cpu":  # processes do not pass on what lies on a GPU
+                    peers[f"{advised}, DataLoader(num_workers=2)"] = give(**TWO_PROCESSES)
             runs = {settings: functools.partial(run, batches) for settings, run in peers.items()}
-            our = functools.partial(ours(store, scaled=scaled), batches)
+            our = functools.partial(ours(store, benchmark.device, scaled=scaled), batches)
             benchmark.time(name, our, runs, goal=5, peer_settings="", batches=batches)
-        wait_s = statistics.median(in_turn({"wait": functools.partial(ours(store, scaled=True), 1)}, 50)["wait"])
+        one = functools.partial(ours(store, benchmark.device, scaled=True), 1)
+        wait_s = statistics.median(in_turn({"wait": one}, 50, benchmark.device)["wait"])
     step = step_seconds(benchmark)
     share = wait_s / step["step_s"]
     benchmark.notes["share_of_step"] = {"share": share, "bar": 0.02, "wait_s": wait_s, **step}

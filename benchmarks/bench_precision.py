@@ -41,9 +41,10 @@ def trained(folder: Path) -> StudyPlan:
     make_phantoms(folder / "phantom", 28, shape=(48, 36, 36))
     split = PrepareConfig(downsample=1, test_fraction=0.286, validation_fraction=0.143)
     prepare(folder / "phantom", folder / "store", split)
-    grid = {"weightings": WEIGHTINGS, "learning_rates": (RATE,), "seeds": SEEDS}
+    grid = {"weightings": WEIGHTINGS, "learning_rates": (RATE,), "seeds": SEEDS, "jobs": 2}
+    unmeasured = {"diagnose": False, "log_every": 300, "validate_every": 300}  # what is watched on the way
     variants = {each: {"train.precision": each} for each in FORMATS}
-    config = resolve_config("demo", file_values={"study": {**grid, "variants": variants}})
+    config = resolve_config("demo", file_values={"train": unmeasured, "study": {**grid, "variants": variants}})
     store = Store.open(folder / "store")
     plan = make_plan(StudyFolder(folder / "study"), store, config)
     plan.write()

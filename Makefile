@@ -81,6 +81,7 @@ test-bench: install install-bench
 bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_feed
 	$(BENCH)/bin/python -m benchmarks.bench_train
+	$(BIN)/python -m benchmarks.bench_precision
 	$(BENCH)/bin/python -m benchmarks.bench_loss
 	$(BIN)/python -m benchmarks.bench_partial
 	$(BENCH)/bin/python -m benchmarks.bench_augmentation

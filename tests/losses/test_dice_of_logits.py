@@ -1,5 +1,6 @@
 """The sums of Eq. 2 by blocks of voxels, against the plain version: softmax of everything, then `soft_dice_sums`."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -196,3 +197,15 @@ def test_forward_mode_derivatives() -> None:
         dual = torch.autograd.forward_ad.make_dual(logits, torch.ones_like(logits))  # type: ignore[no-untyped-call]
         value = torch.autograd.forward_ad.unpack_dual(loss(dual, labels))  # type: ignore[no-untyped-call]
     torch.testing.assert_close(value.tangent, gradient.sum())
+
+
+def test_where_kernels_do_not_run_the_blocks_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits, labels, labelled = sample(4, 3, torch.float32)
+    expected = gradient_of(soft_dice_sums_of_logits, logits, labels, labelled)
+    monkeypatch.setitem(sys.modules, "triton", None)  # as where it is not installed
+    monkeypatch.delitem(sys.modules, "viscera.losses.fused_dice_sums", raising=False)
+    monkeypatch.setattr(dice_of_logits, "_FUSED_ON", {"cpu"})
+    monkeypatch.setattr(dice_of_logits, "_FUSED", {})
+    for value, right in zip(gradient_of(soft_dice_sums_of_logits, logits, labels, labelled), expected, strict=True):
+        assert torch.equal(value, right)
+    assert {torch.device("cpu"): None} == dice_of_logits._FUSED

@@ -12,6 +12,7 @@ where dI and dC are the derivatives by intersection and cardinality, (B, L), and
 """
 
 from collections.abc import Iterator
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from viscera.losses.marginal import merged, merged_labels
 _BLOCK = 2**17  # numbers, L times voxels, for each thread: two blocks fit into a core's second cache
 _LARGE_BLOCK = 2**23  # on a GPU, where a block is some thirty kernels, and small ones wait for their launches
 _ONE_AFTER_ANOTHER = {"cpu"}  # devices that add up voxel after voxel; the threads of a GPU would wait at L places
+_FUSED_ON = {"cuda"}
+_FUSED: dict[torch.device, ModuleType | None] = {}  # what was found of each device
 
 
 def sum_type(logits: Tensor) -> torch.dtype:
@@ -50,12 +53,17 @@ class _Sums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: BackwardCFunction, *tensors: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(*tensors)
-        return _sums(*tensors)
+        fused = _fused(tensors[0])
+        sums: tuple[Tensor, Tensor] = fused.fused_sums(*tensors) if fused else _sums(*tensors)
+        return sums
 
     @staticmethod
     def backward(ctx: BackwardCFunction, *by_sums_BL: Tensor) -> tuple[Tensor, None, None]:
-        gradient = _differentiable_gradient if torch.is_grad_enabled() else _gradient  # enabled by create_graph=True
-        return gradient(*ctx.saved_tensors, *by_sums_BL), None, None
+        tensors = ctx.saved_tensors
+        if torch.is_grad_enabled():  # by create_graph=True
+            return _differentiable_gradient(*tensors, *by_sums_BL), None, None
+        fused = _fused(tensors[0])
+        return (fused.fused_gradient if fused else _gradient)(*tensors, *by_sums_BL), None, None
 
 
 def _blocks(
@@ -84,6 +92,37 @@ def _blocks(
             if labelled_BL is not None:
                 labels_V = merged_labels(labels_V[None], labelled_BL[b : b + 1])[0]
             yield b, part, values_LV, labels_V, torch.add(numbers_V[:n], labels_V, alpha=n)
+
+
+def _fused(logits: Tensor) -> ModuleType | None:
+    """The kernels of `losses.fused_dice_sums`, where there is Triton and they gave the sums of a small sample once."""
+    device = logits.device
+    if device.type not in _FUSED_ON or logits.dtype == torch.float64 or logits.numel() == 0:
+        return None
+    if device not in _FUSED:
+        if (
+            device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        ):  # to compare is to wait, which a recording does not allow
+            return None
+        _FUSED[device] = _tested(device)
+    return _FUSED[device]
+
+
+def _tested(device: torch.device) -> ModuleType | None:
+    logits = torch.linspace(-9, 9, 210, device=device).sin().mul(5).view(2, 3, 5, 7, 1)
+    labels, labelled = logits.argsort(dim=1)[:, 0], torch.tensor([[1, 1, 1], [1, 1, 0]], device=device).bool()
+    by_sums = torch.arange(1.0, 7.0, device=device).view(2, 3), torch.arange(6.0, 0.0, -1.0, device=device).view(2, 3)
+    try:
+        from viscera.losses import fused_dice_sums  # noqa: PLC0415 - Triton is not everywhere
+
+        sums = fused_dice_sums.fused_sums(logits, labels, labelled)
+        gradient = fused_dice_sums.fused_gradient(logits, labels, labelled, *by_sums)
+        expected = *_sums(logits, labels, labelled), _gradient(logits, labels, labelled, *by_sums)
+        for value, right in zip((*sums, gradient), expected, strict=True):
+            torch.testing.assert_close(value, right, rtol=1e-4, atol=1e-4)
+    except Exception:  # noqa: BLE001 - no Triton, no C compiler, a GPU that it does not know: the blocks are always there
+        return None
+    return fused_dice_sums
 
 
 def _sums(logits_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -5,12 +5,15 @@
 Both end at what the network is given: HU clipped and scaled to [0, 1] as float32, and labels as uint8; of 20 cases of
 128×128×200 voxels, the paper's size after downsampling. Ours reads memory maps of int16 and scales each window. MONAI
 keeps the scaled scans in memory (`CacheDataset`, cache_rate 1), cuts with `RandSpatialCropd` and collates in its
-`DataLoader` or `ThreadDataLoader`. Its settings, of which the fastest counts: as they come; `copy_cache=False`, which
-its documentation advises where a transform cuts copies out of the cache; and without the tracking of metadata
-(`set_track_meta(False)`); in this process, by a thread, by two processes.
-With `--device cuda` both hold the cases in the GPU's memory.
+`DataLoader` or `ThreadDataLoader`. Its settings: as they come; `copy_cache=False`, which its documentation advises
+where a transform cuts copies out of the cache; and without the tracking of metadata (`set_track_meta(False)`); in this
+process, by a thread, by two processes. With `--device cuda` both hold the cases in the GPU's memory.
 
-`feed_vs_monai_int16`: windows alone, not scaled, of int16 in both.
+- `feed_vs_monai`: against the fastest of these.
+- `feed_vs_monai_default`: against `CacheDataset(cache_rate=1)` and `DataLoader`, all else as it comes.
+- `feed_vs_monai_int16`: windows alone, not scaled, of int16 in both.
+
+`bound`: copying windows of scaled scans out of memory into a batch, and nothing else: no feed of these is faster.
 
 `share_of_step`: what a training step waits for its windows, over that step: the paper's (64³, batch of three, 32
 filters, four levels), in bfloat16 where the processor has it, which is the shortest. Quick: over a step of 32³.
@@ -129,6 +132,26 @@ def monais(
     return run
 
 
+def bare_copies(store: Store, device: torch.device) -> Batches:
+    """Windows of scaled scans in memory, copied into one batch, and their labels."""
+    names, shape = store.names(), (BATCH, PATCH, PATCH, PATCH)
+    scans = [network_input(torch.from_numpy(np.array(store.image(n)))[None].to(device), INTENSITY)[0, 0] for n in names]
+    labels = [torch.from_numpy(np.array(store.labels(n))).to(device) for n in names]
+    x, y = torch.empty(shape, device=device), torch.empty(shape, dtype=torch.uint8, device=device)
+    random = np.random.default_rng(0)
+
+    def run(batches: int) -> None:
+        for _ in range(batches):
+            for slot in range(BATCH):
+                number = random.integers(len(names))
+                at = [random.integers(n - PATCH + 1) for n in SHAPE]
+                window = tuple(slice(n, n + PATCH) for n in at)
+                x[slot].copy_(scans[number][window])
+                y[slot].copy_(labels[number][window])
+
+    return run
+
+
 def step_seconds(benchmark: Benchmark) -> dict[str, Any]:
     """The paper's training step, or in a quick run a smaller one: the median of three after one to warm up."""
     precision = "bfloat16" if computes_bfloat16(benchmark.device) else "float32"
@@ -148,23 +171,28 @@ def main() -> None:
     batches = 30 if benchmark.quick else 60  # many, as processes have four ready when their turn comes
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder) / "store")
-        for scaled, name in ((True, "feed_vs_monai"), (False, "feed_vs_monai_int16")):
-            give = functools.partial(monais, store, benchmark.device, scaled=scaled)
-            advised = "CacheDataset(cache_rate=1, copy_cache=False), set_track_meta(False)"
-            peers = {f"{advised}, DataLoader(num_workers=0)": give(**IN_PROCESS)}
-            if scaled:
-                as_it_comes = give(copy_cache=True, track_meta=True, **IN_PROCESS)
-                tracking = give(track_meta=True, **IN_PROCESS)
-                peers |= {
-                    "CacheDataset(cache_rate=1), DataLoader(num_workers=0)": as_it_comes,
-                    "CacheDataset(cache_rate=1, copy_cache=False), DataLoader(num_workers=0)": tracking,
-                    f"{advised}, ThreadDataLoader(num_workers=0)": give(threaded=True, **IN_PROCESS),
-                }
-                if benchmark.device.type == "cpu":  # processes do not pass on what lies on a GPU
-                    peers[f"{advised}, DataLoader(num_workers=2)"] = give(**TWO_PROCESSES)
+        advised = "CacheDataset(cache_rate=1, copy_cache=False), set_track_meta(False)"
+        default = "CacheDataset(cache_rate=1), DataLoader(num_workers=0)"
+        give = functools.partial(monais, store, benchmark.device)
+        tracked = give(scaled=True, track_meta=True, **IN_PROCESS)
+        best = {
+            f"{advised}, DataLoader(num_workers=0)": give(scaled=True, **IN_PROCESS),
+            "CacheDataset(cache_rate=1, copy_cache=False), DataLoader(num_workers=0)": tracked,
+            f"{advised}, ThreadDataLoader(num_workers=0)": give(scaled=True, threaded=True, **IN_PROCESS),
+        }
+        if benchmark.device.type == "cpu":  # processes do not pass on what lies on a GPU
+            best[f"{advised}, DataLoader(num_workers=2)"] = give(scaled=True, **TWO_PROCESSES)
+        plain = {default: give(scaled=True, copy_cache=True, track_meta=True, **IN_PROCESS)}
+        raw = {f"{advised}, DataLoader(num_workers=0)": give(scaled=False, **IN_PROCESS)}
+        pairs = (("feed_vs_monai", best), ("feed_vs_monai_default", plain), ("feed_vs_monai_int16", raw))
+        for name, peers in pairs:
             runs = {settings: functools.partial(run, batches) for settings, run in peers.items()}
-            our = functools.partial(ours(store, benchmark.device, scaled=scaled), batches)
-            benchmark.time(name, our, runs, goal=5, peer_settings="", batches=batches)
+            our = functools.partial(ours(store, benchmark.device, scaled=peers is not raw), batches)
+            benchmark.time(name, our, runs, goal=5, peer_settings="", batches=batches, repeats=5)
+        copies = functools.partial(bare_copies(store, benchmark.device), batches)
+        bound_s = statistics.median(in_turn({"bound": copies}, 5, benchmark.device)["bound"])
+        benchmark.notes["bound"] = {"what": "copying the windows alone", "seconds": bound_s, "batches": batches}
+        print(f"bound={bound_s:.3g} s for as many batches")
         one = functools.partial(ours(store, benchmark.device, scaled=True), 1)
         wait_s = statistics.median(in_turn({"wait": one}, 50, benchmark.device)["wait"])
     step = step_seconds(benchmark)

@@ -91,7 +91,9 @@ bench: install install-bench
 	$(BIN)/python -m benchmarks.bench_busy
 	$(BENCH)/bin/python -m benchmarks.bench_dicom
 	$(BENCH)/bin/python -m benchmarks.bench_prepare
-	$(BIN)/python -m benchmarks.bench_surface
+	$(BENCH)/bin/python -m benchmarks.bench_surface
+	$(BENCH)/bin/python -m benchmarks.bench_dice
+	$(BENCH)/bin/python -m benchmarks.bench_start
 	$(BIN)/python -m benchmarks.bench_restore
 	$(BENCH)/bin/python -m benchmarks.bench_predict
 	$(BIN)/python -m benchmarks.scale_model

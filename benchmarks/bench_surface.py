@@ -1,122 +1,136 @@
-"""HD95 and surface Dice of a liver in a scan of 512 x 512 x 133, beside surface-distance.
+"""HD95 and surface Dice of seven organs, beside surface-distance, MONAI and exacta.
 
-    python -m benchmarks.bench_surface
+    python -m benchmarks.bench_surface [--quick]
 
-And the components of the specked liver, by connected-components-3d (ours) and by SciPy (the other).
-
-The liver is an ellipsoid of about 1.5 L with a wavy surface (a phantom); predictions are the same with another wave of
-1 or 4 mm, and one with specks all over its box. Ours starts from two label maps, counts their overlap and crops; the
-other starts from two masks of the whole scan, as its users call it. Both run in turn in one process on one thread.
+Ours starts from two label maps. surface-distance is called organ by organ with masks of the whole scan, as its README
+shows; it crops them itself. The values of both must be equal, and so must exacta's in its mode for the same definition.
+MONAI by default counts surface voxels instead of areas: another definition, for orientation. One thread each.
 """
 
 import warnings
-from importlib.metadata import version
-from typing import Any
+from functools import partial
 
 import numpy as np
-import numpy.typing as npt
-import surface_distance  # type: ignore[import-untyped]
 import torch
-from scipy import ndimage
 
-from benchmarks.pairs import interleaved
-from benchmarks.record import record
+from benchmarks.pairs import Benchmark, interleaved
+from benchmarks.predicted_organs import SHAPES, predicted_organs, with_lost_pieces, with_specks
 from viscera.core import regions
-from viscera.core.geometry import Geometry
-from viscera.core.regions import box_of, cropped
+from viscera.core.anatomy import CLASS_NAMES, TOLERANCES_MM, tolerance_of
+from viscera.core.config import Metric
+from viscera.core.regions import box_of, component_sizes, cropped
 from viscera.core.scan import LabelMap
 from viscera.metrics.scoring import score
 
-SHAPE, SPACING_MM = (512, 512, 133), (0.703125, 0.703125, 2.5)
-SEMI_AXES_MM = np.array([95.0, 75.0, 50.0])
-LIVER, TOLERANCE_MM = 3, 2.0
-Mask = npt.NDArray[np.bool_]
+ORGANS = list(enumerate(CLASS_NAMES))[1:]
+TOLERANCES = [tolerance_of(organ, TOLERANCES_MM) for _, organ in ORGANS]
+METRICS: tuple[Metric, ...] = ("hd95_mm", "surface_dice")
 
 
-def wave_mm(random: np.random.Generator, size_mm: float) -> npt.NDArray[np.float64]:
-    """Smooth noise over the scan, with `size_mm` as its standard deviation."""
-    noise = ndimage.gaussian_filter(random.standard_normal([n // 8 for n in SHAPE]), 1.5)
-    fine: npt.NDArray[np.float64] = ndimage.zoom(
-        noise, [n / m for n, m in zip(SHAPE, noise.shape, strict=True)], order=1
+def ours(prediction: LabelMap, reference: LabelMap) -> list[float]:
+    """HD95 of each organ, then its surface Dice."""
+    return [float(each.value or 0.0) for each in score(prediction, reference, metrics=METRICS)]
+
+
+def by_surface_distance(prediction: LabelMap, reference: LabelMap) -> list[float]:
+    """As its README has it."""
+    import surface_distance  # type: ignore[import-untyped] # noqa: PLC0415 - where its warnings are filtered
+
+    hausdorff, dice = list[float](), list[float]()
+    for (label, _), tolerance_mm in zip(ORGANS, TOLERANCES, strict=True):
+        masks = reference.labels == label, prediction.labels == label
+        distances = surface_distance.compute_surface_distances(*masks, reference.geometry.spacing_mm)
+        hausdorff.append(float(surface_distance.compute_robust_hausdorff(distances, 95)))
+        dice.append(float(surface_distance.compute_surface_dice_at_tolerance(distances, tolerance_mm)))
+    return [*hausdorff, *dice]
+
+
+def by_exacta(prediction: LabelMap, reference: LabelMap) -> list[float]:
+    """Both metrics at once, on surface elements."""
+    import exacta.functional as exacta  # type: ignore[import-not-found,import-untyped,unused-ignore] # noqa: PLC0415
+
+    found = exacta.evaluate(
+        torch.from_numpy(prediction.labels)[None],
+        torch.from_numpy(reference.labels)[None],
+        num_classes=len(CLASS_NAMES),
+        include_background=False,
+        spacing=reference.geometry.spacing_mm,
+        metrics={"hd95": {"surface": "surfels"}, "nsd": {"tolerance": TOLERANCES, "surface": "surfels"}},
     )
-    scaled: npt.NDArray[np.float64] = fine * size_mm / fine.std()
-    return scaled
+    return [*found["hd95"][0].tolist(), *found["nsd"][0].tolist()]
 
 
-def livers() -> tuple[Mask, dict[str, Mask]]:
-    """The truth, and predictions of it."""
-    random = np.random.default_rng(0)
-    grids = np.meshgrid(*((np.arange(n) - n / 2) * s for n, s in zip(SHAPE, SPACING_MM, strict=True)), indexing="ij")
-    radius = np.sqrt(sum((grid / axis) ** 2 for grid, axis in zip(grids, SEMI_AXES_MM, strict=True)))
-    depth_mm = (1 - radius) * SEMI_AXES_MM.mean() + wave_mm(random, 3.0)
-    truth = depth_mm > 0
-    predictions = {f"wave_of_{size}_mm": depth_mm + wave_mm(random, size) > 0 for size in (1.0, 4.0)}
-    predictions["specks"] = truth ^ ((random.random(SHAPE) < 0.02) & (radius < 1.2))
-    return truth, predictions
+def by_monai(prediction: LabelMap, reference: LabelMap) -> list[float]:
+    """From one-hot masks, which are made once."""
+    from monai.metrics import compute_hausdorff_distance, compute_surface_dice  # noqa: PLC0415 - slow to load
+    from monai.networks import one_hot  # noqa: PLC0415 - slow to load
+
+    masks = [
+        one_hot(torch.from_numpy(each.labels)[None, None], len(CLASS_NAMES), dtype=torch.uint8)
+        for each in (prediction, reference)
+    ]
+    spacing = list(reference.geometry.spacing_mm)
+    hausdorff = compute_hausdorff_distance(*masks, percentile=95, spacing=spacing)
+    dice = compute_surface_dice(*masks, class_thresholds=TOLERANCES, spacing=spacing)
+    return [*hausdorff[0].tolist(), *dice[0].tolist()]
 
 
-def ours(prediction: LabelMap, reference: LabelMap) -> tuple[float | None, float | None]:
-    """HD95 in mm and surface Dice of the liver."""
-    scores = score(prediction, reference, metrics=("hd95_mm", "surface_dice"), tolerance_mm=TOLERANCE_MM)
-    found = {each.metric: each.value for each in scores if each.organ == "liver"}
-    return found["hd95_mm"], found["surface_dice"]
+def refuse_other_values(found: list[float], wanted: list[float], peer: str) -> float:
+    """The largest difference; raises ValueError where one is above 1e-6: then the times compare different work."""
+    largest = float(np.nanmax(np.abs(np.subtract(found, wanted))))
+    if len(found) != len(wanted) or not largest <= 1e-6:
+        raise ValueError(f"{peer}: values differ by up to {largest:.3g}. Ours: {found}; {peer}: {wanted}")
+    return largest
 
 
-def others(prediction: Mask, reference: Mask) -> tuple[float, float]:
-    """The same from surface-distance."""
-    distances = surface_distance.compute_surface_distances(reference, prediction, SPACING_MM)
-    return (
-        float(surface_distance.compute_robust_hausdorff(distances, 95)),
-        float(surface_distance.compute_surface_dice_at_tolerance(distances, TOLERANCE_MM)),
-    )
+def beside(benchmark: Benchmark, suffix: str, prediction: LabelMap, reference: LabelMap, *, all_peers: bool) -> None:
+    """The pairs of one prediction."""
+    values = ours(prediction, reference)
+    peers = {"surface_distance": (by_surface_distance, 20.0)}
+    if all_peers:
+        peers |= {"exacta": (by_exacta, 1.0), "monai": (by_monai, 1.0)}
+    for peer, (measure, goal) in peers.items():
+        same_definition = peer != "monai"
+        wanted = measure(prediction, reference)
+        benchmark.time(
+            f"surface_vs_{peer}{suffix}",
+            partial(ours, prediction, reference),
+            partial(measure, prediction, reference),
+            goal=goal,
+            peer_settings=str(measure.__doc__),
+            repeats=3 if suffix.startswith("_512") else 5,
+            largest_difference=refuse_other_values(values, wanted, peer) if same_definition else "another definition",
+        )
 
 
-def pair_of(mask: Mask, truth: Mask, geometry: Geometry) -> dict[str, Any]:
-    """Values and seconds of both for one prediction."""
-    label_map, reference = (LabelMap(LIVER * each.astype(np.uint8), geometry) for each in (mask, truth))
-    found, wanted = ours(label_map, reference), others(mask, truth)
-
-    def run_ours() -> None:
-        ours(label_map, reference)
-
-    def run_others() -> None:
-        others(mask, truth)
-
-    return {
-        "hd95_mm": found[0],
-        "surface_dice_at_2_mm": found[1],
-        "largest_difference": max(abs((a or 0.0) - b) for a, b in zip(found, wanted, strict=True)),
-        **interleaved(run_ours, run_others),
-    }
-
-
-def components_of(mask: Mask) -> dict[str, Any]:
-    """Seconds for the sizes of its connected components, with and without connected-components-3d."""
+def components_beside_scipy(mask: regions.Mask) -> dict[str, object]:
+    """Sizes of the components of specks, with and without connected-components-3d."""
     fast = regions.cc3d
 
-    def run_fast() -> None:
-        regions.component_sizes(mask)
-
-    def run_scipy() -> None:
+    def by_scipy() -> None:
         regions.cc3d = None
-        regions.component_sizes(mask)
+        component_sizes(mask)
         regions.cc3d = fast
 
-    return {"components": len(regions.component_sizes(mask)), **interleaved(run_fast, run_scipy)}
+    return {"components": len(component_sizes(mask)), **interleaved(lambda: component_sizes(mask), by_scipy, 5)}
 
 
 def main() -> None:
     """Measure and record."""
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)  # its names of SciPy modules that have moved
-    truth, predictions = livers()
-    geometry = Geometry.from_spacing(SHAPE, SPACING_MM)
-    other = f"surface-distance-based-measures {version('surface-distance-based-measures')}"
-    volume_ml = round(float(truth.sum() * geometry.voxel_volume_ml), 1)
-    figures: dict[str, Any] = {"other": other, "volume_ml": volume_ml}
-    figures |= {name: pair_of(mask, truth, geometry) for name, mask in predictions.items()}
-    specks = predictions["specks"]
-    record("surface", figures | {"components_of_specks": components_of(cropped(specks, box_of(specks)))})
+    warnings.filterwarnings("ignore")  # its names of SciPy modules that have moved
+    np.Inf, np.NaN = np.inf, np.nan  # type: ignore[attr-defined] # noqa: NPY201 - surface-distance needs the old names
+    peers = ["surface-distance-based-measures", "monai", "exacta", "connected-components-3d"]
+    benchmark = Benchmark.of_command_line("surface", __doc__, peers=peers)
+    prediction, reference = predicted_organs(SHAPES["256"])
+    beside(benchmark, "_256", prediction, reference, all_peers=True)
+    if not benchmark.quick:
+        beside(benchmark, "_256_lost_pieces", with_lost_pieces(prediction), reference, all_peers=False)
+        specked = with_specks(prediction)
+        beside(benchmark, "_256_specks", specked, reference, all_peers=False)
+        mask = specked.labels > 0
+        benchmark.notes["components_of_specks"] = components_beside_scipy(cropped(mask, box_of(mask)))
+        beside(benchmark, "_512", *predicted_organs(SHAPES["512"]), all_peers=False)
+    benchmark.write()
 
 
 if __name__ == "__main__":

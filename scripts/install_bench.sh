@@ -17,7 +17,7 @@ $pip install --quiet --constraint constraints.txt \
     seaborn SimpleITK threadpoolctl tifffile tqdm yacs
 $pip install --quiet --no-deps \
     nnunetv2==2.8.1 dynamic-network-architectures==0.4.4 batchgenerators==0.25.5 batchgeneratorsv2==0.3.6 \
-    acvl-utils==0.2.6 future torchio==1.2.1
+    acvl-utils==0.2.6 future torchio==1.2.1 exacta==0.0.1a5
 
 site=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 "$venv/bin/python" -c 'import timm.layers' 2>/dev/null || rm -rf "$site/nnunetv2/training/nnUNetTrainer/primus"

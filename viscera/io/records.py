@@ -1,11 +1,12 @@
 """Small records in and out: JSON, YAML and CSV, as UTF-8; a byte order mark, or UTF-16 with one, is understood."""
 
 import csv
+import functools
 import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
@@ -120,9 +121,15 @@ def refuse_other_table(path: Path, header: Sequence[str]) -> None:
         raise BadInputError(f"{path}: exists, and viscera did not write it. Move it away, or choose another folder.")
 
 
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:  # noqa: ANN401 - any type
+    """What checks values of a type: it takes a hundredth of a second to make, and a study has hundreds of records."""
+    return TypeAdapter(kind)
+
+
 def validated(kind: type[Value], value: object, path: Path, what_to_do: str) -> Value:
     """What was read from a file of ours as the type that it should be; raises BadInputError where it is not that."""
     try:
-        return TypeAdapter(kind).validate_python(value)
+        return cast("Value", _adapter(kind).validate_python(value))  # type: ignore[arg-type] # types can be hashed
     except ValidationError as error:
         raise BadInputError(f"{path}: damaged ({error.error_count()} fields). {what_to_do}") from error

@@ -9,7 +9,6 @@ starts with an empty folder.
 import gzip
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -100,10 +99,10 @@ def in_a_process(*arguments: str) -> tuple[float, float]:
     """Seconds of a Python command, and the peak GiB of its process."""
     began = time.perf_counter()
     code = (
-        "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
+        "import runpy, sys; from benchmarks.read_dicom_once import peak_gib; sys.argv = sys.argv[1:]\n"
         "try: runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
         "except SystemExit as end: assert not end.code, end.code\n"
-        "print('peak', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)"
+        "print('peak', peak_gib())"
     )
     done = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True)
     return time.perf_counter() - began, float(done.stdout.split()[-1])
@@ -168,7 +167,6 @@ def command_and_memory(benchmark: Benchmark, folder: Path) -> None:
         "512×512×400": {"seconds": round(seconds, 2), "peak_gib": round(peak, 2)},
         "512×512×1177": {"seconds": round(long_seconds, 2), "peak_gib": round(long_peak, 2)},
     }
-    benchmark.notes["peak_gib_of_this_process"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)
 
 
 if __name__ == "__main__":

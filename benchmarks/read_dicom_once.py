@@ -14,7 +14,17 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+
+
+def peak_gib() -> float:
+    """Of this process since its program began; `ru_maxrss` may be that of the process that started it."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if "VmHWM" in line) / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
 
 Reading = tuple[Callable[[], Any], Callable[[Any], Any]]
 
@@ -55,12 +65,12 @@ def main(reader: str, folder: str) -> None:
     began, began_cpu = time.perf_counter(), time.process_time()
     scan = read()
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - began_cpu
-    own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    peak, children = peak_gib(), resource.getrusage(resource.RUSAGE_CHILDREN)
     voxels = voxels_of(scan)
     found = {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds + children.ru_utime + children.ru_stime,
-        "peak_gib": (own.ru_maxrss + len(started) * children.ru_maxrss) / 2**20,
+        "peak_gib": peak + len(started) * children.ru_maxrss / 2**20,
         "processes": 1 + len(started),
         "voxels": [list(voxels.shape), zlib.crc32(voxels)],
     }

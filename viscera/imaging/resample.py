@@ -212,9 +212,9 @@ def coarsen_volume(volume: Volume, change: GridChange) -> Volume:
     i, j, k = change.to_coarse
     if i.is_identity and j.is_identity and k.is_identity:
         return Volume(volume.hu, change.coarse)
-    planes_of = np.moveaxis(volume.hu, 2, 0)
-    if 1 <= i.block * j.block <= _MOST_IN_BLOCK:
-        planes = (_block_means(plane, i.block, j.block) for plane in planes_of)
+    planes_of, block = np.moveaxis(volume.hu, 2, 0), (i.block, j.block)
+    if 1 <= math.prod(block) <= _MOST_IN_BLOCK:
+        planes = (_block_means(plane, *block) for plane in planes_of)
     else:
         floats = (torch.from_numpy(np.array(plane, dtype=np.float32, order="C")) for plane in planes_of)
         planes = (j.along(1, i.along(0, plane)) for plane in floats)

@@ -153,7 +153,7 @@ def bare_copies(store: Store, device: torch.device) -> Batches:
 
 
 def step_seconds(benchmark: Benchmark) -> dict[str, Any]:
-    """The paper's training step, or in a quick run a smaller one: the median of three after one to warm up."""
+    """The paper's training step, or in a quick run a smaller one: the second of two."""
     precision = "bfloat16" if computes_bfloat16(benchmark.device) else "float32"
     patch = PATCH // 2 if benchmark.quick else PATCH
     train = TrainConfig(patch=patch, batch_size=BATCH, device=str(benchmark.device))
@@ -168,7 +168,7 @@ def step_seconds(benchmark: Benchmark) -> dict[str, Any]:
 def main() -> None:
     """Measure and record."""
     benchmark = Benchmark.of_command_line("feed", __doc__, peers=["monai"])
-    batches = 30 if benchmark.quick else 60  # many, as processes have four ready when their turn comes
+    batches = 30  # many, as processes have four ready when their turn comes
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(Path(folder) / "store")
         advised = "CacheDataset(cache_rate=1, copy_cache=False), set_track_meta(False)"
@@ -188,7 +188,7 @@ def main() -> None:
         for name, peers in pairs:
             runs = {settings: functools.partial(run, batches) for settings, run in peers.items()}
             our = functools.partial(ours(store, benchmark.device, scaled=peers is not raw), batches)
-            benchmark.time(name, our, runs, goal=5, peer_settings="", batches=batches, repeats=5)
+            benchmark.time(name, our, runs, goal=5, peer_settings="", batches=batches, repeats=4)
         copies = functools.partial(bare_copies(store, benchmark.device), batches)
         bound_s = statistics.median(in_turn({"bound": copies}, 5, benchmark.device)["bound"])
         benchmark.notes["bound"] = {"what": "copying the windows alone", "seconds": bound_s, "batches": batches}

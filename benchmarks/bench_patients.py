@@ -2,7 +2,7 @@
 
     python -m benchmarks.bench_patients [--quick]
 
-The patients are 20 phantoms of 48³ voxels under 1,000 names (hard links), so that the disk holds few; every command
+The patients are 10 phantoms of 48³ voxels under 1,000 names (hard links), so that the disk holds few; every command
 runs as a user would run it, in a process of its own. There is no peer: `peer` is the smaller set, or the one process.
 
 - `patients_step`, `patients_memory`: seconds a step and peak memory of `viscera train` (windows of 16³, a tiny network,
@@ -15,7 +15,6 @@ Quick: 100 patients instead of 1,000.
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
 from viscera.stages.phantom import make_phantoms
 
-PHANTOMS, EDGE, FEW = 20, 48, 10
+PHANTOMS, EDGE, FEW = 10, 48, 10
 TINY = "--iterations 300 --patch 16 --batch-size 3 --filters 2 --device cpu --set train.levels=2"
 TINY += " --set train.monitor_windows=3 --set train.log_every=100 --set train.diagnose=false"
 TINY += " --set train.precision=float32"
@@ -83,19 +82,12 @@ def training(store: Path, run: Path) -> dict[str, float]:
 
 
 def compare_trainings(benchmark: Benchmark, many: Path, few: Path, folder: Path, patients: int) -> None:
-    """Train on both, in turn."""
-    found: dict[str, list[dict[str, float]]] = {"many": [], "few": []}
-    for repeat in range(1 if benchmark.quick else 2):
-        for name, store in (("many", many), ("few", few)):
-            found[name].append(training(store, folder / f"{name}_{repeat}"))
-    median = {
-        name: {key: statistics.median(each[key] for each in values) for key in values[0]}
-        for name, values in found.items()
-    }
+    """Train on both."""
+    on_many, on_few = training(many, folder / "of_many"), training(few, folder / "of_few")
     notes: dict[str, Any] = {"patients": [patients, FEW], "goal": 0.9, "peer_settings": f"{FEW} patients"}
-    benchmark.pair("patients_step", median["many"]["step_s"], median["few"]["step_s"], unit="s", **notes)
-    benchmark.pair("patients_memory", median["many"]["peak_mib"], median["few"]["peak_mib"], unit="MiB", **notes)
-    outside = {f"of_{n}": median[name]["outside_steps_s"] for n, name in ((patients, "many"), (FEW, "few"))}
+    benchmark.pair("patients_step", on_many["step_s"], on_few["step_s"], unit="s", **notes)
+    benchmark.pair("patients_memory", on_many["peak_mib"], on_few["peak_mib"], unit="MiB", **notes)
+    outside = {f"of_{patients}": on_many["outside_steps_s"], f"of_{FEW}": on_few["outside_steps_s"]}
     benchmark.notes["seconds_of_train_outside_its_steps"] = outside
     print(f"outside the steps: {outside}")
 

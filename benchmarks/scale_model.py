@@ -45,12 +45,15 @@ def command(results: Results, pair: str) -> str:
     return found[0] if found else "not measured yet"
 
 
-def hours(seconds: float | None, times: float = 1) -> str:
-    """As hours, or as days where they are many."""
+def duration(seconds: float | None, times: float = 1) -> str:
+    """With a unit that suits."""
     if seconds is None:
         return UNKNOWN
-    value = seconds * times / 3600
-    return f"{value:.2g} h" if value < 48 else f"{value / 24:.3g} days"
+    value = seconds * times
+    for unit, length in (("days", 48 * 3600), ("h", 3600), ("min", 60)):
+        if value >= length:
+            return f"{value / min(length, 24 * 3600):.3g} {unit}"
+    return f"{value:.2g} s"
 
 
 def size(num_bytes: float | None) -> str:
@@ -87,12 +90,12 @@ def costs(results: Results, gpu: Results) -> list[tuple[str, ...]]:
             (
                 f"{n:,}",
                 size(None if per_scan is None else n * per_scan),
-                hours(prepare_s, n),
-                hours(verify),
-                hours(step_s, STEPS),
-                hours(predict_s, n),
-                hours(gpu_step_s, STEPS),
-                hours(gpu_predict_s, n / GPUS),
+                duration(prepare_s, n),
+                duration(verify),
+                duration(step_s, STEPS),
+                duration(predict_s, n),
+                duration(gpu_step_s, STEPS),
+                duration(gpu_predict_s, n / GPUS),
             )
         )
     return rows
@@ -117,15 +120,16 @@ def saturation(results: Results, gpu: Results) -> list[str]:
     if step and memory:
         many, few = memory["patients"]
         said.append(
-            f"**The number of patients.** Beside a training on {few}, one on {many:,} is {step:.2g} times as fast a "
-            f"step, at {memory['ours']:.0f} against {memory['peer']:.0f} MiB; the files that stay open are limited."
+            f"**The number of patients.** A step of a training on {many:,} takes {1 / step:.2g} times as long as on {few}, "
+            f"at {memory['ours']:.0f} against {memory['peer']:.0f} MiB. In that are the pages of open files, which the "
+            "system takes back where it needs them; how many stay open is limited."
         )
     store = results.get("patients", {}).get("store")
     if store:
         per_case = store["open_s"] / store["cases"]
         said.append(
             f"**The manifest** grows by {store['manifest_bytes_per_case'] / 1024:.2g} KiB a case, and opening the "
-            f"store by {1000 * per_case:.2g} ms: {hours(per_case, SCANS[-1])} at {SCANS[-1]:,} scans. While scans are "
+            f"store by {1000 * per_case:.2g} ms: {duration(per_case, SCANS[-1])} at {SCANS[-1]:,} scans. While scans are "
             "added, writing it takes a tenth of the time at most."
         )
         said.append(
@@ -148,8 +152,9 @@ def page(results: Results, gpu: Results, hardware: str, device: str) -> str:
     return f"""# What many scans cost
 
 Scans of 512×512×400 voxels, prepared with the paper's factor of four; a training has the paper's size, whatever the
-number of scans; phantoms stand for patients. Computed from figures measured on {hardware}{device}. What nobody has
-measured yet is called unknown.
+number of scans; phantoms stand for patients. Computed from figures measured on
+{hardware}{device}.
+What nobody has measured yet is called unknown.
 
 {table}
 

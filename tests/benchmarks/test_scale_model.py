@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.scale_model import PREPARED, bytes_per_scan, costs, hours, page, size
+from benchmarks.scale_model import PREPARED, bytes_per_scan, costs, duration, page, size
 
 STORE = {
     "cases": 10,
@@ -21,7 +21,7 @@ def test_what_nobody_measured_is_unknown() -> None:
 
 
 def test_costs_grow_with_the_scans_and_training_does_not() -> None:
-    """3 bytes of 128×128×100 voxels and 1,000 of the manifest are 4.69 MiB; 3.6 s a scan are 0.1 h of 100."""
+    """3 bytes of 128×128×100 voxels and 1,000 of the manifest are 4.69 MiB; 3.6 s a scan are 6 minutes of 100."""
     files: dict[str, dict[str, Any]] = {
         "patients": {"store": STORE},
         "prepare": {"pairs": {"prepare_vs_monai_512": {"ours": 3.6, "ratio": 2}}, "command": "c", "date": "d"},
@@ -29,7 +29,7 @@ def test_costs_grow_with_the_scans_and_training_does_not() -> None:
     }
     assert bytes_per_scan(files) == 3 * PREPARED + 1000
     first, *_, last = costs(files, {})
-    assert first[:3] == ("100", "469 MiB", "0.1 h")
+    assert first[:3] == ("100", "469 MiB", "6 min")
     assert last[:3] == ("100,000", "458 GiB", "4.17 days")
     assert first[4] == last[4] == "1 h"
     assert first[5:] == ("unknown", "unknown", "unknown")
@@ -37,7 +37,9 @@ def test_costs_grow_with_the_scans_and_training_does_not() -> None:
 
 
 def test_units() -> None:
-    assert hours(3600, 100) == "4.17 days"
-    assert hours(60) == "0.017 h"
+    assert duration(3600, 100) == "4.17 days"
+    assert duration(36 * 3600) == "36 h"
+    assert duration(60) == "1 min"
+    assert duration(0.5) == "0.5 s"
     assert size(2 * 2**40) == "2 TiB"
     assert size(None) == "unknown"

@@ -120,8 +120,8 @@ def saturation(results: Results, gpu: Results) -> list[str]:
     if step and memory:
         many, few = memory["patients"]
         said.append(
-            f"**The number of patients.** A step of a training on {many:,} takes {1 / step:.2g} times as long as on {few}, "
-            f"at {memory['ours']:.0f} against {memory['peer']:.0f} MiB. In that are the pages of open files, which the "
+            f"**The number of patients.** A step of a training on {many:,} takes {1 / step:.2g} times as long as on "
+            f"{few}, at {memory['ours']:.0f} against {memory['peer']:.0f} MiB. In that are the pages of open files, which the "
             "system takes back where it needs them; how many stay open is limited."
         )
     store = results.get("patients", {}).get("store")
@@ -129,8 +129,8 @@ def saturation(results: Results, gpu: Results) -> list[str]:
         per_case = store["open_s"] / store["cases"]
         said.append(
             f"**The manifest** grows by {store['manifest_bytes_per_case'] / 1024:.2g} KiB a case, and opening the "
-            f"store by {1000 * per_case:.2g} ms: {duration(per_case, SCANS[-1])} at {SCANS[-1]:,} scans. While scans are "
-            "added, writing it takes a tenth of the time at most."
+            f"store by {1000 * per_case:.2g} ms: {duration(per_case, SCANS[-1])} at {SCANS[-1]:,} scans. While scans "
+            "are added, writing it takes a tenth of the time at most."
         )
         said.append(
             f"**Checksums** are read before each training, at {1 / store['verify_s_per_gib']:.2g} GiB a second here "

@@ -121,8 +121,8 @@ def saturation(results: Results, gpu: Results) -> list[str]:
         many, few = memory["patients"]
         said.append(
             f"**The number of patients.** A step of a training on {many:,} takes {1 / step:.2g} times as long as on "
-            f"{few}, at {memory['ours']:.0f} against {memory['peer']:.0f} MiB. In that are the pages of open files, which the "
-            "system takes back where it needs them; how many stay open is limited."
+            f"{few}, at {memory['ours']:.0f} against {memory['peer']:.0f} MiB. In that are the pages of open files, "
+            "which the system takes back where it needs them; how many stay open is limited."
         )
     store = results.get("patients", {}).get("store")
     if store:

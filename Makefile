@@ -95,6 +95,7 @@ bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_dice
 	$(BENCH)/bin/python -m benchmarks.bench_start
 	$(BIN)/python -m benchmarks.bench_restore
+	$(BENCH)/bin/python -m benchmarks.bench_scale
 	$(BENCH)/bin/python -m benchmarks.bench_predict
 	$(BIN)/python -m benchmarks.scale_model
 

@@ -230,6 +230,9 @@ class Predictor:
         canonical = volume.canonical()
         changes = tuple(model.change_for(canonical.geometry) for model in self._each)
         coarse = {each.factors: coarsen_volume(canonical, each).hu for each in {c.factors: c for c in changes}.values()}
+        for factors, hu in coarse.items():
+            if min(hu.strides) < 0:  # a view of a scan whose axes run the other way, which PyTorch does not take
+                coarse[factors] = np.array(hu, order="K")
         own_bytes = sum(hu.nbytes for hu in coarse.values() if not np.may_share_memory(hu, volume.hu))
         return View(volume.geometry, changes, tuple(coarse[change.factors] for change in changes), own_bytes)
 

@@ -32,7 +32,8 @@ def probability_planes(
     The network is in evaluation mode, `hu` (I, J, K) int16 of any size; smaller than the window, it is padded with air.
     """
     padding = [(0, max(0, train.patch - n)) for n in hu.shape]
-    volume = torch.from_numpy(np.pad(hu, padding, constant_values=AIR_HU))
+    is_usable = hu.flags.writeable and min(hu.strides) >= 0 and not np.any(padding)  # a large scan is not copied
+    volume = torch.from_numpy(hu if is_usable else np.pad(hu, padding, constant_values=AIR_HU))
 
     def forward(windows_BIJK: Tensor) -> Tensor:
         x = network_input(windows_BIJK.to(device), train.intensity)

@@ -112,9 +112,10 @@ def fused_sums(logits: Tensor, labels: Tensor, labelled: Tensor | None) -> tuple
     voxels, classes, padded, tile = _sizes(logits)
     programs = triton.cdiv(voxels, tile * _TILES)
     sums = logits.new_empty(len(logits), programs, 2, classes, dtype=torch.float32)
-    _sums_kernel[programs, len(logits)](
-        logits, labels, mask, sums, voxels, classes, padded, channels_last, tile, _TILES
-    )
+    with torch.cuda.device_of(logits):  # Triton starts kernels on the current device
+        _sums_kernel[programs, len(logits)](
+            logits, labels, mask, sums, voxels, classes, padded, channels_last, tile, _TILES
+        )
     intersection_BL, cardinality_BL = sums.sum(dim=1).unbind(1)
     return intersection_BL, cardinality_BL
 
@@ -128,5 +129,6 @@ def fused_gradient(
     gradient = torch.empty_like(logits)
     by_sums = torch.stack([by_intersection_BL, by_cardinality_BL], dim=1)
     grid = (triton.cdiv(voxels, tile), len(logits))
-    _gradient_kernel[grid](logits, labels, mask, by_sums, gradient, voxels, classes, padded, channels_last, tile)
+    with torch.cuda.device_of(logits):
+        _gradient_kernel[grid](logits, labels, mask, by_sums, gradient, voxels, classes, padded, channels_last, tile)
     return gradient

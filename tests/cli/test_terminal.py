@@ -111,8 +111,8 @@ def test_a_closed_terminal_does_not_end_what_runs_under_nohup() -> None:
 def test_a_defect_of_ours_is_shown_with_its_traceback_after_the_rest_is_done(
     tiny_raw: Path, tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, option: list[str]
 ) -> None:
-    def failing(path: Path) -> Volume:
-        return read_volume(path if "case_2" not in path.name else path / str(1 // 0))
+    def failing(path: Path, *, warn: bool) -> Volume:
+        return read_volume(path if "case_2" not in path.name else path / str(1 // 0), warn=warn)
 
     monkeypatch.setattr("viscera.io.scans.read_nifti", failing)
     result = run("predict", tiny_run, tiny_raw / "imagesTr", tmp_path / "out", *option)

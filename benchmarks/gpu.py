@@ -24,7 +24,7 @@ from viscera.engine.hardware import choose_device, describe_hardware
 
 _ON_GPU = ("train.checkpoint_every=2500", "train.log_every=100")  # 228 MB each; six forward passes each
 _RESERVE_SECONDS = 75.0  # of an arm, for its test cases, its archive and a report
-_PAIRS = ("loss", "train", "feed", "augmentation", "predict")
+_PAIRS = ("loss", "train", "feed", "augmentation")  # those whose peers compute on the device too
 
 
 def do_next(pieces: Sequence[Piece], deadline: Deadline) -> list[str]:

@@ -58,7 +58,7 @@ def noise(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("batch_windows", [1, 3, 100])
 def test_overlapping_windows_are_averaged_by_their_weights(blend: str, batch_windows: int) -> None:
     shape, patch = (6, 4, 4), 4
-    config = PredictConfig.model_validate({"blend": blend, "overlap": 0.5, "batch_windows": batch_windows})
+    config = PredictConfig.model_validate({"mode": "sub_volumes", "blend": blend, "batch_windows": batch_windows})
     found = predict_probabilities(Counting(), noise(shape), TrainConfig(patch=patch), config, CPU)
     # two windows along I, from 0 and from 2; class 1 has probability p_n = e^n / (e^n + 7) in the n-th
     p = [1 / 8, np.e / (np.e + 7)]
@@ -77,7 +77,9 @@ def test_the_tiling_does_not_matter_to_a_network_that_sees_single_voxels(
     shape: tuple[int, int, int], overlap: float
 ) -> None:
     hu = noise(shape)
-    tiled = predict_probabilities(Local(), hu, TrainConfig(patch=4), PredictConfig(overlap=overlap), CPU)
+    tiled = predict_probabilities(
+        Local(), hu, TrainConfig(patch=4), PredictConfig(mode="sub_volumes", overlap=overlap), CPU
+    )
     whole = predict_probabilities(Local(), hu, TrainConfig(patch=4), PredictConfig(mode="whole_volume"), CPU)
     assert tiled.shape == whole.shape == (8, *shape)
     x = torch.from_numpy((hu.astype(np.float32) + 500) / 1000)
@@ -88,7 +90,7 @@ def test_the_tiling_does_not_matter_to_a_network_that_sees_single_voxels(
 
 @pytest.mark.parametrize("batch_windows", [1, 5, 100])
 def test_a_plane_comes_as_soon_as_no_later_window_reaches_it(batch_windows: int) -> None:
-    config = PredictConfig.model_validate({"batch_windows": batch_windows})
+    config = PredictConfig(mode="sub_volumes", batch_windows=batch_windows)
     network = Counting()
     planes = probability_planes(network, noise((8, 6, 30)), TrainConfig(patch=4), config, CPU)
     # windows of 4 from 0, 2, 4 along K, six in each: two planes after the first six, the next two after twelve …
@@ -108,7 +110,7 @@ def test_windows_lie_inside_and_cover_everything() -> None:
 def test_one_window_over_the_whole_volume_is_the_whole_volume(tiny_run: Path, shape: tuple[int, int, int]) -> None:
     model = Model.load(tiny_run / "last.pt")
     settings, hu = model.trained_with.train, noise(shape)
-    tiled = predict_probabilities(model.network, hu, settings, PredictConfig(), CPU)
+    tiled = predict_probabilities(model.network, hu, settings, PredictConfig(mode="sub_volumes"), CPU)
     whole = predict_probabilities(model.network, hu, settings, PredictConfig(mode="whole_volume"), CPU)
     assert torch.allclose(tiled, whole, atol=1e-6)
 

@@ -213,9 +213,13 @@ class CleanupConfig(Settings):
 class PredictConfig(Settings):
     """From a Run and a scan to a label map on the scan's own grid."""
 
-    mode: Literal["sub_volumes", "whole_volume"] = setting("sub_volumes", "in windows of training size, or in one pass")
-    overlap: Fraction = setting(0.5, "share of its edge that a window shares with the next")
-    blend: Literal["gaussian", "constant"] = setting("gaussian", "weight of a window's voxels in the mean")
+    mode: Literal["auto", "sub_volumes", "whole_volume"] = setting(
+        "sub_volumes",
+        "sub_volumes: windows of the training's size; auto: few large ones, as memory allows, without the air around; "
+        "whole_volume: one pass",
+    )
+    overlap: Fraction = setting(0.5, "sub_volumes: share of its edge that a window shares with the next")
+    blend: Literal["gaussian", "constant"] = setting("gaussian", "sub_volumes: weight of a window's voxels in the mean")
     grid: Literal["auto", "prepared", "spacing"] = setting(
         "auto",
         "prepared: downsample as for training; spacing: resample to the median training spacing; "

@@ -1,7 +1,9 @@
 """Class probabilities of a scan on the network's grid, by sub-volumes."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -10,9 +12,15 @@ from torch import Tensor, nn
 
 from viscera.core.config import PredictConfig, TrainConfig
 from viscera.core.geometry import Index3
+from viscera.core.regions import EMPTY, Box, box_of
 from viscera.core.scan import AIR_HU, HuArray
-from viscera.engine.hardware import autocast
-from viscera.imaging.windows import covering_origins, gaussian_weights, network_input
+from viscera.engine.hardware import autocast, number_format
+from viscera.imaging.windows import Tiling, covering_origins, gaussian_weights, network_input
+
+_MOST_BYTES = 512 * 2**20  # that large windows take, with the planes that are held until they are complete
+_VALUES_PER_VOXEL = 12  # of the network at a time, times its filters; of a folded one half
+_SHARED = 4  # large windows share at least so many parts of the training window's edge
+Forward = Callable[[Tensor], Tensor]  # (B, I, J, K) int16 HU to (B, K, L, I, J) float32 probabilities
 
 
 def predict_probabilities(
@@ -38,36 +46,97 @@ def probability_planes(
     def forward(windows_BIJK: Tensor) -> Tensor:
         x = network_input(windows_BIJK.to(device), train.intensity)
         with autocast(device, train.precision):
-            logits = network(x)
-        return torch.softmax(logits.float(), dim=1).movedim(-1, 1).contiguous().cpu()  # (B, K, L, I, J)
+            logits: Tensor = network(x)
+        return torch.softmax(logits.movedim(-1, 1).contiguous(), dim=2, dtype=torch.float32).cpu()
 
     i, j, k = hu.shape
     if predict.mode == "whole_volume":
         planes = iter(forward(volume.unsqueeze(0))[0])
+    elif predict.mode == "sub_volumes":
+        planes = _in_windows_of_training(volume, train.patch, predict, forward)
     else:
-        planes = _blended(volume, train.patch, predict, forward)
+        itemsize = number_format(device, train.precision).itemsize
+        values = getattr(network, "values_per_voxel", _VALUES_PER_VOXEL * train.filters)
+        planes = _in_large_windows(volume, train, forward, values * itemsize)
     for plane in islice(planes, k):
         yield plane[:, :i, :j]
 
 
-def _blended(
-    volume: Tensor, patch: int, predict: PredictConfig, forward: Callable[[Tensor], Tensor]
-) -> Iterator[Tensor]:
+def _in_windows_of_training(volume: Tensor, patch: int, predict: PredictConfig, forward: Forward) -> Iterator[Tensor]:
+    edges = (patch, patch, patch)
+    weight_KIJ = _by_plane(gaussian_weights(edges)) if predict.blend == "gaussian" else torch.ones(edges)
+    origins = sorted(covering_origins(volume.shape, edges, predict.overlap), key=lambda origin: origin[2])
+    return _blended(volume, _Windows(edges, origins, lambda _: weight_KIJ), forward, predict.batch_windows)
+
+
+def _in_large_windows(volume: Tensor, train: TrainConfig, forward: Forward, bytes_per_voxel: float) -> Iterator[Tensor]:
+    """In as few and large windows as memory allows, of the box outside which all is air.
+
+    There the network's input is the same everywhere, and so is its answer: that in the middle of a cube of air.
+    """
+    multiple = 2 ** (train.levels - 1)
+    i, j, k = box = _grown(box_of(volume.numpy() > train.intensity.low_hu), volume.shape, train.patch, multiple)
+    within = volume[box]
+    shape = (within.shape[0], within.shape[1], within.shape[2])
+    edge = max(multiple, train.patch // 2)
+    air_L = forward(volume.new_full((1, edge, edge, edge), AIR_HU))[0, edge // 2, :, edge // 2, edge // 2]
+    held = 4 * (len(air_L) + 1) * shape[0] * shape[1]  # bytes of a plane and its weights
+
+    def bytes_of(window: Index3) -> float:
+        return bytes_per_voxel * math.prod(window) + (held * window[2] if window != shape else 0)
+
+    tiling = Tiling.cheapest(shape, train.patch // _SHARED, (train.patch, multiple), bytes_of, _MOST_BYTES)
+    windows = _Windows(tiling.window, tiling.origins, lambda origin: _by_plane(tiling.weights(origin)))
+    planes = _blended(within, windows, forward, 1)
+    for at in range(volume.shape[2]):
+        plane = air_L.view(-1, 1, 1).repeat(1, *volume.shape[:2])
+        if k.start <= at < k.stop:
+            plane[:, i, j] = next(planes)
+        yield plane
+
+
+def _grown(box: Box, shape: Sequence[int], least: int, multiple: int) -> Box:
+    """A box with a margin, that is nowhere thinner than a window of training; of whole multiples, where there is room.
+
+    Without anything in it, the first such box of the volume.
+    """
+    margin, axes = least // _SHARED, []
+    for axis, n in zip(box, shape, strict=True):
+        start, stop = (0, 0) if box == EMPTY else (max(0, axis.start - margin), min(n, axis.stop + margin))
+        size = max(stop - start, least)
+        size = min(n, size + -size % multiple)
+        start = max(0, min(start, n - size))
+        axes.append(slice(start, start + size))
+    i, j, k = axes
+    return (i, j, k)
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Equal windows of a volume, from the lowest up."""
+
+    edges: Index3
+    origins: Sequence[Index3]
+    weights: Callable[[Index3], Tensor]  # (K, I, J) of the window at an origin
+
+
+def _blended(volume: Tensor, windows: _Windows, forward: Forward, batch_windows: int) -> Iterator[Tensor]:
     """Weighted means of overlapping windows, from the lowest plane up."""
-    window = (patch, patch, patch)
-    weight = torch.from_numpy(gaussian_weights(window)) if predict.blend == "gaussian" else torch.ones(window)
-    weight_KIJ = weight.movedim(-1, 0).contiguous()
     i, j, k = volume.shape
-    origins = sorted(covering_origins((i, j, k), window, predict.overlap), key=lambda origin: origin[2])
+    origins, edges = windows.origins, windows.edges
+    if edges == (i, j, k):
+        yield from forward(volume.unsqueeze(0))[0]
+        return
     begun: deque[tuple[Tensor, Tensor]] = deque()  # sums of the planes from `lowest` on, and of their weights
     lowest = 0
-    for first in range(0, len(origins), predict.batch_windows):
-        batch = origins[first : first + predict.batch_windows]
-        probabilities_BKLIJ = forward(torch.stack([volume[_box(origin, patch)] for origin in batch]))
-        while lowest + len(begun) < batch[-1][2] + patch:
+    for first in range(0, len(origins), batch_windows):
+        batch = origins[first : first + batch_windows]
+        probabilities_BKLIJ = forward(torch.stack([volume[_box(origin, edges)] for origin in batch]))
+        while lowest + len(begun) < batch[-1][2] + edges[2]:
             begun.append((torch.zeros((probabilities_BKLIJ.shape[2], i, j)), torch.zeros((i, j))))
         for origin, probabilities_KLIJ in zip(batch, probabilities_BKLIJ, strict=True):
-            _add(begun, probabilities_KLIJ, weight_KIJ, (origin[0], origin[1], origin[2] - lowest))
+            at = (origin[0], origin[1], origin[2] - lowest)
+            _add(begun, probabilities_KLIJ, windows.weights(origin), _box(at, edges))
         next_window = origins[first + len(batch)][2] if first + len(batch) < len(origins) else k
         while lowest < next_window:
             total, weights = begun.popleft()
@@ -76,16 +145,19 @@ def _blended(
 
 
 def _add(
-    planes: Sequence[tuple[Tensor, Tensor]], probabilities_KLIJ: Tensor, weight_KIJ: Tensor, origin: Index3
+    planes: Sequence[tuple[Tensor, Tensor]], probabilities_KLIJ: Tensor, weight_KIJ: Tensor, box: tuple[slice, ...]
 ) -> None:
-    patch = len(weight_KIJ)
-    rows, columns, _ = _box(origin, patch)
-    for at, (plane, weight) in enumerate(zip(probabilities_KLIJ, weight_KIJ, strict=True), start=origin[2]):
+    rows, columns, held = box
+    for at, (plane, weight) in enumerate(zip(probabilities_KLIJ, weight_KIJ, strict=True), start=held.start):
         total, weights = planes[at]
         total[:, rows, columns].addcmul_(plane, weight)
         weights[rows, columns].add_(weight)
 
 
-def _box(origin: Index3, patch: int) -> tuple[slice, slice, slice]:
-    i, j, k = (slice(at, at + patch) for at in origin)
+def _by_plane(weight_IJK: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> Tensor:
+    return torch.from_numpy(weight_IJK).movedim(-1, 0).contiguous()
+
+
+def _box(origin: Index3, edges: Index3) -> Box:
+    i, j, k = (slice(at, at + edge) for at, edge in zip(origin, edges, strict=True))
     return i, j, k

@@ -1,7 +1,10 @@
 """Windows of HU: random ones to train on, a covering to predict with, and what the network is given of them."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +15,8 @@ from viscera.core.config import IntensityConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Index3
 from viscera.core.scan import HuArray
+
+_LEAST_WEIGHT = 1e-3  # so that a voxel of one window alone is that window's, whatever its weight
 
 
 def network_input(hu_BIJK: Tensor, config: IntensityConfig) -> Tensor:
@@ -66,6 +71,76 @@ def covering_origins(shape: Sequence[int], window: Sequence[int], overlap: float
         count = -(-(n - edge) // step) + 1
         starts.append([round(at) for at in np.linspace(0, n - edge, count)])
     return [(i, j, k) for i, j, k in itertools.product(*starts)]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Equal windows that cover a volume as a grid, neighbours sharing some voxels."""
+
+    window: Index3  # edges
+    starts: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]  # of the windows, along each axis
+
+    @classmethod
+    def cheapest(
+        cls, shape: Index3, shared: int, edges: tuple[int, int], bytes_of: Callable[[Index3], float], most_bytes: float
+    ) -> "Tiling":
+        """That with fewest voxels in all its windows, of those whose windows take no more than so many bytes each.
+
+        Windows share at least `shared` voxels along an axis. `edges` are the least edge, which counts where nothing
+        fits, and what edges shall be multiples of. The volume is at least as large as the least window.
+        """
+        least, multiple = edges
+        choices = []
+        for n in shape:
+            most = -(-max(n - shared, 1) // max(least - shared, 1))  # windows of the least edge
+            each: dict[int, int] = {}  # windows, by their edge
+            for count in range(1, most + 1):
+                edge = -(-(n + (count - 1) * shared) // count)
+                each.setdefault(min(n, max(least, edge + -edge % multiple)), count)
+            choices.append(list(each.items()))
+        tilings = list(itertools.product(*choices))
+        fitting = [each for each in tilings if bytes_of(_three(edge for edge, _ in each)) <= most_bytes]
+        best = min(fitting or tilings[-1:], key=lambda each: (math.prod(e * c for e, c in each), -each[2][0]))
+        i, j, k = (_spread(n, edge, count) for n, (edge, count) in zip(shape, best, strict=True))
+        return cls(_three(edge for edge, _ in best), (i, j, k))
+
+    @property
+    def origins(self) -> list[Index3]:
+        """The first voxels of the windows, from the lowest up."""
+        i, j, k = self.starts
+        return [(a, b, c) for c, a, b in itertools.product(k, i, j)]
+
+    def weights(self, origin: Index3) -> npt.NDArray[np.float32]:
+        """(I, J, K) weight of the voxels of a window; those of all windows sum to 1 where no more than two meet.
+
+        In what two windows share, the weight passes linearly from one to the other over the middle half: what lies
+        close to the face of a window is taken from its neighbour.
+        """
+        axes = []
+        for first, edge, starts in zip(origin, self.window, self.starts, strict=True):
+            at, here = np.arange(edge) + 0.5, starts.index(first)
+            weight = np.ones(edge)
+            if here > 0:
+                weight *= _passing(at, starts[here - 1] + edge - first)
+            if here < len(starts) - 1:
+                weight *= _passing(edge - at, first + edge - starts[here + 1])
+            axes.append(np.maximum(weight, _LEAST_WEIGHT))
+        i, j, k = axes
+        return (i[:, None, None] * j[:, None] * k).astype(np.float32)
+
+
+def _three(values: Iterable[int]) -> Index3:
+    i, j, k = values
+    return (i, j, k)
+
+
+def _spread(n: int, edge: int, count: int) -> tuple[int, ...]:
+    return tuple(round(at) for at in np.linspace(0, n - edge, count).tolist())
+
+
+def _passing(from_face: npt.NDArray[Any], shared: int) -> npt.NDArray[Any]:
+    """From 0 to 1 over the middle half of what two windows share, by the distance in voxels from the face of one."""
+    return np.clip((from_face - shared / 4) / max(shared / 2, 1e-6), 0.0, 1.0)
 
 
 def gaussian_weights(window: Sequence[int]) -> npt.NDArray[np.float32]:

@@ -47,6 +47,11 @@ class FoldedUNet3D(nn.Module):
             self.up.append((self._kept((weight[:, :skips], bias)), self._kept((joined, bias))[0], self._kept(second)))
         self.head = self._kept((network.head.weight, network.head.get_parameter("bias")))
 
+    @property
+    def values_per_voxel(self) -> int:
+        """How many values of `dtype` a voxel of the input takes at most, at one time: three maps of the top level."""
+        return 3 * self.head[0].shape[1]
+
     def _kept(self, weights: _Weights) -> _Weights:
         weight, bias = (each.detach().to(self._device, self.dtype) for each in weights)
         return weight.contiguous(memory_format=self._layout), bias

@@ -57,7 +57,7 @@ def test_bad_scans_are_left_out_with_their_reasons_and_the_others_go_on(
 def test_one_scan_never_stops_the_others_whatever_it_raises(
     half_run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def read(path: Path) -> Volume:
+    def read(path: Path, *, warn: bool) -> Volume:
         number = int(path.name[5])
         if number == 0:
             raise ZeroDivisionError("nobody thought of it")
@@ -66,7 +66,7 @@ def test_one_scan_never_stops_the_others_whatever_it_raises(
         if number == 2:
             (scans / "case_3_0000.nii.gz").unlink()
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return read_volume(path)
+        return read_volume(path, warn=warn)
 
     monkeypatch.setattr("viscera.io.scans.read_nifti", read)
     with pytest.raises(DefectError, match=r"4 of 5 cases were left out .*case_0.*ZeroDivisionError: nobody"):
@@ -126,9 +126,9 @@ def test_a_full_disk_ends_the_command_and_keeps_what_was_there(
     before = (tmp_path / "out" / "a.nii").read_bytes()
     segmented: list[int] = []
 
-    def watched(path: Path) -> Volume:
+    def watched(path: Path, *, warn: bool) -> Volume:
         segmented.append(1)
-        return read_volume(path)
+        return read_volume(path, warn=warn)
 
     monkeypatch.setattr("viscera.io.scans.read_nifti", watched)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -98,6 +98,7 @@ bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_scale
 	$(BENCH)/bin/python -m benchmarks.bench_predict
 	$(BIN)/python -m benchmarks.scale_model
+	$(BIN)/python -m benchmarks.speed_page
 
 gpu:
 	@GPU_PYTHON="$(GPU_PYTHON)" GPU_WHEELS="$(GPU_WHEELS)" bash scripts/gpu.sh "$(GPU_WORK)" "$(GPU_OUT)" \

@@ -3,8 +3,8 @@
     python -m benchmarks.bench_predict [--quick]
 
 The network is trained on phantoms first, by `viscera train`; the peers get its weights, and their own reading,
-resampling, windows and writing, as their documentation has them. Ours is all of `viscera predict`: it loads the model,
-takes checksums and measures the organs too. Dice is the organs' mean on the scan's own grid. Two threads.
+resampling, windows and writing, as their documentation has them. Ours is all of `viscera predict --mode auto`: it loads
+the model, takes checksums and measures the organs too. Dice is the organs' mean on the scan's own grid. Two threads.
 """
 
 import tempfile
@@ -14,7 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -84,11 +84,12 @@ def trained(folder: Path, setting: Setting) -> Path:
     return folder / "run"
 
 
-def ours(run: Path, scan: Path) -> Path:
-    """`viscera predict`."""
-    out = run.parent / "ours" / scan.name.replace("_0000", "")
+def ours(run: Path, mode: Literal["auto", "sub_volumes"], scan: Path) -> Path:
+    """`viscera predict --mode MODE`."""
+    out = run.parent / "ours" / scan.name.replace("_0000", f"_{mode}")
     out.unlink(missing_ok=True)
-    return predict(run, scan, out)[0]
+    config = load_checkpoint(run / "last.pt").config.predict.model_copy(update={"mode": mode})
+    return predict(run, scan, out, config)[0]
 
 
 # ------------------------------------------------------------------------------------------------------------ MONAI
@@ -259,8 +260,9 @@ def compare(benchmark: Benchmark, folder: Path, setting: Setting) -> None:
 
         for name, peers, goal in goals:
             timed = {what: segment(f"{name}: {what}", peer) for what, peer in peers.items()}
-            ours_now = segment("ours", partial(ours, run))
+            ours_now = segment("ours, auto", partial(ours, run, "auto"))
             benchmark.time(name + suffix, ours_now, timed, goal=goal, peer_settings="", repeats=REPEATS)
+        written["ours, sub_volumes"] = ours(run, "sub_volumes", scan)
         dices = {what: round(organ_dice(path, truth), 4) for what, path in written.items()}
         benchmark.notes[f"dice{suffix}"] = dices
 

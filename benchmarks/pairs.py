@@ -121,6 +121,8 @@ class Benchmark:
         }
         print(f"RATIO name={name} ours={ours:.4g} peer={peer:.4g} ratio={ratio:.3g}")
         sys.stdout.flush()
+        if not self.quick:
+            self.write(complete=False)
         return ratio
 
     def worst(self, name: str) -> float:
@@ -132,11 +134,11 @@ class Benchmark:
         figures = {key: pair[key] for key in ("ours", "peer", "goal", "unit", "peer_settings")}
         return self.pair(name, **figures, worst_of_the_variants=variant)
 
-    def write(self) -> None:
+    def write(self, *, complete: bool = True) -> None:
         """Record all pairs and notes; a quick run prints them only."""
         figures = {"pairs": self.pairs, **self.notes}
         folder = None if self.quick else RESULTS / processor_kind(self.device)
-        record(self.name, figures, peers=self.peers, device=self.device, folder=folder)
+        record(self.name, figures, peers=self.peers, device=self.device, folder=folder, complete=complete)
 
 
 def _rounded(value: float, digits: int = 4) -> float:

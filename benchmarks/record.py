@@ -56,13 +56,16 @@ def record(
     peers: Sequence[str] = (),
     device: torch.device | None = None,
     folder: Path | None = RESULTS,
+    complete: bool = True,
 ) -> None:
     """Print and write the figures of one benchmark; lists hold one value a repeat. `peers` are packages.
 
-    Without a folder they are only printed, to standard error.
+    Without a folder they are only printed, to standard error. Those of a benchmark that is not at its end yet say so,
+    and are only written: a benchmark that is cut off leaves what it measured.
     """
     content = {
         **figures,
+        **({} if complete else {"complete": False}),
         "hardware": describe_hardware(device or torch.device("cpu")),
         "processor_features": processor_features(),
         "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -73,7 +76,8 @@ def record(
         "versions": versions([*_OURS, *peers]),
     }
     text = json.dumps(content, indent=1) + "\n"
-    print(text, end="", file=sys.stdout if folder else sys.stderr)
+    if complete:
+        print(text, end="", file=sys.stdout if folder else sys.stderr)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{name}.json").write_text(text, encoding="utf-8")

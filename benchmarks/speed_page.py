@@ -47,6 +47,8 @@ def _kind(kind: str, found: list[dict[str, Any]]) -> str:
         packages = ", ".join(f"{package} {number}" for package, number in content["versions"].items())
         threads = f"{content['threads']} thread{'s' * (content['threads'] != 1)}"
         lines += [f"`{content['command']}`, {content['date']}: {content['hardware']}, {threads}; {packages}."]
+        if content.get("complete") is False:
+            lines += ["- **Cut off**: what comes after these pairs was not measured."]
         lines += [f"- {text}" for text in _sentences(content)] + [""]
     return "\n".join(lines)
 

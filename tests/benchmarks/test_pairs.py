@@ -7,6 +7,22 @@ import pytest
 
 from benchmarks import pairs
 from benchmarks.pairs import Benchmark, in_turn
+from benchmarks.record import processor_kind
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of results, and in it that of this processor."""
+    monkeypatch.setattr(pairs, "RESULTS", tmp_path)
+    return tmp_path / processor_kind()
+
+
+def test_what_was_measured_before_a_benchmark_is_cut_off_is_kept(results: Path) -> None:
+    benchmark = Benchmark("example", [])
+    benchmark.pair("example_vs_peer", 1, 2, goal=1, unit="s", peer_settings="none")
+    assert json.loads((results / "example.json").read_text())["complete"] is False
+    benchmark.write()
+    assert "complete" not in json.loads((results / "example.json").read_text())
 
 
 def test_a_ratio_above_one_says_that_ours_is_smaller(capsys: pytest.CaptureFixture[str]) -> None:

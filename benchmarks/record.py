@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-from viscera.engine.hardware import describe_hardware
+from viscera.core.processes import usable_processors
+from viscera.engine.hardware import describe_hardware, processor_words
 
 RESULTS = Path(__file__).parent / "results"
 _FEATURES = ("amx_bf16", "amx_int8", "avx512_bf16", "avx512_vnni", "avx512f", "avx2", "avx", "asimd")
@@ -25,9 +26,7 @@ _OURS = ("viscera", "torch", "numpy", "scipy")
 
 def processor_features() -> list[str]:
     """The vector instructions of this processor that matter here, the widest first; empty where it does not tell."""
-    info = Path("/proc/cpuinfo")
-    words = set(info.read_text(encoding="utf-8", errors="replace").split()) if info.exists() else set()
-    return [feature for feature in _FEATURES if feature in words]
+    return [feature for feature in _FEATURES if feature in processor_words()]
 
 
 def processor_kind(device: torch.device | None = None) -> str:
@@ -68,7 +67,7 @@ def record(
         **({} if complete else {"complete": False}),
         "hardware": describe_hardware(device or torch.device("cpu")),
         "processor_features": processor_features(),
-        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processors": len(usable_processors()),
         "threads": torch.get_num_threads(),
         "load_of_the_machine": [round(x, 1) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
         "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),

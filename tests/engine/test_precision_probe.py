@@ -29,7 +29,7 @@ FIRST_WINS = {**BFLOAT16_WINS, "bfloat16 channels_first": 0.5}
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process that has asked nothing yet, of a user without a cache, on a processor with bfloat16."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(hardware, "_processor_words", lambda: frozenset({"avx512_bf16"}))
+    monkeypatch.setattr(hardware, "processor_words", lambda: frozenset({"avx512_bf16"}))
     forget()
     yield
     forget()
@@ -163,7 +163,7 @@ def test_nothing_is_timed_where_it_cannot_matter(
     assert chosen(LONG.model_copy(update={"precision": "bfloat16", "memory_layout": "channels_first"}))[0] == "bfloat16"
     assert chosen(LONG.model_copy(update={"memory_layout": "channels_last"})) == ("bfloat16", "channels_last")
     assert probes == [1]
-    monkeypatch.setattr(hardware, "_processor_words", lambda: frozenset({"avx2", "avx512f"}))
+    monkeypatch.setattr(hardware, "processor_words", lambda: frozenset({"avx2", "avx512f"}))
     assert chosen() == ("float32", "channels_last")
     assert probes == [1]
 
@@ -203,7 +203,7 @@ def test_predicting_falls_back_where_bfloat16_would_be_emulated(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert precision_to_predict("bfloat16", CPU) == "bfloat16"
-    monkeypatch.setattr(hardware, "_processor_words", frozenset)
+    monkeypatch.setattr(hardware, "processor_words", frozenset)
     assert not computes_bfloat16(CPU)
     assert precision_to_predict("auto", CPU) == "auto"
     assert not caplog.text

@@ -269,7 +269,7 @@ def test_bfloat16_on_a_processor_without_is_kept_and_said(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(hardware, "_processor_words", frozenset)
+    monkeypatch.setattr(hardware, "processor_words", frozenset)
     run = train(tiny_store.path, tmp_path / "r", tiny_config(precision="bfloat16"))
     assert "trains in bfloat16, which cpu has no instructions for" in caplog.text
     assert read_config(run.config_path).train.precision == "bfloat16"

@@ -20,6 +20,11 @@ Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
 
 
+def usable_processors() -> set[int]:
+    """The processors that this process may use, by number."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
 def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Generator[Result, None, None]:
     """Call a function on every item, in up to `jobs` processes; the results come as they are ready.
 
@@ -67,8 +72,9 @@ def _with_its_log(function: Callable[[Item], Result], item: Item) -> tuple[Resul
 
 def _start_worker(jobs: int) -> None:
     """Share the processors with the other workers, and end when the process is gone that started them."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors // jobs)))  # read when PyTorch is loaded
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", str(max(1, len(usable_processors()) // jobs))
+    )  # read when PyTorch is loaded
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

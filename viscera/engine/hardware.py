@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 
 from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.processes import usable_processors
 
 log = logging.getLogger(__name__)
 OUT_OF_MEMORY = "out of memory"
@@ -31,7 +32,7 @@ def choose_threads(before: int | None = None) -> int:
     `free_processors` says.
     """
     if not threads_of_the_user():
-        free, all_of_them = free_processors(), len(_affinity())
+        free, all_of_them = free_processors(), len(usable_processors())
         before = before if before and before <= all_of_them else None  # it may have begun on a larger machine
         torch.set_num_threads(before or free)
         if torch.get_num_threads() < all_of_them:
@@ -52,12 +53,8 @@ def free_processors(seconds: float = 0.2) -> int:
 
     Counted are those of its affinity and its cgroup's quota; what others take of them is looked at for so long.
     """
-    ours = _affinity()
+    ours = usable_processors()
     return max(1, int(min(round(len(ours) - _busy(ours, seconds)), cgroup_quota())))
-
-
-def _affinity() -> set[int]:
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def _busy(processors: set[int], seconds: float) -> float:
@@ -141,7 +138,7 @@ def computes_bfloat16(device: torch.device) -> bool:
     """Whether a CPU or an NVIDIA GPU has instructions for bfloat16; emulated, it is many times slower than float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device.type == "cpu" and not _BFLOAT16.isdisjoint(_processor_words())
+    return device.type == "cpu" and not _BFLOAT16.isdisjoint(processor_words())
 
 
 def precision_to_predict(trained: Precision, device: torch.device) -> Precision:
@@ -153,7 +150,7 @@ def precision_to_predict(trained: Precision, device: torch.device) -> Precision:
 
 
 @cache
-def _processor_words() -> frozenset[str]:
+def processor_words() -> frozenset[str]:
     """What Linux says of the processor, its vector instructions among it; empty elsewhere."""
     info = Path("/proc/cpuinfo")
     return frozenset(info.read_text(encoding="utf-8", errors="replace").split() if info.exists() else ())

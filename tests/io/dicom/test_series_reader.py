@@ -102,7 +102,7 @@ def test_pixels_that_cannot_be_decoded(tmp_path: Path, damage: str) -> None:
 def rle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Series:
     """A series that is read in three processes."""
     monkeypatch.setattr(module, "_IMAGES_A_PROCESS", 2)
-    monkeypatch.setattr(module, "_cores", lambda: 3)
+    monkeypatch.setattr(module, "usable_processors", lambda: {0, 1, 2})
     (series,) = find_series(save(tmp_path / "rle", ct_series(BitsStored=12, HighBit=11), syntax=RLELossless))
     return series
 

@@ -22,6 +22,7 @@ import numpy as np
 from pydicom.uid import UID
 
 from viscera.core.errors import BadInputError
+from viscera.core.processes import usable_processors
 from viscera.core.scan import HuArray, Volume
 from viscera.io.dicom.dicom_file import DAMAGE, is_encapsulated, quiet_pydicom
 from viscera.io.dicom.dicom_header import Slice
@@ -56,7 +57,7 @@ def read_series(series: Series, *, warn: bool = True) -> Volume:
         size = f"{count} images of {rows} × {columns} pixels"
         raise BadInputError(f"Series {series.title}: {size} do not fit into the memory.") from error
     remaining: Sequence[int] = range(count)
-    at_once, threads = min(_cores(), _MOST_AT_ONCE), _THREADS
+    at_once, threads = min(len(usable_processors()), _MOST_AT_ONCE), _THREADS
     if is_encapsulated(UID(series.transfer_syntax)):
         threads = at_once
         processes = min(at_once, count // _IMAGES_A_PROCESS)
@@ -80,11 +81,6 @@ def _read(slices: Sequence[Slice], places: Sequence[int], hu_KJI: HuArray, threa
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(fill, by_file.values()):  # raises the first error, and begins no other file then
             pass
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read_in_processes(slices: Sequence[Slice], hu_KJI: HuArray, processes: int) -> list[int]:

@@ -1,6 +1,7 @@
 """The line and the ratio of a pair, worked by hand; what is written, and what is not."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -40,9 +41,37 @@ def test_runs_take_turns_after_one_warm_up_each() -> None:
     assert [len(times) for times in seconds.values()] == [2, 2]
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Callable[[], None]]:
+    """Runs that take so many seconds of a clock that they put forward."""
+    now = 0.0
+    monkeypatch.setattr(pairs.time, "perf_counter", lambda: now)
+
+    def run(seconds: float) -> Callable[[], None]:
+        def advance() -> None:
+            nonlocal now
+            now += seconds
+
+        return advance
+
+    return run
+
+
+def test_slow_settings_are_tried_once_and_slow_runs_are_repeated_less(
+    clock: Callable[[float], Callable[[], None]],
+) -> None:
+    peers = {name: clock(seconds) for name, seconds in {"slow": 16.0, "near": 14.0, "fast": 10.0}.items()}
+    seconds = pairs.peer_at_its_best(clock(6.0), peers, 7, 61.0)
+    # a round of those that may be the fastest takes 30 s
+    assert {name: len(values) for name, values in seconds.items()} == {"ours": 3, "slow": 1, "near": 3, "fast": 3}
+    assert len(pairs.peer_at_its_best(clock(6.0), peers, 2, 600.0)["ours"]) == 2
+    assert len(pairs.peer_at_its_best(clock(100.0), peers, 7, 61.0)["ours"]) == 2  # in any case
+    assert len(pairs.peer_at_its_best(clock(6.0), peers, 3, 6.0)["ours"]) == 1  # of a quick run
+
+
 def test_of_several_settings_of_the_peer_the_fastest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     measured = {"ours": [1.0, 1.0], "slow": [9.0, 9.0], "fast": [3.0, 5.0]}
-    monkeypatch.setattr(pairs, "in_turn", lambda *_: measured)
+    monkeypatch.setattr(pairs, "peer_at_its_best", lambda *_: measured)
     benchmark = Benchmark("example", [])
     peers = {"slow": lambda: None, "fast": lambda: None}
     assert benchmark.time("example_vs_peer", lambda: None, peers, goal=1, peer_settings="") == 4

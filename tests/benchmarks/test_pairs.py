@@ -45,7 +45,7 @@ def test_runs_take_turns_after_one_warm_up_each() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Callable[[], None]]:
     """Runs that take so many seconds of a clock that they put forward."""
     now = 0.0
-    monkeypatch.setattr(pairs.time, "perf_counter", lambda: now)
+    monkeypatch.setattr("benchmarks.pairs.time.perf_counter", lambda: now)
 
     def run(seconds: float) -> Callable[[], None]:
         def advance() -> None:

@@ -2,16 +2,31 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
+
+from tests.command_line import TINY
+from viscera.io.store import Store
 
 # a tenth of a second and more each, or what they bring along
 SLOW = ["matplotlib", "monai", "nibabel", "numpy", "pandas", "pydicom", "rich", "scipy", "torch"]
 
 
-def loaded_by(program: str) -> list[str]:
-    """The slow packages that a program of its own has loaded when it ends."""
-    program = f"import sys\n{program}\nprint([each for each in {SLOW} if each in sys.modules], file=sys.stderr)"
+CALL = """
+from viscera.cli import main
+sys.argv = ["viscera", *{}]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+"""
+
+
+def loaded_by(program: str, packages: Sequence[str] = SLOW) -> list[str]:
+    """Which of these packages a program of its own has loaded when it ends."""
+    program = f"import sys\n{program}\nprint([each for each in {packages} if each in sys.modules], file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     found = done.stderr.strip().splitlines()[-1]
     return found.strip("[]").replace("'", "").split(", ") if found != "[]" else []
@@ -23,18 +38,15 @@ def test_importing_the_library_loads_nothing_slow_nor_the_configuration() -> Non
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["study", "--help"]])
 def test_help_and_version_load_nothing_slow(arguments: list[str]) -> None:
-    program = f"""
-from viscera.cli import main
-sys.argv = ["viscera", *{arguments}]
-try:
-    main()
-except SystemExit as end:
-    assert not end.code
-"""
-    assert loaded_by(program) == []
+    assert loaded_by(CALL.format(arguments)) == []
 
 
-def test_the_settings_are_checked_when_there_are_some_and_not_before() -> None:
-    # what checks them takes as long to build as all else that --help needs of the configuration
-    program = "import viscera.cli.app\nfrom viscera.core.config import Config\nassert not Config.__pydantic_complete__"
-    assert loaded_by(program) == []
+def test_the_list_of_commands_needs_no_configuration() -> None:
+    # what checks the settings takes longer to load than all else that --help needs
+    assert loaded_by(f"{CALL.format(['--help'])}\nassert 'pydantic' not in sys.modules") == []
+
+
+def test_a_training_loads_neither_a_compiler_nor_what_draws(tiny_store: Store, tmp_path: Path) -> None:
+    arguments = ["train", str(tiny_store.path), str(tmp_path / "run"), *TINY]
+    needless = ["matplotlib", "pandas", "sympy", "torch._dynamo"]  # 2 s and more
+    assert loaded_by(CALL.format(arguments), needless) == []

@@ -49,6 +49,20 @@ def test_keras_three_steps_against_its_formula() -> None:
     assert after([0.3, -0.2, 1e-5], config, rate) == pytest.approx(expected, rel=1e-12)
 
 
+def test_steps_are_those_of_pytorchs_adam_bit_by_bit() -> None:
+    ours, plain = (nn.Linear(5, 3) for _ in range(2))
+    plain.load_state_dict(ours.state_dict())
+    optimizers = [make_adam(ours, 0.1, AdamConfig(epsilon_place="pytorch")), torch.optim.Adam(plain.parameters(), 0.1)]
+    for step in range(3):
+        for network, optimizer in zip((ours, plain), optimizers, strict=True):
+            optimizer.zero_grad(set_to_none=True)
+            network(torch.linspace(-1, step, 5)).square().sum().backward()
+            optimizer.step()
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True))
+    states = [optimizer.state_dict()["state"] for optimizer in optimizers]
+    assert all(torch.equal(states[0][key][name], value) for key in states[1] for name, value in states[1][key].items())
+
+
 def test_without_epsilon_the_place_does_not_matter() -> None:
     keras, pytorch = (after([0.3, -0.2], AdamConfig(epsilon=0, epsilon_place=place)) for place in ("keras", "pytorch"))
     assert keras == pytest.approx(pytorch, rel=1e-14)

@@ -12,10 +12,6 @@ from viscera.cli import command as shared
 from viscera.cli.command import AsJson, Call, Classes, DataSet, Jobs, Layout, Store, class_file, command, new_app
 from viscera.cli.terminal import end_on_signal, open_streams, stop_on_signal
 from viscera.core.errors import BadInputError
-from viscera.core.resolve import as_recorded
-from viscera.core.settings import as_yaml
-from viscera.io.records import read_yaml
-from viscera.io.runlog import RunFolder, StudyFolder
 
 app = new_app(
     "Multi-organ segmentation of abdominal CT, and the truth about Dice loss weighting.\n\n"
@@ -125,6 +121,7 @@ def doctor(
     of every organ. With what to do about it.
     """
     from viscera.doctor.diagnosis import diagnose, diagnose_run, diagnosis_text, run_diagnosis_text
+    from viscera.io.runlog import RunFolder
 
     if RunFolder(path).config_path.exists():
         run = diagnose_run(path)
@@ -146,6 +143,9 @@ def train(
 
     The defaults are the paper's; --preset demo is a short training, to try things out.
     """
+    from viscera.core.resolve import as_recorded
+    from viscera.io.records import read_yaml
+    from viscera.io.runlog import RunFolder
     from viscera.stages import train as stage
 
     before = RunFolder(run)
@@ -193,6 +193,8 @@ def predict(
 
     INPUT and OUTPUT are needed, as arguments or with -i and -o. The label maps lie on the grids of the scans.
     """
+    from viscera.io.records import read_yaml
+    from viscera.io.runlog import RunFolder
     from viscera.stages import predict as stage
 
     scans, to = shared.input_and_output(source, output, source_option, output_option)
@@ -263,6 +265,7 @@ def study(call: Call, store: Store, study: Annotated[Path, "Folder of the study:
     Every arm (a weighting at a learning rate) is trained, applied and scored. After an interruption the same command
     resumes; with more weightings, rates, seeds or iterations it extends the study.
     """
+    from viscera.io.runlog import StudyFolder
     from viscera.study.launch import run_study
 
     config = call.config(StudyFolder(study).settings_so_far())
@@ -298,4 +301,6 @@ def nnunet_path(call: Call) -> None:
 @command(config_app, "show", "preset")
 def config_show(call: Call) -> None:
     """Print every setting, explained, as a file for --config."""
+    from viscera.core.settings import as_yaml
+
     call.result(as_yaml(call.config()))

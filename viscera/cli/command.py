@@ -2,52 +2,27 @@
 
 import contextlib
 import functools
-import inspect
 import math
 import re
 import sys
-import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import TypeAdapter, ValidationError
-from pydantic.fields import FieldInfo
 from typer.core import TyperCommand
 
 import viscera
 from viscera.cli.terminal import Display, make_display, print_result
-from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, VisceraError, case_error
-from viscera.core.resolve import PRESETS, resolve_config
-from viscera.core.settings import Settings, fields_of
-from viscera.io.records import read_yaml
 
 if TYPE_CHECKING:
+    from viscera.core.config import Config
     from viscera.io.classes import ClassFile
 
 Function = Callable[..., None]
-_FIELDS = {key: field for key, field, _ in fields_of(Config)}
-
-
-def _option(name: str, type_: Any, default: Any, **info: Any) -> inspect.Parameter:  # noqa: ANN401
-    annotation = Annotated[type_, typer.Option(f"--{name}", **info)]
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name.replace("-", "_"), kind, default=default, annotation=annotation)
-
-
-_PRESET = _option("preset", str, "paper", metavar="NAME", help=f"Settings to start from: {', '.join(PRESETS)}.")
-_COMMON = (
-    _option(
-        "config", Path | None, None, metavar="FILE", help="YAML file of settings, as `viscera config show` prints it."
-    ),
-    _option("set", list[str] | None, None, metavar="KEY=VALUE", help="Any setting: train.levels=3. May be repeated."),
-    _option("quiet", bool, False, help="Show errors and results only."),
-    _option("log-json", bool, False, help="Show progress as lines of JSON on standard error."),
-)
 
 
 @dataclass(frozen=True)
@@ -61,8 +36,11 @@ class Call:
     assignments: tuple[str, ...]
     options: Mapping[str, Any]  # dotted key to value of the settings given as options
 
-    def config(self, base: Mapping[str, Any] | None = None) -> Config:
+    def config(self, base: Mapping[str, Any] | None = None) -> "Config":
         """The resolved configuration; `base` is what a run or study was made with, below all that is given."""
+        from viscera.core.resolve import resolve_config  # noqa: PLC0415 - `viscera --help` needs none of it
+        from viscera.io.records import read_yaml  # noqa: PLC0415
+
         values = read_yaml(self.file) if self.file else None
         return resolve_config(
             self.preset, values, self.assignments, self.options, base=base, found_in=str(self.file or "options")
@@ -98,6 +76,17 @@ class _Command(TyperCommand):
         return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
 
 
+class _Listed(TyperCommand):
+    """A command in the list of commands: its arguments and options are made when it is called."""
+
+    def __init__(self, whole: Callable[[], Any], **about: Any) -> None:  # noqa: ANN401 - of a command
+        super().__init__(**about)
+        self._whole = whole
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 - as a command's
+        return self._whole().make_context(*arguments, **more)
+
+
 def new_app(text: str) -> typer.Typer:
     """An app without commands; `-h` and its name alone show its help."""
     return typer.Typer(
@@ -119,10 +108,6 @@ def command(app: typer.Typer, name: str, settings: str = "") -> Callable[[Functi
     keys = settings.split()
 
     def register(function: Function) -> Function:
-        _, *own = inspect.signature(function, eval_str=True).parameters.values()
-        arguments = [_own(each) for each in own]
-        options = [_PRESET if key == "preset" else _setting_option(key) for key in keys]
-
         @functools.wraps(function)
         def run(**given: Any) -> None:  # noqa: ANN401 - whatever the options hold
             given = {key: _expanded(value) for key, value in given.items()}
@@ -141,11 +126,18 @@ def command(app: typer.Typer, name: str, settings: str = "") -> Callable[[Functi
                 call.config()  # settings that cannot be are refused by commands that need none, too
                 function(call, **given)
 
-        parameters = [*arguments, *options, *_COMMON]
-        parameters.sort(key=lambda each: each.default is not inspect.Parameter.empty)
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {each.name: each.annotation for each in parameters}
-        app.command(name, cls=_Command)(run)
+        def listed() -> None: ...
+
+        def whole() -> Any:  # noqa: ANN401 - a command of typer
+            from viscera.cli.command_options import signature  # noqa: PLC0415 - the configuration
+
+            run.__signature__ = found = signature(function, keys)  # type: ignore[attr-defined]
+            run.__annotations__ = {each.name: each.annotation for each in found.parameters.values()}
+            alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+            alone.command(name, cls=_Command)(run)
+            return typer.main.get_command(alone)
+
+        app.command(name, cls=functools.partial(_Listed, whole), help=function.__doc__)(listed)  # type: ignore[arg-type]
         return function
 
     return register
@@ -166,67 +158,6 @@ def _explained(display: Display, name: str) -> Iterator[None]:
     if sentence is not None:
         typer.echo(f"viscera: {sentence}", err=True)
         sys.exit(sentence.exit_code)
-
-
-def _own(parameter: inspect.Parameter) -> inspect.Parameter:
-    """An argument or option of a command's own: of a text as annotation, typer's; arguments are shown in capitals."""
-    type_, info = get_args(parameter.annotation)[:2]
-    if isinstance(info, str) and parameter.default is inspect.Parameter.empty:
-        info = typer.Argument(metavar=parameter.name.upper(), help=info)
-    elif isinstance(info, str):
-        metavar = None if type_ is bool else _metavar(type_)
-        info = typer.Option(f"--{parameter.name.replace('_', '-')}", metavar=metavar, help=info)
-    return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[type_, info])
-
-
-def _setting_option(key: str) -> inspect.Parameter:
-    """An option that sets a field: its type, help and default are the field's."""
-    field, name, text = _FIELDS[key], key.rpartition(".")[2].replace("_", "-"), _help(_FIELDS[key])
-    if field.annotation is bool:
-        return _option(name, bool, False, help=text)
-    is_list = _is_list(field.annotation)
-    type_: Any = Annotated[field.annotation, field]
-
-    def checked(value: str | None) -> Any:  # noqa: ANN401 - of the field's type
-        if value is None:
-            return None
-        given = parts(value) if is_list else value
-        try:
-            adapter: TypeAdapter[Any] = TypeAdapter(type_, config=Settings.model_config)
-            return adapter.validate_python(given)
-        except ValidationError as error:
-            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
-            raise typer.BadParameter(f"'{value}': {problem[:1].lower()}{problem[1:]}.") from None
-
-    return _option(name, str | None, None, metavar=_metavar(field.annotation), help=text, callback=checked)
-
-
-def _help(field: FieldInfo) -> str:
-    text = field.description or ""
-    default = field.default
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-    shown = f"{default:.4g}" if isinstance(default, float) else shown
-    return f"{text[:1].upper()}{text[1:]}." + ("" if default is None or default is False else f"  [default: {shown}]")
-
-
-def _is_list(type_: Any) -> bool:  # noqa: ANN401 - an annotation
-    return get_origin(type_) is tuple and Ellipsis in get_args(type_)
-
-
-def _metavar(type_: Any) -> str:  # noqa: ANN401 - an annotation
-    """How a value is written: `N`, `X`, `N|N,N,N`, `a|b`, `A,B`, `X,X`."""
-    if get_origin(type_) is Literal:
-        return "|".join(get_args(type_))
-    if get_origin(type_) is Annotated:
-        return _metavar(get_args(type_)[0])
-    if _is_list(type_):
-        each = _metavar(get_args(type_)[0])
-        return f"{each},{each}" if len(each) == 1 else "A,B"
-    if get_origin(type_) is tuple:
-        return ",".join(map(_metavar, get_args(type_)))
-    if get_origin(type_) in {Union, types.UnionType}:
-        return "|".join(_metavar(each) for each in get_args(type_) if each is not type(None))
-    return {int: "N", float: "X", str: "NAME", Path: "PATH"}.get(type_, "VALUE")
 
 
 def _expanded(value: Any) -> Any:  # noqa: ANN401 - any option's value

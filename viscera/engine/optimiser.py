@@ -1,6 +1,7 @@
 """Adam, with epsilon where Keras puts it; and its update as a recording of a step can hold it."""
 # ruff: noqa: SLF001 - torch._foreach_* is how PyTorch's documentation names them
 
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -18,7 +19,17 @@ def keras_epsilon(epsilon: float, step: float, beta2: float = 0.999) -> float:
     return epsilon / math.sqrt(1 - beta2**step)
 
 
-class KerasAdam(torch.optim.Adam):
+class PlainAdam(torch.optim.Adam):
+    """PyTorch's Adam, without what surrounds its methods for `torch.compile`: it loads the compiler, in 2 s or more."""
+
+    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.Adam.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.Adam.state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+class KerasAdam(PlainAdam):
     """Adam as in Keras: epsilon is added to the uncorrected root of the second moment.
 
     Keras steps by rate · √(1-β₂ᵗ)/(1-β₁ᵗ) · m/(√v + ε) (the remark before section 2.1 of Kingma and Ba, 2015); PyTorch
@@ -51,7 +62,7 @@ def make_adam(network: nn.Module, learning_rate: float, config: AdamConfig) -> t
     epsilon = max(config.epsilon, LEAST_EPSILON)
     if config.epsilon_place == "keras":
         return KerasAdam(network.parameters(), learning_rate, epsilon)
-    return torch.optim.Adam(network.parameters(), lr=learning_rate, eps=epsilon)
+    return PlainAdam(network.parameters(), lr=learning_rate, eps=epsilon)
 
 
 class AdamOnDevice:

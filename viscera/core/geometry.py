@@ -87,6 +87,10 @@ class Geometry:
         apart_mm = np.linalg.norm((corners @ self.affine.T - corners @ other.affine.T)[:, :3], axis=1)
         return bool(apart_mm.max() <= tolerance_mm)
 
+    def fits(self, other: "Geometry") -> bool:
+        """Whether labels on another grid are labels of a scan on this one: within a tenth of its smallest spacing."""
+        return self.same_grid(other, tolerance_mm=0.1 * min(self.spacing_mm))
+
     def to_mm(self, index: npt.ArrayLike) -> Point:
         """RAS+ position in mm of a voxel index, also between voxels."""
         x, y, z = (self.affine[:3, :3] @ np.asarray(index) + self.affine[:3, 3]).tolist()

@@ -81,7 +81,7 @@ class Case:
 
     def __post_init__(self) -> None:
         scan, labels = self.volume.geometry, self.label_map.geometry
-        if scan.same_grid(labels, tolerance_mm=0.1 * min(scan.spacing_mm)):
+        if scan.fits(labels):
             return
         if scan.shape == labels.shape:
             at, at_labels = (f"({', '.join(f'{x:.1f}' for x in each.affine[:3, 3])}) mm" for each in (scan, labels))

@@ -49,7 +49,7 @@ class Pair:
         Raises BadInputError where they do not lie on one grid, or hold labels that stand for nothing.
         """
         prediction = prediction.in_order_of(reference.geometry)
-        if not prediction.geometry.same_grid(reference.geometry, 0.1 * min(reference.geometry.spacing_mm)):
+        if not reference.geometry.fits(prediction.geometry):
             raise BadInputError(
                 f"prediction ({prediction.geometry.shape}) and reference ({reference.geometry.shape}) do not lie on "
                 "one grid. Predict the scan that the reference belongs to."

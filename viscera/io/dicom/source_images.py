@@ -33,7 +33,6 @@ OF_THE_PATIENT = (  # and the study; DICOM wants them in every object, even if e
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID"),
     *("AccessionNumber", "ReferringPhysicianName"),
 )
-_BESIDE = 0.1  # of a voxel that the label map may lie beside the images: as labels beside their scan
 _OF_SERIES = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 _THICKEST = 20  # times the distance of the slices: a thickness beyond is damaged
 _LIKE = 0.02  # of the distance of the slices, that SpacingBetweenSlices may be off
@@ -112,7 +111,7 @@ class SourceImages:
         """
         order = AxisOrder.between(label_map.geometry, self.geometry)
         found = order.apply_to_geometry(label_map.geometry)
-        if not found.same_grid(self.geometry, tolerance_mm=_BESIDE * min(self.geometry.spacing_mm)):
+        if not self.geometry.fits(found):
             one, other = (" × ".join(map(str, each.shape)) for each in (found, self.geometry))
             raise BadInputError(
                 f"The label map ({one} voxels) is not on the grid of the source images ({other}): it has another "

@@ -88,7 +88,7 @@ def _merged(name: str, masks: Mapping[Path, int]) -> tuple[LabelMap, tuple[Overl
     overlaps: list[Overlap] = []
     for path, label in by_class[1:]:
         mask = read_mask(path).in_order_of(geometry)
-        if not mask.geometry.same_grid(geometry, tolerance_mm=0.1 * min(geometry.spacing_mm)):
+        if not geometry.fits(mask.geometry):
             raise BadInputError(
                 f"{name}: {path} and {first} do not lie on one grid ({mask.geometry.shape} and {geometry.shape} "
                 "voxels). Export all masks from the same series, or leave the case out."

@@ -223,7 +223,7 @@ def _read_prediction(path: Path, truth: LabelMap, classes: ClassTable, problems:
         return None
     with noted(problems):
         prediction = read_labels(path, classes=classes).in_order_of(truth.geometry)
-        if prediction.geometry.same_grid(truth.geometry, tolerance_mm=0.1 * min(truth.geometry.spacing_mm)):
+        if truth.geometry.fits(prediction.geometry):
             return prediction
         problems.append(f"{path}: not on the grid of the case's scan, so it is not shown. Predict it again.")
     return None

@@ -10,19 +10,22 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
+import numpy as np
 import torch
+from pydantic import Field
 
-from viscera.core.config import TrainConfig
+from viscera.core.anatomy import ClassTable
+from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError
-from viscera.engine.hardware import Precision, autocast, computes_bfloat16, describe_hardware, fastest_convolutions
-from viscera.engine.optimiser import make_adam
-from viscera.engine.predictor import build_network
-from viscera.io.records import read_json, write_json
-from viscera.losses.dice import training_loss
+from viscera.engine.feed import Batch, TrainingFacts
+from viscera.engine.hardware import Precision, computes_bfloat16, describe_hardware, fastest_convolutions
+from viscera.engine.trainer import Trainer
+from viscera.io.records import read_json, validated, write_json
+from viscera.losses.balance import WeightSchedule
 
 log = logging.getLogger(__name__)
 FEWEST_ITERATIONS = 200  # of a training that is worth the dozen steps of a probe
@@ -30,7 +33,10 @@ LEAST_GAIN = 1.1  # bfloat16, which keeps 8 bits, has to be so many times as fas
 _ROUNDS = 3
 _LONG_SECONDS = 10.0  # once steps have taken so long, two rounds, of which the first warms up, will do
 _PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
-_LAYOUTS = ("channels_last", "channels_first")
+Layout = Literal["channels_last", "channels_first"]
+_LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+_NAMES = {f"{precision} {layout}" for precision in _PRECISIONS for layout in _LAYOUTS}
+_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def decided(train: TrainConfig, num_classes: int, device: torch.device) -> TrainConfig:
@@ -77,33 +83,28 @@ class _Probe(NamedTuple):
         found = dict[str, float]()
         clock = time.process_time if self.device == "cpu" else time.perf_counter
         for layout in _LAYOUTS:
-            step = self._step(layout)
+            steps = {precision: self._step(precision, layout) for precision in _PRECISIONS}
             rounds: list[dict[Precision, float]] = []
             limit = _LONG_SECONDS if self.device == "cpu" else math.inf  # a GPU's first round chooses its convolutions
             while len(rounds) < 2 or (len(rounds) < _ROUNDS and sum(sum(each.values()) for each in rounds) < limit):
-                rounds.append({each: _seconds(partial(step, each), clock) for each in _PRECISIONS})
+                rounds.append({precision: _seconds(step, clock) for precision, step in steps.items()})
             found |= {f"{each} {layout}": min(seconds[each] for seconds in rounds) for each in _PRECISIONS}
         return found
 
-    def _step(self, layout: str) -> Callable[[Precision], None]:
-        """A training step, with a network of its own, in any precision."""
-        train = TrainConfig(filters=self.filters, levels=self.levels).model_copy(update={"memory_layout": layout})
-        shape, device = (self.batch_size, self.patch, self.patch, self.patch), torch.device(self.device)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            network = build_network(train, self.num_classes).train()
-            x, labels = torch.rand(shape).unsqueeze(1), torch.randint(self.num_classes, shape, dtype=torch.uint8)
-        network, x, labels = network.to(device), x.to(device), labels.to(device)
-        optimizer = make_adam(network, train.learning_rate, train.adam)
-        loss = training_loss(train.loss, [1.0] * self.num_classes, check_labels=False).to(device)
+    def _step(self, precision: Precision, layout: Layout) -> Callable[[], None]:
+        """A step of a training of its own."""
+        size = {name: getattr(self, name) for name in ("patch", "batch_size", "filters", "levels")}
+        train = TrainConfig(**size, precision=precision, memory_layout=layout, capture="never")
+        classes = ClassTable.of_names(["background", *map(str, range(1, self.num_classes))])
+        weights, device = np.ones(self.num_classes), torch.device(self.device)
+        facts = TrainingFacts(torch.from_numpy(weights), WeightSchedule(weights, weights), (), classes)
+        trainer = Trainer.create(Config(train=train), facts, device)
+        noise = np.random.default_rng(0).integers(0, self.num_classes, (self.batch_size, *[self.patch] * 3))
+        hu, labels = (torch.from_numpy(noise.astype(kind)).to(device) for kind in (np.int16, np.uint8))
 
-        def step(precision: Precision) -> None:
+        def step() -> None:
             with fastest_convolutions():
-                with autocast(device, precision):
-                    logits = network(x)
-                optimizer.zero_grad(set_to_none=True)
-                loss(logits, labels).backward()
-                optimizer.step()
+                trainer.training_step(Batch(hu, labels))
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
 
@@ -132,8 +133,8 @@ def _timed(probe: _Probe, threads: int) -> tuple[str, str] | None:
     machine = f"{describe_hardware(torch.device(probe.device))}, {threads} threads, PyTorch {torch.__version__}"
     key = f"{machine}; {', '.join(f'{name} {value}' for name, value in probe._asdict().items())}"
     remembered = _read()
-    seconds, when = remembered.get(key), "timed earlier on this machine"
-    if seconds is None:
+    seconds, when = remembered.get(key, {}), "timed earlier on this machine"
+    if seconds.keys() != _NAMES:
         try:
             seconds, when = probe.measure(), "timed just now"
         except (RuntimeError, MemoryError):  # too little memory, as the training itself will say
@@ -156,18 +157,10 @@ def cache_file() -> Path:
 
 
 def _read() -> dict[str, dict[str, float]]:
-    """What is remembered, seconds by name for each machine and network; what is damaged is left out."""
-    names = {f"{precision} {layout}" for precision in _PRECISIONS for layout in _LAYOUTS}
-    try:
-        found = read_json(cache_file()).items()
-        usable = {key: {name: float(value) for name, value in each.items()} for key, each in found}
-    except (BadInputError, OSError, RuntimeError, ValueError, TypeError, AttributeError):
-        return {}
-    return {
-        key: each
-        for key, each in usable.items()
-        if each.keys() == names and all(0 < value < math.inf for value in each.values())
-    }
+    """What is remembered, seconds by name for each machine and network; nothing where it is damaged."""
+    with suppress(BadInputError, OSError, RuntimeError):
+        return validated(dict[str, dict[str, _Seconds]], read_json(cache_file()), cache_file(), "It is timed again.")
+    return {}
 
 
 @cache

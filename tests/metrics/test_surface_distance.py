@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 
-from tests.plain_surfaces import plain_surface_distances
+from tests.plain_surfaces import plain_surface_distances, surface_distances
 from viscera.metrics import surface_distance
-from viscera.metrics.surface_distance import SurfaceDistances, label_surface_distances, surface_distances
+from viscera.metrics.surface_distance import SurfaceDistances, label_surface_distances
 
 Labels = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]

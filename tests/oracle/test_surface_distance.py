@@ -9,12 +9,12 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
+from tests.plain_surfaces import surface_distances
 from viscera.core.anatomy import ABDOMEN
 from viscera.core.scan import LabelMap
 from viscera.io.nifti import read_labels
 from viscera.metrics import surface_distance
 from viscera.metrics.scoring import score
-from viscera.metrics.surface_distance import surface_distances
 from viscera.metrics.surfel_areas import surfel_areas_mm2
 
 oracle = pytest.importorskip("surface_distance", reason="surface-distance is not installed: viscera[oracle]")

@@ -71,16 +71,13 @@ def _percentile(distances_mm: Array, areas_mm2: Array, percent: float) -> float:
     return float(distances_mm[at])
 
 
-def surface_distances(prediction: Mask, reference: Mask, spacing_mm: Sequence[float]) -> SurfaceDistances:
-    """Measure two masks (I, J, K) of one grid; `spacing_mm` along its axes, which are taken to be at right angles."""
-    (found,) = label_surface_distances(prediction.view(np.uint8), reference.view(np.uint8), spacing_mm, [1])
-    return found
-
-
 def label_surface_distances(
     prediction: Bytes, reference: Bytes, spacing_mm: Sequence[float], labels: Iterable[int]
 ) -> Iterator[SurfaceDistances]:
-    """Measure the masks of several labels of two label maps (I, J, K), one after another, as `surface_distances`."""
+    """Measure each of several labels of two label maps (I, J, K) of one grid.
+
+    `spacing_mm` is along its axes, which are taken to be at right angles.
+    """
     grid = _Grid(prediction.shape)
     surfaces = [_Surfaces(grid.spread(each), grid) for each in (prediction, reference)]
     ways = _Ways.around(tuple(spacing_mm), _REACH)

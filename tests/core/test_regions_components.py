@@ -42,7 +42,7 @@ def voxels(shape: tuple[int, int, int], *places: tuple[int | slice, ...]) -> Mas
 
 
 def components(mask: Mask, connectivity: Connectivity) -> Components:
-    return Components.find(lambda planes: mask[:, :, planes], mask.shape, connectivity)
+    return Components.find(mask, np.asarray, connectivity)
 
 
 def largest_component(mask: Mask) -> Mask:

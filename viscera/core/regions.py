@@ -7,8 +7,10 @@ faces, so that the numbers of a whole scan are never held.
 
 import importlib
 import itertools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, Literal
 
@@ -54,7 +56,7 @@ def numbered_components(mask: Mask, connectivity: Connectivity = 26) -> npt.NDAr
 class Components:
     """The components of a mask (I, J, K), N of them, of which no more than a slab along K is held at a time."""
 
-    mask_of: Callable[[slice], Mask]  # (I, J, planes)
+    mask_of: Callable[[slice], Mask]  # (I, J, planes) of a slab
     slabs: Sequence[slice]
     connectivity: Connectivity
     piece_of: Sequence[Numbers]  # of each slab: from the number of a component in it to that of the whole, from 1 on
@@ -64,13 +66,16 @@ class Components:
 
     @classmethod
     def find(
-        cls, mask_of: Callable[[slice], Mask], shape: Sequence[int], connectivity: Connectivity = 26
+        cls, array: npt.NDArray[Any], is_inside: Callable[[npt.NDArray[Any]], Mask], connectivity: Connectivity = 26
     ) -> "Components":
-        """Of a mask of this shape, which is asked for slab by slab, and in `numbered` again."""
+        """Of where an array (I, J, K) is as `is_inside` says, which is asked slab by slab, and in `numbered` again."""
         from scipy.sparse import coo_array  # noqa: PLC0415 - as above
         from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
 
-        slabs = slabs_of(shape)
+        def mask_of(planes: slice) -> Mask:
+            return is_inside(array[:, :, planes])
+
+        slabs = slabs_of(array.shape)
         sizes, open_to, joined = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)], [np.zeros((0, 2), np.int64)]
         below, kept = None, []
         for at, planes in enumerate(slabs):
@@ -136,7 +141,7 @@ def _touching(below: Numbers, above: Numbers, connectivity: Connectivity) -> Num
 
 def component_sizes(array: npt.NDArray[Any], value: float = True) -> Numbers:
     """(N,) voxels of each 26-connected component of where an array (I, J, K) has a value, largest first."""
-    return np.sort(Components.find(lambda planes: array[:, :, planes] == value, array.shape).sizes[1:])[::-1]
+    return np.sort(Components.find(array, partial(operator.eq, value)).sizes[1:])[::-1]
 
 
 def central_voxel(mask: Mask) -> Index3:
@@ -149,7 +154,11 @@ def central_voxel(mask: Mask) -> Index3:
 
 def box_of(*arrays: npt.NDArray[Any]) -> Box:
     """The smallest box that holds all of masks or label maps (I, J, K) that is not 0; `EMPTY` where all is."""
-    boxes = [box for box in map(_box_of_one, arrays) if box != EMPTY]
+    return _around([box for box in map(_box_of_one, arrays) if box != EMPTY])
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    """The smallest box around others; `EMPTY` around none."""
     if not boxes:
         return EMPTY
     i, j, k = (slice(min(s.start for s in sides), max(s.stop for s in sides)) for sides in zip(*boxes, strict=True))
@@ -176,26 +185,17 @@ def boxes_of(labels: npt.NDArray[np.uint8], length: int) -> list[Box]:
     """(L,) the box of each class of a label map (I, J, K) with L classes; background's is `EMPTY`, too."""
     from scipy import ndimage  # noqa: PLC0415 - as above
 
-    ends: list[list[tuple[list[int], list[int]]]] = [[] for _ in range(length)]
+    parts: list[list[Box]] = [[] for _ in range(length)]
     for planes in slabs_of(labels.shape):
         box = box_of(labels[:, :, planes])
         part = cropped(labels[:, :, planes], box)
-        corner = [axis.start for axis in box[:2]] + [box[2].start + planes.start]
+        corner = (box[0].start, box[1].start, box[2].start + planes.start)
         found = ndimage.find_objects(part, max_label=length - 1) if part.size else ()
         for label, within in enumerate(found, start=1):
             if within is not None:
-                low, high = ([getattr(axis, end) for axis in within] for end in ("start", "stop"))
-                ends[label].append((np.add(low, corner).tolist(), np.add(high, corner).tolist()))
-    return [_around(each) for each in ends]
-
-
-def _around(ends: Sequence[tuple[list[int], list[int]]]) -> Box:
-    """The smallest box around others, which are given by their ends."""
-    if not ends:
-        return EMPTY
-    low, high = np.min([low for low, _ in ends], axis=0), np.max([high for _, high in ends], axis=0)
-    i, j, k = map(slice, low.tolist(), high.tolist())
-    return (i, j, k)
+                i, j, k = (slice(s.start + at, s.stop + at) for s, at in zip(within, corner, strict=True))
+                parts[label].append((i, j, k))
+    return [_around(each) for each in parts]
 
 
 def cropped(array: npt.NDArray[Any], box: Box) -> npt.NDArray[Any]:

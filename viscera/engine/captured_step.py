@@ -163,11 +163,12 @@ def _difference(expected: State, found: State, before: State) -> str:
     """What a replay changed otherwise than the plain step, beyond rounding; empty where there is no such thing."""
     for name, tensors in expected.items():
         start = before.get(name, [torch.zeros_like(each) for each in tensors])
-        changes = [
-            torch.stack([(now.double() - then.double()).square().sum() for now, then in zip(ends, starts, strict=True)])
-            for ends, starts in ((found[name], tensors), (tensors, start))
-        ]
-        error, change = (float(each.sum().sqrt()) for each in changes)
+        error, change = _distance(found[name], tensors), _distance(tensors, start)
         if not error <= _TOLERANCE * change:
             return f"a replay changes {name} by {error:.2g} of {change:.2g} otherwise than the plain step"
     return ""
+
+
+def _distance(ends: Sequence[Tensor], starts: Sequence[Tensor]) -> float:
+    pairs = zip(ends, starts, strict=True)
+    return float(torch.stack([(end.double() - start.double()).square().sum() for end, start in pairs]).sum().sqrt())

@@ -33,8 +33,8 @@ LEAST_GAIN = 1.1  # bfloat16, which keeps 8 bits, has to be so many times as fas
 _ROUNDS = 3
 _LONG_SECONDS = 10.0  # once steps have taken so long, two rounds, of which the first warms up, will do
 _PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
-Layout = Literal["channels_last", "channels_first"]
-_LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+_Layout = Literal["channels_last", "channels_first"]
+_LAYOUTS: tuple[_Layout, ...] = get_args(_Layout)
 _NAMES = {f"{precision} {layout}" for precision in _PRECISIONS for layout in _LAYOUTS}
 _Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -91,7 +91,7 @@ class _Probe(NamedTuple):
             found |= {f"{each} {layout}": min(seconds[each] for seconds in rounds) for each in _PRECISIONS}
         return found
 
-    def _step(self, precision: Precision, layout: Layout) -> Callable[[], None]:
+    def _step(self, precision: Precision, layout: _Layout) -> Callable[[], None]:
         """A step of a training of its own."""
         size = {name: getattr(self, name) for name in ("patch", "batch_size", "filters", "levels")}
         train = TrainConfig(**size, precision=precision, memory_layout=layout, capture="never")

@@ -1,12 +1,13 @@
 """Mending a label map, organ by organ: what lies apart, and what is missing within. Off unless asked for."""
 
+import operator
 from collections.abc import Sequence
 from functools import partial
 
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import CleanupConfig
 from viscera.core.errors import BadInputError
-from viscera.core.regions import Box, Components, Mask, boxes_of
+from viscera.core.regions import Box, Components, boxes_of
 from viscera.core.scan import LabelArray
 
 _ALL = "all"
@@ -26,13 +27,13 @@ def cleaned(labels: LabelArray, config: CleanupConfig, classes: ClassTable) -> L
     result = labels.copy(order="K")
     for label, box in _boxes(result, to_thin):
         within = result[box]
-        pieces = Components.find(partial(_organ, within, label), within.shape)
+        pieces = Components.find(within, partial(operator.eq, label))
         largest = pieces.largest
         for planes, numbers in pieces.numbered():
             within[:, :, planes][(numbers > 0) & (numbers != largest)] = 0
     for label, box in _boxes(result, to_fill):
         within = result[box]
-        gaps = Components.find(partial(_outside, within, label), within.shape, connectivity=6)
+        gaps = Components.find(within, partial(operator.ne, label), connectivity=6)
         holes = gaps.enclosed
         for planes, numbers in gaps.numbered():
             part = within[:, :, planes]
@@ -43,16 +44,6 @@ def cleaned(labels: LabelArray, config: CleanupConfig, classes: ClassTable) -> L
 def _boxes(labels: LabelArray, wanted: Sequence[int]) -> list[tuple[int, Box]]:
     boxes = boxes_of(labels, max(wanted) + 1) if wanted else []
     return [(label, boxes[label]) for label in wanted]
-
-
-def _organ(labels: LabelArray, label: int, planes: slice) -> Mask:
-    mask: Mask = labels[:, :, planes] == label
-    return mask
-
-
-def _outside(labels: LabelArray, label: int, planes: slice) -> Mask:
-    mask: Mask = labels[:, :, planes] != label
-    return mask
 
 
 def organs_named(names: Sequence[str], classes: ClassTable, setting: str) -> list[int]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from viscera.core import regions
-from viscera.core.regions import EMPTY, Box, box_of, boxes_of, cropped
+from viscera.core.regions import EMPTY, Box, box_of, box_where, boxes_of, cropped
 
 MASKS = arrays(np.bool_, st.tuples(*[st.integers(1, 5)] * 3), elements=st.sampled_from([False, False, False, True]))
 
@@ -42,6 +42,8 @@ def test_boxes_run_through_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     labels[2, 4, 5] = 2
     monkeypatch.setattr(regions, "_SLAB_VOXELS", 40)  # two planes
     assert boxes_of(labels, 4) == [EMPTY, (slice(1, 4), slice(0, 3), slice(1, 8)), box_of(labels == 2), EMPTY]
+    assert box_where(lambda planes: labels[:, :, planes] > 0, labels.shape) == box_of(labels)
+    assert box_where(lambda planes: labels[:, :, planes] > 2, labels.shape) == EMPTY
 
 
 def test_a_box_of_several_holds_all_and_empty_ones_do_not_count() -> None:

@@ -3,9 +3,10 @@
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Volume
 from viscera.engine import predictor as module
+from viscera.engine import sliding_window
 from viscera.engine.predictor import Model, Predictor
 from viscera.engine.sliding_window import predict_probabilities, probability_planes
 from viscera.imaging.windows import covering_origins, gaussian_weights
@@ -97,6 +99,41 @@ def test_a_plane_comes_as_soon_as_no_later_window_reaches_it(batch_windows: int)
     assert [network.seen for _ in planes] == [
         min(14 * 6, batch_windows * math.ceil(6 * min(k // 2 + 1, 14) / batch_windows)) for k in range(30)
     ]
+
+
+@pytest.mark.parametrize("batch_windows", [1, 5, 100])
+def test_no_more_planes_are_held_than_a_window_is_thick(batch_windows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, add = [], sliding_window._add
+
+    def counted(planes: Sequence[Any], *rest: Any) -> None:
+        held.append(len(planes))
+        add(planes, *rest)
+
+    monkeypatch.setattr(sliding_window, "_add", counted)
+    config = PredictConfig(mode="sub_volumes", batch_windows=batch_windows)
+    predict_probabilities(Local(), noise((8, 6, 30)), TrainConfig(patch=4), config, CPU)
+    assert set(held) == {4}
+
+
+def test_on_a_cpu_as_many_windows_go_together_as_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 4³ voxels and 12 × 2 float32 values a voxel: 6144 bytes each."""
+    seen: list[int] = []
+
+    class Wide(Local):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return super().forward(x)
+
+    def predicted() -> Tensor:
+        return predict_probabilities(Wide(), noise((8, 4, 4)), settings, PredictConfig(batch_windows=3), CPU)
+
+    settings = TrainConfig(patch=4, levels=2, filters=2)
+    found = predicted()
+    monkeypatch.setattr(sliding_window, "_TOGETHER_BYTES", 2 * 6144)
+    assert torch.equal(predicted(), found)
+    monkeypatch.setattr(sliding_window, "_TOGETHER_BYTES", 1)
+    assert torch.equal(predicted(), found)
+    assert seen == [3, 2, 1, 1, 1, 1]  # three windows, at 0, 2 and 4
 
 
 def test_windows_lie_inside_and_cover_everything() -> None:

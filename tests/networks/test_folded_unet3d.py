@@ -42,6 +42,15 @@ def test_logits_are_those_of_the_network_but_for_rounding(
 
 
 @torch.no_grad()
+def test_a_window_alone_gets_the_logits_that_it_gets_beside_others() -> None:
+    """Also where `conv3d` would compute a single one in another way, because it is small."""
+    network, x = FoldedUNet3D(network_after_some_training(3)), windows((16, 12, 16))
+    together = network(x)
+    for at, window in enumerate(x):
+        assert torch.allclose(network(window[None])[0], together[at], rtol=0, atol=2e-6 * float(together.abs().max()))
+
+
+@torch.no_grad()
 def test_in_float64_nothing_but_the_last_digits_differ() -> None:
     network = network_after_some_training(3).double()
     x = windows((12, 16, 20)).double()

@@ -181,21 +181,30 @@ def _box_of_one(array: npt.NDArray[Any]) -> Box:
     return (i, j, k)
 
 
+def box_where(mask_of: Callable[[slice], Mask], shape: Sequence[int]) -> Box:
+    """The smallest box that holds all of a mask of this shape, which is asked for slab by slab; else `EMPTY`."""
+    boxes = ((planes.start, box_of(mask_of(planes))) for planes in slabs_of(shape))
+    return _around([_moved(box, (0, 0, first)) for first, box in boxes if box != EMPTY])
+
+
 def boxes_of(labels: npt.NDArray[np.uint8], length: int) -> list[Box]:
     """(L,) the box of each class of a label map (I, J, K) with L classes; background's is `EMPTY`, too."""
     from scipy import ndimage  # noqa: PLC0415 - as above
 
-    parts: list[list[Box]] = [[] for _ in range(length)]
+    boxes: list[list[Box]] = [[] for _ in range(length)]
     for planes in slabs_of(labels.shape):
-        box = box_of(labels[:, :, planes])
+        i, j, k = box = box_of(labels[:, :, planes])
         part = cropped(labels[:, :, planes], box)
-        corner = (box[0].start, box[1].start, box[2].start + planes.start)
         found = ndimage.find_objects(part, max_label=length - 1) if part.size else ()
         for label, within in enumerate(found, start=1):
             if within is not None:
-                i, j, k = (slice(s.start + at, s.stop + at) for s, at in zip(within, corner, strict=True))
-                parts[label].append((i, j, k))
-    return [_around(each) for each in parts]
+                boxes[label].append(_moved(within, (i.start, j.start, k.start + planes.start)))
+    return [_around(each) for each in boxes]
+
+
+def _moved(box: Sequence[slice], by: Index3) -> Box:
+    i, j, k = (slice(axis.start + n, axis.stop + n) for axis, n in zip(box, by, strict=True))
+    return (i, j, k)
 
 
 def cropped(array: npt.NDArray[Any], box: Box) -> npt.NDArray[Any]:

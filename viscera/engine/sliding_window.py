@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from viscera.core.config import PredictConfig, TrainConfig
 from viscera.core.geometry import Index3
-from viscera.core.regions import EMPTY, Box, box_of
+from viscera.core.regions import EMPTY, Box, box_where
 from viscera.core.scan import AIR_HU, HuArray
 from viscera.engine.hardware import autocast, number_format
 from viscera.imaging.windows import Tiling, covering_origins, gaussian_weights, network_input
 
 _MOST_BYTES = 512 * 2**20  # that large windows take, with the planes that are held until they are complete
 _VALUES_PER_VOXEL = 12  # of the network at a time, times its filters; of a folded one half
+_TOGETHER_BYTES = 2**26  # that windows of training in one pass on a CPU may take: there more of them are no faster
 _SHARED = 4  # large windows share at least so many parts of the training window's edge
 Forward = Callable[[Tensor], Tensor]  # (B, I, J, K) int16 HU to (B, K, L, I, J) float32 probabilities
 
@@ -50,23 +51,27 @@ def probability_planes(
         return torch.softmax(logits.movedim(-1, 1).contiguous(), dim=2, dtype=torch.float32).cpu()
 
     i, j, k = hu.shape
+    itemsize = number_format(device, train.precision).itemsize
+    bytes_per_voxel = itemsize * getattr(network, "values_per_voxel", _VALUES_PER_VOXEL * train.filters)
     if predict.mode == "whole_volume":
         planes = iter(forward(volume.unsqueeze(0))[0])
     elif predict.mode == "sub_volumes":
-        planes = _in_windows_of_training(volume, train.patch, predict, forward)
+        together = max(1, int(_TOGETHER_BYTES / (bytes_per_voxel * train.patch**3)))
+        batch_windows = min(predict.batch_windows, together) if device.type == "cpu" else predict.batch_windows
+        planes = _in_windows_of_training(volume, train.patch, predict, forward, batch_windows)
     else:
-        itemsize = number_format(device, train.precision).itemsize
-        values = getattr(network, "values_per_voxel", _VALUES_PER_VOXEL * train.filters)
-        planes = _in_large_windows(volume, train, forward, values * itemsize)
+        planes = _in_large_windows(volume, train, forward, bytes_per_voxel)
     for plane in islice(planes, k):
         yield plane[:, :i, :j]
 
 
-def _in_windows_of_training(volume: Tensor, patch: int, predict: PredictConfig, forward: Forward) -> Iterator[Tensor]:
+def _in_windows_of_training(
+    volume: Tensor, patch: int, predict: PredictConfig, forward: Forward, batch_windows: int
+) -> Iterator[Tensor]:
     edges = (patch, patch, patch)
     weight_KIJ = _by_plane(gaussian_weights(edges)) if predict.blend == "gaussian" else torch.ones(edges)
     origins = sorted(covering_origins(volume.shape, edges, predict.overlap), key=lambda origin: origin[2])
-    return _blended(volume, _Windows(edges, origins, lambda _: weight_KIJ), forward, predict.batch_windows)
+    return _blended(volume, _Windows(edges, origins, lambda _: weight_KIJ), forward, batch_windows)
 
 
 def _in_large_windows(volume: Tensor, train: TrainConfig, forward: Forward, bytes_per_voxel: float) -> Iterator[Tensor]:
@@ -75,7 +80,9 @@ def _in_large_windows(volume: Tensor, train: TrainConfig, forward: Forward, byte
     There the network's input is the same everywhere, and so is its answer: that in the middle of a cube of air.
     """
     multiple = 2 ** (train.levels - 1)
-    i, j, k = box = _grown(box_of(volume.numpy() > train.intensity.low_hu), volume.shape, train.patch, multiple)
+    hu = volume.numpy()
+    body = box_where(lambda planes: hu[:, :, planes] > train.intensity.low_hu, hu.shape)
+    i, j, k = box = _grown(body, hu.shape, train.patch, multiple)
     within = volume[box]
     shape = (within.shape[0], within.shape[1], within.shape[2])
     edge = max(multiple, train.patch // 2)
@@ -132,16 +139,16 @@ def _blended(volume: Tensor, windows: _Windows, forward: Forward, batch_windows:
     for first in range(0, len(origins), batch_windows):
         batch = origins[first : first + batch_windows]
         probabilities_BKLIJ = forward(torch.stack([volume[_box(origin, edges)] for origin in batch]))
-        while lowest + len(begun) < batch[-1][2] + edges[2]:
-            begun.append((torch.zeros((probabilities_BKLIJ.shape[2], i, j)), torch.zeros((i, j))))
-        for origin, probabilities_KLIJ in zip(batch, probabilities_BKLIJ, strict=True):
+        next_planes = [origin[2] for origin in origins[first + 1 : first + len(batch) + 1]] + [k]
+        for origin, probabilities_KLIJ, next_plane in zip(batch, probabilities_BKLIJ, next_planes, strict=False):
+            while lowest + len(begun) < origin[2] + edges[2]:
+                begun.append((torch.zeros((probabilities_KLIJ.shape[1], i, j)), torch.zeros((i, j))))
             at = (origin[0], origin[1], origin[2] - lowest)
             _add(begun, probabilities_KLIJ, windows.weights(origin), _box(at, edges))
-        next_window = origins[first + len(batch)][2] if first + len(batch) < len(origins) else k
-        while lowest < next_window:
-            total, weights = begun.popleft()
-            yield total.div_(weights)
-            lowest += 1
+            while lowest < next_plane:
+                total, weights = begun.popleft()
+                yield total.div_(weights)
+                lowest += 1
 
 
 def _add(

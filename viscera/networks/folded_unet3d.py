@@ -68,14 +68,25 @@ class FoldedUNet3D(nn.Module):
             skips.pop()
             for (weight, bias), joined, second in reversed(self.up):
                 below = x
-                x = F.conv3d(skips.pop(), weight, bias, padding=1)
+                x = _convolution(skips.pop(), weight, bias)
                 x = x.add_(F.conv_transpose3d(below, joined, stride=2, padding=1)).relu_()
                 x = _convolved(x, second)
-            return F.conv3d(x, *self.head)[..., :i, :j, :k]
+            return _convolution(x, *self.head)[..., :i, :j, :k]
 
 
 def _convolved(x: Tensor, weights: _Weights) -> Tensor:
-    return F.conv3d(x, *weights, padding=1).relu_()
+    return _convolution(x, *weights).relu_()
+
+
+def _convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """With as many voxels in the output; `conv3d` leaves a single small float32 window to a way 5–19 × as slow."""
+    padding = weight.shape[-1] // 2
+    is_alone = len(x) == 1 and x.dtype == torch.float32 and x.device.type == "cpu"
+    if is_alone and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        ones = (1, 1, 1)
+        single: Tensor = torch.mkldnn_convolution(x, weight, bias, (padding,) * 3, ones, ones, 1)
+        return single
+    return F.conv3d(x, weight, bias, padding=padding)
 
 
 def _folded(block: nn.Module) -> list[_Weights]:

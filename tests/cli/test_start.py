@@ -50,3 +50,10 @@ def test_a_training_loads_neither_a_compiler_nor_what_draws(tiny_store: Store, t
     arguments = ["train", str(tiny_store.path), str(tmp_path / "run"), *TINY]
     needless = ["matplotlib", "pandas", "sympy", "torch._dynamo"]  # 2 s and more
     assert loaded_by(CALL.format(arguments), needless) == []
+
+
+def test_preparing_and_scoring_on_the_grid_as_it_is_need_no_pytorch(tiny_raw: Path, tmp_path: Path) -> None:
+    labels, store = str(tiny_raw / "labelsTr"), str(tmp_path / "store")
+    prepare = ["prepare", str(tiny_raw), store, "--downsample", "1", "--test-fraction", "0"]
+    evaluate = ["evaluate", labels, labels, "--out", str(tmp_path / "scores.csv")]
+    assert loaded_by(CALL.format(prepare) + CALL.format(evaluate), ["torch"]) == []

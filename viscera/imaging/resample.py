@@ -11,18 +11,19 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry, Index3, size_text
 from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
 from viscera.core.settings import along_axes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Index = npt.NDArray[np.intp]
 Weights = npt.NDArray[np.float64]
@@ -70,22 +71,23 @@ class Taps:
             result = by(result, array.take(np.minimum(np.arange(self.num_in) + tap, self.num_in - 1), axis=axis))
         return result
 
-    def along(self, axis: int, array: Tensor) -> Tensor:
+    def along(self, axis: int, array: "Tensor") -> "Tensor":
         """A float array resampled along one axis."""
         if self.is_identity:
             return array
         shape = [-1 if each == axis % array.ndim else 1 for each in range(array.ndim)]
         total = None
         for tap in range(self.weights.shape[1]):
-            part = array.index_select(axis, torch.from_numpy(self.voxel(tap)))
+            part = array.index_select(axis, _tensor(self.voxel(tap)))
             if self.weights.shape[1] > 1:
-                part.mul_(torch.from_numpy(self.weights[:, tap]).to(array.dtype).view(shape))
+                part.mul_(_tensor(self.weights[:, tap]).to(array.dtype).view(shape))
             total = part if total is None else total.add_(part)
         return array if total is None else total
 
-    def along_planes(self, planes: Iterable[Tensor]) -> Iterator[Tensor]:
+    def along_planes(self, planes: "Iterable[Tensor]") -> "Iterator[Tensor]":
         """The same along the axis on which the input comes plane by plane; holds as many as one output plane needs."""
-        source, held, first_held = iter(planes), deque[Tensor](), 0
+        held: deque[Tensor] = deque()
+        source, first_held = iter(planes), 0
         for first, weights in zip(self.first.tolist(), self.weights, strict=True):
             used = np.flatnonzero(weights)
             while first_held < first:
@@ -216,13 +218,13 @@ def coarsen_volume(volume: Volume, change: GridChange) -> Volume:
     if 1 <= math.prod(block) <= _MOST_IN_BLOCK:
         planes = (_block_means(plane, *block) for plane in planes_of)
     else:
-        floats = (torch.from_numpy(np.array(plane, dtype=np.float32, order="C")) for plane in planes_of)
+        floats = (_tensor(np.array(plane, dtype=np.float32, order="C")) for plane in planes_of)
         planes = (j.along(1, i.along(0, plane)) for plane in floats)
     hu = stacked((plane.round() for plane in k.along_planes(planes)), change.coarse.shape, np.int16)
     return Volume(hu, change.coarse)
 
 
-def _block_means(plane: npt.NDArray[np.int16], i: int, j: int) -> Tensor:
+def _block_means(plane: npt.NDArray[np.int16], i: int, j: int) -> "Tensor":
     """(I/i, J/j) float32 means of blocks of i × j voxels, from whole-number sums: a fifth of the time of `Taps.along`.
 
     Both are exact where a block holds a power of two of voxels, and no more than `_MOST_IN_BLOCK`.
@@ -233,7 +235,7 @@ def _block_means(plane: npt.NDArray[np.int16], i: int, j: int) -> Tensor:
     totals = sums[::i].copy()
     for at in range(1, i):
         totals += sums[at::i]
-    return torch.from_numpy(totals.astype(np.float32, order="C") / np.float32(i * j))
+    return _tensor(totals.astype(np.float32, order="C") / np.float32(i * j))
 
 
 def coarsen_labels(
@@ -243,10 +245,10 @@ def coarsen_labels(
     if method == "nearest":
         taps = map(nearest_taps, change.fine.shape, change.coarse.shape, change.factors)
         return LabelMap(_pick(label_map.labels, taps), change.coarse)
-    present = torch.from_numpy(np.flatnonzero(value_counts(label_map.labels)).astype(np.uint8))
+    present = _tensor(np.flatnonzero(value_counts(label_map.labels)).astype(np.uint8))
     i, j, k = change.to_coarse
     planes = (
-        j.along(2, i.along(1, (torch.from_numpy(np.array(plane, order="C")) == present.view(-1, 1, 1)).float()))
+        j.along(2, i.along(1, (_tensor(np.array(plane, order="C")) == present.view(-1, 1, 1)).float()))
         for plane in np.moveaxis(label_map.labels, 2, 0)
     )
     labels = (present[_first_largest(shares)] for shares in k.along_planes(planes))
@@ -258,7 +260,7 @@ def restore_labels(labels: LabelArray, change: GridChange) -> LabelMap:
     return LabelMap(_pick(labels, change.to_fine("labels")), change.fine)
 
 
-def restore_planes(planes_LIJ: Iterable[Tensor], change: GridChange) -> LabelMap:
+def restore_planes(planes_LIJ: "Iterable[Tensor]", change: GridChange) -> LabelMap:
     """The most probable class on the fine grid, of probabilities that are interpolated linearly.
 
     `planes_LIJ` are float32 of `change.coarse`, along K from the lowest up. The fine probabilities never exist as a
@@ -270,35 +272,35 @@ def restore_planes(planes_LIJ: Iterable[Tensor], change: GridChange) -> LabelMap
     return LabelMap(stacked(labels, change.fine.shape, np.uint8), change.fine)
 
 
-def _most_probable(plane_LIJ: Tensor, i: Taps, j: Taps) -> LabelArray:
+def _most_probable(plane_LIJ: "Tensor", i: Taps, j: Taps) -> LabelArray:
     """(I, J) class with the largest of (L, i, j) probabilities, resampled along both axes."""
-    coarse = plane_LIJ.max(dim=0).indices.to(torch.uint8).numpy()
+    coarse = plane_LIJ.max(dim=0).indices.byte().numpy()
     low, high = (j.spread(1, i.spread(0, coarse, by), by) for by in (np.minimum, np.maximum))
     labels = coarse.take(i.first, axis=0).take(j.first, axis=1)
     at_i, at_j = np.nonzero((low != high).take(i.first, axis=0).take(j.first, axis=1))
     if at_i.size:
-        labels[at_i, at_j] = _blended(plane_LIJ, (i, at_i), (j, at_j)).argmax(dim=1).to(torch.uint8).numpy()
+        labels[at_i, at_j] = _blended(plane_LIJ, (i, at_i), (j, at_j)).argmax(dim=1).byte().numpy()
     return labels
 
 
-def _blended(plane_LIJ: Tensor, along_i: tuple[Taps, Index], along_j: tuple[Taps, Index]) -> Tensor:
+def _blended(plane_LIJ: "Tensor", along_i: tuple[Taps, Index], along_j: tuple[Taps, Index]) -> "Tensor":
     """(N, L) probabilities at N output voxels of a plane, given by their index along each axis."""
     by_voxel = plane_LIJ.movedim(0, -1).reshape(-1, plane_LIJ.shape[0])
-    total = torch.zeros((len(along_i[1]), plane_LIJ.shape[0]))
+    total = plane_LIJ.new_zeros((len(along_i[1]), plane_LIJ.shape[0]))
     sources = (
         [(taps.voxel(tap)[at], taps.weights[at, tap]) for tap in range(taps.weights.shape[1])]
         for taps, at in (along_i, along_j)
     )
     for (from_i, weight_i), (from_j, weight_j) in itertools.product(*sources):
-        weight = torch.from_numpy((weight_i * weight_j).astype(np.float32))
-        source = torch.from_numpy(from_i * plane_LIJ.shape[2] + from_j)
+        weight = _tensor((weight_i * weight_j).astype(np.float32))
+        source = _tensor(from_i * plane_LIJ.shape[2] + from_j)
         total.addcmul_(by_voxel.index_select(0, source), weight.unsqueeze(1))
     return total
 
 
 def restored_planes(
-    planes_LIJ: Iterable[Tensor], change: GridChange, restore: Restore = "probabilities"
-) -> Iterator[Tensor]:
+    planes_LIJ: "Iterable[Tensor]", change: GridChange, restore: Restore = "probabilities"
+) -> "Iterator[Tensor]":
     """Probabilities on the fine grid, plane by plane along K, of float32 planes of `change.coarse` from the lowest up.
 
     Interpolated linearly; or those of the coarse voxel around, as `restore_labels` does with labels.
@@ -308,13 +310,20 @@ def restored_planes(
         yield i.along(1, j.along(2, plane))
 
 
-def _first_largest(shares: Tensor) -> Tensor:
+def _first_largest(shares: "Tensor") -> "Tensor":
     """(I, J) index of the largest of (L, I, J) values, the first of those that are equal but for rounding."""
-    best, index = shares[0].clone(), torch.zeros(shares.shape[1:], dtype=torch.long)
+    best, index = shares[0].clone(), shares[0].long().zero_()
     for at, share in enumerate(shares[1:], start=1):
         more = share > best + _SHARE_ROUNDING
         index[more], best[more] = at, share[more]
     return index
+
+
+def _tensor(array: npt.NDArray[Any]) -> "Tensor":
+    """The array as a tensor, in the same memory."""
+    import torch  # noqa: PLC0415 - slow to load, and labels and grids that stay as they are need none of it
+
+    return torch.from_numpy(array)
 
 
 def _pick(labels: LabelArray, taps: Iterable[Taps]) -> LabelArray:

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from viscera.metrics.surface_distance import SurfaceDistances, label_surface_distances
-from viscera.metrics.surfel_areas import surfel_areas_mm2
+from viscera.metrics.surface_distance import SurfaceDistances, label_surface_distances, surfel_areas_mm2
 
 Mask = npt.NDArray[np.bool_]
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from viscera.metrics.surfel_areas import CORNERS, surfel_areas_mm2
+from viscera.metrics.surface_distance import CORNERS, surfel_areas_mm2
 
 CUBIC = surfel_areas_mm2((1, 1, 1))
 A, B, C = SPACING = (0.7, 1.3, 2.5)

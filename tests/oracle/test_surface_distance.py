@@ -15,7 +15,7 @@ from viscera.core.scan import LabelMap
 from viscera.io.nifti import read_labels
 from viscera.metrics import surface_distance
 from viscera.metrics.scoring import score
-from viscera.metrics.surfel_areas import surfel_areas_mm2
+from viscera.metrics.surface_distance import surfel_areas_mm2
 
 oracle = pytest.importorskip("surface_distance", reason="surface-distance is not installed: viscera[oracle]")
 Mask = npt.NDArray[np.bool_]

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.spatial import KDTree
-
-from viscera.metrics.surfel_areas import CORNERS, surfel_areas_mm2
+from skimage.measure import marching_cubes
 
 Array = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.intp]  # in a `_Grid`
 Mask = npt.NDArray[np.bool_]
+CORNERS = tuple(itertools.product((0, 1), (0, 1), (0, 1)))  # corner c of eight voxels is bit c of a code
+_MOST_TRIANGLES = 4  # between eight voxels
 _REACH = 8  # voxels, the farthest that the places around an element are looked at along an axis
 _MARGIN = _REACH + 1  # voxels of background between the rows, and between the planes, of a grid
 _ROUND = 18  # places that are looked at before those that have found something are let go
@@ -93,6 +94,30 @@ def label_surface_distances(
             keys = np.sort(ranks << 8 | area_of_code[codes])  # from near to far, then by area
             measured += [distances_mm[keys >> 8], areas[keys & 255]]
         yield SurfaceDistances(*measured)
+
+
+def surfel_areas_mm2(spacing_mm: Sequence[float]) -> Array:
+    """(256,) area in mm² of the surface between eight voxels by code: bit c is set where corner `CORNERS[c]` has it."""
+    i, j, k = spacing_mm
+    areas: Array = np.linalg.norm(_unit_surfels() * np.array([j * k, i * k, i * j]), axis=2).sum(axis=1)
+    return areas
+
+
+@functools.cache
+def _unit_surfels() -> Array:
+    """(256, 4, 3) vector areas of the triangles for voxels of edge 1; zeros where there are fewer than four.
+
+    Marching cubes through the midpoints of the edges, by the table of Lorensen and Cline (1987), about those corners
+    that are of the rarer kind (of four and four, those that have the label): so both sides have one surface.
+    """
+    table = np.zeros((1 << len(CORNERS), _MOST_TRIANGLES, 3))
+    for code in range(1, len(table) - 1):
+        corners = np.unpackbits(np.array([code], dtype=np.uint8), bitorder="little").reshape(2, 2, 2)
+        rarer = corners if corners.sum() <= 4 else 1 - corners
+        vertices, faces, *_ = marching_cubes(rarer.astype(np.float64), 0.5, method="lorensen")
+        a, b, c = (vertices[corner].astype(np.float64) for corner in faces.T)
+        table[code, : len(faces)] = np.cross(b - a, c - a) / 2
+    return table
 
 
 class _Grid:

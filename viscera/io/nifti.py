@@ -42,12 +42,11 @@ def read_volume(path: str | Path, *, warn: bool = True) -> Volume:
     NaN or infinite values, or such that int16 cannot hold and that are therefore no HU; a geometry without extent.
     """
     path = Path(path)
-    stored, geometry = _read_stored(path)
-    for warning in stored.placement.warnings(geometry) if warn else ():
+    stored = _read_stored(path)
+    for warning in stored.placement.warnings(stored.geometry) if warn else ():
         log.warning("%s: %s", path, warning)
-    if stored.array.dtype == np.int16 and not stored.is_scaled:
-        return Volume(stored.array, geometry)
-    return Volume(_as_hu(stored, path), geometry)
+    is_hu = stored.array.dtype == np.int16 and not stored.is_scaled
+    return Volume(stored.array if is_hu else _as_hu(stored, path), stored.geometry)
 
 
 def _as_hu(stored: "_Stored", path: Path) -> npt.NDArray[np.int16]:
@@ -134,12 +133,12 @@ def label_numbers_in(path: Path) -> list[int]:
 
 def _read_whole_numbers(path: Path) -> tuple[_Numbers, Geometry]:
     """As they are where they are bytes; else checked and rounded, plane by plane."""
-    stored, geometry = _read_stored(path)
+    stored = _read_stored(path)
     if stored.array.dtype == np.uint8 and not stored.is_scaled:
-        return stored.array, geometry
-    numbers = np.empty(geometry.shape, dtype=np.uint16, order="F")
+        return stored.array, stored.geometry
+    numbers = np.empty(stored.geometry.shape, dtype=np.uint16, order="F")
     low, high, are_finite, are_whole = np.inf, -np.inf, True, True
-    for k in range(geometry.shape[2]):
+    for k in range(numbers.shape[2]):
         values = stored.values(np.s_[:, :, k])
         if not np.issubdtype(values.dtype, np.integer):
             are_finite = are_finite and bool(np.isfinite(values).all())
@@ -160,7 +159,7 @@ def _read_whole_numbers(path: Path) -> tuple[_Numbers, Geometry]:
         raise BadInputError(
             f"{path}: label numbers run from {low:.0f} to {high:.0f}; a label map holds small numbers from 0 on."
         )
-    return numbers, geometry
+    return numbers, stored.geometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +170,7 @@ class _Stored:
     slope: float
     intercept: float
     placement: Placement
+    geometry: Geometry  # by the placement
 
     @property
     def is_scaled(self) -> bool:
@@ -213,7 +213,7 @@ class _InPieces(io.RawIOBase):
         return self._stream.tell()
 
 
-def _read_stored(path: Path) -> tuple[_Stored, Geometry]:
+def _read_stored(path: Path) -> _Stored:
     with opened(path) as (header, stream), np.errstate(over="ignore"):
         is_packed = not isinstance(stream, io.BufferedReader)
         voxels = ArrayProxy(_InPieces(stream) if is_packed else stream, header, mmap=not is_packed)
@@ -235,7 +235,7 @@ def _read_stored(path: Path) -> tuple[_Stored, Geometry]:
             f"{header['qform_code']}, voxels of {header['pixdim'][1:4].tolist()}). Export it again."
         )
     geometry = Geometry((array.shape[0], array.shape[1], array.shape[2]), affine)
-    return _Stored(array, voxels.slope, voxels.inter, placement), geometry
+    return _Stored(array, voxels.slope, voxels.inter, placement, geometry)
 
 
 def write_nifti(path: Path, content: LabelMap | Volume, description: str = "viscera") -> None:

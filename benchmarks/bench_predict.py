@@ -24,6 +24,7 @@ from benchmarks.pairs import Benchmark
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.geometry import Index3
 from viscera.core.resolve import resolve_config
+from viscera.engine.hardware import computes_bfloat16
 from viscera.engine.predictor import build_network
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.nifti import read_labels
@@ -72,12 +73,13 @@ def trained(folder: Path, setting: Setting) -> Path:
     """A run on phantoms."""
     make_phantoms(folder / "phantom", setting.cases, 1, setting.training, setting.spacing_mm, jobs=THREADS)
     given = {"prepare.spacing_mm": setting.spacing_mm, "prepare.test_fraction": 0, "train.learning_rate": 0.01}
-    schedule = {
+    schedule: dict[str, Any] = {
         "train.patch": setting.patch,
         "train.monitor_windows": 4,
         "train.checkpoint_every": 1000,
         "train.log_every": 1000,
     }
+    schedule["train.precision"] = "bfloat16" if computes_bfloat16(torch.device("cpu")) else "float32"
     config = resolve_config(options=given | schedule | dict(setting.options))
     prepare(folder / "phantom", folder / "store", config.prepare)
     train(folder / "store", folder / "run", config)

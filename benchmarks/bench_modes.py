@@ -1,0 +1,112 @@
+"""Dice of `predict.mode: auto` beside `sub_volumes`: the same models on the same scans, only the windows differ.
+
+    python -m benchmarks.bench_modes [FOLDER] [--real DATA]
+
+- Phantoms: the six models of `benchmarks.bench_precision` (three seeds, float32 and bfloat16), on its eight test cases.
+- With `--real`, a data set in nnU-Net raw layout with the cases `ts_example` and `lidc0001`: learnt by heart together
+  and predicted themselves, by a model of each size of window. It says nothing about other patients.
+
+In FOLDER (default: precision) what is trained already is not trained again. Dice is the organs' mean over the cases, on
+the scans' own grids.
+"""
+
+import argparse
+import json
+import statistics
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from benchmarks.bench_precision import FORMATS, RATE, SEEDS, WEIGHTINGS, trained
+from benchmarks.record import RESULTS, processor_kind, record
+from viscera.core.arms import Arm
+from viscera.core.geometry import AxisOrder
+from viscera.core.resolve import resolve_config
+from viscera.core.scan import LabelMap
+from viscera.engine.hardware import computes_bfloat16
+from viscera.engine.predictor import Predictor
+from viscera.imaging.resample import GridChange
+from viscera.io.classes import read_class_file
+from viscera.io.runlog import RunFolder, read_config
+from viscera.io.store import Split, Store
+from viscera.metrics.scoring import score
+from viscera.stages.prepare import prepare
+from viscera.stages.train import train
+
+MODES: tuple[Literal["sub_volumes", "auto"], ...] = ("sub_volumes", "auto")
+REAL_CASES = ("lidc0001", "ts_example")
+REAL_ORGANS = ("artery", "portal_vein", "liver", "spleen", "stomach", "pancreas")  # that both have
+PATCHES = {32: 1500, 48: 800, 64: 600}  # edge of the window, and steps until the scans are known by heart
+
+
+def mean_dice(run: RunFolder, store: Store, split: Split, mode: Literal["sub_volumes", "auto"]) -> float:
+    """Of the organs of the cases."""
+    config = read_config(run.config_path).predict.model_copy(update={"mode": mode})
+    predictor, values = Predictor.load(run.path, config), []
+    for name in store.names(split):
+        geometry, truth = store.original_geometry(name), store.original_labels(name)
+        order = AxisOrder.to_canonical(geometry)
+        change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
+        labels = predictor.segment_prepared(store.image(name), change).label_map.labels
+        rows = score(LabelMap(order.undo(labels), geometry), truth, classes=store.classes, metrics=("dice",))
+        values += [row.value for row in rows if row.organ != "background" and row.value is not None]
+    return statistics.fmean(values)
+
+
+def learnt_by_heart(folder: Path, data: Path, patch: int) -> tuple[RunFolder, Store]:
+    """One model of two real scans, each batch with a window of either."""
+    folder.mkdir(parents=True, exist_ok=True)
+    others = sorted({path.name.removesuffix("_0000.nii.gz") for path in (data / "imagesTr").iterdir()} - {*REAL_CASES})
+    split = folder / "split.json"
+    split.write_text(json.dumps({"train": REAL_CASES, "validation": [], "test": others}), encoding="utf-8")
+    precision = "bfloat16" if computes_bfloat16(torch.device("cpu")) else "float32"
+    schedule = {"train.patch": patch, "train.iterations": PATCHES[patch], "train.batch_size": 2, "train.filters": 16}
+    watched = {"train.monitor_windows": 4, "train.checkpoint_every": 100, "train.log_every": 100}
+    how = {"train.learning_rate": 0.001, "train.precision": precision, "prepare.downsample": 2}
+    config = resolve_config(options=schedule | watched | how | {"prepare.label_downsampling": "majority"})
+    classes = folder / "classes.yaml"
+    classes.write_text(f"classes: [{', '.join(REAL_ORGANS)}]\n", encoding="utf-8")
+    store = folder.parent / "real-store"
+    prepare(data, store, config.prepare, classes=read_class_file(classes), split_file=split)
+    train(store, folder / "run", config, resume=True)
+    return RunFolder(folder / "run"), Store.open(store)
+
+
+def compared(by_mode: Mapping[Literal["sub_volumes", "auto"], list[float]]) -> dict[str, Any]:
+    """Dice of each model by mode, and what `auto` changes."""
+    changes = [auto - sub for sub, auto in zip(*(by_mode[mode] for mode in MODES), strict=True)]
+    found: dict[str, Any] = {mode: [round(value, 4) for value in values] for mode, values in by_mode.items()}
+    found |= {
+        "mean_change": round(statistics.fmean(changes), 4),
+        "largest_loss": round(max(0.0, *(-change for change in changes)), 4),
+    }
+    if len(changes) > 1:
+        found["standard_error"] = round(statistics.stdev(changes) / len(changes) ** 0.5, 4)
+    return found
+
+
+def main() -> None:
+    """Train what is not trained, predict in both modes, and record."""
+    warnings.simplefilter("ignore")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("precision"))
+    parser.add_argument("--real", type=Path, metavar="DATA")
+    given = parser.parse_args()
+    plan, arms = trained(given.folder), [Arm(weighting, RATE, each) for weighting in WEIGHTINGS for each in FORMATS]
+    models = {f"{arm.name}, seed {seed}": plan.folder.run(arm, seed) for arm in arms for seed in SEEDS}
+    store = Store.open(given.folder / "store")
+    phantoms = {mode: [mean_dice(run, store, "test", mode) for run in models.values()] for mode in MODES}
+    figures: dict[str, Any] = {"phantoms": {"models": [*models], **compared(phantoms)}}
+    if given.real is not None:
+        learnt = [learnt_by_heart(given.folder / f"real-{patch}", given.real, patch) for patch in PATCHES]
+        real = {mode: [mean_dice(*each, "train", mode) for each in learnt] for mode in MODES}
+        what = "two real scans learnt by heart and predicted themselves: nothing about other patients"
+        figures["real"] = {"what": what, "steps_by_window": PATCHES, **compared(real)}
+    record("modes", figures, folder=RESULTS / processor_kind())
+
+
+if __name__ == "__main__":
+    main()

@@ -95,13 +95,19 @@ def test_the_users_number_wins_then_that_of_before_then_what_is_free(
     assert "2 of 3 processors" in caplog.text
 
 
-def test_threads_of_the_command_sleep_unless_the_user_says_otherwise() -> None:
+def test_threads_of_the_command_sleep_and_its_pages_are_large_unless_the_user_says_otherwise() -> None:
     code = (
         "import os, sys; from viscera.cli import app; app.app = lambda: None; app.main(); "
-        "assert 'torch' not in sys.modules; print(os.environ.get('OMP_WAIT_POLICY'))"
+        "assert 'torch' not in sys.modules; "
+        "print(os.environ.get('OMP_WAIT_POLICY'), os.environ['THP_MEM_ALLOC_ENABLE'])"
     )
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
-    for given, said in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active"), ({"GOMP_SPINCOUNT": "9"}, "None")):
+    clean.pop("THP_MEM_ALLOC_ENABLE", None)
+    for given, said in (
+        ({}, "passive 1"),
+        ({"OMP_WAIT_POLICY": "active"}, "active 1"),
+        ({"GOMP_SPINCOUNT": "9", "THP_MEM_ALLOC_ENABLE": "0"}, "None 0"),
+    ):
         ran = subprocess.run(
             [sys.executable, "-c", code], env=clean | given, capture_output=True, text=True, check=True
         )

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from viscera.networks import folded_unet3d
 from viscera.networks.folded_unet3d import FoldedUNet3D
 from viscera.networks.unet3d import UNet3D
 
@@ -48,6 +49,29 @@ def test_a_window_alone_gets_the_logits_that_it_gets_beside_others() -> None:
     together = network(x)
     for at, window in enumerate(x):
         assert torch.allclose(network(window[None])[0], together[at], rtol=0, atol=2e-6 * float(together.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_fused_operations_give_the_logits_of_plain_ones(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, x = FoldedUNet3D(network_after_some_training(3), dtype), windows((16, 12, 16))
+    found = network(x)
+    monkeypatch.setattr(folded_unet3d, "_fuses", lambda _: False)
+    plain = network(x)
+    rounding = 1e-6 if dtype == torch.float32 else 2**-6  # of the largest: a sum is rounded once in place of twice
+    assert torch.allclose(found, plain, rtol=0, atol=rounding * float(plain.abs().max()))
+
+
+@pytest.mark.parametrize("error", [AttributeError, RuntimeError])
+def test_a_pytorch_without_the_fused_operations_takes_plain_ones(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(folded_unet3d, "_fused", fail)
+    assert not folded_unet3d._fuses.__wrapped__(torch.float32)
+    assert not folded_unet3d._fuses(torch.float64)  # a type that oneDNN does not have
 
 
 @torch.no_grad()

@@ -6,8 +6,11 @@ convolution of 4³ with stride 2, from the lower level. So neither the up-sample
 of the way down exist: a third of the multiplications and half of the memory are gone. What differs is rounding.
 """
 
+# ruff: noqa: SLF001 - torch.ops.mkldnn._* have no other names
+
 import itertools
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import torch
@@ -37,11 +40,12 @@ class FoldedUNet3D(nn.Module):
         self._device = weight.device
         last = self._device.type == "cpu" or weight.is_contiguous(memory_format=torch.channels_last_3d)
         self._layout = torch.channels_last_3d if last else torch.contiguous_format
-        self.down = [[self._kept(each) for each in _folded(block)] for block in network.down]
+        precise = torch.float32 if dtype == torch.bfloat16 else torch.float64  # to fold in
+        self.down = [[self._kept(each) for each in _folded(block, precise)] for block in network.down]
         self.up: list[tuple[_Weights, Tensor, _Weights]] = []
         for raising, merge in zip(network.up, network.merge, strict=True):
-            (weight, bias), second = _folded(merge)
-            raised = raising.get_parameter("weight").cpu().double()
+            (weight, bias), second = _folded(merge, precise)
+            raised = raising.get_parameter("weight").to("cpu", precise)
             skips = weight.shape[1] - raised.shape[1]
             joined = _joined(raised, weight[:, skips:])
             self.up.append((self._kept((weight[:, :skips], bias)), self._kept((joined, bias))[0], self._kept(second)))
@@ -66,33 +70,50 @@ class FoldedUNet3D(nn.Module):
                 x = _convolved(_convolved(F.max_pool3d(x, kernel_size=2) if level else x, first), second)
                 skips.append(x)
             skips.pop()
-            for (weight, bias), joined, second in reversed(self.up):
-                below = x
-                x = _convolution(skips.pop(), weight, bias)
-                x = x.add_(F.conv_transpose3d(below, joined, stride=2, padding=1)).relu_()
-                x = _convolved(x, second)
-            return _convolution(x, *self.head)[..., :i, :j, :k]
+            for weights, joined, second in reversed(self.up):
+                raised = F.conv_transpose3d(x, joined, stride=2, padding=1)
+                x = _convolved(_convolved(skips.pop(), weights, onto=raised), second)
+            return _convolved(x, self.head, rectified=False)[..., :i, :j, :k]
 
 
-def _convolved(x: Tensor, weights: _Weights) -> Tensor:
-    return _convolution(x, *weights).relu_()
+def _convolved(x: Tensor, weights: _Weights, *, onto: Tensor | None = None, rectified: bool = True) -> Tensor:
+    """The convolution, with as many voxels in the output; added to `onto`, which is overwritten, and rectified."""
+    weight, bias = weights
+    if x.device.type == "cpu" and _fuses(x.dtype):
+        return _fused(x, weight, bias, onto, rectified=rectified)
+    x = F.conv3d(x, weight, bias, padding=weight.shape[-1] // 2)
+    x = x if onto is None else onto.add_(x)
+    return x.relu_() if rectified else x
 
 
-def _convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """With as many voxels in the output; `conv3d` leaves a single small float32 window to a way 5–19 × as slow."""
-    padding = weight.shape[-1] // 2
-    is_alone = len(x) == 1 and x.dtype == torch.float32 and x.device.type == "cpu"
-    if is_alone and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        ones = (1, 1, 1)
-        single: Tensor = torch.mkldnn_convolution(x, weight, bias, (padding,) * 3, ones, ones, 1)
-        return single
-    return F.conv3d(x, weight, bias, padding=padding)
+def _fused(x: Tensor, weight: Tensor, bias: Tensor, onto: Tensor | None, *, rectified: bool) -> Tensor:
+    """The same in one pass over memory by oneDNN, through the operators of torch.compile, which have no public name.
+
+    It also takes a single small float32 window, which `conv3d` leaves to a way that is 5 to 19 times as slow.
+    """
+    ones = (1, 1, 1)
+    given = x, weight, bias, (weight.shape[-1] // 2,) * 3, ones, ones, 1
+    after: tuple[Any, ...] = "relu" if rectified else "none", [], ""
+    if onto is None:
+        return torch.ops.mkldnn._convolution_pointwise(*given, *after)  # type: ignore[no-any-return]
+    return torch.ops.mkldnn._convolution_pointwise_.binary(onto, *given, "add", 1.0, *after)  # type: ignore[no-any-return]
 
 
-def _folded(block: nn.Module) -> list[_Weights]:
-    """Weight and bias, float64 on the CPU, of each convolution of a block with the batch normalisation after it."""
+@cache
+def _fuses(dtype: torch.dtype) -> bool:
+    """Whether this PyTorch and this processor can do so with numbers of a type."""
+    x, weight, bias = torch.ones((1, 1, 1, 1, 1), dtype=dtype), torch.ones((1, 1, 1, 1, 1), dtype=dtype), torch.ones(1)
+    try:
+        found = _fused(x, weight, bias.to(dtype), 2 * x, rectified=True)
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return float(found) == 4  # 1 · 1 + 1 + 2
+
+
+def _folded(block: nn.Module, dtype: torch.dtype) -> list[_Weights]:
+    """Weight and bias, on the CPU, of each convolution of a block with the batch normalisation after it."""
     layers: list[Any] = list(block.children())
-    precise = [deepcopy(layer).cpu().double() for layer in layers]
+    precise = [deepcopy(layer).to("cpu", dtype) for layer in layers]
     fused = [fuse_conv_bn_eval(*pair) for pair in zip(precise[::3], precise[1::3], strict=True)]
     return [(each.get_parameter("weight"), each.get_parameter("bias")) for each in fused]
 
@@ -105,8 +126,8 @@ def _joined(raising: Tensor, after: Tensor) -> Tensor:
     the second; which is element p - t + 2 of theirs. Voxels beyond an edge are 0 for both.
     """
     joined = raising.new_zeros((raising.shape[0], after.shape[0], 4, 4, 4))
-    for p in itertools.product(range(2), repeat=3):
-        for t in itertools.product(range(3), repeat=3):
-            i, j, k = (a - b + 2 for a, b in zip(p, t, strict=True))
-            joined[:, :, i, j, k] += raising[:, :, p[0], p[1], p[2]] @ after[:, :, t[0], t[1], t[2]].T
+    from_the_last = after.flip(2, 3, 4)  # element 2 - t
+    for i, j, k in itertools.product(range(2), repeat=3):
+        through = torch.einsum("bu,outvw->botvw", raising[:, :, i, j, k], from_the_last)
+        joined[:, :, i : i + 3, j : j + 3, k : k + 3] += through
     return joined

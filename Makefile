@@ -25,7 +25,7 @@ GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools netwo
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
-	@echo "make demo       train six models on phantoms and write the report (about 5 minutes on two cores)"
+	@echo "make demo       train six models on phantoms and write the report (about 2 minutes on two cores)"
 	@echo "make study-phantom  why the weights need another rate (about 90 minutes on two cores; DEVICE=cuda: the paper's size)"
 	@echo "make fit-forecast   the same, and the constants of the forecast of failing organs"
 	@echo "make memorise   two real scans learnt by heart (about 50 minutes on two cores; DATA=folder with ts_example and lidc0001)"
@@ -95,6 +95,7 @@ bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_surface
 	$(BENCH)/bin/python -m benchmarks.bench_dice
 	$(BENCH)/bin/python -m benchmarks.bench_start
+	$(BIN)/python -m benchmarks.bench_report
 	$(BIN)/python -m benchmarks.bench_restore
 	$(BENCH)/bin/python -m benchmarks.bench_scale
 	$(BENCH)/bin/python -m benchmarks.bench_predict

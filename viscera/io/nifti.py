@@ -8,6 +8,7 @@ repeats both as its scan has them, and any program shows the two in one place.
 import io
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +17,6 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from isal import igzip
-from nibabel.arrayproxy import ArrayProxy
 
 from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers
 from viscera.core.errors import BadInputError
@@ -182,45 +182,33 @@ class _Stored:
         return part * np.float64(self.slope) + self.intercept if self.is_scaled else part
 
 
-class _InPieces(io.RawIOBase):
-    """A packed stream that fills a buffer piece by piece; the `readinto` of most holds all of it once more.
+def _voxels(stream: IO[bytes], header: nib.Nifti1Header) -> npt.NDArray[Any]:
+    """As they are in the file: mapped, or read in pieces, as most packed streams would hold all of it once more.
 
-    nibabel takes a file by its type, or by methods that stand in its class: on Python 3.12 `__getattr__` is not asked.
+    A packed stream is read to its end, where checksums are compared.
     """
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - whatever a memoryview can be made of
-        """Fill a buffer, as far as there is content."""
-        view, done = memoryview(buffer), 0
-        while piece := self._stream.read(min(_PIECE, len(view) - done)):
-            view[done : done + len(piece)] = piece
-            done += len(piece)
-        return done
-
-    def read(self, size: int = -1, /) -> bytes:
-        """So many bytes, or all."""
-        return self._stream.read(size)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """Go to a place."""
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        """The place."""
-        return self._stream.tell()
+    shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
+    is_packed = not isinstance(stream, io.BufferedReader)
+    with suppress(ValueError, OSError):  # too short, as is found below; a file system without maps
+        if not is_packed:
+            return np.memmap(stream, dtype, "c", offset, shape, "F")
+    array = np.empty(shape, dtype, order="F")
+    view, done = array.reshape(-1, order="F").view(np.uint8).data, 0
+    stream.seek(offset)
+    while piece := stream.read(min(_PIECE, len(view) - done)):
+        view[done : done + len(piece)] = piece
+        done += len(piece)
+    if done < len(view):
+        raise EOFError(f"{done} of the {len(view)} bytes that the voxels take")
+    while is_packed and stream.read(1 << 20):
+        pass
+    return array
 
 
 def _read_stored(path: Path) -> _Stored:
     with opened(path) as (header, stream), np.errstate(over="ignore"):
-        is_packed = not isinstance(stream, io.BufferedReader)
-        voxels = ArrayProxy(_InPieces(stream) if is_packed else stream, header, mmap=not is_packed)
-        array = voxels.get_unscaled()
-        if is_packed:
-            while stream.read(1 << 20):  # to the end, where checksums are compared
-                pass
+        array = _voxels(stream, header)
+        slope, intercept = header.get_slope_inter()
     if array.dtype.kind not in "iuf":
         raise BadInputError(f"{path}: voxels of type {array.dtype}; plain numbers were expected. Export it again.")
     while array.ndim > 3 and array.shape[-1] == 1:
@@ -235,7 +223,7 @@ def _read_stored(path: Path) -> _Stored:
             f"{header['qform_code']}, voxels of {header['pixdim'][1:4].tolist()}). Export it again."
         )
     geometry = Geometry((array.shape[0], array.shape[1], array.shape[2]), affine)
-    return _Stored(array, voxels.slope, voxels.inter, placement, geometry)
+    return _Stored(array, 1.0 if slope is None else slope, intercept or 0.0, placement, geometry)
 
 
 def write_nifti(path: Path, content: LabelMap | Volume, description: str = "viscera") -> None:

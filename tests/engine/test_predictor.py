@@ -115,8 +115,7 @@ def test_no_more_planes_are_held_than_a_window_is_thick(batch_windows: int, monk
     assert set(held) == {4}
 
 
-def test_on_a_cpu_as_many_windows_go_together_as_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 4³ voxels and 12 × 2 float32 values a voxel: 6144 bytes each."""
+def test_on_a_cpu_as_many_windows_go_together_as_have_few_voxels(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
 
     class Wide(Local):
@@ -129,9 +128,9 @@ def test_on_a_cpu_as_many_windows_go_together_as_take_little_memory(monkeypatch:
 
     settings = TrainConfig(patch=4, levels=2, filters=2)
     found = predicted()
-    monkeypatch.setattr(sliding_window, "_TOGETHER_BYTES", 2 * 6144)
+    monkeypatch.setattr(sliding_window, "_TOGETHER_VOXELS", 2 * 64)
     assert torch.equal(predicted(), found)
-    monkeypatch.setattr(sliding_window, "_TOGETHER_BYTES", 1)
+    monkeypatch.setattr(sliding_window, "_TOGETHER_VOXELS", 1)
     assert torch.equal(predicted(), found)
     assert seen == [3, 2, 1, 1, 1, 1]  # three windows, at 0, 2 and 4
 

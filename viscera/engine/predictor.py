@@ -58,7 +58,7 @@ class Model:
     """One trained network, and what it knows of the scans that it was trained on."""
 
     network: nn.Module  # in evaluation mode, and folded
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint  # without its weights and the optimiser's state
     config: PredictConfig
     device: torch.device
     checksum: str  # SHA-256 of the checkpoint's file
@@ -78,9 +78,8 @@ class Model:
         network = build_network(checkpoint.config.train, len(checkpoint.classes))
         network.load_state_dict(checkpoint.model)
         precision = precision_to_predict(checkpoint.config.train.precision, on)
-        checkpoint = replace(
-            checkpoint, config=with_settings(checkpoint.config, {"train.precision": precision}, str(path))
-        )
+        config_here = with_settings(checkpoint.config, {"train.precision": precision}, str(path))
+        checkpoint = replace(checkpoint, model={}, optimizer={}, config=config_here)  # four times the network's memory
         folded = FoldedUNet3D(network.to(on).eval(), number_format(on, precision))
         return cls(folded.eval(), checkpoint, config, on, sha256(path))
 

@@ -19,7 +19,7 @@ from viscera.imaging.windows import Tiling, covering_origins, gaussian_weights, 
 
 _MOST_BYTES = 512 * 2**20  # that large windows take, with the planes that are held until they are complete
 _VALUES_PER_VOXEL = 12  # of the network at a time, times its filters; of a folded one half
-_TOGETHER_BYTES = 2**26  # that windows of training in one pass on a CPU may take: there more of them are no faster
+_TOGETHER_VOXELS = 2**18  # of windows in one pass on a CPU, as one of the paper's has: there more are no faster
 _SHARED = 4  # large windows share at least so many parts of the training window's edge
 Forward = Callable[[Tensor], Tensor]  # (B, I, J, K) int16 HU to (B, K, L, I, J) float32 probabilities
 
@@ -51,16 +51,16 @@ def probability_planes(
         return torch.softmax(logits.movedim(-1, 1).contiguous(), dim=2, dtype=torch.float32).cpu()
 
     i, j, k = hu.shape
-    itemsize = number_format(device, train.precision).itemsize
-    bytes_per_voxel = itemsize * getattr(network, "values_per_voxel", _VALUES_PER_VOXEL * train.filters)
     if predict.mode == "whole_volume":
         planes = iter(forward(volume.unsqueeze(0))[0])
     elif predict.mode == "sub_volumes":
-        together = max(1, int(_TOGETHER_BYTES / (bytes_per_voxel * train.patch**3)))
+        together = max(1, _TOGETHER_VOXELS // train.patch**3)
         batch_windows = min(predict.batch_windows, together) if device.type == "cpu" else predict.batch_windows
         planes = _in_windows_of_training(volume, train.patch, predict, forward, batch_windows)
     else:
-        planes = _in_large_windows(volume, train, forward, bytes_per_voxel)
+        itemsize = number_format(device, train.precision).itemsize
+        values = getattr(network, "values_per_voxel", _VALUES_PER_VOXEL * train.filters)
+        planes = _in_large_windows(volume, train, forward, values * itemsize)
     for plane in islice(planes, k):
         yield plane[:, :i, :j]
 
@@ -149,6 +149,7 @@ def _blended(volume: Tensor, windows: _Windows, forward: Forward, batch_windows:
                 total, weights = begun.popleft()
                 yield total.div_(weights)
                 lowest += 1
+        del probabilities_BKLIJ, probabilities_KLIJ  # while the next are computed
 
 
 def _add(

@@ -9,7 +9,8 @@ import torch
 
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
-from viscera.core.scan import OrganFacts
+from viscera.core.scan import OrganFacts, Volume
+from viscera.engine import trust
 from viscera.engine.trust import (
     ConfidenceTally,
     OrganRange,
@@ -36,6 +37,19 @@ def test_the_organs_of_the_training_cases(tiny_store: Store) -> None:
             volumes.append(float(liver))
     assert found["liver"].cases == len(cases)
     assert found["liver"].volume_ml == (pytest.approx((min(volumes), max(volumes))) if volumes else None)
+
+
+def test_of_many_cases_some_are_measured_spread_evenly(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    names, measured = tiny_store.names("train"), list[str]()
+
+    def volume(name: str) -> Volume:
+        measured.append(name)
+        return Store.volume(tiny_store, name)
+
+    monkeypatch.setattr(trust, "_MOST_CASES", 2)
+    monkeypatch.setattr(tiny_store, "volume", volume)
+    assert training_ranges(tiny_store)["liver"].cases == 2
+    assert measured == [names[0], names[len(names) // 2]]
 
 
 def test_a_training_writes_them_and_a_reader_reads_them(

@@ -25,6 +25,7 @@ VOLUME_FACTOR = 1.25  # beyond the training cases' volumes
 USUALLY = 0.5  # of the training cases
 NEARLY_ALWAYS = 0.9  # of the training cases
 ORGANS_FOR_A_PHASE = 2  # and half of those found, with HU unlike training, for the whole scan to be called unlike
+_MOST_CASES = 256  # whose organs are measured
 TOLERATED_FAILURES = 0.05  # among the organs that the confidence does not flag
 
 
@@ -32,7 +33,7 @@ TOLERATED_FAILURES = 0.05  # among the organs that the confidence does not flag
 class OrganRange:
     """What the training cases say of one organ."""
 
-    cases: int  # training cases that label the organ
+    cases: int  # training cases that label the organ, and were measured
     present: float  # share of them that contain it
     cut_off: float  # of those, share in which it touches the edge of the scan
     volume_ml: tuple[float, float] | None  # least and largest of the cases in which it is whole; None where it never is
@@ -144,14 +145,26 @@ def failures_among(dice: Sequence[float], flagged: Sequence[bool]) -> tuple[int,
 
 
 def training_ranges(store: Store) -> dict[str, OrganRange]:
-    """The organs of the training cases, on the prepared grid; an organ is judged by the cases that label it."""
+    """The organs of the training cases, on the prepared grid; an organ is judged by the cases that label it.
+
+    Of many cases by `_MOST_CASES`, spread evenly over their names: the time must not grow with the patients.
+    """
+    unlabelled = {name: store.manifest.cases[name].unlabelled for name in store.names("train")}
     facts: dict[str, list[OrganFacts]] = {organ.name: [] for organ in store.classes.organs}
-    for name in store.names("train"):
+    wanted: dict[str, list[str]] = {}
+    for organ in facts:
+        for name in _evenly([name for name, without in unlabelled.items() if organ not in without]):
+            wanted.setdefault(name, []).append(organ)
+    for name, organs in wanted.items():
         measured = organ_facts(store.volume(name), store.label_map(name), store.classes)
-        for organ, found in measured.items():
-            if organ not in store.manifest.cases[name].unlabelled:
-                facts[organ].append(found)
+        for organ in organs:
+            facts[organ].append(measured[organ])
     return {organ: OrganRange.of(found) for organ, found in facts.items()}
+
+
+def _evenly(cases: Sequence[str]) -> list[str]:
+    most = min(len(cases), _MOST_CASES)
+    return [cases[number * len(cases) // most] for number in range(most)]
 
 
 def save_ranges(path: Path, ranges: TrainingRanges) -> None:

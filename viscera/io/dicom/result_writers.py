@@ -81,7 +81,7 @@ def dicom_seg_bytes(
             segment_descriptions=_segments(table, algorithm, of_source),
             series_instance_uid=derived_uid("seg series", *of_source),
             series_number=_SERIES_NUMBER,
-            sop_instance_uid=derived_uid("seg", *of_source, hashlib.sha256(frames.ravel()).hexdigest()),
+            sop_instance_uid=derived_uid("seg", *of_source, hashlib.sha256(frames.ravel().data).hexdigest()),
             instance_number=1,
             manufacturer="viscera",
             manufacturer_model_name=algorithm.name,
@@ -145,7 +145,7 @@ def rtstruct_bytes(
         BadInputError: another grid.
     """
     frames = sources.frames(label_map)
-    dataset = _described(sources, algorithm, hashlib.sha256(frames.ravel()).hexdigest())
+    dataset = _described(sources, algorithm, hashlib.sha256(frames.ravel().data).hexdigest())
     dataset.StructureSetROISequence = [
         _item(
             ROINumber=organ.label,

@@ -56,55 +56,61 @@ def numbered_components(mask: Mask, connectivity: Connectivity = 26) -> npt.NDAr
 class Components:
     """The components of a mask (I, J, K), N of them, of which no more than a slab along K is held at a time."""
 
-    mask_of: Callable[[slice], Mask]  # (I, J, planes) of a slab
     slabs: Sequence[slice]
-    connectivity: Connectivity
+    within: Callable[[slice], npt.NDArray[np.integer]]  # (I, J, planes) those of a slab, and of the plane below it
     piece_of: Sequence[Numbers]  # of each slab: from the number of a component in it to that of the whole, from 1 on
     sizes: Numbers  # (N + 1,) voxels of each component; none of number 0, what is outside
     enclosed: Mask  # (N + 1,) whether each reaches no face of the array
-    kept: Sequence[npt.NDArray[np.integer]]  # the components within each slab, where they are few
+    kept: Sequence[npt.NDArray[np.integer]]  # the components of each slab, where slabs are few
 
     @classmethod
     def find(
         cls, array: npt.NDArray[Any], is_inside: Callable[[npt.NDArray[Any]], Mask], connectivity: Connectivity = 26
     ) -> "Components":
-        """Of where an array (I, J, K) is as `is_inside` says, which is asked slab by slab, and in `numbered` again."""
+        """Of where an array (I, J, K) is as `is_inside` says, which is asked slab by slab, and in `numbered` again.
+
+        A component that runs through slabs has a number in each; in the plane that two share both stand.
+        """
         from scipy.sparse import coo_array  # noqa: PLC0415 - as above
         from scipy.sparse.csgraph import connected_components  # noqa: PLC0415
 
-        def mask_of(planes: slice) -> Mask:
-            return is_inside(array[:, :, planes])
+        def within(planes: slice) -> npt.NDArray[np.integer]:
+            return numbered_components(is_inside(array[:, :, max(planes.start - 1, 0) : planes.stop]), connectivity)
 
         slabs = slabs_of(array.shape)
-        sizes, open_to, joined = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)], [np.zeros((0, 2), np.int64)]
-        below, kept = None, []
+        sizes, open_to, joined = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)], [np.zeros((2, 0), np.int64)]
+        below, kept = np.zeros(array.shape[:2], np.int64), []
         for at, planes in enumerate(slabs):
-            numbered, first = numbered_components(mask_of(planes), connectivity), sum(map(len, sizes)) - 1
-            sizes.append(np.bincount(numbered.ravel(order="K"), minlength=1)[1:])
-            bottom, top = (np.where(end, end + np.int64(first), 0) for end in (numbered[:, :, 0], numbered[:, :, -1]))
-            sides = [numbered[end] for end in (0, -1)] + [numbered[:, end] for end in (0, -1)]
-            open_to += [np.where(side, side + np.int64(first), 0).ravel() for side in sides]
+            numbered, first = within(planes), sum(map(len, sizes)) - 1
+            count = int(numbered.max(initial=0))
+            own = numbered[:, :, min(planes.start, 1) :]
+            sizes.append(np.bincount(own.ravel(order="K"), minlength=count + 1)[1:])
+            shared, bottom, top, *sides = (
+                np.where(face, face + np.int64(first), 0)
+                for face in (numbered[:, :, 0], own[:, :, 0], own[:, :, -1], own[0], own[-1], own[:, 0], own[:, -1])
+            )
+            open_to += [side.ravel() for side in sides]
             open_to += [bottom.ravel()] * (at == 0) + [top.ravel()] * (at == len(slabs) - 1)
-            if below is not None:
-                joined.append(_touching(below, bottom, connectivity))
+            span = first + count + 1
+            joined.append(np.stack(np.divmod(np.unique((below * span + shared)[below > 0]), span)))
             below = top
             if len(slabs) <= _SLABS_KEPT:
-                kept.append(numbered)
-        count = sum(map(len, sizes))
-        one, other = np.concatenate(joined).T
-        pieces, piece = connected_components(coo_array((np.ones(len(one)), (one, other)), (count, count)), False)
+                kept.append(own)
+        total = sum(map(len, sizes))
+        one, other = np.concatenate(joined, axis=1)
+        pieces, piece = connected_components(coo_array((np.ones(len(one)), (one, other)), (total, total)), False)
         number = (piece - piece[0]) % pieces  # 0 is outside
         whole = np.bincount(number, weights=np.concatenate(sizes)).astype(np.int64)
         enclosed = np.ones(pieces, dtype=np.bool_)
         enclosed[number[np.concatenate(open_to)]] = False
         ends = np.cumsum([len(each) for each in sizes])
         piece_of = [np.append(0, number[low:high]) for low, high in itertools.pairwise(ends)]
-        return cls(mask_of, slabs, connectivity, piece_of, whole, enclosed, kept)
+        return cls(slabs, within, piece_of, whole, enclosed, kept)
 
     def numbered(self) -> Iterator[tuple[slice, Numbers]]:
         """Slab by slab, (I, J, planes) the components, numbered from 1; 0 outside."""
-        within = self.kept or (numbered_components(self.mask_of(planes), self.connectivity) for planes in self.slabs)
-        for planes, piece_of, numbered in zip(self.slabs, self.piece_of, within, strict=True):
+        own = self.kept or (self.within(planes)[:, :, min(planes.start, 1) :] for planes in self.slabs)
+        for planes, piece_of, numbered in zip(self.slabs, self.piece_of, own, strict=True):
             yield planes, piece_of[numbered]
 
     @property
@@ -125,18 +131,6 @@ def slabs_of(shape: Sequence[int]) -> list[slice]:
     i, j, k = shape
     thick = max(1, _SLAB_VOXELS // max(i * j, 1))
     return [slice(first, min(first + thick, k)) for first in range(0, k, thick)]
-
-
-def _touching(below: Numbers, above: Numbers, connectivity: Connectivity) -> Numbers:
-    """(N, 2) numbers of components in two planes (I, J) that are neighbours along K, and so one."""
-    (i, j), around = below.shape, np.pad(above, 1)
-    span = int(above.max(initial=0)) + 1
-    pairs = [np.zeros(0, dtype=np.int64)]
-    for a, b in itertools.product(range(3), range(3)) if connectivity == 26 else [(1, 1)]:
-        beside = around[a : a + i, b : b + j]
-        both = (below * span + beside)[(below > 0) & (beside > 0)]
-        pairs.append(both[np.flatnonzero(np.diff(both, prepend=-1))])  # long runs are of one pair
-    return np.stack(np.divmod(np.unique(np.concatenate(pairs)), span), axis=1)
 
 
 def component_sizes(array: npt.NDArray[Any], value: float = True) -> Numbers:

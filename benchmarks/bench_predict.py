@@ -69,7 +69,7 @@ QUICK = Setting(
     training=(64, 64, 48),
     cases=4,
     patch=32,
-    options={"train.filters": 8, "train.iterations": 60, "train.batch_size": 2},
+    options={"train.filters": 8, "train.iterations": 10, "train.batch_size": 1},
     scans={"_128": ((64, 64, 96), 6.0)},
 )
 
@@ -171,7 +171,7 @@ class Monai:
         return folder / scan.name.replace(".nii.gz", "_monai.nii.gz")
 
 
-def monai_at_its_best(network: nn.Module, setting: Setting, folder: Path, *, quick: bool) -> dict[str, Segment]:
+def monai_at_its_best(network: nn.Module, setting: Setting, folder: Path) -> dict[str, Segment]:
     """What might be its fastest settings on a processor with bfloat16, by what they are."""
     fast = partial(Monai, network, setting.spacing_mm, folder, windows=1, bfloat16=True)
     named = "bfloat16 autocast, channels last, "
@@ -181,10 +181,14 @@ def monai_at_its_best(network: nn.Module, setting: Setting, folder: Path, *, qui
         named + "the whole volume": fast(None, 0.0),
         named + "the whole volume, cropped to the foreground": fast(None, 0.0, without_air=True),
     }
-    if not quick:
-        compiled = partial(Monai, torch.compile(network), setting.spacing_mm, folder, windows=1, bfloat16=True)
-        settings[named + "cropped to the foreground, torch.compile"] = compiled(None, 0.0, without_air=True)
     return settings
+
+
+def compiled(network: nn.Module, setting: Setting, folder: Path, scan: Path) -> Segment:
+    """The whole volume by torch.compile, which has compiled for this scan already."""
+    segment = Monai(torch.compile(network), setting.spacing_mm, folder, None, 0.0, 1, bfloat16=True)
+    segment(scan)
+    return segment
 
 
 # ----------------------------------------------------------------------------------------------------------- nnU-Net
@@ -270,11 +274,10 @@ def compare(benchmark: Benchmark, folder: Path, setting: Setting) -> None:
             plain, setting.spacing_mm, folders["monai"], setting.patch
         )
     }
-    best = monai_at_its_best(network, setting, folders["monai"], quick=benchmark.quick)
+    best = monai_at_its_best(network, setting, folders["monai"])
     tiles: dict[str, Segment] = {
         "step 0.5, gaussian, no mirroring": nnunet(plain, setting, folders["nnunet"], mirroring=False)
     }
-    goals = (("predict_vs_monai", default, 6), ("predict_vs_monai_best", best, 2), ("predict_vs_nnunet", tiles, 3))
     for suffix, (shape, spacing_mm) in setting.scans.items():
         where = folder / f"scans{suffix}"
         make_phantoms(where, 1, 7, shape, spacing_mm)
@@ -286,6 +289,18 @@ def compare(benchmark: Benchmark, folder: Path, setting: Setting) -> None:
         ) -> Callable[[], None]:
             return lambda: written.update({what: by(scan)})
 
+        at_best = dict(best)
+        if (
+            suffix == "_128" and not benchmark.quick
+        ):  # of a shape; the other scan takes longer to compile for than to predict
+            at_best["bfloat16 autocast, channels last, the whole volume, torch.compile"] = compiled(
+                network, setting, folders["monai"], scan
+            )
+        goals = (
+            ("predict_vs_monai", default, 6),
+            ("predict_vs_monai_best", at_best, 2),
+            ("predict_vs_nnunet", tiles, 3),
+        )
         for name, peers, goal in goals:
             timed = {what: segment(f"{name}: {what}", peer) for what, peer in peers.items()}
             ours_now = segment("ours, auto", ours_by_mode["auto"])

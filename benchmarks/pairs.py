@@ -29,13 +29,14 @@ Run = Callable[[], object]
 
 
 _SECONDS, _QUICK_SECONDS = 60.0, 6.0  # that the repeats of one pair may take, beyond the first
+_LONG_SECONDS = 20.0  # a run that takes so long counts without a warm-up
 _HOPELESS = 1.5  # times slower than the fastest setting of the peer: a setting that is not tried again
 
 
 def in_turn(
     runs: Mapping[str, Run], repeats: int, device: torch.device | None = None, *, warm_up: bool = True
 ) -> dict[str, list[float]]:
-    """Seconds of each, one after another and again, after one warm-up each; a GPU is waited for."""
+    """Seconds of each, one after another and again, after one warm-up of each short one; a GPU is waited for."""
 
     def once(run: Run) -> float:
         gc.collect()
@@ -45,12 +46,12 @@ def in_turn(
             torch.cuda.synchronize(device)
         return time.perf_counter() - started
 
-    for run in runs.values() if warm_up else ():
-        once(run)
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(repeats):
+    first = {name: once(run) for name, run in runs.items()} if warm_up else {}
+    seconds = {name: [first[name]] if first.get(name, 0) >= _LONG_SECONDS else [] for name in runs}
+    for so_many in range(1, repeats + 1):
         for name, run in runs.items():
-            seconds[name].append(once(run))
+            if len(seconds[name]) < so_many:
+                seconds[name].append(once(run))
     return seconds
 
 

@@ -57,6 +57,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Callable[[], Non
     return run
 
 
+def test_a_long_run_counts_without_a_warm_up(clock: Callable[[float], Callable[[], None]]) -> None:
+    calls: list[str] = []
+    advance, brief = clock(20.0), clock(1.0)
+    runs = {"long": lambda: (calls.append("long"), advance()), "brief": lambda: (calls.append("brief"), brief())}
+    assert in_turn(runs, repeats=2) == {"long": [20.0, 20.0], "brief": [1.0, 1.0]}
+    assert calls == ["long", "brief", "brief", "long", "brief"]
+
+
 def test_slow_settings_are_tried_once_and_slow_runs_are_repeated_less(
     clock: Callable[[float], Callable[[], None]],
 ) -> None:

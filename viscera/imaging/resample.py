@@ -285,17 +285,17 @@ def _most_probable(plane_LIJ: "Tensor", i: Taps, j: Taps) -> LabelArray:
 
 def _blended(plane_LIJ: "Tensor", along_i: tuple[Taps, Index], along_j: tuple[Taps, Index]) -> "Tensor":
     """(N, L) probabilities at N output voxels of a plane, given by their index along each axis."""
+    import torch.nn.functional as F  # noqa: N812, PLC0415 - as in `_tensor`
+
     by_voxel = plane_LIJ.movedim(0, -1).reshape(-1, plane_LIJ.shape[0])
-    total = plane_LIJ.new_zeros((len(along_i[1]), plane_LIJ.shape[0]))
-    sources = (
-        [(taps.voxel(tap)[at], taps.weights[at, tap]) for tap in range(taps.weights.shape[1])]
-        for taps, at in (along_i, along_j)
-    )
-    for (from_i, weight_i), (from_j, weight_j) in itertools.product(*sources):
-        weight = _tensor((weight_i * weight_j).astype(np.float32))
-        source = _tensor(from_i * plane_LIJ.shape[2] + from_j)
-        total.addcmul_(by_voxel.index_select(0, source), weight.unsqueeze(1))
-    return total
+    (i, at_i), (j, at_j) = along_i, along_j
+    taps = list(itertools.product(range(i.weights.shape[1]), range(j.weights.shape[1])))
+    sources = np.empty((len(at_i), len(taps)), np.int32)
+    weights = np.empty(sources.shape, np.float32)
+    for column, (tap_i, tap_j) in enumerate(taps):
+        sources[:, column] = i.voxel(tap_i)[at_i] * plane_LIJ.shape[2] + j.voxel(tap_j)[at_j]
+        weights[:, column] = i.weights[at_i, tap_i] * j.weights[at_j, tap_j]
+    return F.embedding_bag(_tensor(sources), by_voxel, mode="sum", per_sample_weights=_tensor(weights))
 
 
 def restored_planes(

@@ -59,8 +59,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Callable[[], Non
 
 def test_a_long_run_counts_without_a_warm_up(clock: Callable[[float], Callable[[], None]]) -> None:
     calls: list[str] = []
-    advance, brief = clock(20.0), clock(1.0)
-    runs = {"long": lambda: (calls.append("long"), advance()), "brief": lambda: (calls.append("brief"), brief())}
+
+    def run(name: str, seconds: float) -> Callable[[], None]:
+        advance = clock(seconds)
+
+        def timed() -> None:
+            calls.append(name)
+            advance()
+
+        return timed
+
+    runs = {"long": run("long", 20.0), "brief": run("brief", 1.0)}
     assert in_turn(runs, repeats=2) == {"long": [20.0, 20.0], "brief": [1.0, 1.0]}
     assert calls == ["long", "brief", "brief", "long", "brief"]
 

@@ -285,7 +285,7 @@ def _most_probable(plane_LIJ: "Tensor", i: Taps, j: Taps) -> LabelArray:
 
 def _blended(plane_LIJ: "Tensor", along_i: tuple[Taps, Index], along_j: tuple[Taps, Index]) -> "Tensor":
     """(N, L) probabilities at N output voxels of a plane, given by their index along each axis."""
-    import torch.nn.functional as F  # noqa: N812, PLC0415 - as in `_tensor`
+    import torch.nn.functional as F  # noqa: PLC0415 - as in `_tensor`
 
     by_voxel = plane_LIJ.movedim(0, -1).reshape(-1, plane_LIJ.shape[0])
     (i, at_i), (j, at_j) = along_i, along_j

@@ -23,6 +23,7 @@ ORIGINAL, PREPARED = 512 * 512 * 400, 128 * 128 * 100  # voxels of a scan
 STEPS = 10_000
 PREPARE, PREDICT, STEP = "prepare_vs_monai_512", "predict_vs_monai_512", "train_vs_monai_default"
 GPUS = 8
+NATIVE = "512×512×1177"
 Results = Mapping[str, Mapping[str, Any]]  # by the name of the file
 UNKNOWN = "unknown"
 
@@ -119,10 +120,12 @@ def saturation(results: Results, gpu: Results) -> list[str]:
     step, memory = ratio(results, "patients_step"), results.get("patients", {}).get("pairs", {}).get("patients_memory")
     if step and memory:
         many, few = memory["patients"]
+        per_patient = (memory["ours"] - memory["peer"]) / (many - few)
         said.append(
             f"**The number of patients.** A step of a training on {many:,} takes {1 / step:.2g} times as long as on "
-            f"{few}, at {memory['ours']:.0f} against {memory['peer']:.0f} MiB. In that are the pages of open files, "
-            "which the system takes back where it needs them; how many stay open is limited."
+            f"{few}, at {memory['ours']:.0f} against {memory['peer']:.0f} MiB of its own: {1024 * per_patient:.2g} KiB "
+            f"a patient, for the manifest, {size(per_patient * SCANS[-1] * 2**20)} at {SCANS[-1]:,}. Pages of mapped "
+            "files come on top until the system wants them back; how many files stay open is limited."
         )
     store = results.get("patients", {}).get("store")
     if store:
@@ -136,7 +139,19 @@ def saturation(results: Results, gpu: Results) -> list[str]:
             f"**Checksums** are read before each training, at {1 / store['verify_s_per_gib']:.2g} GiB a second here "
             "with the files in memory (small ones); a slower disk limits it."
         )
+    native = results.get("scale", {}).get(NATIVE, {})
+    peaks = {name: max(_peaks(cost), default=0.0) for name, cost in native.items() if isinstance(cost, dict)}
+    if peaks:
+        name = max(peaks, key=lambda each: peaks[each])
+        said.append(
+            f"**One scan.** {NATIVE} voxels are predicted in {peaks[name]:.3g} GiB at most, the whole command ({name}; "
+            f"the goal is {native['goal_gib']:.2g} GiB). A machine predicts as many scans at once as have room."
+        )
     return said
+
+
+def _peaks(cost: Mapping[str, Any]) -> list[float]:
+    return [cost[key] for key in ("peak_gib", "estimated_peak_gib") if key in cost]
 
 
 def page(results: Results, gpu: Results, hardware: str, device: str) -> str:

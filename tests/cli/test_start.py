@@ -7,9 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_line import TINY
-from viscera.io.store import Store
-
 # a tenth of a second and more each, or what they bring along
 SLOW = ["matplotlib", "monai", "nibabel", "numpy", "pandas", "pydicom", "rich", "scipy", "torch"]
 
@@ -44,12 +41,6 @@ def test_help_and_version_load_nothing_slow(arguments: list[str]) -> None:
 def test_the_list_of_commands_needs_no_configuration() -> None:
     # what checks the settings takes longer to load than all else that --help needs
     assert loaded_by(f"{CALL.format(['--help'])}\nassert 'pydantic' not in sys.modules") == []
-
-
-def test_a_training_loads_neither_a_compiler_nor_what_draws(tiny_store: Store, tmp_path: Path) -> None:
-    arguments = ["train", str(tiny_store.path), str(tmp_path / "run"), *TINY]
-    needless = ["matplotlib", "pandas", "sympy", "torch._dynamo"]  # 2 s and more
-    assert loaded_by(CALL.format(arguments), needless) == []
 
 
 def test_preparing_and_scoring_on_the_grid_as_it_is_need_no_pytorch(tiny_raw: Path, tmp_path: Path) -> None:

@@ -315,20 +315,24 @@ def test_without_validation_cases_there_is_no_best(raw: Path, tmp_path: Path, ti
 # ------------------------------------------------------------------------------------------ Ctrl-C
 
 
-def test_ctrl_c_ends_with_130_and_a_checkpoint(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
+def test_ctrl_c_ends_with_130_and_a_checkpoint_and_no_compiler_nor_what_draws_was_loaded(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure
+) -> None:
     config = tmp_path / "c.yaml"
     settings = tiny_config(iterations=1_000_000, checkpoint_every=1_000_000).model_dump(mode="json")
     config.write_text(yaml.safe_dump(settings))
-    command = [sys.executable, "-c", "from viscera.cli import main; main()", "train", str(tiny_store.path), "r"]
-    with subprocess.Popen(
-        [*command, "--config", str(config)], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as process:
+    program = "import atexit, sys; from viscera.cli import main; atexit.register(lambda: print(*sys.modules)); main()"
+    command = [sys.executable, "-c", program, "train", str(tiny_store.path), "r", "--config", str(config)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=tmp_path, stdout=pipe, stderr=pipe, text=True) as process:
         deadline = time.monotonic() + 60
         while not (tmp_path / "r" / "curve.jsonl").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        loaded, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
+    assert not {"matplotlib", "pandas", "sympy", "torch._dynamo"} & set(loaded.split())  # 2 s and more
+    assert "torch.optim.adam" in loaded
     assert "Traceback" not in errors
     step = load_checkpoint(tmp_path / "r" / "last.pt").step
     assert step > 0

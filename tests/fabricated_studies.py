@@ -14,7 +14,8 @@ from viscera.core.scan import LabelMap, Volume
 from viscera.drawing.slices import LabelView, backdrop
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
-from viscera.study.report.page_section import Report, Section, render_page
+from viscera.study.report import curves_section, gradients_section, segmentations_section
+from viscera.study.report.page_section import Picture, Report, Section, render_page
 from viscera.study.results import CurvePoint, RunResult, Scene, StudyResult
 
 # Table 1 of the paper: per cent, columns Wu, Ws, Wq at 0.001, then at 0.01
@@ -36,6 +37,14 @@ def words_of(of: StudyResult | Report, section: Section) -> str:
     page = render_page(of if isinstance(of, Report) else Report(of), [section])
     text = re.sub(r"<[^>]*>", " ", page[page.index("<main>") : page.index("</main>")])
     return " ".join(html.unescape(text).split())
+
+
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """For tests of words and numbers alone: reports without pictures, which take most of their time."""
+    patch.setattr(segmentations_section, "organ_figures", lambda *_: [])
+    patch.setattr(curves_section, "to_bytes", lambda *_: b"")
+    for section in (curves_section, gradients_section):
+        patch.setattr(section, "drawn", lambda _figure, alt: Picture("data:,", alt))
 
 
 @pytest.fixture(scope="session")

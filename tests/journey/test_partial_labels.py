@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.fabricated_studies import draw_nothing
 from viscera.core.arms import Arm
 from viscera.core.config import Config, PrepareConfig
 from viscera.doctor.diagnosis import diagnose
@@ -69,8 +70,9 @@ def test_the_journey(tmp_path: Path, tiny_config: Configure, monkeypatch: pytest
 
 
 def test_a_test_case_that_does_not_label_an_organ_is_named_in_the_report(
-    tmp_path: Path, tiny_config: Configure
+    tmp_path: Path, tiny_config: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    draw_nothing(monkeypatch)
     split = {"train": [1, 2, 3, 4], "validation": [], "test": [0, 5]}
     store = two_sets(tmp_path, 6, 2, (32, 24, 24), split)
     grid = {"weightings": ["uniform"], "learning_rates": [0.01], "jobs": 1}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fabricated_studies import draw_nothing
 from viscera.study import launch
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +23,9 @@ def study(viscera: Callable[..., str], tmp_path_factory: pytest.TempPathFactory)
     viscera("phantom", folder / "data", "--cases", 8, "--shape", 32, 24, 24)
     fractions = ("--test-fraction", 0.25, "--validation-fraction", 0.125)
     viscera("prepare", folder / "data", folder / "store", "--downsample", 1, *fractions)
-    viscera("study", folder / "store", folder / "study", "--preset", "demo", *TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        draw_nothing(patch)  # the other journeys and test_report_stage.py do
+        viscera("study", folder / "store", folder / "study", "--preset", "demo", *TINY)
     return folder / "study"
 
 

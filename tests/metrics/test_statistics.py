@@ -12,6 +12,7 @@ from viscera.metrics.statistics import (
     bootstrap_means,
     hodges_lehmann,
     holm,
+    midranks,
     pairs_needed,
     percentile_interval,
     rank_range,
@@ -41,6 +42,11 @@ def test_hollander_and_wolfes_depression_example() -> None:
 def test_darwins_maize() -> None:
     # the negative ones, 48 and 67, have ranks 10 and 14: T- = 24; p as in scipy's manual
     assert signed_rank_test(MAIZE) == pytest.approx((24, 0.041259765625))
+
+
+@given(st.lists(st.integers(0, 9), max_size=30))
+def test_midranks_are_those_of_scipy(values: list[int]) -> None:
+    assert midranks(np.array(values, dtype=float) / 7).tolist() == stats.rankdata(np.array(values) / 7).tolist()
 
 
 def test_ties_and_zeros_by_hand() -> None:

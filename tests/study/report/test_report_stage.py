@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.fabricated_studies import draw_nothing
 from viscera.core.anatomy import CLASS_NAMES, CLASSES
 from viscera.core.arms import arms_of
 from viscera.core.config import PrepareConfig
@@ -20,8 +21,6 @@ from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, write_scores
 from viscera.io.store import PreparedCase, Split, Store
 from viscera.study.rate_range import RateRange, rate_range_path, write_rate_range
-from viscera.study.report import curves_section, gradients_section, segmentations_section
-from viscera.study.report.page_section import Picture
 from viscera.study.report.report_stage import make_report
 
 TEST_CASES = ("test_a", "test_b", "test_c")
@@ -103,11 +102,8 @@ def drawn_study(pristine: Path, tmp_path: Path) -> StudyFolder:
 
 @pytest.fixture
 def study(drawn_study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
-    """The same for tests of words and numbers alone: nothing is drawn, which takes most of the time."""
-    monkeypatch.setattr(segmentations_section, "organ_figures", lambda *_: [])
-    monkeypatch.setattr(curves_section, "to_bytes", lambda *_: b"")
-    for section in (curves_section, gradients_section):
-        monkeypatch.setattr(section, "drawn", lambda _figure, alt: Picture("data:,", alt))
+    """The same, and nothing is drawn."""
+    draw_nothing(monkeypatch)
     return drawn_study
 
 

@@ -30,7 +30,6 @@ _MARGIN = _REACH + 1  # voxels of background between the rows, and between the p
 _ROUND = 18  # places that are looked at before those that have found something are let go
 _BLOCK = 1 << 13  # elements that look around at once: what they see stays in the processor's cache
 _SLAB = 1 << 18  # places, likewise
-_FULL = 255  # code of eight voxels with the label
 _TREE = 100, 500  # looks that cost as much as a search tree: for each element in it, and for each that asks it
 
 
@@ -146,34 +145,23 @@ class _Grid:
 
 
 class _Surfaces:
-    """The surface elements of all labels of a label map, one label's after another's."""
+    """The surface elements of all labels of a label map."""
 
     def __init__(self, labels: Bytes, grid: _Grid) -> None:
         slab = max(_SLAB, 2 * grid.plane)
-        places = np.concatenate([_uneven(labels, at, at + slab, grid) for at in range(grid.first, grid.size, slab)])
-        voxels, near = np.empty((len(CORNERS), places.size), dtype=np.uint8), places - grid.first
-        for voxel, (i, j, k) in zip(voxels, CORNERS, strict=True):
+        found = [_uneven(labels, at, at + slab, grid) for at in range(grid.first, grid.size, slab)]
+        self._places = np.concatenate(found)
+        self._voxels, near = np.empty((len(CORNERS), self._places.size), dtype=np.uint8), self._places - grid.first
+        for voxel, (i, j, k) in zip(self._voxels, CORNERS, strict=True):
             voxel[:] = labels[grid.first - (1 - i) * grid.plane - (1 - j) * grid.row - (1 - k) :].take(near)
-        high, low = voxels.max(axis=0), voxels.min(axis=0)
-        codes = _codes(voxels, high)
-        of_two = codes ^ _codes(voxels, low) == _FULL
-        found = [(high, places, codes)]
-        lower = np.flatnonzero((low > 0) & of_two)
-        found.append((low[lower], places[lower], ~codes[lower]))
-        mixed = np.flatnonzero(~of_two)
-        for label in np.setdiff1d(voxels[:, mixed], [0]):
-            there = np.flatnonzero((voxels[:, mixed] == label).any(axis=0) & (high[mixed] != label))
-            at = mixed[there]
-            found.append((np.full(at.size, label), places[at], _codes(voxels[:, at], label)))
-        of_label, places, codes = (np.concatenate(each) for each in zip(*found, strict=True))
-        order = np.argsort(of_label, kind="stable")
-        self._places, self._codes = places[order], codes[order]
-        self._ends = np.cumsum(np.bincount(of_label, minlength=256))
 
     def of_label(self, label: int) -> tuple[Places, Bytes]:
         """The places of its elements, and which of the eight voxels there have it: bit c is `CORNERS[c]`."""
-        own = slice(self._ends[label - 1], self._ends[label])
-        return self._places[own], self._codes[own]
+        codes = np.zeros(self._places.size, dtype=np.uint8)
+        for bit, voxel in enumerate(self._voxels):
+            codes |= (voxel == label).view(np.uint8) << np.uint8(bit)
+        there = np.flatnonzero(codes)
+        return self._places[there], codes[there]
 
 
 def _uneven(labels: Bytes, start: int, end: int, grid: _Grid) -> Places:
@@ -188,14 +176,6 @@ def _uneven(labels: Bytes, start: int, end: int, grid: _Grid) -> Places:
     of_eight |= of_four[plane:]
     of_eight |= of_four[:-plane]
     return np.flatnonzero(of_eight != 0) + start
-
-
-def _codes(voxels: Bytes, label: Bytes | np.uint8) -> Bytes:
-    """(N,) which of eight voxels (8, N) have a label, or each a label of its own: bit c for that of `CORNERS[c]`."""
-    codes = np.zeros(voxels.shape[1], dtype=np.uint8)
-    for bit, voxel in enumerate(voxels):
-        codes |= (voxel == label).view(np.uint8) << np.uint8(bit)
-    return codes
 
 
 @dataclass(frozen=True, eq=False)

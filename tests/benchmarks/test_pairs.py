@@ -13,8 +13,9 @@ from benchmarks.record import processor_kind
 
 @pytest.fixture(autouse=True)
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of results, and in it that of this processor."""
+    """The folder of results, and in it that of this processor; the memory of all tests before is not gone through."""
     monkeypatch.setattr(pairs, "RESULTS", tmp_path)
+    monkeypatch.setattr("benchmarks.pairs.gc.collect", lambda: 0)
     return tmp_path / processor_kind()
 
 

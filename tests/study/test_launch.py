@@ -91,7 +91,7 @@ def test_stopped_and_called_again_side_by_side_it_gives_the_same_scores(
         stop.set()
 
     with pytest.raises(InterruptedRunError, match="Run the same command again"):
-        run_study(tiny_store.path, study, study_config(), stop=stop, progress=stop_at_once)
+        run_study(tiny_store.path, study, study_config(jobs=1), stop=stop, progress=stop_at_once)
     assert not (study / "scores.csv").exists()
     page = run_study(tiny_store.path, study, study_config(jobs=2), progress=told.append)
     assert page.read_text() == "a page"

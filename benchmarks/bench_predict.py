@@ -309,6 +309,12 @@ def compare(benchmark: Benchmark, folder: Path, setting: Setting) -> None:
         benchmark.notes[f"command_s{suffix}"] = command_seconds(run, scan)
         dices = {what: round(organ_dice(path, truth), 4) for what, path in written.items()}
         benchmark.notes[f"dice{suffix}"] = dices
+        for name, *_ in goals:
+            pair = benchmark.pairs[name + suffix]
+            peers_dice = dices[f"{name}: {pair['peer_settings']}"]
+            pair["dice"] = (
+                f"{dices['ours, auto']} of ours, {peers_dice} of the peer, on a phantom after a short training"
+            )
 
 
 def main() -> None:

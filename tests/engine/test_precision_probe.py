@@ -99,6 +99,7 @@ def test_the_message_says_what_and_why(
     probe(BFLOAT16_WINS)
     chosen()
     chosen()
+    assert caplog.records[0].message.startswith("Timing a few steps in float32 and bfloat16, once for")
     assert (
         caplog.text.count(
             "Training in bfloat16: a step takes 1 s in bfloat16, 3 s in float32 (processor time, timed just now"

@@ -135,6 +135,7 @@ def _timed(probe: _Probe, threads: int) -> tuple[str, str] | None:
     remembered = _read()
     seconds, when = remembered.get(key, {}), "timed earlier on this machine"
     if seconds.keys() != _NAMES:
+        _say("Timing a few steps in float32 and bfloat16, once for this machine and size of network …")
         try:
             seconds, when = probe.measure(), "timed just now"
         except (RuntimeError, MemoryError):  # too little memory, as the training itself will say

@@ -9,7 +9,6 @@ cases/NAME/labels_original.nii.gz  the labels on the scan's own grid
 import hashlib
 import io
 import json
-import os
 import resource
 import shutil
 import time
@@ -29,6 +28,7 @@ from viscera.core.anatomy import ABDOMEN, CLASS_NAMES, ClassTable
 from viscera.core.config import ClassNames, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
+from viscera.core.processes import usable_processors
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.core.settings import Settings
 from viscera.io.files import fsync, is_occupied, make_folder, move, sha256, temporary_beside, write_text, writing
@@ -234,7 +234,7 @@ class Store:
                         f"Delete {path.parent} and run `viscera prepare` again to restore the case."
                     )
 
-        with ThreadPoolExecutor(min(_MOST_READERS, os.cpu_count() or 1)) as readers:
+        with ThreadPoolExecutor(min(_MOST_READERS, len(usable_processors()))) as readers:
             for _ in readers.map(verify, names):  # hashing leaves the interpreter to others
                 pass
 

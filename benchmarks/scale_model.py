@@ -118,7 +118,7 @@ def saturation(results: Results, gpu: Results) -> list[str]:
     if jobs:
         said.append(f"**Preparing** is {jobs:.2g} times as fast with two processes on two cores as with one.")
     step, memory = ratio(results, "patients_step"), results.get("patients", {}).get("pairs", {}).get("patients_memory")
-    if step and memory:
+    if step and memory and "mib_of_mapped_files_beside_that" in results["patients"]:
         many, few = memory["patients"]
         per_patient = (memory["ours"] - memory["peer"]) / (many - few)
         said.append(

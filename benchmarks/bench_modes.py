@@ -4,7 +4,7 @@
 
 - Phantoms: the six models of `benchmarks.bench_precision` (three seeds, float32 and bfloat16), on its eight test cases.
 - With `--real`, a data set in nnU-Net raw layout with the cases `ts_example` and `lidc0001`: learnt by heart together
-  and predicted themselves, by a model of each size of window. It says nothing about other patients.
+  and predicted themselves, by one model for each of two sizes of window. It says nothing about other patients.
 
 In FOLDER (default: precision) what is trained already is not trained again. Dice is the organs' mean over the cases, on
 the scans' own grids.
@@ -39,7 +39,7 @@ from viscera.stages.train import train
 MODES: tuple[Literal["sub_volumes", "auto"], ...] = ("sub_volumes", "auto")
 REAL_CASES = ("lidc0001", "ts_example")
 REAL_ORGANS = ("artery", "portal_vein", "liver", "spleen", "stomach", "pancreas")  # that both have
-PATCHES = {32: 1500, 48: 800, 64: 600}  # edge of the window, and steps until the scans are known by heart
+PATCHES = {32: 1500, 48: 800}  # edge of the window, and steps until the scans are known by heart
 
 
 def mean_dice(run: RunFolder, store: Store, split: Split, mode: Literal["sub_volumes", "auto"]) -> float:

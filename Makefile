@@ -83,6 +83,7 @@ bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_train
 	$(BIN)/python -m benchmarks.bench_precision
 	$(BIN)/python -m benchmarks.bench_modes $(if $(wildcard $(DATA)),precision --real $(DATA))
+	$(BENCH)/bin/python -m benchmarks.bench_pages
 	$(BENCH)/bin/python -m benchmarks.bench_loss
 	$(BIN)/python -m benchmarks.bench_partial
 	$(BENCH)/bin/python -m benchmarks.bench_augmentation

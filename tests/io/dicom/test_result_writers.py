@@ -16,6 +16,8 @@ import numpy.typing as npt
 import pydicom
 import pytest
 from matplotlib.path import Path as Polygon
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
+from pydicom.tag import Tag
 
 from tests.ct_series import enhanced
 from tests.io.dicom_series import LPS, oblique, write_series
@@ -223,6 +225,19 @@ def test_a_contour_of_many_points_is_numbers(tmp_path: Path) -> None:
     assert contour.NumberOfContourPoints > 5000
     assert len(contour.ContourData) == 3 * contour.NumberOfContourPoints
     assert all(isinstance(value, float) for value in contour.ContourData[:6])
+
+
+def test_numbers_of_contours_are_written_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty times the memory of the file otherwise."""
+    sources, converted = SourceImages.read(sorted(write_series(tmp_path / "ct", oblique()))), []
+
+    def watched(raw: RawDataElement, **options: Any) -> DataElement:
+        converted.append(raw.tag)
+        return convert_raw_data_element(raw, **options)
+
+    monkeypatch.setattr(pydicom.dataset, "convert_raw_data_element", watched)
+    assert rtstruct_bytes(label_map(sources), sources, MODEL).count(b"\x06\x30\x50\x00") > 10
+    assert Tag("ContourData") not in converted
 
 
 def test_rtstruct_lists_every_organ(series: SourceImages) -> None:

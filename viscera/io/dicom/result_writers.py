@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.charset import default_encoding
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
@@ -239,6 +240,7 @@ def _contours(organ: AnatomicalClass, box: Box, frames: npt.NDArray[np.uint8], s
                 ContourImageSequence=[_reference(sources, number)],
             )
             contour[_CONTOUR_DATA] = _decimal_strings(position_mm)
+            contour.set_original_encoding(True, True, default_encoding)  # as the file: else pydicom reads all numbers
             contours.append(contour)
     region = _item(ReferencedROINumber=organ.label, ROIDisplayColor=list(organ.rgb))
     if contours:

@@ -98,7 +98,7 @@ def beside(benchmark: Benchmark, suffix: str, prediction: LabelMap, reference: L
             partial(measure, prediction, reference),
             goal=goal,
             peer_settings=str(measure.__doc__),
-            repeats=3 if suffix.startswith("_512") else 5,
+            repeats=15,
             largest_difference=refuse_other_values(values, wanted, peer) if same_definition else "another definition",
         )
 

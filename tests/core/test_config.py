@@ -170,3 +170,11 @@ def test_a_misspelt_metric_is_one_sentence() -> None:
     assert "at least 1 item" not in str(error.value)
     with pytest.raises(BadInputError, match="at least 1 item"):
         resolve_config(assignments=["evaluate.metrics=[]"])
+
+
+def test_records_keep_what_was_in_force_before_a_default_changed() -> None:
+    earlier = resolve_config(file_values=as_recorded({"train": {"filters": 4}}))
+    assert (earlier.train.batch_norm, earlier.predict.mode, earlier.train.filters) == ("running", "sub_volumes", 4)
+    chosen = resolve_config(file_values=as_recorded({"predict": {"mode": "whole_volume", "overlap": 0.25}}))
+    assert (chosen.predict.mode, chosen.predict.overlap) == ("whole_volume", 0.25)
+    assert resolve_config().predict.mode == "auto"

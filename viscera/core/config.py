@@ -214,9 +214,9 @@ class PredictConfig(Settings):
     """From a Run and a scan to a label map on the scan's own grid."""
 
     mode: Literal["auto", "sub_volumes", "whole_volume"] = setting(
-        "sub_volumes",
-        "sub_volumes: windows of the training's size; auto: few large ones, as memory allows, without the air around; "
-        "whole_volume: one pass",
+        "auto",
+        "auto: few large windows, as memory allows, without the air around; sub_volumes: windows of the training's "
+        "size; whole_volume: one pass",
     )
     overlap: Fraction = setting(0.5, "sub_volumes: share of its edge that a window shares with the next")
     blend: Literal["gaussian", "constant"] = setting("gaussian", "sub_volumes: weight of a window's voxels in the mean")

@@ -30,7 +30,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def as_recorded(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that a run, checkpoint or study keeps, with what was in force before a default changed."""
-    return _merged({"train": {"batch_norm": "running", "memory_layout": "channels_last"}}, values)
+    before = {
+        "train": {"batch_norm": "running", "memory_layout": "channels_last"},
+        "predict": {"mode": "sub_volumes"},
+    }
+    return _merged(before, values)
 
 
 def resolve_config(

@@ -113,7 +113,7 @@ def ours(run: Path, mode: Mode) -> Segment:
 
 def command_seconds(run: Path, scan: Path) -> float:
     """Of `viscera predict --mode auto`, without the start of Python."""
-    out = run.parent / "ours" / scan.name.replace("_0000", "_command")
+    out = run.parent / f"{scan.parent.parent.name}_command" / scan.name
     started = time.perf_counter()
     predict(run, scan, out, how(run, "auto"))
     return round(time.perf_counter() - started, 2)

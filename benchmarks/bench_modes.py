@@ -6,8 +6,9 @@
 - With `--real`, a data set in nnU-Net raw layout with the cases `ts_example` and `lidc0001`: learnt by heart together
   and predicted themselves, by one model for each of two sizes of window. It says nothing about other patients.
 
-In FOLDER (default: precision) what is trained already is not trained again. Dice is the organs' mean over the cases, on
-the scans' own grids.
+`auto` may take one window for the whole of such small scans; `auto in small windows` is the same where memory allows
+windows no larger than those of training. In FOLDER (default: precision) what is trained already is not trained again.
+Dice is the organs' mean over the cases, on the scans' own grids.
 """
 
 import argparse
@@ -16,7 +17,8 @@ import statistics
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
+from unittest.mock import patch
 
 import torch
 
@@ -26,6 +28,7 @@ from viscera.core.arms import Arm
 from viscera.core.geometry import AxisOrder
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import LabelMap
+from viscera.engine import sliding_window
 from viscera.engine.hardware import computes_bfloat16
 from viscera.engine.predictor import Predictor
 from viscera.imaging.resample import GridChange
@@ -36,36 +39,44 @@ from viscera.metrics.scoring import score
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 
-MODES: tuple[Literal["sub_volumes", "auto"], ...] = ("sub_volumes", "auto")
+Way = Literal["sub_volumes", "auto", "auto in small windows"]
 REAL_CASES = ("lidc0001", "ts_example")
 REAL_ORGANS = ("artery", "portal_vein", "liver", "spleen", "stomach", "pancreas")  # that both have
-PATCHES = {32: 1500, 48: 800}  # edge of the window, and steps until the scans are known by heart
+EDGES = {32: 1500, 48: 800}  # edge of the window, and steps until the scans are known by heart
 
 
-def mean_dice(run: RunFolder, store: Store, split: Split, mode: Literal["sub_volumes", "auto"]) -> float:
+def mean_dice(run: RunFolder, store: Store, split: Split, way: Way) -> float:
     """Of the organs of the cases."""
+    mode = "sub_volumes" if way == "sub_volumes" else "auto"
     config = read_config(run.config_path).predict.model_copy(update={"mode": mode})
     predictor, values = Predictor.load(run.path, config), []
+    most_bytes = 0 if way == "auto in small windows" else sliding_window._MOST_BYTES  # noqa: SLF001 - what memory allows
     for name in store.names(split):
         geometry, truth = store.original_geometry(name), store.original_labels(name)
         order = AxisOrder.to_canonical(geometry)
         change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
-        labels = predictor.segment_prepared(store.image(name), change).label_map.labels
+        with patch.object(sliding_window, "_MOST_BYTES", most_bytes):
+            labels = predictor.segment_prepared(store.image(name), change).label_map.labels
         rows = score(LabelMap(order.undo(labels), geometry), truth, classes=store.classes, metrics=("dice",))
         values += [row.value for row in rows if row.organ != "background" and row.value is not None]
     return statistics.fmean(values)
 
 
-def learnt_by_heart(folder: Path, data: Path, patch: int) -> tuple[RunFolder, Store]:
+def learnt_by_heart(folder: Path, data: Path, edge: int) -> tuple[RunFolder, Store]:
     """One model of two real scans, each batch with a window of either."""
     folder.mkdir(parents=True, exist_ok=True)
     others = sorted({path.name.removesuffix("_0000.nii.gz") for path in (data / "imagesTr").iterdir()} - {*REAL_CASES})
     split = folder / "split.json"
     split.write_text(json.dumps({"train": REAL_CASES, "validation": [], "test": others}), encoding="utf-8")
     precision = "bfloat16" if computes_bfloat16(torch.device("cpu")) else "float32"
-    schedule = {"train.patch": patch, "train.iterations": PATCHES[patch], "train.batch_size": 2, "train.filters": 16}
+    schedule = {"train.patch": edge, "train.iterations": EDGES[edge], "train.batch_size": 2, "train.filters": 16}
     watched = {"train.monitor_windows": 4, "train.checkpoint_every": 100, "train.log_every": 100}
-    how = {"train.learning_rate": 0.001, "train.precision": precision, "prepare.downsample": 2}
+    how = {
+        "train.learning_rate": 0.001,
+        "train.precision": precision,
+        "prepare.downsample": 2,
+        "predict.mode": "sub_volumes",
+    }
     config = resolve_config(options=schedule | watched | how | {"prepare.label_downsampling": "majority"})
     classes = folder / "classes.yaml"
     classes.write_text(f"classes: [{', '.join(REAL_ORGANS)}]\n", encoding="utf-8")
@@ -75,16 +86,16 @@ def learnt_by_heart(folder: Path, data: Path, patch: int) -> tuple[RunFolder, St
     return RunFolder(folder / "run"), Store.open(store)
 
 
-def compared(by_mode: Mapping[Literal["sub_volumes", "auto"], list[float]]) -> dict[str, Any]:
-    """Dice of each model by mode, and what `auto` changes."""
-    changes = [auto - sub for sub, auto in zip(*(by_mode[mode] for mode in MODES), strict=True)]
-    found: dict[str, Any] = {mode: [round(value, 4) for value in values] for mode, values in by_mode.items()}
-    found |= {
-        "mean_change": round(statistics.fmean(changes), 4),
-        "largest_loss": round(max(0.0, *(-change for change in changes)), 4),
-    }
-    if len(changes) > 1:
-        found["standard_error"] = round(statistics.stdev(changes) / len(changes) ** 0.5, 4)
+def compared(dice: Mapping[Way, list[float]]) -> dict[str, Any]:
+    """Dice of each model by the way of predicting, and what each way of `auto` changes."""
+    found: dict[str, Any] = {way: [round(value, 4) for value in values] for way, values in dice.items()}
+    for way in get_args(Way)[1:]:
+        changes = [auto - sub for sub, auto in zip(dice["sub_volumes"], dice[way], strict=True)]
+        found[f"change by {way}"] = {
+            "mean": round(statistics.fmean(changes), 4),
+            "standard_error": round(statistics.stdev(changes) / len(changes) ** 0.5, 4),
+            "largest_loss": round(max(0.0, *(-change for change in changes)), 4),
+        }
     return found
 
 
@@ -98,13 +109,13 @@ def main() -> None:
     plan, arms = trained(given.folder), [Arm(weighting, RATE, each) for weighting in WEIGHTINGS for each in FORMATS]
     models = {f"{arm.name}, seed {seed}": plan.folder.run(arm, seed) for arm in arms for seed in SEEDS}
     store = Store.open(given.folder / "store")
-    phantoms = {mode: [mean_dice(run, store, "test", mode) for run in models.values()] for mode in MODES}
+    phantoms = {way: [mean_dice(run, store, "test", way) for run in models.values()] for way in get_args(Way)}
     figures: dict[str, Any] = {"phantoms": {"models": [*models], **compared(phantoms)}}
     if given.real is not None:
-        learnt = [learnt_by_heart(given.folder / f"real-{patch}", given.real, patch) for patch in PATCHES]
-        real = {mode: [mean_dice(*each, "train", mode) for each in learnt] for mode in MODES}
+        learnt = [learnt_by_heart(given.folder / f"real-{edge}", given.real, edge) for edge in EDGES]
+        real = {way: [mean_dice(*each, "train", way) for each in learnt] for way in get_args(Way)}
         what = "two real scans learnt by heart and predicted themselves: nothing about other patients"
-        figures["real"] = {"what": what, "steps_by_window": PATCHES, **compared(real)}
+        figures["real"] = {"what": what, "steps_by_window": EDGES, **compared(real)}
     record("modes", figures, folder=RESULTS / processor_kind())
 
 

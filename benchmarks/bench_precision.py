@@ -44,7 +44,9 @@ def trained(folder: Path) -> StudyPlan:
     grid = {"weightings": WEIGHTINGS, "learning_rates": (RATE,), "seeds": SEEDS, "jobs": 2}
     unmeasured = {"diagnose": False, "log_every": 300, "validate_every": 300}  # what is watched on the way
     variants = {each: {"train.precision": each} for each in FORMATS}
-    config = resolve_config("demo", file_values={"train": unmeasured, "study": {**grid, "variants": variants}})
+    by_windows_of_training = {"mode": "sub_volumes"}
+    values = {"train": unmeasured, "predict": by_windows_of_training, "study": {**grid, "variants": variants}}
+    config = resolve_config("demo", file_values=values)
     store = Store.open(folder / "store")
     plan = make_plan(StudyFolder(folder / "study"), store, config)
     plan.write()

@@ -124,9 +124,10 @@ def test_on_a_cpu_as_many_windows_go_together_as_have_few_voxels(monkeypatch: py
             return super().forward(x)
 
     def predicted() -> Tensor:
-        return predict_probabilities(Wide(), noise((8, 4, 4)), settings, PredictConfig(batch_windows=3), CPU)
+        return predict_probabilities(Wide(), noise((8, 4, 4)), settings, config, CPU)
 
     settings = TrainConfig(patch=4, levels=2, filters=2)
+    config = PredictConfig(mode="sub_volumes", batch_windows=3)
     found = predicted()
     monkeypatch.setattr(sliding_window, "_TOGETHER_VOXELS", 2 * 64)
     assert torch.equal(predicted(), found)

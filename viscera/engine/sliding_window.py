@@ -17,10 +17,11 @@ from viscera.core.scan import AIR_HU, HuArray
 from viscera.engine.hardware import autocast, number_format
 from viscera.imaging.windows import Tiling, covering_origins, gaussian_weights, network_input
 
-_MOST_BYTES = 512 * 2**20  # that large windows take, with the planes that are held until they are complete
+_MOST_BYTES = 576 * 2**20  # that large windows take, with the planes that are held until they are complete
 _VALUES_PER_VOXEL = 12  # of the network at a time, times its filters; of a folded one half
 _TOGETHER_VOXELS = 2**18  # of windows in one pass on a CPU, as one of the paper's has: there more are no faster
-_SHARED = 4  # large windows share at least so many parts of the training window's edge
+_SHARED = 2  # large windows share at least the half of the training window's edge
+_MARGIN = 4  # and lie around the body by a quarter of it
 Forward = Callable[[Tensor], Tensor]  # (B, I, J, K) int16 HU to (B, K, L, I, J) float32 probabilities
 
 
@@ -107,7 +108,7 @@ def _grown(box: Box, shape: Sequence[int], least: int, multiple: int) -> Box:
 
     Without anything in it, the first such box of the volume.
     """
-    margin, axes = least // _SHARED, []
+    margin, axes = least // _MARGIN, []
     for axis, n in zip(box, shape, strict=True):
         start, stop = (0, 0) if box == EMPTY else (max(0, axis.start - margin), min(n, axis.stop + margin))
         size = max(stop - start, least)

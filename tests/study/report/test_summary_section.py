@@ -130,7 +130,7 @@ def test_cost_adds_up_over_seeds(make_study: StudyMaker) -> None:
 def test_settings_say_how_it_was_predicted(make_study: StudyMaker) -> None:
     text = render_page(Report(make_study([rows(a=0.5), *[None] * 5])), [SETTINGS])
     named = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text))
-    assert named["Prediction"] == "by sub-volumes of 24×24×24 voxels, overlap 50%, gaussian blend"
+    assert named["Prediction"] == "in few large windows, without the air around the body"
     assert named["Evaluation grid"] == "original"
     assert named["Hardware"] == "cpu: A CPU"
     assert named["Cases"] == "not known: the store is not available"

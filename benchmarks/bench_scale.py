@@ -220,8 +220,9 @@ def measure(benchmark: Benchmark, folder: Path) -> None:
 
     most = 128 if benchmark.quick else 1177
     native: Index3 = (512, 512, most)
-    auto, is_cleaned = ("predict.mode", "auto"), (("predict.cleanup.largest_component", ("all",)),)
-    paper, wide = How(4, not benchmark.quick, (auto,)), ("predict.overlap", 0.0)
+    paper, by_sub_volumes = How(4, not benchmark.quick), ("predict.mode", "sub_volumes")
+    without_overlap = (by_sub_volumes, ("predict.overlap", 0.0))
+    is_cleaned = (by_sub_volumes, ("predict.cleanup.largest_component", ("all",)))
     half, whole = (cost(paper, (512, 512, slices)) for slices in ((most + 1) // 2, most))
     benchmark.notes["twice_the_slices"] = {
         "slices": [(most + 1) // 2, most],
@@ -232,9 +233,9 @@ def measure(benchmark: Benchmark, folder: Path) -> None:
     largest: dict[str, Any] = {"goal_gib": GOAL_GIB, "auto, half the slices": half, "auto": whole}
     benchmark.notes[f"512×512×{most}"] = largest
     if not benchmark.quick:
-        largest["sub_volumes without overlap"] = cost(How(4, True, (wide,)), native)
+        largest["sub_volumes without overlap"] = cost(How(4, True, without_overlap), native)
         largest["small network, sub_volumes, cleaned"] = cost(How(4, options=is_cleaned), native)
-        first = cost(How(1, True, (wide,)), (512, 512, 64))
+        first = cost(How(1, True, without_overlap), (512, 512, 64))
         added = BYTES_PER_VOXEL * 512 * 512 * (most - 64) / 2**30
         estimated = {"estimated_peak_gib": round(first["peak_gib"] + added, 3), "of_64_slices": first}
         largest["sub_volumes without overlap, downsample 1"] = estimated

@@ -56,18 +56,19 @@ def in_turn(
 
 
 def peer_at_its_best(
-    ours: Run, peers: Mapping[str, Run], repeats: int, most_s: float, device: torch.device | None = None
+    ours: Run, peers: Mapping[str, Run], repeats: tuple[int, int], most_s: float, device: torch.device | None = None
 ) -> dict[str, list[float]]:
     """Seconds of `ours` and of each setting of the peer, in turn: of all once, then of those that may be the fastest.
 
-    There are fewer repeats where they would take more than `most_s` seconds; two in any case of a full run.
+    `repeats` are the fewest and the most: as many as go into `most_s` seconds beyond the first.
     """
     runs = {"ours": ours, **peers}
     seconds = in_turn(runs, 1, device)
     bar = _HOPELESS * min(seconds[settings][0] for settings in peers)
     going_on = {name: run for name, run in runs.items() if name == "ours" or seconds[name][0] <= bar}
     round_s = sum(seconds[name][0] for name in going_on)
-    more = min(repeats - 1, max(int(most_s / round_s), 1 if most_s >= _SECONDS else 0))
+    fewest, most = repeats
+    more = min(most - 1, max(fewest - 1, int(most_s / round_s)))
     for name, values in in_turn(going_on, more, device, warm_up=False).items():
         seconds[name] += values
     return seconds
@@ -123,7 +124,7 @@ class Benchmark:
         `repeats` is how many there are at most: fewer of slow runs.
         """
         peers = dict(peer) if isinstance(peer, Mapping) else {peer_settings: peer}
-        limits = (min(3, repeats), _QUICK_SECONDS) if self.quick else (repeats, _SECONDS)
+        limits = ((1, min(3, repeats)), _QUICK_SECONDS) if self.quick else ((2, repeats), _SECONDS)
         seconds = peer_at_its_best(ours, peers, *limits, self.device)
         medians = {settings: statistics.median(seconds[settings]) for settings in peers}
         best = min(medians, key=lambda settings: medians[settings])

@@ -79,12 +79,12 @@ def test_slow_settings_are_tried_once_and_slow_runs_are_repeated_less(
     clock: Callable[[float], Callable[[], None]],
 ) -> None:
     peers = {name: clock(seconds) for name, seconds in {"slow": 16.0, "near": 14.0, "fast": 10.0}.items()}
-    seconds = pairs.peer_at_its_best(clock(6.0), peers, 7, 61.0)
+    seconds = pairs.peer_at_its_best(clock(6.0), peers, (2, 7), 61.0)
     # a round of those that may be the fastest takes 30 s
     assert {name: len(values) for name, values in seconds.items()} == {"ours": 3, "slow": 1, "near": 3, "fast": 3}
-    assert len(pairs.peer_at_its_best(clock(6.0), peers, 2, 600.0)["ours"]) == 2
-    assert len(pairs.peer_at_its_best(clock(100.0), peers, 7, 61.0)["ours"]) == 2  # in any case
-    assert len(pairs.peer_at_its_best(clock(6.0), peers, 3, 6.0)["ours"]) == 1  # of a quick run
+    assert len(pairs.peer_at_its_best(clock(6.0), peers, (2, 2), 600.0)["ours"]) == 2
+    assert len(pairs.peer_at_its_best(clock(100.0), peers, (2, 7), 61.0)["ours"]) == 2  # in any case
+    assert len(pairs.peer_at_its_best(clock(6.0), peers, (1, 3), 6.0)["ours"]) == 1  # of a quick run
 
 
 def test_of_several_settings_of_the_peer_the_fastest_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,9 +72,8 @@ def _with_its_log(function: Callable[[Item], Result], item: Item) -> tuple[Resul
 
 def _start_worker(jobs: int) -> None:
     """Share the processors with the other workers, and end when the process is gone that started them."""
-    os.environ.setdefault(
-        "OMP_NUM_THREADS", str(max(1, len(usable_processors()) // jobs))
-    )  # read when PyTorch is loaded
+    threads = max(1, len(usable_processors()) // jobs)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when PyTorch is loaded
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -100,10 +100,8 @@ def _fused(logits: Tensor) -> ModuleType | None:
     if device.type not in _FUSED_ON or logits.dtype == torch.float64 or logits.numel() == 0:
         return None
     if device not in _FUSED:
-        if (
-            device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-        ):  # to compare is to wait, which a recording does not allow
-            return None
+        if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+            return None  # to compare is to wait, which a recording does not allow
         _FUSED[device] = _tested(device)
     return _FUSED[device]
 

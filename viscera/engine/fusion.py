@@ -19,6 +19,7 @@ from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import ClassNames
 from viscera.core.errors import BadInputError
 from viscera.core.settings import Settings
+from viscera.imaging.most_probable import most_probable
 from viscera.io.files import sha256
 from viscera.io.records import read_yaml, validated, write_yaml
 from viscera.io.runlog import RunFolder
@@ -58,8 +59,8 @@ class FusionRule:
 
 def claims(probabilities_MLIJ: Sequence[Tensor], owners: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Of (L, …) per model: (L - 1, …) bool, where each organ's own model finds it most probable; and how probable."""
-    most_probable = [probabilities.argmax(dim=0) for probabilities in probabilities_MLIJ]
-    claimed = torch.stack([most_probable[owner] == label for label, owner in enumerate(owners, start=1)])
+    labels = [most_probable(probabilities).label for probabilities in probabilities_MLIJ]
+    claimed = torch.stack([labels[owner] == label for label, owner in enumerate(owners, start=1)])
     return claimed, torch.stack([probabilities_MLIJ[owner][label] for label, owner in enumerate(owners, start=1)])
 
 

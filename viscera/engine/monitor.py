@@ -20,6 +20,7 @@ from viscera.engine.feed import Batch, Feed
 from viscera.engine.hardware import autocast
 from viscera.engine.sliding_window import predict_probabilities
 from viscera.engine.trust import ConfidenceTally
+from viscera.imaging.most_probable import most_probable
 from viscera.imaging.windows import network_input
 from viscera.io.runlog import RunFolder
 from viscera.metrics.learning import LoggedStep, batch_norm_remedy, flags, statistics_gap, summary
@@ -105,7 +106,7 @@ class Monitor:
         self.held_out.clear()
         for number, (hu, labels) in enumerate(self.validation):
             probabilities = predict_probabilities(network, hu, self.train, self.predict, self.device)
-            prediction = probabilities.argmax(dim=0).to(torch.uint8).numpy()
+            prediction = most_probable(probabilities).label.numpy()
             if self.labelled is not None:
                 prediction = as_labelled(prediction, self.labelled[number])
             rows.append(dice(confusion_matrix(prediction, np.asarray(labels), len(self.classes))))
@@ -120,7 +121,7 @@ class Monitor:
 
 
 def _most_probable(logits_BLIJK: Tensor) -> npt.NDArray[np.uint8]:
-    return logits_BLIJK.argmax(dim=1).to(torch.uint8).cpu().numpy()
+    return logits_BLIJK.max(dim=1).indices.to(torch.uint8).cpu().numpy()
 
 
 def foreground_mean(values: DiceByOrgan) -> float:

@@ -24,6 +24,7 @@ from viscera.engine.hardware import choose_device, number_format, out_of_memory_
 from viscera.engine.sliding_window import probability_planes
 from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges
 from viscera.imaging.cleanup import cleaned, organs_named
+from viscera.imaging.most_probable import most_probable
 from viscera.imaging.resample import (
     GridChange,
     coarsen_volume,
@@ -116,7 +117,7 @@ class Model:
         """
         if self.config.restore == "probabilities":
             return restore_planes(self._planes(hu, tally), change).labels
-        planes = [plane.argmax(dim=0).to(torch.uint8).numpy() for plane in self._planes(hu, tally)]
+        planes = [most_probable(plane).label.numpy() for plane in self._planes(hu, tally)]
         return restore_labels(np.stack(planes, axis=-1), change).labels
 
     def probabilities(self, hu: HuArray, change: GridChange, tally: ConfidenceTally | None = None) -> Iterator[Tensor]:

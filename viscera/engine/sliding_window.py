@@ -20,6 +20,7 @@ from viscera.imaging.windows import Tiling, covering_origins, gaussian_weights, 
 _MOST_BYTES = 576 * 2**20  # that large windows take, with the planes that are held until they are complete
 _VALUES_PER_VOXEL = 12  # of the network at a time, times its filters; of a folded one half
 _TOGETHER_VOXELS = 2**18  # of windows in one pass on a CPU, as one of the paper's has: there more are no faster
+_PLANES_TOGETHER = 16  # of which probabilities are computed
 _SHARED = 2  # large windows share at least the half of the training window's edge
 _MARGIN = 4  # and lie around the body by a quarter of it
 Forward = Callable[[Tensor], Tensor]  # (B, I, J, K) int16 HU to (B, K, L, I, J) float32 probabilities
@@ -49,7 +50,7 @@ def probability_planes(
         x = network_input(windows_BIJK.to(device), train.intensity)
         with autocast(device, train.precision):
             logits: Tensor = network(x)
-        return torch.softmax(logits.movedim(-1, 1).contiguous(), dim=2, dtype=torch.float32).cpu()
+        return _probabilities_by_plane(logits)
 
     i, j, k = hu.shape
     if predict.mode == "whole_volume":
@@ -64,6 +65,17 @@ def probability_planes(
         planes = _in_large_windows(volume, train, forward, values * itemsize)
     for plane in islice(planes, k):
         yield plane[:, :i, :j]
+
+
+def _probabilities_by_plane(logits_BLIJK: Tensor) -> Tensor:
+    """Softmax, (B, K, L, I, J) float32 on the CPU; there some planes at a time, which the processor's cache holds."""
+    logits_BKLIJ = logits_BLIJK.movedim(-1, 1)
+    together = _PLANES_TOGETHER if logits_BLIJK.device.type == "cpu" else logits_BKLIJ.shape[1]
+    probabilities = torch.empty(logits_BKLIJ.shape, device=logits_BLIJK.device)
+    for first in range(0, logits_BKLIJ.shape[1], together):
+        some = slice(first, first + together)
+        torch.softmax(logits_BKLIJ[:, some].contiguous(), dim=2, dtype=torch.float32, out=probabilities[:, some])
+    return probabilities.cpu()
 
 
 def _in_windows_of_training(
@@ -96,6 +108,9 @@ def _in_large_windows(volume: Tensor, train: TrainConfig, forward: Forward, byte
     tiling = Tiling.cheapest(shape, train.patch // _SHARED, (train.patch, multiple), bytes_of, _MOST_BYTES)
     windows = _Windows(tiling.window, tiling.origins, lambda origin: _by_plane(tiling.weights(origin)))
     planes = _blended(within, windows, forward, 1)
+    if shape == volume.shape:
+        yield from planes
+        return
     for at in range(volume.shape[2]):
         plane = air_L.view(-1, 1, 1).repeat(1, *volume.shape[:2])
         if k.start <= at < k.stop:

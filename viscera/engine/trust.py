@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from viscera.core.scan import OrganFacts
+from viscera.imaging.most_probable import most_probable
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.store import Store
 from viscera.metrics.learning import FAILED_DICE
@@ -188,7 +189,7 @@ class ConfidenceTally:
 
     def add(self, probabilities: Tensor) -> None:
         """Count the voxels of (L, ...) softmax."""
-        best, labels = probabilities.max(dim=0)
+        best, labels = most_probable(probabilities)
         length = self.counts.numel()
         self.counts += torch.bincount(labels.ravel(), minlength=length)
         self.sums += torch.bincount(labels.ravel(), weights=best.ravel().double(), minlength=length)

@@ -274,7 +274,9 @@ def restore_planes(planes_LIJ: "Iterable[Tensor]", change: GridChange) -> LabelM
 
 def _most_probable(plane_LIJ: "Tensor", i: Taps, j: Taps) -> LabelArray:
     """(I, J) class with the largest of (L, i, j) probabilities, resampled along both axes."""
-    coarse = plane_LIJ.max(dim=0).indices.byte().numpy()
+    from viscera.imaging.most_probable import most_probable  # noqa: PLC0415 - as in `_tensor`
+
+    coarse = most_probable(plane_LIJ).label.numpy()
     low, high = (j.spread(1, i.spread(0, coarse, by), by) for by in (np.minimum, np.maximum))
     labels = coarse.take(i.first, axis=0).take(j.first, axis=1)
     at_i, at_j = np.nonzero((low != high).take(i.first, axis=0).take(j.first, axis=1))

@@ -37,7 +37,7 @@ from viscera.io.records import read_json, validated
 
 FORMAT_VERSION = 1
 _MOST_READERS = 8  # threads
-_MANIFEST_SHARE = 0.1  # of the time in which cases are added
+_MANIFEST_SHARE = 0.03  # of the time in which cases are added
 Split = Literal["train", "validation", "test"]
 
 
@@ -190,7 +190,7 @@ class Store:
     def adding(self) -> Iterator[Callable[[str, CaseRecord], None]]:
         """What to tell of each of many cases, once `write_case` has written it.
 
-        The manifest, which is written as a whole, then follows at once while that takes at most a tenth of the
+        The manifest, which is written as a whole, then follows at once while that takes at most 3 % of the
         time, else later; and at the end in any case. Cases that a killed process did not come to tell are
         prepared again.
         """

@@ -42,6 +42,10 @@ class FoldedUNet3D(nn.Module):
         self._layout = torch.channels_last_3d if last else torch.contiguous_format
         precise = torch.float32 if dtype == torch.bfloat16 else torch.float64  # to fold in
         self.down = [[self._kept(each) for each in _folded(block, precise)] for block in network.down]
+        self._spread = self._device.type == "cpu" and self.down[0][0][0].shape[1] == 1
+        if self._spread:
+            weight, bias = self.down[0][0]
+            self.down[0][0] = self._kept((weight.movedim(-1, 1)[:, :, 0, :, :, None], bias))
         self.up: list[tuple[_Weights, Tensor, _Weights]] = []
         for raising, merge in zip(network.up, network.merge, strict=True):
             (weight, bias), second = _folded(merge, precise)
@@ -65,6 +69,7 @@ class FoldedUNet3D(nn.Module):
         i, j, k = x.shape[2:]
         with torch.autocast(x.device.type, enabled=False):
             x = padded_to_fit(x, self.levels).to(self.dtype)
+            x = _spread_along_k(x) if self._spread else x
             skips: list[Tensor] = []
             for level, (first, second) in enumerate(self.down):
                 x = _convolved(_convolved(F.max_pool3d(x, kernel_size=2) if level else x, first), second)
@@ -76,12 +81,27 @@ class FoldedUNet3D(nn.Module):
             return _convolved(x, self.head, rectified=False)[..., :i, :j, :k]
 
 
+def _spread_along_k(x: Tensor) -> Tensor:
+    """(B, 3, I, J, K) of (B, 1, I, J, K): a voxel with those before and after it, so that a kernel of 3×3×1 sees 3³.
+
+    Convolutions of a single channel compute with as many as a register holds: of three they are 1.3 to 4 times as fast.
+    """
+    neighbours = F.pad(x[:, 0], (1, 1))
+    return torch.stack([neighbours[..., at : at + x.shape[-1]] for at in range(3)], dim=-1).movedim(-1, 1)
+
+
+def _half(weight: Tensor) -> tuple[int, int, int]:
+    """The padding with which a convolution keeps the shape."""
+    i, j, k = (n // 2 for n in weight.shape[2:])
+    return i, j, k
+
+
 def _convolved(x: Tensor, weights: _Weights, *, onto: Tensor | None = None, rectified: bool = True) -> Tensor:
     """The convolution, with as many voxels in the output; added to `onto`, which is overwritten, and rectified."""
     weight, bias = weights
     if x.device.type == "cpu" and _fuses(x.dtype):
         return _fused(x, weight, bias, onto, rectified=rectified)
-    x = F.conv3d(x, weight, bias, padding=weight.shape[-1] // 2)
+    x = F.conv3d(x, weight, bias, padding=_half(weight))
     x = x if onto is None else onto.add_(x)
     return x.relu_() if rectified else x
 
@@ -92,7 +112,7 @@ def _fused(x: Tensor, weight: Tensor, bias: Tensor, onto: Tensor | None, *, rect
     It also takes a single small float32 window, which `conv3d` leaves to a way that is 5 to 19 times as slow.
     """
     ones = (1, 1, 1)
-    given = x, weight, bias, (weight.shape[-1] // 2,) * 3, ones, ones, 1
+    given = x, weight, bias, _half(weight), ones, ones, 1
     after: tuple[Any, ...] = "relu" if rectified else "none", [], ""
     if onto is None:
         return torch.ops.mkldnn._convolution_pointwise(*given, *after)  # type: ignore[no-any-return]

@@ -1,7 +1,8 @@
 """What a run remembers of its training organs, and how sure a network is of each."""
 
 import dataclasses
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -39,17 +40,41 @@ def test_the_organs_of_the_training_cases(tiny_store: Store) -> None:
     assert found["liver"].volume_ml == (pytest.approx((min(volumes), max(volumes))) if volumes else None)
 
 
-def test_of_many_cases_some_are_measured_spread_evenly(tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    names, measured = tiny_store.names("train"), list[str]()
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The cases that are measured, in order; nothing is remembered of other tests, nor by them of this one."""
+    names, volume = list[str](), Store.volume
 
-    def volume(name: str) -> Volume:
-        measured.append(name)
-        return Store.volume(tiny_store, name)
+    def noted(store: Store, name: str) -> Volume:
+        names.append(name)
+        return volume(store, name)
 
+    monkeypatch.setattr(Store, "volume", noted)
+    trust._ranges_of.cache_clear()
+    yield names
+    trust._ranges_of.cache_clear()
+
+
+def test_of_many_cases_some_are_measured_spread_evenly(
+    tiny_store: Store, monkeypatch: pytest.MonkeyPatch, measured: list[str]
+) -> None:
+    names = tiny_store.names("train")
     monkeypatch.setattr(trust, "_MOST_CASES", 2)
-    monkeypatch.setattr(tiny_store, "volume", volume)
     assert training_ranges(tiny_store)["liver"].cases == 2
     assert measured == [names[0], names[len(names) // 2]]
+
+
+def test_all_arms_of_a_study_measure_once_and_again_when_the_store_has_changed(
+    tiny_store: Store, tmp_path: Path, measured: list[str]
+) -> None:
+    store = Store.open(Path(shutil.copytree(tiny_store.path, tmp_path / "store")))
+    names = store.names("train")
+    first = training_ranges(store)
+    assert training_ranges(Store.open(store.path)) == first
+    assert measured == names
+    store.assign({names[0]: "test"})
+    assert training_ranges(store)["liver"].cases == len(names) - 1
+    assert measured == names + names[1:]
 
 
 def test_a_training_writes_them_and_a_reader_reads_them(

@@ -117,7 +117,7 @@ class UnitGradients:
         """
         num_classes = len(feed.classes)
         narrow = config.model_copy(update={"filters": min(config.filters, _WIDEST)})
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # not on "meta": initialising there loads PyTorch's compiler, in 2 s
             size = sum(p.numel() for p in build_network(config, num_classes).parameters())
         loss = training_loss(config.loss, np.ones(num_classes)).to(device)
         norms, gradients = [], []

@@ -5,6 +5,7 @@ A flag says that an organ is unlike what the model has learnt, not that it is wr
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch import Tensor
 from viscera.core.scan import OrganFacts
 from viscera.imaging.most_probable import most_probable
 from viscera.io.records import read_json, validated, write_json
-from viscera.io.store import Store
+from viscera.io.store import Manifest, Store
 from viscera.metrics.learning import FAILED_DICE
 from viscera.metrics.organ_facts import organ_facts
 
@@ -148,8 +149,15 @@ def failures_among(dice: Sequence[float], flagged: Sequence[bool]) -> tuple[int,
 def training_ranges(store: Store) -> dict[str, OrganRange]:
     """The organs of the training cases, on the prepared grid; an organ is judged by the cases that label it.
 
-    Of many cases by `_MOST_CASES`, spread evenly over their names: the time must not grow with the patients.
+    Of many cases by `_MOST_CASES`, spread evenly over their names: the time must not grow with the patients. Those of
+    the store that a process asked for last are remembered: all arms of a study have the same.
     """
+    return dict(_ranges_of(store.path, store.manifest.model_dump_json()))
+
+
+@lru_cache(maxsize=1)
+def _ranges_of(path: Path, manifest: str) -> dict[str, OrganRange]:
+    store = Store(path, Manifest.model_validate_json(manifest))
     unlabelled = {name: store.manifest.cases[name].unlabelled for name in store.names("train")}
     facts: dict[str, list[OrganFacts]] = {organ.name: [] for organ in store.classes.organs}
     wanted: dict[str, list[str]] = {}

@@ -33,8 +33,9 @@ from viscera.engine.hardware import computes_bfloat16
 from viscera.engine.predictor import Predictor
 from viscera.imaging.resample import GridChange
 from viscera.io.classes import read_class_file
+from viscera.io.manifest import Split
 from viscera.io.runlog import RunFolder, read_config
-from viscera.io.store import Split, Store
+from viscera.io.store import Store
 from viscera.metrics.scoring import score
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train

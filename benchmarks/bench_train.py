@@ -25,6 +25,7 @@ import viscera
 from benchmarks.pairs import Benchmark
 from viscera.core.config import Config, LossConfig
 from viscera.core.resolve import resolve_config
+from viscera.engine.distributed import ALONE, Ranks
 from viscera.engine.feed import Batch, TrainingFacts
 from viscera.engine.hardware import computes_bfloat16
 from viscera.engine.precision_probe import decided
@@ -45,16 +46,16 @@ BEST: dict[str, dict[str, Any]] = {
 }
 
 
-def our_step(config: Config, device: torch.device) -> Callable[[], object]:
-    """The step of `viscera train`."""
-    train = config.train
-    shape = (train.batch_size, train.patch, train.patch, train.patch)
+def our_step(config: Config, device: torch.device, ranks: Ranks = ALONE) -> Callable[[], object]:
+    """The step of `viscera train`, of this rank."""
+    train, own = config.train, ranks.own(config.train.batch_size)
+    shape = (own.stop - own.start, train.patch, train.patch, train.patch)
     random = np.random.default_rng(0)
     hu = torch.from_numpy(random.integers(-1000, 1000, shape, dtype=np.int16)).to(device)
     labels = torch.from_numpy(random.integers(0, CLASSES, shape, dtype=np.uint8)).to(device)
     counts = np.full(CLASSES, 1000)
     facts = TrainingFacts(torch.from_numpy(counts), WeightSchedule.of(counts, "uniform", LossConfig(), 3), ())
-    trainer = Trainer.create(config, facts, device)
+    trainer = Trainer.create(config, facts, device, ranks)
     batch = Batch(hu, labels)
     return lambda: trainer.training_step(batch)
 

@@ -36,6 +36,11 @@ def test_no_function_is_too_long_to_be_read() -> None:
     assert not long
 
 
+def test_torch_distributed_has_one_door() -> None:
+    doors = {path.name for path in PACKAGE if "torch.distributed" in path.read_text(encoding="utf-8")}
+    assert doors == {"distributed.py"}
+
+
 def test_every_files_name_is_said_once() -> None:
     counts = Counter(path.name for path in PACKAGE if not path.name.startswith("__"))
     assert {name for name, count in counts.items() if count > 1} <= FORMER_ADDRESSES

@@ -17,7 +17,8 @@ from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
 from viscera.io.classes import ClassFile
 from viscera.io.layouts.case_source import CaseSource
-from viscera.io.store import PreparedCase, Split, Store
+from viscera.io.manifest import Split
+from viscera.io.store import PreparedCase, Store
 from viscera.stages import prepare as stage
 from viscera.stages.prepare import draw_split, grids_text, prepare
 

@@ -22,7 +22,7 @@ _WINDOWS = 2
 def logit_gradient_norms(
     logits_BLIJK: Tensor, labels_BIJK: Tensor, loss: WeightedDiceLoss, labelled_BL: Tensor | None = None
 ) -> Tensor:
-    """Norm of the gradient that each class's term of Eq. 6 sends to the logits, (L,) float64; closed form.
+    """Norm of the gradient that each class's term of Eq. 6 sends to these logits, (L,) float64; closed form.
 
     With s the softmax, r the one-hot truth, I = Σ s r, C = Σ s + Σ r and a the smoothing, the term of class l is
     -w (2 I + a) / (L (C + a)). Its derivative by s is g = -w (2 r (C + a) - 2 I - a) / (L (C + a)²), and by the logit
@@ -33,20 +33,19 @@ def logit_gradient_norms(
     """
     probabilities_BLIJK = torch.softmax(logits_BLIJK.float(), dim=1)
     length_B1V = probabilities_BLIJK.square().sum(dim=1, keepdim=True).flatten(2)
-    number_L: Tensor | int = len(logits_BLIJK)
     own_BLV: Tensor | None = None
     if labelled_BL is not None:
         own_BLV = merged(probabilities_BLIJK.square(), labelled_BL).flatten(2)
         probabilities_BLIJK = merged(probabilities_BLIJK, labelled_BL)
         labels_BIJK = merged_labels(labels_BIJK, labelled_BL)
-        number_L = labelled_BL.sum(dim=0).clamp(min=1)
-    intersection_BL, cardinality_BL = soft_dice_sums(probabilities_BLIJK, labels_BIJK)
+    own = (*soft_dice_sums(probabilities_BLIJK, labels_BIJK), labelled_BL)
+    whole = own if loss.whole_batch is None else loss.whole_batch(*own)
     weights_L = loss.class_weights.double() / loss.class_weights.numel()
     if loss.sums == "batch":
-        intersection_BL = intersection_BL.sum(dim=0, keepdim=True)
-        cardinality_BL = cardinality_BL.sum(dim=0, keepdim=True)
+        intersection_BL, cardinality_BL = (each.sum(dim=0, keepdim=True) for each in whole[:2])
     else:
-        weights_L = weights_L / number_L
+        intersection_BL, cardinality_BL = own[:2]
+        weights_L = weights_L / (len(whole[0]) if whole[2] is None else whole[2].sum(dim=0).clamp(min=1))
     denominator = cardinality_BL + loss.smoothing
     denominator = denominator.masked_fill(denominator == 0, 1)  # a class that is not labelled: all of it is 0
     outside = ((2 * intersection_BL + loss.smoothing) / denominator.square())[..., None]  # g / w where r = 0

@@ -18,10 +18,12 @@ from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import AugmentConfig, Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import AIR_HU, HuArray, LabelArray
+from viscera.engine.distributed import ALONE, Ranks
 from viscera.engine.hardware import out_of_memory_explained
 from viscera.imaging.augment import Augmentation, draw, margin
 from viscera.imaging.windows import clipped_moments, random_cases, random_origin
-from viscera.io.store import Split, Store, StoredCases
+from viscera.io.manifest import Split
+from viscera.io.store import Store, StoredCases
 from viscera.losses.balance import WeightSchedule
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ class Feed:
     labelled: npt.NDArray[np.bool_] | None = None  # (cases, L) the classes that each case labels; None: all
     resident: Sequence[tuple[Tensor, Tensor]] = ()  # int16 and uint8, the cases in a device's memory (`loaded`)
     pinned: bool = False  # cut windows into memory that a GPU reads by itself, while the host goes on
+    ranks: Ranks = ALONE  # that share a batch; this one cuts its own windows alone
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.cases):
@@ -81,27 +84,34 @@ class Feed:
                 f"a batch of {self.batch_size} windows comes from as many patients, but there are only "
                 f"{len(self.cases)} training cases. Add cases, or lower --batch-size."
             )
+        if self.ranks.size > self.batch_size:
+            raise BadInputError(
+                f"{self.ranks.size} processes share batches of {self.batch_size} windows: some would have none. Start "
+                f"{self.batch_size} at most, or raise --batch-size, which counts the windows of all processes."
+            )
 
     def batch(self, step: int) -> Batch:
-        """The windows of one step, on the device of `resident` where the cases are held there, else on the CPU."""
+        """This rank's windows of one step, on the device of `resident` where the cases are held there, else the CPU."""
         device = self.resident[0][0].device if self.resident else torch.device("cpu")
         numbers = random_cases(self.seed, step, len(self.cases), self.batch_size)
         augmentations = self._augmentations(step, numbers)
         beyond = margin(augmentations, self.patch)
-        shape = (self.batch_size, *(self.patch + 2 * n for n in beyond))
+        own = self.ranks.own(self.batch_size)
+        shape = (own.stop - own.start, *(self.patch + 2 * n for n in beyond))
         hu = torch.empty(shape, dtype=torch.int16, device=device, pin_memory=self.pinned)
         labels = torch.empty(shape, dtype=torch.uint8, device=device, pin_memory=self.pinned)
-        for slot, number in enumerate(numbers):
+        for at_own, slot in enumerate(range(own.start, own.stop)):
+            number = numbers[slot]
             image, label_map = (self.resident or self.cases)[number]
             within = random_origin(self.seed, step, slot, image.shape, self.patch)
             origin = [at - n for at, n in zip(within, beyond, strict=True)]
-            _cut(image, origin, hu[slot], AIR_HU)
-            _cut(label_map, origin, labels[slot], 0)
-        labelled = None if self.labelled is None else torch.from_numpy(self.labelled[numbers])
+            _cut(image, origin, hu[at_own], AIR_HU)
+            _cut(label_map, origin, labels[at_own], 0)
+        labelled = None if self.labelled is None else torch.from_numpy(self.labelled[numbers[own]])
         return Batch(
             hu,
             labels,
-            augmentations,
+            augmentations[own],
             None if labelled is None or labelled.all() else labelled.to(device, non_blocking=True),
         )
 

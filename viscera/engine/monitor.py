@@ -16,6 +16,7 @@ from viscera.core.anatomy import ClassTable
 from viscera.core.arms import weighting_name
 from viscera.core.config import PredictConfig, TrainConfig
 from viscera.core.scan import HuArray, LabelArray
+from viscera.engine.distributed import ALONE, Ranks
 from viscera.engine.feed import Batch, Feed
 from viscera.engine.hardware import autocast
 from viscera.engine.sliding_window import predict_probabilities
@@ -42,6 +43,7 @@ class Monitor:
     device: torch.device
     classes: ClassTable
     labelled: npt.NDArray[np.bool_] | None = None  # (validation cases, L) the classes that each labels; None: all
+    ranks: Ranks = ALONE  # that share windows and validation cases; all of them get the same figures
     held_out: list[tuple[float, float]] = field(default_factory=list)  # confidence and Dice when last measured
 
     @classmethod
@@ -58,7 +60,7 @@ class Monitor:
         fixed = replace(feed, seed=_MONITOR_SEED, augment=None)
         batches = [fixed.batch(step) for step in range(-(-train.monitor_windows // feed.batch_size))]
         on_device = [batch._replace(hu=batch.hu.to(device)) for batch in batches]
-        return cls(on_device, validation, train, predict, device, feed.classes, labelled)
+        return cls(on_device, validation, train, predict, device, feed.classes, labelled, feed.ranks)
 
     def batch_statistics_dice(self, network: nn.Module, *, keep: bool) -> DiceByOrgan:
         """As `training_dice`, every batch of windows normalised by its own statistics, as in training.
@@ -92,7 +94,7 @@ class Monitor:
             if batch.labelled is not None:
                 known = np.stack([as_labelled(*window) for window in zip(labels, batch.labelled.numpy(), strict=True)])
             confusion += confusion_matrix(known, batch.labels.numpy(), len(self.classes))
-        return dict(zip(self.classes.names, dice(confusion), strict=True))
+        return dict(zip(self.classes.names, dice(self.ranks.counted(confusion)), strict=True))
 
     def _input(self, batch: Batch) -> Tensor:
         return network_input(batch.hu, self.train.intensity)
@@ -102,22 +104,28 @@ class Monitor:
         if not self.validation:
             return None
         network.eval()
-        rows = []
-        self.held_out.clear()
-        for number, (hu, labels) in enumerate(self.validation):
-            probabilities = predict_probabilities(network, hu, self.train, self.predict, self.device)
-            prediction = most_probable(probabilities).label.numpy()
-            if self.labelled is not None:
-                prediction = as_labelled(prediction, self.labelled[number])
-            rows.append(dice(confusion_matrix(prediction, np.asarray(labels), len(self.classes))))
-            confidence = ConfidenceTally(len(self.classes))
-            confidence.add(probabilities)
-            pairs = zip(confidence.means()[1:], rows[-1][1:], strict=True)
-            self.held_out.extend((sure, score) for sure, score in pairs if sure is not None and score is not None)
+        own = self.ranks.own(len(self.validation))
+        of_own = [self._of_case(network, number) for number in range(own.start, own.stop)]
+        found = [each for of_rank in self.ranks.gathered(of_own) for each in of_rank]
         network.train()
-        by_class = ([value for value in column if value is not None] for column in zip(*rows, strict=True))
+        self.held_out[:] = [pair for _, pairs in found for pair in pairs]
+        columns = zip(*(scores for scores, _ in found), strict=True)
+        by_class = ([value for value in column if value is not None] for column in columns)
         means = [float(np.mean(values)) if values else None for values in by_class]
         return dict(zip(self.classes.names, means, strict=True))
+
+    def _of_case(self, network: nn.Module, number: int) -> tuple[list[float | None], list[tuple[float, float]]]:
+        """Dice per class of a validation case, and confidence and Dice of its organs."""
+        hu, labels = self.validation[number]
+        probabilities = predict_probabilities(network, hu, self.train, self.predict, self.device)
+        prediction = most_probable(probabilities).label.numpy()
+        if self.labelled is not None:
+            prediction = as_labelled(prediction, self.labelled[number])
+        scores = dice(confusion_matrix(prediction, np.asarray(labels), len(self.classes)))
+        confidence = ConfidenceTally(len(self.classes))
+        confidence.add(probabilities)
+        pairs = zip(confidence.means()[1:], scores[1:], strict=True)
+        return scores, [(sure, score) for sure, score in pairs if sure is not None and score is not None]
 
 
 def _most_probable(logits_BLIJK: Tensor) -> npt.NDArray[np.uint8]:

@@ -6,7 +6,6 @@ here or on another machine, computes as it began.
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -24,6 +23,7 @@ from viscera.core.errors import BadInputError
 from viscera.engine.feed import Batch, TrainingFacts
 from viscera.engine.hardware import Precision, computes_bfloat16, describe_hardware, fastest_convolutions
 from viscera.engine.trainer import Trainer
+from viscera.io.files import cache_folder
 from viscera.io.records import read_json, validated, write_json
 from viscera.losses.balance import WeightSchedule
 
@@ -154,7 +154,7 @@ def _timed(probe: _Probe, threads: int) -> tuple[str, str] | None:
 
 def cache_file() -> Path:
     """Where what was timed is remembered: `viscera/step_seconds.json` in the user's cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "viscera" / "step_seconds.json"
+    return cache_folder() / "step_seconds.json"
 
 
 def _read() -> dict[str, dict[str, float]]:

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
+from threading import Event
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +16,7 @@ from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.core.progress import OnProgress, Progress
 from viscera.engine.captured_step import CapturedStep, Forward
 from viscera.engine.diagnostics import full_diagnosis, full_steps, logit_gradient_norms, shares
+from viscera.engine.distributed import ALONE, Ranks, WholeBatch
 from viscera.engine.feed import Batch, Feed, NetworkInput, TrainingFacts
 from viscera.engine.hardware import Precision, autocast, out_of_memory_explained
 from viscera.engine.monitor import (
@@ -28,6 +31,7 @@ from viscera.engine.monitor import (
 )
 from viscera.engine.optimiser import make_adam
 from viscera.engine.predictor import build_network
+from viscera.engine.whole_batch_norm import over_the_whole_batch
 from viscera.imaging.augment import augment
 from viscera.imaging.windows import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -59,14 +63,17 @@ class Trainer:
     network: UNet3D
     optimizer: torch.optim.Adam
     loss: WeightedDiceLoss
+    batch: WholeBatch  # the ranks that train this one model together
     step: int = 0
     seconds: float = 0.0
     best_validation_dice: float = -1.0
+    stop: StopSignal = field(default_factory=Event)  # of this rank
+    told_to_stop: bool = False  # this rank or another, when they last told each other
     deferred: bool = False
     captured: CapturedStep | None = None  # None: steps are computed plainly
 
     @classmethod
-    def create(cls, config: Config, facts: TrainingFacts, device: torch.device) -> "Trainer":
+    def create(cls, config: Config, facts: TrainingFacts, device: torch.device, ranks: Ranks = ALONE) -> "Trainer":
         """At step 0; the initial weights depend on the seed alone."""
         train = config.train
         with torch.random.fork_rng(devices=[]):
@@ -75,10 +82,15 @@ class Trainer:
         network.to(device).train()
         optimizer = make_adam(network, train.learning_rate, train.adam)
         captured = train.capture == "always" or (train.capture == "auto" and device.type == "cuda")
+        captured = captured and ranks.size == 1
         deferred = device.type == "cuda" or captured
         # labels of a store are class numbers; on a GPU, to look at them is to wait
         loss = training_loss(train.loss, facts.class_weights.start, check_labels=not deferred)
-        trainer = cls(config, facts, device, network, optimizer, loss.to(device), deferred=deferred)
+        batch = WholeBatch(ranks, train.batch_size)
+        if batch.is_shared:
+            over_the_whole_batch(network, batch)
+            loss.whole_batch = batch.dice_sums
+        trainer = cls(config, facts, device, network, optimizer, loss.to(device), batch, deferred=deferred)
         if captured:
             trainer.captured = CapturedStep(network, optimizer, trainer.forward)
         return trainer
@@ -105,9 +117,9 @@ class Trainer:
             InterruptedRunError: `stop` was set; a checkpoint of this step is written.
         """
         train, seconds_before, steps_before, started = self.config.train, self.seconds, self.step, time.perf_counter()
-        watch = LossWatch(self.step)
+        watch, self.stop = LossWatch(self.step), stop
         if self.step == 0:
-            save_checkpoint(folder.last, self.checkpoint())
+            self._save(folder.last)
         while self.step < train.iterations:
             log = is_logged(train, self.step + 1)
             with out_of_memory_explained("Lower --batch-size, --patch or --filters."):
@@ -120,7 +132,7 @@ class Trainer:
             self.seconds = seconds_before + time.perf_counter() - started
             rate = (self.step - steps_before) / (self.seconds - seconds_before)
             report(Progress("train", self.step, train.iterations, f"loss {watch.newest:.4g}  {rate:.2g} steps/s"))
-            last, stopping = self.step == train.iterations, stop.is_set()
+            last, stopping = self.step == train.iterations, self._is_stopped()
             save = last or self.step % train.checkpoint_every == 0 or stopping
             if save:
                 self._read_losses(watch, folder)
@@ -130,9 +142,9 @@ class Trainer:
             if (log or save) and not self._is_finite():
                 raise RunFailedError(self._diverged(folder, f"weights are not finite after step {self.step}"))
             if log:
-                self._log(folder, self._curve_line(monitor, batch, done, dice_batch_statistics))
+                self._log(folder, self._curve_line(monitor, feed, done, dice_batch_statistics))
             if save:
-                save_checkpoint(folder.last, self.checkpoint())
+                self._save(folder.last)
             if stopping and not last:
                 raise InterruptedRunError(f"{folder.path}: stopped at step {self.step}. Go on with --resume.")
 
@@ -148,9 +160,14 @@ class Trainer:
         norms_L = None
         if diagnose:
             norms_L = logit_gradient_norms(forward.logits, inputs.labels, self.loss, inputs.labelled)
+            if self.batch.is_shared:
+                norms_L = self.batch.ranks.add_up(norms_L.square()).sqrt()
         if done is None and (self.deferred or np.isfinite(value)):
             self.optimizer.zero_grad(set_to_none=True)
             forward.loss.backward()  # type: ignore[no-untyped-call]
+            if self.batch.is_shared:
+                told = self.batch.sum_gradients(list(self.network.parameters()), says=float(self.stop.is_set()))
+                self.told_to_stop = told > 0
             self.optimizer.step()
         return StepResult(value, -forward.dice_losses.detach(), norms_L)
 
@@ -178,7 +195,15 @@ class Trainer:
             seconds=self.seconds,
         )
 
-    def _curve_line(self, monitor: Monitor, batch: Batch, result: StepResult, by_batch: DiceByOrgan) -> dict[str, Any]:
+    def _save(self, path: Path) -> None:
+        if self.batch.ranks.is_first:
+            save_checkpoint(path, self.checkpoint())
+
+    def _is_stopped(self) -> bool:
+        """Whether to end after this step; ranks that share it agree."""
+        return self.told_to_stop if self.batch.is_shared else self.stop.is_set()
+
+    def _curve_line(self, monitor: Monitor, feed: Feed, result: StepResult, by_batch: DiceByOrgan) -> dict[str, Any]:
         """One object of curve.jsonl.
 
         `step`, `loss` (Eq. 6), `soft_dice` (of the batch), `dice` (hard, on the fixed windows, by the network as it
@@ -199,9 +224,9 @@ class Trainer:
         if result.gradient_norms is not None:
             line["gradient_norm"] = float(result.gradient_norms.sum())
             line["gradient_share"] = shares(result.gradient_norms, names)
-        if train.diagnose and self.step in full_steps(train, len(names)):
-            inputs = self.network_input(batch)
-            with autocast(self.device, train.precision):
+        if train.diagnose and self.batch.ranks.is_first and self.step in full_steps(train, len(names)):
+            inputs = self.network_input(replace(feed, ranks=ALONE).batch(self.step))  # of two windows, any rank's
+            with self.batch.alone(), autocast(self.device, train.precision):
                 line |= full_diagnosis(self.network, self.optimizer, self.loss, inputs, names)
         if self.step % train.validate_every == 0 or self.step == train.iterations:
             validation_dice = monitor.validation_dice(self.network)
@@ -214,7 +239,9 @@ class Trainer:
         validation_dice = line.get("validation_dice")
         if validation_dice is not None and foreground_mean(validation_dice) > self.best_validation_dice:
             self.best_validation_dice = foreground_mean(validation_dice)
-            save_checkpoint(folder.best, self.checkpoint())
+            self._save(folder.best)
+        if not self.batch.ranks.is_first:
+            return
         folder.append_curve(line)
         warn_of_batch_norm(folder, self.config.train, line)
         if self.config.train.diagnose:
@@ -232,6 +259,8 @@ class Trainer:
 
     def _diverged(self, folder: RunFolder, what: str) -> str:
         train = self.config.train
+        if not self.batch.ranks.is_first:
+            return f"{what}; process 0 says more"
         kept = load_checkpoint(folder.last).step
         return (
             f"{folder.path}: {what} (weighting {train.weighting}, rate {train.learning_rate:g}). "

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from viscera.core.scan import OrganFacts
 from viscera.imaging.most_probable import most_probable
+from viscera.io.manifest import Manifest
 from viscera.io.records import read_json, validated, write_json
-from viscera.io.store import Manifest, Store
+from viscera.io.store import Store
 from viscera.metrics.learning import FAILED_DICE
 from viscera.metrics.organ_facts import organ_facts
 

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -29,9 +30,17 @@ _NOT_SUPPORTED = {
     errno.ESTALE,
 }
 _LEFTOVERS = (".nfs", "._")  # of files that were deleted while open on NFS; of a Mac's attributes
+_HALF_WRITTEN = re.compile(r"\.[0-9a-f]{8}-")  # as `temporary_beside` names them
 _OPENED_BY_THE_SHELL = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
+TURN_S = 600  # that one process waits for another to write a list or a manifest
+_LOOK_AGAIN_S = 0.05
 _SHORT_NAME = 64  # bytes that every file system takes
 _APPEARS_AFTER_SECONDS = (0.05, 0.5, 2.0)  # on network file systems, what another machine has just made
+
+
+def cache_folder() -> Path:
+    """Where this user keeps what can be made again: `$XDG_CACHE_HOME/viscera`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "viscera"
 
 
 def open_file(path: Path, *, streams: bool = False) -> BufferedReader:
@@ -102,11 +111,11 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path, *, wait_s: float = 0) -> Iterator[None]:
     """Hold a folder for this process alone; the operating system lets go of it when the process ends, however it ends.
 
     Where the file system has no locks, the folder is not protected, and a warning says so. Raises BadInputError where
-    another process holds it, or it cannot be made or written to.
+    another process holds it, and still does after `wait_s` seconds, or it cannot be made or written to.
     """
     with ExitStack() as held:
         with writing(folder):
@@ -116,15 +125,20 @@ def exclusive(folder: Path) -> Iterator[None]:
             except PermissionError:  # of another user in a shared folder
                 descriptor = os.open(folder / _LOCK, os.O_RDONLY)
             held.callback(os.close, descriptor)
-            _lock(folder, descriptor)
+            _lock(folder, descriptor, time.monotonic() + wait_s)
         yield
 
 
-def _lock(folder: Path, descriptor: int) -> None:
+def _lock(folder: Path, descriptor: int, deadline: float) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise BadInputError(f"{folder}: another process is working on it. Wait for it, or stop it.") from error
+        while True:
+            try:
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    sentence = f"{folder}: another process is working on it. Wait for it, or stop it."
+                    raise BadInputError(sentence) from error
+            time.sleep(_LOOK_AGAIN_S)
     except OSError as error:
         if error.errno not in _NOT_SUPPORTED:
             raise
@@ -137,15 +151,19 @@ def _warn_of_no_lock(folder: Path, reason: str) -> None:
 
 
 def is_occupied(path: Path) -> bool:
-    """Whether something is there that is not an empty folder; what file managers and `exclusive` leave does not count.
+    """Whether something is there that is not an empty folder.
 
-    Raises BadInputError where it cannot be looked at.
+    What file managers and `exclusive` leave does not count, nor do files that are being written, or were when a process
+    was killed. Raises BadInputError where it cannot be looked at.
     """
     with writing(path):
         if not path.is_dir():
             return path.exists()
         names = (entry.name for entry in path.iterdir())
-        return any(name not in _NOT_OURS and not name.startswith(_LEFTOVERS) for name in names)
+        return any(
+            name not in _NOT_OURS and not name.startswith(_LEFTOVERS) and not _HALF_WRITTEN.match(name)
+            for name in names
+        )
 
 
 def write_bytes(path: Path, content: bytes) -> None:

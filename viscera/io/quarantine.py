@@ -25,6 +25,12 @@ def write_quarantine(folder: Path, reasons: Mapping[str, str], cases: Iterable[s
         path.unlink(missing_ok=True)
 
 
+def left_out_of(folder: Path) -> frozenset[str]:
+    """The cases on the list of a folder; none where it has no list."""
+    path = folder / NAME
+    return frozenset(row["case"] for row in read_csv(path)) if path.exists() else frozenset()
+
+
 def refuse_other_quarantine(folder: Path) -> None:
     """Raise BadInputError where a file of that name is not ours."""
     refuse_other_table(folder / NAME, _HEADER)

@@ -13,10 +13,11 @@ from viscera.io.files import sha256
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import case_name
 from viscera.io.layouts.labelled_cases import explained_by, find_cases, named_layout, numbers_beside
+from viscera.io.manifest import Split
 from viscera.io.nifti import read_labels
 from viscera.io.nifti_header import is_nifti
 from viscera.io.predictions import read_record
-from viscera.io.store import Split, Store
+from viscera.io.store import Store
 
 
 class Reference(NamedTuple):
@@ -131,12 +132,16 @@ def references_of(path: Path, store: Store | None, split: Split | None, meaning:
     return {name: _of_stored(store, name) for name in store.names(split)}
 
 
+def _checksum_of(scan: Path) -> list[str]:
+    return [sha256(scan)] if scan.is_file() else []
+
+
 def _of_stored(store: Store, name: str) -> Reference:
     case = store.manifest.cases[name]
     made_from = [source.sha256 for source in case.sources.values()][:1]
     scans = [*made_from, case.sha256["image.npy"]]
     path = store.original_labels_path(name)
-    return Reference(path, partial(store.original_labels, name), case.unlabelled, lambda: scans)
+    return Reference(path, partial(read_labels, path, classes=store.classes), case.unlabelled, partial(tuple, scans))
 
 
 def reference_file(path: Path, meaning: Meaning) -> Reference:
@@ -160,7 +165,7 @@ def _of_folder(folder: Path, meaning: Meaning) -> dict[str, Reference]:
 
 def _of_case(case: CaseSource) -> Reference:
     """The truth in a data set, whose scan need not be there."""
-    scans = lambda: [sha256(case.image)] if case.image.is_file() else []  # noqa: E731 - computed only if asked for
+    scans = partial(_checksum_of, case.image)
     return Reference(case.labels, case.read_labels, case.numbers.unlabelled, scans, case.split in {None, "train"})
 
 

@@ -8,13 +8,12 @@ cases/NAME/labels_original.nii.gz  the labels on the scan's own grid
 
 import hashlib
 import io
-import json
 import resource
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,67 +21,31 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
 
-from viscera.core.anatomy import ABDOMEN, CLASS_NAMES, ClassTable
-from viscera.core.config import ClassNames, PrepareConfig
+from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.processes import usable_processors
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
-from viscera.core.settings import Settings
-from viscera.io.files import fsync, is_occupied, make_folder, move, sha256, temporary_beside, write_text, writing
+from viscera.io.files import (
+    TURN_S,
+    exclusive,
+    fsync,
+    is_occupied,
+    make_folder,
+    move,
+    sha256,
+    temporary_beside,
+    write_text,
+    writing,
+)
+from viscera.io.manifest import FORMAT_VERSION, CaseRecord, GeometryRecord, Manifest, SourceRecord, Split
 from viscera.io.nifti import nifti_bytes, read_labels
 from viscera.io.records import read_json, validated
 
-FORMAT_VERSION = 1
 _MOST_READERS = 8  # threads
 _MANIFEST_SHARE = 0.03  # of the time in which cases are added
-Split = Literal["train", "validation", "test"]
-
-
-class GeometryRecord(Settings):
-    """A geometry in the manifest."""
-
-    shape: tuple[int, int, int]
-    affine: tuple[tuple[float, ...], ...]
-
-    @property
-    def geometry(self) -> Geometry:
-        """As a value."""
-        return Geometry(self.shape, np.array(self.affine))
-
-
-class SourceRecord(Settings):
-    """A file that a case was made from."""
-
-    bytes: int
-    sha256: str
-
-
-class CaseRecord(Settings):
-    """What the manifest says of one case."""
-
-    prepared: GeometryRecord  # has canonical axes
-    original: GeometryRecord
-    voxel_counts_prepared: tuple[int, ...]  # (L,) of each class
-    voxel_counts_original: tuple[int, ...]
-    volume_change: tuple[float | None, ...]  # per class, prepared over original volume minus 1; None where it is absent
-    sha256: dict[str, str]  # of each file of the case
-    sources: dict[str, SourceRecord]  # the scan and label file it was made from, by file name
-    unlabelled: tuple[str, ...] = ()  # classes that its data set does not label: their voxels count as background
-    meaning: dict[str, int] | None = None  # label number, or name of the mask file, to class; None in older stores
-    split: Split | None = None  # None until it is drawn
-
-
-class Manifest(Settings):
-    """The manifest of a store."""
-
-    format_version: int = FORMAT_VERSION
-    classes: ClassNames = CLASS_NAMES
-    dataset: str = ""
-    prepare: PrepareConfig = Field(default_factory=PrepareConfig)
-    cases: dict[str, CaseRecord] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,6 +83,11 @@ class Store:
         manifest_path = path / "manifest.json"
         if not manifest_path.exists():
             raise BadInputError(f"{path}: this is no store (it has no manifest.json). Make one with `viscera prepare`.")
+        return cls.of_manifest(path, manifest_path)
+
+    @classmethod
+    def of_manifest(cls, path: Path, manifest_path: Path) -> "Store":
+        """A store whose manifest lies elsewhere, as that of one whose files are still coming."""
         value = read_json(manifest_path)
         version = value.get("format_version") if isinstance(value, dict) else None
         if version != FORMAT_VERSION:
@@ -127,6 +95,11 @@ class Store:
                 f"{manifest_path}: format version {version}, expected {FORMAT_VERSION}. Prepare the store again."
             )
         return cls(path, validated(Manifest, value, manifest_path, "Prepare it again."))
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve digits that differ where settings, cases, split or a file's checksum do."""
+        return hashlib.sha256(self.manifest.text().encode()).hexdigest()[:12]
 
     def names(self, split: Split | None = None) -> list[str]:
         """Case names in order, of one split or all."""
@@ -187,12 +160,12 @@ class Store:
         self._keep({case.name: write_case(self.path, case, self.classes, self.manifest.cases.get(case.name))})
 
     @contextmanager
-    def adding(self) -> Iterator[Callable[[str, CaseRecord], None]]:
+    def adding(self, *, beside_others: bool = False) -> Iterator[Callable[[str, CaseRecord], None]]:
         """What to tell of each of many cases, once `write_case` has written it.
 
         The manifest, which is written as a whole, then follows at once while that takes at most 3 % of the
         time, else later; and at the end in any case. Cases that a killed process did not come to tell are
-        prepared again.
+        prepared again. Beside other processes that do the same, the store is held and looked at anew each time.
         """
         untold: dict[str, CaseRecord] = {}
         began, spent = time.monotonic(), 0.0
@@ -202,15 +175,25 @@ class Store:
             untold[name] = record
             at = time.monotonic()
             if spent <= _MANIFEST_SHARE * (at - began):
-                self._keep(untold)
-                untold.clear()
+                say()
                 spent += time.monotonic() - at
+
+        def say() -> None:
+            with exclusive(self.path, wait_s=TURN_S) if beside_others else nullcontext():
+                if beside_others:
+                    self.reload()
+                self._keep(untold)
+            untold.clear()
 
         try:
             yield tell
         finally:
             if untold:
-                self._keep(untold)
+                say()
+
+    def reload(self) -> None:
+        """See what other processes have said in the manifest."""
+        self.manifest = Store.open(self.path).manifest
 
     def remove_leftovers(self) -> None:
         """Delete the half-written cases of a process that was killed; only for who holds the store alone."""
@@ -250,7 +233,7 @@ class Store:
         """Write the manifest, with these cases in place of what it said of them."""
         cases = dict(sorted({**self.manifest.cases, **records}.items()))  # in whichever order they were prepared
         self.manifest = self.manifest.model_copy(update={"cases": cases})
-        write_text(self.path / "manifest.json", _one_line_a_case(self.manifest.model_dump(mode="json")))
+        write_text(self.path / "manifest.json", self.manifest.text())
 
 
 class StoredCases(Sequence[tuple[HuArray, LabelArray]]):
@@ -324,14 +307,6 @@ def write_case(path: Path, case: PreparedCase, classes: ClassTable, before: Case
         meaning=case.meaning,
         split=before.split if before else None,
     )
-
-
-def _one_line_a_case(manifest: dict[str, Any]) -> str:
-    """As JSON that people can read, and that is written as fast as the library can (which indents slowly)."""
-    cases: dict[str, Any] = manifest.pop("cases")
-    lines = [f"  {json.dumps(name)}: {json.dumps(case, allow_nan=False)}" for name, case in cases.items()]
-    head = json.dumps(manifest, indent=1, allow_nan=False).removesuffix("\n}")
-    return head + ',\n "cases": {\n' + ",\n".join(lines) + "\n }\n}\n"
 
 
 def refuse_foreign(path: Path) -> None:

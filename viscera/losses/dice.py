@@ -1,5 +1,6 @@
 """The weighted soft Dice loss: Eq. 2 per class, Eq. 6 over classes."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -53,6 +54,10 @@ class WeightedDiceLoss(nn.Module):
         inputs: what the network gives: "logits", before softmax, or "probabilities", after it.
         check_labels: whether labels are compared with the classes; on a GPU that waits for it at every call.
 
+    Attributes:
+        whole_batch: where several processes share a mini-batch, what makes the sums of all its sub-volumes of this
+            process's: of intersection, cardinality and `labelled`, (b, L) each, those of (B, L). None: all are here.
+
     Raises:
         BadInputError: weights that are no vector of finite numbers ≥ 0, an option that is none of its choices.
     """
@@ -77,6 +82,7 @@ class WeightedDiceLoss(nn.Module):
         self.smoothing = smoothing
         self.inputs = inputs
         self.check_labels = check_labels
+        self.whole_batch: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor | None]] | None = None
 
     def forward(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> Tensor:
         """The loss: scalar, in [-mean(w), 0] without smoothing.
@@ -101,6 +107,8 @@ class WeightedDiceLoss(nn.Module):
             labelled = self._checked_labelled(logits_BLIJK, labelled)
         with torch.autocast(logits_BLIJK.device.type, enabled=False):
             intersection, cardinality = self._soft_dice_sums(logits_BLIJK, labels_BIJK, labelled)
+            if self.whole_batch is not None:
+                intersection, cardinality, labelled = self.whole_batch(intersection, cardinality, labelled)
             if self.sums == "batch":
                 loss_L = soft_dice_loss(intersection.sum(dim=0), cardinality.sum(dim=0), self.smoothing)
                 return loss_L if labelled is None else loss_L * labelled.any(dim=0)

@@ -3,8 +3,11 @@
 import contextlib
 import logging
 import platform
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import NamedTuple
 
 import torch
 
@@ -13,7 +16,8 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.settings import ANOTHER_MODEL, differences
-from viscera.engine.feed import cases_of, facts_of, feed_of, on_device, with_training_set
+from viscera.engine.distributed import LostRankError, Ranks, is_restarted, joined
+from viscera.engine.feed import Feed, TrainingFacts, cases_of, facts_of, feed_of, on_device, with_training_set
 from viscera.engine.hardware import (
     choose_device,
     computes_bfloat16,
@@ -43,52 +47,87 @@ def train(
     stop: StopSignal | None = None,  # set it to end cleanly after the step in progress
     progress: OnProgress = unseen,  # called after each step
 ) -> RunFolder:
-    """Train one model.
+    """Train one model, in this process, or in all that were started together (`engine.distributed`).
 
     Raises:
         BadInputError: no store; too few cases; a run that exists; a run of other settings to resume.
         RunFailedError: non-finite loss, out of memory.
         InterruptedRunError: `stop` was set.
     """
-    store = Store.open(store_path)
-    config = with_training_set(config, store)
-    folder = RunFolder(run_path)
-    device = choose_device(config.train.device)
-    feed = feed_of(store, config.train)
-    facts = facts_of(store, config)
-    if _is_foreign(folder):
-        raise BadInputError(f"{run_path}: this holds something that is no run. Choose another folder.")
-    if is_occupied(run_path) and not resume:
-        raise BadInputError(f"{run_path}: this run exists. Go on with --resume, or choose another folder.")
-    if folder.fusion.exists():
-        raise BadInputError(f"{run_path}: several models as one (`viscera study --fuse`); it cannot be trained on.")
-    _warn_of_late_schedule(config)
-    _warn_of_small_scans(store, config.train.patch)
-    store.verify([*store.names("train"), *store.names("validation")])
-    with exclusive(run_path):
-        checkpoint = load_checkpoint(folder.last, device) if folder.last.exists() else None
-        config = _as_it_began(folder, checkpoint, config, device, len(facts.classes))
-        trainer = Trainer.create(config, facts, device)
+    folder, resume = RunFolder(run_path), resume or is_restarted()
+    with joined(config.train.device) as (ranks, device), ExitStack() as held:
+        given = _Given.checked(store_path, folder, config, ranks, device, resume=resume)
+
+        def begin() -> tuple[Config, Checkpoint | None]:
+            held.enter_context(exclusive(run_path))
+            on = given.device if ranks.size == 1 else "cpu"  # what is passed on to other ranks
+            checkpoint = load_checkpoint(folder.last, on) if folder.last.exists() else None
+            return _as_it_began(folder, checkpoint, given), checkpoint
+
+        config, checkpoint = ranks.of_first(begin)
+        trainer = Trainer.create(config, given.facts, given.device, ranks)
         if checkpoint is not None:
             _refuse_other_data(folder, checkpoint, trainer)
             trainer.restore(checkpoint)
-        folder.keep_curve_until(trainer.step)
-        write_yaml(folder.config_path, config.model_dump(mode="json"))
-        validation, labelled = cases_of(store, "validation")
-        monitor = Monitor.create(feed, validation, config.train, config.predict, device, labelled)
+        if ranks.is_first:
+            folder.keep_curve_until(trainer.step)
+            write_yaml(folder.config_path, config.model_dump(mode="json"))
+        validation, labelled = cases_of(given.store, "validation")
+        monitor = Monitor.create(given.feed, validation, config.train, config.predict, given.device, labelled)
         _write_status(folder, trainer, "running")
         try:
-            windows = on_device(feed, device, config.train.resident)
+            windows = on_device(given.feed, given.device, config.train.resident)
             with fastest_convolutions():
                 trainer.run(windows, monitor, folder, stop or Event(), progress)
         except VisceraError as error:
-            failed = isinstance(error, RunFailedError)  # else, as after a full disk, the run can go on
+            # else, as after a full disk or without a rank, the run can go on
+            failed = isinstance(error, RunFailedError) and not isinstance(error, LostRankError)
             with contextlib.suppress(BadInputError):
                 _write_status(folder, trainer, "failed" if failed else "interrupted", str(error))
             raise
-        _remember_training_set(folder, store, monitor)
+        if ranks.is_first:
+            _remember_training_set(folder, given.store, monitor)
         _write_status(folder, trainer, "finished")
     return folder
+
+
+class _Given(NamedTuple):
+    """What a training is given, as it was found on every rank."""
+
+    store: Store
+    config: Config
+    feed: Feed
+    facts: TrainingFacts
+    device: torch.device
+
+    @classmethod
+    def checked(
+        cls, store_path: Path, folder: RunFolder, config: Config, ranks: Ranks, device: str, *, resume: bool
+    ) -> "_Given":
+        """Raises BadInputError for what cannot be trained on, or is not the same on all ranks."""
+        with ranks.together():
+            store = Store.open(store_path)
+            config = with_training_set(config, store)
+            feed = replace(feed_of(store, config.train), ranks=ranks)
+            given = cls(store, config, feed, facts_of(store, config), choose_device(device))
+            if ranks.is_first:
+                _refuse_folder(folder, resume=resume)
+                _warn_of_late_schedule(config)
+                _warn_of_small_scans(store, config.train.patch)
+            if ranks.is_first_of_node:
+                store.verify([*store.names("train"), *store.names("validation")])
+        ranks.refuse_unequal("the version of viscera", viscera.__version__)
+        ranks.refuse_unequal("the store, by its checksum,", store.fingerprint)
+        return given
+
+
+def _refuse_folder(folder: RunFolder, *, resume: bool) -> None:
+    if _is_foreign(folder):
+        raise BadInputError(f"{folder.path}: this holds something that is no run. Choose another folder.")
+    if is_occupied(folder.path) and not resume:
+        raise BadInputError(f"{folder.path}: this run exists. Go on with --resume, or choose another folder.")
+    if folder.fusion.exists():
+        raise BadInputError(f"{folder.path}: several models as one (`viscera study --fuse`); it cannot be trained on.")
 
 
 def _is_foreign(folder: RunFolder) -> bool:
@@ -126,14 +165,15 @@ def _warn_of_small_scans(store: Store, patch: int) -> None:
         )
 
 
-def _as_it_began(
-    folder: RunFolder, checkpoint: Checkpoint | None, config: Config, device: torch.device, num_classes: int
-) -> Config:
+def _as_it_began(folder: RunFolder, checkpoint: Checkpoint | None, given: _Given) -> Config:
     """The configuration with what is still to be decided decided, or as it was when the run began."""
+    config, device = given.config, given.device
     before = checkpoint.config if checkpoint else None
     if before is None and folder.config_path.exists():  # killed before its first checkpoint
         before = read_config(folder.config_path)
-    training = as_before(config.train, before.train) if before else decided(config.train, num_classes, device)
+    training = (
+        as_before(config.train, before.train) if before else decided(config.train, len(given.facts.classes), device)
+    )
     config = config.model_copy(update={"train": training})
     if before is not None:
         _refuse_other_settings(folder, before, config)
@@ -176,6 +216,8 @@ def _refuse_other_data(folder: RunFolder, checkpoint: Checkpoint, trainer: Train
 
 
 def _write_status(folder: RunFolder, trainer: Trainer, state: RunState, message: str = "") -> None:
+    if not trainer.batch.ranks.is_first:
+        return
     torch_version, python = torch.__version__, platform.python_version()
     status = RunStatus(
         state=state,

@@ -16,10 +16,11 @@ from viscera.core.progress import Progress
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import LabelMap, Volume
 from viscera.io.files import write_bytes
+from viscera.io.manifest import Split
 from viscera.io.nifti import write_nifti
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, write_scores
-from viscera.io.store import PreparedCase, Split, Store
+from viscera.io.store import PreparedCase, Store
 from viscera.study.rate_range import RateRange, rate_range_path, write_rate_range
 from viscera.study.report.report_stage import make_report
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from viscera.core.errors import BadInputError
 from viscera.io.layouts.dataset_tables import CHANNEL_0, case_name, channel_0_of, dataset_json
-from viscera.io.store import Split
+from viscera.io.manifest import Split
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from viscera.core.anatomy import LabelNumbers
 from viscera.core.errors import BadInputError
 from viscera.core.regions import Mask, central_voxel
 from viscera.core.scan import Case, LabelMap, Overlap, value_counts
+from viscera.io.manifest import Split
 from viscera.io.nifti import read_labels, read_mask, read_volume
-from viscera.io.store import Split
 
 log = logging.getLogger(__name__)
 

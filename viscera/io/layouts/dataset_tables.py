@@ -10,9 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.errors import BadInputError
 from viscera.io.layouts.case_source import CaseSource
+from viscera.io.manifest import Split
 from viscera.io.nifti_header import ENDINGS as NIFTI_ENDINGS
 from viscera.io.records import read_csv, read_json
-from viscera.io.store import Split
 
 ENDINGS = tuple(ending for ending in NIFTI_ENDINGS if ending.startswith(".nii"))  # of the files of a data set
 CHANNEL_0 = "_0000"

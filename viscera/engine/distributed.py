@@ -1,0 +1,249 @@
+"""One model trained by several processes, each with some windows of every mini-batch: the door to torch.distributed.
+
+`torchrun`, or whatever sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT, starts the processes, the ranks. What they
+compute is what one process would, to rounding, as everything that depends on a whole mini-batch is taken over the
+windows of all: the sums of Eq. 2, the statistics of batch normalisation and the gradient. Every rank has the one loss
+of the whole mini-batch; so the gradient is the sum of what the ranks' windows add to it, and not a mean.
+"""
+
+import contextlib
+import datetime as dt
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError
+
+Value = TypeVar("Value")
+WAIT_S = 600  # for other ranks, before a training ends with a sentence
+
+
+class LostRankError(RunFailedError):
+    """Another process of a training has ended, or does not answer; the last checkpoint is kept, and can be resumed."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a training, and which of them this one is."""
+
+    rank: int = 0
+    size: int = 1
+    rank_of_node: int = 0  # of those on this node
+
+    @property
+    def is_first_of_node(self) -> bool:
+        """Whether this is the rank that looks at the files of its node."""
+        return self.rank_of_node == 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the rank that writes and reports."""
+        return self.rank == 0
+
+    def own(self, number: int) -> slice:
+        """Which of so many things in order are this rank's: as many as another's, or one more."""
+        return slice(number * self.rank // self.size, number * (self.rank + 1) // self.size)
+
+    def add_up(self, numbers: Tensor) -> Tensor:
+        """Replace numbers by their sums over the ranks: one all-reduce."""
+        if self.size > 1:
+            with _explained():
+                dist.all_reduce(numbers)
+        return numbers
+
+    def counted(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Whole numbers, added up over the ranks."""
+        return self.add_up(torch.from_numpy(counts.copy())).numpy()
+
+    def gathered(self, value: Value) -> list[Value]:
+        """What each rank has, in the order of the ranks."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        with _explained():
+            dist.all_gather_object(values, value)
+        return values
+
+    def of_first(self, make: Callable[[], Value]) -> Value:
+        """What the first rank makes, on all of them; what it raises is raised on all."""
+        if self.size == 1:
+            return make()
+        made: list[Any] = [None]
+        with self.together():
+            if self.is_first:
+                made[0] = make()
+        with _explained():
+            dist.broadcast_object_list(made)
+        value: Value = made[0]
+        return value
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """End all ranks where one of them fails in what is done here, with a sentence that says which."""
+        error: Exception | None = None
+        try:
+            yield
+        except Exception as caught:
+            if self.size == 1:
+                raise
+            error = caught
+        failures = self.gathered(_told(error))
+        if error is not None:
+            raise error
+        for rank, failure in enumerate(failures):
+            if failure is not None:
+                host, kind, message = failure
+                raise kind(f"process {rank} of {self.size}, on {host}: {message}")
+
+    def refuse_unequal(self, what: str, value: object) -> None:
+        """Raise BadInputError, which says on which nodes, where ranks have different values of something."""
+        here = f"{value} on {socket.gethostname()} (process {self.rank})"
+        found = self.gathered((value, here))
+        other = next((said for each, said in found if each != found[0][0]), None)
+        if other is not None:
+            raise BadInputError(f"{what}: {found[0][1]}, but {other}. All processes of a training need the same.")
+
+
+ALONE = Ranks()  # one process
+
+
+def _told(error: Exception | None) -> tuple[str, type[VisceraError], str] | None:
+    """What others are told of an error: node, kind and sentence."""
+    if error is None:
+        return None
+    kind = type(error) if isinstance(error, VisceraError) else DefectError
+    return socket.gethostname(), kind, str(error) or type(error).__name__
+
+
+class WholeBatch:
+    """What a training asks the other ranks about the mini-batch that they share; asks nobody where it is alone."""
+
+    def __init__(self, ranks: Ranks, windows: int) -> None:
+        self.ranks, self.windows = ranks, windows  # windows: of all ranks
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other ranks have a part."""
+        return self.ranks.size > 1
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Compute what follows without the others."""
+        ranks, self.ranks = self.ranks, ALONE
+        try:
+            yield
+        finally:
+            self.ranks = ranks
+
+    def rows(self, own_b: Sequence[Tensor]) -> list[Tensor]:
+        """(B, …) of all windows for each (b, …) of this rank's, which have one shape; one all-reduce, differentiable.
+
+        The gradient is that of the one loss that all ranks have in common: this rank's part of it, taken once.
+        """
+        if not self.is_shared:
+            return list(own_b)
+        return list(_Rows.apply(torch.stack(list(own_b), dim=1), self).unbind(1))  # type: ignore[no-untyped-call]
+
+    def dice_sums(
+        self, intersection_bL: Tensor, cardinality_bL: Tensor, labelled_bL: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Those of Eq. 2 of all windows, and which classes each labels: `WeightedDiceLoss.whole_batch`."""
+        if not self.is_shared:
+            return intersection_bL, cardinality_bL, labelled_bL
+        known_bL = torch.ones_like(intersection_bL) if labelled_bL is None else labelled_bL.to(intersection_bL.dtype)
+        intersection_BL, cardinality_BL, known_BL = self.rows([intersection_bL, cardinality_bL, known_bL])
+        labelled_BL = known_BL > 0
+        return intersection_BL, cardinality_BL, None if labelled_BL.all() else labelled_BL
+
+    def sum_gradients(self, parameters: Sequence[Tensor], says: float = 0.0) -> float:
+        """Add up the gradients over the ranks in one all-reduce; returns the sum of what each rank `says` beside."""
+        gradients = [each.grad for each in parameters if each.grad is not None]
+        if not self.is_shared or not gradients:
+            return says
+        beside = gradients[0].new_tensor([says])
+        flat = self.ranks.add_up(torch.cat([*(each.reshape(-1) for each in gradients), beside]))
+        at = 0
+        for each in gradients:
+            each.copy_(flat[at : at + each.numel()].view(each.shape))
+            at += each.numel()
+        return float(flat[at])
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, batch: WholeBatch) -> Tensor:  # noqa: ANN401 - of PyTorch
+        ctx.own = batch.ranks.own(batch.windows)
+        whole = own.new_zeros((batch.windows, *own.shape[1:]))
+        whole[ctx.own] = own
+        return batch.ranks.add_up(whole)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401 - of PyTorch
+        return gradient[ctx.own], None
+
+
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[tuple[Ranks, str]]:
+    """The ranks that were started together, and this rank's device of that name; `ALONE` where it is.
+
+    Raises BadInputError where the others do not answer, or the variables that name them make no sense.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1") or 1) == 1:
+        yield ALONE, device
+        return
+    if device == "auto" and torch.cuda.is_available():
+        device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+        torch.cuda.set_device(device)
+    address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    backend, patience = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", dt.timedelta(seconds=wait_s())
+    try:
+        store, rank, size = next(dist.rendezvous("env://", timeout=patience))  # type: ignore[attr-defined]
+        # after a restart torchrun's store still has the addresses of those that have ended
+        own = dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=patience)
+    except (RuntimeError, ValueError) as error:
+        raise BadInputError(
+            f"the other processes of this training do not answer at {address} within {wait_s():g} s "
+            f"({str(error).splitlines()[0]}). Are MASTER_ADDR, MASTER_PORT, RANK and WORLD_SIZE right on all nodes?"
+        ) from error
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0") or 0)), device
+    finally:
+        with contextlib.suppress(RuntimeError):  # of a group that is broken already
+            dist.destroy_process_group()
+
+
+def wait_s() -> float:
+    """Seconds that a rank waits for the others, from `VISCERA_WAIT_S`."""
+    said = os.environ.get("VISCERA_WAIT_S", "")
+    return float(said) if said.replace(".", "", 1).isdigit() and float(said) > 0 else WAIT_S
+
+
+def is_restarted() -> bool:
+    """Whether torchrun started this process again after one of them had ended."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") or 0) > 0
+
+
+def is_told_to_be_quiet() -> bool:
+    """Whether another process reports for this one."""
+    return int(os.environ.get("RANK", "0") or 0) > 0 and int(os.environ.get("WORLD_SIZE", "1") or 1) > 1
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Where another rank has ended or does not answer, say so."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostRankError(
+            f"another process of this training has ended, or has not answered for {wait_s():g} s "
+            f"({str(error).splitlines()[0]}). The last checkpoint is kept: start all of them again with --resume."
+        ) from error

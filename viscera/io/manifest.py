@@ -1,0 +1,67 @@
+"""The manifest of a Store: what it says of itself and of every case."""
+
+import json
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import ClassNames, PrepareConfig
+from viscera.core.geometry import Geometry
+from viscera.core.settings import Settings
+
+FORMAT_VERSION = 1
+Split = Literal["train", "validation", "test"]
+
+
+class GeometryRecord(Settings):
+    """A geometry in the manifest."""
+
+    shape: tuple[int, int, int]
+    affine: tuple[tuple[float, ...], ...]
+
+    @property
+    def geometry(self) -> Geometry:
+        """As a value."""
+        return Geometry(self.shape, np.array(self.affine))
+
+
+class SourceRecord(Settings):
+    """A file that a case was made from."""
+
+    bytes: int
+    sha256: str
+
+
+class CaseRecord(Settings):
+    """What the manifest says of one case."""
+
+    prepared: GeometryRecord  # has canonical axes
+    original: GeometryRecord
+    voxel_counts_prepared: tuple[int, ...]  # (L,) of each class
+    voxel_counts_original: tuple[int, ...]
+    volume_change: tuple[float | None, ...]  # per class, prepared over original volume minus 1; None where it is absent
+    sha256: dict[str, str]  # of each file of the case
+    sources: dict[str, SourceRecord]  # the scan and label file it was made from, by file name
+    unlabelled: tuple[str, ...] = ()  # classes that its data set does not label: their voxels count as background
+    meaning: dict[str, int] | None = None  # label number, or name of the mask file, to class; None in older stores
+    split: Split | None = None  # None until it is drawn
+
+
+class Manifest(Settings):
+    """The manifest of a store."""
+
+    format_version: int = FORMAT_VERSION
+    classes: ClassNames = CLASS_NAMES
+    dataset: str = ""
+    prepare: PrepareConfig = Field(default_factory=PrepareConfig)
+    cases: dict[str, CaseRecord] = Field(default_factory=dict)
+
+    def text(self) -> str:
+        """As JSON that people can read, a line a case, and that is written fast: the library indents slowly."""
+        values: dict[str, Any] = self.model_dump(mode="json")
+        cases: dict[str, Any] = values.pop("cases")
+        lines = [f"  {json.dumps(name)}: {json.dumps(case, allow_nan=False)}" for name, case in cases.items()]
+        head = json.dumps(values, indent=1, allow_nan=False).removesuffix("\n}")
+        return head + ',\n "cases": {\n' + ",\n".join(lines) + "\n }\n}\n"

@@ -21,7 +21,7 @@ GPU_SETTINGS ?=
 GPU_PEERS   ?= monai==1.6.0
 GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
-.PHONY: help install install-bench demo study-phantom memorise fit-forecast check test test-slow test-bench bench gpu gpu-wheels clean
+.PHONY: help install install-bench demo study-phantom memorise fit-forecast check test test-slow test-cluster test-bench bench gpu gpu-wheels clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
@@ -33,6 +33,7 @@ help:
 	@echo "make test-slow  the slow ones (about an hour on two cores)"
 	@echo "make check      lint, types, import contracts, format"
 	@echo "make install-bench  .venv-bench with nnU-Net v2 and MONAI, to run beside them (2 GB)"
+	@echo "make test-cluster   torchrun and Ray, with processes and nodes killed (about 3 minutes)"
 	@echo "make test-bench     nnU-Net trains with our loss, there (about 2 minutes)"
 	@echo "make bench      timings, into benchmarks/results/"
 	@echo "make gpu        the next pieces of what needs a GPU, within GPU_SECONDS=540; results in GPU_OUT=gpu-results"
@@ -74,6 +75,9 @@ test: install
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m slow --durations 10
+
+test-cluster: install
+	$(BIN)/pytest -n 2 --dist loadfile -m cluster
 
 test-bench: install install-bench
 	$(BIN)/pytest -m slow tests/oracle/test_nnunet_training.py --durations 10

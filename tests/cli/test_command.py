@@ -83,7 +83,7 @@ def test_version() -> None:
         ["train", "s", "r", "--learning-rate", "nan"],
         ["train", "s", "r", "--seed", "99999999999999999999"],
         ["train", "s", ""],
-        ["study", "s", "t", "--launcher", "local"],
+        ["study", "s", "t", "--launcher", "slurm"],
         ["study", "s", "t", "--seeds", "0,-1"],
         ["study", "s", "t", "--weightings", ","],
         ["study", "s", "t", "--jobs", "-1"],

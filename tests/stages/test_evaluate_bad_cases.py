@@ -134,7 +134,7 @@ def test_a_defect_leaves_out_one_case_and_ends_as_a_defect(
             save(tmp_path / folder / f"{name}.nii.gz", np.ones((3, 3, 3)))
     original = stage._pairs
 
-    def broken(job: stage._Job, *rest: Any) -> Any:
+    def broken(job: stage._Task, *rest: Any) -> Any:
         if job.case == "b":
             raise ZeroDivisionError("nobody thought of it")
         return original(job, *rest)

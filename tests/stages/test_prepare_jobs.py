@@ -1,6 +1,7 @@
 """Cases prepared in several processes: the same store as in one, and one bad case is left out all the same."""
 
 import logging
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
+from viscera.core.shard import Shard
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare
 
@@ -33,3 +35,34 @@ def test_two_processes_make_the_same_store_as_one(raw: Path, tmp_path: Path, cap
     assert contents(tmp_path / "1") == contents(tmp_path / "2")
     assert Store.open(tmp_path / "2").names() == ["case_0", "case_1", "case_3", "case_4"]
     assert [at.done for at in seen] == 2 * [0, 1, 2, 3, 4, 5]
+
+
+def test_parts_of_a_job_array_make_the_same_store_as_one_call(raw: Path, tmp_path: Path) -> None:
+    broken = raw / "imagesTr" / "case_2_0000.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:-40])
+    with pytest.raises(BadInputError, match="case_2"):
+        prepare(raw, tmp_path / "whole", HALF)
+    prepare(raw, tmp_path / "parts", HALF, shard=Shard(1, 3))
+    with pytest.raises(BadInputError, match="case_2"):
+        prepare(raw, tmp_path / "parts", HALF, shard=Shard(3, 3))  # which is that case alone
+    assert {record.split for record in Store.open(tmp_path / "parts").manifest.cases.values()} == {None}
+    prepare(raw, tmp_path / "parts", HALF, shard=Shard(2, 3))
+    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+    prepare(raw, tmp_path / "parts", HALF, shard=Shard(1, 3))  # again: nothing is left to do
+    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+
+
+def _part(number: int, raw: Path, store: Path) -> None:
+    prepare(raw, store, HALF, shard=Shard(number, 5))
+
+
+def test_all_parts_at_the_same_time(raw: Path, tmp_path: Path) -> None:
+    prepare(raw, tmp_path / "whole", HALF)
+    context = get_context("spawn")
+    parts = [context.Process(target=_part, args=(number, raw, tmp_path / "parts")) for number in range(1, 6)]
+    for part in parts:
+        part.start()
+    for part in parts:
+        part.join(120)
+    assert [part.exitcode for part in parts] == [0] * 5
+    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")

@@ -9,9 +9,24 @@ from typing import Annotated, Any, Literal
 import typer
 
 from viscera.cli import command as shared
-from viscera.cli.command import AsJson, Call, Classes, DataSet, Jobs, Layout, Store, class_file, command, new_app
+from viscera.cli.command import (
+    Address,
+    AsJson,
+    Call,
+    Classes,
+    DataSet,
+    Jobs,
+    Launcher,
+    Layout,
+    Part,
+    Store,
+    class_file,
+    command,
+    new_app,
+)
 from viscera.cli.terminal import end_on_signal, open_streams, stop_on_signal
 from viscera.core.errors import BadInputError
+from viscera.core.shard import Shard
 
 app = new_app(
     "Multi-organ segmentation of abdominal CT, and the truth about Dice loss weighting.\n\n"
@@ -67,6 +82,9 @@ def prepare(
     partial: Annotated[bool, "Take a data set that does not label all organs."] = False,
     split: Annotated[Path | None, "JSON file with the cases of train, validation and test, instead of shares."] = None,
     jobs: Jobs = 1,
+    shard: Part = None,
+    launcher: Launcher = "local",
+    address: Address = None,
 ) -> None:
     """Turn labelled scans into a store, ready for training.
 
@@ -78,10 +96,15 @@ def prepare(
     if {"prepare.downsample", "prepare.spacing_mm"} <= call.options.keys():
         raise typer.BadParameter("give --downsample or --spacing-mm, not both")
     data: dict[str, Any] = {"layout": layout, "classes": class_file(classes), "partial": partial}
+    data |= {"split_file": split, "jobs": jobs, "shard": Shard.parse(shard) if shard else None}
+    data["spread"] = shared.spread(launcher, address)
     settings, seen = call.config().prepare, call.display.update
     with end_on_signal():  # and with it the processes
-        built = stage.prepare(source, store, settings, **data, split_file=split, jobs=jobs, progress=seen)
+        built = stage.prepare(source, store, settings, **data, progress=seen)
     train, validation, test = (len(built.names(part)) for part in ("train", "validation", "test"))
+    if train + validation + test < len(built.names()):
+        call.display.note(f"{store}: {len(built.names())} cases so far; the split is drawn when all parts are done")
+        return
     call.display.note(f"{store}: {train} training, {validation} validation, {test} test cases")
     call.display.note(f"{store}: {stage.grids_text(built)}")
 
@@ -189,6 +212,10 @@ def predict(
     series: Annotated[str | None, "UID of the DICOM series to segment; by default the CT with most images."] = None,
     formats: shared.Formats = None,
     overwrite: Annotated[bool, "Replace label maps that were edited, or are of other scans."] = False,
+    jobs: Jobs = 1,
+    shard: Part = None,
+    launcher: Launcher = "local",
+    address: Address = None,
 ) -> None:
     """Segment scans with a trained model.
 
@@ -211,6 +238,9 @@ def predict(
             formats=formats,
             device=call.options.get("train.device", "auto"),
             overwrite=overwrite,
+            jobs=jobs,
+            spread=shared.spread(launcher, address, wants_gpu=call.options.get("train.device") != "cpu"),
+            shard=Shard.parse(shard) if shard else None,
             progress=call.display.update,
         )
     call.display.note(f"{len(written)} label {'map' if len(written) == 1 else 'maps'} in {to}")
@@ -241,6 +271,7 @@ def evaluate(
     summary: Annotated[Path | None, "Summary as nnU-Net writes it; by default summary.json beside the table."] = None,
     split: Annotated[Literal["train", "validation", "test"] | None, "Score only this part of a store."] = None,
     classes: Classes = None,
+    jobs: Jobs = 1,
 ) -> None:
     """Score predictions against reference labels.
 
@@ -254,13 +285,20 @@ def evaluate(
         raise BadInputError(f"{beside}: exists, and not from an earlier {out.name}. Move it away, or give --summary.")
     file = class_file(classes)
     named = {"classes": file.table, "numbers": file.numbers} if file else {}
-    more: dict[str, Any] = named | {"summary": summary or beside, "progress": call.display.update}
-    rows = stage.evaluate(predictions, references, out, call.config().evaluate, layout=layout, split=split, **more)
+    more: dict[str, Any] = named | {"summary": summary or beside, "progress": call.display.update, "jobs": jobs}
+    with end_on_signal():  # and with it the processes
+        rows = stage.evaluate(predictions, references, out, call.config().evaluate, layout=layout, split=split, **more)
     call.say(f"{scores_table(rows)}\nEvery case: {out}; as nnU-Net writes it: {summary or beside}")
 
 
 @command(app, "study", f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs {_TRAINING}")
-def study(call: Call, store: Store, study: Annotated[Path, "Folder of the study: new, or to continue."]) -> None:
+def study(
+    call: Call,
+    store: Store,
+    study: Annotated[Path, "Folder of the study: new, or to continue."],
+    launcher: Launcher = "local",
+    address: Address = None,
+) -> None:
     """Train and compare a grid of models, and write a report.
 
     Every arm (a weighting at a learning rate) is trained, applied and scored. After an interruption the same command
@@ -271,8 +309,9 @@ def study(call: Call, store: Store, study: Annotated[Path, "Folder of the study:
 
     config = call.config(StudyFolder(study).settings_so_far())
     call.choose_threads()
+    where = shared.arms_on(launcher, address)
     with stop_on_signal() as stop:
-        page = run_study(store, study, config, stop=stop, progress=call.display.update)
+        page = run_study(store, study, config, stop=stop, progress=call.display.update, launcher=where)
     call.display.note(f"Report: {page}")
     call.say(str(page))
 

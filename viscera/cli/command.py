@@ -3,13 +3,14 @@
 import contextlib
 import functools
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -112,7 +113,7 @@ def command(app: typer.Typer, name: str, settings: str = "") -> Callable[[Functi
         def run(**given: Any) -> None:  # noqa: ANN401 - whatever the options hold
             given = {key: _expanded(value) for key, value in given.items()}
             values = {key: given.pop(key.rpartition(".")[2]) for key in keys}
-            quiet = given.pop("quiet")
+            quiet = given.pop("quiet") or _another_reports()
             display = make_display(quiet=quiet, log_json=given.pop("log_json"))
             call = Call(
                 display,
@@ -160,6 +161,11 @@ def _explained(display: Display, name: str) -> Iterator[None]:
         sys.exit(sentence.exit_code)
 
 
+def _another_reports() -> bool:
+    """Whether this is one of several processes of a training and not the first (`engine.distributed`)."""
+    return os.environ.get("WORLD_SIZE", "1") != "1" and os.environ.get("RANK", "0") != "0"
+
+
 def _expanded(value: Any) -> Any:  # noqa: ANN401 - any option's value
     """A path with its `~` replaced, which shells leave in `--out=~/folder`."""
     if isinstance(value, Path) and value.parts[:1] and value.parts[0].startswith("~"):
@@ -185,6 +191,11 @@ Layout = Annotated[
 ]
 Classes = Annotated[Path | None, "YAML file that names the organs, instead of the paper's eight classes."]
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="How many processes to use.")]
+Launcher = Annotated[
+    Literal["local", "ray"], "Where to compute: on this machine, or on a Ray cluster that reaches the same files."
+]
+Address = Annotated[str | None, "Of the Ray cluster, HOST:PORT or auto; by default one is started here."]
+Part = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Do one part of N alone, as job arrays do.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -245,3 +256,24 @@ def input_and_output(
     if given[0] is None or given[1] is None:
         raise typer.BadParameter("give INPUT and OUTPUT (or -i and -o)")
     return given[0], given[1]
+
+
+def spread(launcher: str, address: str | None, *, wants_gpu: bool = False) -> Any:  # noqa: ANN401 - a `Spread`, whose module takes its time
+    """Over what cases are spread; None: over processes here."""
+    if launcher == "local":
+        return None
+    from viscera.engine.on_ray import for_each_on_ray, ray_module  # noqa: PLC0415 - loads PyTorch
+
+    ray_module()  # or say so now
+    return functools.partial(for_each_on_ray, address=address, wants_gpu=wants_gpu)
+
+
+def arms_on(launcher: str, address: str | None) -> Any:  # noqa: ANN401 - a `Launcher` of `study.launch`
+    """Where the arms of a study are run; None: in processes here."""
+    if launcher == "local":
+        return None
+    from viscera.engine.on_ray import ray_module  # noqa: PLC0415 - loads PyTorch
+    from viscera.study.ray_launcher import launch_on_ray  # noqa: PLC0415
+
+    ray_module()  # or say so now
+    return functools.partial(launch_on_ray, address=address)

@@ -264,6 +264,13 @@ class StudyConfig(Settings):
     jobs: int = setting(
         0, "arms trained at once; 0: one per CPU core (at most four), one on a GPU", role="machine", ge=0
     )
+    cpus_per_arm: float = setting(1.0, "on Ray: processors that an arm needs", role="machine", gt=0)
+    gpus_per_arm: float | None = setting(
+        None,
+        "on Ray: GPUs that an arm needs, 0.5 for two on one; by default 1 where there is any",
+        role="machine",
+        ge=0,
+    )
     fuse: bool = setting(False, "also combine the best model per organ, chosen on validation cases, into one predictor")
 
 

@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from logging.handlers import QueueHandler
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import SpawnContext
-from typing import TypeVar, TypeVarTuple
+from typing import Protocol, TypeVar, TypeVarTuple
 
 from viscera.core.errors import RunFailedError
 
@@ -23,6 +23,14 @@ Arguments = TypeVarTuple("Arguments")
 def usable_processors() -> set[int]:
     """The processors that this process may use, by number."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+class Spread(Protocol):
+    """What does something for every item, somewhere, and gives the results as they come: `for_each` is one."""
+
+    def __call__(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Generator[Result, None, None]:
+        """Call the function on every item."""
+        ...
 
 
 def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: int) -> Generator[Result, None, None]:
@@ -38,7 +46,7 @@ def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: in
         return
     with started[0] as pool:
         try:
-            for future in as_completed([pool.submit(_with_its_log, function, item) for item in items]):
+            for future in as_completed([pool.submit(with_its_log, function, item) for item in items]):
                 result, records = future.result()
                 for record in records:
                     logging.getLogger(record.name).handle(record)
@@ -64,7 +72,8 @@ class _Kept(QueueHandler):
         self.records.append(record)
 
 
-def _with_its_log(function: Callable[[Item], Result], item: Item) -> tuple[Result, list[logging.LogRecord]]:
+def with_its_log(function: Callable[[Item], Result], item: Item) -> tuple[Result, list[logging.LogRecord]]:
+    """In a process of several: the result, and what was logged, for the process that shows it."""
     kept = _Kept()
     logging.basicConfig(handlers=[kept], format="%(message)s", level=logging.WARNING, force=True)
     return function(item), kept.records

@@ -2,18 +2,21 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import EvaluateConfig
-from viscera.core.errors import BadInputError, CaseBarrier
+from viscera.core.errors import BadInputError, CaseBarrier, VisceraError
+from viscera.core.processes import for_each
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelMap
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io import quarantine
 from viscera.io.files import refuse_unwritable
+from viscera.io.manifest import Split
 from viscera.io.records import read_json, write_json
 from viscera.io.references import (
     Meaning,
@@ -26,7 +29,7 @@ from viscera.io.references import (
     refuse_other_scan,
 )
 from viscera.io.scores import ScoreRow, is_scores, write_scores
-from viscera.io.store import Split, Store
+from viscera.io.store import Store
 from viscera.metrics.nnunet_summary import CountedCase, nnunet_summary
 from viscera.metrics.scoring import Pair, refuse_unknown_organs
 
@@ -46,7 +49,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     split: Split | None = None,  # of a Store, scored alone; by default all that is predicted, with every test case
     summary: Path | None = None,  # nnU-Net's `summary.json`, to be written; of the original grid where that is scored
     all_or_none: bool = False,  # write nothing where a case cannot be scored: models are compared on the same cases
-    progress: OnProgress = unseen,  # called before each case, and at the end
+    jobs: int = 1,  # processes that work at the same time
+    progress: OnProgress = unseen,  # called before each case, or with several `jobs` after it; and at the end
 ) -> list[ScoreRow]:
     """Score label maps against their references; the rows that were written, by case, grid, metric and class.
 
@@ -63,17 +67,18 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     refuse_unknown_organs(config.tolerance_mm, classes)
     files, known = _paired(files, references, store, split, Meaning(classes, layout, numbers))
     readers = read_predictions(files, classes)
-    jobs = [_Job(name, files[name], readers[name], known[name]) for name in sorted(files)]
+    tasks = [_Task(name, files[name], readers[name], known[name]) for name in sorted(files)]
     for folder in {path.parent for path in (out, summary) if path is not None}:
         refuse_unwritable(folder)
-    barrier = CaseBarrier()
-    rows, counted = _scored(jobs, barrier, lambda job: _pairs(job, store, classes, config), config, progress)
+    barrier, store_path = CaseBarrier(), references if store else None
+    load = partial(_opened, store_path) if jobs > 1 else lambda: store
+    rows, counted = _scored(tasks, barrier, partial(_score, load, classes, config), jobs, progress)
     if counted and not (all_or_none and barrier.left_out):
         write_scores(out, rows)
         if summary is not None:
             write_json(summary, nnunet_summary(counted), allow_nan=True)
     quarantine.write_quarantine(out.parent, barrier.reasons, files)
-    barrier.finish(len(jobs), out.parent / quarantine.NAME)
+    barrier.finish(len(tasks), out.parent / quarantine.NAME)
     return rows
 
 
@@ -90,7 +95,7 @@ def _store_of(
     return store
 
 
-class _Job(NamedTuple):
+class _Task(NamedTuple):
     """A prediction, not yet read, and its reference."""
 
     case: str
@@ -99,47 +104,74 @@ class _Job(NamedTuple):
     reference: Reference
 
 
+class _Scored(NamedTuple):
+    """What became of a prediction: its scores, and the voxels behind them on the first grid; or why it has none."""
+
+    case: str
+    rows: list[ScoreRow]
+    counted: CountedCase | None
+    why: VisceraError | None = None
+
+
 def _scored(
-    jobs: Sequence[_Job],
+    tasks: Sequence[_Task],
     barrier: CaseBarrier,
-    pairs_of: Callable[[_Job], Mapping[_Grid, Pair]],
-    config: EvaluateConfig,
+    score: Callable[[_Task], _Scored],
+    jobs: int,
     progress: OnProgress,
 ) -> tuple[list[ScoreRow], list[CountedCase]]:
-    """Scores of all cases, and the voxels behind them on the first grid; a case that cannot be scored has neither."""
-    rows, counted = list[ScoreRow](), list[CountedCase]()
-    for done, job in enumerate(jobs):
-        progress(Progress("evaluate", done, len(jobs), job.case))
-        with barrier.around(job.case):
-            pairs = pairs_of(job)
-            rows += [
-                ScoreRow(job.case, each.organ, grid, each.metric, each.value)
-                for grid, pair in pairs.items()
-                for each in pair.scores(config.metrics, config.tolerance_mm, config.absent)
-            ]
-            first = next(iter(pairs.values()))
-            counted.append(CountedCase(str(job.prediction), str(job.reference.path), first.confusion))
-    progress(Progress("evaluate", len(jobs), len(jobs)))
-    return rows, counted
+    """Scores of all cases in their order; a case that cannot be scored has neither rows nor counts."""
+    found: dict[str, _Scored] = {}
+    with closing(for_each(score, tasks, jobs)) as outcomes:
+        for done, task in enumerate(tasks):
+            case = task.case if jobs == 1 or not found else next(reversed(found))
+            progress(Progress("evaluate", done, len(tasks), case))
+            each = next(outcomes)
+            found[each.case] = each
+    progress(Progress("evaluate", len(tasks), len(tasks)))
+    in_order = [found[task.case] for task in tasks]
+    barrier.left_out.update({each.case: each.why for each in in_order if each.why is not None})
+    return [row for each in in_order for row in each.rows], [each.counted for each in in_order if each.counted]
 
 
-def _pairs(job: _Job, store: Store | None, classes: ClassTable, config: EvaluateConfig) -> dict[_Grid, Pair]:
+@lru_cache(maxsize=1)
+def _opened(path: Path | None) -> Store | None:
+    """In a process of several: once for all its cases."""
+    return Store.open(path) if path else None
+
+
+def _score(load: Callable[[], Store | None], classes: ClassTable, config: EvaluateConfig, task: _Task) -> _Scored:
+    """Score one case, in whichever process."""
+    barrier, rows, counted = CaseBarrier(), list[ScoreRow](), None
+    with barrier.around(task.case):
+        pairs = _pairs(task, load(), classes, config)
+        rows = [
+            ScoreRow(task.case, each.organ, grid, each.metric, each.value)
+            for grid, pair in pairs.items()
+            for each in pair.scores(config.metrics, config.tolerance_mm, config.absent)
+        ]
+        first = next(iter(pairs.values()))
+        counted = CountedCase(str(task.prediction), str(task.reference.path), first.confusion)
+    return _Scored(task.case, rows, counted, barrier.left_out.get(task.case))
+
+
+def _pairs(task: _Task, store: Store | None, classes: ClassTable, config: EvaluateConfig) -> dict[_Grid, Pair]:
     """Prediction and reference on each grid that is to be scored."""
-    refuse_other_scan(job.prediction, job.reference)
-    prediction = job.read().canonical()
+    refuse_other_scan(task.prediction, task.reference)
+    prediction = task.read().canonical()
     if store is not None:
-        store.verify([job.case])
+        store.verify([task.case])
     pairs: dict[_Grid, Pair] = {}
     try:
         if config.grid in {"original", "both"}:
-            truth = job.reference.read().canonical()
-            pairs["original"] = Pair.of(prediction, truth, classes, job.reference.unlabelled)
+            truth = task.reference.read().canonical()
+            pairs["original"] = Pair.of(prediction, truth, classes, task.reference.unlabelled)
         if store is not None and config.grid in {"prepared", "both"}:
             change = GridChange.prepared(prediction.geometry, store.manifest.prepare)
             on_grid = coarsen_labels(prediction, change, store.manifest.prepare.label_downsampling)
-            pairs["prepared"] = Pair.of(on_grid, store.label_map(job.case), classes, job.reference.unlabelled)
+            pairs["prepared"] = Pair.of(on_grid, store.label_map(task.case), classes, task.reference.unlabelled)
     except BadInputError as error:
-        raise BadInputError(f"{job.prediction}: {error}") from error
+        raise BadInputError(f"{task.prediction}: {error}") from error
     return pairs
 
 

@@ -3,24 +3,28 @@
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 import viscera
 from viscera.core.config import PredictConfig
-from viscera.core.errors import BadInputError, CaseBarrier
+from viscera.core.errors import BadInputError, CaseBarrier, VisceraError
 from viscera.core.geometry import AxisOrder
+from viscera.core.processes import Spread, for_each
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelMap, OrganFacts
+from viscera.core.shard import Shard
 from viscera.engine.predictor import Predictor
 from viscera.engine.trust import reasons_not_to_trust
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.dicom import Series
 from viscera.io.dicom.result_writers import Algorithm
-from viscera.io.files import is_occupied, refuse_unwritable, sha256
+from viscera.io.files import TURN_S, exclusive, is_occupied, refuse_unwritable, sha256
 from viscera.io.formats import FORMATS, Result, formats_of, refuse_other_file, wanted_formats
 from viscera.io.nifti_header import Placement
 from viscera.io.predictions import Measured, PredictionFiles, read_record, refuse_other_tables, write_tables
@@ -40,13 +44,13 @@ _Segmented = tuple[LabelMap, Mapping[str, OrganFacts], frozenset[str]]
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Task:
     """One scan to segment: where the answer goes, what it was made from, and how."""
 
     files: PredictionFiles
     input_name: str
     input_sha256: Callable[[], str]
-    segment: Callable[[], _Segmented]
+    segment: Callable[[Predictor], _Segmented]
     series: Series | None = None
     placement: Callable[[], Placement | None] = lambda: None
 
@@ -61,7 +65,10 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     formats: Sequence[str] | None = None,  # main one first; by default NIfTI, or what the name asks for
     device: str = "auto",
     overwrite: bool = False,  # label maps that viscera did not write, that were edited, or are of other scans
-    progress: OnProgress = unseen,  # called before each case, and at the end
+    jobs: int = 1,  # processes that work at the same time, each with a model of its own
+    spread: Spread | None = None,  # over other machines instead, which reach the same files
+    shard: Shard | None = None,  # segment this part of a folder alone; others may work beside it in the same output
+    progress: OnProgress = unseen,  # called before each case, or with several `jobs` after it; and at the end
 ) -> list[Path]:
     """Segment a NIfTI file, all of a folder, or one DICOM series: the label maps, in the main format.
 
@@ -72,15 +79,28 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         DefectError: likewise, and one of them was left out by a defect of ours.
     """
     is_file = bool(formats_of(output))
+    if spread is not None:  # other machines stand elsewhere
+        source, output = source.absolute(), output.absolute()
     refuse_other_file(output)
     wanted = wanted_formats(output, formats)
     with open_scans(source, series) as scans:
         _check_output(output, scans, wanted, is_file=is_file)
-        predictor = Predictor.load(run, config, device)
-        jobs = [_job(scan, PredictionFiles.of(output, scan.name, wanted), predictor) for scan in scans]
-        _refuse_collisions(jobs, scans)
+        tasks = [_task(scan, PredictionFiles.of(output, scan.name, wanted)) for scan in scans]
+        _refuse_collisions(tasks, scans)
         refuse_unwritable(output.parent if is_file else output)
-        return _run_all(jobs, predictor, None if is_file else output, progress, overwrite=overwrite)
+        tasks = shard.of(tasks) if shard else tasks
+        predictor = Predictor.load(run, config, device)
+        if spread is None and jobs > 1:
+            spread = partial(for_each, jobs=jobs)
+        load = partial(_loaded, run.absolute(), config, device) if spread else lambda: predictor
+        lists = _Lists(None if is_file else output, beside_others=shard is not None)
+        return _run_all(tasks, load, lists, progress, overwrite=overwrite, spread=spread)
+
+
+@lru_cache(maxsize=1)
+def _loaded(run: Path, config: PredictConfig | None, device: str) -> Predictor:
+    """In a process of several: once for all its scans."""
+    return Predictor.load(run, config, device)
 
 
 def predict_store(
@@ -93,8 +113,8 @@ def predict_store(
             f"{run}: it was trained on {', '.join(predictor.classes.names)}; {store.path} holds "
             f"{', '.join(store.classes.names)}. Give the store that it was trained on."
         )
-    jobs = [_job_of_store(store, name, output, predictor) for name in names]
-    return _run_all(jobs, predictor, output, progress, overwrite=True)
+    tasks = [_task_of_store(store, name, output) for name in names]
+    return _run_all(tasks, lambda: predictor, _Lists(output), progress, overwrite=True)
 
 
 def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
@@ -109,43 +129,45 @@ def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
     return [name for name in names if not is_there(name)]
 
 
-def _job(scan: Scan, files: PredictionFiles, predictor: Predictor) -> _Job:
+def _task(scan: Scan, files: PredictionFiles) -> _Task:
     name = scan.path.name or scan.name
-
-    def segment() -> _Segmented:
-        volume = scan.read()
-        doubt = no_hu(hu_facts(volume.hu))
-        if doubt is not None:
-            what = "%s: its values seem to be no HU (%s; expected: %s). If so, what is found means nothing."
-            log.warning(what, name, *doubt[1:])
-        view = predictor.view(volume)
-        is_much = view.own_bytes > _BESIDE_BYTES
-        if is_much:  # reading it again takes seconds, and the network minutes then
-            del volume
-        found = predictor.segment_view(view)
-        del view
-        if is_much:
-            volume = scan.read(again=True)
-        facts = organ_facts(volume, found.label_map, predictor.classes, found.confidence)
-        return found.label_map, facts, found.unlike
-
-    return _Job(files, name, scan.sha256, segment, scan.series, scan.placement)
+    return _Task(files, name, scan.sha256, partial(_segment, scan, name), scan.series, scan.placement)
 
 
-def _job_of_store(store: Store, name: str, output: Path, predictor: Predictor) -> _Job:
-    def segment() -> _Segmented:
-        store.verify([name])
-        geometry = store.original_geometry(name)
-        order = AxisOrder.to_canonical(geometry)
-        change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
-        restored, confidence, _ = predictor.segment_prepared(store.image(name), change)
-        on_grid = coarsen_labels(restored, change, store.manifest.prepare.label_downsampling)
-        # the store has no finer image
-        facts = organ_facts(store.volume(name), on_grid, predictor.classes, confidence)
-        return LabelMap(np.asfortranarray(order.undo(restored.labels)), geometry), facts, frozenset()
+def _segment(scan: Scan, name: str, predictor: Predictor) -> _Segmented:
+    volume = scan.read()
+    doubt = no_hu(hu_facts(volume.hu))
+    if doubt is not None:
+        what = "%s: its values seem to be no HU (%s; expected: %s). If so, what is found means nothing."
+        log.warning(what, name, *doubt[1:])
+    view = predictor.view(volume)
+    is_much = view.own_bytes > _BESIDE_BYTES
+    if is_much:  # reading it again takes seconds, and the network minutes then
+        del volume
+    found = predictor.segment_view(view)
+    del view
+    if is_much:
+        volume = scan.read(again=True)
+    facts = organ_facts(volume, found.label_map, predictor.classes, found.confidence)
+    return found.label_map, facts, found.unlike
 
+
+def _task_of_store(store: Store, name: str, output: Path) -> _Task:
     digest = store.manifest.cases[name].sha256["image.npy"]
-    return _Job(PredictionFiles.of(output, name, ["nifti"]), f"{name}/image.npy", lambda: digest, segment)
+    files = PredictionFiles.of(output, name, ["nifti"])
+    return _Task(files, f"{name}/image.npy", lambda: digest, partial(_segment_prepared, store, name))
+
+
+def _segment_prepared(store: Store, name: str, predictor: Predictor) -> _Segmented:
+    store.verify([name])
+    geometry = store.original_geometry(name)
+    order = AxisOrder.to_canonical(geometry)
+    change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
+    restored, confidence, _ = predictor.segment_prepared(store.image(name), change)
+    on_grid = coarsen_labels(restored, change, store.manifest.prepare.label_downsampling)
+    # the store has no finer image
+    facts = organ_facts(store.volume(name), on_grid, predictor.classes, confidence)
+    return LabelMap(np.asfortranarray(order.undo(restored.labels)), geometry), facts, frozenset()
 
 
 def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *, is_file: bool) -> None:
@@ -166,82 +188,111 @@ def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *
         )
 
 
-def _refuse_collisions(jobs: Sequence[_Job], scans: Sequence[Scan]) -> None:
+def _refuse_collisions(tasks: Sequence[_Task], scans: Sequence[Scan]) -> None:
     by_output: dict[Path, str] = {}
     sources = (path for scan in scans for path in (scan.path, *(scan.series.sources if scan.series else ())))
     inputs = {os.path.realpath(path) for path in sources}  # which, unlike Path.resolve, lets links in a circle pass
-    for job in jobs:
-        replaced = [path for path in job.files.outputs if os.path.realpath(path) in inputs]
+    for task in tasks:
+        replaced = [path for path in task.files.outputs if os.path.realpath(path) in inputs]
         if replaced:
             raise BadInputError(f"{replaced[0]}: the label map would replace a scan. Give another name or folder.")
-        main = job.files.main
+        main = task.files.main
         if main in by_output:
-            both = f"{by_output[main]} and {job.input_name}"
+            both = f"{by_output[main]} and {task.input_name}"
             raise BadInputError(f"{both} would both become {main.name}. Rename one of them.")
-        by_output[main] = job.input_name
+        by_output[main] = task.input_name
 
 
 def _run_all(
-    jobs: Sequence[_Job], predictor: Predictor, folder: Path | None, progress: OnProgress, *, overwrite: bool
+    tasks: Sequence[_Task],
+    load: Callable[[], Predictor],
+    lists: "_Lists",
+    progress: OnProgress,
+    *,
+    overwrite: bool,
+    spread: Spread | None = None,
 ) -> list[Path]:
-    """Do all jobs; a scan that raises is left out. With the lists of a folder; `None`: a file alone."""
-    refuse_other_tables([job.files for job in jobs])
-    if folder is not None:
-        refuse_other_quarantine(folder)
-    barrier = CaseBarrier()
-    tried: list[_Job] = []
+    """Do all tasks; a scan that raises is left out."""
+    refuse_other_tables([task.files for task in tasks])
+    if lists.folder is not None:
+        refuse_other_quarantine(lists.folder)
+    barrier, tried, total = CaseBarrier(), list[_Task](), len(tasks)
+    each = spread or partial(for_each, jobs=1)
+    begun = [Progress("predict", done, total, task.input_name) for done, task in enumerate(tasks)]
     try:
-        for done, job in enumerate(jobs):
-            progress(Progress("predict", done, len(jobs), job.input_name))
-            tried.append(job)
-            with barrier.around(job.input_name):
-                _run_one(job, predictor, overwrite=overwrite)
-        progress(Progress("predict", len(jobs), len(jobs)))
+        with closing(each(partial(_outcome, load, overwrite), list(enumerate(tasks)))) as outcomes:
+            for at in begun:
+                progress(at if spread is None or not tried else replace(at, detail=tried[-1].input_name))
+                number, error = next(outcomes)
+                tried.append(tasks[number])
+                if error is not None:
+                    barrier.left_out[tasks[number].input_name] = error
+        progress(Progress("predict", total, total))
     except BaseException:
         with suppress(BadInputError):  # the first error is the one to hear of
-            _write_lists(tried, folder, barrier)
+            lists.write(tried, barrier)
         raise
-    _write_lists(tried, folder, barrier)
-    barrier.finish(len(jobs), (folder or Path()) / QUARANTINE)
-    return [job.files.main for job in jobs]
+    lists.write(tried, barrier)
+    barrier.finish(total, (lists.folder or Path()) / QUARANTINE)
+    return [task.files.main for task in tasks]
 
 
-def _run_one(job: _Job, predictor: Predictor, *, overwrite: bool) -> None:
+def _outcome(
+    load: Callable[[], Predictor],
+    overwrite: bool,
+    numbered: tuple[int, _Task],
+) -> tuple[int, VisceraError | None]:
+    """Segment one scan, in whichever process; its number, and why it is left out."""
+    number, task = numbered
+    barrier = CaseBarrier()
+    with barrier.around(task.input_name):
+        _run_one(task, load(), overwrite=overwrite)
+    return number, barrier.left_out.get(task.input_name)
+
+
+def _run_one(task: _Task, predictor: Predictor, *, overwrite: bool) -> None:
     """Segment one scan and write it; what cannot be written in one format is written in the others."""
     provenance = {
         "viscera": viscera.__version__,
         **predictor.provenance,
-        "input": job.input_name,
-        "input_sha256": job.input_sha256(),
-        "series": job.series.uid if job.series else None,
+        "input": task.input_name,
+        "input_sha256": task.input_sha256(),
+        "series": task.series.uid if task.series else None,
     }
-    if job.files.is_current(provenance, overwrite=overwrite):
+    if task.files.is_current(provenance, overwrite=overwrite):
         return
-    label_map, found, unlike = job.segment()
+    label_map, found, unlike = task.segment(predictor)
     reasons = reasons_not_to_trust(found, predictor.training, unlike)
     measured = {organ: Measured(facts, reasons[organ]) for organ, facts in found.items()}
     algorithm = Algorithm(predictor.checksum, viscera.__version__)
-    sources = job.series.sources if job.series else None
-    result = Result(label_map, predictor.classes, algorithm, sources, job.placement())
+    sources = task.series.sources if task.series else None
+    result = Result(label_map, predictor.classes, algorithm, sources, task.placement())
     contents, encoding = dict[Path, bytes](), CaseBarrier()
-    for path, name in job.files.outputs.items():  # all, before any is written
+    for path, name in task.files.outputs.items():  # all, before any is written
         with encoding.around(path.name):
             contents[path] = FORMATS[name].encode(result, path)
     if contents:
-        job.files.write(contents, provenance, measured)
+        task.files.write(contents, provenance, measured)
     for file, error in encoding.left_out.items():
         raise type(error)(
             f"{error} So {file} is not written; written: {', '.join(p.name for p in contents) or 'none'}."
         )
 
 
-def _write_lists(jobs: Sequence[_Job], folder: Path | None, barrier: CaseBarrier) -> None:
-    """The table of measurements, and in a folder what was left out; the first error is the one to hear of."""
-    try:
-        write_tables([job.files for job in jobs])
-    except BadInputError as error:
-        if not barrier.left_out:
-            raise
-        log.warning("%s", error)
-    if folder is not None:
-        write_quarantine(folder, barrier.reasons, [job.input_name for job in jobs])
+class _Lists(NamedTuple):
+    """The table of measurements, and in a folder what was left out."""
+
+    folder: Path | None  # None: of one file
+    beside_others: bool = False  # other processes write the lists of this folder, too
+
+    def write(self, tasks: Sequence[_Task], barrier: CaseBarrier) -> None:
+        """Write them; the first error is the one to hear of."""
+        with exclusive(self.folder, wait_s=TURN_S) if self.folder and self.beside_others else nullcontext():
+            try:
+                write_tables([task.files for task in tasks])
+            except BadInputError as error:
+                if not barrier.left_out:
+                    raise
+                log.warning("%s", error)
+            if self.folder is not None:
+                write_quarantine(self.folder, barrier.reasons, [task.input_name for task in tasks])

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Sequence
-from functools import partial
+from functools import partial as partial_of
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -14,18 +14,20 @@ from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError, CaseBarrier, VisceraError
 from viscera.core.geometry import AxisOrder
-from viscera.core.processes import for_each
+from viscera.core.processes import Spread, for_each
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.settings import differences
+from viscera.core.shard import Shard
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io import quarantine
 from viscera.io.classes import ClassFile
-from viscera.io.files import exclusive, is_full_disk, sha256
+from viscera.io.files import TURN_S, exclusive, is_full_disk, sha256
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import case_of, dataset_title, own_split
 from viscera.io.layouts.labelled_cases import find_cases
+from viscera.io.manifest import CaseRecord, SourceRecord, Split
 from viscera.io.records import read_json
-from viscera.io.store import CaseRecord, PreparedCase, SourceRecord, Split, Store, refuse_foreign, write_case
+from viscera.io.store import PreparedCase, Store, refuse_foreign, write_case
 
 MUCH_LOST = 0.2  # of an organ's volume
 _FINE_MM = 3.0  # what the paper's factor 4 makes of its scans, or so
@@ -44,6 +46,8 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     partial: bool = False,  # whether the data set may lack organs
     split_file: Path | None = None,  # JSON, see `_read_split`; instead of the data set's own split and the random one
     jobs: int = 1,  # processes that work at the same time, where the machine allows several
+    spread: Spread | None = None,  # over other machines instead, which reach the same files
+    shard: Shard | None = None,  # this part of the cases alone, beside others; whichever ends last draws the split
     progress: OnProgress = unseen,  # called before the first case, and after each
 ) -> Store:
     """Build a store, or add to it the cases that are new.
@@ -54,6 +58,8 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         DefectError: likewise, where a case was left out by a defect of ours.
         RunFailedError: a process was killed.
     """
+    if spread is not None:  # other machines stand elsewhere
+        source = source.absolute()
     stored = Store.open(store_path).classes if (store_path / "manifest.json").exists() else ABDOMEN
     table, numbers = (classes.table, classes.numbers) if classes else (stored, None)
     cases = find_cases(source, layout, table=table, partial=partial, numbers=numbers)
@@ -61,16 +67,26 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     proposed = own_split(source, cases) if split_file is None else {}
     refuse_foreign(store_path)
     quarantine.refuse_other_quarantine(store_path)
-    with exclusive(store_path):
+    own = shard.of(cases) if shard else cases
+    with contextlib.ExitStack() as held:
+        held.enter_context(exclusive(store_path, wait_s=TURN_S if shard else 0))
         store = _open_or_create(store_path, config, dataset_title(source), table)
-        store.remove_leftovers()
         if wanted_split is not None:
             _check_split(store, wanted_split, split_file, [case.name for case in cases])
-        barrier = _add_cases(store, cases, config, jobs, progress)
-        quarantine.write_quarantine(store_path, barrier.reasons, [case.name for case in cases])
-        _assign_split(store, config, wanted_split, proposed)
-        _warn_of_losses(store, says_grid=bool(barrier.left_out))
-    barrier.finish(len(cases), store_path / quarantine.NAME)
+        if shard:
+            held.close()  # to the others
+        else:
+            store.remove_leftovers()
+        spread = spread or partial_of(for_each, jobs=jobs)
+        barrier = _add_cases(store, own, config, spread, progress, beside_others=shard is not None)
+        if shard:
+            held.enter_context(exclusive(store_path, wait_s=TURN_S))
+            store.reload()
+        quarantine.write_quarantine(store_path, barrier.reasons, [case.name for case in own])
+        if {case.name for case in cases} <= {*store.names(), *quarantine.left_out_of(store_path)}:
+            _assign_split(store, config, wanted_split, proposed)
+            _warn_of_losses(store, says_grid=bool(barrier.left_out))
+    barrier.finish(len(own), store_path / quarantine.NAME)
     return store
 
 
@@ -141,14 +157,22 @@ class _Outcome(NamedTuple):
 
 
 def _add_cases(
-    store: Store, cases: Sequence[CaseSource], config: PrepareConfig, jobs: int, progress: OnProgress
+    store: Store,
+    cases: Sequence[CaseSource],
+    config: PrepareConfig,
+    spread: Spread,
+    progress: OnProgress,
+    *,
+    beside_others: bool,
 ) -> CaseBarrier:
     """Store the cases that are new; a full disk ends that, whatever else happens leaves out one case."""
     barrier = CaseBarrier()
+    if not cases:
+        return barrier
     items = [(source, store.manifest.cases.get(source.name)) for source in cases]
-    outcomes = for_each(partial(_outcome, store.path, store.classes, config), items, jobs)
+    outcomes = spread(partial_of(_outcome, store.path.absolute(), store.classes, config), items)
     progress(Progress("prepare", 0, len(cases), cases[0].name))
-    with contextlib.closing(outcomes), store.adding() as tell:
+    with contextlib.closing(outcomes), store.adding(beside_others=beside_others) as tell:
         for done, (name, record, why, is_end) in enumerate(outcomes, start=1):
             if why is not None and is_end:
                 raise why

@@ -5,7 +5,7 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import Queue
@@ -36,6 +36,7 @@ from viscera.study.report.report_stage import make_report
 from viscera.study.worker import News, run_in_worker, run_task, start_worker
 
 _MOST_JOBS = 4
+Launcher = Callable[[StudyPlan, StopSignal, OnProgress], list[VisceraError]]
 
 
 def run_study(
@@ -45,6 +46,7 @@ def run_study(
     *,
     stop: StopSignal | None = None,  # set it to end cleanly; the arms in progress write a checkpoint
     progress: OnProgress = unseen,  # an arm's seed and phase are a job
+    launcher: Launcher | None = None,  # where the arms are run; by default in processes on this machine (`launch`)
 ) -> Path:
     """Run what is missing of a study, join the scores and write the report; returns its page.
 
@@ -63,7 +65,7 @@ def run_study(
         if plan.config.study.find_rates:
             weightings = plan.config.study.weightings
             find_rates(plan.store, folder.rate_ranges, plan.config, weightings, stop=stop, progress=progress)
-        failures = launch(plan, stop, progress)
+        failures = (launcher or launch)(plan, stop, progress)
         if stop.is_set():
             raise InterruptedRunError(f"{folder.path}: stopped. Run the same command again to go on.")
         if failures and not any(task.run.scores.exists() for task in plan.tasks):

@@ -1,0 +1,105 @@
+"""The door to Ray: a cluster to connect to, and the cases of a command spread over it."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from itertools import islice
+from types import ModuleType
+from typing import Any, TypeVar
+
+from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.processes import with_its_log
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+RETRIES = 5  # of what is done on a node or by a process that is lost
+_LOOK_S = 0.5
+_AHEAD = 2  # cases that are sent out, for each that can be worked on: few, so that the driver stays small
+
+
+def ray_module() -> ModuleType:
+    """Ray itself; raises BadInputError where it is not installed."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # or a cluster that is started here would report what it is used for
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    try:
+        import ray  # noqa: PLC0415 - an extra
+        import ray.util.scheduling_strategies  # noqa: PLC0415
+    except ImportError as error:
+        raise BadInputError("Ray is not installed: pip install 'viscera[ray]', on all nodes.") from error
+    return ray
+
+
+@contextlib.contextmanager
+def connected(address: str | None) -> Iterator[ModuleType]:
+    """Ray, connected to the cluster of an address (`auto`: of this machine; None: one is started here for as long).
+
+    A connection that is there already is used, and stays. Raises BadInputError where nobody answers.
+    """
+    ray = ray_module()
+    if ray.is_initialized():
+        yield ray
+        return
+    try:
+        local = {} if address else {"include_dashboard": False}
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise BadInputError(f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}).") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def resources(ray: ModuleType, needs: dict[str, float], what: str, remedy: str) -> int:
+    """How many things with such needs (`num_cpus`, `num_gpus`) the nodes can work on at a time.
+
+    Raises BadInputError, which says `what` needs it and the remedy, where no node has them.
+    """
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    asked = [(resource, needs.get(name, 0)) for resource, name in (("CPU", "num_cpus"), ("GPU", "num_gpus"))]
+    rooms = [min(int(node.get(resource, 0) / need) for resource, need in asked if need) for node in nodes]
+    if not any(rooms):
+        (_, cpus), (_, gpus) = asked
+        has = "; ".join(f"{node.get('CPU', 0):g} processors and {node.get('GPU', 0):g} GPUs" for node in nodes)
+        raise BadInputError(
+            f"{what} needs {cpus:g} processors and {gpus:g} GPUs, and no node has them (there are {has}). {remedy}"
+        )
+    return sum(rooms)
+
+
+def most_gpus(ray: ModuleType) -> float:
+    """Of a node."""
+    return float(max(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]))
+
+
+def for_each_on_ray(
+    function: Callable[[Item], Result], items: Sequence[Item], *, address: str | None, wants_gpu: bool = False
+) -> Generator[Result, None, None]:
+    """As `core.processes.for_each`, over a cluster whose nodes reach the same files.
+
+    An item whose node or process is lost is done again elsewhere, up to `RETRIES` times; what was written of it then
+    must be as good as nothing or as all. An item gets one processor, and where it wants one a GPU, if there is any.
+    """
+    with connected(address) as ray:
+        needs = {"num_cpus": 1.0, "num_gpus": float(wants_gpu and most_gpus(ray) > 0)}
+        room = resources(ray, needs, "a case", "Start nodes that have them.") * _AHEAD
+        run = ray.remote(with_its_log).options(**needs, max_retries=RETRIES, scheduling_strategy="SPREAD")
+        coming, pending = iter(items), list[Any]()
+        shared = ray.put(function)
+        while True:
+            pending += [run.remote(shared, item) for item in islice(coming, room - len(pending))]
+            if not pending:
+                return
+            done, pending = ray.wait(pending, timeout=_LOOK_S)
+            for reference in done:
+                try:
+                    result, records = ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.as_instanceof_cause() from None
+                except ray.exceptions.RayError as error:
+                    lost = f"a node or process was lost {RETRIES + 1} times ({str(error).splitlines()[0]})"
+                    raise RunFailedError(f"{lost}. Run the same command again: what is done is kept.") from error
+                for record in records:
+                    logging.getLogger(record.name).handle(record)
+                yield result

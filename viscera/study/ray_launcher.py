@@ -1,0 +1,264 @@
+"""The arms of a study as tasks of a Ray cluster.
+
+Each task is `study.worker.run_task`, as on one machine; Ray chooses the node, and starts a task again elsewhere where
+its node is lost. It then goes on from its own last checkpoint, if the node reaches the study's folder, else from the
+start. A node that does not reach the store gets a copy, once, which is checked by its checksums; runs that it finishes
+come back.
+"""
+
+import contextlib
+import logging
+import secrets
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+
+import viscera
+from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError
+from viscera.core.progress import OnProgress, Progress
+from viscera.engine.on_ray import RETRIES, connected, most_gpus, ray_module, resources
+from viscera.engine.trainer import StopSignal
+from viscera.io.files import TURN_S, cache_folder, exclusive, write_bytes
+from viscera.io.runlog import RunFolder
+from viscera.io.store import Store
+from viscera.study.plan import StudyPlan, Task
+from viscera.study.worker import News, run_task
+
+log = logging.getLogger(__name__)
+_LOOK_S = 0.5
+_Actor = Any  # what Ray hands out to reach an actor, or a task
+_FETCH_S = 3600  # for a store, that another task of the node is fetching
+
+
+def launch_on_ray(
+    plan: StudyPlan,
+    stop: StopSignal,
+    progress: OnProgress,
+    *,
+    address: str | None = None,  # of a cluster, `auto` for the one of this machine; None: one is started here
+    files_are_shared: bool | None = None,  # whether nodes reach the study's folder; None: each looks
+) -> list[VisceraError]:
+    """Run all tasks of a plan on a Ray cluster; otherwise as `study.launch.launch`.
+
+    Raises BadInputError without Ray, for an address that does not answer, or where no node has what an arm needs.
+    """
+    with connected(address) as ray:
+        needs = _needs(ray, plan)
+        mark = plan.folder.path / f".reached-{secrets.token_hex(4)}"
+        write_bytes(mark, b"")
+        try:
+            here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+                ray.get_runtime_context().get_node_id(), soft=False
+            )
+            desk = ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=here).remote(plan.store)
+            errand = _Errand(plan, Store.open(plan.store).fingerprint, mark, files_are_shared, viscera.__version__)
+            shared = ray.put(errand)
+            run = ray.remote(_run).options(**needs, max_retries=RETRIES, scheduling_strategy="SPREAD")
+            tasks = {run.remote(shared, number, desk): task for number, task in enumerate(plan.tasks)}
+            return list(_followed(ray, tasks, desk, stop, progress))
+        finally:
+            mark.unlink(missing_ok=True)
+
+
+def _needs(ray: ModuleType, plan: StudyPlan) -> dict[str, float]:
+    """Processors and GPUs of an arm."""
+    settings, wants_gpu = plan.config.study, plan.config.train.device != "cpu" and most_gpus(ray) > 0
+    gpus = settings.gpus_per_arm if settings.gpus_per_arm is not None else float(wants_gpu)
+    needs = {"num_cpus": settings.cpus_per_arm, "num_gpus": gpus}
+    resources(ray, needs, "an arm", "Lower study.cpus_per_arm or study.gpus_per_arm.")
+    return needs
+
+
+class _Errand(NamedTuple):
+    """What all tasks of a study are sent."""
+
+    plan: StudyPlan
+    store: str  # its fingerprint
+    mark: Path  # a file that is there on nodes that reach the study's folder
+    files_are_shared: bool | None
+    version: str
+
+
+class _Desk:
+    """On the node that the study was started on: takes news, says when to stop, hands out the store's files."""
+
+    def __init__(self, store: Path) -> None:
+        self._store, self._news, self._stopped = store, list[News](), False
+
+    def tell(self, news: News) -> None:
+        self._news.append(news)
+
+    def take(self) -> list[News]:
+        news, self._news = self._news, []
+        return news
+
+    def stop(self) -> None:
+        self._stopped = True
+
+    def is_stopped(self) -> bool:
+        return self._stopped
+
+    def read(self, file: str) -> bytes:
+        return (self._store / file).read_bytes()
+
+    def files_of(self, run: Path) -> dict[str, bytes]:
+        return files_in(run)
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """All files of a folder but hidden ones, by their path in it; none where there is no such folder."""
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write what `files_in` gave, elsewhere."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder / name, content)
+
+
+class _Outcome(NamedTuple):
+    """What became of a task: why it is not done, and what its run holds where the study's folder was not reached."""
+
+    failure: VisceraError | None
+    files: dict[str, bytes]
+
+
+def _run(errand: _Errand, number: int, desk: _Actor) -> _Outcome:
+    """On a node: one task of the plan."""
+    plan, task = errand.plan, errand.plan.tasks[number]
+    if viscera.__version__ != errand.version:
+        versions = f"version {viscera.__version__} of viscera, and the study was started with {errand.version}"
+        return _Outcome(BadInputError(f"{task.name}: {socket.gethostname()} has {versions}. Install the same."), {})
+    logging.basicConfig(handlers=[_ToDesk(desk)], format="%(message)s", level=logging.WARNING, force=True)
+    torch.set_num_threads(max(1, int(plan.config.study.cpus_per_arm)))
+    stop = _StopOfDesk(desk)
+    try:
+        store = _store_here(plan.store, errand.store, desk)
+        record = plan.record.model_copy(update={"store": str(store)})
+        is_shared = errand.mark.exists() if errand.files_are_shared is None else errand.files_are_shared
+        if is_shared:
+            with exclusive(task.run.path, wait_s=TURN_S):  # a process of a lost node may outlive it for a moment
+                pass
+            return _Outcome(run_task(replace(plan, record=record), task, stop, _teller(desk)), {})
+        folder = cache_folder() / "ray" / errand.mark.name / task.arm.name / f"seed_{task.seed}"
+        write_files(folder, ray_module().get(desk.files_of.remote(task.run.path)))
+        failure = run_task(replace(plan, record=record), replace(task, run=RunFolder(folder)), stop, _teller(desk))
+        return _Outcome(failure, files_in(folder))
+    except VisceraError as error:
+        return _Outcome(type(error)(f"{task.name}, on {socket.gethostname()}: {error}"), {})
+    finally:
+        stop.end()
+
+
+def _teller(desk: _Actor) -> OnProgress:
+    def tell(at: Progress) -> None:
+        desk.tell.remote(at)
+
+    return tell
+
+
+class _ToDesk(logging.Handler):
+    def __init__(self, desk: _Actor) -> None:
+        super().__init__()
+        self._desk = desk
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = f"{socket.gethostname()}: {self.format(record)}"
+        kept = {"name": record.name, "levelno": record.levelno, "levelname": record.levelname, "msg": message}
+        self._desk.tell.remote(logging.makeLogRecord(kept))
+
+
+class _StopOfDesk:
+    """A `StopSignal` that asks the desk now and then."""
+
+    def __init__(self, desk: _Actor) -> None:
+        self._stopped, self._ended = threading.Event(), threading.Event()
+        threading.Thread(target=self._look, args=(desk,), daemon=True).start()
+
+    def is_set(self) -> bool:
+        return self._stopped.is_set()
+
+    def end(self) -> None:
+        self._ended.set()
+
+    def _look(self, desk: _Actor) -> None:
+        ray = ray_module()
+        while not self._ended.wait(_LOOK_S):
+            try:
+                stopped = ray.get(desk.is_stopped.remote())
+            except ray.exceptions.RayError:  # the study's process is gone
+                stopped = True
+            if stopped:
+                self._stopped.set()
+                return
+
+
+def _store_here(path: Path, fingerprint: str, desk: _Actor) -> Path:
+    """The store, or a copy of it on this node."""
+    with contextlib.suppress(BadInputError):
+        if Store.open(path).fingerprint == fingerprint:
+            return path
+    ray, copy = ray_module(), cache_folder() / "stores" / fingerprint
+    with exclusive(copy, wait_s=_FETCH_S):
+        if not (copy / "manifest.json").exists():
+            manifest = ray.get(desk.read.remote("manifest.json"))
+            write_bytes(copy / "coming.json", manifest)
+            store = Store.of_manifest(copy, copy / "coming.json")
+            for name, record in store.manifest.cases.items():
+                for file in record.sha256:
+                    within = f"cases/{name}/{file}"
+                    write_files(copy, {within: ray.get(desk.read.remote(within))})
+            store.verify(store.names())
+            (copy / "coming.json").replace(copy / "manifest.json")
+    return copy
+
+
+def _followed(
+    ray: ModuleType,
+    tasks: dict[Any, Task],
+    desk: _Actor,
+    stop: StopSignal,
+    progress: OnProgress,
+) -> Iterator[VisceraError]:
+    """Pass on news until all tasks are done, or stopped; gives why some could not be finished."""
+    pending, told = list(tasks), False
+    while pending:
+        done, pending = ray.wait(pending, num_returns=len(pending), timeout=_LOOK_S)
+        for news in ray.get(desk.take.remote()):
+            if isinstance(news, Progress):
+                progress(news)
+            else:
+                logging.getLogger(news.name).handle(news)
+        for reference in done:
+            outcome = _outcome(ray, reference, tasks[reference])
+            write_files(tasks[reference].run.path, outcome.files)
+            if outcome.failure is not None:
+                yield outcome.failure
+        if stop.is_set() and not told:
+            told = True
+            ray.get(desk.stop.remote())
+            for reference in pending:
+                ray.cancel(reference, force=False, recursive=False)
+
+
+def _outcome(ray: ModuleType, reference: _Actor, task: Task) -> _Outcome:
+    try:
+        outcome: _Outcome = ray.get(reference)
+    except ray.exceptions.TaskCancelledError:
+        return _Outcome(None, {})
+    except ray.exceptions.RayTaskError as error:
+        log.exception("%s failed, by a defect of viscera:", task.name)
+        return _Outcome(DefectError(f"{task.name}: a defect of viscera ({error.cause})."), {})
+    except ray.exceptions.RayError as error:
+        reason = str(error).splitlines()[0]
+        lost = f"{task.name}: its node or process was lost {RETRIES + 1} times ({reason}). Run the same command again."
+        return _Outcome(RunFailedError(lost), {})
+    return outcome

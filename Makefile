@@ -85,6 +85,7 @@ test-bench: install install-bench
 bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_feed
 	$(BENCH)/bin/python -m benchmarks.bench_train
+	$(BENCH)/bin/python -m benchmarks.bench_ranks
 	$(BIN)/python -m benchmarks.bench_precision
 	$(BIN)/python -m benchmarks.bench_modes $(if $(wildcard $(DATA)),precision --real $(DATA))
 	$(BENCH)/bin/python -m benchmarks.bench_pages
@@ -101,6 +102,7 @@ bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_dice
 	$(BENCH)/bin/python -m benchmarks.bench_start
 	$(BIN)/python -m benchmarks.bench_report
+	$(BIN)/python -m benchmarks.bench_demo
 	$(BIN)/python -m benchmarks.bench_restore
 	$(BENCH)/bin/python -m benchmarks.bench_scale
 	$(BENCH)/bin/python -m benchmarks.bench_predict

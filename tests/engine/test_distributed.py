@@ -81,6 +81,20 @@ def step(ranks: Ranks, sums: Any, *, some_unlabelled: bool) -> Gradients:
     return Gradients(value.item(), gradients, network.state_dict())
 
 
+def normalised(ranks: Ranks) -> dict[str, Tensor]:
+    """Batch normalisation of this rank's windows in bfloat16, far from 0, with parameters in float32; and back."""
+    random = torch.Generator().manual_seed(1)
+    x = (torch.randn((WINDOWS, 4, EDGE, EDGE, EDGE), generator=random) * 3 + 20)[ranks.own(WINDOWS)]
+    network = nn.Sequential(nn.BatchNorm3d(4))
+    if ranks.size > 1:
+        over_the_whole_batch(network, WholeBatch(ranks, WINDOWS))
+    leaf = x.bfloat16().requires_grad_()
+    y = network(leaf)
+    (y.float() * torch.linspace(-1, 1, EDGE)).sum().backward()
+    assert leaf.grad is not None
+    return {"y": y.detach().float(), "dx": leaf.grad.float(), **network.state_dict()}
+
+
 def steps_of_rank(rank: int, size: int, port: int, folder: Path, store: Path, config: Config) -> None:
     """In a process of its own: all kinds of steps, and a training; what came out, into files."""
     as_rank(rank, size, port)
@@ -92,7 +106,8 @@ def steps_of_rank(rank: int, size: int, port: int, folder: Path, store: Path, co
             for unlabelled in (False, True)
         }
         said = WholeBatch(ranks, WINDOWS).sum_gradients([with_gradient(float(rank))], says=1.0)
-    torch.save({"steps": found, "said": said}, folder / f"rank_{rank}.pt")
+        in_bfloat16 = normalised(ranks)
+    torch.save({"steps": found, "said": said, "normalised": in_bfloat16}, folder / f"rank_{rank}.pt")
     train(store, folder / "run", config)
 
 
@@ -149,6 +164,18 @@ def test_loss_gradient_and_statistics_are_those_of_one_process(
         scale = max(float(each.abs().max()) for each in expected.gradients.values())
         for name, value in expected.gradients.items():
             torch.testing.assert_close(found["gradients"][name], value, rtol=1e-7, atol=1e-10 * scale, msg=name)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_normalisation_in_bfloat16_has_its_statistics_in_float32(of_ranks: dict[int, Path], size: int) -> None:
+    expected = normalised(ALONE)
+    for rank in range(size):
+        found = torch.load(of_ranks[size] / f"rank_{rank}.pt")["normalised"]
+        own = Ranks(rank, size).own(WINDOWS)
+        torch.testing.assert_close(found["0.running_mean"], expected["0.running_mean"], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found["0.running_var"], expected["0.running_var"], rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found["y"], expected["y"][own], rtol=2e-2, atol=2e-2)
+        torch.testing.assert_close(found["dx"], expected["dx"][own], rtol=3e-2, atol=3e-3)
 
 
 def test_one_number_goes_along_with_the_gradients(of_ranks: dict[int, Path]) -> None:

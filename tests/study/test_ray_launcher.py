@@ -82,24 +82,6 @@ def test_a_study_is_that_of_one_process(
     assert_the_same(study, expected)
 
 
-def test_a_store_that_a_node_does_not_reach_travels_to_it_once(
-    tiny_store: Store, config: Config, expected: Path, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The node finds another store at that path, as a machine with a folder of the same name may."""
-    fingerprint = tiny_store.fingerprint
-    monkeypatch.setattr(Store, "fingerprint", f"{fingerprint}-of-the-driver")
-
-    def launcher(plan: StudyPlan) -> list[VisceraError]:
-        return launch_on_ray(plan, Event(), unseen, address=cluster.address)
-
-    study = run(tiny_store, tmp_path / "study", config, launcher)
-    assert_the_same(study, expected)
-    (copy,) = (tmp_path / "cache" / "viscera" / "stores").iterdir()
-    assert copy.name == f"{fingerprint}-of-the-driver"
-    assert Store.open(copy).manifest == tiny_store.manifest
-    assert copy.joinpath("manifest.json").read_bytes() == (tiny_store.path / "manifest.json").read_bytes()
-
-
 def test_a_node_that_is_killed_in_the_middle(
     tiny_store: Store, config: Config, expected: Path, cluster: Any, tmp_path: Path
 ) -> None:
@@ -123,6 +105,24 @@ def test_a_node_that_is_killed_in_the_middle(
     for curve in study.rglob("curve.jsonl"):
         steps = [line.split(",")[0] for line in curve.read_text().splitlines()]
         assert len(steps) == len(set(steps)), "a step stands twice"
+
+
+def test_stopped_it_ends_with_checkpoints(tiny_store: Store, config: Config, cluster: Any, tmp_path: Path) -> None:
+    """Arms that have begun write a checkpoint of the step where they are; those that wait for a node do not begin."""
+    training = config.train.model_copy(update={"iterations": 5000, "checkpoint_every": 5000, "log_every": 5000})
+    long = config.model_copy(update={"train": training})
+    stop = Event()
+
+    def watch(at: Progress) -> None:
+        if at.job.endswith("train") and at.done > 5:
+            stop.set()
+
+    study = run(
+        tiny_store, tmp_path / "study", long, lambda plan: launch_on_ray(plan, stop, watch, address=cluster.address)
+    )
+    checkpoints = [torch.load(path, weights_only=True)["step"] for path in study.rglob("last.pt")]
+    assert 1 <= len(checkpoints) <= 2
+    assert any(0 < step < 5000 for step in checkpoints)
 
 
 def test_what_no_node_has(tiny_store: Store, config: Config, cluster: Any, tmp_path: Path) -> None:

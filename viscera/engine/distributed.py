@@ -9,7 +9,9 @@ of the whole mini-batch; so the gradient is the sum of what the ranks' windows a
 import contextlib
 import datetime as dt
 import os
+import secrets
 import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,6 +26,7 @@ from viscera.core.errors import BadInputError, DefectError, RunFailedError, Visc
 
 Value = TypeVar("Value")
 WAIT_S = 600  # for other ranks, before a training ends with a sentence
+_LOOK_AGAIN_S = 0.02
 
 
 class LostRankError(RunFailedError):
@@ -36,12 +39,7 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
-    rank_of_node: int = 0  # of those on this node
-
-    @property
-    def is_first_of_node(self) -> bool:
-        """Whether this is the rank that looks at the files of its node."""
-        return self.rank_of_node == 0
+    of_node: tuple[int, int] = (0, 1)  # which of how many on this node
 
     @property
     def is_first(self) -> bool:
@@ -51,6 +49,11 @@ class Ranks:
     def own(self, number: int) -> slice:
         """Which of so many things in order are this rank's: as many as another's, or one more."""
         return slice(number * self.rank // self.size, number * (self.rank + 1) // self.size)
+
+    def own_of_node(self, things: Sequence[Value]) -> list[Value]:
+        """Those that this rank looks at, where each node looks at all."""
+        rank, size = self.of_node
+        return list(things[rank::size])
 
     def add_up(self, numbers: Tensor) -> Tensor:
         """Replace numbers by their sums over the ranks: one all-reduce."""
@@ -196,18 +199,25 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
 
     Raises BadInputError where the others do not answer, or the variables that name them make no sense.
     """
-    if int(os.environ.get("WORLD_SIZE", "1") or 1) == 1:
+    if _number("WORLD_SIZE", default=1) == 1:
         yield ALONE, device
         return
-    if device == "auto" and torch.cuda.is_available():
-        device = f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    of_node = _number("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK", default=0)
+    on_node = _number("LOCAL_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_SIZE", default=1)
+    if device in {"auto", "cuda"} and torch.cuda.is_available():
+        if of_node >= torch.cuda.device_count():
+            raise BadInputError(
+                f"process {of_node} of a node that has {torch.cuda.device_count()} GPUs, {socket.gethostname()}: start "
+                "one process for each GPU."
+            )
+        device = f"cuda:{of_node}"
         torch.cuda.set_device(device)
     address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    os.environ.setdefault("TORCH_NCCL_BLOCKING_WAIT", "1")  # or the process would be aborted after waiting in vain
     backend, patience = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", dt.timedelta(seconds=wait_s())
     try:
         store, rank, size = next(dist.rendezvous("env://", timeout=patience))  # type: ignore[attr-defined]
-        # after a restart torchrun's store still has the addresses of those that have ended
-        own = dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)  # type: ignore[attr-defined]
+        own = dist.PrefixStore(_meeting(store, rank, size), store)  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=patience)
     except (RuntimeError, ValueError) as error:
         raise BadInputError(
@@ -215,7 +225,7 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
             f"({str(error).splitlines()[0]}). Are MASTER_ADDR, MASTER_PORT, RANK and WORLD_SIZE right on all nodes?"
         ) from error
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0") or 0)), device
+        yield Ranks(rank, size, (of_node, max(on_node, of_node + 1))), device
     finally:
         with contextlib.suppress(RuntimeError):  # of a group that is broken already
             dist.destroy_process_group()
@@ -229,12 +239,56 @@ def wait_s() -> float:
 
 def is_restarted() -> bool:
     """Whether torchrun started this process again after one of them had ended."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") or 0) > 0
+    return _number("TORCHELASTIC_RESTART_COUNT", default=0) > 0
 
 
-def is_told_to_be_quiet() -> bool:
-    """Whether another process reports for this one."""
-    return int(os.environ.get("RANK", "0") or 0) > 0 and int(os.environ.get("WORLD_SIZE", "1") or 1) > 1
+def who_started() -> str:
+    """What tells one call of torchrun from others on this node; empty without it."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "")
+    return f"{name} {socket.gethostname()} {os.getppid()}" if name else ""
+
+
+def _number(*names: str, default: int) -> int:
+    """The first environment variable of these that is set; raises BadInputError where it is no whole number."""
+    for name in names:
+        said = os.environ.get(name, "")
+        if said and not said.isdigit():
+            raise BadInputError(f"{name}={said}: a whole number was expected, as torchrun sets it.")
+        if said:
+            return int(said)
+    return default
+
+
+def _meeting(store: Any, rank: int, size: int) -> str:  # noqa: ANN401 - a store of torch.distributed
+    """A name that the ranks of this start agree on: torchrun's store may still hold what those before them wrote.
+
+    Each rank but the first shows a number of its own until it is answered; what nobody waits for is answered in vain.
+    """
+    deadline, number = time.monotonic() + wait_s(), secrets.token_hex(8)
+
+    def look(key: str) -> str:
+        return str(store.get(key).decode()) if store.check([key]) else ""
+
+    if rank > 0:
+        store.set(f"asking/{rank}", number)
+        while not (name := look(f"answer/{number}")):
+            _refuse_late(deadline)
+        store.set(f"met/{name}/{rank}", "yes")
+        return name
+    missing = set(range(1, size))
+    while missing:
+        for other in missing:
+            if asked := look(f"asking/{other}"):
+                store.set(f"answer/{asked}", number)
+        missing = {other for other in missing if not look(f"met/{number}/{other}")}
+        _refuse_late(deadline)
+    return number
+
+
+def _refuse_late(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise RuntimeError("not all of them came")
+    time.sleep(_LOOK_AGAIN_S)
 
 
 @contextlib.contextmanager

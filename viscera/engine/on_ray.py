@@ -3,6 +3,8 @@
 import contextlib
 import logging
 import os
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from types import ModuleType
@@ -40,9 +42,12 @@ def connected(address: str | None) -> Iterator[ModuleType]:
     if ray.is_initialized():
         yield ray
         return
+    before = signal.getsignal(signal.SIGTERM)
     try:
         local = {} if address else {"include_dashboard": False}
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray has put its own there
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise BadInputError(f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}).") from error
     try:

@@ -62,7 +62,9 @@ class _Normalised(torch.autograd.Function):
         eps: float,
         batch: WholeBatch,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        mean_C, variance_C = torch.ops.aten.batch_norm_update_stats(x, None, None, 0.0)
+        # with running statistics in float32, which are not moved, those of bfloat16 are float32, too
+        unmoved = torch.zeros_like(weight_C), torch.ones_like(weight_C)
+        mean_C, variance_C = torch.ops.aten.batch_norm_update_stats(x, *unmoved, 0.0)
         own, channels = x.numel() // x.shape[1], len(mean_C)
         of_ranks = mean_C.new_zeros((batch.ranks.size, 2 * channels + 1), dtype=torch.float64)
         of_ranks[batch.ranks.rank] = torch.cat([mean_C, variance_C, mean_C.new_tensor([own])])

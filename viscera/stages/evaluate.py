@@ -71,7 +71,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     for folder in {path.parent for path in (out, summary) if path is not None}:
         refuse_unwritable(folder)
     barrier, store_path = CaseBarrier(), references if store else None
-    load = partial(_opened, store_path) if jobs > 1 else lambda: store
+    load = partial(_opened, store_path, store.fingerprint if store else "") if jobs > 1 else lambda: store
     rows, counted = _scored(tasks, barrier, partial(_score, load, classes, config), jobs, progress)
     if counted and not (all_or_none and barrier.left_out):
         write_scores(out, rows)
@@ -135,8 +135,8 @@ def _scored(
 
 
 @lru_cache(maxsize=1)
-def _opened(path: Path | None) -> Store | None:
-    """In a process of several: once for all its cases."""
+def _opened(path: Path | None, _fingerprint: str) -> Store | None:
+    """In a process of several: once for all its cases, for as long as it is the same."""
     return Store.open(path) if path else None
 
 

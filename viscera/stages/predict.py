@@ -92,14 +92,16 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         predictor = Predictor.load(run, config, device)
         if spread is None and jobs > 1:
             spread = partial(for_each, jobs=jobs)
-        load = partial(_loaded, run.absolute(), config, device) if spread else lambda: predictor
+        if source.is_file() and scans[0].series is not None:  # unpacked on this machine alone
+            spread = None
+        load = partial(_loaded, run.absolute(), config, device, predictor.checksum) if spread else lambda: predictor
         lists = _Lists(None if is_file else output, beside_others=shard is not None)
         return _run_all(tasks, load, lists, progress, overwrite=overwrite, spread=spread)
 
 
 @lru_cache(maxsize=1)
-def _loaded(run: Path, config: PredictConfig | None, device: str) -> Predictor:
-    """In a process of several: once for all its scans."""
+def _loaded(run: Path, config: PredictConfig | None, device: str, _checksum: str) -> Predictor:
+    """In a process of several: once for all its scans, for as long as the model is the same."""
     return Predictor.load(run, config, device)
 
 

@@ -16,7 +16,7 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.settings import ANOTHER_MODEL, differences
-from viscera.engine.distributed import LostRankError, Ranks, is_restarted, joined
+from viscera.engine.distributed import LostRankError, Ranks, is_restarted, joined, who_started
 from viscera.engine.feed import Feed, TrainingFacts, cases_of, facts_of, feed_of, on_device, with_training_set
 from viscera.engine.hardware import (
     choose_device,
@@ -30,7 +30,7 @@ from viscera.engine.precision_probe import as_before, decided
 from viscera.engine.trainer import StopSignal, Trainer
 from viscera.engine.trust import TrainingRanges, least_confidence, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
-from viscera.io.files import exclusive, is_occupied
+from viscera.io.files import exclusive, is_occupied, write_text
 from viscera.io.records import write_yaml
 from viscera.io.runlog import RunFolder, RunState, RunStatus, read_config
 from viscera.io.store import Store
@@ -54,12 +54,14 @@ def train(
         RunFailedError: non-finite loss, out of memory.
         InterruptedRunError: `stop` was set.
     """
-    folder, resume = RunFolder(run_path), resume or is_restarted()
+    folder = RunFolder(run_path)
     with joined(config.train.device) as (ranks, device), ExitStack() as held:
         given = _Given.checked(store_path, folder, config, ranks, device, resume=resume)
 
         def begin() -> tuple[Config, Checkpoint | None]:
             held.enter_context(exclusive(run_path))
+            if who_started():
+                write_text(folder.started_by, who_started())
             on = given.device if ranks.size == 1 else "cpu"  # what is passed on to other ranks
             checkpoint = load_checkpoint(folder.last, on) if folder.last.exists() else None
             return _as_it_began(folder, checkpoint, given), checkpoint
@@ -69,9 +71,10 @@ def train(
         if checkpoint is not None:
             _refuse_other_data(folder, checkpoint, trainer)
             trainer.restore(checkpoint)
-        if ranks.is_first:
-            folder.keep_curve_until(trainer.step)
-            write_yaml(folder.config_path, config.model_dump(mode="json"))
+        with ranks.together():
+            if ranks.is_first:
+                folder.keep_curve_until(trainer.step)
+                write_yaml(folder.config_path, config.model_dump(mode="json"))
         validation, labelled = cases_of(given.store, "validation")
         monitor = Monitor.create(given.feed, validation, config.train, config.predict, given.device, labelled)
         _write_status(folder, trainer, "running")
@@ -105,23 +108,31 @@ class _Given(NamedTuple):
         cls, store_path: Path, folder: RunFolder, config: Config, ranks: Ranks, device: str, *, resume: bool
     ) -> "_Given":
         """Raises BadInputError for what cannot be trained on, or is not the same on all ranks."""
+        settings = ranks.of_first(lambda: config)  # that of a run that goes on lies where the first rank is
         with ranks.together():
             store = Store.open(store_path)
-            config = with_training_set(config, store)
+            config = with_training_set(settings, store)
             feed = replace(feed_of(store, config.train), ranks=ranks)
             given = cls(store, config, feed, facts_of(store, config), choose_device(device))
             if ranks.is_first:
                 _refuse_folder(folder, resume=resume)
                 _warn_of_late_schedule(config)
                 _warn_of_small_scans(store, config.train.patch)
-            if ranks.is_first_of_node:
-                store.verify([*store.names("train"), *store.names("validation")])
+            store.verify(ranks.own_of_node([*store.names("train"), *store.names("validation")]))
         ranks.refuse_unequal("the version of viscera", viscera.__version__)
         ranks.refuse_unequal("the store, by its checksum,", store.fingerprint)
         return given
 
 
 def _refuse_folder(folder: RunFolder, *, resume: bool) -> None:
+    """Raises BadInputError for a folder of something else, or a run that is not to go on.
+
+    One that torchrun began goes on when it starts the processes again, unless it diverged: it would do so again.
+    """
+    if is_restarted() and folder.started_by.exists() and folder.started_by.read_text() == who_started():
+        resume, status = True, folder.read_status()
+        if status is not None and status.state == "failed":
+            raise RunFailedError(status.message)
     if _is_foreign(folder):
         raise BadInputError(f"{folder.path}: this holds something that is no run. Choose another folder.")
     if is_occupied(folder.path) and not resume:

@@ -9,6 +9,7 @@ come back.
 import contextlib
 import logging
 import secrets
+import shutil
 import socket
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,7 +26,7 @@ from viscera.core.progress import OnProgress, Progress
 from viscera.engine.on_ray import RETRIES, connected, most_gpus, ray_module, resources
 from viscera.engine.trainer import StopSignal
 from viscera.io.files import TURN_S, cache_folder, exclusive, write_bytes
-from viscera.io.runlog import RunFolder
+from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.store import Store
 from viscera.study.plan import StudyPlan, Task
 from viscera.study.worker import News, run_task
@@ -48,6 +49,7 @@ def launch_on_ray(
 
     Raises BadInputError without Ray, for an address that does not answer, or where no node has what an arm needs.
     """
+    plan = _with_absolute_paths(plan)  # other machines stand elsewhere
     with connected(address) as ray:
         needs = _needs(ray, plan)
         mark = plan.folder.path / f".reached-{secrets.token_hex(4)}"
@@ -64,6 +66,11 @@ def launch_on_ray(
             return list(_followed(ray, tasks, desk, stop, progress))
         finally:
             mark.unlink(missing_ok=True)
+
+
+def _with_absolute_paths(plan: StudyPlan) -> StudyPlan:
+    tasks = tuple(replace(task, run=RunFolder(task.run.path.absolute())) for task in plan.tasks)
+    return replace(plan, folder=StudyFolder(plan.folder.path.absolute()), tasks=tasks)
 
 
 def _needs(ray: ModuleType, plan: StudyPlan) -> dict[str, float]:
@@ -137,6 +144,8 @@ def _run(errand: _Errand, number: int, desk: _Actor) -> _Outcome:
     if viscera.__version__ != errand.version:
         versions = f"version {viscera.__version__} of viscera, and the study was started with {errand.version}"
         return _Outcome(BadInputError(f"{task.name}: {socket.gethostname()} has {versions}. Install the same."), {})
+    if ray_module().get(desk.is_stopped.remote()):
+        return _Outcome(None, {})
     logging.basicConfig(handlers=[_ToDesk(desk)], format="%(message)s", level=logging.WARNING, force=True)
     torch.set_num_threads(max(1, int(plan.config.study.cpus_per_arm)))
     stop = _StopOfDesk(desk)
@@ -151,7 +160,9 @@ def _run(errand: _Errand, number: int, desk: _Actor) -> _Outcome:
         folder = cache_folder() / "ray" / errand.mark.name / task.arm.name / f"seed_{task.seed}"
         write_files(folder, ray_module().get(desk.files_of.remote(task.run.path)))
         failure = run_task(replace(plan, record=record), replace(task, run=RunFolder(folder)), stop, _teller(desk))
-        return _Outcome(failure, files_in(folder))
+        files = files_in(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        return _Outcome(failure, files)
     except VisceraError as error:
         return _Outcome(type(error)(f"{task.name}, on {socket.gethostname()}: {error}"), {})
     finally:
@@ -216,6 +227,8 @@ def _store_here(path: Path, fingerprint: str, desk: _Actor) -> Path:
                 for file in record.sha256:
                     within = f"cases/{name}/{file}"
                     write_files(copy, {within: ray.get(desk.read.remote(within))})
+            if store.fingerprint != fingerprint:
+                raise BadInputError(f"{path}: the store has changed since the study was started. Start it again.")
             store.verify(store.names())
             (copy / "coming.json").replace(copy / "manifest.json")
     return copy
@@ -232,11 +245,7 @@ def _followed(
     pending, told = list(tasks), False
     while pending:
         done, pending = ray.wait(pending, num_returns=len(pending), timeout=_LOOK_S)
-        for news in ray.get(desk.take.remote()):
-            if isinstance(news, Progress):
-                progress(news)
-            else:
-                logging.getLogger(news.name).handle(news)
+        _pass_on(ray.get(desk.take.remote()), progress)
         for reference in done:
             outcome = _outcome(ray, reference, tasks[reference])
             write_files(tasks[reference].run.path, outcome.files)
@@ -244,16 +253,21 @@ def _followed(
                 yield outcome.failure
         if stop.is_set() and not told:
             told = True
-            ray.get(desk.stop.remote())
-            for reference in pending:
-                ray.cancel(reference, force=False, recursive=False)
+            ray.get(desk.stop.remote())  # tasks that wait for a node then end where they begin; others after their step
+    _pass_on(ray.get(desk.take.remote()), progress)
+
+
+def _pass_on(told: list[News], progress: OnProgress) -> None:
+    for news in told:
+        if isinstance(news, Progress):
+            progress(news)
+        else:
+            logging.getLogger(news.name).handle(news)
 
 
 def _outcome(ray: ModuleType, reference: _Actor, task: Task) -> _Outcome:
     try:
         outcome: _Outcome = ray.get(reference)
-    except ray.exceptions.TaskCancelledError:
-        return _Outcome(None, {})
     except ray.exceptions.RayTaskError as error:
         log.exception("%s failed, by a defect of viscera:", task.name)
         return _Outcome(DefectError(f"{task.name}: a defect of viscera ({error.cause})."), {})

@@ -40,7 +40,7 @@ from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 
 THREADS = 2
-REPEATS = 2
+REPEATS = 7
 Segment = Callable[[Path], Path]  # from a scan's file to a label map's
 
 

@@ -10,6 +10,7 @@ from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
 from viscera.core.shard import Shard
+from viscera.io.files import PARTS, exclusive
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare
 
@@ -50,6 +51,20 @@ def test_parts_of_a_job_array_make_the_same_store_as_one_call(raw: Path, tmp_pat
     assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
     prepare(raw, tmp_path / "parts", HALF, shard=Shard(1, 3))  # again: nothing is left to do
     assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+
+
+def test_a_whole_call_and_a_part_do_not_work_beside_each_other(raw: Path, tmp_path: Path) -> None:
+    """The whole call would take the part's half-written cases for those of a process that was killed."""
+    prepare(raw, tmp_path / "s", HALF, shard=Shard(1, 2))
+    with (
+        exclusive(tmp_path / "s", lock=PARTS, beside_others=True),
+        pytest.raises(BadInputError, match="another process"),
+    ):
+        prepare(raw, tmp_path / "s", HALF)
+    with exclusive(tmp_path / "s", lock=PARTS), pytest.raises(BadInputError, match="another process"):
+        prepare(raw, tmp_path / "s", HALF, shard=Shard(2, 2))
+    prepare(raw, tmp_path / "s", HALF, shard=Shard(2, 2))
+    assert {record.split for record in Store.open(tmp_path / "s").manifest.cases.values()} == {"train", "test"}
 
 
 def _part(number: int, raw: Path, store: Path) -> None:

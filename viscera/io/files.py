@@ -22,8 +22,8 @@ from pathlib import Path
 from viscera.core.errors import BadInputError
 
 log = logging.getLogger(__name__)
-_LOCK = ".lock"
-_NOT_OURS = {_LOCK, ".DS_Store", ".directory", ".snapshot", "@eaDir", "desktop.ini", "lost+found", "Thumbs.db"}
+_LOCK, PARTS = ".lock", ".parts"  # the latter: held as long as a part of a job array works
+_NOT_OURS = {_LOCK, PARTS, ".DS_Store", ".directory", ".snapshot", "@eaDir", "desktop.ini", "lost+found", "Thumbs.db"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_SUPPORTED = {
     *(errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK, errno.EBADF, errno.ENOTTY),
@@ -111,29 +111,30 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def exclusive(folder: Path, *, wait_s: float = 0) -> Iterator[None]:
+def exclusive(folder: Path, *, wait_s: float = 0, lock: str = _LOCK, beside_others: bool = False) -> Iterator[None]:
     """Hold a folder for this process alone; the operating system lets go of it when the process ends, however it ends.
 
     Where the file system has no locks, the folder is not protected, and a warning says so. Raises BadInputError where
-    another process holds it, and still does after `wait_s` seconds, or it cannot be made or written to.
+    another process holds it, and still does after `wait_s` seconds, or it cannot be made or written to. Processes that
+    hold it `beside_others` do so together, and none alone meanwhile. A folder has a `lock` for each purpose.
     """
     with ExitStack() as held:
         with writing(folder):
             make_folder(folder)
             try:
-                descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+                descriptor = os.open(folder / lock, os.O_RDWR | os.O_CREAT, 0o666)
             except PermissionError:  # of another user in a shared folder
-                descriptor = os.open(folder / _LOCK, os.O_RDONLY)
+                descriptor = os.open(folder / lock, os.O_RDONLY)
             held.callback(os.close, descriptor)
-            _lock(folder, descriptor, time.monotonic() + wait_s)
+            _lock(folder, descriptor, fcntl.LOCK_SH if beside_others else fcntl.LOCK_EX, time.monotonic() + wait_s)
         yield
 
 
-def _lock(folder: Path, descriptor: int, deadline: float) -> None:
+def _lock(folder: Path, descriptor: int, kind: int, deadline: float) -> None:
     try:
         while True:
             try:
-                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 if time.monotonic() >= deadline:
                     sentence = f"{folder}: another process is working on it. Wait for it, or stop it."

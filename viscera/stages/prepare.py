@@ -21,7 +21,7 @@ from viscera.core.shard import Shard
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io import quarantine
 from viscera.io.classes import ClassFile
-from viscera.io.files import TURN_S, exclusive, is_full_disk, sha256
+from viscera.io.files import PARTS, TURN_S, exclusive, is_full_disk, sha256
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import case_of, dataset_title, own_split
 from viscera.io.layouts.labelled_cases import find_cases
@@ -68,7 +68,8 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     refuse_foreign(store_path)
     quarantine.refuse_other_quarantine(store_path)
     own = shard.of(cases) if shard else cases
-    with contextlib.ExitStack() as held:
+    work = exclusive(store_path, lock=PARTS, beside_others=shard is not None)
+    with work, contextlib.ExitStack() as held:
         held.enter_context(exclusive(store_path, wait_s=TURN_S if shard else 0))
         store = _open_or_create(store_path, config, dataset_title(source), table)
         if wanted_split is not None:

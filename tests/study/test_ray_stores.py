@@ -40,7 +40,7 @@ def test_a_store_that_is_there_is_used_as_it_is(tiny_store: Store) -> None:
 def test_another_one_travels_once_and_is_the_same_byte_by_byte(tiny_store: Store, tmp_path: Path) -> None:
     desk, elsewhere = Remote(tiny_store.path), tmp_path / "not here"
     copy = _store_here(elsewhere, tiny_store.fingerprint, desk)
-    for file in (path for path in tiny_store.path.rglob("*") if path.is_file() and path.name != ".lock"):
+    for file in (path for path in tiny_store.path.rglob("*") if path.is_file() and not path.name.startswith(".")):
         assert (copy / file.relative_to(tiny_store.path)).read_bytes() == file.read_bytes()
     Store.open(copy).verify(tiny_store.names())
     desk.read_files.clear()

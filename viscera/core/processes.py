@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from logging.handlers import QueueHandler
@@ -13,6 +13,7 @@ from multiprocessing.context import SpawnContext
 from typing import Protocol, TypeVar, TypeVarTuple
 
 from viscera.core.errors import RunFailedError
+from viscera.core.progress import OnProgress, Progress
 
 log = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -48,8 +49,7 @@ def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: in
         try:
             for future in as_completed([pool.submit(with_its_log, function, item) for item in items]):
                 result, records = future.result()
-                for record in records:
-                    logging.getLogger(record.name).handle(record)
+                show_log(records)
                 yield result
         except BaseException as error:
             pool.shutdown(cancel_futures=True)
@@ -77,6 +77,31 @@ def with_its_log(function: Callable[[Item], Result], item: Item) -> tuple[Result
     kept = _Kept()
     logging.basicConfig(handlers=[kept], format="%(message)s", level=logging.WARNING, force=True)
     return function(item), kept.records
+
+
+def show_log(records: Iterable[logging.LogRecord]) -> None:
+    """Log here what was logged in another process."""
+    for record in records:
+        logging.getLogger(record.name).handle(record)
+
+
+def watched(
+    job: str,
+    names: Sequence[str],
+    outcomes: Iterator[Result],
+    name_of: Callable[[Result], str],
+    progress: OnProgress,
+    *,
+    in_order: bool,
+) -> Iterator[Result]:
+    """Outcomes as they come, saying before each what is done now, or last where several are; and at the end."""
+    last = ""
+    for done, name in enumerate(names):
+        progress(Progress(job, done, len(names), name if in_order else last or name))
+        outcome = next(outcomes)
+        last = name_of(outcome)
+        yield outcome
+    progress(Progress(job, len(names), len(names)))
 
 
 def _start_worker(jobs: int) -> None:

@@ -106,8 +106,11 @@ class Ranks:
                 host, kind, message = failure
                 raise kind(f"process {rank} of {self.size}, on {host}: {message}")
 
-    def refuse_unequal(self, what: str, value: object) -> None:
-        """Raise BadInputError, which says on which nodes, where ranks have different values of something."""
+    def refuse_unequal(self, what: str, look: Callable[[], object]) -> None:
+        """Raise BadInputError, which says on which nodes, where ranks see different values; one alone does not look."""
+        if self.size == 1:
+            return
+        value = look()
         here = f"{value} on {socket.gethostname()} (process {self.rank})"
         found = self.gathered((value, here))
         other = next((said for each, said in found if each != found[0][0]), None)
@@ -146,23 +149,18 @@ class WholeBatch:
         finally:
             self.ranks = ranks
 
-    def rows(self, own_b: Sequence[Tensor]) -> list[Tensor]:
-        """(B, …) of all windows for each (b, …) of this rank's, which have one shape; one all-reduce, differentiable.
-
-        The gradient is that of the one loss that all ranks have in common: this rank's part of it, taken once.
-        """
-        if not self.is_shared:
-            return list(own_b)
-        return list(_Rows.apply(torch.stack(list(own_b), dim=1), self).unbind(1))  # type: ignore[no-untyped-call]
-
     def dice_sums(
         self, intersection_bL: Tensor, cardinality_bL: Tensor, labelled_bL: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Those of Eq. 2 of all windows, and which classes each labels: `WeightedDiceLoss.whole_batch`."""
+        """Those of Eq. 2 of all windows, and which classes each labels: `WeightedDiceLoss.whole_batch`.
+
+        One all-reduce, differentiable: the gradient is this rank's part of that of the one loss which all ranks have.
+        """
         if not self.is_shared:
             return intersection_bL, cardinality_bL, labelled_bL
         known_bL = torch.ones_like(intersection_bL) if labelled_bL is None else labelled_bL.to(intersection_bL.dtype)
-        intersection_BL, cardinality_BL, known_BL = self.rows([intersection_bL, cardinality_bL, known_bL])
+        own_b3L = torch.stack([intersection_bL, cardinality_bL, known_bL], dim=1)
+        intersection_BL, cardinality_BL, known_BL = _Rows.apply(own_b3L, self).unbind(1)  # type: ignore[no-untyped-call]
         labelled_BL = known_BL > 0
         return intersection_BL, cardinality_BL, None if labelled_BL.all() else labelled_BL
 

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from viscera.core.errors import BadInputError, RunFailedError
-from viscera.core.processes import with_its_log
+from viscera.core.processes import show_log, with_its_log
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -61,7 +61,7 @@ def resources(ray: ModuleType, needs: dict[str, float], what: str, remedy: str) 
 
     Raises BadInputError, which says `what` needs it and the remedy, where no node has them.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = _nodes(ray)
     asked = [(resource, needs.get(name, 0)) for resource, name in (("CPU", "num_cpus"), ("GPU", "num_gpus"))]
     rooms = [min(int(node.get(resource, 0) / need) for resource, need in asked if need) for node in nodes]
     if not any(rooms):
@@ -75,7 +75,12 @@ def resources(ray: ModuleType, needs: dict[str, float], what: str, remedy: str) 
 
 def most_gpus(ray: ModuleType) -> float:
     """Of a node."""
-    return float(max(node["Resources"].get("GPU", 0) for node in ray.nodes() if node["Alive"]))
+    return float(max(node.get("GPU", 0) for node in _nodes(ray)))
+
+
+def _nodes(ray: ModuleType) -> list[dict[str, float]]:
+    """What each node has, of those that live."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def for_each_on_ray(
@@ -105,6 +110,5 @@ def for_each_on_ray(
                 except ray.exceptions.RayError as error:
                     lost = f"a node or process was lost {RETRIES + 1} times ({str(error).splitlines()[0]})"
                     raise RunFailedError(f"{lost}. Run the same command again: what is done is kept.") from error
-                for record in records:
-                    logging.getLogger(record.name).handle(record)
+                show_log(records)
                 yield result

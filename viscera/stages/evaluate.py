@@ -10,8 +10,8 @@ from typing import Literal, NamedTuple, get_args
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError, CaseBarrier, VisceraError
-from viscera.core.processes import for_each
-from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.processes import for_each, watched
+from viscera.core.progress import OnProgress, unseen
 from viscera.core.scan import LabelMap
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io import quarantine
@@ -121,15 +121,11 @@ def _scored(
     progress: OnProgress,
 ) -> tuple[list[ScoreRow], list[CountedCase]]:
     """Scores of all cases in their order; a case that cannot be scored has neither rows nor counts."""
-    found: dict[str, _Scored] = {}
+    names = [task.case for task in tasks]
     with closing(for_each(score, tasks, jobs)) as outcomes:
-        for done, task in enumerate(tasks):
-            case = task.case if jobs == 1 or not found else next(reversed(found))
-            progress(Progress("evaluate", done, len(tasks), case))
-            each = next(outcomes)
-            found[each.case] = each
-    progress(Progress("evaluate", len(tasks), len(tasks)))
-    in_order = [found[task.case] for task in tasks]
+        seen = watched("evaluate", names, outcomes, lambda each: each.case, progress, in_order=jobs == 1)
+        found = {each.case: each for each in seen}
+    in_order = [found[name] for name in names]
     barrier.left_out.update({each.case: each.why for each in in_order if each.why is not None})
     return [row for each in in_order for row in each.rows], [each.counted for each in in_order if each.counted]
 

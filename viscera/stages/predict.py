@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -15,8 +15,8 @@ import viscera
 from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError, CaseBarrier, VisceraError
 from viscera.core.geometry import AxisOrder
-from viscera.core.processes import Spread, for_each
-from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.processes import Spread, for_each, watched
+from viscera.core.progress import OnProgress, unseen
 from viscera.core.scan import LabelMap, OrganFacts
 from viscera.core.shard import Shard
 from viscera.engine.predictor import Predictor
@@ -220,16 +220,14 @@ def _run_all(
         refuse_other_quarantine(lists.folder)
     barrier, tried, total = CaseBarrier(), list[_Task](), len(tasks)
     each = spread or partial(for_each, jobs=1)
-    begun = [Progress("predict", done, total, task.input_name) for done, task in enumerate(tasks)]
+    names = [task.input_name for task in tasks]
     try:
         with closing(each(partial(_outcome, load, overwrite), list(enumerate(tasks)))) as outcomes:
-            for at in begun:
-                progress(at if spread is None or not tried else replace(at, detail=tried[-1].input_name))
-                number, error = next(outcomes)
+            seen = watched("predict", names, outcomes, lambda found: names[found[0]], progress, in_order=spread is None)
+            for number, error in seen:
                 tried.append(tasks[number])
                 if error is not None:
-                    barrier.left_out[tasks[number].input_name] = error
-        progress(Progress("predict", total, total))
+                    barrier.left_out[names[number]] = error
     except BaseException:
         with suppress(BadInputError):  # the first error is the one to hear of
             lists.write(tried, barrier)

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import platform
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -55,7 +54,7 @@ def train(
         InterruptedRunError: `stop` was set.
     """
     folder = RunFolder(run_path)
-    with joined(config.train.device) as (ranks, device), ExitStack() as held:
+    with joined(config.train.device) as (ranks, device), contextlib.ExitStack() as held:
         given = _Given.checked(store_path, folder, config, ranks, device, resume=resume)
 
         def begin() -> tuple[Config, Checkpoint | None]:
@@ -119,8 +118,8 @@ class _Given(NamedTuple):
                 _warn_of_late_schedule(config)
                 _warn_of_small_scans(store, config.train.patch)
             store.verify(ranks.own_of_node([*store.names("train"), *store.names("validation")]))
-        ranks.refuse_unequal("the version of viscera", viscera.__version__)
-        ranks.refuse_unequal("the store, by its checksum,", store.fingerprint)
+        ranks.refuse_unequal("the version of viscera", lambda: viscera.__version__)
+        ranks.refuse_unequal("the store, by its checksum,", lambda: store.fingerprint)
         return given
 
 

@@ -1,7 +1,6 @@
 """A study: every arm trained, applied to the same test cases and scored; then the report. Resumable at any point."""
 
 import contextlib
-import logging
 import os
 import queue
 import threading
@@ -19,7 +18,7 @@ from viscera.core.arms import FUSED
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, DefectError, InterruptedRunError, RunFailedError, VisceraError
 from viscera.core.processes import start_pool
-from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.progress import OnProgress, unseen
 from viscera.doctor.forecast import load_forecasts, save_forecasts
 from viscera.doctor.untrained import forecast_arms
 from viscera.engine.hardware import free_processors, threads_of_the_user
@@ -33,7 +32,7 @@ from viscera.study.find_rates import find_rates
 from viscera.study.fuse import fuse_study
 from viscera.study.plan import StudyPlan, make_plan
 from viscera.study.report.report_stage import make_report
-from viscera.study.worker import News, run_in_worker, run_task, start_worker
+from viscera.study.worker import News, pass_on, run_in_worker, run_task, start_worker
 
 _MOST_JOBS = 4
 Launcher = Callable[[StudyPlan, StopSignal, OnProgress], list[VisceraError]]
@@ -115,18 +114,10 @@ def _follow(
     progress: OnProgress,
 ) -> None:
     """Pass on the workers' news until all are done, or the user stops."""
-
-    def pass_on(timeout: float) -> None:
-        told = news.get(timeout=timeout)
-        if isinstance(told, Progress):
-            progress(told)
-        else:
-            logging.getLogger(told.name).handle(told)
-
     pending = set(futures)
     while pending:
         with contextlib.suppress(queue.Empty):
-            pass_on(0.2)
+            pass_on(news.get(timeout=0.2), progress)
         _, pending = wait(pending, timeout=0)
         if stop.is_set() and not stop_workers.is_set():
             stop_workers.set()
@@ -134,7 +125,7 @@ def _follow(
                 future.cancel()
     with contextlib.suppress(queue.Empty):
         while True:
-            pass_on(0.1)
+            pass_on(news.get(timeout=0.1), progress)
 
 
 def _forecast(plan: StudyPlan, store: Store) -> None:

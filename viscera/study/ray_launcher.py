@@ -29,7 +29,7 @@ from viscera.io.files import TURN_S, cache_folder, exclusive, write_bytes
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.store import Store
 from viscera.study.plan import StudyPlan, Task
-from viscera.study.worker import News, run_task
+from viscera.study.worker import News, pass_on, run_task
 
 log = logging.getLogger(__name__)
 _LOOK_S = 0.5
@@ -223,12 +223,12 @@ def _store_here(path: Path, fingerprint: str, desk: _Actor) -> Path:
             manifest = ray.get(desk.read.remote("manifest.json"))
             write_bytes(copy / "coming.json", manifest)
             store = Store.of_manifest(copy, copy / "coming.json")
+            if store.fingerprint != fingerprint:
+                raise BadInputError(f"{path}: the store has changed since the study was started. Start it again.")
             for name, record in store.manifest.cases.items():
                 for file in record.sha256:
                     within = f"cases/{name}/{file}"
                     write_files(copy, {within: ray.get(desk.read.remote(within))})
-            if store.fingerprint != fingerprint:
-                raise BadInputError(f"{path}: the store has changed since the study was started. Start it again.")
             store.verify(store.names())
             (copy / "coming.json").replace(copy / "manifest.json")
     return copy
@@ -245,7 +245,8 @@ def _followed(
     pending, told = list(tasks), False
     while pending:
         done, pending = ray.wait(pending, num_returns=len(pending), timeout=_LOOK_S)
-        _pass_on(ray.get(desk.take.remote()), progress)
+        for news in ray.get(desk.take.remote()):
+            pass_on(news, progress)
         for reference in done:
             outcome = _outcome(ray, reference, tasks[reference])
             write_files(tasks[reference].run.path, outcome.files)
@@ -254,15 +255,8 @@ def _followed(
         if stop.is_set() and not told:
             told = True
             ray.get(desk.stop.remote())  # tasks that wait for a node then end where they begin; others after their step
-    _pass_on(ray.get(desk.take.remote()), progress)
-
-
-def _pass_on(told: list[News], progress: OnProgress) -> None:
-    for news in told:
-        if isinstance(news, Progress):
-            progress(news)
-        else:
-            logging.getLogger(news.name).handle(news)
+    for news in ray.get(desk.take.remote()):
+        pass_on(news, progress)
 
 
 def _outcome(ray: ModuleType, reference: _Actor, task: Task) -> _Outcome:

@@ -13,6 +13,7 @@ import torch
 
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import DefectError, InterruptedRunError, RunFailedError, VisceraError, case_error
+from viscera.core.processes import show_log
 from viscera.core.progress import OnProgress, Progress
 from viscera.engine.hardware import OUT_OF_MEMORY, out_of_memory_explained
 from viscera.engine.trainer import StopSignal
@@ -27,6 +28,14 @@ from viscera.study.plan import StudyPlan, Task, refuse_unpredicted
 log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_STEPS = 0.5
 News = Progress | logging.LogRecord  # what the study's process shows
+
+
+def pass_on(news: News, progress: OnProgress) -> None:
+    """Show what a worker told the study's process."""
+    if isinstance(news, Progress):
+        progress(news)
+    else:
+        show_log([news])
 
 
 class _Worker:

@@ -8,7 +8,8 @@ import pytest
 from viscera.core.errors import BadInputError
 from viscera.io.store import Store
 from viscera.study import ray_launcher
-from viscera.study.ray_launcher import _Desk, _store_here
+from viscera.study.ray_desk import Desk
+from viscera.study.ray_launcher import _store_here
 
 
 class Remote:
@@ -16,7 +17,7 @@ class Remote:
 
     def __init__(self, store: Path) -> None:
         self.read_files: list[str] = []
-        desk = _Desk(store)
+        desk = Desk(store)
 
         def read(file: str) -> bytes:
             self.read_files.append(file)

@@ -11,8 +11,7 @@ import logging
 import secrets
 import shutil
 import socket
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -22,18 +21,19 @@ import torch
 
 import viscera
 from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError
-from viscera.core.progress import OnProgress, Progress
+from viscera.core.progress import OnProgress
 from viscera.engine.on_ray import RETRIES, connected, most_gpus, ray_module, resources
 from viscera.engine.trainer import StopSignal
 from viscera.io.files import TURN_S, cache_folder, exclusive, write_bytes
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.store import Store
 from viscera.study.plan import StudyPlan, Task
-from viscera.study.worker import News, pass_on, run_task
+from viscera.study.ray_desk import Desk, DeskActor, LogToDesk, StopOfDesk, files_in, teller, write_files
+from viscera.study.worker import pass_on, run_task
 
 log = logging.getLogger(__name__)
 _LOOK_S = 0.5
-_Actor = Any  # what Ray hands out to reach an actor, or a task
+_Reference = Any  # to what a task of Ray will return
 _FETCH_S = 3600  # for a store, that another task of the node is fetching
 
 
@@ -58,7 +58,7 @@ def launch_on_ray(
             here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
                 ray.get_runtime_context().get_node_id(), soft=False
             )
-            desk = ray.remote(_Desk).options(num_cpus=0, scheduling_strategy=here).remote(plan.store)
+            desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote(plan.store)
             errand = _Errand(plan, Store.open(plan.store).fingerprint, mark, files_are_shared, viscera.__version__)
             shared = ray.put(errand)
             run = ray.remote(_run).options(**needs, max_retries=RETRIES, scheduling_strategy="SPREAD")
@@ -92,45 +92,6 @@ class _Errand(NamedTuple):
     version: str
 
 
-class _Desk:
-    """On the node that the study was started on: takes news, says when to stop, hands out the store's files."""
-
-    def __init__(self, store: Path) -> None:
-        self._store, self._news, self._stopped = store, list[News](), False
-
-    def tell(self, news: News) -> None:
-        self._news.append(news)
-
-    def take(self) -> list[News]:
-        news, self._news = self._news, []
-        return news
-
-    def stop(self) -> None:
-        self._stopped = True
-
-    def is_stopped(self) -> bool:
-        return self._stopped
-
-    def read(self, file: str) -> bytes:
-        return (self._store / file).read_bytes()
-
-    def files_of(self, run: Path) -> dict[str, bytes]:
-        return files_in(run)
-
-
-def files_in(folder: Path) -> dict[str, bytes]:
-    """All files of a folder but hidden ones, by their path in it; none where there is no such folder."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
-
-
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write what `files_in` gave, elsewhere."""
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder / name, content)
-
-
 class _Outcome(NamedTuple):
     """What became of a task: why it is not done, and what its run holds where the study's folder was not reached."""
 
@@ -138,7 +99,7 @@ class _Outcome(NamedTuple):
     files: dict[str, bytes]
 
 
-def _run(errand: _Errand, number: int, desk: _Actor) -> _Outcome:
+def _run(errand: _Errand, number: int, desk: DeskActor) -> _Outcome:
     """On a node: one task of the plan."""
     plan, task = errand.plan, errand.plan.tasks[number]
     if viscera.__version__ != errand.version:
@@ -146,9 +107,9 @@ def _run(errand: _Errand, number: int, desk: _Actor) -> _Outcome:
         return _Outcome(BadInputError(f"{task.name}: {socket.gethostname()} has {versions}. Install the same."), {})
     if ray_module().get(desk.is_stopped.remote()):
         return _Outcome(None, {})
-    logging.basicConfig(handlers=[_ToDesk(desk)], format="%(message)s", level=logging.WARNING, force=True)
+    logging.basicConfig(handlers=[LogToDesk(desk)], format="%(message)s", level=logging.WARNING, force=True)
     torch.set_num_threads(max(1, int(plan.config.study.cpus_per_arm)))
-    stop = _StopOfDesk(desk)
+    stop = StopOfDesk(desk)
     try:
         store = _store_here(plan.store, errand.store, desk)
         record = plan.record.model_copy(update={"store": str(store)})
@@ -156,10 +117,10 @@ def _run(errand: _Errand, number: int, desk: _Actor) -> _Outcome:
         if is_shared:
             with exclusive(task.run.path, wait_s=TURN_S):  # a process of a lost node may outlive it for a moment
                 pass
-            return _Outcome(run_task(replace(plan, record=record), task, stop, _teller(desk)), {})
+            return _Outcome(run_task(replace(plan, record=record), task, stop, teller(desk)), {})
         folder = cache_folder() / "ray" / errand.mark.name / task.arm.name / f"seed_{task.seed}"
         write_files(folder, ray_module().get(desk.files_of.remote(task.run.path)))
-        failure = run_task(replace(plan, record=record), replace(task, run=RunFolder(folder)), stop, _teller(desk))
+        failure = run_task(replace(plan, record=record), replace(task, run=RunFolder(folder)), stop, teller(desk))
         files = files_in(folder)
         shutil.rmtree(folder, ignore_errors=True)
         return _Outcome(failure, files)
@@ -169,50 +130,7 @@ def _run(errand: _Errand, number: int, desk: _Actor) -> _Outcome:
         stop.end()
 
 
-def _teller(desk: _Actor) -> OnProgress:
-    def tell(at: Progress) -> None:
-        desk.tell.remote(at)
-
-    return tell
-
-
-class _ToDesk(logging.Handler):
-    def __init__(self, desk: _Actor) -> None:
-        super().__init__()
-        self._desk = desk
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = f"{socket.gethostname()}: {self.format(record)}"
-        kept = {"name": record.name, "levelno": record.levelno, "levelname": record.levelname, "msg": message}
-        self._desk.tell.remote(logging.makeLogRecord(kept))
-
-
-class _StopOfDesk:
-    """A `StopSignal` that asks the desk now and then."""
-
-    def __init__(self, desk: _Actor) -> None:
-        self._stopped, self._ended = threading.Event(), threading.Event()
-        threading.Thread(target=self._look, args=(desk,), daemon=True).start()
-
-    def is_set(self) -> bool:
-        return self._stopped.is_set()
-
-    def end(self) -> None:
-        self._ended.set()
-
-    def _look(self, desk: _Actor) -> None:
-        ray = ray_module()
-        while not self._ended.wait(_LOOK_S):
-            try:
-                stopped = ray.get(desk.is_stopped.remote())
-            except ray.exceptions.RayError:  # the study's process is gone
-                stopped = True
-            if stopped:
-                self._stopped.set()
-                return
-
-
-def _store_here(path: Path, fingerprint: str, desk: _Actor) -> Path:
+def _store_here(path: Path, fingerprint: str, desk: DeskActor) -> Path:
     """The store, or a copy of it on this node."""
     with contextlib.suppress(BadInputError):
         if Store.open(path).fingerprint == fingerprint:
@@ -237,7 +155,7 @@ def _store_here(path: Path, fingerprint: str, desk: _Actor) -> Path:
 def _followed(
     ray: ModuleType,
     tasks: dict[Any, Task],
-    desk: _Actor,
+    desk: DeskActor,
     stop: StopSignal,
     progress: OnProgress,
 ) -> Iterator[VisceraError]:
@@ -259,7 +177,7 @@ def _followed(
         pass_on(news, progress)
 
 
-def _outcome(ray: ModuleType, reference: _Actor, task: Task) -> _Outcome:
+def _outcome(ray: ModuleType, reference: _Reference, task: Task) -> _Outcome:
     try:
         outcome: _Outcome = ray.get(reference)
     except ray.exceptions.RayTaskError as error:

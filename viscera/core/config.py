@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from viscera.core.anatomy import TOLERANCES_MM, ClassTable
+from viscera.core.network_config import NetworkConfig
 from viscera.core.settings import WEIGHTINGS, Factors, Role, Settings, SpacingsMm, Weighting, as_written_now, setting
 
 ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: ClassTable.of_names(names).names)]
@@ -164,6 +165,7 @@ class TrainConfig(Settings):
     validate_every: Positive = setting(500, "steps between measurements of Dice on validation cases", role="machine")
     monitor_windows: Positive = setting(9, "fixed training windows for the curve's Dice and recomputed batch_norm")
     diagnose: bool = setting(True, "log each class's share of the gradient and Adam's step (under 2 %)", role="machine")
+    network: NetworkConfig = Field(default_factory=NetworkConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
     adam: AdamConfig = Field(default_factory=AdamConfig)
     intensity: IntensityConfig = Field(default_factory=IntensityConfig)
@@ -175,16 +177,12 @@ class TrainConfig(Settings):
         return self.log_every if self.iterations >= 2 * self.log_every else max(1, self.iterations // 4)
 
     def refuse_one_value(self) -> None:
-        """Raise ValueError where window, batch and levels leave batch normalisation one value at the lowest level."""
-        if self.batch_size == 1 and self.patch <= 2 ** (self.levels - 1):
-            raise ValueError(
-                f"a window of {self.patch} voxels has one voxel left at the lowest of {self.levels} levels, and a "
-                "batch of 1 one value; batch normalisation needs two. Raise --patch or --batch-size, or lower "
-                "train.levels"
-            )
+        """Raise ValueError where window, batch and levels leave a normalisation one value at the lowest level."""
+        self.network.refuse_one_value(self.patch, self.batch_size, self.levels)
 
     @model_validator(mode="after")
     def _can_normalise(self) -> Self:
+        self.network.refuse_unfit(self.filters)
         self.refuse_one_value()
         return self
 

@@ -1,5 +1,6 @@
 """What untrained networks say of each arm of a store: whose gradient it will be, and what Adam's epsilon takes away."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,8 @@ _BATCHES_OF_WINDOWS = 200
 _POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 _RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 _SEEN_BY_THE_NETWORK: dict[str, Any] = {
-    **dict.fromkeys(("patch", "batch_size", "filters", "levels", "seed", "initialisation", "intensity"), True),
+    **dict.fromkeys(("patch", "batch_size", "filters", "levels", "seed", "initialisation"), True),
+    **dict.fromkeys(("intensity", "network"), True),
     "loss": {"sums", "smoothing"},
 }
 _HU_BINS = np.append(np.arange(-1000, 1001, 10), 32768)
@@ -116,7 +118,9 @@ class UnitGradients:
         A network of more than 8 filters is looked at in a narrower version.
         """
         num_classes = len(feed.classes)
-        narrow = config.model_copy(update={"filters": min(config.filters, _WIDEST)})
+        filters = min(config.filters, _WIDEST)
+        design = config.network.model_copy(update={"groups": math.gcd(config.network.groups, filters)})
+        narrow = config.model_copy(update={"filters": filters, "network": design})
         with torch.random.fork_rng(devices=[]):  # not on "meta": initialising there loads PyTorch's compiler, in 2 s
             size = sum(p.numel() for p in build_network(config, num_classes).parameters())
         loss = training_loss(config.loss, np.ones(num_classes)).to(device)

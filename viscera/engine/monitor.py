@@ -65,9 +65,13 @@ class Monitor:
     def batch_statistics_dice(self, network: nn.Module, *, keep: bool) -> DiceByOrgan:
         """As `training_dice`, every batch of windows normalised by its own statistics, as in training.
 
+        Empty where the network has no batch normalisation: it is applied as it is trained.
+
         The same pass gives the means of these statistics, which the network keeps where that is wanted: with few steps
         or a high rate running means lag behind (docs/decisions/0003).
         """
+        if not self.train.network.normalises_batches:
+            return {}
         found: list[npt.NDArray[np.uint8]] = []
         before = {name: value.clone() for name, value in network.named_buffers()}
         hook = network.register_forward_hook(lambda _network, _inputs, logits: found.append(_most_probable(logits)))

@@ -20,6 +20,7 @@ from pydantic import Field
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError
+from viscera.core.network_config import NetworkConfig
 from viscera.engine.feed import Batch, TrainingFacts
 from viscera.engine.hardware import Precision, computes_bfloat16, describe_hardware, fastest_convolutions
 from viscera.engine.trainer import Trainer
@@ -51,8 +52,8 @@ def decided(train: TrainConfig, num_classes: int, device: torch.device) -> Train
         plain["precision"] = "bfloat16"
     if train.precision == "auto" and train.iterations >= FEWEST_ITERATIONS:
         if has_bfloat16:
-            names = train.patch, train.batch_size, train.filters, train.levels, num_classes, str(device)
-            found = _timed(_Probe(*names), torch.get_num_threads())
+            sizes = train.patch, train.batch_size, train.filters, train.levels, num_classes
+            found = _timed(_Probe(*sizes, str(device), train.network), torch.get_num_threads())
             plain = plain if found is None else dict(zip(plain, found, strict=True))
         elif device.type == "cpu":
             _say("Training in float32: this processor has no instructions for bfloat16.")
@@ -74,6 +75,13 @@ class _Probe(NamedTuple):
     levels: int
     num_classes: int
     device: str = "cpu"
+    network: NetworkConfig = NetworkConfig()
+
+    def key(self) -> str:
+        """What it is remembered by; of the paper's network its sizes alone."""
+        sizes = self._asdict()
+        network = sizes.pop("network").model_dump(mode="json", exclude_defaults=True)
+        return ", ".join(f"{name} {value}" for name, value in (sizes | network).items())
 
     def measure(self) -> dict[str, float]:
         """Fastest seconds of a step on noise, by `bfloat16 channels_last` and the like.
@@ -93,7 +101,7 @@ class _Probe(NamedTuple):
 
     def _step(self, precision: Precision, layout: _Layout) -> Callable[[], None]:
         """A step of a training of its own."""
-        size = {name: getattr(self, name) for name in ("patch", "batch_size", "filters", "levels")}
+        size = {name: getattr(self, name) for name in ("patch", "batch_size", "filters", "levels", "network")}
         train = TrainConfig(**size, precision=precision, memory_layout=layout, capture="never")
         classes = ClassTable.of_names(["background", *map(str, range(1, self.num_classes))])
         weights, device = np.ones(self.num_classes), torch.device(self.device)
@@ -131,7 +139,7 @@ def choice(seconds: Mapping[str, float]) -> tuple[str, str]:
 def _timed(probe: _Probe, threads: int) -> tuple[str, str] | None:
     """Precision and layout, from what the machine remembers or from a probe; says which, and why. None: no memory."""
     machine = f"{describe_hardware(torch.device(probe.device))}, {threads} threads, PyTorch {torch.__version__}"
-    key = f"{machine}; {', '.join(f'{name} {value}' for name, value in probe._asdict().items())}"
+    key = f"{machine}; {probe.key()}"
     remembered = _read()
     seconds, when = remembered.get(key, {}), "timed earlier on this machine"
     if seconds.keys() != _NAMES:

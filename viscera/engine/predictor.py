@@ -48,7 +48,8 @@ def build_network(config: TrainConfig, num_classes: int = NUM_CLASSES) -> UNet3D
 
     Its weights lie channels last unless the configuration says otherwise.
     """
-    network = UNet3D(1, num_classes, config.filters, config.levels, config.initialisation)
+    sizes = 1, num_classes, config.filters, config.levels
+    network = UNet3D(*sizes, config.initialisation, design=config.network)
     if config.memory_layout == "channels_first":
         return network
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[no-any-return, call-overload]
@@ -58,7 +59,7 @@ def build_network(config: TrainConfig, num_classes: int = NUM_CLASSES) -> UNet3D
 class Model:
     """One trained network, and what it knows of the scans that it was trained on."""
 
-    network: nn.Module  # in evaluation mode, and folded
+    network: nn.Module  # in evaluation mode, and folded where it can be
     checkpoint: Checkpoint  # without its weights and the optimiser's state
     config: PredictConfig
     device: torch.device
@@ -81,8 +82,17 @@ class Model:
         precision = precision_to_predict(checkpoint.config.train.precision, on)
         config_here = with_settings(checkpoint.config, {"train.precision": precision}, str(path))
         checkpoint = replace(checkpoint, model={}, optimizer={}, config=config_here)  # four times the network's memory
-        folded = FoldedUNet3D(network.to(on).eval(), number_format(on, precision))
-        return cls(folded.eval(), checkpoint, config, on, sha256(path))
+        network = network.to(on).eval()
+        applied: nn.Module = network
+        if checkpoint.config.train.network.normalises_batches:
+            applied = FoldedUNet3D(network, number_format(on, precision)).eval()
+        elif config.mode == "whole_volume":
+            log.warning(
+                "%s: %s normalisation sees the whole volume, and saw windows of %d voxels in training; predict.mode "
+                "sub_volumes predicts in such windows.",
+                *(path, checkpoint.config.train.network.normalisation, checkpoint.config.train.patch),
+            )
+        return cls(applied, checkpoint, config, on, sha256(path))
 
     @property
     def trained_with(self) -> Config:

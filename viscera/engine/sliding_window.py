@@ -55,7 +55,7 @@ def probability_planes(
     i, j, k = hu.shape
     if predict.mode == "whole_volume":
         planes = iter(forward(volume.unsqueeze(0))[0])
-    elif predict.mode == "sub_volumes":
+    elif predict.mode == "sub_volumes" or not train.network.normalises_batches:
         together = max(1, _TOGETHER_VOXELS // train.patch**3)
         batch_windows = min(predict.batch_windows, together) if device.type == "cpu" else predict.batch_windows
         planes = _in_windows_of_training(volume, train.patch, predict, forward, batch_windows)

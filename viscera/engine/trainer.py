@@ -207,7 +207,8 @@ class Trainer:
         """One object of curve.jsonl.
 
         `step`, `loss` (Eq. 6), `soft_dice` (of the batch), `dice` (hard, on the fixed windows, by the network as it
-        would be applied), `dice_batch_statistics` (the same by the statistics of each batch), `learning_rate`,
+        would be applied), `dice_batch_statistics` (the same by the statistics of each batch; empty without batch
+        normalisation), `learning_rate`,
         `seconds`; at validation steps `validation_dice`; with `train.diagnose` the sum of the classes' gradient norms
         at the logits, `gradient_norm`, and `gradient_share` of each; at a few steps what `full_diagnosis` finds.
         """

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from viscera.core.errors import BadInputError, refuse_non_number, refuse_unknown
+from viscera.core.network_config import NetworkConfig
 
 
 class UNet3D(nn.Module):
@@ -23,9 +24,10 @@ class UNet3D(nn.Module):
         levels: resolutions; 4 in the paper.
         initialisation: "he": He normal, batch normalisation with PyTorch's constants (momentum 0.1, ε 1e-5); "keras":
             Keras's defaults, Glorot uniform, momentum 0.99 (PyTorch's 0.01), ε 1e-3.
+        design: where it differs from this, `train.network` of a configuration; by default nowhere.
 
     Raises:
-        BadInputError: a number below 1, an unknown initialisation.
+        BadInputError: a number below 1, an unknown initialisation, a design that does not fit the sizes.
     """
 
     def __init__(
@@ -35,16 +37,23 @@ class UNet3D(nn.Module):
         base_filters: int = 32,
         levels: int = 4,
         initialisation: Literal["he", "keras"] = "he",
+        *,
+        design: NetworkConfig | None = None,
     ) -> None:
         super().__init__()
         sizes = {"in_channels": in_channels, "num_classes": num_classes, "base_filters": base_filters, "levels": levels}
         for name, value in sizes.items():
             refuse_non_number(name, value, 1, whole=True)
         refuse_unknown("initialisation", initialisation, ("he", "keras"))
+        self.design = design or NetworkConfig()
+        try:
+            self.design.refuse_unfit(base_filters)
+        except ValueError as error:
+            raise BadInputError(f"design: {error}.") from error
         self.in_channels, self.levels = in_channels, levels
         widths = [base_filters * 2**level for level in range(levels + 1)]
         self.down = nn.ModuleList(
-            _double_convolution(in_channels if level == 0 else widths[level], widths[level], widths[level + 1])
+            self._convolutions(in_channels if level == 0 else widths[level], widths[level], widths[level + 1])
             for level in range(levels)
         )
         self.up = nn.ModuleList(
@@ -52,7 +61,7 @@ class UNet3D(nn.Module):
             for level in range(levels - 1)
         )
         self.merge = nn.ModuleList(
-            _double_convolution(widths[level + 2] + widths[level + 1], widths[level + 1], widths[level + 1])
+            self._convolutions(widths[level + 2] + widths[level + 1], widths[level + 1], widths[level + 1])
             for level in range(levels - 1)
         )
         self.head = nn.Conv3d(widths[1], num_classes, kernel_size=1)
@@ -77,6 +86,14 @@ class UNet3D(nn.Module):
         logits: Tensor = self.head(x)
         return logits[..., : size[0], : size[1], : size[2]]
 
+    def _convolutions(self, *channels: int) -> nn.Sequential:
+        """One between each two of some numbers of channels, normalised and rectified."""
+        layers: list[nn.Module] = []
+        for before, after in pairwise(channels):
+            convolution = nn.Conv3d(before, after, kernel_size=3, padding=1)
+            layers += [convolution, _normalisation(self.design, after), nn.ReLU(inplace=True)]
+        return nn.Sequential(*layers)
+
 
 def padded_to_fit(x: Tensor, levels: int) -> Tensor:
     """(B, C, I, J, K) with its last planes replicated until it can be halved at each level but the lowest."""
@@ -84,12 +101,12 @@ def padded_to_fit(x: Tensor, levels: int) -> Tensor:
     return F.pad(x, (0, k, 0, j, 0, i), mode="replicate") if i or j or k else x
 
 
-def _double_convolution(*channels: int) -> nn.Sequential:
-    """Two convolutions between three numbers of channels."""
-    layers: list[nn.Module] = []
-    for before, after in pairwise(channels):
-        layers += [nn.Conv3d(before, after, kernel_size=3, padding=1), nn.BatchNorm3d(after), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers)
+def _normalisation(design: NetworkConfig, channels: int) -> nn.Module:
+    if design.normalisation == "instance":
+        return nn.InstanceNorm3d(channels, affine=True)
+    if design.normalisation == "group":
+        return nn.GroupNorm(design.groups, channels)
+    return nn.BatchNorm3d(channels)
 
 
 def _initialise(module: nn.Module, initialisation: str) -> None:
@@ -102,3 +119,5 @@ def _initialise(module: nn.Module, initialisation: str) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.BatchNorm3d) and initialisation == "keras":
         module.momentum, module.eps = 0.01, 1e-3
+    elif isinstance(module, nn.InstanceNorm3d | nn.GroupNorm) and initialisation == "keras":
+        module.eps = 1e-3

@@ -1,0 +1,149 @@
+"""Networks that differ from the paper's, trained, watched, kept, timed and applied."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.network_designs import DESIGNS
+from viscera.core.config import Config, PredictConfig, TrainConfig
+from viscera.core.progress import unseen
+from viscera.engine.feed import Feed, TrainingFacts
+from viscera.engine.monitor import Monitor
+from viscera.engine.precision_probe import _Probe
+from viscera.engine.predictor import Model, build_network
+from viscera.engine.sliding_window import predict_probabilities
+from viscera.engine.trainer import Trainer
+from viscera.imaging.windows import network_input
+from viscera.io.runlog import RunFolder
+from viscera.losses.balance import WeightSchedule
+from viscera.networks.folded_unet3d import FoldedUNet3D
+
+Configure = Callable[..., Config]
+CPU = torch.device("cpu")
+WEIGHTS = np.linspace(0.5, 2, 8)
+FACTS = TrainingFacts(torch.arange(1, 9), WeightSchedule(WEIGHTS, WEIGHTS), ((1.0, 1.0, 1.0),) * 3)
+NOT_BATCH = ("instance", "group")
+
+
+def feed() -> Feed:
+    random = np.random.default_rng(0)
+    cases = [
+        (random.integers(-500, 500, (9, 10, 8)).astype(np.int16), random.integers(0, 8, (9, 10, 8)).astype(np.uint8))
+        for _ in range(3)
+    ]
+    return Feed(cases, 8, 2, seed=0)
+
+
+def trained(config: Config, folder: Path) -> Trainer:
+    """To the end, in a folder."""
+    trainer = Trainer.create(config, FACTS, CPU)
+    monitor = Monitor.create(feed(), [], config.train, config.predict, CPU)
+    trainer.run(feed(), monitor, RunFolder(folder), Event(), unseen)
+    return trainer
+
+
+def noise(shape: tuple[int, int, int]) -> np.ndarray:
+    return np.random.default_rng(2).integers(-600, 600, shape).astype(np.int16)
+
+
+@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+def test_a_run_goes_on_to_the_bit_and_is_loaded_as_the_network_that_was_trained(
+    design: Mapping[str, Any], tiny_config: Configure, tmp_path: Path
+) -> None:
+    config = tiny_config(levels=3, iterations=5, log_every=2, checkpoint_every=3, network=design)
+    whole = trained(config, tmp_path)
+    short = trained(config.model_copy(update={"train": config.train.model_copy(update={"iterations": 3})}), tmp_path)
+    again = Trainer.create(config, FACTS, CPU)
+    again.restore(replace(short.checkpoint(), config=config))
+    monitor = Monitor.create(feed(), [], config.train, config.predict, CPU)
+    again.run(feed(), monitor, RunFolder(tmp_path), Event(), unseen)
+    ends, starts = again.network.state_dict(), short.network.state_dict()
+    assert all(torch.equal(value, ends[name]) for name, value in whole.network.state_dict().items())
+    assert not torch.equal(ends["head.weight"], starts["head.weight"])
+    loaded = Model.load(RunFolder(tmp_path).last).network
+    x = torch.rand(2, 1, 8, 8, 8)
+    with torch.no_grad():
+        assert torch.allclose(loaded(x), whole.network.eval()(x), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NOT_BATCH)
+def test_without_batch_normalisation_scans_are_seen_in_windows_as_in_training(
+    name: str, tiny_config: Configure, tmp_path: Path
+) -> None:
+    """Of one window's size: the softmax of the network in training; beyond it, what sub_volumes gives."""
+    config = tiny_config(iterations=1, network=DESIGNS[name])
+    network = trained(config, tmp_path).network
+    model = Model.load(RunFolder(tmp_path).last)
+
+    def found(shape: tuple[int, int, int], mode: Any) -> torch.Tensor:
+        return predict_probabilities(model.network, noise(shape), config.train, PredictConfig(mode=mode), CPU)
+
+    x = network_input(torch.from_numpy(noise((8, 8, 8)))[None], config.train.intensity)
+    with torch.no_grad():
+        expected = torch.softmax(network.train()(x)[0], dim=0)
+    assert torch.allclose(found((8, 8, 8), "auto"), expected, atol=1e-6)
+    assert torch.equal(found((11, 9, 17), "auto"), found((11, 9, 17), "sub_volumes"))
+    assert not torch.allclose(found((11, 9, 17), "auto"), found((11, 9, 17), "whole_volume"), atol=1e-3)
+
+
+def test_whole_volumes_without_batch_normalisation_are_warned_of(
+    tiny_config: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(tiny_config(iterations=1, network=DESIGNS["instance"]), tmp_path)
+    Model.load(RunFolder(tmp_path).last, PredictConfig(mode="auto"))
+    assert "sub_volumes predicts in such windows" not in caplog.text
+    Model.load(RunFolder(tmp_path).last, PredictConfig(mode="whole_volume"))
+    assert "instance normalisation sees the whole volume, and saw windows of 8 voxels" in caplog.text
+
+
+@pytest.mark.parametrize("name", NOT_BATCH)
+def test_without_batch_normalisation_there_are_no_statistics_to_recompute_and_none_to_warn_of(
+    name: str, tiny_config: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    passes: list[int] = []
+    config = tiny_config(iterations=1, log_every=1, diagnose=False, network=DESIGNS[name])
+    monitor = Monitor.create(feed(), [], config.train, config.predict, CPU)
+    trainer = Trainer.create(config, FACTS, CPU)
+    trainer.network.register_forward_hook(lambda *_: passes.append(1))
+    trainer.run(feed(), monitor, RunFolder(tmp_path), Event(), unseen)
+    (line,) = RunFolder(tmp_path).read_curve()
+    assert line["dice_batch_statistics"] == {}
+    assert len(passes) == 1 + len(monitor.windows)  # the step, and Dice of the network as it is applied
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+def test_the_probe_times_and_remembers_the_network_that_is_trained(
+    design: Mapping[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = TrainConfig.model_validate({"patch": 8, "batch_size": 2, "filters": 2, "levels": 3, "network": design})
+    built: list[nn.Module] = []
+    create = Trainer.create
+
+    def watched(config: Config, *rest: Any) -> Trainer:
+        built.append(build_network(config.train))
+        return create(config, *rest)
+
+    monkeypatch.setattr(Trainer, "create", watched)
+    probe = _Probe(8, 2, 2, 3, 8, "cpu", train.network)
+    probe._step("float32", "channels_last")()
+    expected = {name: value.shape for name, value in build_network(train).state_dict().items()}
+    assert {name: value.shape for name, value in built[0].state_dict().items()} == expected
+    earlier = "patch 8, batch_size 2, filters 2, levels 3, num_classes 8, device cpu"
+    said = "".join(f", {name} {value}" for name, value in design.items())
+    assert probe.key() == earlier + said
+
+
+def test_batch_normalisation_is_folded_and_others_are_applied_as_they_are(
+    tiny_config: Configure, tmp_path: Path
+) -> None:
+    for name, folded in (("paper", True), ("instance", False), ("group", False)):
+        trained(tiny_config(iterations=1, network=DESIGNS[name]), tmp_path / name)
+        assert isinstance(Model.load(RunFolder(tmp_path / name).last).network, FoldedUNet3D) == folded

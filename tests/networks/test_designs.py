@@ -1,0 +1,102 @@
+"""Networks that differ from the paper's: what each setting does, from its definition or from PyTorch's modules."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.network_designs import DESIGNS
+from viscera.core.errors import BadInputError
+from viscera.core.network_config import NetworkConfig
+from viscera.networks.unet3d import UNet3D
+
+
+def network_of(**settings: Any) -> UNet3D:
+    """Of seed 0, with scales and shifts of normalisation unlike those that it begins with."""
+    torch.manual_seed(0)
+    network = UNet3D(1, 3, 4, 3, design=NetworkConfig(**settings))
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm3d | nn.InstanceNorm3d | nn.GroupNorm):
+            nn.init.normal_(module.weight, 1.0, 0.3)
+            nn.init.normal_(module.bias, 0.0, 0.3)
+    return network
+
+
+def windows(number: int = 2) -> Tensor:
+    return torch.rand(number, 1, 8, 12, 8, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_papers_network_has_the_names_and_the_weights_that_it_had() -> None:
+    """In the words of the modules alone: two convolutions a level, each normalised, as checkpoints have them."""
+    torch.manual_seed(0)
+    names = list(UNet3D(1, 3, 2, 2).state_dict())
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    block = ["0.weight", "0.bias", *(f"1.{n}" for n in norm), "3.weight", "3.bias", *(f"4.{n}" for n in norm)]
+    blocks = {prefix: [f"{prefix}.{name}" for name in block] for prefix in ("down.0", "down.1", "merge.0")}
+    assert names == [
+        *(*blocks["down.0"], *blocks["down.1"], "up.0.weight"),
+        *(*blocks["merge.0"], "head.weight", "head.bias"),
+    ]
+
+
+@torch.no_grad()
+def test_instance_normalisation_is_over_the_voxels_of_each_window_and_channel() -> None:
+    block = network_of(normalisation="instance").down[1]
+    convolution, norm = block[0], block[1]  # type: ignore[index]
+    x = convolution(torch.rand(2, 8, 4, 6, 4))
+    mean, variance = x.mean(dim=(2, 3, 4), keepdim=True), x.var(dim=(2, 3, 4), keepdim=True, unbiased=False)
+    scale, shift = (each.view(-1, 1, 1, 1) for each in (norm.weight, norm.bias))
+    assert torch.allclose(norm(x), (x - mean) / (variance + 1e-5).sqrt() * scale + shift, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["instance", "group"])
+@torch.no_grad()
+def test_without_batch_normalisation_a_window_does_not_see_its_neighbours_and_is_applied_as_trained(name: str) -> None:
+    network, x = network_of(**DESIGNS[name]).train(), windows()
+    trained = network(x)
+    assert torch.allclose(network(x[1:])[0], trained[1], atol=1e-5)
+    assert torch.equal(network.eval()(x), trained)
+    assert not list(network.buffers())
+    batch = network_of().train()
+    assert not torch.allclose(batch(x[1:])[0], batch(x)[1], atol=1e-2)
+
+
+@torch.no_grad()
+def test_as_many_groups_as_channels_are_instances_and_one_group_is_a_layer() -> None:
+    """Wu and He, ECCV 2018, section 3.1: of one convolution's output, with the same scale and shift."""
+    x = torch.rand(2, 4, 5, 6, 7)
+    instance = network_of(normalisation="instance").down[0][1]  # type: ignore[index]
+    groups = {number: network_of(normalisation="group", groups=number).down[0][1] for number in (1, 4)}  # type: ignore[index]
+    for group in groups.values():
+        group.load_state_dict(instance.state_dict())
+    assert torch.allclose(groups[4](x), instance(x), atol=1e-5)
+    layer = nn.functional.layer_norm(x, x.shape[1:])
+    shaped = (each.view(-1, 1, 1, 1) for each in (instance.weight, instance.bias))
+    scale, shift = shaped
+    assert torch.allclose(groups[1](x), layer * scale + shift, atol=1e-5)
+
+
+def test_all_normalisations_have_as_many_parameters() -> None:
+    counts = {name: sum(p.numel() for p in network_of(**DESIGNS[name]).parameters()) for name in ("instance", "group")}
+    assert set(counts.values()) == {sum(p.numel() for p in network_of().parameters())}
+
+
+def test_keras_constants_are_those_of_every_normalisation() -> None:
+    for name in ("instance", "group"):
+        network = UNet3D(1, 3, 4, 2, "keras", design=NetworkConfig(**DESIGNS[name]))
+        norms = [m for m in network.modules() if isinstance(m, nn.InstanceNorm3d | nn.GroupNorm)]
+        assert {norm.eps for norm in norms} == {1e-3}
+        assert len(norms) == 6
+
+
+@pytest.mark.parametrize(("name", "settings"), DESIGNS.items())
+def test_any_size_comes_out_as_it_went_in(name: str, settings: dict[str, Any]) -> None:
+    del name
+    with torch.no_grad():
+        assert network_of(**settings)(torch.rand(2, 1, 9, 13, 10)).shape == (2, 3, 9, 13, 10)
+
+
+def test_a_design_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(BadInputError, match="design: 8 groups of channels do not divide 4 filters"):
+        network_of(normalisation="group", groups=8)

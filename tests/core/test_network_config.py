@@ -17,6 +17,12 @@ from viscera.core.resolve import resolve_config
         ({"filters": 12}, {"normalisation": "group"}, "8 groups of channels do not divide 12 filters"),
         ({}, {"normalisation": "layer"}, "'batch', 'instance' or 'group'"),
         ({}, {"groups": 0}, "greater than or equal to 1"),
+        ({"levels": 3}, {"strides": [[2, 2, 2]]}, "strides has 1 entries; 2 were expected, one from each of 3 levels"),
+        ({"levels": 3}, {"kernels": [[3, 3, 3]] * 4}, "kernels has 4 entries; 3 were expected, one for each of 3"),
+        ({"levels": 2}, {"strides": [[2, 2, 3]]}, "train.network.strides.0.2 = 3: input should be 1 or 2"),
+        ({"levels": 2}, {"strides": [[2, 2]]}, "train.network.strides.0.2.*required"),
+        ({"levels": 2}, {"kernels": [[3, 3, 2], [3, 3, 3]]}, "kernels.0.2 = 2: input should be 1, 3, 5 or 7"),
+        ({"patch": 4, "batch_size": 1, "levels": 3}, {"strides": [[2, 2, 2], [2, 2, 2]]}, "one voxel left"),
     ],
 )
 def test_what_cannot_be_built_is_refused(train: dict[str, Any], network: dict[str, Any], message: str) -> None:
@@ -28,6 +34,7 @@ def test_what_can_be_built_is_taken() -> None:
     for train, network in (
         ({"patch": 5, "batch_size": 1, "levels": 3}, {"normalisation": "instance"}),
         ({"patch": 4, "batch_size": 1, "levels": 3}, {"normalisation": "group"}),  # of several channels each
+        ({"patch": 4, "batch_size": 1, "levels": 3}, {"strides": [[2, 2, 2], [2, 2, 1]]}),  # two along S
         ({"filters": 12}, {"groups": 8}),  # which says nothing of batch normalisation
     ):
         resolve_config(file_values={"train": {**train, "network": network}})
@@ -36,3 +43,24 @@ def test_what_can_be_built_is_taken() -> None:
 def test_the_default_is_the_papers_network() -> None:
     assert resolve_config().train.network == NetworkConfig()
     assert NetworkConfig().normalises_batches
+
+
+def test_strides_and_kernels_are_the_papers_where_none_are_given() -> None:
+    network = NetworkConfig()
+    assert network.strides_of(3) == ((2, 2, 2), (2, 2, 2))
+    assert network.kernels_of(2) == ((3, 3, 3), (3, 3, 3))
+    assert [network.scale_of(level, 4) for level in range(4)] == [(1, 1, 1), (2, 2, 2), (4, 4, 4), (8, 8, 8)]
+
+
+def test_a_level_has_voxels_of_the_strides_above_it() -> None:
+    network = NetworkConfig(strides=((2, 2, 1), (2, 1, 2)))
+    assert [network.scale_of(level, 3) for level in range(3)] == [(1, 1, 1), (2, 2, 1), (4, 2, 2)]
+
+
+def test_memory_is_that_of_the_level_that_needs_most() -> None:
+    """In maps of the top level, of which a level needs three: by hand."""
+    assert NetworkConfig().most_maps(4, 3) == 3  # below: 1 kept and 3 quarters
+    assert NetworkConfig().most_maps(4, 6) == 6  # 1 kept and 6 quarters
+    # half as many voxels with twice the channels: as large as that above; 1 kept and 3, then 2 kept and 3
+    assert NetworkConfig(strides=((2, 1, 1), (1, 1, 2))).most_maps(3, 3) == 5
+    assert NetworkConfig(strides=((2, 2, 1), (2, 2, 2))).most_maps(3, 6) == 6  # 1 kept and 6 halves

@@ -13,6 +13,7 @@ from torch import nn
 
 from tests.network_designs import DESIGNS
 from viscera.core.config import Config, PredictConfig, TrainConfig
+from viscera.core.network_config import NetworkConfig
 from viscera.core.progress import unseen
 from viscera.engine.feed import Feed, TrainingFacts
 from viscera.engine.monitor import Monitor
@@ -29,6 +30,7 @@ Configure = Callable[..., Config]
 CPU = torch.device("cpu")
 WEIGHTS = np.linspace(0.5, 2, 8)
 FACTS = TrainingFacts(torch.arange(1, 9), WeightSchedule(WEIGHTS, WEIGHTS), ((1.0, 1.0, 1.0),) * 3)
+PAPERS_KEY = "patch 8, batch_size 2, filters 2, levels 3, num_classes 8, device cpu"
 NOT_BATCH = ("instance", "group")
 
 
@@ -136,9 +138,15 @@ def test_the_probe_times_and_remembers_the_network_that_is_trained(
     probe._step("float32", "channels_last")()
     expected = {name: value.shape for name, value in build_network(train).state_dict().items()}
     assert {name: value.shape for name, value in built[0].state_dict().items()} == expected
-    earlier = "patch 8, batch_size 2, filters 2, levels 3, num_classes 8, device cpu"
-    said = "".join(f", {name} {value}" for name, value in design.items())
-    assert probe.key() == earlier + said
+    assert probe.key().startswith(PAPERS_KEY)
+    assert all(f", {name} " in probe.key() for name in design)
+
+
+def test_each_network_is_timed_for_itself_and_the_papers_as_it_was_remembered() -> None:
+    sizes = 8, 2, 2, 3, 8, "cpu"
+    keys = {name: _Probe(*sizes, NetworkConfig(**design)).key() for name, design in DESIGNS.items()}
+    assert len(set(keys.values())) == len(DESIGNS)
+    assert keys["paper"] == _Probe(*sizes).key() == PAPERS_KEY
 
 
 def test_batch_normalisation_is_folded_and_others_are_applied_as_they_are(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from viscera.core.config import PredictConfig, TrainConfig
 from viscera.core.geometry import Index3
+from viscera.core.network_config import NetworkConfig
 from viscera.engine import sliding_window
 from viscera.engine.predictor import build_network
 from viscera.engine.sliding_window import predict_probabilities
@@ -59,6 +60,23 @@ def test_where_memory_allows_it_is_one_pass_over_what_is_not_air() -> None:
     assert torch.allclose(found, predict_probabilities(Local(), hu, TRAIN, WHOLE, CPU), atol=1e-6)
 
 
+def test_an_axis_that_is_not_halved_needs_no_even_number() -> None:
+    network, train = Local(), TrainConfig(patch=16, levels=2, filters=4, network=NetworkConfig(strides=((1, 2, 2),)))
+    hu = body_in_air((80, 60, 40), (slice(20, 51), slice(10, 40), slice(0, 40)))
+    predict_probabilities(network, hu, train, AUTO, CPU)
+    assert network.seen == [(8, 8, 8), (39, 38, 40)]
+
+
+@torch.no_grad()
+def test_large_windows_of_other_strides_are_the_whole_volume_too() -> None:
+    design = NetworkConfig(strides=((2, 2, 1), (2, 1, 2)), kernels=((3, 3, 1), (3, 3, 1), (3, 3, 3)))
+    train = TrainConfig(patch=16, levels=3, filters=4, network=design)
+    network = FoldedUNet3D(build_network(train).eval())
+    hu = body_in_air((46, 39, 63), (slice(0, 46), slice(0, 39), slice(0, 63)))
+    whole = predict_probabilities(network, hu, train, WHOLE, CPU)
+    assert torch.equal(predict_probabilities(network, hu, train, AUTO, CPU), whole)
+
+
 def test_all_is_air() -> None:
     hu = np.full((20, 30, 40), -1024, dtype=np.int16)
     assert torch.allclose(predict_probabilities(Local(), hu, TRAIN, AUTO, CPU), torch.tensor(1 / 8))
@@ -76,7 +94,7 @@ def test_one_large_window_is_the_whole_volume_of_a_network_and_several_are_close
 @pytest.mark.parametrize("most", [20**3, 32 * 40 * 24, 10**6])
 @pytest.mark.parametrize("shape", [(40, 33, 50), (16, 16, 16), (100, 64, 30)])
 def test_tilings_fit_overlap_and_cover_and_their_weights_sum_to_one(shape: Index3, most: int) -> None:
-    tiling = Tiling.cheapest(shape, 4, (16, 8), math.prod, most)
+    tiling = Tiling.cheapest(shape, 4, (16, (8, 8, 8)), math.prod, most)
     assert math.prod(tiling.window) <= most
     for starts, edge, n in zip(tiling.starts, tiling.window, shape, strict=True):
         assert (starts[0], starts[-1] + edge) == (0, n)
@@ -92,12 +110,12 @@ def test_tilings_fit_overlap_and_cover_and_their_weights_sum_to_one(shape: Index
 
 def test_the_cheapest_tiling_is_found() -> None:
     # along K alone, in two windows of 56 that share 12: 112 planes are computed instead of 100; along I or J 10 % more
-    assert Tiling.cheapest((100, 40, 100), 4, (16, 8), math.prod, 100 * 40 * 56).window in {
+    assert Tiling.cheapest((100, 40, 100), 4, (16, (8, 8, 8)), math.prod, 100 * 40 * 56).window in {
         (56, 40, 100),
         (100, 40, 56),
     }
     # nothing fits: the least edge counts
-    assert Tiling.cheapest((100, 40, 100), 4, (16, 8), math.prod, 1).window == (16, 16, 16)
+    assert Tiling.cheapest((100, 40, 100), 4, (16, (8, 8, 8)), math.prod, 1).window == (16, 16, 16)
 
 
 def voxels_computed(slices: int) -> int:
@@ -107,7 +125,7 @@ def voxels_computed(slices: int) -> int:
     def bytes_of(window: Index3) -> float:
         return 384 * math.prod(window) + (held * window[2] if window != shape else 0)
 
-    tiling = Tiling.cheapest(shape, 64 // sliding_window._SHARED, (64, 8), bytes_of, sliding_window._MOST_BYTES)
+    tiling = Tiling.cheapest(shape, 64 // sliding_window._SHARED, (64, (8, 8, 8)), bytes_of, sliding_window._MOST_BYTES)
     return len(tiling.origins) * math.prod(edge + -edge % 8 for edge in tiling.window)
 
 

@@ -100,3 +100,43 @@ def test_any_size_comes_out_as_it_went_in(name: str, settings: dict[str, Any]) -
 def test_a_design_that_does_not_fit_is_refused() -> None:
     with pytest.raises(BadInputError, match="design: 8 groups of channels do not divide 4 filters"):
         network_of(normalisation="group", groups=8)
+
+
+@torch.no_grad()
+def test_without_reach_along_an_axis_its_planes_are_apart() -> None:
+    """A law: kernels and strides of 1 along K make a network of planes, each as if it were alone."""
+    network = network_of(strides=((2, 2, 1),) * 2, kernels=((3, 3, 1),) * 3).eval()
+    x = windows()
+    together = network(x)
+    assert torch.allclose(torch.cat([network(x[..., k : k + 1]) for k in range(8)], dim=-1), together, atol=1e-5)
+    across = network_of().eval()
+    assert not torch.allclose(across(x[..., :1])[..., 0], across(x)[..., 0], atol=1e-3)
+
+
+def test_convolutions_have_the_parameters_of_their_kernels() -> None:
+    """Channels 1, 4, 8 | 8, 16 | 16, 32 down; raised 32 and 16; merged 32 + 16 to 16, 16 + 8 to 8: by hand."""
+    network = network_of(**DESIGNS["anisotropic"])
+    top, middle, lowest = 3 * 3 * 1, 5 * 3 * 3, 3 * 3 * 3
+    down = (1 * 4 + 4 * 8) * top + (8 * 8 + 8 * 16) * middle + (16 * 16 + 16 * 32) * lowest
+    raised = 16 * 16 * (2 * 2 * 1) + 32 * 32 * (2 * 1 * 2)
+    merged = (24 * 8 + 8 * 8) * top + (48 * 16 + 16 * 16) * middle
+    weights = [p for name, p in network.named_parameters() if name.endswith("weight") and p.ndim == 5]
+    assert sum(p.numel() for p in weights) == down + raised + merged + 8 * 3
+
+
+@torch.no_grad()
+def test_levels_have_the_voxels_of_their_strides_and_inputs_are_padded_to_them() -> None:
+    """9×13×10 to multiples of 4, 2 and 2: 12×14×10; by strides of 2×2×1 and 2×1×2."""
+    network = network_of(**DESIGNS["anisotropic"])
+    seen: list[tuple[int, ...]] = []
+    for block in network.down:
+        block.register_forward_hook(lambda _block, _inputs, found: seen.append(tuple(found.shape[2:])))
+    assert network(torch.rand(1, 1, 9, 13, 10)).shape == (1, 3, 9, 13, 10)
+    assert seen == [(12, 14, 10), (6, 7, 10), (3, 7, 5)]
+
+
+def test_the_papers_strides_and_kernels_may_be_written_out() -> None:
+    explicit = network_of(strides=((2, 2, 2),) * 2, kernels=((3, 3, 3),) * 3)
+    plain = network_of()
+    assert all(torch.equal(value, plain.state_dict()[name]) for name, value in explicit.state_dict().items())
+    assert torch.equal(explicit(windows()), plain(windows()))

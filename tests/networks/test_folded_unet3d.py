@@ -1,20 +1,24 @@
 """The network that predicts, against the one that was trained."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.network_designs import DESIGNS
+from viscera.core.network_config import NetworkConfig
 from viscera.networks import folded_unet3d
 from viscera.networks.folded_unet3d import FoldedUNet3D
 from viscera.networks.unet3d import UNet3D
 
+FOLDED = ("anisotropic",)
 
-def network_after_some_training(levels: int, initialisation: Literal["he", "keras"] = "he") -> UNet3D:
+
+def network_after_some_training(levels: int, initialisation: Literal["he", "keras"] = "he", **design: Any) -> UNet3D:
     """Its batch normalisation has statistics, scales and shifts unlike those that it begins with."""
     torch.manual_seed(levels)
-    network = UNet3D(1, 5, 4, levels, initialisation)
+    network = UNet3D(1, 5, 4, levels, initialisation, design=NetworkConfig(**design))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             torch.nn.init.normal_(module.weight, 1.0, 0.3)
@@ -40,6 +44,18 @@ def test_logits_are_those_of_the_network_but_for_rounding(
         expected, found = network(x), FoldedUNet3D(network)(x)
         assert found.shape == expected.shape
         assert torch.allclose(found, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("name", FOLDED)
+@pytest.mark.parametrize("shape", [(16, 16, 16), (13, 9, 22), (2, 1, 3)])
+@torch.no_grad()
+def test_networks_that_differ_from_the_papers_are_folded_likewise(name: str, shape: tuple[int, int, int]) -> None:
+    """In float64, where nothing but the last digits differ, and in float32."""
+    network, x = network_after_some_training(3, **DESIGNS[name]), windows(shape)
+    expected = network(x)
+    assert torch.allclose(FoldedUNet3D(network)(x), expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+    exact = FoldedUNet3D(network.double(), torch.float64)(x.double())
+    assert torch.allclose(exact, network(x.double()), rtol=0, atol=1e-12)
 
 
 @torch.no_grad()

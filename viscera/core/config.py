@@ -182,7 +182,7 @@ class TrainConfig(Settings):
 
     @model_validator(mode="after")
     def _can_normalise(self) -> Self:
-        self.network.refuse_unfit(self.filters)
+        self.network.refuse_unfit(self.filters, self.levels)
         self.refuse_one_value()
         return self
 

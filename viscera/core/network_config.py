@@ -1,12 +1,18 @@
 """Where the network may differ from the paper's (docs/recipes.md); the defaults are the paper's."""
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
+from viscera.core.geometry import Index3
 from viscera.core.settings import Settings, setting
 
 Positive = Annotated[int, Field(ge=1)]
+Stride = Literal[1, 2]
+Kernel = Literal[1, 3, 5, 7]
+Value = TypeVar("Value")
 
 
 class NetworkConfig(Settings):
@@ -16,23 +22,56 @@ class NetworkConfig(Settings):
         "batch", "before each ReLU: over the mini-batch (paper), over each window, or over groups of channels of each"
     )
     groups: Positive = setting(8, "for normalisation group: how many groups the channels form; it divides filters")
+    strides: tuple[tuple[Stride, Stride, Stride], ...] | None = setting(
+        None, "from each level to the next: 1 or 2 along R, A, S; none: 2 along all (paper)"
+    )
+    kernels: tuple[tuple[Kernel, Kernel, Kernel], ...] | None = setting(
+        None, "of each level's convolutions: 1, 3, 5 or 7 along R, A, S; none: 3 along all (paper)"
+    )
 
     @property
     def normalises_batches(self) -> bool:
         """Whether statistics are kept from training, so that what is predicted does not depend on the window."""
         return self.normalisation == "batch"
 
-    def refuse_unfit(self, filters: int) -> None:
-        """Raise ValueError for what a network of so many filters cannot have."""
+    def strides_of(self, levels: int) -> tuple[Index3, ...]:
+        """From each of so many levels but the lowest to the next, along I, J, K."""
+        return self.strides or ((2, 2, 2),) * (levels - 1)
+
+    def kernels_of(self, levels: int) -> tuple[Index3, ...]:
+        """Edges of the convolutions of each of so many levels."""
+        return self.kernels or ((3, 3, 3),) * levels
+
+    def scale_of(self, level: int, levels: int) -> Index3:
+        """How many voxels of the input lie along each axis of a voxel of a level, of so many levels; 0 is the top."""
+        i, j, k = (math.prod(along) for along in zip((1, 1, 1), *self.strides_of(levels)[:level], strict=False))
+        return i, j, k
+
+    def most_maps(self, levels: int, of_a_level: int) -> float:
+        """How many maps of the top level lie in memory at most, where a level needs so many of its own at one time.
+
+        Above it the maps that wait for the way up are kept, one of each level. A level has twice the channels of that
+        above, so a quarter of its values where its stride is 2 along all axes.
+        """
+        share, kept, most = 1.0, 0.0, float(of_a_level)
+        for stride in self.strides_of(levels):
+            kept, share = kept + share, share * 2 / math.prod(stride)
+            most = max(most, kept + of_a_level * share)
+        return most
+
+    def refuse_unfit(self, filters: int, levels: int) -> None:
+        """Raise ValueError for what a network of so many filters and levels cannot have."""
         if self.normalisation == "group" and filters % self.groups:
             raise ValueError(
                 f"{self.groups} groups of channels do not divide {filters} filters; give train.network.groups a divisor"
             )
+        _refuse_other_number("strides", self.strides, levels - 1, f"one from each of {levels} levels to the next")
+        _refuse_other_number("kernels", self.kernels, levels, f"one for each of {levels} levels")
 
     def refuse_one_value(self, patch: int, batch_size: int, levels: int) -> None:
         """Raise ValueError where a window leaves the normalisation one value of a channel at the lowest level."""
         windows = batch_size if self.normalises_batches else 1
-        if self.normalisation == "group" or patch > 2 ** (levels - 1) or windows > 1:
+        if self.normalisation == "group" or patch > min(self.scale_of(levels - 1, levels)) or windows > 1:
             return  # a group has several channels there
         alone = ", and a batch of 1 one value" if self.normalises_batches else ""
         more = "--patch or --batch-size" if self.normalises_batches else "--patch"
@@ -40,3 +79,8 @@ class NetworkConfig(Settings):
             f"a window of {patch} voxels has one voxel left at the lowest of {levels} levels{alone}; "
             f"{self.normalisation} normalisation needs two. Raise {more}, or lower train.levels"
         )
+
+
+def _refuse_other_number(name: str, values: Sequence[Value] | None, number: int, meaning: str) -> None:
+    if values is not None and len(values) != number:
+        raise ValueError(f"train.network.{name} has {len(values)} entries; {number} were expected, {meaning}")

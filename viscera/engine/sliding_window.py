@@ -18,7 +18,7 @@ from viscera.engine.hardware import autocast, number_format
 from viscera.imaging.windows import Tiling, covering_origins, gaussian_weights, network_input
 
 _MOST_BYTES = 576 * 2**20  # that large windows take, with the planes that are held until they are complete
-_VALUES_PER_VOXEL = 12  # of the network at a time, times its filters; of a folded one half
+_MAPS = 6  # of the network at a time, of two channels a filter; of a folded one half
 _TOGETHER_VOXELS = 2**18  # of windows in one pass on a CPU, as one of the paper's has: there more are no faster
 _PLANES_TOGETHER = 16  # of which probabilities are computed
 _SHARED = 2  # large windows share at least the half of the training window's edge
@@ -61,7 +61,7 @@ def probability_planes(
         planes = _in_windows_of_training(volume, train.patch, predict, forward, batch_windows)
     else:
         itemsize = number_format(device, train.precision).itemsize
-        values = getattr(network, "values_per_voxel", _VALUES_PER_VOXEL * train.filters)
+        values = getattr(network, "values_per_voxel", 2 * train.filters * train.network.most_maps(train.levels, _MAPS))
         planes = _in_large_windows(volume, train, forward, values * itemsize)
     for plane in islice(planes, k):
         yield plane[:, :i, :j]
@@ -92,20 +92,20 @@ def _in_large_windows(volume: Tensor, train: TrainConfig, forward: Forward, byte
 
     There the network's input is the same everywhere, and so is its answer: that in the middle of a cube of air.
     """
-    multiple = 2 ** (train.levels - 1)
+    multiples = train.network.scale_of(train.levels - 1, train.levels)
     hu = volume.numpy()
     body = box_where(lambda planes: hu[:, :, planes] > train.intensity.low_hu, hu.shape)
-    i, j, k = box = _grown(body, hu.shape, train.patch, multiple)
+    i, j, k = box = _grown(body, hu.shape, train.patch, multiples)
     within = volume[box]
     shape = (within.shape[0], within.shape[1], within.shape[2])
-    edge = max(multiple, train.patch // 2)
+    edge = max(*multiples, train.patch // 2)
     air_L = forward(volume.new_full((1, edge, edge, edge), AIR_HU))[0, edge // 2, :, edge // 2, edge // 2]
     held = 4 * (len(air_L) + 1) * shape[0] * shape[1]  # bytes of a plane and its weights
 
     def bytes_of(window: Index3) -> float:
         return bytes_per_voxel * math.prod(window) + (held * window[2] if window != shape else 0)
 
-    tiling = Tiling.cheapest(shape, train.patch // _SHARED, (train.patch, multiple), bytes_of, _MOST_BYTES)
+    tiling = Tiling.cheapest(shape, train.patch // _SHARED, (train.patch, multiples), bytes_of, _MOST_BYTES)
     windows = _Windows(tiling.window, tiling.origins, lambda origin: _by_plane(tiling.weights(origin)))
     planes = _blended(within, windows, forward, 1)
     if shape == volume.shape:
@@ -118,13 +118,13 @@ def _in_large_windows(volume: Tensor, train: TrainConfig, forward: Forward, byte
         yield plane
 
 
-def _grown(box: Box, shape: Sequence[int], least: int, multiple: int) -> Box:
+def _grown(box: Box, shape: Sequence[int], least: int, multiples: Index3) -> Box:
     """A box with a margin, that is nowhere thinner than a window of training; of whole multiples, where there is room.
 
     Without anything in it, the first such box of the volume.
     """
     margin, axes = least // _MARGIN, []
-    for axis, n in zip(box, shape, strict=True):
+    for axis, n, multiple in zip(box, shape, multiples, strict=True):
         start, stop = (0, 0) if box == EMPTY else (max(0, axis.start - margin), min(n, axis.stop + margin))
         size = max(stop - start, least)
         size = min(n, size + -size % multiple)

@@ -82,16 +82,21 @@ class Tiling:
 
     @classmethod
     def cheapest(
-        cls, shape: Index3, shared: int, edges: tuple[int, int], bytes_of: Callable[[Index3], float], most_bytes: float
+        cls,
+        shape: Index3,
+        shared: int,
+        edges: tuple[int, Index3],
+        bytes_of: Callable[[Index3], float],
+        most_bytes: float,
     ) -> "Tiling":
         """That with fewest voxels in all its windows, of those whose windows take no more than so many bytes each.
 
         Windows share at least `shared` voxels along an axis. `edges` are the least edge, which counts where nothing
-        fits, and what edges shall be multiples of. The volume is at least as large as the least window.
+        fits, and what edges shall be multiples of along each axis. The volume is at least as large as the least window.
         """
-        least, multiple = edges
+        least, multiples = edges
         choices = []
-        for n in shape:
+        for n, multiple in zip(shape, multiples, strict=True):
             most = -(-max(n - shared, 1) // max(least - shared, 1))  # windows of the least edge
             each: dict[int, int] = {}  # windows, by their edge
             for count in range(1, most + 1):

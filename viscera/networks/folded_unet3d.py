@@ -2,13 +2,15 @@
 
 Batch normalisation is an affine map then, and goes into the convolution before it. An up-convolution and that part of
 the next convolution that reads its output have nothing non-linear between them: together they are one transposed
-convolution of 4³ with stride 2, from the lower level. So neither the up-sampled maps nor their concatenation with those
-of the way down exist: a third of the multiplications and half of the memory are gone. What differs is rounding.
+convolution from the lower level, in the paper's network of 4³ with stride 2. So neither the up-sampled maps nor their
+concatenation with those of the way down exist: a third of the multiplications and half of the memory are gone. What
+differs is rounding.
 """
 
 # ruff: noqa: SLF001 - torch.ops.mkldnn._* have no other names
 
 import itertools
+import math
 from copy import deepcopy
 from functools import cache
 from typing import Any
@@ -18,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from viscera.networks.unet3d import UNet3D, padded_to_fit
+from viscera.core.geometry import Index3
+from viscera.networks.unet3d import UNet3D, padded_to_fit, same_padding
 
 _Weights = tuple[Tensor, Tensor]  # of a convolution, and its bias
 
@@ -35,14 +38,17 @@ class FoldedUNet3D(nn.Module):
 
     def __init__(self, network: UNet3D, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.levels, self.dtype = network.levels, dtype
+        self.dtype, self.strides = dtype, network.strides
+        self.multiples = network.design.scale_of(network.levels - 1, network.levels)
+        self._maps = network.design.most_maps(network.levels, 3)
         weight = network.head.weight if network.levels == 1 else network.get_parameter("merge.0.0.weight")
         self._device = weight.device
         last = self._device.type == "cpu" or weight.is_contiguous(memory_format=torch.channels_last_3d)
         self._layout = torch.channels_last_3d if last else torch.contiguous_format
         precise = torch.float32 if dtype == torch.bfloat16 else torch.float64  # to fold in
         self.down = [[self._kept(each) for each in _folded(block, precise)] for block in network.down]
-        self._spread = self._device.type == "cpu" and self.down[0][0][0].shape[1] == 1
+        in_channels, along_k = self.down[0][0][0].shape[1], self.down[0][0][0].shape[-1]
+        self._spread = self._device.type == "cpu" and (in_channels, along_k) == (1, 3)
         if self._spread:
             weight, bias = self.down[0][0]
             self.down[0][0] = self._kept((weight.movedim(-1, 1)[:, :, 0, :, :, None], bias))
@@ -57,8 +63,8 @@ class FoldedUNet3D(nn.Module):
 
     @property
     def values_per_voxel(self) -> int:
-        """How many values of `dtype` a voxel of the input takes at most, at one time: three maps of the top level."""
-        return 3 * self.head[0].shape[1]
+        """How many values of `dtype` a voxel of the input takes at most, at one time: three maps of a level."""
+        return math.ceil(self._maps * self.head[0].shape[1])
 
     def _kept(self, weights: _Weights) -> _Weights:
         weight, bias = (each.detach().to(self._device, self.dtype) for each in weights)
@@ -68,15 +74,16 @@ class FoldedUNet3D(nn.Module):
         """Logits (B, L, I, J, K) of an input (B, C, I, J, K), as of the network that this was made of."""
         i, j, k = x.shape[2:]
         with torch.autocast(x.device.type, enabled=False):
-            x = padded_to_fit(x, self.levels).to(self.dtype)
+            x = padded_to_fit(x, self.multiples).to(self.dtype)
             x = _spread_along_k(x) if self._spread else x
             skips: list[Tensor] = []
             for level, (first, second) in enumerate(self.down):
-                x = _convolved(_convolved(F.max_pool3d(x, kernel_size=2) if level else x, first), second)
+                x = F.max_pool3d(x, kernel_size=self.strides[level - 1]) if level else x
+                x = _convolved(_convolved(x, first), second)
                 skips.append(x)
             skips.pop()
-            for weights, joined, second in reversed(self.up):
-                raised = F.conv_transpose3d(x, joined, stride=2, padding=1)
+            for stride, (weights, joined, second) in zip(reversed(self.strides), reversed(self.up), strict=True):
+                raised = F.conv_transpose3d(x, joined, stride=stride, padding=_half(weights[0]))
                 x = _convolved(_convolved(skips.pop(), weights, onto=raised), second)
             return _convolved(x, self.head, rectified=False)[..., :i, :j, :k]
 
@@ -90,10 +97,8 @@ def _spread_along_k(x: Tensor) -> Tensor:
     return torch.stack([neighbours[..., at : at + x.shape[-1]] for at in range(3)], dim=-1).movedim(-1, 1)
 
 
-def _half(weight: Tensor) -> tuple[int, int, int]:
-    """The padding with which a convolution keeps the shape."""
-    i, j, k = (n // 2 for n in weight.shape[2:])
-    return i, j, k
+def _half(weight: Tensor) -> Index3:
+    return same_padding(weight.shape[2:])
 
 
 def _convolved(x: Tensor, weights: _Weights, *, onto: Tensor | None = None, rectified: bool = True) -> Tensor:
@@ -140,15 +145,18 @@ def _folded(block: nn.Module, dtype: torch.dtype) -> list[_Weights]:
 
 
 def _joined(raising: Tensor, after: Tensor) -> Tensor:
-    """(below, out, 4, 4, 4) of a transposed convolution (below, up, 2, 2, 2) and a convolution (out, up, 3, 3, 3).
+    """Transposed convolution (below, out, ...) of one (below, up, ...) and a convolution (out, up, ...) after it.
 
-    With stride 2 and a padding of 1 it is the one after the other, whose padding is 1: voxel l below reaches voxel
-    2 l + p of those above through element p of the first, and that 2 l + p - t + 1 of the output through element t of
-    the second; which is element p - t + 2 of theirs. Voxels beyond an edge are 0 for both.
+    Along an axis of stride s, whose raising kernel has as many elements, and a kernel of k it has s + k - 1 elements;
+    with stride s and a padding of k // 2 it is the one after the other: voxel l below reaches voxel s l + p of those
+    above through element p of the first, and that s l + p - t + k // 2 of the output through element t of the second;
+    which is element p - t + k - 1 of theirs. Voxels beyond an edge are 0 for both.
     """
-    joined = raising.new_zeros((raising.shape[0], after.shape[0], 4, 4, 4))
-    from_the_last = after.flip(2, 3, 4)  # element 2 - t
-    for i, j, k in itertools.product(range(2), repeat=3):
+    strides, kernels = raising.shape[2:], after.shape[2:]
+    sizes = [stride + kernel - 1 for stride, kernel in zip(strides, kernels, strict=True)]
+    joined = raising.new_zeros((raising.shape[0], after.shape[0], *sizes))
+    from_the_last = after.flip(2, 3, 4)  # element k - 1 - t
+    for i, j, k in itertools.product(*map(range, strides)):
         through = torch.einsum("bu,outvw->botvw", raising[:, :, i, j, k], from_the_last)
-        joined[:, :, i : i + 3, j : j + 3, k : k + 3] += through
+        joined[:, :, i : i + kernels[0], j : j + kernels[1], k : k + kernels[2]] += through
     return joined

@@ -1,5 +1,6 @@
 """The 3D U-Net of Çiçek et al., MICCAI 2016, with same padding (64³ in, 64³ out)."""
 
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Literal
@@ -9,13 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from viscera.core.errors import BadInputError, refuse_non_number, refuse_unknown
+from viscera.core.geometry import Index3
 from viscera.core.network_config import NetworkConfig
 
 
 class UNet3D(nn.Module):
     """3D U-Net: per level two 3³ convolutions with batch normalisation before each ReLU, no bottleneck.
 
-    Channels double before each pooling; up-convolutions (2³, stride 2) keep theirs; last a 1³ convolution.
+    Channels double before each pooling; up-convolutions (2³, stride 2) keep theirs; last a 1³ convolution. A design
+    may differ from this (docs/recipes.md).
 
     Args:
         in_channels: of the input; 1 for CT.
@@ -24,7 +27,7 @@ class UNet3D(nn.Module):
         levels: resolutions; 4 in the paper.
         initialisation: "he": He normal, batch normalisation with PyTorch's constants (momentum 0.1, ε 1e-5); "keras":
             Keras's defaults, Glorot uniform, momentum 0.99 (PyTorch's 0.01), ε 1e-3.
-        design: where it differs from this, `train.network` of a configuration; by default nowhere.
+        design: where it differs, as `train.network` of a configuration; by default nowhere.
 
     Raises:
         BadInputError: a number below 1, an unknown initialisation, a design that does not fit the sizes.
@@ -47,21 +50,22 @@ class UNet3D(nn.Module):
         refuse_unknown("initialisation", initialisation, ("he", "keras"))
         self.design = design or NetworkConfig()
         try:
-            self.design.refuse_unfit(base_filters)
+            self.design.refuse_unfit(base_filters, levels)
         except ValueError as error:
             raise BadInputError(f"design: {error}.") from error
         self.in_channels, self.levels = in_channels, levels
+        self.strides = self.design.strides_of(levels)
         widths = [base_filters * 2**level for level in range(levels + 1)]
         self.down = nn.ModuleList(
-            self._convolutions(in_channels if level == 0 else widths[level], widths[level], widths[level + 1])
+            self._convolutions(level, in_channels if level == 0 else widths[level], widths[level], widths[level + 1])
             for level in range(levels)
         )
         self.up = nn.ModuleList(
-            nn.ConvTranspose3d(widths[level + 2], widths[level + 2], kernel_size=2, stride=2, bias=False)
-            for level in range(levels - 1)
+            nn.ConvTranspose3d(widths[level + 2], widths[level + 2], kernel_size=stride, stride=stride, bias=False)
+            for level, stride in enumerate(self.strides)
         )
         self.merge = nn.ModuleList(
-            self._convolutions(widths[level + 2] + widths[level + 1], widths[level + 1], widths[level + 1])
+            self._convolutions(level, widths[level + 2] + widths[level + 1], widths[level + 1], widths[level + 1])
             for level in range(levels - 1)
         )
         self.head = nn.Conv3d(widths[1], num_classes, kernel_size=1)
@@ -75,10 +79,10 @@ class UNet3D(nn.Module):
         if x.ndim != 5 or x.shape[1] != self.in_channels or 0 in x.shape:
             raise BadInputError(f"x: shape {tuple(x.shape)}, (B, {self.in_channels}, I, J, K) was expected.")
         size = x.shape[2:]
-        x = padded_to_fit(x, self.levels)
+        x = padded_to_fit(x, self.design.scale_of(self.levels - 1, self.levels))
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
-            x = block(F.max_pool3d(x, kernel_size=2) if level else x)
+            x = block(F.max_pool3d(x, kernel_size=self.strides[level - 1]) if level else x)
             skips.append(x)
         skips.pop()
         for level in reversed(range(self.levels - 1)):
@@ -86,18 +90,25 @@ class UNet3D(nn.Module):
         logits: Tensor = self.head(x)
         return logits[..., : size[0], : size[1], : size[2]]
 
-    def _convolutions(self, *channels: int) -> nn.Sequential:
-        """One between each two of some numbers of channels, normalised and rectified."""
+    def _convolutions(self, level: int, *channels: int) -> nn.Sequential:
+        """Of a level, one between each two of some numbers of channels, normalised and rectified."""
+        kernel = self.design.kernels_of(self.levels)[level]
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):
-            convolution = nn.Conv3d(before, after, kernel_size=3, padding=1)
+            convolution = nn.Conv3d(before, after, kernel, padding=same_padding(kernel))
             layers += [convolution, _normalisation(self.design, after), nn.ReLU(inplace=True)]
         return nn.Sequential(*layers)
 
 
-def padded_to_fit(x: Tensor, levels: int) -> Tensor:
-    """(B, C, I, J, K) with its last planes replicated until it can be halved at each level but the lowest."""
-    i, j, k = (-n % 2 ** (levels - 1) for n in x.shape[2:])
+def same_padding(kernel: Sequence[int]) -> Index3:
+    """The padding with which a convolution keeps the shape."""
+    i, j, k = (edge // 2 for edge in kernel)
+    return i, j, k
+
+
+def padded_to_fit(x: Tensor, multiples: Index3) -> Tensor:
+    """(B, C, I, J, K) with its last planes replicated until its sizes are multiples, which every level divides."""
+    i, j, k = (-n % multiple for n, multiple in zip(x.shape[2:], multiples, strict=True))
     return F.pad(x, (0, k, 0, j, 0, i), mode="replicate") if i or j or k else x
 
 

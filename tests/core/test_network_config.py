@@ -23,6 +23,8 @@ from viscera.core.resolve import resolve_config
         ({"levels": 2}, {"strides": [[2, 2]]}, "train.network.strides.0.2.*required"),
         ({"levels": 2}, {"kernels": [[3, 3, 2], [3, 3, 3]]}, "kernels.0.2 = 2: input should be 1, 3, 5 or 7"),
         ({"patch": 4, "batch_size": 1, "levels": 3}, {"strides": [[2, 2, 2], [2, 2, 2]]}, "one voxel left"),
+        ({"levels": 4}, {"encoder": "residual", "blocks": [1, 3, 4]}, "blocks has 3 entries, fewer than the 4 levels"),
+        ({"levels": 2}, {"encoder": "residual", "blocks": [1, 0]}, "blocks.1 = 0"),
     ],
 )
 def test_what_cannot_be_built_is_refused(train: dict[str, Any], network: dict[str, Any], message: str) -> None:
@@ -35,6 +37,8 @@ def test_what_can_be_built_is_taken() -> None:
         ({"patch": 5, "batch_size": 1, "levels": 3}, {"normalisation": "instance"}),
         ({"patch": 4, "batch_size": 1, "levels": 3}, {"normalisation": "group"}),  # of several channels each
         ({"patch": 4, "batch_size": 1, "levels": 3}, {"strides": [[2, 2, 2], [2, 2, 1]]}),  # two along S
+        ({"levels": 6}, {"encoder": "residual"}),
+        ({"levels": 6}, {"blocks": [1]}),  # of the plain encoder
         ({"filters": 12}, {"groups": 8}),  # which says nothing of batch normalisation
     ):
         resolve_config(file_values={"train": {**train, "network": network}})

@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 WEIGHTS = np.linspace(0.5, 2, 8)
 FACTS = TrainingFacts(torch.arange(1, 9), WeightSchedule(WEIGHTS, WEIGHTS), ((1.0, 1.0, 1.0),) * 3)
 PAPERS_KEY = "patch 8, batch_size 2, filters 2, levels 3, num_classes 8, device cpu"
-NOT_BATCH = ("instance", "group")
+NOT_BATCH = ("instance", "group", "residual instance")
 
 
 def feed() -> Feed:
@@ -152,6 +152,6 @@ def test_each_network_is_timed_for_itself_and_the_papers_as_it_was_remembered() 
 def test_batch_normalisation_is_folded_and_others_are_applied_as_they_are(
     tiny_config: Configure, tmp_path: Path
 ) -> None:
-    for name, folded in (("paper", True), ("instance", False), ("group", False)):
+    for name, folded in (("paper", True), ("instance", False), ("group", False), ("residual", True)):
         trained(tiny_config(iterations=1, network=DESIGNS[name]), tmp_path / name)
         assert isinstance(Model.load(RunFolder(tmp_path / name).last).network, FoldedUNet3D) == folded

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tests.network_designs import DESIGNS
 from viscera.core.errors import BadInputError
 from viscera.core.network_config import NetworkConfig
-from viscera.networks.unet3d import UNet3D
+from viscera.networks.unet3d import ResidualBlock, UNet3D
 
 
 def network_of(**settings: Any) -> UNet3D:
@@ -50,7 +51,7 @@ def test_instance_normalisation_is_over_the_voxels_of_each_window_and_channel() 
     assert torch.allclose(norm(x), (x - mean) / (variance + 1e-5).sqrt() * scale + shift, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["instance", "group"])
+@pytest.mark.parametrize("name", ["instance", "group", "residual instance"])
 @torch.no_grad()
 def test_without_batch_normalisation_a_window_does_not_see_its_neighbours_and_is_applied_as_trained(name: str) -> None:
     network, x = network_of(**DESIGNS[name]).train(), windows()
@@ -140,3 +141,50 @@ def test_the_papers_strides_and_kernels_may_be_written_out() -> None:
     plain = network_of()
     assert all(torch.equal(value, plain.state_dict()[name]) for name, value in explicit.state_dict().items())
     assert torch.equal(explicit(windows()), plain(windows()))
+
+
+@torch.no_grad()
+def test_a_residual_block_by_the_functions_of_pytorch() -> None:
+    """Stride in the first convolution and, as a mean over 2×2×1 voxels, before the 1³ convolution of the shortcut."""
+    torch.manual_seed(0)
+    block, x = ResidualBlock(NetworkConfig(), (3, 5), (2, 2, 1), (3, 3, 1)).eval(), torch.randn(2, 3, 8, 6, 5)
+    weights = block.state_dict()
+
+    def normalised(y: Tensor, name: str) -> Tensor:
+        nn.init.uniform_(weights[f"{name}.running_var"], 0.5, 2)
+        return F.batch_norm(
+            y, *(weights[f"{name}.{each}"] for each in ("running_mean", "running_var", "weight", "bias"))
+        )
+
+    first = F.conv3d(x, weights["first.0.weight"], weights["first.0.bias"], stride=(2, 2, 1), padding=(1, 1, 0))
+    first = F.relu(normalised(first, "first.1"))
+    second = F.conv3d(first, weights["second.0.weight"], weights["second.0.bias"], padding=(1, 1, 0))
+    means = x.view(2, 3, 4, 2, 3, 2, 5).mean(dim=(3, 5))
+    shortcut = F.conv3d(means, weights["shortcut.0.weight"])
+    expected = F.relu(normalised(second, "second.1") + normalised(shortcut, "shortcut.1"))
+    assert torch.allclose(block(x), expected, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_residual_block_whose_convolutions_say_nothing_is_its_input() -> None:
+    block, x = ResidualBlock(NetworkConfig(), (4, 4), (1, 1, 1), (3, 3, 3)), torch.randn(2, 4, 5, 6, 7)
+    nn.init.zeros_(block.second[1].weight)  # type: ignore[arg-type]
+    before = x.clone()
+    assert torch.equal(block(x), before.clamp(min=0))
+    assert torch.equal(x, before)
+    assert not list(block.shortcut)
+
+
+def test_a_residual_encoder_has_the_parameters_of_its_blocks() -> None:
+    """Stem 1 to 4; blocks 4-8 | 8-16, 16-16 | 16-32, 32-32, 32-32; 27 elements, shortcuts of 1: by hand."""
+    network = network_of(**DESIGNS["residual"])
+    stem = 1 * 4 * 27
+    blocks = (4 * 8 + 8 * 8) + (8 * 16 + 3 * 16 * 16) + (16 * 32 + 5 * 32 * 32)
+    shortcuts = 4 * 8 + 8 * 16 + 16 * 32
+    weights = [p for name, p in network.down.named_parameters() if name.endswith("weight") and p.ndim == 5]
+    assert sum(p.numel() for p in weights) == stem + 27 * blocks + shortcuts
+    assert [len(list(level)) for level in network.down] == [1 + 1, 2, 3]  # type: ignore[call-overload]
+    plain = network_of()
+    assert {k: v.shape for k, v in network.merge.state_dict().items()} == {
+        k: v.shape for k, v in plain.merge.state_dict().items()
+    }

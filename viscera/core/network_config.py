@@ -22,6 +22,14 @@ class NetworkConfig(Settings):
         "batch", "before each ReLU: over the mini-batch (paper), over each window, or over groups of channels of each"
     )
     groups: Positive = setting(8, "for normalisation group: how many groups the channels form; it divides filters")
+    encoder: Literal["plain", "residual"] = setting(
+        "plain",
+        "plain: two convolutions a level, max-pooling between (paper); residual: blocks with shortcuts (ResEnc)",
+    )
+    blocks: tuple[Positive, ...] = setting(
+        (1, 3, 4, 6, 6, 6),
+        "for encoder residual: blocks of each level from the top; those of further levels are unused",
+    )
     strides: tuple[tuple[Stride, Stride, Stride], ...] | None = setting(
         None, "from each level to the next: 1 or 2 along R, A, S; none: 2 along all (paper)"
     )
@@ -65,6 +73,8 @@ class NetworkConfig(Settings):
             raise ValueError(
                 f"{self.groups} groups of channels do not divide {filters} filters; give train.network.groups a divisor"
             )
+        if self.encoder == "residual" and len(self.blocks) < levels:
+            raise ValueError(f"train.network.blocks has {len(self.blocks)} entries, fewer than the {levels} levels")
         _refuse_other_number("strides", self.strides, levels - 1, f"one from each of {levels} levels to the next")
         _refuse_other_number("kernels", self.kernels, levels, f"one for each of {levels} levels")
 

@@ -11,9 +11,11 @@ differs is rounding.
 
 import itertools
 import math
+from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +23,18 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from viscera.core.geometry import Index3
-from viscera.networks.unet3d import UNet3D, padded_to_fit, same_padding
+from viscera.networks.unet3d import ResidualBlock, UNet3D, averaged, padded_to_fit, same_padding
 
 _Weights = tuple[Tensor, Tensor]  # of a convolution, and its bias
+
+
+class _Block(NamedTuple):
+    """A convolution, or a `ResidualBlock`."""
+
+    first: _Weights
+    second: _Weights | None = None
+    shortcut: _Weights | None = None
+    stride: Index3 = (1, 1, 1)
 
 
 class FoldedUNet3D(nn.Module):
@@ -46,12 +57,12 @@ class FoldedUNet3D(nn.Module):
         last = self._device.type == "cpu" or weight.is_contiguous(memory_format=torch.channels_last_3d)
         self._layout = torch.channels_last_3d if last else torch.contiguous_format
         precise = torch.float32 if dtype == torch.bfloat16 else torch.float64  # to fold in
-        self.down = [[self._kept(each) for each in _folded(block, precise)] for block in network.down]
-        in_channels, along_k = self.down[0][0][0].shape[1], self.down[0][0][0].shape[-1]
-        self._spread = self._device.type == "cpu" and (in_channels, along_k) == (1, 3)
+        self.down = [[self._block(each) for each in _blocks(level, precise)] for level in network.down]
+        weight, bias = self.down[0][0].first
+        self._spread = self._device.type == "cpu" and (weight.shape[1], weight.shape[-1]) == (1, 3)
+        self._pools = network.pools
         if self._spread:
-            weight, bias = self.down[0][0]
-            self.down[0][0] = self._kept((weight.movedim(-1, 1)[:, :, 0, :, :, None], bias))
+            self.down[0][0] = _Block(self._kept((weight.movedim(-1, 1)[:, :, 0, :, :, None], bias)))
         self.up: list[tuple[_Weights, Tensor, _Weights]] = []
         for raising, merge in zip(network.up, network.merge, strict=True):
             (weight, bias), second = _folded(merge, precise)
@@ -70,6 +81,10 @@ class FoldedUNet3D(nn.Module):
         weight, bias = (each.detach().to(self._device, self.dtype) for each in weights)
         return weight.contiguous(memory_format=self._layout), bias
 
+    def _block(self, block: _Block) -> _Block:
+        second, shortcut = (each and self._kept(each) for each in (block.second, block.shortcut))
+        return _Block(self._kept(block.first), second, shortcut, block.stride)
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, L, I, J, K) of an input (B, C, I, J, K), as of the network that this was made of."""
         i, j, k = x.shape[2:]
@@ -77,9 +92,10 @@ class FoldedUNet3D(nn.Module):
             x = padded_to_fit(x, self.multiples).to(self.dtype)
             x = _spread_along_k(x) if self._spread else x
             skips: list[Tensor] = []
-            for level, (first, second) in enumerate(self.down):
-                x = F.max_pool3d(x, kernel_size=self.strides[level - 1]) if level else x
-                x = _convolved(_convolved(x, first), second)
+            for level, blocks in enumerate(self.down):
+                x = F.max_pool3d(x, kernel_size=self.strides[level - 1]) if level and self._pools else x
+                for block in blocks:
+                    x = _passed(x, block)
                 skips.append(x)
             skips.pop()
             for stride, (weights, joined, second) in zip(reversed(self.strides), reversed(self.up), strict=True):
@@ -97,27 +113,45 @@ def _spread_along_k(x: Tensor) -> Tensor:
     return torch.stack([neighbours[..., at : at + x.shape[-1]] for at in range(3)], dim=-1).movedim(-1, 1)
 
 
+def _passed(x: Tensor, block: _Block) -> Tensor:
+    """What a block makes of its input, which is overwritten where it is added to it: that of an earlier block."""
+    found = _convolved(x, block.first, stride=block.stride)
+    if block.second is None:
+        return found
+    onto = averaged(x, block.stride)
+    if block.shortcut is not None:
+        onto = _convolved(onto, block.shortcut, rectified=False)
+    return _convolved(found, block.second, onto=onto)
+
+
 def _half(weight: Tensor) -> Index3:
     return same_padding(weight.shape[2:])
 
 
-def _convolved(x: Tensor, weights: _Weights, *, onto: Tensor | None = None, rectified: bool = True) -> Tensor:
-    """The convolution, with as many voxels in the output; added to `onto`, which is overwritten, and rectified."""
-    weight, bias = weights
+def _convolved(
+    x: Tensor,
+    weights: _Weights,
+    *,
+    onto: Tensor | None = None,
+    stride: Index3 = (1, 1, 1),
+    rectified: bool = True,
+) -> Tensor:
+    """The convolution, padded by half of its kernel; added to `onto`, which is overwritten, and rectified."""
     if x.device.type == "cpu" and _fuses(x.dtype):
-        return _fused(x, weight, bias, onto, rectified=rectified)
-    x = F.conv3d(x, weight, bias, padding=_half(weight))
+        return _fused(x, weights, onto, stride, rectified=rectified)
+    weight, bias = weights
+    x = F.conv3d(x, weight, bias, stride, _half(weight))
     x = x if onto is None else onto.add_(x)
     return x.relu_() if rectified else x
 
 
-def _fused(x: Tensor, weight: Tensor, bias: Tensor, onto: Tensor | None, *, rectified: bool) -> Tensor:
+def _fused(x: Tensor, weights: _Weights, onto: Tensor | None, stride: Index3, *, rectified: bool) -> Tensor:
     """The same in one pass over memory by oneDNN, through the operators of torch.compile, which have no public name.
 
     It also takes a single small float32 window, which `conv3d` leaves to a way that is 5 to 19 times as slow.
     """
-    ones = (1, 1, 1)
-    given = x, weight, bias, _half(weight), ones, ones, 1
+    weight, bias = weights
+    given = x, weight, bias, _half(weight), stride, (1, 1, 1), 1
     after: tuple[Any, ...] = "relu" if rectified else "none", [], ""
     if onto is None:
         return torch.ops.mkldnn._convolution_pointwise(*given, *after)  # type: ignore[no-any-return]
@@ -130,17 +164,26 @@ def _fuses(dtype: torch.dtype) -> bool:
     last: dict[str, Any] = {"dtype": dtype, "memory_format": torch.channels_last_3d}
     x, weight = (torch.empty(shape, **last).fill_(1) for shape in ((1, 2, 2, 2, 2), (2, 2, 3, 3, 3)))
     try:
-        found = _fused(x, weight, torch.ones(2, dtype=dtype), 2 * x, rectified=True)
+        found = _fused(x, (weight, torch.ones(2, dtype=dtype)), 2 * x, (1, 1, 1), rectified=True)
     except (AttributeError, RuntimeError, TypeError):
         return False
     return bool((found == 16 + 1 + 2).all())  # each of 2³ voxels has all of them in reach, in two channels
 
 
-def _folded(block: nn.Module, dtype: torch.dtype) -> list[_Weights]:
-    """Weight and bias, on the CPU, of each convolution of a block with the batch normalisation after it."""
-    layers: list[Any] = list(block.children())
-    precise = [deepcopy(layer).to("cpu", dtype) for layer in layers]
-    fused = [fuse_conv_bn_eval(*pair) for pair in zip(precise[::3], precise[1::3], strict=True)]
+def _blocks(level: nn.Module, dtype: torch.dtype) -> Iterator[_Block]:
+    """Those of a level of the way down."""
+    for block in level.children() if isinstance(level[-1], ResidualBlock) else [level]:  # type: ignore[index]
+        if isinstance(block, ResidualBlock):
+            (first,), (second,) = _folded(block.first, dtype), _folded(block.second, dtype)
+            yield _Block(first, second, next(iter(_folded(block.shortcut, dtype)), None), block.stride)
+        else:
+            yield from map(_Block, _folded(block, dtype))
+
+
+def _folded(layers: nn.Module, dtype: torch.dtype) -> list[_Weights]:
+    """Weight and bias, on the CPU, of each convolution of some layers with the batch normalisation after it."""
+    precise: list[Any] = [deepcopy(layer).to("cpu", dtype) for layer in layers.children()]
+    fused = [fuse_conv_bn_eval(*pair) for pair in pairwise(precise) if isinstance(pair[0], nn.Conv3d)]
     return [(each.get_parameter("weight"), each.get_parameter("bias")) for each in fused]
 
 

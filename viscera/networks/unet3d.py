@@ -54,10 +54,10 @@ class UNet3D(nn.Module):
         except ValueError as error:
             raise BadInputError(f"design: {error}.") from error
         self.in_channels, self.levels = in_channels, levels
-        self.strides = self.design.strides_of(levels)
+        self.strides, self.pools = self.design.strides_of(levels), self.design.encoder == "plain"
         widths = [base_filters * 2**level for level in range(levels + 1)]
         self.down = nn.ModuleList(
-            self._convolutions(level, in_channels if level == 0 else widths[level], widths[level], widths[level + 1])
+            self._encoder(level, in_channels if level == 0 else widths[level], widths[level], widths[level + 1])
             for level in range(levels)
         )
         self.up = nn.ModuleList(
@@ -82,13 +82,24 @@ class UNet3D(nn.Module):
         x = padded_to_fit(x, self.design.scale_of(self.levels - 1, self.levels))
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
-            x = block(F.max_pool3d(x, kernel_size=self.strides[level - 1]) if level else x)
+            x = block(F.max_pool3d(x, kernel_size=self.strides[level - 1]) if level and self.pools else x)
             skips.append(x)
         skips.pop()
         for level in reversed(range(self.levels - 1)):
             x = self.merge[level](torch.cat((skips.pop(), self.up[level](x)), dim=1))
         logits: Tensor = self.head(x)
         return logits[..., : size[0], : size[1], : size[2]]
+
+    def _encoder(self, level: int, before: int, within: int, after: int) -> nn.Sequential:
+        """A level of the way down, between numbers of channels; one that is residual lowers the resolution itself."""
+        if self.pools:
+            return self._convolutions(level, before, within, after)
+        stem = [] if level else [self._convolutions(level, before, within)]
+        strides = [(1, 1, 1) if level == 0 else self.strides[level - 1], *[(1, 1, 1)] * (self.design.blocks[level] - 1)]
+        channels = [within, *[after] * len(strides)]
+        kernel = self.design.kernels_of(self.levels)[level]
+        blocks = [ResidualBlock(self.design, *each, kernel) for each in zip(pairwise(channels), strides, strict=True)]
+        return nn.Sequential(*stem, *blocks)
 
     def _convolutions(self, level: int, *channels: int) -> nn.Sequential:
         """Of a level, one between each two of some numbers of channels, normalised and rectified."""
@@ -98,6 +109,42 @@ class UNet3D(nn.Module):
             convolution = nn.Conv3d(before, after, kernel, padding=same_padding(kernel))
             layers += [convolution, _normalisation(self.design, after), nn.ReLU(inplace=True)]
         return nn.Sequential(*layers)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions, whose output is added to their input before the last ReLU (He et al., CVPR 2016).
+
+    The first convolution has the stride. Where channels or resolution change, the input is averaged over the stride
+    and passes a 1³ convolution without bias and a normalisation: ResNet-D (He et al., CVPR 2019), as in nnU-Net's
+    residual encoder (Isensee et al., MICCAI 2024).
+
+    Args:
+        design: what normalises.
+        channels: before and after.
+        stride: along I, J, K.
+        kernel: edges of both convolutions.
+    """
+
+    def __init__(self, design: NetworkConfig, channels: tuple[int, int], stride: Index3, kernel: Index3) -> None:
+        super().__init__()
+        before, after = channels
+        self.stride, padding = stride, same_padding(kernel)
+        convolution = nn.Conv3d(before, after, kernel, stride, padding)
+        self.first = nn.Sequential(convolution, _normalisation(design, after), nn.ReLU(inplace=True))
+        self.second = nn.Sequential(nn.Conv3d(after, after, kernel, padding=padding), _normalisation(design, after))
+        self.shortcut = nn.Sequential()
+        if before != after:
+            self.shortcut = nn.Sequential(nn.Conv3d(before, after, 1, bias=False), _normalisation(design, after))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels after, ...) of (B, channels before, ...); sizes are divided by the stride."""
+        found: Tensor = self.second(self.first(x))
+        return found.add_(self.shortcut(averaged(x, self.stride))).relu_()
+
+
+def averaged(x: Tensor, stride: Index3) -> Tensor:
+    """Means over blocks of the stride, which divides the sizes."""
+    return x if stride == (1, 1, 1) else F.avg_pool3d(x, stride)
 
 
 def same_padding(kernel: Sequence[int]) -> Index3:

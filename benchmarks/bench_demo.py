@@ -59,13 +59,8 @@ def demo(code: Path, folder: Path, options: tuple[str, ...]) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and record."""
-    if "--before" in sys.argv:
-        at = sys.argv.index("--before")
-        commit = sys.argv[at + 1]
-        del sys.argv[at : at + 2]
-    else:
-        commit = BEFORE
-    benchmark = Benchmark.of_command_line("demo", __doc__)
+    benchmark = Benchmark.of_command_line("demo", __doc__, before=BEFORE)
+    commit = benchmark.options["before"]
     if benchmark.quick:
         with tempfile.TemporaryDirectory() as name:
             print(demo(ROOT, Path(name), QUICK))

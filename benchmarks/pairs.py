@@ -90,23 +90,27 @@ class Benchmark:
     peers: Sequence[str]  # packages, whose versions are recorded
     quick: bool = False  # small and few repeats, under a minute; nothing is written
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    options: Mapping[str, str] = field(default_factory=dict)  # of this benchmark alone
     pairs: dict[str, dict[str, Any]] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)  # whatever else was measured
 
     @classmethod
     def of_command_line(
-        cls, name: str, purpose: str | None, peers: Sequence[str] = (), threads: int = 1
+        cls, name: str, purpose: str | None, peers: Sequence[str] = (), threads: int = 1, **more: str
     ) -> "Benchmark":
-        """From `--quick`, `--device` and `--threads`, by default as many as given here."""
+        """From `--quick`, `--device` and `--threads`, by default as many as given here; and what else it takes."""
         parser = argparse.ArgumentParser(description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("--quick", action="store_true", help="less work, under 60 seconds; no file is written")
         parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
         parser.add_argument(
             "--threads", type=int, default=threads, help=f"threads of PyTorch, ours and the peers' (default {threads})"
         )
+        for option, default in more.items():
+            parser.add_argument(f"--{option}", default=default, help=f"by default {default}")
         given = parser.parse_args()
         torch.set_num_threads(given.threads)
-        return cls(name, peers, given.quick, choose_device(given.device))
+        options = {option: getattr(given, option) for option in more}
+        return cls(name, peers, given.quick, choose_device(given.device), options)
 
     def time(
         self,

@@ -50,7 +50,8 @@ def test_no_function_takes_more_than_six_arguments_by_position() -> None:
     many = {
         f"{path.relative_to(ROOT)}:{node.name}"
         for path in PACKAGE
-        if path.name not in {"app.py", "fused_dice_sums.py"}  # commands take artifacts and options, kernels take sizes
+        if not path.name.endswith("_commands.py")
+        and path.name != "fused_dice_sums.py"  # commands take artifacts and options, kernels take sizes
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef)
         and len([a for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in {"self", "cls"}])

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from viscera.check import check_stage as stage
+from viscera.check.case_facts import measure_case
 from viscera.check.check_page import MOST_OF_A_CASE
 from viscera.check.check_stage import check, refuse_unread
 from viscera.check.findings import DataSetCheck
 from viscera.core.errors import BadInputError, DefectError
+from viscera.core.scan import Case
 from viscera.io.classes import read_class_file
 from viscera.io.layouts.case_source import CaseSource
 from viscera.stages.phantom import make_phantoms
@@ -201,14 +203,12 @@ def test_other_classes_and_organs_that_the_data_set_does_not_label(tmp_path: Pat
 def test_a_defect_leaves_out_one_case_and_ends_as_a_defect(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    original = stage._look_at
-
-    def broken(source: CaseSource, *rest: Any) -> Any:
-        if source.name == "case_2":
+    def broken(case: Case, *rest: Any) -> Any:
+        if case.name == "case_2":
             raise IndexError("nobody thought of it")
-        return original(source, *rest)
+        return measure_case(case, *rest)
 
-    monkeypatch.setattr(stage, "_look_at", broken)
+    monkeypatch.setattr(stage, "measure_case", broken)
     found = check(raw, tmp_path / "check")
     assert [case.verdict == "not read" for case in found.cases] == [False, False, True, False, False]
     assert "Traceback" in caplog.text

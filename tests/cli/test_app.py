@@ -150,6 +150,30 @@ def test_cases_that_cannot_be_read_end_a_check_with_3_after_the_others(
     assert (tmp_path / "check" / "index.html").exists()
 
 
+def test_parts_of_a_check(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = run("check", raw, "--shard", "1/2")
+    assert first.exit_code == 0
+    assert "Part 1/2; tables and pictures are written when all parts are done." in first.stdout
+    assert not Path("check/index.html").exists()
+    assert "Pictures and tables: check/index.html" in run("check", raw, "--shard", "2/2", "--jobs", 2).stdout
+    assert "part and number of parts were expected" in refused(3, "check", raw, "--shard", "3/2")
+
+
+def test_parts_of_an_evaluation_are_merged(tiny_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    labels = tiny_raw / "labelsTr"
+    for number in (1, 2):
+        out = f"part{number}/scores.csv"
+        assert run("evaluate", labels, labels, "--shard", f"{number}/2", "--out", out).exit_code == 0
+    assert run("evaluate", labels, labels).exit_code == 0
+    assert run("merge", "part1", "part2", "--out", "all").stdout.split() == ["all/scores.csv", "all/summary.json"]
+    for name in ("scores.csv", "summary.json"):
+        assert Path(name).read_bytes() == Path("all", name).read_bytes()
+    assert "PART..." in run("merge").output
+    assert "none of scores.csv, summary.json" in refused(3, "merge", "nowhere")
+
+
 def test_doctor(tiny_store: Store) -> None:
     small = ("--set", "train.patch=8", "--set", "train.filters=2", "--set", "train.levels=2")
     found = json.loads(run("doctor", tiny_store.path, "--json", *small).stdout)

@@ -29,6 +29,7 @@ COMMANDS = [
     "predict",
     "series",
     "evaluate",
+    "merge",
     "study",
     "report",
 ]

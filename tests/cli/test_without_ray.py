@@ -9,10 +9,11 @@ import pytest
 from viscera.io.store import Store
 
 
-@pytest.mark.parametrize("command", ["study", "predict", "prepare"])
+@pytest.mark.parametrize("command", ["study", "predict", "prepare", "check"])
 def test_without_ray_there_is_a_sentence(tiny_store: Store, tmp_path: Path, command: str) -> None:
     program = "import sys; sys.modules['ray'] = None; from viscera.cli import main; main()"
-    artifacts = [str(tiny_store.path), "s"] if command != "predict" else [str(tiny_store.path), "scans", "s"]
+    store = str(tiny_store.path)
+    artifacts = {"predict": [store, "scans", "s"], "check": [store, "--out", "s"]}.get(command, [store, "s"])
     done = subprocess.run(
         [sys.executable, "-c", program, command, *artifacts, "--launcher", "ray"],
         cwd=tmp_path,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from pydantic import Base64Bytes
 
 from viscera.check.case_facts import ADULT_VOLUMES
 from viscera.check.check_tables import adult_range, capital, scan_cells, subject, summary, volume_text
@@ -35,7 +36,7 @@ class PlacePictures(NamedTuple):
     """The pictures of one place of a case."""
 
     findings: tuple[Finding, ...]  # that they are about
-    slices: tuple[tuple[str, bytes], ...]  # title of the plane and its PNG
+    slices: tuple[tuple[str, Base64Bytes], ...]  # title of the plane and its PNG
 
     @property
     def title(self) -> str:
@@ -66,11 +67,15 @@ def render_check_page(
     )
 
 
+def places_of(findings: Sequence[Finding]) -> list[Point]:
+    """The places that findings of a case name, in their order."""
+    return list(dict.fromkeys(finding.at_mm for finding in findings if finding.at_mm is not None))
+
+
 def picture_places(case: Case, findings: Sequence[Finding], table: ClassTable, most: int) -> list[PlacePictures]:
     """Draw the places that the findings of a case name, in their order, `most` at the most."""
-    places = list(dict.fromkeys(finding.at_mm for finding in findings if finding.at_mm is not None))[:most]
     pictures = []
-    for at_mm in places:
+    for at_mm in places_of(findings)[:most]:
         here = tuple(finding for finding in findings if finding.at_mm == at_mm)
         organs = {finding.organ for finding in here} - {""}
         slices = [(each.title, to_bytes(plane_figure(case, each, at_mm, table, organs), "png")) for each in PLANES]

@@ -1,19 +1,41 @@
 """`viscera check`: what a labelled data set looks like, before anyone trains on it."""
 
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial as partial_of
 from pathlib import Path
+from typing import NamedTuple
 
 import viscera
 from viscera.check.case_facts import measure_case
-from viscera.check.check_page import MOST_OF_A_CASE, MOST_PICTURES, PlacePictures, picture_places, render_check_page
+from viscera.check.check_page import (
+    MOST_OF_A_CASE,
+    MOST_PICTURES,
+    PlacePictures,
+    picture_places,
+    places_of,
+    render_check_page,
+)
+from viscera.check.check_parts import (
+    CheckPart,
+    data_set_of,
+    drop_pictures,
+    has_parts,
+    read_parts,
+    remove_parts,
+    write_part,
+)
 from viscera.check.check_tables import FINDINGS_HEADER, case_header, case_row, finding_rows
 from viscera.check.finding_rules import findings_beside_others, findings_of_the_set, label_findings, scan_findings
-from viscera.check.findings import CaseCheck, DataSetCheck
+from viscera.check.findings import CaseCheck, DataSetCheck, Finding
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.errors import BadInputError, CaseBarrier, DefectError
-from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.processes import Spread, for_each, watched
+from viscera.core.progress import OnProgress, unseen
+from viscera.core.shard import Shard
 from viscera.io.classes import ClassFile
-from viscera.io.files import is_occupied, refuse_unwritable, write_text
+from viscera.io.files import TURN_S, exclusive, is_occupied, refuse_unwritable, write_text
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_title
 from viscera.io.layouts.labelled_cases import find_cases
@@ -22,62 +44,155 @@ from viscera.io.records import is_table, write_csv
 CASES, FINDINGS, PAGE = "check.csv", "findings.csv", "index.html"
 
 
-def check(
+def check(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     source: Path,
     out: Path,
     *,
     layout: str = "auto",
     classes: ClassFile | None = None,
-    progress: OnProgress = unseen,
+    jobs: int = 1,  # processes that work at the same time, where the machine allows several
+    spread: Spread | None = None,  # over other machines instead, which reach the same files
+    shard: Shard | None = None,  # this part of the cases alone; whichever part ends last writes tables and page
+    progress: OnProgress = unseen,  # called before each case, or with several `jobs` after it; and at the end
 ) -> DataSetCheck:
-    """Read every case of a labelled data set once, say what is suspicious, and write tables and a page into `out`.
+    """Read the cases of a labelled data set, say what is suspicious, and write tables and a page into `out`.
 
-    The data set may lack some of the classes, by default the paper's eight. `progress` is called before each case.
-    Raises BadInputError for no labelled data set, and for an `out` of something else; unread cases are no error.
+    The data set may lack some of the classes, by default the paper's eight. Raises BadInputError for no labelled data
+    set, and for an `out` of something else; unread cases are no error.
     """
-    if is_occupied(out) and not ((out / FINDINGS).is_file() and is_table(out / FINDINGS, FINDINGS_HEADER)):
+    is_ours = (out / FINDINGS).is_file() and is_table(out / FINDINGS, FINDINGS_HEADER)
+    if is_occupied(out) and not is_ours and not has_parts(out):
         raise BadInputError(f"{out}: holds something that no check wrote. Give another folder with --out.")
+    if spread is not None:  # other machines stand elsewhere
+        source = source.absolute()
     table, numbers = (classes.table, classes.numbers) if classes else (ABDOMEN, None)
     sources = find_cases(source, layout, table=table, partial=True, numbers=numbers)
     refuse_unwritable(out)
-    pictures: dict[str, list[PlacePictures]] = {}
-    cases = {}
-    barrier = CaseBarrier()
-    for done, case in enumerate(sources):
-        progress(Progress("check", done, len(sources), case.name))
-        left = MOST_PICTURES - sum(map(len, pictures.values()))
-        with barrier.around(case.name):
-            cases[case.name], pictures[case.name] = _look_at(case, table, min(left, MOST_OF_A_CASE))
-    for name, error in barrier.left_out.items():
-        cases[name] = CaseCheck(name, None, str(error), defect=isinstance(error, DefectError))
-    progress(Progress("check", len(sources), len(sources)))
-    facts = [found for each in sources if (found := cases[each.name].facts) is not None]
-    for finding in findings_beside_others(facts):
-        so_far = cases[finding.case]
-        cases[finding.case] = replace(so_far, findings=(*so_far.findings, finding))
-    organs, of_the_set = table.names[1:], tuple(findings_of_the_set(facts, table.names[1:]))
-    checked = DataSetCheck(dataset_title(source), organs, tuple(cases[each.name] for each in sources), of_the_set)
-    write_csv(out / CASES, case_header(organs), [case_row(each, organs) for each in checked.cases])
-    write_csv(out / FINDINGS, FINDINGS_HEADER, finding_rows(checked))
-    write_text(out / PAGE, render_check_page(checked, pictures, table, viscera.__version__))
-    return checked
+    if spread is None and jobs > 1:
+        spread = partial_of(for_each, jobs=jobs)
+    found = _looked_at(shard.of(sources) if shard else sources, table, spread, progress)
+    title, organs = dataset_title(source), table.names[1:]
+    with exclusive(out, wait_s=TURN_S):
+        if shard is None:
+            remove_parts(out)
+            return _concluded(found, title, table, out)
+        data_set = data_set_of([case.name for case in sources], table.names)
+        write_part(out, shard, CheckPart(data_set, found.cases, found.pictures))
+        parts = read_parts(out, shard.total, data_set)
+        there = [part for part in parts if part is not None]
+        if len(there) < len(parts):
+            return DataSetCheck(title, organs, found.cases, parts_missing=len(parts) - len(there))
+        found = _joined(there, len(sources))
+        checked = _concluded(found, title, table, out)
+        drop_pictures(out, there, found.pictures)
+        return checked
 
 
-def refuse_unread(check: DataSetCheck, out: Path) -> None:
-    """Raise BadInputError if there were cases that could not be read, or DefectError; findings are no error."""
-    unread = check.with_verdict("not read")
+def refuse_unread(check: DataSetCheck, out: Path, shard: Shard | None = None) -> None:
+    """Raise BadInputError if there were cases that could not be read, or DefectError; findings are no error.
+
+    Of a part of a job array its own cases count, also where it ended last and the check is of all.
+    """
+    cases = check.cases if shard is None or check.parts_missing else shard.of(check.cases)
+    unread = [case for case in cases if case.verdict == "not read"]
     defects = [case for case in unread if case.defect]
     if unread:
         kind = DefectError if defects else BadInputError
+        listed_in = f"{out / CASES}{' once all parts are done' if check.parts_missing else ''}"
         raise kind(
-            f"{len(unread)} of {len(check.cases)} cases could not be read (reasons in {out / CASES}); the others were "
+            f"{len(unread)} of {len(cases)} cases could not be read (reasons in {listed_in}); the others were "
             f"looked at. The first: {(defects or unread)[0].reason}"
         )
 
 
-def _look_at(source: CaseSource, table: ClassTable, most_pictures: int) -> tuple[CaseCheck, list[PlacePictures]]:
-    case = source.read()
-    facts = measure_case(case, table)
-    findings = (*scan_findings(facts), *label_findings(facts))
-    suspicious = [finding for finding in findings if finding.level == "suspicious"]
-    return CaseCheck(case.name, facts, findings=findings), picture_places(case, suspicious, table, most_pictures)
+class _Found(NamedTuple):
+    """Cases in order, not yet compared with each other, and the pictures of those that the page has room for."""
+
+    cases: tuple[CaseCheck, ...]
+    pictures: dict[str, list[PlacePictures]]
+
+
+def _looked_at(sources: Sequence[CaseSource], table: ClassTable, spread: Spread | None, progress: OnProgress) -> _Found:
+    """What each case is by itself; in one process it is read once, else those that are drawn are read again."""
+    names, look = [source.name for source in sources], partial_of(_look_at, table)
+    pictures: dict[str, list[PlacePictures]] = {}
+    if spread is None:
+        checks = []
+        # how much room is left is known when a case is read
+        outcomes = (look((source, _room(pictures))) for source in sources)
+        for check, drawn in watched("check", names, outcomes, lambda found: found[0].case, progress, in_order=True):
+            checks.append(check)
+            pictures[check.case] = drawn
+        return _Found(tuple(checks), pictures)
+    with closing(spread(look, [(source, 0) for source in sources])) as unordered:
+        seen = watched("check", names, unordered, lambda found: found[0].case, progress, in_order=False)
+        by_name = {check.case: check for check, _ in seen}
+    cases = tuple(by_name[name] for name in names)
+    room, items = MOST_PICTURES, list[tuple[CaseSource, list[Finding], int]]()
+    for source, case in zip(sources, cases, strict=True):
+        suspicious = _suspicious(case.findings)
+        most = min(len(places_of(suspicious)), MOST_OF_A_CASE, room)
+        room -= most
+        if most:
+            items.append((source, suspicious, most))
+    drawn_of = [source.name for source, *_ in items]
+    with closing(spread(partial_of(_draw, table), items)) as unordered:
+        pictures |= watched("draw", drawn_of, unordered, lambda found: found[0], progress, in_order=False)
+    return _Found(cases, {name: pictures.get(name, []) for name in names})
+
+
+def _room(pictures: dict[str, list[PlacePictures]]) -> int:
+    return min(MOST_PICTURES - sum(map(len, pictures.values())), MOST_OF_A_CASE)
+
+
+def _suspicious(findings: Sequence[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.level == "suspicious"]
+
+
+def _look_at(table: ClassTable, item: tuple[CaseSource, int]) -> tuple[CaseCheck, list[PlacePictures]]:
+    """Measure one case, in whichever process, and draw so many of its places."""
+    source, most_pictures = item
+    barrier, found, pictures = CaseBarrier(), CaseCheck(source.name, None), list[PlacePictures]()
+    with barrier.around(source.name):
+        case = source.read()
+        facts = measure_case(case, table)
+        findings = (*scan_findings(facts), *label_findings(facts))
+        pictures = picture_places(case, _suspicious(findings), table, most_pictures)
+        found = CaseCheck(source.name, facts, findings=findings)
+    error = barrier.left_out.get(source.name)
+    if error is not None:
+        found = CaseCheck(source.name, None, str(error), defect=isinstance(error, DefectError))
+    return found, pictures
+
+
+def _draw(table: ClassTable, item: tuple[CaseSource, list[Finding], int]) -> tuple[str, list[PlacePictures]]:
+    """Draw so many places of one case; none where it cannot be read any more."""
+    (source, findings, most), pictures = item, list[PlacePictures]()
+    with CaseBarrier().around(source.name):
+        pictures = picture_places(source.read(), findings, table, most)
+    return source.name, pictures
+
+
+def _joined(parts: Sequence[CheckPart], number: int) -> _Found:
+    """All parts in the order of the whole, with no more pictures than it would have alone."""
+    cases = tuple(parts[at % len(parts)].cases[at // len(parts)] for at in range(number))
+    drawn = {case: places for part in parts for case, places in part.pictures.items()}
+    pictures: dict[str, list[PlacePictures]] = {}
+    for case in cases:
+        pictures[case.case] = drawn.get(case.case, [])[: _room(pictures)]
+    return _Found(cases, pictures)
+
+
+def _concluded(found: _Found, title: str, table: ClassTable, out: Path) -> DataSetCheck:
+    """Compare all cases with each other, and write tables and page."""
+    facts = [case.facts for case in found.cases if case.facts is not None]
+    beside: dict[str, list[Finding]] = {}
+    for finding in findings_beside_others(facts):
+        beside.setdefault(finding.case, []).append(finding)
+    cases = tuple(replace(case, findings=(*case.findings, *beside.get(case.case, ()))) for case in found.cases)
+    organs = table.names[1:]
+    checked = DataSetCheck(title, organs, cases, tuple(findings_of_the_set(facts, organs)))
+    write_csv(out / CASES, case_header(organs), [case_row(each, organs) for each in cases])
+    write_csv(out / FINDINGS, FINDINGS_HEADER, finding_rows(checked))
+    write_text(out / PAGE, render_check_page(checked, found.pictures, table, viscera.__version__))
+    return checked

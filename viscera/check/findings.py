@@ -57,6 +57,7 @@ class DataSetCheck:
     classes: tuple[str, ...]  # names of the organs that were looked for, in label order
     cases: tuple[CaseCheck, ...]  # by name
     findings: tuple[Finding, ...] = ()  # of the data set as a whole
+    parts_missing: int = 0  # of a job array; then these are the cases of one part alone, not compared with others
 
     def with_verdict(self, *verdicts: str) -> list[CaseCheck]:
         """The cases of one of these verdicts."""

@@ -258,14 +258,24 @@ def input_and_output(
     return given[0], given[1]
 
 
-def spread(launcher: str, address: str | None, *, wants_gpu: bool = False) -> Any:  # noqa: ANN401 - a `Spread`, whose module takes its time
-    """Over what cases are spread; None: over processes here."""
+@contextmanager
+def spread(call: Call, launcher: str, address: str | None, *, wants_gpu: bool = False) -> Iterator[Any]:
+    """Over what cases are spread, a `Spread`, whose module takes its time; None: over processes here.
+
+    At the end, however it comes, what each node of a cluster has done is said.
+    """
     if launcher == "local":
-        return None
-    from viscera.engine.on_ray import for_each_on_ray, ray_module  # noqa: PLC0415 - loads PyTorch
+        yield None
+        return
+    from viscera.engine.on_ray import NodeTally, for_each_on_ray, ray_module  # noqa: PLC0415 - loads PyTorch
 
     ray_module()  # or say so now
-    return functools.partial(for_each_on_ray, address=address, wants_gpu=wants_gpu)
+    tally = NodeTally()
+    try:
+        yield functools.partial(for_each_on_ray, address=address, wants_gpu=wants_gpu, tally=tally)
+    finally:
+        if tally.seconds:
+            call.display.note(tally.table())
 
 
 def arms_on(launcher: str, address: str | None) -> Any:  # noqa: ANN401 - a `Launcher` of `study.launch`

@@ -4,11 +4,15 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from types import ModuleType
 from typing import Any, TypeVar
+
+from tabulate import tabulate
 
 from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.processes import show_log, with_its_log
@@ -83,10 +87,28 @@ def _nodes(ray: ModuleType) -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+class NodeTally:
+    """What each node of a cluster has done."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = {}  # by node, of each case
+
+    def table(self) -> str:
+        """A line for each node: how many cases, in which time."""
+        rows = [(node, len(each), sum(each), sum(each) / len(each)) for node, each in sorted(self.seconds.items())]
+        headers = ("node", "cases", "seconds in all", "seconds per case")
+        return tabulate(rows, headers, floatfmt=".1f")
+
+
 def for_each_on_ray(
-    function: Callable[[Item], Result], items: Sequence[Item], *, address: str | None, wants_gpu: bool = False
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    address: str | None,
+    wants_gpu: bool = False,
+    tally: NodeTally | None = None,
 ) -> Generator[Result, None, None]:
-    """As `core.processes.for_each`, over a cluster whose nodes reach the same files.
+    """As `core.processes.for_each`, over a cluster whose nodes reach the same files; `tally` says what each node did.
 
     An item whose node or process is lost is done again elsewhere, up to `RETRIES` times; what was written of it then
     must be as good as nothing or as all. An item gets one processor, and where it wants one a GPU, if there is any.
@@ -94,7 +116,7 @@ def for_each_on_ray(
     with connected(address) as ray:
         needs = {"num_cpus": 1.0, "num_gpus": float(wants_gpu and most_gpus(ray) > 0)}
         room = resources(ray, needs, "a case", "Start nodes that have them.") * _AHEAD
-        run = ray.remote(with_its_log).options(**needs, max_retries=RETRIES, scheduling_strategy="SPREAD")
+        run = ray.remote(_on_a_node).options(**needs, max_retries=RETRIES, scheduling_strategy="SPREAD")
         coming, pending = iter(items), list[Any]()
         shared = ray.put(function)
         while True:
@@ -104,11 +126,20 @@ def for_each_on_ray(
             done, pending = ray.wait(pending, timeout=_LOOK_S)
             for reference in done:
                 try:
-                    result, records = ray.get(reference)
+                    node, seconds, (result, records) = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
                     raise error.as_instanceof_cause() from None
                 except ray.exceptions.RayError as error:
                     lost = f"a node or process was lost {RETRIES + 1} times ({str(error).splitlines()[0]})"
                     raise RunFailedError(f"{lost}. Run the same command again: what is done is kept.") from error
+                if tally is not None:
+                    tally.seconds.setdefault(node, []).append(seconds)
                 show_log(records)
                 yield result
+
+
+def _on_a_node(function: Callable[[Item], Result], item: Item) -> tuple[str, float, tuple[Result, list[Any]]]:
+    """Where it was done, how long it took, and as `with_its_log`."""
+    started = time.perf_counter()
+    found = with_its_log(function, item)
+    return socket.gethostname(), time.perf_counter() - started, found

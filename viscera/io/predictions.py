@@ -27,7 +27,7 @@ _OURS, _MEASUREMENTS = "run_sha256", "measurements"  # keys of the JSON
 # checksums by file name: what was written last, and what was there before, also of an earlier model or scan in other
 # formats; a file of ours may have either, whether the last writing came to its end or not
 _LAST, _BEFORE = "outputs_sha256", "replaces_sha256"
-_TABLE = "measurements.csv"
+TABLE = "measurements.csv"
 _NUMBERS = (  # of an organ, and how they are written
     {"voxels": "d", "volume_ml": ".3f", "mean_hu": ".1f", "sd_hu": ".1f"}
     | {f"{end}_{axis}_mm": ".1f" for end in ("lowest", "highest") for axis in "ras"}
@@ -71,9 +71,9 @@ class PredictionFiles:
         """Where the formats of a case go: into a folder, or into the file that `output` names."""
         if not formats_of(output):
             outputs = {output / f"{name}{FORMATS[each].endings[0]}": each for each in formats}
-            return cls(outputs, output / f"{name}.json", output / _TABLE)
+            return cls(outputs, output / f"{name}.json", output / TABLE)
         stem = output.name[: -len(ending(output, formats[0]))]
-        return cls({output: formats[0]}, output.with_name(f"{stem}.json"), output.with_name(f"{stem}.{_TABLE}"))
+        return cls({output: formats[0]}, output.with_name(f"{stem}.json"), output.with_name(f"{stem}.{TABLE}"))
 
     @property
     def main(self) -> Path:
@@ -172,9 +172,14 @@ def read_measurements(record: Path) -> dict[str, Measured]:
 
 
 def refuse_other_tables(files: Sequence[PredictionFiles]) -> None:
-    """Raise BadInputError where a table of that name is not ours; later versions may have more columns."""
+    """Raise BadInputError where a table of that name is not ours."""
     for table in dict.fromkeys(each.table for each in files):
-        refuse_other_table(table, _HEADER[:3])
+        refuse_other_measurements(table)
+
+
+def refuse_other_measurements(table: Path) -> None:
+    """Raise BadInputError where a file of that name is no such table; later versions may have more columns."""
+    refuse_other_table(table, _HEADER[:3])
 
 
 def write_tables(files: Sequence[PredictionFiles]) -> None:
@@ -184,7 +189,7 @@ def write_tables(files: Sequence[PredictionFiles]) -> None:
     """
     for table in dict.fromkeys(each.table for each in files):
         records = sorted(path for path in table.parent.glob("*.json") if not path.name.startswith("."))
-        if table.name != _TABLE:
+        if table.name != TABLE:
             records = [path for each in files if (path := each.record).exists()]
         rows = [row for record in records for row in _rows(record, table)]
         if rows:

@@ -3,13 +3,14 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from tabulate import tabulate
 
 from viscera.core.errors import BadInputError
-from viscera.io.records import is_table, read_csv, write_csv
+from viscera.io.records import is_table, read_csv, read_json, write_csv
 
 _METRIC_TITLES = {
     "dice": "Dice",
@@ -44,9 +45,19 @@ def write_scores(path: Path, rows: Sequence[ScoreRow]) -> None:
     write_csv(path, ScoreRow._fields, (row.cells() for row in rows))
 
 
-def is_scores(path: Path) -> bool:
-    """Whether a file begins as `write_scores` begins one, or is empty."""
-    return path.stat().st_size == 0 or is_table(path, ScoreRow._fields)
+def refuse_other_scores(path: Path) -> None:
+    """Raise BadInputError where a file is there that is not empty and does not begin as `write_scores` begins one."""
+    if path.exists() and path.stat().st_size and not is_table(path, ScoreRow._fields):
+        raise BadInputError(f"{path}: exists, and is no table of scores. Move it away, or give another --out.")
+
+
+def refuse_other_summary(path: Path) -> None:
+    """Raise BadInputError where a file is there that is no `summary.json` as nnU-Net writes it."""
+    value = None
+    with suppress(BadInputError):
+        value = read_json(path) if path.exists() else {"metric_per_case": []}
+    if not isinstance(value, dict) or "metric_per_case" not in value:
+        raise BadInputError(f"{path}: exists, and is no summary of nnU-Net's. Move it away, or give --summary.")
 
 
 def read_scores(path: Path) -> list[ScoreRow]:

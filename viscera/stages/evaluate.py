@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple, get_args
@@ -13,11 +13,12 @@ from viscera.core.errors import BadInputError, CaseBarrier, VisceraError
 from viscera.core.processes import for_each, watched
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.scan import LabelMap
+from viscera.core.shard import Shard
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io import quarantine
 from viscera.io.files import refuse_unwritable
 from viscera.io.manifest import Split
-from viscera.io.records import read_json, write_json
+from viscera.io.records import write_json
 from viscera.io.references import (
     Meaning,
     Reference,
@@ -28,7 +29,7 @@ from viscera.io.references import (
     references_of,
     refuse_other_scan,
 )
-from viscera.io.scores import ScoreRow, is_scores, write_scores
+from viscera.io.scores import ScoreRow, refuse_other_scores, refuse_other_summary, write_scores
 from viscera.io.store import Store
 from viscera.metrics.nnunet_summary import CountedCase, nnunet_summary
 from viscera.metrics.scoring import Pair, refuse_unknown_organs
@@ -50,6 +51,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     summary: Path | None = None,  # nnU-Net's `summary.json`, to be written; of the original grid where that is scored
     all_or_none: bool = False,  # write nothing where a case cannot be scored: models are compared on the same cases
     jobs: int = 1,  # processes that work at the same time
+    shard: Shard | None = None,  # score this part of the cases alone, into an `out` in a folder of its own
     progress: OnProgress = unseen,  # called before each case, or with several `jobs` after it; and at the end
 ) -> list[ScoreRow]:
     """Score label maps against their references; the rows that were written, by case, grid, metric and class.
@@ -67,7 +69,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     refuse_unknown_organs(config.tolerance_mm, classes)
     files, known = _paired(files, references, store, split, Meaning(classes, layout, numbers))
     readers = read_predictions(files, classes)
-    tasks = [_Task(name, files[name], readers[name], known[name]) for name in sorted(files)]
+    own = shard.of(sorted(files)) if shard else sorted(files)
+    tasks = [_Task(name, files[name], readers[name], known[name]) for name in own]
     for folder in {path.parent for path in (out, summary) if path is not None}:
         refuse_unwritable(folder)
     barrier, store_path = CaseBarrier(), references if store else None
@@ -77,7 +80,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         write_scores(out, rows)
         if summary is not None:
             write_json(summary, nnunet_summary(counted), allow_nan=True)
-    quarantine.write_quarantine(out.parent, barrier.reasons, files)
+    quarantine.write_quarantine(out.parent, barrier.reasons, own)
     barrier.finish(len(tasks), out.parent / quarantine.NAME)
     return rows
 
@@ -225,11 +228,6 @@ def _refuse_outputs(out: Path, summary: Path | None) -> None:
             raise BadInputError(f"{path}: this is a folder. Give the name of a file.")
     if summary is not None and summary.resolve() == out.resolve():
         raise BadInputError(f"{out}: both the scores and nnU-Net's summary. Give another --out or --summary.")
-    if out.exists() and not is_scores(out):
-        raise BadInputError(f"{out}: exists, and is no table of scores. Move it away, or give another --out.")
-    if summary is not None and summary.exists():
-        value = None
-        with suppress(BadInputError):
-            value = read_json(summary)
-        if not isinstance(value, dict) or "metric_per_case" not in value:
-            raise BadInputError(f"{summary}: exists, and is no summary of nnU-Net's. Move it away, or give --summary.")
+    refuse_other_scores(out)
+    if summary is not None:
+        refuse_other_summary(summary)

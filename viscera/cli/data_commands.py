@@ -1,0 +1,134 @@
+"""Of data: phantom, prepare, check, series."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from viscera.cli import command as shared
+from viscera.cli.command import (
+    Address,
+    AsJson,
+    Call,
+    Classes,
+    DataSet,
+    Jobs,
+    Launcher,
+    Layout,
+    Part,
+    class_file,
+    command,
+    new_app,
+)
+from viscera.cli.terminal import end_on_signal
+from viscera.core.shard import Shard
+
+app = new_app("")
+_PREPARING = "prepare.downsample prepare.spacing_mm prepare.test_fraction prepare.validation_fraction prepare.seed"
+
+
+@command(app, "phantom")
+def phantom(
+    call: Call,
+    out: Annotated[Path, "Folder for the data set, in nnU-Net's raw layout."],
+    cases: Annotated[int, typer.Option(min=1, metavar="N", help="How many scans to write.")],
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another seed gives other patients.")] = 0,
+    shape: shared.Shape = (128, 128, 96),
+    spacing_mm: shared.VoxelSize = None,
+    jobs: Jobs = 1,
+) -> None:
+    """Write synthetic CT scans with labels, to try things out.
+
+    They show a procedural abdomen: a phantom, not patients. A scan of a seed is always the same.
+    """
+    from viscera.stages.phantom import make_phantoms as make
+
+    with end_on_signal():  # and with it the processes
+        make(out, cases, seed=seed, shape=shape, spacing_mm=spacing_mm, jobs=jobs, progress=call.display.update)
+    call.display.note(f"{cases} phantom cases in {out}")
+
+
+@command(app, "prepare", _PREPARING)
+def prepare(
+    call: Call,
+    source: DataSet,
+    store: Annotated[Path, "Store to make or to extend."],
+    layout: Layout = "auto",
+    classes: Classes = None,
+    partial: Annotated[bool, "Take a data set that does not label all organs."] = False,
+    split: Annotated[Path | None, "JSON file with the cases of train, validation and test, instead of shares."] = None,
+    jobs: Jobs = 1,
+    shard: Part = None,
+    launcher: Launcher = "local",
+    address: Address = None,
+) -> None:
+    """Turn labelled scans into a store, ready for training.
+
+    Scans are brought onto the network's grid and split into training, validation and test cases; voxels of every class
+    are counted. Cases that cannot be read are left out, with the reason in quarantine.csv.
+    """
+    from viscera.stages import prepare as stage
+
+    if {"prepare.downsample", "prepare.spacing_mm"} <= call.options.keys():
+        raise typer.BadParameter("give --downsample or --spacing-mm, not both")
+    data: dict[str, Any] = {"layout": layout, "classes": class_file(classes), "partial": partial}
+    data |= {"split_file": split, "jobs": jobs, "shard": Shard.parse(shard) if shard else None}
+    settings, seen = call.config().prepare, call.display.update
+    with end_on_signal(), shared.spread(call, launcher, address) as over:  # and with it the processes
+        built = stage.prepare(source, store, settings, **data, spread=over, progress=seen)
+    train, validation, test = (len(built.names(part)) for part in ("train", "validation", "test"))
+    if train + validation + test < len(built.names()):
+        call.display.note(f"{store}: {len(built.names())} cases so far; the split is drawn when all parts are done")
+        return
+    call.display.note(f"{store}: {train} training, {validation} validation, {test} test cases")
+    call.display.note(f"{store}: {stage.grids_text(built)}")
+
+
+@command(app, "check")
+def check(
+    call: Call,
+    source: DataSet,
+    out: Annotated[Path, "Folder for the tables and the page with pictures."] = Path("check"),
+    layout: Layout = "auto",
+    classes: Classes = None,
+    as_json: AsJson = False,
+    jobs: Jobs = 1,
+    shard: Part = None,
+    launcher: Launcher = "local",
+    address: Address = None,
+) -> None:
+    """Check a labelled data set before training.
+
+    Scans and labels are measured, what is suspicious is named, and a page shows it with pictures.
+    """
+    from viscera.check import check_stage as stage
+    from viscera.check.check_tables import check_text
+
+    part = Shard.parse(shard) if shard else None
+    how: dict[str, Any] = {"layout": layout, "classes": class_file(classes), "jobs": jobs, "shard": part}
+    with end_on_signal(), shared.spread(call, launcher, address) as over:  # and with it the processes
+        found = stage.check(source, out, **how, spread=over, progress=call.display.update)
+    if as_json:
+        call.result(json.dumps(asdict(found), indent=1))
+    elif found.parts_missing:
+        call.say(f"{check_text(found)}\nPart {shard}; tables and pictures are written when all parts are done.")
+    else:
+        call.say(f"{check_text(found)}\nPictures and tables: {out / stage.PAGE}")
+    stage.refuse_unread(found, out, part)
+
+
+@command(app, "series")
+def list_series(
+    call: Call, path: Annotated[Path, "Folder or zip file of DICOM images."], as_json: AsJson = False
+) -> None:
+    """List the DICOM series in a folder or zip file.
+
+    A star marks the one that would be read; of the others it says why not.
+    """
+    from viscera.io import scans
+
+    with end_on_signal():
+        listing = scans.list_series(path)
+    call.result(json.dumps(scans.series_json(listing), indent=1) if as_json else scans.series_table(listing))

@@ -1,0 +1,130 @@
+"""Of models: doctor, train, find-rate, study, report; and nnU-Net's trainers."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from viscera.cli import command as shared
+from viscera.cli.command import Address, AsJson, Call, Launcher, Store, command, new_app
+from viscera.cli.terminal import stop_on_signal
+
+app = new_app("")
+_TRAINING = "train.iterations train.patch train.batch_size train.filters train.device"
+
+
+@command(app, "doctor", "preset")
+def doctor(
+    call: Call,
+    path: Annotated[Path, typer.Argument(metavar="STORE|RUN", help="A store, before training; or a run, after it.")],
+    as_json: AsJson = False,
+) -> None:
+    """Explain which organs a training will miss, or has missed.
+
+    Of a store: class weights, gradients and what to expect of each weighting and learning rate. Of a run: what became
+    of every organ. With what to do about it.
+    """
+    from viscera.doctor.diagnosis import diagnose, diagnose_run, diagnosis_text, run_diagnosis_text
+    from viscera.io.runlog import RunFolder
+
+    if RunFolder(path).config_path.exists():
+        run = diagnose_run(path)
+        call.result(json.dumps(asdict(run), indent=1) if as_json else run_diagnosis_text(run))
+    else:
+        call.choose_threads()
+        found = diagnose(path, call.config())
+        call.result(json.dumps(asdict(found), indent=1) if as_json else diagnosis_text(found))
+
+
+@command(app, "train", f"preset train.weighting train.learning_rate {_TRAINING} train.seed train.checkpoint_every")
+def train(
+    call: Call,
+    store: Store,
+    run: Annotated[Path, "Folder for the trained model."],
+    resume: Annotated[bool, "Continue from the last checkpoint, with its settings."] = False,
+) -> None:
+    """Train one model on a store.
+
+    The defaults are the paper's; --preset demo is a short training, to try things out.
+    """
+    from viscera.core.resolve import as_recorded
+    from viscera.io.records import read_yaml
+    from viscera.io.runlog import RunFolder
+    from viscera.stages import train as stage
+
+    before = RunFolder(run)
+    base = as_recorded(read_yaml(before.config_path)) if resume and before.config_path.exists() else None
+    status = before.read_status() if resume else None
+    call.choose_threads(status.threads if status else None)
+    with stop_on_signal() as stop:
+        folder = stage.train(store, run, call.config(base), resume=resume, stop=stop, progress=call.display.update)
+    call.display.note(f"{folder.path}: finished; predict with `viscera predict {folder.path} SCAN OUTPUT`")
+
+
+@command(app, "find-rate", "preset study.weightings train.device")
+def find_rate(
+    call: Call,
+    store: Store,
+    out: Annotated[Path, "Folder for the curves; a study shows those in STUDY/rate_range."] = Path("rate_range"),
+) -> None:
+    """Suggest a learning rate for each class weighting.
+
+    A short training with a rate that rises from step to step: a learning-rate range test.
+    """
+    from viscera.study.find_rates import find_rates
+    from viscera.study.rate_range import rate_range_table
+
+    call.choose_threads()
+    config = call.config()
+    with stop_on_signal() as stop:
+        tests = find_rates(store, out, config, config.study.weightings, stop=stop, progress=call.display.update)
+    call.say(f"{rate_range_table(tests)}\nThe curves: {out}")
+
+
+@command(app, "study", f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs {_TRAINING}")
+def study(
+    call: Call,
+    store: Store,
+    study: Annotated[Path, "Folder of the study: new, or to continue."],
+    launcher: Launcher = "local",
+    address: Address = None,
+) -> None:
+    """Train and compare a grid of models, and write a report.
+
+    Every arm (a weighting at a learning rate) is trained, applied and scored. After an interruption the same command
+    resumes; with more weightings, rates, seeds or iterations it extends the study.
+    """
+    from viscera.io.runlog import StudyFolder
+    from viscera.study.launch import run_study
+
+    config = call.config(StudyFolder(study).settings_so_far())
+    call.choose_threads()
+    where = shared.arms_on(launcher, address)
+    with stop_on_signal() as stop:
+        page = run_study(store, study, config, stop=stop, progress=call.display.update, launcher=where)
+    call.display.note(f"Report: {page}")
+    call.say(str(page))
+
+
+@command(app, "report")
+def report(call: Call, study: Annotated[Path, "Folder of the study."]) -> None:
+    """Write the report of a study again.
+
+    Table 1, comparisons, learning curves, slices and surfaces, of whatever is finished.
+    """
+    from viscera.study.report.report_stage import make_report
+
+    call.say(str(make_report(study, call.display.update)))
+
+
+@command(app, "nnunet-path")
+def nnunet_path(call: Call) -> None:
+    """Print the folder of our trainers for nnU-Net v2.
+
+    nnU-Net finds them by its environment variable nnUNet_extTrainer.
+    """
+    from viscera.plugins import NNUNET_TRAINERS
+
+    call.result(str(NNUNET_TRAINERS))

@@ -1,0 +1,108 @@
+"""Of results: predict, evaluate, merge."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from viscera.cli import command as shared
+from viscera.cli.command import Address, Call, Classes, Jobs, Launcher, Layout, Part, class_file, command, new_app
+from viscera.cli.terminal import end_on_signal
+from viscera.core.errors import BadInputError
+from viscera.core.shard import Shard
+
+app = new_app("")
+
+
+@command(app, "predict", "train.device")
+def predict(
+    call: Call,
+    run: Annotated[Path, "A trained model, as `viscera train` or `viscera study` made it."],
+    source: shared.Input = None,
+    output: shared.Output = None,
+    source_option: Annotated[Path | None, typer.Option("-i", metavar="INPUT", help="The same as INPUT.")] = None,
+    output_option: Annotated[Path | None, typer.Option("-o", metavar="OUTPUT", help="The same as OUTPUT.")] = None,
+    series: Annotated[str | None, "UID of the DICOM series to segment; by default the CT with most images."] = None,
+    formats: shared.Formats = None,
+    overwrite: Annotated[bool, "Replace label maps that were edited, or are of other scans."] = False,
+    jobs: Jobs = 1,
+    shard: Part = None,
+    launcher: Launcher = "local",
+    address: Address = None,
+) -> None:
+    """Segment scans with a trained model.
+
+    INPUT and OUTPUT are needed, as arguments or with -i and -o. The label maps lie on the grids of the scans.
+    """
+    from viscera.io.records import read_yaml
+    from viscera.io.runlog import RunFolder
+    from viscera.stages import predict as stage
+
+    scans, to = shared.input_and_output(source, output, source_option, output_option)
+    base = read_yaml(saved) if not call.file and (saved := RunFolder(run).config_path).exists() else {}
+    device = call.options.get("train.device", "auto")
+    call.choose_threads()
+    with end_on_signal(), shared.spread(call, launcher, address, wants_gpu=device != "cpu") as over:
+        written = stage.predict(
+            run,
+            scans,
+            to,
+            call.config(base).predict if call.file or call.assignments else None,
+            series=series,
+            formats=formats,
+            device=device,
+            overwrite=overwrite,
+            jobs=jobs,
+            spread=over,
+            shard=Shard.parse(shard) if shard else None,
+            progress=call.display.update,
+        )
+    call.display.note(f"{len(written)} label {'map' if len(written) == 1 else 'maps'} in {to}")
+
+
+@command(app, "evaluate", "evaluate.metrics evaluate.grid")
+def evaluate(
+    call: Call,
+    predictions: Annotated[Path, "A label map, or a folder of them."],
+    references: Annotated[Path, "What is true: a label map, a folder of them, a data set, or a store."],
+    layout: Layout = "auto",
+    out: Annotated[Path, "Table of all scores to write."] = Path("scores.csv"),
+    summary: Annotated[Path | None, "Summary as nnU-Net writes it; by default summary.json beside the table."] = None,
+    split: Annotated[Literal["train", "validation", "test"] | None, "Score only this part of a store."] = None,
+    classes: Classes = None,
+    jobs: Jobs = 1,
+    shard: Part = None,
+) -> None:
+    """Score predictions against reference labels.
+
+    Dice, HD95, surface Dice and volumes, per case and organ.
+    """
+    from viscera.io.scores import scores_table
+    from viscera.stages import evaluate as stage
+
+    beside = out.with_name("summary.json")
+    if summary is None and beside.exists() and not out.exists():
+        raise BadInputError(f"{beside}: exists, and not from an earlier {out.name}. Move it away, or give --summary.")
+    file = class_file(classes)
+    named = {"classes": file.table, "numbers": file.numbers} if file else {}
+    more: dict[str, Any] = named | {"summary": summary or beside, "progress": call.display.update, "jobs": jobs}
+    more["shard"] = Shard.parse(shard) if shard else None
+    with end_on_signal():  # and with it the processes
+        rows = stage.evaluate(predictions, references, out, call.config().evaluate, layout=layout, split=split, **more)
+    call.say(f"{scores_table(rows)}\nEvery case: {out}; as nnU-Net writes it: {summary or beside}")
+
+
+@command(app, "merge")
+def merge(
+    call: Call,
+    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Folders that the parts of a job wrote.")],
+    out: Annotated[Path, "Folder for the tables of all."] = Path("merged"),
+) -> None:
+    """Join the tables that parts of a job wrote.
+
+    Each part has a folder of its own. Scores, nnU-Net's summary, measurements, and the cases that were left out.
+    """
+    from viscera.stages import merge as stage
+
+    written = stage.merge(parts, out)
+    call.say("\n".join(str(path) for path in written))

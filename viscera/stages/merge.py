@@ -1,0 +1,139 @@
+"""`viscera merge`: tables that parts of a job wrote into folders of their own, as one call would have written them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from viscera.core.errors import BadInputError
+from viscera.io import quarantine
+from viscera.io.files import refuse_unwritable
+from viscera.io.layouts.dataset_tables import case_name
+from viscera.io.predictions import TABLE as MEASUREMENTS
+from viscera.io.predictions import refuse_other_measurements
+from viscera.io.records import is_table, read_csv, read_json, validated, write_csv, write_json
+from viscera.io.scores import read_scores, refuse_other_scores, refuse_other_summary, write_scores
+from viscera.metrics.nnunet_summary import CaseMetrics, with_means
+
+_ByCase = dict[str, list[Any]]  # rows, in their order
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """One kind of table."""
+
+    name: str  # of the file
+    read: Callable[[Path], _ByCase]
+    write: Callable[[Path, Sequence[Any]], None]  # rows of all cases, one or more, in the order of the cases
+    refuse_other: Callable[[Path], None]  # a file of that name that is none
+    columns: Callable[[Any], list[str]] = list  # of a row, which all must have
+
+
+def merge(parts: Sequence[Path], out: Path) -> list[Path]:
+    """Join what is in the folders `parts` (`scores.csv`, `summary.json`, `measurements.csv`, `quarantine.csv`).
+
+    Cases are in the order of their names. A case may stand in several parts where these say the same of it; one that
+    was left out in a part and done in another counts as done. Returns the tables that were written into `out`.
+
+    Raises:
+        BadInputError: a part without a table, parts that contradict each other or have other columns, or a file in
+            `out` that is no table of that kind. Nothing is written then.
+    """
+    for part in parts:
+        if not any((part / kind.name).exists() for kind in _KINDS):
+            names = ", ".join(kind.name for kind in _KINDS)
+            raise BadInputError(f"{part}: none of {names} is in this folder. Give the folders that the parts wrote.")
+    if out.resolve() in {part.resolve() for part in parts}:
+        raise BadInputError(f"{out}: one of the parts. Give another folder.")
+    there = {kind: found for kind in _KINDS if (found := [p for part in parts if (p := part / kind.name).exists()])}
+    for kind in there:
+        kind.refuse_other(out / kind.name)
+    joined = {kind.name: _joined(kind, paths) for kind, paths in there.items()}
+    done = {case for name, by_case in joined.items() if name != quarantine.NAME for case in by_case}
+    if quarantine.NAME in joined:
+        joined[quarantine.NAME] = {case: why for case, why in joined[quarantine.NAME].items() if case not in done}
+    refuse_unwritable(out)
+    written = []
+    for kind in there:
+        rows = [row for _, of_case in sorted(joined[kind.name].items()) for row in of_case]
+        if rows:
+            kind.write(out / kind.name, rows)
+            written.append(out / kind.name)
+        else:
+            (out / kind.name).unlink(missing_ok=True)
+    return written
+
+
+def _joined(kind: _Kind, paths: Iterable[Path]) -> _ByCase:
+    """Rows of all parts; refuses those that say different things of one case."""
+    joined: _ByCase = {}
+    source: dict[str, Path] = {}
+    columns: tuple[Path, list[str]] | None = None
+    for path in paths:
+        by_case = kind.read(path)
+        for case, rows in by_case.items():
+            own = kind.columns(rows[0])
+            columns = columns or (path, own)
+            if own != columns[1]:
+                raise BadInputError(
+                    f"{path}: its columns are not those of {columns[0]}. Make both with the same version and classes."
+                )
+            if repr(joined.setdefault(case, rows)) != repr(rows):  # NaN is not equal to itself
+                raise BadInputError(
+                    f"{path}: says something else of {case} than {source[case]}. Give one of them, or make both anew."
+                )
+            source.setdefault(case, path)
+    return joined
+
+
+def _by_case(rows: Iterable[Any], case_of: Callable[[Any], str]) -> _ByCase:
+    by_case: _ByCase = {}
+    for row in rows:
+        by_case.setdefault(case_of(row), []).append(row)
+    return by_case
+
+
+def _write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
+    header = list(rows[0])
+    write_csv(path, header, [[row.get(name, "") for name in header] for row in rows])
+
+
+def _read_rows(path: Path) -> _ByCase:
+    if not is_table(path, ("case",)):
+        raise BadInputError(f"{path}: its first column is not the case. Give a table as viscera writes it.")
+    return _by_case(read_csv(path), lambda row: row["case"])
+
+
+def _read_summary(path: Path) -> _ByCase:
+    value = read_json(path)
+    cases = value.get("metric_per_case") if isinstance(value, dict) else None
+    anew = "nnU-Net's summary was expected: evaluate again."
+    validated(list[dict[str, str | dict[str, dict[str, int | float]]]], cases, path, anew)
+    try:
+        return _by_case(cast("list[CaseMetrics]", cases), lambda case: case_name(Path(case["prediction_file"])))
+    except (KeyError, TypeError) as error:
+        raise BadInputError(f"{path}: damaged (a case has no {error}). {anew}") from error
+
+
+def _labels(entry: CaseMetrics) -> list[str]:
+    return [f"{label} {name}" for label, metrics in entry["metrics"].items() for name in metrics]
+
+
+_KINDS = (
+    _Kind(
+        "scores.csv",
+        lambda path: _by_case(read_scores(path), lambda row: row.case),
+        write_scores,
+        refuse_other_scores,
+        lambda _row: [],
+    ),
+    _Kind(
+        "summary.json",
+        _read_summary,
+        lambda path, cases: write_json(path, with_means(cases), allow_nan=True),
+        refuse_other_summary,
+        _labels,
+    ),
+    _Kind(MEASUREMENTS, _read_rows, _write_rows, refuse_other_measurements),
+    _Kind(quarantine.NAME, _read_rows, _write_rows, lambda path: quarantine.refuse_other_quarantine(path.parent)),
+)

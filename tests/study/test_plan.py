@@ -307,3 +307,13 @@ def test_a_study_computes_as_a_run_that_was_trained_elsewhere(
     train(tiny_store.path, run.path, tiny_config(weighting="simple", learning_rate=0.01, precision="bfloat16"))
     found = make_plan(StudyFolder(tmp_path / "study"), tiny_store, grid(tiny_config))
     assert found.config.train.precision == "bfloat16"
+
+
+def test_a_finished_run_may_know_where_its_variants_rate_ends(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure
+) -> None:
+    config = grid(tiny_config, **{"study.variants": {"cosine": {"train.rate_schedule.shape": "cosine"}}})
+    (first, *_) = make_plan(StudyFolder(tmp_path / "study"), tiny_store, config).tasks
+    train(tiny_store.path, first.run.path, first.config)
+    (again, *_) = make_plan(StudyFolder(tmp_path / "study"), tiny_store, config).tasks
+    assert again.config.train.rate_schedule.steps is None

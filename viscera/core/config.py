@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from viscera.core.anatomy import TOLERANCES_MM, ClassTable
 from viscera.core.network_config import NetworkConfig
+from viscera.core.recipe_config import RateScheduleConfig
 from viscera.core.settings import WEIGHTINGS, Factors, Role, Settings, SpacingsMm, Weighting, as_written_now, setting
 
 ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: ClassTable.of_names(names).names)]
@@ -167,6 +168,7 @@ class TrainConfig(Settings):
     diagnose: bool = setting(True, "log each class's share of the gradient and Adam's step (under 2 %)", role="machine")
     network: NetworkConfig = Field(default_factory=NetworkConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
+    rate_schedule: RateScheduleConfig = Field(default_factory=RateScheduleConfig)
     adam: AdamConfig = Field(default_factory=AdamConfig)
     intensity: IntensityConfig = Field(default_factory=IntensityConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)
@@ -181,9 +183,10 @@ class TrainConfig(Settings):
         self.network.refuse_one_value(self.patch, self.batch_size, self.levels)
 
     @model_validator(mode="after")
-    def _can_normalise(self) -> Self:
+    def _can_be_trained(self) -> Self:
         self.network.refuse_unfit(self.filters, self.levels)
         self.refuse_one_value()
+        self.rate_schedule.refuse_short(self.iterations)
         return self
 
 

@@ -16,7 +16,7 @@ from viscera.doctor.forecast import ArmForecast, Outlook, hu_claims, separabilit
 from viscera.engine.diagnostics import logit_gradient_norms
 from viscera.engine.feed import Feed, feed_of, with_training_set
 from viscera.engine.hardware import choose_device
-from viscera.engine.optimiser import keras_epsilon
+from viscera.engine.optimiser import keras_epsilon, mean_learning_rate
 from viscera.engine.predictor import build_network
 from viscera.imaging.windows import network_input
 from viscera.io.store import Store
@@ -73,7 +73,7 @@ def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tupl
             gradient_share=tuple(unit.shares(weights).tolist()),
             gradient_rms=float(np.sqrt(np.square(unit.root_second_moment(weights)).mean())),
             step_kept=unit.step_kept(weights, train.adam, train.iterations),
-            learning_rate=train.learning_rate,
+            learning_rate=mean_learning_rate(train),
             iterations=train.iterations,
             fraction=tuple((counts / counts.sum()).tolist()),
             separability=separability,

@@ -1,4 +1,4 @@
-"""Adam, with epsilon where Keras puts it; and its update as a recording of a step can hold it."""
+"""The rate of each step; Adam, with epsilon where Keras puts it; its update as a recording of a step can hold it."""
 # ruff: noqa: SLF001 - torch._foreach_* is how PyTorch's documentation names them
 
 import inspect
@@ -9,9 +9,51 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from viscera.core.config import AdamConfig
+from viscera.core.config import AdamConfig, TrainConfig
 
 LEAST_EPSILON = 1e-24  # in place of 0: nothing beside a second moment that float32 can hold, and 0 / 0 becomes 0
+
+
+def learning_rate_at(step: int, train: TrainConfig) -> float:
+    """The rate of a step, from 1 on: a pure function of the settings (`train.rate_schedule`).
+
+    As PyTorch's `PolynomialLR` (nnU-Net's `PolyLRScheduler`) and `CosineAnnealingLR`: the first step after the warm-up
+    has the whole rate, and the step after the span, if there is one, the lowest.
+    """
+    schedule, rate = train.rate_schedule, train.learning_rate
+    if step <= schedule.warm_up:
+        return rate * step / (schedule.warm_up + 1)
+    if schedule.shape == "constant":
+        return rate
+    passed = min((step - 1 - schedule.warm_up) / (schedule.span(train.iterations) - schedule.warm_up), 1.0)
+    left = (1 - passed) ** schedule.power if schedule.shape == "polynomial" else (1 + math.cos(math.pi * passed)) / 2
+    return rate * (schedule.lowest + (1 - schedule.lowest) * left)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The rate of the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def with_span(train: TrainConfig, before: TrainConfig | None = None) -> TrainConfig:
+    """The settings with the span of the rate's schedule: as `before`, or as a training that begins has iterations.
+
+    So a run that is trained on has the rates that it had. A constant rate needs none.
+    """
+    schedule = train.rate_schedule
+    if schedule.steps is not None or schedule.shape == "constant":
+        return train
+    steps = train.iterations if before is None else before.rate_schedule.steps
+    return train.model_copy(update={"rate_schedule": schedule.model_copy(update={"steps": steps})})
+
+
+def mean_learning_rate(train: TrainConfig) -> float:
+    """Over all steps: times their number, how far Adam can move a weight."""
+    schedule = train.rate_schedule
+    if schedule.shape == "constant" and not schedule.warm_up:
+        return train.learning_rate
+    return math.fsum(learning_rate_at(step + 1, train) for step in range(train.iterations)) / train.iterations
 
 
 def keras_epsilon(epsilon: float, step: float, beta2: float = 0.999) -> float:

@@ -1,7 +1,8 @@
 """Number format and memory layout of a training: decided once, by timing a few steps, and remembered.
 
-Whoever trains asks before anything is written, and keeps the answer in the configuration: a run or study that goes on,
-here or on another machine, computes as it began.
+With them the span of its rate's schedule, which `train.iterations` decide as it begins. Whoever trains asks before
+anything is written, and keeps the answer in the configuration: a run or study that goes on, here or on another machine,
+computes as it began.
 """
 
 import logging
@@ -23,6 +24,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.network_config import NetworkConfig
 from viscera.engine.feed import Batch, TrainingFacts
 from viscera.engine.hardware import Precision, computes_bfloat16, describe_hardware, fastest_convolutions
+from viscera.engine.optimiser import with_span
 from viscera.engine.trainer import Trainer
 from viscera.io.files import cache_folder
 from viscera.io.records import read_json, validated, write_json
@@ -57,13 +59,15 @@ def decided(train: TrainConfig, num_classes: int, device: torch.device) -> Train
             plain = plain if found is None else dict(zip(plain, found, strict=True))
         elif device.type == "cpu":
             _say("Training in float32: this processor has no instructions for bfloat16.")
-    return train.model_copy(update={name: value for name, value in plain.items() if getattr(train, name) == "auto"})
+    auto = {name: value for name, value in plain.items() if getattr(train, name) == "auto"}
+    return with_span(train.model_copy(update=auto))
 
 
 def as_before(train: TrainConfig, before: TrainConfig) -> TrainConfig:
     """The settings of a training that goes on, which computes as it did wherever they are auto."""
     settings = {name: getattr(before, name) for name in ("precision", "memory_layout")}
-    return train.model_copy(update={name: value for name, value in settings.items() if getattr(train, name) == "auto"})
+    auto = {name: value for name, value in settings.items() if getattr(train, name) == "auto"}
+    return with_span(train.model_copy(update=auto), before)
 
 
 class _Probe(NamedTuple):

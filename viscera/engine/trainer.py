@@ -29,7 +29,7 @@ from viscera.engine.monitor import (
     warn_half_way,
     warn_of_batch_norm,
 )
-from viscera.engine.optimiser import make_adam
+from viscera.engine.optimiser import learning_rate_at, make_adam, set_rate
 from viscera.engine.predictor import build_network
 from viscera.engine.whole_batch_norm import over_the_whole_batch
 from viscera.imaging.augment import augment
@@ -122,6 +122,7 @@ class Trainer:
             self._save(folder.last)
         while self.step < train.iterations:
             log = is_logged(train, self.step + 1)
+            set_rate(self.optimizer, learning_rate_at(self.step + 1, train))
             with out_of_memory_explained("Lower --batch-size, --patch or --filters."):
                 batch = feed.batch(self.step + 1)
                 done = self.training_step(batch, diagnose=train.diagnose and log)
@@ -219,7 +220,7 @@ class Trainer:
             "soft_dice": dict(zip(names, result.soft_dice.tolist(), strict=True)),
             "dice": monitor.training_dice(self.network),
             DICE_BATCH_STATISTICS: by_batch,
-            "learning_rate": train.learning_rate,
+            "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(self.seconds, 3),
         }
         if result.gradient_norms is not None:

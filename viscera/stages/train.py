@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 
 import viscera
-from viscera.core.config import Config
+from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.settings import ANOTHER_MODEL, differences
@@ -163,6 +163,16 @@ def _warn_of_late_schedule(config: Config) -> None:
         )
 
 
+def _warn_of_spent_rate(folder: RunFolder, train: TrainConfig) -> None:
+    schedule, last = train.rate_schedule, train.rate_schedule.span(train.iterations)
+    if schedule.shape != "constant" and schedule.lowest == 0 and last < train.iterations:
+        log.warning(
+            "%s: its rate falls to 0 at step %d (train.rate_schedule), and it is trained to step %d: the steps "
+            "after change no weight. Train a new run of so many steps, or one with a lowest rate above 0.",
+            *(folder.path, last, train.iterations),
+        )
+
+
 def _warn_of_small_scans(store: Store, patch: int) -> None:
     shapes = [store.manifest.cases[name].prepared.shape for name in store.names("train")]
     small = [shape for shape in shapes if min(shape) < patch]
@@ -187,6 +197,7 @@ def _as_it_began(folder: RunFolder, checkpoint: Checkpoint | None, given: _Given
     config = config.model_copy(update={"train": training})
     if before is not None:
         _refuse_other_settings(folder, before, config)
+    _warn_of_spent_rate(folder, training)
     if training.precision == "bfloat16" and not computes_bfloat16(device):
         log.warning(
             "%s: trains in bfloat16, which %s has no instructions for: many times slower than float32, which "

@@ -17,6 +17,7 @@ from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.engine.feed import Batch, Feed, facts_of, feed_of, on_device, training_cases, with_training_set
 from viscera.engine.hardware import autocast, choose_device, fastest_convolutions, out_of_memory_explained
 from viscera.engine.monitor import Monitor
+from viscera.engine.optimiser import set_rate
 from viscera.engine.precision_probe import decided
 from viscera.engine.trainer import StopSignal, Trainer
 from viscera.io.store import Store
@@ -102,8 +103,7 @@ def range_test(
     for step, rate in enumerate(np.geomspace(config.lowest, config.highest, config.steps).tolist(), start=1):
         if stop.is_set():
             raise InterruptedRunError(f"Stopped at step {step} of a range test; nothing of it is kept.")
-        for group in trainer.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(trainer.optimizer, rate)
         result = trainer.training_step(feed.batch(step))
         trainer.step = step
         value = relative_loss(trainer, windows)

@@ -219,10 +219,11 @@ def _refuse_stranger(task: Task, store: Store) -> None:
             f"{run.path}: a run without its config.yaml. Copy the whole folder of the run, or delete it."
         )
     earlier = read_config(run.config_path)
-    of_the_set = {"mean_hu", "sd_hu"} if config.train.intensity.mean_hu is None else set()  # filled in by `train`
+    filled_in = {"mean_hu", "sd_hu"} if config.train.intensity.mean_hu is None else set()  # by `train`
+    filled_in |= {"steps"} if config.train.rate_schedule.steps is None else set()
     other = [
         *differences(earlier.prepare, config.prepare, within="prepare."),
-        *differences(earlier.train, config.train, ANOTHER_MODEL, of_the_set, "train."),
+        *differences(earlier.train, config.train, ANOTHER_MODEL, filled_in, "train."),
         *differences(earlier.predict, config.predict, ANOTHER_MODEL, within="predict."),
     ]
     if status.step > config.train.iterations:

@@ -104,6 +104,18 @@ def test_an_epsilon_that_drowns_the_gradient_is_named(tiny_store: Store, tiny_co
     assert all(arm.step_kept > 0.999 for arm in diagnose(tiny_store.path, tiny_config(adam={"epsilon": 0})).arms)
 
 
+@pytest.mark.parametrize(("settings", "what"), [({"optimiser": {"name": "sgd"}, "adam": {"epsilon": 10.0}}, "SGD")])
+def test_nothing_is_forecast_of_what_the_forecast_was_not_made_for(
+    settings: dict[str, object], what: str, tiny_store: Store, tiny_config: Configure
+) -> None:
+    found = diagnose(tiny_store.path, tiny_config(**settings))
+    assert all(not arm.failing and arm.unforeseen == what for arm in found.arms)
+    said = " ".join(found.advice)
+    assert f"Which organs will fail is not said of arms trained with {what}" in said
+    assert not any(word in said for word in ("will most likely", "epsilon", "Fewest organs", "a tenth of"))
+    assert f"{found.arms[0].arm}" in diagnosis_text(found)
+
+
 def test_a_variant_does_not_hide_what_is_said_of_the_plain_arm(tiny_store: Store, tiny_config: Configure) -> None:
     config = tiny_config(adam={"epsilon": 10.0})
     variants = {"variants": {"": {}, "eps0": {"train.adam.epsilon": 0.0}}}

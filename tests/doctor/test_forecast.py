@@ -105,7 +105,8 @@ def test_precision_and_recall_by_hand() -> None:
 def test_forecasts_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "forecast.json"
     assert load_forecasts(path, 300) == ()
-    forecasts = (ArmForecast.of("simple_lr0.01", Outlook((0.125,) * 8, 1e-3, 0.9, 0.01, 300, *[(0.1,) * 8] * 3)),)
+    known = Outlook((0.125,) * 8, 1e-3, 0.9, 0.01, 300, (0.1,) * 8, (0.1,) * 8, (0.1,) * 8)
+    forecasts = (ArmForecast.of("simple_lr0.01", known),)
     save_forecasts(path, 300, forecasts)
     assert load_forecasts(path, 300) == forecasts
     assert load_forecasts(path, 600) == ()

@@ -143,6 +143,15 @@ def test_a_training_is_the_same_to_the_bit(
     assert_same(ours, plain)
 
 
+@pytest.mark.parametrize("settings", [{"name": "sgd"}, {"name": "adamw"}, {"clip_norm": 1.0}, {"weight_decay": 0.1}])
+def test_steps_of_other_optimisers_are_plain(
+    settings: dict[str, Any], tiny_config: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configured(tiny_config, "always", optimiser=settings)
+    assert Trainer.create(config, FACTS, CPU).captured is None
+    assert "Steps of Adam alone" in caplog.text
+
+
 @pytest.mark.parametrize("labelled", [None, PARTIAL])
 def test_augmented_and_partly_labelled_windows_are_given_to_a_replay(
     labelled: Any, tmp_path: Path, tiny_config: Configure, recordings: list[Step]

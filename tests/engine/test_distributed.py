@@ -131,8 +131,12 @@ def start(function: Callable[..., None], size: int, *arguments: Any) -> list[int
 
 @pytest.fixture(scope="module")
 def configured(tiny_config: Callable[..., Config]) -> Config:
-    """With an epsilon far above the gradient's roots: Adam then does not blow up rounding where a gradient is 0."""
-    config = tiny_config(batch_size=WINDOWS, precision="float32", iterations=4, log_every=2, validate_every=2)
+    """With an epsilon far above the gradient's roots: Adam then does not blow up rounding where a gradient is 0.
+
+    And clipped, by the norm of the gradient of all windows.
+    """
+    clip = {"optimiser": {"clip_norm": 1e-2}}
+    config = tiny_config(batch_size=WINDOWS, precision="float32", iterations=4, log_every=2, validate_every=2, **clip)
     adam = config.train.adam.model_copy(update={"epsilon": 1e-3})
     return config.model_copy(update={"train": config.train.model_copy(update={"adam": adam, "learning_rate": 1.0})})
 
@@ -193,7 +197,15 @@ def test_a_training_has_the_weights_and_the_curve_of_one_process(of_ranks: dict[
     assert "parameter_gradient_share" in lines[-1]
     for line, wanted in zip(lines, expected, strict=True):
         assert line.keys() == wanted.keys()
-        for name in {"loss", "gradient_norm", "soft_dice", "gradient_share", "parameter_gradient_share"} & line.keys():
+        assert line["clipped_norm"] > 1e-2
+        for name in {
+            "loss",
+            "clipped_norm",
+            "gradient_norm",
+            "soft_dice",
+            "gradient_share",
+            "parameter_gradient_share",
+        } & line.keys():
             assert line[name] == pytest.approx(wanted[name], rel=1e-3, abs=1e-5), name
         for name in ("dice", "dice_batch_statistics", "validation_dice"):
             assert line[name] == pytest.approx(wanted[name], abs=0.02), name

@@ -45,7 +45,7 @@ def test_a_step_is_adam_on_the_weighted_dice_loss(tiny_config: Configure) -> Non
     )
     trainer, twin = (Trainer.create(config, FACTS, CPU) for _ in range(2))
     batch = feed().batch(1)
-    value, soft_dice_L, _ = trainer.training_step(batch)
+    value, soft_dice_L, *_ = trainer.training_step(batch)
 
     x = ((batch.hu.float() + 500) / 1000).clamp(0, 1)[:, None]
     p = torch.softmax(twin.network(x), dim=1)

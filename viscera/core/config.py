@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from viscera.core.anatomy import TOLERANCES_MM, ClassTable
 from viscera.core.network_config import NetworkConfig
-from viscera.core.recipe_config import RateScheduleConfig
+from viscera.core.recipe_config import OptimiserConfig, RateScheduleConfig
 from viscera.core.settings import WEIGHTINGS, Factors, Role, Settings, SpacingsMm, Weighting, as_written_now, setting
 
 ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: ClassTable.of_names(names).names)]
@@ -169,6 +169,7 @@ class TrainConfig(Settings):
     network: NetworkConfig = Field(default_factory=NetworkConfig)
     loss: LossConfig = Field(default_factory=LossConfig)
     rate_schedule: RateScheduleConfig = Field(default_factory=RateScheduleConfig)
+    optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig)
     adam: AdamConfig = Field(default_factory=AdamConfig)
     intensity: IntensityConfig = Field(default_factory=IntensityConfig)
     augment: AugmentConfig = Field(default_factory=AugmentConfig)

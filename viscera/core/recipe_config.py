@@ -1,4 +1,4 @@
-"""How a training is driven where the paper drives it plainly: the rate over the steps (docs/recipes.md)."""
+"""How a training is driven where the paper drives it plainly: rate over the steps, optimiser (docs/recipes.md)."""
 
 from typing import Literal
 
@@ -27,3 +27,21 @@ class RateScheduleConfig(Settings):
                 f"rate_schedule.warm_up is {self.warm_up} steps of a span of {span} ({name}): the rate would never be "
                 "reached. Lower warm_up, or train longer"
             )
+
+
+class OptimiserConfig(Settings):
+    """What turns gradients into steps; by default the paper's Adam, whose epsilon is in `train.adam`."""
+
+    name: Literal["adam", "adamw", "sgd"] = setting("adam", "adam (paper), adamw, or sgd with Nesterov momentum")
+    weight_decay: float = setting(
+        0.0, "of all parameters, as nnU-Net (3e-5): adamw beside the step, else in the gradient (L2)", ge=0, lt=1
+    )
+    momentum: float = setting(0.99, "of sgd (nnU-Net: 0.99)", ge=0, lt=1)
+    clip_norm: float | None = setting(
+        None, "largest norm of the gradient of all parameters; a larger gradient is scaled to it (nnU-Net: 12)", gt=0
+    )
+
+    @property
+    def is_plain_adam(self) -> bool:
+        """Whether a step is Adam's on the gradient as it is."""
+        return self.name == "adam" and self.weight_decay == 0 and self.clip_norm is None

@@ -138,10 +138,10 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
 
 
 def store_advice(
-    forecasts: Sequence[ArmForecast], arms: Sequence[Arm], batches_with_class: Mapping[str, float], best: Arm
+    forecasts: Sequence[ArmForecast], arms: Sequence[Arm], batches_with_class: Mapping[str, float], best: Arm | None
 ) -> Iterator[str]:
     """Plain sentences about the arms: each names what was found and what to do."""
-    pairs = list(zip(arms, forecasts, strict=True))
+    pairs = [(arm, each) for arm, each in zip(arms, forecasts, strict=True) if not each.unforeseen]
     for arm, forecast in pairs:
         if forecast.failing:
             yield f"{arm.title}: {_listed(forecast.failing)} will most likely end below a Dice of {FAILING_DICE:g}."
@@ -157,7 +157,13 @@ def store_advice(
                 f"{name}: Adam's epsilon leaves {forecast.step_kept:.1%} of the step, because the gradient (root mean "
                 f"square {forecast.gradient_rms:.0e}) is small beside it: everything learns slowly. {_ENLARGE}"
             )
-    yield f"Fewest organs should fail with --weighting {best.weighting:g} --learning-rate {best.learning_rate:g}."
+    if best is not None:
+        yield f"Fewest organs should fail with --weighting {best.weighting:g} --learning-rate {best.learning_rate:g}."
+    for what in dict.fromkeys(forecast.unforeseen for forecast in forecasts if forecast.unforeseen):
+        yield (
+            f"Which organs will fail is not said of arms trained with {what}: the forecast was fitted to Adam on the "
+            "Dice loss alone. The shares of the gradient are those of the Dice loss."
+        )
     rare = [name for name, share in batches_with_class.items() if share < _RARE]
     if rare:
         yield (

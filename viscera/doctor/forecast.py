@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.config import TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.io.records import read_json, write_json
 from viscera.metrics.learning import starving_share
@@ -36,6 +37,7 @@ class Outlook:
     fraction: tuple[float, ...]  # (L,) share of all training voxels
     separability: tuple[float, ...]  # (L,) see `separability_of`
     hu_claim: tuple[float, ...]  # (L,) see `hu_claims`
+    unforeseen: str = ""  # see `unforeseen`
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,13 @@ class ArmForecast:
     starving: tuple[str, ...]  # names of the classes that will get less than a tenth of an equal share
     failing_chance: tuple[float, ...]  # (L,) of a mean test Dice below 0.2; 0 for background
     failing: tuple[str, ...]  # organs for which that is above 0.3, where as many are missed as are named wrongly
+    unforeseen: str = ""  # what nothing is forecast of, though the arm is trained with it; the last two are then empty
 
     @classmethod
     def of(cls, arm: str, outlook: Outlook, classes: ClassTable = ABDOMEN) -> "ArmForecast":
         """Judge an arm by its name and what is known of it."""
         share, little = outlook.gradient_share, starving_share(len(classes))
-        chance = failing_chance(forecast_features(outlook), np.asarray(share))
+        chance = failing_chance(forecast_features(outlook), np.asarray(share))[: 0 if outlook.unforeseen else None]
         return cls(
             arm=arm,
             gradient_share=share,
@@ -62,8 +65,14 @@ class ArmForecast:
             step_kept=outlook.step_kept,
             starving=tuple(name for name, s in zip(classes.names, share, strict=True) if 0 < s < little),
             failing_chance=tuple(chance.tolist()),
-            failing=tuple(name for name, odds in zip(classes.names, chance, strict=True) if odds > _NAMED_ABOVE),
+            failing=tuple(name for name, odds in zip(classes.names, chance, strict=False) if odds > _NAMED_ABOVE),
+            unforeseen=outlook.unforeseen,
         )
+
+
+def unforeseen(train: TrainConfig) -> str:
+    """What of the settings the forecast was not made for: it is of Adam on the Dice loss. Empty where it is."""
+    return "SGD" if train.optimiser.name == "sgd" else ""
 
 
 def forecast_features(outlook: Outlook) -> Array:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from viscera.core.arms import Arm, arm_config
 from viscera.core.config import AdamConfig, AugmentConfig, Config, TrainConfig
-from viscera.doctor.forecast import ArmForecast, Outlook, hu_claims, separability_of
+from viscera.doctor.forecast import ArmForecast, Outlook, hu_claims, separability_of, unforeseen
 from viscera.engine.diagnostics import logit_gradient_norms
 from viscera.engine.feed import Feed, feed_of, with_training_set
 from viscera.engine.hardware import choose_device
@@ -38,14 +38,20 @@ _HU_BINS = np.append(np.arange(-1000, 1001, 10), 32768)
 _CASES_FOR_HU = 20
 
 
-def forecast_and_choose(store: Store, config: Config, arms: Sequence[Arm]) -> tuple[tuple[ArmForecast, ...], Arm]:
-    """What to expect of arms, and the plain arm of any power and rate with the least chance of a failing organ."""
+def forecast_and_choose(
+    store: Store, config: Config, arms: Sequence[Arm]
+) -> tuple[tuple[ArmForecast, ...], Arm | None]:
+    """What to expect of arms, and the plain arm of any power and rate with the least chance of a failing organ.
+
+    None where a plain arm is trained with something that nothing is forecast of.
+    """
     others = [Arm(power, rate) for rate in _RATES for power in _POWERS]
     variants = {"": {}, **config.study.variants}  # the others are plain
     with_plain = config.model_copy(update={"study": config.study.model_copy(update={"variants": variants})})
     forecasts = forecast_arms(store, with_plain, [*arms, *others])
     chances = [sum(forecast.failing_chance) for forecast in forecasts[len(arms) :]]
-    return forecasts[: len(arms)], others[int(np.argmin(chances))]
+    best = None if unforeseen(config.train) else others[int(np.argmin(chances))]
+    return forecasts[: len(arms)], best
 
 
 def forecast_arms(store: Store, config: Config, arms: Sequence[Arm]) -> tuple[ArmForecast, ...]:
@@ -69,15 +75,17 @@ def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tupl
         unit = gradients[looked_at]
         counts = store.voxel_counts(train.loss.counts)
         weights = WeightSchedule.of(counts, arm.weighting, train.loss, len(names)).start
+        sgd = train.optimiser.name == "sgd"  # it has no epsilon
         outlook = Outlook(
             gradient_share=tuple(unit.shares(weights).tolist()),
             gradient_rms=float(np.sqrt(np.square(unit.root_second_moment(weights)).mean())),
-            step_kept=unit.step_kept(weights, train.adam, train.iterations),
+            step_kept=1.0 if sgd else unit.step_kept(weights, train.adam, train.iterations),
             learning_rate=mean_learning_rate(train),
             iterations=train.iterations,
             fraction=tuple((counts / counts.sum()).tolist()),
             separability=separability,
             hu_claim=hu_claims(hu, weights),
+            unforeseen=unforeseen(train),
         )
         yield arm, outlook
 

@@ -81,11 +81,14 @@ def parameter_gradient_norms(network: nn.Module, loss: WeightedDiceLoss, inputs:
 
 
 @torch.no_grad()
-def steps_over_rate(network: nn.Module, optimizer: torch.optim.Adam) -> dict[str, tuple[float, float]]:
+def steps_over_rate(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, tuple[float, float]]:
     """Mean absolute step of Adam's last step over its learning rate, by layer: with epsilon, and without it.
 
-    That is |m̂| / (√v̂ + ε) and |m̂| / √v̂ (Kingma and Ba, 2015), averaged over the weights of each convolution.
+    That is |m̂| / (√v̂ + ε) and |m̂| / √v̂ (Kingma and Ba, 2015), averaged over the weights of each convolution. Empty
+    for an optimiser without second moments, which has no epsilon.
     """
+    if not isinstance(optimizer, torch.optim.Adam):
+        return {}
     group = optimizer.param_groups[0]
     beta1, beta2 = group["betas"]
     result = {}
@@ -125,15 +128,15 @@ def full_steps(config: TrainConfig, num_classes: int = NUM_CLASSES) -> frozenset
 
 def full_diagnosis(
     network: nn.Module,
-    optimizer: torch.optim.Adam,
+    optimizer: torch.optim.Optimizer,
     loss: WeightedDiceLoss,
     inputs: NetworkInput,
     names: Sequence[str] = CLASS_NAMES,
 ) -> dict[str, Any]:
     """What a line of the curve says at a full step, from the two windows of the batch that have most classes.
 
-    By class `parameter_gradient_share`, by layer `step_over_rate` and `step_over_rate_without_epsilon`. Two windows are
-    no slower than one: PyTorch's convolutions of a single small window on one core take another, slower way.
+    By class `parameter_gradient_share`, by layer `step_over_rate` and `step_over_rate_without_epsilon` (of Adam alone).
+    Two windows are no slower than one: PyTorch's convolutions of a single small window on one core take another way.
     """
     classes = [len(labels.unique()) for labels in inputs.labels]
     windows = np.argsort(classes)[::-1][:_WINDOWS].copy()

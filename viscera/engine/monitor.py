@@ -172,6 +172,7 @@ class StepResult(NamedTuple):
     loss: float | Tensor  # Eq. 6, no unit; a scalar tensor on the device where reading it is put off (`LossWatch`)
     soft_dice: Tensor  # (L,) of the batch
     gradient_norms: Tensor | None  # (L,) at the logits, see `engine.diagnostics`; None where not asked for
+    parameter_norm: Tensor | None = None  # of the gradient over all parameters; None where nothing is clipped
 
 
 def is_logged(train: TrainConfig, step: int) -> bool:

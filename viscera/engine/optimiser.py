@@ -1,4 +1,4 @@
-"""The rate of each step; Adam, with epsilon where Keras puts it; its update as a recording of a step can hold it."""
+"""The rate of each step; Adam with epsilon where Keras puts it, and its update on a device; AdamW and SGD."""
 # ruff: noqa: SLF001 - torch._foreach_* is how PyTorch's documentation names them
 
 import inspect
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.config import AdamConfig, TrainConfig
+from viscera.core.recipe_config import OptimiserConfig
 
 LEAST_EPSILON = 1e-24  # in place of 0: nothing beside a second moment that float32 can hold, and 0 / 0 becomes 0
 
@@ -61,14 +62,25 @@ def keras_epsilon(epsilon: float, step: float, beta2: float = 0.999) -> float:
     return epsilon / math.sqrt(1 - beta2**step)
 
 
-class PlainAdam(torch.optim.Adam):
-    """PyTorch's Adam, without what surrounds its methods for `torch.compile`: it loads the compiler, in 2 s or more."""
+class _Uncompiled(torch.optim.Optimizer):
+    """PyTorch's methods, without what surrounds them for `torch.compile`: it loads the compiler, in 2 s or more."""
 
-    add_param_group = inspect.unwrap(torch.optim.Adam.add_param_group)
-    load_state_dict = inspect.unwrap(torch.optim.Adam.load_state_dict)
-    state_dict = inspect.unwrap(torch.optim.Adam.state_dict)
-    zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+
+class PlainAdam(_Uncompiled, torch.optim.Adam):
+    """PyTorch's Adam."""
+
     step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+class PlainSGD(_Uncompiled, torch.optim.SGD):
+    """PyTorch's SGD."""
+
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
 
 
 class KerasAdam(PlainAdam):
@@ -78,8 +90,8 @@ class KerasAdam(PlainAdam):
     adds ε to √(v/(1-β₂ᵗ)). They are equal when PyTorch's ε at step t is ε/√(1-β₂ᵗ), about 30 times larger at the first.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, epsilon: float) -> None:
-        super().__init__(params, lr=lr, eps=epsilon)
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, epsilon: float, **decay: Any) -> None:  # noqa: ANN401
+        super().__init__(params, lr=lr, eps=epsilon, **decay)
         self.epsilon = epsilon
 
     def step(self, closure: Callable[[], float] | None = None) -> Any:  # noqa: ANN401 - as torch
@@ -95,16 +107,32 @@ class KerasAdam(PlainAdam):
             group["eps"] = keras_epsilon(self.epsilon, steps_done + 1, group["betas"][1])
 
 
-def make_adam(network: nn.Module, learning_rate: float, config: AdamConfig) -> torch.optim.Adam:
-    """Adam over the parameters of a network, with the reading of epsilon in the configuration.
+def make_optimiser(network: nn.Module, train: TrainConfig) -> torch.optim.Optimizer:
+    """What the settings say, over all parameters of a network: biases and normalisation decay too, as nnU-Net's do."""
+    config, rate = train.optimiser, train.learning_rate
+    if config.name != "sgd":
+        return make_adam(network, rate, train.adam, config)
+    how: dict[str, Any] = {"momentum": config.momentum, "nesterov": config.momentum > 0}
+    return PlainSGD(network.parameters(), lr=rate, weight_decay=config.weight_decay, **how)
+
+
+def make_adam(
+    network: nn.Module, learning_rate: float, config: AdamConfig, optimiser: OptimiserConfig | None = None
+) -> torch.optim.Adam:
+    """Adam over the parameters of a network, with the reading of epsilon in the configuration; AdamW likewise.
 
     An epsilon of 0 becomes 1e-24: it changes no bit of a root of a second moment above 2e-17, a parameter without a
     gradient stays where it is, and one whose second moment underflows float32 moves by a finite step.
     """
+    optimiser = optimiser or OptimiserConfig()
+    decay: dict[str, Any] = {
+        "weight_decay": optimiser.weight_decay,
+        "decoupled_weight_decay": optimiser.name == "adamw",
+    }
     epsilon = max(config.epsilon, LEAST_EPSILON)
     if config.epsilon_place == "keras":
-        return KerasAdam(network.parameters(), learning_rate, epsilon)
-    return PlainAdam(network.parameters(), lr=learning_rate, eps=epsilon)
+        return KerasAdam(network.parameters(), learning_rate, epsilon, **decay)
+    return PlainAdam(network.parameters(), lr=learning_rate, eps=epsilon, **decay)
 
 
 class AdamOnDevice:

@@ -1,5 +1,6 @@
 """The training loop, top to bottom."""
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
@@ -29,7 +31,7 @@ from viscera.engine.monitor import (
     warn_half_way,
     warn_of_batch_norm,
 )
-from viscera.engine.optimiser import learning_rate_at, make_adam, set_rate
+from viscera.engine.optimiser import learning_rate_at, make_optimiser, set_rate
 from viscera.engine.predictor import build_network
 from viscera.engine.whole_batch_norm import over_the_whole_batch
 from viscera.imaging.augment import augment
@@ -39,6 +41,8 @@ from viscera.io.runlog import RunFolder
 from viscera.losses.dice import WeightedDiceLoss, training_loss, weighted_dice_loss
 from viscera.metrics.learning import DICE_BATCH_STATISTICS
 from viscera.networks.unet3d import UNet3D
+
+log = logging.getLogger(__name__)
 
 
 class StopSignal(Protocol):
@@ -61,7 +65,7 @@ class Trainer:
     facts: TrainingFacts
     device: torch.device
     network: UNet3D
-    optimizer: torch.optim.Adam
+    optimizer: torch.optim.Optimizer
     loss: WeightedDiceLoss
     batch: WholeBatch  # the ranks that train this one model together
     step: int = 0
@@ -80,9 +84,11 @@ class Trainer:
             torch.manual_seed(train.seed)
             network = build_network(train, len(facts.classes))
         network.to(device).train()
-        optimizer = make_adam(network, train.learning_rate, train.adam)
+        optimizer = make_optimiser(network, train)
         captured = train.capture == "always" or (train.capture == "auto" and device.type == "cuda")
-        captured = captured and ranks.size == 1
+        if train.capture == "always" and not train.optimiser.is_plain_adam:
+            log.warning("Steps of Adam alone, without weight decay and clipping, are recorded; these are not.")
+        captured = captured and ranks.size == 1 and train.optimiser.is_plain_adam
         deferred = device.type == "cuda" or captured
         # labels of a store are class numbers; on a GPU, to look at them is to wait
         loss = training_loss(train.loss, facts.class_weights.start, check_labels=not deferred)
@@ -91,7 +97,7 @@ class Trainer:
             over_the_whole_batch(network, batch)
             loss.whole_batch = batch.dice_sums
         trainer = cls(config, facts, device, network, optimizer, loss.to(device), batch, deferred=deferred)
-        if captured:
+        if captured and isinstance(optimizer, torch.optim.Adam):
             trainer.captured = CapturedStep(network, optimizer, trainer.forward)
         return trainer
 
@@ -121,13 +127,13 @@ class Trainer:
         if self.step == 0:
             self._save(folder.last)
         while self.step < train.iterations:
-            log = is_logged(train, self.step + 1)
+            logged = is_logged(train, self.step + 1)
             set_rate(self.optimizer, learning_rate_at(self.step + 1, train))
             with out_of_memory_explained("Lower --batch-size, --patch or --filters."):
                 batch = feed.batch(self.step + 1)
-                done = self.training_step(batch, diagnose=train.diagnose and log)
+                done = self.training_step(batch, diagnose=train.diagnose and logged)
             watch.add(done.loss)
-            if log or not self.deferred or np.isnan(watch.newest):
+            if logged or not self.deferred or np.isnan(watch.newest):
                 self._read_losses(watch, folder)
             self.step += 1
             self.seconds = seconds_before + time.perf_counter() - started
@@ -138,11 +144,11 @@ class Trainer:
             if save:
                 self._read_losses(watch, folder)
             keep = train.batch_norm == "recomputed"
-            if log or (save and keep):  # one pass over the fixed windows, for the statistics and for what they hide
+            if logged or (save and keep):  # one pass over the fixed windows, for the statistics and for what they hide
                 dice_batch_statistics = monitor.batch_statistics_dice(self.network, keep=keep)
-            if (log or save) and not self._is_finite():
+            if (logged or save) and not self._is_finite():
                 raise RunFailedError(self._diverged(folder, f"weights are not finite after step {self.step}"))
-            if log:
+            if logged:
                 self._log(folder, self._curve_line(monitor, feed, done, dice_batch_statistics))
             if save:
                 self._save(folder.last)
@@ -150,7 +156,7 @@ class Trainer:
                 raise InterruptedRunError(f"{folder.path}: stopped at step {self.step}. Go on with --resume.")
 
     def training_step(self, batch: Batch, *, diagnose: bool = False) -> StepResult:
-        """One step of Adam on one mini-batch; what it returns was measured before the step."""
+        """One step of the optimiser on one mini-batch; what it returns was measured before the step."""
         if not self.facts.class_weights.constant:
             weights_L = torch.from_numpy(self.facts.class_weights.at(self.step))
             self.loss.class_weights.copy_(weights_L, non_blocking=True)
@@ -158,7 +164,7 @@ class Trainer:
         done = None if self.captured is None else self.captured(inputs)
         forward = done or self.forward(inputs)
         value = forward.loss.detach() if self.deferred else forward.loss.item()
-        norms_L = None
+        norms_L, norm = None, None
         if diagnose:
             norms_L = logit_gradient_norms(forward.logits, inputs.labels, self.loss, inputs.labelled)
             if self.batch.is_shared:
@@ -169,8 +175,10 @@ class Trainer:
             if self.batch.is_shared:
                 told = self.batch.sum_gradients(list(self.network.parameters()), says=float(self.stop.is_set()))
                 self.told_to_stop = told > 0
+            if self.config.train.optimiser.clip_norm is not None:  # of all ranks' windows
+                norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.train.optimiser.clip_norm)
             self.optimizer.step()
-        return StepResult(value, -forward.dice_losses.detach(), norms_L)
+        return StepResult(value, -forward.dice_losses.detach(), norms_L, norm)
 
     def network_input(self, batch: Batch) -> NetworkInput:
         """What the network and the loss are given of a batch, on the device."""
@@ -211,7 +219,8 @@ class Trainer:
         would be applied), `dice_batch_statistics` (the same by the statistics of each batch; empty without batch
         normalisation), `learning_rate`,
         `seconds`; at validation steps `validation_dice`; with `train.diagnose` the sum of the classes' gradient norms
-        at the logits, `gradient_norm`, and `gradient_share` of each; at a few steps what `full_diagnosis` finds.
+        at the logits, `gradient_norm`, and `gradient_share` of each; at a few steps what `full_diagnosis` finds. Where
+        the step's gradient was clipped, its norm over all parameters before that, `clipped_norm`.
         """
         train, names = self.config.train, self.facts.classes.names
         line: dict[str, Any] = {
@@ -226,6 +235,9 @@ class Trainer:
         if result.gradient_norms is not None:
             line["gradient_norm"] = float(result.gradient_norms.sum())
             line["gradient_share"] = shares(result.gradient_norms, names)
+        clip_norm, norm = train.optimiser.clip_norm, result.parameter_norm
+        if clip_norm is not None and norm is not None and norm > clip_norm:
+            line["clipped_norm"] = float(norm)
         if train.diagnose and self.batch.ranks.is_first and self.step in full_steps(train, len(names)):
             inputs = self.network_input(replace(feed, ranks=ALONE).batch(self.step))  # of two windows, any rank's
             with self.batch.alone(), autocast(self.device, train.precision):

@@ -121,7 +121,7 @@ class ForecastRow(NamedTuple):
 
 def forecast_rows(study: StudyResult, grid: str) -> list[ForecastRow]:
     """The arms that are both forecast and scored, in the order of Table 1."""
-    forecasts = {forecast.arm: forecast for forecast in study.forecasts}
+    forecasts = {forecast.arm: forecast for forecast in study.forecasts if not forecast.unforeseen}
     percent = study.scores.class_percent(grid)
     rows = []
     for arm in study.arms:

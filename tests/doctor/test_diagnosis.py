@@ -104,7 +104,13 @@ def test_an_epsilon_that_drowns_the_gradient_is_named(tiny_store: Store, tiny_co
     assert all(arm.step_kept > 0.999 for arm in diagnose(tiny_store.path, tiny_config(adam={"epsilon": 0})).arms)
 
 
-@pytest.mark.parametrize(("settings", "what"), [({"optimiser": {"name": "sgd"}, "adam": {"epsilon": 10.0}}, "SGD")])
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"optimiser": {"name": "sgd"}, "adam": {"epsilon": 10.0}}, "SGD"),
+        ({"loss": {"cross_entropy": 1.0}}, "cross-entropy beside Dice"),
+    ],
+)
 def test_nothing_is_forecast_of_what_the_forecast_was_not_made_for(
     settings: dict[str, object], what: str, tiny_store: Store, tiny_config: Configure
 ) -> None:

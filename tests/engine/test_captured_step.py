@@ -121,6 +121,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "schedule": {"loss": {"schedule": {"to": "uniform"}}},
     "sub_volume": {"loss": {"sums": "sub_volume"}, "batch_norm": "running"},
     "bfloat16": {"precision": "bfloat16"},
+    "entropy": {"loss": {"cross_entropy": 0.5}},
     "rate": {"rate_schedule": {"shape": "polynomial", "warm_up": 2}},
 }
 

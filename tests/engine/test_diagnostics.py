@@ -22,6 +22,7 @@ from viscera.engine.feed import Feed, NetworkInput, TrainingFacts
 from viscera.engine.optimiser import make_adam
 from viscera.engine.trainer import Trainer
 from viscera.losses.balance import WeightSchedule
+from viscera.losses.dice import DiceAndCrossEntropyLoss
 
 Configure = Callable[..., Config]
 WEIGHTS = np.array([0.003, 1.7, 0.9, 0.2, 0.11, 0.4, 5.0, 2.2])
@@ -59,6 +60,20 @@ def test_the_closed_form_is_autograds_where_classes_are_not_labelled(sums: str, 
     found = logit_gradient_norms(logits, labels, loss, labelled)
     assert found.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-12)
     assert expected[6] == found[6] == 0
+
+
+@pytest.mark.parametrize("sums", ["batch", "sub_volume"])
+@pytest.mark.parametrize("partly", [False, True])
+def test_the_closed_form_is_autograds_with_the_cross_entropy_beside(sums: str, partly: bool) -> None:
+    logits, labels = sample()
+    labelled = torch.ones(2, 8, dtype=torch.bool)
+    labelled[0, [2, 5]], labelled[:, 6] = False, False
+    mask = labelled if partly else None
+    loss = DiceAndCrossEntropyLoss(WEIGHTS, WEIGHTS[::-1].copy(), factor=0.3, sums=sums)
+    logits.requires_grad_()
+    terms, factors = loss.terms(logits, labels, mask)
+    expected = [torch.autograd.grad(term, logits, retain_graph=True)[0].norm().item() for term in terms * factors]
+    assert logit_gradient_norms(logits, labels, loss, mask).tolist() == pytest.approx(expected, rel=1e-4, abs=1e-12)
 
 
 def test_with_everything_labelled_the_norms_are_those_without_a_mask() -> None:

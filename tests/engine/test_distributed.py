@@ -20,12 +20,17 @@ from viscera.engine.distributed import ALONE, LostRankError, Ranks, WholeBatch, 
 from viscera.engine.whole_batch_norm import over_the_whole_batch
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
-from viscera.losses.dice import WeightedDiceLoss
+from viscera.losses.dice import DiceAndCrossEntropyLoss, WeightedDiceLoss
 from viscera.networks.unet3d import UNet3D
 from viscera.stages.train import train
 
 WINDOWS, CLASSES, EDGE, WAIT_S = 3, 4, 6, 60
-SUMS = ("batch", "sub_volume")
+CLASS_WEIGHTS = [0.5, 1.0, 2.0, 4.0]
+LOSSES: dict[str, Callable[[], WeightedDiceLoss]] = {
+    "batch": lambda: WeightedDiceLoss(CLASS_WEIGHTS),
+    "sub_volume": lambda: WeightedDiceLoss(CLASS_WEIGHTS, sums="sub_volume"),
+    "entropy": lambda: DiceAndCrossEntropyLoss(CLASS_WEIGHTS, [1.0, 5.0, 2.0, 3.0], factor=0.7),
+}
 SEEDS_OF_LOSS = (0, 1)
 
 
@@ -64,11 +69,11 @@ def windows(of: slice, *, some_unlabelled: bool) -> tuple[Tensor, Tensor, Tensor
     return x[of], labels[of], labelled[of] if some_unlabelled else None
 
 
-def step(ranks: Ranks, sums: Any, *, some_unlabelled: bool) -> Gradients:
+def step(ranks: Ranks, kind: str, *, some_unlabelled: bool) -> Gradients:
     """Forward and backward pass in float64, by as many ranks as there are."""
     torch.manual_seed(0)
     network = UNet3D(1, CLASSES, base_filters=2, levels=2).double()
-    loss = WeightedDiceLoss([0.5, 1.0, 2.0, 4.0], sums=sums)
+    loss = LOSSES[kind]()
     batch = WholeBatch(ranks, WINDOWS)
     if ranks.size > 1:
         over_the_whole_batch(network, batch)
@@ -101,8 +106,8 @@ def steps_of_rank(rank: int, size: int, port: int, folder: Path, store: Path, co
     with joined("cpu") as (ranks, _):
         assert (ranks.rank, ranks.size) == (rank, size)
         found = {
-            f"{sums} {unlabelled}": vars(step(ranks, sums, some_unlabelled=unlabelled))
-            for sums in SUMS
+            f"{kind} {unlabelled}": vars(step(ranks, kind, some_unlabelled=unlabelled))
+            for kind in LOSSES
             for unlabelled in (False, True)
         }
         said = WholeBatch(ranks, WINDOWS).sum_gradients([with_gradient(float(rank))], says=1.0)
@@ -133,10 +138,10 @@ def start(function: Callable[..., None], size: int, *arguments: Any) -> list[int
 def configured(tiny_config: Callable[..., Config]) -> Config:
     """With an epsilon far above the gradient's roots: Adam then does not blow up rounding where a gradient is 0.
 
-    And clipped, by the norm of the gradient of all windows.
+    And clipped, by the norm of the gradient of all windows, of Dice and cross-entropy.
     """
-    clip = {"optimiser": {"clip_norm": 1e-2}}
-    config = tiny_config(batch_size=WINDOWS, precision="float32", iterations=4, log_every=2, validate_every=2, **clip)
+    more = {"optimiser": {"clip_norm": 1e-2}, "loss": {"cross_entropy": 0.5, "cross_entropy_weighting": 0.3}}
+    config = tiny_config(batch_size=WINDOWS, precision="float32", iterations=4, log_every=2, validate_every=2, **more)
     adam = config.train.adam.model_copy(update={"epsilon": 1e-3})
     return config.model_copy(update={"train": config.train.model_copy(update={"adam": adam, "learning_rate": 1.0})})
 
@@ -152,15 +157,15 @@ def of_ranks(tiny_store: Store, configured: Config, tmp_path_factory: pytest.Tem
 
 
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("sums", SUMS)
+@pytest.mark.parametrize("kind", LOSSES)
 @pytest.mark.parametrize("some_unlabelled", [False, True])
 def test_loss_gradient_and_statistics_are_those_of_one_process(
-    of_ranks: dict[int, Path], size: int, sums: str, some_unlabelled: bool
+    of_ranks: dict[int, Path], size: int, kind: str, some_unlabelled: bool
 ) -> None:
     """Of three windows on two ranks one has two; neither means over ranks nor statistics of their own come close."""
-    expected = step(ALONE, sums, some_unlabelled=some_unlabelled)
+    expected = step(ALONE, kind, some_unlabelled=some_unlabelled)
     for rank in range(size):
-        found = torch.load(of_ranks[size] / f"rank_{rank}.pt")["steps"][f"{sums} {some_unlabelled}"]
+        found = torch.load(of_ranks[size] / f"rank_{rank}.pt")["steps"][f"{kind} {some_unlabelled}"]
         assert found["loss"] == pytest.approx(expected.loss, rel=1e-12)
         assert found["state"].keys() == expected.state.keys()
         for name, value in expected.state.items():

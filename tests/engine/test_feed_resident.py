@@ -15,13 +15,13 @@ from viscera.core.config import AugmentConfig, Config
 from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.progress import Progress
 from viscera.core.scan import HuArray, LabelArray
-from viscera.engine import trainer as engine
 from viscera.engine.feed import Feed, TrainingFacts, on_device
 from viscera.engine.monitor import LossWatch, Monitor
 from viscera.engine.trainer import Trainer
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
+from viscera.losses import dice
 from viscera.losses.balance import WeightSchedule
 from viscera.losses.dice import weighted_dice_loss
 from viscera.stages.train import train
@@ -190,7 +190,7 @@ def test_a_loss_that_is_not_finite_is_found_late_but_named_with_its_step_and_not
         calls.append(1)
         return weighted_dice_loss(*args) * (math.inf if len(calls) == bad else 1)
 
-    monkeypatch.setattr(engine, "weighted_dice_loss", failing)
+    monkeypatch.setattr(dice, "weighted_dice_loss", failing)
     config = tiny_config(iterations=9, log_every=4, checkpoint_every=6, validate_every=20)
     expected = rf"the loss is -inf at step {bad} .*The checkpoint of step {kept} is kept"
     with pytest.raises(RunFailedError, match=expected):

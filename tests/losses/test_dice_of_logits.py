@@ -44,7 +44,7 @@ def sample(seed: int, classes: int, dtype: torch.dtype = torch.float64) -> tuple
     return logits.to(dtype), labels, labelled
 
 
-def gradient_of(sums: Callable[..., tuple[Tensor, Tensor]], logits: Tensor, *others: Any) -> tuple[Tensor, ...]:
+def gradient_of(sums: Callable[..., tuple[Tensor, ...]], logits: Tensor, *others: Any) -> tuple[Tensor, ...]:
     """Both sums, and the gradient of a loss that weighs each of their terms differently."""
     logits = logits.detach().requires_grad_()
     intersection, cardinality = sums(logits, *others)

@@ -28,6 +28,7 @@ from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.files import exclusive
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
+from viscera.losses import dice
 from viscera.losses.balance import class_weights
 from viscera.losses.dice import weighted_dice_loss
 from viscera.stages.prepare import prepare
@@ -207,7 +208,7 @@ def test_the_step_of_a_loss_that_is_not_finite_is_named(
         calls.append(1)
         return weighted_dice_loss(*args) * (float("inf") if len(calls) == 6 else 1)
 
-    monkeypatch.setattr(engine, "weighted_dice_loss", failing)
+    monkeypatch.setattr(dice, "weighted_dice_loss", failing)
     with pytest.raises(RunFailedError, match=r"the loss is -inf at step 6 .*The checkpoint of step 4 is kept"):
         train(tiny_store.path, tmp_path / "r", tiny_config())
     assert load_checkpoint(tmp_path / "r" / "last.pt").step == 4

@@ -88,6 +88,8 @@ class LossConfig(Settings):
     )
     count_scale: float = setting(1.0, "factor on R_l: the weights that a training set so much larger would have", gt=0)
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    cross_entropy: float = setting(0.0, "factor of the cross-entropy beside Dice; 0: none (nnU-Net: 1)", ge=0, le=1e6)
+    cross_entropy_weighting: Weighting = setting("uniform", "class weights of the cross-entropy, as train.weighting")
 
 
 class AdamConfig(Settings):

@@ -72,7 +72,8 @@ class ArmForecast:
 
 def unforeseen(train: TrainConfig) -> str:
     """What of the settings the forecast was not made for: it is of Adam on the Dice loss. Empty where it is."""
-    return "SGD" if train.optimiser.name == "sgd" else ""
+    found = {"SGD": train.optimiser.name == "sgd", "cross-entropy beside Dice": train.loss.cross_entropy > 0}
+    return " and ".join(what for what, there in found.items() if there)
 
 
 def forecast_features(outlook: Outlook) -> Array:

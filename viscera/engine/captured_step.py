@@ -23,7 +23,7 @@ State = Mapping[str, Sequence[Tensor]]
 
 
 class Forward(NamedTuple):
-    """What a forward pass gives: Eq. 6, scalar; Eq. 2 (L,); logits BLIJK."""
+    """What a forward pass gives: the loss, scalar; Eq. 2 (L,); logits BLIJK."""
 
     loss: Tensor
     dice_losses: Tensor

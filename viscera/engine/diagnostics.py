@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
 from viscera.core.config import TrainConfig
 from viscera.engine.feed import NetworkInput
-from viscera.losses.dice import WeightedDiceLoss, soft_dice_sums
+from viscera.losses.dice import DiceAndCrossEntropyLoss, WeightedDiceLoss, soft_dice_sums
 from viscera.losses.marginal import merged, merged_labels
 
 _TIME_SHARE = 0.01  # of the training, for the passes below; the whole diagnosis stays under 2 %
 _POINTS_PER_DECADE = 3
 _WINDOWS = 2
+_LEAST = 1e-15  # probability that is divided by
 
 
 @torch.no_grad()
@@ -30,6 +31,8 @@ def logit_gradient_norms(
 
     Where a sub-volume does not label all classes, background stands for a set U with q = Σ_U s. By the logit of a class
     of U the derivative is g s_k (1 - q), by any other -g q s_k; squared norm Σ g² ((1 - 2 q) Σ_U s² + q² Σ_k s_k²).
+
+    With the cross-entropy beside it a class's term has -c log s (or q) of its own voxels too: there w g less c / s.
     """
     probabilities_BLIJK = torch.softmax(logits_BLIJK.float(), dim=1)
     length_B1V = probabilities_BLIJK.square().sum(dim=1, keepdim=True).flatten(2)
@@ -38,21 +41,29 @@ def logit_gradient_norms(
         own_BLV = merged(probabilities_BLIJK.square(), labelled_BL).flatten(2)
         probabilities_BLIJK = merged(probabilities_BLIJK, labelled_BL)
         labels_BIJK = merged_labels(labels_BIJK, labelled_BL)
-    own = (*soft_dice_sums(probabilities_BLIJK, labels_BIJK), labelled_BL)
-    whole = own if loss.whole_batch is None else loss.whole_batch(*own)
+    one_hot_BLV = torch.zeros_like(probabilities_BLIJK.flatten(2))
+    one_hot_BLV.scatter_(1, labels_BIJK.flatten(1).unsqueeze(1).long(), 1.0)
+    own: tuple[Tensor, ...] = soft_dice_sums(probabilities_BLIJK, labels_BIJK)
+    if isinstance(loss, DiceAndCrossEntropyLoss):
+        own += one_hot_BLV[:, :, 0], one_hot_BLV.sum(dim=2)
+    whole, labelled_of_all = loss.shared(own, labelled_BL)
     weights_L = loss.class_weights.double() / loss.class_weights.numel()
     if loss.sums == "batch":
         intersection_BL, cardinality_BL = (each.sum(dim=0, keepdim=True) for each in whole[:2])
     else:
         intersection_BL, cardinality_BL = own[:2]
-        weights_L = weights_L / (len(whole[0]) if whole[2] is None else whole[2].sum(dim=0).clamp(min=1))
+        labelling = len(whole[0]) if labelled_of_all is None else labelled_of_all.sum(dim=0).clamp(min=1)
+        weights_L = weights_L / labelling
     denominator = cardinality_BL + loss.smoothing
     denominator = denominator.masked_fill(denominator == 0, 1)  # a class that is not labelled: all of it is 0
     outside = ((2 * intersection_BL + loss.smoothing) / denominator.square())[..., None]  # g / w where r = 0
     inside = outside - (2 / denominator)[..., None]  # g / w where r = 1
     probabilities_BLV = probabilities_BLIJK.flatten(2)
-    one_hot_BLV = torch.zeros_like(probabilities_BLV).scatter_(1, labels_BIJK.flatten(1).unsqueeze(1).long(), 1.0)
     gradient_BLV = torch.where(one_hot_BLV > 0, inside, outside)
+    if isinstance(loss, DiceAndCrossEntropyLoss):
+        pull_BLV = one_hot_BLV * loss.pull(whole[3])[:, None] / probabilities_BLV.clamp(min=_LEAST)
+        gradient_BLV = gradient_BLV * weights_L.to(gradient_BLV.dtype)[:, None] - pull_BLV
+        weights_L = torch.ones_like(weights_L)
     if own_BLV is None:
         through_softmax_BLV = 1 - 2 * probabilities_BLV + length_B1V
         squares_BLV = (gradient_BLV * probabilities_BLV).square().mul_(through_softmax_BLV.clamp_(min=0))
@@ -63,21 +74,21 @@ def logit_gradient_norms(
 
 
 def parameter_gradient_norms(network: nn.Module, loss: WeightedDiceLoss, inputs: NetworkInput) -> Tensor:
-    """Norm over all parameters of the gradient of each class's term of Eq. 6, (L,) float64; one backward pass a class.
+    """Norm over all parameters of the gradient of each class's term of the loss, (L,) float64; a backward pass each.
 
     The network is left as it was: its batch-norm statistics do not move and no gradient stays. Weights are applied
     afterwards, so that small ones do not underflow.
     """
     buffers = {name: value.clone() for name, value in network.named_buffers()}
     parameters = list(network.parameters())
-    dice_loss_L = loss.per_class(network(inputs.x), inputs.labels, inputs.labelled)
+    terms_L, factors_L = loss.terms(network(inputs.x), inputs.labels, inputs.labelled)
     norms = []
-    for term in dice_loss_L:
+    for term in terms_L:
         gradients = torch.autograd.grad(term, parameters, retain_graph=True)
         norms.append(torch.stack([g.double().square().sum() for g in gradients]).sum().sqrt())
     for name, value in network.named_buffers():
         value.copy_(buffers[name])
-    return torch.stack(norms).detach() * loss.class_weights.double() / loss.class_weights.numel()
+    return torch.stack(norms).detach() * factors_L
 
 
 @torch.no_grad()

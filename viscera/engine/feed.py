@@ -24,7 +24,7 @@ from viscera.imaging.augment import Augmentation, draw, margin
 from viscera.imaging.windows import clipped_moments, random_cases, random_origin
 from viscera.io.manifest import Split
 from viscera.io.store import Store, StoredCases
-from viscera.losses.balance import WeightSchedule
+from viscera.losses.balance import Weights, WeightSchedule, cross_entropy_weights
 
 log = logging.getLogger(__name__)
 MEMORY_SHARE = 0.4  # of the GPU memory that is free; the rest is for network, optimiser and activations
@@ -173,6 +173,7 @@ class TrainingFacts:
     class_weights: WeightSchedule
     training_spacings_mm: tuple[tuple[float, float, float], ...]
     classes: ClassTable = ABDOMEN
+    voxel_weights: Weights | None = None  # (L,) of the cross-entropy, mean 1; None: of all classes alike
 
 
 def training_cases(store: Store) -> list[str]:
@@ -235,4 +236,5 @@ def facts_of(store: Store, config: Config) -> TrainingFacts:
         class_weights=WeightSchedule.of(counts, config.train.weighting, loss, len(names)),
         training_spacings_mm=tuple(store.geometry(name).spacing_mm for name in names),
         classes=store.classes,
+        voxel_weights=cross_entropy_weights(counts, loss, len(names)),
     )

@@ -169,7 +169,7 @@ class LossWatch:
 class StepResult(NamedTuple):
     """One training step."""
 
-    loss: float | Tensor  # Eq. 6, no unit; a scalar tensor on the device where reading it is put off (`LossWatch`)
+    loss: float | Tensor  # no unit; a scalar tensor on the device where reading it is put off (`LossWatch`)
     soft_dice: Tensor  # (L,) of the batch
     gradient_norms: Tensor | None  # (L,) at the logits, see `engine.diagnostics`; None where not asked for
     parameter_norm: Tensor | None = None  # of the gradient over all parameters; None where nothing is clipped

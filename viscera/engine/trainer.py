@@ -38,7 +38,7 @@ from viscera.imaging.augment import augment
 from viscera.imaging.windows import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
-from viscera.losses.dice import WeightedDiceLoss, training_loss, weighted_dice_loss
+from viscera.losses.dice import WeightedDiceLoss, training_loss
 from viscera.metrics.learning import DICE_BATCH_STATISTICS
 from viscera.networks.unet3d import UNet3D
 
@@ -91,7 +91,7 @@ class Trainer:
         captured = captured and ranks.size == 1 and train.optimiser.is_plain_adam
         deferred = device.type == "cuda" or captured
         # labels of a store are class numbers; on a GPU, to look at them is to wait
-        loss = training_loss(train.loss, facts.class_weights.start, check_labels=not deferred)
+        loss = training_loss(train.loss, facts.class_weights.start, facts.voxel_weights, check_labels=not deferred)
         batch = WholeBatch(ranks, train.batch_size)
         if batch.is_shared:
             over_the_whole_batch(network, batch)
@@ -215,12 +215,12 @@ class Trainer:
     def _curve_line(self, monitor: Monitor, feed: Feed, result: StepResult, by_batch: DiceByOrgan) -> dict[str, Any]:
         """One object of curve.jsonl.
 
-        `step`, `loss` (Eq. 6), `soft_dice` (of the batch), `dice` (hard, on the fixed windows, by the network as it
-        would be applied), `dice_batch_statistics` (the same by the statistics of each batch; empty without batch
-        normalisation), `learning_rate`,
-        `seconds`; at validation steps `validation_dice`; with `train.diagnose` the sum of the classes' gradient norms
-        at the logits, `gradient_norm`, and `gradient_share` of each; at a few steps what `full_diagnosis` finds. Where
-        the step's gradient was clipped, its norm over all parameters before that, `clipped_norm`.
+        `step`, `loss` (Eq. 6, with the cross-entropy where that is wanted), `soft_dice` (of the batch), `dice` (hard,
+        on the fixed windows, by the network as it would be applied), `dice_batch_statistics` (the same by the
+        statistics of each batch; empty without batch normalisation), `learning_rate`, `seconds`; at validation steps
+        `validation_dice`; with `train.diagnose` the sum of the classes' gradient norms at the logits, `gradient_norm`,
+        and `gradient_share` of each; at a few steps what `full_diagnosis` finds. `clipped_norm` is that of the gradient
+        over all parameters, where it was clipped.
         """
         train, names = self.config.train, self.facts.classes.names
         line: dict[str, Any] = {
@@ -288,6 +288,5 @@ def _forward(
     """The loss on a mini-batch, and what it was computed from; a GPU is not waited for."""
     with autocast(device, precision):
         logits_BLIJK = network(inputs.x)
-    dice_loss_L = loss.per_class(logits_BLIJK, inputs.labels, inputs.labelled)
-    total = weighted_dice_loss(dice_loss_L, loss.class_weights.to(dice_loss_L.dtype))
+    total, dice_loss_L = loss.parts(logits_BLIJK, inputs.labels, inputs.labelled)
     return Forward(total, dice_loss_L, logits_BLIJK)

@@ -2,7 +2,8 @@
 
 `dice_of_logits` has the sums of Eq. 2 in little memory and time; what they are is said in `dice`.
 
-Another loss is a module here with `per_class(logits, labels, labelled)` and `class_weights`, a field of
+Another loss is a module here with the methods and `class_weights` of `dice.WeightedDiceLoss`, a field of
 `core.config.LossConfig` that names it, and a branch in `dice.training_loss`, the one place where a training's loss is
-chosen. The shares of the gradient (`engine.diagnostics`) are in closed form for the Dice loss: another needs its own.
+chosen. The shares of the gradient (`engine.diagnostics`) are in closed form for Dice and cross-entropy: another needs
+its own.
 """

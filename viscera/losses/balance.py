@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.config import LossConfig
+from viscera.core.config import LossConfig, ScheduleConfig
 from viscera.core.errors import BadInputError, BadTypeError, refuse_non_number, refuse_unknown
 
 Weights = npt.NDArray[np.float64]
@@ -92,6 +92,15 @@ def _weights(counts: npt.NDArray[np.float64], scheme: str | float, epsilon: floa
 def _sum_to_number(weights: Weights) -> Weights:
     scaled: Weights = weights * (weights.size / weights.sum())
     return scaled
+
+
+def cross_entropy_weights(voxel_counts: npt.ArrayLike, config: LossConfig, volumes: int) -> Weights:
+    """(L,) class weights of the cross-entropy, with a mean of 1: as those of the Dice loss, by a weighting of its own.
+
+    Arguments and errors as of `WeightSchedule.of`.
+    """
+    plain = config.model_copy(update={"schedule": ScheduleConfig()})
+    return _sum_to_number(WeightSchedule.of(voxel_counts, config.cross_entropy_weighting, plain, volumes).start)
 
 
 @dataclass(frozen=True, eq=False)

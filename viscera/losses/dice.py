@@ -1,7 +1,7 @@
-"""The weighted soft Dice loss: Eq. 2 per class, Eq. 6 over classes."""
+"""The weighted soft Dice loss: Eq. 2 per class, Eq. 6 over classes; and the same with the cross-entropy beside it."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,14 @@ def soft_dice_sums(probabilities_BLIJK: Tensor, labels_BIJK: Tensor) -> tuple[Te
     intersection_BL = (probabilities_BLV * one_hot_BLV).sum(dim=2)
     cardinality_BL = probabilities_BLV.sum(dim=2) + one_hot_BLV.sum(dim=2)
     return intersection_BL, cardinality_BL
+
+
+def entropy_sums(probabilities_BLIJK: Tensor, labels_BIJK: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the voxels of each class in each sub-volume Σ -log of its probability, and their number, (B, L) each."""
+    labels_B1V = labels_BIJK.flatten(1).unsqueeze(1).long()
+    one_hot_BLV = torch.zeros_like(probabilities_BLIJK.flatten(2)).scatter_(1, labels_B1V, 1.0)
+    own_B1V = probabilities_BLIJK.flatten(2).gather(1, labels_B1V).clamp(min=1e-37)
+    return -(own_B1V.log() * one_hot_BLV).sum(dim=2), one_hot_BLV.sum(dim=2)
 
 
 def soft_dice_loss(intersection: Tensor, cardinality: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -97,34 +105,68 @@ class WeightedDiceLoss(nn.Module):
             BadInputError: shapes that do not fit, labels that are not whole numbers from 0 to L - 1, probabilities
                 outside [0, 1], background that is not labelled.
         """
+        return self.parts(logits_BLIJK, labels, labelled)[0]
+
+    def parts(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The loss, scalar, and Eq. 2 of each class, (L,), unweighted; arguments as for `forward`."""
         dice_loss_L = self.per_class(logits_BLIJK, labels, labelled)
-        return weighted_dice_loss(dice_loss_L, self.class_weights.to(sum_type(logits_BLIJK)))
+        return weighted_dice_loss(dice_loss_L, self.class_weights.to(dice_loss_L.dtype)), dice_loss_L
+
+    def terms(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the loss is the sum of: a term for each class, (L,), and the factor of each, (L,) float64."""
+        dice_loss_L = self.per_class(logits_BLIJK, labels, labelled)
+        return dice_loss_L, self.class_weights.double() / self.class_weights.numel()
 
     def per_class(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Eq. 2 for each class, (L,), unweighted; arguments as for `forward`. 0 for a class labelled nowhere."""
+        (intersection, cardinality), labelled = self._sums(logits_BLIJK, labels, labelled)
+        return self._of_sums(intersection, cardinality, labelled)
+
+    def _of_sums(self, intersection_BL: Tensor, cardinality_BL: Tensor, labelled_BL: Tensor | None) -> Tensor:
+        """Eq. 2 for each class of the sums over the sub-volumes of the whole mini-batch."""
+        if self.sums == "batch":
+            loss_L = soft_dice_loss(intersection_BL.sum(dim=0), cardinality_BL.sum(dim=0), self.smoothing)
+            return loss_L if labelled_BL is None else loss_L * labelled_BL.any(dim=0)
+        loss_BL = soft_dice_loss(intersection_BL, cardinality_BL, self.smoothing)
+        return loss_BL.mean(dim=0) if labelled_BL is None else mean_of_labelled(loss_BL, labelled_BL)
+
+    def _sums(
+        self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None, *, with_entropy: bool = False
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """As `soft_dice_sums_of_logits`, and what is labelled, of the whole mini-batch; raises as `forward`."""
         labels_BIJK = self._checked(logits_BLIJK, labels)
         if labelled is not None:
             labelled = self._checked_labelled(logits_BLIJK, labelled)
         with torch.autocast(logits_BLIJK.device.type, enabled=False):
-            intersection, cardinality = self._soft_dice_sums(logits_BLIJK, labels_BIJK, labelled)
-            if self.whole_batch is not None:
-                intersection, cardinality, labelled = self.whole_batch(intersection, cardinality, labelled)
-            if self.sums == "batch":
-                loss_L = soft_dice_loss(intersection.sum(dim=0), cardinality.sum(dim=0), self.smoothing)
-                return loss_L if labelled is None else loss_L * labelled.any(dim=0)
-            loss_BL = soft_dice_loss(intersection, cardinality, self.smoothing)
-            return loss_BL.mean(dim=0) if labelled is None else mean_of_labelled(loss_BL, labelled)
+            return self.shared(self._own_sums(logits_BLIJK, labels_BIJK, labelled, with_entropy), labelled)
 
-    def _soft_dice_sums(
-        self, values_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def shared(
+        self, sums_bL: tuple[Tensor, ...], labelled_bL: Tensor | None
+    ) -> tuple[tuple[Tensor, ...], Tensor | None]:
+        """Pairs of sums over this process's sub-volumes as those over all, (B, L) each, and what they label."""
+        if self.whole_batch is None:
+            return sums_bL, labelled_bL
+        pairs, length = len(sums_bL) // 2, sums_bL[0].shape[1]
+        wide = None if labelled_bL is None else labelled_bL.repeat(1, pairs)
+        first, second, wide = self.whole_batch(torch.cat(sums_bL[::2], dim=1), torch.cat(sums_bL[1::2], dim=1), wide)
+        columns = zip(*(each.view(-1, pairs, length).unbind(1) for each in (first, second)), strict=True)
+        return tuple(each for pair in columns for each in pair), None if wide is None else wide[:, :length]
+
+    def _own_sums(
+        self,
+        values_BLIJK: Tensor,
+        labels_BIJK: Tensor,
+        labelled_BL: Tensor | None,
+        with_entropy: bool,
+    ) -> tuple[Tensor, ...]:
         if self.inputs == "logits" and is_possible(values_BLIJK):  # the same in less memory and time
-            return soft_dice_sums_of_logits(values_BLIJK, labels_BIJK, labelled_BL)
+            return soft_dice_sums_of_logits(values_BLIJK, labels_BIJK, labelled_BL, with_entropy=with_entropy)
         probabilities_BLIJK = self._probabilities(values_BLIJK.to(sum_type(values_BLIJK)))
         if labelled_BL is not None:
             probabilities_BLIJK = merged(probabilities_BLIJK, labelled_BL)
             labels_BIJK = merged_labels(labels_BIJK, labelled_BL)
-        return soft_dice_sums(probabilities_BLIJK, labels_BIJK)
+        dice_sums = soft_dice_sums(probabilities_BLIJK, labels_BIJK)
+        return (*dice_sums, *entropy_sums(probabilities_BLIJK, labels_BIJK)) if with_entropy else dice_sums
 
     def _probabilities(self, values_BLIJK: Tensor) -> Tensor:
         if self.inputs == "logits":
@@ -191,6 +233,61 @@ def _vector(class_weights: npt.ArrayLike | Tensor) -> Tensor:
     return weights
 
 
-def training_loss(config: LossConfig, class_weights: npt.ArrayLike, *, check_labels: bool = True) -> WeightedDiceLoss:
+class DiceAndCrossEntropyLoss(WeightedDiceLoss):
+    """Eq. 6 and, `factor` times, the mean cross-entropy of the voxels with class weights of its own.
+
+    The mean is that of `torch.nn.functional.cross_entropy(..., weight=)`, over the voxels of the whole mini-batch: the
+    scale of its weights does not matter. `losses.marginal` says what it is of a sub-volume that does not label all.
+    """
+
+    voxel_weights: Tensor  # (L,), of the cross-entropy
+
+    def __init__(
+        self,
+        class_weights: npt.ArrayLike | Tensor,
+        voxel_weights: npt.ArrayLike | Tensor,
+        *,
+        factor: float = 1.0,
+        **options: Any,  # noqa: ANN401 - of `WeightedDiceLoss`
+    ) -> None:
+        super().__init__(class_weights, **options)
+        self.register_buffer("voxel_weights", _vector(voxel_weights))
+        self.factor = factor
+
+    def parts(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `WeightedDiceLoss.parts`."""
+        dice_loss_L, entropy_L = self._both(logits_BLIJK, labels, labelled)
+        dice = weighted_dice_loss(dice_loss_L, self.class_weights.to(dice_loss_L.dtype))
+        return dice + entropy_L.sum(), dice_loss_L
+
+    def terms(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """As `WeightedDiceLoss.terms`."""
+        dice_loss_L, entropy_L = self._both(logits_BLIJK, labels, labelled)
+        weights_L = self.class_weights.to(dice_loss_L.dtype) / self.class_weights.numel()
+        return weights_L * dice_loss_L + entropy_L, torch.ones_like(self.class_weights)
+
+    def pull(self, voxels_BL: Tensor) -> Tensor:
+        """What the loss changes by with the -log probability of one voxel of each class, (L,), of (B, L) voxels."""
+        weights_L = self.voxel_weights.to(voxels_BL.dtype)
+        return self.factor * weights_L / (weights_L * voxels_BL.sum(dim=0)).sum()
+
+    def _both(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Eq. 2 for each class, (L,), and each class's part of the cross-entropy, (L,), times the factor."""
+        sums, labelled = self._sums(logits_BLIJK, labels, labelled, with_entropy=True)
+        intersection_BL, cardinality_BL, entropy_BL, voxels_BL = sums
+        return self._of_sums(intersection_BL, cardinality_BL, labelled), self.pull(voxels_BL) * entropy_BL.sum(dim=0)
+
+
+def training_loss(
+    config: LossConfig,
+    class_weights: npt.ArrayLike,
+    voxel_weights: npt.ArrayLike | None = None,  # of the cross-entropy; None: of all classes alike
+    *,
+    check_labels: bool = True,
+) -> WeightedDiceLoss:
     """The loss that a configuration stands for; trainer and forecast take it from here, and here another is added."""
-    return WeightedDiceLoss(class_weights, sums=config.sums, smoothing=config.smoothing, check_labels=check_labels)
+    options: dict[str, Any] = {"sums": config.sums, "smoothing": config.smoothing, "check_labels": check_labels}
+    if config.cross_entropy == 0:
+        return WeightedDiceLoss(class_weights, **options)
+    alike = np.ones(np.size(class_weights)) if voxel_weights is None else voxel_weights
+    return DiceAndCrossEntropyLoss(class_weights, alike, factor=config.cross_entropy, **options)

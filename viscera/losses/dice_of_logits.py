@@ -9,21 +9,24 @@ of each block again and writes the gradient of the logits, which is, with g the 
     g = dI r + dC,    gradient = s (g - Σ_l g s)
 
 where dI and dC are the derivatives by intersection and cardinality, (B, L), and r is the one-hot code of the labels.
+
+The cross-entropy rides along where it is wanted: Σ -log s over the voxels of each class, whose gradient is s - r.
 """
 
 from collections.abc import Iterator
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
-from torch.autograd.function import BackwardCFunction
 
 from viscera.losses.marginal import merged, merged_labels
 
 _BLOCK = 2**17  # numbers, L times voxels, for each thread: two blocks fit into a core's second cache
 _LARGE_BLOCK = 2**23  # on a GPU, where a block is some thirty kernels, and small ones wait for their launches
 _ONE_AFTER_ANOTHER = {"cpu"}  # devices that add up voxel after voxel; the threads of a GPU would wait at L places
+_LEAST = 1e-37  # probability of which a logarithm is taken: a number of float32
 _FUSED_ON = {"cuda"}
 _FUSED: dict[torch.device, ModuleType | None] = {}  # what was found of each device
 
@@ -42,28 +45,40 @@ def is_possible(logits: Tensor) -> bool:
 
 
 def soft_dice_sums_of_logits(
-    logits_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Intersection and cardinality, (B, L) each, of softmax and labels, both merged where classes are not labelled."""
-    intersection_BL, cardinality_BL = _Sums.apply(logits_BLIJK, labels_BIJK, labelled_BL)  # type: ignore[no-untyped-call]
-    return intersection_BL, cardinality_BL
+    logits_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None = None, *, with_entropy: bool = False
+) -> tuple[Tensor, ...]:
+    """Intersection and cardinality, (B, L) each, of softmax and labels, both merged where classes are not labelled.
+
+    With entropy also Σ -log s of the voxels of each class, and their number, (B, L) each, of what is merged.
+    """
+    sums: tuple[Tensor, ...] = _Sums.apply(logits_BLIJK, labels_BIJK, labelled_BL, with_entropy)  # type: ignore[no-untyped-call]
+    return sums
 
 
 class _Sums(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: BackwardCFunction, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any,  # noqa: ANN401 - of autograd
+        logits_BLIJK: Tensor,
+        labels_BIJK: Tensor,
+        labelled_BL: Tensor | None,
+        with_entropy: bool,
+    ) -> tuple[Tensor, ...]:
+        tensors = logits_BLIJK, labels_BIJK, labelled_BL
         ctx.save_for_backward(*tensors)
-        fused = _fused(tensors[0])
-        sums: tuple[Tensor, Tensor] = fused.fused_sums(*tensors) if fused else _sums(*tensors)
+        fused = None if with_entropy else _fused(logits_BLIJK)
+        sums: tuple[Tensor, ...] = fused.fused_sums(*tensors) if fused else _sums(*tensors, with_entropy=with_entropy)
+        if with_entropy:
+            ctx.mark_non_differentiable(sums[-1])
         return sums
 
     @staticmethod
-    def backward(ctx: BackwardCFunction, *by_sums_BL: Tensor) -> tuple[Tensor, None, None]:
-        tensors = ctx.saved_tensors
+    def backward(ctx: Any, *by_sums_BL: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - of autograd
+        tensors, by_sums_BL = ctx.saved_tensors, by_sums_BL[:3]  # the number of voxels is a constant
         if torch.is_grad_enabled():  # by create_graph=True
-            return _differentiable_gradient(*tensors, *by_sums_BL), None, None
-        fused = _fused(tensors[0])
-        return (fused.fused_gradient if fused else _gradient)(*tensors, *by_sums_BL), None, None
+            return _differentiable_gradient(*tensors, *by_sums_BL), None, None, None
+        fused = None if len(by_sums_BL) > 2 else _fused(tensors[0])
+        return (fused.fused_gradient if fused else _gradient)(*tensors, *by_sums_BL), None, None, None
 
 
 def _blocks(
@@ -123,18 +138,22 @@ def _tested(device: torch.device) -> ModuleType | None:
     return fused_dice_sums
 
 
-def _sums(logits_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None) -> tuple[Tensor, Tensor]:
+def _sums(
+    logits_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None, *, with_entropy: bool = False
+) -> tuple[Tensor, ...]:
     dtype = torch.float64 if logits_BLIJK.device.type == "cpu" else sum_type(logits_BLIJK)
-    sums_2BL = logits_BLIJK.new_zeros(2, *logits_BLIJK.shape[:2], dtype=dtype)
+    sums_NBL = logits_BLIJK.new_zeros(4 if with_entropy else 2, *logits_BLIJK.shape[:2], dtype=dtype)
     for b, _, s_LV, labels_V, places_V in _blocks(logits_BLIJK, labels_BIJK, labelled_BL):
         if labelled_BL is not None:
             s_LV.copy_(merged(s_LV[None, ..., None, None], labelled_BL[b : b + 1])[0, ..., 0, 0])
         own_V = s_LV.view(-1).index_select(0, places_V).to(dtype)
-        _add_by_class(sums_2BL[0, b], labels_V, own_V)
-        _add_by_class(sums_2BL[1, b], labels_V, torch.ones_like(own_V))
-        sums_2BL[1, b] += s_LV.sum(dim=1)
-    intersection_BL, cardinality_BL = sums_2BL.to(sum_type(logits_BLIJK))
-    return intersection_BL, cardinality_BL
+        _add_by_class(sums_NBL[0, b], labels_V, own_V)
+        _add_by_class(sums_NBL[1, b], labels_V, torch.ones_like(own_V))
+        sums_NBL[1, b] += s_LV.sum(dim=1)
+        if with_entropy:
+            _add_by_class(sums_NBL[2, b], labels_V, own_V.clamp(min=_LEAST).log().neg())
+            _add_by_class(sums_NBL[3, b], labels_V, torch.ones_like(own_V))
+    return sums_NBL.to(sum_type(logits_BLIJK)).unbind()
 
 
 def _add_by_class(sums_L: Tensor, labels_V: Tensor, values_V: Tensor) -> None:
@@ -151,6 +170,7 @@ def _gradient(
     labelled_BL: Tensor | None,
     by_intersection_BL: Tensor,
     by_cardinality_BL: Tensor,
+    by_entropy_BL: Tensor | None = None,
 ) -> Tensor:
     """Of the logits, in their type and layout; a block is computed in `gradient_LV` and copied into place."""
     channels_last = logits_BLIJK.is_contiguous(memory_format=torch.channels_last_3d)
@@ -165,6 +185,10 @@ def _gradient(
         if labelled_BL is not None:
             g_LV.copy_(torch.where(labelled_BL[b, :, None], g_LV, g_LV[0]))
         mean_V = g_LV.mul_(s_LV).sum(dim=0)
+        if by_entropy_BL is not None:
+            pull_V = by_entropy_BL[b].index_select(0, labels_V)
+            _add_pull(g_LV, s_LV, labels_V, pull_V, None if labelled_BL is None else labelled_BL[b])
+            mean_V -= pull_V
         target_1LV = gradient_BLV[b : b + 1, :, voxels]
         if target_1LV.stride(2) == 1:
             torch.addcmul(g_LV, s_LV, mean_V, value=-1, out=target_1LV[0])
@@ -173,18 +197,35 @@ def _gradient(
     return gradient_BLIJK
 
 
+def _add_pull(gradient_LV: Tensor, s_LV: Tensor, labels_V: Tensor, pull_V: Tensor, labelled_L: Tensor | None) -> None:
+    """Subtract pull times r; for a voxel of background that is its classes' part of their probability together."""
+    if labelled_L is None:
+        gradient_LV.scatter_add_(0, labels_V[None], -pull_V[None])
+        return
+    within_L1 = ~labelled_L[:, None]
+    within_L1 = torch.cat([torch.ones_like(within_L1[:1]), within_L1[1:]])
+    parts_LV = s_LV * within_L1
+    parts_LV /= parts_LV.sum(dim=0).clamp(min=_LEAST)
+    one_hot_LV = labels_V == torch.arange(len(s_LV), device=labels_V.device)[:, None]
+    gradient_LV -= torch.where(labels_V == 0, parts_LV, one_hot_LV) * pull_V
+
+
 def _differentiable_gradient(
     logits_BLIJK: Tensor,
     labels_BIJK: Tensor,
     labelled_BL: Tensor | None,
     by_intersection_BL: Tensor,
     by_cardinality_BL: Tensor,
+    by_entropy_BL: Tensor | None = None,
 ) -> Tensor:
     """The same of all voxels at once, for second derivatives."""
     s_BLV = torch.softmax(logits_BLIJK.flatten(2).to(sum_type(logits_BLIJK)), dim=1)
     labels_BIJK = labels_BIJK.long() if labelled_BL is None else merged_labels(labels_BIJK, labelled_BL)
     one_hot_BLV = torch.zeros_like(s_BLV).scatter_(1, labels_BIJK.flatten(1).unsqueeze(1), 1.0)
     g_BLV = by_intersection_BL[..., None] * one_hot_BLV + by_cardinality_BL[..., None]
+    if by_entropy_BL is not None:
+        whole_BLV = s_BLV if labelled_BL is None else merged(s_BLV[..., None, None], labelled_BL).flatten(2)
+        g_BLV = g_BLV - by_entropy_BL[..., None] * one_hot_BLV / whole_BLV.clamp(min=_LEAST)
     if labelled_BL is not None:
         g_BLV = torch.where(labelled_BL[..., None], g_BLV, g_BLV[:, :1])
     gradient_BLV = s_BLV * (g_BLV - (g_BLV * s_BLV).sum(dim=1, keepdim=True))

@@ -140,6 +140,9 @@ class TrainConfig(Settings):
     iterations: Positive = setting(10_000, "training steps (paper: 10,000)", role="schedule")
     patch: Positive = setting(64, "edge of the cubic training window in voxels (paper: 64)")
     batch_size: Positive = setting(3, "windows per step, each from another patient (paper: 3)")
+    organ_windows: Probability = setting(
+        0.0, "share of the windows that are centred on a voxel of an organ, organs drawn evenly (nnU-Net: 0.33)"
+    )
     filters: Positive = setting(32, "channels of the first convolution (paper: 32)")
     levels: int = setting(4, "resolution levels of the U-Net (paper: 4)", ge=2, le=6)
     seed: Seed = setting(0, "seed of the initial weights and of the training windows", role="grid")

@@ -17,10 +17,12 @@ from torch import Tensor
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import AugmentConfig, Config, TrainConfig
 from viscera.core.errors import BadInputError
+from viscera.core.geometry import Index3
 from viscera.core.scan import AIR_HU, HuArray, LabelArray
 from viscera.engine.distributed import ALONE, Ranks
 from viscera.engine.hardware import out_of_memory_explained
 from viscera.imaging.augment import Augmentation, draw, margin
+from viscera.imaging.organ_windows import OrganWindows
 from viscera.imaging.windows import clipped_moments, random_cases, random_origin
 from viscera.io.manifest import Split
 from viscera.io.store import Store, StoredCases
@@ -77,6 +79,7 @@ class Feed:
     resident: Sequence[tuple[Tensor, Tensor]] = ()  # int16 and uint8, the cases in a device's memory (`loaded`)
     pinned: bool = False  # cut windows into memory that a GPU reads by itself, while the host goes on
     ranks: Ranks = ALONE  # that share a batch; this one cuts its own windows alone
+    organ_windows: OrganWindows | None = None  # None: all windows lie anywhere
 
     def __post_init__(self) -> None:
         if self.batch_size > len(self.cases):
@@ -103,7 +106,7 @@ class Feed:
         for at_own, slot in enumerate(range(own.start, own.stop)):
             number = numbers[slot]
             image, label_map = (self.resident or self.cases)[number]
-            within = random_origin(self.seed, step, slot, image.shape, self.patch)
+            within = self._origin(step, slot, int(number), image.shape)
             origin = [at - n for at, n in zip(within, beyond, strict=True)]
             _cut(image, origin, hu[at_own], AIR_HU)
             _cut(label_map, origin, labels[at_own], 0)
@@ -114,6 +117,14 @@ class Feed:
             augmentations[own],
             None if labelled is None or labelled.all() else labelled.to(device, non_blocking=True),
         )
+
+    def _origin(self, step: int, slot: int, number: int, shape: Sequence[int]) -> Index3:
+        """First voxel of a window of a case, without what augmentation needs beyond it."""
+        centred = None
+        if self.organ_windows is not None:
+            labels = self.cases[number][1]  # of the host, also where windows are cut on a device
+            centred = self.organ_windows.origin((self.seed, step, slot), number, labels, self.patch)
+        return centred or random_origin(self.seed, step, slot, shape, self.patch)
 
     def loaded(self, device: torch.device) -> "Feed":
         """The same feed, bit by bit, with a copy of every case in the device's memory.
@@ -209,8 +220,12 @@ def feed_of(store: Store, train: TrainConfig) -> Feed:
         raise BadInputError(f"{store.path}: {error}.") from error
     spacings_mm = [store.geometry(name).spacing_mm for name in training_cases(store)]
     cases, labelled = cases_of(store, "train")
-    how = train.patch, train.batch_size, train.seed, train.augment
-    return Feed(cases, *how, spacings_mm=spacings_mm, classes=store.classes, labelled=labelled)
+    organ_windows = None
+    if train.organ_windows > 0:
+        records = (store.manifest.cases[name] for name in training_cases(store))
+        organ_windows = OrganWindows(train.organ_windows, np.array([each.voxel_counts_prepared for each in records]))
+    feed = Feed(cases, train.patch, train.batch_size, train.seed, train.augment, spacings_mm, store.classes, labelled)
+    return replace(feed, organ_windows=organ_windows)
 
 
 def cases_of(store: Store, split: Split) -> tuple[StoredCases, npt.NDArray[np.bool_] | None]:

@@ -57,7 +57,7 @@ class Monitor:
         labelled: npt.NDArray[np.bool_] | None = None,
     ) -> "Monitor":
         """With the first `train.monitor_windows` windows of a feed of its own seed."""
-        fixed = replace(feed, seed=_MONITOR_SEED, augment=None)
+        fixed = replace(feed, seed=_MONITOR_SEED, augment=None, organ_windows=None)
         batches = [fixed.batch(step) for step in range(-(-train.monitor_windows // feed.batch_size))]
         on_device = [batch._replace(hu=batch.hu.to(device)) for batch in batches]
         return cls(on_device, validation, train, predict, device, feed.classes, labelled, feed.ranks)

@@ -91,6 +91,8 @@ class _Normalised(torch.autograd.Function):
         deviation_C = (variance_C + ctx.eps).rsqrt()
         slope_C = weight_C * deviation_C * deviation_C * sums_2C[0]
         offset_C = weight_C * deviation_C * sums_2C[1] - slope_C * mean_C
-        by_channel = (1, -1, 1, 1, 1)
-        dx = (dx - offset_C.view(by_channel)).addcmul_(x, slope_C.view(by_channel), value=-1).to(x.dtype)
+        # slope x + offset, as PyTorch's fastest operation by channel: with tensors of float32 beside those of bfloat16
+        # each sum and product is slow, and makes a tensor of float32
+        unmoved = torch.zeros_like(slope_C), torch.ones_like(slope_C)
+        dx -= F.batch_norm(x, *unmoved, slope_C, offset_C, training=False, eps=0.0)
         return dx, by_weight_C, by_bias_C, None, None

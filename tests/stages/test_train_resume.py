@@ -18,7 +18,7 @@ from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.progress import Progress
 from viscera.core.resolve import as_recorded, resolve_config
-from viscera.engine import hardware
+from viscera.engine import distributed, hardware
 from viscera.engine import trainer as engine
 from viscera.engine.predictor import Predictor
 from viscera.io.checkpoint import load_checkpoint, save_checkpoint
@@ -274,3 +274,32 @@ def test_bfloat16_on_a_processor_without_is_kept_and_said(
     assert "trains in bfloat16, which cpu has no instructions for" in caplog.text
     assert read_config(run.config_path).train.precision == "bfloat16"
     assert Predictor.load(run.path).models["last"].trained_with.train.precision == "float32"
+
+
+def test_a_run_goes_on_where_one_of_the_nodes_that_began_it_starts_it_again(
+    tiny_store: Store, tiny_config: Configure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torchrun starts the processes of a node again, or of one that took its place; another call is refused."""
+    run, (stop, watch), agents = RunFolder(tmp_path / "run"), stop_after(5), ["one"]
+    monkeypatch.setattr("viscera.stages.train.who_started", lambda: agents[0])
+    monkeypatch.setattr(distributed.Ranks, "gathered", lambda _, value: agents if value == agents[0] else [value])
+    with pytest.raises(InterruptedRunError):
+        train(tiny_store.path, run.path, tiny_config(iterations=10), stop=stop, progress=watch)
+    agents[:] = ["another"]
+    with pytest.raises(BadInputError, match="this run exists"):
+        train(tiny_store.path, run.path, tiny_config(iterations=10))
+    agents[:] = ["another", "one"]  # the first process may be of the new node
+    train(tiny_store.path, run.path, tiny_config(iterations=10))
+    assert load_checkpoint(run.last).step == 10
+    assert run.started_by.read_text().split() == ["another", "one"]
+
+
+def test_what_started_a_process_is_another_after_it_was_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In every container torchrun is process 1 of the same host; when it began tells one from the next."""
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    assert distributed.who_started() == ""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    first = distributed.who_started()
+    assert first == distributed.who_started()
+    monkeypatch.setattr(distributed, "_began", lambda _: "5")
+    assert first != distributed.who_started()

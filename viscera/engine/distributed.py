@@ -14,6 +14,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -235,15 +236,20 @@ def wait_s() -> float:
     return float(said) if said.replace(".", "", 1).isdigit() and float(said) > 0 else WAIT_S
 
 
-def is_restarted() -> bool:
-    """Whether torchrun started this process again after one of them had ended."""
-    return _number("TORCHELASTIC_RESTART_COUNT", default=0) > 0
-
-
 def who_started() -> str:
-    """What tells one call of torchrun from others on this node; empty without it."""
-    name = os.environ.get("TORCHELASTIC_RUN_ID", "")
-    return f"{name} {socket.gethostname()} {os.getppid()}" if name else ""
+    """Which torchrun of which node started this process, and will again where one is lost; empty without it.
+
+    A later one is another, even if its number is the same, as it is in every container.
+    """
+    name, agent = os.environ.get("TORCHELASTIC_RUN_ID", ""), os.getppid()
+    return f"{name} {socket.gethostname()} {agent} {_began(agent)}".strip() if name else ""
+
+
+def _began(process: int) -> str:
+    """When a process was started, in ticks since the machine was (proc_pid_stat(5), field 22); empty if unknown."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    return ""
 
 
 def _number(*names: str, default: int) -> int:

@@ -59,7 +59,7 @@ class RunFolder:
     best = _Inside("best.pt")  # checkpoint that the validation cases picked
     training_ranges = _Inside("training_ranges.json")  # what the organs of the training cases are like
     status_path = _Inside("run.json")  # how far it is
-    started_by = _Inside(".started_by")  # which call of torchrun began it; it may go on when that starts it again
+    started_by = _Inside(".started_by")  # which calls of torchrun, one a node, began it; they may start it again
     # within a Study:
     predictions = _Inside("predictions")
     scores = _Inside("scores.csv")

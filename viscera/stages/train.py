@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -15,7 +16,7 @@ from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.settings import ANOTHER_MODEL, differences
-from viscera.engine.distributed import LostRankError, Ranks, is_restarted, joined, who_started
+from viscera.engine.distributed import LostRankError, Ranks, joined, who_started
 from viscera.engine.feed import Feed, TrainingFacts, cases_of, facts_of, feed_of, on_device, with_training_set
 from viscera.engine.hardware import (
     choose_device,
@@ -59,8 +60,8 @@ def train(
 
         def begin() -> tuple[Config, Checkpoint | None]:
             held.enter_context(exclusive(run_path))
-            if who_started():
-                write_text(folder.started_by, who_started())
+            if given.started_by:
+                write_text(folder.started_by, "\n".join(given.started_by))
             on = given.device if ranks.size == 1 else "cpu"  # what is passed on to other ranks
             checkpoint = load_checkpoint(folder.last, on) if folder.last.exists() else None
             return _as_it_began(folder, checkpoint, given), checkpoint
@@ -101,6 +102,7 @@ class _Given(NamedTuple):
     feed: Feed
     facts: TrainingFacts
     device: torch.device
+    started_by: list[str]  # torchrun, on each node; empty without
 
     @classmethod
     def checked(
@@ -108,13 +110,14 @@ class _Given(NamedTuple):
     ) -> "_Given":
         """Raises BadInputError for what cannot be trained on, or is not the same on all ranks."""
         settings = ranks.of_first(lambda: config)  # that of a run that goes on lies where the first rank is
+        started_by = sorted({each for each in ranks.gathered(who_started()) if each})
         with ranks.together():
             store = Store.open(store_path)
             config = with_training_set(settings, store)
             feed = replace(feed_of(store, config.train), ranks=ranks)
-            given = cls(store, config, feed, facts_of(store, config), choose_device(device))
+            given = cls(store, config, feed, facts_of(store, config), choose_device(device), started_by)
             if ranks.is_first:
-                _refuse_folder(folder, resume=resume)
+                _refuse_folder(folder, started_by, resume=resume)
                 _warn_of_late_schedule(config)
                 _warn_of_small_scans(store, config.train.patch)
             store.verify(ranks.own_of_node([*store.names("train"), *store.names("validation")]))
@@ -123,12 +126,14 @@ class _Given(NamedTuple):
         return given
 
 
-def _refuse_folder(folder: RunFolder, *, resume: bool) -> None:
+def _refuse_folder(folder: RunFolder, started_by: Sequence[str], *, resume: bool) -> None:
     """Raises BadInputError for a folder of something else, or a run that is not to go on.
 
-    One that torchrun began goes on when it starts the processes again, unless it diverged: it would do so again.
+    One that torchrun began on any of the nodes goes on when it starts the processes again, with whichever nodes there
+    are then; unless it diverged: it would do so again.
     """
-    if is_restarted() and folder.started_by.exists() and folder.started_by.read_text() == who_started():
+    began = folder.started_by.read_text().splitlines() if folder.started_by.exists() else []
+    if set(began) & set(started_by):
         resume, status = True, folder.read_status()
         if status is not None and status.state == "failed":
             raise RunFailedError(status.message)

@@ -22,7 +22,7 @@ from pathlib import Path
 from viscera.core.errors import BadInputError
 
 log = logging.getLogger(__name__)
-_LOCK, PARTS = ".lock", ".parts"  # the latter: held as long as a part of a job array works
+_LOCK, PARTS = ".lock", ".parts"  # the latter: held while a part of a job array works, or an arm on Ray
 _NOT_OURS = {_LOCK, PARTS, ".DS_Store", ".directory", ".snapshot", "@eaDir", "desktop.ini", "lost+found", "Thumbs.db"}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_SUPPORTED = {

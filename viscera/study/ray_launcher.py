@@ -24,7 +24,7 @@ from viscera.core.errors import BadInputError, DefectError, RunFailedError, Visc
 from viscera.core.progress import OnProgress
 from viscera.engine.on_ray import RETRIES, connected, most_gpus, ray_module, resources
 from viscera.engine.trainer import StopSignal
-from viscera.io.files import TURN_S, cache_folder, exclusive, write_bytes
+from viscera.io.files import PARTS, TURN_S, cache_folder, exclusive, write_bytes
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.store import Store
 from viscera.study.plan import StudyPlan, Task
@@ -114,16 +114,17 @@ def _run(errand: _Errand, number: int, desk: DeskActor) -> _Outcome:
         store = _store_here(plan.store, errand.store, desk)
         record = plan.record.model_copy(update={"store": str(store)})
         is_shared = errand.mark.exists() if errand.files_are_shared is None else errand.files_are_shared
-        if is_shared:
-            with exclusive(task.run.path, wait_s=TURN_S):  # a process of a lost node may outlive it for a moment
-                pass
-            return _Outcome(run_task(replace(plan, record=record), task, stop, teller(desk)), {})
-        folder = cache_folder() / "ray" / errand.mark.name / task.arm.name / f"seed_{task.seed}"
-        write_files(folder, ray_module().get(desk.files_of.remote(task.run.path)))
-        failure = run_task(replace(plan, record=record), replace(task, run=RunFolder(folder)), stop, teller(desk))
-        files = files_in(folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        return _Outcome(failure, files)
+        copied = cache_folder() / "ray" / errand.mark.name / task.arm.name / f"seed_{task.seed}"
+        run = task.run if is_shared else RunFolder(copied)
+        with exclusive(run.path, lock=PARTS, wait_s=TURN_S):  # a process of a lost node may outlive it for a moment
+            if not is_shared:
+                write_files(run.path, ray_module().get(desk.files_of.remote(task.run.path)))
+            failure = run_task(replace(plan, record=record), replace(task, run=run), stop, teller(desk))
+            if is_shared:
+                return _Outcome(failure, {})
+            files = files_in(run.path)
+            shutil.rmtree(run.path, ignore_errors=True)
+            return _Outcome(failure, files)
     except VisceraError as error:
         return _Outcome(type(error)(f"{task.name}, on {socket.gethostname()}: {error}"), {})
     finally:

@@ -1,0 +1,63 @@
+"""One task of a study on a node of Ray: never beside what is left of itself on a node that was lost."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import viscera
+from viscera.core.config import Config
+from viscera.io.runlog import StudyFolder
+from viscera.io.store import Store
+from viscera.study import ray_desk, ray_launcher
+from viscera.study.plan import StudyPlan, Task, make_plan
+from viscera.study.ray_desk import Desk
+from viscera.study.ray_launcher import _Errand, _run
+
+
+def remote(desk: Desk) -> Any:
+    """A desk as Ray hands it out, called at once."""
+    methods = ("tell", "take", "stop", "is_stopped", "read", "files_of")
+    return SimpleNamespace(**{name: SimpleNamespace(remote=getattr(desk, name)) for name in methods})
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+def test_a_task_that_is_started_again_waits_for_its_earlier_process(
+    tiny_store: Store,
+    tiny_config: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_shared: bool,
+) -> None:
+    ray = SimpleNamespace(get=lambda value: value, exceptions=SimpleNamespace(RayError=RuntimeError))
+    for module in (ray_launcher, ray_desk):
+        monkeypatch.setattr(module, "ray_module", lambda: ray)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    at_work, most = [0], [0]
+
+    def run_task(_plan: StudyPlan, task: Task, *_: object) -> None:
+        at_work[0] += 1
+        most[0] = max(most[0], at_work[0])
+        time.sleep(0.2)  # between stages, where no folder is held by the stage itself
+        task.run.path.mkdir(parents=True, exist_ok=True)
+        (task.run.path / "scores.csv").write_text("scores")
+        at_work[0] -= 1
+
+    monkeypatch.setattr(ray_launcher, "run_task", run_task)
+    plan = make_plan(StudyFolder(tmp_path / "study"), tiny_store, tiny_config())
+    mark = tmp_path / ".reached"
+    errand = _Errand(plan, tiny_store.fingerprint, mark, is_shared, viscera.__version__)
+    desk, outcomes = remote(Desk(tiny_store.path)), list[Any]()
+    threads = [threading.Thread(target=lambda: outcomes.append(_run(errand, 0, desk))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert most == [1]
+    assert [outcome.failure for outcome in outcomes] == [None, None]
+    files = {} if is_shared else {"scores.csv": b"scores"}
+    assert [outcome.files for outcome in outcomes] == [files, files]

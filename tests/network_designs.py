@@ -6,6 +6,8 @@ DESIGNS: dict[str, dict[str, Any]] = {
     "paper": {},
     "instance": {"normalisation": "instance"},
     "group": {"normalisation": "group", "groups": 2},
+    "deep supervision": {"deep_supervision": True},
+    "dropout": {"dropout": 0.5},
     "residual": {"encoder": "residual", "blocks": (1, 2, 3)},
     "residual instance": {"encoder": "residual", "blocks": (2, 1, 1), "normalisation": "instance"},
     "residual anisotropic": {

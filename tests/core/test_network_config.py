@@ -23,6 +23,8 @@ from viscera.core.resolve import resolve_config
         ({"levels": 2}, {"strides": [[2, 2]]}, "train.network.strides.0.2.*required"),
         ({"levels": 2}, {"kernels": [[3, 3, 2], [3, 3, 3]]}, "kernels.0.2 = 2: input should be 1, 3, 5 or 7"),
         ({"patch": 4, "batch_size": 1, "levels": 3}, {"strides": [[2, 2, 2], [2, 2, 2]]}, "one voxel left"),
+        ({"levels": 2}, {"deep_supervision": True}, "deep_supervision needs at least three levels; there are 2"),
+        ({}, {"dropout": 1.0}, "less than 1"),
         ({"levels": 4}, {"encoder": "residual", "blocks": [1, 3, 4]}, "blocks has 3 entries, fewer than the 4 levels"),
         ({"levels": 2}, {"encoder": "residual", "blocks": [1, 0]}, "blocks.1 = 0"),
     ],
@@ -62,9 +64,10 @@ def test_a_level_has_voxels_of_the_strides_above_it() -> None:
 
 
 def test_memory_is_that_of_the_level_that_needs_most() -> None:
-    """In maps of the top level, of which a level needs three: by hand."""
+    """In maps of the top level, of which the paper's needs three when folded, others four: by hand."""
     assert NetworkConfig().most_maps(4, 3) == 3  # below: 1 kept and 3 quarters
     assert NetworkConfig().most_maps(4, 6) == 6  # 1 kept and 6 quarters
-    # half as many voxels with twice the channels: as large as that above; 1 kept and 3, then 2 kept and 3
-    assert NetworkConfig(strides=((2, 1, 1), (1, 1, 2))).most_maps(3, 3) == 5
-    assert NetworkConfig(strides=((2, 2, 1), (2, 2, 2))).most_maps(3, 6) == 6  # 1 kept and 6 halves
+    # half as many voxels with twice the channels: as large as that above; 1 kept and 4, then 2 kept and 4
+    assert NetworkConfig(strides=((2, 1, 1), (1, 1, 2))).most_maps(3, 3) == 6
+    assert NetworkConfig(strides=((2, 2, 1), (2, 2, 2))).most_maps(3, 6) == 8  # below: 1 kept and 8 halves
+    assert NetworkConfig(encoder="residual").most_maps(4, 3) == 4

@@ -109,13 +109,14 @@ def test_an_epsilon_that_drowns_the_gradient_is_named(tiny_store: Store, tiny_co
     [
         ({"optimiser": {"name": "sgd"}, "adam": {"epsilon": 10.0}}, "SGD"),
         ({"loss": {"cross_entropy": 1.0}}, "cross-entropy beside Dice"),
+        ({"levels": 3, "network": {"normalisation": "instance", "deep_supervision": True}}, "another network than"),
     ],
 )
 def test_nothing_is_forecast_of_what_the_forecast_was_not_made_for(
     settings: dict[str, object], what: str, tiny_store: Store, tiny_config: Configure
 ) -> None:
     found = diagnose(tiny_store.path, tiny_config(**settings))
-    assert all(not arm.failing and arm.unforeseen == what for arm in found.arms)
+    assert all(not arm.failing and arm.unforeseen.startswith(what) for arm in found.arms)
     said = " ".join(found.advice)
     assert f"Which organs will fail is not said of arms trained with {what}" in said
     assert not any(word in said for word in ("will most likely", "epsilon", "Fewest organs", "a tenth of"))

@@ -123,6 +123,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "bfloat16": {"precision": "bfloat16"},
     "entropy": {"loss": {"cross_entropy": 0.5}},
     "rate": {"rate_schedule": {"shape": "polynomial", "warm_up": 2}},
+    "deep supervision": {"levels": 3, "network": {"deep_supervision": True}},
+    "dropout and no batch statistics": {"network": {"dropout": 0.5, "normalisation": "instance"}},
 }
 
 

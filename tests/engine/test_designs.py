@@ -24,6 +24,7 @@ from viscera.engine.trainer import Trainer
 from viscera.imaging.windows import network_input
 from viscera.io.runlog import RunFolder
 from viscera.losses.balance import WeightSchedule
+from viscera.networks.dropout import kept_channels
 from viscera.networks.folded_unet3d import FoldedUNet3D
 
 Configure = Callable[..., Config]
@@ -149,9 +150,69 @@ def test_each_network_is_timed_for_itself_and_the_papers_as_it_was_remembered() 
     assert keys["paper"] == _Probe(*sizes).key() == PAPERS_KEY
 
 
+@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+def test_in_bfloat16_a_step_is_that_of_float32_but_for_rounding(
+    design: Mapping[str, Any], tiny_config: Configure
+) -> None:
+    how = {"levels": 3, "network": design}
+    losses = {
+        precision: float(Trainer.create(tiny_config(precision=precision, **how), FACTS, CPU).training_step(batch).loss)
+        for precision in ("float32", "bfloat16")
+        for batch in [feed().batch(1)]
+    }
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], abs=0.02)
+    assert losses["bfloat16"] != losses["float32"]
+
+
 def test_batch_normalisation_is_folded_and_others_are_applied_as_they_are(
     tiny_config: Configure, tmp_path: Path
 ) -> None:
     for name, folded in (("paper", True), ("instance", False), ("group", False), ("residual", True)):
         trained(tiny_config(iterations=1, network=DESIGNS[name]), tmp_path / name)
         assert isinstance(Model.load(RunFolder(tmp_path / name).last).network, FoldedUNet3D) == folded
+
+
+def test_deep_supervision_is_the_weighted_mean_of_eq_6_over_the_levels(tiny_config: Configure) -> None:
+    """Four levels: 4/7 of Eq. 6 at 8³ voxels, 2/7 at 4³, 1/7 at 2³, written out on a copy of the network."""
+    config = tiny_config(levels=4, batch_size=2, network={"deep_supervision": True})
+    trainer, twin = (Trainer.create(config, FACTS, CPU) for _ in range(2))
+    batch = feed().batch(1)
+    found = trainer.training_step(batch, diagnose=True)
+    x = network_input(batch.hu, config.train.intensity)
+    expected, finest = torch.zeros(()), None
+    for level, (logits, share) in enumerate(zip(twin.network.logits_of_levels(x), (4 / 7, 2 / 7, 1 / 7), strict=True)):
+        p = torch.softmax(logits, dim=1)
+        every, first = 2**level, 2**level // 2  # the second of two voxels, the third of four
+        labels = batch.labels[:, first::every, first::every, first::every].long()
+        r = torch.nn.functional.one_hot(labels, 8).movedim(-1, 1)
+        axes = (0, 2, 3, 4)
+        dice_L = 2 * (p * r).sum(dim=axes) / (p.sum(dim=axes) + r.sum(dim=axes)) * (r.sum(dim=axes) > 0)
+        expected = expected - share * (torch.from_numpy(WEIGHTS).float() * dice_L).mean()
+        finest = dice_L if level == 0 else finest
+    assert found.loss == pytest.approx(expected.item(), rel=1e-5)
+    assert finest is not None
+    assert torch.allclose(found.soft_dice, finest.detach(), atol=1e-5)  # that of the finest level is logged
+    assert all(parameter.grad is not None for parameter in trainer.network.parameters())
+
+
+def test_dropout_is_that_of_the_step_and_none_is_left_where_the_network_is_watched(tiny_config: Configure) -> None:
+    config = tiny_config(network={"dropout": 0.5})
+    batch, x = feed().batch(1), network_input(feed().batch(1).hu, config.train.intensity)
+
+    def loss_of(step: int, **more: Any) -> float:
+        trainer = Trainer.create(tiny_config(**more), FACTS, CPU)
+        trainer.step = step
+        return float(trainer.training_step(batch).loss)
+
+    dropped = {"network": {"dropout": 0.5}}
+    assert loss_of(1, **dropped) == loss_of(1, **dropped)
+    assert len({loss_of(0), loss_of(1, **dropped), loss_of(2, **dropped)}) == 3
+    twin = Trainer.create(config, FACTS, CPU)
+    logits = twin.network(x, kept_channels(0.5, 8, (config.train.seed, 2), slice(0, 2)))
+    assert loss_of(1, **dropped) == pytest.approx(twin.loss(logits, batch.labels).item(), rel=1e-6)
+    monitor = Monitor.create(feed(), [], config.train, config.predict, CPU)
+    plain = Trainer.create(tiny_config(), FACTS, CPU)
+    for each in (twin, plain):
+        each.network.load_state_dict(plain.network.state_dict())
+    dice = [monitor.batch_statistics_dice(each.network, keep=False) for each in (twin, plain)]
+    assert dice[0] == dice[1]

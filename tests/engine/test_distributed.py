@@ -10,16 +10,21 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, VisceraError
 from viscera.engine.distributed import ALONE, LostRankError, Ranks, WholeBatch, joined
+from viscera.engine.feed import Batch, TrainingFacts
+from viscera.engine.trainer import Trainer
 from viscera.engine.whole_batch_norm import over_the_whole_batch
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
+from viscera.losses.balance import WeightSchedule
 from viscera.losses.dice import DiceAndCrossEntropyLoss, WeightedDiceLoss
 from viscera.networks.unet3d import UNet3D
 from viscera.stages.train import train
@@ -86,6 +91,24 @@ def step(ranks: Ranks, kind: str, *, some_unlabelled: bool) -> Gradients:
     return Gradients(value.item(), gradients, network.state_dict())
 
 
+def designed(ranks: Ranks) -> dict[str, Tensor]:
+    """Loss and gradient of a step of a trainer whose network has deep supervision, dropout and a residual encoder."""
+    design = {"deep_supervision": True, "dropout": 0.5, "encoder": "residual", "blocks": [1, 1, 2]}
+    sizes = {"patch": 8, "batch_size": WINDOWS, "filters": 2, "levels": 3, "precision": "float32"}
+    config = Config.model_validate({"train": {**sizes, "network": design}})
+    weights = np.array([0.5, 1.0, 2.0, 4.0])
+    classes = ClassTable.of_names(["background", "a", "b", "c"])
+    facts = TrainingFacts(torch.from_numpy(weights), WeightSchedule(weights, weights), (), classes)
+    trainer = Trainer.create(config, facts, torch.device("cpu"), ranks)
+    random = torch.Generator().manual_seed(4)
+    hu = torch.randint(-500, 500, (WINDOWS, 8, 8, 8), generator=random, dtype=torch.int16)
+    labels = torch.randint(0, CLASSES, (WINDOWS, 8, 8, 8), generator=random).to(torch.uint8)
+    own = ranks.own(WINDOWS)
+    loss = trainer.training_step(Batch(hu[own], labels[own]), diagnose=True).loss
+    gradients = {name: each.grad for name, each in trainer.network.named_parameters() if each.grad is not None}
+    return {"loss": torch.tensor(float(loss)), **gradients}
+
+
 def normalised(ranks: Ranks) -> dict[str, Tensor]:
     """Batch normalisation of this rank's windows in bfloat16, far from 0, with parameters in float32; and back."""
     random = torch.Generator().manual_seed(1)
@@ -111,8 +134,8 @@ def steps_of_rank(rank: int, size: int, port: int, folder: Path, store: Path, co
             for unlabelled in (False, True)
         }
         said = WholeBatch(ranks, WINDOWS).sum_gradients([with_gradient(float(rank))], says=1.0)
-        in_bfloat16 = normalised(ranks)
-    torch.save({"steps": found, "said": said, "normalised": in_bfloat16}, folder / f"rank_{rank}.pt")
+        in_bfloat16, other = normalised(ranks), designed(ranks)
+    torch.save({"steps": found, "said": said, "normalised": in_bfloat16, "designed": other}, folder / f"rank_{rank}.pt")
     train(store, folder / "run", config)
 
 
@@ -185,6 +208,17 @@ def test_normalisation_in_bfloat16_has_its_statistics_in_float32(of_ranks: dict[
         torch.testing.assert_close(found["0.running_var"], expected["0.running_var"], rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(found["y"], expected["y"][own], rtol=2e-2, atol=2e-2)
         torch.testing.assert_close(found["dx"], expected["dx"][own], rtol=3e-2, atol=3e-3)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_deep_supervision_and_dropout_are_those_of_one_process(of_ranks: dict[int, Path], size: int) -> None:
+    expected = designed(ALONE)
+    scale = max(float(each.abs().max()) for each in expected.values())
+    for rank in range(size):
+        found = torch.load(of_ranks[size] / f"rank_{rank}.pt")["designed"]
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5 * scale, msg=name)
 
 
 def test_one_number_goes_along_with_the_gradients(of_ranks: dict[int, Path]) -> None:

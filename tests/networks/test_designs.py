@@ -188,3 +188,43 @@ def test_a_residual_encoder_has_the_parameters_of_its_blocks() -> None:
     assert {k: v.shape for k, v in network.merge.state_dict().items()} == {
         k: v.shape for k, v in plain.merge.state_dict().items()
     }
+
+
+@torch.no_grad()
+def test_deep_supervision_changes_no_weight_and_no_logit_but_adds_some() -> None:
+    torch.manual_seed(0)
+    plain = UNet3D(1, 3, 4, 4)
+    torch.manual_seed(0)
+    deep = UNet3D(1, 3, 4, 4, design=NetworkConfig(deep_supervision=True))
+    ours, theirs = deep.state_dict(), plain.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    below = {f"lower_heads.{n}.{each}" for n in range(2) for each in ("weight", "bias")}  # of levels 1 and 2
+    assert ours.keys() - theirs.keys() == below
+    x = torch.rand(2, 1, 17, 8, 10)
+    assert torch.equal(deep.eval()(x), plain.eval()(x))
+    assert [tuple(each.shape) for each in deep.logits_of_levels(x)] == [
+        *((2, 3, 17, 8, 10), (2, 3, 9, 4, 5), (2, 3, 5, 2, 3))
+    ]
+    assert torch.equal(deep.logits_of_levels(x)[0], plain(x))
+    assert len(plain.logits_of_levels(x)) == 1
+
+
+@torch.no_grad()
+def test_lower_logits_are_a_convolution_of_what_is_merged_there() -> None:
+    network, merged = network_of(deep_supervision=True).eval(), []
+    network.merge[1].register_forward_hook(lambda _module, _inputs, found: merged.append(found))
+    _, lower = network.logits_of_levels(windows())
+    head = network.lower_heads[0]
+    assert torch.allclose(lower, F.conv3d(merged[0], head.weight, head.bias), atol=1e-6)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def test_channels_that_are_left_out_say_nothing_and_the_others_more() -> None:
+    """As if the lowest level's channels had been multiplied by hand; None leaves them as they are."""
+    network, x = network_of().eval(), windows()
+    kept = torch.tensor([[0.0, 2.0] * 16, [2.0, 0.0] * 16])
+    with_dropout, plain = network(x, kept), network(x)
+    assert torch.equal(network(x, torch.ones(2, 32)), plain)
+    network.down[2].register_forward_hook(lambda _module, _inputs, found: found * kept.view(2, 32, 1, 1, 1))
+    assert torch.equal(network(x), with_dropout)
+    assert not torch.allclose(with_dropout, plain, atol=1e-3)

@@ -12,7 +12,7 @@ from viscera.networks import folded_unet3d
 from viscera.networks.folded_unet3d import FoldedUNet3D
 from viscera.networks.unet3d import UNet3D
 
-FOLDED = ("anisotropic", "residual", "residual anisotropic")
+FOLDED = ("anisotropic", "deep supervision", "residual", "residual anisotropic")
 
 
 def network_after_some_training(levels: int, initialisation: Literal["he", "keras"] = "he", **design: Any) -> UNet3D:

@@ -222,8 +222,8 @@ class PredictConfig(Settings):
 
     mode: Literal["auto", "sub_volumes", "whole_volume"] = setting(
         "auto",
-        "auto: few large windows, as memory allows, without the air around; sub_volumes: windows of the training's "
-        "size; whole_volume: one pass",
+        "auto: few large windows, as memory allows, without the air around (without batch norm: sub_volumes); "
+        "sub_volumes: windows of the training's size; whole_volume: one pass",
     )
     overlap: Fraction = setting(0.5, "sub_volumes: share of its edge that a window shares with the next")
     blend: Literal["gaussian", "constant"] = setting("gaussian", "sub_volumes: weight of a window's voxels in the mean")

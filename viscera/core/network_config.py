@@ -37,6 +37,13 @@ class NetworkConfig(Settings):
         None, "of each level's convolutions: 1, 3, 5 or 7 along R, A, S; none: 3 along all (paper)"
     )
 
+    deep_supervision: bool = setting(
+        False, "add the loss at the lower levels of the way up, each with half the weight of that above (paper: no)"
+    )
+    dropout: float = setting(
+        0.0, "share of the lowest level's channels that each window of a training step does without", ge=0, lt=1
+    )
+
     @property
     def normalises_batches(self) -> bool:
         """Whether statistics are kept from training, so that what is predicted does not depend on the window."""
@@ -59,12 +66,14 @@ class NetworkConfig(Settings):
         """How many maps of the top level lie in memory at most, where a level needs so many of its own at one time.
 
         Above it the maps that wait for the way up are kept, one of each level. A level has twice the channels of that
-        above, so a quarter of its values where its stride is 2 along all axes.
+        above, so a quarter of its values where its stride is 2 along all axes. Residual blocks, and transposed
+        convolutions of other strides, take up to a third more, as was measured.
         """
-        share, kept, most = 1.0, 0.0, float(of_a_level)
+        own = of_a_level * (1.0 if self.encoder == "plain" and self.strides is None else 4 / 3)
+        share, kept, most = 1.0, 0.0, own
         for stride in self.strides_of(levels):
             kept, share = kept + share, share * 2 / math.prod(stride)
-            most = max(most, kept + of_a_level * share)
+            most = max(most, kept + own * share)
         return most
 
     def refuse_unfit(self, filters: int, levels: int) -> None:
@@ -75,6 +84,8 @@ class NetworkConfig(Settings):
             )
         if self.encoder == "residual" and len(self.blocks) < levels:
             raise ValueError(f"train.network.blocks has {len(self.blocks)} entries, fewer than the {levels} levels")
+        if self.deep_supervision and levels < 3:
+            raise ValueError(f"train.network.deep_supervision needs at least three levels; there are {levels}")
         _refuse_other_number("strides", self.strides, levels - 1, f"one from each of {levels} levels to the next")
         _refuse_other_number("kernels", self.kernels, levels, f"one for each of {levels} levels")
 

@@ -162,7 +162,7 @@ def store_advice(
     for what in dict.fromkeys(forecast.unforeseen for forecast in forecasts if forecast.unforeseen):
         yield (
             f"Which organs will fail is not said of arms trained with {what}: the forecast was fitted to Adam on the "
-            "Dice loss alone. The shares of the gradient are those of the Dice loss."
+            "Dice loss of the paper's network. The shares of the gradient are those of the Dice loss."
         )
     rare = [name for name, share in batches_with_class.items() if share < _RARE]
     if rare:

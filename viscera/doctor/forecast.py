@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import TrainConfig
 from viscera.core.errors import BadInputError
+from viscera.core.network_config import NetworkConfig
 from viscera.io.records import read_json, write_json
 from viscera.metrics.learning import starving_share
 
@@ -71,8 +72,9 @@ class ArmForecast:
 
 
 def unforeseen(train: TrainConfig) -> str:
-    """What of the settings the forecast was not made for: it is of Adam on the Dice loss. Empty where it is."""
+    """What of the settings the forecast was not made for: it is of Adam on the Dice loss, with the paper's network."""
     found = {"SGD": train.optimiser.name == "sgd", "cross-entropy beside Dice": train.loss.cross_entropy > 0}
+    found["another network than the paper's"] = train.network != NetworkConfig()
     return " and ".join(what for what, there in found.items() if there)
 
 

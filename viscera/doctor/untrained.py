@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,10 @@ class UnitGradients:
             if over_parameters:
                 parameters = list(network.parameters())
                 terms_L = loss.per_class(logits_BLIJK, labels, labelled) / num_classes
-                rows = [torch.autograd.grad(term, parameters, retain_graph=True) for term in terms_L]
+                gradients_of = partial(
+                    torch.autograd.grad, retain_graph=True, materialize_grads=True
+                )  # 0 of lower heads
+                rows = [gradients_of(term, parameters) for term in terms_L]
                 gradients.append(torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).cpu())
         return cls(np.array(norms), torch.stack(gradients), size)
 

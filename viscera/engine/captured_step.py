@@ -82,8 +82,8 @@ class CapturedStep:
 
     def _recorded(self, inputs: NetworkInput, adam: AdamOnDevice) -> Forward | None:
         """Record, and do the step by a replay; None, with everything as it was, where that does not work."""
-        labelled = None if inputs.labelled is None else inputs.labelled.clone()
-        buffers = NetworkInput(inputs.x.clone(), inputs.labels.clone(), labelled)
+        labelled, kept = (given if given is None else given.clone() for given in inputs[2:])
+        buffers = NetworkInput(inputs.x.clone(), inputs.labels.clone(), labelled, kept)
         self._buffers, self._replay, compute = buffers, None, self._forward
 
         def step() -> Forward:
@@ -126,7 +126,8 @@ class CapturedStep:
     def _state(self, adam: AdamOnDevice) -> State:
         """All that a step changes."""
         weights = [each.detach() for each in adam.parameters]
-        return {"weights": weights, "batch statistics": [*self._network.buffers()], "moments": adam.moments}
+        buffers = [*self._network.buffers()]
+        return {"weights": weights, "moments": adam.moments} | ({"batch statistics": buffers} if buffers else {})
 
 
 def recorded(function: Callable[[], Forward], device: torch.device) -> Callable[[], Forward]:

@@ -84,7 +84,7 @@ def parameter_gradient_norms(network: nn.Module, loss: WeightedDiceLoss, inputs:
     terms_L, factors_L = loss.terms(network(inputs.x), inputs.labels, inputs.labelled)
     norms = []
     for term in terms_L:
-        gradients = torch.autograd.grad(term, parameters, retain_graph=True)
+        gradients = torch.autograd.grad(term, parameters, retain_graph=True, materialize_grads=True)
         norms.append(torch.stack([g.double().square().sum() for g in gradients]).sum().sqrt())
     for name, value in network.named_buffers():
         value.copy_(buffers[name])

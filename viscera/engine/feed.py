@@ -49,11 +49,15 @@ class Batch(NamedTuple):
 
 
 class NetworkInput(NamedTuple):
-    """What network and loss are given of a batch: `x` (B, 1, I, J, K) float32, `labels` (B, I, J, K), `labelled`."""
+    """What network and loss are given of a batch: `x` (B, 1, I, J, K) float32, `labels` (B, I, J, K), `labelled`.
+
+    `kept` (B, C), factors on the channels of the lowest level, is that of a step with dropout (`networks.dropout`).
+    """
 
     x: Tensor
     labels: Tensor
     labelled: Tensor | None = None
+    kept: Tensor | None = None
 
     def of_windows(self, index: npt.NDArray[np.int64]) -> "NetworkInput":
         """Some of the windows."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
@@ -38,8 +38,10 @@ from viscera.imaging.augment import augment
 from viscera.imaging.windows import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
+from viscera.losses.deep_supervision import labels_of_level, level_weights
 from viscera.losses.dice import WeightedDiceLoss, training_loss
 from viscera.metrics.learning import DICE_BATCH_STATISTICS
+from viscera.networks.dropout import kept_channels
 from viscera.networks.unet3d import UNet3D
 
 log = logging.getLogger(__name__)
@@ -160,7 +162,7 @@ class Trainer:
         if not self.facts.class_weights.constant:
             weights_L = torch.from_numpy(self.facts.class_weights.at(self.step))
             self.loss.class_weights.copy_(weights_L, non_blocking=True)
-        inputs = self.network_input(batch)
+        inputs = self.network_input(batch)._replace(kept=self._kept_channels())
         done = None if self.captured is None else self.captured(inputs)
         forward = done or self.forward(inputs)
         value = forward.loss.detach() if self.deferred else forward.loss.item()
@@ -188,6 +190,15 @@ class Trainer:
             hu, labels = augment(hu, labels, batch.augmentations, train.patch)
         labelled = None if batch.labelled is None else batch.labelled.to(self.device, non_blocking=True)
         return NetworkInput(network_input(hu, train.intensity), labels, labelled)
+
+    def _kept_channels(self) -> Tensor | None:
+        """Those of the lowest level that this rank's windows keep in the next step; None without dropout."""
+        train = self.config.train
+        if train.network.dropout == 0:
+            return None
+        channels, key = train.filters * 2**train.levels, (train.seed, self.step + 1)
+        own = self.batch.ranks.own(train.batch_size)
+        return kept_channels(train.network.dropout, channels, key, own).to(self.device, non_blocking=True)
 
     def checkpoint(self) -> Checkpoint:
         """The state as it is now."""
@@ -286,7 +297,17 @@ def _forward(
     network: UNet3D, loss: WeightedDiceLoss, device: torch.device, precision: Precision, inputs: NetworkInput
 ) -> Forward:
     """The loss on a mini-batch, and what it was computed from; a GPU is not waited for."""
+    design = network.design
     with autocast(device, precision):
-        logits_BLIJK = network(inputs.x)
+        if design.deep_supervision:
+            logits_BLIJK, *lower = network.logits_of_levels(inputs.x, inputs.kept)
+        else:
+            logits_BLIJK, lower = network(inputs.x, inputs.kept), []
     total, dice_loss_L = loss.parts(logits_BLIJK, inputs.labels, inputs.labelled)
+    if lower:
+        share, *shares_below = level_weights(1 + len(lower))
+        total = share * total
+        for level, (below, logits) in enumerate(zip(shares_below, lower, strict=True), start=1):
+            labels = labels_of_level(inputs.labels, design.scale_of(level, network.levels))
+            total = total + below * loss.parts(logits, labels, inputs.labelled)[0]
     return Forward(total, dice_loss_L, logits_BLIJK)

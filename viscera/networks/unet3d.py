@@ -69,13 +69,29 @@ class UNet3D(nn.Module):
             for level in range(levels - 1)
         )
         self.head = nn.Conv3d(widths[1], num_classes, kernel_size=1)
-        self.apply(partial(_initialise, initialisation=initialisation))
+        initialise = partial(_initialise, initialisation=initialisation)
+        self.apply(initialise)
+        self.lower_heads = nn.ModuleList()  # after all others, which are what they are without them
+        if self.design.deep_supervision:
+            self.lower_heads.extend(nn.Conv3d(width, num_classes, kernel_size=1) for width in widths[2:-1])
+            self.lower_heads.apply(initialise)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, kept_BC: Tensor | None = None) -> Tensor:
         """Logits (B, L, I, J, K) of an input (B, C, I, J, K) of any size (edges are replicated to fit).
 
-        Raises BadInputError for another number of axes or channels.
+        `kept_BC` are factors on the channels of the lowest level, for dropout (`networks.dropout`); None: 1. Raises
+        BadInputError for another number of axes or channels.
         """
+        return self._logits(x, kept_BC, lower=False)[0]
+
+    def logits_of_levels(self, x: Tensor, kept_BC: Tensor | None = None) -> list[Tensor]:
+        """Logits as of `forward`, then of each lower level on the way up, where the design has deep supervision.
+
+        Level n has as many voxels along each axis as the input divided by `design.scale_of(n, levels)`, rounded up.
+        """
+        return self._logits(x, kept_BC, lower=True)
+
+    def _logits(self, x: Tensor, kept_BC: Tensor | None, *, lower: bool) -> list[Tensor]:
         if x.ndim != 5 or x.shape[1] != self.in_channels or 0 in x.shape:
             raise BadInputError(f"x: shape {tuple(x.shape)}, (B, {self.in_channels}, I, J, K) was expected.")
         size = x.shape[2:]
@@ -85,10 +101,18 @@ class UNet3D(nn.Module):
             x = block(F.max_pool3d(x, kernel_size=self.strides[level - 1]) if level and self.pools else x)
             skips.append(x)
         skips.pop()
+        if kept_BC is not None:
+            x = (x * kept_BC[:, :, None, None, None]).to(x.dtype)
+        below: list[Tensor] = []
         for level in reversed(range(self.levels - 1)):
             x = self.merge[level](torch.cat((skips.pop(), self.up[level](x)), dim=1))
-        logits: Tensor = self.head(x)
-        return logits[..., : size[0], : size[1], : size[2]]
+            if lower and 0 < level <= len(self.lower_heads):
+                below.append(self.lower_heads[level - 1](x))
+        found: list[Tensor] = [self.head(x), *reversed(below)]
+        for level, logits in enumerate(found):
+            i, j, k = (-(-n // along) for n, along in zip(size, self.design.scale_of(level, self.levels), strict=True))
+            found[level] = logits[..., :i, :j, :k]
+        return found
 
     def _encoder(self, level: int, before: int, within: int, after: int) -> nn.Sequential:
         """A level of the way down, between numbers of channels; one that is residual lowers the resolution itself."""

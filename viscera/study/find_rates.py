@@ -124,7 +124,7 @@ def relative_loss(trainer: Trainer, windows: Sequence[Batch]) -> float:
     sums: list[tuple[Tensor, Tensor]] = []
     counts = torch.zeros_like(trainer.loss.class_weights)
     for batch in windows:
-        x, labels, labelled = trainer.network_input(batch)
+        x, labels, labelled, _ = trainer.network_input(batch)
         with autocast(trainer.device, trainer.config.train.precision):
             logits = trainer.network(x)
         probabilities = torch.softmax(logits.float(), dim=1)

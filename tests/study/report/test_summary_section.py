@@ -127,6 +127,19 @@ def test_cost_adds_up_over_seeds(make_study: StudyMaker) -> None:
     assert hardware == "cuda: H100"
 
 
+def test_settings_say_what_the_network_is_and_how_it_was_predicted_without_batch_normalisation(
+    make_study: StudyMaker,
+) -> None:
+    study = make_study([rows(a=0.5), *[None] * 5])
+    assert " levels</dd>" in render_page(Report(study), [SETTINGS])
+    network = {"train.network.normalisation": "instance", "train.network.deep_supervision": True}
+    config = resolve_config(options=network)
+    changed = dataclasses.replace(study, record=study.record.model_copy(update={"config": config}))
+    named = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", render_page(Report(changed), [SETTINGS])))
+    assert named["Network"].endswith("4 levels, normalisation instance, deep supervision True")
+    assert named["Prediction"].startswith("by sub-volumes of 64×64×64 voxels")
+
+
 def test_settings_say_how_it_was_predicted(make_study: StudyMaker) -> None:
     text = render_page(Report(make_study([rows(a=0.5), *[None] * 5])), [SETTINGS])
     named = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text))

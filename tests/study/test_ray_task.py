@@ -11,12 +11,13 @@ import pytest
 
 import viscera
 from viscera.core.config import Config
+from viscera.core.errors import RunFailedError
 from viscera.io.runlog import StudyFolder
 from viscera.io.store import Store
 from viscera.study import ray_desk, ray_launcher
 from viscera.study.plan import StudyPlan, Task, make_plan
 from viscera.study.ray_desk import Desk
-from viscera.study.ray_launcher import _Errand, _run
+from viscera.study.ray_launcher import _Errand, _news, _run
 
 
 def remote(desk: Desk) -> Any:
@@ -61,3 +62,15 @@ def test_a_task_that_is_started_again_waits_for_its_earlier_process(
     assert [outcome.failure for outcome in outcomes] == [None, None]
     files = {} if is_shared else {"scores.csv": b"scores"}
     assert [outcome.files for outcome in outcomes] == [files, files]
+
+
+def test_a_desk_that_is_lost_is_a_sentence() -> None:
+    class RayError(Exception):
+        pass
+
+    def lost(_: object) -> object:
+        raise RayError("The actor died\nat length")
+
+    ray: Any = SimpleNamespace(get=lost, exceptions=SimpleNamespace(RayError=RayError))
+    with pytest.raises(RunFailedError, match=r"news was lost \(The actor died\)\. Run the same command again"):
+        _news(ray, remote(Desk(Path())))

@@ -49,7 +49,8 @@ def connected(address: str | None) -> Iterator[ModuleType]:
     before = signal.getsignal(signal.SIGTERM)
     try:
         local = {} if address else {"include_dashboard": False}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        # `local`, or what RAY_ADDRESS or an earlier `ray start` name would be taken
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray has put its own there
     except (ConnectionError, RuntimeError, ValueError) as error:

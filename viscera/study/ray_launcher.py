@@ -29,11 +29,12 @@ from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.store import Store
 from viscera.study.plan import StudyPlan, Task
 from viscera.study.ray_desk import Desk, DeskActor, LogToDesk, StopOfDesk, files_in, teller, write_files
-from viscera.study.worker import pass_on, run_task
+from viscera.study.worker import News, pass_on, run_task
 
 log = logging.getLogger(__name__)
 _LOOK_S = 0.5
 _Reference = Any  # to what a task of Ray will return
+_AGAIN = "Run the same command again: what is done is kept."
 _FETCH_S = 3600  # for a store, that another task of the node is fetching
 
 
@@ -59,6 +60,7 @@ def launch_on_ray(
                 ray.get_runtime_context().get_node_id(), soft=False
             )
             desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote(plan.store)
+            ray.get(desk.is_stopped.remote())  # it has begun before others ask it: one that waits can be lost
             errand = _Errand(plan, Store.open(plan.store).fingerprint, mark, files_are_shared, viscera.__version__)
             shared = ray.put(errand)
             run = ray.remote(_run).options(**needs, max_retries=RETRIES, scheduling_strategy="SPREAD")
@@ -164,7 +166,7 @@ def _followed(
     pending, told = list(tasks), False
     while pending:
         done, pending = ray.wait(pending, num_returns=len(pending), timeout=_LOOK_S)
-        for news in ray.get(desk.take.remote()):
+        for news in _news(ray, desk):
             pass_on(news, progress)
         for reference in done:
             outcome = _outcome(ray, reference, tasks[reference])
@@ -174,8 +176,17 @@ def _followed(
         if stop.is_set() and not told:
             told = True
             ray.get(desk.stop.remote())  # tasks that wait for a node then end where they begin; others after their step
-    for news in ray.get(desk.take.remote()):
+    for news in _news(ray, desk):
         pass_on(news, progress)
+
+
+def _news(ray: ModuleType, desk: DeskActor) -> list[News]:
+    try:
+        news: list[News] = ray.get(desk.take.remote())
+    except ray.exceptions.RayError as error:
+        lost = f"the process on this node that gathers the news was lost ({str(error).splitlines()[0]})"
+        raise RunFailedError(f"{lost}. {_AGAIN}") from error
+    return news
 
 
 def _outcome(ray: ModuleType, reference: _Reference, task: Task) -> _Outcome:

@@ -86,6 +86,9 @@ bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_feed
 	$(BENCH)/bin/python -m benchmarks.bench_train
 	$(BENCH)/bin/python -m benchmarks.bench_ranks
+	$(BIN)/python -m benchmarks.bench_links
+	$(BIN)/python -m benchmarks.bench_ray
+	$(BIN)/python -m benchmarks.batch_statistics
 	$(BIN)/python -m benchmarks.bench_precision
 	$(BIN)/python -m benchmarks.bench_modes $(if $(wildcard $(DATA)),precision --real $(DATA))
 	$(BENCH)/bin/python -m benchmarks.bench_pages

@@ -38,13 +38,13 @@ class Cost(NamedTuple):
     """Of one command, the start of Python included."""
 
     seconds: float
-    peak_mib: dict[str, float]  # resident: RssAnon, of the process alone; RssFile, of mapped files
+    peak_mib: dict[str, float]  # resident: VmHWM; RssAnon, of the process alone, and RssFile, of mapped files, of it
 
 
 def viscera(*arguments: object) -> Cost:
     """Run a command, and look at its memory fifty times a second."""
     command = [sys.executable, "-m", "viscera.cli", *map(str, arguments), "--quiet"]
-    started, peak = time.perf_counter(), {"RssAnon": 0.0, "RssFile": 0.0}
+    started, peak = time.perf_counter(), {"VmHWM": 0.0, "RssAnon": 0.0, "RssFile": 0.0}
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     while process.poll() is None:
         status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()

@@ -15,9 +15,11 @@ from typing import Any
 
 from tabulate import tabulate
 
+from benchmarks import batch_statistics, ranks_model
 from benchmarks.record import RESULTS
 from viscera.io.files import write_text
 
+PAGE, KIND = Path(__file__).parents[1] / "docs" / "scale.md", "amx"
 SCANS = (100, 1_000, 10_000, 100_000)
 ORIGINAL, PREPARED = 512 * 512 * 400, 128 * 128 * 100  # voxels of a scan
 STEPS = 10_000
@@ -154,14 +156,14 @@ def _peaks(cost: Mapping[str, Any]) -> list[float]:
     return [cost[key] for key in ("peak_gib", "estimated_peak_gib") if key in cost]
 
 
-def page(results: Results, gpu: Results, hardware: str, device: str) -> str:
-    """Markdown."""
+def page(results: Results, gpu: Results, hardware: str, device: str, more: str = "") -> str:
+    """Markdown; `more` are sections of their own."""
     header = [
         *("scans", "store", "prepare, one process", "checksums", f"train, {STEPS:,} steps", "predict, one process"),
         *("train, a GPU", f"predict, {GPUS} GPUs"),
     ]
     table = tabulate(costs(results, gpu), header, tablefmt="pipe", disable_numparse=True)
-    pairs = [PREPARE, STEP, PREDICT, "feed_vs_monai", "prepare_jobs"]
+    pairs = [PREPARE, STEP, PREDICT, "feed_vs_monai", "prepare_jobs", "ranks_step_paper", "ray_study"]
     measured = tabulate([(pair, command(results, pair)) for pair in pairs], ["figure", "measured by"], tablefmt="pipe")
     said = "\n".join(f"- {each}" for each in saturation(results, gpu)) or "Nothing of it is measured yet."
     return f"""# What many scans cost
@@ -180,7 +182,7 @@ prediction: it is divided by the number of GPUs. Both divisions are assumed, not
 
 {said}
 
-## Where the figures come from
+{more}## Where the figures come from
 
 {measured}
 
@@ -193,18 +195,26 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))}
 
 
-def main() -> None:
-    """Write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kind", default="amx", help="folder of results of the processor (default amx)")
-    parser.add_argument("--out", type=Path, default=Path("docs/scale.md"))
-    given = parser.parse_args()
-    results = read_results(RESULTS / given.kind)
+def whole_page(kind: str) -> str:
+    """The page, from the files of results."""
+    results = read_results(RESULTS / kind)
     gpus = sorted(path for path in RESULTS.glob("nvidia*") if path.is_dir())
     gpu = read_results(gpus[0]) if gpus else {}
     hardware = sorted({str(file["hardware"]) for file in results.values()})
     device = f" and {gpus[0].name}" if gpus else ""
-    write_text(given.out, page(results, gpu, "; ".join(hardware) or "nothing yet", device))
+    statistics = RESULTS / f"{batch_statistics.NAME}.json"
+    found = json.loads(statistics.read_text(encoding="utf-8")) if statistics.exists() else {}
+    more = "\n".join([ranks_model.section(results, ours(gpu, STEP)), batch_statistics.section(found), ""])
+    return page(results, gpu, "; ".join(hardware) or "nothing yet", device, more)
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kind", default=KIND, help=f"folder of results of the processor (default {KIND})")
+    parser.add_argument("--out", type=Path, default=PAGE)
+    given = parser.parse_args()
+    write_text(given.out, whole_page(given.kind))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.scale_model import PREPARED, bytes_per_scan, costs, duration, page, size
+from benchmarks.scale_model import KIND, PAGE, PREPARED, bytes_per_scan, costs, duration, page, size, whole_page
 
 STORE = {
     "cases": 10,
@@ -43,3 +43,7 @@ def test_units() -> None:
     assert duration(0.5) == "0.5 s"
     assert size(2 * 2**40) == "2 TiB"
     assert size(None) == "unknown"
+
+
+def test_the_page_is_the_one_that_the_results_give() -> None:
+    assert PAGE.read_text(encoding="utf-8") == whole_page(KIND)

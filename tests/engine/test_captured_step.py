@@ -99,6 +99,7 @@ def everything(run: RunFolder) -> tuple[list[Any], dict[str, Any]]:
     """The curve without its seconds, and all tensors of the checkpoint."""
     checkpoint: Checkpoint = load_checkpoint(run.last)
     tensors = {f"model {name}": value for name, value in checkpoint.model.items()}
+    tensors |= {f"average {name}": value for name, value in checkpoint.average.items()}
     for number, state in checkpoint.optimizer["state"].items():
         tensors |= {f"{number} {name}": value for name, value in state.items()}
     groups = [
@@ -121,6 +122,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "schedule": {"loss": {"schedule": {"to": "uniform"}}},
     "sub_volume": {"loss": {"sums": "sub_volume"}, "batch_norm": "running"},
     "bfloat16": {"precision": "bfloat16"},
+    "average": {"average": 0.9},
     "entropy": {"loss": {"cross_entropy": 0.5}},
     "rate": {"rate_schedule": {"shape": "polynomial", "warm_up": 2}},
     "deep supervision": {"levels": 3, "network": {"deep_supervision": True}},

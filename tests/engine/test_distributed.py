@@ -163,7 +163,8 @@ def configured(tiny_config: Callable[..., Config]) -> Config:
 
     And clipped, by the norm of the gradient of all windows, of Dice and cross-entropy.
     """
-    more = {"optimiser": {"clip_norm": 1e-2}, "loss": {"cross_entropy": 0.5, "cross_entropy_weighting": 0.3}}
+    more: dict[str, Any] = {"average": 0.5}
+    more |= {"optimiser": {"clip_norm": 1e-2}, "loss": {"cross_entropy": 0.5, "cross_entropy_weighting": 0.3}}
     config = tiny_config(batch_size=WINDOWS, precision="float32", iterations=4, log_every=2, validate_every=2, **more)
     adam = config.train.adam.model_copy(update={"epsilon": 1e-3})
     return config.model_copy(update={"train": config.train.model_copy(update={"adam": adam, "learning_rate": 1.0})})
@@ -228,8 +229,9 @@ def test_one_number_goes_along_with_the_gradients(of_ranks: dict[int, Path]) -> 
 @pytest.mark.parametrize("size", [2, 3])
 def test_a_training_has_the_weights_and_the_curve_of_one_process(of_ranks: dict[int, Path], size: int) -> None:
     one, several = (torch.load(of_ranks[n] / "run" / "last.pt", weights_only=True) for n in (1, size))
-    for name, value in one["model"].items():
-        torch.testing.assert_close(several["model"][name], value, rtol=1e-3, atol=1e-5, msg=name)
+    for kind in ("model", "average"):
+        for name, value in one[kind].items():
+            torch.testing.assert_close(several[kind][name], value, rtol=1e-3, atol=1e-5, msg=f"{kind} {name}")
     assert several["step"] == one["step"] == 4
     lines, expected = (RunFolder(of_ranks[n] / "run").read_curve() for n in (size, 1))
     assert [line["step"] for line in lines] == [2, 4]

@@ -34,6 +34,22 @@ def made(step: int = 7) -> Checkpoint:
     )
 
 
+def test_averaged_weights_are_what_is_applied_and_are_only_written_where_there_are_any(tmp_path: Path) -> None:
+    plain = made()
+    both = dataclasses.replace(plain, average={name: value + 1 for name, value in plain.model.items()})
+    for name, checkpoint in {"plain": plain, "both": both}.items():
+        save_checkpoint(tmp_path / f"{name}.pt", checkpoint)
+        back = load_checkpoint(tmp_path / f"{name}.pt")
+        assert all(torch.equal(back.applied[each], value) for each, value in checkpoint.applied.items())
+        assert all(torch.equal(back.model[each], value) for each, value in plain.model.items())
+    assert "average" not in torch.load(tmp_path / "plain.pt", weights_only=True)  # as files of earlier versions
+    content = torch.load(tmp_path / "both.pt", weights_only=True)
+    content["average"]["0.bias"] += 1
+    torch.save(content, tmp_path / "both.pt")
+    with pytest.raises(BadInputError, match="checksum"):
+        load_checkpoint(tmp_path / "both.pt")
+
+
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     checkpoint = made()
     save_checkpoint(tmp_path / "last.pt", checkpoint)

@@ -166,6 +166,9 @@ class TrainConfig(Settings):
         "recomputed",
         "statistics that are kept: of the monitor's windows, or running means, which lag at a high learning rate",
     )
+    average: Fraction = setting(
+        0.0, "decay of a moving average of the weights, then what is monitored and predicted with; 0: none (0.999)"
+    )
     checkpoint_every: Positive = setting(500, "steps between checkpoints, the most a crash can cost", role="machine")
     log_every: Positive = setting(50, "steps between lines of curve.jsonl", role="machine")
     validate_every: Positive = setting(500, "steps between measurements of Dice on validation cases", role="machine")

@@ -78,10 +78,10 @@ class Model:
             organs_named(names, checkpoint.classes, setting)
         on = choose_device(device)
         network = build_network(checkpoint.config.train, len(checkpoint.classes))
-        network.load_state_dict(checkpoint.model)
+        network.load_state_dict(checkpoint.applied)
         precision = precision_to_predict(checkpoint.config.train.precision, on)
         config_here = with_settings(checkpoint.config, {"train.precision": precision}, str(path))
-        checkpoint = replace(checkpoint, model={}, optimizer={}, config=config_here)  # four times the network's memory
+        checkpoint = replace(checkpoint, model={}, average={}, optimizer={}, config=config_here)
         network = network.to(on).eval()
         applied: nn.Module = network
         if checkpoint.config.train.network.normalises_batches:

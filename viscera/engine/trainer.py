@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.core.progress import OnProgress, Progress
+from viscera.engine.averaged_weights import AveragedWeights
 from viscera.engine.captured_step import CapturedStep, Forward
 from viscera.engine.diagnostics import full_diagnosis, full_steps, logit_gradient_norms, shares
 from viscera.engine.distributed import ALONE, Ranks, WholeBatch
@@ -77,6 +78,7 @@ class Trainer:
     told_to_stop: bool = False  # this rank or another, when they last told each other
     deferred: bool = False
     captured: CapturedStep | None = None  # None: steps are computed plainly
+    average: AveragedWeights[UNet3D] | None = None  # None: the weights themselves are monitored and predicted with
 
     @classmethod
     def create(cls, config: Config, facts: TrainingFacts, device: torch.device, ranks: Ranks = ALONE) -> "Trainer":
@@ -99,6 +101,10 @@ class Trainer:
             over_the_whole_batch(network, batch)
             loss.whole_batch = batch.dice_sums
         trainer = cls(config, facts, device, network, optimizer, loss.to(device), batch, deferred=deferred)
+        if train.average > 0:
+            trainer.average = AveragedWeights(network, train.average)
+            if batch.is_shared:
+                over_the_whole_batch(trainer.average.network, batch)
         if captured and isinstance(optimizer, torch.optim.Adam):
             trainer.captured = CapturedStep(network, optimizer, trainer.forward)
         return trainer
@@ -108,10 +114,21 @@ class Trainer:
         """What gives the loss on a mini-batch; it does not hold the trainer."""
         return partial(_forward, self.network, self.loss, self.device, self.config.train.precision)
 
+    @property
+    def applied(self) -> UNet3D:
+        """The network that is monitored and predicted with."""
+        if self.average is None:
+            return self.network
+        if self.config.train.batch_norm == "running":
+            self.average.take_statistics(self.network)
+        return self.average.network
+
     def restore(self, checkpoint: Checkpoint) -> None:
         """Go on where a checkpoint was written."""
         self.network.load_state_dict(checkpoint.model)
         self.optimizer.load_state_dict(checkpoint.optimizer)
+        if self.average is not None:
+            self.average.network.load_state_dict(checkpoint.average)
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         self.best_validation_dice = checkpoint.best_validation_dice
         if self.captured is not None:
@@ -130,10 +147,7 @@ class Trainer:
             self._save(folder.last)
         while self.step < train.iterations:
             logged = is_logged(train, self.step + 1)
-            set_rate(self.optimizer, learning_rate_at(self.step + 1, train))
-            with out_of_memory_explained("Lower --batch-size, --patch or --filters."):
-                batch = feed.batch(self.step + 1)
-                done = self.training_step(batch, diagnose=train.diagnose and logged)
+            done = self._next(feed, diagnose=train.diagnose and logged)
             watch.add(done.loss)
             if logged or not self.deferred or np.isnan(watch.newest):
                 self._read_losses(watch, folder)
@@ -147,7 +161,7 @@ class Trainer:
                 self._read_losses(watch, folder)
             keep = train.batch_norm == "recomputed"
             if logged or (save and keep):  # one pass over the fixed windows, for the statistics and for what they hide
-                dice_batch_statistics = monitor.batch_statistics_dice(self.network, keep=keep)
+                dice_batch_statistics = monitor.batch_statistics_dice(self.applied, keep=keep)
             if (logged or save) and not self._is_finite():
                 raise RunFailedError(self._diverged(folder, f"weights are not finite after step {self.step}"))
             if logged:
@@ -156,6 +170,16 @@ class Trainer:
                 self._save(folder.last)
             if stopping and not last:
                 raise InterruptedRunError(f"{folder.path}: stopped at step {self.step}. Go on with --resume.")
+
+    def _next(self, feed: Feed, *, diagnose: bool) -> StepResult:
+        """The next step, at its rate, and the average that it leads to."""
+        step = self.step + 1
+        set_rate(self.optimizer, learning_rate_at(step, self.config.train))
+        with out_of_memory_explained("Lower --batch-size, --patch or --filters."):
+            done = self.training_step(feed.batch(step), diagnose=diagnose)
+        if self.average is not None:
+            self.average.update(self.network, step)
+        return done
 
     def training_step(self, batch: Batch, *, diagnose: bool = False) -> StepResult:
         """One step of the optimiser on one mini-batch; what it returns was measured before the step."""
@@ -213,6 +237,7 @@ class Trainer:
             training_spacings_mm=self.facts.training_spacings_mm,
             best_validation_dice=self.best_validation_dice,
             seconds=self.seconds,
+            average={} if self.average is None else self.applied.state_dict(),
         )
 
     def _save(self, path: Path) -> None:
@@ -238,7 +263,7 @@ class Trainer:
             "step": self.step,
             "loss": float(result.loss),
             "soft_dice": dict(zip(names, result.soft_dice.tolist(), strict=True)),
-            "dice": monitor.training_dice(self.network),
+            "dice": monitor.training_dice(self.applied),
             DICE_BATCH_STATISTICS: by_batch,
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(self.seconds, 3),
@@ -254,7 +279,7 @@ class Trainer:
             with self.batch.alone(), autocast(self.device, train.precision):
                 line |= full_diagnosis(self.network, self.optimizer, self.loss, inputs, names)
         if self.step % train.validate_every == 0 or self.step == train.iterations:
-            validation_dice = monitor.validation_dice(self.network)
+            validation_dice = monitor.validation_dice(self.applied)
             if validation_dice is not None:
                 line["validation_dice"] = validation_dice
         return line
@@ -280,7 +305,9 @@ class Trainer:
             raise RunFailedError(self._diverged(folder, f"the loss is {loss} at step {step}"))
 
     def _is_finite(self) -> bool:
-        return bool(torch.stack([torch.isfinite(value).all() for value in self.network.state_dict().values()]).all())
+        averaged = {} if self.average is None else self.applied.state_dict()
+        values = [*self.network.state_dict().values(), *averaged.values()]
+        return bool(torch.stack([torch.isfinite(value).all() for value in values]).all())
 
     def _diverged(self, folder: RunFolder, what: str) -> str:
         train = self.config.train

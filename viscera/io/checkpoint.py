@@ -5,7 +5,7 @@ A file holds the fields of `Checkpoint` by their names, two of them within `conf
 
 import hashlib
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,16 @@ class Checkpoint:
     training_spacings_mm: tuple[tuple[float, float, float], ...]  # prepared voxel size of each training scan
     best_validation_dice: float = -1.0  # of `best.pt` so far
     seconds: float = 0.0  # training time so far
+    average: dict[str, Tensor] = field(default_factory=dict)  # state dict of averaged weights, where there are any
+
+    @property
+    def applied(self) -> dict[str, Tensor]:
+        """State dict of the network that is predicted with."""
+        return self.average or self.model
 
 
 _IN_CONFIG = ("classes", "training_spacings_mm")
-_AS_THEY_ARE = [field.name for field in fields(Checkpoint) if field.name not in {"config", *_IN_CONFIG}]
+_AS_THEY_ARE = [each.name for each in fields(Checkpoint) if each.name not in {"config", *_IN_CONFIG, "average"}]
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -46,6 +52,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "training_spacings_mm": [list(spacing) for spacing in checkpoint.training_spacings_mm],
     }
     content = {name: getattr(checkpoint, name) for name in _AS_THEY_ARE} | {"config": config}
+    if checkpoint.average:
+        content["average"] = checkpoint.average
     content["sha256"] = _digest(content)
     with atomic_path(path) as temporary:
         try:
@@ -70,9 +78,10 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
         raise BadInputError(f"{path}: its checksum does not fit its content. Restore it or train again.")
     config = dict(content["config"])
     classes, spacings = (config.pop(key) for key in _IN_CONFIG)
+    networks = {each: content.get(each, {}) for each in ("model", "average")}
     return Checkpoint(
         **{name: content[name] for name in _AS_THEY_ARE}
-        | {"model": {name: tensor.to(device) for name, tensor in content["model"].items()}},
+        | {each: {name: tensor.to(device) for name, tensor in state.items()} for each, state in networks.items()},
         config=resolve_config(file_values=as_recorded(config), found_in=str(path)),
         classes=ClassTable.of_names(classes),
         training_spacings_mm=tuple((s[0], s[1], s[2]) for s in spacings),

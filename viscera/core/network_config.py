@@ -6,9 +6,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
-from viscera.core.geometry import Index3
 from viscera.core.settings import Settings, setting
 
+Index3 = tuple[int, int, int]  # as in core.geometry, which loads numpy: `--help` need not wait for it
 Positive = Annotated[int, Field(ge=1)]
 Stride = Literal[1, 2]
 Kernel = Literal[1, 3, 5, 7]

@@ -255,5 +255,5 @@ def facts_of(store: Store, config: Config) -> TrainingFacts:
         class_weights=WeightSchedule.of(counts, config.train.weighting, loss, len(names)),
         training_spacings_mm=tuple(store.geometry(name).spacing_mm for name in names),
         classes=store.classes,
-        voxel_weights=cross_entropy_weights(counts, loss, len(names)),
+        voxel_weights=cross_entropy_weights(counts, loss, len(names)) if loss.cross_entropy > 0 else None,
     )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from viscera.core.errors import VisceraError as VisceraError
+    from viscera.core.network_config import NetworkConfig as NetworkConfig
     from viscera.core.scan import LabelMap as LabelMap
     from viscera.core.scan import Volume as Volume
     from viscera.engine.predictor import Predictor as Predictor
@@ -23,6 +24,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "LabelMap": "core.scan",
+    "NetworkConfig": "core.network_config",
     "Predictor": "engine.predictor",
     "UNet3D": "networks.unet3d",
     "VisceraError": "core.errors",

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import viscera
 from tests.network_designs import DESIGNS
 from viscera.core.errors import BadInputError
 from viscera.core.network_config import NetworkConfig
@@ -96,6 +97,11 @@ def test_any_size_comes_out_as_it_went_in(name: str, settings: dict[str, Any]) -
     del name
     with torch.no_grad():
         assert network_of(**settings)(torch.rand(2, 1, 9, 13, 10)).shape == (2, 3, 9, 13, 10)
+
+
+def test_a_library_user_finds_it_by_name() -> None:
+    network = viscera.UNet3D(1, 8, 2, 2, design=viscera.NetworkConfig(normalisation="instance"))
+    assert any(isinstance(module, nn.InstanceNorm3d) for module in network.modules())
 
 
 def test_a_design_that_does_not_fit_is_refused() -> None:

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -44,6 +44,7 @@ def train(
     store: Store,
     run: Annotated[Path, "Folder for the trained model."],
     resume: Annotated[bool, "Continue from the last checkpoint, with its settings."] = False,
+    init_from: Annotated[Path | None, "A trained model whose weights a new one begins with."] = None,
 ) -> None:
     """Train one model on a store.
 
@@ -59,7 +60,8 @@ def train(
     status = before.read_status() if resume else None
     call.choose_threads(status.threads if status else None)
     with stop_on_signal() as stop:
-        folder = stage.train(store, run, call.config(base), resume=resume, stop=stop, progress=call.display.update)
+        how: dict[str, Any] = {"resume": resume, "init_from": init_from, "stop": stop}
+        folder = stage.train(store, run, call.config(base), **how, progress=call.display.update)
     call.display.note(f"{folder.path}: finished; predict with `viscera predict {folder.path} SCAN OUTPUT`")
 
 

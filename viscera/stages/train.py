@@ -25,25 +25,27 @@ from viscera.engine.hardware import (
     fastest_convolutions,
     peak_memory_mib,
 )
+from viscera.engine.init_from import Source, begin_from
 from viscera.engine.monitor import Monitor
 from viscera.engine.precision_probe import as_before, decided
 from viscera.engine.trainer import StopSignal, Trainer
 from viscera.engine.trust import TrainingRanges, least_confidence, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied, write_text
-from viscera.io.records import write_yaml
+from viscera.io.records import write_json, write_yaml
 from viscera.io.runlog import RunFolder, RunState, RunStatus, read_config
 from viscera.io.store import Store
 
 log = logging.getLogger(__name__)
 
 
-def train(
+def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     store_path: Path,
     run_path: Path,  # new unless `resume`
     config: Config,  # its `train` and `predict` sections; `prepare` is the store's own
     *,
     resume: bool = False,  # go on from the last checkpoint, or start where there is none
+    init_from: Path | None = None,  # a run whose weights a new one begins with
     stop: StopSignal | None = None,  # set it to end cleanly after the step in progress
     progress: OnProgress = unseen,  # called after each step
 ) -> RunFolder:
@@ -58,21 +60,26 @@ def train(
     with joined(config.train.device) as (ranks, device), contextlib.ExitStack() as held:
         given = _Given.checked(store_path, folder, config, ranks, device, resume=resume)
 
-        def begin() -> tuple[Config, Checkpoint | None]:
+        def begin() -> tuple[Config, Checkpoint | None, Source | None]:
             held.enter_context(exclusive(run_path))
             if given.started_by:
                 write_text(folder.started_by, "\n".join(given.started_by))
             on = given.device if ranks.size == 1 else "cpu"  # what is passed on to other ranks
             checkpoint = load_checkpoint(folder.last, on) if folder.last.exists() else None
-            return _as_it_began(folder, checkpoint, given), checkpoint
+            source = Source.load(init_from) if init_from and checkpoint is None else None
+            return _as_it_began(folder, checkpoint, given), checkpoint, source
 
-        config, checkpoint = ranks.of_first(begin)
+        config, checkpoint, source = ranks.of_first(begin)
         trainer = Trainer.create(config, given.facts, given.device, ranks)
+        taken = begin_from(trainer.network, given.facts.classes, config.train, source) if source else None
         if checkpoint is not None:
             _refuse_other_data(folder, checkpoint, trainer)
             trainer.restore(checkpoint)
         with ranks.together():
             if ranks.is_first:
+                if taken is not None:
+                    log.warning("%s", taken.text)
+                    write_json(folder.started_from, taken._asdict())
                 folder.keep_curve_until(trainer.step)
                 write_yaml(folder.config_path, config.model_dump(mode="json"))
         validation, labelled = cases_of(given.store, "validation")

@@ -1,0 +1,98 @@
+"""A training that begins with the weights of another: every tensor, outputs by the names of their classes."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.config import Config, TrainConfig
+from viscera.core.errors import BadInputError
+from viscera.engine.init_from import Source, begin_from
+from viscera.engine.predictor import build_network
+from viscera.io.checkpoint import load_checkpoint
+from viscera.io.runlog import RunFolder
+from viscera.io.store import Store
+from viscera.stages.train import train
+
+
+@pytest.fixture
+def source(tiny_run: Path) -> Source:
+    return Source.load(tiny_run)
+
+
+@pytest.fixture
+def settings(source: Source) -> TrainConfig:
+    return source.checkpoint.config.train.model_copy(update={"seed": 7})
+
+
+def test_all_weights_of_the_same_classes(source: Source, settings: TrainConfig) -> None:
+    network = build_network(settings, len(ABDOMEN))
+    taken = begin_from(network, ABDOMEN, settings, source)
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor, source.checkpoint.model[name], rtol=0, atol=0)
+    assert (taken.classes, taken.new, taken.left) == (ABDOMEN.names, (), ())
+
+
+def test_outputs_by_name_and_new_ones_at_random(source: Source, settings: TrainConfig) -> None:
+    table = ClassTable.of_names(["background", "spleen", "left_kidney", "liver"])
+    torch.manual_seed(3)
+    network = build_network(settings, 4)
+    random = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    taken = begin_from(network, table, settings, source)
+    assert taken.classes == ("background", "spleen", "liver")
+    assert taken.new == ("left_kidney",)
+    assert set(taken.left) == set(ABDOMEN.names) - {"background", "spleen", "liver"}
+    now, theirs = network.state_dict(), source.checkpoint.model
+    for kind in ("weight", "bias"):
+        name = f"head.{kind}"
+        for row, organ in ((0, "background"), (1, "spleen"), (3, "liver")):
+            assert torch.equal(now[name][row], theirs[name][ABDOMEN.names.index(organ)])
+        assert torch.equal(now[name][2], random[name][2])
+    assert torch.equal(now["down.0.0.weight"], theirs["down.0.0.weight"])
+    assert taken.text.endswith(f"new, and begun at random: left_kidney; left behind: {', '.join(taken.left)}.")
+
+
+@pytest.mark.parametrize(("field", "value"), [("filters", 4), ("levels", 3)])
+def test_another_network_is_refused_by_name(source: Source, settings: TrainConfig, field: str, value: int) -> None:
+    before = getattr(settings, field)
+    other = settings.model_copy(update={field: value})
+    with pytest.raises(BadInputError, match=rf"another network \({field} {before} \(now {value}\)\)"):
+        begin_from(build_network(other, len(ABDOMEN)), ABDOMEN, other, source)
+
+
+def test_other_numbers_for_the_same_hu_are_warned_of(
+    source: Source, settings: TrainConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    wide = settings.model_copy(update={"intensity": settings.intensity.model_copy(update={"high_hu": 900.0})})
+    with caplog.at_level(logging.WARNING):
+        begin_from(build_network(wide, len(ABDOMEN)), ABDOMEN, wide, source)
+    assert "intensity.high_hu 500.0 (now 900.0)" in caplog.text
+
+
+def test_a_run_says_where_it_began(
+    tiny_store: Store, tiny_run: Path, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config(iterations=1, learning_rate=1e-30, precision="float32", seed=5)
+    run = train(tiny_store.path, tmp_path / "run", config, init_from=tiny_run)
+    then, now = (load_checkpoint(folder.last) for folder in (RunFolder(tiny_run), run))
+    for name, tensor in now.model.items():
+        if name.endswith(("weight", "bias")):
+            np.testing.assert_array_equal(tensor, then.model[name])
+    record = json.loads(run.started_from.read_text())
+    assert (record["run"], record["step"], record["new"]) == (str(tiny_run), then.step, [])
+    more = tiny_config(iterations=2, learning_rate=1e-30, precision="float32", seed=5)
+    train(tiny_store.path, tmp_path / "run", more, resume=True, init_from=tmp_path / "gone")  # it has begun already
+    assert json.loads(run.started_from.read_text()) == record
+
+
+def test_what_is_no_run_is_refused_before_anything_is_written(
+    tiny_store: Store, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    with pytest.raises(BadInputError, match=r"nothing/last\.pt: there is no such checkpoint"):
+        train(tiny_store.path, tmp_path / "run", tiny_config(iterations=1), init_from=tmp_path / "nothing")
+    assert not [path for path in (tmp_path / "run").iterdir() if path.name != ".lock"]

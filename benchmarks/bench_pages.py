@@ -20,7 +20,7 @@ from benchmarks.bench_train import our_step
 from benchmarks.pairs import Benchmark
 from viscera.core.config import Config, TrainConfig
 from viscera.engine.hardware import Precision, computes_bfloat16, number_format
-from viscera.engine.predictor import build_network
+from viscera.engine.trained_model import build_network
 from viscera.networks.folded_unet3d import FoldedUNet3D
 
 WHAT = ("step", "prediction")

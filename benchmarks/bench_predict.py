@@ -29,7 +29,8 @@ from viscera.core.config import PredictConfig
 from viscera.core.geometry import Index3
 from viscera.core.resolve import resolve_config
 from viscera.engine.hardware import computes_bfloat16
-from viscera.engine.predictor import Predictor, build_network
+from viscera.engine.predictor import Predictor
+from viscera.engine.trained_model import build_network
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.nifti import read_labels, write_nifti
 from viscera.io.scans import read_volume

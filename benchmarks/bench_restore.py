@@ -32,9 +32,9 @@ from viscera.core.config import Config
 from viscera.core.geometry import Geometry, Index3
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
-from viscera.engine import predictor as predictor_module
-from viscera.engine.predictor import Model
+from viscera.engine import trained_model
 from viscera.engine.sliding_window import probability_planes
+from viscera.engine.trained_model import Model
 from viscera.imaging.resample import GridChange, restore_labels, restore_planes, restored_planes
 from viscera.io.checkpoint import Checkpoint, save_checkpoint
 from viscera.io.nifti import write_nifti
@@ -145,8 +145,8 @@ def measure_predict(folder: Path, factor: int, restore: str, version: str) -> di
     config = resolve_config(options=options).predict
     started = time.process_time()
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(predictor_module, "build_network", return_value=Levels()))
-        stack.enter_context(mock.patch.object(predictor_module, "FoldedUNet3D", lambda network, _: network))
+        stack.enter_context(mock.patch.object(trained_model, "build_network", return_value=Levels()))
+        stack.enter_context(mock.patch.object(trained_model, "FoldedUNet3D", lambda network, _: network))
         if version == "before":
             stack.enter_context(mock.patch.object(Model, "labels", labels_before))
         predict(folder / f"run_{factor}", folder / "ct.nii.gz", folder / f"{version}.nii.gz", config, overwrite=True)

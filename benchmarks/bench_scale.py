@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from benchmarks.pairs import Benchmark
 from viscera.core.geometry import Geometry, Index3
 from viscera.core.resolve import resolve_config
-from viscera.engine.predictor import build_network
+from viscera.engine.trained_model import build_network
 from viscera.imaging.phantom import phantom_case
 from viscera.io.checkpoint import load_checkpoint, save_checkpoint
 from viscera.stages.phantom import make_phantoms

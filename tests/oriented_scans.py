@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.resolve import resolve_config
-from viscera.engine import predictor as module
+from viscera.engine import trained_model as module
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 
 Array = npt.NDArray[np.float64]

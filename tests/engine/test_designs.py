@@ -18,8 +18,8 @@ from viscera.core.progress import unseen
 from viscera.engine.feed import Feed, TrainingFacts
 from viscera.engine.monitor import Monitor
 from viscera.engine.precision_probe import _Probe
-from viscera.engine.predictor import Model, build_network
 from viscera.engine.sliding_window import predict_probabilities
+from viscera.engine.trained_model import Model, build_network
 from viscera.engine.trainer import Trainer
 from viscera.imaging.windows import network_input
 from viscera.io.runlog import RunFolder

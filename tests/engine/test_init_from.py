@@ -13,7 +13,7 @@ from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.init_from import Source, begin_from
-from viscera.engine.predictor import build_network
+from viscera.engine.trained_model import build_network
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store

@@ -12,8 +12,8 @@ from viscera.core.config import PredictConfig, TrainConfig
 from viscera.core.geometry import Index3
 from viscera.core.network_config import NetworkConfig
 from viscera.engine import sliding_window
-from viscera.engine.predictor import build_network
 from viscera.engine.sliding_window import predict_probabilities
+from viscera.engine.trained_model import build_network
 from viscera.imaging.windows import Tiling
 from viscera.networks.folded_unet3d import FoldedUNet3D
 

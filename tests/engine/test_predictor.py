@@ -17,10 +17,11 @@ from viscera.core.config import Config, PredictConfig, PrepareConfig, TrainConfi
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Volume
-from viscera.engine import predictor as module
 from viscera.engine import sliding_window
-from viscera.engine.predictor import Model, Predictor
+from viscera.engine import trained_model as module
+from viscera.engine.predictor import Predictor
 from viscera.engine.sliding_window import predict_probabilities, probability_planes
+from viscera.engine.trained_model import Model
 from viscera.imaging.windows import covering_origins, gaussian_weights
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import sha256

@@ -16,8 +16,9 @@ from viscera.core.config import Config, PredictConfig
 from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Volume
-from viscera.engine import predictor as module
-from viscera.engine.predictor import Model, Predictor
+from viscera.engine import trained_model as module
+from viscera.engine.predictor import Predictor
+from viscera.engine.trained_model import Model
 from viscera.engine.trust import OrganRange, TrainingRanges, save_ranges
 from viscera.imaging.resample import GridChange
 from viscera.io.checkpoint import load_checkpoint, save_checkpoint

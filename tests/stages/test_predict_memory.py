@@ -14,7 +14,7 @@ from viscera.core import regions
 from viscera.core.config import CleanupConfig, PredictConfig
 from viscera.core.geometry import Geometry
 from viscera.core.scan import HuArray, Volume
-from viscera.engine import predictor
+from viscera.engine import trained_model
 from viscera.io.nifti import write_nifti
 from viscera.io.scans import Scan
 from viscera.stages import predict as stage
@@ -55,7 +55,7 @@ def test_memory_grows_by_a_few_bytes_a_voxel(
     half_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cleanup: tuple[str, ...]
 ) -> None:
     monkeypatch.setattr(regions, "_SLAB_VOXELS", PLANE[0] * PLANE[1] * 4)
-    monkeypatch.setattr(predictor, "probability_planes", by_level)
+    monkeypatch.setattr(trained_model, "probability_planes", by_level)
     config = PredictConfig(cleanup=CleanupConfig(largest_component=cleanup, fill_holes=cleanup))
     short, long = scan(tmp_path / "short.nii.gz", SLICES), scan(tmp_path / "long.nii.gz", 2 * SLICES)
     predict(half_run, scan(tmp_path / "first.nii.gz", 8), tmp_path / "out", config)  # what is loaded once

@@ -18,7 +18,7 @@ from viscera.engine.diagnostics import logit_gradient_norms
 from viscera.engine.feed import Feed, feed_of, with_training_set
 from viscera.engine.hardware import choose_device
 from viscera.engine.optimiser import keras_epsilon, mean_learning_rate
-from viscera.engine.predictor import build_network
+from viscera.engine.trained_model import build_network
 from viscera.imaging.windows import network_input
 from viscera.io.store import Store
 from viscera.losses.balance import Weights, WeightSchedule

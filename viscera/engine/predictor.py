@@ -3,147 +3,25 @@
 A `Predictor` is made of models and, where they are several, of the rule that fuses their probabilities.
 """
 
-import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from viscera.core.anatomy import NUM_CLASSES, ClassTable
-from viscera.core.config import Config, PredictConfig, TrainConfig
-from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.anatomy import ClassTable
+from viscera.core.config import PredictConfig
+from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
-from viscera.core.resolve import with_settings
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.engine.fusion import FusionRecord, FusionRule
-from viscera.engine.hardware import choose_device, number_format, out_of_memory_explained, precision_to_predict
-from viscera.engine.sliding_window import probability_planes
+from viscera.engine.hardware import out_of_memory_explained
+from viscera.engine.trained_model import Model
 from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges
-from viscera.imaging.cleanup import cleaned, organs_named
-from viscera.imaging.most_probable import most_probable
-from viscera.imaging.resample import (
-    GridChange,
-    coarsen_volume,
-    restore_labels,
-    restore_planes,
-    restored_planes,
-    stacked,
-)
-from viscera.io.checkpoint import Checkpoint, load_checkpoint
-from viscera.io.files import sha256
+from viscera.imaging.cleanup import cleaned
+from viscera.imaging.resample import GridChange, coarsen_volume, stacked
 from viscera.io.runlog import RunFolder
-from viscera.networks.folded_unet3d import FoldedUNet3D
-from viscera.networks.unet3d import UNet3D
-
-log = logging.getLogger(__name__)
-_TOLERATED_RATIO = 1.5  # docs/readings.md, "grid of prediction"
-
-
-def build_network(config: TrainConfig, num_classes: int = NUM_CLASSES) -> UNet3D:
-    """The network of a configuration, freshly initialised from the global generator.
-
-    Its weights lie channels last unless the configuration says otherwise.
-    """
-    sizes = 1, num_classes, config.filters, config.levels
-    network = UNet3D(*sizes, config.initialisation, design=config.network)
-    if config.memory_layout == "channels_first":
-        return network
-    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[no-any-return, call-overload]
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """One trained network, and what it knows of the scans that it was trained on."""
-
-    network: nn.Module  # in evaluation mode, and folded where it can be
-    checkpoint: Checkpoint  # without its weights and the optimiser's state
-    config: PredictConfig
-    device: torch.device
-    checksum: str  # SHA-256 of the checkpoint's file
-
-    @classmethod
-    def load(cls, path: Path, config: PredictConfig | None = None, device: str = "auto") -> "Model":
-        """From a checkpoint; without `config`, predict as its own configuration says.
-
-        Raises BadInputError where it is missing or damaged, or does not know an organ of `config.cleanup`, or where
-        there is no such device.
-        """
-        checkpoint = load_checkpoint(path)
-        config = config or checkpoint.config.predict
-        for setting, names in config.cleanup:
-            organs_named(names, checkpoint.classes, setting)
-        on = choose_device(device)
-        network = build_network(checkpoint.config.train, len(checkpoint.classes))
-        network.load_state_dict(checkpoint.applied)
-        precision = precision_to_predict(checkpoint.config.train.precision, on)
-        config_here = with_settings(checkpoint.config, {"train.precision": precision}, str(path))
-        checkpoint = replace(checkpoint, model={}, average={}, optimizer={}, config=config_here)
-        network = network.to(on).eval()
-        applied: nn.Module = network
-        if checkpoint.config.train.network.normalises_batches:
-            applied = FoldedUNet3D(network, number_format(on, precision)).eval()
-        elif config.mode == "whole_volume":
-            log.warning(
-                "%s: %s normalisation sees the whole volume, and saw windows of %d voxels in training; predict.mode "
-                "sub_volumes predicts in such windows.",
-                *(path, checkpoint.config.train.network.normalisation, checkpoint.config.train.patch),
-            )
-        return cls(applied, checkpoint, config, on, sha256(path))
-
-    @property
-    def trained_with(self) -> Config:
-        """The configuration of the training."""
-        return self.checkpoint.config
-
-    def is_unlike(self, geometry: Geometry) -> bool:
-        """Whether a scan, prepared like those of training, is more than 1.5 times finer or coarser than they are."""
-        at = np.array(GridChange.prepared(geometry, self.trained_with.prepare).coarse.spacing_mm)
-        trained = np.array(self.checkpoint.training_spacings_mm)
-        too_fine, too_coarse = at * _TOLERATED_RATIO < trained.min(axis=0), at > trained.max(axis=0) * _TOLERATED_RATIO
-        return bool((too_fine | too_coarse).any())
-
-    def change_for(self, geometry: Geometry) -> GridChange:
-        """From a scan's canonical grid to the network's (`predict.grid`)."""
-        change = GridChange.prepared(geometry, self.trained_with.prepare)
-        if self.config.grid == "prepared" or (self.config.grid == "auto" and not self.is_unlike(geometry)):
-            return change
-        median = np.median(np.array(self.checkpoint.training_spacings_mm), axis=0)
-        if self.config.grid == "auto":
-            log.warning(
-                "The scan would come out at %s mm, the model was trained at %s mm: resampled to that instead.",
-                "×".join(f"{x:.3g}" for x in change.coarse.spacing_mm),
-                "×".join(f"{x:.3g}" for x in median),
-            )
-        return GridChange.to_spacing(geometry, median)
-
-    def labels(self, hu: HuArray, change: GridChange, tally: ConfidenceTally) -> LabelArray:
-        """The most probable class, (I, J, K) uint8 on `change.fine`, of (I, J, K) int16 on `change.coarse`.
-
-        The tally gathers how sure the network is.
-        """
-        if self.config.restore == "probabilities":
-            return restore_planes(self._planes(hu, tally), change).labels
-        planes = [most_probable(plane).label.numpy() for plane in self._planes(hu, tally)]
-        return restore_labels(np.stack(planes, axis=-1), change).labels
-
-    def probabilities(self, hu: HuArray, change: GridChange, tally: ConfidenceTally | None = None) -> Iterator[Tensor]:
-        """(L, I, J) on `change.fine`, plane by plane along K; otherwise as `labels`."""
-        return restored_planes(self._planes(hu, tally), change, self.config.restore)
-
-    def _planes(self, hu: HuArray, tally: ConfidenceTally | None) -> Iterator[Tensor]:
-        for plane in probability_planes(self.network, hu, self.trained_with.train, self.config, self.device):
-            if not plane.sum().isfinite():
-                raise RunFailedError(
-                    "The network's output is not finite: its weights are damaged, or the precision does not reach. "
-                    "Train with train.precision float32, or predict with an earlier checkpoint."
-                )
-            if tally is not None:
-                tally.add(plane)
-            yield plane
 
 
 class Segmentation(NamedTuple):

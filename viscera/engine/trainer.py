@@ -33,7 +33,7 @@ from viscera.engine.monitor import (
     warn_of_batch_norm,
 )
 from viscera.engine.optimiser import learning_rate_at, make_optimiser, set_rate
-from viscera.engine.predictor import build_network
+from viscera.engine.trained_model import build_network
 from viscera.engine.whole_batch_norm import over_the_whole_batch
 from viscera.imaging.augment import augment
 from viscera.imaging.windows import network_input

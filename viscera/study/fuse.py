@@ -26,7 +26,7 @@ from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.geometry import AxisOrder
 from viscera.core.progress import OnProgress, Progress
 from viscera.engine.fusion import FusedModel, FusionRecord, OrganChoice, claims, log_odds
-from viscera.engine.predictor import Model
+from viscera.engine.trained_model import Model
 from viscera.engine.trainer import StopSignal
 from viscera.engine.trust import TrainingRanges, load_ranges, save_ranges
 from viscera.imaging.resample import GridChange

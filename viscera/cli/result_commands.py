@@ -17,7 +17,7 @@ app = new_app("")
 @command(app, "predict", "train.device")
 def predict(
     call: Call,
-    run: Annotated[Path, "A trained model, as `viscera train` or `viscera study` made it."],
+    run: Annotated[Path, "A trained model, as `train` or `study` made it; or a folder of several: their mean."],
     source: shared.Input = None,
     output: shared.Output = None,
     source_option: Annotated[Path | None, typer.Option("-i", metavar="INPUT", help="The same as INPUT.")] = None,
@@ -34,12 +34,11 @@ def predict(
 
     INPUT and OUTPUT are needed, as arguments or with -i and -o. The label maps lie on the grids of the scans.
     """
-    from viscera.io.records import read_yaml
-    from viscera.io.runlog import RunFolder
+    from viscera.io.runlog import first_settings
     from viscera.stages import predict as stage
 
     scans, to = shared.input_and_output(source, output, source_option, output_option)
-    base = read_yaml(saved) if not call.file and (saved := RunFolder(run).config_path).exists() else {}
+    base = {} if call.file else first_settings(run)
     device = call.options.get("train.device", "auto")
     call.choose_threads()
     with end_on_signal(), shared.spread(call, launcher, address, wants_gpu=device != "cpu") as over:

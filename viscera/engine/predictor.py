@@ -3,8 +3,8 @@
 A `Predictor` is made of models and, where they are several, of the rule that fuses their probabilities.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +15,14 @@ from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
+from viscera.engine.ensemble import mean_of
 from viscera.engine.fusion import FusionRecord, FusionRule
 from viscera.engine.hardware import out_of_memory_explained
 from viscera.engine.trained_model import Model
 from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges
 from viscera.imaging.cleanup import cleaned
 from viscera.imaging.resample import GridChange, coarsen_volume, stacked
-from viscera.io.runlog import RunFolder
+from viscera.io.runlog import RunFolder, runs_in
 
 
 class Segmentation(NamedTuple):
@@ -55,25 +56,30 @@ class Predictor:
     config: PredictConfig  # how to predict
     training: TrainingRanges  # what the predicted organs are held against, each as its own model saw them
     checksum: str  # SHA-256 of the checkpoint; or of what decides in `fusion.yaml`, with the checksums of its models
+    members: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of a mean, by run: step and checksum
 
     @classmethod
     def load(cls, run: str | Path, config: PredictConfig | None = None, device: str = "auto") -> "Predictor":
         """From a folder alone: a Run, or several models as one as `viscera study --fuse` makes them.
 
         Args:
-            run: the folder.
+            run: the folder; or one that holds runs, such as an arm with its seeds or the folds of a training, whose
+                probabilities are averaged.
             config: how to predict; by default as the Run's own configuration says. Of several models it replaces the
                 settings of each, but for `checkpoint`.
             device: to compute on: `auto`, `cpu`, `cuda`, `cuda:1`, …
 
         Raises:
             BadInputError: no run, no such checkpoint in it, or a damaged one; a model of several that is not the one
-                that was chosen; no such device.
+                that was chosen; runs of other classes or another grid than each other; no such device.
         """
         folder = RunFolder(Path(run))
         if not folder.path.is_dir():
             raise BadInputError(f"{run}: there is no such run. Make one with `viscera train`.")
         training = load_ranges(folder.training_ranges) or TrainingRanges({})
+        runs = runs_in(folder.path)
+        if runs:
+            return cls._mean(folder.path, {each.name: cls.load(each, config, device) for each in runs})
         if folder.fusion.exists():
             record = FusionRecord.read(folder)
             names, rule = record.rule()
@@ -84,6 +90,18 @@ class Predictor:
             model = Model.load(folder.best, None, device)
         return cls({model.config.checkpoint: model}, None, model.config, training, model.checksum)
 
+    @classmethod
+    def _mean(cls, folder: Path, each: dict[str, "Predictor"]) -> "Predictor":
+        """Several runs, whose probabilities are averaged."""
+        fused = [name for name, predictor in each.items() if predictor.combination is not None or predictor.members]
+        if fused:
+            raise BadInputError(f"{folder / fused[0]}: several models as one already. Give a folder of single runs.")
+        models = {name: one for name, predictor in each.items() for one in predictor.models.values()}
+        model = mean_of(models, folder)
+        training = TrainingRanges.joined([predictor.training for predictor in each.values()])
+        members = {name: _provenance(one) for name, one in models.items()}
+        return cls({"mean": model}, None, model.config, training, model.checksum, members)
+
     @property
     def classes(self) -> ClassTable:
         """What the labels stand for."""
@@ -92,14 +110,14 @@ class Predictor:
     @property
     def provenance(self) -> dict[str, Any]:
         """What a prediction records of its predictor; of several models the step is None where they differ."""
-        models = {name: {"step": m.checkpoint.step, "sha256": m.checksum} for name, m in self.models.items()}
-        steps = {model.checkpoint.step for model in self._each}
+        models = self.members or {name: _provenance(model) for name, model in self.models.items()}
+        steps = {each["step"] for each in models.values()}
         return {
             "run_sha256": self.checksum,
             "step": steps.pop() if len(steps) == 1 else None,
             "settings": self.config.model_dump(mode="json"),
             "classes": list(self.classes.names),
-            **({} if self.combination is None else {"models": models}),
+            **({"models": models} if self.combination is not None or self.members else {}),
         }
 
     def __call__(self, volume: Volume) -> LabelMap:
@@ -168,3 +186,7 @@ class Predictor:
         means = [tally.means() for tally in tallies]
         own = (means[owner][label] for label, owner in enumerate(self._owners, start=1))
         return labels, (None, *own)
+
+
+def _provenance(model: Model) -> dict[str, Any]:
+    return {"step": model.checkpoint.step, "sha256": model.checksum}

@@ -58,6 +58,24 @@ class OrganRange:
             large_fragments=max((each.large_fragments for each in found), default=0),
         )
 
+    @classmethod
+    def joined(cls, several: Sequence["OrganRange"]) -> "OrganRange":
+        """Of the training cases of several models, some of which they may share."""
+        volumes = [each.volume_ml for each in several if each.volume_ml is not None]
+        hu = [each.mean_hu for each in several if each.mean_hu is not None]
+        return cls(
+            cases=max(each.cases for each in several),
+            present=float(np.mean([each.present for each in several])),
+            cut_off=float(np.mean([each.cut_off for each in several])),
+            volume_ml=_around(volumes),
+            mean_hu=_around(hu),
+            large_fragments=max(each.large_fragments for each in several),
+        )
+
+
+def _around(ranges: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    return (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
+
 
 @dataclass(frozen=True)
 class TrainingRanges:
@@ -74,6 +92,16 @@ class TrainingRanges:
         return cls(
             {organ: each.organs[organ] for organ, each in own.items()},
             {organ: each.sure_from(organ) for organ, each in own.items()},
+        )
+
+    @classmethod
+    def joined(cls, several: Sequence["TrainingRanges"]) -> "TrainingRanges":
+        """Of models whose probabilities are averaged: all that any of them saw, and the mean of their levels."""
+        names = dict.fromkeys(organ for each in several for organ in each.organs)
+        known = {organ: [each for each in several if organ in each.organs] for organ in names}
+        return cls(
+            {organ: OrganRange.joined([each.organs[organ] for each in by]) for organ, by in known.items()},
+            {organ: float(np.mean([each.sure_from(organ) for each in by])) for organ, by in known.items()},
         )
 
     def sure_from(self, organ: str) -> float:

@@ -105,6 +105,20 @@ class RunFolder:
             file.write(json.dumps(line, allow_nan=False) + "\n")
 
 
+def runs_in(folder: Path) -> list[Path]:
+    """The runs that a folder holds, by name: an arm's seeds, the folds of a training; none where it is a run itself."""
+    own = RunFolder(folder)
+    if own.last.exists() or own.fusion.exists() or not folder.is_dir():
+        return []
+    return sorted(path.parent for path in folder.glob("*/last.pt"))
+
+
+def first_settings(path: Path) -> dict[str, Any]:
+    """What a run was made with, or the first of a folder of runs; empty where that does not say so."""
+    run = RunFolder(next(iter(runs_in(path)), path))
+    return read_yaml(run.config_path) if run.config_path.exists() else {}
+
+
 class StudyRecord(Settings):
     """`study.yaml`: what a Study was run on and with."""
 

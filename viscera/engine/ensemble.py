@@ -1,0 +1,77 @@
+"""Several runs as one predictor, whose probabilities are averaged: the folds of a training, or an arm with its seeds.
+
+The mean is taken of what the networks say of one window, so that memory and all that comes after are those of one.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from viscera.core.config import IntensityConfig
+from viscera.core.errors import BadInputError
+from viscera.core.settings import differences
+from viscera.engine.trained_model import Model
+
+_LEAST = 1e-30  # probability whose logarithm float32 holds
+
+
+class MeanOfNetworks(nn.Module):
+    """The logarithm of the mean of several networks' probabilities: logits whose softmax is that mean.
+
+    `inputs`: what a network is given is so many times what the first is given, plus so much.
+    """
+
+    def __init__(self, networks: Sequence[nn.Module], inputs: Sequence[tuple[float, float]]) -> None:
+        super().__init__()
+        self.networks, self.inputs = nn.ModuleList(networks), tuple(inputs)
+
+    @property
+    def values_per_voxel(self) -> int:
+        """As a `FoldedUNet3D` says it; networks take turns."""
+        return max(cast("int", each.values_per_voxel) for each in self.networks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L, I, J, K) float32 of (B, C, I, J, K)."""
+        first, *others = self.networks
+        total = torch.softmax(first(x), dim=1, dtype=torch.float32)
+        for network, (factor, offset) in zip(others, self.inputs[1:], strict=True):
+            own = x if (factor, offset) == (1, 0) else x * factor + offset
+            total += torch.softmax(network(own), dim=1, dtype=torch.float32)
+        return total.div_(len(self.networks)).clamp_(min=_LEAST).log_()
+
+
+def _input_of(own: IntensityConfig, first: IntensityConfig) -> tuple[float, float]:
+    """Factor and offset from what the first network is given to what this one is: z-scores of its own training set."""
+    if own.mean_hu is None or own.sd_hu is None or first.mean_hu is None or first.sd_hu is None:
+        return 1.0, 0.0
+    return first.sd_hu / own.sd_hu, (first.mean_hu - own.mean_hu) / own.sd_hu
+
+
+def mean_of(models: dict[str, Model], folder: Path) -> Model:
+    """One model of several, by the names of their runs; raises BadInputError where they do not see the same."""
+    (first_name, first), *others = models.items()
+    for name, other in others:
+        both = f"{folder}: {first_name} and {name} cannot be one predictor"
+        if other.checkpoint.classes != first.checkpoint.classes:
+            one, two = (", ".join(each.checkpoint.classes.names) for each in (first, other))
+            raise BadInputError(f"{both}: they know {one}, and {two}.")
+        wrong = [
+            text
+            for section in ("prepare", "train")
+            for text in differences(getattr(first.trained_with, section), getattr(other.trained_with, section))
+            if section == "prepare" or text.startswith(("patch ", "intensity.low", "intensity.high", "intensity.scal"))
+        ]
+        if wrong:
+            raise BadInputError(f"{both}: they see a scan differently, {', '.join(wrong)}.")
+    checksum = hashlib.sha256("".join(model.checksum for model in models.values()).encode()).hexdigest()
+    spacings = tuple(spacing for model in models.values() for spacing in model.checkpoint.training_spacings_mm)
+    steps = {model.checkpoint.step for model in models.values()}
+    seen = [model.trained_with.train.intensity for model in models.values()]
+    network = MeanOfNetworks([model.network for model in models.values()], [_input_of(own, seen[0]) for own in seen])
+    checkpoint = replace(first.checkpoint, training_spacings_mm=spacings, step=max(steps))
+    return replace(first, network=network.eval(), checkpoint=checkpoint, checksum=checksum)

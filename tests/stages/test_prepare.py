@@ -18,9 +18,10 @@ from viscera.core.progress import Progress
 from viscera.io.classes import ClassFile
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.manifest import Split
+from viscera.io.splits import draw_split
 from viscera.io.store import PreparedCase, Store
 from viscera.stages import prepare as stage
-from viscera.stages.prepare import draw_split, grids_text, prepare
+from viscera.stages.prepare import grids_text, prepare
 
 HALF = PrepareConfig(downsample=2)
 MakeDataSet = Callable[..., Path]

@@ -5,10 +5,9 @@ import logging
 from collections.abc import Sequence
 from functools import partial as partial_of
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
 from viscera.core.config import PrepareConfig
@@ -23,16 +22,15 @@ from viscera.io import quarantine
 from viscera.io.classes import ClassFile
 from viscera.io.files import PARTS, TURN_S, exclusive, is_full_disk, sha256
 from viscera.io.layouts.case_source import CaseSource
-from viscera.io.layouts.dataset_tables import case_of, dataset_title, own_split
+from viscera.io.layouts.dataset_tables import dataset_title, own_split
 from viscera.io.layouts.labelled_cases import find_cases
-from viscera.io.manifest import CaseRecord, SourceRecord, Split
-from viscera.io.records import read_json
+from viscera.io.manifest import CaseRecord, SourceRecord
+from viscera.io.splits import assign_split, read_split, refuse_moves
 from viscera.io.store import PreparedCase, Store, refuse_foreign, write_case
 
 MUCH_LOST = 0.2  # of an organ's volume
 _FINE_MM = 3.0  # what the paper's factor 4 makes of its scans, or so
 _GRID = ("shape", "spacing_mm")
-_SPLIT_FILE = TypeAdapter(dict[Split, list[str]])
 log = logging.getLogger(__name__)
 
 
@@ -44,7 +42,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     layout: str = "auto",  # of the source, see `io.layouts`
     classes: ClassFile | None = None,  # to learn; by default those of the store, or the paper's eight in a new one
     partial: bool = False,  # whether the data set may lack organs
-    split_file: Path | None = None,  # JSON, see `_read_split`; instead of the data set's own split and the random one
+    split_file: Path | None = None,  # JSON, see `io.splits`; instead of the data set's own split and the random one
     jobs: int = 1,  # processes that work at the same time, where the machine allows several
     spread: Spread | None = None,  # over other machines instead, which reach the same files
     shard: Shard | None = None,  # this part of the cases alone, beside others; whichever ends last draws the split
@@ -63,7 +61,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     stored = Store.open(store_path).classes if (store_path / "manifest.json").exists() else ABDOMEN
     table, numbers = (classes.table, classes.numbers) if classes else (stored, None)
     cases = find_cases(source, layout, table=table, partial=partial, numbers=numbers)
-    wanted_split = _read_split(split_file, [case.name for case in cases]) if split_file else None
+    wanted_split = read_split(split_file, [case.name for case in cases]) if split_file else None
     proposed = own_split(source, cases) if split_file is None else {}
     refuse_foreign(store_path)
     quarantine.refuse_other_quarantine(store_path)
@@ -73,7 +71,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         held.enter_context(exclusive(store_path, wait_s=TURN_S if shard else 0))
         store = _open_or_create(store_path, config, dataset_title(source), table)
         if wanted_split is not None:
-            _check_split(store, wanted_split, split_file, [case.name for case in cases])
+            refuse_moves(store, wanted_split, split_file, [case.name for case in cases])
         if shard:
             held.close()  # to the others
         else:
@@ -85,7 +83,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
             store.reload()
         quarantine.write_quarantine(store_path, barrier.reasons, [case.name for case in own])
         if {case.name for case in cases} <= {*store.names(), *quarantine.left_out_of(store_path)}:
-            _assign_split(store, config, wanted_split, proposed)
+            assign_split(store, config, wanted_split, proposed)
             _warn_of_losses(store, says_grid=bool(barrier.left_out))
     barrier.finish(len(own), store_path / quarantine.NAME)
     return store
@@ -129,23 +127,6 @@ def _warn_of_losses(store: Store, *, says_grid: bool) -> None:
 
 def _some(names: Sequence[str]) -> str:
     return f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-
-
-def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: PrepareConfig) -> dict[str, Split]:
-    """Assign new cases at random so that the whole store comes as close to the fractions as it can.
-
-    Assigned cases stay where they are. A fraction above 0 gives at least one case. A pure function of its arguments.
-    """
-    names = np.random.default_rng(config.seed).permutation(sorted(unassigned)).tolist()
-    total = len(names) + len(already)
-    splits: dict[str, Split] = {}
-    wanted: dict[Split, float] = {"test": config.test_fraction, "validation": config.validation_fraction}
-    for split, fraction in wanted.items():
-        target = max(1, round(fraction * total)) if fraction > 0 else 0
-        missing = max(0, target - sum(value == split for value in already.values()))
-        splits.update(dict.fromkeys(names[:missing], split))
-        names = names[missing:]
-    return splits | dict.fromkeys(names, "train")
 
 
 class _Outcome(NamedTuple):
@@ -256,50 +237,3 @@ def _prepared(source: CaseSource, config: PrepareConfig) -> PreparedCase:
         unlabelled=case.unlabelled,
         meaning=source.meaning,
     )
-
-
-def _read_split(path: Path, cases: Sequence[str]) -> dict[str, Split]:
-    try:
-        lists = _SPLIT_FILE.validate_python(read_json(path), strict=True)
-    except ValidationError as error:
-        raise BadInputError(f'{path}: {{"train": [...], "validation": [...], "test": [...]}} was expected.') from error
-    splits: dict[str, Split] = {}
-    for split in get_args(Split):
-        for name in (case_of(entry, cases) for entry in lists.get(split, [])):
-            if name in splits:
-                raise BadInputError(f"{path}: {name} is in {splits[name]} and in {split}. Keep one of them.")
-            splits[name] = split
-    return splits
-
-
-def _check_split(store: Store, wanted: dict[str, Split], path: Path | None, coming: Sequence[str]) -> None:
-    """Refuse a split file that leaves cases out or moves them, before anything is prepared."""
-    already = _assigned(store)
-    unlisted = sorted({*store.manifest.cases, *coming} - {*already, *wanted})
-    if unlisted:
-        raise BadInputError(f"{path}: names no split for {', '.join(unlisted[:5])}. Add them and run again.")
-    moved = [name for name in already if wanted.get(name, already[name]) != already[name]]
-    if moved:
-        raise BadInputError(
-            f"{store.path}: the split file {path} moves {', '.join(moved[:5])}, but models may have been trained on "
-            "the present split. Prepare a new store."
-        )
-
-
-def _assigned(store: Store) -> dict[str, Split]:
-    return {name: record.split for name, record in store.manifest.cases.items() if record.split is not None}
-
-
-def _assign_split(
-    store: Store, config: PrepareConfig, wanted: dict[str, Split] | None, proposed: dict[str, Split]
-) -> None:
-    already = _assigned(store)
-    unassigned = [name for name in store.manifest.cases if name not in already]
-    if wanted is not None:
-        store.assign({name: wanted[name] for name in unassigned})
-    elif unassigned:
-        given = {name: proposed[name] for name in unassigned if name in proposed}
-        drawn = draw_split([name for name in unassigned if name not in given], already | given, config)
-        store.assign(given | drawn)
-    if not store.names("train"):
-        log.warning("%s: no case is for training. Give --test-fraction 0, a --split FILE, or more cases.", store.path)

@@ -1,0 +1,85 @@
+"""Which cases of a store are for training, validation and test, and in which fold each is."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from viscera.core.config import PrepareConfig
+from viscera.core.errors import BadInputError
+from viscera.io.layouts.dataset_tables import case_of
+from viscera.io.manifest import Split
+from viscera.io.records import read_json
+from viscera.io.store import Store
+
+_SPLIT_FILE = TypeAdapter(dict[Split, list[str]])
+log = logging.getLogger(__name__)
+
+
+def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: PrepareConfig) -> dict[str, Split]:
+    """Assign new cases at random so that the whole store comes as close to the fractions as it can.
+
+    Assigned cases stay where they are. A fraction above 0 gives at least one case. A pure function of its arguments.
+    """
+    names = np.random.default_rng(config.seed).permutation(sorted(unassigned)).tolist()
+    total = len(names) + len(already)
+    splits: dict[str, Split] = {}
+    wanted: dict[Split, float] = {"test": config.test_fraction, "validation": config.validation_fraction}
+    for split, fraction in wanted.items():
+        target = max(1, round(fraction * total)) if fraction > 0 else 0
+        missing = max(0, target - sum(value == split for value in already.values()))
+        splits.update(dict.fromkeys(names[:missing], split))
+        names = names[missing:]
+    return splits | dict.fromkeys(names, "train")
+
+
+def read_split(path: Path, cases: Sequence[str]) -> dict[str, Split]:
+    """The split of a JSON file; raises BadInputError for something else, and for a case that is named twice."""
+    try:
+        lists = _SPLIT_FILE.validate_python(read_json(path), strict=True)
+    except ValidationError as error:
+        raise BadInputError(f'{path}: {{"train": [...], "validation": [...], "test": [...]}} was expected.') from error
+    splits: dict[str, Split] = {}
+    for split in get_args(Split):
+        for name in (case_of(entry, cases) for entry in lists.get(split, [])):
+            if name in splits:
+                raise BadInputError(f"{path}: {name} is in {splits[name]} and in {split}. Keep one of them.")
+            splits[name] = split
+    return splits
+
+
+def refuse_moves(store: Store, wanted: dict[str, Split], path: Path | None, coming: Sequence[str]) -> None:
+    """Refuse a split file that leaves cases out or moves them, before anything is prepared."""
+    already = _assigned(store)
+    unlisted = sorted({*store.manifest.cases, *coming} - {*already, *wanted})
+    if unlisted:
+        raise BadInputError(f"{path}: names no split for {', '.join(unlisted[:5])}. Add them and run again.")
+    moved = [name for name in already if wanted.get(name, already[name]) != already[name]]
+    if moved:
+        raise BadInputError(
+            f"{store.path}: the split file {path} moves {', '.join(moved[:5])}, but models may have been trained on "
+            "the present split. Prepare a new store."
+        )
+
+
+def _assigned(store: Store) -> dict[str, Split]:
+    return {name: record.split for name, record in store.manifest.cases.items() if record.split is not None}
+
+
+def assign_split(
+    store: Store, config: PrepareConfig, wanted: dict[str, Split] | None, proposed: dict[str, Split]
+) -> None:
+    """Write into the manifest where each new case belongs: as `wanted` of a file, else as its data set proposes."""
+    already = _assigned(store)
+    unassigned = [name for name in store.manifest.cases if name not in already]
+    if wanted is not None:
+        store.assign({name: wanted[name] for name in unassigned})
+    elif unassigned:
+        given = {name: proposed[name] for name in unassigned if name in proposed}
+        drawn = draw_split([name for name in unassigned if name not in given], already | given, config)
+        store.assign(given | drawn)
+    if not store.names("train"):
+        log.warning("%s: no case is for training. Give --test-fraction 0, a --split FILE, or more cases.", store.path)

@@ -26,7 +26,9 @@ from viscera.cli.terminal import end_on_signal
 from viscera.core.shard import Shard
 
 app = new_app("")
-_PREPARING = "prepare.downsample prepare.spacing_mm prepare.test_fraction prepare.validation_fraction prepare.seed"
+_PREPARING = (
+    "prepare.downsample prepare.spacing_mm prepare.test_fraction prepare.validation_fraction prepare.folds prepare.seed"
+)
 
 
 @command(app, "phantom")
@@ -82,7 +84,8 @@ def prepare(
     if train + validation + test < len(built.names()):
         call.display.note(f"{store}: {len(built.names())} cases so far; the split is drawn when all parts are done")
         return
-    call.display.note(f"{store}: {train} training, {validation} validation, {test} test cases")
+    folds = f", {built.manifest.prepare.folds} folds" if built.manifest.prepare.folds else ""
+    call.display.note(f"{store}: {train} training, {validation} validation, {test} test cases{folds}")
     call.display.note(f"{store}: {stage.grids_text(built)}")
 
 

@@ -38,7 +38,9 @@ def doctor(
         call.result(json.dumps(asdict(found), indent=1) if as_json else diagnosis_text(found))
 
 
-@command(app, "train", f"preset train.weighting train.learning_rate {_TRAINING} train.seed train.checkpoint_every")
+@command(
+    app, "train", f"preset train.weighting train.learning_rate {_TRAINING} train.seed train.fold train.checkpoint_every"
+)
 def train(
     call: Call,
     store: Store,

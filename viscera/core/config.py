@@ -34,7 +34,14 @@ class PrepareConfig(Settings):
     )
     test_fraction: Fraction = setting(37 / 377, "share of the cases kept for testing (paper: 37 of 377)")
     validation_fraction: Fraction = setting(0.0, "share of the cases on which best.pt is chosen (paper: 0)")
+    folds: int = setting(0, "folds that the other cases form, for `train --fold`; 0: none", ge=0, le=100)
     seed: Seed = setting(0, "seed of the random split")
+
+    @model_validator(mode="after")
+    def _several_folds(self) -> Self:
+        if self.folds == 1:
+            raise ValueError("one fold leaves no case to train on; give 2 folds or more, or 0 for none")
+        return self
 
     _earlier = model_validator(mode="before")(as_written_now)
 
@@ -138,6 +145,9 @@ class TrainConfig(Settings):
     )
     learning_rate: Rate = setting(1e-3, "learning rate (paper: 0.001 and 0.01)", role="grid")
     iterations: Positive = setting(10_000, "training steps (paper: 10,000)", role="schedule")
+    fold: int | Literal["all"] | None = setting(
+        None, "fold held out for validation, from 0 on; all: none is; none: as the store splits its cases", role="grid"
+    )
     patch: Positive = setting(64, "edge of the cubic training window in voxels (paper: 64)")
     batch_size: Positive = setting(3, "windows per step, each from another patient (paper: 3)")
     organ_windows: Probability = setting(

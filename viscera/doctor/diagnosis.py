@@ -78,7 +78,7 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
     The network is looked at untrained: one backward pass a class, a minute at the paper's window on one core. Raises
     BadInputError where there is no store, or no training case in it.
     """
-    store = Store.open(store_path)
+    store = Store.open(store_path).of_fold(config.train.fold)
     names = training_cases(store)
     train = config.train.model_copy(update={"batch_size": min(config.train.batch_size, len(names))})
     counts = store.voxel_counts(train.loss.counts)

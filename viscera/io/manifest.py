@@ -47,6 +47,7 @@ class CaseRecord(Settings):
     unlabelled: tuple[str, ...] = ()  # classes that its data set does not label: their voxels count as background
     meaning: dict[str, int] | None = None  # label number, or name of the mask file, to class; None in older stores
     split: Split | None = None  # None until it is drawn
+    fold: int | None = None  # from 0 on; None of test cases, and where the store has no folds
 
 
 class Manifest(Settings):
@@ -62,6 +63,9 @@ class Manifest(Settings):
         """As JSON that people can read, a line a case, and that is written fast: the library indents slowly."""
         values: dict[str, Any] = self.model_dump(mode="json")
         cases: dict[str, Any] = values.pop("cases")
+        for case in cases.values():
+            if case["fold"] is None:
+                del case["fold"]
         lines = [f"  {json.dumps(name)}: {json.dumps(case, allow_nan=False)}" for name, case in cases.items()]
         head = json.dumps(values, indent=1, allow_nan=False).removesuffix("\n}")
         return head + ',\n "cases": {\n' + ",\n".join(lines) + "\n }\n}\n"

@@ -1,7 +1,8 @@
 """Which cases of a store are for training, validation and test, and in which fold each is."""
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -15,6 +16,7 @@ from viscera.io.manifest import Split
 from viscera.io.records import read_json
 from viscera.io.store import Store
 
+_FOLDS = 1  # stream of random numbers, beside that of the split
 _SPLIT_FILE = TypeAdapter(dict[Split, list[str]])
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,19 @@ def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: Pre
         splits.update(dict.fromkeys(names[:missing], split))
         names = names[missing:]
     return splits | dict.fromkeys(names, "train")
+
+
+def draw_folds(unassigned: Sequence[str], already: Mapping[str, int], config: PrepareConfig) -> dict[str, int]:
+    """Assign new cases at random to the folds that have fewest; a pure function of its arguments.
+
+    Assigned cases stay where they are.
+    """
+    sizes = Counter(already.values())
+    folds: dict[str, int] = {}
+    for name in np.random.default_rng((config.seed, _FOLDS)).permutation(sorted(unassigned)).tolist():
+        folds[name] = min(range(config.folds), key=lambda fold: (sizes[fold], fold))
+        sizes[folds[name]] += 1
+    return folds
 
 
 def read_split(path: Path, cases: Sequence[str]) -> dict[str, Split]:
@@ -83,3 +98,16 @@ def assign_split(
         store.assign(given | drawn)
     if not store.names("train"):
         log.warning("%s: no case is for training. Give --test-fraction 0, a --split FILE, or more cases.", store.path)
+    if config.folds:
+        _assign_folds(store, config)
+
+
+def _assign_folds(store: Store, config: PrepareConfig) -> None:
+    records = {name: record for name, record in store.manifest.cases.items() if record.split != "test"}
+    if len(records) < config.folds:
+        raise BadInputError(
+            f"{store.path}: {config.folds} folds of {len(records)} cases that are no test cases. Give fewer --folds, "
+            "or add cases."
+        )
+    already = {name: record.fold for name, record in records.items() if record.fold is not None}
+    store.assign_folds(draw_folds([name for name in records if name not in already], already, config), config.folds)

@@ -205,6 +205,34 @@ class Store:
         cases = self.manifest.cases
         self._keep({name: cases[name].model_copy(update={"split": split}) for name, split in splits.items()})
 
+    def assign_folds(self, folds: dict[str, int], number: int) -> None:
+        """Write the fold of the named cases into the manifest, and how many there are."""
+        prepare = self.manifest.prepare.model_copy(update={"folds": number})
+        self.manifest = self.manifest.model_copy(update={"prepare": prepare})
+        cases = self.manifest.cases
+        self._keep({name: cases[name].model_copy(update={"fold": fold}) for name, fold in folds.items()})
+
+    def of_fold(self, fold: int | Literal["all"] | None) -> "Store":
+        """The store as a training of a fold sees it: validation is the fold, training all others but the test cases.
+
+        With "all" nothing is validation; None: the store as it is. Raises BadInputError where it has no such fold.
+        """
+        if fold is None:
+            return self
+        number = self.manifest.prepare.folds
+        if number == 0:
+            raise BadInputError(f"{self.path}: this store has no folds. Prepare it again with --folds 5.")
+        if fold != "all" and not 0 <= fold < number:
+            raise BadInputError(f"{self.path}: there is no fold {fold}; 0 to {number - 1}, or all, were expected.")
+
+        def split(record: CaseRecord) -> Split | None:
+            if record.fold is None:
+                return record.split
+            return "validation" if record.fold == fold else "train"
+
+        cases = {n: record.model_copy(update={"split": split(record)}) for n, record in self.manifest.cases.items()}
+        return Store(self.path, self.manifest.model_copy(update={"cases": cases}))
+
     def verify(self, names: Iterable[str]) -> None:
         """Raise BadInputError where a file of these cases is missing or not as it was written, by its checksum."""
 

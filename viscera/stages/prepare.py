@@ -193,7 +193,8 @@ def _open_or_create(path: Path, config: PrepareConfig, dataset: str, table: Clas
             f"{path}: prepared with the classes {', '.join(store.classes.names)} (now {', '.join(table.names)}). Give "
             "the same classes, or another folder."
         )
-    other = differences(store.manifest.prepare, config)
+    either = not store.manifest.prepare.folds or not config.folds  # they can be drawn later, and stay
+    other = differences(store.manifest.prepare, config, apart_from=("folds",) if either else ())
     if other:
         raise BadInputError(f"{path}: prepared with {', '.join(other)}. Give the same settings, or another folder.")
     return store

@@ -119,7 +119,7 @@ class _Given(NamedTuple):
         settings = ranks.of_first(lambda: config)  # that of a run that goes on lies where the first rank is
         started_by = sorted({each for each in ranks.gathered(who_started()) if each})
         with ranks.together():
-            store = Store.open(store_path)
+            store = Store.open(store_path).of_fold(settings.train.fold)
             config = with_training_set(settings, store)
             feed = replace(feed_of(store, config.train), ranks=ranks)
             given = cls(store, config, feed, facts_of(store, config), choose_device(device), started_by)

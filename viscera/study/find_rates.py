@@ -44,7 +44,7 @@ def find_rates(
         RunFailedError: the loss is not a number from the lowest rates on.
         InterruptedRunError: `stop` was set.
     """
-    store = Store.open(store_path)
+    store = Store.open(store_path).of_fold(config.train.fold)
     store.verify(training_cases(store))
     results = []
     for weighting in weightings:

@@ -1,0 +1,86 @@
+"""Folds of a store: every case that is no test case in one of them, as many in each, and they stay where they are."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import TINY, refused, run
+from viscera.core.config import PrepareConfig
+from viscera.core.errors import BadInputError
+from viscera.io.checkpoint import load_checkpoint
+from viscera.io.runlog import RunFolder
+from viscera.io.splits import draw_folds
+from viscera.io.store import Store
+from viscera.stages.prepare import prepare
+
+FOLDS = PrepareConfig(downsample=1, test_fraction=0.2, folds=3)
+
+
+def folds_of(store: Store) -> dict[str, int | None]:
+    return {name: record.fold for name, record in store.manifest.cases.items()}
+
+
+def test_folds_are_of_equal_size_and_a_function_of_the_seed() -> None:
+    names = [f"c{n}" for n in range(20)]
+    folds = draw_folds(names, {}, FOLDS)
+    assert sorted(Counter(folds.values()).values()) == [6, 7, 7]
+    assert folds == draw_folds(names[::-1], {}, FOLDS)
+    assert folds != draw_folds(names, {}, FOLDS.model_copy(update={"seed": 1}))
+
+
+def test_new_cases_go_where_fewest_are() -> None:
+    already = {"a": 0, "b": 0, "c": 1, "d": 0}
+    assert Counter(draw_folds(["e", "f", "g", "h", "i"], already, FOLDS).values()) == {1: 2, 2: 3}
+
+
+def test_a_fold_is_validation_and_the_others_training(tiny_raw: Path, tmp_path: Path) -> None:
+    store = prepare(tiny_raw, tmp_path / "s", FOLDS)
+    test = store.names("test")
+    assert len(test) == 1
+    assert [name for name, fold in folds_of(store).items() if fold is None] == test
+    held_out = []
+    for fold in range(3):
+        seen = store.of_fold(fold)
+        assert seen.names("test") == test
+        assert not {*seen.names("train")} & {*seen.names("validation")}
+        assert sorted(seen.names("train") + seen.names("validation") + test) == store.names()
+        held_out += seen.names("validation")
+    assert sorted(held_out + test) == store.names()
+    assert store.of_fold("all").names("train") == sorted(held_out)
+    assert store.of_fold(None) is store
+
+
+def test_folds_can_be_drawn_later_and_stay(tiny_raw: Path, tmp_path: Path) -> None:
+    without = FOLDS.model_copy(update={"folds": 0})
+    plain = prepare(tiny_raw, tmp_path / "s", without)
+    assert "fold" not in json.loads((tmp_path / "s" / "manifest.json").read_text())["cases"]["case_0"]
+    with pytest.raises(BadInputError, match=r"this store has no folds\. Prepare it again with --folds 5"):
+        plain.of_fold(0)
+    drawn = folds_of(prepare(tiny_raw, tmp_path / "s", FOLDS))
+    assert folds_of(prepare(tiny_raw, tmp_path / "s", without)) == drawn
+    assert folds_of(Store.open(tmp_path / "s")) == drawn
+    with pytest.raises(BadInputError, match=r"prepared with folds 3 \(now 4\)"):
+        prepare(tiny_raw, tmp_path / "s", FOLDS.model_copy(update={"folds": 4}))
+
+
+def test_more_folds_than_cases(tiny_raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="9 folds of 5 cases that are no test cases"):
+        prepare(tiny_raw, tmp_path / "s", FOLDS.model_copy(update={"folds": 9}))
+    with pytest.raises(ValueError, match="one fold leaves no case to train on"):
+        PrepareConfig(folds=1)
+
+
+def test_training_a_fold(tiny_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    how = ("--downsample", 1, "--test-fraction", 0.2, "--folds", 2)
+    assert "5 training, 0 validation, 1 test cases, 2 folds" in run("prepare", tiny_raw, "s", *how).stderr
+    assert run("train", "s", "f0", *TINY, "--fold", 0).exit_code == 0
+    assert "trained with fold 0 (now 1)" in refused(3, "train", "s", "f0", *TINY, "--fold", 1, "--resume")
+    assert "there is no fold 2; 0 to 1, or all" in refused(3, "train", "s", "f2", *TINY, "--fold", 2)
+    assert run("train", "s", "all", *TINY, "--fold", "all").exit_code == 0
+    counts = [load_checkpoint(RunFolder(Path(name)).last).class_voxel_counts.sum().item() for name in ("f0", "all")]
+    assert counts[0] < counts[1]
+    assert "validation_dice" in RunFolder(Path("f0")).read_curve()[-1]
+    assert "validation_dice" not in RunFolder(Path("all")).read_curve()[-1]

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,44 @@ def test_another_network_is_refused_by_name(source: Source, settings: TrainConfi
     other = settings.model_copy(update={field: value})
     with pytest.raises(BadInputError, match=rf"another network \({field} {before} \(now {value}\)\)"):
         begin_from(build_network(other, len(ABDOMEN)), ABDOMEN, other, source)
+
+
+def test_norms_whose_weights_are_called_alike_are_another_network(source: Source, settings: TrainConfig) -> None:
+    def normalising(kind: str) -> TrainConfig:
+        return TrainConfig.model_validate(settings.model_dump() | {"network": {"normalisation": kind, "groups": 1}})
+
+    network = build_network(normalising("instance"), len(ABDOMEN))
+    config = source.checkpoint.config.model_copy(update={"train": normalising("group")})
+    grouped = source._replace(checkpoint=replace(source.checkpoint, config=config, model=network.state_dict()))
+    with pytest.raises(BadInputError, match=r"network\.normalisation group \(now instance\)"):
+        begin_from(network, ABDOMEN, normalising("instance"), grouped)
+
+
+def test_heads_of_deep_supervision_are_taken_where_both_have_them(source: Source, settings: TrainConfig) -> None:
+    deep = TrainConfig.model_validate(settings.model_dump() | {"levels": 3, "network": {"deep_supervision": True}})
+    plain = TrainConfig.model_validate(settings.model_dump() | {"levels": 3})
+    first, second = (build_network(deep, len(ABDOMEN)) for _ in range(2))
+    config = source.checkpoint.config.model_copy(update={"train": deep})
+    other = source._replace(checkpoint=replace(source.checkpoint, config=config, model=first.state_dict()))
+    table = ClassTable.of_names(["background", "spleen"])
+    few = build_network(deep, 2)
+    begin_from(few, table, deep, other)
+    spleen = ABDOMEN.names.index("spleen")
+    heads = [name for name in few.state_dict() if name.startswith("lower_heads.")]
+    assert len(heads) == 2
+    for name in heads:
+        assert torch.equal(few.state_dict()[name][1], first.state_dict()[name][spleen])
+    without = build_network(plain, len(ABDOMEN))
+    begin_from(without, ABDOMEN, plain, other)
+    assert torch.equal(without.state_dict()["head.weight"], first.state_dict()["head.weight"])
+    config = source.checkpoint.config.model_copy(update={"train": plain})
+    begin_from(
+        second,
+        ABDOMEN,
+        deep,
+        source._replace(checkpoint=replace(other.checkpoint, config=config, model=without.state_dict())),
+    )
+    assert torch.equal(second.state_dict()["head.weight"], first.state_dict()["head.weight"])
 
 
 def test_other_numbers_for_the_same_hu_are_warned_of(

@@ -17,7 +17,7 @@ from viscera.io.files import sha256
 from viscera.io.runlog import RunFolder
 
 log = logging.getLogger(__name__)
-_HEAD = "head."  # the layer with a row for each class
+_HEADS = ("head.", "lower_heads.")  # the layers with a row for each class; the latter of deep supervision
 _DECIDES_WEIGHTS = ("filters", "levels", "network.")  # what a network of other weights differs in
 
 
@@ -63,7 +63,8 @@ def begin_from(network: nn.Module, classes: ClassTable, train: TrainConfig, sour
     """
     before, theirs = source.checkpoint.config.train, source.checkpoint.classes.names
     own, given = network.state_dict(), source.checkpoint.model
-    if _shapes(own) != _shapes(given):
+    kinds = {settings.network.normalisation for settings in (before, train)}  # two have weights of the same names
+    if _shapes(own) != _shapes(given) or len(kinds) > 1:
         other = [text for text in differences(before, train) if text.startswith(_DECIDES_WEIGHTS)]
         raise BadInputError(
             f"{source.run}: another network ({', '.join(other) or 'of other layers'}). Give its settings, or train "
@@ -72,10 +73,10 @@ def begin_from(network: nn.Module, classes: ClassTable, train: TrainConfig, sour
     seen = [text for text in differences(before, train) if text.startswith("intensity.")]
     if seen:
         log.warning("%s: it saw other numbers for the same HU: %s.", source.run, ", ".join(seen))
-    state = {name: own[name] if name.startswith(_HEAD) else tensor for name, tensor in given.items()}
     both = [name for name in classes.names if name in theirs]
     rows, from_rows = ([names.index(name) for name in both] for names in (classes.names, theirs))
-    for name in (name for name in own if name.startswith(_HEAD)):
+    state = {name: given[name] if name in given else tensor.clone() for name, tensor in own.items()}
+    for name in (name for name in own if name.startswith(_HEADS) and name in given):
         state[name] = own[name].clone()
         state[name][rows] = given[name][from_rows].to(own[name].device)
     network.load_state_dict(state)
@@ -84,4 +85,4 @@ def begin_from(network: nn.Module, classes: ClassTable, train: TrainConfig, sour
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in state.items() if not name.startswith(_HEAD)}
+    return {name: tensor.shape for name, tensor in state.items() if not name.startswith(_HEADS)}

@@ -20,7 +20,8 @@ from viscera.core.progress import Progress
 from viscera.engine.averaged_weights import AveragedWeights, decay_at
 from viscera.engine.feed import cases_of, feed_of
 from viscera.engine.monitor import Monitor
-from viscera.engine.predictor import Predictor, build_network
+from viscera.engine.predictor import Predictor
+from viscera.engine.trained_model import build_network
 from viscera.engine.trainer import Trainer
 from viscera.io.checkpoint import load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder

@@ -62,7 +62,7 @@ def begin_from(network: nn.Module, classes: ClassTable, train: TrainConfig, sour
     Classes are matched by name. Raises BadInputError for a network of other sizes, which names them.
     """
     before, theirs = source.checkpoint.config.train, source.checkpoint.classes.names
-    own, given = network.state_dict(), source.checkpoint.model
+    own, given = network.state_dict(), source.checkpoint.applied
     kinds = {settings.network.normalisation for settings in (before, train)}  # two have weights of the same names
     if _shapes(own) != _shapes(given) or len(kinds) > 1:
         other = [text for text in differences(before, train) if text.startswith(_DECIDES_WEIGHTS)]

@@ -27,6 +27,7 @@ ALL: dict[str, Any] = {
     "loss": {"cross_entropy": 1.0, "cross_entropy_weighting": 0.5},
     "organ_windows": 0.5,
     "average": 0.9,
+    "network": {"normalisation": "instance", "encoder": "residual", "blocks": [1, 1], "dropout": 0.25},
     "augment": {"enabled": True},
     "learning_rate": 0.05,
 }

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from viscera.core.settings import Settings, setting
 
@@ -13,6 +13,14 @@ Positive = Annotated[int, Field(ge=1)]
 Stride = Literal[1, 2]
 Kernel = Literal[1, 3, 5, 7]
 Value = TypeVar("Value")
+
+
+def _by_level(value: object) -> object:
+    """As given, where it is nothing or has three of something for each level."""
+    levels = value if isinstance(value, list | tuple) else [value]
+    if value is None or all(isinstance(each, list | tuple) and len(each) == 3 for each in levels):
+        return value
+    raise ValueError("three numbers for each level were expected, such as [[2, 2, 1], [2, 2, 2]]")
 
 
 class NetworkConfig(Settings):
@@ -30,13 +38,12 @@ class NetworkConfig(Settings):
         (1, 3, 4, 6, 6, 6),
         "for encoder residual: blocks of each level from the top; those of further levels are unused",
     )
-    strides: tuple[tuple[Stride, Stride, Stride], ...] | None = setting(
+    strides: Annotated[tuple[tuple[Stride, Stride, Stride], ...] | None, BeforeValidator(_by_level)] = setting(
         None, "from each level to the next: 1 or 2 along R, A, S; none: 2 along all (paper)"
     )
-    kernels: tuple[tuple[Kernel, Kernel, Kernel], ...] | None = setting(
+    kernels: Annotated[tuple[tuple[Kernel, Kernel, Kernel], ...] | None, BeforeValidator(_by_level)] = setting(
         None, "of each level's convolutions: 1, 3, 5 or 7 along R, A, S; none: 3 along all (paper)"
     )
-
     deep_supervision: bool = setting(
         False, "add the loss at the lower levels of the way up, each with half the weight of that above (paper: no)"
     )
@@ -83,7 +90,7 @@ class NetworkConfig(Settings):
                 f"{self.groups} groups of channels do not divide {filters} filters; give train.network.groups a divisor"
             )
         if self.encoder == "residual" and len(self.blocks) < levels:
-            raise ValueError(f"train.network.blocks has {len(self.blocks)} entries, fewer than the {levels} levels")
+            raise ValueError(f"train.network.blocks: {len(self.blocks)} found, {levels} expected, one for each level")
         if self.deep_supervision and levels < 3:
             raise ValueError(f"train.network.deep_supervision needs at least three levels; there are {levels}")
         _refuse_other_number("strides", self.strides, levels - 1, f"one from each of {levels} levels to the next")
@@ -104,4 +111,4 @@ class NetworkConfig(Settings):
 
 def _refuse_other_number(name: str, values: Sequence[Value] | None, number: int, meaning: str) -> None:
     if values is not None and len(values) != number:
-        raise ValueError(f"train.network.{name} has {len(values)} entries; {number} were expected, {meaning}")
+        raise ValueError(f"train.network.{name}: {len(values)} found, {number} expected, {meaning}")

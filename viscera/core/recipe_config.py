@@ -41,7 +41,15 @@ class OptimiserConfig(Settings):
         None, "largest norm of the gradient of all parameters; a larger gradient is scaled to it (nnU-Net: 12)", gt=0
     )
 
+    encoder_rate: float = setting(
+        1.0,
+        "rate of the way down, as a share of train.learning_rate; 0: its weights stay, as of --init-from",
+        ge=0,
+        le=1,
+    )
+
     @property
     def is_plain_adam(self) -> bool:
-        """Whether a step is Adam's on the gradient as it is."""
-        return self.name == "adam" and self.weight_decay == 0 and self.clip_norm is None
+        """Whether a step is Adam's on the gradient as it is, at one rate."""
+        plain = self.weight_decay == 0 and self.clip_norm is None and self.encoder_rate == 1
+        return self.name == "adam" and plain

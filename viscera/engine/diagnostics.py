@@ -80,7 +80,7 @@ def parameter_gradient_norms(network: nn.Module, loss: WeightedDiceLoss, inputs:
     afterwards, so that small ones do not underflow.
     """
     buffers = {name: value.clone() for name, value in network.named_buffers()}
-    parameters = list(network.parameters())
+    parameters = [each for each in network.parameters() if each.requires_grad]
     terms_L, factors_L = loss.terms(network(inputs.x), inputs.labels, inputs.labelled)
     norms = []
     for term in terms_L:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from viscera.core.config import AdamConfig, TrainConfig
 from viscera.core.recipe_config import OptimiserConfig
 
+_SHARE = "share_of_rate"  # of a group of parameters
 LEAST_EPSILON = 1e-24  # in place of 0: nothing beside a second moment that float32 can hold, and 0 / 0 becomes 0
 
 
@@ -34,7 +35,7 @@ def learning_rate_at(step: int, train: TrainConfig) -> float:
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """The rate of the next step."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(_SHARE, 1.0)
 
 
 def with_span(train: TrainConfig, before: TrainConfig | None = None) -> TrainConfig:
@@ -90,7 +91,7 @@ class KerasAdam(PlainAdam):
     adds ε to √(v/(1-β₂ᵗ)). They are equal when PyTorch's ε at step t is ε/√(1-β₂ᵗ), about 30 times larger at the first.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, epsilon: float, **decay: Any) -> None:  # noqa: ANN401
+    def __init__(self, params: Iterable[Any], lr: float, epsilon: float, **decay: Any) -> None:  # noqa: ANN401
         super().__init__(params, lr=lr, eps=epsilon, **decay)
         self.epsilon = epsilon
 
@@ -113,7 +114,21 @@ def make_optimiser(network: nn.Module, train: TrainConfig) -> torch.optim.Optimi
     if config.name != "sgd":
         return make_adam(network, rate, train.adam, config)
     how: dict[str, Any] = {"momentum": config.momentum, "nesterov": config.momentum > 0}
-    return PlainSGD(network.parameters(), lr=rate, weight_decay=config.weight_decay, **how)
+    return PlainSGD(_groups(network, config.encoder_rate), lr=rate, weight_decay=config.weight_decay, **how)
+
+
+def _groups(network: nn.Module, encoder_rate: float) -> Any:  # noqa: ANN401 - as torch
+    """The parameters, those of the way down apart where they have a rate of their own; at 0 they get no gradient."""
+    if encoder_rate == 1:
+        return network.parameters()
+    encoder = list(network.get_submodule("down").parameters())
+    own = {id(each) for each in encoder}
+    others = [each for each in network.parameters() if id(each) not in own]
+    if encoder_rate == 0:
+        for each in encoder:
+            each.requires_grad_(False)
+        return others
+    return [{"params": others}, {"params": encoder, _SHARE: encoder_rate}]
 
 
 def make_adam(
@@ -131,8 +146,8 @@ def make_adam(
     }
     epsilon = max(config.epsilon, LEAST_EPSILON)
     if config.epsilon_place == "keras":
-        return KerasAdam(network.parameters(), learning_rate, epsilon, **decay)
-    return PlainAdam(network.parameters(), lr=learning_rate, eps=epsilon, **decay)
+        return KerasAdam(_groups(network, optimiser.encoder_rate), learning_rate, epsilon, **decay)
+    return PlainAdam(_groups(network, optimiser.encoder_rate), lr=learning_rate, eps=epsilon, **decay)
 
 
 class AdamOnDevice:

@@ -6,9 +6,9 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,8 +16,9 @@ import typer
 from typer.core import TyperCommand
 
 import viscera
+from viscera.cli.mirrored_arguments import mirrored, refuse_secret_arguments
 from viscera.cli.terminal import Display, make_display, print_result
-from viscera.core.errors import InterruptedRunError, VisceraError, case_error
+from viscera.core.errors import BadInputError, InterruptedRunError, VisceraError, case_error
 
 if TYPE_CHECKING:
     from viscera.core.config import Config
@@ -57,18 +58,26 @@ class Call:
         """Print what is good to know of work that is done."""
         self.display.close()
         if not self.quiet:
-            typer.echo(text)
+            typer.echo(self.display.named(text))
 
     def result(self, text: str) -> None:
         """Print what the command was called for, as `print_result`."""
         self.display.close()
-        print_result(text)
+        print_result(self.display.named(text))
 
 
 class _Command(TyperCommand):
-    """Usage lines as everywhere: `viscera train [OPTIONS] STORE RUN`. An empty argument is refused: it would be `.`."""
+    """Usage lines as everywhere: `viscera train [OPTIONS] STORE RUN`. An empty argument is refused: it would be `.`.
+
+    So is a URL with a password in it, before a message repeats it.
+    """
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        try:
+            refuse_secret_arguments(args)
+        except BadInputError as error:
+            typer.echo(f"viscera: {error}", err=True)
+            ctx.exit(error.exit_code)
         if any(not arg.strip() or re.fullmatch(r"--[\w-]+=\s*", arg) for arg in args):
             ctx.fail("an argument is empty. Is a variable not set? Give a path, or leave it out.")
         return super().parse_args(ctx, args)
@@ -99,12 +108,15 @@ def new_app(text: str) -> typer.Typer:
     )
 
 
-def command(app: typer.Typer, name: str, settings: str = "") -> Callable[[Function], Function]:
+def command(
+    app: typer.Typer, name: str, settings: str = "", writes: Collection[str] = ()
+) -> Callable[[Function], Function]:
     """Make a function a command of an app.
 
     Its first parameter is the `Call`; the others are artifacts and options of its own. Beside these the command has an
     option for each of `settings` (`train.patch train.filters`, and `preset`), which takes type, help and default from
-    the configuration, and those that all have.
+    the configuration, and those that all have. `writes` are the parameters, all paths, whose files it writes: where
+    these are URLs, its results are sent there.
     """
     keys = settings.split()
 
@@ -113,7 +125,8 @@ def command(app: typer.Typer, name: str, settings: str = "") -> Callable[[Functi
         def run(**given: Any) -> None:  # noqa: ANN401 - whatever the options hold
             given = {key: _expanded(value) for key, value in given.items()}
             values = {key: given.pop(key.rpartition(".")[2]) for key in keys}
-            quiet = given.pop("quiet") or _another_reports()
+            is_first = not _another_reports()
+            quiet = given.pop("quiet") or not is_first
             display = make_display(quiet=quiet, log_json=given.pop("log_json"))
             call = Call(
                 display,
@@ -123,9 +136,11 @@ def command(app: typer.Typer, name: str, settings: str = "") -> Callable[[Functi
                 assignments=tuple(given.pop("set") or ()),
                 options={key: value for key, value in values.items() if value is not None and value is not False},
             )
-            with _explained(display, name):
+            with _explained(display, name), mirrored(name, {"file": call.file}, (), display, is_first=is_first) as own:
+                call = replace(call, **own)
                 call.config()  # settings that cannot be are refused by commands that need none, too
-                function(call, **given)
+                with mirrored(name, given, writes, display, is_first=is_first) as here:
+                    function(call, **here)
 
         def listed() -> None: ...
 

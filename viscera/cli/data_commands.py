@@ -31,7 +31,7 @@ _PREPARING = (
 )
 
 
-@command(app, "phantom")
+@command(app, "phantom", writes=("out",))
 def phantom(
     call: Call,
     out: Annotated[Path, "Folder for the data set, in nnU-Net's raw layout."],
@@ -52,7 +52,7 @@ def phantom(
     call.display.note(f"{cases} phantom cases in {out}")
 
 
-@command(app, "prepare", _PREPARING)
+@command(app, "prepare", _PREPARING, writes=("store",))
 def prepare(
     call: Call,
     source: DataSet,
@@ -89,7 +89,7 @@ def prepare(
     call.display.note(f"{store}: {stage.grids_text(built)}")
 
 
-@command(app, "check")
+@command(app, "check", writes=("out",))
 def check(
     call: Call,
     source: DataSet,

@@ -13,6 +13,8 @@ from viscera.cli.terminal import stop_on_signal
 
 app = new_app("")
 _TRAINING = "train.iterations train.patch train.batch_size train.filters train.device"
+_OF_A_RUN = f"preset train.weighting train.learning_rate {_TRAINING} train.seed train.fold train.checkpoint_every"
+_OF_A_STUDY = f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs {_TRAINING}"
 
 
 @command(app, "doctor", "preset")
@@ -38,9 +40,7 @@ def doctor(
         call.result(json.dumps(asdict(found), indent=1) if as_json else diagnosis_text(found))
 
 
-@command(
-    app, "train", f"preset train.weighting train.learning_rate {_TRAINING} train.seed train.fold train.checkpoint_every"
-)
+@command(app, "train", _OF_A_RUN, writes=("run",))
 def train(
     call: Call,
     store: Store,
@@ -67,7 +67,7 @@ def train(
     call.display.note(f"{folder.path}: finished; predict with `viscera predict {folder.path} SCAN OUTPUT`")
 
 
-@command(app, "find-rate", "preset study.weightings train.device")
+@command(app, "find-rate", "preset study.weightings train.device", writes=("out",))
 def find_rate(
     call: Call,
     store: Store,
@@ -87,7 +87,7 @@ def find_rate(
     call.say(f"{rate_range_table(tests)}\nThe curves: {out}")
 
 
-@command(app, "study", f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs {_TRAINING}")
+@command(app, "study", _OF_A_STUDY, writes=("study",))
 def study(
     call: Call,
     store: Store,
@@ -112,7 +112,7 @@ def study(
     call.say(str(page))
 
 
-@command(app, "report")
+@command(app, "report", writes=("study",))
 def report(call: Call, study: Annotated[Path, "Folder of the study."]) -> None:
     """Write the report of a study again.
 

@@ -14,7 +14,7 @@ from viscera.core.shard import Shard
 app = new_app("")
 
 
-@command(app, "predict", "train.device")
+@command(app, "predict", "train.device", writes=("output", "output_option"))
 def predict(
     call: Call,
     run: Annotated[Path, "A trained model, as `train` or `study` made it; or a folder of several: their mean."],
@@ -59,7 +59,7 @@ def predict(
     call.display.note(f"{len(written)} label {'map' if len(written) == 1 else 'maps'} in {to}")
 
 
-@command(app, "evaluate", "evaluate.metrics evaluate.grid")
+@command(app, "evaluate", "evaluate.metrics evaluate.grid", writes=("out", "summary"))
 def evaluate(
     call: Call,
     predictions: Annotated[Path, "A label map, or a folder of them."],
@@ -91,7 +91,7 @@ def evaluate(
     call.say(f"{scores_table(rows)}\nEvery case: {out}; as nnU-Net writes it: {summary or beside}")
 
 
-@command(app, "merge")
+@command(app, "merge", writes=("out",))
 def merge(
     call: Call,
     parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Folders that the parts of a job wrote.")],

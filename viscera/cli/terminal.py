@@ -16,10 +16,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
@@ -91,10 +91,20 @@ class Display:
     """Shows how far each of several jobs is, and notes; this one no progress, if quiet only errors. Never raises."""
 
     quiet = False
+    addresses: Mapping[str, str] = MappingProxyType({})  # folders that mirror URLs: the latter are shown
+
+    def named(self, text: str) -> str:
+        """A text with the names by which the user knows files."""
+        for folder, url in self.addresses.items():
+            text = text.replace(folder, url)
+        return text
 
     def update(self, progress: Progress) -> None:
         """Show how far a job is: an `OnProgress`."""
         with contextlib.suppress(Exception):
+            if self.addresses:
+                job, detail = self.named(progress.job), self.named(progress.detail)
+                progress = dataclasses.replace(progress, job=job, detail=detail)
             self._update(progress)
 
     def note(self, text: str) -> None:
@@ -105,7 +115,7 @@ class Display:
     def error(self, text: str) -> None:
         """Say what went wrong, also where the user wants to see nothing else."""
         with contextlib.suppress(Exception):
-            self._write(text)
+            self._write(self.named(text))
 
     def close(self) -> None:
         """Leave the terminal to others."""

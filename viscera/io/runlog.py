@@ -123,7 +123,7 @@ class StudyRecord(Settings):
     """`study.yaml`: what a Study was run on and with."""
 
     version: str  # of viscera
-    store: str  # its absolute path
+    store: str  # its absolute path, or its URL
     dataset: str  # description of the data, for the report ("phantom, 28 cases ...")
     config: Config  # resolved; `config.study` is the grid of arms
     training_voxel_counts: tuple[int, ...] = ()  # (L,) on the prepared grid: every arm trains on the same cases

@@ -18,6 +18,7 @@ from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io import quarantine
 from viscera.io.files import refuse_unwritable
 from viscera.io.manifest import Split
+from viscera.io.mirror_index import address_of
 from viscera.io.records import write_json
 from viscera.io.references import (
     Meaning,
@@ -150,7 +151,7 @@ def _score(load: Callable[[], Store | None], classes: ClassTable, config: Evalua
             for each in pair.scores(config.metrics, config.tolerance_mm, config.absent)
         ]
         first = next(iter(pairs.values()))
-        counted = CountedCase(str(task.prediction), str(task.reference.path), first.confusion)
+        counted = CountedCase(address_of(task.prediction), address_of(task.reference.path), first.confusion)
     return _Scored(task.case, rows, counted, barrier.left_out.get(task.case))
 
 

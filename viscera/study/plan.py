@@ -14,6 +14,7 @@ from viscera.engine.feed import feed_of, training_cases
 from viscera.engine.hardware import choose_device
 from viscera.engine.precision_probe import as_before, decided
 from viscera.io.files import is_occupied
+from viscera.io.mirror_index import address_of
 from viscera.io.runlog import RunFolder, StudyFolder, StudyRecord, read_config
 from viscera.io.store import Store
 from viscera.stages.predict import unpredicted
@@ -75,7 +76,8 @@ class StudyPlan:
         now = self.record.all_stages[-1]
         if self.folder.record_path.exists() and (before := self.folder.read_record().all_stages[-1]) < now:
             log.warning("%s: extended from %s to %s iterations.", self.folder.path, before, now)
-        self.folder.write_record(self.record)
+        store = address_of(self.store)
+        self.folder.write_record(self.record.model_copy(update={"store": store}))
 
 
 def make_plan(folder: StudyFolder, store: Store, config: Config) -> StudyPlan:

@@ -18,6 +18,7 @@ from viscera.doctor.forecast import ArmForecast, load_forecasts
 from viscera.drawing.slices import LabelView, backdrop, busiest_slice
 from viscera.engine.fusion import FusionRecord
 from viscera.io.files import write_bytes, write_text
+from viscera.io.mirror_index import mirror_of
 from viscera.io.nifti import read_labels
 from viscera.io.predictions import Measured, read_measurements
 from viscera.io.records import write_csv
@@ -111,7 +112,7 @@ def read_study(study: Path) -> StudyResult:
 
 
 def _open_store(folder: StudyFolder, problems: list[str]) -> Store | None:
-    path = Path(folder.read_record().store)
+    path = mirror_of(folder.read_record().store)
     try:
         return Store.open(path)
     except BadInputError as error:

@@ -1,0 +1,114 @@
+"""Where the files of a URL are on this machine, and what is known of both.
+
+CACHE/remote/HASH/NAME/…       the files; NAME is the URL's last one, after which stores and data sets are called
+CACHE/remote/HASH/index.json   each file as it was on both sides, by checksum, size and time
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from viscera.core.addresses import url_of
+from viscera.io.files import cache_folder
+from viscera.io.records import read_json, validated, write_json
+from viscera.io.remote_folder import UNKNOWN, RemoteFile
+
+_NAME = "index.json"
+
+
+class Seen(NamedTuple):
+    """A file as it is here."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> "Seen | None":
+        """None where there is none."""
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return cls(status.st_size, status.st_mtime_ns)
+
+
+class Known(NamedTuple):
+    """A file as it was when it was last the same on both sides."""
+
+    size: int
+    stamp: str  # there, see `RemoteFile`
+    mtime_ns: int  # here; 0: it has changed here since
+
+    def is_there(self, file: RemoteFile | None) -> bool:
+        """Whether it is still the same there."""
+        return file is not None and self.stamp == file.stamp and file.size in {self.size, UNKNOWN}
+
+    def is_here(self, seen: Seen | None) -> bool:
+        """Whether it is still the same here."""
+        return seen == (self.size, self.mtime_ns)
+
+
+@dataclass
+class Index:
+    """What is remembered of the files of a URL from one command to the next."""
+
+    url: str
+    files: dict[str, Known] = field(default_factory=dict)
+    sending: dict[str, str] = field(default_factory=dict)  # MD5 of what was being sent, and maybe has arrived
+    is_written: bool = False  # commands wrote here: what differs from there is their result, and no damage
+
+    @classmethod
+    @contextmanager
+    def kept(cls, home: Path, url: str) -> Iterator["Index"]:
+        """That of a folder, kept however the work with it ends."""
+        path = home / _NAME
+        index = validated(cls, read_json(path), path, f"Delete {home}.") if path.exists() else cls(url)
+        try:
+            yield index
+        finally:
+            index.keep(home)
+
+    def keep(self, home: Path) -> None:
+        """Write it."""
+        write_json(home / _NAME, vars(self))
+
+
+def place_of(url: str, endpoint: str, *, is_file: bool) -> tuple[Path, Path]:
+    """CACHE/remote/HASH, and the folder in it, of a URL whose files are wanted all, or (`is_file`) a few."""
+    key = "\n".join((url, endpoint, "files" if is_file else ""))
+    home = _root() / sha256(key.encode()).hexdigest()[:16]
+    return home, _folder(home, url)
+
+
+def address_of(path: Path) -> str:
+    """For records: the URL that a path stands for, or the path."""
+    root = _root()
+    if not path.is_relative_to(root):
+        return str(path)
+    place, _, *name = (*path.relative_to(root).parts, "", "")
+    index = root / place / _NAME
+    return "/".join(filter(None, (_url_in(index), *name))) if index.exists() else str(path)
+
+
+def mirror_of(address: str) -> Path:
+    """The path that stands for what `address_of` gave, where its files have been on this machine."""
+    url = url_of(Path(address))
+    indices = sorted(_root().glob(f"*/{_NAME}")) if url else []
+    return next((_folder(index.parent, url) for index in indices if url == _url_in(index)), Path(address))
+
+
+def _root() -> Path:
+    return cache_folder().resolve() / "remote"
+
+
+def _folder(home: Path, url: str | None) -> Path:
+    return home / (PurePosixPath(url or "").name or "files")
+
+
+@cache
+def _url_in(index: Path) -> str:
+    return str(read_json(index)["url"])

@@ -28,7 +28,7 @@ _S3 = ("s3", "s3a")
 _OBJECT_STORES = {*_S3, "gs", "gcs", "abfs", "abfss", "az", "oss", "oci", "tos"}  # a file sent is whole or absent there
 _STAMPS = ("ETag", "etag", "md5Hash", "md5", "content_md5", "checksum")
 _TIMES = ("LastModified", "last_modified", "mtime", "modified", "updated", "created")
-_PASSES = {"HTTPClientError", "ResponseParserError", "ClientError", "HTTPException", "IncompleteRead", "SSHException"}
+_PASSES = {"ConnectionError", "HTTPClientError", "ResponseParserError", "ClientError", "HTTPException", "SSHException"}
 _NO_CREDENTIALS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "TokenRetrievalError"}
 _NOBODY = {
     "EndpointConnectionError",

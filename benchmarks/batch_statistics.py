@@ -181,6 +181,8 @@ def section(found: Mapping[str, Any]) -> str:
         return "## How large a batch may be\n\nNot measured yet.\n"
     described = "\n\n".join(text for said, _ in stores for text in said)
     least = min(size for _, sizes in stores for size in sizes)
+    states = [store[step]["by_k"] for store in found["stores"].values() for step in store if step.startswith("step_")]
+    early = [rows[0]["gradient"] / max(row["gradient"] for row in rows) for rows in states]
     return f"""## How large a batch may be
 
 Eq. 2 over a batch of {THREE} k windows is not the mean of k losses of {THREE}: with S and C the intersection and the
@@ -197,7 +199,9 @@ of aim that is smaller is hidden by chance in one step, though not in the sum of
 {described}
 
 **{least} windows** is the largest batch at which the change stays below the noise everywhere above: {least // THREE}
-GPUs of {THREE} windows, or {least} of one. Beyond, a training is one of another loss than the paper's, however fast.
+GPUs of {THREE} windows, or {least} of one. It is no threshold of the change itself: two batches of {THREE} in one
+bring {100 * min(early):.0f} to {100 * max(early):.0f} % of the largest, so that any larger batch is a training
+by another loss than the paper's.
 With `train.loss.sums: sub_volume` (Eq. 2 for each window, then the mean) Dice does not depend on the batch,
 normalisation does; it is another loss than the paper's from the start.
 """

@@ -36,7 +36,7 @@ from viscera.core.resolve import resolve_config
 from viscera.engine.precision_probe import decided
 
 BATCHES = {"even": 4, "paper": 3}
-STEPS, ROUNDS = 3, 2  # after one that is not counted
+STEPS, ROUNDS = 3, 3  # after one that is not counted
 
 
 def steps(config: Config, out: Path) -> None:

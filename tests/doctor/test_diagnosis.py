@@ -109,6 +109,9 @@ def test_an_epsilon_that_drowns_the_gradient_is_named(tiny_store: Store, tiny_co
     [
         ({"optimiser": {"name": "sgd"}, "adam": {"epsilon": 10.0}}, "SGD"),
         ({"loss": {"cross_entropy": 1.0}}, "cross-entropy beside Dice"),
+        ({"organ_windows": 0.5}, "windows on organs"),
+        ({"average": 0.9}, "averaged weights"),
+        ({"optimiser": {"clip_norm": 12.0}}, "weight decay, clipping"),
         ({"levels": 3, "network": {"normalisation": "instance", "deep_supervision": True}}, "another network than"),
     ],
 )
@@ -121,6 +124,21 @@ def test_nothing_is_forecast_of_what_the_forecast_was_not_made_for(
     assert f"Which organs will fail is not said of arms trained with {what}" in said
     assert not any(word in said for word in ("will most likely", "epsilon", "Fewest organs", "a tenth of"))
     assert f"{found.arms[0].arm}" in diagnosis_text(found)
+
+
+def test_shares_are_those_of_the_dice_loss(tiny_store: Store, tiny_config: Configure) -> None:
+    plain, with_entropy = (
+        diagnose(tiny_store.path, tiny_config(loss={"cross_entropy": factor})).arms[0] for factor in (0.0, 1.0)
+    )
+    assert with_entropy.gradient_share == plain.gradient_share
+
+
+def test_windows_on_organs_of_a_variant_are_seen(tiny_store: Store, tiny_config: Configure) -> None:
+    variants = {"": {}, "organs": {"train.organ_windows": 1.0}}
+    config = tiny_config()
+    config = config.model_copy(update={"study": config.study.model_copy(update={"variants": variants})})
+    by_arm = {arm.arm: arm.gradient_share for arm in diagnose(tiny_store.path, config).arms}
+    assert by_arm["uniform_lr0.001"] != by_arm["uniform_lr0.001_organs"]
 
 
 def test_a_variant_does_not_hide_what_is_said_of_the_plain_arm(tiny_store: Store, tiny_config: Configure) -> None:

@@ -18,7 +18,7 @@ from viscera.engine.predictor import Predictor
 from viscera.engine.sliding_window import predict_probabilities
 from viscera.engine.trained_model import Model
 from viscera.engine.trust import OrganRange, TrainingRanges
-from viscera.io.runlog import runs_in
+from viscera.io.runlog import RunFolder, runs_in
 from viscera.io.store import Store
 from viscera.stages.train import train
 
@@ -98,6 +98,30 @@ def test_certainty_stays_finite() -> None:
     logits = MeanOfNetworks([Sure(), Sure()], [(1, 0), (1, 0)])(torch.zeros(1, 1, 1, 1, 1))
     assert torch.softmax(logits, dim=1).flatten().tolist() == pytest.approx([1, 0])
     assert logits.isfinite().all()
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_networks_that_need_windows_of_training_have_them_in_a_mean_too(
+    names: str, tiny_store: Store, tiny_run: Path, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / names[0])
+    train(tiny_store.path, tmp_path / names[1], tiny_config(iterations=1, network={"normalisation": "instance"}))
+    assert Predictor.load(tmp_path).config.mode == "sub_volumes"
+
+
+def test_a_run_that_is_not_finished_is_named_and_hidden_ones_are_passed_by(
+    seeds: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, run in {"a": "seed_0", "b": "seed_1", ".trash": "seed_0"}.items():
+        shutil.copytree(seeds / run, tmp_path / name)
+    assert [path.name for path in runs_in(tmp_path)] == ["a", "b"]
+    Predictor.load(tmp_path)
+    assert "this run is" not in caplog.text
+    status = RunFolder(tmp_path / "b").read_status()
+    assert status is not None
+    RunFolder(tmp_path / "b").write_status(status.model_copy(update={"state": "failed", "step": 2}))
+    Predictor.load(tmp_path)
+    assert f"b: this run is failed, at step 2 of {status.iterations}, and has a part in the mean" in caplog.text
 
 
 def test_runs_that_cannot_be_averaged(

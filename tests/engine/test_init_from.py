@@ -77,6 +77,21 @@ def test_norms_whose_weights_are_called_alike_are_another_network(source: Source
         begin_from(network, ABDOMEN, normalising("instance"), grouped)
 
 
+def test_another_epsilon_or_number_of_groups_is_another_network(source: Source, settings: TrainConfig) -> None:
+    keras = settings.model_copy(update={"initialisation": "keras"})
+    with pytest.raises(BadInputError, match=r"initialisation he \(now keras\)"):
+        begin_from(build_network(keras, len(ABDOMEN)), ABDOMEN, keras, source)
+    two, one = (
+        TrainConfig.model_validate(settings.model_dump() | {"network": {"normalisation": "group", "groups": groups}})
+        for groups in (2, 1)
+    )
+    network = build_network(two, len(ABDOMEN))
+    config = source.checkpoint.config.model_copy(update={"train": two})
+    other = source._replace(checkpoint=replace(source.checkpoint, config=config, model=network.state_dict()))
+    with pytest.raises(BadInputError, match=r"network\.groups 2 \(now 1\)"):
+        begin_from(network, ABDOMEN, one, other)
+
+
 def test_heads_of_deep_supervision_are_taken_where_both_have_them(source: Source, settings: TrainConfig) -> None:
     deep = TrainConfig.model_validate(settings.model_dump() | {"levels": 3, "network": {"deep_supervision": True}})
     plain = TrainConfig.model_validate(settings.model_dump() | {"levels": 3})
@@ -127,6 +142,23 @@ def test_a_run_says_where_it_began(
     more = tiny_config(iterations=2, learning_rate=1e-30, precision="float32", seed=5)
     train(tiny_store.path, tmp_path / "run", more, resume=True, init_from=tmp_path / "gone")  # it has begun already
     assert json.loads(run.started_from.read_text()) == record
+
+
+def test_killed_before_its_first_checkpoint_it_begins_again_as_it_began(
+    tiny_store: Store, tiny_run: Path, tiny_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = tiny_config(iterations=1, learning_rate=1e-30, precision="float32", seed=5, average=0.9)
+    run = train(tiny_store.path, tmp_path / "run", config, init_from=tiny_run)
+    run.last.unlink()
+    train(tiny_store.path, tmp_path / "run", config, resume=True)
+    then, now = (load_checkpoint(folder.last) for folder in (RunFolder(tiny_run), run))
+    for state in (now.model, now.average):  # which begins with these weights, too
+        assert torch.equal(state["head.weight"], then.model["head.weight"])
+    run.last.unlink()
+    record = json.loads(run.started_from.read_text())
+    run.started_from.write_text(json.dumps(record | {"sha256": "0"}))
+    with pytest.raises(BadInputError, match=r"it began with the weights of .* as they were"):
+        train(tiny_store.path, tmp_path / "run", config, resume=True)
 
 
 def test_what_is_no_run_is_refused_before_anything_is_written(

@@ -1,6 +1,7 @@
 """Folds of a store: every case that is no test case in one of them, as many in each, and they stay where they are."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder
+from viscera.io.scores import read_scores
 from viscera.io.splits import draw_folds
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare
@@ -66,8 +68,14 @@ def test_folds_can_be_drawn_later_and_stay(tiny_raw: Path, tmp_path: Path) -> No
 
 
 def test_more_folds_than_cases(tiny_raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="9 folds of 5 cases that are no test cases"):
+    with pytest.raises(BadInputError, match="9 folds of 6 cases, test cases among them"):
         prepare(tiny_raw, tmp_path / "s", FOLDS.model_copy(update={"folds": 9}))
+    assert not (tmp_path / "s").exists()
+    with pytest.raises(BadInputError, match="6 folds of 5 cases that are no test cases"):
+        prepare(tiny_raw, tmp_path / "s", FOLDS.model_copy(update={"folds": 6}))
+    with pytest.raises(BadInputError, match="has no folds"):  # though they were asked for
+        Store.open(tmp_path / "s").of_fold(0)
+    prepare(tiny_raw, tmp_path / "s", FOLDS)
     with pytest.raises(ValueError, match="one fold leaves no case to train on"):
         PrepareConfig(folds=1)
 
@@ -84,3 +92,45 @@ def test_training_a_fold(tiny_raw: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert counts[0] < counts[1]
     assert "validation_dice" in RunFolder(Path("f0")).read_curve()[-1]
     assert "validation_dice" not in RunFolder(Path("all")).read_curve()[-1]
+
+
+def test_new_cases_have_folds_too_and_restored_ones_keep_theirs(tiny_raw: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    shutil.copytree(tiny_raw, few)
+    for kind, name in (("imagesTr", "case_5_0000.nii.gz"), ("labelsTr", "case_5.nii.gz")):
+        (few / kind / name).unlink()
+    without = FOLDS.model_copy(update={"folds": 0})
+    store = prepare(few, tmp_path / "s", FOLDS)
+    before = folds_of(store)
+    restored = next(name for name, fold in before.items() if fold == 2)
+    shutil.rmtree(tmp_path / "s" / "cases" / restored)
+    after = folds_of(prepare(tiny_raw, tmp_path / "s", without))
+    assert {name: after[name] for name in before} == before
+    assert (after["case_5"] is None) == (Store.open(tmp_path / "s").manifest.cases["case_5"].split == "test")
+
+
+def test_a_study_of_a_fold_goes_on_and_one_without_outlives_folds(tiny_raw: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s"
+    run("prepare", tiny_raw, store, "--downsample", 1, "--test-fraction", 0.2)
+    arms = (*TINY, "--weightings", "uniform", "--learning-rates", 0.01, "--jobs", 1)
+    assert run("study", store, tmp_path / "plain", *arms).exit_code == 0
+    run("prepare", tiny_raw, store, "--downsample", 1, "--test-fraction", 0.2, "--folds", 2)
+    assert run("study", store, tmp_path / "plain", *arms).exit_code == 0
+    for _ in range(2):
+        assert run("study", store, tmp_path / "fold", *arms, "--set", "train.fold=0").exit_code == 0
+
+
+def test_held_out_cases_are_scored_as_one_table(tiny_raw: Path, tmp_path: Path) -> None:
+    store = prepare(tiny_raw, tmp_path / "s", FOLDS)
+    predictions = tmp_path / "p"
+    predictions.mkdir()
+    for name in store.of_fold("all").names("train"):
+        shutil.copy(store.original_labels_path(name), predictions / f"{name}.nii.gz")
+    out = tmp_path / "scores.csv"
+    one = ("evaluate", predictions, tmp_path / "s", "--metrics", "dice", "--out", out)
+    assert run(*one, "--fold", "all", "--split", "train").exit_code == 0
+    assert {row.case for row in read_scores(out)} == set(store.of_fold("all").names("train"))
+    assert run(*one, "--fold", 1, "--split", "validation").exit_code == 0
+    assert {row.case for row in read_scores(out)} == set(store.of_fold(1).names("validation"))
+    assert run(*one, "--fold", "x").exit_code == 2
+    assert "a model that was trained with --fold has seen other cases" in run(*one, "--split", "train").stderr

@@ -32,7 +32,7 @@ _POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 _RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
 _SEEN_BY_THE_NETWORK: dict[str, Any] = {
     **dict.fromkeys(("patch", "batch_size", "filters", "levels", "seed", "initialisation"), True),
-    **dict.fromkeys(("intensity", "network"), True),
+    **dict.fromkeys(("intensity", "network", "organ_windows"), True),
     "loss": {"sums", "smoothing"},
 }
 _HU_BINS = np.append(np.arange(-1000, 1001, 10), 32768)
@@ -132,7 +132,8 @@ class UnitGradients:
         narrow = config.model_copy(update={"filters": filters, "network": design})
         with torch.random.fork_rng(devices=[]):  # not on "meta": initialising there loads PyTorch's compiler, in 2 s
             size = sum(p.numel() for p in build_network(config, num_classes).parameters())
-        loss = training_loss(config.loss, np.ones(num_classes)).to(device)
+        dice_alone = config.loss.model_copy(update={"cross_entropy": 0.0})
+        loss = training_loss(dice_alone, np.ones(num_classes)).to(device)
         norms, gradients = [], []
         for number in range(_BATCHES_AT_THE_LOGITS):
             over_parameters = number < _BATCHES_OVER_THE_PARAMETERS

@@ -17,6 +17,8 @@ from viscera.core.errors import BadInputError
 from viscera.core.settings import differences
 from viscera.engine.trained_model import Model
 
+# settings that decide what a network is given of a scan, but for z-scores
+_SEEN = ("downsample ", "spacing_mm ", "patch ", "intensity.low_hu ", "intensity.high_hu ", "intensity.scaling ")
 _LEAST = 1e-30  # probability whose logarithm float32 holds
 
 
@@ -64,7 +66,7 @@ def mean_of(models: dict[str, Model], folder: Path) -> Model:
             text
             for section in ("prepare", "train")
             for text in differences(getattr(first.trained_with, section), getattr(other.trained_with, section))
-            if section == "prepare" or text.startswith(("patch ", "intensity.low", "intensity.high", "intensity.scal"))
+            if text.startswith(_SEEN)
         ]
         if wrong:
             raise BadInputError(f"{both}: they see a scan differently, {', '.join(wrong)}.")
@@ -74,4 +76,9 @@ def mean_of(models: dict[str, Model], folder: Path) -> Model:
     seen = [model.trained_with.train.intensity for model in models.values()]
     network = MeanOfNetworks([model.network for model in models.values()], [_input_of(own, seen[0]) for own in seen])
     checkpoint = replace(first.checkpoint, training_spacings_mm=spacings, step=max(steps))
-    return replace(first, network=network.eval(), checkpoint=checkpoint, checksum=checksum)
+    config = first.config
+    if config.mode == "auto" and not all(
+        each.trained_with.train.network.normalises_batches for each in models.values()
+    ):
+        config = config.model_copy(update={"mode": "sub_volumes"})  # as such a network alone
+    return replace(first, network=network.eval(), checkpoint=checkpoint, config=config, checksum=checksum)

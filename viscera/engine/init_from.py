@@ -14,11 +14,12 @@ from viscera.core.errors import BadInputError
 from viscera.core.settings import differences
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import sha256
+from viscera.io.records import read_json, validated
 from viscera.io.runlog import RunFolder
 
 log = logging.getLogger(__name__)
 _HEADS = ("head.", "lower_heads.")  # the layers with a row for each class; the latter of deep supervision
-_DECIDES_WEIGHTS = ("filters", "levels", "network.")  # what a network of other weights differs in
+_DECIDES_WEIGHTS = ("filters ", "levels ", "network.", "initialisation ")  # what a network of other weights differs in
 
 
 class Source(NamedTuple):
@@ -35,6 +36,23 @@ class Source(NamedTuple):
         if folder.fusion.exists():
             raise BadInputError(f"{run}: several models as one. Give the run of one of them.")
         return cls(str(run), sha256(folder.last) if folder.last.exists() else "", load_checkpoint(folder.last))
+
+    @classmethod
+    def of(cls, run: Path | None, folder: RunFolder) -> "Source | None":
+        """What a run begins with: as it is told, or as its folder says it began; None: with weights of its own.
+
+        Raises BadInputError as `load`, and where the run that it began with has other weights since.
+        """
+        if run is not None or not folder.started_from.exists():
+            return cls.load(run) if run is not None else None
+        before = validated(Taken, read_json(folder.started_from), folder.started_from, "Train a new run.")
+        source = cls.load(Path(before.run))
+        if source.sha256 != before.sha256:
+            raise BadInputError(
+                f"{folder.path}: it began with the weights of {before.run} as they were. Give another folder, and "
+                "--init-from what it shall begin with."
+            )
+        return source
 
 
 class Taken(NamedTuple):
@@ -63,8 +81,11 @@ def begin_from(network: nn.Module, classes: ClassTable, train: TrainConfig, sour
     """
     before, theirs = source.checkpoint.config.train, source.checkpoint.classes.names
     own, given = network.state_dict(), source.checkpoint.applied
-    kinds = {settings.network.normalisation for settings in (before, train)}  # two have weights of the same names
-    if _shapes(own) != _shapes(given) or len(kinds) > 1:
+    # some have weights of the same names and shapes
+    norms = {(each.network.normalisation, each.network.groups, each.initialisation) for each in (before, train)}
+    if train.network.normalisation != "group":
+        norms = {(kind, 0, epsilon) for kind, _, epsilon in norms}
+    if _shapes(own) != _shapes(given) or len(norms) > 1:
         other = [text for text in differences(before, train) if text.startswith(_DECIDES_WEIGHTS)]
         raise BadInputError(
             f"{source.run}: another network ({', '.join(other) or 'of other layers'}). Give its settings, or train "

@@ -3,6 +3,7 @@
 A `Predictor` is made of models and, where they are several, of the rule that fuses their probabilities.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,8 @@ from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges
 from viscera.imaging.cleanup import cleaned
 from viscera.imaging.resample import GridChange, coarsen_volume, stacked
 from viscera.io.runlog import RunFolder, runs_in
+
+log = logging.getLogger(__name__)
 
 
 class Segmentation(NamedTuple):
@@ -96,6 +99,11 @@ class Predictor:
         fused = [name for name, predictor in each.items() if predictor.combination is not None or predictor.members]
         if fused:
             raise BadInputError(f"{folder / fused[0]}: several models as one already. Give a folder of single runs.")
+        for name in each:
+            status = RunFolder(folder / name).read_status()
+            if status is not None and status.state != "finished":
+                at = f"step {status.step} of {status.iterations}"
+                log.warning("%s: this run is %s, at %s, and has a part in the mean.", folder / name, status.state, at)
         models = {name: one for name, predictor in each.items() for one in predictor.models.values()}
         model = mean_of(models, folder)
         training = TrainingRanges.joined([predictor.training for predictor in each.values()])

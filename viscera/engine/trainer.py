@@ -272,7 +272,7 @@ class Trainer:
             line["gradient_norm"] = float(result.gradient_norms.sum())
             line["gradient_share"] = shares(result.gradient_norms, names)
         clip_norm, norm = train.optimiser.clip_norm, result.parameter_norm
-        if clip_norm is not None and norm is not None and norm > clip_norm:
+        if clip_norm is not None and norm is not None and clip_norm < norm < np.inf:
             line["clipped_norm"] = float(norm)
         if train.diagnose and self.batch.ranks.is_first and self.step in full_steps(train, len(names)):
             inputs = self.network_input(replace(feed, ranks=ALONE).batch(self.step))  # of two windows, any rank's

@@ -110,7 +110,8 @@ def runs_in(folder: Path) -> list[Path]:
     own = RunFolder(folder)
     if own.last.exists() or own.fusion.exists() or not folder.is_dir():
         return []
-    return sorted(path.parent for path in folder.glob("*/last.pt"))
+    found = {path.parent for name in ("last.pt", "fusion.yaml") for path in folder.glob(f"*/{name}")}
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def first_settings(path: Path) -> dict[str, Any]:

@@ -98,8 +98,17 @@ def assign_split(
         store.assign(given | drawn)
     if not store.names("train"):
         log.warning("%s: no case is for training. Give --test-fraction 0, a --split FILE, or more cases.", store.path)
-    if config.folds:
-        _assign_folds(store, config)
+    if config.folds or store.manifest.prepare.folds:  # those that it has are for new cases, too
+        _assign_folds(store, config.model_copy(update={"folds": config.folds or store.manifest.prepare.folds}))
+
+
+def refuse_many_folds(path: Path, config: PrepareConfig, most_cases: int) -> None:
+    """Raise BadInputError for more folds than there will be cases, before anything is written."""
+    if config.folds > most_cases:
+        raise BadInputError(
+            f"{path}: {config.folds} folds of {most_cases} cases, test cases among them. Give fewer --folds, or "
+            "add cases."
+        )
 
 
 def _assign_folds(store: Store, config: PrepareConfig) -> None:

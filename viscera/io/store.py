@@ -207,9 +207,8 @@ class Store:
 
     def assign_folds(self, folds: dict[str, int], number: int) -> None:
         """Write the fold of the named cases into the manifest, and how many there are."""
-        prepare = self.manifest.prepare.model_copy(update={"folds": number})
+        prepare, cases = self.manifest.prepare.model_copy(update={"folds": number}), self.manifest.cases
         self.manifest = self.manifest.model_copy(update={"prepare": prepare})
-        cases = self.manifest.cases
         self._keep({name: cases[name].model_copy(update={"fold": fold}) for name, fold in folds.items()})
 
     def of_fold(self, fold: int | Literal["all"] | None) -> "Store":
@@ -227,7 +226,7 @@ class Store:
 
         def split(record: CaseRecord) -> Split | None:
             if record.fold is None:
-                return record.split
+                return record.split if record.split == "test" else None
             return "validation" if record.fold == fold else "train"
 
         cases = {n: record.model_copy(update={"split": split(record)}) for n, record in self.manifest.cases.items()}
@@ -334,6 +333,7 @@ def write_case(path: Path, case: PreparedCase, classes: ClassTable, before: Case
         unlabelled=case.unlabelled,
         meaning=case.meaning,
         split=before.split if before else None,
+        fold=before.fold if before else None,
     )
 
 

@@ -49,6 +49,9 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     classes: ClassTable | None = None,  # by default of the Store, or beside the predictions, or else the paper's eight
     numbers: Mapping[str, int] | None = None,  # names to the label numbers of references that nothing else explains
     split: Split | None = None,  # of a Store, scored alone; by default all that is predicted, with every test case
+    fold: int
+    | Literal["all"]
+    | None = None,  # of a Store with folds: `split` is then as a training of that fold saw it
     summary: Path | None = None,  # nnU-Net's `summary.json`, to be written; of the original grid where that is scored
     all_or_none: bool = False,  # write nothing where a case cannot be scored: models are compared on the same cases
     jobs: int = 1,  # processes that work at the same time
@@ -63,7 +66,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         DefectError: likewise, where a case was left out by a defect of ours.
     """
     config = config or EvaluateConfig()
-    store = _store_of(references, config, classes, split)
+    store = _store_of(references, config, classes, split, fold)
     _refuse_outputs(out, summary)
     files = prediction_files(predictions, references)
     classes = classes or (store.classes if store else classes_beside(next(iter(files.values())))) or ABDOMEN
@@ -87,7 +90,11 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
 
 
 def _store_of(
-    references: Path, config: EvaluateConfig, classes: ClassTable | None, split: Split | None
+    references: Path,
+    config: EvaluateConfig,
+    classes: ClassTable | None,
+    split: Split | None,
+    fold: int | Literal["all"] | None,
 ) -> Store | None:
     """The references as a store; None where they are none, and nothing asks for one."""
     store = Store.open(references) if (references / "manifest.json").exists() else None
@@ -96,7 +103,15 @@ def _store_of(
     if store is None and (config.grid != "original" or split is not None):
         what = "scores on the prepared grid need" if split is None else f"--split {split} needs"
         raise BadInputError(f"{references}: {what} a store as the references.")
-    return store
+    if store is None and fold is not None:
+        raise BadInputError(f"{references}: --fold {fold} needs a store as the references.")
+    if store is not None and store.manifest.prepare.folds and fold is None and split in {"train", "validation"}:
+        log.warning(
+            "%s: --split %s is the store's own; a model that was trained with --fold has seen other cases. Give that "
+            "--fold here, too.",
+            *(references, split),
+        )
+    return store.of_fold(fold) if store is not None else None
 
 
 class _Task(NamedTuple):

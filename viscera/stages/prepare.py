@@ -25,7 +25,7 @@ from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_title, own_split
 from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.manifest import CaseRecord, SourceRecord
-from viscera.io.splits import assign_split, read_split, refuse_moves
+from viscera.io.splits import assign_split, read_split, refuse_many_folds, refuse_moves
 from viscera.io.store import PreparedCase, Store, refuse_foreign, write_case
 
 MUCH_LOST = 0.2  # of an organ's volume
@@ -64,6 +64,8 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     wanted_split = read_split(split_file, [case.name for case in cases]) if split_file else None
     proposed = own_split(source, cases) if split_file is None else {}
     refuse_foreign(store_path)
+    stored_names = Store.open(store_path).names() if (store_path / "manifest.json").exists() else []
+    refuse_many_folds(store_path, config, len({*stored_names, *(case.name for case in cases)}))
     quarantine.refuse_other_quarantine(store_path)
     own = shard.of(cases) if shard else cases
     work = exclusive(store_path, lock=PARTS, beside_others=shard is not None)
@@ -187,7 +189,7 @@ def _outcome(
 def _open_or_create(path: Path, config: PrepareConfig, dataset: str, table: ClassTable) -> Store:
     store = Store.open(path) if (path / "manifest.json").exists() else None
     if store is None or not store.manifest.cases:  # the latter is of a call that was refused
-        return Store.create(path, config, dataset, table)
+        return Store.create(path, config.model_copy(update={"folds": 0}), dataset, table)  # none is drawn yet
     if store.classes != table:
         raise BadInputError(
             f"{path}: prepared with the classes {', '.join(store.classes.names)} (now {', '.join(table.names)}). Give "

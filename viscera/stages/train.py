@@ -66,12 +66,15 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
                 write_text(folder.started_by, "\n".join(given.started_by))
             on = given.device if ranks.size == 1 else "cpu"  # what is passed on to other ranks
             checkpoint = load_checkpoint(folder.last, on) if folder.last.exists() else None
-            source = Source.load(init_from) if init_from and checkpoint is None else None
+            # a run that was killed before its first checkpoint begins again as it began
+            source = Source.of(init_from, folder) if checkpoint is None else None
             return _as_it_began(folder, checkpoint, given), checkpoint, source
 
         config, checkpoint, source = ranks.of_first(begin)
         trainer = Trainer.create(config, given.facts, given.device, ranks)
         taken = begin_from(trainer.network, given.facts.classes, config.train, source) if source else None
+        if taken is not None and trainer.average is not None:
+            trainer.average.network.load_state_dict(trainer.network.state_dict())
         if checkpoint is not None:
             _refuse_other_data(folder, checkpoint, trainer)
             trainer.restore(checkpoint)

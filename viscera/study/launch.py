@@ -55,7 +55,8 @@ def run_study(
         InterruptedRunError: `stop` was set.
         VisceraError: runs that could not be finished, after all others and the report.
     """
-    store, folder, stop = Store.open(store_path), StudyFolder(study_path), stop or threading.Event()
+    store = Store.open(store_path).of_fold(config.train.fold)
+    folder, stop = StudyFolder(study_path), stop or threading.Event()
     make_plan(folder, store, config)  # what is refused is refused before the folder is made
     with exclusive(study_path):
         plan = make_plan(folder, store, config)

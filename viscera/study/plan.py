@@ -20,6 +20,7 @@ from viscera.io.store import Store
 from viscera.stages.predict import unpredicted
 
 log = logging.getLogger(__name__)
+_DRAWN_LATER = {"folds"}  # of a store, without another split
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _extended(folder: StudyFolder, before: StudyRecord, now: StudyRecord) -> Stu
         )
     for section in ("prepare", "train", "predict", "evaluate"):
         old, new = getattr(before.config, section), getattr(now.config, section)
-        if other := differences(old, new, ANOTHER_MODEL, within=f"{section}."):
+        if other := differences(old, new, ANOTHER_MODEL, _DRAWN_LATER, f"{section}."):
             raise BadInputError(
                 f"{folder.path}: this study was started with {', '.join(other)}. Give the same settings, or "
                 "another folder."
@@ -229,7 +230,7 @@ def _refuse_stranger(task: Task, store: Store) -> None:
     filled_in = {"mean_hu", "sd_hu"} if config.train.intensity.mean_hu is None else set()  # by `train`
     filled_in |= {"steps"} if config.train.rate_schedule.steps is None else set()
     other = [
-        *differences(earlier.prepare, config.prepare, within="prepare."),
+        *differences(earlier.prepare, config.prepare, apart_from=_DRAWN_LATER, within="prepare."),
         *differences(earlier.train, config.train, ANOTHER_MODEL, filled_in, "train."),
         *differences(earlier.predict, config.predict, ANOTHER_MODEL, within="predict."),
     ]
@@ -245,7 +246,8 @@ def _refuse_stranger(task: Task, store: Store) -> None:
             f"{run.path}: trained for {status.step} of {config.train.iterations} steps, and it has no last.pt to go on "
             "from. Copy its last.pt too, or delete the run to train it here."
         )
-    if status.training_voxel_counts != tuple(store.voxel_counts(config.train.loss.counts).tolist()):
+    seen = store.of_fold(config.train.fold)
+    if status.training_voxel_counts != tuple(seen.voxel_counts(config.train.loss.counts).tolist()):
         raise BadInputError(
             f"{run.path}: this run was trained on other cases than the training cases of {store.path}. Give the store "
             "that it was trained on, or delete the run to train it here."

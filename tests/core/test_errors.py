@@ -17,6 +17,7 @@ from viscera.core.errors import (
     InterruptedRunError,
     RunFailedError,
     VisceraError,
+    first_line,
 )
 
 LIST = Path("out/quarantine.csv")
@@ -98,3 +99,17 @@ def test_the_scan_of_a_failed_case_is_not_kept_in_memory() -> None:
         segment()
     gc.collect()
     assert kept[0]() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RuntimeError("one\ntwo"), "one"),
+        (RuntimeError(), "RuntimeError"),
+        (KeyError(), "KeyError"),
+        (OSError("\n \n"), "OSError"),
+        (ValueError("\n\n  said late\n"), "said late"),
+    ],
+)
+def test_every_error_has_a_first_line(error: Exception, line: str) -> None:
+    assert first_line(error) == line

@@ -36,3 +36,15 @@ def test_a_dead_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_ray, "ray_module", lambda: ray_that_notes([], ConnectionError("no\nanswer")))
     with pytest.raises(BadInputError, match=r"no Ray cluster answers at host:1 \(no\)"), connected("host:1"):
         pass
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"), [("", "RuntimeError"), (" \n", "RuntimeError"), ("no room\nTrace", "no room")]
+)
+def test_a_cluster_that_does_not_start_here_has_no_address(
+    monkeypatch: pytest.MonkeyPatch, said: str, shown: str
+) -> None:
+    monkeypatch.setattr(on_ray, "ray_module", lambda: ray_that_notes([], RuntimeError(said)))
+    sentence = rf"^no Ray cluster could be started on this machine \({shown}\)\.$"
+    with pytest.raises(BadInputError, match=sentence), connected(None):
+        pass

@@ -116,9 +116,14 @@ class CaseBarrier:
         )
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without the rest that libraries add; its type's name where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def case_error(case: str, error: Exception) -> VisceraError:
     """What any error means for the case that raised it, as one sentence, and without the frames that it passed."""
-    text = (str(error) or type(error).__name__).strip().splitlines()[0]
+    text = first_line(error)
     if isinstance(error, VisceraError):
         return type(error)(str(error))
     if isinstance(error, MemoryError):

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from viscera.core.errors import first_line
 from viscera.engine.feed import NetworkInput
 from viscera.engine.optimiser import AdamOnDevice
 
@@ -98,7 +99,7 @@ class CapturedStep:
             forward = self._replay()
             wrong = _difference(expected, {"loss": [forward.loss], **self._state(adam)}, before)
         except RuntimeError as error:  # of CUDA; too little memory is one
-            wrong = (str(error) or type(error).__name__).splitlines()[0]
+            wrong = first_line(error)
         if not wrong:
             return forward
         self.failed = True

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError
+from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError, first_line
 
 Value = TypeVar("Value")
 WAIT_S = 600  # for other ranks, before a training ends with a sentence
@@ -221,7 +221,7 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     except (RuntimeError, ValueError) as error:
         raise BadInputError(
             f"the other processes of this training do not answer at {address} within {wait_s():g} s "
-            f"({str(error).splitlines()[0]}). Are MASTER_ADDR, MASTER_PORT, RANK and WORLD_SIZE right on all nodes?"
+            f"({first_line(error)}). Are MASTER_ADDR, MASTER_PORT, RANK and WORLD_SIZE right on all nodes?"
         ) from error
     try:
         yield Ranks(rank, size, (of_node, max(on_node, of_node + 1))), device
@@ -303,5 +303,5 @@ def _explained() -> Iterator[None]:
     except RuntimeError as error:
         raise LostRankError(
             f"another process of this training has ended, or has not answered for {wait_s():g} s "
-            f"({str(error).splitlines()[0]}). The last checkpoint is kept: start all of them again with --resume."
+            f"({first_line(error)}). The last checkpoint is kept: start all of them again with --resume."
         ) from error

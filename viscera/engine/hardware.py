@@ -15,7 +15,7 @@ from typing import Literal
 
 import torch
 
-from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.errors import BadInputError, RunFailedError, first_line
 from viscera.core.processes import usable_processors
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # "meta" has no numbers
     except (RuntimeError, AssertionError, ValueError, ImportError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise BadInputError(f"device '{name}' is not available here ({reason}). Use --device auto or cpu.") from error
     return device
 
@@ -173,11 +173,11 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        said = str(error) or type(error).__name__
+        said = str(error)
         known = "can't allocate memory" in said or "not enough memory" in said
         if not known and not isinstance(error, torch.OutOfMemoryError | MemoryError):
             raise
-        raise RunFailedError(f"{OUT_OF_MEMORY} ({said.splitlines()[0]}). {advice}") from error
+        raise RunFailedError(f"{OUT_OF_MEMORY} ({first_line(error)}). {advice}") from error
 
 
 def describe_hardware(device: torch.device) -> str:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from tabulate import tabulate
 
-from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.errors import BadInputError, RunFailedError, first_line
 from viscera.core.processes import show_log, with_its_log
 
 Item = TypeVar("Item")
@@ -54,7 +54,8 @@ def connected(address: str | None) -> Iterator[ModuleType]:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray has put its own there
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise BadInputError(f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}).") from error
+        what = f"no Ray cluster answers at {address}" if address else "no Ray cluster could be started on this machine"
+        raise BadInputError(f"{what} ({first_line(error)}).") from error
     try:
         yield ray
     finally:
@@ -131,7 +132,7 @@ def for_each_on_ray(
                 except ray.exceptions.RayTaskError as error:
                     raise error.as_instanceof_cause() from None
                 except ray.exceptions.RayError as error:
-                    lost = f"a node or process was lost {RETRIES + 1} times ({str(error).splitlines()[0]})"
+                    lost = f"a node or process was lost {RETRIES + 1} times ({first_line(error)})"
                     raise RunFailedError(f"{lost}. Run the same command again: what is done is kept.") from error
                 if tally is not None:
                     tally.seconds.setdefault(node, []).append(seconds)

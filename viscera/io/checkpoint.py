@@ -14,7 +14,7 @@ from torch import Tensor
 
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, first_line
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.io.files import atomic_path
 
@@ -59,7 +59,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         try:
             torch.save(content, temporary)
         except RuntimeError as error:  # PyTorch's zip writer hides the OSError of a full disk
-            raise OSError(28, f"No space left on device, or {str(error).splitlines()[0]}") from error
+            raise OSError(28, f"No space left on device, or {first_line(error)}") from error
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoint:

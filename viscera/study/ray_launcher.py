@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 import viscera
-from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError
+from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError, first_line
 from viscera.core.progress import OnProgress
 from viscera.engine.on_ray import RETRIES, connected, most_gpus, ray_module, resources
 from viscera.engine.trainer import StopSignal
@@ -184,7 +184,7 @@ def _news(ray: ModuleType, desk: DeskActor) -> list[News]:
     try:
         news: list[News] = ray.get(desk.take.remote())
     except ray.exceptions.RayError as error:
-        lost = f"the process on this node that gathers the news was lost ({str(error).splitlines()[0]})"
+        lost = f"the process on this node that gathers the news was lost ({first_line(error)})"
         raise RunFailedError(f"{lost}. {_AGAIN}") from error
     return news
 
@@ -196,7 +196,7 @@ def _outcome(ray: ModuleType, reference: _Reference, task: Task) -> _Outcome:
         log.exception("%s failed, by a defect of viscera:", task.name)
         return _Outcome(DefectError(f"{task.name}: a defect of viscera ({error.cause})."), {})
     except ray.exceptions.RayError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         lost = f"{task.name}: its node or process was lost {RETRIES + 1} times ({reason}). Run the same command again."
         return _Outcome(RunFailedError(lost), {})
     return outcome

@@ -175,6 +175,18 @@ def test_other_processes_of_a_training_send_nothing(store_of_objects: ObjectStor
     assert store_of_objects.wire.count("PUT") == 0
 
 
+def test_pods_that_number_themselves_send_and_report(
+    store_of_objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only of `train` several processes work together; the variables may stand in any pod."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    result = run("phantom", f"{store_of_objects.url}/data", "--cases", 1, "--shape", 16, 16, 16)
+    assert result.exit_code == 0
+    assert "data/dataset.json" in store_of_objects.objects
+    assert store_of_objects.url in result.output
+
+
 def test_several_paths_may_be_urls(store_of_objects: ObjectStore, tmp_path: Path) -> None:
     for part in ("1", "2"):
         store_of_objects.write(f"part{part}/x", part.encode())

@@ -192,6 +192,17 @@ def test_a_file_is_mirrored_with_those_that_belong_to_it(url: str) -> None:
     assert sorted(output.remote.files()) == sorted([*names, "a.nii.gz"])
 
 
+def test_single_files_of_one_folder_stand_beside_each_other(url: str) -> None:
+    written(fetched(url, is_output=True), **{"pred.nii.gz": "1", "truth.nii.gz": "2", "t.nii": "3"}).send()
+    single = [fetched(f"{url}/{name}") for name in ("pred.nii.gz", "truth.nii.gz", "t.nii")]
+    assert [mirror.path.read_text() for mirror in single] == ["1", "2", "3"]
+    assert [address_of(mirror.path) for mirror in single[:2]] == [f"{url}/pred.nii.gz", f"{url}/truth.nii.gz"]
+    scores, summary = (fetched(f"{url}/{name}", is_output=True) for name in ("scores.csv", "summary.json"))
+    for mirror in (scores, summary):
+        written(mirror, **{mirror.path.name: "4"}).send()
+    assert sorted(scores.remote.files()) == ["pred.nii.gz", "scores.csv", "summary.json", "t.nii", "truth.nii.gz"]
+
+
 def test_what_is_nowhere_is_said(url: str) -> None:
     with pytest.raises(BadInputError, match=f"{url}: there is no such file or folder, or it is empty"):
         fetched(url)

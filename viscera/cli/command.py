@@ -125,7 +125,7 @@ def command(
         def run(**given: Any) -> None:  # noqa: ANN401 - whatever the options hold
             given = {key: _expanded(value) for key, value in given.items()}
             values = {key: given.pop(key.rpartition(".")[2]) for key in keys}
-            is_first = not _another_reports()
+            is_first = name != "train" or not _another_reports()
             quiet = given.pop("quiet") or not is_first
             display = make_display(quiet=quiet, log_json=given.pop("log_json"))
             call = Call(

@@ -41,7 +41,7 @@ class Mirror:
         self._name, self.url = (last, within) if self._is_file else ("", url)
         self.remote = RemoteFolder(within) if self._is_file else remote
         self.is_output = is_output
-        self.home, self.folder = place_of(self.url, self.remote.endpoint, is_file=self._is_file)
+        self.home, self.folder = place_of(self.url, self.remote.endpoint, self._name)
         self._made: set[str] = set()  # files that were here in the course of this command
 
     @property

@@ -2,6 +2,8 @@
 
 CACHE/remote/HASH/NAME/…       the files; NAME is the URL's last one, after which stores and data sets are called
 CACHE/remote/HASH/index.json   each file as it was on both sides, by checksum, size and time
+
+HASH is of the URL, its endpoint and, of a single file, its name: files of one folder stand beside each other.
 """
 
 from collections.abc import Iterator
@@ -77,9 +79,9 @@ class Index:
         write_json(home / _NAME, vars(self))
 
 
-def place_of(url: str, endpoint: str, *, is_file: bool) -> tuple[Path, Path]:
-    """CACHE/remote/HASH, and the folder in it, of a URL whose files are wanted all, or (`is_file`) a few."""
-    key = "\n".join((url, endpoint, "files" if is_file else ""))
+def place_of(url: str, endpoint: str, file: str = "") -> tuple[Path, Path]:
+    """CACHE/remote/HASH, and the folder in it, of a URL whose files are wanted all, or one `file` of them."""
+    key = f"{url}\n{endpoint}\n{file}"
     home = _root() / sha256(key.encode()).hexdigest()[:16]
     return home, _folder(home, url)
 

@@ -21,6 +21,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 RETRIES = 5  # of what is done on a node or by a process that is lost
 _LOOK_S = 0.5
+_ANSWER_S = 10.0  # for the connection to a cluster; Ray itself would wait minutes where nobody listens
 _AHEAD = 2  # cases that are sent out, for each that can be worked on: few, so that the driver stays small
 
 
@@ -46,6 +47,7 @@ def connected(address: str | None) -> Iterator[ModuleType]:
     if ray.is_initialized():
         yield ray
         return
+    _refuse_unheard(os.environ.get("RAY_ADDRESS") or address if address == "auto" else address)
     before = signal.getsignal(signal.SIGTERM)
     try:
         local = {} if address else {"include_dashboard": False}
@@ -60,6 +62,19 @@ def connected(address: str | None) -> Iterator[ModuleType]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _refuse_unheard(address: str | None) -> None:
+    """Raise BadInputError where nobody listens at the `HOST:PORT` or `ray://HOST:PORT` of a cluster."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdecimal():  # `auto` looks on this machine; of others Ray says what is wrong
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise BadInputError(
+            f"no Ray cluster answers at {address} ({first_line(error)}). Check it, and that `ray start` runs there."
+        ) from error
 
 
 def resources(ray: ModuleType, needs: dict[str, float], what: str, remedy: str) -> int:

@@ -12,7 +12,7 @@ from tests.object_store import ObjectStore, another_machine
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
 from viscera.io.local_mirror import Mirror, OtherWriterError
-from viscera.io.mirror_index import address_of, mirror_of
+from viscera.io.mirror_index import address_of, mirror_of, remove
 from viscera.io.remote_folder import RemoteFile, RemoteFolder
 
 pytest.importorskip("s3fs")
@@ -66,11 +66,12 @@ def test_what_changes_is_fetched_and_what_is_gone_is_deleted(
 ) -> None:
     here = written(fetched(url, is_output=True), same="1", changes="1", sub__goes="1")
     here.send()
-    another_machine(monkeypatch, tmp_path)
-    there = fetched(url)
+    with monkeypatch.context() as patch:
+        another_machine(patch, tmp_path)
+        there = fetched(url)
     before = (there.path / "same").stat()
     written(here, changes="2", comes="1")
-    (here.folder / "sub" / "goes").unlink()
+    remove(here.folder / "sub" / "goes")
     assert here.send() == 2
     there.fetch()
     assert texts(there.path) == {"same": "1", "changes": "2", "comes": "1"}
@@ -178,6 +179,31 @@ def test_a_cache_that_was_cleared_deletes_nothing_there(url: str) -> None:
     again.folder.rmdir()  # during a command
     assert again.send() == 0
     assert sorted(again.remote.files()) == ["x", "y"]
+
+
+def test_what_a_cleaner_of_the_cache_takes_stays_there(url: str) -> None:
+    written(fetched(url, is_output=True), x="1", sub__y="1").send()
+    mirror = written(fetched(url, is_output=True), made="1")
+    assert mirror.send() == 1
+    for name in ("x", "sub/y", "made"):  # while the command works: fetched or sent long ago
+        (mirror.folder / name).unlink()
+    written(mirror, z="1")
+    assert mirror.send() == 1
+    assert sorted(mirror.remote.files()) == ["made", "sub/y", "x", "z"]
+
+
+def test_what_a_stage_removes_is_removed_there(url: str) -> None:
+    written(fetched(url, is_output=True), **{"quarantine.csv": "1", "again.csv": "1", "x": "1"}).send()
+    mirror = fetched(url, is_output=True)
+    remove(mirror.folder / "quarantine.csv")
+    remove(mirror.folder / "never.csv")
+    remove(mirror.folder / "again.csv")
+    written(mirror, **{"again.csv": "2"})
+    assert mirror.send() == 1
+    assert sorted(mirror.remote.files()) == ["again.csv", "x"]
+    (mirror.folder / "again.csv").unlink()  # by hand: what was removed once is not for ever
+    assert mirror.send() == 0
+    assert sorted(mirror.remote.files()) == ["again.csv", "x"]
 
 
 def test_a_file_is_mirrored_with_those_that_belong_to_it(url: str) -> None:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from viscera.check.check_page import PlacePictures
 from viscera.check.findings import CaseCheck
 from viscera.core.shard import Shard
+from viscera.io.mirror_index import remove
 from viscera.io.records import read_json, validated, write_json
 
 FOLDER = "parts"
@@ -45,7 +46,7 @@ def has_parts(out: Path) -> bool:
 def remove_parts(out: Path) -> None:
     """Forget all parts that are kept in a folder."""
     for path in _parts(out):
-        path.unlink()
+        remove(path)
     with suppress(OSError):  # not there, or it holds something else
         (out / FOLDER).rmdir()
 

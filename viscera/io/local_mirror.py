@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.io.files import exclusive, make_folder, writing
-from viscera.io.mirror_index import Index, Known, Seen, place_of
+from viscera.io.mirror_index import Index, Known, Seen, forget_removed, place_of, removed
 from viscera.io.remote_folder import RemoteFile, RemoteFolder, is_hidden, md5_of
 
 WAIT_S = 3600  # for another process that fetches from the same URL, or sends to it
@@ -42,7 +42,6 @@ class Mirror:
         self.remote = RemoteFolder(within) if self._is_file else remote
         self.is_output = is_output
         self.home, self.folder = place_of(self.url, self.remote.endpoint, self._name)
-        self._made: set[str] = set()  # files that were here in the course of this command
 
     @property
     def path(self) -> Path:
@@ -63,7 +62,6 @@ class Mirror:
             self._forget(index, there)
             self._refuse_too_much(sum(max(0, there[name].size) for name in wanted))
             self._fetch_all(index, {name: there[name] for name in wanted}, progress)
-            self._made |= self._here().keys()
         if not self.is_output and not self.path.exists():
             raise BadInputError(f"{self.remote.url}: there is no such file or folder, or it is empty.")
 
@@ -74,9 +72,7 @@ class Mirror:
         whatever keeps the files from being sent.
         """
         with self._held() as index, self._changed(index) as changed:
-            here = self._here()
-            gone = [name for name in self._made & index.files.keys() if name not in here]
-            self._made |= here.keys()
+            gone = self._removed(index)
             if not changed and not gone:
                 return 0
             there = self._there()
@@ -87,9 +83,10 @@ class Mirror:
                 progress(Progress(f"send {self.url}", done, len(changed), name))
                 sent = self.remote.send(copy, name)
                 index.files[name] = Known(sent.size, sent.stamp, seen.mtime_ns)
-            for name in gone if self.folder.is_dir() else ():
+            for name in gone:
                 self.remote.remove(name)
                 del index.files[name]
+                forget_removed(self.home, name)
             index.sending = {}
             progress(Progress(f"send {self.url}", len(changed), len(changed)))
             return len(changed)
@@ -123,6 +120,13 @@ class Mirror:
                 if (seen := Seen.of(self.folder / name)) is not None:
                     found[name.as_posix()] = seen
         return found
+
+    def _removed(self, index: Index) -> list[str]:
+        """The files that are to be removed there; those that are here again, or never were there, are forgotten."""
+        noted, here = removed(self.home), self._here()  # in this order, as others may be removed just now
+        for name in (name for name in noted if name in here or name not in index.files):
+            forget_removed(self.home, name)
+        return [name for name in noted if name not in here and name in index.files]
 
     def _is_wanted(self, index: Index, name: str, file: RemoteFile) -> bool:
         """Whether a file is to be fetched."""

@@ -2,6 +2,7 @@
 
 CACHE/remote/HASH/NAME/…       the files; NAME is the URL's last one, after which stores and data sets are called
 CACHE/remote/HASH/index.json   each file as it was on both sides, by checksum, size and time
+CACHE/remote/HASH/removed/…    notes of what was removed on purpose, and is to be removed at the URL
 
 HASH is of the URL, its endpoint and, of a single file, its name: files of one folder stand beside each other.
 """
@@ -19,7 +20,7 @@ from viscera.io.files import cache_folder
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.remote_folder import UNKNOWN, RemoteFile
 
-_NAME = "index.json"
+_NAME, _REMOVED = "index.json", "removed"
 
 
 class Seen(NamedTuple):
@@ -96,6 +97,27 @@ def address_of(path: Path) -> str:
     return "/".join(filter(None, (_url_in(index), *name))) if index.exists() else str(path)
 
 
+def remove(path: Path) -> None:
+    """Delete a result, where there is one; that of a URL there as well: what else is gone here stays there."""
+    root, absolute = _root(), path.parent.resolve() / path.name
+    if not path.exists():
+        return
+    path.unlink(missing_ok=True)
+    if absolute.is_relative_to(root):
+        place, _, *name = absolute.relative_to(root).parts
+        write_json(_note_of(root / place, "/".join(name)), "/".join(name))
+
+
+def removed(home: Path) -> list[str]:
+    """The names that `remove` has deleted and that nobody has forgotten since."""
+    return [str(read_json(note)) for note in sorted((home / _REMOVED).glob("*.json"))]
+
+
+def forget_removed(home: Path, name: str) -> None:
+    """Forget that a file was removed: it was there too, or is here again."""
+    _note_of(home, name).unlink(missing_ok=True)
+
+
 def mirror_of(address: str) -> Path:
     """The path that stands for what `address_of` gave, where its files have been on this machine."""
     url = url_of(Path(address))
@@ -105,6 +127,10 @@ def mirror_of(address: str) -> Path:
 
 def _root() -> Path:
     return cache_folder().resolve() / "remote"
+
+
+def _note_of(home: Path, name: str) -> Path:
+    return home / _REMOVED / f"{sha256(name.encode(errors='surrogateescape')).hexdigest()[:32]}.json"
 
 
 def _folder(home: Path, url: str | None) -> Path:

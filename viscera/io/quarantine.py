@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from viscera.io.mirror_index import remove
 from viscera.io.records import read_csv, refuse_other_table, write_csv
 
 NAME = "quarantine.csv"
@@ -22,7 +23,7 @@ def write_quarantine(folder: Path, reasons: Mapping[str, str], cases: Iterable[s
     if kept or reasons:
         write_csv(path, _HEADER, sorted({**kept, **reasons}.items()))
     else:
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 def left_out_of(folder: Path) -> frozenset[str]:

@@ -9,6 +9,7 @@ from viscera.core.errors import BadInputError
 from viscera.io import quarantine
 from viscera.io.files import refuse_unwritable
 from viscera.io.layouts.dataset_tables import case_name
+from viscera.io.mirror_index import remove
 from viscera.io.predictions import TABLE as MEASUREMENTS
 from viscera.io.predictions import refuse_other_measurements
 from viscera.io.records import is_table, read_csv, read_json, validated, write_csv, write_json
@@ -60,7 +61,7 @@ def merge(parts: Sequence[Path], out: Path) -> list[Path]:
             kind.write(out / kind.name, rows)
             written.append(out / kind.name)
         else:
-            (out / kind.name).unlink(missing_ok=True)
+            remove(out / kind.name)
     return written
 
 

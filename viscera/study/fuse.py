@@ -32,6 +32,7 @@ from viscera.engine.trust import TrainingRanges, load_ranges, save_ranges
 from viscera.imaging.resample import GridChange
 from viscera.io.checkpoint import load_checkpoint, save_checkpoint
 from viscera.io.files import sha256, write_bytes
+from viscera.io.mirror_index import remove
 from viscera.io.records import write_yaml
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.scores import ScoreRow, read_scores
@@ -248,7 +249,7 @@ def _write(
     record.write(fused)
     for path in (fused.path / "models").glob("*.pt"):
         if path.stem not in models:
-            path.unlink()
+            remove(path)
     return record
 
 

@@ -18,7 +18,7 @@ from viscera.doctor.forecast import ArmForecast, load_forecasts
 from viscera.drawing.slices import LabelView, backdrop, busiest_slice
 from viscera.engine.fusion import FusionRecord
 from viscera.io.files import write_bytes, write_text
-from viscera.io.mirror_index import mirror_of
+from viscera.io.mirror_index import mirror_of, remove
 from viscera.io.nifti import read_labels
 from viscera.io.predictions import Measured, read_measurements
 from viscera.io.records import write_csv
@@ -82,7 +82,7 @@ def make_report(study: Path, progress: OnProgress = unseen) -> Path:
             write_bytes(folder / name, content)
     for path in (path for section in SECTIONS for pattern in section.owns for path in folder.glob(pattern)):
         if path.relative_to(folder).as_posix() not in files:
-            path.unlink()
+            remove(path)
     write_text(folder / "index.html", page)
     progress(Progress("report", 3, 3))
     return folder / "index.html"

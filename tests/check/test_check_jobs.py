@@ -83,11 +83,18 @@ def test_a_part_refuses_its_own_cases_alone(raw: Path, tmp_path: Path) -> None:
     refuse_unread(check(raw, tmp_path, shard=Shard(2, 2)), tmp_path, Shard(2, 2))
 
 
-def test_parts_of_another_data_set_do_not_count(raw: Path, tmp_path: Path) -> None:
+def test_parts_of_another_data_set_do_not_count(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     other = tmp_path / "other"
     make_phantoms(other, 2, seed=3, shape=(32, 24, 24))
     check(other, tmp_path / "out", shard=Shard(1, 2))
     assert check(raw, tmp_path / "out", shard=Shard(2, 2)).parts_missing == 1
+    assert "out: parts 1 of 2 were made of other cases, labels or classes than are there now" in caplog.text
+
+
+def test_a_part_that_was_killed_while_it_was_written_is_no_foreign_folder(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / ".0123abcd-1-of-2.json").write_text("{")
+    assert check(raw, tmp_path, shard=Shard(2, 2)).parts_missing == 1
 
 
 def test_a_damaged_part_is_named(raw: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,53 @@ def test_a_case_that_another_part_has_done_is_not_left_out(tmp_path: Path) -> No
     c = table(tmp_path / "c", "scores.csv", SCORES, "c9,liver,original,dice,0.500000")
     merge([a, b, c], tmp_path / "o")
     assert not (tmp_path / "o" / "quarantine.csv").exists()
+
+
+def test_what_was_left_out_is_known_by_the_name_of_its_scan_too(tmp_path: Path) -> None:
+    a = table(tmp_path / "a", "quarantine.csv", "case,reason", "b_0000.nii.gz,truncated")
+    b = table(tmp_path / "b", "measurements.csv", MEASURED, "b,liver,5")
+    merge([a, b], tmp_path / "o")
+    assert not (tmp_path / "o" / "quarantine.csv").exists()
+
+
+def test_what_was_measured_and_could_not_be_scored_is_left_out(tmp_path: Path) -> None:
+    a = table(tmp_path / "a", "scores.csv", SCORES, "c1,liver,original,dice,0.500000")
+    table(a, "measurements.csv", MEASURED, "c1,liver,5", "x,liver,5")
+    table(a, "quarantine.csv", "case,reason", "x,no reference")
+    merge([a], tmp_path / "o")
+    assert (tmp_path / "o" / "quarantine.csv").read_text().splitlines()[1] == "x,no reference"
+    (a / "quarantine.csv").unlink()  # mended
+    merge([a], tmp_path / "o")
+    assert not (tmp_path / "o" / "quarantine.csv").exists()
+
+
+def test_more_parts_than_cases(predictions: Path, tiny_raw: Path, tmp_path: Path) -> None:
+    parts = [tmp_path / f"part{number}" for number in range(1, 7)]
+    for number, part in enumerate(parts, start=1):
+        with pytest.raises(BadInputError) if number == 2 else nullcontext():
+            scored(predictions, tiny_raw, part, Shard(number, 6))
+    assert [path.name for path in merge(parts, tmp_path / "o")] == ["scores.csv", "summary.json", "quarantine.csv"]
+
+
+def test_two_parts_in_one_folder_are_refused_before_anything_is_scored(
+    predictions: Path, tiny_raw: Path, tmp_path: Path
+) -> None:
+    scored(predictions, tiny_raw, tmp_path / "o", Shard(1, 4))
+    before = (tmp_path / "o" / "scores.csv").read_bytes()
+    with pytest.raises(BadInputError, match=r"scores\.csv: it has the scores of another part .*a folder of its own"):
+        scored(predictions, tiny_raw, tmp_path / "o", Shard(3, 4))
+    assert (tmp_path / "o" / "scores.csv").read_bytes() == before
+    scored(predictions, tiny_raw, tmp_path / "o", Shard(1, 4))  # again
+
+
+@pytest.mark.parametrize(
+    "metrics", [{}, "x", {"1": {}}, {"1": {"Dice": 1.0}, "2": {"IoU": 1.0}}], ids=["none", "text", "empty", "unequal"]
+)
+def test_a_summary_that_is_damaged(metrics: object, tmp_path: Path) -> None:
+    entry = {"metrics": metrics, "prediction_file": "a.nii.gz", "reference_file": "a.nii.gz"}
+    table(tmp_path / "s", "summary.json", json.dumps({"metric_per_case": [entry]}))
+    with pytest.raises(BadInputError, match=r"s/summary\.json: damaged .*evaluate again"):
+        merge([tmp_path / "s"], tmp_path / "o")
 
 
 def test_what_cannot_be_joined(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,10 +14,12 @@ from pydantic import TypeAdapter
 from viscera.check.check_page import PlacePictures
 from viscera.check.findings import CaseCheck
 from viscera.core.shard import Shard
+from viscera.io.layouts.case_source import CaseSource
 from viscera.io.mirror_index import remove
 from viscera.io.records import read_json, validated, write_json
 
 FOLDER = "parts"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,10 @@ class CheckPart:
     pictures: dict[str, list[PlacePictures]]
 
 
-def data_set_of(cases: Sequence[str], classes: Sequence[str]) -> str:
-    """Twelve digits that differ where cases or classes do."""
-    return hashlib.sha256(json.dumps([cases, classes]).encode()).hexdigest()[:12]
+def data_set_of(cases: Sequence[CaseSource], classes: Sequence[str]) -> str:
+    """Twelve digits that differ where cases, what their labels mean, or classes do."""
+    meanings = [(case.name, case.meaning) for case in cases]
+    return hashlib.sha256(json.dumps([meanings, classes], sort_keys=True).encode()).hexdigest()[:12]
 
 
 def part_path(out: Path, shard: Shard) -> Path:
@@ -39,8 +43,10 @@ def part_path(out: Path, shard: Shard) -> Path:
 
 
 def has_parts(out: Path) -> bool:
-    """Whether a part is kept in a folder."""
-    return any(_parts(out))
+    """Whether a part is kept in a folder, or was about to be."""
+    folder = out / FOLDER
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else [folder]
+    return not visible or any(_parts(out))
 
 
 def remove_parts(out: Path) -> None:
@@ -61,12 +67,20 @@ def write_part(out: Path, shard: Shard, part: CheckPart) -> None:
 
 
 def read_parts(out: Path, total: int, data_set: str) -> list[CheckPart | None]:
-    """Of a data set, in order; None where one is missing, or of another data set."""
+    """Of a data set, in order; None where one is missing, or of another data set, which a warning says."""
     parts: list[CheckPart | None] = []
+    others: list[str] = []
     for number in range(1, total + 1):
         path = part_path(out, Shard(number, total))
         part = validated(CheckPart, read_json(path), path, "Check this part again.") if path.exists() else None
-        parts.append(part if part is not None and part.data_set == data_set else None)
+        is_of_another = part is not None and part.data_set != data_set
+        others += [str(number)] * is_of_another
+        parts.append(None if is_of_another else part)
+    if others:
+        log.warning(
+            "%s: parts %s of %d were made of other cases, labels or classes than are there now. Check them again.",
+            *(out, ", ".join(others), total),
+        )
     return parts
 
 

@@ -76,7 +76,7 @@ def check(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
         if shard is None:
             remove_parts(out)
             return _concluded(found, title, table, out)
-        data_set = data_set_of([case.name for case in sources], table.names)
+        data_set = data_set_of(sources, table.names)
         write_part(out, shard, CheckPart(data_set, found.cases, found.pictures))
         parts = read_parts(out, shard.total, data_set)
         there = [part for part in parts if part is not None]

@@ -90,13 +90,16 @@ def evaluate(
     more["shard"] = Shard.parse(shard) if shard else None
     with end_on_signal():  # and with it the processes
         rows = stage.evaluate(predictions, references, out, call.config().evaluate, layout=layout, split=split, **more)
+    if not rows:
+        call.say(f"No case is in part {shard}. Its table, which is empty: {out}")
+        return
     call.say(f"{scores_table(rows)}\nEvery case: {out}; as nnU-Net writes it: {summary or beside}")
 
 
 @command(app, "merge", writes=("out",))
 def merge(
     call: Call,
-    parts: Annotated[list[Path], typer.Argument(metavar="PART...", help="Folders that the parts of a job wrote.")],
+    parts: Annotated[list[Path], typer.Argument(metavar="PART", help="Folders that the parts of a job wrote.")],
     out: Annotated[Path, "Folder for the tables of all."] = Path("merged"),
 ) -> None:
     """Join the tables that parts of a job wrote.

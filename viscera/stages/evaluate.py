@@ -30,7 +30,7 @@ from viscera.io.references import (
     references_of,
     refuse_other_scan,
 )
-from viscera.io.scores import ScoreRow, refuse_other_scores, refuse_other_summary, write_scores
+from viscera.io.scores import ScoreRow, read_scores, refuse_other_scores, refuse_other_summary, write_scores
 from viscera.io.store import Store
 from viscera.metrics.nnunet_summary import CountedCase, nnunet_summary
 from viscera.metrics.scoring import Pair, refuse_unknown_organs
@@ -74,19 +74,31 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     files, known = _paired(files, references, store, split, Meaning(classes, layout, numbers))
     readers = read_predictions(files, classes)
     own = shard.of(sorted(files)) if shard else sorted(files)
+    if shard:
+        _refuse_another_part(out, own)
     tasks = [_Task(name, files[name], readers[name], known[name]) for name in own]
     for folder in {path.parent for path in (out, summary) if path is not None}:
         refuse_unwritable(folder)
     barrier, store_path = CaseBarrier(), references if store else None
     load = partial(_opened, store_path, store.fingerprint if store else "") if jobs > 1 else lambda: store
     rows, counted = _scored(tasks, barrier, partial(_score, load, classes, config), jobs, progress)
-    if counted and not (all_or_none and barrier.left_out):
+    if (counted or not tasks) and not (all_or_none and barrier.left_out):  # a part may have no case
         write_scores(out, rows)
-        if summary is not None:
+        if summary is not None and counted:
             write_json(summary, nnunet_summary(counted), allow_nan=True)
     quarantine.write_quarantine(out.parent, barrier.reasons, own)
     barrier.finish(len(tasks), out.parent / quarantine.NAME)
     return rows
+
+
+def _refuse_another_part(out: Path, own: Sequence[str]) -> None:
+    """Before a part of a job array is scored: a table that another part wrote would be replaced."""
+    others = sorted({row.case for row in read_scores(out)} - set(own)) if out.exists() and out.stat().st_size else []
+    if others:
+        raise BadInputError(
+            f"{out}: it has the scores of another part ({', '.join(others[:3])}). Give each part a folder of its own, "
+            "with --out, and join the tables with `viscera merge`."
+        )
 
 
 def _store_of(

@@ -1,6 +1,6 @@
 """`viscera merge`: tables that parts of a job wrote into folders of their own, as one call would have written them."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -8,7 +8,7 @@ from typing import Any, cast
 from viscera.core.errors import BadInputError
 from viscera.io import quarantine
 from viscera.io.files import refuse_unwritable
-from viscera.io.layouts.dataset_tables import case_name
+from viscera.io.layouts.dataset_tables import case_name, scan_case_name
 from viscera.io.mirror_index import remove
 from viscera.io.predictions import TABLE as MEASUREMENTS
 from viscera.io.predictions import refuse_other_measurements
@@ -16,6 +16,7 @@ from viscera.io.records import is_table, read_csv, read_json, validated, write_c
 from viscera.io.scores import read_scores, refuse_other_scores, refuse_other_summary, write_scores
 from viscera.metrics.nnunet_summary import CaseMetrics, with_means
 
+_SCORES, _SUMMARY = "scores.csv", "summary.json"
 _ByCase = dict[str, list[Any]]  # rows, in their order
 
 
@@ -50,9 +51,10 @@ def merge(parts: Sequence[Path], out: Path) -> list[Path]:
     for kind in there:
         kind.refuse_other(out / kind.name)
     joined = {kind.name: _joined(kind, paths) for kind, paths in there.items()}
-    done = {case for name, by_case in joined.items() if name != quarantine.NAME for case in by_case}
     if quarantine.NAME in joined:
-        joined[quarantine.NAME] = {case: why for case, why in joined[quarantine.NAME].items() if case not in done}
+        done = _done(joined)
+        left_out = joined[quarantine.NAME].items()
+        joined[quarantine.NAME] = {case: why for case, why in left_out if not {case, scan_case_name(Path(case))} & done}
     refuse_unwritable(out)
     written = []
     for kind in there:
@@ -62,7 +64,16 @@ def merge(parts: Sequence[Path], out: Path) -> list[Path]:
             written.append(out / kind.name)
         else:
             remove(out / kind.name)
+    if quarantine.NAME not in joined:  # of an earlier call
+        quarantine.refuse_other_quarantine(out)
+        remove(out / quarantine.NAME)
     return written
+
+
+def _done(joined: Mapping[str, _ByCase]) -> set[str]:
+    """The cases that are done: scored, or where nothing is scored, measured."""
+    scored = [by_case for name, by_case in joined.items() if name in {_SCORES, _SUMMARY}]
+    return {case for by_case in scored or [joined.get(MEASUREMENTS, {})] for case in by_case}
 
 
 def _joined(kind: _Kind, paths: Iterable[Path]) -> _ByCase:
@@ -109,11 +120,18 @@ def _read_summary(path: Path) -> _ByCase:
     value = read_json(path)
     cases = value.get("metric_per_case") if isinstance(value, dict) else None
     anew = "nnU-Net's summary was expected: evaluate again."
-    validated(list[dict[str, str | dict[str, dict[str, int | float]]]], cases, path, anew)
-    try:
-        return _by_case(cast("list[CaseMetrics]", cases), lambda case: case_name(Path(case["prediction_file"])))
-    except (KeyError, TypeError) as error:
-        raise BadInputError(f"{path}: damaged (a case has no {error}). {anew}") from error
+    cases = validated(list[dict[str, str | dict[str, dict[str, int | float]]]], cases, path, anew)
+    for case in cases:
+        metrics = case.get("metrics")
+        if (
+            not isinstance(case.get("prediction_file"), str)
+            or not isinstance(metrics, dict)
+            or not all(metrics.values())
+        ):
+            raise BadInputError(f"{path}: damaged (a case without prediction_file or metrics). {anew}")
+        if not metrics or {tuple(of) for of in metrics.values()} != {tuple(next(iter(metrics.values())))}:
+            raise BadInputError(f"{path}: damaged (labels with different metrics). {anew}")
+    return _by_case(cast("list[CaseMetrics]", cases), lambda case: case_name(Path(case["prediction_file"])))
 
 
 def _labels(entry: CaseMetrics) -> list[str]:
@@ -122,14 +140,14 @@ def _labels(entry: CaseMetrics) -> list[str]:
 
 _KINDS = (
     _Kind(
-        "scores.csv",
+        _SCORES,
         lambda path: _by_case(read_scores(path), lambda row: row.case),
         write_scores,
         refuse_other_scores,
         lambda _row: [],
     ),
     _Kind(
-        "summary.json",
+        _SUMMARY,
         _read_summary,
         lambda path, cases: write_json(path, with_means(cases), allow_nan=True),
         refuse_other_summary,

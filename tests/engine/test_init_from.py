@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,15 @@ def source(tiny_run: Path) -> Source:
 @pytest.fixture
 def settings(source: Source) -> TrainConfig:
     return source.checkpoint.config.train.model_copy(update={"seed": 7})
+
+
+def test_a_run_at_a_url_is_named_by_it(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    home = tmp_path / "viscera" / "remote" / ("0" * 16)
+    shutil.copytree(tiny_run, home / "run")
+    (home / "index.json").write_text('{"url": "s3://bucket/run"}')
+    assert Source.load(home / "run").run == "s3://bucket/run"
+    assert Source.load(tiny_run).run == str(tiny_run)
 
 
 def test_all_weights_of_the_same_classes(source: Source, settings: TrainConfig) -> None:

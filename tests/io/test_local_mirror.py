@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tests.object_store import ObjectStore, another_machine
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
 from viscera.io.local_mirror import Mirror, OtherWriterError
-from viscera.io.mirror_index import address_of, mirror_of, remove
+from viscera.io.mirror_index import address_of, mirror_of, remove, with_addresses
 from viscera.io.remote_folder import RemoteFile, RemoteFolder
 
 pytest.importorskip("s3fs")
@@ -242,6 +243,22 @@ def test_the_name_of_a_path_here_is_its_url(url: str) -> None:
     assert address_of(Path("/data/x")) == "/data/x"
     assert mirror_of(url) == mirror.path
     assert mirror_of("/data/x") == Path("/data/x")
+    beside = written(fetched(f"{url}/a.csv", is_output=True), **{"a.csv": "1"})
+    text = f"{mirror.path}/cases/x and {beside.path}: damaged. {mirror.path}. /data/x"
+    assert with_addresses(text) == f"{url}/cases/x and {url}/a.csv: damaged. {url}. /data/x"
+
+
+def test_a_mirror_is_that_of_its_endpoint_and_of_the_whole_folder(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(fetched(url, is_output=True), **{"x": "1", "a.csv": "1"}).send()
+    files = fetched(f"{url}/a.csv")
+    shutil.rmtree(fetched(url).home)
+    assert files.path.is_file()
+    assert mirror_of(url) == Path(url)  # of one file alone
+    assert mirror_of(url) != files.folder
+    whole = fetched(url)
+    assert mirror_of(url) == whole.path
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    assert mirror_of(url) == Path(url)  # another store may have a bucket of this name
 
 
 def test_nothing_is_fetched_twice(store_of_objects: ObjectStore) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.command_line import refused
 from tests.fabricated_studies import draw_nothing
 from tests.object_store import KEY, SECRET, ObjectStore, another_machine
 from viscera.io.runlog import RunFolder
@@ -45,6 +46,13 @@ def journey(viscera: Callable[..., str], at: str) -> str:
     said += viscera("predict", f"{at}/run", f"{at}/data/imagesTr/phantom_000_0000.nii.gz", f"{at}/one/p.nii.gz")
     said += viscera("evaluate", f"{at}/predictions", f"{at}/store", "--out", f"{at}/scores/scores.csv")
     return said
+
+
+def leave_out(at: str) -> str:
+    """The commands that tell, in a table or on a page, which case they could not read."""
+    said = refused(3, "check", f"{at}/data", "--out", f"{at}/checked")
+    said += refused(3, "prepare", f"{at}/data", f"{at}/again", "--downsample", 1)
+    return said + refused(3, "predict", f"{at}/run", f"{at}/data/imagesTr", f"{at}/predictions")
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -94,6 +102,16 @@ def test_everything_in_a_bucket_is_as_on_a_disk(
         tmp_path / "t" / "s.csv",
     )
     assert (tmp_path / "t" / "s.csv").read_bytes() == (tmp_path / "s.csv").read_bytes() == there["scores/scores.csv"]
+
+    store_of_objects.write("data/imagesTr/phantom_003_0000.nii.gz", b"no scan")
+    (tmp_path / "disk" / "data" / "imagesTr" / "phantom_003_0000.nii.gz").write_bytes(b"no scan")
+    said, at_home = (leave_out(at) for at in (store_of_objects.url, str(tmp_path / "disk")))
+    assert said == at_home.replace(str(tmp_path / "disk"), store_of_objects.url)
+    there = store_of_objects.objects
+    for name in ("checked/check.csv", "checked/index.html", "predictions/quarantine.csv", "again/quarantine.csv"):
+        table = (tmp_path / "disk" / name).read_text()
+        assert str(tmp_path / "disk") in table, name
+        assert there[name].decode() == table.replace(str(tmp_path / "disk"), store_of_objects.url), name
 
 
 @pytest.mark.slow

@@ -39,6 +39,7 @@ from viscera.io.files import TURN_S, exclusive, is_occupied, refuse_unwritable, 
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_title
 from viscera.io.layouts.labelled_cases import find_cases
+from viscera.io.mirror_index import with_addresses
 from viscera.io.records import is_table, write_csv
 
 CASES, FINDINGS, PAGE = "check.csv", "findings.csv", "index.html"
@@ -161,7 +162,7 @@ def _look_at(table: ClassTable, item: tuple[CaseSource, int]) -> tuple[CaseCheck
         found = CaseCheck(source.name, facts, findings=findings)
     error = barrier.left_out.get(source.name)
     if error is not None:
-        found = CaseCheck(source.name, None, str(error), defect=isinstance(error, DefectError))
+        found = CaseCheck(source.name, None, with_addresses(str(error)), defect=isinstance(error, DefectError))
     return found, pictures
 
 

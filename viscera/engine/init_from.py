@@ -14,6 +14,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.settings import differences
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import sha256
+from viscera.io.mirror_index import address_of, mirror_of
 from viscera.io.records import read_json, validated
 from viscera.io.runlog import RunFolder
 
@@ -25,7 +26,7 @@ _DECIDES_WEIGHTS = ("filters ", "levels ", "network.", "initialisation ")  # wha
 class Source(NamedTuple):
     """Another training, as far as it is known here."""
 
-    run: str  # its folder, as it was given
+    run: str  # its folder, or URL, as it was given
     sha256: str  # of its checkpoint
     checkpoint: Checkpoint
 
@@ -35,7 +36,7 @@ class Source(NamedTuple):
         folder = RunFolder(run)
         if folder.fusion.exists():
             raise BadInputError(f"{run}: several models as one. Give the run of one of them.")
-        return cls(str(run), sha256(folder.last) if folder.last.exists() else "", load_checkpoint(folder.last))
+        return cls(address_of(run), sha256(folder.last) if folder.last.exists() else "", load_checkpoint(folder.last))
 
     @classmethod
     def of(cls, run: Path | None, folder: RunFolder) -> "Source | None":
@@ -46,7 +47,7 @@ class Source(NamedTuple):
         if run is not None or not folder.started_from.exists():
             return cls.load(run) if run is not None else None
         before = validated(Taken, read_json(folder.started_from), folder.started_from, "Train a new run.")
-        source = cls.load(Path(before.run))
+        source = cls.load(mirror_of(before.run))
         if source.sha256 != before.sha256:
             raise BadInputError(
                 f"{folder.path}: it began with the weights of {before.run} as they were. Give another folder, and "

@@ -7,8 +7,9 @@ CACHE/remote/HASH/removed/…    notes of what was removed on purpose, and is to
 HASH is of the URL, its endpoint and, of a single file, its name: files of one folder stand beside each other.
 """
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
@@ -16,9 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from viscera.core.addresses import url_of
+from viscera.core.errors import BadInputError
 from viscera.io.files import cache_folder
 from viscera.io.records import read_json, validated, write_json
-from viscera.io.remote_folder import UNKNOWN, RemoteFile
+from viscera.io.remote_folder import UNKNOWN, RemoteFile, RemoteFolder
 
 _NAME, _REMOVED = "index.json", "removed"
 
@@ -97,6 +99,17 @@ def address_of(path: Path) -> str:
     return "/".join(filter(None, (_url_in(index), *name))) if index.exists() else str(path)
 
 
+def with_addresses(text: str) -> str:
+    """For records: a text that names paths, with the URLs of those that stand for one."""
+    root = _root()
+    for place in set(re.findall(rf"{re.escape(str(root))}/([0-9a-f]{{16}})/", text)):
+        index = root / place / _NAME
+        if index.exists():
+            url = _url_in(index)
+            text = text.replace(str(_folder(index.parent, url)), url)
+    return text
+
+
 def remove(path: Path) -> None:
     """Delete a result, where there is one; that of a URL there as well: what else is gone here stays there."""
     root, absolute = _root(), path.parent.resolve() / path.name
@@ -121,8 +134,13 @@ def forget_removed(home: Path, name: str) -> None:
 def mirror_of(address: str) -> Path:
     """The path that stands for what `address_of` gave, where its files have been on this machine."""
     url = url_of(Path(address))
-    indices = sorted(_root().glob(f"*/{_NAME}")) if url else []
-    return next((_folder(index.parent, url) for index in indices if url == _url_in(index)), Path(address))
+    if url is None:
+        return Path(address)
+    with suppress(BadInputError):  # its package is missing: then its files were not here either
+        home, folder = place_of(url, RemoteFolder(url).endpoint)
+        if (home / _NAME).exists():
+            return folder
+    return Path(address)
 
 
 def _root() -> Path:

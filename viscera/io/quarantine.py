@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from viscera.io.mirror_index import remove
+from viscera.io.mirror_index import remove, with_addresses
 from viscera.io.records import read_csv, refuse_other_table, write_csv
 
 NAME = "quarantine.csv"
@@ -21,7 +21,8 @@ def write_quarantine(folder: Path, reasons: Mapping[str, str], cases: Iterable[s
     rows = read_csv(path) if path.exists() else []
     kept = {row["case"]: row.get("reason", "") for row in rows if row["case"] not in done}
     if kept or reasons:
-        write_csv(path, _HEADER, sorted({**kept, **reasons}.items()))
+        named = {case: with_addresses(reason) for case, reason in reasons.items()}
+        write_csv(path, _HEADER, sorted({**kept, **named}.items()))
     else:
         remove(path)
 

@@ -32,6 +32,7 @@ from viscera.engine.trainer import StopSignal, Trainer
 from viscera.engine.trust import TrainingRanges, least_confidence, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied, write_text
+from viscera.io.mirror_index import with_addresses
 from viscera.io.records import write_json, write_yaml
 from viscera.io.runlog import RunFolder, RunState, RunStatus, read_config
 from viscera.io.store import Store
@@ -96,7 +97,7 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
             # else, as after a full disk or without a rank, the run can go on
             failed = isinstance(error, RunFailedError) and not isinstance(error, LostRankError)
             with contextlib.suppress(BadInputError):
-                _write_status(folder, trainer, "failed" if failed else "interrupted", str(error))
+                _write_status(folder, trainer, "failed" if failed else "interrupted", with_addresses(str(error)))
             raise
         if ranks.is_first:
             _remember_training_set(folder, given.store, monitor)

@@ -1,5 +1,6 @@
 """One task of a study on a node of Ray: never beside what is left of itself on a node that was lost."""
 
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -11,13 +12,13 @@ import pytest
 
 import viscera
 from viscera.core.config import Config
-from viscera.core.errors import RunFailedError
+from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError
 from viscera.io.runlog import StudyFolder
 from viscera.io.store import Store
 from viscera.study import ray_desk, ray_launcher
 from viscera.study.plan import StudyPlan, Task, make_plan
 from viscera.study.ray_desk import Desk
-from viscera.study.ray_launcher import _Errand, _news, _run
+from viscera.study.ray_launcher import _Errand, _news, _outcome, _run
 
 
 def remote(desk: Desk) -> Any:
@@ -74,3 +75,34 @@ def test_a_desk_that_is_lost_is_a_sentence() -> None:
     ray: Any = SimpleNamespace(get=lost, exceptions=SimpleNamespace(RayError=RayError))
     with pytest.raises(RunFailedError, match=r"news was lost \(The actor died\)\. Run the same command again"):
         _news(ray, remote(Desk(Path())))
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "said"),
+    [
+        (
+            RuntimeError("failed to import:\nNo module named 'viscera'"),
+            BadInputError,
+            "viscera is not installed on a node",
+        ),
+        (OSError("System error: Can't get attribute 'x'\nat y"), BadInputError, "a node: OSError: System error: Can't"),
+        (ZeroDivisionError("by zero\nat y"), DefectError, r"a defect of viscera \(by zero\)"),
+        (KeyError(), DefectError, r"a defect of viscera \(KeyError\)"),
+    ],
+)
+def test_an_arm_that_a_node_cannot_begin_is_no_defect(cause: Exception, kind: type[VisceraError], said: str) -> None:
+    class TaskError(Exception):
+        pass
+
+    error = TaskError("traceback")
+    error.cause = cause  # type: ignore[attr-defined]
+
+    def get(_reference: object) -> None:
+        raise error
+
+    known = SimpleNamespace(RayTaskError=TaskError, RayError=TaskError, RaySystemError=OSError)
+    ray = SimpleNamespace(get=get, exceptions=known, nodes=list)
+    failure = _outcome(ray, 0, SimpleNamespace(name="uniform, seed 1")).failure  # type: ignore[arg-type]
+    assert type(failure) is kind
+    assert re.match(f"uniform, seed 1: {said}", str(failure))
+    assert "\n" not in str(failure)

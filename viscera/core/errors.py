@@ -12,10 +12,12 @@ import logging
 import math
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Integral, Real
 from pathlib import Path
 
 log = logging.getLogger(__name__)
+NODE: ContextVar[str] = ContextVar("the node of a cluster that works on a case; none of one machine", default="")
 
 
 class VisceraError(Exception):
@@ -124,8 +126,11 @@ def first_line(error: BaseException) -> str:
 def case_error(case: str, error: Exception) -> VisceraError:
     """What any error means for the case that raised it, as one sentence, and without the frames that it passed."""
     text = first_line(error)
+    where = ""
+    if NODE.get() and _is_of_missing_file(error):
+        where = f" That was on the node {NODE.get()}: all nodes need the same files under the same path."
     if isinstance(error, VisceraError):
-        return type(error)(str(error))
+        return type(error)(f"{error}{where}")
     if isinstance(error, MemoryError):
         return RunFailedError(
             f"{case}: out of memory ({text}). Check its size and spacing; if both are right, use a machine with more."
@@ -137,7 +142,12 @@ def case_error(case: str, error: Exception) -> VisceraError:
                 f"{at}: this name is too long for the file system. Rename it, or shorten the folder's."
             )
         remedy = "Check that it is still there, its permissions, and the space on the disk."
-        return BadInputError(f"{at}: {error.strerror or text}. {remedy}")
+        return BadInputError(f"{at}: {error.strerror or text}. {remedy}{where}")
     return DefectError(
         f"{case}: a defect of viscera ({type(error).__name__}: {text}). Please report it; the log has the traceback."
     )
+
+
+def _is_of_missing_file(error: BaseException | None) -> bool:
+    """Whether it is, or was raised because of, a file that is not there."""
+    return error is not None and (isinstance(error, FileNotFoundError) or _is_of_missing_file(error.__cause__))

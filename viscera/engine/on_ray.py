@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -14,12 +15,14 @@ from typing import Any, TypeVar
 
 from tabulate import tabulate
 
-from viscera.core.errors import BadInputError, RunFailedError, first_line
+import viscera
+from viscera.core.errors import NODE, BadInputError, RunFailedError, VisceraError, first_line
 from viscera.core.processes import show_log, with_its_log
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 RETRIES = 5  # of what is done on a node or by a process that is lost
+NO_MODULE = re.compile(r"No module named '([^'.]+)")  # Ray gives a node's ImportError as text
 _LOOK_S = 0.5
 _ANSWER_S = 10.0  # for the connection to a cluster; Ray itself would wait minutes where nobody listens
 _AHEAD = 2  # cases that are sent out, for each that can be worked on: few, so that the driver stays small
@@ -137,7 +140,7 @@ def for_each_on_ray(
         coming, pending = iter(items), list[Any]()
         shared = ray.put(function)
         while True:
-            pending += [run.remote(shared, item) for item in islice(coming, room - len(pending))]
+            pending += [run.remote(viscera.__version__, shared, item) for item in islice(coming, room - len(pending))]
             if not pending:
                 return
             done, pending = ray.wait(pending, timeout=_LOOK_S)
@@ -145,7 +148,9 @@ def for_each_on_ray(
                 try:
                     node, seconds, (result, records) = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
-                    raise error.as_instanceof_cause() from None
+                    if isinstance(error.cause, VisceraError):
+                        raise error.cause from None
+                    raise of_node(ray, error) from error
                 except ray.exceptions.RayError as error:
                     lost = f"a node or process was lost {RETRIES + 1} times ({first_line(error)})"
                     raise RunFailedError(f"{lost}. Run the same command again: what is done is kept.") from error
@@ -155,8 +160,32 @@ def for_each_on_ray(
                 yield result
 
 
-def _on_a_node(function: Callable[[Item], Result], item: Item) -> tuple[str, float, tuple[Result, list[Any]]]:
-    """Where it was done, how long it took, and as `with_its_log`."""
-    started = time.perf_counter()
-    found = with_its_log(function, item)
-    return socket.gethostname(), time.perf_counter() - started, found
+def _on_a_node(
+    version: str, function: Callable[[Item], Result], item: Item
+) -> tuple[str, float, tuple[Result, list[Any]]]:
+    """Where it was done, how long it took, and as `with_its_log`; refused where viscera has another version."""
+    started, node = time.perf_counter(), socket.gethostname()
+    if viscera.__version__ != version:
+        versions = f"version {viscera.__version__} of viscera, and this machine {version}"
+        raise BadInputError(f"the node {node} has {versions}. Install the same.")
+    before = NODE.set(node)
+    try:
+        found = with_its_log(function, item)
+    finally:
+        NODE.reset(before)
+    return node, time.perf_counter() - started, found
+
+
+def of_node(ray: ModuleType, error: Exception) -> BadInputError:
+    """What Ray's error about a task means that could not be begun: the node differs from this machine."""
+    cause = getattr(error, "cause", error)
+    at = re.search(r"\bip=([^,)\s]+)", str(error))  # Ray keeps it nowhere else
+    names = {node["NodeManagerAddress"]: node["NodeManagerHostname"] for node in ray.nodes()}
+    node = f"the node {names.get(at[1], at[1])}" if at else "a node"
+    wanted = f"viscera {viscera.__version__} with the packages that it has on this machine"
+    if missing := NO_MODULE.search(str(cause)):
+        return BadInputError(f"{missing[1]} is not installed on {node}. Install {wanted} there.")
+    kind, said = type(cause).__name__, first_line(cause)
+    return BadInputError(
+        f"{node}: {said if said == kind else f'{kind}: {said}'}. It needs {wanted}, and the same files."
+    )

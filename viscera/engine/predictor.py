@@ -78,7 +78,8 @@ class Predictor:
         """
         folder = RunFolder(Path(run))
         if not folder.path.is_dir():
-            raise BadInputError(f"{run}: there is no such run. Make one with `viscera train`.")
+            missing = FileNotFoundError(run)
+            raise BadInputError(f"{run}: there is no such run. Make one with `viscera train`.") from missing
         training = load_ranges(folder.training_ranges) or TrainingRanges({})
         runs = runs_in(folder.path)
         if runs:

@@ -211,7 +211,8 @@ def _is_stored(path: Path, table: ClassTable, source: CaseSource, record: CaseRe
         known = record.sources.get(name)
         if known is None or not file.is_file() or file.stat().st_size != known.bytes or sha256(file) != known.sha256:
             made = f"{source.name}: {file} is not the file that the store's case was made from"
-            raise BadInputError(f"{made}. {replacing}; or rename the new case.")
+            cause = None if file.exists() else FileNotFoundError(file)
+            raise BadInputError(f"{made}. {replacing}; or rename the new case.") from cause
     if record.unlabelled != source.numbers.unlabelled:
         both = record.unlabelled, source.numbers.unlabelled
         labels, now = (f"not {', '.join(names)}" if names else "everything" for names in both)

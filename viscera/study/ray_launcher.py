@@ -22,7 +22,7 @@ import torch
 import viscera
 from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError, first_line
 from viscera.core.progress import OnProgress
-from viscera.engine.on_ray import RETRIES, connected, most_gpus, ray_module, resources
+from viscera.engine.on_ray import NO_MODULE, RETRIES, connected, most_gpus, of_node, ray_module, resources
 from viscera.engine.trainer import StopSignal
 from viscera.io.files import PARTS, TURN_S, cache_folder, exclusive, write_bytes
 from viscera.io.runlog import RunFolder, StudyFolder
@@ -193,8 +193,10 @@ def _outcome(ray: ModuleType, reference: _Reference, task: Task) -> _Outcome:
     try:
         outcome: _Outcome = ray.get(reference)
     except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ray.exceptions.RaySystemError | ImportError) or NO_MODULE.search(str(error.cause)):
+            return _Outcome(BadInputError(f"{task.name}: {of_node(ray, error)}"), {})
         log.exception("%s failed, by a defect of viscera:", task.name)
-        return _Outcome(DefectError(f"{task.name}: a defect of viscera ({error.cause})."), {})
+        return _Outcome(DefectError(f"{task.name}: a defect of viscera ({first_line(error.cause)})."), {})
     except ray.exceptions.RayError as error:
         reason = first_line(error)
         lost = f"{task.name}: its node or process was lost {RETRIES + 1} times ({reason}). Run the same command again."

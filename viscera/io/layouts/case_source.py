@@ -75,8 +75,8 @@ class CaseSource:
 
     def _refuse_if_not(self, path: Path) -> None:
         if not path.is_file():
-            what = "is no file" if path.exists() else "is missing"
-            raise BadInputError(f"{self.name}: {path} {what}. Add the file, or leave the case out.")
+            what, cause = ("is no file", None) if path.exists() else ("is missing", FileNotFoundError(path))
+            raise BadInputError(f"{self.name}: {path} {what}. Add the file, or leave the case out.") from cause
 
 
 def _merged(name: str, masks: Mapping[Path, int]) -> tuple[LabelMap, tuple[Overlap, ...]]:

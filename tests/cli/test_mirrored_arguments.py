@@ -153,6 +153,55 @@ def test_another_writer_is_noticed(
     assert store_of_objects.objects == {"run/x": b"there"}
 
 
+def said_in_time(display: Heard, number: int) -> None:
+    deadline = time.monotonic() + 20
+    while len(display.said) < number and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def test_another_writer_is_told_of_at_once(store_of_objects: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISCERA_UPLOAD_EVERY_S", "0.05")
+    url, display, heard = Path(f"{store_of_objects.url}/run"), Heard(), list[str]()
+    display.quiet = True
+
+    def beside_another(run: Path) -> None:
+        store_of_objects.write("run/x", b"there")
+        written(run, b"here")
+        said_in_time(display, 1)
+        time.sleep(0.3)
+        heard.extend(display.said)
+
+    why = failure(url, display, beside_another)
+    assert len(heard) == 1  # once
+    assert "run/x: another process has written it since" in heard[0]
+    assert "Nothing more is sent" in heard[0]
+    assert "another process has written it since" in str(why)
+    assert store_of_objects.objects == {"run/x": b"there"}
+
+
+def test_each_time_in_which_nothing_can_be_sent_is_told_of(
+    store_of_objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISCERA_UPLOAD_EVERY_S", "0.05")
+    display = Heard()
+
+    def twice_cut_off(run: Path) -> None:
+        with nothing_can_be_sent():
+            written(run)
+            said_in_time(display, 1)
+            time.sleep(0.3)
+        while store_of_objects.objects != {"run/x": b"1"}:
+            time.sleep(0.02)
+        with nothing_can_be_sent():
+            (run / "x").write_bytes(b"22")
+            said_in_time(display, 2)
+
+    worked(Path(f"{store_of_objects.url}/run"), display, twice_cut_off)
+    assert len(display.said) == 2
+    assert all("it is tried again: no way" in text for text in display.said)
+    assert store_of_objects.objects == {"run/x": b"22"}
+
+
 def test_what_may_not_be_written_is_said_before_anything_is_done(
     store_of_objects: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

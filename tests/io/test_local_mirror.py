@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -273,6 +275,41 @@ def test_nothing_is_fetched_twice(store_of_objects: ObjectStore) -> None:
     mirror.fetch()
     assert wire.count("GET") == 1
     assert len(wire.requests) == 1
+
+
+def test_names_as_long_as_file_systems_take(store_of_objects: ObjectStore) -> None:
+    name = "腹" * 85  # 255 bytes
+    store_of_objects.write(f"data/{name}", b"1")
+    assert (fetched(f"{store_of_objects.url}/data").folder / name).read_bytes() == b"1"
+
+
+def test_a_cache_that_cannot_be_written_to(
+    store_of_objects: ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    store_of_objects.write("data/x", b"1")
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(BadInputError, match=r"cannot be written .*Set XDG_CACHE_HOME to a folder of your own\."):
+        fetched(f"{store_of_objects.url}/data")
+
+
+def test_what_was_fetched_is_noted_at_once(store_of_objects: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a process that is killed has not fetched it in vain."""
+    for name in ("a", "b", "c"):
+        store_of_objects.write(f"data/{name}", b"1")
+    mirror, fetch, noted = Mirror(f"{store_of_objects.url}/data"), RemoteFolder.fetch, list[set[str]]()
+
+    def watched(*given: Any) -> None:
+        time.sleep(0.2)
+        index = mirror.home / "index.json"
+        noted.append(set(json.loads(index.read_text())["files"]) if index.exists() else set())
+        fetch(*given)
+
+    monkeypatch.setattr(mirror.remote, "streams", 1)
+    monkeypatch.setattr(RemoteFolder, "fetch", watched)
+    mirror.fetch()
+    assert noted[:2] == [set(), {"a"}]
+    assert "a" in noted[2]
 
 
 def test_what_does_not_fit_is_not_begun(store_of_objects: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:

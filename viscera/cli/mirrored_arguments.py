@@ -102,7 +102,9 @@ class _Sending:
     """Sends what is written, in the background as long as the command works, and then the rest."""
 
     def __init__(self, mirrors: Sequence["Mirror"], display: Display) -> None:
-        self._mirrors, self._display, self._has_warned = mirrors, display, False
+        self._mirrors, self._display = mirrors, display
+        self._failing = set[str]()  # mirrors to whose URL the last try failed, which was said
+        self._lost = set[str]()  # those to which another process writes
         given = os.environ.get("VISCERA_UPLOAD_EVERY_S") or str(_EVERY_S)
         self._every_s = float(given) if re.fullmatch(r"\d*\.?\d+", given) else _EVERY_S
         self._ended = threading.Event()
@@ -132,12 +134,28 @@ class _Sending:
     def _send_now_and_then(self) -> None:
         while not self._ended.wait(self._every_s):
             for mirror in self._mirrors:
-                try:
-                    mirror.send()
-                except Exception as error:  # noqa: BLE001 - the command goes on, whatever it is
-                    if not self._has_warned:
-                        self._display.note(f"Note: not everything could be sent so far, it is tried again: {error}")
-                    self._has_warned = True
+                if mirror.home.name not in self._lost:
+                    self._send(mirror)
+
+    def _send(self, mirror: "Mirror") -> None:
+        """Send what there is; the command goes on, whatever becomes of it."""
+        from viscera.io.local_mirror import OtherWriterError  # noqa: PLC0415 - loaded already
+
+        key = mirror.home.name
+        try:
+            mirror.send()
+        except OtherWriterError as error:
+            self._lost.add(key)
+            self._display.error(
+                f"viscera: {error} Nothing more is sent to {mirror.url} while this command works; it goes on, with its "
+                "results on this machine. Is another one writing to the same URL? Stop one of them."
+            )
+        except Exception as error:  # noqa: BLE001 - the command goes on, whatever it is
+            if key not in self._failing:
+                self._display.note(f"Note: not everything could be sent so far, it is tried again: {error}")
+            self._failing.add(key)
+        else:
+            self._failing.discard(key)
 
 
 def _not_sent(mirror: "Mirror", error: VisceraError) -> VisceraError:

@@ -208,9 +208,9 @@ def is_full_disk(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
-def refuse_unwritable(folder: Path) -> None:
+def refuse_unwritable(folder: Path, remedy: str = "Choose another folder.") -> None:
     """Raise BadInputError where a folder cannot be made or written to: before hours of work, not after."""
-    with writing(folder):
+    with writing(folder, remedy):
         make_folder(folder)
         tempfile.TemporaryFile(dir=folder).close()
 
@@ -225,12 +225,12 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def writing(path: Path, remedy: str = "Choose another folder.") -> Iterator[None]:
     """Whatever keeps a file or folder from being written becomes a BadInputError that names it."""
     try:
         yield
     except OSError as error:
-        message = f"{path}: cannot be written ({error.strerror or error}). Choose another folder."
+        message = f"{path}: cannot be written ({error.strerror or error}). {remedy}"
         if is_full_disk(error):
             message = (
                 f"{path}: the disk is full ({error.strerror}). Free some space and run the same command again; "

@@ -4,6 +4,7 @@ import os
 import secrets
 import shutil
 import threading
+import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
@@ -11,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.progress import OnProgress, Progress, unseen
-from viscera.io.files import exclusive, make_folder, writing
+from viscera.io.files import exclusive, make_folder, refuse_unwritable, temporary_beside, writing
 from viscera.io.mirror_index import Index, Known, Seen, forget_removed, place_of, removed
 from viscera.io.remote_folder import RemoteFile, RemoteFolder, is_hidden, md5_of
 
@@ -93,6 +94,7 @@ class Mirror:
 
     @contextmanager
     def _held(self) -> Iterator[Index]:
+        refuse_unwritable(self.home, "Set XDG_CACHE_HOME to a folder of your own.")
         with exclusive(self.home, wait_s=WAIT_S), Index.kept(self.home, self.url) as index:
             yield index
 
@@ -176,7 +178,7 @@ class Mirror:
             folder.rmdir()
 
     def _fetch_all(self, index: Index, wanted: dict[str, RemoteFile], progress: OnProgress) -> None:
-        total, done = sum(max(0, file.size) for file in wanted.values()), 0
+        total, done, keep_at = sum(max(0, file.size) for file in wanted.values()), 0, 0.0
         ended = threading.Event()
 
         def on_bytes(count: int) -> None:
@@ -202,6 +204,9 @@ class Mirror:
                     name = future.result()
                     size, mtime_ns = Seen.of(self.folder / name) or (0, 0)
                     index.files[name] = Known(size, wanted[name].stamp, mtime_ns)
+                    if (now := time.monotonic()) >= keep_at:  # a large index takes a tenth of the time at most
+                        index.keep(self.home)
+                        keep_at = time.monotonic() + 9 * (time.monotonic() - now)
             except BaseException:
                 ended.set()
                 pool.shutdown(cancel_futures=True)
@@ -248,7 +253,7 @@ class Mirror:
     def _temporary(self, name: str) -> Path:
         folder = self.home / ".fetching"
         make_folder(folder)
-        return folder / f"{secrets.token_hex(8)}-{PurePosixPath(name).name[-100:]}"
+        return temporary_beside(folder / PurePosixPath(name).name)
 
     def _clear(self) -> None:
         """Delete the leftovers of processes that were killed."""

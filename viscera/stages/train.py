@@ -25,7 +25,7 @@ from viscera.engine.hardware import (
     fastest_convolutions,
     peak_memory_mib,
 )
-from viscera.engine.init_from import Source, begin_from
+from viscera.engine.init_from import Source, Taken, begin_from
 from viscera.engine.monitor import Monitor
 from viscera.engine.precision_probe import as_before, decided
 from viscera.engine.trainer import StopSignal, Trainer
@@ -73,17 +73,13 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
 
         config, checkpoint, source = ranks.of_first(begin)
         trainer = Trainer.create(config, given.facts, given.device, ranks)
-        taken = begin_from(trainer.network, given.facts.classes, config.train, source) if source else None
-        if taken is not None and trainer.average is not None:
-            trainer.average.network.load_state_dict(trainer.network.state_dict())
+        taken = _begun_from(source, trainer) if source else None
         if checkpoint is not None:
             _refuse_other_data(folder, checkpoint, trainer)
             trainer.restore(checkpoint)
         with ranks.together():
             if ranks.is_first:
-                if taken is not None:
-                    log.warning("%s", taken.text)
-                    write_json(folder.started_from, taken._asdict())
+                _say_where_it_began(folder, taken)
                 folder.keep_curve_until(trainer.step)
                 write_yaml(folder.config_path, config.model_dump(mode="json"))
         validation, labelled = cases_of(given.store, "validation")
@@ -103,6 +99,20 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
             _remember_training_set(folder, given.store, monitor)
         _write_status(folder, trainer, "finished")
     return folder
+
+
+def _begun_from(source: Source, trainer: Trainer) -> Taken:
+    """Give a training that begins, and its average, the weights of another."""
+    taken = begin_from(trainer.network, trainer.facts.classes, trainer.config.train, source)
+    if trainer.average is not None:
+        trainer.average.network.load_state_dict(trainer.network.state_dict())
+    return taken
+
+
+def _say_where_it_began(folder: RunFolder, taken: Taken | None) -> None:
+    if taken is not None:
+        log.warning("%s", taken.text)
+        write_json(folder.started_from, taken._asdict())
 
 
 class _Given(NamedTuple):

@@ -13,7 +13,7 @@ def test_whose_business_a_field_is_stands_at_the_field() -> None:
     of_training = {key.removeprefix("train.") for key, role in roles.items() if role != "reading" and "train." in key}
     machine = {"device", "resident", "capture", "memory_layout", "diagnose"}
     machine |= {"checkpoint_every", "log_every", "validate_every"}
-    assert of_training == machine | {"iterations", "weighting", "learning_rate", "seed"}
+    assert of_training == machine | {"iterations", "weighting", "learning_rate", "seed", "fold"}
     assert {roles[f"train.{field}"] for field in machine} == {"machine"}
     assert roles["train.iterations"] == "schedule"
     assert {role for key, role in roles.items() if key.startswith("study.")} == {"grid", "machine"}

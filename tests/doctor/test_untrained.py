@@ -8,27 +8,19 @@ import numpy as np
 import pytest
 import torch
 
+from tests.noise_feed import feed
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import AdamConfig, Config, PrepareConfig
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
 from viscera.doctor.untrained import UnitGradients, hu_counts
-from viscera.engine.feed import Feed, TrainingFacts
+from viscera.engine.feed import TrainingFacts
 from viscera.engine.trainer import Trainer
 from viscera.io.store import PreparedCase, Store
 from viscera.losses.balance import WeightSchedule
 
 Configure = Callable[..., Config]
 WEIGHTS = np.array([0.003, 1.7, 0.9, 0.2, 0.11, 0.4, 5.0, 2.2])
-
-
-def feed() -> Feed:
-    random = np.random.default_rng(0)
-    cases = [
-        (random.integers(-500, 500, (9, 10, 8)).astype(np.int16), random.integers(0, 8, (9, 10, 8)).astype(np.uint8))
-        for _ in range(3)
-    ]
-    return Feed(cases, 8, 2, seed=0)
 
 
 @pytest.mark.parametrize("unlabelled", [(), (2, 5)])

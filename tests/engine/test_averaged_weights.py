@@ -1,7 +1,6 @@
 """The moving average of the weights: TensorFlow's formula, PyTorch's average, and what is done with it."""
 
 import shutil
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from tests.same_checkpoints import same_state
+from tests.same_checkpoints import same_state, stopped_and_resumed
 from viscera.core.config import Config
-from viscera.core.errors import InterruptedRunError
-from viscera.core.progress import Progress
 from viscera.engine.averaged_weights import AveragedWeights, decay_at
 from viscera.engine.feed import cases_of, feed_of
 from viscera.engine.monitor import Monitor
@@ -138,15 +135,7 @@ def test_stopped_and_trained_on_both_are_the_same_to_the_bit(
 ) -> None:
     config = tiny_config(average=DECAY, batch_norm=batch_norm, iterations=9)
     whole = train(tiny_store.path, tmp_path / "whole", config)
-    stop = threading.Event()
-
-    def watch(progress: Progress) -> None:
-        if progress.done == 5:
-            stop.set()
-
-    with pytest.raises(InterruptedRunError):
-        train(tiny_store.path, tmp_path / "r", config, stop=stop, progress=watch)
-    run = train(tiny_store.path, tmp_path / "r", config, resume=True)
+    run = stopped_and_resumed(tiny_store.path, tmp_path / "r", config, after=5)
     assert same_state(whole.last, run.last)
     assert same_state(whole.best, run.best)
     pair = [[{**line, "seconds": 0} for line in each.read_curve()] for each in (whole, run)]

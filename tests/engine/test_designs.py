@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from tests.network_designs import DESIGNS
+from tests.noise_feed import feed
 from viscera.core.config import Config, PredictConfig, TrainConfig
 from viscera.core.network_config import NetworkConfig
 from viscera.core.progress import unseen
-from viscera.engine.feed import Feed, TrainingFacts
+from viscera.engine.feed import TrainingFacts
 from viscera.engine.monitor import Monitor
 from viscera.engine.precision_probe import _Probe
 from viscera.engine.sliding_window import predict_probabilities
@@ -33,15 +34,6 @@ WEIGHTS = np.linspace(0.5, 2, 8)
 FACTS = TrainingFacts(torch.arange(1, 9), WeightSchedule(WEIGHTS, WEIGHTS), ((1.0, 1.0, 1.0),) * 3)
 PAPERS_KEY = "patch 8, batch_size 2, filters 2, levels 3, num_classes 8, device cpu"
 NOT_BATCH = ("instance", "group", "residual instance")
-
-
-def feed() -> Feed:
-    random = np.random.default_rng(0)
-    cases = [
-        (random.integers(-500, 500, (9, 10, 8)).astype(np.int16), random.integers(0, 8, (9, 10, 8)).astype(np.uint8))
-        for _ in range(3)
-    ]
-    return Feed(cases, 8, 2, seed=0)
 
 
 def trained(config: Config, folder: Path) -> Trainer:

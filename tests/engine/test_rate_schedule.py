@@ -1,6 +1,5 @@
 """The rate of each step: PyTorch's schedulers, nnU-Net's formula, and runs that are trained on."""
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,9 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from tests.same_checkpoints import same_state
+from tests.same_checkpoints import same_state, stopped_and_resumed
 from viscera.core.config import Config, TrainConfig
-from viscera.core.errors import BadInputError, InterruptedRunError
-from viscera.core.progress import Progress
+from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
 from viscera.engine.optimiser import learning_rate_at, mean_learning_rate
 from viscera.engine.precision_probe import as_before, decided
@@ -108,15 +106,7 @@ def test_a_run_that_is_stopped_and_trained_on_has_its_rates_to_the_bit(
     schedule = {"shape": "polynomial", "warm_up": 2}
     config = tiny_config(iterations=6, log_every=1, rate_schedule=schedule)
     whole = train(tiny_store.path, tmp_path / "whole", config)
-    stop = threading.Event()
-
-    def watch(progress: Progress) -> None:
-        if progress.done == 3:
-            stop.set()
-
-    with pytest.raises(InterruptedRunError):
-        train(tiny_store.path, tmp_path / "r", config, stop=stop, progress=watch)
-    run = train(tiny_store.path, tmp_path / "r", config, resume=True)
+    run = stopped_and_resumed(tiny_store.path, tmp_path / "r", config, after=3)
     assert same_state(whole.last, run.last)
     logged = [line["learning_rate"] for line in run.read_curve()]
     assert logged == rates(config.train, 6)

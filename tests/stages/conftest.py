@@ -1,5 +1,6 @@
 """Runs whose network is an exact function of HU, and predictions that are nearly the truth; scans to predict."""
 
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,19 @@ def answers(tiny_store: Store, tmp_path: Path) -> Path:
             tmp_path / "p" / f"{name}.nii.gz", np.where(truth.labels == 4, 0, truth.labels), truth.geometry.affine
         )
     return tmp_path / "p"
+
+
+@pytest.fixture
+def predictions(tiny_store: Store, tmp_path: Path) -> Path:
+    """The truth of the training cases as predictions, one of them damaged."""
+    folder = tmp_path / "p"
+    folder.mkdir()
+    names = tiny_store.names("train")
+    for name in names:
+        shutil.copy(tiny_store.original_labels_path(name), folder / f"{name}.nii.gz")
+    damaged = folder / f"{names[1]}.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    return folder
 
 
 @pytest.fixture(scope="session")

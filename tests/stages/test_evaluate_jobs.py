@@ -1,6 +1,5 @@
 """Predictions scored in several processes: the same tables as in one, and one bad case is left out all the same."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -26,19 +25,6 @@ def scored(predictions: Path, references: Path, out: Path, jobs: int, config: Ev
         )
     assert [at.done for at in seen] == [0, 1, 2, 3, 4]
     return {path.name: path.read_bytes() for path in out.iterdir()}
-
-
-@pytest.fixture
-def predictions(tiny_store: Store, tmp_path: Path) -> Path:
-    """The truth of the training cases as predictions, one of them damaged."""
-    folder = tmp_path / "p"
-    folder.mkdir()
-    names = tiny_store.names("train")
-    for name in names:
-        shutil.copy(tiny_store.original_labels_path(name), folder / f"{name}.nii.gz")
-    damaged = folder / f"{names[1]}.nii.gz"
-    damaged.write_bytes(damaged.read_bytes()[:-30])
-    return folder
 
 
 def test_of_a_store_on_both_grids(tiny_store: Store, predictions: Path, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Tables of parts, joined: what one call would have written; contradictions are named, and nothing is written then."""
 
 import json
-import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -10,24 +9,10 @@ import pytest
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.shard import Shard
-from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.merge import merge
 
 DICE = EvaluateConfig(metrics=("dice",))
-
-
-@pytest.fixture
-def predictions(tiny_store: Store, tmp_path: Path) -> Path:
-    """The truth of the training cases as predictions, one of them damaged."""
-    folder = tmp_path / "p"
-    folder.mkdir()
-    names = tiny_store.names("train")
-    for name in names:
-        shutil.copy(tiny_store.original_labels_path(name), folder / f"{name}.nii.gz")
-    damaged = folder / f"{names[1]}.nii.gz"
-    damaged.write_bytes(damaged.read_bytes()[:-30])
-    return folder
 
 
 def scored(predictions: Path, references: Path, out: Path, shard: Shard | None = None) -> None:

@@ -1,7 +1,6 @@
 """All ingredients of docs/recipes.md at once: resumed to the bit, predicted with, and refused where wrong."""
 
 import re
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,9 @@ from typing import Any
 import pytest
 
 from tests.command_line import refused
-from tests.same_checkpoints import same_state
+from tests.same_checkpoints import same_state, stopped_and_resumed
 from viscera.core.config import Config, TrainConfig
-from viscera.core.errors import BadInputError, InterruptedRunError
-from viscera.core.progress import Progress
+from viscera.core.errors import BadInputError
 from viscera.core.settings import fields_of
 from viscera.doctor.diagnosis import diagnose_run
 from viscera.engine.predictor import Predictor
@@ -38,15 +36,7 @@ def test_all_at_once_are_resumed_to_the_bit_and_predict(
 ) -> None:
     config = tiny_config(iterations=9, **ALL)
     whole = train(tiny_store.path, tmp_path / "whole", config)
-    stop = threading.Event()
-
-    def watch(progress: Progress) -> None:
-        if progress.done == 5:
-            stop.set()
-
-    with pytest.raises(InterruptedRunError):
-        train(tiny_store.path, tmp_path / "r", config, stop=stop, progress=watch)
-    run = train(tiny_store.path, tmp_path / "r", config, resume=True)
+    run = stopped_and_resumed(tiny_store.path, tmp_path / "r", config, after=5)
     assert same_state(whole.last, run.last)
     pair = [[{**line, "seconds": 0} for line in each.read_curve()] for each in (whole, run)]
     assert pair[0] == pair[1]

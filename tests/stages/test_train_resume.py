@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.same_checkpoints import same_state
+from tests.same_checkpoints import same_state, stop_after
 from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.progress import Progress
@@ -31,16 +31,6 @@ from viscera.stages.train import train
 Configure = Callable[..., Config]
 MakeDataSet = Callable[..., Path]
 MakeCase = Callable[..., tuple[np.ndarray, np.ndarray]]
-
-
-def stop_after(step: int) -> tuple[threading.Event, Callable[[Progress], None]]:
-    stop = threading.Event()
-
-    def watch(progress: Progress) -> None:
-        if progress.done == step:
-            stop.set()
-
-    return stop, watch
 
 
 def steps(run: RunFolder) -> list[int]:

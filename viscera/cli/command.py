@@ -273,15 +273,6 @@ def input_and_output(
     return given[0], given[1]
 
 
-def fold_of(text: str | None) -> "int | Literal['all'] | None":
-    """What `--fold` says: a number from 0 on, or all."""
-    if text is None or text == "all":
-        return None if text is None else "all"
-    if not text.isdigit():
-        raise typer.BadParameter(f"--fold {text}: a number from 0 on, or all, was expected")
-    return int(text)
-
-
 @contextmanager
 def spread(call: Call, launcher: str, address: str | None, *, wants_gpu: bool = False) -> Iterator[Any]:
     """Over what cases are spread, a `Spread`, whose module takes its time; None: over processes here.

@@ -59,7 +59,7 @@ def predict(
     call.display.note(f"{len(written)} label {'map' if len(written) == 1 else 'maps'} in {to}")
 
 
-@command(app, "evaluate", "evaluate.metrics evaluate.grid", writes=("out", "summary"))
+@command(app, "evaluate", "evaluate.metrics evaluate.grid train.fold", writes=("out", "summary"))
 def evaluate(
     call: Call,
     predictions: Annotated[Path, "A label map, or a folder of them."],
@@ -68,7 +68,6 @@ def evaluate(
     out: Annotated[Path, "Table of all scores to write."] = Path("scores.csv"),
     summary: Annotated[Path | None, "Summary as nnU-Net writes it; by default summary.json beside the table."] = None,
     split: Annotated[Literal["train", "validation", "test"] | None, "Score only this part of a store."] = None,
-    fold: Annotated[str | None, "Part of a store as a training with --fold saw it: a number, or all."] = None,
     classes: Classes = None,
     jobs: Jobs = 1,
     shard: Part = None,
@@ -86,7 +85,7 @@ def evaluate(
     file = class_file(classes)
     named = {"classes": file.table, "numbers": file.numbers} if file else {}
     more: dict[str, Any] = named | {"summary": summary or beside, "progress": call.display.update, "jobs": jobs}
-    more["fold"] = shared.fold_of(fold)
+    more["fold"] = call.options.get("train.fold")
     more["shard"] = Shard.parse(shard) if shard else None
     with end_on_signal():  # and with it the processes
         rows = stage.evaluate(predictions, references, out, call.config().evaluate, layout=layout, split=split, **more)

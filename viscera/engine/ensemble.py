@@ -72,10 +72,9 @@ def mean_of(models: dict[str, Model], folder: Path) -> Model:
             raise BadInputError(f"{both}: they see a scan differently, {', '.join(wrong)}.")
     checksum = hashlib.sha256("".join(model.checksum for model in models.values()).encode()).hexdigest()
     spacings = tuple(spacing for model in models.values() for spacing in model.checkpoint.training_spacings_mm)
-    steps = {model.checkpoint.step for model in models.values()}
     seen = [model.trained_with.train.intensity for model in models.values()]
     network = MeanOfNetworks([model.network for model in models.values()], [_input_of(own, seen[0]) for own in seen])
-    checkpoint = replace(first.checkpoint, training_spacings_mm=spacings, step=max(steps))
+    checkpoint = replace(first.checkpoint, training_spacings_mm=spacings)
     config = first.config
     if config.mode == "auto" and not all(
         each.trained_with.train.network.normalises_batches for each in models.values()

@@ -36,7 +36,8 @@ class Source(NamedTuple):
         folder = RunFolder(run)
         if folder.fusion.exists():
             raise BadInputError(f"{run}: several models as one. Give the run of one of them.")
-        return cls(address_of(run), sha256(folder.last) if folder.last.exists() else "", load_checkpoint(folder.last))
+        checkpoint = load_checkpoint(folder.last)
+        return cls(address_of(run), sha256(folder.last), checkpoint)
 
     @classmethod
     def of(cls, run: Path | None, folder: RunFolder) -> "Source | None":

@@ -58,14 +58,14 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     """
     if spread is not None:  # other machines stand elsewhere
         source = source.absolute()
-    stored = Store.open(store_path).classes if (store_path / "manifest.json").exists() else ABDOMEN
-    table, numbers = (classes.table, classes.numbers) if classes else (stored, None)
+    before = Store.open(store_path) if (store_path / "manifest.json").exists() else None
+    table, numbers = (classes.table, classes.numbers) if classes else (before.classes if before else ABDOMEN, None)
     cases = find_cases(source, layout, table=table, partial=partial, numbers=numbers)
     wanted_split = read_split(split_file, [case.name for case in cases]) if split_file else None
     proposed = own_split(source, cases) if split_file is None else {}
     refuse_foreign(store_path)
-    stored_names = Store.open(store_path).names() if (store_path / "manifest.json").exists() else []
-    refuse_many_folds(store_path, config, len({*stored_names, *(case.name for case in cases)}))
+    names = {*(before.names() if before else []), *(case.name for case in cases)}
+    refuse_many_folds(store_path, config, len(names))
     quarantine.refuse_other_quarantine(store_path)
     own = shard.of(cases) if shard else cases
     work = exclusive(store_path, lock=PARTS, beside_others=shard is not None)

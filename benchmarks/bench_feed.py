@@ -39,7 +39,8 @@ from viscera.core.scan import LabelMap, Volume
 from viscera.engine.feed import Feed, cases_of, on_device
 from viscera.engine.hardware import computes_bfloat16
 from viscera.imaging.windows import network_input
-from viscera.io.store import PreparedCase, Store
+from viscera.io.prepared_case import PreparedCase
+from viscera.io.store import Store
 
 SHAPE, CASES, PATCH, BATCH = (128, 128, 200), 20, 64, 3
 INTENSITY = IntensityConfig()

@@ -16,7 +16,8 @@ from viscera.core.scan import LabelMap, Volume
 from viscera.doctor.untrained import UnitGradients, hu_counts
 from viscera.engine.feed import TrainingFacts
 from viscera.engine.trainer import Trainer
-from viscera.io.store import PreparedCase, Store
+from viscera.io.prepared_case import PreparedCase
+from viscera.io.store import Store
 from viscera.losses.balance import WeightSchedule
 
 Configure = Callable[..., Config]

@@ -14,10 +14,11 @@ from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
-from viscera.io import store as module
+from viscera.io import prepared_case as module
 from viscera.io.files import sha256
 from viscera.io.manifest import CaseRecord
-from viscera.io.store import PreparedCase, Store, StoredCases
+from viscera.io.prepared_case import PreparedCase
+from viscera.io.store import Store, StoredCases
 
 COARSE = Geometry.from_spacing((2, 2, 2), (4.0, 4.0, 4.0))
 FINE = Geometry.from_spacing((4, 4, 4), (2.0, 2.0, 2.0))

@@ -18,8 +18,9 @@ from viscera.core.progress import Progress
 from viscera.io.classes import ClassFile
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.manifest import Split
+from viscera.io.prepared_case import PreparedCase
 from viscera.io.splits import draw_split
-from viscera.io.store import PreparedCase, Store
+from viscera.io.store import Store
 from viscera.stages import prepare as stage
 from viscera.stages.prepare import grids_text, prepare
 

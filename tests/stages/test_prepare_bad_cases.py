@@ -18,7 +18,8 @@ from viscera.core.errors import BadInputError, DefectError
 from viscera.io.files import exclusive
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.manifest import CaseRecord
-from viscera.io.store import PreparedCase, Store, write_case
+from viscera.io.prepared_case import PreparedCase, write_case
+from viscera.io.store import Store
 from viscera.stages import prepare as stage
 from viscera.stages.prepare import prepare
 

@@ -25,8 +25,9 @@ from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_title, own_split
 from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.manifest import CaseRecord, SourceRecord
+from viscera.io.prepared_case import PreparedCase, write_case
 from viscera.io.splits import assign_split, read_split, refuse_many_folds, refuse_moves
-from viscera.io.store import PreparedCase, Store, refuse_foreign, write_case
+from viscera.io.store import Store, refuse_foreign
 
 MUCH_LOST = 0.2  # of an organ's volume
 _FINE_MM = 3.0  # what the paper's factor 4 makes of its scans, or so

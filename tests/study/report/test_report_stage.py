@@ -18,9 +18,10 @@ from viscera.core.scan import LabelMap, Volume
 from viscera.io.files import write_bytes
 from viscera.io.manifest import Split
 from viscera.io.nifti import write_nifti
+from viscera.io.prepared_case import PreparedCase
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, write_scores
-from viscera.io.store import PreparedCase, Store
+from viscera.io.store import Store
 from viscera.study.rate_range import RateRange, rate_range_path, write_rate_range
 from viscera.study.report.report_stage import make_report
 

@@ -248,7 +248,11 @@ Output = Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="A folder,
 Formats = Annotated[
     Any,
     typer.Option(
-        "--format", callback=_listed, metavar="A,B", help="Files to write: nifti, dicom-seg, rtstruct, seg-nrrd."
+        "--format",
+        callback=_listed,
+        metavar="A,B",
+        help="Files to write: nifti, dicom-seg, rtstruct, seg-nrrd; "
+        "maps of each voxel beside these: probabilities, entropy.",
     ),
 ]
 

@@ -22,6 +22,7 @@ from viscera.engine.hardware import out_of_memory_explained
 from viscera.engine.trained_model import Model
 from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges
 from viscera.imaging.cleanup import cleaned
+from viscera.imaging.most_probable import OnPlane
 from viscera.imaging.resample import GridChange, coarsen_volume, stacked
 from viscera.io.runlog import RunFolder, runs_in
 
@@ -151,19 +152,23 @@ class Predictor:
         own_bytes = sum(hu.nbytes for hu in coarse.values() if not np.may_share_memory(hu, volume.hu))
         return View(volume.geometry, changes, tuple(coarse[change.factors] for change in changes), own_bytes)
 
-    def segment_view(self, view: View) -> Segmentation:
-        """Segment a scan that is on the models' grids already."""
+    def segment_view(self, view: View, on_plane: OnPlane | None = None) -> Segmentation:
+        """Segment a scan that is on the models' grids already.
+
+        `on_plane` is told of each plane of the scan's canonical grid; not where a rule fuses several models.
+        """
         order = AxisOrder.to_canonical(view.geometry)
-        labels, confidence = self._combined(view.scans, view.changes)
+        labels, confidence = self._combined(view.scans, view.changes, on_plane)
         label_map = LabelMap(np.asfortranarray(order.undo(labels)), view.geometry)
         canonical = order.apply_to_geometry(view.geometry)
         unlike = [model.is_unlike(canonical) for model in self._each]
         organs = zip(self.classes.organs, self._owners, strict=True)
         return Segmentation(label_map, confidence, frozenset(organ.name for organ, owner in organs if unlike[owner]))
 
-    def segment_prepared(self, hu: HuArray, change: GridChange) -> Segmentation:
+    def segment_prepared(self, hu: HuArray, change: GridChange, on_plane: OnPlane | None = None) -> Segmentation:
         """Segment a scan on the networks' grid, (I, J, K) int16 on `change.coarse`; the labels are on `change.fine`."""
-        labels, confidence = self._combined([hu] * len(self.models), [change] * len(self.models))
+        number = len(self.models)
+        labels, confidence = self._combined([hu] * number, [change] * number, on_plane)
         return Segmentation(LabelMap(labels, change.fine), confidence)
 
     def is_unlike(self, geometry: Geometry) -> bool:
@@ -179,7 +184,7 @@ class Predictor:
         return self.combination.owners if self.combination is not None else (0,) * (len(self.classes) - 1)
 
     def _combined(
-        self, scans: Sequence[HuArray], changes: Sequence[GridChange]
+        self, scans: Sequence[HuArray], changes: Sequence[GridChange], on_plane: OnPlane | None
     ) -> tuple[LabelArray, tuple[float | None, ...]]:
         """From the scan as each model sees it to labels on the fine grid, which all share, and the confidence."""
         tallies = [ConfidenceTally(len(self.classes)) for _ in changes]
@@ -187,7 +192,7 @@ class Predictor:
         with out_of_memory_explained("Lower predict.batch_windows, or predict by sub-volumes."):
             if self.combination is None:
                 (model, hu, change, tally), *_ = views
-                labels = model.labels(hu, change, tally)
+                labels = model.labels(hu, change, tally, on_plane)
             else:
                 parts = [model.probabilities(hu, change, tally) for model, hu, change, tally in views]
                 labels = stacked(map(self.combination, zip(*parts, strict=True)), changes[0].fine.shape, np.uint8)

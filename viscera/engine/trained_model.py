@@ -19,8 +19,8 @@ from viscera.engine.hardware import choose_device, number_format, precision_to_p
 from viscera.engine.sliding_window import probability_planes
 from viscera.engine.trust import ConfidenceTally
 from viscera.imaging.cleanup import organs_named
-from viscera.imaging.most_probable import most_probable
-from viscera.imaging.resample import GridChange, restore_labels, restore_planes, restored_planes
+from viscera.imaging.most_probable import OnPlane, most_probable
+from viscera.imaging.resample import GridChange, restore_labels, restore_planes, restored_planes, stacked
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import sha256
 from viscera.networks.folded_unet3d import FoldedUNet3D
@@ -107,15 +107,20 @@ class Model:
             )
         return GridChange.to_spacing(geometry, median)
 
-    def labels(self, hu: HuArray, change: GridChange, tally: ConfidenceTally) -> LabelArray:
+    def labels(
+        self, hu: HuArray, change: GridChange, tally: ConfidenceTally, on_plane: OnPlane | None = None
+    ) -> LabelArray:
         """The most probable class, (I, J, K) uint8 on `change.fine`, of (I, J, K) int16 on `change.coarse`.
 
-        The tally gathers how sure the network is.
+        The tally gathers how sure the network is; `on_plane` is told of each plane of `change.fine`.
         """
+        planes = self._planes(hu, tally)
         if self.config.restore == "probabilities":
-            return restore_planes(self._planes(hu, tally), change).labels
-        planes = [most_probable(plane).label.numpy() for plane in self._planes(hu, tally)]
-        return restore_labels(np.stack(planes, axis=-1), change).labels
+            return restore_planes(planes, change, on_plane).labels
+        if on_plane is None:
+            coarse = [most_probable(plane).label.numpy() for plane in planes]
+            return restore_labels(np.stack(coarse, axis=-1), change).labels
+        return stacked(_labels_of(restored_planes(planes, change, "labels"), on_plane), change.fine.shape, np.uint8)
 
     def probabilities(self, hu: HuArray, change: GridChange, tally: ConfidenceTally | None = None) -> Iterator[Tensor]:
         """(L, I, J) on `change.fine`, plane by plane along K; otherwise as `labels`."""
@@ -131,3 +136,10 @@ class Model:
             if tally is not None:
                 tally.add(plane)
             yield plane
+
+
+def _labels_of(planes: Iterator[Tensor], on_plane: OnPlane) -> Iterator[LabelArray]:
+    for plane in planes:
+        labels = most_probable(plane).label.numpy()
+        on_plane(plane, labels)
+        yield labels

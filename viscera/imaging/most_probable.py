@@ -1,9 +1,15 @@
 """Which class is the most probable one, and how probable it is."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from viscera.core.scan import LabelArray
+
+# told of each plane of a scan, along K from the lowest up: (L, I, J) probabilities, and (I, J) labels
+OnPlane = Callable[[Tensor, LabelArray], None]
 
 
 class MostProbable(NamedTuple):

@@ -25,6 +25,8 @@ from viscera.core.settings import along_axes
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from viscera.imaging.most_probable import OnPlane
+
 Index = npt.NDArray[np.intp]
 Weights = npt.NDArray[np.float64]
 Restore = Literal["probabilities", "labels"]
@@ -260,16 +262,22 @@ def restore_labels(labels: LabelArray, change: GridChange) -> LabelMap:
     return LabelMap(_pick(labels, change.to_fine("labels")), change.fine)
 
 
-def restore_planes(planes_LIJ: "Iterable[Tensor]", change: GridChange) -> LabelMap:
+def restore_planes(planes_LIJ: "Iterable[Tensor]", change: GridChange, on_plane: "OnPlane | None" = None) -> LabelMap:
     """The most probable class on the fine grid, of probabilities that are interpolated linearly.
 
     `planes_LIJ` are float32 of `change.coarse`, along K from the lowest up. The fine probabilities never exist as a
     whole, and the coarse ones need not. Where the same class is the most probable at all coarse voxels around, it is so
-    in between: only along borders are probabilities interpolated.
+    in between: only along borders are probabilities interpolated; everywhere for `on_plane`, which is told of each.
     """
     i, j, k = change.to_fine()
-    labels = (_most_probable(plane, i, j) for plane in k.along_planes(planes_LIJ))
-    return LabelMap(stacked(labels, change.fine.shape, np.uint8), change.fine)
+
+    def labels_of(plane: "Tensor") -> LabelArray:
+        labels = _most_probable(plane, i, j)
+        if on_plane is not None:
+            on_plane(i.along(1, j.along(2, plane)), labels)
+        return labels
+
+    return LabelMap(stacked(map(labels_of, k.along_planes(planes_LIJ)), change.fine.shape, np.uint8), change.fine)
 
 
 def _most_probable(plane_LIJ: "Tensor", i: Taps, j: Taps) -> LabelArray:

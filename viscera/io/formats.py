@@ -1,4 +1,4 @@
-"""The formats of a label map, and which of them a file has by its name."""
+"""The formats of a label map and of the maps beside it, and which of them a file has by its name."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from viscera.io.dicom.result_writers import Algorithm, dicom_seg_bytes, load_hig
 from viscera.io.dicom.source_images import SourceImages
 from viscera.io.nifti import nifti_bytes
 from viscera.io.nifti_header import Placement
+from viscera.io.probability_maps import MAPS
 from viscera.io.seg_nrrd import seg_nrrd_bytes
 
 _OTHER_FILES = {
@@ -70,26 +71,30 @@ FORMATS: Mapping[str, Format] = {
     ),
 }
 
+ENDINGS: Mapping[str, tuple[str, ...]] = {name: each.endings for name, each in FORMATS.items()} | {
+    name: (ending,) for name, ending in MAPS.items()
+}
+
 
 def formats_of(path: Path) -> list[str]:
     """The formats that a file may have by its name, the likeliest first; none for a folder.
 
     A longer ending says more: `x.dcm` may be a DICOM-SEG or an RTSTRUCT, `x.rtstruct.dcm` is an RTSTRUCT.
     """
-    lengths = {name: len(ending(path, name)) for name in FORMATS}
+    lengths = {name: len(ending(path, name)) for name in ENDINGS}
     longest = max(lengths.values())
     return [name for name, length in lengths.items() if length == longest > 0]
 
 
 def ending(path: Path, name: str) -> str:
     """The ending that a file of a format has, in lower case; empty where it has none of them."""
-    return next((each for each in FORMATS[name].endings if path.name.lower().endswith(each)), "")
+    return next((each for each in ENDINGS[name] if path.name.lower().endswith(each)), "")
 
 
 def refuse_other_file(path: Path) -> None:
     """Raise BadInputError for a name that says a file which is not written; folders may have dots in their names."""
     if path.suffix.lower() in _OTHER_FILES and not formats_of(path) and not path.is_dir():
-        known = ", ".join(dict.fromkeys(each for form in FORMATS.values() for each in form.endings))
+        known = ", ".join(dict.fromkeys(each for of_format in ENDINGS.values() for each in of_format))
         raise BadInputError(f"{path}: such a file is not written. Give a name that ends in {known}, or a folder.")
 
 
@@ -100,11 +105,11 @@ def wanted_formats(output: Path, formats: Sequence[str] | None) -> list[str]:
     """
     of_name = formats_of(output)
     wanted = list(dict.fromkeys(formats or of_name[:1] or ["nifti"]))
-    unknown = [name for name in wanted if name not in FORMATS]
+    unknown = [name for name in wanted if name not in ENDINGS]
     if unknown:
-        raise BadInputError(f"--format {', '.join(unknown)}: there is no such format. There are: {', '.join(FORMATS)}.")
+        raise BadInputError(f"--format {', '.join(unknown)}: there is no such format. There are: {', '.join(ENDINGS)}.")
     if of_name and (len(wanted) > 1 or wanted[0] not in of_name):
         raise BadInputError(f"{output}: one file, and --format {', '.join(wanted)}. Give a folder, or one format.")
-    for name in wanted:
+    for name in (each for each in wanted if each in FORMATS):
         FORMATS[name].refuse_if_unavailable()
     return wanted

@@ -7,7 +7,7 @@ repeats both as its scan has them, and any program shows the two in one place.
 
 import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from viscera.io.nifti_header import Placement, opened
 
 log = logging.getLogger(__name__)
 _PIECE = 1 << 17
+_FIRST_VOXEL = 352  # bytes before it
 _INT16, _UINT16 = np.iinfo(np.int16), np.iinfo(np.uint16)
 _Numbers = npt.NDArray[np.unsignedinteger[Any]]  # of 8 or 16 bits
 _QFORM_SKEW_DEGREES = 0.1  # a qform holds right angles only; beyond, a reader that takes it would misplace the voxels
@@ -240,17 +241,41 @@ def nifti_bytes(
     """
     geometry, array = content.geometry, content.labels if isinstance(content, LabelMap) else content.hu
     image = nib.Nifti1Image(array, geometry.affine if placement is None else None)
-    image.header.set_xyzt_units("mm")
-    image.header["descrip"] = description[:79].encode()
-    if placement is not None:
-        placement.copy_to(image.header)
-    else:
-        image.set_sform(geometry.affine, code="scanner")
-        is_skewed = geometry.skew_degrees > _QFORM_SKEW_DEGREES
-        image.set_qform(None if is_skewed else geometry.affine, code="unknown" if is_skewed else "scanner")
+    _describe(image.header, geometry, description, placement)
     if not compressed:
         return bytes(image.to_bytes())
     packed = io.BytesIO()
     with igzip.IGzipFile(fileobj=packed, mode="wb", compresslevel=2, mtime=0) as stream:  # slice by slice
         image.to_stream(stream)
     return packed.getvalue()
+
+
+def nifti_header(
+    shape: Sequence[int],
+    dtype: npt.DTypeLike,
+    slope: float,
+    geometry: Geometry,
+    description: str,
+    placement: Placement | None = None,
+) -> bytes:
+    """What stands before the voxels of a `.nii` whose values are so many times what is stored."""
+    header = nib.Nifti1Header()
+    header.set_data_dtype(dtype)
+    header.set_data_shape(shape)
+    header.set_slope_inter(slope, 0)
+    header["vox_offset"] = _FIRST_VOXEL
+    _describe(header, geometry, description, placement)
+    content: bytes = header.binaryblock
+    return content.ljust(_FIRST_VOXEL, b"\0")
+
+
+def _describe(header: nib.Nifti1Header, geometry: Geometry, description: str, placement: Placement | None) -> None:
+    """Where the voxels lie, and what they are."""
+    header.set_xyzt_units("mm")
+    header["descrip"] = description[:79].encode()
+    if placement is not None:
+        placement.copy_to(header)
+        return
+    header.set_sform(geometry.affine, code="scanner")
+    is_skewed = geometry.skew_degrees > _QFORM_SKEW_DEGREES
+    header.set_qform(None if is_skewed else geometry.affine, code="unknown" if is_skewed else "scanner")

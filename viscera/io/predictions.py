@@ -8,6 +8,7 @@ there.
 import hashlib
 import itertools
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from pydantic import TypeAdapter
 
 from viscera.core.errors import BadInputError
 from viscera.core.scan import OrganFacts
-from viscera.io.files import sha256, write_bytes
-from viscera.io.formats import FORMATS, ending, formats_of
+from viscera.io.files import atomic_path, sha256, write_bytes
+from viscera.io.formats import ENDINGS, ending, formats_of
 from viscera.io.records import read_json, refuse_other_table, validated, write_csv, write_json
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class PredictionFiles:
     def of(cls, output: Path, name: str, formats: Sequence[str]) -> "PredictionFiles":
         """Where the formats of a case go: into a folder, or into the file that `output` names."""
         if not formats_of(output):
-            outputs = {output / f"{name}{FORMATS[each].endings[0]}": each for each in formats}
+            outputs = {output / f"{name}{ENDINGS[each][0]}": each for each in formats}
             return cls(outputs, output / f"{name}.json", output / TABLE)
         stem = output.name[: -len(ending(output, formats[0]))]
         return cls({output: formats[0]}, output.with_name(f"{stem}.json"), output.with_name(f"{stem}.{TABLE}"))
@@ -103,14 +104,16 @@ class PredictionFiles:
         return _is_from(written, provenance) and present == {path: last.get(path.name) for path in self.outputs}
 
     def write(
-        self, contents: Mapping[Path, bytes], provenance: Mapping[str, Any], measured: Mapping[str, Measured]
+        self, contents: Mapping[Path, bytes | Path], provenance: Mapping[str, Any], measured: Mapping[str, Measured]
     ) -> None:
         """Write the record, then the files: after a crash between them, what is there is known to be our own.
+
+        Contents are bytes, or a file that becomes the output.
 
         An output that is not in `contents` is not there afterwards, or as it was; a file of another format counts as
         current only where its provenance is the same.
         """
-        digests = {path.name: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
+        digests = {path.name: _digest(content) for path, content in contents.items()}
         written = read_record(self.record) or {}
         known = {digest for _, digest in _checksums(written, _LAST, _BEFORE)}
         # of any format, as an earlier call wrote them
@@ -129,7 +132,11 @@ class PredictionFiles:
         }
         write_json(self.record, record)
         for path, content in contents.items():
-            write_bytes(path, content)
+            if isinstance(content, bytes):
+                write_bytes(path, content)
+            else:
+                with atomic_path(path) as temporary:
+                    shutil.move(content, temporary)
 
     def _refuse_other_scan(self, written: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Scans of one name lie in many folders; the record is one for all formats."""
@@ -151,6 +158,10 @@ class PredictionFiles:
         """The files there that a record names."""
         names = sorted({name for name, _ in _checksums(written, _LAST, _BEFORE)})
         return [path for name in names if (path := self.record.with_name(name)).is_file()]
+
+
+def _digest(content: bytes | Path) -> str:
+    return hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else sha256(content)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

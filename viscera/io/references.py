@@ -17,6 +17,7 @@ from viscera.io.manifest import Split
 from viscera.io.nifti import read_labels
 from viscera.io.nifti_header import is_nifti
 from viscera.io.predictions import read_record
+from viscera.io.probability_maps import is_map
 from viscera.io.store import Store
 
 
@@ -189,7 +190,7 @@ def _of_label_map(path: Path, meaning: Meaning, known: LabelNumbers | None) -> R
 def _by_name(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if is_nifti(path):
+        if is_nifti(path) and not is_map(path):
             if case_name(path) in files:
                 raise BadInputError(f"{path}: {files[case_name(path)].name} is of the same case. Keep one of them.")
             files[case_name(path)] = path

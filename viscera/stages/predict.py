@@ -19,15 +19,17 @@ from viscera.core.processes import Spread, for_each, watched
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.scan import LabelMap, OrganFacts
 from viscera.core.shard import Shard
+from viscera.engine.confidence_maps import ConfidenceMaps
 from viscera.engine.predictor import Predictor
 from viscera.engine.trust import reasons_not_to_trust
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.dicom import Series
 from viscera.io.dicom.result_writers import Algorithm
 from viscera.io.files import TURN_S, exclusive, is_occupied, refuse_unwritable, sha256
-from viscera.io.formats import FORMATS, Result, formats_of, refuse_other_file, wanted_formats
+from viscera.io.formats import ENDINGS, FORMATS, Result, formats_of, refuse_other_file, wanted_formats
 from viscera.io.nifti_header import Placement
 from viscera.io.predictions import Measured, PredictionFiles, read_record, refuse_other_tables, write_tables
+from viscera.io.probability_maps import MAPS
 from viscera.io.quarantine import NAME as QUARANTINE
 from viscera.io.quarantine import refuse_other_quarantine, write_quarantine
 from viscera.io.scans import Scan, open_scans
@@ -50,7 +52,7 @@ class _Task:
     files: PredictionFiles
     input_name: str
     input_sha256: Callable[[], str]
-    segment: Callable[[Predictor], _Segmented]
+    segment: Callable[[Predictor, ConfidenceMaps], _Segmented]
     series: Series | None = None
     placement: Callable[[], Placement | None] = lambda: None
 
@@ -90,6 +92,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         refuse_unwritable(output.parent if is_file else output)
         tasks = shard.of(tasks) if shard else tasks
         predictor = Predictor.load(run, config, device)
+        _refuse_maps_of_a_rule(run, predictor, wanted)
         if spread is None and jobs > 1:
             spread = partial(for_each, jobs=jobs)
         if source.is_file() and scans[0].series is not None:  # unpacked on this machine alone
@@ -106,16 +109,23 @@ def _loaded(run: Path, config: PredictConfig | None, device: str, _checksum: str
 
 
 def predict_store(
-    run: Path, store: Store, names: Iterable[str], output: Path, progress: OnProgress = unseen
+    run: Path,
+    store: Store,
+    names: Iterable[str],
+    output: Path,
+    progress: OnProgress = unseen,
+    *,
+    formats: Sequence[str] = ("nifti",),  # and maps
 ) -> list[Path]:
     """Segment prepared cases of a store, on their scans' own grids; otherwise as `predict`."""
     predictor = Predictor.load(run)
+    _refuse_maps_of_a_rule(run, predictor, formats)
     if predictor.classes != store.classes:
         raise BadInputError(
             f"{run}: it was trained on {', '.join(predictor.classes.names)}; {store.path} holds "
             f"{', '.join(store.classes.names)}. Give the store that it was trained on."
         )
-    tasks = [_task_of_store(store, name, output) for name in names]
+    tasks = [_task_of_store(store, name, output, formats) for name in names]
     return _run_all(tasks, lambda: predictor, _Lists(output), progress, overwrite=True)
 
 
@@ -136,7 +146,7 @@ def _task(scan: Scan, files: PredictionFiles) -> _Task:
     return _Task(files, name, scan.sha256, partial(_segment, scan, name), scan.series, scan.placement)
 
 
-def _segment(scan: Scan, name: str, predictor: Predictor) -> _Segmented:
+def _segment(scan: Scan, name: str, predictor: Predictor, maps: ConfidenceMaps) -> _Segmented:
     volume = scan.read()
     doubt = no_hu(hu_facts(volume.hu))
     if doubt is not None:
@@ -146,7 +156,7 @@ def _segment(scan: Scan, name: str, predictor: Predictor) -> _Segmented:
     is_much = view.own_bytes > _BESIDE_BYTES
     if is_much:  # reading it again takes seconds, and the network minutes then
         del volume
-    found = predictor.segment_view(view)
+    found = predictor.segment_view(view, maps.begun(view.geometry))
     del view
     if is_much:
         volume = scan.read(again=True)
@@ -154,18 +164,18 @@ def _segment(scan: Scan, name: str, predictor: Predictor) -> _Segmented:
     return found.label_map, facts, found.unlike
 
 
-def _task_of_store(store: Store, name: str, output: Path) -> _Task:
+def _task_of_store(store: Store, name: str, output: Path, formats: Sequence[str]) -> _Task:
     digest = store.manifest.cases[name].sha256["image.npy"]
-    files = PredictionFiles.of(output, name, ["nifti"])
+    files = PredictionFiles.of(output, name, formats)
     return _Task(files, f"{name}/image.npy", lambda: digest, partial(_segment_prepared, store, name))
 
 
-def _segment_prepared(store: Store, name: str, predictor: Predictor) -> _Segmented:
+def _segment_prepared(store: Store, name: str, predictor: Predictor, maps: ConfidenceMaps) -> _Segmented:
     store.verify([name])
     geometry = store.original_geometry(name)
     order = AxisOrder.to_canonical(geometry)
     change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
-    restored, confidence, _ = predictor.segment_prepared(store.image(name), change)
+    restored, confidence, _ = predictor.segment_prepared(store.image(name), change, maps.begun(geometry))
     on_grid = coarsen_labels(restored, change, store.manifest.prepare.label_downsampling)
     # the store has no finer image
     facts = organ_facts(store.volume(name), on_grid, predictor.classes, confidence)
@@ -175,18 +185,28 @@ def _segment_prepared(store: Store, name: str, predictor: Predictor) -> _Segment
 def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *, is_file: bool) -> None:
     if is_file and len(scans) > 1:
         raise BadInputError(f"{output}: one file for {len(scans)} scans. Give a folder.")
-    if is_file and output.name.lower() in FORMATS[formats[0]].endings:
+    if is_file and output.name.lower() in ENDINGS[formats[0]]:
         raise BadInputError(f"{output}: this is an ending alone. Give a name before it.")
     if is_file and output.is_dir():
         raise BadInputError(f"{output}: this is a folder. Give a name for a file in it, or another folder.")
     if not is_file and is_occupied(output) and not output.is_dir():
         raise BadInputError(f"{output}: this is a file. Give a folder, or a name that ends in .nii.gz.")
     no_dicom = [scan.path for scan in scans if scan.series is None]
-    of_series = [name for name in formats if FORMATS[name].of_series]
+    of_series = [name for name in formats if name in FORMATS and FORMATS[name].of_series]
     if no_dicom and of_series:
         raise BadInputError(
             f"{no_dicom[0]}: no DICOM series, and {', '.join(of_series)} refers to one. Give the series itself, or "
             "--format nifti or seg-nrrd."
+        )
+
+
+def _refuse_maps_of_a_rule(run: Path, predictor: Predictor, formats: Sequence[str]) -> None:
+    maps = [name for name in formats if name in MAPS]
+    if maps and predictor.combination is not None:
+        raise BadInputError(
+            f"{run}: several models as one, each organ from its own (`viscera study --fuse`), so that there is no one "
+            f"probability of each class; --format {', '.join(maps)} needs one model, or a folder of runs whose mean is "
+            "taken."
         )
 
 
@@ -261,18 +281,28 @@ def _run_one(task: _Task, predictor: Predictor, *, overwrite: bool) -> None:
     }
     if task.files.is_current(provenance, overwrite=overwrite):
         return
-    label_map, found, unlike = task.segment(predictor)
-    reasons = reasons_not_to_trust(found, predictor.training, unlike)
-    measured = {organ: Measured(facts, reasons[organ]) for organ, facts in found.items()}
-    algorithm = Algorithm(predictor.checksum, viscera.__version__)
-    sources = task.series.sources if task.series else None
-    result = Result(label_map, predictor.classes, algorithm, sources, task.placement())
-    contents, encoding = dict[Path, bytes](), CaseBarrier()
-    for path, name in task.files.outputs.items():  # all, before any is written
-        with encoding.around(path.name):
-            contents[path] = FORMATS[name].encode(result, path)
-    if contents:
-        task.files.write(contents, provenance, measured)
+    names = [name for name in task.files.outputs.values() if name in MAPS]
+    maps = ConfidenceMaps(names, task.files.main.parent, len(predictor.classes))
+    contents, encoding = dict[Path, bytes | Path](), CaseBarrier()
+    try:
+        with maps:
+            label_map, found, unlike = task.segment(predictor, maps)
+            algorithm, sources = Algorithm(predictor.checksum, viscera.__version__), task.series
+            placement = task.placement()
+            result = Result(label_map, predictor.classes, algorithm, sources.sources if sources else None, placement)
+            for path, name in task.files.outputs.items():  # all, before any is written
+                with encoding.around(path.name):
+                    is_map = name in MAPS
+                    contents[path] = (
+                        maps.packed(name, path, placement) if is_map else FORMATS[name].encode(result, path)
+                    )
+        if contents:
+            reasons = reasons_not_to_trust(found, predictor.training, unlike)
+            task.files.write(contents, provenance, {organ: Measured(f, reasons[organ]) for organ, f in found.items()})
+    finally:
+        for content in contents.values():
+            if isinstance(content, Path):
+                content.unlink(missing_ok=True)
     for file, error in encoding.left_out.items():
         raise type(error)(
             f"{error} So {file} is not written; written: {', '.join(p.name for p in contents) or 'none'}."

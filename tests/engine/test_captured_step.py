@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from viscera.core.config import AugmentConfig, Config
 from viscera.core.progress import unseen
 from viscera.engine import captured_step
-from viscera.engine.captured_step import Forward
 from viscera.engine.feed import Feed, NetworkInput, TrainingFacts
+from viscera.engine.forward_pass import Forward
 from viscera.engine.monitor import Monitor
 from viscera.engine.trainer import Trainer
 from viscera.io.checkpoint import Checkpoint, load_checkpoint

@@ -9,16 +9,46 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from viscera.core.anatomy import TOLERANCES_MM, ClassTable
+from viscera.core.augment_config import AugmentConfig
 from viscera.core.network_config import NetworkConfig
+from viscera.core.predict_config import CleanupConfig, PredictConfig
 from viscera.core.recipe_config import OptimiserConfig, RateScheduleConfig
-from viscera.core.settings import WEIGHTINGS, Factors, Role, Settings, SpacingsMm, Weighting, as_written_now, setting
+from viscera.core.settings import (
+    WEIGHTINGS,
+    Factors,
+    Fraction,
+    Positive,
+    Probability,
+    Role,
+    Settings,
+    SpacingsMm,
+    Weighting,
+    as_written_now,
+    setting,
+)
+
+__all__ = [
+    "AdamConfig",
+    "AugmentConfig",
+    "CleanupConfig",
+    "Config",
+    "EvaluateConfig",
+    "IntensityConfig",
+    "LossConfig",
+    "NetworkConfig",
+    "OptimiserConfig",
+    "PredictConfig",
+    "PrepareConfig",
+    "RateRangeConfig",
+    "RateScheduleConfig",
+    "ScheduleConfig",
+    "StudyConfig",
+    "TrainConfig",
+]  # the sections, wherever they stand
 
 ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: ClassTable.of_names(names).names)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
 Metric = Literal["dice", "hd95_mm", "surface_dice", "volume_ml"]
 Millimetres = Annotated[float, Field(ge=0)]
-Positive = Annotated[int, Field(ge=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1e37)]
 Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]  # 64 bits, as PyTorch takes
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]*$", max_length=40)]
@@ -108,33 +138,6 @@ class AdamConfig(Settings):
     )
 
 
-class AugmentConfig(Settings):
-    """Random changes of the training windows, off as in the paper: drawn anew for each; common sizes, not tuned."""
-
-    enabled: bool = setting(False, "whether training windows are changed at random (paper: no)")
-    rotation_degrees: float = setting(15.0, "largest angle about each axis, either way, degrees", ge=0, le=180)
-    rotation_probability: Probability = setting(0.5, "share of the windows that are rotated")
-    scaling: float = setting(1.2, "largest factor; drawn log-uniformly from 1/scaling to scaling", ge=1, le=2)
-    scaling_probability: Probability = setting(0.5, "share of the windows that are scaled")
-    elastic_voxels: float = setting(1.5, "largest s.d. of the displacement along each axis, voxels", ge=0)
-    elastic_spacing: float = setting(16.0, "distance of the control points, voxels", ge=2, le=64)
-    elastic_probability: Probability = setting(0.3, "share of the windows that are deformed")
-    blur_voxels: float = setting(1.0, "largest σ of the Gaussian blur, voxels", ge=0, le=5)
-    blur_probability: Probability = setting(0.2, "share of the windows that are blurred")
-    contrast: float = setting(1.1, "largest factor on the HU, about water at 0; log-uniform, 1/c to c", ge=1, le=2)
-    shift_hu: float = setting(20.0, "largest amount added to all HU, either way, HU", ge=0, le=1000)
-    intensity_probability: Probability = setting(0.3, "share of the windows with changed contrast and shift")
-    noise_hu: float = setting(25.0, "largest s.d. of the Gaussian noise, HU", ge=0, le=1000)
-    noise_probability: Probability = setting(0.2, "share of the windows with noise")
-    flip_left_right: bool = setting(False, "mirror half of the windows; off: it moves the liver to the left")
-
-    @model_validator(mode="after")
-    def _without_folds(self) -> Self:
-        if self.elastic_voxels > self.elastic_spacing / 6:
-            raise ValueError("elastic_voxels must be at most a sixth of elastic_spacing, or tissue folds over itself")
-        return self
-
-
 class TrainConfig(Settings):
     """One model."""
 
@@ -221,36 +224,6 @@ class RateRangeConfig(Settings):
         if self.highest < 10 * self.lowest:
             raise ValueError("highest must be at least ten times lowest")
         return self
-
-
-class CleanupConfig(Settings):
-    """What is mended in a label map, organ by organ (docs/metrics.md)."""
-
-    largest_component: tuple[str, ...] = setting((), "organs reduced to their largest component: names, or all")
-    fill_holes: tuple[str, ...] = setting((), "organs that take the background which they enclose: names, or all")
-
-
-class PredictConfig(Settings):
-    """From a Run and a scan to a label map on the scan's own grid."""
-
-    mode: Literal["auto", "sub_volumes", "whole_volume"] = setting(
-        "auto",
-        "auto: few large windows, as memory allows, without the air around (without batch norm: sub_volumes); "
-        "sub_volumes: windows of the training's size; whole_volume: one pass",
-    )
-    overlap: Fraction = setting(0.5, "sub_volumes: share of its edge that a window shares with the next")
-    blend: Literal["gaussian", "constant"] = setting("gaussian", "sub_volumes: weight of a window's voxels in the mean")
-    grid: Literal["auto", "prepared", "spacing"] = setting(
-        "auto",
-        "prepared: downsample as for training; spacing: resample to the median training spacing; "
-        "auto: prepared, unless that is more than 1.5 times finer or coarser than the training scans",
-    )
-    restore: Literal["probabilities", "labels"] = setting(
-        "probabilities", "what is brought back to the scan's grid: interpolated probabilities, or labels"
-    )
-    checkpoint: Literal["last", "best"] = setting("last", "last.pt, or best.pt (picked on validation)")
-    batch_windows: Positive = setting(4, "windows in one forward pass", role="machine")
-    cleanup: CleanupConfig = Field(default_factory=CleanupConfig)
 
 
 def _tolerances(value: object) -> object:

@@ -23,6 +23,9 @@ ROLES: Mapping[Role, str] = {
 }
 ANOTHER_MODEL: frozenset[Role] = frozenset({"grid", "reading"})  # a run that differs in one of these is another run
 Default = TypeVar("Default")
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 
 def setting(default: Default, description: str, *, role: Role | None = None, **rules: Any) -> Default:  # noqa: ANN401

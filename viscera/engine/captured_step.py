@@ -8,27 +8,19 @@ Elsewhere than on a GPU the "recording" is the function itself, called on the sa
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from viscera.core.errors import first_line
 from viscera.engine.feed import NetworkInput
+from viscera.engine.forward_pass import Forward
 from viscera.engine.optimiser import AdamOnDevice
 
 log = logging.getLogger(__name__)
 _WARM_UP = 3  # libraries choose algorithms and take memory at the first, which no recording may hold
 _TOLERANCE = 0.2  # of a change; rounding is far below it, a step that is left out or done twice is 1 away
 State = Mapping[str, Sequence[Tensor]]
-
-
-class Forward(NamedTuple):
-    """What a forward pass gives: the loss, scalar; Eq. 2 (L,); logits BLIJK."""
-
-    loss: Tensor
-    dice_losses: Tensor
-    logits: Tensor
 
 
 class CapturedStep:

@@ -17,11 +17,12 @@ from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.core.progress import OnProgress, Progress
 from viscera.engine.averaged_weights import AveragedWeights
-from viscera.engine.captured_step import CapturedStep, Forward
+from viscera.engine.captured_step import CapturedStep
 from viscera.engine.diagnostics import full_diagnosis, full_steps, logit_gradient_norms, shares
 from viscera.engine.distributed import ALONE, Ranks, WholeBatch
 from viscera.engine.feed import Batch, Feed, NetworkInput, TrainingFacts
-from viscera.engine.hardware import Precision, autocast, out_of_memory_explained
+from viscera.engine.forward_pass import Forward, forward_pass
+from viscera.engine.hardware import autocast, out_of_memory_explained
 from viscera.engine.monitor import (
     DiceByOrgan,
     LossWatch,
@@ -39,7 +40,6 @@ from viscera.imaging.augment import augment
 from viscera.imaging.windows import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
-from viscera.losses.deep_supervision import labels_of_level, level_weights
 from viscera.losses.dice import WeightedDiceLoss, training_loss
 from viscera.metrics.learning import DICE_BATCH_STATISTICS
 from viscera.networks.dropout import kept_channels
@@ -112,7 +112,7 @@ class Trainer:
     @property
     def forward(self) -> Callable[[NetworkInput], Forward]:
         """What gives the loss on a mini-batch; it does not hold the trainer."""
-        return partial(_forward, self.network, self.loss, self.device, self.config.train.precision)
+        return partial(forward_pass, self.network, self.loss, self.device, self.config.train.precision)
 
     @property
     def applied(self) -> UNet3D:
@@ -318,23 +318,3 @@ class Trainer:
             f"{folder.path}: {what} (weighting {train.weighting}, rate {train.learning_rate:g}). "
             f"The checkpoint of step {kept} is kept. Try a lower --learning-rate."
         )
-
-
-def _forward(
-    network: UNet3D, loss: WeightedDiceLoss, device: torch.device, precision: Precision, inputs: NetworkInput
-) -> Forward:
-    """The loss on a mini-batch, and what it was computed from; a GPU is not waited for."""
-    design = network.design
-    with autocast(device, precision):
-        if design.deep_supervision:
-            logits_BLIJK, *lower = network.logits_of_levels(inputs.x, inputs.kept)
-        else:
-            logits_BLIJK, lower = network(inputs.x, inputs.kept), []
-    total, dice_loss_L = loss.parts(logits_BLIJK, inputs.labels, inputs.labelled)
-    if lower:
-        share, *shares_below = level_weights(1 + len(lower))
-        total = share * total
-        for level, (below, logits) in enumerate(zip(shares_below, lower, strict=True), start=1):
-            labels = labels_of_level(inputs.labels, design.scale_of(level, network.levels))
-            total = total + below * loss.parts(logits, labels, inputs.labelled)[0]
-    return Forward(total, dice_loss_L, logits_BLIJK)

@@ -34,7 +34,7 @@ help:
 	@echo "make check      lint, types, import contracts, format"
 	@echo "make install-bench  .venv-bench with nnU-Net v2 and MONAI, to run beside them (2 GB)"
 	@echo "make test-cluster   torchrun and Ray, with processes and nodes killed (about 3 minutes)"
-	@echo "make test-bench     nnU-Net trains with our loss, there; parts of our networks are its own (about 2 minutes)"
+	@echo "make test-bench     nnU-Net trains with our loss, there; parts of our own are as its own (about 2 minutes)"
 	@echo "make bench      timings, into benchmarks/results/"
 	@echo "make gpu        the next pieces of what needs a GPU, within GPU_SECONDS=540; results in GPU_OUT=gpu-results"
 	@echo "make gpu-wheels wheels for a GPU machine without a network (Python 3.12), into wheels/"
@@ -80,7 +80,8 @@ test-cluster: install
 	$(BIN)/pytest -n 2 --dist loadfile -m cluster
 
 test-bench: install install-bench
-	$(BIN)/pytest -m slow tests/oracle/test_nnunet_training.py tests/oracle/test_designs_nnunet.py --durations 10
+	$(BIN)/pytest -m slow tests/oracle/test_nnunet_training.py tests/oracle/test_designs_nnunet.py \
+	    tests/oracle/test_augment_nnunet.py --durations 10
 
 bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_feed

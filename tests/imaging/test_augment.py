@@ -29,7 +29,10 @@ ALWAYS = AugmentConfig(
     intensity_probability=1,
     noise_probability=1,
 )
+LATER_KINDS = ("low_resolution_probability", "gamma_probability", "inverted_gamma_probability")
+ALL_KINDS = ALWAYS.model_copy(update={"mirror_axes": ("R", "A", "S"), **dict.fromkeys(LATER_KINDS, 1.0)})
 TURNED = Augmentation(linear=linear_map((10, 20, 30), 1.1))
+WITHIN_HU = (-500.0, 500.0)
 Array = npt.NDArray[np.float64]
 
 
@@ -124,7 +127,7 @@ def test_a_volume_grows_with_the_cube_of_the_scale(scale: float) -> None:
 
 def test_mirroring_moves_what_is_left_to_the_right() -> None:
     hu, labels = windows(1, 9, 9, 9)
-    mirror = Augmentation(linear=linear_map((0, 0, 0), flip_left_right=True))
+    mirror = Augmentation(linear=linear_map((0, 0, 0), mirrored=(True, False, False)))
     new_hu, new_labels = augment(hu, labels, [mirror], 9)
     assert torch.equal(new_hu, hu.flip(1))
     assert torch.equal(new_labels, labels.flip(1))
@@ -291,8 +294,25 @@ def test_noise_is_gaussian_with_the_s_d_asked_for() -> None:
 # ------------------------------------------------------------------------------------------ everything together
 
 
+def with_gamma(values: Array, exponent: float) -> Array:
+    bent = (values - values.min()) ** exponent
+    found: Array = (bent - bent.mean()) / bent.std() * values.std() + values.mean()
+    return found
+
+
+def coarsened(values: Array, factors: tuple[float, float, float]) -> Array:
+    for axis, (n, factor) in enumerate(zip(values.shape, factors, strict=True)):
+        fewer = round(n / factor)
+        kept = values.take(np.floor((np.arange(fewer) + 0.5) * n / fewer).astype(int), axis)
+        places = np.clip((np.arange(n) + 0.5) * fewer / n - 0.5, 0, fewer - 1)
+        values = ndimage.map_coordinates(
+            kept, [places[at] if along == axis else at for along, at in enumerate(np.indices(values.shape))], order=1
+        )
+    return values
+
+
 def plain(hu: Array, labels: Array, augmentation: Augmentation, patch: int) -> tuple[Array, Array]:
-    """Augmentation of one window in SciPy's words; its random fields are those of the fast version."""
+    """Augmentation of one window in the words of SciPy; its random fields are those of the fast version."""
     x = np.indices((patch,) * 3) - (patch - 1) / 2
     y = np.einsum("ab,bijk->aijk", augmentation.linear, x)
     if augmentation.elastic_voxels:
@@ -304,14 +324,15 @@ def plain(hu: Array, labels: Array, augmentation: Augmentation, patch: int) -> t
         values = ndimage.gaussian_filter(values, augmentation.blur_voxels, mode="nearest")
     noise = augmentation.random(module._NOISE).standard_normal((patch,) * 3, dtype=np.float32)
     values = values * augmentation.contrast + augmentation.shift_hu + augmentation.noise_hu * noise
-    return np.rint(values), new_labels
+    values = np.clip(coarsened(values, augmentation.coarser), *WITHIN_HU)
+    return np.rint(with_gamma(-with_gamma(-values, augmentation.inverted_gamma), augmentation.gamma)), new_labels
 
 
 def test_all_together_against_the_plain_version() -> None:
     for step in range(3):
-        augmentations = [draw(ALWAYS, (1, step, slot), (1, 1.2, 2)) for slot in range(3)]
+        augmentations = [draw(ALL_KINDS, (1, step, slot), (1, 1.2, 2)) for slot in range(3)]
         hu, labels = windows(3, *(20 + 2 * n for n in margin(augmentations, 20)), seed=step)
-        new_hu, new_labels = augment(hu, labels, augmentations, 20)
+        new_hu, new_labels = augment(hu, labels, augmentations, 20, WITHIN_HU)
         for slot, augmentation in enumerate(augmentations):
             oracle_hu, oracle_labels = plain(hu[slot].double().numpy(), labels[slot].numpy(), augmentation, 20)
             assert np.abs(new_hu[slot].numpy() - oracle_hu).max() <= 1
@@ -330,7 +351,7 @@ def test_no_class_comes_into_being(step: int, classes: set[int]) -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_a_gpu_gives_the_same_up_to_rounding() -> None:
-    augmentations = [draw(ALWAYS, (1, 4, slot)) for slot in range(3)]
+    augmentations = [draw(ALL_KINDS, (1, 4, slot)) for slot in range(3)]
     hu, labels = windows(3, *(24 + 2 * n for n in margin(augmentations, 24)))
     on_cpu, on_gpu = augment(hu, labels, augmentations, 24), augment(hu.cuda(), labels.cuda(), augmentations, 24)
     assert (on_cpu[0] - on_gpu[0].cpu()).abs().max() <= 1

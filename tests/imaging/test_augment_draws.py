@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from scipy.stats import binomtest, kstest
 from torch import Tensor
 
-from tests.imaging.test_augment import ALWAYS, Array, windows
+from tests.imaging.test_augment import ALL_KINDS, ALWAYS, Array, windows
 from viscera.core.config import AugmentConfig
 from viscera.imaging import augment as module
 from viscera.imaging.augment import augment, draw
@@ -77,7 +77,10 @@ def test_angles_are_uniform_up_to_the_largest() -> None:
         assert kstest(about_axis, "uniform", args=(-40, 80)).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["rotation", "scaling", "elastic", "blur", "intensity", "noise"])
+KINDS = ["rotation", "scaling", "elastic", "blur", "intensity", "noise", "low_resolution", "gamma", "inverted_gamma"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_switching_one_kind_off_leaves_the_others_as_they_are(kind: str) -> None:
     def aspects(config: AugmentConfig) -> dict[str, Array]:
         drawn = draw(config, (0, 3, 1))
@@ -89,9 +92,12 @@ def test_switching_one_kind_off_leaves_the_others_as_they_are(kind: str) -> None
             "blur": np.array(drawn.blur_voxels),
             "intensity": np.array([drawn.contrast, drawn.shift_hu]),
             "noise": np.array(drawn.noise_hu),
+            "low_resolution": np.array(drawn.coarser),
+            "gamma": np.array(drawn.gamma),
+            "inverted_gamma": np.array(drawn.inverted_gamma),
         }
 
-    on, off = aspects(ALWAYS), aspects(ALWAYS.model_copy(update={f"{kind}_probability": 0}))
+    on, off = aspects(ALL_KINDS), aspects(ALL_KINDS.model_copy(update={f"{kind}_probability": 0}))
     assert [each for each in on if not np.allclose(on[each], off[each], rtol=1e-12)] == [kind]
 
 
@@ -105,3 +111,45 @@ def test_nothing_is_mirrored_unless_asked_for() -> None:
     mirror = np.diag([-1, 1, 1])
     for one, other, is_flipped in zip(drawn, mirrored, flipped, strict=True):
         assert np.array_equal(other.linear, mirror @ one.linear if is_flipped else one.linear)
+
+
+def test_what_is_off_by_default_moves_nothing_else() -> None:
+    later = {"coarser": (1, 1, 1), "gamma": 1, "inverted_gamma": 1}
+    signs = {tuple(np.sign(np.diag(linear))) for linear in (draw(MIRRORING, (0, step, 0)).linear for step in range(99))}
+    assert len(signs) == 8
+    for step in range(20):
+        one, all_kinds = (vars(draw(config, (0, step, 1))) for config in (ALWAYS, ALL_KINDS))
+        assert {name: one[name] for name in later} == later
+        assert np.array_equal(np.abs(one.pop("linear")), np.abs(all_kinds.pop("linear")))  # but for mirrors
+        assert one == all_kinds | later
+
+
+MIRRORING = AugmentConfig(mirror_axes=("R", "A", "S"), rotation_probability=0, scaling_probability=0)
+
+
+def test_along_each_axis_half_of_the_windows_are_mirrored_and_r_is_left_and_right() -> None:
+    mirrored = np.array([np.diag(draw(MIRRORING, (0, step, 0)).linear) < 0 for step in range(1000)])
+    for along in mirrored.T:
+        assert binomtest(int(along.sum()), 1000, 0.5).pvalue > 1e-3
+    assert np.abs(np.corrcoef(mirrored.T) - np.eye(3)).max() < 4 / np.sqrt(1000)
+    as_before = AugmentConfig(flip_left_right=True)
+    for other in (AugmentConfig(mirror_axes=("R",)), AugmentConfig(mirror_axes=("R",), flip_left_right=True)):
+        for step in range(20):
+            assert np.array_equal(draw(other, (0, step, 0)).linear, draw(as_before, (0, step, 0)).linear)
+    one = draw(AugmentConfig(mirror_axes=("A", "S"), rotation_probability=0, scaling_probability=0), (0, 0, 0))
+    assert one.linear[0, 0] == 1
+
+
+def test_gammas_and_factors_fill_their_ranges() -> None:
+    drawn = [draw(ALL_KINDS, (5, step, 0)) for step in range(500)]
+    for exponents in ([each.gamma for each in drawn], [each.inverted_gamma for each in drawn]):
+        assert kstest(np.log(exponents) / np.log(1.5), "uniform", args=(-1, 2)).pvalue > 1e-3
+    config = ALL_KINDS.model_copy(update={"low_resolution": (1.0, 2.0, 4.0)})
+    factors = np.array([draw(config, (5, step, 0)).coarser for step in range(500)])
+    assert (factors[:, 0] == 1).all()
+    for axis, largest in ((1, 2), (2, 4)):
+        assert kstest(np.log(factors[:, axis]) / np.log(largest), "uniform").pvalue > 1e-3
+    half = ALL_KINDS.model_copy(update={"low_resolution_probability": 0.5, "gamma_probability": 0.3})
+    drawn = [draw(half, (6, step, 0)) for step in range(1000)]
+    assert binomtest(sum(each.coarser != (1, 1, 1) for each in drawn), 1000, 0.5).pvalue > 1e-3
+    assert binomtest(sum(each.gamma != 1 for each in drawn), 1000, 0.3).pvalue > 1e-3

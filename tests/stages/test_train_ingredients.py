@@ -26,7 +26,13 @@ ALL: dict[str, Any] = {
     "organ_windows": 0.5,
     "average": 0.9,
     "network": {"normalisation": "instance", "encoder": "residual", "blocks": [1, 1], "dropout": 0.25},
-    "augment": {"enabled": True},
+    "augment": {
+        "enabled": True,
+        "mirror_axes": ["R", "S"],
+        "low_resolution_probability": 0.5,
+        "gamma_probability": 0.5,
+        "inverted_gamma_probability": 0.5,
+    },
     "learning_rate": 0.05,
 }
 
@@ -64,7 +70,10 @@ def test_a_schedule_within_its_warm_up_is_one_sentence_and_exit_3(tiny_store: St
 def test_every_ingredient_has_a_line_in_the_recipes() -> None:
     rows = re.findall(r"^\| (`train\..*?) \|", (ROOT / "docs" / "recipes.md").read_text("utf-8"), flags=re.MULTILINE)
     said = set(re.findall(r"train\.[a-z_.]+", " ".join(rows)))
-    sections = ("rate_schedule", "optimiser", "network", "organ_windows", "average", "loss.cross_entropy")
+    sections = (
+        *("rate_schedule", "optimiser", "network", "organ_windows", "average", "loss.cross_entropy"),
+        *("augment.mirror_axes", "augment.low_resolution", "augment.gamma", "augment.inverted_gamma"),
+    )
     there = {f"train.{key}" for key, _, _ in fields_of(TrainConfig) if key.startswith(sections)}
     page = (ROOT / "docs" / "recipes.md").read_text("utf-8")
     assert said <= there

@@ -138,6 +138,29 @@ def _spacings_mm(value: object) -> float | tuple[float, ...] | None:
     return None if value is None else _one_or_three(value, "a voxel size in mm")
 
 
+def _coarser(value: object) -> float | tuple[float, float, float]:
+    factors = _one_or_three(value, "a factor")
+    if not all(1 <= factor <= 8 for factor in along_axes(factors)):
+        raise ValueError("factors from 1 to 8 were expected")
+    return factors
+
+
+def _axes(value: object) -> object:
+    """Letters in the order R, A, S, each once; also of text, such as R,S."""
+    names = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
+    names = [] if names == [""] else names
+    if not isinstance(names, list | tuple):
+        names = [names]
+    for name in names:
+        if name not in AXES:
+            raise ValueError(f"R, A or S was expected, or several such as [R, S]; there is no axis {name}")
+    return tuple(name for name in AXES if name in names)
+
+
+Axis = Literal["R", "A", "S"]
+AXES: tuple[Axis, ...] = get_args(Axis)  # to the right, front and head; those of I, J, K of a scan that is prepared
+AxisNames = Annotated[tuple[Axis, ...], BeforeValidator(_axes)]
+Coarser = Annotated[float | tuple[float, float, float], BeforeValidator(_coarser)]
 Factors = Annotated[int | tuple[int, int, int], BeforeValidator(_factors)]
 SpacingsMm = Annotated[float | tuple[float, float, float] | None, BeforeValidator(_spacings_mm)]
 

@@ -211,7 +211,8 @@ class Trainer:
         train = self.config.train
         hu, labels = (each.to(self.device, non_blocking=True) for each in (batch.hu, batch.labels))
         if batch.augmentations:
-            hu, labels = augment(hu, labels, batch.augmentations, train.patch)
+            within_hu = train.intensity.low_hu, train.intensity.high_hu
+            hu, labels = augment(hu, labels, batch.augmentations, train.patch, within_hu)
         labelled = None if batch.labelled is None else batch.labelled.to(self.device, non_blocking=True)
         return NetworkInput(network_input(hu, train.intensity), labels, labelled)
 

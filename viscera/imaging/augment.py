@@ -1,4 +1,4 @@
-"""Augmentation: random rotation, scaling, elastic deformation, blur, contrast, HU shift and noise of training windows.
+"""Augmentation: training windows are turned, scaled, deformed, mirrored, and their HU changed, at random.
 
 What happens to a window is drawn first (`draw`), from (seed, step, slot) alone. A rotated window shows what lay beyond
 the faces of the old one, so the feed cuts that much more (`margin`). Then `augment` does it to a whole batch, on any
@@ -18,15 +18,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from viscera.core.config import AugmentConfig
+from viscera.core.augment_config import AugmentConfig
 from viscera.core.geometry import Index3
 from viscera.core.scan import AIR_HU
+from viscera.core.settings import along_axes
 
 Matrix3 = npt.NDArray[np.float64]
 _ISOTROPIC = (1.0, 1.0, 1.0)
-_STRENGTHS, _ELASTIC, _NOISE = 1, 2, 3  # streams of random numbers of one window
+# streams of random numbers of one window; 4 is that of `imaging.organ_windows`
+_STRENGTHS, _ELASTIC, _NOISE, _MORE_STRENGTHS = 1, 2, 3, 5
 _ELASTIC_LIMIT = 3.0  # displacements end at so many standard deviations, so that a margin holds them
 _HU_RANGE = torch.iinfo(torch.int16)
+_ALL_HU = (-np.inf, np.inf)
+_LEAST_WIDTH = 1e-7  # of what is divided by, as in batchgeneratorsv2
 _CPU = torch.device("cpu")
 
 
@@ -42,7 +46,10 @@ class Augmentation:
     blur_voxels: float = 0.0  # σ of the Gaussian; the edge voxels go on beyond the edge
     contrast: float = 1.0  # factor on HU
     shift_hu: float = 0.0  # added to HU after that
-    noise_hu: float = 0.0  # s.d. of the noise added last
+    noise_hu: float = 0.0  # s.d. of the noise that is added then
+    coarser: tuple[float, float, float] = _ISOTROPIC  # factors on the voxel size along I, J, K, of a scan that was such
+    inverted_gamma: float = 1.0  # exponent on the negative
+    gamma: float = 1.0  # exponent, last
 
     @property
     def moves(self) -> bool:
@@ -72,17 +79,32 @@ def draw(config: AugmentConfig, key: tuple[int, int, int], spacing_mm: Sequence[
     )
     elastic, blur, noise = random.random(3)
     shift, log_scale, log_contrast, *turns = random.uniform(-1, 1, 6)
-    flip = bool(config.flip_left_right and random.random() < 0.5)
+    mirror_R = bool("R" in config.mirrors and random.random() < 0.5)
+    more = Augmentation(key).random(_MORE_STRENGTHS)
+    coarsens, inverts, bends, mirror_A, mirror_S = more.random(5) < (
+        config.low_resolution_probability,
+        config.inverted_gamma_probability,
+        config.gamma_probability,
+        0.5 * ("A" in config.mirrors),
+        0.5 * ("S" in config.mirrors),
+    )
+    log_inverted, log_gamma = more.uniform(-1, 1, 2)
+    i, j, k = np.array(along_axes(config.low_resolution)) ** (more.random(3) * coarsens)
     angles = [config.rotation_degrees * turn * rotates for turn in turns]
     return Augmentation(
         key=key,
-        linear=linear_map(angles, config.scaling ** (log_scale * scales), spacing_mm, flip_left_right=flip),
+        linear=linear_map(
+            angles, config.scaling ** (log_scale * scales), spacing_mm, mirrored=(mirror_R, mirror_A, mirror_S)
+        ),
         elastic_voxels=float(config.elastic_voxels * elastic * deforms),
         elastic_spacing=config.elastic_spacing,
         blur_voxels=float(config.blur_voxels * blur * blurs),
         contrast=float(config.contrast ** (log_contrast * recalibrates)),
         shift_hu=float(config.shift_hu * shift * recalibrates),
         noise_hu=float(config.noise_hu * noise * noises),
+        coarser=(float(i), float(j), float(k)),
+        inverted_gamma=float(config.gamma ** (log_inverted * inverts)),
+        gamma=float(config.gamma ** (log_gamma * bends)),
     )
 
 
@@ -91,9 +113,9 @@ def linear_map(
     scale: float = 1.0,
     spacing_mm: Sequence[float] = _ISOTROPIC,
     *,
-    flip_left_right: bool = False,
+    mirrored: Sequence[bool] = (False, False, False),
 ) -> Matrix3:
-    """A of `Augmentation`: the inverse of mirroring I, turning about I, then J, then K, and enlarging, in mm."""
+    """A of `Augmentation`: the inverse of mirroring axes, turning about I, then J, then K, and enlarging, in mm."""
     turn = np.eye(3)
     for axis, degrees in enumerate(angles_degrees):
         a, b = (axis + 1) % 3, (axis + 2) % 3
@@ -104,7 +126,7 @@ def linear_map(
         turn = about_axis @ turn
     size = np.asarray(spacing_mm, dtype=np.float64)
     linear: Matrix3 = turn.T * (size[None, :] / size[:, None]) / scale
-    return np.diag([-1.0, 1.0, 1.0]) @ linear if flip_left_right else linear
+    return np.diag(np.where(mirrored, -1.0, 1.0)) @ linear if any(mirrored) else linear
 
 
 def margin(augmentations: Sequence[Augmentation], patch: int) -> Index3:
@@ -119,12 +141,17 @@ def margin(augmentations: Sequence[Augmentation], patch: int) -> Index3:
 
 
 def augment(
-    hu_BIJK: Tensor, labels_BIJK: Tensor, augmentations: Sequence[Augmentation], patch: int
+    hu_BIJK: Tensor,
+    labels_BIJK: Tensor,
+    augmentations: Sequence[Augmentation],
+    patch: int,
+    within_hu: tuple[float, float] = _ALL_HU,
 ) -> tuple[Tensor, Tensor]:
     """Augment a batch of windows, one augmentation each, and cut it to its middle: (B, patch, patch, patch).
 
     HU (int16) are interpolated linearly, labels (uint8) take the nearest voxel's. The windows may reach beyond the
-    patch, by the same on both sides of an axis; what lies outside of them is air and background.
+    patch, by the same on both sides of an axis; what lies outside of them is air and background. Before a gamma HU are
+    clipped to what the network sees of them, `within_hu`.
     """
     if any(each.moves for each in augmentations):
         hu, labels = _moved(hu_BIJK, labels_BIJK, _sampling_grid(augmentations, patch, hu_BIJK))
@@ -132,7 +159,8 @@ def augment(
         i, j, k = ((n - patch) // 2 for n in hu_BIJK.shape[1:])
         middle = (slice(None), slice(i, i + patch), slice(j, j + patch), slice(k, k + patch))
         hu, labels = hu_BIJK[middle], labels_BIJK[middle]
-    hu = _recalibrated(_blurred(hu, augmentations), augmentations)
+    hu = _coarsened(_recalibrated(_blurred(hu, augmentations), augmentations), augmentations)
+    hu = _bent(hu, augmentations, within_hu)
     if hu.is_floating_point():
         hu = hu.round().clamp_(_HU_RANGE.min, _HU_RANGE.max).to(torch.int16)
     return hu, labels
@@ -219,3 +247,41 @@ def _recalibrated(hu_BIJK: Tensor, augmentations: Sequence[Augmentation]) -> Ten
                 noise[slot] *= each.noise_hu
         hu_BIJK = torch.from_numpy(noise).to(hu_BIJK.device, non_blocking=True).add_(hu_BIJK)
     return hu_BIJK
+
+
+def _coarsened(hu_BIJK: Tensor, augmentations: Sequence[Augmentation]) -> Tensor:
+    """As of scans of larger voxels: the nearest voxel at each of fewer places, then interpolated linearly.
+
+    nnU-Net's (Isensee et al., Nature Methods 2021), as batchgeneratorsv2 computes it.
+    """
+    coarse = [(slot, each.coarser) for slot, each in enumerate(augmentations) if each.coarser != _ISOTROPIC]
+    hu_BIJK = hu_BIJK.float() if coarse else hu_BIJK
+    for slot, factors in coarse:
+        shape = hu_BIJK.shape[1:]
+        fewer = [max(1, round(n / factor)) for n, factor in zip(shape, factors, strict=True)]
+        nearest = F.interpolate(hu_BIJK[slot, None, None], fewer, mode="nearest-exact")
+        hu_BIJK[slot] = F.interpolate(nearest, shape, mode="trilinear", align_corners=False)[0, 0]
+    return hu_BIJK
+
+
+def _bent(hu_BIJK: Tensor, augmentations: Sequence[Augmentation], within_hu: tuple[float, float]) -> Tensor:
+    """Gamma of the windows that have one, of the negative first."""
+    bent = [(slot, each) for slot, each in enumerate(augmentations) if (each.inverted_gamma, each.gamma) != (1, 1)]
+    hu_BIJK = hu_BIJK.float() if bent else hu_BIJK
+    for slot, each in bent:
+        hu = hu_BIJK[slot].clamp(*within_hu)
+        hu = -_with_gamma(-hu, each.inverted_gamma) if each.inverted_gamma != 1 else hu
+        hu_BIJK[slot] = _with_gamma(hu, each.gamma) if each.gamma != 1 else hu
+    return hu_BIJK
+
+
+def _with_gamma(values: Tensor, exponent: float) -> Tensor:
+    """Values between their extremes to a power, then with the mean and standard deviation that they had.
+
+    nnU-Net's (Isensee et al., Nature Methods 2021), as batchgeneratorsv2 computes it; of z-scores it is the same.
+    """
+    least, most = values.aminmax()
+    width = (most - least).clamp(min=_LEAST_WIDTH)
+    bent = ((values - least) / width) ** exponent
+    deviation = values.std(correction=0) / bent.std(correction=0).clamp(min=_LEAST_WIDTH)
+    return (bent - bent.mean()) * deviation + values.mean()

@@ -6,6 +6,7 @@ BENCH  := .venv-bench
 DEMO   ?= demo
 DEMO_SETTINGS ?=
 STUDY  ?= study-phantom
+RECIPES ?= study-recipes
 DEVICE ?= cpu
 DATA   ?= ../shared/data/nnunet_real
 MEMORISE ?= memorised
@@ -21,12 +22,13 @@ GPU_SETTINGS ?=
 GPU_PEERS   ?= monai==1.6.0
 GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
-.PHONY: help install install-bench demo study-phantom memorise fit-forecast check test test-slow test-cluster test-bench bench gpu gpu-wheels clean
+.PHONY: help install install-bench demo study-phantom study-recipes memorise fit-forecast check test test-slow test-cluster test-bench bench gpu gpu-wheels clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
 	@echo "make demo       train six models on phantoms and write the report (about 2 minutes on two cores)"
 	@echo "make study-phantom  why the weights need another rate (about 90 minutes on two cores; DEVICE=cuda: the paper's size)"
+	@echo "make study-recipes  which ingredients make a better recipe at equal processor time (hours, resumable)"
 	@echo "make fit-forecast   the same, and the constants of the forecast of failing organs"
 	@echo "make memorise   two real scans learnt by heart (about 50 minutes on two cores; DATA=folder with ts_example and lidc0001)"
 	@echo "make test       all tests but the slow ones; COVERAGE=1 also measures which lines they run"
@@ -57,6 +59,9 @@ demo: install
 
 study-phantom: install
 	BIN=$(BIN) PAGE=docs/results/why-weights-fail.md bash scripts/study_phantom.sh $(STUDY) $(DEVICE)
+
+study-recipes: install
+	BIN=$(BIN) bash scripts/study_recipes.sh $(RECIPES)
 
 memorise: install
 	BIN=$(BIN) bash scripts/memorise_real.sh $(DATA) $(MEMORISE) docs/results/memorised-real-ct.md

@@ -1,0 +1,106 @@
+"""What the ablation of docs/decisions/0035 varies, and the rule by which an ingredient enters `--preset strong`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+Settings = Mapping[str, Any]  # of `train`, by dotted key
+
+BASE: Settings = {
+    "learning_rate": 0.01,  # uniform at this rate is the paper's best arm on the phantom
+    "diagnose": False,
+    "validate_every": 1_000_000,  # at the end alone
+    "log_every": 200,
+    "checkpoint_every": 1_000_000,
+}
+BASE_STEPS = 600  # whose processor time every arm has
+SEEDS = (0, 1, 2)
+CONFIRMING_SEEDS = (3, 4, 5)
+
+INGREDIENTS: dict[str, Settings] = {
+    "cosine": {"rate_schedule.shape": "cosine"},
+    "adamw": {"optimiser.name": "adamw", "optimiser.weight_decay": 0.01},
+    "clip": {"optimiser.clip_norm": 12.0},
+    "cross_entropy": {"loss.cross_entropy": 1.0},
+    "organ_windows": {"organ_windows": 0.33},
+    "average": {"average": 0.999},
+    "instance": {"network.normalisation": "instance"},
+    "residual": {"network.encoder": "residual", "network.blocks": [1, 1, 1]},
+    "deep_supervision": {"network.deep_supervision": True},
+    "dropout": {"network.dropout": 0.2},
+    "augment": {"augment.enabled": True},
+    "window_hu": {"intensity.low_hu": -160.0, "intensity.high_hu": 240.0},
+}
+# other ways to the same end, each alone: name to the settings
+ALTERNATIVES: dict[str, Settings] = {
+    "polynomial": {"rate_schedule.shape": "polynomial"},
+    "warm_up": {"rate_schedule.warm_up": 30},
+    "cosine_rate_0.003": {"learning_rate": 0.003, "rate_schedule.shape": "cosine"},
+    "cosine_rate_0.03": {"learning_rate": 0.03, "rate_schedule.shape": "cosine"},
+    "cross_entropy_root": {"loss.cross_entropy": 1.0, "loss.cross_entropy_weighting": 0.5},
+    "group": {"network.normalisation": "group"},
+    "sgd": {
+        "optimiser.name": "sgd",
+        "optimiser.weight_decay": 3e-5,
+        "optimiser.clip_norm": 12.0,
+        "rate_schedule.shape": "polynomial",
+    },
+    "patch_32": {"patch": 32, "batch_size": 2},
+}
+EARNED, HARM = 0.5, -1.0  # points of Dice: rule 1
+
+
+@dataclass(frozen=True)
+class RecipeArm:
+    """One recipe: a name, and what it sets beyond the base."""
+
+    name: str
+    settings: Settings
+
+
+def arms() -> list[RecipeArm]:
+    """The base, each ingredient alone, all of them, all but each, and the alternatives."""
+    everything = {key: value for settings in INGREDIENTS.values() for key, value in settings.items()}
+    return [
+        RecipeArm("base", {}),
+        *(RecipeArm(name, settings) for name, settings in INGREDIENTS.items()),
+        RecipeArm("all", everything),
+        *(
+            RecipeArm(f"all_but_{name}", {key: value for key, value in everything.items() if key not in settings})
+            for name, settings in INGREDIENTS.items()
+        ),
+        *(RecipeArm(name, settings) for name, settings in ALTERNATIVES.items()),
+    ]
+
+
+def steps_of(times_base: float, base_steps: int) -> int:
+    """As many steps, each so many times as long as one of the base, as take the time of so many steps of the base."""
+    return max(1, round(base_steps / times_base))
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What an ingredient gives, in points of mean foreground Dice, medians over the seeds."""
+
+    ingredient: str
+    alone: float  # beside the base
+    within_all: float  # beside all but it
+
+    @property
+    def enters(self) -> bool:
+        """Rule 1 of docs/decisions/0035."""
+        return (self.alone + self.within_all) / 2 >= EARNED and min(self.alone, self.within_all) >= HARM
+
+
+def effects(dice: Mapping[str, Mapping[int, float]]) -> list[Effect]:
+    """Of each ingredient whose four arms are all there; `dice` is 0 to 1, by arm and seed, paired by seed."""
+
+    def gain(of: str, over: str) -> float:
+        return 100 * median(dice[of][seed] - dice[over][seed] for seed in dice[of].keys() & dice[over].keys())
+
+    return [
+        Effect(name, gain(name, "base"), gain("all", f"all_but_{name}"))
+        for name in INGREDIENTS
+        if {"base", "all", name, f"all_but_{name}"} <= dice.keys()
+    ]

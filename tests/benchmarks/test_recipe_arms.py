@@ -1,0 +1,43 @@
+"""The ablation's arms, budget and rule, worked by hand."""
+
+import pytest
+
+from benchmarks.recipe_arms import ALTERNATIVES, INGREDIENTS, Effect, arms, effects, steps_of
+
+
+def test_arms_are_the_base_each_all_all_but_each_and_the_alternatives() -> None:
+    by_name = {arm.name: arm.settings for arm in arms()}
+    assert len(by_name) == 2 + 2 * len(INGREDIENTS) + len(ALTERNATIVES) == len(arms())
+    assert by_name["base"] == {}
+    for name, settings in INGREDIENTS.items():
+        assert by_name[name] == settings
+        assert {**by_name[f"all_but_{name}"], **settings} == by_name["all"]
+        assert not by_name[f"all_but_{name}"].keys() & settings.keys()
+
+
+def test_equal_time_is_fewer_steps_where_a_step_takes_longer() -> None:
+    """600 steps of 20 ms are 12 s: 400 steps of 30 ms."""
+    assert steps_of(30 / 20, 600) == 400
+    assert steps_of(1.0, 600) == 600
+    assert steps_of(5000.0, 600) == 1
+
+
+@pytest.mark.parametrize(
+    ("alone", "within_all", "enters"),
+    [(2.0, -0.5, True), (0.4, 0.4, False), (5.0, -1.2, False), (0.5, 0.5, True), (-1.5, 9.0, False)],
+)
+def test_rule_1(alone: float, within_all: float, enters: bool) -> None:
+    assert Effect("x", alone, within_all).enters is enters
+
+
+def test_gains_are_paired_by_seed() -> None:
+    """Alone +1, +3, +2 points: 2. Within all -1, 0, +4: 0. An ingredient without all four arms has no effect yet."""
+    dice = {
+        "base": {0: 0.50, 1: 0.60, 2: 0.70},
+        "cosine": {0: 0.51, 1: 0.63, 2: 0.72},
+        "all": {0: 0.59, 1: 0.60, 2: 0.64},
+        "all_but_cosine": {0: 0.60, 1: 0.60, 2: 0.60},
+        "adamw": {0: 0.5},
+    }
+    (only,) = effects(dice)
+    assert (only.ingredient, round(only.alone, 6), round(only.within_all, 6)) == ("cosine", 2.0, 0.0)

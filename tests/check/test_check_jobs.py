@@ -1,5 +1,6 @@
 """A check in several processes, and in parts: the same tables and the same page as in one."""
 
+import shutil
 from itertools import permutations
 from pathlib import Path
 
@@ -74,6 +75,25 @@ def test_parts_in_any_order_make_the_same_page(
     check(raw, tmp_path)
     assert contents(tmp_path) == whole
     assert not (tmp_path / "parts").exists()
+
+
+def test_a_part_that_is_checked_again_after_the_join_makes_room_for_pictures_of_others(
+    raw: Path, tmp_path: Path
+) -> None:
+    """One of its cases was mended meanwhile: the page is that of one call, which draws more places of later cases."""
+    mended, parts, alone = (tmp_path / name for name in ("raw", "parts", "alone"))
+    shutil.copytree(raw, mended)
+    for number in (1, 2, 3):
+        check(mended, parts, shard=Shard(number, 3))
+    before = [(parts / name).read_bytes() for name in FILES]
+    labels = mended / "labelsTr" / "phantom_000.nii.gz"
+    image = nib.load(labels)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[::-1].copy(), image.affine), labels)  # as it was written
+    check(mended, parts, shard=Shard(1, 3))
+    check(mended, alone)
+    assert contents(parts) == contents(alone) != before
+    text = (alone / "index.html").read_text(encoding="utf-8")
+    assert text.count("<img") == 3 * MOST
 
 
 def test_a_part_refuses_its_own_cases_alone(raw: Path, tmp_path: Path) -> None:

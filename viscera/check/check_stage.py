@@ -1,6 +1,6 @@
 """`viscera check`: what a labelled data set looks like, before anyone trains on it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial as partial_of
@@ -83,7 +83,7 @@ def check(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
         there = [part for part in parts if part is not None]
         if len(there) < len(parts):
             return DataSetCheck(title, organs, found.cases, parts_missing=len(parts) - len(there))
-        found = _joined(there, len(sources))
+        found = _joined(there, sources, table, spread or partial_of(for_each, jobs=1), progress)
         checked = _concluded(found, title, table, out)
         drop_pictures(out, there, found.pictures)
         return checked
@@ -129,17 +129,30 @@ def _looked_at(sources: Sequence[CaseSource], table: ClassTable, spread: Spread 
         seen = watched("check", names, unordered, lambda found: found[0].case, progress, in_order=False)
         by_name = {check.case: check for check, _ in seen}
     cases = tuple(by_name[name] for name in names)
-    room, items = MOST_PICTURES, list[tuple[CaseSource, list[Finding], int]]()
+    return _Found(cases, _drawn(sources, cases, {}, table, spread, progress))
+
+
+def _drawn(
+    sources: Sequence[CaseSource],
+    cases: Sequence[CaseCheck],
+    before: Mapping[str, list[PlacePictures]],
+    table: ClassTable,
+    spread: Spread,
+    progress: OnProgress,
+) -> dict[str, list[PlacePictures]]:
+    """The pictures that the page has room for, by case; where `before` has too few of a case, it is read again."""
+    room, items, pictures = MOST_PICTURES, list[tuple[CaseSource, list[Finding], int]](), {}
     for source, case in zip(sources, cases, strict=True):
         suspicious = _suspicious(case.findings)
         most = min(len(places_of(suspicious)), MOST_OF_A_CASE, room)
         room -= most
-        if most:
+        pictures[case.case] = before.get(case.case, [])[:most]
+        if len(pictures[case.case]) < most:
             items.append((source, suspicious, most))
     drawn_of = [source.name for source, *_ in items]
     with closing(spread(partial_of(_draw, table), items)) as unordered:
         pictures |= watched("draw", drawn_of, unordered, lambda found: found[0], progress, in_order=False)
-    return _Found(cases, {name: pictures.get(name, []) for name in names})
+    return pictures
 
 
 def _room(pictures: dict[str, list[PlacePictures]]) -> int:
@@ -174,14 +187,17 @@ def _draw(table: ClassTable, item: tuple[CaseSource, list[Finding], int]) -> tup
     return source.name, pictures
 
 
-def _joined(parts: Sequence[CheckPart], number: int) -> _Found:
-    """All parts in the order of the whole, with no more pictures than it would have alone."""
-    cases = tuple(parts[at % len(parts)].cases[at // len(parts)] for at in range(number))
-    drawn = {case: places for part in parts for case, places in part.pictures.items()}
-    pictures: dict[str, list[PlacePictures]] = {}
-    for case in cases:
-        pictures[case.case] = drawn.get(case.case, [])[: _room(pictures)]
-    return _Found(cases, pictures)
+def _joined(
+    parts: Sequence[CheckPart], sources: Sequence[CaseSource], table: ClassTable, spread: Spread, progress: OnProgress
+) -> _Found:
+    """All parts in the order of the whole, with the pictures that it would have alone.
+
+    Parts keep those that an earlier page had. Where one of them was checked again since, and has fewer, there is room
+    for others.
+    """
+    cases = tuple(parts[at % len(parts)].cases[at // len(parts)] for at in range(len(sources)))
+    kept = {case: places for part in parts for case, places in part.pictures.items()}
+    return _Found(cases, _drawn(sources, cases, kept, table, spread, progress))
 
 
 def _concluded(found: _Found, title: str, table: ClassTable, out: Path) -> DataSetCheck:

@@ -1,5 +1,7 @@
 """A study on a Ray cluster on this machine: the results of one process, also when a node is lost."""
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -15,7 +17,9 @@ from viscera.core.progress import Progress, unseen
 from viscera.core.resolve import resolve_config
 from viscera.io.runlog import StudyFolder
 from viscera.io.store import Store
+from viscera.study import ray_launcher
 from viscera.study.plan import StudyPlan, make_plan
+from viscera.study.ray_desk import Desk
 from viscera.study.ray_launcher import launch_on_ray
 from viscera.study.worker import run_task
 
@@ -105,6 +109,36 @@ def test_a_node_that_is_killed_in_the_middle(
     for curve in study.rglob("curve.jsonl"):
         steps = [line.split(",")[0] for line in curve.read_text().splitlines()]
         assert len(steps) == len(set(steps)), "a step stands twice"
+
+
+def test_the_process_that_gathers_the_news_is_killed_in_the_middle(
+    tiny_store: Store, config: Config, expected: Path, cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray starts it again: no arm is lost, and the study goes on."""
+    pids = tmp_path / "pids"
+
+    class Noted(Desk):
+        def __init__(self, store: Path) -> None:
+            super().__init__(store)
+            with pids.open("a") as file:
+                file.write(f"{os.getpid()}\n")
+
+    monkeypatch.setattr(ray_launcher, "Desk", Noted)
+    seen: list[str] = []
+
+    def watch(at: Progress) -> None:
+        if at.job.endswith("train") and at.done > 0 and not seen:
+            os.kill(int(pids.read_text().split()[-1]), signal.SIGKILL)
+        seen.append(at.job)
+
+    study = run(
+        tiny_store,
+        tmp_path / "study",
+        config,
+        lambda plan: launch_on_ray(plan, Event(), watch, address=cluster.address),
+    )
+    assert len(pids.read_text().split()) == 2
+    assert_the_same(study, expected)
 
 
 def test_stopped_it_ends_with_checkpoints(tiny_store: Store, config: Config, cluster: Any, tmp_path: Path) -> None:

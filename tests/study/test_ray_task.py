@@ -13,12 +13,13 @@ import pytest
 import viscera
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError
+from viscera.core.progress import unseen
 from viscera.io.runlog import StudyFolder
 from viscera.io.store import Store
 from viscera.study import ray_desk, ray_launcher
 from viscera.study.plan import StudyPlan, Task, make_plan
 from viscera.study.ray_desk import Desk
-from viscera.study.ray_launcher import _Errand, _news, _outcome, _run
+from viscera.study.ray_launcher import _Errand, _followed, _news, _Outcome, _outcome, _run, _told
 
 
 def remote(desk: Desk) -> Any:
@@ -69,12 +70,33 @@ def test_a_desk_that_is_lost_is_a_sentence() -> None:
     class RayError(Exception):
         pass
 
-    def lost(_: object) -> object:
+    def lost(_: object, timeout: float) -> object:
+        assert timeout == 600
         raise RayError("The actor died\nat length")
 
     ray: Any = SimpleNamespace(get=lost, exceptions=SimpleNamespace(RayError=RayError))
-    with pytest.raises(RunFailedError, match=r"news was lost \(The actor died\)\. Run the same command again"):
-        _news(ray, remote(Desk(Path())))
+    for ask in (lambda desk: _news(ray, desk), lambda desk: _told(ray, desk.stop.remote())):
+        with pytest.raises(RunFailedError, match=r"news was lost \(The actor died\)\. Run the same command again"):
+            ask(remote(Desk(Path())))
+
+
+def test_a_study_that_is_stopped_says_so_to_a_desk_that_was_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which has forgotten it: so it is told each time."""
+    desk, looks = Desk(Path()), list[bool]()
+    monkeypatch.setattr(ray_launcher, "_news", lambda *_: [])
+    monkeypatch.setattr(ray_launcher, "_outcome", lambda *_: _Outcome(None, {}))
+    stop = threading.Event()
+    stop.set()
+
+    def wait(pending: list[int], **_: object) -> tuple[list[int], list[int]]:
+        looks.append(desk.is_stopped())
+        vars(desk).update(vars(Desk(Path())))  # as Ray starts it again
+        return (pending, []) if len(looks) == 3 else ([], pending)
+
+    ray: Any = SimpleNamespace(wait=wait, get=lambda value, **_: value, exceptions=SimpleNamespace(RayError=OSError))
+    task: Any = SimpleNamespace(run=SimpleNamespace(path=Path()))
+    assert list(_followed(ray, {0: task}, remote(desk), stop, unseen)) == []
+    assert looks == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -85,9 +107,14 @@ def test_a_desk_that_is_lost_is_a_sentence() -> None:
             BadInputError,
             "viscera is not installed on a node",
         ),
-        (OSError("System error: Can't get attribute 'x'\nat y"), BadInputError, "a node: OSError: System error: Can't"),
+        (
+            BufferError("System error: Can't get attribute 'x'\nat y"),
+            BadInputError,
+            "a node: BufferError: System error",
+        ),
         (ZeroDivisionError("by zero\nat y"), DefectError, r"a defect of viscera \(by zero\)"),
         (KeyError(), DefectError, r"a defect of viscera \(KeyError\)"),
+        (ConnectionError("The actor died\nat y"), RunFailedError, r"the process .* was lost \(The actor died\)\. Run"),
     ],
 )
 def test_an_arm_that_a_node_cannot_begin_is_no_defect(cause: Exception, kind: type[VisceraError], said: str) -> None:
@@ -100,7 +127,7 @@ def test_an_arm_that_a_node_cannot_begin_is_no_defect(cause: Exception, kind: ty
     def get(_reference: object) -> None:
         raise error
 
-    known = SimpleNamespace(RayTaskError=TaskError, RayError=TaskError, RaySystemError=OSError)
+    known = SimpleNamespace(RayTaskError=TaskError, RayError=ConnectionError, RaySystemError=BufferError)
     ray = SimpleNamespace(get=get, exceptions=known, nodes=list)
     failure = _outcome(ray, 0, SimpleNamespace(name="uniform, seed 1")).failure  # type: ignore[arg-type]
     assert type(failure) is kind

@@ -59,8 +59,9 @@ def launch_on_ray(
             here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
                 ray.get_runtime_context().get_node_id(), soft=False
             )
-            desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here).remote(plan.store)
-            ray.get(desk.is_stopped.remote())  # it has begun before others ask it: one that waits can be lost
+            again = {"max_restarts": RETRIES, "max_task_retries": RETRIES}  # where its process is lost
+            desk = ray.remote(Desk).options(num_cpus=0, scheduling_strategy=here, **again).remote(plan.store)
+            _told(ray, desk.is_stopped.remote())  # it has begun before others ask it: one that waits can be lost
             errand = _Errand(plan, Store.open(plan.store).fingerprint, mark, files_are_shared, viscera.__version__)
             shared = ray.put(errand)
             run = ray.remote(_run).options(**needs, max_retries=RETRIES, scheduling_strategy="SPREAD")
@@ -163,7 +164,7 @@ def _followed(
     progress: OnProgress,
 ) -> Iterator[VisceraError]:
     """Pass on news until all tasks are done, or stopped; gives why some could not be finished."""
-    pending, told = list(tasks), False
+    pending = list(tasks)
     while pending:
         done, pending = ray.wait(pending, num_returns=len(pending), timeout=_LOOK_S)
         for news in _news(ray, desk):
@@ -173,20 +174,27 @@ def _followed(
             write_files(tasks[reference].run.path, outcome.files)
             if outcome.failure is not None:
                 yield outcome.failure
-        if stop.is_set() and not told:
-            told = True
-            ray.get(desk.stop.remote())  # tasks that wait for a node then end where they begin; others after their step
+        if stop.is_set():  # tasks that wait for a node then end where they begin; others after their step
+            _told(ray, desk.stop.remote())  # each time, as a desk that was started again has forgotten it
     for news in _news(ray, desk):
         pass_on(news, progress)
 
 
 def _news(ray: ModuleType, desk: DeskActor) -> list[News]:
-    try:
-        news: list[News] = ray.get(desk.take.remote())
-    except ray.exceptions.RayError as error:
-        lost = f"the process on this node that gathers the news was lost ({first_line(error)})"
-        raise RunFailedError(f"{lost}. {_AGAIN}") from error
+    news: list[News] = _told(ray, desk.take.remote())
     return news
+
+
+def _told(ray: ModuleType, reference: _Reference) -> Any:  # noqa: ANN401 - whatever the desk says
+    """What the desk says; raises RunFailedError where it is lost for good, or says nothing for minutes."""
+    try:
+        return ray.get(reference, timeout=TURN_S)
+    except ray.exceptions.RayError as error:
+        raise RunFailedError(_desk_lost(error)) from error
+
+
+def _desk_lost(error: Exception) -> str:
+    return f"the process on the first node that gathers the news was lost ({first_line(error)}). {_AGAIN}"
 
 
 def _outcome(ray: ModuleType, reference: _Reference, task: Task) -> _Outcome:
@@ -195,6 +203,8 @@ def _outcome(ray: ModuleType, reference: _Reference, task: Task) -> _Outcome:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, ray.exceptions.RaySystemError | ImportError) or NO_MODULE.search(str(error.cause)):
             return _Outcome(BadInputError(f"{task.name}: {of_node(ray, error)}"), {})
+        if isinstance(error.cause, ray.exceptions.RayError):  # what the arm asked for was lost, and not the arm
+            return _Outcome(RunFailedError(f"{task.name}: {_desk_lost(error.cause)}"), {})
         log.exception("%s failed, by a defect of viscera:", task.name)
         return _Outcome(DefectError(f"{task.name}: a defect of viscera ({first_line(error.cause)})."), {})
     except ray.exceptions.RayError as error:

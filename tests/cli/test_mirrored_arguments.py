@@ -238,11 +238,35 @@ def test_pods_that_number_themselves_send_and_report(
 
 def test_several_paths_may_be_urls(store_of_objects: ObjectStore, tmp_path: Path) -> None:
     for part in ("1", "2"):
-        store_of_objects.write(f"part{part}/x", part.encode())
+        store_of_objects.write(f"part{part}/scores.csv", part.encode())
     parts = [Path(f"{store_of_objects.url}/part{part}") for part in ("1", "2")]
     with command({"parts": [*parts, tmp_path]}, name="merge") as here:
-        assert [(folder / "x").read_text() for folder in here["parts"][:2]] == ["1", "2"]
+        assert [(folder / "scores.csv").read_text() for folder in here["parts"][:2]] == ["1", "2"]
         assert here["parts"][2] == tmp_path
+
+
+def test_of_parts_that_are_merged_the_tables_travel_alone(store_of_objects: ObjectStore) -> None:
+    at, measured = store_of_objects.url, "case,organ,voxels\n"
+    for number in (1, 2):
+        store_of_objects.write(f"part{number}/measurements.csv", f"{measured}c{number},liver,5\n".encode())
+        store_of_objects.write(f"part{number}/c{number}.nii.gz", b"a label map" * 1000)
+        store_of_objects.write(f"part{number}/deep/scores.csv", b"of something else")
+    store_of_objects.write("all/quarantine.csv", b"case,reason\nc1,no space\n")
+    store_of_objects.write("all/c1.nii.gz", b"a label map")
+    with command({"store": Path(f"{at}/part1")}) as here:
+        assert (here["store"] / "c1.nii.gz").exists()  # of a command that reads all
+    store_of_objects.wire.requests.clear()
+    assert run("merge", f"{at}/part1", f"{at}/part2", "--out", f"{at}/all").exit_code == 0
+    assert [line for line in store_of_objects.wire.requests if ".nii.gz" in line or "deep" in line] == []
+    assert store_of_objects.read("all/measurements.csv").decode() == f"{measured}c1,liver,5\nc2,liver,5\n"
+    assert sorted(name for name in store_of_objects.objects if name.startswith("all/")) == [
+        "all/c1.nii.gz",
+        "all/measurements.csv",
+    ]
+    with command({"store": Path(f"{at}/part1")}) as here:
+        assert (here["store"] / "c1.nii.gz").exists()
+    said = refused(3, "merge", f"{at}/part1", f"{at}/part3", "--out", f"{at}/all")
+    assert said == f"viscera: {at}/part3: there is none of measurements.csv, quarantine.csv, scores.csv, summary.json."
 
 
 def test_one_url_as_input_and_output_is_one_folder(store_of_objects: ObjectStore) -> None:

@@ -38,7 +38,8 @@ def mirrored(
     from viscera.io.local_mirror import Mirror  # noqa: PLC0415 - for few commands only
 
     outputs = {url for key, found in urls.items() if key in writes for url in found}
-    mirrors = {url: Mirror(url, is_output=url in outputs) for found in urls.values() for url in found}
+    names = _names_of(name)
+    mirrors = {url: Mirror(url, is_output=url in outputs, names=names) for found in urls.values() for url in found}
     sent = [mirror for mirror in mirrors.values() if mirror.is_output and is_first]
     with end_on_signal():
         for mirror in mirrors.values():
@@ -96,6 +97,15 @@ def _refuse_many_machines(name: str, given: Mapping[str, Any], written: Sequence
             f"{written[0]}: the parts of a job array (--shard) write this together, which needs a folder that all of "
             f"them reach. Give one, or do without --shard: `{name} --jobs N`."
         )
+
+
+def _names_of(command: str) -> Sequence[str]:
+    """The files that a command looks at in a folder, and no others; none: all of them."""
+    if command != "merge":  # beside tables there are label maps
+        return ()
+    from viscera.stages.merge import TABLES  # noqa: PLC0415 - for this command only
+
+    return TABLES
 
 
 class _Sending:

@@ -32,8 +32,11 @@ class OtherWriterError(BadInputError):
 class Mirror:
     """A URL and its files here. Processes that mirror the same one take turns."""
 
-    def __init__(self, url: str, *, is_output: bool = False) -> None:
-        """Raises BadInputError where the URL is none, or its package is missing."""
+    def __init__(self, url: str, *, is_output: bool = False, names: Collection[str] = ()) -> None:
+        """Of a folder all files, or those of these `names` alone.
+
+        Raises BadInputError where the URL is none, or its package is missing.
+        """
         remote = RemoteFolder(url)
         within, _, last = url.rpartition("/")
         is_nested = not within.endswith("/")  # not the bucket itself
@@ -42,7 +45,8 @@ class Mirror:
         self._name, self.url = (last, within) if self._is_file else ("", url)
         self.remote = RemoteFolder(within) if self._is_file else remote
         self.is_output = is_output
-        self.home, self.folder = place_of(self.url, self.remote.endpoint, self._name)
+        self._only = () if self._is_file else tuple(sorted(names))
+        self.home, self.folder = place_of(self.url, self.remote.endpoint, self._name or "\n".join(self._only))
 
     @property
     def path(self) -> Path:
@@ -64,7 +68,8 @@ class Mirror:
             self._refuse_too_much(sum(max(0, there[name].size) for name in wanted))
             self._fetch_all(index, {name: there[name] for name in wanted}, progress)
         if not self.is_output and not self.path.exists():
-            raise BadInputError(f"{self.remote.url}: there is no such file or folder, or it is empty.")
+            what = f"none of {', '.join(self._only)}" if self._only else "no such file or folder, or it is empty"
+            raise BadInputError(f"{self.remote.url}: there is {what}.")
 
     def send(self, progress: OnProgress = unseen) -> int:
         """Send what has been written here since, in the order in which it was written; how many files those were.
@@ -99,7 +104,9 @@ class Mirror:
             yield index
 
     def _there(self) -> dict[str, RemoteFile]:
-        """The files that are of this mirror: of a folder all, of a file those that belong to it."""
+        """The files that are of this mirror: of a folder all, or those wanted; of a file those that belong to it."""
+        if self._only:
+            return {name: file for name, file in self.remote.files(is_deep=False).items() if name in self._only}
         if not self._is_file:
             return self.remote.files()
         stem = self._name
@@ -117,7 +124,7 @@ class Mirror:
         found = dict[str, Seen]()
         for folder, folders, files in os.walk(self.folder):
             within = Path(folder).relative_to(self.folder)
-            folders[:] = [] if self._is_file else [each for each in folders if not is_hidden(each)]
+            folders[:] = [] if self._is_file or self._only else [each for each in folders if not is_hidden(each)]
             for name in (within / each for each in files if not is_hidden(each)):
                 if (seen := Seen.of(self.folder / name)) is not None:
                     found[name.as_posix()] = seen

@@ -4,7 +4,8 @@ CACHE/remote/HASH/NAME/…       the files; NAME is the URL's last one, after wh
 CACHE/remote/HASH/index.json   each file as it was on both sides, by checksum, size and time
 CACHE/remote/HASH/removed/…    notes of what was removed on purpose, and is to be removed at the URL
 
-HASH is of the URL, its endpoint and, of a single file, its name: files of one folder stand beside each other.
+HASH is of the URL, its endpoint and, where not the whole folder is wanted, the names of the files that are: single
+files of one folder stand beside each other.
 """
 
 import re
@@ -83,7 +84,7 @@ class Index:
 
 
 def place_of(url: str, endpoint: str, file: str = "") -> tuple[Path, Path]:
-    """CACHE/remote/HASH, and the folder in it, of a URL whose files are wanted all, or one `file` of them."""
+    """CACHE/remote/HASH, and the folder in it, of a URL whose files are wanted all, or `file` (or several) alone."""
     key = f"{url}\n{endpoint}\n{file}"
     home = _root() / sha256(key.encode()).hexdigest()[:16]
     return home, _folder(home, url)

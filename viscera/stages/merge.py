@@ -156,3 +156,4 @@ _KINDS = (
     _Kind(MEASUREMENTS, _read_rows, _write_rows, refuse_other_measurements),
     _Kind(quarantine.NAME, _read_rows, _write_rows, lambda path: quarantine.refuse_other_quarantine(path.parent)),
 )
+TABLES = tuple(kind.name for kind in _KINDS)  # what is read of the parts, and written

@@ -7,6 +7,8 @@ DEMO   ?= demo
 DEMO_SETTINGS ?=
 STUDY  ?= study-phantom
 RECIPES ?= study-recipes
+ACCURACY ?= accuracy-work
+ACCURACY_OPTIONS ?=
 DEVICE ?= cpu
 DATA   ?= ../shared/data/nnunet_real
 MEMORISE ?= memorised
@@ -22,7 +24,7 @@ GPU_SETTINGS ?=
 GPU_PEERS   ?= monai==1.6.0
 GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
-.PHONY: help install install-bench demo study-phantom study-recipes memorise fit-forecast check test test-slow test-cluster test-bench bench gpu gpu-wheels clean
+.PHONY: help install install-bench demo study-phantom study-recipes accuracy memorise fit-forecast check test test-slow test-cluster test-bench bench gpu gpu-wheels clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
@@ -30,6 +32,7 @@ help:
 	@echo "make study-phantom  why the weights need another rate (about 90 minutes on two cores; DEVICE=cuda: the paper's size)"
 	@echo "make study-recipes  which ingredients make a better recipe at equal processor time (hours, resumable)"
 	@echo "make fit-forecast   the same, and the constants of the forecast of failing organs"
+	@echo "make accuracy   Dice for CPU time beside nnU-Net and MONAI (many hours; continues where it was stopped)"
 	@echo "make memorise   two real scans learnt by heart (about 50 minutes on two cores; DATA=folder with ts_example and lidc0001)"
 	@echo "make test       all tests but the slow ones; COVERAGE=1 also measures which lines they run"
 	@echo "make test-slow  the slow ones (about an hour on two cores)"
@@ -62,6 +65,11 @@ study-phantom: install
 
 study-recipes: install
 	BIN=$(BIN) bash scripts/study_recipes.sh $(RECIPES)
+
+accuracy: install install-bench
+	test -f $(ACCURACY)/cost.json || $(BENCH)/bin/python -m benchmarks.bench_accuracy cost --work $(ACCURACY) $(ACCURACY_OPTIONS)
+	$(BENCH)/bin/python -m benchmarks.bench_accuracy all --work $(ACCURACY) --before "nice -n 15" $(ACCURACY_OPTIONS)
+	$(BENCH)/bin/python -m benchmarks.bench_accuracy page --work $(ACCURACY)
 
 memorise: install
 	BIN=$(BIN) bash scripts/memorise_real.sh $(DATA) $(MEMORISE) docs/results/memorised-real-ct.md

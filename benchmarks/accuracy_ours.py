@@ -1,0 +1,87 @@
+"""Our recipe as a contender of `bench_accuracy`: what `viscera prepare`, `train` and `predict` do."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.accuracy_data import DataSet, Fast, OnStep
+from viscera.core.anatomy import CLASS_NAMES, ClassTable
+from viscera.core.config import Config
+from viscera.core.resolve import with_settings
+from viscera.core.settings import differences
+from viscera.io.classes import ClassFile
+from viscera.io.runlog import RunFolder
+from viscera.stages.predict import predict
+from viscera.stages.prepare import prepare
+from viscera.stages.train import train
+
+_PARTS = 4  # lines of the curve, and checkpoints, of a training
+
+
+class Ours:
+    """A preset or configuration. Data that have the network's grid already are prepared by a factor of 1."""
+
+    mirrors = False
+    fast: Sequence[Fast] = (Fast(),)  # `train.precision: auto` decides
+
+    def __init__(self, data: DataSet, name: str, config: Config) -> None:
+        self.data, self.config = data, _on_this_grid(config)
+        self.key = self.costs_like = f"ours-{name}"
+        self.title = f"viscera, {name}"
+        self.prepared = data.work / "prepared" / self.key
+
+    def settings(self) -> Mapping[str, Any]:
+        """What differs from the paper's settings."""
+        changed = differences(Config(), self.config)
+        return {"differs_from_the_paper": [text.replace("(now ", "→ (") for text in changed if "study." not in text]}
+
+    def load(self) -> None:
+        """Nothing is missing."""
+
+    def prepare(self) -> None:
+        """`viscera prepare`, all cases for training but those that the recipe validates on."""
+        shutil.rmtree(self.prepared, ignore_errors=True)
+        other = self.data.classes != CLASS_NAMES
+        classes = ClassFile(ClassTable.of_names(self.data.classes), {}) if other else None
+        prepare(self.data.raw, self.prepared, self.config.prepare, classes=classes)
+
+    def _of(self, steps: int, seed: int) -> Config:
+        """Measurements and checkpoints at quarters; a warm-up of a tenth of the steps at most."""
+        part = max(1, steps // _PARTS)
+        given: dict[str, Any] = {"train.iterations": steps, "train.seed": seed, "train.device": "cpu"}
+        given |= dict.fromkeys(("train.log_every", "train.validate_every", "train.checkpoint_every"), part)
+        given["train.rate_schedule.warm_up"] = min(self.config.train.rate_schedule.warm_up, steps // 10)
+        return with_settings(self.config, given, self.key)
+
+    def train(self, steps: int, seed: int, folder: Path, fast: Fast, on_step: OnStep) -> int:  # noqa: ARG002
+        """`viscera train --resume`."""
+        train(self.prepared, folder, self._of(steps, seed), resume=True, progress=lambda _: on_step())
+        return steps
+
+    def measured_steps(self, steps: int) -> set[int]:
+        """Those after which something is measured or kept as well."""
+        part = max(1, steps // _PARTS)
+        return {*range(part, steps + 1, part), 1, steps}
+
+    def predict(
+        self,
+        folder: Path,
+        scans: Sequence[Path],
+        out: Path,
+        fast: Fast,  # noqa: ARG002
+        *,
+        mirrored: bool,  # noqa: ARG002
+    ) -> None:
+        """`viscera predict` of each scan."""
+        assert RunFolder(folder).last.exists()  # noqa: S101
+        for scan in scans:
+            predict(folder, scan, out / scan.name.replace("_0000", ""), overwrite=True, device="cpu")
+
+
+def _on_this_grid(config: Config) -> Config:
+    """No case is kept back for testing: unseen cases are elsewhere. A spacing of the recipe stays."""
+    given: dict[str, Any] = {"prepare.test_fraction": 0}
+    if config.prepare.spacing_mm is None:
+        given["prepare.downsample"] = 1
+    return with_settings(config, given, "recipe")

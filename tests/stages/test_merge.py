@@ -1,7 +1,7 @@
 """Tables of parts, joined: what one call would have written; contradictions are named, and nothing is written then."""
 
 import json
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.shard import Shard
+from viscera.io.job_parts import begin_part, end_part
 from viscera.stages.evaluate import evaluate
 from viscera.stages.merge import merge
 
@@ -34,6 +35,36 @@ def test_scores_of_parts_become_those_of_one_call(predictions: Path, tiny_raw: P
     for name in ("scores.csv", "summary.json", "quarantine.csv"):
         assert (tmp_path / "joined" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     merge(parts, tmp_path / "joined")  # again, over its own
+
+
+def test_parts_of_another_list_and_missing_ones(
+    predictions: Path, tiny_raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (predictions / "case_1.nii.gz").unlink(missing_ok=True)
+    names = sorted(path.name for path in predictions.glob("*.nii.gz"))
+    parts = [tmp_path / f"part{number}" for number in (1, 2)]
+    with suppress(BadInputError):  # of the damaged one
+        scored(predictions, tiny_raw, parts[0], Shard(1, 2))
+    merge(parts[:1], tmp_path / "o")
+    assert (
+        "evaluate --shard: of 2 parts these are not done, or not given: 2. Their cases are in no table." in caplog.text
+    )
+    (predictions / names[0]).unlink()
+    with suppress(BadInputError):
+        scored(predictions, tiny_raw, parts[1], Shard(2, 2))
+    gone = names[0].removesuffix(".nii.gz")
+    with pytest.raises(BadInputError, match=rf"part2: evaluate --shard began .* than in .*part1 \(gone: {gone}\)"):
+        merge(parts, tmp_path / "o")
+
+
+def test_a_part_without_a_scan_is_a_part(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    a = table(tmp_path / "a", "measurements.csv", MEASURED, "c1,liver,5")
+    (tmp_path / "b").mkdir()
+    for number, part in enumerate((a, tmp_path / "b"), start=1):
+        begin_part(part, "predict", Shard(number, 2), ["c1"])
+        end_part(part, "predict", Shard(number, 2))
+    assert [path.name for path in merge([a, tmp_path / "b"], tmp_path / "o")] == ["measurements.csv"]
+    assert caplog.text == ""
 
 
 def table(folder: Path, name: str, *rows: str) -> Path:

@@ -1,6 +1,7 @@
 """Scans segmented in several processes, and by the parts of a job array: the same files as by one call."""
 
 import csv
+import shutil
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from viscera.stages.predict import predict
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 @pytest.fixture
@@ -50,6 +51,24 @@ def test_parts_write_what_one_call_writes_into_one_folder(
     with pytest.raises(BadInputError, match="case_2"):
         predict(half_run, spoilt, tmp_path / "out", shard=Shard(3, 3))
     assert contents(tmp_path / "out") == whole
+
+
+def test_a_scan_that_comes_between_two_parts_is_noticed(half_run: Path, scans: Path, tmp_path: Path) -> None:
+    """Of cases 0 to 4 part 1 had 0, 2 and 4; with another in front, part 2 would have 0, 2 and 4 again, and none 1."""
+    out = tmp_path / "out"
+    predict(half_run, scans, out, shard=Shard(1, 2))
+    before = contents(out)
+    shutil.copy(scans / "case_3_0000.nii.gz", scans / "a_0000.nii.gz")
+    with pytest.raises(BadInputError, match=r"part 1 of 2 began with another list .*\(new: a_0000\.nii\.gz\)"):
+        predict(half_run, scans, out, shard=Shard(2, 2))
+    assert contents(out) == before
+    (out / ".predict_parts.json").unlink()
+    for number in (1, 2):
+        predict(half_run, scans, out, shard=Shard(number, 2))
+    predict(half_run, scans, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+    (scans / "a_0000.nii.gz").unlink()  # all parts are done: what they are of may change
+    predict(half_run, scans, out, shard=Shard(2, 2))
 
 
 def _part(number: int, run: Path, scans: Path, out: Path) -> None:

@@ -53,6 +53,22 @@ def test_parts_of_a_job_array_make_the_same_store_as_one_call(raw: Path, tmp_pat
     assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
 
 
+def test_a_case_that_goes_between_two_parts_is_noticed(raw: Path, tmp_path: Path) -> None:
+    """Of cases 0 to 4 part 1 had 0, 2 and 4; without 0 part 2 would have 2 and 4 again, and nobody 1 and 3."""
+    prepare(raw, tmp_path / "parts", HALF, shard=Shard(1, 2))
+    before = contents(tmp_path / "parts")
+    for name in ("imagesTr/case_0_0000.nii.gz", "labelsTr/case_0.nii.gz"):
+        (raw / name).rename(tmp_path / Path(name).name)
+    with pytest.raises(BadInputError, match=r"part 1 of 2 began with another list of cases \(gone: case_0\)"):
+        prepare(raw, tmp_path / "parts", HALF, shard=Shard(2, 2))
+    assert contents(tmp_path / "parts") == before
+    for name in ("imagesTr/case_0_0000.nii.gz", "labelsTr/case_0.nii.gz"):
+        (tmp_path / Path(name).name).rename(raw / name)
+    prepare(raw, tmp_path / "parts", HALF, shard=Shard(2, 2))
+    prepare(raw, tmp_path / "whole", HALF)
+    assert contents(tmp_path / "whole") == contents(tmp_path / "parts")
+
+
 def test_a_whole_call_and_a_part_do_not_work_beside_each_other(raw: Path, tmp_path: Path) -> None:
     """The whole call would take the part's half-written cases for those of a process that was killed."""
     prepare(raw, tmp_path / "s", HALF, shard=Shard(1, 2))

@@ -103,9 +103,9 @@ def _names_of(command: str) -> Sequence[str]:
     """The files that a command looks at in a folder, and no others; none: all of them."""
     if command != "merge":  # beside tables there are label maps
         return ()
-    from viscera.stages.merge import TABLES  # noqa: PLC0415 - for this command only
+    from viscera.stages.merge import NAMES  # noqa: PLC0415 - for this command only
 
-    return TABLES
+    return NAMES
 
 
 class _Sending:

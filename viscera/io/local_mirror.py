@@ -68,7 +68,8 @@ class Mirror:
             self._refuse_too_much(sum(max(0, there[name].size) for name in wanted))
             self._fetch_all(index, {name: there[name] for name in wanted}, progress)
         if not self.is_output and not self.path.exists():
-            what = f"none of {', '.join(self._only)}" if self._only else "no such file or folder, or it is empty"
+            shown = [name for name in self._only if not name.startswith(".")]
+            what = f"none of {', '.join(shown)}" if shown else "no such file or folder, or it is empty"
             raise BadInputError(f"{self.remote.url}: there is {what}.")
 
     def send(self, progress: OnProgress = unseen) -> int:

@@ -41,7 +41,8 @@ _LASTING = (PermissionError, FileNotFoundError, FileExistsError, IsADirectoryErr
 _LASTING_NUMBERS = {errno.ENAMETOOLONG, errno.EPERM, errno.ENOSYS, getattr(errno, "EREMCHG", errno.ENOSYS)}
 _MOST_SAID = 200  # characters of what others say
 _MARK = ".viscera-writable"
-_KEPT = {".started_by"}  # of a run: hidden, but a part of it
+PART_LISTS = {command: f".{command}_parts.json" for command in ("prepare", "predict", "evaluate")}
+_KEPT = {".started_by", *PART_LISTS.values()}  # of a run, and of a job array: hidden, but a part of it
 
 
 class RemoteFile(NamedTuple):

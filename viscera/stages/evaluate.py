@@ -17,6 +17,7 @@ from viscera.core.shard import Shard
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io import quarantine
 from viscera.io.files import refuse_unwritable
+from viscera.io.job_parts import begin_part_beside_others, end_part_beside_others
 from viscera.io.manifest import Split
 from viscera.io.mirror_index import address_of
 from viscera.io.records import write_json
@@ -79,6 +80,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     tasks = [_Task(name, files[name], readers[name], known[name]) for name in own]
     for folder in {path.parent for path in (out, summary) if path is not None}:
         refuse_unwritable(folder)
+    if shard:
+        begin_part_beside_others(out.parent, "evaluate", shard, sorted(files))
     barrier, store_path = CaseBarrier(), references if store else None
     load = partial(_opened, store_path, store.fingerprint if store else "") if jobs > 1 else lambda: store
     rows, counted = _scored(tasks, barrier, partial(_score, load, classes, config), jobs, progress)
@@ -87,6 +90,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         if summary is not None and counted:
             write_json(summary, nnunet_summary(counted), allow_nan=True)
     quarantine.write_quarantine(out.parent, barrier.reasons, own)
+    if shard:
+        end_part_beside_others(out.parent, "evaluate", shard)
     barrier.finish(len(tasks), out.parent / quarantine.NAME)
     return rows
 

@@ -1,5 +1,6 @@
 """`viscera merge`: tables that parts of a job wrote into folders of their own, as one call would have written them."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, cast
 from viscera.core.errors import BadInputError
 from viscera.io import quarantine
 from viscera.io.files import refuse_unwritable
+from viscera.io.job_parts import difference, parts_path, read_parts
 from viscera.io.layouts.dataset_tables import case_name, scan_case_name
 from viscera.io.mirror_index import remove
 from viscera.io.predictions import TABLE as MEASUREMENTS
@@ -16,6 +18,7 @@ from viscera.io.records import is_table, read_csv, read_json, validated, write_c
 from viscera.io.scores import read_scores, refuse_other_scores, refuse_other_summary, write_scores
 from viscera.metrics.nnunet_summary import CaseMetrics, with_means
 
+log = logging.getLogger(__name__)
 _SCORES, _SUMMARY = "scores.csv", "summary.json"
 _ByCase = dict[str, list[Any]]  # rows, in their order
 
@@ -37,16 +40,20 @@ def merge(parts: Sequence[Path], out: Path) -> list[Path]:
     Cases are in the order of their names. A case may stand in several parts where these say the same of it; one that
     was left out in a part and done in another counts as done. Returns the tables that were written into `out`.
 
+    Parts that are missing, as the others know how many there are, are told of in a warning.
+
     Raises:
-        BadInputError: a part without a table, parts that contradict each other or have other columns, or a file in
-            `out` that is no table of that kind. Nothing is written then.
+        BadInputError: a part without a table, parts of other lists of cases, parts that contradict each other or have
+            other columns, or a file in `out` that is no table of that kind. Nothing is written then.
     """
     for part in parts:
-        if not any((part / kind.name).exists() for kind in _KINDS):
+        if not any((part / name).exists() for name in NAMES):
             names = ", ".join(kind.name for kind in _KINDS)
             raise BadInputError(f"{part}: none of {names} is in this folder. Give the folders that the parts wrote.")
     if out.resolve() in {part.resolve() for part in parts}:
         raise BadInputError(f"{out}: one of the parts. Give another folder.")
+    for command in _SHARDED:
+        _refuse_other_lists(parts, command)
     there = {kind: found for kind in _KINDS if (found := [p for part in parts if (p := part / kind.name).exists()])}
     for kind in there:
         kind.refuse_other(out / kind.name)
@@ -68,6 +75,28 @@ def merge(parts: Sequence[Path], out: Path) -> list[Path]:
         quarantine.refuse_other_quarantine(out)
         remove(out / quarantine.NAME)
     return written
+
+
+def _refuse_other_lists(parts: Sequence[Path], command: str) -> None:
+    """Raise BadInputError where parts of one job array counted through different lists; warn of those that lack."""
+    noted = [(part, found) for part in parts if (found := read_parts(part, command)) is not None]
+    for part, found in noted:
+        first, other = next(each for each in noted if each[1].total == found.total)
+        if found.cases != other.cases:
+            raise BadInputError(
+                f"{part}: {command} --shard began with another list of cases there than in {first} "
+                f"({difference(other.cases, found.cases)}), so that some case would be in no part or in two. Run all "
+                "parts again with the same list: what is done is kept."
+            )
+    for total in {found.total for _, found in noted}:
+        lacking = {*range(1, total + 1)} - {
+            number for _, found in noted if found.total == total for number in found.done
+        }
+        if lacking:
+            log.warning(
+                "%s --shard: of %d parts these are not done, or not given: %s. Their cases are in no table.",
+                *(command, total, ", ".join(map(str, sorted(lacking)))),
+            )
 
 
 def _done(joined: Mapping[str, _ByCase]) -> set[str]:
@@ -156,4 +185,5 @@ _KINDS = (
     _Kind(MEASUREMENTS, _read_rows, _write_rows, refuse_other_measurements),
     _Kind(quarantine.NAME, _read_rows, _write_rows, lambda path: quarantine.refuse_other_quarantine(path.parent)),
 )
-TABLES = tuple(kind.name for kind in _KINDS)  # what is read of the parts, and written
+_SHARDED = ("predict", "evaluate")
+NAMES = (*(kind.name for kind in _KINDS), *(parts_path(Path(), each).name for each in _SHARDED))  # read of the parts

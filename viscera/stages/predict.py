@@ -27,6 +27,7 @@ from viscera.io.dicom import Series
 from viscera.io.dicom.result_writers import Algorithm
 from viscera.io.files import TURN_S, exclusive, is_occupied, refuse_unwritable, sha256
 from viscera.io.formats import ENDINGS, FORMATS, Result, formats_of, refuse_other_file, wanted_formats
+from viscera.io.job_parts import begin_part_beside_others, end_part
 from viscera.io.nifti_header import Placement
 from viscera.io.predictions import Measured, PredictionFiles, read_record, refuse_other_tables, write_tables
 from viscera.io.probability_maps import MAPS
@@ -90,6 +91,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         tasks = [_task(scan, PredictionFiles.of(output, scan.name, wanted)) for scan in scans]
         _refuse_collisions(tasks, scans)
         refuse_unwritable(output.parent if is_file else output)
+        of_all = [task.input_name for task in tasks]
         tasks = shard.of(tasks) if shard else tasks
         predictor = Predictor.load(run, config, device)
         _refuse_maps_of_a_rule(run, predictor, wanted)
@@ -98,7 +100,9 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         if source.is_file() and scans[0].series is not None:  # unpacked on this machine alone
             spread = None
         load = partial(_loaded, run.absolute(), config, device, predictor.checksum) if spread else lambda: predictor
-        lists = _Lists(None if is_file else output, beside_others=shard is not None)
+        if shard and not is_file:
+            begin_part_beside_others(output, "predict", shard, of_all)
+        lists = _Lists(None if is_file else output, shard)
         return _run_all(tasks, load, lists, progress, overwrite=overwrite, spread=spread)
 
 
@@ -252,7 +256,7 @@ def _run_all(
         with suppress(BadInputError):  # the first error is the one to hear of
             lists.write(tried, barrier)
         raise
-    lists.write(tried, barrier)
+    lists.write(tried, barrier, is_end=True)
     barrier.finish(total, (lists.folder or Path()) / QUARANTINE)
     return [task.files.main for task in tasks]
 
@@ -313,11 +317,11 @@ class _Lists(NamedTuple):
     """The table of measurements, and in a folder what was left out."""
 
     folder: Path | None  # None: of one file
-    beside_others: bool = False  # other processes write the lists of this folder, too
+    shard: Shard | None = None  # of a job array, whose other parts write the lists of this folder, too
 
-    def write(self, tasks: Sequence[_Task], barrier: CaseBarrier) -> None:
+    def write(self, tasks: Sequence[_Task], barrier: CaseBarrier, *, is_end: bool = False) -> None:
         """Write them; the first error is the one to hear of."""
-        with exclusive(self.folder, wait_s=TURN_S) if self.folder and self.beside_others else nullcontext():
+        with exclusive(self.folder, wait_s=TURN_S) if self.folder and self.shard else nullcontext():
             try:
                 write_tables([task.files for task in tasks])
             except BadInputError as error:
@@ -326,3 +330,5 @@ class _Lists(NamedTuple):
                 log.warning("%s", error)
             if self.folder is not None:
                 write_quarantine(self.folder, barrier.reasons, [task.input_name for task in tasks])
+            if self.folder is not None and self.shard and is_end:
+                end_part(self.folder, "predict", self.shard)

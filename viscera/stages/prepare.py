@@ -21,6 +21,7 @@ from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io import quarantine
 from viscera.io.classes import ClassFile
 from viscera.io.files import PARTS, TURN_S, exclusive, is_full_disk, sha256
+from viscera.io.job_parts import begin_part, forget_parts
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_title, own_split
 from viscera.io.layouts.labelled_cases import find_cases
@@ -76,6 +77,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         if wanted_split is not None:
             refuse_moves(store, wanted_split, split_file, [case.name for case in cases])
         if shard:
+            begin_part(store_path, "prepare", shard, [case.name for case in cases])
             held.close()  # to the others
         else:
             store.remove_leftovers()
@@ -86,6 +88,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
             store.reload()
         quarantine.write_quarantine(store_path, barrier.reasons, [case.name for case in own])
         if {case.name for case in cases} <= {*store.names(), *quarantine.left_out_of(store_path)}:
+            forget_parts(store_path, "prepare")
             assign_split(store, config, wanted_split, proposed)
             _warn_of_losses(store, says_grid=bool(barrier.left_out))
     barrier.finish(len(own), store_path / quarantine.NAME)

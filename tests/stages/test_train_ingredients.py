@@ -67,6 +67,13 @@ def test_a_schedule_within_its_warm_up_is_one_sentence_and_exit_3(tiny_store: St
     assert not (tmp_path / "r").exists()
 
 
+def test_an_encoder_that_would_stay_random_is_one_sentence_and_exit_2(tiny_store: Store, tmp_path: Path) -> None:
+    call = ("train", tiny_store.path, tmp_path / "r", "--iterations", 50)
+    said = refused(2, *call, "--set", "train.optimiser.encoder_rate=0")
+    assert "those of the way down would stay random. Give --init-from RUN, or a rate above 0." in said
+    assert not (tmp_path / "r").exists()
+
+
 def test_every_ingredient_has_a_line_in_the_recipes() -> None:
     rows = re.findall(r"^\| (`train\..*?) \|", (ROOT / "docs" / "recipes.md").read_text("utf-8"), flags=re.MULTILINE)
     said = set(re.findall(r"train\.[a-z_.]+", " ".join(rows)))

@@ -15,7 +15,14 @@ import pytest
 
 from viscera.core.arms import Arm
 from viscera.core.config import Config
-from viscera.core.errors import BadInputError, DefectError, InterruptedRunError, RunFailedError
+from viscera.core.errors import (
+    BadInputError,
+    DefectError,
+    InterruptedRunError,
+    RunFailedError,
+    UsageError,
+    VisceraError,
+)
 from viscera.core.processes import start_pool
 from viscera.core.progress import Progress
 from viscera.io.runlog import RunFolder, StudyFolder
@@ -25,6 +32,7 @@ from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 from viscera.study import launch, worker
 from viscera.study.launch import run_study
+from viscera.study.plan import StudyPlan
 
 Configure = Callable[..., Config]
 pytestmark = pytest.mark.usefixtures("quick_studies")
@@ -57,6 +65,31 @@ def test_every_arm_is_trained_applied_and_scored(tiny_store: Store, finished: Pa
     record = folder.read_record()
     assert record.store == str(tiny_store.path.resolve())
     assert record.training_voxel_counts == tuple(tiny_store.voxel_counts())
+
+
+def test_settings_without_effect_in_any_arm_are_named_once_before_the_first_trains(
+    tiny_store: Store, study_config: Configure, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told(plan: StudyPlan, *_: object) -> list[VisceraError]:
+        assert len(plan.tasks) == 4
+        raise InterruptedRunError("told")
+
+    momentum = {"train.optimiser.momentum": 0.5}
+    sgd = momentum | {"train.optimiser.name": "sgd", "predict.mirror_axes": ["R"]}
+    config = study_config(variants={"adam": momentum | {"train.network.groups": 2}, "sgd": sgd})
+    with pytest.raises(InterruptedRunError, match="told"):
+        run_study(tiny_store.path, tmp_path / "s", config, launcher=told)
+    said = [record.message for record in caplog.records if "train." in record.message]
+    assert [text.split(" ")[0] for text in said] == ["train.network.groups", "predict.mirror_axes"]
+
+
+def test_a_frozen_encoder_is_nothing_for_arms_that_begin_at_random(
+    tiny_store: Store, study_config: Configure, tmp_path: Path
+) -> None:
+    frozen = study_config(variants={"": {}, "frozen": {"train.optimiser.encoder_rate": 0}})
+    with pytest.raises(UsageError, match="encoder_rate is 0, and this run begins with random weights"):
+        run_study(tiny_store.path, tmp_path / "s", frozen)
+    assert not (tmp_path / "s").exists()
 
 
 def test_the_joined_table_has_arm_and_seed_in_front(finished: Path) -> None:

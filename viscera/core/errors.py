@@ -2,6 +2,7 @@
 
 VisceraError
 ├── BadInputError      exit 3: a file, folder, setting or data set that cannot be used as it is
+│   └── UsageError     exit 2: options of a command that contradict each other
 ├── RunFailedError     exit 4: a training run that diverged or ran out of memory
 ├── DefectError        exit 1: cases that a defect of ours left out; its traceback was logged
 └── InterruptedRunError exit 130: stopped by the user; the artifacts are complete up to the last checkpoint
@@ -30,6 +31,12 @@ class BadInputError(VisceraError, ValueError):
     """Input that cannot be used as it is: the message names it and the remedy. Also a `ValueError`."""
 
     exit_code = 3
+
+
+class UsageError(BadInputError):
+    """Options of a command that contradict each other, or that need another one."""
+
+    exit_code = 2
 
 
 class BadTypeError(BadInputError, TypeError):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from viscera.core.settings import Fraction, Positive, Settings, setting
+from viscera.core.settings import AxisNames, Fraction, Positive, Settings, setting
 
 
 class CleanupConfig(Settings):
@@ -24,6 +24,9 @@ class PredictConfig(Settings):
     )
     overlap: Fraction = setting(0.5, "sub_volumes: share of its edge that a window shares with the next")
     blend: Literal["gaussian", "constant"] = setting("gaussian", "sub_volumes: weight of a window's voxels in the mean")
+    mirror_axes: AxisNames = setting(
+        (), "axes R, A, S over whose mirror images probabilities are averaged: each doubles the time (nnU-Net: all)"
+    )
     grid: Literal["auto", "prepared", "spacing"] = setting(
         "auto",
         "prepared: downsample as for training; spacing: resample to the median training spacing; "

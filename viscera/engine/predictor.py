@@ -4,7 +4,7 @@ A `Predictor` is made of models and, where they are several, of the rule that fu
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
+from viscera.core.unused_settings import unseen_mirrors
 from viscera.engine.ensemble import mean_of
 from viscera.engine.fusion import FusionRecord, FusionRule
 from viscera.engine.hardware import out_of_memory_explained
@@ -77,23 +78,36 @@ class Predictor:
             BadInputError: no run, no such checkpoint in it, or a damaged one; a model of several that is not the one
                 that was chosen; runs of other classes or another grid than each other; no such device.
         """
-        folder = RunFolder(Path(run))
+        predictor, models = cls._loaded(Path(run), config, device)
+        if config is not None:  # what the run's own settings mean was said as it was trained
+            strange = {text for each in models if (text := unseen_mirrors(each.trained_with.train, config))}
+            for text in sorted(strange, key=len)[-1:]:
+                log.warning("%s: %s", run, text)
+        return predictor
+
+    @classmethod
+    def _loaded(cls, run: Path, config: PredictConfig | None, device: str) -> "tuple[Predictor, Collection[Model]]":
+        """The predictor, and all models that have a part in it."""
+        folder = RunFolder(run)
         if not folder.path.is_dir():
             missing = FileNotFoundError(run)
             raise BadInputError(f"{run}: there is no such run. Make one with `viscera train`.") from missing
         training = load_ranges(folder.training_ranges) or TrainingRanges({})
         runs = runs_in(folder.path)
         if runs:
-            return cls._mean(folder.path, {each.name: cls.load(each, config, device) for each in runs})
+            each = {path.name: cls._loaded(path, config, device) for path in runs}
+            models = [model for _, own in each.values() for model in own]
+            return cls._mean(folder.path, {name: predictor for name, (predictor, _) in each.items()}), models
         if folder.fusion.exists():
             record = FusionRecord.read(folder)
             names, rule = record.rule()
-            models = {name: Model.load(record.model_path(folder, name), config, device) for name in names}
-            return cls(models, rule, config or models[names[0]].config, training, record.checksum)
+            fused = {name: Model.load(record.model_path(folder, name), config, device) for name in names}
+            how = config or fused[names[0]].config
+            return cls(fused, rule, how, training, record.checksum), fused.values()
         model = Model.load(folder.best if config and config.checkpoint == "best" else folder.last, config, device)
         if config is None and model.config.checkpoint == "best":
             model = Model.load(folder.best, None, device)
-        return cls({model.config.checkpoint: model}, None, model.config, training, model.checksum)
+        return cls({model.config.checkpoint: model}, None, model.config, training, model.checksum), [model]
 
     @classmethod
     def _mean(cls, folder: Path, each: dict[str, "Predictor"]) -> "Predictor":
@@ -122,10 +136,13 @@ class Predictor:
         """What a prediction records of its predictor; of several models the step is None where they differ."""
         models = self.members or {name: _provenance(model) for name, model in self.models.items()}
         steps = {each["step"] for each in models.values()}
+        settings = self.config.model_dump(mode="json")
+        if not self.config.mirror_axes:  # as it was recorded before there were mirrors
+            del settings["mirror_axes"]
         return {
             "run_sha256": self.checksum,
             "step": steps.pop() if len(steps) == 1 else None,
-            "settings": self.config.model_dump(mode="json"),
+            "settings": settings,
             "classes": list(self.classes.names),
             **({"models": models} if self.combination is not None or self.members else {}),
         }

@@ -68,6 +68,11 @@ class RunFolder:
     validation_scores = _Inside("validation_scores.csv")  # of those, on the scans' own grids
     fusion = _Inside("fusion.yaml")  # which model each organ comes from; in the folder of a fused predictor alone
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a training began here, maybe elsewhere, or knows the run whose weights it begins with."""
+        return any(path.exists() for path in (self.last, self.status_path, self.started_from))
+
     def scores_at(self, step: int) -> Path:
         """Scores after fewer steps, kept when a Study is extended."""
         return self.path / f"scores_at_{step}.csv"

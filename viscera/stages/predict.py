@@ -108,8 +108,15 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
 
 @lru_cache(maxsize=1)
 def _loaded(run: Path, config: PredictConfig | None, device: str, _checksum: str) -> Predictor:
-    """In a process of several: once for all its scans, for as long as the model is the same."""
-    return Predictor.load(run, config, device)
+    """In a process of several: once for all its scans, for as long as the model is the same.
+
+    What there is to say of it was said where it was loaded first.
+    """
+    logging.disable(logging.WARNING)
+    try:
+        return Predictor.load(run, config, device)
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def predict_store(

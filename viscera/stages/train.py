@@ -16,6 +16,7 @@ from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.settings import ANOTHER_MODEL, differences
+from viscera.core.unused_settings import refuse_random_encoder, warn_of_settings
 from viscera.engine.distributed import LostRankError, Ranks, joined, who_started
 from viscera.engine.feed import Feed, TrainingFacts, cases_of, facts_of, feed_of, on_device, with_training_set
 from viscera.engine.hardware import (
@@ -49,17 +50,20 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     init_from: Path | None = None,  # a run whose weights a new one begins with
     stop: StopSignal | None = None,  # set it to end cleanly after the step in progress
     progress: OnProgress = unseen,  # called after each step
+    of_study: bool = False,  # which has said of all its runs together which settings have no effect
 ) -> RunFolder:
     """Train one model, in this process, or in all that were started together (`engine.distributed`).
 
     Raises:
-        BadInputError: no store; too few cases; a run that exists; a run of other settings to resume.
+        BadInputError: no store; too few cases; a run that exists, or of other settings; an encoder that stays random.
         RunFailedError: non-finite loss, out of memory.
         InterruptedRunError: `stop` was set.
     """
     folder = RunFolder(run_path)
     with joined(config.train.device) as (ranks, device), contextlib.ExitStack() as held:
         given = _Given.checked(store_path, folder, config, ranks, device, resume=resume)
+        has_weights = init_from is not None or folder.has_begun
+        _check_settings(given.config, ranks, has_weights=has_weights, said=of_study)
 
         def begin() -> tuple[Config, Checkpoint | None, Source | None]:
             held.enter_context(exclusive(run_path))
@@ -79,9 +83,7 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
             trainer.restore(checkpoint)
         with ranks.together():
             if ranks.is_first:
-                _say_where_it_began(folder, taken)
-                folder.keep_curve_until(trainer.step)
-                write_yaml(folder.config_path, config.model_dump(mode="json"))
+                _write_beginning(folder, trainer, taken)
         validation, labelled = cases_of(given.store, "validation")
         monitor = Monitor.create(given.feed, validation, config.train, config.predict, given.device, labelled)
         _write_status(folder, trainer, "running")
@@ -101,6 +103,14 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     return folder
 
 
+def _check_settings(config: Config, ranks: Ranks, *, has_weights: bool, said: bool) -> None:
+    with ranks.together():
+        if ranks.is_first:
+            refuse_random_encoder(config.train, has_weights=has_weights)
+            if not said:
+                warn_of_settings([config], have_weights=has_weights)
+
+
 def _begun_from(source: Source, trainer: Trainer) -> Taken:
     """Give a training that begins, and its average, the weights of another."""
     taken = begin_from(trainer.network, trainer.facts.classes, trainer.config.train, source)
@@ -109,10 +119,12 @@ def _begun_from(source: Source, trainer: Trainer) -> Taken:
     return taken
 
 
-def _say_where_it_began(folder: RunFolder, taken: Taken | None) -> None:
+def _write_beginning(folder: RunFolder, trainer: Trainer, taken: Taken | None) -> None:
     if taken is not None:
         log.warning("%s", taken.text)
         write_json(folder.started_from, taken._asdict())
+    folder.keep_curve_until(trainer.step)
+    write_yaml(folder.config_path, trainer.config.model_dump(mode="json"))
 
 
 class _Given(NamedTuple):

@@ -19,6 +19,7 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError, DefectError, InterruptedRunError, RunFailedError, VisceraError
 from viscera.core.processes import start_pool
 from viscera.core.progress import OnProgress, unseen
+from viscera.core.unused_settings import warn_of_settings
 from viscera.doctor.forecast import load_forecasts, save_forecasts
 from viscera.doctor.untrained import forecast_arms
 from viscera.engine.hardware import free_processors, threads_of_the_user
@@ -61,6 +62,9 @@ def run_study(
     with exclusive(study_path):
         plan = make_plan(folder, store, config)
         plan.write()
+        warn_of_settings(
+            [task.config for task in plan.tasks], have_weights=all(task.run.has_begun for task in plan.tasks)
+        )
         _forecast(plan, store)
         if plan.config.study.find_rates:
             weightings = plan.config.study.weightings

@@ -10,6 +10,7 @@ from viscera.core.arms import Arm, arm_config, arms_of
 from viscera.core.config import Config, StudyConfig, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.settings import ANOTHER_MODEL, differences
+from viscera.core.unused_settings import refuse_random_encoder
 from viscera.engine.feed import feed_of, training_cases
 from viscera.engine.hardware import choose_device
 from viscera.engine.precision_probe import as_before, decided
@@ -97,6 +98,7 @@ def make_plan(folder: StudyFolder, store: Store, config: Config) -> StudyPlan:
     plan = StudyPlan.of(folder, record)
     _refuse_missing_cases(store, plan)
     for task in plan.tasks:
+        refuse_random_encoder(task.config.train, has_weights=task.run.has_begun)
         _refuse_stranger(task, store)
     return plan
 

@@ -158,7 +158,7 @@ def _trained(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress
     if stop.is_set():
         raise InterruptedRunError(f"{run.path}: stopped.")
     try:
-        train(plan.store, run.path, task.config, resume=True, stop=stop, progress=on_step)
+        train(plan.store, run.path, task.config, resume=True, stop=stop, progress=on_step, of_study=True)
     except RunFailedError as error:
         return error
     return None

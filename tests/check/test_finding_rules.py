@@ -10,7 +10,7 @@ import pytest
 from viscera.check.case_facts import ADULT_VOLUMES, CaseFacts, OverlapFacts, measure_case
 from viscera.check.finding_rules import findings_beside_others, findings_of_the_set, label_findings, scan_findings
 from viscera.check.findings import KINDS, Finding, by_kind
-from viscera.core.anatomy import ABDOMEN
+from viscera.core.anatomy import ABDOMEN, IGNORED
 from viscera.core.geometry import Geometry
 from viscera.core.scan import Case, LabelMap, Volume
 from viscera.imaging.phantom import phantom_case
@@ -211,6 +211,23 @@ def test_an_organ_in_two_halves(phantom: Case) -> None:
         return labels
 
     assert suspicious(changed(phantom, labels=cut)) == {("fragments", "spleen")}
+
+
+def test_what_nobody_labelled_is_counted_and_neither_breaks_nor_removes_an_organ(phantom: Case) -> None:
+    def unknown(labels: Labels) -> Labels:
+        middle = int(np.argwhere(labels == SPLEEN)[:, 2].mean())
+        labels[:, :, middle] = IGNORED
+        labels[labels == PANCREAS] = IGNORED
+        return labels
+
+    facts = changed(phantom, labels=unknown)
+    assert suspicious(facts) == set()
+    notes = found(facts)
+    assert notes["ignored", ""].value.startswith(f"{facts.ignored:,} of 497,664 voxels")
+    assert "2 pieces" in notes["fragments", "spleen"].value
+    whole = [dataclasses.replace(changed(phantom), case=f"other {n}") for n in range(9)]
+    levels = {f.case: f.level for f in findings_beside_others([facts, *whole]) if f.kind == "missing"}
+    assert levels == {facts.case: "note"}
 
 
 def test_masks_that_overlap(phantom: Case) -> None:

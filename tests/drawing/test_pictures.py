@@ -7,12 +7,12 @@ import numpy.typing as npt
 import pytest
 from matplotlib.colors import to_rgb
 
-from viscera.core.anatomy import CLASSES
+from viscera.core.anatomy import CLASSES, IGNORED
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
 from viscera.drawing.canvas import to_pixels
 from viscera.drawing.renders import common_box, render_figure, surfaces
-from viscera.drawing.slices import backdrop, busiest_slice, slice_figure, thinned
+from viscera.drawing.slices import IGNORED_COLOUR, backdrop, busiest_slice, slice_figure, thinned
 
 SPLEEN = CLASSES[4]
 
@@ -49,6 +49,21 @@ def test_a_slice_shows_the_patients_left_on_the_viewers_right_and_the_front_abov
     row, column = where(pixels, SPLEEN.colour).mean(axis=0)
     assert column > 0.6
     assert row > 0.5
+
+
+def test_what_nobody_labelled_is_hatched_in_grey_and_no_organ(label_map: LabelMap) -> None:
+    geometry = label_map.geometry
+    labels = np.zeros(geometry.shape, dtype=np.uint8)
+    labels[: geometry.shape[0] // 2, :, :16] = IGNORED  # the patient's left, the viewer's right
+    labels[0, 0, 20] = 3
+    assert busiest_slice(LabelMap(labels, geometry)) == 20
+    behind = backdrop(air(geometry), geometry, 15)
+    pixels = to_pixels(slice_figure(behind, labels[:, :, 15], (8.0, 8.0))).astype(int)
+    grey = np.abs(pixels - np.round(255 * np.array(to_rgb(IGNORED_COLOUR)))).max(axis=2) < 12
+    half = grey.shape[1] // 2
+    assert 0.1 < grey[:, half + 9 :].mean() < 0.9
+    assert grey[:, : half - 9].mean() < 0.01  # the edges of letters
+    assert not any(len(where(pixels.astype(np.uint8), organ.colour)) for organ in CLASSES[1:])
 
 
 def test_a_slice_keeps_the_proportions_of_the_patient() -> None:

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -128,3 +129,6 @@ def test_mean_confidence_by_hand() -> None:
     for plane in probabilities.unbind(1):
         by_planes.add(plane)
     assert by_planes.means() == whole.means()
+    first = ConfidenceTally(3)
+    first.add(probabilities, np.array([True, False, False]).reshape(3, 1, 1))  # the others nobody labelled
+    assert first.means() == [pytest.approx(0.6), None, None]

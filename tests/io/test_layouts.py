@@ -64,17 +64,6 @@ def test_a_byte_order_mark_in_front(raw: Path, encoding: str) -> None:
     assert dataset_title(raw) == "tiny"
 
 
-def test_nnunets_ignore_is_one_sentence_where_a_label_map_has_it(raw: Path) -> None:
-    rewrite(raw, labels={name: number for number, name in enumerate(CLASS_NAMES)} | {"ignore": 8})
-    cases = find_cases(raw)
-    assert cases[0].read().label_map.labels.max() == 7
-    labels = np.zeros((14, 12, 10), dtype=np.uint8)
-    labels[0, :3] = 8
-    save(cases[1].labels, labels)
-    with pytest.raises(BadInputError, match=r"case_1\.nii\.gz: 30 voxels have the number 8, nnU-Net's `ignore`.*leave"):
-        cases[1].read()
-
-
 def test_missing_organs_are_listed(raw: Path) -> None:
     rewrite(raw, labels={"background": 0, "liver": 1, "spleen": 2})
     with pytest.raises(BadInputError, match=r"dataset\.json: .*name no artery, portal_vein, stomach, gallbladder"):

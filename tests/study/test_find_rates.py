@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.fabricated_studies import words_of
+from viscera.core.anatomy import IGNORED
 from viscera.core.config import Config, RateRangeConfig
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError, VisceraError
 from viscera.core.progress import Progress
@@ -188,6 +189,20 @@ def test_a_window_that_does_not_label_the_answer_counts_it_as_background(tiny_co
     labelled = torch.tensor([[True, False, *[True] * 6]])
     windows = [Batch(hu, background, labelled=labelled), Batch(hu, second)]
     assert relative_loss(trainer, windows) == pytest.approx(-1)
+
+
+def test_voxels_that_nobody_labelled_are_in_no_window(tiny_config: Configure) -> None:
+    """Of two windows of class 1, answered with 1, nobody labelled half of the first: 2·12/(12 + 12) = 1.
+
+    Where nobody labelled anything the loss is 0.
+    """
+    trainer = made(tiny_config, np.array([3.0, 1, 50, 50, 50, 50, 50, 50]))
+    trainer.network = Certain()  # type: ignore[assignment]
+    hu = torch.zeros((1, 2, 2, 2), dtype=torch.int16)
+    first, second = torch.ones((2, 1, 2, 2, 2), dtype=torch.uint8)
+    first[0, 0] = IGNORED
+    assert relative_loss(trainer, [Batch(hu, first), Batch(hu, second)]) == pytest.approx(-1)
+    assert relative_loss(trainer, [Batch(hu, torch.full_like(first, IGNORED))]) == 0
 
 
 def test_the_rates_rise_geometrically_and_are_adams(tiny_config: Configure, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 import viscera
-from viscera.core.anatomy import ORGANS
+from viscera.core.anatomy import IGNORED, ORGANS
 from viscera.core.arms import Arm
 from viscera.core.config import Config, PredictConfig
 from viscera.core.errors import BadInputError, InterruptedRunError
@@ -268,6 +268,9 @@ def test_contested_voxels_are_counted_by_how_sure_and_how_right_they_are() -> No
     assert counts.sum() == 4
     count_conflicts(counts, [((first, second), reference)], (0, 1), (False, True))  # labels no class 1
     assert (counts[0].sum(), counts[1].sum()) == (2, 4)
+    nobody = np.full_like(reference, IGNORED)
+    count_conflicts(counts, [((first, second), nobody)], (0, 1), (True, True))
+    assert counts.sum() == 6
 
 
 def test_a_model_that_is_right_as_often_as_it_says_stays_as_it_is() -> None:

@@ -1,7 +1,7 @@
 """What is looked at in one labelled scan before anyone trains on it: measured once, in little extra memory."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from viscera.core.anatomy import ClassTable
+from viscera.core.anatomy import IGNORED, ClassTable
 from viscera.core.geometry import Geometry, Point
-from viscera.core.regions import EMPTY, Box, Mask, boxes_of, central_voxel
+from viscera.core.regions import EMPTY, Box, Mask, borders_on, boxes_of, central_voxel
 from viscera.core.scan import Case, HuArray, LabelArray
 from viscera.io.records import read_csv
 from viscera.metrics.hounsfield import HuFacts, hu_facts
@@ -65,14 +65,20 @@ class LabelledOrgan:
     largest_piece: float  # share of its voxels
     # the piece furthest from the largest one, of those that are no mere specks; else the second largest
     stray: Stray | None
+    beside_ignored: bool = False  # whether it touches voxels that nobody labelled, and may go on in them
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether more of it may lie beyond the edge of the scan, or where nobody labelled."""
+        return bool(self.edges) or self.beside_ignored
 
     @property
     def unusual(self) -> Literal["small", "large", ""]:
-        """Whether an adult's organ is seldom like this; one that is cut off is never called small."""
+        """Whether an adult's organ is seldom like this; one of which more may be there is never called small."""
         usual = ADULT_VOLUMES.get(self.name)
         if usual is not None and self.volume_ml > usual.high_ml:
             return "large"
-        return "small" if usual is not None and self.volume_ml < usual.low_ml and not self.edges else ""
+        return "small" if usual is not None and self.volume_ml < usual.low_ml and not self.may_go_on else ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,7 @@ class CaseFacts:
     labelled: tuple[str, ...]  # names of the classes that the case is labelled for
     image_sha256: str  # of voxels and shape, in canonical order; the header does not count
     labels_sha256: str  # likewise
+    ignored: int = 0  # voxels that nobody labelled: of no organ, and no background
 
     def organ(self, name: str) -> LabelledOrgan | None:
         """The organ of a name; None where it is not there."""
@@ -111,7 +118,7 @@ def measure_case(case: Case, table: ClassTable) -> CaseFacts:
     """Everything that the check looks at in one case on the files' own grid, any orientation."""
     volume, label_map = case.volume.canonical(), case.label_map.canonical()
     geometry, voxel_ml = volume.geometry, case.label_map.geometry.voxel_volume_ml
-    names, boxes = table.names, boxes_of(label_map.labels, len(table))[1:]
+    names, boxes, ignored = table.names, boxes_of(label_map.labels, len(table))[1:], label_map.ignored
     return CaseFacts(
         case=case.name,
         shape=geometry.shape,
@@ -120,7 +127,10 @@ def measure_case(case: Case, table: ClassTable) -> CaseFacts:
         centre_mm=geometry.to_mm((np.array(geometry.shape) - 1) / 2),
         hu=hu_facts(volume.hu),
         organs=tuple(
-            _organ(organ.name, volume.hu[box], label_map.labels[box] == organ.label, box, geometry)
+            replace(
+                _organ(organ.name, volume.hu[box], label_map.labels[box] == organ.label, box, geometry),
+                beside_ignored=ignored > 0 and borders_on(label_map.labels, organ.label, box, IGNORED),
+            )
             for organ, box in zip(table.organs, boxes, strict=True)
             if box != EMPTY
         ),
@@ -131,6 +141,7 @@ def measure_case(case: Case, table: ClassTable) -> CaseFacts:
         labelled=tuple(organ.name for organ in table.organs if organ.name not in case.unlabelled),
         image_sha256=_sha256(volume.hu),
         labels_sha256=_sha256(label_map.labels),
+        ignored=ignored,
     )
 
 

@@ -14,7 +14,7 @@ from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.geometry import Point
 from viscera.core.scan import Case
 from viscera.drawing.canvas import data_uri, page_environment, to_bytes
-from viscera.drawing.slices import Backdrop, draw_organs, scan_figure
+from viscera.drawing.slices import HATCHED_CSS, Backdrop, draw_organs, scan_figure
 
 MOST_PICTURES = 60  # places, of three slices each: about 10 MB
 MOST_OF_A_CASE = 4  # of them
@@ -62,6 +62,7 @@ def render_check_page(
         pictures=pictures,
         not_drawn=wanted - drawn,
         organs=table.organs,
+        hatched=HATCHED_CSS,
         ranges=[(organ, ADULT_VOLUMES[organ.name]) for organ in table.organs if organ.name in ADULT_VOLUMES],
         version=version,
     )

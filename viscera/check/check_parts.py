@@ -33,7 +33,7 @@ class CheckPart:
 
 def data_set_of(cases: Sequence[CaseSource], classes: Sequence[str]) -> str:
     """Twelve digits that differ where cases, what their labels mean, or classes do."""
-    meanings = [(case.name, case.meaning) for case in cases]
+    meanings = [(case.name, case.meaning_with(ignored=True)) for case in cases]
     return hashlib.sha256(json.dumps([meanings, classes], sort_keys=True).encode()).hexdigest()[:12]
 
 

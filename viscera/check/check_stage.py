@@ -26,7 +26,7 @@ from viscera.check.check_parts import (
     remove_parts,
     write_part,
 )
-from viscera.check.check_tables import FINDINGS_HEADER, case_header, case_row, finding_rows
+from viscera.check.check_tables import FINDINGS_HEADER, case_table, finding_rows
 from viscera.check.finding_rules import findings_beside_others, findings_of_the_set, label_findings, scan_findings
 from viscera.check.findings import CaseCheck, DataSetCheck, Finding
 from viscera.core.anatomy import ABDOMEN, ClassTable
@@ -209,7 +209,7 @@ def _concluded(found: _Found, title: str, table: ClassTable, out: Path) -> DataS
     cases = tuple(replace(case, findings=(*case.findings, *beside.get(case.case, ()))) for case in found.cases)
     organs = table.names[1:]
     checked = DataSetCheck(title, organs, cases, tuple(findings_of_the_set(facts, organs)))
-    write_csv(out / CASES, case_header(organs), [case_row(each, organs) for each in cases])
+    write_csv(out / CASES, *case_table(checked))
     write_csv(out / FINDINGS, FINDINGS_HEADER, finding_rows(checked))
     write_text(out / PAGE, render_check_page(checked, found.pictures, table, viscera.__version__))
     return checked

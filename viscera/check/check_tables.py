@@ -23,13 +23,22 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def case_table(check: DataSetCheck) -> tuple[tuple[str, ...], list[list[object]]]:
+    """Header and lines of `check.csv`; of voxels that nobody labelled there is a column where any case has some."""
+    header, rows = case_header(check.classes), [case_row(each, check.classes) for each in check.cases]
+    ignored = ["" if each.facts is None else each.facts.ignored for each in check.cases]
+    if not any(ignored):
+        return header, rows
+    return (*header, "ignored_voxels"), [[*row, number] for row, number in zip(rows, ignored, strict=True)]
+
+
 def case_header(classes: Sequence[str]) -> tuple[str, ...]:
-    """The columns of `check.csv`; voxels and spacing run to the right, to the front and up."""
+    """The columns of every `check.csv`; voxels and spacing run to the right, to the front and up."""
     return (*_SCAN_HEADER, *(f"{name}_{column}" for name in classes for column in _ORGAN_COLUMNS))
 
 
 def case_row(case: CaseCheck, classes: Sequence[str]) -> list[object]:
-    """A line of `check.csv`; cells are empty where nothing was measured."""
+    """A line under them; cells are empty where nothing was measured."""
     cells: list[object] = [case.case, case.verdict, case.reason]
     facts = case.facts
     if facts is None:

@@ -77,6 +77,10 @@ FRONTS = (("portal_vein", "artery"), ("pancreas", "artery"), ("stomach", "artery
 
 def label_findings(facts: CaseFacts) -> Iterator[Finding]:
     """What one case's labels give rise to."""
+    if facts.ignored:
+        voxels = int(np.prod(facts.shape))
+        value = f"{facts.ignored:,} of {voxels:,} voxels, {facts.ignored / voxels:.1%}"
+        yield Finding(facts.case, "", "ignored", "note", value, "every voxel labelled")
     if not facts.organs:
         yield Finding(facts.case, "", "empty", "suspicious", "no organ", "one organ or more", facts.centre_mm)
         return
@@ -153,12 +157,13 @@ def _overlaps(facts: CaseFacts) -> Iterator[Finding]:
 
 
 def _pieces(case: str, organ: LabelledOrgan) -> Iterator[Finding]:
-    """A broken organ is suspicious, and so is a piece far away, unless the edge of the scan can be why."""
+    """A broken organ is suspicious, and so is a piece far away, unless what is not seen or labelled can be why."""
     stray = organ.stray
     if stray is None:
         return
-    broken = organ.largest_piece < ONE_PIECE and not organ.edges
-    far = stray.gap_mm > FAR_MM and stray.volume_ml >= SPECK_ML and not stray.at_edge
+    broken = organ.largest_piece < ONE_PIECE and not organ.may_go_on
+    may_be_joined = stray.at_edge or organ.beside_ignored
+    far = stray.gap_mm > FAR_MM and stray.volume_ml >= SPECK_ML and not may_be_joined
     level, at_mm = _if_it_is(broken or far, stray.centre_mm)
     apart = f"one of {ml_text(stray.volume_ml)} {stray.gap_mm:.0f} mm from the largest"
     value = f"{organ.pieces} pieces, the largest {organ.largest_piece:.1%} of the organ, {apart}"
@@ -214,7 +219,7 @@ def _missing(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
         have = sum(case.organ(name) is not None for case in labelling)
         for case in labelling:
             if have and case.organ(name) is None:
-                usual = have >= NEARLY_ALWAYS * len(labelling)
+                usual = have >= NEARLY_ALWAYS * len(labelling) and not case.ignored  # it may lie there
                 value, expected = f"absent; {have} of {len(labelling)} cases have it", "present"
                 yield Finding(case.case, name, "missing", "suspicious" if usual else "note", value, expected)
 

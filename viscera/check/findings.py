@@ -106,6 +106,10 @@ KINDS: dict[str, Kind] = {  # by their names in files
         "voxels much longer than wide",
         "Windows of such voxels are as uneven; --spacing-mm makes them even, and thinner slices would be better.",
     ),
+    "ignored": Kind(
+        "voxels that nobody labelled",
+        "Nothing: nnU-Net's `ignore` counts nowhere. What may go on there is not called small or broken.",
+    ),
     "empty": Kind(
         "labels without an organ", "Label the case or leave it out: training would learn that all is background."
     ),

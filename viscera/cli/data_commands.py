@@ -87,6 +87,8 @@ def prepare(
     folds = f", {built.manifest.prepare.folds} folds" if built.manifest.prepare.folds else ""
     call.display.note(f"{store}: {train} training, {validation} validation, {test} test cases{folds}")
     call.display.note(f"{store}: {stage.grids_text(built)}")
+    if ignored := stage.ignored_text(built):
+        call.display.note(f"{store}: {ignored}")
 
 
 @command(app, "check", writes=("out",))

@@ -54,7 +54,8 @@ CLASS_NAMES: tuple[str, ...] = tuple(c.name for c in CLASSES)
 ORGANS: tuple[AnatomicalClass, ...] = CLASSES[1:]
 NUM_CLASSES = len(CLASSES)
 ANATOMICAL_STRUCTURE = ("123037004", "Anatomical Structure")  # SNOMED CT: the category of all of them
-MOST_CLASSES = 255  # label maps are uint8, and one number is kept free
+IGNORED = 255  # in label maps, which are uint8: voxels that nobody labelled (nnU-Net's `ignore`), of no class at all
+MOST_CLASSES = IGNORED  # numbered below it
 _MORE_COLOURS = (  # after Paul Tol's qualitative schemes
     *("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77"),
     *("#cc6677", "#882255", "#aa4499", "#6699cc", "#661100", "#aa4466"),
@@ -119,7 +120,7 @@ class LabelNumbers:
 
     mapping: Mapping[int, int]  # the data set's number to class number; names that are none of ours are background
     unlabelled: tuple[str, ...] = ()  # names of the classes that the data set does not label, in label order
-    ignored: int | None = None  # nnU-Net's `ignore`, the number of voxels that nobody labelled
+    ignored: int | None = None  # nnU-Net's `ignore`, the number of voxels that nobody labelled: `IGNORED` in ours
 
 
 def squeezed(name: str) -> str:
@@ -127,29 +128,36 @@ def squeezed(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())
 
 
+def means_ignored(name: str) -> bool:
+    """Whether a data set's name, in nnU-Net's spelling, stands for voxels that nobody labelled."""
+    return name.lower() == "ignore"
+
+
 def label_numbers(
     labels_by_name: Mapping[str, int], *, found_in: str, table: ClassTable = ABDOMEN, partial: bool = False
 ) -> LabelNumbers:
     """Map a data set's own label numbers, for example `{"background": 0, "aorta": 8}`, onto our classes by their names.
 
-    nnU-Net's `ignore` is kept apart: its voxels are not labelled, so that a label map that has any is refused.
-    `found_in` is the file or layout that the numbers come from; a `partial` data set may lack organs.
+    nnU-Net's `ignore` is kept apart: its voxels are of no class. nnU-Net itself wants it to have the highest number;
+    here any will do that nothing else has. `found_in` is the file or layout that the numbers come from; a `partial`
+    data set may lack organs.
 
     Raises BadInputError where an organ of ours has no name in the table (or none has, if partial), where two names mean
-    the same organ, and where an organ shares its number with another name or has that of the background.
+    the same organ, and where an organ, or `ignore`, shares its number with another name or has that of the background.
     """
     mapping: dict[int, int] = {0: 0}
     ignored: int | None = None
     names_by_label: dict[int, str] = {}
     for name, number in labels_by_name.items():
-        if name.lower() == "ignore":
-            ignored = number
-            continue
+        is_ignored = means_ignored(name)
         label = table.label_of(name)
         sharing = [other for other, its in labels_by_name.items() if its == number and other != name]
-        if label and (number == 0 or sharing):
+        if (label or is_ignored) and (number == 0 or sharing):
             other = sharing[0] if sharing else "background"
             raise BadInputError(f"{found_in}: '{name}' and '{other}' both have the number {number}. Correct the table.")
+        if is_ignored:
+            ignored = number
+            continue
         if label and label in names_by_label:
             raise BadInputError(
                 f"{found_in}: '{names_by_label[label]}' and '{name}' both mean {table.names[label]}. Keep one of them."

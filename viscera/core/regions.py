@@ -196,6 +196,17 @@ def boxes_of(labels: npt.NDArray[np.uint8], length: int) -> list[Box]:
     return [_around(each) for each in boxes]
 
 
+def borders_on(labels: npt.NDArray[np.uint8], label: int, box: Box, other: int) -> bool:
+    """Whether a voxel of a label, all of which lie in a box of a map, has one of another among its 26 neighbours."""
+    part = labels[tuple(slice(max(axis.start - 1, 0), axis.stop + 1) for axis in box)]
+    others = part == other
+    if not others.any():
+        return False
+    from scipy import ndimage  # noqa: PLC0415 - as above
+
+    return bool((ndimage.binary_dilation(part == label, np.ones((3, 3, 3), dtype=np.bool_)) & others).any())
+
+
 def _moved(box: Sequence[slice], by: Index3) -> Box:
     i, j, k = (slice(axis.start + n, axis.stop + n) for axis, n in zip(box, by, strict=True))
     return (i, j, k)

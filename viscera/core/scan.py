@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.anatomy import NUM_CLASSES
+from viscera.core.anatomy import IGNORED, NUM_CLASSES
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry, size_text
 
@@ -34,7 +34,10 @@ class Volume:
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """Organ labels: `labels` uint8 (I, J, K), numbers as in a table of `core.anatomy`, and where they lie."""
+    """Organ labels: `labels` uint8 (I, J, K), numbers as in a table of `core.anatomy`, and where they lie.
+
+    Of a reference, voxels that nobody labelled have the number 255 (`core.anatomy.IGNORED`).
+    """
 
     labels: LabelArray
     geometry: Geometry
@@ -53,9 +56,16 @@ class LabelMap:
         return LabelMap(order.apply(self.labels), order.apply_to_geometry(self.geometry))
 
     def voxel_counts(self, num_classes: int = NUM_CLASSES) -> npt.NDArray[np.int64]:
-        """(L,) voxels of each class."""
-        counts = value_counts(self.labels)
+        """(L,) voxels of each class; those that nobody labelled are in none."""
+        counts = value_counts(self.labels)[:IGNORED]
+        beyond = np.flatnonzero(counts[num_classes:])
+        counts = counts[: num_classes + (int(beyond[-1]) + 1 if beyond.size else 0)]
         return np.pad(counts, (0, max(0, num_classes - len(counts))))
+
+    @property
+    def ignored(self) -> int:
+        """Voxels that nobody labelled."""
+        return int(np.count_nonzero(self.labels == IGNORED))
 
 
 @dataclass(frozen=True)
@@ -132,3 +142,4 @@ class OrganFacts:
     box: tuple[tuple[int, int, int], tuple[int, int, int]] | None = None  # first and last I, J, K, in the map's order
     pieces: int = 0  # connected components (26 neighbours)
     largest_piece: float | None = None  # share of its voxels
+    beside_ignored: bool = False  # whether it touches voxels that nobody labelled, and may go on in them

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from viscera.core.anatomy import IGNORED
 from viscera.core.arms import Arm, arm_config
 from viscera.core.config import AdamConfig, AugmentConfig, Config, TrainConfig
 from viscera.doctor.forecast import ArmForecast, Outlook, hu_claims, separability_of, unforeseen
@@ -133,7 +134,7 @@ class UnitGradients:
         with torch.random.fork_rng(devices=[]):  # not on "meta": initialising there loads PyTorch's compiler, in 2 s
             size = sum(p.numel() for p in build_network(config, num_classes).parameters())
         dice_alone = config.loss.model_copy(update={"cross_entropy": 0.0})
-        loss = training_loss(dice_alone, np.ones(num_classes)).to(device)
+        loss = training_loss(dice_alone, np.ones(num_classes), ignore_index=IGNORED).to(device)
         norms, gradients = [], []
         for number in range(_BATCHES_AT_THE_LOGITS):
             over_parameters = number < _BATCHES_OVER_THE_PARAMETERS
@@ -157,8 +158,9 @@ class UnitGradients:
         return cls(np.array(norms), torch.stack(gradients), size)
 
     def shares(self, weights: Weights) -> npt.NDArray[np.float64]:
-        """(L,) share of each class in the gradient at the logits, mean over the batches."""
+        """(L,) share of each class in the gradient at the logits, mean over the batches that have one."""
         norms = self.logit_norms * weights
+        norms = norms[norms.sum(axis=1) > 0] if norms.any() else norms[:1] + 1.0
         result: npt.NDArray[np.float64] = (norms / norms.sum(axis=1, keepdims=True)).mean(axis=0)
         return result
 
@@ -185,7 +187,7 @@ def windows_with_class(feed: Feed) -> tuple[tuple[float, ...], tuple[float, ...]
     """Share of random windows, and of mini-batches, that contain each class; (L,) each, from 200 batches."""
     labels, length = (feed.batch(step + 1).labels.numpy() for step in range(_BATCHES_OF_WINDOWS)), len(feed.classes)
     present_SBL = np.array(
-        [[np.bincount(window.ravel(), minlength=length) > 0 for window in batch] for batch in labels]
+        [[np.bincount(window.ravel(), minlength=length)[:length] > 0 for window in batch] for batch in labels]
     )
     windows, batches = present_SBL.mean(axis=(0, 1)), present_SBL.any(axis=1).mean(axis=0)
     return tuple(windows.tolist()), tuple(batches.tolist())

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from viscera.core.anatomy import ABDOMEN, AnatomicalClass, ClassTable
+from viscera.core.anatomy import ABDOMEN, IGNORED, AnatomicalClass, ClassTable
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume
 from viscera.drawing.canvas import house_style
@@ -19,6 +19,8 @@ _WINDOW_HU = (-150.0, 250.0)  # of an abdominal CT: level 50, width 400
 _BODY_HU = -300.0
 _MARGIN_MM = 8.0
 _BACKDROP_PIXELS = 480
+IGNORED_COLOUR, HATCH = "#9ca3af", "////"  # of voxels that nobody labelled
+HATCHED_CSS = f"repeating-linear-gradient(135deg, {IGNORED_COLOUR} 0 2px, transparent 2px 5px)"  # alike, in a page
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +58,9 @@ class LabelView:
 
 def busiest_slice(truth: LabelMap) -> int:
     """The axial slice of a canonical label map with the most organs, then the most organ voxels, then the lowest."""
-    length = int(truth.labels.max()) + 1
+    length = int(truth.labels.max(initial=0)) + 1
     counts = np.stack([np.bincount(plane.ravel(), minlength=length) for plane in np.moveaxis(truth.labels, 2, 0)])
-    organs = counts[:, 1:]
+    organs = counts[:, 1:IGNORED]
     return int(np.lexsort((-np.arange(len(organs)), organs.sum(axis=1), (organs > 0).sum(axis=1)))[-1])
 
 
@@ -92,7 +94,7 @@ def slice_figure(
     voxels = np.bincount(labels_IJ.ravel(), minlength=len(classes))
     small_on_top = sorted(classes.organs, key=lambda organ: -int(voxels[organ.label]))
     draw_organs(axes, labels_IJ, spacing_mm, dict.fromkeys(small_on_top, 1.3), opacity=0.45)
-    if not labels_IJ.any():
+    if not voxels[1:IGNORED].any():
         axes.text(0.5, 0.04, "nothing labelled in this slice", transform=axes.transAxes, color="white", ha="center")
     return figure
 
@@ -128,7 +130,7 @@ def draw_organs(
 ) -> None:
     """Outline organs, each with its width in points, and fill them; the last are on top.
 
-    Outlines run between voxel centres, at most half a voxel from the voxels' edges.
+    Outlines run between voxel centres, at most half a voxel from the voxels' edges. What nobody labelled is hatched.
     """
     padded = np.pad(labels_AB, 1)
     across_mm, up_mm = ((np.arange(n) - 0.5) * mm for n, mm in zip(padded.shape, spacing_mm, strict=True))
@@ -138,6 +140,11 @@ def draw_organs(
             if opacity:
                 axes.contourf(across_mm, up_mm, mask, levels=[0.5, 1.5], colors=[organ.colour], alpha=opacity)
             axes.contour(across_mm, up_mm, mask, levels=[0.5], colors=[organ.colour], linewidths=width)
+    ignored = (padded == IGNORED).T.astype(np.float32)
+    if ignored.any():
+        hatched = axes.contourf(across_mm, up_mm, ignored, levels=[0.5, 1.5], colors="none", hatches=[HATCH])
+        hatched.set_edgecolor(IGNORED_COLOUR)
+        hatched.set_linewidth(0.0)
 
 
 def thinned(label_map: LabelMap, longest: int = 128) -> LabelMap:

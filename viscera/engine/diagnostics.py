@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from viscera.core.anatomy import CLASS_NAMES, NUM_CLASSES
+from viscera.core.anatomy import CLASS_NAMES, IGNORED, NUM_CLASSES
 from viscera.core.config import TrainConfig
 from viscera.engine.feed import NetworkInput
-from viscera.losses.dice import DiceAndCrossEntropyLoss, WeightedDiceLoss, soft_dice_sums
+from viscera.losses.dice import DiceAndCrossEntropyLoss, WeightedDiceLoss, one_hot, soft_dice_sums
 from viscera.losses.marginal import merged, merged_labels
 
 _TIME_SHARE = 0.01  # of the training, for the passes below; the whole diagnosis stays under 2 %
@@ -33,20 +33,24 @@ def logit_gradient_norms(
     of U the derivative is g s_k (1 - q), by any other -g q s_k; squared norm Σ g² ((1 - 2 q) Σ_U s² + q² Σ_k s_k²).
 
     With the cross-entropy beside it a class's term has -c log s (or q) of its own voxels too: there w g less c / s.
+    A voxel that nobody labelled has s = r = 0.
     """
     probabilities_BLIJK = torch.softmax(logits_BLIJK.float(), dim=1)
+    ignored = loss.ignored_in(labels_BIJK)
+    if ignored is not None:
+        probabilities_BLIJK.masked_fill_((labels_BIJK == ignored).unsqueeze(1), 0)
     length_B1V = probabilities_BLIJK.square().sum(dim=1, keepdim=True).flatten(2)
     own_BLV: Tensor | None = None
     if labelled_BL is not None:
         own_BLV = merged(probabilities_BLIJK.square(), labelled_BL).flatten(2)
         probabilities_BLIJK = merged(probabilities_BLIJK, labelled_BL)
-        labels_BIJK = merged_labels(labels_BIJK, labelled_BL)
-    one_hot_BLV = torch.zeros_like(probabilities_BLIJK.flatten(2))
-    one_hot_BLV.scatter_(1, labels_BIJK.flatten(1).unsqueeze(1).long(), 1.0)
-    own: tuple[Tensor, ...] = soft_dice_sums(probabilities_BLIJK, labels_BIJK)
+        labels_BIJK = merged_labels(labels_BIJK, labelled_BL, ignored)
+    one_hot_BLV = one_hot(labels_BIJK, probabilities_BLIJK, ignored)
+    own: tuple[Tensor, ...] = soft_dice_sums(probabilities_BLIJK, labels_BIJK, ignored)
     if isinstance(loss, DiceAndCrossEntropyLoss):
         own += one_hot_BLV[:, :, 0], one_hot_BLV.sum(dim=2)
     whole, labelled_of_all = loss.shared(own, labelled_BL)
+    labelled_of_all = loss.labelling(whole[1], labelled_of_all)
     weights_L = loss.class_weights.double() / loss.class_weights.numel()
     if loss.sums == "batch":
         intersection_BL, cardinality_BL = (each.sum(dim=0, keepdim=True) for each in whole[:2])
@@ -149,7 +153,7 @@ def full_diagnosis(
     By class `parameter_gradient_share`, by layer `step_over_rate` and `step_over_rate_without_epsilon` (of Adam alone).
     Two windows are no slower than one: PyTorch's convolutions of a single small window on one core take another way.
     """
-    classes = [len(labels.unique()) for labels in inputs.labels]
+    classes = [len(labels[labels != IGNORED].unique()) for labels in inputs.labels]
     windows = np.argsort(classes)[::-1][:_WINDOWS].copy()
     norms_L = parameter_gradient_norms(network, loss, inputs.of_windows(windows))
     steps = steps_over_rate(network, optimizer)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable
 from viscera.core.config import AugmentConfig, Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Index3
@@ -36,6 +36,7 @@ _BYTES_PER_VOXEL = 3  # int16 and uint8
 class Batch(NamedTuple):
     """A mini-batch: `hu` int16 (B, I, J, K), `labels` uint8 (B, I, J, K), on the CPU or the training's device.
 
+    Labels are class numbers, or 255 (`core.anatomy.IGNORED`) where nobody labelled the voxel.
     `labelled` (B, L) bool says which classes each window's case labels; None: all of them do all.
 
     With augmentation switched on, `augmentations` says what is still to happen to each window (`imaging.augment`); the
@@ -136,7 +137,7 @@ class Feed:
         Raises BadInputError for a label beyond the classes, which a loss on a GPU could not name.
         """
         for number, (_, label_map) in enumerate(self.cases):
-            highest, most = int(label_map.max(initial=0)), len(self.classes) - 1
+            highest, most = int(label_map.max(initial=0, where=label_map != IGNORED)), len(self.classes) - 1
             if highest > most:
                 raise BadInputError(f"training case {number}: label {highest}; 0 to {most} were expected.")
         copies = [[torch.from_numpy(np.array(each)).to(device) for each in case] for case in self.cases]
@@ -189,6 +190,7 @@ class TrainingFacts:
     training_spacings_mm: tuple[tuple[float, float, float], ...]
     classes: ClassTable = ABDOMEN
     voxel_weights: Weights | None = None  # (L,) of the cross-entropy, mean 1; None: of all classes alike
+    ignores: bool = False  # whether training cases have voxels that nobody labelled
 
 
 def training_cases(store: Store) -> list[str]:
@@ -256,4 +258,5 @@ def facts_of(store: Store, config: Config) -> TrainingFacts:
         training_spacings_mm=tuple(store.geometry(name).spacing_mm for name in names),
         classes=store.classes,
         voxel_weights=cross_entropy_weights(counts, loss, len(names)) if loss.cross_entropy > 0 else None,
+        ignores=any(store.manifest.cases[name].ignored_prepared for name in names),
     )

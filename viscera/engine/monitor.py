@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from viscera.core.anatomy import ClassTable
+from viscera.core.anatomy import IGNORED, ClassTable
 from viscera.core.arms import weighting_name
 from viscera.core.config import PredictConfig, TrainConfig
 from viscera.core.scan import HuArray, LabelArray
@@ -127,7 +127,7 @@ class Monitor:
             prediction = as_labelled(prediction, self.labelled[number])
         scores = dice(confusion_matrix(prediction, np.asarray(labels), len(self.classes)))
         confidence = ConfidenceTally(len(self.classes))
-        confidence.add(probabilities)
+        confidence.add(probabilities, np.asarray(labels) != IGNORED)
         pairs = zip(confidence.means()[1:], scores[1:], strict=True)
         return scores, [(sure, score) for sure, score in pairs if sure is not None and score is not None]
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from viscera.core.anatomy import IGNORED
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.core.progress import OnProgress, Progress
@@ -95,7 +96,8 @@ class Trainer:
         captured = captured and ranks.size == 1 and train.optimiser.is_plain_adam
         deferred = device.type == "cuda" or captured
         # labels of a store are class numbers; on a GPU, to look at them is to wait
-        loss = training_loss(train.loss, facts.class_weights.start, facts.voxel_weights, check_labels=not deferred)
+        how: dict[str, Any] = {"check_labels": not deferred, "ignore_index": IGNORED if facts.ignores else None}
+        loss = training_loss(train.loss, facts.class_weights.start, facts.voxel_weights, **how)
         batch = WholeBatch(ranks, train.batch_size)
         if batch.is_shared:
             over_the_whole_batch(network, batch)

@@ -45,9 +45,9 @@ class OrganRange:
 
     @classmethod
     def of(cls, facts: Sequence[OrganFacts]) -> "OrganRange":
-        """From the labels of the training cases."""
+        """From the labels of the training cases; what may go on in voxels that nobody labelled is not whole."""
         found = [each for each in facts if each.mean_hu is not None]
-        whole = [each.volume_ml for each in found if not each.cut_off]
+        whole = [each.volume_ml for each in found if not each.cut_off and not each.beside_ignored]
         hu = [each.mean_hu for each in found if each.mean_hu is not None]
         return cls(
             cases=len(facts),
@@ -55,7 +55,7 @@ class OrganRange:
             cut_off=sum(each.cut_off for each in found) / len(found) if found else 0.0,
             volume_ml=(min(whole), max(whole)) if whole else None,
             mean_hu=(min(hu), max(hu)) if hu else None,
-            large_fragments=max((each.large_fragments for each in found), default=0),
+            large_fragments=max((each.large_fragments for each in found if not each.beside_ignored), default=0),
         )
 
     @classmethod
@@ -195,8 +195,10 @@ def _ranges_of(path: Path, manifest: str) -> dict[str, OrganRange]:
             wanted.setdefault(name, []).append(organ)
     for name, organs in wanted.items():
         measured = organ_facts(store.volume(name), store.label_map(name), store.classes)
+        has_ignored = store.manifest.cases[name].ignored_prepared > 0  # an organ that is not seen may lie there
         for organ in organs:
-            facts[organ].append(measured[organ])
+            if not has_ignored or measured[organ].voxels:
+                facts[organ].append(measured[organ])
     return {organ: OrganRange.of(found) for organ, found in facts.items()}
 
 
@@ -224,10 +226,13 @@ class ConfidenceTally:
         self.counts = torch.zeros(length, dtype=torch.int64)
         self.sums = torch.zeros(length, dtype=torch.float64)
 
-    def add(self, probabilities: Tensor) -> None:
-        """Count the voxels of (L, ...) softmax."""
+    def add(self, probabilities: Tensor, known: npt.NDArray[np.bool_] | None = None) -> None:
+        """Count the voxels of (L, ...) softmax, or those that are `known` (...)."""
         best, labels = most_probable(probabilities)
         length = self.counts.numel()
+        if known is not None and not known.all():
+            within = torch.from_numpy(known)
+            best, labels = best[within], labels[within]
         self.counts += torch.bincount(labels.ravel(), minlength=length)
         self.sums += torch.bincount(labels.ravel(), weights=best.ravel().double(), minlength=length)
 

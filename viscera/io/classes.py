@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from viscera.core.anatomy import ClassTable
+from viscera.core.anatomy import ClassTable, means_ignored
 from viscera.core.errors import BadInputError
 from viscera.io.layouts.dataset_tables import names_to_numbers
 from viscera.io.records import read_yaml
@@ -53,6 +53,10 @@ def _table(path: Path, names: Any) -> ClassTable:  # noqa: ANN401 - whatever YAM
     _refuse_doubles(path, "class", names)
     organs = {name: _BETWEEN_WORDS.sub("_", name).strip("_") for name in names if name != "background"}
     for given, name in organs.items():
+        if means_ignored(name):
+            raise BadInputError(
+                f"{path}: '{given}' stands for voxels that nobody labelled, not for a class. Leave it out."
+            )
         if not _NAME.fullmatch(name) or name in _ROWS_OF_TABLE_1:
             raise BadInputError(f"{path}: '{given}' is no name for a class. Letters, digits and _, as in kidney_left.")
         twins = [other for other, its in organs.items() if its == name]

@@ -1,6 +1,7 @@
 """The manifest of a Store: what it says of itself and of every case."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,9 @@ from viscera.core.geometry import Geometry
 from viscera.core.settings import Settings
 
 FORMAT_VERSION = 1
+_WITH_IGNORED = 2  # of a store with voxels that nobody labelled, which a program that does not know them would count
+FORMAT_VERSIONS = (FORMAT_VERSION, _WITH_IGNORED)
+_LEFT_OUT = {"fold": None, "ignored_prepared": 0, "ignored_original": 0}  # of a case's text, where they are that
 Split = Literal["train", "validation", "test"]
 
 
@@ -41,6 +45,8 @@ class CaseRecord(Settings):
     original: GeometryRecord
     voxel_counts_prepared: tuple[int, ...]  # (L,) of each class
     voxel_counts_original: tuple[int, ...]
+    ignored_prepared: int = 0  # voxels that nobody labelled, which are in none of these counts
+    ignored_original: int = 0
     volume_change: tuple[float | None, ...]  # per class, prepared over original volume minus 1; None where it is absent
     sha256: dict[str, str]  # of each file of the case
     sources: dict[str, SourceRecord]  # the scan and label file it was made from, by file name
@@ -59,13 +65,20 @@ class Manifest(Settings):
     prepare: PrepareConfig = Field(default_factory=PrepareConfig)
     cases: dict[str, CaseRecord] = Field(default_factory=dict)
 
+    def with_cases(self, cases: Mapping[str, CaseRecord]) -> "Manifest":
+        """With these cases in place of all, in the order of their names, and the format version that they need."""
+        has_ignored = any(case.ignored_original or case.ignored_prepared for case in cases.values())
+        version = _WITH_IGNORED if has_ignored else FORMAT_VERSION
+        return self.model_copy(update={"cases": dict(sorted(cases.items())), "format_version": version})
+
     def text(self) -> str:
         """As JSON that people can read, a line a case, and that is written fast: the library indents slowly."""
         values: dict[str, Any] = self.model_dump(mode="json")
         cases: dict[str, Any] = values.pop("cases")
         for case in cases.values():
-            if case["fold"] is None:
-                del case["fold"]
+            for name, where in _LEFT_OUT.items():
+                if case[name] == where:
+                    del case[name]
         lines = [f"  {json.dumps(name)}: {json.dumps(case, allow_nan=False)}" for name, case in cases.items()]
         head = json.dumps(values, indent=1, allow_nan=False).removesuffix("\n}")
         return head + ',\n "cases": {\n' + ",\n".join(lines) + "\n }\n}\n"

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from isal import igzip
 
-from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers
+from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
@@ -75,8 +75,9 @@ def read_labels(
 ) -> LabelMap:
     """Read a label map, from files as `read_volume` does, of any number type that holds whole numbers.
 
-    `mapping` takes the file's label numbers to class numbers; without it the file must hold those of `classes`. Raises
-    BadInputError as `read_volume`, and for fractions or label numbers that the mapping does not know.
+    `mapping` takes the file's label numbers to class numbers, or to 255 where they stand for voxels that nobody
+    labelled; without it the file must hold the numbers of `classes`. Raises BadInputError as `read_volume`, and for
+    fractions or label numbers that the mapping does not know.
     """
     path = Path(path)
     array, geometry = _read_whole_numbers(path)
@@ -84,30 +85,21 @@ def read_labels(
         mapping = {label: label for label in range(len(classes))}
     known = mapping if isinstance(mapping, LabelNumbers) else LabelNumbers(mapping)
     counts = value_counts(array)
-    table = np.full(len(counts), 255, dtype=np.uint8)
-    for number, label in known.mapping.items():
-        if 0 <= number < len(counts):
-            table[number] = label
-    unknown = [number for number in np.flatnonzero(counts).tolist() if table[number] == 255]
-    if known.ignored in unknown:
-        raise BadInputError(
-            f"{path}: {counts[known.ignored]} voxels have the number {known.ignored}, nnU-Net's "
-            "`ignore`: they are not labelled. That is not supported: viscera learns from and scores whole label maps. "
-            "Label these voxels, or leave the case out."
-        )
+    labels = {**known.mapping, **({} if known.ignored is None else {known.ignored: IGNORED})}
+    unknown = [number for number in np.flatnonzero(counts).tolist() if number not in labels]
     if unknown:
         raise BadInputError(
             f"{path}: label numbers {', '.join(map(str, unknown))} are not in the table of labels "
-            f"({', '.join(map(str, sorted(known.mapping)))}). Add them to `labels` in dataset.json, or correct the "
+            f"({', '.join(map(str, sorted(labels)))}). Add them to `labels` in dataset.json, or correct the "
             "file."
         )
+    table = np.array([labels.get(number, number & 255) for number in range(len(counts))], dtype=np.uint8)
     return LabelMap(_translated(array, table), geometry)
 
 
 def _translated(numbers: _Numbers, table: LabelArray) -> LabelArray:
     """The label of each number, plane by plane: as an index, a whole array takes eight times its memory."""
-    known = np.flatnonzero(table != 255)
-    if numbers.dtype == np.uint8 and np.array_equal(table[known], known):
+    if numbers.dtype == np.uint8 and np.array_equal(table, np.arange(len(table))):
         return np.array(numbers, dtype=np.uint8, copy=isinstance(numbers, np.memmap))
     labels = np.empty(numbers.shape, dtype=np.uint8, order="F")
     for k in range(numbers.shape[2]):

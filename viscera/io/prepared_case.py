@@ -63,6 +63,8 @@ def write_case(path: Path, case: PreparedCase, classes: ClassTable, before: Case
         original=GeometryRecord.model_validate(case.original.geometry.to_json()),
         voxel_counts_prepared=tuple(prepared.tolist()),
         voxel_counts_original=tuple(original.tolist()),
+        ignored_prepared=case.label_map.ignored,
+        ignored_original=case.original.ignored,
         volume_change=tuple(
             float(now / then - 1) if then > 0 else None for now, then in zip(prepared_ml, original_ml, strict=True)
         ),

@@ -142,7 +142,7 @@ def _of_stored(store: Store, name: str) -> Reference:
     made_from = [source.sha256 for source in case.sources.values()][:1]
     scans = [*made_from, case.sha256["image.npy"]]
     path = store.original_labels_path(name)
-    return Reference(path, partial(read_labels, path, classes=store.classes), case.unlabelled, partial(tuple, scans))
+    return Reference(path, partial(store.original_labels, name), case.unlabelled, partial(tuple, scans))
 
 
 def reference_file(path: Path, meaning: Meaning) -> Reference:

@@ -2,7 +2,7 @@
 
 manifest.json                    format version, classes, settings, cases
 cases/NAME/image.npy             int16 HU (I, J, K), canonical axes, prepared grid
-cases/NAME/labels.npy            uint8 on the same grid
+cases/NAME/labels.npy            uint8 on the same grid; 255 where nobody labelled the voxel
 cases/NAME/labels_original.nii.gz  the labels on the scan's own grid
 """
 
@@ -20,14 +20,14 @@ from typing import Any, Literal, overload
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.processes import usable_processors
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.io.files import TURN_S, exclusive, is_occupied, sha256, write_text
-from viscera.io.manifest import FORMAT_VERSION, CaseRecord, Manifest, Split
+from viscera.io.manifest import FORMAT_VERSIONS, CaseRecord, Manifest, Split
 from viscera.io.nifti import read_labels
 from viscera.io.prepared_case import PreparedCase, write_case
 from viscera.io.records import read_json, validated
@@ -65,9 +65,10 @@ class Store:
         """A store whose manifest lies elsewhere, as that of one whose files are still coming."""
         value = read_json(manifest_path)
         version = value.get("format_version") if isinstance(value, dict) else None
-        if version != FORMAT_VERSION:
+        if version not in FORMAT_VERSIONS:
+            expected = " or ".join(map(str, FORMAT_VERSIONS))
             raise BadInputError(
-                f"{manifest_path}: format version {version}, expected {FORMAT_VERSION}. Prepare the store again."
+                f"{manifest_path}: format version {version}, expected {expected}. Prepare the store again."
             )
         return cls(path, validated(Manifest, value, manifest_path, "Prepare it again."))
 
@@ -102,7 +103,12 @@ class Store:
 
     def original_labels(self, name: str) -> LabelMap:
         """The labels on the scan's own grid."""
-        return read_labels(self.original_labels_path(name), classes=self.classes)
+        return read_labels(self.original_labels_path(name), self.original_numbers)
+
+    @property
+    def original_numbers(self) -> LabelNumbers:
+        """What the numbers mean in the labels on the scans' own grids."""
+        return LabelNumbers({label: label for label in range(len(self.classes))}, ignored=IGNORED)
 
     def geometry(self, name: str) -> Geometry:
         """The prepared grid."""
@@ -116,6 +122,7 @@ class Store:
         """(L,) voxels of each class over the training cases: R_l of Eq. 4 and 5.
 
         Those of an organ are of the cases that label it; those of background of all, what they do not label included.
+        Voxels that nobody labelled (`ignore`) are in none.
         """
         counts = np.zeros(len(self.classes), dtype=np.int64)
         for record in map(self.manifest.cases.__getitem__, self.names("train")):
@@ -233,8 +240,7 @@ class Store:
 
     def _keep(self, records: Mapping[str, CaseRecord]) -> None:
         """Write the manifest, with these cases in place of what it said of them."""
-        cases = dict(sorted({**self.manifest.cases, **records}.items()))  # in whichever order they were prepared
-        self.manifest = self.manifest.model_copy(update={"cases": cases})
+        self.manifest = self.manifest.with_cases({**self.manifest.cases, **records})  # in whichever order prepared
         write_text(self.path / "manifest.json", self.manifest.text())
 
 

@@ -29,7 +29,8 @@ def class_weights(
     A number p gives the family that contains both, W = N / (L R^p + epsilon).
 
     Args:
-        voxel_counts: (L,) R_l, voxels of each class in the training set, background first.
+        voxel_counts: (L,) R_l, voxels of each class in the training set, background first. Voxels that nobody labelled
+            (`ignore`) belong to none: `np.bincount(labels[labels != 255], minlength=L)`.
         scheme: "uniform", "simple", "square", or the power p in [0, 2].
         epsilon: the paper's ε, against division by zero.
         numerator: what N stands for: the voxels of the training set, or its number of volumes.

@@ -18,23 +18,37 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, *_W
 _ROUNDING = 1e-2  # of a softmax in bfloat16
 
 
-def soft_dice_sums(probabilities_BLIJK: Tensor, labels_BIJK: Tensor) -> tuple[Tensor, Tensor]:
+def one_hot(labels_BIJK: Tensor, like_BLIJK: Tensor, ignore_index: int | None = None) -> Tensor:
+    """(B, L, V) the one-hot code of class numbers, in the type of other values; all 0 where a voxel is not labelled."""
+    labels_B1V = labels_BIJK.flatten(1).unsqueeze(1).long()
+    code_BLV = torch.zeros_like(like_BLIJK.flatten(2))
+    if ignore_index is None:
+        return code_BLV.scatter_(1, labels_B1V, 1.0)
+    ignored_B1V = labels_B1V == ignore_index
+    return code_BLV.scatter_(1, labels_B1V.masked_fill(ignored_B1V, 0), (~ignored_B1V).to(code_BLV.dtype))
+
+
+def soft_dice_sums(
+    probabilities_BLIJK: Tensor, labels_BIJK: Tensor, ignore_index: int | None = None
+) -> tuple[Tensor, Tensor]:
     """The sums of Eq. 2 over the voxels of each sub-volume: intersection (B, L) = Σ s r, and cardinality = Σ s + Σ r.
 
-    s are probabilities, softmax over L; r is the one-hot code of the class numbers.
+    s are probabilities, softmax over L, and 0 of voxels with the label `ignore_index`, which nobody labelled; r is the
+    one-hot code of the class numbers.
     """
-    one_hot_BLV = torch.zeros_like(probabilities_BLIJK).scatter_(1, labels_BIJK.unsqueeze(1).long(), 1.0).flatten(2)
+    one_hot_BLV = one_hot(labels_BIJK, probabilities_BLIJK, ignore_index)
     probabilities_BLV = probabilities_BLIJK.flatten(2)
     intersection_BL = (probabilities_BLV * one_hot_BLV).sum(dim=2)
     cardinality_BL = probabilities_BLV.sum(dim=2) + one_hot_BLV.sum(dim=2)
     return intersection_BL, cardinality_BL
 
 
-def entropy_sums(probabilities_BLIJK: Tensor, labels_BIJK: Tensor) -> tuple[Tensor, Tensor]:
+def entropy_sums(
+    probabilities_BLIJK: Tensor, labels_BIJK: Tensor, ignore_index: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Of the voxels of each class in each sub-volume Σ -log of its probability, and their number, (B, L) each."""
-    labels_B1V = labels_BIJK.flatten(1).unsqueeze(1).long()
-    one_hot_BLV = torch.zeros_like(probabilities_BLIJK.flatten(2)).scatter_(1, labels_B1V, 1.0)
-    own_B1V = probabilities_BLIJK.flatten(2).gather(1, labels_B1V).clamp(min=1e-37)
+    one_hot_BLV = one_hot(labels_BIJK, probabilities_BLIJK, ignore_index)
+    own_B1V = (probabilities_BLIJK.flatten(2) * one_hot_BLV).sum(dim=1, keepdim=True).clamp(min=1e-37)
     return -(own_B1V.log() * one_hot_BLV).sum(dim=2), one_hot_BLV.sum(dim=2)
 
 
@@ -61,13 +75,16 @@ class WeightedDiceLoss(nn.Module):
         smoothing: added to numerator and denominator of Eq. 2; 0 as printed, 1e-5 as MONAI.
         inputs: what the network gives: "logits", before softmax, or "probabilities", after it.
         check_labels: whether labels are compared with the classes; on a GPU that waits for it at every call.
+        ignore_index: the label of voxels that nobody labelled, as nnU-Net's `ignore`; no class number. They are left
+            out of every sum: value and gradient are those of the other voxels alone. None: every voxel counts.
 
     Attributes:
         whole_batch: where several processes share a mini-batch, what makes the sums of all its sub-volumes of this
             process's: of intersection, cardinality and `labelled`, (b, L) each, those of (B, L). None: all are here.
 
     Raises:
-        BadInputError: weights that are no vector of finite numbers ≥ 0, an option that is none of its choices.
+        BadInputError: weights that are no vector of finite numbers ≥ 0, an option that is none of its choices, an
+            `ignore_index` that is a class.
     """
 
     class_weights: Tensor
@@ -80,6 +97,7 @@ class WeightedDiceLoss(nn.Module):
         smoothing: float = 0.0,
         inputs: Literal["logits", "probabilities"] = "logits",
         check_labels: bool = True,
+        ignore_index: int | None = None,
     ) -> None:
         super().__init__()
         refuse_unknown("sums", sums, ("batch", "sub_volume"))
@@ -90,6 +108,11 @@ class WeightedDiceLoss(nn.Module):
         self.smoothing = smoothing
         self.inputs = inputs
         self.check_labels = check_labels
+        self.ignore_index = ignore_index
+        if ignore_index is not None and 0 <= ignore_index < self.class_weights.numel():
+            raise BadInputError(
+                f"ignore_index: {ignore_index} is a class; a number that is none was expected, for example 255."
+            )
         self.whole_batch: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor | None]] | None = None
 
     def forward(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> Tensor:
@@ -97,7 +120,7 @@ class WeightedDiceLoss(nn.Module):
 
         Args:
             logits_BLIJK: network output before softmax (after it, with inputs="probabilities").
-            labels: (B, I, J, K) or (B, 1, I, J, K), any integer type, class numbers 0 to L - 1.
+            labels: (B, I, J, K) or (B, 1, I, J, K), any integer type, class numbers 0 to L - 1, or `ignore_index`.
             labelled: (B, L) bool, the classes that each sub-volume labels, background among them; None: all. A class
                 that is not labelled is part of background there, and has no term of its own (`losses.marginal`).
 
@@ -124,11 +147,29 @@ class WeightedDiceLoss(nn.Module):
 
     def _of_sums(self, intersection_BL: Tensor, cardinality_BL: Tensor, labelled_BL: Tensor | None) -> Tensor:
         """Eq. 2 for each class of the sums over the sub-volumes of the whole mini-batch."""
+        labelled_BL = self.labelling(cardinality_BL, labelled_BL)
         if self.sums == "batch":
             loss_L = soft_dice_loss(intersection_BL.sum(dim=0), cardinality_BL.sum(dim=0), self.smoothing)
             return loss_L if labelled_BL is None else loss_L * labelled_BL.any(dim=0)
         loss_BL = soft_dice_loss(intersection_BL, cardinality_BL, self.smoothing)
         return loss_BL.mean(dim=0) if labelled_BL is None else mean_of_labelled(loss_BL, labelled_BL)
+
+    def labelling(self, cardinality_BL: Tensor, labelled_BL: Tensor | None) -> Tensor | None:
+        """Which classes each sub-volume says something about: none where nobody labelled any of its voxels."""
+        if self.ignore_index is None:
+            return labelled_BL
+        known_B1 = cardinality_BL.detach().sum(dim=1, keepdim=True) > 0
+        return known_B1.expand_as(cardinality_BL) if labelled_BL is None else labelled_BL & known_B1
+
+    def ignored_in(self, labels_BIJK: Tensor) -> int | None:
+        """`ignore_index` where labels may have it; on a CPU, where looking costs little, where they do."""
+        if self.ignore_index is None:
+            return None
+        numbers = torch.iinfo(labels_BIJK.dtype)
+        if not numbers.min <= self.ignore_index <= numbers.max:
+            return None
+        looks = labels_BIJK.device.type == "cpu" and not torch.compiler.is_compiling()
+        return None if looks and not bool((labels_BIJK == self.ignore_index).any()) else self.ignore_index
 
     def _sums(
         self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None, *, with_entropy: bool = False
@@ -159,14 +200,20 @@ class WeightedDiceLoss(nn.Module):
         labelled_BL: Tensor | None,
         with_entropy: bool,
     ) -> tuple[Tensor, ...]:
+        ignored = self.ignored_in(labels_BIJK)
         if self.inputs == "logits" and is_possible(values_BLIJK):  # the same in less memory and time
-            return soft_dice_sums_of_logits(values_BLIJK, labels_BIJK, labelled_BL, with_entropy=with_entropy)
-        probabilities_BLIJK = self._probabilities(values_BLIJK.to(sum_type(values_BLIJK)))
+            options: dict[str, Any] = {"with_entropy": with_entropy, "ignore_index": ignored}
+            return soft_dice_sums_of_logits(values_BLIJK, labels_BIJK, labelled_BL, **options)
+        unknown = None if ignored is None else (labels_BIJK == ignored).unsqueeze(1)
+        known_BLIJK = values_BLIJK if unknown is None else values_BLIJK.masked_fill(unknown, 0)  # also where it is NaN
+        probabilities_BLIJK = self._probabilities(known_BLIJK.to(sum_type(values_BLIJK)))
+        if unknown is not None:
+            probabilities_BLIJK = probabilities_BLIJK.masked_fill(unknown, 0)
         if labelled_BL is not None:
             probabilities_BLIJK = merged(probabilities_BLIJK, labelled_BL)
-            labels_BIJK = merged_labels(labels_BIJK, labelled_BL)
-        dice_sums = soft_dice_sums(probabilities_BLIJK, labels_BIJK)
-        return (*dice_sums, *entropy_sums(probabilities_BLIJK, labels_BIJK)) if with_entropy else dice_sums
+            labels_BIJK = merged_labels(labels_BIJK, labelled_BL, ignored)
+        dice_sums = soft_dice_sums(probabilities_BLIJK, labels_BIJK, ignored)
+        return (*dice_sums, *entropy_sums(probabilities_BLIJK, labels_BIJK, ignored)) if with_entropy else dice_sums
 
     def _probabilities(self, values_BLIJK: Tensor) -> Tensor:
         if self.inputs == "logits":
@@ -208,7 +255,9 @@ class WeightedDiceLoss(nn.Module):
             labels_BIJK = labels_BIJK.long()
         if not self.check_labels or labels_BIJK.numel() == 0:
             return labels_BIJK
-        low, high = (int(value) for value in torch.aminmax(labels_BIJK))
+        ignored = self.ignored_in(labels_BIJK)
+        known = labels_BIJK if ignored is None else labels_BIJK.masked_fill(labels_BIJK == ignored, 0)
+        low, high = (int(value) for value in torch.aminmax(known))
         if low < 0 or high >= num_classes:
             raise BadInputError(
                 f"labels: numbers from {low} to {high}; {num_classes} classes are 0 to {num_classes - 1}."
@@ -269,7 +318,8 @@ class DiceAndCrossEntropyLoss(WeightedDiceLoss):
     def pull(self, voxels_BL: Tensor) -> Tensor:
         """What the loss changes by with the -log probability of one voxel of each class, (L,), of (B, L) voxels."""
         weights_L = self.voxel_weights.to(voxels_BL.dtype)
-        return self.factor * weights_L / (weights_L * voxels_BL.sum(dim=0)).sum()
+        total = (weights_L * voxels_BL.sum(dim=0)).sum()
+        return self.factor * weights_L / total.masked_fill(total == 0, 1)  # of no labelled voxel all sums are 0
 
     def _both(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None) -> tuple[Tensor, Tensor]:
         """Eq. 2 for each class, (L,), and each class's part of the cross-entropy, (L,), times the factor."""
@@ -284,9 +334,11 @@ def training_loss(
     voxel_weights: npt.ArrayLike | None = None,  # of the cross-entropy; None: of all classes alike
     *,
     check_labels: bool = True,
+    ignore_index: int | None = None,
 ) -> WeightedDiceLoss:
     """The loss that a configuration stands for; trainer and forecast take it from here, and here another is added."""
     options: dict[str, Any] = {"sums": config.sums, "smoothing": config.smoothing, "check_labels": check_labels}
+    options["ignore_index"] = ignore_index
     if config.cross_entropy == 0:
         return WeightedDiceLoss(class_weights, **options)
     alike = np.ones(np.size(class_weights)) if voxel_weights is None else voxel_weights

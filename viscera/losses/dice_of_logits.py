@@ -11,11 +11,12 @@ of each block again and writes the gradient of the logits, which is, with g the 
 where dI and dC are the derivatives by intersection and cardinality, (B, L), and r is the one-hot code of the labels.
 
 The cross-entropy rides along where it is wanted: Σ -log s over the voxels of each class, whose gradient is s - r.
+Voxels that nobody labelled have s = r = 0 and, as s is a factor of it, no gradient.
 """
 
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ _ONE_AFTER_ANOTHER = {"cpu"}  # devices that add up voxel after voxel; the threa
 _LEAST = 1e-37  # probability of which a logarithm is taken: a number of float32
 _FUSED_ON = {"cuda"}
 _FUSED: dict[torch.device, ModuleType | None] = {}  # what was found of each device
+_FUSED_IGNORING: dict[torch.device, ModuleType | None] = {}  # the same of kernels that leave voxels out
 
 
 def sum_type(logits: Tensor) -> torch.dtype:
@@ -45,13 +47,19 @@ def is_possible(logits: Tensor) -> bool:
 
 
 def soft_dice_sums_of_logits(
-    logits_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None = None, *, with_entropy: bool = False
+    logits_BLIJK: Tensor,
+    labels_BIJK: Tensor,
+    labelled_BL: Tensor | None = None,
+    *,
+    with_entropy: bool = False,
+    ignore_index: int | None = None,
 ) -> tuple[Tensor, ...]:
     """Intersection and cardinality, (B, L) each, of softmax and labels, both merged where classes are not labelled.
 
-    With entropy also Σ -log s of the voxels of each class, and their number, (B, L) each, of what is merged.
+    With entropy also Σ -log s of the voxels of each class, and their number, (B, L) each, of what is merged. Voxels
+    with the label `ignore_index` are in none.
     """
-    sums: tuple[Tensor, ...] = _Sums.apply(logits_BLIJK, labels_BIJK, labelled_BL, with_entropy)  # type: ignore[no-untyped-call]
+    sums: tuple[Tensor, ...] = _Sums.apply(logits_BLIJK, labels_BIJK, labelled_BL, with_entropy, ignore_index)  # type: ignore[no-untyped-call]
     return sums
 
 
@@ -63,11 +71,17 @@ class _Sums(torch.autograd.Function):
         labels_BIJK: Tensor,
         labelled_BL: Tensor | None,
         with_entropy: bool,
+        ignored: int | None,
     ) -> tuple[Tensor, ...]:
         tensors = logits_BLIJK, labels_BIJK, labelled_BL
         ctx.save_for_backward(*tensors)
-        fused = None if with_entropy else _fused(logits_BLIJK)
-        sums: tuple[Tensor, ...] = fused.fused_sums(*tensors) if fused else _sums(*tensors, with_entropy=with_entropy)
+        ctx.ignored = ignored
+        fused = None if with_entropy else _fused(logits_BLIJK, ignored is not None)
+        sums: tuple[Tensor, ...]
+        if fused:
+            sums = fused.fused_sums(*tensors, ignored)
+        else:
+            sums = _sums(*tensors, with_entropy=with_entropy, ignored=ignored)
         if with_entropy:
             ctx.mark_non_differentiable(sums[-1])
         return sums
@@ -75,20 +89,33 @@ class _Sums(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *by_sums_BL: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - of autograd
         tensors, by_sums_BL = ctx.saved_tensors, by_sums_BL[:3]  # the number of voxels is a constant
+        gradient = _gradient
         if torch.is_grad_enabled():  # by create_graph=True
-            return _differentiable_gradient(*tensors, *by_sums_BL), None, None, None
-        fused = None if len(by_sums_BL) > 2 else _fused(tensors[0])
-        return (fused.fused_gradient if fused else _gradient)(*tensors, *by_sums_BL), None, None, None
+            gradient = _differentiable_gradient
+        elif len(by_sums_BL) == 2 and (fused := _fused(tensors[0], ctx.ignored is not None)):
+            gradient = fused.fused_gradient
+        return gradient(*tensors, *by_sums_BL, ignored=ctx.ignored), None, None, None, None
+
+
+class _Block(NamedTuple):
+    """Voxels of one sub-volume."""
+
+    b: int  # number of the sub-volume
+    voxels: slice
+    softmax: Tensor  # (L, V), 0 where nobody labelled the voxel; its memory is that of the next block as well
+    labels: Tensor  # (V,) merged, int64; 0 where nobody labelled the voxel
+    places: Tensor  # (V,) of the labels in the flat softmax
+    known: Tensor | None  # (V,) bool, whether somebody labelled the voxel; None: all
+
+    def counted(self, values_V: Tensor) -> Tensor:
+        """(V,) with 0 where nobody labelled the voxel."""
+        return values_V if self.known is None else values_V.masked_fill_(~self.known, 0)
 
 
 def _blocks(
-    logits_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None
-) -> Iterator[tuple[int, slice, Tensor, Tensor, Tensor]]:
-    """All voxels, a block of one sub-volume at a time.
-
-    Gives number of the sub-volume, voxels, softmax (L, V), whose memory is that of the next block as well, labels (V,),
-    merged, int64, and their places (V,) in the flat softmax.
-    """
+    logits_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None, ignored: int | None
+) -> Iterator[_Block]:
+    """All voxels, a block of one sub-volume at a time."""
     logits_BLV, labels_BV = logits_BLIJK.flatten(2), labels_BIJK.flatten(1)
     classes, voxels = logits_BLV.shape[1:]
     numbers = _BLOCK * torch.get_num_threads() if logits_BLV.device.type == "cpu" else _LARGE_BLOCK
@@ -103,34 +130,45 @@ def _blocks(
             values_LV[None].copy_(logits_BLV[b : b + 1, :, part])  # of 2 axes, PyTorch would take a slower way
             values_LV.sub_(values_LV.amax(dim=0)).exp_()  # softmax by hand: torch.softmax takes 1.5 times as long
             values_LV.mul_(values_LV.sum(dim=0).reciprocal_())
-            labels_V = labels_BV[b, part].long()
+            labels_V, known_V = labels_BV[b, part].long(), None
+            if ignored is not None:
+                known_V = labels_V != ignored
+                labels_V = labels_V * known_V
+                values_LV.masked_fill_(~known_V, 0)  # a product would leave NaN
             if labelled_BL is not None:
                 labels_V = merged_labels(labels_V[None], labelled_BL[b : b + 1])[0]
-            yield b, part, values_LV, labels_V, torch.add(numbers_V[:n], labels_V, alpha=n)
+            yield _Block(b, part, values_LV, labels_V, torch.add(numbers_V[:n], labels_V, alpha=n), known_V)
 
 
-def _fused(logits: Tensor) -> ModuleType | None:
+def _fused(logits: Tensor, ignores: bool) -> ModuleType | None:
     """The kernels of `losses.fused_dice_sums`, where there is Triton and they gave the sums of a small sample once."""
     device = logits.device
     if device.type not in _FUSED_ON or logits.dtype == torch.float64 or logits.numel() == 0:
         return None
-    if device not in _FUSED:
+    found = _FUSED_IGNORING if ignores else _FUSED
+    if device not in found:
         if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
             return None  # to compare is to wait, which a recording does not allow
-        _FUSED[device] = _tested(device)
-    return _FUSED[device]
+        found[device] = _tested(device, ignores)
+    return found[device]
 
 
-def _tested(device: torch.device) -> ModuleType | None:
+def _tested(device: torch.device, ignores: bool) -> ModuleType | None:
     logits = torch.linspace(-9, 9, 210, device=device).sin().mul(5).view(2, 3, 5, 7, 1)
     labels, labelled = logits.argsort(dim=1)[:, 0], torch.tensor([[1, 1, 1], [1, 1, 0]], device=device).bool()
     by_sums = torch.arange(1.0, 7.0, device=device).view(2, 3), torch.arange(6.0, 0.0, -1.0, device=device).view(2, 3)
     try:
         from viscera.losses import fused_dice_sums  # noqa: PLC0415 - Triton is not everywhere
 
-        sums = fused_dice_sums.fused_sums(logits, labels, labelled)
-        gradient = fused_dice_sums.fused_gradient(logits, labels, labelled, *by_sums)
-        expected = *_sums(logits, labels, labelled), _gradient(logits, labels, labelled, *by_sums)
+        ignored = 7 if ignores else None
+        if ignored is not None:
+            labels = labels.masked_fill(logits[:, 0] > 2, ignored)
+        sums = fused_dice_sums.fused_sums(logits, labels, labelled, ignored)
+        gradient = fused_dice_sums.fused_gradient(logits, labels, labelled, *by_sums, ignored=ignored)
+        expected = (
+            *_sums(logits, labels, labelled, ignored=ignored),
+            _gradient(logits, labels, labelled, *by_sums, ignored=ignored),
+        )
         for value, right in zip((*sums, gradient), expected, strict=True):
             torch.testing.assert_close(value, right, rtol=1e-4, atol=1e-4)
     except Exception:  # noqa: BLE001 - no Triton, no C compiler, a GPU that it does not know: the blocks are always there
@@ -139,20 +177,26 @@ def _tested(device: torch.device) -> ModuleType | None:
 
 
 def _sums(
-    logits_BLIJK: Tensor, labels_BIJK: Tensor, labelled_BL: Tensor | None, *, with_entropy: bool = False
+    logits_BLIJK: Tensor,
+    labels_BIJK: Tensor,
+    labelled_BL: Tensor | None,
+    *,
+    with_entropy: bool = False,
+    ignored: int | None = None,
 ) -> tuple[Tensor, ...]:
     dtype = torch.float64 if logits_BLIJK.device.type == "cpu" else sum_type(logits_BLIJK)
     sums_NBL = logits_BLIJK.new_zeros(4 if with_entropy else 2, *logits_BLIJK.shape[:2], dtype=dtype)
-    for b, _, s_LV, labels_V, places_V in _blocks(logits_BLIJK, labels_BIJK, labelled_BL):
+    for block in _blocks(logits_BLIJK, labels_BIJK, labelled_BL, ignored):
+        b, _, s_LV, labels_V, places_V, _ = block
         if labelled_BL is not None:
             s_LV.copy_(merged(s_LV[None, ..., None, None], labelled_BL[b : b + 1])[0, ..., 0, 0])
         own_V = s_LV.view(-1).index_select(0, places_V).to(dtype)
         _add_by_class(sums_NBL[0, b], labels_V, own_V)
-        _add_by_class(sums_NBL[1, b], labels_V, torch.ones_like(own_V))
+        _add_by_class(sums_NBL[1, b], labels_V, block.counted(torch.ones_like(own_V)))
         sums_NBL[1, b] += s_LV.sum(dim=1)
         if with_entropy:
-            _add_by_class(sums_NBL[2, b], labels_V, own_V.clamp(min=_LEAST).log().neg())
-            _add_by_class(sums_NBL[3, b], labels_V, torch.ones_like(own_V))
+            _add_by_class(sums_NBL[2, b], labels_V, block.counted(own_V.clamp(min=_LEAST).log().neg()))
+            _add_by_class(sums_NBL[3, b], labels_V, block.counted(torch.ones_like(own_V)))
     return sums_NBL.to(sum_type(logits_BLIJK)).unbind()
 
 
@@ -164,13 +208,15 @@ def _add_by_class(sums_L: Tensor, labels_V: Tensor, values_V: Tensor) -> None:
         sums_L += (one_hot_LV * values_V).sum(dim=1)
 
 
-def _gradient(
+def _gradient(  # noqa: PLR0913 - what was given, and the derivative by each sum
     logits_BLIJK: Tensor,
     labels_BIJK: Tensor,
     labelled_BL: Tensor | None,
     by_intersection_BL: Tensor,
     by_cardinality_BL: Tensor,
     by_entropy_BL: Tensor | None = None,
+    *,
+    ignored: int | None = None,
 ) -> Tensor:
     """Of the logits, in their type and layout; a block is computed in `gradient_LV` and copied into place."""
     channels_last = logits_BLIJK.is_contiguous(memory_format=torch.channels_last_3d)
@@ -178,7 +224,8 @@ def _gradient(
     gradient_BLIJK = torch.empty_like(logits_BLIJK, memory_format=layout)
     gradient_BLV = gradient_BLIJK.flatten(2)  # of both layouts a view
     memory: Tensor | None = None
-    for b, voxels, s_LV, labels_V, places_V in _blocks(logits_BLIJK, labels_BIJK, labelled_BL):
+    for block in _blocks(logits_BLIJK, labels_BIJK, labelled_BL, ignored):
+        b, voxels, s_LV, labels_V, places_V, _ = block
         memory = torch.empty_like(s_LV) if memory is None else memory
         g_LV = memory.view(-1)[: s_LV.numel()].view(s_LV.shape).copy_(by_cardinality_BL[b, :, None])
         g_LV.view(-1).scatter_add_(0, places_V, by_intersection_BL[b].index_select(0, labels_V))
@@ -186,7 +233,7 @@ def _gradient(
             g_LV.copy_(torch.where(labelled_BL[b, :, None], g_LV, g_LV[0]))
         mean_V = g_LV.mul_(s_LV).sum(dim=0)
         if by_entropy_BL is not None:
-            pull_V = by_entropy_BL[b].index_select(0, labels_V)
+            pull_V = block.counted(by_entropy_BL[b].index_select(0, labels_V))
             _add_pull(g_LV, s_LV, labels_V, pull_V, None if labelled_BL is None else labelled_BL[b])
             mean_V -= pull_V
         target_1LV = gradient_BLV[b : b + 1, :, voxels]
@@ -210,17 +257,25 @@ def _add_pull(gradient_LV: Tensor, s_LV: Tensor, labels_V: Tensor, pull_V: Tenso
     gradient_LV -= torch.where(labels_V == 0, parts_LV, one_hot_LV) * pull_V
 
 
-def _differentiable_gradient(
+def _differentiable_gradient(  # noqa: PLR0913 - as `_gradient`
     logits_BLIJK: Tensor,
     labels_BIJK: Tensor,
     labelled_BL: Tensor | None,
     by_intersection_BL: Tensor,
     by_cardinality_BL: Tensor,
     by_entropy_BL: Tensor | None = None,
+    *,
+    ignored: int | None = None,
 ) -> Tensor:
     """The same of all voxels at once, for second derivatives."""
-    s_BLV = torch.softmax(logits_BLIJK.flatten(2).to(sum_type(logits_BLIJK)), dim=1)
-    labels_BIJK = labels_BIJK.long() if labelled_BL is None else merged_labels(labels_BIJK, labelled_BL)
+    logits_BLV, labels_BIJK, unknown_B1V = logits_BLIJK.flatten(2), labels_BIJK.long(), None
+    if ignored is not None:
+        unknown_B1V = (labels_BIJK == ignored).flatten(1).unsqueeze(1)
+        labels_BIJK = labels_BIJK.masked_fill(labels_BIJK == ignored, 0)
+        logits_BLV = logits_BLV.masked_fill(unknown_B1V, 0)
+    s_BLV = torch.softmax(logits_BLV.to(sum_type(logits_BLIJK)), dim=1)
+    if labelled_BL is not None:
+        labels_BIJK = merged_labels(labels_BIJK, labelled_BL)
     one_hot_BLV = torch.zeros_like(s_BLV).scatter_(1, labels_BIJK.flatten(1).unsqueeze(1), 1.0)
     g_BLV = by_intersection_BL[..., None] * one_hot_BLV + by_cardinality_BL[..., None]
     if by_entropy_BL is not None:
@@ -229,4 +284,6 @@ def _differentiable_gradient(
     if labelled_BL is not None:
         g_BLV = torch.where(labelled_BL[..., None], g_BLV, g_BLV[:, :1])
     gradient_BLV = s_BLV * (g_BLV - (g_BLV * s_BLV).sum(dim=1, keepdim=True))
+    if unknown_B1V is not None:
+        gradient_BLV = gradient_BLV.masked_fill(unknown_B1V, 0)
     return gradient_BLV.to(logits_BLIJK.dtype).view(logits_BLIJK.shape)

@@ -21,11 +21,13 @@ def _merged(values_LV, kept_L1):
 
 
 @triton.jit
-def _softmax_and_labels(logits, labels, places_LV, label_places_1V, there_LV):
+def _softmax_and_labels(logits, labels, places_LV, label_places_1V, there_LV, ignored, ignores: tl.constexpr):
     x_LV = tl.load(logits + places_LV, mask=there_LV, other=float("-inf")).to(tl.float32)
     e_LV = tl.exp(x_LV - tl.max(x_LV, axis=0)[None, :])
-    s_LV = tl.where(there_LV, e_LV / tl.sum(e_LV, axis=0)[None, :], 0.0)
     y_LV = tl.load(labels + label_places_1V + places_LV * 0, mask=there_LV, other=0).to(tl.int32)
+    if ignores:
+        there_LV = there_LV & (y_LV != ignored)
+    s_LV = tl.where(there_LV, e_LV / tl.sum(e_LV, axis=0)[None, :], 0.0)
     number_L1 = tl.arange(0, s_LV.shape[0])[:, None]
     return s_LV, tl.where(there_LV & (y_LV == number_L1), 1.0, 0.0)
 
@@ -37,6 +39,8 @@ def _sums_kernel(
     labelled,
     sums,
     voxels,
+    ignored,
+    ignores: tl.constexpr,
     classes: tl.constexpr,
     padded: tl.constexpr,
     channels_last: tl.constexpr,
@@ -52,7 +56,9 @@ def _sums_kernel(
         v_1V = ((program * tiles + number) * tile + tl.arange(0, tile)[None, :]).to(tl.int64)
         there_LV = (l_L1 < classes) & (v_1V < voxels)
         places_LV = v_1V * classes + l_L1 if channels_last else l_L1.to(tl.int64) * voxels + v_1V
-        s_LV, r_LV = _softmax_and_labels(logits + b * voxels * classes, labels + b * voxels, places_LV, v_1V, there_LV)
+        s_LV, r_LV = _softmax_and_labels(
+            logits + b * voxels * classes, labels + b * voxels, places_LV, v_1V, there_LV, ignored, ignores
+        )
         s_LV, r_LV = _merged(s_LV, kept_L1), _merged(r_LV, kept_L1)
         intersection_LV += s_LV * r_LV
         cardinality_LV += s_LV + r_LV
@@ -70,6 +76,8 @@ def _gradient_kernel(
     by_sums,
     gradient,
     voxels,
+    ignored,
+    ignores: tl.constexpr,
     classes: tl.constexpr,
     padded: tl.constexpr,
     channels_last: tl.constexpr,
@@ -84,7 +92,9 @@ def _gradient_kernel(
     v_1V = (tl.program_id(0) * tile + tl.arange(0, tile)[None, :]).to(tl.int64)
     there_LV = is_class_L1 & (v_1V < voxels)
     places_LV = v_1V * classes + l_L1 if channels_last else l_L1.to(tl.int64) * voxels + v_1V
-    s_LV, r_LV = _softmax_and_labels(logits + b * voxels * classes, labels + b * voxels, places_LV, v_1V, there_LV)
+    s_LV, r_LV = _softmax_and_labels(
+        logits + b * voxels * classes, labels + b * voxels, places_LV, v_1V, there_LV, ignored, ignores
+    )
     inside = _merged(r_LV, kept_L1) > 0
     g_LV = tl.where(inside, by_intersection_L1 + by_cardinality_L1, by_cardinality_L1)
     of_background_1V = tl.sum(tl.where(l_L1 == 0, g_LV, 0.0), axis=0)[None, :]
@@ -106,22 +116,34 @@ def _sizes(logits: Tensor) -> tuple[int, int, int, int]:
     return logits[0, 0].numel(), classes, padded, max(_TILE // padded, 16)
 
 
-def fused_sums(logits: Tensor, labels: Tensor, labelled: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Intersection and cardinality, (B, L) float32."""
+def _known(ignored: int | None) -> tuple[int, bool]:
+    """The label of voxels that count nowhere, and whether there is one."""
+    return (0, False) if ignored is None else (ignored, True)
+
+
+def fused_sums(
+    logits: Tensor, labels: Tensor, labelled: Tensor | None, ignored: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Intersection and cardinality, (B, L) float32, without the voxels of the label `ignored`."""
     logits, labels, mask, channels_last = _prepared(logits, labels, labelled)
     voxels, classes, padded, tile = _sizes(logits)
     programs = triton.cdiv(voxels, tile * _TILES)
     sums = logits.new_empty(len(logits), programs, 2, classes, dtype=torch.float32)
     with torch.cuda.device_of(logits):  # Triton starts kernels on the current device
         _sums_kernel[programs, len(logits)](
-            logits, labels, mask, sums, voxels, classes, padded, channels_last, tile, _TILES
+            logits, labels, mask, sums, voxels, *_known(ignored), classes, padded, channels_last, tile, _TILES
         )
     intersection_BL, cardinality_BL = sums.sum(dim=1).unbind(1)
     return intersection_BL, cardinality_BL
 
 
 def fused_gradient(
-    logits: Tensor, labels: Tensor, labelled: Tensor | None, by_intersection_BL: Tensor, by_cardinality_BL: Tensor
+    logits: Tensor,
+    labels: Tensor,
+    labelled: Tensor | None,
+    by_intersection_BL: Tensor,
+    by_cardinality_BL: Tensor,
+    ignored: int | None = None,
 ) -> Tensor:
     """Of the logits, in their type and layout."""
     logits, labels, mask, channels_last = _prepared(logits, labels, labelled)
@@ -130,5 +152,7 @@ def fused_gradient(
     by_sums = torch.stack([by_intersection_BL, by_cardinality_BL], dim=1)
     grid = (triton.cdiv(voxels, tile), len(logits))
     with torch.cuda.device_of(logits):
-        _gradient_kernel[grid](logits, labels, mask, by_sums, gradient, voxels, classes, padded, channels_last, tile)
+        _gradient_kernel[grid](
+            logits, labels, mask, by_sums, gradient, voxels, *_known(ignored), classes, padded, channels_last, tile
+        )
     return gradient

@@ -5,6 +5,7 @@ Shi et al., Medical Image Analysis 2021, "Marginal loss and exclusion loss for p
 segmentation"). Their own sums are then 0 there.
 """
 
+import torch
 from torch import Tensor
 
 
@@ -18,10 +19,14 @@ def merged(values_BLIJK: Tensor, labelled_BL: Tensor) -> Tensor:
     return (values_BLIJK * kept_BLIJK).index_copy(1, labelled_BL.new_zeros(1).long(), background)
 
 
-def merged_labels(labels_BIJK: Tensor, labelled_BL: Tensor) -> Tensor:
-    """Class numbers with those of each sub-volume's unlabelled classes as background, int64."""
+def merged_labels(labels_BIJK: Tensor, labelled_BL: Tensor, ignore_index: int | None = None) -> Tensor:
+    """Class numbers with those of each sub-volume's unlabelled classes as background, int64; `ignore_index` stays."""
     labels_BV = labels_BIJK.flatten(1).long()
-    return (labels_BV * labelled_BL.gather(1, labels_BV)).view(labels_BIJK.shape)
+    if ignore_index is None:
+        return (labels_BV * labelled_BL.gather(1, labels_BV)).view(labels_BIJK.shape)
+    known_BV = labels_BV != ignore_index
+    merged_BV = labels_BV * labelled_BL.gather(1, labels_BV * known_BV)
+    return torch.where(known_BV, merged_BV, labels_BV).view(labels_BIJK.shape)
 
 
 def mean_of_labelled(values_BL: Tensor, labelled_BL: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable
 from viscera.core.geometry import Geometry
-from viscera.core.regions import EMPTY, Box, boxes_of, component_sizes
+from viscera.core.regions import EMPTY, Box, borders_on, boxes_of, component_sizes
 from viscera.core.scan import LabelMap, OrganFacts, Volume
 
 LARGE_FRAGMENT = 0.1  # of the organ's volume
@@ -21,10 +21,12 @@ def organ_facts(
 ) -> dict[str, OrganFacts]:
     """Measure every organ of a label map on the scan's grid; `confidence_L`: each class's own mean probability."""
     labels, length = label_map.labels, len(table)
-    counts, sums, squares = np.zeros((3, length))
+    (counts, sums, squares), has_ignored = np.zeros((3, length)), False
     for k in range(labels.shape[2]):  # a slice at a time: the weights are float64
         is_organ = labels[:, :, k] > 0
         plane, hu = labels[:, :, k][is_organ], volume.hu[:, :, k][is_organ].astype(np.float64)
+        if plane.max(initial=0) == IGNORED:
+            (plane, hu), has_ignored = (each[plane != IGNORED] for each in (plane, hu)), True
         counts += np.bincount(plane, minlength=length)
         sums += np.bincount(plane, weights=hu, minlength=length)
         squares += np.bincount(plane, weights=hu * hu, minlength=length)
@@ -46,6 +48,7 @@ def organ_facts(
             box=_ends(box),
             pieces=len(sizes),
             largest_piece=int(sizes[0]) / n if n else None,
+            beside_ignored=has_ignored and box != EMPTY and borders_on(labels, label, box, IGNORED),
         )
 
     return {organ.name: of(organ.label) for organ in table.organs}

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.anatomy import NUM_CLASSES
+from viscera.core.anatomy import IGNORED, NUM_CLASSES
 from viscera.core.scan import LabelArray
 
 _SLAB = 1 << 17  # voxels, a multiple of 8; what is made of them stays in the processor's cache
@@ -17,6 +17,7 @@ def confusion_matrix(
 ) -> npt.NDArray[np.int64]:
     """(L, L) voxels by class in the prediction and class in the reference, of two label arrays of one shape.
 
+    Voxels that the reference does not label (255, `core.anatomy.IGNORED`) are in none of the numbers.
     Most of a scan is background in both, and is counted eight voxels at a time.
     """
     code = np.dtype(np.uint8 if num_classes**2 <= _BYTE else np.uint16)
@@ -31,6 +32,9 @@ def confusion_matrix(
             filled = np.flatnonzero(eights[0] | eights[1])
             counts[0] += _SLAB - 8 * filled.size
             pair = [each[filled].view(np.uint8) for each in eights]
+        if pair[1].max(initial=0) == IGNORED:
+            known = pair[1] != IGNORED
+            pair = [each[known] for each in pair]
         both = np.multiply(pair[0], num_classes, dtype=code) + pair[1]
         counts += np.bincount(both, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)

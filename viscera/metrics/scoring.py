@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.anatomy import ABDOMEN, OTHER, TOLERANCES_MM, ClassTable, tolerance_of
+from viscera.core.anatomy import ABDOMEN, IGNORED, OTHER, TOLERANCES_MM, ClassTable, tolerance_of
 from viscera.core.config import Metric
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
@@ -39,6 +39,7 @@ class Pair:
     geometry: Geometry  # of the whole grid
     classes: ClassTable  # what the labels stand for
     unlabelled: Collection[str]  # names of the classes that the reference does not label: background in both
+    ignored: int = 0  # voxels that the reference does not label at all: background in both, and counted nowhere
 
     @classmethod
     def of(
@@ -46,7 +47,8 @@ class Pair:
     ) -> "Pair":
         """Bring the two together, in whatever order their axes run.
 
-        Raises BadInputError where they do not lie on one grid, or hold labels that stand for nothing.
+        Raises BadInputError where they do not lie on one grid, hold labels that stand for nothing, or where the
+        prediction leaves out voxels that the reference labels.
         """
         prediction = prediction.in_order_of(reference.geometry)
         if not reference.geometry.fits(prediction.geometry):
@@ -56,19 +58,30 @@ class Pair:
             )
         box = box_of(prediction.labels, reference.labels)
         predicted, true = cropped(prediction.labels, box), cropped(reference.labels, box)
+        ignored = 0
+        if true.max(initial=0) == IGNORED:
+            unknown = true == IGNORED
+            predicted, true = (np.where(unknown, np.uint8(0), each) for each in (predicted, true))
+            ignored = int(np.count_nonzero(unknown))
+        if predicted.max(initial=0) == IGNORED:
+            left_out = np.count_nonzero(predicted == IGNORED)
+            raise BadInputError(
+                f"prediction: {left_out} voxels that the reference labels have none (`ignore`). A prediction labels "
+                "every voxel: give them a class."
+            )
         highest = max(int(predicted.max(initial=0)), int(true.max(initial=0)))
         if highest >= len(classes):
             raise BadInputError(f"label {highest}: the classes are 0 to {len(classes) - 1}. Give `classes`.")
         labelled_L = np.array([name not in unlabelled for name in classes.names])
         if not labelled_L.all():
             predicted, true = as_labelled(predicted, labelled_L), as_labelled(true, labelled_L)
-        return cls(predicted, true, reference.geometry, classes, unlabelled)
+        return cls(predicted, true, reference.geometry, classes, unlabelled, ignored)
 
     @cached_property
     def confusion(self) -> npt.NDArray[np.int64]:
-        """(L, L) voxels of the whole grid, by class in the prediction and class in the reference."""
+        """(L, L) voxels of the whole grid that are labelled, by class in the prediction and class in the reference."""
         counts = confusion_matrix(self.prediction, self.reference, len(self.classes))
-        counts[0, 0] += np.prod(self.geometry.shape) - self.reference.size
+        counts[0, 0] += np.prod(self.geometry.shape) - self.reference.size - self.ignored
         return counts
 
     @cached_property
@@ -94,7 +107,8 @@ class Reading(NamedTuple):
 
 def _dice(pair: Pair, reading: Reading) -> Iterator[Score]:
     for organ, value in zip(pair.classes.names, dice(pair.confusion), strict=True):
-        yield Score(organ, "dice", 1.0 if value is None and reading.absent == "one" else value)
+        is_known = value is not None or reading.absent == "undefined" or not pair.confusion.any()
+        yield Score(organ, "dice", value if is_known else 1.0)
 
 
 def _hd95_mm(pair: Pair, _reading: Reading) -> Iterator[Score]:
@@ -156,9 +170,12 @@ def score(  # noqa: PLR0913 - two label maps, and how to compare them
 ) -> list[Score]:
     """Compare a prediction with the truth, on one grid.
 
+    Voxels that the truth does not label are left out of all: they are background in both label maps where surfaces are
+    sought, so that an organ that reaches into them has the surface of what is known of it.
+
     Args:
         prediction: a label map.
-        reference: the truth.
+        reference: the truth; 255 (`core.anatomy.IGNORED`) where nobody labelled a voxel, as `read_labels` has it.
         metrics: `dice` (of all classes), `hd95_mm`, `surface_dice`, `volume_ml` (of prediction and reference; all
             three of the organs alone).
         tolerance_mm: of the surface Dice, by organ (`other` for the rest) or for all.

@@ -16,7 +16,6 @@ _REFUSED = {
     "jaccard": "Eq. 2 is a Dice coefficient",
     "weight": "the weights are the first argument, from viscera.class_weights",
     "soft_label": "each voxel belongs to one class",
-    "ignore_index": "every voxel counts. Leave the voxels out, or give them a class",
 }
 
 
@@ -26,8 +25,8 @@ class MonaiDiceLoss(nn.Module):
     The names, defaults and meanings are MONAI's. `class_weights` (L,) are from `viscera.class_weights`, of the whole
     training set, background first, all L also with include_background=False. `reduction` is "mean" or "sum" (over the
     classes and, without `batch`, the sub-volumes), smooth_dr equal to smooth_nr; arguments that this loss cannot honour
-    raise BadInputError. The paper's loss is `batch=True, smooth_nr=0, smooth_dr=0`: with smoothing a class absent from
-    labels and prediction counts as a perfect one.
+    raise BadInputError, as does an `ignore_index` that is a class. The paper's loss is `batch=True, smooth_nr=0,
+    smooth_dr=0`: with smoothing a class absent from labels and prediction counts as a perfect one.
 
     Its value is MONAI's minus a constant. Of a class, MONAI takes 1 - Dice, and Eq. 2 takes -Dice, in [-1, 0]: with
     reduction="mean" this loss is `DiceLoss(..., weight=class_weights)` minus the mean weight. The gradient is the same.
@@ -44,6 +43,7 @@ class MonaiDiceLoss(nn.Module):
         smooth_nr: float = 1e-5,
         smooth_dr: float = 1e-5,
         batch: bool = False,
+        ignore_index: int | None = None,
         **others: object,
     ) -> None:
         super().__init__()
@@ -66,6 +66,7 @@ class MonaiDiceLoss(nn.Module):
             sums="batch" if batch else "sub_volume",
             smoothing=smooth_nr,
             inputs="logits" if softmax else "probabilities",
+            ignore_index=ignore_index,
         )
         self.first_class = 0 if include_background else 1
         self.to_onehot_y = to_onehot_y
@@ -84,6 +85,10 @@ class MonaiDiceLoss(nn.Module):
             raise BadInputError(
                 f"labels: shape {tuple(target.shape)} beside a prediction of shape {tuple(prediction_BLIJK.shape)}; "
                 f"with to_onehot_y={self.to_onehot_y} axis 1 must hold {channels}, and the others must be the same."
+            )
+        if self.loss.ignore_index is not None and not self.to_onehot_y:
+            raise BadInputError(
+                "ignore_index: a one-hot code has no such label. Pass class numbers, with to_onehot_y=True."
             )
         labels_B1IJK = class_numbers(target) if self.to_onehot_y else class_numbers_of_one_hot(target)
         dice_loss_L = self.loss.per_class(prediction_BLIJK, labels_B1IJK)[self.first_class :]

@@ -147,6 +147,7 @@ class _Scored(NamedTuple):
     rows: list[ScoreRow]
     counted: CountedCase | None
     why: VisceraError | None = None
+    ignored: int = 0  # voxels that the reference does not label, on the first grid
 
 
 def _scored(
@@ -163,6 +164,12 @@ def _scored(
         found = {each.case: each for each in seen}
     in_order = [found[name] for name in names]
     barrier.left_out.update({each.case: each.why for each in in_order if each.why is not None})
+    partly = [each.case for each in in_order if each.ignored]
+    if partly:
+        log.warning(
+            "%d of the %d references have voxels that nobody labelled (`ignore`; %s): they are in no score or volume.",
+            *(len(partly), len(tasks), ", ".join(partly[:3]) + ", …" * (len(partly) > 3)),
+        )
     return [row for each in in_order for row in each.rows], [each.counted for each in in_order if each.counted]
 
 
@@ -174,7 +181,7 @@ def _opened(path: Path | None, _fingerprint: str) -> Store | None:
 
 def _score(load: Callable[[], Store | None], classes: ClassTable, config: EvaluateConfig, task: _Task) -> _Scored:
     """Score one case, in whichever process."""
-    barrier, rows, counted = CaseBarrier(), list[ScoreRow](), None
+    barrier, rows, counted, ignored = CaseBarrier(), list[ScoreRow](), None, 0
     with barrier.around(task.case):
         pairs = _pairs(task, load(), classes, config)
         rows = [
@@ -184,7 +191,8 @@ def _score(load: Callable[[], Store | None], classes: ClassTable, config: Evalua
         ]
         first = next(iter(pairs.values()))
         counted = CountedCase(address_of(task.prediction), address_of(task.reference.path), first.confusion)
-    return _Scored(task.case, rows, counted, barrier.left_out.get(task.case))
+        ignored = first.ignored
+    return _Scored(task.case, rows, counted, barrier.left_out.get(task.case), ignored)
 
 
 def _pairs(task: _Task, store: Store | None, classes: ClassTable, config: EvaluateConfig) -> dict[_Grid, Pair]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Sequence
 from functools import partial as partial_of
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
+from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, title_of
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError, CaseBarrier, VisceraError
 from viscera.core.geometry import AxisOrder
@@ -108,6 +109,18 @@ def grids_text(store: Store) -> str:
     shapes, spacings = ([median([getattr(g, what) for g in grids]) for grids in (before, after)] for what in _GRID)
     of = f" (median of {len(names)} cases)" if len({(g.shape, g.spacing_mm) for g in before}) > 1 else ""
     return f"{shapes[0]} voxels of {spacings[0]} mm become {shapes[1]} of {spacings[1]} mm{of}"
+
+
+def ignored_text(store: Store) -> str:
+    """How many cases have voxels that nobody labelled, and how much of these; empty where none has."""
+    records = [each for each in store.manifest.cases.values() if each.ignored_original]
+    if not records:
+        return ""
+    share = sum(each.ignored_original for each in records) / sum(math.prod(each.original.shape) for each in records)
+    return (
+        f"{len(records)} of {len(store.names())} cases have voxels that nobody labelled (`ignore`), {share:.1%} of "
+        "theirs; these are in no count, loss or score"
+    )
 
 
 def _warn_of_losses(store: Store, *, says_grid: bool) -> None:
@@ -221,10 +234,12 @@ def _is_stored(path: Path, table: ClassTable, source: CaseSource, record: CaseRe
         both = record.unlabelled, source.numbers.unlabelled
         labels, now = (f"not {', '.join(names)}" if names else "everything" for names in both)
         raise BadInputError(f"{source.name}: the store's case labels {labels}, now {now}. {replacing}.")
-    if record.meaning is not None and record.meaning != source.meaning:
+    meaning = source.meaning_with(ignored=record.ignored_original > 0 or source.shows_ignored)
+    if record.meaning is not None and record.meaning != meaning:
+        names = {**dict(enumerate(table.names)), IGNORED: "ignore"}
         now, then = (
-            ", ".join(f"{table.names[label]} {number}" for number, label in meaning.items())
-            for meaning in (source.meaning, record.meaning)
+            ", ".join(f"{names[label]} {number}" for number, label in each.items())
+            for each in (meaning, record.meaning)
         )
         raise BadInputError(
             f"{source.name}: its labels are taken to mean {now}; when it was stored, {then}. {replacing}."
@@ -243,5 +258,5 @@ def _prepared(source: CaseSource, config: PrepareConfig) -> PreparedCase:
         original=case.label_map,
         sources={n: SourceRecord(bytes=p.stat().st_size, sha256=sha256(p)) for n, p in source.files.items()},
         unlabelled=case.unlabelled,
-        meaning=source.meaning,
+        meaning=source.meaning_with(ignored=case.label_map.ignored > 0),
     )

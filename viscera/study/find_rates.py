@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from viscera.core.anatomy import IGNORED
 from viscera.core.arms import weighting_name
 from viscera.core.config import Config, RateRangeConfig
 from viscera.core.errors import InterruptedRunError, RunFailedError
@@ -127,12 +128,14 @@ def relative_loss(trainer: Trainer, windows: Sequence[Batch]) -> float:
         x, labels, labelled, _ = trainer.network_input(batch)
         with autocast(trainer.device, trainer.config.train.precision):
             logits = trainer.network(x)
-        probabilities = torch.softmax(logits.float(), dim=1)
+        known = labels != IGNORED
+        probabilities = torch.softmax(logits.float(), dim=1).mul_(known.unsqueeze(1))
         if labelled is not None:
-            probabilities, labels = merged(probabilities, labelled), merged_labels(labels, labelled)
-        intersection_BL, cardinality_BL = soft_dice_sums(probabilities, labels)
+            probabilities, labels = merged(probabilities, labelled), merged_labels(labels, labelled, IGNORED)
+        intersection_BL, cardinality_BL = soft_dice_sums(probabilities, labels, IGNORED)
         sums.append((intersection_BL.sum(dim=0), cardinality_BL.sum(dim=0)))
-        counts += torch.bincount(labels.flatten().long(), minlength=counts.numel())
+        counts += torch.bincount(labels[known].long(), minlength=counts.numel())
     intersection_L, cardinality_L = (torch.stack(parts).sum(dim=0).double() for parts in zip(*sums, strict=True))
     weights_L = trainer.loss.class_weights * (counts > 0)
-    return float((weights_L * soft_dice_loss(intersection_L, cardinality_L)).sum() / weights_L.sum())
+    total = weights_L.sum().clamp(min=torch.finfo(weights_L.dtype).tiny)  # of windows that nobody labelled all is 0
+    return float((weights_L * soft_dice_loss(intersection_L, cardinality_L)).sum() / total)

@@ -19,7 +19,7 @@ from scipy.special import expit
 from torch import Tensor
 
 import viscera
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable
 from viscera.core.arms import FUSED, Arm
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError
@@ -268,9 +268,9 @@ def count_conflicts(
     for probabilities_MLIJ, reference in planes:
         labels = torch.from_numpy(np.ascontiguousarray(reference))
         claimed, own = claims(probabilities_MLIJ, owners)
-        contested = claimed.sum(dim=0) > 1
+        contested, known = claimed.sum(dim=0) > 1, labels != IGNORED
         for organ in np.flatnonzero(labelled).tolist():
-            voxels = claimed[organ] & contested
+            voxels = claimed[organ] & contested & known
             at = ((log_odds(own[organ][voxels]) + _LARGEST) * _BINS_PER_UNIT).long()
             wrong = (labels[voxels] != organ + 1).long()
             flat = torch.bincount(2 * at + wrong, minlength=counts[organ].size)

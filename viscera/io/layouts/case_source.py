@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from viscera.core.anatomy import LabelNumbers
+from viscera.core.anatomy import IGNORED, LabelNumbers
 from viscera.core.errors import BadInputError
 from viscera.core.regions import Mask, central_voxel
 from viscera.core.scan import Case, LabelMap, Overlap, value_counts
 from viscera.io.manifest import Split
-from viscera.io.nifti import read_labels, read_mask, read_volume
+from viscera.io.nifti import label_numbers_in, read_labels, read_mask, read_volume
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +32,19 @@ class CaseSource:
 
     @property
     def meaning(self) -> dict[str, int]:
-        """What is ours in it: label number, or name of the mask file, to class number."""
+        """What is ours in it: label number, or name of the mask file, to class number; `meaning_with` says the rest."""
         of_numbers = {str(number): label for number, label in self.numbers.mapping.items() if label}
         return {path.name: label for path, label in self.masks.items()} or of_numbers
+
+    def meaning_with(self, *, ignored: bool) -> dict[str, int]:
+        """`meaning`, and where voxels of the map are `ignored` what their number stands for."""
+        number = self.numbers.ignored
+        return self.meaning | ({str(number): IGNORED} if ignored and number is not None else {})
+
+    @property
+    def shows_ignored(self) -> bool:
+        """Whether the label map, which is read for that, has voxels that nobody labelled."""
+        return self.numbers.ignored is not None and self.numbers.ignored in label_numbers_in(self.labels)
 
     @property
     def files(self) -> dict[str, Path]:

@@ -69,20 +69,19 @@ def read_label_file(path: Path) -> dict[str, int]:
 
 
 def names_to_numbers(table: Mapping[Any, Any], found_in: str) -> dict[str, int]:
-    """A table of label numbers as people write it: `{"liver": 1}`, `{"liver": "1"}` or `{"1": "liver"}`.
+    """A table of label numbers as people write it: `{"liver": 1}`, with `"1"` or `[1]`, or `{"1": "liver"}`.
 
-    Raises BadInputError, which names `found_in` (file and key), for regions of several numbers, what is no whole
-    number, and a name of two numbers.
+    Raises BadInputError, which names `found_in` (file and key), for nnU-Net's regions of several numbers, what is no
+    whole number, and a name of two numbers.
     """
     by_number = all(isinstance(value, str) for value in table.values()) and all(_is_whole(key) for key in table)
     pairs = [(value, key) if by_number else (key, value) for key, value in table.items()]
     numbers: dict[str, int] = {}
     for name, number in pairs:
         if isinstance(number, list | tuple):
-            raise BadInputError(
-                f"{found_in}: '{name}' is a region of the numbers {', '.join(map(str, number))}; region-based labels "
-                "are not supported. Give each name one number."
-            )
+            if len(number) != 1:
+                raise BadInputError(_no_region(table, str(name), number, found_in))
+            (number,) = number  # noqa: PLW2901 - as nnU-Net, which takes a region of one number as a plain label
         if not isinstance(name, str) or not _is_whole(number):
             raise BadInputError(f"{found_in}: {name}: {number}; a name and a whole number were expected.")
         if name in numbers:
@@ -91,6 +90,20 @@ def names_to_numbers(table: Mapping[Any, Any], found_in: str) -> dict[str, int]:
             )
         numbers[name] = int(float(number))
     return numbers
+
+
+def _no_region(table: Mapping[Any, Any], name: str, region: Sequence[Any], found_in: str) -> str:
+    """Why a table with regions is refused, and the table of classes that could stand in its place."""
+    listed = {name: its if isinstance(its, list | tuple) else [its] for name, its in table.items()}
+    wholes = {str(name): [int(float(each)) for each in its if _is_whole(each)] for name, its in listed.items()}
+    names = {its[0]: name for name, its in wholes.items() if len(its) == 1}
+    numbers = sorted({number for its in wholes.values() for number in its})
+    classes = ", ".join(f'"{names.get(n, f"part_{n}")}": {n}' for n in numbers)
+    return (
+        f"{found_in}: '{name}' is a region of the numbers {', '.join(map(str, region))}; region-based labels are not "
+        f"supported, as each voxel is of one class here. Name each number once instead, for example {{{classes}}}, and "
+        "leave out `regions_class_order`; a region is then several classes together."
+    )
 
 
 def scan_channel(folder: Path) -> str:

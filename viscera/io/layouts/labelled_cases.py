@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers, label_numbers, squeezed
+from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers, label_numbers, means_ignored, squeezed
 from viscera.core.errors import BadInputError
 from viscera.io.layouts.case_files import CaseFiles, Layout, describe, has_scans, list_cases
 from viscera.io.layouts.case_source import CaseSource
@@ -89,7 +89,8 @@ def _meaning(
 ) -> LabelNumbers:
     """What the numbers in the label maps mean: by the data set, a file beside them, or the classes file."""
     if layout.numbers is not None:
-        return label_numbers(layout.numbers, found_in=f"{folder} ({layout.name})", table=table, partial=True)
+        own = {**layout.numbers, **_ignore_beside(folder, numbers)}
+        return label_numbers(own, found_in=f"{folder} ({layout.name})", table=table, partial=True)
     tables = _tables(folder, layout.names_in)
     if tables:
         return _by_table(tables[0], table, partial=partial)
@@ -102,6 +103,15 @@ def _meaning(
     )
 
 
+def _ignore_beside(folder: Path, numbers: Mapping[str, int] | None) -> dict[str, int]:
+    """The number of `ignore`, which somebody has added to a data set: in the classes file, or in a table beside it."""
+    found = [numbers or {}]
+    for path in _tables(folder):
+        with suppress(BadInputError):
+            found.append(read_label_file(path))
+    return next((own for each in found if (own := {n: its for n, its in each.items() if means_ignored(n)})), {})
+
+
 def _tables(folder: Path, names: Sequence[str] = ("dataset.json", "labels.json")) -> list[Path]:
     """The tables of names and label numbers that are in a folder."""
     return [path for name in names if (path := folder / name).exists()]
@@ -112,7 +122,7 @@ def _by_table(path: Path, table: ClassTable, *, partial: bool) -> LabelNumbers:
     names = read_label_file(path)
     meaning = label_numbers(names, found_in=str(path), table=table, partial=partial)
     tumours = [name for name in names if name.lower() in _TUMOURS]
-    organs = [name for name in names if name not in tumours and names[name] != 0]
+    organs = [name for name in names if name not in tumours and names[name] != 0 and not means_ignored(name)]
     if not tumours or len(organs) != 1:
         return meaning
     inside = {names[tumour]: meaning.mapping[names[organs[0]]] for tumour in tumours}

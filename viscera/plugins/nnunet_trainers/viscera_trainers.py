@@ -77,8 +77,8 @@ class VisceraTrainer(nnUNetTrainer):
             )
         if self.label_manager.has_ignore_label:
             raise BadInputError(
-                "dataset.json: an ignore label; in this loss every voxel counts. Give those voxels a class, or use one "
-                "of nnU-Net's own trainers."
+                "dataset.json: an ignore label; these trainers count every voxel. Give those voxels a class, or take "
+                "one of nnU-Net's own, or `viscera prepare` and `train`, which leave them out."
             )
 
     def _supervise_every_depth(self, loss: nn.Module) -> nn.Module:

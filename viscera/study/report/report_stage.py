@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from viscera.core.anatomy import ClassTable, title_of
+from viscera.core.anatomy import IGNORED, ClassTable, title_of
 from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, Progress, unseen
@@ -214,7 +214,9 @@ def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, pr
     if case in study.record.unlabelled:
         missing = ", ".join(map(title_of, study.record.unlabelled[case]))
         problems.append(f"{case}, the case of the pictures, does not label {missing}: its ground truth lacks them.")
-    organs = int(np.count_nonzero(np.bincount(truth.labels[:, :, index].ravel())[1:]))
+    if truth.ignored:
+        problems.append(f"{case}, the case of the pictures, has voxels that nobody labelled: hatched, and in no score.")
+    organs = int(np.count_nonzero(np.bincount(truth.labels[:, :, index].ravel())[1:IGNORED]))
     view = LabelView.of(truth, index)
     return Scene(case, index, truth.geometry.shape[2], organs, scan, view, predictions, seeds, flagged)
 

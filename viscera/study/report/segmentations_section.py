@@ -7,11 +7,11 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable
 from viscera.core.arms import FUSED, weighting_name
 from viscera.drawing.canvas import Pixels, data_uri, house_style, pixels_to_png, to_bytes, to_pixels
 from viscera.drawing.renders import common_box, render_figure, surfaces
-from viscera.drawing.slices import slice_figure
+from viscera.drawing.slices import HATCH, HATCHED_CSS, IGNORED_COLOUR, slice_figure
 from viscera.study.report.page_section import Content, Report, Section
 from viscera.study.results import Scene, StudyResult
 
@@ -63,8 +63,11 @@ def organ_figures(study: StudyResult, scene: Scene) -> list[OrganFigure]:
     return figures
 
 
-def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOMEN) -> bytes:
-    """The whole figure as one picture file: slices above, 3D views below, organs' colours at the foot."""
+def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOMEN, *, ignored: bool = False) -> bytes:
+    """The whole figure as one picture file: slices above, 3D views below, organs' colours at the foot.
+
+    `ignored`: whether the slice of the ground truth has voxels that nobody labelled.
+    """
     columns, truth = len(figure.panels), figure.panels[0]  # ground truth has both pictures
     heights = [0 if p is None else p.shape[0] / p.shape[1] for p in (truth.axial, truth.surface)]
     size_in = (3.2 * columns, 3.2 * sum(heights) + 1.0)
@@ -82,6 +85,8 @@ def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOM
                     axes[row, column].imshow(picture)
         canvas.suptitle(heading, weight="bold", size=11)
         handles = [Patch(facecolor=organ.colour, label=organ.title) for organ in classes.organs]
+        if ignored:
+            handles.append(Patch(facecolor="white", edgecolor=IGNORED_COLOUR, hatch=HATCH, label="nobody labelled"))
         canvas.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 7), frameon=False)
     return to_bytes(canvas, "png", dpi=150)
 
@@ -91,6 +96,11 @@ def figures_of(report: Report) -> list[OrganFigure]:
     return organ_figures(report.study, report.scene) if report.scene else []
 
 
+def has_ignored(scene: Scene | None) -> bool:
+    """Whether the slice that is shown has voxels that nobody labelled."""
+    return scene is not None and bool((scene.truth.axial == IGNORED).any())
+
+
 def _values(report: Report) -> Mapping[str, object]:
     figures, scene = report.once(figures_of), report.scene
     pictures = [pixels for figure in figures for panel in figure.panels for pixels in (panel.axial, panel.surface)]
@@ -98,6 +108,7 @@ def _values(report: Report) -> Mapping[str, object]:
     return {
         "scene": scene,
         "figures": figures,
+        "hatched": HATCHED_CSS if has_ignored(scene) else "",
         "uri_of": {key: data_uri(pixels_to_png(pixels), "png") for key, pixels in encoded.items()},
         "id": id,
         "shown_seeds": sorted(set(scene.seeds.values())) if scene else [],
@@ -110,7 +121,7 @@ def _files(report: Report) -> Mapping[str, Content]:
     for figure in report.once(figures_of):
         heading = f"Figure {figure.number}: {figure.title}{report.of_phantom}, {of}"
         name = f"figures/figure{figure.number}_{figure.weighting}.png"
-        files[name] = composite_png(figure, heading, report.study.classes)
+        files[name] = composite_png(figure, heading, report.study.classes, ignored=has_ignored(scene))
     return files
 
 

@@ -164,7 +164,7 @@ def test_the_first_error_is_the_one_to_hear_of(
     def full(*_args: object) -> None:
         raise BadInputError("the disk is full")
 
-    monkeypatch.setattr("viscera.stages.predict.write_tables", failing)
+    monkeypatch.setattr("viscera.engine.prediction_tasks.write_tables", failing)
     with pytest.raises(BadInputError, match="the table"):
         predict(half_run, scans, tmp_path / "out")
     monkeypatch.setattr(predictions, "write_bytes", full)

@@ -2,37 +2,23 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-import viscera
 from viscera.core.config import PredictConfig
-from viscera.core.errors import BadInputError, CaseBarrier, VisceraError
-from viscera.core.geometry import AxisOrder
-from viscera.core.processes import Spread, for_each, watched
+from viscera.core.errors import BadInputError
+from viscera.core.processes import Spread, for_each
 from viscera.core.progress import OnProgress, unseen
-from viscera.core.scan import LabelMap, OrganFacts
 from viscera.core.shard import Shard
 from viscera.engine.confidence_maps import ConfidenceMaps
+from viscera.engine.prediction_tasks import Lists, Segmented, Task, run_all, task_of_store
 from viscera.engine.predictor import Predictor
-from viscera.engine.trust import reasons_not_to_trust
-from viscera.imaging.resample import GridChange, coarsen_labels
-from viscera.io.dicom import Series
-from viscera.io.dicom.result_writers import Algorithm
-from viscera.io.files import TURN_S, exclusive, is_occupied, refuse_unwritable, sha256
-from viscera.io.formats import ENDINGS, FORMATS, Result, formats_of, refuse_other_file, wanted_formats
-from viscera.io.job_parts import begin_part_beside_others, end_part
-from viscera.io.nifti_header import Placement
-from viscera.io.predictions import Measured, PredictionFiles, read_record, refuse_other_tables, write_tables
+from viscera.io.files import is_occupied, refuse_unwritable, sha256
+from viscera.io.formats import ENDINGS, FORMATS, formats_of, refuse_other_file, wanted_formats
+from viscera.io.job_parts import begin_part_beside_others
+from viscera.io.predictions import PredictionFiles, read_record
 from viscera.io.probability_maps import MAPS
-from viscera.io.quarantine import NAME as QUARANTINE
-from viscera.io.quarantine import refuse_other_quarantine, write_quarantine
 from viscera.io.scans import Scan, open_scans
 from viscera.io.store import Store
 from viscera.metrics.hounsfield import hu_facts, no_hu
@@ -42,20 +28,6 @@ log = logging.getLogger(__name__)
 
 
 _BESIDE_BYTES = 2**27  # that a scan on the network's grid may take beside the scan
-# a label map on the scan's own grid, what was measured of it, and organs whose model saw other voxel sizes
-_Segmented = tuple[LabelMap, Mapping[str, OrganFacts], frozenset[str]]
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One scan to segment: where the answer goes, what it was made from, and how."""
-
-    files: PredictionFiles
-    input_name: str
-    input_sha256: Callable[[], str]
-    segment: Callable[[Predictor, ConfidenceMaps], _Segmented]
-    series: Series | None = None
-    placement: Callable[[], Placement | None] = lambda: None
 
 
 def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
@@ -102,8 +74,8 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         load = partial(_loaded, run.absolute(), config, device, predictor.checksum) if spread else lambda: predictor
         if shard and not is_file:
             begin_part_beside_others(output, "predict", shard, of_all)
-        lists = _Lists(None if is_file else output, shard)
-        return _run_all(tasks, load, lists, progress, overwrite=overwrite, spread=spread)
+        lists = Lists(None if is_file else output, shard)
+        return run_all(tasks, load, lists, progress, overwrite=overwrite, spread=spread)
 
 
 @lru_cache(maxsize=1)
@@ -136,8 +108,8 @@ def predict_store(
             f"{run}: it was trained on {', '.join(predictor.classes.names)}; {store.path} holds "
             f"{', '.join(store.classes.names)}. Give the store that it was trained on."
         )
-    tasks = [_task_of_store(store, name, output, formats) for name in names]
-    return _run_all(tasks, lambda: predictor, _Lists(output), progress, overwrite=True)
+    tasks = [task_of_store(store, name, output, formats) for name in names]
+    return run_all(tasks, lambda: predictor, Lists(output), progress, overwrite=True)
 
 
 def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
@@ -152,12 +124,12 @@ def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
     return [name for name in names if not is_there(name)]
 
 
-def _task(scan: Scan, files: PredictionFiles) -> _Task:
+def _task(scan: Scan, files: PredictionFiles) -> Task:
     name = scan.path.name or scan.name
-    return _Task(files, name, scan.sha256, partial(_segment, scan, name), scan.series, scan.placement)
+    return Task(files, name, scan.sha256, partial(_segment, scan, name), scan.series, scan.placement)
 
 
-def _segment(scan: Scan, name: str, predictor: Predictor, maps: ConfidenceMaps) -> _Segmented:
+def _segment(scan: Scan, name: str, predictor: Predictor, maps: ConfidenceMaps) -> Segmented:
     volume = scan.read()
     doubt = no_hu(hu_facts(volume.hu))
     if doubt is not None:
@@ -173,24 +145,6 @@ def _segment(scan: Scan, name: str, predictor: Predictor, maps: ConfidenceMaps) 
         volume = scan.read(again=True)
     facts = organ_facts(volume, found.label_map, predictor.classes, found.confidence)
     return found.label_map, facts, found.unlike
-
-
-def _task_of_store(store: Store, name: str, output: Path, formats: Sequence[str]) -> _Task:
-    digest = store.manifest.cases[name].sha256["image.npy"]
-    files = PredictionFiles.of(output, name, formats)
-    return _Task(files, f"{name}/image.npy", lambda: digest, partial(_segment_prepared, store, name))
-
-
-def _segment_prepared(store: Store, name: str, predictor: Predictor, maps: ConfidenceMaps) -> _Segmented:
-    store.verify([name])
-    geometry = store.original_geometry(name)
-    order = AxisOrder.to_canonical(geometry)
-    change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
-    restored, confidence, _ = predictor.segment_prepared(store.image(name), change, maps.begun(geometry))
-    on_grid = coarsen_labels(restored, change, store.manifest.prepare.label_downsampling)
-    # the store has no finer image
-    facts = organ_facts(store.volume(name), on_grid, predictor.classes, confidence)
-    return LabelMap(np.asfortranarray(order.undo(restored.labels)), geometry), facts, frozenset()
 
 
 def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *, is_file: bool) -> None:
@@ -221,7 +175,7 @@ def _refuse_maps_of_a_rule(run: Path, predictor: Predictor, formats: Sequence[st
         )
 
 
-def _refuse_collisions(tasks: Sequence[_Task], scans: Sequence[Scan]) -> None:
+def _refuse_collisions(tasks: Sequence[Task], scans: Sequence[Scan]) -> None:
     by_output: dict[Path, str] = {}
     sources = (path for scan in scans for path in (scan.path, *(scan.series.sources if scan.series else ())))
     inputs = {os.path.realpath(path) for path in sources}  # which, unlike Path.resolve, lets links in a circle pass
@@ -234,108 +188,3 @@ def _refuse_collisions(tasks: Sequence[_Task], scans: Sequence[Scan]) -> None:
             both = f"{by_output[main]} and {task.input_name}"
             raise BadInputError(f"{both} would both become {main.name}. Rename one of them.")
         by_output[main] = task.input_name
-
-
-def _run_all(
-    tasks: Sequence[_Task],
-    load: Callable[[], Predictor],
-    lists: "_Lists",
-    progress: OnProgress,
-    *,
-    overwrite: bool,
-    spread: Spread | None = None,
-) -> list[Path]:
-    """Do all tasks; a scan that raises is left out."""
-    refuse_other_tables([task.files for task in tasks])
-    if lists.folder is not None:
-        refuse_other_quarantine(lists.folder)
-    barrier, tried, total = CaseBarrier(), list[_Task](), len(tasks)
-    each = spread or partial(for_each, jobs=1)
-    names = [task.input_name for task in tasks]
-    try:
-        with closing(each(partial(_outcome, load, overwrite), list(enumerate(tasks)))) as outcomes:
-            seen = watched("predict", names, outcomes, lambda found: names[found[0]], progress, in_order=spread is None)
-            for number, error in seen:
-                tried.append(tasks[number])
-                if error is not None:
-                    barrier.left_out[names[number]] = error
-    except BaseException:
-        with suppress(BadInputError):  # the first error is the one to hear of
-            lists.write(tried, barrier)
-        raise
-    lists.write(tried, barrier, is_end=True)
-    barrier.finish(total, (lists.folder or Path()) / QUARANTINE)
-    return [task.files.main for task in tasks]
-
-
-def _outcome(
-    load: Callable[[], Predictor],
-    overwrite: bool,
-    numbered: tuple[int, _Task],
-) -> tuple[int, VisceraError | None]:
-    """Segment one scan, in whichever process; its number, and why it is left out."""
-    number, task = numbered
-    barrier = CaseBarrier()
-    with barrier.around(task.input_name):
-        _run_one(task, load(), overwrite=overwrite)
-    return number, barrier.left_out.get(task.input_name)
-
-
-def _run_one(task: _Task, predictor: Predictor, *, overwrite: bool) -> None:
-    """Segment one scan and write it; what cannot be written in one format is written in the others."""
-    provenance = {
-        "viscera": viscera.__version__,
-        **predictor.provenance,
-        "input": task.input_name,
-        "input_sha256": task.input_sha256(),
-        "series": task.series.uid if task.series else None,
-    }
-    if task.files.is_current(provenance, overwrite=overwrite):
-        return
-    names = [name for name in task.files.outputs.values() if name in MAPS]
-    maps = ConfidenceMaps(names, task.files.main.parent, len(predictor.classes))
-    contents, encoding = dict[Path, bytes | Path](), CaseBarrier()
-    try:
-        with maps:
-            label_map, found, unlike = task.segment(predictor, maps)
-            algorithm, sources = Algorithm(predictor.checksum, viscera.__version__), task.series
-            placement = task.placement()
-            result = Result(label_map, predictor.classes, algorithm, sources.sources if sources else None, placement)
-            for path, name in task.files.outputs.items():  # all, before any is written
-                with encoding.around(path.name):
-                    is_map = name in MAPS
-                    contents[path] = (
-                        maps.packed(name, path, placement) if is_map else FORMATS[name].encode(result, path)
-                    )
-        if contents:
-            reasons = reasons_not_to_trust(found, predictor.training, unlike)
-            task.files.write(contents, provenance, {organ: Measured(f, reasons[organ]) for organ, f in found.items()})
-    finally:
-        for content in contents.values():
-            if isinstance(content, Path):
-                content.unlink(missing_ok=True)
-    for file, error in encoding.left_out.items():
-        raise type(error)(
-            f"{error} So {file} is not written; written: {', '.join(p.name for p in contents) or 'none'}."
-        )
-
-
-class _Lists(NamedTuple):
-    """The table of measurements, and in a folder what was left out."""
-
-    folder: Path | None  # None: of one file
-    shard: Shard | None = None  # of a job array, whose other parts write the lists of this folder, too
-
-    def write(self, tasks: Sequence[_Task], barrier: CaseBarrier, *, is_end: bool = False) -> None:
-        """Write them; the first error is the one to hear of."""
-        with exclusive(self.folder, wait_s=TURN_S) if self.folder and self.shard else nullcontext():
-            try:
-                write_tables([task.files for task in tasks])
-            except BadInputError as error:
-                if not barrier.left_out:
-                    raise
-                log.warning("%s", error)
-            if self.folder is not None:
-                write_quarantine(self.folder, barrier.reasons, [task.input_name for task in tasks])
-            if self.folder is not None and self.shard and is_end:
-                end_part(self.folder, "predict", self.shard)

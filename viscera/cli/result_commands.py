@@ -24,6 +24,9 @@ def predict(
     output_option: Annotated[Path | None, typer.Option("-o", metavar="OUTPUT", help="The same as OUTPUT.")] = None,
     series: Annotated[str | None, "UID of the DICOM series to segment; by default the CT with most images."] = None,
     formats: shared.Formats = None,
+    out_of_fold: Annotated[
+        bool, "INPUT is a store: each case of its folds by the run of RUN that held it out."
+    ] = False,
     overwrite: Annotated[bool, "Replace label maps that were edited, or are of other scans."] = False,
     jobs: Jobs = 1,
     shard: Part = None,
@@ -35,27 +38,25 @@ def predict(
     INPUT and OUTPUT are needed, as arguments or with -i and -o. The label maps lie on the grids of the scans.
     """
     from viscera.io.runlog import first_settings
-    from viscera.stages import predict as stage
 
     scans, to = shared.input_and_output(source, output, source_option, output_option)
+    if out_of_fold and series is not None:
+        raise typer.BadParameter("--series names a DICOM series, and --out-of-fold takes a store")
     base = {} if call.file else first_settings(run)
     device = call.options.get("train.device", "auto")
+    how: dict[str, Any] = {"formats": formats, "device": device, "overwrite": overwrite, "jobs": jobs}
+    how |= {"shard": Shard.parse(shard) if shard else None, "progress": call.display.update}
+    settings = call.config(base).predict if call.file or call.assignments else None
     call.choose_threads()
     with end_on_signal(), shared.spread(call, launcher, address, wants_gpu=device != "cpu") as over:
-        written = stage.predict(
-            run,
-            scans,
-            to,
-            call.config(base).predict if call.file or call.assignments else None,
-            series=series,
-            formats=formats,
-            device=device,
-            overwrite=overwrite,
-            jobs=jobs,
-            spread=over,
-            shard=Shard.parse(shard) if shard else None,
-            progress=call.display.update,
-        )
+        if out_of_fold:
+            from viscera.stages.predict_folds import predict_out_of_fold
+
+            written = predict_out_of_fold(run, scans, to, settings, spread=over, **how)
+        else:
+            from viscera.stages import predict as stage
+
+            written = stage.predict(run, scans, to, settings, series=series, spread=over, **how)
     call.display.note(f"{len(written)} label {'map' if len(written) == 1 else 'maps'} in {to}")
 
 

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,17 +48,26 @@ class Task:
     input_sha256: Callable[[], str]
     segment: Callable[[Predictor, ConfidenceMaps], Segmented]
     series: Series | None = None
-    placement: Callable[[], Placement | None] = lambda: None
+    placement: Callable[[], Placement | None] | None = None  # None: no file says how its voxels lie
+    run: Path | None = None  # that it is segmented with, where each task has its own
 
 
 def task_of_store(store: Store, name: str, output: Path, formats: Sequence[str]) -> Task:
     """A prepared case of a store, whose label map lies on its scan's own grid."""
-    digest = store.manifest.cases[name].sha256["image.npy"]
     files = PredictionFiles.of(output, name, formats)
-    return Task(files, f"{name}/image.npy", lambda: digest, partial(_segment_prepared, store, name))
+    digest = partial(str, store.manifest.cases[name].sha256["image.npy"])
+    # without the store, whose manifest would travel to another process with each of its cases
+    return Task(files, f"{name}/image.npy", digest, partial(_segment_prepared, store.path, store.fingerprint, name))
 
 
-def _segment_prepared(store: Store, name: str, predictor: Predictor, maps: ConfidenceMaps) -> Segmented:
+@lru_cache(maxsize=1)
+def _opened(path: Path, _fingerprint: str) -> Store:
+    """Once for all its cases, for as long as it is the same."""
+    return Store.open(path)
+
+
+def _segment_prepared(path: Path, fingerprint: str, name: str, predictor: Predictor, maps: ConfidenceMaps) -> Segmented:
+    store = _opened(path, fingerprint)
     store.verify([name])
     geometry = store.original_geometry(name)
     order = AxisOrder.to_canonical(geometry)
@@ -72,7 +81,7 @@ def _segment_prepared(store: Store, name: str, predictor: Predictor, maps: Confi
 
 def run_all(
     tasks: Sequence[Task],
-    load: Callable[[], Predictor],
+    load: Callable[[Task], Predictor],
     lists: "Lists",
     progress: OnProgress,
     *,
@@ -103,7 +112,7 @@ def run_all(
 
 
 def _outcome(
-    load: Callable[[], Predictor],
+    load: Callable[[Task], Predictor],
     overwrite: bool,
     numbered: tuple[int, Task],
 ) -> tuple[int, VisceraError | None]:
@@ -111,7 +120,7 @@ def _outcome(
     number, task = numbered
     barrier = CaseBarrier()
     with barrier.around(task.input_name):
-        _run_one(task, load(), overwrite=overwrite)
+        _run_one(task, load(task), overwrite=overwrite)
     return number, barrier.left_out.get(task.input_name)
 
 
@@ -133,7 +142,7 @@ def _run_one(task: Task, predictor: Predictor, *, overwrite: bool) -> None:
         with maps:
             label_map, found, unlike = task.segment(predictor, maps)
             algorithm, sources = Algorithm(predictor.checksum, viscera.__version__), task.series
-            placement = task.placement()
+            placement = task.placement() if task.placement else None
             result = Result(label_map, predictor.classes, algorithm, sources.sources if sources else None, placement)
             for path, name in task.files.outputs.items():  # all, before any is written
                 with encoding.around(path.name):

@@ -62,6 +62,7 @@ class Manifest(Settings):
     format_version: int = FORMAT_VERSION
     classes: ClassNames = CLASS_NAMES
     dataset: str = ""
+    licence: str = ""  # of the data, as their `dataset.json` states it
     prepare: PrepareConfig = Field(default_factory=PrepareConfig)
     cases: dict[str, CaseRecord] = Field(default_factory=dict)
 
@@ -75,6 +76,8 @@ class Manifest(Settings):
         """As JSON that people can read, a line a case, and that is written fast: the library indents slowly."""
         values: dict[str, Any] = self.model_dump(mode="json")
         cases: dict[str, Any] = values.pop("cases")
+        if not values["licence"]:
+            del values["licence"]
         for case in cases.values():
             for name, where in _LEFT_OUT.items():
                 if case[name] == where:

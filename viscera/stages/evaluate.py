@@ -50,9 +50,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     classes: ClassTable | None = None,  # by default of the Store, or beside the predictions, or else the paper's eight
     numbers: Mapping[str, int] | None = None,  # names to the label numbers of references that nothing else explains
     split: Split | None = None,  # of a Store, scored alone; by default all that is predicted, with every test case
-    fold: int
-    | Literal["all"]
-    | None = None,  # of a Store with folds: `split` is then as a training of that fold saw it
+    # of a Store with folds: `split` is as a training of it saw them; by default the held out, which of "all" are all
+    fold: int | Literal["all"] | None = None,
     summary: Path | None = None,  # nnU-Net's `summary.json`, to be written; of the original grid where that is scored
     all_or_none: bool = False,  # write nothing where a case cannot be scored: models are compared on the same cases
     jobs: int = 1,  # processes that work at the same time
@@ -68,6 +67,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     """
     config = config or EvaluateConfig()
     store = _store_of(references, config, classes, split, fold)
+    if fold is not None and split is None:
+        split = "train" if fold == "all" else "validation"
     _refuse_outputs(out, summary)
     files = prediction_files(predictions, references)
     classes = classes or (store.classes if store else classes_beside(next(iter(files.values())))) or ABDOMEN

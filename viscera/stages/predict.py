@@ -57,6 +57,11 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     if spread is not None:  # other machines stand elsewhere
         source, output = source.absolute(), output.absolute()
     refuse_other_file(output)
+    if (source / "manifest.json").exists():
+        raise BadInputError(
+            f"{source}: this is a store; a scan or a folder of scans was expected. For its cases, each by the run that "
+            "held it out, add --out-of-fold, with the folder of the runs of all folds."
+        )
     wanted = wanted_formats(output, formats)
     with open_scans(source, series) as scans:
         _check_output(output, scans, wanted, is_file=is_file)
@@ -71,7 +76,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
             spread = partial(for_each, jobs=jobs)
         if source.is_file() and scans[0].series is not None:  # unpacked on this machine alone
             spread = None
-        load = partial(_loaded, run.absolute(), config, device, predictor.checksum) if spread else lambda: predictor
+        load = partial(_loaded, run.absolute(), config, device, predictor.checksum) if spread else lambda _: predictor
         if shard and not is_file:
             begin_part_beside_others(output, "predict", shard, of_all)
         lists = Lists(None if is_file else output, shard)
@@ -79,7 +84,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
 
 
 @lru_cache(maxsize=1)
-def _loaded(run: Path, config: PredictConfig | None, device: str, _checksum: str) -> Predictor:
+def _loaded_once(run: Path, config: PredictConfig | None, device: str, _checksum: str) -> Predictor:
     """In a process of several: once for all its scans, for as long as the model is the same.
 
     What there is to say of it was said where it was loaded first.
@@ -89,6 +94,10 @@ def _loaded(run: Path, config: PredictConfig | None, device: str, _checksum: str
         return Predictor.load(run, config, device)
     finally:
         logging.disable(logging.NOTSET)
+
+
+def _loaded(run: Path, config: PredictConfig | None, device: str, checksum: str, _task: Task) -> Predictor:
+    return _loaded_once(run, config, device, checksum)
 
 
 def predict_store(
@@ -109,7 +118,7 @@ def predict_store(
             f"{', '.join(store.classes.names)}. Give the store that it was trained on."
         )
     tasks = [task_of_store(store, name, output, formats) for name in names]
-    return run_all(tasks, lambda: predictor, Lists(output), progress, overwrite=True)
+    return run_all(tasks, lambda _: predictor, Lists(output), progress, overwrite=True)
 
 
 def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:

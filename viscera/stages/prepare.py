@@ -24,7 +24,7 @@ from viscera.io.classes import ClassFile
 from viscera.io.files import PARTS, TURN_S, exclusive, is_full_disk, sha256
 from viscera.io.job_parts import begin_part, forget_parts
 from viscera.io.layouts.case_source import CaseSource
-from viscera.io.layouts.dataset_tables import dataset_title, own_split
+from viscera.io.layouts.dataset_tables import dataset_licence, dataset_title, own_split
 from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.manifest import CaseRecord, SourceRecord
 from viscera.io.prepared_case import PreparedCase, write_case
@@ -34,6 +34,7 @@ from viscera.io.store import Store, refuse_foreign
 MUCH_LOST = 0.2  # of an organ's volume
 _FINE_MM = 3.0  # what the paper's factor 4 makes of its scans, or so
 _GRID = ("shape", "spacing_mm")
+_NOT_STATED = "not stated"
 log = logging.getLogger(__name__)
 
 
@@ -74,7 +75,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     work = exclusive(store_path, lock=PARTS, beside_others=shard is not None)
     with work, contextlib.ExitStack() as held:
         held.enter_context(exclusive(store_path, wait_s=TURN_S if shard else 0))
-        store = _open_or_create(store_path, config, dataset_title(source), table)
+        store = _open_or_create(store_path, config, source, table)
         if wanted_split is not None:
             refuse_moves(store, wanted_split, split_file, [case.name for case in cases])
         if shard:
@@ -87,6 +88,8 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         if shard:
             held.enter_context(exclusive(store_path, wait_s=TURN_S))
             store.reload()
+        if before is not None and set(store.names()) > set(before.names()) and before.names():
+            _state_licence(store, dataset_licence(source))
         quarantine.write_quarantine(store_path, barrier.reasons, [case.name for case in own])
         if {case.name for case in cases} <= {*store.names(), *quarantine.left_out_of(store_path)}:
             forget_parts(store_path, "prepare")
@@ -94,6 +97,18 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
             _warn_of_losses(store, says_grid=bool(barrier.left_out))
     barrier.finish(len(own), store_path / quarantine.NAME)
     return store
+
+
+def _state_licence(store: Store, licence: str) -> None:
+    """Of a store that takes cases of a further data set: the licences of all of them, each once."""
+    known = (store.manifest.licence or _NOT_STATED).split("; ")
+    if (licence or _NOT_STATED) not in known:
+        _write_licence(store, "; ".join([*known, licence or _NOT_STATED]))
+
+
+def _write_licence(store: Store, licence: str) -> None:
+    store.manifest = store.manifest.model_copy(update={"licence": licence})
+    store.assign({})  # writes the manifest
 
 
 def grids_text(store: Store) -> str:
@@ -203,10 +218,14 @@ def _outcome(
     return _Outcome(source.name, record, full_disk or barrier.left_out.get(source.name), is_end=full_disk is not None)
 
 
-def _open_or_create(path: Path, config: PrepareConfig, dataset: str, table: ClassTable) -> Store:
+def _open_or_create(path: Path, config: PrepareConfig, source: Path, table: ClassTable) -> Store:
     store = Store.open(path) if (path / "manifest.json").exists() else None
     if store is None or not store.manifest.cases:  # the latter is of a call that was refused
-        return Store.create(path, config.model_copy(update={"folds": 0}), dataset, table)  # none is drawn yet
+        without = config.model_copy(update={"folds": 0})  # none is drawn yet
+        store = Store.create(path, without, dataset_title(source), table)
+        if licence := dataset_licence(source):
+            _write_licence(store, licence)
+        return store
     if store.classes != table:
         raise BadInputError(
             f"{path}: prepared with the classes {', '.join(store.classes.names)} (now {', '.join(table.names)}). Give "

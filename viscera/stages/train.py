@@ -37,6 +37,7 @@ from viscera.io.mirror_index import with_addresses
 from viscera.io.records import write_json, write_yaml
 from viscera.io.runlog import RunFolder, RunState, RunStatus, read_config
 from viscera.io.store import Store
+from viscera.io.training_data import TrainingData
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
             trainer.restore(checkpoint)
         with ranks.together():
             if ranks.is_first:
-                _write_beginning(folder, trainer, taken)
+                _write_beginning(folder, trainer, given.store, taken)
         validation, labelled = cases_of(given.store, "validation")
         monitor = Monitor.create(given.feed, validation, config.train, config.predict, given.device, labelled)
         _write_status(folder, trainer, "running")
@@ -119,12 +120,15 @@ def _begun_from(source: Source, trainer: Trainer) -> Taken:
     return taken
 
 
-def _write_beginning(folder: RunFolder, trainer: Trainer, taken: Taken | None) -> None:
+def _write_beginning(folder: RunFolder, trainer: Trainer, store: Store, taken: Taken | None) -> None:
+    """Before the first step: what is trained, on which data, and from which weights."""
     if taken is not None:
         log.warning("%s", taken.text)
         write_json(folder.started_from, taken._asdict())
     folder.keep_curve_until(trainer.step)
     write_yaml(folder.config_path, trainer.config.model_dump(mode="json"))
+    data = TrainingData.of(store, trainer.config.train.fold)
+    write_json(folder.training_data, data.model_dump(mode="json"))
 
 
 class _Given(NamedTuple):

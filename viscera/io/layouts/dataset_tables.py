@@ -51,6 +51,12 @@ def dataset_title(folder: Path) -> str:
     return ": ".join(str(said[key]) for key in ("name", "description") if said.get(key)) or folder.resolve().name
 
 
+def dataset_licence(folder: Path) -> str:
+    """The licence that the `dataset.json` of a folder states; Decathlon's and nnU-Net's have both spellings."""
+    said = dataset_json(folder)
+    return next((str(said[key]).strip() for key in ("licence", "license") if said.get(key)), "")
+
+
 def read_label_file(path: Path) -> dict[str, int]:
     """Names to label numbers: the `labels` of a `dataset.json`, or a JSON that is such a table.
 

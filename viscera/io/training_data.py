@@ -1,0 +1,102 @@
+"""What a run says of the cases that it was trained on, `training_data.json`: counts and sizes, and no case by name."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from pydantic import Field
+
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.config import ClassNames
+from viscera.core.geometry import AxisOrder, Geometry
+from viscera.core.settings import Settings
+from viscera.io.manifest import Split
+from viscera.io.records import read_json, validated
+from viscera.io.store import Store
+
+Sizes = tuple[float, float, float]
+
+
+class GridFacts(Settings):
+    """The grids of several scans along R, A, S: each axis by itself."""
+
+    shape: Sizes  # voxels, the median
+    spacing_mm: Sizes  # the median
+    finest_mm: Sizes
+    coarsest_mm: Sizes
+
+    @classmethod
+    def of(cls, grids: Iterable[Geometry]) -> "GridFacts":
+        """Of one grid or more, in whichever order of axes."""
+        canonical = [AxisOrder.to_canonical(each).apply_to_geometry(each) for each in grids]
+        shapes, spacings = (np.array([getattr(g, what) for g in canonical]) for what in ("shape", "spacing_mm"))
+        rows = np.median(shapes, 0), np.median(spacings, 0), spacings.min(0), spacings.max(0)
+        shape, spacing_mm, finest_mm, coarsest_mm = (np.round(row, 4).tolist() for row in rows)
+        return cls(shape=shape, spacing_mm=spacing_mm, finest_mm=finest_mm, coarsest_mm=coarsest_mm)
+
+
+class TrainingData(Settings):
+    """A training set, as its store describes it; sequences (L,), background first."""
+
+    dataset: str = ""  # what the data set calls itself
+    licence: str = ""  # as its `dataset.json` states it; empty: it does not
+    store: str = ""  # name of the store's folder
+    cases: dict[Split, int] = Field(default_factory=dict)  # as this training saw the store
+    fold: int | Literal["all"] | None = None  # that was held out; None: as the store splits its cases
+    folds: int = 0  # of the store
+    original: GridFacts | None = None  # of the scans
+    prepared: GridFacts | None = None  # that the network saw
+    classes: ClassNames = CLASS_NAMES
+    cases_labelling: tuple[int, ...] = ()  # training cases that label the class
+    cases_with_class: tuple[int, ...] = ()  # of these, how many contain it
+    mean_volume_ml: tuple[float | None, ...] = ()  # on the scans' own grids, over the cases that contain it
+    sha256: str = ""  # of the files of the training cases, as the store holds them
+
+    @classmethod
+    def of(cls, store: Store, fold: int | Literal["all"] | None = None) -> "TrainingData":
+        """Of a store with a training case or more, as a training of a fold sees it (`Store.of_fold`)."""
+        manifest, names = store.manifest, store.names("train")
+        records = [manifest.cases[name] for name in names]
+        voxel_ml = np.array([record.original.geometry.voxel_volume_ml for record in records])
+        volumes_ml = np.array([record.voxel_counts_original for record in records]) * voxel_ml[:, None]
+        labelled = store.labelled(names)
+        present = labelled & (volumes_ml > 0)
+        return cls(
+            dataset=manifest.dataset,
+            licence=manifest.licence,
+            store=store.path.resolve().name,
+            cases={split: len(store.names(split)) for split in get_args(Split)},
+            fold=fold,
+            folds=manifest.prepare.folds,
+            original=GridFacts.of(map(store.original_geometry, names)),
+            prepared=GridFacts.of(map(store.geometry, names)),
+            classes=store.classes.names,
+            cases_labelling=tuple(labelled.sum(0).tolist()),
+            cases_with_class=tuple(present.sum(0).tolist()),
+            mean_volume_ml=tuple(
+                round(float(column[there].mean()), 3) if there.any() else None
+                for column, there in zip(volumes_ml.T, present.T, strict=True)
+            ),
+            sha256=training_set_sha256(store),
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainingData | None":
+        """What a run wrote; None of a run of before. Raises BadInputError where it is damaged."""
+        if not path.exists():
+            return None
+        return validated(cls, read_json(path), path, "Delete it, or train this run again.")
+
+
+def training_set_sha256(store: Store) -> str:
+    """Of the images and labels of the training cases: it differs where any of them does, or another one is trained on.
+
+    The names of the cases have no part in it.
+    """
+    files = sorted(
+        f"{record.sha256['image.npy']} {record.sha256['labels.npy']}"
+        for record in map(store.manifest.cases.__getitem__, store.names("train"))
+    )
+    return hashlib.sha256("\n".join(files).encode()).hexdigest()

@@ -82,3 +82,16 @@ def test_organs_that_there_are_not_are_refused(labels: Labels) -> None:
     table = ClassTable.of_names(["background", "kidney"])
     with pytest.raises(BadInputError, match=r"cleanup\.largest_component: there is no liver\. There are: kidney"):
         cleaned(labels, CleanupConfig(largest_component=("liver",)), table)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_slabs_that_are_changed_do_not_change_the_next(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many slabs, whose numbers are not held: as with one slab, though pieces run through the planes they share."""
+    rng = np.random.default_rng(seed)
+    sparse, dense = (np.where(rng.random((7, 6, 20)) < share, LIVER, 0).astype(np.uint8) for share in (0.1, 0.8))
+    whole = clean(sparse, largest=("liver",)), clean(dense, fill=("liver",))
+    monkeypatch.setattr(regions, "_SLAB_VOXELS", 84)  # two planes
+    by_slabs = clean(sparse, largest=("liver",)), clean(dense, fill=("liver",))
+    for found, expected, labels in zip(by_slabs, whole, (sparse, dense), strict=True):
+        assert (expected != labels).any()
+        np.testing.assert_array_equal(found, expected)

@@ -108,10 +108,19 @@ class Components:
         return cls(slabs, within, piece_of, whole, enclosed, kept)
 
     def numbered(self) -> Iterator[tuple[slice, Numbers]]:
-        """Slab by slab, (I, J, planes) the components, numbered from 1; 0 outside."""
+        """Slab by slab, (I, J, planes) the components, numbered from 1; 0 outside.
+
+        What lies in a slab may be changed once it is there: the next one, which shares a plane with it, is numbered
+        before.
+        """
         own = self.kept or (self.within(planes)[:, :, min(planes.start, 1) :] for planes in self.slabs)
+        ready: tuple[slice, Numbers] | None = None
         for planes, piece_of, numbered in zip(self.slabs, self.piece_of, own, strict=True):
-            yield planes, piece_of[numbered]
+            if ready is not None:
+                yield ready
+            ready = planes, piece_of[numbered]
+        if ready is not None:
+            yield ready
 
     @property
     def largest(self) -> int:

@@ -24,6 +24,7 @@ COMMANDS = [
     "check",
     "prepare",
     "doctor",
+    "plan",
     "find-rate",
     "train",
     "predict",

@@ -19,6 +19,7 @@ import viscera
 from viscera.cli.mirrored_arguments import mirrored, refuse_secret_arguments
 from viscera.cli.terminal import Display, make_display, print_result
 from viscera.core.errors import BadInputError, InterruptedRunError, VisceraError, case_error
+from viscera.core.quantities import bytes_of, seconds_of
 
 if TYPE_CHECKING:
     from viscera.core.config import Config
@@ -47,6 +48,10 @@ class Call:
         return resolve_config(
             self.preset, values, self.assignments, self.options, base=base, found_in=str(self.file or "options")
         )
+
+    def settings_given(self) -> frozenset[str]:
+        """Dotted keys of the settings that `--set` and options name."""
+        return frozenset({*self.options, *(each.partition("=")[0].strip() for each in self.assignments)})
 
     def choose_threads(self, as_before: int | None = None) -> None:
         """Compute on as many threads as the machine has free, or on as many as a run that goes on."""
@@ -221,6 +226,18 @@ def _above_zero(value: Any) -> Any:  # noqa: ANN401 - a number, several, or none
     return value
 
 
+def _quantity(read: Callable[[str], float]) -> Callable[[Any], Any]:
+    """What makes a number of an option's text, or says what was expected."""
+
+    def checked(value: str | None) -> float | None:
+        try:
+            return None if value is None else read(value)
+        except BadInputError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    return checked
+
+
 def _listed(value: str | None) -> Any:  # noqa: ANN401 - None, or names
     return None if value is None else parts(value)
 
@@ -245,6 +262,16 @@ Input = Annotated[
     typer.Argument(metavar="INPUT", help="A scan, a folder of scans, or DICOM images in a folder or zip file."),
 ]
 Output = Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="A folder, or a .nii.gz, .nrrd or .dcm file.")]
+Budget = Annotated[
+    Any,
+    typer.Option(
+        callback=_quantity(seconds_of), metavar="TIME", help="How long the training may take: 2h, 30m, 45s, 1d."
+    ),
+]
+Memory = Annotated[
+    Any,
+    typer.Option(callback=_quantity(bytes_of), metavar="SIZE", help="Memory for it: 8GiB; by default what is free."),
+]
 Formats = Annotated[
     Any,
     typer.Option(

@@ -1,4 +1,4 @@
-"""Of models: doctor, train, find-rate, study, report; and nnU-Net's trainers."""
+"""Of models: doctor, plan, train, find-rate, study, report; and nnU-Net's trainers."""
 
 import json
 from dataclasses import asdict
@@ -9,7 +9,7 @@ import typer
 
 from viscera.cli import command as shared
 from viscera.cli.command import Address, AsJson, Call, Launcher, Store, command, new_app
-from viscera.cli.terminal import stop_on_signal
+from viscera.cli.terminal import end_on_signal, stop_on_signal
 
 app = new_app("")
 _TRAINING = "train.iterations train.patch train.batch_size train.filters train.device"
@@ -38,6 +38,34 @@ def doctor(
         call.choose_threads()
         found = diagnose(path, call.config())
         call.result(json.dumps(asdict(found), indent=1) if as_json else diagnosis_text(found))
+
+
+@command(app, "plan", "preset train.iterations train.device train.fold", writes=("out",))
+def plan(
+    call: Call,
+    store: Store,
+    budget: shared.Budget = None,
+    memory: shared.Memory = None,
+    keep_spacing: Annotated[bool, "Plan for the voxels that the store has, whatever their size."] = False,
+    out: Annotated[Path, "YAML file of settings to write."] = Path("plan.yaml"),
+) -> None:
+    """Plan a training for the data, this machine and a budget.
+
+    Voxel size, windows, network, HU and schedule follow from the training cases, the memory and the time (2 hours where
+    neither --budget nor --iterations is given); a few steps are timed. Everything else is the preset's, or that of
+    --config, and what --set says stays. The file says why, line by line; `train --config` takes it.
+    """
+    from viscera.planning import plan_stage as stage
+    from viscera.planning.plan_text import next_steps, plan_table
+
+    iterations = call.options.get("train.iterations")
+    if budget is not None and iterations is not None:
+        raise typer.BadParameter("give --budget or --iterations, not both")
+    call.choose_threads()
+    wanted = stage.Wanted(budget, iterations, memory, keep_spacing, call.settings_given())
+    with end_on_signal():
+        found = stage.plan_training(store, out, call.config(), wanted, progress=call.display.update)
+    call.result(f"{plan_table(found)}\n\n{next_steps(found, store, out)}")
 
 
 @command(app, "train", _OF_A_RUN, writes=("run",))

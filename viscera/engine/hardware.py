@@ -79,19 +79,21 @@ def _busy(processors: set[int], seconds: float) -> float:
 
 def cgroup_quota(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:
     """Processors that the process's control groups allow it, versions 1 and 2; infinite where nothing limits it."""
-    smallest = math.inf
+    return min(map(_quota_of, control_groups("cpu", membership, root)), default=math.inf)
+
+
+def control_groups(controller: str, membership: Path, root: Path) -> Iterator[Path]:
+    """Folders of the control groups that the process is in, of one controller, from its own up to the root."""
     try:
         groups = [line.split(":", 2) for line in membership.read_text(encoding="utf-8").splitlines()]
     except OSError:
-        return smallest
+        return
     for _, controllers, path in (group for group in groups if len(group) == 3):
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
         top = root / controllers if controllers else root
         folder = top / path.lstrip("/")
-        for each in (folder, *(parent for parent in folder.parents if parent.is_relative_to(top))):
-            smallest = min(smallest, _quota_of(each))
-    return smallest
+        yield from (folder, *(parent for parent in folder.parents if parent.is_relative_to(top)))
 
 
 def _quota_of(group: Path) -> float:

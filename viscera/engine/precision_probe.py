@@ -14,21 +14,17 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
 
-import numpy as np
 import torch
 from pydantic import Field
 
-from viscera.core.anatomy import ClassTable
-from viscera.core.config import Config, TrainConfig
+from viscera.core.config import TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.network_config import NetworkConfig
-from viscera.engine.feed import Batch, TrainingFacts
 from viscera.engine.hardware import Precision, computes_bfloat16, describe_hardware, fastest_convolutions
+from viscera.engine.noise_training import trainer_on_noise
 from viscera.engine.optimiser import with_span
-from viscera.engine.trainer import Trainer
 from viscera.io.files import cache_folder
 from viscera.io.records import read_json, validated, write_json
-from viscera.losses.balance import WeightSchedule
 
 log = logging.getLogger(__name__)
 FEWEST_ITERATIONS = 200  # of a training that is worth the dozen steps of a probe
@@ -107,16 +103,12 @@ class _Probe(NamedTuple):
         """A step of a training of its own."""
         size = {name: getattr(self, name) for name in ("patch", "batch_size", "filters", "levels", "network")}
         train = TrainConfig(**size, precision=precision, memory_layout=layout, capture="never")
-        classes = ClassTable.of_names(["background", *map(str, range(1, self.num_classes))])
-        weights, device = np.ones(self.num_classes), torch.device(self.device)
-        facts = TrainingFacts(torch.from_numpy(weights), WeightSchedule(weights, weights), (), classes)
-        trainer = Trainer.create(Config(train=train), facts, device)
-        noise = np.random.default_rng(0).integers(0, self.num_classes, (self.batch_size, *[self.patch] * 3))
-        hu, labels = (torch.from_numpy(noise.astype(kind)).to(device) for kind in (np.int16, np.uint8))
+        device = torch.device(self.device)
+        trainer, batch = trainer_on_noise(train, self.num_classes, device)
 
         def step() -> None:
             with fastest_convolutions():
-                trainer.training_step(Batch(hu, labels))
+                trainer.training_step(batch)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
 

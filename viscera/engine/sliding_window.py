@@ -65,6 +65,19 @@ def predict_probabilities(
     return torch.stack(list(probability_planes(network, hu, train, predict, device)), dim=-1)
 
 
+def prediction_bytes(train: TrainConfig, num_classes: int, shape: Sequence[int], device: torch.device) -> float:
+    """About what `predict_probabilities` takes for a scan of that shape, with a network as it is in training.
+
+    On a GPU that is its windows alone; on a CPU also the probabilities, while they are put together.
+    """
+    values = 2 * train.filters * train.network.most_maps(train.levels, _MAPS)
+    by_voxel = values * number_format(device, train.precision).itemsize
+    window = min(_MOST_BYTES, by_voxel * math.prod(shape)) if train.network.normalises_batches else 0.0
+    together = max(1, _TOGETHER_VOXELS // train.patch**3)
+    windows = max(window, by_voxel * train.patch**3 * (1 if window else together))
+    return windows + (2 * 4 * num_classes * math.prod(shape) if device.type != "cuda" else 0)
+
+
 @torch.no_grad()
 def probability_planes(
     network: nn.Module, hu: HuArray, train: TrainConfig, predict: PredictConfig, device: torch.device

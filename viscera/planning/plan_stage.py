@@ -1,0 +1,30 @@
+"""`viscera plan`: from a Store to a file of settings for `prepare` and `train`."""
+
+from pathlib import Path
+
+from viscera.core.config import Config
+from viscera.core.errors import BadInputError
+from viscera.core.progress import OnProgress, unseen
+from viscera.io.files import write_text
+from viscera.io.store import Store
+from viscera.planning.plan_text import plan_yaml
+from viscera.planning.training_plan import Plan, Wanted, planned
+
+__all__ = ["Plan", "Wanted", "plan_training"]
+
+
+def plan_training(
+    store_path: Path,
+    out: Path,  # YAML file to write; it must not be there
+    base: Config,  # what is not planned: loss, optimiser, normalisation …
+    wanted: Wanted,  # time or steps, memory
+    *,
+    progress: OnProgress = unseen,  # called before each timing
+) -> Plan:
+    """Plan a training on a store, and write it down; raises as `planned`, and BadInputError for a file that exists."""
+    if out.exists():
+        raise BadInputError(f"{out}: exists. Move it away, or give another file with --out.")
+    store = Store.open(store_path)
+    plan = planned(store, base, wanted, progress)
+    write_text(out, plan_yaml(plan, f"viscera plan {store_path}: a training on {plan.data.cases} cases."))
+    return plan

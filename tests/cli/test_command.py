@@ -15,7 +15,7 @@ from viscera.cli.command import Formats, Layout
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import RunFailedError
 from viscera.core.resolve import resolve_config
-from viscera.io.formats import FORMATS
+from viscera.io.formats import ENDINGS
 from viscera.io.layouts.layout_table import LAYOUTS
 from viscera.io.runlog import RunFolder, read_config
 
@@ -26,6 +26,7 @@ COMMANDS = [
     "doctor",
     "plan",
     "find-rate",
+    "calibrate",
     "train",
     "predict",
     "series",
@@ -66,7 +67,7 @@ def test_the_help_of_layout_names_all_of_them() -> None:
 
 def test_the_help_of_format_names_all_of_them() -> None:
     text = typing.get_args(Formats)[1].help
-    assert all(re.search(rf"\b{re.escape(name)}\b", text) for name in FORMATS)
+    assert all(re.search(rf"\b{re.escape(name)}\b", text) for name in ENDINGS)
 
 
 def test_version() -> None:

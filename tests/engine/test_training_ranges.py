@@ -1,6 +1,7 @@
 """What a run remembers of its training organs, and how sure a network is of each."""
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,3 +133,7 @@ def test_mean_confidence_by_hand() -> None:
     first = ConfidenceTally(3)
     first.add(probabilities, np.array([True, False, False]).reshape(3, 1, 1))  # the others nobody labelled
     assert first.means() == [pytest.approx(0.6), None, None]
+    entropy = -(0.9 * math.log(0.9) + 0.1 * math.log(0.1)) / math.log(3)
+    assert whole.mean_entropies() == by_planes.mean_entropies() == [None, pytest.approx(entropy), None]
+    (organ,) = whole.held_out(["a", "b"], [1.0, 0.5, None])
+    assert (organ.organ, organ.dice) == ("a", 0.5)

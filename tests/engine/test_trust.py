@@ -6,10 +6,12 @@ import pytest
 
 from viscera.core.scan import OrganFacts
 from viscera.engine.trust import (
+    HeldOut,
     OrganRange,
     TrainingRanges,
     failures_among,
     least_confidence,
+    most_entropy,
     reasons_not_to_trust,
 )
 
@@ -96,3 +98,19 @@ def test_least_confidence_by_hand() -> None:
 
 def test_failures_by_hand() -> None:
     assert failures_among([0.9, 0.4, 0.3, 0.6], [False, False, True, True]) == (1, 2, 1, 2)
+
+
+def test_the_most_undecided_that_did_not_fail_is_the_measure_and_a_quarter_more_is_a_reason() -> None:
+    held_out = [HeldOut("liver", 0.9, 0.1, 0.8), HeldOut("liver", 0.8, 0.2, 0.5), HeldOut("liver", 0.5, 0.9, 0.49)]
+    held_out.append(HeldOut("spleen", 0.5, 0.9, 0.1))
+    assert most_entropy(held_out) == {"liver": 0.2}
+    training = dataclasses.replace(TRAINING, most_entropy=most_entropy(held_out))
+    facts = {organ: dataclasses.replace(WHOLE, entropy=0.26) for organ in ("liver", "spleen")}
+    found = reasons_not_to_trust(facts, training)
+    assert found == {"liver": ("undecided (entropy 0.26, above 0.25)",), "spleen": ()}
+    facts["liver"] = dataclasses.replace(WHOLE, entropy=0.25)
+    assert reasons_not_to_trust(facts, training)["liver"] == ()
+    other = dataclasses.replace(TRAINING, most_entropy={"liver": 0.4, "spleen": 0.3})
+    joined = TrainingRanges.joined([training, other])
+    assert joined.most_entropy == {"liver": 0.4}  # of what all know
+    assert TrainingRanges.of_organs({"liver": training, "spleen": other}).most_entropy == {"liver": 0.2, "spleen": 0.3}

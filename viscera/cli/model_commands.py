@@ -1,4 +1,4 @@
-"""Of models: doctor, plan, train, find-rate, study, report; and nnU-Net's trainers."""
+"""Of models: doctor, plan, train, calibrate, find-rate, study, report; and nnU-Net's trainers."""
 
 import json
 from dataclasses import asdict
@@ -93,6 +93,28 @@ def train(
         how: dict[str, Any] = {"resume": resume, "init_from": init_from, "stop": stop}
         folder = stage.train(store, run, call.config(base), **how, progress=call.display.update)
     call.display.note(f"{folder.path}: finished; predict with `viscera predict {folder.path} SCAN OUTPUT`")
+
+
+@command(app, "calibrate", "train.device", writes=("run",))
+def calibrate(
+    call: Call,
+    run: Annotated[Path, "A trained model, as `train` or `study` made it."],
+    store: Store,
+) -> None:
+    """Fit the temperature of a run's probabilities on its validation cases.
+
+    Written into the run; what it predicts from then on has calibrated probabilities, and the same label maps.
+    """
+    from viscera.io.runlog import first_settings
+    from viscera.stages import calibrate as stage
+
+    base = {} if call.file else first_settings(run)
+    how = call.config(base).predict if call.file or call.assignments else None
+    device = call.options.get("train.device", "auto")
+    call.choose_threads()
+    with end_on_signal():
+        found = stage.calibrate(run, store, how, device=device, progress=call.display.update)
+    call.say(f"{stage.calibration_text(found)}\nIn {run}/calibration.json, and used by `viscera predict {run}`.")
 
 
 @command(app, "find-rate", "preset study.weightings train.device", writes=("out",))

@@ -143,3 +143,4 @@ class OrganFacts:
     pieces: int = 0  # connected components (26 neighbours)
     largest_piece: float | None = None  # share of its voxels
     beside_ignored: bool = False  # whether it touches voxels that nobody labelled, and may go on in them
+    entropy: float | None = None  # mean over its voxels of how undecided the network is, 0 to 1

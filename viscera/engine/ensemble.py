@@ -25,12 +25,19 @@ _LEAST = 1e-30  # probability whose logarithm float32 holds
 class MeanOfNetworks(nn.Module):
     """The logarithm of the mean of several networks' probabilities: logits whose softmax is that mean.
 
-    `inputs`: what a network is given is so many times what the first is given, plus so much.
+    `inputs`: what a network is given is so many times what the first is given, plus so much. `temperatures`: what each
+    one's logits are divided by.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], inputs: Sequence[tuple[float, float]]) -> None:
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        inputs: Sequence[tuple[float, float]],
+        temperatures: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         self.networks, self.inputs = nn.ModuleList(networks), tuple(inputs)
+        self.temperatures = tuple(temperatures or [1.0] * len(networks))
 
     @property
     def values_per_voxel(self) -> int:
@@ -40,11 +47,15 @@ class MeanOfNetworks(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, I, J, K) float32 of (B, C, I, J, K)."""
         first, *others = self.networks
-        total = torch.softmax(first(x), dim=1, dtype=torch.float32)
-        for network, (factor, offset) in zip(others, self.inputs[1:], strict=True):
+        total = _softmax(first(x), self.temperatures[0])
+        for network, (factor, offset), temperature in zip(others, self.inputs[1:], self.temperatures[1:], strict=True):
             own = x if (factor, offset) == (1, 0) else x * factor + offset
-            total += torch.softmax(network(own), dim=1, dtype=torch.float32)
+            total += _softmax(network(own), temperature)
         return total.div_(len(self.networks)).clamp_(min=_LEAST).log_()
+
+
+def _softmax(logits: Tensor, temperature: float) -> Tensor:
+    return torch.softmax(logits if temperature == 1 else logits.float() / temperature, dim=1, dtype=torch.float32)
 
 
 def _input_of(own: IntensityConfig, first: IntensityConfig) -> tuple[float, float]:
@@ -73,11 +84,13 @@ def mean_of(models: dict[str, Model], folder: Path) -> Model:
     checksum = hashlib.sha256("".join(model.checksum for model in models.values()).encode()).hexdigest()
     spacings = tuple(spacing for model in models.values() for spacing in model.checkpoint.training_spacings_mm)
     seen = [model.trained_with.train.intensity for model in models.values()]
-    network = MeanOfNetworks([model.network for model in models.values()], [_input_of(own, seen[0]) for own in seen])
+    networks, temperatures = zip(*((model.network, model.temperature) for model in models.values()), strict=True)
+    network = MeanOfNetworks(networks, [_input_of(own, seen[0]) for own in seen], temperatures)
     checkpoint = replace(first.checkpoint, training_spacings_mm=spacings)
     config = first.config
     if config.mode == "auto" and not all(
         each.trained_with.train.network.normalises_batches for each in models.values()
     ):
         config = config.model_copy(update={"mode": "sub_volumes"})  # as such a network alone
-    return replace(first, network=network.eval(), checkpoint=checkpoint, config=config, checksum=checksum)
+    mean = replace(first, network=network.eval(), checkpoint=checkpoint, config=config, checksum=checksum)
+    return replace(mean, temperature=1.0)  # each network has its own

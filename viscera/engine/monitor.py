@@ -20,7 +20,7 @@ from viscera.engine.distributed import ALONE, Ranks
 from viscera.engine.feed import Batch, Feed
 from viscera.engine.hardware import autocast
 from viscera.engine.sliding_window import predict_probabilities
-from viscera.engine.trust import ConfidenceTally
+from viscera.engine.trust import ConfidenceTally, HeldOut
 from viscera.imaging.most_probable import most_probable
 from viscera.imaging.windows import network_input
 from viscera.io.runlog import RunFolder
@@ -44,7 +44,7 @@ class Monitor:
     classes: ClassTable
     labelled: npt.NDArray[np.bool_] | None = None  # (validation cases, L) the classes that each labels; None: all
     ranks: Ranks = ALONE  # that share windows and validation cases; all of them get the same figures
-    held_out: list[tuple[float, float]] = field(default_factory=list)  # confidence and Dice when last measured
+    held_out: list[HeldOut] = field(default_factory=list)  # organs of validation cases, when last measured
 
     @classmethod
     def create(
@@ -118,8 +118,8 @@ class Monitor:
         means = [float(np.mean(values)) if values else None for values in by_class]
         return dict(zip(self.classes.names, means, strict=True))
 
-    def _of_case(self, network: nn.Module, number: int) -> tuple[list[float | None], list[tuple[float, float]]]:
-        """Dice per class of a validation case, and confidence and Dice of its organs."""
+    def _of_case(self, network: nn.Module, number: int) -> tuple[list[float | None], list[HeldOut]]:
+        """Dice per class of a validation case, and what became of its organs."""
         hu, labels = self.validation[number]
         probabilities = predict_probabilities(network, hu, self.train, self.predict, self.device)
         prediction = most_probable(probabilities).label.numpy()
@@ -128,8 +128,7 @@ class Monitor:
         scores = dice(confusion_matrix(prediction, np.asarray(labels), len(self.classes)))
         confidence = ConfidenceTally(len(self.classes))
         confidence.add(probabilities, np.asarray(labels) != IGNORED)
-        pairs = zip(confidence.means()[1:], scores[1:], strict=True)
-        return scores, [(sure, score) for sure, score in pairs if sure is not None and score is not None]
+        return scores, confidence.held_out(self.classes.names[1:], scores)
 
 
 def _most_probable(logits_BLIJK: Tensor) -> npt.NDArray[np.uint8]:

@@ -72,10 +72,10 @@ def _segment_prepared(path: Path, fingerprint: str, name: str, predictor: Predic
     geometry = store.original_geometry(name)
     order = AxisOrder.to_canonical(geometry)
     change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
-    restored, confidence, _ = predictor.segment_prepared(store.image(name), change, maps.begun(geometry))
+    restored, confidence, entropy, _ = predictor.segment_prepared(store.image(name), change, maps.begun(geometry))
     on_grid = coarsen_labels(restored, change, store.manifest.prepare.label_downsampling)
     # the store has no finer image
-    facts = organ_facts(store.volume(name), on_grid, predictor.classes, confidence)
+    facts = organ_facts(store.volume(name), on_grid, predictor.classes, confidence, entropy)
     return LabelMap(np.asfortranarray(order.undo(restored.labels)), geometry), facts, frozenset()
 
 

@@ -20,6 +20,7 @@ from viscera.core.unused_settings import unseen_mirrors
 from viscera.engine.ensemble import mean_of
 from viscera.engine.fusion import FusionRecord, FusionRule
 from viscera.engine.hardware import out_of_memory_explained
+from viscera.engine.temperature import calibrated
 from viscera.engine.trained_model import Model
 from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges
 from viscera.imaging.cleanup import cleaned
@@ -34,11 +35,12 @@ class Segmentation(NamedTuple):
     """A label map, and what the models say of it.
 
     `confidence` is the mean probability of each organ where its model finds it most probable, (L,); None of background,
-    and of organs that are nowhere.
+    and of organs that are nowhere. `entropy`, likewise, is how undecided its model is there, from 0 to 1.
     """
 
     label_map: LabelMap  # on the scan's own grid and in its voxel order; or on the canonical one of a prepared scan
     confidence: tuple[float | None, ...]
+    entropy: tuple[float | None, ...]
     unlike: frozenset[str] = frozenset()  # organs whose model saw scans more than 1.5 times coarser or finer
 
 
@@ -107,6 +109,7 @@ class Predictor:
         model = Model.load(folder.best if config and config.checkpoint == "best" else folder.last, config, device)
         if config is None and model.config.checkpoint == "best":
             model = Model.load(folder.best, None, device)
+        model, training = calibrated(model, folder, training)
         return cls({model.config.checkpoint: model}, None, model.config, training, model.checksum), [model]
 
     @classmethod
@@ -144,6 +147,7 @@ class Predictor:
             "step": steps.pop() if len(steps) == 1 else None,
             "settings": settings,
             "classes": list(self.classes.names),
+            "temperature": _provenance(self._each[0]).get("temperature"),
             **({"models": models} if self.combination is not None or self.members else {}),
         }
 
@@ -175,18 +179,19 @@ class Predictor:
         `on_plane` is told of each plane of the scan's canonical grid; not where a rule fuses several models.
         """
         order = AxisOrder.to_canonical(view.geometry)
-        labels, confidence = self._combined(view.scans, view.changes, on_plane)
+        labels, confidence, entropies = self._combined(view.scans, view.changes, on_plane)
         label_map = LabelMap(np.asfortranarray(order.undo(labels)), view.geometry)
         canonical = order.apply_to_geometry(view.geometry)
         unlike = [model.is_unlike(canonical) for model in self._each]
         organs = zip(self.classes.organs, self._owners, strict=True)
-        return Segmentation(label_map, confidence, frozenset(organ.name for organ, owner in organs if unlike[owner]))
+        unlike_organs = frozenset(organ.name for organ, owner in organs if unlike[owner])
+        return Segmentation(label_map, confidence, entropies, unlike_organs)
 
     def segment_prepared(self, hu: HuArray, change: GridChange, on_plane: OnPlane | None = None) -> Segmentation:
         """Segment a scan on the networks' grid, (I, J, K) int16 on `change.coarse`; the labels are on `change.fine`."""
         number = len(self.models)
-        labels, confidence = self._combined([hu] * number, [change] * number, on_plane)
-        return Segmentation(LabelMap(labels, change.fine), confidence)
+        labels, confidence, entropies = self._combined([hu] * number, [change] * number, on_plane)
+        return Segmentation(LabelMap(labels, change.fine), confidence, entropies)
 
     def is_unlike(self, geometry: Geometry) -> bool:
         """Whether a scan is more than 1.5 times finer or coarser than those that any of the models was trained on."""
@@ -202,8 +207,8 @@ class Predictor:
 
     def _combined(
         self, scans: Sequence[HuArray], changes: Sequence[GridChange], on_plane: OnPlane | None
-    ) -> tuple[LabelArray, tuple[float | None, ...]]:
-        """From the scan as each model sees it to labels on the fine grid, which all share, and the confidence."""
+    ) -> tuple[LabelArray, tuple[float | None, ...], tuple[float | None, ...]]:
+        """From the scan as each model sees it to labels on the fine grid, which all share, confidence and entropy."""
         tallies = [ConfidenceTally(len(self.classes)) for _ in changes]
         views = list(zip(self._each, scans, changes, tallies, strict=True))
         with out_of_memory_explained("Lower predict.batch_windows, or predict by sub-volumes."):
@@ -214,10 +219,12 @@ class Predictor:
                 parts = [model.probabilities(hu, change, tally) for model, hu, change, tally in views]
                 labels = stacked(map(self.combination, zip(*parts, strict=True)), changes[0].fine.shape, np.uint8)
             labels = cleaned(labels, self.config.cleanup, self.classes)
-        means = [tally.means() for tally in tallies]
-        own = (means[owner][label] for label, owner in enumerate(self._owners, start=1))
-        return labels, (None, *own)
+        own = [(tally.means(), tally.mean_entropies()) for tally in tallies]
+        owners = list(enumerate(self._owners, start=1))
+        confidence, entropies = ((None, *(own[owner][which][label] for label, owner in owners)) for which in (0, 1))
+        return labels, confidence, entropies
 
 
 def _provenance(model: Model) -> dict[str, Any]:
-    return {"step": model.checkpoint.step, "sha256": model.checksum}
+    temperature = {} if model.temperature == 1 else {"temperature": model.temperature}
+    return {"step": model.checkpoint.step, "sha256": model.checksum, **temperature}

@@ -20,6 +20,7 @@ from viscera.engine.sliding_window import probability_planes
 from viscera.engine.trust import ConfidenceTally
 from viscera.imaging.cleanup import organs_named
 from viscera.imaging.most_probable import OnPlane, most_probable
+from viscera.imaging.probabilities import tempered
 from viscera.imaging.resample import GridChange, restore_labels, restore_planes, restored_planes, stacked
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import sha256
@@ -51,6 +52,7 @@ class Model:
     config: PredictConfig
     device: torch.device
     checksum: str  # SHA-256 of the checkpoint's file
+    temperature: float = 1.0  # of what it says of a voxel, which of the classes is the most probable aside
 
     @classmethod
     def load(cls, path: Path, config: PredictConfig | None = None, device: str = "auto") -> "Model":
@@ -112,9 +114,10 @@ class Model:
     ) -> LabelArray:
         """The most probable class, (I, J, K) uint8 on `change.fine`, of (I, J, K) int16 on `change.coarse`.
 
-        The tally gathers how sure the network is; `on_plane` is told of each plane of `change.fine`.
+        The tally gathers how sure the network is; `on_plane` is told of each plane of `change.fine`. The temperature
+        changes what these are given and no label: it comes last, after the probabilities are interpolated.
         """
-        planes = self._planes(hu, tally)
+        planes, on_plane = self._planes(hu, tally), self._tempered(on_plane)
         if self.config.restore == "probabilities":
             return restore_planes(planes, change, on_plane).labels
         if on_plane is None:
@@ -126,6 +129,15 @@ class Model:
         """(L, I, J) on `change.fine`, plane by plane along K; otherwise as `labels`."""
         return restored_planes(self._planes(hu, tally), change, self.config.restore)
 
+    def _tempered(self, on_plane: OnPlane | None) -> OnPlane | None:
+        if on_plane is None or self.temperature == 1:
+            return on_plane
+        return lambda plane, labels: on_plane(tempered(plane, self.temperature), labels)
+
+    def planes(self, hu: HuArray) -> Iterator[Tensor]:
+        """(L, I, J) probabilities on the network's grid, plane by plane along K, as the network gives them."""
+        return self._planes(hu, None)
+
     def _planes(self, hu: HuArray, tally: ConfidenceTally | None) -> Iterator[Tensor]:
         for plane in probability_planes(self.network, hu, self.trained_with.train, self.config, self.device):
             if not plane.sum().isfinite():
@@ -134,7 +146,7 @@ class Model:
                     "Train with train.precision float32, or predict with an earlier checkpoint."
                 )
             if tally is not None:
-                tally.add(plane)
+                tally.add(tempered(plane, self.temperature))
             yield plane
 
 

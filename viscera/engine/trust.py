@@ -4,9 +4,10 @@ A flag says that an organ is unlike what the model has learnt, not that it is wr
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from viscera.core.scan import OrganFacts
 from viscera.imaging.most_probable import most_probable
+from viscera.imaging.probabilities import entropy
 from viscera.io.manifest import Manifest
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.store import Store
@@ -25,6 +27,7 @@ from viscera.metrics.organ_facts import organ_facts
 Spacing = tuple[float, float, float]
 HU_MARGIN = 20.0  # beyond the training cases' means: between two scanners and observers of one phase
 VOLUME_FACTOR = 1.25  # beyond the training cases' volumes
+ENTROPY_FACTOR = 1.25  # beyond the validation cases' entropies
 USUALLY = 0.5  # of the training cases
 NEARLY_ALWAYS = 0.9  # of the training cases
 ORGANS_FOR_A_PHASE = 2  # and half of those found, with HU unlike training, for the whole scan to be called unlike
@@ -84,6 +87,8 @@ class TrainingRanges:
     organs: Mapping[str, OrganRange]  # by name
     # below it an organ is flagged; 0 where nothing was held out to choose it on; of several models, for each organ
     least_confidence: float | Mapping[str, float] = 0.0
+    # the largest mean entropy of an organ's voxels in a validation case where it did not fail, by its name
+    most_entropy: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of_organs(cls, known: Mapping[str, "TrainingRanges | None"]) -> "TrainingRanges":
@@ -92,16 +97,25 @@ class TrainingRanges:
         return cls(
             {organ: each.organs[organ] for organ, each in own.items()},
             {organ: each.sure_from(organ) for organ, each in own.items()},
+            {organ: each.most_entropy[organ] for organ, each in own.items() if organ in each.most_entropy},
         )
 
     @classmethod
     def joined(cls, several: Sequence["TrainingRanges"]) -> "TrainingRanges":
-        """Of models whose probabilities are averaged: all that any of them saw, and the mean of their levels."""
+        """Of models whose probabilities are averaged: all that any of them saw, and the mean of their levels.
+
+        The mean of probabilities is more undecided than these are: of entropies the largest counts.
+        """
         names = dict.fromkeys(organ for each in several for organ in each.organs)
         known = {organ: [each for each in several if organ in each.organs] for organ in names}
         return cls(
             {organ: OrganRange.joined([each.organs[organ] for each in by]) for organ, by in known.items()},
             {organ: float(np.mean([each.sure_from(organ) for each in by])) for organ, by in known.items()},
+            {
+                organ: max(each.most_entropy[organ] for each in by)
+                for organ, by in known.items()
+                if all(organ in each.most_entropy for each in by)
+            },
         )
 
     def sure_from(self, organ: str) -> float:
@@ -119,7 +133,7 @@ def reasons_not_to_trust(
     scan's voxels were too unlike those of training.
     """
     judged = {
-        name: _own_reasons(each, training.organs[name], training.sure_from(name))
+        name: _own_reasons(each, training.organs[name]) + _unsure(each, training, name)
         for name, each in facts.items()
         if name in training.organs
     }
@@ -132,7 +146,7 @@ def reasons_not_to_trust(
     return {name: (*judged.get(name, ()), *spacing[name], *of_scan) for name in facts}
 
 
-def _own_reasons(facts: OrganFacts, known: OrganRange, sure_from: float) -> list[str]:
+def _own_reasons(facts: OrganFacts, known: OrganRange) -> list[str]:
     if facts.mean_hu is None:
         return ["not found"] if known.present >= NEARLY_ALWAYS else []
     if known.present == 0:
@@ -150,9 +164,38 @@ def _own_reasons(facts: OrganFacts, known: OrganRange, sure_from: float) -> list
             reasons.append(f"HU {facts.mean_hu:.0f} outside {low:.0f} to {high:.0f}")
     if facts.large_fragments > max(known.large_fragments, 1):
         reasons.append(f"{facts.large_fragments} large fragments")
+    return reasons
+
+
+def _unsure(facts: OrganFacts, training: TrainingRanges, organ: str) -> list[str]:
+    """What the network itself says of an organ that it found, and that some training case contains."""
+    if facts.mean_hu is None or training.organs[organ].present == 0:
+        return []
+    reasons, sure_from = [], training.sure_from(organ)
     if facts.confidence is not None and facts.confidence < sure_from:
         reasons.append(f"low confidence ({facts.confidence:.2f}, below {sure_from:.2f})")
+    most = min(1.0, ENTROPY_FACTOR * training.most_entropy.get(organ, 1.0))
+    if facts.entropy is not None and facts.entropy > most:
+        reasons.append(f"undecided (entropy {facts.entropy:.2f}, above {most:.2f})")
     return reasons
+
+
+class HeldOut(NamedTuple):
+    """What became of an organ in a validation case that labels it and where it was found."""
+
+    organ: str  # its name
+    confidence: float  # mean probability of its voxels, 0 to 1
+    entropy: float  # likewise, how undecided the network is
+    dice: float
+
+
+def most_entropy(found: Sequence[HeldOut]) -> dict[str, float]:
+    """The largest of each organ over the cases where it did not fail (`FAILED_DICE`), if there are any."""
+    most: dict[str, float] = {}
+    for each in found:
+        if each.dice >= FAILED_DICE:
+            most[each.organ] = max(each.entropy, most.get(each.organ, 0.0))
+    return most
 
 
 def least_confidence(confidence: npt.ArrayLike, dice: npt.ArrayLike) -> float:
@@ -220,22 +263,43 @@ def load_ranges(path: Path) -> TrainingRanges | None:
 
 
 class ConfidenceTally:
-    """Mean probability of each class over the voxels where it is the most probable one, gathered as they pass by."""
+    """Mean probability of each class over the voxels where it is the most probable one, gathered as they pass by.
+
+    Of organs the mean entropy, too.
+    """
 
     def __init__(self, length: int) -> None:
         self.counts = torch.zeros(length, dtype=torch.int64)
         self.sums = torch.zeros(length, dtype=torch.float64)
+        self.entropies = torch.zeros(length, dtype=torch.float64)
 
     def add(self, probabilities: Tensor, known: npt.NDArray[np.bool_] | None = None) -> None:
         """Count the voxels of (L, ...) softmax, or those that are `known` (...)."""
+        if known is not None and not known.all():
+            probabilities = probabilities[:, torch.from_numpy(known)]
         best, labels = most_probable(probabilities)
         length = self.counts.numel()
-        if known is not None and not known.all():
-            within = torch.from_numpy(known)
-            best, labels = best[within], labels[within]
         self.counts += torch.bincount(labels.ravel(), minlength=length)
         self.sums += torch.bincount(labels.ravel(), weights=best.ravel().double(), minlength=length)
+        of_organ = labels > 0
+        if of_organ.any():
+            undecided = entropy(probabilities[:, of_organ]).double()
+            self.entropies += torch.bincount(labels[of_organ], weights=undecided, minlength=length)
 
     def means(self) -> list[float | None]:
         """(L,) in [0, 1]; None of a class that is nowhere the most probable."""
         return [float(total / n) if n else None for total, n in zip(self.sums, self.counts, strict=True)]
+
+    def mean_entropies(self) -> list[float | None]:
+        """(L,) in [0, 1], no unit; None of background, and of an organ that is nowhere the most probable."""
+        means = [float(total / n) if n else None for total, n in zip(self.entropies, self.counts, strict=True)]
+        return [None, *means[1:]]
+
+    def held_out(self, organs: Sequence[str], dice_L: Sequence[float | None]) -> list[HeldOut]:
+        """Of a validation case: the organs that were found, by name in label order, and whose Dice is defined."""
+        rows = zip(organs, self.means()[1:], self.mean_entropies()[1:], dice_L[1:], strict=True)
+        return [
+            HeldOut(organ, sure, undecided, score)
+            for organ, sure, undecided, score in rows
+            if sure is not None and undecided is not None and score is not None
+        ]

@@ -16,7 +16,12 @@ def tempered(probabilities: Tensor, temperature: float) -> Tensor:
     """
     if temperature == 1:
         return probabilities
-    return torch.softmax(probabilities.clamp(min=_LEAST).log_().div_(temperature), dim=0)
+    return torch.softmax(log_probabilities(probabilities).div_(temperature), dim=0)
+
+
+def log_probabilities(probabilities: Tensor) -> Tensor:
+    """Their natural logarithms, which are logits; finite where one is 0."""
+    return probabilities.clamp(min=_LEAST).log_()
 
 
 def entropy(probabilities: Tensor) -> Tensor:

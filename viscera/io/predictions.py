@@ -33,7 +33,7 @@ _NUMBERS = (  # of an organ, and how they are written
     {"voxels": "d", "volume_ml": ".3f", "mean_hu": ".1f", "sd_hu": ".1f"}
     | {f"{end}_{axis}_mm": ".1f" for end in ("lowest", "highest") for axis in "ras"}
     | {f"{end}_{axis}": "d" for end in ("first", "last") for axis in "ijk"}
-    | {"pieces": "d", "largest_piece": ".3f", "large_fragments": "d", "confidence": ".3f"}
+    | {"pieces": "d", "largest_piece": ".3f", "large_fragments": "d", "confidence": ".3f", "entropy": ".3f"}
 )
 _HEADER = ("case", "organ", *_NUMBERS, "flag", "reasons")
 _NO_BOX = ((None,) * 3,) * 2
@@ -52,7 +52,7 @@ class Measured:
         values = (
             *(facts.voxels, facts.volume_ml, facts.mean_hu, facts.sd_hu),
             *itertools.chain(*(facts.box_mm or _NO_BOX), *(facts.box or _NO_BOX)),
-            *(facts.pieces, facts.largest_piece, facts.large_fragments, facts.confidence),
+            *(facts.pieces, facts.largest_piece, facts.large_fragments, facts.confidence, facts.entropy),
         )
         written = zip(values, _NUMBERS.values(), strict=True)
         numbers = ("" if value is None else f"{value:{how}}" for value, how in written)

@@ -59,6 +59,7 @@ class RunFolder:
     best = _Inside("best.pt")  # checkpoint that the validation cases picked
     training_ranges = _Inside("training_ranges.json")  # what the organs of the training cases are like
     training_data = _Inside("training_data.json")  # which data it was trained on: counts and sizes, no names
+    calibration = _Inside("calibration.json")  # the temperature of its probabilities, where it was calibrated
     status_path = _Inside("run.json")  # how far it is
     started_from = _Inside("started_from.json")  # what was taken of another run, and of which
     started_by = _Inside(".started_by")  # which calls of torchrun, one a node, began it; they may start it again

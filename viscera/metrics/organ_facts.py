@@ -18,8 +18,12 @@ def organ_facts(
     label_map: LabelMap,
     table: ClassTable = ABDOMEN,
     confidence_L: Sequence[float | None] | None = None,
+    entropy_L: Sequence[float | None] | None = None,
 ) -> dict[str, OrganFacts]:
-    """Measure every organ of a label map on the scan's grid; `confidence_L`: each class's own mean probability."""
+    """Measure every organ of a label map on the scan's grid.
+
+    `confidence_L`: each class's own mean probability; `entropy_L`: how undecided its voxels are in the mean.
+    """
     labels, length = label_map.labels, len(table)
     (counts, sums, squares), has_ignored = np.zeros((3, length)), False
     for k in range(labels.shape[2]):  # a slice at a time: the weights are float64
@@ -49,6 +53,7 @@ def organ_facts(
             pieces=len(sizes),
             largest_piece=int(sizes[0]) / n if n else None,
             beside_ignored=has_ignored and box != EMPTY and borders_on(labels, label, box, IGNORED),
+            entropy=entropy_L[label] if entropy_L else None,
         )
 
     return {organ.name: of(organ.label) for organ in table.organs}

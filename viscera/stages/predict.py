@@ -152,7 +152,7 @@ def _segment(scan: Scan, name: str, predictor: Predictor, maps: ConfidenceMaps) 
     del view
     if is_much:
         volume = scan.read(again=True)
-    facts = organ_facts(volume, found.label_map, predictor.classes, found.confidence)
+    facts = organ_facts(volume, found.label_map, predictor.classes, found.confidence, found.entropy)
     return found.label_map, facts, found.unlike
 
 

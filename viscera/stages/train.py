@@ -30,7 +30,7 @@ from viscera.engine.init_from import Source, Taken, begin_from
 from viscera.engine.monitor import Monitor
 from viscera.engine.precision_probe import as_before, decided
 from viscera.engine.trainer import StopSignal, Trainer
-from viscera.engine.trust import TrainingRanges, least_confidence, save_ranges, training_ranges
+from viscera.engine.trust import TrainingRanges, least_confidence, most_entropy, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied, write_text
 from viscera.io.mirror_index import with_addresses
@@ -192,8 +192,9 @@ def _is_foreign(folder: RunFolder) -> bool:
 def _remember_training_set(folder: RunFolder, store: Store, monitor: Monitor) -> None:
     """What later says which predictions not to trust; a run that goes on without a step keeps what it knows."""
     if monitor.held_out or not folder.training_ranges.exists():
-        sure, dice = zip(*monitor.held_out, strict=True) if monitor.held_out else ((), ())
-        save_ranges(folder.training_ranges, TrainingRanges(training_ranges(store), least_confidence(sure, dice)))
+        found = monitor.held_out
+        level = least_confidence([each.confidence for each in found], [each.dice for each in found])
+        save_ranges(folder.training_ranges, TrainingRanges(training_ranges(store), level, most_entropy(found)))
 
 
 def _warn_of_late_schedule(config: Config) -> None:

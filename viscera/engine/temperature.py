@@ -1,0 +1,163 @@
+"""Temperature scaling: the one number by which a run's logits are divided so that its probabilities can be believed.
+
+It is fitted on validation cases by their negative log-likelihood (Guo et al., "On Calibration of Modern Neural
+Networks", ICML 2017, section 4.2) and stands in `calibration.json` of the run, beside its weights, which stay.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from viscera.core.config import PredictConfig
+from viscera.core.scan import LabelArray
+from viscera.core.settings import Settings
+from viscera.engine.trained_model import Model
+from viscera.engine.trust import TrainingRanges
+from viscera.imaging.most_probable import most_probable
+from viscera.imaging.probabilities import log_probabilities, tempered
+from viscera.io.records import read_json, validated, write_json
+from viscera.io.runlog import RunFolder
+from viscera.metrics.calibration import Reliability
+
+log = logging.getLogger(__name__)
+MOST_VOXELS = 2**20  # that the temperature is fitted on
+RANGE = (0.05, 20.0)  # in which it is looked for
+_TOGETHER = 2**17  # voxels
+
+
+class Calibration(Settings):
+    """How one checkpoint of a run was calibrated, and what that was worth on the same cases."""
+
+    sha256: str  # of the checkpoint
+    temperature: float = Field(gt=0)
+    nll_before: float  # mean negative log-likelihood of a voxel, nats
+    nll_after: float
+    ece_before: float  # expected calibration error of the most probable class, 0 to 1
+    ece_after: float
+    voxels: int  # of the validation cases
+    fitted_on: int  # of these, drawn at random
+    cases: tuple[str, ...]
+    store: str  # its path or URL
+    store_fingerprint: str
+    predict: PredictConfig  # how the cases were segmented
+    # as of `TrainingRanges`, with the calibrated probabilities of the same cases
+    least_confidence: float
+    most_entropy: dict[str, float]
+    viscera: str  # version
+
+
+def read_calibrations(folder: RunFolder) -> dict[str, Calibration]:
+    """By checkpoint, `last` or `best`; empty where there are none. Raises BadInputError where they are damaged."""
+    path = folder.calibration
+    again = "Calibrate the run again, or delete the file to predict without it."
+    return validated(dict[str, Calibration], read_json(path), path, again) if path.exists() else {}
+
+
+def write_calibration(folder: RunFolder, checkpoint: str, calibration: Calibration) -> None:
+    """Keep it, atomically, beside that of the other checkpoint."""
+    kept = {**read_calibrations(folder), checkpoint: calibration}
+    write_json(folder.calibration, {name: each.model_dump(mode="json") for name, each in kept.items()})
+
+
+def calibrated(model: Model, folder: RunFolder, training: TrainingRanges) -> tuple[Model, TrainingRanges]:
+    """A run's model with its temperature, and what calibrated predictions are held against; as they are without one."""
+    found = read_calibrations(folder).get(model.config.checkpoint)
+    if found is None:
+        return model, training
+    if found.sha256 != model.checksum:
+        log.warning(
+            "%s: made for an earlier state of %s.pt, and not used: its probabilities are as the network gives them. "
+            "Calibrate it again with `viscera calibrate`.",
+            *(folder.calibration, model.config.checkpoint),
+        )
+        return model, training
+    levels = {"least_confidence": found.least_confidence, "most_entropy": found.most_entropy}
+    return replace(model, temperature=found.temperature), replace(training, **levels)  # type: ignore[arg-type]
+
+
+@dataclass
+class Sample:
+    """Voxels drawn from validation cases: the logarithms of their probabilities, and what they may be."""
+
+    share: float  # of the voxels that is drawn
+    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    scores: list[Tensor] = field(default_factory=list)  # (N, L) each
+    truths: list[Tensor] = field(default_factory=list)  # (N, L) bool each
+
+    def add(self, probabilities_LIJ: Tensor, truth_LIJ: Tensor) -> None:
+        """Draw from a plane."""
+        drawn = torch.from_numpy(self.random.random(probabilities_LIJ.shape[1:]) < self.share)
+        if drawn.any():
+            self.scores.append(log_probabilities(probabilities_LIJ[:, drawn].T))
+            self.truths.append(truth_LIJ[:, drawn].T)
+
+    def temperature(self) -> float:
+        """That of the least negative log-likelihood, within `RANGE`."""
+        scores, truths = torch.cat(self.scores), torch.cat(self.truths)
+
+        def mean_nll(log_temperature: float) -> float:
+            pieces = (slice(first, first + _TOGETHER) for first in range(0, len(scores), _TOGETHER))
+            factor = float(np.exp(-log_temperature))
+            return sum(float(nll(scores[at] * factor, truths[at]).sum()) for at in pieces) / len(scores)
+
+        bounds = np.log(RANGE)
+        found = minimize_scalar(mean_nll, bounds=(bounds[0], bounds[1]), method="bounded", options={"xatol": 1e-4})
+        return float(np.exp(found.x))
+
+
+def nll(scores: Tensor, truth: Tensor) -> Tensor:
+    """Negative log-likelihood of voxels, nats: (N,) of (N, L) logits, and of which classes each may be, (N, L) bool."""
+    scores = scores.double()
+    return scores.logsumexp(dim=1) - scores.masked_fill(~truth, -torch.inf).logsumexp(dim=1)
+
+
+def may_be(labels_IJ: LabelArray, labelled_L: npt.NDArray[np.bool_]) -> Tensor:
+    """(L, I, J) bool: the class that a voxel is labelled as; background may be what the case does not label, too."""
+    classes = torch.arange(len(labelled_L), dtype=torch.uint8).view(-1, 1, 1)
+    labels = torch.from_numpy(np.ascontiguousarray(labels_IJ))
+    unlabelled = torch.from_numpy(~labelled_L).view(-1, 1, 1)
+    return (classes == labels) | (unlabelled & (labels == 0))
+
+
+@dataclass
+class Fit:
+    """How well probabilities fit the truth: sums over voxels, as they pass by."""
+
+    temperature: float
+    nll_sum: float = 0.0
+    reliability: Reliability = field(default_factory=Reliability)  # of the most probable class
+
+    def add(self, probabilities_LIJ: Tensor, truth_LIJ: Tensor) -> None:
+        """A plane as the network gives it."""
+        probabilities = tempered(probabilities_LIJ, self.temperature)
+        self.nll_sum += float(nll(log_probabilities(probabilities.flatten(1).T), truth_LIJ.flatten(1).T).sum())
+        best, label = most_probable(probabilities)
+        correct = truth_LIJ.gather(0, label[None].long())[0].numpy().ravel().astype(np.int64)
+        self.reliability.add(best.numpy().ravel(), np.ones_like(correct), correct)
+
+    @property
+    def voxels(self) -> int:
+        """How many passed by."""
+        return int(self.reliability.voxels.sum())
+
+    @property
+    def mean_nll(self) -> float:
+        """Nats."""
+        return self.nll_sum / self.voxels
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error, 0 to 1."""
+        return self.reliability.expected_error() or 0.0
+
+
+def share_of(voxels: Sequence[int]) -> float:
+    """Of the voxels of so many cases, that which is drawn."""
+    return min(1.0, MOST_VOXELS / max(1, sum(voxels)))

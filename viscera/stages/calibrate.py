@@ -1,0 +1,192 @@
+"""`viscera calibrate`: from a Run and the Store that it was trained on to the temperature of its probabilities."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tabulate import tabulate
+from torch import Tensor
+
+import viscera
+from viscera.core.config import PredictConfig
+from viscera.core.errors import BadInputError
+from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.scan import HuArray, LabelArray
+from viscera.engine.feed import cases_of
+from viscera.engine.hardware import out_of_memory_explained
+from viscera.engine.temperature import (
+    RANGE,
+    Calibration,
+    Fit,
+    Sample,
+    may_be,
+    share_of,
+    write_calibration,
+)
+from viscera.engine.trained_model import Model
+from viscera.engine.trust import ConfidenceTally, HeldOut, least_confidence, most_entropy
+from viscera.imaging.most_probable import most_probable
+from viscera.imaging.probabilities import tempered
+from viscera.imaging.resample import stacked
+from viscera.io.files import refuse_unwritable
+from viscera.io.mirror_index import address_of
+from viscera.io.runlog import RunFolder, runs_in
+from viscera.io.store import Store
+from viscera.metrics.overlap import as_labelled, confusion_matrix, dice
+
+log = logging.getLogger(__name__)
+
+
+def calibrate(
+    run: Path,
+    store_path: Path,  # that the run was trained on; its validation cases, or those of the run's fold, are used
+    config: PredictConfig | None = None,  # how to predict; by default as the Run says
+    *,
+    device: str = "auto",
+    progress: OnProgress = unseen,  # called before each case, which are gone through twice; and at the end
+) -> Calibration:
+    """Fit one temperature on the prepared grid of the validation cases, and write `calibration.json` into the run.
+
+    Its weights stay as they are, and so do its label maps; its probabilities, and what is made from them, change.
+
+    Raises:
+        BadInputError: no run, or several as one; no such store; another store than the run was trained on; no
+            validation cases.
+    """
+    folder = RunFolder(run)
+    _refuse_several(folder)
+    model = Model.load(folder.best if config and config.checkpoint == "best" else folder.last, config, device)
+    if config is None and model.config.checkpoint == "best":
+        model = Model.load(folder.best, None, device)
+    store = Store.open(store_path).of_fold(model.trained_with.train.fold)
+    names = _validation_cases(folder, store, model)
+    refuse_unwritable(run)
+    store.verify(names)
+    cases, total = _Cases.of(store, model), 2 * len(names)
+    sample = Sample(share_of([int(np.prod(shape)) for shape in (store.geometry(name).shape for name in names)]))
+    with out_of_memory_explained("Lower predict.batch_windows, or predict by sub-volumes."):
+        for number, name in enumerate(names):
+            progress(Progress("calibrate", number, total, name))
+            for probabilities, truth, _ in cases.planes(number):
+                sample.add(probabilities, truth)
+        temperature = sample.temperature()
+        before, after, found = Fit(1.0), Fit(temperature), list[HeldOut]()
+        for number, name in enumerate(names):
+            progress(Progress("calibrate", len(names) + number, total, name))
+            found += cases.measured(number, before, after)
+    progress(Progress("calibrate", total, total))
+    if not RANGE[0] * 1.01 < temperature < RANGE[1] / 1.01:
+        log.warning("%s: the temperature lies at the end of the range %g to %g.", run, *RANGE)
+    calibration = Calibration(
+        sha256=model.checksum,
+        temperature=temperature,
+        nll_before=before.mean_nll,
+        nll_after=after.mean_nll,
+        ece_before=before.ece,
+        ece_after=after.ece,
+        voxels=before.voxels,
+        fitted_on=sum(map(len, sample.scores)),
+        cases=tuple(names),
+        store=address_of(store_path),
+        store_fingerprint=store.fingerprint,
+        predict=model.config,
+        least_confidence=least_confidence([each.confidence for each in found], [each.dice for each in found]),
+        most_entropy=most_entropy(found),
+        viscera=viscera.__version__,
+    )
+    write_calibration(folder, model.config.checkpoint, calibration)
+    return calibration
+
+
+def calibration_text(found: Calibration) -> str:
+    """What a calibration was worth, for people."""
+    rows = [
+        ("negative log-likelihood, nats per voxel", f"{found.nll_before:.4f}", f"{found.nll_after:.4f}"),
+        ("expected calibration error", f"{found.ece_before:.4f}", f"{found.ece_after:.4f}"),
+    ]
+    table = tabulate(rows, ("on the validation cases", "before", "after"), disable_numparse=True)
+    cases = "1 validation case" if len(found.cases) == 1 else f"{len(found.cases)} validation cases"
+    drawn = "all" if found.fitted_on == found.voxels else f"{found.fitted_on:,}"
+    return f"temperature {found.temperature:.3f}, fitted on {drawn} of {found.voxels:,} voxels of {cases}\n{table}"
+
+
+def _refuse_several(folder: RunFolder) -> None:
+    if not folder.path.is_dir():
+        raise BadInputError(f"{folder.path}: there is no such run. Make one with `viscera train`.")
+    runs = runs_in(folder.path)
+    if runs:
+        raise BadInputError(
+            f"{folder.path}: a folder of {len(runs)} runs. Calibrate each of them; their mean then takes each at its "
+            "own temperature."
+        )
+    if folder.fusion.exists():
+        raise BadInputError(
+            f"{folder.path}: several models as one (`viscera study --fuse`), which have no probabilities in common. "
+            "Calibrate a single run."
+        )
+
+
+def _validation_cases(folder: RunFolder, store: Store, model: Model) -> list[str]:
+    """Those that the training has not seen."""
+    checkpoint, config = model.checkpoint, model.trained_with
+    if checkpoint.classes != store.classes:
+        raise BadInputError(
+            f"{folder.path}: trained on {', '.join(checkpoint.classes.names)}; {store.path} has "
+            f"{', '.join(store.classes.names)}. Give the store that it was trained on."
+        )
+    spacings = tuple(store.geometry(name).spacing_mm for name in store.names("train"))
+    counts = store.voxel_counts(config.train.loss.counts).tolist()
+    if counts != checkpoint.class_voxel_counts.tolist() or spacings != checkpoint.training_spacings_mm:
+        raise BadInputError(
+            f"{store.path}: its training cases are not those of {folder.path}, so its validation cases may be some of "
+            "them. Give the store that the run was trained on."
+        )
+    names = store.names("validation")
+    if not names:
+        fold = config.train.fold
+        why = "a run of fold all was trained on every case" if fold == "all" else "the store has none"
+        raise BadInputError(
+            f"{store.path}: no validation cases ({why}), and a temperature is fitted on cases that the training has "
+            "not seen. Prepare with --validation-fraction 0.1, or with --folds 5 and train with --fold."
+        )
+    return names
+
+
+class _Cases(NamedTuple):
+    """The validation cases, and the model that segments them."""
+
+    model: Model
+    arrays: "list[tuple[HuArray, LabelArray]]"
+    labelled: npt.NDArray[np.bool_]  # (cases, L)
+
+    @classmethod
+    def of(cls, store: Store, model: Model) -> "_Cases":
+        arrays, labelled = cases_of(store, "validation")
+        everything = np.ones((len(arrays), len(store.classes)), dtype=np.bool_)
+        return cls(model, arrays, everything if labelled is None else labelled)  # type: ignore[arg-type]
+
+    def planes(self, number: int) -> Iterator[tuple[Tensor, Tensor, LabelArray]]:
+        """Along K: probabilities (L, I, J), which classes each voxel may be, and its label."""
+        hu, labels = self.arrays[number]
+        for k, probabilities in enumerate(self.model.planes(hu)):
+            yield probabilities, may_be(labels[:, :, k], self.labelled[number]), labels[:, :, k]
+
+    def measured(self, number: int, before: Fit, after: Fit) -> list[HeldOut]:
+        """Add a case to both fits; what becomes of its organs at the temperature."""
+        (_, labels), length = self.arrays[number], self.labelled.shape[1]
+        tally = ConfidenceTally(length)
+
+        def predicted() -> Iterator[Tensor]:
+            for probabilities, truth, _ in self.planes(number):
+                before.add(probabilities, truth)
+                after.add(probabilities, truth)
+                tally.add(tempered(probabilities, after.temperature))
+                yield most_probable(probabilities).label
+
+        prediction: LabelArray = stacked(predicted(), labels.shape, np.uint8)
+        known = as_labelled(prediction, self.labelled[number])
+        scores = dice(confusion_matrix(known, np.asarray(labels), length))
+        return tally.held_out(self.model.checkpoint.classes.names[1:], scores)

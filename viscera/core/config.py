@@ -48,6 +48,8 @@ __all__ = [
 
 ClassNames = Annotated[tuple[str, ...], AfterValidator(lambda names: ClassTable.of_names(names).names)]
 Metric = Literal["dice", "hd95_mm", "surface_dice", "volume_ml"]
+CalibrationMetric = Literal["ece", "ace"]  # of probability maps beside the label maps
+AnyMetric = Literal[Metric, CalibrationMetric]
 Millimetres = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, le=1e37)]
 Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]  # 64 bits, as PyTorch takes
@@ -233,12 +235,28 @@ def _tolerances(value: object) -> object:
 class EvaluateConfig(Settings):
     """How predictions are compared with references."""
 
-    metrics: tuple[Metric, ...] = setting(get_args(Metric), "what to measure", min_length=1)
+    metrics: tuple[AnyMetric, ...] = setting(
+        get_args(Metric), "what to measure; ece and ace: calibration errors, of probability maps", min_length=1
+    )
     tolerance_mm: Annotated[dict[str, Millimetres] | Millimetres, BeforeValidator(_tolerances)] = setting(
         dict(TOLERANCES_MM), "surface Dice: tolerance in mm by organ (other: the rest), or one for all; as FLARE22"
     )
     grid: Literal["original", "prepared", "both"] = setting("original", "grid of the scans, of the store, or both")
     absent: Literal["undefined", "one"] = setting("undefined", "Dice of an organ in neither label map: left out, or 1")
+
+    @property
+    def of_labels(self) -> tuple[Metric, ...]:
+        """The metrics of label maps."""
+        return tuple(metric for metric in get_args(Metric) if metric in self.metrics)
+
+    @property
+    def calibration(self) -> tuple[CalibrationMetric, ...]:
+        """The metrics of probabilities."""
+        return tuple(metric for metric in get_args(CalibrationMetric) if metric in self.metrics)
+
+    def without_calibration(self) -> Self:
+        """For predictions that have no probabilities; Dice where nothing else is left."""
+        return self.model_copy(update={"metrics": self.of_labels or ("dice",)})
 
 
 class StudyConfig(Settings):
@@ -252,7 +270,9 @@ class StudyConfig(Settings):
     variants: dict[VariantName, dict[str, Any]] = setting(
         {"": {}}, "variants to compare: name to settings of train and predict; '' changes nothing", min_length=1
     )
-    metrics: tuple[Metric, ...] = setting(("dice",), "what arms are scored by: few, to save time", min_length=1)
+    metrics: tuple[AnyMetric, ...] = setting(
+        ("dice",), "what arms are scored by: few, to save time; with ece or ace probabilities are kept", min_length=1
+    )
     find_rates: bool = setting(False, "before the arms, a learning-rate range test for each weighting")
     jobs: int = setting(
         0, "arms trained at once; 0: one per CPU core (at most four), one on a GPU", role="machine", ge=0
@@ -281,3 +301,8 @@ class Config(Settings):
     def study_evaluation(self) -> EvaluateConfig:
         """How the arms of a study are scored."""
         return self.evaluate.model_copy(update={"metrics": self.study.metrics})
+
+    @property
+    def study_formats(self) -> tuple[str, ...]:
+        """What the predictions of a study's arms are written as."""
+        return ("nifti", "probabilities") if self.study_evaluation.calibration else ("nifti",)

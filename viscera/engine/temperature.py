@@ -93,7 +93,7 @@ class Sample:
 
     def add(self, probabilities_LIJ: Tensor, truth_LIJ: Tensor) -> None:
         """Draw from a plane."""
-        drawn = torch.from_numpy(self.random.random(probabilities_LIJ.shape[1:]) < self.share)
+        drawn = torch.from_numpy(self.random.random(probabilities_LIJ.shape[1:]) < self.share) & truth_LIJ.any(dim=0)
         if drawn.any():
             self.scores.append(log_probabilities(probabilities_LIJ[:, drawn].T))
             self.truths.append(truth_LIJ[:, drawn].T)
@@ -119,7 +119,10 @@ def nll(scores: Tensor, truth: Tensor) -> Tensor:
 
 
 def may_be(labels_IJ: LabelArray, labelled_L: npt.NDArray[np.bool_]) -> Tensor:
-    """(L, I, J) bool: the class that a voxel is labelled as; background may be what the case does not label, too."""
+    """(L, I, J) bool: the class that a voxel is labelled as; background may be what the case does not label, too.
+
+    A voxel that nobody labelled has none, and is in no sample and no sum.
+    """
     classes = torch.arange(len(labelled_L), dtype=torch.uint8).view(-1, 1, 1)
     labels = torch.from_numpy(np.ascontiguousarray(labels_IJ))
     unlabelled = torch.from_numpy(~labelled_L).view(-1, 1, 1)
@@ -136,11 +139,12 @@ class Fit:
 
     def add(self, probabilities_LIJ: Tensor, truth_LIJ: Tensor) -> None:
         """A plane as the network gives it."""
-        probabilities = tempered(probabilities_LIJ, self.temperature)
-        self.nll_sum += float(nll(log_probabilities(probabilities.flatten(1).T), truth_LIJ.flatten(1).T).sum())
-        best, label = most_probable(probabilities)
-        correct = truth_LIJ.gather(0, label[None].long())[0].numpy().ravel().astype(np.int64)
-        self.reliability.add(best.numpy().ravel(), np.ones_like(correct), correct)
+        known = truth_LIJ.any(dim=0)
+        probabilities_LN, truth_LN = tempered(probabilities_LIJ[:, known], self.temperature), truth_LIJ[:, known]
+        self.nll_sum += float(nll(log_probabilities(probabilities_LN.T), truth_LN.T).sum())
+        best, label = most_probable(probabilities_LN)
+        correct = truth_LN.gather(0, label[None].long())[0].numpy().astype(np.int64)
+        self.reliability.add(best.numpy(), np.ones_like(correct), correct)
 
     @property
     def voxels(self) -> int:
@@ -150,7 +154,7 @@ class Fit:
     @property
     def mean_nll(self) -> float:
         """Nats."""
-        return self.nll_sum / self.voxels
+        return self.nll_sum / max(1, self.voxels)
 
     @property
     def ece(self) -> float:

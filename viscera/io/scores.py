@@ -18,6 +18,8 @@ _METRIC_TITLES = {
     "surface_dice": "surface Dice",
     "volume_ml": "volume, mL",
     "reference_volume_ml": "reference, mL",
+    "ece": "ECE",
+    "ace": "ACE",
 }
 
 
@@ -99,5 +101,6 @@ def _mean_cell(metric: str, values: Sequence[float | None]) -> str:
     left_out = {what: number for what, number in counts.items() if number}
     if not finite:
         return " or ".join(left_out)
-    mean = f"{sum(finite) / len(finite):.{4 if metric.endswith('dice') else 1}f}"
+    is_share = metric.endswith(("dice", "ece", "ace"))
+    mean = f"{sum(finite) / len(finite):.{4 if is_share else 1}f}"
     return f"{mean} ({', '.join(f'{number} {what}' for what, number in left_out.items())})" if left_out else mean

@@ -70,7 +70,7 @@ def calibrate(
     with out_of_memory_explained("Lower predict.batch_windows, or predict by sub-volumes."):
         for number, name in enumerate(names):
             progress(Progress("calibrate", number, total, name))
-            for probabilities, truth, _ in cases.planes(number):
+            for probabilities, truth in cases.planes(number):
                 sample.add(probabilities, truth)
         temperature = sample.temperature()
         before, after, found = Fit(1.0), Fit(temperature), list[HeldOut]()
@@ -168,11 +168,11 @@ class _Cases(NamedTuple):
         everything = np.ones((len(arrays), len(store.classes)), dtype=np.bool_)
         return cls(model, arrays, everything if labelled is None else labelled)  # type: ignore[arg-type]
 
-    def planes(self, number: int) -> Iterator[tuple[Tensor, Tensor, LabelArray]]:
-        """Along K: probabilities (L, I, J), which classes each voxel may be, and its label."""
+    def planes(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Along K: probabilities (L, I, J), and which classes each voxel may be."""
         hu, labels = self.arrays[number]
         for k, probabilities in enumerate(self.model.planes(hu)):
-            yield probabilities, may_be(labels[:, :, k], self.labelled[number]), labels[:, :, k]
+            yield probabilities, may_be(labels[:, :, k], self.labelled[number])
 
     def measured(self, number: int, before: Fit, after: Fit) -> list[HeldOut]:
         """Add a case to both fits; what becomes of its organs at the temperature."""
@@ -180,10 +180,10 @@ class _Cases(NamedTuple):
         tally = ConfidenceTally(length)
 
         def predicted() -> Iterator[Tensor]:
-            for probabilities, truth, _ in self.planes(number):
+            for probabilities, truth in self.planes(number):
                 before.add(probabilities, truth)
                 after.add(probabilities, truth)
-                tally.add(tempered(probabilities, after.temperature))
+                tally.add(tempered(probabilities, after.temperature), truth.any(dim=0).numpy())
                 yield most_probable(probabilities).label
 
         prediction: LabelArray = stacked(predicted(), labels.shape, np.uint8)

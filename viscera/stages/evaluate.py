@@ -14,12 +14,14 @@ from viscera.core.processes import for_each, watched
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.scan import LabelMap
 from viscera.core.shard import Shard
+from viscera.engine.case_reliability import ClassReliability, case_reliability, probability_map_of
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io import quarantine
 from viscera.io.files import refuse_unwritable
 from viscera.io.job_parts import begin_part_beside_others, end_part_beside_others
 from viscera.io.manifest import Split
 from viscera.io.mirror_index import address_of
+from viscera.io.probability_maps import probabilities_beside
 from viscera.io.records import write_json
 from viscera.io.references import (
     Meaning,
@@ -31,8 +33,11 @@ from viscera.io.references import (
     references_of,
     refuse_other_scan,
 )
+from viscera.io.reliability_table import NAME as RELIABILITY
+from viscera.io.reliability_table import ReliabilityRow, refuse_other_reliability, write_reliability
 from viscera.io.scores import ScoreRow, read_scores, refuse_other_scores, refuse_other_summary, write_scores
 from viscera.io.store import Store
+from viscera.metrics.calibration import Reliability
 from viscera.metrics.nnunet_summary import CountedCase, nnunet_summary
 from viscera.metrics.scoring import Pair, refuse_unknown_organs
 
@@ -43,7 +48,8 @@ log = logging.getLogger(__name__)
 def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     predictions: Path,  # a label map, or a folder of them
     references: Path,  # likewise, or a data set of any layout, or a Store; what a case does not label has no score
-    out: Path,  # the table of scores; beside it `quarantine.csv` says which cases were left out, and why
+    out: Path,  # the table of scores; beside it `quarantine.csv` says which cases were left out, and why; where
+    # calibration is measured, of the probabilities beside the label maps, also `reliability.csv`
     config: EvaluateConfig | None = None,  # metrics and grid; "prepared" and "both" need a Store
     *,
     layout: str = "auto",  # of a data set, see `io.layouts`
@@ -69,7 +75,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     store = _store_of(references, config, classes, split, fold)
     if fold is not None and split is None:
         split = "train" if fold == "all" else "validation"
-    _refuse_outputs(out, summary)
+    _refuse_outputs(out, summary, config)
     files = prediction_files(predictions, references)
     classes = classes or (store.classes if store else classes_beside(next(iter(files.values())))) or ABDOMEN
     refuse_unknown_organs(config.tolerance_mm, classes)
@@ -79,15 +85,19 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     if shard:
         _refuse_another_part(out, own)
     tasks = [_Task(name, files[name], readers[name], known[name]) for name in own]
+    _refuse_without_probabilities(predictions, tasks, config)
     for folder in {path.parent for path in (out, summary) if path is not None}:
         refuse_unwritable(folder)
     if shard:
         begin_part_beside_others(out.parent, "evaluate", shard, sorted(files))
     barrier, store_path = CaseBarrier(), references if store else None
     load = partial(_opened, store_path, store.fingerprint if store else "") if jobs > 1 else lambda: store
-    rows, counted = _scored(tasks, barrier, partial(_score, load, classes, config), jobs, progress)
+    scored = _scored(tasks, barrier, partial(_score, load, classes, config), jobs, progress)
+    rows, counted = [row for each in scored for row in each.rows], [each.counted for each in scored if each.counted]
     if (counted or not tasks) and not (all_or_none and barrier.left_out):  # a part may have no case
         write_scores(out, rows)
+        if config.calibration:
+            write_reliability(out.with_name(RELIABILITY), (row for each in scored for row in each.reliability))
         if summary is not None and counted:
             write_json(summary, nnunet_summary(counted), allow_nan=True)
     quarantine.write_quarantine(out.parent, barrier.reasons, own)
@@ -146,6 +156,7 @@ class _Scored(NamedTuple):
 
     case: str
     rows: list[ScoreRow]
+    reliability: list[ReliabilityRow]
     counted: CountedCase | None
     why: VisceraError | None = None
     ignored: int = 0  # voxels that the reference does not label, on the first grid
@@ -157,8 +168,8 @@ def _scored(
     score: Callable[[_Task], _Scored],
     jobs: int,
     progress: OnProgress,
-) -> tuple[list[ScoreRow], list[CountedCase]]:
-    """Scores of all cases in their order; a case that cannot be scored has neither rows nor counts."""
+) -> list[_Scored]:
+    """All cases in their order; a case that cannot be scored has neither rows nor counts."""
     names = [task.case for task in tasks]
     with closing(for_each(score, tasks, jobs)) as outcomes:
         seen = watched("evaluate", names, outcomes, lambda each: each.case, progress, in_order=jobs == 1)
@@ -171,7 +182,7 @@ def _scored(
             "%d of the %d references have voxels that nobody labelled (`ignore`; %s): they are in no score or volume.",
             *(len(partly), len(tasks), ", ".join(partly[:3]) + ", …" * (len(partly) > 3)),
         )
-    return [row for each in in_order for row in each.rows], [each.counted for each in in_order if each.counted]
+    return in_order
 
 
 @lru_cache(maxsize=1)
@@ -182,18 +193,38 @@ def _opened(path: Path | None, _fingerprint: str) -> Store | None:
 
 def _score(load: Callable[[], Store | None], classes: ClassTable, config: EvaluateConfig, task: _Task) -> _Scored:
     """Score one case, in whichever process."""
-    barrier, rows, counted, ignored = CaseBarrier(), list[ScoreRow](), None, 0
+    barrier, rows, reliability = CaseBarrier(), list[ScoreRow](), list[ReliabilityRow]()
+    counted, ignored = None, 0
     with barrier.around(task.case):
         pairs = _pairs(task, load(), classes, config)
-        rows = [
-            ScoreRow(task.case, each.organ, grid, each.metric, each.value)
-            for grid, pair in pairs.items()
-            for each in pair.scores(config.metrics, config.tolerance_mm, config.absent)
-        ]
+        for grid, pair in pairs.items():
+            scores = pair.scores(config.of_labels, config.tolerance_mm, config.absent)
+            rows += [ScoreRow(task.case, each.organ, grid, each.metric, each.value) for each in scores]
+            if grid == "original" and config.calibration:
+                calibration, reliability = _calibration(task, classes, config)
+                rows += calibration
         first = next(iter(pairs.values()))
         counted = CountedCase(address_of(task.prediction), address_of(task.reference.path), first.confusion)
         ignored = first.ignored
-    return _Scored(task.case, rows, counted, barrier.left_out.get(task.case), ignored)
+    why = barrier.left_out.get(task.case)
+    return _Scored(task.case, [] if why else rows, [] if why else reliability, counted, why, ignored)
+
+
+def _calibration(
+    task: _Task, classes: ClassTable, config: EvaluateConfig
+) -> tuple[list[ScoreRow], list[ReliabilityRow]]:
+    """Calibration errors and bins of a case; without probabilities the former are undefined."""
+    path = probability_map_of(task.prediction)
+    found = [ClassReliability(name, None) for name in classes.names]
+    if path is not None:
+        found = case_reliability(path, task.read(), task.reference.read(), classes, task.reference.unlabelled)
+    errors = {"ece": Reliability.expected_error, "ace": Reliability.average_error}
+    rows = [
+        ScoreRow(task.case, each.name, "original", metric, errors[metric](each.found) if each.found else None)
+        for metric in config.calibration
+        for each in found
+    ]
+    return rows, [row for each in found for row in each.rows(task.case)]
 
 
 def _pairs(task: _Task, store: Store | None, classes: ClassTable, config: EvaluateConfig) -> dict[_Grid, Pair]:
@@ -262,8 +293,32 @@ def _refuse_unanswered(store: Store, split: Split, files: Mapping[str, Path]) ->
         )
 
 
-def _refuse_outputs(out: Path, summary: Path | None) -> None:
+def _refuse_without_probabilities(predictions: Path, tasks: Sequence[_Task], config: EvaluateConfig) -> None:
+    """Where calibration is asked for, and there is nothing to measure it by; a warning where some cases lack it."""
+    if not config.calibration:
+        return
+    what = " and ".join(config.calibration)
+    if config.grid == "prepared":
+        raise BadInputError(
+            f"{predictions}: {what} are measured on the scans' own grids. Give --grid original or both."
+        )
+    without = [each.case for each in tasks if not probabilities_beside(each.prediction, each.case).exists()]
+    if without and len(without) == len(tasks):
+        raise BadInputError(
+            f"{predictions}: {what} need the probabilities of each class beside the label maps, and there are none. "
+            "Predict with --format nifti,probabilities."
+        )
+    if without:
+        log.warning(
+            "%s: %d of the %d cases have no probabilities beside their label map, and no %s: %s.",
+            *(predictions, len(without), len(tasks), what, ", ".join(without[:5])),
+        )
+
+
+def _refuse_outputs(out: Path, summary: Path | None, config: EvaluateConfig) -> None:
     """Before hours of scoring: what is not of an earlier evaluation."""
+    if config.calibration:
+        refuse_other_reliability(out.with_name(RELIABILITY))
     quarantine.refuse_other_quarantine(out.parent)
     for path in (out, summary):
         if path is not None and path.is_dir():

@@ -15,6 +15,8 @@ from viscera.io.mirror_index import remove
 from viscera.io.predictions import TABLE as MEASUREMENTS
 from viscera.io.predictions import refuse_other_measurements
 from viscera.io.records import is_table, read_csv, read_json, validated, write_csv, write_json
+from viscera.io.reliability_table import NAME as RELIABILITY
+from viscera.io.reliability_table import refuse_other_reliability
 from viscera.io.scores import read_scores, refuse_other_scores, refuse_other_summary, write_scores
 from viscera.metrics.nnunet_summary import CaseMetrics, with_means
 
@@ -35,7 +37,7 @@ class _Kind:
 
 
 def merge(parts: Sequence[Path], out: Path) -> list[Path]:
-    """Join what is in the folders `parts` (`scores.csv`, `summary.json`, `measurements.csv`, `quarantine.csv`).
+    """Join the tables in the folders `parts` (`scores.csv`, `measurements.csv` …, as `_KINDS` lists them).
 
     Cases are in the order of their names. A case may stand in several parts where these say the same of it; one that
     was left out in a part and done in another counts as done. Returns the tables that were written into `out`.
@@ -182,6 +184,7 @@ _KINDS = (
         refuse_other_summary,
         _labels,
     ),
+    _Kind(RELIABILITY, _read_rows, _write_rows, refuse_other_reliability),
     _Kind(MEASUREMENTS, _read_rows, _write_rows, refuse_other_measurements),
     _Kind(quarantine.NAME, _read_rows, _write_rows, lambda path: quarantine.refuse_other_quarantine(path.parent)),
 )

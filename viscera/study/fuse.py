@@ -105,7 +105,8 @@ def fuse_study(plan: StudyPlan, store: Store, stop: StopSignal, progress: OnProg
         if below:
             log.warning("%s: lower than in their own model on the validation cases: %s.", FUSED, ", ".join(below))
     predict_store(fused.path, store, store.names("test"), fused.predictions, on_case)
-    evaluate(fused.predictions, store.path, fused.scores, config.study_evaluation, all_or_none=True)
+    measured = config.study_evaluation.without_calibration()  # it has no one probability of each class
+    evaluate(fused.predictions, store.path, fused.scores, measured, all_or_none=True)
 
 
 def choose(candidates: Sequence[Candidate], classes: ClassTable = ABDOMEN) -> list[Pick]:

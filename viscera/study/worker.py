@@ -126,7 +126,7 @@ def _run_to(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress,
     if config.study.fuse and is_last:
         score_validation(run, store, config.evaluate, on_case)
     if run.last.exists():
-        predict_store(run.path, store, store.names("test"), run.predictions, on_case)
+        predict_store(run.path, store, store.names("test"), run.predictions, on_case, formats=config.study_formats)
     else:
         refuse_unpredicted(run, store)  # trained elsewhere, and copied here without its weights
     evaluate(run.predictions, plan.store, run.scores, config.study_evaluation, all_or_none=True)

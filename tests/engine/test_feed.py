@@ -1,12 +1,18 @@
 """The feed: a pure function of (seed, step, slot), uniform, one patient a slot."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 from scipy.stats import chisquare
+from torch import Tensor
 
+from tests.imaging.test_augment import ALL_KINDS
 from viscera.core.config import AugmentConfig
 from viscera.core.errors import BadInputError
 from viscera.core.scan import AIR_HU, HuArray, LabelArray
+from viscera.engine.distributed import Ranks
 from viscera.engine.feed import Feed
 from viscera.imaging.augment import augment, draw, margin
 from viscera.imaging.windows import random_cases, random_origin
@@ -118,6 +124,18 @@ def test_each_window_is_turned_with_the_spacing_of_its_case_and_a_pure_function_
         for each in (batch.augmentations[slot], again.augmentations[slot]):
             assert each.key == (1, 6, slot)
             assert np.array_equal(each.linear, expected.linear)
+
+
+def test_ranks_that_share_a_batch_change_its_windows_as_one_does() -> None:
+    def changed(feed: Feed, step: int) -> tuple[Tensor, Tensor]:
+        batch = feed.batch(step)
+        return augment(batch.hu, batch.labels, batch.augmentations, 4, (-500, 500))
+
+    alone = Feed(CASES, 4, 3, 1, ALL_KINDS, SPACINGS)
+    for step in range(3):
+        parts = [changed(replace(alone, ranks=Ranks(rank, 2)), step) for rank in range(2)]
+        for whole, of_ranks in zip(changed(alone, step), zip(*parts, strict=True), strict=True):
+            assert torch.equal(whole, torch.cat(of_ranks))
 
 
 def test_rotated_windows_have_corners() -> None:

@@ -1,6 +1,7 @@
 """Laws of voxels that nobody labelled: value and gradient of a loss are those of the other voxels alone."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -133,6 +134,39 @@ def test_shares_of_the_gradient_are_those_of_autograd(seed: int, which: str, sum
     expected = [torch.autograd.grad(term, logits, retain_graph=True)[0].norm() for term in terms_L]
     found = logit_gradient_norms(it.logits, it.labels, loss, mask)
     torch.testing.assert_close(found, torch.stack(expected) * factors_L, rtol=1e-4, atol=1e-9)
+
+
+@quick
+@given(SEEDS, ALL_LOSSES, st.sampled_from(["batch", "sub_volume"]), st.booleans())
+def test_a_rank_of_which_nobody_labelled_a_window_has_the_loss_of_all(
+    seed: int, which: str, sums: str, partly: bool
+) -> None:
+    """Each of two ranks has a sub-volume; what the other has is put beside its own sums, as an all-reduce would."""
+    it = Sample(seed)
+    it.labels[0] = IGNORED
+    whole, of_rank = (LOSSES[which](it.weights, sums=sums, smoothing=0.1, ignore_index=IGNORED) for _ in range(2))
+    mask = it.labelled if partly else None
+    expected, gradient = value_and_gradient(whole, it.logits, it.labels, mask)
+    for rank in range(2):
+        own, other = slice(rank, rank + 1), slice(1 - rank, 2 - rank)
+        masks = [None if mask is None else mask[part] for part in (own, other)]
+        theirs = whole._own_sums(it.logits[other], it.labels[other], masks[1], with_entropy=True)
+        of_rank.whole_batch = partial(beside, theirs, mask, rank)
+        found = value_and_gradient(of_rank, it.logits[own], it.labels[own], masks[0])
+        torch.testing.assert_close(found[0], expected, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(found[1], gradient[own], rtol=1e-9, atol=1e-15)
+
+
+def beside(
+    theirs: tuple[Tensor, ...], mask: Tensor | None, rank: int, first: Tensor, second: Tensor, _known: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A rank's sums with the other's, in the order of the ranks."""
+    pairs = first.shape[1] // 5
+    others = torch.cat(theirs[::2][:pairs], dim=1), torch.cat(theirs[1::2][:pairs], dim=1)
+    ordered = [
+        torch.cat([mine, its] if rank == 0 else [its, mine]) for mine, its in zip((first, second), others, strict=True)
+    ]
+    return ordered[0], ordered[1], None if mask is None else mask.repeat(1, pairs)
 
 
 @quick

@@ -109,7 +109,7 @@ class _Block(NamedTuple):
 
     def counted(self, values_V: Tensor) -> Tensor:
         """(V,) with 0 where nobody labelled the voxel."""
-        return values_V if self.known is None else values_V.masked_fill_(~self.known, 0)
+        return values_V if self.known is None else values_V.mul_(self.known)
 
 
 def _blocks(
@@ -128,13 +128,16 @@ def _blocks(
             n = part.stop - part.start
             values_LV = memory[: classes * n].view(classes, n)
             values_LV[None].copy_(logits_BLV[b : b + 1, :, part])  # of 2 axes, PyTorch would take a slower way
-            values_LV.sub_(values_LV.amax(dim=0)).exp_()  # softmax by hand: torch.softmax takes 1.5 times as long
-            values_LV.mul_(values_LV.sum(dim=0).reciprocal_())
             labels_V, known_V = labels_BV[b, part].long(), None
+            values_LV.sub_(values_LV.amax(dim=0)).exp_()  # softmax by hand: torch.softmax takes 1.5 times as long
+            total_V = values_LV.sum(dim=0)
             if ignored is not None:
                 known_V = labels_V != ignored
                 labels_V = labels_V * known_V
-                values_LV.masked_fill_(~known_V, 0)  # a product would leave NaN
+                if total_V.device.type != "cpu" or bool(total_V.isnan().any()):  # of which a product would leave NaN
+                    values_LV.masked_fill_(~known_V, 0)
+                total_V = total_V.masked_fill_(~known_V, torch.inf)
+            values_LV.mul_(total_V.reciprocal_())
             if labelled_BL is not None:
                 labels_V = merged_labels(labels_V[None], labelled_BL[b : b + 1])[0]
             yield _Block(b, part, values_LV, labels_V, torch.add(numbers_V[:n], labels_V, alpha=n), known_V)

@@ -93,7 +93,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     barrier, store_path = CaseBarrier(), references if store else None
     load = partial(_opened, store_path, store.fingerprint if store else "") if jobs > 1 else lambda: store
     scored = _scored(tasks, barrier, partial(_score, load, classes, config), jobs, progress)
-    rows, counted = [row for each in scored for row in each.rows], [each.counted for each in scored if each.counted]
+    rows, counted = _rows_and_counts(scored, warn=not all_or_none)  # a study would say so of every run
     if (counted or not tasks) and not (all_or_none and barrier.left_out):  # a part may have no case
         write_scores(out, rows)
         if config.calibration:
@@ -176,13 +176,18 @@ def _scored(
         found = {each.case: each for each in seen}
     in_order = [found[name] for name in names]
     barrier.left_out.update({each.case: each.why for each in in_order if each.why is not None})
-    partly = [each.case for each in in_order if each.ignored]
-    if partly:
+    return in_order
+
+
+def _rows_and_counts(scored: Sequence[_Scored], *, warn: bool) -> tuple[list[ScoreRow], list[CountedCase]]:
+    """Of all cases together; where wanted with a warning of voxels that the references do not label."""
+    partly = [each.case for each in scored if each.ignored]
+    if partly and warn:
         log.warning(
             "%d of the %d references have voxels that nobody labelled (`ignore`; %s): they are in no score or volume.",
-            *(len(partly), len(tasks), ", ".join(partly[:3]) + ", …" * (len(partly) > 3)),
+            *(len(partly), len(scored), ", ".join(partly[:3]) + ", …" * (len(partly) > 3)),
         )
-    return in_order
+    return [row for each in scored for row in each.rows], [each.counted for each in scored if each.counted]
 
 
 @lru_cache(maxsize=1)

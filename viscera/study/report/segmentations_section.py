@@ -87,7 +87,8 @@ def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOM
         handles = [Patch(facecolor=organ.colour, label=organ.title) for organ in classes.organs]
         if ignored:
             handles.append(Patch(facecolor="white", edgecolor=IGNORED_COLOUR, hatch=HATCH, label="nobody labelled"))
-        canvas.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 7), frameon=False)
+        in_a_row = 4 if ignored else min(len(handles), 7)
+        canvas.legend(handles=handles, loc="outside lower center", ncols=in_a_row, frameon=False)
     return to_bytes(canvas, "png", dpi=150)
 
 

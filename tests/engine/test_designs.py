@@ -156,6 +156,22 @@ def test_in_bfloat16_a_step_is_that_of_float32_but_for_rounding(
     assert losses["bfloat16"] != losses["float32"]
 
 
+@pytest.mark.parametrize("design", DESIGNS.values(), ids=DESIGNS)
+def test_in_bfloat16_probabilities_are_those_of_float32_but_for_rounding(
+    design: Mapping[str, Any], tiny_config: Configure
+) -> None:
+    """As `Model.load` arranges it; the processor need not have instructions for it."""
+    config = tiny_config(levels=3, network=design)
+    trained_network = Trainer.create(config, FACTS, CPU).network.eval()
+    found = {}
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        folded = config.train.network.normalises_batches
+        network = FoldedUNet3D(trained_network, dtype).eval() if folded else trained_network
+        train = config.train.model_copy(update={"precision": precision})
+        found[precision] = predict_probabilities(network, noise((13, 9, 22)), train, PredictConfig(), CPU)
+    assert 0 < float((found["bfloat16"] - found["float32"]).abs().mean()) < 0.02
+
+
 def test_batch_normalisation_is_folded_and_others_are_applied_as_they_are(
     tiny_config: Configure, tmp_path: Path
 ) -> None:

@@ -167,8 +167,13 @@ class ResidualBlock(nn.Module):
 
 
 def averaged(x: Tensor, stride: Index3) -> Tensor:
-    """Means over blocks of the stride, which divides the sizes."""
-    return x if stride == (1, 1, 1) else F.avg_pool3d(x, stride)
+    """Means over blocks of the stride, which divides the sizes; of bfloat16, for which PyTorch has none on a CPU, too.
+
+    They are computed in float32 then, as autocast does.
+    """
+    if stride == (1, 1, 1):
+        return x
+    return F.avg_pool3d(x.to(torch.promote_types(x.dtype, torch.float32)), stride).to(x.dtype)
 
 
 def same_padding(kernel: Sequence[int]) -> Index3:

@@ -12,7 +12,7 @@ import torch
 from viscera.core.config import PredictConfig
 from viscera.engine.ensemble import MeanOfNetworks
 from viscera.engine.predictor import Predictor
-from viscera.engine.temperature import Calibration, Fit, Sample, may_be, nll, write_calibration
+from viscera.engine.temperature import Calibration, Sample, may_be, nll, write_calibration
 from viscera.imaging.most_probable import OnPlane
 from viscera.imaging.probabilities import tempered
 from viscera.io.runlog import RunFolder
@@ -24,10 +24,10 @@ def test_what_a_voxel_may_be_and_how_likely_that_is_by_hand() -> None:
     truth = may_be(np.array([[0, 1]], dtype=np.uint8), np.array([True, True, False]))
     assert truth[:, 0].T.tolist() == [[True, False, True], [False, True, False]]
     ignored = may_be(np.array([[255]], dtype=np.uint8), np.array([True, True, False]))
-    fit = Fit(1.0)
-    fit.add(torch.full((3, 1, 1), 1 / 3), ignored)
+    sample = Sample(1.0)
+    sample.add(torch.full((3, 1, 1), 1 / 3), ignored)
     assert not ignored.any()
-    assert fit.voxels == 0
+    assert len(sample) == 0
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2]]))
     expected = [-math.log(0.7), -math.log(0.3)]
     assert nll(logits, truth[:, 0].T).tolist() == pytest.approx(expected)
@@ -43,17 +43,15 @@ def test_a_network_that_is_too_sure_by_a_factor_gets_that_factor(temperature: fl
     said, truth = torch.softmax(temperature * logits, dim=0), may_be(labels, np.ones(4, dtype=np.bool_))
     sample = Sample(share=0.5)
     sample.add(said, truth)
-    assert 18_000 < len(sample.scores[0]) < 22_000
+    assert 18_000 < len(sample) < 22_000
     found = sample.temperature()
     assert found == pytest.approx(temperature, rel=0.03)
-    fits = [Fit(1.0), Fit(found)]
-    for fit in fits:
-        for half in (slice(100), slice(100, 200)):
-            fit.add(said[:, half], truth[:, half])
-    assert fits[1].ece < 0.01
-    assert fits[1].mean_nll <= fits[0].mean_nll + 1e-4  # half of the voxels were drawn
-    assert fits[0].ece > 0.05 or temperature == 1
-    assert fits[0].voxels == 40_000
+    before, after = sample.fit(1.0), sample.fit(found)
+    assert after.ece < 0.015
+    assert after.nll <= before.nll
+    assert before.ece > 0.05 or temperature == 1
+    of_all = nll(torch.log(said.flatten(1).T), truth.flatten(1).T).mean()
+    assert before.nll == pytest.approx(float(of_all), rel=0.02)
 
 
 def calibrate_by_hand(run: Path, temperature: float, sha256: str) -> None:

@@ -34,7 +34,7 @@ def test_a_run_is_calibrated_on_its_validation_cases(tiny_run: Path, tiny_store:
     assert read_calibrations(RunFolder(run)) == {"last": found}
     assert Predictor.load(run).provenance["temperature"] == found.temperature
     text = calibration_text(found)
-    assert f"temperature {found.temperature:.3f}, fitted on all of 1,680 voxels of 1 validation case" in text
+    assert f"temperature {found.temperature:.3f}, fitted on 1,680 of 1,680 voxels of 1 validation case" in text
     shutil.copy(run / "last.pt", run / "best.pt")  # another checkpoint has its own
     config = Predictor.load(run).config.model_copy(update={"checkpoint": "best"})
     calibrate(run, tiny_store.path, config, device="cpu")

@@ -1,12 +1,13 @@
 """Temperature scaling: the one number by which a run's logits are divided so that its probabilities can be believed.
 
 It is fitted on validation cases by their negative log-likelihood (Guo et al., "On Calibration of Modern Neural
-Networks", ICML 2017, section 4.2) and stands in `calibration.json` of the run, beside its weights, which stay.
+Networks", ICML 2017, section 4.2), on the grids of their scans, where it is used. It stands in `calibration.json` of
+the run, beside its weights, which stay.
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,8 +21,7 @@ from viscera.core.scan import LabelArray
 from viscera.core.settings import Settings
 from viscera.engine.trained_model import Model
 from viscera.engine.trust import TrainingRanges
-from viscera.imaging.most_probable import most_probable
-from viscera.imaging.probabilities import log_probabilities, tempered
+from viscera.imaging.probabilities import log_probabilities
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.runlog import RunFolder
 from viscera.metrics.calibration import Reliability
@@ -29,7 +29,6 @@ from viscera.metrics.calibration import Reliability
 log = logging.getLogger(__name__)
 MOST_VOXELS = 2**20  # that the temperature is fitted on
 RANGE = (0.05, 20.0)  # in which it is looked for
-_TOGETHER = 2**17  # voxels
 
 
 class Calibration(Settings):
@@ -41,8 +40,8 @@ class Calibration(Settings):
     nll_after: float
     ece_before: float  # expected calibration error of the most probable class, 0 to 1
     ece_after: float
-    voxels: int  # of the validation cases
-    fitted_on: int  # of these, drawn at random
+    voxels: int  # of the validation cases, on the grids of their scans
+    fitted_on: int  # of these, drawn at random; the four figures are of them
     cases: tuple[str, ...]
     store: str  # its path or URL
     store_fingerprint: str
@@ -82,6 +81,13 @@ def calibrated(model: Model, folder: RunFolder, training: TrainingRanges) -> tup
     return replace(model, temperature=found.temperature), replace(training, **levels)  # type: ignore[arg-type]
 
 
+class Fit(NamedTuple):
+    """How well probabilities at a temperature fit the truth."""
+
+    nll: float  # mean negative log-likelihood of a voxel, nats
+    ece: float  # expected calibration error of the most probable class, 0 to 1
+
+
 @dataclass
 class Sample:
     """Voxels drawn from validation cases: the logarithms of their probabilities, and what they may be."""
@@ -91,8 +97,16 @@ class Sample:
     scores: list[Tensor] = field(default_factory=list)  # (N, L) each
     truths: list[Tensor] = field(default_factory=list)  # (N, L) bool each
 
+    @classmethod
+    def of(cls, voxels: int) -> "Sample":
+        """To be drawn from so many, all of them where they are not more than `MOST_VOXELS`."""
+        return cls(min(1.0, MOST_VOXELS / max(1, voxels)))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.scores))
+
     def add(self, probabilities_LIJ: Tensor, truth_LIJ: Tensor) -> None:
-        """Draw from a plane."""
+        """Draw from a plane, and remember what is no voxel that nobody labelled."""
         drawn = torch.from_numpy(self.random.random(probabilities_LIJ.shape[1:]) < self.share) & truth_LIJ.any(dim=0)
         if drawn.any():
             self.scores.append(log_probabilities(probabilities_LIJ[:, drawn].T))
@@ -100,16 +114,27 @@ class Sample:
 
     def temperature(self) -> float:
         """That of the least negative log-likelihood, within `RANGE`."""
-        scores, truths = torch.cat(self.scores), torch.cat(self.truths)
-
-        def mean_nll(log_temperature: float) -> float:
-            pieces = (slice(first, first + _TOGETHER) for first in range(0, len(scores), _TOGETHER))
-            factor = float(np.exp(-log_temperature))
-            return sum(float(nll(scores[at] * factor, truths[at]).sum()) for at in pieces) / len(scores)
-
         bounds = np.log(RANGE)
-        found = minimize_scalar(mean_nll, bounds=(bounds[0], bounds[1]), method="bounded", options={"xatol": 1e-4})
+        found = minimize_scalar(
+            lambda log_temperature: self._mean_nll(float(np.exp(log_temperature))),
+            bounds=(bounds[0], bounds[1]),
+            method="bounded",
+            options={"xatol": 1e-4},
+        )
         return float(np.exp(found.x))
+
+    def fit(self, temperature: float) -> Fit:
+        """How well the voxels' probabilities fit at a temperature."""
+        reliability = Reliability()
+        for scores, truths in zip(self.scores, self.truths, strict=True):
+            best, label = torch.softmax(scores / temperature, dim=1).max(dim=1)
+            correct = truths.gather(1, label[:, None])[:, 0].numpy().astype(np.int64)
+            reliability.add(best.numpy(), np.ones_like(correct), correct)
+        return Fit(self._mean_nll(temperature), reliability.expected_error() or 0.0)
+
+    def _mean_nll(self, temperature: float) -> float:
+        pieces = zip(self.scores, self.truths, strict=True)
+        return sum(float(nll(scores / temperature, truths).sum()) for scores, truths in pieces) / max(1, len(self))
 
 
 def nll(scores: Tensor, truth: Tensor) -> Tensor:
@@ -121,47 +146,9 @@ def nll(scores: Tensor, truth: Tensor) -> Tensor:
 def may_be(labels_IJ: LabelArray, labelled_L: npt.NDArray[np.bool_]) -> Tensor:
     """(L, I, J) bool: the class that a voxel is labelled as; background may be what the case does not label, too.
 
-    A voxel that nobody labelled has none, and is in no sample and no sum.
+    A voxel that nobody labelled has none, and is in no sample.
     """
     classes = torch.arange(len(labelled_L), dtype=torch.uint8).view(-1, 1, 1)
     labels = torch.from_numpy(np.ascontiguousarray(labels_IJ))
     unlabelled = torch.from_numpy(~labelled_L).view(-1, 1, 1)
     return (classes == labels) | (unlabelled & (labels == 0))
-
-
-@dataclass
-class Fit:
-    """How well probabilities fit the truth: sums over voxels, as they pass by."""
-
-    temperature: float
-    nll_sum: float = 0.0
-    reliability: Reliability = field(default_factory=Reliability)  # of the most probable class
-
-    def add(self, probabilities_LIJ: Tensor, truth_LIJ: Tensor) -> None:
-        """A plane as the network gives it."""
-        known = truth_LIJ.any(dim=0)
-        probabilities_LN, truth_LN = tempered(probabilities_LIJ[:, known], self.temperature), truth_LIJ[:, known]
-        self.nll_sum += float(nll(log_probabilities(probabilities_LN.T), truth_LN.T).sum())
-        best, label = most_probable(probabilities_LN)
-        correct = truth_LN.gather(0, label[None].long())[0].numpy().astype(np.int64)
-        self.reliability.add(best.numpy(), np.ones_like(correct), correct)
-
-    @property
-    def voxels(self) -> int:
-        """How many passed by."""
-        return int(self.reliability.voxels.sum())
-
-    @property
-    def mean_nll(self) -> float:
-        """Nats."""
-        return self.nll_sum / max(1, self.voxels)
-
-    @property
-    def ece(self) -> float:
-        """Expected calibration error, 0 to 1."""
-        return self.reliability.expected_error() or 0.0
-
-
-def share_of(voxels: Sequence[int]) -> float:
-    """Of the voxels of so many cases, that which is drawn."""
-    return min(1.0, MOST_VOXELS / max(1, sum(voxels)))

@@ -134,10 +134,6 @@ class Model:
             return on_plane
         return lambda plane, labels: on_plane(tempered(plane, self.temperature), labels)
 
-    def planes(self, hu: HuArray) -> Iterator[Tensor]:
-        """(L, I, J) probabilities on the network's grid, plane by plane along K, as the network gives them."""
-        return self._planes(hu, None)
-
     def _planes(self, hu: HuArray, tally: ConfidenceTally | None) -> Iterator[Tensor]:
         for plane in probability_planes(self.network, hu, self.trained_with.train, self.config, self.device):
             if not plane.sum().isfinite():

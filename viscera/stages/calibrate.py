@@ -1,36 +1,30 @@
 """`viscera calibrate`: from a Run and the Store that it was trained on to the temperature of its probabilities."""
 
 import logging
-from collections.abc import Iterator
+import math
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from tabulate import tabulate
-from torch import Tensor
 
 import viscera
 from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, Progress, unseen
-from viscera.core.scan import HuArray, LabelArray
-from viscera.engine.feed import cases_of
+from viscera.core.scan import LabelArray
 from viscera.engine.hardware import out_of_memory_explained
 from viscera.engine.temperature import (
     RANGE,
     Calibration,
-    Fit,
     Sample,
     may_be,
-    share_of,
     write_calibration,
 )
 from viscera.engine.trained_model import Model
 from viscera.engine.trust import ConfidenceTally, HeldOut, least_confidence, most_entropy
-from viscera.imaging.most_probable import most_probable
-from viscera.imaging.probabilities import tempered
-from viscera.imaging.resample import stacked
+from viscera.imaging.resample import GridChange
 from viscera.io.files import refuse_unwritable
 from viscera.io.mirror_index import address_of
 from viscera.io.runlog import RunFolder, runs_in
@@ -48,7 +42,7 @@ def calibrate(
     device: str = "auto",
     progress: OnProgress = unseen,  # called before each case, which are gone through twice; and at the end
 ) -> Calibration:
-    """Fit one temperature on the prepared grid of the validation cases, and write `calibration.json` into the run.
+    """Fit one temperature on the validation cases, on the grids of their scans, and write `calibration.json`.
 
     Its weights stay as they are, and so do its label maps; its probabilities, and what is made from them, change.
 
@@ -65,30 +59,31 @@ def calibrate(
     names = _validation_cases(folder, store, model)
     refuse_unwritable(run)
     store.verify(names)
-    cases, total = _Cases.of(store, model), 2 * len(names)
-    sample = Sample(share_of([int(np.prod(shape)) for shape in (store.geometry(name).shape for name in names)]))
+    total, labelled, found = 2 * len(names), store.labelled(names), list[HeldOut]()
+    sample = Sample.of(sum(math.prod(store.original_geometry(name).shape) for name in names))
     with out_of_memory_explained("Lower predict.batch_windows, or predict by sub-volumes."):
         for number, name in enumerate(names):
             progress(Progress("calibrate", number, total, name))
-            for probabilities, truth in cases.planes(number):
-                sample.add(probabilities, truth)
+            change, truth = _on_scan(store, name)
+            for k, probabilities in enumerate(model.probabilities(store.image(name), change)):
+                sample.add(probabilities, may_be(truth[:, :, k], labelled[number]))
         temperature = sample.temperature()
-        before, after, found = Fit(1.0), Fit(temperature), list[HeldOut]()
         for number, name in enumerate(names):
             progress(Progress("calibrate", len(names) + number, total, name))
-            found += cases.measured(number, before, after)
+            found += _held_out(replace(model, temperature=temperature), store, name, labelled[number])
     progress(Progress("calibrate", total, total))
     if not RANGE[0] * 1.01 < temperature < RANGE[1] / 1.01:
         log.warning("%s: the temperature lies at the end of the range %g to %g.", run, *RANGE)
+    before, after = sample.fit(1.0), sample.fit(temperature)
     calibration = Calibration(
         sha256=model.checksum,
         temperature=temperature,
-        nll_before=before.mean_nll,
-        nll_after=after.mean_nll,
+        nll_before=before.nll,
+        nll_after=after.nll,
         ece_before=before.ece,
         ece_after=after.ece,
-        voxels=before.voxels,
-        fitted_on=sum(map(len, sample.scores)),
+        voxels=sum(math.prod(store.original_geometry(name).shape) for name in names),
+        fitted_on=len(sample),
         cases=tuple(names),
         store=address_of(store_path),
         store_fingerprint=store.fingerprint,
@@ -109,8 +104,8 @@ def calibration_text(found: Calibration) -> str:
     ]
     table = tabulate(rows, ("on the validation cases", "before", "after"), disable_numparse=True)
     cases = "1 validation case" if len(found.cases) == 1 else f"{len(found.cases)} validation cases"
-    drawn = "all" if found.fitted_on == found.voxels else f"{found.fitted_on:,}"
-    return f"temperature {found.temperature:.3f}, fitted on {drawn} of {found.voxels:,} voxels of {cases}\n{table}"
+    drawn = f"{found.fitted_on:,} of {found.voxels:,} voxels"
+    return f"temperature {found.temperature:.3f}, fitted on {drawn} of {cases}\n{table}"
 
 
 def _refuse_several(folder: RunFolder) -> None:
@@ -155,38 +150,16 @@ def _validation_cases(folder: RunFolder, store: Store, model: Model) -> list[str
     return names
 
 
-class _Cases(NamedTuple):
-    """The validation cases, and the model that segments them."""
+def _on_scan(store: Store, name: str) -> tuple[GridChange, LabelArray]:
+    """From the scan's canonical grid to the prepared one, and the labels on the former."""
+    truth = store.original_labels(name).canonical()
+    return GridChange.prepared(truth.geometry, store.manifest.prepare), truth.labels
 
-    model: Model
-    arrays: "list[tuple[HuArray, LabelArray]]"
-    labelled: npt.NDArray[np.bool_]  # (cases, L)
 
-    @classmethod
-    def of(cls, store: Store, model: Model) -> "_Cases":
-        arrays, labelled = cases_of(store, "validation")
-        everything = np.ones((len(arrays), len(store.classes)), dtype=np.bool_)
-        return cls(model, arrays, everything if labelled is None else labelled)  # type: ignore[arg-type]
-
-    def planes(self, number: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Along K: probabilities (L, I, J), and which classes each voxel may be."""
-        hu, labels = self.arrays[number]
-        for k, probabilities in enumerate(self.model.planes(hu)):
-            yield probabilities, may_be(labels[:, :, k], self.labelled[number])
-
-    def measured(self, number: int, before: Fit, after: Fit) -> list[HeldOut]:
-        """Add a case to both fits; what becomes of its organs at the temperature."""
-        (_, labels), length = self.arrays[number], self.labelled.shape[1]
-        tally = ConfidenceTally(length)
-
-        def predicted() -> Iterator[Tensor]:
-            for probabilities, truth in self.planes(number):
-                before.add(probabilities, truth)
-                after.add(probabilities, truth)
-                tally.add(tempered(probabilities, after.temperature), truth.any(dim=0).numpy())
-                yield most_probable(probabilities).label
-
-        prediction: LabelArray = stacked(predicted(), labels.shape, np.uint8)
-        known = as_labelled(prediction, self.labelled[number])
-        scores = dice(confusion_matrix(known, np.asarray(labels), length))
-        return tally.held_out(self.model.checkpoint.classes.names[1:], scores)
+def _held_out(model: Model, store: Store, name: str, labelled_L: npt.NDArray[np.bool_]) -> list[HeldOut]:
+    """What becomes of the organs of a validation case at the model's temperature."""
+    change, truth = _on_scan(store, name)
+    tally = ConfidenceTally(len(store.classes))
+    prediction = as_labelled(model.labels(store.image(name), change, tally), labelled_L)
+    scores = dice(confusion_matrix(prediction, truth, len(store.classes)))
+    return tally.held_out(store.classes.names[1:], scores)

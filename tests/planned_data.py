@@ -17,6 +17,7 @@ def data_of(
         cases=cases,
         validation_cases=2,
         spacing_mm=store_mm,
+        spacing_ratio=1.0,
         shape=shape,
         scan_spacings_mm=(spacing_mm,) * cases,
         scan_shapes=(shape,) * cases,

@@ -1,9 +1,10 @@
 """Voxel sizes by hand; against nnU-Net's own planner in tests/oracle/test_planning_nnunet.py."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.planned_data import data_of
-from viscera.planning.fingerprint import Fingerprint
 from viscera.planning.grid_rules import full_resolution, planned_grid, window_share
 
 
@@ -52,8 +53,14 @@ def test_a_store_that_is_nearly_so_is_taken() -> None:
     assert grid.spacing_mm == (4.0, 4.0, 4.5)
 
 
+def test_a_store_of_unlike_voxels_is_not() -> None:
+    data = data_of((1, 1, 1), (400, 400, 400), store_mm=(4, 4, 4))
+    assert planned_grid(data, 64).is_the_stores
+    assert not planned_grid(replace(data, spacing_ratio=2.0), 64).is_the_stores
+
+
 def test_of_thick_slices_the_thinner_ones_count() -> None:
     """Nine scans with slices of 5 mm and one of 3: the 10th percentile lies nine tenths of the way from 3 to 5."""
     data = data_of((0.8, 0.8, 5), (512, 512, 80))
-    data = Fingerprint(**{**vars(data), "scan_spacings_mm": ((0.8, 0.8, 3.0), *((0.8, 0.8, 5.0),) * 9)})
+    data = replace(data, scan_spacings_mm=((0.8, 0.8, 3.0), *((0.8, 0.8, 5.0),) * 9))
     assert full_resolution(data) == pytest.approx((0.8, 0.8, 4.8))

@@ -117,15 +117,23 @@ def test_a_schedule_of_the_base_stays_and_its_warm_up_is_a_tenth_at_most() -> No
     }
 
 
-def test_validation_takes_a_twentieth_of_the_time_at_most() -> None:
-    """10,000 steps of 1 s; a validation of 100 s five times, each 2,000 steps; one of 1 s twenty times."""
-    train = TrainConfig(iterations=10_000)
-    for validation, every in ((100.0, 2000), (1.0, 500)):
-        cost = TrainingCost(1.0, 0.0, validation, 0.0, 0.0, 0.0, 8)
-        found = {c.key.rpartition(".")[2]: c.value for c in rules.intervals(train, cost)}
-        assert found == {"log_every": 50, "validate_every": every, "checkpoint_every": 500}
+@pytest.mark.parametrize(
+    ("validation", "line", "validate", "log"),
+    [
+        (1.0, 0.0, 500, 50),  # twenty times
+        (90.0, 10.0, 2000, 200),  # each for what 2,000 steps may spend, and a line for what 200 may
+        (0.0, 0.0, 10_000, 50),  # there is nothing to validate on
+    ],
+)
+def test_curve_and_validation_take_a_twentieth_of_the_time_each(
+    validation: float, line: float, validate: int, log: int
+) -> None:
+    """10,000 steps of 1 s; 600 s between checkpoints would be 1,000 steps, a twentieth of all is 500."""
+    cost = TrainingCost(1.0, line, validation, 0.0, 0.0, 0.0, 8)
+    found = {c.key.rpartition(".")[2]: c.value for c in rules.intervals(TrainConfig(iterations=10_000), cost)}
+    assert found == {"log_every": log, "validate_every": validate, "checkpoint_every": 500}
 
 
 def test_rounding() -> None:
-    assert [rules.rounded(x) for x in (0.2, 1, 3.9, 5, 49, 120, 999)] == [1, 1, 2, 5, 20, 100, 500]
+    assert [rules.rounded_up(x) for x in (0.2, 1, 3.9, 5, 49, 120, 999)] == [1, 1, 5, 5, 50, 200, 1000]
     assert [rules.round_down(n) for n in (7, 48, 123, 98_765)] == [7, 48, 120, 98_000]

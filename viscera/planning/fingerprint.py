@@ -57,6 +57,7 @@ class Fingerprint:
     cases: int
     validation_cases: int
     spacing_mm: Spacing  # median, as the store has them
+    spacing_ratio: float  # of the 90th to the 10th percentile, of the axis where that is largest
     shape: Spacing  # median number of voxels along each axis
     scan_spacings_mm: tuple[Spacing, ...]  # of the scans as they came
     scan_shapes: tuple[Spacing, ...]
@@ -80,6 +81,7 @@ def fingerprint(store: Store) -> Fingerprint:
         cases=len(names),
         validation_cases=len(store.names("validation")),
         spacing_mm=_median([each.spacing_mm for each in prepared]),
+        spacing_ratio=float(np.divide(*np.percentile([each.spacing_mm for each in prepared], (90, 10), axis=0)).max()),
         shape=_median([each.shape for each in prepared]),
         scan_spacings_mm=tuple(each.spacing_mm for each in scans),
         scan_shapes=tuple(each.shape for each in scans),

@@ -15,6 +15,7 @@ WINDOW_SHARE = 0.25  # of the voxels of the median scan, which a window is to ho
 COARSEST_MM = 5.0  # that a grid becomes: what it costs an organ is measured in docs/results/downsampling-cost.md
 LEAST_VOXELS = 64  # of the smallest organ of the median case: 4 along each axis
 ALIKE = 1.25  # spacings whose ratio is less are not worth another store
+ALIKE_CASES = 1.5  # likewise, from the finest tenth of the cases to the coarsest
 _THICK = 3  # an axis with so many times the spacing of the others, and so many times fewer voxels
 _PERCENTILE = 10  # of the spacings of that axis
 _FINE_MM = 2.0  # below it a hundredth of a millimetre counts, above it a tenth
@@ -60,7 +61,8 @@ def planned_grid(data: Fingerprint, patch: int) -> Grid:
 
     As nnU-Net makes its low resolution: finer axes first, until they are within a factor of two of the coarsest, then
     all. It ends earlier where the smallest organ would have fewer than `LEAST_VOXELS`, or an axis reaches
-    `COARSEST_MM`; an axis that is coarser as it is stays. Within a factor of 1.25, the store's grid is taken.
+    `COARSEST_MM`; an axis that is coarser as it is stays. Within a factor of 1.25 the store's grid is taken, unless its
+    cases differ.
     """
     own = np.array(full_resolution(data))
     at, most = own.copy(), np.maximum(own, COARSEST_MM)
@@ -84,7 +86,7 @@ def planned_grid(data: Fingerprint, patch: int) -> Grid:
 
 def _or_the_stores(data: Fingerprint, at: np.ndarray[tuple[int, ...], np.dtype[np.float64]], why: str) -> Grid:
     store = np.array(data.spacing_mm)
-    if max((at / store).max(), (store / at).max()) <= ALIKE:
+    if data.spacing_ratio <= ALIKE_CASES and max((at / store).max(), (store / at).max()) <= ALIKE:
         return Grid(data.spacing_mm, f"the store's, within a factor of {ALIKE:g} of the rule's: {why}", True)
     i, j, k = (round(mm, 1 if mm >= _FINE_MM else 2) for mm in at.tolist())
     return Grid((i, j, k), why, is_the_stores=False)

@@ -10,6 +10,7 @@ from typing import Any
 
 from viscera.core.config import Config, TrainConfig
 from viscera.core.network_config import NetworkConfig
+from viscera.core.quantities import duration_text
 from viscera.engine.step_cost import TrainingCost
 from viscera.networks.anisotropy import proposed_topology
 from viscera.planning.fingerprint import Fingerprint, Presence
@@ -23,6 +24,7 @@ SIZES = (
 MOST_CHANNELS = 512  # of the lowest level (nnU-Net: 320, at any depth)
 LEAST_WINDOWS = 2  # of a batch, as nnU-Net's
 LEAST_STEPS = 3_000  # that a larger network or window has to leave
+FEW_STEPS = 2_000  # with which a plan is kept once its steps have been timed
 LEAST_EDGE = 24  # of windows where time is short; smaller ones are for small scans, or little memory
 MOST_STEPS = 250_000  # nnU-Net's 1,000 epochs of 250
 _MOST_OF_THE_VOXELS = 0.05  # of the training set in one batch, as nnU-Net's
@@ -31,7 +33,7 @@ _OFTEN = 0.75  # of the windows contain every organ: none need be centred
 _NARROWEST_HU = 100.0
 _WARM_UP = 0.1  # of the steps, at most
 _PARTS = 20  # of a training, after each of which it is validated and saved
-_VALIDATION_SHARE = 0.05  # of the time
+_SHARE_OF_TIME = 0.05  # for lines of the curve, and for validation
 _SAVED_EVERY_S = 600.0
 _LINES = 200  # of a curve, or more
 
@@ -103,6 +105,10 @@ def _topology(base: TrainConfig, grid: Grid, size: tuple[int, int], fixed: froze
         found.levels,
         f"the lowest has {lowest} voxels (nnU-Net: at least 4) and at most {MOST_CHANNELS} channels",
     )
+    blocks = base.network.blocks
+    if base.network.encoder == "residual" and len(blocks) < found.levels:
+        longer = [*blocks, *[blocks[-1]] * (found.levels - len(blocks))]
+        yield Choice("train.network.blocks", longer, "the base's; further levels as its last")
     mm = "×".join(f"{each:.3g}" for each in grid.spacing_mm)
     for name, values in (("strides", found.strides), ("kernels", found.kernels)):
         why = f"voxels of {mm} mm are cubes, or nearly" if are_cubes else f"nnU-Net's rule for voxels of {mm} mm"
@@ -167,24 +173,25 @@ def schedule(base: TrainConfig, iterations: int, reason: str) -> Iterator[Choice
 
 
 def intervals(train: TrainConfig, cost: TrainingCost) -> Iterator[Choice]:
-    """How often a training is logged, validated and saved: it is not to cost more than a twentieth of the time."""
-    n = train.iterations
-    every = n / _PARTS
+    """How often a training is logged, validated and saved: lines and validations cost a twentieth of its time each."""
+    n, share = train.iterations, _SHARE_OF_TIME * cost.step
+    lines = min(n, rounded_up(max(50, n / _LINES, cost.line / share)))
     if cost.validation > 0:
-        affordable = max(1.0, _VALIDATION_SHARE * n * cost.step / cost.validation)
-        every = max(every, n / affordable)
-    validate = min(n, rounded(every))
-    yield Choice("train.log_every", min(max(50, rounded(n / _LINES)), n), "lines of the curve; the whole at the end")
-    yield Choice("train.validate_every", validate, f"{n // validate} times, for at most 5 % of the time")
-    saved = min(validate, max(1, rounded(_SAVED_EVERY_S / cost.step)))
-    seconds = f"{saved * cost.step:.0f} s"
-    yield Choice("train.checkpoint_every", saved, f"a crash costs {seconds} at most")
+        validate = min(n, rounded_up(max(n / _PARTS, (cost.validation + cost.line) / share)))
+        times = -(-n // validate)
+        why = f"{'once' if times == 1 else f'{times} times'}, for at most 5 % of the time"
+    else:
+        validate, why = n, "there is no validation case"
+    save = min(n, rounded_up(n / _PARTS), rounded_up(_SAVED_EVERY_S / cost.step))
+    yield Choice("train.log_every", lines, "lines of the curve, for at most 5 % of the time")
+    yield Choice("train.validate_every", validate, why)
+    yield Choice("train.checkpoint_every", save, f"a crash costs {duration_text(save * cost.step)} at most")
 
 
-def rounded(value: float) -> int:
-    """1, 2 or 5 times a power of ten, not above the value, and at least 1."""
+def rounded_up(value: float) -> int:
+    """1, 2 or 5 times a power of ten, not below the value, and at least 1."""
     power = int(10 ** math.floor(math.log10(max(value, 1.0))))
-    return next(each * power for each in (5, 2, 1) if each * power <= max(value, 1.0))
+    return next(each * power for each in (1, 2, 5, 10) if each * power >= value)
 
 
 def round_down(number: int) -> int:

@@ -6,6 +6,7 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, unseen
 from viscera.io.files import write_text
+from viscera.io.mirror_index import with_addresses
 from viscera.io.store import Store
 from viscera.planning.plan_text import plan_yaml
 from viscera.planning.training_plan import Plan, Wanted, planned
@@ -26,5 +27,6 @@ def plan_training(
         raise BadInputError(f"{out}: exists. Move it away, or give another file with --out.")
     store = Store.open(store_path)
     plan = planned(store, base, wanted, progress)
-    write_text(out, plan_yaml(plan, f"viscera plan {store_path}: a training on {plan.data.cases} cases."))
+    title = f"viscera plan {store_path}: a training on {plan.data.cases} cases."
+    write_text(out, plan_yaml(plan, with_addresses(title)))
     return plan

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from viscera.core.anatomy import title_of
 from viscera.core.config import Config
 from viscera.core.geometry import size_text
-from viscera.planning.fingerprint import Fingerprint
+from viscera.planning.fingerprint import Fingerprint, OrganFacts
 from viscera.planning.grid_rules import LEAST_VOXELS, Grid
-from viscera.planning.plan_rules import LEAST_STEPS, visits
+from viscera.planning.plan_rules import FEW_STEPS, visits
 
 FEW_CASES = 5  # with an organ
 FEW_VISITS = 50  # of each case
@@ -16,31 +16,35 @@ _VANISHING = 8  # voxels: two along each axis
 
 def warnings_of(data: Fingerprint, grid: Grid, config: Config) -> Iterator[str]:
     """Sentences that say what was found and what to do."""
-    mm = size_text(grid.spacing_mm)
     for organ in data.organs:
-        title, voxels = title_of(organ.name), organ.voxels_at(grid.spacing_mm)
-        least = organ.least_ml / organ.median_ml * voxels if organ.median_ml else 0.0
-        if not organ.labelled_by:
-            yield f"{title}: no training case labels it. `prepare --classes` leaves it out."
-        elif not organ.cases:
-            yield f"{title}: no training case contains it. `prepare --classes` leaves it out."
-        elif voxels < LEAST_VOXELS:
-            yield (
-                f"{title}: {voxels:.0f} voxels of {mm} mm in the median case, fewer than {LEAST_VOXELS}; it will "
-                "hardly be found. Prepare with a smaller --spacing-mm."
-            )
-        elif least < _VANISHING:
-            yield f"{title}: the smallest has {least:.1f} voxels of {mm} mm, and all but disappears."
-        if 0 < organ.cases < FEW_CASES:
-            yield f"{title}: in {organ.cases} training {'case' if organ.cases == 1 else 'cases'}; more are needed."
-    train = config.train
-    each = visits(config, data.cases)
+        yield from _of_an_organ(organ, data.cases, grid)
+    if data.cases < FEW_CASES:
+        number = "is 1 training case" if data.cases == 1 else f"are {data.cases} training cases"
+        yield f"There {number}; with so few, what is learnt will hardly hold for other patients."
+    train, each = config.train, visits(config, data.cases)
     if each < FEW_VISITS:
         yield (
             f"Each of the {data.cases} cases is visited {each:.0f} times in {train.iterations:,} steps of "
             f"{train.batch_size} windows; below {FEW_VISITS} little is learnt. Give a larger --budget."
         )
-    elif train.iterations < LEAST_STEPS:
-        yield f"{train.iterations:,} steps are few (fewer than {LEAST_STEPS:,}). Give a larger --budget."
+    elif train.iterations < FEW_STEPS:
+        yield f"{train.iterations:,} steps are few (below {FEW_STEPS:,}). Give a larger --budget."
     if not data.validation_cases and train.fold != "all":
         yield "There is no validation case, so nothing says when to stop. `prepare --folds 5` draws folds."
+
+
+def _of_an_organ(organ: OrganFacts, cases: int, grid: Grid) -> Iterator[str]:
+    title, voxels, mm = title_of(organ.name), organ.voxels_at(grid.spacing_mm), size_text(grid.spacing_mm)
+    least = organ.least_ml / organ.median_ml * voxels if organ.median_ml else 0.0
+    if not organ.cases:
+        verb = "contains" if organ.labelled_by else "labels"
+        yield f"{title}: no training case {verb} it. `prepare --classes` leaves it out."
+    elif voxels < LEAST_VOXELS:
+        yield (
+            f"{title}: {voxels:.0f} voxels of {mm} mm in the median case, fewer than {LEAST_VOXELS}; it will hardly be "
+            "found. Prepare with a smaller --spacing-mm."
+        )
+    elif least < _VANISHING:
+        yield f"{title}: the smallest has {least:.1f} voxels of {mm} mm, and all but disappears."
+    if 0 < organ.cases < min(FEW_CASES, cases):
+        yield f"{title}: in {organ.cases} training {'case' if organ.cases == 1 else 'cases'}; more are needed."

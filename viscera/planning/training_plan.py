@@ -32,7 +32,6 @@ DEFAULT_SECONDS = 7200.0
 _FREE_SHARE = {"cpu": 0.8, "cuda": 0.9}  # of what is free, for one training
 _OF_THE_BUDGET = 0.95  # that is planned: steps are not all alike
 _BESIDE = 1.2  # what a training takes in times its steps, before it is measured
-_NEARLY = 0.7  # of the least steps, which a plan may have once its time is known
 _LEAST_STEPS_OF_A_BUDGET = 20
 _RESIDENT_BYTES = 3  # of a voxel of the training set on a GPU
 
@@ -91,7 +90,7 @@ def planned(store: Store, base: Config, wanted: Wanted, progress: OnProgress = u
             if is_last:
                 raise
             continue
-        enough = wanted.iterations is not None or plan.config.train.iterations >= _NEARLY * rules.LEAST_STEPS
+        enough = wanted.iterations is not None or plan.config.train.iterations >= rules.FEW_STEPS
         if is_last or enough:
             break
     return plan

@@ -1,0 +1,47 @@
+"""What a plan says it cannot mend, by hand."""
+
+from dataclasses import replace
+
+from tests.planned_data import data_of
+from viscera.core.config import Config, TrainConfig
+from viscera.planning.fingerprint import Fingerprint, OrganFacts
+from viscera.planning.grid_rules import Grid
+from viscera.planning.plan_warnings import warnings_of
+
+DATA = data_of((4, 4, 4), (80, 80, 80))
+GRID = Grid((4.0, 4.0, 4.0), "", is_the_stores=True)
+LONG = TrainConfig(iterations=9000, batch_size=2)
+
+
+def said(data: Fingerprint = DATA, train: TrainConfig = LONG) -> list[str]:
+    return list(warnings_of(data, GRID, Config(train=train)))
+
+
+def organ(name: str, labelled_by: int, cases: int, median_ml: float, least_ml: float) -> Fingerprint:
+    return replace(DATA, organs=(OrganFacts(name, labelled_by, cases, median_ml, least_ml),))
+
+
+def test_nothing_where_all_is_well() -> None:
+    assert said() == []
+
+
+def test_organs_that_are_small_rare_or_not_there() -> None:
+    """A voxel of 4 mm has 0.064 mL: 2 mL are 31 of them, 0.32 mL are 5."""
+    assert said(organ("pancreas", 10, 10, 2.0, 1.0))[0].startswith("pancreas: 31 voxels of 4×4×4 mm in the median case")
+    assert said(organ("pancreas", 10, 10, 64.0, 0.32)) == [
+        "pancreas: the smallest has 5.0 voxels of 4×4×4 mm, and all but disappears."
+    ]
+    assert said(organ("pancreas", 10, 1, 64.0, 64.0)) == ["pancreas: in 1 training case; more are needed."]
+    assert "no training case contains it" in said(organ("pancreas", 10, 0, 0.0, 0.0))[0]
+    assert "no training case labels it" in said(organ("pancreas", 0, 0, 0.0, 0.0))[0]
+
+
+def test_short_trainings_and_few_cases() -> None:
+    """10 cases: 200 steps of 2 windows are 40 visits each, 400 are 80."""
+    assert said(train=TrainConfig(iterations=200, batch_size=2))[0].startswith(
+        "Each of the 10 cases is visited 40 times"
+    )
+    assert "400 steps are few" in said(train=TrainConfig(iterations=400, batch_size=2))[0]
+    assert said(replace(DATA, cases=3))[0].startswith("There are 3 training cases")
+    assert "no validation case" in said(replace(DATA, validation_cases=0))[0]
+    assert said(replace(DATA, validation_cases=0), LONG.model_copy(update={"fold": "all"})) == []

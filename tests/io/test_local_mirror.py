@@ -264,6 +264,16 @@ def test_a_mirror_is_that_of_its_endpoint_and_of_the_whole_folder(url: str, monk
     assert mirror_of(url) == Path(url)  # another store may have a bucket of this name
 
 
+@pytest.mark.parametrize("name", ["removed", ".fetching"])
+def test_a_folder_may_be_called_as_what_stands_beside_its_mirror(store_of_objects: ObjectStore, name: str) -> None:
+    store_of_objects.write(f"{name}/x", b"1")
+    mirror = fetched(f"{store_of_objects.url}/{name}", is_output=True)
+    remove(mirror.folder / "x")
+    written(mirror, y="2").send()
+    assert store_of_objects.objects == {f"{name}/y": b"2"}
+    assert address_of(mirror.folder / "y") == f"{store_of_objects.url}/{name}/y"
+
+
 def test_nothing_is_fetched_twice(store_of_objects: ObjectStore) -> None:
     for number in range(20):
         store_of_objects.write(f"data/{number}", b"1" * number)

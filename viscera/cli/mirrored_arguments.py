@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from viscera.io.local_mirror import Mirror
 
 _EVERY_S = 30.0
+_SCANS = {"predict": ("source", "source_option")}  # of which a command needs one at a time
 _WRITE_TOGETHER = {"prepare", "check"}  # the parts of a job array; of others each has a result of its own
 
 
@@ -38,8 +39,12 @@ def mirrored(
     from viscera.io.local_mirror import Mirror  # noqa: PLC0415 - for few commands only
 
     outputs = {url for key, found in urls.items() if key in writes for url in found}
-    names = _names_of(name)
-    mirrors = {url: Mirror(url, is_output=url in outputs, names=names) for found in urls.values() for url in found}
+    names, scans = _names_of(name), {url for key in _SCANS.get(name, ()) for url in urls.get(key, ())}
+    mirrors = {
+        url: Mirror(url, is_output=url in outputs, names=names, scan_by_scan=url in scans)
+        for found in urls.values()
+        for url in found
+    }
     sent = [mirror for mirror in mirrors.values() if mirror.is_output and is_first]
     with end_on_signal():
         for mirror in mirrors.values():

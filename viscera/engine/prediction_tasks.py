@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -50,6 +50,7 @@ class Task:
     series: Series | None = None
     placement: Callable[[], Placement | None] | None = None  # None: no file says how its voxels lie
     run: Path | None = None  # that it is segmented with, where each task has its own
+    in_use: Callable[[], AbstractContextManager[None]] = nullcontext  # within, its files are here
 
 
 def task_of_store(store: Store, name: str, output: Path, formats: Sequence[str]) -> Task:
@@ -119,7 +120,7 @@ def _outcome(
     """Segment one scan, in whichever process; its number, and why it is left out."""
     number, task = numbered
     barrier = CaseBarrier()
-    with barrier.around(task.input_name):
+    with barrier.around(task.input_name), task.in_use():
         _run_one(task, load(task), overwrite=overwrite)
     return number, barrier.left_out.get(task.input_name)
 

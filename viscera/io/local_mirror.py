@@ -15,6 +15,7 @@ from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.io.files import exclusive, make_folder, refuse_unwritable, temporary_beside, writing
 from viscera.io.mirror_index import Index, Known, Seen, forget_removed, place_of, removed
 from viscera.io.remote_folder import RemoteFile, RemoteFolder, is_hidden, md5_of
+from viscera.io.scan_by_scan import keep_list, may_come_later, room
 
 WAIT_S = 3600  # for another process that fetches from the same URL, or sends to it
 _MB = 10**6
@@ -32,8 +33,10 @@ class OtherWriterError(BadInputError):
 class Mirror:
     """A URL and its files here. Processes that mirror the same one take turns."""
 
-    def __init__(self, url: str, *, is_output: bool = False, names: Collection[str] = ()) -> None:
-        """Of a folder all files, or those of these `names` alone.
+    def __init__(
+        self, url: str, *, is_output: bool = False, names: Collection[str] = (), scan_by_scan: bool = False
+    ) -> None:
+        """Of a folder all files, or those of these `names` alone; or its scans one by one where not all have room.
 
         Raises BadInputError where the URL is none, or its package is missing.
         """
@@ -44,7 +47,7 @@ class Mirror:
         self._is_file = is_nested and ((looks_like_file and is_output) or remote.is_file())
         self._name, self.url = (last, within) if self._is_file else ("", url)
         self.remote = RemoteFolder(within) if self._is_file else remote
-        self.is_output = is_output
+        self.is_output, self._scan_by_scan = is_output, scan_by_scan
         self._only = () if self._is_file else tuple(sorted(names))
         self.home, self.folder = place_of(self.url, self.remote.endpoint, self._name or "\n".join(self._only))
 
@@ -65,6 +68,9 @@ class Mirror:
             there = self._there()
             wanted = [name for name, file in there.items() if self._is_wanted(index, name, file)]
             self._forget(index, there)
+            later = self._later(index, there, wanted)
+            keep_list(self.home, {name: there[name] for name in later})
+            wanted = [name for name in wanted if name not in later]
             self._refuse_too_much(sum(max(0, there[name].size) for name in wanted))
             self._fetch_all(index, {name: there[name] for name in wanted}, progress)
         if not self.is_output and not self.path.exists():
@@ -220,9 +226,19 @@ class Mirror:
                 pool.shutdown(cancel_futures=True)
                 raise
 
+    def _later(self, index: Index, there: dict[str, RemoteFile], wanted: list[str]) -> list[str]:
+        """The scans that are fetched when they are worked on: where not all have room, and nothing was written here."""
+        needed = sum(max(0, there[name].size) for name in wanted)
+        if not self._scan_by_scan or index.is_written or needed <= room(self.home):
+            return []
+        later = may_come_later(there)
+        if later:
+            make_folder(self.folder)
+        return later
+
     def _refuse_too_much(self, needed: int) -> None:
         make_folder(self.home)
-        free = shutil.disk_usage(self.home).free
+        free = room(self.home)
         if needed > free:
             raise BadInputError(
                 f"{self.url}: {needed / 1e9:.3g} GB are to be fetched, and {self.home} has {free / 1e9:.3g} GB left. "

@@ -100,6 +100,12 @@ def address_of(path: Path) -> str:
     return "/".join(filter(None, (_url_in(index), *name))) if index.exists() else str(path)
 
 
+def home_of(folder: Path) -> Path | None:
+    """CACHE/remote/HASH of a folder that stands for a URL; None of others."""
+    home = folder.parent
+    return home if home.parent == _root() and (home / _NAME).exists() else None
+
+
 def with_addresses(text: str) -> str:
     """For records: a text that names paths, with the URLs of those that stand for one."""
     root = _root()
@@ -153,7 +159,8 @@ def _note_of(home: Path, name: str) -> Path:
 
 
 def _folder(home: Path, url: str | None) -> Path:
-    return home / (PurePosixPath(url or "").name or "files")
+    name = PurePosixPath(url or "").name
+    return home / (name if name and not name.startswith(".") and name not in {_NAME, _REMOVED} else "files")
 
 
 @cache

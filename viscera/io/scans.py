@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from viscera.io.files import open_file, reading, sha256
 from viscera.io.layouts.dataset_tables import case_name, channel_0_of, scan_case_name
 from viscera.io.nifti import read_volume as read_nifti
 from viscera.io.nifti_header import Placement, files_of, is_nifti
+from viscera.io.scan_by_scan import LaterScan, later_scans
 
 log = logging.getLogger(__name__)
 _NAMED = 3
@@ -31,6 +32,11 @@ class Scan:
     name: str  # of the case: the file's name without ending and channel number, or the folder's
     path: Path  # as it was given
     series: Series | None = None  # the chosen DICOM series; None for NIfTI
+    later: LaterScan | None = None  # it is fetched when it is first read; None: it is here
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """Within, it can be read as often as wanted; what was fetched for that is deleted then."""
+        return self.later.in_use() if self.later else nullcontext()
 
     def read(self, *, again: bool = False) -> Volume:
         """The voxels; raises BadInputError as `io.nifti.read_volume` and `io.dicom.read_series` do.
@@ -38,19 +44,29 @@ class Scan:
         What a user should know about the scan is logged, but not when it is read again.
         """
         if self.series is None:
+            self._fetch()
             return read_nifti(self.path, warn=not again)
         return read_series(self.series, warn=not again)
 
     def placement(self) -> Placement | None:
         """How a NIfTI file says where its voxels lie; None for DICOM."""
-        return Placement.read(self.path) if self.series is None else None
+        if self.series is not None:
+            return None
+        self._fetch()
+        return Placement.read(self.path)
 
     def sha256(self) -> str:
         """Checksum of the file; of a series or a pair, that of its files' checksums in their order."""
+        if self.later:
+            return self.later.sha256()
         files = files_of(self.path) if self.series is None else tuple(dict.fromkeys(self.series.sources))
         if self.series is None and len(files) == 1:
             return sha256(self.path)
         return hashlib.sha256("\n".join(sha256(file) for file in files).encode()).hexdigest()
+
+    def _fetch(self) -> None:
+        if self.later:
+            self.later.fetch()
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +115,12 @@ def open_scans(source: Path, series: str | None = None) -> Iterator[list[Scan]]:
     """
     _refuse_missing(source)
     with reading(source):
-        niftis = sorted(filter(is_nifti, source.iterdir())) if source.is_dir() else []
+        later = later_scans(source)
+        niftis = sorted({*filter(is_nifti, source.iterdir()), *later}) if source.is_dir() else []
         others = (path for path in sorted(source.iterdir()) if path.is_file() and not is_nifti(path)) if niftis else ()
         is_dicom_source = series is not None or not niftis or any(map(is_dicom, others))
     if not is_dicom_source:
-        yield [Scan(scan_case_name(path), path) for path in _channels_0(niftis)]
+        yield _channels_0([Scan(scan_case_name(path), path, later=later.get(path)) for path in niftis])
         return
     if niftis:
         log.warning("%s: read as DICOM; the %d NIfTI files in it are left alone.", source, len(niftis))
@@ -164,24 +181,30 @@ def _dicom_scan(path: Path, folder: Path, uid: str | None) -> Scan:
     return Scan(own_name.removesuffix(".zip").removesuffix(".dcm") or "scan", path, series)
 
 
-def _channels_0(paths: list[Path]) -> list[Path]:
+def _channels_0(scans: list[Scan]) -> list[Scan]:
     """Without further channels of one scan, as nnU-Net has them: `p_0001` beside a `p_0000` of the same grid."""
-    by_name = {case_name(path): path for path in paths}
-    firsts = {path: by_name.get(channel_0_of(name)) for name, path in by_name.items()}
-    others = [path for path in paths if (first := firsts.get(path)) is not None and _same_grid(path, first)]
+    by_name = {case_name(scan.path): scan for scan in scans}
+    firsts = {scan: by_name.get(channel_0_of(name)) for name, scan in by_name.items()}
+    others = [scan for scan in scans if (first := firsts.get(scan)) is not None and _same_grid(scan, first)]
     if others:
-        names = ", ".join(path.name for path in others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
+        names = ", ".join(scan.path.name for scan in others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
         log.warning(
-            "%s: left out, as further channels of cases whose CT is channel 0 (_0000): %s.", paths[0].parent, names
+            "%s: left out, as further channels of cases whose CT is channel 0 (_0000): %s.", scans[0].path.parent, names
         )
-    return [path for path in paths if path not in others]
+    return [scan for scan in scans if scan not in others]
 
 
-def _same_grid(path: Path, other: Path) -> bool:
+def _same_grid(scan: Scan, other: Scan) -> bool:
     """By their headers; a file that cannot be read is no channel of another."""
+    placed = []
     try:
-        one, two = Placement.read(path), Placement.read(other)
+        for each in (scan, other):
+            with each.in_use():
+                placed.append(each.placement())
     except BadInputError:
+        return False
+    one, two = placed
+    if one is None or two is None:
         return False
     same_shape = one.header.get_data_shape()[:3] == two.header.get_data_shape()[:3]
     if one.affine is None or two.affine is None or not same_shape:

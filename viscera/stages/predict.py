@@ -135,7 +135,8 @@ def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
 
 def _task(scan: Scan, files: PredictionFiles) -> Task:
     name = scan.path.name or scan.name
-    return Task(files, name, scan.sha256, partial(_segment, scan, name), scan.series, scan.placement)
+    segment = partial(_segment, scan, name)
+    return Task(files, name, scan.sha256, segment, scan.series, scan.placement, in_use=scan.in_use)
 
 
 def _segment(scan: Scan, name: str, predictor: Predictor, maps: ConfidenceMaps) -> Segmented:

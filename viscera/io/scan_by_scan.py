@@ -1,0 +1,162 @@
+"""The scans of a URL that do not fit on the disk together: each is fetched when it is worked on, and deleted after it.
+
+CACHE/remote/HASH/.listed.json    the scans that are at the URL; in the mirror's folder are those in use
+CACHE/remote/HASH/.scans/X.json   what was fetched, and its SHA-256: where its result is there, it is not fetched again
+CACHE/remote/HASH/.scans/X.lock   held by each process that uses it
+"""
+
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256 as digest_of
+from pathlib import Path
+from typing import Any
+
+from viscera.core.errors import BadInputError
+from viscera.io.files import exclusive, make_folder, sha256, temporary_beside, writing
+from viscera.io.mirror_index import address_of, home_of
+from viscera.io.nifti_header import ENDINGS
+from viscera.io.records import read_json, validated, write_json
+from viscera.io.remote_folder import RemoteFile, RemoteFolder
+
+WAIT_S = 3600  # for another process that fetches from the same URL, or for the room that its scan takes
+_LISTED, _KNOWN = ".listed.json", ".scans"
+_LOOK_S = 0.2
+_GB = 1e9
+
+
+def room(home: Path, used: int = 0) -> int:
+    """Bytes that may be fetched: what is left on the disk, and of `VISCERA_CACHE_GB`, of which so much is `used`.
+
+    Raises BadInputError where that is no number.
+    """
+    free, given = shutil.disk_usage(home).free, os.environ.get("VISCERA_CACHE_GB")
+    if not given:
+        return free
+    if not re.fullmatch(r"(\d+\.?\d*|\.\d+)(e-?\d+)?", given):
+        raise BadInputError(f"VISCERA_CACHE_GB={given}: a number of gigabytes was expected, for example 50.")
+    return min(free, int(float(given) * _GB) - used)
+
+
+def may_come_later(names: Iterable[str]) -> list[str]:
+    """Those of the files of a folder that are scans in one file each, in the folder itself."""
+    return [name for name in names if "/" not in name and _is_scan(name)]
+
+
+def keep_list(home: Path, files: Mapping[str, RemoteFile]) -> None:
+    """Note which scans are fetched one by one; none: all are here."""
+    if files:
+        write_json(home / _LISTED, files)
+    else:
+        (home / _LISTED).unlink(missing_ok=True)
+
+
+def later_scans(folder: Path) -> "dict[Path, LaterScan]":
+    """The scans of a folder that are fetched one by one, by the paths that they have here; of most folders none."""
+    home = home_of(folder)
+    if home is None or not (home / _LISTED).exists():
+        return {}
+    listed = validated(dict[str, RemoteFile], read_json(home / _LISTED), home / _LISTED, f"Delete {home}.")
+    url = address_of(folder)
+    return {folder / name: LaterScan(home, url, folder / name, file) for name, file in listed.items()}
+
+
+@dataclass(frozen=True)
+class LaterScan:
+    """One of them, in whichever process."""
+
+    home: Path  # of the mirror
+    url: str  # of the folder that it is in
+    path: Path  # where it is while it is in use
+    file: RemoteFile  # what the store said of it when it was listed
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Within, it stays once it was fetched; then it is deleted, unless another process uses it."""
+        try:
+            with exclusive(self.home / _KNOWN, lock=_lock_of(self.path), wait_s=WAIT_S, beside_others=True):
+                yield
+        finally:
+            _release(self.home, self.path)
+
+    def fetch(self) -> None:
+        """Have it here, as soon as there is room beside the scans that other processes use.
+
+        Raises BadInputError where there is no room for it alone, and as `RemoteFolder.fetch`.
+        """
+        deadline = time.monotonic() + WAIT_S
+        while not self._is_here():
+            with exclusive(self.home, wait_s=WAIT_S):
+                if self._is_here() or self._is_fetched(is_last_try=time.monotonic() >= deadline):
+                    return
+            time.sleep(_LOOK_S)
+
+    def sha256(self) -> str:
+        """Its checksum; where it was here before, it is not fetched for that."""
+        before = self._noted().get("sha256")
+        if isinstance(before, str):
+            return before
+        self.fetch()
+        found = sha256(self.path)
+        write_json(self._note, self.file._asdict() | {"sha256": found})
+        return found
+
+    @property
+    def _note(self) -> Path:
+        return self.home / _KNOWN / f"{_digest(self.path)}.json"
+
+    def _noted(self) -> dict[str, Any]:
+        """What is known of this file as it is there; empty where nothing is, or of another one of its name."""
+        note = read_json(self._note) if self._note.exists() else None
+        return note if isinstance(note, dict) and self.file._asdict().items() <= note.items() else {}
+
+    def _is_here(self) -> bool:
+        return self.path.exists() and bool(self._noted())
+
+    def _is_fetched(self, *, is_last_try: bool) -> bool:
+        """Fetch it, for who holds the mirror alone; False where others have to end first."""
+        present = [path for path in self.path.parent.iterdir() if _is_scan(path.name) and path != self.path]
+        for path in present:
+            _release(self.home, path)
+        used = sum(path.stat().st_size for path in present if path.exists())
+        left = room(self.home, used)
+        if self.file.size > left:
+            if used and not is_last_try:
+                return False
+            raise BadInputError(
+                f"{self.url}/{self.path.name}: it has {self.file.size / _GB:.3g} GB, and in {self.home} there is room "
+                f"for {max(0, left) / _GB:.3g} GB. Free some space there, set XDG_CACHE_HOME to a folder on a larger "
+                "disk, or raise VISCERA_CACHE_GB where it is set."
+            )
+        make_folder(self.home / ".fetching")
+        copy = temporary_beside(self.home / ".fetching" / self.path.name)
+        RemoteFolder(self.url).fetch(self.path.name, self.file, copy, lambda _: None)
+        noted = self._noted()
+        self._note.unlink(missing_ok=True)  # it is of what was here
+        with writing(self.path):
+            copy.replace(self.path)
+        write_json(self._note, noted or self.file._asdict())
+        return True
+
+
+def _release(home: Path, path: Path) -> None:
+    """Delete a scan that nobody uses."""
+    with suppress(BadInputError), exclusive(home / _KNOWN, lock=_lock_of(path)):
+        path.unlink(missing_ok=True)
+
+
+def _is_scan(name: str) -> bool:
+    """Whether a file is a scan by its name, and all of it: of a pair of `.hdr` and `.img` neither is."""
+    return name.lower().endswith(ENDINGS) and ".nii" in name.lower() and not name.startswith(".")
+
+
+def _lock_of(path: Path) -> str:
+    return f"{_digest(path)}.lock"
+
+
+def _digest(path: Path) -> str:
+    return digest_of(os.fsencode(path.name)).hexdigest()[:32]

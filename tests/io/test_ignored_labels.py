@@ -9,7 +9,7 @@ import pytest
 from tests.layout_examples import save
 from viscera.core.anatomy import CLASS_NAMES, IGNORED
 from viscera.core.errors import BadInputError
-from viscera.io.layouts.labelled_cases import find_cases
+from viscera.io.layouts.labelled_cases import detect_layout, find_cases
 
 
 def rewrite(raw: Path, **values: object) -> None:
@@ -38,6 +38,18 @@ def test_nnunets_ignore_beside_files_that_are_called_as_a_data_sets(tmp_path: Pa
     (tmp_path / "labels.json").write_text('{"ignore": 14}')
     case = find_cases(tmp_path, "btcv", partial=True)[0]
     assert case.read().label_map.ignored == 64
+
+
+def test_what_is_ignored_does_not_tell_data_sets_apart(tmp_path: Path) -> None:
+    for name, number in (("1", 9), ("2", 25)):  # AbdomenAtlas 1.0 has numbers up to 9, 1.1 up to 25
+        folder = tmp_path / name / "BDMAP_00000001"
+        save(folder / "ct.nii.gz", np.zeros((4, 4, 4), dtype=np.int16))
+        labels = np.full((4, 4, 4), number, dtype=np.uint8)
+        labels[0] = 30
+        save(folder / "combined_labels.nii.gz", labels)
+        (tmp_path / name / "labels.json").write_text('{"ignore": 30}')
+    assert [detect_layout(tmp_path / name).name for name in "12"] == ["abdomenatlas1.0", "abdomenatlas1.1"]
+    assert find_cases(tmp_path / "2", partial=True)[0].read_labels().ignored == 16
 
 
 @pytest.mark.parametrize("others", [{"ignore": 3}, {"ignore": 0}])

@@ -99,7 +99,14 @@ def test_coarse_voxels_are_what_is_at_their_centre_or_covers_most_of_them() -> N
     assert coarsen_labels(label_map, change, "majority").labels.ravel().tolist() == [3, 255, 3, 255]
 
 
-@pytest.mark.parametrize("scheme", [{}, {"loss": {"cross_entropy": 1.0, "sums": "sub_volume"}, "organ_windows": 0.5}])
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        {"capture": "always", "resident": "always"},
+        {"loss": {"cross_entropy": 1.0, "sums": "sub_volume"}, "organ_windows": 0.5},
+        {"levels": 3, "network": {"deep_supervision": True}, "augment": {"enabled": True, "rotation_probability": 1}},
+    ],
+)
 def test_a_training_goes_by_what_is_labelled(
     store: Store, tiny_config: Callable[..., Config], tmp_path: Path, scheme: dict[str, object]
 ) -> None:
@@ -109,7 +116,7 @@ def test_a_training_goes_by_what_is_labelled(
     assert all(np.isfinite(line["loss"]) and np.isfinite(line["gradient_norm"]) for line in curve)
     assert all(0 <= share <= 1 for line in curve for share in line["gradient_share"].values())
     assert list(curve[-1]["validation_dice"]) == list(CLASS_NAMES)  # there is no class for it
-    feed = feed_of(store, config.train)
+    feed = feed_of(store, tiny_config().train)  # without what augmentation needs beyond
     windows = [feed.batch(step).labels.numpy() for step in range(40)]
     assert any((window == IGNORED).all() for batch in windows for window in batch)
     monitor = Monitor.create(feed, [], config.train, config.predict, feed.batch(1).hu.device)

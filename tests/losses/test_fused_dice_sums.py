@@ -19,12 +19,18 @@ for dtype, step in ((torch.float32, 1e-5), (torch.bfloat16, 2**-7)):
             labelled = torch.rand(2, classes) < 0.6
             labelled[:, 0] = True
             by_sums = torch.randn(2, classes), torch.randn(2, classes)
+            unknown = torch.rand(labels.shape) < 0.3
+            spoilt = logits.clone(memory_format=torch.preserve_format)
+            spoilt.movedim(1, -1)[unknown] = float("nan")
+            partly = labels.masked_fill(unknown, 255)
             for mask in (None, labelled):
-                ours = fused_dice_sums.fused_sums(logits, labels, mask)
-                torch.testing.assert_close(ours, blocks._sums(logits, labels, mask), rtol=1e-5, atol=1e-5)
-                ours = fused_dice_sums.fused_gradient(logits, labels, mask, *by_sums)
-                expected = blocks._gradient(logits, labels, mask, *by_sums)
-                torch.testing.assert_close(ours, expected, rtol=step, atol=1e-6)
+                for given, numbers, ignored in ((logits, labels, None), (spoilt, partly, 255), (logits, labels, 255)):
+                    ours = fused_dice_sums.fused_sums(given, numbers, mask, ignored)
+                    expected = blocks._sums(logits, numbers, mask, ignored=ignored)
+                    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+                    ours = fused_dice_sums.fused_gradient(given, numbers, mask, *by_sums, ignored=ignored)
+                    expected = blocks._gradient(logits, numbers, mask, *by_sums, ignored=ignored)
+                    torch.testing.assert_close(ours, expected, rtol=step, atol=1e-6)
 logits, labels = torch.randn(2, 3, 4, 5, 6, requires_grad=True), torch.randint(0, 3, (2, 4, 5, 6))
 loss = viscera.WeightedDiceLoss([1.0, 2.0, 3.0])
 plain, = torch.autograd.grad(loss(logits, labels), logits)
@@ -32,6 +38,12 @@ blocks._FUSED_ON = {"cpu"}
 fused, = torch.autograd.grad(loss(logits, labels), logits)
 torch.testing.assert_close(fused, plain)
 assert blocks._FUSED == {torch.device("cpu"): fused_dice_sums}, blocks._FUSED
+loss = viscera.WeightedDiceLoss([1.0, 2.0, 3.0], ignore_index=7)
+partly = labels.masked_fill(torch.rand(labels.shape) < 0.3, 7)
+fused, = torch.autograd.grad(loss(logits, partly), logits)
+blocks._FUSED_ON = set()
+torch.testing.assert_close(fused, torch.autograd.grad(loss(logits, partly), logits)[0])
+assert blocks._FUSED_IGNORING == {torch.device("cpu"): fused_dice_sums}, blocks._FUSED_IGNORING
 """
 
 

@@ -262,16 +262,18 @@ def _shows_its_numbers(folder: Path, layout: Layout) -> bool:
     if layout.shown is None:
         return True
     labelled = [case for case in list_cases(folder, layout).values() if case.is_labelled]
-    return max(_largest_number(case, layout) for case in labelled[:_LOOKED_AT]) in layout.shown
+    ignored = [*_ignore_beside(folder, None).values()]
+    return max(_largest_number(case, layout, ignored) for case in labelled[:_LOOKED_AT]) in layout.shown
 
 
-def _largest_number(case: CaseFiles, layout: Layout) -> int:
+def _largest_number(case: CaseFiles, layout: Layout, ignored: Sequence[int]) -> int:
     """The largest number that a case shows, or whose mask it has; 0 if its label map cannot be read."""
     numbers = layout.numbers or {}
     if case.mask_files:
         return max(numbers.get(case_name(path), len(numbers) + 1) for path in case.mask_files)
     try:
-        return label_numbers_in(case.labels)[-1] if case.labels is not None else 0
+        shown = label_numbers_in(case.labels) if case.labels is not None else []
+        return max((number for number in shown if number not in ignored), default=0)
     except BadInputError:
         return 0
 

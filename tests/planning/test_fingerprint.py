@@ -31,6 +31,19 @@ def test_grids_volumes_and_cases_are_those_of_the_training_cases(tiny_store: Sto
         assert organ.voxels_at((1, 1, 1)) == pytest.approx(1000 * np.median(ml))
 
 
+def test_cases_that_do_not_label_an_organ_say_nothing_of_it(tiny_store: Store) -> None:
+    first = tiny_store.names("train")[0]
+    record = tiny_store.manifest.cases[first]
+    names = zip(tiny_store.classes.names, record.voxel_counts_original, strict=True)
+    counts = tuple(0 if name == "liver" else number for name, number in names)
+    partly = record.model_copy(update={"unlabelled": ("liver",), "voxel_counts_original": counts})
+    manifest = tiny_store.manifest.model_copy(update={"cases": {**tiny_store.manifest.cases, first: partly}})
+    before, now = (fingerprint(store).organs for store in (tiny_store, Store(tiny_store.path, manifest)))
+    for organ, other in zip(before, now, strict=True):
+        assert (other.labelled_by, other.cases) == ((3, 3) if organ.name == "liver" else (4, 4))
+        assert other.median_ml == pytest.approx(organ.median_ml, rel=0.4)
+
+
 def test_hu_of_organs_weigh_each_case_alike() -> None:
     """A case of 100 voxels at 0 to 99 HU and one of a single voxel at 1,000 HU, which is half of all."""
     many, one = np.arange(100, dtype=np.int16).reshape(100, 1, 1), np.full((1, 1, 1), 1000, np.int16)

@@ -30,7 +30,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretend:
     def times(seconds: Callable[[TrainConfig], float]) -> list[TrainConfig]:
         tried: list[TrainConfig] = []
 
-        def measured(_store: Store, config: Config, _device: torch.device) -> TrainingCost:
+        def measured(_store: Store, config: Config, _device: torch.device, **_: float) -> TrainingCost:
             tried.append(config.train)
             return TrainingCost(seconds(config.train), 0.0, 0.0, 0.0, 0.0, 10.0, 8)
 
@@ -62,12 +62,14 @@ def test_the_largest_that_leaves_three_thousand_steps(
     assert any("are few" in each or "little is learnt" in each for each in plan.warnings) == (seconds < 100)
 
 
-def test_with_steps_given_time_does_not_matter(roomy_store: Store, pretend: Pretend) -> None:
-    pretend(by_edge(1.0))
-    plan = planned(roomy_store, BASE, Wanted(iterations=77))
-    assert size_of(plan) == (40, 8)
-    assert plan.config.train.iterations == 77
-    assert plan.seconds == pytest.approx(10 + 77 * 40**3)
+@pytest.mark.parametrize(("steps", "edge"), [(77, 40), (100_000, 40), (200_000, 32), (900_000, 24)])
+def test_with_steps_given_they_take_a_day_at_most(steps: int, edge: int, roomy_store: Store, pretend: Pretend) -> None:
+    """86,400 s are 112,500 steps of 40³, with what is beside them, and 219,000 of 32³."""
+    pretend(by_edge(1e-5))
+    plan = planned(roomy_store, BASE, Wanted(iterations=steps))
+    assert size_of(plan) == (edge, 8)
+    assert plan.config.train.iterations == steps
+    assert plan.seconds == pytest.approx(10 + steps * 1e-5 * edge**3)
 
 
 def test_a_trial_that_is_slower_than_the_search_or_lacks_memory_leads_to_the_next_smaller(
@@ -78,7 +80,7 @@ def test_a_trial_that_is_slower_than_the_search_or_lacks_memory_leads_to_the_nex
     assert size_of(planned(roomy_store, BASE, Wanted(seconds=800))) == (32, 8)  # 2,000 steps are enough
     assert [train.patch for train in tried] == [40, 32]
 
-    def no_memory(_store: Store, config: Config, _device: torch.device) -> TrainingCost:
+    def no_memory(_store: Store, config: Config, _device: torch.device, **_: float) -> TrainingCost:
         if config.train.patch > 24:
             raise RunFailedError("out of memory")
         return TrainingCost(0.1, 0.0, 0.0, 0.0, 0.0, 10.0, 8)

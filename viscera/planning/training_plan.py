@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,7 @@ from viscera.planning.plan_warnings import warnings_of
 
 log = logging.getLogger(__name__)
 DEFAULT_SECONDS = 7200.0
+MOST_SECONDS = 86400.0  # of a training whose steps are given
 _FREE_SHARE = {"cpu": 0.8, "cuda": 0.9}  # of what is free, for one training
 _OF_THE_BUDGET = 0.95  # that is planned: steps are not all alike
 _BESIDE = 1.2  # what a training takes in times its steps, before it is measured
@@ -79,9 +80,7 @@ def planned(store: Store, base: Config, wanted: Wanted, progress: OnProgress = u
     if "prepare.spacing_mm" not in wanted.fixed:
         base = base.model_copy(update={"prepare": store.manifest.prepare})
     search = _Search(store, base, wanted, choose_device(base.train.device), fingerprint(store), progress)
-    fitting = search.fitting()
-    if wanted.iterations is None:
-        fitting = search.affordable(fitting)
+    fitting = search.affordable(search.fitting())
     for number, candidate in enumerate(fitting):
         is_last = number == len(fitting) - 1
         try:
@@ -107,7 +106,12 @@ class _Search:
     data: Fingerprint
     progress: OnProgress
     largest: Candidate | None = None  # of all that the scans allow
-    done: int = 0
+    steps: dict[tuple[int, int], float] = field(default_factory=dict)  # seconds of one, by window and filters
+
+    @property
+    def seconds(self) -> float:
+        """The budget."""
+        return self.wanted.seconds or DEFAULT_SECONDS
 
     @property
     def num_classes(self) -> int:
@@ -165,9 +169,12 @@ class _Search:
     def affordable(self, fitting: Sequence[Candidate]) -> list[Candidate]:
         """Those with which the budget is long enough for `LEAST_STEPS`, or the smallest alone; the largest first.
 
-        Tried from the smallest on, until one takes too long: so no step is timed that takes much longer than allowed.
+        Where the steps are given, those with which they take a day at most. Tried from the smallest on, until one takes
+        too long: so no step is timed that takes much longer than allowed.
         """
-        seconds = self.wanted.seconds or DEFAULT_SECONDS
+        given = self.wanted.iterations
+        seconds = self.seconds if given is None else MOST_SECONDS
+        longest = seconds / (_BESIDE * max(rules.LEAST_STEPS, given or 0))
         enough: list[Candidate] = []
         trains = [(each, self._computed_as(self.config(each.choices).train)) for each in reversed(fitting)]
         wide = [pair for pair in trains if pair[1].patch >= rules.LEAST_EDGE]
@@ -177,10 +184,10 @@ class _Search:
                 step = noise_step_seconds(train, self.num_classes, self.device)
             except RunFailedError:  # more memory than was predicted
                 break
-            is_enough = step * _BESIDE * rules.LEAST_STEPS <= seconds
-            if is_enough or not enough:
+            self.steps[train.patch, train.filters] = step
+            if step <= longest or not enough:
                 enough.append(each)
-            if not is_enough:
+            if step > longest:
                 break
         return enough[::-1] or list(fitting[-1:])
 
@@ -196,14 +203,14 @@ class _Search:
         at_store = [a / b for a, b in zip(candidate.grid.spacing_mm, self.data.spacing_mm, strict=True)]
         seen = presence(self.store, [max(1, round(train.patch * ratio)) for ratio in at_store])
         self._take(choices, rules.organ_windows(self.base.train, seen))
-        if is_largest:
-            steps = (self.wanted.seconds or DEFAULT_SECONDS) / noise_step_seconds(train, self.num_classes, self.device)
-            steps = math.inf if self.wanted.iterations else steps
+        step = self.steps.get((train.patch, train.filters), 0.0)
+        if is_largest and step:
+            steps = (self.seconds if self.wanted.iterations is None else MOST_SECONDS) / step
             windows = self._memory_of(train).windows_within(self.memory, train.patch)
             self._take(choices, rules.larger_batch(self.data, candidate.grid, train.patch, windows, steps))
         config = self.config(choices.values())
         self._say(f"a trial of {config.train.patch}³ voxels, {config.train.filters} filters", 1)
-        cost = measured_cost(self.store, config, self.device)
+        cost = measured_cost(self.store, config, self.device, expected_step=step)
         finer = math.prod(self.data.spacing_mm) / math.prod(candidate.grid.spacing_mm)
         cost = cost._replace(validation=cost.validation * finer)
         config, choices = self._scheduled(choices, cost)
@@ -237,7 +244,7 @@ class _Search:
         for _ in range(2):  # the second knows what is validated and saved beside the steps
             number, why = wanted.iterations, "as asked for"
             if number is None:
-                number, why = self._steps_within(wanted.seconds or DEFAULT_SECONDS, train, cost)
+                number, why = self._steps_within(self.seconds, train, cost)
             for each in rules.schedule(self.base.train, number, why):
                 self._take(choices, each)
             train = train.model_copy(update={"iterations": number})

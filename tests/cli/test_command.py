@@ -34,6 +34,7 @@ COMMANDS = [
     "merge",
     "study",
     "report",
+    "card",
 ]
 
 

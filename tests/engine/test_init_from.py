@@ -171,9 +171,38 @@ def test_killed_before_its_first_checkpoint_it_begins_again_as_it_began(
         train(tiny_store.path, tmp_path / "run", config, resume=True)
 
 
-def test_what_is_no_run_is_refused_before_anything_is_written(
-    tiny_store: Store, tiny_config: Callable[..., Config], tmp_path: Path
+def test_what_cannot_be_begun_with_is_refused_before_anything_is_written(
+    tiny_store: Store, tiny_run: Path, tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
-    with pytest.raises(BadInputError, match=r"nothing/last\.pt: there is no such checkpoint"):
-        train(tiny_store.path, tmp_path / "run", tiny_config(iterations=1), init_from=tmp_path / "nothing")
-    assert not [path for path in (tmp_path / "run").iterdir() if path.name != ".lock"]
+    def refused(source: Path, **settings: object) -> str:
+        with pytest.raises(BadInputError) as error:
+            train(tiny_store.path, tmp_path / "run", tiny_config(iterations=1, **settings), init_from=source)
+        assert not (tmp_path / "run").exists()
+        return str(error.value)
+
+    several = tmp_path / "cv"
+    shutil.copytree(tiny_run, several / "fold_0")
+    assert "nothing: this is no run (no last.pt)" in refused(tmp_path / "nothing")
+    assert "this is no run" in refused(tiny_store.path)
+    assert f"several models as one. Give the run of one of them, such as {several / 'fold_0'}" in refused(several)
+    assert refused(tiny_run / "last.pt").endswith(f"the folder of a run was expected. Give {tiny_run}.")
+    assert "another network (filters 2 (now 4))" in refused(tiny_run, filters=4)
+    (several / "fold_0" / "last.pt").unlink()
+    assert "fold_0: it has no weights yet (no last.pt)" in refused(several / "fold_0")
+
+
+def test_what_a_user_may_not_expect_is_said(
+    tiny_store: Store,
+    tiny_run: Path,
+    tiny_config: Callable[..., Config],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    source = RunFolder(Path(shutil.copytree(tiny_run, tmp_path / "source")))
+    status = source.read_status()
+    assert status is not None
+    source.write_status(status.model_copy(update={"state": "interrupted", "iterations": 99}))
+    train(tiny_store.path, tmp_path / "run", tiny_config(iterations=1), init_from=source.path)
+    assert f"source: this run is interrupted, at step {status.step} of 99; its weights are taken as they" in caplog.text
+    train(tiny_store.path, tmp_path / "run", tiny_config(iterations=2), resume=True, init_from=tiny_run)
+    assert f"run: it has begun already, and goes on with its own weights; not those of {tiny_run}" in caplog.text

@@ -84,7 +84,7 @@ def test_training_a_fold(tiny_raw: Path, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     how = ("--downsample", 1, "--test-fraction", 0.2, "--folds", 2)
     assert "5 training, 0 validation, 1 test cases, 2 folds" in run("prepare", tiny_raw, "s", *how).stderr
-    assert run("train", "s", "f0", *TINY, "--fold", 0).exit_code == 0
+    assert "f0: 2 training, 3 validation (fold 0), 1 test cases" in run("train", "s", "f0", *TINY, "--fold", 0).stderr
     assert "trained with fold 0 (now 1)" in refused(3, "train", "s", "f0", *TINY, "--fold", 1, "--resume")
     assert "there is no fold 2; 0 to 1, or all" in refused(3, "train", "s", "f2", *TINY, "--fold", 2)
     assert run("train", "s", "all", *TINY, "--fold", "all").exit_code == 0
@@ -117,7 +117,15 @@ def test_a_study_of_a_fold_goes_on_and_one_without_outlives_folds(tiny_raw: Path
     run("prepare", tiny_raw, store, "--downsample", 1, "--test-fraction", 0.2, "--folds", 2)
     assert run("study", store, tmp_path / "plain", *arms).exit_code == 0
     for _ in range(2):
-        assert run("study", store, tmp_path / "fold", *arms, "--set", "train.fold=0").exit_code == 0
+        assert run("study", store, tmp_path / "fold", *arms, "--fold", 0).exit_code == 0
+    page = (tmp_path / "fold" / "report" / "index.html").read_text()
+    seen = Store.open(store).of_fold(0)
+    sizes = [len(seen.names(split)) for split in ("train", "validation", "test")]
+    assert sum(sizes) == 6
+    assert f"{sizes[0]} training, {sizes[1]} validation (fold 0 is held out), {sizes[2]} test" in page
+    small = ("--set", "train.patch=8", "--set", "train.filters=2", "--set", "train.levels=2")
+    found = run("doctor", store, "--fold", 0, *small).stdout
+    assert found.startswith(f"{sizes[0]} training, {sizes[1]} validation (fold 0), {sizes[2]} test cases\n")
 
 
 def test_held_out_cases_are_scored_as_one_table(tiny_raw: Path, tmp_path: Path) -> None:

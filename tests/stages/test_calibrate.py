@@ -22,7 +22,7 @@ from viscera.stages.train import train
 
 def test_a_run_is_calibrated_on_its_validation_cases(tiny_run: Path, tiny_store: Store, tmp_path: Path) -> None:
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
-    before = {path.name: sha256(path) for path in run.iterdir() if path.is_file()}
+    before = {path.name: sha256(path) for path in run.iterdir() if path.is_file() and path.stem != "card"}
     told: list[tuple[int, int]] = []
     found = calibrate(run, tiny_store.path, device="cpu", progress=lambda at: told.append((at.done, at.total)))
     assert told == [(0, 2), (1, 2), (2, 2)]
@@ -31,6 +31,7 @@ def test_a_run_is_calibrated_on_its_validation_cases(tiny_run: Path, tiny_store:
     assert found.nll_after < found.nll_before
     assert found.sha256 == sha256(run / "last.pt")
     assert {path.name: sha256(path) for path in run.iterdir() if path.name in before} == before
+    assert f"temperature {found.temperature:.3g}" in (run / "card.md").read_text()
     assert read_calibrations(RunFolder(run)) == {"last": found}
     assert Predictor.load(run).provenance["temperature"] == found.temperature
     text = calibration_text(found)

@@ -71,6 +71,7 @@ def prepare(
     Scans are brought onto the network's grid and split into training, validation and test cases; voxels of every class
     are counted. Cases that cannot be read are left out, with the reason in quarantine.csv.
     """
+    from viscera.io.splits import sizes_text, split_sizes
     from viscera.stages import prepare as stage
 
     if {"prepare.downsample", "prepare.spacing_mm"} <= call.options.keys():
@@ -80,12 +81,12 @@ def prepare(
     settings, seen = call.config().prepare, call.display.update
     with end_on_signal(), shared.spread(call, launcher, address) as over:  # and with it the processes
         built = stage.prepare(source, store, settings, **data, spread=over, progress=seen)
-    train, validation, test = (len(built.names(part)) for part in ("train", "validation", "test"))
-    if train + validation + test < len(built.names()):
+    sizes = split_sizes(built)
+    if sum(sizes.values()) < len(built.names()):
         call.display.note(f"{store}: {len(built.names())} cases so far; the split is drawn when all parts are done")
         return
     folds = f", {built.manifest.prepare.folds} folds" if built.manifest.prepare.folds else ""
-    call.display.note(f"{store}: {train} training, {validation} validation, {test} test cases{folds}")
+    call.display.note(f"{store}: {sizes_text(sizes)}{folds}")
     call.display.note(f"{store}: {stage.grids_text(built)}")
     if ignored := stage.ignored_text(built):
         call.display.note(f"{store}: {ignored}")

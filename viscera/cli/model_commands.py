@@ -1,4 +1,4 @@
-"""Of models: doctor, plan, train, calibrate, find-rate, study, report; and nnU-Net's trainers."""
+"""Of models: doctor, plan, train, calibrate, find-rate, study, report, card; and nnU-Net's trainers."""
 
 import json
 from dataclasses import asdict
@@ -14,10 +14,10 @@ from viscera.cli.terminal import end_on_signal, stop_on_signal
 app = new_app("")
 _TRAINING = "train.iterations train.patch train.batch_size train.filters train.device"
 _OF_A_RUN = f"preset train.weighting train.learning_rate {_TRAINING} train.seed train.fold train.checkpoint_every"
-_OF_A_STUDY = f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs {_TRAINING}"
+_OF_A_STUDY = f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs train.fold {_TRAINING}"
 
 
-@command(app, "doctor", "preset")
+@command(app, "doctor", "preset train.fold")
 def doctor(
     call: Call,
     path: Annotated[Path, typer.Argument(metavar="STORE|RUN", help="A store, before training; or a run, after it.")],
@@ -83,6 +83,8 @@ def train(
     from viscera.core.resolve import as_recorded
     from viscera.io.records import read_yaml
     from viscera.io.runlog import RunFolder
+    from viscera.io.splits import sizes_text
+    from viscera.io.training_data import TrainingData
     from viscera.stages import train as stage
 
     before = RunFolder(run)
@@ -92,6 +94,9 @@ def train(
     with stop_on_signal() as stop:
         how: dict[str, Any] = {"resume": resume, "init_from": init_from, "stop": stop}
         folder = stage.train(store, run, call.config(base), **how, progress=call.display.update)
+    data = TrainingData.read(folder.training_data)
+    if data is not None:
+        call.display.note(f"{folder.path}: {sizes_text(data.cases, data.fold)}")
     call.display.note(f"{folder.path}: finished; predict with `viscera predict {folder.path} SCAN OUTPUT`")
 
 
@@ -117,7 +122,7 @@ def calibrate(
     call.say(f"{stage.calibration_text(found)}\nIn {run}/calibration.json, and used by `viscera predict {run}`.")
 
 
-@command(app, "find-rate", "preset study.weightings train.device", writes=("out",))
+@command(app, "find-rate", "preset study.weightings train.fold train.device", writes=("out",))
 def find_rate(
     call: Call,
     store: Store,
@@ -171,6 +176,29 @@ def report(call: Call, study: Annotated[Path, "Folder of the study."]) -> None:
     from viscera.study.report.report_stage import make_report
 
     call.say(str(make_report(study, call.display.update)))
+
+
+@command(app, "card", writes=("run", "out"))
+def card(
+    call: Call,
+    run: Annotated[Path, "A trained model, as `train` or `study` made it."],
+    out: Annotated[Path | None, "Folder for card.md and card.json; by default that of the model."] = None,
+    scores: Annotated[
+        Path | None, "Table of `evaluate`; by default scores.csv of the model, as a study makes it."
+    ] = None,
+    store: Annotated[Path | None, "The store that it was trained on: says which scored cases it has seen."] = None,
+    licence: Annotated[str | None, "Of the weights, such as CC-BY-4.0."] = None,
+    data_licence: Annotated[str | None, "Of the data; by default as the data set states it."] = None,
+    overwrite: Annotated[bool, "Replace a card that was edited."] = False,
+) -> None:
+    """Write the model card of a run.
+
+    Markdown, which can be uploaded as README.md to Hugging Face's hub, and JSON: data, training, scores with intervals,
+    intended use, limits, licences.
+    """
+    from viscera.card.card_stage import Stated, write_card
+
+    call.say(str(write_card(run, out, Stated(scores, store, licence, data_licence), overwrite=overwrite)))
 
 
 @command(app, "nnunet-path")

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from tabulate import tabulate
 
@@ -14,7 +15,9 @@ from viscera.doctor.forecast import ArmForecast
 from viscera.doctor.untrained import forecast_and_choose, plain_feed, windows_with_class
 from viscera.engine.feed import training_cases
 from viscera.io.checkpoint import load_checkpoint
+from viscera.io.manifest import Split
 from viscera.io.runlog import RunFolder, read_config
+from viscera.io.splits import sizes_text, split_sizes
 from viscera.io.store import Store
 from viscera.losses.balance import POWERS, WeightSchedule
 from viscera.metrics.learning import (
@@ -48,6 +51,8 @@ class Diagnosis:
     weights: dict[str, tuple[float, ...]]  # of each weighting, as configured
     weights_by_numerator: dict[str, dict[str, tuple[float, ...]]]  # the same under each reading of N
     cases: int  # training cases
+    split: dict[Split, int]  # cases in each part, as the training sees them
+    fold: int | Literal["all"] | None  # that is held out
     cases_labelling: tuple[int, ...]  # how many of them label each class: the others say nothing about it
     cases_with_class: tuple[int, ...]  # how many of them contain each class
     windows_with_class: tuple[float, ...]  # share of random training windows that contain each class
@@ -98,6 +103,8 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
         weights=weights(),
         weights_by_numerator={numerator: weights(numerator) for numerator in ("voxels", "volumes")},
         cases=len(names),
+        split=split_sizes(store),
+        fold=config.train.fold,
         cases_labelling=tuple(store.labelled(names).sum(axis=0).tolist()),
         cases_with_class=tuple(sum(n > 0 for n in column) for column in zip(*rows, strict=True)),
         windows_with_class=windows,
@@ -226,6 +233,7 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     ]
     return "\n\n".join(
         [
+            sizes_text(diagnosis.split, diagnosis.fold),
             _table(zip(*classes.values(), strict=True), tuple(classes)),
             "Before training: each class's share of the gradient, and what Adam's epsilon leaves of its step",
             _table(arms, ("arm", *(name.replace("_", "\n") for name in diagnosis.classes), "gradient", "step kept")),

@@ -16,7 +16,7 @@ from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import sha256
 from viscera.io.mirror_index import address_of, mirror_of
 from viscera.io.records import read_json, validated
-from viscera.io.runlog import RunFolder
+from viscera.io.runlog import RunFolder, runs_in
 
 log = logging.getLogger(__name__)
 _HEADS = ("head.", "lower_heads.")  # the layers with a row for each class; the latter of deep supervision
@@ -32,11 +32,22 @@ class Source(NamedTuple):
 
     @classmethod
     def load(cls, run: Path) -> "Source":
-        """Raises BadInputError for no run, or several models as one."""
-        folder = RunFolder(run)
-        if folder.fusion.exists():
-            raise BadInputError(f"{run}: several models as one. Give the run of one of them.")
-        checkpoint = load_checkpoint(folder.last)
+        """Raises BadInputError for no run, one that has no weights yet, or several models as one."""
+        folder, inside = RunFolder(run), runs_in(run)
+        if folder.fusion.exists() or inside:
+            named = f", such as {inside[0]}" if inside else ""
+            raise BadInputError(f"{run}: several models as one. Give the run of one of them{named}.")
+        if run.is_file():
+            raise BadInputError(f"{run}: a file; the folder of a run was expected. Give {run.parent}.")
+        if not folder.last.exists():
+            what = (
+                "it has no weights yet (no last.pt)" if folder.config_path.exists() else "this is no run (no last.pt)"
+            )
+            raise BadInputError(f"{run}: {what}. Give the folder of a run that `viscera train` made.")
+        checkpoint, status = load_checkpoint(folder.last), folder.read_status()
+        if status is not None and status.state != "finished":
+            at = f"at step {checkpoint.step} of {status.iterations}"
+            log.warning("%s: this run is %s, %s; its weights are taken as they are.", run, status.state, at)
         return cls(address_of(run), sha256(folder.last), checkpoint)
 
     @classmethod
@@ -76,23 +87,29 @@ class Taken(NamedTuple):
         return f"Beginning with the weights of {self.run} (step {self.step}): {'; '.join(parts)}."
 
 
-def begin_from(network: nn.Module, classes: ClassTable, train: TrainConfig, source: Source) -> Taken:
-    """Give a network the weights of another training, and for each class that both have its output.
-
-    Classes are matched by name. Raises BadInputError for a network of other sizes, which names them.
-    """
-    before, theirs = source.checkpoint.config.train, source.checkpoint.classes.names
-    own, given = network.state_dict(), source.checkpoint.applied
+def refuse_other_network(network: nn.Module, train: TrainConfig, source: Source) -> None:
+    """Raise BadInputError, which names the sizes, where a network is not made as another training's."""
+    before = source.checkpoint.config.train
     # some have weights of the same names and shapes
     norms = {(each.network.normalisation, each.network.groups, each.initialisation) for each in (before, train)}
     if train.network.normalisation != "group":
         norms = {(kind, 0, epsilon) for kind, _, epsilon in norms}
-    if _shapes(own) != _shapes(given) or len(norms) > 1:
+    if _shapes(network.state_dict()) != _shapes(source.checkpoint.applied) or len(norms) > 1:
         other = [text for text in differences(before, train) if text.startswith(_DECIDES_WEIGHTS)]
         raise BadInputError(
             f"{source.run}: another network ({', '.join(other) or 'of other layers'}). Give its settings, or train "
             "without --init-from."
         )
+
+
+def begin_from(network: nn.Module, classes: ClassTable, train: TrainConfig, source: Source) -> Taken:
+    """Give a network the weights of another training, and for each class that both have its output.
+
+    Classes are matched by name. Raises BadInputError as `refuse_other_network`.
+    """
+    refuse_other_network(network, train, source)
+    before, theirs = source.checkpoint.config.train, source.checkpoint.classes.names
+    own, given = network.state_dict(), source.checkpoint.applied
     seen = [text for text in differences(before, train) if text.startswith("intensity.")]
     if seen:
         log.warning("%s: it saw other numbers for the same HU: %s.", source.run, ", ".join(seen))

@@ -4,7 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -19,6 +19,17 @@ from viscera.io.store import Store
 _FOLDS = 1  # stream of random numbers, beside that of the split
 _SPLIT_FILE = TypeAdapter(dict[Split, list[str]])
 log = logging.getLogger(__name__)
+
+
+def split_sizes(store: Store) -> dict[Split, int]:
+    """How many cases each part has, as the store, or a training of a fold (`Store.of_fold`), sees them."""
+    return {split: len(store.names(split)) for split in get_args(Split)}
+
+
+def sizes_text(sizes: Mapping[Split, int], fold: int | Literal["all"] | None = None) -> str:
+    """For people: `5 training, 3 validation (fold 0), 2 test cases`."""
+    held = "" if fold is None else " (no fold is held out)" if fold == "all" else f" (fold {fold})"
+    return f"{sizes['train']} training, {sizes['validation']} validation{held}, {sizes['test']} test cases"
 
 
 def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: PrepareConfig) -> dict[str, Split]:

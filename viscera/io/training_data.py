@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from pydantic import Field
@@ -14,6 +14,7 @@ from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.settings import Settings
 from viscera.io.manifest import Split
 from viscera.io.records import read_json, validated
+from viscera.io.splits import split_sizes
 from viscera.io.store import Store
 
 Sizes = tuple[float, float, float]
@@ -52,6 +53,7 @@ class TrainingData(Settings):
     cases_labelling: tuple[int, ...] = ()  # training cases that label the class
     cases_with_class: tuple[int, ...] = ()  # of these, how many contain it
     mean_volume_ml: tuple[float | None, ...] = ()  # on the scans' own grids, over the cases that contain it
+    cases_with_ignored: int = 0  # training cases with voxels that nobody labelled
     sha256: str = ""  # of the files of the training cases, as the store holds them
 
     @classmethod
@@ -67,7 +69,7 @@ class TrainingData(Settings):
             dataset=manifest.dataset,
             licence=manifest.licence,
             store=store.path.resolve().name,
-            cases={split: len(store.names(split)) for split in get_args(Split)},
+            cases=split_sizes(store),
             fold=fold,
             folds=manifest.prepare.folds,
             original=GridFacts.of(map(store.original_geometry, names)),
@@ -79,6 +81,7 @@ class TrainingData(Settings):
                 round(float(column[there].mean()), 3) if there.any() else None
                 for column, there in zip(volumes_ml.T, present.T, strict=True)
             ),
+            cases_with_ignored=sum(record.ignored_original > 0 for record in records),
             sha256=training_set_sha256(store),
         )
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tabulate import tabulate
 
 import viscera
+from viscera.card.card_stage import refresh_card
 from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, Progress, unseen
@@ -93,6 +94,7 @@ def calibrate(
         viscera=viscera.__version__,
     )
     write_calibration(folder, model.config.checkpoint, calibration)
+    refresh_card(run, store_path)
     return calibration
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 
 import viscera
+from viscera.card.card_stage import refresh_card
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, unseen
@@ -26,9 +27,10 @@ from viscera.engine.hardware import (
     fastest_convolutions,
     peak_memory_mib,
 )
-from viscera.engine.init_from import Source, Taken, begin_from
+from viscera.engine.init_from import Source, Taken, begin_from, refuse_other_network
 from viscera.engine.monitor import Monitor
 from viscera.engine.precision_probe import as_before, decided
+from viscera.engine.trained_model import build_network
 from viscera.engine.trainer import StopSignal, Trainer
 from viscera.engine.trust import TrainingRanges, least_confidence, most_entropy, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
@@ -67,13 +69,12 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
         _check_settings(given.config, ranks, has_weights=has_weights, said=of_study)
 
         def begin() -> tuple[Config, Checkpoint | None, Source | None]:
+            source = _source_of(init_from, folder, given)
             held.enter_context(exclusive(run_path))
             if given.started_by:
                 write_text(folder.started_by, "\n".join(given.started_by))
             on = given.device if ranks.size == 1 else "cpu"  # what is passed on to other ranks
             checkpoint = load_checkpoint(folder.last, on) if folder.last.exists() else None
-            # a run that was killed before its first checkpoint begins again as it began
-            source = Source.of(init_from, folder) if checkpoint is None else None
             return _as_it_began(folder, checkpoint, given), checkpoint, source
 
         config, checkpoint, source = ranks.of_first(begin)
@@ -98,9 +99,7 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
             with contextlib.suppress(BadInputError):
                 _write_status(folder, trainer, "failed" if failed else "interrupted", with_addresses(str(error)))
             raise
-        if ranks.is_first:
-            _remember_training_set(folder, given.store, monitor)
-        _write_status(folder, trainer, "finished")
+        _finish(folder, given.store, trainer, monitor)
     return folder
 
 
@@ -110,6 +109,26 @@ def _check_settings(config: Config, ranks: Ranks, *, has_weights: bool, said: bo
             refuse_random_encoder(config.train, has_weights=has_weights)
             if not said:
                 warn_of_settings([config], have_weights=has_weights)
+
+
+def _source_of(init_from: Path | None, folder: RunFolder, given: "_Given") -> Source | None:
+    """What a run begins with that has no weights of its own; what it cannot begin with is refused before it is made.
+
+    One that was killed before its first checkpoint begins again as it began.
+    """
+    train = given.config.train
+    if folder.last.exists():
+        if init_from is not None:
+            log.warning(
+                "%s: it has begun already, and goes on with its own weights; not those of %s.", folder.path, init_from
+            )
+        return None
+    source = Source.of(init_from, folder)
+    if source is not None:
+        with torch.device("meta"):
+            network = build_network(train, len(given.facts.classes))
+        refuse_other_network(network, train, source)
+    return source
 
 
 def _begun_from(source: Source, trainer: Trainer) -> Taken:
@@ -187,6 +206,15 @@ def _is_foreign(folder: RunFolder) -> bool:
     names = {path.name for path in folder.path.iterdir()} if folder.path.is_dir() else set()
     ours = {folder.config_path.name, folder.last.name}
     return not names & ours and any(not name.startswith(".") for name in names)
+
+
+def _finish(folder: RunFolder, store: Store, trainer: Trainer, monitor: Monitor) -> None:
+    is_first = trainer.batch.ranks.is_first
+    if is_first:
+        _remember_training_set(folder, store, monitor)
+    _write_status(folder, trainer, "finished")
+    if is_first:
+        refresh_card(folder.path, store.path)
 
 
 def _remember_training_set(folder: RunFolder, store: Store, monitor: Monitor) -> None:

@@ -11,6 +11,7 @@ from multiprocessing.synchronize import Event as ProcessEvent
 
 import torch
 
+from viscera.card.card_stage import refresh_card
 from viscera.core.config import EvaluateConfig
 from viscera.core.errors import DefectError, InterruptedRunError, RunFailedError, VisceraError, case_error
 from viscera.core.processes import show_log
@@ -130,6 +131,8 @@ def _run_to(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress,
     else:
         refuse_unpredicted(run, store)  # trained elsewhere, and copied here without its weights
     evaluate(run.predictions, plan.store, run.scores, config.study_evaluation, all_or_none=True)
+    if is_last and run.last.exists():
+        refresh_card(run.path, plan.store)
     if failure is not None and OUT_OF_MEMORY in str(failure):
         raise failure
     if failure is not None and is_last:

@@ -124,9 +124,13 @@ def _result(folder: StudyFolder, store: Store | None, problems: list[str]) -> St
     record = folder.read_record()
     plan = record.config.study
     runs = tuple(_read_run(folder.run(arm, seed), arm, seed, record) for arm in arms_of(plan) for seed in plan.seeds)
-    sizes = SplitSizes(*(len(store.names(s)) for s in ("train", "validation", "test"))) if store else None
+    sizes: SplitSizes | None = None
     forecasts: tuple[ArmForecast, ...] = ()
     fused: FusedResult | None = None
+    if store is not None:
+        with noted(problems, "How many cases are in each part is not shown. "):
+            seen = store.of_fold(record.config.train.fold)
+            sizes = SplitSizes(*(len(seen.names(split)) for split in ("train", "validation", "test")))
     with noted(problems, "The forecast is not shown. "):
         forecasts = load_forecasts(folder.forecast_path, record.config.train.iterations)
     if plan.fuse:

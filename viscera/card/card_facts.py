@@ -1,0 +1,194 @@
+"""From the files of a run to what its model card says of it."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import viscera
+from viscera.card.card_statements import CITATION
+from viscera.card.model_card import CalibrationFacts, ModelDetails, OtherSetting, WeightsFile
+from viscera.core.arms import weighting_name
+from viscera.core.config import Config
+from viscera.core.errors import BadInputError
+from viscera.core.geometry import size_text
+from viscera.core.settings import fields_of
+from viscera.io.checkpoint import Checkpoint, load_checkpoint
+from viscera.io.files import sha256
+from viscera.io.manifest import Split
+from viscera.io.records import read_json, validated
+from viscera.io.runlog import RunFolder
+from viscera.io.store import Store
+from viscera.io.training_data import TrainingData, training_set_sha256
+
+_DECIDED = {
+    "train.precision",
+    "train.intensity.mean_hu",
+    "train.intensity.sd_hu",
+    "prepare.folds",
+}  # by machine or data
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunFacts:
+    """What a card is made of."""
+
+    details: ModelDetails
+    data: TrainingData
+    calibration: tuple[CalibrationFacts, ...]
+    splits: Mapping[str, Split | None] | None = None  # of each case, as this training saw them; None: not known
+
+    @classmethod
+    def read(cls, run: Path, store: Store | None = None) -> "RunFacts":
+        """Of a run, and of the store that it was trained on, where that is given.
+
+        Raises BadInputError for no run, several models as one, a damaged file, or a store of other training cases.
+        """
+        folder = RunFolder(run)
+        if folder.fusion.exists() or (run.is_dir() and not folder.last.exists() and any(run.glob("*/last.pt"))):
+            raise BadInputError(
+                f"{run}: several models as one. Give the run of one of them: each has a card of its own."
+            )
+        checkpoint = load_checkpoint(folder.last)
+        data = TrainingData.read(folder.training_data) or TrainingData(
+            classes=checkpoint.classes.names,
+            cases={"train": len(checkpoint.training_spacings_mm)},
+            fold=checkpoint.config.train.fold,
+        )
+        splits = None
+        if store is not None:
+            store = store.of_fold(checkpoint.config.train.fold)
+            _refuse_other_store(run, store, checkpoint, data)
+            data = TrainingData.of(store, checkpoint.config.train.fold)
+            splits = {name: record.split for name, record in store.manifest.cases.items()}
+        details = _details(folder, checkpoint)
+        return cls(details, data, tuple(_calibrations(folder.calibration, details)), splits)
+
+
+def _refuse_other_store(run: Path, store: Store, checkpoint: Checkpoint, data: TrainingData) -> None:
+    """`store` as the training saw it; of a run that does not know its cases by checksum, the counts are compared."""
+    counts = store.voxel_counts(checkpoint.config.train.loss.counts).tolist()
+    is_other = data.sha256 != training_set_sha256(store) if data.sha256 else False
+    is_other |= store.classes != checkpoint.classes or counts != checkpoint.class_voxel_counts.tolist()
+    if is_other:
+        raise BadInputError(
+            f"{store.path}: {run} was trained on other cases than those that this store has for training now. Give the "
+            "store that it was trained on, as it was, or leave --store out."
+        )
+
+
+def _calibrations(path: Path, details: ModelDetails) -> Iterator[CalibrationFacts]:
+    """Of these weights, by checkpoint; of its cases their number alone."""
+    value = read_json(path) if path.exists() else {}
+    for name, found in value.items() if isinstance(value, dict) else ():
+        if isinstance(found, dict) and any(found.get("sha256") == each.sha256 for each in details.weights):
+            known = {key: found.get(key) for key in CalibrationFacts.model_fields.keys() - {"checkpoint", "cases"}}
+            cases = found.get("cases")
+            known |= {"checkpoint": name, "cases": len(cases) if isinstance(cases, list) else None}
+            yield validated(CalibrationFacts, known, path, "Calibrate the run again.")
+
+
+def _details(folder: RunFolder, checkpoint: Checkpoint) -> ModelDetails:
+    status, config = folder.read_status(), checkpoint.config
+    weights = [WeightsFile(file=folder.last.name, sha256=sha256(folder.last), step=checkpoint.step)]
+    if folder.best.exists():
+        best = WeightsFile(file=folder.best.name, sha256=sha256(folder.best), step=load_checkpoint(folder.best).step)
+        weights.append(best)
+    machine = ""
+    if status is not None and status.hardware:
+        threads = (
+            f", {status.threads} {'thread' if status.threads == 1 else 'threads'}" if status.device == "cpu" else ""
+        )
+        machine = f"{status.hardware} ({status.device}{threads})"
+    return ModelDetails(
+        name=folder.path.resolve().name,
+        viscera=viscera.__version__,
+        date="",
+        network=_network(config),
+        parameters=sum(
+            tensor.numel()
+            for name, tensor in checkpoint.applied.items()
+            if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))
+        ),
+        inputs=_inputs(config),
+        outputs=checkpoint.classes.names,
+        loss=_loss(config),
+        class_voxel_counts=tuple(checkpoint.class_voxel_counts.tolist()),
+        class_weights=tuple(float(f"{weight:.6g}") for weight in checkpoint.class_weights.tolist()),
+        other_settings=tuple(other_settings(config)),
+        started_from=_started_from(folder),
+        state=status.state if status else "unknown",
+        step=checkpoint.step,
+        iterations=config.train.iterations,
+        training_seconds=status.wall_seconds if status else None,
+        machine=machine,
+        versions=status.versions if status else {},
+        weights=tuple(weights),
+        citation=CITATION,
+    )
+
+
+def other_settings(config: Config) -> Iterator[OtherSetting]:
+    """Those that decide what is computed and are not as the preset `paper` has them, prediction's included."""
+    paper = Config()
+    plain_schedule = config.train.rate_schedule.shape == "constant" and config.train.rate_schedule.warm_up == 0
+    for key, _, role in fields_of(Config):
+        if role == "machine" or key in _DECIDED or not key.startswith(("prepare.", "train.", "predict.")):
+            continue
+        if key == "train.rate_schedule.steps" and plain_schedule:  # written into every run
+            continue
+        before, here = (attrgetter(key)(each) for each in (paper, config))
+        if before != here:
+            yield OtherSetting(setting=key, paper=_plain(before), here=_plain(here))
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - of any setting
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _network(config: Config) -> str:
+    train, network = config.train, config.train.network
+    design = f"{train.levels} levels, {train.filters} filters, {network.normalisation} normalisation"
+    parts = [
+        f"3D U-Net ({'residual encoder, ' if network.encoder == 'residual' else ''}{design})",
+        f"trained on windows of {train.patch}³ voxels, {train.batch_size} a step",
+        f"{train.optimiser.name} at a rate of {train.learning_rate:g} ({train.rate_schedule.shape})",
+        train.precision,
+    ]
+    return ", ".join(parts)
+
+
+def _inputs(config: Config) -> str:
+    prepare, intensity = config.prepare, config.train.intensity
+    if prepare.spacing_mm is not None:
+        spacing = prepare.spacing_mm
+        each = spacing if isinstance(spacing, tuple) else (spacing,) * 3
+        grid = f"resampled to voxels of {size_text(each)} mm"
+    else:
+        factors = prepare.downsample if isinstance(prepare.downsample, tuple) else (prepare.downsample,) * 3
+        grid = "on its own grid" if set(factors) == {1} else f"made {size_text(factors)} times coarser along R, A, S"
+    scale = "0 to 1" if intensity.scaling == "unit" else "z-scores"
+    return f"CT in HU, {grid}; {intensity.low_hu:g} to {intensity.high_hu:g} HU become {scale}"
+
+
+def _loss(config: Config) -> str:
+    train = config.train
+    weighting = weighting_name(train.weighting)
+    loss = f"soft Dice of all classes, weights: {weighting} (Eq. 2 to 6 of the paper)"
+    if train.loss.schedule.to is not None:
+        loss += f", which become {weighting_name(train.loss.schedule.to)}"
+    if train.loss.cross_entropy:
+        own = weighting_name(train.loss.cross_entropy_weighting)
+        loss += f"; and {train.loss.cross_entropy:g} times the cross-entropy, weights: {own}"
+    return loss
+
+
+def _started_from(folder: RunFolder) -> str:
+    """By name: a path may say more than a card should."""
+    if not folder.started_from.exists():
+        return ""
+    said = read_json(folder.started_from)
+    if not isinstance(said, dict) or not {"run", "step", "sha256"} <= said.keys():
+        raise BadInputError(f"{folder.started_from}: damaged. Delete it, or train this run again.")
+    return f"{Path(str(said['run'])).name}, step {said['step']}, SHA-256 {said['sha256']}"

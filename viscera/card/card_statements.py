@@ -1,0 +1,102 @@
+"""What a model card says in words: the same of every model, or decided by a few of its facts."""
+
+from collections.abc import Iterator
+
+from viscera.card.model_card import ModelDetails, Use
+from viscera.core.anatomy import title_of
+from viscera.io.training_data import TrainingData
+
+CITATION = (
+    "C. Shen, H. R. Roth, H. Oda, M. Oda, Y. Hayashi, K. Misawa, K. Mori: On the influence of Dice loss function in "
+    "multi-class organ segmentation of abdominal CT using 3D fully convolutional networks, 2018."
+)
+USE = Use(
+    primary="Research on the segmentation of organs in abdominal CT: comparison of methods, and label maps that people "
+    "look at and correct.",
+    users="Researchers who can judge a label map of the abdomen, or work with somebody who can.",
+    out_of_scope=(
+        (
+            "Diagnosis, planning of treatment, or any other use on which the care of a patient depends: it is no "
+            "medical device, and nobody has approved it as one."
+        ),
+        "Decisions without a person who looks at the label maps.",
+        (
+            "Scans unlike those of the training: of another modality or part of the body, with other voxel sizes or "
+            "contrast phases, of patients of other ages or with other diseases."
+        ),
+        "Structures that are not among its classes: they are called background, or one of the classes.",
+    ),
+)
+FACTORS = (
+    "Organs: all scores are given by organ; small ones are harder.",
+    (
+        "Voxel sizes: those of the training are given below; viscera predict says where a scan is more than 1.5 "
+        "times finer or coarser."
+    ),
+    (
+        "Scanner, contrast phase, age, sex and disease of the patients are not recorded here, and scores are not given "
+        "by them."
+    ),
+)
+METRICS = (
+    (
+        "Dice: twice the overlap over the sum of both volumes, from 0 to 1. HD95: 95th percentile of the distances "
+        "between both surfaces, in mm. Surface Dice: share of both surfaces within a tolerance of the other."
+    ),
+    (
+        "Means are over the cases in which the metric is a finite number; an organ that is in neither label map is "
+        "left out. Foreground is the mean over the organs of their means."
+    ),
+    (
+        "In brackets: 95 % percentile interval of 2,000 bootstrap draws of the cases. It says how much the mean would "
+        "vary with other cases of the same kind, and neither how the model does on scans of another hospital nor how "
+        "much another seed of the training would change."
+    ),
+)
+_FEW = 20  # cases
+
+
+def is_phantom(data: TrainingData) -> bool:
+    """Whether the training data say that they are procedural, as the report of a study takes it."""
+    return "phantom" in data.dataset.lower()
+
+
+def ethics(data: TrainingData) -> Iterator[str]:
+    """On whose data, and on whom it may be wrong."""
+    if is_phantom(data):
+        yield "The training data are procedural phantoms: they are of no patient."
+    else:
+        yield (
+            "The training data are scans of patients; consent, ethical approval and the terms of use are those of the "
+            "data set. This card names no case, and weights can still hold traces of the scans: share them only as far "
+            "as the data may be shared."
+        )
+    yield "Whether it is worse for some groups of patients than for others was not measured."
+
+
+def caveats(details: ModelDetails, data: TrainingData, *, is_evaluated: bool) -> Iterator[str]:
+    """What somebody who uses the model must know, from its own facts."""
+    if is_phantom(data):
+        yield "Trained on phantoms alone: nothing here says how the model does on patients."
+    if details.state != "finished" or details.step < details.iterations:
+        yield f"The training is not complete ({details.state}, step {details.step:,} of {details.iterations:,})."
+    if not is_evaluated:
+        yield "It is not evaluated: nobody knows from this card how good it is."
+    cases = data.cases.get("train", 0)
+    if cases < _FEW:
+        yield f"Trained on {cases} {'case' if cases == 1 else 'cases'} only."
+    never = [name for name, n in zip(data.classes, data.cases_with_class, strict=False) if n == 0]
+    if never:
+        yield f"In no training case, and not learnt: {', '.join(map(title_of, never))}."
+    partly = [
+        f"{title_of(name)} in {n} of {cases}"
+        for name, n in zip(data.classes, data.cases_labelling, strict=False)
+        if n < cases
+    ]
+    if partly:
+        yield f"Not labelled in all training cases: {', '.join(partly)}."
+    if data.cases_with_ignored:
+        yield f"In {data.cases_with_ignored} training cases a part was labelled by nobody, and says nothing."
+    if data.fold not in {None, "all"}:
+        yield f"One run of a cross-validation: it has not seen fold {data.fold} of {data.folds}."
+    yield "Look at every label map; measurements.csv beside predictions flags organs that are unlike those of training."

@@ -1,6 +1,7 @@
 """A study from end to end: here and in processes, stopped, gone on with, with more arms, with runs that fail."""
 
 import csv
+import json
 import os
 import shutil
 import threading
@@ -90,6 +91,13 @@ def test_a_frozen_encoder_is_nothing_for_arms_that_begin_at_random(
     with pytest.raises(UsageError, match="encoder_rate is 0, and this run begins with random weights"):
         run_study(tiny_store.path, tmp_path / "s", frozen)
     assert not (tmp_path / "s").exists()
+
+
+def test_every_run_has_a_card_with_its_scores(tiny_store: Store, finished: Path) -> None:
+    for arm in ("uniform_lr0.01", "simple_lr0.01"):
+        card = json.loads((finished / "arms" / arm / "seed_0" / "card.json").read_text())
+        assert card["evaluation_data"]["splits"] == {"test": len(tiny_store.names("test"))}
+        assert {each["metric"] for each in card["quantitative_analyses"]} == {"dice"}
 
 
 def test_the_joined_table_has_arm_and_seed_in_front(finished: Path) -> None:

@@ -47,9 +47,7 @@ def calibrate(
 
     Its weights stay as they are, and so do its label maps; its probabilities, and what is made from them, change.
 
-    Raises:
-        BadInputError: no run, or several as one; no such store; another store than the run was trained on; no
-            validation cases.
+    Raises BadInputError for no run, or several as one, another store than it was trained on, and no validation cases.
     """
     folder = RunFolder(run)
     _refuse_several(folder)

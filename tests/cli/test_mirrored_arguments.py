@@ -266,7 +266,8 @@ def test_of_parts_that_are_merged_the_tables_travel_alone(store_of_objects: Obje
     with command({"store": Path(f"{at}/part1")}) as here:
         assert (here["store"] / "c1.nii.gz").exists()
     said = refused(3, "merge", f"{at}/part1", f"{at}/part3", "--out", f"{at}/all")
-    assert said == f"viscera: {at}/part3: there is none of measurements.csv, quarantine.csv, scores.csv, summary.json."
+    assert said.startswith(f"viscera: {at}/part3: there is none of ")
+    assert "scores.csv, summary.json" in said
 
 
 def test_one_url_as_input_and_output_is_one_folder(store_of_objects: ObjectStore) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.planned_data import data_of
-from viscera.core.config import TrainConfig
+from viscera.core.config import IntensityConfig, TrainConfig
 from viscera.core.recipe_config import RateScheduleConfig
 from viscera.engine.step_cost import TrainingCost
 from viscera.planning import plan_rules as rules
@@ -70,6 +70,16 @@ def test_hu_are_clipped_and_scaled_by_those_of_the_organs() -> None:
     uniform = data_of((3, 3, 3), (9, 9, 9), hu=OrganHu(50, 50, 50, 0))
     flat = {choice.key.rpartition(".")[2]: choice.value for choice in rules.intensity(uniform)}
     assert (flat["low_hu"], flat["high_hu"], flat["sd_hu"]) == (0, 100, 1)
+
+
+def test_a_range_of_hu_of_the_base_stays() -> None:
+    own = TrainConfig(intensity=IntensityConfig(low_hu=-160, high_hu=240))
+    assert not [key for key in values_of(candidate(CUBES, own, (32, 8), NONE)) if "intensity" in key]
+    given = frozenset({"train.intensity.low_hu", "train.intensity.high_hu"})
+    found = values_of(candidate(CUBES, own, (32, 8), given))
+    assert sorted(key for key in found if "intensity" in key) == [
+        *("intensity.mean_hu", "intensity.scaling", "intensity.sd_hu"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ cost.iterations_within(7200, config.train)
 
 import logging
 import math
-import statistics
 import tempfile
 import time
 from collections import defaultdict
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from statistics import median
 from threading import Event
 from typing import NamedTuple, TypeVar
 
@@ -115,7 +115,8 @@ def measured_cost(store: Store, config: Config, device: torch.device, *, expecte
         end = clock.now() - clock.at[-1]
         _, checkpoint = _timed(lambda: save_checkpoint(Path(folder) / "timed.pt", trainer.checkpoint()), device)
     spent = monitor.spent
-    line = (spent["windows"] + spent["statistics"]) / 2  # of two lines
+    statistics = spent["statistics"] / 2  # of two lines
+    line = spent["windows"] / 2 + statistics
     of_one = spent["validation"]
     saves = 2 if cases else 1  # best.pt is written too
     shapes = cases.shapes
@@ -123,7 +124,7 @@ def measured_cost(store: Store, config: Config, device: torch.device, *, expecte
         step=clock.step(steps),
         line=line,
         validation=of_one * sum(map(math.prod, shapes)) / math.prod(shapes[0]) if shapes else 0.0,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint + (statistics if short.batch_norm == "recomputed" else 0.0),
         diagnosis=max(0.0, end - line - of_one - saves * checkpoint) if short.diagnose else 0.0,
         around=_START_S + before + _around(store),
         num_classes=len(store.classes),
@@ -171,7 +172,7 @@ class _Clock:
         if self.device.type == "cuda":
             return (self.at[steps - 1] - self.at[half + 1]) / (steps - 2 - half)
         plain = [n for n in range(2, steps + 1) if n != half + 1 and (n != steps or steps == _FEW_STEPS)]
-        return statistics.median(self.at[n] - self.at[n - 1] for n in plain)
+        return median(self.at[n] - self.at[n - 1] for n in plain)
 
 
 @dataclass(frozen=True)

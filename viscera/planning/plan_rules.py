@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from viscera.core.config import Config, TrainConfig
+from viscera.core.config import Config, IntensityConfig, TrainConfig
 from viscera.core.network_config import NetworkConfig
 from viscera.core.quantities import duration_text
+from viscera.core.settings import differences
 from viscera.engine.step_cost import TrainingCost
 from viscera.networks.anisotropy import proposed_topology
 from viscera.planning.fingerprint import Fingerprint, Presence
@@ -83,7 +84,7 @@ def candidate(
         Choice("train.filters", filters, "as wide as memory and time allow, beside that window"),
         Choice("train.batch_size", batch, "nnU-Net's least; windows are enlarged first"),
         *_topology(base, grid, size, fixed),
-        *intensity(data),
+        *(() if _has_own_intensity(base, fixed) else intensity(data)),
     ]
     return Candidate(grid, tuple(each for each in choices if each.key not in fixed))
 
@@ -113,6 +114,12 @@ def _topology(base: TrainConfig, grid: Grid, size: tuple[int, int], fixed: froze
     for name, values in (("strides", found.strides), ("kernels", found.kernels)):
         why = f"voxels of {mm} mm are cubes, or nearly" if are_cubes else f"nnU-Net's rule for voxels of {mm} mm"
         yield Choice(f"train.network.{name}", None if are_cubes else [list(each) for each in values], why)
+
+
+def _has_own_intensity(base: TrainConfig, fixed: frozenset[str]) -> bool:
+    """Whether the base sees HU otherwise than by default, apart from what the user fixed."""
+    other = [each.split()[0] for each in differences(IntensityConfig(), base.intensity, within="train.intensity.")]
+    return not fixed.issuperset(other)
 
 
 def intensity(data: Fingerprint) -> Iterator[Choice]:

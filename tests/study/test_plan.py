@@ -317,3 +317,11 @@ def test_a_finished_run_may_know_where_its_variants_rate_ends(
     train(tiny_store.path, first.run.path, first.config)
     (again, *_) = make_plan(StudyFolder(tmp_path / "study"), tiny_store, config).tasks
     assert again.config.train.rate_schedule.steps is None
+
+
+def test_calibration_needs_the_grids_of_the_scans(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
+    config = grid(tiny_config, **{"study.metrics": ["dice", "ece"]})
+    assert make_plan(StudyFolder(tmp_path / "study"), tiny_store, config).config.study_formats[1:] == ("probabilities",)
+    prepared = with_settings(config, {"evaluate.grid": "prepared"}, "test")
+    with pytest.raises(BadInputError, match=r"study\.metrics: ece are measured on the scans' own grids"):
+        make_plan(StudyFolder(tmp_path / "study"), tiny_store, prepared)

@@ -97,6 +97,11 @@ def make_plan(folder: StudyFolder, store: Store, config: Config) -> StudyPlan:
         record = _extended(folder, before, record)
     plan = StudyPlan.of(folder, record)
     _refuse_missing_cases(store, plan)
+    if record.config.study_evaluation.calibration and record.config.evaluate.grid == "prepared":
+        raise BadInputError(
+            f"study.metrics: {', '.join(record.config.study_evaluation.calibration)} are measured on the scans' own "
+            "grids, and evaluate.grid is prepared. Set it to original or both."
+        )
     for task in plan.tasks:
         refuse_random_encoder(task.config.train, has_weights=task.run.has_begun)
         _refuse_stranger(task, store)

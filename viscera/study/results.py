@@ -15,6 +15,7 @@ from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.doctor.forecast import ArmForecast
 from viscera.drawing.slices import Backdrop, LabelView
 from viscera.engine.fusion import FusionRecord
+from viscera.io.reliability_table import ReliabilityRow
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
 from viscera.metrics.learning import NOTHING_LOGGED, LoggedStep, step_kept
@@ -72,6 +73,7 @@ class RunResult:
     earlier: Mapping[int, tuple[ScoreRow, ...]] = field(default_factory=dict)
     # by test case and organ, why its prediction should be looked at; empty: not flagged
     reasons: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    reliability: tuple[ReliabilityRow, ...] = ()  # of the test cases, where calibration is measured
 
     def standing(self) -> str:
         """What keeps this run from being finished and scored, in a sentence; empty where nothing does."""

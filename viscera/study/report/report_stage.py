@@ -22,11 +22,14 @@ from viscera.io.mirror_index import mirror_of, remove
 from viscera.io.nifti import read_labels
 from viscera.io.predictions import Measured, read_measurements
 from viscera.io.records import write_csv
+from viscera.io.reliability_table import NAME as RELIABILITY
+from viscera.io.reliability_table import ReliabilityRow, read_reliability
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.study.rate_range import RateRange, rate_range_path, read_rate_range
 from viscera.study.report import curves_section, summary_section
+from viscera.study.report.calibration_section import CALIBRATION
 from viscera.study.report.claims_section import CLAIMS_SECTION
 from viscera.study.report.comparisons_section import COMPARISONS
 from viscera.study.report.gradients_section import GRADIENTS
@@ -40,6 +43,7 @@ SECTIONS: tuple[Section, ...] = (
     summary_section.SUMMARY,
     TABLE1,
     COMPARISONS,
+    CALIBRATION,
     CLAIMS_SECTION,
     curves_section.FIGURE1,
     GRADIENTS,
@@ -176,7 +180,11 @@ def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord) -> Ru
             cases = dict.fromkeys(row.case for row in scores or ())
             measured = {case: read_measurements(folder.predictions / f"{case}.json") for case in cases}
     reasons = {(case, organ): each.reasons for case, found in measured.items() for organ, each in found.items()}
-    return RunResult(arm, seed, status, curve, scores, " ".join(problems), earlier, reasons)
+    reliability: tuple[ReliabilityRow, ...] = ()
+    if record.config.study_evaluation.calibration and folder.scores.with_name(RELIABILITY).exists():
+        with noted(problems):
+            reliability = tuple(read_reliability(folder.scores.with_name(RELIABILITY)))
+    return RunResult(arm, seed, status, curve, scores, " ".join(problems), earlier, reasons, reliability)
 
 
 def _read_earlier(folder: RunFolder, stages: Sequence[int], problems: list[str]) -> dict[int, tuple[ScoreRow, ...]]:

@@ -66,6 +66,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(roomy_store: Store, tm
         (2, ("--budget", "2 fortnights"), "a duration was expected, as 2h"),
         (2, ("--memory", "8"), "an amount of memory was expected, as 8GiB"),
         (2, ("--budget", "2h", "--iterations", 9), "give --budget or --iterations, not both"),
+        (2, ("--budget", "2h", "--set", "train.iterations=9"), "give --budget or --iterations, not both"),
     ):
         result = run(*call, *wrong)
         assert result.exit_code == code

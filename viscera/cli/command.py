@@ -270,7 +270,9 @@ Budget = Annotated[
 ]
 Memory = Annotated[
     Any,
-    typer.Option(callback=_quantity(bytes_of), metavar="SIZE", help="Memory for it: 8GiB; by default what is free."),
+    typer.Option(
+        callback=_quantity(bytes_of), metavar="SIZE", help="Memory for it: 8GiB; by default most of what is free."
+    ),
 ]
 Formats = Annotated[
     Any,

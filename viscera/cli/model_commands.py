@@ -40,11 +40,14 @@ def doctor(
         call.result(json.dumps(asdict(found), indent=1) if as_json else diagnosis_text(found))
 
 
-@command(app, "plan", "preset train.iterations train.device train.fold", writes=("out",))
+@command(app, "plan", "preset train.device train.fold", writes=("out",))
 def plan(
     call: Call,
     store: Store,
     budget: shared.Budget = None,
+    iterations: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Training steps, in place of a budget.")
+    ] = None,
     memory: shared.Memory = None,
     keep_spacing: Annotated[bool, "Plan for the voxels that the store has, whatever their size."] = False,
     out: Annotated[Path, "YAML file of settings to write."] = Path("plan.yaml"),
@@ -58,13 +61,15 @@ def plan(
     from viscera.planning import plan_stage as stage
     from viscera.planning.plan_text import next_steps, plan_table
 
-    iterations = call.options.get("train.iterations")
+    config, fixed = call.config(), call.settings_given()
+    if "train.iterations" in fixed:  # by --set
+        iterations = iterations or config.train.iterations
     if budget is not None and iterations is not None:
         raise typer.BadParameter("give --budget or --iterations, not both")
     call.choose_threads()
-    wanted = stage.Wanted(budget, iterations, memory, keep_spacing, call.settings_given())
+    wanted = stage.Wanted(budget, iterations, memory, keep_spacing, fixed - {"train.iterations"})
     with end_on_signal():
-        found = stage.plan_training(store, out, call.config(), wanted, progress=call.display.update)
+        found = stage.plan_training(store, out, config, wanted, progress=call.display.update)
     call.result(f"{plan_table(found)}\n\n{next_steps(found, store, out)}")
 
 

@@ -65,7 +65,7 @@ class LabelMap:
     @property
     def ignored(self) -> int:
         """Voxels that nobody labelled."""
-        return int(np.count_nonzero(self.labels == IGNORED))
+        return sum(int(np.count_nonzero(plane == IGNORED)) for plane in _planes(self.labels))
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def value_counts(numbers: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[n
     `bincount`, which takes eight times the memory of a label map.
     """
     counts = np.zeros(int(numbers.max(initial=0)) + 1, dtype=np.int64)
-    for plane in np.moveaxis(numbers, int(np.argmax(np.abs(numbers.strides))), 0):
+    for plane in _planes(numbers):
         highest = int(plane.max(initial=0))
         if highest > _FEW:
             counts += np.bincount(plane.ravel(order="K"), minlength=len(counts))
@@ -120,6 +120,11 @@ def value_counts(numbers: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[n
                 counts[number] += np.count_nonzero(plane == number)
     counts[0] = numbers.size - counts[1:].sum()
     return counts
+
+
+def _planes(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """An array (I, J, K) with the axis first along which its planes lie one after another in memory."""
+    return np.moveaxis(array, int(np.argmax(np.abs(array.strides))), 0)
 
 
 def _check_shape(array: npt.NDArray[np.generic], geometry: Geometry) -> None:

@@ -207,7 +207,7 @@ def test_calibration_without_the_cases_it_names(trained: Path) -> None:
     (found,) = card_of(trained).calibration
     assert (found.checkpoint, found.cases) == ("last", 1)
     text = (trained / "card.md").read_text()
-    assert "expected calibration error 0.0200, without it 0.0800 (on 1 validation cases)" in text
+    assert "expected calibration error 0.0200, without it 0.0800 (on 1 validation case)" in text
     assert "case_0" not in text + (trained / "card.json").read_text()
 
 

@@ -14,7 +14,7 @@ import torch
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError
-from viscera.engine.init_from import Source, begin_from
+from viscera.engine.init_from import Source, begin_from, warn_of_other_voxels
 from viscera.engine.trained_model import build_network
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder
@@ -66,6 +66,20 @@ def test_outputs_by_name_and_new_ones_at_random(source: Source, settings: TrainC
         assert torch.equal(now[name][2], random[name][2])
     assert torch.equal(now["down.0.0.weight"], theirs["down.0.0.weight"])
     assert taken.text.endswith(f"new, and begun at random: left_kidney; left behind: {', '.join(taken.left)}.")
+
+
+def test_without_a_common_organ_it_is_said(source: Source, settings: TrainConfig) -> None:
+    table = ClassTable.of_names(["background", "left_kidney"])
+    taken = begin_from(build_network(settings, 2), table, settings, source)
+    assert (taken.classes, taken.new) == (("background",), ("left_kidney",))
+    assert taken.text.endswith("; no organ has the same name.")
+
+
+def test_other_voxels_are_warned_of(source: Source, caplog: pytest.LogCaptureFixture) -> None:
+    warn_of_other_voxels(source, [(2.0, 2.0, 2.5), (3.0, 2.9, 3.0)])  # the median: 2.5, 2.45, 2.75; it saw 2, 2, 2.5
+    assert not caplog.text
+    warn_of_other_voxels(source, [(2.0, 2.0, 1.6)])
+    assert "it saw voxels of 2×2×2.5 mm, these are of 2×2×1.6 mm" in caplog.text
 
 
 @pytest.mark.parametrize(("field", "value"), [("filters", 4), ("levels", 3)])

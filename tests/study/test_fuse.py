@@ -15,7 +15,7 @@ from torch import Tensor
 import viscera
 from viscera.core.anatomy import IGNORED, ORGANS
 from viscera.core.arms import Arm
-from viscera.core.config import Config, PredictConfig
+from viscera.core.config import Config, PredictConfig, PrepareConfig
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.progress import Progress, unseen
 from viscera.engine.fusion import FusionRecord
@@ -299,3 +299,18 @@ def test_few_voxels_say_little_and_none_says_nothing() -> None:
 def test_the_surer_a_model_the_likelier_whatever_it_does() -> None:
     slope, _ = platt(counted({1.025: 1000}, {5.025: 1000}))  # the less sure, the righter
     assert slope == 0.05
+
+
+def test_arms_of_one_fold_are_fused_on_the_cases_that_it_holds_out(
+    tiny_raw: Path, tmp_path: Path, tiny_config: Configure
+) -> None:
+    store = prepare(tiny_raw, tmp_path / "s", PrepareConfig(downsample=1, test_fraction=0.2, folds=2))
+    config = tiny_config(iterations=4, batch_norm="recomputed", fold=1)
+    grid = {"weightings": ["uniform", "simple"], "learning_rates": [0.01], "seeds": [0], "jobs": 1, "fuse": True}
+    run_study(store.path, tmp_path / "study", Config.model_validate(config.model_dump() | {"study": grid}))
+    held_out = set(store.of_fold(1).names("validation"))
+    fused = StudyFolder(tmp_path / "study").fused
+    assert set(FusionRecord.read(fused).chosen_on) == held_out
+    for run in (fused, StudyFolder(tmp_path / "study").run(A, 0)):
+        assert {row.case for row in read_scores(run.validation_scores)} == held_out
+        assert {row.case for row in read_scores(run.scores)} == set(store.names("test"))

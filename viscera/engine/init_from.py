@@ -1,16 +1,18 @@
 """The first weights of a training, from another one (`viscera train --init-from RUN`)."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import TrainConfig
 from viscera.core.errors import BadInputError
+from viscera.core.geometry import size_text
 from viscera.core.settings import differences
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import sha256
@@ -20,6 +22,9 @@ from viscera.io.runlog import RunFolder, runs_in
 
 log = logging.getLogger(__name__)
 _HEADS = ("head.", "lower_heads.")  # the layers with a row for each class; the latter of deep supervision
+_WITH_AN_ORGAN = 2  # classes, background among them
+_TOLERATED_RATIO = 1.5  # of voxel sizes, as of a scan that is predicted
+Spacing = tuple[float, float, float]
 _DECIDES_WEIGHTS = ("filters ", "levels ", "network.", "initialisation ")  # what a network of other weights differs in
 
 
@@ -84,6 +89,7 @@ class Taken(NamedTuple):
         parts = [f"the network and the outputs of {', '.join(self.classes)} are taken"]
         parts += [f"new, and begun at random: {', '.join(self.new)}"] if self.new else []
         parts += [f"left behind: {', '.join(self.left)}"] if self.left else []
+        parts += ["no organ has the same name"] if len(self.classes) < _WITH_AN_ORGAN else []
         return f"Beginning with the weights of {self.run} (step {self.step}): {'; '.join(parts)}."
 
 
@@ -99,6 +105,17 @@ def refuse_other_network(network: nn.Module, train: TrainConfig, source: Source)
         raise BadInputError(
             f"{source.run}: another network ({', '.join(other) or 'of other layers'}). Give its settings, or train "
             "without --init-from."
+        )
+
+
+def warn_of_other_voxels(source: Source, spacings_mm: Sequence[Spacing]) -> None:
+    """Say where scans have voxels of another size than those of another training: organs are of another size then."""
+    theirs, own = (np.median(np.array(each), axis=0) for each in (source.checkpoint.training_spacings_mm, spacings_mm))
+    ratio = own / theirs
+    if max(ratio.max(), 1 / ratio.min()) > _TOLERATED_RATIO:
+        both = size_text(theirs), size_text(own)
+        log.warning(
+            "%s: it saw voxels of %s mm, these are of %s mm: organs have other sizes in them.", source.run, *both
         )
 
 

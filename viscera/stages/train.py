@@ -27,7 +27,7 @@ from viscera.engine.hardware import (
     fastest_convolutions,
     peak_memory_mib,
 )
-from viscera.engine.init_from import Source, Taken, begin_from, refuse_other_network
+from viscera.engine.init_from import Source, Taken, begin_from, refuse_other_network, warn_of_other_voxels
 from viscera.engine.monitor import Monitor
 from viscera.engine.precision_probe import as_before, decided
 from viscera.engine.trained_model import build_network
@@ -128,6 +128,7 @@ def _source_of(init_from: Path | None, folder: RunFolder, given: "_Given") -> So
         with torch.device("meta"):
             network = build_network(train, len(given.facts.classes))
         refuse_other_network(network, train, source)
+        warn_of_other_voxels(source, given.facts.training_spacings_mm)
     return source
 
 

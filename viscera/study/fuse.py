@@ -98,7 +98,7 @@ def fuse_study(plan: StudyPlan, store: Store, stop: StopSignal, progress: OnProg
         _keep_scores(fused, config)
         picks = choose(candidates, store.classes)
         record = _write(fused, config, store, picks, _calibration(store, picks, on_case), inputs)
-    score_validation(fused, store, config.evaluate, on_case)
+    score_validation(fused, store, config, on_case)
     below = _below(record, candidates, read_scores(fused.validation_scores), store.classes)
     if below != record.below:
         record.model_copy(update={"below": below}).write(fused)

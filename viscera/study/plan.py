@@ -213,12 +213,7 @@ def _refuse_missing_cases(store: Store, plan: StudyPlan) -> None:
             "nothing. Prepare it with a --validation-fraction above 0, or leave --fuse out."
         )
     for task in plan.tasks:
-        fold = task.config.train.fold
-        if fold is not None and plan.config.study.fuse:
-            raise BadInputError(
-                "train.fold: arms of folds have other validation cases each, and --fuse needs the same."
-            )
-        feed_of(store.of_fold(fold), task.config.train)
+        feed_of(store.of_fold(task.config.train.fold), task.config.train)
 
 
 def _refuse_stranger(task: Task, store: Store) -> None:

@@ -8,11 +8,12 @@ from dataclasses import replace
 from logging.handlers import QueueHandler
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Event as ProcessEvent
+from typing import Any
 
 import torch
 
 from viscera.card.card_stage import refresh_card
-from viscera.core.config import EvaluateConfig
+from viscera.core.config import Config, EvaluateConfig
 from viscera.core.errors import DefectError, InterruptedRunError, RunFailedError, VisceraError, case_error
 from viscera.core.processes import show_log
 from viscera.core.progress import OnProgress, Progress
@@ -89,13 +90,15 @@ def run_task(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress
     return None
 
 
-def score_validation(run: RunFolder, store: Store, config: EvaluateConfig, on_case: OnProgress) -> None:
-    """Predict the validation cases of one run, and score them by Dice on their scans' own grids."""
+def score_validation(run: RunFolder, store: Store, config: Config, on_case: OnProgress) -> None:
+    """Predict the validation cases of one run, and score them by Dice on their scans' own grids.
+
+    `store` is as the run saw it (`Store.of_fold`), `config` that of the run.
+    """
     predict_store(run.path, store, store.names("validation"), run.validation_predictions, on_case)
-    whole_scans = EvaluateConfig(metrics=("dice",), grid="original", absent=config.absent)
-    evaluate(
-        run.validation_predictions, store.path, run.validation_scores, whole_scans, split="validation", all_or_none=True
-    )
+    whole_scans = EvaluateConfig(metrics=("dice",), grid="original", absent=config.evaluate.absent)
+    which: dict[str, Any] = {"split": "validation", "fold": config.train.fold}
+    evaluate(run.validation_predictions, store.path, run.validation_scores, whole_scans, **which, all_or_none=True)
 
 
 def _run_stages(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress) -> None:
@@ -123,9 +126,9 @@ def _run_to(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress,
             raise InterruptedRunError(f"{run.path}: stopped.")
         progress(replace(at, job=f"{task.name} {at.job}"))
 
-    store = Store.open(plan.store)
+    store = Store.open(plan.store).of_fold(config.train.fold)
     if config.study.fuse and is_last:
-        score_validation(run, store, config.evaluate, on_case)
+        score_validation(run, store, config, on_case)
     if run.last.exists():
         predict_store(run.path, store, store.names("test"), run.predictions, on_case, formats=config.study_formats)
     else:

@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable
 from multiprocessing import popen_spawn_posix, synchronize
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
 from viscera.core.errors import RunFailedError
-from viscera.core.processes import for_each, start_pool
+from viscera.core.processes import for_each, item_name, start_pool
 
 
 def without_semaphores(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,6 +50,31 @@ def test_several_processes_work_and_one_that_is_killed_is_one_sentence() -> None
     assert sorted(for_each(math.sqrt, [1.0, 4.0, 9.0], 2)) == [1.0, 2.0, 3.0]
     with pytest.raises(RunFailedError, match=r"A process was killed.*fewer --jobs"):
         list(for_each(os._exit, [1, 1], 2))
+
+
+class Scan(NamedTuple):
+    name: str
+
+
+def end(item: tuple[int, Scan]) -> int:
+    """Of a scan that takes all memory, or of another."""
+    number, scan = item
+    if scan.name == "large":
+        os._exit(9)
+    return number
+
+
+def test_a_process_that_is_killed_is_told_of_with_its_case() -> None:
+    """Two are worked on; the third is, or is not begun."""
+    items = [(0, Scan("small")), (1, Scan("large")), (2, Scan("other")), (3, Scan("last"))]
+    with pytest.raises(RunFailedError, match=r"memory ran out, while it worked on (small or )?large( or other)?\. Run"):
+        list(for_each(end, items, 2))
+
+
+def test_names_of_items() -> None:
+    assert item_name(SimpleNamespace(input_name="a.nii")) == "a.nii"
+    assert item_name((3, Scan("b"))) == item_name(Scan("b")) == "b"
+    assert item_name(3) == item_name(("text", 3)) == ""
 
 
 def test_what_is_logged_in_another_process_is_logged_here(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -150,3 +151,35 @@ def test_a_file_that_a_node_lacks_is_said_to_be_missing_there(
     assert str(path) in reason
     assert (f"on the node {socket.gethostname()}:" in reason) == (not is_there)  # else who read it makes no difference
     assert read(path) == reason.split(" That was on the node")[0]
+
+
+class LostError(RayError):
+    pass
+
+
+def test_a_case_that_is_lost_again_and_again_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def outcome(*_: object) -> None:
+        raise LostError("The worker died\nat length")
+
+    monkeypatch.setattr(on_ray, "ray_module", lambda: fake_ray(outcome))
+    said = r"case_3: its node or process was lost 6 times \(The worker died\)\. Run the same command again"
+    with pytest.raises(RunFailedError, match=said):
+        list(for_each_on_ray(str, [Path("case_3")], address=None))
+
+
+def test_a_cluster_that_has_lost_its_nodes_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray, waits = fake_ray(lambda *_: None), [0]
+
+    def wait(pending: list[Any], **_: object) -> tuple[list[Any], list[Any]]:
+        waits[0] += 1
+        ray.nodes()[0]["Alive"] = waits[0] < 3  # the node is there at first
+        time.sleep(0.02)
+        return [], pending
+
+    nodes = ray.nodes()
+    ray.nodes, ray.wait = lambda: nodes, wait
+    monkeypatch.setattr(on_ray, "ray_module", lambda: ray)
+    monkeypatch.setenv("VISCERA_WAIT_S", "0.1")
+    with pytest.raises(RunFailedError, match=r"for 0\.1 s .* no node .*\(1 processors and 0 GPUs\)\. Start"):
+        list(for_each_on_ray(str, [1], address=None))
+    assert waits[0] > 4

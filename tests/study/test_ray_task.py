@@ -95,7 +95,8 @@ def test_a_study_that_is_stopped_says_so_to_a_desk_that_was_started_again(monkey
 
     ray: Any = SimpleNamespace(wait=wait, get=lambda value, **_: value, exceptions=SimpleNamespace(RayError=OSError))
     task: Any = SimpleNamespace(run=SimpleNamespace(path=Path()))
-    assert list(_followed(ray, {0: task}, remote(desk), stop, unseen)) == []
+    patience: Any = SimpleNamespace(look=lambda: None)
+    assert list(_followed(ray, {0: task}, remote(desk), stop, unseen, patience)) == []
     assert looks == [False, True, True]
 
 

@@ -5,17 +5,18 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from logging.handlers import QueueHandler
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import SpawnContext
-from typing import Protocol, TypeVar, TypeVarTuple
+from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from viscera.core.errors import RunFailedError
 from viscera.core.progress import OnProgress, Progress
 
 log = logging.getLogger(__name__)
+_WAIT_S = 600
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -24,6 +25,12 @@ Arguments = TypeVarTuple("Arguments")
 def usable_processors() -> set[int]:
     """The processors that this process may use, by number."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def wait_s() -> float:
+    """Seconds that a process waits for others, of the same training or for a node, from `VISCERA_WAIT_S`."""
+    said = os.environ.get("VISCERA_WAIT_S", "")
+    return float(said) if said.replace(".", "", 1).isdigit() and float(said) > 0 else _WAIT_S
 
 
 class Spread(Protocol):
@@ -46,19 +53,39 @@ def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: in
         yield from map(function, items)
         return
     with started[0] as pool:
+        futures = [pool.submit(with_its_log, function, item) for item in items]
         try:
-            for future in as_completed([pool.submit(with_its_log, function, item) for item in items]):
+            for future in as_completed(futures):
                 result, records = future.result()
                 show_log(records)
                 yield result
         except BaseException as error:
+            at_work = names_at_work(futures, [item_name(item) for item in items], jobs)
             pool.shutdown(cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
                 raise RunFailedError(
-                    "A process was killed, most likely because memory ran out. Run the same command again with fewer "
-                    "--jobs; what was done so far is kept."
+                    f"A process was killed, most likely because memory ran out{at_work}. Run the same command again "
+                    "with fewer --jobs; what was done so far is kept."
                 ) from error
             raise
+
+
+def item_name(item: object) -> str:
+    """What messages call an item: the name that it has, or what it is made of; empty where there is none."""
+    held = item if type(item) is tuple else (item,)
+    found = (getattr(each, of, None) for each in held for of in ("case", "input_name", "name"))
+    return next((name for name in found if isinstance(name, str)), "")
+
+
+def names_at_work(futures: Sequence[Future[Any]], names: Sequence[str], jobs: int) -> str:
+    """After a process was killed, what it may have worked on: the first that have no result, as they begin in order."""
+    unfinished = [
+        name
+        for future, name in zip(futures, names, strict=True)
+        if not future.done() or isinstance(future.exception(), BrokenProcessPool)
+    ]
+    named = " or ".join(filter(None, unfinished[:jobs]))
+    return f", while it worked on {named}" if named else ""
 
 
 class _Kept(QueueHandler):

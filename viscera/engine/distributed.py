@@ -24,9 +24,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError, first_line
+from viscera.core.processes import wait_s
 
 Value = TypeVar("Value")
-WAIT_S = 600  # for other ranks, before a training ends with a sentence
 _LOOK_AGAIN_S = 0.02
 
 
@@ -228,12 +228,6 @@ def joined(device: str) -> Iterator[tuple[Ranks, str]]:
     finally:
         with contextlib.suppress(RuntimeError):  # of a group that is broken already
             dist.destroy_process_group()
-
-
-def wait_s() -> float:
-    """Seconds that a rank waits for the others, from `VISCERA_WAIT_S`."""
-    said = os.environ.get("VISCERA_WAIT_S", "")
-    return float(said) if said.replace(".", "", 1).isdigit() and float(said) > 0 else WAIT_S
 
 
 def who_started() -> str:

@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 import viscera
 from viscera.core.errors import NODE, BadInputError, RunFailedError, VisceraError, first_line
-from viscera.core.processes import show_log, with_its_log
+from viscera.core.processes import item_name, show_log, wait_s, with_its_log
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -85,16 +85,38 @@ def resources(ray: ModuleType, needs: dict[str, float], what: str, remedy: str) 
 
     Raises BadInputError, which says `what` needs it and the remedy, where no node has them.
     """
-    nodes = _nodes(ray)
-    asked = [(resource, needs.get(name, 0)) for resource, name in (("CPU", "num_cpus"), ("GPU", "num_gpus"))]
-    rooms = [min(int(node.get(resource, 0) / need) for resource, need in asked if need) for node in nodes]
+    rooms, nodes = _rooms(ray, needs), _nodes(ray)
     if not any(rooms):
-        (_, cpus), (_, gpus) = asked
+        cpus, gpus = (needs.get(name, 0) for name in ("num_cpus", "num_gpus"))
         has = "; ".join(f"{node.get('CPU', 0):g} processors and {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise BadInputError(
             f"{what} needs {cpus:g} processors and {gpus:g} GPUs, and no node has them (there are {has}). {remedy}"
         )
     return sum(rooms)
+
+
+def _rooms(ray: ModuleType, needs: dict[str, float]) -> list[int]:
+    """How many things with such needs each node can work on at a time."""
+    asked = [(resource, needs.get(name, 0)) for resource, name in (("CPU", "num_cpus"), ("GPU", "num_gpus"))]
+    return [min(int(node.get(resource, 0) / need) for resource, need in asked if need) for node in _nodes(ray)]
+
+
+class Patience:
+    """With a cluster that has lost all nodes that could work: Ray itself would wait for others without end."""
+
+    def __init__(self, ray: ModuleType, needs: dict[str, float]) -> None:
+        self._ray, self._needs, self._since = ray, needs, time.monotonic()
+
+    def look(self) -> None:
+        """Raise RunFailedError where there has been no such node for `VISCERA_WAIT_S` seconds."""
+        if any(_rooms(self._ray, self._needs)):
+            self._since = time.monotonic()
+        elif time.monotonic() - self._since > wait_s():
+            raise RunFailedError(
+                f"for {wait_s():g} s the Ray cluster has had no node with what is needed "
+                f"({self._needs.get('num_cpus', 0):g} processors and {self._needs.get('num_gpus', 0):g} GPUs). Start "
+                "nodes, then run the same command again: what is done is kept."
+            )
 
 
 def most_gpus(ray: ModuleType) -> float:
@@ -137,13 +159,17 @@ def for_each_on_ray(
         needs = {"num_cpus": 1.0, "num_gpus": float(wants_gpu and most_gpus(ray) > 0)}
         room = resources(ray, needs, "a case", "Start nodes that have them.") * _AHEAD
         run = ray.remote(_on_a_node).options(**needs, max_retries=RETRIES, scheduling_strategy="SPREAD")
-        coming, pending = iter(items), list[Any]()
-        shared = ray.put(function)
+        coming, pending, names = iter(items), list[Any](), dict[Any, str]()
+        shared, patience = ray.put(function), Patience(ray, needs)
         while True:
-            pending += [run.remote(viscera.__version__, shared, item) for item in islice(coming, room - len(pending))]
+            for item in islice(coming, room - len(pending)):
+                pending.append(run.remote(viscera.__version__, shared, item))
+                names[pending[-1]] = item_name(item)
             if not pending:
                 return
             done, pending = ray.wait(pending, timeout=_LOOK_S)
+            if not done:
+                patience.look()
             for reference in done:
                 try:
                     node, seconds, (result, records) = ray.get(reference)
@@ -152,8 +178,10 @@ def for_each_on_ray(
                         raise error.cause from None
                     raise of_node(ray, error) from error
                 except ray.exceptions.RayError as error:
-                    lost = f"a node or process was lost {RETRIES + 1} times ({first_line(error)})"
-                    raise RunFailedError(f"{lost}. Run the same command again: what is done is kept.") from error
+                    lost = f"its node or process was lost {RETRIES + 1} times ({first_line(error)})"
+                    again = "Run the same command again: what is done is kept."
+                    raise RunFailedError(f"{names[reference] or 'a case'}: {lost}. {again}") from error
+                del names[reference]
                 if tally is not None:
                     tally.seconds.setdefault(node, []).append(seconds)
                 show_log(records)

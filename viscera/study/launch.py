@@ -17,7 +17,7 @@ import torch
 from viscera.core.arms import FUSED
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, DefectError, InterruptedRunError, RunFailedError, VisceraError
-from viscera.core.processes import start_pool
+from viscera.core.processes import names_at_work, start_pool
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.unused_settings import warn_of_settings
 from viscera.doctor.forecast import load_forecasts, save_forecasts
@@ -105,9 +105,10 @@ def launch(plan: StudyPlan, stop: StopSignal, progress: OnProgress) -> list[Visc
     try:
         return [failure for future in futures if not future.cancelled() and (failure := future.result())]
     except BrokenProcessPool as error:
+        at_work = names_at_work(futures, [task.name for task in plan.tasks], jobs)
         raise RunFailedError(
-            f"{plan.folder.path}: a process of this study was killed, most likely because memory ran out. Run the same "
-            "command again with fewer --jobs; what was trained so far is kept."
+            f"{plan.folder.path}: a process of this study was killed, most likely because memory ran out{at_work}. Run "
+            "the same command again with fewer --jobs; what was trained so far is kept."
         ) from error
 
 

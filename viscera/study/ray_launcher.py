@@ -22,7 +22,7 @@ import torch
 import viscera
 from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError, first_line
 from viscera.core.progress import OnProgress
-from viscera.engine.on_ray import NO_MODULE, RETRIES, connected, most_gpus, of_node, ray_module, resources
+from viscera.engine.on_ray import NO_MODULE, RETRIES, Patience, connected, most_gpus, of_node, ray_module, resources
 from viscera.engine.trainer import StopSignal
 from viscera.io.files import PARTS, TURN_S, cache_folder, exclusive, write_bytes
 from viscera.io.runlog import RunFolder, StudyFolder
@@ -66,7 +66,7 @@ def launch_on_ray(
             shared = ray.put(errand)
             run = ray.remote(_run).options(**needs, max_retries=RETRIES, scheduling_strategy="SPREAD")
             tasks = {run.remote(shared, number, desk): task for number, task in enumerate(plan.tasks)}
-            return list(_followed(ray, tasks, desk, stop, progress))
+            return list(_followed(ray, tasks, desk, stop, progress, Patience(ray, needs)))
         finally:
             mark.unlink(missing_ok=True)
 
@@ -162,11 +162,14 @@ def _followed(
     desk: DeskActor,
     stop: StopSignal,
     progress: OnProgress,
+    patience: Patience,
 ) -> Iterator[VisceraError]:
     """Pass on news until all tasks are done, or stopped; gives why some could not be finished."""
     pending = list(tasks)
     while pending:
         done, pending = ray.wait(pending, num_returns=len(pending), timeout=_LOOK_S)
+        if not done:
+            patience.look()
         for news in _news(ray, desk):
             pass_on(news, progress)
         for reference in done:

@@ -236,6 +236,14 @@ def test_leftovers_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "s" / "cases").iterdir()] == ["a"]
 
 
+def test_a_store_that_another_process_changes_while_it_is_used(tmp_path: Path) -> None:
+    cases = StoredCases(make(tmp_path / "s", "a", "b"), ["a", "b"])
+    assert cases[0][0].shape == (2, 2, 2)
+    np.save(tmp_path / "s" / "cases" / "b" / "image.npy", np.zeros((3, 2, 2), np.int16))
+    with pytest.raises(BadInputError, match=r"s: b has 3×2×2 voxels, and had 2×2×2 when the store was opened"):
+        cases[1]
+
+
 def test_more_cases_than_the_system_lets_open_are_read(tmp_path: Path) -> None:
     """Two files a case stay open for a quarter of the limit's cases, here 32 of 80; Python alone holds a few."""
     store = make(tmp_path / "s", "case_0", "case_1")

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Geometry
+from viscera.core.geometry import Geometry, size_text
 from viscera.core.processes import usable_processors
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.io.files import TURN_S, exclusive, is_occupied, sha256, write_text
@@ -256,7 +256,14 @@ class StoredCases(Sequence[tuple[HuArray, LabelArray]]):
 
         @lru_cache(most if most < len(names) else None)
         def opened(number: int) -> tuple[HuArray, LabelArray]:
-            return store.image(names[number]), store.labels(names[number])
+            image, labels = store.image(names[number]), store.labels(names[number])
+            if not image.shape == labels.shape == self.shapes[number]:
+                now, before = size_text(image.shape), size_text(self.shapes[number])
+                raise BadInputError(
+                    f"{store.path}: {names[number]} has {now} voxels, and had {before} when the store was opened: "
+                    "another process changes it. Let that end, then start again."
+                )
+            return image, labels
 
         self._opened = opened
 

@@ -7,6 +7,7 @@ precision, and of ours the measurements at its quarters.
 
 import datetime as dt
 import gc
+import os
 import shutil
 import statistics
 import time
@@ -29,6 +30,7 @@ from viscera.io.records import read_json, write_json
 PEERS = ("monai", "nnunetv2")
 _SECONDS = 10.0  # of steps in one repeat
 _FEWEST, _MOST = 2, 60  # steps in one repeat
+_TRIED = 6  # steps in which settings are compared, where they are short
 _OURS_FEWEST = 24  # some of its steps are measured ones, which do not count
 
 
@@ -94,16 +96,17 @@ class _Measured:
 
 
 def measure_costs(data: DataSet, contenders: Iterable[Contender], rounds: int = 3, seconds: float = _SECONDS) -> None:
-    """Measure in turn, and write `cost.json` after each round.
+    """Measure in turn, and write `cost.json` after each.
 
-    Variants without mirroring cost what the others do. What was measured before of other contenders is kept.
+    Variants without mirroring cost what the others do. What was measured before of other contenders is kept, and which
+    setting was the fastest of those that are measured again.
     """
-    by_key = {each.costs_like: each for each in contenders if each.key == each.costs_like}
-    found = {key: _Measured() for key in by_key}
-    prepared: dict[Path, float] = {}
-    started, when = time.time(), dt.datetime.now(tz=dt.UTC).strftime("%Y-%m-%d %H:%M")
     path = data.work / "cost.json"
     before = read_json(path)["contenders"] if path.exists() else {}
+    by_key = {each.costs_like: each for each in contenders if each.key == each.costs_like}
+    found = {key: _Measured(tried=_tried(contender, before.get(key))) for key, contender in by_key.items()}
+    prepared: dict[Path, float] = {}
+    started, when = time.time(), dt.datetime.now(tz=dt.UTC).strftime("%Y-%m-%d %H:%M")
     for number in range(rounds):
         for key, contender in by_key.items():
             if number == 0:
@@ -115,29 +118,39 @@ def measure_costs(data: DataSet, contenders: Iterable[Contender], rounds: int = 
                 found[key].prepare.append(prepared[contender.prepared])
             _round(data, contender, found[key], seconds)
             gc.collect()
-        told = {
-            key: {"title": c.title, "measured": when, **found[key].record(), "settings": c.settings()}
-            for key, c in by_key.items()
-        }
-        record = {
-            "contenders": before | told,
-            "rounds": number + 1,
-            "hardware": describe_hardware(torch.device("cpu")),
-            "threads": torch.get_num_threads(),
-            "versions": versions(["viscera", "torch", "numpy", *PEERS]),
-            "seconds": round(time.time() - started),
-            "peak_memory_mib": round(peak_memory_mib(torch.device("cpu"))),
-        }
-        write_json(path, record)
+            told = {"title": contender.title, "measured": when, **found[key].record(), "settings": contender.settings()}
+            before = {**before, key: told}
+            record = {
+                "contenders": before,
+                "hardware": describe_hardware(torch.device("cpu")),
+                "threads": torch.get_num_threads(),
+                "versions": versions(["viscera", "torch", "numpy", *PEERS]),
+                "seconds": round(time.time() - started),
+                "load_of_the_machine": [round(x, 1) for x in os.getloadavg()],
+                "peak_memory_mib": round(peak_memory_mib(torch.device("cpu"))),
+            }
+            write_json(path, record)
+
+
+def _tried(contender: Contender, before: Mapping[str, Any] | None) -> dict[Fast, float]:
+    known = before["step_s_by_setting"] if before else {}
+    return {fast: known[str(fast)] for fast in contender.fast if str(fast) in known}
 
 
 def _round(data: DataSet, contender: Contender, found: _Measured, seconds: float) -> None:
-    folder, first = data.work / "trial", not found.tried
+    folder, first = data.work / "trial", not found.step
     fewest = _OURS_FEWEST if hasattr(contender, "measured_steps") else _FEWEST
-    for fast in contender.fast if first else ():
-        found.tried[fast], _ = _steps(contender, fast, fewest, folder)
+    trained, times = 0, (0.0, 0.0)  # steps of the model in the folder, and of its training
+    for fast in () if found.tried else contender.fast:
+        for trained in sorted({fewest, max(fewest, _TRIED)}):
+            times = _steps(contender, fast, trained, folder)
+            if times[0] * _TRIED > seconds:
+                break
+        found.tried[fast] = times[0]
     steps = int(np.clip(seconds / min(found.tried.values()), fewest, _MOST))
-    step_s, overhead_s = _steps(contender, found.fast, steps, folder)
+    if len(contender.fast) > 1 or steps != trained:  # the model in the folder is another one
+        times = _steps(contender, found.fast, steps, folder)
+    step_s, overhead_s = times
     found.step.append(step_s)
     found.overhead.append(overhead_s)
     voxels = [float(np.prod(nib.load(scan).shape)) for scan in data.scans]

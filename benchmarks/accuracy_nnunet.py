@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from benchmarks.accuracy_data import NUMBER, DataSet, Fast, OnStep
 from viscera.core.config import TrainConfig
+from viscera.engine.hardware import computes_bfloat16
 from viscera.io.records import read_json
 
 _CONFIGURATION = "3d_fullres"
@@ -56,10 +57,11 @@ class Size:
 class NnUNet:
     """Its plan as it comes, or cut to the size of a network of ours; with or without mirroring."""
 
-    fast: Sequence[Fast] = (Fast(), Fast(bfloat16=True), Fast(bfloat16=True, channels_last=True))
-
     def __init__(self, data: DataSet, *, cut_to: Size | None = None, mirroring: bool = True) -> None:
         self.data, self.size, self.mirrors = data, cut_to, mirroring
+        bfloat16 = computes_bfloat16(torch.device("cpu"))
+        small = (Fast(), Fast(bfloat16=True), Fast(bfloat16=True, channels_last=True))
+        self.fast: Sequence[Fast] = small if cut_to and bfloat16 else (Fast(bfloat16=bfloat16),)
         self.costs_like = f"nnunet-cut-{cut_to}" if cut_to else "nnunet"
         self.key = self.costs_like if mirroring else f"{self.costs_like}-no-mirroring"
         how = "plan cut to our size" if cut_to else "its plan"

@@ -256,12 +256,17 @@ def _costs(results: Mapping[str, Any], minutes: Sequence[float]) -> list[str]:
         mirrored = "–" if cost.mirrored_s is None else f"{cost.mirrored_s:.3g}"
         times = [f"{x:.3g}" for x in (cost.prepare_s, cost.overhead_s, cost.step_s, cost.predict_s)]
         steps = [str(cost.steps_within(m)) for m in minutes]
-        rows.append([values["title"], *times, mirrored, str(cost.fast), *steps])
+        chosen = "its own choice" if key.startswith("ours") else str(cost.fast)
+        rows.append([values["title"], *times, mirrored, chosen, *steps])
         told = "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in values["settings"].items())
         tried = "; ".join(f"{name} {value:.3g} s" for name, value in values["step_s_by_setting"].items())
-        lines.append(f"- {values['title']} (`{key}`): {told}. A step by setting, first try: {tried}.")
+        lines.append(
+            f"- {values['title']} (`{key}`): {told}."
+            + f" A step, when tried: {tried}." * (len(values["step_s_by_setting"]) > 1)
+        )
     heads = ["contender", "prepare", "beside steps", "step", "predict", "mirrored", "number format"]
     record = results["cost"]
+    load = "/".join(map(str, record["load_of_the_machine"]))
     whens = sorted({values["measured"] for values in record["contenders"].values()})
     packages = ", ".join(f"{package} {number}" for package, number in record["versions"].items())
     return [
@@ -269,7 +274,7 @@ def _costs(results: Mapping[str, Any], minutes: Sequence[float]) -> list[str]:
         "",
         _table([*heads, *(f"{m:g} min" for m in minutes)], rows),
         "",
-        f"{record['hardware']}, {record['threads']} thread, {record['rounds']} rounds; {packages}.",
+        f"{record['hardware']}, {record['threads']} thread, load of the machine {load}; {packages}.",
         "Measured " + ("in one run" if len(whens) == 1 else "in several runs") + f", {', '.join(whens)} (UTC).",
         "",
         *lines,

@@ -1,8 +1,8 @@
 """CPU seconds of what the contenders of `bench_accuracy` do, measured in turn in one short run: the axis of the curve.
 
 A training of any length then costs `prepare_s + overhead_s + steps × step_s + predict_s`, whatever else ran on the
-machine while it was trained. `overhead_s` is what a training costs beside its steps: reading, caches, the choice of
-precision, and of ours the measurements at its quarters.
+machine while it was trained. `overhead_s` is what a training costs beside its steps: reading, caches, and of ours the
+lines of its curve and its checkpoints.
 """
 
 import datetime as dt

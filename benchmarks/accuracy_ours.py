@@ -1,32 +1,39 @@
-"""Our recipe as a contender of `bench_accuracy`: what `viscera prepare`, `train` and `predict` do."""
+"""Our recipe as a contender of `bench_accuracy`: what `viscera prepare`, `train` and `predict` do.
+
+Number format and memory layout are, where the recipe leaves them at `auto`, what `bench_accuracy cost` found the
+fastest, as of all contenders. The curve has two lines, and there are four checkpoints.
+"""
 
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.accuracy_data import DataSet, Fast, OnStep
 from viscera.core.anatomy import CLASS_NAMES, ClassTable
 from viscera.core.config import Config
 from viscera.core.resolve import with_settings
 from viscera.core.settings import differences
+from viscera.engine.hardware import computes_bfloat16
 from viscera.io.classes import ClassFile
 from viscera.io.runlog import RunFolder
 from viscera.stages.predict import predict
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 
-_PARTS = 4  # lines of the curve, and checkpoints, of a training
+_LINES, _CHECKPOINTS = 2, 4  # of a training
 
 
 class Ours:
     """A preset or configuration. Data that have the network's grid already are prepared by a factor of 1."""
 
     mirrors = False
-    fast: Sequence[Fast] = (Fast(),)  # `train.precision: auto` decides
 
     def __init__(self, data: DataSet, name: str, config: Config) -> None:
         self.data, self.config = data, _on_this_grid(config)
+        self.fast: Sequence[Fast] = _candidates(config)
         self.key = self.costs_like = f"ours-{name}"
         self.title = f"viscera, {name}"
         self.prepared = data.work / "prepared" / self.key
@@ -46,23 +53,25 @@ class Ours:
         classes = ClassFile(ClassTable.of_names(self.data.classes), {}) if other else None
         prepare(self.data.raw, self.prepared, self.config.prepare, classes=classes)
 
-    def _of(self, steps: int, seed: int) -> Config:
-        """Measurements and checkpoints at quarters; a warm-up of a tenth of the steps at most."""
-        part = max(1, steps // _PARTS)
+    def _of(self, steps: int, seed: int, fast: Fast) -> Config:
+        """A warm-up of a tenth of the steps at most."""
         given: dict[str, Any] = {"train.iterations": steps, "train.seed": seed, "train.device": "cpu"}
-        given |= dict.fromkeys(("train.log_every", "train.validate_every", "train.checkpoint_every"), part)
+        given["train.precision"] = "bfloat16" if fast.bfloat16 else "float32"
+        given["train.memory_layout"] = "channels_last" if fast.channels_last else "channels_first"
+        given |= dict.fromkeys(("train.log_every", "train.validate_every"), _every(steps, _LINES))
+        given["train.checkpoint_every"] = _every(steps, _CHECKPOINTS)
         given["train.rate_schedule.warm_up"] = min(self.config.train.rate_schedule.warm_up, steps // 10)
         return with_settings(self.config, given, self.key)
 
-    def train(self, steps: int, seed: int, folder: Path, fast: Fast, on_step: OnStep) -> int:  # noqa: ARG002
+    def train(self, steps: int, seed: int, folder: Path, fast: Fast, on_step: OnStep) -> int:
         """`viscera train --resume`."""
-        train(self.prepared, folder, self._of(steps, seed), resume=True, progress=lambda _: on_step())
+        train(self.prepared, folder, self._of(steps, seed, fast), resume=True, progress=lambda _: on_step())
         return steps
 
     def measured_steps(self, steps: int) -> set[int]:
         """Those after which something is measured or kept as well."""
-        part = max(1, steps // _PARTS)
-        return {*range(part, steps + 1, part), 1, steps}
+        everies = (_every(steps, _LINES), _every(steps, _CHECKPOINTS))
+        return {1, steps, *(number for every in everies for number in range(every, steps + 1, every))}
 
     def predict(
         self,
@@ -77,6 +86,19 @@ class Ours:
         assert RunFolder(folder).last.exists()  # noqa: S101
         for scan in scans:
             predict(folder, scan, out / scan.name.replace("_0000", ""), overwrite=True, device="cpu")
+
+
+def _every(steps: int, parts: int) -> int:
+    return max(1, steps // parts)
+
+
+def _candidates(config: Config) -> Sequence[Fast]:
+    """What might be its fastest: bfloat16 where the processor has it, unless the recipe says otherwise."""
+    precision, layout = config.train.precision, config.train.memory_layout
+    automatic = "bfloat16" if computes_bfloat16(torch.device("cpu")) else "float32"
+    bfloat16 = (automatic if precision == "auto" else precision) == "bfloat16"
+    layouts = ("channels_last", "channels_first") if layout == "auto" else (layout,)
+    return [Fast(bfloat16, each == "channels_last") for each in layouts]
 
 
 def _on_this_grid(config: Config) -> Config:

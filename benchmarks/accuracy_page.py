@@ -256,8 +256,7 @@ def _costs(results: Mapping[str, Any], minutes: Sequence[float]) -> list[str]:
         mirrored = "–" if cost.mirrored_s is None else f"{cost.mirrored_s:.3g}"
         times = [f"{x:.3g}" for x in (cost.prepare_s, cost.overhead_s, cost.step_s, cost.predict_s)]
         steps = [str(cost.steps_within(m)) for m in minutes]
-        chosen = "its own choice" if key.startswith("ours") else str(cost.fast)
-        rows.append([values["title"], *times, mirrored, chosen, *steps])
+        rows.append([values["title"], *times, mirrored, str(cost.fast), *steps])
         told = "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in values["settings"].items())
         tried = "; ".join(f"{name} {value:.3g} s" for name, value in values["step_s_by_setting"].items())
         lines.append(

@@ -85,6 +85,7 @@ def curve(results: Mapping[str, Any], key: str) -> list[Point]:
                 how,
             )
             for how in here[0]["dice"]
+            if all(how in piece["dice"] for piece in here)
         ]
         points.append(max(ways, key=lambda point: point.mean))
     return points
@@ -135,6 +136,7 @@ def ratio_line(results: Mapping[str, Any], group: str) -> str:
 def collect(data: DataSet, folder: Path = RESULTS, names: Mapping[str, str] | None = None) -> Path:
     """Write the results of a work folder; `names` are keys of contenders by their names on the command line."""
     pieces = [read_json(path) for path in sorted((data.work / "pieces").glob("*/*/*/piece.json"))]
+    cost = read_json(data.work / "cost.json")
     plan, named = data.work / "planned.json", dict(names or {})
     planned = read_json(plan) if plan.exists() else {"minutes": [], "seeds": [], "contenders": []}
     done = {(piece["contender"], piece["seed"], piece["minutes"]) for piece in pieces}
@@ -145,14 +147,20 @@ def collect(data: DataSet, folder: Path = RESULTS, names: Mapping[str, str] | No
         for seed in planned["seeds"]
         if (named.get(name, name), seed, minutes) not in done
     ]
+    plain = [
+        f"{piece['title']}, {piece['minutes']:g} min seed {piece['seed']}"
+        for piece in pieces
+        if "mirrored" not in piece["dice"] and piece["steps"] and cost["contenders"][piece["costs_like"]]["mirrored_s"]
+    ]
     told: dict[str, Any] = {"name": data.name, "description": data.description}
     told |= {"training": len(data.training), "unseen": len(data.unseen), "classes": list(data.classes)}
     content = {
         "data": told,
         "names": named,
-        "cost": read_json(data.work / "cost.json"),
+        "cost": cost,
         "pieces": pieces,
         "missing": missing,
+        "without_mirrored": plain,
         "date": dt.datetime.now(tz=dt.UTC).date().isoformat(),
     }
     path = folder / f"accuracy_{data.name}.json"
@@ -282,15 +290,20 @@ def _costs(results: Mapping[str, Any], minutes: Sequence[float]) -> list[str]:
 
 
 def _missing(results: Mapping[str, Any]) -> list[str]:
-    missing = results["missing"]
+    missing, plain = results["missing"], results["without_mirrored"]
+    told_plain = f"Predictions averaged over mirrored scans were not made yet of: {'; '.join(plain)}."
     if not missing:
-        return []
+        return [told_plain, ""] if plain else []
     told = "; ".join(
         f"{name}: {', '.join(f'{m:g} min seed {s}' for n, s, m in missing if n == name)}"
         for name in dict.fromkeys(n for n, _, _ in missing)
     )
     command = "python -m benchmarks.bench_accuracy all --work FOLDER"
-    return [f"**Not measured yet** ({len(missing)} points): {told}. `{command}` does what is missing.", ""]
+    return [
+        f"**Not measured yet** ({len(missing)} points): {told}. `{command}` does what is missing.",
+        "",
+        *([told_plain, ""] if plain else []),
+    ]
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

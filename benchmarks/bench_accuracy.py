@@ -97,14 +97,24 @@ def contender_of(name: str, data: DataSet, recipe: tuple[str, Config]) -> Conten
     raise BadInputError(f"There is no contender '{name}'. There are: ours, {', '.join(PEERS)}.")
 
 
-def run_piece(data: DataSet, contender: Contender, seed: int, minutes: float, steps: int | None = None) -> Path:
+def run_piece(
+    data: DataSet,
+    contender: Contender,
+    seed: int,
+    minutes: float,
+    *,
+    steps: int | None = None,  # these, whatever the budget
+    mirrored: bool = True,  # also predict with averaging over mirrored scans, where it can
+) -> Path:
     """Train, predict and score one contender within one budget; what is done already is not done again.
 
-    Where `steps` are given, these, whatever the budget. Raises BadInputError where its cost was not measured.
+    Raises BadInputError where its cost was not measured.
     """
     folder = data.work / "pieces" / contender.key / f"seed_{seed}" / f"{minutes:g}_minutes"
     done, plan = folder / "piece.json", folder / "plan.json"
-    if done.exists():
+    ways = ["plain", *(["mirrored"] if contender.mirrors and mirrored else [])]
+    before = read_json(done) if done.exists() else None
+    if before and (not before["steps"] or set(ways) <= set(before["dice"])):
         return done
     cost = Cost.read(data.work, contender.costs_like)
     (folder / "model").mkdir(parents=True, exist_ok=True)
@@ -121,8 +131,9 @@ def run_piece(data: DataSet, contender: Contender, seed: int, minutes: float, st
         write_json(done, {**found, "dice": {}, "process_s": {}})
         return done
     steps = _trained(contender, steps, seed, folder, cost)
-    used, dice = {"train": sum(read_json(path)["train_s"] for path in folder.glob("sitting_*.json"))}, {}
-    for how in ("plain", "mirrored") if contender.mirrors else ("plain",):
+    used = {"train": sum(read_json(path)["train_s"] for path in folder.glob("sitting_*.json"))}
+    used, dice = before["process_s"] if before else used, before["dice"] if before else {}
+    for how in (each for each in ways if each not in dice):
         out, meter = folder / how, Meter()
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
@@ -159,6 +170,7 @@ def run_all(given: argparse.Namespace, work: Path) -> None:
     write_json(work / "planned.json", plan)
     failed = []
     more = [word for option in ("recipe", "preset") for word in _option(option, getattr(given, option))]
+    more += ["--plain"] * given.plain
     more += [*_option("config", given.config), *(word for each in given.set for word in ("--set", each))]
     for minutes in given.minutes:
         for seed in given.seeds:
@@ -186,7 +198,7 @@ def quick() -> None:
         measure_costs(data, contenders, rounds=1, seconds=1.0)
         for each in contenders:
             for minutes, steps in ((0.1, 2), (0.2, 4)):
-                run_piece(data, each, 0, minutes, steps)
+                run_piece(data, each, 0, minutes, steps=steps)
         write_json(work / "planned.json", {"minutes": [0.1, 0.2, 0.4], "seeds": [0], "contenders": list(names)})
         collect(data, results, {name: c.key for name, c in zip(names, contenders, strict=True)})
         write_page(results, Path(folder) / "accuracy.md", Path(folder))
@@ -210,6 +222,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=_list_of(int), default=[0, 1, 2], help="for `all`")
     parser.add_argument("--minutes", type=_list_of(float), default=[3, 7.5, 15, 30, 60], help="budgets of CPU time")
     parser.add_argument("--before", default="", help="for `all`: words before each piece's command, as `nice -n 15`")
+    parser.add_argument("--plain", action="store_true", help="leave predictions of mirrored scans for another time")
     parser.add_argument("--rounds", type=int, default=3, help="for `cost`: repeats (default 3)")
     parser.add_argument("--recipe", help="name of our recipe in the work folder")
     parser.add_argument("--preset", help="of ours")
@@ -247,7 +260,8 @@ def _of_work_folder(given: argparse.Namespace, work: Path) -> None:
     if given.what == "cost":
         measure_costs(data, [by_name[name] for name in given.contenders], given.rounds)
     elif given.what == "run":
-        print(run_piece(data, contender_of(given.contender, data, recipe), given.seed, given.minutes[0]))
+        contender = contender_of(given.contender, data, recipe)
+        print(run_piece(data, contender, given.seed, given.minutes[0], mirrored=not given.plain))
     elif given.what == "all":
         run_all(given, work)
     else:

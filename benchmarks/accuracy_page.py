@@ -150,7 +150,7 @@ def collect(data: DataSet, folder: Path = RESULTS, names: Mapping[str, str] | No
     plain = [
         f"{piece['title']}, {piece['minutes']:g} min seed {piece['seed']}"
         for piece in pieces
-        if "mirrored" not in piece["dice"] and piece["steps"] and cost["contenders"][piece["costs_like"]]["mirrored_s"]
+        if piece["mirrors"] and piece["steps"] and "mirrored" not in piece["dice"]
     ]
     told: dict[str, Any] = {"name": data.name, "description": data.description}
     told |= {"training": len(data.training), "unseen": len(data.unseen), "classes": list(data.classes)}
@@ -290,20 +290,18 @@ def _costs(results: Mapping[str, Any], minutes: Sequence[float]) -> list[str]:
 
 
 def _missing(results: Mapping[str, Any]) -> list[str]:
-    missing, plain = results["missing"], results["without_mirrored"]
-    told_plain = f"Predictions averaged over mirrored scans were not made yet of: {'; '.join(plain)}."
-    if not missing:
-        return [told_plain, ""] if plain else []
+    missing, plain, lines = results["missing"], results["without_mirrored"], []
     told = "; ".join(
         f"{name}: {', '.join(f'{m:g} min seed {s}' for n, s, m in missing if n == name)}"
         for name in dict.fromkeys(n for n, _, _ in missing)
     )
-    command = "python -m benchmarks.bench_accuracy all --work FOLDER"
-    return [
-        f"**Not measured yet** ({len(missing)} points): {told}. `{command}` does what is missing.",
-        "",
-        *([told_plain, ""] if plain else []),
-    ]
+    if missing:
+        lines += [f"**Not measured yet** ({len(missing)} points): {told}.", ""]
+    if plain:
+        lines += [f"**Not averaged over mirrored scans yet**: {'; '.join(plain)}.", ""]
+    if lines:
+        lines += ["`python -m benchmarks.bench_accuracy all --work FOLDER` does what is missing.", ""]
+    return lines
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

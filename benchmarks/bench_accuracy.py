@@ -125,6 +125,7 @@ def run_piece(
         "contender": contender.key,
         "title": contender.title,
         "costs_like": contender.costs_like,
+        "mirrors": contender.mirrors,
     }
     found |= {"seed": seed, "minutes": minutes, "steps": steps}
     if steps == 0:

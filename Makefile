@@ -7,6 +7,7 @@ DEMO   ?= demo
 DEMO_SETTINGS ?=
 STUDY  ?= study-phantom
 RECIPES ?= study-recipes
+SHAPES ?=
 ACCURACY ?= accuracy-work
 ACCURACY_OPTIONS ?=
 DEVICE ?= cpu
@@ -64,7 +65,7 @@ study-phantom: install
 	BIN=$(BIN) PAGE=docs/results/why-weights-fail.md bash scripts/study_phantom.sh $(STUDY) $(DEVICE)
 
 study-recipes: install
-	BIN=$(BIN) bash scripts/study_recipes.sh $(RECIPES)
+	BIN=$(BIN) bash scripts/study_recipes.sh $(RECIPES) $(SHAPES)
 
 accuracy: install install-bench
 	test -f $(ACCURACY)/cost.json || $(BENCH)/bin/python -m benchmarks.bench_accuracy cost --work $(ACCURACY) $(ACCURACY_OPTIONS)

@@ -1,9 +1,11 @@
 """What the ablation of docs/decisions/0035 varies, and the rule by which an ingredient enters `--preset strong`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
+
+from viscera.core.resolve import PRESETS
 
 Settings = Mapping[str, Any]  # of `train`, by dotted key
 
@@ -17,6 +19,7 @@ BASE: Settings = {
 BASE_STEPS = 600  # whose processor time every arm has
 SEEDS = (0, 1, 2)
 CONFIRMING_SEEDS = (3, 4, 5)
+BUDGETS = (300, 1200, 4800)  # steps of the base, whose time there is to confirm in
 
 INGREDIENTS: dict[str, Settings] = {
     "cosine": {"rate_schedule.shape": "cosine"},
@@ -48,6 +51,32 @@ ALTERNATIVES: dict[str, Settings] = {
     },
     "patch_32": {"patch": 32, "batch_size": 2},
 }
+# the second round of docs/decisions/0035, written after seed 0 of the first had been seen
+_EARLY: Settings = {**INGREDIENTS["organ_windows"], **INGREDIENTS["window_hu"]}
+SECOND_ROUND: dict[str, Settings] = {
+    "batch_1": {"batch_size": 1},
+    "batch_2": {"batch_size": 2},
+    "patch_32_batch_1": {"patch": 32, "batch_size": 1},
+    "rate_0.02": {"learning_rate": 0.02},
+    "rate_0.005": {"learning_rate": 0.005},
+    "cosine_rate_0.02_to_0.1": {
+        "learning_rate": 0.02,
+        "rate_schedule.shape": "cosine",
+        "rate_schedule.lowest": 0.1,
+    },
+    "filters_16": {"filters": 16},
+    "levels_4": {"levels": 4},
+    "early": _EARLY,
+    "early_average": {**_EARLY, **INGREDIENTS["average"]},
+    "early_average_ce": {**_EARLY, **INGREDIENTS["average"], **INGREDIENTS["cross_entropy"]},
+    "early_batch_1": {**_EARLY, "batch_size": 1},
+    "early_batch_1_average_ce": {
+        **_EARLY,
+        **INGREDIENTS["average"],
+        **INGREDIENTS["cross_entropy"],
+        "batch_size": 1,
+    },
+}
 EARNED, HARM = 0.5, -1.0  # points of Dice: rule 1
 
 
@@ -60,7 +89,7 @@ class RecipeArm:
 
 
 def arms() -> list[RecipeArm]:
-    """The base, each ingredient alone, all of them, all but each, and the alternatives."""
+    """The base, each ingredient alone, all of them, all but each, the alternatives, and the second round."""
     everything = {key: value for settings in INGREDIENTS.values() for key, value in settings.items()}
     return [
         RecipeArm("base", {}),
@@ -71,7 +100,34 @@ def arms() -> list[RecipeArm]:
             for name, settings in INGREDIENTS.items()
         ),
         *(RecipeArm(name, settings) for name, settings in ALTERNATIVES.items()),
+        *(RecipeArm(name, settings) for name, settings in SECOND_ROUND.items()),
     ]
+
+
+def strong(weighting: str = "uniform") -> RecipeArm:
+    """The recipe of `--preset strong`, with the base's network and sizes."""
+    settings = {key: value for key, value in _flat(PRESETS["strong"]["train"]) if key != "weighting"}
+    return RecipeArm(
+        f"strong_{weighting}" if weighting != "uniform" else "strong", {**settings, "weighting": weighting}
+    )
+
+
+def _flat(nested: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{within}{key}.")
+        else:
+            yield within + key, value
+
+
+def confirmed_on(name: str, base_steps: int) -> list[RecipeArm]:
+    """What is trained on a set in the time of so many steps of the base: rules 3 to 5 of docs/decisions/0035."""
+    if name == "a" and base_steps == max(BUDGETS):
+        return []
+    found = [RecipeArm("base", {}), strong()]
+    if name != "c" and base_steps == BUDGETS[1]:
+        found += [strong("simple"), strong("square")]
+    return found if name != "a" or base_steps == BUDGETS[0] else found[1:]
 
 
 def steps_of(times_base: float, base_steps: int) -> int:

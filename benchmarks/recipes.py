@@ -1,15 +1,20 @@
-"""The ablation of docs/decisions/0035, in resumable pieces, and its page.
+"""The ablation of docs/decisions/0035, in resumable pieces.
 
+    python -m benchmarks.recipes sets WORK [--shapes FOLDER]
     python -m benchmarks.recipes cost WORK
     python -m benchmarks.recipes ablation WORK [--seeds 0]
-    python -m benchmarks.recipes page WORK --out docs/results/recipes.md
+    python -m benchmarks.recipes confirm WORK [--shapes FOLDER] [--seeds 3] [--budgets 300]
+    python -m benchmarks.recipes collect WORK
+    python -m benchmarks.recipes_page
 
 WORK holds the data, the runs and their scores; what is there is not done again. `cost` is to be run with nothing beside
-it; the others may be stopped and run at any time. One thread.
+it; `ablation` and `confirm` may be stopped and run at any time, several of other seeds at once. One thread each.
+`collect` writes what there is to `benchmarks/results/`, of which the page is made. FOLDER holds the real organ shapes
+with simulated HU in nnU-Net's raw layout.
 """
 
 import argparse
-import logging
+import itertools
 import statistics
 import time
 from collections import defaultdict
@@ -18,25 +23,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tabulate import tabulate
 
 from benchmarks.recipe_arms import (
     BASE,
     BASE_STEPS,
+    BUDGETS,
+    CONFIRMING_SEEDS,
     SEEDS,
     RecipeArm,
     arms,
-    effects,
+    confirmed_on,
     steps_of,
+    strong,
 )
-from benchmarks.record import processor_kind, versions
+from benchmarks.record import RESULTS, processor_kind, versions
 from benchmarks.record_demo import foreground_dice
 from viscera.core.config import Config, EvaluateConfig, PrepareConfig
-from viscera.core.resolve import resolve_config
+from viscera.core.resolve import PRESETS, resolve_config
 from viscera.engine.feed import Feed, facts_of, feed_of
 from viscera.engine.hardware import describe_hardware
 from viscera.engine.precision_probe import decided
 from viscera.engine.trainer import Trainer
+from viscera.io.classes import read_class_file
 from viscera.io.files import write_text
 from viscera.io.records import read_json, write_json
 from viscera.io.runlog import RunFolder
@@ -47,9 +55,9 @@ from viscera.stages.predict import predict_store
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 
-log = logging.getLogger("benchmarks.recipes")
 CPU = torch.device("cpu")
 PAIRS = 21  # of steps, arm beside base; the machine changes its speed within seconds
+SHAPES = ("artery", "liver", "spleen", "stomach", "gallbladder", "pancreas", "right_kidney", "left_kidney")
 PHANTOMS = {"a": (0, (48, 36, 36)), "b": (500, (56, 40, 36))}  # of docs/decisions/0035: seed and shape
 
 
@@ -72,26 +80,30 @@ def config_of(arm: RecipeArm, precision: Mapping[str, Any], steps: int, seed: in
 
 
 def cost(work: Path) -> None:
-    """Time a step of each arm beside one of the base, in turn; `cost.json` in the working folder."""
+    """Time a step of each arm beside one of the base, in turn; `cost.json` keeps those that were timed before."""
     torch.set_num_threads(1)
-    store = store_of(work, "a")
+    store, path = store_of(work, "a"), work / "cost.json"
+    found = read_json(path) if path.exists() else {"times_base": {}, "pairs": {}}
     chosen = decided(resolve_config("demo").train, len(store.classes), CPU)
-    precision = {"precision": chosen.precision, "memory_layout": chosen.memory_layout}
+    precision = {key: found.get(key, getattr(chosen, key)) for key in ("precision", "memory_layout")}
     trainers = {}
-    for arm in arms():
-        config = config_of(arm, precision, 1000, 0)
-        trainers[arm.name] = Trainer.create(config, facts_of(store, config), CPU), feed_of(store, config.train)
+    chosen_already = [strong()] if "strong" in PRESETS else []
+    for arm in [RecipeArm("base", {}), *arms(), *chosen_already]:
+        if arm.name == "base" or arm.name not in found["times_base"]:
+            config = config_of(arm, precision, 1000, 0)
+            trainers[arm.name] = Trainer.create(config, facts_of(store, config), CPU), feed_of(store, config.train)
     ratios: dict[str, list[float]] = defaultdict(list)
     for step in range(1, PAIRS + 1):
         for name, (trainer, feed) in trainers.items():
             base, other = (_seconds(*each, step) for each in (trainers["base"], (trainer, feed)))
             if step > 1:  # the first warms up
                 ratios[name].append(round(other / base, 4))
+    times = {name: statistics.median(values) for name, values in ratios.items()}
     write_json(
-        work / "cost.json",
+        path,
         {
-            "times_base": {name: statistics.median(values) for name, values in ratios.items()},
-            "pairs": ratios,
+            "times_base": {**times, **found["times_base"]},
+            "pairs": {**ratios, **found["pairs"]},
             **precision,
             "hardware": describe_hardware(CPU),
             "processor": processor_kind(),
@@ -134,78 +146,78 @@ def ablation(work: Path, seeds: Iterable[int]) -> None:
             print(f"{arm.name} seed {seed}: {config.train.iterations} steps, {value:.3f}", flush=True)
 
 
-def dice_of(work: Path) -> dict[str, dict[int, float]]:
-    """What there is of the ablation: mean foreground Dice by arm and seed, 0 to 1."""
-    found: dict[str, dict[int, float]] = defaultdict(dict)
-    for arm in arms():
-        for run in sorted((work / "a" / "ablation" / arm.name).glob("seed_*")):
-            if (scores := RunFolder(run).scores).exists():
-                found[arm.name][int(run.name.removeprefix("seed_"))] = foreground_dice(scores)
+def confirm(work: Path, shapes: Path | None, seeds: Iterable[int], budgets: Iterable[int]) -> None:
+    """Rules 3 to 5: the base, and `--preset strong` with each weighting, on other seeds, sets and budgets."""
+    measured = read_json(work / "cost.json")
+    precision = {key: measured[key] for key in ("precision", "memory_layout")}
+    stores = all_sets(work, shapes)
+    for seed, base_steps, (name, store) in itertools.product(seeds, budgets, stores.items()):
+        for arm in confirmed_on(name, base_steps):
+            steps = steps_of(measured["times_base"]["strong" if arm.name != "base" else "base"], base_steps)
+            config = config_of(arm, precision, steps, seed)
+            value = trained_and_scored(store, work / name / f"confirm_{base_steps}" / arm.name / f"seed_{seed}", config)
+            print(f"{name} {base_steps} {arm.name} seed {seed}: {steps} steps, {value:.3f}", flush=True)
+
+
+def all_sets(work: Path, shapes: Path | None) -> dict[str, Store]:
+    """The stores of sets A and B, and of C where there is a folder of it; made where they are not there."""
+    stores = {name: store_of(work, name) for name in PHANTOMS}
+    return stores if shapes is None else {**stores, "c": shapes_store(work, shapes)}
+
+
+def shapes_store(work: Path, source: Path) -> Store:
+    """The store of set C."""
+    path = work / "c" / "store"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        classes = path.parent / "classes.yaml"
+        write_text(classes, f"classes: [{', '.join(SHAPES)}]\n")
+        prepare(source, path, PrepareConfig(downsample=1, test_fraction=0.3), classes=read_class_file(classes))
+    return Store.open(path)
+
+
+def collect(work: Path) -> None:
+    """Write what there is to `benchmarks/results/KIND/recipes.json`."""
+    measured = read_json(work / "cost.json")
+    content = {"cost": measured, "ablation": _scores(work / "a" / "ablation"), "confirmation": {}}
+    for folder in sorted(work.glob("?/confirm_*")):
+        of_set = content["confirmation"].setdefault(folder.parent.name, {})
+        of_set[folder.name.removeprefix("confirm_")] = _scores(folder)
+    write_json(RESULTS / measured["processor"] / "recipes.json", content)
+
+
+def _scores(folder: Path) -> dict[str, dict[str, float]]:
+    """Mean foreground Dice by arm and seed, 0 to 1, of the trainings that have been scored."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for scores in sorted(folder.glob("*/seed_*/scores.csv")):
+        run = scores.parent
+        found[run.parent.name][run.name.removeprefix("seed_")] = round(foreground_dice(scores), 5)
     return dict(found)
-
-
-def page(work: Path) -> str:
-    """The page of what there is."""
-    measured, dice = read_json(work / "cost.json"), dice_of(work)
-    gains = {effect.ingredient: effect for effect in effects(dice)}
-    rows = [_row(arm, measured["times_base"], dice) for arm in arms() if arm.name in dice]
-    header = ["arm", "time of a step", "steps", "Dice, by seed", "median", "over base, points"]
-    columns = ["ingredient", "alone, over the base", "within all", "enters"]
-    rule = [
-        [name, f"{gain.alone:+.1f}", f"{gain.within_all:+.1f}", "yes" if gain.enters else "no"]
-        for name, gain in gains.items()
-    ]
-    done = sum(len(seeds) for seeds in dice.values())
-    return f"""# Which ingredients make a better recipe: the ablation
-
-What the ingredients of docs/recipes.md give at equal processor time, and what `--preset strong` is made of. Design and
-rules, written before it was run: [decision 0035](../decisions/0035-the-strong-recipe.md). **Phantom, not patients.**
-
-## Each alone, all, and all but each: set A
-
-The demo's phantom and network; every arm has as many steps as take the time of {BASE_STEPS} steps of the base. {done}
-of {len(arms()) * len(SEEDS)} trainings are in. Dice is the mean over the organs of mean test Dice.
-
-{tabulate(rows, header, tablefmt="pipe", disable_numparse=True)}
-
-## Rule 1: what enters
-
-Points of Dice, medians over the seeds, paired by seed.
-
-{tabulate(rule, columns, tablefmt="pipe", disable_numparse=True)}
-
-{measured["hardware"]}, one thread, {measured["precision"]}; torch {measured["versions"]["torch"]}.
-Made by `make study-recipes`.
-"""
-
-
-def _row(arm: RecipeArm, times_base: Mapping[str, float], dice: Mapping[str, Mapping[int, float]]) -> list[str]:
-    values, base = dice[arm.name], dice.get("base", {})
-    paired = [100 * (values[seed] - base[seed]) for seed in values.keys() & base.keys()]
-    return [
-        arm.name,
-        f"{times_base[arm.name]:.2f}",
-        str(steps_of(times_base[arm.name], BASE_STEPS)),
-        " ".join(f"{value:.3f}" for _, value in sorted(values.items())),
-        f"{statistics.median(values.values()):.3f}",
-        f"{statistics.median(paired):+.1f}" if paired else "",
-    ]
 
 
 def main() -> None:
     """Run one piece."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("piece", choices=["cost", "ablation", "page"])
+    parser.add_argument("piece", choices=["sets", "cost", "ablation", "confirm", "collect"])
     parser.add_argument("work", type=Path)
-    parser.add_argument("--seeds", default=",".join(map(str, SEEDS)))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/recipes.md"))
-    arguments = parser.parse_args()
-    if arguments.piece == "cost":
-        cost(arguments.work)
-    elif arguments.piece == "ablation":
-        ablation(arguments.work, [int(seed) for seed in arguments.seeds.split(",")])
+    parser.add_argument("--seeds", type=_numbers)
+    parser.add_argument("--budgets", type=_numbers, default=BUDGETS, help="steps of the base whose time there is")
+    parser.add_argument("--shapes", type=Path)
+    given = parser.parse_args()
+    if given.piece == "sets":
+        all_sets(given.work, given.shapes)
+    elif given.piece == "cost":
+        cost(given.work)
+    elif given.piece == "ablation":
+        ablation(given.work, given.seeds or SEEDS)
+    elif given.piece == "confirm":
+        confirm(given.work, given.shapes, given.seeds or CONFIRMING_SEEDS, given.budgets)
     else:
-        write_text(arguments.out, page(arguments.work))
+        collect(given.work)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(each) for each in text.split(","))
 
 
 if __name__ == "__main__":

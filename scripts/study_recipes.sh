@@ -1,10 +1,21 @@
 #!/usr/bin/env bash
-# The ablation of docs/decisions/0035. Argument: folder, in which what is done already is not done again.
+# The ablation of docs/decisions/0035. Arguments: folder, in which what is done already is not done again; and a folder of
+# real organ shapes with simulated HU, where there is one. One seed per processor at a time.
 set -euo pipefail
-folder=$1
+folder=$1 shapes=${2:-}
 bin=${BIN:-.venv/bin}
 export OMP_NUM_THREADS=1
 
+seeds() { # piece, seeds, more
+    local piece=$1 seeds=$2
+    shift 2
+    printf '%s\n' "$seeds" | tr ' ' '\n' |
+        xargs -P "$(nproc)" -I{} "$bin/python" -m benchmarks.recipes "$piece" "$folder" --seeds {} "$@"
+}
+
+"$bin/python" -m benchmarks.recipes sets "$folder" ${shapes:+--shapes "$shapes"}
 [ -e "$folder/cost.json" ] || "$bin/python" -m benchmarks.recipes cost "$folder"
-"$bin/python" -m benchmarks.recipes ablation "$folder"
-"$bin/python" -m benchmarks.recipes page "$folder" --out "${PAGE:-docs/results/recipes.md}"
+seeds ablation "0 1 2"
+seeds confirm "3 4 5" ${shapes:+--shapes "$shapes"}
+"$bin/python" -m benchmarks.recipes collect "$folder"
+"$bin/python" -m benchmarks.recipes_page

@@ -1,0 +1,128 @@
+"""The page of the ablation, of what `benchmarks.recipes collect` wrote.
+
+python -m benchmarks.recipes_page
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tabulate import tabulate
+
+from benchmarks.recipe_arms import (
+    ALTERNATIVES,
+    BASE_STEPS,
+    BUDGETS,
+    INGREDIENTS,
+    SECOND_ROUND,
+    SEEDS,
+    arms,
+    effects,
+    steps_of,
+)
+from benchmarks.record import RESULTS
+
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "recipes.md"
+Scores = Mapping[str, Mapping[str, float]]  # mean foreground Dice, 0 to 1, by arm and seed
+SETS = {"a": "A, phantom", "b": "B, phantom", "c": "C, real shapes with simulated HU"}
+WEIGHTINGS = ("strong", "strong_simple", "strong_square")
+
+
+def main() -> None:
+    """Write the page of the newest results."""
+    newest = max(RESULTS.glob("*/recipes.json"), key=lambda path: path.stat().st_mtime)
+    PAGE.write_text(page(json.loads(newest.read_text())))
+
+
+def page(found: Mapping[str, Any]) -> str:
+    """The whole page."""
+    cost, ablation = found["cost"], found["ablation"]
+    times = cost["times_base"]
+    gains = effects({arm: {int(seed): dice for seed, dice in of.items()} for arm, of in ablation.items()})
+    rule = [[g.ingredient, f"{g.alone:+.1f}", f"{g.within_all:+.1f}", "yes" if g.enters else "no"] for g in gains]
+    done = sum(map(len, ablation.values()))
+    return f"""# Which ingredients make a better recipe: the ablation
+
+What the ingredients of docs/recipes.md give at equal processor time, and what `--preset strong` is made of. Design and
+rules, written before it was run: [decision 0035](../decisions/0035-the-strong-recipe.md). **Phantom and simulated HU,
+not patients.** Dice is the mean over the organs of mean test Dice; gains are in points, medians over the seeds, paired
+by seed.
+
+## Each alone, all, and all but each: set A
+
+The demo's phantom and network; every arm has as many steps as take the time of {BASE_STEPS} steps of the base. {done}
+of {len(arms()) * len(SEEDS)} trainings are in.
+
+{_table(_rows(ablation, times), ["arm", "time of a step", "steps", "Dice, by seed", "median", "over base"])}
+
+## Rule 1: what enters
+
+{_table(rule, ["ingredient", "alone, over the base", "within all", "enters"])}
+
+## Rules 3 and 4: `strong` over the base, other seeds
+
+{_table(_confirmed(found["confirmation"]), ["set", "time of so many steps", "base", "strong", "gain"])}
+
+## Rule 5: do the weights of the Dice loss matter within `strong`?
+
+Each with its own class weights in the Dice loss, in the time of {BUDGETS[1]:,} steps of the base.
+
+{_table(_weightings(found["confirmation"]), ["set", "uniform", "simple", "square", "best over worst"])}
+
+{cost["hardware"]}, one thread, {cost["precision"]}; torch {cost["versions"]["torch"]}.
+Made by `make study-recipes`.
+"""
+
+
+def _table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
+    return tabulate(rows, header, tablefmt="pipe", disable_numparse=True) if rows else "Not run yet."
+
+
+def _rows(dice: Scores, times: Mapping[str, float]) -> list[list[str]]:
+    names = ["base", *INGREDIENTS, "all", *(f"all_but_{name}" for name in INGREDIENTS), *ALTERNATIVES, *SECOND_ROUND]
+    return [
+        [
+            name,
+            f"{times[name]:.2f}",
+            str(steps_of(times[name], BASE_STEPS)),
+            _by_seed(dice[name]),
+            f"{median(dice[name].values()):.3f}",
+            _gain(dice[name], dice.get("base", {})),
+        ]
+        for name in names
+        if name in dice
+    ]
+
+
+def _confirmed(found: Mapping[str, Mapping[str, Scores]]) -> list[list[str]]:
+    return [
+        [title, f"{int(budget):,}", _by_seed(of["base"]), _by_seed(of["strong"]), _gain(of["strong"], of["base"])]
+        for name, title in SETS.items()
+        for budget, of in sorted(found.get(name, {}).items(), key=lambda each: int(each[0]))
+        if {"base", "strong"} <= of.keys()
+    ]
+
+
+def _weightings(found: Mapping[str, Mapping[str, Scores]]) -> list[list[str]]:
+    rows = []
+    for name, title in SETS.items():
+        of = found.get(name, {}).get(str(BUDGETS[1]), {})
+        if set(WEIGHTINGS) <= of.keys():
+            best, *_, worst = sorted(WEIGHTINGS, key=lambda arm: -median(of[arm].values()))
+            rows.append([title, *(_by_seed(of[arm]) for arm in WEIGHTINGS), _gain(of[best], of[worst])])
+    return rows
+
+
+def _by_seed(values: Mapping[str, float]) -> str:
+    return " ".join(f"{values[seed]:.3f}" for seed in sorted(values, key=int))
+
+
+def _gain(over: Mapping[str, float], base: Mapping[str, float]) -> str:
+    paired = [100 * (over[seed] - base[seed]) for seed in over.keys() & base.keys()]
+    return f"{median(paired):+.1f}" if paired else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 """What a large scan costs in memory, in kind: a few bytes a voxel, and what a slab or a window takes."""
 
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,10 +40,12 @@ def by_level(_: nn.Module, hu: HuArray, *__: object) -> Iterator[Tensor]:
         yield nn.functional.one_hot(levels.clamp(0, 7), 8).movedim(-1, 0).float()
 
 
-def traced_peak(run: Path, source: Path, output: Path, config: PredictConfig) -> int:
+def traced_peak(
+    run: Path, source: Path, output: Path, config: PredictConfig | None = None, formats: Sequence[str] = ("nifti",)
+) -> int:
     tracemalloc.start()
     try:
-        predict(run, source, output, config)
+        predict(run, source, output, config, formats=formats)
         peak: int = tracemalloc.get_traced_memory()[1]
         return peak
     finally:
@@ -63,6 +65,17 @@ def test_memory_grows_by_a_few_bytes_a_voxel(
         half_run, short, tmp_path / "out", config
     )
     assert grown / (SLICES * PLANE[0] * PLANE[1]) <= (CLEANED_BYTES_PER_VOXEL if cleanup else BYTES_PER_VOXEL)
+
+
+def test_maps_take_place_on_the_disk_and_not_in_memory(
+    half_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trained_model, "probability_planes", by_level)
+    names, out = ("nifti", "probabilities", "entropy"), tmp_path / "out"
+    short, long = scan(tmp_path / "short.nii.gz", SLICES), scan(tmp_path / "long.nii.gz", 2 * SLICES)
+    predict(half_run, scan(tmp_path / "first.nii.gz", 8), out, formats=names)
+    peaks = [traced_peak(half_run, source, out, formats=names) for source in (long, short)]
+    assert (peaks[0] - peaks[1]) / (SLICES * PLANE[0] * PLANE[1]) <= CLEANED_BYTES_PER_VOXEL  # all classes take 16
 
 
 def test_a_scan_that_was_let_go_of_is_measured_all_the_same_and_its_warnings_are_heard_once(

@@ -26,5 +26,5 @@ def log_probabilities(probabilities: Tensor) -> Tensor:
 
 def entropy(probabilities: Tensor) -> Tensor:
     """How undecided voxels are, (...) of (L, ...): Shannon's entropy over log L, from 0 (one class has all) to 1."""
-    nats: Tensor = torch.special.entr(probabilities).sum(dim=0)
+    nats = log_probabilities(probabilities).mul_(probabilities).sum(dim=0).neg_()
     return nats.div_(math.log(probabilities.shape[0]))

@@ -57,10 +57,22 @@ class MapSpool:
         return (*self._geometry.shape, self._volumes)
 
     def put(self, planes_VIJ: npt.NDArray[np.unsignedinteger[Any]]) -> None:
-        """The next plane of each volume; mapped for so long only, so that the pages are no memory of this process."""
-        mapped = np.memmap(self._file, self._dtype, "r+", shape=self._shape, order="F")
-        for volume, plane_IJ in enumerate(planes_VIJ):
-            self._order.apply(mapped[..., volume])[:, :, self._given] = plane_IJ
+        """The next plane of each volume.
+
+        It is written in one piece where the file has it so; else the file is mapped, and for so long only, so that its
+        pages are no memory of this process.
+        """
+        if self._order.source_axes[2] == 2:
+            k = self._geometry.shape[2]
+            at = k - 1 - self._given if self._order.flipped[2] else self._given
+            for volume, plane_IJ in enumerate(planes_VIJ):
+                content = self._order.undo(plane_IJ[..., None]).tobytes(order="F")
+                self._file.seek((volume * k + at) * len(content))
+                self._file.write(content)
+        else:
+            mapped = np.memmap(self._file, self._dtype, "r+", shape=self._shape, order="F")
+            for volume, plane_IJ in enumerate(planes_VIJ):
+                self._order.apply(mapped[..., volume])[:, :, self._given] = plane_IJ
         self._given += 1
 
     def pack(self, path: Path, description: str, slope: float, placement: Placement | None) -> Path:
@@ -94,13 +106,14 @@ def quantised(probabilities_LIJ: npt.NDArray[np.float32], labels_IJ: LabelArray)
     Rounding makes equals of values that differ by less. The label's then gets what it lacks: a 65535th at most, where
     it is the most probable one.
     """
-    levels: npt.NDArray[np.int32] = np.rint(probabilities_LIJ * np.float32(LEVELS)).astype(np.int32)
-    number = np.arange(len(levels), dtype=np.uint8)[:, None, None]
-    least = (levels + (number < labels_IJ)).max(axis=0, where=number != labels_IJ, initial=0)
-    own = labels_IJ[None].astype(np.intp)
-    enough = np.maximum(np.take_along_axis(levels, own, axis=0), least[None])
-    np.put_along_axis(levels, own, enough.clip(max=LEVELS), axis=0)
-    return levels.astype(np.uint16)
+    levels = (probabilities_LIJ * np.float32(LEVELS) + np.float32(0.5)).astype(np.uint16)
+    wrong = levels.argmax(axis=0) != labels_IJ
+    if wrong.any():
+        some, own = levels[:, wrong].astype(np.int32), labels_IJ[wrong].astype(np.intp)[None]
+        earlier = np.arange(len(some))[:, None] < own
+        np.put_along_axis(some, own, (some + earlier).max(axis=0, keepdims=True).clip(max=LEVELS), axis=0)
+        levels[:, wrong] = some.astype(np.uint16)
+    return levels
 
 
 def probabilities_beside(label_map: Path, name: str) -> Path:

@@ -31,6 +31,7 @@ PEERS = ("monai", "nnunetv2")
 _SECONDS = 10.0  # of steps in one repeat
 _FEWEST, _MOST = 2, 60  # steps in one repeat
 _TRIED = 6  # steps in which settings are compared, where they are short
+_MIRRORS, _MOST_MIRRORED = 8, 60.0  # mirror images of a scan; CPU seconds of one that is still measured
 _OURS_FEWEST = 24  # some of its steps are measured ones, which do not count
 
 
@@ -42,7 +43,7 @@ class Cost:
     overhead_s: float
     step_s: float
     predict_s: float  # of all unseen cases
-    mirrored_s: float | None  # with averaging over mirrored scans
+    mirrored_s: float | None  # with averaging over mirrored scans; where that takes long, estimated as eight times it
     fast: Fast
 
     @classmethod
@@ -158,9 +159,13 @@ def _round(data: DataSet, contender: Contender, found: _Measured, seconds: float
     for mirrored in (False, True) if contender.mirrors and first else (False,):
         out = folder / f"out_{mirrored}"
         out.mkdir()
-        meter = Meter()
+        into, times = (found.mirrored if mirrored else found.predict), sum(voxels) / voxels[middle]
+        if mirrored and _MIRRORS * found.predict[0] > _MOST_MIRRORED * times:
+            into.append(_MIRRORS * found.predict[0])
+            continue
+        watch = Meter()
         contender.predict(folder, [data.scans[middle]], out, found.fast, mirrored=mirrored)
-        (found.mirrored if mirrored else found.predict).append(meter.seconds * sum(voxels) / voxels[middle])
+        into.append(watch.seconds * times)
     shutil.rmtree(folder)
 
 

@@ -42,16 +42,16 @@ class Size:
 
     patch: int
     batch_size: int
-    filters: int
+    channels: int  # of the top level
     levels: int
 
     @classmethod
     def of(cls, train: TrainConfig) -> "Size":
-        """That of a recipe of ours."""
-        return cls(train.patch, train.batch_size, train.filters, train.levels)
+        """That of a recipe of ours, whose levels have twice as many channels from their second convolution on."""
+        return cls(train.patch, train.batch_size, 2 * train.filters, train.levels)
 
     def __str__(self) -> str:
-        return f"p{self.patch}-b{self.batch_size}-f{self.filters}-l{self.levels}"
+        return f"p{self.patch}-b{self.batch_size}-c{self.channels}-l{self.levels}"
 
 
 class NnUNet:
@@ -178,13 +178,17 @@ def epochs(steps: int) -> tuple[int, int]:
 
 
 def cut(plans: Mapping[str, Any], size: Size) -> dict[str, Any]:
-    """Plans whose network has our channels and levels, and sees our windows."""
+    """Plans whose network has our channels and levels, and sees our windows.
+
+    With as many channels as our levels end with, a step has 0.92 times the multiplications of ours (windows of 48³, 16
+    filters, four levels; by counting).
+    """
     plan = plans["configurations"][_CONFIGURATION]
     old = plan["architecture"]["arch_kwargs"]
     halved, whole = [2, 2, 2], [1, 1, 1]
     arguments = old | {
         "n_stages": size.levels,
-        "features_per_stage": [size.filters * 2**level for level in range(size.levels)],
+        "features_per_stage": [size.channels * 2**level for level in range(size.levels)],
         "kernel_sizes": [[3, 3, 3]] * size.levels,
         "strides": [whole, *[halved] * (size.levels - 1)],
         "n_conv_per_stage": [2] * size.levels,

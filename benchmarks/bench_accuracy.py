@@ -13,8 +13,9 @@ whose schedule ends at its budget, not a checkpoint on the way of a longer one. 
 - `ours`: `--preset NAME`, `--config FILE`, `--set KEY=VALUE` (kept in the work folder as `--recipe NAME`); by default
   the preset `strong`, and as long as there is none `benchmarks/accuracy_recipe.yaml`;
 - `nnunet`: the plan that its planner makes of these data; `nnunet-cut`: the same with our network's channels, levels,
-  window and batch, so that a step costs about what ours does; both also as `…-no-mirroring`, since mirrored abdomens
-  have the liver on the left. Each is predicted with and without averaging over mirrored scans, and the better counts;
+  window and batch, so that a step has about as many multiplications as ours; both also as `…-no-mirroring`, since
+  mirrored abdomens have the liver on the left. Each is predicted with and without averaging over mirrored scans
+  (`--plain`: the latter another time), and the better counts;
 - `monai`: a script as its tutorials have it (`accuracy_monai.py`); `monai-tutorial-rate` at their learning rate.
 
 **The axis** is steps × CPU seconds of a step + what comes before and after, all measured in turn in one short run by

@@ -159,13 +159,13 @@ def _round(data: DataSet, contender: Contender, found: _Measured, seconds: float
     for mirrored in (False, True) if contender.mirrors and first else (False,):
         out = folder / f"out_{mirrored}"
         out.mkdir()
-        into, times = (found.mirrored if mirrored else found.predict), sum(voxels) / voxels[middle]
-        if mirrored and _MIRRORS * found.predict[0] > _MOST_MIRRORED * times:
+        into, scale = (found.mirrored if mirrored else found.predict), sum(voxels) / voxels[middle]
+        if mirrored and _MIRRORS * found.predict[0] > _MOST_MIRRORED * scale:
             into.append(_MIRRORS * found.predict[0])
             continue
         watch = Meter()
         contender.predict(folder, [data.scans[middle]], out, found.fast, mirrored=mirrored)
-        into.append(watch.seconds * times)
+        into.append(watch.seconds * scale)
     shutil.rmtree(folder)
 
 

@@ -47,7 +47,7 @@ from viscera.engine.trainer import Trainer
 from viscera.io.classes import read_class_file
 from viscera.io.files import write_text
 from viscera.io.records import read_json, write_json
-from viscera.io.runlog import RunFolder
+from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.phantom import make_phantoms
@@ -141,9 +141,17 @@ def ablation(work: Path, seeds: Iterable[int]) -> None:
     precision = {key: measured[key] for key in ("precision", "memory_layout")}
     for seed in seeds:
         for arm in arms():
-            config = config_of(arm, precision, steps_of(measured["times_base"][arm.name], BASE_STEPS), seed)
-            value = trained_and_scored(store, work / "a" / "ablation" / arm.name / f"seed_{seed}", config)
+            folder = work / "a" / "ablation" / arm.name
+            steps = steps_taken(folder) or steps_of(measured["times_base"][arm.name], BASE_STEPS)
+            config = config_of(arm, precision, steps, seed)
+            value = trained_and_scored(store, folder / f"seed_{seed}", config)
             print(f"{arm.name} seed {seed}: {config.train.iterations} steps, {value:.3f}", flush=True)
+
+
+def steps_taken(arm: Path) -> int | None:
+    """Steps of the first training of an arm, which those of other seeds have too; None where there is none."""
+    runs = sorted(arm.glob("seed_*/config.yaml"))
+    return read_config(runs[0]).train.iterations if runs else None
 
 
 def confirm(work: Path, shapes: Path | None, seeds: Iterable[int], budgets: Iterable[int]) -> None:
@@ -153,9 +161,10 @@ def confirm(work: Path, shapes: Path | None, seeds: Iterable[int], budgets: Iter
     stores = all_sets(work, shapes)
     for seed, base_steps, (name, store) in itertools.product(seeds, budgets, stores.items()):
         for arm in confirmed_on(name, base_steps):
-            steps = steps_of(measured["times_base"]["strong" if arm.name != "base" else "base"], base_steps)
-            config = config_of(arm, precision, steps, seed)
-            value = trained_and_scored(store, work / name / f"confirm_{base_steps}" / arm.name / f"seed_{seed}", config)
+            folder = work / name / f"confirm_{base_steps}" / arm.name
+            times_base = measured["times_base"]["base" if arm.name == "base" else "strong"]
+            steps = steps_taken(folder) or steps_of(times_base, base_steps)
+            value = trained_and_scored(store, folder / f"seed_{seed}", config_of(arm, precision, steps, seed))
             print(f"{name} {base_steps} {arm.name} seed {seed}: {steps} steps, {value:.3f}", flush=True)
 
 
@@ -179,7 +188,8 @@ def shapes_store(work: Path, source: Path) -> Store:
 def collect(work: Path) -> None:
     """Write what there is to `benchmarks/results/KIND/recipes.json`."""
     measured = read_json(work / "cost.json")
-    content = {"cost": measured, "ablation": _scores(work / "a" / "ablation"), "confirmation": {}}
+    content: dict[str, Any] = {"cost": measured, "ablation": _scores(work / "a" / "ablation"), "confirmation": {}}
+    content["steps"] = {arm: steps_taken(work / "a" / "ablation" / arm) for arm in content["ablation"]}
     for folder in sorted(work.glob("?/confirm_*")):
         of_set = content["confirmation"].setdefault(folder.parent.name, {})
         of_set[folder.name.removeprefix("confirm_")] = _scores(folder)

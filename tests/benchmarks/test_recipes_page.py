@@ -1,0 +1,36 @@
+"""The page of the ablation, of figures made up for the purpose."""
+
+from typing import Any
+
+from benchmarks.recipes_page import page
+
+
+def rows(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def found(**other: Any) -> dict[str, Any]:
+    cost = {"times_base": {"base": 1.0, "cosine": 1.2}, "hardware": "here", "precision": "float32"}
+    return {
+        "cost": {**cost, "versions": {"torch": "2"}},
+        "ablation": {"base": {"0": 0.5, "1": 0.7}, "cosine": {"0": 0.52, "1": 0.74}},
+        "steps": {"base": 600, "cosine": 510},
+        "confirmation": {},
+        **other,
+    }
+
+
+def test_gains_are_paired_by_seed_and_times_are_told() -> None:
+    """510 steps of 1.2 are 1.02 of 600; +2 and +4 points are +3 in the median."""
+    assert ["cosine", "1.20", "510", "1.02", "0.520 0.740", "0.630", "+3.0"] in rows(page(found()))
+
+
+def test_what_was_not_run_is_not_claimed() -> None:
+    assert page(found()).count("Not run yet.") == 3
+
+
+def test_confirmation_and_weightings() -> None:
+    of_b = {"base": {"3": 0.6}, "strong": {"3": 0.66}, "strong_simple": {"3": 0.5}, "strong_square": {"3": 0.4}}
+    found_rows = rows(page(found(confirmation={"b": {"300": {"base": {"3": 0.4}}, "1200": of_b}})))
+    assert ["B, phantom", "1,200", "0.600", "0.660", "+6.0"] in found_rows
+    assert ["B, phantom", "0.660", "0.500", "0.400", "+26.0"] in found_rows

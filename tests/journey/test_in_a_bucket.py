@@ -70,7 +70,7 @@ def test_everything_in_a_bucket_is_as_on_a_disk(
     models = {hashlib.sha256(files["run/best.pt"]).hexdigest() for files in (there, on_disk)}
     models |= {hashlib.sha256(files["run/last.pt"]).hexdigest() for files in (there, on_disk)}
     for name in there:
-        if not name.endswith(("run.json", ".pt", "curve.jsonl")):  # which hold times
+        if not name.endswith(("run.json", ".pt", "curve.jsonl", "card.json", "card.md")):  # which hold times
             one, other = (
                 there[name],
                 on_disk[name].replace(str(tmp_path / "disk").encode(), store_of_objects.url.encode()),

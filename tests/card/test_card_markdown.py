@@ -42,7 +42,7 @@ def test_a_card_of_such_names_has_the_same_sections(text: str, tiny_run: Path) -
     named = card.model_copy(
         update={
             "model_details": card.model_details.model_copy(update={"name": text, "licence": text}),
-            "training_data": card.training_data.model_copy(update={"dataset": text, "store": text}),
+            "training_data": card.training_data.model_copy(update={"dataset": text}),
         }
     )
     pages = [rendered(as_markdown(each).split("---\n", maxsplit=2)[2]) for each in (card, named)]

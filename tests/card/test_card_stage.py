@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.command_line import refused, run
+from viscera.card import card_stage
 from viscera.card.card_stage import Stated, refresh_card, write_card
 from viscera.card.model_card import ModelCard
 from viscera.core.config import Config, PrepareConfig
@@ -130,6 +131,26 @@ def test_scores_by_which_cases_the_training_saw(trained: Path, tiny_store: Store
     assert "1 of them are training cases of this model" in (trained / "card.md").read_text()
 
 
+def test_calibration_errors_have_the_digits_that_they_need(trained: Path, tmp_path: Path) -> None:
+    rows = [ScoreRow(f"case_{at}", "liver", "original", "ece", value) for at, value in enumerate((0.0012, 0.0014))]
+    write_scores(tmp_path / "s.csv", rows)
+    write_card(trained, stated=Stated(scores=tmp_path / "s.csv"))
+    text = (trained / "card.md").read_text()
+    assert "0.0013 \\[0.0012, 0.0014\\] (2)" in text
+    assert "- ECE: expected calibration error" in text
+    assert "- ACE" not in text
+
+
+def test_organs_that_the_networks_grid_loses_are_said(trained: Path) -> None:
+    checkpoint = load_checkpoint(trained / "last.pt")
+    counts = checkpoint.class_voxel_counts.clone()
+    counts[3] = 0
+    save_checkpoint(trained / "last.pt", replace(checkpoint, class_voxel_counts=counts))
+    write_card(trained)
+    said = "Too small for the network's grid in every training case, and not learnt: liver."
+    assert said in card_of(trained).caveats_and_recommendations
+
+
 def test_what_was_stated_stays_as_long_as_the_weights_do(
     trained: Path, tiny_store: Store, tiny_config: Callable[..., Config], tmp_path: Path
 ) -> None:
@@ -151,6 +172,21 @@ def test_scores_that_a_study_left_are_taken(trained: Path, tiny_store: Store) ->
     card = card_of(trained)
     assert card.evaluation_data.splits == {"test": 1}
     assert [(each.mean, each.low) for each in card.quantitative_analyses] == [(0.25, None)]
+
+
+def test_a_card_whose_writing_was_killed_is_written_again(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for there in (True, False):
+        with monkeypatch.context() as patched:
+            patched.setattr(card_stage, "write_text", killed)
+            with pytest.raises(KeyboardInterrupt):
+                write_card(trained, stated=Stated(licence=f"MIT {there}"))
+        write_card(trained)
+        assert f"MIT {there}" in (trained / "card.md").read_text()
+        (trained / "card.md").unlink()
+        (trained / "card.json").unlink()
 
 
 def test_a_card_that_was_edited_is_kept(
@@ -198,9 +234,9 @@ def test_what_has_no_card(trained: Path, tiny_raw: Path, tmp_path: Path) -> None
         write_card(trained, stated=Stated(scores=table))
 
 
-def test_calibration_without_the_cases_it_names(trained: Path) -> None:
+def test_calibration_in_figures(trained: Path) -> None:
     known = {"temperature": 1.3, "ece_before": 0.08, "ece_after": 0.02, "nll_before": 0.5, "nll_after": 0.4}
-    of_these = known | {"sha256": sha256(trained / "last.pt"), "cases": ["case_0"], "store": "/data/secret"}
+    of_these = known | {"sha256": sha256(trained / "last.pt"), "cases": 1, "store_fingerprint": "f"}
     calibrations = {"last": of_these, "best": of_these | {"sha256": "0" * 64}}
     (trained / "calibration.json").write_text(json.dumps(calibrations))
     write_card(trained)

@@ -56,7 +56,7 @@ def test_a_network_that_is_too_sure_by_a_factor_gets_that_factor(temperature: fl
 
 def calibrate_by_hand(run: Path, temperature: float, sha256: str) -> None:
     known = {"nll_before": 1, "nll_after": 1, "ece_before": 0, "ece_after": 0, "voxels": 1, "fitted_on": 1}
-    of = {"cases": ["a"], "store": "s", "store_fingerprint": "", "predict": PredictConfig(), "viscera": "1"}
+    of = {"cases": 1, "store_fingerprint": "", "predict": PredictConfig(), "viscera": "1"}
     levels = {"least_confidence": 0.25, "most_entropy": {"liver": 0.5}}
     calibration = Calibration.model_validate({"sha256": sha256, "temperature": temperature, **known, **of, **levels})
     write_calibration(RunFolder(run), "last", calibration)
@@ -99,6 +99,19 @@ def test_that_of_an_earlier_state_is_not_used(tiny_run: Path, tmp_path: Path, ca
         predictor = Predictor.load(run)
     assert "made for an earlier state of last.pt, and not used" in caplog.text
     assert predictor.provenance["temperature"] is None
+
+
+def test_other_settings_than_those_it_was_fitted_with_are_said(
+    tiny_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    calibrate_by_hand(run, 3.0, Predictor.load(run).checksum)
+    without_part = PredictConfig.model_validate({"batch_windows": 1, "cleanup": {"largest_component": ["all"]}})
+    with caplog.at_level(logging.WARNING, logger="viscera.engine.temperature"):
+        assert Predictor.load(run, without_part).provenance["temperature"] == 3
+        assert caplog.text == ""
+        assert Predictor.load(run, PredictConfig(mirror_axes=("R",))).provenance["temperature"] == 3
+    assert "fitted to predictions with other settings, predict.mirror_axes () (now ('R',))" in caplog.text
 
 
 def test_each_model_of_a_mean_has_its_own_temperature(tiny_run: Path, tmp_path: Path) -> None:

@@ -6,11 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import refused, run
-from viscera.core.config import PrepareConfig
+from viscera.core.config import Config, PrepareConfig
+from viscera.core.errors import BadInputError
+from viscera.core.progress import Progress
 from viscera.core.resolve import resolve_config
 from viscera.io.records import read_yaml
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
+from viscera.planning.plan_stage import Wanted, plan_training
 from viscera.stages.prepare import prepare
 
 PLAIN = ("--device", "cpu", "--set", "train.precision=float32", "--quiet")
@@ -80,6 +83,10 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(roomy_store: Store, tm
     out.write_text("mine")
     assert f"{out}: exists. Move it away, or give another file with --out." in refused(3, *call)
     assert out.read_text() == "mine"
+    told = list[Progress]()
+    with pytest.raises(BadInputError, match="cannot be written"):  # said before anything is timed
+        plan_training(roomy_store.path, out / "p.yaml", Config(), Wanted(), progress=told.append)
+    assert told == []
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tests.planned_data import data_of
-from viscera.core.config import Config, TrainConfig
+from viscera.core.config import Config, PrepareConfig, TrainConfig
 from viscera.planning.fingerprint import Fingerprint, OrganFacts
 from viscera.planning.grid_rules import Grid
 from viscera.planning.plan_warnings import warnings_of
@@ -43,5 +43,8 @@ def test_short_trainings_and_few_cases() -> None:
     )
     assert "400 steps are few" in said(train=TrainConfig(iterations=400, batch_size=2))[0]
     assert said(replace(DATA, cases=3))[0].startswith("There are 3 training cases")
-    assert "no validation case" in said(replace(DATA, validation_cases=0))[0]
+    assert said(replace(DATA, validation_cases=0))[0].endswith("when to stop. `prepare --folds 5` draws folds.")
+    drawn = Config(train=LONG, prepare=PrepareConfig(folds=3))
+    (found,) = warnings_of(replace(DATA, validation_cases=0), GRID, drawn)
+    assert found.endswith("when to stop. Give --fold 0: the store has 3 folds.")
     assert said(replace(DATA, validation_cases=0), LONG.model_copy(update={"fold": "all"})) == []

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.fused_folder import fused_folder
@@ -12,7 +13,7 @@ from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.predictor import Predictor
 from viscera.engine.temperature import read_calibrations
-from viscera.io.files import sha256
+from viscera.io.files import exclusive, sha256
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
 from viscera.stages.calibrate import calibrate, calibration_text
@@ -26,7 +27,10 @@ def test_a_run_is_calibrated_on_its_validation_cases(tiny_run: Path, tiny_store:
     told: list[tuple[int, int]] = []
     found = calibrate(run, tiny_store.path, device="cpu", progress=lambda at: told.append((at.done, at.total)))
     assert told == [(0, 2), (1, 2), (2, 2)]
-    assert found.cases == tuple(tiny_store.names("validation"))
+    assert found.cases == 1
+    written = "".join((run / name).read_text() for name in ("calibration.json", "training_data.json", "card.json"))
+    said = [*tiny_store.names(), str(tiny_store.path)]  # which the run takes nowhere
+    assert [each for each in said if each in written] == []
     assert found.voxels == found.fitted_on == 14 * 12 * 10
     assert found.nll_after < found.nll_before
     assert found.sha256 == sha256(run / "last.pt")
@@ -61,4 +65,17 @@ def test_what_cannot_be_calibrated_is_refused_and_nothing_is_written(
         calibrate(fused_folder(tmp_path / "f" / "fused", {"a": tiny_run}, {}), tiny_store.path)
     with pytest.raises(BadInputError, match="there is no such run"):
         calibrate(tmp_path / "absent", tiny_store.path)
+    with pytest.raises(BadInputError, match="this is a store, and a run was expected; the run comes first"):
+        calibrate(other.path, tiny_run)
+    with exclusive(none), pytest.raises(BadInputError, match="another process is working on it"):
+        calibrate(none, tiny_store.path)
+    swapped = Store.open(Path(shutil.copytree(tiny_store.path, tmp_path / "swapped")))
+    name = swapped.names("train")[0]
+    np.save(swapped.path / "cases" / name / "image.npy", swapped.image(name) + 1)  # other HU, the same labels
+    ours = {"image.npy": sha256(swapped.path / "cases" / name / "image.npy")}
+    manifest = json.loads((swapped.path / "manifest.json").read_text())
+    manifest["cases"][name]["sha256"] |= ours
+    (swapped.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BadInputError, match="its training cases are not those of"):
+        calibrate(none, swapped.path)
     assert not list(tmp_path.rglob("calibration.json"))

@@ -23,6 +23,7 @@ from viscera.io.checkpoint import load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
 from viscera.io.scores import read_scores
 from viscera.io.store import Store
+from viscera.stages.calibrate import calibrate
 from viscera.stages.predict import predict
 from viscera.stages.predict_folds import predict_out_of_fold
 from viscera.stages.prepare import prepare
@@ -139,6 +140,17 @@ def test_one_table_of_all_folds(store: Store, trained: Path, tmp_path: Path) -> 
     assert "refers to a DICOM series, and a store has none" in said
     assert "a folder" in refused(3, "predict", trained, store.path, tmp_path / "x.nii.gz", "--out-of-fold")
     assert not (tmp_path / "x").exists()
+
+
+def test_temperatures_of_the_cases_that_are_predicted_are_said(
+    store: Store, runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    calibrate(runs / "fold_1", store.path, device="cpu")
+    with caplog.at_level(logging.WARNING, logger="viscera.stages.predict_folds"):
+        predict_out_of_fold(runs, store.path, tmp_path / "plain", device="cpu")
+        assert "calibrated" not in caplog.text
+        predict_out_of_fold(runs, store.path, tmp_path / "maps", formats=["nifti", "probabilities"], device="cpu")
+    assert "1 of the 3 runs (fold_1) are calibrated, each on the cases that it predicts now" in caplog.text
 
 
 def test_folds_that_are_missing_or_there_twice_are_named(store: Store, runs: Path) -> None:

@@ -20,7 +20,7 @@ from viscera.io.manifest import Split
 from viscera.io.records import read_json, validated
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
-from viscera.io.training_data import TrainingData, training_set_sha256
+from viscera.io.training_data import TrainingData, was_trained_on
 
 _DECIDED = {
     "train.precision",
@@ -59,34 +59,28 @@ class RunFacts:
         splits = None
         if store is not None:
             store = store.of_fold(checkpoint.config.train.fold)
-            _refuse_other_store(run, store, checkpoint, data)
+            _refuse_other_store(folder, store, checkpoint)
             data = TrainingData.of(store, checkpoint.config.train.fold)
             splits = {name: record.split for name, record in store.manifest.cases.items()}
         details = _details(folder, checkpoint)
         return cls(details, data, tuple(_calibrations(folder.calibration, details)), splits)
 
 
-def _refuse_other_store(run: Path, store: Store, checkpoint: Checkpoint, data: TrainingData) -> None:
-    """`store` as the training saw it; of a run that does not know its cases by checksum, the counts are compared."""
-    counts = store.voxel_counts(checkpoint.config.train.loss.counts).tolist()
-    is_other = data.sha256 != training_set_sha256(store) if data.sha256 else False
-    is_other |= store.classes != checkpoint.classes or counts != checkpoint.class_voxel_counts.tolist()
-    if is_other:
+def _refuse_other_store(folder: RunFolder, store: Store, checkpoint: Checkpoint) -> None:
+    if store.classes != checkpoint.classes or not was_trained_on(folder, checkpoint, store):
         raise BadInputError(
-            f"{store.path}: {run} was trained on other cases than those that this store has for training now. Give the "
-            "store that it was trained on, as it was, or leave --store out."
+            f"{store.path}: {folder.path} was trained on other cases than those that this store has for training now. "
+            "Give the store that it was trained on, as it was, or leave --store out."
         )
 
 
 def _calibrations(path: Path, details: ModelDetails) -> Iterator[CalibrationFacts]:
-    """Of these weights, by checkpoint; of its cases their number alone."""
+    """Of these weights, by checkpoint."""
     value = read_json(path) if path.exists() else {}
     for name, found in value.items() if isinstance(value, dict) else ():
         if isinstance(found, dict) and any(found.get("sha256") == each.sha256 for each in details.weights):
-            known = {key: found.get(key) for key in CalibrationFacts.model_fields.keys() - {"checkpoint", "cases"}}
-            cases = found.get("cases")
-            known |= {"checkpoint": name, "cases": len(cases) if isinstance(cases, list) else None}
-            yield validated(CalibrationFacts, known, path, "Calibrate the run again.")
+            known = {key: found.get(key) for key in CalibrationFacts.model_fields.keys() - {"checkpoint"}}
+            yield validated(CalibrationFacts, known | {"checkpoint": name}, path, "Calibrate the run again.")
 
 
 def _details(folder: RunFolder, checkpoint: Checkpoint) -> ModelDetails:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from tabulate import tabulate
 
-from viscera.card.card_statements import is_phantom
+from viscera.card.card_statements import OF_PROBABILITIES, is_phantom
 from viscera.card.model_card import CalibrationFacts, EvaluationData, ModelCard, ModelDetails
 from viscera.card.score_summary import FOREGROUND, ScoreSummary
 from viscera.core.anatomy import title_of
@@ -167,8 +167,6 @@ def _split_text(evaluation: EvaluationData) -> str:
 
 def _of_data(data: TrainingData, licence: str) -> Iterator[tuple[str, str]]:
     yield "Data set", data.dataset or "not described"
-    if data.store:
-        yield "Store", data.store
     yield "Licence of the data", licence or data.licence or NOT_STATED
     counts = {"train": "training", "validation": "validation", "test": "test"}
     yield "Cases", ", ".join(f"{data.cases[split]} {name}" for split, name in counts.items() if split in data.cases)
@@ -225,7 +223,7 @@ def _scores(scores: Sequence[ScoreSummary]) -> Iterator[str]:
 def _score(score: ScoreSummary | None) -> str:
     if score is None:
         return ""
-    digits = 3 if score.metric.endswith("dice") else 1
+    digits = 3 if score.metric.endswith("dice") else 4 if score.metric in OF_PROBABILITIES else 1
     left_out = [f"{score.infinite} not found"] if score.infinite else []
     left_out += [f"{score.absent} absent"] if score.absent else []
     count = f"({', '.join([str(score.cases), *left_out])})"

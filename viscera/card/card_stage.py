@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from viscera.card.card_facts import RunFacts
 from viscera.card.card_markdown import as_markdown
-from viscera.card.card_statements import FACTORS, METRICS, USE, caveats, ethics
+from viscera.card.card_statements import FACTORS, METRICS, OF_PROBABILITIES, USE, caveats, ethics
 from viscera.card.model_card import EvaluationData, ModelCard
 from viscera.card.score_summary import ScoreSummary, summaries
 from viscera.core.errors import BadInputError, VisceraError
@@ -26,6 +26,7 @@ from viscera.io.store import Store
 
 log = logging.getLogger(__name__)
 JSON, MARKDOWN = "card.json", "card.md"
+_CHECKSUMS = ("markdown_sha256", "replaces_sha256")
 
 
 class Stated(NamedTuple):
@@ -51,6 +52,7 @@ def write_card(run: Path, out: Path | None = None, stated: Stated | None = None,
         _refuse_others(folder)
     of_these_weights = own if own is not None and own.model_details.weights == facts.details.weights else None
     evaluation, scores = _evaluated(RunFolder(run), stated.scores, facts, of_these_weights)
+    measured = {each.metric for each in scores}
     licences = [
         now if now is not None else before
         for now, before in (
@@ -62,7 +64,7 @@ def write_card(run: Path, out: Path | None = None, stated: Stated | None = None,
         model_details=facts.details.model_copy(update={"licence": licences[0]}),
         intended_use=USE,
         factors=FACTORS,
-        metrics=METRICS,
+        metrics=(*METRICS, *(text for metric, text in OF_PROBABILITIES.items() if metric in measured)),
         evaluation_data=evaluation,
         training_data=facts.data,
         data_licence=licences[1],
@@ -74,10 +76,14 @@ def write_card(run: Path, out: Path | None = None, stated: Stated | None = None,
     refuse_unwritable(folder)
     card = _dated(card, own)
     text = as_markdown(card)
-    write_text(folder / MARKDOWN, text)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    write_json(folder / JSON, card.model_copy(update={"markdown_sha256": digest}).model_dump(mode="json"))
-    return folder / MARKDOWN
+    digest, page = hashlib.sha256(text.encode()).hexdigest(), folder / MARKDOWN
+    there, written = sha256(page) if page.exists() else digest, _card_in(folder)
+    replaces = there if there != digest else written.replaces_sha256 if written else ""
+    known = {"markdown_sha256": digest, "replaces_sha256": replaces}
+    # first the checksums: killed between the two, what stands there is still known to be ours
+    write_json(folder / JSON, card.model_copy(update=known).model_dump(mode="json"))
+    write_text(page, text)
+    return page
 
 
 def refresh_card(run: Path, store: Path) -> None:
@@ -104,7 +110,7 @@ def _refuse_others(folder: Path) -> None:
             f"{folder / JSON}: exists, and is no model card of viscera. Move it away, or give another --out."
         )
     path = folder / MARKDOWN
-    if path.exists() and (written is None or sha256(path) != written.markdown_sha256):
+    if path.exists() and (written is None or sha256(path) not in {written.markdown_sha256, written.replaces_sha256}):
         raise BadInputError(
             f"{path}: exists, and is not as viscera wrote it. Move it away, give another --out, or add --overwrite to "
             "lose it."
@@ -139,6 +145,6 @@ def _dated(card: ModelCard, before: ModelCard | None) -> ModelCard:
         return card.model_copy(update={"model_details": card.model_details.model_copy(update={"date": day})})
 
     then = before.model_details.date if before else ""
-    if before is not None and on(then) == before.model_copy(update={"markdown_sha256": ""}):
+    if before is not None and on(then) == before.model_copy(update=dict.fromkeys(_CHECKSUMS, "")):
         return on(then)
     return on(datetime.now(UTC).date().isoformat())

@@ -53,6 +53,13 @@ METRICS = (
         "much another seed of the training would change."
     ),
 )
+OF_PROBABILITIES = {
+    "ece": (
+        "ECE: expected calibration error of an organ's probabilities, over all voxels of a scan, in 20 bins of equal "
+        "width, from 0 to 1; most voxels are surely not the organ, which makes it small."
+    ),
+    "ace": "ACE: likewise, the mean over the bins that have voxels.",
+}
 _FEW = 20  # cases
 
 
@@ -88,6 +95,12 @@ def caveats(details: ModelDetails, data: TrainingData, *, is_evaluated: bool) ->
     never = [name for name, n in zip(data.classes, data.cases_with_class, strict=False) if n == 0]
     if never:
         yield f"In no training case, and not learnt: {', '.join(map(title_of, never))}."
+    lost = [
+        name for name, n in zip(data.classes, details.class_voxel_counts, strict=False) if n == 0 and name not in never
+    ]
+    if lost:
+        names = ", ".join(map(title_of, lost))
+        yield f"Too small for the network's grid in every training case, and not learnt: {names}."
     partly = [
         f"{title_of(name)} in {n} of {cases}"
         for name, n in zip(data.classes, data.cases_labelling, strict=False)

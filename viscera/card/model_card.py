@@ -95,4 +95,5 @@ class ModelCard(Settings):
     calibration: tuple[CalibrationFacts, ...] = ()  # of the weights that were calibrated
     ethical_considerations: tuple[str, ...]
     caveats_and_recommendations: tuple[str, ...]
-    markdown_sha256: str = Field(default="", description="of the card.md that was written with it")
+    markdown_sha256: str = Field(default="", description="of the card.md that is written with it")
+    replaces_sha256: str = ""  # of the card.md of before, which stands there until then

@@ -12,7 +12,7 @@ from viscera.core.settings import ANOTHER_MODEL, differences
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.runlog import RunFolder, runs_in
 from viscera.io.store import Store
-from viscera.io.training_data import TrainingData, training_set_sha256
+from viscera.io.training_data import was_trained_on
 
 log = logging.getLogger(__name__)
 _OF_A_FOLD = ("fold", "seed", "mean_hu", "sd_hu")  # in which the runs of a cross-validation may differ
@@ -101,11 +101,7 @@ def _refuse_other_store(run: _FoldRun, store: Store) -> None:
         raise BadInputError(
             f"{run.path}: its cases were prepared with {', '.join(other)}. Give the store that it was trained on."
         )
-    counts = seen.voxel_counts(checkpoint.config.train.loss.counts).tolist()
-    spacings = tuple(seen.geometry(name).spacing_mm for name in seen.names("train"))
-    data = TrainingData.read(RunFolder(run.path).training_data)
-    is_same = data is None or data.sha256 == training_set_sha256(seen)
-    if not is_same or counts != checkpoint.class_voxel_counts.tolist() or spacings != checkpoint.training_spacings_mm:
+    if not was_trained_on(RunFolder(run.path), checkpoint, seen):
         raise BadInputError(
             f"{run.path}: trained on other cases than those that {store.path} has outside fold {run.fold}: its folds "
             "were drawn again, or cases were added or changed. Give the store as it was, or train the folds again."

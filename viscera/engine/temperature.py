@@ -18,7 +18,7 @@ from torch import Tensor
 
 from viscera.core.config import PredictConfig
 from viscera.core.scan import LabelArray
-from viscera.core.settings import Settings
+from viscera.core.settings import Settings, differences
 from viscera.engine.trained_model import Model
 from viscera.engine.trust import TrainingRanges
 from viscera.imaging.probabilities import log_probabilities
@@ -29,6 +29,8 @@ from viscera.metrics.calibration import Reliability
 log = logging.getLogger(__name__)
 MOST_VOXELS = 2**20  # that the temperature is fitted on
 RANGE = (0.05, 20.0)  # in which it is looked for
+# in settings of prediction: each checkpoint has its own temperature, and the others change no probability
+_WITHOUT_PART = ("checkpoint", "batch_windows", "largest_component", "fill_holes")
 
 
 class Calibration(Settings):
@@ -42,8 +44,7 @@ class Calibration(Settings):
     ece_after: float
     voxels: int  # of the validation cases, on the grids of their scans
     fitted_on: int  # of these, drawn at random; the four figures are of them
-    cases: tuple[str, ...]
-    store: str  # its path or URL
+    cases: int  # how many; the file travels with the run, and names none of them, nor where they lie
     store_fingerprint: str
     predict: PredictConfig  # how the cases were segmented
     # as of `TrainingRanges`, with the calibrated probabilities of the same cases
@@ -77,8 +78,20 @@ def calibrated(model: Model, folder: RunFolder, training: TrainingRanges) -> tup
             *(folder.calibration, model.config.checkpoint),
         )
         return model, training
+    _warn_of_other_settings(folder, found, model.config)
     levels = {"least_confidence": found.least_confidence, "most_entropy": found.most_entropy}
     return replace(model, temperature=found.temperature), replace(training, **levels)  # type: ignore[arg-type]
+
+
+def _warn_of_other_settings(folder: RunFolder, found: Calibration, config: PredictConfig) -> None:
+    """Say where the probabilities come about otherwise than those that the temperature was fitted to."""
+    other = differences(found.predict, config, apart_from=_WITHOUT_PART, within="predict.")
+    if other:
+        log.warning(
+            "%s: the temperature was fitted to predictions with other settings, %s: probabilities, confidence and "
+            "entropy may be less well calibrated. Predict with those, or calibrate again with these.",
+            *(folder.calibration, ", ".join(other)),
+        )
 
 
 class Fit(NamedTuple):

@@ -3,17 +3,19 @@
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import ClassNames
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.settings import Settings
+from viscera.io.checkpoint import Checkpoint
 from viscera.io.manifest import Split
 from viscera.io.records import read_json, validated
+from viscera.io.runlog import RunFolder
 from viscera.io.splits import split_sizes
 from viscera.io.store import Store
 
@@ -43,7 +45,6 @@ class TrainingData(Settings):
 
     dataset: str = ""  # what the data set calls itself
     licence: str = ""  # as its `dataset.json` states it; empty: it does not
-    store: str = ""  # name of the store's folder
     cases: dict[Split, int] = Field(default_factory=dict)  # as this training saw the store
     fold: int | Literal["all"] | None = None  # that was held out; None: as the store splits its cases
     folds: int = 0  # of the store
@@ -55,6 +56,12 @@ class TrainingData(Settings):
     mean_volume_ml: tuple[float | None, ...] = ()  # on the scans' own grids, over the cases that contain it
     cases_with_ignored: int = 0  # training cases with voxels that nobody labelled
     sha256: str = ""  # of the files of the training cases, as the store holds them
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_a_folder(cls, values: Any) -> Any:  # noqa: ANN401 - whatever is to become one
+        """Earlier files and cards name the store's folder, which says more than they should."""
+        return {key: value for key, value in values.items() if key != "store"} if isinstance(values, dict) else values
 
     @classmethod
     def of(cls, store: Store, fold: int | Literal["all"] | None = None) -> "TrainingData":
@@ -68,7 +75,6 @@ class TrainingData(Settings):
         return cls(
             dataset=manifest.dataset,
             licence=manifest.licence,
-            store=store.path.resolve().name,
             cases=split_sizes(store),
             fold=fold,
             folds=manifest.prepare.folds,
@@ -91,6 +97,18 @@ class TrainingData(Settings):
         if not path.exists():
             return None
         return validated(cls, read_json(path), path, "Delete it, or train this run again.")
+
+
+def was_trained_on(folder: RunFolder, checkpoint: Checkpoint, store: Store) -> bool:
+    """Whether a store, as a training saw it (`Store.of_fold`), has the training cases of a run, and no others.
+
+    By the checksum of their files; of a run of before, which has none, by what its checkpoint says of them.
+    """
+    counts = store.voxel_counts(checkpoint.config.train.loss.counts).tolist()
+    spacings = tuple(store.geometry(name).spacing_mm for name in store.names("train"))
+    data = TrainingData.read(folder.training_data)
+    is_same = data is None or not data.sha256 or data.sha256 == training_set_sha256(store)
+    return is_same and counts == checkpoint.class_voxel_counts.tolist() and spacings == checkpoint.training_spacings_mm
 
 
 def training_set_sha256(store: Store) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, unseen
-from viscera.io.files import write_text
+from viscera.io.files import refuse_unwritable, write_text
 from viscera.io.mirror_index import with_addresses
 from viscera.io.store import Store
 from viscera.planning.plan_text import plan_yaml
@@ -26,6 +26,7 @@ def plan_training(
     if out.exists():
         raise BadInputError(f"{out}: exists. Move it away, or give another file with --out.")
     store = Store.open(store_path)
+    refuse_unwritable(next(folder for folder in out.absolute().parents if folder.exists()))  # before minutes of timing
     plan = planned(store, base, wanted, progress)
     title = f"viscera plan {store_path}: a training on {plan.data.cases} cases."
     write_text(out, plan_yaml(plan, with_addresses(title)))

@@ -25,12 +25,15 @@ def warnings_of(data: Fingerprint, grid: Grid, config: Config) -> Iterator[str]:
     if each < FEW_VISITS:
         yield (
             f"Each of the {data.cases} cases is visited {each:.0f} times in {train.iterations:,} steps of "
-            f"{train.batch_size} windows; below {FEW_VISITS} little is learnt. Give a larger --budget."
+            f"{train.batch_size} windows; below {FEW_VISITS} little is learnt. Give a larger --budget, or more "
+            "--iterations."
         )
     elif train.iterations < FEW_STEPS:
-        yield f"{train.iterations:,} steps are few (below {FEW_STEPS:,}). Give a larger --budget."
+        yield f"{train.iterations:,} steps are few (below {FEW_STEPS:,}). Give a larger --budget, or more --iterations."
     if not data.validation_cases and train.fold != "all":
-        yield "There is no validation case, so nothing says when to stop. `prepare --folds 5` draws folds."
+        folds = config.prepare.folds
+        what = f"Give --fold 0: the store has {folds} folds" if folds else "`prepare --folds 5` draws folds"
+        yield f"There is no validation case, so nothing says when to stop. {what}."
 
 
 def _of_an_organ(organ: OrganFacts, cases: int, grid: Grid) -> Iterator[str]:

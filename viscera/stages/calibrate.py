@@ -26,10 +26,10 @@ from viscera.engine.temperature import (
 from viscera.engine.trained_model import Model
 from viscera.engine.trust import ConfidenceTally, HeldOut, least_confidence, most_entropy
 from viscera.imaging.resample import GridChange
-from viscera.io.files import refuse_unwritable
-from viscera.io.mirror_index import address_of
+from viscera.io.files import exclusive, refuse_unwritable
 from viscera.io.runlog import RunFolder, runs_in
 from viscera.io.store import Store
+from viscera.io.training_data import was_trained_on
 from viscera.metrics.overlap import as_labelled, confusion_matrix, dice
 
 log = logging.getLogger(__name__)
@@ -50,13 +50,22 @@ def calibrate(
     Raises BadInputError for no run, or several as one, another store than it was trained on, and no validation cases.
     """
     folder = RunFolder(run)
-    _refuse_several(folder)
-    model = Model.load(folder.best if config and config.checkpoint == "best" else folder.last, config, device)
-    if config is None and model.config.checkpoint == "best":
-        model = Model.load(folder.best, None, device)
-    store = Store.open(store_path).of_fold(model.trained_with.train.fold)
-    names = _validation_cases(folder, store, model)
+    _refuse_no_single_run(folder)
     refuse_unwritable(run)
+    with exclusive(run):  # no training changes its weights meanwhile
+        _warn_unless_finished(folder)
+        model = Model.load(folder.best if config and config.checkpoint == "best" else folder.last, config, device)
+        if config is None and model.config.checkpoint == "best":
+            model = Model.load(folder.best, None, device)
+        store = Store.open(store_path).of_fold(model.trained_with.train.fold)
+        calibration = _fitted(folder, store, model, progress)
+        write_calibration(folder, model.config.checkpoint, calibration)
+        refresh_card(run, store_path)
+    return calibration
+
+
+def _fitted(folder: RunFolder, store: Store, model: Model, progress: OnProgress) -> Calibration:
+    names = _validation_cases(folder, store, model)
     store.verify(names)
     total, labelled, found = 2 * len(names), store.labelled(names), list[HeldOut]()
     sample = Sample.of(sum(math.prod(store.original_geometry(name).shape) for name in names))
@@ -66,15 +75,21 @@ def calibrate(
             change, truth = _on_scan(store, name)
             for k, probabilities in enumerate(model.probabilities(store.image(name), change)):
                 sample.add(probabilities, may_be(truth[:, :, k], labelled[number]))
+        if not len(sample):
+            raise BadInputError(f"{store.path}: its validation cases have no voxel that somebody labelled.")
         temperature = sample.temperature()
         for number, name in enumerate(names):
             progress(Progress("calibrate", len(names) + number, total, name))
             found += _held_out(replace(model, temperature=temperature), store, name, labelled[number])
     progress(Progress("calibrate", total, total))
     if not RANGE[0] * 1.01 < temperature < RANGE[1] / 1.01:
-        log.warning("%s: the temperature lies at the end of the range %g to %g.", run, *RANGE)
+        log.warning(
+            "%s: the temperature lies at the end of the range %g to %g: no temperature makes its probabilities "
+            "calibrated. Is it trained for long enough?",
+            *(folder.path, *RANGE),
+        )
     before, after = sample.fit(1.0), sample.fit(temperature)
-    calibration = Calibration(
+    return Calibration(
         sha256=model.checksum,
         temperature=temperature,
         nll_before=before.nll,
@@ -83,17 +98,13 @@ def calibrate(
         ece_after=after.ece,
         voxels=sum(math.prod(store.original_geometry(name).shape) for name in names),
         fitted_on=len(sample),
-        cases=tuple(names),
-        store=address_of(store_path),
+        cases=len(names),
         store_fingerprint=store.fingerprint,
         predict=model.config,
         least_confidence=least_confidence([each.confidence for each in found], [each.dice for each in found]),
         most_entropy=most_entropy(found),
         viscera=viscera.__version__,
     )
-    write_calibration(folder, model.config.checkpoint, calibration)
-    refresh_card(run, store_path)
-    return calibration
 
 
 def calibration_text(found: Calibration) -> str:
@@ -103,12 +114,21 @@ def calibration_text(found: Calibration) -> str:
         ("expected calibration error", f"{found.ece_before:.4f}", f"{found.ece_after:.4f}"),
     ]
     table = tabulate(rows, ("on the validation cases", "before", "after"), disable_numparse=True)
-    cases = "1 validation case" if len(found.cases) == 1 else f"{len(found.cases)} validation cases"
+    cases = "1 validation case" if found.cases == 1 else f"{found.cases} validation cases"
     drawn = f"{found.fitted_on:,} of {found.voxels:,} voxels"
     return f"temperature {found.temperature:.3f}, fitted on {drawn} of {cases}\n{table}"
 
 
-def _refuse_several(folder: RunFolder) -> None:
+def _warn_unless_finished(folder: RunFolder) -> None:
+    status = folder.read_status()
+    if status is not None and status.state != "finished":
+        log.warning(
+            "%s: this run is %s, at step %d of %d; once it is trained on, it must be calibrated again.",
+            *(folder.path, status.state, status.step, status.iterations),
+        )
+
+
+def _refuse_no_single_run(folder: RunFolder) -> None:
     if not folder.path.is_dir():
         raise BadInputError(f"{folder.path}: there is no such run. Make one with `viscera train`.")
     runs = runs_in(folder.path)
@@ -122,26 +142,28 @@ def _refuse_several(folder: RunFolder) -> None:
             f"{folder.path}: several models as one (`viscera study --fuse`), which have no probabilities in common. "
             "Calibrate a single run."
         )
+    if not folder.last.exists():
+        is_store = (folder.path / "manifest.json").exists()
+        what = "a store, and a run was expected; the run comes first" if is_store else "no run (it has no last.pt)"
+        raise BadInputError(f"{folder.path}: this is {what}. Make a run with `viscera train`.")
 
 
 def _validation_cases(folder: RunFolder, store: Store, model: Model) -> list[str]:
     """Those that the training has not seen."""
-    checkpoint, config = model.checkpoint, model.trained_with
+    checkpoint = model.checkpoint
     if checkpoint.classes != store.classes:
         raise BadInputError(
             f"{folder.path}: trained on {', '.join(checkpoint.classes.names)}; {store.path} has "
             f"{', '.join(store.classes.names)}. Give the store that it was trained on."
         )
-    spacings = tuple(store.geometry(name).spacing_mm for name in store.names("train"))
-    counts = store.voxel_counts(config.train.loss.counts).tolist()
-    if counts != checkpoint.class_voxel_counts.tolist() or spacings != checkpoint.training_spacings_mm:
+    if not was_trained_on(folder, checkpoint, store):
         raise BadInputError(
             f"{store.path}: its training cases are not those of {folder.path}, so its validation cases may be some of "
             "them. Give the store that the run was trained on."
         )
     names = store.names("validation")
     if not names:
-        fold = config.train.fold
+        fold = checkpoint.config.train.fold
         why = "a run of fold all was trained on every case" if fold == "all" else "the store has none"
         raise BadInputError(
             f"{store.path}: no validation cases ({why}), and a temperature is fitted on cases that the training has "

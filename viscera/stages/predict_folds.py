@@ -1,6 +1,7 @@
 """`viscera predict --out-of-fold`: every case of a store by the run of a cross-validation that did not see it."""
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -13,11 +14,14 @@ from viscera.core.shard import Shard
 from viscera.engine.fold_runs import runs_by_fold
 from viscera.engine.prediction_tasks import Lists, Task, run_all, task_of_store
 from viscera.engine.predictor import Predictor
+from viscera.engine.temperature import read_calibrations
 from viscera.io.files import is_occupied, refuse_unwritable, sha256
 from viscera.io.formats import FORMATS, formats_of, wanted_formats
 from viscera.io.job_parts import begin_part_beside_others
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
+
+log = logging.getLogger(__name__)
 
 
 def predict_out_of_fold(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
@@ -51,6 +55,8 @@ def predict_out_of_fold(  # noqa: PLR0913 - a stage takes its artifacts and its 
     by_fold = runs_by_fold(runs, store)
     checksums = {run: sha256(RunFolder(run).last) for run in by_fold.values()}
     refuse_unwritable(output)
+    if "probabilities" in wanted:
+        _warn_of_calibrated(runs, by_fold.values())
     tasks = [
         replace(task_of_store(store, name, output, wanted), run=run)
         for fold, run in by_fold.items()  # one after the other: each model is loaded once
@@ -73,6 +79,17 @@ def _formats_in_a_folder(output: Path, formats: Sequence[str] | None) -> list[st
     if of_series:
         raise BadInputError(f"--format {', '.join(of_series)} refers to a DICOM series, and a store has none.")
     return wanted
+
+
+def _warn_of_calibrated(folder: Path, runs: Collection[Path]) -> None:
+    """Who measures the calibration of what is predicted would measure it on the cases that it was fitted to."""
+    calibrated = [run.name for run in runs if read_calibrations(RunFolder(run))]
+    if calibrated:
+        log.warning(
+            "%s: %d of the %d runs (%s) are calibrated, each on the cases that it predicts now: `evaluate "
+            "--metrics ece,ace` of these probabilities is a little too low.",
+            *(folder, len(calibrated), len(runs), ", ".join(calibrated[:3])),
+        )
 
 
 def _of_its_fold(checksums: Mapping[Path, str], config: PredictConfig | None, device: str, task: Task) -> Predictor:

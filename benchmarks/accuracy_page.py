@@ -27,6 +27,7 @@ GROUPS = {  # of RATIO lines: contenders of which the best counts
     "nnunet_cut": ("nnunet-cut", "nnunet-cut-no-mirroring"),
     "monai": ("monai", "monai-tutorial-rate"),
 }
+_QUIET = 1.5  # load of a machine on which nothing else runs
 _WORDS = {"nnunet": "nnU-Net, its plan", "nnunet_cut": "nnU-Net, plan cut to our size", "monai": "MONAI"}
 _INTRODUCTION = """# Accuracy for CPU time beside nnU-Net and MONAI
 
@@ -283,9 +284,20 @@ def _costs(results: Mapping[str, Any], minutes: Sequence[float]) -> list[str]:
         "",
         f"{record['hardware']}, {record['threads']} thread, load of the machine {load}; {packages}.",
         "Measured " + ("in one run" if len(whens) == 1 else "in several runs") + f", {', '.join(whens)} (UTC).",
+        *_again(record["load_of_the_machine"], whens),
         "",
         *lines,
         "",
+    ]
+
+
+def _again(load: Sequence[float], whens: Sequence[str]) -> list[str]:
+    """Why costs are not to be relied on, if they are not."""
+    if max(load) <= _QUIET and len(whens) == 1:
+        return []
+    return [
+        "**To be measured again, in one run with nothing beside it** (`bench_accuracy cost`): other work ran on the",
+        "machine, which makes steps dearer, and not all of them alike.",
     ]
 
 

@@ -191,7 +191,7 @@ def page(found: Iterable[Mapping[str, Any]]) -> str:
 
 def _section(results: Mapping[str, Any]) -> str:
     data, titles = results["data"], _titles(results)
-    minutes = sorted({piece["minutes"] for piece in results["pieces"]})
+    minutes = sorted({*(piece["minutes"] for piece in results["pieces"]), *(m for _, _, m in results["missing"])})
     heads = [f"{m:g} min" for m in minutes]
     curves = {key: {point.minutes: point for point in curve(results, key)} for key in titles}
     rows = [[title, *(_cell(curves[key].get(m)) for m in minutes)] for key, title in titles.items()]
@@ -224,7 +224,8 @@ def _section(results: Mapping[str, Any]) -> str:
 
 
 def _titles(results: Mapping[str, Any]) -> dict[str, str]:
-    found = {piece["contender"]: piece["title"] for piece in results["pieces"]}
+    found = {key: values["title"] for key, values in results["cost"]["contenders"].items()}
+    found |= {piece["contender"]: piece["title"] for piece in results["pieces"]}
     return dict(sorted(found.items(), key=lambda pair: (not pair[0].startswith("ours"), pair[0])))
 
 
@@ -303,9 +304,12 @@ def _again(load: Sequence[float], whens: Sequence[str]) -> list[str]:
 
 def _missing(results: Mapping[str, Any]) -> list[str]:
     missing, plain, lines = results["missing"], results["without_mirrored"], []
+    seeds: dict[str, dict[float, list[str]]] = {}
+    for name, seed, minutes in missing:
+        seeds.setdefault(name, {}).setdefault(minutes, []).append(str(seed))
     told = "; ".join(
-        f"{name}: {', '.join(f'{m:g} min seed {s}' for n, s, m in missing if n == name)}"
-        for name in dict.fromkeys(n for n, _, _ in missing)
+        f"{name}: " + ", ".join(f"{m:g} min (seeds {', '.join(each)})" for m, each in by_minutes.items())
+        for name, by_minutes in seeds.items()
     )
     if missing:
         lines += [f"**Not measured yet** ({len(missing)} points): {told}.", ""]

@@ -36,8 +36,9 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -57,6 +58,11 @@ _RECIPE = Path(__file__).parent / "accuracy_recipe.yaml"
 _QUICK_RECIPE = ["train.patch=16", "train.batch_size=2", "train.filters=4", "train.levels=3"]
 PEERS = ("nnunet", "nnunet-no-mirroring", "nnunet-cut", "nnunet-cut-no-mirroring", *RATES)
 _BY_DEFAULT = ("ours", *(name for name in PEERS if name != "monai-tutorial-rate"))
+_PLAN: dict[str, list[Any]] = {
+    "minutes": [3.0, 7.5, 15.0, 30.0, 60.0],
+    "seeds": [0, 1, 2],
+    "contenders": list(_BY_DEFAULT),
+}
 _TOLD_EVERY_S = 30.0
 
 
@@ -168,8 +174,7 @@ def _trained(contender: Contender, steps: int, seed: int, folder: Path, cost: Co
 
 def run_all(given: argparse.Namespace, work: Path) -> None:
     """Every piece in a process of its own, shortest budgets first; one that fails is told of, and the others go on."""
-    plan = {"minutes": given.minutes, "seeds": given.seeds, "contenders": given.contenders}
-    write_json(work / "planned.json", plan)
+    _plan(work, {"minutes": given.minutes, "seeds": given.seeds, "contenders": given.contenders})
     failed = []
     more = [word for option in ("recipe", "preset") for word in _option(option, getattr(given, option))]
     more += ["--plain"] * given.plain
@@ -183,6 +188,13 @@ def run_all(given: argparse.Namespace, work: Path) -> None:
                     failed.append(f"{name}, seed {seed}, {minutes:g} minutes")
     for each in failed:
         print(f"failed: {each}", file=sys.stderr)
+
+
+def _plan(work: Path, more: Mapping[str, Sequence[object]]) -> None:
+    """What is to be done, for the page: all that is asked for by default, and what was asked for beside it."""
+    path = work / "planned.json"
+    before = read_json(path) if path.exists() else _PLAN
+    write_json(path, {key: list(dict.fromkeys([*before[key], *more[key]])) for key in _PLAN})
 
 
 def _option(name: str, value: object) -> list[str]:
@@ -219,10 +231,10 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="data set in nnU-Net's raw layout; by default phantoms are made")
     parser.add_argument("--name", default="phantom", help="of the data set, in the names of results")
     parser.add_argument("--contender", default="ours", help="for `run`")
-    parser.add_argument("--contenders", type=_list_of(str), default=list(_BY_DEFAULT), help="for `cost` and `all`")
+    parser.add_argument("--contenders", type=_list_of(str), default=_PLAN["contenders"], help="for `cost` and `all`")
     parser.add_argument("--seed", type=int, default=0, help="for `run`")
-    parser.add_argument("--seeds", type=_list_of(int), default=[0, 1, 2], help="for `all`")
-    parser.add_argument("--minutes", type=_list_of(float), default=[3, 7.5, 15, 30, 60], help="budgets of CPU time")
+    parser.add_argument("--seeds", type=_list_of(int), default=_PLAN["seeds"], help="for `all`")
+    parser.add_argument("--minutes", type=_list_of(float), default=_PLAN["minutes"], help="budgets of CPU time")
     parser.add_argument("--before", default="", help="for `all`: words before each piece's command, as `nice -n 15`")
     parser.add_argument("--plain", action="store_true", help="leave predictions of mirrored scans for another time")
     parser.add_argument("--rounds", type=int, default=3, help="for `cost`: repeats (default 3)")

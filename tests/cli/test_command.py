@@ -111,6 +111,11 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
     assert run(*arguments).exit_code == 2
 
 
+def test_a_fold_is_a_number_or_all() -> None:
+    said = run("train", "s", "r", "--fold", "x").stderr.replace("│", " ")
+    assert "input should be a valid integer or 'all'." in " ".join(said.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -9,6 +9,7 @@ import torch
 
 from viscera.core.config import Config, TrainConfig
 from viscera.core.progress import Progress
+from viscera.engine.feed import facts_of
 from viscera.engine.step_cost import _START_S, TrainingCost, _Clock, measured_cost
 from viscera.io.store import Store
 from viscera.stages.train import train
@@ -49,9 +50,20 @@ def test_steps_in_which_something_else_was_done_do_not_count(monkeypatch: pytest
     assert clock.step(8) == 1
 
 
-def test_all_parts_are_timed_and_the_store_stays_as_it_is(tiny_store: Store, tiny_config: Configure) -> None:
+def test_all_parts_are_timed_and_the_store_stays_as_it_is(
+    tiny_store: Store, tiny_config: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What this store does not show says nothing of a plan, which may be for other voxels."""
     before = tiny_store.fingerprint
-    cost = measured_cost(tiny_store, tiny_config(precision="float32"), CPU)
+    lost = {
+        n: r.model_copy(update={"voxel_counts_prepared": (9, 0, *r.voxel_counts_prepared[2:])})
+        for n, r in tiny_store.manifest.cases.items()
+    }
+    shown = Store(tiny_store.path, tiny_store.manifest.model_copy(update={"cases": lost}))
+    cost = measured_cost(shown, tiny_config(precision="float32"), CPU)
+    assert "no training case" not in caplog.text
+    facts_of(shown, tiny_config())
+    assert "no training case contains artery, though their scans do: it is too small for the store's" in caplog.text
     assert all(seconds > 0 for seconds in cost)
     assert cost.num_classes == 8
     assert Store.open(tiny_store.path).fingerprint == before

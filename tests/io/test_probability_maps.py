@@ -41,6 +41,10 @@ def test_what_is_packed_is_read_back_and_a_damaged_or_other_file_is_refused(tmp_
         spool.put(plane)
     path = tmp_path / "x.probabilities.nii.gz"
     spool.pack(path, "test", 1 / LEVELS, None).rename(path)
+    again = spool.pack(path, "test", 1 / LEVELS, None)
+    content = again.read_bytes()
+    again.unlink()
+    assert content == path.read_bytes()  # whatever it was called meanwhile
     spool.close()
     for label, k, plane in stored_planes(path, geometry, 5):
         np.testing.assert_array_equal(plane[::-1, ::-1], planes[k, label])

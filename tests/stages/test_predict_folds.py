@@ -131,6 +131,7 @@ def test_parts_and_other_processes_write_the_same_and_nothing_twice(
 def test_one_table_of_all_folds(store: Store, trained: Path, tmp_path: Path) -> None:
     out, scores = tmp_path / "out", tmp_path / "scores.csv"
     assert "5 label maps" in run("predict", trained, store.path, out, "--out-of-fold").stderr
+    assert "give --fold all" in refused(3, "evaluate", out, store.path, "--out", scores)
     assert run("evaluate", out, store.path, "--fold", "all", "--metrics", "dice", "--out", scores).exit_code == 0
     assert {row.case for row in read_scores(scores)} == {*store.names("train"), *store.names("validation")}
     assert run("evaluate", out, store.path, "--fold", 1, "--metrics", "dice", "--out", scores).exit_code == 0

@@ -70,7 +70,10 @@ def _setting_option(key: str) -> inspect.Parameter:
             adapter: TypeAdapter[Any] = TypeAdapter(type_, config=Settings.model_config)
             return adapter.validate_python(given)
         except ValidationError as error:
-            problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+            problem, *others = (each["msg"].removeprefix("Value error, ") for each in error.errors())
+            if others and not is_list:  # of one kind or another: `--fold N|all`
+                named = (each.removeprefix("Input should be ") for each in others)
+                problem = " or ".join([problem.partition(",")[0], *named])
             raise typer.BadParameter(f"'{value}': {problem[:1].lower()}{problem[1:]}.") from None
 
     return _option(name, str | None, None, metavar=_metavar(field.annotation), help=text, callback=checked)

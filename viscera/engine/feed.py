@@ -247,10 +247,15 @@ def facts_of(store: Store, config: Config) -> TrainingFacts:
     counts = store.voxel_counts(loss.counts)
     for label in np.flatnonzero(counts == 0):
         verb = "contains" if store.labelled(names)[:, label].any() else "labels"
+        is_lost = any(store.manifest.cases[name].voxel_counts_original[label] for name in names)
+        where, remedy = (
+            (", though their scans do: it is too small for the store's voxels", "Prepare with a smaller --spacing-mm.")
+            if is_lost
+            else ("", "`prepare --classes` leaves it out.")
+        )
         log.warning(
-            "%s: no training case %s %s; the model cannot learn it, and may call background so. "
-            "`prepare --classes` leaves it out.",
-            *(store.path, verb, store.classes.names[label]),
+            "%s: no training case %s %s%s; the model cannot learn it, and may call background so. %s",
+            *(store.path, verb, store.classes.names[label], where, remedy),
         )
     return TrainingFacts(
         class_voxel_counts=torch.from_numpy(counts),

@@ -100,7 +100,9 @@ def measured_cost(store: Store, config: Config, device: torch.device, *, expecte
     every = {"iterations": steps, "log_every": steps // 2, "validate_every": steps, "checkpoint_every": steps}
     short = config.train.model_copy(update={**every, "learning_rate": 1e-9})  # no step that leads anywhere
     trial = config.model_copy(update={"train": short})
-    trainer = Trainer.create(trial, facts_of(store, config), device)
+    with _silent():
+        facts = facts_of(store, config)
+    trainer = Trainer.create(trial, facts, device)
     feed = feed_of(store, short)
     before = time.perf_counter() - started
     cases, labelled = cases_of(store, "validation")
@@ -205,11 +207,13 @@ def _timed(work: Callable[[], Value], device: torch.device | None = None) -> tup
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """A training of a few steps warns of organs that it has not learnt."""
-    watched = logging.getLogger("viscera.engine.monitor")
-    before = watched.level
-    watched.setLevel(logging.CRITICAL)
+    """A training of a few steps warns of organs that it has not learnt, or that this store does not show it."""
+    watched = [logging.getLogger(f"viscera.engine.{name}") for name in ("monitor", "feed")]
+    before = [each.level for each in watched]
+    for each in watched:
+        each.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        watched.setLevel(before)
+        for each, level in zip(watched, before, strict=True):
+            each.setLevel(level)

@@ -84,7 +84,7 @@ class MapSpool:
             with (
                 writing(path),
                 temporary.open("wb") as file,
-                igzip.IGzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed,
+                igzip.IGzipFile("", fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed,
             ):
                 packed.write(header)
                 self._file.seek(0)

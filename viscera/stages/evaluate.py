@@ -264,7 +264,7 @@ def _paired(
         raise BadInputError(f"{references}: there is no reference for {', '.join(strangers[:5])}.")
     scored = {name: path for name, path in files.items() if name in known}
     if store is not None:
-        _refuse_unanswered(store, split or "test", scored)
+        _refuse_unanswered(store, split, scored)
         seen = [name for name in scored if name not in store.names("test")]
         if split is None and store.names("test") and seen:
             log.warning(
@@ -286,7 +286,9 @@ def _paired(
     return scored, known
 
 
-def _refuse_unanswered(store: Store, split: Split, files: Mapping[str, Path]) -> None:
+def _refuse_unanswered(store: Store, split: Split | None, files: Mapping[str, Path]) -> None:
+    may_be_out_of_fold = split is None and store.manifest.prepare.folds and not set(files) & set(store.names("test"))
+    split, out_of_fold = split or "test", " Of folds, as --out-of-fold predicts them, give --fold all."
     if not files:
         parts = ", ".join(f"{len(store.names(part))} {part}" for part in get_args(Split))
         raise BadInputError(f"{store.path}: none of the predictions is of a {split} case. It has {parts}.")
@@ -294,7 +296,7 @@ def _refuse_unanswered(store: Store, split: Split, files: Mapping[str, Path]) ->
     if unanswered:
         raise BadInputError(
             f"{store.path}: its {split} cases {', '.join(unanswered[:5])} have no prediction. "
-            "Predict them first: every model is scored on the same cases."
+            f"Predict them first: every model is scored on the same cases." + out_of_fold * bool(may_be_out_of_fold)
         )
 
 

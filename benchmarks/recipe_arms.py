@@ -77,6 +77,18 @@ SECOND_ROUND: dict[str, Settings] = {
         "batch_size": 1,
     },
 }
+# the third, written after seed 0 of the second had been seen
+_MILD: Settings = {**_EARLY, **INGREDIENTS["average"], **ALTERNATIVES["cross_entropy_root"]}
+THIRD_ROUND: dict[str, Settings] = {
+    "mild": _MILD,
+    "mild_rate_0.005": {**_MILD, "learning_rate": 0.005},
+    "mild_rate_0.007": {**_MILD, "learning_rate": 0.007},
+    "mild_warm_up": {**_MILD, **ALTERNATIVES["warm_up"]},
+    "mild_deep_supervision": {**_MILD, **INGREDIENTS["deep_supervision"]},
+    "mild_cross_entropy_2": {**_MILD, "loss.cross_entropy": 2.0},
+    "mild_organ_windows_0.67": {**_MILD, "organ_windows": 0.67},
+    "mild_window_-100_to_250": {**_MILD, "intensity.low_hu": -100.0, "intensity.high_hu": 250.0},
+}
 EARNED, HARM = 0.5, -1.0  # points of Dice: rule 1
 
 
@@ -89,7 +101,7 @@ class RecipeArm:
 
 
 def arms() -> list[RecipeArm]:
-    """The base, each ingredient alone, all of them, all but each, the alternatives, and the second round."""
+    """The base, each ingredient alone, all of them, all but each, the alternatives, and the later rounds."""
     everything = {key: value for settings in INGREDIENTS.values() for key, value in settings.items()}
     return [
         RecipeArm("base", {}),
@@ -100,7 +112,7 @@ def arms() -> list[RecipeArm]:
             for name, settings in INGREDIENTS.items()
         ),
         *(RecipeArm(name, settings) for name, settings in ALTERNATIVES.items()),
-        *(RecipeArm(name, settings) for name, settings in SECOND_ROUND.items()),
+        *(RecipeArm(name, settings) for name, settings in (SECOND_ROUND | THIRD_ROUND).items()),
     ]
 
 

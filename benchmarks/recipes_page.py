@@ -18,6 +18,7 @@ from benchmarks.recipe_arms import (
     INGREDIENTS,
     SECOND_ROUND,
     SEEDS,
+    THIRD_ROUND,
     arms,
     effects,
 )
@@ -82,7 +83,15 @@ def _table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
 
 
 def _rows(dice: Scores, times: Mapping[str, float], steps: Mapping[str, int]) -> list[list[str]]:
-    names = ["base", *INGREDIENTS, "all", *(f"all_but_{name}" for name in INGREDIENTS), *ALTERNATIVES, *SECOND_ROUND]
+    names = [
+        "base",
+        *INGREDIENTS,
+        "all",
+        *(f"all_but_{name}" for name in INGREDIENTS),
+        *ALTERNATIVES,
+        *SECOND_ROUND,
+        *THIRD_ROUND,
+    ]
     return [
         [
             name,

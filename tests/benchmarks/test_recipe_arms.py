@@ -2,12 +2,13 @@
 
 import pytest
 
-from benchmarks.recipe_arms import ALTERNATIVES, INGREDIENTS, SECOND_ROUND, Effect, arms, effects, steps_of
+from benchmarks.recipe_arms import ALTERNATIVES, INGREDIENTS, SECOND_ROUND, THIRD_ROUND, Effect, arms, effects, steps_of
 
 
 def test_arms_are_the_base_each_all_all_but_each_and_the_alternatives() -> None:
     by_name = {arm.name: arm.settings for arm in arms()}
-    assert len(by_name) == 2 + 2 * len(INGREDIENTS) + len(ALTERNATIVES) + len(SECOND_ROUND) == len(arms())
+    of_rounds = len(ALTERNATIVES) + len(SECOND_ROUND) + len(THIRD_ROUND)
+    assert len(by_name) == 2 + 2 * len(INGREDIENTS) + of_rounds == len(arms())
     assert by_name["base"] == {}
     for name, settings in INGREDIENTS.items():
         assert by_name[name] == settings

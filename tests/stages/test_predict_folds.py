@@ -173,8 +173,8 @@ def test_a_run_that_is_not_finished_or_held_out_nothing(
 ) -> None:
     status = RunFolder(runs / "fold_2").read_status()
     assert status is not None
-    RunFolder(runs / "fold_2").write_status(status.model_copy(update={"state": "interrupted", "step": 1}))
-    with pytest.raises(BadInputError, match="fold_2: this run is interrupted, at step 1 of 3"):
+    RunFolder(runs / "fold_2").write_status(status.model_copy(update={"state": "running", "step": 0}))
+    with pytest.raises(BadInputError, match="fold_2: this run is running, or was killed, at step 3 of 3"):
         runs_by_fold(runs, store)
     RunFolder(runs / "fold_2").write_status(status)
     shutil.copytree(runs / "fold_0", runs / "of_all")

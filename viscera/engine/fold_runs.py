@@ -82,8 +82,9 @@ def _runs(folder: Path, store: Store) -> list[_FoldRun]:
 def _refuse_unfinished(run: _FoldRun) -> None:
     status = RunFolder(run.path).read_status()
     if status is not None and status.state != "finished":
+        state = "running, or was killed" if status.state == "running" else status.state
         raise BadInputError(
-            f"{run.path}: this run is {status.state}, at step {status.step} of {status.iterations}. Finish it with "
+            f"{run.path}: this run is {state}, at step {run.checkpoint.step} of {status.iterations}. Finish it with "
             "`viscera train … --resume` first: a table of all folds is one of finished runs."
         )
 

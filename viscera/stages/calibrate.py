@@ -53,10 +53,10 @@ def calibrate(
     _refuse_no_single_run(folder)
     refuse_unwritable(run)
     with exclusive(run):  # no training changes its weights meanwhile
-        _warn_unless_finished(folder)
         model = Model.load(folder.best if config and config.checkpoint == "best" else folder.last, config, device)
         if config is None and model.config.checkpoint == "best":
             model = Model.load(folder.best, None, device)
+        _warn_unless_finished(folder, model.checkpoint.step)
         store = Store.open(store_path).of_fold(model.trained_with.train.fold)
         calibration = _fitted(folder, store, model, progress)
         write_calibration(folder, model.config.checkpoint, calibration)
@@ -119,12 +119,12 @@ def calibration_text(found: Calibration) -> str:
     return f"temperature {found.temperature:.3f}, fitted on {drawn} of {cases}\n{table}"
 
 
-def _warn_unless_finished(folder: RunFolder) -> None:
+def _warn_unless_finished(folder: RunFolder, step: int) -> None:
     status = folder.read_status()
     if status is not None and status.state != "finished":
         log.warning(
-            "%s: this run is %s, at step %d of %d; once it is trained on, it must be calibrated again.",
-            *(folder.path, status.state, status.step, status.iterations),
+            "%s: its training is not finished (step %d of %d); once it is trained on, it must be calibrated again.",
+            *(folder.path, step, status.iterations),
         )
 
 

@@ -230,6 +230,18 @@ def test_what_nobody_labelled_is_counted_and_neither_breaks_nor_removes_an_organ
     assert levels == {facts.case: "note"}
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.5, ("empty", "note")), (1, ("nothing_labelled", "suspicious"))])
+def test_no_organ_where_much_or_all_is_not_labelled(phantom: Case, share: float, expected: tuple[str, str]) -> None:
+    def unknown(labels: Labels) -> Labels:
+        labels[:] = 0
+        labels[: round(share * len(labels))] = IGNORED
+        return labels
+
+    (finding,) = [each for each in label_findings(changed(phantom, labels=unknown)) if each.kind != "ignored"]
+    assert (finding.kind, finding.level) == expected
+    assert "background" not in KINDS["nothing_labelled"].advice  # of what nobody labelled nothing is learnt
+
+
 def test_masks_that_overlap(phantom: Case) -> None:
     facts = changed(phantom)
     little = OverlapFacts("pancreas", "stomach", volume_ml=0.52, share=0.006, inside_mm=(1.0, 2.0, 3.0))

@@ -67,6 +67,7 @@ def test_the_store_keeps_them_counts_them_apart_and_says_so_in_its_version(
     assert store.voxel_counts().tolist() == store.voxel_counts("original").tolist() == expected.tolist()
     assert expected.sum() == 3 * 14 * 12 * FIRST_IGNORED
     assert "6 of 6 cases have voxels that nobody labelled (`ignore`), 41.7% of theirs" in ignored_text(store)
+    assert ignored_text(store).endswith(f"nothing is labelled of {WHOLLY}: nothing is learnt from it")
     assert not ignored_text(tiny_store)
 
 

@@ -77,12 +77,16 @@ FRONTS = (("portal_vein", "artery"), ("pancreas", "artery"), ("stomach", "artery
 
 def label_findings(facts: CaseFacts) -> Iterator[Finding]:
     """What one case's labels give rise to."""
+    voxels = int(np.prod(facts.shape))
+    if facts.ignored == voxels:
+        yield Finding(facts.case, "", "nothing_labelled", "suspicious", f"all {voxels:,} voxels ignored", "a label map")
+        return
     if facts.ignored:
-        voxels = int(np.prod(facts.shape))
         value = f"{facts.ignored:,} of {voxels:,} voxels, {facts.ignored / voxels:.1%}"
         yield Finding(facts.case, "", "ignored", "note", value, "every voxel labelled")
     if not facts.organs:
-        yield Finding(facts.case, "", "empty", "suspicious", "no organ", "one organ or more", facts.centre_mm)
+        level, at_mm = _if_it_is(not facts.ignored, facts.centre_mm)  # else one may lie there
+        yield Finding(facts.case, "", "empty", level, "no organ", "one organ or more", at_mm)
         return
     yield from _sides(facts)
     yield from _off(facts)

@@ -110,6 +110,10 @@ KINDS: dict[str, Kind] = {  # by their names in files
         "voxels that nobody labelled",
         "Nothing: nnU-Net's `ignore` counts nowhere. What may go on there is not called small or broken.",
     ),
+    "nothing_labelled": Kind(
+        "cases of which nothing is labelled",
+        "Label some of the case, or leave it out: training learns nothing from it, and it has no score.",
+    ),
     "empty": Kind(
         "labels without an organ", "Label the case or leave it out: training would learn that all is background."
     ),

@@ -127,14 +127,17 @@ def grids_text(store: Store) -> str:
 
 
 def ignored_text(store: Store) -> str:
-    """How many cases have voxels that nobody labelled, and how much of these; empty where none has."""
-    records = [each for each in store.manifest.cases.values() if each.ignored_original]
+    """How many cases have voxels that nobody labelled, how much of these, and which all; empty where none has."""
+    cases = store.manifest.cases
+    records = [each for each in cases.values() if each.ignored_original]
     if not records:
         return ""
+    empty = [name for name, each in cases.items() if each.ignored_prepared == math.prod(each.prepared.shape)]
+    without = f"; nothing is labelled of {', '.join(empty[:3])}{', …' * (len(empty) > 3)}: nothing is learnt from it"
     share = sum(each.ignored_original for each in records) / sum(math.prod(each.original.shape) for each in records)
     return (
         f"{len(records)} of {len(store.names())} cases have voxels that nobody labelled (`ignore`), {share:.1%} of "
-        "theirs; these are in no count, loss or score"
+        f"theirs; these are in no count, loss or score{without * bool(empty)}"
     )
 
 

@@ -85,7 +85,7 @@ check: install
 	$(BIN)/lint-imports
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m "not slow" $(if $(COVERAGE),--cov)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile -m "not slow" $(if $(COVERAGE),--cov)
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m slow --durations 10

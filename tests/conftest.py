@@ -14,6 +14,7 @@ import torch
 from hypothesis import settings
 
 from tests.object_store import server_and_wire, store_of_objects
+from tests.warm_processes import processes_start_warm
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config, PrepareConfig
 from viscera.core.resolve import resolve_config
@@ -21,7 +22,7 @@ from viscera.io.store import Store
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 
-__all__ = ["server_and_wire", "store_of_objects"]  # fixtures
+__all__ = ["processes_start_warm", "server_and_wire", "store_of_objects"]  # fixtures
 torch.set_num_threads(1)
 settings.register_profile("shared_machine", deadline=None)  # a slow moment of the machine is no failure
 settings.load_profile("shared_machine")

@@ -42,6 +42,11 @@ def words_of(of: StudyResult | Report, section: Section) -> str:
 def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     """For tests of words and numbers alone: reports without pictures, which take most of their time."""
     patch.setattr(segmentations_section, "organ_figures", lambda *_: [])
+    draw_no_curves(patch)
+
+
+def draw_no_curves(patch: pytest.MonkeyPatch) -> None:
+    """For tests of label maps in reports: those are all that is drawn."""
     patch.setattr(curves_section, "to_bytes", lambda *_: b"")
     for section in (curves_section, gradients_section):
         patch.setattr(section, "drawn", lambda _figure, alt: Picture("data:,", alt))

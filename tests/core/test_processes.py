@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from multiprocessing import popen_spawn_posix, synchronize
+from multiprocessing import get_context, popen_spawn_posix, synchronize
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -16,6 +16,12 @@ import pytest
 
 from viscera.core.errors import RunFailedError
 from viscera.core.processes import for_each, item_name, start_pool
+
+
+@pytest.fixture(autouse=True)
+def spawned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As users get them."""
+    monkeypatch.setattr("viscera.core.processes.get_context", get_context)
 
 
 def without_semaphores(monkeypatch: pytest.MonkeyPatch) -> None:

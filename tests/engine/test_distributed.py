@@ -6,7 +6,6 @@ import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.warm_processes import warm_context
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, VisceraError
@@ -148,7 +148,7 @@ def with_gradient(value: float) -> Tensor:
 def start(function: Callable[..., None], size: int, *arguments: Any) -> list[int | None]:
     """Run a function in so many processes; their exit codes."""
     port = free_port()
-    context = get_context("spawn")
+    context = warm_context()
     processes = [context.Process(target=function, args=(rank, size, port, *arguments)) for rank in range(size)]
     for process in processes:
         process.start()

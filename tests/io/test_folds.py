@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.command_line import TINY, refused, run
+from tests.fabricated_studies import draw_nothing
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.io.checkpoint import load_checkpoint
@@ -16,6 +17,7 @@ from viscera.io.scores import read_scores
 from viscera.io.splits import draw_folds
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare
+from viscera.study import launch
 
 FOLDS = PrepareConfig(downsample=1, test_fraction=0.2, folds=3)
 
@@ -109,7 +111,11 @@ def test_new_cases_have_folds_too_and_restored_ones_keep_theirs(tiny_raw: Path, 
     assert (after["case_5"] is None) == (Store.open(tmp_path / "s").manifest.cases["case_5"].split == "test")
 
 
-def test_a_study_of_a_fold_goes_on_and_one_without_outlives_folds(tiny_raw: Path, tmp_path: Path) -> None:
+def test_a_study_of_a_fold_goes_on_and_one_without_outlives_folds(
+    tiny_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "start_pool", lambda *_: None)
+    draw_nothing(monkeypatch)
     store = tmp_path / "s"
     run("prepare", tiny_raw, store, "--downsample", 1, "--test-fraction", 0.2)
     arms = (*TINY, "--weightings", "uniform", "--learning-rates", 0.01, "--jobs", 1)

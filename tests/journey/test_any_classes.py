@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.fabricated_studies import draw_no_curves
 from viscera.core.config import Config, PrepareConfig
 from viscera.doctor.diagnosis import diagnose, diagnose_run
 from viscera.engine.predictor import Predictor
@@ -49,6 +50,7 @@ def eleven_organs(data: Path) -> None:
 def test_the_journey(
     tmp_path: Path,
     tiny_config: Callable[..., Config],
+    monkeypatch: pytest.MonkeyPatch,
     organs: tuple[str, ...],
     relabel: Callable[[Path], None],
 ) -> None:
@@ -80,6 +82,7 @@ def test_the_journey(
     rows = evaluate(tmp_path / "predictions", tmp_path / "data", tmp_path / "scores.csv")  # table: beside them
     assert [row.organ for row in rows if row.metric == "dice"] == names * 6
 
+    draw_no_curves(monkeypatch)
     grid = {"weightings": ["uniform", "simple"], "learning_rates": [0.01], "jobs": 1, "fuse": True}
     page = run_study(store.path, tmp_path / "study", Config.model_validate(config.model_dump() | {"study": grid}))
     assert_report(page, organs)

@@ -31,6 +31,8 @@ TINY = [
     "train.log_every=2",
     "--set",
     "train.levels=2",
+    "--set",
+    "train.monitor_windows=2",
 ]
 
 

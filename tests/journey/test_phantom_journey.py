@@ -13,7 +13,7 @@ from tests.fabricated_studies import draw_nothing
 from viscera.study import launch
 
 ROOT = Path(__file__).parents[2]
-TINY = ["--iterations", "4", "--patch", "16", "--filters", "2", "--set", "train.log_every=2"]
+TINY = ["--iterations=4", "--patch=16", "--filters=2", "--set=train.log_every=2", "--set=train.monitor_windows=2"]
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.fabricated_studies import draw_no_curves
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import PrepareConfig
 from viscera.imaging.resample import Restore
@@ -61,7 +62,10 @@ def dice(table: Path) -> dict[tuple[str, str], float | None]:
     return {(row["case"], row["organ"]): float(row["value"]) if row["value"] else None for row in rows}
 
 
-def test_all_three_scans_through_every_command(viscera: Callable[..., str], real_data: Path, tmp_path: Path) -> None:
+def test_all_three_scans_through_every_command(
+    viscera: Callable[..., str], real_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_no_curves(monkeypatch)
     data = real_data / "nnunet_real"
     viscera("prepare", data, tmp_path / "store", "--downsample", 4, "--test-fraction", 0.34)
     study = ("study", tmp_path / "store", tmp_path / "study", "--preset", "demo", "--jobs", 1, "--batch-size", 2)

@@ -23,6 +23,11 @@ def read_by_simpleitk(path: Path) -> tuple[npt.NDArray[Any], Geometry]:
     return sitk.GetArrayFromImage(image).T, Geometry(image.GetSize(), np.diag([-1, -1, 1, 1]) @ affine)
 
 
+def rounded(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Numbers of voxels as whole numbers; as they are where they are."""
+    return values if values.dtype.kind in "iu" else np.rint(values)
+
+
 def test_every_real_nifti_file(real_data: Path) -> None:
     paths = sorted(real_data.rglob("*.nii.gz"))
     assert len(paths) > 100
@@ -37,7 +42,7 @@ def test_every_real_nifti_file(real_data: Path) -> None:
         else:
             volume = read_volume(path)
             voxels, ours = volume.hu, volume.geometry
-        assert np.array_equal(voxels, np.rint(raw)), path
-        assert np.array_equal(voxels, np.rint(expected)), path
+        assert np.array_equal(voxels, rounded(raw)), path
+        assert np.array_equal(voxels, rounded(expected)), path
         assert np.array_equal(ours.affine, image.affine), path
         assert ours.same_grid(theirs, tolerance_mm=0.01 * min(ours.spacing_mm)), path

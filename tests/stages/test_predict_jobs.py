@@ -2,11 +2,11 @@
 
 import csv
 import shutil
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
+from tests.warm_processes import warm_context
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
 from viscera.core.shard import Shard
@@ -76,7 +76,7 @@ def _part(number: int, run: Path, scans: Path, out: Path) -> None:
 
 
 def test_parts_at_the_same_time_lose_no_row(half_run: Path, scans: Path, tmp_path: Path) -> None:
-    context = get_context("spawn")
+    context = warm_context()
     parts = [context.Process(target=_part, args=(n, half_run, scans, tmp_path / "out")) for n in range(1, 5)]
     for part in parts:
         part.start()

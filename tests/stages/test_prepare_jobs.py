@@ -1,11 +1,11 @@
 """Cases prepared in several processes: the same store as in one, and one bad case is left out all the same."""
 
 import logging
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
+from tests.warm_processes import warm_context
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
@@ -89,7 +89,7 @@ def _part(number: int, raw: Path, store: Path) -> None:
 
 def test_all_parts_at_the_same_time(raw: Path, tmp_path: Path) -> None:
     prepare(raw, tmp_path / "whole", HALF)
-    context = get_context("spawn")
+    context = warm_context()
     parts = [context.Process(target=_part, args=(number, raw, tmp_path / "parts")) for number in range(1, 6)]
     for part in parts:
         part.start()

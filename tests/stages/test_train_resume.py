@@ -1,10 +1,9 @@
 """Going on with a run that was stopped, killed or finished: the same bits, and what is refused."""
 
+import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.same_checkpoints import same_state, stop_after
+from tests.warm_processes import warm_context
 from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.progress import Progress
@@ -104,23 +104,21 @@ def test_killed_after_a_checkpoint_the_lines_since_are_written_once(
     assert steps(run) == steps(whole) == [2, 3, 4, 6, 8, 9]
 
 
+def _train_and_die(store: Path, run: Path, config: Config) -> None:
+    def die(progress: Progress) -> None:
+        if progress.done == 6:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train(store, run, config, progress=die)
+
+
 def test_kill_9_between_checkpoints(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
     config = tiny_config(iterations=9, checkpoint_every=4)
     whole = train(tiny_store.path, tmp_path / "whole", config)
-    script = f"""
-import os, signal
-from pathlib import Path
-import torch
-from viscera.io.runlog import read_config
-from viscera.stages.train import train
-torch.set_num_threads(1)
-def die(progress):
-    if progress.done == 6:
-        os.kill(os.getpid(), signal.SIGKILL)
-train(Path({str(tiny_store.path)!r}), Path("r"), read_config(Path({str(whole.config_path)!r})), progress=die)
-"""
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=False, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    killed = warm_context().Process(target=_train_and_die, args=(tiny_store.path, tmp_path / "r", config))
+    killed.start()
+    killed.join(120)
+    assert killed.exitcode == -signal.SIGKILL
     assert load_checkpoint(tmp_path / "r" / "last.pt").step == 4
     run = train(tiny_store.path, tmp_path / "r", config, resume=True)
     assert same_state(whole.last, run.last)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import viscera
+from tests.fabricated_studies import draw_no_curves
 from viscera.core.anatomy import IGNORED, ORGANS
 from viscera.core.arms import Arm
 from viscera.core.config import Config, PredictConfig, PrepareConfig
@@ -171,7 +172,8 @@ def test_it_cannot_be_trained_on(tiny_store: Store, fused: Path, tiny_config: Co
         train(tiny_store.path, fused / "fused", tiny_config(), resume=True)
 
 
-def test_it_is_the_last_figure_of_the_report(fused: Path, tmp_path: Path) -> None:
+def test_it_is_the_last_figure_of_the_report(fused: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_no_curves(monkeypatch)
     shutil.copytree(fused, tmp_path / "study")
     page = make_report(tmp_path / "study")
     assert (page.parent / "figures" / "figure4_fused.png").exists()

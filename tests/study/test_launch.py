@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -49,6 +50,7 @@ def joined(study: Path) -> list[dict[str, str]]:
 def in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """In processes after all; one thread a worker however many there are, so that results are the same to the bit."""
     monkeypatch.setattr(launch, "start_pool", start_pool)
+    monkeypatch.setattr("viscera.core.processes.get_context", get_context)  # warm ones may be done before they are told
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0})
 
 

@@ -230,7 +230,7 @@ def null_study(make_study: StudyMaker, generator: np.random.Generator, patients:
     return make_study(rows)
 
 
-@pytest.mark.parametrize("studies", [200, pytest.param(3000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("studies", [100, pytest.param(3000, marks=pytest.mark.slow)])
 def test_null_studies_have_false_positives_in_at_most_alpha_of_them(make_study: StudyMaker, studies: int) -> None:
     """The whole path, six arms on seven organs, all correlated: 105 tests a study, any significant one is false."""
     generator = np.random.default_rng(4)

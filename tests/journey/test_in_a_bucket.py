@@ -64,6 +64,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 def test_everything_in_a_bucket_is_as_on_a_disk(
     store_of_objects: ObjectStore, viscera: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("viscera.check.check_stage.MOST_PICTURES", 1)
     said = journey(viscera, store_of_objects.url)
     at_home = journey(viscera, str(tmp_path / "disk"))
     there = store_of_objects.objects

@@ -22,7 +22,7 @@ def warm_context(_method: str = "spawn") -> ForkServerContext:
 
 @pytest.fixture(autouse=True, scope="session")
 def processes_start_warm() -> Iterator[None]:
-    """Where several processes work; `core/test_processes.py` has those that users get."""
+    """Where several work on cases; `core/test_processes.py` and `study/test_launch.py` have those that users get."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(processes, "get_context", warm_context)
         yield

@@ -50,7 +50,7 @@ def joined(study: Path) -> list[dict[str, str]]:
 def in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """In processes after all; one thread a worker however many there are, so that results are the same to the bit."""
     monkeypatch.setattr(launch, "start_pool", start_pool)
-    monkeypatch.setattr("viscera.core.processes.get_context", get_context)  # warm ones may be done before they are told
+    monkeypatch.setattr("viscera.core.processes.get_context", get_context)  # these look who their parent is
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0})
 
 

@@ -48,3 +48,10 @@ def test_preparing_and_scoring_on_the_grid_as_it_is_need_no_pytorch(tiny_raw: Pa
     prepare = ["prepare", str(tiny_raw), store, "--downsample", "1", "--test-fraction", "0"]
     evaluate = ["evaluate", labels, labels, "--out", str(tmp_path / "scores.csv")]
     assert loaded_by(CALL.format(prepare) + CALL.format(evaluate), ["torch"]) == []
+
+
+@pytest.mark.parametrize("stage", ["train", "predict"])
+def test_training_and_prediction_load_no_statistics_nor_optimisation(stage: str) -> None:
+    """Of 40 and 70 MiB, which count in the memory of every process that trains or predicts."""
+    packages = ["matplotlib", "pandas", "scipy.optimize", "scipy.stats", "sympy"]
+    assert loaded_by(f"import viscera.stages.{stage}", packages) == []

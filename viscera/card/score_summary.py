@@ -9,7 +9,6 @@ import numpy.typing as npt
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.settings import Settings
 from viscera.io.scores import ScoreRow
-from viscera.metrics.statistics import bootstrap_means, percentile_interval
 
 FOREGROUND = "foreground"  # the mean over organs of their means, as in Table 1
 DRAWS = 2000
@@ -38,6 +37,9 @@ def summaries(rows: Sequence[ScoreRow]) -> list[ScoreSummary]:
     Intervals are percentiles of 2,000 bootstrap draws of cases, the same for all organs of a metric
     (`metrics.statistics.bootstrap_means`).
     """
+    # scipy.stats takes half a second and 40 MiB, and the card of a training has no scores
+    from viscera.metrics.statistics import bootstrap_means  # noqa: PLC0415
+
     found = list[ScoreSummary]()
     for grid, metric in dict.fromkeys((row.grid, row.metric) for row in rows):
         own = [row for row in rows if (row.grid, row.metric) == (grid, metric)]
@@ -71,6 +73,8 @@ def _summary(
     values_PL: npt.NDArray[np.float64], draws_DL: npt.NDArray[np.float64]
 ) -> tuple[float | None, float | None, float | None, int]:
     """Mean over organs of their means over cases, its interval, and the cases that have a part in it."""
+    from viscera.metrics.statistics import percentile_interval  # noqa: PLC0415 - as above
+
     cases = int((~np.isnan(values_PL)).any(axis=1).sum())
     (mean,) = _mean_of_organs(_mean(values_PL, axis=0)[None])
     low, high = (float(each) for each in percentile_interval(_mean_of_organs(draws_DL)))

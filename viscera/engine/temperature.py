@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
-from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from viscera.core.config import PredictConfig
@@ -127,6 +126,8 @@ class Sample:
 
     def temperature(self) -> float:
         """That of the least negative log-likelihood, within `RANGE`."""
+        from scipy.optimize import minimize_scalar  # noqa: PLC0415 - 70 MiB and a second, and predictions need none
+
         bounds = np.log(RANGE)
         found = minimize_scalar(
             lambda log_temperature: self._mean_nll(float(np.exp(log_temperature))),

@@ -85,7 +85,8 @@ def studies(benchmark: Benchmark, address: str, folder: Path) -> None:
     make_phantoms(folder / "few", 4, shape=(48, 48, 36), jobs=2)
     viscera("prepare", folder / "few", folder / "store", "--downsample", 2, "--test-fraction", 0.25)
     weightings, seeds = (WEIGHTINGS[:1], SEEDS[:1]) if benchmark.quick else (WEIGHTINGS, SEEDS)
-    grid = {"--weightings": weightings, "--learning-rates": RATES, "--seeds": seeds}
+    rates = RATES[:1] if benchmark.quick else RATES
+    grid = {"--weightings": weightings, "--learning-rates": rates, "--seeds": seeds}
     how = [*SHORT, *(word for option, values in grid.items() for word in (option, ",".join(map(str, values))))]
     launchers = {"local": ("--jobs", 2), "ray": ("--launcher", "ray", "--address", address)}
     rounds: list[dict[str, Cost]] = []
@@ -98,7 +99,7 @@ def studies(benchmark: Benchmark, address: str, folder: Path) -> None:
             }
         )
     medians = {name: statistics.median(each[name].seconds for each in rounds if name in each) for name in rounds[0]}
-    arms = len(weightings) * len(RATES) * len(seeds)
+    arms = len(weightings) * len(rates) * len(seeds)
     for name, pair in {"ray": "ray_study", "own": "ray_study_own"}.items():
         if name in medians:
             over = medians[name] - medians["local"]
@@ -113,7 +114,7 @@ def studies(benchmark: Benchmark, address: str, folder: Path) -> None:
 def preparations(benchmark: Benchmark, address: str, folder: Path) -> None:
     """10,000 scans, and as many items without work, on the cluster; 1,000 there and in two processes."""
     make_phantoms(folder / "phantoms", PHANTOMS, shape=(EDGE, EDGE, EDGE), jobs=2)
-    all_scans, few_scans = (200, 50) if benchmark.quick else (SCANS, FEW)
+    all_scans, few_scans = (100, 20) if benchmark.quick else (SCANS, FEW)
     many, few = (linked_scans(folder / "phantoms", folder / f"scans_{n}", n) for n in (all_scans, few_scans))
     how = ("--downsample", 1, "--test-fraction", 0)
     on_ray = ("--launcher", "ray", "--address", address)

@@ -264,9 +264,8 @@ def test_resumed_by_another_number_of_ranks_it_is_the_same_run(
         torch.testing.assert_close(found[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
-def fails_on_one(rank: int, size: int, port: int, folder: Path, store: Path, config: Config) -> None:
+def fails_on_one(rank: int, size: int, _: int, folder: Path, store: Path, config: Config, ports: list[int]) -> None:
     """Rank 1 has no store, then another one, then another version; what each rank is told, into files."""
-    as_rank(rank, size, port)
     told = []
     attempts: list[Callable[[], object]] = [
         lambda: train(store if rank == 0 else folder / "nowhere", folder / "run", config),
@@ -277,13 +276,13 @@ def fails_on_one(rank: int, size: int, port: int, folder: Path, store: Path, con
             config.model_copy(update={"train": config.train.model_copy(update={"batch_size": 1})}),
         ),
     ]
-    for attempt in attempts:
+    for port, attempt in zip(ports, attempts, strict=True):
+        as_rank(rank, size, port)
         try:
             attempt()
             told.append("")
         except VisceraError as error:
             told.append(str(error))
-        os.environ["MASTER_PORT"] = str(int(os.environ["MASTER_PORT"]) + 1)
     (folder / f"told_{rank}.json").write_text(json.dumps(told))
 
 
@@ -294,7 +293,8 @@ def test_a_node_without_the_data_or_with_other_data_is_named(
     first = other.names("train")[0]
     record = other.manifest.cases[first]
     other._keep({first: record.model_copy(update={"sources": {}})})
-    assert start(fails_on_one, 2, tmp_path, tiny_store.path, configured) == [0, 0]
+    ports = [free_port() for _ in range(3)]
+    assert start(fails_on_one, 2, tmp_path, tiny_store.path, configured, ports) == [0, 0]
     by_rank = [json.loads((tmp_path / f"told_{rank}.json").read_text()) for rank in range(2)]
     host = socket.gethostname()
     assert f"process 1 of 2, on {host}: {tmp_path / 'nowhere'}: this is no store" in by_rank[0][0]

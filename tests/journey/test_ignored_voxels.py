@@ -158,7 +158,7 @@ def test_a_check_counts_them_and_calls_nothing_broken_by_them(partly: Path, tmp_
     assert notes["case_1"].value == "504 of 1,680 voxels, 30.0%"
     assert {finding.level for finding in notes.values()} == {"note"}
     kinds = {(finding.case, finding.kind) for finding in found.all_findings() if finding.level == "suspicious"}
-    assert (WHOLLY, "empty") in kinds
+    assert (WHOLLY, "nothing_labelled") in kinds
     with (tmp_path / "check" / "check.csv").open(newline="") as file:
         assert {row["case"]: row["ignored_voxels"] for row in csv.DictReader(file)} == {
             f"case_{n}": "1680" if n == 3 else "504" for n in range(6)

@@ -149,7 +149,7 @@ def test_temperatures_of_the_cases_that_are_predicted_are_said(
     calibrate(runs / "fold_1", store.path, device="cpu")
     with caplog.at_level(logging.WARNING, logger="viscera.stages.predict_folds"):
         predict_out_of_fold(runs, store.path, tmp_path / "plain", device="cpu")
-        assert "calibrated" not in caplog.text
+        assert "are calibrated" not in caplog.text
         predict_out_of_fold(runs, store.path, tmp_path / "maps", formats=["nifti", "probabilities"], device="cpu")
     assert "1 of the 3 runs (fold_1) are calibrated, each on the cases that it predicts now" in caplog.text
 

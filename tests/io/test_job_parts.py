@@ -26,12 +26,14 @@ def test_a_list_that_changes_between_parts_is_named(tmp_path: Path) -> None:
     assert read_parts(tmp_path, "predict") == JobParts(2, ("a", "b", "c", "d"), (1, 2), (1,))
 
 
-def test_what_no_other_part_knows_may_change(tmp_path: Path) -> None:
+def test_what_no_other_part_knows_may_change(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     begin_part(tmp_path, "predict", Shard(1, 2), ["a"])
     begin_part(tmp_path, "predict", Shard(1, 2), ["a", "b"])  # this part alone has begun
     begin_part(tmp_path, "evaluate", Shard(2, 2), ["c"])  # another command
     begin_part(tmp_path, "predict", Shard(2, 2), ["a", "b"])
+    assert not caplog.text
     begin_part(tmp_path, "predict", Shard(3, 3), ["a", "b", "c"])  # other parts
+    assert f"{tmp_path}: parts 1, 2 of 2 began here before, and this is part 3 of 3" in caplog.text
     assert read_parts(tmp_path, "predict") == JobParts(3, ("a", "b", "c"), (3,), ())
 
 

@@ -4,6 +4,7 @@ Parts count through a list of cases, so all must have the same one: of a case th
 some case would be in no part, and another in two.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from viscera.io.files import TURN_S, exclusive
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.remote_folder import PART_LISTS
 
+log = logging.getLogger(__name__)
 _NAMED = 3
 
 
@@ -46,11 +48,17 @@ def read_parts(folder: Path, command: str) -> JobParts | None:
 def begin_part(folder: Path, command: str, shard: Shard, cases: Sequence[str]) -> None:
     """Note that a part works on its share of these cases; for who holds the folder alone.
 
-    Where all parts are done, another list begins anew. Raises BadInputError, and notes nothing, where other parts have
-    begun with another list.
+    Where all parts are done, another list begins anew; so it does, with a warning, where there are more parts or fewer.
+    Raises BadInputError, and notes nothing, where other parts have begun with another list.
     """
     before, path = read_parts(folder, command), parts_path(folder, command)
     now = JobParts(shard.total, tuple(cases), (shard.number,), ())
+    if before is not None and before.total != now.total and not before.is_complete:
+        log.warning(
+            "%s: %s of %d began here before, and this is part %d of %d: parts of one number count through all cases. "
+            "Run all parts of %d; what is done is kept.",
+            *(folder, _numbered(before.begun), before.total, shard.number, shard.total, shard.total),
+        )
     if before is not None and before.total == now.total:
         others = [number for number in before.begun if number != shard.number]
         if before.cases == now.cases:

@@ -95,7 +95,8 @@ test-cluster: install
 
 test-bench: install install-bench
 	$(BIN)/pytest -m slow tests/oracle/test_nnunet_training.py tests/oracle/test_designs_nnunet.py \
-	    tests/oracle/test_augment_nnunet.py tests/oracle/test_planning_nnunet.py --durations 10
+	    tests/oracle/test_augment_nnunet.py tests/oracle/test_planning_nnunet.py \
+	    tests/oracle/test_ignored_nnunet.py --durations 10
 
 bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_feed

@@ -1,16 +1,10 @@
 """Gamma and low resolution against batchgeneratorsv2, which nnU-Net trains with, in its environment, `.venv-bench`."""
 
-import os
-import subprocess
-
 import pytest
 
-from tests.oracle.test_designs_nnunet import PYTHON, ROOT
+from tests.bench_environment import lines_of, needs_nnunet
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not PYTHON.exists(), reason=f"no nnU-Net at {PYTHON}: make install-bench"),
-]
+pytestmark = [pytest.mark.slow, needs_nnunet]
 
 SAME = """
 import torch
@@ -44,9 +38,4 @@ print("equal")
 
 
 def test_the_same_numbers() -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [PYTHON, "-c", SAME], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == ["equal"]
+    assert lines_of(SAME) == ["equal"]

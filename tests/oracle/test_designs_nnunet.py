@@ -1,18 +1,10 @@
 """Parts of our networks against those of nnU-Net, in its environment, `.venv-bench` (make install-bench)."""
 
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PYTHON = Path(os.environ.get("VISCERA_BENCH", ROOT / ".venv-bench")) / "bin" / "python"
+from tests.bench_environment import lines_of, needs_nnunet
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not PYTHON.exists(), reason=f"no nnU-Net at {PYTHON}: make install-bench"),
-]
+pytestmark = [pytest.mark.slow, needs_nnunet]
 
 RESIDUAL_BLOCKS = """
 import torch
@@ -45,9 +37,4 @@ for channels, stride, kernel in (
 
 
 def test_residual_blocks_are_those_of_its_residual_encoder() -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [PYTHON, "-c", RESIDUAL_BLOCKS], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.split() == ["equal"] * 4
+    assert lines_of(RESIDUAL_BLOCKS) == ["equal"] * 4

@@ -1,8 +1,6 @@
 """What nnU-Net and MONAI make of voxels that nobody labelled; nnU-Net's in its own environment, `.venv-bench`."""
 
 import json
-import os
-import subprocess
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,14 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.bench_environment import lines_of, needs_nnunet
 from tests.layout_examples import save_labels
 from viscera.core.anatomy import CLASS_NAMES, IGNORED
 from viscera.core.config import EvaluateConfig
 from viscera.plugins.monai import MonaiDiceLoss
 from viscera.stages.evaluate import evaluate
-
-ROOT = Path(__file__).parents[2]
-PYTHON = Path(os.environ.get("VISCERA_BENCH", ROOT / ".venv-bench")) / "bin" / "python"
 
 COMPUTE_METRICS = """
 import json, sys
@@ -36,7 +32,7 @@ print(json.dumps([{str(label): {key: float(value) for key, value in of.items()}
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not PYTHON.exists(), reason=f"no nnU-Net at {PYTHON}: make install-bench")
+@needs_nnunet
 def test_the_summary_has_nnunets_values(tmp_path: Path) -> None:
     random = np.random.default_rng(4)
     for name in ("a", "b"):
@@ -48,11 +44,8 @@ def test_the_summary_has_nnunets_values(tmp_path: Path) -> None:
     (tmp_path / "r" / "dataset.json").write_text(json.dumps(table))
     evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "s.csv", EvaluateConfig(), summary=tmp_path / "ours.json")
     ours = [case["metrics"] for case in json.loads((tmp_path / "ours.json").read_text())["metric_per_case"]]
-    environment = {**os.environ, "nnUNet_raw": "x", "nnUNet_preprocessed": "x", "nnUNet_results": "x"}
-    command = [str(PYTHON), "-c", COMPUTE_METRICS, str(tmp_path)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr
-    theirs = json.loads(done.stdout.splitlines()[-1])
+    folders = dict.fromkeys(("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"), "x")
+    theirs = json.loads(lines_of(COMPUTE_METRICS, tmp_path, **folders)[-1])
     assert ours[0].keys() == theirs[0].keys()
     for mine, nnunets in zip(ours, theirs, strict=True):
         for label, values in nnunets.items():

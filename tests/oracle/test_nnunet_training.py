@@ -19,10 +19,9 @@ import numpy.typing as npt
 import pytest
 
 import viscera
+from tests.bench_environment import BENCH, ROOT
 
-ROOT = Path(__file__).parents[2]
 BASH = shutil.which("bash") or "bash"
-BENCH = Path(os.environ.get("VISCERA_BENCH", ROOT / ".venv-bench")) / "bin"
 
 pytestmark = [
     pytest.mark.slow,

@@ -1,18 +1,10 @@
 """What we plan as nnU-Net does, beside its own planner, in its environment, `.venv-bench` (make install-bench)."""
 
-import os
-import subprocess
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PYTHON = Path(os.environ.get("VISCERA_BENCH", ROOT / ".venv-bench")) / "bin" / "python"
+from tests.bench_environment import lines_of, needs_nnunet
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not PYTHON.exists(), reason=f"no nnU-Net at {PYTHON}: make install-bench"),
-]
+pytestmark = [pytest.mark.slow, needs_nnunet]
 
 # their planner without files: fingerprint and sizes of windows as given, and what it asks for is kept
 BESIDE = """
@@ -128,9 +120,4 @@ print("windows, levels and batches")
 
 
 def test_grids_hu_windows_levels_and_batches_are_its_own_where_we_say_so() -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [PYTHON, "-c", BESIDE], env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.splitlines()[-4:] == ["full resolution", "low resolution", "HU", "windows, levels and batches"]
+    assert lines_of(BESIDE)[-4:] == ["full resolution", "low resolution", "HU", "windows, levels and batches"]

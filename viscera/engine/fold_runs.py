@@ -92,11 +92,7 @@ def _refuse_unfinished(run: _FoldRun) -> None:
 def _refuse_other_store(run: _FoldRun, store: Store) -> None:
     """A run that may have seen what it is to predict, or that was made for other data."""
     checkpoint, seen = run.checkpoint, store.of_fold(run.fold)
-    if checkpoint.classes != store.classes:
-        raise BadInputError(
-            f"{run.path}: trained on {', '.join(checkpoint.classes.names)}; {store.path} holds "
-            f"{', '.join(store.classes.names)}. Give the store that it was trained on."
-        )
+    store.refuse_other_classes(run.path, checkpoint.classes)
     other = differences(checkpoint.config.prepare, store.manifest.prepare)
     if other:
         raise BadInputError(

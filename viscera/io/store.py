@@ -72,6 +72,14 @@ class Store:
             )
         return cls(path, validated(Manifest, value, manifest_path, "Prepare it again."))
 
+    def refuse_other_classes(self, run: Path, classes: ClassTable) -> None:
+        """Raise BadInputError where a run knows other classes than this store has."""
+        if classes != self.classes:
+            raise BadInputError(
+                f"{run}: it was trained on {', '.join(classes.names)}; {self.path} holds "
+                f"{', '.join(self.classes.names)}. Give the store that it was trained on."
+            )
+
     @property
     def fingerprint(self) -> str:
         """Twelve digits that differ where settings, cases, split or a file's checksum do."""

@@ -151,11 +151,7 @@ def _refuse_no_single_run(folder: RunFolder) -> None:
 def _validation_cases(folder: RunFolder, store: Store, model: Model) -> list[str]:
     """Those that the training has not seen."""
     checkpoint = model.checkpoint
-    if checkpoint.classes != store.classes:
-        raise BadInputError(
-            f"{folder.path}: trained on {', '.join(checkpoint.classes.names)}; {store.path} has "
-            f"{', '.join(store.classes.names)}. Give the store that it was trained on."
-        )
+    store.refuse_other_classes(folder.path, checkpoint.classes)
     if not was_trained_on(folder, checkpoint, store):
         raise BadInputError(
             f"{store.path}: its training cases are not those of {folder.path}, so its validation cases may be some of "

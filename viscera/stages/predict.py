@@ -112,11 +112,7 @@ def predict_store(
     """Segment prepared cases of a store, on their scans' own grids; otherwise as `predict`."""
     predictor = Predictor.load(run)
     _refuse_maps_of_a_rule(run, predictor, formats)
-    if predictor.classes != store.classes:
-        raise BadInputError(
-            f"{run}: it was trained on {', '.join(predictor.classes.names)}; {store.path} holds "
-            f"{', '.join(store.classes.names)}. Give the store that it was trained on."
-        )
+    store.refuse_other_classes(run, predictor.classes)
     tasks = [task_of_store(store, name, output, formats) for name in names]
     return run_all(tasks, lambda _: predictor, Lists(output), progress, overwrite=True)
 

@@ -6,11 +6,13 @@
     python -m benchmarks.recipes confirm WORK [--shapes FOLDER] [--seeds 3] [--budgets 300]
     python -m benchmarks.recipes collect WORK
     python -m benchmarks.recipes_page
+    python -m benchmarks.recipes take-up WORK
 
 WORK holds the data, the runs and their scores; what is there is not done again. `cost` is to be run with nothing beside
 it; `ablation` and `confirm` may be stopped and run at any time, several of other seeds at once. One thread each.
-`collect` writes what there is to `benchmarks/results/`, of which the page is made. FOLDER holds the real organ shapes
-with simulated HU in nnU-Net's raw layout.
+`collect` writes what there is to `benchmarks/results/`, of which the page is made; `take-up`, in a WORK that is empty,
+goes on from what was collected there, on another machine with such a processor. FOLDER holds the real organ shapes with
+simulated HU in nnU-Net's raw layout.
 """
 
 import argparse
@@ -139,10 +141,14 @@ def ablation(work: Path, seeds: Iterable[int]) -> None:
     """Train and score all arms on set A, seed by seed."""
     measured, store = read_json(work / "cost.json"), store_of(work, "a")
     precision = {key: measured[key] for key in ("precision", "memory_layout")}
+    known = taken_up(work)
     for seed in seeds:
         for arm in arms():
+            if str(seed) in known["ablation"].get(arm.name, {}):
+                continue
             folder = work / "a" / "ablation" / arm.name
-            steps = steps_taken(folder) or steps_of(measured["times_base"][arm.name], BASE_STEPS)
+            steps = known["steps"].get(arm.name) or steps_taken(folder)
+            steps = steps or steps_of(measured["times_base"][arm.name], BASE_STEPS)
             config = config_of(arm, precision, steps, seed)
             value = trained_and_scored(store, folder / f"seed_{seed}", config)
             print(f"{arm.name} seed {seed}: {config.train.iterations} steps, {value:.3f}", flush=True)
@@ -158,9 +164,11 @@ def confirm(work: Path, shapes: Path | None, seeds: Iterable[int], budgets: Iter
     """Rules 3 to 5: the base, and `--preset strong` with each weighting, on other seeds, sets and budgets."""
     measured = read_json(work / "cost.json")
     precision = {key: measured[key] for key in ("precision", "memory_layout")}
-    stores = all_sets(work, shapes)
+    stores, known = all_sets(work, shapes), taken_up(work)["confirmation"]
     for seed, base_steps, (name, store) in itertools.product(seeds, budgets, stores.items()):
         for arm in confirmed_on(name, base_steps):
+            if str(seed) in known.get(name, {}).get(str(base_steps), {}).get(arm.name, {}):
+                continue
             folder = work / name / f"confirm_{base_steps}" / arm.name
             times_base = measured["times_base"]["base" if arm.name == "base" else "strong"]
             steps = steps_taken(folder) or steps_of(times_base, base_steps)
@@ -186,14 +194,35 @@ def shapes_store(work: Path, source: Path) -> Store:
 
 
 def collect(work: Path) -> None:
-    """Write what there is to `benchmarks/results/KIND/recipes.json`."""
-    measured = read_json(work / "cost.json")
-    content: dict[str, Any] = {"cost": measured, "ablation": _scores(work / "a" / "ablation"), "confirmation": {}}
-    content["steps"] = {arm: steps_taken(work / "a" / "ablation" / arm) for arm in content["ablation"]}
+    """Write what there is, and what was taken up, to `benchmarks/results/KIND/recipes.json`."""
+    measured, content = read_json(work / "cost.json"), taken_up(work)
+    content["cost"] = measured
+    _add(content["ablation"], _scores(work / "a" / "ablation"))
+    for arm in content["ablation"]:
+        content["steps"].setdefault(arm, steps_taken(work / "a" / "ablation" / arm))
     for folder in sorted(work.glob("?/confirm_*")):
         of_set = content["confirmation"].setdefault(folder.parent.name, {})
-        of_set[folder.name.removeprefix("confirm_")] = _scores(folder)
+        _add(of_set.setdefault(folder.name.removeprefix("confirm_"), {}), _scores(folder))
     write_json(RESULTS / measured["processor"] / "recipes.json", content)
+
+
+def take_up(work: Path) -> None:
+    """Let the other pieces go on from what was collected on a processor of this kind."""
+    content = read_json(RESULTS / processor_kind() / "recipes.json")
+    work.mkdir(parents=True, exist_ok=True)
+    write_json(work / "cost.json", content["cost"])
+    write_json(work / "taken_up.json", content)
+
+
+def taken_up(work: Path) -> dict[str, Any]:
+    """What the folder went on from: scores of the ablation and of the confirmation, and the steps of each arm."""
+    path = work / "taken_up.json"
+    return read_json(path) if path.exists() else {"ablation": {}, "steps": {}, "confirmation": {}}
+
+
+def _add(to: dict[str, dict[str, float]], scores: Mapping[str, Mapping[str, float]]) -> None:
+    for arm, of in scores.items():
+        to.setdefault(arm, {}).update(of)
 
 
 def _scores(folder: Path) -> dict[str, dict[str, float]]:
@@ -208,7 +237,7 @@ def _scores(folder: Path) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Run one piece."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("piece", choices=["sets", "cost", "ablation", "confirm", "collect"])
+    parser.add_argument("piece", choices=["sets", "cost", "ablation", "confirm", "collect", "take-up"])
     parser.add_argument("work", type=Path)
     parser.add_argument("--seeds", type=_numbers)
     parser.add_argument("--budgets", type=_numbers, default=BUDGETS, help="steps of the base whose time there is")
@@ -222,8 +251,10 @@ def main() -> None:
         ablation(given.work, given.seeds or SEEDS)
     elif given.piece == "confirm":
         confirm(given.work, given.shapes, given.seeds or CONFIRMING_SEEDS, given.budgets)
-    else:
+    elif given.piece == "collect":
         collect(given.work)
+    else:
+        take_up(given.work)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

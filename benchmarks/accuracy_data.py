@@ -78,6 +78,11 @@ class DataSet:
         return cls(work, values["name"], values["description"], **lists)
 
 
+def piece_folder(work: Path, contender: str, seed: int, minutes: float) -> Path:
+    """Of one training within one budget."""
+    return work / "pieces" / contender / f"seed_{seed}" / f"{minutes:g}_minutes"
+
+
 def set_up(work: Path, source: Path | None, name: str, phantom: Phantom = PHANTOM) -> DataSet:
     """The data set of a work folder: made once, phantoms or the cases of `source` (nnU-Net raw layout).
 

@@ -13,8 +13,9 @@ from scipy import stats
 from tabulate import tabulate
 
 from benchmarks.accuracy_cost import Cost
-from benchmarks.accuracy_data import DataSet
+from benchmarks.accuracy_data import DataSet, piece_folder
 from benchmarks.record import RESULTS
+from viscera.core.errors import BadInputError
 from viscera.drawing.canvas import house_style, to_bytes
 from viscera.io.files import write_bytes, write_text
 from viscera.io.records import read_json, write_json
@@ -167,6 +168,30 @@ def collect(data: DataSet, folder: Path = RESULTS, names: Mapping[str, str] | No
     path = folder / f"accuracy_{data.name}.json"
     write_json(path, content)
     return path
+
+
+def take_up(data: DataSet, folder: Path = RESULTS) -> int:
+    """Let a work folder go on from the costs and points that were collected elsewhere; the number of points taken.
+
+    Their models are not there: what is still to be predicted with one of them is trained again. Raises BadInputError
+    where they are of other data, or where other costs were measured in the work folder.
+    """
+    content = read_json(folder / f"accuracy_{data.name}.json")
+    here = {"description": data.description, "training": len(data.training), "unseen": len(data.unseen)}
+    if {key: content["data"][key] for key in here} != here:
+        raise BadInputError(f"{data.work}: its data are not those of {folder / f'accuracy_{data.name}.json'}.")
+    cost = data.work / "cost.json"
+    if cost.exists() and read_json(cost) != content["cost"]:
+        raise BadInputError(f"{cost}: other costs than those that were collected. Begin with an empty folder.")
+    write_json(cost, content["cost"])
+    taken = 0
+    for piece in content["pieces"]:
+        path = piece_folder(data.work, piece["contender"], piece["seed"], piece["minutes"]) / "piece.json"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, piece)
+            taken += 1
+    return taken
 
 
 # ---------------------------------------------------------------------------------------------------------------- page

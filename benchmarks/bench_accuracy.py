@@ -4,6 +4,7 @@
     python -m benchmarks.bench_accuracy run --work FOLDER --contender ours|nnunet|… --seed 0 --minutes 7.5
     python -m benchmarks.bench_accuracy all --work FOLDER --minutes 3,7.5,15,30,60 --seeds 0,1,2 [--before "nice -n 15"]
     python -m benchmarks.bench_accuracy page [--work FOLDER]
+    python -m benchmarks.bench_accuracy take-up --work FOLDER [--data DATA --name NAME]
     python -m benchmarks.bench_accuracy --quick
 
 **What is compared.** All see the same training cases and are scored on the same unseen ones, on the scans' own grids.
@@ -23,7 +24,9 @@ whose schedule ends at its budget, not a checkpoint on the way of a longer one. 
 in any number of pieces: `run` and `all` continue where they were stopped. The CPU time that they used is recorded too.
 
 `page` collects what is done into `benchmarks/results/accuracy_NAME.json`, prints `RATIO` lines, and writes
-`docs/results/accuracy.md`, which says what is still missing. Use `.venv-bench` (`make install-bench`).
+`docs/results/accuracy.md`, which says what is still missing. `take-up` lets an empty work folder, on any machine, go on
+from what was collected: costs stay those that were measured, and points are not trained again. Use `.venv-bench`
+(`make install-bench`).
 """
 
 import argparse
@@ -44,11 +47,11 @@ import torch
 import yaml
 
 from benchmarks.accuracy_cost import Cost, measure_costs
-from benchmarks.accuracy_data import PHANTOM, QUICK_PHANTOM, Contender, DataSet, Meter, score, set_up
+from benchmarks.accuracy_data import PHANTOM, QUICK_PHANTOM, Contender, DataSet, Meter, piece_folder, score, set_up
 from benchmarks.accuracy_monai import RATES, Monai
 from benchmarks.accuracy_nnunet import NnUNet, Size
 from benchmarks.accuracy_ours import Ours
-from benchmarks.accuracy_page import collect, write_page
+from benchmarks.accuracy_page import collect, take_up, write_page
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import PRESETS, resolve_config
@@ -117,7 +120,7 @@ def run_piece(
 
     Raises BadInputError where its cost was not measured.
     """
-    folder = data.work / "pieces" / contender.key / f"seed_{seed}" / f"{minutes:g}_minutes"
+    folder = piece_folder(data.work, contender.key, seed, minutes)
     done, plan = folder / "piece.json", folder / "plan.json"
     ways = ["plain", *(["mirrored"] if contender.mirrors and mirrored else [])]
     before = read_json(done) if done.exists() else None
@@ -225,7 +228,7 @@ def _list_of(kind: Callable[[str], object]) -> Callable[[str], list[object]]:
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="?", choices=["cost", "run", "all", "page"], help="see above")
+    parser.add_argument("what", nargs="?", choices=["cost", "run", "all", "page", "take-up"], help="see above")
     parser.add_argument("--quick", action="store_true", help="everything very small, under 60 seconds; nothing is kept")
     parser.add_argument("--work", type=Path, help="folder of the data, models and scores")
     parser.add_argument("--data", type=Path, help="data set in nnU-Net's raw layout; by default phantoms are made")
@@ -244,7 +247,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], help="of ours: KEY=VALUE")
     given = parser.parse_args(arguments)
     if not given.quick and (given.what is None or (given.work is None and given.what != "page")):
-        parser.error("give one of cost, run, all, page, and --work FOLDER; or --quick")
+        parser.error("give one of cost, run, all, page, take-up, and --work FOLDER; or --quick")
     return given
 
 
@@ -268,7 +271,11 @@ def main() -> None:
 
 def _of_work_folder(given: argparse.Namespace, work: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
-    data = set_up(work, given.data, given.name, PHANTOM) if given.what == "cost" else DataSet.opened(work)
+    begins = given.what in {"cost", "take-up"}
+    data = set_up(work, given.data, given.name, PHANTOM) if begins else DataSet.opened(work)
+    if given.what == "take-up":
+        print(f"{take_up(data)} points taken")
+        return
     recipe = recipe_of(given, work)
     by_name = {name: contender_of(name, data, recipe) for name in ("ours", *PEERS)}
     if given.what == "cost":

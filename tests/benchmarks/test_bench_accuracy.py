@@ -11,7 +11,7 @@ import pytest
 from benchmarks.accuracy_cost import Cost
 from benchmarks.accuracy_data import DataSet, Fast, Phantom, set_up
 from benchmarks.accuracy_nnunet import Size, cut, epochs
-from benchmarks.accuracy_page import PAGE, Crossing, Point, crossing, curve, page, ratio_line
+from benchmarks.accuracy_page import PAGE, Crossing, Point, collect, crossing, curve, page, ratio_line, take_up
 from benchmarks.bench_accuracy import run_piece
 from benchmarks.record import RESULTS
 from viscera.core.errors import BadInputError
@@ -140,6 +140,29 @@ def test_a_piece_is_done_once_and_unseen_cases_are_not_trained_on(tmp_path: Path
     assert oracle.trained == 1
     assert json.loads(run_piece(data, oracle, 0, 0.4).read_text())["dice"] == {}  # no step within the budget
     assert oracle.trained == 1
+
+
+def test_points_that_were_collected_are_not_trained_again(tmp_path: Path) -> None:
+    """In another folder with the same data; other data, or other costs, are refused."""
+    phantom, results = Phantom(3, 1, (24, 20, 16), 16.0), tmp_path / "results"
+    results.mkdir()
+    first, second, other = (set_up(tmp_path / name, None, "phantom", phantom) for name in "abc")
+    values = COST | {"fast": {"bfloat16": False, "channels_last": False}}
+    (tmp_path / "a" / "cost.json").write_text(json.dumps({"contenders": {"oracle": values}}))
+    run_piece(first, Oracle(first), 0, 1)
+    collect(first, results)
+    assert take_up(second, results) == 1
+    oracle = Oracle(second)
+    piece = json.loads(run_piece(second, oracle, 0, 1).read_text())
+    assert (oracle.trained, piece["steps"], piece["dice"]["plain"]["foreground"]) == (0, 60, 1)
+    run_piece(second, oracle, 1, 1)
+    assert oracle.trained == 1
+    assert take_up(second, results) == 0
+    (tmp_path / "c" / "cost.json").write_text(json.dumps({"contenders": {}}))
+    with pytest.raises(BadInputError, match="other costs"):
+        take_up(other, results)
+    with pytest.raises(BadInputError, match="its data are not those"):
+        take_up(set_up(tmp_path / "d", None, "phantom", Phantom(4, 1, (24, 20, 16), 16.0)), results)
 
 
 def test_the_page_is_the_one_that_the_results_give() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.warm_processes import warm_context
+from tests.rank_processes import as_rank, free_port, start
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, VisceraError
@@ -29,7 +29,7 @@ from viscera.losses.dice import DiceAndCrossEntropyLoss, WeightedDiceLoss
 from viscera.networks.unet3d import UNet3D
 from viscera.stages.train import train
 
-WINDOWS, CLASSES, EDGE, WAIT_S = 3, 4, 6, 60
+WINDOWS, CLASSES, EDGE = 3, 4, 6
 CLASS_WEIGHTS = [0.5, 1.0, 2.0, 4.0]
 LOSSES: dict[str, Callable[[], WeightedDiceLoss]] = {
     "batch": lambda: WeightedDiceLoss(CLASS_WEIGHTS),
@@ -46,20 +46,6 @@ class Gradients:
     loss: float
     gradients: dict[str, Tensor]
     state: dict[str, Tensor]  # weights and running statistics after the forward pass
-
-
-def free_port() -> int:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port: int = chosen.getsockname()[1]
-        return port
-
-
-def as_rank(rank: int, size: int, port: int, wait_s: float = WAIT_S) -> None:
-    """What torchrun sets."""
-    torch.set_num_threads(1)
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    os.environ.update(address | {"WORLD_SIZE": str(size), "VISCERA_WAIT_S": str(wait_s)})
 
 
 def windows(of: slice, *, some_unlabelled: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -143,18 +129,6 @@ def with_gradient(value: float) -> Tensor:
     parameter = nn.Parameter(torch.zeros(1))
     parameter.grad = torch.full((1,), value)
     return parameter
-
-
-def start(function: Callable[..., None], size: int, *arguments: Any) -> list[int | None]:
-    """Run a function in so many processes; their exit codes."""
-    port = free_port()
-    context = warm_context()
-    processes = [context.Process(target=function, args=(rank, size, port, *arguments)) for rank in range(size)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(2 * WAIT_S)
-    return [process.exitcode for process in processes]
 
 
 @pytest.fixture(scope="module")

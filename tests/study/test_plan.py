@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from viscera.core.arms import Arm
@@ -16,6 +18,7 @@ from viscera.io.records import read_json, write_json
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.scores import read_scores
 from viscera.io.store import Store
+from viscera.io.training_data import training_set_sha256
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 from viscera.study import launch, plan, worker
@@ -212,6 +215,35 @@ def test_another_store_is_refused(
     prepare(raw, tmp_path / "other", tiny_store.manifest.prepare)
     with pytest.raises(BadInputError, match="its training cases are not those that the study"):
         run_study(tmp_path / "other", tmp_path / "study", study_config())
+
+
+@pytest.fixture
+def other_images(tiny_raw: Path, tiny_store: Store, tmp_path: Path) -> Store:
+    """As `tiny_store`, but for the HU of all cases."""
+    raw = Path(shutil.copytree(tiny_raw, tmp_path / "raw_other"))
+    for path in (raw / "imagesTr").iterdir():
+        scan = nib.Nifti1Image.from_filename(path)
+        nib.save(nib.Nifti1Image(np.asarray(scan.dataobj) + np.int16(50), scan.affine), path)
+    other = prepare(raw, tmp_path / "other", tiny_store.manifest.prepare)
+    assert other.voxel_counts().tolist() == tiny_store.voxel_counts().tolist()
+    return other
+
+
+@pytest.mark.usefixtures("no_worker")
+def test_other_images_of_the_same_labels_are_refused(
+    finished: Path, other_images: Store, tiny_store: Store, tmp_path: Path, study_config: Configure
+) -> None:
+    """A study of before, which does not know its images, takes them if its runs do not know theirs either."""
+    study = StudyFolder(Path(shutil.copytree(finished, tmp_path / "study")))
+    with pytest.raises(BadInputError, match="the images or labels of its training cases are not those that the study"):
+        make_plan(study, other_images, study_config())
+    study.write_record(study.read_record().model_copy(update={"training_sha256": ""}))
+    with pytest.raises(BadInputError, match=r"seed_0: the images or labels of the training cases .* or delete the run"):
+        make_plan(study, other_images, study_config())
+    for data in study.path.glob("arms/*/*/training_data.json"):
+        write_json(data, read_json(data) | {"sha256": "", "validation_sha256": ""})
+    make_plan(study, other_images, study_config())
+    assert make_plan(study, tiny_store, study_config()).record.training_sha256 == training_set_sha256(tiny_store)
 
 
 @pytest.mark.usefixtures("no_worker")

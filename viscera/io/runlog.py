@@ -135,6 +135,7 @@ class StudyRecord(Settings):
     dataset: str  # description of the data, for the report ("phantom, 28 cases ...")
     config: Config  # resolved; `config.study` is the grid of arms
     training_voxel_counts: tuple[int, ...] = ()  # (L,) on the prepared grid: every arm trains on the same cases
+    training_sha256: str = ""  # of the files of the training cases; empty in studies of before
     classes: ClassNames = CLASS_NAMES  # background first
     unlabelled: dict[str, tuple[str, ...]] = Field(default_factory=dict)  # classes that a test case does not label
     stages: tuple[int, ...] = ()  # iterations at which every run is scored, ascending; empty: those of `config`

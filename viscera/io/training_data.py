@@ -20,6 +20,7 @@ from viscera.io.splits import split_sizes
 from viscera.io.store import Store
 
 Sizes = tuple[float, float, float]
+_USED = {"train": ("training cases", "trained on"), "validation": ("validation cases", "measured on so far")}
 
 
 class GridFacts(Settings):
@@ -56,6 +57,7 @@ class TrainingData(Settings):
     mean_volume_ml: tuple[float | None, ...] = ()  # on the scans' own grids, over the cases that contain it
     cases_with_ignored: int = 0  # training cases with voxels that nobody labelled
     sha256: str = ""  # of the files of the training cases, as the store holds them
+    validation_sha256: str = ""  # of those of the validation cases
 
     @model_validator(mode="before")
     @classmethod
@@ -89,6 +91,7 @@ class TrainingData(Settings):
             ),
             cases_with_ignored=sum(record.ignored_original > 0 for record in records),
             sha256=training_set_sha256(store),
+            validation_sha256=training_set_sha256(store, "validation"),
         )
 
     @classmethod
@@ -97,6 +100,24 @@ class TrainingData(Settings):
         if not path.exists():
             return None
         return validated(cls, read_json(path), path, "Delete it, or train this run again.")
+
+    def unlike(self, store: Store) -> str:
+        """What a store, as a training saw it, has that is not of this training set, for people; empty: nothing.
+
+        Known by the checksums of the files, which runs of before have not. Where nothing was measured on validation
+        cases so far, they may be any.
+        """
+        validation = self.validation_sha256 if self.cases.get("validation") else ""
+        then_of: dict[Split, str] = {"train": self.sha256, "validation": validation}
+        for split, then in then_of.items():
+            now = training_set_sha256(store, split)
+            if then and then != now:
+                cases, use = _USED[split]
+                return (
+                    f"the images or labels of the {cases} of {store.path} are not those that it was {use} "
+                    f"(SHA-256 {then[:12]}… then, {now[:12]}… now)"
+                )
+        return ""
 
 
 def was_trained_on(folder: RunFolder, checkpoint: Checkpoint, store: Store) -> bool:
@@ -111,13 +132,13 @@ def was_trained_on(folder: RunFolder, checkpoint: Checkpoint, store: Store) -> b
     return is_same and counts == checkpoint.class_voxel_counts.tolist() and spacings == checkpoint.training_spacings_mm
 
 
-def training_set_sha256(store: Store) -> str:
+def training_set_sha256(store: Store, split: Split = "train") -> str:
     """Of the images and labels of the training cases: it differs where any of them does, or another one is trained on.
 
-    The names of the cases have no part in it.
+    Or of those of another split. The names of the cases have no part in it.
     """
     files = sorted(
         f"{record.sha256['image.npy']} {record.sha256['labels.npy']}"
-        for record in map(store.manifest.cases.__getitem__, store.names("train"))
+        for record in map(store.manifest.cases.__getitem__, store.names(split))
     )
     return hashlib.sha256("\n".join(files).encode()).hexdigest()

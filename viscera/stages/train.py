@@ -75,13 +75,15 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
                 write_text(folder.started_by, "\n".join(given.started_by))
             on = given.device if ranks.size == 1 else "cpu"  # what is passed on to other ranks
             checkpoint = load_checkpoint(folder.last, on) if folder.last.exists() else None
-            return _as_it_began(folder, checkpoint, given), checkpoint, source
+            config = _as_it_began(folder, checkpoint, given)
+            if checkpoint is not None:
+                _refuse_other_data(folder, checkpoint, given, config.train.iterations)
+            return config, checkpoint, source
 
         config, checkpoint, source = ranks.of_first(begin)
         trainer = Trainer.create(config, given.facts, given.device, ranks)
         taken = _begun_from(source, trainer) if source else None
         if checkpoint is not None:
-            _refuse_other_data(folder, checkpoint, trainer)
             trainer.restore(checkpoint)
         with ranks.together():
             if ranks.is_first:
@@ -287,9 +289,9 @@ def _refuse_other_settings(folder: RunFolder, earlier: Config, config: Config) -
         )
 
 
-def _refuse_other_data(folder: RunFolder, checkpoint: Checkpoint, trainer: Trainer) -> None:
-    """Refuse training cases that are not those so far, and fewer iterations than are done."""
-    facts, iterations = trainer.facts, trainer.config.train.iterations
+def _refuse_other_data(folder: RunFolder, checkpoint: Checkpoint, given: _Given, iterations: int) -> None:
+    """Refuse training and validation cases that are not those so far, and fewer iterations than are done."""
+    facts, data = given.facts, TrainingData.read(folder.training_data)
     then, now = ((each.class_voxel_counts.tolist(), each.training_spacings_mm) for each in (checkpoint, facts))
     if checkpoint.classes != facts.classes:
         raise BadInputError(
@@ -301,6 +303,8 @@ def _refuse_other_data(folder: RunFolder, checkpoint: Checkpoint, trainer: Train
             f"{folder.path}: trained on other training cases than the store has now ({len(then[1])} then, "
             f"{len(now[1])} now). Give the store as it was, or train a new run."
         )
+    if data is not None and (unlike := data.unlike(given.store)):
+        raise BadInputError(f"{folder.path}: {unlike}. Give the store as it was, or train a new run.")
     if checkpoint.step > iterations:
         raise BadInputError(
             f"{folder.path}: trained for {checkpoint.step} steps, more than the {iterations} asked for. "

@@ -18,6 +18,7 @@ from viscera.io.files import is_occupied
 from viscera.io.mirror_index import address_of
 from viscera.io.runlog import RunFolder, StudyFolder, StudyRecord, read_config
 from viscera.io.store import Store
+from viscera.io.training_data import TrainingData, training_set_sha256
 from viscera.stages.predict import unpredicted
 
 log = logging.getLogger(__name__)
@@ -127,6 +128,7 @@ def _record(store: Store, config: Config) -> StudyRecord:
         dataset=store.manifest.dataset,
         config=config,
         training_voxel_counts=tuple(store.voxel_counts().tolist()),
+        training_sha256=training_set_sha256(store),
         classes=store.classes.names,
         unlabelled={name: missing for name in store.names("test") if (missing := cases[name].unlabelled)},
         stages=(config.train.iterations,),
@@ -155,9 +157,11 @@ def _extended(folder: StudyFolder, before: StudyRecord, now: StudyRecord) -> Stu
             f"{now.store}: its classes are {', '.join(now.classes)}; the study {folder.path} was started with "
             f"{', '.join(before.classes)}. Give the same store, or another folder for the study."
         )
-    if before.training_voxel_counts != now.training_voxel_counts:
+    has_other_labels = before.training_voxel_counts != now.training_voxel_counts
+    if has_other_labels or before.training_sha256 not in {"", now.training_sha256}:
+        what = "its training cases" if has_other_labels else "the images or labels of its training cases"
         raise BadInputError(
-            f"{now.store}: its training cases are not those that the study {folder.path} was started with. Give "
+            f"{now.store}: {what} are not those that the study {folder.path} was started with. Give "
             "the store as it was, or another folder for the study."
         )
     for section in ("prepare", "train", "predict", "evaluate"):
@@ -253,4 +257,9 @@ def _refuse_stranger(task: Task, store: Store) -> None:
         raise BadInputError(
             f"{run.path}: this run was trained on other cases than the training cases of {store.path}. Give the store "
             "that it was trained on, or delete the run to train it here."
+        )
+    data = TrainingData.read(run.training_data)
+    if data is not None and (unlike := data.unlike(seen)):
+        raise BadInputError(
+            f"{run.path}: {unlike}. Give the store that it was trained on, or delete the run to train it here."
         )

@@ -24,6 +24,7 @@ from viscera.engine.trust import ConfidenceTally, HeldOut
 from viscera.imaging.most_probable import most_probable
 from viscera.imaging.windows import network_input
 from viscera.io.runlog import RunFolder
+from viscera.io.watched_cases import WatchedCases
 from viscera.metrics.learning import LoggedStep, batch_norm_remedy, flags, statistics_gap, summary
 from viscera.metrics.overlap import as_labelled, confusion_matrix, dice
 
@@ -44,6 +45,7 @@ class Monitor:
     classes: ClassTable
     labelled: npt.NDArray[np.bool_] | None = None  # (validation cases, L) the classes that each labels; None: all
     ranks: Ranks = ALONE  # that share windows and validation cases; all of them get the same figures
+    watched: WatchedCases | None = None  # of the cases on this node, this rank's part
     held_out: list[HeldOut] = field(default_factory=list)  # organs of validation cases, when last measured
 
     @classmethod
@@ -61,6 +63,12 @@ class Monitor:
         batches = [fixed.batch(step) for step in range(-(-train.monitor_windows // feed.batch_size))]
         on_device = [batch._replace(hu=batch.hu.to(device)) for batch in batches]
         return cls(on_device, validation, train, predict, device, feed.classes, labelled, feed.ranks)
+
+    def refuse_changed_cases(self) -> None:
+        """Raise BadInputError, on all ranks, where another process has changed a case on any node."""
+        if self.watched is not None:
+            with self.ranks.together():
+                self.watched.refuse_changed()
 
     def batch_statistics_dice(self, network: nn.Module, *, keep: bool) -> DiceByOrgan:
         """As `training_dice`, every batch of windows normalised by its own statistics, as in training.
@@ -176,7 +184,12 @@ class StepResult(NamedTuple):
 
 def is_logged(train: TrainConfig, step: int) -> bool:
     """Whether a step has a line in the curve."""
-    return step == train.iterations or step % train.logged_every == 0 or step % train.validate_every == 0
+    return is_validated(train, step) or step % train.logged_every == 0
+
+
+def is_validated(train: TrainConfig, step: int) -> bool:
+    """Whether the validation cases are measured after a step."""
+    return step == train.iterations or step % train.validate_every == 0
 
 
 def warn_of_batch_norm(folder: RunFolder, train: TrainConfig, line: Mapping[str, Any]) -> None:

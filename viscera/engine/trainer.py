@@ -31,6 +31,7 @@ from viscera.engine.monitor import (
     StepResult,
     foreground_mean,
     is_logged,
+    is_validated,
     warn_half_way,
     warn_of_batch_norm,
 )
@@ -140,6 +141,7 @@ class Trainer:
         """Train to the last iteration, logging and writing checkpoints on the way.
 
         Raises:
+            BadInputError: another process has changed the training or validation cases.
             RunFailedError: the loss or a weight is not finite; the last good checkpoint is kept.
             InterruptedRunError: `stop` was set; a checkpoint of this step is written.
         """
@@ -159,8 +161,9 @@ class Trainer:
             report(Progress("train", self.step, train.iterations, f"loss {watch.newest:.4g}  {rate:.2g} steps/s"))
             last, stopping = self.step == train.iterations, self._is_stopped()
             save = last or self.step % train.checkpoint_every == 0 or stopping
-            if save:
+            if save or is_validated(train, self.step):
                 self._read_losses(watch, folder)
+                monitor.refuse_changed_cases()  # so that what is kept is of the cases as they were
             keep = train.batch_norm == "recomputed"
             if logged or (save and keep):  # one pass over the fixed windows, for the statistics and for what they hide
                 dice_batch_statistics = monitor.batch_statistics_dice(self.applied, keep=keep)
@@ -281,7 +284,7 @@ class Trainer:
             inputs = self.network_input(replace(feed, ranks=ALONE).batch(self.step))  # of two windows, any rank's
             with self.batch.alone(), autocast(self.device, train.precision):
                 line |= full_diagnosis(self.network, self.optimizer, self.loss, inputs, names)
-        if self.step % train.validate_every == 0 or self.step == train.iterations:
+        if is_validated(train, self.step):
             validation_dice = monitor.validation_dice(self.applied)
             if validation_dice is not None:
                 line["validation_dice"] = validation_dice

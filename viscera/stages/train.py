@@ -40,6 +40,7 @@ from viscera.io.records import write_json, write_yaml
 from viscera.io.runlog import RunFolder, RunState, RunStatus, read_config
 from viscera.io.store import Store
 from viscera.io.training_data import TrainingData
+from viscera.io.watched_cases import WatchedCases
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     """Train one model, in this process, or in all that were started together (`engine.distributed`).
 
     Raises:
-        BadInputError: no store; too few cases; a run that exists, or of other settings; an encoder that stays random.
+        BadInputError: no store, or one that changes; too few cases; a run that exists, or of other settings or cases.
         RunFailedError: non-finite loss, out of memory.
         InterruptedRunError: `stop` was set.
     """
@@ -90,6 +91,7 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
                 _write_beginning(folder, trainer, given.store, taken)
         validation, labelled = cases_of(given.store, "validation")
         monitor = Monitor.create(given.feed, validation, config.train, config.predict, given.device, labelled)
+        monitor = replace(monitor, watched=given.watched)
         _write_status(folder, trainer, "running")
         try:
             windows = on_device(given.feed, given.device, config.train.resident)
@@ -162,6 +164,7 @@ class _Given(NamedTuple):
     facts: TrainingFacts
     device: torch.device
     started_by: list[str]  # torchrun, on each node; empty without
+    watched: WatchedCases
 
     @classmethod
     def checked(
@@ -174,15 +177,17 @@ class _Given(NamedTuple):
             store = Store.open(store_path).of_fold(settings.train.fold)
             config = with_training_set(settings, store)
             feed = replace(feed_of(store, config.train), ranks=ranks)
-            given = cls(store, config, feed, facts_of(store, config), choose_device(device), started_by)
+            facts, device_found = facts_of(store, config), choose_device(device)
             if ranks.is_first:
                 _refuse_folder(folder, started_by, resume=resume)
                 _warn_of_late_schedule(config)
                 _warn_of_small_scans(store, config.train.patch)
-            store.verify(ranks.own_of_node([*store.names("train"), *store.names("validation")]))
+            own = ranks.own_of_node([*store.names("train"), *store.names("validation")])
+            watched = WatchedCases(store, own)
+            store.verify(own)
         ranks.refuse_unequal("the version of viscera", lambda: viscera.__version__)
         ranks.refuse_unequal("the store, by its checksum,", lambda: store.fingerprint)
-        return given
+        return cls(store, config, feed, facts, device_found, started_by, watched)
 
 
 def _refuse_folder(folder: RunFolder, started_by: Sequence[str], *, resume: bool) -> None:

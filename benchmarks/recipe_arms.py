@@ -89,7 +89,19 @@ THIRD_ROUND: dict[str, Settings] = {
     "mild_organ_windows_0.67": {**_MILD, "organ_windows": 0.67},
     "mild_window_-100_to_250": {**_MILD, "intensity.low_hu": -100.0, "intensity.high_hu": 250.0},
 }
+# the fourth, written after two seeds of the third had been seen
+_BEST: Settings = SECOND_ROUND["early_average_ce"]
+FOURTH_ROUND: dict[str, Settings] = {
+    "early_average_ce_warm_up": {**_BEST, **ALTERNATIVES["warm_up"]},
+    "early_average_ce_rate_0.02": {**_BEST, "learning_rate": 0.02},
+    "early_average_ce_cosine_to_0.1": {**_BEST, "rate_schedule.shape": "cosine", "rate_schedule.lowest": 0.1},
+    "early_average_ce_organ_windows_0.67": {**_BEST, "organ_windows": 0.67},
+    "early_average_ce_half": {**_BEST, "loss.cross_entropy": 0.5},
+}
+LATER_ROUNDS = SECOND_ROUND | THIRD_ROUND | FOURTH_ROUND
 EARNED, HARM = 0.5, -1.0  # points of Dice: rule 1
+ALIKE = 0.5  # points of Dice: arms between which the number of ingredients decides
+_ONE_INGREDIENT = ("intensity", "loss", "rate_schedule", "augment")  # whatever is set of these sections
 
 
 @dataclass(frozen=True)
@@ -112,7 +124,7 @@ def arms() -> list[RecipeArm]:
             for name, settings in INGREDIENTS.items()
         ),
         *(RecipeArm(name, settings) for name, settings in ALTERNATIVES.items()),
-        *(RecipeArm(name, settings) for name, settings in (SECOND_ROUND | THIRD_ROUND).items()),
+        *(RecipeArm(name, settings) for name, settings in LATER_ROUNDS.items()),
     ]
 
 
@@ -122,6 +134,22 @@ def strong(weighting: str = "uniform") -> RecipeArm:
     return RecipeArm(
         f"strong_{weighting}" if weighting != "uniform" else "strong", {**settings, "weighting": weighting}
     )
+
+
+def chosen(dice: Mapping[str, Mapping[int, float]]) -> RecipeArm:
+    """What `strong` is: of all arms that are within half a point of the highest median, that with fewest ingredients.
+
+    `dice` is 0 to 1, by arm and seed. Of arms with equally many ingredients the higher median counts.
+    """
+    medians = {arm.name: 100 * median(dice[arm.name].values()) for arm in arms() if arm.name in dice}
+    alike = [arm for arm in arms() if medians.get(arm.name, 0.0) >= max(medians.values()) - ALIKE]
+    return min(alike, key=lambda arm: (number_of_ingredients(arm), -medians[arm.name]))
+
+
+def number_of_ingredients(arm: RecipeArm) -> int:
+    """By how many settings an arm differs from the base, where one ingredient with several counts once."""
+    parts = ((key, key.split(".")[0]) for key in arm.settings)
+    return len({section if section in _ONE_INGREDIENT else key for key, section in parts})
 
 
 def _flat(nested: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:

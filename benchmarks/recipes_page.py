@@ -16,10 +16,11 @@ from benchmarks.recipe_arms import (
     BASE_STEPS,
     BUDGETS,
     INGREDIENTS,
-    SECOND_ROUND,
+    LATER_ROUNDS,
     SEEDS,
-    THIRD_ROUND,
+    RecipeArm,
     arms,
+    chosen,
     effects,
 )
 from benchmarks.record import RESULTS
@@ -41,9 +42,11 @@ def page(found: Mapping[str, Any]) -> str:
     """The whole page."""
     cost, ablation = found["cost"], found["ablation"]
     times = cost["times_base"]
-    gains = effects({arm: {int(seed): dice for seed, dice in of.items()} for arm, of in ablation.items()})
-    rule = [[g.ingredient, f"{g.alone:+.1f}", f"{g.within_all:+.1f}", "yes" if g.enters else "no"] for g in gains]
     done = sum(map(len, ablation.values()))
+    by_seed = {arm: {int(seed): dice for seed, dice in of.items()} for arm, of in ablation.items()}
+    gains = effects(by_seed)
+    best = chosen(by_seed)
+    rule = [[g.ingredient, f"{g.alone:+.1f}", f"{g.within_all:+.1f}", "yes" if g.enters else "no"] for g in gains]
     return f"""# Which ingredients make a better recipe: the ablation
 
 What the ingredients of docs/recipes.md give at equal processor time, and what `--preset strong` is made of. Design and
@@ -59,9 +62,12 @@ all" shows how far off the first was. {done} of {len(arms()) * len(SEEDS)} train
 
 {_table(_rows(ablation, times, found["steps"]), ["arm", "time of a step", "steps", "in all", *OF_SEEDS])}
 
-## Rule 1: what enters
+**The choice**, by the decision's last rule: of all arms within half a point of the highest median that with the fewest
+ingredients, `{best.name}`{_of_few(by_seed, best.name)}. It sets {_settings(best)}.
 
-{_table(rule, ["ingredient", "alone, over the base", "within all", "enters"])}
+## Rule 1: what each ingredient gives
+
+{_table(rule, ["ingredient", "alone, over the base", "within all", "would enter"])}
 
 ## Rules 3 and 4: `strong` over the base, other seeds
 
@@ -78,6 +84,23 @@ Made by `make study-recipes`.
 """
 
 
+def _of_few(dice: Mapping[str, Mapping[int, float]], best: str) -> str:
+    """What the choice rests on where not all trainings are in."""
+    fewer = sum(len(of) < len(SEEDS) for of in dice.values()) + len(arms()) - len(dice)
+    if not fewer:
+        return ""
+    told = f"so far: {fewer} arms have less than {len(SEEDS)} seeds"
+    begun = [(median(of.values()), name) for name, of in dice.items() if len(of) < len(SEEDS) and name != best]
+    if begun:
+        highest, name = max(begun)
+        told += f"; the best of these, `{name}`, is {100 * (median(dice[best].values()) - highest):.1f} points behind"
+    return f" ({told})"
+
+
+def _settings(arm: RecipeArm) -> str:
+    return ", ".join(f"`train.{key}` {value}" for key, value in arm.settings.items()) or "nothing"
+
+
 def _table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     return tabulate(rows, header, tablefmt="pipe", disable_numparse=True) if rows else "Not run yet."
 
@@ -89,8 +112,7 @@ def _rows(dice: Scores, times: Mapping[str, float], steps: Mapping[str, int]) ->
         "all",
         *(f"all_but_{name}" for name in INGREDIENTS),
         *ALTERNATIVES,
-        *SECOND_ROUND,
-        *THIRD_ROUND,
+        *LATER_ROUNDS,
     ]
     return [
         [

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from benchmarks.recipe_arms import arms
 from benchmarks.recipes_page import page
 
 
@@ -34,3 +35,14 @@ def test_confirmation_and_weightings() -> None:
     found_rows = rows(page(found(confirmation={"b": {"300": {"base": {"3": 0.4}}, "1200": of_b}})))
     assert ["B, phantom", "1,200", "0.600", "0.660", "+6.0"] in found_rows
     assert ["B, phantom", "0.660", "0.500", "0.400", "+26.0"] in found_rows
+
+
+def test_the_choice_says_what_it_rests_on() -> None:
+    """Medians of 0.6 and 0.63: the page names `cosine`, what it sets, and that no arm has three seeds."""
+    text = " ".join(page(found()).split())
+    assert "ingredients, `cosine` (so far: 60 arms have less than 3 seeds; the best of these, `base`, is" in text
+    assert "is 3.0 points behind). It sets `train.rate_schedule.shape` cosine." in text
+    whole = {arm.name: {"0": 0.5, "1": 0.5, "2": 0.5} for arm in arms()} | {"early": {"0": 0.6, "1": 0.6, "2": 0.6}}
+    cost = {"times_base": dict.fromkeys(whole, 1.0), "hardware": "here", "precision": "float32"}
+    complete = found(ablation=whole, steps=dict.fromkeys(whole, 600), cost={**cost, "versions": {"torch": "2"}})
+    assert "ingredients, `early`. It sets" in " ".join(page(complete).split())

@@ -120,6 +120,32 @@ def test_without_probabilities_there_is_no_error(
     assert not (tmp_path / "y" / "reliability.csv").exists()
 
 
+def test_bins_of_before_do_not_stay_beside_scores_without_them(
+    predicted: Path, half_store: Store, tmp_path: Path
+) -> None:
+    out = tmp_path / "part1" / "scores.csv"
+    evaluate(predicted, half_store.path, out, ECE, shard=Shard.parse("1/2"))
+    merge([out.parent], tmp_path / "merged")
+    assert (tmp_path / "merged" / "reliability.csv").exists()
+    evaluate(predicted, half_store.path, out, ECE.without_calibration(), shard=Shard.parse("1/2"))
+    merge([out.parent], tmp_path / "merged")
+    for folder in (out.parent, tmp_path / "merged"):
+        assert not (folder / "reliability.csv").exists()
+    (out.parent / "reliability.csv").write_text("of a screw\n")
+    evaluate(predicted, half_store.path, out, ECE.without_calibration(), shard=Shard.parse("1/2"))
+    assert (out.parent / "reliability.csv").read_text() == "of a screw\n"
+
+
+def test_a_part_without_cases_leaves_no_summary_of_before(predicted: Path, half_store: Store, tmp_path: Path) -> None:
+    out, summary = tmp_path / "scores.csv", tmp_path / "summary.json"
+    evaluate(predicted, half_store.path, out, shard=Shard.parse("1/99"), summary=summary)
+    assert summary.exists()
+    out.unlink()
+    evaluate(predicted, half_store.path, out, shard=Shard.parse("99/99"), summary=summary)
+    assert out.exists()
+    assert not summary.exists()
+
+
 def test_a_class_that_a_case_does_not_label_has_no_error_and_background_neither(
     predicted: Path, half_store: Store, tmp_path: Path
 ) -> None:

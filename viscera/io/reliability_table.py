@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from viscera.core.errors import BadInputError
-from viscera.io.records import read_csv, refuse_other_table, write_csv
+from viscera.io.mirror_index import remove
+from viscera.io.records import is_table, read_csv, refuse_other_table, write_csv
 
 NAME = "reliability.csv"
 _HEADER = ("case", "organ", "lower", "upper", "voxels", "correct", "probability", "fraction")
@@ -36,6 +37,12 @@ def refuse_other_reliability(path: Path) -> None:
 def write_reliability(path: Path, rows: Iterable[ReliabilityRow]) -> None:
     """Write the rows in their order, atomically."""
     write_csv(path, _HEADER, (row.cells() for row in rows))
+
+
+def remove_reliability(path: Path) -> None:
+    """Delete a table of an earlier call, beside scores that have none; a file of others stays."""
+    if path.is_file() and is_table(path, _HEADER):
+        remove(path)
 
 
 def read_reliability(path: Path) -> list[ReliabilityRow]:

@@ -22,7 +22,6 @@ from viscera.io.job_parts import begin_part_beside_others, end_part_beside_other
 from viscera.io.manifest import Split
 from viscera.io.mirror_index import address_of
 from viscera.io.probability_maps import probabilities_beside
-from viscera.io.records import write_json
 from viscera.io.references import (
     Meaning,
     Reference,
@@ -33,9 +32,9 @@ from viscera.io.references import (
     references_of,
     refuse_other_scan,
 )
-from viscera.io.reliability_table import NAME as RELIABILITY
-from viscera.io.reliability_table import ReliabilityRow, refuse_other_reliability, write_reliability
-from viscera.io.scores import ScoreRow, read_scores, refuse_other_scores, refuse_other_summary, write_scores
+from viscera.io.reliability_table import ReliabilityRow
+from viscera.io.score_files import ScoreFiles
+from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.metrics.calibration import Reliability
 from viscera.metrics.nnunet_summary import CountedCase, nnunet_summary
@@ -75,7 +74,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     store = _store_of(references, config, classes, split, fold)
     if fold is not None and split is None:
         split = "train" if fold == "all" else "validation"
-    _refuse_outputs(out, summary, config)
+    outputs = ScoreFiles(out, summary)
+    outputs.refuse_others(calibration=bool(config.calibration))
     files = prediction_files(predictions, references)
     classes = classes or (store.classes if store else classes_beside(next(iter(files.values())))) or ABDOMEN
     refuse_unknown_organs(config.tolerance_mm, classes)
@@ -95,11 +95,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     scored = _scored(tasks, barrier, partial(_score, load, classes, config), jobs, progress)
     rows, counted = _rows_and_counts(scored, warn=not all_or_none)  # a study would say so of every run
     if (counted or not tasks) and not (all_or_none and barrier.left_out):  # a part may have no case
-        write_scores(out, rows)
-        if config.calibration:
-            write_reliability(out.with_name(RELIABILITY), (row for each in scored for row in each.reliability))
-        if summary is not None and counted:
-            write_json(summary, nnunet_summary(counted), allow_nan=True)
+        bins = (row for each in scored for row in each.reliability) if config.calibration else None
+        outputs.write(rows, bins, nnunet_summary(counted) if counted else None)
     quarantine.write_quarantine(out.parent, barrier.reasons, own)
     if shard:
         end_part_beside_others(out.parent, "evaluate", shard)
@@ -320,18 +317,3 @@ def _refuse_without_probabilities(predictions: Path, tasks: Sequence[_Task], con
             "%s: %d of the %d cases have no probabilities beside their label map, and no %s: %s.",
             *(predictions, len(without), len(tasks), what, ", ".join(without[:5])),
         )
-
-
-def _refuse_outputs(out: Path, summary: Path | None, config: EvaluateConfig) -> None:
-    """Before hours of scoring: what is not of an earlier evaluation."""
-    if config.calibration:
-        refuse_other_reliability(out.with_name(RELIABILITY))
-    quarantine.refuse_other_quarantine(out.parent)
-    for path in (out, summary):
-        if path is not None and path.is_dir():
-            raise BadInputError(f"{path}: this is a folder. Give the name of a file.")
-    if summary is not None and summary.resolve() == out.resolve():
-        raise BadInputError(f"{out}: both the scores and nnU-Net's summary. Give another --out or --summary.")
-    refuse_other_scores(out)
-    if summary is not None:
-        refuse_other_summary(summary)

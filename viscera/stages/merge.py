@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,7 @@ from viscera.metrics.nnunet_summary import CaseMetrics, with_means
 
 log = logging.getLogger(__name__)
 _SCORES, _SUMMARY = "scores.csv", "summary.json"
+_OF_SCORES = {_SUMMARY, RELIABILITY}  # which belong to the table of scores beside them
 _ByCase = dict[str, list[Any]]  # rows, in their order
 
 
@@ -73,10 +75,20 @@ def merge(parts: Sequence[Path], out: Path) -> list[Path]:
             written.append(out / kind.name)
         else:
             remove(out / kind.name)
-    if quarantine.NAME not in joined:  # of an earlier call
+    _remove_earlier(out, joined)
+    return written
+
+
+def _remove_earlier(out: Path, joined: Mapping[str, _ByCase]) -> None:
+    """Tables of an earlier call do not stay beside those of this one where they say something of the same."""
+    if quarantine.NAME not in joined:
         quarantine.refuse_other_quarantine(out)
         remove(out / quarantine.NAME)
-    return written
+    for kind in _KINDS if _SCORES in joined else ():
+        if kind.name in _OF_SCORES - joined.keys():
+            with suppress(BadInputError):  # a file of that name that is none stays
+                kind.refuse_other(out / kind.name)
+                remove(out / kind.name)
 
 
 def _refuse_other_lists(parts: Sequence[Path], command: str) -> None:

@@ -1,0 +1,63 @@
+"""The files that an evaluation writes: the table of scores, and beside it what belongs to these scores alone."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from viscera.core.errors import BadInputError
+from viscera.io import quarantine
+from viscera.io.mirror_index import remove
+from viscera.io.records import write_json
+from viscera.io.reliability_table import (
+    NAME,
+    ReliabilityRow,
+    refuse_other_reliability,
+    remove_reliability,
+    write_reliability,
+)
+from viscera.io.scores import ScoreRow, refuse_other_scores, refuse_other_summary, write_scores
+
+
+class ScoreFiles(NamedTuple):
+    """Where they stand."""
+
+    scores: Path
+    summary: Path | None  # as nnU-Net writes it; None: not wanted
+
+    @property
+    def reliability(self) -> Path:
+        """Bins of probability, where calibration is measured."""
+        return self.scores.with_name(NAME)
+
+    def refuse_others(self, *, calibration: bool) -> None:
+        """Raise BadInputError where one of them is not of an earlier evaluation: before hours of scoring."""
+        if calibration:
+            refuse_other_reliability(self.reliability)
+        quarantine.refuse_other_quarantine(self.scores.parent)
+        for path in (self.scores, self.summary):
+            if path is not None and path.is_dir():
+                raise BadInputError(f"{path}: this is a folder. Give the name of a file.")
+        if self.summary is not None and self.summary.resolve() == self.scores.resolve():
+            raise BadInputError(
+                f"{self.scores}: both the scores and nnU-Net's summary. Give another --out or --summary."
+            )
+        refuse_other_scores(self.scores)
+        if self.summary is not None:
+            refuse_other_summary(self.summary)
+
+    def write(
+        self,
+        rows: Sequence[ScoreRow],
+        reliability: Iterable[ReliabilityRow] | None,  # None: calibration was not measured
+        summary: dict[str, Any] | None,  # None: of no case
+    ) -> None:
+        """Write all of them; what an earlier evaluation left and this one has not is removed."""
+        write_scores(self.scores, rows)
+        if reliability is not None:
+            write_reliability(self.reliability, reliability)
+        else:
+            remove_reliability(self.reliability)
+        if self.summary is not None and summary is not None:
+            write_json(self.summary, summary, allow_nan=True)
+        elif self.summary is not None:
+            remove(self.summary)

@@ -16,7 +16,9 @@ from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.init_from import Source, begin_from, warn_of_other_voxels
 from viscera.engine.trained_model import build_network
+from viscera.engine.trainer import Trainer
 from viscera.io.checkpoint import load_checkpoint
+from viscera.io.files import sha256
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
 from viscera.stages.train import train
@@ -162,7 +164,10 @@ def test_a_run_says_where_it_began(
         if name.endswith(("weight", "bias")):
             np.testing.assert_array_equal(tensor, then.model[name])
     record = json.loads(run.started_from.read_text())
-    assert (record["run"], record["step"], record["new"]) == (str(tiny_run), then.step, [])
+    assert (record["run"], record["step"], record["new"]) == (tiny_run.name, then.step, [])
+    assert record["sha256"] == sha256(RunFolder(tiny_run).last)
+    for path in run.path.iterdir():  # a path says who works where, and the folder travels
+        assert str(tiny_run.parent).encode() not in path.read_bytes(), path.name
     more = tiny_config(iterations=2, learning_rate=1e-30, precision="float32", seed=5)
     train(tiny_store.path, tmp_path / "run", more, resume=True, init_from=tmp_path / "gone")  # it has begun already
     assert json.loads(run.started_from.read_text()) == record
@@ -174,15 +179,44 @@ def test_killed_before_its_first_checkpoint_it_begins_again_as_it_began(
     config = tiny_config(iterations=1, learning_rate=1e-30, precision="float32", seed=5, average=0.9)
     run = train(tiny_store.path, tmp_path / "run", config, init_from=tiny_run)
     run.last.unlink()
+    with pytest.raises(
+        BadInputError, match=r"run: began with the weights of .*, and has none of its own yet, .*--init-from"
+    ):
+        train(tiny_store.path, tmp_path / "run", config, resume=True)
+    run.source_path.write_text(f"{tiny_run}\n")  # as it stands there until the first checkpoint
     train(tiny_store.path, tmp_path / "run", config, resume=True)
+    assert not run.source_path.exists()
     then, now = (load_checkpoint(folder.last) for folder in (RunFolder(tiny_run), run))
     for state in (now.model, now.average):  # which begins with these weights, too
         assert torch.equal(state["head.weight"], then.model["head.weight"])
     run.last.unlink()
     record = json.loads(run.started_from.read_text())
-    run.started_from.write_text(json.dumps(record | {"sha256": "0"}))
+    run.started_from.write_text(json.dumps(record | {"sha256": "0", "run": str(tiny_run)}))  # as of before
     with pytest.raises(BadInputError, match=r"it began with the weights of .* as they were"):
         train(tiny_store.path, tmp_path / "run", config, resume=True)
+
+
+def test_where_its_weights_come_from_is_known_until_it_has_its_own(
+    tiny_store: Store,
+    tiny_run: Path,
+    tiny_config: Callable[..., Config],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    config = tiny_config(iterations=1, learning_rate=1e-30, precision="float32", seed=5)
+    monkeypatch.chdir(tiny_run.parent)
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_store.path, tmp_path / "run", config, init_from=Path(tiny_run.name))
+    monkeypatch.chdir(tmp_path)
+    run = train(tiny_store.path, tmp_path / "run", config, resume=True)
+    then, now = (load_checkpoint(folder.last) for folder in (RunFolder(tiny_run), run))
+    assert torch.equal(now.model["head.weight"], then.model["head.weight"])
+    assert not run.source_path.exists()
 
 
 def test_what_cannot_be_begun_with_is_refused_before_anything_is_written(

@@ -15,9 +15,9 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import size_text
 from viscera.core.settings import differences
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
-from viscera.io.files import sha256
+from viscera.io.files import sha256, write_text
 from viscera.io.mirror_index import address_of, mirror_of
-from viscera.io.records import read_json, validated
+from viscera.io.records import read_json, read_text, validated, write_json
 from viscera.io.runlog import RunFolder, runs_in
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class Source(NamedTuple):
     """Another training, as far as it is known here."""
 
     run: str  # its folder, or URL, as it was given
+    name: str  # of its folder alone
     sha256: str  # of its checkpoint
     checkpoint: Checkpoint
 
@@ -53,7 +54,7 @@ class Source(NamedTuple):
         if status is not None and status.state != "finished":
             at = f"at step {checkpoint.step} of {status.iterations}"
             log.warning("%s: this run is %s, %s; its weights are taken as they are.", run, status.state, at)
-        return cls(address_of(run), sha256(folder.last), checkpoint)
+        return cls(address_of(run), run.resolve().name, sha256(folder.last), checkpoint)
 
     @classmethod
     def of(cls, run: Path | None, folder: RunFolder) -> "Source | None":
@@ -64,7 +65,13 @@ class Source(NamedTuple):
         if run is not None or not folder.started_from.exists():
             return cls.load(run) if run is not None else None
         before = validated(Taken, read_json(folder.started_from), folder.started_from, "Train a new run.")
-        source = cls.load(mirror_of(before.run))
+        path = mirror_of(read_text(folder.source_path).strip() if folder.source_path.exists() else before.run)
+        if not RunFolder(path).last.exists():
+            raise BadInputError(
+                f"{folder.path}: began with the weights of {before.run}, and has none of its own yet, and there is no "
+                f"such run at {path}. Say with --init-from where it is."
+            )
+        source = cls.load(path)
         if source.sha256 != before.sha256:
             raise BadInputError(
                 f"{folder.path}: it began with the weights of {before.run} as they were. Give another folder, and "
@@ -72,11 +79,16 @@ class Source(NamedTuple):
             )
         return source
 
+    def remember(self, folder: RunFolder, taken: "Taken") -> None:
+        """Write what was taken into a run that begins; where it lies is for that alone which has no weights yet."""
+        write_json(folder.started_from, taken._asdict())
+        write_text(folder.source_path, f"{address_of(Path(self.run).absolute())}\n")
+
 
 class Taken(NamedTuple):
-    """What was taken of another training, `started_from.json` of a run."""
+    """What was taken of another training, `started_from.json` of a run; the file goes where the run goes."""
 
-    run: str
+    run: str  # name of its folder; in files of before its path
     sha256: str
     step: int  # of it
     classes: tuple[str, ...]  # whose outputs were taken
@@ -138,7 +150,7 @@ def begin_from(network: nn.Module, classes: ClassTable, train: TrainConfig, sour
         state[name][rows] = given[name][from_rows].to(own[name].device)
     network.load_state_dict(state)
     new, left = ([n for n in names if n not in both] for names in (classes.names, theirs))
-    return Taken(source.run, source.sha256, source.checkpoint.step, tuple(both), tuple(new), tuple(left))
+    return Taken(source.name, source.sha256, source.checkpoint.step, tuple(both), tuple(new), tuple(left))
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

@@ -42,7 +42,7 @@ _LASTING_NUMBERS = {errno.ENAMETOOLONG, errno.EPERM, errno.ENOSYS, getattr(errno
 _MOST_SAID = 200  # characters of what others say
 _MARK = ".viscera-writable"
 PART_LISTS = {command: f".{command}_parts.json" for command in ("prepare", "predict", "evaluate")}
-_KEPT = {".started_by", *PART_LISTS.values()}  # of a run, and of a job array: hidden, but a part of it
+_KEPT = {".started_by", ".started_from", *PART_LISTS.values()}  # of a run, and of a job array: hidden, but a part of it
 
 
 class RemoteFile(NamedTuple):

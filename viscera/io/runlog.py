@@ -61,7 +61,8 @@ class RunFolder:
     training_data = _Inside("training_data.json")  # which data it was trained on: counts and sizes, no names
     calibration = _Inside("calibration.json")  # the temperature of its probabilities, where it was calibrated
     status_path = _Inside("run.json")  # how far it is
-    started_from = _Inside("started_from.json")  # what was taken of another run, and of which
+    started_from = _Inside("started_from.json")  # what was taken of another run, and of which, by name and checksum
+    source_path = _Inside(".started_from")  # where that lies, as long as this run has no weights of its own
     started_by = _Inside(".started_by")  # which calls of torchrun, one a node, began it; they may start it again
     # within a Study:
     predictions = _Inside("predictions")

@@ -35,7 +35,7 @@ from viscera.engine.trainer import StopSignal, Trainer
 from viscera.engine.trust import TrainingRanges, least_confidence, most_entropy, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied, write_text
-from viscera.io.mirror_index import with_addresses
+from viscera.io.mirror_index import remove, with_addresses
 from viscera.io.records import write_json, write_yaml
 from viscera.io.runlog import RunFolder, RunState, RunStatus, read_config
 from viscera.io.store import Store
@@ -88,7 +88,10 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
             trainer.restore(checkpoint)
         with ranks.together():
             if ranks.is_first:
-                _write_beginning(folder, trainer, given.store, taken)
+                if source is not None and taken is not None:
+                    log.warning("%s", taken.text)
+                    source.remember(folder, taken)
+                _write_beginning(folder, trainer, given.store)
         validation, labelled = cases_of(given.store, "validation")
         monitor = Monitor.create(given.feed, validation, config.train, config.predict, given.device, labelled)
         monitor = replace(monitor, watched=given.watched)
@@ -144,11 +147,8 @@ def _begun_from(source: Source, trainer: Trainer) -> Taken:
     return taken
 
 
-def _write_beginning(folder: RunFolder, trainer: Trainer, store: Store, taken: Taken | None) -> None:
-    """Before the first step: what is trained, on which data, and from which weights."""
-    if taken is not None:
-        log.warning("%s", taken.text)
-        write_json(folder.started_from, taken._asdict())
+def _write_beginning(folder: RunFolder, trainer: Trainer, store: Store) -> None:
+    """Before the first step: what is trained, and on which data."""
     folder.keep_curve_until(trainer.step)
     write_yaml(folder.config_path, trainer.config.model_dump(mode="json"))
     data = TrainingData.of(store, trainer.config.train.fold)
@@ -219,6 +219,7 @@ def _is_foreign(folder: RunFolder) -> bool:
 def _finish(folder: RunFolder, store: Store, trainer: Trainer, monitor: Monitor) -> None:
     is_first = trainer.batch.ranks.is_first
     if is_first:
+        remove(folder.source_path)
         _remember_training_set(folder, store, monitor)
     _write_status(folder, trainer, "finished")
     if is_first:

@@ -222,8 +222,6 @@ def test_what_has_no_card(trained: Path, tiny_raw: Path, tmp_path: Path) -> None
     other = prepare(tiny_raw, tmp_path / "other", PrepareConfig(downsample=1, test_fraction=0.5, seed=3))
     with pytest.raises(BadInputError, match=r"other: .*run was trained on other cases than those that this store has"):
         write_card(trained, stated=Stated(store=other.path))
-    with pytest.raises(BadInputError, match="several models as one"):
-        write_card(trained.parent)
     assert "there is no such checkpoint" in refused(3, "card", tmp_path / "nothing")
     table = tmp_path / "s.csv"
     write_scores(table, [ScoreRow("case_0", "left_kidney", "original", "dice", 0.5)])

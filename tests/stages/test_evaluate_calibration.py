@@ -131,6 +131,10 @@ def test_bins_of_before_do_not_stay_beside_scores_without_them(
     merge([out.parent], tmp_path / "merged")
     for folder in (out.parent, tmp_path / "merged"):
         assert not (folder / "reliability.csv").exists()
+    evaluate(predicted, half_store.path, out.with_name("ece.csv"), ECE)
+    evaluate(predicted, half_store.path, out, ECE.without_calibration(), shard=Shard.parse("1/2"))
+    assert (out.parent / "reliability.csv").exists()  # of the other table
+    evaluate(predicted, half_store.path, out, ECE, shard=Shard.parse("1/2"))
     (out.parent / "reliability.csv").write_text("of a screw\n")
     evaluate(predicted, half_store.path, out, ECE.without_calibration(), shard=Shard.parse("1/2"))
     assert (out.parent / "reliability.csv").read_text() == "of a screw\n"

@@ -1,7 +1,7 @@
 """From the files of a run to what its model card says of it."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -32,38 +32,42 @@ _DECIDED = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunFacts:
-    """What a card is made of."""
+    """What the card of a run is made of."""
 
     details: ModelDetails
     data: TrainingData
     calibration: tuple[CalibrationFacts, ...]
+    checkpoint: Checkpoint  # the last
     splits: Mapping[str, Split | None] | None = None  # of each case, as this training saw them; None: not known
 
     @classmethod
     def read(cls, run: Path, store: Store | None = None) -> "RunFacts":
-        """Of a run, and of the store that it was trained on, where that is given.
+        """Of a single run, and of the store that it was trained on, where that is given.
 
-        Raises BadInputError for no run, several models as one, a damaged file, or a store of other training cases.
+        Raises BadInputError for no run, several models of which each organ has its own, a damaged file, or a store of
+        other training cases.
         """
         folder = RunFolder(run)
-        if folder.fusion.exists() or (run.is_dir() and not folder.last.exists() and any(run.glob("*/last.pt"))):
+        if folder.fusion.exists():
             raise BadInputError(
-                f"{run}: several models as one. Give the run of one of them: each has a card of its own."
+                f"{run}: several models as one, each organ from its own (`viscera study --fuse`). Give the run of one "
+                "of them: each has a card of its own."
             )
         checkpoint = load_checkpoint(folder.last)
+        fold = checkpoint.config.train.fold
         data = TrainingData.read(folder.training_data) or TrainingData(
             classes=checkpoint.classes.names,
             cases={"train": len(checkpoint.training_spacings_mm)},
-            fold=checkpoint.config.train.fold,
+            fold=fold,
         )
         splits = None
         if store is not None:
-            store = store.of_fold(checkpoint.config.train.fold)
+            store = store.of_fold(fold)
             _refuse_other_store(folder, store, checkpoint)
-            data = TrainingData.of(store, checkpoint.config.train.fold)
+            data = TrainingData.of(store, fold)
             splits = {name: record.split for name, record in store.manifest.cases.items()}
         details = _details(folder, checkpoint)
-        return cls(details, data, tuple(_calibrations(folder.calibration, details)), splits)
+        return cls(details, data, tuple(_calibrations(folder.calibration, details)), checkpoint, splits)
 
 
 def _refuse_other_store(folder: RunFolder, store: Store, checkpoint: Checkpoint) -> None:
@@ -125,16 +129,22 @@ def _details(folder: RunFolder, checkpoint: Checkpoint) -> ModelDetails:
 
 def other_settings(config: Config) -> Iterator[OtherSetting]:
     """Those that decide what is computed and are not as the preset `paper` has them, prediction's included."""
-    paper = Config()
-    plain_schedule = config.train.rate_schedule.shape == "constant" and config.train.rate_schedule.warm_up == 0
+    for key, (before, here) in differing([Config(), config]):
+        yield OtherSetting(setting=key, paper=before, here=here)
+
+
+def differing(configs: Sequence[Config]) -> Iterator[tuple[str, list[Any]]]:
+    """Settings that decide what is computed and are not the same in all: dotted key, and the value of each."""
+    schedules = [config.train.rate_schedule for config in configs]
+    plain_schedule = all(each.shape == "constant" and each.warm_up == 0 for each in schedules)
     for key, _, role in fields_of(Config):
         if role == "machine" or key in _DECIDED or not key.startswith(("prepare.", "train.", "predict.")):
             continue
         if key == "train.rate_schedule.steps" and plain_schedule:  # written into every run
             continue
-        before, here = (attrgetter(key)(each) for each in (paper, config))
-        if before != here:
-            yield OtherSetting(setting=key, paper=_plain(before), here=_plain(here))
+        values = [_plain(attrgetter(key)(config)) for config in configs]
+        if any(value != values[0] for value in values):
+            yield key, values
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - of any setting

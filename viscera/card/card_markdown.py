@@ -13,7 +13,7 @@ import yaml
 from tabulate import tabulate
 
 from viscera.card.card_statements import OF_PROBABILITIES, is_phantom
-from viscera.card.model_card import CalibrationFacts, EvaluationData, ModelCard, ModelDetails
+from viscera.card.model_card import CalibrationFacts, EvaluationData, Member, ModelCard, ModelDetails
 from viscera.card.score_summary import FOREGROUND, ScoreSummary
 from viscera.core.anatomy import title_of
 from viscera.core.geometry import size_text
@@ -86,9 +86,12 @@ def _sections(card: ModelCard) -> Iterator[str]:
     details, data = card.model_details, card.training_data
     yield f"# Model card: {escaped(details.name)}"
     phantom = " Its training data are phantoms: it says nothing about patients." if is_phantom(data) else ""
-    yield f"**For research; no medical device.**{phantom} Segments organs in abdominal CT, with viscera."
+    several = f" {len(card.members)} runs as one: the mean of their probabilities." if card.members else ""
+    yield f"**For research; no medical device.**{phantom} Segments organs in abdominal CT, with viscera.{several}"
     yield "## Model details"
-    yield _listed(_of_details(details))
+    yield _listed(_of_details(details, card.members))
+    if card.members:
+        yield from _members(card)
     yield "### Settings that are not the paper's"
     other = [
         (f"`{each.setting}`", escaped(_value(each.paper)), escaped(_value(each.here)))
@@ -105,10 +108,10 @@ def _sections(card: ModelCard) -> Iterator[str]:
     yield "## Metrics"
     yield _points(card.metrics)
     yield "## Evaluation data"
-    yield _evaluation(card.evaluation_data)
+    yield _evaluation(card)
     yield "## Training data"
-    yield _listed(_of_data(data, card.data_licence))
-    yield _classes(data, details)
+    yield _listed(_of_data(data, card.data_licence, card.members))
+    yield _classes(data, [each.model_details for each in card.members] or [details])
     yield "## Quantitative analyses"
     yield from _scores(card.quantitative_analyses)
     if card.calibration:
@@ -120,17 +123,15 @@ def _sections(card: ModelCard) -> Iterator[str]:
     yield _points(card.caveats_and_recommendations)
 
 
-def _of_details(details: ModelDetails) -> Iterator[tuple[str, str]]:
+def _of_details(details: ModelDetails, members: Sequence[Member]) -> Iterator[tuple[str, str]]:
     yield "Name", details.name
-    yield "Network", f"{details.network}; {details.parameters:,} parameters"
+    yield "Network", f"{details.network}; {details.parameters:,} parameters" + (" together" if members else "")
     yield "Input", details.inputs
     yield "Output", "a label map on the scan's own grid: " + ", ".join(map(title_of, details.outputs))
     yield "Loss", details.loss
     if details.started_from:
         yield "Began with the weights of", details.started_from
-    took = "" if details.training_seconds is None else f", {_duration(details.training_seconds)}"
-    on = f" on {details.machine}" if details.machine else ""
-    yield "Training", f"{details.step:,} of {details.iterations:,} steps ({details.state}){took}{on}"
+    yield "Training", _training(details, members)
     made_with = ", ".join(f"{name} {version}" for name, version in details.versions.items())
     yield "Made with", made_with or NOT_STATED
     yield "Card", f"of {details.date}, by viscera {details.viscera}"
@@ -140,7 +141,39 @@ def _of_details(details: ModelDetails) -> Iterator[tuple[str, str]]:
     yield "Citation", details.citation
 
 
-def _evaluation(evaluation: EvaluationData) -> str:
+def _training(details: ModelDetails, members: Sequence[Member]) -> str:
+    took = "" if details.training_seconds is None else f", {_duration(details.training_seconds)}"
+    on = f" on {details.machine}" if details.machine else ""
+    if not members:
+        return f"{details.step:,} of {details.iterations:,} steps ({details.state}){took}{on}"
+    steps = _range([member.model_details.step for member in members], "{:,}")
+    return f"{len(members)} runs of {steps} steps ({details.state}){took + ' together' if took else ''}{on}"
+
+
+def _members(card: ModelCard) -> Iterator[str]:
+    yield "### Its runs"
+    yield _table(
+        ("run", "seed", "fold held out", "training cases", "steps", "state", "began with the weights of"),
+        [
+            (
+                *(escaped(each.model_details.name), str(each.seed), _value(each.training_data.fold)),
+                *(str(each.training_data.cases.get("train", NOT_STATED)), f"{each.model_details.step:,}"),
+                *(each.model_details.state, escaped(each.model_details.started_from) or "none"),
+            )
+            for each in card.members
+        ],
+    )
+    yield "### Settings in which its runs differ"
+    names = [each.model_details.name for each in card.members]
+    rows = [
+        (f"`{each.setting}`", *(escaped(_value(each.here.get(name))) for name in names))
+        for each in card.differing_settings
+    ]
+    yield _table(("setting", *map(escaped, names)), rows) if rows else "None."
+
+
+def _evaluation(card: ModelCard) -> str:
+    evaluation = card.evaluation_data
     if not evaluation.scores:
         return (
             "Not evaluated. `viscera evaluate` makes scores, and `viscera card RUN --scores scores.csv` puts them here."
@@ -159,18 +192,24 @@ def _evaluation(evaluation: EvaluationData) -> str:
 
 
 def _split_text(evaluation: EvaluationData) -> str:
+    if evaluation.out_of_fold:
+        return "out of fold: each by the run that had not seen it"
     if evaluation.splits is None:
         return "which of them are training cases is not stated"
     named = {"train": "training", "validation": "validation", "test": "test", "other": "not of the store"}
     return ", ".join(f"{number} {named[split]}" for split, number in evaluation.splits.items() if number)
 
 
-def _of_data(data: TrainingData, licence: str) -> Iterator[tuple[str, str]]:
+def _of_data(data: TrainingData, licence: str, members: Sequence[Member]) -> Iterator[tuple[str, str]]:
     yield "Data set", data.dataset or "not described"
     yield "Licence of the data", licence or data.licence or NOT_STATED
     counts = {"train": "training", "validation": "validation", "test": "test"}
-    yield "Cases", ", ".join(f"{data.cases[split]} {name}" for split, name in counts.items() if split in data.cases)
-    if data.fold == "all":
+    cases = ", ".join(f"{data.cases[split]} {name}" for split, name in counts.items() if split in data.cases)
+    yield "Cases", (cases or NOT_STATED) + (" (a training case of any of its runs is one)" if members else "")
+    held_out = [_value(member.training_data.fold) for member in members]
+    if members and set(held_out) != {"none"}:
+        yield "Folds", f"its runs held out {', '.join(held_out)} of {data.folds or 'different numbers of'} folds"
+    elif data.fold == "all":
         yield "Folds", f"trained on all {data.folds}; none was held out"
     elif data.fold is not None:
         yield "Folds", f"fold {data.fold} of {data.folds} was held out, for validation"
@@ -189,7 +228,8 @@ def _grid(grid: GridFacts) -> str:
     )
 
 
-def _classes(data: TrainingData, details: ModelDetails) -> str:
+def _classes(data: TrainingData, trained: Sequence[ModelDetails]) -> str:
+    """Of one run, or of several: counts and weights then from the least to the most."""
     known = bool(data.cases_with_class)
     rows = [
         (
@@ -197,12 +237,18 @@ def _classes(data: TrainingData, details: ModelDetails) -> str:
             escaped(title_of(name)),
             f"{data.cases_with_class[label]} of {data.cases_labelling[label]}" if known else NOT_STATED,
             NOT_STATED if not known else "" if (ml := data.mean_volume_ml[label]) is None else f"{ml:,.1f}",
-            f"{details.class_voxel_counts[label]:,}",
-            f"{details.class_weights[label]:.4g}",
+            _range([each.class_voxel_counts[label] for each in trained], "{:,}"),
+            _range([each.class_weights[label] for each in trained], "{:.4g}"),
         )
         for label, name in enumerate(data.classes)
     ]
     return _table(("label", "class", "in cases", "mean volume, mL", "voxels in training", "weight in the loss"), rows)
+
+
+def _range(values: Sequence[float], how: str) -> str:
+    """`5 to 7`, or `5` where all are."""
+    ends = dict.fromkeys(how.format(each) for each in (min(values), max(values)))
+    return " to ".join(ends)
 
 
 def _scores(scores: Sequence[ScoreSummary]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`viscera card`: the model card of a run, as JSON for programs and as Markdown for people, beside its weights.
+"""`viscera card`: the model card of a run, or of a folder of runs that predict as one: JSON and Markdown beside it.
 
 What was stated before of the same weights (licences, and scores whose table is elsewhere) stays until it is stated
 anew.
@@ -7,20 +7,30 @@ anew.
 import hashlib
 import logging
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from viscera.card.card_facts import RunFacts
 from viscera.card.card_markdown import as_markdown
-from viscera.card.card_statements import FACTORS, METRICS, OF_PROBABILITIES, USE, caveats, ethics
+from viscera.card.card_statements import (
+    FACTORS,
+    METRICS,
+    OF_PROBABILITIES,
+    USE,
+    caveats,
+    caveats_of_mean,
+    ethics,
+)
+from viscera.card.mean_facts import MeanFacts
 from viscera.card.model_card import EvaluationData, ModelCard
 from viscera.card.score_summary import ScoreSummary, summaries
 from viscera.core.errors import BadInputError, VisceraError
 from viscera.io.files import refuse_unwritable, sha256, write_text
 from viscera.io.records import read_json, validated, write_json
-from viscera.io.runlog import RunFolder
+from viscera.io.runlog import RunFolder, runs_in
 from viscera.io.scores import read_scores
 from viscera.io.store import Store
 
@@ -36,22 +46,26 @@ class Stated(NamedTuple):
     store: Path | None = None  # that it was trained on
     licence: str | None = None  # of the weights
     data_licence: str | None = None
+    out_of_fold: bool = False  # the scores are of cases by the run of several that held each out
 
 
 def write_card(run: Path, out: Path | None = None, stated: Stated | None = None, *, overwrite: bool = False) -> Path:
     """Write `card.json` and `card.md` of a run into its folder, or another; returns the latter's path.
 
+    Of a folder of runs, it is the card of the mean of their probabilities.
+
     Raises:
-        BadInputError: no run, or a damaged one; a store that the run was not trained on; no table of scores, or an
-            empty one; cards that viscera did not write or that were edited, unless they may be overwritten.
+        BadInputError: no run, or a damaged one; runs that cannot be one predictor; a store that a run was not trained
+            on; no table of scores, an empty one, or one that is not what it is stated to be; cards that viscera did not
+            write or that were edited, unless they may be overwritten.
     """
     stated, folder = stated or Stated(), out or run
-    facts = RunFacts.read(run, Store.open(stated.store) if stated.store else None)
+    facts = _facts_of(run, stated)
     own = _card_in(run)
     if not overwrite:
         _refuse_others(folder)
     of_these_weights = own if own is not None and own.model_details.weights == facts.details.weights else None
-    evaluation, scores = _evaluated(RunFolder(run), stated.scores, facts, of_these_weights)
+    evaluation, scores = _evaluated(RunFolder(run), stated, facts, of_these_weights)
     measured = {each.metric for each in scores}
     licences = [
         now if now is not None else before
@@ -62,6 +76,8 @@ def write_card(run: Path, out: Path | None = None, stated: Stated | None = None,
     ]
     card = ModelCard(
         model_details=facts.details.model_copy(update={"licence": licences[0]}),
+        members=facts.members if isinstance(facts, MeanFacts) else (),
+        differing_settings=facts.differing if isinstance(facts, MeanFacts) else (),
         intended_use=USE,
         factors=FACTORS,
         metrics=(*METRICS, *(text for metric, text in OF_PROBABILITIES.items() if metric in measured)),
@@ -71,7 +87,7 @@ def write_card(run: Path, out: Path | None = None, stated: Stated | None = None,
         quantitative_analyses=scores,
         calibration=facts.calibration,
         ethical_considerations=tuple(ethics(facts.data)),
-        caveats_and_recommendations=tuple(caveats(facts.details, facts.data, is_evaluated=bool(scores))),
+        caveats_and_recommendations=tuple(_caveats(facts, evaluation)),
     )
     refuse_unwritable(folder)
     card = _dated(card, own)
@@ -84,6 +100,29 @@ def write_card(run: Path, out: Path | None = None, stated: Stated | None = None,
     write_json(folder / JSON, card.model_copy(update=known).model_dump(mode="json"))
     write_text(page, text)
     return page
+
+
+def _facts_of(run: Path, stated: Stated) -> RunFacts | MeanFacts:
+    store = Store.open(stated.store) if stated.store else None
+    if not runs_in(run):
+        if stated.out_of_fold:
+            raise BadInputError(
+                f"{run}: scores out of fold are of several runs. Give the folder of the runs of all folds, or scores "
+                "of the cases that this run held out (`viscera evaluate … --fold`)."
+            )
+        return RunFacts.read(run, store)
+    mean = MeanFacts.read(run, store)
+    if stated.out_of_fold:
+        mean.refuse_no_folds(run)
+    return mean
+
+
+def _caveats(facts: RunFacts | MeanFacts, evaluation: EvaluationData) -> Iterator[str]:
+    is_evaluated = bool(evaluation.scores)
+    if isinstance(facts, RunFacts):
+        return caveats(facts.details, facts.data, is_evaluated=is_evaluated)
+    out_of_fold = evaluation.out_of_fold
+    return caveats_of_mean(facts.members, facts.data, is_evaluated=is_evaluated, out_of_fold=out_of_fold)
 
 
 def refresh_card(run: Path, store: Path) -> None:
@@ -118,24 +157,61 @@ def _refuse_others(folder: Path) -> None:
 
 
 def _evaluated(
-    folder: RunFolder, given: Path | None, facts: RunFacts, before: ModelCard | None
+    folder: RunFolder, stated: Stated, facts: RunFacts | MeanFacts, before: ModelCard | None
 ) -> tuple[EvaluationData, tuple[ScoreSummary, ...]]:
-    """Scores that are given, or stand in the run as a study leaves them, or in an earlier card of these weights."""
-    path = given or (folder.scores if folder.scores.exists() else None)
+    """Scores that are given, or stand in a run as a study leaves them, or in an earlier card of these weights."""
+    own = folder.scores if isinstance(facts, RunFacts) and folder.scores.exists() else None
+    path = stated.scores or own
     if path is None:
+        if stated.out_of_fold:
+            raise BadInputError("--out-of-fold says what scores are of: give them with --scores.")
         return (before.evaluation_data, before.quantitative_analyses) if before else (EvaluationData(), ())
     rows = read_scores(path)
     strangers = sorted({row.organ for row in rows} - set(facts.data.classes))
     if not rows or strangers:
         what = f"scores of {', '.join(strangers[:5])}, which the model does not know" if strangers else "no score"
         raise BadInputError(f"{path}: {what}. Give the table that `viscera evaluate` wrote of this model.")
-    digest, names, splits = sha256(path), {row.case for row in rows}, None
-    if facts.splits is not None:
-        splits = dict(Counter(facts.splits.get(name) or "other" for name in sorted(names)))
-    elif before is not None and before.evaluation_data.scores_sha256 == digest:
-        splits = before.evaluation_data.splits
-    evaluation = EvaluationData(scores=path.name, scores_sha256=digest, cases=len(names), splits=splits)
+    digest, names = sha256(path), sorted({row.case for row in rows})
+    splits, known = None, before.evaluation_data if before else EvaluationData()
+    if stated.out_of_fold:
+        _refuse_not_held_out(path, names, facts)
+    elif facts.splits is not None:
+        splits = dict(Counter(facts.splits.get(name) or "other" for name in names))
+        _warn_of_seen(path, splits, facts)
+    elif known.scores_sha256 == digest and not known.out_of_fold:
+        splits = known.splits
+    evaluation = EvaluationData(
+        scores=path.name, scores_sha256=digest, cases=len(names), splits=splits, out_of_fold=stated.out_of_fold
+    )
     return evaluation, tuple(summaries(rows))
+
+
+def _warn_of_seen(path: Path, splits: Mapping[Any, int], facts: RunFacts | MeanFacts) -> None:
+    """Scores of a cross-validation are of cases that other runs have seen: say how they are given."""
+    fold, seen, count = facts.data.fold, splits.get("train", 0), sum(splits.values())
+    if isinstance(facts, MeanFacts) and seen and facts.data.folds:
+        log.warning(
+            "%s: %d of the %d scored cases are training cases of these runs. Where each was segmented by the run that "
+            "held it out (`viscera predict --out-of-fold`), add --out-of-fold.",
+            *(path, seen, count),
+        )
+    elif isinstance(facts, RunFacts) and seen and isinstance(fold, int):
+        log.warning(
+            "%s: %d of the %d scored cases are training cases of this run. Of out-of-fold predictions, "
+            "`viscera evaluate … --fold %d` gives the scores of those that it held out.",
+            *(path, seen, count, fold),
+        )
+
+
+def _refuse_not_held_out(path: Path, names: Sequence[str], facts: RunFacts | MeanFacts) -> None:
+    """Where the store says which cases its folds have: raise BadInputError for scores of others."""
+    held_out = {name for name, split in (facts.splits or {}).items() if split not in {None, "test"}}
+    others = [name for name in names if name not in held_out]
+    if facts.splits is not None and others:
+        raise BadInputError(
+            f"{path}: {', '.join(others[:3])} in no fold of the store, and so held out by no run. Give the table of "
+            "`viscera evaluate … --fold all`."
+        )
 
 
 def _dated(card: ModelCard, before: ModelCard | None) -> ModelCard:

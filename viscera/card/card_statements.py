@@ -1,8 +1,8 @@
 """What a model card says in words: the same of every model, or decided by a few of its facts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from viscera.card.model_card import ModelDetails, Use
+from viscera.card.model_card import Member, ModelDetails, Use
 from viscera.core.anatomy import title_of
 from viscera.io.training_data import TrainingData
 
@@ -60,6 +60,7 @@ OF_PROBABILITIES = {
     ),
     "ace": "ACE: likewise, the mean over the bins that have voxels.",
 }
+LOOK = "Look at every label map; measurements.csv beside predictions flags organs that are unlike those of training."
 _FEW = 20  # cases
 
 
@@ -82,34 +83,74 @@ def ethics(data: TrainingData) -> Iterator[str]:
 
 
 def caveats(details: ModelDetails, data: TrainingData, *, is_evaluated: bool) -> Iterator[str]:
-    """What somebody who uses the model must know, from its own facts."""
-    if is_phantom(data):
-        yield "Trained on phantoms alone: nothing here says how the model does on patients."
+    """What somebody who uses a single run must know, from its own facts."""
+    yield from _of_phantoms(data)
     if details.state != "finished" or details.step < details.iterations:
         yield f"The training is not complete ({details.state}, step {details.step:,} of {details.iterations:,})."
+    yield from _of_evaluation(is_evaluated=is_evaluated)
+    yield from _of_training_set(data, details.class_voxel_counts)
+    if data.fold not in {None, "all"}:
+        yield f"One run of a cross-validation: it has not seen fold {data.fold} of {data.folds}."
+    yield LOOK
+
+
+def caveats_of_mean(
+    members: Sequence[Member], data: TrainingData, *, is_evaluated: bool, out_of_fold: bool
+) -> Iterator[str]:
+    """What somebody who uses the mean of several runs must know."""
+    yield from _of_phantoms(data)
+    yield (
+        f"It is the mean of {len(members)} runs' probabilities: a prediction takes the time of {len(members)} networks."
+    )
+    for each in (member.model_details for member in members):
+        if each.state != "finished" or each.step < each.iterations:
+            at = f"{each.state}, step {each.step:,} of {each.iterations:,}"
+            yield f"The training of {each.name} is not complete ({at})."
+    yield from _of_evaluation(is_evaluated=is_evaluated)
+    if out_of_fold:
+        yield (
+            "Its scores are out of fold: each case was segmented by the one run that had not seen it. They say how "
+            "good such a run is; the mean of all runs was not scored by them."
+        )
+    counts = [member.model_details.class_voxel_counts for member in members]
+    yield from _of_training_set(data, tuple(map(max, zip(*counts, strict=True))))
+    calibrated = [member for member in members if member.calibration]
+    if calibrated:
+        yield (
+            f"{len(calibrated)} of its {len(members)} runs are calibrated, each by itself: their mean was not "
+            "calibrated, and may be less sure than it could be."
+        )
+    yield LOOK
+
+
+def _of_phantoms(data: TrainingData) -> Iterator[str]:
+    if is_phantom(data):
+        yield "Trained on phantoms alone: nothing here says how the model does on patients."
+
+
+def _of_evaluation(*, is_evaluated: bool) -> Iterator[str]:
     if not is_evaluated:
         yield "It is not evaluated: nobody knows from this card how good it is."
-    cases = data.cases.get("train", 0)
-    if cases < _FEW:
+
+
+def _of_training_set(data: TrainingData, voxel_counts: Sequence[int]) -> Iterator[str]:
+    """What the training set lacks, as far as it is known."""
+    cases = data.cases.get("train")
+    if cases is not None and cases < _FEW:
         yield f"Trained on {cases} {'case' if cases == 1 else 'cases'} only."
     never = [name for name, n in zip(data.classes, data.cases_with_class, strict=False) if n == 0]
     if never:
         yield f"In no training case, and not learnt: {', '.join(map(title_of, never))}."
-    lost = [
-        name for name, n in zip(data.classes, details.class_voxel_counts, strict=False) if n == 0 and name not in never
-    ]
+    lost = [name for name, n in zip(data.classes, voxel_counts, strict=False) if n == 0 and name not in never]
     if lost:
         names = ", ".join(map(title_of, lost))
         yield f"Too small for the network's grid in every training case, and not learnt: {names}."
     partly = [
         f"{title_of(name)} in {n} of {cases}"
         for name, n in zip(data.classes, data.cases_labelling, strict=False)
-        if n < cases
+        if cases is not None and n < cases
     ]
     if partly:
         yield f"Not labelled in all training cases: {', '.join(partly)}."
     if data.cases_with_ignored:
         yield f"In {data.cases_with_ignored} training cases a part was labelled by nobody, and says nothing."
-    if data.fold not in {None, "all"}:
-        yield f"One run of a cross-validation: it has not seen fold {data.fold} of {data.folds}."
-    yield "Look at every label map; measurements.csv beside predictions flags organs that are unlike those of training."

@@ -36,8 +36,9 @@ class ModelDetails(Settings):
     inputs: str
     outputs: tuple[str, ...]  # classes, background first
     loss: str
-    class_voxel_counts: tuple[int, ...]  # (L,) R_l of the training set, as the weights were computed from
-    class_weights: tuple[float, ...]  # (L,) as the loss used them at the last step
+    # (L,) R_l of the training set, as the weights were computed from; of a mean empty where its runs have others
+    class_voxel_counts: tuple[int, ...]
+    class_weights: tuple[float, ...]  # (L,) as the loss used them at the last step; likewise
     other_settings: tuple[OtherSetting, ...]  # than those of the preset `paper`
     started_from: str = ""  # another run whose weights it began with, by name and checksum
     state: str  # of the training: finished, interrupted, failed, running, unknown
@@ -58,6 +59,7 @@ class EvaluationData(Settings):
     scores_sha256: str = ""
     cases: int = 0
     splits: dict[Literal["train", "validation", "test", "other"], int] | None = None  # as the training saw the store
+    out_of_fold: bool = False  # each case by the run of the mean that held it out
 
 
 class CalibrationFacts(Settings):
@@ -72,6 +74,22 @@ class CalibrationFacts(Settings):
     cases: int | None = None  # how many
 
 
+class Member(Settings):
+    """One of the runs whose mean a model is."""
+
+    seed: int
+    model_details: ModelDetails  # by the name of its folder
+    training_data: TrainingData
+    calibration: tuple[CalibrationFacts, ...] = ()
+
+
+class DifferingSetting(Settings):
+    """A setting in which the runs of a mean differ."""
+
+    setting: str  # dotted key
+    here: dict[str, Any]  # by run
+
+
 class Use(Settings):
     """What the model is for, and what it is not for."""
 
@@ -84,7 +102,9 @@ class ModelCard(Settings):
     """All of it."""
 
     format_version: int = 1
-    model_details: ModelDetails
+    model_details: ModelDetails  # of a mean: what its runs share
+    members: tuple[Member, ...] = ()  # of a mean: its runs; empty of a single run
+    differing_settings: tuple[DifferingSetting, ...] = ()  # between them
     intended_use: Use
     factors: tuple[str, ...]
     metrics: tuple[str, ...]

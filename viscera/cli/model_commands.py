@@ -186,24 +186,28 @@ def report(call: Call, study: Annotated[Path, "Folder of the study."]) -> None:
 @command(app, "card", writes=("run", "out"))
 def card(
     call: Call,
-    run: Annotated[Path, "A trained model, as `train` or `study` made it."],
+    run: Annotated[Path, "A trained model, as `train` or `study` made it; or a folder of several: their mean."],
     out: Annotated[Path | None, "Folder for card.md and card.json; by default that of the model."] = None,
     scores: Annotated[
         Path | None, "Table of `evaluate`; by default scores.csv of the model, as a study makes it."
     ] = None,
+    out_of_fold: Annotated[
+        bool, "RUN holds the runs of all folds, and each case of the scores is by the one that held it out."
+    ] = False,
     store: Annotated[Path | None, "The store that it was trained on: says which scored cases it has seen."] = None,
     licence: Annotated[str | None, "Of the weights, such as CC-BY-4.0."] = None,
     data_licence: Annotated[str | None, "Of the data; by default as the data set states it."] = None,
     overwrite: Annotated[bool, "Replace a card that was edited."] = False,
 ) -> None:
-    """Write the model card of a run.
+    """Write the model card of a run, or of several whose mean is taken.
 
     Markdown, which can be uploaded as README.md to Hugging Face's hub, and JSON: data, training, scores with intervals,
     intended use, limits, licences.
     """
     from viscera.card.card_stage import Stated, write_card
 
-    call.say(str(write_card(run, out, Stated(scores, store, licence, data_licence), overwrite=overwrite)))
+    stated = Stated(scores, store, licence, data_licence, out_of_fold)
+    call.say(str(write_card(run, out, stated, overwrite=overwrite)))
 
 
 @command(app, "nnunet-path")

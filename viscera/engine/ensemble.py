@@ -4,7 +4,7 @@ The mean is taken of what the networks say of one window, so that memory and all
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -16,6 +16,7 @@ from viscera.core.config import IntensityConfig
 from viscera.core.errors import BadInputError
 from viscera.core.settings import differences
 from viscera.engine.trained_model import Model
+from viscera.io.checkpoint import Checkpoint
 
 # settings that decide what a network is given of a scan, but for z-scores
 _SEEN = ("downsample ", "spacing_mm ", "patch ", "intensity.low_hu ", "intensity.high_hu ", "intensity.scaling ")
@@ -65,22 +66,28 @@ def _input_of(own: IntensityConfig, first: IntensityConfig) -> tuple[float, floa
     return first.sd_hu / own.sd_hu, (first.mean_hu - own.mean_hu) / own.sd_hu
 
 
-def mean_of(models: dict[str, Model], folder: Path) -> Model:
-    """One model of several, by the names of their runs; raises BadInputError where they do not see the same."""
-    (first_name, first), *others = models.items()
+def refuse_unlike(checkpoints: Mapping[str, Checkpoint], folder: Path) -> None:
+    """Raise BadInputError where models, by the names of their runs, know other classes or do not see the same."""
+    (first_name, first), *others = checkpoints.items()
     for name, other in others:
         both = f"{folder}: {first_name} and {name} cannot be one predictor"
-        if other.checkpoint.classes != first.checkpoint.classes:
-            one, two = (", ".join(each.checkpoint.classes.names) for each in (first, other))
+        if other.classes != first.classes:
+            one, two = (", ".join(each.classes.names) for each in (first, other))
             raise BadInputError(f"{both}: they know {one}, and {two}.")
         wrong = [
             text
             for section in ("prepare", "train")
-            for text in differences(getattr(first.trained_with, section), getattr(other.trained_with, section))
+            for text in differences(getattr(first.config, section), getattr(other.config, section))
             if text.startswith(_SEEN)
         ]
         if wrong:
             raise BadInputError(f"{both}: they see a scan differently, {', '.join(wrong)}.")
+
+
+def mean_of(models: dict[str, Model], folder: Path) -> Model:
+    """One model of several, by the names of their runs; raises BadInputError as `refuse_unlike`."""
+    refuse_unlike({name: model.checkpoint for name, model in models.items()}, folder)
+    first = next(iter(models.values()))
     checksum = hashlib.sha256("".join(model.checksum for model in models.values()).encode()).hexdigest()
     spacings = tuple(spacing for model in models.values() for spacing in model.checkpoint.training_spacings_mm)
     seen = [model.trained_with.train.intensity for model in models.values()]

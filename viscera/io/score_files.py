@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
+from viscera.core.config import CalibrationMetric
 from viscera.core.errors import BadInputError
 from viscera.io import quarantine
 from viscera.io.mirror_index import remove
@@ -15,7 +16,9 @@ from viscera.io.reliability_table import (
     remove_reliability,
     write_reliability,
 )
-from viscera.io.scores import ScoreRow, refuse_other_scores, refuse_other_summary, write_scores
+from viscera.io.scores import ScoreRow, read_scores, refuse_other_scores, refuse_other_summary, write_scores
+
+CALIBRATION = frozenset(get_args(CalibrationMetric))
 
 
 class ScoreFiles(NamedTuple):
@@ -45,6 +48,11 @@ class ScoreFiles(NamedTuple):
         if self.summary is not None:
             refuse_other_summary(self.summary)
 
+    def _is_of_calibration(self) -> bool:
+        """Whether the table that is there has calibration errors; else the bins beside it are of another table."""
+        rows = read_scores(self.scores) if self.scores.exists() and self.scores.stat().st_size else []
+        return any(row.metric in CALIBRATION for row in rows)
+
     def write(
         self,
         rows: Sequence[ScoreRow],
@@ -52,10 +60,11 @@ class ScoreFiles(NamedTuple):
         summary: dict[str, Any] | None,  # None: of no case
     ) -> None:
         """Write all of them; what an earlier evaluation left and this one has not is removed."""
+        has_bins = self._is_of_calibration()
         write_scores(self.scores, rows)
         if reliability is not None:
             write_reliability(self.reliability, reliability)
-        else:
+        elif has_bins:
             remove_reliability(self.reliability)
         if self.summary is not None and summary is not None:
             write_json(self.summary, summary, allow_nan=True)

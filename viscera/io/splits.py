@@ -101,33 +101,58 @@ def assign_split(
     """Write into the manifest where each new case belongs: as `wanted` of a file, else as its data set proposes."""
     already = _assigned(store)
     unassigned = [name for name in store.manifest.cases if name not in already]
-    if wanted is not None:
-        store.assign({name: wanted[name] for name in unassigned})
-    elif unassigned:
-        given = {name: proposed[name] for name in unassigned if name in proposed}
-        drawn = draw_split([name for name in unassigned if name not in given], already | given, config)
-        store.assign(given | drawn)
+    if unassigned or wanted is not None:
+        store.assign(_split_of(unassigned, already, config, wanted, proposed))
     if not store.names("train"):
         log.warning("%s: no case is for training. Give --test-fraction 0, a --split FILE, or more cases.", store.path)
     if config.folds or store.manifest.prepare.folds:  # those that it has are for new cases, too
         _assign_folds(store, config.model_copy(update={"folds": config.folds or store.manifest.prepare.folds}))
 
 
-def refuse_many_folds(path: Path, config: PrepareConfig, most_cases: int) -> None:
-    """Raise BadInputError for more folds than there will be cases, before anything is written."""
-    if config.folds > most_cases:
+def _split_of(
+    unassigned: Sequence[str],
+    already: dict[str, Split],
+    config: PrepareConfig,
+    wanted: dict[str, Split] | None,
+    proposed: dict[str, Split],
+) -> dict[str, Split]:
+    """Of new cases: as a file says, else as their data set proposes, else drawn."""
+    if wanted is not None:
+        return {name: wanted[name] for name in unassigned}
+    given = {name: proposed[name] for name in unassigned if name in proposed}
+    return given | draw_split([name for name in unassigned if name not in given], already | given, config)
+
+
+def refuse_many_folds(
+    path: Path,
+    store: Store | None,  # as it is so far
+    coming: Sequence[str],
+    config: PrepareConfig,
+    wanted: dict[str, Split] | None,
+    proposed: dict[str, Split],
+) -> None:
+    """Raise BadInputError for more folds than there will be cases for them, before anything is written."""
+    already = _assigned(store) if store else {}
+    unassigned = sorted({*(store.manifest.cases if store else ()), *coming} - already.keys())
+    in_all = len(already) + len(unassigned)
+    if config.folds > in_all:
         raise BadInputError(
-            f"{path}: {config.folds} folds of {most_cases} cases, test cases among them. Give fewer --folds, or "
-            "add cases."
+            f"{path}: {config.folds} folds of {in_all} cases, test cases among them. Give fewer --folds, or add cases."
+        )
+    if config.folds and (wanted is None or wanted.keys() >= {*unassigned}):  # what it does not name is refused later
+        splits = already | _split_of(unassigned, already, config, wanted, proposed)
+        _refuse_few_cases(path, config, sum(split != "test" for split in splits.values()))
+
+
+def _refuse_few_cases(path: Path, config: PrepareConfig, cases: int) -> None:
+    if cases < config.folds:
+        raise BadInputError(
+            f"{path}: {config.folds} folds of {cases} cases that are no test cases. Give fewer --folds, or add cases."
         )
 
 
 def _assign_folds(store: Store, config: PrepareConfig) -> None:
     records = {name: record for name, record in store.manifest.cases.items() if record.split != "test"}
-    if len(records) < config.folds:
-        raise BadInputError(
-            f"{store.path}: {config.folds} folds of {len(records)} cases that are no test cases. Give fewer --folds, "
-            "or add cases."
-        )
+    _refuse_few_cases(store.path, config, len(records))
     already = {name: record.fold for name, record in records.items() if record.fold is not None}
     store.assign_folds(draw_folds([name for name in records if name not in already], already, config), config.folds)

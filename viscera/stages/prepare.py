@@ -68,8 +68,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     wanted_split = read_split(split_file, [case.name for case in cases]) if split_file else None
     proposed = own_split(source, cases) if split_file is None else {}
     refuse_foreign(store_path)
-    names = {*(before.names() if before else []), *(case.name for case in cases)}
-    refuse_many_folds(store_path, config, len(names))
+    refuse_many_folds(store_path, before, [case.name for case in cases], config, wanted_split, proposed)
     quarantine.refuse_other_quarantine(store_path)
     own = shard.of(cases) if shard else cases
     work = exclusive(store_path, lock=PARTS, beside_others=shard is not None)

@@ -122,6 +122,7 @@ bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_start
 	$(BIN)/python -m benchmarks.bench_report
 	$(BIN)/python -m benchmarks.bench_demo
+	$(BIN)/python -m benchmarks.bench_before
 	$(BIN)/python -m benchmarks.bench_restore
 	$(BENCH)/bin/python -m benchmarks.bench_scale
 	$(BENCH)/bin/python -m benchmarks.bench_predict

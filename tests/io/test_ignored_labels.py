@@ -71,5 +71,9 @@ def test_a_region_of_nnunet_is_refused_with_the_classes_that_could_stand_for_it(
     table = r'\{"background": 0, "part_1": 1, "part_2": 2, "liver": 3, "ignore": 4\}'
     with pytest.raises(BadInputError, match=rf"'whole' is a region of the numbers 1, 2, 3; .* for example {table}"):
         find_cases(raw, partial=True)
+    rewrite(raw, labels={"background": 0, "liver": 1, "ignore": [8, 9]})
+    one = r"'ignore' has the numbers 8, 9, and one was expected: give .* one number"
+    with pytest.raises(BadInputError, match=one):
+        find_cases(raw, partial=True)
     rewrite(raw, labels={"background": [0], "liver": [3], "rest": 1})  # plain numbers, as nnU-Net takes them
     assert find_cases(raw, partial=True)[0].numbers.mapping == {0: 0, 3: 3, 1: 0}

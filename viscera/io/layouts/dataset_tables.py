@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from viscera.core.anatomy import means_ignored
 from viscera.core.errors import BadInputError
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.manifest import Split
@@ -100,6 +101,9 @@ def names_to_numbers(table: Mapping[Any, Any], found_in: str) -> dict[str, int]:
 
 def _no_region(table: Mapping[Any, Any], name: str, region: Sequence[Any], found_in: str) -> str:
     """Why a table with regions is refused, and the table of classes that could stand in its place."""
+    if means_ignored(name):
+        has = f"has the numbers {', '.join(map(str, region))}" if region else "has no number"
+        return f"{found_in}: '{name}' {has}, and one was expected: give the voxels that nobody labelled one number."
     listed = {name: its if isinstance(its, list | tuple) else [its] for name, its in table.items()}
     wholes = {str(name): [int(float(each)) for each in its if _is_whole(each)] for name, its in listed.items()}
     names = {its[0]: name for name, its in wholes.items() if len(its) == 1}

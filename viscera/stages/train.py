@@ -88,10 +88,7 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
             trainer.restore(checkpoint)
         with ranks.together():
             if ranks.is_first:
-                if source is not None and taken is not None:
-                    log.warning("%s", taken.text)
-                    source.remember(folder, taken)
-                _write_beginning(folder, trainer, given.store)
+                _write_beginning(folder, trainer, given.store, source, taken)
         validation, labelled = cases_of(given.store, "validation")
         monitor = Monitor.create(given.feed, validation, config.train, config.predict, given.device, labelled)
         monitor = replace(monitor, watched=given.watched)
@@ -147,8 +144,13 @@ def _begun_from(source: Source, trainer: Trainer) -> Taken:
     return taken
 
 
-def _write_beginning(folder: RunFolder, trainer: Trainer, store: Store) -> None:
-    """Before the first step: what is trained, and on which data."""
+def _write_beginning(
+    folder: RunFolder, trainer: Trainer, store: Store, source: Source | None, taken: Taken | None
+) -> None:
+    """Before the first step: what is trained, on which data, and from which weights."""
+    if source is not None and taken is not None:
+        log.warning("%s", taken.text)
+        source.remember(folder, taken)
     folder.keep_curve_until(trainer.step)
     write_yaml(folder.config_path, trainer.config.model_dump(mode="json"))
     data = TrainingData.of(store, trainer.config.train.fold)

@@ -43,7 +43,8 @@ class MeanFacts:
             splits = _splits_of_all([facts.splits or {} for facts in runs.values()])
             folds = {facts.checkpoint.config.train.fold for facts in runs.values()}
             fold = next(iter(folds)) if len(folds) == 1 else "all"  # of two folds one run or the other has seen a case
-            data = TrainingData.of(store.of_fold(fold), fold).model_copy(update={"fold": data.fold})
+            changed = {"fold": data.fold} | ({"validation_sha256": ""} if len(folds) > 1 else {})  # each has its own
+            data = TrainingData.of(store.of_fold(fold), fold).model_copy(update=changed)
         return cls(
             _shared(folder, [facts.details for facts in runs.values()]),
             data,

@@ -327,7 +327,7 @@ def test_what_does_not_fit_is_not_begun(store_of_objects: ObjectStore, monkeypat
     store_of_objects.write("data/x", b"1" * 2000)
     monkeypatch.setattr("shutil.disk_usage", lambda _: _Usage(1000))
     mirror = Mirror(f"{store_of_objects.url}/data")
-    with pytest.raises(BadInputError, match=r"2e-06 GB are to be fetched.*1e-06 GB left.*XDG_CACHE_HOME"):
+    with pytest.raises(BadInputError, match=r"2e-06 GB are to be fetched.*room for 1e-06 GB.*XDG_CACHE_HOME"):
         mirror.fetch()
     assert store_of_objects.wire.count("GET /data/x") == 0
 

@@ -4,7 +4,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,28 +46,31 @@ def mirrored(
         for url in found
     }
     sent = [mirror for mirror in mirrors.values() if mirror.is_output and is_first]
-    with end_on_signal():
-        for mirror in mirrors.values():
-            if is_first or not mirror.is_output:
-                mirror.fetch(display.update)
-        for mirror in sent:
-            mirror.remote.refuse_unwritable()
-            if count := mirror.send(display.update):
-                display.note(f"{mirror.url}: sent what the last command could not send ({count} files)")
-    display.addresses = {**display.addresses, **{str(mirror.folder): mirror.url for mirror in mirrors.values()}}
-    sending = _Sending(sent, display)
-    try:
-        here = {url: mirror.path for url, mirror in mirrors.items()}
-        yield {key: _each(lambda path: here.get(url_of(path) or "", path), value) for key, value in paths.items()}
-    except (VisceraError, OSError, MemoryError) as error:
-        explained = case_error(name, error)
-        sentence = type(explained)(display.named(str(explained)))
-        sending.finish(is_well=False)
-        raise sentence from error
-    except BaseException:
-        sending.finish(is_well=False)
-        raise
-    sending.finish(is_well=True)
+    with ExitStack() as held:
+        with end_on_signal():
+            for mirror in mirrors.values():  # before any of them makes room
+                held.enter_context(mirror.in_use())
+            for mirror in mirrors.values():
+                if is_first or not mirror.is_output:
+                    mirror.fetch(display.update)
+            for mirror in sent:
+                mirror.remote.refuse_unwritable()
+                if count := mirror.send(display.update):
+                    display.note(f"{mirror.url}: sent what the last command could not send ({count} files)")
+        display.addresses = {**display.addresses, **{str(mirror.folder): mirror.url for mirror in mirrors.values()}}
+        sending = _Sending(sent, display)
+        try:
+            here = {url: mirror.path for url, mirror in mirrors.items()}
+            yield {key: _each(lambda path: here.get(url_of(path) or "", path), value) for key, value in paths.items()}
+        except (VisceraError, OSError, MemoryError) as error:
+            explained = case_error(name, error)
+            sentence = type(explained)(display.named(str(explained)))
+            sending.finish(is_well=False)
+            raise sentence from error
+        except BaseException:
+            sending.finish(is_well=False)
+            raise
+        sending.finish(is_well=True)
 
 
 def refuse_secret_arguments(arguments: Sequence[str]) -> None:

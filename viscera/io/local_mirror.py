@@ -7,17 +7,17 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.io.cache_room import WAIT_S, clear_leftovers, in_use, one_at_a_time, refuse, room
 from viscera.io.files import exclusive, make_folder, refuse_unwritable, temporary_beside, writing
 from viscera.io.mirror_index import Index, Known, Seen, forget_removed, place_of, removed
 from viscera.io.remote_folder import RemoteFile, RemoteFolder, is_hidden, md5_of
-from viscera.io.scan_by_scan import keep_list, may_come_later, room
+from viscera.io.scan_by_scan import keep_list, may_come_later
 
-WAIT_S = 3600  # for another process that fetches from the same URL, or sends to it
 _MB = 10**6
 _SMALL = 2**20  # bytes; smaller files are copied to be sent, others linked
 _GROWING = ".jsonl"  # files that grow in their place, and are copied; all others are replaced as a whole
@@ -56,6 +56,10 @@ class Mirror:
         """What stands for the URL here."""
         return self.folder / self._name if self._name else self.folder
 
+    def in_use(self) -> AbstractContextManager[None]:
+        """Within, what is here stays, whoever needs room."""
+        return in_use(self.home)
+
     def fetch(self, progress: OnProgress = unseen) -> None:
         """Make what is here what is there; results that were not sent yet stay as they are.
 
@@ -63,16 +67,17 @@ class Mirror:
         where both sides have changed.
         """
         with self._held() as index:
-            self._clear()
+            clear_leftovers(self.home)
             index.is_written |= self.is_output
             there = self._there()
             wanted = [name for name, file in there.items() if self._is_wanted(index, name, file)]
             self._forget(index, there)
-            later = self._later(index, there, wanted)
-            keep_list(self.home, {name: there[name] for name in later})
-            wanted = [name for name in wanted if name not in later]
-            self._refuse_too_much(sum(max(0, there[name].size) for name in wanted))
-            self._fetch_all(index, {name: there[name] for name in wanted}, progress)
+            with one_at_a_time():
+                later = self._later(index, there, wanted)
+                keep_list(self.home, {name: there[name] for name in later})
+                wanted = [name for name in wanted if name not in later]
+                self._refuse_too_much(_bytes(there, wanted))
+                self._fetch_all(index, {name: there[name] for name in wanted}, progress)
         if not self.is_output and not self.path.exists():
             shown = [name for name in self._only if not name.startswith(".")]
             what = f"none of {', '.join(shown)}" if shown else "no such file or folder, or it is empty"
@@ -228,8 +233,8 @@ class Mirror:
 
     def _later(self, index: Index, there: dict[str, RemoteFile], wanted: list[str]) -> list[str]:
         """The scans that are fetched when they are worked on: where not all have room, and nothing was written here."""
-        needed = sum(max(0, there[name].size) for name in wanted)
-        if not self._scan_by_scan or index.is_written or needed <= room(self.home):
+        needed = _bytes(there, wanted)
+        if not self._scan_by_scan or index.is_written or not needed or needed <= room(self.home, needed):
             return []
         later = may_come_later(there)
         if later:
@@ -238,12 +243,8 @@ class Mirror:
 
     def _refuse_too_much(self, needed: int) -> None:
         make_folder(self.home)
-        free = room(self.home)
-        if needed > free:
-            raise BadInputError(
-                f"{self.url}: {needed / 1e9:.3g} GB are to be fetched, and {self.home} has {free / 1e9:.3g} GB left. "
-                "Free some space there, or set XDG_CACHE_HOME to a folder on a larger disk."
-            )
+        if needed:
+            refuse(self.url, self.home, needed, room(self.home, needed))
 
     @contextmanager
     def _changed(self, index: Index) -> Iterator[dict[str, tuple[Path, Seen]]]:
@@ -279,10 +280,9 @@ class Mirror:
         make_folder(folder)
         return temporary_beside(folder / PurePosixPath(name).name)
 
-    def _clear(self) -> None:
-        """Delete the leftovers of processes that were killed."""
-        for each in (*self.home.glob(".sending-*"), self.home / ".fetching"):
-            shutil.rmtree(each, ignore_errors=True)
+
+def _bytes(there: dict[str, RemoteFile], names: list[str]) -> int:
+    return sum(max(0, there[name].size) for name in names)
 
 
 def _copied(path: Path, to: Path) -> bool:

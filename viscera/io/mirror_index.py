@@ -24,6 +24,8 @@ from viscera.io.records import read_json, validated, write_json
 from viscera.io.remote_folder import UNKNOWN, RemoteFile, RemoteFolder
 
 _NAME, _REMOVED = "index.json", "removed"
+LISTS = frozenset({_REMOVED, ".scans"})  # folders in CACHE/remote/HASH that hold notes alone
+LISTED = ".listed.json"  # of the scans that are fetched one by one, see `io.scan_by_scan`
 
 
 class Seen(NamedTuple):
@@ -71,28 +73,57 @@ class Index:
     @contextmanager
     def kept(cls, home: Path, url: str) -> Iterator["Index"]:
         """That of a folder, kept however the work with it ends."""
-        path = home / _NAME
-        index = validated(cls, read_json(path), path, f"Delete {home}.") if path.exists() else cls(url)
+        index = cls.read(home) if (home / _NAME).exists() else cls(url)
         try:
             yield index
         finally:
             index.keep(home)
 
+    @classmethod
+    def read(cls, home: Path) -> "Index":
+        """That of a folder; raises BadInputError where it is damaged, or there is none."""
+        path = home / _NAME
+        return validated(cls, read_json(path), path, f"Delete {home}.")
+
     def keep(self, home: Path) -> None:
         """Write it."""
         write_json(home / _NAME, vars(self))
+
+    def forget(self, home: Path) -> None:
+        """Delete it: nothing of the URL is here any more."""
+        (home / _NAME).unlink()
+
+
+def mirrors_folder() -> Path:
+    """CACHE/remote."""
+    return cache_folder().resolve() / "remote"
+
+
+def homes() -> dict[Path, int]:
+    """CACHE/remote/HASH of all URLs with files here, and when a command last looked at what is there, in ns."""
+    found = dict[Path, int]()
+    for index in mirrors_folder().glob(f"*/{_NAME}"):
+        with suppress(FileNotFoundError):  # forgotten meanwhile
+            found[index.parent] = index.stat().st_mtime_ns
+    return found
+
+
+def folder_of(home: Path, url: str | None) -> Path:
+    """The folder of the files in CACHE/remote/HASH."""
+    name = PurePosixPath(url or "").name
+    return home / (name if name and not name.startswith(".") and name not in {_NAME, _REMOVED} else "files")
 
 
 def place_of(url: str, endpoint: str, file: str = "") -> tuple[Path, Path]:
     """CACHE/remote/HASH, and the folder in it, of a URL whose files are wanted all, or `file` (or several) alone."""
     key = f"{url}\n{endpoint}\n{file}"
-    home = _root() / sha256(key.encode()).hexdigest()[:16]
-    return home, _folder(home, url)
+    home = mirrors_folder() / sha256(key.encode()).hexdigest()[:16]
+    return home, folder_of(home, url)
 
 
 def address_of(path: Path) -> str:
     """For records: the URL that a path stands for, or the path."""
-    root = _root()
+    root = mirrors_folder()
     if not path.is_relative_to(root):
         return str(path)
     place, _, *name = (*path.relative_to(root).parts, "", "")
@@ -103,23 +134,23 @@ def address_of(path: Path) -> str:
 def home_of(folder: Path) -> Path | None:
     """CACHE/remote/HASH of a folder that stands for a URL; None of others."""
     home = folder.parent
-    return home if home.parent == _root() and (home / _NAME).exists() else None
+    return home if home.parent == mirrors_folder() and (home / _NAME).exists() else None
 
 
 def with_addresses(text: str) -> str:
     """For records: a text that names paths, with the URLs of those that stand for one."""
-    root = _root()
+    root = mirrors_folder()
     for place in set(re.findall(rf"{re.escape(str(root))}/([0-9a-f]{{16}})/", text)):
         index = root / place / _NAME
         if index.exists():
             url = _url_in(index)
-            text = text.replace(str(_folder(index.parent, url)), url)
+            text = text.replace(str(folder_of(index.parent, url)), url)
     return text
 
 
 def remove(path: Path) -> None:
     """Delete a result, where there is one; that of a URL there as well: what else is gone here stays there."""
-    root, absolute = _root(), path.parent.resolve() / path.name
+    root, absolute = mirrors_folder(), path.parent.resolve() / path.name
     if not path.exists():
         return
     path.unlink(missing_ok=True)
@@ -150,17 +181,8 @@ def mirror_of(address: str) -> Path:
     return Path(address)
 
 
-def _root() -> Path:
-    return cache_folder().resolve() / "remote"
-
-
 def _note_of(home: Path, name: str) -> Path:
     return home / _REMOVED / f"{sha256(name.encode(errors='surrogateescape')).hexdigest()[:32]}.json"
-
-
-def _folder(home: Path, url: str | None) -> Path:
-    name = PurePosixPath(url or "").name
-    return home / (name if name and not name.startswith(".") and name not in {_NAME, _REMOVED} else "files")
 
 
 @cache

@@ -6,8 +6,6 @@ CACHE/remote/HASH/.scans/X.lock   held by each process that uses it
 """
 
 import os
-import re
-import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,29 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from viscera.core.errors import BadInputError
+from viscera.io.cache_room import WAIT_S, is_shared, one_at_a_time, refuse, room
 from viscera.io.files import exclusive, make_folder, sha256, temporary_beside, writing
-from viscera.io.mirror_index import address_of, home_of
+from viscera.io.mirror_index import LISTED, address_of, home_of
 from viscera.io.nifti_header import ENDINGS
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.remote_folder import RemoteFile, RemoteFolder
 
-WAIT_S = 3600  # for another process that fetches from the same URL, or for the room that its scan takes
-_LISTED, _KNOWN = ".listed.json", ".scans"
+_KNOWN = ".scans"
 _LOOK_S = 0.2
-_GB = 1e9
-
-
-def room(home: Path, used: int = 0) -> int:
-    """Bytes that may be fetched: what is left on the disk, and of `VISCERA_CACHE_GB`, of which so much is `used`.
-
-    Raises BadInputError where that is no number.
-    """
-    free, given = shutil.disk_usage(home).free, os.environ.get("VISCERA_CACHE_GB")
-    if not given:
-        return free
-    if not re.fullmatch(r"(\d+\.?\d*|\.\d+)(e-?\d+)?", given):
-        raise BadInputError(f"VISCERA_CACHE_GB={given}: a number of gigabytes was expected, for example 50.")
-    return min(free, int(float(given) * _GB) - used)
 
 
 def may_come_later(names: Iterable[str]) -> list[str]:
@@ -50,17 +34,17 @@ def may_come_later(names: Iterable[str]) -> list[str]:
 def keep_list(home: Path, files: Mapping[str, RemoteFile]) -> None:
     """Note which scans are fetched one by one; none: all are here."""
     if files:
-        write_json(home / _LISTED, files)
+        write_json(home / LISTED, files)
     else:
-        (home / _LISTED).unlink(missing_ok=True)
+        (home / LISTED).unlink(missing_ok=True)
 
 
 def later_scans(folder: Path) -> "dict[Path, LaterScan]":
     """The scans of a folder that are fetched one by one, by the paths that they have here; of most folders none."""
     home = home_of(folder)
-    if home is None or not (home / _LISTED).exists():
+    if home is None or not (home / LISTED).exists():
         return {}
-    listed = validated(dict[str, RemoteFile], read_json(home / _LISTED), home / _LISTED, f"Delete {home}.")
+    listed = validated(dict[str, RemoteFile], read_json(home / LISTED), home / LISTED, f"Delete {home}.")
     url = address_of(folder)
     return {folder / name: LaterScan(home, url, folder / name, file) for name, file in listed.items()}
 
@@ -122,16 +106,16 @@ class LaterScan:
         present = [path for path in self.path.parent.iterdir() if _is_scan(path.name) and path != self.path]
         for path in present:
             _release(self.home, path)
-        used = sum(path.stat().st_size for path in present if path.exists())
-        left = room(self.home, used)
-        if self.file.size > left:
-            if used and not is_last_try:
+        with one_at_a_time():
+            left = room(self.home, self.file.size)
+            is_awaited = any(path.exists() for path in present) or is_shared(self.home)
+            if self.file.size > left and is_awaited and not is_last_try:
                 return False
-            raise BadInputError(
-                f"{self.url}/{self.path.name}: it has {self.file.size / _GB:.3g} GB, and in {self.home} there is room "
-                f"for {max(0, left) / _GB:.3g} GB. Free some space there, set XDG_CACHE_HOME to a folder on a larger "
-                "disk, or raise VISCERA_CACHE_GB where it is set."
-            )
+            refuse(f"{self.url}/{self.path.name}", self.home, self.file.size, left)
+            self._fetch_now()
+        return True
+
+    def _fetch_now(self) -> None:
         make_folder(self.home / ".fetching")
         copy = temporary_beside(self.home / ".fetching" / self.path.name)
         RemoteFolder(self.url).fetch(self.path.name, self.file, copy, lambda _: None)
@@ -140,7 +124,6 @@ class LaterScan:
         with writing(self.path):
             copy.replace(self.path)
         write_json(self._note, noted or self.file._asdict())
-        return True
 
 
 def _release(home: Path, path: Path) -> None:

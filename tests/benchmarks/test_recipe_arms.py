@@ -1,5 +1,7 @@
 """The ablation's arms, budget and rule, worked by hand."""
 
+import json
+
 import pytest
 
 from benchmarks.recipe_arms import (
@@ -12,7 +14,9 @@ from benchmarks.recipe_arms import (
     effects,
     number_of_ingredients,
     steps_of,
+    strong,
 )
+from benchmarks.record import RESULTS
 
 
 def test_arms_are_the_base_each_all_all_but_each_and_the_alternatives() -> None:
@@ -73,3 +77,12 @@ def test_an_ingredient_of_several_settings_counts_once() -> None:
     assert by_name["window_hu"] == by_name["cross_entropy_root"] == by_name["filters_16"] == 1
     assert by_name["early_average_ce"] == by_name["mild"] == 4
     assert by_name["mild_rate_0.005"] == 5
+
+
+def test_strong_is_the_arm_that_the_rule_chooses_from_what_was_measured() -> None:
+    """With the base's network, windows and weights; so are its other weightings."""
+    (found,) = (json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*/recipes.json"))
+    dice = {arm: {int(seed): value for seed, value in of.items()} for arm, of in found["ablation"].items()}
+    best = {"learning_rate": 0.01, **chosen(dice).settings}
+    assert strong().settings == {"weighting": "uniform", **best}
+    assert strong("square").settings == {"weighting": "square", **best}

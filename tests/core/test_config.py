@@ -3,6 +3,7 @@
 import pytest
 
 from viscera.core.anatomy import TOLERANCES_MM
+from viscera.core.arms import arms_of
 from viscera.core.config import Config, EvaluateConfig
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
@@ -100,6 +101,16 @@ def test_the_balanced_preset_ends_with_uniform_weights_within_the_papers_iterati
     train = resolve_config("balanced").train
     assert (train.weighting, train.loss.schedule.to) == ("simple", "uniform")
     assert train.loss.schedule.last_step < train.iterations
+
+
+def test_a_study_of_the_strong_preset_varies_the_weighting_alone() -> None:
+    config = resolve_config("strong")
+    assert [(arm.weighting, arm.learning_rate) for arm in arms_of(config.study)] == [
+        ("uniform", 0.01),
+        ("simple", 0.01),
+        ("square", 0.01),
+    ]
+    assert config.train.learning_rate == 0.01
 
 
 def test_a_study_is_scored_by_dice_alone_unless_told_otherwise() -> None:

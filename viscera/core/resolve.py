@@ -25,6 +25,18 @@ PRESETS: dict[str, dict[str, Any]] = {
             "loss": {"schedule": {"to": "uniform", "last_step": 6667}},
         },
     },
+    # the best of the ablation in docs/results/recipes.md, by the rules of docs/decisions/0035
+    "strong": {
+        "train": {
+            "learning_rate": 0.01,
+            "organ_windows": 0.33,
+            "intensity": {"low_hu": -160.0, "high_hu": 240.0},
+            "average": 0.999,
+            "rate_schedule": {"warm_up": 30},
+            "loss": {"cross_entropy": 1.0},
+        },
+        "study": {"learning_rates": [0.01]},
+    },
 }
 
 

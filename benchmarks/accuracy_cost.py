@@ -99,12 +99,12 @@ class _Measured:
 def measure_costs(data: DataSet, contenders: Iterable[Contender], rounds: int = 3, seconds: float = _SECONDS) -> None:
     """Measure in turn, and write `cost.json` after each.
 
-    Variants without mirroring cost what the others do. What was measured before of other contenders is kept, and which
+    Give none that costs what another does. What was measured before of other contenders is kept, and which
     setting was the fastest of those that are measured again.
     """
     path = data.work / "cost.json"
     before = read_json(path)["contenders"] if path.exists() else {}
-    by_key = {each.costs_like: each for each in contenders if each.key == each.costs_like}
+    by_key = {each.costs_like: each for each in contenders}
     found = {key: _Measured(tried=_tried(contender, before.get(key))) for key, contender in by_key.items()}
     prepared: dict[Path, float] = {}
     started, when = time.time(), dt.datetime.now(tz=dt.UTC).strftime("%Y-%m-%d %H:%M")
@@ -119,7 +119,12 @@ def measure_costs(data: DataSet, contenders: Iterable[Contender], rounds: int = 
                 found[key].prepare.append(prepared[contender.prepared])
             _round(data, contender, found[key], seconds)
             gc.collect()
-            told = {"title": contender.title, "measured": when, **found[key].record(), "settings": contender.settings()}
+            told = {
+                "title": contender.cost_title,
+                "measured": when,
+                **found[key].record(),
+                "settings": contender.settings(),
+            }
             before = {**before, key: told}
             record = {
                 "contenders": before,

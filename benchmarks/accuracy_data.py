@@ -150,10 +150,14 @@ class Contender(Protocol):
 
     key: str  # of its folders and results: a letter, then letters, digits, . and -
     title: str
-    costs_like: str  # key of the contender whose steps cost the same; its own, or that of another
+    costs_like: str  # what its costs are called: as itself, or as another, or by its key and a budget
+    cost_title: str
     mirrors: bool  # whether it can average over mirrored scans
-    fast: Sequence[Fast]  # what might be its fastest
     prepared: Path  # folder that `prepare` makes; contenders may share one
+
+    @property
+    def fast(self) -> Sequence[Fast]:
+        """What might be its fastest."""
 
     def settings(self) -> Mapping[str, Any]:
         """What was set, for the page."""
@@ -163,6 +167,9 @@ class Contender(Protocol):
 
     def prepare(self) -> None:
         """From raw data to what a training reads, anew."""
+
+    def prepare_again(self) -> None:
+        """The same once more, on another machine, with what was decided then."""
 
     def train(self, steps: int, seed: int, folder: Path, fast: Fast, on_step: OnStep) -> int:
         """A model in a folder; goes on with what is there. Schedules end at the last step. The steps it has."""

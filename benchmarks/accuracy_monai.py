@@ -33,7 +33,8 @@ class Monai:
 
     def __init__(self, data: DataSet, key: str, patch: int) -> None:
         self.data, self.key, self.costs_like = data, key, "monai"
-        self.rate, self.title = RATES[key], f"MONAI, rate {RATES[key]:g}"
+        self.rate = RATES[key]
+        self.title = self.cost_title = f"MONAI, rate {self.rate:g}"
         self.prepared = data.work / "prepared" / "monai"
         self.patch = 16 * math.ceil(max(patch, 32) / 16)  # four halvings
 
@@ -54,6 +55,8 @@ class Monai:
 
     def prepare(self) -> None:
         """Nothing: the script reads raw data into memory as a training begins."""
+
+    prepare_again = prepare
 
     def _transforms(self, keys: Sequence[str]) -> list[Any]:
         from monai import transforms as t  # noqa: PLC0415 - slow, and not in every environment

@@ -65,7 +65,7 @@ class NnUNet:
         self.costs_like = f"nnunet-cut-{cut_to}" if cut_to else "nnunet"
         self.key = self.costs_like if mirroring else f"{self.costs_like}-no-mirroring"
         how = "plan cut to our size" if cut_to else "its plan"
-        self.title = f"nnU-Net, {how}" + ("" if mirroring else ", without mirroring")
+        self.title = self.cost_title = f"nnU-Net, {how}" + ("" if mirroring else ", without mirroring")
         self.prepared = data.work / "prepared" / "nnunet"
         os.environ |= {
             "nnUNet_raw": str(data.work / "raw"),
@@ -114,6 +114,8 @@ class NnUNet:
             api.extract_fingerprint_dataset(NUMBER, num_processes=1, clean=True, verbose=False, show_progress_bar=False)
             api.plan_experiment_dataset(NUMBER)
             api.preprocess_dataset(NUMBER, _PLANS, (_CONFIGURATION,), [1], show_progress_bar=False)
+
+    prepare_again = prepare
 
     def _trainer(self, folder: Path, fast: Fast, steps: int, *, resume: bool) -> Any:  # noqa: ANN401 - untyped
         os.environ |= {"nnUNet_results": str(folder)}

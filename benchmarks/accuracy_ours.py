@@ -1,4 +1,4 @@
-"""Our recipe as a contender of `bench_accuracy`: what `viscera prepare`, `train` and `predict` do.
+"""Ours as a contender of `bench_accuracy`: what `viscera plan`, `prepare`, `train` and `predict` do.
 
 Number format and memory layout are, where the recipe leaves them at `auto`, what `bench_accuracy cost` found the
 fastest, as of all contenders. The curve has two lines, and there are four checkpoints.
@@ -14,11 +14,14 @@ import torch
 from benchmarks.accuracy_data import DataSet, Fast, OnStep
 from viscera.core.anatomy import CLASS_NAMES, ClassTable
 from viscera.core.config import Config
-from viscera.core.resolve import with_settings
+from viscera.core.resolve import resolve_config, with_settings
 from viscera.core.settings import differences
 from viscera.engine.hardware import computes_bfloat16
 from viscera.io.classes import ClassFile
+from viscera.io.records import read_yaml, write_yaml
 from viscera.io.runlog import RunFolder
+from viscera.io.store import Store
+from viscera.planning.training_plan import Wanted, planned
 from viscera.stages.predict import predict
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
@@ -33,10 +36,19 @@ class Ours:
 
     def __init__(self, data: DataSet, name: str, config: Config) -> None:
         self.data, self.config = data, _on_this_grid(config)
-        self.fast: Sequence[Fast] = _candidates(config)
         self.key = self.costs_like = f"ours-{name}"
-        self.title = f"viscera, {name}"
+        self.title = self.cost_title = f"viscera, {name}"
         self.prepared = data.work / "prepared" / self.key
+
+    @property
+    def fast(self) -> Sequence[Fast]:
+        """What might be its fastest: bfloat16 where the processor has it, unless the recipe says otherwise."""
+        train = self.config.train
+        automatic = "bfloat16" if computes_bfloat16(torch.device("cpu")) else "float32"
+        bfloat16 = (automatic if train.precision == "auto" else train.precision) == "bfloat16"
+        automatic_too = train.memory_layout == "auto"
+        layouts = ("channels_last", "channels_first") if automatic_too else (train.memory_layout,)
+        return [Fast(bfloat16, each == "channels_last") for each in layouts]
 
     def settings(self) -> Mapping[str, Any]:
         """What differs from the paper's settings."""
@@ -48,10 +60,17 @@ class Ours:
 
     def prepare(self) -> None:
         """`viscera prepare`, all cases for training but those that the recipe validates on."""
-        shutil.rmtree(self.prepared, ignore_errors=True)
+        self._store(self.prepared)
+
+    def prepare_again(self) -> None:
+        """With the plan that there is."""
+        self._store(self.prepared)
+
+    def _store(self, path: Path) -> None:
+        shutil.rmtree(path, ignore_errors=True)
         other = self.data.classes != CLASS_NAMES
         classes = ClassFile(ClassTable.of_names(self.data.classes), {}) if other else None
-        prepare(self.data.raw, self.prepared, self.config.prepare, classes=classes)
+        prepare(self.data.raw, path, self.config.prepare, classes=classes)
 
     def _of(self, steps: int, seed: int, fast: Fast) -> Config:
         """A warm-up of a tenth of the steps at most."""
@@ -88,17 +107,34 @@ class Ours:
             predict(folder, scan, out / scan.name.replace("_0000", ""), overwrite=True, device="cpu")
 
 
+class Planned(Ours):
+    """A preset with what `viscera plan` makes of these data, this machine and a budget: a plan for each budget.
+
+    What planning takes is part of preparing: a store of the scans' own voxels, the plan, and the store that it wants.
+    """
+
+    def __init__(self, data: DataSet, preset: str, minutes: float) -> None:
+        super().__init__(data, preset, resolve_config(preset))
+        self.minutes, self._base = minutes, self.config
+        self.costs_like = f"{self.key}-{minutes:g}-minutes"
+        self.cost_title = f"{self.title}, planned for {minutes:g} min"
+        self.prepared = data.work / "prepared" / self.costs_like
+        self._plan = data.work / "plans" / f"{self.costs_like}.yaml"
+        if self._plan.exists():
+            self.config = Config.model_validate(read_yaml(self._plan))
+
+    def prepare(self) -> None:
+        """`viscera prepare`, `plan --budget` and `prepare --config`."""
+        native = self.prepared.with_name(f"{self.prepared.name}-native")
+        self.config = self._base
+        self._store(native)
+        self.config = planned(Store.open(native), self._base, Wanted(seconds=60 * self.minutes)).config
+        self._store(self.prepared)
+        write_yaml(self._plan, self.config.model_dump(mode="json"))
+
+
 def _every(steps: int, parts: int) -> int:
     return max(1, steps // parts)
-
-
-def _candidates(config: Config) -> Sequence[Fast]:
-    """What might be its fastest: bfloat16 where the processor has it, unless the recipe says otherwise."""
-    precision, layout = config.train.precision, config.train.memory_layout
-    automatic = "bfloat16" if computes_bfloat16(torch.device("cpu")) else "float32"
-    bfloat16 = (automatic if precision == "auto" else precision) == "bfloat16"
-    layouts = ("channels_last", "channels_first") if layout == "auto" else (layout,)
-    return [Fast(bfloat16, each == "channels_last") for each in layouts]
 
 
 def _on_this_grid(config: Config) -> Config:

@@ -18,7 +18,7 @@ from benchmarks.record import RESULTS
 from viscera.core.errors import BadInputError
 from viscera.drawing.canvas import house_style, to_bytes
 from viscera.io.files import write_bytes, write_text
-from viscera.io.records import read_json, write_json
+from viscera.io.records import read_json, read_yaml, write_json, write_yaml
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, IMAGES = DOCS / "results" / "accuracy.md", DOCS / "images"
@@ -36,7 +36,9 @@ From raw data to label maps of unseen cases, on one thread: preparing, training 
 have the same training cases and are scored on the same unseen ones, on the scans' own grids; foreground Dice is the
 mean over the organs of the mean over cases. Each point is a training of its own whose schedule ends at its budget. The
 axis is steps × CPU seconds of a step + what comes before and after, measured in turn in one run, so that trainings
-could run beside other work. Intervals are 95 % t intervals of the mean over seeds; of one seed there is none.
+could run beside other work. Ours is the preset `strong` with what `viscera plan --budget` makes of the data and the
+machine, a plan for each budget; what planning takes is part of preparing. Intervals are 95 % t intervals of the mean
+over seeds; of one seed there is none.
 
 What was set, in the peers' favour: nnU-Net trains on all training cases, without its windows of validation, in short
 epochs, so that its own schedule ends at the budget, and has bfloat16 autocast where that is faster, which it does not
@@ -160,6 +162,7 @@ def collect(data: DataSet, folder: Path = RESULTS, names: Mapping[str, str] | No
         "data": told,
         "names": named,
         "cost": cost,
+        "plans": {path.name: read_yaml(path) for path in sorted((data.work / "plans").glob("*.yaml"))},
         "pieces": pieces,
         "missing": missing,
         "without_mirrored": plain,
@@ -184,6 +187,9 @@ def take_up(data: DataSet, folder: Path = RESULTS) -> int:
     if cost.exists() and read_json(cost) != content["cost"]:
         raise BadInputError(f"{cost}: other costs than those that were collected. Begin with an empty folder.")
     write_json(cost, content["cost"])
+    for name, plan in content.get("plans", {}).items():
+        (data.work / "plans").mkdir(exist_ok=True)
+        write_yaml(data.work / "plans" / name, plan)
     taken = 0
     for piece in content["pieces"]:
         path = piece_folder(data.work, piece["contender"], piece["seed"], piece["minutes"]) / "piece.json"
@@ -249,7 +255,8 @@ def _section(results: Mapping[str, Any]) -> str:
 
 
 def _titles(results: Mapping[str, Any]) -> dict[str, str]:
-    found = {key: values["title"] for key, values in results["cost"]["contenders"].items()}
+    of_names = set(results["names"].values())
+    found = {key: values["title"] for key, values in results["cost"]["contenders"].items() if key in of_names}
     found |= {piece["contender"]: piece["title"] for piece in results["pieces"]}
     return dict(sorted(found.items(), key=lambda pair: (not pair[0].startswith("ours"), pair[0])))
 

@@ -11,10 +11,10 @@
 Everything from raw data to label maps counts: preparing, training, prediction. Each point is a training of its own
 whose schedule ends at its budget, not a checkpoint on the way of a longer one. Contenders (`--contender`):
 
-- `ours`: `--preset NAME`, `--config FILE`, `--set KEY=VALUE` (kept in the work folder as `--recipe NAME`); by default
-  the preset `strong`, and as long as there is none `benchmarks/accuracy_recipe.yaml`;
-- `nnunet`: the plan that its planner makes of these data; `nnunet-cut`: the same with our network's channels, levels,
-  window and batch, so that a step has about as many multiplications as ours; both also as `…-no-mirroring`, since
+- `ours`: the preset `strong` with what `viscera plan --budget` makes of these data, a plan for each budget; or one
+  recipe for all of them, by `--preset NAME`, `--config FILE`, `--set KEY=VALUE` (kept as `--recipe NAME`);
+- `nnunet`: the plan that its planner makes of these data; `nnunet-cut`: the same with the channels, levels, window and
+  batch of ours at an hour, so that a step has about as many multiplications; both also as `…-no-mirroring`, since
   mirrored abdomens have the liver on the left. Each is predicted with and without averaging over mirrored scans
   (`--plain`: the latter another time), and the better counts;
 - `monai`: a script as its tutorials have it (`accuracy_monai.py`); `monai-tutorial-rate` at their learning rate.
@@ -44,20 +44,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from benchmarks.accuracy_cost import Cost, measure_costs
 from benchmarks.accuracy_data import PHANTOM, QUICK_PHANTOM, Contender, DataSet, Meter, piece_folder, score, set_up
 from benchmarks.accuracy_monai import RATES, Monai
 from benchmarks.accuracy_nnunet import NnUNet, Size
-from benchmarks.accuracy_ours import Ours
+from benchmarks.accuracy_ours import Ours, Planned
 from benchmarks.accuracy_page import collect, take_up, write_page
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
-from viscera.core.resolve import PRESETS, resolve_config
+from viscera.core.resolve import resolve_config
 from viscera.io.records import read_json, read_yaml, write_json, write_yaml
 
-_RECIPE = Path(__file__).parent / "accuracy_recipe.yaml"
+_PRESET = "strong"
+_SIZE = Size(patch=48, batch_size=2, channels=32, levels=4)  # of what `viscera plan` makes of the phantoms at an hour
 _QUICK_RECIPE = ["train.patch=16", "train.batch_size=2", "train.filters=4", "train.levels=3"]
 PEERS = ("nnunet", "nnunet-no-mirroring", "nnunet-cut", "nnunet-cut-no-mirroring", *RATES)
 _BY_DEFAULT = ("ours", *(name for name in PEERS if name != "monai-tutorial-rate"))
@@ -69,10 +69,11 @@ _PLAN: dict[str, list[Any]] = {
 _TOLD_EVERY_S = 30.0
 
 
-def recipe_of(given: argparse.Namespace, work: Path) -> tuple[str, Config]:
-    """The recipe that is ours, and its name; one that was given is kept in the work folder."""
-    named = given.recipe or ("strong" if "strong" in PRESETS else "first-look")
-    path = work / "recipes" / f"{named}.yaml"
+Recipe = tuple[str, Config]  # of ours, the same at each budget, and its name
+
+
+def recipe_of(given: argparse.Namespace, work: Path) -> Recipe | None:
+    """The one that was given, now or before, and is kept in the work folder; None: a plan for each budget."""
     if given.preset or given.config or given.set:
         values = read_yaml(given.config) if given.config else {}
         config = resolve_config(given.preset or "paper", values, given.set)
@@ -85,20 +86,19 @@ def recipe_of(given: argparse.Namespace, work: Path) -> tuple[str, Config]:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_yaml(path, written)
         return named, config
+    if given.recipe is None:
+        return None
+    path = work / "recipes" / f"{given.recipe}.yaml"
     if path.exists():
-        return named, Config.model_validate(read_yaml(path))
-    if named in PRESETS:
-        return named, resolve_config(named)
-    if named == "first-look":
-        return named, resolve_config(file_values=yaml.safe_load(_RECIPE.read_text(encoding="utf-8")))
+        return given.recipe, Config.model_validate(read_yaml(path))
     raise BadInputError(f"{path}: there is no such recipe. Give it once with --preset, --config or --set.")
 
 
-def contender_of(name: str, data: DataSet, recipe: tuple[str, Config]) -> Contender:
-    """By its name on the command line. Raises BadInputError for another."""
-    size = Size.of(recipe[1].train)
+def contender_of(name: str, data: DataSet, recipe: Recipe | None, minutes: float) -> Contender:
+    """By its name on the command line, within a budget. Raises BadInputError for another."""
+    size = Size.of(recipe[1].train) if recipe else _SIZE
     if name == "ours":
-        return Ours(data, *recipe)
+        return Ours(data, *recipe) if recipe else Planned(data, _PRESET, minutes)
     if name in RATES:
         return Monai(data, name, size.patch)
     if name in PEERS:
@@ -141,6 +141,8 @@ def run_piece(
     if steps == 0:
         write_json(done, {**found, "dice": {}, "process_s": {}})
         return done
+    if not contender.prepared.exists():
+        contender.prepare_again()
     steps = _trained(contender, steps, seed, folder, cost)
     used = {"train": sum(read_json(path)["train_s"] for path in folder.glob("sitting_*.json"))}
     used, dice = before["process_s"] if before else used, before["dice"] if before else {}
@@ -211,7 +213,7 @@ def quick() -> None:
         data = set_up(work, None, "quick", QUICK_PHANTOM)
         recipe = "quick", resolve_config("demo", assignments=_QUICK_RECIPE)
         names = ("ours", "nnunet-cut", "nnunet", "monai")
-        contenders = [contender_of(name, data, recipe) for name in names]
+        contenders = [contender_of(name, data, recipe, 0.1) for name in names]
         measure_costs(data, contenders, rounds=1, seconds=1.0)
         for each in contenders:
             for minutes, steps in ((0.1, 2), (0.2, 4)):
@@ -277,16 +279,23 @@ def _of_work_folder(given: argparse.Namespace, work: Path) -> None:
         print(f"{take_up(data)} points taken")
         return
     recipe = recipe_of(given, work)
-    by_name = {name: contender_of(name, data, recipe) for name in ("ours", *PEERS)}
+    budgets = given.minutes
     if given.what == "cost":
-        measure_costs(data, [by_name[name] for name in given.contenders], given.rounds)
+        by_cost = {
+            each.costs_like: each
+            for minutes in budgets
+            for each in (contender_of(name, data, recipe, minutes) for name in given.contenders)
+            if each.costs_like.startswith(each.key)
+        }
+        measure_costs(data, by_cost.values(), given.rounds)
     elif given.what == "run":
-        contender = contender_of(given.contender, data, recipe)
-        print(run_piece(data, contender, given.seed, given.minutes[0], mirrored=not given.plain))
+        contender = contender_of(given.contender, data, recipe, budgets[0])
+        print(run_piece(data, contender, given.seed, budgets[0], mirrored=not given.plain))
     elif given.what == "all":
         run_all(given, work)
     else:
-        collect(data, names={name: contender.key for name, contender in by_name.items()})
+        names = {name: contender_of(name, data, recipe, budgets[0]).key for name in ("ours", *PEERS)}
+        collect(data, names=names)
         write_page()
 
 

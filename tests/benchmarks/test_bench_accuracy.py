@@ -4,17 +4,24 @@ import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from benchmarks import accuracy_ours
 from benchmarks.accuracy_cost import Cost
 from benchmarks.accuracy_data import DataSet, Fast, Phantom, set_up
 from benchmarks.accuracy_nnunet import Size, cut, epochs
+from benchmarks.accuracy_ours import Planned
 from benchmarks.accuracy_page import PAGE, Crossing, Point, collect, crossing, curve, page, ratio_line, take_up
 from benchmarks.bench_accuracy import run_piece
 from benchmarks.record import RESULTS
+from viscera.core.config import Config
 from viscera.core.errors import BadInputError
+from viscera.core.resolve import with_settings
+from viscera.io.store import Store
+from viscera.planning.training_plan import Wanted
 
 COST = {"prepare_s": 20.0, "overhead_s": 4.0, "step_s": 0.5, "predict_s": 6.0, "mirrored_s": None}
 
@@ -99,7 +106,8 @@ class Oracle:
     """Knows the answer; counts what it is asked."""
 
     key = costs_like = "oracle"
-    title, mirrors = "oracle", True
+    title = cost_title = "oracle"
+    mirrors = True
     fast: Sequence[Fast] = (Fast(),)
 
     def __init__(self, data: DataSet) -> None:
@@ -111,6 +119,8 @@ class Oracle:
     def load(self) -> None: ...
 
     def prepare(self) -> None: ...
+
+    def prepare_again(self) -> None: ...
 
     def train(self, steps: int, _seed: int, _folder: Path, _fast: Fast, on_step: Callable[[], None]) -> int:
         self.trained += 1
@@ -163,6 +173,27 @@ def test_points_that_were_collected_are_not_trained_again(tmp_path: Path) -> Non
         take_up(other, results)
     with pytest.raises(BadInputError, match="its data are not those"):
         take_up(set_up(tmp_path / "d", None, "phantom", Phantom(4, 1, (24, 20, 16), 16.0)), results)
+
+
+def test_a_plan_is_made_for_each_budget_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 mm scans, planned for 32 mm: half the voxels along each axis. Later objects have the plan."""
+    data = set_up(tmp_path / "a", None, "phantom", Phantom(3, 1, (24, 20, 16), 16.0))
+
+    def planned(store: Store, base: Config, wanted: Wanted) -> SimpleNamespace:
+        assert store.manifest.prepare.test_fraction == 0
+        assert wanted.seconds == 90
+        return SimpleNamespace(config=with_settings(base, {"prepare.spacing_mm": 32.0, "train.patch": 8}, "here"))
+
+    monkeypatch.setattr(accuracy_ours, "planned", planned)
+    ours = Planned(data, "strong", 1.5)
+    ours.prepare()
+    assert (ours.key, ours.costs_like) == ("ours-strong", "ours-strong-1.5-minutes")
+    store = Store.open(ours.prepared)
+    assert {store.manifest.cases[name].prepared.shape for name in store.names("train")} == {(12, 10, 8)}
+    again = Planned(data, "strong", 1.5)
+    assert again.config == ours.config
+    assert (again.config.train.patch, again.config.train.organ_windows) == (8, 0.33)
+    assert Planned(data, "strong", 3).config.train.patch == 64
 
 
 def test_the_page_is_the_one_that_the_results_give() -> None:

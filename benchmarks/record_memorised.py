@@ -1,6 +1,7 @@
 """Write how well models have learnt single real scans by heart, as a page.
 
     make memorise DATA=FOLDER
+    make memorise-strong DATA=FOLDER
 
 FOLDER is a data set in nnU-Net raw layout with the cases `ts_example` and `lidc0001`.
 """
@@ -13,13 +14,24 @@ from tabulate import tabulate
 
 from benchmarks.downsampling_cost import cost
 from viscera.core.anatomy import ORGANS
-from viscera.core.settings import along_axes
+from viscera.core.config import TrainConfig
+from viscera.core.settings import along_axes, differences
 from viscera.io.files import write_text
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.scores import read_scores
 from viscera.io.store import Store
 
 TARGETS = dict.fromkeys((organ.name for organ in ORGANS), 0.75) | {"liver": 0.90, "spleen": 0.90, "stomach": 0.90}
+_INGREDIENTS = (
+    "organ_windows",
+    "average",
+    "loss.",
+    "intensity.",
+    "rate_schedule.",
+    "optimiser.",
+    "network.",
+    "augment.",
+)
 INTRODUCTION = """\
 # Single real scans learnt by heart
 
@@ -59,11 +71,19 @@ def section(work: Path) -> str:
 
 {voxels} voxels of {spacing} mm, downsampled by {factors}.
 {status.step:,} steps of {train.batch_size} window of {train.patch}³, {train.filters} filters,
-{train.weighting} weights, rate {train.learning_rate:g}, {train.precision}: {minutes:.0f} min on {status.threads} core
+{train.weighting} weights, rate {train.learning_rate:g}, {train.precision}{_recipe(train)}:
+{minutes:.0f} min on {status.threads} core
 ({status.hardware}; torch {status.versions["torch"]}).
 
 {table}
 """
+
+
+def _recipe(train: TrainConfig) -> str:
+    """What else differs from the paper's preset in the recipe: its ingredients, none of the sizes."""
+    changed = (text.split(" (now ") for text in differences(TrainConfig(), train))
+    told = [f"{before.split()[0]} {now.rstrip(')')}" for before, now in changed if before.startswith(_INGREDIENTS)]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def main() -> None:

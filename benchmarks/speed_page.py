@@ -2,7 +2,8 @@
 
     python -m benchmarks.speed_page
 
-`make bench` measures and then writes it. A goal that was not reached is said, and what the benchmark notes of it.
+`make bench` measures and then writes it. A goal that was not reached is said, with how far we got and what bounds it,
+as far as it is known; what has no peer, or was not measured, stands below the pairs.
 """
 
 import json
@@ -16,6 +17,15 @@ from viscera.io.files import write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "speed.md"
 _HEADER = ["pair", "ours", "peer", "ratio", "goal", "reached", "the peer's settings"]
+_BOUNDS_HEADER = ["what", "measured", "at most", "reached"]
+_REASONS = {  # that no figure says, by a part of the goal's name
+    "256_lost_pieces": "Elements far from the other surface: each looks around until a search tree costs less "
+    "([decision 0016](../decisions/0016-surface-distances.md))",
+    "256_specks": "Likewise: every speck has a surface of its own",
+    "processor time of": "Large windows share as many voxels whatever their number, so more of them compute more "
+    "([decision 0023](../decisions/0023-large-windows.md))",
+}
+_NO_GPU = "Nothing was measured on one: no goal for them is reached or missed. `make gpu` measures."
 _INTRODUCTION = """# Speed and memory beside the peers
 
 Ours and the peer's do the same work on the same input in one run, in turn, some repeats each; the ratio is that of the
@@ -38,12 +48,20 @@ def page(results: Path) -> str:
     """The whole page, from the folder of results."""
     kinds = {folder.name: results_of(folder) for folder in sorted(results.iterdir()) if folder.is_dir()}
     parts = [_INTRODUCTION, *(_kind(kind, found) for kind, found in kinds.items() if found)]
+    if not any(found for kind, found in kinds.items() if kind.startswith("nvidia")):
+        parts += [f"## GPUs\n\n{_NO_GPU}\n"]
     return "\n".join(parts)
 
 
 def _kind(kind: str, found: list[dict[str, Any]]) -> str:
     rows = [_row(name, pair) for content in found for name, pair in content["pairs"].items()]
     lines = [f"## {kind}", "", tabulate(rows, _HEADER, tablefmt="pipe", disable_numparse=True), ""]
+    if bounds := [row for content in found for row in _bounds(content)]:
+        table = tabulate(bounds, _BOUNDS_HEADER, tablefmt="pipe", disable_numparse=True)
+        lines += ["### Goals without a peer", "", table, ""]
+    if missed := [line for content in found for line in _missed(content)]:
+        lines += ["### Goals that were not reached", "", *missed, ""]
+    lines += ["### How it was measured", ""]
     for content in found:
         packages = ", ".join(f"{package} {number}" for package, number in content["versions"].items())
         threads = f"{content['threads']} thread{'s' * (content['threads'] != 1)}"
@@ -52,6 +70,68 @@ def _kind(kind: str, found: list[dict[str, Any]]) -> str:
             lines += ["- **Cut off**: what comes after these pairs was not measured."]
         lines += [f"- {text}" for text in _sentences(content)] + [""]
     return "\n".join(lines)
+
+
+def _bounds(content: dict[str, Any]) -> list[list[str]]:
+    """Rows of `_BOUNDS_HEADER`: figures of which a benchmark says how large they may be."""
+    found = list[tuple[str, float, float, str]]()
+    for name, note in content.items():
+        if name == "share_of_step":
+            found.append(("waiting for data, share of a training step", note["share"], note["bar"], ""))
+        elif name.startswith("allreduce_"):
+            what = f"all-reduce of two processes, {name.removeprefix('allreduce_')} batches, share of a step"
+            found.append((what, note["share"], note["goal"], ""))
+        elif name == "twice_the_slices":
+            few, many = note["slices"]
+            what = f"processor time of {many} slices over that of {few}: {note['of']}"
+            found.append((what, note["times_the_cpu_time"], note["goal"], ""))
+        elif isinstance(note, dict) and "goal_gib" in note:
+            ways = {way: each for way, each in note.items() if isinstance(each, dict) and "peak_gib" in each}
+            for way, each in ways.items():
+                found.append((f"peak memory, {name}, {way}", each["peak_gib"], note["goal_gib"], " GiB"))
+    return [
+        [what, f"{value:.3g}{unit}", f"{most:g}{unit}", "yes" if value <= most else "**no**"]
+        for what, value, most, unit in found
+    ]
+
+
+def _missed(content: dict[str, Any]) -> list[str]:
+    """A line for each goal that was not reached: how far we got, and what bounds it."""
+    lines = [
+        f"- `{name}`: {pair['ratio']:.3g} of {pair['goal']:g}. {_what_bounds(name, content)}."
+        for name, pair in content["pairs"].items()
+        if pair["ratio"] < pair["goal"]
+    ]
+    for what, value, most, reached in _bounds(content):
+        if reached != "yes":
+            lines.append(f"- {what}: {value}, and at most {most} was the goal. {_reason(what)}.")
+    return lines
+
+
+def _what_bounds(name: str, content: dict[str, Any]) -> str:
+    """What a benchmark says of this pair, or what follows from its figures."""
+    pair = content["pairs"][name]
+    clock = content["pairs"].get(name.replace("_processor", "_clock"), pair)
+    if "what_bounds_it" in pair or "what_bounds_it" in clock:
+        return _sentence(pair.get("what_bounds_it") or clock["what_bounds_it"])
+    if pair["unit"] == "GiB" and "what_bounds_memory" in content:
+        return _sentence(content["what_bounds_memory"])
+    if isinstance(content.get("bound"), dict):
+        what, least = content["bound"]["what"], content["bound"]["seconds"]
+        return _sentence(f"{what} takes {least:.3g} s, so that {pair['peer'] / least:.2g} is the most")
+    if "windows" in pair:
+        windows, of_one = pair["windows"], -(-pair["windows"] // 2)
+        most = windows / 2 / of_one
+        return f"Of {windows} windows one of two processes has {of_one}, so that {most:.2g} is the most"
+    return _reason(name)
+
+
+def _reason(name: str) -> str:
+    return next((why for of, why in _REASONS.items() if of in name), "What bounds it was not measured")
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _row(name: str, pair: dict[str, Any]) -> list[str]:

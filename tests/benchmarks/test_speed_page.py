@@ -34,5 +34,48 @@ def test_a_goal_that_was_not_reached_is_said_with_what_bounds_it(tmp_path: Path)
     )
 
 
+def written(results: Path, **content: object) -> str:
+    """The page of one benchmark."""
+    given = {"hardware": "x", "threads": 1, "date": "2026-11-29", "command": "x", "versions": {}}
+    (results / "avx2").mkdir(parents=True)
+    (results / "avx2" / "any.json").write_text(json.dumps({"pairs": {"any": {**_PAIR, "goal": 1}}, **given, **content}))
+    return page(results)
+
+
+def test_goals_without_a_peer_are_a_table(tmp_path: Path) -> None:
+    text = written(
+        tmp_path,
+        share_of_step={"share": 0.03, "bar": 0.02},
+        allreduce_even={"share": 0.0073, "goal": 0.02},
+        twice_the_slices={"slices": [10, 20], "times_the_cpu_time": 2.3, "goal": 2.1, "of": "auto"},
+        native={"goal_gib": 2.0, "auto": {"peak_gib": 1.775, "seconds": 1}},
+    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
+    assert ["waiting for data, share of a training step", "0.03", "0.02", "**no**"] in rows
+    assert ["all-reduce of two processes, even batches, share of a step", "0.0073", "0.02", "yes"] in rows
+    assert ["peak memory, native, auto", "1.77 GiB", "2 GiB", "yes"] in rows
+    assert "share of a training step: 0.03, and at most 0.02 was the goal. What bounds it was not measured." in text
+    assert "time of 20 slices over that of 10: auto: 2.3, and at most 2.1 was the goal. Large windows share" in text
+    assert "## GPUs" in text
+
+
+def test_what_bounds_a_pair_follows_from_its_figures(tmp_path: Path) -> None:
+    """Of three windows two processors have 1.5 each, and one computes 2: 0.75. 3 s over 2 s of copying: 1.5."""
+    pairs = {
+        "ranks_step_paper": {**_PAIR, "ratio": 0.7, "windows": 3},
+        "demo_clock": {**_PAIR, "what_bounds_it": "training"},
+        "demo_processor": _PAIR,
+        "dicom_memory": {**_PAIR, "unit": "GiB"},
+    }
+    text = written(tmp_path, pairs=pairs, what_bounds_memory="the voxels")
+    assert "- `ranks_step_paper`: 0.7 of 2. Of 3 windows one of two processes has 2, so that 0.75 is the most." in text
+    assert "- `demo_processor`: 1.5 of 2. Training." in text
+    assert "- `dicom_memory`: 1.5 of 2. The voxels." in text
+    bound = {"what": "copying", "seconds": 2.0}
+    text = written(tmp_path / "other", pairs={"feed": _PAIR, "loss": {**_PAIR, "ratio": 2}}, bound=bound)
+    assert "- `feed`: 1.5 of 2. Copying takes 2 s, so that 1.5 is the most." in text
+    assert "- `loss`" not in text
+
+
 def test_the_page_is_the_one_that_the_results_give() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(RESULTS)

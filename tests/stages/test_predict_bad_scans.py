@@ -118,6 +118,18 @@ def test_what_cannot_be_predicted_from_or_to(half_run: Path, scans: Path, tmp_pa
     assert (tmp_path / "file").read_text() == "mine"
 
 
+@pytest.mark.parametrize("output", ["out", "out/x.nii.gz"])
+def test_no_run_leaves_no_folder(half_run: Path, scans: Path, tmp_path: Path, output: str) -> None:
+    scan = scans / "case_0_0000.nii.gz"
+    runs = Path(shutil.copytree(half_run, tmp_path / "runs" / "a")).parent
+    shutil.copytree(runs / "a", runs / "b")
+    (runs / "b" / "last.pt").write_bytes(b"damaged")
+    for run in (tmp_path / "nothing", tmp_path, runs):
+        with pytest.raises(BadInputError):
+            predict(run, scan, tmp_path / output)
+        assert not (tmp_path / "out").exists()
+
+
 def test_a_full_disk_ends_the_command_and_keeps_what_was_there(
     half_run: Path, tmp_path: Path, make_case: MakeCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

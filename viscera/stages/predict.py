@@ -67,11 +67,11 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         _check_output(output, scans, wanted, is_file=is_file)
         tasks = [_task(scan, PredictionFiles.of(output, scan.name, wanted)) for scan in scans]
         _refuse_collisions(tasks, scans)
-        refuse_unwritable(output.parent if is_file else output)
         of_all = [task.input_name for task in tasks]
         tasks = shard.of(tasks) if shard else tasks
         predictor = Predictor.load(run, config, device)
         _refuse_maps_of_a_rule(run, predictor, wanted)
+        refuse_unwritable(output.parent if is_file else output)
         if spread is None and jobs > 1:
             spread = partial(for_each, jobs=jobs)
         if source.is_file() and scans[0].series is not None:  # unpacked on this machine alone

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.command_line import run
 from tests.fused_folder import fused_folder
 from tests.label_maps import labels_of
 from viscera.core.config import PredictConfig
@@ -88,3 +89,11 @@ def test_no_map_of_an_organ_by_organ_choice(half_run: Path, scans: Path, tmp_pat
     with pytest.raises(BadInputError, match="no one probability of each class; --format entropy needs one model"):
         predict(fused, scans, tmp_path / "out", formats=["nifti", "entropy"])
     assert not (tmp_path / "out").exists() or not any((tmp_path / "out").iterdir())
+
+
+def test_what_was_written_is_called_by_its_name(half_run: Path, tmp_path: Path, make_case: MakeCase) -> None:
+    nib.save(nib.Nifti1Image(make_case(3)[0], np.diag([2.0, 2.1, 2.4, 1])), tmp_path / "a.nii.gz")
+    of = {"entropy": "1 map of entropy in", "nifti,entropy": "1 label map in"}
+    for formats, said in of.items():
+        out = tmp_path / formats
+        assert f"{said} {out}" in run("predict", half_run, tmp_path / "a.nii.gz", out, "--format", formats).stderr

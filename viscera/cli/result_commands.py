@@ -57,7 +57,16 @@ def predict(
             from viscera.stages import predict as stage
 
             written = stage.predict(run, scans, to, settings, series=series, spread=over, **how)
-    call.display.note(f"{len(written)} label {'map' if len(written) == 1 else 'maps'} in {to}")
+    call.display.note(f"{_counted(written)} in {to}")
+
+
+def _counted(written: list[Path]) -> str:
+    """`8 label maps`; `8 maps of entropy` where no label map was wanted."""
+    from viscera.io.probability_maps import MAPS
+
+    of = {name for path in written for name, ending in MAPS.items() if path.name.endswith(ending)}
+    what = f"map of {of.pop()}" if of else "label map"
+    return f"{len(written)} {what if len(written) == 1 else what.replace('map', 'maps', 1)}"
 
 
 @command(app, "evaluate", "evaluate.metrics evaluate.grid train.fold", writes=("out", "summary"))

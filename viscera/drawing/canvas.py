@@ -3,11 +3,13 @@
 import io
 from base64 import b64encode
 from functools import partial
+from types import CodeType
 from typing import Any, Literal
 
 import jinja2
 import numpy as np
 import numpy.typing as npt
+from jinja2.bccache import Bucket
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -71,6 +73,24 @@ def pixels_to_png(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
+class _Compiled(jinja2.BytecodeCache):
+    """Templates that were compiled for an earlier page of this process."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, tuple[str, CodeType | None]] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        checksum, code = self.known.get(bucket.key, ("", None))
+        if checksum == bucket.checksum:
+            bucket.code = code
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.known[bucket.key] = bucket.checksum, bucket.code
+
+
+_COMPILED = _Compiled()
+
+
 def page_environment(package: str) -> jinja2.Environment:
     """The templates of a package and the style sheet of all pages; data are escaped, a missing value is an error."""
     return jinja2.Environment(
@@ -79,4 +99,5 @@ def page_environment(package: str) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
+        bytecode_cache=_COMPILED,
     )

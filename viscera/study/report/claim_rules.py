@@ -94,7 +94,16 @@ class Evidence:
         return " ".join(filter(None, sentences))
 
     def dice(self, arm: str, seed: int) -> PatientDice:
-        """Dice of an arm, or of `fused`, with one seed; empty where there is none."""
+        """Dice of an arm, or of `fused`, with one seed; empty where there is none. To read only: each is kept."""
+        if (arm, seed) not in self._dice:
+            self._dice[arm, seed] = self._dice_of(arm, seed)
+        return self._dice[arm, seed]
+
+    @cached_property
+    def _dice(self) -> dict[tuple[str, int], PatientDice]:
+        return {}
+
+    def _dice_of(self, arm: str, seed: int) -> PatientDice:
         sample, classes = self.sample, list(self.study.classes.names)
         if arm not in sample.arms:
             return pd.DataFrame()

@@ -88,8 +88,9 @@ check: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# compiled test files are kept, also where the environment says otherwise: each process would rewrite all of them anew
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile -m "not slow" $(if $(COVERAGE),--cov)
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile -m "not slow" $(if $(COVERAGE),--cov)
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m slow --durations 10

@@ -1,5 +1,6 @@
 """One thread a test process: the tests run side by side. And a tiny data set, store and run to share."""
 
+import gc
 import json
 import re
 from collections.abc import Callable
@@ -35,6 +36,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in NOT_FOR_COVERAGE:
             item.add_marker("no_cover")
+
+
+def pytest_collection_finish() -> None:
+    """What was loaded so far stays: the garbage collector need not look through it again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

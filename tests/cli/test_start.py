@@ -50,8 +50,7 @@ def test_preparing_and_scoring_on_the_grid_as_it_is_need_no_pytorch(tiny_raw: Pa
     assert loaded_by(CALL.format(prepare) + CALL.format(evaluate), ["torch"]) == []
 
 
-@pytest.mark.parametrize("stage", ["train", "predict"])
-def test_training_and_prediction_load_no_statistics_nor_optimisation(stage: str) -> None:
+def test_training_and_prediction_load_no_statistics_nor_optimisation() -> None:
     """Of 40 and 70 MiB, which count in the memory of every process that trains or predicts."""
     packages = ["matplotlib", "pandas", "scipy.optimize", "scipy.stats", "sympy"]
-    assert loaded_by(f"import viscera.stages.{stage}", packages) == []
+    assert loaded_by("import viscera.stages.train, viscera.stages.predict", packages) == []

@@ -181,7 +181,20 @@ def test_names_that_are_not_utf8_are_printed_somehow(
 # ------------------------------------------------------------------------------------------ nobody listens
 
 COMMAND = f"{shlex.quote(sys.executable)} -m viscera.cli"
-PHANTOM = f"{COMMAND} phantom raw --cases 1 --shape 8 8 8"
+WORK = """
+import sys, types
+from viscera.cli import main
+from viscera.core.progress import Progress
+
+def make_phantoms(out, cases, *, progress, **options):
+    for done in range(cases + 1):
+        progress(Progress("phantom", done, cases))
+    out.mkdir()
+
+sys.modules["viscera.stages.phantom"] = types.SimpleNamespace(make_phantoms=make_phantoms)  # which would load SciPy
+main()
+"""
+PHANTOM = f"{shlex.quote(sys.executable)} -c {shlex.quote(WORK)} phantom raw --cases 1"
 
 
 def shell(command: str, folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -199,7 +212,7 @@ def shell(command: str, folder: Path, **environment: str) -> "subprocess.Complet
 def test_a_log_that_cannot_be_written_does_not_end_the_work(where: str, tmp_path: Path) -> None:
     done = shell(f"{PHANTOM} {where}", tmp_path)
     assert (done.returncode, done.stdout) == (0, "")
-    assert len(list((tmp_path / "raw" / "labelsTr").iterdir())) == 1
+    assert (tmp_path / "raw").is_dir()
 
 
 def test_a_terminal_that_was_closed_does_not_end_the_work(tmp_path: Path) -> None:

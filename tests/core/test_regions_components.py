@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import ndimage
@@ -91,11 +91,13 @@ def test_a_hole_is_enclosed_by_faces() -> None:
     assert not holes(np.zeros((2, 2, 2), dtype=np.bool_)).any()
 
 
+@settings(max_examples=40)  # by each of the libraries
 @given(MASKS)
 def test_holes_are_what_scipys_filling_adds(mask: Mask) -> None:
     assert (holes(mask) == (ndimage.binary_fill_holes(mask) & ~mask)).all()
 
 
+@settings(max_examples=40)  # by each of the libraries
 @given(MASKS)
 def test_the_largest_component_is_one_piece_of_the_first_size(mask: Mask) -> None:
     kept = largest_component(mask)

@@ -135,6 +135,12 @@ def configured(tiny_config: Configure, capture: str, **more: Any) -> Config:
     return tiny_config(iterations=STEPS, capture=capture, **how, **more)
 
 
+@pytest.fixture(scope="module")
+def plainly(tiny_config: Configure, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """The run of plain steps alone; to read only."""
+    return trained(tmp_path_factory.mktemp("plain") / "run", configured(tiny_config, "never"), feed())
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_training_is_the_same_to_the_bit(
     variant: str, tmp_path: Path, tiny_config: Configure, recordings: list[Step]
@@ -173,12 +179,11 @@ def test_augmented_and_partly_labelled_windows_are_given_to_a_replay(
 
 @pytest.mark.parametrize(("first", "then"), [("always", "never"), ("never", "always"), ("always", "always")])
 def test_a_run_that_was_stopped_goes_on_either_way(
-    first: str, then: str, tmp_path: Path, tiny_config: Configure, recordings: list[Step]
+    first: str, then: str, plainly: RunFolder, tmp_path: Path, tiny_config: Configure, recordings: list[Step]
 ) -> None:
-    plain = trained(tmp_path / "plain", configured(tiny_config, "never"), feed())
     trained(tmp_path / "ours", configured(tiny_config, first), feed(), until=5)
     ours = trained(tmp_path / "ours", configured(tiny_config, then), feed(), resumed=True)
-    assert_same(ours, plain)
+    assert_same(ours, plainly)
     assert len(recordings) == (first, then).count("always")
 
 
@@ -265,22 +270,23 @@ def of_another_batch(function: Step, _device: torch.device) -> Step:
 
 
 @pytest.mark.parametrize(
-    ("recorder", "said"),
+    "wrong",
     [(failing, "CUDA error: operation"), (twice, "otherwise than the plain"), (of_another_batch, "otherwise than")],
+    ids=["failing", "twice", "of another batch"],
 )
 def test_where_recording_fails_or_does_something_else_one_warning_says_so_and_steps_are_plain(
-    recorder: Any,
-    said: str,
+    wrong: tuple[Any, str],
+    plainly: RunFolder,
     tmp_path: Path,
     tiny_config: Configure,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    plain = trained(tmp_path / "plain", configured(tiny_config, "never"), feed())
+    recorder, said = wrong
     caplog.clear()
     monkeypatch.setattr(captured_step, "recorded", recorder)
     ours = trained(tmp_path / "ours", configured(tiny_config, "always"), feed())
-    assert_same(ours, plain)
+    assert_same(ours, plainly)
     warnings = [record.message for record in caplog.records if "could not be recorded" in record.message]
     assert len(warnings) == 1
     assert said in warnings[0]

@@ -1,8 +1,8 @@
 """Adam with epsilon in Keras's place and in PyTorch's, worked by hand; AdamW, SGD and clipping beside PyTorch's."""
 
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tests.same_checkpoints import same_state
+from tests.warm_processes import warm_context
 from viscera.core.config import AdamConfig, Config, TrainConfig
 from viscera.engine.distributed import ALONE
 from viscera.engine.feed import Feed, TrainingFacts
@@ -138,23 +139,27 @@ def test_the_papers_optimiser_is_as_before() -> None:
         assert now.state_dict() == before.state_dict()
 
 
+def _step_with_each(found: "SimpleQueue[bool]") -> None:
+    for name in ("adam", "adamw", "sgd"):
+        network = nn.Linear(2, 1)
+        config = TrainConfig.model_validate({"optimiser": {"name": name, "weight_decay": 0.1}})
+        optimizer = make_optimiser(network, config)
+        network(torch.ones(2)).sum().backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1e-3)
+        optimizer.step()
+        optimizer.load_state_dict(optimizer.state_dict())
+        optimizer.zero_grad()
+    found.put("torch._dynamo" in sys.modules)
+
+
 def test_no_optimiser_loads_pytorchs_compiler() -> None:
-    script = """
-import sys, torch
-from viscera.core.config import TrainConfig
-from viscera.engine.optimiser import make_optimiser
-for name in ("adam", "adamw", "sgd"):
-    network = torch.nn.Linear(2, 1)
-    optimizer = make_optimiser(network, TrainConfig(optimiser={"name": name, "weight_decay": 0.1}))
-    network(torch.ones(2)).sum().backward()
-    torch.nn.utils.clip_grad_norm_(network.parameters(), 1e-3)
-    optimizer.step()
-    optimizer.load_state_dict(optimizer.state_dict())
-    optimizer.zero_grad()
-print("torch._dynamo" in sys.modules)
-"""
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert found.stdout == "False\n"
+    context = warm_context()  # this process may have loaded it
+    found: SimpleQueue[bool] = context.SimpleQueue()
+    process = context.Process(target=_step_with_each, args=(found,))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+    assert found.get() is False
 
 
 WEIGHTS = np.linspace(0.5, 2, 8)

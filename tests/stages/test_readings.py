@@ -1,6 +1,8 @@
 """Readings of the paper that need a whole training to show: what a Run then says of itself."""
 
+import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +46,21 @@ def test_z_scores_are_those_of_the_training_set_and_travel_with_the_run(
     assert len(RunFolder(run.path).read_curve()) == 5  # steps 1 (the first training was short), 2, 3, 4 and 6
 
 
+Weights = Callable[..., dict[str, np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def after_two_steps(tiny_config: Configure, tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    """The weights of a short training on a store; each is trained once."""
+
+    @cache
+    def learnt(store: Path, settings: str) -> dict[str, np.ndarray]:
+        run = train(store, tmp_path_factory.mktemp("two") / "run", tiny_config(iterations=2, **json.loads(settings)))
+        return {name: value.numpy() for name, value in load_checkpoint(run.last).model.items()}
+
+    return lambda store, settings: learnt(store.path, json.dumps(settings))
+
+
 @pytest.mark.parametrize(
     "reading",
     [
@@ -64,15 +81,12 @@ def test_z_scores_are_those_of_the_training_set_and_travel_with_the_run(
     ids=str,
 )
 def test_every_reading_changes_the_weights_that_are_learnt(
-    raw: Path, tmp_path: Path, tiny_store: Store, tiny_config: Configure, reading: dict[str, object]
+    raw: Path, tmp_path: Path, tiny_store: Store, after_two_steps: Weights, reading: dict[str, object]
 ) -> None:
     """No setting is read and forgotten."""
     store = tiny_store
     if reading.get("loss") == {"counts": "original"}:  # the tiny store's grids are one
         store = prepare(raw, tmp_path / "s", PrepareConfig(downsample=2))
     plain = {"weighting": reading["weighting"]} if "weighting" in reading and "loss" in reading else {}
-    a, b = (
-        load_checkpoint(train(store.path, tmp_path / name, tiny_config(iterations=2, **settings)).last).model
-        for name, settings in (("a", plain), ("b", reading))
-    )
+    a, b = (after_two_steps(store, settings) for settings in (plain, reading))
     assert not np.array_equal(a["head.weight"], b["head.weight"])

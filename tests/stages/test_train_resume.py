@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,20 @@ MakeDataSet = Callable[..., Path]
 MakeCase = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
+@pytest.fixture(scope="module")
+def of_nine_steps(
+    tiny_store: Store, tiny_config: Configure, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], RunFolder]:
+    """A run that nothing stopped, of each kind of batch normalisation; to read only."""
+
+    @cache
+    def whole(batch_norm: str) -> RunFolder:
+        folder = tmp_path_factory.mktemp("whole") / "run"
+        return train(tiny_store.path, folder, tiny_config(iterations=9, batch_norm=batch_norm))
+
+    return whole
+
+
 def steps(run: RunFolder) -> list[int]:
     return [line["step"] for line in run.read_curve()]
 
@@ -40,10 +55,14 @@ def steps(run: RunFolder) -> list[int]:
 @pytest.mark.parametrize("batch_norm", ["running", "recomputed"])
 @pytest.mark.parametrize("stopped_at", [1, 3, 5, 8])
 def test_stopped_and_resumed_ends_at_the_same_bits(
-    tiny_store: Store, tmp_path: Path, tiny_config: Configure, batch_norm: str, stopped_at: int
+    tiny_store: Store,
+    tmp_path: Path,
+    tiny_config: Configure,
+    of_nine_steps: Callable[[str], RunFolder],
+    batch_norm: str,
+    stopped_at: int,
 ) -> None:
-    config = tiny_config(iterations=9, batch_norm=batch_norm)
-    whole = train(tiny_store.path, tmp_path / "whole", config)
+    config, whole = tiny_config(iterations=9, batch_norm=batch_norm), of_nine_steps(batch_norm)
     stop, watch = stop_after(stopped_at)
     with pytest.raises(InterruptedRunError, match=f"stopped at step {stopped_at}. Go on with --resume"):
         train(tiny_store.path, tmp_path / "r", config, stop=stop, progress=watch)
@@ -77,10 +96,9 @@ def test_with_augmentation_a_run_is_another_and_resumes_at_the_same_bits(
 
 
 def test_killed_after_a_checkpoint_the_lines_since_are_written_once(
-    tiny_store: Store, tmp_path: Path, tiny_config: Configure
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, of_nine_steps: Callable[[str], RunFolder]
 ) -> None:
-    config = tiny_config(iterations=9)
-    whole = train(tiny_store.path, tmp_path / "whole", config)
+    config, whole = tiny_config(iterations=9), of_nine_steps("recomputed")
     kept = tmp_path / "last.pt"
 
     def killed(progress: Progress) -> None:
@@ -112,9 +130,10 @@ def _train_and_die(store: Path, run: Path, config: Config) -> None:
     train(store, run, config, progress=die)
 
 
-def test_kill_9_between_checkpoints(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
-    config = tiny_config(iterations=9, checkpoint_every=4)
-    whole = train(tiny_store.path, tmp_path / "whole", config)
+def test_kill_9_between_checkpoints(
+    tiny_store: Store, tmp_path: Path, tiny_config: Configure, of_nine_steps: Callable[[str], RunFolder]
+) -> None:
+    config, whole = tiny_config(iterations=9, checkpoint_every=4), of_nine_steps("recomputed")
     killed = warm_context().Process(target=_train_and_die, args=(tiny_store.path, tmp_path / "r", config))
     killed.start()
     killed.join(120)
@@ -155,12 +174,15 @@ def test_resuming_without_a_checkpoint_starts_at_0(
 
 
 def test_more_iterations_go_on_from_the_end(
-    tiny_store: Store, tiny_run: Path, tmp_path: Path, tiny_config: Configure
+    tiny_store: Store,
+    tiny_run: Path,
+    tmp_path: Path,
+    tiny_config: Configure,
+    of_nine_steps: Callable[[str], RunFolder],
 ) -> None:
     shutil.copytree(tiny_run, tmp_path / "r")
     run = train(tiny_store.path, tmp_path / "r", tiny_config(iterations=9), resume=True)
-    whole = train(tiny_store.path, tmp_path / "whole", tiny_config(iterations=9))
-    assert same_state(run.last, whole.last)
+    assert same_state(run.last, of_nine_steps("recomputed").last)
 
 
 def test_settings_of_the_machine_may_change_when_a_run_goes_on(

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -46,11 +46,21 @@ def joined(study: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def warm_pool(jobs: int, initializer: Callable[..., object], arguments: Callable[..., tuple[Any, ...]]) -> object:
+    """Processes that are children of the server which forks them, and so look whether that one is gone."""
+
+    def of_the_server(context: Any) -> tuple[Any, ...]:
+        news, stop, _, threads = arguments(context)
+        server: Any = forkserver._forkserver
+        return news, stop, server._forkserver_pid, threads
+
+    return start_pool(jobs, initializer, of_the_server)
+
+
 @pytest.fixture
-def in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def in_warm_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """In processes after all; one thread a worker however many there are, so that results are the same to the bit."""
-    monkeypatch.setattr(launch, "start_pool", start_pool)
-    monkeypatch.setattr("viscera.core.processes.get_context", get_context)  # these look who their parent is
+    monkeypatch.setattr(launch, "start_pool", warm_pool)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0})
 
 
@@ -122,9 +132,9 @@ def test_an_arm_is_the_run_that_train_makes(
     assert [line["loss"] for line in arm.read_curve()] == [line["loss"] for line in alone.read_curve()]
 
 
-@pytest.mark.usefixtures("in_processes")
+@pytest.mark.usefixtures("in_warm_processes")
 def test_stopped_and_called_again_side_by_side_it_gives_the_same_scores(
-    tiny_store: Store, finished: Path, tmp_path: Path, study_config: Configure
+    tiny_store: Store, finished: Path, tmp_path: Path, study_config: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study, stop = tmp_path / "study", threading.Event()
     told: list[Progress] = []
@@ -136,6 +146,8 @@ def test_stopped_and_called_again_side_by_side_it_gives_the_same_scores(
     with pytest.raises(InterruptedRunError, match="Run the same command again"):
         run_study(tiny_store.path, study, study_config(jobs=1), stop=stop, progress=stop_at_once)
     assert not (study / "scores.csv").exists()
+    monkeypatch.setattr(launch, "start_pool", start_pool)  # as users get them
+    monkeypatch.setattr("viscera.core.processes.get_context", get_context)
     page = run_study(tiny_store.path, study, study_config(jobs=2), progress=told.append)
     assert page.read_text() == "a page"
     assert (study / "scores.csv").read_bytes() == (finished / "scores.csv").read_bytes()

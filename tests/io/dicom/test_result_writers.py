@@ -69,12 +69,12 @@ ORDERS = [
 ]
 
 
-@pytest.fixture(params=["forwards", "turned", "in one image"])
-def series(request: pytest.FixtureRequest, tmp_path: Path) -> SourceImages:
-    paths = sorted(write_series(tmp_path / "ct", oblique(flipped=request.param == "turned")))  # not by position
-    if request.param == "in one image":
-        paths = [as_one_image(tmp_path / "enhanced.dcm", paths)] * len(paths)
-    return SourceImages.read(paths)
+@pytest.fixture(params=["forwards", "turned", "in one image"], scope="module")
+def series(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SourceImages:
+    folder = tmp_path_factory.mktemp("to read only")
+    paths = sorted(write_series(folder / "ct", oblique(flipped=request.param == "turned")))  # not by position
+    one_image = request.param == "in one image"
+    return SourceImages.read([as_one_image(folder / "enhanced.dcm", paths)] * len(paths) if one_image else paths)
 
 
 def as_one_image(path: Path, slices: list[Path]) -> Path:

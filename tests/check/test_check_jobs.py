@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from viscera.check import check_page
 from viscera.check import check_stage as stage
 from viscera.check.check_parts import part_path
 from viscera.check.check_stage import check, refuse_unread
@@ -37,9 +38,11 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """With sketches."""
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stage, "MOST_PICTURES", MOST)
+        sketch(patch)
         check(raw, out)
     assert "more places are not shown" in (out / "index.html").read_text(encoding="utf-8")
     return contents(out)
@@ -50,17 +53,30 @@ def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "MOST_PICTURES", MOST)
 
 
+def sketch(patch: pytest.MonkeyPatch) -> None:
+    """In place of a picture, which takes longer than all else, what it is to show."""
+    patch.setattr(check_page, "plane_figure", lambda case, plane, *rest: f"{case.name} {plane.title} {rest}")
+    patch.setattr(check_page, "to_bytes", lambda figure, _format: figure.encode())
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    sketch(monkeypatch)
+
+
 def contents(out: Path) -> list[bytes]:
     return [(out / name).read_bytes() for name in FILES]
 
 
-def test_two_processes_find_and_draw_the_same(raw: Path, whole: list[bytes], tmp_path: Path) -> None:
+def test_two_processes_find_and_draw_the_same(raw: Path, tmp_path: Path) -> None:
     seen: list[Progress] = []
-    check(raw, tmp_path, jobs=2, progress=seen.append)
-    assert contents(tmp_path) == whole
+    check(raw, tmp_path / "one")
+    check(raw, tmp_path / "two", jobs=2, progress=seen.append)
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
     assert [(at.done, at.total) for at in seen if at.job == "check"] == [(n, 5) for n in range(6)]
 
 
+@pytest.mark.usefixtures("sketched")
 @pytest.mark.parametrize("order", list(permutations((1, 2, 3)))[::3])
 def test_parts_in_any_order_make_the_same_page(
     order: tuple[int, ...], raw: Path, whole: list[bytes], tmp_path: Path
@@ -77,6 +93,7 @@ def test_parts_in_any_order_make_the_same_page(
     assert not (tmp_path / "parts").exists()
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_part_that_is_checked_again_after_the_join_makes_room_for_pictures_of_others(
     raw: Path, tmp_path: Path
 ) -> None:
@@ -96,6 +113,7 @@ def test_a_part_that_is_checked_again_after_the_join_makes_room_for_pictures_of_
     assert text.count("<img") == 3 * MOST
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_part_refuses_its_own_cases_alone(raw: Path, tmp_path: Path) -> None:
     first = check(raw, tmp_path, shard=Shard(1, 2))  # 0, 2 and 4
     with pytest.raises(BadInputError, match=r"1 of 3 cases .*check\.csv once all parts are done\).*phantom_002"):
@@ -103,6 +121,7 @@ def test_a_part_refuses_its_own_cases_alone(raw: Path, tmp_path: Path) -> None:
     refuse_unread(check(raw, tmp_path, shard=Shard(2, 2)), tmp_path, Shard(2, 2))
 
 
+@pytest.mark.usefixtures("sketched")
 def test_parts_of_another_data_set_do_not_count(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     other = tmp_path / "other"
     make_phantoms(other, 2, seed=3, shape=(32, 24, 24))
@@ -111,12 +130,14 @@ def test_parts_of_another_data_set_do_not_count(raw: Path, tmp_path: Path, caplo
     assert "out: parts 1 of 2 were made of other cases, labels or classes than are there now" in caplog.text
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_part_that_was_killed_while_it_was_written_is_no_foreign_folder(raw: Path, tmp_path: Path) -> None:
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / ".0123abcd-1-of-2.json").write_text("{")
     assert check(raw, tmp_path, shard=Shard(2, 2)).parts_missing == 1
 
 
+@pytest.mark.usefixtures("sketched")
 def test_a_damaged_part_is_named(raw: Path, tmp_path: Path) -> None:
     check(raw, tmp_path, shard=Shard(1, 2))
     part_path(tmp_path, Shard(1, 2)).write_text('{"cases": 3}')

@@ -25,9 +25,10 @@ def page_only(study: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def quick_studies() -> Iterator[Callable[..., Path]]:
-    """`run_study` with its arms in this process, because each new one imports PyTorch, and without a report."""
+    """`run_study` with its arms in this process, as each new one imports PyTorch; without a forecast and a report."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(launch, "make_report", page_only)
+        patch.setattr(launch, "_forecast", lambda *_: None)  # as the journeys have it
         patch.setattr(launch, "start_pool", lambda *_: None)
         yield run_study
 

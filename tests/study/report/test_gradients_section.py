@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fabricated_studies import words_of
+from tests.fabricated_studies import draw_no_curves, words_of
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.doctor.forecast import ArmForecast
 from viscera.drawing.canvas import to_bytes
@@ -59,6 +59,12 @@ def test_the_organ_left_behind_is_named_with_its_step_and_share(study: StudyResu
     assert reasons[0].kept is None
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_no_curves(monkeypatch)
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_none_left_behind_is_not_said_where_table_1_says_otherwise(study: StudyResult) -> None:
     """Nothing died on the training windows of the first arm, but its test cases have no liver."""
     rows = tuple(ScoreRow("a", name, "original", "dice", 0.0 if name == "liver" else 0.8) for name in CLASS_NAMES)
@@ -68,6 +74,7 @@ def test_none_left_behind_is_not_said_where_table_1_says_otherwise(study: StudyR
     assert "simple, rate 0.001: spleen dead since step 30 (0.2 % of the gradient)." in said
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_too_few_logged_steps_are_no_verdict_and_no_empty_plot(study: StudyResult, steps: int) -> None:
     runs = tuple(dataclasses.replace(run, curve=run.curve[:steps]) for run in study.runs)

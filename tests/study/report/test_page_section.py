@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.fabricated_studies import draw_no_curves
 from viscera.core.anatomy import ORGANS
 from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
@@ -87,7 +88,10 @@ def test_a_phantom_is_called_one_in_every_heading(page: str) -> None:
     assert all("phantom" in heading for heading in headings)
 
 
-def test_clinical_data_are_not_called_a_phantom(make_study: StudyMaker, paper_rows: Rows) -> None:
+def test_clinical_data_are_not_called_a_phantom(
+    make_study: StudyMaker, paper_rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_no_curves(monkeypatch)
     text = render_page(Report(make_study(paper_rows), None, ["The store is gone."]), SECTIONS)
     assert "phantom" not in text
     assert "The store is gone." in text
@@ -106,8 +110,11 @@ def test_the_comparisons_say_what_so_few_cases_allow(page: str) -> None:
     assert section.count("<tr>") == 1 + 7 + 1 + 5  # two headings, seven organs, five scored arms
 
 
-def test_a_verdict_is_a_word_and_a_sign_and_not_a_colour_alone(study_of_dice: StudyMaker) -> None:
+def test_a_verdict_is_a_word_and_a_sign_and_not_a_colour_alone(
+    study_of_dice: StudyMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Uniform falls by 30 points at the higher rate, simple and square rise by 20: claim 3 holds, claim 5 does not."""
+    draw_no_curves(monkeypatch)
     change = {"uniform": -0.3, "simple": 0.2, "square": 0.2}
     study = study_of_dice(
         lambda arm, _seed, case, _organ: 0.6 + 0.001 * case + (arm.learning_rate == 0.01) * change[arm.weighting]

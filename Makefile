@@ -129,6 +129,7 @@ bench: install install-bench
 	$(BIN)/python -m benchmarks.bench_demo
 	$(BIN)/python -m benchmarks.bench_before
 	$(BIN)/python -m benchmarks.bench_restore
+	$(BIN)/python -m benchmarks.bench_trust
 	$(BENCH)/bin/python -m benchmarks.bench_scale
 	$(BENCH)/bin/python -m benchmarks.bench_predict
 	$(BIN)/python -m benchmarks.scale_model

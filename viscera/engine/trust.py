@@ -281,10 +281,14 @@ class ConfidenceTally:
         length = self.counts.numel()
         self.counts += torch.bincount(labels.ravel(), minlength=length)
         self.sums += torch.bincount(labels.ravel(), weights=best.ravel().double(), minlength=length)
+        self._add_entropies(probabilities, labels)
+
+    def _add_entropies(self, probabilities: Tensor, labels: Tensor) -> None:
+        """Of the voxels of organs alone: most are background."""
         of_organ = labels > 0
         if of_organ.any():
             undecided = entropy(probabilities[:, of_organ]).double()
-            self.entropies += torch.bincount(labels[of_organ], weights=undecided, minlength=length)
+            self.entropies += torch.bincount(labels[of_organ], weights=undecided, minlength=self.counts.numel())
 
     def means(self) -> list[float | None]:
         """(L,) in [0, 1]; None of a class that is nowhere the most probable."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from statistics import median
+from math import inf
+from statistics import fmean, median
 from typing import Any
 
 from viscera.core.resolve import PRESETS
 
 Settings = Mapping[str, Any]  # of `train`, by dotted key
+Scores = Mapping[str, Mapping[int, float]]  # mean foreground Dice, 0 to 1, by arm and seed
 
 BASE: Settings = {
     "learning_rate": 0.01,  # uniform at this rate is the paper's best arm on the phantom
@@ -98,9 +100,19 @@ FOURTH_ROUND: dict[str, Settings] = {
     "early_average_ce_organ_windows_0.67": {**_BEST, "organ_windows": 0.67},
     "early_average_ce_half": {**_BEST, "loss.cross_entropy": 0.5},
 }
+# the fifth, on real shapes with simulated HU: names of arms of the rounds before, and the budgets in steps of the base
+FIFTH_ROUND = (
+    "early",
+    "early_average",
+    "early_average_ce_warm_up",
+    "early_average_ce_organ_windows_0.67",
+    "mild",
+    "mild_warm_up",
+)
+FIFTH_BUDGETS = (300, 1200)
 LATER_ROUNDS = SECOND_ROUND | THIRD_ROUND | FOURTH_ROUND
 EARNED, HARM = 0.5, -1.0  # points of Dice: rule 1
-ALIKE = 0.5  # points of Dice: arms between which the number of ingredients decides
+ALIKE = 0.5  # points of gain: arms between which the number of ingredients decides
 _ONE_INGREDIENT = ("intensity", "loss", "rate_schedule", "augment")  # whatever is set of these sections
 
 
@@ -136,14 +148,32 @@ def strong(weighting: str = "uniform") -> RecipeArm:
     )
 
 
-def chosen(dice: Mapping[str, Mapping[int, float]]) -> RecipeArm:
-    """What `strong` is: of all arms that are within half a point of the highest median, that with fewest ingredients.
+def gain(dice: Scores, of: str, over: str) -> float:
+    """Points of Dice, the median over the seeds that both have, paired by seed."""
+    return 100 * median(dice[of][seed] - dice[over][seed] for seed in dice[of].keys() & dice[over].keys())
 
-    `dice` is 0 to 1, by arm and seed. Of arms with equally many ingredients the higher median counts.
+
+def mean_gains(phantom: Scores, shapes: Mapping[int, Scores]) -> dict[str, float]:
+    """Points over the base, by arm: the mean over set A and, at each of their budgets, the real shapes (set C).
+
+    Only arms that were trained on all of these have one.
     """
-    medians = {arm.name: 100 * median(dice[arm.name].values()) for arm in arms() if arm.name in dice}
-    alike = [arm for arm in arms() if medians.get(arm.name, 0.0) >= max(medians.values()) - ALIKE]
-    return min(alike, key=lambda arm: (number_of_ingredients(arm), -medians[arm.name]))
+    on = [phantom, *shapes.values()]
+
+    def is_in_all(arm: str) -> bool:
+        return all(dice.get(arm, {}).keys() & dice.get("base", {}).keys() for dice in on)
+
+    return {arm.name: fmean(gain(dice, arm.name, "base") for dice in on) for arm in arms() if is_in_all(arm.name)}
+
+
+def chosen(phantom: Scores, shapes: Mapping[int, Scores]) -> RecipeArm:
+    """What `strong` is: of all arms within half a point of the highest mean gain, that with the fewest ingredients.
+
+    Of arms with equally many ingredients the higher gain counts.
+    """
+    gains = mean_gains(phantom, shapes)
+    alike = [arm for arm in arms() if gains.get(arm.name, -inf) >= max(gains.values()) - ALIKE]
+    return min(alike, key=lambda arm: (number_of_ingredients(arm), -gains[arm.name]))
 
 
 def number_of_ingredients(arm: RecipeArm) -> int:
@@ -189,14 +219,10 @@ class Effect:
         return (self.alone + self.within_all) / 2 >= EARNED and min(self.alone, self.within_all) >= HARM
 
 
-def effects(dice: Mapping[str, Mapping[int, float]]) -> list[Effect]:
-    """Of each ingredient whose four arms are all there; `dice` is 0 to 1, by arm and seed, paired by seed."""
-
-    def gain(of: str, over: str) -> float:
-        return 100 * median(dice[of][seed] - dice[over][seed] for seed in dice[of].keys() & dice[over].keys())
-
+def effects(dice: Scores) -> list[Effect]:
+    """Of each ingredient whose four arms are all there."""
     return [
-        Effect(name, gain(name, "base"), gain("all", f"all_but_{name}"))
+        Effect(name, gain(dice, name, "base"), gain(dice, "all", f"all_but_{name}"))
         for name in INGREDIENTS
         if {"base", "all", name, f"all_but_{name}"} <= dice.keys()
     ]

@@ -3,16 +3,17 @@
     python -m benchmarks.recipes sets WORK [--shapes FOLDER]
     python -m benchmarks.recipes cost WORK
     python -m benchmarks.recipes ablation WORK [--seeds 0]
+    python -m benchmarks.recipes shapes WORK --shapes FOLDER [--seeds 0]
     python -m benchmarks.recipes confirm WORK [--shapes FOLDER] [--seeds 3] [--budgets 300]
     python -m benchmarks.recipes collect WORK
     python -m benchmarks.recipes_page
     python -m benchmarks.recipes take-up WORK
 
 WORK holds the data, the runs and their scores; what is there is not done again. `cost` is to be run with nothing beside
-it; `ablation` and `confirm` may be stopped and run at any time, several of other seeds at once. One thread each.
-`collect` writes what there is to `benchmarks/results/`, of which the page is made; `take-up`, in a WORK that is empty,
-goes on from what was collected there, on another machine with such a processor. FOLDER holds the real organ shapes with
-simulated HU in nnU-Net's raw layout.
+it; `ablation`, `shapes` (the fifth round) and `confirm` may be stopped and run at any time, several of other seeds at
+once. One thread each. `collect` writes what there is to `benchmarks/results/`, of which the page is made; `take-up`, in
+a WORK that is empty, goes on from what was collected there, on another machine with such a processor. FOLDER holds the
+real organ shapes with simulated HU in nnU-Net's raw layout.
 """
 
 import argparse
@@ -31,6 +32,8 @@ from benchmarks.recipe_arms import (
     BASE_STEPS,
     BUDGETS,
     CONFIRMING_SEEDS,
+    FIFTH_BUDGETS,
+    FIFTH_ROUND,
     SEEDS,
     RecipeArm,
     arms,
@@ -57,6 +60,7 @@ from viscera.stages.predict import predict_store
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 
+_PIECES = ("sets", "cost", "ablation", "shapes", "confirm", "collect", "take-up")
 CPU = torch.device("cpu")
 PAIRS = 21  # of steps, arm beside base; the machine changes its speed within seconds
 SHAPES = ("artery", "liver", "spleen", "stomach", "gallbladder", "pancreas", "right_kidney", "left_kidney")
@@ -154,6 +158,20 @@ def ablation(work: Path, seeds: Iterable[int]) -> None:
             print(f"{arm.name} seed {seed}: {config.train.iterations} steps, {value:.3f}", flush=True)
 
 
+def on_shapes(work: Path, shapes: Path, seeds: Iterable[int]) -> None:
+    """The fifth round: the base and the candidates on set C, seed by seed."""
+    measured, store = read_json(work / "cost.json"), shapes_store(work, shapes)
+    precision = {key: measured[key] for key in ("precision", "memory_layout")}
+    known, candidates = taken_up(work)["shapes"], [arm for arm in arms() if arm.name in ("base", *FIFTH_ROUND)]
+    for seed, base_steps, arm in itertools.product(seeds, FIFTH_BUDGETS, candidates):
+        if str(seed) in known.get(str(base_steps), {}).get(arm.name, {}):
+            continue
+        folder = work / "c" / f"ablation_{base_steps}" / arm.name
+        steps = steps_taken(folder) or steps_of(measured["times_base"][arm.name], base_steps)
+        value = trained_and_scored(store, folder / f"seed_{seed}", config_of(arm, precision, steps, seed))
+        print(f"c {base_steps} {arm.name} seed {seed}: {steps} steps, {value:.3f}", flush=True)
+
+
 def steps_taken(arm: Path) -> int | None:
     """Steps of the first training of an arm, which those of other seeds have too; None where there is none."""
     runs = sorted(arm.glob("seed_*/config.yaml"))
@@ -200,6 +218,8 @@ def collect(work: Path) -> None:
     _add(content["ablation"], _scores(work / "a" / "ablation"))
     for arm in content["ablation"]:
         content["steps"].setdefault(arm, steps_taken(work / "a" / "ablation" / arm))
+    for folder in sorted((work / "c").glob("ablation_*")):
+        _add(content["shapes"].setdefault(folder.name.removeprefix("ablation_"), {}), _scores(folder))
     for folder in sorted(work.glob("?/confirm_*")):
         of_set = content["confirmation"].setdefault(folder.parent.name, {})
         _add(of_set.setdefault(folder.name.removeprefix("confirm_"), {}), _scores(folder))
@@ -217,7 +237,7 @@ def take_up(work: Path) -> None:
 def taken_up(work: Path) -> dict[str, Any]:
     """What the folder went on from: scores of the ablation and of the confirmation, and the steps of each arm."""
     path = work / "taken_up.json"
-    return read_json(path) if path.exists() else {"ablation": {}, "steps": {}, "confirmation": {}}
+    return read_json(path) if path.exists() else {"ablation": {}, "steps": {}, "shapes": {}, "confirmation": {}}
 
 
 def _add(to: dict[str, dict[str, float]], scores: Mapping[str, Mapping[str, float]]) -> None:
@@ -237,7 +257,7 @@ def _scores(folder: Path) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Run one piece."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("piece", choices=["sets", "cost", "ablation", "confirm", "collect", "take-up"])
+    parser.add_argument("piece", choices=_PIECES)
     parser.add_argument("work", type=Path)
     parser.add_argument("--seeds", type=_numbers)
     parser.add_argument("--budgets", type=_numbers, default=BUDGETS, help="steps of the base whose time there is")
@@ -249,6 +269,8 @@ def main() -> None:
         cost(given.work)
     elif given.piece == "ablation":
         ablation(given.work, given.seeds or SEEDS)
+    elif given.piece == "shapes":
+        on_shapes(given.work, given.shapes, given.seeds or SEEDS)
     elif given.piece == "confirm":
         confirm(given.work, given.shapes, given.seeds or CONFIRMING_SEEDS, given.budgets)
     elif given.piece == "collect":

@@ -15,6 +15,8 @@ from benchmarks.recipe_arms import (
     ALTERNATIVES,
     BASE_STEPS,
     BUDGETS,
+    FIFTH_BUDGETS,
+    FIFTH_ROUND,
     INGREDIENTS,
     LATER_ROUNDS,
     SEEDS,
@@ -22,6 +24,8 @@ from benchmarks.recipe_arms import (
     arms,
     chosen,
     effects,
+    gain,
+    mean_gains,
 )
 from benchmarks.record import RESULTS
 
@@ -29,6 +33,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "results" / "recipes.md"
 Scores = Mapping[str, Mapping[str, float]]  # mean foreground Dice, 0 to 1, by arm and seed
 SETS = {"a": "A, phantom", "b": "B, phantom", "c": "C, real shapes with simulated HU"}
 OF_SEEDS = ("Dice, by seed", "median", "over base")
+_CANDIDATES = ("arm", "A, gain", *(f"C, {n:,} steps{of}" for n in FIFTH_BUDGETS for of in ("", ", gain")), "mean gain")
 WEIGHTINGS = ("strong", "strong_simple", "strong_square")
 
 
@@ -43,9 +48,9 @@ def page(found: Mapping[str, Any]) -> str:
     cost, ablation = found["cost"], found["ablation"]
     times = cost["times_base"]
     done = sum(map(len, ablation.values()))
-    by_seed = {arm: {int(seed): dice for seed, dice in of.items()} for arm, of in ablation.items()}
+    by_seed, on_shapes = _by_number(ablation), {int(steps): _by_number(of) for steps, of in found["shapes"].items()}
     gains = effects(by_seed)
-    best = chosen(by_seed)
+    best = chosen(by_seed, on_shapes)
     rule = [[g.ingredient, f"{g.alone:+.1f}", f"{g.within_all:+.1f}", "yes" if g.enters else "no"] for g in gains]
     return f"""# Which ingredients make a better recipe: the ablation
 
@@ -62,8 +67,14 @@ all" shows how far off the first was. {done} of {len(arms()) * len(SEEDS)} train
 
 {_table(_rows(ablation, times, found["steps"]), ["arm", "time of a step", "steps", "in all", *OF_SEEDS])}
 
-**The choice**, by the decision's last rule: of all arms within half a point of the highest median that with the fewest
-ingredients, `{best.name}`{_of_few(by_seed, best.name)}. It sets {_settings(best)}.
+## The candidates on real shapes with simulated HU: set C
+
+In the time of so many steps of the base: Dice by seed, and the gain over the base.
+
+{_table(_candidates(found["ablation"], found["shapes"], mean_gains(by_seed, on_shapes)), _CANDIDATES)}
+
+**The choice**, by the decision's last rule: of the arms within half a point of the highest mean gain that with the
+fewest ingredients, `{best.name}`{_of_few(by_seed)}. It sets {_settings(best)}.
 
 ## Rule 1: what each ingredient gives
 
@@ -84,16 +95,34 @@ Made by `make study-recipes`.
 """
 
 
-def _of_few(dice: Mapping[str, Mapping[int, float]], best: str) -> str:
+def _by_number(scores: Scores) -> dict[str, dict[int, float]]:
+    return {arm: {int(seed): dice for seed, dice in of.items()} for arm, of in scores.items()}
+
+
+def _candidates(phantom: Scores, shapes: Mapping[str, Scores], means: Mapping[str, float]) -> list[list[str]]:
+    on = [phantom, *(shapes.get(str(steps), {}) for steps in FIFTH_BUDGETS)]
+    return [
+        [
+            name,
+            _gain(phantom[name], phantom["base"]),
+            *(cell for of in on[1:] for cell in (_by_seed(of.get(name, {})), _gain(of.get(name, {}), of["base"]))),
+            f"{means[name]:+.1f}",
+        ]
+        for name in ("base", *FIFTH_ROUND)
+        if name in means and all("base" in of for of in on)
+    ]
+
+
+def _of_few(dice: Mapping[str, Mapping[int, float]]) -> str:
     """What the choice rests on where not all trainings are in."""
-    fewer = sum(len(of) < len(SEEDS) for of in dice.values()) + len(arms()) - len(dice)
+    fewer = [arm.name for arm in arms() if len(dice.get(arm.name, {})) < len(SEEDS)]
     if not fewer:
         return ""
-    told = f"so far: {fewer} arms have less than {len(SEEDS)} seeds"
-    begun = [(median(of.values()), name) for name, of in dice.items() if len(of) < len(SEEDS) and name != best]
+    told = f"so far: {len(fewer)} arms have less than {len(SEEDS)} seeds on A"
+    begun = [(gain(dice, name, "base"), name) for name in fewer if name in dice and "base" in dice]
     if begun:
         highest, name = max(begun)
-        told += f"; the best of these, `{name}`, is {100 * (median(dice[best].values()) - highest):.1f} points behind"
+        told += f"; the best of these, `{name}`, gains {highest:+.1f} points there"
     return f" ({told})"
 
 
@@ -154,7 +183,7 @@ def _by_seed(values: Mapping[str, float]) -> str:
 
 def _gain(over: Mapping[str, float], base: Mapping[str, float]) -> str:
     paired = [100 * (over[seed] - base[seed]) for seed in over.keys() & base.keys()]
-    return f"{median(paired):+.1f}" if paired else ""
+    return f"{median(paired):+.1f}" if paired else "–"
 
 
 if __name__ == "__main__":

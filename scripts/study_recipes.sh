@@ -16,6 +16,7 @@ seeds() { # piece, seeds, more
 "$bin/python" -m benchmarks.recipes sets "$folder" ${shapes:+--shapes "$shapes"}
 [ -e "$folder/cost.json" ] || "$bin/python" -m benchmarks.recipes cost "$folder"
 seeds ablation "0 1 2"
+[ -z "$shapes" ] || seeds shapes "0 1 2" --shapes "$shapes"
 seeds confirm "3 4 5" ${shapes:+--shapes "$shapes"}
 "$bin/python" -m benchmarks.recipes collect "$folder"
 "$bin/python" -m benchmarks.recipes_page

@@ -29,6 +29,7 @@ def collected() -> dict[str, object]:
         },
         "ablation": {"base": {"0": 0.5}},
         "steps": {"base": 590},
+        "shapes": {"300": {"base": {"0": 0.2}}},
         "confirmation": {"b": {"300": {"base": {"3": 0.4}}}},
     }
 

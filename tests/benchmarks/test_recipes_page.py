@@ -16,6 +16,7 @@ def found(**other: Any) -> dict[str, Any]:
         "cost": {**cost, "versions": {"torch": "2"}},
         "ablation": {"base": {"0": 0.5, "1": 0.7}, "cosine": {"0": 0.52, "1": 0.74}},
         "steps": {"base": 600, "cosine": 510},
+        "shapes": {},
         "confirmation": {},
         **other,
     }
@@ -27,7 +28,7 @@ def test_gains_are_paired_by_seed_and_times_are_told() -> None:
 
 
 def test_what_was_not_run_is_not_claimed() -> None:
-    assert page(found()).count("Not run yet.") == 3
+    assert page(found()).count("Not run yet.") == 4
 
 
 def test_confirmation_and_weightings() -> None:
@@ -38,11 +39,15 @@ def test_confirmation_and_weightings() -> None:
 
 
 def test_the_choice_says_what_it_rests_on() -> None:
-    """Medians of 0.6 and 0.63: the page names `cosine`, what it sets, and that no arm has three seeds."""
+    """On the phantom `cosine` gains most; on the shapes `early` alone was trained, and gains 2 points in the mean."""
     text = " ".join(page(found()).split())
-    assert "ingredients, `cosine` (so far: 60 arms have less than 3 seeds; the best of these, `base`, is" in text
-    assert "is 3.0 points behind). It sets `train.rate_schedule.shape` cosine." in text
-    whole = {arm.name: {"0": 0.5, "1": 0.5, "2": 0.5} for arm in arms()} | {"early": {"0": 0.6, "1": 0.6, "2": 0.6}}
-    cost = {"times_base": dict.fromkeys(whole, 1.0), "hardware": "here", "precision": "float32"}
-    complete = found(ablation=whole, steps=dict.fromkeys(whole, 600), cost={**cost, "versions": {"torch": "2"}})
-    assert "ingredients, `early`. It sets" in " ".join(page(complete).split())
+    assert "fewest ingredients, `cosine` (so far: 60 arms have less than 3 seeds on A; the best of these," in text
+    assert "`cosine`, gains +3.0 points there). It sets `train.rate_schedule.shape` cosine." in text
+    whole = {arm.name: {"0": 0.5, "1": 0.5, "2": 0.5} for arm in arms()} | {"cosine": {"0": 0.6, "1": 0.6, "2": 0.6}}
+    cost: dict[str, Any] = {"times_base": dict.fromkeys(whole, 1.0), "hardware": "here", "precision": "float32"}
+    shapes = {"300": {"base": {"0": 0.2}, "early": {"0": 0.22}}, "1200": {"base": {"0": 0.3}, "early": {"0": 0.34}}}
+    given = found(
+        ablation=whole, steps=dict.fromkeys(whole, 600), cost={**cost, "versions": {"torch": "2"}}, shapes=shapes
+    )
+    assert "fewest ingredients, `early`. It sets" in " ".join(page(given).split())
+    assert ["early", "+0.0", "0.220", "+2.0", "0.340", "+4.0", "+2.0"] in rows(page(given))

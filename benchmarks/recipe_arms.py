@@ -100,17 +100,25 @@ FOURTH_ROUND: dict[str, Settings] = {
     "early_average_ce_organ_windows_0.67": {**_BEST, "organ_windows": 0.67},
     "early_average_ce_half": {**_BEST, "loss.cross_entropy": 0.5},
 }
-# the fifth, on real shapes with simulated HU: names of arms of the rounds before, and the budgets in steps of the base
-FIFTH_ROUND = (
+# the sixth, written after two seeds of the fifth had been seen
+_ROBUST: Settings = SECOND_ROUND["early_average"]
+SIXTH_ROUND: dict[str, Settings] = {
+    "early_average_organ_windows_0.67": {**_ROBUST, "organ_windows": 0.67},
+    "early_average_warm_up": {**_ROBUST, **ALTERNATIVES["warm_up"]},
+    "early_average_ce_quarter": {**_ROBUST, "organ_windows": 0.67, "loss.cross_entropy": 0.25},
+}
+# the fifth, on real shapes with simulated HU: names of arms of the other rounds, and the budgets in steps of the base
+ON_SHAPES = (
     "early",
     "early_average",
     "early_average_ce_warm_up",
     "early_average_ce_organ_windows_0.67",
     "mild",
     "mild_warm_up",
+    *SIXTH_ROUND,
 )
-FIFTH_BUDGETS = (300, 1200)
-LATER_ROUNDS = SECOND_ROUND | THIRD_ROUND | FOURTH_ROUND
+SHAPES_BUDGETS = (300, 1200)
+LATER_ROUNDS = SECOND_ROUND | THIRD_ROUND | FOURTH_ROUND | SIXTH_ROUND
 EARNED, HARM = 0.5, -1.0  # points of Dice: rule 1
 ALIKE = 0.5  # points of gain: arms between which the number of ingredients decides
 _ONE_INGREDIENT = ("intensity", "loss", "rate_schedule", "augment")  # whatever is set of these sections

@@ -32,9 +32,9 @@ from benchmarks.recipe_arms import (
     BASE_STEPS,
     BUDGETS,
     CONFIRMING_SEEDS,
-    FIFTH_BUDGETS,
-    FIFTH_ROUND,
+    ON_SHAPES,
     SEEDS,
+    SHAPES_BUDGETS,
     RecipeArm,
     arms,
     confirmed_on,
@@ -162,8 +162,8 @@ def on_shapes(work: Path, shapes: Path, seeds: Iterable[int]) -> None:
     """The fifth round: the base and the candidates on set C, seed by seed."""
     measured, store = read_json(work / "cost.json"), shapes_store(work, shapes)
     precision = {key: measured[key] for key in ("precision", "memory_layout")}
-    known, candidates = taken_up(work)["shapes"], [arm for arm in arms() if arm.name in ("base", *FIFTH_ROUND)]
-    for seed, base_steps, arm in itertools.product(seeds, FIFTH_BUDGETS, candidates):
+    known, candidates = taken_up(work)["shapes"], [arm for arm in arms() if arm.name in ("base", *ON_SHAPES)]
+    for seed, base_steps, arm in itertools.product(seeds, SHAPES_BUDGETS, candidates):
         if str(seed) in known.get(str(base_steps), {}).get(arm.name, {}):
             continue
         folder = work / "c" / f"ablation_{base_steps}" / arm.name

@@ -15,11 +15,11 @@ from benchmarks.recipe_arms import (
     ALTERNATIVES,
     BASE_STEPS,
     BUDGETS,
-    FIFTH_BUDGETS,
-    FIFTH_ROUND,
     INGREDIENTS,
     LATER_ROUNDS,
+    ON_SHAPES,
     SEEDS,
+    SHAPES_BUDGETS,
     RecipeArm,
     arms,
     chosen,
@@ -33,7 +33,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "results" / "recipes.md"
 Scores = Mapping[str, Mapping[str, float]]  # mean foreground Dice, 0 to 1, by arm and seed
 SETS = {"a": "A, phantom", "b": "B, phantom", "c": "C, real shapes with simulated HU"}
 OF_SEEDS = ("Dice, by seed", "median", "over base")
-_CANDIDATES = ("arm", "A, gain", *(f"C, {n:,} steps{of}" for n in FIFTH_BUDGETS for of in ("", ", gain")), "mean gain")
+_CANDIDATES = ("arm", "A, gain", *(f"C, {n:,} steps{of}" for n in SHAPES_BUDGETS for of in ("", ", gain")), "mean gain")
 WEIGHTINGS = ("strong", "strong_simple", "strong_square")
 
 
@@ -100,7 +100,7 @@ def _by_number(scores: Scores) -> dict[str, dict[int, float]]:
 
 
 def _candidates(phantom: Scores, shapes: Mapping[str, Scores], means: Mapping[str, float]) -> list[list[str]]:
-    on = [phantom, *(shapes.get(str(steps), {}) for steps in FIFTH_BUDGETS)]
+    on = [phantom, *(shapes.get(str(steps), {}) for steps in SHAPES_BUDGETS)]
     return [
         [
             name,
@@ -108,7 +108,7 @@ def _candidates(phantom: Scores, shapes: Mapping[str, Scores], means: Mapping[st
             *(cell for of in on[1:] for cell in (_by_seed(of.get(name, {})), _gain(of.get(name, {}), of["base"]))),
             f"{means[name]:+.1f}",
         ]
-        for name in ("base", *FIFTH_ROUND)
+        for name in ("base", *ON_SHAPES)
         if name in means and all("base" in of for of in on)
     ]
 

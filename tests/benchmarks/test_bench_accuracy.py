@@ -192,7 +192,7 @@ def test_a_plan_is_made_for_each_budget_and_kept(tmp_path: Path, monkeypatch: py
     assert {store.manifest.cases[name].prepared.shape for name in store.names("train")} == {(12, 10, 8)}
     again = Planned(data, "strong", 1.5)
     assert again.config == ours.config
-    assert (again.config.train.patch, again.config.train.organ_windows) == (8, 0.67)
+    assert (again.config.train.patch, again.config.train.organ_windows) == (8, 0.33)
     assert Planned(data, "strong", 3).config.train.patch == 64
 
 

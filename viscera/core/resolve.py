@@ -29,10 +29,9 @@ PRESETS: dict[str, dict[str, Any]] = {
     "strong": {
         "train": {
             "learning_rate": 0.01,
-            "organ_windows": 0.67,
+            "organ_windows": 0.33,
             "intensity": {"low_hu": -160.0, "high_hu": 240.0},
             "average": 0.999,
-            "loss": {"cross_entropy": 1.0},
         },
         "study": {"learning_rates": [0.01]},
     },

@@ -212,7 +212,7 @@ def shapes_store(work: Path, source: Path) -> Store:
 
 
 def collect(work: Path) -> None:
-    """Write what there is, and what was taken up, to `benchmarks/results/KIND/recipes.json`."""
+    """Write what there is, and what was taken up, to `benchmarks/results/recipes_KIND.json`."""
     measured, content = read_json(work / "cost.json"), taken_up(work)
     content["cost"] = measured
     _add(content["ablation"], _scores(work / "a" / "ablation"))
@@ -223,12 +223,17 @@ def collect(work: Path) -> None:
     for folder in sorted(work.glob("?/confirm_*")):
         of_set = content["confirmation"].setdefault(folder.parent.name, {})
         _add(of_set.setdefault(folder.name.removeprefix("confirm_"), {}), _scores(folder))
-    write_json(RESULTS / measured["processor"] / "recipes.json", content)
+    write_json(results_of(measured["processor"]), content)
+
+
+def results_of(processor: str) -> Path:
+    """What was collected on processors of a kind; beside the timings, which other pages are made of."""
+    return RESULTS / f"recipes_{processor}.json"
 
 
 def take_up(work: Path) -> None:
     """Let the other pieces go on from what was collected on a processor of this kind."""
-    content = read_json(RESULTS / processor_kind() / "recipes.json")
+    content = read_json(results_of(processor_kind()))
     work.mkdir(parents=True, exist_ok=True)
     write_json(work / "cost.json", content["cost"])
     write_json(work / "taken_up.json", content)

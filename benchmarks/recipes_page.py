@@ -39,7 +39,7 @@ WEIGHTINGS = ("strong", "strong_simple", "strong_square")
 
 def main() -> None:
     """Write the page of the newest results."""
-    newest = max(RESULTS.glob("*/recipes.json"), key=lambda path: path.stat().st_mtime)
+    newest = max(RESULTS.glob("recipes_*.json"), key=lambda path: path.stat().st_mtime)
     PAGE.write_text(page(json.loads(newest.read_text())))
 
 

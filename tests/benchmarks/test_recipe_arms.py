@@ -94,7 +94,7 @@ def test_an_ingredient_of_several_settings_counts_once() -> None:
 
 def test_strong_is_the_arm_that_the_rule_chooses_from_what_was_measured() -> None:
     """With the base's network, windows and weights; so are its other weightings."""
-    (found,) = (json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("*/recipes.json"))
+    (found,) = (json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("recipes_*.json"))
     dice = {arm: {int(seed): value for seed, value in of.items()} for arm, of in found["ablation"].items()}
     shapes = {
         int(steps): {arm: {int(seed): value for seed, value in of.items()} for arm, of in scores.items()}

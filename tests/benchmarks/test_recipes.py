@@ -14,7 +14,7 @@ from viscera.io.records import read_json, write_json
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(recipes, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(recipes, "processor_kind", lambda: "kind")
-    path = tmp_path / "results" / "kind" / "recipes.json"
+    path = tmp_path / "results" / "recipes_kind.json"
     path.parent.mkdir(parents=True)
     return path
 

@@ -142,8 +142,11 @@ class Benchmark:
     def pair(
         self, name: str, ours: float, peer: float, *, goal: float, unit: str, peer_settings: str, **notes: object
     ) -> float:
-        """Note a pair of figures of which the smaller is better, print its line, and return the ratio."""
-        ratio = peer / ours
+        """Note a pair of figures of which the smaller is better, print its line, and return the ratio.
+
+        That is of the two figures, unless the notes have a `ratio` of their own, such as the median of many pairs.
+        """
+        ratio = float(str(notes.pop("ratio", peer / ours)))
         self.pairs[name] = {
             "ours": _rounded(ours),
             "peer": _rounded(peer),

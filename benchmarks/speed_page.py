@@ -29,7 +29,8 @@ _NO_GPU = "Nothing was measured on one: no goal for them is reached or missed. `
 _INTRODUCTION = """# Speed and memory beside the peers
 
 Ours and the peer's do the same work on the same input in one run, in turn, some repeats each; the ratio is that of the
-medians, the peer's over ours: **above 1 ours is better**. The peer runs at the fastest of the settings that were tried.
+medians (beside an earlier commit the median of those of each pair), the peer's over ours: **above 1 ours is better**.
+The peer runs at the fastest of the settings that were tried.
 PyTorch gets large pages for both (`THP_MEM_ALLOC_ENABLE=1`), as the command `viscera` asks for.
 Figures of one kind of processor say little of another, and those of shared machines scatter by a tenth or more.
 Everything here is made by `make bench` (`make install-bench` first), the page itself by

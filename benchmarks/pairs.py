@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -146,7 +146,7 @@ class Benchmark:
 
         That is of the two figures, unless the notes have a `ratio` of their own, such as the median of many pairs.
         """
-        ratio = float(str(notes.pop("ratio", peer / ours)))
+        ratio = cast("float", notes.pop("ratio", peer / ours))
         self.pairs[name] = {
             "ours": _rounded(ours),
             "peer": _rounded(peer),

@@ -46,8 +46,8 @@ class Ours:
         train = self.config.train
         automatic = "bfloat16" if computes_bfloat16(torch.device("cpu")) else "float32"
         bfloat16 = (automatic if train.precision == "auto" else train.precision) == "bfloat16"
-        automatic_too = train.memory_layout == "auto"
-        layouts = ("channels_last", "channels_first") if automatic_too else (train.memory_layout,)
+        automatic_layouts = ("channels_last", "channels_first")
+        layouts = automatic_layouts if train.memory_layout == "auto" else (train.memory_layout,)
         return [Fast(bfloat16, each == "channels_last") for each in layouts]
 
     def settings(self) -> Mapping[str, Any]:
@@ -62,9 +62,7 @@ class Ours:
         """`viscera prepare`, all cases for training but those that the recipe validates on."""
         self._store(self.prepared)
 
-    def prepare_again(self) -> None:
-        """With the plan that there is."""
-        self._store(self.prepared)
+    prepare_again = prepare  # with the plan that there is, where there is one
 
     def _store(self, path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)

@@ -9,7 +9,8 @@ from typing import Any
 from viscera.core.resolve import PRESETS
 
 Settings = Mapping[str, Any]  # of `train`, by dotted key
-Scores = Mapping[str, Mapping[int, float]]  # mean foreground Dice, 0 to 1, by arm and seed
+Seeds = Mapping[Any, float]  # mean foreground Dice, 0 to 1, by seed: a number, or as JSON has it
+Scores = Mapping[str, Seeds]  # by arm
 
 BASE: Settings = {
     "learning_rate": 0.01,  # uniform at this rate is the paper's best arm on the phantom
@@ -156,12 +157,12 @@ def strong(weighting: str = "uniform") -> RecipeArm:
     )
 
 
-def gain(dice: Scores, of: str, over: str) -> float:
-    """Points of Dice, the median over the seeds that both have, paired by seed."""
-    return 100 * median(dice[of][seed] - dice[over][seed] for seed in dice[of].keys() & dice[over].keys())
+def gain(of: Seeds, over: Seeds) -> float:
+    """Points of Dice, the median over the seeds that both have, paired by seed; there must be one."""
+    return 100 * median(of[seed] - over[seed] for seed in of.keys() & over.keys())
 
 
-def mean_gains(phantom: Scores, shapes: Mapping[int, Scores]) -> dict[str, float]:
+def mean_gains(phantom: Scores, shapes: Mapping[Any, Scores]) -> dict[str, float]:
     """Points over the base, by arm: the mean over set A and, at each of their budgets, the real shapes (set C).
 
     Only arms that were trained on all of these have one.
@@ -171,10 +172,10 @@ def mean_gains(phantom: Scores, shapes: Mapping[int, Scores]) -> dict[str, float
     def is_in_all(arm: str) -> bool:
         return all(dice.get(arm, {}).keys() & dice.get("base", {}).keys() for dice in on)
 
-    return {arm.name: fmean(gain(dice, arm.name, "base") for dice in on) for arm in arms() if is_in_all(arm.name)}
+    return {arm.name: fmean(gain(dice[arm.name], dice["base"]) for dice in on) for arm in arms() if is_in_all(arm.name)}
 
 
-def chosen(phantom: Scores, shapes: Mapping[int, Scores]) -> RecipeArm:
+def chosen(phantom: Scores, shapes: Mapping[Any, Scores]) -> RecipeArm:
     """What `strong` is: of all arms within half a point of the highest mean gain, that with the fewest ingredients.
 
     Of arms with equally many ingredients the higher gain counts.
@@ -230,7 +231,7 @@ class Effect:
 def effects(dice: Scores) -> list[Effect]:
     """Of each ingredient whose four arms are all there."""
     return [
-        Effect(name, gain(dice, name, "base"), gain(dice, "all", f"all_but_{name}"))
+        Effect(name, gain(dice[name], dice["base"]), gain(dice["all"], dice[f"all_but_{name}"]))
         for name in INGREDIENTS
         if {"base", "all", name, f"all_but_{name}"} <= dice.keys()
     ]

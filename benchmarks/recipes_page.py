@@ -21,6 +21,7 @@ from benchmarks.recipe_arms import (
     SEEDS,
     SHAPES_BUDGETS,
     RecipeArm,
+    Scores,
     arms,
     chosen,
     effects,
@@ -30,7 +31,6 @@ from benchmarks.recipe_arms import (
 from benchmarks.record import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "recipes.md"
-Scores = Mapping[str, Mapping[str, float]]  # mean foreground Dice, 0 to 1, by arm and seed
 SETS = {"a": "A, phantom", "b": "B, phantom", "c": "C, real shapes with simulated HU"}
 OF_SEEDS = ("Dice, by seed", "median", "over base")
 _CANDIDATES = ("arm", "A, gain", *(f"C, {n:,} steps{of}" for n in SHAPES_BUDGETS for of in ("", ", gain")), "mean gain")
@@ -48,9 +48,7 @@ def page(found: Mapping[str, Any]) -> str:
     cost, ablation = found["cost"], found["ablation"]
     times = cost["times_base"]
     done = sum(map(len, ablation.values()))
-    by_seed, on_shapes = _by_number(ablation), {int(steps): _by_number(of) for steps, of in found["shapes"].items()}
-    gains = effects(by_seed)
-    best = chosen(by_seed, on_shapes)
+    gains, best = effects(ablation), chosen(ablation, found["shapes"])
     rule = [[g.ingredient, f"{g.alone:+.1f}", f"{g.within_all:+.1f}", "yes" if g.enters else "no"] for g in gains]
     return f"""# Which ingredients make a better recipe: the ablation
 
@@ -71,10 +69,10 @@ all" shows how far off the first was. {done} of {len(arms()) * len(SEEDS)} train
 
 In the time of so many steps of the base: Dice by seed, and the gain over the base.
 
-{_table(_candidates(found["ablation"], found["shapes"], mean_gains(by_seed, on_shapes)), _CANDIDATES)}
+{_table(_candidates(ablation, found["shapes"]), _CANDIDATES)}
 
 **The choice**, by the decision's last rule: of the arms within half a point of the highest mean gain that with the
-fewest ingredients, `{best.name}`{_of_few(by_seed)}. It sets {_settings(best)}.
+fewest ingredients, `{best.name}`{_of_few(ablation)}. It sets {_settings(best)}.
 
 ## Rule 1: what each ingredient gives
 
@@ -95,11 +93,8 @@ Made by `make study-recipes`.
 """
 
 
-def _by_number(scores: Scores) -> dict[str, dict[int, float]]:
-    return {arm: {int(seed): dice for seed, dice in of.items()} for arm, of in scores.items()}
-
-
-def _candidates(phantom: Scores, shapes: Mapping[str, Scores], means: Mapping[str, float]) -> list[list[str]]:
+def _candidates(phantom: Scores, shapes: Mapping[str, Scores]) -> list[list[str]]:
+    means = mean_gains(phantom, shapes)
     on = [phantom, *(shapes.get(str(steps), {}) for steps in SHAPES_BUDGETS)]
     return [
         [
@@ -113,13 +108,13 @@ def _candidates(phantom: Scores, shapes: Mapping[str, Scores], means: Mapping[st
     ]
 
 
-def _of_few(dice: Mapping[str, Mapping[int, float]]) -> str:
+def _of_few(dice: Scores) -> str:
     """What the choice rests on where not all trainings are in."""
     fewer = [arm.name for arm in arms() if len(dice.get(arm.name, {})) < len(SEEDS)]
     if not fewer:
         return ""
     told = f"so far: {len(fewer)} arms have less than {len(SEEDS)} seeds on A"
-    begun = [(gain(dice, name, "base"), name) for name in fewer if name in dice and "base" in dice]
+    begun = [(gain(dice[name], dice["base"]), name) for name in fewer if name in dice and "base" in dice]
     if begun:
         highest, name = max(begun)
         told += f"; the best of these, `{name}`, gains {highest:+.1f} points there"
@@ -182,8 +177,7 @@ def _by_seed(values: Mapping[str, float]) -> str:
 
 
 def _gain(over: Mapping[str, float], base: Mapping[str, float]) -> str:
-    paired = [100 * (over[seed] - base[seed]) for seed in over.keys() & base.keys()]
-    return f"{median(paired):+.1f}" if paired else "–"
+    return f"{gain(over, base):+.1f}" if over.keys() & base.keys() else "–"
 
 
 if __name__ == "__main__":

@@ -95,11 +95,6 @@ def test_an_ingredient_of_several_settings_counts_once() -> None:
 def test_strong_is_the_arm_that_the_rule_chooses_from_what_was_measured() -> None:
     """With the base's network, windows and weights; so are its other weightings."""
     (found,) = (json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("recipes_*.json"))
-    dice = {arm: {int(seed): value for seed, value in of.items()} for arm, of in found["ablation"].items()}
-    shapes = {
-        int(steps): {arm: {int(seed): value for seed, value in of.items()} for arm, of in scores.items()}
-        for steps, scores in found["shapes"].items()
-    }
-    best = {"learning_rate": 0.01, **chosen(dice, shapes).settings}
+    best = {"learning_rate": 0.01, **chosen(found["ablation"], found["shapes"]).settings}
     assert strong().settings == {"weighting": "uniform", **best}
     assert strong("square").settings == {"weighting": "square", **best}

@@ -120,6 +120,6 @@ def epsilon_over_scale(study: StudyResult, arm: Arm) -> float:
     train = arm_config(study.record.config, arm, 0).train
     counts = np.array(study.record.training_voxel_counts)
     volumes = study.split.training if study.split else 0
-    scale = WeightSchedule.of(counts, train.weighting, train.loss, volumes).start.mean()
+    scale = WeightSchedule.of(counts, train.weighting, train.loss, volumes, study.record.classes).start.mean()
     place = 1.0 if train.adam.epsilon_place == "keras" else 1 / keras_epsilon(1.0, train.iterations / 2)
     return max(train.adam.epsilon, LEAST_EPSILON) * place / float(scale)

@@ -55,13 +55,14 @@ def test_pytorch_first_step() -> None:
     assert after([0.001], AdamConfig(epsilon=1e-3, epsilon_place="pytorch")) == pytest.approx(1 - 0.05, rel=1e-12)
 
 
-def test_keras_three_steps_against_its_formula() -> None:
+@pytest.mark.parametrize("beta2", [0.999, 0.9])
+def test_keras_three_steps_against_its_formula(beta2: float) -> None:
     m = v = 0.0
     expected, rate, epsilon = 1.0, 0.01, 1e-4
     for t, g in enumerate([0.3, -0.2, 1e-5], start=1):
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
-        expected -= rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + epsilon)
-    config = AdamConfig(epsilon=epsilon, epsilon_place="keras")
+        m, v = 0.9 * m + 0.1 * g, beta2 * v + (1 - beta2) * g * g
+        expected -= rate * np.sqrt(1 - beta2**t) / (1 - 0.9**t) * m / (np.sqrt(v) + epsilon)
+    config = AdamConfig(epsilon=epsilon, epsilon_place="keras", beta2=beta2)
     assert after([0.3, -0.2, 1e-5], config, rate) == pytest.approx(expected, rel=1e-12)
 
 

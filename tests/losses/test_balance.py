@@ -177,3 +177,28 @@ def test_background_can_have_the_mean_weight_of_the_organs() -> None:
     # 100 / (3 * 9) and 100 / 3, their mean 500 / 27
     assert weights == pytest.approx([500 / 27, 100 / 27, 100 / 3])
     assert weights[1:].tolist() == plain[1:].tolist()
+
+
+CLASSES = ("background", "liver", "spleen")
+
+
+def test_weights_by_value_are_as_given_in_the_order_of_the_classes() -> None:
+    config = LossConfig(weights={"mine": {"spleen": 3, "background": 0.5, "liver": 1}})
+    assert WeightSchedule.of([90, 9, 1], "mine", config, 1, CLASSES).start.tolist() == [0.5, 1, 3]
+    config = config.model_copy(update={"normalise": "sum_to_L"})
+    assert WeightSchedule.of([90, 9, 1], "mine", config, 1, CLASSES).start == pytest.approx([1 / 3, 2 / 3, 2])
+
+
+def test_a_class_can_be_weighted_by_the_count_of_another() -> None:
+    swapped = {"power": 2, "counts_of": {"liver": "spleen", "spleen": "liver"}}
+    weights = WeightSchedule.of(
+        [90, 9, 1], "swapped", LossConfig(epsilon=0, weights={"swapped": swapped}), 1, CLASSES
+    ).start
+    # N / (L R²) with N = 100: 100 / (3 * 8100), the liver by the spleen's one voxel, the spleen by the liver's nine
+    assert weights == pytest.approx([100 / 24300, 100 / 3, 100 / 243])
+
+
+def test_named_weights_are_of_these_classes() -> None:
+    config = LossConfig(weights={"mine": {"background": 1, "liver": 1, "lung": 1}})
+    with pytest.raises(BadInputError, match="no class lung here"):
+        WeightSchedule.of([90, 9, 1], "mine", config, 1, CLASSES)

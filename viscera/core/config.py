@@ -10,11 +10,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from viscera.core.anatomy import TOLERANCES_MM, ClassTable
 from viscera.core.augment_config import AugmentConfig
+from viscera.core.named_weights import WEIGHTINGS, WeightsByName, unknown_weightings, with_used_weights
 from viscera.core.network_config import NetworkConfig
 from viscera.core.predict_config import CleanupConfig, PredictConfig
 from viscera.core.recipe_config import OptimiserConfig, RateScheduleConfig
 from viscera.core.settings import (
-    WEIGHTINGS,
+    A_WEIGHTING,
     Factors,
     Fraction,
     Positive,
@@ -24,6 +25,7 @@ from viscera.core.settings import (
     SpacingsMm,
     Weighting,
     as_written_now,
+    refused,
     setting,
 )
 
@@ -129,6 +131,7 @@ class LossConfig(Settings):
     schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
     cross_entropy: float = setting(0.0, "factor of the cross-entropy beside Dice; 0: none (nnU-Net: 1)", ge=0, le=1e6)
     cross_entropy_weighting: Weighting = setting("uniform", "class weights of the cross-entropy, as train.weighting")
+    weights: WeightsByName = setting({}, "what the names of weightings used here stand for, taken from study.weights")
 
 
 class AdamConfig(Settings):
@@ -138,6 +141,7 @@ class AdamConfig(Settings):
     epsilon_place: Literal["keras", "pytorch"] = setting(
         "keras", "added to the uncorrected root of the second moment, or to the corrected one"
     )
+    beta2: float = setting(0.999, "decay of Adam's second moment", ge=0, lt=1)
 
 
 class TrainConfig(Settings):
@@ -145,7 +149,8 @@ class TrainConfig(Settings):
 
     weighting: Weighting = setting(
         "uniform",
-        "class weights: uniform, simple, square (Eq. 3-5), or p in 0 to 2: the class's voxels to the power -p",
+        "class weights: uniform, simple, square (Eq. 3-5), p in 0 to 2: the class's voxels to the power -p, or a name "
+        "in study.weights",
         role="grid",
     )
     learning_rate: Rate = setting(1e-3, "learning rate (paper: 0.001 and 0.01)", role="grid")
@@ -211,6 +216,14 @@ class TrainConfig(Settings):
         self.network.refuse_unfit(self.filters, self.levels)
         self.refuse_one_value()
         self.rate_schedule.refuse_short(self.iterations)
+        loss = self.loss
+        for key, weighting in (
+            ("weighting", self.weighting),
+            ("loss.schedule.to", loss.schedule.to),
+            ("loss.cross_entropy_weighting", loss.cross_entropy_weighting),
+        ):
+            if unknown_weightings([weighting], loss.weights):
+                raise refused(key, weighting, f"{A_WEIGHTING} was expected")
         return self
 
 
@@ -265,6 +278,11 @@ class StudyConfig(Settings):
     role: ClassVar[Role] = "grid"
 
     weightings: tuple[Weighting, ...] = setting(WEIGHTINGS, "weightings to compare, by name or power", min_length=1)
+    weights: WeightsByName = setting(
+        {},
+        "weightings of your own: name to a weight for each class, or to power and counts_of (liver: spleen, whose "
+        "count it takes)",
+    )
     learning_rates: tuple[Rate, ...] = setting((0.001, 0.01), "learning rates to compare", min_length=1)
     seeds: tuple[Seed, ...] = setting((0,), "seeds of every arm: one run per seed", min_length=1)
     variants: dict[VariantName, dict[str, Any]] = setting(
@@ -286,6 +304,12 @@ class StudyConfig(Settings):
     )
     fuse: bool = setting(False, "also combine the best model per organ, chosen on validation cases, into one predictor")
 
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if unknown := unknown_weightings(self.weightings, self.weights):
+            raise refused("weightings", unknown[0], f"{A_WEIGHTING} was expected")
+        return self
+
 
 class Config(Settings):
     """All sections."""
@@ -296,6 +320,8 @@ class Config(Settings):
     predict: PredictConfig = Field(default_factory=PredictConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     study: StudyConfig = Field(default_factory=StudyConfig)
+
+    _named = model_validator(mode="before")(with_used_weights)
 
     @property
     def study_evaluation(self) -> EvaluateConfig:

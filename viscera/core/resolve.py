@@ -8,9 +8,11 @@ import yaml
 from pydantic import ValidationError
 
 from viscera.core.config import Config
-from viscera.core.errors import BadInputError
-from viscera.core.settings import fields_of
+from viscera.core.errors import BadInputError, UsageError
+from viscera.core.named_weights import unknown_weightings, weights_by_name_in
+from viscera.core.settings import A_WEIGHTING, fields_of
 
+_OF_WEIGHTINGS = {"train.weighting", "study.weightings"}
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     "demo": {
@@ -73,8 +75,15 @@ def resolve_config(
             given.append((key.strip(), yaml.safe_load(value)))
         except yaml.YAMLError as error:
             raise BadInputError(f"--set {assignment}: the value is not valid YAML ({error}).") from error
-    given += [(key, value) for key, value in (options or {}).items() if value is not None]
-    return _validated(_merged(_merged(PRESETS[preset], base or {}), file_values or {}), given, found_in)
+    values = _merged(_merged(PRESETS[preset], base or {}), file_values or {})
+    for key, value in given:
+        values = _with(values, key, value)
+    chosen = {key: value for key, value in (options or {}).items() if value is not None}
+    for key in _OF_WEIGHTINGS & chosen.keys():
+        names = chosen[key] if isinstance(chosen[key], tuple) else [chosen[key]]
+        if unknown := unknown_weightings(names, weights_by_name_in(values)):
+            raise UsageError(f"--{key.rpartition('.')[2]} {unknown[0]}: {A_WEIGHTING} was expected.")
+    return _validated(values, chosen.items(), found_in)
 
 
 def with_settings(config: Config, settings: Mapping[str, Any], found_in: str) -> Config:
@@ -84,15 +93,19 @@ def with_settings(config: Config, settings: Mapping[str, Any], found_in: str) ->
 
 def _validated(values: Mapping[str, Any], settings: Iterable[tuple[str, Any]], found_in: str) -> Config:
     for key, value in settings:
-        *sections, name = key.split(".")
-        nested = {name: value}
-        for section in reversed(sections):
-            nested = {section: nested}
-        values = _merged(values, nested)
+        values = _with(values, key, value)
     try:
         return Config.model_validate(values)
     except ValidationError as error:
         raise BadInputError(f"{found_in}: {_sentence(error)}") from error
+
+
+def _with(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - of any setting
+    *sections, name = key.split(".")
+    nested = {name: value}
+    for section in reversed(sections):
+        nested = {section: nested}
+    return _merged(values, nested)
 
 
 def _suggestion(key: str) -> str:
@@ -114,10 +127,13 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sentence(error: ValidationError) -> str:
     parts = []
-    within = {item["loc"][:-1] for item in error.errors()}
+    places = {item["loc"] for item in error.errors()}
+    within = {place[:-1] for place in places}
     for item in error.errors():
         if item["type"] == "too_short" and item["loc"] in within:
             continue  # it is only too short without what is wrong in it
+        if item["loc"] == ("train", "loss", "weights") and ("study", "weights") in places:
+            continue  # it was taken from there
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             parts.append(f"there is no setting '{key}'{_suggestion(key)} (see `viscera config show`)")

@@ -10,9 +10,12 @@ from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from viscera.core.named_weights import WEIGHTINGS, is_weighting_name
 
 Role = Literal["machine", "schedule", "grid", "reading"]
 ROLES: Mapping[Role, str] = {
@@ -48,6 +51,13 @@ class Settings(BaseModel):
         return cast("Role", extra["role"]) if isinstance(extra, Mapping) and "role" in extra else cls.role
 
 
+def refused(key: str, value: object, message: str) -> ValidationError:
+    """What a validator of a whole section raises for the value of one field, given by its dotted key."""
+    error = PydanticCustomError("value_error", message)
+    details = InitErrorDetails(type=error, loc=tuple(key.split(".")), input=value)
+    return ValidationError.from_exception_data("settings", [details])
+
+
 def differences(
     before: Settings,
     now: Settings,
@@ -76,19 +86,19 @@ def fields_of(section: type[Settings], within: str = "") -> Iterator[tuple[str, 
             yield f"{within}{name}", field, section.role_of(name)
 
 
-WEIGHTINGS = ("uniform", "simple", "square")
+A_WEIGHTING = f"{', '.join(WEIGHTINGS)}, a name in study.weights, or a power in [0, 2]"
 
 
 def _weighting(value: object) -> str | float:
-    """A scheme by name, or a power as number or text."""
-    if value in WEIGHTINGS:
+    """A scheme by name, or a power as number or text. Names of study.weights are looked up later."""
+    if value in WEIGHTINGS or is_weighting_name(value):
         return str(value)
     try:
         power = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         power = math.nan
     if isinstance(value, bool) or not 0 <= power <= 2:
-        raise ValueError(f"{', '.join(WEIGHTINGS)}, or a power in [0, 2] was expected")
+        raise ValueError(f"{A_WEIGHTING} was expected")
     return power
 
 

@@ -42,7 +42,7 @@ _RULES = (
     ),
     _Rule("rate_schedule.power", "rate_schedule.shape", lambda t: t.rate_schedule.shape == "polynomial"),
     _Rule("optimiser.momentum", "optimiser.name", lambda t: t.optimiser.name == "sgd"),
-    _Rule("adam.epsilon adam.epsilon_place", "optimiser.name", lambda t: t.optimiser.name != "sgd"),
+    _Rule("adam.epsilon adam.epsilon_place adam.beta2", "optimiser.name", lambda t: t.optimiser.name != "sgd"),
     _Rule("loss.cross_entropy_weighting", "loss.cross_entropy", lambda t: t.loss.cross_entropy > 0),
     _Rule(
         "loss.schedule.first_step loss.schedule.last_step", "loss.schedule.to", lambda t: t.loss.schedule.to is not None

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -90,8 +91,9 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
     rows = [store.manifest.cases[name].voxel_counts_prepared for name in names]
 
     def weights(numerator: str = train.loss.numerator) -> dict[str, tuple[float, ...]]:
-        loss = train.loss.model_copy(update={"numerator": numerator})
-        return {name: tuple(WeightSchedule.of(counts, name, loss, len(names)).start.tolist()) for name in POWERS}
+        loss = train.loss.model_copy(update={"numerator": numerator, "weights": config.study.weights})
+        of = partial(WeightSchedule.of, counts, config=loss, volumes=len(names), classes=store.classes.names)
+        return {name: tuple(of(weighting=name).start.tolist()) for name in (*POWERS, *config.study.weights)}
 
     windows, batches = windows_with_class(plain_feed(store, train))
     planned = arms_of(config.study)
@@ -225,8 +227,8 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
         "cases": [f"{cases}/{labelled}" for cases, labelled in present],
         "windows": [f"{share:.0%}" for share in diagnosis.windows_with_class],
         "batches": [f"{share:.0%}" for share in diagnosis.batches_with_class],
-        **{name: [f"{weight:.3g}" for weight in vector] for name, vector in diagnosis.weights.items()},
     }
+    weights = [[f"{weight:.3g}" for weight in vector] for vector in diagnosis.weights.values()]
     arms = [
         (arm.arm, *map(_share, arm.gradient_share), f"{arm.gradient_rms:.1e}", _share(arm.step_kept))
         for arm in diagnosis.arms
@@ -234,7 +236,7 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
     return "\n\n".join(
         [
             sizes_text(diagnosis.split, diagnosis.fold),
-            _table(zip(*classes.values(), strict=True), tuple(classes)),
+            _table(zip(*classes.values(), *weights, strict=True), (*classes, *diagnosis.weights)),
             "Before training: each class's share of the gradient, and what Adam's epsilon leaves of its step",
             _table(arms, ("arm", *(name.replace("_", "\n") for name in diagnosis.classes), "gradient", "step kept")),
             *diagnosis.advice,

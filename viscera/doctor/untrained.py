@@ -76,7 +76,7 @@ def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tupl
             gradients[looked_at] = UnitGradients.of(plain_feed(store, train), train, choose_device(train.device))
         unit = gradients[looked_at]
         counts = store.voxel_counts(train.loss.counts)
-        weights = WeightSchedule.of(counts, arm.weighting, train.loss, len(names)).start
+        weights = WeightSchedule.of(counts, arm.weighting, train.loss, len(names), store.classes.names).start
         sgd = train.optimiser.name == "sgd"  # it has no epsilon
         outlook = Outlook(
             gradient_share=tuple(unit.shares(weights).tolist()),
@@ -178,7 +178,7 @@ class UnitGradients:
         """Share of Adam's step that its epsilon leaves, mean over the parameters: √v / (√v + ε), half-way through."""
         root = self.root_second_moment(weights)
         half_way = max(iterations // 2, 1)
-        epsilon = keras_epsilon(adam.epsilon, half_way) if adam.epsilon_place == "keras" else adam.epsilon
+        epsilon = keras_epsilon(adam.epsilon, half_way, adam.beta2) if adam.epsilon_place == "keras" else adam.epsilon
         moving = root[root > 0]
         return float((moving / (moving + epsilon)).mean()) if moving.size else 0.0
 

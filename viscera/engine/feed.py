@@ -259,9 +259,11 @@ def facts_of(store: Store, config: Config) -> TrainingFacts:
         )
     return TrainingFacts(
         class_voxel_counts=torch.from_numpy(counts),
-        class_weights=WeightSchedule.of(counts, config.train.weighting, loss, len(names)),
+        class_weights=WeightSchedule.of(counts, config.train.weighting, loss, len(names), store.classes.names),
         training_spacings_mm=tuple(store.geometry(name).spacing_mm for name in names),
         classes=store.classes,
-        voxel_weights=cross_entropy_weights(counts, loss, len(names)) if loss.cross_entropy > 0 else None,
+        voxel_weights=cross_entropy_weights(counts, loss, len(names), store.classes.names)
+        if loss.cross_entropy > 0
+        else None,
         ignores=any(store.manifest.cases[name].ignored_prepared for name in names),
     )

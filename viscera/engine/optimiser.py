@@ -143,6 +143,7 @@ def make_adam(
     decay: dict[str, Any] = {
         "weight_decay": optimiser.weight_decay,
         "decoupled_weight_decay": optimiser.name == "adamw",
+        "betas": (0.9, config.beta2),
     }
     epsilon = max(config.epsilon, LEAST_EPSILON)
     if config.epsilon_place == "keras":

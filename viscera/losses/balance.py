@@ -1,5 +1,6 @@
 """Class weights from the voxel counts of a whole training set: Eq. 3, 4 and 5 of the paper."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ import numpy.typing as npt
 
 from viscera.core.config import LossConfig, ScheduleConfig
 from viscera.core.errors import BadInputError, BadTypeError, refuse_non_number, refuse_unknown
+from viscera.core.named_weights import COUNTS_OF, POWER, refuse_other_classes
 
 Weights = npt.NDArray[np.float64]
 POWERS = {"uniform": 0.0, "simple": 1.0, "square": 2.0}
@@ -95,13 +97,17 @@ def _sum_to_number(weights: Weights) -> Weights:
     return scaled
 
 
-def cross_entropy_weights(voxel_counts: npt.ArrayLike, config: LossConfig, volumes: int) -> Weights:
+def cross_entropy_weights(
+    voxel_counts: npt.ArrayLike, config: LossConfig, volumes: int, classes: Sequence[str] = ()
+) -> Weights:
     """(L,) class weights of the cross-entropy, with a mean of 1: as those of the Dice loss, by a weighting of its own.
 
     Arguments and errors as of `WeightSchedule.of`.
     """
     plain = config.model_copy(update={"schedule": ScheduleConfig()})
-    return _sum_to_number(WeightSchedule.of(voxel_counts, config.cross_entropy_weighting, plain, volumes).start)
+    return _sum_to_number(
+        WeightSchedule.of(voxel_counts, config.cross_entropy_weighting, plain, volumes, classes).start
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,18 +121,33 @@ class WeightSchedule:
 
     @classmethod
     def of(
-        cls, voxel_counts: npt.ArrayLike, weighting: str | float, config: LossConfig, volumes: int
+        cls,
+        voxel_counts: npt.ArrayLike,
+        weighting: str | float,
+        config: LossConfig,
+        volumes: int,
+        classes: Sequence[str] = (),
     ) -> "WeightSchedule":
         """As the configuration says of Eq. 4 and 5, limit of the ratio and schedule; constant without a schedule.
 
-        Of the training set's (L,) R_l and its number of volumes. With a schedule both ends sum to L, so that the size
-        of the loss stays and only its direction changes. Raises BadInputError as `class_weights`.
+        Of the training set's (L,) R_l, its number of volumes and, for weights under a name (`config.weights`), the (L,)
+        names of its classes. With a schedule both ends sum to L, so that the size of the loss stays and only its
+        direction changes. Raises BadInputError as `class_weights`, and for named weights of other classes.
         """
         schedule = config.schedule
         counts = _counts(voxel_counts) * config.count_scale
+        refuse_other_classes(config.weights, classes)
 
         def weights(scheme: str | float) -> Weights:
-            vector = _weights(counts, scheme, config.epsilon, counts.sum() if config.numerator == "voxels" else volumes)
+            n = counts.sum() if config.numerator == "voxels" else volumes
+            named = config.weights.get(scheme) if isinstance(scheme, str) else None
+            if named is None:
+                vector = _weights(counts, scheme, config.epsilon, n)
+            elif POWER in named:
+                others = [classes.index(named[COUNTS_OF].get(name, name)) for name in classes]
+                vector = _weights(counts[others], named[POWER], config.epsilon, n)
+            else:
+                vector = np.array([named[name] for name in classes], dtype=np.float64)
             if config.background == "mean":
                 vector = np.concatenate([[vector[1:].mean()], vector[1:]])
             if config.max_ratio is not None:

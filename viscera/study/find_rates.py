@@ -15,6 +15,7 @@ from viscera.core.arms import weighting_name
 from viscera.core.config import Config, RateRangeConfig
 from viscera.core.errors import InterruptedRunError, RunFailedError
 from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.resolve import with_settings
 from viscera.engine.feed import Batch, Feed, facts_of, feed_of, on_device, training_cases, with_training_set
 from viscera.engine.hardware import autocast, choose_device, fastest_convolutions, out_of_memory_explained
 from viscera.engine.monitor import Monitor
@@ -51,7 +52,7 @@ def find_rates(
     for weighting in weightings:
         path = rate_range_path(out, weighting)
         if not path.exists():
-            own = config.model_copy(update={"train": config.train.model_copy(update={"weighting": weighting})})
+            own = with_settings(config, {"train.weighting": weighting}, "study.weightings")
             write_rate_range(path, _find(store, own, stop or Event(), progress))
         results.append(read_rate_range(path))
     return results

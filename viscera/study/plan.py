@@ -9,6 +9,7 @@ import viscera
 from viscera.core.arms import Arm, arm_config, arms_of
 from viscera.core.config import Config, StudyConfig, TrainConfig
 from viscera.core.errors import BadInputError
+from viscera.core.named_weights import refuse_other_classes
 from viscera.core.settings import ANOTHER_MODEL, differences
 from viscera.core.unused_settings import refuse_random_encoder
 from viscera.engine.feed import feed_of, training_cases
@@ -185,15 +186,24 @@ def _extended(folder: StudyFolder, before: StudyRecord, now: StudyRecord) -> Stu
 
 def extended(folder: StudyFolder, before: StudyConfig, now: StudyConfig) -> StudyConfig:
     """The grid of an earlier study with the arms of a new one added."""
-    for name in before.variants.keys() & now.variants.keys():
-        if before.variants[name] != now.variants[name]:
-            raise BadInputError(
-                f"{folder.path}: the variant '{name}' of this study has the settings {before.variants[name]}, now "
-                f"{now.variants[name]}. Give the new one another name."
-            )
+    named = (
+        ("variant", "settings", before.variants, now.variants),
+        ("weighting", "weights", before.weights, now.weights),
+    )
+    for kind, what, old, new in named:
+        for name in old.keys() & new.keys():
+            if old[name] != new[name]:
+                raise BadInputError(
+                    f"{folder.path}: the {kind} '{name}' of this study has the {what} {old[name]}, now {new[name]}. "
+                    "Give the new one another name."
+                )
     axes = ("weightings", "learning_rates", "seeds")
     grid: dict[str, Any] = {axis: tuple(dict.fromkeys(getattr(before, axis) + getattr(now, axis))) for axis in axes}
-    kept = {"variants": before.variants | now.variants, "fuse": before.fuse or now.fuse}
+    kept = {
+        "variants": before.variants | now.variants,
+        "weights": before.weights | now.weights,
+        "fuse": before.fuse or now.fuse,
+    }
     return now.model_copy(update=grid | kept)
 
 
@@ -218,6 +228,7 @@ def _refuse_missing_cases(store: Store, plan: StudyPlan) -> None:
         )
     for task in plan.tasks:
         feed_of(store.of_fold(task.config.train.fold), task.config.train)
+        refuse_other_classes(task.config.train.loss.weights, store.classes.names)
 
 
 def _refuse_stranger(task: Task, store: Store) -> None:

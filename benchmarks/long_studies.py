@@ -1,0 +1,315 @@
+"""The long studies of docs/decisions/0036 and 0038: run seed by seed, collected, taken up elsewhere.
+
+    python -m benchmarks.long_studies run WORK permutation rivals rate_times_steps [--seeds 0]
+    python -m benchmarks.long_studies run WORK phantom shapes --shapes FOLDER [--stage 2500] [--device cuda]
+    python -m benchmarks.long_studies collect WORK
+    python -m benchmarks.long_studies take-up WORK
+
+WORK holds the data and the studies, each a folder that `viscera report` reads; what is there is not done again, so that
+a run may be stopped at any time. All arms of one seed come before the next seed. One thread. `collect` writes what
+there is to `benchmarks/results/`, of which the pages are made; `take-up`, in a WORK that is empty, goes on from what
+was collected there, on another machine with such a processor. FOLDER holds real organ shapes with simulated HU, in the
+raw layout of nnU-Net.
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from benchmarks.count_scale import count_scale_for
+from benchmarks.recipes import SHAPES
+from benchmarks.record import RESULTS, processor_kind, versions
+from viscera.cli.terminal import stop_on_signal
+from viscera.core.config import Config, PrepareConfig
+from viscera.core.errors import RunFailedError
+from viscera.core.progress import unseen
+from viscera.core.resolve import resolve_config
+from viscera.engine.hardware import choose_device, describe_hardware
+from viscera.engine.precision_probe import decided
+from viscera.engine.trainer import StopSignal
+from viscera.io.classes import read_class_file
+from viscera.io.files import write_text
+from viscera.io.records import read_json, read_yaml, write_json
+from viscera.io.runlog import StudyFolder
+from viscera.io.scores import ScoreRow
+from viscera.io.store import Store
+from viscera.stages.phantom import make_phantoms
+from viscera.stages.prepare import prepare
+from viscera.study.plan import StudyPlan, Task, make_plan
+from viscera.study.report.report_stage import read_study
+from viscera.study.results import RunResult, StudyResult, mean_defined
+from viscera.study.worker import run_task
+
+STUDY_FILES = Path(__file__).parents[1] / "studies"
+STAGES = (2500, 5000, 10_000)  # of docs/decisions/0038
+_DIGITS = 5
+Entry = dict[str, Any]  # of one training at one stage
+Found = dict[str, dict[str, dict[str, dict[str, Entry]]]]  # by study, steps, arm and seed
+
+
+@dataclass(frozen=True)
+class LongStudy:
+    """What a study is made of."""
+
+    file: str  # in studies/
+    data: str  # the set
+    experiment: str  # whose results it is part of
+    stages: tuple[int, ...] = ()  # steps at which it is scored; none: those of its file alone
+    scaled: bool = False  # whether its counts are scaled to the paper's share of the step
+
+
+STUDIES = {
+    "permutation": LongStudy("permutation.yaml", "demo", "permutation"),
+    "rivals": LongStudy("rivals.yaml", "demo", "permutation"),
+    "rate_times_steps": LongStudy("rate_times_steps.yaml", "demo", "permutation"),
+    "phantom": LongStudy("regime.yaml", "phantom", "regime", STAGES, scaled=True),
+    "shapes": LongStudy("regime.yaml", "shapes", "regime", STAGES, scaled=True),
+    "phantom_direction": LongStudy("regime_direction.yaml", "phantom", "regime", STAGES),
+    "shapes_direction": LongStudy("regime_direction.yaml", "shapes", "regime", STAGES),
+}
+
+
+@dataclass(frozen=True)
+class Phantoms:
+    """A set of phantoms and its split."""
+
+    cases: int
+    seed: int
+    shape: tuple[int, int, int]
+    test: float
+    validation: float
+
+
+PHANTOMS = {
+    "demo": Phantoms(28, 0, (48, 36, 36), 0.286, 0.143),  # as in make study-phantom
+    "phantom": Phantoms(60, 900, (48, 36, 36), 0.3, 0.1),
+}
+LARGE = Phantoms(100, 900, (128, 128, 128), 0.3, 0.1)  # for the paper's network, on a GPU
+
+
+def store_of(work: Path, name: str, shapes: Path | None, device: str = "cpu") -> Store:
+    """The store of a set, made where it is not there."""
+    path = work / "data" / name / "store"
+    if path.exists():
+        return Store.open(path)
+    if name == "shapes":
+        if shapes is None:
+            raise SystemExit("--shapes FOLDER: the real organ shapes with simulated HU are needed for this study.")
+        classes = path.parent / "classes.yaml"
+        classes.parent.mkdir(parents=True, exist_ok=True)
+        write_text(classes, f"classes: [{', '.join(SHAPES)}]\n")
+        how = PrepareConfig(downsample=1, test_fraction=0.3, validation_fraction=0.1)
+        prepare(shapes, path, how, classes=read_class_file(classes))
+    else:
+        of = LARGE if name == "phantom" and device != "cpu" else PHANTOMS[name]
+        make_phantoms(path.parent / "phantom", of.cases, of.seed, of.shape)
+        how = PrepareConfig(downsample=1, test_fraction=of.test, validation_fraction=of.validation)
+        prepare(path.parent / "phantom", path, how)
+    return Store.open(path)
+
+
+def config_of(work: Path, study: LongStudy, store: Store, device: str = "cpu") -> Config:
+    """The configuration of a study: its file, how this WORK computes, and the scale of the counts."""
+    preset = "demo" if device == "cpu" else "paper"
+    values = read_yaml(STUDY_FILES / study.file)
+    given = resolve_config(preset, values, options={"train.device": device}, found_in=study.file)
+    options: dict[str, Any] = {"train.device": device, **_computing(work, given, store)}
+    if study.scaled:
+        options["train.loss.count_scale"] = _count_scale(work, study.data, store, given)
+    return resolve_config(preset, values, options=options, found_in=study.file)
+
+
+def _computing(work: Path, config: Config, store: Store) -> dict[str, str]:
+    """Number format and layout of memory, chosen once for all studies of a WORK."""
+    path = work / "computing.json"
+    if not path.exists():
+        chosen = decided(config.train, len(store.classes), choose_device(config.train.device))
+        write_json(path, {"train.precision": chosen.precision, "train.memory_layout": chosen.memory_layout})
+    found: dict[str, str] = read_json(path)
+    return found
+
+
+def _count_scale(work: Path, data: str, store: Store, config: Config) -> float:
+    path = work / "count_scale.json"
+    known = read_json(path) if path.exists() else {}
+    if data not in known:
+        known[data] = count_scale_for(store, config)
+        write_json(path, known)
+    return float(known[data])
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What of the studies is run now."""
+
+    seeds: tuple[int, ...] = ()  # none: all
+    stage: int = 0  # most steps; 0: all
+    shapes: Path | None = None  # folder of the real shapes
+    device: str = "cpu"
+
+
+def run(work: Path, names: Iterable[str], wanted: Wanted, stop: StopSignal) -> None:
+    """Train and score what is missing of these studies, stage by stage, then seed by seed."""
+    for name in names:
+        study = STUDIES[name]
+        store = store_of(work, study.data, wanted.shapes, wanted.device)
+        config = config_of(work, study, store, wanted.device)
+        folder = StudyFolder(work / name)
+        for steps in study.stages or (config.train.iterations,):
+            is_past = folder.record_path.exists() and steps < folder.read_record().all_stages[-1]
+            if is_past or steps > wanted.stage > 0:
+                continue
+            at = config.model_copy(update={"train": config.train.model_copy(update={"iterations": steps})})
+            plan = make_plan(folder, store, at)
+            plan.write()
+            for task in missing(plan, taken_up(work)["studies"].get(name, {}), wanted.seeds):
+                failure = run_task(plan, task, stop, unseen)
+                if stop.is_set():
+                    return
+                print(f"{name} {steps} {task.name}: {failure or 'scored'}", flush=True)
+
+
+def missing(plan: StudyPlan, known: Mapping[str, Any], seeds: Sequence[int]) -> Iterator[Task]:
+    """The tasks of a plan whose scores at its last stage were not taken up; all arms of a seed before the next."""
+    of_stage = known.get(str(plan.record.all_stages[-1]), {})
+    for seed in seeds or plan.config.study.seeds:
+        for task in plan.tasks:
+            if task.seed == seed and str(seed) not in of_stage.get(task.arm.name, {}):
+                yield task
+
+
+def collect(work: Path) -> None:
+    """Write what there is, and what was taken up, to `benchmarks/results/EXPERIMENT_KIND.json`."""
+    known = taken_up(work)
+    for name in STUDIES:
+        if StudyFolder(work / name).record_path.exists():
+            for steps, arms in entries(read_study(work / name)).items():
+                of_stage = known["studies"].setdefault(name, {}).setdefault(steps, {})
+                for arm, found in arms.items():
+                    of_stage.setdefault(arm, {}).update(found)
+    about = {
+        "processor": processor_kind(),
+        "hardware": describe_hardware(torch.device("cpu")),
+        "versions": versions(["viscera", "torch", "numpy", "scipy"]),
+    }
+    for key in ("computing", "count_scale"):
+        path = work / f"{key}.json"
+        about[key] = read_json(path) if path.exists() else known.get(key, {})
+    for experiment in dict.fromkeys(study.experiment for study in STUDIES.values()):
+        studies = {name: of for name, of in known["studies"].items() if STUDIES[name].experiment == experiment}
+        if studies:
+            write_json(results_of(experiment), {**about, "studies": studies})
+
+
+def results_of(experiment: str) -> Path:
+    """Where the results of an experiment stand."""
+    return RESULTS / f"{experiment}_{processor_kind()}.json"
+
+
+def newest(experiment: str) -> dict[str, Any]:
+    """The newest results of an experiment, on whichever kind of processor; RunFailedError where there are none."""
+    found = sorted(RESULTS.glob(f"{experiment}_*.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise RunFailedError(f"{RESULTS}: no results of {experiment}. Run and collect it first.")
+    result: dict[str, Any] = read_json(found[-1])
+    return result
+
+
+def entries(study: StudyResult) -> dict[str, dict[str, dict[str, Entry]]]:
+    """What was scored, by steps, arm and seed."""
+    found: dict[str, dict[str, dict[str, Entry]]] = {}
+    for run_result in study.runs:
+        now = study.record.all_stages[-1]
+        scored = dict(run_result.earlier) | ({now: run_result.scores} if run_result.scores else {})
+        for steps, rows in sorted(scored.items()):
+            of_arm = found.setdefault(str(steps), {}).setdefault(run_result.arm.name, {})
+            of_arm[str(run_result.seed)] = entry(run_result, rows, steps)
+    return found
+
+
+def entry(run_result: RunResult, rows: Sequence[ScoreRow], steps: int) -> Entry:
+    """Of one training after so many steps: means over the test cases, and what its curve says."""
+    names = list(dict.fromkeys(row.organ for row in rows))
+    curve = [point for point in run_result.curve if point.step <= steps]
+    by_batch = next((p.logged.dice_batch_statistics for p in reversed(curve) if p.logged.dice_batch_statistics), {})
+    validation = next((p.validation_dice for p in reversed(curve) if p.validation_dice), ())
+    volumes = {name: [_sum(rows, name, metric) for metric in ("volume_ml", "reference_volume_ml")] for name in names}
+    return {
+        "dice": {name: _rounded(_mean(rows, "organ", name)) for name in names},
+        "volume": {name: _rounded(mine / true) for name, (mine, true) in volumes.items() if true},
+        "cases": {case: _rounded(_mean(rows, "case", case)) for case in dict.fromkeys(row.case for row in rows)},
+        "dice_by_batch": {name: _rounded(value) for name, value in by_batch.items() if value is not None},
+        "validation": _rounded(mean_defined(validation[1:])),
+        "step_kept": _rounded(mean_defined(point.step_kept for point in curve)),
+        "seconds": round(run_result.status.wall_seconds) if run_result.status else None,
+    }
+
+
+def _mean(rows: Iterable[ScoreRow], field: str, name: str) -> float | None:
+    """Mean Dice of an organ, or of the organs of a case."""
+    dice = [row for row in rows if row.metric == "dice" and row.grid == "original" and getattr(row, field) == name]
+    return mean_defined(row.value for row in dice if field == "organ" or row.organ != "background")
+
+
+def _sum(rows: Iterable[ScoreRow], organ: str, metric: str) -> float:
+    return sum(r.value or 0.0 for r in rows if (r.organ, r.metric, r.grid) == (organ, metric, "original"))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
+
+
+def foreground(of: Entry) -> float:
+    """Mean over the organs of mean test Dice, 0 to 1."""
+    return fmean(value for name, value in of["dice"].items() if name != "background" and value is not None)
+
+
+def take_up(work: Path) -> None:
+    """Let WORK go on from what was collected on a processor of this kind."""
+    content: dict[str, Any] = {"studies": {}}
+    work.mkdir(parents=True, exist_ok=True)
+    for experiment in dict.fromkeys(study.experiment for study in STUDIES.values()):
+        if results_of(experiment).exists():
+            found = read_json(results_of(experiment))
+            content["studies"] |= found["studies"]
+            for key in ("computing", "count_scale"):
+                if found[key]:
+                    write_json(work / f"{key}.json", found[key])
+    write_json(work / "taken_up.json", content)
+
+
+def taken_up(work: Path) -> dict[str, Any]:
+    """What the folder went on from."""
+    path = work / "taken_up.json"
+    found: dict[str, Any] = read_json(path) if path.exists() else {"studies": {}}
+    return found
+
+
+def main() -> None:
+    """Run one piece."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("piece", choices=("run", "collect", "take-up"))
+    parser.add_argument("work", type=Path)
+    parser.add_argument("studies", nargs="*", choices=[*STUDIES, []])
+    parser.add_argument("--seeds", type=lambda text: tuple(map(int, text.split(","))), default=())
+    parser.add_argument("--stage", type=int, default=0, help="steps beyond which nothing is trained now")
+    parser.add_argument("--shapes", type=Path)
+    parser.add_argument("--device", default="cpu")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.piece == "run":
+        with stop_on_signal() as stop:
+            run(given.work, given.studies, Wanted(given.seeds, given.stage, given.shapes, given.device), stop)
+    elif given.piece == "collect":
+        collect(given.work)
+    else:
+        take_up(given.work)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from viscera.cli import app as module
 from viscera.core.config import Config
+from viscera.io.records import read_json
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.store import Store
 from viscera.stages.train import train
@@ -82,3 +83,15 @@ def test_it_is_extended_by_what_is_given(
 def test_another_reading_that_is_given_is_refused(tiny_store: Store, started: Path) -> None:
     said = study(tiny_store.path, started, "--set", "train.batch_norm=recomputed", expected=3)
     assert "started with train.batch_norm running (now recomputed)" in said
+
+
+def test_plan_only_prints_the_hash_and_trains_nothing(tiny_store: Store, tmp_path: Path) -> None:
+    arguments = ["study", str(tiny_store.path), str(tmp_path / "study"), *START, "--plan-only"]
+    result = CliRunner().invoke(module.app, arguments)
+    assert result.exit_code == 0, result.output
+    content = read_json(tmp_path / "study" / "plan.json")
+    assert content["sha256"] in result.stdout
+    assert "1 arm × 1 seed of 4 iterations" in result.stdout
+    assert not (tmp_path / "study" / "arms").exists()
+    study(tiny_store.path, tmp_path / "study")
+    assert read_json(tmp_path / "study" / "plan.json") == content

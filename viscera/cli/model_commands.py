@@ -154,16 +154,22 @@ def study(
     study: Annotated[Path, "Folder of the study: new, or to continue."],
     launcher: Launcher = "local",
     address: Address = None,
+    plan_only: Annotated[bool, "Write the plan with its hash, which can be registered, and train nothing."] = False,
 ) -> None:
     """Train and compare a grid of models, and write a report.
 
     Every arm (a weighting at a learning rate) is trained, applied and scored. After an interruption the same command
     resumes; with more weightings, rates, seeds or iterations it extends the study.
+
+    Before the first run plan.json says what will be run and how it will be analysed; the report compares both.
     """
     from viscera.io.runlog import StudyFolder
-    from viscera.study.launch import run_study
+    from viscera.study.launch import plan_study, run_study
 
     config = call.config(StudyFolder(study).settings_so_far())
+    if plan_only:
+        call.result(plan_study(store, study, config).text(StudyFolder(study).plan_path))
+        return
     call.choose_threads()
     where = shared.arms_on(launcher, address)
     with stop_on_signal() as stop:

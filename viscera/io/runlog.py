@@ -154,6 +154,7 @@ class StudyFolder:
     path: Path
 
     record_path = _Inside("study.yaml")  # resolved configuration, and the store it was run on
+    plan_path = _Inside("plan.json")  # what was to be run and how analysed, written before the first run
     forecast_path = _Inside("forecast.json")  # what was expected of each arm before it was trained
     rate_ranges = _Inside("rate_range")  # folder of the learning-rate range tests, one a weighting
 

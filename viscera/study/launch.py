@@ -29,9 +29,11 @@ from viscera.io.records import write_csv
 from viscera.io.runlog import StudyFolder
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
+from viscera.study.analysis_plan import AnalysisPlan
 from viscera.study.find_rates import find_rates
 from viscera.study.fuse import fuse_study
-from viscera.study.plan import StudyPlan, make_plan
+from viscera.study.plan import StudyPlan, keep_plan, make_plan
+from viscera.study.report.plan_section import analysis_rules
 from viscera.study.report.report_stage import make_report
 from viscera.study.worker import News, pass_on, run_in_worker, run_task, start_worker
 
@@ -62,6 +64,7 @@ def run_study(
     with exclusive(study_path):
         plan = make_plan(folder, store, config)
         plan.write()
+        keep_plan(plan, store, analysis_rules())
         warn_of_settings(
             [task.config for task in plan.tasks], have_weights=all(task.run.has_begun for task in plan.tasks)
         )
@@ -81,6 +84,28 @@ def run_study(
         if failures:
             raise _summary(plan, failures)
         return page
+
+
+def plan_study(store_path: Path, study_path: Path, config: Config) -> AnalysisPlan:
+    """Write what a study is to run and how it is to be analysed, and train nothing; `run_study` goes on from there.
+
+    Raises BadInputError as `run_study` does, and where a run of the study has begun.
+    """
+    store = Store.open(store_path).of_fold(config.train.fold)
+    folder = StudyFolder(study_path)
+    make_plan(folder, store, config)
+    with exclusive(study_path):
+        plan = make_plan(folder, store, config)
+        if begun := next((task.run.path for task in plan.tasks if task.run.has_begun), None):
+            raise BadInputError(
+                f"{begun}: this run has begun, and a plan is made before the first run. Plan another folder, or leave "
+                "--plan-only out to go on with this study."
+            )
+        plan.write()
+        planned = keep_plan(plan, store, analysis_rules())
+    if planned is None:
+        raise DefectError(f"{study_path}: no run has begun, and nothing was planned.")
+    return planned
 
 
 def launch(plan: StudyPlan, stop: StopSignal, progress: OnProgress) -> list[VisceraError]:

@@ -1,6 +1,7 @@
 """What a study is to run: made once, before anything is trained, and handed to all who act on it."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from viscera.io.runlog import RunFolder, StudyFolder, StudyRecord, read_config
 from viscera.io.store import Store
 from viscera.io.training_data import TrainingData, training_set_sha256
 from viscera.stages.predict import unpredicted
+from viscera.study.analysis_plan import AnalysisPlan, read_analysis_plan
 
 log = logging.getLogger(__name__)
 _DRAWN_LATER = {"folds"}  # of a store, without another split
@@ -108,6 +110,28 @@ def make_plan(folder: StudyFolder, store: Store, config: Config) -> StudyPlan:
         refuse_random_encoder(task.config.train, has_weights=task.run.has_begun)
         _refuse_stranger(task, store)
     return plan
+
+
+def keep_plan(plan: StudyPlan, store: Store, rules: Mapping[str, float]) -> AnalysisPlan | None:
+    """The analysis plan of a study: written, or written anew, as long as none of its runs has begun.
+
+    Afterwards it stays as it is; None where a study began without one. Raises BadInputError where it is damaged.
+    """
+    before, _ = read_analysis_plan(plan.folder)
+    if any(task.run.has_begun for task in plan.tasks):
+        return before
+    now = AnalysisPlan.of(plan.record, store, rules)
+    if before is not None and before.says_as(now):
+        return before
+    if before is not None:
+        log.warning(
+            "%s: other settings than planned, and nothing has been trained: written anew (SHA-256 %s, before %s).",
+            plan.folder.plan_path,
+            now.sha256,
+            before.sha256,
+        )
+    now.write(plan.folder)
+    return now
 
 
 def refuse_unpredicted(run: RunFolder, store: Store) -> None:

@@ -16,6 +16,7 @@ import viscera
 from viscera.core.arms import weighting_name
 from viscera.drawing.canvas import data_uri, page_environment, to_bytes
 from viscera.io.runlog import RunStatus
+from viscera.study.analysis_plan import AnalysisPlan
 from viscera.study.rate_range import RateRange
 from viscera.study.results import Scene, StudyResult, counted, signed
 
@@ -31,6 +32,9 @@ class Report:
     scene: Scene | None = None  # the case of Figures 2-4; None where its scan or reference is not available
     problems: Sequence[str] = ()  # what could not be read or shown, in sentences
     rate_ranges: Sequence[RateRange] = ()  # learning-rate range tests, where some were made
+    plan: AnalysisPlan | None = None  # from before the first run; None where there is none
+    plan_unchanged: bool = False  # whether its hash is that of its content
+    test_sha256: str = ""  # of the test cases as the store holds them now; empty where it is not available
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
 
     @property

@@ -27,6 +27,8 @@ from viscera.io.reliability_table import ReliabilityRow, read_reliability
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
+from viscera.io.training_data import training_set_sha256
+from viscera.study.analysis_plan import read_analysis_plan
 from viscera.study.rate_range import RateRange, rate_range_path, read_rate_range
 from viscera.study.report import curves_section, summary_section
 from viscera.study.report.calibration_section import CALIBRATION
@@ -35,6 +37,7 @@ from viscera.study.report.comparisons_section import COMPARISONS
 from viscera.study.report.gradients_section import GRADIENTS
 from viscera.study.report.iterations_section import ITERATIONS
 from viscera.study.report.page_section import Report, Rows, Section, render_page
+from viscera.study.report.plan_section import PLAN
 from viscera.study.report.segmentations_section import SEGMENTATIONS
 from viscera.study.report.table1_section import TABLE1
 from viscera.study.results import CurvePoint, FusedResult, RunResult, Scene, SplitSizes, StudyResult, median_case
@@ -54,6 +57,7 @@ SECTIONS: tuple[Section, ...] = (
     summary_section.FUSED_SECTION,
     SEGMENTATIONS,
     summary_section.COST,
+    PLAN,
     summary_section.SETTINGS,
 )
 
@@ -100,13 +104,17 @@ def read_report(study: Path) -> Report:
     scene: Scene | None = None
     with noted(problems, "There are no slices and 3D views: "):
         scene = _read_scene(folder, result, store, problems)
+    plan, unchanged = None, False
+    with noted(problems):
+        plan, unchanged = read_analysis_plan(folder)
+    test_sha256 = training_set_sha256(store, "test") if store else ""
     rate_ranges: list[RateRange] = []
     for weighting in result.record.config.study.weightings:
         path = rate_range_path(folder.rate_ranges, weighting)
         if path.exists():
             with noted(problems):
                 rate_ranges.append(read_rate_range(path))
-    return Report(result, scene, problems, rate_ranges)
+    return Report(result, scene, problems, rate_ranges, plan, unchanged, test_sha256)
 
 
 def read_study(study: Path) -> StudyResult:

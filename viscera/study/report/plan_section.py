@@ -1,0 +1,129 @@
+"""The section "What was planned": the plan from before the first run beside what is here, and what that changes."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+import viscera
+from viscera.core.arms import arms_of
+from viscera.study.analysis_plan import AnalysisPlan, planned_settings
+from viscera.study.report import claims
+from viscera.study.report.claim_rules import SEEDS_FOR_CONCLUSIONS, Evidence
+from viscera.study.report.comparisons_section import ALPHA, compare
+from viscera.study.report.page_section import Report, Section
+from viscera.study.results import StudyResult
+
+_MARGINS = ("FAILED", "MARKED", "ALIKE", "OVERFIT", "FELL", "SETTLED")
+_OF_THE_GRID = {f"study.{axis}" for axis in ("weightings", "learning_rates", "seeds", "variants")}
+
+
+class Change(NamedTuple):
+    """One thing that is not as it was planned, for people."""
+
+    what: str
+    planned: str
+    now: str
+
+
+class Outcome(NamedTuple):
+    """What the planned runs alone say, and what all runs say."""
+
+    what: str
+    planned: str
+    now: str
+
+    @property
+    def differs(self) -> bool:
+        """Whether the runs that were added change it."""
+        return self.planned != self.now
+
+
+def analysis_rules() -> dict[str, float]:
+    """Numbers that verdicts depend on, by name; margins in points of Dice."""
+    margins = {name.lower(): float(getattr(claims, name)) for name in _MARGINS}
+    return {"alpha": ALPHA, "seeds_for_conclusions": float(SEEDS_FOR_CONCLUSIONS), **margins}
+
+
+def changes(plan: AnalysisPlan, study: StudyResult, test_sha256: str = "") -> list[Change]:
+    """What was added to a study or changed in it since it was planned."""
+    record, config = study.record, study.record.config
+    added = [arm.title for arm in study.arms if arm.name not in plan.arms]
+    seeds = [seed for seed in config.study.seeds if seed not in plan.seeds]
+    steps = record.all_stages[-1]
+    found = []
+    if added:
+        found.append(Change("arms", str(len(plan.arms)), f"{len(study.arms)}; added: {'; '.join(added)}"))
+    if seeds:
+        both = (", ".join(map(str, each)) for each in (plan.seeds, config.study.seeds))
+        found.append(Change("seeds", *both))
+    if steps != plan.iterations:
+        found.append(Change("iterations", f"{plan.iterations:,}", f"{steps:,}"))
+    if record.training_sha256 not in {"", plan.training_sha256}:
+        found.append(Change("training cases", _hash(plan.training_sha256), _hash(record.training_sha256)))
+    if test_sha256 not in {"", plan.test_sha256}:
+        found.append(Change("test cases", _hash(plan.test_sha256), _hash(test_sha256)))
+    now = planned_settings(config) | {"train.iterations": plan.settings.get("train.iterations")}
+    apart = {name: value for name, value in plan.settings.items() if name not in _OF_THE_GRID}
+    found += _unlike(apart, {name: value for name, value in now.items() if name not in _OF_THE_GRID})
+    found += [change._replace(what=f"analysis: {change.what}") for change in _unlike(plan.rules, analysis_rules())]
+    if plan.version != viscera.__version__:
+        found.append(Change("viscera", plan.version, viscera.__version__))
+    return found
+
+
+def _unlike(planned: Mapping[str, object], now: Mapping[str, object]) -> list[Change]:
+    names = dict.fromkeys([*planned, *now])
+    pairs = {name: (planned.get(name), now.get(name)) for name in names}
+    return [Change(name, str(then), str(value)) for name, (then, value) in pairs.items() if then != value]
+
+
+def as_planned(plan: AnalysisPlan, study: StudyResult) -> StudyResult:
+    """The planned arms and seeds of a study alone, scored after the planned steps, and nothing that came later."""
+    grid = plan.grid_of(study.record.config.study)
+    train = study.record.config.train.model_copy(update={"iterations": plan.iterations})
+    stages = tuple(stage for stage in study.record.all_stages if stage <= plan.iterations)
+    at_its_end = study.at_stage(plan.iterations) if plan.iterations in study.record.all_stages else study
+    config = study.record.config.model_copy(update={"study": grid, "train": train})
+    arms = arms_of(grid)
+    return replace(
+        at_its_end,
+        record=study.record.model_copy(update={"config": config, "stages": stages or (plan.iterations,)}),
+        runs=tuple(run for run in at_its_end.runs if run.arm in arms and run.seed in grid.seeds),
+        fused=at_its_end.fused if len(arms) == len(study.arms) else None,  # it was chosen among all of them
+    )
+
+
+def outcomes(plan: AnalysisPlan, study: StudyResult, grid: str) -> list[Outcome]:
+    """The tests of the comparisons by Dice, and the verdict on each claim that is tested in either."""
+    both = as_planned(plan, study), study
+    families = [compare(each, grid, ["dice"]).families[0] for each in both]
+    found = [Outcome("Dice of organs: significant differences", *(f"{f.significant} of {f.tests}" for f in families))]
+    if study.has_papers_classes:
+        ledgers = (claims.ledger(Evidence(each, grid)) for each in both)
+        for planned, now in zip(*ledgers, strict=True):
+            if planned.numbers or now.numbers:
+                verdicts = (each.word if each.numbers else "not tested" for each in (planned, now))
+                found.append(Outcome(f"Claim {now.claim}: {now.statement}", *verdicts))
+    return found
+
+
+def _hash(sha256: str) -> str:
+    return f"SHA-256 {sha256[:12]}…"
+
+
+def _values(report: Report) -> Mapping[str, object]:
+    plan, study = report.plan, report.study
+    if plan is None:
+        return {"plan": None}
+    changed = changes(plan, study, report.test_sha256)
+    added = any(change.what in {"arms", "seeds", "iterations"} for change in changed)
+    return {
+        "plan": plan,
+        "unchanged": report.plan_unchanged,
+        "sha256": plan.sha256,
+        "changes": changed,
+        "outcomes": outcomes(plan, study, report.grid) if added and report.grid else [],
+    }
+
+
+PLAN = Section("plan", "What was planned", _values)

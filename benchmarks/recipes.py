@@ -21,9 +21,10 @@ import itertools
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 
@@ -141,57 +142,66 @@ def trained_and_scored(store: Store, folder: Path, config: Config) -> float:
     return foreground_dice(run.scores)
 
 
-def ablation(work: Path, seeds: Iterable[int]) -> None:
-    """Train and score all arms on set A, seed by seed."""
-    measured, store = read_json(work / "cost.json"), store_of(work, "a")
+class Round(NamedTuple):
+    """Arms on one set, each in the time of so many steps of the base."""
+
+    prefix: str  # of what is said of a training
+    store: Store
+    folder: Path  # of the arms
+    arms: Sequence[RecipeArm]
+    base_steps: int
+    known: Mapping[str, Mapping[str, float]]  # scores that were taken up, by arm and seed
+    steps: Mapping[str, int] = MappingProxyType({})  # that arms were taken up with
+
+
+def run_rounds(work: Path, rounds: Sequence[Round], seeds: Iterable[int]) -> None:
+    """Train and score all arms of all rounds, seed by seed; what is there, or was taken up, is not done again."""
+    measured = read_json(work / "cost.json")
     precision = {key: measured[key] for key in ("precision", "memory_layout")}
-    known = taken_up(work)
-    for seed in seeds:
-        for arm in arms():
-            if str(seed) in known["ablation"].get(arm.name, {}):
+    for seed, each in itertools.product(seeds, rounds):
+        for arm in each.arms:
+            if str(seed) in each.known.get(arm.name, {}):
                 continue
-            folder = work / "a" / "ablation" / arm.name
-            steps = known["steps"].get(arm.name) or steps_taken(folder)
-            steps = steps or steps_of(measured["times_base"][arm.name], BASE_STEPS)
-            config = config_of(arm, precision, steps, seed)
-            value = trained_and_scored(store, folder / f"seed_{seed}", config)
-            print(f"{arm.name} seed {seed}: {config.train.iterations} steps, {value:.3f}", flush=True)
+            folder = each.folder / arm.name
+            steps = each.steps.get(arm.name) or steps_taken(folder)
+            timed = "strong" if arm.name.startswith("strong") else arm.name  # its other weightings take as long
+            steps = steps or steps_of(measured["times_base"][timed], each.base_steps)
+            value = trained_and_scored(each.store, folder / f"seed_{seed}", config_of(arm, precision, steps, seed))
+            print(f"{each.prefix}{arm.name} seed {seed}: {steps} steps, {value:.3f}", flush=True)
 
 
-def on_shapes(work: Path, shapes: Path, seeds: Iterable[int]) -> None:
-    """The fifth round: the base and the candidates on set C, seed by seed."""
-    measured, store = read_json(work / "cost.json"), shapes_store(work, shapes)
-    precision = {key: measured[key] for key in ("precision", "memory_layout")}
-    known, candidates = taken_up(work)["shapes"], [arm for arm in arms() if arm.name in ("base", *ON_SHAPES)]
-    for seed, base_steps, arm in itertools.product(seeds, SHAPES_BUDGETS, candidates):
-        if str(seed) in known.get(str(base_steps), {}).get(arm.name, {}):
-            continue
-        folder = work / "c" / f"ablation_{base_steps}" / arm.name
-        steps = steps_taken(folder) or steps_of(measured["times_base"][arm.name], base_steps)
-        value = trained_and_scored(store, folder / f"seed_{seed}", config_of(arm, precision, steps, seed))
-        print(f"c {base_steps} {arm.name} seed {seed}: {steps} steps, {value:.3f}", flush=True)
+def ablation(work: Path) -> list[Round]:
+    """All arms on set A."""
+    known, store = taken_up(work), store_of(work, "a")
+    return [Round("", store, work / "a" / "ablation", arms(), BASE_STEPS, known["ablation"], known["steps"])]
+
+
+def on_shapes(work: Path, shapes: Path) -> list[Round]:
+    """The fifth round: the base and the candidates on set C."""
+    known, store = taken_up(work)["shapes"], shapes_store(work, shapes)
+    candidates = [arm for arm in arms() if arm.name in ("base", *ON_SHAPES)]
+    return [
+        Round(f"c {steps} ", store, work / "c" / f"ablation_{steps}", candidates, steps, known.get(str(steps), {}))
+        for steps in SHAPES_BUDGETS
+    ]
+
+
+def confirmation(work: Path, shapes: Path | None, budgets: Iterable[int]) -> list[Round]:
+    """Rules 3 to 5: the base, and `--preset strong` with each weighting, on all sets and budgets."""
+    known, stores = taken_up(work)["confirmation"], all_sets(work, shapes)
+    found = []
+    for steps, (name, store) in itertools.product(budgets, stores.items()):
+        folder, of_set = work / name / f"confirm_{steps}", known.get(name, {})
+        found.append(
+            Round(f"{name} {steps} ", store, folder, confirmed_on(name, steps), steps, of_set.get(str(steps), {}))
+        )
+    return found
 
 
 def steps_taken(arm: Path) -> int | None:
     """Steps of the first training of an arm, which those of other seeds have too; None where there is none."""
     runs = sorted(arm.glob("seed_*/config.yaml"))
     return read_config(runs[0]).train.iterations if runs else None
-
-
-def confirm(work: Path, shapes: Path | None, seeds: Iterable[int], budgets: Iterable[int]) -> None:
-    """Rules 3 to 5: the base, and `--preset strong` with each weighting, on other seeds, sets and budgets."""
-    measured = read_json(work / "cost.json")
-    precision = {key: measured[key] for key in ("precision", "memory_layout")}
-    stores, known = all_sets(work, shapes), taken_up(work)["confirmation"]
-    for seed, base_steps, (name, store) in itertools.product(seeds, budgets, stores.items()):
-        for arm in confirmed_on(name, base_steps):
-            if str(seed) in known.get(name, {}).get(str(base_steps), {}).get(arm.name, {}):
-                continue
-            folder = work / name / f"confirm_{base_steps}" / arm.name
-            times_base = measured["times_base"]["base" if arm.name == "base" else "strong"]
-            steps = steps_taken(folder) or steps_of(times_base, base_steps)
-            value = trained_and_scored(store, folder / f"seed_{seed}", config_of(arm, precision, steps, seed))
-            print(f"{name} {base_steps} {arm.name} seed {seed}: {steps} steps, {value:.3f}", flush=True)
 
 
 def all_sets(work: Path, shapes: Path | None) -> dict[str, Store]:
@@ -273,11 +283,12 @@ def main() -> None:
     elif given.piece == "cost":
         cost(given.work)
     elif given.piece == "ablation":
-        ablation(given.work, given.seeds or SEEDS)
+        run_rounds(given.work, ablation(given.work), given.seeds or SEEDS)
     elif given.piece == "shapes":
-        on_shapes(given.work, given.shapes, given.seeds or SEEDS)
+        run_rounds(given.work, on_shapes(given.work, given.shapes), given.seeds or SEEDS)
     elif given.piece == "confirm":
-        confirm(given.work, given.shapes, given.seeds or CONFIRMING_SEEDS, given.budgets)
+        rounds = confirmation(given.work, given.shapes, given.budgets)
+        run_rounds(given.work, rounds, given.seeds or CONFIRMING_SEEDS)
     elif given.piece == "collect":
         collect(given.work)
     else:

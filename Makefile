@@ -127,6 +127,7 @@ bench: install install-bench
 	$(BENCH)/bin/python -m benchmarks.bench_start
 	$(BIN)/python -m benchmarks.bench_report
 	$(BIN)/python -m benchmarks.bench_demo
+	$(BIN)/python -m benchmarks.bench_suite
 	$(BIN)/python -m benchmarks.bench_before
 	$(BIN)/python -m benchmarks.bench_restore
 	$(BIN)/python -m benchmarks.bench_trust

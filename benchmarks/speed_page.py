@@ -22,7 +22,7 @@ _REASONS = {  # that no figure says, by a part of the goal's name
     "256_lost_pieces": "Elements far from the other surface: each looks around until a search tree costs less "
     "([decision 0016](../decisions/0016-surface-distances.md))",
     "256_specks": "Likewise: every speck has a surface of its own",
-    "processor time of": "Large windows share as many voxels whatever their number, so more of them compute more "
+    "slices over that of": "Large windows share as many voxels whatever their number, so more of them compute more "
     "([decision 0023](../decisions/0023-large-windows.md))",
 }
 _NO_GPU = "Nothing was measured on one: no goal for them is reached or missed. `make gpu` measures."
@@ -40,9 +40,9 @@ or random numbers, which a speed does not depend on, unless a line says otherwis
 
 
 def results_of(folder: Path) -> list[dict[str, Any]]:
-    """The results of pairs in the folder of one kind of processor."""
+    """The results of pairs, and of goals without a peer, in the folder of one kind of processor."""
     found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json")))
-    return [content for content in found if content.get("pairs")]
+    return [content for content in found if content.get("pairs") or any(_bounds(content))]
 
 
 def page(results: Path) -> str:
@@ -86,6 +86,9 @@ def _bounds(content: dict[str, Any]) -> list[list[str]]:
             few, many = note["slices"]
             what = f"processor time of {many} slices over that of {few}: {note['of']}"
             found.append((what, note["times_the_cpu_time"], note["goal"], ""))
+        elif name == "suite":
+            what = f"processor time of `make test`, {note['passed']:,} tests"
+            found.append((what, note["processor_min"], note["goal_min"], " min"))
         elif isinstance(note, dict) and "goal_gib" in note:
             ways = {way: each for way, each in note.items() if isinstance(each, dict) and "peak_gib" in each}
             for way, each in ways.items():

@@ -48,15 +48,23 @@ def test_goals_without_a_peer_are_a_table(tmp_path: Path) -> None:
         share_of_step={"share": 0.03, "bar": 0.02},
         allreduce_even={"share": 0.0073, "goal": 0.02},
         twice_the_slices={"slices": [10, 20], "times_the_cpu_time": 2.3, "goal": 2.1, "of": "auto"},
+        suite={"processor_min": 7.84, "goal_min": 8.0, "clock_min": 5.0, "passed": 4521},
         native={"goal_gib": 2.0, "auto": {"peak_gib": 1.775, "seconds": 1}},
     )
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:2] == "| "]
     assert ["waiting for data, share of a training step", "0.03", "0.02", "**no**"] in rows
     assert ["all-reduce of two processes, even batches, share of a step", "0.0073", "0.02", "yes"] in rows
     assert ["peak memory, native, auto", "1.77 GiB", "2 GiB", "yes"] in rows
+    assert ["processor time of `make test`, 4,521 tests", "7.84 min", "8 min", "yes"] in rows
     assert "share of a training step: 0.03, and at most 0.02 was the goal. What bounds it was not measured." in text
     assert "time of 20 slices over that of 10: auto: 2.3, and at most 2.1 was the goal. Large windows share" in text
     assert "## GPUs" in text
+
+
+def test_a_goal_without_a_peer_needs_no_pair(tmp_path: Path) -> None:
+    suite = {"processor_min": 8.44, "goal_min": 8.0, "clock_min": 5.2, "passed": 10}
+    text = written(tmp_path, pairs={}, suite=suite)
+    assert "tests: 8.44 min, and at most 8 min was the goal. What bounds it was not measured." in text
 
 
 def test_what_bounds_a_pair_follows_from_its_figures(tmp_path: Path) -> None:

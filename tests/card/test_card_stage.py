@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from tests.command_line import refused, run
-from viscera.card import card_stage
+from viscera.card import card_facts, card_stage
 from viscera.card.card_stage import Stated, refresh_card, write_card
 from viscera.card.model_card import ModelCard
 from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError
-from viscera.io.checkpoint import load_checkpoint, save_checkpoint
+from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.files import sha256
 from viscera.io.runlog import RunFolder
 from viscera.io.scores import ScoreRow, write_scores
@@ -65,6 +65,34 @@ def test_a_finished_run_has_a_card_of_what_it_is(trained: Path, tiny_store: Stor
     assert data.mean_volume_ml[3] == pytest.approx(sum(liver) / 4 * 0.01, abs=1e-3)  # voxels of 10 mm³
     assert card.evaluation_data.scores == ""
     assert "It is not evaluated: nobody knows from this card how good it is." in card.caveats_and_recommendations
+
+
+def test_a_training_reads_no_checkpoint_again_and_its_card_is_that_of_its_files(
+    tiny_store: Store, tmp_path: Path, tiny_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights that change from step to step, averaged weights, and a best checkpoint that may be of an earlier step.
+
+    A run that goes on without a step has written nothing.
+    """
+    schedule = {"weighting": "simple", "loss": {"schedule": {"to": "uniform", "first_step": 0, "last_step": 9}}}
+    config, read = tiny_config(average=0.5, **schedule), list[str]()
+
+    def noted(path: Path) -> Checkpoint:
+        read.append(path.name)
+        return load_checkpoint(path)
+
+    monkeypatch.setattr(card_facts, "load_checkpoint", noted)
+    run = train(tiny_store.path, tmp_path / "r", config).path
+    assert not read
+    written = {name: (run / name).read_bytes() for name in ("card.json", "card.md")}
+    for name in written:
+        (run / name).unlink()
+    write_card(run, stated=Stated(store=tiny_store.path))
+    assert {name: (run / name).read_bytes() for name in written} == written
+    assert read == ["last.pt", "best.pt"]
+    train(tiny_store.path, run, config, resume=True)
+    assert {name: (run / name).read_bytes() for name in written} == written
+    assert read == ["last.pt", "best.pt"] * 2
 
 
 def test_only_settings_that_are_not_the_papers(trained: Path) -> None:

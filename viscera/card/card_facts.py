@@ -29,6 +29,8 @@ _DECIDED = {
     "prepare.folds",
 }  # by machine or data
 
+Written = Mapping[str, Checkpoint]  # by file; without the values of their weights
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunFacts:
@@ -41,8 +43,10 @@ class RunFacts:
     splits: Mapping[str, Split | None] | None = None  # of each case, as this training saw them; None: not known
 
     @classmethod
-    def read(cls, run: Path, store: Store | None = None) -> "RunFacts":
+    def read(cls, run: Path, store: Store | None = None, written: Written | None = None) -> "RunFacts":
         """Of a single run, and of the store that it was trained on, where that is given.
+
+        Checkpoints that this process has `written` are not read again, but for their checksums.
 
         Raises BadInputError for no run, several models of which each organ has its own, a damaged file, or a store of
         other training cases.
@@ -53,7 +57,7 @@ class RunFacts:
                 f"{run}: several models as one, each organ from its own (`viscera study --fuse`). Give the run of one "
                 "of them: each has a card of its own."
             )
-        checkpoint = load_checkpoint(folder.last)
+        checkpoint = _checkpoint(folder.last, written)
         fold = checkpoint.config.train.fold
         data = TrainingData.read(folder.training_data) or TrainingData(
             classes=checkpoint.classes.names,
@@ -66,8 +70,13 @@ class RunFacts:
             _refuse_other_store(folder, store, checkpoint)
             data = TrainingData.of(store, fold)
             splits = {name: record.split for name, record in store.manifest.cases.items()}
-        details = _details(folder, checkpoint)
+        best = _checkpoint(folder.best, written) if folder.best.exists() else None
+        details = _details(folder, checkpoint, best)
         return cls(details, data, tuple(_calibrations(folder.calibration, details)), checkpoint, splits)
+
+
+def _checkpoint(path: Path, written: Written | None) -> Checkpoint:
+    return (written or {}).get(path.name) or load_checkpoint(path)
 
 
 def _refuse_other_store(folder: RunFolder, store: Store, checkpoint: Checkpoint) -> None:
@@ -87,12 +96,11 @@ def _calibrations(path: Path, details: ModelDetails) -> Iterator[CalibrationFact
             yield validated(CalibrationFacts, known | {"checkpoint": name}, path, "Calibrate the run again.")
 
 
-def _details(folder: RunFolder, checkpoint: Checkpoint) -> ModelDetails:
+def _details(folder: RunFolder, checkpoint: Checkpoint, best: Checkpoint | None) -> ModelDetails:
     status, config = folder.read_status(), checkpoint.config
     weights = [WeightsFile(file=folder.last.name, sha256=sha256(folder.last), step=checkpoint.step)]
-    if folder.best.exists():
-        best = WeightsFile(file=folder.best.name, sha256=sha256(folder.best), step=load_checkpoint(folder.best).step)
-        weights.append(best)
+    if best is not None:
+        weights.append(WeightsFile(file=folder.best.name, sha256=sha256(folder.best), step=best.step))
     machine = ""
     if status is not None and status.hardware:
         threads = (

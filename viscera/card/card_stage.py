@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from viscera.card.card_facts import RunFacts
+from viscera.card.card_facts import RunFacts, Written
 from viscera.card.card_markdown import as_markdown
 from viscera.card.card_statements import (
     FACTORS,
@@ -47,6 +47,7 @@ class Stated(NamedTuple):
     licence: str | None = None  # of the weights
     data_licence: str | None = None
     out_of_fold: bool = False  # the scores are of cases by the run of several that held each out
+    written: Written | None = None  # by the process that asks
 
 
 def write_card(run: Path, out: Path | None = None, stated: Stated | None = None, *, overwrite: bool = False) -> Path:
@@ -110,7 +111,7 @@ def _facts_of(run: Path, stated: Stated) -> RunFacts | MeanFacts:
                 f"{run}: scores out of fold are of several runs. Give the folder of the runs of all folds, or scores "
                 "of the cases that this run held out (`viscera evaluate … --fold`)."
             )
-        return RunFacts.read(run, store)
+        return RunFacts.read(run, store, stated.written)
     mean = MeanFacts.read(run, store)
     if stated.out_of_fold:
         mean.refuse_no_folds(run)
@@ -125,10 +126,13 @@ def _caveats(facts: RunFacts | MeanFacts, evaluation: EvaluationData) -> Iterato
     return caveats_of_mean(facts.members, facts.data, is_evaluated=is_evaluated, out_of_fold=out_of_fold)
 
 
-def refresh_card(run: Path, store: Path) -> None:
-    """The card of a run that is trained or scored; where it cannot be written, a warning says why."""
+def refresh_card(run: Path, store: Path, written: Written | None = None) -> None:
+    """The card of a run that is trained or scored; where it cannot be written, a warning says why.
+
+    Checkpoints that were `written` just now are not read again.
+    """
     try:
-        write_card(run, stated=Stated(store=store))
+        write_card(run, stated=Stated(store=store, written=written))
     except (VisceraError, OSError) as error:
         log.warning("%s: its model card is not written: %s", run, error)
 

@@ -81,6 +81,7 @@ class Trainer:
     deferred: bool = False
     captured: CapturedStep | None = None  # None: steps are computed plainly
     average: AveragedWeights[UNet3D] | None = None  # None: the weights themselves are monitored and predicted with
+    written: dict[str, Checkpoint] = field(default_factory=dict)  # by file; without the values of their weights
 
     @classmethod
     def create(cls, config: Config, facts: TrainingFacts, device: torch.device, ranks: Ranks = ALONE) -> "Trainer":
@@ -248,7 +249,9 @@ class Trainer:
 
     def _save(self, path: Path) -> None:
         if self.batch.ranks.is_first:
-            save_checkpoint(path, self.checkpoint())
+            checkpoint = self.checkpoint()
+            save_checkpoint(path, checkpoint)
+            self.written[path.name] = checkpoint.without_values()
 
     def _is_stopped(self) -> bool:
         """Whether to end after this step; ranks that share it agree."""

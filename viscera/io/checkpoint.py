@@ -5,7 +5,7 @@ A file holds the fields of `Checkpoint` by their names, two of them within `conf
 
 import hashlib
 import warnings
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,12 @@ class Checkpoint:
     def applied(self) -> dict[str, Tensor]:
         """State dict of the network that is predicted with."""
         return self.average or self.model
+
+    def without_values(self) -> "Checkpoint":
+        """What it says of itself, with the shapes of its weights alone: they are on the device `meta`."""
+        shapes = ({name: tensor.to("meta") for name, tensor in state.items()} for state in (self.model, self.average))
+        model, average = shapes
+        return replace(self, model=model, average=average, optimizer={}, class_weights=self.class_weights.clone())
 
 
 _IN_CONFIG = ("classes", "training_spacings_mm")

@@ -225,7 +225,7 @@ def _finish(folder: RunFolder, store: Store, trainer: Trainer, monitor: Monitor)
         _remember_training_set(folder, store, monitor)
     _write_status(folder, trainer, "finished")
     if is_first:
-        refresh_card(folder.path, store.path)
+        refresh_card(folder.path, store.path, trainer.written)
 
 
 def _remember_training_set(folder: RunFolder, store: Store, monitor: Monitor) -> None:

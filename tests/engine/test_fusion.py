@@ -141,6 +141,8 @@ def test_a_record_of_an_earlier_version_decides_as_it_did(tmp_path: Path) -> Non
         (0, 0, 1, 0, 0, 0, 0), ((1.0, 0.0),) * 7, (1, 1, 2, 1, 1, 1, 1), (0, 0, 0, 0.4, 0, 0, 0), "mean"
     )
     assert record.below == ("spleen",)
+    assert record.validation_cases == 1
+    assert record.checksum.startswith("a6e991871bacafa2")  # as it was taken then: predictions know their model by it
 
 
 def test_what_was_found_out_afterwards_is_no_part_of_the_checksum(tmp_path: Path) -> None:

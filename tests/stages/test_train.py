@@ -173,7 +173,7 @@ def test_a_diverged_run_keeps_its_last_good_checkpoint(
     status = run.read_status()
     assert status is not None
     assert status.state == "failed"
-    assert status.message == str(caught.value)
+    assert status.message == str(caught.value).removeprefix(f"{tmp_path}/")  # no folder of anybody
     for path in run.path.glob("*.pt"):
         assert all(torch.isfinite(tensor).all() for tensor in load_checkpoint(path).model.values()), path
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.rank_processes import as_rank, start
 from tests.same_checkpoints import same_state
+from tests.what_files_say import files_that_say
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, VisceraError
 from viscera.core.progress import Progress
@@ -59,6 +60,8 @@ def test_what_is_kept_is_of_before_and_goes_on_once_the_store_is_as_it_was(
     status = run.read_status()
     assert status is not None
     assert status.state == "interrupted"
+    assert status.message.startswith(f"store/cases/…/{file}: another process has {verb} it")
+    assert not files_that_say(run.path, [*store.names(), str(tmp_path)])
     assert load_checkpoint(run.last).step == 4
     assert load_checkpoint(run.best).step == 3
     shutil.copy(tmp_path / "kept", path)

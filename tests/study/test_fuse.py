@@ -14,16 +14,18 @@ from torch import Tensor
 
 import viscera
 from tests.fabricated_studies import draw_no_curves
+from tests.what_files_say import files_that_say
 from viscera.core.anatomy import IGNORED, ORGANS
 from viscera.core.arms import Arm
 from viscera.core.config import Config, PredictConfig, PrepareConfig
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.progress import Progress, unseen
-from viscera.engine.fusion import FusionRecord
+from viscera.engine.fusion import ChosenOn, FusionRecord
 from viscera.io.nifti import read_labels, read_volume
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
+from viscera.io.training_data import training_set_sha256
 from viscera.stages.predict import predict
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
@@ -128,7 +130,9 @@ def test_every_organ_comes_from_its_best_arm_on_validation_and_what_conflicts_co
 ) -> None:
     folder = StudyFolder(fused)
     record = FusionRecord.read(folder.fused)
-    assert record.chosen_on == tuple(tiny_store.names("validation"))
+    assert record.chosen_on == ChosenOn(cases=1, sha256=training_set_sha256(tiny_store, "validation"))
+    results = ("predictions", "scores.csv", "validation_predictions", "validation_scores.csv")
+    assert not files_that_say(folder.fused.path, [*tiny_store.names(), str(fused.parent)], but=results)
     by_run = {(arm, seed): means(folder.run(arm, seed).validation_scores) for arm in (A, B) for seed in (0, 1)}
     of_fused = means(folder.fused.validation_scores)
     for organ in ORGANS:
@@ -312,7 +316,7 @@ def test_arms_of_one_fold_are_fused_on_the_cases_that_it_holds_out(
     run_study(store.path, tmp_path / "study", Config.model_validate(config.model_dump() | {"study": grid}))
     held_out = set(store.of_fold(1).names("validation"))
     fused = StudyFolder(tmp_path / "study").fused
-    assert set(FusionRecord.read(fused).chosen_on) == held_out
+    assert FusionRecord.read(fused).validation_cases == len(held_out)
     for run in (fused, StudyFolder(tmp_path / "study").run(A, 0)):
         assert {row.case for row in read_scores(run.validation_scores)} == held_out
         assert {row.case for row in read_scores(run.scores)} == set(store.names("test"))

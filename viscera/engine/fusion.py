@@ -98,11 +98,18 @@ class FusedModel(Settings):
     checkpoint_sha256: str  # of the run's checkpoint that it was copied from; the copy has no optimiser state
 
 
+class ChosenOn(Settings):
+    """The validation cases, and none by its name: the record goes with the predictor."""
+
+    cases: int
+    sha256: str  # over their images and labels, as `validation_sha256` of a run's training_data.json
+
+
 class FusionRecord(Settings):
     """`fusion.yaml`."""
 
     version: str  # of viscera
-    chosen_on: tuple[str, ...]  # names of the validation cases; nothing else had a say
+    chosen_on: ChosenOn | tuple[str, ...]  # nothing else had a say; in an earlier version the names of the cases
     classes: ClassNames = CLASS_NAMES  # background first
     organs: dict[str, OrganChoice]  # by name
     evidence: Evidence = "own"  # "mean" over all models decided conflicts in an earlier version
@@ -124,6 +131,11 @@ class FusionRecord(Settings):
         if not complete or not {choice.model for choice in record.organs.values()} <= set(record.models):
             raise BadInputError(f"{folder.fusion}: damaged (organs or models are missing). Run the study again.")
         return record
+
+    @property
+    def validation_cases(self) -> int:
+        """How many it was chosen on."""
+        return self.chosen_on.cases if isinstance(self.chosen_on, ChosenOn) else len(self.chosen_on)
 
     @property
     def checksum(self) -> str:

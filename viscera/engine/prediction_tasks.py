@@ -168,6 +168,7 @@ class Lists(NamedTuple):
     """The table of measurements, and in a folder what was left out."""
 
     folder: Path | None  # None: of one file
+    source: Path  # of the scans
     shard: Shard | None = None  # of a job array, whose other parts write the lists of this folder, too
 
     def write(self, tasks: Sequence[Task], barrier: CaseBarrier, *, is_end: bool = False) -> None:
@@ -180,6 +181,7 @@ class Lists(NamedTuple):
                     raise
                 log.warning("%s", error)
             if self.folder is not None:
-                write_quarantine(self.folder, barrier.reasons, [task.input_name for task in tasks])
+                done = [task.input_name for task in tasks]
+                write_quarantine(self.folder, barrier.reasons, done, [self.source])
             if self.folder is not None and self.shard and is_end:
                 end_part(self.folder, "predict", self.shard)

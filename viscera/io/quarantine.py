@@ -3,25 +3,28 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from viscera.io.mirror_index import remove, with_addresses
+from viscera.io.handed_on import as_handed_on
+from viscera.io.mirror_index import remove
 from viscera.io.records import read_csv, refuse_other_table, write_csv
 
 NAME = "quarantine.csv"
 _HEADER = ("case", "reason")
 
 
-def write_quarantine(folder: Path, reasons: Mapping[str, str], cases: Iterable[str]) -> None:
+def write_quarantine(
+    folder: Path, reasons: Mapping[str, str], cases: Iterable[str], sources: Iterable[Path] = ()
+) -> None:
     """Write case and reason; with nothing to say, the list is removed.
 
-    What an earlier call said about the `cases` of this one is forgotten, and about others kept. Raises as
-    `refuse_other_quarantine`.
+    What an earlier call said about the `cases` of this one is forgotten, and about others kept. Reasons name files by
+    their paths within `sources` or the folder. Raises as `refuse_other_quarantine`.
     """
     refuse_other_quarantine(folder)
     path, done = folder / NAME, set(cases)
     rows = read_csv(path) if path.exists() else []
     kept = {row["case"]: row.get("reason", "") for row in rows if row["case"] not in done}
     if kept or reasons:
-        named = {case: with_addresses(reason) for case, reason in reasons.items()}
+        named = {case: as_handed_on(reason, *sources, folder) for case, reason in reasons.items()}
         write_csv(path, _HEADER, sorted({**kept, **named}.items()))
     else:
         remove(path)

@@ -97,7 +97,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     if (counted or not tasks) and not (all_or_none and barrier.left_out):  # a part may have no case
         bins = (row for each in scored for row in each.reliability) if config.calibration else None
         outputs.write(rows, bins, nnunet_summary(counted) if counted else None)
-    quarantine.write_quarantine(out.parent, barrier.reasons, own)
+    quarantine.write_quarantine(out.parent, barrier.reasons, own, [predictions, references])
     if shard:
         end_part_beside_others(out.parent, "evaluate", shard)
     barrier.finish(len(tasks), out.parent / quarantine.NAME)

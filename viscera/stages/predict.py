@@ -79,7 +79,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         load = partial(_loaded, run.absolute(), config, device, predictor.checksum) if spread else lambda _: predictor
         if shard and not is_file:
             begin_part_beside_others(output, "predict", shard, of_all)
-        lists = Lists(None if is_file else output, shard)
+        lists = Lists(None if is_file else output, source, shard)
         return run_all(tasks, load, lists, progress, overwrite=overwrite, spread=spread)
 
 
@@ -114,7 +114,7 @@ def predict_store(
     _refuse_maps_of_a_rule(run, predictor, formats)
     store.refuse_other_classes(run, predictor.classes)
     tasks = [task_of_store(store, name, output, formats) for name in names]
-    return run_all(tasks, lambda _: predictor, Lists(output), progress, overwrite=True)
+    return run_all(tasks, lambda _: predictor, Lists(output, store.path), progress, overwrite=True)
 
 
 def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:

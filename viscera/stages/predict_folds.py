@@ -68,7 +68,7 @@ def predict_out_of_fold(  # noqa: PLR0913 - a stage takes its artifacts and its 
     if spread is None and jobs > 1:
         spread = partial(for_each, jobs=jobs)
     load = partial(_of_its_fold, checksums, config, device)
-    return run_all(tasks, load, Lists(output, shard), progress, overwrite=overwrite, spread=spread)
+    return run_all(tasks, load, Lists(output, store.path, shard), progress, overwrite=overwrite, spread=spread)
 
 
 def _formats_in_a_folder(output: Path, formats: Sequence[str] | None) -> list[str]:

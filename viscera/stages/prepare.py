@@ -89,7 +89,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
             store.reload()
         if before is not None and set(store.names()) > set(before.names()) and before.names():
             _state_licence(store, dataset_licence(source))
-        quarantine.write_quarantine(store_path, barrier.reasons, [case.name for case in own])
+        quarantine.write_quarantine(store_path, barrier.reasons, [case.name for case in own], [source])
         if {case.name for case in cases} <= {*store.names(), *quarantine.left_out_of(store_path)}:
             forget_parts(store_path, "prepare")
             assign_split(store, config, wanted_split, proposed)

@@ -35,7 +35,8 @@ from viscera.engine.trainer import StopSignal, Trainer
 from viscera.engine.trust import TrainingRanges, least_confidence, most_entropy, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied, write_text
-from viscera.io.mirror_index import remove, with_addresses
+from viscera.io.handed_on import as_kept_in_run
+from viscera.io.mirror_index import remove
 from viscera.io.records import write_json, write_yaml
 from viscera.io.runlog import RunFolder, RunState, RunStatus, read_config
 from viscera.io.store import Store
@@ -101,7 +102,7 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
             # else, as after a full disk or without a rank, the run can go on
             failed = isinstance(error, RunFailedError) and not isinstance(error, LostRankError)
             with contextlib.suppress(BadInputError):
-                _write_status(folder, trainer, "failed" if failed else "interrupted", with_addresses(str(error)))
+                _write_status(folder, trainer, "failed" if failed else "interrupted", _why(error, folder, given))
             raise
         _finish(folder, given.store, trainer, monitor)
     return folder
@@ -318,6 +319,10 @@ def _refuse_other_data(folder: RunFolder, checkpoint: Checkpoint, given: _Given,
             f"{folder.path}: trained for {checkpoint.step} steps, more than the {iterations} asked for. "
             "Give more --iterations, or another folder."
         )
+
+
+def _why(error: VisceraError, folder: RunFolder, given: _Given) -> str:
+    return as_kept_in_run(str(error), folder.path, given.store.path)
 
 
 def _write_status(folder: RunFolder, trainer: Trainer, state: RunState, message: str = "") -> None:

@@ -25,7 +25,7 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.geometry import AxisOrder
 from viscera.core.progress import OnProgress, Progress
-from viscera.engine.fusion import FusedModel, FusionRecord, OrganChoice, claims, log_odds
+from viscera.engine.fusion import ChosenOn, FusedModel, FusionRecord, OrganChoice, claims, log_odds
 from viscera.engine.trained_model import Model
 from viscera.engine.trainer import StopSignal
 from viscera.engine.trust import TrainingRanges, load_ranges, save_ranges
@@ -37,6 +37,7 @@ from viscera.io.records import write_yaml
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
+from viscera.io.training_data import training_set_sha256
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
 from viscera.study.plan import StudyPlan
@@ -240,7 +241,7 @@ def _write(
     }
     record = FusionRecord(
         version=viscera.__version__,
-        chosen_on=tuple(store.names("validation")),
+        chosen_on=ChosenOn(cases=len(store.names("validation")), sha256=training_set_sha256(store, "validation")),
         classes=store.classes.names,
         organs=choices,
         models=models,

@@ -122,8 +122,8 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
         titles.append("fused, best arm per organ")
         footnotes.append(
             f"fused: one predictor that takes each organ from the arm that was best at it on "
-            f"{counted(len(study.fused.record.chosen_on), 'validation case')}. The test cases were not used. It has no "
-            "interval and no mark of significance: those compare the arms."
+            f"{counted(study.fused.record.validation_cases, 'validation case')}. The test cases were not used. It has "
+            "no interval and no mark of significance: those compare the arms."
         )
     return Table1(grid, percent, tuple(titles), spread, alike, tuple(footnotes))
 

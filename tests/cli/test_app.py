@@ -86,7 +86,9 @@ def test_prepare_train_predict_evaluate(tiny_raw: Path, tmp_path: Path, monkeypa
     assert re.search(r"liver +[01]\.\d{4} +\d+\.\d +\d+\.\d", few.stdout)
     assert sorted(path.name for path in Path("few").iterdir()) == ["n.json", "s.csv"]
     Path("s.csv").unlink()
-    assert "summary.json: exists" in refused(3, "evaluate", "out", "a store", "--out", "s.csv")
+    told = refused(3, "evaluate", "out", "a store", "--out", "s.csv")
+    assert "summary.json: exists, and not from an earlier s.csv. Several tables need a folder each" in told
+    assert "give --out s/scores.csv" in told
     assert not Path("s.csv").exists()
     quiet = run("evaluate", "out", tiny_raw, "--out", "t/t.csv", "--quiet")
     assert (quiet.exit_code, quiet.output) == (0, "")

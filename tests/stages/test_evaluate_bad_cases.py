@@ -126,6 +126,33 @@ def test_one_bad_case_is_left_out_with_its_reason_and_the_others_are_scored(tmp_
     assert not (tmp_path / "o" / "quarantine.csv").exists()
 
 
+@pytest.mark.parametrize("all_or_none", [False, True])
+def test_scores_of_an_earlier_evaluation_do_not_stay_where_there_are_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, all_or_none: bool
+) -> None:
+    """Two cases of which both, or of models that are compared one, cannot be scored any more."""
+    for name in ("a", "b"):
+        for folder in ("p", "r"):
+            save(tmp_path / folder / f"{name}.nii.gz", np.ones((3, 3, 3)))
+    out, files = tmp_path / "o", ("scores.csv", "summary.json")
+
+    def again() -> None:
+        evaluate(
+            *(tmp_path / "p", tmp_path / "r", out / files[0], DICE), summary=out / files[1], all_or_none=all_or_none
+        )
+
+    again()
+    assert not caplog.text
+    for name in ("a", "b")[: 1 if all_or_none else 2]:
+        (tmp_path / "p" / f"{name}.nii.gz").write_text("no label map")
+    for _ in range(2):
+        with pytest.raises(BadInputError, match="of 2 cases were left out"):
+            again()
+        assert [path.name for path in out.iterdir()] == ["quarantine.csv"]
+    (said,) = caplog.messages
+    assert said.startswith(f"{out / files[0]}: was of an earlier evaluation, and is removed")
+
+
 def test_a_defect_leaves_out_one_case_and_ends_as_a_defect(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

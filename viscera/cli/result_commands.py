@@ -91,7 +91,11 @@ def evaluate(
 
     beside = out.with_name("summary.json")
     if summary is None and beside.exists() and not out.exists():
-        raise BadInputError(f"{beside}: exists, and not from an earlier {out.name}. Move it away, or give --summary.")
+        own = out.with_suffix("") / "scores.csv"
+        raise BadInputError(
+            f"{beside}: exists, and not from an earlier {out.name}. Several tables need a folder each, as other files "
+            f"lie beside them: give --out {own}, or move what is there away."
+        )
     file = class_file(classes)
     named = {"classes": file.table, "numbers": file.numbers} if file else {}
     more: dict[str, Any] = named | {"summary": summary or beside, "progress": call.display.update, "jobs": jobs}

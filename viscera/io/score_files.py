@@ -50,8 +50,20 @@ class ScoreFiles(NamedTuple):
 
     def _is_of_calibration(self) -> bool:
         """Whether the table that is there has calibration errors; else the bins beside it are of another table."""
-        rows = read_scores(self.scores) if self.scores.exists() and self.scores.stat().st_size else []
-        return any(row.metric in CALIBRATION for row in rows)
+        return self._has_scores() and any(row.metric in CALIBRATION for row in read_scores(self.scores))
+
+    def _has_scores(self) -> bool:
+        return self.scores.exists() and self.scores.stat().st_size > 0
+
+    def remove(self) -> bool:
+        """Remove what an earlier evaluation left, where this one has no scores; whether there was a table."""
+        has_scores = self._has_scores()
+        if self._is_of_calibration():
+            remove_reliability(self.reliability)
+        remove(self.scores)
+        if self.summary is not None:
+            remove(self.summary)
+        return has_scores
 
     def write(
         self,

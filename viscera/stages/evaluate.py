@@ -47,8 +47,8 @@ log = logging.getLogger(__name__)
 def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     predictions: Path,  # a label map, or a folder of them
     references: Path,  # likewise, or a data set of any layout, or a Store; what a case does not label has no score
-    out: Path,  # the table of scores; beside it `quarantine.csv` says which cases were left out, and why; where
-    # calibration is measured, of the probabilities beside the label maps, also `reliability.csv`
+    out: Path,  # the table of scores, in place of an earlier one; beside it `quarantine.csv` says which cases were left
+    # out, and why; where calibration is measured, of the probabilities beside the label maps, also `reliability.csv`
     config: EvaluateConfig | None = None,  # metrics and grid; "prepared" and "both" need a Store
     *,
     layout: str = "auto",  # of a data set, see `io.layouts`
@@ -97,6 +97,8 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     if (counted or not tasks) and not (all_or_none and barrier.left_out):  # a part may have no case
         bins = (row for each in scored for row in each.reliability) if config.calibration else None
         outputs.write(rows, bins, nnunet_summary(counted) if counted else None)
+    elif outputs.remove():
+        log.warning("%s: was of an earlier evaluation, and is removed: of these predictions there are no scores.", out)
     quarantine.write_quarantine(out.parent, barrier.reasons, own, [predictions, references])
     if shard:
         end_part_beside_others(out.parent, "evaluate", shard)

@@ -26,6 +26,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
 
 from benchmarks.pairs import Benchmark
+from viscera.core.wording import counted
 
 SIZE, NOISE_HU, DIFFERENT_IMAGES = 512, 15, 24
 SETTINGS = {
@@ -130,7 +131,7 @@ def main() -> None:
         alone, pair = decoding_seconds(folders["jpeg2000"]), benchmark.pairs["dicom_vs_simpleitk_jpeg2000"]
         pair["what_bounds_it"] = (
             f"OpenJPEG, which both decode with: it alone takes {alone:.3g} s of processor time, where ours takes "
-            f"{pair['cpu_seconds']['viscera']:.3g} s in all, in {pair['processes']} processes"
+            f"{pair['cpu_seconds']['viscera']:.3g} s in all, in {counted(pair['processes'], 'process')}"
         )
     benchmark.notes["volume_gib"] = round(slices * SIZE * SIZE * 2 / 2**30, 3)
     benchmark.notes["what_bounds_memory"] = (

@@ -13,6 +13,7 @@ from typing import Any
 from tabulate import tabulate
 
 from benchmarks.record import RESULTS
+from viscera.core.wording import counted
 from viscera.io.files import write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "speed.md"
@@ -65,7 +66,7 @@ def _kind(kind: str, found: list[dict[str, Any]]) -> str:
     lines += ["### How it was measured", ""]
     for content in found:
         packages = ", ".join(f"{package} {number}" for package, number in content["versions"].items())
-        threads = f"{content['threads']} thread{'s' * (content['threads'] != 1)}"
+        threads = counted(content["threads"], "thread")
         lines += [f"`{content['command']}`, {content['date']}: {content['hardware']}, {threads}; {packages}."]
         if content.get("complete") is False:
             lines += ["- **Cut off**: what comes after these pairs was not measured."]

@@ -25,7 +25,7 @@ def test_of_a_large_data_set_what_should_be_looked_at_is_shown() -> None:
     text = check_text(DataSetCheck("large", NAMES, tuple(cases)))
     assert "case_019" in text
     assert "case_020" not in text
-    assert "280 cases of which nothing is suspicious are not shown here." in text
+    assert "Not shown here: 280 cases of which nothing is suspicious." in text
     assert "and 8 more in findings.csv" in text
     assert "300 cases: 20 suspicious, 280 clean." in text
     assert len(text.splitlines()) < 80
@@ -34,7 +34,7 @@ def test_of_a_large_data_set_what_should_be_looked_at_is_shown() -> None:
 def test_a_large_data_set_without_a_suspicion_has_no_empty_tables() -> None:
     text = check_text(DataSetCheck("large", NAMES, tuple(case(f"case_{n}") for n in range(300))))
     assert text.splitlines() == [
-        "300 cases of which nothing is suspicious are not shown here.",
+        "Not shown here: 300 cases of which nothing is suspicious.",
         "",
         "300 cases: 300 clean.",
     ]

@@ -199,10 +199,10 @@ def test_doctor_of_a_run(tiny_run: Path) -> None:
 def test_bad_cases_are_3_at_the_end(raw: Path, tmp_path: Path, tiny_run: Path) -> None:
     (raw / "imagesTr" / "case_1_0000.nii.gz").write_text("no scan")
     message = refused(3, "prepare", raw, tmp_path / "s")
-    assert "1 of 5 cases were left out" in message
+    assert "1 of 5 cases was left out" in message
     assert "not a NIfTI file" in message
     assert Store.open(tmp_path / "s").names() == ["case_0", "case_2", "case_3", "case_4"]
-    assert "1 of 5 cases were left out" in refused(3, "predict", tiny_run, raw / "imagesTr", tmp_path / "out")
+    assert "1 of 5 cases was left out" in refused(3, "predict", tiny_run, raw / "imagesTr", tmp_path / "out")
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 4
 
 

@@ -117,7 +117,7 @@ def test_what_cannot_be_sent_is_here_and_sent_by_the_same_command(store_of_objec
     assert store_of_objects.objects == {}
     assert "exists" in str(failure(url, display, lambda run: raised(BadInputError(f"{run}: this run exists."))))
     assert store_of_objects.objects == {"run/x": b"1"}
-    assert "sent what the last command could not send (1 files)" in display.said[-1]
+    assert "sent what the last command could not send (1 file)" in display.said[-1]
 
 
 def test_a_command_that_failed_says_its_own_reason(store_of_objects: ObjectStore) -> None:

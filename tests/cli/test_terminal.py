@@ -117,7 +117,7 @@ def test_a_defect_of_ours_is_shown_with_its_traceback_after_the_rest_is_done(
     monkeypatch.setattr("viscera.io.scans.read_nifti", failing)
     result = run("predict", tiny_run, tiny_raw / "imagesTr", tmp_path / "out", *option)
     assert result.exit_code == 1
-    assert "1 of 6 cases were left out" in result.output
+    assert "1 of 6 cases was left out" in result.output
     assert "Traceback (most recent call last)" in result.output
     assert "ZeroDivisionError" in result.output
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 5

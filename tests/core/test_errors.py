@@ -59,7 +59,7 @@ def test_whatever_a_case_raises_is_its_reason(
     with pytest.raises(kind, match=reason):
         barrier.finish(1, LIST)
     ends_in = DefectError if kind is DefectError else BadInputError
-    with pytest.raises(ends_in, match=rf"1 of 3 cases were left out .reasons in {LIST}.; .*The first: {reason}"):
+    with pytest.raises(ends_in, match=rf"1 of 3 cases was left out .reasons in {LIST}.; .*The first: {reason}"):
         barrier.finish(3, LIST)
     logged = [record for record in caplog.records if record.exc_info]
     assert len(logged) == (kind is DefectError)

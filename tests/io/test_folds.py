@@ -74,15 +74,15 @@ def test_more_folds_than_cases(tiny_raw: Path, tmp_path: Path) -> None:
         prepare(tiny_raw, tmp_path / "s", FOLDS.model_copy(update={"folds": 9}))
     assert not (tmp_path / "s").exists()
     many = FOLDS.model_copy(update={"folds": 6})
-    with pytest.raises(BadInputError, match="6 folds of 5 cases that are no test cases"):
+    with pytest.raises(BadInputError, match="6 folds of 5 cases outside the test set"):
         prepare(tiny_raw, tmp_path / "s", many)
     split = tmp_path / "split.json"
     split.write_text('{"train": ["case_0"], "test": ["case_1", "case_2", "case_3", "case_4", "case_5"]}')
-    with pytest.raises(BadInputError, match="2 folds of 1 cases that are no test cases"):
+    with pytest.raises(BadInputError, match="2 folds of 1 case outside the test set"):
         prepare(tiny_raw, tmp_path / "s", FOLDS.model_copy(update={"folds": 2}), split_file=split)
     assert not (tmp_path / "s").exists()
     prepare(tiny_raw, tmp_path / "s", FOLDS.model_copy(update={"folds": 0}))
-    with pytest.raises(BadInputError, match="6 folds of 5 cases that are no test cases"):
+    with pytest.raises(BadInputError, match="6 folds of 5 cases outside the test set"):
         prepare(tiny_raw, tmp_path / "s", many)
     with pytest.raises(BadInputError, match="has no folds"):
         Store.open(tmp_path / "s").of_fold(0)
@@ -93,7 +93,7 @@ def test_more_folds_than_cases(tiny_raw: Path, tmp_path: Path) -> None:
 def test_more_folds_than_cases_that_could_be_read(tiny_raw: Path, tmp_path: Path) -> None:
     raw = Path(shutil.copytree(tiny_raw, tmp_path / "raw"))
     (raw / "labelsTr" / "case_3.nii.gz").write_bytes(b"no label map")
-    with pytest.raises(BadInputError, match="5 folds of 4 cases that are no test cases"):
+    with pytest.raises(BadInputError, match="5 folds of 4 cases outside the test set"):
         prepare(raw, tmp_path / "s", FOLDS.model_copy(update={"folds": 5}))
     with pytest.raises(BadInputError, match="has no folds"):  # though they were asked for
         Store.open(tmp_path / "s").of_fold(0)

@@ -84,7 +84,7 @@ def test_a_reference_beside_itself_and_one_that_says_nothing() -> None:
 
 def test_a_prediction_labels_every_voxel() -> None:
     prediction, reference = pair()
-    with pytest.raises(BadInputError, match="prediction: 3 voxels that the reference labels have none"):
+    with pytest.raises(BadInputError, match="prediction: 3 voxels without a class that the reference labels"):
         score(label_map(reference), label_map(prediction))
 
 

@@ -231,7 +231,7 @@ def test_of_a_store_one_part_is_scored(
         save(answers / f"{name}.nii.gz", truth.labels, truth.geometry.affine)
     rows = evaluate(answers, tiny_store.path, tmp_path / "s.csv", DICE)
     assert {row.case for row in rows} == {*seen, *tiny_store.names("test")}
-    assert f"{len(seen)} of the {len(seen) + 1} scored cases are no test cases and stand in the means" in caplog.text
+    assert f"{len(seen)} of the {len(seen) + 1} scored cases are not in the test set, but in the means" in caplog.text
     caplog.clear()
     rows = evaluate(answers, tiny_store.path, tmp_path / "s.csv", DICE, split="test")
     assert {row.case for row in rows} == set(tiny_store.names("test"))

@@ -146,7 +146,7 @@ def test_scores_of_an_earlier_evaluation_do_not_stay_where_there_are_none(
     for name in ("a", "b")[: 1 if all_or_none else 2]:
         (tmp_path / "p" / f"{name}.nii.gz").write_text("no label map")
     for _ in range(2):
-        with pytest.raises(BadInputError, match="of 2 cases were left out"):
+        with pytest.raises(BadInputError, match=r"of 2 cases w(as|ere) left out"):
             again()
         assert [path.name for path in out.iterdir()] == ["quarantine.csv"]
     (said,) = caplog.messages

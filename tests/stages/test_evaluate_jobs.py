@@ -15,7 +15,7 @@ from viscera.stages.evaluate import evaluate
 def scored(predictions: Path, references: Path, out: Path, jobs: int, config: EvaluateConfig) -> dict[str, bytes]:
     seen: list[Progress] = []
     split: Split | None = "train" if (references / "manifest.json").exists() else None
-    with pytest.raises(BadInputError, match="1 of 4 cases were left out"):
+    with pytest.raises(BadInputError, match="1 of 4 cases was left out"):
         evaluate(
             *(predictions, references, out / "scores.csv", config),
             summary=out / "summary.json",

@@ -21,7 +21,7 @@ def scored(predictions: Path, references: Path, out: Path, shard: Shard | None =
 
 
 def test_scores_of_parts_become_those_of_one_call(predictions: Path, tiny_raw: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="1 of 4 cases were left out"):
+    with pytest.raises(BadInputError, match="1 of 4 cases was left out"):
         scored(predictions, tiny_raw, tmp_path / "whole")
     parts = [tmp_path / f"part{number}" for number in (1, 2, 3)]
     for number, part in enumerate(parts, start=1):

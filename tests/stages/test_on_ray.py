@@ -36,7 +36,7 @@ def test_200_scans_and_a_node_that_is_killed(half_run: Path, scans: Path, cluste
         shutil.copy(files[number % len(files)], many / f"scan_{number:03d}_0000.nii.gz")
     broken = many / "scan_007_0000.nii.gz"
     broken.write_bytes(broken.read_bytes()[:-40])
-    with pytest.raises(BadInputError, match="1 of 200 cases were left out"):
+    with pytest.raises(BadInputError, match="1 of 200 cases was left out"):
         predict(half_run, many, tmp_path / "local")
     doomed = cluster.list_all_nodes()[-1]
 
@@ -50,7 +50,7 @@ def test_200_scans_and_a_node_that_is_killed(half_run: Path, scans: Path, cluste
     def spread(function: Any, items: Any) -> Any:
         return for_each_on_ray(function, items, address=cluster.address, tally=tally)
 
-    with pytest.raises(BadInputError, match="1 of 200 cases were left out"):
+    with pytest.raises(BadInputError, match="1 of 200 cases was left out"):
         predict(half_run, many, tmp_path / "ray", spread=spread, progress=watch)
     assert sum(map(len, tally.seconds.values())) == SCANS
     assert tally.table().splitlines()[2].split()[1] == str(SCANS)  # both nodes are this machine

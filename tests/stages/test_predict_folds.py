@@ -151,7 +151,7 @@ def test_temperatures_of_the_cases_that_are_predicted_are_said(
         predict_out_of_fold(runs, store.path, tmp_path / "plain", device="cpu")
         assert "are calibrated" not in caplog.text
         predict_out_of_fold(runs, store.path, tmp_path / "maps", formats=["nifti", "probabilities"], device="cpu")
-    assert "1 of the 3 runs (fold_1) are calibrated, each on the cases that it predicts now" in caplog.text
+    assert "1 of the 3 runs (fold_1) is calibrated, each on the cases that it predicts now" in caplog.text
 
 
 def test_folds_that_are_missing_or_there_twice_are_named(store: Store, runs: Path) -> None:

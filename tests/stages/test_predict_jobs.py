@@ -28,7 +28,7 @@ def spoilt(scans: Path) -> Path:
 @pytest.fixture
 def whole(half_run: Path, spoilt: Path, tmp_path: Path) -> dict[str, bytes]:
     """What one call writes."""
-    with pytest.raises(BadInputError, match="1 of 5 cases were left out"):
+    with pytest.raises(BadInputError, match="1 of 5 cases was left out"):
         predict(half_run, spoilt, tmp_path / "whole")
     return contents(tmp_path / "whole")
 
@@ -37,7 +37,7 @@ def test_two_processes_write_what_one_writes(
     half_run: Path, spoilt: Path, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     seen: list[Progress] = []
-    with pytest.raises(BadInputError, match="1 of 5 cases were left out"):
+    with pytest.raises(BadInputError, match="1 of 5 cases was left out"):
         predict(half_run, spoilt, tmp_path / "out", jobs=2, progress=seen.append)
     assert contents(tmp_path / "out") == whole
     assert [at.done for at in seen] == [0, 1, 2, 3, 4, 5]

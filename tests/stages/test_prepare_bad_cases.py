@@ -107,7 +107,7 @@ def test_a_bad_case_is_left_out_with_its_reason_and_the_others_go_on(
 ) -> None:
     spoil(raw)
     monkeypatch.chdir(tmp_path)  # a store named "r" lies in the name of every file of "raw"
-    with pytest.raises(BadInputError, match=rf"1 of 5 cases were left out .*quarantine\.csv.*{message}"):
+    with pytest.raises(BadInputError, match=rf"1 of 5 cases was left out .*quarantine\.csv.*{message}"):
         prepare(Path("raw"), Path("r"), PrepareConfig(downsample=2, test_fraction=0.25))
     store = Store.open(tmp_path / "r")
     assert store.names() == ["case_0", "case_1", "case_3", "case_4"]
@@ -243,7 +243,7 @@ def test_a_name_that_the_store_cannot_hold_leaves_out_one_case(
         return original(path, case, table, before)
 
     monkeypatch.setattr(stage, "write_case", write)
-    with pytest.raises(BadInputError, match="1 of 5 cases were left out"):
+    with pytest.raises(BadInputError, match="1 of 5 cases was left out"):
         prepare(raw, tmp_path / "s", HALF)
     assert len(Store.open(tmp_path / "s").names()) == 4
     assert set(quarantined(tmp_path / "s")) == {"case_2"}

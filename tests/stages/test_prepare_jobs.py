@@ -28,7 +28,7 @@ def test_two_processes_make_the_same_store_as_one(raw: Path, tmp_path: Path, cap
     said = []
     for jobs in (1, 2):
         caplog.clear()
-        with caplog.at_level(logging.WARNING), pytest.raises(BadInputError, match="1 of 5 cases were left out"):
+        with caplog.at_level(logging.WARNING), pytest.raises(BadInputError, match="1 of 5 cases was left out"):
             prepare(raw, tmp_path / str(jobs), HALF, jobs=jobs, progress=seen.append)
         said.append(sorted(record.getMessage().replace(str(tmp_path / str(jobs)), "") for record in caplog.records))
     assert "Several processes are not available" not in caplog.text

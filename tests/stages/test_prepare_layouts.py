@@ -55,7 +55,7 @@ def test_a_case_of_a_name_that_the_store_has_from_elsewhere_is_left_out_with_the
 def test_a_case_that_lacks_a_mask_is_left_out_with_the_reason(tmp_path: Path) -> None:
     write_example(tmp_path / "set", "totalsegmentator")
     (tmp_path / "set" / "s0000" / "segmentations" / "liver.nii.gz").unlink()
-    with pytest.raises(BadInputError, match="1 of 2 cases were left out"):
+    with pytest.raises(BadInputError, match="1 of 2 cases was left out"):
         prepare(tmp_path / "set", tmp_path / "store", AS_THEY_ARE)
     with (tmp_path / "store" / "quarantine.csv").open(newline="", encoding="utf-8") as file:
         ((case, reason),) = [(row["case"], row["reason"]) for row in csv.DictReader(file)]

@@ -28,6 +28,7 @@ from viscera.card.mean_facts import MeanFacts
 from viscera.card.model_card import EvaluationData, ModelCard
 from viscera.card.score_summary import ScoreSummary, summaries
 from viscera.core.errors import BadInputError, VisceraError
+from viscera.core.wording import agreeing
 from viscera.io.files import refuse_unwritable, sha256, write_text
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.runlog import RunFolder, runs_in
@@ -195,15 +196,15 @@ def _warn_of_seen(path: Path, splits: Mapping[Any, int], facts: RunFacts | MeanF
     fold, seen, count = facts.data.fold, splits.get("train", 0), sum(splits.values())
     if isinstance(facts, MeanFacts) and seen and facts.data.folds:
         log.warning(
-            "%s: %d of the %d scored cases are training cases of these runs. Where each was segmented by the run that "
+            "%s: %d of the %d scored cases %s training cases of these runs. Where each was segmented by the run that "
             "held it out (`viscera predict --out-of-fold`), add --out-of-fold.",
-            *(path, seen, count),
+            *(path, seen, count, agreeing(seen)),
         )
     elif isinstance(facts, RunFacts) and seen and isinstance(fold, int):
         log.warning(
-            "%s: %d of the %d scored cases are training cases of this run. Of out-of-fold predictions, "
+            "%s: %d of the %d scored cases %s training cases of this run. Of out-of-fold predictions, "
             "`viscera evaluate … --fold %d` gives the scores of those that it held out.",
-            *(path, seen, count, fold),
+            *(path, seen, count, agreeing(seen), fold),
         )
 
 

@@ -9,6 +9,7 @@ from viscera.check.case_facts import ADULT_VOLUMES, CaseFacts
 from viscera.check.findings import CaseCheck, DataSetCheck, Finding, by_kind
 from viscera.core.anatomy import title_of
 from viscera.core.geometry import size_text
+from viscera.core.wording import counted
 
 FINDINGS_HEADER = ("case", "organ", "finding", "value", "expected", "level", "x_mm", "y_mm", "z_mm")
 _SCAN_HEADER = (
@@ -123,7 +124,8 @@ def check_text(check: DataSetCheck) -> str:
     if shown and len(check.classes) <= _MOST_ORGANS:
         parts.append(_volumes(shown, check.classes))
     if len(shown) < len(check.cases):
-        parts.append(f"{len(check.cases) - len(shown)} cases of which nothing is suspicious are not shown here.")
+        others = len(check.cases) - len(shown)
+        parts.append(f"Not shown here: {counted(others, 'case')} of which nothing is suspicious.")
     parts += [_wrapped(f"Not read: {case.reason}", "") for case in check.with_verdict("not read")]
     findings = check.all_findings()
     parts += [_kind(kind.title, kind.advice, group) for kind, group in by_kind(findings, "suspicious")]

@@ -24,6 +24,7 @@ from viscera.cli.command import (
 )
 from viscera.cli.terminal import end_on_signal
 from viscera.core.shard import Shard
+from viscera.core.wording import counted
 
 app = new_app("")
 _PREPARING = (
@@ -83,7 +84,9 @@ def prepare(
         built = stage.prepare(source, store, settings, **data, spread=over, progress=seen)
     sizes = split_sizes(built)
     if sum(sizes.values()) < len(built.names()):
-        call.display.note(f"{store}: {len(built.names())} cases so far; the split is drawn when all parts are done")
+        call.display.note(
+            f"{store}: {counted(len(built.names()), 'case')} so far; the split is drawn when all parts are done"
+        )
         return
     folds = f", {built.manifest.prepare.folds} folds" if built.manifest.prepare.folds else ""
     call.display.note(f"{store}: {sizes_text(sizes)}{folds}")

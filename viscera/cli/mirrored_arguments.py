@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from viscera.cli.terminal import Display, end_on_signal
 from viscera.core.addresses import local_path, refuse_secrets, url_of
 from viscera.core.errors import BadInputError, RunFailedError, VisceraError, case_error
+from viscera.core.wording import counted
 
 if TYPE_CHECKING:
     from viscera.io.local_mirror import Mirror
@@ -56,7 +57,7 @@ def mirrored(
             for mirror in sent:
                 mirror.remote.refuse_unwritable()
                 if count := mirror.send(display.update):
-                    display.note(f"{mirror.url}: sent what the last command could not send ({count} files)")
+                    display.note(f"{mirror.url}: sent what the last command could not send ({counted(count, 'file')})")
         display.addresses = {**display.addresses, **{str(mirror.folder): mirror.url for mirror in mirrors.values()}}
         sending = _Sending(sent, display)
         try:

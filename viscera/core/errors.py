@@ -17,6 +17,8 @@ from contextvars import ContextVar
 from numbers import Integral, Real
 from pathlib import Path
 
+from viscera.core.wording import agreeing
+
 log = logging.getLogger(__name__)
 NODE: ContextVar[str] = ContextVar("the node of a cluster that works on a case; none of one machine", default="")
 
@@ -118,9 +120,9 @@ class CaseBarrier:
             raise next(iter(self.left_out.values()))
         defects = sorted(case for case, error in self.left_out.items() if isinstance(error, DefectError))
         first = self.left_out[(defects or sorted(self.left_out))[0]]
-        kind = DefectError if defects else BadInputError
+        kind, were = DefectError if defects else BadInputError, agreeing(len(self.left_out), "was", "were")
         raise kind(
-            f"{len(self.left_out)} of {total} cases were left out (reasons in {listed_in}); the others are done. "
+            f"{len(self.left_out)} of {total} cases {were} left out (reasons in {listed_in}); the others are done. "
             f"The first: {first}"
         )
 

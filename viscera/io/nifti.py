@@ -22,6 +22,7 @@ from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
+from viscera.core.wording import agreeing, counted
 from viscera.io.files import write_bytes
 from viscera.io.nifti_header import Placement, opened
 
@@ -61,7 +62,9 @@ def _as_hu(stored: "_Stored", path: Path) -> npt.NDArray[np.int16]:
         low, high = min(low, values.min()), max(high, values.max())
         hu[:, :, k] = np.where(finite, values, 0).clip(_INT16.min, _INT16.max)
     if bad:
-        raise BadInputError(f"{path}: {bad} voxels are NaN or infinite. Export the scan again, or leave it out.")
+        raise BadInputError(
+            f"{path}: {counted(bad, 'voxel')} {agreeing(bad)} NaN or infinite. Export the scan again, or leave it out."
+        )
     if low < _INT16.min or high > _INT16.max:
         raise BadInputError(
             f"{path}: values from {low:g} to {high:g} are no Hounsfield units in 16 bits. "

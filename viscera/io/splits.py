@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
+from viscera.core.wording import counted
 from viscera.io.layouts.dataset_tables import case_of
 from viscera.io.manifest import Split
 from viscera.io.records import read_json
@@ -147,7 +148,8 @@ def refuse_many_folds(
 def _refuse_few_cases(path: Path, config: PrepareConfig, cases: int) -> None:
     if cases < config.folds:
         raise BadInputError(
-            f"{path}: {config.folds} folds of {cases} cases that are no test cases. Give fewer --folds, or add cases."
+            f"{path}: {config.folds} folds of {counted(cases, 'case')} outside the test set. Give fewer --folds, or "
+            "add cases."
         )
 
 

@@ -14,6 +14,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.regions import box_of, cropped
 from viscera.core.scan import LabelArray, LabelMap
+from viscera.core.wording import counted
 from viscera.metrics.overlap import as_labelled, confusion_matrix, dice
 from viscera.metrics.surface_distance import SurfaceDistances, label_surface_distances
 
@@ -64,9 +65,9 @@ class Pair:
             predicted, true = (np.where(unknown, np.uint8(0), each) for each in (predicted, true))
             ignored = int(np.count_nonzero(unknown))
         if predicted.max(initial=0) == IGNORED:
-            left_out = np.count_nonzero(predicted == IGNORED)
+            left_out = counted(np.count_nonzero(predicted == IGNORED), "voxel")
             raise BadInputError(
-                f"prediction: {left_out} voxels that the reference labels have none (`ignore`). A prediction labels "
+                f"prediction: {left_out} without a class that the reference labels (`ignore`). A prediction labels "
                 "every voxel: give them a class."
             )
         highest = max(int(predicted.max(initial=0)), int(true.max(initial=0)))

@@ -5,6 +5,7 @@ from pathlib import Path
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, unseen
+from viscera.core.wording import counted
 from viscera.io.files import refuse_unwritable, write_text
 from viscera.io.mirror_index import with_addresses
 from viscera.io.store import Store
@@ -28,6 +29,6 @@ def plan_training(
     store = Store.open(store_path)
     refuse_unwritable(next(folder for folder in out.absolute().parents if folder.exists()))  # before minutes of timing
     plan = planned(store, base, wanted, progress)
-    title = f"viscera plan {store_path}: a training on {plan.data.cases} cases."
+    title = f"viscera plan {store_path}: a training on {counted(plan.data.cases, 'case')}."
     write_text(out, plan_yaml(plan, with_addresses(title)))
     return plan

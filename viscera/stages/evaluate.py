@@ -14,6 +14,7 @@ from viscera.core.processes import for_each, watched
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.scan import LabelMap
 from viscera.core.shard import Shard
+from viscera.core.wording import agreeing
 from viscera.engine.case_reliability import ClassReliability, case_reliability, probability_map_of
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io import quarantine
@@ -183,8 +184,9 @@ def _rows_and_counts(scored: Sequence[_Scored], *, warn: bool) -> tuple[list[Sco
     partly = [each.case for each in scored if each.ignored]
     if partly and warn:
         log.warning(
-            "%d of the %d references have voxels that nobody labelled (`ignore`; %s): they are in no score or volume.",
-            *(len(partly), len(scored), ", ".join(partly[:3]) + ", …" * (len(partly) > 3)),
+            "%d of the %d references %s voxels that nobody labelled (`ignore`; %s): they are in no score or volume.",
+            *(len(partly), len(scored), agreeing(len(partly), "has", "have")),
+            ", ".join(partly[:3]) + ", …" * (len(partly) > 3),
         )
     return [row for each in scored for row in each.rows], [each.counted for each in scored if each.counted]
 
@@ -267,8 +269,8 @@ def _paired(
         seen = [name for name in scored if name not in store.names("test")]
         if split is None and store.names("test") and seen:
             log.warning(
-                "%s: %d of the %d scored cases are no test cases and stand in the means; --split test leaves them out.",
-                *(references, len(seen), len(scored)),
+                "%s: %d of the %d scored cases %s not in the test set, but in the means; --split test scores it alone.",
+                *(references, len(seen), len(scored), agreeing(len(seen))),
             )
         return scored, known
     may_be_seen = [name for name in scored if known[name].may_be_seen]
@@ -316,6 +318,7 @@ def _refuse_without_probabilities(predictions: Path, tasks: Sequence[_Task], con
         )
     if without:
         log.warning(
-            "%s: %d of the %d cases have no probabilities beside their label map, and no %s: %s.",
-            *(predictions, len(without), len(tasks), what, ", ".join(without[:5])),
+            "%s: %d of the %d cases %s no probabilities beside their label map, and no %s: %s.",
+            *(predictions, len(without), len(tasks), agreeing(len(without), "has", "have"), what),
+            ", ".join(without[:5]),
         )

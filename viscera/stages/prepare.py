@@ -18,6 +18,7 @@ from viscera.core.processes import Spread, for_each
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.settings import differences
 from viscera.core.shard import Shard
+from viscera.core.wording import agreeing
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io import quarantine
 from viscera.io.classes import ClassFile
@@ -135,8 +136,8 @@ def ignored_text(store: Store) -> str:
     without = f"; nothing is labelled of {', '.join(empty[:3])}{', …' * (len(empty) > 3)}: nothing is learnt from it"
     share = sum(each.ignored_original for each in records) / sum(math.prod(each.original.shape) for each in records)
     return (
-        f"{len(records)} of {len(store.names())} cases have voxels that nobody labelled (`ignore`), {share:.1%} of "
-        f"theirs; these are in no count, loss or score{without * bool(empty)}"
+        f"{len(records)} of {len(store.names())} cases {agreeing(len(records), 'has', 'have')} voxels that nobody "
+        f"labelled (`ignore`), {share:.1%} of theirs; these are in no count, loss or score{without * bool(empty)}"
     )
 
 

@@ -18,6 +18,7 @@ from viscera.core.errors import BadInputError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.settings import ANOTHER_MODEL, differences
 from viscera.core.unused_settings import refuse_random_encoder, warn_of_settings
+from viscera.core.wording import agreeing
 from viscera.engine.distributed import LostRankError, Ranks, joined, who_started
 from viscera.engine.feed import Feed, TrainingFacts, cases_of, facts_of, feed_of, on_device, with_training_set
 from viscera.engine.hardware import (
@@ -261,9 +262,9 @@ def _warn_of_small_scans(store: Store, patch: int) -> None:
     small = [shape for shape in shapes if min(shape) < patch]
     if small:
         log.warning(
-            "%s: %d of %d training scans are smaller than the window of %d voxels along an axis, the smallest with "
+            "%s: %d of %d training scans %s smaller than the window of %d voxels along an axis, the smallest with "
             "%s; the rest is padding. Prepare them with a smaller --downsample or --spacing-mm, or lower --patch.",
-            *(store.path, len(small), len(shapes), patch),
+            *(store.path, len(small), len(shapes), agreeing(len(small)), patch),
             "×".join(map(str, min(small, key=lambda shape: (min(shape), shape)))),
         )
 

@@ -205,4 +205,4 @@ def test_rescaling_of_some_images_only_is_refused(tmp_path: Path) -> None:
     slices = ct_series(STORED)
     slices[2].RescaleIntercept = ""
     (series,) = find_series(save(tmp_path, slices))
-    assert series.problem.startswith("1 of 4 images give no rescale intercept, others do")
+    assert series.problem.startswith("1 of 4 images gives no rescale intercept, others do")

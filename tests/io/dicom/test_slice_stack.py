@@ -242,7 +242,7 @@ def test_a_stray_image_is_left_out_with_a_warning(tmp_path: Path) -> None:
     slices[5].ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
     series = series_of(tmp_path, slices)
     assert series.number_of_images == 5
-    assert series.warnings == ("1 of 6 images lie in another plane and are left out.",)
+    assert series.warnings == ("1 of 6 images lies in another plane and is left out.",)
 
 
 def test_positions_of_several_frames_of_reference_cannot_be_compared(tmp_path: Path) -> None:

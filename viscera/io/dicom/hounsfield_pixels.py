@@ -19,6 +19,7 @@ from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, RLELossless
 
 from viscera.core.errors import BadInputError
 from viscera.core.scan import AIR_HU, HuArray
+from viscera.core.wording import agreeing, counted
 from viscera.io.dicom.dicom_file import DAMAGE, open_dataset
 from viscera.io.dicom.dicom_header import ASSUMED_RESCALE, Header, Slice, UnusableSeriesError
 from viscera.io.dicom.dicom_values import whole_of
@@ -77,15 +78,16 @@ def check_values(headers: Sequence[Header]) -> list[str]:
         without = sum(name in image.not_given for image in images)
         if without and {getattr(image, name) for image in images} != {assumed}:
             raise UnusableSeriesError(
-                f"{without} of {len(images)} images give no rescale {name}, others do: they cannot be brought to one "
-                "scale. Export it again"
+                f"{without} of {len(images)} images {agreeing(without, 'gives', 'give')} no rescale {name}, others do: "
+                "they cannot be brought to one scale. Export it again"
             )
     missing = {name for image in images for name in image.not_given}
     count = len({image.path for image in images if image.not_given})
+    files = f"{counted(count, 'file')} {agreeing(count, 'gives', 'give')}"
     if len(missing) == len(ASSUMED_RESCALE):
-        return [f"{count} files give no rescale slope and intercept; their values are taken as they are."]
+        return [f"{files} no rescale slope and intercept; their values are taken as they are."]
     return [
-        f"{count} files give no rescale {name}; {ASSUMED_RESCALE[name]:g} is assumed. "
+        f"{files} no rescale {name}; {ASSUMED_RESCALE[name]:g} is assumed. "
         "If their values are no HU, export the series again."
         for name in missing
     ]

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import LPS_FROM_RAS, Geometry
+from viscera.core.wording import agreeing
 from viscera.io.dicom.dicom_header import Plane, Slice, UnusableSeriesError
 from viscera.io.dicom.hounsfield_pixels import read_images
 
@@ -58,7 +59,8 @@ def stack(images: Sequence[Slice], most_strays: int = 2) -> Stack:
     geometry = _geometry(kept, _step(kept, normal))
     warnings = []
     if strays:
-        warnings.append(f"{len(strays)} of {len(images)} images lie in another plane and are left out.")
+        lie, are = agreeing(len(strays), "lies", "lie"), agreeing(len(strays))
+        warnings.append(f"{len(strays)} of {len(images)} images {lie} in another plane and {are} left out.")
     if copies := len(slices) - len(kept):
         are = "image is" if copies == 1 else "images are"
         warnings.append(f"{copies} {are} there twice; one of each is read.")

@@ -11,6 +11,7 @@ from viscera.core.anatomy import IGNORED, LabelNumbers
 from viscera.core.errors import BadInputError
 from viscera.core.regions import Mask, central_voxel
 from viscera.core.scan import Case, LabelMap, Overlap, value_counts
+from viscera.core.wording import agreeing, counted
 from viscera.io.manifest import Split
 from viscera.io.nifti import label_numbers_in, read_labels, read_mask, read_volume
 
@@ -76,11 +77,9 @@ class CaseSource:
             return read_labels(self.labels, self.numbers), ()
         label_map, overlaps = _merged(self.name, self.masks)
         if overlaps:
-            log.warning(
-                "%s: %d voxels lie in more than one mask; the class of the lowest number has them.",
-                self.name,
-                sum(overlap.voxels for overlap in overlaps),
-            )
+            voxels = sum(overlap.voxels for overlap in overlaps)
+            lie = f"{counted(voxels, 'voxel')} {agreeing(voxels, 'lies', 'lie')}"
+            log.warning("%s: %s in more than one mask; there the class of the lowest number counts.", self.name, lie)
         return label_map, overlaps
 
     def _refuse_if_not(self, path: Path) -> None:

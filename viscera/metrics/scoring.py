@@ -65,7 +65,7 @@ class Pair:
             predicted, true = (np.where(unknown, np.uint8(0), each) for each in (predicted, true))
             ignored = int(np.count_nonzero(unknown))
         if predicted.max(initial=0) == IGNORED:
-            left_out = counted(np.count_nonzero(predicted == IGNORED), "voxel")
+            left_out = counted(int(np.count_nonzero(predicted == IGNORED)), "voxel")
             raise BadInputError(
                 f"prediction: {left_out} without a class that the reference labels (`ignore`). A prediction labels "
                 "every voxel: give them a class."

@@ -53,7 +53,9 @@ def test_bad_json_names_the_file(tmp_path: Path, text: str) -> None:
         read_json(tmp_path / "a.json")
 
 
-@pytest.mark.parametrize("text", ["labels: {liver: 1, liver: 2}", "a: 2024-13-45", "a: [", "[" * 1500, "- " * 100_000, "a: \a"])
+@pytest.mark.parametrize(
+    "text", ["labels: {liver: 1, liver: 2}", "a: 2024-13-45", "a: [", "[" * 1500, "- " * 100_000, "a: \a"]
+)
 def test_bad_yaml_names_the_file(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.yaml").write_text(text)
     with pytest.raises(BadInputError, match=r"a\.yaml: this is not valid YAML"):

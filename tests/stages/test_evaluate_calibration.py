@@ -101,7 +101,7 @@ def test_without_probabilities_there_is_no_error(
     out = tmp_path / "o" / "scores.csv"
     with caplog.at_level(logging.WARNING):
         rows = evaluate(folder, half_store.path, out, ECE)
-    assert f"have no probabilities beside their label map, and no ece and ace: {first}" in caplog.text
+    assert f"has no probabilities beside their label map, and no ece and ace: {first}" in caplog.text
     errors = {(row.case, row.metric): row.value for row in rows if row.organ == "liver"}
     assert errors[first, "ece"] is errors[first, "ace"] is None
     assert errors[second, "ece"] is not None

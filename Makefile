@@ -7,6 +7,8 @@ DEMO   ?= demo
 DEMO_SETTINGS ?=
 STUDY  ?= study-phantom
 RECIPES ?= study-recipes
+PERMUTATION ?= study-permutation
+REGIME ?= study-regime
 SHAPES ?=
 ACCURACY ?= accuracy-work
 ACCURACY_OPTIONS ?=
@@ -25,12 +27,14 @@ GPU_SETTINGS ?=
 GPU_PEERS   ?= monai==1.6.0
 GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
-.PHONY: help install install-bench demo study-phantom study-recipes accuracy memorise memorise-strong fit-forecast check test test-slow test-cluster test-bench bench gpu gpu-wheels clean
+.PHONY: help install install-bench demo study-phantom study-permutation study-regime study-recipes accuracy memorise memorise-strong fit-forecast check test test-slow test-cluster test-bench bench gpu gpu-wheels clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
 	@echo "make demo       train six models on phantoms and write the report (about 2 minutes on two cores)"
 	@echo "make study-phantom  why the weights need another rate (about 90 minutes on two cores; DEVICE=cuda: the paper's size)"
+	@echo "make study-permutation  does an organ fail by its weight, and what else could it be (about 3 hours of one core, resumable)"
+	@echo "make study-regime   scale or direction in the paper's place (about 30 hours of one core, resumable; SHAPES=folder, DEVICE=cuda)"
 	@echo "make study-recipes  which ingredients make a better recipe at equal processor time (hours, resumable)"
 	@echo "make fit-forecast   the same, and the constants of the forecast of failing organs"
 	@echo "make accuracy   Dice for CPU time beside nnU-Net and MONAI (many hours; continues where it was stopped)"
@@ -64,6 +68,12 @@ demo: install
 
 study-phantom: install
 	BIN=$(BIN) PAGE=docs/results/why-weights-fail.md bash scripts/study_phantom.sh $(STUDY) $(DEVICE)
+
+study-permutation: install
+	BIN=$(BIN) bash scripts/study_permutation.sh $(PERMUTATION)
+
+study-regime: install
+	BIN=$(BIN) bash scripts/study_regime.sh $(REGIME) $(DEVICE) $(SHAPES)
 
 study-recipes: install
 	BIN=$(BIN) bash scripts/study_recipes.sh $(RECIPES) $(SHAPES)

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.count_scale import count_scale_for
+from benchmarks.count_scale import SQUARE_KEEPS, SQUARE_KEEPS_OF_ALL, StepKept, count_scale_for
 from benchmarks.recipes import SHAPES
 from benchmarks.record import RESULTS, processor_kind, versions
 from viscera.cli.terminal import stop_on_signal
@@ -60,17 +60,19 @@ class LongStudy:
     data: str  # the set
     experiment: str  # whose results it is part of
     stages: tuple[int, ...] = ()  # steps at which it is scored; none: those of its file alone
-    scaled: bool = False  # whether its counts are scaled to the paper's share of the step
+    kept: float | None = None  # share of the step that square keeps, to which the counts are scaled; none: as they are
 
 
 STUDIES = {
     "permutation": LongStudy("permutation.yaml", "demo", "permutation"),
     "rivals": LongStudy("rivals.yaml", "demo", "permutation"),
     "rate_times_steps": LongStudy("rate_times_steps.yaml", "demo", "permutation"),
-    "phantom": LongStudy("regime.yaml", "phantom", "regime", STAGES, scaled=True),
-    "shapes": LongStudy("regime.yaml", "shapes", "regime", STAGES, scaled=True),
+    "phantom": LongStudy("regime.yaml", "phantom", "regime", STAGES, SQUARE_KEEPS),
+    "shapes": LongStudy("regime.yaml", "shapes", "regime", STAGES, SQUARE_KEEPS),
     "phantom_direction": LongStudy("regime_direction.yaml", "phantom", "regime", STAGES),
     "shapes_direction": LongStudy("regime_direction.yaml", "shapes", "regime", STAGES),
+    "phantom_lower": LongStudy("regime_lower.yaml", "phantom", "regime", STAGES, SQUARE_KEEPS_OF_ALL),
+    "shapes_lower": LongStudy("regime_lower.yaml", "shapes", "regime", STAGES, SQUARE_KEEPS_OF_ALL),
 }
 
 
@@ -119,8 +121,8 @@ def config_of(work: Path, study: LongStudy, store: Store, device: str = "cpu") -
     values = read_yaml(STUDY_FILES / study.file)
     given = resolve_config(preset, values, options={"train.device": device}, found_in=study.file)
     options: dict[str, Any] = {"train.device": device, **_computing(work, given, store)}
-    if study.scaled:
-        options["train.loss.count_scale"] = _count_scale(work, study.data, store, given)
+    if study.kept is not None:
+        options["train.loss.count_scale"] = _count_scale(work, study, store, given)
     return resolve_config(preset, values, options=options, found_in=study.file)
 
 
@@ -134,13 +136,14 @@ def _computing(work: Path, config: Config, store: Store) -> dict[str, str]:
     return found
 
 
-def _count_scale(work: Path, data: str, store: Store, config: Config) -> float:
+def _count_scale(work: Path, study: LongStudy, store: Store, config: Config) -> float:
     path = work / "count_scale.json"
     known = read_json(path) if path.exists() else {}
-    if data not in known:
-        known[data] = count_scale_for(store, config)
+    name = f"{study.data} {study.kept:g}"
+    if name not in known:
+        known[name] = count_scale_for(StepKept(store, config), study.kept or 1.0)
         write_json(path, known)
-    return float(known[data])
+    return float(known[name])
 
 
 @dataclass(frozen=True)
@@ -183,18 +186,20 @@ def missing(plan: StudyPlan, known: Mapping[str, Any], seeds: Sequence[int]) -> 
                 yield task
 
 
-def collect(work: Path) -> None:
+def collect(work: Path, device: str = "cpu") -> None:
     """Write what there is, and what was taken up, to `benchmarks/results/EXPERIMENT_KIND.json`."""
     known = taken_up(work)
     for name in STUDIES:
         if StudyFolder(work / name).record_path.exists():
-            for steps, arms in entries(read_study(work / name)).items():
+            study = read_study(work / name)
+            known["counts"][name] = dict(zip(study.record.classes, study.record.training_voxel_counts, strict=True))
+            for steps, arms in entries(study).items():
                 of_stage = known["studies"].setdefault(name, {}).setdefault(steps, {})
                 for arm, found in arms.items():
                     of_stage.setdefault(arm, {}).update(found)
     about = {
-        "processor": processor_kind(),
-        "hardware": describe_hardware(torch.device("cpu")),
+        "processor": processor_kind(torch.device(device)),
+        "hardware": describe_hardware(torch.device(device)),
         "versions": versions(["viscera", "torch", "numpy", "scipy"]),
     }
     for key in ("computing", "count_scale"):
@@ -203,12 +208,13 @@ def collect(work: Path) -> None:
     for experiment in dict.fromkeys(study.experiment for study in STUDIES.values()):
         studies = {name: of for name, of in known["studies"].items() if STUDIES[name].experiment == experiment}
         if studies:
-            write_json(results_of(experiment), {**about, "studies": studies})
+            counts = {name: known["counts"].get(name, {}) for name in studies}
+            write_json(results_of(experiment, device), {**about, "counts": counts, "studies": studies})
 
 
-def results_of(experiment: str) -> Path:
-    """Where the results of an experiment stand."""
-    return RESULTS / f"{experiment}_{processor_kind()}.json"
+def results_of(experiment: str, device: str = "cpu") -> Path:
+    """Where the results of an experiment stand that was made on processors, or GPUs, of this kind."""
+    return RESULTS / f"{experiment}_{processor_kind(torch.device(device))}.json"
 
 
 def newest(experiment: str) -> dict[str, Any]:
@@ -218,6 +224,12 @@ def newest(experiment: str) -> dict[str, Any]:
         raise RunFailedError(f"{RESULTS}: no results of {experiment}. Run and collect it first.")
     result: dict[str, Any] = read_json(found[-1])
     return result
+
+
+def made_with(found: Mapping[str, Any], command: str) -> str:
+    """The last line of a page."""
+    precision, torch_version = found["computing"].get("train.precision", "?"), found["versions"].get("torch", "?")
+    return f"{found['hardware']}, one thread, {precision}; torch {torch_version}. Made by `{command}`."
 
 
 def entries(study: StudyResult) -> dict[str, dict[str, dict[str, Entry]]]:
@@ -269,14 +281,15 @@ def foreground(of: Entry) -> float:
     return fmean(value for name, value in of["dice"].items() if name != "background" and value is not None)
 
 
-def take_up(work: Path) -> None:
+def take_up(work: Path, device: str = "cpu") -> None:
     """Let WORK go on from what was collected on a processor of this kind."""
-    content: dict[str, Any] = {"studies": {}}
+    content: dict[str, Any] = {"studies": {}, "counts": {}}
     work.mkdir(parents=True, exist_ok=True)
     for experiment in dict.fromkeys(study.experiment for study in STUDIES.values()):
-        if results_of(experiment).exists():
-            found = read_json(results_of(experiment))
+        if results_of(experiment, device).exists():
+            found = read_json(results_of(experiment, device))
             content["studies"] |= found["studies"]
+            content["counts"] |= found["counts"]
             for key in ("computing", "count_scale"):
                 if found[key]:
                     write_json(work / f"{key}.json", found[key])
@@ -286,7 +299,7 @@ def take_up(work: Path) -> None:
 def taken_up(work: Path) -> dict[str, Any]:
     """What the folder went on from."""
     path = work / "taken_up.json"
-    found: dict[str, Any] = read_json(path) if path.exists() else {"studies": {}}
+    found: dict[str, Any] = read_json(path) if path.exists() else {"studies": {}, "counts": {}}
     return found
 
 
@@ -306,9 +319,9 @@ def main() -> None:
         with stop_on_signal() as stop:
             run(given.work, given.studies, Wanted(given.seeds, given.stage, given.shapes, given.device), stop)
     elif given.piece == "collect":
-        collect(given.work)
+        collect(given.work, given.device)
     else:
-        take_up(given.work)
+        take_up(given.work, given.device)
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def test_an_entry_holds_the_means_and_the_curve_up_to_its_steps() -> None:
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     monkeypatch.setattr(long_studies, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(long_studies, "processor_kind", lambda: "kind")
+    monkeypatch.setattr(long_studies, "processor_kind", lambda _device: "kind")
     (tmp_path / "results").mkdir()
     return long_studies.results_of
 
@@ -140,6 +140,7 @@ def test_what_was_collected_is_taken_up_and_collected_again(results: Callable[[s
     regime = {
         "computing": {"train.precision": "bfloat16", "train.memory_layout": "channels_last"},
         "count_scale": {"phantom": 30.0},
+        "counts": {"phantom": {"background": 90, "liver": 10}},
         "studies": {"phantom": {"2500": {"square_lr0.01": {"3": {"dice": {"liver": 0.7}}}}}},
     }
     write_json(results("regime"), regime)

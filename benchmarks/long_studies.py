@@ -40,7 +40,8 @@ from viscera.io.scores import ScoreRow
 from viscera.io.store import Store
 from viscera.stages.phantom import make_phantoms
 from viscera.stages.prepare import prepare
-from viscera.study.plan import StudyPlan, Task, make_plan
+from viscera.study.plan import StudyPlan, Task, keep_plan, make_plan
+from viscera.study.report.plan_section import analysis_rules
 from viscera.study.report.report_stage import read_study
 from viscera.study.results import RunResult, StudyResult, mean_defined
 from viscera.study.worker import run_task
@@ -170,6 +171,9 @@ def run(work: Path, names: Iterable[str], wanted: Wanted, stop: StopSignal) -> N
             at = config.model_copy(update={"train": config.train.model_copy(update={"iterations": steps})})
             plan = make_plan(folder, store, at)
             plan.write()
+            keep_plan(
+                make_plan(folder, store, config), store, analysis_rules()
+            )  # of the last stage; before the first run
             for task in missing(plan, taken_up(work)["studies"].get(name, {}), wanted.seeds):
                 failure = run_task(plan, task, stop, unseen)
                 if stop.is_set():

@@ -82,6 +82,8 @@ def test_the_stages_of_a_study_are_run_one_after_the_other(tmp_path: Path, monke
     monkeypatch.setattr(long_studies, "store_of", lambda *_: None)
     monkeypatch.setattr(long_studies, "config_of", lambda *_: settings("regime.yaml"))
     monkeypatch.setattr(long_studies, "make_plan", planned)
+    kept: list[int] = []
+    monkeypatch.setattr(long_studies, "keep_plan", lambda plan, *_: kept.append(plan.record.all_stages[-1]))
     monkeypatch.setattr(
         long_studies, "run_task", lambda plan, task, *_: ran.append((plan.record.all_stages[-1], task.name))
     )
@@ -89,6 +91,7 @@ def test_the_stages_of_a_study_are_run_one_after_the_other(tmp_path: Path, monke
     assert [steps for steps, _ in ran] == [2500] * 6 + [5000] * 6
     long_studies.run(tmp_path, ["phantom"], Wanted((0,)), Event())
     assert [steps for steps, _ in ran[12:]] == [5000] * 6 + [10_000] * 6  # what is done is not done again
+    assert set(kept) == {10_000}  # whatever the stage, the plan is of all steps
     ran.clear()
     long_studies.run(tmp_path, ["phantom"], Wanted((1,)), Event())  # the study is at 10,000 by now
     assert [steps for steps, _ in ran] == [10_000] * 6

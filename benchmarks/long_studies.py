@@ -26,7 +26,6 @@ from benchmarks.recipes import SHAPES
 from benchmarks.record import RESULTS, processor_kind, versions
 from viscera.cli.terminal import stop_on_signal
 from viscera.core.config import Config, PrepareConfig
-from viscera.core.errors import RunFailedError
 from viscera.core.progress import unseen
 from viscera.core.resolve import resolve_config
 from viscera.engine.hardware import choose_device, describe_hardware
@@ -222,16 +221,16 @@ def results_of(experiment: str, device: str = "cpu") -> Path:
 
 
 def newest(experiment: str) -> dict[str, Any]:
-    """The newest results of an experiment, on whichever kind of processor; RunFailedError where there are none."""
+    """The newest results of an experiment, on whichever kind of processor; empty ones where nothing was collected."""
     found = sorted(RESULTS.glob(f"{experiment}_*.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise RunFailedError(f"{RESULTS}: no results of {experiment}. Run and collect it first.")
-    result: dict[str, Any] = read_json(found[-1])
-    return result
+    empty: dict[str, Any] = {key: {} for key in ("studies", "counts", "count_scale", "computing", "versions")}
+    return empty | (read_json(found[-1]) if found else {})
 
 
 def made_with(found: Mapping[str, Any], command: str) -> str:
     """The last line of a page."""
+    if not found["studies"]:
+        return f"Made by `{command}`."
     precision, torch_version = found["computing"].get("train.precision", "?"), found["versions"].get("torch", "?")
     return f"{found['hardware']}, one thread, {precision}; torch {torch_version}. Made by `{command}`."
 

@@ -146,8 +146,11 @@ def test_what_was_collected_is_taken_up_and_collected_again(results: Callable[[s
         "counts": {"phantom": {"background": 90, "liver": 10}},
         "studies": {"phantom": {"2500": {"square_lr0.01": {"3": {"dice": {"liver": 0.7}}}}}},
     }
-    write_json(results("regime"), regime)
     work = tmp_path / "work"
+    assert long_studies.newest("regime")["studies"] == {}
+    assert long_studies.made_with(long_studies.newest("regime"), "make it") == "Made by `make it`."
+    write_json(results("regime"), regime)
+    assert long_studies.newest("regime")["studies"] == regime["studies"]
     long_studies.take_up(work)
     assert read_json(work / "count_scale.json") == {"phantom": 30.0}
     long_studies.collect(work)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -193,7 +194,21 @@ def test_doctor_of_a_run(tiny_run: Path) -> None:
     found = json.loads(run("doctor", tiny_run, "--json").stdout)
     assert found["step"] == 6
     assert len(found["gradient_share"]) == 8
-    assert "Step 6 of 6" in run("doctor", tiny_run).stdout
+    alone = run("doctor", tiny_run).stdout
+    assert "Step 6 of 6" in alone
+    assert f"viscera doctor {tiny_run} --store STORE" in alone
+
+
+def test_doctor_probes_a_run_with_its_store(tiny_run: Path, tiny_store: Store, tmp_path: Path) -> None:
+    copy = shutil.copytree(tiny_run, tmp_path / "run")
+    text = run("doctor", copy, "--store", tiny_store.path).stdout
+    assert "Which class the voxels of each class are called, per cent; 1 validation case" in text
+    found = json.loads(run("doctor", copy, "--json").stdout)  # kept
+    assert len(found["probe"]["voxels"]) == 8
+    assert found["no_probe"] == ""
+    (copy / "probe.json").unlink()
+    assert "Which class the voxels" not in run("doctor", copy, "--no-probe").stdout
+    assert "this is no store" in refused(3, "doctor", copy, "--store", tmp_path)
 
 
 def test_bad_cases_are_3_at_the_end(raw: Path, tmp_path: Path, tiny_run: Path) -> None:

@@ -161,7 +161,7 @@ def test_a_run_says_what_happened_to_each_class(tiny_run: Path, tiny_store: Stor
         diagnose_run(tiny_store.path)
 
 
-def test_a_dead_organ_and_its_reason_are_named(tmp_path: Path, tiny_run: Path) -> None:
+def test_a_lost_organ_and_its_reason_are_named(tmp_path: Path, tiny_run: Path) -> None:
     run = RunFolder(tmp_path / "run")
     shutil.copytree(tiny_run, run.path)
     dice, shares = dict.fromkeys(CLASS_NAMES, 0.5), dict.fromkeys(CLASS_NAMES, 0.142)
@@ -170,7 +170,7 @@ def test_a_dead_organ_and_its_reason_are_named(tmp_path: Path, tiny_run: Path) -
     ]
     run.curve_path.write_text("".join(json.dumps(line) + "\n" for line in dying))
     found = diagnose_run(run.path)
-    assert [(flag.organ, flag.state, flag.since) for flag in found.flags] == [("liver", "dead", 1)]
+    assert [(flag.organ, flag.state, flag.since) for flag in found.flags] == [("liver", "lost", 1)]
     assert "liver: less than a tenth of an equal share of the gradient" in found.advice[0]
     run.curve_path.write_text('{"step": "x"}\n{"step": 2}\n')
     with pytest.raises(BadInputError, match=r"curve\.jsonl: damaged"):
@@ -191,7 +191,7 @@ def test_no_verdict_contradicts_the_dice_above_it(tmp_path: Path, tiny_run: Path
     shares = dict.fromkeys(CLASS_NAMES, 0.125)
     zeros = {"background": 0.9} | dict.fromkeys(CLASS_NAMES[1:], 0.0)
     for dice, said in (
-        (zeros, "artery, portal vein, liver, spleen, stomach, gallbladder, pancreas: not found at all"),
+        (zeros, "artery, portal vein, liver, spleen, stomach, gallbladder, pancreas: failing (Dice below 0.2)"),
         (zeros | dict.fromkeys(CLASS_NAMES[1:], 0.9) | {"liver": 0.1}, "liver: failing (Dice below 0.2)"),
         (zeros | dict.fromkeys(CLASS_NAMES[1:], 0.9) | {"liver": 0.3}, "liver: weak (Dice below 0.5)"),
         (zeros | dict.fromkeys(CLASS_NAMES[1:], 0.9) | {"liver": None}, "liver: in none of the training windows"),

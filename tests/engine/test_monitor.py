@@ -13,6 +13,7 @@ from viscera.core.config import AugmentConfig, PredictConfig, TrainConfig
 from viscera.engine.feed import Feed
 from viscera.engine.monitor import Monitor, foreground_mean, warn_of_batch_norm
 from viscera.io.runlog import RunFolder
+from viscera.metrics.learning import Outcome
 
 TRAIN = TrainConfig(patch=4, batch_size=2, monitor_windows=5)
 CPU = torch.device("cpu")
@@ -53,6 +54,12 @@ def test_a_perfect_network_has_dice_1_and_one_that_misses_an_organ_0_for_it() ->
         assert values["liver"] == 0
         assert values["spleen"] == 1
         assert 0 < (values["background"] or 0) < 1
+
+
+def test_what_became_of_a_missed_organ_is_measured_with_its_dice() -> None:
+    found = made([]).training_outcomes(Reader(wrong=3))
+    assert found["liver"] == Outcome(0.0, 0.0, "background")
+    assert found["spleen"] == Outcome(1.0, 1.0, "spleen")
 
 
 def test_an_organ_that_is_nowhere_is_left_out_of_the_mean() -> None:

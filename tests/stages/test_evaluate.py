@@ -68,6 +68,21 @@ def test_label_maps_of_other_axis_orders_are_compared_in_the_patient(tmp_path: P
     assert evaluate(tmp_path / "p.nii.gz", tmp_path / "r.nii.gz", tmp_path / "b.csv") == expected
 
 
+def test_which_class_the_voxels_of_each_class_are_called_where_it_is_wanted(tmp_path: Path) -> None:
+    prediction, reference = np.zeros((2, 20, 1, 3), dtype=np.uint8)
+    prediction[0:10, 0, 0], reference[5:15, 0, 0] = 3, 5  # five voxels of the stomach are called liver, five background
+    files = save(tmp_path / "p.nii.gz", prediction), save(tmp_path / "r.nii", reference)
+    evaluate(*files, tmp_path / "scores.csv", DICE)
+    assert not (tmp_path / "confusion.csv").exists()
+    evaluate(*files, tmp_path / "scores.csv", DICE, confusion=tmp_path / "confusion.csv")
+    assert (tmp_path / "confusion.csv").read_text().splitlines()[1:] == [
+        "p,background,background,45",
+        "p,background,liver,5",
+        "p,stomach,background,5",
+        "p,stomach,liver,5",
+    ]
+
+
 def test_folders_are_paired_by_name(tmp_path: Path, make_case: MakeCase) -> None:
     for name in ("b", "a.1"):
         save(tmp_path / "p" / f"{name}.nii.gz", make_case(1)[1])

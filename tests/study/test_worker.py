@@ -13,6 +13,7 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError, DefectError, RunFailedError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.settings import differences
+from viscera.io.confusion_table import read_confusion
 from viscera.io.runlog import RunFolder, StudyFolder, read_config
 from viscera.io.store import Store
 from viscera.stages.train import train
@@ -39,6 +40,14 @@ def test_a_variant_is_trained_with_its_settings(tiny_store: Store, tmp_path: Pat
     plain, changed = (read_config(task.run.config_path).train for task in plan.tasks)
     assert plain.weighting == changed.weighting == 0.5
     assert differences(plain, changed) == ["adam.epsilon 1e-08 (now 0.0)"]
+
+
+def test_which_class_voxels_are_called_is_counted_over_the_test_cases(plan: StudyPlan, tiny_store: Store) -> None:
+    (task,) = plan.tasks
+    assert run_task(plan, task, Event(), unseen) is None
+    (name,) = tiny_store.names("test")
+    true = np.bincount(tiny_store.original_labels(name).labels.ravel(), minlength=8)
+    assert read_confusion(task.run.confusion, tiny_store.classes.names).sum(axis=1).tolist() == true.tolist()
 
 
 def test_an_arm_that_ran_out_of_memory_is_scored_and_tried_again(

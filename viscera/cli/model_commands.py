@@ -17,27 +17,48 @@ _OF_A_RUN = f"preset train.weighting train.learning_rate {_TRAINING} train.seed 
 _OF_A_STUDY = f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs train.fold {_TRAINING}"
 
 
-@command(app, "doctor", "preset train.fold")
+@command(app, "doctor", "preset train.fold train.device")
 def doctor(
     call: Call,
     path: Annotated[Path, typer.Argument(metavar="STORE|RUN", help="A store, before training; or a run, after it.")],
+    store: Annotated[
+        Path | None, "The store that RUN was trained on, for the probe; of a study's run it is known."
+    ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe/--no-probe", help="Predict cases, and fit the last layer anew, to say why it fails."),
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Explain which organs a training will miss, or has missed.
 
     Of a store: class weights, gradients and what to expect of each weighting and learning rate. Of a run: what became
-    of every organ. With what to do about it.
+    of every organ, which class its voxels are called, and whether that is the features or the last layer. With what to
+    do about it.
     """
     from viscera.doctor.diagnosis import diagnose, diagnose_run, diagnosis_text, run_diagnosis_text
+    from viscera.doctor.probe import is_store_known, probe_where_possible
+    from viscera.doctor.probe_text import probe_text
     from viscera.io.runlog import RunFolder
 
     if RunFolder(path).config_path.exists():
-        run = diagnose_run(path)
-        call.result(json.dumps(asdict(run), indent=1) if as_json else run_diagnosis_text(run))
+        run, device = diagnose_run(path), call.options.get("train.device", "auto")
+        if probe and (store or is_store_known(path)):
+            call.choose_threads()
+        with end_on_signal():
+            found, why_not = probe_where_possible(
+                path, store, device=device, wanted=probe, progress=call.display.update
+            )
+        if as_json:
+            of_probe = {"probe": found and found.model_dump(mode="json"), "no_probe": why_not}
+            call.result(json.dumps({**asdict(run), **of_probe}, indent=1))
+        else:
+            texts = run_diagnosis_text(run), probe_text(found) if found else why_not
+            call.result("\n\n".join(filter(None, texts)))
     else:
         call.choose_threads()
-        found = diagnose(path, call.config())
-        call.result(json.dumps(asdict(found), indent=1) if as_json else diagnosis_text(found))
+        forecast = diagnose(path, call.config())
+        call.result(json.dumps(asdict(forecast), indent=1) if as_json else diagnosis_text(forecast))
 
 
 @command(app, "plan", "preset train.device train.fold", writes=("out",))

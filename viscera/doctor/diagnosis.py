@@ -13,6 +13,7 @@ from viscera.core.arms import Arm, arms_of, weighting_name
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.doctor.forecast import ArmForecast
+from viscera.doctor.probe_text import volume_text
 from viscera.doctor.untrained import forecast_and_choose, plain_feed, windows_with_class
 from viscera.engine.feed import training_cases
 from viscera.io.checkpoint import load_checkpoint
@@ -23,16 +24,19 @@ from viscera.io.store import Store
 from viscera.losses.balance import POWERS, WeightSchedule
 from viscera.metrics.learning import (
     FAILING_DICE,
+    LOST_DICE,
     WORDS,
     Flag,
     LoggedStep,
+    Outcome,
     batch_norm_remedy,
     flags,
     recent_share,
+    said_of,
     starving_share,
     statistics_gap,
     step_kept,
-    word_of,
+    words_of,
 )
 
 _RARE = 0.5  # of the batches
@@ -72,6 +76,8 @@ class RunDiagnosis:
     weights: tuple[float, ...]  # of its last checkpoint
     dice: tuple[float | None, ...]  # on the fixed training windows at the last logged step
     dice_batch_statistics: tuple[float | None, ...]  # the same, normalised by the statistics of each batch
+    volume_ratio: tuple[float | None, ...]  # predicted over true volume, on the same windows
+    mostly_called: tuple[str | None, ...]  # which class more of its voxels are called there than any other
     gradient_share: tuple[float | None, ...]  # recent, at the logits
     step_kept: float | None  # share of Adam's step that epsilon left at the last full step
     flags: tuple[Flag, ...]  # classes that are left behind
@@ -139,6 +145,8 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
         weights=tuple(checkpoint.class_weights.tolist()),
         dice=tuple(map(last.dice.get, classes.names)),
         dice_batch_statistics=tuple(map(last.dice_batch_statistics.get, classes.names)),
+        volume_ratio=tuple(map(last.volume_ratio.get, classes.names)),
+        mostly_called=tuple(map(last.mostly_called.get, classes.names)),
         gradient_share=tuple(recent_share(curve, name) for name in classes.names),
         step_kept=kept,
         flags=tuple(flags(curve, classes)),
@@ -196,11 +204,11 @@ def run_advice(
             f"weights. {_SHIFT}"
         )
     judged: dict[str, list[str]] = {}
-    for organ in classes.names[1:]:
-        word, hidden = word_of(last.dice.get(organ)), gap is not None and organ in gap.organs
-        if word is not None and organ not in starved and not hidden:
+    for organ in classes.names:
+        words, hidden = words_of(organ, last.outcome(organ)), gap is not None and organ in gap.organs
+        if words and organ not in starved and not hidden:
             fed = (recent_share(curve, organ) or 0.0) >= enough
-            what = WORDS[word] + (" in spite of a fair share of the gradient" if fed else "")
+            what = " and ".join(map(WORDS.__getitem__, words)) + " in spite of a fair share of the gradient" * fed
             judged.setdefault(what, []).append(organ)
     for what, organs in judged.items():
         yield f"{_listed(organs)}: {what}. Train longer, or with another rate (now {train.learning_rate:g})."
@@ -246,14 +254,20 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
 
 def run_diagnosis_text(diagnosis: RunDiagnosis) -> str:
     """One row a class, then what is wrong and what to do."""
-    states = {flag.organ: f"{flag.state} since step {flag.since}" for flag in diagnosis.flags}
+    outcomes = map(Outcome, diagnosis.dice, diagnosis.volume_ratio, diagnosis.mostly_called)
+    said = {name: said_of(name, outcome) for name, outcome in zip(diagnosis.classes, outcomes, strict=True)}
+    for flag in diagnosis.flags:
+        what = "starving" if flag.state == "starving" else f"below {LOST_DICE:g}"
+        said[flag.organ] = "; ".join(filter(None, (said[flag.organ], f"{what} since step {flag.since}")))
+    volumes = [volume_text(ratio) for ratio in diagnosis.volume_ratio]
     columns = {
         "class": diagnosis.classes,
         "weight": [f"{weight:.3g}" for weight in diagnosis.weights],
         "Dice, training": ["–" if dice is None else f"{dice:.3f}" for dice in diagnosis.dice],
         "by batch": ["–" if dice is None else f"{dice:.3f}" for dice in diagnosis.dice_batch_statistics],
+        **({"volume": volumes} if any(diagnosis.volume_ratio) else {}),
         "of the gradient": ["–" if share is None else _share(share) for share in diagnosis.gradient_share],
-        "": [states.get(name) or word_of(d) or "" for name, d in zip(diagnosis.classes, diagnosis.dice, strict=True)],
+        "": list(said.values()),
     }
     kept = "" if diagnosis.step_kept is None else f"; Adam's epsilon leaves {_share(diagnosis.step_kept)} of its step"
     table = _table(zip(*columns.values(), strict=True), tuple(columns))

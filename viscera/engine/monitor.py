@@ -25,7 +25,8 @@ from viscera.imaging.most_probable import most_probable
 from viscera.imaging.windows import network_input
 from viscera.io.runlog import RunFolder
 from viscera.io.watched_cases import WatchedCases
-from viscera.metrics.learning import LoggedStep, batch_norm_remedy, flags, statistics_gap, summary
+from viscera.metrics.confusion import Confusion
+from viscera.metrics.learning import LoggedStep, Outcome, batch_norm_remedy, flags, statistics_gap, summary
 from viscera.metrics.overlap import as_labelled, confusion_matrix, dice
 
 log = logging.getLogger(__name__)
@@ -88,25 +89,29 @@ class Monitor:
         if not keep:
             for name, value in network.named_buffers():
                 value.copy_(before[name])
-        return self._dice(found)
+        return _dice(self._outcomes(found))
 
-    @torch.no_grad()
     def training_dice(self, network: nn.Module) -> DiceByOrgan:
         """Dice per class over the voxels of all fixed windows together, of an organ over those that label it."""
+        return _dice(self.training_outcomes(network))
+
+    @torch.no_grad()
+    def training_outcomes(self, network: nn.Module) -> dict[str, Outcome]:
+        """What has become of each class, over the same voxels: its Dice, and how it fails."""
         network.eval()
         with autocast(self.device, self.train.precision):
             found = [_most_probable(network(self._input(batch))) for batch in self.windows]
         network.train()
-        return self._dice(found)
+        return self._outcomes(found)
 
-    def _dice(self, found: Sequence[npt.NDArray[np.uint8]]) -> DiceByOrgan:
+    def _outcomes(self, found: Sequence[npt.NDArray[np.uint8]]) -> dict[str, Outcome]:
         confusion = np.zeros((len(self.classes), len(self.classes)), dtype=np.int64)
         for labels, batch in zip(found, self.windows, strict=True):
             known = labels
             if batch.labelled is not None:
                 known = np.stack([as_labelled(*window) for window in zip(labels, batch.labelled.numpy(), strict=True)])
             confusion += confusion_matrix(known, batch.labels.numpy(), len(self.classes))
-        return dict(zip(self.classes.names, dice(self.ranks.counted(confusion)), strict=True))
+        return Confusion.of_matrix(self.ranks.counted(confusion), self.classes).outcomes
 
     def _input(self, batch: Batch) -> Tensor:
         return network_input(batch.hu, self.train.intensity)
@@ -137,6 +142,10 @@ class Monitor:
         confidence = ConfidenceTally(len(self.classes))
         confidence.add(probabilities, np.asarray(labels) != IGNORED)
         return scores, confidence.held_out(self.classes.names[1:], scores)
+
+
+def _dice(outcomes: Mapping[str, Outcome]) -> DiceByOrgan:
+    return {organ: outcome.dice for organ, outcome in outcomes.items()}
 
 
 def _most_probable(logits_BLIJK: Tensor) -> npt.NDArray[np.uint8]:
@@ -203,7 +212,7 @@ def warn_of_batch_norm(folder: RunFolder, train: TrainConfig, line: Mapping[str,
 
 
 def warn_half_way(folder: RunFolder, train: TrainConfig, step: int, classes: ClassTable) -> None:
-    """At the first logged step of the second half, one warning that names the organs that are dead or starving."""
+    """At the first logged step of the second half, one warning that names the organs that are lost or starving."""
     half = math.ceil(train.iterations / 2)
     if step < half or any(is_logged(train, earlier) for earlier in range(half, step)):
         return

@@ -43,7 +43,7 @@ from viscera.imaging.windows import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from viscera.io.runlog import RunFolder
 from viscera.losses.dice import WeightedDiceLoss, training_loss
-from viscera.metrics.learning import DICE_BATCH_STATISTICS
+from viscera.metrics.learning import DICE_BATCH_STATISTICS, MOSTLY_CALLED, VOLUME_RATIO
 from viscera.networks.dropout import kept_channels
 from viscera.networks.unet3d import UNet3D
 
@@ -262,18 +262,22 @@ class Trainer:
 
         `step`, `loss` (Eq. 6, with the cross-entropy where that is wanted), `soft_dice` (of the batch), `dice` (hard,
         on the fixed windows, by the network as it would be applied), `dice_batch_statistics` (the same by the
-        statistics of each batch; empty without batch normalisation), `learning_rate`, `seconds`; at validation steps
-        `validation_dice`; with `train.diagnose` the sum of the classes' gradient norms at the logits, `gradient_norm`,
+        statistics of each batch; empty without batch normalisation), `volume_ratio` and `mostly_called` (how a class
+        fails there, as `metrics.learning.Outcome`), `learning_rate`, `seconds`; at validation steps `validation_dice`;
+        with `train.diagnose` the sum of the classes' gradient norms at the logits, `gradient_norm`,
         and `gradient_share` of each; at a few steps what `full_diagnosis` finds. `clipped_norm` is that of the gradient
         over all parameters, where it was clipped.
         """
         train, names = self.config.train, self.facts.classes.names
+        outcomes = monitor.training_outcomes(self.applied)
         line: dict[str, Any] = {
             "step": self.step,
             "loss": float(result.loss),
             "soft_dice": dict(zip(names, result.soft_dice.tolist(), strict=True)),
-            "dice": monitor.training_dice(self.applied),
+            "dice": {organ: each.dice for organ, each in outcomes.items()},
             DICE_BATCH_STATISTICS: by_batch,
+            VOLUME_RATIO: {organ: each.volume_ratio for organ, each in outcomes.items()},
+            MOSTLY_CALLED: {organ: each.mostly_called for organ, each in outcomes.items()},
             "learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds": round(self.seconds, 3),
         }

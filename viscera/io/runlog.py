@@ -60,6 +60,7 @@ class RunFolder:
     training_ranges = _Inside("training_ranges.json")  # what the organs of the training cases are like
     training_data = _Inside("training_data.json")  # which data it was trained on: counts and sizes, no names
     calibration = _Inside("calibration.json")  # the temperature of its probabilities, where it was calibrated
+    probe = _Inside("probe.json")  # where each class's voxels went, and why, by `viscera doctor`
     status_path = _Inside("run.json")  # how far it is
     started_from = _Inside("started_from.json")  # what was taken of another run, and of which, by name and checksum
     source_path = _Inside(".started_from")  # where that lies, as long as this run has no weights of its own
@@ -67,6 +68,7 @@ class RunFolder:
     # within a Study:
     predictions = _Inside("predictions")
     scores = _Inside("scores.csv")
+    confusion = _Inside("confusion.csv")  # which class the voxels of each class are called, of the same cases
     validation_predictions = _Inside("validation_predictions")  # where the study is fused
     validation_scores = _Inside("validation_scores.csv")  # of those, on the scans' own grids
     fusion = _Inside("fusion.yaml")  # which model each organ comes from; in the folder of a fused predictor alone

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple, get_args
 from viscera.core.config import CalibrationMetric
 from viscera.core.errors import BadInputError
 from viscera.io import quarantine
+from viscera.io.confusion_table import ConfusionRow, write_confusion
+from viscera.io.files import refuse_unwritable
 from viscera.io.mirror_index import remove
 from viscera.io.records import write_json
 from viscera.io.reliability_table import (
@@ -26,6 +28,7 @@ class ScoreFiles(NamedTuple):
 
     scores: Path
     summary: Path | None  # as nnU-Net writes it; None: not wanted
+    confusion: Path | None = None  # which class the voxels of each class are called; None: not wanted
 
     @property
     def reliability(self) -> Path:
@@ -48,6 +51,11 @@ class ScoreFiles(NamedTuple):
         if self.summary is not None:
             refuse_other_summary(self.summary)
 
+    def refuse_unwritable(self) -> None:
+        """Raise BadInputError where one of their folders cannot be written to."""
+        for folder in {path.parent for path in (self.scores, self.summary, self.confusion) if path is not None}:
+            refuse_unwritable(folder)
+
     def _is_of_calibration(self) -> bool:
         """Whether the table that is there has calibration errors; else the bins beside it are of another table."""
         return self._has_scores() and any(row.metric in CALIBRATION for row in read_scores(self.scores))
@@ -60,9 +68,9 @@ class ScoreFiles(NamedTuple):
         has_scores = self._has_scores()
         if self._is_of_calibration():
             remove_reliability(self.reliability)
-        remove(self.scores)
-        if self.summary is not None:
-            remove(self.summary)
+        for path in (self.scores, self.summary, self.confusion):
+            if path is not None:
+                remove(path)
         return has_scores
 
     def write(
@@ -70,6 +78,7 @@ class ScoreFiles(NamedTuple):
         rows: Sequence[ScoreRow],
         reliability: Iterable[ReliabilityRow] | None,  # None: calibration was not measured
         summary: dict[str, Any] | None,  # None: of no case
+        confusion: Iterable[ConfusionRow] = (),
     ) -> None:
         """Write all of them; what an earlier evaluation left and this one has not is removed."""
         has_bins = self._is_of_calibration()
@@ -78,6 +87,8 @@ class ScoreFiles(NamedTuple):
             write_reliability(self.reliability, reliability)
         elif has_bins:
             remove_reliability(self.reliability)
+        if self.confusion is not None:
+            write_confusion(self.confusion, confusion)
         if self.summary is not None and summary is not None:
             write_json(self.summary, summary, allow_nan=True)
         elif self.summary is not None:

@@ -11,19 +11,28 @@ from typing import Any, Literal, NamedTuple
 from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
 
 # The table of constants. Dice has no unit.
-DEAD_DICE = 0.05  # dead: an organ whose Dice on the training windows is below
+LOST_DICE = 0.05  # lost: an organ whose Dice on the training windows is below; how, the words of `words_of` say
 FAILING_DICE = 0.2  # failing: an organ of an arm whose Dice (mean over the test cases; in a run, over windows) is below
 LEARNT_DICE = 0.5  # learnt: from here on; a class that has been learnt sends little gradient, and needs none
 FAILED_DICE = LEARNT_DICE  # failed: an organ in one predicted case whose Dice is below
 STARVING_PART = 0.1  # starving: a class whose share of the gradient is below this part of an equal share
 BATCH_NORM_GAP = 0.1  # parting: the Dice by the statistics of each batch is further from that of the network as applied
 
-WORDS = {  # for one Dice, worst first
-    "dead": f"not found at all (Dice below {DEAD_DICE:g})",
+# empty, flooded: of a class that is not learnt, whose predicted volume over its true one is below, or above. A Dice is
+# at most 2 min(P, R) / (P + R) with the volumes P predicted and R true, wherever the voxels lie. So below a ninth the
+# volume alone makes a class failing, and above three times it alone keeps it from being learnt.
+EMPTY_RATIO = FAILING_DICE / (2 - FAILING_DICE)
+FLOODED_RATIO = (2 - LEARNT_DICE) / LEARNT_DICE
+
+WORDS = {  # why a class is not learnt; what comes first is said first
+    "empty": "empty (less than a ninth of its volume is predicted)",
+    "flooded": f"flooded (more than {FLOODED_RATIO:g} times its volume is predicted)",
+    "confused": "confused (more of its voxels are called another organ than are called anything else)",
     "failing": f"failing (Dice below {FAILING_DICE:g})",
     "weak": f"weak (Dice below {LEARNT_DICE:g})",
 }
-DICE_BATCH_STATISTICS = "dice_batch_statistics"  # key of curve.jsonl
+DICE_BATCH_STATISTICS = "dice_batch_statistics"  # keys of curve.jsonl
+VOLUME_RATIO, MOSTLY_CALLED = "volume_ratio", "mostly_called"
 _RECENT = 5  # logged steps over which a share is averaged: one batch does not hold every class
 LEAST_POINTS = 4  # logged steps before anything is said
 
@@ -33,11 +42,42 @@ def starving_share(num_classes: int) -> float:
     return STARVING_PART / num_classes
 
 
-def word_of(dice: float | None) -> str | None:
-    """The word of `WORDS` for a Dice on the training windows; None: learnt, or not known."""
+class Outcome(NamedTuple):
+    """What became of a class over some voxels: of training windows, or of whole cases."""
+
+    dice: float | None  # None: it is neither there nor predicted, or was not measured
+    volume_ratio: float | None = None  # predicted over true volume; None: no voxel is it, or not measured
+    # name of the class that more of its voxels are called than any other, of equals its own; None: as above
+    mostly_called: str | None = None
+
+
+def words_of(organ: str, outcome: Outcome) -> tuple[str, ...]:
+    """Why a class is not learnt, in words of `WORDS`; empty: it is learnt (Dice of at least 0.5), or nothing is known.
+
+    `empty` and `flooded` are said of the predicted volume, `confused` of where the class's own voxels went; a class may
+    be one of the first two and the third. They differ in what helps: an empty class is not claimed, a flooded one
+    claims what others should, and a confused one is told from background but not from another organ. A class whose own
+    voxels are mostly called background is missed, and not confused; background itself is confused when most of it is
+    called an organ. Where none of the three holds (the volume is about right and lies elsewhere, or was not measured)
+    the Dice alone decides between `failing` and `weak`.
+    """
+    dice, ratio, called = outcome
     if dice is None or dice >= LEARNT_DICE:
-        return None
-    return "dead" if dice < DEAD_DICE else "failing" if dice < FAILING_DICE else "weak"
+        return ()
+    found = []
+    if ratio is not None and ratio < EMPTY_RATIO:
+        found.append("empty")
+    if ratio is not None and ratio > FLOODED_RATIO:
+        found.append("flooded")
+    if called is not None and called not in {organ, "background"}:
+        found.append("confused")
+    return tuple(found) or ("failing" if dice < FAILING_DICE else "weak",)
+
+
+def said_of(organ: str, outcome: Outcome) -> str:
+    """The words for people, and which organ a confused class is called: `empty, called stomach`; empty: none."""
+    words = words_of(organ, outcome)
+    return ", ".join(f"called {title_of(outcome.mostly_called or '')}" if w == "confused" else w for w in words)
 
 
 @dataclass(frozen=True)
@@ -52,12 +92,19 @@ class LoggedStep:
     # as `dice`, with batch normalisation by the statistics of each batch of windows, as in training; empty where
     # not logged (in earlier runs)
     dice_batch_statistics: Mapping[str, float | None] = field(default_factory=dict)
+    # the rest of each class's `Outcome` on the fixed training windows; empty where not logged (in earlier runs)
+    volume_ratio: Mapping[str, float | None] = field(default_factory=dict)
+    mostly_called: Mapping[str, str | None] = field(default_factory=dict)
 
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> "LoggedStep":
         """From one object of curve.jsonl."""
-        found = (line.get(key) or {} for key in ("dice", "gradient_share", DICE_BATCH_STATISTICS))
-        return cls(int(line["step"]), *found)
+        keys = ("dice", "gradient_share", DICE_BATCH_STATISTICS, VOLUME_RATIO, MOSTLY_CALLED)
+        return cls(int(line["step"]), *(line.get(key) or {} for key in keys))
+
+    def outcome(self, organ: str) -> Outcome:
+        """What had become of a class by this step."""
+        return Outcome(self.dice.get(organ), self.volume_ratio.get(organ), self.mostly_called.get(organ))
 
 
 NOTHING_LOGGED = LoggedStep(0, {}, {})
@@ -68,24 +115,27 @@ class Flag:
     """A class that a training leaves behind."""
 
     organ: str  # name of the class
-    # `dead`: Dice below 0.05 for at least a quarter of the steps, after it was above or for want of gradient;
+    # `lost`: Dice below 0.05 for at least a quarter of the steps, after it was above or for want of gradient;
     # `unlearnt`: never above, with a fair share of the gradient; `starving`: gets less than a tenth of an equal
     # share of the gradient, and has a Dice below 0.5
-    state: Literal["dead", "unlearnt", "starving"]
+    state: Literal["lost", "unlearnt", "starving"]
     since: int  # logged step from which on it has been so
     # mean share of the gradient over the last logged steps in which the class was present; None: not logged
     share: float | None
+    how: str = ""  # as `said_of`, at the last logged step; empty: not known
 
     def __str__(self) -> str:
-        name = title_of(self.organ)
+        name, how = title_of(self.organ), f" ({self.how})" if self.how else ""
         if self.state == "unlearnt":
-            return f"{name} not learnt yet"
+            return f"{name} not learnt yet{how}"
+        dice = ": " + ", ".join(filter(None, (self.how, f"Dice below {LOST_DICE:g}")))
+        what = " starving" if self.state == "starving" else dice
         share = "" if self.share is None else f" ({_percent(self.share)} of the gradient)"
-        return f"{name} {self.state} since step {self.since}{share}"
+        return f"{name}{what} since step {self.since}{share}"
 
 
 def flags(curve: Sequence[LoggedStep], classes: ClassTable = ABDOMEN) -> list[Flag]:
-    """The classes left behind at the end of a curve, in label order; a dead class is not called starving as well.
+    """The classes left behind at the end of a curve, in label order; a lost class is not called starving as well.
 
     Background is called starving only: its Dice does not fall to 0.
     """
@@ -95,11 +145,12 @@ def flags(curve: Sequence[LoggedStep], classes: ClassTable = ABDOMEN) -> list[Fl
     enough = starving_share(len(classes))
     for organ in classes.names:
         share = recent_share(curve, organ)
-        dead_since = None if organ == "background" else _dead_since(curve, organ)
-        if dead_since is not None:
-            alive_once = any((point.dice.get(organ) or 0.0) >= DEAD_DICE for point in curve)
+        lost_since = None if organ == "background" else _lost_since(curve, organ)
+        if lost_since is not None:
+            found_once = any((point.dice.get(organ) or 0.0) >= LOST_DICE for point in curve)
             fed = share is not None and share >= enough
-            found.append(Flag(organ, "unlearnt" if fed and not alive_once else "dead", dead_since, share))
+            state: Literal["lost", "unlearnt"] = "unlearnt" if fed and not found_once else "lost"
+            found.append(Flag(organ, state, lost_since, share, _how(curve[-1], organ)))
         elif share is not None and share < enough and (curve[-1].dice.get(organ) or 0.0) < LEARNT_DICE:
             found.append(Flag(organ, "starving", _starving_since(curve, organ, enough), share))
     return found
@@ -147,10 +198,13 @@ def batch_norm_remedy(batch_norm: str) -> str:
 
 
 def summary(found: Sequence[Flag]) -> str:
-    """Flags in one line, those alike together: `artery, pancreas not learnt yet; spleen dead since step 60 (…)`."""
-    unlearnt = [title_of(flag.organ) for flag in found if flag.state == "unlearnt"]
-    parts = [f"{', '.join(unlearnt)} not learnt yet"] if unlearnt else []
-    return "; ".join([*parts, *(str(flag) for flag in found if flag.state != "unlearnt")])
+    """Flags in one line, those alike together: `artery, liver not learnt yet (empty); spleen …`."""
+    alike: dict[str, list[str]] = {}
+    for flag in found:
+        if flag.state == "unlearnt":
+            alike.setdefault(flag.how, []).append(title_of(flag.organ))
+    unlearnt = (f"{', '.join(names)} not learnt yet" + (f" ({how})" if how else "") for how, names in alike.items())
+    return "; ".join([*unlearnt, *(str(flag) for flag in found if flag.state != "unlearnt")])
 
 
 def recent_share(curve: Sequence[LoggedStep], organ: str) -> float | None:
@@ -159,11 +213,18 @@ def recent_share(curve: Sequence[LoggedStep], organ: str) -> float | None:
     return sum(shares[-_RECENT:]) / len(shares[-_RECENT:]) if shares else None
 
 
-def _dead_since(curve: Sequence[LoggedStep], organ: str) -> int | None:
+def _how(point: LoggedStep, organ: str) -> str:
+    """Empty, flooded or confused at a step; not that its Dice is low, which is known."""
+    outcome = point.outcome(organ)
+    is_known = outcome.volume_ratio is not None and not {"failing", "weak"} & {*words_of(organ, outcome)}
+    return said_of(organ, outcome) if is_known else ""
+
+
+def _lost_since(curve: Sequence[LoggedStep], organ: str) -> int | None:
     known = [(point.step, value) for point in curve if (value := point.dice.get(organ)) is not None]
-    dead = [step for step, _ in takewhile(lambda each: each[1] < DEAD_DICE, reversed(known))]
+    lost = [step for step, _ in takewhile(lambda each: each[1] < LOST_DICE, reversed(known))]
     last = curve[-1].step
-    return dead[-1] if dead and last - dead[-1] >= last / 4 else None
+    return lost[-1] if lost and last - lost[-1] >= last / 4 else None
 
 
 def _starving_since(curve: Sequence[LoggedStep], organ: str, enough: float) -> int:

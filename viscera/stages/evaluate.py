@@ -1,7 +1,7 @@
 """`viscera evaluate`: from predictions and references to scores."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from viscera.core.wording import agreeing
 from viscera.engine.case_reliability import ClassReliability, case_reliability, probability_map_of
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io import quarantine
-from viscera.io.files import refuse_unwritable
+from viscera.io.confusion_table import ConfusionRow
 from viscera.io.job_parts import begin_part_beside_others, end_part_beside_others
 from viscera.io.manifest import Split
 from viscera.io.mirror_index import address_of
@@ -59,6 +59,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     # of a Store with folds: `split` is as a training of it saw them; by default the held out, which of "all" are all
     fold: int | Literal["all"] | None = None,
     summary: Path | None = None,  # nnU-Net's `summary.json`, to be written; of the original grid where that is scored
+    confusion: Path | None = None,  # likewise, a table of which class the voxels of each class are called
     all_or_none: bool = False,  # write nothing where a case cannot be scored: models are compared on the same cases
     jobs: int = 1,  # processes that work at the same time
     shard: Shard | None = None,  # score this part of the cases alone, into an `out` in a folder of its own
@@ -75,7 +76,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     store = _store_of(references, config, classes, split, fold)
     if fold is not None and split is None:
         split = "train" if fold == "all" else "validation"
-    outputs = ScoreFiles(out, summary)
+    outputs = ScoreFiles(out, summary, confusion)
     outputs.refuse_others(calibration=bool(config.calibration))
     files = prediction_files(predictions, references)
     classes = classes or (store.classes if store else classes_beside(next(iter(files.values())))) or ABDOMEN
@@ -87,8 +88,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         _refuse_another_part(out, own)
     tasks = [_Task(name, files[name], readers[name], known[name]) for name in own]
     _refuse_without_probabilities(predictions, tasks, config)
-    for folder in {path.parent for path in (out, summary) if path is not None}:
-        refuse_unwritable(folder)
+    outputs.refuse_unwritable()
     if shard:
         begin_part_beside_others(out.parent, "evaluate", shard, sorted(files))
     barrier, store_path = CaseBarrier(), references if store else None
@@ -97,7 +97,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     rows, counted = _rows_and_counts(scored, warn=not all_or_none)  # a study would say so of every run
     if (counted or not tasks) and not (all_or_none and barrier.left_out):  # a part may have no case
         bins = (row for each in scored for row in each.reliability) if config.calibration else None
-        outputs.write(rows, bins, nnunet_summary(counted) if counted else None)
+        outputs.write(rows, bins, nnunet_summary(counted) if counted else None, _called(scored, classes))
     elif outputs.remove():
         log.warning("%s: was of an earlier evaluation, and is removed: of these predictions there are no scores.", out)
     quarantine.write_quarantine(out.parent, barrier.reasons, own, [predictions, references])
@@ -189,6 +189,13 @@ def _rows_and_counts(scored: Sequence[_Scored], *, warn: bool) -> tuple[list[Sco
             ", ".join(partly[:3]) + ", …" * (len(partly) > 3),
         )
     return [row for each in scored for row in each.rows], [each.counted for each in scored if each.counted]
+
+
+def _called(scored: Sequence[_Scored], classes: ClassTable) -> Iterator[ConfusionRow]:
+    """Which class the voxels of each class are called, case by case."""
+    for each in scored:
+        if each.counted is not None:
+            yield from ConfusionRow.of_matrix(each.case, each.counted.confusion, classes.names)
 
 
 @lru_cache(maxsize=1)

@@ -13,11 +13,13 @@ import pandas as pd
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.doctor.forecast import ArmForecast
+from viscera.doctor.probe_record import Probe
 from viscera.drawing.slices import Backdrop, LabelView
 from viscera.engine.fusion import FusionRecord
 from viscera.io.reliability_table import ReliabilityRow
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
+from viscera.metrics.confusion import Confusion
 from viscera.metrics.learning import NOTHING_LOGGED, LoggedStep, step_kept
 from viscera.study.score_table import ScoreTable, mean_over, with_summary
 
@@ -74,6 +76,8 @@ class RunResult:
     # by test case and organ, why its prediction should be looked at; empty: not flagged
     reasons: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
     reliability: tuple[ReliabilityRow, ...] = ()  # of the test cases, where calibration is measured
+    confusion: Confusion | None = None  # over all test cases, on the primary grid; None: not counted
+    probe: Probe | None = None  # of its last checkpoint, where `viscera doctor` made one
 
     def standing(self) -> str:
         """What keeps this run from being finished and scored, in a sentence; empty where nothing does."""

@@ -133,7 +133,8 @@ def _run_to(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress,
         predict_store(run.path, store, store.names("test"), run.predictions, on_case, formats=config.study_formats)
     else:
         refuse_unpredicted(run, store)  # trained elsewhere, and copied here without its weights
-    evaluate(run.predictions, plan.store, run.scores, config.study_evaluation, all_or_none=True)
+    how = config.study_evaluation
+    evaluate(run.predictions, plan.store, run.scores, how, confusion=run.confusion, all_or_none=True)
     if is_last and run.last.exists():
         refresh_card(run.path, plan.store)
     if failure is not None and OUT_OF_MEMORY in str(failure):

@@ -43,7 +43,7 @@ def failing() -> tuple[CurvePoint, ...]:
 
 @pytest.fixture
 def study(make_study: MakeStudy) -> StudyResult:
-    """Six arms; in the second the spleen dies."""
+    """Six arms; in the second the spleen is lost."""
     result = make_study([None] * 6, dataset="a phantom")
     fine = tuple(line(10 * n, 0.8, 0.14) for n in range(1, 9))
     runs = [dataclasses.replace(run, curve=failing() if n == 1 else fine) for n, run in enumerate(result.runs)]
@@ -52,7 +52,7 @@ def study(make_study: MakeStudy) -> StudyResult:
 
 def test_the_organ_left_behind_is_named_with_its_step_and_share(study: StudyResult) -> None:
     reasons = arm_reasons(study, "original")
-    assert reasons[1].left_behind == ("spleen dead since step 30 (0.2 % of the gradient)",)
+    assert reasons[1].left_behind == ("spleen: Dice below 0.05 since step 30 (0.2 % of the gradient)",)
     assert reasons[1].shares[CLASS_NAMES.index("spleen")] == pytest.approx(0.002)
     assert reasons[1].kept == pytest.approx((0.5 + 0.75) / 2)
     assert reasons[0].left_behind == ()
@@ -66,12 +66,12 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_none_left_behind_is_not_said_where_table_1_says_otherwise(study: StudyResult) -> None:
-    """Nothing died on the training windows of the first arm, but its test cases have no liver."""
+    """Nothing was lost on the training windows of the first arm, but its test cases have no liver."""
     rows = tuple(ScoreRow("a", name, "original", "dice", 0.0 if name == "liver" else 0.8) for name in CLASS_NAMES)
     runs = (dataclasses.replace(study.runs[0], scores=rows), *study.runs[1:])
     said = words_of(dataclasses.replace(study, runs=runs), GRADIENTS)
     assert "uniform, rate 0.001: no organ in training; mean Dice on the test cases below 0.2: liver." in said
-    assert "simple, rate 0.001: spleen dead since step 30 (0.2 % of the gradient)." in said
+    assert "simple, rate 0.001: spleen: Dice below 0.05 since step 30 (0.2 % of the gradient)." in said
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -93,13 +93,13 @@ def test_several_seeds_say_in_how_many(make_study: MakeStudy) -> None:
     result = make_study([None] * 12, seeds=(0, 1))
     runs = [dataclasses.replace(run, curve=failing()) if n == 1 else run for n, run in enumerate(result.runs)]
     (reason, *_) = arm_reasons(dataclasses.replace(result, runs=tuple(runs)), "original")
-    assert reason.left_behind == ("spleen dead since step 30 (0.2 % of the gradient), 1 of 2 seeds",)
+    assert reason.left_behind == ("spleen: Dice below 0.05 since step 30 (0.2 % of the gradient), 1 of 2 seeds",)
 
 
 def test_the_page_has_the_section_with_its_pictures(study: StudyResult) -> None:
     page = render_page(Report(study), [GRADIENTS])
     assert "Why: whose gradient it was (phantom)" in page
-    assert "spleen dead since step 30" in page
+    assert "spleen: Dice below 0.05 since step 30" in page
     assert page.count("share of the gradient of each class over steps") == 6
     assert to_bytes(gradient_panel(study, study.arms[1]), "svg").startswith(b"<?xml")
 

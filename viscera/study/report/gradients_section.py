@@ -15,12 +15,13 @@ from viscera.doctor.forecast import precision_and_recall
 from viscera.drawing.canvas import house_style
 from viscera.metrics import learning
 from viscera.metrics.learning import FAILING_DICE, LEAST_POINTS, Flag, flags, recent_share, starving_share
+from viscera.study.report.confusion_section import failures_by_arm
 from viscera.study.report.page_section import PHANTOM, Report, Section, drawn
 from viscera.study.results import RunResult, StudyResult, counted, mean_defined
 
 _FLOOR = 1e-8  # shares below are drawn there
 _QUIET = "#6b7280"
-_WORST_FIRST = ("dead", "starving", "unlearnt")
+_WORST_FIRST = ("lost", "starving", "unlearnt")
 
 
 class ArmReason(NamedTuple):
@@ -31,7 +32,7 @@ class ArmReason(NamedTuple):
     kept: float | None  # share of Adam's step that epsilon left, mean over layers, seeds and steps; None: not logged
     left_behind: tuple[str, ...]  # one per organ that some seed left behind, by its curve
     steps: int  # logged, the most of a seed: with too few, what was left behind is not known
-    failing: tuple[str, ...]  # titles of the organs whose mean Dice on the test cases is too low
+    failing: tuple[str, ...]  # organs whose mean Dice on the test cases is too low, and how, where that was counted
 
 
 def has_gradients(study: StudyResult) -> bool:
@@ -41,7 +42,7 @@ def has_gradients(study: StudyResult) -> bool:
 
 def arm_reasons(study: StudyResult, grid: str) -> list[ArmReason]:
     """One per arm, in the order of Table 1."""
-    reasons, percent = [], study.scores.class_percent(grid)
+    reasons, percent, how = [], study.scores.class_percent(grid), failures_by_arm(study)
     for arm in study.arms:
         runs = study.runs_of(arm)
         curves = [[point.logged for point in run.curve] for run in runs if run.curve]
@@ -50,7 +51,9 @@ def arm_reasons(study: StudyResult, grid: str) -> list[ArmReason]:
         found = [flag for curve in curves for flag in flags(curve, study.classes)]
         of_organs = [[flag for flag in found if flag.organ == o] for o in dict.fromkeys(flag.organ for flag in found)]
         sentences = tuple(_sentence(of_organ, len(curves)) for of_organ in of_organs)
-        steps, failing = max(map(len, curves), default=0), _failing(study, percent[arm.name])
+        steps, too_low = max(map(len, curves), default=0), _failing(study, percent[arm.name])
+        words = {organ.title: how[arm.name].get(organ.name, "") for organ in study.classes.organs}
+        failing = tuple(f"{title} ({words[title]})" if words[title] else title for title in too_low)
         reasons.append(ArmReason(arm.title, shares, kept, sentences, steps, failing))
     return reasons
 
@@ -77,7 +80,7 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
             said = "no share of the gradient is logged"
             axes.text(0.5, 0.6, said, transform=axes.transAxes, ha="center", color=_QUIET)
         axes.axhline(starving_share(len(classes)), color="#b91c1c", linewidth=0.8, linestyle="--")
-        _mark_deaths(axes, runs, classes)
+        _mark_losses(axes, runs, classes)
         axes.set(yscale="log", ylim=(_FLOOR / 2, 1.5), xlim=(0, study.record.config.train.iterations * 1.02))
         axes.set(xlabel="step", ylabel="share of the gradient")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _position: f"{100 * share:g} %"))
@@ -86,7 +89,7 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
 
 
 def _sentence(found: Sequence[Flag], seeds: int) -> str:
-    """`spleen dead since step 60 (0.4% of the gradient)`, with the number of seeds where there are several."""
+    """A flag in words, with the number of seeds where there are several."""
     worst = min(found, key=lambda flag: (_WORST_FIRST.index(flag.state), flag.since))
     alike = sum(flag.state == worst.state for flag in found)
     return f"{worst}" + (f", {alike} of {seeds} seeds" if seeds > 1 else "")
@@ -101,11 +104,11 @@ def _mean_shares(runs: Sequence[RunResult], organ: str) -> list[tuple[int, float
     return [(step, max(fmean(values), _FLOOR)) for step, values in sorted(by_step.items())]
 
 
-def _mark_deaths(axes: Axes, runs: Sequence[RunResult], classes: ClassTable) -> None:
-    """A cross where an organ died."""
+def _mark_losses(axes: Axes, runs: Sequence[RunResult], classes: ClassTable) -> None:
+    """A cross where an organ's Dice fell for good."""
     organs = {organ.name: organ for organ in classes.organs}
     for curve in ([point.logged for point in run.curve] for run in runs):
-        for flag in (flag for flag in flags(curve, classes) if flag.state == "dead" and flag.organ in organs):
+        for flag in (flag for flag in flags(curve, classes) if flag.state == "lost" and flag.organ in organs):
             share = next((p.gradient_share.get(flag.organ, 0.0) for p in curve if p.step == flag.since), 0.0)
             colour = organs[flag.organ].colour
             axes.plot([flag.since], [max(share, _FLOOR)], "X", color=colour, mec="white", ms=9, zorder=5)
@@ -159,7 +162,7 @@ def _values(report: Report) -> Mapping[str, object] | None:
         "gradients": [drawn(gradient_panel(study, arm), alt.format(arm.title)) for arm in study.arms],
         "least_points": LEAST_POINTS,
         "starving": starving_share(len(study.classes)),
-        "dead_dice": learning.DEAD_DICE,
+        "lost_dice": learning.LOST_DICE,
         "failing_dice": FAILING_DICE,
         "learnt_dice": learning.LEARNT_DICE,
         "forecasts": forecasts,

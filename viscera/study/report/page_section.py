@@ -100,7 +100,7 @@ def render_page(report: Report, sections: Sequence[Section]) -> str:
     """The HTML, under 5 MB for a study of six arms, pictures inside; every text from the data is escaped."""
     environment = page_environment("viscera.study.report")
     study = report.study
-    filters = (one_decimal, share, counted, signed, machine, versions)
+    filters = (one_decimal, two_decimals, share, counted, signed, machine, versions)
     environment.filters |= {each.__name__: each for each in filters}
     titles = {arm.name: arm.title for arm in study.arms}
     environment.filters["arm_title"] = lambda name: titles.get(name, name)
@@ -121,6 +121,11 @@ def render_page(report: Report, sections: Sequence[Section]) -> str:
 def one_decimal(value: float | None) -> str:
     """`61.2`; a dash where there is none, or NaN."""
     return "–" if value is None or isnan(value) else f"{value:.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def two_decimals(value: float | None) -> str:
+    """`0.61`, as of a Dice; a dash where there is none."""
+    return "–" if value is None else f"{value:.2f}"
 
 
 def share(value: float | None) -> str:

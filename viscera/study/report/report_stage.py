@@ -15,8 +15,10 @@ from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelMap
 from viscera.doctor.forecast import ArmForecast, load_forecasts
+from viscera.doctor.probe_record import Probe, read_probe
 from viscera.drawing.slices import LabelView, backdrop, busiest_slice
 from viscera.engine.fusion import FusionRecord
+from viscera.io.confusion_table import read_confusion
 from viscera.io.files import write_bytes, write_text
 from viscera.io.mirror_index import mirror_of, remove
 from viscera.io.nifti import read_labels
@@ -28,12 +30,14 @@ from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.io.training_data import training_set_sha256
+from viscera.metrics.confusion import Confusion
 from viscera.study.analysis_plan import read_analysis_plan
 from viscera.study.rate_range import RateRange, rate_range_path, read_rate_range
 from viscera.study.report import curves_section, summary_section
 from viscera.study.report.calibration_section import CALIBRATION
 from viscera.study.report.claims_section import CLAIMS_SECTION
 from viscera.study.report.comparisons_section import COMPARISONS
+from viscera.study.report.confusion_section import CONFUSION
 from viscera.study.report.gradients_section import GRADIENTS
 from viscera.study.report.iterations_section import ITERATIONS
 from viscera.study.report.page_section import Report, Rows, Section, render_page
@@ -49,6 +53,7 @@ SECTIONS: tuple[Section, ...] = (
     CALIBRATION,
     CLAIMS_SECTION,
     curves_section.FIGURE1,
+    CONFUSION,
     GRADIENTS,
     curves_section.RATES,
     summary_section.GAP,
@@ -135,7 +140,9 @@ def _open_store(folder: StudyFolder, problems: list[str]) -> Store | None:
 def _result(folder: StudyFolder, store: Store | None, problems: list[str]) -> StudyResult:
     record = folder.read_record()
     plan = record.config.study
-    runs = tuple(_read_run(folder.run(arm, seed), arm, seed, record) for arm in arms_of(plan) for seed in plan.seeds)
+    runs = tuple(
+        _read_run(folder.run(arm, seed), arm, seed, record, problems) for arm in arms_of(plan) for seed in plan.seeds
+    )
     sizes: SplitSizes | None = None
     forecasts: tuple[ArmForecast, ...] = ()
     fused: FusedResult | None = None
@@ -163,8 +170,11 @@ def noted(problems: list[str], what: str = "") -> Iterator[None]:
         problems.append(f"{what}{error}")
 
 
-def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord) -> RunResult:
-    """Read what is there of one run; a file that cannot be read becomes its `problem`."""
+def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord, asides: list[str]) -> RunResult:
+    """Read what is there of one run; a file that cannot be read becomes its `problem`, or one of the asides.
+
+    The latter where no score depends on it: the run counts.
+    """
     problems: list[str] = []
     stages, classes = record.all_stages, ClassTable.of_names(record.classes)
     status: RunStatus | None = None
@@ -192,7 +202,15 @@ def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord) -> Ru
     if record.config.study_evaluation.calibration and folder.scores.with_name(RELIABILITY).exists():
         with noted(problems):
             reliability = tuple(read_reliability(folder.scores.with_name(RELIABILITY)))
-    return RunResult(arm, seed, status, curve, scores, " ".join(problems), earlier, reasons, reliability)
+    confusion: Confusion | None = None
+    probe: Probe | None = None
+    if scores and folder.confusion.exists():
+        with noted(asides, "Which class its voxels are called is not shown. "):
+            confusion = Confusion(classes, read_confusion(folder.confusion, classes.names))
+    with noted(asides, "A probe is not shown. "):
+        probe = read_probe(folder)
+    said = " ".join(problems)
+    return RunResult(arm, seed, status, curve, scores, said, earlier, reasons, reliability, confusion, probe)
 
 
 def _read_earlier(folder: RunFolder, stages: Sequence[int], problems: list[str]) -> dict[int, tuple[ScoreRow, ...]]:

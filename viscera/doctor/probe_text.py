@@ -1,0 +1,186 @@
+"""What a probe says, for people: tables for the terminal, and the sentences that the report has, too."""
+
+from collections.abc import Iterator, Sequence
+
+from tabulate import tabulate
+
+from viscera.core.anatomy import title_of
+from viscera.doctor.probe_record import Probe, StatisticsScores
+from viscera.metrics.confusion import Confusion
+from viscera.metrics.learning import BATCH_NORM_GAP, LEARNT_DICE, said_of
+
+MOST_COLUMNS = 12  # classes of which a table has a column each; of more, what each is mostly called is listed
+MOST_CALLED = 3  # classes that are named then
+_LEAST_SHARE = 0.005  # of a class's voxels that is named
+NO_BATCH_NORM = "The network has no batch normalisation: its statistics are no reason."
+OF_PARTS = {"validation": "validation", "train": "training"}
+
+
+def probe_text(probe: Probe) -> str:
+    """Confusion, Dice by each kind of statistics and by the refitted last layer, and what follows from them."""
+    part = f"{OF_PARTS[probe.split]} case" + ("" if probe.cases == 1 else "s")
+    cases = f"{probe.cases} {part}" if probe.cases == probe.of_cases else f"{probe.cases} of {probe.of_cases} {part}"
+    seen = ", which the training has seen; there are no validation cases" if probe.split == "train" else ""
+    return "\n\n".join(
+        [
+            f"Which class the voxels of each class are called, per cent; {cases}{seen}",
+            _confusion_table(probe.confusion),
+            f"Dice of whole cases, and with the last layer fitted anew ({probe.refit.steps} steps){_windows(probe)}",
+            _dice_table(probe),
+            *probe_sentences(probe),
+        ]
+    )
+
+
+def probe_sentences(probe: Probe) -> list[str]:
+    """What the figures say: about classes that are taken for one another, statistics, and last layer or features."""
+    return [*group_sentences(probe.confusion), *_of_statistics(probe.statistics), *_of_refit(probe)]
+
+
+def group_sentences(confusion: Confusion) -> Iterator[str]:
+    """Of the largest group of classes that are taken for one another; none where none are."""
+    group = confusion.group
+    if group is None:
+        return
+    listed = listed_titles(group.organs)
+    if group.rest_dice is None:
+        yield f"All classes are taken for one another: {listed}."
+        return
+    found = min(group.dice, group.rest_dice) >= LEARNT_DICE
+    yield (
+        f"{listed[0].upper()}{listed[1:]} are taken for one another: as one class they have a Dice of "
+        f"{group.dice:.3f}, each by itself {group.mean_dice:.3f} on average, and all others as one class "
+        f"{group.rest_dice:.3f}."
+        + " So the border with the others is found, and the borders between them are not."
+        * found
+    )
+
+
+def _of_statistics(scores: StatisticsScores | None) -> Iterator[str]:
+    if scores is None:
+        yield NO_BATCH_NORM
+        return
+    kept, which = (scores.recomputed, "recomputed") if scores.running is None else (scores.running, "running")
+    others = {"by batch": scores.batch} | ({"recomputed": scores.recomputed} if scores.running is not None else {})
+    mean = mean_of_organs(kept)
+    gains = {
+        name: value - mean
+        for name, own in others.items()
+        if (value := mean_of_organs(own)) is not None and mean is not None
+    }
+    best = max(gains, key=lambda name: gains[name], default=None)
+    if best is not None and gains[best] > BATCH_NORM_GAP:
+        yield (
+            f"The statistics of batch normalisation are part of it: with those {best} the same weights have a mean "
+            f"Dice of the organs {100 * gains[best]:.0f} points higher than with the {which} ones that the model keeps."
+        )
+    elif mean is not None:
+        yield (
+            "The statistics of batch normalisation are not the reason: no other ones raise the mean Dice of the organs "
+            f"by more than {100 * BATCH_NORM_GAP:g} points."
+        )
+
+
+def _of_refit(probe: Probe) -> Iterator[str]:
+    recovered, lost = probe.fate
+    how = f"the last layer fitted anew ({probe.refit.steps} steps, all classes weighted alike, all before it frozen)"
+    if recovered:
+        yield (
+            f"With {how}, {listed_titles(recovered)} {_has(recovered)} a Dice of at least {LEARNT_DICE:g}: the failure "
+            f"is in the last layer, and the features tell {'it' if len(recovered) == 1 else 'them'} from the others."
+        )
+    if lost:
+        also = "even so" if recovered else f"also with {how}"
+        named = listed_titles(lost)
+        yield f"{named[0].upper()}{named[1:]} {_has(lost)} a lower Dice {also}: the failure is in the features."
+    if not recovered and not lost:
+        yield "Every class is learnt, so there is no failure to look for in the last layer or the features."
+
+
+def listed_titles(names: Sequence[str]) -> str:
+    """`liver, spleen and stomach`."""
+    titles = [title_of(name) for name in names]
+    return " and ".join(filter(None, (", ".join(titles[:-1]), titles[-1])))
+
+
+def _has(names: Sequence[str]) -> str:
+    return "has" if len(names) == 1 else "have"
+
+
+def mostly_called(confusion: Confusion, label: int) -> str:
+    """`stomach 64 %, liver 27 %`: what a class's voxels are called, most first; empty where it has none."""
+    row = confusion.shares[label]
+    largest = sorted(range(len(row)), key=lambda other: -row[other])[:MOST_CALLED]
+    titles = [each.title for each in confusion.classes.classes]
+    return ", ".join(f"{titles[other]} {percent(row[other])} %" for other in largest if row[other] >= _LEAST_SHARE)
+
+
+def percent(share: float) -> str:
+    """A share of 1 in whole per cent: `64`, `<1`, `0`; empty for NaN."""
+    if share != share:  # noqa: PLR0124 - NaN
+        return ""
+    rounded = f"{100 * share:.0f}"
+    return "<1" if rounded == "0" and share > 0 else rounded
+
+
+def volume_text(value: float | None) -> str:
+    """A volume over another: `0.02`, `1.1`, `473`; a dash where there is none."""
+    return "–" if value is None else f"{value:.2g}" if value < 10 else f"{value:,.0f}"
+
+
+def _confusion_table(confusion: Confusion) -> str:
+    classes, outcomes = confusion.classes.classes, list(confusion.outcomes.items())
+    if len(classes) <= MOST_COLUMNS:
+        columns = [each.name.replace("_", "\n") for each in classes]
+        cells = [[percent(share) for share in row] for row in confusion.shares.tolist()]
+    else:
+        columns = ["called"]
+        cells = [[mostly_called(confusion, each.label)] for each in classes]
+    rows = [
+        (c.title, *row, volume_text(outcome.volume_ratio), said_of(name, outcome) or _learnt(outcome.dice))
+        for c, row, (name, outcome) in zip(classes, cells, outcomes, strict=True)
+    ]
+    return _table(rows, ("class", *columns, "volume,\npredicted / true", ""))
+
+
+def _learnt(dice: float | None) -> str:
+    return "absent" if dice is None else "learnt"
+
+
+def _dice_table(probe: Probe) -> str:
+    columns: dict[str, Sequence[str | float | None]] = {
+        "class": [title_of(name) for name in probe.classes],
+        "Dice": probe.refit.before,
+        "refitted": probe.refit.after,
+    }
+    scores = probe.statistics
+    if scores is not None:
+        if scores.running is not None:
+            columns["windows,\nrunning"] = scores.running
+        columns["windows,\nrecomputed"] = scores.recomputed
+        columns["windows,\nby batch"] = scores.batch
+    rows = zip(*([_cell(value) for value in column] for column in columns.values()), strict=True)
+    return _table(list(rows), tuple(columns))
+
+
+def _windows(probe: Probe) -> str:
+    """What the columns of windows are."""
+    if probe.statistics is None:
+        return ""
+    only = "; this run keeps recomputed statistics, and no running ones" if probe.statistics.running is None else ""
+    return f"; of {probe.statistics.windows} windows of these cases by each kind of statistics{only}"
+
+
+def mean_of_organs(dice: Sequence[float | None]) -> float | None:
+    """Over the organs where it is defined."""
+    values = [value for value in dice[1:] if value is not None]
+    return sum(values) / len(values) if values else None
+
+
+def _cell(value: str | float | None) -> str:
+    return value if isinstance(value, str) else "–" if value is None else f"{value:.3f}"
+
+
+def _table(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    alignment = ["left", *["right"] * (len(headers) - 2), "right" if headers[-1] else "left"]
+    return tabulate(rows, headers, disable_numparse=True, colalign=alignment)

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from benchmarks import long_studies
-from benchmarks.long_studies import STUDIES, STUDY_FILES, Wanted, entry, foreground, missing
+from benchmarks.long_studies import STUDIES, STUDY_FILES, LongStudy, Wanted, entry, foreground, missing
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import Arm, arm_config, arms_of
 from viscera.core.config import Config
 from viscera.core.resolve import resolve_config
-from viscera.io.records import read_json, read_yaml, write_json
+from viscera.io.records import read_json, read_yaml, write_json, write_yaml
 from viscera.io.runlog import RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow
+from viscera.io.store import Store
 from viscera.losses.balance import WeightSchedule
 from viscera.metrics.learning import LoggedStep
 from viscera.study.plan import StudyPlan
@@ -158,3 +159,30 @@ def test_what_was_collected_is_taken_up_and_collected_again(results: Callable[[s
     assert {key: again[key] for key in regime} == regime
     assert again["processor"] == "kind"
     assert not results("permutation").exists()
+
+
+def test_a_small_study_is_run_collected_and_not_trained_again_elsewhere(
+    results: Callable[[str], Path], tiny_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"patch": 8, "batch_size": 2, "filters": 2, "levels": 2, "monitor_windows": 2, "validate_every": 2}
+    study = {"weightings": ["uniform", "square"], "learning_rates": [0.01], "metrics": ["dice", "volume_ml"]}
+    write_yaml(tmp_path / "tiny.yaml", {"train": {"iterations": 4, **settings}, "study": study})
+    monkeypatch.setattr(long_studies, "STUDY_FILES", tmp_path)
+    monkeypatch.setattr(long_studies, "STUDIES", {"tiny": LongStudy("tiny.yaml", "demo", "regime", (2, 4))})
+    monkeypatch.setattr(long_studies, "store_of", lambda *_: tiny_store)
+    write_json(tmp_path / "work" / "computing.json", {"train.precision": "float32"})
+    long_studies.run(tmp_path / "work", ["tiny"], Wanted(), Event())
+    plan = read_json(tmp_path / "work" / "tiny" / "plan.json")
+    assert (plan["iterations"], plan["arms"]) == (4, ["uniform_lr0.01", "square_lr0.01"])
+    long_studies.collect(tmp_path / "work")
+    found = read_json(results("regime"))["studies"]["tiny"]
+    assert {steps: {arm: list(seeds) for arm, seeds in arms.items()} for steps, arms in found.items()} == {
+        "2": {"uniform_lr0.01": ["0"], "square_lr0.01": ["0"]},
+        "4": {"uniform_lr0.01": ["0"], "square_lr0.01": ["0"]},
+    }
+    assert set(found["4"]["square_lr0.01"]["0"]["dice"]) == set(CLASS_NAMES)
+    long_studies.take_up(tmp_path / "other")
+    monkeypatch.setattr(long_studies, "run_task", lambda *_: pytest.fail("it was trained elsewhere"))
+    long_studies.run(tmp_path / "other", ["tiny"], Wanted(), Event())
+    long_studies.collect(tmp_path / "other")
+    assert read_json(results("regime"))["studies"]["tiny"] == found

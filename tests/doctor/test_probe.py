@@ -216,13 +216,17 @@ def made(before: dict[str, float], after: dict[str, float], statistics: Statisti
 
 
 def test_last_layer_or_features_is_said_in_a_sentence_each() -> None:
-    both = made({"liver": 0.1, "spleen": 0.0, "pancreas": 0.6}, {"liver": 0.7, "spleen": 0.3, "pancreas": 0.4})
-    assert both.fate == (("liver",), ("spleen",))  # the pancreas had been learnt
-    _, head, features = probe_sentences(both)
-    assert "liver has a Dice of at least 0.5: the failure is in the last layer" in head
-    assert features == "Spleen has a lower Dice even so: the failure is in the features."
-    (_, alone) = probe_sentences(made({"liver": 0.1, "spleen": 0.0}, {"liver": 0.1, "spleen": 0.0}))
-    assert alone.startswith("Liver and spleen have a lower Dice also with the last layer fitted anew")
+    before = {"liver": 0.1, "artery": 0.1, "spleen": 0.1, "pancreas": 0.6}
+    # 0.3 is half of the way from 0.1 to 0.5; the pancreas had been learnt
+    found = made(before, {"liver": 0.5, "artery": 0.31, "spleen": 0.29, "pancreas": 0.4})
+    assert found.fate == (("liver",), ("artery",), ("spleen",))
+    head, both, features = probe_sentences(found)[2:]
+    assert head.startswith("Liver then has a Dice of at least 0.5: the failure is in the last layer")
+    assert both.endswith("missing to 0.5: last layer and features both have a part in the failure.")
+    assert features == "Spleen gains less than half of that: the failure is in the features."
+    _, how, alone = probe_sentences(made({"liver": 0.1, "spleen": 0.0}, {"liver": 0.1, "spleen": 0.0}))
+    assert how.endswith("No class reaches a Dice of 0.5 by that.")
+    assert alone.startswith("Liver and spleen gain less than half of the Dice that is missing to 0.5")
     assert "Every class is learnt" in probe_sentences(made({}, {}))[-1]
 
 

@@ -14,6 +14,7 @@ from viscera.io.runlog import RunFolder
 from viscera.metrics.confusion import Confusion
 from viscera.metrics.learning import LEARNT_DICE
 
+_HALF = 0.5  # of what a class lacked to being learnt
 ClassDice = tuple[float | None, ...]  # (L,), 0 to 1; None where a class is neither there nor predicted
 
 
@@ -39,7 +40,8 @@ class Fate(NamedTuple):
     """Which classes that were not learnt the last layer alone recovers; names in label order."""
 
     recovered: tuple[str, ...]  # their failure is in the last layer
-    lost: tuple[str, ...]  # and theirs before it, in the features
+    partly: tuple[str, ...]  # both have a part in it
+    lost: tuple[str, ...]  # their failure is before it, in the features
 
 
 class Probe(Settings):
@@ -64,11 +66,20 @@ class Probe(Settings):
 
     @property
     def fate(self) -> Fate:
-        """A class is recovered that had not been learnt and now has a Dice of at least 0.5."""
+        """A class is recovered that had not been learnt and now has a Dice of at least 0.5.
+
+        It is partly, where its Dice has gained at least half of what it lacked to that.
+        """
         pairs = zip(self.classes, self.refit.before, self.refit.after, strict=True)
-        failed = [(name, after or 0.0) for name, before, after in pairs if before is not None and before < LEARNT_DICE]
-        recovered = tuple(name for name, after in failed if after >= LEARNT_DICE)
-        return Fate(recovered, tuple(name for name, after in failed if after < LEARNT_DICE))
+        failed = [(name, before, after or 0.0) for name, before, after in pairs if before is not None]
+        shares = {
+            name: (after - before) / (LEARNT_DICE - before) for name, before, after in failed if before < LEARNT_DICE
+        }
+        return Fate(
+            tuple(name for name, share in shares.items() if share >= 1),
+            tuple(name for name, share in shares.items() if _HALF <= share < 1),
+            tuple(name for name, share in shares.items() if share < _HALF),
+        )
 
 
 def write_probe(folder: RunFolder, probe: Probe) -> None:

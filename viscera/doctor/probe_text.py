@@ -42,13 +42,12 @@ def group_sentences(confusion: Confusion) -> Iterator[str]:
     group = confusion.group
     if group is None:
         return
-    listed = listed_titles(group.organs)
     if group.rest_dice is None:
-        yield f"All classes are taken for one another: {listed}."
+        yield f"All classes are taken for one another: {listed_titles(group.organs)}."
         return
     found = min(group.dice, group.rest_dice) >= LEARNT_DICE
     yield (
-        f"{listed[0].upper()}{listed[1:]} are taken for one another: as one class they have a Dice of "
+        f"{_begun(group.organs)} are taken for one another: as one class they have a Dice of "
         f"{group.dice:.3f}, each by itself {group.mean_dice:.3f} on average, and all others as one class "
         f"{group.rest_dice:.3f}."
         + " So the border with the others is found, and the borders between them are not."
@@ -82,29 +81,39 @@ def _of_statistics(scores: StatisticsScores | None) -> Iterator[str]:
 
 
 def _of_refit(probe: Probe) -> Iterator[str]:
-    recovered, lost = probe.fate
-    how = f"the last layer fitted anew ({probe.refit.steps} steps, all classes weighted alike, all before it frozen)"
+    recovered, partly, lost = probe.fate
+    if not any(probe.fate):
+        yield "Every class is learnt, so there is no failure to look for in the last layer or the features."
+        return
+    yield (
+        f"The last layer was fitted anew ({probe.refit.steps} steps, all classes weighted alike, all before it frozen)."
+        + f" No class reaches a Dice of {LEARNT_DICE:g} by that." * (not recovered)
+    )
     if recovered:
+        many = len(recovered) > 1
         yield (
-            f"With {how}, {listed_titles(recovered)} {_has(recovered)} a Dice of at least {LEARNT_DICE:g}: the failure "
-            f"is in the last layer, and the features tell {'it' if len(recovered) == 1 else 'them'} from the others."
+            f"{_begun(recovered)} then {'have' if many else 'has'} a Dice of at least {LEARNT_DICE:g}: the failure is "
+            f"in the last layer, and the features tell {'them' if many else 'it'} from the others."
+        )
+    if partly:
+        yield (
+            f"{_begun(partly)} {'gain' if len(partly) > 1 else 'gains'} at least half of the Dice that is missing to "
+            f"{LEARNT_DICE:g}: last layer and features both have a part in the failure."
         )
     if lost:
-        also = "even so" if recovered else f"also with {how}"
-        named = listed_titles(lost)
-        yield f"{named[0].upper()}{named[1:]} {_has(lost)} a lower Dice {also}: the failure is in the features."
-    if not recovered and not lost:
-        yield "Every class is learnt, so there is no failure to look for in the last layer or the features."
+        less = "less than half of that" if partly else f"less than half of the Dice that is missing to {LEARNT_DICE:g}"
+        yield f"{_begun(lost)} {'gain' if len(lost) > 1 else 'gains'} {less}: the failure is in the features."
+
+
+def _begun(names: Sequence[str]) -> str:
+    listed = listed_titles(names)
+    return listed[0].upper() + listed[1:]
 
 
 def listed_titles(names: Sequence[str]) -> str:
     """`liver, spleen and stomach`."""
     titles = [title_of(name) for name in names]
     return " and ".join(filter(None, (", ".join(titles[:-1]), titles[-1])))
-
-
-def _has(names: Sequence[str]) -> str:
-    return "has" if len(names) == 1 else "have"
 
 
 def mostly_called(confusion: Confusion, label: int) -> str:

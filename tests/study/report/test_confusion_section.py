@@ -126,7 +126,7 @@ def test_a_probe_is_shown_with_its_sentences(study: StudyResult) -> None:
     runs = [dataclasses.replace(run, probe=probe if n == 2 else None) for n, run in enumerate(study.runs)]
     said = text_of(dataclasses.replace(study, runs=tuple(runs)), CONFUSION)
     assert "square, rate 0.001. Background, liver, spleen and stomach are taken for one another" in said
-    assert "background has a Dice of at least 0.5: the failure is in the last layer" in said
+    assert "Background then has a Dice of at least 0.5: the failure is in the last layer" in said
     assert "the failure is in the features" in said
     assert "background 0.20 / 0.90" in said
     assert "statistics: running – statistics: recomputed 0.50 statistics: by batch 0.52" in said

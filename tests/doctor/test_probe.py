@@ -117,6 +117,31 @@ def test_training_cases_are_looked_at_where_there_are_no_others_and_that_is_said
     assert "training cases, which the training has seen; there are no validation cases" in probe_text(found)
 
 
+def test_what_a_case_does_not_label_is_background_there(tiny_raw: Path, tiny_config: Configure, tmp_path: Path) -> None:
+    """One validation case does not label the liver."""
+    store = prepare(tiny_raw, tmp_path / "s", PrepareConfig(downsample=1, test_fraction=0.2, validation_fraction=0.4))
+    first, *_ = store.names("validation")
+    cases = {**store.manifest.cases, first: store.manifest.cases[first].model_copy(update={"unlabelled": ("liver",)})}
+    store._keep(cases)
+    run = train(store.path, tmp_path / "run", tiny_config())
+    call_everything(run, CLASS_NAMES.index("liver"))
+    voxels = probe_run(run.path, store.path).confusion.voxels
+    whole = [store.labels(name).size for name in store.names("validation")]
+    assert voxels[:, 0].sum() == store.labels(first).size  # where it is not labelled, liver is background
+    assert voxels[:, CLASS_NAMES.index("liver")].sum() == sum(whole) - store.labels(first).size
+
+
+def test_many_classes_are_listed_instead_of_a_column_each() -> None:
+    names = ("background", *(f"organ_{n}" for n in range(15)))
+    voxels = np.diag(np.full(16, 10))
+    voxels[1, [0, 1, 2]] = 3, 1, 6
+    dice = (0.9,) * 16
+    changed = {"classes": names, "voxels": tuple(map(tuple, voxels.tolist()))}
+    found = made({}, {}).model_copy(update={**changed, "refit": Refit(steps=50, before=dice, after=dice)})
+    (line,) = (line for line in probe_text(found).splitlines() if line.startswith("organ 0 ") and "called" in line)
+    assert " ".join(line.split()) == "organ 0 organ 1 60 %, background 30 %, organ 0 10 % 0.1 empty, called organ 1"
+
+
 def test_the_store_of_another_training_is_refused(run: RunFolder, tiny_raw: Path, tmp_path: Path) -> None:
     other = prepare(tiny_raw, tmp_path / "s", PrepareConfig(downsample=2, test_fraction=0.2))
     with pytest.raises(BadInputError, match="Give the store that it was trained on, with --store"):

@@ -10,8 +10,8 @@ from viscera.core.arms import Arm
 from viscera.engine.fusion import FusionRecord
 from viscera.io.scores import ScoreRow
 from viscera.study.report.claim_rules import MINUS, PAPER_SETTINGS, Evidence, Setting
-from viscera.study.report.claims import Entry, ledger
 from viscera.study.report.claims_section import CLAIMS_SECTION
+from viscera.study.report.ledger import Entry, ledger
 from viscera.study.results import FusedResult, RunResult, StudyResult
 
 StudyMaker = Callable[..., StudyResult]

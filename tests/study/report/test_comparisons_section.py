@@ -13,15 +13,9 @@ from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import arms_of
 from viscera.core.resolve import resolve_config
 from viscera.io.scores import ScoreRow
-from viscera.study.report.comparisons_section import (
-    COMPARISONS,
-    Comparison,
-    Family,
-    arm_standings,
-    compare,
-    organ_findings,
-    spread_of,
-)
+from viscera.study.report.arm_spread import spread_of
+from viscera.study.report.comparisons import Comparison, Family, compare
+from viscera.study.report.comparisons_section import COMPARISONS, arm_standings, organ_findings
 from viscera.study.report.page_section import Report, render_page
 from viscera.study.report.table1_section import table1
 from viscera.study.results import StudyResult

@@ -10,7 +10,7 @@ from viscera.core.arms import arms_of
 from viscera.core.config import Config
 from viscera.io.runlog import StudyRecord
 from viscera.io.scores import ScoreRow
-from viscera.study.report.comparisons_section import compare
+from viscera.study.report.comparisons import compare
 from viscera.study.report.table1_section import table1
 from viscera.study.results import CurvePoint, RunResult, StudyResult
 

@@ -18,8 +18,9 @@ from scipy import stats
 
 from viscera.core.anatomy import ORGANS
 from viscera.core.arms import Arm
-from viscera.metrics.statistics import Array, hodges_lehmann, holm, pairs_needed, signed_rank_test, smallest_p
-from viscera.study.report.comparisons_section import ALPHA, DECIMALS
+from viscera.metrics.signed_rank import hodges_lehmann, signed_rank_test
+from viscera.metrics.statistics import Array, holm, pairs_needed, smallest_p
+from viscera.study.report.comparisons import ALPHA, DECIMALS
 from viscera.study.results import RunResult, StudyResult, counted
 from viscera.study.score_table import Sample, mean_over
 

@@ -1,4 +1,4 @@
-"""The ledger of the paper's claims: what tests each, and what it comes to (docs/decisions/0008-claim-ledger.md).
+"""The paper's claims, and what tests each (docs/decisions/0008-claim-ledger.md).
 
 The margins below were fixed before any study was read. Claims 1-6 are inequalities between settings; 7-10 read more
 than scores of the plain settings (a longer training, curves, combined models, variants).
@@ -7,31 +7,24 @@ than scores of the plain settings (a longer training, curves, combined models, v
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from viscera.core.arms import FUSED, Arm, arm_config
 from viscera.core.errors import BadInputError
 from viscera.core.settings import differences
-from viscera.metrics.statistics import hodges_lehmann
 from viscera.study.report.claim_rules import (
     FOREGROUND,
     MINUS,
     PAPER_SETTINGS,
-    SEEDS_FOR_CONCLUSIONS,
     Contrast,
     Evidence,
     Part,
     Reading,
     Setting,
-    Verdict,
-    Word,
     difference,
     mean_contrast,
-    settle,
     training_gap,
     within,
 )
-from viscera.study.results import RunResult, StudyResult, counted, mean_defined, signed
+from viscera.study.results import RunResult, mean_defined
 
 FAILED = 10.0  # points below uniform on an organ that count as failing on it
 MARKED = 5.0  # points of foreground mean that count as a marked improvement
@@ -44,7 +37,6 @@ LOW, HIGH, HIGHEST = 0.001, 0.01, 0.1
 LARGE = ("liver", "spleen", "stomach")
 NAMED_IN_4 = ((FOREGROUND, ""), (("artery", "portal_vein", "pancreas"), "artery, portal vein and pancreas"))
 _MEMORY = ("patch", "batch_size")
-_NAME_LENGTH = 60
 
 
 class Inequality(NamedTuple):
@@ -280,61 +272,3 @@ CLAIMS: tuple[Claim, ...] = (
         ),
     ),
 )
-
-
-class Entry(NamedTuple):
-    """One line of the ledger, as in claims.csv; `word`, `numbers` and `reason` are apart for the page."""
-
-    claim: str  # its number
-    statement: str
-    tested_by: str  # settings and rule
-    result: str  # the numbers, and where it is undecided why
-    verdict: str  # the word, on which data, and about what
-    data: str  # name, cases, seeds, iterations
-    word: Word
-    numbers: str  # apart by `; `; empty where it was not tested
-    reason: str
-
-
-def ledger(evidence: Evidence) -> list[Entry]:
-    """Test every claim that the study allows; what it does not allow is undecided, with what it would take."""
-    readings = [claim.reading(evidence) for claim in CLAIMS]
-    judged = zip(CLAIMS, readings, settle(readings), strict=True)
-    return [_entry(evidence, claim, reading, verdict) for claim, reading, verdict in judged]
-
-
-def _entry(evidence: Evidence, claim: Claim, reading: Reading, verdict: Verdict) -> Entry:
-    """One line; never about patients on a phantom, nor about weightings in general with few seeds."""
-    study, tested = evidence.study, verdict.p_holm is not None
-    numbers = _numbers(reading, verdict) if tested else ""
-    reason = " ".join(filter(None, (reading.remark if tested else "", verdict.reason)))
-    where = "on this phantom" if study.phantom else "on these cases"
-    models = ", for these models" if verdict.word != "undecided" and verdict.seeds < SEEDS_FOR_CONCLUSIONS else ""
-    cases = verdict.patients if tested else len(study.scores.cases())
-    seeds = verdict.seeds if tested else len(study.record.config.study.seeds)
-    data = f"{data_name(study)}: {counted(cases, 'test case')}, {counted(seeds, 'seed')}, "
-    data += f"{study.record.all_stages[-1]:,} iterations"
-    data += f", variant {evidence.base_variant}" if evidence.base_variant else ""
-    tested_by, result = claim.tested_by[0].upper() + claim.tested_by[1:], " ".join(filter(None, (numbers, reason)))
-    worded = f"{verdict.word} {where}{models}"
-    return Entry(claim.number, claim.statement, tested_by, result, worded, data, verdict.word, numbers, reason)
-
-
-def _numbers(reading: Reading, verdict: Verdict) -> str:
-    """Each difference once, by Hodges and Lehmann with its 95 % interval, then p."""
-    texts = []
-    for title, patients in {part.contrast.title: part.contrast.patients for part in reading.parts}.items():
-        shift = hodges_lehmann(np.array(list(patients.values())))
-        interval = "" if shift.low is None else f" [{signed(shift.low)}, {signed(shift.high)}]"
-        texts.append(f"{title}: {signed(shift.estimate)}{interval}")
-    p = verdict.p_holm or 0.0
-    printed = f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
-    return "; ".join([*texts, f"{printed}, {counted(verdict.patients, 'case')}."])
-
-
-def data_name(study: StudyResult) -> str:
-    """The beginning of the data's description, up to its first colon, semicolon or comma."""
-    text = " ".join(study.record.dataset.split()) or "data not described"
-    end = min((at for mark in ":;," if (at := text.find(mark)) > 0), default=len(text))
-    name = text[: min(end, _NAME_LENGTH)].strip()
-    return f"{name} (phantom)" if study.phantom and "phantom" not in name.lower() else name

@@ -14,7 +14,7 @@ from viscera.core.config import TrainConfig
 from viscera.core.settings import differences
 from viscera.metrics.statistics import Array
 from viscera.study.report.claim_rules import PAPER_SETTINGS, SEEDS_FOR_CONCLUSIONS, Evidence, Setting
-from viscera.study.report.claims import Entry, ledger
+from viscera.study.report.ledger import Entry, ledger
 from viscera.study.report.page_section import Content, Report, Rows, Section
 from viscera.study.report.table1_section import row_title
 

@@ -9,15 +9,9 @@ import numpy as np
 import pandas as pd
 
 from viscera.core.anatomy import title_of
-from viscera.study.report.comparisons_section import (
-    ALPHA,
-    DRAWS,
-    Comparisons,
-    Spread,
-    compare,
-    organ_findings,
-    primary_comparisons,
-)
+from viscera.study.report.arm_spread import DRAWS, Spread
+from viscera.study.report.comparisons import ALPHA, Comparisons, compare
+from viscera.study.report.comparisons_section import organ_findings, primary_comparisons
 from viscera.study.report.page_section import Content, Report, Rows, Section, one_decimal
 from viscera.study.results import StudyResult, counted
 

@@ -2,12 +2,13 @@
 
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from viscera.core.anatomy import CLASS_NAMES, CLASSES
+from viscera.core.anatomy import CLASS_NAMES, CLASSES, ORGANS
 from viscera.core.arms import Arm, arms_of
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import LabelMap, Volume
@@ -30,6 +31,8 @@ PAPER_PERCENT = {
     "pancreas": (82.7, 78.0, 69.1, 82.4, 84.7, 70.3),
 }
 StudyMaker = Callable[..., StudyResult]
+Array = npt.NDArray[np.float64]
+FIVE_SEEDS = (0, 1, 2, 3, 4)
 
 
 def words_of(of: StudyResult | Report, section: Section) -> str:
@@ -50,6 +53,28 @@ def draw_no_curves(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(curves_section, "to_bytes", lambda *_: b"")
     for section in (curves_section, gradients_section):
         patch.setattr(section, "drawn", lambda _figure, alt: Picture("data:,", alt))
+
+
+def rows_of(values_PO: Array, metric: str = "dice") -> tuple[ScoreRow, ...]:
+    """Rows of one run: (patients, organs); NaN is an undefined value."""
+    return tuple(
+        ScoreRow(f"case_{p:03}", organ.name, "original", metric, None if np.isnan(value) else round(float(value), 6))
+        for p, of_patient in enumerate(values_PO)
+        for organ, value in zip(ORGANS, of_patient, strict=True)
+    )
+
+
+def ladder(patients: int, step: float = 0.05) -> list[Array]:
+    """Six arms, each `step` below the one before it on every patient, all but equal noise."""
+    base = 0.9 - 0.01 * np.random.default_rng(0).random((patients, 7))
+    return [base - step * arm - 1e-4 * np.random.default_rng(arm).random((patients, 7)) for arm in range(6)]
+
+
+def five_seeds(make_study: StudyMaker, arms: Sequence[Array], luck: float = 0.0) -> StudyResult:
+    """Each arm trained with five seeds, worth 0 to 4 times `luck` on every patient, in an order of its own."""
+    order = np.random.default_rng(0)
+    rows = [rows_of(values + luck * place) for values in arms for place in order.permutation(len(FIVE_SEEDS))]
+    return make_study(rows, seeds=FIVE_SEEDS)
 
 
 @pytest.fixture(scope="session")

@@ -65,6 +65,18 @@ def test_bootstrap_is_deterministic_and_shares_its_patients_among_arms() -> None
     assert draws[:, 0] - draws[:, 1] == pytest.approx(0.01)
 
 
+def test_bootstrap_shares_its_seeds_among_arms_that_have_the_same() -> None:
+    """Every arm is as lucky with a seed as the others, and patients are alike: their differences do not vary at all."""
+    luck = np.array([0.0, 3.0, 9.0, 27.0])
+    values = np.broadcast_to(luck[:, None], (3, 5, 4, 1)).copy()
+    values[1] -= 1.0
+    values[2, :, 3] = np.nan  # another set of seeds: drawn for itself
+    draws = bootstrap_means(values, draws=200)[:, :, 0]
+    assert draws[:, 0] - draws[:, 1] == pytest.approx(np.ones(200))
+    assert draws[:, 0].std() > 1
+    assert np.all(draws[:, 2] <= 9)
+
+
 def test_bootstrap_leaves_out_what_is_undefined() -> None:
     values = np.full((3, 4, 2, 2), np.nan)
     values[0, :, :, 0] = 7.0  # column 1 never defined

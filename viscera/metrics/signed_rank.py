@@ -43,16 +43,25 @@ def signed_rank_test(differences: Array) -> SignedRank:
     Of (P,) differences, one a pair: min(T+, T-), and p; p = 1 where no pair differs. Raises BadInputError where there
     are none, or one is not finite.
     """
+    above, below = signed_rank_sides(differences)
+    ranks = midranks(np.abs(differences))
+    statistic = min(float(ranks[differences > 0].sum()), float(ranks[differences < 0].sum()))
+    return SignedRank(statistic, min(1.0, 2 * min(above, below)))
+
+
+def signed_rank_sides(differences: Array) -> tuple[float, float]:
+    """Both one-sided p of `signed_rank_test`: small where the pairs lie above 0, small where they lie below it."""
     _check(differences)
     ranks = midranks(np.abs(differences))
-    positive, negative = float(ranks[differences > 0].sum()), float(ranks[differences < 0].sum())
-    statistic = min(positive, negative)
     counted = ranks[differences != 0]
     if len(counted) > EXACT_UP_TO:
-        return SignedRank(statistic, float(stats.wilcoxon(differences, zero_method="pratt", method="approx").pvalue))
+        half = float(stats.wilcoxon(differences, zero_method="pratt", method="approx").pvalue) / 2
+        rising = ranks[differences > 0].sum() >= ranks[differences < 0].sum()
+        return (half, 1 - half) if rising else (1 - half, half)
     doubled = np.rint(2 * np.sort(counted)).astype(int)  # midranks are halves
-    below = _sum_probabilities(tuple(doubled.tolist()))[: round(2 * statistic) + 1].sum()
-    return SignedRank(statistic, min(1.0, 2 * float(below)))
+    reached = np.cumsum(_sum_probabilities(tuple(doubled.tolist())))
+    above, below = (float(reached[round(2 * ranks[of].sum())]) for of in (differences < 0, differences > 0))
+    return min(1.0, above), min(1.0, below)
 
 
 def midranks(values: Array) -> Array:

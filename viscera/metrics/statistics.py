@@ -41,11 +41,13 @@ def bootstrap_means(values_APSC: Array, draws: int = 2000, seed: int = 0) -> Arr
     """Means of resampled patients and seeds, for every arm and column.
 
     Patients and seeds are crossed: every model of a seed is scored on all patients. So one draw takes patients with
-    replacement, the same for all arms and columns, and seeds with replacement, the same for all patients of an arm
-    (the pigeonhole bootstrap, Owen 2007). Seeds are averaged first. With one seed only the patients vary.
+    replacement, the same for all arms and columns, and seeds with replacement, the same for all patients (the
+    pigeonhole bootstrap, Owen 2007) and for all arms that have the same seeds: arms of one seed share their first
+    weights and their windows. Seeds are averaged first. With one seed only the patients vary.
 
     Values are NaN where undefined or not measured; a seed of which an arm has nothing is no seed of that arm. The
-    result is (D, A, C), NaN where a draw has nothing defined; the same `seed` and values give the same draws.
+    result is (D, A, C), NaN where a draw has nothing defined; the same `seed` and values give the same draws. Their
+    percentiles are too narrow an interval with few patients or seeds; `crossed.crossed_means` has one that is not.
     """
     arms, patients, _, columns = values_APSC.shape
     means = np.full((draws, arms, columns), np.nan)
@@ -53,13 +55,15 @@ def bootstrap_means(values_APSC: Array, draws: int = 2000, seed: int = 0) -> Arr
         return means
     generator = np.random.default_rng(seed)
     patients_DP = generator.multinomial(patients, np.full(patients, 1 / patients), size=draws).astype(float)
+    drawn: dict[tuple[int, ...], Array] = {}  # by the seeds that an arm has
     for arm, values_PSC in enumerate(values_APSC):
-        run_PSC = values_PSC[:, ~np.isnan(values_PSC).all(axis=(0, 2))]
-        seeds = run_PSC.shape[1]
+        of_arm = tuple(np.flatnonzero(~np.isnan(values_PSC).all(axis=(0, 2))).tolist())
+        seeds = len(of_arm)
         if seeds:
-            seeds_DS = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(float)
+            if of_arm not in drawn:
+                drawn[of_arm] = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws).astype(float)
             for column in range(columns):
-                means[:, arm, column] = _resampled_means(run_PSC[:, :, column], patients_DP, seeds_DS)
+                means[:, arm, column] = _resampled_means(values_PSC[:, of_arm, column], patients_DP, drawn[of_arm])
     return means
 
 

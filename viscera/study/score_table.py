@@ -35,6 +35,11 @@ class Sample:
         """(P, L): the values of one arm with one seed."""
         return self.values[self.arms.index(arm), :, self.seeds.index(seed)]
 
+    def of_arm(self, arm: str) -> Array:
+        """(P, S, L): the values of one arm."""
+        values: Array = self.values[self.arms.index(arm)]
+        return values
+
     def per_case(self) -> Array:
         """(A, P, L): the mean over those seeds that define it; NaN where none does."""
         return mean_over(self.values, axis=2)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fabricated_studies import PAPER_PERCENT, words_of
+from tests.fabricated_studies import FIVE_SEEDS, PAPER_PERCENT, words_of
 from viscera.core.arms import Arm
 from viscera.engine.fusion import FusionRecord
 from viscera.io.scores import ScoreRow
@@ -24,6 +24,12 @@ AS_IN_PAPER = {
     ("simple", 0.01): 0.89,
     ("square", 0.01): 0.76,
 }
+
+
+@pytest.fixture
+def study_of_dice(study_of_dice: StudyMaker) -> StudyMaker:
+    """Studies of five seeds, unless a test says otherwise: with fewer there is no verdict."""
+    return lambda dice, **options: study_of_dice(dice, **{"study.seeds": FIVE_SEEDS, **options})
 
 
 def dice_of(means: dict[tuple[str, float], float], luck: float = 0.0) -> Callable[[Arm, int, int, str], float | None]:
@@ -77,8 +83,8 @@ def record_of_fusion() -> FusionRecord:
 def test_a_study_like_the_paper_supports_what_the_paper_claims(study_of_dice: StudyMaker) -> None:
     found = entries(study_of_dice(dice_of(AS_IN_PAPER)))
     assert [found[n].word for n in "12345"] == ["supported"] * 5
-    assert found["1"].verdict == "supported on these cases, for these models"
-    assert found["1"].data == "clinical CT: 12 test cases, 1 seed, 300 iterations"
+    assert found["1"].verdict == "supported on these cases"
+    assert found["1"].data == "clinical CT: 12 test cases, 5 seeds, 300 iterations"
     assert "+16.0" in found["1"].numbers  # 0.87 - 0.71
     assert "+32.0" in found["1"].numbers  # 0.71 - 0.39
 
@@ -96,7 +102,7 @@ def test_the_reverse_is_contradicted(study_of_dice: StudyMaker) -> None:
     study = study_of_dice(dice_of(reverse), **{"study.learning_rates": (0.001, 0.01, 0.1)})
     found = entries(study)
     assert [found[n].word for n in "123456"] == ["contradicted"] * 6
-    assert found["6"].verdict == "contradicted on these cases, for these models"
+    assert found["6"].verdict == "contradicted on these cases"
     assert f"{MINUS}46.0" in found["6"].numbers
 
 
@@ -130,8 +136,8 @@ def test_a_difference_below_the_margin_is_neither(study_of_dice: StudyMaker) -> 
     assert "Neither the claim nor its reverse is shown" in found["3"].reason
 
 
-@pytest.mark.parametrize(("shift", "word"), [(0.0, "supported"), (0.02, "supported"), (0.045, "contradicted")])
-def test_hardly_depends_means_within_three_points(study_of_dice: StudyMaker, shift: float, word: str) -> None:
+@pytest.mark.parametrize(("shift", "word"), [(0.0, "supported"), (0.02, "supported"), (0.07, "contradicted")])
+def test_hardly_depends_means_within_five_points(study_of_dice: StudyMaker, shift: float, word: str) -> None:
     means = {**AS_IN_PAPER, ("uniform", 0.01): AS_IN_PAPER["uniform", 0.001] - shift}
     assert words(study_of_dice(dice_of(means)))["5"] == word
     means = {**AS_IN_PAPER, ("uniform", 0.01): AS_IN_PAPER["uniform", 0.001] + shift}
@@ -190,7 +196,9 @@ def test_runs_that_are_not_finished_do_not_count(study_of_dice: StudyMaker) -> N
     cut = study.runs[0]
     assert cut.status is not None
     status = cut.status.model_copy(update={"state": "running"})
-    runs = (RunResult(cut.arm, cut.seed, status, cut.curve, cut.scores), *study.runs[1:])
+    one = (RunResult(cut.arm, cut.seed, status, cut.curve, cut.scores), *study.runs[1:])
+    assert entries(StudyResult(study.record, one))["1"].models == "supported"  # four seeds are left
+    runs = tuple(dataclasses.replace(run, status=status) if run.arm == cut.arm else run for run in study.runs)
     found = entries(StudyResult(study.record, runs))
     assert found["1"].word == "undecided"
     assert "uniform at 0.001" in found["1"].reason
@@ -198,19 +206,32 @@ def test_runs_that_are_not_finished_do_not_count(study_of_dice: StudyMaker) -> N
 
 # ---------------------------------------------------------------------------------------------------------- seeds
 def test_five_seeds_that_agree_speak_of_more_than_these_models(study_of_dice: StudyMaker) -> None:
-    study = study_of_dice(dice_of(AS_IN_PAPER), **{"study.seeds": (0, 1, 2, 3, 4)})
+    study = study_of_dice(dice_of(AS_IN_PAPER))
     book = ledger(Evidence(study, "original"))
     assert book[0].verdict == "supported on these cases"
     assert "5 seeds" in book[0].data
-    assert "fewer than" not in words_of(study, CLAIMS_SECTION)
+    assert "these models" not in words_of(study, CLAIMS_SECTION).lower()
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2, 3)])
+def test_fewer_seeds_speak_of_these_models_alone(study_of_dice: StudyMaker, seeds: tuple[int, ...]) -> None:
+    study = study_of_dice(dice_of(AS_IN_PAPER), **{"study.seeds": seeds})
+    found = entries(study)
+    assert {entry.word for entry in found.values()} == {"undecided"}
+    assert [found[n].models for n in "12345"] == ["supported"] * 5
+    assert found["1"].verdict == "undecided on these cases; these models support it"
+    assert "It takes 5 seeds or more (--seeds)." in found["1"].reason
+    said = words_of(study, CLAIMS_SECTION)
+    assert "0 supported, 0 contradicted, 5 left undecided by the numbers, of which these models support 5" in said
+    assert "no line is a verdict about weightings" in said
 
 
 def test_seeds_that_disagree_leave_it_undecided(study_of_dice: StudyMaker) -> None:
-    # simple rises by 25 points a seed: 71, 96, 121 % against uniform's 87 % - the mean over seeds is above
+    # simple rises by 15 points a seed: 71 to 131 % against uniform's 87 %; the mean over seeds is above
     means = {**AS_IN_PAPER, ("square", 0.001): 0.1}
-    found = entries(study_of_dice(dice_of(means, luck=0.25), **{"study.seeds": (0, 1, 2)}))
+    found = entries(study_of_dice(dice_of(means, luck=0.15)))
     assert found["1"].word == "undecided"
-    assert "The seeds disagree: the means over seeds contradict it, but only 2 of 3 seeds alone." in found["1"].reason
+    assert "These models show the reverse (p = 0.00098), but the trainings vary" in found["1"].reason
 
 
 # ------------------------------------------------------------------------------------- 7: twice as many iterations
@@ -236,7 +257,7 @@ def test_stages_and_combined_models_of_a_study_are_found(study_of_dice: StudyMak
     gained = {key: mean + (0.002 if key[0] == "uniform" else 0.05) for key, mean in AS_IN_PAPER.items()}
     later = study_of_dice(dice_of(gained), **{"train.iterations": 20_000})
     book = entries(trained_on(sooner, later), fused_rows(later, 4, 0.02))
-    assert book["7"].word == book["9"].word == "supported"
+    assert book["7"].word == book["9"].models == "supported"
     assert book["1"].data.endswith("20,000 iterations")
 
 
@@ -274,7 +295,8 @@ def test_trained_with_augmentation_it_is_no_test_of_the_eighth(study_of_dice: St
 
 # ---------------------------------------------------------------------------------------------- 9: combined models
 def fused_rows(study: StudyResult, arm: int, gain: float) -> tuple[ScoreRow, ...]:
-    return tuple(row._replace(value=(row.value or 0) + gain) for row in study.runs[arm].scores or ())
+    like = next(run for run in study.runs if run.arm == study.arms[arm])
+    return tuple(row._replace(value=(row.value or 0) + gain) for row in like.scores or ())
 
 
 def test_the_combination_is_held_against_the_arm_that_validation_picks(study_of_dice: StudyMaker) -> None:
@@ -283,9 +305,10 @@ def test_the_combination_is_held_against_the_arm_that_validation_picks(study_of_
 
     study = study_of_dice(dice_of(AS_IN_PAPER), curve_dice=curve_dice)
     better = entries(study, fused_rows(study, 0, 0.02))["9"]
-    assert better.word == "supported"
+    assert (better.word, better.models) == ("undecided", "supported")  # one combination has the luck of one training
+    assert "a study makes one" in better.reason
     assert "uniform, rate 0.001: +2.0" in better.numbers
-    assert words(study, fused_rows(study, 0, -0.02))["9"] == "contradicted"
+    assert entries(study, fused_rows(study, 0, -0.02))["9"].models == "contradicted"
     assert "--fuse" in entries(study)["9"].reason
 
 
@@ -294,7 +317,8 @@ def test_an_arm_picked_on_test_cannot_contradict_the_ninth(study_of_dice: StudyM
     worse = entries(study, fused_rows(study, 4, -0.02))["9"]
     assert worse.word == "undecided"
     assert "picked on the test cases" in worse.reason
-    assert words(study, fused_rows(study, 4, 0.02))["9"] == "supported"
+    assert worse.models == "undecided"
+    assert entries(study, fused_rows(study, 4, 0.02))["9"].models == "supported"
 
 
 # -------------------------------------------------------------------------------------------------- 10: more memory

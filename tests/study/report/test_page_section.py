@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.fabricated_studies import draw_no_curves
+from tests.fabricated_studies import FIVE_SEEDS, draw_no_curves
 from viscera.core.anatomy import ORGANS
 from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
@@ -117,7 +117,8 @@ def test_a_verdict_is_a_word_and_a_sign_and_not_a_colour_alone(
     draw_no_curves(monkeypatch)
     change = {"uniform": -0.3, "simple": 0.2, "square": 0.2}
     study = study_of_dice(
-        lambda arm, _seed, case, _organ: 0.6 + 0.001 * case + (arm.learning_rate == 0.01) * change[arm.weighting]
+        lambda arm, _seed, case, _organ: 0.6 + 0.001 * case + (arm.learning_rate == 0.01) * change[arm.weighting],
+        **{"study.seeds": FIVE_SEEDS},
     )
     text = render_page(Report(study), SECTIONS)
     lines = re.findall(

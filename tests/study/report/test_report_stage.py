@@ -152,15 +152,20 @@ def test_comparisons_and_intervals_are_tables_beside_the_page(study: StudyFolder
     make_report(study.path)
     with (study.path / "report" / "comparisons.csv").open(newline="", encoding="utf-8") as file:
         lines = list(csv.reader(file))
-    assert ",".join(lines[0]) == "organ,metric,arm_a,arm_b,n,statistic,p,p_holm,effect,ci_low,ci_high"
+    assert ",".join(lines[0]) == (
+        "organ,metric,arm_a,arm_b,n,statistic,p,p_holm,effect,ci_low,ci_high,"
+        "mean,mean_low,mean_high,p_mean,seeds,p_trainings,outcome"
+    )
     assert len(lines) == 1 + 7 * 15  # organs times pairs of six arms
     # every arm is 5 points below the one before it on each of three cases: T = 0, p = 2 / 2^3, no interval of 95 %
-    assert lines[1] == ["artery", "dice", "uniform_lr0.001", "simple_lr0.001", "3", "0", "0.25", "1", "5.0000", "", ""]
+    first = ["artery", "dice", "uniform_lr0.001", "simple_lr0.001", "3", "0", "0.25", "1", "5.0000", "", "", "5.0000"]
+    assert lines[1][:12] == first
+    assert lines[1][14:] == ["0.25", "1", "", "not shown"]  # sign flips: 2 / 2^3; one seed
     with (study.path / "report" / "table1_intervals.csv").open(newline="", encoding="utf-8") as file:
         intervals = {(line["class"], line["arm"]): line for line in csv.DictReader(file)}
     assert len(intervals) == 10 * 6
-    # of the 27 resamples of 20, 90 and 50 % one is three times the 20 and one three times the 90: more than 2.5 % each
-    assert list(intervals["FOREGROUND", "uniform_lr0.001"].values())[2:] == ["53.3333", "20.0000", "90.0000"]
+    # 20, 90 and 50 %: a standard error of 20.3 points, Student's t of two degrees is 4.3, and Dice ends at 0 and at 100
+    assert list(intervals["FOREGROUND", "uniform_lr0.001"].values())[2:] == ["53.3333", "0.0000", "100.0000"]
 
 
 def test_nothing_but_the_report_is_written(study: StudyFolder) -> None:

@@ -120,22 +120,32 @@ def test_markdown_and_latex_print_bests_bold(make_study: StudyMaker, paper_rows:
 
 
 def test_intervals_and_marks_are_printed_beside_the_means_and_not_in_the_csv(make_study: StudyMaker) -> None:
-    # two patients at 40 and 60 %: resampled means are 40, 50 or 60 %, so half of the 95 % interval is 10 points
-    first = (row("a", "liver", 0.4), row("b", "liver", 0.6))
-    second = (row("a", "liver", 0.3), row("b", "liver", 0.5))
-    table = table1(make_study([first, second, *[None] * 4]), "original")
+    # two patients at 49 and 51 %: a standard error of 1 point, and Student's t of one degree is 12.706
+    first = (row("a", "liver", 0.49), row("b", "liver", 0.51))
+    second = (row("a", "liver", 0.39), row("b", "liver", 0.41))
+    rows: Rows = [*[first] * 5, *[second] * 5, *[None] * 20]
+    table = table1(make_study(rows, seeds=(0, 1, 2, 3, 4)), "original")
     line = next(line for line in to_markdown(table).splitlines() if line.startswith("| liver"))
-    assert [cell.strip() for cell in line.split("|")[2:5]] == ["**50.0** ±10.0", "40.0 ±10.0 ≈", "–"]
-    assert r"liver & \textbf{50.0} {\scriptsize $\pm$10.0} & 40.0 {\scriptsize $\pm$10.0$\approx$} & --" in to_latex(
+    assert [cell.strip() for cell in line.split("|")[2:5]] == ["**50.0** ±12.7", "40.0 ±12.7 ≈", "–"]
+    assert r"liver & \textbf{50.0} {\scriptsize $\pm$12.7} & 40.0 {\scriptsize $\pm$12.7$\approx$} & --" in to_latex(
         table
     )
     assert parsed(to_csv(table))["liver"]["simple_lr0.001"] == "40.0000"
-    rows = {r.name: r for r in table.rows()}
-    assert [cell.spread for cell in rows["MAX"].cells + rows["MIN"].cells] == [""] * 12  # no means
-    assert rows["FOREGROUND"].cells[0].spread == rows["AVG"].cells[0].spread == "±10.0"
+    printed = {r.name: r for r in table.rows()}
+    assert [cell.spread for cell in printed["MAX"].cells + printed["MIN"].cells] == [""] * 12  # no means
+    assert printed["FOREGROUND"].cells[0].spread == printed["AVG"].cells[0].spread == "±12.7"
     notes = [note for note in table.footnotes if note[0] in "±≈"]
-    assert "over cases; the variation between seeds is not in it" in notes[0]
+    assert "over cases and seeds, both as drawn from many" in notes[0]
     assert "With 2 cases no difference could be significant, so the mark is no sign of equality." in notes[1]
+
+
+def test_one_seed_has_no_mark_and_its_intervals_say_what_is_not_in_them(make_study: StudyMaker) -> None:
+    rows: Rows = [(row("a", "liver", 0.49), row("b", "liver", 0.51)), (row("a", "liver", 0.4), row("b", "liver", 0.4))]
+    table = table1(make_study(rows + [None] * 4), "original")
+    notes = [note for note in table.footnotes if note[0] in "±N"]
+    assert "over cases; the variation between seeds is not in it" in notes[0]
+    assert "a verdict about weightings and rates takes 5 seeds that all arms share, and there is 1." in notes[1]
+    assert {cell.mark for r in table.rows() for cell in r.cells} == {""}
 
 
 def test_one_case_has_neither_interval_nor_mark_and_says_so(make_study: StudyMaker, paper_rows: Rows) -> None:

@@ -6,9 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from viscera.metrics import statistics
-from viscera.metrics.statistics import Array
+from viscera.metrics.crossed import crossed_means, joined_columns
+from viscera.metrics.statistics import Array, bootstrap_means, rank_range, rank_shares
 from viscera.study.results import StudyResult
+from viscera.study.score_table import Sample
 
 DRAWS = 2000
 
@@ -23,39 +24,46 @@ class RankStability(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Spread:
-    """Bootstrap of Table 1 on one grid: rows are the classes, AVG, FOREGROUND (MAX, MIN are no means), columns arms."""
+    """How far the means of Table 1 on one grid carry; rows are the classes, AVG, FOREGROUND (MAX, MIN are no means).
 
-    low: pd.DataFrame  # low, high: bounds of the 95 % interval in per cent; NaN where there is no mean, or one patient
+    Columns are arms, values per cent; NaN where there is no mean, or one patient. Intervals are those of
+    `metrics.crossed`, over patients and seeds; with one seed over patients alone.
+    """
+
+    low: pd.DataFrame  # low, high: the 95 % interval as far as Dice goes, from 0 to 100
     high: pd.DataFrame
+    half_width: pd.DataFrame  # the number behind ±: half the interval, wherever it ends
     stability: dict[str, RankStability]  # by name of arm with a foreground mean; empty where one patient is scored
     seeds: int  # most scored seeds of an arm
 
-    def half_width(self) -> pd.DataFrame:
-        """(L + 2, arms) half the interval, in points: the number behind ±."""
-        return (self.high - self.low) / 2
-
 
 def spread_of(study: StudyResult, grid: str) -> Spread:
-    """Resample patients and seeds of a study; the same study gives the same intervals."""
+    """Intervals of the means of a study, and of its order; the same study gives the same."""
     sample = study.scores.sample(grid)
-    classes_DAL = 100 * statistics.bootstrap_means(sample.values, DRAWS)
-    foreground_DA = _mean_of_draws(classes_DAL[:, :, 1:])
-    with_means = (classes_DAL, _mean_of_draws(classes_DAL)[:, :, None], foreground_DA[:, :, None])
-    bounds = statistics.percentile_interval(np.concatenate(with_means, axis=2))
-    defined_AL = (~np.isnan(sample.values).all(axis=2)).sum(axis=1)
-    patients = np.column_stack([defined_AL, defined_AL.max(axis=1), defined_AL[:, 1:].max(axis=1)])
-    rows = [*study.classes.names, "AVG", "FOREGROUND"]
+    rows, bounds = [*study.classes.names, "AVG", "FOREGROUND"], []
+    for values_PSL in map(sample.of_arm, sample.arms):
+        with_means = [values_PSL, *(joined_columns(of)[:, :, None] for of in (values_PSL, values_PSL[:, :, 1:]))]
+        bounds.append(crossed_means(100 * np.concatenate(with_means, axis=2)).interval())
     low, high = (
-        pd.DataFrame(np.where(patients >= 2, bound, np.nan).T, index=rows, columns=list(sample.arms))
-        for bound in bounds
+        pd.DataFrame(np.reshape(side, (len(sample.arms), len(rows))).T, index=rows, columns=list(sample.arms))
+        for side in (zip(*bounds, strict=True) if bounds else ((), ()))
     )
-    stability: dict[str, RankStability] = {}
-    if patients[:, -1].max(initial=0) >= 2:
-        for name, shares in zip(sample.arms, statistics.rank_shares(foreground_DA), strict=True):
-            if not np.isnan(shares).any():
-                stability[name] = RankStability(float(shares[0]), *statistics.rank_range(shares))
     scored = (~np.isnan(sample.values)).any(axis=(1, 3)).sum(axis=1)
-    return Spread(low, high, stability, int(scored.max(initial=0)))
+    seeds = int(scored.max(initial=0))
+    return Spread(low.clip(0, 100), high.clip(0, 100), (high - low) / 2, _stability(sample), seeds)
+
+
+def _stability(sample: Sample) -> dict[str, RankStability]:
+    """Patients and seeds are drawn again, the same for all arms."""
+    organs = np.stack([sample.of_arm(arm)[:, :, 1:] for arm in sample.arms])
+    patients_A = (~np.isnan(organs).all(axis=2)).sum(axis=1).max(axis=1, initial=0)
+    stability: dict[str, RankStability] = {}
+    if patients_A.max(initial=0) >= 2:
+        foreground_DA = _mean_of_draws(bootstrap_means(organs, DRAWS))
+        for name, shares in zip(sample.arms, rank_shares(foreground_DA), strict=True):
+            if not np.isnan(shares).any():
+                stability[name] = RankStability(float(shares[0]), *rank_range(shares))
+    return stability
 
 
 def _mean_of_draws(draws_DAL: Array) -> Array:

@@ -1,10 +1,10 @@
 """What a claim is tested on, and how it is settled: contrasts of settings in points per patient, then verdicts.
 
-Every part of a claim must hold, Holm's correction is over the claims, and the seeds must agree. The rules and their
-reasons stand in docs/decisions/0008-claim-ledger.md; they were written before any study was read.
+Every part of a claim must hold, by ranks, by the mean and, from five seeds on, over trainings; Holm's correction is
+over the claims. The rules and their reasons stand in docs/decisions/0008-claim-ledger.md.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isnan
@@ -14,19 +14,20 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from viscera.core.anatomy import ORGANS
 from viscera.core.arms import Arm
-from viscera.metrics.signed_rank import hodges_lehmann, signed_rank_test
+from viscera.metrics.paired_tests import DECIMALS, SEEDS_FOR_SETTINGS, PairedTests, paired_tests
+from viscera.metrics.sign_flips import OneSided
+from viscera.metrics.signed_rank import hodges_lehmann
 from viscera.metrics.statistics import Array, holm, pairs_needed, smallest_p
-from viscera.study.report.comparisons import ALPHA, DECIMALS
-from viscera.study.results import RunResult, StudyResult, counted
+from viscera.study.report.claim_power import what_equivalence_takes
+from viscera.study.report.comparisons import ALPHA
+from viscera.study.results import RunResult, StudyResult, counted, signed
 from viscera.study.score_table import Sample, mean_over
 
 FOREGROUND = tuple(organ.name for organ in ORGANS)
 MINUS = "\N{MINUS SIGN}"
-SEEDS_FOR_CONCLUSIONS = 5
 # by the same formula; power 0 is not Eq. 3, it has the factor N / L
 _NAMES_OF_POWERS: dict[str | float, str] = {1.0: "simple", 2.0: "square"}
 
@@ -123,6 +124,11 @@ class Contrast:
     patients: Points
     by_seed: Mapping[int, Points] = field(default_factory=dict)
 
+    def by_case_and_seed(self) -> Array:
+        """(P, S) the same by patient and seed, NaN where undefined; one column of means where no seed is shared."""
+        of_seeds = self.by_seed or {0: self.patients}
+        return pd.DataFrame({seed: dict(points) for seed, points in of_seeds.items()}).to_numpy(float)
+
 
 def difference(
     title: str, a: Mapping[int, PatientDice], b: Mapping[int, PatientDice], organs: Collection[str] = FOREGROUND
@@ -179,22 +185,21 @@ class Part(NamedTuple):
     bound: float = 0.0  # in points
     above: bool = True  # whether it is claimed to lie above the bound, or else below it
     counts_against: bool = True  # whether a contrast on the other side contradicts the claim
+    one_sided: bool = False  # whether it is shown at 0.05 on one side: half of an equivalence
 
-    def claimed(self, points: Points) -> Array:
-        """(P,) how far the patients lie on the claimed side of the bound."""
-        distance = np.array(list(points.values())) - self.bound
-        return np.round(distance if self.above else -distance, DECIMALS)
-
-    def p_values(self) -> tuple[float, float]:
-        """That the patients lie on the claimed side, and on the other; the two-sided p on its side, 1 on the other."""
-        distances = self.claimed(self.contrast.patients)
-        tendency, p = (np.sign(distances) * stats.rankdata(np.abs(distances))).sum(), signed_rank_test(distances).p
-        return (p if tendency > 0 else 1.0), (p if tendency < 0 else 1.0)
+    def tests(self) -> PairedTests:
+        """Of how far the contrast lies on the claimed side of the bound, in one column."""
+        distances_PS = self.contrast.by_case_and_seed() - self.bound
+        return paired_tests((distances_PS if self.above else -distances_PS)[:, :, None])
 
 
 def within(contrast: Contrast, margin: float) -> tuple[Part, Part]:
-    """Equivalence: above -margin and below +margin, two one-sided tests (Schuirmann 1987)."""
-    return Part(contrast, -margin), Part(contrast, margin, above=False)
+    """Equivalence: above -margin and below +margin, two one-sided tests at 0.05 (Schuirmann 1987).
+
+    It is shown where the 90 % interval lies within the margin: only one of both ends can be the wrong one, so the
+    chance of a false verdict is 5 %, not 10.
+    """
+    return Part(contrast, -margin, one_sided=True), Part(contrast, margin, above=False, one_sided=True)
 
 
 @dataclass(frozen=True)
@@ -205,6 +210,7 @@ class Reading:
     missing: str = ""  # why it cannot be tested and what it would take, in sentences; empty where it can
     remark: str = ""  # further numbers that decide nothing, in sentences
     reserve: str = ""  # why parts that do not count against the claim do not, in a sentence
+    takes: str = f"It takes {SEEDS_FOR_SETTINGS} seeds or more (--seeds)."  # for more than these models, in a sentence
 
 
 class Weighed(NamedTuple):
@@ -223,11 +229,12 @@ class Weighed(NamedTuple):
 class Verdict(NamedTuple):
     """What became of a claim."""
 
-    word: Word  # supported, contradicted or undecided
+    word: Word  # supported, contradicted or undecided; about settings, never about these models alone
     p_holm: float | None = None  # None where it was not tested
     reason: str = ""  # why it is undecided, and what it would take; which part of several contradicts it; else empty
     seeds: int = 0  # those behind it; 0 where not tested
     patients: int = 0  # the fewest of its parts
+    models: Word = "undecided"  # what these models show, where there are too few seeds for a word on their settings
 
 
 def settle(readings: Sequence[Reading]) -> list[Verdict]:
@@ -240,58 +247,72 @@ def settle(readings: Sequence[Reading]) -> list[Verdict]:
     return [found.get(id(r)) or Verdict("undecided", reason=r.missing or no_case) for r in readings]
 
 
-def weigh(parts: Sequence[Part]) -> Weighed:
-    """Test the parts; each needs one patient or more."""
-    support, against = zip(*(part.p_values() for part in parts), strict=True)
-    counting = [(p, part) for p, part in zip(against, parts, strict=True) if part.counts_against]
-    smallest, reversed_part = min(counting, key=itemgetter(0), default=(1.0, None))
-    return Weighed(max(support), min(1.0, smallest * max(1, len(counting))), reversed_part)
-
-
-def seeds_agree(agreeing: int, seeds: int) -> bool:
-    """Whether single seeds point the way of the verdict often enough: all of two to four.
-
-    Of five or more by the one-sided sign test below 0.05: all of five to seven, all but one of eight.
-    """
-    if seeds < SEEDS_FOR_CONCLUSIONS:
-        return seeds < 2 or agreeing == seeds
-    return float(stats.binomtest(agreeing, seeds, alternative="greater").pvalue) < ALPHA
+def weigh(parts: Sequence[Part], by: Callable[[PairedTests], OneSided] = lambda tests: tests.deciding) -> Weighed:
+    """Weigh the parts by the tests that must agree, or by some of them; each needs one patient or more."""
+    sides = [by(part.tests()) for part in parts]
+    support = [float(side.above[0]) * (1 if part.one_sided else 2) for side, part in zip(sides, parts, strict=True)]
+    against = [(2 * float(side.below[0]), part) for side, part in zip(sides, parts, strict=True) if part.counts_against]
+    smallest, reversed_part = min(against, key=itemgetter(0), default=(1.0, None))
+    return Weighed(min(1.0, max(support)), min(1.0, smallest * max(1, len(against))), reversed_part)
 
 
 def _verdict(reading: Reading, weighed: Weighed, p_holm: float, claims: int) -> Verdict:
     parts = reading.parts
     patients = min(len(part.contrast.patients) for part in parts)
-    seeds = sorted(set.intersection(*(set(part.contrast.by_seed) for part in parts)))
-    supported = weighed.support <= weighed.against
-    deciding = parts if supported or weighed.reversed_part is None else (weighed.reversed_part,)
-    agreeing = sum(_points_to(deciding, seed, supported=supported) for seed in seeds)
-    word: Word = "supported" if supported else "contradicted"
-    reason = f"The reverse is shown for {deciding[0].contrast.title}." if len(parts) > 1 and not supported else ""
+    seeds = len(set.intersection(*(set(part.contrast.by_seed) for part in parts)))
     if p_holm >= ALPHA:
-        word, reason = "undecided", _why_not_shown(reading, weighed, patients, claims)
-    elif not seeds_agree(agreeing, len(seeds)):
-        word, shown = "undecided", "support it" if supported else "contradict it"
-        reason = (
-            f"The seeds disagree: the means over seeds {shown}, but only {agreeing} of {counted(len(seeds), 'seed')} "
-            f"alone. More seeds would tell (--seeds, {SEEDS_FOR_CONCLUSIONS} or more)."
-        )
-    return Verdict(word, p_holm, reason, max(1, len(seeds)), patients)
+        return Verdict("undecided", p_holm, _why_not_shown(reading, weighed, patients, claims), max(1, seeds), patients)
+    supported = weighed.support <= weighed.against
+    word: Word = "supported" if supported else "contradicted"
+    reversed_part, of_several = weighed.reversed_part, len(parts) > 1 and not supported
+    reason = f"The reverse is shown for {reversed_part.contrast.title}." if reversed_part and of_several else ""
+    if seeds >= SEEDS_FOR_SETTINGS:
+        return Verdict(word, p_holm, reason, seeds, patients)
+    about = f"These models {'support' if supported else 'contradict'} it, the next training may not."
+    reason = " ".join(filter(None, (about, reason, reading.takes)))
+    return Verdict("undecided", p_holm, reason, max(1, seeds), patients, word)
 
 
 def _why_not_shown(reading: Reading, weighed: Weighed, patients: int, claims: int) -> str:
-    if claims * smallest_p(patients) >= ALPHA:
+    parts = reading.parts
+    alike = [part for part in parts if part.one_sided]
+    least = smallest_p(patients) / (2 if len(alike) == len(parts) else 1)
+    if claims * least >= ALPHA:
         return (
             f"Too few test cases: {patients} can show nothing, however clear. With {counted(claims, 'claim')} tested "
             f"it takes {pairs_needed(claims, ALPHA)} or more."
         )
-    if reading.reserve and any(part.p_values()[1] < ALPHA for part in reading.parts):
+    if reading.reserve and any(part.tests().deciding.below[0] < ALPHA / 2 for part in parts):
         return reading.reserve
+    if disagreement := _disagreement(parts):
+        return disagreement
+    by_models = weigh(parts, lambda tests: tests.models)
+    if by_models.p < ALPHA <= weighed.p:
+        shown = "it" if by_models.support <= by_models.against else "the reverse"
+        return (
+            f"These models show {shown} (p = {by_models.p:.2g}), but the trainings vary: over cases and seeds p = "
+            f"{weighed.p:.2g}. More seeds would tell."
+        )
     unclear = "" if weighed.p >= ALPHA else " once corrected for the number of claims"
-    return f"Neither the claim nor its reverse is shown{unclear}. More test cases, or a clearer difference, would tell."
+    reason = (
+        f"Neither the claim nor its reverse is shown{unclear}. More test cases, or a clearer difference, would tell."
+    )
+    if alike:
+        differences_PS = alike[0].contrast.by_case_and_seed()
+        reason += f" {what_equivalence_takes(differences_PS, abs(alike[0].bound), ALPHA / claims)}"
+    return reason.strip()
 
 
-def _points_to(parts: Iterable[Part], seed: int, *, supported: bool) -> bool:
-    """Whether one seed alone lies on the side of the verdict in every part."""
-    distances = (part.claimed(part.contrast.by_seed[seed]) for part in parts)
-    shifts = (hodges_lehmann(values).estimate if values.size else 0.0 for values in distances)
-    return all(shift > 0 if supported else shift < 0 for shift in shifts)
+def _disagreement(parts: Sequence[Part]) -> str:
+    """Where ranks would settle the claim and means would not, or the other way round: a sentence; else empty."""
+    by_ranks, by_means = weigh(parts, lambda tests: tests.ranks), weigh(parts, lambda tests: tests.means)
+    if (by_ranks.p < ALPHA) == (by_means.p < ALPHA):
+        return ""
+    deciding = max(parts, key=lambda part: float(np.abs(part.tests().means.above - part.tests().ranks.above)[0]))
+    shift = hodges_lehmann(np.array(list(deciding.contrast.patients.values()))).estimate
+    mean = fmean(deciding.contrast.patients.values())
+    return (
+        f"Ranks and mean disagree ({deciding.contrast.title}: median shift {signed(shift)}, p = {by_ranks.p:.2g}; mean "
+        f"{signed(mean)}, p = {by_means.p:.2g}): most cases differ a little in one direction and a few much more in "
+        "the other, or all of it rests on a few cases. A claim about a mean needs both."
+    )

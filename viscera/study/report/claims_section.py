@@ -12,8 +12,9 @@ from scipy import stats
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import TrainConfig
 from viscera.core.settings import differences
+from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.metrics.statistics import Array
-from viscera.study.report.claim_rules import PAPER_SETTINGS, SEEDS_FOR_CONCLUSIONS, Evidence, Setting
+from viscera.study.report.claim_rules import PAPER_SETTINGS, Evidence, Setting
 from viscera.study.report.ledger import Entry, ledger
 from viscera.study.report.page_section import Content, Report, Rows, Section
 from viscera.study.report.table1_section import row_title
@@ -97,7 +98,7 @@ def _values(report: Report) -> dict[str, Any] | None:
     evidence = Evidence(report.study, report.grid)
     return {
         "entries": ledger(evidence),
-        "enough_seeds": SEEDS_FOR_CONCLUSIONS,
+        "enough_seeds": SEEDS_FOR_SETTINGS,
         "changed": differences(TrainConfig(), report.study.record.config.train, ("schedule", "reading")),
         "beside": beside_paper(evidence),
         "misprint": MISPRINT,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from viscera.io.scores import metric_title
 from viscera.metrics import statistics
+from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.report.arm_spread import DRAWS
 from viscera.study.report.comparisons import ALPHA, Comparison, Comparisons, compare
 from viscera.study.report.page_section import Content, Report, Rows, Section
@@ -20,8 +21,8 @@ class OrganFinding(NamedTuple):
 
     @property
     def alike(self) -> list[str]:
-        """Names of the arms that were tested against it, and are not significantly different."""
-        return [test.arm_b for test in self.tests if test.p_holm is not None and not test.significant]
+        """Names of the arms that were tested against it, and are not significantly different, as models at least."""
+        return [test.arm_b for test in self.tests if test.p_holm is not None and not test.different]
 
 
 class ArmStanding(NamedTuple):
@@ -31,7 +32,7 @@ class ArmStanding(NamedTuple):
     percent: float  # mean foreground Dice
     rank: int  # by that mean
     tests: int  # over organs and other arms
-    better: int  # better, worse: those in which it is significantly higher or lower
+    better: int  # better, worse: those in which it is significantly higher or lower, as these models at least
     worse: int
 
 
@@ -53,7 +54,7 @@ def arm_standings(compared: Comparisons) -> list[ArmStanding]:
     standings = []
     for arm, mean in means.items():
         tests = [row for row in compared.dice.values() if row.arm_a == arm and row.p_holm is not None]
-        effects = [row.effect or 0 for row in tests if row.significant]
+        effects = [row.effect or 0 for row in tests if row.different]
         better, worse = sum(effect > 0 for effect in effects), sum(effect < 0 for effect in effects)
         standings.append(ArmStanding(str(arm), mean, 1 + int((means > mean).sum()), len(tests), better, worse))
     return standings
@@ -74,6 +75,7 @@ def _values(report: Report) -> Mapping[str, object]:
         "smallest_p": statistics.smallest_p,
         "pairs_needed": statistics.pairs_needed,
         "alpha": ALPHA,
+        "enough_seeds": SEEDS_FOR_SETTINGS,
         "draws": DRAWS,
     }
 

@@ -1,11 +1,10 @@
 """The ledger of the paper's claims: what each comes to in one study (docs/decisions/0008-claim-ledger.md)."""
 
+from math import isnan
 from typing import NamedTuple
 
-import numpy as np
-
-from viscera.metrics.signed_rank import hodges_lehmann
-from viscera.study.report.claim_rules import SEEDS_FOR_CONCLUSIONS, Evidence, Reading, Verdict, Word, settle
+from viscera.metrics.crossed import crossed_means
+from viscera.study.report.claim_rules import Evidence, Reading, Verdict, Word, settle
 from viscera.study.report.claims import CLAIMS, Claim
 from viscera.study.results import StudyResult, counted, signed
 
@@ -24,6 +23,7 @@ class Entry(NamedTuple):
     word: Word
     numbers: str  # apart by `; `; empty where it was not tested
     reason: str
+    models: Word  # what these models show where a word on their settings takes more seeds; else undecided
 
 
 def ledger(evidence: Evidence) -> list[Entry]:
@@ -39,24 +39,26 @@ def _entry(evidence: Evidence, claim: Claim, reading: Reading, verdict: Verdict)
     numbers = _numbers(reading, verdict) if tested else ""
     reason = " ".join(filter(None, (reading.remark if tested else "", verdict.reason)))
     where = "on this phantom" if study.phantom else "on these cases"
-    models = ", for these models" if verdict.word != "undecided" and verdict.seeds < SEEDS_FOR_CONCLUSIONS else ""
+    models = {"supported": "; these models support it", "contradicted": "; these models contradict it"}
     cases = verdict.patients if tested else len(study.scores.cases())
     seeds = verdict.seeds if tested else len(study.record.config.study.seeds)
     data = f"{data_name(study)}: {counted(cases, 'test case')}, {counted(seeds, 'seed')}, "
     data += f"{study.record.all_stages[-1]:,} iterations"
     data += f", variant {evidence.base_variant}" if evidence.base_variant else ""
     tested_by, result = claim.tested_by[0].upper() + claim.tested_by[1:], " ".join(filter(None, (numbers, reason)))
-    worded = f"{verdict.word} {where}{models}"
-    return Entry(claim.number, claim.statement, tested_by, result, worded, data, verdict.word, numbers, reason)
+    worded = f"{verdict.word} {where}{models.get(verdict.models, '')}"
+    entry = (claim.number, claim.statement, tested_by, result, worded, data, verdict.word, numbers, reason)
+    return Entry(*entry, verdict.models)
 
 
 def _numbers(reading: Reading, verdict: Verdict) -> str:
-    """Each difference once, by Hodges and Lehmann with its 95 % interval, then p."""
+    """Each mean difference once with its interval over cases and seeds, 95 % or, of an equivalence, 90 %; then p."""
     texts = []
-    for title, patients in {part.contrast.title: part.contrast.patients for part in reading.parts}.items():
-        shift = hodges_lehmann(np.array(list(patients.values())))
-        interval = "" if shift.low is None else f" [{signed(shift.low)}, {signed(shift.high)}]"
-        texts.append(f"{title}: {signed(shift.estimate)}{interval}")
+    for title, part in {part.contrast.title: part for part in reading.parts}.items():
+        crossed = crossed_means(part.contrast.by_case_and_seed()[:, :, None])
+        low, high = (float(bound[0]) for bound in crossed.interval(0.9 if part.one_sided else 0.95))
+        interval = "" if isnan(low) else f" [{signed(low)}, {signed(high)}]" + (" (90 %)" if part.one_sided else "")
+        texts.append(f"{title}: {signed(float(crossed.mean[0]))}{interval}")
     p = verdict.p_holm or 0.0
     printed = f"p = {p:.2g}" if p >= 1e-4 else "p < 0.0001"
     return "; ".join([*texts, f"{printed}, {counted(verdict.patients, 'case')}."])

@@ -9,7 +9,7 @@ import pandas as pd
 from viscera.core.arms import FUSED, arm_config
 from viscera.engine.trust import failures_among
 from viscera.metrics.learning import BATCH_NORM_GAP, FAILED_DICE, LoggedStep, batch_norm_remedy
-from viscera.study.report.claim_rules import SEEDS_FOR_CONCLUSIONS
+from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.report.comparisons_section import primary_comparisons
 from viscera.study.report.page_section import Report, Section
 from viscera.study.results import StudyResult, mean_defined
@@ -116,7 +116,7 @@ def flagged_organs(reasons: Mapping[tuple[str, str], tuple[str, ...]], case: str
 def _summary_values(report: Report) -> Mapping[str, object]:
     shared = {**report.once(_fused_values), **report.once(_batch_norm_values)}
     cases = len(report.study.scores.cases(report.grid))
-    own = {"problems": report.problems, "grid": report.grid, "cases": cases, "enough_seeds": SEEDS_FOR_CONCLUSIONS}
+    own = {"problems": report.problems, "grid": report.grid, "cases": cases, "enough_seeds": SEEDS_FOR_SETTINGS}
     return {**shared, **own}
 
 

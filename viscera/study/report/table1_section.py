@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from viscera.core.anatomy import title_of
-from viscera.study.report.arm_spread import DRAWS, Spread
+from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
+from viscera.study.report.arm_spread import Spread
 from viscera.study.report.comparisons import ALPHA, Comparisons, compare
 from viscera.study.report.comparisons_section import organ_findings, primary_comparisons
 from viscera.study.report.page_section import Content, Report, Rows, Section, one_decimal
@@ -70,14 +71,14 @@ class Table1:
     percent: pd.DataFrame  # rows: the classes and the summary; columns: names of arms, then `fused`; NaN: undefined
     titles: tuple[str, ...]  # of the columns, for people; arms that are not finished and scored carry a dagger
     spread: Spread  # bootstrap intervals of the means
-    alike: frozenset[tuple[str, str]]  # organs and arms that are not significantly below the organ's best
+    alike: frozenset[tuple[str, str]]  # organs and arms not significantly below the organ's best; none with few seeds
     footnotes: tuple[str, ...] = ()  # what ± and the marks mean, and what was left out of the means; plain text
 
     def rows(self) -> list[TableRow]:
         """Rows as printed, one decimal as in the paper; an undefined value is a dash, the best of a row bold."""
         printed = self.percent.round(1)
         best = printed.eq(printed.max(axis=1), axis=0)
-        half = self.spread.half_width().reindex_like(self.percent)
+        half = self.spread.half_width.reindex_like(self.percent)
 
         def cell(row: str, arm: str) -> Cell:
             spread = "" if np.isnan(half[arm][row]) else f"±{half[arm][row]:.1f}"
@@ -109,7 +110,9 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
     marked = {arm for (arm, _), why in standing.items() if why}
     titles = [arm.title + (f" {DAGGER}" if arm in marked else "") for arm in study.arms]
     percent, spread = compared.percent, compared.spread
-    alike = frozenset((found.organ, arm) for found in organ_findings(compared) for arm in found.alike)
+    family = compared.family("dice")
+    findings = organ_findings(compared) if family is not None and family.of_settings else []
+    alike = frozenset((found.organ, arm) for found in findings for arm in found.alike)
     legend = filter(None, (_spread_note(spread), _mark_note(compared, bool(alike)), _unequal_cases(study, grid)))
     footnotes = [*unfinished, *legend, *_absent_organs(study, grid)]
     if study.fused is not None:
@@ -152,26 +155,33 @@ def to_latex(table: Table1) -> str:
 
 def _spread_note(spread: Spread) -> str:
     """What ± means; nothing where nothing carries it."""
-    over = "cases and seeds" if spread.seeds > 1 else "cases; the variation between seeds is not in it"
-    note = (
-        f"±: half the width of the mean's 95 % bootstrap interval ({DRAWS:,} resamples) over {over}. With few cases "
-        "such intervals tend to be too narrow."
-    )
+    over = "cases and seeds, both as drawn from many" if spread.seeds > 1 else "cases"
+    without = "" if spread.seeds > 1 else "; the variation between seeds is not in it"
+    note = f"±: half the width of the mean's 95 % interval (Student's t) over {over}{without}."
+    if 1 < spread.seeds < SEEDS_FOR_SETTINGS:
+        note += f" It is wide with fewer than {SEEDS_FOR_SETTINGS} seeds, which say little about the luck of training."
     return "" if spread.low.isna().to_numpy().all() else note
 
 
 def _mark_note(compared: Comparisons, marked: bool) -> str:
     """What the mark means, or why there is none."""
-    family = next((family for family in compared.families if family.metric == "dice"), None)
+    family = compared.family("dice")
     if family is None:
         return ""
     cases = counted(family.cases, "case")
     if not family.tests:
         return f"No value carries a mark of significance: with {cases} there is no test."
+    if not family.of_settings:
+        return (
+            "No value carries a mark of significance: a verdict about weightings and rates takes "
+            f"{SEEDS_FOR_SETTINGS} seeds that all arms share, and there {'is' if family.seeds == 1 else 'are'} "
+            f"{family.seeds}. How these models differ stands under Comparisons."
+        )
     cannot = f" With {cases} no difference could be significant, so the mark is no sign of equality."
     note = (
-        f"{NOT_APART}: not significantly different from the highest mean of its organ (paired Wilcoxon test over "
-        f"cases, p of {ALPHA} or more after Holm's correction over {counted(family.tests, 'test')})."
+        f"{NOT_APART}: not significantly different from the highest mean of its organ (ranks and mean over cases, and "
+        f"the mean over cases and seeds, must agree; p of {ALPHA} or more after Holm's correction over "
+        f"{counted(family.tests, 'test')})."
     )
     return note + ("" if family.can_show else cannot) if marked else ""
 

@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import viscera
 from viscera.core.arms import arms_of
+from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.analysis_plan import AnalysisPlan, planned_settings
 from viscera.study.report import claims
-from viscera.study.report.claim_rules import SEEDS_FOR_CONCLUSIONS, Evidence
-from viscera.study.report.comparisons_section import ALPHA, compare
+from viscera.study.report.claim_rules import Evidence
+from viscera.study.report.comparisons import ALPHA, Family, compare
+from viscera.study.report.ledger import Entry, ledger
 from viscera.study.report.page_section import Report, Section
 from viscera.study.results import StudyResult
 
@@ -41,7 +43,7 @@ class Outcome(NamedTuple):
 def analysis_rules() -> dict[str, float]:
     """Numbers that verdicts depend on, by name; margins in points of Dice."""
     margins = {name.lower(): float(getattr(claims, name)) for name in _MARGINS}
-    return {"alpha": ALPHA, "seeds_for_conclusions": float(SEEDS_FOR_CONCLUSIONS), **margins}
+    return {"alpha": ALPHA, "seeds_for_conclusions": float(SEEDS_FOR_SETTINGS), **margins}
 
 
 def changes(plan: AnalysisPlan, study: StudyResult, test_sha256: str = "") -> list[Change]:
@@ -97,14 +99,23 @@ def outcomes(plan: AnalysisPlan, study: StudyResult, grid: str) -> list[Outcome]
     """The tests of the comparisons by Dice, and the verdict on each claim that is tested in either."""
     both = as_planned(plan, study), study
     families = [compare(each, grid, ["dice"]).families[0] for each in both]
-    found = [Outcome("Dice of organs: significant differences", *(f"{f.significant} of {f.tests}" for f in families))]
+    found = [Outcome("Dice of organs: significant differences", *map(_significant, families))]
     if study.has_papers_classes:
-        ledgers = (claims.ledger(Evidence(each, grid)) for each in both)
+        ledgers = (ledger(Evidence(each, grid)) for each in both)
         for planned, now in zip(*ledgers, strict=True):
             if planned.numbers or now.numbers:
-                verdicts = (each.word if each.numbers else "not tested" for each in (planned, now))
-                found.append(Outcome(f"Claim {now.claim}: {now.statement}", *verdicts))
+                found.append(Outcome(f"Claim {now.claim}: {now.statement}", *map(_verdict, (planned, now))))
     return found
+
+
+def _significant(family: Family) -> str:
+    models = f"; these models: {family.of_models}" if family.of_models else ""
+    return f"{family.significant} of {family.tests}{models}"
+
+
+def _verdict(entry: Entry) -> str:
+    models = "" if entry.models == "undecided" else f"; these models: {entry.models}"
+    return f"{entry.word}{models}" if entry.numbers else "not tested"
 
 
 def _hash(sha256: str) -> str:

@@ -34,7 +34,10 @@ class Components(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CrossedMeans:
-    """Means over patients and seeds, in the unit of the values; (C,) but for the first. Errors NaN for one patient."""
+    """Means over patients and seeds, in the unit of the values; (C,) but for the first. Errors NaN for one patient.
+
+    Numbers of patients and seeds may be (1,), for all columns.
+    """
 
     of_patients: Array  # (P, C) mean over seeds; NaN where undefined
     mean: Array
@@ -51,7 +54,7 @@ class CrossedMeans:
 
     def interval(self, confidence: float = 0.95) -> tuple[Array, Array]:
         """Low and high bounds of the means."""
-        reach = self._critical(np.full(len(self.mean), (1 - confidence) / 2)) * self.error
+        reach = self._critical(np.array([(1 - confidence) / 2])) * self.error
         return self.mean - reach, self.mean + reach
 
     def test(self, bound: float = 0.0) -> OneSided:

@@ -66,6 +66,6 @@ def _drawn(variances: Components, patients: int, seeds: int, difference: float) 
         estimated(of_patients + residual, patients),
         estimated(of_seeds + residual, seeds),
         np.full(DRAWS, variances.residual),
-        np.full(DRAWS, patients),
-        np.full(DRAWS, seeds),
+        np.array([patients]),
+        np.array([seeds]),
     )

@@ -247,7 +247,12 @@ def settle(readings: Sequence[Reading]) -> list[Verdict]:
     return [found.get(id(r)) or Verdict("undecided", reason=r.missing or no_case) for r in readings]
 
 
-def weigh(parts: Sequence[Part], by: Callable[[PairedTests], OneSided] = lambda tests: tests.deciding) -> Weighed:
+def deciding(tests: PairedTests) -> OneSided:
+    """What claims are settled by: all tests that must agree."""
+    return tests.deciding
+
+
+def weigh(parts: Sequence[Part], by: Callable[[PairedTests], OneSided] = deciding) -> Weighed:
     """Weigh the parts by the tests that must agree, or by some of them; each needs one patient or more."""
     sides = [by(part.tests()) for part in parts]
     support = [float(side.above[0]) * (1 if part.one_sided else 2) for side, part in zip(sides, parts, strict=True)]
@@ -308,11 +313,11 @@ def _disagreement(parts: Sequence[Part]) -> str:
     by_ranks, by_means = weigh(parts, lambda tests: tests.ranks), weigh(parts, lambda tests: tests.means)
     if (by_ranks.p < ALPHA) == (by_means.p < ALPHA):
         return ""
-    deciding = max(parts, key=lambda part: float(np.abs(part.tests().means.above - part.tests().ranks.above)[0]))
-    shift = hodges_lehmann(np.array(list(deciding.contrast.patients.values()))).estimate
-    mean = fmean(deciding.contrast.patients.values())
+    most = max(parts, key=lambda part: float(np.abs(part.tests().means.above - part.tests().ranks.above)[0]))
+    shift = hodges_lehmann(np.array(list(most.contrast.patients.values()))).estimate
+    mean = fmean(most.contrast.patients.values())
     return (
-        f"Ranks and mean disagree ({deciding.contrast.title}: median shift {signed(shift)}, p = {by_ranks.p:.2g}; mean "
+        f"Ranks and mean disagree ({most.contrast.title}: median shift {signed(shift)}, p = {by_ranks.p:.2g}; mean "
         f"{signed(mean)}, p = {by_means.p:.2g}): most cases differ a little in one direction and a few much more in "
         "the other, or all of it rests on a few cases. A claim about a mean needs both."
     )

@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.anatomy import ABDOMEN, CLASS_NAMES
 from viscera.core.config import Config, LossConfig, PrepareConfig
 from viscera.core.errors import BadInputError
-from viscera.doctor.diagnosis import diagnose, diagnose_run, diagnosis_text
+from viscera.doctor.diagnosis import diagnose, diagnose_run, diagnosis_text, run_advice
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
+from viscera.metrics.learning import LoggedStep
 from viscera.stages.prepare import prepare
 
 Configure = Callable[..., Config]
@@ -178,6 +179,20 @@ def test_a_lost_organ_and_its_reason_are_named(tmp_path: Path, tiny_run: Path) -
     run.curve_path.write_text("")
     with pytest.raises(BadInputError, match="nothing was logged yet"):
         diagnose_run(run.path)
+
+
+def test_a_class_that_vanished_is_not_laid_at_the_weights() -> None:
+    """Equal weights are not to blame: the gradient of Eq. 2 at a logit has the class's probability as a factor."""
+    shares = dict.fromkeys(CLASS_NAMES, 1 / 7) | {"pancreas": 1e-6}
+    dice = dict.fromkeys(CLASS_NAMES, 0.9) | {"pancreas": 0.0}
+    curve = [LoggedStep.from_line({"step": n, "dice": dice, "gradient_share": shares}) for n in range(1, 9)]
+    train = Config().train
+    (equal,) = run_advice(curve, None, train, [1.0] * 8, ABDOMEN)
+    assert "pancreas" in equal
+    assert "next to no probability" in equal
+    assert "train.rate_schedule.warm_up" in equal
+    (light,) = run_advice(curve, None, train, [1.0] * 7 + [1e-4], ABDOMEN)
+    assert "That is the direction of the weights" in light
 
 
 def with_curve(run: Path, copy: Path, lines: list[dict[str, object]]) -> Path:

@@ -42,6 +42,10 @@ from viscera.metrics.learning import (
 _RARE = 0.5  # of the batches
 _KEPT = 0.5  # of the step
 _SHIFT = "A lower power (--weighting 0.5), train.loss.background=mean or train.loss.max_ratio shift the shares."
+_REVIVE = (
+    "A lower rate, a warm-up (train.rate_schedule.warm_up), another seed, or cross-entropy beside Dice "
+    "(train.loss.cross_entropy=1), whose gradient does not vanish, can prevent it."
+)
 _ALL_WELL = "No class is left behind: every organ has a Dice of at least 0.5 on the training windows."
 _ENLARGE = "train.loss.normalise=sum_to_L, a smaller train.adam.epsilon or a rate that much higher makes up for it."
 
@@ -150,7 +154,7 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
         gradient_share=tuple(recent_share(curve, name) for name in classes.names),
         step_kept=kept,
         flags=tuple(flags(curve, classes)),
-        advice=tuple(run_advice(curve, kept, train, classes)) or (_ALL_WELL,),
+        advice=tuple(run_advice(curve, kept, train, checkpoint.class_weights.tolist(), classes)) or (_ALL_WELL,),
     )
 
 
@@ -190,17 +194,32 @@ def store_advice(
 
 
 def run_advice(
-    curve: Sequence[LoggedStep], kept: float | None, train: TrainConfig, classes: ClassTable
+    curve: Sequence[LoggedStep],
+    kept: float | None,
+    train: TrainConfig,
+    weights: Sequence[float],  # (L,) of its last checkpoint
+    classes: ClassTable,
 ) -> Iterator[str]:
-    """Plain sentences about what went wrong in a run; none only where every organ is measured and learnt."""
+    """Plain sentences about what went wrong in a run; none only where every organ is measured and learnt.
+
+    A class that gets little gradient although its weight would give it enough has vanished: the derivative of the
+    softmax, and with it that of Eq. 2, is proportional to the class's own probability, which is next to 0 everywhere.
+    """
     last, gap = curve[-1], statistics_gap(curve[-1])
     if gap is not None:
         yield f"{str(gap)[0].upper()}{str(gap)[1:]}. {batch_norm_remedy(train.batch_norm)}"
     enough = starving_share(len(classes))
     starved = [flag.organ for flag in flags(curve, classes) if flag.share is not None and flag.share < enough]
-    if starved:
+    weighted = {name for name, w in zip(classes.names, weights, strict=True) if w >= enough * sum(weights)}
+    if vanished := [organ for organ in starved if organ in weighted]:
         yield (
-            f"{_listed(starved)}: less than a tenth of an equal share of the gradient. That is the direction of the "
+            f"{_listed(vanished)}: less than a tenth of an equal share of the gradient, but not for want of weight. "
+            "The network gives it next to no probability anywhere, and the gradient of the Dice loss is proportional "
+            f"to that. {_REVIVE}"
+        )
+    if outweighed := [organ for organ in starved if organ not in weighted]:
+        yield (
+            f"{_listed(outweighed)}: less than a tenth of an equal share of the gradient. That is the direction of the "
             f"weights. {_SHIFT}"
         )
     judged: dict[str, list[str]] = {}

@@ -6,6 +6,7 @@ set -euo pipefail
 data=$1 folder=$2 page=$3 preset=${4:-paper}
 bin=${BIN:-.venv/bin}
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+TIMEFORMAT='%U %S' # of `time`: seconds of the processor, of the program and of the system for it
 precision=float32
 if grep -qs avx512_bf16 /proc/cpuinfo; then precision=bfloat16; fi
 
@@ -18,8 +19,9 @@ memorise() { # case, iterations, downsampling, organs
     echo "classes: [$4]" >"$work/classes.yaml"
     "$bin/viscera" prepare "$data" "$work/store" --split "$work/split.json" --classes "$work/classes.yaml" \
         --downsample "$3" --config studies/memorise.yaml --quiet
-    "$bin/viscera" train "$work/store" "$work/run" --iterations "$2" --preset "$preset" --config studies/memorise.yaml \
-        --set train.precision="$precision" --resume --quiet
+    { time "$bin/viscera" train "$work/store" "$work/run" --iterations "$2" --preset "$preset" \
+        --config studies/memorise.yaml --set train.precision="$precision" --resume --quiet 2>&3; } \
+        3>&2 2>>"$work/processor_seconds.txt"
     "$bin/viscera" predict "$work/run" "$data/imagesTr/${case}_0000.nii.gz" "$work/predictions" --quiet
     "$bin/viscera" evaluate "$work/predictions" "$data" --out "$work/scores.csv" --quiet
 }
@@ -35,4 +37,4 @@ memorise lidc0001 "${STEPS_LIDC0001:-$steps_lidc0001}" 2 "$organs, pancreas" & #
 second=$!
 wait "$first"
 wait "$second"
-"$bin/python" -m benchmarks.record_memorised "$folder" --out "$page"
+"$bin/python" -m benchmarks.record_memorised "$folder" --out "$page" --preset "$preset"

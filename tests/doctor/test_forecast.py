@@ -1,99 +1,84 @@
-"""From shares to failing organs: what must hold whatever the constants are."""
+"""From the Dice of a training in miniature to failing organs: what must hold whatever the constants are."""
 
-import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.errors import BadInputError
 from viscera.doctor.forecast import (
+    NAMED_ABOVE,
     ArmForecast,
     Array,
+    Calibration,
     Outlook,
-    failing_chance,
-    forecast_features,
-    hu_claims,
+    confused_with,
+    failing_chances,
     load_forecasts,
     precision_and_recall,
     save_forecasts,
-    separability_of,
 )
 
-ALIKE = (0.1,) * 8
+ALL = np.full(8, 0.125)
+EXACT = Calibration(2.0, -10.0, ((0.0, 0.0), (0.0, 0.0)))
 
 
-def outlook(shares: Sequence[float], iterations: int = 1000, step_kept: float = 1.0, rate: float = 0.003) -> Outlook:
-    return Outlook(tuple(shares), 1e-6, step_kept, rate, iterations, ALIKE, ALIKE, ALIKE)
+def outlook(dice: Array, shares: Array = ALL, confusion: Array | None = None, unforeseen: str = "") -> Outlook:
+    confusion = np.diag(np.full(8, 100.0)) if confusion is None else confusion
+    return Outlook(tuple(shares.tolist()), 1e-6, 0.9, dice, confusion, unforeseen)
 
 
-def chances(shares: Sequence[float], iterations: int = 1000, step_kept: float = 1.0, rate: float = 0.003) -> Array:
-    return failing_chance(forecast_features(outlook(shares, iterations, step_kept, rate)), np.array(shares))
+def test_chances_by_hand() -> None:
+    # log odds 2 - 10 * 0.2 = 0 and 2 - 10 * 0 = 2; seeds that agree and constants known exactly leave no doubt
+    dice = np.array([[0.9, 0.2, 0.0], [0.9, 0.2, 0.0]])
+    low, chance, high = failing_chances(dice, np.ones(3), EXACT)
+    assert chance == pytest.approx([0, 0.5, 1 / (1 + np.exp(-2))])
+    assert low == pytest.approx(chance)
+    assert high == pytest.approx(chance)
 
 
-def test_even_shares_and_a_long_path_fail_nowhere() -> None:
-    assert (chances([0.125] * 8, 10_000) < 0.3).all()
+def test_the_interval_by_hand() -> None:
+    # seeds 0.1 and 0.3: variance of their mean 0.02 / 2, times 10² is 1 in log odds; the intercept adds 3: 1.645 * 2
+    known = Calibration(2.0, -10.0, ((3.0, 0.0), (0.0, 0.0)))
+    low, chance, high = failing_chances(np.array([[0.9, 0.1], [0.9, 0.3]]), np.ones(2), known)
+    odds = np.log(np.array([low[1], chance[1], high[1]]) / (1 - np.array([low[1], chance[1], high[1]])))
+    assert odds == pytest.approx([-3.29, 0, 3.29], abs=1e-6)
 
 
-def test_less_gradient_or_a_shorter_path_never_helps() -> None:
-    shares = (np.geomspace(1e-4, 1, 8) / np.geomspace(1e-4, 1, 8).sum()).tolist()
-    assert (np.diff(chances(shares)[1:]) < 0).all()
-    assert chances(shares)[0] == 0
-    assert (chances(shares, 100)[1:] >= chances(shares)[1:]).all()
-    assert chances(shares, 10_000, 0.1) == pytest.approx(chances(shares))  # epsilon takes a part of the path
+def test_a_class_that_could_not_be_measured_or_has_no_gradient_fails() -> None:
+    dice = np.array([[0.9, np.nan, 0.8, 0.8]])
+    low, chance, high = failing_chances(dice, np.array([1.0, 1.0, 1.0, 0.0]), EXACT)
+    assert chance[1] == pytest.approx(1 / (1 + np.exp(-2)))
+    assert (low[3], chance[3], high[3]) == (1, 1, 1)
+    assert (low[0], chance[0], high[0]) == (0, 0, 0)
 
 
-def test_features_by_hand() -> None:
-    known = Outlook(
-        gradient_share=(0.02, 0.2, 0.002),
-        gradient_rms=1e-6,
-        step_kept=0.5,
-        learning_rate=0.2,
-        iterations=100,
-        fraction=(0.9, 0.09, 0.01),
-        separability=(0.8, 0.5, 0.25),
-        hu_claim=(1.0, 0.1, 0.01),
-    )
-    of_arm = [1, 1, 1, -1, -1]  # path 0.5 * 0.2 * 100, excess 0.1 / 0.01, background's share 0.02 / 0.2
-    assert forecast_features(known)[1:] == pytest.approx(
-        np.array([[*of_arm, 0, -1, np.log10(0.09), 0.5, np.log10(0.09)], [*of_arm, -2, -2, -2, 0.25, -2]])
-    )
-
-
-def test_too_high_a_rate_costs_small_organs() -> None:
-    def chance(rate: float) -> Array:
-        known = dataclasses.replace(outlook([0.125] * 8, rate=rate), fraction=(0.9, *[0.001] * 7))
-        return failing_chance(forecast_features(known), np.full(8, 0.125))
-
-    assert (chance(0.3)[1:] > chance(0.01)[1:]).all()
-
-
-def test_hu_claims_by_hand() -> None:
-    # class 1: 4 voxels in bin 0 beside 8 of background, 2 alone in bin 1; weights 1 and 2: (4 * 8/16 + 2 * 1) / 6
-    counts = np.array([[8.0, 0.0, 6.0], [4.0, 2.0, 0.0]])
-    assert hu_claims(counts, np.array([1.0, 2.0])) == pytest.approx(((8 / 2 + 6) / 14, 4 / 6))
-
-
-def test_a_class_without_gradient_fails() -> None:
-    assert chances([0.5, 0.5, 0, 0, 0, 0, 0, 0])[2:].tolist() == [1] * 6
+def test_who_takes_the_voxels() -> None:
+    # of 10 voxels of class 1 background takes 3 and class 2 one; of class 2 nobody takes a fifth
+    confusion = np.array([[50.0, 0, 0], [3, 6, 1], [1, 0, 9]])
+    assert confused_with(confusion, ("background", "liver", "spleen")) == ("", "background", "")
+    assert confused_with(np.zeros((2, 2)), ("background", "liver")) == ("", "")
 
 
 def test_an_arm_names_its_starving_and_failing_organs() -> None:
-    forecast = ArmForecast.of("square_lr0.001", outlook([0.1, 0.2, 0.2, 1e-7, 0.2, 0.1, 0.1, 0.1]))
+    dice = np.full((3, 8), 0.9)
+    dice[:, 3] = 0.0
+    confusion = np.diag(np.full(8, 100.0))
+    confusion[3, 3], confusion[3, 4] = 0, 100
+    shares = np.array([0.1, 0.2, 0.2, 1e-7, 0.2, 0.1, 0.1, 0.1])
+    forecast = ArmForecast.of("square_lr0.001", outlook(dice, shares, confusion))
     assert forecast.starving == ("liver",)
-    assert "liver" in forecast.failing
-    assert forecast.failing == tuple(
-        name for name, chance in zip(CLASS_NAMES, forecast.failing_chance, strict=True) if chance > 0.3
-    )
+    assert forecast.failing == ("liver",)
+    assert forecast.confused_with == ("", "", "", "spleen", "", "", "", "")
+    assert forecast.volume_ratio == (1, 1, 1, 0, 2, 1, 1, 1)
+    chances = zip(forecast.failing_chance_low, forecast.failing_chance, forecast.failing_chance_high, strict=True)
+    assert all(low <= chance <= high for low, chance, high in chances)
+    assert forecast.failing_chance[3] > NAMED_ABOVE > max(forecast.failing_chance[4:])
 
 
-def test_separability_by_hand() -> None:
-    # class 1 fills bin 0 alone: Dice 1. Of class 2, bin 1 holds 6 of 8 beside 2 of class 0: 2 * 6 / (8 + 8); with bin
-    # 2, where it has 2 of 10: 2 * 8 / (18 + 8), which is less
-    counts = np.array([[0.0, 2.0, 8.0], [5.0, 0.0, 0.0], [0.0, 6.0, 2.0]])
-    assert separability_of(counts)[1:] == pytest.approx((1, 12 / 16))
+def test_nothing_is_said_of_what_is_not_foreseen() -> None:
+    forecast = ArmForecast.of("a", outlook(np.zeros((0, 8)), unforeseen="SGD"))
+    assert (forecast.failing_chance, forecast.failing, forecast.confused_with) == ((), (), ())
 
 
 def test_precision_and_recall_by_hand() -> None:
@@ -105,11 +90,21 @@ def test_precision_and_recall_by_hand() -> None:
 def test_forecasts_are_read_back(tmp_path: Path) -> None:
     path = tmp_path / "forecast.json"
     assert load_forecasts(path, 300) == ()
-    known = Outlook((0.125,) * 8, 1e-3, 0.9, 0.01, 300, (0.1,) * 8, (0.1,) * 8, (0.1,) * 8)
-    forecasts = (ArmForecast.of("simple_lr0.01", known),)
+    forecasts = (ArmForecast.of("simple_lr0.01", outlook(np.full((3, 8), 0.5))),)
     save_forecasts(path, 300, forecasts)
     assert load_forecasts(path, 300) == forecasts
     assert load_forecasts(path, 600) == ()
     path.write_text('{"iterations": 300, "arms": [{"arm": 5}]}')
     with pytest.raises(BadInputError, match=r"forecast\.json: damaged"):
         load_forecasts(path, 300)
+
+
+def test_a_forecast_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "forecast.json"
+    path.write_text(
+        '{"iterations": 300, "arms": [{"arm": "a", "gradient_share": [0.5, 0.5], "gradient_rms": 1e-6, "step_kept": 1,'
+        ' "starving": [], "failing_chance": [0, 0.4], "failing": ["liver"], "unforeseen": ""}]}'
+    )
+    (forecast,) = load_forecasts(path, 300)
+    assert forecast.failing_chance == (0, 0.4)
+    assert forecast.failing_chance_low == forecast.confused_with == ()

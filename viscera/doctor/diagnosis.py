@@ -162,10 +162,11 @@ def store_advice(
     forecasts: Sequence[ArmForecast], arms: Sequence[Arm], batches_with_class: Mapping[str, float], best: Arm | None
 ) -> Iterator[str]:
     """Plain sentences about the arms: each names what was found and what to do."""
+    classes = tuple(batches_with_class)
     pairs = [(arm, each) for arm, each in zip(arms, forecasts, strict=True) if not each.unforeseen]
     for arm, forecast in pairs:
         if forecast.failing:
-            yield f"{arm.title}: {_listed(forecast.failing)} will most likely end below a Dice of {FAILING_DICE:g}."
+            yield f"{arm.title}: {_failing(forecast, classes)} will most likely end below a Dice of {FAILING_DICE:g}."
     for arm, forecast in {(arm.weighting, arm.variant): (arm, forecast) for arm, forecast in pairs}.values():
         name = ", ".join(filter(None, (weighting_name(arm.weighting), arm.variant)))  # it does not depend on the rate
         if forecast.starving:
@@ -242,6 +243,16 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(title_of(name) for name in names)
 
 
+def _failing(forecast: ArmForecast, classes: Sequence[str]) -> str:
+    """The organs that an arm will leave behind, each with its chance and the class that will take its voxels."""
+    said = []
+    for at, name in enumerate(classes):
+        if name in forecast.failing:
+            taken = f", called {title_of(other)}" if (other := forecast.confused_with[at]) else ""
+            said.append(f"{title_of(name)} ({forecast.failing_chance[at]:.0%}{taken})")
+    return ", ".join(said)
+
+
 def diagnosis_text(diagnosis: Diagnosis) -> str:
     """Counts, weights and presence in windows, one row a class; the forecast, one row an arm; advice."""
     labelling = [f"{n}/{diagnosis.cases}" for n in diagnosis.cases_labelling]
@@ -266,9 +277,22 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
             _table(zip(*classes.values(), *weights, strict=True), (*classes, *diagnosis.weights)),
             "Before training: each class's share of the gradient, and what Adam's epsilon leaves of its step",
             _table(arms, ("arm", *(name.replace("_", "\n") for name in diagnosis.classes), "gradient", "step kept")),
+            *_chances(diagnosis),
             *diagnosis.advice,
         ]
     )
+
+
+def _chances(diagnosis: Diagnosis) -> Iterator[str]:
+    """The chance of each organ to fail, one row an arm; nothing where none is forecast."""
+    rows = [
+        (arm.arm, *(f"{low:.0%}-{high:.0%}" for low, high in interval[1:]))
+        for arm in diagnosis.arms
+        if (interval := [*zip(arm.failing_chance_low, arm.failing_chance_high, strict=True)])
+    ]
+    if rows:
+        yield f"Before training: chance of each organ to end below a Dice of {FAILING_DICE:g}, 90 % interval"
+        yield _table(rows, ("arm", *(name.replace("_", "\n") for name in diagnosis.classes[1:])))
 
 
 def run_diagnosis_text(diagnosis: RunDiagnosis) -> str:

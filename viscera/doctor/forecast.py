@@ -1,4 +1,4 @@
-"""From what is known before training (gradients, counts, HU) to the organs that an arm will leave behind."""
+"""From a training in miniature to the organs that an arm will leave behind, and which class will take their voxels."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -17,33 +17,51 @@ from viscera.io.records import read_json, write_json
 from viscera.metrics.learning import starving_share
 
 Array = npt.NDArray[np.float64]
-_LEAST_SHARE = 1e-6  # of the largest: below it nothing changes any more
-_LEAST_PATH = 1e-12
-_UNSTABLE_RATE = 0.01  # above it training grew unstable on the phantoms
-_NAMED_ABOVE = 0.30
-# of the log odds of failing, for the features below; fitted on phantoms by `python -m benchmarks.fit_forecast`, and
-# what they are worth elsewhere is scored in every report
-_CONSTANTS = np.array([-2.95, -1.17, -0.39, 0.18, -0.44, -3.22, 1.13, -0.56, -4.22, -0.81])
+NAMED_ABOVE = 0.3  # chances of failing: as many organs are then missed as are named wrongly
+_TAKEN = 0.2  # share of a class's voxels from which on it is said who takes them
+_Z90 = 1.645  # standard deviations on either side of 90 % of a normal distribution
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """Log odds of failing, intercept + slope × Dice of the miniature, and how well the two constants are known."""
+
+    intercept: float
+    slope: float
+    covariance: tuple[tuple[float, float], tuple[float, float]]  # of intercept and slope, by bootstrap over the arms
+
+    def log_odds(self, dice: Array) -> Array:
+        """For Dice of any shape."""
+        return self.intercept + self.slope * dice
+
+    def variance(self, dice: Array, dice_variance: Array) -> Array:
+        """Of the log odds: of the constants, and of the Dice itself."""
+        (a, ab), (_, b) = self.covariance
+        return a + 2 * ab * dice + b * dice**2 + self.slope**2 * dice_variance
+
+
+# fitted by `python -m benchmarks.fit_forecast` (docs/decisions/0039); the miniature itself has no fitted constant
+CALIBRATION = Calibration(1.0, -8.0, ((0.1, 0.0), (0.0, 1.0)))
+
+
+@dataclass(frozen=True, eq=False)
 class Outlook:
-    """What is known of an arm before it is trained: from an untrained network, the counts and the HU of the classes."""
+    """What is known of an arm before it is trained: from an untrained network, and from a training in miniature."""
 
     gradient_share: tuple[float, ...]  # (L,) of each class in the gradient at the logits
     gradient_rms: float  # root mean square of the gradient over the parameters, no unit
     step_kept: float  # share of Adam's step that epsilon leaves
-    learning_rate: float  # times `iterations`, the path length, is how far Adam can move a weight
-    iterations: int
-    fraction: tuple[float, ...]  # (L,) share of all training voxels
-    separability: tuple[float, ...]  # (L,) see `separability_of`
-    hu_claim: tuple[float, ...]  # (L,) see `hu_claims`
-    unforeseen: str = ""  # see `unforeseen`
+    dice: Array  # (seeds, L) that the miniature ends with; NaN where no case kept apart has the class
+    confusion: Array  # (L, L) voxels of a class (row) that the miniature gives to a class (column), all seeds
+    unforeseen: str = ""  # see `unforeseen`; dice and confusion are then empty
 
 
 @dataclass(frozen=True)
 class ArmForecast:
-    """What to expect of one arm, from an untrained network; the first three as in `Outlook`."""
+    """What to expect of one arm, before it is trained; the first three as in `Outlook`.
+
+    Sequences (L,) are empty where nothing is forecast, and those with a default in files of earlier versions.
+    """
 
     arm: str  # its name
     gradient_share: tuple[float, ...]
@@ -53,21 +71,39 @@ class ArmForecast:
     failing_chance: tuple[float, ...]  # (L,) of a mean test Dice below 0.2; 0 for background
     failing: tuple[str, ...]  # organs for which that is above 0.3, where as many are missed as are named wrongly
     unforeseen: str = ""  # what nothing is forecast of, though the arm is trained with it; the last two are then empty
+    failing_chance_low: tuple[float, ...] = ()  # (L,) 90 % interval of it: seeds, constants
+    failing_chance_high: tuple[float, ...] = ()
+    expected_dice: tuple[float, ...] = ()  # (L,) of the miniature: lower than a network's, in the same order
+    # (L,) the other class that will take most of a class's voxels, where that is a fifth of them or more, or ""
+    confused_with: tuple[str, ...] = ()
+    volume_ratio: tuple[float, ...] = ()  # (L,) voxels called so over those that are: 0 empty, far above 1 flooded
 
     @classmethod
     def of(cls, arm: str, outlook: Outlook, classes: ClassTable = ABDOMEN) -> "ArmForecast":
         """Judge an arm by its name and what is known of it."""
         share, little = outlook.gradient_share, starving_share(len(classes))
-        chance = failing_chance(forecast_features(outlook), np.asarray(share))[: 0 if outlook.unforeseen else None]
-        return cls(
+        known = cls(
             arm=arm,
             gradient_share=share,
             gradient_rms=outlook.gradient_rms,
             step_kept=outlook.step_kept,
             starving=tuple(name for name, s in zip(classes.names, share, strict=True) if 0 < s < little),
-            failing_chance=tuple(chance.tolist()),
-            failing=tuple(name for name, odds in zip(classes.names, chance, strict=False) if odds > _NAMED_ABOVE),
+            failing_chance=(),
+            failing=(),
             unforeseen=outlook.unforeseen,
+        )
+        if outlook.unforeseen:
+            return known
+        low, chance, high = failing_chances(outlook.dice, np.asarray(share))
+        return dataclasses.replace(
+            known,
+            failing_chance=tuple(chance.tolist()),
+            failing=tuple(name for name, odds in zip(classes.names, chance, strict=True) if odds > NAMED_ABOVE),
+            failing_chance_low=tuple(low.tolist()),
+            failing_chance_high=tuple(high.tolist()),
+            expected_dice=tuple(np.nan_to_num(mean_dice(outlook.dice)).tolist()),
+            confused_with=confused_with(outlook.confusion, classes.names),
+            volume_ratio=tuple((outlook.confusion.sum(axis=0) / _at_least_1(outlook.confusion.sum(axis=1))).tolist()),
         )
 
 
@@ -82,53 +118,39 @@ def unforeseen(train: TrainConfig) -> str:
     return " and ".join(what for what, there in found.items() if there)
 
 
-def forecast_features(outlook: Outlook) -> Array:
-    """What the log odds are linear in, (L, 10).
+def failing_chances(dice: Array, gradient_share: Array, known: Calibration = CALIBRATION) -> tuple[Array, Array, Array]:
+    """Chance of each class to end with a mean Dice below 0.2, (L,), between the two ends of its 90 % interval.
 
-    Of the arm: 1; log10 of path length times step kept; excess, log10 of how far the rate lies above 0.01, 0 below;
-    log10 of background's share over the largest, alone and times excess. Of the class: log10 of its share over the
-    largest; log10 of its HU claim; log10 of its fraction; its separability; log10 of its fraction times excess.
+    From the (seeds, L) Dice of the miniature; 0 for one that could not be measured, as the class is in too few cases.
+    Background has a chance of 0, a class without any gradient one of 1.
     """
-    share = np.asarray(outlook.gradient_share)
-    relative = np.log10(np.maximum(share / share.max(), _LEAST_SHARE))
-    rate = max(outlook.learning_rate * outlook.step_kept, _LEAST_PATH)
-    excess = max(np.log10(rate / _UNSTABLE_RATE), 0.0)
-    claim = np.log10(np.maximum(np.asarray(outlook.hu_claim), _LEAST_SHARE))
-    fraction = np.log10(np.maximum(np.asarray(outlook.fraction), _LEAST_PATH))
-    separability = np.asarray(outlook.separability)
-    of_arm = [1.0, np.log10(rate * outlook.iterations), excess, relative[0], relative[0] * excess]
-    alike = np.tile(of_arm, (share.size, 1))
-    return np.column_stack([alike, relative, claim, fraction, separability, fraction * excess])
+    mean = np.nan_to_num(mean_dice(dice))
+    luck = np.nan_to_num(dice).var(axis=0, ddof=1) / len(dice) if len(dice) > 1 else np.zeros_like(mean)
+    margin = _Z90 * np.sqrt(known.variance(mean, luck))
+    low, chance, high = (1 / (1 + np.exp(-(known.log_odds(mean) + by))) for by in (-margin, 0.0, margin))
+    for each in (low, chance, high):
+        each[gradient_share == 0] = 1.0
+        each[0] = 0.0
+    return low, chance, high
 
 
-def failing_chance(features: Array, gradient_share: Array) -> Array:
-    """Chance of each class to end with a mean Dice below 0.2, (L,); background 0, a class without any gradient 1."""
-    chance: Array = np.where(gradient_share > 0, 1 / (1 + np.exp(-(features @ _CONSTANTS))), 1.0)
-    chance[0] = 0.0
-    return chance
+def mean_dice(dice: Array) -> Array:
+    """(L,) over the seeds; NaN where none has a value."""
+    known = ~np.isnan(dice)
+    mean: Array = np.where(known, dice, 0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
+    return mean
 
 
-def separability_of(hu_counts: Array) -> tuple[float, ...]:
-    """How far HU alone tell each class from all others, (L,): the Dice of the best set of (L, bins) voxels by HU."""
-    total = hu_counts.sum(axis=0)
-    found = []
-    for own in hu_counts:
-        best_first = np.argsort(-own / np.maximum(total, 1), kind="stable")
-        hits, taken = np.cumsum(own[best_first]), np.cumsum(total[best_first])
-        found.append(float((2 * hits / np.maximum(taken + own.sum(), 1)).max()))
-    return tuple(found)
+def confused_with(confusion: Array, names: Sequence[str]) -> tuple[str, ...]:
+    """(L,) of each class (row) the other one that takes most of its voxels; "" where that is less than a fifth."""
+    others = confusion * (1 - np.eye(len(names)))
+    taken = others.max(axis=1) / _at_least_1(confusion.sum(axis=1))
+    pairs = zip(others.argmax(axis=1), taken, strict=True)
+    return tuple(names[other] if share >= _TAKEN else "" for other, share in pairs)
 
 
-def hu_claims(hu_counts: Array, class_weights: Array) -> tuple[float, ...]:
-    """How much of the weight at HU like its own each class holds, (L,), 0 to 1.
-
-    Where classes share their HU, a network that sees little more than HU gives a voxel to the class of the largest
-    weight times count. Mean over a class's voxels of its part of that product over all classes; `hu_counts` (L, bins).
-    """
-    weighted = hu_counts * class_weights[:, None]
-    part = weighted / np.maximum(weighted.sum(axis=0), np.finfo(float).tiny)
-    own = (part * hu_counts).sum(axis=1) / np.maximum(hu_counts.sum(axis=1), 1)
-    return tuple(own.tolist())
+def _at_least_1(voxels: Array) -> Array:
+    return np.maximum(voxels, 1.0)
 
 
 def precision_and_recall(forecast: set[tuple[str, str]], happened: set[tuple[str, str]]) -> tuple[float, float]:

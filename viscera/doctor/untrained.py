@@ -14,11 +14,13 @@ from torch import Tensor
 from viscera.core.anatomy import IGNORED
 from viscera.core.arms import Arm, arm_config
 from viscera.core.config import AdamConfig, AugmentConfig, Config, TrainConfig
-from viscera.doctor.forecast import ArmForecast, Outlook, hu_claims, separability_of, unforeseen
+from viscera.doctor.forecast import ArmForecast, Array, Outlook, unforeseen
+from viscera.doctor.surrogate import Speed, SurrogateArm, trained
+from viscera.doctor.voxel_sample import VoxelSample
 from viscera.engine.diagnostics import logit_gradient_norms
 from viscera.engine.feed import Feed, feed_of, with_training_set
 from viscera.engine.hardware import choose_device
-from viscera.engine.optimiser import keras_epsilon, mean_learning_rate
+from viscera.engine.optimiser import keras_epsilon
 from viscera.engine.trained_model import build_network
 from viscera.imaging.windows import network_input
 from viscera.io.store import Store
@@ -29,15 +31,14 @@ _BATCHES_AT_THE_LOGITS = 6
 _BATCHES_OVER_THE_PARAMETERS = 1
 _WIDEST = 8  # filters of the network that is looked at: shares hardly depend on its width, and it is quick
 _BATCHES_OF_WINDOWS = 200
-_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
-_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)
+_POWERS = (0.0, 0.5, 1.0, 1.5, 2.0)
+_RATES = (0.001, 0.003, 0.01, 0.03, 0.1)
 _SEEN_BY_THE_NETWORK: dict[str, Any] = {
     **dict.fromkeys(("patch", "batch_size", "filters", "levels", "seed", "initialisation"), True),
     **dict.fromkeys(("intensity", "network", "organ_windows"), True),
     "loss": {"sums", "smoothing"},
 }
-_HU_BINS = np.append(np.arange(-1000, 1001, 10), 32768)
-_CASES_FOR_HU = 20
+_SEEDS = (0, 1, 2)  # of the trainings in miniature
 
 
 def forecast_and_choose(
@@ -47,65 +48,65 @@ def forecast_and_choose(
 
     None where a plain arm is trained with something that nothing is forecast of.
     """
+    if unforeseen(config.train):
+        return forecast_arms(store, config, arms), None
     others = [Arm(power, rate) for rate in _RATES for power in _POWERS]
     variants = {"": {}, **config.study.variants}  # the others are plain
     with_plain = config.model_copy(update={"study": config.study.model_copy(update={"variants": variants})})
-    forecasts = forecast_arms(store, with_plain, [*arms, *others])
-    chances = [sum(forecast.failing_chance) for forecast in forecasts[len(arms) :]]
-    best = None if unforeseen(config.train) else others[int(np.argmin(chances))]
-    return forecasts[: len(arms)], best
+    forecasts = forecast_arms(store, with_plain, arms)
+    found = outlooks(store, with_plain, others, seeds=_SEEDS[:1])
+    chances = [sum(ArmForecast.of(arm.name, outlook, store.classes).failing_chance) for arm, outlook in found]
+    return forecasts, others[int(np.argmin(chances))]
 
 
 def forecast_arms(store: Store, config: Config, arms: Sequence[Arm]) -> tuple[ArmForecast, ...]:
-    """What to expect of arms, from untrained networks of seed 0 on the first batches."""
+    """What to expect of arms, from untrained networks on the first batches and from trainings in miniature."""
     return tuple(ArmForecast.of(arm.name, outlook, store.classes) for arm, outlook in outlooks(store, config, arms))
 
 
-def outlooks(store: Store, config: Config, arms: Sequence[Arm]) -> Iterator[tuple[Arm, Outlook]]:
-    """Each arm with what an untrained network says of it; arms that the network cannot tell apart share one."""
-    names = store.names("train")
+def outlooks(
+    store: Store, config: Config, arms: Sequence[Arm], seeds: Sequence[int] = _SEEDS
+) -> list[tuple[Arm, Outlook]]:
+    """Each arm with what can be known of it; those whose networks and windows are alike are looked at together."""
     config = with_training_set(config, store)
-    hu = hu_counts(store)
-    separability = separability_of(hu)
-    gradients: dict[str, UnitGradients] = {}
-    for arm in arms:
+    cases = len(store.names("train"))
+    alike: dict[str, list[tuple[int, TrainConfig]]] = {}
+    for number, arm in enumerate(arms):
         train = with_training_set(arm_config(config, arm, 0), store).train
-        train = train.model_copy(update={"batch_size": min(train.batch_size, len(names))})
-        looked_at = train.model_dump_json(include=_SEEN_BY_THE_NETWORK)
-        if looked_at not in gradients:
-            gradients[looked_at] = UnitGradients.of(plain_feed(store, train), train, choose_device(train.device))
-        unit = gradients[looked_at]
-        counts = store.voxel_counts(train.loss.counts)
-        weights = WeightSchedule.of(counts, arm.weighting, train.loss, len(names), store.classes.names).start
+        train = train.model_copy(update={"batch_size": min(train.batch_size, cases)})
+        alike.setdefault(train.model_dump_json(include=_SEEN_BY_THE_NETWORK), []).append((number, train))
+    found: dict[int, Outlook] = {}
+    for members in alike.values():
+        numbers, trains = zip(*members, strict=True)
+        found |= zip(numbers, _outlooks(store, trains, seeds), strict=True)
+    return [(arm, found[number]) for number, arm in enumerate(arms)]
+
+
+def _outlooks(store: Store, trains: Sequence[TrainConfig], seeds: Sequence[int]) -> Iterator[Outlook]:
+    """Of arms that differ in class weights, rate and epsilon alone."""
+    first, classes, names = trains[0], store.classes.names, store.names("train")
+    unit = UnitGradients.of(plain_feed(store, first), first, choose_device(first.device))
+    schedules = [
+        WeightSchedule.of(store.voxel_counts(t.loss.counts), t.weighting, t.loss, len(names), classes) for t in trains
+    ]
+    scales = [float(np.sqrt(np.square(unit.root_second_moment(each.start)).mean())) for each in schedules]
+    foreseen = [number for number, train in enumerate(trains) if not unforeseen(train)]
+    ends: dict[int, tuple[Array, Array]] = {}
+    if foreseen:
+        arms = [SurrogateArm.of(trains[n], schedules[n], scales[n]) for n in foreseen]
+        outcome = trained(VoxelSample.of(store, first), arms, first, Speed.of(first, len(classes)), seeds)
+        ends = {n: (outcome.dice[:, at], outcome.confusion[:, at].sum(axis=0)) for at, n in enumerate(foreseen)}
+    for number, (train, weights, scale) in enumerate(zip(trains, schedules, scales, strict=True)):
+        dice, confusion = ends.get(number, (np.zeros((0, len(classes))), np.zeros((0, 0))))
         sgd = train.optimiser.name == "sgd"  # it has no epsilon
-        outlook = Outlook(
-            gradient_share=tuple(unit.shares(weights).tolist()),
-            gradient_rms=float(np.sqrt(np.square(unit.root_second_moment(weights)).mean())),
-            step_kept=1.0 if sgd else unit.step_kept(weights, train.adam, train.iterations),
-            learning_rate=mean_learning_rate(train),
-            iterations=train.iterations,
-            fraction=tuple((counts / counts.sum()).tolist()),
-            separability=separability,
-            hu_claim=hu_claims(hu, weights),
+        yield Outlook(
+            gradient_share=tuple(unit.shares(weights.start).tolist()),
+            gradient_rms=scale,
+            step_kept=1.0 if sgd else unit.step_kept(weights.start, train.adam, train.iterations),
+            dice=dice,
+            confusion=confusion,
             unforeseen=unforeseen(train),
         )
-        yield arm, outlook
-
-
-def hu_counts(store: Store) -> npt.NDArray[np.float64]:
-    """(L, bins) voxels of each class by HU, over the first training cases that label it, scaled to as many for all."""
-    names = store.names("train")
-    labelled_NL = store.labelled(names)
-    counted_NL = labelled_NL & (labelled_NL.cumsum(axis=0) <= _CASES_FOR_HU)
-    counts = np.zeros((len(store.classes), len(_HU_BINS) - 1))
-    for name, counted_L in zip(names, counted_NL, strict=True):
-        if counted_L.any():
-            hu, labels = store.image(name), store.labels(name)
-            for label in np.flatnonzero(counted_L):
-                counts[label] += np.histogram(hu[labels == label], _HU_BINS)[0]
-    cases_L = counted_NL.sum(axis=0)
-    scaled: npt.NDArray[np.float64] = counts * (cases_L.max(initial=0) / np.maximum(cases_L, 1))[:, None]
-    return scaled
 
 
 def plain_feed(store: Store, train: TrainConfig) -> Feed:

@@ -59,7 +59,9 @@ def _verdicts(test: Mapping[str, Any]) -> list[str]:
     """A sentence a set: whether the forecast beats each baseline, and what follows."""
     lines = []
     for name, found in test.items():
-        beaten, not_beaten, open_ = [], [], []
+        beaten: list[str] = []
+        not_beaten: list[str] = []
+        open_: list[str] = []
         for key, title in (("base_rate", "the base rate"), ("copy", "the copy")):
             value = found["scores"][f"minus_{key}"]
             certain = value["low"] is not None and (value["high"] < 0 or value["low"] > 0)

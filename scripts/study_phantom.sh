@@ -49,6 +49,7 @@ fi
 run_forecast c 0,1,2 # the forecast was not fitted to this
 "$bin/python" -m benchmarks.why_weights_fail "$folder" --out "${PAGE:-$folder/why-weights-fail.md}"
 if [ "${3:-}" = forecast ]; then
-    "$bin/python" -m benchmarks.fit_forecast --fit "$folder"/{direction,a/forecast,b/forecast,repair,printed,scale} \
-        --test "$folder/c/forecast"
+    "$bin/python" -m benchmarks.fit_forecast --fit main="$folder"/direction a="$folder"/a/forecast \
+        b="$folder"/b/forecast repair="$folder"/repair printed="$folder"/printed scale="$folder"/scale \
+        --test c="$folder"/c/forecast
 fi

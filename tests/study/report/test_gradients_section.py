@@ -13,6 +13,7 @@ from viscera.io.scores import ScoreRow
 from viscera.study.report.gradients_section import (
     GRADIENTS,
     arm_reasons,
+    brier_sentence,
     forecast_rows,
     forecast_sentence,
     gradient_panel,
@@ -124,3 +125,23 @@ def test_the_forecast_is_scored(make_study: MakeStudy, paper_rows: list[tuple[Sc
     assert "named 3 organs, and 2 of them failed (precision 0.67)" in forecast_sentence(rows)
     assert "3 organs failed, and it had named 2 of them (recall 0.67)" in forecast_sentence(rows)
     assert forecast_sentence([]) == "No arm is both forecast and scored yet."
+
+
+def test_chances_are_shown_and_scored(make_study: MakeStudy, paper_rows: list[tuple[ScoreRow, ...]]) -> None:
+    """Square at 0.001, forecast alone: of seven organs liver, spleen and stomach failed, at chances of .8, 0 and 0."""
+    study = make_study(paper_rows)
+    chance, nobody = (0.0, 0.0, 0.0, 0.8, 0.0, 0.0, 0.0, 0.0), ("",) * 8
+    square = ArmForecast(study.arms[2].name, (), 0, 1, (), chance, ("liver",))
+    now = dataclasses.replace(
+        square,
+        failing_chance_low=(0, 0, 0, 0.6, *[0] * 4),
+        failing_chance_high=(0, 0, 0, 0.9, *[0] * 4),
+        confused_with=(*nobody[:3], "gallbladder", *nobody[4:]),
+    )
+    (row,) = forecast_rows(dataclasses.replace(study, forecasts=(now,)), "original")
+    assert row.said == ("liver (80 %, 60 to 90 %; called gallbladder)",)
+    # (0.2² + 1 + 1) / 7, and 3/7 * 4/7
+    assert "0.291; of the share that failed, 0.43, alone: 0.245" in brier_sentence([row])
+    (earlier,) = forecast_rows(dataclasses.replace(study, forecasts=(square,)), "original")
+    assert earlier.said == ("liver",)
+    assert brier_sentence([]) == ""

@@ -4,14 +4,15 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from viscera.core.anatomy import ClassTable
+from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.arms import Arm
-from viscera.doctor.forecast import precision_and_recall
+from viscera.doctor.forecast import ArmForecast, precision_and_recall
 from viscera.drawing.canvas import house_style
 from viscera.metrics import learning
 from viscera.metrics.learning import FAILING_DICE, LEAST_POINTS, Flag, flags, recent_share, starving_share
@@ -120,6 +121,8 @@ class ForecastRow(NamedTuple):
     title: str
     named: tuple[str, ...]  # titles of the organs that the forecast named
     failed: tuple[str, ...]  # and of those whose mean test Dice is below 0.2
+    said: tuple[str, ...] = ()  # of the named with chance, its 90 % interval and the class that takes the voxels
+    outcomes: tuple[tuple[float, bool], ...] = ()  # of each organ that is scored the chance, and whether it failed
 
 
 def forecast_rows(study: StudyResult, grid: str) -> list[ForecastRow]:
@@ -130,9 +133,44 @@ def forecast_rows(study: StudyResult, grid: str) -> list[ForecastRow]:
     for arm in study.arms:
         means = percent[arm.name]
         if arm.name in forecasts and means.notna().any():
-            named = tuple(o.title for o in study.classes.organs if o.name in forecasts[arm.name].failing)
-            rows.append(ForecastRow(arm.title, named, _failing(study, means)))
+            forecast, organs = forecasts[arm.name], study.classes.organs
+            named = [o for o in organs if o.name in forecast.failing]
+            chances = zip(organs, forecast.failing_chance[1:], strict=False)
+            rows.append(
+                ForecastRow(
+                    title=arm.title,
+                    named=tuple(o.title for o in named),
+                    failed=_failing(study, means),
+                    said=tuple(_chance_said(forecast, o.label, o.title) for o in named),
+                    outcomes=tuple(
+                        (chance, bool(means[o.name] < 100 * FAILING_DICE))
+                        for o, chance in chances
+                        if pd.notna(means[o.name])
+                    ),
+                )
+            )
     return rows
+
+
+def _chance_said(forecast: ArmForecast, label: int, title: str) -> str:
+    """`liver (72 %, 60 to 81 %; called spleen)`; the title alone of a forecast of an earlier version."""
+    if not forecast.confused_with:
+        return title
+    low, high = forecast.failing_chance_low[label], forecast.failing_chance_high[label]
+    taken = f"; called {title_of(other)}" if (other := forecast.confused_with[label]) else ""
+    return f"{title} ({100 * forecast.failing_chance[label]:.0f} %, {100 * low:.0f} to {100 * high:.0f} %{taken})"
+
+
+def brier_sentence(rows: list[ForecastRow]) -> str:
+    """How far the chances lay from what happened; empty where there are none."""
+    chances, failed = (np.array([each[at] for row in rows for each in row.outcomes], dtype=float) for at in (0, 1))
+    if not chances.size:
+        return ""
+    rate, brier = failed.mean(), np.square(chances - failed).mean()
+    return (
+        "Brier score of the chances (mean squared distance from what happened, smaller is better): "
+        f"{brier:.3f}; of the share that failed, {rate:.2f}, alone: {rate * (1 - rate):.3f}."
+    )
 
 
 def forecast_sentence(rows: list[ForecastRow]) -> str:
@@ -166,7 +204,7 @@ def _values(report: Report) -> Mapping[str, object] | None:
         "failing_dice": FAILING_DICE,
         "learnt_dice": learning.LEARNT_DICE,
         "forecasts": forecasts,
-        "forecast_sentence": forecast_sentence(forecasts),
+        "forecast_sentence": f"{forecast_sentence(forecasts)} {brier_sentence(forecasts)}".rstrip(),
     }
 
 

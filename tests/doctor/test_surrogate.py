@@ -42,7 +42,7 @@ AS_USUAL = (TRAIN, SPEED)
 
 
 def dice(outcome: Outcome) -> np.ndarray:
-    return outcome.dice.mean(axis=0)
+    return np.asarray(outcome.dice.mean(axis=0))
 
 
 def test_what_can_be_told_apart_is_learnt() -> None:
@@ -52,8 +52,7 @@ def test_what_can_be_told_apart_is_learnt() -> None:
 
 def given(outcome: Outcome) -> np.ndarray:
     """(arms, L) share of all voxels that is given to each class."""
-    shares: np.ndarray = outcome.confusion[0].sum(axis=1) / outcome.confusion[0].sum(axis=(1, 2))[:, None]
-    return shares
+    return np.asarray(outcome.confusion[0].sum(axis=1) / outcome.confusion[0].sum(axis=(1, 2))[:, None])
 
 
 def test_what_cannot_be_told_apart_goes_to_voxels_times_weight_first_and_to_voxels_in_the_end() -> None:

@@ -218,7 +218,7 @@ class _Windows:
         """(P, L): Eq. 2 over the windows of a batch, with the configuration's reading of its sums."""
         x, weight, target, labelled = (t[chosen] for t in (self.x, self.weight, self.target, self.labelled))
         logits = perceptrons.logits(x.flatten(0, 1), weight.flatten())
-        s_PBVL = logits.softmax(dim=-1).unflatten(1, weight.shape)
+        s_PBVL = logits.softmax(dim=-1).view(len(logits), *weight.shape, -1)
         if not bool(labelled.all()):
             kept = labelled[:, None].float()
             background = (s_PBVL * (1 - kept)).sum(dim=-1, keepdim=True)
@@ -243,11 +243,11 @@ class _Windows:
             given = perceptrons.logits((case.features - mean) / deviation, case.weight, statistics).argmax(dim=-1)
             cells = torch.zeros(len(given), length * length)
             cells.scatter_add_(1, case.labels * length + given, case.weight.expand(len(given), -1))
-            found = cells.unflatten(1, (length, length))
+            found = cells.view(-1, length, length)
             both = found.diagonal(dim1=1, dim2=2)
             true = found.sum(dim=2)
             each = 2 * both / (true + found.sum(dim=1))
             dice.append(torch.where(case.labelled & (true > 0), each, torch.nan))
             confusion = confusion + found
-        mean_dice = torch.stack(dice).nanmean(dim=0).unflatten(0, shape)
-        return Outcome(mean_dice.double().numpy(), confusion.unflatten(0, shape).double().numpy())
+        mean_dice = torch.stack(dice).nanmean(dim=0).view(*shape, length)
+        return Outcome(mean_dice.double().numpy(), confusion.view(*shape, length, length).double().numpy())

@@ -50,16 +50,22 @@ class VoxelSample:
         held_out = names[::4] if len(names) > 3 else names[:1]
         used = [name for name in names if name not in held_out] or names
         labelled = dict(zip(names, torch.from_numpy(store.labelled(names)), strict=True))
-        windows, whole, numbers = [], [], []
+        windows: list[Voxels] = []
+        whole: list[Voxels] = []
+        numbers: list[int] = []
         for number, name in enumerate(names):
             features, labels = local_features(store.image(name), train.intensity), np.asarray(store.labels(name))
             rng = np.random.default_rng((train.seed, number))
             if name in held_out:
-                picked = _picked(features.reshape(-1, features.shape[-1]), labels.ravel(), rng, _IN_A_CASE)
-                whole.append(Voxels(*map(torch.from_numpy, picked), labelled[name]))
+                whole.append(
+                    _voxels(
+                        _picked(features.reshape(-1, features.shape[-1]), labels.ravel(), rng, _IN_A_CASE),
+                        labelled[name],
+                    )
+                )
             if name in used:
                 cut = _windows(features, labels, train, (number, -(-_WINDOWS // len(used))))
-                windows += [(Voxels(*map(torch.from_numpy, each), labelled[name])) for each in cut]
+                windows += [_voxels(each, labelled[name]) for each in cut]
                 numbers += [used.index(name)] * (len(windows) - len(numbers))
         return cls(_padded(windows), np.array(numbers), whole)
 
@@ -101,6 +107,11 @@ def _picked(
         return features[:0], np.zeros(0, np.int64), np.zeros(0, np.float32)
     at = np.concatenate(index)
     return features[at], labels[at].astype(np.int64), np.concatenate(weights)
+
+
+def _voxels(picked: Picked, labelled_L: Tensor) -> Voxels:
+    features, labels, weight = map(torch.from_numpy, picked)
+    return Voxels(features, labels, weight, labelled_L)
 
 
 def _padded(windows: Sequence[Voxels]) -> list[Voxels]:

@@ -29,6 +29,7 @@ def test_with_fewer_than_five_seeds_there_is_no_verdict_about_weightings(make_st
     assert "105 of 105 tests show that these models differ" in said
     assert "are significant" not in said
     assert "these models: significantly better" in said
+    assert "How certain the order of these models is" in said
     table = table1(study, "original")
     assert {cell.mark for row in table.rows() for cell in row.cells} == {""}
     assert any("a verdict about weightings and rates takes 5 seeds" in note for note in table.footnotes)

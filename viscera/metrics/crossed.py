@@ -70,8 +70,8 @@ class CrossedMeans:
         """What t exceeds with chance `tail`: Student's t of patients and of seeds, weighted by their variances.
 
         The rule of Cochran and Cox (1950, section 4.14) for a sum of two variances that are estimated with different
-        degrees of freedom. Satterthwaite's single number of degrees rejects up to five times too often at the p that
-        Holm's correction asks for, where few seeds happen to agree (docs/results/null-studies.md).
+        degrees of freedom. Satterthwaite's single number of degrees rejects too often at the small p that Holm's
+        correction asks for, where few seeds happen to agree (docs/results/null-studies.md).
         """
         t_P, t_S = (-special.stdtrit(np.maximum(n - 1, 1), tail) for n in (self.patients, self.seeds))
         both = self.by_patients + self.by_seeds

@@ -124,6 +124,17 @@ class Contrast:
     patients: Points
     by_seed: Mapping[int, Points] = field(default_factory=dict)
 
+    @cached_property
+    def _tests(self) -> dict[tuple[float, bool], PairedTests]:
+        return {}
+
+    def tests(self, bound: float, *, above: bool) -> PairedTests:
+        """Of how far it lies above the bound, or below it, in one column; each is computed once."""
+        if (bound, above) not in self._tests:
+            distances_PS = self.by_case_and_seed() - bound
+            self._tests[bound, above] = paired_tests((distances_PS if above else -distances_PS)[:, :, None])
+        return self._tests[bound, above]
+
     def by_case_and_seed(self) -> Array:
         """(P, S) the same by patient and seed, NaN where undefined; one column of means where no seed is shared."""
         of_seeds = self.by_seed or {0: self.patients}
@@ -189,8 +200,7 @@ class Part(NamedTuple):
 
     def tests(self) -> PairedTests:
         """Of how far the contrast lies on the claimed side of the bound, in one column."""
-        distances_PS = self.contrast.by_case_and_seed() - self.bound
-        return paired_tests((distances_PS if self.above else -distances_PS)[:, :, None])
+        return self.contrast.tests(self.bound, above=self.above)
 
 
 def within(contrast: Contrast, margin: float) -> tuple[Part, Part]:

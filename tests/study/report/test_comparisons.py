@@ -108,7 +108,7 @@ def null_study(make_study: StudyMaker, generator: np.random.Generator, patients:
 
 @pytest.mark.parametrize(
     ("studies", "seeds"),
-    [(12, 5), pytest.param(1000, 1, marks=pytest.mark.slow), pytest.param(1000, 5, marks=pytest.mark.slow)],
+    [(12, 5), pytest.param(50, 1, marks=pytest.mark.slow), pytest.param(500, 5, marks=pytest.mark.slow)],
 )
 def test_null_studies_have_false_stars_in_at_most_alpha_of_them(
     make_study: StudyMaker, studies: int, seeds: int

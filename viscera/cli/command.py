@@ -238,6 +238,18 @@ def _quantity(read: Callable[[str], float]) -> Callable[[Any], Any]:
     return checked
 
 
+def _whole_numbers(least: int) -> Callable[[Any], Any]:
+    """What makes several numbers of an option's text, or says what was expected."""
+
+    def checked(value: str) -> tuple[int, ...]:
+        given = parts(value)
+        if not given or not all(part.isdecimal() and int(part) >= least for part in given):
+            raise typer.BadParameter(f"'{value}': whole numbers from {least} on were expected, such as 5,10.")
+        return tuple(map(int, given))
+
+    return checked
+
+
 def _listed(value: str | None) -> Any:  # noqa: ANN401 - None, or names
     return None if value is None else parts(value)
 
@@ -274,6 +286,10 @@ Memory = Annotated[
         callback=_quantity(bytes_of), metavar="SIZE", help="Memory for it: 8GiB; by default most of what is free."
     ),
 ]
+TestCases = Annotated[
+    Any, typer.Option(callback=_whole_numbers(2), metavar="N,…", help="Numbers of test cases to look at.")
+]
+Trainings = Annotated[Any, typer.Option(callback=_whole_numbers(2), metavar="N,…", help="Numbers of seeds to look at.")]
 Formats = Annotated[
     Any,
     typer.Option(

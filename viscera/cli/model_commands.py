@@ -1,4 +1,4 @@
-"""Of models: doctor, plan, train, calibrate, find-rate, study, report, card; and nnU-Net's trainers."""
+"""Of models: doctor, plan, train, calibrate, find-rate, study, report, power, card; and nnU-Net's trainers."""
 
 import json
 from dataclasses import asdict
@@ -208,6 +208,30 @@ def report(call: Call, study: Annotated[Path, "Folder of the study."]) -> None:
     from viscera.study.report.report_stage import make_report
 
     call.say(str(make_report(study, call.display.update)))
+
+
+@command(app, "power")
+def power(
+    call: Call,
+    study: Annotated[Path, "Folder of a study with two seeds or more: the pilot."],
+    patients: shared.TestCases = "8,16,37,100",
+    seeds: shared.Trainings = "3,5,7,10",
+    difference: Annotated[float | None, "Also say how many patients a difference of so many points takes."] = None,
+    organ: Annotated[str | None, "Of one organ; by default the mean over the organs."] = None,
+    tests: Annotated[int, typer.Option(min=1, metavar="N", help="Tests that are corrected for together.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a study of more patients and seeds could find.
+
+    From the spread of a pilot study between patients, between trainings and of both together: the smallest difference
+    of two arms that would be significant with a chance of 80 %.
+    """
+    from viscera.study.power import power_of_study, power_text
+    from viscera.study.report.report_stage import read_study
+
+    wanted: dict[str, Any] = {"patients": patients, "seeds": seeds, "organ": organ, "difference": difference}
+    found = power_of_study(read_study(study), **wanted, tests=tests)
+    call.result(json.dumps(asdict(found), indent=1) if as_json else power_text(found))
 
 
 @command(app, "card", writes=("run", "out"))

@@ -36,6 +36,24 @@ def power_of_equivalence(
     return float(((low > -margin) & (high < margin)).mean())
 
 
+def smallest_difference(
+    variances: Components, patients: int, seeds: int, alpha: float = 0.05, wanted: float = 0.8
+) -> float:
+    """The smallest true mean difference that is significant with a chance as wanted, to 1 %; 0 where nothing varies.
+
+    Two patients and two seeds or more: the test of one seed, which has the luck of a training in it, would find it in
+    differences that are not there.
+    """
+    low, high = 0.0, 10 * float(np.sqrt(sum(variances)))
+    while power_of_difference(variances, patients, seeds, high, alpha) < wanted and high:
+        low, high = high, 2 * high
+    while high - low > 0.01 * high:
+        middle = (low + high) / 2
+        beyond = power_of_difference(variances, patients, seeds, middle, alpha) >= wanted
+        low, high = (low, middle) if beyond else (middle, high)
+    return high
+
+
 def fewest(power_of: Callable[[int], float], wanted: float = 0.8, first: int = 2, most: int = 1000) -> int | None:
     """The smallest number from `first` to `most` whose power is as wanted; None where none is. Power rises with it."""
     if power_of(most) < wanted:

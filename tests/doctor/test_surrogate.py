@@ -115,7 +115,7 @@ def test_one_step_of_adam_is_pytorchs() -> None:
 
 def test_a_long_training_is_shortened_at_a_higher_rate() -> None:
     train = TRAIN.model_copy(update={"iterations": 9000})
-    found = SurrogateArm.of(train, WeightSchedule(np.ones(3), np.ones(3)), 1e-6)
+    found = SurrogateArm.of(train, WeightSchedule(np.ones(3), np.ones(3)), 1e-6, most_steps=3000)
     assert len(found.rates) == 3000
     assert found.rates.sum() == pytest.approx(9000 * train.learning_rate)
     assert found.epsilon_over_gradient == pytest.approx(1e-8 / 1e-6)

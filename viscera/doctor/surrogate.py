@@ -24,7 +24,7 @@ from viscera.losses.marginal import mean_of_labelled
 
 HIDDEN = 32
 _BETA1 = 0.9
-_MOST_STEPS = 3000
+MOST_STEPS = 10_000  # the paper's
 _WINDOWS_FOR_STATISTICS = 24
 _TINY = 1e-24  # in place of an epsilon of 0
 
@@ -39,12 +39,14 @@ class SurrogateArm:
     adam: AdamConfig
 
     @classmethod
-    def of(cls, train: TrainConfig, weights: WeightSchedule, gradient_rms: float) -> "SurrogateArm":
-        """By its settings, and the scale of the gradient in the untrained network; one of more steps has only so many.
+    def of(
+        cls, train: TrainConfig, weights: WeightSchedule, gradient_rms: float, most_steps: int = MOST_STEPS
+    ) -> "SurrogateArm":
+        """By its settings, and the scale of the gradient in the untrained network.
 
-        Beyond `_MOST_STEPS` each step of the miniature stands for several, with a rate that much higher.
+        Beyond so many steps each of the miniature's stands for several, with a rate that much higher.
         """
-        steps = min(train.iterations, _MOST_STEPS)
+        steps = min(train.iterations, most_steps)
         at = np.linspace(1, train.iterations, steps).round().astype(int)
         rates = np.array([learning_rate_at(int(step), train) for step in at]) * (train.iterations / steps)
         return cls(weights, rates, train.adam.epsilon / max(gradient_rms, _TINY), train.adam)

@@ -15,7 +15,7 @@ from viscera.core.anatomy import IGNORED
 from viscera.core.arms import Arm, arm_config
 from viscera.core.config import AdamConfig, AugmentConfig, Config, TrainConfig
 from viscera.doctor.forecast import ArmForecast, Array, Outlook, unforeseen
-from viscera.doctor.surrogate import Speed, SurrogateArm, trained
+from viscera.doctor.surrogate import MOST_STEPS, Speed, SurrogateArm, trained
 from viscera.doctor.voxel_sample import VoxelSample
 from viscera.engine.diagnostics import logit_gradient_norms
 from viscera.engine.feed import Feed, feed_of, with_training_set
@@ -39,6 +39,7 @@ _SEEN_BY_THE_NETWORK: dict[str, Any] = {
     "loss": {"sums", "smoothing"},
 }
 _SEEDS = (0, 1, 2)  # of the trainings in miniature
+_STEPS_TO_CHOOSE_BY = 3000  # at most, of the arms that are tried for the advice
 
 
 def forecast_and_choose(
@@ -54,7 +55,7 @@ def forecast_and_choose(
     variants = {"": {}, **config.study.variants}  # the others are plain
     with_plain = config.model_copy(update={"study": config.study.model_copy(update={"variants": variants})})
     forecasts = forecast_arms(store, with_plain, arms)
-    found = outlooks(store, with_plain, others, seeds=_SEEDS[:1])
+    found = outlooks(store, with_plain, others, _SEEDS[:1], _STEPS_TO_CHOOSE_BY)
     chances = [sum(ArmForecast.of(arm.name, outlook, store.classes).failing_chance) for arm, outlook in found]
     return forecasts, others[int(np.argmin(chances))]
 
@@ -65,7 +66,11 @@ def forecast_arms(store: Store, config: Config, arms: Sequence[Arm]) -> tuple[Ar
 
 
 def outlooks(
-    store: Store, config: Config, arms: Sequence[Arm], seeds: Sequence[int] = _SEEDS
+    store: Store,
+    config: Config,
+    arms: Sequence[Arm],
+    seeds: Sequence[int] = _SEEDS,
+    most_steps: int = MOST_STEPS,
 ) -> list[tuple[Arm, Outlook]]:
     """Each arm with what can be known of it; those whose networks and windows are alike are looked at together."""
     config = with_training_set(config, store)
@@ -78,11 +83,11 @@ def outlooks(
     found: dict[int, Outlook] = {}
     for members in alike.values():
         numbers, trains = zip(*members, strict=True)
-        found |= zip(numbers, _outlooks(store, trains, seeds), strict=True)
+        found |= zip(numbers, _outlooks(store, trains, seeds, most_steps), strict=True)
     return [(arm, found[number]) for number, arm in enumerate(arms)]
 
 
-def _outlooks(store: Store, trains: Sequence[TrainConfig], seeds: Sequence[int]) -> Iterator[Outlook]:
+def _outlooks(store: Store, trains: Sequence[TrainConfig], seeds: Sequence[int], most_steps: int) -> Iterator[Outlook]:
     """Of arms that differ in class weights, rate and epsilon alone."""
     first, classes, names = trains[0], store.classes.names, store.names("train")
     unit = UnitGradients.of(plain_feed(store, first), first, choose_device(first.device))
@@ -93,7 +98,7 @@ def _outlooks(store: Store, trains: Sequence[TrainConfig], seeds: Sequence[int])
     foreseen = [number for number, train in enumerate(trains) if not unforeseen(train)]
     ends: dict[int, tuple[Array, Array]] = {}
     if foreseen:
-        arms = [SurrogateArm.of(trains[n], schedules[n], scales[n]) for n in foreseen]
+        arms = [SurrogateArm.of(trains[n], schedules[n], scales[n], most_steps) for n in foreseen]
         outcome = trained(VoxelSample.of(store, first), arms, first, Speed.of(first, len(classes)), seeds)
         ends = {n: (outcome.dice[:, at], outcome.confusion[:, at].sum(axis=0)) for at, n in enumerate(foreseen)}
     for number, (train, weights, scale) in enumerate(zip(trains, schedules, scales, strict=True)):

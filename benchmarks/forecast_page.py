@@ -21,6 +21,10 @@ the fit* one who knows that of the sets that the constants were fitted to. *Copy
 the first of those sets; of permuted weights, in the unpermuted arm of the same power. In brackets: 95 % interval of a
 bootstrap over arms, as the organs of one arm are not independent. Differences: forecast minus baseline; below 0 the
 forecast is better."""
+_USE = """Use it to order arms and organs, and to see who is at risk before days of training: where it names an organ,
+look there. Do not take a chance above a half at its word: where nearly everything fails, more fail than it says (the
+table of reliability). The base rate of a set, which it has to beat here, is not known before training. At the paper's
+size it names what failed at 0.001, and does not see all of what square gains at 0.01."""
 _PAIRS = """Of the organs that failed and whose voxels another class took (a fifth of them or more, in the label maps
 of the first seed), how often the forecast names that class."""
 
@@ -33,6 +37,7 @@ def page(results: Mapping[str, Any]) -> str:
         parts += [
             "## What came out",
             *_verdicts(test),
+            _USE,
             "## Scores on sets that it was not fitted to",
             _SCORES,
             _briers(test),
@@ -65,7 +70,8 @@ def _verdicts(test: Mapping[str, Any]) -> list[str]:
         for key, title in (("base_rate", "the base rate"), ("copy", "the copy")):
             value = found["scores"][f"minus_{key}"]
             certain = value["low"] is not None and (value["high"] < 0 or value["low"] > 0)
-            (open_ if not certain else beaten if value["value"] < 0 else not_beaten).append(title)
+            way = " (by value better)" if value["value"] < 0 else " (by value worse)"
+            (open_ if not certain else beaten if value["value"] < 0 else not_beaten).append(title + way * (not certain))
         said = [f"better than {' and '.join(beaten)}"] if beaten else []
         said += [f"not better than {' and '.join(not_beaten)}"] if not_beaten else []
         said += [f"not distinguishable from {' and '.join(open_)} with so few arms"] if open_ else []

@@ -11,7 +11,7 @@ import yaml
 
 import viscera
 from tests.command_line import refused, run
-from viscera.cli.command import Formats, Layout
+from viscera.cli.arguments import Formats, Layout
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import RunFailedError
 from viscera.core.resolve import resolve_config
@@ -26,6 +26,7 @@ COMMANDS = [
     "doctor",
     "plan",
     "find-rate",
+    "power",
     "calibrate",
     "train",
     "predict",

@@ -6,7 +6,8 @@ Positional arguments are artifacts, everything else is an option with the paper'
 import os
 
 from viscera.cli import data_commands, model_commands, result_commands
-from viscera.cli.command import Call, Version, command, new_app
+from viscera.cli.arguments import Version
+from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import open_streams
 
 app = new_app(

@@ -7,21 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from viscera.cli import command as shared
-from viscera.cli.command import (
-    Address,
-    AsJson,
-    Call,
-    Classes,
-    DataSet,
-    Jobs,
-    Launcher,
-    Layout,
-    Part,
-    class_file,
-    command,
-    new_app,
-)
+from viscera.cli import arguments as shared
+from viscera.cli.arguments import Address, AsJson, Classes, DataSet, Jobs, Launcher, Layout, Part, class_file
+from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import end_on_signal
 from viscera.core.shard import Shard
 from viscera.core.wording import counted

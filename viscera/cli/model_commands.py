@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from viscera.cli import command as shared
-from viscera.cli.command import Address, AsJson, Call, Launcher, Store, command, new_app
+from viscera.cli import arguments as shared
+from viscera.cli.arguments import Address, AsJson, Launcher, Store
+from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import end_on_signal, stop_on_signal
 
 app = new_app("")
@@ -221,7 +222,7 @@ def power(
     tests: Annotated[int, typer.Option(min=1, metavar="N", help="Tests that are corrected for together.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a study of more patients and seeds could find.
+    """Say what a larger study could find.
 
     From the spread of a pilot study between patients, between trainings and of both together: the smallest difference
     of two arms that would be significant with a chance of 80 %.

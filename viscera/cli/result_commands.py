@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from viscera.cli import command as shared
-from viscera.cli.command import Address, Call, Classes, Jobs, Launcher, Layout, Part, class_file, command, new_app
+from viscera.cli import arguments as shared
+from viscera.cli.arguments import Address, Classes, Jobs, Launcher, Layout, Part, class_file
+from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import end_on_signal
 from viscera.core.errors import BadInputError
 from viscera.core.shard import Shard

@@ -21,6 +21,7 @@ from viscera.core.resolve import resolve_config
 from viscera.io.files import write_text
 from viscera.io.records import read_yaml
 from viscera.metrics.learning import FAILING_DICE
+from viscera.study.results import counted
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "permuted-weights.md"
 NAMES = tuple(organ.name for organ in ORGANS)
@@ -107,7 +108,7 @@ def verdict(arms: Arms, counts: Mapping[str, int]) -> tuple[str, list[str]]:
     """The rule: one of its words, or `open`, and the sentences behind it."""
     seeds = complete_seeds(arms, POWER, RATE)
     if len(seeds) < ALL_SEEDS:
-        return "open", [f"{len(seeds)} of {ALL_SEEDS} seeds are complete at p = {POWER} and rate {RATE:g}."]
+        return "open", [f"At p = {POWER} and rate {RATE:g}, seeds that are complete: {len(seeds)} of {ALL_SEEDS}."]
     ranks = weight_ranks(counts, POWER)
     pairs = [correlations(dice_table(arms, POWER, RATE, [seed]), ranks) for seed in seeds]
     weight, organ = (OverSeeds.of(values) for values in zip(*pairs, strict=True))
@@ -201,7 +202,10 @@ def _table(arms: Arms, counts: Mapping[str, int], power: int, rate: float, seeds
 
     titles = [f"p = {power}", *(f"shift {k}" for k in SHIFTS)]
     rows = [[title, *(cell(row, column) for column in range(len(NAMES)))] for row, title in enumerate(titles)]
-    text = f"Dice in per cent, mean of {len(seeds)} seeds; in brackets the rank of the organ's weight, 1 the smallest."
+    text = (
+        f"Dice in per cent, mean of {counted(len(seeds), 'seed')}; in brackets the rank of the organ's weight, "
+        "1 the smallest."
+    )
     return text + "\n\n" + _markdown(rows, ["", *(organ.title for organ in ORGANS)])
 
 

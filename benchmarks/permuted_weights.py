@@ -108,7 +108,7 @@ def verdict(arms: Arms, counts: Mapping[str, int]) -> tuple[str, list[str]]:
     """The rule: one of its words, or `open`, and the sentences behind it."""
     seeds = complete_seeds(arms, POWER, RATE)
     if len(seeds) < ALL_SEEDS:
-        return "open", [f"At p = {POWER} and rate {RATE:g}, seeds that are complete: {len(seeds)} of {ALL_SEEDS}."]
+        return "open", [f"{len(seeds)} of {ALL_SEEDS} seeds complete at p = {POWER} and rate {RATE:g}."]
     ranks = weight_ranks(counts, POWER)
     pairs = [correlations(dice_table(arms, POWER, RATE, [seed]), ranks) for seed in seeds]
     weight, organ = (OverSeeds.of(values) for values in zip(*pairs, strict=True))

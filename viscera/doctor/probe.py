@@ -26,6 +26,7 @@ from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import sha256
 from viscera.io.mirror_index import address_of, mirror_of
 from viscera.io.runlog import RunFolder, StudyFolder
+from viscera.io.splits import evenly_spread
 from viscera.io.store import Store, StoredCases
 from viscera.io.training_data import was_trained_on
 from viscera.metrics.confusion import Confusion
@@ -107,7 +108,7 @@ def probe_run(run: Path, store_path: Path, *, device: str = "auto", progress: On
     if before is not None and (before.sha256, before.store_fingerprint) == (checksum, store.fingerprint):
         return before
     part: Part = "validation" if store.names("validation") else "train"
-    names = _spread(store.names(part), _MOST_CASES)
+    names = evenly_spread(store.names(part), _MOST_CASES)
     store.verify(names)
     subject = _Subject.of(checkpoint, store, names, choose_device(device))
     with out_of_memory_explained("Probe it on a machine with more memory."):
@@ -156,12 +157,6 @@ def _keep(folder: RunFolder, probe: Probe) -> None:
         write_probe(folder, probe)
     except BadInputError as error:
         log.warning("%s So what was found is not kept.", error)
-
-
-def _spread(names: list[str], most: int) -> list[str]:
-    """At most so many, evenly over a list."""
-    chosen = np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int))
-    return [names[number] for number in chosen]
 
 
 @dataclass(frozen=True, eq=False)

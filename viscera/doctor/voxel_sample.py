@@ -12,6 +12,7 @@ from viscera.core.anatomy import IGNORED
 from viscera.core.config import TrainConfig
 from viscera.doctor.local_features import local_features
 from viscera.imaging.windows import random_origin
+from viscera.io.splits import evenly_spread
 from viscera.io.store import Store
 
 _CASES = 16  # of which every fourth is kept apart
@@ -46,7 +47,7 @@ class VoxelSample:
 
         A pure function of the store and of `train` (intensity, patch, seed). One case alone is both.
         """
-        names = _spread(store.names("train"), _CASES)
+        names = evenly_spread(store.names("train"), _CASES)
         held_out = names[::4] if len(names) > 3 else names[:1]
         used = [name for name in names if name not in held_out] or names
         labelled = dict(zip(names, torch.from_numpy(store.labelled(names)), strict=True))
@@ -68,11 +69,6 @@ class VoxelSample:
                 windows += [_voxels(each, labelled[name]) for each in cut]
                 numbers += [used.index(name)] * (len(windows) - len(numbers))
         return cls(_padded(windows), np.array(numbers), whole)
-
-
-def _spread(names: Sequence[str], most: int) -> list[str]:
-    """At most so many of the names, evenly spaced."""
-    return [names[n] for n in np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int))]
 
 
 def _windows(

@@ -27,6 +27,11 @@ def split_sizes(store: Store) -> dict[Split, int]:
     return {split: len(store.names(split)) for split in get_args(Split)}
 
 
+def evenly_spread(names: Sequence[str], most: int) -> list[str]:
+    """At most so many of some cases, evenly spaced over their list."""
+    return [names[at] for at in np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int))]
+
+
 def sizes_text(sizes: Mapping[Split, int], fold: int | Literal["all"] | None = None) -> str:
     """For people: `5 training, 3 validation (fold 0), 2 test cases`."""
     held = "" if fold is None else " (no fold is held out)" if fold == "all" else f" (fold {fold})"

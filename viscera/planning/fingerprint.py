@@ -14,6 +14,7 @@ from viscera.core.geometry import AxisOrder
 from viscera.core.scan import HuArray, LabelArray, value_counts
 from viscera.engine.feed import training_cases
 from viscera.imaging.windows import random_origin
+from viscera.io.splits import evenly_spread
 from viscera.io.store import Store
 
 Spacing = tuple[float, float, float]
@@ -86,7 +87,7 @@ def fingerprint(store: Store) -> Fingerprint:
         scan_spacings_mm=tuple(each.spacing_mm for each in scans),
         scan_shapes=tuple(each.shape for each in scans),
         hu=organ_hu(
-            [(store.image(name), store.labels(name)) for name in _some(names, _MOST_CASES)], len(store.classes)
+            [(store.image(name), store.labels(name)) for name in evenly_spread(names, _MOST_CASES)], len(store.classes)
         ),
         organs=tuple(_organ(store, names, label) for label in range(1, len(store.classes))),
     )
@@ -144,7 +145,7 @@ class Presence:
 
 def presence(store: Store, edges: Sequence[int]) -> Presence:
     """Of windows of so many voxels along R, A, S; drawn as a training draws them, from some of the cases."""
-    names = _some(training_cases(store), _CASES_FOR_WINDOWS)
+    names = evenly_spread(training_cases(store), _CASES_FOR_WINDOWS)
     length, draws = len(store.classes), -(-_WINDOWS // len(names))
     found: list[list[npt.NDArray[np.bool_]]] = [[], []]
     for number, name in enumerate(names):
@@ -174,11 +175,6 @@ def _organ_voxels(labels: LabelArray, length: int, number: int, draws: int) -> l
     places = {label: np.flatnonzero(labels == label) for label in np.unique(chosen)}
     at = [int(random.choice(places[label])) for label in chosen]
     return [[int(along) for along in np.unravel_index(place, labels.shape)] for place in at]
-
-
-def _some(names: Sequence[str], most: int) -> list[str]:
-    """At most so many of them, evenly spaced."""
-    return [names[at] for at in np.unique(np.linspace(0, len(names) - 1, min(most, len(names))).round().astype(int))]
 
 
 def _median(values: Sequence[Sequence[float]]) -> Spacing:

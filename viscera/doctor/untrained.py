@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,31 @@ _SEEDS = (0, 1, 2)  # of the trainings in miniature
 _STEPS_TO_CHOOSE_BY = 3000  # at most, of the arms that are tried for the advice
 
 
+class View:
+    """What arms see alike whose networks and windows are alike: looked at when it is first asked for."""
+
+    def __init__(self, store: Store, train: TrainConfig) -> None:
+        self.store, self._train = store, train
+
+    @cached_property
+    def unit(self) -> "UnitGradients":
+        """Of the first batches, on untrained networks."""
+        return UnitGradients.of(plain_feed(self.store, self._train), self._train, choose_device(self._train.device))
+
+    @cached_property
+    def sample(self) -> VoxelSample:
+        """For trainings in miniature."""
+        return VoxelSample.of(self.store, self._train)
+
+    @cached_property
+    def speed(self) -> Speed:
+        """Of the network that will be trained."""
+        return Speed.of(self._train, len(self.store.classes))
+
+
+Seen = dict[str, View]  # by what the network sees
+
+
 def forecast_and_choose(
     store: Store, config: Config, arms: Sequence[Arm]
 ) -> tuple[tuple[ArmForecast, ...], Arm | None]:
@@ -54,15 +79,19 @@ def forecast_and_choose(
     others = [Arm(power, rate) for rate in _RATES for power in _POWERS]
     variants = {"": {}, **config.study.variants}  # the others are plain
     with_plain = config.model_copy(update={"study": config.study.model_copy(update={"variants": variants})})
-    forecasts = forecast_arms(store, with_plain, arms)
-    found = outlooks(store, with_plain, others, _SEEDS[:1], _STEPS_TO_CHOOSE_BY)
+    seen: Seen = {}  # the others differ from plain arms in power and rate alone
+    forecasts = forecast_arms(store, with_plain, arms, seen)
+    found = outlooks(store, with_plain, others, _SEEDS[:1], _STEPS_TO_CHOOSE_BY, seen=seen)
     chances = [sum(ArmForecast.of(arm.name, outlook, store.classes).failing_chance) for arm, outlook in found]
     return forecasts, others[int(np.argmin(chances))]
 
 
-def forecast_arms(store: Store, config: Config, arms: Sequence[Arm]) -> tuple[ArmForecast, ...]:
+def forecast_arms(
+    store: Store, config: Config, arms: Sequence[Arm], seen: Seen | None = None
+) -> tuple[ArmForecast, ...]:
     """What to expect of arms, from untrained networks on the first batches and from trainings in miniature."""
-    return tuple(ArmForecast.of(arm.name, outlook, store.classes) for arm, outlook in outlooks(store, config, arms))
+    found = outlooks(store, config, arms, seen=seen)
+    return tuple(ArmForecast.of(arm.name, outlook, store.classes) for arm, outlook in found)
 
 
 def outlooks(
@@ -71,8 +100,11 @@ def outlooks(
     arms: Sequence[Arm],
     seeds: Sequence[int] = _SEEDS,
     most_steps: int = MOST_STEPS,
+    *,
+    seen: Seen | None = None,  # what an earlier call looked at in this store; filled
 ) -> list[tuple[Arm, Outlook]]:
     """Each arm with what can be known of it; those whose networks and windows are alike are looked at together."""
+    seen = {} if seen is None else seen
     config = with_training_set(config, store)
     cases = len(store.names("train"))
     alike: dict[str, list[tuple[int, TrainConfig]]] = {}
@@ -81,16 +113,17 @@ def outlooks(
         train = train.model_copy(update={"batch_size": min(train.batch_size, cases)})
         alike.setdefault(train.model_dump_json(include=_SEEN_BY_THE_NETWORK), []).append((number, train))
     found: dict[int, Outlook] = {}
-    for members in alike.values():
+    for key, members in alike.items():
         numbers, trains = zip(*members, strict=True)
-        found |= zip(numbers, _outlooks(store, trains, seeds, most_steps), strict=True)
+        view = seen.setdefault(key, View(store, trains[0]))
+        found |= zip(numbers, _outlooks(view, trains, seeds, most_steps), strict=True)
     return [(arm, found[number]) for number, arm in enumerate(arms)]
 
 
-def _outlooks(store: Store, trains: Sequence[TrainConfig], seeds: Sequence[int], most_steps: int) -> Iterator[Outlook]:
+def _outlooks(view: View, trains: Sequence[TrainConfig], seeds: Sequence[int], most_steps: int) -> Iterator[Outlook]:
     """Of arms that differ in class weights, rate and epsilon alone."""
-    first, classes, names = trains[0], store.classes.names, store.names("train")
-    unit = UnitGradients.of(plain_feed(store, first), first, choose_device(first.device))
+    first, store, unit = trains[0], view.store, view.unit
+    classes, names = store.classes.names, store.names("train")
     schedules = [
         WeightSchedule.of(store.voxel_counts(t.loss.counts), t.weighting, t.loss, len(names), classes) for t in trains
     ]
@@ -99,7 +132,7 @@ def _outlooks(store: Store, trains: Sequence[TrainConfig], seeds: Sequence[int],
     ends: dict[int, tuple[Array, Array]] = {}
     if foreseen:
         arms = [SurrogateArm.of(trains[n], schedules[n], scales[n], most_steps) for n in foreseen]
-        outcome = trained(VoxelSample.of(store, first), arms, first, Speed.of(first, len(classes)), seeds)
+        outcome = trained(view.sample, arms, first, view.speed, seeds)
         ends = {n: (outcome.dice[:, at], outcome.confusion[:, at].sum(axis=0)) for at, n in enumerate(foreseen)}
     for number, (train, weights, scale) in enumerate(zip(trains, schedules, scales, strict=True)):
         dice, confusion = ends.get(number, (np.zeros((0, len(classes))), np.zeros((0, 0))))

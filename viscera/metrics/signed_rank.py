@@ -44,9 +44,13 @@ def signed_rank_test(differences: Array) -> SignedRank:
     are none, or one is not finite.
     """
     above, below = signed_rank_sides(differences)
+    return SignedRank(signed_rank_statistic(differences), min(1.0, 2 * min(above, below)))
+
+
+def signed_rank_statistic(differences: Array) -> float:
+    """The smaller of both rank sums of `signed_rank_test`, without its p."""
     ranks = midranks(np.abs(differences))
-    statistic = min(float(ranks[differences > 0].sum()), float(ranks[differences < 0].sum()))
-    return SignedRank(statistic, min(1.0, 2 * min(above, below)))
+    return min(float(ranks[differences > 0].sum()), float(ranks[differences < 0].sum()))
 
 
 def signed_rank_sides(differences: Array) -> tuple[float, float]:

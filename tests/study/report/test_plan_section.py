@@ -74,7 +74,7 @@ def test_the_planned_runs_are_analysed_by_themselves(study: StudyResult) -> None
     only = as_planned(plan, study)
     assert {run.seed for run in only.runs} == {0}
     assert only.record.config.study.seeds == (0,)
-    first, *_ = outcomes(plan, study, "original")
+    first, *_ = outcomes(plan, Report(study))
     assert first.planned == "0 of 7; these models: 7"  # one seed is no verdict
     percent = only.percent("original")
     assert percent["uniform_lr0.01"]["liver"] - percent["simple_lr0.01"]["liver"] == pytest.approx(29.9)

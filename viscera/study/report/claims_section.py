@@ -91,13 +91,18 @@ def agreement_of(papers: Array, owns: Array) -> Agreement:
     return Agreement(len(owns), float(rho), float(tau))
 
 
+def primary_ledger(report: Report) -> list[Entry]:
+    """The ledger on the primary grid."""
+    return ledger(Evidence(report.study, report.grid))
+
+
 def _values(report: Report) -> dict[str, Any] | None:
     """The ledger on the primary grid and both tables; nothing where the classes are not the paper's."""
     if not report.study.has_papers_classes:
         return None
     evidence = Evidence(report.study, report.grid)
     return {
-        "entries": ledger(evidence),
+        "entries": report.once(primary_ledger),
         "enough_seeds": SEEDS_FOR_SETTINGS,
         "changed": differences(TrainConfig(), report.study.record.config.train, ("schedule", "reading")),
         "beside": beside_paper(evidence),

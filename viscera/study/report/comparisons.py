@@ -17,7 +17,7 @@ import pandas as pd
 from viscera.io.scores import metric_title
 from viscera.metrics import sign_flips, statistics
 from viscera.metrics.paired_tests import DECIMALS, SEEDS_FOR_SETTINGS, PairedTests, paired_tests
-from viscera.metrics.signed_rank import hodges_lehmann, signed_rank_test
+from viscera.metrics.signed_rank import hodges_lehmann, signed_rank_statistic
 from viscera.metrics.statistics import Array
 from viscera.study.report.arm_spread import Spread, spread_of
 from viscera.study.results import StudyResult, counted
@@ -243,7 +243,7 @@ def _with_numbers(cells: Sequence[Comparison], tests: PairedTests) -> list[Compa
         row = row._replace(mean=float(crossed.mean[at]))
         if len(pairs) >= FEWEST_PAIRS:
             row = row._replace(
-                statistic=signed_rank_test(pairs).statistic,
+                statistic=signed_rank_statistic(pairs),
                 p=float(p_ranks[at]),
                 mean_low=float(low[at]),
                 mean_high=float(high[at]),

@@ -10,7 +10,9 @@ from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.analysis_plan import AnalysisPlan, planned_settings
 from viscera.study.report import claims
 from viscera.study.report.claim_rules import Evidence
+from viscera.study.report.claims_section import primary_ledger
 from viscera.study.report.comparisons import ALPHA, Family, compare
+from viscera.study.report.comparisons_section import primary_comparisons
 from viscera.study.report.ledger import Entry, ledger
 from viscera.study.report.page_section import Report, Section
 from viscera.study.results import StudyResult
@@ -95,20 +97,22 @@ def as_planned(plan: AnalysisPlan, study: StudyResult) -> StudyResult:
     )
 
 
-def outcomes(plan: AnalysisPlan, study: StudyResult, grid: str) -> list[Outcome]:
+def outcomes(plan: AnalysisPlan, report: Report) -> list[Outcome]:
     """The tests of the comparisons by Dice, and the verdict on each claim that is tested in either."""
-    both = as_planned(plan, study), study
-    families = [compare(each, grid, ["dice"]).families[0] for each in both]
+    only, grid = as_planned(plan, report.study), report.grid
+    families = (each.family("dice") for each in (compare(only, grid, ["dice"]), report.once(primary_comparisons)))
     found = [Outcome("Dice of organs: significant differences", *map(_significant, families))]
-    if study.has_papers_classes:
-        ledgers = (ledger(Evidence(each, grid)) for each in both)
+    if report.study.has_papers_classes:
+        ledgers = ledger(Evidence(only, grid)), report.once(primary_ledger)
         for planned, now in zip(*ledgers, strict=True):
             if planned.numbers or now.numbers:
                 found.append(Outcome(f"Claim {now.claim}: {now.statement}", *map(_verdict, (planned, now))))
     return found
 
 
-def _significant(family: Family) -> str:
+def _significant(family: Family | None) -> str:
+    if family is None:
+        return "0 of 0"
     models = f"; these models: {family.of_models}" if family.of_models else ""
     return f"{family.significant} of {family.tests}{models}"
 
@@ -133,7 +137,7 @@ def _values(report: Report) -> Mapping[str, object]:
         "unchanged": report.plan_unchanged,
         "sha256": plan.sha256,
         "changes": changed,
-        "outcomes": outcomes(plan, study, report.grid) if added and report.grid else [],
+        "outcomes": outcomes(plan, report) if added and report.grid else [],
     }
 
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.queues import Queue
@@ -32,7 +32,7 @@ from viscera.io.store import Store
 from viscera.study.analysis_plan import AnalysisPlan
 from viscera.study.find_rates import find_rates
 from viscera.study.fuse import fuse_study
-from viscera.study.plan import StudyPlan, keep_plan, make_plan
+from viscera.study.plan import StudyPlan, keep_plan, make_plan, renewed_plan
 from viscera.study.report.plan_section import analysis_rules
 from viscera.study.report.report_stage import make_report
 from viscera.study.worker import News, pass_on, run_in_worker, run_task, start_worker
@@ -59,10 +59,9 @@ def run_study(
         VisceraError: runs that could not be finished, after all others and the report.
     """
     store = Store.open(store_path).of_fold(config.train.fold)
-    folder, stop = StudyFolder(study_path), stop or threading.Event()
-    make_plan(folder, store, config)  # what is refused is refused before the folder is made
-    with exclusive(study_path):
-        plan = make_plan(folder, store, config)
+    stop = stop or threading.Event()
+    with _planned(study_path, store, config) as plan:
+        folder = plan.folder
         plan.write()
         keep_plan(plan, store, analysis_rules())
         warn_of_settings(
@@ -92,20 +91,23 @@ def plan_study(store_path: Path, study_path: Path, config: Config) -> AnalysisPl
     Raises BadInputError as `run_study` does, and where a run of the study has begun.
     """
     store = Store.open(store_path).of_fold(config.train.fold)
+    with _planned(study_path, store, config) as plan:
+        if plan.begun is not None:
+            raise BadInputError(
+                f"{plan.begun.path}: this run has begun, and a plan is made before the first run. Plan another folder, "
+                "or leave --plan-only out to go on with this study."
+            )
+        plan.write()
+        return renewed_plan(plan, store, analysis_rules())
+
+
+@contextlib.contextmanager
+def _planned(study_path: Path, store: Store, config: Config) -> Iterator[StudyPlan]:
+    """The plan of a study, whose folder is this process's; what is refused is refused before the folder is made."""
     folder = StudyFolder(study_path)
     make_plan(folder, store, config)
     with exclusive(study_path):
-        plan = make_plan(folder, store, config)
-        if begun := next((task.run.path for task in plan.tasks if task.run.has_begun), None):
-            raise BadInputError(
-                f"{begun}: this run has begun, and a plan is made before the first run. Plan another folder, or leave "
-                "--plan-only out to go on with this study."
-            )
-        plan.write()
-        planned = keep_plan(plan, store, analysis_rules())
-    if planned is None:
-        raise DefectError(f"{study_path}: no run has begun, and nothing was planned.")
-    return planned
+        yield make_plan(folder, store, config)
 
 
 def launch(plan: StudyPlan, stop: StopSignal, progress: OnProgress) -> list[VisceraError]:

@@ -77,6 +77,11 @@ class StudyPlan:
         """Of the study, absolute."""
         return Path(self.record.store)
 
+    @property
+    def begun(self) -> RunFolder | None:
+        """One of its runs that has begun; None while there is none."""
+        return next((task.run for task in self.tasks if task.run.has_begun), None)
+
     def write(self) -> None:
         """Write `study.yaml`; says where that adds iterations."""
         now = self.record.all_stages[-1]
@@ -112,14 +117,23 @@ def make_plan(folder: StudyFolder, store: Store, config: Config) -> StudyPlan:
     return plan
 
 
-def keep_plan(plan: StudyPlan, store: Store, rules: Mapping[str, float]) -> AnalysisPlan | None:
-    """The analysis plan of a study: written, or written anew, as long as none of its runs has begun.
+def keep_plan(plan: StudyPlan, store: Store, rules: Mapping[str, float]) -> None:
+    """Write the analysis plan of a study, or write it anew, as long as none of its runs has begun.
 
-    Afterwards it stays as it is; None where a study began without one. Raises BadInputError where it is damaged.
+    Afterwards it stays as it is, or is not there. Raises BadInputError where it is damaged.
+    """
+    if plan.begun is None:
+        renewed_plan(plan, store, rules)
+    else:
+        read_analysis_plan(plan.folder)
+
+
+def renewed_plan(plan: StudyPlan, store: Store, rules: Mapping[str, float]) -> AnalysisPlan:
+    """The analysis plan of a study of which no run has begun: the one that is there, or one of now.
+
+    One of now is written where there is none, or one that says other. Raises BadInputError where it is damaged.
     """
     before, _ = read_analysis_plan(plan.folder)
-    if any(task.run.has_begun for task in plan.tasks):
-        return before
     now = AnalysisPlan.of(plan.record, store, rules)
     if before is not None and before.says_as(now):
         return before

@@ -18,10 +18,10 @@ from viscera.core.anatomy import ORGANS, title_of
 from viscera.core.arms import Arm, arms_of
 from viscera.core.named_weights import COUNTS_OF
 from viscera.core.resolve import resolve_config
+from viscera.core.wording import counted
 from viscera.io.files import write_text
 from viscera.io.records import read_yaml
 from viscera.metrics.learning import FAILING_DICE
-from viscera.study.results import counted
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "permuted-weights.md"
 NAMES = tuple(organ.name for organ in ORGANS)

@@ -19,12 +19,13 @@ from tabulate import tabulate
 from benchmarks.measured import Measured, epsilon_over_scale, gap, measured, repeated
 from viscera.core.anatomy import ORGANS
 from viscera.core.arms import Arm, arm_config
+from viscera.core.wording import counted
 from viscera.engine.optimiser import LEAST_EPSILON
 from viscera.io.files import write_text
 from viscera.io.runlog import RunStatus
 from viscera.study.report.gradients_section import ForecastRow, forecast_rows, forecast_sentence
 from viscera.study.report.report_stage import read_study
-from viscera.study.results import StudyResult, counted, mean_defined
+from viscera.study.results import StudyResult, mean_defined
 
 Levels = list[tuple[float, dict[float, Measured]]]  # epsilon, then rate to arm; rising
 FITTED, UNSEEN = ("a", "b"), ("c",)  # sets of phantoms, see scripts/study_phantom.sh and benchmarks/fit_forecast.py

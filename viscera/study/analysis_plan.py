@@ -15,11 +15,11 @@ import viscera
 from viscera.core.arms import arms_of
 from viscera.core.config import ClassNames, Config, StudyConfig
 from viscera.core.settings import Settings, fields_of
+from viscera.core.wording import counted
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.runlog import StudyFolder, StudyRecord
 from viscera.io.store import Store
 from viscera.io.training_data import training_set_sha256
-from viscera.study.results import counted
 
 _SECTIONS = ("prepare", "train", "predict", "evaluate", "study")
 _AXES = {"weightings", "learning_rates", "seeds"}  # of the grid of arms; and `variants`

@@ -15,10 +15,11 @@ from tabulate import tabulate
 
 from viscera.core.anatomy import title_of
 from viscera.core.errors import BadInputError
+from viscera.core.wording import counted
 from viscera.metrics.crossed import Components, components, joined_columns
 from viscera.metrics.crossed_power import fewest, power_of_difference, smallest_difference
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
-from viscera.study.results import StudyResult, counted
+from viscera.study.results import StudyResult
 
 WANTED, ALPHA = 0.8, 0.05
 _MOST_PATIENTS = 2000

@@ -218,11 +218,6 @@ def median_case(study: StudyResult, candidates: Sequence[str]) -> str | None:
     return min(candidates, default=None)
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 seed`, `2 seeds`."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
 def signed(value: float | None) -> str:
     """One decimal with its sign, a minus sign and no hyphen; zero without one."""
     rounded = round(value or 0.0, 1)

@@ -1,9 +1,9 @@
 """How large a study would have to be to show that two settings are alike, by the variances that this one has."""
 
+from viscera.core.wording import counted
 from viscera.metrics.crossed import Array, components
 from viscera.metrics.crossed_power import fewest, power_of_equivalence
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
-from viscera.study.results import counted
 
 WANTED = 0.8
 _MOST_SEEDS, _MOST_CASES = 100, 1000

@@ -17,13 +17,14 @@ import pandas as pd
 
 from viscera.core.anatomy import ORGANS
 from viscera.core.arms import Arm
+from viscera.core.wording import counted
 from viscera.metrics.paired_tests import DECIMALS, SEEDS_FOR_SETTINGS, PairedTests, paired_tests
 from viscera.metrics.sign_flips import OneSided
 from viscera.metrics.signed_rank import hodges_lehmann
 from viscera.metrics.statistics import Array, holm, pairs_needed, smallest_p
 from viscera.study.report.claim_power import what_equivalence_takes
 from viscera.study.report.comparisons import ALPHA
-from viscera.study.results import RunResult, StudyResult, counted, signed
+from viscera.study.results import RunResult, StudyResult, signed
 from viscera.study.score_table import Sample, mean_over
 
 FOREGROUND = tuple(organ.name for organ in ORGANS)

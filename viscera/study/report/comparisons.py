@@ -14,13 +14,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from viscera.core.wording import counted
 from viscera.io.scores import metric_title
 from viscera.metrics import sign_flips, statistics
 from viscera.metrics.paired_tests import DECIMALS, SEEDS_FOR_SETTINGS, PairedTests, paired_tests
 from viscera.metrics.signed_rank import hodges_lehmann, signed_rank_statistic
 from viscera.metrics.statistics import Array
 from viscera.study.report.arm_spread import Spread, spread_of
-from viscera.study.results import StudyResult, counted
+from viscera.study.results import StudyResult
 from viscera.study.score_table import Sample
 
 ALPHA = 0.05

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from viscera.core.anatomy import title_of
 from viscera.core.arms import Arm
+from viscera.core.wording import counted
 from viscera.doctor.probe_text import (
     MOST_COLUMNS,
     group_sentences,
@@ -66,18 +67,18 @@ def arm_confusions(study: StudyResult) -> list[ArmConfusion]:
     """One for each arm whose runs were counted, in the order of Table 1."""
     found = []
     for arm in study.arms:
-        counted = [run.confusion for run in study.runs_of(arm) if run.confusion is not None]
-        if counted:
-            found.append(_of_arm(arm, counted))
+        known = [run.confusion for run in study.runs_of(arm) if run.confusion is not None]
+        if known:
+            found.append(_of_arm(arm, known))
     return found
 
 
-def _of_arm(arm: Arm, counted: Sequence[Confusion]) -> ArmConfusion:
-    pooled = reduce(add, counted)
+def _of_arm(arm: Arm, of_runs: Sequence[Confusion]) -> ArmConfusion:
+    pooled = reduce(add, of_runs)
     outcomes, wide = pooled.outcomes, len(pooled.classes) > MOST_COLUMNS
     rows, failing = [], 0
     for label, each in enumerate(pooled.classes.classes):
-        of_seeds = [(words_of(each.name, own), own) for own in (one.outcomes[each.name] for one in counted)]
+        of_seeds = [(words_of(each.name, own), own) for own in (one.outcomes[each.name] for one in of_runs)]
         failing += any(words for words, _ in of_seeds)
         shares = pooled.shares[label].tolist()
         cells = tuple(HeatCell(percent(s), s if s == s else 0.0, at == label) for at, s in enumerate(shares))  # noqa: PLR0124
@@ -85,8 +86,7 @@ def _of_arm(arm: Arm, counted: Sequence[Confusion]) -> ArmConfusion:
         words = words_over_seeds(of_seeds) or ("absent" if outcome.dice is None else "learnt")
         called, volume = mostly_called(pooled, label), volume_text(outcome.volume_ratio)
         rows.append(HeatRow(each.title, () if wide else cells, called, volume, words))
-    number = f"{failing} class" + ("" if failing == 1 else "es")
-    summary = f"{arm.title}: " + (f"{number} not learnt" if failing else "every class is learnt")
+    summary = f"{arm.title}: " + (f"{counted(failing, 'class')} not learnt" if failing else "every class is learnt")
     return ArmConfusion(arm.title, tuple(rows), tuple(group_sentences(pooled)), summary, failing)
 
 
@@ -125,10 +125,10 @@ def failures_by_arm(study: StudyResult) -> dict[str, dict[str, str]]:
     """By name of arm and of class, how it failed; empty where it is learnt or was not counted."""
     found = {}
     for arm in study.arms:
-        counted = [run.confusion.outcomes for run in study.runs_of(arm) if run.confusion is not None]
-        names = study.classes.names if counted else ()
+        known = [run.confusion.outcomes for run in study.runs_of(arm) if run.confusion is not None]
+        names = study.classes.names if known else ()
         found[arm.name] = {
-            name: words_over_seeds([(words_of(name, each[name]), each[name]) for each in counted]) for name in names
+            name: words_over_seeds([(words_of(name, each[name]), each[name]) for each in known]) for name in names
         }
     return found
 

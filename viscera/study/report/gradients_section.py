@@ -12,13 +12,14 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.arms import Arm
+from viscera.core.wording import counted
 from viscera.doctor.forecast import ArmForecast, precision_and_recall
 from viscera.drawing.canvas import house_style
 from viscera.metrics import learning
 from viscera.metrics.learning import FAILING_DICE, LEAST_POINTS, Flag, flags, recent_share, starving_share
 from viscera.study.report.confusion_section import failures_by_arm
 from viscera.study.report.page_section import PHANTOM, Report, Section, drawn
-from viscera.study.results import RunResult, StudyResult, counted, mean_defined
+from viscera.study.results import RunResult, StudyResult, mean_defined
 
 _FLOOR = 1e-8  # shares below are drawn there
 _QUIET = "#6b7280"

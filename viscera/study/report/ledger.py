@@ -3,10 +3,11 @@
 from math import isnan
 from typing import NamedTuple
 
+from viscera.core.wording import counted
 from viscera.metrics.crossed import crossed_means
 from viscera.study.report.claim_rules import Evidence, Reading, Verdict, Word, settle
 from viscera.study.report.claims import CLAIMS, Claim
-from viscera.study.results import StudyResult, counted, signed
+from viscera.study.results import StudyResult, signed
 
 _NAME_LENGTH = 60
 

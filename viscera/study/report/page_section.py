@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 
 import viscera
 from viscera.core.arms import weighting_name
+from viscera.core.wording import counted
 from viscera.drawing.canvas import data_uri, page_environment, to_bytes
 from viscera.io.runlog import RunStatus
 from viscera.study.analysis_plan import AnalysisPlan
 from viscera.study.rate_range import RateRange
-from viscera.study.results import Scene, StudyResult, counted, signed
+from viscera.study.results import Scene, StudyResult, signed
 
 T = TypeVar("T")
 PHANTOM = " (phantom)"

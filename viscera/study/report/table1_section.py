@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from viscera.core.anatomy import title_of
+from viscera.core.wording import counted
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.report.arm_spread import Spread
 from viscera.study.report.comparisons import ALPHA, Comparisons, compare
 from viscera.study.report.comparisons_section import organ_findings, primary_comparisons
 from viscera.study.report.page_section import Content, Report, Rows, Section, one_decimal
-from viscera.study.results import StudyResult, counted
+from viscera.study.results import StudyResult
 
 DAGGER = "†"
 NOT_APART = "≈"

@@ -1,7 +1,6 @@
 """What `bench_accuracy` found: collected into results, `RATIO` lines, and the page `docs/results/accuracy.md`."""
 
 import datetime as dt
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -14,6 +13,7 @@ from tabulate import tabulate
 
 from benchmarks.accuracy_cost import Cost
 from benchmarks.accuracy_data import DataSet, piece_folder
+from benchmarks.over_seeds import OverSeeds
 from benchmarks.record import RESULTS
 from viscera.core.errors import BadInputError
 from viscera.drawing.canvas import house_style, to_bytes
@@ -268,8 +268,7 @@ def _cell(point: Point | None) -> str:
     number = len(point.dice)
     if number == 1:
         return f"{point.mean:.3f} (1){mark}"
-    half = float(stats.t.ppf(0.975, number - 1)) * statistics.stdev(point.dice) / math.sqrt(number)
-    return f"{point.mean:.3f} ± {half:.3f} ({number}){mark}"
+    return f"{point.mean:.3f} ± {OverSeeds.of(point.dice).half:.3f} ({number}){mark}"
 
 
 def _gaps(results: Mapping[str, Any], group: str, minutes: Sequence[float]) -> list[str]:

@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from viscera.core.arms import Arm
 from viscera.core.resolve import resolve_config
-from viscera.core.scan import LabelMap
 from viscera.doctor.forecast import confused_with
 from viscera.doctor.untrained import outlooks
 from viscera.io.nifti import read_labels
@@ -16,6 +15,7 @@ from viscera.io.runlog import StudyFolder
 from viscera.io.store import Store
 from viscera.losses.balance import POWERS
 from viscera.metrics.learning import FAILING_DICE
+from viscera.metrics.overlap import confusion_matrix
 from viscera.study.report.claim_rules import PAPER_SETTINGS
 from viscera.study.report.claims_section import paper_column
 from viscera.study.report.report_stage import read_study
@@ -82,11 +82,9 @@ def _pairs(store: Store, predictions: Path) -> tuple[str, ...]:
     confusion = np.zeros((length, length))
     for name in store.names("test"):
         path = predictions / f"{name}.nii.gz"
-        truth: LabelMap = read_labels(store.path / "cases" / name / "labels_original.nii.gz", classes=store.classes)
+        truth = store.original_labels(name)
         if path.exists() and (given := read_labels(path, classes=store.classes).labels).shape == truth.labels.shape:
-            known = truth.labels < length
-            cells = truth.labels[known].astype(np.int64) * length + given[known]
-            confusion += np.bincount(cells, minlength=length**2).reshape(length, length)
+            confusion += confusion_matrix(given, truth.labels, length).T  # true classes in rows
     return confused_with(confusion, store.classes.names) if confusion.any() else ()
 
 

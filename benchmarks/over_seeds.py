@@ -13,8 +13,7 @@ class OverSeeds:
     """A mean over seeds with its 95 % interval by Student's t; without an interval below two seeds."""
 
     mean: float
-    low: float
-    high: float
+    half: float  # of the interval; infinite for one seed
     seeds: int
 
     @classmethod
@@ -22,7 +21,17 @@ class OverSeeds:
         """Of one value a seed; there must be one."""
         mean, n = fmean(values), len(values)
         half = float(stats.t.ppf(0.975, n - 1)) * stdev(values) / math.sqrt(n) if n > 1 else math.inf
-        return cls(mean, mean - half, mean + half, n)
+        return cls(mean, half, n)
+
+    @property
+    def low(self) -> float:
+        """Lower bound of the interval."""
+        return self.mean - self.half
+
+    @property
+    def high(self) -> float:
+        """Upper bound of the interval."""
+        return self.mean + self.half
 
     @property
     def is_above(self) -> bool:
@@ -40,6 +49,6 @@ class OverSeeds:
 
     def text(self, digits: int = 1) -> str:
         """`+3.1 (+1.0 to +5.2)`."""
-        if math.isinf(self.high):
+        if math.isinf(self.half):
             return f"{self.mean:+.{digits}f} (one seed)"
         return f"{self.mean:+.{digits}f} ({self.low:+.{digits}f} to {self.high:+.{digits}f})"

@@ -22,23 +22,20 @@ from typing import Any
 import torch
 
 from benchmarks.count_scale import SQUARE_KEEPS, SQUARE_KEEPS_OF_ALL, StepKept, count_scale_for
-from benchmarks.recipes import SHAPES
 from benchmarks.record import RESULTS, processor_kind, versions
+from benchmarks.stores import phantom_store, shapes_store
 from viscera.cli.terminal import stop_on_signal
-from viscera.core.config import Config, PrepareConfig
+from viscera.core.arms import arms_of
+from viscera.core.config import Config
 from viscera.core.progress import unseen
 from viscera.core.resolve import resolve_config
 from viscera.engine.hardware import choose_device, describe_hardware
 from viscera.engine.precision_probe import decided
 from viscera.engine.trainer import StopSignal
-from viscera.io.classes import read_class_file
-from viscera.io.files import write_text
 from viscera.io.records import read_json, read_yaml, write_json
 from viscera.io.runlog import StudyFolder
 from viscera.io.scores import ScoreRow
 from viscera.io.store import Store
-from viscera.stages.phantom import make_phantoms
-from viscera.stages.prepare import prepare
 from viscera.study.plan import StudyPlan, Task, keep_plan, make_plan
 from viscera.study.report.plan_section import analysis_rules
 from viscera.study.report.report_stage import read_study
@@ -96,23 +93,15 @@ LARGE = Phantoms(100, 900, (128, 128, 128), 0.3, 0.1)  # for the paper's network
 
 def store_of(work: Path, name: str, shapes: Path | None, device: str = "cpu") -> Store:
     """The store of a set, made where it is not there."""
-    path = work / "data" / name / "store"
-    if path.exists():
-        return Store.open(path)
+    folder = work / "data" / name
+    if (folder / "store").exists():
+        return Store.open(folder / "store")
     if name == "shapes":
         if shapes is None:
             raise SystemExit("--shapes FOLDER: the real organ shapes with simulated HU are needed for this study.")
-        classes = path.parent / "classes.yaml"
-        classes.parent.mkdir(parents=True, exist_ok=True)
-        write_text(classes, f"classes: [{', '.join(SHAPES)}]\n")
-        how = PrepareConfig(downsample=1, test_fraction=0.3, validation_fraction=0.1)
-        prepare(shapes, path, how, classes=read_class_file(classes))
-    else:
-        of = LARGE if name == "phantom" and device != "cpu" else PHANTOMS[name]
-        make_phantoms(path.parent / "phantom", of.cases, of.seed, of.shape)
-        how = PrepareConfig(downsample=1, test_fraction=of.test, validation_fraction=of.validation)
-        prepare(path.parent / "phantom", path, how)
-    return Store.open(path)
+        return shapes_store(folder, shapes, test=0.3, validation=0.1)
+    of = LARGE if name == "phantom" and device != "cpu" else PHANTOMS[name]
+    return phantom_store(folder, of.cases, of.seed, of.shape, of.test, of.validation)
 
 
 def config_of(work: Path, study: LongStudy, store: Store, device: str = "cpu") -> Config:
@@ -187,6 +176,12 @@ def missing(plan: StudyPlan, known: Mapping[str, Any], seeds: Sequence[int]) -> 
         for task in plan.tasks:
             if task.seed == seed and str(seed) not in of_stage.get(task.arm.name, {}):
                 yield task
+
+
+def trainings(study: LongStudy) -> int:
+    """How many its file plans, at each stage."""
+    config = resolve_config("demo", read_yaml(STUDY_FILES / study.file)).study
+    return len(arms_of(config)) * len(config.seeds)
 
 
 def collect(work: Path, device: str = "cpu") -> None:

@@ -20,19 +20,16 @@ import torch
 from tabulate import tabulate
 
 from benchmarks.count_scale import SQUARE_KEEPS, SQUARE_KEEPS_OF_ALL, StepKept, count_scale_for
-from benchmarks.long_studies import STAGES, STUDIES, STUDY_FILES, foreground, made_with, newest
+from benchmarks.long_studies import STAGES, STUDIES, foreground, made_with, newest, trainings
 from benchmarks.over_seeds import OverSeeds
 from benchmarks.record import RESULTS, record
+from benchmarks.stores import phantom_store
 from viscera.core.anatomy import title_of
-from viscera.core.arms import Arm, arms_of
-from viscera.core.config import PrepareConfig
+from viscera.core.arms import Arm
 from viscera.core.resolve import resolve_config
 from viscera.io.files import write_text
-from viscera.io.records import read_json, read_yaml
-from viscera.io.store import Store
+from viscera.io.records import read_json
 from viscera.metrics.learning import FAILING_DICE
-from viscera.stages.phantom import make_phantoms
-from viscera.stages.prepare import prepare
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "regime.md"
 CLAIM = "paper_regime"
@@ -50,10 +47,10 @@ Word = Literal["there", "not there", "open"]
 def claim(work: Path) -> None:
     """What epsilon leaves of the step at the paper's counts and with its network, and at the demo's."""
     torch.set_num_threads(1)
-    store = _phantoms(work, "paper", 4, (128, 128, 128))
+    store = phantom_store(work / "paper", 4, 0, (128, 128, 128))
     scale = PAPER_VOXELS / float(store.voxel_counts().sum())
     of = StepKept(store, resolve_config("paper"), batches=4)
-    demo = StepKept(_phantoms(work, "demo", 16, (48, 36, 36)), resolve_config("demo"))
+    demo = StepKept(phantom_store(work / "demo", 16, 0, (48, 36, 36)), resolve_config("demo"))
     kept = {
         "paper": {f"{e:g}": {name: of(name, scale, e) for name in WEIGHTINGS} for e in (1e-8, 1e-7)},
         "demo": {"1e-08": {name: demo(name, 1.0, 1e-8) for name in WEIGHTINGS}},
@@ -68,14 +65,6 @@ def claim(work: Path) -> None:
         "parameters": of.gradients.parameters_of_the_model,
     }
     record(CLAIM, figures)
-
-
-def _phantoms(work: Path, name: str, cases: int, shape: tuple[int, int, int]) -> Store:
-    path = work / name / "store"
-    if not path.exists():
-        make_phantoms(work / name / "phantom", cases, 0, shape)
-        prepare(work / name / "phantom", path, PrepareConfig(downsample=1, test_fraction=0))
-    return Store.open(path)
 
 
 def interaction(arms: Arms, weighting: str, other: Arms | None = None) -> dict[str, float]:
@@ -191,8 +180,7 @@ def _progress(studies: Mapping[str, Any]) -> str:
         planned = done = 0
         for name, study in STUDIES.items():
             if study.experiment == "regime":
-                config = resolve_config("demo", read_yaml(STUDY_FILES / study.file)).study
-                planned += len(arms_of(config)) * len(config.seeds)
+                planned += trainings(study)
                 done += sum(map(len, studies.get(name, {}).get(str(stage), {}).values()))
         told.append(f"{done} of {planned} trainings are in at {stage:,} steps")
     return "; ".join(told) + "."

@@ -12,10 +12,10 @@ import numpy as np
 from scipy import stats
 from tabulate import tabulate
 
-from benchmarks.long_studies import STUDIES, STUDY_FILES, foreground, made_with, newest
+from benchmarks.long_studies import STUDIES, STUDY_FILES, foreground, made_with, newest, trainings
 from benchmarks.over_seeds import OverSeeds
 from viscera.core.anatomy import ORGANS, title_of
-from viscera.core.arms import Arm, arms_of
+from viscera.core.arms import Arm
 from viscera.core.named_weights import COUNTS_OF
 from viscera.core.resolve import resolve_config
 from viscera.core.wording import counted
@@ -164,8 +164,7 @@ def _progress(studies: Mapping[str, Any]) -> str:
     planned = done = 0
     for name, study in STUDIES.items():
         if study.experiment == "permutation":
-            config = resolve_config("demo", read_yaml(STUDY_FILES / study.file)).study
-            planned += len(arms_of(config)) * len(config.seeds)
+            planned += trainings(study)
             done += sum(len(seeds) for stage in studies.get(name, {}).values() for seeds in stage.values())
     return f"{done} of {planned} trainings are in."
 

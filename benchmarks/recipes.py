@@ -44,40 +44,30 @@ from benchmarks.recipe_arms import (
 )
 from benchmarks.record import RESULTS, processor_kind, versions
 from benchmarks.record_demo import foreground_dice
-from viscera.core.config import Config, EvaluateConfig, PrepareConfig
+from benchmarks.stores import phantom_store, shapes_store
+from viscera.core.config import Config, EvaluateConfig
 from viscera.core.resolve import PRESETS, resolve_config
 from viscera.engine.feed import Feed, facts_of, feed_of
 from viscera.engine.hardware import describe_hardware
 from viscera.engine.precision_probe import decided
 from viscera.engine.trainer import Trainer
-from viscera.io.classes import read_class_file
-from viscera.io.files import write_text
 from viscera.io.records import read_json, write_json
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
-from viscera.stages.phantom import make_phantoms
 from viscera.stages.predict import predict_store
-from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 
 _PIECES = ("sets", "cost", "ablation", "shapes", "confirm", "collect", "take-up")
 CPU = torch.device("cpu")
 PAIRS = 21  # of steps, arm beside base; the machine changes its speed within seconds
-SHAPES = ("artery", "liver", "spleen", "stomach", "gallbladder", "pancreas", "right_kidney", "left_kidney")
 PHANTOMS = {"a": (0, (48, 36, 36)), "b": (500, (56, 40, 36))}  # of docs/decisions/0035: seed and shape
 
 
 def store_of(work: Path, name: str) -> Store:
     """The store of a set of phantoms, made where it is not there."""
     seed, shape = PHANTOMS[name]
-    path = work / name / "store"
-    if not path.exists():
-        make_phantoms(work / name / "phantom", 28, seed, shape)
-        prepare(
-            work / name / "phantom", path, PrepareConfig(downsample=1, test_fraction=0.286, validation_fraction=0.143)
-        )
-    return Store.open(path)
+    return phantom_store(work / name, 28, seed, shape, test=0.286, validation=0.143)
 
 
 def config_of(arm: RecipeArm, precision: Mapping[str, Any], steps: int, seed: int) -> Config:
@@ -178,7 +168,7 @@ def ablation(work: Path) -> list[Round]:
 
 def on_shapes(work: Path, shapes: Path) -> list[Round]:
     """The fifth round: the base and the candidates on set C."""
-    known, store = taken_up(work)["shapes"], shapes_store(work, shapes)
+    known, store = taken_up(work)["shapes"], shapes_store(work / "c", shapes, 0.3)
     candidates = [arm for arm in arms() if arm.name in ("base", *ON_SHAPES)]
     return [
         Round(f"c {steps} ", store, work / "c" / f"ablation_{steps}", candidates, steps, known.get(str(steps), {}))
@@ -207,18 +197,7 @@ def steps_taken(arm: Path) -> int | None:
 def all_sets(work: Path, shapes: Path | None) -> dict[str, Store]:
     """The stores of sets A and B, and of C where there is a folder of it; made where they are not there."""
     stores = {name: store_of(work, name) for name in PHANTOMS}
-    return stores if shapes is None else {**stores, "c": shapes_store(work, shapes)}
-
-
-def shapes_store(work: Path, source: Path) -> Store:
-    """The store of set C."""
-    path = work / "c" / "store"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        classes = path.parent / "classes.yaml"
-        write_text(classes, f"classes: [{', '.join(SHAPES)}]\n")
-        prepare(source, path, PrepareConfig(downsample=1, test_fraction=0.3), classes=read_class_file(classes))
-    return Store.open(path)
+    return stores if shapes is None else {**stores, "c": shapes_store(work / "c", shapes, 0.3)}
 
 
 def collect(work: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.fabricated_probes import made_probe
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError
@@ -224,20 +225,7 @@ def made(before: dict[str, float], after: dict[str, float], statistics: Statisti
     """Of classes with a Dice of 0.9 but for those that are named."""
     refit = (tuple({**dict.fromkeys(CLASS_NAMES, 0.9), **values}.values()) for values in (before, after))
     first, second = refit
-    voxels = tuple(map(tuple, np.diag(np.full(8, 10)).tolist()))
-    return Probe(
-        viscera="1",
-        sha256="",
-        step=1,
-        store_fingerprint="",
-        split="validation",
-        cases=1,
-        of_cases=1,
-        classes=CLASS_NAMES,
-        voxels=voxels,
-        statistics=statistics,
-        refit=Refit(steps=50, before=first, after=second),
-    )
+    return made_probe(Refit(steps=50, before=first, after=second), statistics=statistics)
 
 
 def test_last_layer_or_features_is_said_in_a_sentence_each() -> None:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from tests.fabricated_probes import made_probe
 from tests.fabricated_studies import words_of as text_of
 from viscera.core.anatomy import ABDOMEN, CLASS_NAMES, ClassTable
-from viscera.doctor.probe_record import Probe, Refit, StatisticsScores
+from viscera.doctor.probe_record import Refit, StatisticsScores
 from viscera.metrics.confusion import Confusion
 from viscera.metrics.learning import Outcome, words_of
 from viscera.study.report.confusion_section import CONFUSION, arm_confusions, failures_by_arm, words_over_seeds
@@ -110,19 +111,9 @@ def test_without_counts_and_probes_there_is_no_section(make_study: MakeStudy) ->
 
 
 def test_a_probe_is_shown_with_its_sentences(study: StudyResult) -> None:
-    probe = Probe(
-        viscera="1",
-        sha256="",
-        step=1,
-        store_fingerprint="",
-        split="validation",
-        cases=1,
-        of_cases=1,
-        classes=CLASS_NAMES,
-        voxels=tuple(map(tuple, flooded().voxels.tolist())),
-        statistics=StatisticsScores(windows=48, batch_size=3, running=None, recomputed=(0.5,) * 8, batch=(0.52,) * 8),
-        refit=Refit(steps=50, before=(0.2,) * 8, after=(0.9, *[0.3] * 7)),
-    )
+    statistics = StatisticsScores(windows=48, batch_size=3, running=None, recomputed=(0.5,) * 8, batch=(0.52,) * 8)
+    refit = Refit(steps=50, before=(0.2,) * 8, after=(0.9, *[0.3] * 7))
+    probe = made_probe(refit, flooded().voxels, statistics)
     runs = [dataclasses.replace(run, probe=probe if n == 2 else None) for n, run in enumerate(study.runs)]
     said = text_of(dataclasses.replace(study, runs=tuple(runs)), CONFUSION)
     assert "square, rate 0.001. Background, liver, spleen and stomach are taken for one another" in said

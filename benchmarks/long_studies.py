@@ -8,8 +8,8 @@
 WORK holds the data and the studies, each a folder that `viscera report` reads; what is there is not done again, so that
 a run may be stopped at any time. All arms of one seed come before the next seed. One thread. `collect` writes what
 there is to `benchmarks/results/`, of which the pages are made; `take-up`, in a WORK that is empty, goes on from what
-was collected there, on another machine with such a processor. FOLDER holds real organ shapes with simulated HU, in the
-raw layout of nnU-Net.
+was collected there, on the same kind of processor or another: number format and layout of memory go with it, so that
+only rounding differs. FOLDER holds real organ shapes with simulated HU, in the raw layout of nnU-Net.
 """
 
 import argparse
@@ -44,6 +44,7 @@ from viscera.study.worker import run_task
 
 STUDY_FILES = Path(__file__).parents[1] / "studies"
 STAGES = (2500, 5000, 10_000)  # of docs/decisions/0038
+PER_STUDY = ("counts", "computers", "studies")  # of the results: class counts, what computed, scores
 _DIGITS = 5
 Entry = dict[str, Any]  # of one training at one stage
 Found = dict[str, dict[str, dict[str, dict[str, Entry]]]]  # by study, steps, arm and seed
@@ -185,8 +186,9 @@ def trainings(study: LongStudy) -> int:
 
 
 def collect(work: Path, device: str = "cpu") -> None:
-    """Write what there is, and what was taken up, to `benchmarks/results/EXPERIMENT_KIND.json`."""
+    """Write what there is, and what was taken up, to `benchmarks/results/`."""
     known = taken_up(work)
+    here = describe_hardware(torch.device(device))
     for name in STUDIES:
         if StudyFolder(work / name).record_path.exists():
             study = read_study(work / name)
@@ -195,31 +197,29 @@ def collect(work: Path, device: str = "cpu") -> None:
                 of_stage = known["studies"].setdefault(name, {}).setdefault(steps, {})
                 for arm, found in arms.items():
                     of_stage.setdefault(arm, {}).update(found)
-    about = {
-        "processor": processor_kind(torch.device(device)),
-        "hardware": describe_hardware(torch.device(device)),
-        "versions": versions(["viscera", "torch", "numpy", "scipy"]),
-    }
+                    known["computers"][name] = sorted({*known["computers"].get(name, []), here})
+    about: dict[str, Any] = {"versions": versions(["viscera", "torch", "numpy", "scipy"])}
     for key in ("computing", "count_scale"):
         path = work / f"{key}.json"
         about[key] = read_json(path) if path.exists() else known.get(key, {})
     for experiment in dict.fromkeys(study.experiment for study in STUDIES.values()):
-        studies = {name: of for name, of in known["studies"].items() if STUDIES[name].experiment == experiment}
-        if studies:
-            counts = {name: known["counts"].get(name, {}) for name in studies}
-            write_json(results_of(experiment, device), {**about, "counts": counts, "studies": studies})
+        names = [name for name in known["studies"] if STUDIES[name].experiment == experiment]
+        if names:
+            of_experiment = {key: {name: known[key].get(name, {}) for name in names} for key in PER_STUDY}
+            write_json(results_of(experiment, device), about | of_experiment)
 
 
 def results_of(experiment: str, device: str = "cpu") -> Path:
-    """Where the results of an experiment stand that was made on processors, or GPUs, of this kind."""
-    return RESULTS / f"{experiment}_{processor_kind(torch.device(device))}.json"
+    """Where the results of an experiment stand: those of all processors together, those of each GPU apart."""
+    name = experiment if device == "cpu" else f"{experiment}_{processor_kind(torch.device(device))}"
+    return RESULTS / f"{name}.json"
 
 
-def newest(experiment: str) -> dict[str, Any]:
-    """The newest results of an experiment, on whichever kind of processor; empty ones where nothing was collected."""
-    found = sorted(RESULTS.glob(f"{experiment}_*.json"), key=lambda path: path.stat().st_mtime)
-    empty: dict[str, Any] = {key: {} for key in ("studies", "counts", "count_scale", "computing", "versions")}
-    return empty | (read_json(found[-1]) if found else {})
+def collected(experiment: str) -> dict[str, Any]:
+    """What was collected of an experiment on processors; empty where nothing was."""
+    path = results_of(experiment)
+    empty: dict[str, Any] = {key: {} for key in (*PER_STUDY, "count_scale", "computing", "versions")}
+    return empty | (read_json(path) if path.exists() else {})
 
 
 def made_with(found: Mapping[str, Any], command: str) -> str:
@@ -227,7 +227,8 @@ def made_with(found: Mapping[str, Any], command: str) -> str:
     if not found["studies"]:
         return f"Made by `{command}`."
     precision, torch_version = found["computing"].get("train.precision", "?"), found["versions"].get("torch", "?")
-    return f"{found['hardware']}, one thread, {precision}; torch {torch_version}. Made by `{command}`."
+    computers = sorted({computer for of_study in found["computers"].values() for computer in of_study})
+    return f"{'; '.join(computers)}, one thread, {precision}; torch {torch_version}. Made by `{command}`."
 
 
 def entries(study: StudyResult) -> dict[str, dict[str, dict[str, Entry]]]:
@@ -280,24 +281,28 @@ def foreground(of: Entry) -> float:
 
 
 def take_up(work: Path, device: str = "cpu") -> None:
-    """Let WORK go on from what was collected on a processor of this kind."""
-    content: dict[str, Any] = {"studies": {}, "counts": {}}
+    """Let WORK go on from what was collected."""
+    content = _nothing()
     work.mkdir(parents=True, exist_ok=True)
     for experiment in dict.fromkeys(study.experiment for study in STUDIES.values()):
         if results_of(experiment, device).exists():
             found = read_json(results_of(experiment, device))
-            content["studies"] |= found["studies"]
-            content["counts"] |= found["counts"]
+            for key in PER_STUDY:
+                content[key] |= found[key]
             for key in ("computing", "count_scale"):
                 if found[key]:
                     write_json(work / f"{key}.json", found[key])
     write_json(work / "taken_up.json", content)
 
 
+def _nothing() -> dict[str, Any]:
+    return {key: {} for key in PER_STUDY}
+
+
 def taken_up(work: Path) -> dict[str, Any]:
     """What the folder went on from."""
     path = work / "taken_up.json"
-    found: dict[str, Any] = read_json(path) if path.exists() else {"studies": {}, "counts": {}}
+    found: dict[str, Any] = read_json(path) if path.exists() else _nothing()
     return found
 
 

@@ -20,7 +20,7 @@ import torch
 from tabulate import tabulate
 
 from benchmarks.count_scale import SQUARE_KEEPS, SQUARE_KEEPS_OF_ALL, StepKept, count_scale_for
-from benchmarks.long_studies import STAGES, STUDIES, foreground, made_with, newest, trainings
+from benchmarks.long_studies import STAGES, STUDIES, collected, foreground, made_with, trainings
 from benchmarks.over_seeds import OverSeeds
 from benchmarks.record import RESULTS, record
 from benchmarks.stores import phantom_store
@@ -293,9 +293,9 @@ def main() -> None:
     if given.piece == "claim":
         claim(given.work)
     elif given.piece == "settled":
-        sys.exit(0 if is_settled(newest("regime")["studies"]) else 1)
+        sys.exit(0 if is_settled(collected("regime")["studies"]) else 1)
     else:
-        write_text(PAGE, page(newest("regime"), read_json(RESULTS / f"{CLAIM}.json")))
+        write_text(PAGE, page(collected("regime"), read_json(RESULTS / f"{CLAIM}.json")))
         print(PAGE)
 
 

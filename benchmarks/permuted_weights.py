@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 from tabulate import tabulate
 
-from benchmarks.long_studies import STUDIES, STUDY_FILES, foreground, made_with, newest, trainings
+from benchmarks.long_studies import STUDIES, STUDY_FILES, collected, foreground, made_with, trainings
 from benchmarks.over_seeds import OverSeeds
 from viscera.core.anatomy import ORGANS, title_of
 from viscera.core.arms import Arm
@@ -265,8 +265,8 @@ def _markdown(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Write the page of the newest results."""
-    write_text(PAGE, page(newest("permutation")))
+    """Write the page of the collected results."""
+    write_text(PAGE, page(collected("permutation")))
     print(PAGE)
 
 

@@ -135,9 +135,14 @@ def test_an_entry_holds_the_means_and_the_curve_up_to_its_steps() -> None:
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     monkeypatch.setattr(long_studies, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(long_studies, "processor_kind", lambda _device: "kind")
+    monkeypatch.setattr(long_studies, "describe_hardware", lambda _device: "This CPU")
     (tmp_path / "results").mkdir()
     return long_studies.results_of
+
+
+def test_the_results_of_a_gpu_stand_apart(results: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_studies, "processor_kind", lambda _device: "nvidia-h200")
+    assert (results("regime").name, results("regime", "cuda").name) == ("regime.json", "regime_nvidia-h200.json")
 
 
 def test_what_was_collected_is_taken_up_and_collected_again(results: Callable[[str], Path], tmp_path: Path) -> None:
@@ -145,19 +150,19 @@ def test_what_was_collected_is_taken_up_and_collected_again(results: Callable[[s
         "computing": {"train.precision": "bfloat16", "train.memory_layout": "channels_last"},
         "count_scale": {"phantom": 30.0},
         "counts": {"phantom": {"background": 90, "liver": 10}},
+        "computers": {"phantom": ["Another CPU"]},
         "studies": {"phantom": {"2500": {"square_lr0.01": {"3": {"dice": {"liver": 0.7}}}}}},
     }
     work = tmp_path / "work"
-    assert long_studies.newest("regime")["studies"] == {}
-    assert long_studies.made_with(long_studies.newest("regime"), "make it") == "Made by `make it`."
+    assert long_studies.collected("regime")["studies"] == {}
+    assert long_studies.made_with(long_studies.collected("regime"), "make it") == "Made by `make it`."
     write_json(results("regime"), regime)
-    assert long_studies.newest("regime")["studies"] == regime["studies"]
+    assert long_studies.collected("regime")["studies"] == regime["studies"]
     long_studies.take_up(work)
     assert read_json(work / "count_scale.json") == {"phantom": 30.0}
     long_studies.collect(work)
     again = read_json(results("regime"))
     assert {key: again[key] for key in regime} == regime
-    assert again["processor"] == "kind"
     assert not results("permutation").exists()
 
 
@@ -181,8 +186,12 @@ def test_a_small_study_is_run_collected_and_not_trained_again_elsewhere(
         "4": {"uniform_lr0.01": ["0"], "square_lr0.01": ["0"]},
     }
     assert set(found["4"]["square_lr0.01"]["0"]["dice"]) == set(CLASS_NAMES)
+    assert read_json(results("regime"))["computers"] == {"tiny": ["This CPU"]}
+    monkeypatch.setattr(long_studies, "describe_hardware", lambda _device: "Another CPU")
     long_studies.take_up(tmp_path / "other")
     monkeypatch.setattr(long_studies, "run_task", lambda *_: pytest.fail("it was trained elsewhere"))
     long_studies.run(tmp_path / "other", ["tiny"], Wanted(), Event())
     long_studies.collect(tmp_path / "other")
-    assert read_json(results("regime"))["studies"]["tiny"] == found
+    again = read_json(results("regime"))
+    assert again["studies"]["tiny"] == found
+    assert again["computers"] == {"tiny": ["This CPU"]}  # nothing was computed by the other

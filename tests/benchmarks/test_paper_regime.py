@@ -129,7 +129,7 @@ def test_the_page_tells_what_is_in_and_gives_no_verdict_before_a_stage_is_comple
     found: dict[str, Any] = {
         "studies": {"phantom": {"2500": arms(flat() | {"square 0.001": 10.0}, seeds=2)}},
         "count_scale": {"phantom 0.07": 2280.0},
-        "hardware": "A CPU",
+        "computers": {"phantom": ["A CPU", "B CPU"]},
         "computing": {"train.precision": "bfloat16"},
         "versions": {"torch": "2"},
     }

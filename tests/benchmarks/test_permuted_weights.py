@@ -130,7 +130,7 @@ def test_the_page_says_how_far_it_is() -> None:
     found: dict[str, Any] = {
         "studies": {"permutation": {"300": arms(by_weight, seeds=2)}},
         "counts": {"permutation": COUNTS},
-        "hardware": "A CPU",
+        "computers": {"permutation": ["A CPU", "B CPU"]},
         "computing": {"train.precision": "bfloat16"},
         "versions": {"torch": "2"},
     }

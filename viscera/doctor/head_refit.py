@@ -76,10 +76,9 @@ class _Means(NamedTuple):
         sums = []
         for features_BCIJK, labels_BIJK in batches:
             labels = labels_BIJK.to(features_BCIJK.device)
-            of_voxels_VC = features_BCIJK.movedim(1, -1)[labels != IGNORED]
-            one_hot_VL = F.one_hot(labels[labels != IGNORED].long(), length).float()
-            each = one_hot_VL.sum(dim=0), one_hot_VL.T @ of_voxels_VC, of_voxels_VC.square().sum(dim=0)
-            sums.append([part.double() for part in each])
+            of_voxels_VC = features_BCIJK.movedim(1, -1)[labels != IGNORED].double()  # a small variance beside a mean
+            one_hot_VL = F.one_hot(labels[labels != IGNORED].long(), length).double()
+            sums.append((one_hot_VL.sum(dim=0), one_hot_VL.T @ of_voxels_VC, of_voxels_VC.square().sum(dim=0)))
         number_L, sum_LC, squares_C = (torch.stack(parts).sum(dim=0) for parts in zip(*sums, strict=True))
         mean_C = sum_LC.sum(dim=0) / number_L.sum()
         deviation_C = (squares_C / number_L.sum() - mean_C.square()).clamp(min=0).sqrt()

@@ -67,7 +67,7 @@ demo: install
 	BIN=$(BIN) bash scripts/demo.sh $(DEMO) $(DEMO_SETTINGS)
 
 study-phantom: install
-	BIN=$(BIN) PAGE=docs/results/why-weights-fail.md bash scripts/study_phantom.sh $(STUDY) $(DEVICE)
+	BIN=$(BIN) bash scripts/study_phantom.sh $(STUDY) $(DEVICE)
 
 study-permutation: install
 	BIN=$(BIN) bash scripts/study_permutation.sh $(PERMUTATION)
@@ -90,7 +90,7 @@ memorise-strong: install
 	BIN=$(BIN) bash scripts/memorise_real.sh $(DATA) $(MEMORISE)-strong docs/results/memorised-real-ct-strong.md strong
 
 fit-forecast: install
-	BIN=$(BIN) PAGE=docs/results/why-weights-fail.md bash scripts/study_phantom.sh $(STUDY) $(DEVICE) forecast
+	BIN=$(BIN) bash scripts/study_phantom.sh $(STUDY) $(DEVICE) forecast
 
 check: install
 	$(BIN)/ruff check .

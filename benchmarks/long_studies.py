@@ -1,6 +1,7 @@
-"""The long studies of docs/decisions/0036 and 0038: run seed by seed, collected, taken up elsewhere.
+"""The studies of docs/decisions/0009, 0036 and 0038: run seed by seed, collected, taken up elsewhere.
 
-    python -m benchmarks.long_studies run WORK permutation rivals rate_times_steps [--seeds 0]
+    python -m benchmarks.long_studies run WORK direction printed scale readings repair [--seeds 0,2,4]
+    python -m benchmarks.long_studies run WORK permutation rivals rate_times_steps
     python -m benchmarks.long_studies run WORK phantom shapes --shapes FOLDER [--stage 2500] [--device cuda]
     python -m benchmarks.long_studies collect WORK
     python -m benchmarks.long_studies take-up WORK
@@ -16,7 +17,6 @@ import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
@@ -59,9 +59,21 @@ class LongStudy:
     experiment: str  # whose results it is part of
     stages: tuple[int, ...] = ()  # steps at which it is scored; none: those of its file alone
     kept: float | None = None  # share of the step that square keeps, to which the counts are scaled; none: as they are
+    large: tuple[str, ...] = ()  # settings for the paper's size
+
+
+_AT_THE_END = "train.validate_every=10000"  # where a file is for 300 steps
+_TO_UNIFORM = "study.variants.to-uniform={train.loss.schedule.to: uniform, train.loss.schedule.last_step: 6667}"
+
+
+def _weights(file: str, data: str = "demo", large: tuple[str, ...] = (_AT_THE_END,)) -> LongStudy:
+    return LongStudy(file, data, "weights", large=large)
 
 
 STUDIES = {
+    **{name: _weights(f"{name}.yaml") for name in ("direction", "printed", "scale", "readings")},
+    "repair": _weights("repair.yaml", large=(_AT_THE_END, _TO_UNIFORM)),
+    **{f"forecast_{name}": _weights("forecast.yaml", name) for name in ("a", "b", "c")},
     "permutation": LongStudy("permutation.yaml", "demo", "permutation"),
     "rivals": LongStudy("rivals.yaml", "demo", "permutation"),
     "rate_times_steps": LongStudy("rate_times_steps.yaml", "demo", "permutation"),
@@ -86,10 +98,19 @@ class Phantoms:
 
 
 PHANTOMS = {
-    "demo": Phantoms(28, 0, (48, 36, 36), 0.286, 0.143),  # as in make study-phantom
+    "demo": Phantoms(28, 0, (48, 36, 36), 0.286, 0.143),
+    "a": Phantoms(28, 100, (44, 36, 40), 0.286, 0.143),
+    "b": Phantoms(28, 200, (56, 40, 36), 0.286, 0.143),
+    "c": Phantoms(28, 300, (52, 38, 38), 0.286, 0.143),
     "phantom": Phantoms(60, 900, (48, 36, 36), 0.3, 0.1),
 }
-LARGE = Phantoms(100, 900, (128, 128, 128), 0.3, 0.1)  # for the paper's network, on a GPU
+LARGE = {  # for the paper's network, on a GPU
+    "demo": Phantoms(100, 0, (128, 128, 128), 0.286, 0.143),
+    "a": Phantoms(100, 100, (112, 112, 128), 0.286, 0.143),
+    "b": Phantoms(100, 200, (144, 128, 128), 0.286, 0.143),
+    "c": Phantoms(100, 300, (128, 112, 128), 0.286, 0.143),
+    "phantom": Phantoms(100, 900, (128, 128, 128), 0.3, 0.1),
+}
 
 
 def store_of(work: Path, name: str, shapes: Path | None, device: str = "cpu") -> Store:
@@ -101,19 +122,19 @@ def store_of(work: Path, name: str, shapes: Path | None, device: str = "cpu") ->
         if shapes is None:
             raise SystemExit("--shapes FOLDER: the real organ shapes with simulated HU are needed for this study.")
         return shapes_store(folder, shapes, test=0.3, validation=0.1)
-    of = LARGE if name == "phantom" and device != "cpu" else PHANTOMS[name]
+    of = (PHANTOMS if device == "cpu" else LARGE)[name]
     return phantom_store(folder, of.cases, of.seed, of.shape, of.test, of.validation)
 
 
 def config_of(work: Path, study: LongStudy, store: Store, device: str = "cpu") -> Config:
     """The configuration of a study: its file, how this WORK computes, and the scale of the counts."""
-    preset = "demo" if device == "cpu" else "paper"
+    preset, large = ("demo", ()) if device == "cpu" else ("paper", study.large)
     values = read_yaml(STUDY_FILES / study.file)
-    given = resolve_config(preset, values, options={"train.device": device}, found_in=study.file)
+    given = resolve_config(preset, values, large, options={"train.device": device}, found_in=study.file)
     options: dict[str, Any] = {"train.device": device, **_computing(work, given, store)}
     if study.kept is not None:
         options["train.loss.count_scale"] = _count_scale(work, study, store, given)
-    return resolve_config(preset, values, options=options, found_in=study.file)
+    return resolve_config(preset, values, large, options=options, found_in=study.file)
 
 
 def _computing(work: Path, config: Config, store: Store) -> dict[str, str]:
@@ -215,9 +236,9 @@ def results_of(experiment: str, device: str = "cpu") -> Path:
     return RESULTS / f"{name}.json"
 
 
-def collected(experiment: str) -> dict[str, Any]:
-    """What was collected of an experiment on processors; empty where nothing was."""
-    path = results_of(experiment)
+def collected(experiment: str, device: str = "cpu") -> dict[str, Any]:
+    """What was collected of an experiment; empty where nothing was."""
+    path = results_of(experiment, device)
     empty: dict[str, Any] = {key: {} for key in (*PER_STUDY, "count_scale", "computing", "versions")}
     return empty | (read_json(path) if path.exists() else {})
 
@@ -273,11 +294,6 @@ def _sum(rows: Iterable[ScoreRow], organ: str, metric: str) -> float:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, _DIGITS)
-
-
-def foreground(of: Entry) -> float:
-    """Mean over the organs of mean test Dice, 0 to 1."""
-    return fmean(value for name, value in of["dice"].items() if name != "background" and value is not None)
 
 
 def take_up(work: Path, device: str = "cpu") -> None:

@@ -13,23 +13,34 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, Literal
 
 import torch
 from tabulate import tabulate
 
 from benchmarks.count_scale import SQUARE_KEEPS, SQUARE_KEEPS_OF_ALL, StepKept, count_scale_for
-from benchmarks.long_studies import STAGES, STUDIES, collected, foreground, made_with, trainings
+from benchmarks.long_studies import STAGES, STUDIES, collected, made_with, trainings
 from benchmarks.over_seeds import OverSeeds
 from benchmarks.record import RESULTS, record
+from benchmarks.seeded_arms import (
+    Arms,
+    Entry,
+    difference_by_seed,
+    entries_of,
+    failing,
+    interaction,
+    mean_of,
+    points,
+    share,
+    spread,
+)
 from benchmarks.stores import phantom_store
 from viscera.core.anatomy import title_of
 from viscera.core.arms import Arm
 from viscera.core.resolve import resolve_config
 from viscera.io.files import write_text
 from viscera.io.records import read_json
-from viscera.metrics.learning import FAILING_DICE
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "regime.md"
 CLAIM = "paper_regime"
@@ -40,7 +51,6 @@ WEIGHTINGS, RATES, SEEDS = ("uniform", "simple", "square"), (0.001, 0.01), 5
 SETS = {"phantom": "phantom", "shapes": "real shapes, simulated HU"}
 THERE, SETTLED = 5.0, 1.0  # points: an interaction, and the gain of an arm that has not converged
 PAPER = {"simple": 20.1, "square": 39.1}  # interactions with uniform, of the rows of its Table 1
-Arms = Mapping[str, Mapping[str, Any]]  # by arm and seed, what `long_studies.entry` holds
 Word = Literal["there", "not there", "open"]
 
 
@@ -67,23 +77,6 @@ def claim(work: Path) -> None:
     record(CLAIM, figures)
 
 
-def interaction(arms: Arms, weighting: str, other: Arms | None = None) -> dict[str, float]:
-    """(weighting at 0.01 - at 0.001) - (uniform at 0.01 - at 0.001), in points, by seed, where all four are.
-
-    The arms of the weighting are those of `other` where it is given.
-    """
-    own = arms if other is None else other
-    cells = [(own, weighting, RATES[1]), (own, weighting, RATES[0]), (arms, "uniform", RATES[1])]
-    cells.append((arms, "uniform", RATES[0]))
-    found = [of.get(Arm(name, rate).name, {}) for of, name, rate in cells]
-    seeds = sorted(set.intersection(*(set(each) for each in found)), key=int)
-    signs = (1, -1, -1, 1)
-    return {
-        seed: 100 * sum(sign * foreground(each[seed]) for sign, each in zip(signs, found, strict=True))
-        for seed in seeds
-    }
-
-
 def word_of(values: Sequence[float]) -> Word:
     """Whether an interaction is there, by the decision: with all seeds; else open."""
     if len(values) < SEEDS:
@@ -96,13 +89,12 @@ def word_of(values: Sequence[float]) -> Word:
 
 def effects(arms: Arms, direction: Arms) -> dict[str, list[float]]:
     """The interactions that the rule names, one value a seed: simple's, square's, of its direction alone, the rest."""
-    square, alone = interaction(arms, "square"), interaction(arms, "square", direction)
-    both = [seed for seed in square if seed in alone]
+    square, alone = interaction(arms, "square"), interaction(arms, "square", of=direction)
     return {
         "simple": list(interaction(arms, "simple").values()),
         "square": list(square.values()),
         "direction": list(alone.values()),
-        "scale": [square[seed] - alone[seed] for seed in both],
+        "scale": list(difference_by_seed(square, alone).values()),
     }
 
 
@@ -157,7 +149,7 @@ def page(found: Mapping[str, Any], claimed: Mapping[str, Any]) -> str:
     studies = found["studies"]
     parts = [
         "# Scale or direction, where the paper trained? (phantom, and real shapes with simulated HU)",
-        ABOUT + _progress(studies),
+        ABOUT + regime_progress(studies),
         "## The paper's place on epsilon's axis",
         _claim_text(claimed),
         _claim_table(claimed),
@@ -174,7 +166,8 @@ ABOUT = (
 )
 
 
-def _progress(studies: Mapping[str, Any]) -> str:
+def regime_progress(studies: Mapping[str, Any]) -> str:
+    """How many trainings are in at each stage."""
     told = []
     for stage in STAGES:
         planned = done = 0
@@ -196,15 +189,11 @@ rise: it is {100 * SQUARE_KEEPS:.0f} % at the voxels of {volumes:.0f} such scans
 
 def _claim_table(claimed: Mapping[str, Any]) -> str:
     rows = [
-        [f"{size}, ε {epsilon}", *(_share(of[name]) for name in WEIGHTINGS)]
+        [f"{size}, ε {epsilon}", *(share(of[name]) for name in WEIGHTINGS)]
         for size, by_epsilon in claimed["kept"].items()
         for epsilon, of in by_epsilon.items()
     ]
     return _table(rows, ["", *WEIGHTINGS])
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.2g} %" if value < 0.1 else f"{100 * value:.1f} %"
 
 
 def _set_section(name: str, studies: Mapping[str, Any], scale: float | None) -> list[str]:
@@ -226,7 +215,7 @@ def _set_section(name: str, studies: Mapping[str, Any], scale: float | None) -> 
         converged = [f"{arm} {gain:+.1f}" for arm, gain in gains if gain >= SETTLED]
         told += f" Rose by {SETTLED:g} point or more on validation cases from half the steps: "
         told += f"{', '.join(converged) or 'none'}."
-    found = found | {"lower": list(interaction(arms, "square", lower).values())}
+    found = found | {"lower": list(interaction(arms, "square", of=lower).values())}
     return [title, told, _effects_table(found), _arms_table(arms, direction, lower)]
 
 
@@ -236,7 +225,7 @@ def _effects_table(found: Mapping[str, Sequence[float]]) -> str:
         "square": "square",
         "direction": "square, its direction alone (D)",
         "scale": "square, what scale adds",
-        "lower": f"square where it keeps {_share(SQUARE_KEEPS_OF_ALL)}",
+        "lower": f"square where it keeps {share(SQUARE_KEEPS_OF_ALL)}",
     }
     rows = [
         [title, f"{PAPER[key]:+.1f}" if key in PAPER else "", OverSeeds.of(of).text(), str(len(of)), word_of(of)]
@@ -249,35 +238,25 @@ def _effects_table(found: Mapping[str, Sequence[float]]) -> str:
 def _arms_table(arms: Arms, direction: Arms, lower: Arms) -> str:
     cells = [(Arm(w, rate), arms, "") for rate in RATES for w in WEIGHTINGS]
     cells += [(Arm("square", rate), direction, ", direction alone") for rate in RATES]
-    cells += [(Arm("square", rate), lower, f", keeping {_share(SQUARE_KEEPS_OF_ALL)}") for rate in RATES]
+    cells += [(Arm("square", rate), lower, f", keeping {share(SQUARE_KEEPS_OF_ALL)}") for rate in RATES]
     rows = []
     for arm, of, note in cells:
-        entries = list(of.get(arm.name, {}).values())
-        if entries:
-            values = [100 * foreground(each) for each in entries]
-            spread = f" ± {stdev(values):.1f}" if len(values) > 1 else ""
-            kept = [each["step_kept"] for each in entries if each["step_kept"] is not None]
+        if entries := entries_of(of, arm):
+            kept = mean_of(entries, "step_kept")
             rows.append(
                 [
                     arm.title + note,
-                    f"{fmean(values):.1f}{spread} ({len(values)})",
-                    f"{100 * fmean(kept):.1f} %" if kept else "–",
+                    spread(points(of, arm)),
+                    "–" if kept is None else share(kept),
                     _failing(entries),
                 ]
             )
     return _table(rows, ["", "foreground Dice", "step kept", "failing (predicted over true volume)"])
 
 
-def _failing(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Organs below 0.2 in the mean over the seeds."""
-    names = [name for name in entries[0]["dice"] if name != "background"]
-    told = []
-    for name in names:
-        known = [each["dice"][name] for each in entries if each["dice"].get(name) is not None]
-        if known and fmean(known) < FAILING_DICE:
-            ratio = fmean(each["volume"].get(name, 0.0) for each in entries)
-            told.append(f"{title_of(name)} ({ratio:.2g})")
-    return ", ".join(told) or "none"
+def _failing(entries: Sequence[Entry]) -> str:
+    ratios = {name: fmean(each["volume"].get(name, 0.0) for each in entries) for name in failing(entries)}
+    return ", ".join(f"{title_of(name)} ({ratio:.2g})" for name, ratio in ratios.items()) or "none"
 
 
 def _table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:

@@ -4,6 +4,7 @@ python -m benchmarks.permuted_weights
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,8 +13,9 @@ import numpy as np
 from scipy import stats
 from tabulate import tabulate
 
-from benchmarks.long_studies import STUDIES, STUDY_FILES, collected, foreground, made_with, trainings
+from benchmarks.long_studies import STUDIES, STUDY_FILES, collected, made_with, trainings
 from benchmarks.over_seeds import OverSeeds
+from benchmarks.seeded_arms import Arms, Entry, difference, difference_by_seed, failing, points
 from viscera.core.anatomy import ORGANS, title_of
 from viscera.core.arms import Arm
 from viscera.core.named_weights import COUNTS_OF
@@ -33,7 +35,6 @@ ABOUT = (
     "of an organ's Dice with its weight over the permutations; *rho_o*: of the organs' Dice with that at p itself. "
 )
 LEAST_RHO, LEAST_J, EXPLAINED = 0.5, 0.5, 5.0  # of the rules; the last in points
-Arms = Mapping[str, Mapping[str, Any]]  # by arm and seed, what `long_studies.entry` holds
 
 
 def counts_of(name: str) -> dict[str, str]:
@@ -222,14 +223,45 @@ def _background(arms: Arms) -> list[str]:
     return ["## Background's weight alone", _markdown(rows, header)] if rows else []
 
 
+@dataclass(frozen=True)
+class Rival:
+    """p = 0 and p = 2 with something changed, over the seeds that both have."""
+
+    title: str  # `none`: nothing is changed
+    means: tuple[float, float]  # foreground Dice in per cent of p = 0 and p = 2
+    gap: OverSeeds  # p = 2 minus p = 0
+    square: Sequence[Entry]  # p = 2
+
+    @property
+    def explains(self) -> bool:
+        """Whether p = 2 comes near p = 0 with it."""
+        return self.gap.mean >= -EXPLAINED
+
+    @classmethod
+    def of(cls, title: str, arms: Arms, variant: str, rate: float = RATE) -> "list[Rival]":
+        """One, or none where it has not been run."""
+        plain, square = (points(arms, Arm(power, rate, variant)) for power in (0.0, 2.0))
+        gap = difference(square, plain)
+        if gap is None:
+            return []
+        entries = arms[Arm(2.0, rate, variant).name]
+        seeds = difference_by_seed(square, plain)
+        means = fmean(plain[seed] for seed in seeds), fmean(square[seed] for seed in seeds)
+        return [cls(title, means, gap, [entries[seed] for seed in seeds])]
+
+
+def rivals(studies: Mapping[str, Any]) -> list[Rival]:
+    """Those that were run; what they stand beside, with nothing changed, comes first."""
+    arms: Arms = studies.get("rivals", {}).get("300", {})
+    longer: Arms = studies.get("rate_times_steps", {}).get("3000", {})
+    variants = resolve_config("demo", read_yaml(STUDY_FILES / "rivals.yaml")).study.variants
+    found = [rival for variant in variants for rival in Rival.of(variant or "none", arms, variant)]
+    return found + Rival.of("rate 0.001, 3,000 steps", longer, "", 0.001)
+
+
 def rivals_section(studies: Mapping[str, Any]) -> list[str]:
     """Each rival beside p = 0 and p = 2 without it."""
-    arms: Arms = studies.get("rivals", {}).get("300", {})
-    variants = resolve_config("demo", read_yaml(STUDY_FILES / "rivals.yaml")).study.variants
-    rows = [row for variant in variants if (row := _rival(variant or "none", arms, variant))]
-    longer: Arms = studies.get("rate_times_steps", {}).get("3000", {})
-    slow = _rival("rate 0.001, 3,000 steps", longer, "", 0.001)
-    rows += [slow] if slow else []
+    rows = [_rival_row(each) for each in rivals(studies)]
     header = ["", "p = 0", "p = 2", "p = 2 - p = 0, points", "failing at p = 2", "of these by batch", "explains it"]
     text = (
         "Foreground mean of Dice in per cent; intervals over the seeds. *By batch*: Dice of the failing organs on "
@@ -239,24 +271,17 @@ def rivals_section(studies: Mapping[str, Any]) -> list[str]:
     return ["## Rivals", text, _markdown(rows, header)] if rows else ["## Rivals", "Not run yet."]
 
 
-def _rival(title: str, arms: Arms, variant: str, rate: float = RATE) -> list[str] | None:
-    plain, square = (arms.get(Arm(power, rate, variant).name, {}) for power in (0.0, 2.0))
-    seeds = sorted(plain.keys() & square.keys(), key=int)
-    if not seeds:
-        return None
-    gap = OverSeeds.of([100 * (foreground(square[seed]) - foreground(plain[seed])) for seed in seeds])
-    means = [100 * fmean(foreground(of[seed]) for seed in seeds) for of in (plain, square)]
-    dice = {organ: fmean(square[seed]["dice"][organ] for seed in seeds) for organ in NAMES}
-    failing = [organ for organ in NAMES if dice[organ] < FAILING_DICE]
-    by_batch = [square[seed]["dice_by_batch"].get(organ) for organ in failing for seed in seeds]
+def _rival_row(of: Rival) -> list[str]:
+    lost = failing(of.square)
+    by_batch = [each["dice_by_batch"].get(organ) for organ in lost for each in of.square]
     known = [value for value in by_batch if value is not None]
     return [
-        title,
-        *(f"{mean:.1f}" for mean in means),
-        gap.text(),
-        ", ".join(map(title_of, failing)) or "none",
+        of.title,
+        *(f"{mean:.1f}" for mean in of.means),
+        of.gap.text(),
+        ", ".join(map(title_of, lost)) or "none",
         f"{100 * fmean(known):.0f}" if known else "–",
-        "–" if title == "none" else "yes" if gap.mean >= -EXPLAINED else "no",
+        "–" if of.title == "none" else "yes" if of.explains else "no",
     ]
 
 

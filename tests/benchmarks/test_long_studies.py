@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import long_studies
-from benchmarks.long_studies import STUDIES, STUDY_FILES, LongStudy, Wanted, entry, foreground, missing
+from benchmarks.long_studies import STUDIES, STUDY_FILES, LongStudy, Wanted, entry, missing
+from benchmarks.seeded_arms import foreground
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.core.arms import Arm, arm_config, arms_of
 from viscera.core.config import Config

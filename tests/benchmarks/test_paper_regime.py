@@ -10,13 +10,13 @@ from benchmarks.paper_regime import (
     PAPER_VOXELS,
     complete_stage,
     effects,
-    interaction,
     is_settled,
     page,
     rises,
     verdict,
     word_of,
 )
+from benchmarks.seeded_arms import interaction
 from tests.fabricated_studies import PAPER_PERCENT
 
 NAMES = ("uniform", "simple", "square")

@@ -14,6 +14,8 @@ from viscera.io.store import Store
 from viscera.losses.balance import WeightSchedule
 
 SQUARE_KEEPS, SQUARE_KEEPS_OF_ALL = 0.07, 0.013  # of the step: at the review's counts, and of all 340 scans (0038)
+PAPER_VOLUMES = 340  # of its training set, 512 × 512 × 460 to 1,177, a quarter along each axis
+PAPER_VOXELS = PAPER_VOLUMES * (512 / 4) ** 2 * (460 + 1177) / 2 / 4
 _LOWEST, _HIGHEST, _HALVINGS = 1e-6, 1e12, 60  # between which it is looked for, on a logarithmic scale
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.count_scale import PAPER_VOXELS
 from viscera.core.arms import Arm
 from viscera.core.resolve import resolve_config
 from viscera.doctor.forecast import confused_with
@@ -21,7 +22,6 @@ from viscera.study.report.claims_section import paper_column
 from viscera.study.report.report_stage import read_study
 
 Array = npt.NDArray[np.float64]
-PAPERS_VOXELS = 340 * 128 * 128 * 205  # training volumes of 512 × 512 × 460-1177 slices, a quarter along each axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ def _pairs(store: Store, predictions: Path) -> tuple[str, ...]:
 def papers_examples(store_path: Path) -> list[Example]:
     """The paper's six arms, forecast on phantoms with as many voxels as the paper's; outcomes of its Table 1."""
     store = Store.open(store_path)
-    factor = PAPERS_VOXELS / float(store.voxel_counts("prepared").sum())
+    factor = PAPER_VOXELS / float(store.voxel_counts("prepared").sum())
     config = resolve_config("paper", assignments=[f"train.loss.count_scale={factor:.6g}"])
     arms = [Arm(setting.weighting, setting.learning_rate) for setting in PAPER_SETTINGS]
     columns = [paper_column(setting) for setting in PAPER_SETTINGS]

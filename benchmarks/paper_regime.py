@@ -19,7 +19,14 @@ from typing import Any, Literal
 import torch
 from tabulate import tabulate
 
-from benchmarks.count_scale import SQUARE_KEEPS, SQUARE_KEEPS_OF_ALL, StepKept, count_scale_for
+from benchmarks.count_scale import (
+    PAPER_VOLUMES,
+    PAPER_VOXELS,
+    SQUARE_KEEPS,
+    SQUARE_KEEPS_OF_ALL,
+    StepKept,
+    count_scale_for,
+)
 from benchmarks.long_studies import STAGES, STUDIES, collected, made_with, trainings
 from benchmarks.over_seeds import OverSeeds
 from benchmarks.record import RESULTS, record
@@ -44,9 +51,6 @@ from viscera.io.records import read_json
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "regime.md"
 CLAIM = "paper_regime"
-# the paper's: volumes, pixels, slices at least and most, downsampled by four along each axis
-VOLUMES, PIXELS, SLICES, FACTOR = 340, 512, (460, 1177), 4
-PAPER_VOXELS = VOLUMES * (PIXELS // FACTOR) ** 2 * sum(SLICES) / 2 / FACTOR
 WEIGHTINGS, RATES, SEEDS = ("uniform", "simple", "square"), (0.001, 0.01), 5
 SETS = {"phantom": "phantom", "shapes": "real shapes, simulated HU"}
 THERE, SETTLED = 5.0, 1.0  # points: an interaction, and the gain of an arm that has not converged
@@ -71,7 +75,7 @@ def claim(work: Path) -> None:
         "voxels_of_a_class": dict(
             zip(store.classes.names, (scale * store.voxel_counts()).round().tolist(), strict=True)
         ),
-        "volumes_at_which_square_keeps_7_percent": VOLUMES * count_scale_for(of) / scale,
+        "volumes_at_which_square_keeps_7_percent": PAPER_VOLUMES * count_scale_for(of) / scale,
         "parameters": of.gradients.parameters_of_the_model,
     }
     record(CLAIM, figures)
@@ -182,9 +186,9 @@ def regime_progress(studies: Mapping[str, Any]) -> str:
 def _claim_text(claimed: Mapping[str, Any]) -> str:
     volumes = claimed["volumes_at_which_square_keeps_7_percent"]
     return f"""Share of Adam's step that epsilon leaves (Keras's place, half-way through 10,000 steps), of untrained
-networks: {claimed["parameters"]:,} weights, the phantom's classes in {claimed["voxels"]:.2g} voxels, as {VOLUMES} scans
-have. Beside it the demo's size and counts, where `why-weights-fail` was measured. Square's share falls as the counts
-rise: it is {100 * SQUARE_KEEPS:.0f} % at the voxels of {volumes:.0f} such scans."""
+networks: {claimed["parameters"]:,} weights, the phantom's classes in {claimed["voxels"]:.2g} voxels, as
+{PAPER_VOLUMES} scans have. Beside it the demo's size and counts, where `why-weights-fail` was measured. Square's share
+falls as the counts rise: it is {100 * SQUARE_KEEPS:.0f} % at the voxels of {volumes:.0f} such scans."""
 
 
 def _claim_table(claimed: Mapping[str, Any]) -> str:

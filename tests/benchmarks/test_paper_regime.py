@@ -4,10 +4,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.count_scale import count_scale_for
+from benchmarks.count_scale import PAPER_VOXELS, count_scale_for
 from benchmarks.paper_regime import (
     PAPER,
-    PAPER_VOXELS,
     complete_stage,
     effects,
     is_settled,

@@ -145,7 +145,7 @@ def test_sections_are_those_of_mitchell_and_the_head_is_the_hubs(trained: Path, 
     assert result["task"]["type"] == metadata["pipeline_tag"] == "image-segmentation"
     assert result["dataset"]["type"] == "tiny"
     assert [(each["type"], each["value"]) for each in result["metrics"]] == [("dice", 0.6)]
-    assert "0.600 \\[0.500, 0.700\\] (2)" in body
+    assert "0.600 \\[0.000, 1.000\\] (2)" in body
 
 
 def test_scores_by_which_cases_the_training_saw(trained: Path, tiny_store: Store, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_calibration_errors_have_the_digits_that_they_need(trained: Path, tmp_pa
     write_scores(tmp_path / "s.csv", rows)
     write_card(trained, stated=Stated(scores=tmp_path / "s.csv"))
     text = (trained / "card.md").read_text()
-    assert "0.0013 \\[0.0012, 0.0014\\] (2)" in text
+    assert "0.0013 \\[0.0000, 0.0026\\] (2)" in text
     assert "- ECE: expected calibration error" in text
     assert "- ACE" not in text
 

@@ -1,4 +1,4 @@
-"""Means and intervals whose values are known: of two cases there are four equally likely draws."""
+"""Means and intervals whose values are known."""
 
 import math
 
@@ -21,16 +21,22 @@ def by_organ(found: list[ScoreSummary]) -> dict[str, ScoreSummary]:
     return {each.organ: each for each in found}
 
 
-def test_two_cases_have_the_interval_of_both() -> None:
-    # draws of (.4, .8): .4 and .8 with chance 1/4 each, .6 with 1/2; the percentiles 2.5 and 97.5 are .4 and .8.
-    # Foreground is (organ + .5) / 2 in each draw: .45 to .65, with the mean .55
-    found = by_organ(summaries(rows("dice", background=[0.9, 0.9], liver=[0.4, 0.8], spleen=[0.5, 0.5])))
-    assert found["liver"] == ScoreSummary(
-        grid="original", metric="dice", organ="liver", cases=2, mean=0.6, low=0.4, high=0.8
-    )
+def test_intervals_are_students_over_the_cases() -> None:
+    # liver: mean .6, s.d. .2, standard error .2 / sqrt(3), t(0.975, 2) = 4.3027: ± .4968, and Dice ends at 1.
+    # Foreground, (liver + .5) / 2 in each case: mean .55 ± .2484
+    found = by_organ(summaries(rows("dice", background=[0.9] * 3, liver=[0.4, 0.6, 0.8], spleen=[0.5] * 3)))
+    liver, together = found["liver"], found[FOREGROUND]
+    assert liver.cases == 3
+    assert (liver.mean, liver.low, liver.high) == pytest.approx((0.6, 0.1032, 1.0), abs=1e-4)
     assert (found["spleen"].low, found["spleen"].high) == (0.5, 0.5)
-    together = found[FOREGROUND]
-    assert (together.cases, together.mean, together.low, together.high) == (2, 0.55, 0.45, 0.65)
+    assert (together.cases, together.mean) == (3, 0.55)
+    assert (together.low, together.high) == pytest.approx((0.3016, 0.7984), abs=1e-4)
+
+
+def test_two_cases_tell_next_to_nothing() -> None:
+    found = by_organ(summaries(rows("hd95_mm", liver=[3.0, 5.0])))["liver"]
+    # 4 ± 12.706 * 1; a distance is not below 0
+    assert (found.low, found.high) == pytest.approx((0, 16.706), abs=1e-3)
 
 
 def test_what_is_undefined_or_infinite_is_counted_and_not_averaged() -> None:

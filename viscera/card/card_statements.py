@@ -48,9 +48,9 @@ METRICS = (
         "left out. Foreground is the mean over the organs of their means."
     ),
     (
-        "In brackets: 95 % percentile interval of 2,000 bootstrap draws of the cases. It says how much the mean would "
-        "vary with other cases of the same kind, and neither how the model does on scans of another hospital nor how "
-        "much another seed of the training would change."
+        "In brackets: 95 % interval by Student's t over the cases. It says how much the mean would vary with other "
+        "cases of the same kind, and neither how the model does on scans of another hospital nor how much another seed "
+        "of the training would change."
     ),
 )
 OF_PROBABILITIES = {

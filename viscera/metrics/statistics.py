@@ -67,20 +67,6 @@ def bootstrap_means(values_APSC: Array, draws: int = 2000, seed: int = 0) -> Arr
     return means
 
 
-def percentile_interval(draws: Array, confidence: float = 0.95) -> tuple[Array, Array]:
-    """The percentile interval of bootstrap draws (Efron 1979) of shape (D, ...): low and high, each of shape (...).
-
-    Draws that are NaN are left out; the bounds are NaN where no draw is defined.
-    """
-    columns = draws.reshape(len(draws), -1)
-    bounds = np.full((2, columns.shape[1]), np.nan)
-    defined = ~np.isnan(columns).all(axis=0)
-    tail = (1 - confidence) / 2
-    bounds[:, defined] = np.nanquantile(columns[:, defined], [tail, 1 - tail], axis=0)
-    low, high = bounds.reshape(2, *draws.shape[1:])
-    return low, high
-
-
 def rank_shares(draws_DA: Array) -> Array:
     """How stable a ranking is: (A, A), arm by rank, the share of draws in which it holds it, the highest value first.
 

@@ -51,12 +51,12 @@ def mean_dice(run: RunFolder, store: Store, split: Split, way: Way) -> float:
     mode = "sub_volumes" if way == "sub_volumes" else "auto"
     config = read_config(run.config_path).predict.model_copy(update={"mode": mode})
     predictor, values = Predictor.load(run.path, config), []
-    most_bytes = 0 if way == "auto in small windows" else sliding_window._MOST_BYTES  # noqa: SLF001 - what memory allows
+    most_bytes = 0 if way == "auto in small windows" else sliding_window.MOST_BYTES
     for name in store.names(split):
         geometry, truth = store.original_geometry(name), store.original_labels(name)
         order = AxisOrder.to_canonical(geometry)
         change = GridChange.prepared(order.apply_to_geometry(geometry), store.manifest.prepare)
-        with patch.object(sliding_window, "_MOST_BYTES", most_bytes):
+        with patch.object(sliding_window, "MOST_BYTES", most_bytes):
             labels = predictor.segment_prepared(store.image(name), change).label_map.labels
         rows = score(LabelMap(order.undo(labels), geometry), truth, classes=store.classes, metrics=("dice",))
         values += [row.value for row in rows if row.organ != "background" and row.value is not None]

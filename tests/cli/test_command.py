@@ -11,10 +11,11 @@ import yaml
 
 import viscera
 from tests.command_line import refused, run
-from viscera.cli.arguments import Formats, Layout
+from viscera.cli.arguments import Formats, Forms, Layout
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import RunFailedError
 from viscera.core.resolve import resolve_config
+from viscera.export.export_stage import FORMS
 from viscera.io.formats import ENDINGS
 from viscera.io.layouts.layout_table import LAYOUTS
 from viscera.io.runlog import RunFolder, read_config
@@ -33,6 +34,7 @@ COMMANDS = [
     "series",
     "evaluate",
     "merge",
+    "export",
     "study",
     "report",
     "card",
@@ -70,6 +72,11 @@ def test_the_help_of_layout_names_all_of_them() -> None:
 def test_the_help_of_format_names_all_of_them() -> None:
     text = typing.get_args(Formats)[1].help
     assert all(re.search(rf"\b{re.escape(name)}\b", text) for name in ENDINGS)
+
+
+def test_the_help_of_to_names_all_of_them() -> None:
+    text = typing.get_args(Forms)[1].help
+    assert all(re.search(rf"\b{re.escape(name)}\b", text) for name in FORMS)
 
 
 def test_version() -> None:

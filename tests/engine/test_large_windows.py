@@ -46,7 +46,7 @@ def body_in_air(shape: Index3, box: tuple[slice, slice, slice]) -> np.ndarray:
 def test_the_windows_do_not_matter_to_a_network_that_sees_single_voxels(
     shape: Index3, mebibytes: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sliding_window, "_MOST_BYTES", mebibytes * 2**20)
+    monkeypatch.setattr(sliding_window, "MOST_BYTES", mebibytes * 2**20)
     hu = np.random.default_rng(1).integers(-700, 500, shape).astype(np.int16)
     found = predict_probabilities(Local(), hu, TRAIN, AUTO, CPU)
     assert torch.allclose(found, predict_probabilities(Local(), hu, TRAIN, WHOLE, CPU), atol=1e-6)
@@ -125,7 +125,7 @@ def voxels_computed(slices: int) -> int:
     def bytes_of(window: Index3) -> float:
         return 384 * math.prod(window) + (held * window[2] if window != shape else 0)
 
-    tiling = Tiling.cheapest(shape, 64 // sliding_window._SHARED, (64, (8, 8, 8)), bytes_of, sliding_window._MOST_BYTES)
+    tiling = Tiling.cheapest(shape, 64 // sliding_window.SHARED, (64, (8, 8, 8)), bytes_of, sliding_window.MOST_BYTES)
     return len(tiling.origins) * math.prod(edge + -edge % 8 for edge in tiling.window)
 
 

@@ -69,7 +69,7 @@ def test_a_mirrored_scan_has_the_mirrored_probabilities_whatever_the_network(
     network: nn.Module,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sliding_window, "_MOST_BYTES", 3e5)  # so that large windows are several
+    monkeypatch.setattr(sliding_window, "MOST_BYTES", 3e5)  # so that large windows are several
     hu = scan(shape)
     one = probabilities(network, hu, axes, how)
     other = probabilities(network, np.flip(hu, tuple(mirrored)).copy(), axes, how)

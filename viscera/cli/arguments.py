@@ -116,6 +116,12 @@ Formats = Annotated[
         "maps of each voxel beside these: probabilities, entropy.",
     ),
 ]
+Forms = Annotated[
+    Any,
+    typer.Option(
+        "--to", callback=_listed, metavar="A,B", help="Forms to write: onnx. Of several, each has a folder in OUT."
+    ),
+]
 
 
 def class_file(path: Path | None) -> "ClassFile | None":

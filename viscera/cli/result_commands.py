@@ -1,4 +1,4 @@
-"""Of results: predict, evaluate, merge."""
+"""Of results: predict, evaluate, merge; and export."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -124,3 +124,23 @@ def merge(
 
     written = stage.merge(parts, out)
     call.say("\n".join(str(path) for path in written))
+
+
+@command(app, "export", writes=("out",))
+def export(
+    call: Call,
+    run: Annotated[Path, "A trained model, as `train` or `study` made it; or a folder of several: their mean."],
+    out: Annotated[Path, "Folder to write: new, or an earlier export."],
+    to: shared.Forms,
+    overwrite: Annotated[bool, "Replace files of an earlier export that were edited."] = False,
+) -> None:
+    """Write a trained model for other programs.
+
+    It predicts there as `viscera predict` does with the same settings (--set predict.…), and says for what it is meant.
+    """
+    from viscera.export import export_stage as stage
+    from viscera.io.runlog import first_settings
+
+    base = {} if call.file else first_settings(run)
+    settings = call.config(base).predict if call.file or call.assignments else None
+    call.say(str(stage.export(run, out, to, settings, overwrite=overwrite)))

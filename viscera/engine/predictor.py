@@ -6,6 +6,7 @@ A `Predictor` is made of models and, where they are several, of the rule that fu
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +67,9 @@ class Predictor:
     members: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # of a mean, by run: step and checksum
 
     @classmethod
-    def load(cls, run: str | Path, config: PredictConfig | None = None, device: str = "auto") -> "Predictor":
+    def load(
+        cls, run: str | Path, config: PredictConfig | None = None, device: str = "auto", *, folded: bool = True
+    ) -> "Predictor":
         """From a folder alone: a Run, or several models as one as `viscera study --fuse` makes them.
 
         Args:
@@ -75,12 +78,13 @@ class Predictor:
             config: how to predict; by default as the Run's own configuration says. Of several models it replaces the
                 settings of each, but for `checkpoint`.
             device: to compute on: `auto`, `cpu`, `cuda`, `cuda:1`, …
+            folded: as it predicts fastest; else the networks are as they were trained.
 
         Raises:
             BadInputError: no run, no such checkpoint in it, or a damaged one; a model of several that is not the one
                 that was chosen; runs of other classes or another grid than each other; no such device.
         """
-        predictor, models = cls._loaded(Path(run), config, device)
+        predictor, models = cls._loaded(Path(run), config, device, folded=folded)
         if config is not None:  # what the run's own settings mean was said as it was trained
             strange = {text for each in models if (text := unseen_mirrors(each.trained_with.train, config))}
             for text in sorted(strange, key=len)[-1:]:
@@ -88,27 +92,30 @@ class Predictor:
         return predictor
 
     @classmethod
-    def _loaded(cls, run: Path, config: PredictConfig | None, device: str) -> "tuple[Predictor, Collection[Model]]":
+    def _loaded(
+        cls, run: Path, config: PredictConfig | None, device: str, *, folded: bool
+    ) -> "tuple[Predictor, Collection[Model]]":
         """The predictor, and all models that have a part in it."""
         folder = RunFolder(run)
         if not folder.path.is_dir():
             missing = FileNotFoundError(run)
             raise BadInputError(f"{run}: there is no such run. Make one with `viscera train`.") from missing
         training = load_ranges(folder.training_ranges) or TrainingRanges({})
+        load = partial(Model.load, device=device, folded=folded)
         runs = runs_in(folder.path)
         if runs:
-            each = {path.name: cls._loaded(path, config, device) for path in runs}
+            each = {path.name: cls._loaded(path, config, device, folded=folded) for path in runs}
             models = [model for _, own in each.values() for model in own]
             return cls._mean(folder.path, {name: predictor for name, (predictor, _) in each.items()}), models
         if folder.fusion.exists():
             record = FusionRecord.read(folder)
             names, rule = record.rule()
-            fused = {name: Model.load(record.model_path(folder, name), config, device) for name in names}
+            fused = {name: load(record.model_path(folder, name), config) for name in names}
             how = config or fused[names[0]].config
             return cls(fused, rule, how, training, record.checksum), fused.values()
-        model = Model.load(folder.best if config and config.checkpoint == "best" else folder.last, config, device)
+        model = load(folder.best if config and config.checkpoint == "best" else folder.last, config)
         if config is None and model.config.checkpoint == "best":
-            model = Model.load(folder.best, None, device)
+            model = load(folder.best, None)
         model, training = calibrated(model, folder, training)
         return cls({model.config.checkpoint: model}, None, model.config, training, model.checksum), [model]
 

@@ -19,11 +19,11 @@ from viscera.core.settings import AXES
 from viscera.engine.hardware import autocast, number_format
 from viscera.imaging.windows import Tiling, covering_origins, gaussian_weights, network_input
 
-_MOST_BYTES = 576 * 2**20  # that large windows take, with the planes that are held until they are complete
+MOST_BYTES = 576 * 2**20  # that large windows take, with the planes that are held until they are complete
 _MAPS = 6  # of the network at a time, of two channels a filter; of a folded one half
 _TOGETHER_VOXELS = 2**18  # of windows in one pass on a CPU, as one of the paper's has: there more are no faster
 _PLANES_TOGETHER = 16  # of which probabilities are computed
-_SHARED = 2  # large windows share at least the half of the training window's edge
+SHARED = 2  # large windows share at least the half of the training window's edge
 _MARGIN = 4  # and lie around the body by a quarter of it
 Forward = Callable[[Tensor], Tensor]  # (B, I, J, K) int16 HU to (B, K, L, I, J) float32 probabilities
 Axes = tuple[int, ...]  # along which something is mirrored
@@ -72,7 +72,7 @@ def prediction_bytes(train: TrainConfig, num_classes: int, shape: Sequence[int],
     """
     values = 2 * train.filters * train.network.most_maps(train.levels, _MAPS)
     by_voxel = values * number_format(device, train.precision).itemsize
-    window = min(_MOST_BYTES, by_voxel * math.prod(shape)) if train.network.normalises_batches else 0.0
+    window = min(MOST_BYTES, by_voxel * math.prod(shape)) if train.network.normalises_batches else 0.0
     together = max(1, _TOGETHER_VOXELS // train.patch**3)
     windows = max(window, by_voxel * train.patch**3 * (1 if window else together))
     return windows + (2 * 4 * num_classes * math.prod(shape) if device.type != "cuda" else 0)
@@ -153,7 +153,7 @@ def _in_large_windows(scan: _Scan, train: TrainConfig, forward: Forward, bytes_p
     def bytes_of(window: Index3) -> float:
         return bytes_per_voxel * math.prod(window) + (held * window[2] if window != shape or scan.mirrored else 0)
 
-    tiling = Tiling.cheapest(shape, train.patch // _SHARED, (train.patch, multiples), bytes_of, _MOST_BYTES)
+    tiling = Tiling.cheapest(shape, train.patch // SHARED, (train.patch, multiples), bytes_of, MOST_BYTES)
     windows = _Windows(tiling.window, tiling.origins, lambda origin: _by_plane(tiling.weights(origin)))
     planes = _blended(within, windows, forward)
     if shape == scan.shape:

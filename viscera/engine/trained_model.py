@@ -28,7 +28,7 @@ from viscera.networks.folded_unet3d import FoldedUNet3D
 from viscera.networks.unet3d import UNet3D
 
 log = logging.getLogger(__name__)
-_TOLERATED_RATIO = 1.5  # docs/readings.md, "grid of prediction"
+TOLERATED_RATIO = 1.5  # docs/readings.md, "grid of prediction"
 
 
 def build_network(config: TrainConfig, num_classes: int = NUM_CLASSES) -> UNet3D:
@@ -55,11 +55,14 @@ class Model:
     temperature: float = 1.0  # of what it says of a voxel, which of the classes is the most probable aside
 
     @classmethod
-    def load(cls, path: Path, config: PredictConfig | None = None, device: str = "auto") -> "Model":
+    def load(
+        cls, path: Path, config: PredictConfig | None = None, device: str = "auto", *, folded: bool = True
+    ) -> "Model":
         """From a checkpoint; without `config`, predict as its own configuration says.
 
-        Raises BadInputError where it is missing or damaged, or does not know an organ of `config.cleanup`, or where
-        there is no such device.
+        Where not `folded`, the network stays as it was trained: for other programs. Raises BadInputError where the
+        checkpoint is missing or damaged, or does not know an organ of `config.cleanup`, or where there is no such
+        device.
         """
         checkpoint = load_checkpoint(path)
         config = config or checkpoint.config.predict
@@ -73,9 +76,9 @@ class Model:
         checkpoint = replace(checkpoint, model={}, average={}, optimizer={}, config=config_here)
         network = network.to(on).eval()
         applied: nn.Module = network
-        if checkpoint.config.train.network.normalises_batches:
+        if folded and checkpoint.config.train.network.normalises_batches:
             applied = FoldedUNet3D(network, number_format(on, precision)).eval()
-        elif config.mode == "whole_volume":
+        elif folded and config.mode == "whole_volume":
             log.warning(
                 "%s: %s normalisation sees the whole volume, and saw windows of %d voxels in training; predict.mode "
                 "sub_volumes predicts in such windows.",
@@ -92,7 +95,7 @@ class Model:
         """Whether a scan, prepared like those of training, is more than 1.5 times finer or coarser than they are."""
         at = np.array(GridChange.prepared(geometry, self.trained_with.prepare).coarse.spacing_mm)
         trained = np.array(self.checkpoint.training_spacings_mm)
-        too_fine, too_coarse = at * _TOLERATED_RATIO < trained.min(axis=0), at > trained.max(axis=0) * _TOLERATED_RATIO
+        too_fine, too_coarse = at * TOLERATED_RATIO < trained.min(axis=0), at > trained.max(axis=0) * TOLERATED_RATIO
         return bool((too_fine | too_coarse).any())
 
     def change_for(self, geometry: Geometry) -> GridChange:

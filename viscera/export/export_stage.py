@@ -1,0 +1,125 @@
+"""`viscera export`: from a Run to a folder that other programs can use."""
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import viscera
+from viscera.card.card_stage import write_card
+from viscera.core.config import PredictConfig
+from viscera.core.errors import BadInputError, UsageError
+from viscera.core.settings import Settings
+from viscera.export.exported_model import ExportedModel, needed
+from viscera.export.onnx_form import write_onnx
+from viscera.io.files import is_occupied, make_folder, move, sha256, temporary_beside, writing
+from viscera.io.records import read_json, validated, write_json
+
+RECORD = "export.json"
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to write a model."""
+
+    write: Callable[[ExportedModel, Path], None]
+    needs: tuple[str, ...] = ()  # libraries of the extra `export`
+
+
+FORMS: Mapping[str, Form] = {
+    "onnx": Form(write_onnx, ("onnx",)),
+}
+
+
+class ExportRecord(Settings):
+    """`export.json`: what an export wrote, by which the next one knows that it may replace it."""
+
+    format_version: int = 1
+    viscera: str  # version
+    run_sha256: str  # of the checkpoint, or of those of several runs together
+    forms: tuple[str, ...]
+    files: dict[str, str]  # path within the folder to SHA-256
+
+
+def export(
+    run: Path,
+    out: Path,
+    forms: Sequence[str],
+    config: PredictConfig | None = None,
+    *,
+    overwrite: bool = False,  # files of an earlier export that were edited
+) -> Path:
+    """Write a model in one form, whose files stand in `out`, or in several, each in a folder of its name.
+
+    `out` is whole, or as it was. Without `config` the model predicts as its own configuration says.
+
+    Raises:
+        UsageError: no such form.
+        BadInputError: no run, or one that has no single network; a library that is not installed; something in `out`
+            that viscera did not write, or that was edited since.
+    """
+    wanted = list(dict.fromkeys(forms))
+    unknown = [name for name in wanted if name not in FORMS]
+    if unknown or not wanted:
+        raise UsageError(f"--to {', '.join(unknown) or 'none'}: there is no such form. There are: {', '.join(FORMS)}.")
+    _refuse_others(out, overwrite=overwrite)
+    for name in wanted:
+        for module in FORMS[name].needs:
+            needed(module, name)
+    model = ExportedModel.read(run, config)
+    with writing(out):
+        make_folder(out.absolute().parent)
+        temporary = temporary_beside(out.absolute())
+        try:
+            for name in wanted:
+                folder = temporary / name if len(wanted) > 1 else temporary
+                folder.mkdir(parents=True)
+                FORMS[name].write(model, folder)
+                write_card(run, folder)
+            _record(model, wanted, temporary)
+            _put(temporary, out.absolute())
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    return out
+
+
+def _record(model: ExportedModel, forms: Sequence[str], folder: Path) -> None:
+    files = {path.relative_to(folder).as_posix(): sha256(path) for path in _files_in(folder)}
+    record = ExportRecord(
+        viscera=viscera.__version__, run_sha256=model.predictor.checksum, forms=tuple(forms), files=files
+    )
+    write_json(folder / RECORD, record.model_dump(mode="json"))
+
+
+def _put(made: Path, out: Path) -> None:
+    """In place of an earlier export, or of an empty folder."""
+    before = temporary_beside(out)
+    is_there = out.exists()
+    if is_there:
+        out.replace(before)
+    try:
+        move(made, out)
+    except OSError:
+        if is_there:
+            before.replace(out)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _refuse_others(out: Path, *, overwrite: bool) -> None:
+    if not is_occupied(out):
+        return
+    if not out.is_dir() or not (out / RECORD).exists():
+        raise BadInputError(f"{out}: exists, and is no export of viscera. Give another folder.")
+    record = validated(ExportRecord, read_json(out / RECORD), out / RECORD, "Give another folder.")
+    there = {path.relative_to(out).as_posix(): path for path in _files_in(out) if path != out / RECORD}
+    others = sorted(set(there) - set(record.files))
+    edited = sorted(name for name, path in there.items() if name in record.files and sha256(path) != record.files[name])
+    if others:
+        raise BadInputError(f"{out}: holds {others[0]}, which the export there did not write. Give another folder.")
+    if edited and not overwrite:
+        raise BadInputError(f"{out / edited[0]}: was edited. Give another folder, or add --overwrite to lose it.")
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,1 @@
+"""The parts of the runner of an exported network; they import NumPy and each other, and nothing of viscera."""

@@ -112,6 +112,6 @@ def _feed(digest: "hashlib._Hash", value: Any) -> None:  # noqa: ANN401 - the ne
     elif isinstance(value, Tensor):
         plain = value.detach().cpu().contiguous()
         digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
-        digest.update(plain.flatten().view(torch.uint8).numpy().tobytes() if plain.numel() else b"")
+        digest.update(plain.flatten().view(torch.uint8).numpy().data if plain.numel() else b"")
     else:
         digest.update(repr(value).encode())

@@ -12,7 +12,6 @@ differs is rounding.
 import itertools
 import math
 from collections.abc import Iterator
-from copy import deepcopy
 from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from viscera.core.geometry import Index3
 from viscera.networks.unet3d import ResidualBlock, UNet3D, averaged, padded_to_fit, same_padding
@@ -182,9 +181,18 @@ def _blocks(level: nn.Module, dtype: torch.dtype) -> Iterator[_Block]:
 
 def _folded(layers: nn.Module, dtype: torch.dtype) -> list[_Weights]:
     """Weight and bias, on the CPU, of each convolution of some layers with the batch normalisation after it."""
-    precise: list[Any] = [deepcopy(layer).to("cpu", dtype) for layer in layers.children()]
-    fused = [fuse_conv_bn_eval(*pair) for pair in pairwise(precise) if isinstance(pair[0], nn.Conv3d)]
-    return [(each.get_parameter("weight"), each.get_parameter("bias")) for each in fused]
+    return [
+        _fused_pair(convolution, norm, dtype)
+        for convolution, norm in pairwise(layers.children())
+        if isinstance(convolution, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d)
+    ]
+
+
+def _fused_pair(convolution: nn.Conv3d, norm: nn.BatchNorm3d, dtype: torch.dtype) -> _Weights:
+    parts = convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias
+    precise: list[Any] = [None if part is None else part.detach().to("cpu", dtype) for part in parts]
+    kernel, bias, mean, variance, scale, shift = precise
+    return fuse_conv_bn_weights(kernel, bias, mean, variance, norm.eps, scale, shift)
 
 
 def _joined(raising: Tensor, after: Tensor) -> Tensor:

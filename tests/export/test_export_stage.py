@@ -32,6 +32,10 @@ def test_one_form_stands_in_the_folder_and_several_in_one_each(tiny_run: Path, t
     assert run("export", tiny_run, tmp_path / "one", "--to", "onnx").stdout == f"{tmp_path / 'one'}\n"
     alone = {"model.onnx", "model.json", "segment.py", "README.md", "card.md", "card.json", "export.json"}
     assert names_in(tmp_path / "one") == alone
+    run("export", tiny_run, tmp_path / "two", "--to", "onnx,slicer")
+    two = names_in(tmp_path / "two")
+    assert {"onnx/model.onnx", "slicer/viscera.ctbl", "slicer/card.md", "export.json"} <= two
+    assert all("/" in name or name == "export.json" for name in two)
     record = json.loads((tmp_path / "one" / "export.json").read_text())
     assert set(record["files"]) == alone - {"export.json"}
     assert record["forms"] == ["onnx"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.export_temperature import write_temperature
 from tests.network_designs import DESIGNS
 from tests.oriented_scans import OBLIQUE, STRAIGHT, affine_of
 from tests.random_runs import random_run, random_weights
@@ -138,21 +139,6 @@ def test_the_mean_of_several_runs_each_with_its_temperature_and_moments(
     made_from = json.loads((tmp_path / "out" / "model.json").read_text())["made_from"]
     assert list(made_from["runs"]) == ["seed_0", "seed_1", "seed_2"]
     assert made_from["run_sha256"] == Predictor.load(tmp_path / "runs").checksum
-
-
-def write_temperature(run: Path, temperature: float) -> None:
-    from viscera.core.config import PredictConfig  # noqa: PLC0415
-    from viscera.engine.temperature import Calibration, write_calibration  # noqa: PLC0415
-    from viscera.io.files import sha256  # noqa: PLC0415
-    from viscera.io.runlog import RunFolder  # noqa: PLC0415
-
-    figures = dict.fromkeys(("nll_before", "nll_after", "ece_before", "ece_after", "least_confidence"), 0.1)
-    counts = dict.fromkeys(("voxels", "fitted_on", "cases"), 1)
-    found = Calibration(
-        sha256=sha256(run / "last.pt"), temperature=temperature, store_fingerprint="", predict=PredictConfig(),
-        most_entropy={}, viscera="", **figures, **counts,
-    )  # fmt: skip
-    write_calibration(RunFolder(run), "last", found)
 
 
 def test_a_temperature_is_said_and_changes_no_label(tiny_run: Path, tmp_path: Path, hu: HuArray) -> None:

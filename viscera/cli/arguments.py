@@ -119,7 +119,10 @@ Formats = Annotated[
 Forms = Annotated[
     Any,
     typer.Option(
-        "--to", callback=_listed, metavar="A,B", help="Forms to write: onnx. Of several, each has a folder in OUT."
+        "--to",
+        callback=_listed,
+        metavar="A,B",
+        help="Forms to write: onnx, safetensors, slicer. Of several, each has a folder in OUT.",
     ),
 ]
 

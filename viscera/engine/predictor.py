@@ -70,7 +70,9 @@ class Predictor:
     def load(
         cls, run: str | Path, config: PredictConfig | None = None, device: str = "auto", *, folded: bool = True
     ) -> "Predictor":
-        """From a folder alone: a Run, or several models as one as `viscera study --fuse` makes them.
+        """From a folder alone: a Run, what `viscera export --to safetensors` made of one, or several models as one.
+
+        The latter as `viscera study --fuse` makes them.
 
         Args:
             run: the folder; or one that holds runs, such as an arm with its seeds or the folds of a training, whose
@@ -113,9 +115,11 @@ class Predictor:
             fused = {name: load(record.model_path(folder, name), config) for name in names}
             how = config or fused[names[0]].config
             return cls(fused, rule, how, training, record.checksum), fused.values()
-        model = load(folder.best if config and config.checkpoint == "best" else folder.last, config)
-        if config is None and model.config.checkpoint == "best":
-            model = load(folder.best, None)
+        is_exported = folder.exported.exists() and not folder.last.exists()
+        last, best = (folder.exported,) * 2 if is_exported else (folder.last, folder.best)
+        model = load(best if config and config.checkpoint == "best" else last, config)
+        if config is None and model.config.checkpoint == "best" and best != last:
+            model = load(best, None)
         model, training = calibrated(model, folder, training)
         return cls({model.config.checkpoint: model}, None, model.config, training, model.checksum), [model]
 

@@ -11,7 +11,9 @@ from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError, UsageError
 from viscera.core.settings import Settings
 from viscera.export.exported_model import ExportedModel, needed
+from viscera.export.hub_form import write_safetensors
 from viscera.export.onnx_form import write_onnx
+from viscera.export.slicer_form import write_slicer
 from viscera.io.files import is_occupied, make_folder, move, sha256, temporary_beside, writing
 from viscera.io.records import read_json, validated, write_json
 
@@ -28,6 +30,8 @@ class Form:
 
 FORMS: Mapping[str, Form] = {
     "onnx": Form(write_onnx, ("onnx",)),
+    "safetensors": Form(write_safetensors, ("safetensors",)),
+    "slicer": Form(write_slicer),
 }
 
 
@@ -74,8 +78,8 @@ def export(
             for name in wanted:
                 folder = temporary / name if len(wanted) > 1 else temporary
                 folder.mkdir(parents=True)
-                FORMS[name].write(model, folder)
                 write_card(run, folder)
+                FORMS[name].write(model, folder)
             _record(model, wanted, temporary)
             _put(temporary, out.absolute())
         finally:

@@ -14,6 +14,7 @@ from viscera.core.errors import BadInputError
 from viscera.engine.ensemble import MeanOfNetworks
 from viscera.engine.predictor import Predictor
 from viscera.engine.trained_model import Model
+from viscera.io.runlog import RunFolder, runs_in
 from viscera.networks.folded_unet3d import FoldedUNet3D
 from viscera.networks.unet3d import UNet3D
 
@@ -42,6 +43,7 @@ class ExportedModel:
 
     run: Path
     predictor: Predictor  # whose networks are as they were trained, on the CPU
+    given: PredictConfig | None  # how it shall predict; None: as its own configuration says
     network: nn.Module  # in evaluation mode, (B, 1, I, J, K) of any size to logits (B, L, I, J, K)
 
     @classmethod
@@ -50,6 +52,9 @@ class ExportedModel:
 
         Raises BadInputError as `Predictor.load`, and for several models of which each organ has its own.
         """
+        exports = [path for path in (run, *runs_in(run)) if RunFolder(path).exported.exists()]
+        if exports:
+            raise BadInputError(f"{exports[0]}: an export already. Give the run that it was made from.")
         predictor = Predictor.load(run, config, "cpu", folded=False)
         if predictor.combination is not None:
             raise BadInputError(
@@ -63,7 +68,7 @@ class ExportedModel:
             network = MeanOfNetworks(each, network.inputs, network.temperatures)
         elif isinstance(network, UNet3D):
             network = OfAnySize(network)
-        return cls(run, predictor, network.eval())
+        return cls(run, predictor, config, network.eval())
 
     @property
     def model(self) -> Model:

@@ -69,7 +69,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoint:
-    """Read and verify a checkpoint; raises BadInputError where it is missing, damaged, or none of viscera."""
+    """Read and verify a checkpoint, or an exported `model.safetensors`.
+
+    Raises BadInputError where it is missing, damaged, or none of viscera.
+    """
+    if path.suffix == ".safetensors":
+        from viscera.io.hub_folder import read_hub_folder  # noqa: PLC0415 - which makes a `Checkpoint`
+
+        return read_hub_folder(path, device)
     try:
         with warnings.catch_warnings(action="ignore"):  # of other pickle protocols: those files are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)

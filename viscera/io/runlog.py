@@ -57,6 +57,7 @@ class RunFolder:
     curve_path = _Inside("curve.jsonl")  # one JSON object a logged step
     last = _Inside("last.pt")  # newest checkpoint
     best = _Inside("best.pt")  # checkpoint that the validation cases picked
+    exported = _Inside("model.safetensors")  # in place of both, in an export (`io.hub_folder`)
     training_ranges = _Inside("training_ranges.json")  # what the organs of the training cases are like
     training_data = _Inside("training_data.json")  # which data it was trained on: counts and sizes, no names
     calibration = _Inside("calibration.json")  # the temperature of its probabilities, where it was calibrated
@@ -118,9 +119,10 @@ class RunFolder:
 def runs_in(folder: Path) -> list[Path]:
     """The runs that a folder holds, by name: an arm's seeds, the folds of a training; none where it is a run itself."""
     own = RunFolder(folder)
-    if own.last.exists() or own.fusion.exists() or not folder.is_dir():
+    if any(path.exists() for path in (own.last, own.fusion, own.exported)) or not folder.is_dir():
         return []
-    found = {path.parent for name in ("last.pt", "fusion.yaml") for path in folder.glob(f"*/{name}")}
+    names = ("last.pt", "fusion.yaml", "model.safetensors")
+    found = {path.parent for name in names for path in folder.glob(f"*/{name}")}
     return sorted(path for path in found if not path.name.startswith("."))
 
 

@@ -122,7 +122,7 @@ Forms = Annotated[
         "--to",
         callback=_listed,
         metavar="A,B",
-        help="Forms to write: onnx, safetensors, slicer. Of several, each has a folder in OUT.",
+        help="Forms to write: onnx, monai-bundle, safetensors, slicer. Of several, each has a folder in OUT.",
     ),
 ]
 

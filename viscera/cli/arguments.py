@@ -112,7 +112,7 @@ Formats = Annotated[
         "--format",
         callback=_listed,
         metavar="A,B",
-        help="Files to write: nifti, dicom-seg, rtstruct, seg-nrrd; "
+        help="Files to write: nifti, dicom-seg, dicom-seg-labelmap, rtstruct, seg-nrrd; "
         "maps of each voxel beside these: probabilities, entropy.",
     ),
 ]

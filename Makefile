@@ -27,7 +27,7 @@ GPU_SETTINGS ?=
 GPU_PEERS   ?= monai==1.6.0
 GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
-.PHONY: help install install-bench demo study-phantom study-permutation study-regime study-recipes accuracy memorise memorise-strong fit-forecast check test test-slow test-cluster test-bench bench gpu gpu-wheels clean
+.PHONY: help screenshots install install-bench demo study-phantom study-permutation study-regime study-recipes accuracy memorise memorise-strong fit-forecast check test test-slow test-cluster test-bench bench gpu gpu-wheels clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
@@ -41,6 +41,7 @@ help:
 	@echo "make memorise   two real scans learnt by heart (about 50 minutes on two cores; DATA=folder with ts_example and lidc0001)"
 	@echo "make memorise-strong  the same with the preset strong, in half the processor time"
 	@echo "make test       all tests but the slow ones; COVERAGE=1 also measures which lines they run"
+	@echo "make screenshots    the pictures of the viewer's page in docs/images/, by the viewer's own tests in Chromium"
 	@echo "make test-slow  the slow ones (about an hour on two cores)"
 	@echo "make check      lint, types, import contracts, format"
 	@echo "make install-bench  .venv-bench with nnU-Net v2 and MONAI, to run beside them (2 GB)"
@@ -101,6 +102,9 @@ check: install
 # compiled test files are kept, also where the environment says otherwise: each process would rewrite all of them anew
 test: install
 	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) --dist loadfile -m "not slow" $(if $(COVERAGE),--cov)
+
+screenshots: install
+	VISCERA_SCREENSHOTS=$(CURDIR)/docs/images $(BIN)/pytest -n 0 tests/view/test_in_the_browser.py
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m slow --durations 10

@@ -28,6 +28,7 @@ COMMANDS = [
     "plan",
     "find-rate",
     "power",
+    "view",
     "calibrate",
     "train",
     "predict",

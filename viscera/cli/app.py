@@ -5,7 +5,7 @@ Positional arguments are artifacts, everything else is an option with the paper'
 
 import os
 
-from viscera.cli import data_commands, model_commands, result_commands
+from viscera.cli import data_commands, look_commands, model_commands, result_commands
 from viscera.cli.arguments import Version
 from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import open_streams
@@ -15,7 +15,7 @@ app = new_app(
     "To begin: phantom, prepare, train --preset demo, predict, evaluate. Each explains itself with --help."
 )
 config_app = new_app("Show the configuration and what each setting means.")
-for commands in (data_commands, model_commands, result_commands):
+for commands in (data_commands, model_commands, result_commands, look_commands):
     app.add_typer(commands.app)
 app.add_typer(config_app, name="config")
 

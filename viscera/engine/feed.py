@@ -123,6 +123,11 @@ class Feed:
             None if labelled is None or labelled.all() else labelled.to(device, non_blocking=True),
         )
 
+    def places(self, step: int) -> list[tuple[int, Index3]]:
+        """Case number and first voxel of each window of a step, those of all ranks, without what augmentation adds."""
+        numbers = random_cases(self.seed, step, len(self.cases), self.batch_size).tolist()
+        return [(n, self._origin(step, slot, n, self.cases[n][0].shape)) for slot, n in enumerate(numbers)]
+
     def _origin(self, step: int, slot: int, number: int, shape: Sequence[int]) -> Index3:
         """First voxel of a window of a case, without what augmentation needs beyond it."""
         centred = None

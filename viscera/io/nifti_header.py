@@ -181,6 +181,12 @@ def is_nifti(path: Path) -> bool:
     return name.endswith(ENDINGS) and not name.startswith(".") and is_first
 
 
+def stores_bytes(path: Path) -> bool:
+    """Whether voxels are single bytes, as label maps are and no CT can be; raises BadInputError as `opened`."""
+    with opened(path) as (header, _):
+        return bool(header.get_data_dtype().itemsize == 1)
+
+
 @contextmanager
 def _content(path: Path) -> Iterator[IO[bytes]]:
     """A file, unpacked by what it is, not by its name."""

@@ -1,0 +1,111 @@
+"""What lies at a path: scans, label maps, data sets, DICOM, stores, studies; and what belongs to which case."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.io.dicom_series import oblique, write_series
+from viscera.core.errors import BadInputError, UsageError
+from viscera.io.store import Store
+from viscera.view.gallery import Gallery, by_distrust
+from viscera.view.given_beside import Beside
+from viscera.view.open_gallery import open_gallery
+
+SaveScan = Callable[[Path, np.ndarray, np.ndarray], Path]
+
+
+def layers_of(gallery: Gallery) -> list[tuple[str, list[str]]]:
+    return [(case.name, [layer.title for layer in case.layers]) for case in gallery.cases]
+
+
+def test_predictions_with_their_references_and_the_scans_of_these(phantoms: Path, predicted: Path) -> None:
+    gallery = open_gallery(predicted, Beside(references=phantoms))
+    both = ["prediction", "reference"]
+    assert layers_of(gallery) == [("phantom_001", both), ("phantom_000", both)]  # the flagged one first
+    assert all(case.scan is not None for case in gallery.cases)
+    assert gallery.cases[0].flagged == {"gallbladder": ("not found",)}
+    assert gallery.kind == "predictions"
+
+
+def test_predictions_alone_have_no_scan(predicted: Path) -> None:
+    gallery = open_gallery(predicted)
+    assert {case.scan for case in gallery.cases} == {None}
+
+
+def test_one_prediction_with_its_scan(phantoms: Path, predicted: Path) -> None:
+    path, scan = predicted / "phantom_000.nii.gz", phantoms / "imagesTr" / "phantom_000_0000.nii.gz"
+    gallery = open_gallery(path, Beside(scans=scan, references=phantoms / "labelsTr" / "phantom_000.nii.gz"))
+    assert layers_of(gallery) == [("phantom_000", ["prediction", "reference"])]
+    assert gallery.cases[0].scan is not None
+
+
+def test_a_scan_with_labels_of_another_name(tmp_path: Path, save_scan: SaveScan) -> None:
+    scan = save_scan(tmp_path / "ct.nii.gz", np.zeros((5, 4, 3), np.int16), np.eye(4))
+    labels = save_scan(tmp_path / "organs.nii.gz", np.ones((5, 4, 3), np.uint8), np.eye(4))
+    gallery = open_gallery(scan, Beside(labels=labels))
+    assert layers_of(gallery) == [("ct", ["prediction"])]
+    assert gallery.kind == "scans"
+
+
+def test_a_file_of_bytes_is_a_label_map(tmp_path: Path, save_scan: SaveScan) -> None:
+    labels = save_scan(tmp_path / "organs.nii.gz", np.ones((5, 4, 3), np.uint8), np.eye(4))
+    assert open_gallery(labels).kind == "predictions"
+
+
+def test_a_data_set_has_scans_and_references(phantoms: Path) -> None:
+    gallery = open_gallery(phantoms)
+    assert gallery.kind == "data set"
+    assert layers_of(gallery) == [("phantom_000", ["reference"]), ("phantom_001", ["reference"])]
+
+
+def test_a_dicom_folder_opens_as_it_is(tmp_path: Path) -> None:
+    geometry = oblique()
+    write_series(tmp_path / "series", geometry)
+    gallery = open_gallery(tmp_path / "series")
+    assert gallery.kind == "scans"
+    scan = gallery.cases[0].scan
+    assert scan is not None
+    assert sorted(scan.read().hu.shape) == sorted(geometry.shape)
+
+
+def test_a_store_has_its_cases_with_their_split(tiny_store: Store) -> None:
+    gallery = open_gallery(tiny_store.path)
+    assert gallery.kind == "store"
+    assert [(case.name, case.split) for case in gallery.cases] == [
+        (name, tiny_store.manifest.cases[name].split) for name in tiny_store.names()
+    ]
+
+
+def test_a_trained_model_is_told_apart(tiny_run: Path) -> None:
+    with pytest.raises(BadInputError, match=r"this is a trained model. Apply it with `viscera predict"):
+        open_gallery(tiny_run)
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="there is no such file or folder"):
+        open_gallery(tmp_path / "missing")
+    with pytest.raises(BadInputError):
+        open_gallery(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("beside", "message"),
+    [
+        (Beside(labels=Path("x")), "it goes with scans, and these are label maps"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(predicted: Path, beside: Beside, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        open_gallery(predicted, beside)
+
+
+def test_scans_do_not_go_with_scans(phantoms: Path) -> None:
+    with pytest.raises(UsageError, match="it goes with label maps"):
+        open_gallery(phantoms / "imagesTr", Beside(scans=phantoms / "imagesTr"))
+
+
+def test_the_least_trusted_come_first(phantoms: Path, predicted: Path) -> None:
+    cases = list(open_gallery(predicted, Beside(references=phantoms)).cases)
+    assert [case.name for case in by_distrust(cases[::-1])] == ["phantom_001", "phantom_000"]

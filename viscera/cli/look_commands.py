@@ -1,0 +1,45 @@
+"""Of looking: view."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from viscera.cli.arguments import Classes, Layout, class_file
+from viscera.cli.command import Call, command, new_app
+from viscera.core.errors import BadInputError
+
+app = new_app("")
+_NEEDED = {"starlette", "uvicorn"}
+
+
+@command(app, "view", "preset")
+def view(
+    call: Call,
+    path: Annotated[Path, "A scan, a label map, a folder of them, DICOM images, a data set, a store or a study."],
+    scans: Annotated[Path | None, "Scans of the label maps at PATH: a file, a folder, a data set or a store."] = None,
+    labels: Annotated[Path | None, "Label maps of the scans at PATH: a file or a folder."] = None,
+    references: Annotated[Path | None, "What is true: a label map, a folder of them, a data set or a store."] = None,
+    scores: Annotated[Path | None, "Table of scores; by default scores.csv beside the label maps."] = None,
+    layout: Layout = "auto",
+    classes: Classes = None,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="Port of the page; by default a free one.")
+    ] = 0,
+    no_browser: Annotated[bool, "Print the address and do not open the browser."] = False,
+) -> None:
+    """Look at scans, labels, predictions, stores and studies in the browser.
+
+    The page is served to this machine alone, under an address with a random token, until Ctrl-C.
+    """
+    try:
+        from viscera.view.given_beside import Beside
+        from viscera.view.open_gallery import open_gallery
+        from viscera.view.view_server import serve
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in _NEEDED:
+            raise
+        raise BadInputError("the viewer needs starlette and uvicorn: pip install 'viscera[view]'.") from error
+
+    gallery = open_gallery(path, Beside(scans, labels, references, scores, layout, class_file(classes)))
+    serve(gallery, call.result, port=port, browser=not no_browser, train=call.config().train)

@@ -1,0 +1,192 @@
+"""What the viewer's page asks for, and what it is answered. No address is ever a file's path: cases are numbered."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+import viscera
+from viscera.core.config import TrainConfig
+from viscera.core.errors import BadInputError, VisceraError, case_error
+from viscera.view.case_images import CaseImages, length_of, nifti_pieces, planes
+from viscera.view.gallery import Gallery, ShownCase
+from viscera.view.organ_rows import difference, organ_table
+from viscera.view.organ_surfaces import surfaces_bytes
+from viscera.view.training_patches import TrainingPatches, heat
+from viscera.view.view_guard import Guard
+
+log = logging.getLogger(__name__)
+_BYTES, _MOST_DIGITS = "application/octet-stream", 9
+_PAGE: Mapping[str, str] = {  # every file of the page, and its type
+    "index.html": "text/html; charset=utf-8",
+    "viewer.css": "text/css; charset=utf-8",
+    "viewer.js": "text/javascript; charset=utf-8",
+    "training_patches.js": "text/javascript; charset=utf-8",
+    "organ_list.js": "text/javascript; charset=utf-8",
+    "niivue_calls.js": "text/javascript; charset=utf-8",
+    "niivue.umd.js": "text/javascript; charset=utf-8",
+    "LICENSES-niivue.txt": "text/plain; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+
+
+def view_app(gallery: Gallery, token: str, train: TrainConfig | None = None) -> Guard:
+    """The application (ASGI), whose addresses begin with the token; `train` says which patches a store's are."""
+    answers = _Answers(gallery, train or TrainConfig())
+    threading.Thread(target=answers.images.prepare, args=(0,), daemon=True).start()  # while the browser opens
+    case = "/api/cases/{case:int}"
+    routes = [
+        Route("/", _page("index.html")),
+        *(Route(f"/{name}", _page(name)) for name in _PAGE),
+        Route("/api/gallery", _answer(answers.gallery_json)),
+        Route(f"{case}", _answer(answers.case_json)),
+        Route(f"{case}/scan", _answer(answers.scan)),
+        Route(f"{case}/labels/{{layer:int}}", _answer(answers.labels)),
+        Route(f"{case}/labels/{{layer:int}}/organs", _answer(answers.organs)),
+        Route(f"{case}/labels/{{layer:int}}/surfaces", _answer(answers.surfaces)),
+        Route(f"{case}/labels/{{layer:int}}/difference", _answer(answers.difference)),
+        Route("/api/patches", _answer(answers.patches, "step")),
+        Route(f"{case}/coverage", _answer(answers.coverage, "steps")),
+    ]
+    return Guard(Starlette(routes=routes), token)
+
+
+def _page(name: str) -> Callable[[Request], Response]:
+    def page(_: Request) -> Response:
+        content = (files("viscera.view") / "page" / name).read_bytes()
+        return Response(content, media_type=_PAGE[name])
+
+    return page
+
+
+def _answer(make: Callable[..., Response], *numbers: str) -> Callable[[Request], Any]:
+    """An endpoint, with whole `numbers` of its query; whatever cannot be done becomes a sentence, as in a terminal."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            given = {name: _whole(name, request.query_params.get(name, "")) for name in numbers}
+            return await run_in_threadpool(make, **request.path_params, **given)
+        except HTTPException:
+            raise
+        except (VisceraError, OSError, MemoryError, ValueError) as error:
+            explained = case_error("viewer", error)
+            if not isinstance(error, VisceraError | OSError | MemoryError):
+                log.exception("a defect of viscera:")
+            return JSONResponse({"error": str(explained)}, status_code=422)
+
+    return answer
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
+        raise BadInputError(f"{name}={text[:20]!r}: a whole number was expected.")
+    return int(text)
+
+
+class _Answers:
+    """Of one gallery."""
+
+    def __init__(self, gallery: Gallery, train: TrainConfig) -> None:
+        self.gallery, self.images, self.train = gallery, CaseImages(gallery), train
+
+    def gallery_json(self) -> Response:
+        """What there is to see: kind, classes, and a line a case."""
+        gallery = self.gallery
+        return JSONResponse(
+            {
+                "version": viscera.__version__,
+                "kind": gallery.kind,
+                "name": _own_name(gallery.path),
+                "classes": [{"label": c.label, "name": c.title, "colour": c.rgb} for c in gallery.classes.classes],
+                "cases": [_line(case) for case in gallery.cases],
+                "has_patches": gallery.store is not None and bool(gallery.store.names("train")),
+            }
+        )
+
+    def case_json(self, case: int) -> Response:
+        """Where a case lies, and which label maps it has."""
+        shown = self.images.case(case)
+        return JSONResponse(
+            {
+                "name": shown.name,
+                "geometry": self.images.grid(case).to_json(),
+                "has_scan": shown.scan is not None,
+                "notes": self.images.notes(case),
+                "layers": [
+                    {"title": each.title, "role": each.role, "unlabelled": list(each.unlabelled)}
+                    for each in shown.layers
+                ],
+            }
+        )
+
+    def scan(self, case: int) -> Response:
+        """The scan as NIfTI, whole HU, axes to the right, to the front and up."""
+        volume = self.images.scan(case)
+        return StreamingResponse(nifti_pieces(volume), media_type=_BYTES, headers=_length(length_of(volume)))
+
+    def labels(self, case: int, layer: int) -> Response:
+        """A byte a voxel of the scan, the first axis fastest."""
+        labels = self.images.labels(case, layer).labels
+        return StreamingResponse(planes(labels), media_type=_BYTES, headers=_length(labels.size))
+
+    def organs(self, case: int, layer: int) -> Response:
+        """The table of organs."""
+        return JSONResponse(organ_table(self.images, case, layer))
+
+    def surfaces(self, case: int, layer: int) -> Response:
+        """The organs as triangles, as `surfaces_bytes` packs them."""
+        found = surfaces_bytes(self.images.labels(case, layer), self.gallery.classes)
+        return Response(found, media_type=_BYTES)
+
+    def difference(self, case: int, layer: int) -> Response:
+        """A byte a voxel: how the label map differs from the reference, as `organ_rows.difference` writes it."""
+        shown = self.images.case(case)
+        truth = next((at for at, each in enumerate(shown.layers) if each.role == "reference"), None)
+        if truth is None:
+            raise HTTPException(404, "no reference")
+        pair = self.images.labels(case, layer), self.images.labels(case, truth)
+        found = difference(*pair, shown.layers[truth], self.gallery.classes)
+        return StreamingResponse(planes(found), media_type=_BYTES, headers=_length(found.size))
+
+    def patches(self, step: int) -> Response:
+        """The patches of one step of a training."""
+        return JSONResponse(self._patches.of_step(step))
+
+    def coverage(self, case: int, steps: int) -> Response:
+        """A byte a voxel: how often the patches of so many steps hold it, 255 for the number in `x-most`."""
+        found, most = heat(self._patches.coverage(self.images.case(case).name, steps))
+        return StreamingResponse(planes(found), media_type=_BYTES, headers={**_length(found.size), "x-most": str(most)})
+
+    @cached_property
+    def _patches(self) -> TrainingPatches:
+        if self.gallery.store is None:
+            raise BadInputError(f"{self.gallery.path}: patches are cut from a store; this is none.")
+        return TrainingPatches(self.gallery.store.of_fold(self.train.fold), self.train)
+
+
+def _own_name(path: Path) -> str:
+    return path.name or path.resolve().name or str(path)
+
+
+def _length(number: int) -> dict[str, str]:
+    return {"content-length": str(number)}
+
+
+def _line(case: ShownCase) -> dict[str, Any]:
+    return {
+        "name": case.name,
+        "split": case.split,
+        "flags": {organ.replace("_", " "): list(reasons) for organ, reasons in case.flagged.items()},
+        "confidence": None if case.least_confidence == 1 else round(case.least_confidence, 3),
+        "has_reference": case.reference is not None,
+    }

@@ -12,8 +12,8 @@
 WORK holds the data, the runs and their scores; what is there is not done again. `cost` is to be run with nothing beside
 it; `ablation`, `shapes` (the fifth round) and `confirm` may be stopped and run at any time, several of other seeds at
 once. One thread each. `collect` writes what there is to `benchmarks/results/`, of which the page is made; `take-up`, in
-a WORK that is empty, goes on from what was collected there, on another machine with such a processor. FOLDER holds the
-real organ shapes with simulated HU in nnU-Net's raw layout.
+a WORK that is empty, goes on from what was collected there, also on another kind of processor: each arm keeps the
+steps that `cost` gave it on the first. FOLDER holds the real organ shapes with simulated HU in nnU-Net's raw layout.
 """
 
 import argparse
@@ -60,6 +60,7 @@ from viscera.stages.train import train
 
 _PIECES = ("sets", "cost", "ablation", "shapes", "confirm", "collect", "take-up")
 CPU = torch.device("cpu")
+NAME = "recipes.json"  # in benchmarks/results
 PAIRS = 21  # of steps, arm beside base; the machine changes its speed within seconds
 PHANTOMS = {"a": (0, (48, 36, 36)), "b": (500, (56, 40, 36))}  # of docs/decisions/0035: seed and shape
 
@@ -201,9 +202,11 @@ def all_sets(work: Path, shapes: Path | None) -> dict[str, Store]:
 
 
 def collect(work: Path) -> None:
-    """Write what there is, and what was taken up, to `benchmarks/results/recipes_KIND.json`."""
-    measured, content = read_json(work / "cost.json"), taken_up(work)
-    content["cost"] = measured
+    """Write what there is, and what was taken up, to `benchmarks/results/recipes.json`."""
+    content = taken_up(work)
+    content["cost"] = read_json(work / "cost.json")
+    if any(work.glob("*/*/*/seed_*")):
+        content["trained_on"] = sorted({*content["trained_on"], describe_hardware(CPU)})
     _add(content["ablation"], _scores(work / "a" / "ablation"))
     for arm in content["ablation"]:
         content["steps"].setdefault(arm, steps_taken(work / "a" / "ablation" / arm))
@@ -212,17 +215,12 @@ def collect(work: Path) -> None:
     for folder in sorted(work.glob("?/confirm_*")):
         of_set = content["confirmation"].setdefault(folder.parent.name, {})
         _add(of_set.setdefault(folder.name.removeprefix("confirm_"), {}), _scores(folder))
-    write_json(results_of(measured["processor"]), content)
-
-
-def results_of(processor: str) -> Path:
-    """What was collected on processors of a kind; beside the timings, which other pages are made of."""
-    return RESULTS / f"recipes_{processor}.json"
+    write_json(RESULTS / NAME, content)
 
 
 def take_up(work: Path) -> None:
-    """Let the other pieces go on from what was collected on a processor of this kind."""
-    content = read_json(results_of(processor_kind()))
+    """Let the other pieces go on from what was collected, with the steps that the processor of `cost` gave each arm."""
+    content = read_json(RESULTS / NAME)
     work.mkdir(parents=True, exist_ok=True)
     write_json(work / "cost.json", content["cost"])
     write_json(work / "taken_up.json", content)
@@ -231,7 +229,11 @@ def take_up(work: Path) -> None:
 def taken_up(work: Path) -> dict[str, Any]:
     """What the folder went on from: scores of the ablation and of the confirmation, and the steps of each arm."""
     path = work / "taken_up.json"
-    return read_json(path) if path.exists() else {"ablation": {}, "steps": {}, "shapes": {}, "confirmation": {}}
+    return (
+        read_json(path)
+        if path.exists()
+        else {"ablation": {}, "steps": {}, "shapes": {}, "confirmation": {}, "trained_on": []}
+    )
 
 
 def _add(to: dict[str, dict[str, float]], scores: Mapping[str, Mapping[str, float]]) -> None:

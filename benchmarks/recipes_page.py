@@ -28,6 +28,7 @@ from benchmarks.recipe_arms import (
     gain,
     mean_gains,
 )
+from benchmarks.recipes import NAME
 from benchmarks.record import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "recipes.md"
@@ -38,9 +39,8 @@ WEIGHTINGS = ("strong", "strong_simple", "strong_square")
 
 
 def main() -> None:
-    """Write the page of the newest results."""
-    newest = max(RESULTS.glob("recipes_*.json"), key=lambda path: path.stat().st_mtime)
-    PAGE.write_text(page(json.loads(newest.read_text())))
+    """Write the page of what was collected."""
+    PAGE.write_text(page(json.loads((RESULTS / NAME).read_text())))
 
 
 def page(found: Mapping[str, Any]) -> str:
@@ -88,8 +88,8 @@ Each with its own class weights in the Dice loss, in the time of {BUDGETS[1]:,} 
 
 {_table(_weightings(found["confirmation"]), ["set", "uniform", "simple", "square", "best over worst"])}
 
-{cost["hardware"]}, one thread, {cost["precision"]}; torch {cost["versions"]["torch"]}.
-Made by `make study-recipes`.
+Timed on {cost["hardware"]}, trained on {"; ".join(found["trained_on"])}; one thread, {cost["precision"]}; torch
+{cost["versions"]["torch"]}. Made by `make study-recipes`.
 """
 
 

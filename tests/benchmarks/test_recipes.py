@@ -18,8 +18,7 @@ Trained = list[tuple[tuple[str, ...], int]]  # ends of the runs' folders, and st
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(recipes, "RESULTS", tmp_path / "results")
-    monkeypatch.setattr(recipes, "processor_kind", lambda: "kind")
-    path = tmp_path / "results" / "recipes_kind.json"
+    path = tmp_path / "results" / "recipes.json"
     path.parent.mkdir(parents=True)
     return path
 
@@ -31,14 +30,19 @@ def collected() -> dict[str, object]:
         "steps": {"base": 590},
         "shapes": {"300": {"base": {"0": 0.2}}},
         "confirmation": {"b": {"300": {"base": {"3": 0.4}}}},
+        "trained_on": ["Another CPU"],
     }
 
 
-def test_what_was_collected_is_collected_again(results: Path, tmp_path: Path) -> None:
+def test_what_was_collected_is_collected_again(results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json(results, collected())
     recipes.take_up(tmp_path / "work")
     recipes.collect(tmp_path / "work")
     assert read_json(results) == collected()
+    (tmp_path / "work" / "a" / "ablation" / "base" / "seed_1").mkdir(parents=True)
+    monkeypatch.setattr(recipes, "describe_hardware", lambda _device: "This CPU")
+    recipes.collect(tmp_path / "work")
+    assert read_json(results)["trained_on"] == ["Another CPU", "This CPU"]
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ def found(**other: Any) -> dict[str, Any]:
         "ablation": {"base": {"0": 0.5, "1": 0.7}, "cosine": {"0": 0.52, "1": 0.74}},
         "steps": {"base": 600, "cosine": 510},
         "shapes": {},
+        "trained_on": ["here", "there"],
         "confirmation": {},
         **other,
     }

@@ -179,7 +179,7 @@ def test_parts_of_an_evaluation_are_merged(tiny_raw: Path, tmp_path: Path, monke
 
 
 def test_doctor(tiny_store: Store) -> None:
-    small = ("--set", "train.patch=8", "--set", "train.filters=2", "--set", "train.levels=2")
+    small = ("--set", "train={iterations: 20, patch: 8, filters: 2, levels: 2}")
     found = json.loads(run("doctor", tiny_store.path, "--json", *small).stdout)
     assert found["classes"] == list(CLASS_NAMES)
     assert found["voxel_counts"] == tiny_store.voxel_counts().tolist()

@@ -146,7 +146,7 @@ def test_a_study_of_a_fold_goes_on_and_one_without_outlives_folds(
     sizes = [len(seen.names(split)) for split in ("train", "validation", "test")]
     assert sum(sizes) == 6
     assert f"{sizes[0]} training, {sizes[1]} validation (fold 0 is held out), {sizes[2]} test" in page
-    small = ("--set", "train.patch=8", "--set", "train.filters=2", "--set", "train.levels=2")
+    small = ("--set", "train={iterations: 20, patch: 8, filters: 2, levels: 2}")
     found = run("doctor", store, "--fold", 0, *small).stdout
     assert found.startswith(f"{sizes[0]} training, {sizes[1]} validation (fold 0), {sizes[2]} test cases\n")
 

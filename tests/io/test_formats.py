@@ -22,6 +22,7 @@ from viscera.io.nifti import read_labels
 
 MODEL = Algorithm("0" * 64, "1.0")
 Grid = tuple[LabelArray, np.ndarray]  # labels and their affine, RAS+
+OF_HIGHDICOM = ("dicom-seg", "dicom-seg-labelmap")
 ORDERS = [AxisOrder((0, 1, 2), (False, False, False)), AxisOrder((2, 0, 1), (True, False, True))]
 OTHER = ClassTable((ABDOMEN.classes[0], *(AnatomicalClass(n, f"organ_{n}", "#112233") for n in range(1, 4))))
 
@@ -33,7 +34,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(params=FORMATS)
 def name(request: pytest.FixtureRequest) -> str:
-    if request.param == "dicom-seg":
+    if request.param in OF_HIGHDICOM:
         pytest.importorskip("highdicom")
     return str(request.param)
 
@@ -94,6 +95,7 @@ READERS: dict[str, Callable[[bytes, Path], Grid]] = {
     "nifti": nifti,
     "seg-nrrd": seg_nrrd,
     "dicom-seg": dicom_seg,
+    "dicom-seg-labelmap": dicom_seg,
     "rtstruct": rtstruct,
 }
 
@@ -121,8 +123,22 @@ def test_nothing_found_is_written_too(name: str, sources: list[Path], tmp_path: 
     empty = LabelMap(np.zeros_like(given.labels), given.geometry)
     content = written(name, empty, sources)
     assert content
-    if name != "dicom-seg":  # frames of nothing alone: no volume to highdicom
+    if name not in OF_HIGHDICOM:  # frames of nothing alone: no volume to highdicom
         assert not READERS[name](content, tmp_path)[0].any()
+
+
+def test_a_labelmap_has_one_frame_a_slice_whose_pixels_are_segment_numbers(sources: list[Path]) -> None:
+    pytest.importorskip("highdicom")
+    given = label_map()
+    found = pydicom.dcmread(BytesIO(written("dicom-seg-labelmap", given, sources)))
+    assert found.SegmentationType == "LABELMAP"
+    assert found.SOPClassUID == "1.2.840.10008.5.1.4.1.1.66.7"  # Label Map Segmentation Storage
+    assert int(found.NumberOfFrames) == given.labels.shape[2]
+    assert set(np.unique(found.pixel_array)) == set(np.unique(given.labels))
+    binary = pydicom.dcmread(BytesIO(written("dicom-seg", given, sources)))
+    assert binary.SOPInstanceUID != found.SOPInstanceUID
+    described = [(s.SegmentNumber, s.SegmentLabel) for s in found.SegmentSequence if s.SegmentNumber]
+    assert described == [(s.SegmentNumber, s.SegmentLabel) for s in binary.SegmentSequence]
 
 
 def test_any_table_of_classes(name: str, sources: list[Path], tmp_path: Path) -> None:
@@ -158,10 +174,10 @@ def test_what_refers_to_a_series_needs_one_and_its_grid(name: str, sources: list
 def test_a_missing_library_is_told_before_anything_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "highdicom", None)  # as Python sees a package that is not there
     for name, form in FORMATS.items():
-        if name != "dicom-seg":
+        if name not in OF_HIGHDICOM:
             form.refuse_if_unavailable()
-    with pytest.raises(BadInputError, match=r"needs highdicom .*pip install 'viscera\[dicom\]'.* leave dicom-seg out"):
+    with pytest.raises(BadInputError, match=r"need highdicom .*pip install 'viscera\[dicom\]'.* leave them out"):
         FORMATS["dicom-seg"].refuse_if_unavailable()
-    with pytest.raises(BadInputError, match="needs highdicom"):
+    with pytest.raises(BadInputError, match="need highdicom"):
         wanted_formats(Path("out"), ["nifti", "dicom-seg"])
     assert wanted_formats(Path("out"), ["nifti", "rtstruct"]) == ["nifti", "rtstruct"]

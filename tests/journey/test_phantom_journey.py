@@ -87,6 +87,6 @@ def test_one_model_by_the_single_commands(viscera: Callable[..., str], study: Pa
     with (tmp_path / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len([row for row in rows if row["metric"] == "dice"]) == 8 * 8
-    diagnosis = json.loads(viscera("doctor", store, "--json", "--preset", "demo"))
+    diagnosis = json.loads(viscera("doctor", store, "--json", "--preset", "demo", "--set", "train.iterations=20"))
     assert diagnosis["weights"]["uniform"] == [1.0] * 8
     assert sum(diagnosis["voxel_counts"]) == 5 * 32 * 24 * 24

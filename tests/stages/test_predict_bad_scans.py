@@ -207,7 +207,11 @@ def test_odd_files_in_the_folder_stop_nobody(
 def test_formats_that_cannot_be_written(half_run: Path, scans: Path, tmp_path: Path) -> None:
     scan = scans / "case_3_0000.nii.gz"
     for output, formats, message in (
-        ("out", ["stl"], "there is no such format. There are: nifti, dicom-seg, rtstruct, seg-nrrd"),
+        (
+            "out",
+            ["stl"],
+            "there is no such format. There are: nifti, dicom-seg, dicom-seg-labelmap, rtstruct, seg-nrrd",
+        ),
         ("out", ["rtstruct"], "rtstruct refers to one"),
         ("x.nii.gz", ["nifti", "seg-nrrd"], "one file, and --format nifti, seg-nrrd"),
         ("x.nii.gz", ["seg-nrrd"], "one file, and --format seg-nrrd"),

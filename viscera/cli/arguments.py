@@ -112,7 +112,7 @@ Formats = Annotated[
         "--format",
         callback=_listed,
         metavar="A,B",
-        help="Files to write: nifti, dicom-seg, rtstruct, seg-nrrd; "
+        help="Files to write: nifti, dicom-seg, dicom-seg-labelmap, rtstruct, seg-nrrd; "
         "maps of each voxel beside these: probabilities, entropy.",
     ),
 ]
@@ -122,7 +122,7 @@ Forms = Annotated[
         "--to",
         callback=_listed,
         metavar="A,B",
-        help="Forms to write: onnx, safetensors, slicer. Of several, each has a folder in OUT.",
+        help="Forms to write: onnx, monai-bundle, safetensors, slicer. Of several, each has a folder in OUT.",
     ),
 ]
 

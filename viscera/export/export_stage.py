@@ -12,6 +12,7 @@ from viscera.core.errors import BadInputError, UsageError
 from viscera.core.settings import Settings
 from viscera.export.exported_model import ExportedModel, needed
 from viscera.export.hub_form import write_safetensors
+from viscera.export.monai_form import write_monai_bundle
 from viscera.export.onnx_form import write_onnx
 from viscera.export.slicer_form import write_slicer
 from viscera.io.files import is_occupied, make_folder, move, sha256, temporary_beside, writing
@@ -30,6 +31,7 @@ class Form:
 
 FORMS: Mapping[str, Form] = {
     "onnx": Form(write_onnx, ("onnx",)),
+    "monai-bundle": Form(write_monai_bundle),
     "safetensors": Form(write_safetensors, ("safetensors",)),
     "slicer": Form(write_slicer),
 }

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -95,6 +97,12 @@ class ExportedModel:
     def bytes_per_voxel(self) -> int:
         """What `viscera predict` takes for a voxel of a window in float32, by which it chooses large windows."""
         return 4 * max(FoldedUNet3D(each).values_per_voxel for each in self.networks)
+
+
+def example_of(network: nn.Module) -> torch.Tensor:
+    """(1, 1, I, J, K) to trace a network with: large enough for the statistics of its lowest level."""
+    multiples = [each.multiples for each in network.modules() if isinstance(each, OfAnySize)]
+    return torch.rand(1, 1, *(2 * int(np.lcm.reduce([each[axis] for each in multiples])) for axis in range(3)))
 
 
 def needed(module: str, target: str) -> ModuleType:

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 import viscera
 from viscera.core.scan import AIR_HU
 from viscera.core.settings import AXES, along_axes
 from viscera.engine import sliding_window
 from viscera.engine.trained_model import TOLERATED_RATIO
-from viscera.export.exported_model import INTENDED_USE, ExportedModel, OfAnySize, needed, readme_of
+from viscera.export.exported_model import INTENDED_USE, ExportedModel, example_of, needed, readme_of
 from viscera.imaging.cleanup import organs_named
 from viscera.io.files import sha256, write_text
 from viscera.io.records import write_json
@@ -59,12 +58,6 @@ def write_network(model: ExportedModel, path: Path) -> None:
             output_names=[_OUTPUT],
             dynamic_axes={_INPUT: axes, _OUTPUT: axes},
         )
-
-
-def example_of(network: nn.Module) -> torch.Tensor:
-    """(1, 1, I, J, K) to trace a network with: large enough for the statistics of its lowest level."""
-    multiples = [each.multiples for each in network.modules() if isinstance(each, OfAnySize)]
-    return torch.rand(1, 1, *(2 * int(np.lcm.reduce([each[axis] for each in multiples])) for axis in range(3)))
 
 
 def contract_of(model: ExportedModel, network_sha256: str) -> dict[str, Any]:

@@ -61,6 +61,14 @@ FORMATS: Mapping[str, Format] = {
         encode=lambda result, _: dicom_seg_bytes(result.label_map, result.images, result.algorithm, result.table),
         refuse_if_unavailable=load_highdicom,
     ),
+    "dicom-seg-labelmap": Format(
+        (".labelmap.dcm", ".dcm"),
+        of_series=True,
+        encode=lambda result, _: dicom_seg_bytes(
+            result.label_map, result.images, result.algorithm, result.table, kind="LABELMAP"
+        ),
+        refuse_if_unavailable=load_highdicom,
+    ),
     "rtstruct": Format(
         (".rtstruct.dcm", ".dcm"),
         of_series=True,

@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -50,18 +50,24 @@ def load_highdicom() -> Any:  # noqa: ANN401 - a module
         return importlib.import_module("highdicom")
     except ImportError as error:
         raise BadInputError(
-            f"--format dicom-seg needs highdicom ({error}). Install it: pip install 'viscera[dicom]', or leave "
-            "dicom-seg out."
+            f"--format dicom-seg and dicom-seg-labelmap need highdicom ({error}). Install it: pip install "
+            "'viscera[dicom]', or leave them out."
         ) from error
 
 
 @quiet_pydicom()
 def dicom_seg_bytes(
-    label_map: LabelMap, sources: SourceImages, algorithm: Algorithm, table: ClassTable = ABDOMEN
+    label_map: LabelMap,
+    sources: SourceImages,
+    algorithm: Algorithm,
+    table: ClassTable = ABDOMEN,
+    *,
+    kind: Literal["BINARY", "LABELMAP"] = "BINARY",
 ) -> bytes:
-    """A label map as one binary DICOM-SEG, a segment a class; all are described, frames without voxels left out.
+    """A label map as one DICOM-SEG, a segment a class; all are described, frames without voxels left out.
 
-    Segment numbers are class numbers, codes are SNOMED CT, colours those of `core.anatomy`.
+    Segment numbers are class numbers, codes are SNOMED CT, colours those of `core.anatomy`. BINARY has frames of each
+    segment; LABELMAP (DICOM's Supplement 243, of 2024) one frame a slice, whose pixels are segment numbers.
 
     Raises:
         BadInputError: highdicom is not installed; another grid; or headers that it cannot take over.
@@ -74,15 +80,16 @@ def dicom_seg_bytes(
     elif not frames.any():  # an object without any frame is no DICOM: one empty frame a segment
         images, frames = images[:1], frames[:1]
     of_source = (sources.headers[0].SeriesInstanceUID, algorithm.model)
+    named = "seg" if kind == "BINARY" else "seg labelmap"
     try:
         segmentation = hd.seg.Segmentation(
             source_images=images,
             pixel_array=frames,
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+            segmentation_type=hd.seg.SegmentationTypeValues[kind],
             segment_descriptions=_segments(table, algorithm, of_source),
-            series_instance_uid=derived_uid("seg series", *of_source),
+            series_instance_uid=derived_uid(f"{named} series", *of_source),
             series_number=_SERIES_NUMBER,
-            sop_instance_uid=derived_uid("seg", *of_source, hashlib.sha256(frames.ravel().data).hexdigest()),
+            sop_instance_uid=derived_uid(named, *of_source, hashlib.sha256(frames.ravel().data).hexdigest()),
             instance_number=1,
             manufacturer="viscera",
             manufacturer_model_name=algorithm.name,

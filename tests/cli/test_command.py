@@ -1,16 +1,19 @@
 """Options, settings, exit codes: what all commands have in common."""
 
 import re
+import shlex
 import subprocess
 import sys
 import typing
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 
 import viscera
 from tests.command_line import refused, run
+from viscera.cli import app as app_module
 from viscera.cli.arguments import Formats, Forms, Layout
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import RunFailedError
@@ -121,8 +124,8 @@ def test_wrong_usage_is_2(arguments: list[str]) -> None:
 
 
 def test_a_fold_is_a_number_or_all() -> None:
-    said = run("train", "s", "r", "--fold", "x").stderr.replace("│", " ")
-    assert "input should be a valid integer or 'all'." in " ".join(said.split())
+    said = run("train", "s", "r", "--fold", "x").stderr
+    assert "'x': a whole number or all was expected." in " ".join(said.split())
 
 
 @pytest.mark.parametrize(
@@ -130,14 +133,18 @@ def test_a_fold_is_a_number_or_all() -> None:
     [
         (["--set", "train.depth=4"], "there is no setting 'train.depth'"),
         (["--set", "train.iterations"], "write it as section.key=value"),
-        (["--set", "train.iterations=0"], "train.iterations = 0: input should be greater than or equal to 1"),
+        (["--set", "train.iterations=0"], "train.iterations = 0: a whole number of at least 1 was expected."),
         (["--set", "train.learning_rate=nan"], "train.learning_rate"),
         (["--set", "=4"], "there is no setting"),
         (["--set", "train.weighting=cubic"], "train.weighting = 'cubic'"),
         (["--set", "train.filter=3"], "there is no setting 'train.filter'; did you mean train.filters?"),
         (["--set", "patch=32"], "there is no setting 'patch'; did you mean train.patch?"),
         (["--set", "trian.patch=32"], "did you mean train?"),
+        (["--set", "train.weighting=sqaure"], "in [0, 2] was expected; did you mean square?"),
+        (["--set", "train.fold=x"], "train.fold = 'x': a whole number or all was expected."),
+        (["--set", "train.learning_rate=0,01"], "'0,01': a number was expected; did you mean 0.01?"),
         (["--preset", "best"], "There is no preset 'best'"),
+        (["--preset", "papper"], "Did you mean paper?"),
         (["--config", "missing.yaml"], "missing.yaml: there is no such file"),
         (["--config", "."], "cannot be read"),
         ([], "this is no store"),
@@ -169,7 +176,7 @@ def test_values_of_options_are_checked_as_their_fields_are(option: str, value: s
     [
         (
             ["prepare.downsample=4,4"],
-            "prepare.downsample = '4,4': value error, a whole number from 1 on was expected, or",
+            "prepare.downsample = '4,4': a whole number from 1 on was expected, or",
         ),
         (["prepare.downsample_axes=both"], "all or in_plane was expected"),
     ],
@@ -199,11 +206,64 @@ def test_usage_lines_are_those_of_other_programs() -> None:
 
 
 @pytest.mark.parametrize("columns", ["80", "100"])
-def test_no_description_of_a_command_is_cut(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_commands_are_on_one_screen_in_groups_and_none_is_cut(
+    columns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COLUMNS", columns)
-    lines = run("--help").stdout.partition("Commands:")[2].splitlines()
-    assert len(lines) == 1 + len(COMMANDS) + 2
-    assert all(re.fullmatch(r"  [a-z-]+ +[A-Z].*\.", line) for line in lines[1:])
+    lines = run("--help").stdout.splitlines()
+    assert 24 <= len(lines) <= 40
+    assert max(map(len, lines)) <= 100
+    commands = [line for line in lines if re.fullmatch(r"  (?:[A-Z][a-z]+)? +[a-z-]+ +[A-Z][^…]*[^.…]\.", line)]
+    assert len(commands) == len(COMMANDS) + 2  # and config, nnunet-path
+    assert [line.split()[0] for line in commands if line[2] != " "] == ["Data", "Train", "Apply", "Study", "Look"]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "nnunet-path"])
+def test_every_command_has_two_examples_that_it_understands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    text = run(name, "--help").stdout.partition("\nExamples:\n")[2]
+    examples = [
+        shlex.split(line.strip("$() ").partition("=$(")[2] or line, comments=True) for line in text.splitlines()
+    ]
+    assert len(examples) >= 2
+    for program, command, *arguments in examples:
+        assert (program, command) == ("viscera", name)
+        typer.main.get_command(app_module.app).commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "nnunet-path"])
+def test_every_option_with_a_value_shows_its_default(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    text = run(name, "--help").stdout.partition("\nOptions:\n")[2].partition("\n\n")[0]
+    options = re.sub(r"\n {6,}", " ", text).splitlines()
+    valued = [line for line in options if re.match(r"  --[a-z-]+ \S", line) and not re.match(r"  --\S+ {2,}", line)]
+    silent = [line for line in valued if not re.search(r"\[default: |\bby default\b|required\]", line, re.IGNORECASE)]
+    assert len(valued) >= 2  # --config and --set
+    assert not silent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "s", "r", "--iteration", "3"], "train has no option --iteration. Did you mean --iterations?"),
+        (
+            ["train", "s", "r", "--levels", "3"],
+            "train has no option --levels. It is a setting: --set train.levels=VALUE.",
+        ),
+        (["train", "s", "r", "--learning-rate", "0,01"], "'0,01': a number was expected; did you mean 0.01?"),
+        (["study", "s", "t", "--learning-rates", "0,01"], "did you mean 0.01? A comma separates several values."),
+        (["prepare", "a", "b", "--test-fraction", "20%"], "'20%': a number was expected; did you mean 0.2?"),
+        (["evaluate", "p", "r", "--metrics", "dcie"], "ece or ace was expected; did you mean dice?"),
+        (["study", "s", "t", "--launcher", "locl"], "'locl': local or ray was expected. Did you mean local?"),
+        (["phantom", "out", "--cases", "ten"], "'--cases': a whole number was expected."),
+        (["phantom", "out", "--cases", "0"], "'--cases': a number of at least 1 was expected."),
+        (["trian", "s", "r"], "No such command 'trian'. Did you mean 'train'?"),
+    ],
+)
+def test_a_misspelt_argument_gets_a_suggestion(arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
 
 
 def test_a_tilde_that_the_shell_left_is_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_names_that_are_not_utf8_are_printed_somehow(
     assert r"M\udcfcller" in refused(3, "predict", tiny_run, tmp_path / f"{name}.missing", tmp_path / "out")
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n")  # as standard output is: strict
     monkeypatch.setattr("sys.stdout", printed)
-    monkeypatch.setattr(module, "app", lambda: typer.echo(f"{name} ü"))
+    monkeypatch.setattr(module, "app", lambda **_: typer.echo(f"{name} ü"))
     module.main()
     assert printed.buffer.getvalue() == "M\\udcfcller ü\n".encode()
 

@@ -97,7 +97,7 @@ def test_the_users_number_wins_then_that_of_before_then_what_is_free(
 
 def test_threads_of_the_command_sleep_and_its_pages_are_large_unless_the_user_says_otherwise() -> None:
     code = (
-        "import os, sys; from viscera.cli import app; app.app = lambda: None; app.main(); "
+        "import os, sys; from viscera.cli import app; app.app = lambda **_: None; app.main(); "
         "assert 'torch' not in sys.modules; "
         "print(os.environ.get('OMP_WAIT_POLICY'), os.environ['THP_MEM_ALLOC_ENABLE'])"
     )

@@ -346,6 +346,6 @@ def test_a_folder_of_something_else_is_no_run(
 ) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("1")
-    with pytest.raises(BadInputError, match="thesis: this holds something that is no run"):
+    with pytest.raises(BadInputError, match="thesis: this folder holds something that is not a run"):
         train(tiny_store.path, tmp_path / "thesis", tiny_config(), resume=resume)
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter.txt"]

@@ -21,18 +21,22 @@ DataSet = Annotated[Path, "Folder of the labelled data set."]
 Store = Annotated[Path, "A store that `viscera prepare` made."]
 Layout = Annotated[
     str,
-    "How the data set is laid out: auto finds out; or nnunet, msd, totalsegmentator, pairs, btcv, synapse8, "
+    "Layout of the data set: auto recognises it; otherwise nnunet, msd, totalsegmentator, pairs, btcv, synapse8, "
     "synapse8-spleen-first, amos22, word, flare22, abdomenatlas1.0, abdomenatlas1.1, totalsegmentator-v1-map, "
     "totalsegmentator-v2-map.",
 ]
-Classes = Annotated[Path | None, "YAML file that names the organs, instead of the paper's eight classes."]
-Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="How many processes to use.")]
+Classes = Annotated[Path | None, "YAML file that names the organs; by default the paper's eight classes."]
+Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Number of processes.")]
 Launcher = Annotated[
     Literal["local", "ray"], "Where to compute: on this machine, or on a Ray cluster that reaches the same files."
 ]
-Address = Annotated[str | None, "Of the Ray cluster, HOST:PORT or auto; by default one is started here."]
-Part = Annotated[str | None, typer.Option("--shard", metavar="I/N", help="Do one part of N alone, as job arrays do.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Address = Annotated[
+    str | None, "Address of the Ray cluster, HOST:PORT or auto; by default one is started on this machine."
+]
+Part = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="Do only part I of N, as in a job array; by default all.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def _above_zero(value: Any) -> Any:  # noqa: ANN401 - a number, several, or none
@@ -80,10 +84,13 @@ Version = Annotated[
     bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
 ]
 Shape = Annotated[
-    tuple[int, int, int], typer.Option(callback=_above_zero, metavar="I J K", help="Voxels along each axis.")
+    tuple[int, int, int], typer.Option(callback=_above_zero, metavar="I J K", help="Number of voxels along each axis.")
 ]
 VoxelSize = Annotated[
-    float | None, typer.Option(callback=_above_zero, metavar="X", help="Voxel size in mm; by default the abdomen fits.")
+    float | None,
+    typer.Option(
+        callback=_above_zero, metavar="X", help="Voxel size in mm; by default such that the whole abdomen fits."
+    ),
 ]
 Input = Annotated[
     Path | None,
@@ -93,27 +100,33 @@ Output = Annotated[Path | None, typer.Argument(metavar="OUTPUT", help="A folder,
 Budget = Annotated[
     Any,
     typer.Option(
-        callback=_quantity(seconds_of), metavar="TIME", help="How long the training may take: 2h, 30m, 45s, 1d."
+        callback=_quantity(seconds_of),
+        metavar="TIME",
+        help="Time that the training may take: 2h, 30m, 45s or 1d; by default 2h.",
     ),
 ]
 Memory = Annotated[
     Any,
     typer.Option(
-        callback=_quantity(bytes_of), metavar="SIZE", help="Memory for it: 8GiB; by default most of what is free."
+        callback=_quantity(bytes_of),
+        metavar="SIZE",
+        help="Memory that the training may take, such as 8GiB; by default most of what is free.",
     ),
 ]
 TestCases = Annotated[
-    Any, typer.Option(callback=_whole_numbers(2), metavar="N,…", help="Numbers of test cases to look at.")
+    Any, typer.Option(callback=_whole_numbers(2), metavar="N,…", help="Numbers of test cases to consider.")
 ]
-Trainings = Annotated[Any, typer.Option(callback=_whole_numbers(2), metavar="N,…", help="Numbers of seeds to look at.")]
+Trainings = Annotated[
+    Any, typer.Option(callback=_whole_numbers(2), metavar="N,…", help="Numbers of seeds to consider.")
+]
 Formats = Annotated[
     Any,
     typer.Option(
         "--format",
         callback=_listed,
         metavar="A,B",
-        help="Files to write: nifti, dicom-seg, dicom-seg-labelmap, rtstruct, seg-nrrd; "
-        "maps of each voxel beside these: probabilities, entropy.",
+        help="Files to write: nifti, dicom-seg, dicom-seg-labelmap, rtstruct, seg-nrrd; beside these, maps of each "
+        "voxel: probabilities, entropy. By default nifti, or what the name of OUTPUT asks for.",
     ),
 ]
 Forms = Annotated[
@@ -122,7 +135,7 @@ Forms = Annotated[
         "--to",
         callback=_listed,
         metavar="A,B",
-        help="Forms to write: onnx, monai-bundle, safetensors, slicer. Of several, each has a folder in OUT.",
+        help="Formats to export to: onnx, monai-bundle, safetensors, slicer. Several are written into a folder each.",
     ),
 ]
 

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import os
-import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand
 
-from viscera.cli.mirrored_arguments import mirrored, refuse_secret_arguments
+from viscera.cli.help_pages import WIDTH, ListOfCommands, OneCommand, text_and_examples
+from viscera.cli.mirrored_arguments import mirrored
+from viscera.cli.misplaced_arguments import refuse_misplaced
 from viscera.cli.terminal import Display, make_display, print_result
-from viscera.core.errors import BadInputError, InterruptedRunError, VisceraError, case_error
+from viscera.core.errors import InterruptedRunError, VisceraError, case_error
 
 if TYPE_CHECKING:
     from viscera.core.config import Config
@@ -67,26 +68,6 @@ class Call:
         print_result(self.display.named(text))
 
 
-class _Command(TyperCommand):
-    """Usage lines as everywhere: `viscera train [OPTIONS] STORE RUN`. An empty argument is refused: it would be `.`.
-
-    So is a URL with a password in it, before a message repeats it.
-    """
-
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        try:
-            refuse_secret_arguments(args)
-        except BadInputError as error:
-            typer.echo(f"viscera: {error}", err=True)
-            ctx.exit(error.exit_code)
-        if any(not arg.strip() or re.fullmatch(r"--[\w-]+=\s*", arg) for arg in args):
-            ctx.fail("an argument is empty. Is a variable not set? Give a path, or leave it out.")
-        return super().parse_args(ctx, args)
-
-    def collect_usage_pieces(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
-        return [re.sub(r"[{}]", "", piece) for piece in super().collect_usage_pieces(ctx)]
-
-
 class _Listed(TyperCommand):
     """A command in the list of commands: its arguments and options are made when it is called."""
 
@@ -98,14 +79,16 @@ class _Listed(TyperCommand):
         return self._whole().make_context(*arguments, **more)
 
 
-def new_app(text: str) -> typer.Typer:
+def new_app(text: str, epilog: str | None = None) -> typer.Typer:
     """An app without commands; `-h` and its name alone show its help."""
     return typer.Typer(
+        cls=ListOfCommands,
         help=text,
+        epilog=epilog,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": WIDTH},
     )
 
 
@@ -122,6 +105,8 @@ def command(
     keys = settings.split()
 
     def register(function: Function) -> Function:
+        text, examples = text_and_examples(function.__doc__)
+
         @functools.wraps(function)
         def run(**given: Any) -> None:  # noqa: ANN401 - whatever the options hold
             given = {key: _expanded(value) for key, value in given.items()}
@@ -141,6 +126,7 @@ def command(
                 call = replace(call, **own)
                 call.config()  # settings that cannot be are refused by commands that need none, too
                 with mirrored(name, given, writes, display, is_first=is_first) as here:
+                    refuse_misplaced(name, here)
                     function(call, **here)
 
         def listed() -> None: ...
@@ -151,10 +137,10 @@ def command(
             run.__signature__ = found = signature(function, keys)  # type: ignore[attr-defined]
             run.__annotations__ = {each.name: each.annotation for each in found.parameters.values()}
             alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-            alone.command(name, cls=_Command)(run)
+            alone.command(name, cls=OneCommand, help=text, epilog=examples)(run)
             return typer.main.get_command(alone)
 
-        app.command(name, cls=functools.partial(_Listed, whole), help=function.__doc__)(listed)  # type: ignore[arg-type]
+        app.command(name, cls=functools.partial(_Listed, whole), help=text)(listed)  # type: ignore[arg-type]
         return function
 
     return register

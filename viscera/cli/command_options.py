@@ -14,6 +14,9 @@ from viscera.cli.command import Function, parts
 from viscera.core.config import Config
 from viscera.core.resolve import PRESETS
 from viscera.core.settings import Settings, fields_of
+from viscera.core.suggestions import as_number
+from viscera.core.wording import sentence
+from viscera.core.wrong_values import in_words
 
 _FIELDS = {key: field for key, field, _ in fields_of(Config)}
 
@@ -24,14 +27,30 @@ def _option(name: str, type_: Any, default: Any, **info: Any) -> inspect.Paramet
     return inspect.Parameter(name.replace("-", "_"), kind, default=default, annotation=annotation)
 
 
-_PRESET = _option("preset", str, "paper", metavar="NAME", help=f"Settings to start from: {', '.join(PRESETS)}.")
+_PRESET = _option(
+    "preset",
+    str,
+    "paper",
+    metavar="NAME",
+    help=f"Settings to start from, in place of the defaults shown here: {', '.join(PRESETS)}.",
+)
 _COMMON = (
     _option(
-        "config", Path | None, None, metavar="FILE", help="YAML file of settings, as `viscera config show` prints it."
+        "config",
+        Path | None,
+        None,
+        metavar="FILE",
+        help="YAML file of settings, as `viscera config show` prints it; by default none.",
     ),
-    _option("set", list[str] | None, None, metavar="KEY=VALUE", help="Any setting: train.levels=3. May be repeated."),
-    _option("quiet", bool, False, help="Show errors and results only."),
-    _option("log-json", bool, False, help="Show progress as lines of JSON on standard error."),
+    _option(
+        "set",
+        list[str] | None,
+        None,
+        metavar="KEY=VALUE",
+        help="Any setting, such as train.levels=3. May be repeated; by default none.",
+    ),
+    _option("quiet", bool, False, help="Print errors and results only."),
+    _option("log-json", bool, False, help="Print progress as lines of JSON to standard error."),
 )
 
 
@@ -70,11 +89,10 @@ def _setting_option(key: str) -> inspect.Parameter:
             adapter: TypeAdapter[Any] = TypeAdapter(type_, config=Settings.model_config)
             return adapter.validate_python(given)
         except ValidationError as error:
-            problem, *others = (each["msg"].removeprefix("Value error, ") for each in error.errors())
-            if others and not is_list:  # of one kind or another: `--fold N|all`
-                named = (each.removeprefix("Input should be ") for each in others)
-                problem = " or ".join([problem.partition(",")[0], *named])
-            raise typer.BadParameter(f"'{value}': {problem[:1].lower()}{problem[1:]}.") from None
+            problem = in_words(error.errors())
+            if is_list and (meant := as_number(value)) and "did you mean" not in problem:
+                problem += f"; did you mean {meant}? A comma separates several values"
+            raise typer.BadParameter(f"'{value}': {sentence(problem)}") from None
 
     return _option(name, str | None, None, metavar=_metavar(field.annotation), help=text, callback=checked)
 

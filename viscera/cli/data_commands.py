@@ -1,4 +1,4 @@
-"""Of data: phantom, prepare, check, series."""
+"""Commands on data: phantom, prepare, check, series."""
 
 import json
 from dataclasses import asdict
@@ -24,8 +24,10 @@ _PREPARING = (
 def phantom(
     call: Call,
     out: Annotated[Path, "Folder for the data set, in nnU-Net's raw layout."],
-    cases: Annotated[int, typer.Option(min=1, metavar="N", help="How many scans to write.")],
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Another seed gives other patients.")] = 0,
+    cases: Annotated[int, typer.Option(min=1, metavar="N", help="Number of scans to write.")],
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Seed of the phantoms: another seed gives other patients.")
+    ] = 0,
     shape: shared.Shape = (128, 128, 96),
     spacing_mm: shared.VoxelSize = None,
     jobs: Jobs = 1,
@@ -33,6 +35,10 @@ def phantom(
     """Write synthetic CT scans with labels, to try things out.
 
     They show a procedural abdomen: a phantom, not patients. A scan of a seed is always the same.
+
+    Examples:
+        viscera phantom data --cases 20
+        viscera phantom data --cases 8 --shape 48 36 36 --seed 1
     """
     from viscera.stages.phantom import make_phantoms as make
 
@@ -45,11 +51,14 @@ def phantom(
 def prepare(
     call: Call,
     source: DataSet,
-    store: Annotated[Path, "Store to make or to extend."],
+    store: Annotated[Path, "Folder of the store to make or to extend."],
     layout: Layout = "auto",
     classes: Classes = None,
-    partial: Annotated[bool, "Take a data set that does not label all organs."] = False,
-    split: Annotated[Path | None, "JSON file with the cases of train, validation and test, instead of shares."] = None,
+    partial: Annotated[bool, "Accept a data set that does not label all organs."] = False,
+    split: Annotated[
+        Path | None,
+        "JSON file that lists the cases of train, validation and test; by default they are drawn at random.",
+    ] = None,
     jobs: Jobs = 1,
     shard: Part = None,
     launcher: Launcher = "local",
@@ -59,6 +68,10 @@ def prepare(
 
     Scans are brought onto the network's grid and split into training, validation and test cases; voxels of every class
     are counted. Cases that cannot be read are left out, with the reason in quarantine.csv.
+
+    Examples:
+        viscera prepare DATA store --validation-fraction 0.1
+        viscera prepare DATA store --spacing-mm 3 --folds 5 --jobs 4
     """
     from viscera.io.splits import sizes_text, split_sizes
     from viscera.stages import prepare as stage
@@ -99,6 +112,10 @@ def check(
     """Check a labelled data set before training.
 
     Scans and labels are measured, what is suspicious is named, and a page shows it with pictures.
+
+    Examples:
+        viscera check DATA
+        viscera check DATA --out check --jobs 4
     """
     from viscera.check import check_stage as stage
     from viscera.check.check_tables import check_text
@@ -123,6 +140,10 @@ def list_series(
     """List the DICOM series in a folder or zip file.
 
     A star marks the one that would be read; of the others it says why not.
+
+    Examples:
+        viscera series DICOM_FOLDER
+        viscera series scans.zip --json
     """
     from viscera.io import scans
 

@@ -1,4 +1,4 @@
-"""Of looking: view."""
+"""Commands to look at things: view."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,9 +17,13 @@ _NEEDED = {"starlette", "uvicorn"}
 def view(
     call: Call,
     path: Annotated[Path, "A scan, a label map, a folder of them, DICOM images, a data set, a store or a study."],
-    scans: Annotated[Path | None, "Scans of the label maps at PATH: a file, a folder, a data set or a store."] = None,
-    labels: Annotated[Path | None, "Label maps of the scans at PATH: a file or a folder."] = None,
-    references: Annotated[Path | None, "What is true: a label map, a folder of them, a data set or a store."] = None,
+    scans: Annotated[
+        Path | None, "Scans of the label maps at PATH: a file, a folder, a data set or a store; by default none."
+    ] = None,
+    labels: Annotated[Path | None, "Label maps of the scans at PATH: a file or a folder; by default none."] = None,
+    references: Annotated[
+        Path | None, "True labels: a label map, a folder of them, a data set or a store; by default none."
+    ] = None,
     scores: Annotated[Path | None, "Table of scores; by default scores.csv beside the label maps."] = None,
     layout: Layout = "auto",
     classes: Classes = None,
@@ -31,6 +35,10 @@ def view(
     """Look at scans, labels, predictions, stores and studies in the browser.
 
     The page is served to this machine alone, under an address with a random token, until Ctrl-C.
+
+    Examples:
+        viscera view scan.nii.gz --labels out/scan.nii.gz
+        viscera view study
     """
     try:
         from viscera.view.given_beside import Beside

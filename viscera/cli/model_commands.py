@@ -1,4 +1,4 @@
-"""Of models: doctor, plan, train, calibrate, find-rate, study, report, power, card; and nnU-Net's trainers."""
+"""Commands on one model: doctor, plan, find-rate, train, calibrate, card; and nnU-Net's trainers."""
 
 import json
 from dataclasses import asdict
@@ -8,14 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from viscera.cli import arguments as shared
-from viscera.cli.arguments import Address, AsJson, Launcher, Store
+from viscera.cli.arguments import AsJson, Store
 from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import end_on_signal, stop_on_signal
 
 app = new_app("")
-_TRAINING = "train.iterations train.patch train.batch_size train.filters train.device"
-_OF_A_RUN = f"preset train.weighting train.learning_rate {_TRAINING} train.seed train.fold train.checkpoint_every"
-_OF_A_STUDY = f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs train.fold {_TRAINING}"
+TRAINING = "train.iterations train.patch train.batch_size train.filters train.device"
+_OF_A_RUN = f"preset train.weighting train.learning_rate {TRAINING} train.seed train.fold train.checkpoint_every"
 
 
 @command(app, "doctor", "preset train.fold train.device")
@@ -23,19 +22,23 @@ def doctor(
     call: Call,
     path: Annotated[Path, typer.Argument(metavar="STORE|RUN", help="A store, before training; or a run, after it.")],
     store: Annotated[
-        Path | None, "The store that RUN was trained on, for the probe; of a study's run it is known."
+        Path | None, "The store that RUN was trained on, for the probe; by default as the run's study says."
     ] = None,
     probe: Annotated[
         bool,
-        typer.Option("--probe/--no-probe", help="Predict cases, and fit the last layer anew, to say why it fails."),
+        typer.Option("--probe/--no-probe", help="Predict cases and refit the last layer, to say why a run fails."),
     ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Explain which organs a training will miss, or has missed.
 
-    Of a store: class weights, gradients and what to expect of each weighting and learning rate. Of a run: what became
-    of every organ, which class its voxels are called, and whether that is the features or the last layer. With what to
-    do about it.
+    Given a store: the class weights, the gradients, and the chance of each organ to fail under each weighting and
+    learning rate. Given a run: what became of every organ, which class its voxels are called, and whether that is due
+    to the features or to the last layer. Both with what to do about it.
+
+    Examples:
+        viscera doctor store --preset demo
+        viscera doctor run --store store
     """
     from viscera.doctor.diagnosis import diagnose, diagnose_run, diagnosis_text, run_diagnosis_text
     from viscera.doctor.probe import is_store_known, probe_where_possible
@@ -68,20 +71,25 @@ def plan(
     store: Store,
     budget: shared.Budget = None,
     iterations: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Training steps, in place of a budget.")
+        int | None, typer.Option(min=1, metavar="N", help="Training steps; by default as many as fit into the budget.")
     ] = None,
     memory: shared.Memory = None,
-    keep_spacing: Annotated[bool, "Plan for the voxels that the store has, whatever their size."] = False,
-    out: Annotated[Path, "YAML file of settings to write."] = Path("plan.yaml"),
+    keep_spacing: Annotated[bool, "Keep the voxel size of the store, whatever it is."] = False,
+    out: Annotated[Path, "YAML file of settings, to be written."] = Path("plan.yaml"),
+    as_json: AsJson = False,
 ) -> None:
     """Plan a training for the data, this machine and a budget.
 
-    Voxel size, windows, network, HU and schedule follow from the training cases, the memory and the time (2 hours where
-    neither --budget nor --iterations is given); a few steps are timed. Everything else is the preset's, or that of
-    --config, and what --set says stays. The file says why, line by line; `train --config` takes it.
+    Voxel size, patch, network, HU window and schedule follow from the training cases, the memory and the time; a few
+    steps are timed. Everything else is taken from the preset or from --config, and what --set says is kept. The file
+    gives the reason of each value; `viscera train --config plan.yaml` uses it.
+
+    Examples:
+        viscera plan store --budget 2h
+        viscera plan store --preset strong --iterations 5000 --out strong.yaml
     """
     from viscera.planning import plan_stage as stage
-    from viscera.planning.plan_text import next_steps, plan_table
+    from viscera.planning.plan_text import next_steps, plan_json, plan_table
 
     config, fixed = call.config(), call.settings_given()
     if "train.iterations" in fixed:  # by --set
@@ -92,7 +100,7 @@ def plan(
     wanted = stage.Wanted(budget, iterations, memory, keep_spacing, fixed - {"train.iterations"})
     with end_on_signal():
         found = stage.plan_training(store, out, config, wanted, progress=call.display.update)
-    call.result(f"{plan_table(found)}\n\n{next_steps(found, store, out)}")
+    call.result(plan_json(found) if as_json else f"{plan_table(found)}\n\n{next_steps(found, store, out)}")
 
 
 @command(app, "train", _OF_A_RUN, writes=("run",))
@@ -101,11 +109,18 @@ def train(
     store: Store,
     run: Annotated[Path, "Folder for the trained model."],
     resume: Annotated[bool, "Continue from the last checkpoint, with its settings."] = False,
-    init_from: Annotated[Path | None, "A trained model whose weights a new one begins with."] = None,
+    init_from: Annotated[
+        Path | None, "A trained model whose weights the new one begins with; by default random weights."
+    ] = None,
 ) -> None:
     """Train one model on a store.
 
     The defaults are the paper's; --preset demo is a short training, to try things out.
+
+    Examples:
+        viscera train store run
+        viscera train store run --preset demo --weighting simple --learning-rate 0.01
+        viscera train store run --resume
     """
     from viscera.core.resolve import as_recorded
     from viscera.io.records import read_yaml
@@ -130,12 +145,18 @@ def train(
 @command(app, "calibrate", "train.device", writes=("run",))
 def calibrate(
     call: Call,
-    run: Annotated[Path, "A trained model, as `train` or `study` made it."],
+    run: Annotated[Path, "A trained model, as `viscera train` makes it."],
     store: Store,
+    as_json: AsJson = False,
 ) -> None:
-    """Fit the temperature of a run's probabilities on its validation cases.
+    """Calibrate the probabilities of a run by a temperature.
 
-    Written into the run; what it predicts from then on has calibrated probabilities, and the same label maps.
+    The temperature is fitted on the validation cases and written into the run. From then on its predictions have
+    calibrated probabilities, and the same label maps as before.
+
+    Examples:
+        viscera calibrate run store
+        viscera calibrate study/arms/uniform_lr0.001/seed_0 store --device cpu
     """
     from viscera.io.runlog import first_settings
     from viscera.stages import calibrate as stage
@@ -146,7 +167,12 @@ def calibrate(
     call.choose_threads()
     with end_on_signal():
         found = stage.calibrate(run, store, how, device=device, progress=call.display.update)
-    call.say(f"{stage.calibration_text(found)}\nIn {run}/calibration.json, and used by `viscera predict {run}`.")
+    if as_json:
+        call.result(found.model_dump_json(indent=1))
+    else:
+        call.say(
+            f"{stage.calibration_text(found)}\nWritten to {run}/calibration.json; `viscera predict {run}` uses it."
+        )
 
 
 @command(app, "find-rate", "preset study.weightings train.fold train.device", writes=("out",))
@@ -154,10 +180,15 @@ def find_rate(
     call: Call,
     store: Store,
     out: Annotated[Path, "Folder for the curves; a study shows those in STUDY/rate_range."] = Path("rate_range"),
+    as_json: AsJson = False,
 ) -> None:
     """Suggest a learning rate for each class weighting.
 
-    A short training with a rate that rises from step to step: a learning-rate range test.
+    A learning-rate range test: a short training whose rate rises from step to step.
+
+    Examples:
+        viscera find-rate store --preset demo
+        viscera find-rate store --weightings uniform,0.5 --json
     """
     from viscera.study.find_rates import find_rates
     from viscera.study.rate_range import rate_range_table
@@ -166,95 +197,41 @@ def find_rate(
     config = call.config()
     with stop_on_signal() as stop:
         tests = find_rates(store, out, config, config.study.weightings, stop=stop, progress=call.display.update)
-    call.say(f"{rate_range_table(tests)}\nThe curves: {out}")
-
-
-@command(app, "study", _OF_A_STUDY, writes=("study",))
-def study(
-    call: Call,
-    store: Store,
-    study: Annotated[Path, "Folder of the study: new, or to continue."],
-    launcher: Launcher = "local",
-    address: Address = None,
-    plan_only: Annotated[bool, "Write the plan with its hash, which can be registered, and train nothing."] = False,
-) -> None:
-    """Train and compare a grid of models, and write a report.
-
-    Every arm (a weighting at a learning rate) is trained, applied and scored. After an interruption the same command
-    resumes; with more weightings, rates, seeds or iterations it extends the study.
-
-    Before the first run plan.json says what will be run and how it will be analysed; the report compares both.
-    """
-    from viscera.io.runlog import StudyFolder
-    from viscera.study.launch import plan_study, run_study
-
-    config = call.config(StudyFolder(study).settings_so_far())
-    if plan_only:
-        call.result(plan_study(store, study, config).text(StudyFolder(study).plan_path))
-        return
-    call.choose_threads()
-    where = shared.arms_on(launcher, address)
-    with stop_on_signal() as stop:
-        page = run_study(store, study, config, stop=stop, progress=call.display.update, launcher=where)
-    call.display.note(f"Report: {page}")
-    call.say(str(page))
-
-
-@command(app, "report", writes=("study",))
-def report(call: Call, study: Annotated[Path, "Folder of the study."]) -> None:
-    """Write the report of a study again.
-
-    Table 1, comparisons, learning curves, slices and surfaces, of whatever is finished.
-    """
-    from viscera.study.report.report_stage import make_report
-
-    call.say(str(make_report(study, call.display.update)))
-
-
-@command(app, "power")
-def power(
-    call: Call,
-    study: Annotated[Path, "Folder of a study with two seeds or more: the pilot."],
-    patients: shared.TestCases = "8,16,37,100",
-    seeds: shared.Trainings = "3,5,7,10",
-    difference: Annotated[float | None, "Also say how many patients a difference of so many points takes."] = None,
-    organ: Annotated[str | None, "Of one organ; by default the mean over the organs."] = None,
-    tests: Annotated[int, typer.Option(min=1, metavar="N", help="Tests that are corrected for together.")] = 1,
-    as_json: AsJson = False,
-) -> None:
-    """Say what a larger study could find.
-
-    From the spread of a pilot study between patients, between trainings and of both together: the smallest difference
-    of two arms that would be significant with a chance of 80 %.
-    """
-    from viscera.study.power import power_of_study, power_text
-    from viscera.study.report.report_stage import read_study
-
-    wanted: dict[str, Any] = {"patients": patients, "seeds": seeds, "organ": organ, "difference": difference}
-    found = power_of_study(read_study(study), **wanted, tests=tests)
-    call.result(json.dumps(asdict(found), indent=1) if as_json else power_text(found))
+    if as_json:
+        call.result(
+            json.dumps([test.model_dump(mode="json", exclude={"smoothed", "rates", "losses"}) for test in tests])
+        )
+    else:
+        call.say(f"{rate_range_table(tests)}\nThe curves: {out}")
 
 
 @command(app, "card", writes=("run", "out"))
 def card(
     call: Call,
-    run: Annotated[Path, "A trained model, as `train` or `study` made it; or a folder of several: their mean."],
-    out: Annotated[Path | None, "Folder for card.md and card.json; by default that of the model."] = None,
+    run: Annotated[Path, "A trained model, as `viscera train` makes it; or a folder of several, whose mean is taken."],
+    out: Annotated[Path | None, "Folder for card.md and card.json; by default the folder of the model."] = None,
     scores: Annotated[
-        Path | None, "Table of `evaluate`; by default scores.csv of the model, as a study makes it."
+        Path | None, "Table of scores by `viscera evaluate`; by default scores.csv in the folder of the model."
     ] = None,
     out_of_fold: Annotated[
-        bool, "RUN holds the runs of all folds, and each case of the scores is by the one that held it out."
+        bool, "RUN is a folder with the runs of all folds; each case was scored by the run that held it out."
     ] = False,
-    store: Annotated[Path | None, "The store that it was trained on: says which scored cases it has seen."] = None,
-    licence: Annotated[str | None, "Of the weights, such as CC-BY-4.0."] = None,
-    data_licence: Annotated[str | None, "Of the data; by default as the data set states it."] = None,
+    store: Annotated[
+        Path | None,
+        "The store that the model was trained on, which says which scored cases it has seen; by default not said.",
+    ] = None,
+    licence: Annotated[str | None, "Licence of the weights, such as CC-BY-4.0; by default none is stated."] = None,
+    data_licence: Annotated[str | None, "Licence of the data; by default as the data set states it."] = None,
     overwrite: Annotated[bool, "Replace a card that was edited."] = False,
 ) -> None:
-    """Write the model card of a run, or of several whose mean is taken.
+    """Write the model card of a run, or of several as their mean.
 
-    Markdown, which can be uploaded as README.md to Hugging Face's hub, and JSON: data, training, scores with intervals,
-    intended use, limits, licences.
+    Data, training, scores with intervals, intended use, limits and licences: as Markdown, which can be uploaded to the
+    Hugging Face hub as README.md, and as JSON.
+
+    Examples:
+        viscera card run --scores scores.csv --store store
+        viscera card run --licence CC-BY-4.0 --data-licence CC-BY-4.0
     """
     from viscera.card.card_stage import Stated, write_card
 
@@ -264,9 +241,13 @@ def card(
 
 @command(app, "nnunet-path")
 def nnunet_path(call: Call) -> None:
-    """Print the folder of our trainers for nnU-Net v2.
+    """Print the folder of viscera's trainers for nnU-Net v2.
 
     nnU-Net finds them by its environment variable nnUNet_extTrainer.
+
+    Examples:
+        viscera nnunet-path
+        export nnUNet_extTrainer=$(viscera nnunet-path)
     """
     from viscera.plugins import NNUNET_TRAINERS
 

@@ -1,12 +1,13 @@
-"""Of results: predict, evaluate, merge; and export."""
+"""Commands that apply a model: predict, evaluate, merge, export."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from viscera.cli import arguments as shared
-from viscera.cli.arguments import Address, Classes, Jobs, Launcher, Layout, Part, class_file
+from viscera.cli.arguments import Address, AsJson, Classes, Jobs, Launcher, Layout, Part, class_file
 from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import end_on_signal
 from viscera.core.errors import BadInputError
@@ -18,17 +19,18 @@ app = new_app("")
 @command(app, "predict", "train.device", writes=("output", "output_option"))
 def predict(
     call: Call,
-    run: Annotated[Path, "A trained model, as `train` or `study` made it; or a folder of several: their mean."],
+    run: Annotated[Path, "A trained model, as `viscera train` makes it; or a folder of several, whose mean is taken."],
     source: shared.Input = None,
     output: shared.Output = None,
-    source_option: Annotated[Path | None, typer.Option("-i", metavar="INPUT", help="The same as INPUT.")] = None,
-    output_option: Annotated[Path | None, typer.Option("-o", metavar="OUTPUT", help="The same as OUTPUT.")] = None,
-    series: Annotated[str | None, "UID of the DICOM series to segment; by default the CT with most images."] = None,
+    source_option: Annotated[Path | None, typer.Option("-i", metavar="INPUT", help="INPUT, as an option.")] = None,
+    output_option: Annotated[Path | None, typer.Option("-o", metavar="OUTPUT", help="OUTPUT, as an option.")] = None,
+    series: Annotated[str | None, "UID of the DICOM series to segment; by default the CT with the most images."] = None,
     formats: shared.Formats = None,
     out_of_fold: Annotated[
-        bool, "INPUT is a store: each case of its folds by the run of RUN that held it out."
+        bool,
+        "INPUT is a store with folds, RUN the folder of the runs of all folds; each case is segmented by its own.",
     ] = False,
-    overwrite: Annotated[bool, "Replace label maps that were edited, or are of other scans."] = False,
+    overwrite: Annotated[bool, "Replace label maps that were edited, or that belong to other scans."] = False,
     jobs: Jobs = 1,
     shard: Part = None,
     launcher: Launcher = "local",
@@ -36,8 +38,13 @@ def predict(
 ) -> None:
     """Segment scans with a trained model.
 
-    INPUT and OUTPUT are needed, as arguments or with -i and -o. The label maps lie on the grids of the scans.
+    INPUT and OUTPUT are required, as arguments or with -i and -o. Each label map lies on the grid of its scan.
+
+    Examples:
+        viscera predict run scan.nii.gz out
+        viscera predict run DICOM_FOLDER out --format nifti,dicom-seg
     """
+    from viscera.io.predictions import flags_text
     from viscera.io.runlog import first_settings
 
     scans, to = shared.input_and_output(source, output, source_option, output_option)
@@ -58,7 +65,10 @@ def predict(
             from viscera.stages import predict as stage
 
             written = stage.predict(run, scans, to, settings, series=series, spread=over, **how)
+    call.display.finish_notes()
     call.display.note(f"{_counted(written)} in {to}")
+    if flags := flags_text(to):
+        call.display.note(flags)
 
 
 def _counted(written: list[Path]) -> str:
@@ -74,20 +84,30 @@ def _counted(written: list[Path]) -> str:
 def evaluate(
     call: Call,
     predictions: Annotated[Path, "A label map, or a folder of them."],
-    references: Annotated[Path, "What is true: a label map, a folder of them, a data set, or a store."],
+    references: Annotated[Path, "The true labels: a label map, a folder of them, a data set, or a store."],
     layout: Layout = "auto",
-    out: Annotated[Path, "Table of all scores to write."] = Path("scores.csv"),
-    summary: Annotated[Path | None, "Summary as nnU-Net writes it; by default summary.json beside the table."] = None,
-    split: Annotated[Literal["train", "validation", "test"] | None, "Score only this part of a store."] = None,
+    out: Annotated[Path, "Table of all scores, to be written."] = Path("scores.csv"),
+    summary: Annotated[
+        Path | None, "Summary in the format of nnU-Net, to be written; by default summary.json beside the table."
+    ] = None,
+    split: Annotated[
+        Literal["train", "validation", "test"] | None,
+        "Part of a store to score; by default all cases that have a prediction.",
+    ] = None,
     classes: Classes = None,
+    as_json: AsJson = False,
     jobs: Jobs = 1,
     shard: Part = None,
 ) -> None:
     """Score predictions against reference labels.
 
     Dice, HD95, surface Dice and volumes, per case and organ.
+
+    Examples:
+        viscera evaluate out store --split test
+        viscera evaluate out DATA --out scores/scores.csv --metrics dice,hd95_mm
     """
-    from viscera.io.scores import scores_table
+    from viscera.io.scores import mean_scores, scores_table
     from viscera.stages import evaluate as stage
 
     beside = out.with_name("summary.json")
@@ -104,21 +124,27 @@ def evaluate(
     more["shard"] = Shard.parse(shard) if shard else None
     with end_on_signal():  # and with it the processes
         rows = stage.evaluate(predictions, references, out, call.config().evaluate, layout=layout, split=split, **more)
-    if not rows:
+    if as_json:
+        call.result(json.dumps([each._asdict() for each in mean_scores(rows)], indent=1))
+    elif rows:
+        call.say(f"{scores_table(rows)}\n\nScores of every case: {out}; in the format of nnU-Net: {summary or beside}")
+    else:
         call.say(f"No case is in part {shard}. Its table, which is empty: {out}")
-        return
-    call.say(f"{scores_table(rows)}\nEvery case: {out}; as nnU-Net writes it: {summary or beside}")
 
 
 @command(app, "merge", writes=("out",))
 def merge(
     call: Call,
     parts: Annotated[list[Path], typer.Argument(metavar="PART", help="Folders that the parts of a job wrote.")],
-    out: Annotated[Path, "Folder for the tables of all."] = Path("merged"),
+    out: Annotated[Path, "Folder for the joined tables."] = Path("merged"),
 ) -> None:
-    """Join the tables that parts of a job wrote.
+    """Join the tables that the parts of a job wrote.
 
-    Each part has a folder of its own. Scores, nnU-Net's summary, measurements, and the cases that were left out.
+    Each part wrote into a folder of its own: scores, nnU-Net's summary, measurements, and the cases that were left out.
+
+    Examples:
+        viscera merge part1 part2 part3
+        viscera merge parts/* --out all
     """
     from viscera.stages import merge as stage
 
@@ -129,14 +155,18 @@ def merge(
 @command(app, "export", writes=("out",))
 def export(
     call: Call,
-    run: Annotated[Path, "A trained model, as `train` or `study` made it; or a folder of several: their mean."],
-    out: Annotated[Path, "Folder to write: new, or an earlier export."],
+    run: Annotated[Path, "A trained model, as `viscera train` makes it; or a folder of several, whose mean is taken."],
+    out: Annotated[Path, "Folder to write to: new, or that of an earlier export."],
     to: shared.Forms,
     overwrite: Annotated[bool, "Replace files of an earlier export that were edited."] = False,
 ) -> None:
     """Write a trained model for other programs.
 
-    It predicts there as `viscera predict` does with the same settings (--set predict.…), and says for what it is meant.
+    It predicts there as `viscera predict` does with the same settings (--set predict.…), and says what it is meant for.
+
+    Examples:
+        viscera export run exported --to onnx
+        viscera export run exported --to safetensors,slicer
     """
     from viscera.export import export_stage as stage
     from viscera.io.runlog import first_settings

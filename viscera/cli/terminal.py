@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from viscera.cli.grouped_notes import GroupedNotes
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
 
@@ -92,6 +93,7 @@ class Display:
 
     quiet = False
     addresses: Mapping[str, str] = MappingProxyType({})  # folders that mirror URLs: the latter are shown
+    finish_notes: Callable[[], None] = staticmethod(lambda: None)  # say what was kept back of them
 
     def named(self, text: str) -> str:
         """A text with the names by which the user knows files."""
@@ -118,7 +120,8 @@ class Display:
             self._write(self.named(text))
 
     def close(self) -> None:
-        """Leave the terminal to others."""
+        """Leave the terminal to others, after the notes that were kept back."""
+        self.finish_notes()
 
     def _update(self, progress: Progress) -> None: ...
 
@@ -137,7 +140,9 @@ def make_display(*, quiet: bool, log_json: bool) -> Display:
         display = JsonLines()
     elif not quiet:
         display = Bars(console) if console.is_terminal and not console.is_dumb_terminal else Lines()
-    logging.basicConfig(handlers=[_LogToDisplay(display)], format="%(message)s", level=logging.WARNING, force=True)
+    notes = GroupedNotes(display.note, display.error, all_of_them=log_json)
+    display.finish_notes = notes.finish
+    logging.basicConfig(handlers=[notes], format="%(message)s", level=logging.WARNING, force=True)
     return display
 
 
@@ -193,6 +198,7 @@ class Bars(Display):
 
     def close(self) -> None:
         """Take the bars away."""
+        super().close()
         with contextlib.suppress(Exception):
             self._bars.stop()
 
@@ -205,20 +211,6 @@ class Bars(Display):
 
     def _write(self, text: str) -> None:
         self._bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-class _LogToDisplay(logging.Handler):
-    """Warnings of the library become notes, its errors errors with their traceback."""
-
-    def __init__(self, display: Display) -> None:
-        super().__init__(logging.WARNING)
-        self._display = display
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Show the message."""
-        with contextlib.suppress(Exception):  # a message that does not fit its arguments
-            show = self._display.error if record.levelno >= logging.ERROR else self._display.note
-            show(f"Note: {self.format(record)}")
 
 
 @contextmanager

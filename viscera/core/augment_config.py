@@ -13,37 +13,49 @@ class AugmentConfig(Settings):
     Those with a probability of 0 are off where the others are on.
     """
 
-    enabled: bool = setting(False, "whether training windows are changed at random (paper: no)")
-    rotation_degrees: float = setting(15.0, "largest angle about each axis, either way, degrees", ge=0, le=180)
-    rotation_probability: Probability = setting(0.5, "share of the windows that are rotated")
-    scaling: float = setting(1.2, "largest factor; drawn log-uniformly from 1/scaling to scaling", ge=1, le=2)
-    scaling_probability: Probability = setting(0.5, "share of the windows that are scaled")
-    elastic_voxels: float = setting(1.5, "largest s.d. of the displacement along each axis, voxels", ge=0)
-    elastic_spacing: float = setting(16.0, "distance of the control points, voxels", ge=2, le=64)
-    elastic_probability: Probability = setting(0.3, "share of the windows that are deformed")
-    blur_voxels: float = setting(1.0, "largest σ of the Gaussian blur, voxels", ge=0, le=5)
-    blur_probability: Probability = setting(0.2, "share of the windows that are blurred")
-    contrast: float = setting(1.1, "largest factor on the HU, about water at 0; log-uniform, 1/c to c", ge=1, le=2)
-    shift_hu: float = setting(20.0, "largest amount added to all HU, either way, HU", ge=0, le=1000)
-    intensity_probability: Probability = setting(0.3, "share of the windows with changed contrast and shift")
-    noise_hu: float = setting(25.0, "largest s.d. of the Gaussian noise, HU", ge=0, le=1000)
-    noise_probability: Probability = setting(0.2, "share of the windows with noise")
-    flip_left_right: bool = setting(False, "mirror half of the windows; off: it moves the liver to the left")
+    enabled: bool = setting(False, "change the training patches at random (paper: no)")
+    rotation_degrees: float = setting(
+        15.0, "largest angle about each axis, in either direction, in degrees", ge=0, le=180
+    )
+    rotation_probability: Probability = setting(0.5, "share of the patches that are rotated")
+    scaling: float = setting(1.2, "largest scaling factor; drawn log-uniformly from 1/scaling to scaling", ge=1, le=2)
+    scaling_probability: Probability = setting(0.5, "share of the patches that are scaled")
+    elastic_voxels: float = setting(
+        1.5, "largest standard deviation of the displacement along each axis, in voxels", ge=0
+    )
+    elastic_spacing: float = setting(16.0, "distance between the control points, in voxels", ge=2, le=64)
+    elastic_probability: Probability = setting(0.3, "share of the patches that are deformed")
+    blur_voxels: float = setting(1.0, "largest σ of the Gaussian blur, in voxels", ge=0, le=5)
+    blur_probability: Probability = setting(0.2, "share of the patches that are blurred")
+    contrast: float = setting(
+        1.1, "largest factor on the HU, about water at 0; drawn log-uniformly from 1/contrast to contrast", ge=1, le=2
+    )
+    shift_hu: float = setting(20.0, "largest shift of all HU, up or down, in HU", ge=0, le=1000)
+    intensity_probability: Probability = setting(0.3, "share of the patches whose contrast and shift are changed")
+    noise_hu: float = setting(25.0, "largest standard deviation of the Gaussian noise, in HU", ge=0, le=1000)
+    noise_probability: Probability = setting(0.2, "share of the patches to which noise is added")
+    flip_left_right: bool = setting(
+        False, "mirror half of the patches; off by default, as it moves the liver to the left"
+    )
     mirror_axes: AxisNames = setting(
-        (), "axes along which half of the windows are mirrored, each by itself: R (as flip_left_right), A, S"
+        (), "axes along which half of the patches are mirrored, independently: R (as flip_left_right), A, S"
     )
     low_resolution: Coarser = setting(
-        2.0, "largest factor on the voxel size, or three along R, A, S; log-uniform from 1, axis by axis (nnU-Net: 2)"
+        2.0,
+        "largest factor on the voxel size, or three along R, A, S; drawn log-uniformly from 1, per axis (nnU-Net: 2)",
     )
     low_resolution_probability: Probability = setting(
-        0.0, "share of the windows whose HU are coarsened so and interpolated (nnU-Net: 0.125)"
+        0.0, "share of the patches whose HU are coarsened by it and interpolated back (nnU-Net: 0.125)"
     )
     gamma: float = setting(
-        1.5, "largest exponent on HU between the extremes of a window; log-uniform, 1/g to g (nnU-Net: 1.5)", ge=1, le=4
+        1.5,
+        "largest exponent on HU scaled to the range of a patch; drawn log-uniformly, 1/g to g (nnU-Net: 1.5)",
+        ge=1,
+        le=4,
     )
-    gamma_probability: Probability = setting(0.0, "share of the windows with such an exponent (nnU-Net: 0.3)")
+    gamma_probability: Probability = setting(0.0, "share of the patches with such an exponent (nnU-Net: 0.3)")
     inverted_gamma_probability: Probability = setting(
-        0.0, "share of the windows with one on their negative, before that (nnU-Net: 0.1)"
+        0.0, "share of the patches with one on their inverted HU, before that (nnU-Net: 0.1)"
     )
 
     @property

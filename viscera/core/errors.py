@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from numbers import Integral, Real
 from pathlib import Path
 
+from viscera.core.suggestions import did_you_mean
 from viscera.core.wording import agreeing
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ def refuse_unknown(name: str, value: object, choices: Collection[str]) -> None:
     """Refuse, with a `BadInputError`, an option that is none of its choices."""
     if not isinstance(value, str) or value not in choices:
         known = ", ".join(f'"{choice}"' for choice in choices)
-        raise BadInputError(f"{name}={value!r}: there is no such choice. There are: {known}.")
+        likely = did_you_mean(value, choices)
+        raise BadInputError(f"{name}={value!r}: there is no such choice. There are: {known}.{likely}")
 
 
 def refuse_non_number(name: str, value: object, least: float = 0.0, *, whole: bool = False) -> None:

@@ -27,28 +27,32 @@ class NetworkConfig(Settings):
     """What the network is made of."""
 
     normalisation: Literal["batch", "instance", "group"] = setting(
-        "batch", "before each ReLU: over the mini-batch (paper), over each window, or over groups of channels of each"
+        "batch",
+        "normalisation before each ReLU: over the mini-batch (paper), over each patch, or over groups of channels",
     )
-    groups: Positive = setting(8, "for normalisation group: how many groups the channels form; it divides filters")
+    groups: Positive = setting(
+        8, "for normalisation group: number of groups of channels; filters must be divisible by it"
+    )
     encoder: Literal["plain", "residual"] = setting(
         "plain",
-        "plain: two convolutions a level, max-pooling between (paper); residual: blocks with shortcuts (ResEnc)",
+        "plain: two convolutions per level with max-pooling (paper); residual: residual blocks (ResEnc)",
     )
     blocks: tuple[Positive, ...] = setting(
         (1, 3, 4, 6, 6, 6),
-        "for encoder residual: blocks of each level from the top; those of further levels are unused",
+        "for encoder residual: number of blocks of each level from the top; further numbers are not used",
     )
     strides: Annotated[tuple[tuple[Stride, Stride, Stride], ...] | None, BeforeValidator(_by_level)] = setting(
-        None, "from each level to the next: 1 or 2 along R, A, S; none: 2 along all (paper)"
+        None, "stride from each level to the next: 1 or 2 along R, A, S; null: 2 along all (paper)"
     )
     kernels: Annotated[tuple[tuple[Kernel, Kernel, Kernel], ...] | None, BeforeValidator(_by_level)] = setting(
-        None, "of each level's convolutions: 1, 3, 5 or 7 along R, A, S; none: 3 along all (paper)"
+        None, "kernel size of each level's convolutions: 1, 3, 5 or 7 along R, A, S; null: 3 along all (paper)"
     )
     deep_supervision: bool = setting(
-        False, "add the loss at the lower levels of the way up, each with half the weight of that above (paper: no)"
+        False,
+        "add the loss at the lower levels of the decoder, each with half the weight of the level above (paper: no)",
     )
     dropout: float = setting(
-        0.0, "share of the lowest level's channels that each window of a training step does without", ge=0, lt=1
+        0.0, "share of the lowest level's channels that is dropped for each patch of a training step", ge=0, lt=1
     )
 
     @property

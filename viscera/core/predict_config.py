@@ -10,8 +10,10 @@ from viscera.core.settings import AxisNames, Fraction, Positive, Settings, setti
 class CleanupConfig(Settings):
     """What is mended in a label map, organ by organ (docs/metrics.md)."""
 
-    largest_component: tuple[str, ...] = setting((), "organs reduced to their largest component: names, or all")
-    fill_holes: tuple[str, ...] = setting((), "organs that take the background which they enclose: names, or all")
+    largest_component: tuple[str, ...] = setting(
+        (), "organs of which only the largest component is kept: names, or all"
+    )
+    fill_holes: tuple[str, ...] = setting((), "organs whose enclosed background is filled: names, or all")
 
 
 class PredictConfig(Settings):
@@ -19,13 +21,17 @@ class PredictConfig(Settings):
 
     mode: Literal["auto", "sub_volumes", "whole_volume"] = setting(
         "auto",
-        "auto: few large windows, as memory allows, without the air around (without batch norm: sub_volumes); "
-        "sub_volumes: windows of the training's size; whole_volume: one pass",
+        "auto: few large sub-volumes, as memory allows, without the air around the body (without batch norm: "
+        "sub_volumes); sub_volumes: of the training patch's size; whole_volume: one pass",
     )
-    overlap: Fraction = setting(0.5, "sub_volumes: share of its edge that a window shares with the next")
-    blend: Literal["gaussian", "constant"] = setting("gaussian", "sub_volumes: weight of a window's voxels in the mean")
+    overlap: Fraction = setting(0.5, "sub_volumes: share of the edge by which neighbouring sub-volumes overlap")
+    blend: Literal["gaussian", "constant"] = setting(
+        "gaussian", "sub_volumes: weight of the voxels of each in the mean of those that overlap"
+    )
     mirror_axes: AxisNames = setting(
-        (), "axes R, A, S over whose mirror images probabilities are averaged: each doubles the time (nnU-Net: all)"
+        (),
+        "axes R, A, S along which the scan is also mirrored, to average the probabilities: each doubles the time "
+        "(nnU-Net: all)",
     )
     grid: Literal["auto", "prepared", "spacing"] = setting(
         "auto",
@@ -33,8 +39,10 @@ class PredictConfig(Settings):
         "auto: prepared, unless that is more than 1.5 times finer or coarser than the training scans",
     )
     restore: Literal["probabilities", "labels"] = setting(
-        "probabilities", "what is brought back to the scan's grid: interpolated probabilities, or labels"
+        "probabilities", "what is resampled to the scan's grid: probabilities, by interpolation, or labels"
     )
-    checkpoint: Literal["last", "best"] = setting("last", "last.pt, or best.pt (picked on validation)")
-    batch_windows: Positive = setting(4, "windows in one forward pass", role="machine")
+    checkpoint: Literal["last", "best"] = setting(
+        "last", "last: last.pt; best: best.pt, chosen on the validation cases"
+    )
+    batch_windows: Positive = setting(4, "sub-volumes in one forward pass", role="machine")
     cleanup: CleanupConfig = Field(default_factory=CleanupConfig)

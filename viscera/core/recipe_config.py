@@ -8,11 +8,15 @@ from viscera.core.settings import Settings, setting
 class RateScheduleConfig(Settings):
     """How the learning rate changes over the steps; by default it does not."""
 
-    shape: Literal["constant", "polynomial", "cosine"] = setting("constant", "after the warm-up (paper: constant)")
-    warm_up: int = setting(0, "steps in which the rate rises linearly to train.learning_rate", ge=0)
-    power: float = setting(0.9, "polynomial: of the share of steps that is left (nnU-Net: 0.9)", gt=0, le=10)
+    shape: Literal["constant", "polynomial", "cosine"] = setting(
+        "constant", "learning rate after the warm-up (paper: constant)"
+    )
+    warm_up: int = setting(0, "number of steps in which the rate rises linearly to train.learning_rate", ge=0)
+    power: float = setting(0.9, "polynomial: power of the share of steps that is left (nnU-Net: 0.9)", gt=0, le=10)
     lowest: float = setting(0.0, "rate at the end, as a share of train.learning_rate", ge=0, le=1)
-    steps: int | None = setting(None, "step at whose end it is reached; none: train.iterations as a run begins", ge=1)
+    steps: int | None = setting(
+        None, "step after which the lowest rate is reached; null: train.iterations when a run begins", ge=1
+    )
 
     def span(self, iterations: int) -> int:
         """Steps until the lowest rate, warm-up included."""
@@ -34,16 +38,19 @@ class OptimiserConfig(Settings):
 
     name: Literal["adam", "adamw", "sgd"] = setting("adam", "adam (paper), adamw, or sgd with Nesterov momentum")
     weight_decay: float = setting(
-        0.0, "of all parameters, as nnU-Net (3e-5): adamw beside the step, else in the gradient (L2)", ge=0, lt=1
+        0.0,
+        "weight decay of all parameters (nnU-Net: 3e-5): decoupled for adamw, otherwise in the gradient (L2)",
+        ge=0,
+        lt=1,
     )
-    momentum: float = setting(0.99, "of sgd (nnU-Net: 0.99)", ge=0, lt=1)
+    momentum: float = setting(0.99, "momentum of sgd (nnU-Net: 0.99)", ge=0, lt=1)
     clip_norm: float | None = setting(
         None, "largest norm of the gradient of all parameters; a larger gradient is scaled to it (nnU-Net: 12)", gt=0
     )
 
     encoder_rate: float = setting(
         1.0,
-        "rate of the way down, as a share of train.learning_rate; 0: its weights stay, as of --init-from",
+        "rate of the encoder as a share of train.learning_rate; 0: its weights are kept, such as those of --init-from",
         ge=0,
         le=1,
     )

@@ -10,7 +10,10 @@ from pydantic import ValidationError
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, UsageError
 from viscera.core.named_weights import unknown_weightings, weights_by_name_in
-from viscera.core.settings import A_WEIGHTING, fields_of
+from viscera.core.settings import a_weighting_was_expected, fields_of
+from viscera.core.suggestions import did_you_mean
+from viscera.core.wording import sentence
+from viscera.core.wrong_values import in_words
 
 _OF_WEIGHTINGS = {"train.weighting", "study.weightings"}
 PRESETS: dict[str, dict[str, Any]] = {
@@ -65,7 +68,8 @@ def resolve_config(
     BadInputError for an unknown preset or key, and for a value of the wrong type or range.
     """
     if preset not in PRESETS:
-        raise BadInputError(f"There is no preset '{preset}'. There are: {', '.join(PRESETS)}.")
+        known = f"There are: {', '.join(PRESETS)}."
+        raise BadInputError(f"There is no preset '{preset}'. {known}{did_you_mean(preset, PRESETS)}")
     given: list[tuple[str, Any]] = []
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
@@ -82,7 +86,8 @@ def resolve_config(
     for key in _OF_WEIGHTINGS & chosen.keys():
         names = chosen[key] if isinstance(chosen[key], tuple) else [chosen[key]]
         if unknown := unknown_weightings(names, weights_by_name_in(values)):
-            raise UsageError(f"--{key.rpartition('.')[2]} {unknown[0]}: {A_WEIGHTING} was expected.")
+            expected = a_weighting_was_expected(unknown[0], weights_by_name_in(values))
+            raise UsageError(sentence(f"--{key.rpartition('.')[2]} {unknown[0]}: {expected}"))
     return _validated(values, chosen.items(), found_in)
 
 
@@ -126,19 +131,27 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _sentence(error: ValidationError) -> str:
-    parts = []
+    """What is wrong, setting by setting."""
+    known = {key for key, _, _ in fields_of(Config)}
     places = {item["loc"] for item in error.errors()}
-    within = {place[:-1] for place in places}
+    holding = {place[:-1] for place in places}
+    parts = []
+    problems: dict[str, list[Any]] = {}  # by the setting: of a value of one kind or another there are several
     for item in error.errors():
-        if item["type"] == "too_short" and item["loc"] in within:
-            continue  # it is only too short without what is wrong in it
         if item["loc"] == ("train", "loss", "weights") and ("study", "weights") in places:
             continue  # it was taken from there
+        if item["type"] == "too_short" and item["loc"] in holding:
+            continue  # it is only too short without what is wrong in it
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             parts.append(f"there is no setting '{key}'{_suggestion(key)} (see `viscera config show`)")
         elif isinstance(item["input"], Mapping) and item["type"] == "value_error":  # of several fields together
             parts.append(f"{key or 'settings'}: {item['ctx']['error']}")
         else:
-            parts.append(f"{key or 'value'} = {item['input']!r}: {item['msg'][:1].lower()}{item['msg'][1:]}")
-    return "; ".join(parts) + "."
+            setting = next((each for each in known if f"{key}.".startswith(f"{each}.")), key)
+            within = item["loc"][len(setting.split(".")) :]  # of a list, where; else of which kind it might have been
+            place = ".".join([setting, *(str(part) for part in within if isinstance(part, int))])
+            problems.setdefault(place, []).append(item)
+    for key, items in problems.items():
+        parts.append(f"{key or 'value'} = {items[0]['input']!r}: {in_words(items)}")
+    return sentence("; ".join(parts))

@@ -16,15 +16,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from viscera.core.named_weights import WEIGHTINGS, is_weighting_name
+from viscera.core.suggestions import nearest
 
-Role = Literal["machine", "schedule", "grid", "reading"]
+Role = Literal["machine", "schedule", "grid", "method"]
 ROLES: Mapping[Role, str] = {
-    "machine": "where it runs, and what is measured and kept on the way; it may differ when a run or study goes on",
-    "schedule": "how far a training goes; it may grow when a run or study goes on",
+    "machine": "where it runs, and what is measured and kept meanwhile; it may differ when a run or study resumes",
+    "schedule": "how long a training is; it may grow when a run or study resumes",
     "grid": "what the arms of a study differ in",
-    "reading": "what is computed: a value of the paper, or a choice where its text leaves room (docs/readings.md)",
+    "method": "what is computed: a value of the paper, or an interpretation where it leaves room (docs/readings.md)",
 }
-ANOTHER_MODEL: frozenset[Role] = frozenset({"grid", "reading"})  # a run that differs in one of these is another run
+ANOTHER_MODEL: frozenset[Role] = frozenset({"grid", "method"})  # a run that differs in one of these is another run
 Default = TypeVar("Default")
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -42,7 +43,7 @@ class Settings(BaseModel):
 
     # deferred: what checks the values is built when there are some, which `--help` need not wait for
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
-    role: ClassVar[Role] = "reading"  # of the fields that name none themselves
+    role: ClassVar[Role] = "method"  # of the fields that name none themselves
 
     @classmethod
     def role_of(cls, name: str) -> Role:
@@ -86,7 +87,11 @@ def fields_of(section: type[Settings], within: str = "") -> Iterator[tuple[str, 
             yield f"{within}{name}", field, section.role_of(name)
 
 
-A_WEIGHTING = f"{', '.join(WEIGHTINGS)}, a name in study.weights, or a power in [0, 2]"
+def a_weighting_was_expected(given: object, names: Collection[str] = ()) -> str:
+    """What is said of a value that is no weighting; `names` are those of study.weights."""
+    likely = nearest(given, [*WEIGHTINGS, *names])
+    expected = f"{', '.join(WEIGHTINGS)}, a name in study.weights, or a power in [0, 2] was expected"
+    return f"{expected}; did you mean {likely}?" if likely else expected
 
 
 def _weighting(value: object) -> str | float:
@@ -98,7 +103,7 @@ def _weighting(value: object) -> str | float:
     except (TypeError, ValueError):
         power = math.nan
     if isinstance(value, bool) or not 0 <= power <= 2:
-        raise ValueError(f"{A_WEIGHTING} was expected")
+        raise ValueError(a_weighting_was_expected(value))
     return power
 
 

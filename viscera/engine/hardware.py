@@ -17,10 +17,13 @@ import torch
 
 from viscera.core.errors import BadInputError, RunFailedError, first_line
 from viscera.core.processes import usable_processors
+from viscera.core.suggestions import nearest
 
 log = logging.getLogger(__name__)
 OUT_OF_MEMORY = "out of memory"
 Precision = Literal["auto", "float32", "bfloat16"]
+_CUDA = "cuda"
+_DEVICES = ("auto", "cpu", _CUDA, "mps")
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 
 
@@ -115,9 +118,26 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # "meta" has no numbers
     except (RuntimeError, AssertionError, ValueError, ImportError) as error:
-        reason = first_line(error)
-        raise BadInputError(f"device '{name}' is not available here ({reason}). Use --device auto or cpu.") from error
+        raise BadInputError(f"device '{name}' is not available here: {_why_no_device(name, error)}") from error
     return device
+
+
+def _why_no_device(name: str, error: Exception) -> str:
+    """Why there is no such device, and what to give instead."""
+    kind, _, number = name.partition(":")
+    if kind.lower() in {"gpu", "nvidia"}:
+        kind = f"{_CUDA}:{number}" if number else _CUDA
+        return f"a GPU is called {kind}. Give --device {kind}, or auto, which takes a GPU where there is one."
+    if kind == _CUDA and not torch.cuda.is_available():
+        return "PyTorch finds no NVIDIA GPU on this machine. Give --device auto or cpu."
+    if kind == _CUDA and number.isdigit():
+        found = torch.cuda.device_count()
+        return f"there are {found} GPUs, cuda:0 to cuda:{found - 1}. Give one of them, or auto."
+    if kind in _DEVICES:
+        return f"PyTorch cannot use it ({first_line(error)}). Give --device auto or cpu."
+    likely = nearest(kind, _DEVICES)
+    known = "There are auto, cpu, cuda, cuda:1 and so on, and mps"
+    return f"there is no device of this name. {known}; did you mean {likely}?" if likely else f"no such name. {known}."
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap
+from viscera.core.suggestions import did_you_mean
 from viscera.io.dicom.result_writers import Algorithm, dicom_seg_bytes, load_highdicom, rtstruct_bytes
 from viscera.io.dicom.source_images import SourceImages
 from viscera.io.nifti import nifti_bytes
@@ -115,7 +116,10 @@ def wanted_formats(output: Path, formats: Sequence[str] | None) -> list[str]:
     wanted = list(dict.fromkeys(formats or of_name[:1] or ["nifti"]))
     unknown = [name for name in wanted if name not in ENDINGS]
     if unknown:
-        raise BadInputError(f"--format {', '.join(unknown)}: there is no such format. There are: {', '.join(ENDINGS)}.")
+        likely = did_you_mean(unknown[0], ENDINGS)
+        raise BadInputError(
+            f"--format {', '.join(unknown)}: there is no such format. There are: {', '.join(ENDINGS)}.{likely}"
+        )
     if of_name and (len(wanted) > 1 or wanted[0] not in of_name):
         raise BadInputError(f"{output}: one file, and --format {', '.join(wanted)}. Give a folder, or one format.")
     for name in (each for each in wanted if each in FORMATS):

@@ -19,9 +19,10 @@ from pydantic import TypeAdapter
 
 from viscera.core.errors import BadInputError
 from viscera.core.scan import OrganFacts
+from viscera.core.wording import agreeing, counted
 from viscera.io.files import atomic_path, sha256, write_bytes
 from viscera.io.formats import ENDINGS, ending, formats_of
-from viscera.io.records import read_json, refuse_other_table, validated, write_csv, write_json
+from viscera.io.records import read_csv, read_json, refuse_other_table, validated, write_csv, write_json
 
 log = logging.getLogger(__name__)
 _OURS, _MEASUREMENTS = "run_sha256", "measurements"  # keys of the JSON
@@ -180,6 +181,20 @@ def read_measurements(record: Path) -> dict[str, Measured]:
     value = read_json(record) if record.exists() else None
     found = value.get(_MEASUREMENTS, {}) if isinstance(value, dict) and _OURS in value else {}
     return validated(dict[str, Measured], found, record, "Delete it and predict again with --overwrite.")
+
+
+def flags_text(output: Path) -> str:
+    """How many organs of how many predictions there should be looked at, and where that stands; empty without table."""
+    table = PredictionFiles.of(output, "", formats_of(output)[:1]).table
+    rows = read_csv(table) if table.exists() else []
+    if not rows:
+        return ""
+    flagged = [row for row in rows if row.get("flag")]
+    scans, of = len({row["case"] for row in flagged}), counted(len({row["case"] for row in rows}), "scan")
+    if not flagged:
+        return f"{table}: no organ of {of} is flagged as doubtful"
+    organs = f"{counted(len(flagged), 'organ')} in {scans} of {of} {agreeing(len(flagged))} flagged as doubtful"
+    return f"{table}: {organs}; the column reasons says why"
 
 
 def refuse_other_tables(files: Sequence[PredictionFiles]) -> None:

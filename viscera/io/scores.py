@@ -1,6 +1,7 @@
 """`scores.csv`: one row a case, organ, grid and metric; six decimals, empty where undefined."""
 
 import math
+import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,9 +10,12 @@ from typing import NamedTuple
 
 from tabulate import tabulate
 
+from viscera.core.anatomy import title_of
 from viscera.core.errors import BadInputError
+from viscera.core.wording import counted
 from viscera.io.records import is_table, read_csv, read_json, write_csv
 
+_COLUMNS = 100
 _METRIC_TITLES = {
     "dice": "Dice",
     "hd95_mm": "HD95, mm",
@@ -78,29 +82,71 @@ def read_scores(path: Path) -> list[ScoreRow]:
     return rows
 
 
-def scores_table(rows: Sequence[ScoreRow]) -> str:
-    """Means per class of each metric, on each grid, over the cases where it is a finite number."""
-    columns = dict.fromkeys((row.grid, row.metric) for row in rows)
-    several = len({grid for grid, _ in columns}) > 1
-    headers = [metric_title(metric) + (f", {grid} grid" if several else "") for grid, metric in columns]
-    values = defaultdict[tuple[str, ...], list[float | None]](list)
+class MeanScore(NamedTuple):
+    """A metric of a class over the cases, and what its mean leaves out."""
+
+    organ: str
+    grid: str
+    metric: str
+    mean: float | None  # over the cases where it is finite; None where there is none
+    cases: int  # of which it is the mean
+    absent: int  # cases where it is undefined: the organ is in neither label map
+    infinite: int  # cases where it is infinite: one of the label maps lacks the organ
+
+
+def mean_scores(rows: Sequence[ScoreRow]) -> list[MeanScore]:
+    """Means per class of each metric on each grid, over the cases where it is a finite number, in the rows' order."""
+    values = defaultdict[tuple[str, str, str], list[float | None]](list)
     for row in rows:
         values[row.organ, row.grid, row.metric].append(row.value)
+    means = []
+    for key, found in values.items():
+        finite = [value for value in found if value is not None and math.isfinite(value)]
+        mean = sum(finite) / len(finite) if finite else None
+        means.append(MeanScore(*key, mean, len(finite), found.count(None), found.count(math.inf)))
+    return means
+
+
+def scores_table(rows: Sequence[ScoreRow]) -> str:
+    """The means of each class, a table for each grid, within 100 columns; below it, what the means leave out."""
+    means = mean_scores(rows)
+    grids = list(dict.fromkeys(each.grid for each in means))
+    parts = []
+    for grid in grids:
+        own = [each for each in means if each.grid == grid]
+        title = [f"{grid.capitalize()} grid"] if len(grids) > 1 else []
+        parts.append("\n".join([*title, _table(own), *_left_out(own)]))
+    return "\n\n".join(parts)
+
+
+def _table(means: Sequence[MeanScore]) -> str:
+    metrics = list(dict.fromkeys(each.metric for each in means))
+    cells = {(each.organ, each.metric): _cell(each) for each in means}
     table = [
-        (organ, *(_mean_cell(metric, values[organ, grid, metric]) for grid, metric in columns))
-        for organ in dict.fromkeys(row.organ for row in rows)
+        (title_of(organ), *(cells.get((organ, metric), "") for metric in metrics))
+        for organ in dict.fromkeys(each.organ for each in means)
     ]
-    right = ["right"] * len(headers)
-    return tabulate(table, ("class", *headers), disable_numparse=True, colalign=("left", *right))
+    headers = ("class", *(metric_title(metric).replace(" ", "\n", 1) for metric in metrics))
+    return tabulate(table, headers, disable_numparse=True, colalign=("left", *["right"] * len(metrics)))
 
 
-def _mean_cell(metric: str, values: Sequence[float | None]) -> str:
-    """`3.2 (1 absent, 2 infinite)`: the mean, and what it leaves out; empty where the metric is not measured."""
-    finite = [value for value in values if value is not None and math.isfinite(value)]
-    counts = {"absent": values.count(None), "infinite": values.count(math.inf)}
-    left_out = {what: number for what, number in counts.items() if number}
-    if not finite:
-        return " or ".join(left_out)
-    is_share = metric.endswith(("dice", "ece", "ace"))
-    mean = f"{sum(finite) / len(finite):.{4 if is_share else 1}f}"
-    return f"{mean} ({', '.join(f'{number} {what}' for what, number in left_out.items())})" if left_out else mean
+def _cell(score: MeanScore) -> str:
+    if score.mean is None:
+        return "–"
+    return f"{score.mean:.{4 if score.metric.endswith(('dice', 'ece', 'ace')) else 1}f}"
+
+
+def _left_out(means: Sequence[MeanScore]) -> list[str]:
+    """Which cases the means leave out, the metrics of which that holds alike together."""
+    metrics = defaultdict[tuple[str, str], list[str]](list)
+    for each in means:
+        if each.absent:
+            metrics[each.organ, f"undefined in {counted(each.absent, 'case')}"].append(metric_title(each.metric))
+        if each.infinite:
+            metrics[each.organ, f"infinite in {counted(each.infinite, 'case')}"].append(metric_title(each.metric))
+    notes = defaultdict[str, list[str]](list)  # by what is said of them, the organs
+    for (organ, what), titles in metrics.items():
+        notes[f"{' and '.join(title.partition(',')[0] for title in titles)} {what}"].append(title_of(organ))
+    lines = [f"  {what}: {', '.join(organs)}" for what, organs in notes.items()]
+    wrapped = [textwrap.fill(line, _COLUMNS, subsequent_indent="    ") for line in lines]
+    return ["Not included in the means:", *wrapped] if wrapped else []

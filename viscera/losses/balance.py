@@ -11,6 +11,7 @@ import numpy.typing as npt
 from viscera.core.config import LossConfig, ScheduleConfig
 from viscera.core.errors import BadInputError, BadTypeError, refuse_non_number, refuse_unknown
 from viscera.core.named_weights import COUNTS_OF, POWER, refuse_other_classes
+from viscera.core.suggestions import did_you_mean
 
 Weights = npt.NDArray[np.float64]
 POWERS = {"uniform": 0.0, "simple": 1.0, "square": 2.0}
@@ -73,7 +74,10 @@ def _counts(voxel_counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
 def _weights(counts: npt.NDArray[np.float64], scheme: str | float, epsilon: float, n: float) -> Weights:
     """Eq. 3, 4 and 5 for R = `counts`, N = `n`."""
     if isinstance(scheme, str) and scheme not in POWERS:
-        raise BadInputError(f"weighting: there is no '{scheme}'. There are: {', '.join(POWERS)}, or a power in [0, 2].")
+        raise BadInputError(
+            f"weighting: there is no '{scheme}'. There are: {', '.join(POWERS)}, or a power in [0, 2]."
+            f"{did_you_mean(scheme, POWERS)}"
+        )
     if not isinstance(scheme, str):
         refuse_non_number("weighting", scheme)
     power = POWERS[scheme] if isinstance(scheme, str) else float(scheme)

@@ -1,5 +1,6 @@
 """A plan for people: a file for `--config` whose every line says why, and tables of what is planned."""
 
+import json
 import textwrap
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
@@ -111,6 +112,21 @@ def plan_table(plan: Plan) -> str:
     )
     sentences = [*promise_lines(plan), *(f"Note: {each}" for each in plan.warnings)]
     return "\n\n".join([settings, _organ_table(plan), *(_wrapped(each, _COLUMNS) for each in sentences)])
+
+
+def plan_json(plan: Plan) -> str:
+    """The settings that were planned with their reasons, the voxel size, and what the training costs here."""
+    about = {
+        "spacing_mm": list(plan.grid.spacing_mm),
+        "settings": [
+            {"key": each.key, "value": _plain(each.value), "why": each.reason} for each in plan.choices.values()
+        ],
+        "iterations": plan.config.train.iterations,
+        "seconds": plan.seconds,
+        "bytes": plan.bytes,
+        "warnings": list(plan.warnings),
+    }
+    return json.dumps(about, indent=1)
 
 
 def next_steps(plan: Plan, store: Path, out: Path) -> str:

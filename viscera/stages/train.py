@@ -206,9 +206,9 @@ def _refuse_folder(folder: RunFolder, started_by: Sequence[str], *, resume: bool
         if status is not None and status.state == "failed":
             raise RunFailedError(status.message)
     if _is_foreign(folder):
-        raise BadInputError(f"{folder.path}: this holds something that is no run. Choose another folder.")
+        raise BadInputError(f"{folder.path}: this folder holds something that is not a run. Choose another folder.")
     if is_occupied(folder.path) and not resume:
-        raise BadInputError(f"{folder.path}: this run exists. Go on with --resume, or choose another folder.")
+        raise BadInputError(f"{folder.path}: this run exists. Resume it with --resume, or choose another folder.")
     if folder.fusion.exists():
         raise BadInputError(f"{folder.path}: several models as one (`viscera study --fuse`); it cannot be trained on.")
 

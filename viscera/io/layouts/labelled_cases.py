@@ -13,6 +13,7 @@ from pathlib import Path
 
 from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers, label_numbers, means_ignored, squeezed
 from viscera.core.errors import BadInputError
+from viscera.core.suggestions import did_you_mean
 from viscera.io.layouts.case_files import CaseFiles, Layout, describe, has_scans, list_cases
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import case_name, read_label_file, scan_channel
@@ -214,7 +215,8 @@ def named_layout(name: str) -> Layout:
     """The layout of a name; case, `-`, `_` and `.` do not matter. Raises BadInputError where there is none."""
     known = {squeezed(each): layout for each, layout in LAYOUTS.items()}
     if squeezed(name) not in known:
-        raise BadInputError(f"There is no layout '{name}'. There are: auto, {', '.join(LAYOUTS)}.")
+        likely = did_you_mean(name, ["auto", *LAYOUTS])
+        raise BadInputError(f"There is no layout '{name}'. There are: auto, {', '.join(LAYOUTS)}.{likely}")
     return known[squeezed(name)]
 
 

@@ -104,7 +104,7 @@ def _values(report: Report) -> dict[str, Any] | None:
     return {
         "entries": report.once(primary_ledger),
         "enough_seeds": SEEDS_FOR_SETTINGS,
-        "changed": differences(TrainConfig(), report.study.record.config.train, ("schedule", "reading")),
+        "changed": differences(TrainConfig(), report.study.record.config.train, ("schedule", "method")),
         "beside": beside_paper(evidence),
         "misprint": MISPRINT,
         "row_title": row_title,

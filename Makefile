@@ -27,7 +27,7 @@ GPU_SETTINGS ?=
 GPU_PEERS   ?= monai==1.6.0
 GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
-.PHONY: help screenshots install install-bench demo study-phantom study-permutation study-regime study-recipes accuracy memorise memorise-strong fit-forecast check test test-slow test-cluster test-bench bench gpu gpu-wheels clean
+.PHONY: help screenshots install install-bench demo study-phantom study-permutation study-regime study-recipes accuracy memorise memorise-strong fit-forecast check test test-slow test-cluster test-bench bench docs gpu gpu-wheels clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
@@ -43,6 +43,7 @@ help:
 	@echo "make test       all tests but the slow ones; COVERAGE=1 also measures which lines they run"
 	@echo "make screenshots    the pictures of the viewer's page in docs/images/, by the viewer's own tests in Chromium"
 	@echo "make test-slow  the slow ones (about an hour on two cores)"
+	@echo "make docs       the documentation as a site, in site/ (links are checked)"
 	@echo "make check      lint, types, import contracts, format"
 	@echo "make install-bench  .venv-bench with nnU-Net v2 and MONAI, to run beside them (2 GB)"
 	@echo "make test-cluster   torchrun and Ray, with processes and nodes killed (about 3 minutes)"
@@ -108,6 +109,14 @@ screenshots: install
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(PYTEST_WORKERS) -m slow --durations 10
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python scripts/docs_pages.py
+	$(BIN)/zensical build --strict --clean
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
 
 test-cluster: install
 	$(BIN)/pytest -n 2 --dist loadfile -m cluster

@@ -1,0 +1,97 @@
+"""Every code block of README and guides is run, or read by what reads such files; one that no test knows is named."""
+
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from tests.conftest import TINY_TRAINING
+from viscera.core.resolve import resolve_config
+from viscera.io.classes import read_class_file
+from viscera.io.scans import read_volume
+
+ROOT = Path(__file__).parents[2]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# by page and language, how many blocks are run here or elsewhere
+RUN = {
+    ("README.md", "python"): 1,
+    ("docs/howto/data.md", "json"): 1,
+    ("docs/howto/data.md", "yaml"): 1,
+    ("docs/howto/export.md", "python"): 1,
+    ("docs/howto/losses.md", "bash"): 2,  # tests/oracle/test_nnunet_training.py
+    ("docs/howto/losses.md", "python"): 2,  # tests/plugins/test_nnunet.py, tests/oracle/test_monai_plugin.py
+    ("docs/readings.md", "yaml"): 1,
+}
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return [text for of, text in BLOCK.findall((ROOT / page).read_text(encoding="utf-8")) if of == language]
+
+
+def test_every_block_is_run_by_a_test() -> None:
+    pages = [path.relative_to(ROOT).as_posix() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]]
+    made = {"docs/reference/commands.md", "docs/reference/settings.md"}
+    found = {
+        (page, language): len(blocks(page, language))
+        for page in pages
+        if page not in made
+        for language in {of for of, _ in BLOCK.findall((ROOT / page).read_text(encoding="utf-8"))} - {"text"}
+    }
+    assert found == RUN
+
+
+@pytest.fixture
+def at_home(tiny_run: Path, tiny_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with `run/` and `ct.nii.gz`, in which the page's code is run."""
+    shutil.copytree(tiny_run, tmp_path / "run")
+    shutil.copy(tiny_raw / "imagesTr" / "case_0_0000.nii.gz", tmp_path / "ct.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_readme(at_home: Path) -> None:
+    names: dict[str, object] = {
+        "voxel_counts": [1000, 10, 20, 400, 50, 60, 30, 40],
+        "logits": torch.zeros(2, 8, 4, 4, 4, requires_grad=True),
+        "labels": torch.zeros(2, 4, 4, 4, dtype=torch.uint8),
+    }
+    exec(blocks("README.md", "python")[0], names)  # noqa: S102 - the page's own code
+    logits, label_map = names["logits"], names["label_map"]
+    assert isinstance(logits, torch.Tensor)
+    assert logits.grad is not None
+    assert label_map.geometry.shape == read_volume(at_home / "ct.nii.gz").geometry.shape  # type: ignore[attr-defined]
+
+
+def test_the_runner_of_an_export_in_a_program(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime")
+    from viscera.export.export_stage import export  # noqa: PLC0415 - an extra
+
+    export(at_home / "run", at_home / "out", ["onnx"])
+    monkeypatch.syspath_prepend(at_home / "out")
+    monkeypatch.delitem(sys.modules, "segment", raising=False)
+    volume = read_volume(at_home / "ct.nii.gz")
+    names: dict[str, object] = {"Path": Path, "hu": volume.hu, "affine": volume.geometry.affine}
+    exec(blocks("docs/howto/export.md", "python")[0], names)  # noqa: S102 - the page's own code
+    monkeypatch.delitem(sys.modules, "segment", raising=False)
+    labels = names["labels"]
+    assert isinstance(labels, np.ndarray)
+    assert labels.shape == volume.hu.shape
+
+
+def test_settings() -> None:
+    (text,) = blocks("docs/readings.md", "yaml")
+    config = resolve_config(file_values={"train": TINY_TRAINING} | yaml.safe_load(text))
+    assert config.study.weightings == ("uniform", "square", "mine", "swapped")
+
+
+def test_tables_of_labels(tmp_path: Path) -> None:
+    (table,) = blocks("docs/howto/data.md", "json")
+    assert json.loads(table)["labels"]["left_kidney"] == 8
+    (tmp_path / "classes.yaml").write_text(blocks("docs/howto/data.md", "yaml")[0])
+    assert read_class_file(tmp_path / "classes.yaml").table.names[1:] == ("liver", "kidney_left", "kidney_right")

@@ -4,6 +4,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,6 +38,15 @@ class CaseImages:
         if not 0 <= number < len(self.gallery.cases):
             raise BadInputError(f"there is no case {number}; there are {len(self.gallery.cases)}.")
         return self.gallery.cases[number]
+
+    def exchange(self, number: int, case: ShownCase) -> None:
+        """Show a case with other label maps from now on."""
+        with self._lock:
+            cases = list(self.gallery.cases)
+            cases[number] = case
+            self.gallery = replace(self.gallery, cases=tuple(cases))
+            for key in [key for key in self._kept if key[:2] == ("labels", number)]:
+                del self._kept[key]
 
     def grid(self, number: int) -> Geometry:
         """The grid that a case is shown on: that of its first label map, or of its scan where it has none."""
@@ -74,6 +84,10 @@ class CaseImages:
         if case.layers and not self._scan(number).geometry.fits(self.grid(number)):
             notes.append(_INTERPOLATED)
         return notes
+
+    def is_without_own_scan(self, number: int) -> bool:
+        """Whether a case's scan is missing, or is not on the grid of its labels."""
+        return self.case(number).scan is None or not self._scan(number).geometry.fits(self.grid(number))
 
     def _on_grid(self, number: int) -> Volume:
         grid = self.grid(number)

@@ -12,7 +12,7 @@ from viscera.io.predictions import Measured
 from viscera.io.store import Store
 
 Kind = Literal["scans", "predictions", "data set", "store", "study"]
-Role = Literal["prediction", "reference"]
+Role = Literal["prediction", "reference", "correction"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +76,7 @@ class Gallery:
     classes: ClassTable
     cases: tuple[ShownCase, ...]  # in the order in which they are listed
     store: Store | None = None  # of whose training cases the patches can be shown
+    corrections: Path | None = None  # folder that mended labels are saved in; None: nothing is saved
 
 
 def by_distrust(cases: list[ShownCase]) -> tuple[ShownCase, ...]:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.errors import BadInputError
 from viscera.io.classes import ClassFile
 from viscera.io.layouts.dataset_tables import case_name, scan_case_name
 from viscera.io.layouts.labelled_cases import find_cases
+from viscera.io.nifti import read_labels
 from viscera.io.nifti_header import files_of, is_nifti
 from viscera.io.predictions import Measured, read_measurements
 from viscera.io.probability_maps import is_map
@@ -19,6 +20,7 @@ from viscera.io.scans import open_scans
 from viscera.io.scans import read_volume as read_any_scan
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
+from viscera.view.corrections import newest
 from viscera.view.gallery import LabelLayer, ScanLayer
 
 PREPARED = "The scan is shown as the store holds it, on the grid that the network sees."
@@ -118,6 +120,19 @@ def references_at(path: Path, classes: ClassTable, beside: Beside) -> dict[str, 
         return {scan_case_name(path): reference_layer(reference_file(path, meaning))}
     store = Store.open(path) if is_store(path) else None
     return {name: reference_layer(each) for name, each in references_of(path, store, None, meaning).items()}
+
+
+def own_numbers(classes: ClassTable) -> LabelNumbers:
+    """The numbers of label maps that viscera wrote, voxels that nobody labelled among them."""
+    return LabelNumbers({label: label for label in range(len(classes))}, ignored=IGNORED)
+
+
+def corrected_layer(folder: Path | None, name: str, classes: ClassTable) -> tuple[LabelLayer, ...]:
+    """The newest correction of a case, where there is one."""
+    path = newest(folder, name)
+    if path is None:
+        return ()
+    return (LabelLayer("correction", "correction", (path,), partial(read_labels, path, own_numbers(classes))),)
 
 
 def reference_layer(reference: Reference) -> LabelLayer:

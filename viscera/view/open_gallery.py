@@ -14,9 +14,11 @@ from viscera.io.nifti import read_volume
 from viscera.io.nifti_header import is_nifti, stores_bytes
 from viscera.io.predictions import read_record
 from viscera.io.store import Store
+from viscera.view.corrections import folder_of
 from viscera.view.gallery import Gallery, LabelLayer, ScanLayer, ShownCase, by_distrust, confined
 from viscera.view.given_beside import (
     Beside,
+    corrected_layer,
     dice_of,
     is_store,
     label_maps_of,
@@ -86,12 +88,17 @@ def _of_predictions(path: Path, beside: Beside) -> Gallery:
     if not scans and beside.references and beside.references.is_dir():
         with suppress(BadInputError):  # a folder of label maps alone
             scans = scans_of(beside.references) if not any(map(is_nifti, beside.references.iterdir())) else {}
+    mended = folder_of(path)
     cases = [
-        ShownCase(name, _of(name, scans, layers), (layer, *_each(_of(name, truths, layers))))
+        ShownCase(
+            name,
+            _of(name, scans, layers),
+            (layer, *corrected_layer(mended, name, classes), *_each(_of(name, truths, layers))),
+        )
         for name, layer in layers.items()
     ]
-    roots = (path.resolve(), *beside.roots)
-    return Gallery("predictions", path, roots, classes, by_distrust(cases))
+    roots = (path.resolve(), *([mended.resolve()] if mended else []), *beside.roots)
+    return Gallery("predictions", path, roots, classes, by_distrust(cases), corrections=mended)
 
 
 def _of_scans(path: Path, beside: Beside) -> Gallery:
@@ -101,11 +108,21 @@ def _of_scans(path: Path, beside: Beside) -> Gallery:
     classes = beside.classes_of(next(iter(files.values()), None))
     layers = predictions_of(files, classes, dice_of(beside.scores), "prediction") if files else {}
     truths = references_at(beside.references, classes, beside) if beside.references else {}
+    mended = folder_of(beside.labels) if beside.labels else None
     cases = [
-        ShownCase(name, scan, (*_each(_of(name, layers, scans)), *_each(_of(name, truths, scans))))
+        ShownCase(
+            name,
+            scan,
+            (
+                *_each(layer := _of(name, layers, scans)),
+                *(corrected_layer(mended, name, classes) if layer else ()),
+                *_each(_of(name, truths, scans)),
+            ),
+        )
         for name, scan in scans.items()
     ]
-    return Gallery("scans", path, (path.resolve(), *beside.roots), classes, by_distrust(cases))
+    roots = (path.resolve(), *([mended.resolve()] if mended else []), *beside.roots)
+    return Gallery("scans", path, roots, classes, by_distrust(cases), corrections=mended)
 
 
 def _of_data_set(path: Path, beside: Beside) -> Gallery:

@@ -28,7 +28,7 @@ def organ_table(images: CaseImages, number: int, layer: int) -> list[dict[str, A
     layers = case.layers
     truth = next((at for at, each in enumerate(layers) if each.role == "reference"), None)
     scored: Mapping[str, float | None] = layers[layer].dice
-    if layers[layer].role == "prediction" and truth is not None and not scored:
+    if layers[layer].role != "reference" and truth is not None and not scored:
         scored = _scored(shown, images.labels(number, truth), layers[truth], classes)
     counts = shown.voxel_counts(len(classes))
     voxel_ml = shown.geometry.voxel_volume_ml

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -11,15 +12,20 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 import viscera
 from viscera.core.config import TrainConfig
 from viscera.core.errors import BadInputError, VisceraError, case_error
+from viscera.core.geometry import AxisOrder
+from viscera.core.scan import LabelMap, Volume
+from viscera.io.files import sha256
 from viscera.view.case_images import CaseImages, length_of, nifti_pieces, planes
+from viscera.view.corrections import Correction, changes, most_bytes, read_upload, said, save_correction, user, when
 from viscera.view.gallery import Gallery, ShownCase
+from viscera.view.given_beside import corrected_layer
 from viscera.view.organ_rows import difference, organ_table
 from viscera.view.organ_surfaces import surfaces_bytes
 from viscera.view.training_patches import TrainingPatches, heat
@@ -32,6 +38,7 @@ _PAGE: Mapping[str, str] = {  # every file of the page, and its type
     "viewer.css": "text/css; charset=utf-8",
     "viewer.js": "text/javascript; charset=utf-8",
     "training_patches.js": "text/javascript; charset=utf-8",
+    "pen.js": "text/javascript; charset=utf-8",
     "organ_list.js": "text/javascript; charset=utf-8",
     "niivue_calls.js": "text/javascript; charset=utf-8",
     "niivue.umd.js": "text/javascript; charset=utf-8",
@@ -55,6 +62,7 @@ def view_app(gallery: Gallery, token: str, train: TrainConfig | None = None) -> 
         Route(f"{case}/labels/{{layer:int}}/organs", _answer(answers.organs)),
         Route(f"{case}/labels/{{layer:int}}/surfaces", _answer(answers.surfaces)),
         Route(f"{case}/labels/{{layer:int}}/difference", _answer(answers.difference)),
+        Route(f"{case}/labels/{{layer:int}}/correction", _upload(answers), methods=["POST"]),
         Route("/api/patches", _answer(answers.patches, "step")),
         Route(f"{case}/coverage", _answer(answers.coverage, "steps")),
     ]
@@ -87,6 +95,27 @@ def _answer(make: Callable[..., Response], *numbers: str) -> Callable[[Request],
     return answer
 
 
+def _upload(answers: "_Answers") -> Callable[[Request], Any]:
+    """The endpoint that a mended label map is sent to: no more of it is read than a label map of the case has."""
+
+    async def upload(request: Request) -> Response:
+        case, layer = request.path_params["case"], request.path_params["layer"]
+        try:
+            grid = await run_in_threadpool(answers.images.grid, case)
+            content = bytearray()
+            async for piece in request.stream():
+                content += piece
+                if len(content) > most_bytes(grid):
+                    return JSONResponse({"error": "more was sent than a label map of this scan."}, status_code=413)
+            return await run_in_threadpool(answers.save, case, layer, bytes(content))
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except (VisceraError, OSError, MemoryError) as error:
+            return JSONResponse({"error": str(case_error("viewer", error))}, status_code=422)
+
+    return upload
+
+
 def _whole(name: str, text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
         raise BadInputError(f"{name}={text[:20]!r}: a whole number was expected.")
@@ -101,7 +130,7 @@ class _Answers:
 
     def gallery_json(self) -> Response:
         """What there is to see: kind, classes, and a line a case."""
-        gallery = self.gallery
+        gallery = self.images.gallery
         return JSONResponse(
             {
                 "version": viscera.__version__,
@@ -109,6 +138,8 @@ class _Answers:
                 "name": _own_name(gallery.path),
                 "classes": [{"label": c.label, "name": c.title, "colour": c.rgb} for c in gallery.classes.classes],
                 "cases": [_line(case) for case in gallery.cases],
+                "user": user(),
+                "corrections": None if gallery.corrections is None else str(gallery.corrections),
                 "has_patches": gallery.store is not None and bool(gallery.store.names("train")),
             }
         )
@@ -121,6 +152,9 @@ class _Answers:
                 "name": shown.name,
                 "geometry": self.images.grid(case).to_json(),
                 "has_scan": shown.scan is not None,
+                "can_be_mended": self.gallery.corrections is not None
+                and bool(shown.layers)
+                and not self.images.is_without_own_scan(case),
                 "notes": self.images.notes(case),
                 "layers": [
                     {"title": each.title, "role": each.role, "unlabelled": list(each.unlabelled)}
@@ -157,6 +191,31 @@ class _Answers:
         pair = self.images.labels(case, layer), self.images.labels(case, truth)
         found = difference(*pair, shown.layers[truth], self.gallery.classes)
         return StreamingResponse(planes(found), media_type=_BYTES, headers=_length(found.size))
+
+    def save(self, case: int, layer: int, content: bytes) -> Response:
+        """Save a mended label map; what was saved of it."""
+        folder, shown = self.gallery.corrections, self.images.case(case)
+        if folder is None or layer >= len(shown.layers) or shown.layers[layer].role == "reference":
+            raise BadInputError(f"{shown.name}: labels of this kind are not mended here.")
+        if self.images.is_without_own_scan(case):
+            raise BadInputError(f"{shown.name}: the scan is missing or lies on another grid. Give it with --scans.")
+        before, grid = self.images.labels(case, layer), self.images.grid(case)
+        told, labels = read_upload(content, grid)
+        organs = changes(before.labels, labels, self.gallery.classes)
+        source = shown.layers[layer].files[0]
+        about = Correction(
+            *(shown.name, 0, said(told.get("who")) or user(), when(), said(told.get("note"))),
+            *(source.name, sha256(source), organs),
+        )
+        original = shown.layers[0].read().geometry
+        mended = LabelMap(labels, grid).in_order_of(original)
+        scan = self.images.scan(case)
+        volume = Volume(AxisOrder.between(scan.geometry, original).apply(scan.hu), original)
+        saved = save_correction(folder, shown, mended, volume, about, self.gallery.classes)
+        others = tuple(each for each in shown.layers if each.role != "correction")
+        corrected = corrected_layer(folder, shown.name, self.gallery.classes)
+        self.images.exchange(case, replace(shown, layers=(others[0], *corrected, *others[1:])))
+        return JSONResponse({"number": saved.number, "organs": organs, "folder": str(folder)})
 
     def patches(self, step: int) -> Response:
         """The patches of one step of a training."""

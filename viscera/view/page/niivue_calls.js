@@ -129,6 +129,7 @@ export class Panel {
     this.#replaceColouring();
     this.nv.setCustomSliceShader(SLICE_SHADER);
     this.nv.setInterpolation(false);
+    this.#sendTouchedPlanes();
     new ResizeObserver(() => this.setCrosshair(this.hasCrosshair)).observe(this.canvas.parentElement);
   }
 
@@ -380,24 +381,60 @@ export class Panel {
 
   // --- the pen
 
+  // label: what is drawn, 0 to erase; isFilled: whether an outline is filled; size in voxels
   setPen(label, { isOn, isFilled = false, size = 1 }) {
     const nv = this.nv;
+    if (isOn && !nv.drawUndoBitmaps.length) nv.drawAddUndoBitmap();
     nv.opts.drawingEnabled = isOn;
     nv.opts.penSize = size;
-    if (isOn && !nv.drawUndoBitmaps.length) nv.drawAddUndoBitmap();
     nv.setPenValue(label, isFilled);
   }
 
   undo() {
     this.nv.drawUndo();
-    this.labels = this.nv.drawBitmap;
+    return this.#takeDrawn();
   }
 
-  get drawn() { return this.nv.drawBitmap; }
+  // give the connected piece under the cursor to another label
+  exchangePiece(label) {
+    this.nv.drawPenAxCorSag = -1;
+    this.nv.drawFloodFill(this.voxel, label, 0, NaN, NaN, 26, Number.POSITIVE_INFINITY, false);
+    return this.#takeDrawn();
+  }
 
-  fill(label) {
-    const at = this.voxel;
-    this.nv.drawFloodFill(at, label, 0, NaN, NaN, 6, Number.POSITIVE_INFINITY, true);
-    this.nv.drawAddUndoBitmap();
+  // NiiVue exchanges the array of labels now and then
+  #takeDrawn() {
+    this.labels = this.nv.drawBitmap;
+    this.#draw();
+    return this.labels;
+  }
+
+  get drawn() { return this.#takeDrawn(); }
+
+  // NiiVue sends all voxels of a label map to the graphics memory for each point of a line: here the planes it touches
+  #sendTouchedPlanes() {
+    const nv = this.nv, point = nv.drawPt.bind(nv), line = nv.drawPenLine.bind(nv), refresh = nv.refreshDrawing.bind(nv);
+    let touched = null;
+    const touch = (...planes) => {
+      const size = nv.opts.penSize, low = Math.min(...planes) - size, high = Math.max(...planes) + size;
+      touched = touched ? [Math.min(touched[0], low), Math.max(touched[1], high)] : [low, high];
+    };
+    nv.drawPt = (x, y, z, ...more) => { touch(z); point(x, y, z, ...more); };
+    nv.drawPenLine = (from, to, value) => { touch(from[2], to[2]); line(from, to, value); };
+    nv.refreshDrawing = (isDrawn = true, ...more) => {
+      if (!touched || nv.drawBitmap !== this.labels) {
+        touched = null;
+        refresh(isDrawn, ...more);
+        return;
+      }
+      const gl = nv.gl, [, i, j, k] = nv.back.dims, low = Math.max(0, touched[0]), high = Math.min(k - 1, touched[1]);
+      touched = null;
+      gl.activeTexture(gl.TEXTURE7);
+      gl.bindTexture(gl.TEXTURE_3D, nv.drawTexture);
+      gl.pixelStorei(gl.UNPACK_ALIGNMENT, 1);
+      const planes = this.labels.subarray(low * i * j, (high + 1) * i * j);
+      gl.texSubImage3D(gl.TEXTURE_3D, 0, 0, 0, low, i, j, high - low + 1, gl.RED, gl.UNSIGNED_BYTE, planes);
+      if (isDrawn) this.#draw();
+    };
   }
 }

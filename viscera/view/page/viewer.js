@@ -22,8 +22,9 @@ export const state = {
   heat: null, // {bitmap, most}: how often training patches hold each voxel, in place of labels
 };
 export const panels = [];
-const listeners = { caseShown: [] };
+const listeners = { caseShown: [], leaving: [] };
 export const onCaseShown = (call) => listeners.caseShown.push(call);
+export const onLeaving = (call) => listeners.leaving.push(call); // false: the case stays
 
 // --- from the server
 
@@ -49,7 +50,8 @@ export function complain(sentence) {
 
 // --- a case
 
-export async function showCase(number) {
+export async function showCase(number, layer = null) {
+  if (!listeners.leaving.every((call) => call())) return;
   const ticket = ++state.ticket;
   Object.assign(state, { number, ready: false, layer: 0, selected: 0, scan: null, isDifference: false, heat: null });
   for (const kept of [state.bitmaps, state.tables, state.surfaces, state.differences]) kept.clear();
@@ -67,6 +69,7 @@ export async function showCase(number) {
     Object.assign(state, { about, scan });
     if (first) state.bitmaps.set(0, new Uint8Array(first));
     describeCase();
+    if (layer !== null) setShownLayer(layer);
     await arrange();
     if (ticket !== state.ticket) return;
     busy(false);
@@ -429,9 +432,13 @@ function setOutline(isOn) {
   recolour();
 }
 
-async function setLayer(layer) {
+function setShownLayer(layer) {
   state.layer = layer;
   by("layer").value = layer;
+}
+
+export async function setLayer(layer) {
+  setShownLayer(layer);
   await arrange();
   await tableOf(layer);
   drawOrgans();
@@ -439,7 +446,7 @@ async function setLayer(layer) {
   await showSurfaces();
 }
 
-async function setCompared(isOn) {
+export async function setCompared(isOn) {
   if (by("compare").hidden) return;
   state.isCompared = isOn;
   press("compare", isOn);
@@ -447,7 +454,7 @@ async function setCompared(isOn) {
   await showSurfaces();
 }
 
-async function setDifference(isOn) {
+export async function setDifference(isOn) {
   if (by("difference").hidden) return;
   state.isDifference = isOn;
   press("difference", isOn);
@@ -513,7 +520,7 @@ const KEYS = {
   x: () => { state.hasCrosshair = !state.hasCrosshair; panels.forEach((panel) => panel.setCrosshair(state.hasCrosshair)); },
   "?": () => by("help").showModal(), h: () => by("help").showModal(),
 };
-export const addKey = (key, call) => { KEYS[key] = call; };
+export const addKeys = (keys) => Object.assign(KEYS, keys);
 
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.matches("input:not([type=range]), select, textarea");
@@ -554,6 +561,7 @@ async function begin() {
   by("title").textContent = state.gallery.name;
   by("subtitle").textContent = `${state.gallery.kind} · viscera ${state.gallery.version}`;
   listCases();
+  if (state.gallery.corrections) (await import("./pen.js")).begin();
   if (state.gallery.has_patches) (await import("./training_patches.js")).begin();
   state.isCompared = state.gallery.kind === "study"; // the same case through all arms
   setView(state.isCompared ? "axial" : "all");

@@ -1,0 +1,95 @@
+"""Labels mended with the pen in headless Chromium: drawn, saved, prepared, trained on."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.command_line import TINY, run
+from viscera.io.store import Store
+from viscera.view.given_beside import Beside
+from viscera.view.open_gallery import open_gallery
+
+pytest.importorskip("uvicorn", reason="needs starlette and uvicorn: pip install 'viscera[view]'")
+pytest.importorskip("websockets", reason="needs websockets: make install")
+
+from tests.chromium import Page
+from viscera.view.view_server import ViewServer
+
+GALLBLADDER = 6
+
+
+def count(page: Page, label: int) -> int:
+    number: int = page.run(f"viewer.panels[0].labels.reduce((n, each) => n + (each === {label}), 0)")
+    return number
+
+
+def stroke(page: Page, *points: tuple[float, float]) -> None:
+    """A line over the axial slice; points are shares of the canvas."""
+    left, top, width, height = page.run(
+        "(({x, y, width, height}) => [x, y, width, height])(document.querySelector('canvas').getBoundingClientRect())"
+    )
+    page.drag(*((left + x * width, top + y * height) for x, y in points))
+
+
+def press(page: Page, text: str) -> None:
+    page.run(f"[...document.querySelectorAll('#pen button')].find((each) => each.textContent === {text!r}).click()")
+
+
+def begin(page: Page) -> None:
+    """The pen, with the organ that the prediction lacks, on an axial slice."""
+    page.run("viewer.setView('axial')")
+    page.wait("viewer.panels[0].view === 'axial'")
+    press(page, "Mend labels")
+    page.wait("viewer.panels[0].nv.opts.drawingEnabled")
+    page.run(
+        f"(() => {{ const organ = document.querySelector('#pen select'); organ.value = {GALLBLADDER}; "
+        "organ.dispatchEvent(new Event('change')); })()"
+    )
+
+
+def test_drawn_saved_prepared_and_trained_on(
+    chromium: Any, window: tuple[int, int], phantoms: Path, predicted: Path, tmp_path: Path, tiny_run: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(predicted, out)
+    drawn: dict[str, int] = {}
+    with ViewServer(open_gallery(out, Beside(references=phantoms))).running() as server, chromium.page() as page:
+        page.size(*window)
+        page.open(server.url, "window.viewer && viewer.state.ready")
+        for name in ("phantom_001", "phantom_000"):
+            page.wait(f"viewer.state.ready && viewer.state.about.name === '{name}'")
+            begin(page)
+            assert count(page, GALLBLADDER) == 0
+            stroke(page, (0.4, 0.5), (0.45, 0.5), (0.5, 0.52))
+            line = count(page, GALLBLADDER)
+            assert line > 3
+            press(page, "Undo")
+            assert count(page, GALLBLADDER) == 0
+            press(page, "Fill an outline")
+            stroke(page, (0.4, 0.45), (0.55, 0.45), (0.55, 0.6), (0.4, 0.6), (0.4, 0.45))
+            drawn[name] = count(page, GALLBLADDER)
+            assert drawn[name] > 2 * line
+            page.press("t")  # other label maps wait until it is saved
+            press(page, "Save")
+            page.wait("document.querySelector('#pen p').textContent.startsWith('Saved as correction 1')")
+            assert page.run("viewer.state.about.layers.map((layer) => layer.role).join()") == (
+                "prediction,correction,reference"
+            )
+            page.press("n")
+        assert page.heard() == []
+    for name, voxels in drawn.items():
+        saved = np.asarray(nib.load(out / "corrections" / "labelsTr" / f"{name}.nii.gz").dataobj)
+        before = np.asarray(nib.load(out / f"{name}.nii.gz").dataobj)
+        assert (saved == GALLBLADDER).sum() == voxels
+        np.testing.assert_array_equal(saved[saved != GALLBLADDER], before[saved != GALLBLADDER])
+    store, trained = tmp_path / "store", tmp_path / "trained"
+    prepared = ["--test-fraction", 0, "--downsample", 1, "--quiet"]
+    assert run("prepare", out / "corrections", store, *prepared).exit_code == 0
+    assert Store.open(store).names("train") == ["phantom_000", "phantom_001"]
+    learnt = run("train", store, trained, *TINY, "--init-from", tiny_run, "--quiet")
+    assert learnt.exit_code == 0, learnt.output
+    assert (trained / "last.pt").exists()

@@ -17,7 +17,8 @@ from tests.ct_series import STORED, ct_series, save
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config
 from viscera.core.progress import OnProgress, Progress
-from viscera.doctor.diagnosis import diagnose, diagnosis_text
+from viscera.doctor.diagnosis import diagnose
+from viscera.doctor.diagnosis_text import diagnosis_text
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.store import Store
 
@@ -189,9 +190,11 @@ def test_doctor(tiny_store: Store) -> None:
     assert found["voxel_counts"] == tiny_store.voxel_counts().tolist()
     assert set(found["weights"]) == {"uniform", "simple", "square"}
     assert found["weights"]["uniform"] == [1] * 8
-    table = run("doctor", tiny_store.path, *small).stdout
-    assert f"{found['voxel_counts'][3]:,}" in table
-    assert "simple_lr0.001" in table
+    said = run("doctor", tiny_store.path, *small)
+    assert f"{found['voxel_counts'][3]:,}" in said.stdout
+    assert said.stdout.startswith("Forecast for 20 iterations, patches of 8 voxels,")
+    assert max(map(len, said.stdout.splitlines())) <= 80
+    assert "miniature: 20/20" in said.stderr
 
 
 def test_doctor_of_a_run(tiny_run: Path) -> None:
@@ -206,7 +209,8 @@ def test_doctor_of_a_run(tiny_run: Path) -> None:
 def test_doctor_probes_a_run_with_its_store(tiny_run: Path, tiny_store: Store, tmp_path: Path) -> None:
     copy = shutil.copytree(tiny_run, tmp_path / "run")
     text = run("doctor", copy, "--store", tiny_store.path).stdout
-    assert "Which class the voxels of each class are called, per cent; 1 validation case" in text
+    assert "Which class (by its number) the voxels of each class are called, in per cent;\n1 validation case" in text
+    assert max(map(len, text.splitlines())) <= 80
     found = json.loads(run("doctor", copy, "--json").stdout)  # kept
     assert len(found["probe"]["voxels"]) == 8
     assert found["no_probe"] == ""
@@ -285,7 +289,7 @@ def test_doctor_shows_how_many_cases_label_an_organ_where_not_all_do(
     partial = dataclasses.replace(
         found, cases_labelling=(4, 4, 4, 1, 4, 4, 4, 4), cases_with_class=(4, 4, 4, 1) + (4,) * 4
     )
-    (liver,) = (line for line in diagnosis_text(partial).splitlines() if line.startswith("liver"))
+    liver, *_ = (line for line in diagnosis_text(partial).splitlines() if line.startswith("liver"))
     assert re.search(r" 1/4 +1/1 ", liver)
 
 

@@ -10,7 +10,10 @@ import pytest
 from viscera.core.anatomy import ABDOMEN, CLASS_NAMES
 from viscera.core.config import Config, LossConfig, PrepareConfig
 from viscera.core.errors import BadInputError
-from viscera.doctor.diagnosis import diagnose, diagnose_run, diagnosis_text, run_advice
+from viscera.core.progress import Progress
+from viscera.doctor.diagnosis import diagnose, diagnose_run, run_advice
+from viscera.doctor.diagnosis_text import diagnosis_text, run_diagnosis_text
+from viscera.doctor.probe_text import COLUMNS
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
 from viscera.metrics.learning import LoggedStep
@@ -90,12 +93,37 @@ def test_every_arm_is_forecast(tiny_store: Store, tiny_config: Configure) -> Non
     assert uniform.gradient_share[0] > simple.gradient_share[0] > square.gradient_share[0]
 
 
-def test_classes_whose_names_begin_alike_have_columns_of_their_own(tiny_store: Store, tiny_config: Configure) -> None:
+def test_classes_whose_names_begin_alike_have_rows_of_their_own(tiny_store: Store, tiny_config: Configure) -> None:
     found = diagnose(tiny_store.path, tiny_config())
     names = ("background", "left_kidney", "left_adrenal_gland", *found.classes[3:])
-    text = diagnosis_text(dataclasses.replace(found, classes=names))
-    header = text[text.index("\narm ") : text.index("\n----", text.index("\narm "))].split()
-    assert {"left", "kidney", "adrenal", "gland", "gallbladder"} <= set(header)
+    lines = diagnosis_text(dataclasses.replace(found, classes=names)).splitlines()
+    for title in ("left kidney", "left adrenal gland"):
+        assert (
+            sum(line.startswith(f"{title}  ") for line in lines) == 5
+        )  # counts, weights, gradients, chances in two parts
+
+
+def test_the_text_has_arms_as_columns_equal_ones_once_and_fits_80_columns(
+    tiny_store: Store, tiny_config: Configure, tiny_run: Path
+) -> None:
+    found = diagnose(tiny_store.path, tiny_config())
+    text = diagnosis_text(found)
+    assert max(map(len, text.splitlines())) <= COLUMNS == 80
+    assert text.startswith("Forecast for 6 iterations, patches of 8 voxels, 2 per step, 2 filters, 2 levels.")
+    _, gradients = text.split("share of each class in the gradient", 1)
+    header = gradients.split("\n\n")[1].splitlines()[0].split()
+    assert header == ["class", "uniform", "simple", "square"]  # whatever the rate
+    twelve = tuple(dataclasses.replace(arm, arm=f"{arm.arm}_v{n}") for n in (1, 2) for arm in found.arms)
+    many = diagnosis_text(dataclasses.replace(found, arms=twelve))
+    assert max(map(len, many.splitlines())) <= COLUMNS
+    assert max(map(len, run_diagnosis_text(diagnose_run(tiny_run)).splitlines())) <= COLUMNS
+
+
+def test_a_forecast_says_how_far_it_is(tiny_store: Store, tiny_config: Configure) -> None:
+    seen: list[Progress] = []
+    diagnose(tiny_store.path, tiny_config(), seen.append)
+    assert [each.done for each in seen if each.job == "doctor"] == [0, 1, 2, 3]
+    assert [each for each in seen if each.job == "miniature" and each.done == each.total == 6]
 
 
 def test_an_epsilon_that_drowns_the_gradient_is_named(tiny_store: Store, tiny_config: Configure) -> None:
@@ -110,7 +138,7 @@ def test_an_epsilon_that_drowns_the_gradient_is_named(tiny_store: Store, tiny_co
     [
         ({"optimiser": {"name": "sgd"}, "adam": {"epsilon": 10.0}}, "SGD"),
         ({"loss": {"cross_entropy": 1.0}}, "cross-entropy beside Dice"),
-        ({"organ_windows": 0.5}, "windows on organs"),
+        ({"organ_windows": 0.5}, "patches on organs"),
         ({"average": 0.9}, "averaged weights"),
         ({"optimiser": {"clip_norm": 12.0}}, "weight decay, clipping"),
         ({"levels": 3, "network": {"normalisation": "instance", "deep_supervision": True}}, "another network than"),
@@ -122,9 +150,9 @@ def test_nothing_is_forecast_of_what_the_forecast_was_not_made_for(
     found = diagnose(tiny_store.path, tiny_config(**settings))
     assert all(not arm.failing and arm.unforeseen.startswith(what) for arm in found.arms)
     said = " ".join(found.advice)
-    assert f"Which organs will fail is not said of arms trained with {what}" in said
+    assert f"Which organs will fail is not forecast for arms trained with {what}" in said
     assert not any(word in said for word in ("will most likely", "epsilon", "Fewest organs", "a tenth of"))
-    assert f"{found.arms[0].arm}" in diagnosis_text(found)
+    assert "uniform" in diagnosis_text(found)
 
 
 def test_shares_are_those_of_the_dice_loss(tiny_store: Store, tiny_config: Configure) -> None:
@@ -192,7 +220,7 @@ def test_a_class_that_vanished_is_not_laid_at_the_weights() -> None:
     assert "next to no probability" in equal
     assert "train.rate_schedule.warm_up" in equal
     (light,) = run_advice(curve, None, train, [1.0] * 7 + [1e-4], ABDOMEN)
-    assert "That is the direction of the weights" in light
+    assert "This is due to the class weights" in light
 
 
 def with_curve(run: Path, copy: Path, lines: list[dict[str, object]]) -> Path:
@@ -209,8 +237,8 @@ def test_no_verdict_contradicts_the_dice_above_it(tmp_path: Path, tiny_run: Path
         (zeros, "artery, portal vein, liver, spleen, stomach, gallbladder, pancreas: failing (Dice below 0.2)"),
         (zeros | dict.fromkeys(CLASS_NAMES[1:], 0.9) | {"liver": 0.1}, "liver: failing (Dice below 0.2)"),
         (zeros | dict.fromkeys(CLASS_NAMES[1:], 0.9) | {"liver": 0.3}, "liver: weak (Dice below 0.5)"),
-        (zeros | dict.fromkeys(CLASS_NAMES[1:], 0.9) | {"liver": None}, "liver: in none of the training windows"),
-        ({}, "in none of the training windows"),
+        (zeros | dict.fromkeys(CLASS_NAMES[1:], 0.9) | {"liver": None}, "liver: in none of the training patches"),
+        ({}, "in none of the training patches"),
         (zeros | dict.fromkeys(CLASS_NAMES[1:], 0.5), "No class is left behind"),
     ):
         for logged in (shares, {}):

@@ -40,7 +40,8 @@ def doctor(
         viscera doctor store --preset demo
         viscera doctor run --store store
     """
-    from viscera.doctor.diagnosis import diagnose, diagnose_run, diagnosis_text, run_diagnosis_text
+    from viscera.doctor.diagnosis import diagnose, diagnose_run
+    from viscera.doctor.diagnosis_text import diagnosis_text, run_diagnosis_text
     from viscera.doctor.probe import is_store_known, probe_where_possible
     from viscera.doctor.probe_text import probe_text
     from viscera.io.runlog import RunFolder
@@ -61,7 +62,8 @@ def doctor(
             call.result("\n\n".join(filter(None, texts)))
     else:
         call.choose_threads()
-        forecast = diagnose(path, call.config())
+        with end_on_signal():
+            forecast = diagnose(path, call.config(), call.display.update)
         call.result(json.dumps(asdict(forecast), indent=1) if as_json else diagnosis_text(forecast))
 
 

@@ -1,53 +1,52 @@
 """`viscera doctor`: what a store means for each arm before anyone trains, and what happened in a run."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from tabulate import tabulate
-
 from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.arms import Arm, arms_of, weighting_name
 from viscera.core.config import Config, TrainConfig
 from viscera.core.errors import BadInputError
+from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.doctor.forecast import ArmForecast
-from viscera.doctor.probe_text import volume_text
 from viscera.doctor.untrained import forecast_and_choose, plain_feed, windows_with_class
 from viscera.engine.feed import training_cases
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.manifest import Split
 from viscera.io.runlog import RunFolder, read_config
-from viscera.io.splits import sizes_text, split_sizes
+from viscera.io.splits import split_sizes
 from viscera.io.store import Store
 from viscera.losses.balance import POWERS, WeightSchedule
 from viscera.metrics.learning import (
     FAILING_DICE,
-    LOST_DICE,
     WORDS,
     Flag,
     LoggedStep,
-    Outcome,
     batch_norm_remedy,
     flags,
     recent_share,
-    said_of,
     starving_share,
     statistics_gap,
     step_kept,
     words_of,
 )
 
+_SETTINGS = ("iterations", "patch", "batch_size", "filters", "levels")
 _RARE = 0.5  # of the batches
 _KEPT = 0.5  # of the step
-_SHIFT = "A lower power (--weighting 0.5), train.loss.background=mean or train.loss.max_ratio shift the shares."
+_SHIFT = "A lower power (--weighting 0.5), train.loss.background=mean or train.loss.max_ratio change the shares."
 _REVIVE = (
     "A lower rate, a warm-up (train.rate_schedule.warm_up), another seed, or cross-entropy beside Dice "
     "(train.loss.cross_entropy=1), whose gradient does not vanish, can prevent it."
 )
-_ALL_WELL = "No class is left behind: every organ has a Dice of at least 0.5 on the training windows."
-_ENLARGE = "train.loss.normalise=sum_to_L, a smaller train.adam.epsilon or a rate that much higher makes up for it."
+_ALL_WELL = "No class is left behind: every organ has a Dice of at least 0.5 on the training patches."
+_ENLARGE = (
+    "train.loss.normalise=sum_to_L, a smaller train.adam.epsilon or a learning rate that is higher by this factor "
+    "compensates for it."
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Diagnosis:
     voxel_counts: tuple[int, ...]  # on the prepared grid, training cases only
     fractions: tuple[float, ...]  # share of all voxels
     weights: dict[str, tuple[float, ...]]  # of each weighting, as configured
-    weights_by_numerator: dict[str, dict[str, tuple[float, ...]]]  # the same under each reading of N
+    weights_by_numerator: dict[str, dict[str, tuple[float, ...]]]  # the same under each interpretation of N
     cases: int  # training cases
     split: dict[Split, int]  # cases in each part, as the training sees them
     fold: int | Literal["all"] | None  # that is held out
@@ -68,6 +67,7 @@ class Diagnosis:
     batches_with_class: tuple[float, ...]  # share of mini-batches that do
     arms: tuple[ArmForecast, ...]  # of the study's grid
     advice: tuple[str, ...]  # in plain words
+    settings: dict[str, int]  # that the forecast is for: iterations, patch, batch_size, filters, levels
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class RunDiagnosis:
     advice: tuple[str, ...]  # in plain words
 
 
-def diagnose(store_path: Path, config: Config) -> Diagnosis:
+def diagnose(store_path: Path, config: Config, progress: OnProgress = unseen) -> Diagnosis:
     """Count and weigh the classes of a store's training cases, and forecast every arm of `config.study`.
 
     The network is looked at untrained: one backward pass a class, a minute at the paper's window on one core. Raises
@@ -105,9 +105,10 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
         of = partial(WeightSchedule.of, counts, config=loss, volumes=len(names), classes=store.classes.names)
         return {name: tuple(of(weighting=name).start.tolist()) for name in (*POWERS, *config.study.weights)}
 
+    progress(Progress("doctor", 0, 3, "classes in patches"))
     windows, batches = windows_with_class(plain_feed(store, train))
     planned = arms_of(config.study)
-    forecasts, best = forecast_and_choose(store, config, planned)
+    forecasts, best = forecast_and_choose(store, config, planned, progress)
     return Diagnosis(
         classes=store.classes.names,
         voxel_counts=tuple(counts.tolist()),
@@ -123,6 +124,7 @@ def diagnose(store_path: Path, config: Config) -> Diagnosis:
         batches_with_class=batches,
         arms=forecasts,
         advice=tuple(store_advice(forecasts, planned, dict(zip(store.classes.names, batches, strict=True)), best)),
+        settings={name: getattr(train, name) for name in _SETTINGS},
     )
 
 
@@ -171,26 +173,27 @@ def store_advice(
         name = ", ".join(filter(None, (weighting_name(arm.weighting), arm.variant)))  # it does not depend on the rate
         if forecast.starving:
             yield (
-                f"{name}: {_listed(forecast.starving)} will get less than a tenth of an equal share of the gradient; "
-                f"nothing defends their voxels against the other classes. {_SHIFT}"
+                f"{name}: {_listed(forecast.starving)} will receive little gradient, less than a tenth of an equal "
+                f"share; their voxels are likely to be called another class. {_SHIFT}"
             )
         if forecast.step_kept < _KEPT:
             yield (
                 f"{name}: Adam's epsilon leaves {forecast.step_kept:.1%} of the step, because the gradient (root mean "
-                f"square {forecast.gradient_rms:.0e}) is small beside it: everything learns slowly. {_ENLARGE}"
+                f"square {forecast.gradient_rms:.0e}) is small compared with it: everything learns slowly. {_ENLARGE}"
             )
     if best is not None:
-        yield f"Fewest organs should fail with --weighting {best.weighting:g} --learning-rate {best.learning_rate:g}."
+        options = f"--weighting {best.weighting:g} --learning-rate {best.learning_rate:g}"
+        yield f"The fewest organs are expected to fail with {options}."
     for what in dict.fromkeys(forecast.unforeseen for forecast in forecasts if forecast.unforeseen):
         yield (
-            f"Which organs will fail is not said of arms trained with {what}: the forecast was fitted to Adam on the "
-            "Dice loss of the paper's network. The shares of the gradient are those of the Dice loss."
+            f"Which organs will fail is not forecast for arms trained with {what}: the forecast was fitted to Adam on "
+            "the Dice loss of the paper's network. The shares of the gradient are those of the Dice loss."
         )
     rare = [name for name, share in batches_with_class.items() if share < _RARE]
     if rare:
         yield (
-            f"{_listed(rare)}: in fewer than half of the mini-batches. A class that is absent from a batch sends no "
-            "gradient; larger windows (--patch) or batches (--batch-size) show it more often."
+            f"{_listed(rare)}: in fewer than half of the mini-batches. A class that is absent from a batch contributes "
+            "no gradient; with larger patches (--patch) or batches (--batch-size) it is seen more often."
         )
 
 
@@ -214,13 +217,13 @@ def run_advice(
     weighted = {name for name, w in zip(classes.names, weights, strict=True) if w >= enough * sum(weights)}
     if vanished := [organ for organ in starved if organ in weighted]:
         yield (
-            f"{_listed(vanished)}: less than a tenth of an equal share of the gradient, but not for want of weight. "
-            "The network gives it next to no probability anywhere, and the gradient of the Dice loss is proportional "
-            f"to that. {_REVIVE}"
+            f"{_listed(vanished)}: less than a tenth of an equal share of the gradient, although their weight is large "
+            "enough. The network predicts next to no probability for them anywhere, and the gradient of Dice is "
+            f"proportional to that. {_REVIVE}"
         )
     if outweighed := [organ for organ in starved if organ not in weighted]:
         yield (
-            f"{_listed(outweighed)}: less than a tenth of an equal share of the gradient. That is the direction of the "
+            f"{_listed(outweighed)}: less than a tenth of an equal share of the gradient. This is due to the class "
             f"weights. {_SHIFT}"
         )
     judged: dict[str, list[str]] = {}
@@ -234,9 +237,9 @@ def run_advice(
         yield f"{_listed(organs)}: {what}. Train longer, or with another rate (now {train.learning_rate:g})."
     unseen = [organ for organ in classes.names if last.dice.get(organ) is None]
     if unseen:
-        yield f"{_listed(unseen)}: in none of the training windows that are measured; nothing is known."
+        yield f"{_listed(unseen)}: in none of the training patches that are measured, so nothing is known of them."
     if kept is not None and kept < _KEPT:
-        yield f"Adam's epsilon left {kept:.1%} of the step: the gradient is small beside it. {_ENLARGE}"
+        yield f"Adam's epsilon left {kept:.1%} of the step: the gradient is small compared with it. {_ENLARGE}"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -251,76 +254,3 @@ def _failing(forecast: ArmForecast, classes: Sequence[str]) -> str:
             taken = f", called {title_of(other)}" if (other := forecast.confused_with[at]) else ""
             said.append(f"{title_of(name)} ({forecast.failing_chance[at]:.0%}{taken})")
     return ", ".join(said)
-
-
-def diagnosis_text(diagnosis: Diagnosis) -> str:
-    """Counts, weights and presence in windows, one row a class; the forecast, one row an arm; advice."""
-    labelling = [f"{n}/{diagnosis.cases}" for n in diagnosis.cases_labelling]
-    present = zip(diagnosis.cases_with_class, diagnosis.cases_labelling, strict=True)
-    classes = {
-        "class": diagnosis.classes,
-        "voxels": [f"{n:,}" for n in diagnosis.voxel_counts],
-        "share": [f"{share:.4%}" for share in diagnosis.fractions],
-        **({"labelled": labelling} if min(diagnosis.cases_labelling) < diagnosis.cases else {}),
-        "cases": [f"{cases}/{labelled}" for cases, labelled in present],
-        "windows": [f"{share:.0%}" for share in diagnosis.windows_with_class],
-        "batches": [f"{share:.0%}" for share in diagnosis.batches_with_class],
-    }
-    weights = [[f"{weight:.3g}" for weight in vector] for vector in diagnosis.weights.values()]
-    arms = [
-        (arm.arm, *map(_share, arm.gradient_share), f"{arm.gradient_rms:.1e}", _share(arm.step_kept))
-        for arm in diagnosis.arms
-    ]
-    return "\n\n".join(
-        [
-            sizes_text(diagnosis.split, diagnosis.fold),
-            _table(zip(*classes.values(), *weights, strict=True), (*classes, *diagnosis.weights)),
-            "Before training: each class's share of the gradient, and what Adam's epsilon leaves of its step",
-            _table(arms, ("arm", *(name.replace("_", "\n") for name in diagnosis.classes), "gradient", "step kept")),
-            *_chances(diagnosis),
-            *diagnosis.advice,
-        ]
-    )
-
-
-def _chances(diagnosis: Diagnosis) -> Iterator[str]:
-    """The chance of each organ to fail, one row an arm; nothing where none is forecast."""
-    rows = [
-        (arm.arm, *(f"{low:.0%}-{high:.0%}" for low, high in interval[1:]))
-        for arm in diagnosis.arms
-        if (interval := [*zip(arm.failing_chance_low, arm.failing_chance_high, strict=True)])
-    ]
-    if rows:
-        yield f"Before training: chance of each organ to end below a Dice of {FAILING_DICE:g}, 90 % interval"
-        yield _table(rows, ("arm", *(name.replace("_", "\n") for name in diagnosis.classes[1:])))
-
-
-def run_diagnosis_text(diagnosis: RunDiagnosis) -> str:
-    """One row a class, then what is wrong and what to do."""
-    outcomes = map(Outcome, diagnosis.dice, diagnosis.volume_ratio, diagnosis.mostly_called)
-    said = {name: said_of(name, outcome) for name, outcome in zip(diagnosis.classes, outcomes, strict=True)}
-    for flag in diagnosis.flags:
-        what = "starving" if flag.state == "starving" else f"below {LOST_DICE:g}"
-        said[flag.organ] = "; ".join(filter(None, (said[flag.organ], f"{what} since step {flag.since}")))
-    volumes = [volume_text(ratio) for ratio in diagnosis.volume_ratio]
-    columns = {
-        "class": diagnosis.classes,
-        "weight": [f"{weight:.3g}" for weight in diagnosis.weights],
-        "Dice, training": ["–" if dice is None else f"{dice:.3f}" for dice in diagnosis.dice],
-        "by batch": ["–" if dice is None else f"{dice:.3f}" for dice in diagnosis.dice_batch_statistics],
-        **({"volume": volumes} if any(diagnosis.volume_ratio) else {}),
-        "of the gradient": ["–" if share is None else _share(share) for share in diagnosis.gradient_share],
-        "": list(said.values()),
-    }
-    kept = "" if diagnosis.step_kept is None else f"; Adam's epsilon leaves {_share(diagnosis.step_kept)} of its step"
-    table = _table(zip(*columns.values(), strict=True), tuple(columns))
-    return "\n\n".join([f"Step {diagnosis.step} of {diagnosis.iterations}{kept}", table, *diagnosis.advice])
-
-
-def _table(rows: Iterable[Sequence[str]], headers: Sequence[str]) -> str:
-    return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * (len(headers) - 1)))
-
-
-def _share(value: float) -> str:
-    """A share of 1: `24%`, `0.45%`, `8e-05%`."""
-    return f"{value:.0%}" if value >= 0.095 else f"{100 * value:.2g}%"

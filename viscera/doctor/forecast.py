@@ -111,10 +111,12 @@ def unforeseen(train: TrainConfig) -> str:
     """What of the settings the forecast was not made for: it is of Adam on the Dice loss, with the paper's network."""
     found = {"SGD": train.optimiser.name == "sgd", "cross-entropy beside Dice": train.loss.cross_entropy > 0}
     found["another network than the paper's"] = train.network != NetworkConfig()
-    found["windows on organs"] = train.organ_windows > 0
+    found["patches on organs"] = train.organ_windows > 0
     found["averaged weights"] = train.average > 0
     plain = train.optimiser.name == "adam" and train.optimiser.is_plain_adam
-    found["weight decay, clipping or a rate of its own for the way down"] = train.optimiser.name != "sgd" and not plain
+    found["weight decay, clipping or a learning rate of its own for the encoder"] = (
+        train.optimiser.name != "sgd" and not plain
+    )
     return " and ".join(what for what, there in found.items() if there)
 
 

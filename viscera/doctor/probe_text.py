@@ -1,5 +1,6 @@
 """What a probe says, for people: tables for the terminal, and the sentences that the report has, too."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from tabulate import tabulate
@@ -9,11 +10,17 @@ from viscera.doctor.probe_record import Probe, StatisticsScores
 from viscera.metrics.confusion import Confusion
 from viscera.metrics.learning import BATCH_NORM_GAP, LEARNT_DICE, said_of
 
+COLUMNS = 80
 MOST_COLUMNS = 12  # classes of which a table has a column each; of more, what each is mostly called is listed
 MOST_CALLED = 3  # classes that are named then
 _LEAST_SHARE = 0.005  # of a class's voxels that is named
-NO_BATCH_NORM = "The network has no batch normalisation: its statistics are no reason."
+NO_BATCH_NORM = "The network has no batch normalisation: so its statistics are not the reason."
 OF_PARTS = {"validation": "validation", "train": "training"}
+
+
+def wrapped(text: str) -> str:
+    """A paragraph within 80 columns; commands are not torn at hyphens."""
+    return textwrap.fill(text, COLUMNS, break_on_hyphens=False, break_long_words=False)
 
 
 def probe_text(probe: Probe) -> str:
@@ -23,11 +30,13 @@ def probe_text(probe: Probe) -> str:
     seen = ", which the training has seen; there are no validation cases" if probe.split == "train" else ""
     return "\n\n".join(
         [
-            f"Which class the voxels of each class are called, per cent; {cases}{seen}",
+            f"Which class (by its number) the voxels of each class are called, in per cent;\n{cases}{seen}",
             _confusion_table(probe.confusion),
-            f"Dice of whole cases, and with the last layer fitted anew ({probe.refit.steps} steps){_windows(probe)}",
+            wrapped(
+                f"Dice of whole cases, and with the last layer refitted ({probe.refit.steps} steps){_windows(probe)}"
+            ),
             _dice_table(probe),
-            *probe_sentences(probe),
+            *map(wrapped, probe_sentences(probe)),
         ]
     )
 
@@ -75,7 +84,7 @@ def _of_statistics(scores: StatisticsScores | None) -> Iterator[str]:
         )
     elif mean is not None:
         yield (
-            "The statistics of batch normalisation are not the reason: no other ones raise the mean Dice of the organs "
+            "The statistics of batch normalisation are not the reason: no others raise the mean Dice of the organs "
             f"by more than {100 * BATCH_NORM_GAP:g} points."
         )
 
@@ -86,14 +95,14 @@ def _of_refit(probe: Probe) -> Iterator[str]:
         yield "Every class is learnt, so there is no failure to look for in the last layer or the features."
         return
     yield (
-        f"The last layer was fitted anew ({probe.refit.steps} steps, all classes weighted alike, all before it frozen)."
+        f"The last layer was refitted ({probe.refit.steps} steps, all classes weighted alike, layers before it frozen)."
         + f" No class reaches a Dice of {LEARNT_DICE:g} by that." * (not recovered)
     )
     if recovered:
         many = len(recovered) > 1
         yield (
             f"{_begun(recovered)} then {'have' if many else 'has'} a Dice of at least {LEARNT_DICE:g}: the failure is "
-            f"in the last layer, and the features tell {'them' if many else 'it'} from the others."
+            f"in the last layer, and the features distinguish {'them' if many else 'it'} from the others."
         )
     if partly:
         yield (
@@ -139,21 +148,20 @@ def volume_text(value: float | None) -> str:
 
 def _confusion_table(confusion: Confusion) -> str:
     classes, outcomes = confusion.classes.classes, list(confusion.outcomes.items())
-    if len(classes) <= MOST_COLUMNS:
-        columns = [each.name.replace("_", "\n") for each in classes]
+    if has_columns := len(classes) <= MOST_COLUMNS:
+        columns = [str(each.label) for each in classes]
         cells = [[percent(share) for share in row] for row in confusion.shares.tolist()]
     else:
         columns = ["called"]
         cells = [[mostly_called(confusion, each.label)] for each in classes]
     rows = [
-        (c.title, *row, volume_text(outcome.volume_ratio), said_of(name, outcome) or _learnt(outcome.dice))
-        for c, row, (name, outcome) in zip(classes, cells, outcomes, strict=True)
+        (f"{c.label} {c.title}" if has_columns else c.title, *row, volume_text(outcome.volume_ratio))
+        for c, row, (_, outcome) in zip(classes, cells, outcomes, strict=True)
     ]
-    return _table(rows, ("class", *columns, "volume,\npredicted / true", ""))
-
-
-def _learnt(dice: float | None) -> str:
-    return "absent" if dice is None else "learnt"
+    said = [(title_of(name), said_of(name, each) or "absent" * (each.dice is None)) for name, each in outcomes]
+    remarks = [wrapped(f"{title}: {text}") for title, text in said if text]
+    table = _table(rows, ("class", *columns, "volume,\npred/true"))
+    return "\n\n".join([table, *(["\n".join(remarks)] if remarks else [])])
 
 
 def _dice_table(probe: Probe) -> str:
@@ -165,9 +173,9 @@ def _dice_table(probe: Probe) -> str:
     scores = probe.statistics
     if scores is not None:
         if scores.running is not None:
-            columns["windows,\nrunning"] = scores.running
-        columns["windows,\nrecomputed"] = scores.recomputed
-        columns["windows,\nby batch"] = scores.batch
+            columns["patches,\nrunning"] = scores.running
+        columns["patches,\nrecomputed"] = scores.recomputed
+        columns["patches,\nby batch"] = scores.batch
     rows = zip(*([_cell(value) for value in column] for column in columns.values()), strict=True)
     return _table(list(rows), tuple(columns))
 
@@ -177,7 +185,7 @@ def _windows(probe: Probe) -> str:
     if probe.statistics is None:
         return ""
     only = "; this run keeps recomputed statistics, and no running ones" if probe.statistics.running is None else ""
-    return f"; of {probe.statistics.windows} windows of these cases by each kind of statistics{only}"
+    return f"; on {probe.statistics.windows} patches of these cases by each kind of statistics{only}"
 
 
 def mean_of_organs(dice: Sequence[float | None]) -> float | None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from viscera.core.config import AdamConfig, LossConfig, TrainConfig
+from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.doctor.voxel_sample import Voxels, VoxelSample
 from viscera.engine.optimiser import keras_epsilon, learning_rate_at
 from viscera.engine.trained_model import build_network
@@ -24,6 +25,7 @@ from viscera.losses.marginal import mean_of_labelled
 
 HIDDEN = 32
 _BETA1 = 0.9
+_STEPS_BETWEEN_NEWS = 20
 MOST_STEPS = 10_000  # the paper's
 _WINDOWS_FOR_STATISTICS = 24
 _TINY = 1e-24  # in place of an epsilon of 0
@@ -129,7 +131,13 @@ class _Perceptrons:
 
 
 def trained(
-    sample: VoxelSample, arms: Sequence[SurrogateArm], train: TrainConfig, speed: Speed, seeds: Sequence[int] = (0,)
+    sample: VoxelSample,
+    arms: Sequence[SurrogateArm],
+    train: TrainConfig,
+    speed: Speed,
+    seeds: Sequence[int] = (0,),
+    *,
+    progress: OnProgress = unseen,
 ) -> Outcome:
     """Train all arms, and say what became of them; of `train` the loss, the batch size and the iterations count."""
     windows = _Windows.of(sample)
@@ -144,6 +152,8 @@ def trained(
         terms_PL = windows.dice_loss(perceptrons, windows.batch(rng, train.batch_size), train.loss)
         loss = (weights_PL * terms_PL).mean(dim=1).sum()  # each perceptron has a term of its own
         adam.step(torch.autograd.grad(loss, perceptrons.parameters), step)
+        if step % _STEPS_BETWEEN_NEWS == 0 or step == len(arms[0].rates):
+            progress(Progress("miniature", step, len(arms[0].rates), f"{len(arms)} arms at once"))
     return windows.outcome(perceptrons, sample.held_out, (len(seeds), len(arms)))
 
 

@@ -14,6 +14,8 @@ from torch import Tensor
 from viscera.core.anatomy import IGNORED
 from viscera.core.arms import Arm, arm_config
 from viscera.core.config import AdamConfig, AugmentConfig, Config, TrainConfig
+from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.wording import counted
 from viscera.doctor.forecast import ArmForecast, Array, Outlook, unforeseen
 from viscera.doctor.surrogate import MOST_STEPS, Speed, SurrogateArm, trained
 from viscera.doctor.voxel_sample import VoxelSample
@@ -68,33 +70,36 @@ Seen = dict[str, View]  # by what the network sees
 
 
 def forecast_and_choose(
-    store: Store, config: Config, arms: Sequence[Arm]
+    store: Store, config: Config, arms: Sequence[Arm], progress: OnProgress = unseen
 ) -> tuple[tuple[ArmForecast, ...], Arm | None]:
     """What to expect of arms, and the plain arm of any power and rate with the least chance of a failing organ.
 
     None where a plain arm is trained with something that nothing is forecast of.
     """
+    progress(Progress("doctor", 1, 3, f"training in miniature, {counted(len(arms), 'arm')}"))
     if unforeseen(config.train):
         return forecast_arms(store, config, arms), None
     others = [Arm(power, rate) for rate in _RATES for power in _POWERS]
     variants = {"": {}, **config.study.variants}  # the others are plain
     with_plain = config.model_copy(update={"study": config.study.model_copy(update={"variants": variants})})
     seen: Seen = {}  # the others differ from plain arms in power and rate alone
-    forecasts = forecast_arms(store, with_plain, arms, seen)
-    found = outlooks(store, with_plain, others, _SEEDS[:1], _STEPS_TO_CHOOSE_BY, seen=seen)
+    forecasts = forecast_arms(store, with_plain, arms, seen, progress)
+    progress(Progress("doctor", 2, 3, "other weightings and rates"))
+    found = outlooks(store, with_plain, others, _SEEDS[:1], _STEPS_TO_CHOOSE_BY, seen=seen, progress=progress)
+    progress(Progress("doctor", 3, 3))
     chances = [sum(ArmForecast.of(arm.name, outlook, store.classes).failing_chance) for arm, outlook in found]
     return forecasts, others[int(np.argmin(chances))]
 
 
 def forecast_arms(
-    store: Store, config: Config, arms: Sequence[Arm], seen: Seen | None = None
+    store: Store, config: Config, arms: Sequence[Arm], seen: Seen | None = None, progress: OnProgress = unseen
 ) -> tuple[ArmForecast, ...]:
     """What to expect of arms, from untrained networks on the first batches and from trainings in miniature."""
-    found = outlooks(store, config, arms, seen=seen)
+    found = outlooks(store, config, arms, seen=seen, progress=progress)
     return tuple(ArmForecast.of(arm.name, outlook, store.classes) for arm, outlook in found)
 
 
-def outlooks(
+def outlooks(  # noqa: PLR0913 - what is looked at, how, and who is told
     store: Store,
     config: Config,
     arms: Sequence[Arm],
@@ -102,6 +107,7 @@ def outlooks(
     most_steps: int = MOST_STEPS,
     *,
     seen: Seen | None = None,  # what an earlier call looked at in this store; filled
+    progress: OnProgress = unseen,
 ) -> list[tuple[Arm, Outlook]]:
     """Each arm with what can be known of it; those whose networks and windows are alike are looked at together."""
     seen = {} if seen is None else seen
@@ -116,11 +122,13 @@ def outlooks(
     for key, members in alike.items():
         numbers, trains = zip(*members, strict=True)
         view = seen.setdefault(key, View(store, trains[0]))
-        found |= zip(numbers, _outlooks(view, trains, seeds, most_steps), strict=True)
+        found |= zip(numbers, _outlooks(view, trains, seeds, most_steps, progress), strict=True)
     return [(arm, found[number]) for number, arm in enumerate(arms)]
 
 
-def _outlooks(view: View, trains: Sequence[TrainConfig], seeds: Sequence[int], most_steps: int) -> Iterator[Outlook]:
+def _outlooks(
+    view: View, trains: Sequence[TrainConfig], seeds: Sequence[int], most_steps: int, progress: OnProgress
+) -> Iterator[Outlook]:
     """Of arms that differ in class weights, rate and epsilon alone."""
     first, store, unit = trains[0], view.store, view.unit
     classes, names = store.classes.names, store.names("train")
@@ -132,7 +140,7 @@ def _outlooks(view: View, trains: Sequence[TrainConfig], seeds: Sequence[int], m
     ends: dict[int, tuple[Array, Array]] = {}
     if foreseen:
         arms = [SurrogateArm.of(trains[n], schedules[n], scales[n], most_steps) for n in foreseen]
-        outcome = trained(view.sample, arms, first, view.speed, seeds)
+        outcome = trained(view.sample, arms, first, view.speed, seeds, progress=progress)
         ends = {n: (outcome.dice[:, at], outcome.confusion[:, at].sum(axis=0)) for at, n in enumerate(foreseen)}
     for number, (train, weights, scale) in enumerate(zip(trains, schedules, scales, strict=True)):
         dice, confusion = ends.get(number, (np.zeros((0, len(classes))), np.zeros((0, 0))))

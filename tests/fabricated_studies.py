@@ -3,20 +3,24 @@
 import html
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from markupsafe import Markup
 
 from viscera.core.anatomy import CLASS_NAMES, CLASSES, ORGANS
 from viscera.core.arms import Arm, arms_of
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import LabelMap, Volume
+from viscera.drawing.inline_chart import Chart
 from viscera.drawing.slices import LabelView, backdrop
 from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
-from viscera.study.report import curves_section, gradients_section, segmentations_section
-from viscera.study.report.page_section import Picture, Report, Section, render_page
+from viscera.study.report import curves_section, gradients_section, segmentations_section, summary_section
+from viscera.study.report.page_section import Report, Section, render_page
+from viscera.study.report.report_stage import SECTIONS
 from viscera.study.results import CurvePoint, RunResult, Scene, StudyResult
 
 # Table 1 of the paper: per cent, columns Wu, Ws, Wq at 0.001, then at 0.01
@@ -33,18 +37,23 @@ PAPER_PERCENT = {
 StudyMaker = Callable[..., StudyResult]
 Array = npt.NDArray[np.float64]
 FIVE_SEEDS = (0, 1, 2, 3, 4)
+HOSTILE = "<script>alert(1)</script> phantom \"'&" + "x" * 200
 
 
 def words_of(of: StudyResult | Report, section: Section) -> str:
     """What a section of the page says, without tags; every white space is one blank."""
     page = render_page(of if isinstance(of, Report) else Report(of), [section])
-    text = re.sub(r"<[^>]*>", " ", page[page.index("<main>") : page.index("</main>")])
+    text = re.sub(
+        r"<script.*?</script>|<[^>]*>", " ", page[page.index("<main>") : page.index("</main>")], flags=re.DOTALL
+    )
     return " ".join(html.unescape(text).split())
 
 
 def draw_nothing(patch: pytest.MonkeyPatch) -> None:
     """For tests of words and numbers alone: reports without pictures, which take most of their time."""
-    patch.setattr(segmentations_section, "organ_figures", lambda *_: [])
+    for section in (segmentations_section, summary_section):
+        patch.setattr(section, "gallery_of", lambda _: None)
+    patch.setattr(segmentations_section, "figures_of", lambda _: [])
     draw_no_curves(patch)
 
 
@@ -52,7 +61,7 @@ def draw_no_curves(patch: pytest.MonkeyPatch) -> None:
     """For tests of label maps in reports: those are all that is drawn."""
     patch.setattr(curves_section, "to_bytes", lambda *_: b"")
     for section in (curves_section, gradients_section):
-        patch.setattr(section, "drawn", lambda _figure, alt: Picture("data:,", alt))
+        patch.setattr(section, "inline_chart", lambda _figure, alt: Chart(Markup("<svg></svg>"), alt))
 
 
 def rows_of(values_PO: Array, metric: str = "dice") -> tuple[ScoreRow, ...]:
@@ -156,6 +165,14 @@ def scene(label_map: LabelMap) -> Scene:
     predictions = {**dict.fromkeys(names[:-1], view), names[-1]: nothing}
     behind = backdrop(scan, label_map.geometry, 12)
     return Scene("case_1", 12, 24, 6, behind, view, predictions, dict.fromkeys(names, 0))
+
+
+@pytest.fixture(scope="session")
+def hostile_page(make_study: StudyMaker, paper_rows: list[tuple[ScoreRow, ...] | None], scene: Scene) -> str:
+    """The whole page of a phantom study whose last arm failed; data set, case, message and hardware are hostile."""
+    failed = RunStatus(state="failed", step=131, iterations=300, message=HOSTILE, hardware=HOSTILE)
+    study = make_study([*paper_rows[:5], None], dataset=HOSTILE, statuses={5: failed})
+    return render_page(Report(study, replace(scene, case=HOSTILE), [HOSTILE]), SECTIONS)
 
 
 def curve() -> tuple[CurvePoint, ...]:

@@ -6,13 +6,20 @@ from pathlib import Path
 import pytest
 
 from tests.ellipsoid_abdomen import label_map
-from tests.fabricated_studies import make_study, paper_rows, scene, study_of_dice
+from tests.fabricated_studies import hostile_page, make_study, paper_rows, scene, study_of_dice
 from viscera.core.config import Config
 from viscera.io.store import Store
 from viscera.study import launch
 from viscera.study.launch import run_study
 
-__all__ = ["label_map", "make_study", "paper_rows", "scene", "study_of_dice"]  # fixtures of several rooms
+__all__ = [
+    "hostile_page",
+    "label_map",
+    "make_study",
+    "paper_rows",
+    "scene",
+    "study_of_dice",
+]  # fixtures of several rooms
 Configure = Callable[..., Config]
 
 

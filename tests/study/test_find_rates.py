@@ -125,10 +125,10 @@ def test_the_page_says_the_three_rates_or_that_there_is_none(make_study: Callabl
 
 
 def test_the_panel_marks_suggestion_and_rates_tried() -> None:
-    (axes,) = rate_range_panel(TEST, [0.001, 0.01], phantom=True).axes
+    (axes,) = rate_range_panel(TEST, [0.001, 0.01]).axes
     marked = [line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1]  # type: ignore[arg-type, index]
     assert marked == [0.001, 0.01, 0.005]
-    assert axes.get_title(loc="left") == "simple (phantom)"
+    assert axes.get_title(loc="left") == "simple"
     labels = [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
     assert labels == ["smoothed", "rates tried", "suggested: 0.005"]
 

@@ -281,7 +281,7 @@ def test_overfitting_needs_a_gap_and_a_fall(
     found = entries(study)["8"]
     assert found.word == word
     if word == "undecided":
-        assert "The gap is large, but it also holds what windows and whole scans differ by" in found.reason
+        assert "The gap is large, but it also holds what patches and whole scans differ by" in found.reason
     if validation[0]:
         # 0.8 to 0.7 on every organ is a fall of 10 points
         assert f"at most {10.0 if word == 'contradicted' else 0.0:.1f} points below the best" in found.reason

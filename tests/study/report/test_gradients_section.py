@@ -71,8 +71,9 @@ def test_none_left_behind_is_not_said_where_table_1_says_otherwise(study: StudyR
     rows = tuple(ScoreRow("a", name, "original", "dice", 0.0 if name == "liver" else 0.8) for name in CLASS_NAMES)
     runs = (dataclasses.replace(study.runs[0], scores=rows), *study.runs[1:])
     said = words_of(dataclasses.replace(study, runs=runs), GRADIENTS)
-    assert "uniform, rate 0.001: no organ in training; mean Dice on the test cases below 0.2: liver." in said
-    assert "simple, rate 0.001: spleen: Dice below 0.05 since step 30 (0.2 % of the gradient)." in said
+    assert "uniform, rate 0.001: 1 organ with a mean Dice on the test cases below 0.2: liver;" in said
+    assert "none of them was lost or received too little gradient, so the gradient does not explain it." in said
+    assert "simple, rate 0.001: in training spleen: Dice below 0.05 since step 30 (0.2 % of the gradient)." in said
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -81,7 +82,9 @@ def test_too_few_logged_steps_are_no_verdict_and_no_empty_plot(study: StudyResul
     runs = tuple(dataclasses.replace(run, curve=run.curve[:steps]) for run in study.runs)
     short = dataclasses.replace(study, runs=runs)
     expected = f"not known, with {steps} logged step{'' if steps == 1 else 's'} (at least 4)."
-    assert not steps or f"uniform, rate 0.001: {expected}" in words_of(short, GRADIENTS)  # without any, no section
+    assert not steps or f"uniform, rate 0.001: in training {expected}" in words_of(
+        short, GRADIENTS
+    )  # without any, no section
     (axes,) = gradient_panel(short, short.arms[0]).axes
     shown = [line for line in axes.lines if line.get_label() in {"liver", "background"}]
     assert all(line.get_marker() == ("o" if steps == 1 else "") for line in shown)
@@ -99,7 +102,7 @@ def test_several_seeds_say_in_how_many(make_study: MakeStudy) -> None:
 
 def test_the_page_has_the_section_with_its_pictures(study: StudyResult) -> None:
     page = render_page(Report(study), [GRADIENTS])
-    assert "Why: whose gradient it was (phantom)" in page
+    assert "Why: how much of the gradient each class received" in page
     assert "spleen: Dice below 0.05 since step 30" in page
     assert page.count("share of the gradient of each class over steps") == 6
     assert to_bytes(gradient_panel(study, study.arms[1]), "svg").startswith(b"<?xml")

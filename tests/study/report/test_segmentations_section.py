@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+from viscera.study.report.gallery import views_of
 from viscera.study.report.segmentations_section import composite_png, organ_figures
 from viscera.study.results import Scene, StudyResult
 
@@ -10,7 +11,8 @@ StudyMaker = Callable[..., StudyResult]
 
 
 def test_figures_have_truth_and_each_rate_by_weighting(make_study: StudyMaker, scene: Scene) -> None:
-    figures = organ_figures(make_study([None] * 6), scene)
+    study = make_study([None] * 6)
+    figures = organ_figures(study, scene, views_of(study, scene))
     assert [(f.number, f.weighting) for f in figures] == [(2, "uniform"), (3, "simple"), (4, "square")]
     assert [p.title for p in figures[0].panels] == ["ground truth", "rate 0.001", "rate 0.01"]
     assert figures[0].panels[0].surface is figures[2].panels[0].surface  # drawn once
@@ -19,6 +21,7 @@ def test_figures_have_truth_and_each_rate_by_weighting(make_study: StudyMaker, s
 
 def test_the_best_model_per_organ_is_the_last_figure(make_study: StudyMaker, scene: Scene) -> None:
     fused = dataclasses.replace(scene, predictions={**scene.predictions, "fused": scene.truth})
-    figures = organ_figures(make_study([None] * 6), fused)
+    study = make_study([None] * 6)
+    figures = organ_figures(study, fused, views_of(study, fused))
     assert (figures[3].number, figures[3].title, figures[3].weighting) == (5, "best model per organ", "fused")
     assert [p.title for p in figures[3].panels] == ["ground truth", "fused"]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from viscera.io.scores import ScoreRow
+from viscera.study.report.gallery import gallery_of, views_of
+from viscera.study.report.page_section import Report
 from viscera.study.report.segmentations_section import organ_figures
 from viscera.study.report.summary_section import flagged_organs, trust_rows, trust_sentence
 from viscera.study.results import Scene, StudyResult
@@ -41,5 +43,9 @@ def test_unflagged_and_flagged_failures(study: StudyResult) -> None:
 def test_the_pictures_name_flagged_organs(make_study: MakeStudy, scene: Scene) -> None:
     assert flagged_organs(REASONS, "a") == ("spleen",)
     shown = dataclasses.replace(scene, flagged={"uniform_lr0.001": ("portal_vein", "spleen")})
-    panels = organ_figures(make_study([None] * 6), shown)[0].panels
+    study = make_study([None] * 6)
+    panels = organ_figures(study, shown, views_of(study, shown))[0].panels
     assert [panel.note for panel in panels] == ["", "flagged: portal vein, spleen", ""]
+    gallery = gallery_of(Report(study, shown))
+    assert gallery is not None
+    assert [tile.flagged for tile in gallery.arms] == [("portal vein", "spleen"), (), (), (), (), ()]

@@ -9,9 +9,10 @@ from matplotlib.ticker import PercentFormatter
 
 from viscera.core.arms import Arm
 from viscera.drawing.canvas import house_style
+from viscera.drawing.inline_chart import inline_chart
 from viscera.io.reliability_table import ReliabilityRow
 from viscera.metrics.calibration import BINS, Reliability
-from viscera.study.report.page_section import PHANTOM, Content, Report, Rows, Section, drawn
+from viscera.study.report.page_section import Content, Report, Rows, Section
 from viscera.study.results import StudyResult
 
 _FEWEST = 20  # voxels of a bin that is drawn
@@ -57,7 +58,7 @@ def reliability_panel(study: StudyResult, found: ArmCalibration) -> Figure:
     with house_style():
         figure = Figure(figsize=(4.2, 3.2), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(found.arm.title + PHANTOM * study.phantom, loc="left", weight="bold")
+        axes.set_title(found.arm.title, loc="left", weight="bold")
         axes.plot([0, 1], [0, 1], ":", color=_QUIET, linewidth=1)
         for organ in study.classes.organs:
             of = found.classes.get(organ.name, Reliability())
@@ -81,7 +82,7 @@ def _values(report: Report) -> Mapping[str, object] | None:
     return {
         "calibrated": measured,
         "errors": [(of.title, row) for of, *row in zip(study.classes.classes, *columns, strict=True)],
-        "panels": [drawn(reliability_panel(study, each), alt.format(each.arm.title)) for each in measured],
+        "panels": [inline_chart(reliability_panel(study, each), alt.format(each.arm.title)) for each in measured],
         "bins": BINS,
         "fewest": _FEWEST,
     }
@@ -107,4 +108,10 @@ def _calibrations(report: Report) -> list[ArmCalibration]:
     return arm_calibrations(report.study)
 
 
-CALIBRATION = Section("calibration", "Calibration", _values, _files, owns=("reliability.csv",))
+CALIBRATION = Section(
+    "calibration",
+    "Calibration: how far the probabilities can be believed",
+    _values,
+    _files,
+    owns=("reliability.csv",),
+)

@@ -156,7 +156,7 @@ def difference(
 
 
 def training_gap(title: str, evidence: Evidence, arm: Arm) -> Contrast:
-    """Foreground Dice on the training windows at the last logged step, minus that of each test patient."""
+    """Foreground Dice on the training patches at the last logged step, minus that of each test patient."""
     test = evidence.dice_by_seed(arm)
     runs = {run.seed: run for run in evidence.finished(arm)}
     training = {seed: last for seed in test if (last := runs[seed].last_dice()) is not None}

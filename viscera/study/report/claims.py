@@ -117,8 +117,8 @@ def training_against_test(evidence: Evidence) -> Reading:
         if fall is not None:
             falls[setting.title] = fall
     if not parts:
-        return Reading(missing="No finished and scored run of the paper's settings with Dice on training windows.")
-    reserve = "The gap is large, but it also holds what windows and whole scans differ by"
+        return Reading(missing="No finished and scored run of the paper's settings with Dice on training patches.")
+    reserve = "The gap is large, but it also holds what patches and whole scans differ by"
     if not falls:
         reserve += ". Dice on validation during training would tell (prepare --validation-fraction)."
         return Reading(tuple(parts), reserve=reserve)
@@ -156,7 +156,7 @@ def combined_models(evidence: Evidence) -> Reading:
 
 
 def more_memory(evidence: Evidence) -> Reading:
-    """Claim 10a: each variant with larger windows or batches, averaged over the arms that have both."""
+    """Claim 10a: each variant with larger patches or batches, averaged over the arms that have both."""
     parts = []
     for variant in _larger(evidence):
         contrasts: list[Contrast] = []
@@ -169,7 +169,7 @@ def more_memory(evidence: Evidence) -> Reading:
         if contrasts:
             parts.append(Part(mean_contrast(f"{variant} {MINUS} without, mean of {arms}", contrasts)))
     missing = (
-        "No scored variant has larger windows or batches and nothing else changed. It needs one in "
+        "No scored variant has larger patches or batches and nothing else changed. It needs one in "
         "study.variants, for example larger: {train.batch_size: 6}."
     )
     return Reading(tuple(parts), "" if parts else missing)
@@ -183,7 +183,7 @@ def _fall(run: RunResult) -> float | None:
 
 
 def _larger(evidence: Evidence) -> list[str]:
-    """Variants that differ from the base in larger windows or batches alone."""
+    """Variants that differ from the base in larger patches or batches alone."""
     config, base = evidence.study.record.config, evidence.base_variant
     arm, found = evidence.study.arms[0], list[str]()
     for variant in config.study.variants:
@@ -248,7 +248,7 @@ CLAIMS: tuple[Claim, ...] = (
     Claim(
         "8",
         "Without augmentation there is no strong overfitting.",
-        f"foreground Dice on training windows less than {OVERFIT:g} points above that on test cases, in each of the "
+        f"foreground Dice on training patches less than {OVERFIT:g} points above that on test cases, in each of the "
         "paper's settings that the study has; against it only where Dice on validation fell, too",
         training_against_test,
     ),
@@ -260,7 +260,7 @@ CLAIMS: tuple[Claim, ...] = (
     ),
     Claim(
         "10a",
-        "More memory, for larger windows or batches, improves the result.",
+        "More memory, for larger patches or batches, improves the result.",
         "foreground mean: each variant with larger train.patch or train.batch_size, and nothing else changed, above "
         "the same arms without it",
         more_memory,

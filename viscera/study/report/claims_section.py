@@ -1,5 +1,6 @@
 """The section "The paper's claims": the ledger, and the paper's Table 1 beside the study's own."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
@@ -122,10 +123,19 @@ def _files(report: Report) -> Mapping[str, Content]:
     return files
 
 
+def _brief(report: Report) -> str:
+    """How many are supported, contradicted, undecided, and not tested."""
+    entries = report.once(primary_ledger)
+    words = Counter(entry.word if entry.numbers else "not tested" for entry in entries)
+    said = ("supported", "contradicted", "undecided", "not tested")
+    return ", ".join(f"{words[word]} {word}" for word in said if words[word])
+
+
 CLAIMS_SECTION = Section(
     "claims",
     "The paper's claims",
     lambda report: report.once(_values),
     _files,
     owns=("claims.csv", "beside_paper.csv", "rank_correlation.csv"),
+    brief=_brief,
 )

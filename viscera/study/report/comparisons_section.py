@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from viscera.core.wording import counted
 from viscera.io.scores import metric_title
 from viscera.metrics import statistics
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
@@ -71,6 +72,7 @@ def _values(report: Report) -> Mapping[str, object]:
         "compared": compared,
         "findings": organ_findings(compared),
         "standings": arm_standings(compared),
+        "several_cases": len(report.study.scores.cases(report.grid)) > 1,
         "metric_title": metric_title,
         "smallest_p": statistics.smallest_p,
         "pairs_needed": statistics.pairs_needed,
@@ -85,4 +87,14 @@ def _files(report: Report) -> Mapping[str, Content]:
     return {"comparisons.csv": Rows(Comparison._fields, (row.cells() for row in rows))}
 
 
-COMPARISONS = Section("comparisons", "Comparisons", _values, _files)
+def _brief(report: Report) -> str:
+    """How many differences of Dice are significant."""
+    family = report.once(primary_comparisons).family("dice")
+    if family is None or not family.tests:
+        return "no test is possible"
+    if family.of_settings:
+        return f"{family.significant} of {counted(family.tests, 'difference')} significant"
+    return f"{family.of_models} of {counted(family.tests, 'difference')} significant, of these models"
+
+
+COMPARISONS = Section("comparisons", "Comparisons of the arms", _values, _files, brief=_brief)

@@ -20,7 +20,7 @@ from viscera.doctor.probe_text import (
 )
 from viscera.metrics.confusion import Confusion
 from viscera.metrics.learning import EMPTY_RATIO, FAILING_DICE, FLOODED_RATIO, LEARNT_DICE, WORDS, Outcome, words_of
-from viscera.study.report.page_section import Content, Report, Rows, Section
+from viscera.study.report.page_section import Content, Group, Report, Rows, Section
 from viscera.study.results import RunResult, StudyResult
 
 _NEXT_WORDS = tuple(WORDS)  # worst first
@@ -186,4 +186,12 @@ def _outcomes_of(run: RunResult) -> Iterator[Sequence[object]]:
             yield (run.arm.name, run.seed, name, *numbers, outcome.mostly_called or "", words)
 
 
-CONFUSION = Section("confusion", "Confusion", _values, _files, owns=("confusion.csv", "outcomes.csv"))
+CONFUSION = Section(
+    "confusion",
+    "Confusion",
+    _values,
+    _files,
+    owns=("confusion.csv", "outcomes.csv"),
+    group=Group.REASONS,
+    heading="Why: which class the voxels of each class are called",
+)

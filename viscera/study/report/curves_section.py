@@ -10,9 +10,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from viscera.core.arms import Arm, weighting_name
 from viscera.drawing.canvas import house_style, to_bytes
+from viscera.drawing.inline_chart import inline_chart
 from viscera.study.rate_range import RateRange
 from viscera.study.report.comparisons_section import primary_comparisons
-from viscera.study.report.page_section import PHANTOM, Content, Report, Section, drawn
+from viscera.study.report.page_section import PHANTOM, Content, Group, Report, Section
 from viscera.study.results import RunResult, StudyResult, mean_defined
 
 TRAINING, VALIDATION, TEST = "#1f2937", "#7c3aed", "#111827"  # none of them an organ's colour
@@ -39,14 +40,17 @@ def figure1(study: StudyResult, test_dice: Mapping[str, float]) -> Figure:
         panels = figure.subfigures(rows, columns, squeeze=False)
         with_legend = next((run.arm for run in study.runs if run.curve), None)
         for panel, arm in zip(panels.ravel(), study.arms, strict=True):
-            _draw_panel(panel, study, arm, test_dice.get(arm.name), legend=arm == with_legend)
+            axes = _draw_panel(panel, study, arm, test_dice.get(arm.name), legend=arm == with_legend)
+            axes.set_title(arm.title + PHANTOM * study.phantom, loc="left", weight="bold")
     return figure
 
 
-def _draw_panel(figure: Figure | SubFigure, study: StudyResult, arm: Arm, dice: float | None, *, legend: bool) -> None:
+def _draw_panel(figure: Figure | SubFigure, study: StudyResult, arm: Arm, dice: float | None, *, legend: bool) -> Axes:
+    """Dice above loss; the upper axes."""
     runs = study.runs_of(arm)
-    dice_axes, loss_axes = figure.subplots(2, 1, sharex=True, height_ratios=[5, 3], gridspec_kw=_MARGINS)
-    dice_axes.set_title(arm.title + PHANTOM * study.phantom, loc="left", weight="bold")
+    both: tuple[Axes, Axes] = figure.subplots(2, 1, sharex=True, height_ratios=[5, 3], gridspec_kw=_MARGINS)
+    dice_axes, loss_axes = both
+    dice_axes.set_title(arm.title, loc="left", weight="bold")
     _draw_dice(dice_axes, runs, dice)
     _draw_loss(loss_axes, runs)
     for axes in (dice_axes, loss_axes):
@@ -62,13 +66,14 @@ def _draw_panel(figure: Figure | SubFigure, study: StudyResult, arm: Arm, dice: 
         dice_axes.axvline(step, color=_ALARM, linewidth=1, linestyle=":")
         side = "right" if step > last_step / 2 else "left"
         dice_axes.text(step, 0.55, " failed ", color=_ALARM, size=8, ha=side, va="center")
+    return dice_axes
 
 
 def _draw_dice(axes: Axes, runs: Sequence[RunResult], test_dice: float | None) -> None:
     axes.set(ylim=(-0.02, 1.02), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1], ylabel="mean foreground Dice")
     axes.yaxis.set_label_coords(-0.165, 0.5)
     for of, label, style in (
-        ("dice", "training windows", {"color": TRAINING}),
+        ("dice", "training patches", {"color": TRAINING}),
         ("validation_dice", "validation cases", {"color": VALIDATION, "marker": "o", "linestyle": "--"}),
     ):
         means = [[(p.step, mean_defined(getattr(p, of)[1:])) for p in run.curve] for run in runs]
@@ -77,15 +82,23 @@ def _draw_dice(axes: Axes, runs: Sequence[RunResult], test_dice: float | None) -
     if test_dice is not None and steps:
         mark: dict[str, Any] = {"color": TEST, "mfc": "white", "ms": 6, "zorder": 5, "clip_on": False}
         axes.plot([max(steps)], [test_dice], "D", label="test cases", **mark)
+    _readable(axes, "{:.3f}")
 
 
 def _draw_loss(axes: Axes, runs: Sequence[RunResult]) -> None:
-    _draw_series(axes, [[(p.step, p.loss) for p in run.curve] for run in runs], "training batches", color=TRAINING)
+    _draw_series(axes, [[(p.step, p.loss) for p in run.curve] for run in runs], "loss", color=TRAINING)
+    _readable(axes, "{:.4g}")
     axes.set(xlabel="step", ylabel="loss")
     axes.yaxis.set_label_coords(-0.165, 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useOffset=False)
+
+
+def _readable(axes: Axes, y: str) -> None:
+    """What the page's cursor says of a point."""
+    axes.fmt_xdata = lambda step: f"step {step:,.0f}"
+    axes.fmt_ydata = y.format
 
 
 def _draw_series(axes: Axes, runs: Sequence[Sequence[tuple[int, float | None]]], label: str, **style: str) -> None:
@@ -105,7 +118,7 @@ def _draw_series(axes: Axes, runs: Sequence[Sequence[tuple[int, float | None]]],
         axes.plot(steps, mean, linewidth=1.9, label=f"{label}, mean of {len(shown)} seeds", **look)
 
 
-def rate_range_panel(test: RateRange, tried: Sequence[float], *, phantom: bool = False) -> Figure:
+def rate_range_panel(test: RateRange, tried: Sequence[float]) -> Figure:
     """The test of one weighting; the learning rates of the study's arms are marked as tried."""
     with house_style():
         figure = Figure(figsize=(4.2, 2.9), layout="constrained")
@@ -122,7 +135,8 @@ def rate_range_panel(test: RateRange, tried: Sequence[float], *, phantom: bool =
             axes.axvline(rate, color=_TRIED, linewidth=1.2, linestyle=":", label=None if number else "rates tried")
         if test.suggestion is not None:
             axes.axvline(test.suggestion, color=_SUGGESTED, linewidth=1.6, label=f"suggested: {test.suggestion:.2g}")
-        axes.set_title(weighting_name(test.weighting) + PHANTOM * phantom, loc="left", weight="bold")
+        axes.fmt_xdata, axes.fmt_ydata = "rate {:.2g}".format, "{:.4f}".format
+        axes.set_title(weighting_name(test.weighting), loc="left", weight="bold")
         axes.set(xlabel="learning rate", ylabel="minus weighted mean soft Dice")
         axes.legend(loc="best", fontsize=7.5, frameon=True, framealpha=0.85, edgecolor="none")
     return figure
@@ -137,7 +151,7 @@ def _dice_on_test(report: Report) -> dict[str, float]:
 def _curve_values(report: Report) -> Mapping[str, object]:
     study, dice = report.study, _dice_on_test(report)
     alt = "Learning curve of {}: mean foreground Dice and loss over steps"
-    curves = [drawn(arm_panel(study, arm, dice.get(arm.name)), alt.format(arm.title)) for arm in study.arms]
+    curves = [inline_chart(arm_panel(study, arm, dice.get(arm.name)), alt.format(arm.title)) for arm in study.arms]
     return {"curves": curves}
 
 
@@ -148,11 +162,18 @@ def _curve_files(report: Report) -> Mapping[str, Content]:
 def _rate_values(report: Report) -> Mapping[str, object] | None:
     tests, tried = report.rate_ranges, report.study.record.config.study.learning_rates
     alt = "Range test of {} weighting: loss over learning rate"
-    panels = [rate_range_panel(test, tried, phantom=report.study.phantom) for test in tests]
+    panels = [rate_range_panel(test, tried) for test in tests]
     names = [weighting_name(test.weighting) for test in tests]
-    pictures = [drawn(panel, alt.format(name)) for panel, name in zip(panels, names, strict=True)]
+    pictures = [inline_chart(panel, alt.format(name)) for panel, name in zip(panels, names, strict=True)]
     return {"rate_ranges": list(zip(names, tests, pictures, strict=True))} if tests else None
 
 
-FIGURE1 = Section("figure1", "Figure 1: learning curves", _curve_values, _curve_files)
+FIGURE1 = Section(
+    "figure1",
+    "Learning curves",
+    _curve_values,
+    _curve_files,
+    group=Group.REASONS,
+    heading="Figure 1: learning curves",
+)
 RATES = Section("rates", "Learning-rate range tests", _rate_values)

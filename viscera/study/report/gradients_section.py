@@ -15,10 +15,11 @@ from viscera.core.arms import Arm
 from viscera.core.wording import counted
 from viscera.doctor.forecast import ArmForecast, precision_and_recall
 from viscera.drawing.canvas import house_style
+from viscera.drawing.inline_chart import inline_chart
 from viscera.metrics import learning
 from viscera.metrics.learning import FAILING_DICE, LEAST_POINTS, Flag, flags, recent_share, starving_share
 from viscera.study.report.confusion_section import failures_by_arm
-from viscera.study.report.page_section import PHANTOM, Report, Section, drawn
+from viscera.study.report.page_section import Group, Report, Section, share
 from viscera.study.results import RunResult, StudyResult, mean_defined
 
 _FLOOR = 1e-8  # shares below are drawn there
@@ -71,7 +72,7 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
     with house_style():
         figure = Figure(figsize=(4.2, 2.9), layout="constrained")
         axes = figure.subplots()
-        axes.set_title(arm.title + PHANTOM * study.phantom, loc="left", weight="bold")
+        axes.set_title(arm.title, loc="left", weight="bold")
         for c in classes.classes:
             series = _mean_shares(runs, c.name)
             if series:
@@ -87,6 +88,7 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
         axes.set(xlabel="step", ylabel="share of the gradient")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _position: f"{100 * share:g} %"))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.fmt_xdata, axes.fmt_ydata = "step {:,.0f}".format, share
     return figure
 
 
@@ -198,7 +200,7 @@ def _values(report: Report) -> Mapping[str, object] | None:
     alt = "{}: share of the gradient of each class over steps"
     return {
         "reasons": arm_reasons(study, report.grid),
-        "gradients": [drawn(gradient_panel(study, arm), alt.format(arm.title)) for arm in study.arms],
+        "gradients": [inline_chart(gradient_panel(study, arm), alt.format(arm.title)) for arm in study.arms],
         "least_points": LEAST_POINTS,
         "starving": starving_share(len(study.classes)),
         "lost_dice": learning.LOST_DICE,
@@ -209,4 +211,10 @@ def _values(report: Report) -> Mapping[str, object] | None:
     }
 
 
-GRADIENTS = Section("gradients", "Why: gradients", _values)
+GRADIENTS = Section(
+    "gradients",
+    "Gradients",
+    _values,
+    group=Group.REASONS,
+    heading="Why: how much of the gradient each class received",
+)

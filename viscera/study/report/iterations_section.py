@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from viscera.core.arms import Arm
-from viscera.study.report.page_section import Report, Section
+from viscera.study.report.page_section import Group, Report, Section
 from viscera.study.results import StudyResult, mean_defined
 
 FEWEST_POINTS = 8
@@ -128,7 +128,7 @@ def _bootstrap_interval(value: float, drawn: Floats, margin: float) -> Interval:
 
 
 class SettlingRow(NamedTuple):
-    """Where one arm would settle, by its curve up to one stage; Dice on the training windows, 0 to 1."""
+    """Where one arm would settle, by its curve up to one stage; Dice on the training patches, 0 to 1."""
 
     arm: str  # its title
     stage: int  # iterations up to which the curve was read
@@ -161,7 +161,7 @@ def settling_rows(study: StudyResult) -> list[SettlingRow]:
 
 
 def arm_curve(study: StudyResult, arm: Arm, until: int) -> tuple[list[int], list[float]]:
-    """Steps and mean foreground Dice on the training windows, 0 to 1, averaged over the seeds that came that far."""
+    """Steps and mean foreground Dice on the training patches, 0 to 1, averaged over the seeds that came that far."""
     curves: list[dict[int, float]] = []
     for run in study.runs_of(arm):
         means = {point.step: mean_defined(point.dice[1:]) for point in run.curve}
@@ -186,4 +186,10 @@ def _title(report: Report) -> str:
     return "More iterations" if len(report.study.record.all_stages) > 1 else "Where it settles"
 
 
-ITERATIONS = Section("iterations", _title, _values)
+def _heading(report: Report) -> str:
+    several = len(report.study.record.all_stages) > 1
+    more = "More iterations: mean foreground Dice on the test cases, per cent"
+    return more if several else "Where each arm would settle"
+
+
+ITERATIONS = Section("iterations", _title, _values, group=Group.REASONS, heading=_heading)

@@ -6,19 +6,20 @@ file knows the numbers, the template the sentences that only the page says.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from math import isnan
 from typing import Any, NamedTuple, TypeVar
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 import viscera
 from viscera.core.arms import weighting_name
 from viscera.core.wording import counted
-from viscera.drawing.canvas import data_uri, page_environment, to_bytes
+from viscera.drawing.canvas import page_environment
 from viscera.io.runlog import RunStatus
 from viscera.study.analysis_plan import AnalysisPlan
 from viscera.study.rate_range import RateRange
+from viscera.study.report.page_scripts import scripts_of
 from viscera.study.results import Scene, StudyResult, signed
 
 T = TypeVar("T")
@@ -45,7 +46,7 @@ class Report:
 
     @property
     def of_phantom(self) -> str:
-        """What every heading and picture of procedural data ends with."""
+        """What ends the heading of all that is copied out of the page, where the data are procedural."""
         return PHANTOM if self.study.phantom else ""
 
     def once(self, compute: Callable[["Report"], T]) -> T:
@@ -72,17 +73,29 @@ class Rows(NamedTuple):
 
 
 Content = str | bytes | Rows
+Text = str | Callable[[Report], str]
+
+
+class Group(IntEnum):
+    """Where on the page a section stands: groups come in this order, and within one as `SECTIONS` lists them."""
+
+    GLANCE = 0  # what is seen first: the finding, the pictures, Table 1
+    REASONS = 1  # how it came about
+    DETAILS = 2  # folded until it is asked for
 
 
 @dataclass(frozen=True)
 class Section:
-    """One section of the page; its template also has `study`, `config`, `organs` and `of_phantom`."""
+    """One section of the page; its template also has `study`, `config`, `organs` and the macros of `kit.html.j2`."""
 
     anchor: str  # its id in the page, and the name of its template
-    title: str | Callable[[Report], str]  # in the list of sections; a function where it depends on the study
+    title: Text  # in the list of sections; a function where it depends on the study
     values: Callable[[Report], Mapping[str, object] | None]  # what its template shows; None leaves the section out
     files: Callable[[Report], Mapping[str, Content]] = lambda _: {}  # what it writes into `report/`, by path there
     owns: tuple[str, ...] = ()  # patterns of files that it does not write every time: an earlier report's are removed
+    group: Group = Group.DETAILS
+    heading: Text | None = None  # above its text; None: the title; empty: its template has its own
+    brief: Text = ""  # what it comes to, in a few words, beside the heading while it is folded
 
 
 class Picture(NamedTuple):
@@ -92,31 +105,45 @@ class Picture(NamedTuple):
     alt: str
 
 
-def drawn(figure: Figure, alt: str) -> Picture:
-    """A figure as a picture inside the page."""
-    return Picture(data_uri(to_bytes(figure, "svg"), "svg"), alt)
+class Shown(NamedTuple):
+    """A section as it stands in the page."""
+
+    group: Group
+    anchor: str
+    title: str
+    heading: str
+    brief: str
+    text: str  # HTML
 
 
 def render_page(report: Report, sections: Sequence[Section]) -> str:
-    """The HTML, under 5 MB for a study of six arms, pictures inside; every text from the data is escaped."""
+    """The HTML, pictures and scripts inside; every text from the data is escaped."""
     environment = page_environment("viscera.study.report")
     study = report.study
     filters = (one_decimal, two_decimals, share, counted, signed, machine, versions)
     environment.filters |= {each.__name__: each for each in filters}
     titles = {arm.name: arm.title for arm in study.arms}
     environment.filters["arm_title"] = lambda name: titles.get(name, name)
-    common = {"study": study, "config": study.record.config}
-    common |= {"organs": study.classes.organs, "of_phantom": report.of_phantom}
+    common = {"study": study, "config": study.record.config, "organs": study.classes.organs}
+    common["of_phantom"] = report.of_phantom  # on what is copied out of the page
     shown = []
-    for section in sections:
+    for section in sorted(sections, key=lambda each: each.group):
         values = section.values(report)
         if values is not None:
             text = environment.get_template(f"{section.anchor}.html.j2").render(**common, **values)
-            title = section.title if isinstance(section.title, str) else section.title(report)
-            shown.append((section.anchor, title, text))
-    weightings = [weighting_name(weighting) for weighting in study.record.config.study.weightings]
+            title = _text(section.title, report)
+            heading = title if section.heading is None else _text(section.heading, report)
+            brief = _text(section.brief, report)
+            shown.append(Shown(section.group, section.anchor, title, heading, brief, text))
+    scripts = scripts_of(environment, surfaces="data-surfaces" in "".join(each.text for each in shown))
     page = environment.get_template("index.html.j2")
-    return page.render(**common, sections=shown, weightings=weightings, version=viscera.__version__)
+    weightings = [weighting_name(weighting) for weighting in study.record.config.study.weightings]
+    names = {"sections": shown, "groups": Group, "scripts": scripts, "weightings": weightings}
+    return page.render(**common, **names, version=viscera.__version__)
+
+
+def _text(of: Text, report: Report) -> str:
+    return of if isinstance(of, str) else of(report)
 
 
 def one_decimal(value: float | None) -> str:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import viscera
 from viscera.core.arms import arms_of
+from viscera.core.wording import counted
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.analysis_plan import AnalysisPlan, planned_settings
 from viscera.study.report import claims
@@ -141,4 +142,13 @@ def _values(report: Report) -> Mapping[str, object]:
     }
 
 
-PLAN = Section("plan", "What was planned", _values)
+def _brief(report: Report) -> str:
+    if report.plan is None:
+        return "nothing was planned in advance"
+    changed = len(changes(report.plan, report.study, report.test_sha256))
+    if not report.plan_unchanged:
+        return "the plan was changed afterwards"
+    return f"{counted(changed, 'change')} since the plan" if changed else "as planned"
+
+
+PLAN = Section("plan", "What was planned, and what was looked at afterwards", _values, brief=_brief)

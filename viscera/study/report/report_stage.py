@@ -40,6 +40,7 @@ from viscera.study.report.comparisons_section import COMPARISONS
 from viscera.study.report.confusion_section import CONFUSION
 from viscera.study.report.gradients_section import GRADIENTS
 from viscera.study.report.iterations_section import ITERATIONS
+from viscera.study.report.methods_section import METHODS
 from viscera.study.report.page_section import Report, Rows, Section, render_page
 from viscera.study.report.plan_section import PLAN
 from viscera.study.report.segmentations_section import SEGMENTATIONS
@@ -49,21 +50,23 @@ from viscera.study.results import CurvePoint, FusedResult, RunResult, Scene, Spl
 SECTIONS: tuple[Section, ...] = (
     summary_section.SUMMARY,
     TABLE1,
-    COMPARISONS,
-    CALIBRATION,
-    CLAIMS_SECTION,
+    SEGMENTATIONS,
     curves_section.FIGURE1,
     CONFUSION,
     GRADIENTS,
-    curves_section.RATES,
+    ITERATIONS,
+    COMPARISONS,
+    CLAIMS_SECTION,
+    CALIBRATION,
     summary_section.GAP,
     summary_section.TRUST,
-    ITERATIONS,
     summary_section.FUSED_SECTION,
-    SEGMENTATIONS,
+    curves_section.RATES,
+    METHODS,
     summary_section.COST,
     PLAN,
     summary_section.SETTINGS,
+    summary_section.PROBLEMS,
 )
 
 

@@ -7,12 +7,12 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable
+from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
 from viscera.core.arms import FUSED, weighting_name
-from viscera.drawing.canvas import Pixels, data_uri, house_style, pixels_to_png, to_bytes, to_pixels
-from viscera.drawing.renders import common_box, render_figure, surfaces
-from viscera.drawing.slices import HATCH, HATCHED_CSS, IGNORED_COLOUR, slice_figure
-from viscera.study.report.page_section import Content, Report, Section
+from viscera.drawing.canvas import Pixels, house_style, to_bytes
+from viscera.drawing.slices import HATCH, IGNORED_COLOUR
+from viscera.study.report.gallery import TRUTH, Views, gallery_of, has_ignored, scene_views
+from viscera.study.report.page_section import Content, Group, Report, Section
 from viscera.study.results import Scene, StudyResult
 
 
@@ -38,28 +38,21 @@ class OrganFigure(NamedTuple):
         return "best model per organ" if self.weighting == FUSED else f"{self.weighting} weighting"
 
 
-def organ_figures(study: StudyResult, scene: Scene) -> list[OrganFigure]:
-    """Draw every label map of a case once, and arrange the pictures by weighting; the fused predictor's last."""
-    views = {"ground truth": scene.truth, **scene.predictions}
-    organs = {name: surfaces(view.coarse, study.classes) for name, view in views.items()}
-    box = common_box(list(organs.values()))
-    drawn: dict[str, tuple[Pixels, Pixels]] = {}
-    for name, view in views.items():
-        in_colour = slice_figure(scene.backdrop, view.axial, view.spacing_mm, study.classes)
-        drawn[name] = to_pixels(in_colour), to_pixels(render_figure(organs[name], box))
-    truth = Panel("ground truth", *drawn["ground truth"])
+def organ_figures(study: StudyResult, scene: Scene, views: Mapping[str, Views]) -> list[OrganFigure]:
+    """Arrange the pictures of a case by weighting; the fused predictor's last."""
+    truth = Panel(TRUTH, *views[TRUTH])
     figures = []
     for number, weighting in enumerate(study.record.config.study.weightings, start=2):
         panels = []
         for arm in (arm for arm in study.arms if arm.weighting == weighting):
             title = f"rate {arm.learning_rate:g}" + (f", {arm.variant}" if arm.variant else "")
-            flagged = ", ".join(name.replace("_", " ") for name in scene.flagged.get(arm.name, ()))
+            flagged = ", ".join(map(title_of, scene.flagged.get(arm.name, ())))
             note = f"flagged: {flagged}" if flagged else ""
-            axial, surface = drawn.get(arm.name, (None, None))
+            axial, surface = views.get(arm.name, (None, None))
             panels.append(Panel(title, axial, surface, note))
         figures.append(OrganFigure(number, weighting_name(weighting), (truth, *panels)))
-    if FUSED in drawn:
-        figures.append(OrganFigure(2 + len(figures), FUSED, (truth, Panel(FUSED, *drawn[FUSED]))))
+    if FUSED in views:
+        figures.append(OrganFigure(2 + len(figures), FUSED, (truth, Panel(FUSED, *views[FUSED]))))
     return figures
 
 
@@ -94,26 +87,14 @@ def composite_png(figure: OrganFigure, heading: str, classes: ClassTable = ABDOM
 
 def figures_of(report: Report) -> list[OrganFigure]:
     """Figures 2-4; none without a scene."""
-    return organ_figures(report.study, report.scene) if report.scene else []
+    return organ_figures(report.study, report.scene, report.once(scene_views)) if report.scene else []
 
 
-def has_ignored(scene: Scene | None) -> bool:
-    """Whether the slice that is shown has voxels that nobody labelled."""
-    return scene is not None and bool((scene.truth.axial == IGNORED).any())
-
-
-def _values(report: Report) -> Mapping[str, object]:
-    figures, scene = report.once(figures_of), report.scene
-    pictures = [pixels for figure in figures for panel in figure.panels for pixels in (panel.axial, panel.surface)]
-    encoded = {id(pixels): pixels for pixels in pictures if pixels is not None}  # all figures share the ground truth
-    return {
-        "scene": scene,
-        "figures": figures,
-        "hatched": HATCHED_CSS if has_ignored(scene) else "",
-        "uri_of": {key: data_uri(pixels_to_png(pixels), "png") for key, pixels in encoded.items()},
-        "id": id,
-        "shown_seeds": sorted(set(scene.seeds.values())) if scene else [],
-    }
+def _values(report: Report) -> Mapping[str, object] | None:
+    scene, gallery = report.scene, report.once(gallery_of)
+    if scene is None or gallery is None:
+        return None
+    return {"scene": scene, "gallery": gallery, "shown_seeds": sorted(set(scene.seeds.values()))}
 
 
 def _files(report: Report) -> Mapping[str, Content]:
@@ -128,8 +109,10 @@ def _files(report: Report) -> Mapping[str, Content]:
 
 SEGMENTATIONS = Section(
     "segmentations",
-    lambda report: f"Figures 2–{1 + len(report.study.record.config.study.weightings)}: segmentations",
+    "In 3D",
     _values,
     _files,
     owns=("figures/figure[0-9]*.*",),
+    group=Group.REASONS,
+    heading=lambda report: f"Figures 2–{1 + len(report.once(figures_of))}: the same case in 3D",
 )

@@ -7,11 +7,15 @@ import numpy as np
 import pandas as pd
 
 from viscera.core.arms import FUSED, arm_config
+from viscera.core.wording import counted
+from viscera.drawing.slices import HATCHED_CSS
 from viscera.engine.trust import failures_among
 from viscera.metrics.learning import BATCH_NORM_GAP, FAILED_DICE, LoggedStep, batch_norm_remedy
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.report.comparisons_section import primary_comparisons
-from viscera.study.report.page_section import Report, Section
+from viscera.study.report.gallery import gallery_of, has_ignored
+from viscera.study.report.headline import headline
+from viscera.study.report.page_section import Group, Report, Section
 from viscera.study.results import StudyResult, mean_defined
 from viscera.study.score_table import ScoreTable
 
@@ -32,8 +36,8 @@ def gaps(study: StudyResult, grid: str) -> pd.DataFrame:
 def batch_norm_losses(study: StudyResult) -> list[tuple[str, float, float]]:
     """What running statistics of batch normalisation cost each arm that has them; nothing where it was not logged.
 
-    The arm's title, and its Dice on the training windows at the last logged step, mean over organs and seeds, as the
-    network is applied and by the statistics of each batch of windows.
+    The arm's title, and its Dice on the training patches at the last logged step, mean over organs and seeds, as the
+    network is applied and by the statistics of each batch of patches.
     """
     found = []
     for arm in study.arms:
@@ -114,10 +118,30 @@ def flagged_organs(reasons: Mapping[tuple[str, str], tuple[str, ...]], case: str
 
 
 def _summary_values(report: Report) -> Mapping[str, object]:
-    shared = {**report.once(_fused_values), **report.once(_batch_norm_values)}
     cases = len(report.study.scores.cases(report.grid))
-    own = {"problems": report.problems, "grid": report.grid, "cases": cases, "enough_seeds": SEEDS_FOR_SETTINGS}
-    return {**shared, **own}
+    scene = report.scene
+    own = {"problems": problems_of(report), "grid": report.grid, "cases": cases, "enough_seeds": SEEDS_FOR_SETTINGS}
+    pictures = {
+        "headline": headline(report),
+        "scene": scene,
+        "gallery": report.once(gallery_of),
+        "hatched": HATCHED_CSS if has_ignored(scene) else "",
+        "shown_seeds": sorted(set(scene.seeds.values())) if scene else [],
+    }
+    return {**report.once(_fused_values), **own, **pictures}
+
+
+def problems_of(report: Report) -> list[str]:
+    """What could not be read or shown, in sentences."""
+    others = (
+        "The paper's claims and its Table 1 are left out: they are about its eight classes, and this study has others."
+    )
+    return [*report.problems, *([] if report.study.has_papers_classes else [others])]
+
+
+def _problem_values(report: Report) -> Mapping[str, object] | None:
+    problems = problems_of(report)
+    return {"problems": problems} if problems else None
 
 
 def _fused_values(report: Report) -> Mapping[str, object]:
@@ -130,8 +154,12 @@ def _fused_values(report: Report) -> Mapping[str, object]:
     }
 
 
+def _batch_norm_losses(report: Report) -> list[tuple[str, float, float]]:
+    return batch_norm_losses(report.study)
+
+
 def _batch_norm_values(report: Report) -> Mapping[str, object]:
-    losses, remedy = batch_norm_losses(report.study), batch_norm_remedy("running")
+    losses, remedy = report.once(_batch_norm_losses), batch_norm_remedy("running")
     return {"batch_norm": losses, "batch_norm_gap": BATCH_NORM_GAP, "batch_norm_remedy": remedy}
 
 
@@ -139,14 +167,36 @@ def _gap_values(report: Report) -> Mapping[str, object]:
     return {**report.once(_batch_norm_values), "gaps": gaps(report.study, report.grid)}
 
 
+def _trust_brief(report: Report) -> str:
+    rows = trust_rows(report.study, report.grid)
+    flagged = sum(row.flagged for row in rows)
+    return f"{flagged:,} of {counted(flagged + sum(row.unflagged for row in rows), 'organ')} flagged"
+
+
 def _trust_values(report: Report) -> Mapping[str, object] | None:
     rows = trust_rows(report.study, report.grid)
     return {"trust": rows, "trust_sentence": trust_sentence(rows)} if rows else None
 
 
-SUMMARY = Section("summary", "Summary", _summary_values)
-GAP = Section("gap", "Training and test", _gap_values)
-TRUST = Section("trust", "When not to trust", _trust_values)
-FUSED_SECTION = Section("fused", "Best arm per organ", lambda of: of.once(_fused_values) if of.study.fused else None)
-COST = Section("cost", "Cost", lambda _: {})
+SUMMARY = Section("summary", "Summary", _summary_values, group=Group.GLANCE, heading="")
+
+
+def _gap_brief(report: Report) -> str:
+    """What running statistics cost, where that is much; else the largest gap."""
+    lost = max((batch - own for _, own, batch in report.once(_batch_norm_losses)), default=0.0)
+    if lost > BATCH_NORM_GAP:
+        return f"running statistics of batch normalisation cost up to {100 * lost:.0f} points"
+    widest = gaps(report.study, report.grid)["gap"].max()
+    return "" if np.isnan(widest) else f"up to {widest:.1f} points apart"
+
+
+GAP = Section("gap", "Training and test: mean foreground Dice, per cent", _gap_values, brief=_gap_brief)
+TRUST = Section("trust", "When not to trust a prediction", _trust_values, brief=_trust_brief)
+FUSED_SECTION = Section(
+    "fused",
+    "The best arm per organ, as one predictor",
+    lambda of: of.once(_fused_values) if of.study.fused else None,
+)
+COST = Section("cost", "Cost of training", lambda _: {})
 SETTINGS = Section("settings", "How it was made", lambda _: {})
+PROBLEMS = Section("problems", "What could not be read or shown", _problem_values)

@@ -14,7 +14,7 @@ from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.report.arm_spread import Spread
 from viscera.study.report.comparisons import ALPHA, Comparisons, compare
 from viscera.study.report.comparisons_section import organ_findings, primary_comparisons
-from viscera.study.report.page_section import Content, Report, Rows, Section, one_decimal
+from viscera.study.report.page_section import PHANTOM, Content, Group, Report, Rows, Section, one_decimal
 from viscera.study.results import StudyResult
 
 DAGGER = "†"
@@ -74,11 +74,12 @@ class Table1:
     spread: Spread  # bootstrap intervals of the means
     alike: frozenset[tuple[str, str]]  # organs and arms not significantly below the organ's best; none with few seeds
     footnotes: tuple[str, ...] = ()  # what ± and the marks mean, and what was left out of the means; plain text
+    of_phantom: str = ""  # what the table's heading ends with, where the data are procedural
 
     def rows(self) -> list[TableRow]:
         """Rows as printed, one decimal as in the paper; an undefined value is a dash, the best of a row bold."""
         printed = self.percent.round(1)
-        best = printed.eq(printed.max(axis=1), axis=0)
+        best = printed.eq(printed.max(axis=1), axis=0) & printed.gt(0)  # nothing is best at 0.0
         half = self.spread.half_width.reindex_like(self.percent)
 
         def cell(row: str, arm: str) -> Cell:
@@ -123,7 +124,7 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
             f"{counted(study.fused.record.validation_cases, 'validation case')}. The test cases were not used. It has "
             "no interval and no mark of significance: those compare the arms."
         )
-    return Table1(grid, percent, tuple(titles), spread, alike, tuple(footnotes))
+    return Table1(grid, percent, tuple(titles), spread, alike, tuple(footnotes), PHANTOM * study.phantom)
 
 
 def to_csv(table: Table1) -> str:
@@ -135,7 +136,7 @@ def to_markdown(table: Table1) -> str:
     """A pipe table and its footnotes; names are escaped."""
     frame = pd.DataFrame(
         [[_markdown(row.title), *(cell.markdown for cell in row.cells)] for row in table.rows()],
-        columns=["Dice, per cent", *map(_markdown, table.titles)],
+        columns=[_markdown(f"Dice, per cent{table.of_phantom}"), *map(_markdown, table.titles)],
     )
     grid = frame.to_markdown(index=False, disable_numparse=True, colalign=["left"] + ["right"] * len(table.titles))
     notes = "".join(f"- {_markdown(note)}\n" for note in table.footnotes)
@@ -144,7 +145,7 @@ def to_markdown(table: Table1) -> str:
 
 def to_latex(table: Table1) -> str:
     r"""A `tabular` with `\hline` (no package needed) and its footnotes below; names are escaped."""
-    rows = [" & ".join(["Dice (\\%)", *map(_latex, table.titles)]) + r" \\", r"\hline"]
+    rows = [" & ".join([f"Dice (\\%){_latex(table.of_phantom)}", *map(_latex, table.titles)]) + r" \\", r"\hline"]
     for row in table.rows():
         rows += [r"\hline"] if row.name == "AVG" else []
         rows.append(" & ".join([_latex(row.title), *(cell.latex for cell in row.cells)]) + r" \\")
@@ -242,4 +243,12 @@ def _files(report: Report) -> Mapping[str, Content]:
     return files
 
 
-TABLE1 = Section("table1", "Table 1", lambda of: {"tables": of.once(tables_of)}, _files, owns=("table1_prepared*",))
+TABLE1 = Section(
+    "table1",
+    "Table 1",
+    lambda of: {"tables": of.once(tables_of)},
+    _files,
+    owns=("table1_prepared*",),
+    group=Group.GLANCE,
+    heading="Table 1: mean Dice on the test cases, per cent",
+)

@@ -1,0 +1,61 @@
+"""The study in one sentence: how far it was trained, which arm came highest, which lowest. Zeros are not crowned."""
+
+import pandas as pd
+
+from viscera.core.arms import Arm
+from viscera.core.config import TrainConfig
+from viscera.core.wording import counted
+from viscera.study.report.comparisons_section import primary_comparisons
+from viscera.study.report.page_section import Report, one_decimal
+from viscera.study.results import StudyResult
+
+PAPERS_STEPS: int = TrainConfig().iterations
+NBSP = "\N{NO-BREAK SPACE}"
+_MOST_NAMED = 2  # arms that share the first place; more are counted
+
+
+def trained(study: StudyResult) -> str:
+    """How far from trained to the end, as the paper's models were: `After 40 of 10,000 steps`; empty where they are."""
+    planned = study.record.all_stages[-1]
+    done = max((run.status.step for run in study.runs if run.status is not None), default=0)
+    if done < planned:
+        return f"After {done:,} of {planned:,} steps"
+    return f"After {planned:,} steps (the paper: {PAPERS_STEPS:,})" if planned < PAPERS_STEPS else ""
+
+
+def headline(report: Report) -> str:
+    """What the study found, in one sentence about mean foreground Dice on the test cases."""
+    study = report.study
+    means = report.once(primary_comparisons).highest_first("FOREGROUND").round(1)
+    after = trained(study)
+    found = _finding(study, means)
+    return f"{after}, {found}" if after else found[0].upper() + found[1:]
+
+
+def _finding(study: StudyResult, means: "pd.Series[float]") -> str:
+    if means.empty:
+        return f"none of the {counted(len(study.arms), 'arm')} has scores yet."
+    highest, lowest = float(means.iloc[0]), float(means.iloc[-1])
+    if highest <= 0:
+        return f"no arm segments any organ: every mean foreground Dice is 0.0{NBSP}%."
+    first, last = (_those(study, means, value) for value in (highest, lowest))
+    if highest == lowest:
+        every = "share a" if len(means) > 1 else "reach a"
+        return f"{first} {every} mean foreground Dice of {one_decimal(highest)}{NBSP}%."
+    verb = "share" if (means == highest).sum() > 1 else "reach"
+    return (
+        f"{first} {verb} the highest mean foreground Dice, {one_decimal(highest)}{NBSP}%, and {last} the lowest, "
+        f"{one_decimal(lowest)}{NBSP}%."
+    )
+
+
+def _those(study: StudyResult, means: "pd.Series[float]", value: float) -> str:
+    """The arms of a mean, named where they are few."""
+    arms = [arm for arm in study.arms if means.get(arm.name) == value]
+    return " and ".join(map(phrase, arms)) if len(arms) <= _MOST_NAMED else counted(len(arms), "arm")
+
+
+def phrase(arm: Arm) -> str:
+    """`uniform weights at rate 0.001`, with the variant in brackets."""
+    weighting = arm.weighting if isinstance(arm.weighting, str) else f"power {arm.weighting:g}"
+    return f"{weighting} weights at rate {arm.learning_rate:g}" + (f" ({arm.variant})" if arm.variant else "")

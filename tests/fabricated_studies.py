@@ -122,7 +122,7 @@ def make_study() -> StudyMaker:
 def study_of_dice() -> StudyMaker:
     """A study by formula: `dice(arm, seed, case, organ)` is a Dice, or None where an arm has no scores at all.
 
-    `curve_dice(arm, seed)` gives foreground Dice on (training windows, validation cases) at each of its steps.
+    `curve_dice(arm, seed)` gives foreground Dice on (training patches, validation cases) at each of its steps.
     """
 
     def make(

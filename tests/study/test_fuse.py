@@ -181,7 +181,7 @@ def test_it_is_the_last_figure_of_the_report(fused: Path, tmp_path: Path, monkey
     shutil.copytree(fused, tmp_path / "study")
     page = make_report(tmp_path / "study")
     assert (page.parent / "figures" / "figure4_fused.png").exists()
-    assert "Figure 4: best model per organ" in page.read_text()
+    assert "<b>best arm per organ</b>" in page.read_text()
 
 
 def test_in_the_joined_table_it_is_the_last_arm(plain: Path, fused: Path) -> None:

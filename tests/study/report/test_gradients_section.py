@@ -67,7 +67,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("undrawn")
 def test_none_left_behind_is_not_said_where_table_1_says_otherwise(study: StudyResult) -> None:
-    """Nothing was lost on the training windows of the first arm, but its test cases have no liver."""
+    """Nothing was lost on the training patches of the first arm, but its test cases have no liver."""
     rows = tuple(ScoreRow("a", name, "original", "dice", 0.0 if name == "liver" else 0.8) for name in CLASS_NAMES)
     runs = (dataclasses.replace(study.runs[0], scores=rows), *study.runs[1:])
     said = words_of(dataclasses.replace(study, runs=runs), GRADIENTS)

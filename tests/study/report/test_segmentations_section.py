@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-from viscera.study.report.gallery import views_of
+from viscera.study.report.case_gallery import views_of
 from viscera.study.report.segmentations_section import composite_png, organ_figures
 from viscera.study.results import Scene, StudyResult
 

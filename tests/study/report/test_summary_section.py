@@ -147,7 +147,7 @@ def test_settings_say_what_the_network_is_and_how_it_was_predicted_without_batch
 def test_settings_say_how_it_was_predicted(make_study: StudyMaker) -> None:
     text = render_page(Report(make_study([rows(a=0.5), *[None] * 5])), [SETTINGS])
     named = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", text))
-    assert named["Prediction"] == "in few large windows, without the air around the body"
+    assert named["Prediction"] == "in few large blocks, without the air around the body"
     assert named["Evaluation grid"] == "original"
     assert named["Hardware"] == "cpu: A CPU"
     assert named["Cases"] == "not known: the store is not available"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from viscera.io.scores import ScoreRow
-from viscera.study.report.gallery import gallery_of, views_of
+from viscera.study.report.case_gallery import gallery_of, views_of
 from viscera.study.report.page_section import Report
 from viscera.study.report.segmentations_section import organ_figures
 from viscera.study.report.summary_section import flagged_organs, trust_rows, trust_sentence

@@ -71,7 +71,7 @@ def _training(study: StudyResult) -> Iterator[str]:
         f"{', changed at random' if train.augment.enabled else ', without augmentation'}, and "
         f"{ {'adam': 'Adam', 'adamw': 'AdamW', 'sgd': 'SGD with Nesterov momentum'}[train.optimiser.name] }."
     )
-    unlike = differences(train, TrainConfig(), ["reading"], apart_from=_NAMED)
+    unlike = differences(train, TrainConfig(), ["method"], apart_from=_NAMED)
     if unlike:
         yield f"Settings other than the defaults: {'; '.join(each.replace('(now', '(default') for each in unlike)}."
     trained = [run.status.step for run in study.runs if run.status is not None]
@@ -88,7 +88,7 @@ def _prediction(study: StudyResult) -> Iterator[str]:
             f"by sub-volumes of {train.patch}³ voxels with an overlap of {predict.overlap:.0%} ({predict.blend} blend)"
         )
     else:
-        how = "in large windows" if predict.mode == "auto" else "in one pass over the whole volume"
+        how = "in few large blocks" if predict.mode == "auto" else "in one pass over the whole volume"
     which = "last" if predict.checkpoint == "last" else "checkpoint of highest Dice on the validation cases"
     which = "last checkpoint" if which == "last" else which
     yield f"Each test scan was segmented with the {which}, {how}."

@@ -11,7 +11,7 @@ from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
 from viscera.core.arms import FUSED, weighting_name
 from viscera.drawing.canvas import Pixels, house_style, to_bytes
 from viscera.drawing.slices import HATCH, IGNORED_COLOUR
-from viscera.study.report.gallery import TRUTH, Views, gallery_of, has_ignored, scene_views
+from viscera.study.report.case_gallery import TRUTH, Views, gallery_of, has_ignored, scene_views
 from viscera.study.report.page_section import Content, Group, Report, Section
 from viscera.study.results import Scene, StudyResult
 

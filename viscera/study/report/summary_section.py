@@ -12,8 +12,8 @@ from viscera.drawing.slices import HATCHED_CSS
 from viscera.engine.trust import failures_among
 from viscera.metrics.learning import BATCH_NORM_GAP, FAILED_DICE, LoggedStep, batch_norm_remedy
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
+from viscera.study.report.case_gallery import gallery_of, has_ignored
 from viscera.study.report.comparisons_section import primary_comparisons
-from viscera.study.report.gallery import gallery_of, has_ignored
 from viscera.study.report.headline import headline
 from viscera.study.report.page_section import Group, Report, Section
 from viscera.study.results import StudyResult, mean_defined

@@ -5,7 +5,8 @@ they are first used, so that `import viscera` costs nothing.
 """
 
 import importlib
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from viscera.core.errors import VisceraError as VisceraError
@@ -14,11 +15,15 @@ if TYPE_CHECKING:
     from viscera.core.scan import Volume as Volume
     from viscera.engine.predictor import Predictor as Predictor
     from viscera.io.nifti import read_labels as read_labels
+    from viscera.io.runlog import RunFolder, StudyFolder
     from viscera.io.scans import read_volume as read_volume
+    from viscera.io.store import Store as Store
     from viscera.losses.balance import class_weights as class_weights
     from viscera.losses.dice import WeightedDiceLoss as WeightedDiceLoss
     from viscera.metrics.scoring import score as score
     from viscera.networks.unet3d import UNet3D as UNet3D
+
+    Run, Study = RunFolder, StudyFolder
 
 __version__ = "0.1.0"
 
@@ -26,6 +31,9 @@ _HOMES = {
     "LabelMap": "core.scan",
     "NetworkConfig": "core.network_config",
     "Predictor": "engine.predictor",
+    "Run": "io.runlog:RunFolder",
+    "Store": "io.store",
+    "Study": "io.runlog:StudyFolder",
     "UNet3D": "networks.unet3d",
     "VisceraError": "core.errors",
     "Volume": "core.scan",
@@ -40,7 +48,32 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module 'viscera' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"viscera.{_HOMES[name]}"), name)
+    if "IPython" in sys.modules:
+        _show_in_notebooks()
+    module, _, found = _HOMES[name].partition(":")
+    return getattr(importlib.import_module(f"viscera.{module}"), found or name)
+
+
+def load_ipython_extension(shell: Any) -> None:  # noqa: ANN401 - IPython's
+    """Let a notebook show scans, label maps, stores, runs and studies; where IPython runs it does so by itself."""
+    html = shell.display_formatter.formatters["text/html"]
+    for name in ("Volume", "LabelMap", "Store", "Run", "Study"):
+        module, _, found = _HOMES[name].partition(":")
+        html.for_type_by_name(f"viscera.{module}", found or name, _html_of)
+
+
+def _html_of(artifact: object) -> str:
+    """Loads what draws when something is shown for the first time."""
+    text: str = importlib.import_module("viscera.notebook.displays").html_of(artifact)
+    return text
+
+
+def _show_in_notebooks() -> None:
+    from IPython import get_ipython  # noqa: PLC0415 - it is there: it called
+
+    shell = get_ipython()
+    if shell is not None:
+        load_ipython_extension(shell)
 
 
 def __dir__() -> list[str]:

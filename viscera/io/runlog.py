@@ -47,11 +47,14 @@ class RunStatus(Settings):
     training_voxel_counts: tuple[int, ...] = ()  # (L,), so that a run without its weights still says what it is of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class RunFolder:
     """Paths and small files of a Run."""
 
     path: Path
+
+    def __init__(self, path: str | Path) -> None:
+        object.__setattr__(self, "path", Path(path))
 
     config_path = _Inside("config.yaml")  # resolved configuration
     curve_path = _Inside("curve.jsonl")  # one JSON object a logged step
@@ -151,11 +154,14 @@ class StudyRecord(Settings):
         return self.stages or (self.config.train.iterations,)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class StudyFolder:
     """Paths and small files of a Study: `arms/ARM/seed_S/` are its Runs."""
 
     path: Path
+
+    def __init__(self, path: str | Path) -> None:
+        object.__setattr__(self, "path", Path(path))
 
     record_path = _Inside("study.yaml")  # resolved configuration, and the store it was run on
     plan_path = _Inside("plan.json")  # what was to be run and how analysed, written before the first run

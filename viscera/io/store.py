@@ -53,8 +53,9 @@ class Store:
         return store
 
     @classmethod
-    def open(cls, path: Path) -> "Store":
+    def open(cls, path: str | Path) -> "Store":
         """Open a store; raises BadInputError for no store there, a damaged manifest, or one of a newer format."""
+        path = Path(path)
         manifest_path = path / "manifest.json"
         if not manifest_path.exists():
             raise BadInputError(f"{path}: this is no store (it has no manifest.json). Make one with `viscera prepare`.")

@@ -1,0 +1,1 @@
+"""How scans, label maps, stores, runs and studies show themselves in notebooks."""

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from viscera.metrics.scoring import score as score
     from viscera.networks.unet3d import UNet3D as UNet3D
 
-    Run, Study = RunFolder, StudyFolder
+    Run = RunFolder
+    Study = StudyFolder
 
 __version__ = "0.1.0"
 

@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from tests.io.dicom_series import oblique, write_series
+from viscera.core.arms import arms_of
 from viscera.core.errors import BadInputError, UsageError
+from viscera.core.resolve import resolve_config
+from viscera.io.nifti import write_nifti
+from viscera.io.runlog import StudyFolder, StudyRecord
+from viscera.io.scores import ScoreRow, write_scores
 from viscera.io.store import Store
 from viscera.view.gallery import Gallery, by_distrust
 from viscera.view.given_beside import Beside
@@ -68,6 +73,38 @@ def test_a_dicom_folder_opens_as_it_is(tmp_path: Path) -> None:
     scan = gallery.cases[0].scan
     assert scan is not None
     assert sorted(scan.read().hu.shape) == sorted(geometry.shape)
+
+
+def test_labels_beside_dicom_images_do_not_hide_these(tmp_path: Path, save_scan: SaveScan) -> None:
+    geometry = oblique()
+    write_series(tmp_path / "series", geometry)
+    labels = save_scan(tmp_path / "series" / "labels.nii.gz", np.zeros(geometry.shape, np.uint8), geometry.affine)
+    gallery = open_gallery(tmp_path / "series", Beside(labels=labels))
+    assert layers_of(gallery) == [("series", ["prediction"])]
+
+
+def test_a_study_has_its_test_cases_through_all_arms(tiny_store: Store, tmp_path: Path) -> None:
+    study = StudyFolder(tmp_path / "study")
+    config = resolve_config(
+        file_values={"study": {"weightings": ["uniform", "square"], "learning_rates": [0.001], "seeds": [0, 1]}}
+    )
+    name = tiny_store.names("test")[0]
+    record = StudyRecord(version="1", store=str(tiny_store.path), dataset="tiny", config=config)
+    study.path.mkdir()
+    study.write_record(record)
+    for seed, arm in enumerate(arms_of(config.study)):  # the others are not predicted yet
+        run = study.run(arm, seed)
+        run.predictions.mkdir(parents=True)
+        write_nifti(run.predictions / f"{name}.nii.gz", tiny_store.original_labels(name))
+        write_scores(run.scores, [ScoreRow(name, "liver", "original", "dice", 0.25 + seed / 2)])
+    gallery = open_gallery(study.path)
+    titles = ["reference", "uniform, rate 0.001, seed 0", "square, rate 0.001, seed 1"]
+    assert layers_of(gallery) == [(name, titles)]
+    assert [layer.dice.get("liver") for layer in gallery.cases[0].layers] == [None, 0.25, 0.75]
+    study.write_record(record.model_copy(update={"store": str(tmp_path / "gone")}))
+    with pytest.raises(BadInputError, match=r"its store .*gone is not there.* --scans STORE"):
+        open_gallery(study.path)
+    assert layers_of(open_gallery(study.path, Beside(scans=tiny_store.path))) == [(name, titles)]
 
 
 def test_a_store_has_its_cases_with_their_split(tiny_store: Store) -> None:

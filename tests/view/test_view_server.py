@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import socket
+import threading
 from pathlib import Path
 
 import nibabel as nib
@@ -187,6 +188,21 @@ def test_slow_and_large_requests_do_not_stop_others(server: ViewServer) -> None:
         large.sendall(b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert large.recv(100).split()[1] in {b"400", b"404", b"414", b"431"}
     assert ask(server, f"{own(server)}/api/gallery")[0] == 200
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc of Linux")
+def test_many_requests_leave_no_threads_and_files_open(server: ViewServer) -> None:
+    def held() -> tuple[int, int]:
+        return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+
+    paths = ("/api/gallery", "/api/cases/0", "/api/cases/1/labels/0", "/api/cases/7/scan", "/nothing")
+    after = []
+    for number in range(300):
+        ask(server, own(server) + paths[number % len(paths)])
+        if number in {99, 299}:
+            after.append(held())
+    assert after[1][0] <= after[0][0] + 1
+    assert after[1][1] <= after[0][1] + 2
 
 
 def test_websockets_are_refused(server: ViewServer) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from viscera.core.errors import BadInputError, UsageError
+from viscera.io.dicom import is_dicom
 from viscera.io.files import reading
 from viscera.io.layouts.dataset_tables import case_name
 from viscera.io.layouts.labelled_cases import find_cases
@@ -59,13 +60,21 @@ def _opener(path: Path) -> Callable[[Path, Beside], Gallery]:
     if path.is_file() and is_nifti(path) and _is_label_map(path):
         return _of_predictions
     niftis = sorted(filter(is_nifti, path.iterdir())) if path.is_dir() else []
-    if niftis and all(map(_is_label_map, niftis)):
+    if niftis and all(map(_is_label_map, niftis)) and not _has_dicom(path):
         return _of_predictions
     if path.is_dir() and not niftis:
         with suppress(BadInputError):
             find_cases(path, partial=True)
             return _of_data_set
     return _of_scans
+
+
+def _has_dicom(folder: Path) -> bool:
+    """Whether DICOM images lie in a folder; what `predict` writes beside label maps is not looked into."""
+    files = (
+        each for each in sorted(folder.iterdir()) if each.is_file() and each.suffix not in {".json", ".csv", ".gz"}
+    )
+    return any(map(is_dicom, files))
 
 
 def _is_label_map(path: Path) -> bool:

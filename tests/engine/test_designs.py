@@ -128,7 +128,7 @@ def test_the_probe_times_and_remembers_the_network_that_is_trained(
 
     monkeypatch.setattr(Trainer, "create", watched)
     probe = _Probe(8, 2, 2, 3, 8, "cpu", train.network)
-    probe._step("float32", "channels_last")()
+    probe.step("float32", "channels_last")()
     expected = {name: value.shape for name, value in build_network(train).state_dict().items()}
     assert {name: value.shape for name, value in built[0].state_dict().items()} == expected
     assert probe.key().startswith(PAPERS_KEY)

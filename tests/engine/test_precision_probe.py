@@ -88,7 +88,7 @@ def test_a_probe_times_steps_of_all_four() -> None:
 
 
 def test_waiting_for_a_busy_processor_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision_probe._Probe, "_step", lambda *_: lambda: time.sleep(0.02))
+    monkeypatch.setattr(precision_probe._Probe, "step", lambda *_: lambda: time.sleep(0.02))
     seconds = precision_probe._Probe(patch=8, batch_size=2, filters=2, levels=2, num_classes=8).measure()
     assert max(seconds.values()) < 0.015
 

@@ -125,6 +125,7 @@ def train(
         viscera train store run --resume
     """
     from viscera.core.resolve import as_recorded
+    from viscera.engine.training_text import end_text
     from viscera.io.records import read_yaml
     from viscera.io.runlog import RunFolder
     from viscera.io.splits import sizes_text
@@ -138,6 +139,8 @@ def train(
     with stop_on_signal() as stop:
         how: dict[str, Any] = {"resume": resume, "init_from": init_from, "stop": stop}
         folder = stage.train(store, run, call.config(base), **how, progress=call.display.update)
+    if table := end_text(folder):
+        call.display.note(table)
     data = TrainingData.read(folder.training_data)
     if data is not None:
         call.display.note(f"{folder.path}: {sizes_text(data.cases, data.fold)}")

@@ -40,6 +40,7 @@ def study(
     """
     from viscera.io.runlog import StudyFolder
     from viscera.study.launch import plan_study, run_study
+    from viscera.study.outset import end_text
 
     config = call.config(StudyFolder(study).settings_so_far())
     if plan_only:
@@ -48,7 +49,10 @@ def study(
     call.choose_threads()
     where = shared.arms_on(launcher, address)
     with stop_on_signal() as stop:
-        page = run_study(store, study, config, stop=stop, progress=call.display.update, launcher=where)
+        how: dict[str, Any] = {"progress": call.display.update, "announce": call.display.note}
+        page = run_study(store, study, config, stop=stop, launcher=where, **how)
+    if table := end_text(StudyFolder(study)):
+        call.display.note(table)
     call.display.note(f"Report: {page}")
     call.say(str(page))
 

@@ -66,6 +66,27 @@ def as_before(train: TrainConfig, before: TrainConfig) -> TrainConfig:
     return with_span(train.model_copy(update=auto), before)
 
 
+def step_seconds(train: TrainConfig, num_classes: int, device: torch.device) -> float | None:
+    """About how long a step takes here: what the machine remembers, or two steps on noise; None without memory."""
+    probe = _Probe(train.patch, train.batch_size, train.filters, train.levels, num_classes, str(device), train.network)
+    precision: Precision = "bfloat16" if train.precision == "bfloat16" else "float32"
+    layout: _Layout = "channels_first" if train.memory_layout == "channels_first" else "channels_last"
+    seconds = _read().get(_key(probe, torch.get_num_threads()), {})
+    if seconds.keys() == _NAMES:
+        return seconds[f"{precision} {layout}"]
+    try:
+        step = probe.step(precision, layout)
+        _seconds(step, time.perf_counter)
+        return _seconds(step, time.perf_counter)
+    except (RuntimeError, MemoryError):  # as the training itself will say
+        return None
+
+
+def _key(probe: "_Probe", threads: int) -> str:
+    machine = f"{describe_hardware(torch.device(probe.device))}, {threads} threads, PyTorch {torch.__version__}"
+    return f"{machine}; {probe.key()}"
+
+
 class _Probe(NamedTuple):
     """What the time of a step depends on, beside the machine."""
 
@@ -91,7 +112,7 @@ class _Probe(NamedTuple):
         found = dict[str, float]()
         clock = time.process_time if self.device == "cpu" else time.perf_counter
         for layout in _LAYOUTS:
-            steps = {precision: self._step(precision, layout) for precision in _PRECISIONS}
+            steps = {precision: self.step(precision, layout) for precision in _PRECISIONS}
             rounds: list[dict[Precision, float]] = []
             limit = _LONG_SECONDS if self.device == "cpu" else math.inf  # a GPU's first round chooses its convolutions
             while len(rounds) < 2 or (len(rounds) < _ROUNDS and sum(sum(each.values()) for each in rounds) < limit):
@@ -99,7 +120,7 @@ class _Probe(NamedTuple):
             found |= {f"{each} {layout}": min(seconds[each] for seconds in rounds) for each in _PRECISIONS}
         return found
 
-    def _step(self, precision: Precision, layout: _Layout) -> Callable[[], None]:
+    def step(self, precision: Precision, layout: _Layout) -> Callable[[], None]:
         """A step of a training of its own."""
         size = {name: getattr(self, name) for name in ("patch", "batch_size", "filters", "levels", "network")}
         train = TrainConfig(**size, precision=precision, memory_layout=layout, capture="never")
@@ -134,9 +155,7 @@ def choice(seconds: Mapping[str, float]) -> tuple[str, str]:
 @cache
 def _timed(probe: _Probe, threads: int) -> tuple[str, str] | None:
     """Precision and layout, from what the machine remembers or from a probe; says which, and why. None: no memory."""
-    machine = f"{describe_hardware(torch.device(probe.device))}, {threads} threads, PyTorch {torch.__version__}"
-    key = f"{machine}; {probe.key()}"
-    remembered = _read()
+    key, remembered = _key(probe, threads), _read()
     seconds, when = remembered.get(key, {}), "timed earlier on this machine"
     if seconds.keys() != _NAMES:
         _say("Timing a few steps in float32 and bfloat16, once for this machine and size of network …")

@@ -37,6 +37,7 @@ from viscera.engine.monitor import (
 )
 from viscera.engine.optimiser import learning_rate_at, make_optimiser, set_rate
 from viscera.engine.trained_model import build_network
+from viscera.engine.training_text import step_text
 from viscera.engine.whole_batch_norm import over_the_whole_batch
 from viscera.imaging.augment import augment
 from viscera.imaging.windows import network_input
@@ -81,6 +82,7 @@ class Trainer:
     deferred: bool = False
     captured: CapturedStep | None = None  # None: steps are computed plainly
     average: AveragedWeights[UNet3D] | None = None  # None: the weights themselves are monitored and predicted with
+    last_line: dict[str, Any] = field(default_factory=dict)  # of the curve, by this process
     written: dict[str, Checkpoint] = field(default_factory=dict)  # by file; without the values of their weights
 
     @classmethod
@@ -159,7 +161,9 @@ class Trainer:
             self.step += 1
             self.seconds = seconds_before + time.perf_counter() - started
             rate = (self.step - steps_before) / (self.seconds - seconds_before)
-            report(Progress("train", self.step, train.iterations, f"loss {watch.newest:.4g}  {rate:.2g} steps/s"))
+            mean_weight = float(self.facts.class_weights.at(self.step).mean())
+            told = step_text(watch.newest, rate, mean_weight, self.last_line)
+            report(Progress("train", self.step, train.iterations, told))
             last, stopping = self.step == train.iterations, self._is_stopped()
             save = last or self.step % train.checkpoint_every == 0 or stopping
             if save or is_validated(train, self.step):
@@ -305,6 +309,7 @@ class Trainer:
             self._save(folder.best)
         if not self.batch.ranks.is_first:
             return
+        self.last_line = line
         folder.append_curve(line)
         warn_of_batch_norm(folder, self.config.train, line)
         if self.config.train.diagnose:

@@ -32,6 +32,7 @@ from viscera.io.store import Store
 from viscera.study.analysis_plan import AnalysisPlan
 from viscera.study.find_rates import find_rates
 from viscera.study.fuse import fuse_study
+from viscera.study.outset import outset_text
 from viscera.study.plan import StudyPlan, keep_plan, make_plan, renewed_plan
 from viscera.study.report.plan_section import analysis_rules
 from viscera.study.report.report_stage import make_report
@@ -41,7 +42,7 @@ _MOST_JOBS = 4
 Launcher = Callable[[StudyPlan, StopSignal, OnProgress], list[VisceraError]]
 
 
-def run_study(
+def run_study(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     store_path: Path,  # a Store with training and test cases
     study_path: Path,  # new, or to go on with: arms and iterations of `config` are added
     config: Config,  # all sections
@@ -49,6 +50,7 @@ def run_study(
     stop: StopSignal | None = None,  # set it to end cleanly; the arms in progress write a checkpoint
     progress: OnProgress = unseen,  # an arm's seed and phase are a job
     launcher: Launcher | None = None,  # where the arms are run; by default in processes on this machine (`launch`)
+    announce: Callable[[str], None] | None = None,  # told, before anything is trained, what will be
 ) -> Path:
     """Run what is missing of a study, join the scores and write the report; returns its page.
 
@@ -67,6 +69,8 @@ def run_study(
         warn_of_settings(
             [task.config for task in plan.tasks], have_weights=all(task.run.has_begun for task in plan.tasks)
         )
+        if announce is not None:
+            announce(outset_text(plan, None if launcher else _side_by_side(plan)))
         _forecast(plan, store)
         if plan.config.study.find_rates:
             weightings = plan.config.study.weightings
@@ -110,18 +114,22 @@ def _planned(study_path: Path, store: Store, config: Config) -> Iterator[StudyPl
         yield make_plan(folder, store, config)
 
 
+def _side_by_side(plan: StudyPlan) -> int:
+    """How many arms are trained at the same time."""
+    on_gpu = plan.config.train.device.startswith("cuda") or (
+        plan.config.train.device == "auto" and torch.cuda.is_available()
+    )
+    return plan.config.study.jobs or (1 if on_gpu else min(free_processors(), _MOST_JOBS, len(plan.tasks)))
+
+
 def launch(plan: StudyPlan, stop: StopSignal, progress: OnProgress) -> list[VisceraError]:
     """Run all tasks of a plan on this machine: side by side in processes, or here where there can be no others.
 
     Returns why runs could not be finished, one error a run; raises RunFailedError where a process was killed. Whatever
     takes a plan so can take its place: the tasks share nothing but files.
     """
-    on_gpu = plan.config.train.device.startswith("cuda") or (
-        plan.config.train.device == "auto" and torch.cuda.is_available()
-    )
-    free = free_processors()
-    jobs = plan.config.study.jobs or (1 if on_gpu else min(free, _MOST_JOBS, len(plan.tasks)))
-    threads = threads_of_the_user() or max(1, free // jobs)
+    jobs = _side_by_side(plan)
+    threads = threads_of_the_user() or max(1, free_processors() // jobs)
     started = start_pool(jobs, start_worker, lambda context: (context.Queue(), context.Event(), os.getpid(), threads))
     if started is None:
         return [failure for task in plan.tasks if (failure := run_task(plan, task, stop, progress))]

@@ -1,0 +1,50 @@
+"""How a training is doing, in a few words: beside its progress, and as a table at its end."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from tabulate import tabulate
+
+from viscera.core.anatomy import title_of
+from viscera.core.quantities import duration_text
+from viscera.io.runlog import RunFolder
+
+
+def step_text(loss: float, rate: float, mean_weight: float, line: Mapping[str, Any]) -> str:
+    """`loss -0.327  11 steps/s  gallbladder lags: Dice 0.01`, from the last logged line of the curve.
+
+    Eq. 6 is at best minus the mean of the class weights; where that lies below -1, it stands beside the loss.
+    """
+    best = f" (at best {-mean_weight:.3g})" if mean_weight > 1.001 else ""
+    parts = [f"loss {loss:.4g}{best}", f"{rate:.2g} steps/s"]
+    organ = lagging_organ(line)
+    if organ is not None:
+        parts.append(f"{title_of(organ)} lags: Dice {line['dice'][organ]:.2f}")
+    return "  ".join(parts)
+
+
+def lagging_organ(line: Mapping[str, Any]) -> str | None:
+    """The organ with the lowest Dice on the monitored patches; None where nothing was measured yet."""
+    dice = line.get("dice") or {}
+    known = {organ: value for organ, value in dice.items() if value is not None and organ != "background"}
+    return min(known, key=lambda organ: known[organ]) if known else None
+
+
+def end_text(folder: RunFolder) -> str:
+    """How far a run came, and the Dice of each class at its last logged step; empty where nothing was logged."""
+    curve, status = folder.read_curve(), folder.read_status()
+    if not curve:
+        return ""
+    last = curve[-1]
+    columns = {"training\npatches": last.get("dice") or {}}
+    if validation := last.get("validation_dice"):
+        columns["validation\ncases"] = validation
+    names = list(columns["training\npatches"])
+    rows = [(title_of(name), *(_score(column.get(name)) for column in columns.values())) for name in names]
+    took = f" in {duration_text(status.wall_seconds)}" if status else ""
+    table = tabulate(rows, ("Dice", *columns), disable_numparse=True, colalign=("left", *["right"] * len(columns)))
+    return f"{folder.path}: {last['step']:,} steps{took}, loss {last['loss']:.4g}\n{table}"
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

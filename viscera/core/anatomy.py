@@ -90,6 +90,9 @@ class ClassTable:
         classes = (known[name] if name in known else AnatomicalClass(0, name, next(colours)) for name in names)
         return cls(tuple(replace(each, label=label) for label, each in enumerate(classes)))
 
+    def __repr__(self) -> str:
+        return f"ClassTable({len(self)}: {', '.join(self.names[:3])}{', …' if len(self) > 3 else ''})"
+
     def __len__(self) -> int:
         """L, with background."""
         return len(self.classes)

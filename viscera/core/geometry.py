@@ -33,6 +33,16 @@ class Geometry:
         object.__setattr__(self, "affine", affine)
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
 
+    def __repr__(self) -> str:
+        return f"Geometry({self.text})"
+
+    @property
+    def text(self) -> str:
+        """For people: `48×48×36, 8 mm, RAS`; three voxel sizes where they differ."""
+        sizes = size_text(self.spacing_mm)
+        same = len(set(sizes.split("×"))) == 1
+        return f"{size_text(self.shape)}, {sizes.split('×')[0] if same else sizes} mm, {self.orientation}"
+
     @classmethod
     def from_spacing(cls, shape: Sequence[int], spacing_mm: Sequence[float]) -> "Geometry":
         """A grid along the RAS axes whose centre is the origin."""

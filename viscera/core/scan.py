@@ -1,17 +1,20 @@
 """The values that travel through the journey: a CT volume, a label map, and both of one patient."""
 
+import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from viscera.core.anatomy import IGNORED, NUM_CLASSES
+from viscera.core.anatomy import IGNORED, NUM_CLASSES, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry, size_text
 
 HuArray = npt.NDArray[np.int16]
 LabelArray = npt.NDArray[np.uint8]
+_NAMED = 3  # organs of a label map
 _FEW = 32  # numbers that are counted one by one
 AIR_HU = -1024  # what stands where a scanner measured nothing: around the field of view, beyond the edge of a scan
 
@@ -20,11 +23,15 @@ AIR_HU = -1024  # what stands where a scanner measured nothing: around the field
 class Volume:
     """A CT scan: `hu` int16 (I, J, K) in Hounsfield units, in the order of the file, and where it lies."""
 
-    hu: HuArray
+    hu: "HuArray"
     geometry: Geometry
 
     def __post_init__(self) -> None:
         _check_shape(self.hu, self.geometry)
+
+    def __repr__(self) -> str:
+        hu = f", {self.hu.min()} to {self.hu.max()} HU" if self.hu.size else ""
+        return f"Volume({self.geometry.text}{hu})"
 
     def canonical(self) -> "Volume":
         """The same voxels with axes running to the right, to the front and up (a view)."""
@@ -39,21 +46,39 @@ class LabelMap:
     Of a reference, voxels that nobody labelled have the number 255 (`core.anatomy.IGNORED`).
     """
 
-    labels: LabelArray
+    labels: "LabelArray"
     geometry: Geometry
+    classes: ClassTable | None = None  # what the numbers stand for, where that is known
 
     def __post_init__(self) -> None:
         _check_shape(self.labels, self.geometry)
 
+    def __repr__(self) -> str:
+        known = {c.label: c.title for c in self.classes.classes} if self.classes else {}
+        counts = value_counts(self.labels)
+        found = [
+            f"{known.get(n, f'label {n}')} {counts[n]:,}" for n in range(1, len(counts)) if counts[n] and n < IGNORED
+        ]
+        organs = ", ".join([*found[:_NAMED], *(["…"] if len(found) > _NAMED else [])]) or "no organ"
+        return f"LabelMap({self.geometry.text}, {organs})"
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as NIfTI (`.nii` or `.nii.gz`), on its own grid; raises BadInputError for other names."""
+        path = Path(path)
+        if not path.name.lower().endswith((".nii", ".nii.gz")):
+            raise BadInputError(f"{path}: a name that ends in .nii or .nii.gz was expected.")
+        importlib.import_module("viscera.io.nifti").write_nifti(path, self)  # which stands a floor above
+        return path
+
     def canonical(self) -> "LabelMap":
         """The same voxels with axes running to the right, to the front and up (a view)."""
         order = AxisOrder.to_canonical(self.geometry)
-        return LabelMap(order.apply(self.labels), order.apply_to_geometry(self.geometry))
+        return LabelMap(order.apply(self.labels), order.apply_to_geometry(self.geometry), self.classes)
 
     def in_order_of(self, geometry: Geometry) -> "LabelMap":
         """The same voxels with axes that run as those of a grid do (a view)."""
         order = AxisOrder.between(self.geometry, geometry)
-        return LabelMap(order.apply(self.labels), order.apply_to_geometry(self.geometry))
+        return LabelMap(order.apply(self.labels), order.apply_to_geometry(self.geometry), self.classes)
 
     def voxel_counts(self, num_classes: int = NUM_CLASSES) -> npt.NDArray[np.int64]:
         """(L,) voxels of each class; those that nobody labelled are in none."""

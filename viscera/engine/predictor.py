@@ -17,6 +17,7 @@ from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
+from viscera.core.shape_hints import refuse_other_than
 from viscera.core.unused_settings import unseen_mirrors
 from viscera.engine.ensemble import mean_of
 from viscera.engine.fusion import FusionRecord, FusionRule
@@ -140,6 +141,11 @@ class Predictor:
         members = {name: _provenance(one) for name, one in models.items()}
         return cls({"mean": model}, None, model.config, training, model.checksum, members)
 
+    def __repr__(self) -> str:
+        several = f"{len(self.members) or len(self.models)} models"
+        how = f"mean of {several}, " if self.members else f"{several}, each organ by one, " if self.combination else ""
+        return f"Predictor({how}{self._each[0].text})"
+
     @property
     def classes(self) -> ClassTable:
         """What the labels stand for."""
@@ -165,8 +171,9 @@ class Predictor:
     def __call__(self, volume: Volume) -> LabelMap:
         """Segment a scan, (I, J, K) int16 HU of any orientation: uint8 labels on its grid and in its voxel order.
 
-        Raises RunFailedError where memory runs out.
+        Raises BadTypeError for anything but a `Volume`, and RunFailedError where memory runs out.
         """
+        refuse_other_than(Volume, volume, "the scan")
         return self.segment(volume).label_map
 
     def segment(self, volume: Volume) -> Segmentation:
@@ -191,7 +198,7 @@ class Predictor:
         """
         order = AxisOrder.to_canonical(view.geometry)
         labels, confidence, entropies = self._combined(view.scans, view.changes, on_plane)
-        label_map = LabelMap(np.asfortranarray(order.undo(labels)), view.geometry)
+        label_map = LabelMap(np.asfortranarray(order.undo(labels)), view.geometry, self.classes)
         canonical = order.apply_to_geometry(view.geometry)
         unlike = [model.is_unlike(canonical) for model in self._each]
         organs = zip(self.classes.organs, self._owners, strict=True)
@@ -202,7 +209,7 @@ class Predictor:
         """Segment a scan on the networks' grid, (I, J, K) int16 on `change.coarse`; the labels are on `change.fine`."""
         number = len(self.models)
         labels, confidence, entropies = self._combined([hu] * number, [change] * number, on_plane)
-        return Segmentation(LabelMap(labels, change.fine), confidence, entropies)
+        return Segmentation(LabelMap(labels, change.fine, self.classes), confidence, entropies)
 
     def is_unlike(self, geometry: Geometry) -> bool:
         """Whether a scan is more than 1.5 times finer or coarser than those that any of the models was trained on."""

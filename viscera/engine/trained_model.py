@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from viscera.core.anatomy import NUM_CLASSES
 from viscera.core.config import Config, PredictConfig, TrainConfig
 from viscera.core.errors import RunFailedError
-from viscera.core.geometry import Geometry
+from viscera.core.geometry import Geometry, size_text
 from viscera.core.resolve import with_settings
 from viscera.core.scan import HuArray, LabelArray
 from viscera.engine.hardware import choose_device, number_format, precision_to_predict
@@ -85,6 +85,16 @@ class Model:
                 *(path, checkpoint.config.train.network.normalisation, checkpoint.config.train.patch),
             )
         return cls(applied, checkpoint, config, on, sha256(path))
+
+    def __repr__(self) -> str:
+        return f"Model({self.text})"
+
+    @property
+    def text(self) -> str:
+        """For people: `step 150, 8 classes, cpu, 3 mm`, the voxel size being the median of its training."""
+        spacing = np.median(np.array(self.checkpoint.training_spacings_mm), axis=0).tolist()
+        size = f"{spacing[0]:.3g}" if len({f"{each:.3g}" for each in spacing}) == 1 else size_text(spacing)
+        return f"step {self.checkpoint.step}, {len(self.checkpoint.classes)} classes, {self.device}, {size} mm"
 
     @property
     def trained_with(self) -> Config:

@@ -35,6 +35,9 @@ class Checkpoint:
     seconds: float = 0.0  # training time so far
     average: dict[str, Tensor] = field(default_factory=dict)  # state dict of averaged weights, where there are any
 
+    def __repr__(self) -> str:
+        return f"Checkpoint(step {self.step}, {len(self.classes)} classes, {self.config.train.weighting} weights)"
+
     @property
     def applied(self) -> dict[str, Tensor]:
         """State dict of the network that is predicted with."""

@@ -74,18 +74,20 @@ def _as_hu(stored: "_Stored", path: Path) -> npt.NDArray[np.int16]:
 
 
 def read_labels(
-    path: str | Path, mapping: Mapping[int, int] | LabelNumbers | None = None, *, classes: ClassTable = ABDOMEN
+    path: str | Path, mapping: Mapping[int, int] | LabelNumbers | None = None, *, classes: ClassTable | None = None
 ) -> LabelMap:
     """Read a label map, from files as `read_volume` does, of any number type that holds whole numbers.
 
     `mapping` takes the file's label numbers to class numbers, or to 255 where they stand for voxels that nobody
-    labelled; without it the file must hold the numbers of `classes`. Raises BadInputError as `read_volume`, and for
-    fractions or label numbers that the mapping does not know.
+    labelled; without it the file must hold the numbers of `classes`, by default the paper's eight. Raises
+    BadInputError as `read_volume`, and for fractions or label numbers that the mapping does not know.
     """
     path = Path(path)
+    if mapping is None:  # else it need not be the paper's classes that the numbers become
+        classes = classes or ABDOMEN
     array, geometry = _read_whole_numbers(path)
     if mapping is None:
-        mapping = {label: label for label in range(len(classes))}
+        mapping = {label: label for label in range(len(classes or ABDOMEN))}
     known = mapping if isinstance(mapping, LabelNumbers) else LabelNumbers(mapping)
     counts = value_counts(array)
     labels = {**known.mapping, **({} if known.ignored is None else {known.ignored: IGNORED})}
@@ -97,7 +99,7 @@ def read_labels(
             "file."
         )
     table = np.array([labels.get(number, number & 255) for number in range(len(counts))], dtype=np.uint8)
-    return LabelMap(_translated(array, table), geometry)
+    return LabelMap(_translated(array, table), geometry, classes)
 
 
 def _translated(numbers: _Numbers, table: LabelArray) -> LabelArray:

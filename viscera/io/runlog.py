@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from viscera.core.anatomy import CLASS_NAMES
-from viscera.core.arms import Arm
+from viscera.core.arms import Arm, arms_of
 from viscera.core.config import ClassNames, Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
@@ -76,6 +76,12 @@ class RunFolder:
     validation_predictions = _Inside("validation_predictions")  # where the study is fused
     validation_scores = _Inside("validation_scores.csv")  # of those, on the scans' own grids
     fusion = _Inside("fusion.yaml")  # which model each organ comes from; in the folder of a fused predictor alone
+
+    def __repr__(self) -> str:
+        with contextlib.suppress(BadInputError, OSError):
+            if status := self.read_status():
+                return f"RunFolder({self.path}, {status.state}, step {status.step} of {status.iterations})"
+        return f"RunFolder({self.path})"
 
     @property
     def has_begun(self) -> bool:
@@ -167,6 +173,13 @@ class StudyFolder:
     plan_path = _Inside("plan.json")  # what was to be run and how analysed, written before the first run
     forecast_path = _Inside("forecast.json")  # what was expected of each arm before it was trained
     rate_ranges = _Inside("rate_range")  # folder of the learning-rate range tests, one a weighting
+
+    def __repr__(self) -> str:
+        with contextlib.suppress(BadInputError, OSError):
+            if self.record_path.exists():
+                grid = self.read_record().config.study
+                return f"StudyFolder({self.path}, {len(arms_of(grid))} arms × {len(grid.seeds)} seeds)"
+        return f"StudyFolder({self.path})"
 
     def settings_so_far(self) -> dict[str, Any]:
         """What the study was made with so far, for settings that are not given again; empty for a new one."""

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, get_args, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,11 @@ class Store:
         self.path = path
         self.manifest = manifest
         self.classes = ClassTable.of_names(manifest.classes)
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{len(names)} {split}" for split in get_args(Split) if (names := self.names(split)))
+        cases = f"{len(self.manifest.cases)} cases" + (f": {parts}" if parts else "")
+        return f"Store({self.path}, {cases}; {len(self.classes)} classes)"
 
     @classmethod
     def create(cls, path: Path, prepare: PrepareConfig, dataset: str, classes: ClassTable = ABDOMEN) -> "Store":
@@ -104,7 +109,7 @@ class Store:
 
     def label_map(self, name: str) -> LabelMap:
         """The prepared labels."""
-        return LabelMap(self.labels(name), self.geometry(name))
+        return LabelMap(self.labels(name), self.geometry(name), self.classes)
 
     def original_labels_path(self, name: str) -> Path:
         """The file of the labels on the scan's own grid."""
@@ -112,7 +117,7 @@ class Store:
 
     def original_labels(self, name: str) -> LabelMap:
         """The labels on the scan's own grid."""
-        return read_labels(self.original_labels_path(name), self.original_numbers)
+        return read_labels(self.original_labels_path(name), self.original_numbers, classes=self.classes)
 
     @property
     def original_numbers(self) -> LabelNumbers:

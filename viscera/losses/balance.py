@@ -18,14 +18,14 @@ POWERS = {"uniform": 0.0, "simple": 1.0, "square": 2.0}
 
 
 def class_weights(
-    voxel_counts: npt.ArrayLike,
+    voxel_counts: "npt.ArrayLike",
     scheme: str | float,
     *,
     epsilon: float = 1.0,
     numerator: Literal["voxels", "volumes"] = "voxels",
     volumes: int | None = None,
     normalise: Literal["none", "sum_to_L"] = "none",
-) -> Weights:
+) -> "Weights":
     """Weight of each class in the loss, (L,) float64.
 
     `uniform` is Eq. 3, W = 1; `simple` is Eq. 4, W = N / (L R + epsilon); `square` is Eq. 5, W = N / (L R² + epsilon).

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from viscera.core.config import LossConfig
 from viscera.core.errors import BadInputError, BadTypeError, refuse_non_number, refuse_unknown
+from viscera.core.shape_hints import of_labels
 from viscera.losses.dice_of_logits import is_possible, soft_dice_sums_of_logits, sum_type
 from viscera.losses.marginal import mean_of_labelled, merged, merged_labels
 
@@ -91,7 +92,7 @@ class WeightedDiceLoss(nn.Module):
 
     def __init__(
         self,
-        class_weights: npt.ArrayLike | Tensor,
+        class_weights: "npt.ArrayLike | Tensor",
         *,
         sums: Literal["batch", "sub_volume"] = "batch",
         smoothing: float = 0.0,
@@ -249,7 +250,7 @@ class WeightedDiceLoss(nn.Module):
         if labels_BIJK.shape != (logits_BLIJK.shape[0], *logits_BLIJK.shape[2:]):
             raise BadInputError(
                 f"labels: shape {tuple(labels.shape)} does not fit logits of shape {tuple(logits_BLIJK.shape)}; "
-                "(B, I, J, K) or (B, 1, I, J, K) was expected."
+                f"(B, I, J, K) or (B, 1, I, J, K) was expected.{of_labels(labels.shape, logits_BLIJK.shape)}"
             )
         if labels.dtype in _WIDE_UNSIGNED:  # PyTorch does little more than convert them
             labels_BIJK = labels_BIJK.long()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +14,13 @@ from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.regions import box_of, cropped
 from viscera.core.scan import LabelArray, LabelMap
+from viscera.core.shape_hints import refuse_other_than
 from viscera.core.wording import counted
 from viscera.metrics.overlap import as_labelled, confusion_matrix, dice
 from viscera.metrics.surface_distance import SurfaceDistances, label_surface_distances
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Absent = Literal["undefined", "one"]
 Tolerance = Mapping[str, float] | float
@@ -29,6 +33,22 @@ class Score:
     organ: str
     metric: str
     value: float | None
+
+
+class Scores(list[Score]):
+    """Values of one case: a list, and a table for notebooks."""
+
+    def frame(self) -> "pd.DataFrame":
+        """One row an organ, one column a metric; NaN where undefined."""
+        import pandas as pd  # noqa: PLC0415 - it takes its time to load
+
+        values = {name: {each.organ: each.value for each in self if each.metric == name} for name in self.metrics}
+        return pd.DataFrame(values, dtype=float).reindex(list(dict.fromkeys(each.organ for each in self)))
+
+    @property
+    def metrics(self) -> list[str]:
+        """Those that were measured, in their order."""
+        return list(dict.fromkeys(each.metric for each in self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,11 +184,11 @@ def score(  # noqa: PLR0913 - two label maps, and how to compare them
     reference: LabelMap,
     *,
     metrics: Sequence[Metric] = ("dice",),
-    tolerance_mm: Tolerance = TOLERANCES_MM,
+    tolerance_mm: Tolerance | None = None,
     absent: Absent = "undefined",
-    classes: ClassTable = ABDOMEN,
+    classes: ClassTable | None = None,
     unlabelled: Collection[str] = (),
-) -> list[Score]:
+) -> "Scores":
     """Compare a prediction with the truth, on one grid.
 
     Voxels that the truth does not label are left out of all: they are background in both label maps where surfaces are
@@ -179,19 +199,26 @@ def score(  # noqa: PLR0913 - two label maps, and how to compare them
         reference: the truth; 255 (`core.anatomy.IGNORED`) where nobody labelled a voxel, as `read_labels` has it.
         metrics: `dice` (of all classes), `hd95_mm`, `surface_dice`, `volume_ml` (of prediction and reference; all
             three of the organs alone).
-        tolerance_mm: of the surface Dice, by organ (`other` for the rest) or for all.
+        tolerance_mm: of the surface Dice, by organ (`other` for the rest) or for all; None: FLARE22's.
         absent: Dice of a class that is in neither: None, or 1.
-        classes: what the labels stand for: the paper's eight, or others.
+        classes: what the labels stand for; None: what the reference says, or else the paper's eight.
         unlabelled: names of the classes that the reference does not label: undefined here whatever `absent` says, and
             background in both label maps.
 
     Raises:
+        BadTypeError: (a `TypeError`) one of the two is no `LabelMap`.
         BadInputError: (a `ValueError`) the two do not lie on one grid, or hold labels that stand for nothing; no
-            metric, one that there is not, or one twice; a reading or organ that there is not.
+            metric, one that there is not, or one twice; an organ or choice that does not exist.
     """
+    refuse_other_than(LabelMap, prediction, "prediction")
+    refuse_other_than(LabelMap, reference, "reference")
+    classes, tolerance_mm = (
+        classes or reference.classes or ABDOMEN,
+        TOLERANCES_MM if tolerance_mm is None else tolerance_mm,
+    )
     _refuse_unknown("metrics", metrics, METRICS)
     _refuse_unknown("absent", [absent], get_args(Absent))
     if unlabelled:
         _refuse_unknown("unlabelled", unlabelled, classes.names)
     refuse_unknown_organs(tolerance_mm, classes)
-    return Pair.of(prediction, reference, classes, unlabelled).scores(metrics, tolerance_mm, absent)
+    return Scores(Pair.of(prediction, reference, classes, unlabelled).scores(metrics, tolerance_mm, absent))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from viscera.core.errors import BadInputError, refuse_non_number, refuse_unknown
 from viscera.core.geometry import Index3
 from viscera.core.network_config import NetworkConfig
+from viscera.core.shape_hints import of_network_input
 
 
 class UNet3D(nn.Module):
@@ -93,7 +94,8 @@ class UNet3D(nn.Module):
 
     def _logits(self, x: Tensor, kept_BC: Tensor | None, *, lower: bool) -> list[Tensor]:
         if x.ndim != 5 or x.shape[1] != self.in_channels or 0 in x.shape:
-            raise BadInputError(f"x: shape {tuple(x.shape)}, (B, {self.in_channels}, I, J, K) was expected.")
+            hint = of_network_input(x.shape, self.in_channels)
+            raise BadInputError(f"x: shape {tuple(x.shape)}, (B, {self.in_channels}, I, J, K) was expected.{hint}")
         size = x.shape[2:]
         x = padded_to_fit(x, self.design.scale_of(self.levels - 1, self.levels))
         skips: list[Tensor] = []

@@ -12,7 +12,7 @@ def test_whose_business_a_field_is_stands_at_the_field() -> None:
     roles = {key: role for key, _, role in fields_of(Config)}
     of_training = {key.removeprefix("train.") for key, role in roles.items() if role != "method" and "train." in key}
     machine = {"device", "resident", "capture", "memory_layout", "diagnose"}
-    machine |= {"checkpoint_every", "log_every", "validate_every"}
+    machine |= {"checkpoint_every", "log_every", "validate_every", "track"}
     assert of_training == machine | {"iterations", "weighting", "learning_rate", "seed", "fold"}
     assert {roles[f"train.{field}"] for field in machine} == {"machine"}
     assert roles["train.iterations"] == "schedule"

@@ -14,7 +14,9 @@ from viscera.cli.terminal import end_on_signal, stop_on_signal
 
 app = new_app("")
 TRAINING = "train.iterations train.patch train.batch_size train.filters train.device"
-_OF_A_RUN = f"preset train.weighting train.learning_rate {TRAINING} train.seed train.fold train.checkpoint_every"
+_OF_A_RUN = (
+    f"preset train.weighting train.learning_rate {TRAINING} train.seed train.fold train.checkpoint_every train.track"
+)
 
 
 @command(app, "doctor", "preset train.fold train.device")

@@ -14,7 +14,9 @@ from viscera.cli.model_commands import TRAINING
 from viscera.cli.terminal import stop_on_signal
 
 app = new_app("")
-_OF_A_STUDY = f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs train.fold {TRAINING}"
+_OF_A_STUDY = (
+    f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs train.fold {TRAINING} train.track"
+)
 
 
 @command(app, "study", _OF_A_STUDY, writes=("study",))

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _SECONDS_BETWEEN_LINES = 10.0
+_HANGUP = [getattr(signal, name) for name in ("SIGHUP",) if hasattr(signal, name)]  # Windows has none
 
 
 class LossyFile(io.FileIO):
@@ -224,7 +225,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
         stop.set()
         typer.echo("viscera: stopping after this step; a checkpoint will be written.", err=True)
 
-    hangup = [signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL else []
+    hangup = [each for each in _HANGUP if signal.getsignal(each) is signal.SIG_DFL]
     with _handled([signal.SIGINT, signal.SIGTERM, *hangup], handle):
         yield stop
 
@@ -237,7 +238,7 @@ def end_on_signal() -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)  # a second one would cut the cleaning up short
         raise SystemExit(128 + number)
 
-    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is signal.SIG_DFL]
+    numbers = [each for each in (signal.SIGTERM, *_HANGUP) if signal.getsignal(each) is signal.SIG_DFL]
     with _handled(numbers, handle):
         yield
 

@@ -179,6 +179,9 @@ class TrainConfig(Settings):
     monitor_windows: Positive = setting(
         9, "number of fixed training patches on which the curve's Dice and recomputed batch_norm are measured"
     )
+    track: tuple[Literal["tensorboard", "mlflow"], ...] = setting(
+        (), "also show the curve in: tensorboard (RUN/tensorboard), mlflow (MLFLOW_TRACKING_URI)", role="machine"
+    )
     diagnose: bool = setting(
         True,
         "log each class's share of the gradient and of Adam's step (takes less than 2 % of the time)",

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from logging.handlers import QueueHandler
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.context import SpawnContext
@@ -145,6 +146,19 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+@contextmanager
+def _unseen_by_new_processes() -> Iterator[None]:
+    """Processes that begin within do not see Ctrl-C and a closed terminal; on Windows they do."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start_pool(
     jobs: int,
     initializer: Callable[[*Arguments], object],
@@ -161,11 +175,8 @@ def start_pool(
         shared = arguments(context)
         pool = ProcessPoolExecutor(jobs, context, initializer, shared)
         try:
-            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})  # not seen by these
-            try:
+            with _unseen_by_new_processes():
                 started = [pool.submit(os.getpid) for _ in range(jobs)]
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             for future in started:
                 future.result()
         except BaseException:

@@ -2,11 +2,11 @@
 
 import contextlib
 import math
-import os
 from pathlib import Path
 
 import torch
 
+from viscera.core.machine_limits import available_memory, machine_memory
 from viscera.engine.hardware import control_groups
 
 _SHARE_WHERE_UNKNOWN = 0.5  # of a machine's memory, where the system does not say what is free
@@ -23,7 +23,7 @@ def _of_the_machine(meminfo: Path = Path("/proc/meminfo")) -> float:
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = meminfo.read_text(encoding="ascii").splitlines()
         return 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
-    return _SHARE_WHERE_UNKNOWN * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return available_memory() or _SHARE_WHERE_UNKNOWN * machine_memory()
 
 
 def cgroup_memory(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:

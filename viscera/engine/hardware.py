@@ -4,8 +4,6 @@ import logging
 import math
 import os
 import platform
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +14,7 @@ from typing import Literal
 import torch
 
 from viscera.core.errors import BadInputError, RunFailedError, first_line
+from viscera.core.machine_limits import peak_memory
 from viscera.core.processes import usable_processors
 from viscera.core.suggestions import nearest
 
@@ -217,5 +216,4 @@ def peak_memory_mib(device: torch.device) -> float:
     """Largest memory in MiB: allocated on the GPU, or resident in this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+    return peak_memory() / 2**20

@@ -36,6 +36,7 @@ from viscera.engine.monitor import (
     warn_of_batch_norm,
 )
 from viscera.engine.optimiser import learning_rate_at, make_optimiser, set_rate
+from viscera.engine.trackers import OnLine, unheard
 from viscera.engine.trained_model import build_network
 from viscera.engine.training_text import step_text
 from viscera.engine.whole_batch_norm import over_the_whole_batch
@@ -83,6 +84,7 @@ class Trainer:
     captured: CapturedStep | None = None  # None: steps are computed plainly
     average: AveragedWeights[UNet3D] | None = None  # None: the weights themselves are monitored and predicted with
     last_line: dict[str, Any] = field(default_factory=dict)  # of the curve, by this process
+    on_line: OnLine = unheard  # told of each line of the curve
     written: dict[str, Checkpoint] = field(default_factory=dict)  # by file; without the values of their weights
 
     @classmethod
@@ -311,6 +313,7 @@ class Trainer:
             return
         self.last_line = line
         folder.append_curve(line)
+        self.on_line(line)
         warn_of_batch_norm(folder, self.config.train, line)
         if self.config.train.diagnose:
             warn_half_way(folder, self.config.train, self.step, self.facts.classes)

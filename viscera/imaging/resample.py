@@ -7,7 +7,6 @@ right, to the front, up.
 
 import itertools
 import math
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry, Index3, size_text
+from viscera.core.machine_limits import machine_memory
 from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
 from viscera.core.settings import along_axes
 
@@ -167,7 +167,7 @@ class GridChange:
         """
         sizes = [np.ceil(n / f - 1e-3) for n, f in zip(fine.shape, factors, strict=True)]
         needed = _BYTES_PER_VOXEL * math.prod(max(float(size), 1.0) for size in sizes)
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        available = machine_memory()
         scan = f"A scan of {size_text(fine.shape)} voxels of {size_text(fine.spacing_mm)} mm"
         if needed > min(available, _MOST_BYTES):
             raise BadInputError(

@@ -4,7 +4,6 @@ What a file system lacks (locks, fsync of folders) is gone without, with one war
 """
 
 import errno
-import fcntl
 import hashlib
 import logging
 import os
@@ -20,14 +19,15 @@ from io import BufferedReader
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
+from viscera.io.file_lock import NoLocksError, try_lock
 
 log = logging.getLogger(__name__)
 _LOCK, PARTS = ".lock", ".parts"  # the latter: held while a part of a job array works, or an arm on Ray
 _NOT_OURS = {_LOCK, PARTS, ".DS_Store", ".directory", ".snapshot", "@eaDir", "desktop.ini", "lost+found", "Thumbs.db"}
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EFBIG")}  # not all systems have all
 _NOT_SUPPORTED = {
-    *(errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOLCK, errno.EBADF, errno.ENOTTY),
-    errno.ESTALE,
+    getattr(errno, name, 0)
+    for name in ("ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL", "ENOLCK", "EBADF", "ENOTTY", "ESTALE")
 }
 _LEFTOVERS = (".nfs", "._")  # of files that were deleted while open on NFS; of a Mac's attributes
 _HALF_WRITTEN = re.compile(r"\.[0-9a-f]{8}-")  # as `temporary_beside` names them
@@ -126,29 +126,31 @@ def exclusive(folder: Path, *, wait_s: float = 0, lock: str = _LOCK, beside_othe
             except PermissionError:  # of another user in a shared folder
                 descriptor = os.open(folder / lock, os.O_RDONLY)
             held.callback(os.close, descriptor)
-            _lock(folder, descriptor, fcntl.LOCK_SH if beside_others else fcntl.LOCK_EX, time.monotonic() + wait_s)
+            _lock(folder, descriptor, time.monotonic() + wait_s, shared=beside_others)
         yield
 
 
-def _lock(folder: Path, descriptor: int, kind: int, deadline: float) -> None:
+def _lock(folder: Path, descriptor: int, deadline: float, *, shared: bool) -> None:
     try:
         while True:
             try:
-                return fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+                return try_lock(descriptor, shared=shared)
             except BlockingIOError as error:
                 if time.monotonic() >= deadline:
                     sentence = f"{folder}: another process is working on it. Wait for it, or stop it."
                     raise BadInputError(sentence) from error
             time.sleep(_LOOK_AGAIN_S)
+    except NoLocksError as error:
+        _warn_of_no_lock(folder, f"there are no locks here ({error})")
     except OSError as error:
         if error.errno not in _NOT_SUPPORTED:
             raise
-        _warn_of_no_lock(folder, error.strerror)
+        _warn_of_no_lock(folder, f"its file system has no locks ({error.strerror})")
 
 
 @cache
 def _warn_of_no_lock(folder: Path, reason: str) -> None:
-    log.warning("%s: its file system has no locks (%s). Do not run two commands on it at once.", folder, reason)
+    log.warning("%s: %s. Do not run two commands on it at once.", folder, reason)
 
 
 def is_occupied(path: Path) -> bool:

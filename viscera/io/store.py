@@ -7,7 +7,6 @@ cases/NAME/labels_original.nii.gz  the labels on the scan's own grid
 """
 
 import hashlib
-import resource
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry, size_text
+from viscera.core.machine_limits import most_open_files
 from viscera.core.processes import usable_processors
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.io.files import TURN_S, exclusive, is_occupied, sha256, write_text
@@ -266,9 +266,9 @@ class StoredCases(Sequence[tuple[HuArray, LabelArray]]):
 
     def __init__(self, store: Store, names: Sequence[str]) -> None:
         self.shapes = [store.manifest.cases[name].prepared.shape for name in names]  # of each, without opening it
-        most = max(1, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        most = max(1.0, most_open_files() // 4)
 
-        @lru_cache(most if most < len(names) else None)
+        @lru_cache(int(most) if most < len(names) else None)
         def opened(number: int) -> tuple[HuArray, LabelArray]:
             image, labels = store.image(names[number]), store.labels(names[number])
             if not image.shape == labels.shape == self.shapes[number]:

@@ -31,6 +31,7 @@ from viscera.engine.hardware import (
 from viscera.engine.init_from import Source, Taken, begin_from, refuse_other_network, warn_of_other_voxels
 from viscera.engine.monitor import Monitor
 from viscera.engine.precision_probe import as_before, decided
+from viscera.engine.trackers import refuse_missing_trackers, tracked
 from viscera.engine.trained_model import build_network
 from viscera.engine.trainer import StopSignal, Trainer
 from viscera.engine.trust import TrainingRanges, least_confidence, most_entropy, save_ranges, training_ranges
@@ -97,7 +98,7 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
         _write_status(folder, trainer, "running")
         try:
             windows = on_device(given.feed, given.device, config.train.resident)
-            with fastest_convolutions():
+            with fastest_convolutions(), tracked(folder, config, trainer.step, here=ranks.is_first) as trainer.on_line:
                 trainer.run(windows, monitor, folder, stop or Event(), progress)
         except VisceraError as error:
             # else, as after a full disk or without a rank, the run can go on
@@ -113,6 +114,7 @@ def _check_settings(config: Config, ranks: Ranks, *, has_weights: bool, said: bo
     with ranks.together():
         if ranks.is_first:
             refuse_random_encoder(config.train, has_weights=has_weights)
+            refuse_missing_trackers(config.train.track)
             if not said:
                 warn_of_settings([config], have_weights=has_weights)
 

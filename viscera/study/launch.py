@@ -23,6 +23,7 @@ from viscera.core.unused_settings import warn_of_settings
 from viscera.doctor.forecast import load_forecasts, save_forecasts
 from viscera.doctor.untrained import forecast_arms
 from viscera.engine.hardware import free_processors, threads_of_the_user
+from viscera.engine.trackers import refuse_missing_trackers
 from viscera.engine.trainer import StopSignal
 from viscera.io.files import exclusive
 from viscera.io.records import write_csv
@@ -60,6 +61,7 @@ def run_study(  # noqa: PLR0913 - a stage takes its artifacts and its configurat
         InterruptedRunError: `stop` was set.
         VisceraError: runs that could not be finished, after all others and the report.
     """
+    refuse_missing_trackers(config.train.track)
     store = Store.open(store_path).of_fold(config.train.fold)
     stop = stop or threading.Event()
     with _planned(study_path, store, config) as plan:

@@ -1,0 +1,56 @@
+"""What the operating system says of this machine and process.
+
+By Python's own modules where it has them; on Windows, which has no `resource` and no `os.sysconf`, by psutil.
+"""
+
+import importlib
+import math
+import os
+import sys
+from types import ModuleType
+
+_OPEN_FILES_ELSEWHERE = 512  # of Windows's C library
+
+
+def _module(name: str) -> ModuleType | None:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+def machine_memory() -> float:
+    """Bytes of the machine's memory; infinite where nothing says so."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        psutil = _module("psutil")
+        return float(psutil.virtual_memory().total) if psutil else math.inf
+
+
+def available_memory() -> float | None:
+    """Bytes that the machine could give now, by psutil; None where it is not installed."""
+    psutil = _module("psutil")
+    return float(psutil.virtual_memory().available) if psutil else None
+
+
+def peak_memory() -> float:
+    """Bytes that this process has held at most; 0 where nothing says so."""
+    resource = _module("resource")
+    if resource is not None:
+        unit = 1 if sys.platform == "darwin" else 1024
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    psutil = _module("psutil")
+    if psutil is None:
+        return 0.0
+    info = psutil.Process().memory_info()
+    return float(getattr(info, "peak_wset", info.rss))
+
+
+def most_open_files() -> float:
+    """How many files this process may have open; infinite where there is no limit."""
+    resource = _module("resource")
+    if resource is None:
+        return _OPEN_FILES_ELSEWHERE
+    soft: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return math.inf if soft == resource.RLIM_INFINITY else soft

@@ -9,11 +9,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from viscera.core.anatomy import ABDOMEN, CLASS_NAMES
-from viscera.core.scan import OrganFacts
-from viscera.io.nifti import read_labels, write_nifti
+from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.arms import arms_of
+from viscera.core.config import EvaluateConfig, PrepareConfig
+from viscera.core.resolve import resolve_config
+from viscera.core.scan import LabelMap
+from viscera.io.nifti import read_labels, read_volume, write_nifti
 from viscera.io.predictions import Measured, PredictionFiles
+from viscera.io.runlog import StudyFolder, StudyRecord
+from viscera.metrics.organ_facts import organ_facts
+from viscera.stages.evaluate import evaluate
 from viscera.stages.phantom import make_phantoms
+from viscera.stages.prepare import prepare
 from viscera.view.given_beside import Beside
 from viscera.view.open_gallery import open_gallery
 
@@ -33,8 +40,9 @@ def _mistaken(path: Path, out: Path, number: int) -> None:
     labels[aside & (labels == 0)] = 3
     labels[labels == 6] = 0
     files = PredictionFiles.of(out, path.name.removesuffix(".nii.gz"), ["nifti"])
-    write_nifti(files.main, type(truth)(labels, truth.geometry))
-    facts = {organ.name: OrganFacts(10.0 * organ.label, 50.0, False, 1, confidence=0.9) for organ in ABDOMEN.organs}
+    write_nifti(files.main, LabelMap(labels, truth.geometry))
+    scan = read_volume(path.parents[1] / "imagesTr" / f"{path.name.removesuffix('.nii.gz')}_0000.nii.gz")
+    facts = organ_facts(scan, LabelMap(labels, truth.geometry), confidence_L=[0.9] * len(CLASS_NAMES))
     reasons = {"gallbladder": ("not found",)} if number == 0 else {}
     measured = {name: Measured(each, reasons.get(name, ())) for name, each in facts.items()}
     provenance = {"run_sha256": "0" * 64, "classes": list(CLASS_NAMES), "input": "x", "input_sha256": "1" * 64}
@@ -56,6 +64,25 @@ def predicted(phantoms: Path) -> Path:
     for number, name in enumerate(reversed(NAMES)):  # the flagged one is not the first by name
         _mistaken(phantoms / "labelsTr" / f"{name}.nii.gz", out, number)
     return out
+
+
+@pytest.fixture(scope="session")
+def study(phantoms: Path, predicted: Path) -> Path:
+    """A study of three arms with the test case's predictions, each with other mistakes, and their scores."""
+    store = prepare(phantoms, phantoms.parent / "store", PrepareConfig(downsample=1, test_fraction=0.5))
+    (name,) = store.names("test")
+    folder = StudyFolder(phantoms.parent / "study")
+    config = resolve_config(file_values={"study": {"learning_rates": [0.001], "seeds": [0]}})
+    folder.path.mkdir()
+    folder.write_record(StudyRecord(version="1", store=str(store.path), dataset="phantom", config=config))
+    for arm, lost in zip(arms_of(config.study), ((), (4,), (3, 5)), strict=True):
+        run = folder.run(arm, 0)
+        run.predictions.mkdir(parents=True)
+        found = read_labels(predicted / f"{name}.nii.gz")
+        labels = np.where(np.isin(found.labels, lost), 0, found.labels).astype(np.uint8)
+        write_nifti(run.predictions / f"{name}.nii.gz", LabelMap(labels, found.geometry))
+        evaluate(run.predictions, store.path, run.scores, EvaluateConfig(metrics=("dice",), grid="original"))
+    return folder.path
 
 
 @pytest.fixture(scope="session")

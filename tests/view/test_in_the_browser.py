@@ -197,7 +197,8 @@ def test_prediction_and_reference_stand_side_by_side_with_one_cursor(page: Page,
     page.drag((x, y), (x + 8, y + 8))
     page.wait("new Set(viewer.panels.map((panel) => panel.voxel.join())).size === 1")
     assert page.run("viewer.panels[0].voxel.join()") != "22,18,15"
-    page.run("viewer.panels[0].moveTo(viewer.state.scan.shape.map((n) => Math.floor(n / 2)))")
+    page.run("viewer.lead().moveTo(viewer.state.scan.shape.map((n) => Math.floor(n / 2)))")
+    page.wait("new Set(viewer.panels.map((panel) => panel.voxel.join())).size === 1")
     before = pixels(page)
     page.press("d")
     page.wait("viewer.panels[0].isDifference && !document.querySelector('#legend').hidden")
@@ -242,6 +243,25 @@ def test_a_store_shows_where_its_patches_fall(
         click(page, "#patches .row:last-child button")
         page.wait("viewer.state.heat && viewer.panels[0].labels === viewer.state.heat.bitmap")
         keep_screenshot(page, "view_store")
+        assert page.heard() == []
+
+
+def test_a_study_shows_a_case_through_all_arms(
+    chromium: Browser, window: tuple[int, int], study: Path, keep_screenshot: Keep
+) -> None:
+    with ViewServer(open_gallery(study)).running() as server, chromium.page() as page:
+        page.size(*window)
+        page.open(server.url, "window.viewer && viewer.state.ready && viewer.panels.length === 4")
+        page.wait("document.querySelectorAll('.caption .numbers').length === 3")
+        arms = page.run("[...document.querySelectorAll('.caption')].map((each) => each.firstChild.textContent)")
+        assert arms == ["reference", *(f"{each}, rate 0.001" for each in ("uniform", "simple", "square"))]
+        click(page, "tr[data-label='4'] .jump")  # the spleen, which the second arm lacks
+        page.wait("document.querySelector('.caption .numbers').textContent.startsWith('spleen')")
+        dice = page.run("[...document.querySelectorAll('.caption .numbers')].map((each) => each.textContent)")
+        assert dice == ["spleen 1.00", "spleen 0.00", "spleen 1.00"]
+        page.wait("new Set(viewer.panels.map((panel) => panel.voxel.join())).size === 1")
+        assert page.run("viewer.panels.map((panel) => panel.here.label)") == [4, 4, 0, 4]
+        keep_screenshot(page, "view_study")
         assert page.heard() == []
 
 

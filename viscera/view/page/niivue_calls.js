@@ -298,7 +298,7 @@ export class Panel {
   setCrosshair(isOn) {
     this.hasCrosshair = isOn;
     const across = this.canvas.width / (this.view === "all" ? 2 : 1);
-    this.nv.opts.crosshairWidth = isOn ? Math.min(2, 130 / Math.max(across, 1)) : 0;
+    this.nv.opts.crosshairWidth = isOn ? Math.min(2, 190 / Math.max(across, 1)) : 0;
     if (this.nv.crosshairs3D) this.nv.crosshairs3D.mm[0] = NaN;
     this.#draw();
   }

@@ -1,6 +1,6 @@
 // Where the patches of a training fall: those of a step as boxes, and how often each voxel is seen.
 
-import { asked, caseAt, json, onCaseShown, panels, setHeat, showCase, state } from "./viewer.js";
+import { asked, caseAt, json, lead, onCaseShown, panels, setHeat, showCase, state } from "./viewer.js";
 import { element } from "./organ_list.js";
 
 let step = 1, found = null, steps = 1000;
@@ -47,7 +47,7 @@ function draw() {
 async function go(patch) {
   const number = state.gallery.cases.findIndex((each) => each.name === patch.case);
   if (number !== state.number) await showCase(number);
-  panels[0].moveTo(patch.first.map((at, axis) => Math.floor((at + Math.min(patch.past[axis], state.scan.shape[axis])) / 2)));
+  lead().moveTo(patch.first.map((at, axis) => Math.floor((at + Math.min(patch.past[axis], state.scan.shape[axis])) / 2)));
 }
 
 function toggleHeat() {

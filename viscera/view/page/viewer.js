@@ -157,8 +157,7 @@ function arrange() {
 
 async function arrangeNow() {
   const shown = layersShown(), grid = by("panels");
-  const columns = Math.ceil(Math.sqrt(shown.length * (state.view === "all" ? 1 : 1.4)));
-  grid.style.gridTemplateColumns = `repeat(${Math.min(columns, shown.length)}, minmax(0, 1fr))`;
+  grid.style.gridTemplateColumns = `repeat(${columnsFor(shown.length, grid)}, minmax(0, 1fr))`;
   while (panels.length > shown.length) {
     const gone = panels.pop();
     gone.frame.remove();
@@ -176,6 +175,12 @@ async function arrangeNow() {
   }
   await Promise.all(panels.map(fillPanel));
   caption();
+}
+
+// in which so many squares are largest
+function columnsFor(number, { clientWidth, clientHeight }) {
+  const side = (columns) => Math.min(clientWidth / columns, clientHeight / Math.ceil(number / columns));
+  return Array.from({ length: number }, (_, at) => at + 1).reduce((best, each) => (side(each) > side(best) ? each : best));
 }
 
 async function newPanel() {
@@ -207,7 +212,7 @@ function moved(panel) {
   for (const other of panels) if (other !== panel) other.follow(panel);
 }
 
-function lead() {
+export function lead() {
   leader = panels[0];
   return leader;
 }
@@ -568,5 +573,5 @@ async function begin() {
   await showCase(0);
 }
 
-globalThis.viewer = { state, panels, setView, setWindow, jump, showCase, settled: () => lastArranged }; // for tests and the curious
+globalThis.viewer = { state, panels, lead, setView, setWindow, jump, showCase, settled: () => lastArranged }; // for tests and the curious
 begin();

@@ -1,6 +1,6 @@
-"""The loss in other people's frameworks: MONAI (`monai`), nnU-Net v2 (`nnunet` and `nnunet_trainers`).
+"""Other frameworks: MONAI (`monai`), nnU-Net v2 (`nnunet` and `nnunet_trainers`) and TorchIO (`torchio`).
 
-Neither framework is a dependency. nnU-Net is imported by `nnunet_trainers` alone, which nnU-Net itself loads; nothing
+None is a dependency. nnU-Net is imported by `nnunet_trainers` alone, which nnU-Net itself loads; nothing
 in viscera imports a plug-in but the command line, for the folder below.
 """
 

@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -16,7 +17,7 @@ from viscera.view.open_gallery import open_gallery
 
 pytest.importorskip("uvicorn", reason="needs starlette and uvicorn: pip install 'viscera[view]'")
 
-from viscera.view.view_server import ViewServer
+from viscera.view.view_server import ViewServer, serve
 
 
 def ask(server: ViewServer, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -178,6 +179,21 @@ def test_a_damaged_file_is_a_sentence(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_refused(server: ViewServer, predicted: Path) -> None:
     with pytest.raises(BadInputError, match=f"port {server.port} is not available"):
         ViewServer(open_gallery(predicted), server.port)
+
+
+def test_no_browser_takes_over_a_terminal_without_a_screen(predicted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr(ViewServer, "run", lambda _: time.sleep(0.2))
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"):
+        monkeypatch.delenv(name, raising=False)
+    said: list[str] = []
+    serve(open_gallery(predicted), said.append)
+    assert opened == []
+    monkeypatch.setenv("DISPLAY", ":0")
+    serve(open_gallery(predicted), said.append)
+    assert opened == [said[1].splitlines()[0]]
 
 
 def test_slow_and_large_requests_do_not_stop_others(server: ViewServer) -> None:

@@ -2,8 +2,10 @@
 
 import errno
 import logging
+import os
 import secrets
 import socket
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable, Iterator
@@ -83,12 +85,19 @@ def serve(
     """
     server = ViewServer(gallery, port, train)
     say(f"{server.url}\nOpen this address in a browser on this machine. Ctrl-C ends it.")
-    if browser:
+    if browser and _has_screen():
         threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
     try:
         server.run()
     except KeyboardInterrupt:
         return
+    finally:
+        server.close()
+
+
+def _has_screen() -> bool:
+    """Whether a browser can open a window; without one, some would take over the terminal."""
+    return sys.platform != "linux" or bool({"DISPLAY", "WAYLAND_DISPLAY", "BROWSER"} & os.environ.keys())
 
 
 def _bound(port: int) -> socket.socket:

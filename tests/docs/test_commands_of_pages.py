@@ -18,7 +18,7 @@ from viscera.cli.app import app
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 LINE = re.compile(r"^(?: {4}|\$ )(viscera .+)$", re.MULTILINE)
-INLINE = re.compile(r"^(?: {4}|\$ )(viscera .+)$", re.MULTILINE)
+INLINE = re.compile(r"`(viscera [a-z-]+(?: [^`]*)?)`")
 
 
 def parsed(words: list[str], *, leniently: bool = False) -> Any:
@@ -50,6 +50,13 @@ def test_every_command_is_one(path: Path) -> None:
         known = {option for each in context.command.get_params(context) for option in each.opts}
         asked = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert asked <= known, f"{text}: {sorted(asked - known)}"
+
+
+def test_commands_in_sentences_are_found() -> None:
+    assert INLINE.findall("`viscera plan --budget` and `viscera train`, not `python`") == [
+        "viscera plan --budget",
+        "viscera train",
+    ]
 
 
 def test_the_readme_shows_the_journey() -> None:

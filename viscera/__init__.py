@@ -1,4 +1,4 @@
-"""viscera: multi-organ segmentation of abdominal CT, and the truth about Dice loss weighting.
+"""viscera: multi-organ segmentation of abdominal CT, and a study of Dice loss weighting.
 
 The library: class weights, the loss, the network, reading scans, a trained predictor, scores. Names are imported when
 they are first used, so that `import viscera` costs nothing.

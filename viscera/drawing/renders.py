@@ -15,7 +15,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # type: ignore[import-u
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
-from viscera.core.anatomy import ABDOMEN, ClassTable
+from viscera.core.anatomy import ABDOMEN, AnatomicalClass, ClassTable
 from viscera.core.regions import EMPTY, boxes_of
 from viscera.core.scan import LabelMap
 from viscera.drawing.canvas import house_style
@@ -40,6 +40,7 @@ class Surface:
     vertices_mm: FloatArray  # (V, 3) along canonical axes, from the first voxel
     faces: npt.NDArray[np.int32]  # (F, 3) indices of vertices
     normals: FloatArray  # (V, 3) unit length, outwards
+    label: int  # of the organ
 
 
 def surfaces(label_map: LabelMap, classes: ClassTable = ABDOMEN) -> tuple[Surface, ...]:
@@ -47,7 +48,7 @@ def surfaces(label_map: LabelMap, classes: ClassTable = ABDOMEN) -> tuple[Surfac
     spacing_mm = np.asarray(label_map.geometry.spacing_mm)
     boxes = boxes_of(label_map.labels, len(classes))[1:]
     return tuple(
-        _surface(label_map.labels[box] == organ.label, np.array([s.start for s in box]), spacing_mm, organ.colour)
+        _surface(label_map.labels[box] == organ.label, np.array([s.start for s in box]), spacing_mm, organ)
         for organ, box in zip(classes.organs, boxes, strict=True)
         if box != EMPTY
     )
@@ -112,7 +113,9 @@ def _zoom(size_mm: FloatArray) -> float:
     return float(0.84 * np.linalg.norm(size_mm) / max(width_mm, seen_height_mm * _PANEL_IN[0] / _PANEL_IN[1]))
 
 
-def _surface(mask: npt.NDArray[np.bool_], start: npt.NDArray[np.int_], spacing_mm: FloatArray, colour: str) -> Surface:
+def _surface(
+    mask: npt.NDArray[np.bool_], start: npt.NDArray[np.int_], spacing_mm: FloatArray, organ: AnatomicalClass
+) -> Surface:
     """Smooth, then take the level that encloses as many voxels as the mask has: thin vessels do not vanish."""
     pad, factor = 3, 2 if max(mask.shape) < _FINE_EDGE else 1
     field = np.pad(mask, pad).astype(np.float32)
@@ -127,4 +130,4 @@ def _surface(mask: npt.NDArray[np.bool_], start: npt.NDArray[np.int_], spacing_m
     voxels = (vertices + 0.5) / factor - 0.5 - pad + start
     normals = normals / spacing_mm
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
-    return Surface(colour, voxels * spacing_mm, faces, normals)
+    return Surface(organ.colour, voxels * spacing_mm, faces, normals, organ.label)

@@ -1,9 +1,16 @@
 """The page as Chromium shows it from disk: it sorts, folds, reads off, turns, and complains of nothing."""
 
-from collections.abc import Iterator
+import base64
+import io
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
+from matplotlib.colors import rgb_to_hsv
+from matplotlib.image import imread
 
 pytest.importorskip("websockets", reason="speaks to Chromium")
 from tests.chromium import CHROMIUM, Page, browser
@@ -118,6 +125,77 @@ def test_a_picture_is_enlarged_and_the_arrows_go_through_the_arms(shown: Page) -
     assert shown.run(caption).startswith("uniform, rate 0.001")
     shown.press("Escape")
     shown.wait("!document.querySelector('dialog[open]')")
+
+
+Pixels = npt.NDArray[np.float32]
+
+
+def canvas_of(page: Page) -> Pixels:
+    """What the canvas of the surfaces shows, without the ring of the focus; RGB, 0 to 1."""
+    x, y, width, height = page.run(
+        "(() => { const r = document.querySelector('.turn canvas').getBoundingClientRect();"
+        "return [r.x + scrollX, r.y + scrollY, r.width, r.height]; })()"
+    )
+    frame = {"x": x + 4, "y": y + 4, "width": width - 8, "height": height - 8, "scale": 1}
+    png = base64.b64decode(page.call("Page.captureScreenshot", format="png", clip=frame)["data"])
+    pixels: Pixels = imread(io.BytesIO(png))[..., :3]
+    return pixels
+
+
+def until(page: Page, holds: Callable[[Pixels], bool]) -> Pixels:
+    """The canvas as soon as it shows what is awaited: a browser draws when it has time."""
+    deadline = time.monotonic() + 10
+    while not holds(shown := canvas_of(page)):
+        assert time.monotonic() < deadline
+    return shown
+
+
+def colours_of(pixels: Pixels) -> tuple[set[int], set[int]]:
+    """Hues, in steps of 30 degrees, of the saturated pixels in the left and the right half."""
+    hsv = rgb_to_hsv(pixels)
+    strong = (hsv[..., 1] > 0.4) & (hsv[..., 2] > 0.3)
+    hue, middle = (hsv[..., 0] * 12).astype(int), pixels.shape[1] // 2
+    return set(hue[:, :middle][strong[:, :middle]].tolist()), set(hue[:, middle:][strong[:, middle:]].tolist())
+
+
+def test_surfaces_turn_and_organs_go_on_and_off(shown: Page) -> None:
+    """Ground truth on the left, the arm of highest Dice on the right; the last arm predicts nothing."""
+    shown.run("document.querySelector('#segmentations').scrollIntoView()")
+    shown.run("document.querySelector('.turn canvas').focus()")
+    assert not shown.run("document.querySelector('[data-stills]').open")
+    # artery, veins, liver, spleen, stomach, gallbladder and pancreas; the arm on the right is perfect
+    front = until(shown, lambda now: len(colours_of(now)[0]) >= 4 and len(set(map(frozenset, colours_of(now)))) == 1)
+
+    def moved(now: Pixels) -> float:
+        return float(np.abs(now - front).mean())
+
+    shown.press("ArrowRight")
+    until(shown, lambda now: moved(now) > 0.005)
+    shown.press("0")
+    until(shown, lambda now: moved(now) < 0.0005)
+    x, y = shown.run(
+        "(() => { const r = document.querySelector('.turn canvas').getBoundingClientRect(); return [r.x, r.y]; })()"
+    )
+    shown.drag((x + 300, y + 100), (x + 360, y + 100), (x + 400, y + 120))
+    until(shown, lambda now: moved(now) > 0.005)
+    each = "document.querySelectorAll('[data-organ]').forEach(button => button.click())"
+    shown.run(each)
+    until(shown, lambda now: colours_of(now) == (set(), set()))
+    shown.run(each)
+    choose = "arm => { arm.value = 5; arm.dispatchEvent(new Event('change')); }"
+    shown.run(f"({choose})(document.querySelector('.turn select'))")
+    until(shown, lambda now: len(colours_of(now)[0]) >= 4 and not colours_of(now)[1])
+
+
+def test_without_webgl_the_still_pictures_stay(hostile_page: str, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(hostile_page, encoding="utf-8")
+    with browser(tmp_path / "profile", "--disable-3d-apis") as started, started.page() as page:
+        page.size(1280, 900)
+        page.open((tmp_path / "index.html").as_uri())
+        page.run("document.querySelector('#segmentations').scrollIntoView({behavior: 'instant'})")
+        page.run("new Promise(done => setTimeout(done, 300))")
+        assert page.run("document.querySelector('.turn').hidden")
+        assert page.run("document.querySelector('[data-stills]').open")
 
 
 def test_the_browser_test_sees_what_is_broken(tmp_path: Path) -> None:

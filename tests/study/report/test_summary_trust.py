@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from viscera.io.scores import ScoreRow
-from viscera.study.report.case_gallery import gallery_of, views_of
+from viscera.study.report.case_gallery import gallery_of, scene_views
 from viscera.study.report.page_section import Report
 from viscera.study.report.segmentations_section import organ_figures
 from viscera.study.report.summary_section import flagged_organs, trust_rows, trust_sentence
@@ -44,7 +44,7 @@ def test_the_pictures_name_flagged_organs(make_study: MakeStudy, scene: Scene) -
     assert flagged_organs(REASONS, "a") == ("spleen",)
     shown = dataclasses.replace(scene, flagged={"uniform_lr0.001": ("portal_vein", "spleen")})
     study = make_study([None] * 6)
-    panels = organ_figures(study, shown, views_of(study, shown))[0].panels
+    panels = organ_figures(study, shown, scene_views(Report(study, shown)))[0].panels
     assert [panel.note for panel in panels] == ["", "flagged: portal vein, spleen", ""]
     gallery = gallery_of(Report(study, shown))
     assert gallery is not None

@@ -1,12 +1,13 @@
 """One test case through all arms, as pictures: what each calls its organs, how well, and what should be looked at."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from viscera.core.anatomy import IGNORED, title_of
 from viscera.core.arms import FUSED
 from viscera.drawing.canvas import Pixels, data_uri, pixels_to_png, to_pixels
-from viscera.drawing.renders import common_box, render_figure, surfaces
-from viscera.drawing.slices import slice_figure
+from viscera.drawing.renders import Surface, common_box, render_figure, surfaces
+from viscera.drawing.slices import LabelView, slice_figure
 from viscera.io.scores import ScoreRow
 from viscera.study.report.page_section import Picture, Report
 from viscera.study.results import Scene, StudyResult, mean_defined
@@ -45,23 +46,32 @@ class Gallery(NamedTuple):
         return tuple(tile for tile in (self.truth, *self.arms) if tile.axial is not None)
 
 
-def views_of(study: StudyResult, scene: Scene) -> dict[str, Views]:
-    """Slice and 3D view of each label map of the case, all from the same side; by name of arm, and `ground truth`."""
-    label_maps = {TRUTH: scene.truth, **scene.predictions}
-    organs = {name: surfaces(view.coarse, study.classes) for name, view in label_maps.items()}
+def label_views(scene: Scene) -> dict[str, LabelView]:
+    """All label maps of the case, by name of arm, and `ground truth`."""
+    return {TRUTH: scene.truth, **scene.predictions}
+
+
+def scene_surfaces(report: Report) -> dict[str, tuple[Surface, ...]]:
+    """Those of each label map of the case; none without a scene."""
+    views = label_views(report.scene) if report.scene else {}
+    return {name: surfaces(view.coarse, report.study.classes) for name, view in views.items()}
+
+
+def views_of(study: StudyResult, scene: Scene, organs: Mapping[str, tuple[Surface, ...]]) -> dict[str, Views]:
+    """Slice and 3D view of each label map of the case, all from the same side."""
     box = common_box(list(organs.values()))
     return {
         name: Views(
             to_pixels(slice_figure(scene.backdrop, view.axial, view.spacing_mm, study.classes)),
             to_pixels(render_figure(organs[name], box)),
         )
-        for name, view in label_maps.items()
+        for name, view in label_views(scene).items()
     }
 
 
 def scene_views(report: Report) -> dict[str, Views]:
     """Those of the study's case; none without a scene."""
-    return views_of(report.study, report.scene) if report.scene else {}
+    return views_of(report.study, report.scene, report.once(scene_surfaces)) if report.scene else {}
 
 
 def gallery_of(report: Report) -> Gallery | None:

@@ -58,17 +58,19 @@ def _training(study: StudyResult) -> Iterator[str]:
     train, grid, low = config.train, config.study, config.train.intensity
     models = len(study.arms) * len(grid.seeds)
     yield (
-        f"We trained {counted(models, '3D U-Net')} ({train.filters} filters in the first convolution, {train.levels} "
-        f"levels) with the Dice loss over all {len(study.classes)} classes, background included, and class weights "
-        f"{_listed([weighting_name(each) for each in grid.weightings])} (Shen et al. 2018, Eq. 2-6), at learning "
-        f"{'rates' if len(grid.learning_rates) > 1 else 'rate'} {_listed([f'{r:g}' for r in grid.learning_rates])}, "
+        f"We trained {counted(models, 'network')} (3D U-Net, {train.filters} filters in the first convolution, "
+        f"{train.levels} levels) with the Dice loss over all {len(study.classes)} classes, background included, and "
+        f"class weights {_listed([weighting_name(each) for each in grid.weightings])} (Shen et al. 2018, Eq. 2-6), at "
+        f"learning {'rates' if len(grid.learning_rates) > 1 else 'rate'} "
+        f"{_listed([f'{r:g}' for r in grid.learning_rates])}, "
         f"with {counted(len(grid.seeds), 'random seed')} each."
     )
     scaled = "scaled to 0 to 1" if low.scaling == "unit" else "standardised"
     yield (
-        f"HU were clipped to {low.low_hu:g} to {low.high_hu:g} and {scaled}. Each of {train.iterations:,} steps used "
-        f"{counted(train.batch_size, 'patch')} of {train.patch}³ voxels, each from another patient"
-        f"{', changed at random' if train.augment.enabled else ', without augmentation'}, and "
+        f"Intensities were clipped to {low.low_hu:g} to {low.high_hu:g} HU and {scaled}. "
+        f"Each of {train.iterations:,} steps used "
+        f"{train.batch_size} {'patch' if train.batch_size == 1 else 'patches'} of {train.patch}³ voxels, each from "
+        f"another patient{', changed at random' if train.augment.enabled else ', without augmentation'}, and "
         f"{ {'adam': 'Adam', 'adamw': 'AdamW', 'sgd': 'SGD with Nesterov momentum'}[train.optimiser.name] }."
     )
     unlike = differences(train, TrainConfig(), ["method"], apart_from=_NAMED)

@@ -10,8 +10,10 @@ from matplotlib.patches import Patch
 from viscera.core.anatomy import ABDOMEN, ClassTable, title_of
 from viscera.core.arms import FUSED, weighting_name
 from viscera.drawing.canvas import Pixels, house_style, to_bytes
+from viscera.drawing.renders import common_box
 from viscera.drawing.slices import HATCH, IGNORED_COLOUR
-from viscera.study.report.case_gallery import TRUTH, Views, gallery_of, has_ignored, scene_views
+from viscera.drawing.turning_surfaces import packed_maps
+from viscera.study.report.case_gallery import TRUTH, Views, gallery_of, has_ignored, scene_surfaces, scene_views
 from viscera.study.report.page_section import Content, Group, Report, Section
 from viscera.study.results import Scene, StudyResult
 
@@ -94,7 +96,18 @@ def _values(report: Report) -> Mapping[str, object] | None:
     scene, gallery = report.scene, report.once(gallery_of)
     if scene is None or gallery is None:
         return None
-    return {"scene": scene, "gallery": gallery, "shown_seeds": sorted(set(scene.seeds.values()))}
+    organs = report.once(scene_surfaces)
+    shown = {tile.name: tile.title for tile in gallery.tiles}
+    maps = {shown[name]: of for name, of in organs.items()}
+    arms = [tile for tile in gallery.tiles if tile.name != TRUTH]
+    best = max(range(len(arms)), key=lambda at: arms[at].percent or 0.0, default=0)
+    return {
+        "scene": scene,
+        "gallery": gallery,
+        "shown_seeds": sorted(set(scene.seeds.values())),
+        "meshes": packed_maps(maps, report.study.classes, common_box(list(organs.values()))) if arms else None,
+        "best": best,
+    }
 
 
 def _files(report: Report) -> Mapping[str, Content]:

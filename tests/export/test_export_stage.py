@@ -46,8 +46,8 @@ def test_one_form_stands_in_the_folder_and_several_in_one_each(tiny_run: Path, t
     [
         (["none", "out", "--to", "onnx"], 3, "none: there is no such run"),
         (["folder", "out", "--to", "onnx"], 3, "there is no such checkpoint"),
-        (["run", "out", "--to", "onyx"], 2, "--to onyx: there is no such form. There are: onnx"),
-        (["run", "out", "--to", ","], 2, "there is no such form"),
+        (["run", "out", "--to", "onyx"], 2, "--to onyx: there is no such format. There are: onnx"),
+        (["run", "out", "--to", ","], 2, "there is no such format"),
         (["run", "theirs", "--to", "onnx"], 3, "theirs: exists, and is no export of viscera"),
         (["run", "file", "--to", "onnx"], 3, "file: exists, and is no export of viscera"),
         (["run", "out", "--to", "onnx", "--set", "predict.cleanup.fill_holes=[kidney]"], 3, "there is no kidney"),

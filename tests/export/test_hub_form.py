@@ -45,7 +45,7 @@ def test_the_page_is_the_card_with_the_hubs_metadata(tiny_run: Path, tmp_path: P
     assert yaml.safe_load(head)["library_name"] == "viscera"
     assert "# Model card" in text
     assert 'viscera.Predictor.load("path/to/this/folder")' in text
-    assert "no medical device" in text
+    assert "not a medical device" in text
 
 
 def test_temperature_and_reasons_not_to_trust_go_with_it(tiny_run: Path, tiny_raw: Path, tmp_path: Path) -> None:

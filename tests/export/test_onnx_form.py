@@ -97,7 +97,7 @@ def test_several_large_windows(tiny_run: Path, tmp_path: Path, hu: HuArray, monk
     monkeypatch.setattr(sliding_window, "MOST_BYTES", 4e5)
     run = random_run(tiny_run, tmp_path / "run", {"prepare.downsample": 1})
     agree(run, tmp_path, hu)
-    said = json.loads((tmp_path / "out" / "model.json").read_text())["windows"]
+    said = json.loads((tmp_path / "out" / "model.json").read_text())["sliding_window"]
     assert said["mode"] == "large"
     assert said["large"]["bytes_per_voxel"] * hu.size > said["large"]["most_bytes"]
 
@@ -186,13 +186,13 @@ def test_the_contract_has_the_classes_with_colours_and_codes(tiny_run: Path, tmp
     assert said["classes"][3] == {
         "label": 3, "name": "liver", "title": "liver", "rgb": [0xCC, 0x79, 0xA7], "snomed": "10200004",
     }  # fmt: skip
-    assert said["intended_use"] == "For research; no medical device."
+    assert said["intended_use"] == "For research; not a medical device."
 
 
 def test_settings_given_with_the_command_are_those_of_the_export(tiny_run: Path, tmp_path: Path) -> None:
     config = resolve_config(options={"predict.overlap": 0.75, "predict.mode": "sub_volumes"}).predict
     said = json.loads((export(tiny_run, tmp_path / "out", ["onnx"], config) / "model.json").read_text())
-    assert (said["windows"]["overlap"], said["windows"]["mode"]) == (0.75, "sub_volumes")
+    assert (said["sliding_window"]["overlap"], said["sliding_window"]["mode"]) == (0.75, "sub_volumes")
 
 
 @pytest.mark.parametrize(

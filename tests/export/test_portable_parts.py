@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
@@ -13,8 +14,9 @@ from tests.oriented_scans import ALL_48, OBLIQUE, STRAIGHT, TILTED, affine_of, f
 from viscera.core.geometry import AxisOrder as OurOrder
 from viscera.core.geometry import Geometry
 from viscera.export.portable.portable_cleanup import cleaned, components
-from viscera.export.portable.portable_grid import AxisOrder
+from viscera.export.portable.portable_grid import AxisOrder, GridChange, restored
 from viscera.export.portable.portable_nifti import Refused, read_nifti, write_labels
+from viscera.export.portable.portable_windows import probability_planes
 from viscera.io.nifti import read_volume
 
 HU = np.random.default_rng(1).integers(-1000, 1500, (5, 4, 3)).astype(np.int16)
@@ -139,3 +141,25 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
         with pytest.raises(Refused, match=message) as caught:
             read_nifti(tmp_path / name)
         assert str(caught.value).startswith(str(tmp_path / name))
+
+
+def test_memory_is_that_of_a_slab() -> None:
+    """Probabilities of the whole scan would take 74 MiB."""
+    shape, classes, patch = (64, 64, 600), 8, 32
+    change = GridChange.by(shape, (1, 1, 1))
+    how = {
+        "mode": "sub_volumes", "patch": patch, "overlap": 0.5, "blend": "gaussian", "mirror_axes": [], "air_hu": -1024,
+        "multiples": [1, 1, 1], "large": None,
+    }  # fmt: skip
+    hu = np.zeros(shape, np.int16)
+
+    def forward(window: np.ndarray) -> np.ndarray:
+        return np.full((classes, *window.shape), 1 / classes, np.float32)
+
+    tracemalloc.start()
+    labels = restored(probability_planes(hu, forward, how), change, "probabilities")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert not labels.any()
+    whole = 4 * classes * labels.size
+    assert peak - labels.nbytes < whole / 4

@@ -123,14 +123,14 @@ def test_labels_have_their_names_where_monai_looks_for_them(tiny_run: Path, tmp_
     said = json.loads((bundle / "configs" / "metadata.json").read_text())
     assert said["network_data_format"]["outputs"]["pred"]["channel_def"]["2"] == "portal vein"
     assert said["network_data_format"]["inputs"]["image"]["modality"] == "CT"
-    assert said["intended_use"] == "For research; no medical device."
+    assert said["intended_use"] == "For research; not a medical device."
 
 
 def test_the_page_says_what_differs(tiny_run: Path, tmp_path: Path) -> None:
     run = random_run(tiny_run, tmp_path / "run", {"predict.mirror_axes": ["R"]})
     page = (export(run, tmp_path / "bundle", ["monai-bundle"]) / "docs" / "README.md").read_text()
     assert "no means over mirror images (R)" in page
-    assert "windows at fixed steps, twice the edge of those of training (16 voxels)" in page
+    assert "patches at fixed steps, twice the edge of those of training (16 voxels)" in page
 
 
 @pytest.mark.slow

@@ -67,7 +67,9 @@ def export(
     wanted = list(dict.fromkeys(forms))
     unknown = [name for name in wanted if name not in FORMS]
     if unknown or not wanted:
-        raise UsageError(f"--to {', '.join(unknown) or 'none'}: there is no such form. There are: {', '.join(FORMS)}.")
+        raise UsageError(
+            f"--to {', '.join(unknown) or 'none'}: there is no such format. There are: {', '.join(FORMS)}."
+        )
     _refuse_others(out, overwrite=overwrite)
     for name in wanted:
         for module in FORMS[name].needs:

@@ -20,7 +20,7 @@ from viscera.io.runlog import RunFolder, runs_in
 from viscera.networks.folded_unet3d import FoldedUNet3D
 from viscera.networks.unet3d import UNet3D
 
-INTENDED_USE = "For research; no medical device."
+INTENDED_USE = "For research; not a medical device."
 
 
 class OfAnySize(nn.Module):

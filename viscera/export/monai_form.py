@@ -184,16 +184,16 @@ def differences_of(model: ExportedModel) -> Iterator[str]:
     if config.mode != "whole_volume":
         size = f"twice the edge of those of training ({_LARGER * train.patch} voxels)"
         of_auto = f", {size}; `viscera predict` takes as few and large ones as memory allows"
-        yield f"windows at fixed steps{of_auto if _takes_large_windows(model) else '; there they are spread evenly'}"
+        yield f"patches at fixed steps{of_auto if _takes_large_windows(model) else '; there they are spread evenly'}"
     if config.mirror_axes:
         yield f"no means over mirror images ({', '.join(config.mirror_axes)})"
     if _spacing_mm(model) is not None:
         yield "where voxels get larger, there and back, they are interpolated linearly, and no means of what they cover"
     elif config.grid == "auto":
-        yield "scans much finer or coarser than those of training are resampled to these after the factor, by axis"
+        yield "scans much finer or coarser than those of training are resampled to these after the factor, axis by axis"
     if along_axes(model.model.trained_with.prepare.downsample) != (1, 1, 1):
         yield "the last voxels of an axis that the factor does not divide are means with the edge repeated"
-    yield "probabilities of the whole scan are held in memory at its own grid: 4 bytes a voxel and class"
+    yield "probabilities of the whole scan are held in memory at its own grid: 4 bytes per voxel and class"
     yield "no measurements, and no reasons not to trust an organ"
 
 

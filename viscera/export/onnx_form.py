@@ -101,7 +101,7 @@ def contract_of(model: ExportedModel, network_sha256: str) -> dict[str, Any]:
             "subtract": subtract,
             "multiply": multiply,
         },
-        "windows": {
+        "sliding_window": {
             "mode": "large" if is_large else "sub_volumes" if one.config.mode != "whole_volume" else "whole_volume",
             "patch": train.patch,
             "overlap": one.config.overlap,

@@ -51,7 +51,7 @@ class Segmenter:
         canonical = order.apply(hu)
         spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[list(order.axes)]
         change = GridChange.of(canonical.shape, spacing_mm, said["resampling"])
-        planes = probability_planes(coarsened(canonical, change), self._probabilities, said["windows"])
+        planes = probability_planes(coarsened(canonical, change), self._probabilities, said["sliding_window"])
         labels = restored(map(_finite, planes), change, said["restore"])
         return order.undo(cleaned(labels, **said["cleanup"]))
 

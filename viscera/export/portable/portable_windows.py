@@ -25,7 +25,7 @@ class _Windows(NamedTuple):
 
 
 def probability_planes(hu: Array, forward: Forward, how: dict[str, Any]) -> Iterator[Array]:
-    """(L, I, J) of each plane along K, from the lowest up; `how` is `windows` of the contract.
+    """(L, I, J) of each plane along K, from the lowest up; `how` is `sliding_window` of the contract.
 
     `hu` (I, J, K) int16 of any size: smaller than a window of training, it is padded with air.
     """

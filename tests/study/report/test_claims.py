@@ -371,7 +371,7 @@ def test_every_line_on_a_phantom_says_so(study_of_dice: StudyMaker) -> None:
 def test_what_differs_from_the_papers_training_is_noted(study_of_dice: StudyMaker) -> None:
     elsewhere = {"train.resident": "never", "train.device": "cpu", "train.log_every": 7, "train.filters": 8}
     said = words_of(study_of_dice(dice_of(AS_IN_PAPER), **elsewhere), CLAIMS_SECTION)
-    noted = said[said.index("viscera's reading of the paper") : said.index("The paper's Table 1")]
+    noted = said[said.index("viscera's interpretation of the paper") : said.index("The paper's Table 1")]
     assert "iterations 10000 (now 300)" in noted
     assert "filters 32 (now 8)" in noted
     assert not any(setting in noted for setting in ("resident", "device", "log_every"))

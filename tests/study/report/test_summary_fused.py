@@ -100,8 +100,8 @@ def test_without_scores_nothing_is_said_to_hold(study: StudyResult) -> None:
     unscored = dataclasses.replace(fused(), scores=(), validation=())
     without = dataclasses.replace(study, fused=unscored)
     said = words_of(without, FUSED_SECTION)
-    assert "No organ can be compared with its arm on the validation cases, for want of scores." in said
-    assert "No organ can be compared with its arm on the test cases, for want of scores." in said
+    assert "No organ can be compared with its arm on the validation cases: there are no scores." in said
+    assert "No organ can be compared with its arm on the test cases: there are no scores." in said
 
 
 def test_the_page_has_the_section_only_with_a_fusion(study: StudyResult) -> None:

@@ -59,7 +59,7 @@ class ProbedRun(NamedTuple):
 
     title: str
     sentences: tuple[str, ...]
-    dice: tuple[tuple[str, float | None, float | None], ...]  # class, before and after the last layer is fitted anew
+    dice: tuple[tuple[str, float | None, float | None], ...]  # class, before and after the last layer is refitted
     statistics: tuple[float | None, ...]  # mean Dice of the organs: running, recomputed, by batch; empty: none
 
 

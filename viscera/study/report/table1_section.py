@@ -177,7 +177,7 @@ def _mark_note(compared: Comparisons, marked: bool) -> str:
         return (
             "No value carries a mark of significance: a verdict about weightings and rates takes "
             f"{SEEDS_FOR_SETTINGS} seeds that all arms share, and there {'is' if family.seeds == 1 else 'are'} "
-            f"{family.seeds}. How these models differ stands under Comparisons."
+            f"{family.seeds}. How these models differ: see Comparisons."
         )
     cannot = f" With {cases} no difference could be significant, so the mark is no sign of equality."
     note = (

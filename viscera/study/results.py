@@ -88,7 +88,7 @@ class RunResult:
         elif self.status.state != "finished":
             state = "still running, or cut off" if self.status.state == "running" else self.status.state
             message = self.status.message.strip()
-            at = f"at step {self.status.step} of {self.status.iterations}"
+            at = f"at step {self.status.step:,} of {self.status.iterations:,}"
             parts.append(f"{state} {at}: {message.rstrip('.')}." if message else f"{state} {at}.")
         if not self.scores:
             parts.append("No scores: its scores.csv is missing, empty or damaged.")

@@ -60,3 +60,15 @@ def test_a_range_test_of_one_step_is_a_point() -> None:
     (axes,) = rate_range_panel(test, [0.01]).axes
     assert {line.get_marker() for line in axes.lines[:2]} == {"o"}
     assert axes.get_xlim() == (0.005, 0.02)
+
+
+def test_a_training_just_begun_is_drawn_as_far_as_it_came(make_study: StudyMaker) -> None:
+    """Steps 0 to 300 of 10,000: at the left edge of the whole axis nothing could be told apart."""
+    study = make_study([None] * 6)
+    assert arm_panel(study, study.arms[0], None).axes[1].get_xlim() == pytest.approx((0, 306))
+    train = study.record.config.train.model_copy(update={"iterations": 10_000})
+    config = study.record.config.model_copy(update={"train": train})
+    begun = dataclasses.replace(study, record=study.record.model_copy(update={"config": config}))
+    _, loss = arm_panel(begun, study.arms[0], None).axes
+    assert loss.get_xlim() == pytest.approx((0, 1.25 * 300 * 1.02))
+    assert loss.get_xlabel() == "step, of 10,000"

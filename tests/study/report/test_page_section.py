@@ -160,7 +160,9 @@ def test_a_verdict_is_a_word_and_a_sign_and_not_a_colour_alone(
 def test_nothing_scored_still_makes_a_page(make_study: StudyMaker) -> None:
     text = render_page(Report(make_study([None] * 6)), SECTIONS)
     assert "none of the 6 arms has scores yet." in text
-    assert text.count("No scores") == 6
+    assert text.count("No scores") == 1
+    assert "† All 6 runs: No scores: its scores.csv is missing, empty or damaged." in text
+    assert "<table" not in text[text.index('id="table1"') : text.index('id="figure1"')]
     assert "so there is nothing to compare" in text
 
 

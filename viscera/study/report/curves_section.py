@@ -60,13 +60,22 @@ def _draw_panel(figure: Figure | SubFigure, study: StudyResult, arm: Arm, dice: 
             axes.set_yticks([])
     if legend and dice_axes.lines:
         dice_axes.legend(loc="best", fontsize=7.5, frameon=True, framealpha=0.85, edgecolor="none")
-    last_step = max([study.record.config.train.iterations, *(point.step for run in runs for point in run.curve)])
-    loss_axes.set_xlim(0, last_step * 1.02)
+    last_step = show_steps(loss_axes, study, runs)
     for step in [run.status.step for run in runs if run.status is not None and run.status.state == "failed"]:
         dice_axes.axvline(step, color=_ALARM, linewidth=1, linestyle=":")
         side = "right" if step > last_step / 2 else "left"
         dice_axes.text(step, 0.55, " failed ", color=_ALARM, size=8, ha=side, va="center")
     return dice_axes
+
+
+def show_steps(axes: Axes, study: StudyResult, runs: Sequence[RunResult]) -> float:
+    """Steps from 0 to the planned end, or to what was reached where that is little of it; gives the last one shown."""
+    planned = study.record.config.train.iterations
+    reached = max((point.step for run in runs for point in run.curve), default=0)
+    early = 0 < reached < planned / 4
+    last = 1.25 * reached if early else max(planned, reached)
+    axes.set(xlim=(0, last * 1.02), xlabel=f"step, of {planned:,}" if early else "step")
+    return float(last)
 
 
 def _draw_dice(axes: Axes, runs: Sequence[RunResult], test_dice: float | None) -> None:
@@ -88,7 +97,7 @@ def _draw_dice(axes: Axes, runs: Sequence[RunResult], test_dice: float | None) -
 def _draw_loss(axes: Axes, runs: Sequence[RunResult]) -> None:
     _draw_series(axes, [[(p.step, p.loss) for p in run.curve] for run in runs], "loss", color=TRAINING)
     _readable(axes, "{:.4g}")
-    axes.set(xlabel="step", ylabel="loss")
+    axes.set_ylabel("loss")
     axes.yaxis.set_label_coords(-0.165, 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(4))

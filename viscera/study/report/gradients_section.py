@@ -19,6 +19,7 @@ from viscera.drawing.inline_chart import inline_chart
 from viscera.metrics import learning
 from viscera.metrics.learning import FAILING_DICE, LEAST_POINTS, Flag, flags, recent_share, starving_share
 from viscera.study.report.confusion_section import failures_by_arm
+from viscera.study.report.curves_section import show_steps
 from viscera.study.report.page_section import Group, Report, Section, share
 from viscera.study.results import RunResult, StudyResult, mean_defined
 
@@ -84,8 +85,8 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
             axes.text(0.5, 0.6, said, transform=axes.transAxes, ha="center", color=_QUIET)
         axes.axhline(starving_share(len(classes)), color="#b91c1c", linewidth=0.8, linestyle="--")
         _mark_losses(axes, runs, classes)
-        axes.set(yscale="log", ylim=(_FLOOR / 2, 1.5), xlim=(0, study.record.config.train.iterations * 1.02))
-        axes.set(xlabel="step", ylabel="share of the gradient")
+        axes.set(yscale="log", ylim=(_FLOOR / 2, 1.5), ylabel="share of the gradient")
+        show_steps(axes, study, runs)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _position: f"{100 * share:g} %"))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.fmt_xdata, axes.fmt_ydata = "step {:,.0f}".format, share

@@ -109,6 +109,8 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
     compared = compare(study, grid, ("dice",)) if compared is None else compared
     standing = {(run.arm, run.seed): run.standing() for run in study.runs}
     unfinished = [f"{DAGGER} {arm.title}, seed {seed}: {why}" for (arm, seed), why in standing.items() if why]
+    if len(unfinished) == len(standing) > 1 and len(set(standing.values())) == 1:
+        unfinished = [f"{DAGGER} All {counted(len(standing), 'run')}: {next(iter(standing.values()))}"]
     marked = {arm for (arm, _), why in standing.items() if why}
     titles = [arm.title + (f" {DAGGER}" if arm in marked else "") for arm in study.arms]
     percent, spread = compared.percent, compared.spread

@@ -233,7 +233,7 @@ def test_a_card_that_was_edited_is_kept(
     assert "Reviewed" not in page.read_text()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "card.json").write_text("{}")
-    assert "exists, and is no model card of viscera" in refused(3, "card", trained, "--out", tmp_path / "mine")
+    assert "exists, and is not a model card of viscera" in refused(3, "card", trained, "--out", tmp_path / "mine")
 
 
 def test_a_run_from_before_has_a_card_too_and_its_store_fills_it(trained: Path, tiny_store: Store) -> None:

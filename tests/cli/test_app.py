@@ -216,7 +216,7 @@ def test_doctor_probes_a_run_with_its_store(tiny_run: Path, tiny_store: Store, t
     assert found["no_probe"] == ""
     (copy / "probe.json").unlink()
     assert "Which class the voxels" not in run("doctor", copy, "--no-probe").stdout
-    assert "this is no store" in refused(3, "doctor", copy, "--store", tmp_path)
+    assert "this is not a store" in refused(3, "doctor", copy, "--store", tmp_path)
 
 
 def test_bad_cases_are_3_at_the_end(raw: Path, tmp_path: Path, tiny_run: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_study_of_options(tiny_store: Store, tmp_path: Path, monkeypatch: pyte
     assert run(*arguments, "--fuse").exit_code == 0
     assert seen[1].study.fuse
     assert run(*arguments, "--quiet").output == ""
-    assert "this is no study" in refused(3, "report", tmp_path)
+    assert "this is not a study" in refused(3, "report", tmp_path)
 
 
 def test_a_fusion_without_validation_cases_is_refused(raw: Path, tmp_path: Path) -> None:
@@ -291,6 +291,19 @@ def test_doctor_shows_how_many_cases_label_an_organ_where_not_all_do(
     )
     liver, *_ = (line for line in diagnosis_text(partial).splitlines() if line.startswith("liver"))
     assert re.search(r" 1/4 +1/1 ", liver)
+
+
+def test_a_check_warns_of_what_prepare_will_refuse_in_the_same_words(
+    tmp_path: Path, make_nnunet: Callable[..., Path], tiny_raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("viscera.check.check_stage.MOST_PICTURES", 0)
+    names = {"other" if name == "liver" else name: number for number, name in enumerate(CLASS_NAMES)}
+    cases = {f"c{n}": (np.zeros((8, 8, 8), np.int16), np.full((8, 8, 8), n % 8, np.uint8)) for n in range(3)}
+    data = make_nnunet(tmp_path / "raw", cases, names=names)
+    warned = run("check", data, "--out", tmp_path / "check").stderr
+    reason = refused(3, "prepare", data, tmp_path / "s").removeprefix("viscera: ")
+    assert f"`viscera prepare` will refuse this: {reason}" in warned
+    assert "will refuse" not in run("check", tiny_raw, "--out", tmp_path / "fine").stderr
 
 
 def test_prepare_takes_a_data_set_that_lacks_an_organ(tmp_path: Path, make_nnunet: Callable[..., Path]) -> None:

@@ -147,7 +147,7 @@ def test_a_fold_is_a_number_or_all() -> None:
         (["--preset", "papper"], "Did you mean paper?"),
         (["--config", "missing.yaml"], "missing.yaml: there is no such file"),
         (["--config", "."], "cannot be read"),
-        ([], "this is no store"),
+        ([], "this is not a store"),
     ],
 )
 def test_bad_settings_are_3_and_named(arguments: list[str], message: str) -> None:

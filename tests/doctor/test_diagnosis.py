@@ -60,7 +60,7 @@ def test_a_store_without_training_cases_is_bad_input(tmp_path: Path, tiny_config
     Store.create(tmp_path / "s", PrepareConfig(), "")
     with pytest.raises(BadInputError, match="no training case in this store"):
         diagnose(tmp_path / "s", tiny_config())
-    with pytest.raises(BadInputError, match="this is no store"):
+    with pytest.raises(BadInputError, match="this is not a store"):
         diagnose(tmp_path, tiny_config())
 
 

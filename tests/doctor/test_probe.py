@@ -205,9 +205,9 @@ def test_a_run_of_a_study_knows_its_store_and_others_say_how_to_give_it(
     study.write_record(record.model_copy(update={"store": str(tmp_path / "moved")}))
     probe, why_not = probe_where_possible(inside.path, None)
     assert probe is None
-    assert "this is no store" in why_not
+    assert "this is not a store" in why_not
     assert f"`viscera doctor {inside.path} --store STORE`" in why_not
-    with pytest.raises(BadInputError, match="this is no store"):
+    with pytest.raises(BadInputError, match="this is not a store"):
         probe_where_possible(inside.path, tmp_path / "moved")
 
 

@@ -95,7 +95,7 @@ def test_whole_volumes_without_batch_normalisation_are_warned_of(
     Model.load(RunFolder(tmp_path).last, PredictConfig(mode="auto"))
     assert "sub_volumes predicts in such windows" not in caplog.text
     Model.load(RunFolder(tmp_path).last, PredictConfig(mode="whole_volume"))
-    assert "instance normalisation sees the whole volume, and saw windows of 8 voxels" in caplog.text
+    assert "instance normalisation sees the whole volume, and saw patches of 8 voxels" in caplog.text
 
 
 @pytest.mark.parametrize("name", NOT_BATCH)

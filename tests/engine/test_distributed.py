@@ -271,12 +271,12 @@ def test_a_node_without_the_data_or_with_other_data_is_named(
     assert start(fails_on_one, 2, tmp_path, tiny_store.path, configured, ports) == [0, 0]
     by_rank = [json.loads((tmp_path / f"told_{rank}.json").read_text()) for rank in range(2)]
     host = socket.gethostname()
-    assert f"process 1 of 2, on {host}: {tmp_path / 'nowhere'}: this is no store" in by_rank[0][0]
-    assert f"{tmp_path / 'nowhere'}: this is no store" in by_rank[1][0]
+    assert f"process 1 of 2, on {host}: {tmp_path / 'nowhere'}: this is not a store" in by_rank[0][0]
+    assert f"{tmp_path / 'nowhere'}: this is not a store" in by_rank[1][0]
     for told in by_rank:
         assert f"on {host} (process 0), but" in told[1]
         assert "All processes of a training need the same" in told[1]
-        assert "2 processes share batches of 1 windows" in told[2]
+        assert "2 processes share batches of 1 patches" in told[2]
     assert not (tmp_path / "run").exists()
 
 

@@ -145,7 +145,7 @@ def test_a_prediction_records_its_mirrors_and_warns_once_of_those_that_training_
 ) -> None:
     scans, how = tiny_raw / "imagesTr", PredictConfig(mirror_axes=("R", "S"))
     predict(tiny_run, scans, tmp_path, how)
-    assert caplog.text.count("averages over mirror images along R, S, and no training window was mirrored so") == 1
+    assert caplog.text.count("averages over mirror images along R, S, and no training patch was mirrored so") == 1
     record = (tmp_path / "case_0.json").read_text()
     assert '"mirror_axes"' in record
     caplog.clear()

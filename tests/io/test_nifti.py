@@ -156,7 +156,7 @@ def bad_scan(path: Path, kind: str) -> Path:
         ("gzipped text", "not a NIfTI file"),
         ("empty", "not a NIfTI file|truncated or damaged"),
         ("NaN", "27 voxels are NaN"),
-        ("no HU", "no Hounsfield units"),
+        ("no HU", "not Hounsfield units"),
         ("two time points", "one three-dimensional scan"),
         ("flat geometry", "no extent"),
         ("folder", "no DICOM image in it"),

@@ -68,7 +68,7 @@ def test_infinity_never_gets_into_the_curve(tmp_path: Path) -> None:
 
 def test_a_study_is_read_back(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
-    with pytest.raises(BadInputError, match="this is no study"):
+    with pytest.raises(BadInputError, match="this is not a study"):
         folder.read_record()
     record = StudyRecord(version="1", store="/s", dataset="é", config=resolve_config("demo"))
     folder.write_record(record)

@@ -294,7 +294,7 @@ def test_a_manifest_of_another_make_is_refused(tmp_path: Path, content: str, mes
 
 
 def test_a_folder_without_manifest_is_no_store(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="this is no store"):
+    with pytest.raises(BadInputError, match="this is not a store"):
         Store.open(tmp_path)
     (tmp_path / "manifest.json").mkdir()
     with pytest.raises(BadInputError, match=r"manifest\.json: cannot be read"):

@@ -66,7 +66,7 @@ def test_what_is_no_study_is_a_sentence(tmp_path: Path) -> None:
     named = tmp_path / "<script>"
     named.mkdir()
     html = html_of(StudyFolder(named))
-    assert "this is no study" in html or "is not a study" in html
+    assert "this is not a study" in html or "is not a study" in html
     assert "<script>" not in html
 
 

@@ -76,7 +76,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(roomy_store: Store, tm
         assert said in " ".join(result.stderr.replace("│", " ").split())
     assert "too short" in refused(3, *call, "--budget", "1s", "--set", "train.patch=16", *NARROW, *PLAIN)
     assert "Give more with --memory" in refused(3, *call, "--memory", "1MiB", *NARROW, *PLAIN)
-    assert "this is no store" in refused(3, "plan", tmp_path, "--out", out)
+    assert "this is not a store" in refused(3, "plan", tmp_path, "--out", out)
     Store.create(tmp_path / "empty", PrepareConfig(), "")
     assert "no training case in this store" in refused(3, "plan", tmp_path / "empty", "--out", out)
     assert not out.exists()

@@ -31,7 +31,7 @@ def test_files_of_something_else_are_not_replaced(tiny_store: Store, answers: Pa
     (tmp_path / "plans.json").write_text("{}")
     scores = tmp_path / "s.csv"
     for out, summary, message in (
-        (tmp_path / "notes.csv", None, "no table of scores"),
+        (tmp_path / "notes.csv", None, "not a table of scores"),
         (scores, tmp_path / "plans.json", "no summary of nnU-Net's"),
         (scores, scores, "both the scores and nnU-Net's summary"),
         (tmp_path, None, "this is a folder"),

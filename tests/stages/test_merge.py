@@ -160,7 +160,7 @@ def test_what_cannot_be_joined(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="one of the parts"):
         merge([a], a)
     table(tmp_path / "mine", "scores.csv", "pupil,mark", "me,1")
-    with pytest.raises(BadInputError, match=r"mine/scores\.csv: exists, and is no table of scores"):
+    with pytest.raises(BadInputError, match=r"mine/scores\.csv: exists, and is not a table of scores"):
         merge([a], tmp_path / "mine")
     with pytest.raises(BadInputError, match=r"mine/scores\.csv: this is not a table of scores"):
         merge([tmp_path / "mine"], tmp_path / "o")

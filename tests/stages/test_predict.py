@@ -212,7 +212,7 @@ def test_values_that_are_no_hu_are_named(
     image = nib.load(scans / "case_3_0000.nii.gz")
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj).clip(-100, 155) + 100, image.affine), tmp_path / "grey.nii.gz")
     predict(half_run, tmp_path / "grey.nii.gz", tmp_path / "out")
-    assert "grey.nii.gz: its values seem to be no HU (0 to 255" in caplog.text
+    assert "grey.nii.gz: its values do not look like HU (0 to 255" in caplog.text
 
 
 @pytest.mark.parametrize("exists", [True, False])

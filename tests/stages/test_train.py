@@ -337,7 +337,7 @@ def test_ctrl_c_ends_with_130_and_a_checkpoint_and_no_compiler_nor_what_draws_wa
     assert "Traceback" not in errors
     step = load_checkpoint(tmp_path / "r" / "last.pt").step
     assert step > 0
-    assert f"stopped at step {step}. Go on with --resume" in errors
+    assert f"stopped at step {step}. Resume with --resume" in errors
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -64,7 +64,7 @@ def test_stopped_and_resumed_ends_at_the_same_bits(
 ) -> None:
     config, whole = tiny_config(iterations=9, batch_norm=batch_norm), of_nine_steps(batch_norm)
     stop, watch = stop_after(stopped_at)
-    with pytest.raises(InterruptedRunError, match=f"stopped at step {stopped_at}. Go on with --resume"):
+    with pytest.raises(InterruptedRunError, match=f"stopped at step {stopped_at}. Resume with --resume"):
         train(tiny_store.path, tmp_path / "r", config, stop=stop, progress=watch)
     run = RunFolder(tmp_path / "r")
     assert load_checkpoint(run.last).step == stopped_at

@@ -83,4 +83,4 @@ def test_a_window_larger_than_the_scans_is_warned_of(
         caplog.clear()
         with caplog.at_level(logging.WARNING):
             train(tiny_store.path, tmp_path / str(patch), tiny_config(iterations=1, patch=patch))
-        assert any("smaller than the window" in message for message in caplog.messages) == warned
+        assert any("smaller than the patch" in message for message in caplog.messages) == warned

@@ -278,8 +278,8 @@ def test_a_variant_of_the_same_name_and_other_settings_is_refused(tmp_path: Path
         ("test", {}, "no test case in this store"),
         ("train", {}, "no training case in this store"),
         ("validation", {"study.fuse": True}, r"--fuse chooses on those alone.*--validation-fraction"),
-        ("", {"train.batch_size": 4}, "a batch of 4 windows .* only 3 training cases"),
-        ("", {"study.variants": {"": {}, "big": {"train.batch_size": 4}}}, "a batch of 4 windows"),
+        ("", {"train.batch_size": 4}, "a batch of 4 patches .* only 3 training cases"),
+        ("", {"study.variants": {"": {}, "big": {"train.batch_size": 4}}}, "a batch of 4 patches"),
     ],
 )
 def test_a_store_without_the_cases_that_it_takes_is_refused_before_anything_is_written(

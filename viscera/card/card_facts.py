@@ -164,7 +164,7 @@ def _network(config: Config) -> str:
     design = f"{train.levels} levels, {train.filters} filters, {network.normalisation} normalisation"
     parts = [
         f"3D U-Net ({'residual encoder, ' if network.encoder == 'residual' else ''}{design})",
-        f"trained on windows of {train.patch}³ voxels, {train.batch_size} a step",
+        f"trained on patches of {train.patch}³ voxels, {train.batch_size} per step",
         f"{train.optimiser.name} at a rate of {train.learning_rate:g} ({train.rate_schedule.shape})",
         train.precision,
     ]

@@ -151,7 +151,7 @@ def _refuse_others(folder: Path) -> None:
     written = _card_in(folder)
     if (folder / JSON).exists() and written is None:
         raise BadInputError(
-            f"{folder / JSON}: exists, and is no model card of viscera. Move it away, or give another --out."
+            f"{folder / JSON}: exists, and is not a model card of viscera. Move it away, or give another --out."
         )
     path = folder / MARKDOWN
     if path.exists() and (written is None or sha256(path) not in {written.markdown_sha256, written.replaces_sha256}):

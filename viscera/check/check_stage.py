@@ -89,6 +89,17 @@ def check(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
         return checked
 
 
+def refused_by_prepare(source: Path, layout: str = "auto", classes: ClassFile | None = None) -> list[str]:
+    """What `viscera prepare` will refuse without --partial, by its own rules: the data set, or single cases of it."""
+    table, numbers = (classes.table, classes.numbers) if classes else (ABDOMEN, None)
+    taken = {case.name: case for case in find_cases(source, layout, table=table, partial=True, numbers=numbers)}
+    try:
+        strict = find_cases(source, layout, table=table, partial=False, numbers=numbers)
+    except BadInputError as error:
+        return [str(error)]
+    return [case.refusal for case in strict if case.refusal and not taken[case.name].refusal]
+
+
 def refuse_unread(check: DataSetCheck, out: Path, shard: Shard | None = None) -> None:
     """Raise BadInputError if there were cases that could not be read, or DefectError; findings are no error.
 

@@ -76,12 +76,12 @@ def by_kind(findings: Sequence[Finding], level: Level) -> list[tuple[Kind, list[
 
 KINDS: dict[str, Kind] = {  # by their names in files
     "hu_scale": Kind(
-        "values that are no HU",
+        "values that are not HU",
         "Apply the rescale slope and intercept (usually: subtract 1024), or export the scan again.",
     ),
     "hu_window": Kind(
-        "values cut to a window",
-        "This is a picture, not a scan: the HU outside of the window are gone. Export the scan again from DICOM.",
+        "values clipped to an HU window",
+        "This is a picture, not a scan: the HU outside the window are lost. Export the scan again from DICOM.",
     ),
     "no_air": Kind(
         "no air in the scan",

@@ -15,6 +15,7 @@ from viscera.core.shard import Shard
 from viscera.core.wording import counted
 
 app = new_app("")
+_REFUSALS = 3  # that a check names
 _PREPARING = (
     "prepare.downsample prepare.spacing_mm prepare.test_fraction prepare.validation_fraction prepare.folds prepare.seed"
 )
@@ -124,6 +125,11 @@ def check(
     how: dict[str, Any] = {"layout": layout, "classes": class_file(classes), "jobs": jobs, "shard": part}
     with end_on_signal(), shared.spread(call, launcher, address) as over:  # and with it the processes
         found = stage.check(source, out, **how, spread=over, progress=call.display.update)
+    refused = stage.refused_by_prepare(source, layout, how["classes"])
+    for reason in refused[:_REFUSALS]:
+        call.display.note(f"`viscera prepare` will refuse this: {reason}")
+    if len(refused) > _REFUSALS:
+        call.display.note(f"`viscera prepare` will refuse {len(refused) - _REFUSALS} more cases for similar reasons.")
     if as_json:
         call.result(json.dumps(asdict(found), indent=1))
     elif found.parts_missing:

@@ -43,7 +43,9 @@ def _weights_by_name(value: object) -> dict[str, dict[str, Any]]:
         if isinstance(name, str) and _is_taken(name):
             raise ValueError(f"'{name}' is the name of something else; choose another one")
         if not is_weighting_name(name):
-            raise ValueError(f"'{name}' is no name; at most 40 letters, digits, . and - were expected, a letter first")
+            raise ValueError(
+                f"'{name}' is not a valid name; at most 40 letters, digits, . and - were expected, a letter first"
+            )
     return {name: _definition(name, each) for name, each in value.items()}
 
 

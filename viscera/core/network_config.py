@@ -108,7 +108,7 @@ class NetworkConfig(Settings):
         alone = ", and a batch of 1 one value" if self.normalises_batches else ""
         more = "--patch or --batch-size" if self.normalises_batches else "--patch"
         raise ValueError(
-            f"a window of {patch} voxels has one voxel left at the lowest of {levels} levels{alone}; "
+            f"a patch of {patch} voxels has one voxel left at the lowest of {levels} levels{alone}; "
             f"{self.normalisation} normalisation needs two. Raise {more}, or lower train.levels"
         )
 

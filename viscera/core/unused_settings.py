@@ -113,7 +113,7 @@ def unseen_mirrors(train: TrainConfig, predict: PredictConfig) -> str:
     if not axes:
         return ""
     return (
-        f"predict.mirror_axes averages over mirror images along {axes}, and no training window was mirrored so: the "
+        f"predict.mirror_axes averages over mirror images along {axes}, and no training patch was mirrored so: the "
         "network was not trained on such images. Train with train.augment.mirror_axes, or leave these axes out."
     )
 

@@ -89,13 +89,13 @@ class Feed:
     def __post_init__(self) -> None:
         if self.batch_size > len(self.cases):
             raise BadInputError(
-                f"a batch of {self.batch_size} windows comes from as many patients, but there are only "
+                f"a batch of {self.batch_size} patches comes from as many patients, but there are only "
                 f"{len(self.cases)} training cases. Add cases, or lower --batch-size."
             )
         if self.ranks.size > self.batch_size:
             raise BadInputError(
-                f"{self.ranks.size} processes share batches of {self.batch_size} windows: some would have none. Start "
-                f"{self.batch_size} at most, or raise --batch-size, which counts the windows of all processes."
+                f"{self.ranks.size} processes share batches of {self.batch_size} patches: some would have none. Start "
+                f"{self.batch_size} at most, or raise --batch-size, which counts the patches of all processes."
             )
 
     def batch(self, step: int) -> Batch:

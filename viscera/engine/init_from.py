@@ -47,7 +47,9 @@ class Source(NamedTuple):
             raise BadInputError(f"{run}: a file; the folder of a run was expected. Give {run.parent}.")
         if not folder.last.exists():
             what = (
-                "it has no weights yet (no last.pt)" if folder.config_path.exists() else "this is no run (no last.pt)"
+                "it has no weights yet (no last.pt)"
+                if folder.config_path.exists()
+                else "this is not a run (it has no last.pt)"
             )
             raise BadInputError(f"{run}: {what}. Give the folder of a run that `viscera train` made.")
         checkpoint, status = load_checkpoint(folder.last), folder.read_status()

@@ -80,8 +80,8 @@ class Model:
             applied = FoldedUNet3D(network, number_format(on, precision)).eval()
         elif folded and config.mode == "whole_volume":
             log.warning(
-                "%s: %s normalisation sees the whole volume, and saw windows of %d voxels in training; predict.mode "
-                "sub_volumes predicts in such windows.",
+                "%s: %s normalisation sees the whole volume, and saw patches of %d voxels in training; predict.mode "
+                "sub_volumes predicts in sub-volumes of that size.",
                 *(path, checkpoint.config.train.network.normalisation, checkpoint.config.train.patch),
             )
         return cls(applied, checkpoint, config, on, sha256(path))

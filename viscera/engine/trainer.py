@@ -181,7 +181,7 @@ class Trainer:
             if save:
                 self._save(folder.last)
             if stopping and not last:
-                raise InterruptedRunError(f"{folder.path}: stopped at step {self.step}. Go on with --resume.")
+                raise InterruptedRunError(f"{folder.path}: stopped at step {self.step}. Resume with --resume.")
 
     def _next(self, feed: Feed, *, diagnose: bool) -> StepResult:
         """The next step, at its rate, and the average that it leads to."""

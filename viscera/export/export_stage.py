@@ -118,7 +118,7 @@ def _refuse_others(out: Path, *, overwrite: bool) -> None:
     if not is_occupied(out):
         return
     if not out.is_dir() or not (out / RECORD).exists():
-        raise BadInputError(f"{out}: exists, and is no export of viscera. Give another folder.")
+        raise BadInputError(f"{out}: exists, and is not an export of viscera. Give another folder.")
     record = validated(ExportRecord, read_json(out / RECORD), out / RECORD, "Give another folder.")
     there = {path.relative_to(out).as_posix(): path for path in _files_in(out) if path != out / RECORD}
     others = sorted(set(there) - set(record.files))

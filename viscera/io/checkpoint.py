@@ -89,7 +89,7 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInputError(f"{path}: damaged, or no checkpoint ({first_line}). Restore it or train again.") from error
     if not isinstance(content, dict) or "sha256" not in content or "config" not in content:
-        raise BadInputError(f"{path}: this is no checkpoint of viscera. Give a run made with `viscera train`.")
+        raise BadInputError(f"{path}: this is not a checkpoint of viscera. Give a run made with `viscera train`.")
     if content.pop("sha256") != _digest(content):
         raise BadInputError(f"{path}: its checksum does not fit its content. Restore it or train again.")
     config = dict(content["config"])

@@ -58,7 +58,9 @@ def _table(path: Path, names: Any) -> ClassTable:  # noqa: ANN401 - whatever YAM
                 f"{path}: '{given}' stands for voxels that nobody labelled, not for a class. Leave it out."
             )
         if not _NAME.fullmatch(name) or name in _ROWS_OF_TABLE_1:
-            raise BadInputError(f"{path}: '{given}' is no name for a class. Letters, digits and _, as in kidney_left.")
+            raise BadInputError(
+                f"{path}: '{given}' is not a valid name of a class. Letters, digits and _, as in kidney_left."
+            )
         twins = [other for other, its in organs.items() if its == name]
         if len(twins) > 1:
             raise BadInputError(f"{path}: '{twins[0]}' and '{twins[1]}' are both called {name}. Keep one of them.")

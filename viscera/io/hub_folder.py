@@ -69,7 +69,7 @@ def read_hub_folder(path: Path, device: str | torch.device = "cpu") -> Checkpoin
         raise BadInputError(f"{path}: there is no such file. {_RESTORE}")
     said = read_json(config)
     if not isinstance(said, dict) or said.get("model_type") != _MODEL_TYPE:
-        raise BadInputError(f"{config}: this is no model of viscera (model_type {_MODEL_TYPE} was expected).")
+        raise BadInputError(f"{config}: this is not a model of viscera (model_type {_MODEL_TYPE} was expected).")
     if said.get("format_version") != _FORMAT_VERSION:
         raise BadInputError(f"{config}: format version {_FORMAT_VERSION} was expected. Install a newer viscera.")
     if said.get("weights_sha256") != sha256(path):

@@ -67,7 +67,7 @@ def _as_hu(stored: "_Stored", path: Path) -> npt.NDArray[np.int16]:
         )
     if low < _INT16.min or high > _INT16.max:
         raise BadInputError(
-            f"{path}: values from {low:g} to {high:g} are no Hounsfield units in 16 bits. "
+            f"{path}: values from {low:g} to {high:g} are not Hounsfield units in 16 bits. "
             "Apply the rescale slope and intercept, and export again."
         )
     return hu
@@ -150,7 +150,7 @@ def _read_whole_numbers(path: Path) -> tuple[_Numbers, Geometry]:
         raise BadInputError(f"{path}: a label map with NaN or infinite values. Export the labels again.")
     if not are_whole:
         raise BadInputError(
-            f"{path}: the values are not whole numbers, so this is no label map. "
+            f"{path}: the values are not whole numbers, so this is not a label map. "
             "Was the scan given in place of the labels, or were they resampled with interpolation?"
         )
     if low < 0 or high > _UINT16.max:

@@ -42,7 +42,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
     try:
         return json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{path}: this is not valid JSON ({error}). Repair it or write it anew.") from error
+        raise BadInputError(f"{path}: this is not valid JSON ({error}). Repair it, or write it again.") from error
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def read_csv(path: Path, errors: str = "surrogateescape") -> list[dict[str, str]
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count)))
     except csv.Error as error:
-        raise BadInputError(f"{path}: this is no table ({error}). Save it as CSV.") from error
+        raise BadInputError(f"{path}: this is not a table ({error}). Save it as CSV.") from error
     return [dict(zip(lines[0], line, strict=False)) for line in lines[1:] if line]
 
 

@@ -51,7 +51,7 @@ def classes_beside(label_map: Path) -> ClassTable | None:
     if names is None:
         return None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise BadInputError(f"{path}: damaged (`classes` is no list of names). Predict again.")
+        raise BadInputError(f"{path}: damaged (`classes` is not a list of names). Predict again.")
     return ClassTable.of_names(names)
 
 

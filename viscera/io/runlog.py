@@ -116,7 +116,9 @@ class RunFolder:
             try:
                 kept = [line for line in self.read_curve() if line["step"] <= step]
             except (ValueError, TypeError, KeyError) as error:
-                raise BadInputError(f"{self.curve_path}: damaged ({error}). Delete it to go on without it.") from error
+                raise BadInputError(
+                    f"{self.curve_path}: damaged ({error}). Delete it to continue without it."
+                ) from error
             write_text(self.curve_path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def append_curve(self, line: dict[str, Any]) -> None:
@@ -201,7 +203,9 @@ class StudyFolder:
     def read_record(self) -> StudyRecord:
         """Read study.yaml; raises BadInputError where the folder is no Study."""
         if not self.record_path.exists():
-            raise BadInputError(f"{self.path}: this is no study (it has no study.yaml). Run one with `viscera study`.")
+            raise BadInputError(
+                f"{self.path}: this is not a study (it has no study.yaml). Run one with `viscera study`."
+            )
         values = read_yaml(self.record_path)
         values |= {"config": as_recorded(values.get("config") or {})}
         return validated(StudyRecord, values, self.record_path, "Restore it, or run the study in a new folder.")

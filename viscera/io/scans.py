@@ -101,7 +101,7 @@ def open_scan(path: Path, series: str | None = None) -> Iterator[Scan]:
             yield _dicom_scan(path, folder, series)
         elif series is not None:
             raise BadInputError(
-                f"{path}: a series was named, but this is no DICOM. Give a folder or zip file of DICOM."
+                f"{path}: a series was named, but this is not DICOM. Give a folder or zip file of DICOM."
             )
         else:
             yield Scan(scan_case_name(path), path)

@@ -54,7 +54,7 @@ def write_scores(path: Path, rows: Sequence[ScoreRow]) -> None:
 def refuse_other_scores(path: Path) -> None:
     """Raise BadInputError where a file is there that is not empty and does not begin as `write_scores` begins one."""
     if path.exists() and path.stat().st_size and not is_table(path, ScoreRow._fields):
-        raise BadInputError(f"{path}: exists, and is no table of scores. Move it away, or give another --out.")
+        raise BadInputError(f"{path}: exists, and is not a table of scores. Move it away, or give another --out.")
 
 
 def refuse_other_summary(path: Path) -> None:
@@ -63,7 +63,9 @@ def refuse_other_summary(path: Path) -> None:
     with suppress(BadInputError):
         value = read_json(path) if path.exists() else {"metric_per_case": []}
     if not isinstance(value, dict) or "metric_per_case" not in value:
-        raise BadInputError(f"{path}: exists, and is no summary of nnU-Net's. Move it away, or give --summary.")
+        raise BadInputError(
+            f"{path}: exists, and is not a summary in nnU-Net's format. Move it away, or give --summary."
+        )
 
 
 def read_scores(path: Path) -> list[ScoreRow]:

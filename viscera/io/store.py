@@ -63,7 +63,9 @@ class Store:
         path = Path(path)
         manifest_path = path / "manifest.json"
         if not manifest_path.exists():
-            raise BadInputError(f"{path}: this is no store (it has no manifest.json). Make one with `viscera prepare`.")
+            raise BadInputError(
+                f"{path}: this is not a store (it has no manifest.json). Make one with `viscera prepare`."
+            )
         return cls.of_manifest(path, manifest_path)
 
     @classmethod

@@ -43,7 +43,7 @@ class WatchedCases:
                 raise BadInputError(
                     f"{path}: another process has {'deleted' if now is None else 'changed'} it, on "
                     f"{socket.gethostname()}, while it was trained on. What the run has kept is of before: put the "
-                    "store back as it was and go on with --resume, or train a new run."
+                    "store back as it was and resume with --resume, or train a new run."
                 )
             self._seen[path] = now
 

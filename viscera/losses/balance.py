@@ -56,7 +56,10 @@ def class_weights(
 
 
 def _counts(voxel_counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    counts, no_vector = None, f"voxel_counts: {voxel_counts!r} is no vector of counts, one number ≥ 0 for each class."
+    counts, no_vector = (
+        None,
+        f"voxel_counts: {voxel_counts!r} is not a vector of counts: one number ≥ 0 per class was expected.",
+    )
     with suppress(ValueError, TypeError):  # ragged, or no numbers at all
         given = np.asarray(voxel_counts)
         counts = given.astype(np.float64) if given.dtype.kind in "iuf" else None
@@ -65,7 +68,9 @@ def _counts(voxel_counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
     if counts.ndim != 1 or counts.size == 0 or not np.isfinite(counts).all() or (counts < 0).any():
         raise BadInputError(no_vector)
     if (counts % 1 != 0).any():
-        raise BadInputError(f"voxel_counts: {voxel_counts!r} are no whole numbers. Give voxels, not shares or volumes.")
+        raise BadInputError(
+            f"voxel_counts: {voxel_counts!r} are not whole numbers. Give numbers of voxels, not shares or volumes."
+        )
     if not counts.any():
         raise BadInputError("voxel_counts: no class has a voxel. Count the label maps of the whole training set.")
     return counts

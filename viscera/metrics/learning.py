@@ -166,7 +166,7 @@ class StatisticsGap(NamedTuple):
     def __str__(self) -> str:
         titles = ", ".join(title_of(organ) for organ in self.organs)
         return (
-            f"mean Dice on the training windows is {self.dice:.2f} with the statistics of batch normalisation that the "
+            f"mean Dice on the training patches is {self.dice:.2f} with the statistics of batch normalisation that the "
             f"model keeps, and {self.batch_dice:.2f} with those of each batch, as in training"
             + (f" (they part for {titles})" if titles else "")
         )
@@ -192,7 +192,7 @@ def batch_norm_remedy(batch_norm: str) -> str:
     if batch_norm == "running":
         return "Train with --set train.batch_norm=recomputed: running means lag behind the weights."
     return (
-        "The windows of one batch differ from one another: measure and recompute over more of them "
+        "The patches of one batch differ from one another: measure and recompute over more of them "
         "(--set train.monitor_windows=48), or train with larger batches or a lower rate."
     )
 

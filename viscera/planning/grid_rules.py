@@ -66,21 +66,21 @@ def planned_grid(data: Fingerprint, patch: int) -> Grid:
     """
     own = np.array(full_resolution(data))
     at, most = own.copy(), np.maximum(own, COARSEST_MM)
-    why = f"the scans' own, as a window of {patch} voxels holds a quarter of a scan"
+    why = f"the scans' own, as a patch of {patch} voxels holds a quarter of a scan"
     while window_share(data, _three(at), patch) < WINDOW_SHARE:
         coarser = at.copy()
         coarser[at.max() / at > 2 if np.any(at.max() / at > 2) else slice(None)] *= _STEP
         coarser = np.minimum(coarser, most)
         share = f"{window_share(data, _three(at), patch):.0%}"
         if np.array_equal(coarser, at):
-            why = f"not coarser than {COARSEST_MM:g} mm, though a window holds only {share} of a scan"
+            why = f"not coarser than {COARSEST_MM:g} mm, though a patch holds only {share} of a scan"
             break
         name, voxels = smallest_organ(data, _three(coarser))
         if voxels < LEAST_VOXELS:
-            why = f"not coarser, or the {name} would have under {LEAST_VOXELS} voxels; a window holds {share} of a scan"
+            why = f"not coarser, or the {name} would have under {LEAST_VOXELS} voxels; a patch holds {share} of a scan"
             break
         at = coarser
-        why = f"coarsened until a window of {patch} voxels holds a quarter of a scan (nnU-Net: its low resolution)"
+        why = f"coarsened until a patch of {patch} voxels holds a quarter of a scan (nnU-Net: its low resolution)"
     return _or_the_stores(data, at, why)
 
 

@@ -81,8 +81,8 @@ def candidate(
     batch = min(LEAST_WINDOWS, data.cases)
     choices = [
         Choice("train.patch", patch, f"the largest that scans, memory and time allow; {share:.0%} of the median scan"),
-        Choice("train.filters", filters, "as wide as memory and time allow, beside that window"),
-        Choice("train.batch_size", batch, "nnU-Net's least; windows are enlarged first"),
+        Choice("train.filters", filters, "as wide as memory and time allow, beside that patch"),
+        Choice("train.batch_size", batch, "nnU-Net's least; patches are enlarged first"),
         *_topology(base, grid, size, fixed),
         *(() if _has_own_intensity(base, fixed) else intensity(data)),
     ]
@@ -154,7 +154,7 @@ def larger_batch(data: Fingerprint, grid: Grid, patch: int, windows_in_memory: i
     what, number = min(limits.items(), key=lambda item: item[1])
     if number <= LEAST_WINDOWS:
         return None
-    return Choice("train.batch_size", number, f"the window is at its largest; limited by {what}")
+    return Choice("train.batch_size", number, f"the patch is at its largest; limited by {what}")
 
 
 def organ_windows(base: TrainConfig, seen: Presence) -> Choice | None:

@@ -84,7 +84,7 @@ def promise_lines(plan: Plan) -> Iterator[str]:
     beside = cost.beside_steps(train) / plan.seconds
     yield (
         f"{train.iterations:,} steps take about {duration_text(plan.seconds)} on {describe_hardware(plan.device)}"
-        f"{threads}: {cost.step:.2g} s a step, as was timed; {beside:.0%} is for curve, validation and checkpoints, "
+        f"{threads}: {cost.step:.2g} s per step, as was timed; {beside:.0%} is for curve, validation and checkpoints, "
         f"{duration_text(cost.around)} before and after."
     )
     yield (
@@ -161,8 +161,8 @@ def _organ_table(plan: Plan) -> str:
         "cases",
         "median mL",
         "voxels",
-        "windows\nanywhere",
-        f"windows as planned\n({share:.0%} on organs)",
+        "patches\nanywhere",
+        f"patches as planned\n({share:.0%} on organs)",
     )
     return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
 

@@ -25,7 +25,7 @@ def warnings_of(data: Fingerprint, grid: Grid, config: Config) -> Iterator[str]:
     if each < FEW_VISITS:
         yield (
             f"Each of the {data.cases} cases is visited {each:.0f} times in {train.iterations:,} steps of "
-            f"{train.batch_size} windows; below {FEW_VISITS} little is learnt. Give a larger --budget, or more "
+            f"{train.batch_size} patches; below {FEW_VISITS} little is learnt. Give a larger --budget, or more "
             "--iterations."
         )
     elif train.iterations < FEW_STEPS:

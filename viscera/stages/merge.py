@@ -135,7 +135,7 @@ def _joined(kind: _Kind, paths: Iterable[Path]) -> _ByCase:
                 )
             if repr(joined.setdefault(case, rows)) != repr(rows):  # NaN is not equal to itself
                 raise BadInputError(
-                    f"{path}: says something else of {case} than {source[case]}. Give one of them, or make both anew."
+                    f"{path}: says something else of {case} than {source[case]}. Give one of them, or make both again."
                 )
             source.setdefault(case, path)
     return joined

@@ -139,7 +139,7 @@ def _segment(scan: Scan, name: str, predictor: Predictor, maps: ConfidenceMaps) 
     volume = scan.read()
     doubt = no_hu(hu_facts(volume.hu))
     if doubt is not None:
-        what = "%s: its values seem to be no HU (%s; expected: %s). If so, what is found means nothing."
+        what = "%s: its values do not look like HU (%s; expected: %s). If they are not, the label map means nothing."
         log.warning(what, name, *doubt[1:])
     view = predictor.view(volume)
     is_much = view.own_bytes > _BESIDE_BYTES

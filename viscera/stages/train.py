@@ -128,7 +128,9 @@ def _source_of(init_from: Path | None, folder: RunFolder, given: "_Given") -> So
     if folder.last.exists():
         if init_from is not None:
             log.warning(
-                "%s: it has begun already, and goes on with its own weights; not those of %s.", folder.path, init_from
+                "%s: it has begun already, and continues with its own weights, not with those of %s.",
+                folder.path,
+                init_from,
             )
         return None
     source = Source.of(init_from, folder)
@@ -264,7 +266,7 @@ def _warn_of_small_scans(store: Store, patch: int) -> None:
     small = [shape for shape in shapes if min(shape) < patch]
     if small:
         log.warning(
-            "%s: %d of %d training scans %s smaller than the window of %d voxels along an axis, the smallest with "
+            "%s: %d of %d training scans %s smaller than the patch of %d voxels along an axis, the smallest with "
             "%s; the rest is padding. Prepare them with a smaller --downsample or --spacing-mm, or lower --patch.",
             *(store.path, len(small), len(shapes), agreeing(len(small)), patch),
             "×".join(map(str, min(small, key=lambda shape: (min(shape), shape)))),

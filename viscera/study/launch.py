@@ -79,7 +79,7 @@ def run_study(  # noqa: PLR0913 - a stage takes its artifacts and its configurat
             find_rates(plan.store, folder.rate_ranges, plan.config, weightings, stop=stop, progress=progress)
         failures = (launcher or launch)(plan, stop, progress)
         if stop.is_set():
-            raise InterruptedRunError(f"{folder.path}: stopped. Run the same command again to go on.")
+            raise InterruptedRunError(f"{folder.path}: stopped. Run the same command again to resume.")
         if failures and not any(task.run.scores.exists() for task in plan.tasks):
             raise _summary(plan, failures)
         if plan.config.study.fuse and not failures:
@@ -101,7 +101,7 @@ def plan_study(store_path: Path, study_path: Path, config: Config) -> AnalysisPl
         if plan.begun is not None:
             raise BadInputError(
                 f"{plan.begun.path}: this run has begun, and a plan is made before the first run. Plan another folder, "
-                "or leave --plan-only out to go on with this study."
+                "or leave --plan-only out to resume this study."
             )
         plan.write()
         return renewed_plan(plan, store, analysis_rules())

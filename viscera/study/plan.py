@@ -139,7 +139,7 @@ def renewed_plan(plan: StudyPlan, store: Store, rules: Mapping[str, float]) -> A
         return before
     if before is not None:
         log.warning(
-            "%s: other settings than planned, and nothing has been trained: written anew (SHA-256 %s, before %s).",
+            "%s: other settings than planned, and nothing has been trained: written again (SHA-256 %s, before %s).",
             plan.folder.plan_path,
             now.sha256,
             before.sha256,
@@ -298,7 +298,7 @@ def _refuse_stranger(task: Task, store: Store) -> None:
         )
     if status.state == "finished" and status.step < config.train.iterations and not run.last.exists():
         raise BadInputError(
-            f"{run.path}: trained for {status.step} of {config.train.iterations} steps, and it has no last.pt to go on "
+            f"{run.path}: trained for {status.step} of {config.train.iterations} steps, and it has no last.pt to resume "
             "from. Copy its last.pt too, or delete the run to train it here."
         )
     seen = store.of_fold(config.train.fold)

@@ -159,7 +159,7 @@ def test_plain_values_take_no_wider_copies(tmp_path: Path) -> None:
 
 def test_values_outside_int16_are_refused(tmp_path: Path) -> None:
     stored = np.full((3, 4, 4), 60_000, dtype=np.uint16)
-    with pytest.raises(BadInputError, match=r"IM\d+: values from 58976 to 58976 are no Hounsfield units in 16 bits"):
+    with pytest.raises(BadInputError, match=r"IM\d+: values from 58976 to 58976 are not Hounsfield units in 16 bits"):
         hu_of(tmp_path, ct_series(stored))
 
 
@@ -188,7 +188,7 @@ def test_values_that_are_no_hounsfield_units(tmp_path: Path, tags: dict[str, Any
 @pytest.mark.parametrize(
     ("keywords", "said"),
     [
-        (["RescaleIntercept"], "4 files give no rescale intercept; 0 is assumed. If their values are no HU, export"),
+        (["RescaleIntercept"], "4 files give no rescale intercept; 0 is assumed. If their values are not HU, export"),
         (["RescaleSlope"], "4 files give no rescale slope; 1 is assumed."),
         (
             ["RescaleSlope", "RescaleIntercept"],

@@ -295,5 +295,5 @@ def test_range_tests_are_shown_where_they_were_made(study: StudyFolder) -> None:
 
 
 def test_a_folder_that_is_no_study_is_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="this is no study"):
+    with pytest.raises(BadInputError, match="this is not a study"):
         make_report(tmp_path)

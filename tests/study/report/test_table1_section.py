@@ -136,7 +136,7 @@ def test_intervals_and_marks_are_printed_beside_the_means_and_not_in_the_csv(mak
     assert printed["FOREGROUND"].cells[0].spread == printed["AVG"].cells[0].spread == "±12.7"
     notes = [note for note in table.footnotes if note[0] in "±≈"]
     assert "over cases and seeds, both as drawn from many" in notes[0]
-    assert "With 2 cases no difference could be significant, so the mark is no sign of equality." in notes[1]
+    assert "With 2 cases no difference could be significant, so the mark does not mean that they are equal." in notes[1]
 
 
 def test_one_seed_has_no_mark_and_its_intervals_say_what_is_not_in_them(make_study: StudyMaker) -> None:

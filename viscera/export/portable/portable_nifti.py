@@ -52,7 +52,7 @@ def _read(path: Path, stream: Any) -> Scan:  # noqa: ANN401 - a file, packed or 
     header = stream.read(_HEADER_BYTES)
     order = next((each for each in "<>" if header[:4] == struct.pack(f"{each}i", _HEADER_BYTES)), None)
     if order is None or header[344:347] != b"n+1":
-        refuse(path, "this is no single NIfTI-1 file (.nii or .nii.gz), which is all that is read here. Convert it.")
+        refuse(path, "this is not a single NIfTI-1 file (.nii or .nii.gz), which is all that is read here. Convert it.")
     (number, *sizes), kind = (
         struct.unpack_from(f"{order}8h", header, 40),
         struct.unpack_from(f"{order}h", header, 70)[0],

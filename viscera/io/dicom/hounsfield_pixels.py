@@ -73,7 +73,9 @@ def check_values(headers: Sequence[Header]) -> list[str]:
         raise UnusableSeriesError("its values go through a table (Modality LUT), which is not read. Export it rescaled")
     images = [image for header in headers for image in header.slices]
     if not all(math.isfinite(i.slope) and i.slope != 0 and math.isfinite(i.intercept) for i in images):
-        raise UnusableSeriesError("a rescale slope of 0, or a slope or an intercept that is no number. Export it again")
+        raise UnusableSeriesError(
+            "a rescale slope of 0, or a slope or an intercept that is not a number. Export it again"
+        )
     for name, assumed in ASSUMED_RESCALE.items():
         without = sum(name in image.not_given for image in images)
         if without and {getattr(image, name) for image in images} != {assumed}:
@@ -88,7 +90,7 @@ def check_values(headers: Sequence[Header]) -> list[str]:
         return [f"{files} no rescale slope and intercept; their values are taken as they are."]
     return [
         f"{files} no rescale {name}; {ASSUMED_RESCALE[name]:g} is assumed. "
-        "If their values are no HU, export the series again."
+        "If their values are not HU, export the series again."
         for name in missing
     ]
 
@@ -207,7 +209,7 @@ def _hounsfield(words: npt.NDArray[Any], bits: Bits, image: Slice) -> HuArray:
             hu[mask] = AIR_HU
     if hu.dtype != np.int16 and (hu.min() < _INT16.min or hu.max() > _INT16.max):
         raise BadInputError(
-            f"{image.path}: values from {hu.min():g} to {hu.max():g} are no Hounsfield units in 16 bits. "
+            f"{image.path}: values from {hu.min():g} to {hu.max():g} are not Hounsfield units in 16 bits. "
             "Export the series again."
         )
     return hu.astype(np.int16, copy=False)

@@ -84,7 +84,7 @@ class CaseSource:
 
     def _refuse_if_not(self, path: Path) -> None:
         if not path.is_file():
-            what, cause = ("is no file", None) if path.exists() else ("is missing", FileNotFoundError(path))
+            what, cause = ("is not a file", None) if path.exists() else ("is missing", FileNotFoundError(path))
             raise BadInputError(f"{self.name}: {path} {what}. Add the file, or leave the case out.") from cause
 
 

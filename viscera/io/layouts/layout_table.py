@@ -155,13 +155,13 @@ REFUSALS = (
     Refusal(
         title="Medical Segmentation Decathlon, Task08 HepaticVessel",
         marks=("imagesTr/hepaticvessel_*", "labelsTr/hepaticvessel_*"),
-        reason="its label 1 mixes portal and hepatic veins inside the liver, so it is no portal vein, and no organ of "
+        reason="its label 1 mixes portal and hepatic veins inside the liver, so it is neither the portal vein nor an organ of "
         "ours is labelled. Leave it out.",
     ),
     Refusal(
         title="Synapse as TransUNet prepares it (train_npz, test_vol_h5)",
         marks=("train_npz/case*.npz", "test_vol_h5/case*.npy.h5"),
-        reason="its scans are clipped to -125 … 275 HU, scaled to 0 … 1 and without voxel sizes, so they are no CT "
+        reason="its scans are clipped to -125 … 275 HU, scaled to 0 … 1 and without voxel sizes, so they are not CT "
         "any more. Take BTCV's img/ and label/ instead; they are the same scans.",
     ),
     Refusal(

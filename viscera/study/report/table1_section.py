@@ -181,7 +181,7 @@ def _mark_note(compared: Comparisons, marked: bool) -> str:
             f"{SEEDS_FOR_SETTINGS} seeds that all arms share, and there {'is' if family.seeds == 1 else 'are'} "
             f"{family.seeds}. How these models differ: see Comparisons."
         )
-    cannot = f" With {cases} no difference could be significant, so the mark is no sign of equality."
+    cannot = f" With {cases} no difference could be significant, so the mark does not mean that they are equal."
     note = (
         f"{NOT_APART}: not significantly different from the highest mean of its organ (ranks and mean over cases, and "
         f"the mean over cases and seeds, must agree; p of {ALPHA} or more after Holm's correction over "

@@ -161,7 +161,7 @@ def test_batch_normalisation_needs_two_values(patch: int, batch: int, levels: in
     if taken:
         resolve_config(file_values=given)
     else:
-        with pytest.raises(BadInputError, match=r"^configuration: train: a window of .* batch normalisation needs two"):
+        with pytest.raises(BadInputError, match=r"^configuration: train: a patch of .* batch normalisation needs two"):
             resolve_config(file_values=given)
 
 

@@ -62,8 +62,8 @@ def test_what_study_weights_says_now_counts_over_what_a_run_kept() -> None:
         ({"nan": VALUES}, "'nan' is the name of something else"),
         ({"fused": VALUES}, "'fused' is the name of something else"),
         ({"1.5": VALUES}, "'1.5' is the name of something else"),
-        ({2: VALUES}, "'2' is no name"),
-        ({"a_b": VALUES}, "'a_b' is no name"),
+        ({2: VALUES}, "'2' is not a valid name"),
+        ({"a_b": VALUES}, "'a_b' is not a valid name"),
         (["a"], "names were expected, each with its weights"),
     ],
 )

@@ -127,8 +127,8 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
     bad = {
         "cut.nii": (whole[:-3], "truncated"),
         "cut.nii.gz": (gzip.compress(whole)[:-30], "damaged"),
-        "text.nii": (b"x" * 400, "no single NIfTI-1 file"),
-        "empty.nii": (b"", "no single NIfTI-1 file"),
+        "text.nii": (b"x" * 400, "not a single NIfTI-1 file"),
+        "empty.nii": (b"", "not a single NIfTI-1 file"),
     }
     for name, (content, _) in bad.items():
         (tmp_path / name).write_bytes(content)
@@ -136,7 +136,12 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.stack([HU, HU], axis=-1), np.eye(4)), tmp_path / "four.nii")
     nib.save(nib.Nifti1Image(np.full(HU.shape, np.nan, np.float32), np.eye(4)), tmp_path / "nan.nii")
     nib.save(nib.Nifti1Image(HU.astype(np.float32) * 100, np.eye(4)), tmp_path / "large.nii")
-    more = {"two.nii": "no single NIfTI-1", "four.nii": "three-dimensional", "nan.nii": "not HU", "large.nii": "not HU"}
+    more = {
+        "two.nii": "not a single NIfTI-1",
+        "four.nii": "three-dimensional",
+        "nan.nii": "not HU",
+        "large.nii": "not HU",
+    }
     for name, message in [(n, m) for n, (_, m) in bad.items()] + list(more.items()) + [("none.nii", "no such file")]:
         with pytest.raises(Refused, match=message) as caught:
             read_nifti(tmp_path / name)

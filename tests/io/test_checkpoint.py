@@ -111,10 +111,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="there is no such checkpoint"):
         load_checkpoint(tmp_path / "last.pt")
     torch.save({"state_dict": torch.zeros(1)}, tmp_path / "other.pt")
-    with pytest.raises(BadInputError, match="no checkpoint of viscera"):
+    with pytest.raises(BadInputError, match="not a checkpoint of viscera"):
         load_checkpoint(tmp_path / "other.pt")
     torch.save(torch.zeros(1), tmp_path / "tensor.pt")
-    with pytest.raises(BadInputError, match="no checkpoint of viscera"):
+    with pytest.raises(BadInputError, match="not a checkpoint of viscera"):
         load_checkpoint(tmp_path / "tensor.pt")
     with pytest.raises(BadInputError, match="damaged, or no checkpoint"):
         load_checkpoint(tmp_path)

@@ -148,7 +148,7 @@ def test_a_study_of_a_fold_goes_on_and_one_without_outlives_folds(
     assert f"{sizes[0]} training, {sizes[1]} validation (fold 0 is held out), {sizes[2]} test" in page
     small = ("--set", "train={iterations: 20, patch: 8, filters: 2, levels: 2}")
     found = run("doctor", store, "--fold", 0, *small).stdout
-    assert f"{sizes[0]} training, {sizes[1]} validation (fold 0), {sizes[2]} test cases" in " ".join(found.split())
+    assert f"Store: {sizes[0]} training, {sizes[1]} validation (fold 0), {sizes[2]} test cases." in found
 
 
 def test_held_out_cases_are_scored_as_one_table(tiny_raw: Path, tmp_path: Path) -> None:

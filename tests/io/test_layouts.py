@@ -238,7 +238,7 @@ def test_what_is_no_file_is_not_waited_for(raw: Path) -> None:
     (raw / "labelsTr" / "case_2.nii.gz").mkdir()
     cases = find_cases(raw)
     for number in (1, 2):
-        with pytest.raises(BadInputError, match=rf"case_{number}: .*nii\.gz is no file"):
+        with pytest.raises(BadInputError, match=rf"case_{number}: .*nii\.gz is not a file"):
             cases[number].read()
 
 

@@ -135,7 +135,7 @@ def test_what_is_no_scan(folder: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(BadInputError, match=message):
             viscera.read_volume(path)
-    with pytest.raises(BadInputError, match="a series was named, but this is no DICOM"):
+    with pytest.raises(BadInputError, match="a series was named, but this is not DICOM"):
         viscera.read_volume(tmp_path / "text.nii.gz", series="1.2.3")
 
 

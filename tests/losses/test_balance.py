@@ -84,10 +84,10 @@ def test_counts_as_large_as_the_papers_do_not_overflow() -> None:
 @pytest.mark.parametrize(
     ("counts", "scheme", "message"),
     [
-        ([[1, 2]], "simple", "no vector of counts"),
-        ([1, -2], "simple", "no vector of counts"),
-        ([1, float("nan")], "simple", "no vector of counts"),
-        ([], "simple", "no vector of counts"),
+        ([[1, 2]], "simple", "not a vector of counts"),
+        ([1, -2], "simple", "not a vector of counts"),
+        ([1, float("nan")], "simple", "not a vector of counts"),
+        ([], "simple", "not a vector of counts"),
         ([1, 2], "cubic", "there is no 'cubic'"),
         ([1, 2], 3.0, "must lie in"),
         ([1, 2], float("nan"), "finite number"),
@@ -95,11 +95,11 @@ def test_counts_as_large_as_the_papers_do_not_overflow() -> None:
         ([1, 2], True, "a number"),
         ([1, 2], None, "a number"),
         ([0, 0], "simple", "no class has a voxel"),
-        ([0.9, 0.1], "simple", "no whole numbers"),
-        (["a", "b"], "simple", "no vector of counts"),
-        ([True, False], "simple", "no vector of counts"),
-        ([[1], [2, 3]], "simple", "no vector of counts"),
-        ([1, float("inf")], "simple", "no vector of counts"),
+        ([0.9, 0.1], "simple", "not whole numbers"),
+        (["a", "b"], "simple", "not a vector of counts"),
+        ([True, False], "simple", "not a vector of counts"),
+        ([[1], [2, 3]], "simple", "not a vector of counts"),
+        ([1, float("inf")], "simple", "not a vector of counts"),
     ],
 )
 def test_bad_input(counts: Any, scheme: Any, message: str) -> None:

@@ -39,7 +39,7 @@ def test_every_value_has_its_reason(plan_of_a_coarse_store: tuple[Path, str]) ->
 
 def test_what_is_printed_fits_into_100_columns(plan_of_a_coarse_store: tuple[Path, str]) -> None:
     path, printed = plan_of_a_coarse_store
-    for said in ("Memory: about", "gallbladder", "windows as planned", "as nnU-Net", "Note: Each of", "prepare DATA"):
+    for said in ("Memory: about", "gallbladder", "patches as planned", "as nnU-Net", "Note: Each of", "prepare DATA"):
         assert said in printed
     assert max(len(line) for line in printed.replace(str(path), "p.yaml").splitlines()) <= 100
 

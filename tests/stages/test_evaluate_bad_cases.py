@@ -32,7 +32,7 @@ def test_files_of_something_else_are_not_replaced(tiny_store: Store, answers: Pa
     scores = tmp_path / "s.csv"
     for out, summary, message in (
         (tmp_path / "notes.csv", None, "not a table of scores"),
-        (scores, tmp_path / "plans.json", "no summary of nnU-Net's"),
+        (scores, tmp_path / "plans.json", "not a summary in nnU-Net's"),
         (scores, scores, "both the scores and nnU-Net's summary"),
         (tmp_path, None, "this is a folder"),
         (scores, tmp_path, "this is a folder"),
@@ -115,7 +115,7 @@ def test_one_bad_case_is_left_out_with_its_reason_and_the_others_are_scored(tmp_
     for reason in (
         "p/b.nii.gz: prediction ((4, 4, 4)) and ref",
         "p/c.nii.gz: ",
-        "p/d.json: damaged (`classes` is no list",
+        "p/d.json: damaged (`classes` is not a list",
     ):
         assert reason in reasons
     for name in ("b", "c"):

@@ -166,8 +166,8 @@ class _Sending:
         except OtherWriterError as error:
             self._lost.add(key)
             self._display.error(
-                f"viscera: {error} Nothing more is sent to {mirror.url} while this command works; it continues, with its "
-                "results on this machine. Is another one writing to the same URL? Stop one of them."
+                f"viscera: {error} Nothing more is sent to {mirror.url} while this command works; it continues, with "
+                "its results on this machine. Is another one writing to the same URL? Stop one of them."
             )
         except Exception as error:  # noqa: BLE001 - the command goes on, whatever it is
             if key not in self._failing:

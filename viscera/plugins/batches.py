@@ -30,7 +30,7 @@ def class_numbers_of_one_hot(one_hot_BLIJK: Tensor) -> Tensor:
     is_binary = bool(((one_hot_BLIJK == 0) | (one_hot_BLIJK == 1)).all())
     if not is_binary or not bool((one_hot_BLIJK.sum(dim=1) == 1).all()):
         raise BadInputError(
-            "labels: this is not a one-hot code, with 1 in exactly one class per voxel. Soft and overlapping labels have no "
-            "place in this loss; pass class numbers of shape (B, 1, ...) with to_onehot_y=True."
+            "labels: this is not a one-hot code, with 1 in exactly one class per voxel. Soft or overlapping labels "
+            "have no place in this loss; pass class numbers of shape (B, 1, ...) with to_onehot_y=True."
         )
     return one_hot_BLIJK.byte().argmax(dim=1, keepdim=True)

@@ -298,8 +298,8 @@ def _refuse_stranger(task: Task, store: Store) -> None:
         )
     if status.state == "finished" and status.step < config.train.iterations and not run.last.exists():
         raise BadInputError(
-            f"{run.path}: trained for {status.step} of {config.train.iterations} steps, and it has no last.pt to resume "
-            "from. Copy its last.pt too, or delete the run to train it here."
+            f"{run.path}: trained for {status.step} of {config.train.iterations} steps, and it has no last.pt to "
+            "resume from. Copy its last.pt too, or delete the run to train it here."
         )
     seen = store.of_fold(config.train.fold)
     if status.training_voxel_counts != tuple(seen.voxel_counts(config.train.loss.counts).tolist()):

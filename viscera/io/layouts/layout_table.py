@@ -155,8 +155,8 @@ REFUSALS = (
     Refusal(
         title="Medical Segmentation Decathlon, Task08 HepaticVessel",
         marks=("imagesTr/hepaticvessel_*", "labelsTr/hepaticvessel_*"),
-        reason="its label 1 mixes portal and hepatic veins inside the liver, so it is neither the portal vein nor an organ of "
-        "ours is labelled. Leave it out.",
+        reason="its label 1 mixes portal and hepatic veins inside the liver, so it is not the portal vein, and "
+        "no organ of ours is labelled. Leave it out.",
     ),
     Refusal(
         title="Synapse as TransUNet prepares it (train_npz, test_vol_h5)",

@@ -47,5 +47,5 @@ def test_one_hot() -> None:
     ],
 )
 def test_other_codes_are_refused(voxel: list[float]) -> None:
-    with pytest.raises(BadInputError, match="no one-hot code"):
+    with pytest.raises(BadInputError, match="not a one-hot code"):
         class_numbers_of_one_hot(torch.tensor(voxel).view(1, 2, 1, 1, 1))

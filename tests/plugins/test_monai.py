@@ -86,7 +86,7 @@ def test_defaults_of_the_others_are_no_wish() -> None:
         (True, LABELS[:, :, :2], "shape"),
         (True, LABELS[:, 0], "shape"),
         (True, LABELS * 0.5, "not whole"),
-        (False, ONE_HOT * 0.5, "no one-hot code"),
+        (False, ONE_HOT * 0.5, "not a one-hot code"),
         (True, LABELS * 2, "numbers from 0 to 2"),
     ],
 )

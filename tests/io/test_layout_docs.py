@@ -8,11 +8,11 @@ from viscera.core.anatomy import ABDOMEN
 from viscera.io.layouts.case_files import Layout, describe
 from viscera.io.layouts.layout_table import LAYOUTS, REFUSALS
 
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "data.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "layouts.md"
 
 
 def cells_of(layout: Layout) -> list[str]:
-    """The cells of a layout in the first table of docs/howto/data.md, after its name and title."""
+    """The cells of a layout in the first table of docs/reference/layouts.md, after its name and title."""
     files = "; ".join(describe(place) for place in layout.places) or "a preset for files arranged otherwise"
     numbers = {ABDOMEN.label_of(name): str(number) for name, number in (layout.numbers or {}).items()}
     by_name = "by name" if layout.names_in else "by mask"
@@ -28,13 +28,13 @@ def tables() -> list[dict[str, list[str]]]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_the_table_of_the_how_to_has_every_layout(layout: Layout) -> None:
+def test_the_table_of_the_page_has_every_layout(layout: Layout) -> None:
     title, *others = tables()[0][layout.name]
     assert title
     assert others == cells_of(layout)
 
 
-def test_the_how_to_has_no_other_layouts_and_says_what_is_refused() -> None:
+def test_the_page_has_no_other_layouts_and_says_what_is_refused() -> None:
     assert list(tables()[0]) == list(LAYOUTS)
     assert all(f"- {refusal.title} (" in PAGE.read_text(encoding="utf-8") for refusal in REFUSALS)
 

@@ -164,7 +164,7 @@ def organ_windows(base: TrainConfig, seen: Presence) -> Choice | None:
     rarest = min(seen.anywhere)
     if rarest >= _OFTEN:
         return Choice("train.organ_windows", 0.0, f"every organ is in {rarest:.0%} of the windows or more")
-    return Choice("train.organ_windows", _ORGAN_WINDOWS, f"as nnU-Net; the rarest organ is in {rarest:.0%} of windows")
+    return Choice("train.organ_windows", _ORGAN_WINDOWS, f"as nnU-Net; the rarest organ is in {rarest:.0%} of patches")
 
 
 def schedule(base: TrainConfig, iterations: int, reason: str) -> Iterator[Choice]:

@@ -20,7 +20,7 @@ def warnings_of(data: Fingerprint, grid: Grid, config: Config) -> Iterator[str]:
         yield from _of_an_organ(organ, data.cases, grid)
     if data.cases < FEW_CASES:
         number = "is 1 training case" if data.cases == 1 else f"are {data.cases} training cases"
-        yield f"There {number}; with so few, what is learnt will hardly hold for other patients."
+        yield f"There {number}; with so few, a model is unlikely to work on other patients."
     train, each = config.train, visits(config, data.cases)
     if each < FEW_VISITS:
         yield (
@@ -44,7 +44,7 @@ def _of_an_organ(organ: OrganFacts, cases: int, grid: Grid) -> Iterator[str]:
         yield f"{title}: no training case {verb} it. `prepare --classes` leaves it out."
     elif voxels < LEAST_VOXELS:
         yield (
-            f"{title}: {voxels:.0f} voxels of {mm} mm in the median case, fewer than {LEAST_VOXELS}; it will hardly be "
+            f"{title}: {voxels:.0f} voxels of {mm} mm in the median case, fewer than {LEAST_VOXELS}; it is unlikely to be "
             "found. Prepare with a smaller --spacing-mm."
         )
     elif least < _VANISHING:

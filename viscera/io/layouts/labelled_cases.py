@@ -289,5 +289,5 @@ def _nothing_fits(folder: Path) -> str:
     hint = f" {inside} is one; give that folder." if inside else ""
     return (
         f"{folder}: no known layout of a labelled data set.{hint} There are {files}; and the data sets {data_sets}, "
-        "each with the files it comes in (docs/howto/data.md)."
+        "each with the files it comes in (docs/reference/layouts.md)."
     )

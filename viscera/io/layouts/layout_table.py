@@ -3,7 +3,7 @@
 A new data set is one more `Layout` in `_DATA_SETS`: how its files are called (`case_files.Place` has the patterns),
 and what its label numbers mean. Names are TotalSegmentator's where it has the structure, so that data sets mix; list
 all structures, not only ours: a number that the table does not know is an error of the file. What the data sets are,
-and where all this was looked up, stands in docs/howto/data.md.
+and where all this was looked up, stands in docs/reference/layouts.md.
 """
 
 from viscera.io.layouts.case_files import Layout, Place, Refusal, in_order

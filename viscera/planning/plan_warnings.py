@@ -44,8 +44,8 @@ def _of_an_organ(organ: OrganFacts, cases: int, grid: Grid) -> Iterator[str]:
         yield f"{title}: no training case {verb} it. `prepare --classes` leaves it out."
     elif voxels < LEAST_VOXELS:
         yield (
-            f"{title}: {voxels:.0f} voxels of {mm} mm in the median case, fewer than {LEAST_VOXELS}; it is unlikely to be "
-            "found. Prepare with a smaller --spacing-mm."
+            f"{title}: {voxels:.0f} voxels of {mm} mm in the median case, fewer than {LEAST_VOXELS}; it is unlikely "
+            "to be found. Prepare with a smaller --spacing-mm."
         )
     elif least < _VANISHING:
         yield f"{title}: the smallest has {least:.1f} voxels of {mm} mm, and all but disappears."

@@ -93,7 +93,7 @@ def test_whole_volumes_without_batch_normalisation_are_warned_of(
 ) -> None:
     trained(tiny_config(iterations=1, network=DESIGNS["instance"]), tmp_path)
     Model.load(RunFolder(tmp_path).last, PredictConfig(mode="auto"))
-    assert "sub_volumes predicts in such windows" not in caplog.text
+    assert "sub_volumes predicts in sub-volumes of that size" not in caplog.text
     Model.load(RunFolder(tmp_path).last, PredictConfig(mode="whole_volume"))
     assert "instance normalisation sees the whole volume, and saw patches of 8 voxels" in caplog.text
 

@@ -253,4 +253,4 @@ def test_what_a_user_may_not_expect_is_said(
     train(tiny_store.path, tmp_path / "run", tiny_config(iterations=1), init_from=source.path)
     assert f"source: this run is interrupted, at step {status.step} of 99; its weights are taken as they" in caplog.text
     train(tiny_store.path, tmp_path / "run", tiny_config(iterations=2), resume=True, init_from=tiny_run)
-    assert f"run: it has begun already, and goes on with its own weights; not those of {tiny_run}" in caplog.text
+    assert f"run: it has begun already, and continues with its own weights, not with those of {tiny_run}" in caplog.text

@@ -157,7 +157,7 @@ def test_without_weights_it_is_not_trained_on(
     tiny_store: Store, elsewhere: Path, tmp_path: Path, tiny_config: Configure
 ) -> None:
     copied(elsewhere, tmp_path / "study").last.unlink()
-    with pytest.raises(BadInputError, match=r"trained for 6 of 8 steps, and it has no last\.pt to go on from"):
+    with pytest.raises(BadInputError, match=r"trained for 6 of 8 steps, and it has no last\.pt to resume from"):
         run_study(tiny_store.path, tmp_path / "study", grid(tiny_config, **{"train.iterations": 8}))
 
 

@@ -231,7 +231,7 @@ def test_what_cannot_be_begun_with_is_refused_before_anything_is_written(
     several = tmp_path / "cv"
     shutil.copytree(tiny_run, several / "fold_0")
     assert "nothing: this is not a run (it has no last.pt)" in refused(tmp_path / "nothing")
-    assert "this is no run" in refused(tiny_store.path)
+    assert "this is not a run" in refused(tiny_store.path)
     assert f"several models as one. Give the run of one of them, such as {several / 'fold_0'}" in refused(several)
     assert refused(tiny_run / "last.pt").endswith(f"the folder of a run was expected. Give {tiny_run}.")
     assert "another network (filters 2 (now 4))" in refused(tiny_run, filters=4)

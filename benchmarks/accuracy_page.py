@@ -40,11 +40,11 @@ could run beside other work. Ours is the preset `strong` with what `viscera plan
 machine, a plan for each budget; what planning takes is part of preparing. Intervals are 95 % t intervals of the mean
 over seeds; of one seed there is none.
 
-What was set, in the peers' favour: nnU-Net trains on all training cases, without its windows of validation, in short
+What was set, in the peers' favour: nnU-Net trains on all training cases, without its patches of validation, in short
 epochs, so that its own schedule ends at the budget, and has bfloat16 autocast where that is faster, which it does not
 have by itself on processors; of predictions with and without averaging over mirrored scans the better counts, whatever
 it costs. Its plan is that of its default planner. MONAI's script has the rate 1e-3 instead of the tutorials' 1e-4,
-which is meant for days on a GPU, and windows as large as ours. Settings of each are listed below. Where a contender
+which is meant for days on a GPU, and patches as large as ours. Settings of each are listed below. Where a contender
 has less than one step within a budget, it has no point there.
 
 Made by `python -m benchmarks.bench_accuracy` in `.venv-bench` (`make install-bench`); its first lines say how. What is
@@ -298,7 +298,9 @@ def _costs(results: Mapping[str, Any], minutes: Sequence[float]) -> list[str]:
         times = [f"{x:.3g}" for x in (cost.prepare_s, cost.overhead_s, cost.step_s, cost.predict_s)]
         steps = [str(cost.steps_within(m)) for m in minutes]
         rows.append([values["title"], *times, mirrored, str(cost.fast), *steps])
-        told = "; ".join(f"{name.replace('_', ' ')}: {value}" for name, value in values["settings"].items())
+        told = "; ".join(
+            f"{_TITLES.get(name, name.replace('_', ' '))}: {value}" for name, value in values["settings"].items()
+        )
         tried = "; ".join(f"{name} {value:.3g} s" for name, value in values["step_s_by_setting"].items())
         lines.append(
             f"- {values['title']} (`{key}`): {told}."
@@ -353,6 +355,9 @@ def _missing(results: Mapping[str, Any]) -> list[str]:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return str(tabulate(rows, heads, tablefmt="pipe", disable_numparse=True))
+
+
+_TITLES = {"window": "patch", "windows_a_step": "patches per step"}  # as of settings in the results
 
 
 def drawn(results: Mapping[str, Any]) -> Figure:

@@ -145,14 +145,14 @@ def largest(rows: list[dict[str, float]]) -> int:
 
 def _of_store(name: str, store: Mapping[str, Any]) -> tuple[list[str], list[int]]:
     """Paragraphs and tables of one store, and `largest` of each of its states."""
-    header = ["windows", "loss", "gradient differs by", "by Dice alone", "by normalisation alone", "cosine", "noise"]
+    header = ["patches", "loss", "gradient differs by", "by Dice alone", "by normalisation alone", "cosine", "noise"]
     organs = store["organs"]
     rarest = max(organs, key=lambda organ: organs[organ]["threes_without"])
     windows, threes = organs[rarest]["windows_without"], organs[rarest]["threes_without"]
     title = name.replace("_", " ")
     absent = (
         f"**{title[0].upper()}{title[1:]}**, {store['cases']} cases. {title_of(rarest).capitalize()} is absent from "
-        f"{100 * windows:.0f} % of the windows and from {100 * threes:.0f} % of the batches of {THREE}; in larger "
+        f"{100 * windows:.0f} % of the patches and from {100 * threes:.0f} % of the batches of {THREE}; in larger "
         f"batches, which all have it, its term counts {1 / (1 - threes):.2f} times as often."
     )
     said = [absent]
@@ -170,7 +170,7 @@ def _of_store(name: str, store: Mapping[str, Any]) -> tuple[list[str], list[int]
         ]
         table = tabulate([first, *rows], header, tablefmt="pipe", disable_numparse=True)
         when = "At the first step" if step == "step_1" else f"After {step.removeprefix('step_')} steps"
-        said.append(f"{when}; below the noise up to {sizes[-1]} windows:\n\n{table}")
+        said.append(f"{when}; below the noise up to {sizes[-1]} patches:\n\n{table}")
     return said, sizes
 
 
@@ -185,24 +185,24 @@ def section(found: Mapping[str, Any]) -> str:
     early = [rows[0]["gradient"] / max(row["gradient"] for row in rows) for rows in states]
     return f"""## How large a batch may be
 
-Eq. 2 over a batch of {THREE} k windows is not the mean of k losses of {THREE}: with S and C the intersection and the
+Eq. 2 over a batch of {THREE} k patches is not the mean of k losses of {THREE}: with S and C the intersection and the
 cardinality of a batch of {THREE}, -2 Σ S / Σ C is the mean of the -2 S/C weighted by C. So another function is
 optimised as soon as k is 2; the question is by how much. A batch without an organ has no gradient for it, whatever it
 calls so; among others that have it, its false positives count. And the organ's term counts in every batch instead of in
-those of {THREE} that have it. Batch normalisation over more windows adds to that.
+those of {THREE} that have it. Batch normalisation over more patches adds to that.
 
-Measured on the mean gradient over the same windows, as a share of its length with batches of {THREE}
-(`python -m benchmarks.batch_statistics`, which says how; demo settings: windows of 24³, 8 filters, uniform weights; no
+Measured on the mean gradient over the same patches, as a share of its length with batches of {THREE}
+(`python -m benchmarks.batch_statistics`, which says how; demo settings: patches of 24³, 8 filters, uniform weights; no
 figure of the paper's size). `noise` is how far the mean over k batches of {THREE} scatters from draw to draw: a change
 of aim that is smaller is hidden by chance in one step, though not in the sum of many.
 
 {described}
 
-**{least} windows** is the largest batch at which the change stays below the noise everywhere above: {least // THREE}
-GPUs of {THREE} windows, or {least} of one. It is no threshold of the change itself: two batches of {THREE} in one
+**{least} patches** is the largest batch at which the change stays below the noise everywhere above: {least // THREE}
+GPUs of {THREE} patches, or {least} of one. It is no threshold of the change itself: two batches of {THREE} in one
 bring {100 * min(early):.0f} to {100 * max(early):.0f} % of the largest, so that any larger batch is a training
 by another loss than the paper's.
-With `train.loss.sums: sub_volume` (Eq. 2 for each window, then the mean) Dice does not depend on the batch,
+With `train.loss.sums: sub_volume` (Eq. 2 for each patch, then the mean) Dice does not depend on the batch,
 normalisation does; it is another loss than the paper's from the start.
 """
 

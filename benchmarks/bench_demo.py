@@ -86,7 +86,7 @@ def main() -> None:
     share = last["training_s"] / last["processor_s"]
     benchmark.pairs["demo_clock"]["what_bounds_it"] = (
         f"training: {share:.0%} of the processor time is in the arms' training loops, where convolutions, batch "
-        "normalisation and their gradients on 24³ windows with 8 to 16 channels take most of a step; starting Python "
+        "normalisation and their gradients on 24³ patches with 8 to 16 channels take most of a step; starting Python "
         "and PyTorch, phantoms and the report are the rest"
     )
     benchmark.notes["runs"] = found

@@ -195,8 +195,8 @@ def main() -> None:
         benchmark.notes["bound"] = {"what": "copying the windows alone", "seconds": bound_s, "batches": batches}
         pair = benchmark.pairs["feed_vs_monai"]
         pair["what_bounds_it"] = (
-            f"copying: windows of scans that are scaled beforehand, copied and nothing else, take {bound_s:.3g} s, so "
-            f"no feed of them reaches more than {pair['peer'] / bound_s:.2g}; ours scales each window anew, of "
+            f"copying: patches of scans that are scaled beforehand, copied and nothing else, take {bound_s:.3g} s, so "
+            f"no feed of them reaches more than {pair['peer'] / bound_s:.2g}; ours scales each patch anew, of "
             "memory maps of 3 bytes a voxel in place of 5"
         )
         print(f"bound={bound_s:.3g} s for as many batches")

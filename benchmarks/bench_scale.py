@@ -49,7 +49,7 @@ PUBLISHED = {  # not measured here
     },
     "MONAI, slab-wise argmax": {
         "memory_gb": 7.7,
-        "of": "100 classes, 384³ voxels, windows of 128³, memory of the GPU",
+        "of": "100 classes, 384³ voxels, patches of 128³, memory of the GPU",
         "source": "https://github.com/Project-MONAI/MONAI/pull/9071, of 2026-08-25, open",
     },
 }
@@ -198,8 +198,8 @@ def monai(settings: str, run: Path, scan: Path, out: Path) -> None:
 
 
 MONAI = {  # what else was done to lower its memory
-    "default": "RAS, 3 mm, roi 64, overlap 0.25, gaussian, 4 windows a pass, argmax before Invertd nearest",
-    "lean": "the same, Spacingd in float32 (not float64), 1 window a pass, buffer_steps 4 along the last axis",
+    "default": "RAS, 3 mm, roi 64, overlap 0.25, gaussian, 4 patches per pass, argmax before Invertd nearest",
+    "lean": "the same, Spacingd in float32 (not float64), 1 patch per pass, buffer_steps 4 along the last axis",
 }
 
 

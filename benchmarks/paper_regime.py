@@ -164,7 +164,7 @@ def page(found: Mapping[str, Any], claimed: Mapping[str, Any]) -> str:
 
 
 ABOUT = (
-    "Surrogates: the demo's network and windows, up to 10,000 steps, counts scaled so that square keeps 7 % of Adam's "
+    "Surrogates: the demo's network and patches, up to 10,000 steps, counts scaled so that square keeps 7 % of Adam's "
     "step. No patients. Design, rules and predictions were written before it was run: "
     "[decision 0038](../decisions/0038-the-papers-regime.md). "
 )

@@ -265,7 +265,7 @@ def rivals_section(studies: Mapping[str, Any]) -> list[str]:
     header = ["", "p = 0", "p = 2", "p = 2 - p = 0, points", "failing at p = 2", "of these by batch", "explains it"]
     text = (
         "Foreground mean of Dice in per cent; intervals over the seeds. *By batch*: Dice of the failing organs on "
-        "training windows by each batch's own statistics. A rival explains the failure where p = 2 with it lies within "
+        "training patches by each batch's own statistics. A rival explains the failure where p = 2 with it lies within "
         f"{EXPLAINED:g} points of p = 0 with it, by the mean."
     )
     return ["## Rivals", text, _markdown(rows, header)] if rows else ["## Rivals", "Not run yet."]

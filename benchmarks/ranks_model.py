@@ -180,10 +180,10 @@ def section(results: Results, step_s: float | None) -> str:
     )
     teraflop = operations_of_a_step(network, WINDOWS) / 1e12
     shares = [f"efficiency at {_percent(share)} of the peak" for share in SHARES]
-    header = ["GPUs", "windows a step", "reduced a step", "all-reduces", *shares, "at the measured step"]
+    header = ["GPUs", "patches per step", "reduced per step", "all-reduces", *shares, "at the measured step"]
     table = tabulate(efficiency_rows(step_s), header, tablefmt="pipe", disable_numparse=True)
     rows = counted_rows(results)
-    header = ["windows", "counted", "computed", "took", "by the model", "speed-up measured", "by the model"]
+    header = ["patches", "counted", "computed", "took", "by the model", "speed-up measured", "by the model"]
     checked = tabulate(rows, header, tablefmt="pipe", disable_numparse=True) if rows else "Not measured yet."
     parameters = sum(each.numel() for each in network.parameters())
     rows_at_most = sum(c.num_bytes for c in calls_of_a_step(network, GPUS[-1], 1) if c.what == "statistics, forward")
@@ -197,10 +197,10 @@ paper's network ({parameters:,} parameters):
 The gradient is one call. Statistics cannot be joined, as a layer's input depends on the one before; forward, each rank
 has a row of its own in them, so that they grow with the ranks ({rows_at_most / 2**20:.3g} MiB on {GPUS[-1]}).
 
-**Expected, and measured by nobody.** {WINDOWS} windows a GPU and step, the paper's batch for each. Nothing overlaps: a
-step takes its computing, {teraflop:.2g} TFLOP, and then its all-reduces, each in the fastest of NCCL's ways. The share
-of the peak that computing reaches is unknown, hence two; convolutions of few channels wait for memory. Waiting for the
-slowest of the GPUs is not in it.
+**Expected, and measured by nobody.** {WINDOWS} patches per GPU and step, the paper's batch for each. Nothing overlaps:
+a step takes its computing, {teraflop:.2g} TFLOP, and then its all-reduces, each in the fastest of NCCL's ways. The
+share of the peak that computing reaches is unknown, hence two; convolutions of few channels wait for memory. Waiting
+for the slowest of the GPUs is not in it.
 
 {table}
 
@@ -215,7 +215,7 @@ halved by the protocol LL as a ring, and divided by 3.8 as a tree. Published, no
 
 **Checked on two ranks of this machine** (gloo, one thread each, beside one process of two threads), with the latency
 and the bandwidth that `python -m benchmarks.bench_links` measures of single calls, and bytes and seconds of
-`python -m benchmarks.bench_ranks`. Three windows on two ranks are two and one: 0.75 is the most there.
+`python -m benchmarks.bench_ranks`. Three patches on two ranks are two and one: 0.75 is the most there.
 
 {checked}
 """

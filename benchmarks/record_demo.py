@@ -54,7 +54,7 @@ def main() -> None:
     header = ["arm", *(f"seed {s}" for s in seeds), "median"]
     text = f"""# The demo on the phantom: mean foreground Dice on its test cases
 
-Phantom, not patients. {train.iterations} steps, windows of {train.patch}³, {train.filters} filters,
+Phantom, not patients. {train.iterations} steps, patches of {train.patch}³, {train.filters} filters,
 {train.levels} levels, batch-norm statistics {train.batch_norm}; the test cases are the eight that no arm saw.
 
 {tabulate(rows, header, tablefmt="pipe", disable_numparse=True)}

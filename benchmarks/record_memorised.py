@@ -70,7 +70,7 @@ def section(work: Path) -> str:
 ## {name}
 
 {voxels} voxels of {spacing} mm, downsampled by {factors}.
-{status.step:,} steps of {train.batch_size} window of {train.patch}³, {train.filters} filters,
+{status.step:,} steps of {train.batch_size} patch of {train.patch}³, {train.filters} filters,
 {train.weighting} weights, rate {train.learning_rate:g}, {train.precision}{_recipe(train)}:
 {_time(work, status.wall_seconds)} on {status.threads} core
 ({status.hardware}; torch {status.versions["torch"]}).

@@ -112,7 +112,7 @@ def saturation(results: Results, gpu: Results) -> list[str]:
         gpu_step_s = ours(gpu, STEP)
         on_gpu = f"a GPU's step takes {gpu_step_s:.3g} s" if gpu_step_s else "how long a GPU's step takes is unknown"
         said.append(
-            f"**The feed.** One core makes a batch of three windows in {1000 * feed['wait_s']:.2g} ms, "
+            f"**The feed.** One core makes a batch of three patches in {1000 * feed['wait_s']:.2g} ms, "
             f"{feed['share']:.2g} of the step that was measured here ({feed['step_s']:.2g} s); {on_gpu}. A training "
             "set that fits into the device's memory is cut there, and then no batch comes from the host."
         )

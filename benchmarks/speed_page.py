@@ -23,7 +23,7 @@ _REASONS = {  # that no figure says, by a part of the goal's name
     "256_lost_pieces": "Elements far from the other surface: each looks around until a search tree costs less "
     "([decision 0016](../decisions/0016-surface-distances.md))",
     "256_specks": "Likewise: every speck has a surface of its own",
-    "slices over that of": "Large windows share as many voxels whatever their number, so more of them compute more "
+    "slices over that of": "Large patches share as many voxels whatever their number, so more of them compute more "
     "([decision 0023](../decisions/0023-large-windows.md))",
 }
 _NO_GPU = "Nothing was measured on one: no goal for them is reached or missed. `make gpu` measures."
@@ -127,7 +127,7 @@ def _what_bounds(name: str, content: dict[str, Any]) -> str:
     if "windows" in pair:
         windows, of_one = pair["windows"], -(-pair["windows"] // 2)
         most = windows / 2 / of_one
-        return f"Of {windows} windows one of two processes has {of_one}, so that {most:.2g} is the most"
+        return f"Of {windows} patches one of two processes has {of_one}, so that {most:.2g} is the most"
     return _reason(name)
 
 

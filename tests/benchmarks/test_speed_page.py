@@ -57,7 +57,7 @@ def test_goals_without_a_peer_are_a_table(tmp_path: Path) -> None:
     assert ["peak memory, native, auto", "1.77 GiB", "2 GiB", "yes"] in rows
     assert ["processor time of `make test`, 4,521 tests", "7.84 min", "8 min", "yes"] in rows
     assert "share of a training step: 0.03, and at most 0.02 was the goal. What bounds it was not measured." in text
-    assert "time of 20 slices over that of 10: auto: 2.3, and at most 2.1 was the goal. Large windows share" in text
+    assert "time of 20 slices over that of 10: auto: 2.3, and at most 2.1 was the goal. Large patches share" in text
     assert "## GPUs" in text
 
 
@@ -76,7 +76,7 @@ def test_what_bounds_a_pair_follows_from_its_figures(tmp_path: Path) -> None:
         "dicom_memory": {**_PAIR, "unit": "GiB"},
     }
     text = written(tmp_path, pairs=pairs, what_bounds_memory="the voxels")
-    assert "- `ranks_step_paper`: 0.7 of 2. Of 3 windows one of two processes has 2, so that 0.75 is the most." in text
+    assert "- `ranks_step_paper`: 0.7 of 2. Of 3 patches one of two processes has 2, so that 0.75 is the most." in text
     assert "- `demo_processor`: 1.5 of 2. Training." in text
     assert "- `dicom_memory`: 1.5 of 2. The voxels." in text
     bound = {"what": "copying", "seconds": 2.0}

@@ -32,6 +32,7 @@ COMMANDS = [
     "find-rate",
     "power",
     "view",
+    "verify",
     "calibrate",
     "train",
     "predict",

@@ -262,6 +262,7 @@ def test_of_parts_that_are_merged_the_tables_travel_alone(store_of_objects: Obje
     assert sorted(name for name in store_of_objects.objects if name.startswith("all/")) == [
         "all/c1.nii.gz",
         "all/measurements.csv",
+        "all/measurements.csv.sha256",
     ]
     with command({"store": Path(f"{at}/part1")}) as here:
         assert (here["store"] / "c1.nii.gz").exists()

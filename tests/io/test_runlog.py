@@ -41,7 +41,7 @@ def test_the_curve_is_cut_at_the_step_to_go_on_from(tmp_path: Path) -> None:
         file.write('{"step": 8')
     folder.keep_curve_until(4)
     folder.append_curve({"step": 6})
-    assert folder.curve_path.read_text() == '{"step": 2}\n{"step": 4}\n{"step": 6}\n'
+    assert folder.read_curve() == [{"step": 2}, {"step": 4}, {"step": 6}]
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\n", b"null\n", b"{}\n"])

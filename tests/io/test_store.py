@@ -203,6 +203,7 @@ def test_cases_stand_in_order_one_a_line_and_say_what_they_said_when_indented(tm
     for name, value_left_out in {"fold": None, "ignored_prepared": 0, "ignored_original": 0}.items():
         assert [case.pop(name) for case in said["cases"].values()] == [value_left_out] * 2
     assert said.pop("licence") == ""
+    assert value.pop("checksum").startswith("sha256:")
     assert value == said
     path.write_text(json.dumps(value, indent=1))  # as earlier versions wrote it
     assert Store.open(tmp_path / "s").manifest == store.manifest

@@ -43,7 +43,7 @@ def test_a_run_is_calibrated_on_its_validation_cases(tiny_run: Path, tiny_store:
     shutil.copy(run / "last.pt", run / "best.pt")  # another checkpoint has its own
     config = Predictor.load(run).config.model_copy(update={"checkpoint": "best"})
     calibrate(run, tiny_store.path, config, device="cpu")
-    assert set(json.loads((run / "calibration.json").read_text())) == {"last", "best"}
+    assert set(json.loads((run / "calibration.json").read_text())) == {"last", "best", "checksum"}
     (run / "calibration.json").write_text('{"last": {"temperature": -1}}')
     with pytest.raises(BadInputError, match=r"calibration\.json: damaged"):
         Predictor.load(run)

@@ -158,7 +158,7 @@ def test_what_two_models_left_is_still_known_as_our_own(
 
 
 @pytest.mark.parametrize("replacing", [False, True])
-@pytest.mark.parametrize("dies_at", ["write_json", "write_bytes"])
+@pytest.mark.parametrize("dies_at", ["write_record", "write_bytes"])
 def test_killed_between_its_two_files_a_second_call_completes(
     half_run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str, replacing: bool
 ) -> None:

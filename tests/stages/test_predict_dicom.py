@@ -104,7 +104,7 @@ def test_a_series_in_every_format(half_run: Path, patient: Path, tmp_path: Path)
     pytest.importorskip("highdicom")
     formats = ["nifti", "dicom-seg", "rtstruct", "seg-nrrd"]
     (main,) = predict(half_run, patient, tmp_path / "out", formats=formats)
-    names = ["measurements.csv"] + [
+    names = ["measurements.csv", "measurements.csv.sha256"] + [
         f"patient_7.{ending}" for ending in ("json", "nii.gz", "rtstruct.dcm", "seg.dcm", "seg.nrrd")
     ]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names

@@ -78,7 +78,12 @@ def test_a_single_map_by_its_name_and_from_a_store(
 ) -> None:
     (name, *_) = half_store.names()
     predict(half_run, scans / f"{name}_0000.nii.gz", tmp_path / "x.entropy.nii.gz")
-    assert sorted(path.name for path in tmp_path.glob("x*")) == ["x.entropy.nii.gz", "x.json", "x.measurements.csv"]
+    assert sorted(path.name for path in tmp_path.glob("x*")) == [
+        "x.entropy.nii.gz",
+        "x.json",
+        "x.measurements.csv",
+        "x.measurements.csv.sha256",
+    ]
     predict_store(half_run, half_store, [name], tmp_path / "store", formats=["nifti", "entropy"])
     one, other = (nib.load(tmp_path / path) for path in ("x.entropy.nii.gz", f"store/{name}.entropy.nii.gz"))
     assert (one.get_fdata() == other.get_fdata()).all()

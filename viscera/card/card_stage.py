@@ -30,7 +30,7 @@ from viscera.card.score_summary import ScoreSummary, summaries
 from viscera.core.errors import BadInputError, VisceraError
 from viscera.core.wording import agreeing
 from viscera.io.files import refuse_unwritable, sha256, write_text
-from viscera.io.records import read_json, validated, write_json
+from viscera.io.records import read_json, validated, write_record
 from viscera.io.runlog import RunFolder, runs_in
 from viscera.io.scores import read_scores
 from viscera.io.store import Store
@@ -99,7 +99,7 @@ def write_card(run: Path, out: Path | None = None, stated: Stated | None = None,
     replaces = there if there != digest else written.replaces_sha256 if written else ""
     known = {"markdown_sha256": digest, "replaces_sha256": replaces}
     # first the checksums: killed between the two, what stands there is still known to be ours
-    write_json(folder / JSON, card.model_copy(update=known).model_dump(mode="json"))
+    write_record(folder / JSON, card.model_copy(update=known).model_dump(mode="json"))
     write_text(page, text)
     return page
 

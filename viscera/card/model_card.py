@@ -115,5 +115,6 @@ class ModelCard(Settings):
     calibration: tuple[CalibrationFacts, ...] = ()  # of the weights that were calibrated
     ethical_considerations: tuple[str, ...]
     caveats_and_recommendations: tuple[str, ...]
+    checksum: str = Field(default="", exclude=True, description="of this file without this key (`io.seals`)")
     markdown_sha256: str = Field(default="", description="of the card.md that is written with it")
     replaces_sha256: str = ""  # of the card.md of before, which stands there until then

@@ -1,12 +1,14 @@
-"""Commands to look at things: view."""
+"""Commands to look at things: view, verify."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from viscera.cli.arguments import Classes, Layout, class_file
+from viscera.cli.arguments import AsJson, Classes, Layout, class_file
 from viscera.cli.command import Call, command, new_app
+from viscera.cli.terminal import end_on_signal
 from viscera.core.errors import BadInputError
 
 app = new_app("")
@@ -51,3 +53,25 @@ def view(
 
     gallery = open_gallery(path, Beside(scans, labels, references, scores, layout, class_file(classes)))
     serve(gallery, call.result, port=port, browser=not no_browser, train=call.config().train)
+
+
+@command(app, "verify")
+def verify(
+    call: Call,
+    path: Annotated[Path, "A store, a run, a study, an export, a folder of predictions, or one file of them."],
+    as_json: AsJson = False,
+) -> None:
+    """Check every file of an artifact against its checksum.
+
+    Each file that is damaged or missing is named, with the command that makes it again; then the exit code is 3.
+
+    Examples:
+        viscera verify store
+        viscera verify study --json
+    """
+    from viscera.stages import verify as stage
+
+    with end_on_signal():
+        found = stage.verify(path, progress=call.display.update)
+    call.result(json.dumps(stage.verified_json(found), indent=1) if as_json else stage.verified_text(path, found))
+    stage.refuse_damaged(path, found)

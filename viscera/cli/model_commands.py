@@ -135,7 +135,7 @@ def train(
     from viscera.stages import train as stage
 
     before = RunFolder(run)
-    base = as_recorded(read_yaml(before.config_path)) if resume and before.config_path.exists() else None
+    base = as_recorded(read_yaml(before.config_path, ours=True)) if resume and before.config_path.exists() else None
     status = before.read_status() if resume else None
     call.choose_threads(status.threads if status else None)
     with stop_on_signal() as stop:

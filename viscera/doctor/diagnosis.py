@@ -137,6 +137,8 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
     try:
         lines = folder.read_curve()
         curve = [LoggedStep.from_line(line) for line in lines]
+    except BadInputError:
+        raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInputError(f"{folder.curve_path}: damaged ({error}).") from error
     if not curve:

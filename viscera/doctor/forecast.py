@@ -13,7 +13,7 @@ from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.config import TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.network_config import NetworkConfig
-from viscera.io.records import read_json, write_json
+from viscera.io.records import read_json, write_record
 from viscera.metrics.learning import starving_share
 
 Array = npt.NDArray[np.float64]
@@ -163,7 +163,7 @@ def precision_and_recall(forecast: set[tuple[str, str]], happened: set[tuple[str
 
 def save_forecasts(path: Path, iterations: int, forecasts: Sequence[ArmForecast]) -> None:
     """Write what was expected of each arm before it was trained for so many iterations."""
-    write_json(path, {"iterations": iterations, "arms": [dataclasses.asdict(forecast) for forecast in forecasts]})
+    write_record(path, {"iterations": iterations, "arms": [dataclasses.asdict(forecast) for forecast in forecasts]})
 
 
 def load_forecasts(path: Path, iterations: int) -> tuple[ArmForecast, ...]:

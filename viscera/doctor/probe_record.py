@@ -9,7 +9,7 @@ from viscera.core.config import ClassNames
 from viscera.core.errors import BadInputError
 from viscera.core.settings import Settings
 from viscera.io.files import sha256
-from viscera.io.records import read_json, validated, write_json
+from viscera.io.records import read_json, validated, write_record
 from viscera.io.runlog import RunFolder
 from viscera.metrics.confusion import Confusion
 from viscera.metrics.learning import LEARNT_DICE
@@ -84,7 +84,7 @@ class Probe(Settings):
 
 def write_probe(folder: RunFolder, probe: Probe) -> None:
     """Keep it, atomically, in place of an earlier one; a training beside it writes other files."""
-    write_json(folder.probe, probe.model_dump(mode="json"))
+    write_record(folder.probe, probe.model_dump(mode="json"))
 
 
 def read_probe(folder: RunFolder) -> Probe | None:

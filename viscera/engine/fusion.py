@@ -126,7 +126,9 @@ class FusionRecord(Settings):
     @classmethod
     def read(cls, folder: RunFolder) -> "FusionRecord":
         """Read fusion.yaml; raises BadInputError where it is missing or damaged."""
-        record = validated(cls, read_yaml(folder.fusion), folder.fusion, "Delete it and run the study again.")
+        record = validated(
+            cls, read_yaml(folder.fusion, ours=True), folder.fusion, "Delete it and run the study again."
+        )
         complete = set(record.organs) == set(record.classes[1:])
         if not complete or not {choice.model for choice in record.organs.values()} <= set(record.models):
             raise BadInputError(f"{folder.fusion}: damaged (organs or models are missing). Run the study again.")

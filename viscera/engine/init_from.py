@@ -17,7 +17,7 @@ from viscera.core.settings import differences
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import sha256, write_text
 from viscera.io.mirror_index import address_of, mirror_of
-from viscera.io.records import read_json, read_text, validated, write_json
+from viscera.io.records import read_json, read_text, validated, write_record
 from viscera.io.runlog import RunFolder, runs_in
 
 log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class Source(NamedTuple):
 
     def remember(self, folder: RunFolder, taken: "Taken") -> None:
         """Write what was taken into a run that begins; where it lies is for that alone which has no weights yet."""
-        write_json(folder.started_from, taken._asdict())
+        write_record(folder.started_from, taken._asdict())
         write_text(folder.source_path, f"{address_of(Path(self.run).absolute())}\n")
 
 

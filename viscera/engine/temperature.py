@@ -21,7 +21,7 @@ from viscera.core.settings import Settings, differences
 from viscera.engine.trained_model import Model
 from viscera.engine.trust import TrainingRanges
 from viscera.imaging.probabilities import log_probabilities
-from viscera.io.records import read_json, validated, write_json
+from viscera.io.records import read_json, validated, write_record
 from viscera.io.runlog import RunFolder
 from viscera.metrics.calibration import Reliability
 
@@ -62,7 +62,7 @@ def read_calibrations(folder: RunFolder) -> dict[str, Calibration]:
 def write_calibration(folder: RunFolder, checkpoint: str, calibration: Calibration) -> None:
     """Keep it, atomically, beside that of the other checkpoint."""
     kept = {**read_calibrations(folder), checkpoint: calibration}
-    write_json(folder.calibration, {name: each.model_dump(mode="json") for name, each in kept.items()})
+    write_record(folder.calibration, {name: each.model_dump(mode="json") for name, each in kept.items()})
 
 
 def calibrated(model: Model, folder: RunFolder, training: TrainingRanges) -> tuple[Model, TrainingRanges]:

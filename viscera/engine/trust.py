@@ -19,7 +19,7 @@ from viscera.core.scan import OrganFacts
 from viscera.imaging.most_probable import most_probable
 from viscera.imaging.probabilities import entropy
 from viscera.io.manifest import Manifest
-from viscera.io.records import read_json, validated, write_json
+from viscera.io.records import read_json, validated, write_record
 from viscera.io.store import Store
 from viscera.metrics.learning import FAILED_DICE
 from viscera.metrics.organ_facts import organ_facts
@@ -252,7 +252,7 @@ def _evenly(cases: Sequence[str]) -> list[str]:
 
 def save_ranges(path: Path, ranges: TrainingRanges) -> None:
     """Write them beside a model."""
-    write_json(path, TypeAdapter(TrainingRanges).dump_python(ranges, mode="json"))
+    write_record(path, TypeAdapter(TrainingRanges).dump_python(ranges, mode="json"))
 
 
 def load_ranges(path: Path) -> TrainingRanges | None:

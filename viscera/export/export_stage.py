@@ -16,7 +16,7 @@ from viscera.export.monai_form import write_monai_bundle
 from viscera.export.onnx_form import write_onnx
 from viscera.export.slicer_form import write_slicer
 from viscera.io.files import is_occupied, make_folder, move, sha256, temporary_beside, writing
-from viscera.io.records import read_json, validated, write_json
+from viscera.io.records import read_json, validated, write_record
 
 RECORD = "export.json"
 
@@ -96,7 +96,7 @@ def _record(model: ExportedModel, forms: Sequence[str], folder: Path) -> None:
     record = ExportRecord(
         viscera=viscera.__version__, run_sha256=model.predictor.checksum, forms=tuple(forms), files=files
     )
-    write_json(folder / RECORD, record.model_dump(mode="json"))
+    write_record(folder / RECORD, record.model_dump(mode="json"))
 
 
 def _put(made: Path, out: Path) -> None:

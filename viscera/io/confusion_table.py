@@ -30,7 +30,7 @@ class ConfusionRow(NamedTuple):
 
 def write_confusion(path: Path, rows: Iterable[ConfusionRow]) -> None:
     """Write the rows in their order, atomically."""
-    write_csv(path, _HEADER, rows)
+    write_csv(path, _HEADER, rows, checksum=True)
 
 
 def read_confusion(path: Path, names: Sequence[str]) -> npt.NDArray[np.int64]:

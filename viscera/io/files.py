@@ -153,6 +153,19 @@ def _warn_of_no_lock(folder: Path, reason: str) -> None:
     log.warning("%s: %s. Do not run two commands on it at once.", folder, reason)
 
 
+def is_held(folder: Path) -> bool:
+    """Whether a process holds a folder (`exclusive`), alone or beside others; False where that cannot be known."""
+    for lock in (_LOCK, PARTS):
+        with suppress(OSError, NoLocksError), ExitStack() as opened:
+            descriptor = os.open(folder / lock, os.O_RDONLY)
+            opened.callback(os.close, descriptor)
+            try:
+                try_lock(descriptor, shared=False)
+            except BlockingIOError:
+                return True
+    return False
+
+
 def is_occupied(path: Path) -> bool:
     """Whether something is there that is not an empty folder.
 

@@ -18,7 +18,7 @@ from viscera.core.errors import BadInputError, first_line
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.io.checkpoint import Checkpoint
 from viscera.io.files import sha256
-from viscera.io.records import read_json, write_json
+from viscera.io.records import read_json, write_record
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _MODEL_TYPE, _FORMAT_VERSION = "viscera-unet3d", 1
@@ -56,7 +56,7 @@ def write_hub_folder(folder: Path, checkpoint: Checkpoint, predict: PredictConfi
         "training_spacings_mm": [list(spacing) for spacing in checkpoint.training_spacings_mm],
         "config": config.model_dump(mode="json"),
     }
-    write_json(folder / CONFIG, said)
+    write_record(folder / CONFIG, said)
 
 
 def read_hub_folder(path: Path, device: str | torch.device = "cpu") -> Checkpoint:

@@ -79,7 +79,7 @@ class Mirror:
                 self._refuse_too_much(_bytes(there, wanted))
                 self._fetch_all(index, {name: there[name] for name in wanted}, progress)
         if not self.is_output and not self.path.exists():
-            shown = [name for name in self._only if not name.startswith(".")]
+            shown = [name for name in self._only if not name.startswith(".") and not name.endswith(".sha256")]
             what = f"none of {', '.join(shown)}" if shown else "no such file or folder, or it is empty"
             raise BadInputError(f"{self.remote.url}: there is {what}.")
 

@@ -22,6 +22,7 @@ from viscera.core.errors import BadInputError
 from viscera.io.files import cache_folder
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.remote_folder import UNKNOWN, RemoteFile, RemoteFolder
+from viscera.io.seals import sum_path
 
 _NAME, _REMOVED = "index.json", "removed"
 LISTS = frozenset({_REMOVED, ".scans"})  # folders in CACHE/remote/HASH that hold notes alone
@@ -153,6 +154,8 @@ def remove(path: Path) -> None:
     root, absolute = mirrors_folder(), path.parent.resolve() / path.name
     if not path.exists():
         return
+    if path.suffix == ".csv":
+        remove(sum_path(path))
     path.unlink(missing_ok=True)
     if absolute.is_relative_to(root):
         place, _, *name = absolute.relative_to(root).parts

@@ -22,7 +22,7 @@ from viscera.core.scan import OrganFacts
 from viscera.core.wording import agreeing, counted
 from viscera.io.files import atomic_path, sha256, write_bytes
 from viscera.io.formats import ENDINGS, ending, formats_of
-from viscera.io.records import read_csv, read_json, refuse_other_table, validated, write_csv, write_json
+from viscera.io.records import read_csv, read_json, refuse_other_table, validated, write_csv, write_record
 
 log = logging.getLogger(__name__)
 _OURS, _MEASUREMENTS = "run_sha256", "measurements"  # keys of the JSON
@@ -131,7 +131,7 @@ class PredictionFiles:
             _LAST: outputs,
             _BEFORE: ours | {path.name: digest for path, digest in self._present().items()},
         }
-        write_json(self.record, record)
+        write_record(self.record, record)
         for path, content in contents.items():
             if isinstance(content, bytes):
                 write_bytes(path, content)
@@ -174,6 +174,14 @@ def read_record(path: Path) -> dict[str, Any] | None:
         if isinstance(value, dict) and _OURS in value:
             return value
     return None
+
+
+def known_checksums(record: Path, written: Mapping[str, Any]) -> dict[Path, set[str]]:
+    """Of each file that a record names, those that it may have, whether its last writing came to its end or not."""
+    names = [name for name, _ in _checksums(written, _LAST)]
+    names += [name for name, _ in _checksums(written, _BEFORE) if record.with_name(name).exists()]
+    both = _checksums(written, _LAST, _BEFORE)
+    return {record.with_name(name): {digest for of, digest in both if of == name} for name in names}
 
 
 def read_measurements(record: Path) -> dict[str, Measured]:
@@ -219,7 +227,7 @@ def write_tables(files: Sequence[PredictionFiles]) -> None:
             records = [path for each in files if (path := each.record).exists()]
         rows = [row for record in records for row in _rows(record, table)]
         if rows:
-            write_csv(table, _HEADER, rows)
+            write_csv(table, _HEADER, rows, checksum=True)
 
 
 def _rows(record: Path, table: Path) -> Iterator[list[str]]:

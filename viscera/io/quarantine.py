@@ -25,7 +25,7 @@ def write_quarantine(
     kept = {row["case"]: row.get("reason", "") for row in rows if row["case"] not in done}
     if kept or reasons:
         named = {case: as_handed_on(reason, *sources, folder) for case, reason in reasons.items()}
-        write_csv(path, _HEADER, sorted({**kept, **named}.items()))
+        write_csv(path, _HEADER, sorted({**kept, **named}.items()), checksum=True)
     else:
         remove(path)
 

@@ -4,7 +4,8 @@ import csv
 import functools
 import io
 import json
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -13,12 +14,26 @@ from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.errors import BadInputError
 from viscera.io.files import open_file, reading, write_text
+from viscera.io.seals import (
+    KEY,
+    Seal,
+    damaged,
+    json_seal,
+    sealed_json,
+    sealed_yaml,
+    sum_path,
+    table_seal,
+    unsealed,
+    write_summed,
+    yaml_seal,
+)
 
 try:
     from yaml import CSafeLoader as SafeLoader  # libyaml's, eight times as fast
 except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
+log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by the byte order mark; without one of them UTF-8
 
@@ -28,19 +43,38 @@ def read_text(path: Path, errors: str = "strict") -> str:
 
     `errors="surrogateescape"` keeps bytes that are no UTF-8, of file names.
     """
+    return _decoded(path, _content(path), errors)
+
+
+def _content(path: Path) -> bytes:
+    with open_file(path, streams=True) as file, reading(path):
+        return file.read()
+
+
+def _decoded(path: Path, content: bytes, errors: str = "strict") -> str:
     try:
-        with open_file(path, streams=True) as file, reading(path):
-            content = file.read()
         return content.decode(_ENCODINGS.get(content[:2], "utf-8-sig"), errors)
     except UnicodeDecodeError as error:
         raise BadInputError(f"{path}: this is not UTF-8 text ({error}). Save it as UTF-8.") from error
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - whatever JSON can hold
-    """Read JSON; raises BadInputError where it is missing, cannot be read, is none, or gives a name twice."""
-    text = read_text(path)
+    """Read JSON; raises BadInputError where it is missing, cannot be read, is none, or gives a name twice.
+
+    Also where it has a checksum (`io.seals`), which is left out, that does not fit.
+    """
+    value, seal = read_sealed(path)
+    if seal is Seal.BROKEN:
+        raise damaged(path, f"key `{KEY}`")
+    return value
+
+
+def read_sealed(path: Path) -> tuple[Any, Seal]:
+    """Read JSON as `read_json`, and what its checksum says, for who has to look at its content first."""
+    content = _content(path)
+    text = _decoded(path, content)
     try:
-        return json.loads(text, object_pairs_hook=_object)
+        return unsealed(json.loads(text, object_pairs_hook=_object)), json_seal(content)
     except (ValueError, RecursionError) as error:
         raise BadInputError(f"{path}: this is not valid JSON ({error}). Repair it, or write it again.") from error
 
@@ -58,6 +92,11 @@ def write_json(path: Path, value: Any, *, allow_nan: bool = False) -> None:  # n
     write_text(path, json.dumps(value, indent=1, allow_nan=allow_nan) + "\n")
 
 
+def write_record(path: Path, value: Mapping[str, Any]) -> None:
+    """Write JSON of our own, which has a key or more, with its checksum in it, atomically."""
+    write_text(path, sealed_json(json.dumps(value, indent=1, allow_nan=False) + "\n"))
+
+
 class _Loader(SafeLoader):
     """As `yaml.safe_load`, but a key that is given twice in one mapping is an error, as it is in the YAML standard."""
 
@@ -73,9 +112,15 @@ class _Loader(SafeLoader):
         return result
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping; raises BadInputError where it is missing, is none, or gives a key twice."""
-    text = read_text(path)
+def read_yaml(path: Path, *, ours: bool = False) -> dict[str, Any]:
+    """Read a YAML mapping; raises BadInputError where it is missing, is none, or gives a key twice.
+
+    Of a file of `ours` also where its checksum does not fit; people may copy and edit it to give it with --config.
+    """
+    content = _content(path)
+    text = _decoded(path, content)
+    if ours and yaml_seal(content) is Seal.BROKEN:
+        raise damaged(path, "first line")
     try:
         value = yaml.load(text, _Loader)  # noqa: S506 - it is a safe loader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -86,16 +131,23 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def write_yaml(path: Path, value: dict[str, Any]) -> None:
-    """Write a mapping as YAML, in its order, atomically."""
-    write_text(path, yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+    """Write a mapping as YAML, in its order, with its checksum in it, atomically."""
+    write_text(path, sealed_yaml(yaml.safe_dump(value, sort_keys=False, allow_unicode=True)))
 
 
 def read_csv(path: Path, errors: str = "surrogateescape") -> list[dict[str, str]]:
     """Read a table, separated by comma, semicolon or tab: a row per line, by the names in the first.
 
-    A row that is cut short lacks the last names. Raises BadInputError as `read_text`, and for what is no table.
+    A row that is cut short lacks the last names. A checksum beside it that does not fit is warned of. Raises
+    BadInputError as `read_text`, and for what is no table.
     """
     text = read_text(path, errors)
+    if sum_path(path).exists() and table_seal(path)[0] is Seal.BROKEN:
+        log.warning(
+            "%s: damaged, or edited: %s does not fit. `viscera verify %s` says how to make it again; if you edited it "
+            "on purpose, delete %s.",
+            *(path, sum_path(path).name, path.parent, sum_path(path).name),
+        )
     header = text.partition("\n")[0]
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count)))
@@ -104,13 +156,15 @@ def read_csv(path: Path, errors: str = "surrogateescape") -> list[dict[str, str]
     return [dict(zip(lines[0], line, strict=False)) for line in lines[1:] if line]
 
 
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a table, atomically; one that says the same already is left alone."""
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], *, checksum: bool = False) -> None:
+    """Write a table, atomically, with its checksum beside it where wanted; one that says the same is left alone."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    if not path.exists() or path.read_bytes() != text.getvalue().encode(errors="surrogateescape"):
+    if checksum:
+        write_summed(path, text.getvalue())
+    elif not path.exists() or path.read_bytes() != text.getvalue().encode(errors="surrogateescape"):
         write_text(path, text.getvalue())
 
 

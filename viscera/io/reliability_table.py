@@ -36,7 +36,7 @@ def refuse_other_reliability(path: Path) -> None:
 
 def write_reliability(path: Path, rows: Iterable[ReliabilityRow]) -> None:
     """Write the rows in their order, atomically."""
-    write_csv(path, _HEADER, (row.cells() for row in rows))
+    write_csv(path, _HEADER, (row.cells() for row in rows), checksum=True)
 
 
 def remove_reliability(path: Path) -> None:

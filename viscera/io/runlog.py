@@ -15,7 +15,8 @@ from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.core.settings import Settings
 from viscera.io.files import write_text, writing
-from viscera.io.records import read_json, read_yaml, validated, write_json, write_yaml
+from viscera.io.records import read_json, read_yaml, validated, write_record, write_yaml
+from viscera.io.seals import KEY, DamagedFileError, Seal, line_seal, sealed_line
 
 
 class _Inside:
@@ -94,7 +95,7 @@ class RunFolder:
 
     def write_status(self, status: RunStatus) -> None:
         """Write run.json."""
-        write_json(self.status_path, status.model_dump(mode="json"))
+        write_record(self.status_path, status.model_dump(mode="json"))
 
     def read_status(self) -> RunStatus | None:
         """Read run.json; None where there is none."""
@@ -103,28 +104,51 @@ class RunFolder:
         return validated(RunStatus, read_json(self.status_path), self.status_path, "Train this run again.")
 
     def read_curve(self) -> list[dict[str, Any]]:
-        """The logged steps in order; a half-written last line (after a crash) is left out."""
-        lines: list[dict[str, Any]] = []
-        if self.curve_path.exists():
-            with contextlib.suppress(json.JSONDecodeError):
-                lines.extend(map(json.loads, self.curve_path.read_text(encoding="utf-8").splitlines()))
-        return lines
+        """The logged steps in order; a half-written last line (after a crash) is left out.
+
+        Raises BadInputError where another line is not as it was written.
+        """
+        if not self.curve_path.exists():
+            return []
+        *whole, cut = self.curve_path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+        values: list[dict[str, Any]] = []
+        for number, line in enumerate(whole, start=1):
+            value = None if line_seal(line) is Seal.BROKEN else _value(line)
+            if value is None:
+                raise DamagedFileError(
+                    f"{self.curve_path}: damaged, line {number} is not as viscera wrote it. Delete the file to go on "
+                    "without the curve so far; the checkpoints do not need it."
+                )
+            values.append(value)
+        last = _value(cut)
+        return values if last is None or line_seal(cut) is Seal.BROKEN else [*values, last]
 
     def keep_curve_until(self, step: int) -> None:
         """Drop the lines after `step`, before a run goes on from there; raises BadInputError where it is no curve."""
         if self.curve_path.exists():
             try:
                 kept = [line for line in self.read_curve() if line["step"] <= step]
+            except DamagedFileError:
+                raise
             except (ValueError, TypeError, KeyError) as error:
                 raise BadInputError(
                     f"{self.curve_path}: damaged ({error}). Delete it to continue without it."
                 ) from error
-            write_text(self.curve_path, "".join(json.dumps(line) + "\n" for line in kept))
+            write_text(self.curve_path, "".join(sealed_line(line) + "\n" for line in kept))
 
     def append_curve(self, line: dict[str, Any]) -> None:
         """Append one logged step; raises BadInputError where the disk is full."""
         with writing(self.curve_path), self.curve_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, allow_nan=False) + "\n")
+            file.write(sealed_line(line) + "\n")
+
+
+def _value(line: str) -> dict[str, Any] | None:
+    """A line of a curve without its checksum; None where it is none."""
+    with contextlib.suppress(ValueError, RecursionError):
+        value = json.loads(line)
+        if isinstance(value, dict):
+            return {key: each for key, each in value.items() if key != KEY}
+    return None
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -140,7 +164,7 @@ def runs_in(folder: Path) -> list[Path]:
 def first_settings(path: Path) -> dict[str, Any]:
     """What a run was made with, or the first of a folder of runs; empty where that does not say so."""
     run = RunFolder(next(iter(runs_in(path)), path))
-    return read_yaml(run.config_path) if run.config_path.exists() else {}
+    return read_yaml(run.config_path, ours=True) if run.config_path.exists() else {}
 
 
 class StudyRecord(Settings):
@@ -206,11 +230,11 @@ class StudyFolder:
             raise BadInputError(
                 f"{self.path}: this is not a study (it has no study.yaml). Run one with `viscera study`."
             )
-        values = read_yaml(self.record_path)
+        values = read_yaml(self.record_path, ours=True)
         values |= {"config": as_recorded(values.get("config") or {})}
         return validated(StudyRecord, values, self.record_path, "Restore it, or run the study in a new folder.")
 
 
 def read_config(path: Path) -> Config:
     """Read a run's resolved configuration."""
-    return resolve_config(file_values=as_recorded(read_yaml(path)), found_in=str(path))
+    return resolve_config(file_values=as_recorded(read_yaml(path, ours=True)), found_in=str(path))

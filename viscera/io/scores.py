@@ -48,7 +48,7 @@ class ScoreRow(NamedTuple):
 
 def write_scores(path: Path, rows: Sequence[ScoreRow]) -> None:
     """Write the rows in their order, atomically."""
-    write_csv(path, ScoreRow._fields, (row.cells() for row in rows))
+    write_csv(path, ScoreRow._fields, (row.cells() for row in rows), checksum=True)
 
 
 def refuse_other_scores(path: Path) -> None:

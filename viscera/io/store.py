@@ -30,7 +30,8 @@ from viscera.io.files import TURN_S, exclusive, is_occupied, sha256, write_text
 from viscera.io.manifest import FORMAT_VERSIONS, CaseRecord, Manifest, Split
 from viscera.io.nifti import read_labels
 from viscera.io.prepared_case import PreparedCase, write_case
-from viscera.io.records import read_json, validated
+from viscera.io.records import read_sealed, validated
+from viscera.io.seals import KEY, Seal, damaged, sealed_json
 
 _MOST_READERS = 8  # threads
 _MANIFEST_SHARE = 0.03  # of the time in which cases are added
@@ -71,13 +72,15 @@ class Store:
     @classmethod
     def of_manifest(cls, path: Path, manifest_path: Path) -> "Store":
         """A store whose manifest lies elsewhere, as that of one whose files are still coming."""
-        value = read_json(manifest_path)
+        value, seal = read_sealed(manifest_path)
         version = value.get("format_version") if isinstance(value, dict) else None
         if version not in FORMAT_VERSIONS:
             expected = " or ".join(map(str, FORMAT_VERSIONS))
             raise BadInputError(
                 f"{manifest_path}: format version {version}, expected {expected}. Prepare the store again."
             )
+        if seal is Seal.BROKEN:
+            raise damaged(manifest_path, f"key `{KEY}`")
         return cls(path, validated(Manifest, value, manifest_path, "Prepare it again."))
 
     def refuse_other_classes(self, run: Path, classes: ClassTable) -> None:
@@ -257,7 +260,7 @@ class Store:
     def _keep(self, records: Mapping[str, CaseRecord]) -> None:
         """Write the manifest, with these cases in place of what it said of them."""
         self.manifest = self.manifest.with_cases({**self.manifest.cases, **records})  # in whichever order prepared
-        write_text(self.path / "manifest.json", self.manifest.text())
+        write_text(self.path / "manifest.json", sealed_json(self.manifest.text()))
 
 
 class StoredCases(Sequence[tuple[HuArray, LabelArray]]):

@@ -19,6 +19,7 @@ from viscera.io.records import is_table, read_csv, read_json, validated, write_c
 from viscera.io.reliability_table import NAME as RELIABILITY
 from viscera.io.reliability_table import refuse_other_reliability
 from viscera.io.scores import read_scores, refuse_other_scores, refuse_other_summary, write_scores
+from viscera.io.seals import sum_path
 from viscera.metrics.nnunet_summary import CaseMetrics, with_means
 
 log = logging.getLogger(__name__)
@@ -150,7 +151,7 @@ def _by_case(rows: Iterable[Any], case_of: Callable[[Any], str]) -> _ByCase:
 
 def _write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
     header = list(rows[0])
-    write_csv(path, header, [[row.get(name, "") for name in header] for row in rows])
+    write_csv(path, header, [[row.get(name, "") for name in header] for row in rows], checksum=True)
 
 
 def _read_rows(path: Path) -> _ByCase:
@@ -201,4 +202,9 @@ _KINDS = (
     _Kind(quarantine.NAME, _read_rows, _write_rows, lambda path: quarantine.refuse_other_quarantine(path.parent)),
 )
 _SHARDED = ("predict", "evaluate")
-NAMES = (*(kind.name for kind in _KINDS), *(parts_path(Path(), each).name for each in _SHARDED))  # read of the parts
+_TABLES = [kind.name for kind in _KINDS]
+NAMES = (
+    *_TABLES,
+    *(sum_path(Path(name)).name for name in _TABLES),
+    *(parts_path(Path(), each).name for each in _SHARDED),
+)  # read of the parts

@@ -39,7 +39,7 @@ from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.files import exclusive, is_occupied, write_text
 from viscera.io.handed_on import as_kept_in_run
 from viscera.io.mirror_index import remove
-from viscera.io.records import write_json, write_yaml
+from viscera.io.records import write_record, write_yaml
 from viscera.io.runlog import RunFolder, RunState, RunStatus, read_config
 from viscera.io.store import Store
 from viscera.io.training_data import TrainingData
@@ -160,7 +160,7 @@ def _write_beginning(
     folder.keep_curve_until(trainer.step)
     write_yaml(folder.config_path, trainer.config.model_dump(mode="json"))
     data = TrainingData.of(store, trainer.config.train.fold)
-    write_json(folder.training_data, data.model_dump(mode="json"))
+    write_record(folder.training_data, data.model_dump(mode="json"))
 
 
 class _Given(NamedTuple):

@@ -16,7 +16,7 @@ from viscera.core.arms import arms_of
 from viscera.core.config import ClassNames, Config, StudyConfig
 from viscera.core.settings import Settings, fields_of
 from viscera.core.wording import counted
-from viscera.io.records import read_json, validated, write_json
+from viscera.io.records import read_json, validated, write_record
 from viscera.io.runlog import StudyFolder, StudyRecord
 from viscera.io.store import Store
 from viscera.io.training_data import training_set_sha256
@@ -98,7 +98,7 @@ class AnalysisPlan(Settings):
 
     def write(self, folder: StudyFolder) -> None:
         """Write `plan.json`."""
-        write_json(folder.plan_path, {"sha256": self.sha256, **self.model_dump(mode="json")})
+        write_record(folder.plan_path, {"sha256": self.sha256, **self.model_dump(mode="json")})
 
 
 def read_analysis_plan(folder: StudyFolder) -> tuple[AnalysisPlan | None, bool]:

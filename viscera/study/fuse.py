@@ -31,11 +31,12 @@ from viscera.engine.trainer import StopSignal
 from viscera.engine.trust import TrainingRanges, load_ranges, save_ranges
 from viscera.imaging.resample import GridChange
 from viscera.io.checkpoint import load_checkpoint, save_checkpoint
-from viscera.io.files import sha256, write_bytes
+from viscera.io.files import sha256
 from viscera.io.mirror_index import remove
 from viscera.io.records import write_yaml
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.scores import ScoreRow, read_scores
+from viscera.io.seals import copy_summed
 from viscera.io.store import Store
 from viscera.io.training_data import training_set_sha256
 from viscera.stages.evaluate import evaluate
@@ -180,7 +181,7 @@ def _keep_scores(fused: RunFolder, config: Config) -> None:
     with contextlib.suppress(BadInputError):  # nothing there yet
         earlier = FusionRecord.read(fused).iterations
         if earlier < config.train.iterations and fused.scores.exists() and not fused.scores_at(earlier).exists():
-            write_bytes(fused.scores_at(earlier), fused.scores.read_bytes())
+            copy_summed(fused.scores, fused.scores_at(earlier))
 
 
 def _calibration(store: Store, picks: Sequence[Pick], on_case: OnProgress) -> list[tuple[float, float]]:

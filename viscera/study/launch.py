@@ -190,7 +190,7 @@ def _join_scores(plan: StudyPlan) -> None:
     rows = [
         (arm, seed, *row.cells()) for arm, seed, run in runs if run.scores.exists() for row in read_scores(run.scores)
     ]
-    write_csv(plan.folder.path / "scores.csv", ("arm", "seed", *ScoreRow._fields), rows)
+    write_csv(plan.folder.path / "scores.csv", ("arm", "seed", *ScoreRow._fields), rows, checksum=True)
 
 
 def _summary(plan: StudyPlan, failures: Sequence[VisceraError]) -> VisceraError:

@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from viscera.core.arms import weighting_name
 from viscera.core.settings import Settings
-from viscera.io.records import read_json, validated, write_json
+from viscera.io.records import read_json, validated, write_record
 
 TOLERANCE = 0.1  # of the whole fall
 _SMOOTHING_DECADES = 0.15  # σ
@@ -49,7 +49,7 @@ def rate_range_path(folder: Path, weighting: str | float) -> Path:
 
 def write_rate_range(path: Path, value: RateRange) -> None:
     """Write one test."""
-    write_json(path, value.model_dump(mode="json"))
+    write_record(path, value.model_dump(mode="json"))
 
 
 def read_rate_range(path: Path) -> RateRange:

@@ -19,8 +19,8 @@ from viscera.core.processes import show_log
 from viscera.core.progress import OnProgress, Progress
 from viscera.engine.hardware import OUT_OF_MEMORY, out_of_memory_explained
 from viscera.engine.trainer import StopSignal
-from viscera.io.files import write_bytes
 from viscera.io.runlog import RunFolder
+from viscera.io.seals import copy_summed
 from viscera.io.store import Store
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
@@ -110,7 +110,7 @@ def _run_stages(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgr
             training = task.config.train.model_copy(update={"iterations": iterations})
             earlier = replace(task, config=task.config.model_copy(update={"train": training}))
             _run_to(plan, earlier, stop, progress, is_last=False)
-            write_bytes(run.scores_at(iterations), run.scores.read_bytes())
+            copy_summed(run.scores, run.scores_at(iterations))
     _run_to(plan, task, stop, progress, is_last=True)
 
 

@@ -187,6 +187,8 @@ def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord, aside
         status = folder.read_status()
     try:
         curve = tuple(CurvePoint.from_line(line, classes) for line in folder.read_curve())
+    except BadInputError as error:
+        problems.append(str(error))
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
         problems.append(f"{folder.curve_path}: damaged ({error}).")
     if folder.scores.exists():

@@ -30,6 +30,7 @@ from viscera.io.records import read_yaml
 Word = Literal["confirmed", "not confirmed", "open"]
 LOW, HIGH = 0.001, 0.01  # rates
 SEEDS = 5
+LEAST_SHARE = 1e-5  # of the step, to which it is collected
 FALL, NEAR, MORE, SAME = 10.0, 10.0, 5.0, 5.0  # points, of the rules
 Levels = list[tuple[float, dict[float, "Level"]]]  # epsilon, then by rate; rising
 
@@ -116,8 +117,8 @@ def placed(studies: Mapping[str, Any], of: Levels) -> list[Placed]:
 def expected(at_rate: Sequence[Level], kept: float) -> float:
     """Foreground Dice in per cent at a share of the step: between neighbouring levels, over its logarithm."""
     ordered = sorted(at_rate, key=lambda level: level.kept)
-    at = [np.log10(level.kept) for level in ordered]
-    return float(np.interp(np.log10(kept), at, [_mean(level.points) for level in ordered]))
+    at = [np.log10(max(level.kept, LEAST_SHARE)) for level in ordered]
+    return float(np.interp(np.log10(max(kept, LEAST_SHARE)), at, [_mean(level.points) for level in ordered]))
 
 
 def scale_rule(of: Levels, readings: Sequence[Placed]) -> Verdict:

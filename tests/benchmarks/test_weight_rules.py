@@ -126,7 +126,7 @@ def test_an_interpretation_is_expected_between_the_levels_that_keep_more_and_les
     (found,) = placed(studies(readings=readings), levels(studies()))
     assert found.expected == pytest.approx((10 + 5) / 2 + 0.4)
     assert found.found == pytest.approx(20.2)
-    (below,) = placed(studies(readings={"square_lr0.001": seeds(5, 1e-6, 3)}), levels(studies()))
+    (below,) = placed(studies(readings={"square_lr0.001": seeds(5, 0.0, 3)}), levels(studies()))
     assert below.expected == pytest.approx(5.4)  # that of the last level
 
 

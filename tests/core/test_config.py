@@ -97,10 +97,9 @@ def test_differences_are_named_with_their_place() -> None:
     ]
 
 
-def test_the_balanced_preset_ends_with_uniform_weights_within_the_papers_iterations() -> None:
-    train = resolve_config("balanced").train
-    assert (train.weighting, train.loss.schedule.to) == ("simple", "uniform")
-    assert train.loss.schedule.last_step < train.iterations
+def test_what_did_not_earn_its_name_is_no_preset() -> None:
+    with pytest.raises(BadInputError, match=r"no preset 'balanced'\. There are: paper, demo, strong\."):
+        resolve_config("balanced")
 
 
 def test_a_study_of_the_strong_preset_varies_the_weighting_alone() -> None:

@@ -22,14 +22,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "train": {"iterations": 300, "patch": 24, "filters": 8, "levels": 3, "monitor_windows": 12}
         | {"checkpoint_every": 100, "log_every": 30, "validate_every": 60}
     },
-    # the repair that did best on validation in docs/results/why-weights-fail.md
-    "balanced": {
-        "train": {
-            "weighting": "simple",
-            "learning_rate": 0.01,
-            "loss": {"schedule": {"to": "uniform", "last_step": 6667}},
-        },
-    },
     # the best of the ablation in docs/results/recipes.md, by the rules of docs/decisions/0035
     "strong": {
         "train": {

@@ -164,7 +164,7 @@ def scene(label_map: LabelMap) -> Scene:
     names = [arm.name for arm in arms_of(resolve_config("demo").study)]
     predictions = {**dict.fromkeys(names[:-1], view), names[-1]: nothing}
     behind = backdrop(scan, label_map.geometry, 12)
-    return Scene("case_1", 12, 24, 6, behind, view, predictions, dict.fromkeys(names, 0))
+    return Scene("case_1", 12, 24, behind, view, predictions, dict.fromkeys(names, 0))
 
 
 @pytest.fixture(scope="session")

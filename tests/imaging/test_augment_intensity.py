@@ -81,7 +81,7 @@ def test_axes_and_factors_are_taken_as_text_and_as_lists_and_others_are_refused(
         ("mirror_axes=[L]", "there is no axis L"),
         ("mirror_axes=2", "there is no axis 2"),
         ("low_resolution=0.5", "factors from 1 to 8 were expected"),
-        ("gamma=0.5", "greater than or equal to 1"),
+        ("gamma=0.5", "a number of at least 1 was expected"),
     ):
         with pytest.raises(BadInputError, match=sentence):
             of(wrong)

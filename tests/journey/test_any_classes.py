@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tests.fabricated_studies import draw_no_curves
+from viscera.core.anatomy import title_of
 from viscera.core.config import Config, PrepareConfig
 from viscera.doctor.diagnosis import diagnose, diagnose_run
 from viscera.engine.predictor import Predictor
@@ -98,5 +99,8 @@ def assert_report(page: Path, organs: tuple[str, ...]) -> None:
     assert "they are about its eight classes, and this study has others" in text
     assert not (page.parent / "claims.csv").exists()
     assert f"AVG, {len(organs) + 1} classes with background" in text
-    assert f"of {len(organs)})" in text  # organs in the slice that is shown
+    assert f"Mean over {len(organs)} organ" in text
+    assert all(
+        f"</span>{title_of(organ)}<" in text.replace("\n", "") for organ in organs
+    )  # the colours of the pictures
     assert "seven" not in text

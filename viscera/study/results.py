@@ -195,7 +195,6 @@ class Scene:
     case: str  # its name
     slice_index: int  # the axial slice, counted from the lowest, 0-based, of `slices` on the scan's grid
     slices: int
-    organs_in_slice: int  # organs that the reference has there
     backdrop: Backdrop
     truth: LabelView  # the reference
     predictions: Mapping[str, LabelView]  # by name of arm, and `fused`; an arm without one is missing here

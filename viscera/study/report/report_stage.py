@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
-from viscera.core.anatomy import IGNORED, ClassTable, title_of
+from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.arms import FUSED, Arm, arms_of
 from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, Progress, unseen
@@ -259,9 +257,8 @@ def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, pr
         problems.append(f"{case}, the case of the pictures, does not label {missing}: its ground truth lacks them.")
     if truth.ignored:
         problems.append(f"{case}, the case of the pictures, has voxels that nobody labelled: hatched, and in no score.")
-    organs = int(np.count_nonzero(np.bincount(truth.labels[:, :, index].ravel())[1:IGNORED]))
     view = LabelView.of(truth, index)
-    return Scene(case, index, truth.geometry.shape[2], organs, scan, view, predictions, seeds, flagged)
+    return Scene(case, index, truth.geometry.shape[2], scan, view, predictions, seeds, flagged)
 
 
 def _read_prediction(path: Path, truth: LabelMap, classes: ClassTable, problems: list[str]) -> LabelMap | None:

@@ -134,9 +134,8 @@ def scale_rule(of: Levels, readings: Sequence[Placed]) -> Verdict:
     holds = fall.mean <= -FALL and fall.is_below and abs(off) <= NEAR
     return Verdict(
         "confirmed" if holds else "not confirmed",
-        f"p = 2 at rate {LOW:g}: ε = {at_low[-1][0]:g} lies {fall.text()} points from ε = 0. The interpretation "
-        "farthest from its "
-        f"place, {worst.name} at rate {worst.rate:g}, lies {off:+.1f} points from it.",
+        f"at rate {LOW:g} and p = 2, ε = {at_low[-1][0]:g} lies {fall.text()} points from ε = 0. The interpretation "
+        f"farthest from its place, {worst.name} at rate {worst.rate:g}, lies {off:+.1f} points from it.",
     )
 
 
@@ -193,13 +192,12 @@ def repair_rule(of: Sequence[Repair], only: str = "") -> Verdict:
     if not tried or len(of) < planned:
         return Verdict("open", "not all trainings are in.")
     best, ahead = max(tried, key=lambda each: each[0].validation)
-    first = (
-        "first on the validation cases is p = 0; behind it " if of[0].validation >= best.validation and not only else ""
-    )
-    said = f"{first}{best.name} lies {ahead.text()} points from p = 0 on the test cases, both rates together."
+    is_first = best.validation > of[0].validation or bool(only)
+    place = "which is first" if is_first else "first after p = 0"
+    said = f"{best.name}, {place} on the validation cases, lies {ahead.text()} points from p = 0 on the test cases."
     if ahead.seeds < SEEDS:
         return Verdict("open", said)
-    return Verdict("confirmed" if not first and ahead.is_above else "not confirmed", said)
+    return Verdict("confirmed" if is_first and ahead.is_above else "not confirmed", said)
 
 
 def title_interactions(studies: Mapping[str, Any]) -> dict[str, list[float]]:

@@ -100,7 +100,8 @@ def page(found: Mapping[str, Mapping[str, Any]], claimed: Mapping[str, Any], fig
 
 
 def _finding(number: int, title: str, verdict: Verdict) -> str:
-    return f"**{number}. {title}: {verdict.word}.** {verdict.said[:1].upper()}{verdict.said[1:]}"
+    said = verdict.said if verdict.said.startswith("p = ") else verdict.said[:1].upper() + verdict.said[1:]
+    return f"**{number}. {title}: {verdict.word}.** {said}"
 
 
 def _figure(name: str, there: Mapping[str, bool]) -> list[str]:

@@ -168,7 +168,7 @@ def test_a_repair_is_first_on_validation_and_above_uniform_on_test() -> None:
     }
     found = repair_rule(repairs(studies(repair=better)))
     assert found.word == "confirmed"
-    assert found.said.startswith("p = 1, to-uniform lies +5.3 ")
+    assert found.said.startswith("p = 1, to-uniform, which is first on the validation cases, lies +5.3 ")
     assert repair_rule(repairs(studies(repair=better)), "p = 2, to-uniform").word == "not confirmed"
     assert repair_rule(repairs({})).word == "open"
     assert repair_rule(repairs(studies(repair={}))).word == "open"  # p = 0 may be first of what is in

@@ -282,7 +282,8 @@ def test_no_store_is_made_in_a_folder_of_something_else(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("[]", "format version None, expected 1"),
-        ('{"format_version": 3}', "format version 3, expected 1 or 2"),
+        ('{"format_version": 0}', "format version 0, expected 1 or 2. Prepare the store again"),
+        ('{"format_version": 3}', "format version 3, expected 2 or earlier: a newer viscera"),
         ('{"format_version": 1, "cases": {"a": {}}}', "damaged"),
         ('{"format_version": 1, "colour": "red"}', "damaged"),
         ("{", "not valid JSON"),

@@ -2,16 +2,24 @@
 
 import json
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 
+from tests.command_line import refused
 from tests.command_line import run as command
 from viscera.core.config import Config, PredictConfig
 from viscera.export.export_stage import export
+from viscera.io.checkpoint import _digest, file_seal, load_checkpoint
 from viscera.io.files import exclusive
 from viscera.io.integrity import BAD, Checked
+from viscera.io.records import read_json, read_yaml, write_record, write_yaml
+from viscera.io.runlog import StudyFolder
+from viscera.io.seals import Seal
 from viscera.io.store import Store
 from viscera.stages.calibrate import calibrate
 from viscera.stages.evaluate import evaluate
@@ -144,3 +152,69 @@ def test_files_of_an_earlier_version_have_no_checksum_and_are_sound(artifacts: d
     assert "run.json, scores.csv" in result.stdout
     (run / "run.json").write_text('{"state": ')
     assert command("verify", str(run)).exit_code == 3
+
+
+def test_no_byte_of_a_checkpoint_can_change_unnoticed(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    """Nor one of its zip archive, which holds no value."""
+    last = next((artifacts["study"] / "arms").glob("*/seed_0/last.pt"))
+    assert file_seal(last) is Seal.FITS
+    assert zipfile.ZipFile(last).comment.startswith(b"sha256:")
+    content, copy = last.read_bytes(), tmp_path / "last.pt"
+    end = len(content)
+    for at in [*range(0, end, end // 300), *range(end - 120, end)]:
+        copy.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        assert [each.state for each in verify(copy)] == ["damaged"], at
+
+
+def newer(path: Path) -> None:
+    """As a viscera of the future would write it: whole, with another format version."""
+    if path.suffix == ".pt":
+        content = torch.load(path, weights_only=True)
+        content["format_version"] = 99
+        del content["sha256"]
+        torch.save(content | {"sha256": _digest(content)}, path)
+    elif path.suffix == ".yaml":
+        write_yaml(path, read_yaml(path) | {"format_version": 99})
+    else:
+        write_record(path, read_json(path) | {"format_version": 99})
+
+
+@pytest.mark.parametrize(
+    ("file", "command_of"),
+    [
+        ("store/manifest.json", lambda root: ("train", root / "store", root / "new")),
+        ("run/last.pt", lambda root: ("predict", root / "run", root / "scan.nii.gz", root / "new")),
+        ("study/study.yaml", lambda root: ("report", root / "study")),
+        ("export/export.json", lambda root: ("export", root / "run", root / "export", "--to", "safetensors")),
+        ("export/config.json", lambda root: ("predict", root / "export", root / "scan.nii.gz", root / "new")),
+    ],
+)
+def test_what_a_newer_viscera_wrote_is_refused_by_name(
+    artifacts: dict[str, Path], tmp_path: Path, file: str, command_of: Callable[[Path], tuple[object, ...]]
+) -> None:
+    for name, artifact in artifacts.items():
+        shutil.copytree(artifact, tmp_path / name, ignore=shutil.ignore_patterns("predictions"))
+    shutil.copytree(next((tmp_path / "study" / "arms").glob("*/seed_0")), tmp_path / "run")
+    shutil.copy(next(tmp_path.glob("store/cases/*/labels_original.nii.gz")), tmp_path / "scan.nii.gz")
+    newer(tmp_path / file)
+    said = refused(3, *command_of(tmp_path))
+    assert f"{tmp_path / file}: format version 99, expected " in said
+    assert "a newer viscera wrote it" in said
+    assert "pip install --upgrade viscera" in said
+    if file != "export/config.json":  # of which its export knows the checksum
+        assert [each.state for each in named((tmp_path / file).parent).values()] == ["newer"]
+
+
+def test_checkpoints_and_studies_of_version_0_1_have_no_format_version_and_are_read(
+    artifacts: dict[str, Path], tmp_path: Path
+) -> None:
+    study = shutil.copytree(artifacts["study"], tmp_path / "study")
+    value = read_yaml(study / "study.yaml")
+    assert value.pop("format_version") == 1
+    (study / "study.yaml").write_text(yaml.safe_dump(value))
+    assert StudyFolder(study).read_record().format_version == 1
+    last = next((study / "arms").glob("*/seed_0/last.pt"))
+    content = torch.load(last, weights_only=True)
+    del content["format_version"], content["sha256"]
+    torch.save(content | {"sha256": _digest(content)}, last)
+    assert load_checkpoint(last).step == 6

@@ -16,6 +16,7 @@ from viscera.export.monai_form import write_monai_bundle
 from viscera.export.onnx_form import write_onnx
 from viscera.export.slicer_form import write_slicer
 from viscera.io.files import is_occupied, make_folder, move, sha256, temporary_beside, writing
+from viscera.io.format_versions import EXPORT_VERSION, refuse_newer
 from viscera.io.records import read_json, validated, write_record
 
 RECORD = "export.json"
@@ -40,7 +41,7 @@ FORMS: Mapping[str, Form] = {
 class ExportRecord(Settings):
     """`export.json`: what an export wrote, by which the next one knows that it may replace it."""
 
-    format_version: int = 1
+    format_version: int = EXPORT_VERSION
     viscera: str  # version
     run_sha256: str  # of the checkpoint, or of those of several runs together
     forms: tuple[str, ...]
@@ -119,7 +120,9 @@ def _refuse_others(out: Path, *, overwrite: bool) -> None:
         return
     if not out.is_dir() or not (out / RECORD).exists():
         raise BadInputError(f"{out}: exists, and is not an export of viscera. Give another folder.")
-    record = validated(ExportRecord, read_json(out / RECORD), out / RECORD, "Give another folder.")
+    value = read_json(out / RECORD)
+    refuse_newer(out / RECORD, value.get("format_version") if isinstance(value, dict) else None, EXPORT_VERSION)
+    record = validated(ExportRecord, value, out / RECORD, "Give another folder.")
     there = {path.relative_to(out).as_posix(): path for path in _files_in(out) if path != out / RECORD}
     others = sorted(set(there) - set(record.files))
     edited = sorted(name for name, path in there.items() if name in record.files and sha256(path) != record.files[name])

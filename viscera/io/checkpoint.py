@@ -1,6 +1,7 @@
 """Checkpoints: the one door to `torch.save` and `torch.load`. Tensors and JSON values only, pickle off.
 
-A file holds the fields of `Checkpoint` by their names, two of them within `config`, and `sha256` over all of them.
+A file holds the fields of `Checkpoint` by their names, two of them within `config`, and `format_version`; and `sha256`
+over all of them. The file itself, a zip archive, has its own checksum as its comment.
 """
 
 import hashlib
@@ -16,7 +17,9 @@ from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, first_line
 from viscera.core.resolve import as_recorded, resolve_config
-from viscera.io.files import atomic_path
+from viscera.io.files import atomic_path, open_file, reading
+from viscera.io.format_versions import refuse_newer
+from viscera.io.seals import Seal
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +53,10 @@ class Checkpoint:
         return replace(self, model=model, average=average, optimizer={}, class_weights=self.class_weights.clone())
 
 
+_SEAL_SIZE = len("sha256:") + 64
+_COMMENT, _NO_COMMENT = _SEAL_SIZE.to_bytes(2, "little"), bytes(2)  # its length, the end of an archive without one
+_BLOCK = 2**22  # bytes
+_VERSION_KEY, _FORMAT_VERSION = "format_version", 1  # version 0.1 wrote none
 _IN_CONFIG = ("classes", "training_spacings_mm")
 _AS_THEY_ARE = [each.name for each in fields(Checkpoint) if each.name not in {"config", *_IN_CONFIG, "average"}]
 
@@ -61,14 +68,44 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "training_spacings_mm": [list(spacing) for spacing in checkpoint.training_spacings_mm],
     }
     content = {name: getattr(checkpoint, name) for name in _AS_THEY_ARE} | {"config": config}
+    content[_VERSION_KEY] = _FORMAT_VERSION
     if checkpoint.average:
         content["average"] = checkpoint.average
     content["sha256"] = _digest(content)
     with atomic_path(path) as temporary:
         try:
             torch.save(content, temporary)
+            _add_seal(temporary)
         except RuntimeError as error:  # PyTorch's zip writer hides the OSError of a full disk
             raise OSError(28, f"No space left on device, or {first_line(error)}") from error
+
+
+def _add_seal(path: Path) -> None:
+    """Say the checksum of a file of `torch.save`, which is a zip archive, in the comment at its end."""
+    with path.open("r+b") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(-len(_NO_COMMENT), 2)
+        if file.read() != _NO_COMMENT:
+            return  # another way of writing archives: its values have their checksum all the same
+        file.seek(-len(_NO_COMMENT), 2)
+        file.write(_COMMENT + f"sha256:{digest}".encode())
+
+
+def file_seal(path: Path) -> Seal:
+    """Whether all bytes of a checkpoint's file are as they were written, also those that hold no values."""
+    with open_file(path) as file, reading(path):
+        size = file.seek(0, 2)
+        file.seek(max(size - _SEAL_SIZE - len(_COMMENT), 0))
+        length, said = file.read(len(_COMMENT)), file.read()
+        if length != _COMMENT and not said.startswith(b"sha256:"):
+            return Seal.NONE
+        file.seek(0)
+        digest, left = hashlib.sha256(), size - _SEAL_SIZE - len(_COMMENT)
+        while left > 0 and (block := file.read(min(left, _BLOCK))):
+            digest.update(block)
+            left -= len(block)
+    digest.update(_NO_COMMENT)
+    return Seal.FITS if length == _COMMENT and said == f"sha256:{digest.hexdigest()}".encode() else Seal.BROKEN
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoint:
@@ -90,6 +127,7 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
         raise BadInputError(f"{path}: damaged, or no checkpoint ({first_line}). Restore it or train again.") from error
     if not isinstance(content, dict) or "sha256" not in content or "config" not in content:
         raise BadInputError(f"{path}: this is not a checkpoint of viscera. Give a run made with `viscera train`.")
+    refuse_newer(path, content.get(_VERSION_KEY), _FORMAT_VERSION)
     if content.pop("sha256") != _digest(content):
         raise BadInputError(f"{path}: its checksum does not fit its content. Restore it or train again.")
     config = dict(content["config"])

@@ -18,6 +18,7 @@ from viscera.core.errors import BadInputError, first_line
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.io.checkpoint import Checkpoint
 from viscera.io.files import sha256
+from viscera.io.format_versions import refuse_newer
 from viscera.io.records import read_json, write_record
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -70,8 +71,9 @@ def read_hub_folder(path: Path, device: str | torch.device = "cpu") -> Checkpoin
     said = read_json(config)
     if not isinstance(said, dict) or said.get("model_type") != _MODEL_TYPE:
         raise BadInputError(f"{config}: this is not a model of viscera (model_type {_MODEL_TYPE} was expected).")
+    refuse_newer(config, said.get("format_version"), _FORMAT_VERSION)
     if said.get("format_version") != _FORMAT_VERSION:
-        raise BadInputError(f"{config}: format version {_FORMAT_VERSION} was expected. Install a newer viscera.")
+        raise BadInputError(f"{config}: format version {_FORMAT_VERSION} was expected. {_RESTORE}")
     if said.get("weights_sha256") != sha256(path):
         raise BadInputError(f"{path}: its checksum is not the one in {CONFIG}. {_RESTORE}")
     try:

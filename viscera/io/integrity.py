@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 from viscera.core.errors import BadInputError
-from viscera.io.checkpoint import load_checkpoint
+from viscera.io.checkpoint import file_seal, load_checkpoint
 from viscera.io.files import is_held, sha256
+from viscera.io.format_versions import EXPORT_VERSION, NewerFormatError, refuse_newer
 from viscera.io.predictions import TABLE as MEASUREMENTS
 from viscera.io.predictions import known_checksums, read_record
 from viscera.io.quarantine import NAME as QUARANTINE
 from viscera.io.records import read_csv, read_json, read_sealed, read_yaml
 from viscera.io.remedies import REPORT, remedy
-from viscera.io.runlog import RunFolder
+from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.seals import Seal, json_seal, sum_path, table_seal, yaml_seal
 from viscera.io.store import Store
 
 EXPORT = "export.json"
-State = Literal["sound", "no checksum", "edited", "damaged", "missing", "being written"]
-BAD: tuple[State, ...] = ("damaged", "missing", "being written")
+State = Literal["sound", "no checksum", "edited", "damaged", "missing", "newer", "being written"]
+BAD: tuple[State, ...] = ("damaged", "missing", "newer", "being written")
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def _case_file(store: Path, name: str, digest: str) -> Callable[[Path], Checked]
 
 
 def _of_export(folder: Path) -> Iterator[Check]:
-    yield Check(folder / EXPORT, _record)
+    yield Check(folder / EXPORT, _export)
     value, _ = _parsed(folder / EXPORT)
     for name, digest in (value.get("files") or {}).items():
         yield Check(folder / name, _digests({digest}))
@@ -217,17 +218,35 @@ def _sealed(path: Path, seal: Seal, read: Callable[[Path], object]) -> Checked:
         return _bad(path, "its checksum does not fit")
     try:
         read(path)
+    except NewerFormatError as error:
+        return _newer(path, error)
     except (BadInputError, ValueError, TypeError) as error:
         return _bad(path, str(error).removeprefix(f"{path}: "))
     return _sound(path) if seal is Seal.FITS else Checked(path, "no checksum")
+
+
+def _newer(path: Path, error: NewerFormatError) -> Checked:
+    why, _, what_to_do = str(error).removeprefix(f"{path}: ").partition(". ")
+    return Checked(path, "newer", why, what_to_do)
 
 
 def _record(path: Path) -> Checked:
     return _sealed(path, json_seal(path.read_bytes()), read_json)
 
 
+def _export(path: Path) -> Checked:
+    def read(at: Path) -> None:
+        refuse_newer(at, _parsed(at)[0].get("format_version"), EXPORT_VERSION)
+
+    return _sealed(path, json_seal(path.read_bytes()), read) if _parsed(path)[0] else _record(path)
+
+
 def _yaml(path: Path) -> Checked:
     return _sealed(path, yaml_seal(path.read_bytes()), read_yaml)
+
+
+def _study(path: Path) -> Checked:
+    return _sealed(path, yaml_seal(path.read_bytes()), lambda at: StudyFolder(at.parent).read_record())
 
 
 def _manifest(path: Path) -> Checked:
@@ -261,8 +280,12 @@ def _curve(path: Path) -> Checked:
 
 
 def _checkpoint(path: Path) -> Checked:
+    if file_seal(path) is Seal.BROKEN:
+        return _bad(path, "its checksum does not fit")
     try:
         load_checkpoint(path)
+    except NewerFormatError as error:
+        return _newer(path, error)
     except BadInputError as error:
         return _bad(path, str(error).removeprefix(f"{path}: "))
     return _sound(path)
@@ -285,6 +308,7 @@ _LOOKS: Mapping[str, Callable[[Path], Checked]] = {
     ".sha256": _sum,
     ".pt": _checkpoint,
     "curve.jsonl": _curve,
+    "study.yaml": _study,
     "card.md": _card,
     "card.json": _record,
 }

@@ -15,8 +15,11 @@ from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.core.settings import Settings
 from viscera.io.files import write_text, writing
+from viscera.io.format_versions import refuse_newer
 from viscera.io.records import read_json, read_yaml, validated, write_record, write_yaml
 from viscera.io.seals import KEY, DamagedFileError, Seal, line_seal, sealed_line
+
+_STUDY_VERSION = 1  # of `study.yaml`; version 0.1 wrote none
 
 
 class _Inside:
@@ -170,6 +173,7 @@ def first_settings(path: Path) -> dict[str, Any]:
 class StudyRecord(Settings):
     """`study.yaml`: what a Study was run on and with."""
 
+    format_version: int = _STUDY_VERSION
     version: str  # of viscera
     store: str  # its absolute path, or its URL
     dataset: str  # description of the data, for the report ("phantom, 28 cases ...")
@@ -231,6 +235,7 @@ class StudyFolder:
                 f"{self.path}: this is not a study (it has no study.yaml). Run one with `viscera study`."
             )
         values = read_yaml(self.record_path, ours=True)
+        refuse_newer(self.record_path, values.get("format_version"), _STUDY_VERSION)
         values |= {"config": as_recorded(values.get("config") or {})}
         return validated(StudyRecord, values, self.record_path, "Restore it, or run the study in a new folder.")
 

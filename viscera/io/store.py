@@ -27,6 +27,7 @@ from viscera.core.machine_limits import most_open_files
 from viscera.core.processes import usable_processors
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.io.files import TURN_S, exclusive, is_occupied, sha256, write_text
+from viscera.io.format_versions import refuse_newer
 from viscera.io.manifest import FORMAT_VERSIONS, CaseRecord, Manifest, Split
 from viscera.io.nifti import read_labels
 from viscera.io.prepared_case import PreparedCase, write_case
@@ -74,6 +75,7 @@ class Store:
         """A store whose manifest lies elsewhere, as that of one whose files are still coming."""
         value, seal = read_sealed(manifest_path)
         version = value.get("format_version") if isinstance(value, dict) else None
+        refuse_newer(manifest_path, version, max(FORMAT_VERSIONS))
         if version not in FORMAT_VERSIONS:
             expected = " or ".join(map(str, FORMAT_VERSIONS))
             raise BadInputError(

@@ -17,6 +17,7 @@ from benchmarks.recipe_arms import (
     steps_of,
     strong,
 )
+from benchmarks.recipes import NAME
 from benchmarks.record import RESULTS
 
 
@@ -94,7 +95,7 @@ def test_an_ingredient_of_several_settings_counts_once() -> None:
 
 def test_strong_is_the_arm_that_the_rule_chooses_from_what_was_measured() -> None:
     """With the base's network, windows and weights; so are its other weightings."""
-    (found,) = (json.loads(path.read_text(encoding="utf-8")) for path in RESULTS.glob("recipes_*.json"))
+    found = json.loads((RESULTS / NAME).read_text(encoding="utf-8"))
     best = {"learning_rate": 0.01, **chosen(found["ablation"], found["shapes"]).settings}
     assert strong().settings == {"weighting": "uniform", **best}
     assert strong("square").settings == {"weighting": "square", **best}

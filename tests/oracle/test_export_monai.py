@@ -18,7 +18,8 @@ from viscera.engine.predictor import Predictor
 from viscera.export.export_stage import export
 
 monai_bundle = pytest.importorskip("monai.bundle", reason="the extra `oracle` is not installed")
-pytest.importorskip("ignite", reason="pytorch-ignite of the extra `oracle` is not installed")
+with warnings.catch_warnings(action="ignore"):  # it loads what PyTorch calls deprecated
+    pytest.importorskip("ignite.engine", reason="pytorch-ignite of the extra `oracle` is not installed")
 SHAPE = (28, 24, 20)
 AFFINE = np.array([[-2.0, 0, 0, 30], [0, 2.0, 0, -20], [0, 0, 2.5, 5], [0, 0, 0, 1]])  # I runs to the left
 

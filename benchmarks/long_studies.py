@@ -200,9 +200,14 @@ def missing(plan: StudyPlan, known: Mapping[str, Any], seeds: Sequence[int]) -> 
                 yield task
 
 
-def trainings(study: LongStudy) -> int:
-    """How many its file plans, at each stage."""
-    config = resolve_config("demo", read_yaml(STUDY_FILES / study.file)).study
+def study_config(name: str) -> Config:
+    """The settings of a study's file, at the demo's size."""
+    return resolve_config("demo", read_yaml(STUDY_FILES / STUDIES[name].file))
+
+
+def trainings(name: str) -> int:
+    """How many a study's file plans, at each stage."""
+    config = study_config(name).study
     return len(arms_of(config)) * len(config.seeds)
 
 

@@ -177,7 +177,7 @@ def regime_progress(studies: Mapping[str, Any]) -> str:
         planned = done = 0
         for name, study in STUDIES.items():
             if study.experiment == "regime":
-                planned += trainings(study)
+                planned += trainings(name)
                 done += sum(map(len, studies.get(name, {}).get(str(stage), {}).values()))
         told.append(f"{done} of {planned} trainings are in at {stage:,} steps")
     return "; ".join(told) + "."

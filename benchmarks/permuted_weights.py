@@ -13,16 +13,14 @@ import numpy as np
 from scipy import stats
 from tabulate import tabulate
 
-from benchmarks.long_studies import STUDIES, STUDY_FILES, collected, made_with, trainings
+from benchmarks.long_studies import STUDIES, collected, made_with, study_config, trainings
 from benchmarks.over_seeds import OverSeeds
 from benchmarks.seeded_arms import Arms, Entry, difference, difference_by_seed, failing, points
 from viscera.core.anatomy import ORGANS, title_of
 from viscera.core.arms import Arm
 from viscera.core.named_weights import COUNTS_OF
-from viscera.core.resolve import resolve_config
 from viscera.core.wording import counted
 from viscera.io.files import write_text
-from viscera.io.records import read_yaml
 from viscera.metrics.learning import FAILING_DICE
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "permuted-weights.md"
@@ -44,7 +42,7 @@ def counts_of(name: str) -> dict[str, str]:
 
 
 def _weights() -> dict[str, Any]:
-    return resolve_config("demo", read_yaml(STUDY_FILES / "permutation.yaml")).study.weights
+    return study_config("permutation").study.weights
 
 
 def arm_names(power: int, rate: float) -> list[str]:
@@ -165,7 +163,7 @@ def _progress(studies: Mapping[str, Any]) -> str:
     planned = done = 0
     for name, study in STUDIES.items():
         if study.experiment == "permutation":
-            planned += trainings(study)
+            planned += trainings(name)
             done += sum(len(seeds) for stage in studies.get(name, {}).values() for seeds in stage.values())
     return f"{done} of {planned} trainings are in."
 
@@ -254,7 +252,7 @@ def rivals(studies: Mapping[str, Any]) -> list[Rival]:
     """Those that were run; what they stand beside, with nothing changed, comes first."""
     arms: Arms = studies.get("rivals", {}).get("300", {})
     longer: Arms = studies.get("rate_times_steps", {}).get("3000", {})
-    variants = resolve_config("demo", read_yaml(STUDY_FILES / "rivals.yaml")).study.variants
+    variants = study_config("rivals").study.variants
     found = [rival for variant in variants for rival in Rival.of(variant or "none", arms, variant)]
     return found + Rival.of("rate 0.001, 3,000 steps", longer, "", 0.001)
 

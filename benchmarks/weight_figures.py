@@ -7,10 +7,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.long_studies import study_config
 from benchmarks.over_seeds import OverSeeds
 from benchmarks.permuted_weights import POWER, RATE, complete_seeds, dice_table, weight_ranks
 from benchmarks.seeded_arms import points
-from benchmarks.weight_rules import Levels, Placed, last_stage, study_config
+from benchmarks.weight_rules import Levels, Placed, last_stage
 from viscera.core.anatomy import ORGANS
 from viscera.core.arms import Arm
 from viscera.drawing.canvas import house_style, to_bytes

@@ -5,11 +5,12 @@ Each gives a `Verdict`; a rule whose trainings are not all in is open.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.long_studies import STUDIES, STUDY_FILES
+from benchmarks.long_studies import study_config
 from benchmarks.over_seeds import OverSeeds
 from benchmarks.seeded_arms import (
     Arms,
@@ -23,9 +24,6 @@ from benchmarks.seeded_arms import (
     points,
 )
 from viscera.core.arms import Arm, arm_config
-from viscera.core.config import Config
-from viscera.core.resolve import resolve_config
-from viscera.io.records import read_yaml
 
 Word = Literal["confirmed", "not confirmed", "open"]
 LOW, HIGH = 0.001, 0.01  # rates
@@ -61,11 +59,6 @@ class Placed:
     expected: float
     found: float
     entries: Sequence[Mapping[str, Any]]
-
-
-def study_config(name: str) -> Config:
-    """The settings of a study's file, at the demo's size."""
-    return resolve_config("demo", read_yaml(STUDY_FILES / STUDIES[name].file))
 
 
 def last_stage(studies: Mapping[str, Any], name: str) -> Arms:
@@ -109,7 +102,7 @@ def placed(studies: Mapping[str, Any], of: Levels) -> list[Placed]:
             kept = mean_of(entries, "step_kept")
             at_rate = [by_rate[rate] for _, by_rate in of if rate in by_rate]
             if kept is not None and at_rate:
-                mean = _mean(points(arms, Arm("square", rate, variant)))
+                mean = fmean(points(arms, Arm("square", rate, variant)).values())
                 found.append(Placed(variant or "as printed", rate, kept, expected(at_rate, kept), mean, entries))
     return found
 
@@ -118,7 +111,7 @@ def expected(at_rate: Sequence[Level], kept: float) -> float:
     """Foreground Dice in per cent at a share of the step: between neighbouring levels, over its logarithm."""
     ordered = sorted(at_rate, key=lambda level: level.kept)
     at = [np.log10(max(level.kept, LEAST_SHARE)) for level in ordered]
-    return float(np.interp(np.log10(max(kept, LEAST_SHARE)), at, [_mean(level.points) for level in ordered]))
+    return float(np.interp(np.log10(max(kept, LEAST_SHARE)), at, [fmean(level.points.values()) for level in ordered]))
 
 
 def scale_rule(of: Levels, readings: Sequence[Placed]) -> Verdict:
@@ -205,10 +198,6 @@ def title_interactions(studies: Mapping[str, Any]) -> dict[str, list[float]]:
     arms = last_stage(studies, "direction")
     found = {f"p = {power:g}": interaction(arms, power, 0.0) for power in (1.0, 2.0)}
     return {name: list(values.values()) for name, values in found.items() if values}
-
-
-def _mean(of: BySeed) -> float:
-    return sum(of.values()) / len(of)
 
 
 def _over(values: BySeed) -> OverSeeds | None:

@@ -5,9 +5,9 @@ from typing import Any
 
 from tabulate import tabulate
 
-from benchmarks.long_studies import STUDIES, made_with, trainings
+from benchmarks.long_studies import STUDIES, made_with, study_config, trainings
 from benchmarks.seeded_arms import Arms, Entry, entries_of, failing, organ_means, points, share, spread
-from benchmarks.weight_rules import Levels, Placed, Repair, last_stage, levels, placed, repairs, study_config
+from benchmarks.weight_rules import Levels, Placed, Repair, last_stage, levels, placed, repairs
 from viscera.core.anatomy import ORGANS, title_of
 from viscera.core.arms import Arm
 
@@ -37,7 +37,7 @@ def progress(studies: Mapping[str, Any]) -> str:
     """How many trainings are in."""
     names = [name for name, study in STUDIES.items() if study.experiment == "weights"]
     done = sum(len(seeds) for name in names for seeds in last_stage(studies, name).values())
-    return f"{done} of {sum(trainings(STUDIES[name]) for name in names)} trainings are in."
+    return f"{done} of {sum(trainings(name) for name in names)} trainings are in."
 
 
 def direction_tables(arms: Arms) -> list[str]:

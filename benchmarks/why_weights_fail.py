@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.long_studies import collected, made_with
+from benchmarks.long_studies import collected, made_with, study_config
 from benchmarks.over_seeds import OverSeeds
 from benchmarks.paper_regime import CLAIM, PAPER, SETS, complete_stage, effects, regime_progress, word_of
 from benchmarks.paper_regime import verdict as regime_verdict
@@ -30,7 +30,6 @@ from benchmarks.weight_rules import (
     repair_rule,
     repairs,
     scale_rule,
-    study_config,
     title_interactions,
 )
 from benchmarks.weight_tables import progress, tables_page

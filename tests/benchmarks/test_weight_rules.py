@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.long_studies import STUDIES
+from benchmarks.long_studies import STUDIES, study_config
 from benchmarks.seeded_arms import combined, difference, failing, foreground, interaction, mean_points, spread
 from benchmarks.weight_figures import permuted_figure, power_figure, scale_figure
 from benchmarks.weight_rules import (
@@ -17,7 +17,6 @@ from benchmarks.weight_rules import (
     repair_rule,
     repairs,
     scale_rule,
-    study_config,
     title_interactions,
 )
 from benchmarks.weight_tables import tables_page

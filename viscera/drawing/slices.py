@@ -15,7 +15,7 @@ from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume
 from viscera.drawing.canvas import house_style
 
-_WINDOW_HU = (-150.0, 250.0)  # of an abdominal CT: level 50, width 400
+WINDOW_HU = (-150.0, 250.0)  # of an abdominal CT: level 50, width 400
 _BODY_HU = -300.0
 _MARGIN_MM = 8.0
 _BACKDROP_PIXELS = 480
@@ -112,7 +112,7 @@ def scan_figure(
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()
     extent = (0, scan.hu.shape[0] * scan.spacing_mm[0], 0, scan.hu.shape[1] * scan.spacing_mm[1])
-    low_hu, high_hu = _WINDOW_HU
+    low_hu, high_hu = WINDOW_HU
     axes.imshow(scan.hu.T, "gray", vmin=low_hu, vmax=high_hu, origin="lower", extent=extent, interpolation="bilinear")
     axes.set(xlim=(high, low), ylim=(bottom, top), aspect="equal")
     white: dict[str, Any] = {"color": "white", "weight": "bold", "size": letters, "ha": "center", "va": "center"}

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, title_of
+from viscera.core.anatomy import ABDOMEN, IGNORED, AnatomicalClass, ClassTable, title_of
 from viscera.core.arms import weighting_name
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import HuArray, LabelMap, Volume
 from viscera.drawing.canvas import data_uri, house_style, pixels_to_png, to_bytes, to_pixels
 from viscera.drawing.renders import common_box, render_figure, surfaces
-from viscera.drawing.slices import LabelView, backdrop, busiest_slice, slice_figure, thinned
+from viscera.drawing.slices import WINDOW_HU, LabelView, backdrop, busiest_slice, slice_figure, thinned
 from viscera.io.runlog import RunFolder, StudyFolder, read_config
 from viscera.io.store import Store
 from viscera.study.report.curves_section import figure1
@@ -25,7 +25,6 @@ from viscera.study.report.page_section import one_decimal
 from viscera.study.report.report_stage import read_study
 from viscera.study.results import mean_defined
 
-WINDOW_HU = (-150.0, 250.0)  # level 50, width 400
 CASES = 4  # of a store, that are shown
 _LONGEST = 256  # pixels of a plane of a scan
 
@@ -72,13 +71,7 @@ def label_map_html(label_map: LabelMap) -> str:
     organs = surfaces(thinned(canonical), table)
     picture = _picture(render_figure(organs, common_box([organs])), "organs in 3D, from the front")
     ml_of_a_voxel = float(np.prod(label_map.geometry.spacing_mm)) / 1000
-    rows = [
-        (
-            f"{_swatch(table.classes[number].colour)}{escape(table.classes[number].title)}",
-            f"{counts[number] * ml_of_a_voxel:,.0f} mL",
-        )
-        for number in numbers
-    ]
+    rows = [(_named(table.classes[number]), f"{counts[number] * ml_of_a_voxel:,.0f} mL") for number in numbers]
     return _shown(f"Label map, {_grid(label_map.geometry)}", picture, _table(("organ", "volume"), rows), named)
 
 
@@ -86,10 +79,7 @@ def store_html(store: Store) -> str:
     """How many cases there are, voxels of each class, and some cases with their labels."""
     splits = {split: len(store.names(split)) for split in ("train", "validation", "test")}
     counts = store.voxel_counts() if splits["train"] else np.zeros(len(store.classes), int)
-    rows = [
-        (f"{_swatch(each.colour)}{escape(each.title)}", f"{count:,}")
-        for each, count in zip(store.classes.classes, counts, strict=True)
-    ]
+    rows = [(_named(each), f"{count:,}") for each, count in zip(store.classes.classes, counts, strict=True)]
     pictures = [_case_picture(store, name) for name in store.names()[:CASES]]
     told = ", ".join(f"{number} {split}" for split, number in splits.items())
     return _shown(
@@ -115,7 +105,7 @@ def run_html(run: RunFolder) -> str:
     status, curve = run.read_status(), run.read_curve()
     if status is None:
         return _shown(f"Run {escape(str(run.path))}: not begun")
-    config = read_config(run.path / "config.yaml").train
+    config = read_config(run.config_path).train
     told = f"step {status.step:,} of {status.iterations:,}, {status.state}"
     network = f"patch {config.patch}, {config.filters} filters"
     what = f"{escape(weighting_name(config.weighting))} weighting, rate {config.learning_rate:g}, {network}"
@@ -188,8 +178,10 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _swatch(colour: str) -> str:
-    return f'<span style="display:inline-block;width:0.8em;height:0.8em;margin-right:0.4em;background:{colour}"></span>'
+def _named(each: AnatomicalClass) -> str:
+    """A class by its colour and title, as a cell."""
+    box = "display:inline-block;width:0.8em;height:0.8em;margin-right:0.4em"
+    return f'<span style="{box};background:{each.colour}"></span>{escape(each.title)}'
 
 
 def _grid(geometry: Geometry) -> str:

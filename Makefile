@@ -27,7 +27,7 @@ GPU_SETTINGS ?=
 GPU_PEERS   ?= monai==1.6.0
 GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
-.PHONY: help screenshots install install-bench demo study-phantom study-permutation study-regime study-recipes accuracy memorise memorise-strong fit-forecast check test test-slow test-cluster test-bench bench docs gpu gpu-wheels clean
+.PHONY: help screenshots install install-bench demo study-phantom study-permutation study-regime study-recipes accuracy memorise memorise-strong fit-forecast check test test-slow test-cluster test-bench torture bench docs gpu gpu-wheels clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
@@ -48,6 +48,7 @@ help:
 	@echo "make install-bench  .venv-bench with nnU-Net v2 and MONAI, to run beside them (2 GB)"
 	@echo "make test-cluster   torchrun and Ray, with processes and nodes killed (about 3 minutes)"
 	@echo "make test-bench     nnU-Net trains with our loss, there; parts of our own are as its own (about 2 minutes)"
+	@echo "make torture    faults, kills, hostile files, full disks, long runs: the long versions (under 30 minutes on two cores)"
 	@echo "make bench      timings, into benchmarks/results/"
 	@echo "make gpu        the next pieces of what needs a GPU, within GPU_SECONDS=540; results in GPU_OUT=gpu-results"
 	@echo "make gpu-wheels wheels for a GPU machine without a network (Python 3.12), into wheels/"
@@ -120,6 +121,9 @@ $(VENV)/.installed-docs: $(VENV)/.installed
 
 test-cluster: install
 	$(BIN)/pytest -n 2 --dist loadfile -m cluster
+
+torture: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m torture
 
 test-bench: install install-bench
 	$(BIN)/pytest -m slow tests/oracle/test_nnunet_training.py tests/oracle/test_designs_nnunet.py \

@@ -1,0 +1,48 @@
+"""What a trial found: one for each promise of `docs/reliability.md`, written into `torture/results/NAME.json`."""
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass
+class Outcome:
+    """Counts of one trial. What it is, what it proves and with which tests is said by `torture.promises`."""
+
+    name: str
+    faults: int = 0  # injected: a write that failed, a process killed, a disk filled
+    lost: int = 0  # artifacts that were neither the old one nor the new one afterwards
+    inputs: int = 0  # hostile files tried
+    tracebacks: int = 0  # that ended in anything but a result or a VisceraError
+    worst_s: float = 0.0  # the slowest of them
+    worst_mib: float = 0.0  # the largest of them
+    seconds: float = 0.0  # that all of it took
+    figures: dict[str, str] = field(default_factory=dict)  # others, for the page: name → value with its unit
+    failures: list[str] = field(default_factory=list)  # each in a line that is enough to repeat it
+
+    def line(self) -> str:
+        """`faults=… lost=… inputs=… tracebacks=… …` in a line."""
+        counts = f"faults={self.faults} lost={self.lost} inputs={self.inputs} tracebacks={self.tracebacks}"
+        return (
+            f"{self.name}: {counts} worst_s={self.worst_s:.3g} worst_mib={self.worst_mib:.3g} in {self.seconds:.0f} s"
+        )
+
+    @property
+    def sound(self) -> bool:
+        """Whether the promise held."""
+        return not (self.lost or self.tracebacks or self.failures)
+
+    def write(self, folder: Path = RESULTS) -> None:
+        """Write it beside the others, with the machine and the day."""
+        folder.mkdir(parents=True, exist_ok=True)
+        about = {
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        }
+        path = folder / f"{self.name}.json"
+        path.write_text(json.dumps({**asdict(self), **about}, indent=2) + "\n", encoding="utf-8")

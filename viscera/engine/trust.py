@@ -285,9 +285,10 @@ class ConfidenceTally:
 
     def _add_entropies(self, probabilities: Tensor, labels: Tensor) -> None:
         """Of the voxels of organs alone: most are background."""
-        of_organ = labels > 0
-        if of_organ.any():
-            undecided = entropy(probabilities[:, of_organ]).double()
+        labels = labels.ravel()
+        of_organ = labels.nonzero().squeeze(1)  # a mask would take five times as long
+        if of_organ.numel():
+            undecided = entropy(probabilities.flatten(1).index_select(1, of_organ)).double()
             self.entropies += torch.bincount(labels[of_organ], weights=undecided, minlength=self.counts.numel())
 
     def means(self) -> list[float | None]:

@@ -24,7 +24,7 @@ _REASONS = {  # that no figure says, by a part of the goal's name
     "([decision 0016](../decisions/0016-surface-distances.md))",
     "256_specks": "Likewise: every speck has a surface of its own",
     "slices over that of": "Large patches share as many voxels whatever their number, so more of them compute more "
-    "([decision 0023](../decisions/0023-large-windows.md))",
+    "([decision 0023](../decisions/0023-large-patches.md))",
 }
 _NO_GPU = "Nothing was measured on one: no goal for them is reached or missed. `make gpu` measures."
 _INTRODUCTION = """# Speed and memory beside the peers

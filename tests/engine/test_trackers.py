@@ -75,7 +75,7 @@ def test_a_server_that_is_away_stops_no_training(
     assert len(folder.read_curve()) > 2
     assert len(Failing.given) == 1
     said = [message for message in caplog.messages if "mlflow" in message]
-    assert said == [f"{folder.path}: no more is logged to mlflow (the server is away); the training goes on."]
+    assert said == [f"{folder.path}: no more is logged to mlflow (the server is away); the training continues."]
 
 
 def test_one_that_cannot_begin_is_left_out(

@@ -55,7 +55,6 @@ def study(
         page = run_study(store, study, config, stop=stop, launcher=where, **how)
     if table := end_text(StudyFolder(study)):
         call.display.note(table)
-    call.display.note(f"Report: {page}")
     call.say(str(page))
 
 

@@ -124,7 +124,9 @@ def tracked(folder: RunFolder, config: Config, step: int, *, here: bool = True) 
             return what()
         except Exception as error:  # noqa: BLE001 - a server that is away, a full disk: the training matters more
             trackers.pop(name, None)
-            log.warning("%s: no more is logged to %s (%s); the training goes on.", folder.path, name, first_line(error))
+            log.warning(
+                "%s: no more is logged to %s (%s); the training continues.", folder.path, name, first_line(error)
+            )
 
     def on_line(line: Mapping[str, Any]) -> None:
         for name, tracker in list(trackers.items()):

@@ -34,7 +34,7 @@ def _last(path: Path) -> str:
     best = path.with_name("best.pt")
     again = f"`viscera train STORE {path.parent} --resume`"
     if best.exists():
-        return f"Restore it from a copy; or copy {best} over it, and {again} goes on from there."
+        return f"Restore it from a copy; or copy {best} over it, and {again} resumes from there."
     return f"Restore it from a copy; or delete it, and {again} trains again from the beginning."
 
 
@@ -80,7 +80,7 @@ _BY_NAME: Mapping[str, Callable[[Path], str]] = {
         f"Restore it from a copy, or delete it: predictions are made with {path.with_name('last.pt').name}."
     ),
     "curve.jsonl": lambda path: (
-        f"Restore it from a copy, or delete it: `viscera train STORE {path.parent} --resume` goes on without it."
+        f"Restore it from a copy, or delete it: `viscera train STORE {path.parent} --resume` continues without it."
     ),
     "config.yaml": _small,
     "run.json": _small,

@@ -129,7 +129,7 @@ class Flag:
         if self.state == "unlearnt":
             return f"{name} not learnt yet{how}"
         dice = ": " + ", ".join(filter(None, (self.how, f"Dice below {LOST_DICE:g}")))
-        what = " starving" if self.state == "starving" else dice
+        what = " has received little gradient" if self.state == "starving" else dice
         share = "" if self.share is None else f" ({_percent(self.share)} of the gradient)"
         return f"{name}{what} since step {self.since}{share}"
 

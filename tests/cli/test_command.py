@@ -247,6 +247,7 @@ def test_every_option_with_a_value_shows_its_default(name: str, monkeypatch: pyt
     ("arguments", "message"),
     [
         (["train", "s", "r", "--iteration", "3"], "train has no option --iteration. Did you mean --iterations?"),
+        (["train", "s", "r", "-q"], "train has no option -q. Did you mean --quiet?"),
         (
             ["train", "s", "r", "--levels", "3"],
             "train has no option --levels. It is a setting: --set train.levels=VALUE.",

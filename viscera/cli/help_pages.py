@@ -93,7 +93,10 @@ class OneCommand(TyperCommand):
         name = given.lstrip("-").replace("-", "_")
         settings = [key for key, _, _ in fields_of(Config) if key.rpartition(".")[2] == name]
         options = [each for param in self.get_params(ctx) for each in param.opts if each.startswith("--")]
-        likely = f"Did you mean {nearest(given, options)}?" if nearest(given, options) else ""
+        close = nearest(given, options)
+        if len(name) == 1:  # as other programs abbreviate
+            close = " or ".join(each for each in options if each.startswith(f"--{name}"))
+        likely = f"Did you mean {close}?" if close else ""
         if settings:
             likely = f"It is a setting: --set {settings[0]}=VALUE."
         return f"{ctx.info_name} has no option {given}. {likely}".strip()

@@ -93,6 +93,18 @@ def test_waiting_for_a_busy_processor_does_not_count(monkeypatch: pytest.MonkeyP
     assert max(seconds.values()) < 0.015
 
 
+def test_threads_that_wait_for_one_another_do_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: set[int] = set()
+    monkeypatch.setattr(precision_probe._Probe, "step", lambda *_: lambda: seen.add(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        precision_probe._Probe(patch=8, batch_size=2, filters=2, levels=2, num_classes=8).measure()
+        assert (seen, torch.get_num_threads()) == ({1}, 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_message_says_what_and_why(
     probe: Callable[[dict[str, float]], list[int]], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -109,7 +109,7 @@ def test_what_cannot_be_predicted_from_or_to(half_run: Path, scans: Path, tmp_pa
         ),
         ((half_run, tmp_path / "missing", tmp_path / "out"), "there is no such file or folder"),
         ((tmp_path / "empty", scan, tmp_path / "out"), "there is no such checkpoint"),
-        ((half_run, scan, tmp_path / "out.dcm"), "no DICOM series, and dicom-seg refers to one"),
+        ((half_run, scan, tmp_path / "out.dcm"), "not a DICOM series, which dicom-seg needs"),
         ((half_run, scan, tmp_path / "file"), "this is a file. Give a folder"),
         ((half_run, scan, tmp_path / "file" / "x.nii.gz"), "cannot be written"),
     ):
@@ -212,7 +212,7 @@ def test_formats_that_cannot_be_written(half_run: Path, scans: Path, tmp_path: P
             ["stl"],
             "there is no such format. There are: nifti, dicom-seg, dicom-seg-labelmap, rtstruct, seg-nrrd",
         ),
-        ("out", ["rtstruct"], "rtstruct refers to one"),
+        ("out", ["rtstruct"], "which rtstruct needs"),
         ("x.nii.gz", ["nifti", "seg-nrrd"], "one file, and --format nifti, seg-nrrd"),
         ("x.nii.gz", ["seg-nrrd"], "one file, and --format seg-nrrd"),
         ("x.rtstruct.dcm", ["dicom-seg"], "one file, and --format dicom-seg"),

@@ -170,13 +170,14 @@ def store_advice(
     pairs = [(arm, each) for arm, each in zip(arms, forecasts, strict=True) if not each.unforeseen]
     for arm, forecast in pairs:
         if forecast.failing:
-            yield f"{arm.title}: {_failing(forecast, classes)} will most likely end below a Dice of {FAILING_DICE:g}."
+            yield f"{arm.title}: at risk of ending below a Dice of {FAILING_DICE:g}: {_failing(forecast, classes)}."
     for arm, forecast in {(arm.weighting, arm.variant): (arm, forecast) for arm, forecast in pairs}.values():
         name = ", ".join(filter(None, (weighting_name(arm.weighting), arm.variant)))  # it does not depend on the rate
         if forecast.starving:
+            whose = "its" if len(forecast.starving) == 1 else "their"
             yield (
                 f"{name}: {_listed(forecast.starving)} will receive little gradient, less than a tenth of an equal "
-                f"share; their voxels are likely to be called another class. {_SHIFT}"
+                f"share; {whose} voxels are likely to be called another class. {_SHIFT}"
             )
         if forecast.step_kept < _KEPT:
             yield (

@@ -8,8 +8,8 @@ computes as it began.
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args
@@ -51,7 +51,7 @@ def decided(train: TrainConfig, num_classes: int, device: torch.device) -> Train
     if train.precision == "auto" and train.iterations >= FEWEST_ITERATIONS:
         if has_bfloat16:
             sizes = train.patch, train.batch_size, train.filters, train.levels, num_classes
-            found = _timed(_Probe(*sizes, str(device), train.network), torch.get_num_threads())
+            found = _timed(_Probe(*sizes, str(device), train.network))
             plain = plain if found is None else dict(zip(plain, found, strict=True))
         elif device.type == "cpu":
             _say("Training in float32: this processor has no instructions for bfloat16.")
@@ -67,12 +67,15 @@ def as_before(train: TrainConfig, before: TrainConfig) -> TrainConfig:
 
 
 def step_seconds(train: TrainConfig, num_classes: int, device: torch.device) -> float | None:
-    """About how long a step takes here: what the machine remembers, or two steps on noise; None without memory."""
+    """About how long a step takes here: what the machine remembers, or two steps on noise; None without memory.
+
+    What is remembered of a CPU is the time on one thread.
+    """
     probe = _Probe(train.patch, train.batch_size, train.filters, train.levels, num_classes, str(device), train.network)
     precision: Precision = "bfloat16" if train.precision == "bfloat16" else "float32"
     layout: _Layout = "channels_first" if train.memory_layout == "channels_first" else "channels_last"
-    seconds = _read().get(_key(probe, torch.get_num_threads()), {})
-    if seconds.keys() == _NAMES:
+    seconds = _read().get(_key(probe), {})
+    if seconds.keys() == _NAMES and (device.type != "cpu" or torch.get_num_threads() == 1):
         return seconds[f"{precision} {layout}"]
     try:
         step = probe.step(precision, layout)
@@ -82,8 +85,8 @@ def step_seconds(train: TrainConfig, num_classes: int, device: torch.device) -> 
         return None
 
 
-def _key(probe: "_Probe", threads: int) -> str:
-    machine = f"{describe_hardware(torch.device(probe.device))}, {threads} threads, PyTorch {torch.__version__}"
+def _key(probe: "_Probe") -> str:
+    machine = f"{describe_hardware(torch.device(probe.device))}, 1 threads, PyTorch {torch.__version__}"
     return f"{machine}; {probe.key()}"
 
 
@@ -107,8 +110,13 @@ class _Probe(NamedTuple):
     def measure(self) -> dict[str, float]:
         """Fastest seconds of a step on noise, by `bfloat16 channels_last` and the like.
 
-        Precisions take turns, and on a CPU the processor's time counts: others may be at work on the machine.
+        Precisions take turns. On a CPU one thread's time of the processor counts: others may be at work on the machine,
+        and threads that wait for one another take as much of a processor's time as those that compute.
         """
+        with _one_thread():
+            return self._measured()
+
+    def _measured(self) -> dict[str, float]:
         found = dict[str, float]()
         clock = time.process_time if self.device == "cpu" else time.perf_counter
         for layout in _LAYOUTS:
@@ -136,6 +144,16 @@ class _Probe(NamedTuple):
         return step
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _seconds(step: Callable[[], None], clock: Callable[[], float]) -> float:
     started = clock()
     step()
@@ -153,9 +171,9 @@ def choice(seconds: Mapping[str, float]) -> tuple[str, str]:
 
 
 @cache
-def _timed(probe: _Probe, threads: int) -> tuple[str, str] | None:
+def _timed(probe: _Probe) -> tuple[str, str] | None:
     """Precision and layout, from what the machine remembers or from a probe; says which, and why. None: no memory."""
-    key, remembered = _key(probe, threads), _read()
+    key, remembered = _key(probe), _read()
     seconds, when = remembered.get(key, {}), "timed earlier on this machine"
     if seconds.keys() != _NAMES:
         _say("Timing a few steps in float32 and bfloat16, once for this machine and size of network …")

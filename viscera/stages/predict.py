@@ -166,7 +166,7 @@ def _check_output(output: Path, scans: Sequence[Scan], formats: Sequence[str], *
     of_series = [name for name in formats if name in FORMATS and FORMATS[name].of_series]
     if no_dicom and of_series:
         raise BadInputError(
-            f"{no_dicom[0]}: no DICOM series, and {', '.join(of_series)} refers to one. Give the series itself, or "
+            f"{no_dicom[0]}: not a DICOM series, which {', '.join(of_series)} needs. Give the series itself, or "
             "--format nifti or seg-nrrd."
         )
 

@@ -7,6 +7,7 @@ as far as it is known; what has no peer, or was not measured, stands below the p
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,19 +50,26 @@ def results_of(folder: Path) -> list[dict[str, Any]]:
 def page(results: Path) -> str:
     """The whole page, from the folder of results."""
     kinds = {folder.name: results_of(folder) for folder in sorted(results.iterdir()) if folder.is_dir()}
-    parts = [_INTRODUCTION, *(_kind(kind, found) for kind, found in kinds.items() if found)]
+    elsewhere = {
+        name: f"On {kind}: {pair['what_bounds_it']}"
+        for kind, found in kinds.items()
+        for content in found
+        for name, pair in content["pairs"].items()
+        if "what_bounds_it" in pair
+    }
+    parts = [_INTRODUCTION, *(_kind(kind, found, elsewhere) for kind, found in kinds.items() if found)]
     if not any(found for kind, found in kinds.items() if kind.startswith("nvidia")):
         parts += [f"## GPUs\n\n{_NO_GPU}\n"]
     return "\n".join(parts)
 
 
-def _kind(kind: str, found: list[dict[str, Any]]) -> str:
+def _kind(kind: str, found: list[dict[str, Any]], elsewhere: Mapping[str, str]) -> str:
     rows = [_row(name, pair) for content in found for name, pair in content["pairs"].items()]
     lines = [f"## {kind}", "", tabulate(rows, _HEADER, tablefmt="pipe", disable_numparse=True), ""]
     if bounds := [row for content in found for row in _bounds(content)]:
         table = tabulate(bounds, _BOUNDS_HEADER, tablefmt="pipe", disable_numparse=True)
         lines += ["### Goals without a peer", "", table, ""]
-    if missed := [line for content in found for line in _missed(content)]:
+    if missed := [line for content in found for line in _missed(content, elsewhere)]:
         lines += ["### Goals that were not reached", "", *missed, ""]
     lines += ["### How it was measured", ""]
     for content in found:
@@ -100,10 +108,10 @@ def _bounds(content: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def _missed(content: dict[str, Any]) -> list[str]:
+def _missed(content: dict[str, Any], elsewhere: Mapping[str, str]) -> list[str]:
     """A line for each goal that was not reached: how far we got, and what bounds it."""
     lines = [
-        f"- `{name}`: {pair['ratio']:.3g} of {pair['goal']:g}. {_what_bounds(name, content)}."
+        f"- `{name}`: {pair['ratio']:.3g} of {pair['goal']:g}. {_what_bounds(name, content, elsewhere)}."
         for name, pair in content["pairs"].items()
         if pair["ratio"] < pair["goal"]
     ]
@@ -113,8 +121,8 @@ def _missed(content: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _what_bounds(name: str, content: dict[str, Any]) -> str:
-    """What a benchmark says of this pair, or what follows from its figures."""
+def _what_bounds(name: str, content: dict[str, Any], elsewhere: Mapping[str, str]) -> str:
+    """What a benchmark says of this pair, or what follows from its figures, or what it said on another machine."""
     pair = content["pairs"][name]
     clock = content["pairs"].get(name.replace("_processor", "_clock"), pair)
     if "what_bounds_it" in pair or "what_bounds_it" in clock:
@@ -128,7 +136,7 @@ def _what_bounds(name: str, content: dict[str, Any]) -> str:
         windows, of_one = pair["windows"], -(-pair["windows"] // 2)
         most = windows / 2 / of_one
         return f"Of {windows} patches one of two processes has {of_one}, so that {most:.2g} is the most"
-    return _reason(name)
+    return elsewhere.get(name) or _reason(name)
 
 
 def _reason(name: str) -> str:

@@ -42,6 +42,16 @@ def written(results: Path, **content: object) -> str:
     return page(results)
 
 
+def test_what_bounds_a_pair_on_another_machine_is_said_with_its_kind(tmp_path: Path) -> None:
+    (tmp_path / "amx").mkdir()
+    bound = {"pairs": {"any": {**_PAIR, "what_bounds_it": "the disk"}}}
+    about = {"hardware": "y", "threads": 1, "date": "2026-11-29", "command": "y", "versions": {}}
+    (tmp_path / "amx" / "any.json").write_text(json.dumps({**bound, **about}))
+    text = written(tmp_path, pairs={"any": _PAIR})
+    assert text.count("- `any`: 1.5 of 2. The disk.") == 1
+    assert text.count("- `any`: 1.5 of 2. On amx: the disk.") == 1
+
+
 def test_goals_without_a_peer_are_a_table(tmp_path: Path) -> None:
     text = written(
         tmp_path,

@@ -91,7 +91,8 @@ def test_what_else_was_there_is_said(folder: Path, caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.WARNING):
         viscera.read_volume(folder)
     assert "which has most images; there are also" in caplog.messages[0]
-    assert "'thick'" in caplog.messages[0]
+    assert "series 2 (4 images of 48×40 pixels, 2.5 mm apart)" in caplog.messages[0]
+    assert "thick" not in caplog.messages[0]
     assert "left out: 1 damaged DICOM file: cut" in caplog.messages[1]
 
 

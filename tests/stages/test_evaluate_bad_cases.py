@@ -206,7 +206,7 @@ def test_the_truth_of_another_scan_of_the_same_name_is_refused(
         evaluate(given, references[kind], tmp_path / "s.csv", DICE)
     if kind != "one file":
         assert {row.case for row in read_scores(tmp_path / "s.csv")} == {f"case_{n}" for n in (0, 1, 3, 4)}
-    for more in ({"series": "1.2.3"}, {"input": "case_2/image.npy"}, {"input_sha256": None}):
+    for more in ({"series": "1.2.3"}, {"dicom": True}, {"input": "case_2/image.npy"}, {"input_sha256": None}):
         scan = other / "imagesTr" / "case_2_0000.nii.gz"
         predicted_from(predictions / "case_2.nii.gz", scan, **more)  # of which nothing is known
         assert evaluate(given, references[kind], tmp_path / "s.csv", DICE)

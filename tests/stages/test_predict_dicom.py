@@ -37,7 +37,8 @@ def test_a_dicom_series_gives_the_labels_of_the_same_scan_as_nifti(
     np.testing.assert_allclose(nib.load(from_dicom).affine, volume.geometry.affine, atol=1e-4)
     said = json.loads((tmp_path / "out" / "patient_7.json").read_text())
     assert said["input"] == "patient_7"
-    assert said["series"]
+    assert said["dicom"]
+    assert "series" not in said  # where its UID stood in 0.1
 
 
 def test_a_zip_file_is_the_same_scan(half_run: Path, patient: Path, tmp_path: Path) -> None:
@@ -56,7 +57,7 @@ def test_another_series_does_not_replace_a_label_map_unasked(
 ) -> None:
     predict(half_run, patient, tmp_path / "out")
     save_axial(patient / "S2", make_case(4, (15, 11, 8))[0], SeriesDescription="thick")
-    with pytest.raises(BadInputError, match=r"patient_7\.nii\.gz: exists, made from series .*\. Give"):
+    with pytest.raises(BadInputError, match=r"patient_7\.nii\.gz: exists, made from another series, or .*\. Give"):
         predict(half_run, patient, tmp_path / "out", series="thick")
     assert labels_of(tmp_path / "out" / "patient_7.nii.gz").shape[2] == 9
     predict(half_run, patient, tmp_path / "out" / "thick.nii.gz", series="thick")
@@ -70,7 +71,7 @@ def test_another_patient_without_a_series_uid_does_not_replace_a_label_map_unask
         save_axial(tmp_path / str(n) / "CT", make_case(n, (15, 11, 9))[0], SeriesInstanceUID="")
     predict(half_run, tmp_path / "1" / "CT", tmp_path / "out")
     before = state(tmp_path / "out")
-    with pytest.raises(BadInputError, match=r"CT\.nii\.gz: exists, made from another scan called CT"):
+    with pytest.raises(BadInputError, match=r"CT\.nii\.gz: exists, made from another series"):
         predict(half_run, tmp_path / "2" / "CT", tmp_path / "out")
     assert before.items() <= state(tmp_path / "out").items()
 

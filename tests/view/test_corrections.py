@@ -1,5 +1,6 @@
 """Mended labels: what is saved, that nothing is replaced, and that it is a data set to train on."""
 
+import gzip
 import http.client
 import json
 import shutil
@@ -122,6 +123,21 @@ def test_a_correction_is_saved_in_the_order_of_the_file_with_who_when_and_what(s
     assert "liver" in record["organs"]
     assert str(served.folder) not in json.dumps(record)
     assert (served.folder / "out" / "p.nii.gz").read_bytes() == before
+
+
+def test_the_scan_is_kept_without_what_its_header_says(served: Served) -> None:
+    path = served.folder / "scans" / "p_0000.nii.gz"
+    image = nib.load(path)
+    hu = np.asarray(image.dataobj).copy()
+    image.header["descrip"], image.header["aux_file"] = b"Q-Hans", b"Q-Hans.txt"
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"Q-Hans"))
+    nib.save(nib.Nifti1Image(hu, image.affine, image.header), path)
+    assert b"Q-Hans" in gzip.decompress(path.read_bytes())
+    assert served.post(served.mended((0, 0, 0), 0)[1])[0] == 200
+    kept = served.corrections / "imagesTr" / "p_0000.nii.gz"
+    assert b"Q-Hans" not in gzip.decompress(kept.read_bytes())
+    np.testing.assert_array_equal(np.asarray(nib.load(kept).dataobj), hu)
+    np.testing.assert_allclose(nib.load(kept).affine, LPS)
 
 
 def test_nothing_is_ever_replaced(served: Served) -> None:

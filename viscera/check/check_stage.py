@@ -1,5 +1,6 @@
 """`viscera check`: what a labelled data set looks like, before anyone trains on it."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -40,6 +41,7 @@ from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_title
 from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.mirror_index import with_addresses
+from viscera.io.pseudonyms import Pseudonyms, pseudonymous
 from viscera.io.records import is_table, write_csv
 
 CASES, FINDINGS, PAGE = "check.csv", "findings.csv", "index.html"
@@ -51,6 +53,7 @@ def check(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     *,
     layout: str = "auto",
     classes: ClassFile | None = None,
+    pseudonyms: Path | None = None,  # key file, see `io.pseudonyms`: no name of a case, file or folder is told
     jobs: int = 1,  # processes that work at the same time, where the machine allows several
     spread: Spread | None = None,  # over other machines instead, which reach the same files
     shard: Shard | None = None,  # this part of the cases alone; whichever part ends last writes tables and page
@@ -67,13 +70,17 @@ def check(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     if spread is not None:  # other machines stand elsewhere
         source = source.absolute()
     table, numbers = (classes.table, classes.numbers) if classes else (ABDOMEN, None)
-    sources = find_cases(source, layout, table=table, partial=True, numbers=numbers)
-    refuse_unwritable(out)
-    if spread is None and jobs > 1:
-        spread = partial_of(for_each, jobs=jobs)
-    found = _looked_at(shard.of(sources) if shard else sources, table, spread, progress)
-    title, organs = dataset_title(source), table.names[1:]
-    with exclusive(out, wait_s=TURN_S):
+    keys = Pseudonyms.open(pseudonyms, [out]) if pseudonyms is not None else None
+    with pseudonymous(keys, source), contextlib.ExitStack() as held:
+        sources = find_cases(source, layout, table=table, partial=True, numbers=numbers)
+        sources = keys.of_cases(sources) if keys else sources
+        refuse_unwritable(out)
+        if spread is None and jobs > 1:
+            spread = partial_of(for_each, jobs=jobs)
+        found = _looked_at(shard.of(sources) if shard else sources, table, spread, progress)
+        found = _told(found, keys) if keys else found
+        title, organs = dataset_title(source, or_folder=keys is None), table.names[1:]
+        held.enter_context(exclusive(out, wait_s=TURN_S))
         if shard is None:
             remove_parts(out)
             return _concluded(found, title, table, out)
@@ -89,9 +96,21 @@ def check(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
         return checked
 
 
-def refused_by_prepare(source: Path, layout: str = "auto", classes: ClassFile | None = None) -> list[str]:
+def _told(found: "_Found", keys: Pseudonyms) -> "_Found":
+    """Without names of files in the reasons why cases were not read."""
+    return found._replace(cases=tuple(replace(case, reason=keys.told(case.reason)) for case in found.cases))
+
+
+def refused_by_prepare(
+    source: Path, layout: str = "auto", classes: ClassFile | None = None, pseudonyms: Path | None = None
+) -> list[str]:
     """What `viscera prepare` will refuse without --partial, by its own rules: the data set, or single cases of it."""
     table, numbers = (classes.table, classes.numbers) if classes else (ABDOMEN, None)
+    if pseudonyms is not None:
+        keys = Pseudonyms.open(pseudonyms)
+        with pseudonymous(keys, source):
+            keys.of_cases(find_cases(source, layout, table=table, partial=True, numbers=numbers))
+            return [keys.told(each) for each in refused_by_prepare(source, layout, classes)]
     taken = {case.name: case for case in find_cases(source, layout, table=table, partial=True, numbers=numbers)}
     try:
         strict = find_cases(source, layout, table=table, partial=False, numbers=numbers)

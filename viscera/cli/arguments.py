@@ -11,6 +11,7 @@ import typer
 
 import viscera
 from viscera.cli.command import Call, parts
+from viscera.core.addresses import url_of
 from viscera.core.errors import BadInputError
 from viscera.core.quantities import bytes_of, seconds_of
 
@@ -68,6 +69,12 @@ def _whole_numbers(least: int) -> Callable[[Any], Any]:
         return tuple(map(int, given))
 
     return checked
+
+
+def _of_this_machine(value: Path | None) -> Path | None:
+    if value is not None and url_of(value) is not None:
+        raise typer.BadParameter(f"{value}: a file of this machine was expected, which is kept apart from the results.")
+    return value
 
 
 def _listed(value: str | None) -> Any:  # noqa: ANN401 - None, or names
@@ -136,6 +143,17 @@ Forms = Annotated[
         callback=_listed,
         metavar="A,B",
         help="Formats to export to: onnx, monai-bundle, safetensors, slicer. Several are written into a folder each.",
+    ),
+]
+
+
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--pseudonyms",
+        callback=_of_this_machine,
+        metavar="KEYFILE",
+        help="Key file, made where there is none: cases get pseudonyms; by default they are called by their names.",
     ),
 ]
 

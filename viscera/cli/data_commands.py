@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from viscera.cli import arguments as shared
-from viscera.cli.arguments import Address, AsJson, Classes, DataSet, Jobs, Launcher, Layout, Part, class_file
+from viscera.cli.arguments import Address, AsJson, Classes, DataSet, Jobs, KeyFile, Launcher, Layout, Part, class_file
 from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import end_on_signal
 from viscera.core.shard import Shard
@@ -60,6 +60,7 @@ def prepare(
         Path | None,
         "JSON file that lists the cases of train, validation and test; by default they are drawn at random.",
     ] = None,
+    pseudonyms: KeyFile = None,
     jobs: Jobs = 1,
     shard: Part = None,
     launcher: Launcher = "local",
@@ -81,6 +82,7 @@ def prepare(
         raise typer.BadParameter("give --downsample or --spacing-mm, not both")
     data: dict[str, Any] = {"layout": layout, "classes": class_file(classes), "partial": partial}
     data |= {"split_file": split, "jobs": jobs, "shard": Shard.parse(shard) if shard else None}
+    data["pseudonyms"] = pseudonyms
     settings, seen = call.config().prepare, call.display.update
     with end_on_signal(), shared.spread(call, launcher, address) as over:  # and with it the processes
         built = stage.prepare(source, store, settings, **data, spread=over, progress=seen)
@@ -104,6 +106,7 @@ def check(
     out: Annotated[Path, "Folder for the tables and the page with pictures."] = Path("check"),
     layout: Layout = "auto",
     classes: Classes = None,
+    pseudonyms: KeyFile = None,
     as_json: AsJson = False,
     jobs: Jobs = 1,
     shard: Part = None,
@@ -123,9 +126,10 @@ def check(
 
     part = Shard.parse(shard) if shard else None
     how: dict[str, Any] = {"layout": layout, "classes": class_file(classes), "jobs": jobs, "shard": part}
+    how["pseudonyms"] = pseudonyms
     with end_on_signal(), shared.spread(call, launcher, address) as over:  # and with it the processes
         found = stage.check(source, out, **how, spread=over, progress=call.display.update)
-    refused = stage.refused_by_prepare(source, layout, how["classes"])
+    refused = stage.refused_by_prepare(source, layout, how["classes"], pseudonyms)
     for reason in refused[:_REFUSALS]:
         call.display.note(f"`viscera prepare` will refuse this: {reason}")
     if len(refused) > _REFUSALS:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from viscera.cli import arguments as shared
-from viscera.cli.arguments import Address, AsJson, Classes, Jobs, Launcher, Layout, Part, class_file
+from viscera.cli.arguments import Address, AsJson, Classes, Jobs, KeyFile, Launcher, Layout, Part, class_file
 from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import end_on_signal
 from viscera.core.errors import BadInputError
@@ -24,12 +24,15 @@ def predict(
     output: shared.Output = None,
     source_option: Annotated[Path | None, typer.Option("-i", metavar="INPUT", help="INPUT, as an option.")] = None,
     output_option: Annotated[Path | None, typer.Option("-o", metavar="OUTPUT", help="OUTPUT, as an option.")] = None,
-    series: Annotated[str | None, "UID of the DICOM series to segment; by default the CT with the most images."] = None,
+    series: Annotated[
+        str | None, "DICOM series to segment: its number in `viscera series`, or UID; by default the CT of most images."
+    ] = None,
     formats: shared.Formats = None,
     out_of_fold: Annotated[
         bool,
         "INPUT is a store with folds, RUN the folder of the runs of all folds; each case is segmented by its own.",
     ] = False,
+    pseudonyms: KeyFile = None,
     overwrite: Annotated[bool, "Replace label maps that were edited, or that belong to other scans."] = False,
     jobs: Jobs = 1,
     shard: Part = None,
@@ -50,6 +53,8 @@ def predict(
     scans, to = shared.input_and_output(source, output, source_option, output_option)
     if out_of_fold and series is not None:
         raise typer.BadParameter("--series names a DICOM series, and --out-of-fold takes a store")
+    if out_of_fold and pseudonyms is not None:
+        raise typer.BadParameter("--out-of-fold takes a store, whose cases are called as `viscera prepare` called them")
     base = {} if call.file else first_settings(run)
     device = call.options.get("train.device", "auto")
     how: dict[str, Any] = {"formats": formats, "device": device, "overwrite": overwrite, "jobs": jobs}
@@ -64,7 +69,8 @@ def predict(
         else:
             from viscera.stages import predict as stage
 
-            written = stage.predict(run, scans, to, settings, series=series, spread=over, **how)
+            more: dict[str, Any] = {"series": series, "pseudonyms": pseudonyms, "spread": over}
+            written = stage.predict(run, scans, to, settings, **more, **how)
     call.display.finish_notes()
     call.display.note(f"{_counted(written)} in {to}")
     if flags := flags_text(to):

@@ -132,7 +132,7 @@ def _run_one(task: Task, predictor: Predictor, *, overwrite: bool) -> None:
         **predictor.provenance,
         "input": task.input_name,
         "input_sha256": task.input_sha256(),
-        "series": task.series.uid if task.series else None,
+        "dicom": task.series is not None,
     }
     if task.files.is_current(provenance, overwrite=overwrite):
         return
@@ -170,6 +170,7 @@ class Lists(NamedTuple):
     folder: Path | None  # None: of one file
     source: Path  # of the scans
     shard: Shard | None = None  # of a job array, whose other parts write the lists of this folder, too
+    told: Callable[[str], str] = str  # what is written of a reason
 
     def write(self, tasks: Sequence[Task], barrier: CaseBarrier, *, is_end: bool = False) -> None:
         """Write them; the first error is the one to hear of."""
@@ -182,6 +183,7 @@ class Lists(NamedTuple):
                 log.warning("%s", error)
             if self.folder is not None:
                 done = [task.input_name for task in tasks]
-                write_quarantine(self.folder, barrier.reasons, done, [self.source])
+                reasons = {case: self.told(why) for case, why in barrier.reasons.items()}
+                write_quarantine(self.folder, reasons, done, [self.source])
             if self.folder is not None and self.shard and is_end:
                 end_part(self.folder, "predict", self.shard)

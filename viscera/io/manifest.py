@@ -14,7 +14,8 @@ from viscera.core.settings import Settings
 
 FORMAT_VERSION = 1
 _WITH_IGNORED = 2  # of a store with voxels that nobody labelled, which a program that does not know them would count
-FORMAT_VERSIONS = (FORMAT_VERSION, _WITH_IGNORED)
+_WITH_PSEUDONYMS = 3  # of a store to which a program that does not know them would add cases by their names
+FORMAT_VERSIONS = (FORMAT_VERSION, _WITH_IGNORED, _WITH_PSEUDONYMS)
 _LEFT_OUT = {"fold": None, "ignored_prepared": 0, "ignored_original": 0}  # of a case's text, where they are that
 Split = Literal["train", "validation", "test"]
 
@@ -63,21 +64,23 @@ class Manifest(Settings):
     classes: ClassNames = CLASS_NAMES
     dataset: str = ""
     licence: str = ""  # of the data, as their `dataset.json` states it
+    pseudonyms: str = ""  # which key file says whose cases these are (`io.pseudonyms`); empty: they have their names
     prepare: PrepareConfig = Field(default_factory=PrepareConfig)
     cases: dict[str, CaseRecord] = Field(default_factory=dict)
 
     def with_cases(self, cases: Mapping[str, CaseRecord]) -> "Manifest":
         """With these cases in place of all, in the order of their names, and the format version that they need."""
         has_ignored = any(case.ignored_original or case.ignored_prepared for case in cases.values())
-        version = _WITH_IGNORED if has_ignored else FORMAT_VERSION
+        version = _WITH_PSEUDONYMS if self.pseudonyms else _WITH_IGNORED if has_ignored else FORMAT_VERSION
         return self.model_copy(update={"cases": dict(sorted(cases.items())), "format_version": version})
 
     def text(self) -> str:
         """As JSON that people can read, a line a case, and that is written fast: the library indents slowly."""
         values: dict[str, Any] = self.model_dump(mode="json")
         cases: dict[str, Any] = values.pop("cases")
-        if not values["licence"]:
-            del values["licence"]
+        for name in ("licence", "pseudonyms"):
+            if not values[name]:
+                del values[name]
         for case in cases.values():
             for name, where in _LEFT_OUT.items():
                 if case[name] == where:

@@ -142,12 +142,11 @@ class PredictionFiles:
     def _refuse_other_scan(self, written: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Scans of one name lie in many folders; the record is one for all formats."""
         there = self._named(written)
-        known, series = written.get("input_sha256"), written.get("series")
+        known = written.get("input_sha256")
         if not there or known in {None, provenance["input_sha256"]}:
             return
-        other = f"another scan called {written.get('input')}, or from this one before it was changed"
-        if series and series != provenance["series"]:
-            other = f"series {series}"
+        other = "another series" if is_of_dicom(written) else f"another scan called {written.get('input')}"
+        other += ", or from this one before it was changed"
         raise BadInputError(
             f"{there[0]}: exists, made from {other}. Give another name or folder, or add --overwrite to lose it."
         )
@@ -174,6 +173,11 @@ def read_record(path: Path) -> dict[str, Any] | None:
         if isinstance(value, dict) and _OURS in value:
             return value
     return None
+
+
+def is_of_dicom(written: Mapping[str, Any]) -> bool:
+    """Whether the label map of a record was made from a DICOM series; records of 0.1 say its UID."""
+    return bool(written.get("dicom") or written.get("series"))
 
 
 def known_checksums(record: Path, written: Mapping[str, Any]) -> dict[Path, set[str]]:

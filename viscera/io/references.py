@@ -16,7 +16,7 @@ from viscera.io.layouts.labelled_cases import explained_by, find_cases, named_la
 from viscera.io.manifest import Split
 from viscera.io.nifti import read_labels
 from viscera.io.nifti_header import is_nifti
-from viscera.io.predictions import read_record
+from viscera.io.predictions import is_of_dicom, read_record
 from viscera.io.probability_maps import is_map
 from viscera.io.store import Store
 
@@ -63,7 +63,7 @@ def refuse_other_scan(prediction: Path, reference: Reference) -> None:
     """
     path, record = _record(prediction)
     made_from, digest = str(record.get("input")), record.get("input_sha256")
-    if not isinstance(digest, str) or record.get("series"):
+    if not isinstance(digest, str) or is_of_dicom(record):
         return
     known = reference.scans()
     if not known or digest in known or made_from.endswith("/image.npy"):

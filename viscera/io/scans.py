@@ -23,6 +23,7 @@ from viscera.io.scan_by_scan import LaterScan, later_scans
 
 log = logging.getLogger(__name__)
 _NAMED = 3
+_TOLD = ("number", "uid", "study_uid", "patient_id", "modality", "description", "date")  # of a series, as JSON
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +34,7 @@ class Scan:
     path: Path  # as it was given
     series: Series | None = None  # the chosen DICOM series; None for NIfTI
     later: LaterScan | None = None  # it is fetched when it is first read; None: it is here
+    has_pseudonym: bool = False  # whether `name` is one
 
     def in_use(self) -> AbstractContextManager[None]:
         """Within, it can be read as often as wanted; what was fetched for that is deleted then."""
@@ -172,7 +174,7 @@ def _dicom_scan(path: Path, folder: Path, uid: str | None) -> Scan:
     series = choose_series(found, path, uid)
     others = [other for other in found if not other.passed_over and other is not series]
     if uid is None and others:
-        titles = ", ".join(other.title for other in others)
+        titles = ", ".join(f"series {other.title}" for other in others)
         log.warning("%s: read series %s, which has most images; there are also %s.", path, series.title, titles)
     for damaged in (other for other in found if not other.uid and other is not series):
         log.warning("%s: left out: %s.", path, damaged.passed_over)
@@ -213,25 +215,29 @@ def _same_grid(scan: Scan, other: Scan) -> bool:
 
 
 def series_table(listing: Listing) -> str:
-    """One row a DICOM series; a star at the one that would be read."""
+    """One row a DICOM series; a star at the one that would be read.
+
+    Table and JSON are what headers say, patients and dates included: for the person who asked, and for no record.
+    """
     rows = [
         (
-            *("*" if each is listing.chosen else "", each.uid, each.patient_id, each.modality, each.description),
-            *(each.date, str(each.number_of_images)),
+            *("*" if each is listing.chosen else "", str(each.number), each.uid, each.patient_id, each.modality),
+            *(each.description, each.date, str(each.number_of_images)),
             size_text(each.geometry.spacing_mm) if each.geometry else "",
             each.passed_over or each.problem or " ".join(each.warnings),
         )
         for each in listing.series
     ]
-    headers = ("", "series", "patient", "modality", "description", "date", "images", "mm", "")
-    table = tabulate(rows, headers, disable_numparse=True, colalign=(*["left"] * 6, "right", "left", "left"))
+    headers = ("", "", "series", "patient", "modality", "description", "date", "images", "mm", "")
+    align = ("left", "right", *["left"] * 5, "right", "left", "left")
+    table = tabulate(rows, headers, disable_numparse=True, colalign=align)
     return f"{table}\n\n{listing.refusal}" if listing.refusal else table
 
 
 def series_json(listing: Listing) -> list[dict[str, Any]]:
     """One object a DICOM series."""
     return [
-        {name: getattr(series, name) for name in ("uid", "study_uid", "patient_id", "modality", "description", "date")}
+        {name: getattr(series, name) for name in _TOLD}
         | {
             "images": series.number_of_images,
             "geometry": series.geometry.to_json() if series.geometry else None,

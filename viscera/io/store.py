@@ -52,10 +52,12 @@ class Store:
         return f"Store({self.path}, {cases}; {len(self.classes)} classes)"
 
     @classmethod
-    def create(cls, path: Path, prepare: PrepareConfig, dataset: str, classes: ClassTable = ABDOMEN) -> "Store":
+    def create(
+        cls, path: Path, prepare: PrepareConfig, dataset: str, classes: ClassTable = ABDOMEN, pseudonyms: str = ""
+    ) -> "Store":
         """Start an empty store, also in place of another; raises BadInputError where the folder holds anything else."""
         refuse_foreign(path)
-        store = cls(path, Manifest(classes=classes.names, prepare=prepare, dataset=dataset))
+        store = cls(path, Manifest(classes=classes.names, prepare=prepare, dataset=dataset, pseudonyms=pseudonyms))
         store._keep({})
         return store
 

@@ -3,11 +3,12 @@
 import logging
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
 from viscera.core.config import PredictConfig
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, UsageError
 from viscera.core.processes import Spread, for_each
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.shard import Shard
@@ -19,6 +20,7 @@ from viscera.io.formats import ENDINGS, FORMATS, formats_of, refuse_other_file, 
 from viscera.io.job_parts import begin_part_beside_others
 from viscera.io.predictions import PredictionFiles, read_record
 from viscera.io.probability_maps import MAPS
+from viscera.io.pseudonyms import Pseudonyms, pseudonymous
 from viscera.io.scans import Scan, open_scans
 from viscera.io.store import Store
 from viscera.metrics.hounsfield import hu_facts, no_hu
@@ -39,6 +41,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     series: str | None = None,  # UID of the DICOM series; by default the CT with most images
     formats: Sequence[str] | None = None,  # main one first; by default NIfTI, or what the name asks for
     device: str = "auto",
+    pseudonyms: Path | None = None,  # key file, see `io.pseudonyms`: no name of a case, file or folder is told
     overwrite: bool = False,  # label maps that viscera did not write, that were edited, or are of other scans
     jobs: int = 1,  # processes that work at the same time, each with a model of its own
     spread: Spread | None = None,  # over other machines instead, which reach the same files
@@ -63,7 +66,9 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
             "held it out, add --out-of-fold, with the folder of the runs of all folds."
         )
     wanted = wanted_formats(output, formats)
-    with open_scans(source, series) as scans:
+    keys = Pseudonyms.open(pseudonyms, [output.parent if is_file else output]) if pseudonyms is not None else None
+    with pseudonymous(keys, source), open_scans(source, series) as scans:
+        scans = _under_pseudonyms(scans, keys, wanted) if keys else scans  # noqa: PLW2901 - the same scans
         _check_output(output, scans, wanted, is_file=is_file)
         tasks = [_task(scan, PredictionFiles.of(output, scan.name, wanted)) for scan in scans]
         _refuse_collisions(tasks, scans)
@@ -79,7 +84,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         load = partial(_loaded, run.absolute(), config, device, predictor.checksum) if spread else lambda _: predictor
         if shard and not is_file:
             begin_part_beside_others(output, "predict", shard, of_all)
-        lists = Lists(None if is_file else output, source, shard)
+        lists = Lists(None if is_file else output, source, shard, keys.told if keys else str)
         return run_all(tasks, load, lists, progress, overwrite=overwrite, spread=spread)
 
 
@@ -129,8 +134,24 @@ def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
     return [name for name in names if not is_there(name)]
 
 
+def _under_pseudonyms(scans: Sequence[Scan], keys: Pseudonyms, formats: Sequence[str]) -> list[Scan]:
+    """Scans by their pseudonyms; raises UsageError for formats that say whose they are."""
+    named = [name for name in formats if name in FORMATS and FORMATS[name].of_series]
+    if named:
+        raise UsageError(
+            f"--format {', '.join(named)} says whose scan it is, as DICOM asks for, and does not go with --pseudonyms. "
+            "Give nifti or seg-nrrd."
+        )
+    keys.remember(scan.name for scan in scans)
+    for scan in scans:
+        images = scan.series.sources if scan.series else ()
+        keys.hidden_names.add_names(dict.fromkeys((part for path in images for part in path.parts[-3:]), "…"))
+        keys.hidden_names.add_names({scan.path.name: keys.of(scan.name)})
+    return sorted((replace(scan, name=keys.of(scan.name), has_pseudonym=True) for scan in scans), key=lambda s: s.name)
+
+
 def _task(scan: Scan, files: PredictionFiles) -> Task:
-    name = scan.path.name or scan.name
+    name = scan.name if scan.has_pseudonym else scan.path.name or scan.name
     segment = partial(_segment, scan, name)
     return Task(files, name, scan.sha256, segment, scan.series, scan.placement, in_use=scan.in_use)
 

@@ -27,8 +27,9 @@ from viscera.io.job_parts import begin_part, forget_parts
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_licence, dataset_title, own_split
 from viscera.io.layouts.labelled_cases import find_cases
-from viscera.io.manifest import CaseRecord, SourceRecord
+from viscera.io.manifest import CaseRecord, SourceRecord, Split
 from viscera.io.prepared_case import PreparedCase, write_case
+from viscera.io.pseudonyms import Pseudonyms, pseudonymous
 from viscera.io.splits import assign_split, read_split, refuse_many_folds, refuse_moves
 from viscera.io.store import Store, refuse_foreign
 
@@ -48,6 +49,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     classes: ClassFile | None = None,  # to learn; by default those of the store, or the paper's eight in a new one
     partial: bool = False,  # whether the data set may lack organs
     split_file: Path | None = None,  # JSON, see `io.splits`; instead of the data set's own split and the random one
+    pseudonyms: Path | None = None,  # key file, see `io.pseudonyms`: no name of a case, file or folder is told
     jobs: int = 1,  # processes that work at the same time, where the machine allows several
     spread: Spread | None = None,  # over other machines instead, which reach the same files
     shard: Shard | None = None,  # this part of the cases alone, beside others; whichever ends last draws the split
@@ -56,47 +58,89 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     """Build a store, or add to it the cases that are new.
 
     Raises:
-        BadInputError: nothing that could be prepared; a store of other settings or classes; a full disk; or, after all
-            else is done, cases that were left out.
+        BadInputError: nothing that could be prepared; a store of other settings, classes or pseudonyms; a full disk;
+            or, after all else is done, cases that were left out.
         DefectError: likewise, where a case was left out by a defect of ours.
         RunFailedError: a process was killed.
     """
     if spread is not None:  # other machines stand elsewhere
         source = source.absolute()
     before = Store.open(store_path) if (store_path / "manifest.json").exists() else None
+    keys = _keys_of(store_path, before, pseudonyms)
+    with pseudonymous(keys, source), contextlib.ExitStack() as held:
+        found = _found(source, layout, before, classes, split_file, keys, partial=partial)
+        names = [case.name for case in found.cases]
+        refuse_foreign(store_path)
+        refuse_many_folds(store_path, before, names, config, found.wanted_split, found.proposed)
+        quarantine.refuse_other_quarantine(store_path)
+        own = shard.of(found.cases) if shard else found.cases
+        with exclusive(store_path, lock=PARTS, beside_others=shard is not None):
+            held.enter_context(exclusive(store_path, wait_s=TURN_S if shard else 0))
+            store = _open_or_create(store_path, config, source, found.table, keys)
+            if found.wanted_split is not None:
+                refuse_moves(store, found.wanted_split, split_file, names)
+            if shard:
+                begin_part(store_path, "prepare", shard, names)
+                held.close()  # to the others
+            else:
+                store.remove_leftovers()
+            spread = spread or partial_of(for_each, jobs=jobs)
+            barrier = _add_cases(store, own, config, spread, progress, beside_others=shard is not None)
+            if shard:
+                held.enter_context(exclusive(store_path, wait_s=TURN_S))
+                store.reload()
+            if before is not None and set(store.names()) > set(before.names()) and before.names():
+                _state_licence(store, dataset_licence(source))
+            reasons = {name: keys.told(why) if keys else why for name, why in barrier.reasons.items()}
+            quarantine.write_quarantine(store_path, reasons, [case.name for case in own], [source])
+            if {*names} <= {*store.names(), *quarantine.left_out_of(store_path)}:
+                forget_parts(store_path, "prepare")
+                assign_split(store, config, found.wanted_split, found.proposed)
+                _warn_of_losses(store, says_grid=bool(barrier.left_out))
+        barrier.finish(len(own), store_path / quarantine.NAME)
+    return store
+
+
+class _Found(NamedTuple):
+    """What is to be prepared; cases by their pseudonyms where they have some."""
+
+    table: ClassTable
+    cases: Sequence[CaseSource]
+    wanted_split: dict[str, Split] | None  # of a file
+    proposed: dict[str, Split]  # by the data set
+
+
+def _found(  # noqa: PLR0913 - as the stage
+    source: Path,
+    layout: str,
+    before: Store | None,
+    classes: ClassFile | None,
+    split_file: Path | None,
+    keys: Pseudonyms | None,
+    *,
+    partial: bool,
+) -> _Found:
     table, numbers = (classes.table, classes.numbers) if classes else (before.classes if before else ABDOMEN, None)
     cases = find_cases(source, layout, table=table, partial=partial, numbers=numbers)
     wanted_split = read_split(split_file, [case.name for case in cases]) if split_file else None
     proposed = own_split(source, cases) if split_file is None else {}
-    refuse_foreign(store_path)
-    refuse_many_folds(store_path, before, [case.name for case in cases], config, wanted_split, proposed)
-    quarantine.refuse_other_quarantine(store_path)
-    own = shard.of(cases) if shard else cases
-    work = exclusive(store_path, lock=PARTS, beside_others=shard is not None)
-    with work, contextlib.ExitStack() as held:
-        held.enter_context(exclusive(store_path, wait_s=TURN_S if shard else 0))
-        store = _open_or_create(store_path, config, source, table)
-        if wanted_split is not None:
-            refuse_moves(store, wanted_split, split_file, [case.name for case in cases])
-        if shard:
-            begin_part(store_path, "prepare", shard, [case.name for case in cases])
-            held.close()  # to the others
-        else:
-            store.remove_leftovers()
-        spread = spread or partial_of(for_each, jobs=jobs)
-        barrier = _add_cases(store, own, config, spread, progress, beside_others=shard is not None)
-        if shard:
-            held.enter_context(exclusive(store_path, wait_s=TURN_S))
-            store.reload()
-        if before is not None and set(store.names()) > set(before.names()) and before.names():
-            _state_licence(store, dataset_licence(source))
-        quarantine.write_quarantine(store_path, barrier.reasons, [case.name for case in own], [source])
-        if {case.name for case in cases} <= {*store.names(), *quarantine.left_out_of(store_path)}:
-            forget_parts(store_path, "prepare")
-            assign_split(store, config, wanted_split, proposed)
-            _warn_of_losses(store, says_grid=bool(barrier.left_out))
-    barrier.finish(len(own), store_path / quarantine.NAME)
-    return store
+    if keys is None:
+        return _Found(table, cases, wanted_split, proposed)
+    wanted_split = None if wanted_split is None else keys.renamed(wanted_split)
+    return _Found(table, keys.of_cases(cases), wanted_split, keys.renamed(proposed))
+
+
+def _keys_of(store_path: Path, before: Store | None, key_file: Path | None) -> Pseudonyms | None:
+    """The pseudonyms of a store; all of its cases have some, of one key file, or none has."""
+    held = before.manifest.pseudonyms if before is not None and before.manifest.cases else None
+    if held and key_file is None:
+        raise BadInputError(
+            f"{store_path}: its cases have pseudonyms. Give the key file that they are from (key {held}), with "
+            "--pseudonyms, or another folder."
+        )
+    if held == "" and key_file is not None:
+        raise BadInputError(f"{store_path}: its cases have their own names. Give another folder, or no --pseudonyms.")
+    return Pseudonyms.open(key_file, [store_path], held) if key_file is not None else None
 
 
 def _state_licence(store: Store, licence: str) -> None:
@@ -221,11 +265,14 @@ def _outcome(
     return _Outcome(source.name, record, full_disk or barrier.left_out.get(source.name), is_end=full_disk is not None)
 
 
-def _open_or_create(path: Path, config: PrepareConfig, source: Path, table: ClassTable) -> Store:
+def _open_or_create(
+    path: Path, config: PrepareConfig, source: Path, table: ClassTable, keys: Pseudonyms | None
+) -> Store:
     store = Store.open(path) if (path / "manifest.json").exists() else None
     if store is None or not store.manifest.cases:  # the latter is of a call that was refused
         without = config.model_copy(update={"folds": 0})  # none is drawn yet
-        store = Store.create(path, without, dataset_title(source), table)
+        title = dataset_title(source, or_folder=keys is None)
+        store = Store.create(path, without, title, table, keys.key_id if keys else "")
         if licence := dataset_licence(source):
             _write_licence(store, licence)
         return store

@@ -10,7 +10,6 @@ corrections/history/NAME.N.json       who, when, of what, and which organs it ch
 import getpass
 import json
 import re
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from viscera.core.anatomy import IGNORED, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
-from viscera.io.files import TURN_S, atomic_path, exclusive, make_folder, sha256, write_bytes
+from viscera.io.files import TURN_S, exclusive, make_folder, sha256, write_bytes
 from viscera.io.mirror_index import address_of
 from viscera.io.nifti import nifti_bytes
 from viscera.io.nifti_header import Placement, is_nifti
@@ -191,16 +190,11 @@ def _placement(label_map: Path) -> Placement | None:
 
 
 def _keep_scan(path: Path, case: ShownCase, volume: Volume) -> None:
-    """The scan of a correction: a copy of its file where that is one `.nii.gz`, else written anew."""
+    """The scan of a correction, written anew: a copy of the file would carry whatever else its header says."""
     if path.exists() or case.scan is None:
         return
     make_folder(path.parent)
-    source = case.scan.files[0]
-    if len(case.scan.files) == 1 and source.name.endswith(".nii.gz"):
-        with atomic_path(path) as temporary:
-            shutil.copyfile(source, temporary)
-        return
-    write_bytes(path, nifti_bytes(volume, "viscera"))
+    write_bytes(path, nifti_bytes(volume, "viscera", placement=_placement(case.layers[0].files[0])))
 
 
 def _data_set(folder: Path, classes: ClassTable) -> dict[str, Any]:

@@ -102,6 +102,18 @@ def test_text_within_a_sequence(tmp_path: Path) -> None:
     assert written.OtherPatientIDsSequence[0].IssuerOfPatientID == "Köln"
 
 
+def test_hospital_device_and_time_of_the_scan_are_not_taken_over(tmp_path: Path) -> None:
+    """highdicom makes of them an item of contributing equipment, and takes a specimen's container over."""
+    said = [f"Institution{what}" for what in ("Name", "Address", "alDepartmentName")] + ["StationName", "Manufacturer"]
+    said += ["ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions", "ContainerIdentifier"]
+    save(tmp_path, small_series(AcquisitionDateTime="19470313043217", **dict.fromkeys(said, "Q-clinic")))
+    for written in results(tmp_path):
+        text = f"{written}{written.file_meta}"
+        assert "Q-clinic" not in text
+        assert "19470313" not in text
+        assert str(written.PatientName) == "Test^P"
+
+
 def test_the_first_of_two_names(tmp_path: Path) -> None:
     save(tmp_path, small_series(PatientName=["A^B", "C"]))
     assert [str(written.PatientName) for written in results(tmp_path)] == ["A^B", "A^B"]

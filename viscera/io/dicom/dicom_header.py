@@ -9,7 +9,7 @@ from typing import Any
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.encaps import parse_basic_offsets, parse_fragments
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from viscera.core.errors import BadInputError
 from viscera.io.dicom.dicom_file import (
@@ -49,12 +49,16 @@ _UNIT_TOLERANCE = 0.01
 _ACQUISITION = (
     *(("acquisition", "AcquisitionNumber"), ("acquisition", "FrameAcquisitionNumber")),
     *(("time point", "TemporalPositionIdentifier"), ("time point", "TemporalPositionIndex")),
-    *(("trigger time", "TriggerTime"), ("acquired at", "AcquisitionTime")),
+    *(("trigger time", "TriggerTime"), ("acquisition time", "AcquisitionTime")),
 )
 _PLACES = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence")
 _VALUE_MAP = "PixelValueTransformationSequence"
 _OF_FRAMES, _OF_ALL = "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"
 ASSUMED_RESCALE = {"slope": 1.0, "intercept": 0.0}  # where it is not given
+
+
+class _DamagedHeaderError(ValueError):
+    """What our own reading says of a header, in words of ours: those of a library may quote what stands in it."""
 
 
 class UnusableSeriesError(Exception):
@@ -123,7 +127,8 @@ def read_header(path: Path, *, whole: bool = False) -> tuple[FileDataset, Header
     except DAMAGE as error:
         if not is_dicom(path):
             return None
-        raise BadInputError(f"{path}: damaged DICOM ({error}). Export it again, or leave it out.") from error
+        said = str(error) if isinstance(error, _DamagedHeaderError) else type(error).__name__
+        raise BadInputError(f"{path}: damaged DICOM ({said}). Export it again, or leave it out.") from error
 
 
 def _header_of(path: Path, dataset: FileDataset, pixels: PixelElement | None) -> Header:
@@ -134,7 +139,7 @@ def _header_of(path: Path, dataset: FileDataset, pixels: PixelElement | None) ->
         modality = "CT"
     has_image = "Rows" in dataset and "Columns" in dataset
     if "SOPClassUID" not in dataset and not (has_image and modality):
-        raise ValueError("it does not say what kind of object it is")
+        raise _DamagedHeaderError("it does not say what kind of object it is")
     patient_id = text_of(dataset, "PatientID")
     return Header(
         uid=text_of(dataset, "SeriesInstanceUID"),
@@ -160,7 +165,7 @@ def _slices(path: Path, dataset: FileDataset, pixels: PixelElement | None, modal
     """One image, or one for each frame with what its functional groups say (PS3.3, A.38)."""
     rows, columns = whole_of(dataset, "Rows"), whole_of(dataset, "Columns")
     if rows is None or columns is None or min(rows, columns) < 1:
-        raise ValueError(f"{text_of(dataset, 'Rows')} rows and {text_of(dataset, 'Columns')} columns")
+        raise _DamagedHeaderError(f"{rows} rows and {columns} columns")
     image = Slice(path, (rows, columns))
     if modality != "CT":  # only listed
         yield image
@@ -199,7 +204,8 @@ def _counted(path: Path, dataset: FileDataset, pixels: int) -> tuple[list[Datase
     frames, declared = items_of(dataset, _OF_FRAMES), number_of(dataset, "NumberOfFrames")
     if frames:
         if declared != len(frames) and _frames_held(path, dataset, pixels, len(frames)) != len(frames):
-            raise ValueError(f"{text_of(dataset, 'NumberOfFrames')} frames, but {len(frames)} descriptions of frames")
+            said = "no number of" if declared is None else f"{declared:g}"
+            raise _DamagedHeaderError(f"{said} frames, but {len(frames)} descriptions of frames")
         return frames, True
     return [NOTHING], declared in {None, 1} or _frames_held(path, dataset, pixels, declared or 1) <= 1
 
@@ -240,6 +246,12 @@ def _plane(positions: Dataset, orientations: Dataset, measures: Dataset) -> Plan
         spacing_mm=(spacing[1], spacing[0]),
         thickness_mm=thickness if 0 < thickness < math.inf else None,
     )
+
+
+def known_name(uid: str, otherwise: str) -> str:
+    """What DICOM calls a UID of its own; a UID that it does not know may say where it comes from, and is not quoted."""
+    name = UID(uid).name
+    return otherwise if name == uid else str(name)
 
 
 def _date(dataset: Dataset) -> str:

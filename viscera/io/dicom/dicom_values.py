@@ -5,6 +5,7 @@ the same bytes are converted once.
 """
 
 import math
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
+from pydicom.valuerep import PersonName
 
 from viscera.io.dicom.dicom_file import DAMAGE
 
@@ -20,6 +23,7 @@ NOTHING = Dataset()  # which is false; made once, as that takes time
 _BINARY = {"US", "SS"}
 _TEXTS = {"AS", "CS", "DA", "DS", "DT", "IS", "LO", "PN", "SH", "TM", "UI"}
 _ESCAPE = b"\x1b"  # to another character set
+_SAYS_NOTHING = 2  # letters of a value that stand in any sentence
 
 
 def value_of(dataset: Dataset, keyword: str) -> Any:  # noqa: ANN401 - as pydicom has it
@@ -100,3 +104,25 @@ def items_of(dataset: Dataset, keyword: str) -> list[Dataset]:
 def first_item(dataset: Dataset, keyword: str) -> Dataset:
     """First item of a sequence; an empty data set, which is false, where there is none."""
     return next(iter(items_of(dataset, keyword)), NOTHING)
+
+
+def without_values(message: str, dataset: Dataset) -> str:
+    """What a library says of a data set, without what stands in its elements: those name patients and places."""
+    texts = set[str]()
+    for element in dataset.iterall():
+        with suppress(*DAMAGE):
+            texts |= {text for text in _texts_in(element.value) if len(text) > _SAYS_NOTHING}
+    for text in sorted(texts, key=len, reverse=True):
+        message = message.replace(text, "…")
+    return message
+
+
+def _texts_in(value: Any) -> Iterator[str]:  # noqa: ANN401 - as pydicom has it
+    """A value as a message may quote it."""
+    if isinstance(value, str | PersonName):
+        yield from (str(value), str(value).strip())
+    elif isinstance(value, bytes):
+        yield from (repr(value)[2:-1], value.decode("latin-1"))
+    elif isinstance(value, MultiValue | list | tuple):
+        for each in value:
+            yield from _texts_in(each)

@@ -15,13 +15,13 @@ from pydicom.encaps import get_frame
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import get_j2k_parameters
 from pydicom.tag import Tag
-from pydicom.uid import JPEG2000, UID, JPEG2000Lossless, RLELossless
+from pydicom.uid import JPEG2000, JPEG2000Lossless, RLELossless
 
 from viscera.core.errors import BadInputError
 from viscera.core.scan import AIR_HU, HuArray
 from viscera.core.wording import agreeing, counted
 from viscera.io.dicom.dicom_file import DAMAGE, open_dataset
-from viscera.io.dicom.dicom_header import ASSUMED_RESCALE, Header, Slice, UnusableSeriesError
+from viscera.io.dicom.dicom_header import ASSUMED_RESCALE, Header, Slice, UnusableSeriesError, known_name
 from viscera.io.dicom.dicom_values import whole_of
 from viscera.io.dicom.plain_pixels import Bits
 from viscera.io.files import read_error
@@ -34,6 +34,7 @@ _UNITS = {  # letters alone; US is unspecified, others say that anonymisation re
     *("", "HU", "HUMOD", "HOUNSFIELD", "HOUNSFIELDUNIT", "HOUNSFIELDUNITS"),
     *("US", "UNSPECIFIED", "UNKNOWN", "NONE", "NA", "REMOVED", "ANONYMIZED", "ANONYMISED"),
 }
+_OTHER_UNITS = {"OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT"}  # PS3.3, C.11.1.1.2
 _NO_LETTERS = re.compile("[^A-Z]")
 _RLE_RATIO = 64  # the most that RLE can compress
 _OFFSETS = ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")
@@ -59,16 +60,18 @@ def check_values(headers: Sequence[Header]) -> list[str]:
             is_available = get_decoder(syntax).is_available
         except NotImplementedError as error:
             raise UnusableSeriesError(
-                f"its pixels are coded as {UID(syntax).name}, which is not read. Export it as Explicit VR Little Endian"
+                f"its pixels are coded as {known_name(syntax, 'a private transfer syntax')}, which is not read. Export "
+                "it as Explicit VR Little Endian"
             ) from error
         if not is_available:
             raise UnusableSeriesError(
-                f"its pixels are compressed ({UID(syntax).name}), and the plug-in for that is not installed: "
+                f"its pixels are compressed ({known_name(syntax, syntax)}), and the plug-in for that is not installed: "
                 "pip install 'viscera[dicom]'"
             )
     units = {header.unit for header in headers if _NO_LETTERS.sub("", header.unit.upper()) not in _UNITS}
     if units:
-        raise UnusableSeriesError(f"its values are in {', '.join(sorted(units))}, not in Hounsfield units")
+        named = ", ".join(sorted(units)) if units <= _OTHER_UNITS else "another unit"
+        raise UnusableSeriesError(f"its values are in {named}, not in Hounsfield units")
     if any(header.has_table for header in headers):
         raise UnusableSeriesError("its values go through a table (Modality LUT), which is not read. Export it rescaled")
     images = [image for header in headers for image in header.slices]

@@ -27,6 +27,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.regions import Box, boxes_of
 from viscera.core.scan import LabelMap
 from viscera.io.dicom.dicom_file import quiet_pydicom
+from viscera.io.dicom.dicom_values import without_values
 from viscera.io.dicom.source_images import OF_THE_PATIENT, SourceImages, derived_uid
 
 _SERIES_NUMBER = 9000
@@ -102,7 +103,7 @@ def dicom_seg_bytes(
         )
         return _as_file(segmentation)
     except (ValueError, TypeError, AttributeError, LookupError) as error:
-        reason = " ".join(str(error).split())
+        reason = without_values(" ".join(str(error).split()), images[0])
         raise BadInputError(
             f"DICOM-SEG cannot take over the headers of the source images ({reason}); give --format nifti or seg-nrrd."
         ) from error

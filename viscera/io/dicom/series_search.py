@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydicom.uid import UID, SecondaryCaptureImageStorage
+from pydicom.uid import SecondaryCaptureImageStorage
 
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Geometry
+from viscera.core.geometry import Geometry, size_text
+from viscera.core.wording import counted
 from viscera.io.dicom.dicom_file import is_dicomdir, may_be_cut_off, may_be_dicom, quiet_pydicom, start_of
-from viscera.io.dicom.dicom_header import Header, UnusableSeriesError, read_header
+from viscera.io.dicom.dicom_header import Header, UnusableSeriesError, known_name, read_header
 from viscera.io.dicom.hounsfield_pixels import check_values
 from viscera.io.dicom.slice_stack import Stack, stack
 from viscera.io.files import read_error
@@ -23,7 +24,11 @@ _FEWEST_SINGLE_IMAGES = 4  # with a series UID each, that may be one scan
 _NAMED = 3
 _LISTED = 5
 _LIKE_SIZE = 0.5  # of the largest
-_HOW = "Name one with --series UID (in Python: series=UID)"
+_HOW = "`viscera series` lists them; name one with --series NUMBER or UID (in Python: series=)"
+_MODALITIES = {  # PS3.3, C.7.3.1.1.1, those that are met beside CT; of others a header says whatever it says
+    *("MR", "PT", "NM", "US", "CR", "DX", "MG", "XA", "RF", "IVUS", "OPT", "ES", "SM", "ECG", "OT", "SC"),
+    *("SEG", "SR", "PR", "KO", "DOC", "REG", "FID", "RWV", "RTIMAGE", "RTSTRUCT", "RTPLAN", "RTDOSE", "RTRECORD"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +38,7 @@ class Series(Header):
     They are in the order of the K axis of the Volume; as found where they make no volume.
     """
 
+    number: int = 0  # in the list of those that were found with it, from 1 on
     geometry: Geometry | None = None  # RAS+ grid of the Volume; None if the series cannot be read
     passed_over: str = ""  # why it is not chosen unless asked for by its UID; empty for a CT scan
     problem: str = ""  # why it cannot be read; empty if it can
@@ -50,17 +56,15 @@ class Series(Header):
 
     @property
     def title(self) -> str:
-        """UID and what a person recognises it by, for messages."""
-        about = [
-            repr(self.description) if self.description else "",
-            f"patient {self.patient_id}" if self.patient_id else "",
-            f"{self.number_of_images} {'image' if self.number_of_images == 1 else 'images'}",
-        ]
-        return f"{self.uid or 'without UID'} ({', '.join(part for part in about if part)})"
+        """Its number in the list, and what is no business of the patient's: messages are kept in logs and tables."""
+        sizes = {each.shape for each in self.slices}
+        size = f" of {size_text(next(iter(sizes))[::-1])} pixels" if len(sizes) == 1 else ""
+        thick = f", {self.geometry.spacing_mm[2]:.3g} mm apart" if self.geometry and self.number_of_images > 1 else ""
+        return f"{self.number} ({counted(self.number_of_images, 'image')}{size}{thick})"
 
 
 def find_series(path: Path) -> list[Series]:
-    """List the DICOM series of a folder and all folders in it, or of one file, those with most images first.
+    """List the DICOM series of a folder and all folders in it, or of one file, numbered, those with most images first.
 
     Only headers are read. Files that are no DICOM are passed by, a DICOMDIR stands for its folder; links to nothing,
     and files beside DICOM that are cut too short to be told, are damaged. Linked folders are followed. Images with a
@@ -82,7 +86,7 @@ def find_series(path: Path) -> list[Series]:
         noun, more = "file" if len(damaged) == 1 else "files", ", …" if len(damaged) > _NAMED else ""
         reason = f"{len(damaged)} damaged DICOM {noun}: {', '.join(damaged[:_NAMED])}{more}"
         found.append(Series(passed_over=reason, problem=reason))
-    return found
+    return [replace(series, number=number) for number, series in enumerate(found, start=1)]
 
 
 def _headers(files: Sequence[Path]) -> tuple[list[tuple[Path, Header]], list[Path]]:
@@ -106,10 +110,11 @@ def _headers(files: Sequence[Path]) -> tuple[list[tuple[Path, Header]], list[Pat
 def _no_scan(header: Header) -> str:
     """Why an object holds no CT images; empty if it does."""
     if header.modality != "CT":
-        return f"{header.modality or 'of no modality'}, not CT"
+        known = header.modality if header.modality in _MODALITIES else "of another modality"
+        return f"{known if header.modality else 'of no modality'}, not CT"
     if f"{header.sop_class}.".startswith(f"{_SECONDARY_CAPTURES}.") or header.channels > 1:
         return "secondary captures (screenshots), without Hounsfield units"
-    return "" if header.slices else f"no images ({UID(header.sop_class).name})"
+    return "" if header.slices else f"no images ({known_name(header.sop_class, 'a private kind of object')})"
 
 
 def _odd_view(header: Header) -> str:
@@ -201,7 +206,7 @@ def _folders(path: Path) -> Iterator[list[Path]]:
 
 
 def choose_series(found: Sequence[Series], origin: object, uid: str | None = None) -> Series:
-    """The series with this UID, or description (anonymisation may leave no UID); or else the CT with most images.
+    """The series of this UID, description (anonymisation may leave no UID) or number; or else the CT with most images.
 
     Raises:
         BadInputError: no such series; none that is a CT scan; several with as many images; scans of several patients
@@ -210,20 +215,22 @@ def choose_series(found: Sequence[Series], origin: object, uid: str | None = Non
     chosen = _by_uid(found, origin, uid) if uid is not None else _by_rule(found, origin)
     if chosen.geometry is None:
         others = [series for series in found if not series.passed_over and series is not chosen]
-        instead = f", or name another series with --series UID: {_listed(others)}" if uid is None and others else ""
+        another = f", or name another with --series NUMBER: {_listed(others)}"
+        instead = another if uid is None and others else ""
         raise BadInputError(f"{origin}: series {chosen.title}: {chosen.problem}{instead}.")
     return chosen
 
 
 def _by_uid(found: Sequence[Series], origin: object, uid: str) -> Series:
     named = [series for series in found if series.uid == uid] or [s for s in found if s.description == uid]
+    named = named or [series for series in found if str(series.number) == uid]
     if not uid or not named:
         raise BadInputError(f"{origin}: there is no series {uid!r}. There are {_listed(found) or 'none'}.")
     readable = [series for series in named if series.geometry is not None]
     scans = [series for series in readable if not series.passed_over] or readable or named
     if len(scans) > 1:
         raise BadInputError(
-            f"{origin}: {len(scans)} series are called {uid}: {_listed(scans)}. Put each into a folder of its own."
+            f"{origin}: {len(scans)} series are called that: {_listed(scans)}. Give the number of one of them."
         )
     return scans[0]
 
@@ -252,10 +259,9 @@ def _by_rule(found: Sequence[Series], origin: object) -> Series:
 
 
 def _listed_to_choose(series: Sequence[Series]) -> str:
-    is_told = len({each.uid for each in series}) == len(series)
-    return f"{_listed(series)}. {_HOW if is_told else 'They share a series UID: put each into a folder of its own'}."
+    return f"{_listed(series)}. {_HOW}."
 
 
 def _listed(series: Sequence[Series]) -> str:
     more = f" and {len(series) - _LISTED} more" if len(series) > _LISTED else ""
-    return ", ".join(each.title for each in series[:_LISTED]) + more
+    return ", ".join(f"series {each.title}" for each in series[:_LISTED]) + more

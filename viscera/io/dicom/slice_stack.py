@@ -25,7 +25,8 @@ _SAME_DIRECTION = 0.005
 _SAME_SPACING_MM = 0.001
 _SAME_POSITION_MM = 0.01
 _NAMED = 3  # that a message names
-_TELLING = ("acquisition", "time point", "acquired at")  # not the trigger time: it varies from beat to beat
+_PLURALS = {"acquisition": "acquisitions", "time point": "time points", "acquisition time": "acquisition times"}
+_TELLING = tuple(_PLURALS)  # not the trigger time: it varies from beat to beat
 _OFTEN = 0.25  # returns to an acquisition, of all slices; a single slice may have been scanned again
 _SEVERAL_PHASES = (
     "Several phases or time points under one series UID? Put the files of one of them into a folder of their own"
@@ -187,8 +188,9 @@ def _drop_doubles(slices: Sequence[Slice], along_mm: npt.NDArray[np.float64]) ->
     for n in np.flatnonzero(is_double).tolist():
         one, other = slices[n - 1], slices[n]
         if not _is_copy(one, other):
-            acquisitions = sorted({", ".join(" ".join(part) for part in each.acquisition) for each in (one, other)})
-            phases = f" ({'; '.join(acquisitions)})" if len(acquisitions) > 1 else ""
+            a, b = dict(one.acquisition), dict(other.acquisition)
+            differing = [name for name in dict.fromkeys((*a, *b)) if a.get(name) != b.get(name)]
+            phases = f" (of another {' and '.join(differing)})" if differing else ""
             lie = "image lies" if is_double.sum() == 1 else "images lie"
             raise UnusableSeriesError(
                 f"{is_double.sum()} {lie} where another lies already, with other pixels: {one.path.name} and "
@@ -203,7 +205,7 @@ def _refuse_alternating(slices: Sequence[Slice]) -> None:
         values = [dict(each.acquisition).get(name, "") for each in slices]
         runs = [value for value, _ in groupby(values)]
         if len(runs) - len(set(runs)) > _OFTEN * len(slices):
-            several = " and ".join(f"{name} {value}" for value in sorted(set(runs))[:_NAMED])
+            several = f"{len(set(runs))} {_PLURALS[name]}"
             first = ", ".join(each.path.name for each in slices[:_NAMED])
             raise UnusableSeriesError(
                 f"slices of {several} alternate along the stack: {first} and so on. "

@@ -37,6 +37,15 @@ _OF_SERIES = ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID")
 _THICKEST = 20  # times the distance of the slices: a thickness beyond is damaged
 _LIKE = 0.02  # of the distance of the slices, that SpacingBetweenSlices may be off
 _UNICODE = "ISO_IR 192"
+# where and with what the scan was made, which highdicom would take over: hospital, department, device, time, specimen
+_OF_THE_EQUIPMENT = (
+    *("Manufacturer", "ManufacturerModelName", "SoftwareVersions", "DeviceSerialNumber", "StationName"),
+    *("InstitutionName", "InstitutionalDepartmentName", "InstitutionAddress"),
+    *("AcquisitionDateTime", "AcquisitionDate", "AcquisitionTime"),
+    *("ContainerIdentifier", "IssuerOfTheContainerIdentifierSequence", "AlternateContainerIdentifierSequence"),
+    *("ContainerTypeCodeSequence", "ContainerDescription", "ContainerDescriptionCodeSequence"),
+    *("ContainerComponentSequence", "SpecimenDescriptionSequence"),
+)
 _ALLOWED: dict[str, Callable[[str], object]] = {  # what refuses a text that its attribute may not have
     "PatientBirthDate": DA,
     "StudyDate": DA,
@@ -196,6 +205,7 @@ def _make_writable(header: Dataset) -> None:
     Dates, times and sex that cannot be read become empty, as does what is missing but has to be there. Spacing and
     orientation that a multi-frame image gives for each frame are taken as those of all: of the first.
     """
+    _leave_out_equipment(header)
     left_out = _unicode(header)
     for name, refuse in _ALLOWED.items():
         try:
@@ -217,6 +227,12 @@ def _make_writable(header: Dataset) -> None:
     if left_out:
         names, verb = ", ".join(left_out), "holds" if len(left_out) == 1 else "hold"
         log.warning("The source images' %s %s what DICOM does not allow; the result leaves it out.", names, verb)
+
+
+def _leave_out_equipment(header: Dataset) -> None:
+    for name in _OF_THE_EQUIPMENT:
+        if name in header:
+            del header[name]
 
 
 def _unicode(header: Dataset) -> list[str]:

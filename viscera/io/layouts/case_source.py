@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +30,18 @@ class CaseSource:
     masks: Mapping[Path, int] = field(default_factory=dict)
     split: Split | None = None  # the part of the data set's official split that it is in; None if it does not say
     refusal: str = ""  # why the case cannot be taken; empty if it can
+    has_pseudonym: bool = False  # whether `name` is one, and no file is called by its own name either
+
+    def under(self, pseudonym: str) -> "CaseSource":
+        """The same under a pseudonym."""
+        return replace(self, name=pseudonym, has_pseudonym=True)
 
     @property
     def meaning(self) -> dict[str, int]:
         """What is ours in it: label number, or name of the mask file, to class number; `meaning_with` says the rest."""
         of_numbers = {str(number): label for number, label in self.numbers.mapping.items() if label}
-        return {path.name: label for path, label in self.masks.items()} or of_numbers
+        called = {path: name for name, path in self.files.items()} if self.has_pseudonym else {}
+        return {called.get(path, path.name): label for path, label in self.masks.items()} or of_numbers
 
     def meaning_with(self, *, ignored: bool) -> dict[str, int]:
         """`meaning`, and where voxels of the map are `ignored` what their number stands for."""
@@ -49,7 +55,13 @@ class CaseSource:
 
     @property
     def files(self) -> dict[str, Path]:
-        """All files that the case is made of, by a name that each has alone: its own, or with its folder."""
+        """All files that the case is made of, by a name that each has alone: its own, or with its folder.
+
+        Under a pseudonym `scan`, `labels`, `mask 1`.
+        """
+        if self.has_pseudonym:
+            masks = {f"mask {number}": path for number, path in enumerate(self.masks, start=1)}
+            return {"scan": self.image, **(masks or {"labels": self.labels})}
         paths = [self.image, *(self.masks or [self.labels])]
         names = [path.name for path in paths]
         return {p.name if names.count(p.name) == 1 else f"{p.parent.name}/{p.name}": p for p in paths}

@@ -46,10 +46,11 @@ def dataset_json(folder: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def dataset_title(folder: Path) -> str:
-    """What a data set calls itself: name and description of its `dataset.json`, or the folder's name."""
+def dataset_title(folder: Path, *, or_folder: bool = True) -> str:
+    """What a data set calls itself: name and description of its `dataset.json`, or where wanted the folder's name."""
     said = dataset_json(folder)
-    return ": ".join(str(said[key]) for key in ("name", "description") if said.get(key)) or folder.resolve().name
+    own = ": ".join(str(said[key]) for key in ("name", "description") if said.get(key))
+    return own or (folder.resolve().name if or_folder else "")
 
 
 def dataset_licence(folder: Path) -> str:

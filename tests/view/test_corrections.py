@@ -90,7 +90,7 @@ class Served:
     def mended(self, voxel: tuple[int, int, int], label: int) -> tuple[np.ndarray, bytes]:
         labels = self.predicted.copy()
         labels[voxel] = label
-        return labels, upload(self.shown(labels), who="Ada  Lovelace\n", note="x" * 999)
+        return labels, upload(self.shown(labels), who="Ada  \x1b\u202eLovelace\n", note="x" * 999)
 
 
 @pytest.fixture
@@ -138,6 +138,19 @@ def test_the_scan_is_kept_without_what_its_header_says(served: Served) -> None:
     assert b"Q-Hans" not in gzip.decompress(kept.read_bytes())
     np.testing.assert_array_equal(np.asarray(nib.load(kept).dataobj), hu)
     np.testing.assert_allclose(nib.load(kept).affine, LPS)
+
+
+@pytest.mark.parametrize("link", ["", "history", "labelsTr", "imagesTr"])
+def test_nothing_is_written_through_a_link(served: Served, link: str) -> None:
+    """A folder of predictions that somebody sent may have one in it."""
+    elsewhere = served.folder / "elsewhere"
+    elsewhere.mkdir()
+    (served.corrections / link).parent.mkdir(parents=True, exist_ok=True)
+    (served.corrections / link).symlink_to(elsewhere)
+    status, told = served.post(served.mended((0, 0, 0), 0)[1])
+    assert status == 422
+    assert "this is a link to another place" in told["error"]
+    assert list(elsewhere.iterdir()) == []
 
 
 def test_nothing_is_ever_replaced(served: Served) -> None:

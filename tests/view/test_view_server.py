@@ -1,12 +1,17 @@
 """The viewer's server, attacked: who is let in, what can be reached, and what its answers allow a browser."""
 
+import contextlib
 import http.client
 import json
+import math
 import os
+import shutil
 import socket
 import threading
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import nibabel as nib
 import numpy as np
@@ -92,6 +97,8 @@ def test_the_token_is_long_random_and_needed(server: ViewServer, predicted: Path
         "/api/cases/../gallery",
         "/api/cases/1e0",
         "/api/cases/99999999999999999999999999/scan",
+        f"/api/cases/{'9' * 6000}/scan",
+        "/api/cases/%D9%A1",
     ],
 )
 def test_no_file_is_reached_by_its_path(server: ViewServer, path: str) -> None:
@@ -120,10 +127,16 @@ def test_two_hosts_in_one_request_are_refused(server: ViewServer) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"]
+    "origin",
+    [
+        *("https://evil.example", "null", "http://127.0.0.1:1", "http://localhost.evil.example"),
+        *("http://[", "http://", "", "//", "ftp://127.0.0.1:{port}", "http://x@127.0.0.1:{port}"),
+        "http://127.0.0.1:{port}/",
+    ],
 )
 def test_pages_of_others_can_neither_read_nor_write(server: ViewServer, origin: str) -> None:
     for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS"):
+        origin = origin.format(port=server.port)
         status, headers, _ = ask(server, f"{own(server)}/api/gallery", method, Origin=origin)
         assert status == 403, (method, origin)
         assert not [name for name in headers if name.startswith("access-control")]
@@ -134,6 +147,10 @@ def test_what_another_site_embeds_is_refused_and_a_link_to_the_page_is_not(serve
     assert ask(server, f"{own(server)}/api/cases/0/scan", **embedded)[0] == 403
     opened = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
     assert ask(server, f"{own(server)}/", **opened)[0] == 200
+    assert ask(server, f"{own(server)}/", **opened, Sec_Fetch_Dest="document")[0] == 200
+    for framed in ("iframe", "object", "embed"):
+        assert ask(server, f"{own(server)}/", **opened, Sec_Fetch_Dest=framed)[0] == 403
+    assert ask(server, f"{own(server)}/api/gallery", **opened)[0] == 403
 
 
 def test_writing_needs_the_pages_own_origin(server: ViewServer) -> None:
@@ -181,7 +198,10 @@ def test_a_port_that_is_taken_is_refused(server: ViewServer, predicted: Path) ->
         ViewServer(open_gallery(predicted), server.port)
 
 
-def test_no_browser_takes_over_a_terminal_without_a_screen(predicted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_browser_takes_over_a_terminal_without_a_screen(
+    predicted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
     monkeypatch.setattr(ViewServer, "run", lambda _: time.sleep(0.2))
@@ -191,9 +211,33 @@ def test_no_browser_takes_over_a_terminal_without_a_screen(predicted: Path, monk
     said: list[str] = []
     serve(open_gallery(predicted), said.append)
     assert opened == []
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("has_home", [True, False])
+def test_who_sees_how_the_browser_is_started_does_not_learn_the_token(
+    predicted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_home: bool
+) -> None:
+    """It is given a file of this user's alone, which leads to the page, and is gone afterwards."""
+    said, seen, files = list[str](), threading.Event(), list[tuple[str, int, str]]()
+
+    def browser(address: str) -> None:
+        path = Path(url2pathname(urlsplit(address).path))
+        files.append((address, path.stat().st_mode & 0o777, path.read_text()))
+        seen.set()
+
+    monkeypatch.setattr("webbrowser.open", browser)
+    monkeypatch.setattr(ViewServer, "run", lambda _: seen.wait(10))
     monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setenv("HOME", str(tmp_path if has_home else tmp_path / "missing"))
     serve(open_gallery(predicted), said.append)
-    assert opened == [said[1].splitlines()[0]]
+    ((address, mode, content),) = files
+    url = said[0].splitlines()[0]
+    assert url.split("/")[3] not in address
+    assert mode == 0o600
+    assert f'content="0; url={url}"' in content
+    assert has_home == (Path(url2pathname(urlsplit(address).path)).parent == tmp_path)
+    assert not Path(url2pathname(urlsplit(address).path)).exists()
 
 
 def test_slow_and_large_requests_do_not_stop_others(server: ViewServer) -> None:
@@ -204,6 +248,51 @@ def test_slow_and_large_requests_do_not_stop_others(server: ViewServer) -> None:
         large.sendall(b"GET /" + b"a" * 200_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert large.recv(100).split()[1] in {b"400", b"404", b"414", b"431"}
     assert ask(server, f"{own(server)}/api/gallery")[0] == 200
+
+
+def test_half_requests_give_their_places_back(predicted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many connections as are served at once, each with half a request: others are served again soon."""
+    monkeypatch.setattr("viscera.view.view_server._WHOLE_S", 0.2)
+    with ViewServer(open_gallery(predicted)).running() as server, contextlib.ExitStack() as held:
+        for _ in range(64):
+            slow = held.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            slow.sendall(b"GET / HTTP/1.1\r\nHost: local")
+        deadline = time.monotonic() + 10
+        while ask(server, f"{own(server)}/api/gallery")[0] != 200:
+            assert time.monotonic() < deadline
+
+
+def test_uploads_that_stand_still_or_are_announced_too_large_end(
+    predicted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("viscera.view.view_app._STILL_S", 0.1)
+    with ViewServer(open_gallery(predicted)).running() as server:
+        mine = f"http://127.0.0.1:{server.port}"
+        start = f"POST {own(server)}/api/cases/0/labels/0/correction HTTP/1.1\r\nHost: localhost\r\n"
+        start = start.replace("localhost", f"127.0.0.1:{server.port}") + f"Origin: {mine}\r\n"
+        for length, expected in (("1000", b"408"), ("9" * 9, b"413"), ("9" * 15, b"413")):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+                raw.sendall(f"{start}Content-Length: {length}\r\n\r\nabc".encode())
+                assert raw.recv(4096).split()[1] == expected, length
+                while raw.recv(4096):  # and the connection is closed
+                    pass
+        assert ask(server, f"{own(server)}/api/gallery")[0] == 200
+
+
+def test_numbers_that_json_does_not_have_are_nothing(predicted: Path, tmp_path: Path) -> None:
+    """Records and tables come from anywhere: the page is there all the same."""
+    shutil.copytree(predicted, tmp_path / "p")
+    record = next((tmp_path / "p").glob("*.json"))
+    value = json.loads(record.read_text())
+    value.pop("checksum", None)
+    value["measurements"]["liver"]["facts"] |= {"confidence": math.nan, "mean_hu": math.inf}
+    record.write_text(json.dumps(value))
+    (tmp_path / "p" / "scores.csv").write_text("case,organ,grid,metric,value\nphantom_000,liver,original,dice,nan\n")
+    with ViewServer(open_gallery(tmp_path / "p")).running() as server:
+        for path in ("gallery", "cases/0", "cases/0/labels/0/organs", "cases/1/labels/0/organs"):
+            status, _, body = ask(server, f"{own(server)}/api/{path}")
+            assert status == 200, body
+            json.loads(body, parse_constant=pytest.fail)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc of Linux")

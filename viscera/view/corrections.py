@@ -104,6 +104,7 @@ def save_correction(
     Raises BadInputError where the folder holds something else, another process keeps it, or the newest correction was
     edited by another program since.
     """
+    _refuse_links(folder)
     with exclusive(folder, wait_s=TURN_S):
         _refuse_others(folder, classes)
         history = folder / "history"
@@ -134,8 +135,9 @@ def user() -> str:
 
 
 def said(text: Any) -> str:  # noqa: ANN401 - whatever the page sent
-    """A name or a note: one line of text, not too long."""
-    return " ".join(str(text or "").split())[:_LONGEST]
+    """A name or a note: one line of text, not too long, without characters that a terminal would act on."""
+    shown = "".join(each if each.isprintable() else " " for each in str(text or ""))
+    return " ".join(shown.split())[:_LONGEST]
 
 
 def read_upload(content: bytes, grid: Geometry) -> tuple[dict[str, Any], LabelArray]:
@@ -159,6 +161,22 @@ def read_upload(content: bytes, grid: Geometry) -> tuple[dict[str, Any], LabelAr
 def most_bytes(grid: Geometry) -> int:
     """The longest upload for a grid."""
     return 4 + MOST_ABOUT + int(np.prod(grid.shape))
+
+
+def root_of_corrections(folder: Path) -> Path:
+    """Where a folder of corrections lies, if it is no link itself: what a link leads to was not given."""
+    return folder.parent.resolve() / folder.name
+
+
+def _refuse_links(folder: Path) -> None:
+    """A folder that somebody else made may have links in it, through which files elsewhere would be written."""
+    root = root_of_corrections(folder)
+    for name in ("", "history", "labelsTr", "imagesTr"):
+        if (folder / name).resolve() != root / name:
+            raise BadInputError(
+                f"{folder / name}: this is a link to another place, and nothing is written there. Put a folder in its "
+                "place."
+            )
 
 
 def _refuse_others(folder: Path, classes: ClassTable) -> None:

@@ -15,7 +15,7 @@ from viscera.io.nifti import read_volume
 from viscera.io.nifti_header import is_nifti, stores_bytes
 from viscera.io.predictions import read_record
 from viscera.io.store import Store
-from viscera.view.corrections import folder_of
+from viscera.view.corrections import folder_of, root_of_corrections
 from viscera.view.gallery import Gallery, LabelLayer, ScanLayer, ShownCase, by_distrust, confined
 from viscera.view.given_beside import (
     Beside,
@@ -106,7 +106,7 @@ def _of_predictions(path: Path, beside: Beside) -> Gallery:
         )
         for name, layer in layers.items()
     ]
-    roots = (path.resolve(), *([mended.resolve()] if mended else []), *beside.roots)
+    roots = (path.resolve(), *([root_of_corrections(mended)] if mended else []), *beside.roots)
     return Gallery("predictions", path, roots, classes, by_distrust(cases), corrections=mended)
 
 
@@ -130,7 +130,7 @@ def _of_scans(path: Path, beside: Beside) -> Gallery:
         )
         for name, scan in scans.items()
     ]
-    roots = (path.resolve(), *([mended.resolve()] if mended else []), *beside.roots)
+    roots = (path.resolve(), *([root_of_corrections(mended)] if mended else []), *beside.roots)
     return Gallery("scans", path, roots, classes, by_distrust(cases), corrections=mended)
 
 

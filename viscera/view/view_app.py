@@ -1,8 +1,10 @@
 """What the viewer's page asks for, and what it is answered. No address is ever a file's path: cases are numbered."""
 
+import asyncio
 import logging
+import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from importlib.resources import files
@@ -11,6 +13,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -32,7 +35,9 @@ from viscera.view.training_patches import TrainingPatches, heat
 from viscera.view.view_guard import Guard
 
 log = logging.getLogger(__name__)
-_BYTES, _MOST_DIGITS = "application/octet-stream", 9
+_BYTES, _MOST_DIGITS = "application/octet-stream", 10
+_STILL_S, _UPLOAD_S = 30, 900  # that an upload may stand still, and take in all
+_CLOSE = {"connection": "close"}  # what is still to come is not read
 _PAGE: Mapping[str, str] = {  # every file of the page, and its type
     "index.html": "text/html; charset=utf-8",
     "viewer.css": "text/css; charset=utf-8",
@@ -51,18 +56,19 @@ def view_app(gallery: Gallery, token: str, train: TrainConfig | None = None) -> 
     """The application (ASGI), whose addresses begin with the token; `train` says which patches a store's are."""
     answers = _Answers(gallery, train or TrainConfig())
     threading.Thread(target=answers.images.prepare, args=(0,), daemon=True).start()  # while the browser opens
-    case = "/api/cases/{case:int}"
+    register_url_convertor("number", _Number())
+    case = "/api/cases/{case:number}"
     routes = [
         Route("/", _page("index.html")),
         *(Route(f"/{name}", _page(name)) for name in _PAGE),
         Route("/api/gallery", _answer(answers.gallery_json)),
         Route(f"{case}", _answer(answers.case_json)),
         Route(f"{case}/scan", _answer(answers.scan)),
-        Route(f"{case}/labels/{{layer:int}}", _answer(answers.labels)),
-        Route(f"{case}/labels/{{layer:int}}/organs", _answer(answers.organs)),
-        Route(f"{case}/labels/{{layer:int}}/surfaces", _answer(answers.surfaces)),
-        Route(f"{case}/labels/{{layer:int}}/difference", _answer(answers.difference)),
-        Route(f"{case}/labels/{{layer:int}}/correction", _upload(answers), methods=["POST"]),
+        Route(f"{case}/labels/{{layer:number}}", _answer(answers.labels)),
+        Route(f"{case}/labels/{{layer:number}}/organs", _answer(answers.organs)),
+        Route(f"{case}/labels/{{layer:number}}/surfaces", _answer(answers.surfaces)),
+        Route(f"{case}/labels/{{layer:number}}/difference", _answer(answers.difference)),
+        Route(f"{case}/labels/{{layer:number}}/correction", _upload(answers), methods=["POST"]),
         Route("/api/patches", _answer(answers.patches, "step")),
         Route(f"{case}/coverage", _answer(answers.coverage, "steps")),
     ]
@@ -100,20 +106,72 @@ def _upload(answers: "_Answers") -> Callable[[Request], Any]:
 
     async def upload(request: Request) -> Response:
         case, layer = request.path_params["case"], request.path_params["layer"]
+        too_much = JSONResponse({"error": "more was sent than a label map of this scan."}, 413, _CLOSE)
         try:
-            grid = await run_in_threadpool(answers.images.grid, case)
+            most = most_bytes(await run_in_threadpool(answers.images.grid, case))
+            if not 0 <= _announced(request) <= most:
+                return too_much
             content = bytearray()
-            async for piece in request.stream():
+            async for piece in _in_time(request.stream()):
                 content += piece
-                if len(content) > most_bytes(grid):
-                    return JSONResponse({"error": "more was sent than a label map of this scan."}, status_code=413)
+                if len(content) > most:
+                    return too_much
             return await run_in_threadpool(answers.save, case, layer, bytes(content))
         except ClientDisconnect:
             return Response(status_code=400)
+        except TimeoutError:
+            return JSONResponse({"error": "the label map did not come whole in time."}, 408, _CLOSE)
         except (VisceraError, OSError, MemoryError) as error:
             return JSONResponse({"error": str(case_error("viewer", error))}, status_code=422)
 
     return upload
+
+
+def _announced(request: Request) -> int:
+    """Bytes that are said to come; 0 where it is not said, -1 for what is no number."""
+    said = request.headers.get("content-length", "0")
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= _MOST_DIGITS else -1
+
+
+async def _in_time(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What is uploaded; TimeoutError where it stands still, or takes for ever."""
+    async with asyncio.timeout(_UPLOAD_S):
+        while True:
+            try:
+                piece = await asyncio.wait_for(anext(pieces), _STILL_S)
+            except StopAsyncIteration:
+                return
+            yield piece
+
+
+class _Number(Convertor[int]):
+    """In an address: a whole number of few digits."""
+
+    regex = f"[0-9]{{1,{_MOST_DIGITS}}}"
+
+    def convert(self, value: str) -> int:
+        """As it is read."""
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        """As it is written."""
+        return str(value)
+
+
+class _Json(JSONResponse):
+    """JSON without NaN and infinities, which it has not: files of others may say them, and then nothing is known."""
+
+    def render(self, content: Any) -> bytes:  # noqa: ANN401 - whatever JSON can hold
+        """As bytes."""
+        return super().render(_finite(content))
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - whatever JSON can hold
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _whole(name: str, text: str) -> int:
@@ -131,7 +189,7 @@ class _Answers:
     def gallery_json(self) -> Response:
         """What there is to see: kind, classes, and a line a case."""
         gallery = self.images.gallery
-        return JSONResponse(
+        return _Json(
             {
                 "version": viscera.__version__,
                 "kind": gallery.kind,
@@ -147,7 +205,7 @@ class _Answers:
     def case_json(self, case: int) -> Response:
         """Where a case lies, and which label maps it has."""
         shown = self.images.case(case)
-        return JSONResponse(
+        return _Json(
             {
                 "name": shown.name,
                 "geometry": self.images.grid(case).to_json(),
@@ -175,7 +233,7 @@ class _Answers:
 
     def organs(self, case: int, layer: int) -> Response:
         """The table of organs."""
-        return JSONResponse(organ_table(self.images, case, layer))
+        return _Json(organ_table(self.images, case, layer))
 
     def surfaces(self, case: int, layer: int) -> Response:
         """The organs as triangles, as `surfaces_bytes` packs them."""

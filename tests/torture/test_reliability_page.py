@@ -23,8 +23,8 @@ def test_the_figures_are_those_of_the_files() -> None:
     assert with_figures(TEXT) == TEXT  # else: python -m torture.page
 
 
-def test_every_trial_has_a_result() -> None:
-    assert {path.stem for path in RESULTS.glob("*.json")} == set(SHARES)
+def test_every_result_is_of_a_trial() -> None:
+    assert {path.stem for path in RESULTS.glob("*.json")} <= set(SHARES)
 
 
 def test_the_table_has_sums_and_what_did_not_hold(tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_running_out_of_memory_says_what_to_lower(folder: Path, monkeypatch: pyt
         raise MemoryError
 
     monkeypatch.setattr(module, "probability_planes", greedy)
-    with pytest.raises(RunFailedError, match=r"out of memory .*Lower predict\.batch_windows"):
+    with pytest.raises(RunFailedError, match=r"out of memory .*predict\.batch_windows 1 takes least"):
         Predictor.load(folder)(scan())
 
 

@@ -17,6 +17,7 @@ from viscera.cli.help_pages import WIDTH, ListOfCommands, OneCommand, text_and_e
 from viscera.cli.mirrored_arguments import mirrored
 from viscera.cli.misplaced_arguments import refuse_misplaced
 from viscera.cli.terminal import Display, make_display, print_result
+from viscera.core.device_errors import is_lost_device, is_out_of_memory
 from viscera.core.errors import InterruptedRunError, VisceraError, case_error
 
 if TYPE_CHECKING:
@@ -153,6 +154,10 @@ def _explained(display: Display, name: str) -> Iterator[None]:
     try:
         yield
     except (VisceraError, OSError, MemoryError) as error:
+        sentence = case_error(name, error)
+    except RuntimeError as error:
+        if not is_out_of_memory(error) and not is_lost_device(error):
+            raise
         sentence = case_error(name, error)
     except KeyboardInterrupt:
         sentence = InterruptedRunError("interrupted.")

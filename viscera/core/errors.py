@@ -4,6 +4,7 @@ VisceraError
 ├── BadInputError      exit 3: a file, folder, setting or data set that cannot be used as it is
 │   └── UsageError     exit 2: options of a command that contradict each other
 ├── RunFailedError     exit 4: a training run that diverged or ran out of memory
+│   └── LostDeviceError    likewise: a GPU that failed; nothing is to blame that was computed
 ├── DefectError        exit 1: cases that a defect of ours left out; its traceback was logged
 └── InterruptedRunError exit 130: stopped by the user; the artifacts are complete up to the last checkpoint
 """
@@ -17,6 +18,7 @@ from contextvars import ContextVar
 from numbers import Integral, Real
 from pathlib import Path
 
+from viscera.core.device_errors import is_lost_device, is_out_of_memory
 from viscera.core.suggestions import did_you_mean
 from viscera.core.wording import agreeing
 
@@ -50,6 +52,10 @@ class RunFailedError(VisceraError):
     """A training run that cannot go on (non-finite loss, out of memory); its last good checkpoint is kept."""
 
     exit_code = 4
+
+
+class LostDeviceError(RunFailedError):
+    """A GPU that failed, or does not answer any more: this process can use it no more, and what was done is kept."""
 
 
 class DefectError(VisceraError):
@@ -95,14 +101,18 @@ class CaseBarrier:
     def around(self, case: str) -> Iterator[None]:
         """Note why a case is left out, instead of raising it; a defect of ours is logged with its traceback.
 
-        Only what ends the whole command passes through: `KeyboardInterrupt`, `SystemExit`, `InterruptedRunError`.
+        Only what ends the whole command passes through: `KeyboardInterrupt`, `SystemExit`, `InterruptedRunError`,
+        `LostDeviceError`, and as that a GPU that failed.
         """
         try:
             yield
-        except InterruptedRunError:
+        except (InterruptedRunError, LostDeviceError):
             raise
         except Exception as error:
-            self.left_out[case] = explained = case_error(case, error)
+            explained = case_error(case, error)
+            if isinstance(explained, LostDeviceError):
+                raise explained from error
+            self.left_out[case] = explained
             if isinstance(explained, DefectError) and not isinstance(error, DefectError):
                 log.exception("%s: left out, by a defect of viscera:", case)
 
@@ -142,10 +152,12 @@ def case_error(case: str, error: Exception) -> VisceraError:
         where = f" That was on the node {NODE.get()}: all nodes need the same files under the same path."
     if isinstance(error, VisceraError):
         return type(error)(f"{error}{where}")
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return RunFailedError(
             f"{case}: out of memory ({text}). Check its size and spacing; if both are right, use a machine with more."
         )
+    if is_lost_device(error):
+        return lost_device(case, error, "What was done so far is kept: run the same command again.")
     if isinstance(error, OSError):
         at = error.filename if isinstance(error.filename, str) else case
         if error.errno == errno.ENAMETOOLONG:
@@ -156,6 +168,14 @@ def case_error(case: str, error: Exception) -> VisceraError:
         return BadInputError(f"{at}: {error.strerror or text}. {remedy}{where}")
     return DefectError(
         f"{case}: a defect of viscera ({type(error).__name__}: {text}). Please report it; the log has the traceback."
+    )
+
+
+def lost_device(where: object, error: BaseException, kept: str) -> LostDeviceError:
+    """The sentence on a GPU that failed; `kept` says what there still is, and how to go on."""
+    return LostDeviceError(
+        f"{where}: the GPU failed or is lost ({first_line(error)}). {kept} If that fails again, look at it with "
+        "nvidia-smi and restart the machine, or use another device."
     )
 
 

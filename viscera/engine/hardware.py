@@ -5,7 +5,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
@@ -13,13 +13,15 @@ from typing import Literal
 
 import torch
 
-from viscera.core.errors import BadInputError, RunFailedError, first_line
+from viscera.core.device_errors import is_lost_device, is_out_of_memory
+from viscera.core.errors import BadInputError, RunFailedError, first_line, lost_device
 from viscera.core.machine_limits import peak_memory
 from viscera.core.processes import usable_processors
 from viscera.core.suggestions import nearest
 
 log = logging.getLogger(__name__)
 OUT_OF_MEMORY = "out of memory"
+LEAST_MEMORY = "predict.mode sub_volumes with predict.batch_windows 1 takes least; or choose another --device."
 Precision = Literal["auto", "float32", "bfloat16"]
 _CUDA = "cuda"
 _DEVICES = ("auto", "cpu", _CUDA, "mps")
@@ -194,11 +196,20 @@ def out_of_memory_explained(advice: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        said = str(error)
-        known = "can't allocate memory" in said or "not enough memory" in said
-        if not known and not isinstance(error, torch.OutOfMemoryError | MemoryError):
+        if not is_out_of_memory(error):
             raise
         raise RunFailedError(f"{OUT_OF_MEMORY} ({first_line(error)}). {advice}") from error
+
+
+@contextmanager
+def lost_device_explained(where: object, kept: Callable[[], str]) -> Iterator[None]:
+    """Turn what a GPU says that fails into a LostDeviceError; `kept` says what there still is, and how to go on."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_lost_device(error):
+            raise
+        raise lost_device(where, error, kept()) from error
 
 
 def describe_hardware(device: torch.device) -> str:

@@ -21,7 +21,7 @@ from viscera.core.shape_hints import refuse_other_than
 from viscera.core.unused_settings import unseen_mirrors
 from viscera.engine.ensemble import mean_of
 from viscera.engine.fusion import FusionRecord, FusionRule
-from viscera.engine.hardware import out_of_memory_explained
+from viscera.engine.hardware import LEAST_MEMORY, out_of_memory_explained
 from viscera.engine.temperature import calibrated
 from viscera.engine.trained_model import Model
 from viscera.engine.trust import ConfidenceTally, TrainingRanges, load_ranges
@@ -229,7 +229,7 @@ class Predictor:
         """From the scan as each model sees it to labels on the fine grid, which all share, confidence and entropy."""
         tallies = [ConfidenceTally(len(self.classes)) for _ in changes]
         views = list(zip(self._each, scans, changes, tallies, strict=True))
-        with out_of_memory_explained("Lower predict.batch_windows, or predict by sub-volumes."):
+        with out_of_memory_explained(LEAST_MEMORY):
             if self.combination is None:
                 (model, hu, change, tally), *_ = views
                 labels = model.labels(hu, change, tally, on_plane)

@@ -1,24 +1,30 @@
 """Class probabilities of a scan on the network's grid, by sub-volumes."""
 
+import logging
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations, islice
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from viscera.core.config import PredictConfig, TrainConfig
+from viscera.core.device_errors import is_out_of_memory
+from viscera.core.errors import first_line
 from viscera.core.geometry import Index3
 from viscera.core.regions import EMPTY, Box, box_where
 from viscera.core.scan import AIR_HU, HuArray
 from viscera.core.settings import AXES
+from viscera.core.wording import counted
 from viscera.engine.hardware import autocast, number_format
 from viscera.imaging.windows import Tiling, covering_origins, gaussian_weights, network_input
 
+log = logging.getLogger(__name__)
 MOST_BYTES = 576 * 2**20  # that large windows take, with the planes that are held until they are complete
 _MAPS = 6  # of the network at a time, of two channels a filter; of a folded one half
 _TOGETHER_VOXELS = 2**18  # of windows in one pass on a CPU, as one of the paper's has: there more are no faster
@@ -27,6 +33,7 @@ SHARED = 2  # large windows share at least the half of the training window's edg
 _MARGIN = 4  # and lie around the body by a quarter of it
 Forward = Callable[[Tensor], Tensor]  # (B, I, J, K) int16 HU to (B, K, L, I, J) float32 probabilities
 Axes = tuple[int, ...]  # along which something is mirrored
+Size = TypeVar("Size")
 
 
 class _Scan(NamedTuple):
@@ -103,7 +110,11 @@ def probability_planes(
     elif predict.mode == "sub_volumes" or not train.network.normalises_batches:
         together = max(1, _TOGETHER_VOXELS // train.patch**3)
         batch_windows = min(predict.batch_windows, together) if device.type == "cpu" else predict.batch_windows
-        planes = _in_windows_of_training(scan, train.patch, predict, forward, batch_windows)
+        planes = _as_memory_allows(
+            partial(_in_windows_of_training, scan, train.patch, predict, forward),
+            (batch_windows >> halved for halved in range(batch_windows.bit_length())),
+            lambda number: f"with {counted(number, 'sub-volume')} at a time",
+        )
     else:
         itemsize = number_format(device, train.precision).itemsize
         values = getattr(network, "values_per_voxel", 2 * train.filters * train.network.most_maps(train.levels, _MAPS))
@@ -122,6 +133,32 @@ def _probabilities_by_plane(logits_BLIJK: Tensor) -> Tensor:
         some = slice(first, first + together)
         torch.softmax(logits_BKLIJ[:, some].contiguous(), dim=2, dtype=torch.float32, out=probabilities[:, some])
     return probabilities.cpu()
+
+
+def _as_memory_allows(
+    planes_of: Callable[[Size], Iterator[Tensor]], sizes: Iterable[Size], named: Callable[[Size], str]
+) -> Iterator[Tensor]:
+    """Planes, each once, with the first of some sizes, largest first, with which memory does not run out; says which.
+
+    What is not given yet is computed anew with the next. What the last raises is raised.
+    """
+    given, left = 0, iter(sizes)
+    size: Size | None = next(left)
+    while size is not None:
+        try:
+            for plane in islice(planes_of(size), given, None):
+                given += 1
+                yield plane
+        except (RuntimeError, MemoryError) as error:
+            size = next(left, None) if is_out_of_memory(error) else None
+            if size is None:
+                raise
+            why = first_line(error)
+        else:
+            return
+        if torch.cuda.is_available():  # out of the clause above, whose error holds the tensors of what failed
+            torch.cuda.empty_cache()
+        log.warning("Out of memory (%s): predicting %s.", why, named(size))
 
 
 def _in_windows_of_training(
@@ -153,9 +190,23 @@ def _in_large_windows(scan: _Scan, train: TrainConfig, forward: Forward, bytes_p
     def bytes_of(window: Index3) -> float:
         return bytes_per_voxel * math.prod(window) + (held * window[2] if window != shape or scan.mirrored else 0)
 
-    tiling = Tiling.cheapest(shape, train.patch // SHARED, (train.patch, multiples), bytes_of, MOST_BYTES)
-    windows = _Windows(tiling.window, tiling.origins, lambda origin: _by_plane(tiling.weights(origin)))
-    planes = _blended(within, windows, forward)
+    def tiling_of(most_bytes: float) -> Tiling:
+        return Tiling.cheapest(shape, train.patch // SHARED, (train.patch, multiples), bytes_of, most_bytes)
+
+    def tilings() -> Iterator[Tiling]:
+        tiling: Tiling | None = tiling_of(MOST_BYTES)
+        while tiling is not None:
+            yield tiling
+            smaller = tiling_of(bytes_of(tiling.window) / 2)
+            tiling = smaller if math.prod(smaller.window) < math.prod(tiling.window) else None
+
+    def planes_of(tiling: Tiling) -> Iterator[Tensor]:
+        windows = _Windows(tiling.window, tiling.origins, lambda origin: _by_plane(tiling.weights(origin)))
+        return _blended(within, windows, forward)
+
+    planes = _as_memory_allows(
+        planes_of, tilings(), lambda tiling: f"in smaller sub-volumes, of {'×'.join(map(str, tiling.window))} voxels"
+    )
     if shape == scan.shape:
         yield from planes
         return

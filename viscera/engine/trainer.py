@@ -23,7 +23,7 @@ from viscera.engine.diagnostics import full_diagnosis, full_steps, logit_gradien
 from viscera.engine.distributed import ALONE, Ranks, WholeBatch
 from viscera.engine.feed import Batch, Feed, NetworkInput, TrainingFacts
 from viscera.engine.forward_pass import Forward, forward_pass
-from viscera.engine.hardware import autocast, out_of_memory_explained
+from viscera.engine.hardware import autocast, lost_device_explained, out_of_memory_explained
 from viscera.engine.monitor import (
     DiceByOrgan,
     LossWatch,
@@ -148,8 +148,14 @@ class Trainer:
         Raises:
             BadInputError: another process has changed the training or validation cases.
             RunFailedError: the loss or a weight is not finite; the last good checkpoint is kept.
+            LostDeviceError: the GPU failed.
             InterruptedRunError: `stop` was set; a checkpoint of this step is written.
         """
+        explained = out_of_memory_explained("Lower --batch-size, --patch or --filters.")
+        with explained, lost_device_explained(folder.path, partial(self._kept, folder)):
+            self._run(feed, monitor, folder, stop, report)
+
+    def _run(self, feed: Feed, monitor: Monitor, folder: RunFolder, stop: StopSignal, report: OnProgress) -> None:
         train, seconds_before, steps_before, started = self.config.train, self.seconds, self.step, time.perf_counter()
         watch, self.stop = LossWatch(self.step), stop
         if self.step == 0:
@@ -187,8 +193,7 @@ class Trainer:
         """The next step, at its rate, and the average that it leads to."""
         step = self.step + 1
         set_rate(self.optimizer, learning_rate_at(step, self.config.train))
-        with out_of_memory_explained("Lower --batch-size, --patch or --filters."):
-            done = self.training_step(feed.batch(step), diagnose=diagnose)
+        done = self.training_step(feed.batch(step), diagnose=diagnose)
         if self.average is not None:
             self.average.update(self.network, step)
         return done
@@ -334,8 +339,11 @@ class Trainer:
         train = self.config.train
         if not self.batch.ranks.is_first:
             return f"{what}; process 0 says more"
-        kept = load_checkpoint(folder.last).step
         return (
             f"{folder.path}: {what} (weighting {train.weighting}, rate {train.learning_rate:g}). "
-            f"The checkpoint of step {kept} is kept. Try a lower --learning-rate."
+            f"{self._kept(folder, 'Try a lower --learning-rate.')}"
         )
+
+    def _kept(self, folder: RunFolder, what_to_do: str = "Continue with --resume.") -> str:
+        step = f" of step {load_checkpoint(folder.last).step}" if self.batch.ranks.is_first else ""
+        return f"The checkpoint{step} is kept. {what_to_do}"

@@ -15,7 +15,7 @@ from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.scan import LabelArray
-from viscera.engine.hardware import out_of_memory_explained
+from viscera.engine.hardware import LEAST_MEMORY, out_of_memory_explained
 from viscera.engine.temperature import (
     RANGE,
     Calibration,
@@ -69,7 +69,7 @@ def _fitted(folder: RunFolder, store: Store, model: Model, progress: OnProgress)
     store.verify(names)
     total, labelled, found = 2 * len(names), store.labelled(names), list[HeldOut]()
     sample = Sample.of(sum(math.prod(store.original_geometry(name).shape) for name in names))
-    with out_of_memory_explained("Lower predict.batch_windows, or predict by sub-volumes."):
+    with out_of_memory_explained(LEAST_MEMORY):
         for number, name in enumerate(names):
             progress(Progress("calibrate", number, total, name))
             change, truth = _on_scan(store, name)

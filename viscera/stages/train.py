@@ -14,7 +14,7 @@ import torch
 import viscera
 from viscera.card.card_stage import refresh_card
 from viscera.core.config import Config, TrainConfig
-from viscera.core.errors import BadInputError, RunFailedError, VisceraError
+from viscera.core.errors import BadInputError, LostDeviceError, RunFailedError, VisceraError
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.settings import ANOTHER_MODEL, differences
 from viscera.core.unused_settings import refuse_random_encoder, warn_of_settings
@@ -63,7 +63,7 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
 
     Raises:
         BadInputError: no store, or one that changes; too few cases; a run that exists, or of other settings or cases.
-        RunFailedError: non-finite loss, out of memory.
+        RunFailedError: non-finite loss, out of memory, a GPU that failed.
         InterruptedRunError: `stop` was set.
     """
     folder = RunFolder(run_path)
@@ -101,9 +101,9 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
             with fastest_convolutions(), tracked(folder, config, trainer.step, here=ranks.is_first) as trainer.on_line:
                 trainer.run(windows, monitor, folder, stop or Event(), progress)
         except VisceraError as error:
-            # else, as after a full disk or without a rank, the run can go on
-            failed = isinstance(error, RunFailedError) and not isinstance(error, LostRankError)
-            with contextlib.suppress(BadInputError):
+            # else, as after a full disk or without a rank or a GPU, the run can go on
+            failed = isinstance(error, RunFailedError) and not isinstance(error, LostRankError | LostDeviceError)
+            with contextlib.suppress(BadInputError, RuntimeError):  # a GPU that is lost does not say its name
                 _write_status(folder, trainer, "failed" if failed else "interrupted", _why(error, folder, given))
             raise
         _finish(folder, given.store, trainer, monitor)

@@ -195,8 +195,8 @@ def _join_scores(plan: StudyPlan) -> None:
 
 def _summary(plan: StudyPlan, failures: Sequence[VisceraError]) -> VisceraError:
     """What a study ends with whose runs could not all be finished: the gravest kind, and every reason once."""
-    kinds = {type(failure) for failure in failures}
-    kind = next((kind for kind in (DefectError, RunFailedError) if kind in kinds), BadInputError)
+    kinds: tuple[type[VisceraError], ...] = (DefectError, RunFailedError, BadInputError)
+    kind = next(kind for kind in kinds if any(isinstance(failure, kind) for failure in failures) or kind is kinds[-1])
     reasons = "\n".join(dict.fromkeys(map(str, failures)))
     if len(failures) == len(plan.tasks):
         return kind(reasons)

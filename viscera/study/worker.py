@@ -14,7 +14,14 @@ import torch
 
 from viscera.card.card_stage import refresh_card
 from viscera.core.config import Config, EvaluateConfig
-from viscera.core.errors import DefectError, InterruptedRunError, RunFailedError, VisceraError, case_error
+from viscera.core.errors import (
+    DefectError,
+    InterruptedRunError,
+    LostDeviceError,
+    RunFailedError,
+    VisceraError,
+    case_error,
+)
 from viscera.core.processes import show_log
 from viscera.core.progress import OnProgress, Progress
 from viscera.engine.hardware import OUT_OF_MEMORY, out_of_memory_explained
@@ -148,6 +155,7 @@ def _trained(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress
 
     Raises:
         InterruptedRunError: it was stopped.
+        LostDeviceError: the GPU failed, which can train no other run.
     """
     run, last_told = task.run, 0.0
 
@@ -166,6 +174,8 @@ def _trained(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress
         raise InterruptedRunError(f"{run.path}: stopped.")
     try:
         train(plan.store, run.path, task.config, resume=True, stop=stop, progress=on_step, of_study=True)
+    except LostDeviceError:
+        raise
     except RunFailedError as error:
         return error
     return None

@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 BENCH  := .venv-bench
+SUPPLY := .venv-supply
 DEMO   ?= demo
 DEMO_SETTINGS ?=
 STUDY  ?= study-phantom
@@ -16,6 +17,7 @@ DEVICE ?= cpu
 DATA   ?= ../shared/data/nnunet_real
 MEMORISE ?= memorised
 PYTEST_WORKERS ?= auto
+REV    ?= HEAD
 COVERAGE ?=
 GPU_PYTHON  ?= python3
 GPU_WHEELS  ?= wheels
@@ -27,7 +29,7 @@ GPU_SETTINGS ?=
 GPU_PEERS   ?= monai==1.6.0
 GPU_THERE   ?= numpy scipy pandas matplotlib scikit-image pillow fonttools networkx kiwisolver contourpy
 
-.PHONY: help screenshots install install-bench demo study-phantom study-permutation study-regime study-recipes accuracy memorise memorise-strong fit-forecast check test test-slow test-cluster test-bench torture bench docs gpu gpu-wheels clean
+.PHONY: help screenshots install install-bench demo study-phantom study-permutation study-regime study-recipes accuracy memorise memorise-strong fit-forecast check test test-slow test-cluster test-bench torture bench docs pins sbom audit release gpu gpu-wheels clean
 
 help:
 	@echo "make install    .venv with everything pinned in constraints.txt"
@@ -49,6 +51,10 @@ help:
 	@echo "make test-cluster   torchrun and Ray, with processes and nodes killed (about 3 minutes)"
 	@echo "make test-bench     nnU-Net trains with our loss, there; parts of our own are as its own (about 2 minutes)"
 	@echo "make torture    faults, kills, hostile files, full disks, long runs: the long versions (under 30 minutes on two cores)"
+	@echo "make pins       requirements.txt: what constraints.txt pins for users, with hashes"
+	@echo "make sbom       dist/sbom.cdx.json: a bill of materials (CycloneDX), with hashes and licences"
+	@echo "make audit      known vulnerabilities of what is pinned, where the advisory database can be reached"
+	@echo "make release    dist/: wheel and source distribution of REV=HEAD, the same bytes wherever they are made"
 	@echo "make bench      timings, into benchmarks/results/"
 	@echo "make gpu        the next pieces of what needs a GPU, within GPU_SECONDS=540; results in GPU_OUT=gpu-results"
 	@echo "make gpu-wheels wheels for a GPU machine without a network (Python 3.12), into wheels/"
@@ -125,6 +131,23 @@ test-cluster: install
 torture: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m torture
 
+$(SUPPLY)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/pip install --quiet --constraint constraints.txt cyclonedx-bom pip-audit uv
+	touch $@
+
+pins: $(SUPPLY)/.installed
+	$(SUPPLY)/bin/python scripts/pins.py $(SUPPLY)/bin/uv
+
+sbom: install $(SUPPLY)/.installed
+	$(BIN)/python -m scripts.sbom $(SUPPLY)/bin dist/sbom.cdx.json
+
+audit: $(SUPPLY)/.installed
+	$(SUPPLY)/bin/python scripts/audit.py $(SUPPLY)/bin/pip-audit
+
+release: install
+	$(BIN)/python scripts/release.py $(REV) dist
+
 test-bench: install install-bench
 	$(BIN)/pytest -m slow tests/oracle/test_nnunet_training.py tests/oracle/test_designs_nnunet.py \
 	    tests/oracle/test_augment_nnunet.py tests/oracle/test_planning_nnunet.py \
@@ -171,4 +194,4 @@ gpu-wheels:
 	$(PYTHON) scripts/gpu_wheels.py "$(GPU_WHEELS)" --there "$(GPU_THERE)" --peers "$(GPU_PEERS)"
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*
+	rm -rf $(VENV) $(BENCH) $(SUPPLY) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.*

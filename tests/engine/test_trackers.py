@@ -139,3 +139,18 @@ def test_the_setting_is_of_the_machine(tiny_run: Path) -> None:
     """So a run may go on with another, and a model card says nothing of it."""
     assert Config().train.role_of("track") == "machine"
     assert "track" not in json.loads((tiny_run / "card.json").read_text())["model_details"]["other_settings"]
+
+
+def test_mlflow_does_not_report_what_it_is_used_for(
+    tiny_config: Callable[..., Config], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its telemetry is on by default, but where it finds itself in a test or on a build server."""
+    utils = pytest.importorskip("mlflow.telemetry.utils", reason="the extra `trackers` is not installed")
+    for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(utils, "_IS_IN_CI_ENV_OR_TESTING", False)
+    monkeypatch.setattr(utils, "_IS_MLFLOW_TESTING_TELEMETRY", False)
+    assert not utils.is_telemetry_disabled()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    with tracked(RunFolder(tmp_path / "run"), tiny_config(track=("mlflow",)), 0):
+        assert utils.is_telemetry_disabled()

@@ -79,4 +79,5 @@ def test_the_version_is_one(built: Built) -> None:
 def test_the_development_extra_has_the_others() -> None:
     extras = PROJECT["optional-dependencies"]
     (ours,) = (each for each in extras["dev"] if each.startswith("viscera["))
-    assert set(ours.removeprefix("viscera[").rstrip("]").split(",")) == set(extras) - {"dev", "docs", "oracle"}
+    apart = {"dev", "docs", "oracle", "supply"}
+    assert set(ours.removeprefix("viscera[").rstrip("]").split(",")) == set(extras) - apart

@@ -99,6 +99,8 @@ TRACKERS: Mapping[str, tuple[type[TensorBoard | MLflow], str]] = {
 
 
 def _library(name: str) -> ModuleType:
+    """A tracker's library, told before it is loaded not to report what it is used for, as MLflow would."""
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     return importlib.import_module(TRACKERS[name][1])
 
 

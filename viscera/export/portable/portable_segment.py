@@ -40,6 +40,7 @@ class Segmenter:
             refuse(contract, f"{_FORMAT} of version {_VERSION} was expected. Take the segment.py that came with it.")
         if digest != self.contract["network"]["sha256"]:
             refuse(network, "its checksum is not the one in model.json. Export the model again.")
+        onnxruntime.disable_telemetry_events()  # which its builds for Windows would send
         options = onnxruntime.SessionOptions()
         options.enable_cpu_mem_arena = False  # memory that a window took is given back
         options.intra_op_num_threads = threads

@@ -22,7 +22,7 @@ import traceback
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -70,8 +70,8 @@ REFERRED_TO = {"SeriesInstanceUID", "SOPInstanceUID", "ReferencedSOPInstanceUID"
 REFERRED_TO |= {"ReferencedFrameOfReferenceUID", "PositionReferenceIndicator"}
 OF_PATIENT_AND_STUDY = ("patient", "clinical-trial-subject", "general-study", "patient-study", "clinical-trial-study")
 TINY = ("--patch=8", "--batch-size=2", "--filters=2", "--iterations=4", "--device=cpu", "--set", "train.levels=2")
+PARTS = ("--test-fraction", 0.25, "--validation-fraction", 0.25)
 SHAPE = (14, 12, 10)
-Viscera = Callable[..., int]
 
 
 # --- planting
@@ -260,6 +260,7 @@ class Commands:
 
     def __init__(self) -> None:
         self.printed: list[tuple[str, str]] = []  # command and output
+        self.failures: list[str] = []  # commands that did not end as they had to
 
     def __call__(self, *arguments: object) -> int:
         """Run one; its exit code. A defect of ours is printed as a user would see it."""
@@ -277,6 +278,12 @@ class Commands:
         self.printed.append((" ".join(str(each) for each in arguments[:1]), output))
         return result.exit_code
 
+    def must(self, *arguments: object, code: int = 0) -> None:
+        """Run one that ends with this code, or nothing of it would be searched."""
+        if (found := self(*arguments)) != code:
+            said = self.printed[-1][1].strip().splitlines()[-1:]
+            self.failures.append(f"{arguments[0]}: exit code {found}, not {code}: {''.join(said)}")
+
     def leaks(self, needles: Collection[str] = NEEDLES) -> list[str]:
         """`command: needles: line` of what was printed."""
         return [
@@ -288,40 +295,41 @@ class Commands:
 
 
 def first_commands(
-    viscera: Viscera, raw: Path, series: Path, out: Path, keys: tuple[object, ...] = (), *, whole: bool
+    viscera: Commands, raw: Path, series: Path, out: Path, keys: tuple[object, ...] = (), *, whole: bool
 ) -> None:
     """From data to predictions and scores: the commands that read headers, files and folders."""
     if keys or whole:
-        viscera("check", raw, "--out", out / "check", *keys, *["--json"] * whole)
-    viscera("prepare", raw, out / "store", "--downsample", 1, "--test-fraction", 0.3, *keys)
-    viscera("train", out / "store", out / "run", *TINY, "--set", "train.monitor_windows=2")
+        viscera.must("check", raw, "--out", out / "check", *keys, *["--json"] * whole, code=3)
+    viscera.must("prepare", raw, out / "store", "--downsample", 1, *PARTS, *keys, code=3)
+    viscera.must("train", out / "store", out / "run", *TINY, "--set", "train.monitor_windows=2")
     formats = ("--format", "nifti,seg-nrrd,probabilities,entropy")
-    viscera("predict", out / "run", raw / "imagesTr", out / "predictions", *formats, *keys)
-    viscera("predict", out / "run", series, out / "of_series", *formats, *keys)
+    viscera.must("predict", out / "run", raw / "imagesTr", out / "predictions", *formats, *keys, code=3)
+    viscera.must("predict", out / "run", series, out / "of_series", *formats, *keys)
+    scores = out / "scores" / "scores.csv"
+    viscera.must("evaluate", out / "predictions", raw, "--out", scores, *keys, code=3)
     if not keys:
         dicom = ("--format", "nifti,dicom-seg,dicom-seg-labelmap,rtstruct")
-        viscera("predict", out / "run", series, out / "of_dicom", *dicom)
-        viscera("evaluate", out / "predictions", raw, "--out", out / "scores" / "scores.csv")
+        viscera.must("predict", out / "run", series, out / "of_dicom", *dicom)
 
 
-def other_commands(viscera: Viscera, out: Path) -> None:
+def other_commands(viscera: Commands, out: Path) -> None:
     """What is made of these."""
-    viscera("doctor", out / "run", "--no-probe", "--json")
-    viscera("card", out / "run", "--store", out / "store")
-    viscera("export", out / "run", out / "exported", "--to", "safetensors,slicer")
-    viscera("verify", out / "store")
-    viscera("verify", out / "predictions", "--json")
+    viscera.must("doctor", out / "run", "--no-probe", "--json")
+    viscera.must("card", out / "run", "--store", out / "store")
+    viscera.must("export", out / "run", out / "exported", "--to", "safetensors,slicer")
+    viscera.must("verify", out / "store")
+    viscera.must("verify", out / "predictions", "--json")
 
 
-def study_commands(viscera: Viscera, out: Path) -> None:
+def study_commands(viscera: Commands, out: Path) -> None:
     """A study with its report, which draw for seconds."""
     arms = ("--weightings", "uniform,simple", "--learning-rates", "0.01", "--seeds", "0", "--fuse")
-    viscera("study", out / "store", out / "study", *arms, *TINY, "--set", "train.monitor_windows=2")
-    viscera("report", out / "study")
-    viscera("doctor", out / "run", "--store", out / "store")
-    viscera("doctor", out / "store", "--preset", "demo", "--set", "train.iterations=20", "--json")
-    viscera("plan", out / "store", "--iterations", 10, "--out", out / "plan.yaml")
-    viscera("export", out / "run", out / "exported_more", "--to", "onnx,monai-bundle")
+    viscera.must("study", out / "store", out / "study", *arms, *TINY, "--set", "train.monitor_windows=2")
+    viscera.must("report", out / "study")
+    viscera.must("doctor", out / "run", "--store", out / "store")
+    viscera.must("doctor", out / "store", "--preset", "demo", "--set", "train.iterations=20", "--json")
+    viscera.must("plan", out / "store", "--iterations", 10, "--out", out / "plan.yaml")
+    viscera.must("export", out / "run", out / "exported_more", "--to", "onnx,monai-bundle")
 
 
 def look(path: Path) -> str:
@@ -347,7 +355,7 @@ def one_round(work: Path, seed: random.Random, *, has_pseudonyms: bool, whole: b
     """Files with markers, and where these were found again."""
     word = WORD if has_pseudonyms else "scan"
     source = work / ("in" if not has_pseudonyms else f"{WORD} in")
-    raw = write_data_set(source / f"{word} data", [f"{word}-Hans {n}" for n in range(5)])
+    raw = write_data_set(source / f"{word} data", [f"{word}-Hans {n}" for n in range(6)])
     series = write_series(source / f"{word} series", case_arrays(3)[0], seed, 1.0 if not whole else seed.random())
     bad = bad_series(source / f"{word} bad", seed)
     zipped = Path(shutil.make_archive(str(source / f"{word} packed"), "zip", bad[0]))
@@ -361,7 +369,7 @@ def one_round(work: Path, seed: random.Random, *, has_pseudonyms: bool, whole: b
     if whole:
         study_commands(viscera, out)
     count = sum(path.is_file() for path in source.rglob("*"))
-    return count, [*leaks(out), *viscera.leaks()]
+    return count, [*viscera.failures, *leaks(out), *viscera.leaks()]
 
 
 def trial(seconds: float, seed: int) -> Outcome:

@@ -15,7 +15,9 @@ from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError, UsageError
 from viscera.core.shard import Shard
 from viscera.io.pseudonyms import Pseudonyms
+from viscera.io.scores import read_scores
 from viscera.io.store import Store
+from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict
 from viscera.stages.prepare import prepare
 
@@ -141,3 +143,22 @@ def test_formats_that_say_whose_scan_it_is_are_refused(
     (written,) = predict(tiny_run, patient, tmp_path / "out", pseudonyms=keys)
     assert written.name == f"{Pseudonyms.open(keys).of('patient_7')}.nii.gz"
     assert files_that_say(tmp_path / "out", ["patient_7", "S1", "IM"]) == set()
+
+
+def test_predictions_are_scored_by_their_pseudonyms(
+    raw: Path, tiny_run: Path, tmp_path: Path, keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    predict(tiny_run, raw / "imagesTr", tmp_path / "out", pseudonyms=keys)
+    path = raw / "labelsTr" / "case_2.nii.gz"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BadInputError, match="1 of 5 cases was left out") as refused:
+        evaluate(
+            tmp_path / "out", raw, tmp_path / "s" / "scores.csv", pseudonyms=keys, summary=tmp_path / "s" / "s.json"
+        )
+    rows = read_scores(tmp_path / "s" / "scores.csv")
+    assert {names_in(keys)[row.case] for row in rows} == {"case_0", "case_1", "case_3", "case_4"}
+    assert files_that_say(tmp_path / "s", [*names_in(keys).values(), str(raw)]) == set()
+    assert "case_" not in f"{refused.value} {caplog.text}".replace("pseudonyms", "")
+    predict(tiny_run, raw / "imagesTr", tmp_path / "named")
+    with pytest.raises(BadInputError, match="5 of the predictions are not called by its pseudonyms"):
+        evaluate(tmp_path / "named", raw, tmp_path / "t" / "scores.csv", pseudonyms=keys)

@@ -101,6 +101,7 @@ def evaluate(
         "Part of a store to score; by default all cases that have a prediction.",
     ] = None,
     classes: Classes = None,
+    pseudonyms: KeyFile = None,
     as_json: AsJson = False,
     jobs: Jobs = 1,
     shard: Part = None,
@@ -126,7 +127,7 @@ def evaluate(
     file = class_file(classes)
     named = {"classes": file.table, "numbers": file.numbers} if file else {}
     more: dict[str, Any] = named | {"summary": summary or beside, "progress": call.display.update, "jobs": jobs}
-    more["fold"] = call.options.get("train.fold")
+    more |= {"fold": call.options.get("train.fold"), "pseudonyms": pseudonyms}
     more["shard"] = Shard.parse(shard) if shard else None
     with end_on_signal():  # and with it the processes
         rows = stage.evaluate(predictions, references, out, call.config().evaluate, layout=layout, split=split, **more)

@@ -183,7 +183,6 @@ class Lists(NamedTuple):
                 log.warning("%s", error)
             if self.folder is not None:
                 done = [task.input_name for task in tasks]
-                reasons = {case: self.told(why) for case, why in barrier.reasons.items()}
-                write_quarantine(self.folder, reasons, done, [self.source])
+                write_quarantine(self.folder, barrier.reasons, done, [self.source], self.told)
             if self.folder is not None and self.shard and is_end:
                 end_part(self.folder, "predict", self.shard)

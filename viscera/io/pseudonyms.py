@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -37,6 +37,18 @@ _FORMAT = "viscera pseudonyms"
 _LETTERS = 10  # of 32: 50 bits, so that two of a million cases share one with a probability of 0.0004
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 Said = TypeVar("Said")
+
+
+class HasPath(Protocol):
+    """What lies in a file."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        ...
+
+
+Named = TypeVar("Named", bound=HasPath)
 
 
 class _KeyFile(Settings):
@@ -122,6 +134,21 @@ class Pseudonyms:
         for case in found:
             self.hidden_names.add_names({path.name: f"{case.name} ({name})" for name, path in case.files.items()})
         return sorted(found, key=lambda case: case.name)
+
+    def of_files(self, references: Mapping[str, Named]) -> dict[str, Named]:
+        """Label maps by case, by pseudonym; names of files are hidden in messages."""
+        self.remember(references)
+        found = self.renamed(references)
+        self.hidden_names.add_names({each.path.name: f"{name} (labels)" for name, each in found.items()})
+        return found
+
+    def refuse_others(self, names: Iterable[str]) -> None:
+        """Raise BadInputError where these are no pseudonyms of cases that were met."""
+        if others := sum(name not in self._content.cases for name in names):
+            raise BadInputError(
+                f"{self.path}: {others} of the predictions are not called by its pseudonyms. Predict with --pseudonyms "
+                f"{self.path}, or evaluate without."
+            )
 
     def renamed(self, values: Mapping[str, Said]) -> dict[str, Said]:
         """Values by case, by pseudonym."""

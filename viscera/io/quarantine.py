@@ -1,6 +1,6 @@
 """`quarantine.csv`: the cases that were left out, each with its reason."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from viscera.io.handed_on import as_handed_on
@@ -12,7 +12,11 @@ _HEADER = ("case", "reason")
 
 
 def write_quarantine(
-    folder: Path, reasons: Mapping[str, str], cases: Iterable[str], sources: Iterable[Path] = ()
+    folder: Path,
+    reasons: Mapping[str, str],
+    cases: Iterable[str],
+    sources: Iterable[Path] = (),
+    told: Callable[[str], str] = str,  # what is written of a reason, before that
 ) -> None:
     """Write case and reason; with nothing to say, the list is removed.
 
@@ -24,7 +28,7 @@ def write_quarantine(
     rows = read_csv(path) if path.exists() else []
     kept = {row["case"]: row.get("reason", "") for row in rows if row["case"] not in done}
     if kept or reasons:
-        named = {case: as_handed_on(reason, *sources, folder) for case, reason in reasons.items()}
+        named = {case: as_handed_on(told(reason), *sources, folder) for case, reason in reasons.items()}
         write_csv(path, _HEADER, sorted({**kept, **named}.items()), checksum=True)
     else:
         remove(path)

@@ -18,6 +18,7 @@ from viscera.io.nifti import read_labels
 from viscera.io.nifti_header import is_nifti
 from viscera.io.predictions import is_of_dicom, read_record
 from viscera.io.probability_maps import is_map
+from viscera.io.pseudonyms import Pseudonyms
 from viscera.io.store import Store
 
 
@@ -39,6 +40,7 @@ class Meaning:
     classes: ClassTable  # ours
     layout: str = "auto"  # of a data set, see `io.layouts`; "auto": it is looked for
     numbers: Mapping[str, int] | None = None  # names to label numbers, of label maps that nothing else explains
+    keys: Pseudonyms | None = None  # of predictions that are called by pseudonyms; None: by the names of these
 
 
 def classes_beside(label_map: Path) -> ClassTable | None:
@@ -81,10 +83,11 @@ def _record(label_map: Path) -> tuple[Path, dict[str, Any]]:
     return path, read_record(path) or {}
 
 
-def prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
+def prediction_files(predictions: Path, references: Path, keys: Pseudonyms | None = None) -> dict[str, Path]:
     """The label maps to score, by case: a file where both are files, or those of a folder.
 
-    Raises BadInputError for a file and a folder, one that does not exist, or a folder without a label map.
+    Raises BadInputError for a file and a folder, one that does not exist, or a folder without a label map; and for
+    names where pseudonyms are expected.
     """
     if predictions.is_file() and references.is_file():
         return {case_name(predictions): predictions}
@@ -99,6 +102,8 @@ def prediction_files(predictions: Path, references: Path) -> dict[str, Path]:
     files = _by_name(predictions)
     if not files:
         raise BadInputError(f"{predictions}: no .nii or .nii.gz file in this folder. Give the folder of predictions.")
+    if keys:
+        keys.refuse_others(files)
     return files
 
 
@@ -128,6 +133,8 @@ def _read_prediction(path: Path, classes: ClassTable, known: LabelNumbers | None
 
 def references_of(path: Path, store: Store | None, split: Split | None, meaning: Meaning) -> dict[str, Reference]:
     """The truths by case: of a store or a part of it, of a data set of any layout, or of a folder of label maps."""
+    if store is None and meaning.keys is not None:
+        return meaning.keys.of_files(_of_folder(path, meaning))
     if store is None:
         return _of_folder(path, meaning)
     return {name: _of_stored(store, name) for name in store.names(split)}

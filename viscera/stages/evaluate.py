@@ -23,6 +23,7 @@ from viscera.io.job_parts import begin_part_beside_others, end_part_beside_other
 from viscera.io.manifest import Split
 from viscera.io.mirror_index import address_of
 from viscera.io.probability_maps import probabilities_beside
+from viscera.io.pseudonyms import Pseudonyms, pseudonymous
 from viscera.io.references import (
     Meaning,
     Reference,
@@ -58,6 +59,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
     split: Split | None = None,  # of a Store, scored alone; by default all that is predicted, with every test case
     # of a Store with folds: `split` is as a training of it saw them; by default the held out, which of "all" are all
     fold: int | Literal["all"] | None = None,
+    pseudonyms: Path | None = None,  # key file, see `io.pseudonyms`, of predictions that were made with it
     summary: Path | None = None,  # nnU-Net's `summary.json`, to be written; of the original grid where that is scored
     confusion: Path | None = None,  # likewise, a table of which class the voxels of each class are called
     all_or_none: bool = False,  # write nothing where a case cannot be scored: models are compared on the same cases
@@ -73,37 +75,54 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         DefectError: likewise, where a case was left out by a defect of ours.
     """
     config = config or EvaluateConfig()
-    store = _store_of(references, config, classes, split, fold)
-    if fold is not None and split is None:
-        split = "train" if fold == "all" else "validation"
-    outputs = ScoreFiles(out, summary, confusion)
-    outputs.refuse_others(calibration=bool(config.calibration))
-    files = prediction_files(predictions, references)
-    classes = classes or (store.classes if store else classes_beside(next(iter(files.values())))) or ABDOMEN
-    refuse_unknown_organs(config.tolerance_mm, classes)
-    files, known = _paired(files, references, store, split, Meaning(classes, layout, numbers))
-    readers = read_predictions(files, classes)
-    own = shard.of(sorted(files)) if shard else sorted(files)
-    if shard:
-        _refuse_another_part(out, own)
-    tasks = [_Task(name, files[name], readers[name], known[name]) for name in own]
-    _refuse_without_probabilities(predictions, tasks, config)
-    outputs.refuse_unwritable()
-    if shard:
-        begin_part_beside_others(out.parent, "evaluate", shard, sorted(files))
-    barrier, store_path = CaseBarrier(), references if store else None
-    load = partial(_opened, store_path, store.fingerprint if store else "") if jobs > 1 else lambda: store
-    scored = _scored(tasks, barrier, partial(_score, load, classes, config), jobs, progress)
+    keys = Pseudonyms.open(pseudonyms, [predictions]) if pseudonyms is not None else None
+    with pseudonymous(keys, references):
+        store = _store_of(references, config, classes, split, fold)
+        split = split or (None if fold is None else "train" if fold == "all" else "validation")
+        outputs = ScoreFiles(out, summary, confusion)
+        outputs.refuse_others(calibration=bool(config.calibration))
+        files = prediction_files(predictions, references, keys)
+        classes = classes or (store.classes if store else classes_beside(next(iter(files.values())))) or ABDOMEN
+        refuse_unknown_organs(config.tolerance_mm, classes)
+        files, known = _paired(files, references, store, split, Meaning(classes, layout, numbers, keys))
+        readers = read_predictions(files, classes)
+        own = shard.of(sorted(files)) if shard else sorted(files)
+        if shard:
+            _refuse_another_part(out, own)
+        tasks = [_Task(name, files[name], readers[name], known[name]) for name in own]
+        _refuse_without_probabilities(predictions, tasks, config)
+        outputs.refuse_unwritable()
+        if shard:
+            begin_part_beside_others(out.parent, "evaluate", shard, sorted(files))
+        barrier, opened = CaseBarrier(), partial(_opened, *((references, store.fingerprint) if store else (None, "")))
+        load = opened if jobs > 1 else lambda: store
+        scored = _scored(tasks, barrier, partial(_score, load, classes, config), jobs, progress)
+        told = keys.told if keys else str
+        rows = _write(outputs, scored, classes, config, told=told, all_or_none=all_or_none)
+        quarantine.write_quarantine(out.parent, barrier.reasons, own, [predictions, references], told)
+        if shard:
+            end_part_beside_others(out.parent, "evaluate", shard)
+        barrier.finish(len(tasks), out.parent / quarantine.NAME)
+    return rows
+
+
+def _write(
+    outputs: ScoreFiles,
+    scored: "Sequence[_Scored]",
+    classes: ClassTable,
+    config: EvaluateConfig,
+    *,
+    told: Callable[[str], str],
+    all_or_none: bool,
+) -> list[ScoreRow]:
+    """Write what was scored, or take an earlier table away; the rows."""
     rows, counted = _rows_and_counts(scored, warn=not all_or_none)  # a study would say so of every run
-    if (counted or not tasks) and not (all_or_none and barrier.left_out):  # a part may have no case
-        bins = (row for each in scored for row in each.reliability) if config.calibration else None
+    counted = [CountedCase(told(each[0]), told(each[1]), each[2]) for each in counted]
+    if (counted or not scored) and not (all_or_none and any(each.why for each in scored)):  # a part may have no case
+        bins = [row for each in scored for row in each.reliability] if config.calibration else None
         outputs.write(rows, bins, nnunet_summary(counted) if counted else None, _called(scored, classes))
     elif outputs.remove():
-        log.warning("%s: was of an earlier evaluation, and is removed: of these predictions there are no scores.", out)
-    quarantine.write_quarantine(out.parent, barrier.reasons, own, [predictions, references])
-    if shard:
-        end_part_beside_others(out.parent, "evaluate", shard)
-    barrier.finish(len(tasks), out.parent / quarantine.NAME)
+        log.warning("%s: was of an earlier evaluation, and is removed: there are no scores of these.", outputs.scores)
     return rows
 
 

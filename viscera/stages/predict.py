@@ -66,7 +66,7 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
             "held it out, add --out-of-fold, with the folder of the runs of all folds."
         )
     wanted = wanted_formats(output, formats)
-    keys = Pseudonyms.open(pseudonyms, [output.parent if is_file else output]) if pseudonyms is not None else None
+    keys = Pseudonyms.open(pseudonyms, [output]) if pseudonyms is not None else None
     with pseudonymous(keys, source), open_scans(source, series) as scans:
         scans = _under_pseudonyms(scans, keys, wanted) if keys else scans  # noqa: PLW2901 - the same scans
         _check_output(output, scans, wanted, is_file=is_file)

@@ -91,8 +91,8 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
                 store.reload()
             if before is not None and set(store.names()) > set(before.names()) and before.names():
                 _state_licence(store, dataset_licence(source))
-            reasons = {name: keys.told(why) if keys else why for name, why in barrier.reasons.items()}
-            quarantine.write_quarantine(store_path, reasons, [case.name for case in own], [source])
+            told = keys.told if keys else str
+            quarantine.write_quarantine(store_path, barrier.reasons, [case.name for case in own], [source], told)
             if {*names} <= {*store.names(), *quarantine.left_out_of(store_path)}:
                 forget_parts(store_path, "prepare")
                 assign_split(store, config, found.wanted_split, found.proposed)

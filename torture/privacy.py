@@ -40,7 +40,7 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from typer.testing import CliRunner
 
 from torture.outcome import Outcome
-from viscera.check import check_stage
+from viscera.check.check_page import MOST_PICTURES
 from viscera.cli import app as command_line
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.study import launch
@@ -299,7 +299,7 @@ def first_commands(
     viscera: Commands, raw: Path, series: Path, out: Path, keys: tuple[object, ...] = (), *, whole: bool
 ) -> None:
     """From data to predictions and scores: the commands that read headers, files and folders."""
-    pictures = mock.patch.object(check_stage, "MOST_PICTURES", check_stage.MOST_PICTURES if whole else 1)
+    pictures = mock.patch("viscera.check.check_stage.MOST_PICTURES", MOST_PICTURES if whole else 1)
     if keys or whole:
         with pictures:  # which take seconds
             viscera.must("check", raw, "--out", out / "check", *keys, *["--json"] * whole, code=3)

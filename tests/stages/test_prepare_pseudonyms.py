@@ -165,6 +165,9 @@ def test_predictions_are_scored_by_their_pseudonyms(
     assert {names_in(keys)[row.case] for row in rows} == {"case_0", "case_1", "case_3", "case_4"}
     assert files_that_say(tmp_path / "s", [*names_in(keys).values(), str(raw)]) == set()
     assert "case_" not in f"{refused.value} {caplog.text}".replace("pseudonyms", "")
+    with pytest.raises(BadInputError, match="there is no such key file"):
+        evaluate(tmp_path / "out", raw, tmp_path / "t" / "scores.csv", pseudonyms=tmp_path / "other.json")
+    assert not (tmp_path / "other.json").exists()
     predict(tiny_run, raw / "imagesTr", tmp_path / "named")
     with pytest.raises(BadInputError, match="5 of the predictions are not called by its pseudonyms"):
         evaluate(tmp_path / "named", raw, tmp_path / "t" / "scores.csv", pseudonyms=keys)

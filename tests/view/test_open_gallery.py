@@ -1,5 +1,6 @@
 """What lies at a path: scans, label maps, data sets, DICOM, stores, studies; and what belongs to which case."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from viscera.core.arms import arms_of
 from viscera.core.errors import BadInputError, UsageError
 from viscera.core.resolve import resolve_config
 from viscera.io.nifti import write_nifti
+from viscera.io.pseudonyms import Pseudonyms
 from viscera.io.runlog import StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, write_scores
 from viscera.io.store import Store
@@ -146,3 +148,18 @@ def test_scans_do_not_go_with_scans(phantoms: Path) -> None:
 def test_the_least_trusted_come_first(phantoms: Path, predicted: Path) -> None:
     cases = list(open_gallery(predicted, Beside(references=phantoms)).cases)
     assert [case.name for case in by_distrust(cases[::-1])] == ["phantom_001", "phantom_000"]
+
+
+def test_scans_and_references_are_found_by_the_pseudonyms_of_label_maps(
+    tmp_path: Path, predicted: Path, phantoms: Path
+) -> None:
+    keys = Pseudonyms.open(tmp_path / "keys.json")
+    keys.remember(["phantom_000", "phantom_001"])
+    for name in ("phantom_000", "phantom_001"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        shutil.copy(predicted / f"{name}.nii.gz", tmp_path / "out" / f"{keys.of(name)}.nii.gz")
+    gallery = open_gallery(tmp_path / "out", Beside(scans=phantoms / "imagesTr", references=phantoms, keys=keys))
+    assert {case.name for case in gallery.cases} == {keys.of("phantom_000"), keys.of("phantom_001")}
+    assert all(case.scan is not None and case.reference is not None for case in gallery.cases)
+    gallery = open_gallery(phantoms / "imagesTr", Beside(labels=tmp_path / "out", keys=keys))
+    assert all(case.name.startswith("p_") and len(case.layers) == 1 for case in gallery.cases)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from viscera.cli.arguments import AsJson, Classes, Layout, class_file
+from viscera.cli.arguments import AsJson, Classes, KeyFile, Layout, class_file
 from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import end_on_signal
 from viscera.core.errors import BadInputError
@@ -29,6 +29,7 @@ def view(
     scores: Annotated[Path | None, "Table of scores; by default scores.csv beside the label maps."] = None,
     layout: Layout = "auto",
     classes: Classes = None,
+    pseudonyms: KeyFile = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, metavar="N", help="Port of the page; by default a free one.")
     ] = 0,
@@ -43,6 +44,7 @@ def view(
         viscera view study
     """
     try:
+        from viscera.io.pseudonyms import Pseudonyms
         from viscera.view.given_beside import Beside
         from viscera.view.open_gallery import open_gallery
         from viscera.view.view_server import serve
@@ -51,7 +53,8 @@ def view(
             raise
         raise BadInputError("the viewer needs starlette and uvicorn: pip install 'viscera[view]'.") from error
 
-    gallery = open_gallery(path, Beside(scans, labels, references, scores, layout, class_file(classes)))
+    keys = Pseudonyms.open(pseudonyms, [path], is_there=True) if pseudonyms else None
+    gallery = open_gallery(path, Beside(scans, labels, references, scores, layout, class_file(classes), keys))
     serve(gallery, call.result, port=port, browser=not no_browser, train=call.config().train)
 
 

@@ -66,8 +66,10 @@ class Pseudonyms:
         self.hidden_names = HiddenNames()
 
     @classmethod
-    def open(cls, path: Path, apart_from: Sequence[Path] = (), key_id: str | None = None) -> "Pseudonyms":
-        """Read a key file, or make one.
+    def open(
+        cls, path: Path, apart_from: Sequence[Path] = (), key_id: str | None = None, *, is_there: bool = False
+    ) -> "Pseudonyms":
+        """Read a key file, or make one unless it has to be there.
 
         `apart_from` are artifacts that it must not travel with; `key_id` is that of the key by which one was made.
 
@@ -80,6 +82,8 @@ class Pseudonyms:
                     f"{path}: the key file lies in {folder}, and would travel with it. Give a path outside, where only "
                     "you can read."
                 )
+        if is_there and not path.exists():
+            raise BadInputError(f"{path}: there is no such key file. Give the one that the predictions were made with.")
         if key_id is not None and not path.exists():
             raise BadInputError(f"{path}: there is no such key file; the one with the key {key_id} was expected.")
         with _alone_with(path):

@@ -75,7 +75,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         DefectError: likewise, where a case was left out by a defect of ours.
     """
     config = config or EvaluateConfig()
-    keys = Pseudonyms.open(pseudonyms, [predictions]) if pseudonyms is not None else None
+    keys = Pseudonyms.open(pseudonyms, [predictions], is_there=True) if pseudonyms is not None else None
     with pseudonymous(keys, references):
         store = _store_of(references, config, classes, split, fold)
         split = split or (None if fold is None else "train" if fold == "all" else "validation")

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.errors import BadInputError
@@ -15,6 +16,7 @@ from viscera.io.nifti import read_labels
 from viscera.io.nifti_header import files_of, is_nifti
 from viscera.io.predictions import Measured, read_measurements
 from viscera.io.probability_maps import is_map
+from viscera.io.pseudonyms import Pseudonyms
 from viscera.io.references import Meaning, Reference, classes_beside, read_predictions, reference_file, references_of
 from viscera.io.scans import open_scans
 from viscera.io.scans import read_volume as read_any_scan
@@ -23,6 +25,7 @@ from viscera.io.store import Store
 from viscera.view.corrections import newest
 from viscera.view.gallery import LabelLayer, ScanLayer
 
+Layer = TypeVar("Layer", ScanLayer, LabelLayer)
 PREPARED = "The scan is shown as the store holds it, on the grid that the network sees."
 
 
@@ -36,12 +39,17 @@ class Beside:
     scores: Path | None = None  # table of scores; by default the one in the folder of predictions
     layout: str = "auto"  # of the references' data set
     classes: ClassFile | None = None  # of label maps that nothing explains
+    keys: Pseudonyms | None = None  # by which label maps are called, and scans and references are not
 
     @property
     def roots(self) -> tuple[Path, ...]:
         """Where these lie, links followed."""
         given = (self.scans, self.labels, self.references, self.scores)
         return tuple(each.resolve() for each in given if each is not None)
+
+    def called(self, found: dict[str, Layer]) -> dict[str, Layer]:
+        """What has names, by the pseudonyms of label maps where these have some."""
+        return self.keys.renamed(found) if self.keys else found
 
     def classes_of(self, label_map: Path | None) -> ClassTable:
         """What the numbers of label maps stand for: as `predict` says beside one, else the classes file, or ours."""

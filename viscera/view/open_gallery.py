@@ -92,11 +92,15 @@ def _of_predictions(path: Path, beside: Beside) -> Gallery:
     classes = beside.classes_of(next(iter(files.values())))
     table = beside.scores or (path / "scores.csv" if path.is_dir() else None)
     layers = predictions_of(files, classes, dice_of(table), "prediction")
-    truths = references_at(beside.references, classes, beside) if beside.references else {}
-    scans = scans_of(beside.scans) if beside.scans else {}
+    truths = beside.called(references_at(beside.references, classes, beside)) if beside.references else {}
+    scans = beside.called(scans_of(beside.scans)) if beside.scans else {}
     if not scans and beside.references and beside.references.is_dir():
         with suppress(BadInputError):  # a folder of label maps alone
-            scans = scans_of(beside.references) if not any(map(is_nifti, beside.references.iterdir())) else {}
+            scans = (
+                beside.called(scans_of(beside.references))
+                if not any(map(is_nifti, beside.references.iterdir()))
+                else {}
+            )
     mended = folder_of(path)
     cases = [
         ShownCase(
@@ -112,11 +116,11 @@ def _of_predictions(path: Path, beside: Beside) -> Gallery:
 
 def _of_scans(path: Path, beside: Beside) -> Gallery:
     _refuse_given("--scans", beside.scans, "it goes with label maps, and these are scans.")
-    scans = scans_of(path)
+    scans = beside.called(scans_of(path))
     files = label_maps_of(beside.labels) if beside.labels else {}
     classes = beside.classes_of(next(iter(files.values()), None))
     layers = predictions_of(files, classes, dice_of(beside.scores), "prediction") if files else {}
-    truths = references_at(beside.references, classes, beside) if beside.references else {}
+    truths = beside.called(references_at(beside.references, classes, beside)) if beside.references else {}
     mended = folder_of(beside.labels) if beside.labels else None
     cases = [
         ShownCase(

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import stat
+import sys
 from base64 import b32encode
 from pathlib import Path
 
@@ -111,6 +112,21 @@ def test_messages_and_errors_do_not_have_the_names(tmp_path: Path, caplog: pytes
     assert str(refused.value) == f"SOURCE/…: cannot be read, {pseudonym}.nii.gz neither"
     assert refused.value.__cause__ is None
     assert "Hans" not in "".join(map(str, refused.value.args))
+
+
+def test_handlers_of_a_program_that_uses_the_library_do_not_have_them(capsys: pytest.CaptureFixture[str]) -> None:
+    names = HiddenNames()
+    names.add_names({"Hans": "case_a"})
+    own, logger = logging.StreamHandler(sys.stdout), logging.getLogger("viscera")
+    logger.addHandler(own)
+    try:
+        with names.hidden():
+            logging.getLogger("viscera.io").warning("of %s", "Hans")
+        logging.getLogger("viscera.io").warning("of %s", "Ada")
+    finally:
+        logger.removeHandler(own)
+    assert capsys.readouterr().out == "of case_a\nof Ada\n"
+    assert own.filters == []
 
 
 def test_a_defect_does_not_say_them_either(tmp_path: Path) -> None:

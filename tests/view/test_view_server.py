@@ -310,6 +310,32 @@ def test_many_requests_leave_no_threads_and_files_open(server: ViewServer) -> No
     assert after[1][1] <= after[0][1] + 2
 
 
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (b"OPTIONS * HTTP/1.1", b"Host: 127.0.0.1"),
+        (b"CONNECT 127.0.0.1:80 HTTP/1.1", b"Host: 127.0.0.1"),
+        (b"TRACE /TOKEN/ HTTP/1.1", b"Host: 127.0.0.1\r\nOrigin: http://127.0.0.1"),
+        (b"PRI * HTTP/2.0", b""),
+        (b"GET /TOKEN/ HTTP/1.0", b""),  # without a host
+        (b"GET http://evil.example/TOKEN/api/gallery HTTP/1.1", b"Host: 127.0.0.1"),
+        (b"GET //TOKEN/api/gallery HTTP/1.1", b"Host: 127.0.0.1"),
+        (b"GET /\xff\xfe/ HTTP/1.1", b"Host: 127.0.0.1"),
+        (b"GET /TOKEN/api/cases/%ED%A0%80 HTTP/1.1", b"Host: 127.0.0.1"),
+        (b"GET /TOKEN/ HTTP/1.1", b"Host: 127.0.0.1\r\nContent-Length: -5"),
+        (b"POST /TOKEN/api/gallery HTTP/1.1", b"Host: 127.0.0.1\r\nContent-Length: 99999999999"),
+    ],
+)
+def test_odd_requests_get_a_refusal_and_no_traceback(
+    server: ViewServer, caplog: pytest.LogCaptureFixture, start: bytes, more: bytes
+) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as raw:
+        raw.sendall(start.replace(b"TOKEN", server.token.encode()) + b"\r\n" + more + b"\r\n" * bool(more) + b"\r\n")
+        status = raw.recv(4096).split()[1]
+    assert 400 <= int(status) < 500
+    assert [each for each in caplog.records if each.levelname == "ERROR"] == []
+
+
 def test_websockets_are_refused(server: ViewServer) -> None:
     upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec_WebSocket_Version": "13"}
     status = ask(server, f"{own(server)}/", **upgrade, Sec_WebSocket_Key="AAAAAAAAAAAAAAAAAAAAAA==")[0]

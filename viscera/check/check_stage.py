@@ -79,7 +79,7 @@ def check(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
             spread = partial_of(for_each, jobs=jobs)
         found = _looked_at(shard.of(sources) if shard else sources, table, spread, progress)
         found = _told(found, keys) if keys else found
-        title, organs = dataset_title(source, or_folder=keys is None), table.names[1:]
+        title, organs = dataset_title(source, or_folder=keys is None) or "a data set", table.names[1:]
         held.enter_context(exclusive(out, wait_s=TURN_S))
         if shard is None:
             remove_parts(out)

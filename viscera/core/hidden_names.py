@@ -56,7 +56,9 @@ class HiddenNames:
     @contextmanager
     def hidden(self) -> Iterator[None]:
         """Within, messages to the log have them not, nor has an error that leaves."""
-        handlers, hiding = logging.getLogger().handlers[:], _Hiding(self)
+        loggers, hiding = [logging.getLogger(name) for name in ("", "viscera")], _Hiding(self)
+        handlers = [handler for logger in loggers for handler in logger.handlers]
+        handlers += [logging.lastResort] if logging.lastResort else []
         for handler in handlers:
             handler.addFilter(hiding)
         try:

@@ -1,5 +1,6 @@
 """Nothing that a header says of a patient, and under pseudonyms no name of a file or folder, comes out again."""
 
+import base64
 import gzip
 import io
 import random
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from torture.privacy import DATE, WORD, one_round, said_in
+from torture.privacy import AGE, DATE, WORD, one_round, said_in
 
 
 def test_markers_are_found_wherever_they_are() -> None:
@@ -17,6 +18,8 @@ def test_markers_are_found_wherever_they_are() -> None:
         archive.writestr("a.gz", gzip.compress(f"of {DATE}".encode()))
         archive.writestr("b", WORD.lower().encode("utf-16-le"))
     assert said_in(packed.getvalue()) == {WORD, DATE}
+    assert said_in(b"<img src='data:x;base64," + base64.b64encode(f"..{AGE}".encode()) + b"'>") == {AGE}
+    assert said_in(b"<img src='data:x;base64,xx" + AGE.encode() + b"xx'>") == set()
     assert said_in(gzip.compress(b"nothing")) == set()
 
 

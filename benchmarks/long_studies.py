@@ -27,11 +27,10 @@ from benchmarks.stores import phantom_store, shapes_store
 from viscera.cli.terminal import stop_on_signal
 from viscera.core.arms import arms_of
 from viscera.core.config import Config
-from viscera.core.progress import unseen
+from viscera.core.progress import StopSignal, unseen
 from viscera.core.resolve import resolve_config
 from viscera.engine.hardware import choose_device, describe_hardware
 from viscera.engine.precision_probe import decided
-from viscera.engine.trainer import StopSignal
 from viscera.io.records import read_json, read_yaml, write_json
 from viscera.io.runlog import StudyFolder
 from viscera.io.scores import ScoreRow
@@ -73,7 +72,7 @@ def _weights(file: str, data: str = "demo", large: tuple[str, ...] = (_AT_THE_EN
 STUDIES = {
     **{name: _weights(f"{name}.yaml") for name in ("direction", "printed", "scale", "readings")},
     "repair": _weights("repair.yaml", large=(_AT_THE_END, _TO_UNIFORM)),
-    **{f"forecast_{name}": _weights("forecast.yaml", name) for name in ("a", "b", "c", "shapes")},
+    **{f"forecast_{name}": _weights("forecast.yaml", name) for name in ("a", "b", "c")},
     "permutation": LongStudy("permutation.yaml", "demo", "permutation"),
     "rivals": LongStudy("rivals.yaml", "demo", "permutation"),
     "rate_times_steps": LongStudy("rate_times_steps.yaml", "demo", "permutation"),

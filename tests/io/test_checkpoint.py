@@ -13,6 +13,7 @@ from viscera.core.anatomy import ABDOMEN, CLASS_NAMES
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from viscera.io.files import sha256
 
 
 def made(step: int = 7) -> Checkpoint:
@@ -48,6 +49,15 @@ def test_averaged_weights_are_what_is_applied_and_are_only_written_where_there_a
     torch.save(content, tmp_path / "both.pt")
     with pytest.raises(BadInputError, match="checksum"):
         load_checkpoint(tmp_path / "both.pt")
+
+
+def test_the_same_is_the_same_to_the_byte_under_every_name_and_after_it_was_read(tmp_path: Path) -> None:
+    """PyTorch writes the file's name into it, and texts that are equal once or twice, as they are the same or not."""
+    checkpoint = made()
+    digests = {save_checkpoint(tmp_path / name, checkpoint) for name in ("last.pt", "other.pt")}
+    again = load_checkpoint(tmp_path / "last.pt")
+    digests.add(save_checkpoint(tmp_path / "again.pt", again))
+    assert digests == {sha256(tmp_path / "last.pt")} == {sha256(tmp_path / "again.pt")}
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

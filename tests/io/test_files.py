@@ -6,12 +6,15 @@ import os
 import stat
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import atomic_path, exclusive, is_occupied, sha256, write_text
+from viscera.io.files import atomic_path, is_occupied, put_folder, remove_leftovers, sha256, write_text
+from viscera.io.folder_lock import alone_in, alone_with, exclusive, is_held
 
 
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -86,7 +89,7 @@ for write in writers:
 
 def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from viscera.io.files import exclusive\n"
+        "import sys; from pathlib import Path; from viscera.io.folder_lock import exclusive\n"
         f"with exclusive(Path({str(tmp_path)!r})): pass"
     )
     with exclusive(tmp_path):
@@ -224,3 +227,91 @@ def test_what_file_managers_leave_does_not_occupy_a_folder(tmp_path: Path) -> No
     assert not is_occupied(tmp_path / "new")
     (tmp_path / "mine.txt").touch()
     assert is_occupied(tmp_path)
+
+
+def made(folder: Path, text: str) -> Path:
+    folder.mkdir()
+    (folder / "a.txt").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("code", [0, errno.ENOSYS, errno.EINVAL])
+def test_a_folder_takes_the_place_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Also where names cannot be exchanged."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    if code:
+        monkeypatch.setattr("viscera.io.exchanged_names.exchange", refuse)
+    for text in ("old", "new"):
+        put_folder(made(tmp_path / ".made", text), tmp_path / "folder")
+        assert (tmp_path / "folder" / "a.txt").read_text() == text
+        assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_where_a_folder_cannot_take_the_place_the_other_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put_folder(made(tmp_path / ".made", "old"), tmp_path / "folder")
+    made(tmp_path / ".made", "new")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("viscera.io.exchanged_names.exchange", refuse)
+        with pytest.raises(OSError, match="Input/output"):
+            put_folder(tmp_path / ".made", tmp_path / "folder")
+    assert (tmp_path / "folder" / "a.txt").read_text() == "old"
+
+
+def test_what_killed_processes_left_of_a_file_is_deleted_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".0123abcd-last.pt", ".0123abcd-best.pt", ".0123abcd-other-last.pt", ".last.pt", "last.pt"):
+        (tmp_path / name).touch()
+    made(tmp_path / ".89ab0123-last.pt", "a folder")
+    remove_leftovers(tmp_path, {"last.pt"})
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".0123abcd-best.pt", ".0123abcd-other-last.pt", ".last.pt", "last.pt"]
+    remove_leftovers(tmp_path / "nowhere", {"last.pt"})
+
+
+def test_a_file_is_held_by_one_process_and_its_lock_vanishes(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with alone_with(path):
+        assert is_held(tmp_path)
+        with pytest.raises(BadInputError, match=r"a\.csv: another process is working on it"), alone_with(path):
+            pass
+        with alone_with(tmp_path / "b.csv"), exclusive(tmp_path):
+            pass
+    assert [each.name for each in tmp_path.iterdir()] == [".lock"]
+    assert not is_held(tmp_path)
+    with alone_with(path):
+        pass
+
+
+def test_several_hold_a_purpose_beside_each_other_and_none_alone_meanwhile(tmp_path: Path) -> None:
+    with alone_in(tmp_path, "predict", beside_others=True), alone_in(tmp_path, "predict", beside_others=True):
+        with pytest.raises(BadInputError, match="another process"), alone_in(tmp_path, "predict"):
+            pass
+        with alone_in(tmp_path, "evaluation"):
+            pass
+    with alone_in(tmp_path, "predict"), pytest.raises(BadInputError), alone_in(tmp_path, "predict", beside_others=True):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_was_deleted_while_it_was_waited_for_is_taken_anew(tmp_path: Path) -> None:
+    """Its file has no name any more, so that a third process would take another for the same."""
+    path, inodes = tmp_path / "a", []
+    first = alone_with(path)
+    first.__enter__()
+    waiting = threading.Thread(target=lambda: inodes.append(_held_inode(path)))
+    waiting.start()
+    time.sleep(0.02)
+    first.__exit__(None, None, None)
+    waiting.join()
+    assert inodes == [True]
+
+
+def _held_inode(path: Path) -> bool:
+    with alone_with(path, wait_s=5):
+        return path.with_name(".a.lock").exists()

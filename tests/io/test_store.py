@@ -16,6 +16,7 @@ from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
 from viscera.io import prepared_case as module
 from viscera.io.files import sha256
+from viscera.io.integrity import checks_of
 from viscera.io.manifest import CaseRecord
 from viscera.io.prepared_case import PreparedCase
 from viscera.io.store import Store, StoredCases
@@ -103,6 +104,27 @@ def test_a_case_that_is_stored_again_keeps_its_split(tmp_path: Path) -> None:
     assert Store.open(tmp_path / "s").names("test") == ["a"]
 
 
+def test_a_case_that_is_being_replaced_is_used_by_nobody_and_called_unfinished(tmp_path: Path) -> None:
+    """Killed between the new case and the manifest, which says nothing of it yet."""
+    store = make(tmp_path / "s", "a", "b")
+    before = Store.open(store.path)
+    store.expect(["a"])
+    module.write_case(store.path, case("a", liver_voxels=2), store.classes, store.manifest.cases["a"])
+    now = Store.open(store.path)
+    now.verify(["b"])
+    with pytest.raises(BadInputError, match=r"cases/a: `viscera prepare` replaces this case, or was stopped"):
+        now.verify(["a"])
+    states = {check.path.parent.name: check.run().state for check in checks_of(store.path)}
+    assert (states["a"], states["b"]) == ("unfinished", "sound")
+    now.add(case("a", liver_voxels=2))
+    Store.open(store.path).verify(["a", "b"])
+    now.expect(["a"])
+    now.expect(["a"], replaced=False)
+    assert Store.open(store.path).manifest == now.manifest
+    assert "awaited" not in (store.path / "manifest.json").read_text()
+    assert before.fingerprint != now.fingerprint
+
+
 @pytest.mark.parametrize("file", ["image.npy", "labels.npy", "labels_original.nii.gz"])
 def test_a_flipped_byte_is_noticed_and_the_file_named(tmp_path: Path, file: str) -> None:
     store = make(tmp_path / "s", "a", "b")
@@ -143,7 +165,6 @@ def test_killed_at_any_write_the_store_is_as_before(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "fsync", dying_fsync)
         patch.setattr("viscera.io.files.fsync", dying_fsync)
         with pytest.raises(KeyboardInterrupt):
             store.add(case("b"))
@@ -200,7 +221,8 @@ def test_cases_stand_in_order_one_a_line_and_say_what_they_said_when_indented(tm
     assert [line[:5] for line in lines if '"voxel_counts_prepared": [' in line] == ['  "a"', '  "b"']
     value = json.loads(path.read_text())
     said = store.manifest.model_dump(mode="json")
-    for name, value_left_out in {"fold": None, "ignored_prepared": 0, "ignored_original": 0}.items():
+    left_out = {"fold": None, "ignored_prepared": 0, "ignored_original": 0, "awaited": False}
+    for name, value_left_out in left_out.items():
         assert [case.pop(name) for case in said["cases"].values()] == [value_left_out] * 2
     assert said.pop("licence") == ""
     assert value.pop("checksum").startswith("sha256:")

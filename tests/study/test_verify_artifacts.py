@@ -15,7 +15,7 @@ from tests.command_line import run as command
 from viscera.core.config import Config, PredictConfig
 from viscera.export.export_stage import export
 from viscera.io.checkpoint import _digest, file_seal, load_checkpoint
-from viscera.io.files import exclusive
+from viscera.io.folder_lock import exclusive
 from viscera.io.integrity import BAD, Checked
 from viscera.io.records import read_json, read_yaml, write_record, write_yaml
 from viscera.io.runlog import StudyFolder

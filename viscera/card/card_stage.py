@@ -29,6 +29,7 @@ from viscera.card.model_card import EvaluationData, ModelCard
 from viscera.card.score_summary import ScoreSummary, summaries
 from viscera.core.errors import BadInputError, VisceraError
 from viscera.core.wording import agreeing
+from viscera.io.file_sets import finish, together
 from viscera.io.files import refuse_unwritable, sha256, write_text
 from viscera.io.records import read_json, validated, write_record
 from viscera.io.runlog import RunFolder, runs_in
@@ -62,6 +63,7 @@ def write_card(run: Path, out: Path | None = None, stated: Stated | None = None,
             write or that were edited, unless they may be overwritten.
     """
     stated, folder = stated or Stated(), out or run
+    finish(folder)
     facts = _facts_of(run, stated)
     own = _card_in(run)
     if not overwrite:
@@ -94,13 +96,10 @@ def write_card(run: Path, out: Path | None = None, stated: Stated | None = None,
     refuse_unwritable(folder)
     card = _dated(card, own)
     text = as_markdown(card)
-    digest, page = hashlib.sha256(text.encode()).hexdigest(), folder / MARKDOWN
-    there, written = sha256(page) if page.exists() else digest, _card_in(folder)
-    replaces = there if there != digest else written.replaces_sha256 if written else ""
-    known = {"markdown_sha256": digest, "replaces_sha256": replaces}
-    # first the checksums: killed between the two, what stands there is still known to be ours
-    write_record(folder / JSON, card.model_copy(update=known).model_dump(mode="json"))
-    write_text(page, text)
+    known, page = {"markdown_sha256": hashlib.sha256(text.encode()).hexdigest()}, folder / MARKDOWN
+    with together(folder):
+        write_record(folder / JSON, card.model_copy(update=known).model_dump(mode="json"))
+        write_text(page, text)
     return page
 
 

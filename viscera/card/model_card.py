@@ -117,4 +117,4 @@ class ModelCard(Settings):
     caveats_and_recommendations: tuple[str, ...]
     checksum: str = Field(default="", exclude=True, description="of this file without this key (`io.seals`)")
     markdown_sha256: str = Field(default="", description="of the card.md that is written with it")
-    replaces_sha256: str = ""  # of the card.md of before, which stands there until then
+    replaces_sha256: str = ""  # of an earlier version, which wrote it before the card.md: of the one before

@@ -36,7 +36,9 @@ from viscera.core.processes import Spread, for_each, watched
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.shard import Shard
 from viscera.io.classes import ClassFile
-from viscera.io.files import TURN_S, exclusive, is_occupied, refuse_unwritable, write_text
+from viscera.io.file_sets import finish, together
+from viscera.io.files import is_occupied, refuse_unwritable, write_text
+from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_title
 from viscera.io.layouts.labelled_cases import find_cases
@@ -64,6 +66,7 @@ def check(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
     The data set may lack some of the classes, by default the paper's eight. Raises BadInputError for no labelled data
     set, and for an `out` of something else; unread cases are no error.
     """
+    finish(out)
     is_ours = (out / FINDINGS).is_file() and is_table(out / FINDINGS, FINDINGS_HEADER)
     if is_occupied(out) and not is_ours and not has_parts(out):
         raise BadInputError(f"{out}: holds something that no check wrote. Give another folder with --out.")
@@ -239,7 +242,8 @@ def _concluded(found: _Found, title: str, table: ClassTable, out: Path) -> DataS
     cases = tuple(replace(case, findings=(*case.findings, *beside.get(case.case, ()))) for case in found.cases)
     organs = table.names[1:]
     checked = DataSetCheck(title, organs, cases, tuple(findings_of_the_set(facts, organs)))
-    write_csv(out / CASES, *case_table(checked))
-    write_csv(out / FINDINGS, FINDINGS_HEADER, finding_rows(checked))
-    write_text(out / PAGE, render_check_page(checked, found.pictures, table, viscera.__version__))
+    with together(out):
+        write_csv(out / CASES, *case_table(checked))
+        write_csv(out / FINDINGS, FINDINGS_HEADER, finding_rows(checked))
+        write_text(out / PAGE, render_check_page(checked, found.pictures, table, viscera.__version__))
     return checked

@@ -1,7 +1,8 @@
-"""How far a piece of work is: one shape for every stage."""
+"""How far a piece of work is, and whether it shall end: one shape for every stage."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(frozen=True)
@@ -19,3 +20,11 @@ OnProgress = Callable[[Progress], None]
 
 def unseen(_progress: Progress) -> None:
     """Show nothing."""
+
+
+class StopSignal(Protocol):
+    """Asked after each step whether to end; `threading.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Whether to end."""
+        ...

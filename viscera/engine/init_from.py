@@ -83,8 +83,8 @@ class Source(NamedTuple):
 
     def remember(self, folder: RunFolder, taken: "Taken") -> None:
         """Write what was taken into a run that begins; where it lies is for that alone which has no weights yet."""
-        write_record(folder.started_from, taken._asdict())
         write_text(folder.source_path, f"{address_of(Path(self.run).absolute())}\n")
+        write_record(folder.started_from, taken._asdict())
 
 
 class Taken(NamedTuple):

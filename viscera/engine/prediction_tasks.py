@@ -1,8 +1,8 @@
 """What is segmented: each scan as a task, done in whichever process, its files and the lists of its folder."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -23,7 +23,9 @@ from viscera.engine.trust import reasons_not_to_trust
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.dicom import Series
 from viscera.io.dicom.result_writers import Algorithm
-from viscera.io.files import TURN_S, exclusive
+from viscera.io.file_sets import finish
+from viscera.io.files import remove_leftovers
+from viscera.io.folder_lock import TURN_S, alone_in, alone_with, exclusive
 from viscera.io.formats import FORMATS, Result
 from viscera.io.job_parts import end_part
 from viscera.io.nifti_header import Placement
@@ -89,7 +91,20 @@ def run_all(
     overwrite: bool,
     spread: Spread | None = None,
 ) -> list[Path]:
-    """Do all tasks; a scan that raises is left out."""
+    """Do all tasks; a scan that raises is left out. Raises BadInputError where another process writes there."""
+    with lists.held(tasks):
+        return _run_all(tasks, load, lists, progress, overwrite=overwrite, spread=spread)
+
+
+def _run_all(
+    tasks: Sequence[Task],
+    load: Callable[[Task], Predictor],
+    lists: "Lists",
+    progress: OnProgress,
+    *,
+    overwrite: bool,
+    spread: Spread | None,
+) -> list[Path]:
     refuse_other_tables([task.files for task in tasks])
     if lists.folder is not None:
         refuse_other_quarantine(lists.folder)
@@ -171,6 +186,22 @@ class Lists(NamedTuple):
     source: Path  # of the scans
     shard: Shard | None = None  # of a job array, whose other parts write the lists of this folder, too
     told: Callable[[str], str] = str  # what is written of a reason
+
+    @contextmanager
+    def held(self, tasks: Sequence[Task]) -> Iterator[None]:
+        """Hold what is written, beside other parts; what a process that was killed left unfinished is finished."""
+        folders = {task.files.main.parent for task in tasks} | ({self.folder} if self.folder else set())
+        with ExitStack() as held:
+            if self.folder is not None:
+                held.enter_context(alone_in(self.folder, "predict", beside_others=self.shard is not None))
+            else:
+                for task in tasks:
+                    held.enter_context(alone_with(task.files.main))
+            for folder in folders:
+                finish(folder)
+                if self.shard is None:
+                    remove_leftovers(folder, {path.name for task in tasks for path in task.files.outputs})
+            yield
 
     def write(self, tasks: Sequence[Task], barrier: CaseBarrier, *, is_end: bool = False) -> None:
         """Write them; the first error is the one to hear of."""

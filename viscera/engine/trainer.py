@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from viscera.core.anatomy import IGNORED
 from viscera.core.config import Config
 from viscera.core.errors import InterruptedRunError, RunFailedError
-from viscera.core.progress import OnProgress, Progress
+from viscera.core.progress import OnProgress, Progress, StopSignal
 from viscera.engine.averaged_weights import AveragedWeights
 from viscera.engine.captured_step import CapturedStep
 from viscera.engine.diagnostics import full_diagnosis, full_steps, logit_gradient_norms, shares
@@ -43,6 +43,7 @@ from viscera.engine.whole_batch_norm import over_the_whole_batch
 from viscera.imaging.augment import augment
 from viscera.imaging.windows import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from viscera.io.file_sets import together
 from viscera.io.runlog import RunFolder
 from viscera.losses.dice import WeightedDiceLoss, training_loss
 from viscera.metrics.learning import DICE_BATCH_STATISTICS, MOSTLY_CALLED, VOLUME_RATIO
@@ -50,14 +51,6 @@ from viscera.networks.dropout import kept_channels
 from viscera.networks.unet3d import UNet3D
 
 log = logging.getLogger(__name__)
-
-
-class StopSignal(Protocol):
-    """Asked after each step whether to end; `threading.Event` is one."""
-
-    def is_set(self) -> bool:
-        """Whether to end."""
-        ...
 
 
 @dataclass(eq=False)
@@ -86,6 +79,7 @@ class Trainer:
     last_line: dict[str, Any] = field(default_factory=dict)  # of the curve, by this process
     on_line: OnLine = unheard  # told of each line of the curve
     written: dict[str, Checkpoint] = field(default_factory=dict)  # by file; without the values of their weights
+    with_last: Callable[[], None] | None = None  # writes what belongs to the last checkpoint, together with it
 
     @classmethod
     def create(cls, config: Config, facts: TrainingFacts, device: torch.device, ranks: Ranks = ALONE) -> "Trainer":
@@ -185,7 +179,7 @@ class Trainer:
             if logged:
                 self._log(folder, self._curve_line(monitor, feed, done, dice_batch_statistics))
             if save:
-                self._save(folder.last)
+                self._save(folder.last, self.with_last if last else None)
             if stopping and not last:
                 raise InterruptedRunError(f"{folder.path}: stopped at step {self.step}. Resume with --resume.")
 
@@ -258,10 +252,13 @@ class Trainer:
             average={} if self.average is None else self.applied.state_dict(),
         )
 
-    def _save(self, path: Path) -> None:
+    def _save(self, path: Path, beside: Callable[[], None] | None = None) -> None:
         if self.batch.ranks.is_first:
             checkpoint = self.checkpoint()
-            save_checkpoint(path, checkpoint)
+            with together(path.parent, is_held=True):
+                if beside is not None:
+                    beside()
+                save_checkpoint(path, checkpoint)
             self.written[path.name] = checkpoint.without_values()
 
     def _is_stopped(self) -> bool:

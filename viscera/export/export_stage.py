@@ -1,5 +1,6 @@
 """`viscera export`: from a Run to a folder that other programs can use."""
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from viscera.export.hub_form import write_safetensors
 from viscera.export.monai_form import write_monai_bundle
 from viscera.export.onnx_form import write_onnx
 from viscera.export.slicer_form import write_slicer
-from viscera.io.files import is_occupied, make_folder, move, sha256, temporary_beside, writing
+from viscera.io.files import is_occupied, make_folder, put_folder, remove_leftovers, sha256, temporary_beside, writing
+from viscera.io.folder_lock import alone_with
 from viscera.io.format_versions import EXPORT_VERSION, refuse_newer
 from viscera.io.records import read_json, validated, write_record
 
@@ -71,25 +73,32 @@ def export(
         raise UsageError(
             f"--to {', '.join(unknown) or 'none'}: there is no such format. There are: {', '.join(FORMS)}."
         )
-    _refuse_others(out, overwrite=overwrite)
     for name in wanted:
         for module in FORMS[name].needs:
             needed(module, name)
-    model = ExportedModel.read(run, config)
+    with alone_with(out):
+        _refuse_others(out, overwrite=overwrite)
+        _write(ExportedModel.read(run, config), wanted, out)
+    return out
+
+
+def _write(model: ExportedModel, wanted: Sequence[str], out: Path) -> None:
+    target = Path(os.path.realpath(out)) if out.is_symlink() else out.absolute()
     with writing(out):
-        make_folder(out.absolute().parent)
-        temporary = temporary_beside(out.absolute())
+        make_folder(target.parent)
+        remove_leftovers(target.parent, {target.name})
+        temporary = temporary_beside(target)
         try:
             for name in wanted:
                 folder = temporary / name if len(wanted) > 1 else temporary
                 folder.mkdir(parents=True)
-                write_card(run, folder)
+                write_card(model.run, folder)
                 FORMS[name].write(model, folder)
             _record(model, wanted, temporary)
-            _put(temporary, out.absolute())
-        finally:
+            put_folder(temporary, target)
+        except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
-    return out
+            raise
 
 
 def _record(model: ExportedModel, forms: Sequence[str], folder: Path) -> None:
@@ -98,21 +107,6 @@ def _record(model: ExportedModel, forms: Sequence[str], folder: Path) -> None:
         viscera=viscera.__version__, run_sha256=model.predictor.checksum, forms=tuple(forms), files=files
     )
     write_record(folder / RECORD, record.model_dump(mode="json"))
-
-
-def _put(made: Path, out: Path) -> None:
-    """In place of an earlier export, or of an empty folder."""
-    before = temporary_beside(out)
-    is_there = out.exists()
-    if is_there:
-        out.replace(before)
-    try:
-        move(made, out)
-    except OSError:
-        if is_there:
-            before.replace(out)
-        raise
-    shutil.rmtree(before, ignore_errors=True)
 
 
 def _refuse_others(out: Path, *, overwrite: bool) -> None:

@@ -21,7 +21,7 @@ from viscera.engine.sliding_window import SHARED
 from viscera.engine.trained_model import TOLERATED_RATIO
 from viscera.export.exported_model import INTENDED_USE, ExportedModel, example_of, readme_of
 from viscera.imaging.cleanup import organs_named
-from viscera.io.files import write_text
+from viscera.io.files import write_bytes, write_text
 from viscera.io.records import read_json, write_json
 
 _SCHEMA = (
@@ -51,7 +51,7 @@ def write_torchscript(model: ExportedModel, path: Path) -> None:
     network = nn.Sequential(model.network, nn.Softmax(dim=1)).eval()
     with torch.no_grad(), warnings.catch_warnings(action="ignore"):  # of tracing; results are compared by tests
         traced = torch.jit.trace(network, example_of(model.network), check_trace=False)  # type: ignore[no-untyped-call]
-        traced.save(str(path))
+        write_bytes(path, traced.save_to_buffer())
 
 
 def inference_of(model: ExportedModel) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import exclusive
+from viscera.io.folder_lock import exclusive
 from viscera.io.mirror_index import LISTED, LISTS, Index, Seen, folder_of, homes, mirrors_folder, removed
 from viscera.io.records import read_json
 

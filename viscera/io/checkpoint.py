@@ -5,17 +5,18 @@ over all of them. The file itself, a zip archive, has its own checksum as its co
 """
 
 import hashlib
+import sys
 import warnings
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
 
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config
-from viscera.core.errors import BadInputError, first_line
+from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.io.files import atomic_path, open_file, reading
 from viscera.io.format_versions import refuse_newer
@@ -61,8 +62,11 @@ _IN_CONFIG = ("classes", "training_spacings_mm")
 _AS_THEY_ARE = [each.name for each in fields(Checkpoint) if each.name not in {"config", *_IN_CONFIG, "average"}]
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, atomically; raises BadInputError where the disk is full or the folder not writable."""
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> str:
+    """Write a checkpoint, atomically; the SHA-256 of its file.
+
+    Raises BadInputError where the disk is full or the folder not writable.
+    """
     config = checkpoint.config.model_dump(mode="json") | {
         "classes": list(checkpoint.classes.names),
         "training_spacings_mm": [list(spacing) for spacing in checkpoint.training_spacings_mm],
@@ -72,23 +76,50 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     if checkpoint.average:
         content["average"] = checkpoint.average
     content["sha256"] = _digest(content)
+    content = _plain(content)
     with atomic_path(path) as temporary:
         try:
-            torch.save(content, temporary)
-            _add_seal(temporary)
-        except RuntimeError as error:  # PyTorch's zip writer hides the OSError of a full disk
-            raise OSError(28, f"No space left on device, or {first_line(error)}") from error
+            with temporary.open("wb") as file:  # of a path PyTorch would write the name into the file
+                torch.save(content, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # it is of its zip writer, on top of what went wrong
+                raise error.__context__ from None
+            raise
+        return _add_seal(temporary)
 
 
-def _add_seal(path: Path) -> None:
-    """Say the checksum of a file of `torch.save`, which is a zip archive, in the comment at its end."""
+def _plain(value: Any) -> Any:  # noqa: ANN401 - the nested values of a state dict
+    """The same with each text once: pickle tells equals from the same, and a run that was resumed has more of those."""
+    if isinstance(value, dict):
+        return {_plain(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    return sys.intern(value) if type(value) is str else value
+
+
+def _add_seal(path: Path) -> str:
+    """Say the checksum of a file of `torch.save`, which is a zip archive, in the comment at its end; that of it all."""
     with path.open("r+b") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = _digest_of(file, file.seek(0, 2) - len(_NO_COMMENT))
+        whole, end = digest.copy(), file.read()
+        digest.update(end)
+        if end != _NO_COMMENT:
+            return digest.hexdigest()  # another way of writing archives: its values have their checksum all the same
+        comment = _COMMENT + f"sha256:{digest.hexdigest()}".encode()
         file.seek(-len(_NO_COMMENT), 2)
-        if file.read() != _NO_COMMENT:
-            return  # another way of writing archives: its values have their checksum all the same
-        file.seek(-len(_NO_COMMENT), 2)
-        file.write(_COMMENT + f"sha256:{digest}".encode())
+        file.write(comment)
+        whole.update(comment)
+        return whole.hexdigest()
+
+
+def _digest_of(file: BinaryIO, size: int) -> "hashlib._Hash":
+    """Of the first bytes of a file, which is read up to there."""
+    file.seek(0)
+    digest = hashlib.sha256()
+    while size > 0 and (block := file.read(min(size, _BLOCK))):
+        digest.update(block)
+        size -= len(block)
+    return digest
 
 
 def file_seal(path: Path) -> Seal:
@@ -99,11 +130,7 @@ def file_seal(path: Path) -> Seal:
         length, said = file.read(len(_COMMENT)), file.read()
         if length != _COMMENT and not said.startswith(b"sha256:"):
             return Seal.NONE
-        file.seek(0)
-        digest, left = hashlib.sha256(), size - _SEAL_SIZE - len(_COMMENT)
-        while left > 0 and (block := file.read(min(left, _BLOCK))):
-            digest.update(block)
-            left -= len(block)
+        digest = _digest_of(file, size - _SEAL_SIZE - len(_COMMENT))
     digest.update(_NO_COMMENT)
     return Seal.FITS if length == _COMMENT and said == f"sha256:{digest.hexdigest()}".encode() else Seal.BROKEN
 

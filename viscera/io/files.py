@@ -1,7 +1,4 @@
-"""Files that a reader never sees half, folders that one process holds, checksums: on any file system.
-
-What a file system lacks (locks, fsync of folders) is gone without, with one warning where that takes protection away.
-"""
+"""Files that a reader never sees half, and checksums: on any file system."""
 
 import errno
 import hashlib
@@ -9,32 +6,35 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from functools import cache
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from io import BufferedReader
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
-from viscera.io.file_lock import NoLocksError, try_lock
+from viscera.io import exchanged_names
 
 log = logging.getLogger(__name__)
-_LOCK, PARTS = ".lock", ".parts"  # the latter: held while a part of a job array works, or an arm on Ray
-_NOT_OURS = {_LOCK, PARTS, ".DS_Store", ".directory", ".snapshot", "@eaDir", "desktop.ini", "lost+found", "Thumbs.db"}
+PARTS = ".parts"  # held while a part of a job array works, or an arm on Ray
+_NOT_OURS = {PARTS, ".DS_Store", ".directory", ".snapshot", "@eaDir", "desktop.ini", "lost+found", "Thumbs.db"}
 _FULL = {getattr(errno, name, 0) for name in ("ENOSPC", "EDQUOT", "EFBIG")}  # not all systems have all
-_NOT_SUPPORTED = {
+NOT_SUPPORTED = {
     getattr(errno, name, 0)
     for name in ("ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL", "ENOLCK", "EBADF", "ENOTTY", "ESTALE")
 }
+LOCKS = re.compile(r"\.(.+\.)?lock")  # files of `io.folder_lock`
 _LEFTOVERS = (".nfs", "._")  # of files that were deleted while open on NFS; of a Mac's attributes
 _HALF_WRITTEN = re.compile(r"\.[0-9a-f]{8}-")  # as `temporary_beside` names them
 _OPENED_BY_THE_SHELL = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
-TURN_S = 600  # that one process waits for another to write a list or a manifest
-_LOOK_AGAIN_S = 0.05
 _SHORT_NAME = 64  # bytes that every file system takes
+# in place of giving a file its name, or of deleting one (None): `io.file_sets` does so for several files at once
+Placed = Callable[[Path | None, Path], None]
+PLACED: ContextVar[Placed | None] = ContextVar("what is told of a file that is whole", default=None)
 _APPEARS_AFTER_SECONDS = (0.05, 0.5, 2.0)  # on network file systems, what another machine has just made
 
 
@@ -68,15 +68,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             path.lstat()  # a name that is too long is refused now, not after the work
         target = Path(os.path.realpath(path)) if path.is_symlink() else path
-        temporary = temporary_beside(target)
+        temporary, placed = temporary_beside(target), PLACED.get()
         try:
             make_folder(target.parent)
             yield temporary
             fsync(temporary)
-            move(temporary, target)
-        finally:
+            (placed or move)(temporary, target)
+        except BaseException:
             with suppress(OSError):  # gone already, or its folder was never there
                 temporary.unlink()
+            raise
 
 
 def temporary_beside(path: Path) -> Path:
@@ -89,13 +90,56 @@ def temporary_beside(path: Path) -> Path:
 
 def move(source: Path, target: Path) -> None:
     """Rename a file or folder within its folder, in place of what is there, and have that written to the disk."""
+    rename(source, target)
+    with suppress(OSError):  # not all can; the file itself is on the disk
+        fsync(target.parent)
+
+
+def rename(source: Path, target: Path) -> None:
+    """As `move`, but when it is written to the disk is left open."""
     try:
         source.replace(target)
     except FileExistsError:  # file systems where a rename does not replace
         target.unlink()
         source.replace(target)
-    with suppress(OSError):  # not all can; the file itself is on the disk
-        fsync(target.parent)
+
+
+def discard(path: Path) -> None:
+    """Delete a file, where there is one."""
+    placed = PLACED.get()
+    if placed is None:
+        path.unlink(missing_ok=True)
+    else:
+        placed(None, path)
+
+
+def put_folder(made: Path, folder: Path) -> None:
+    """Give a folder that is whole its name, in place of what is there; `made` lies beside it, and is gone afterwards.
+
+    At each moment the name is that of the one or of the other. Where the file system cannot exchange names (few), there
+    is a moment at which it is free.
+    """
+    for each in (path for path in (*made.rglob("*"), made) if not path.is_symlink()):
+        fsync(each)
+    if not folder.exists():
+        move(made, folder)
+        return
+    try:
+        exchanged_names.exchange(made, folder)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED | {errno.EXDEV}:
+            raise
+        before = temporary_beside(folder)
+        rename(folder, before)
+        try:
+            rename(made, folder)
+        except OSError:
+            rename(before, folder)
+            raise
+        made = before
+    with suppress(OSError):
+        fsync(folder.parent)
+    shutil.rmtree(made, ignore_errors=True)
 
 
 def make_folder(path: Path) -> None:
@@ -110,62 +154,6 @@ def make_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
 
 
-@contextmanager
-def exclusive(folder: Path, *, wait_s: float = 0, lock: str = _LOCK, beside_others: bool = False) -> Iterator[None]:
-    """Hold a folder for this process alone; the operating system lets go of it when the process ends, however it ends.
-
-    Where the file system has no locks, the folder is not protected, and a warning says so. Raises BadInputError where
-    another process holds it, and still does after `wait_s` seconds, or it cannot be made or written to. Processes that
-    hold it `beside_others` do so together, and none alone meanwhile. A folder has a `lock` for each purpose.
-    """
-    with ExitStack() as held:
-        with writing(folder):
-            make_folder(folder)
-            try:
-                descriptor = os.open(folder / lock, os.O_RDWR | os.O_CREAT, 0o666)
-            except PermissionError:  # of another user in a shared folder
-                descriptor = os.open(folder / lock, os.O_RDONLY)
-            held.callback(os.close, descriptor)
-            _lock(folder, descriptor, time.monotonic() + wait_s, shared=beside_others)
-        yield
-
-
-def _lock(folder: Path, descriptor: int, deadline: float, *, shared: bool) -> None:
-    try:
-        while True:
-            try:
-                return try_lock(descriptor, shared=shared)
-            except BlockingIOError as error:
-                if time.monotonic() >= deadline:
-                    sentence = f"{folder}: another process is working on it. Wait for it, or stop it."
-                    raise BadInputError(sentence) from error
-            time.sleep(_LOOK_AGAIN_S)
-    except NoLocksError as error:
-        _warn_of_no_lock(folder, f"there are no locks here ({error})")
-    except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
-            raise
-        _warn_of_no_lock(folder, f"its file system has no locks ({error.strerror})")
-
-
-@cache
-def _warn_of_no_lock(folder: Path, reason: str) -> None:
-    log.warning("%s: %s. Do not run two commands on it at once.", folder, reason)
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a process holds a folder (`exclusive`), alone or beside others; False where that cannot be known."""
-    for lock in (_LOCK, PARTS):
-        with suppress(OSError, NoLocksError), ExitStack() as opened:
-            descriptor = os.open(folder / lock, os.O_RDONLY)
-            opened.callback(os.close, descriptor)
-            try:
-                try_lock(descriptor, shared=False)
-            except BlockingIOError:
-                return True
-    return False
-
-
 def is_occupied(path: Path) -> bool:
     """Whether something is there that is not an empty folder.
 
@@ -177,9 +165,20 @@ def is_occupied(path: Path) -> bool:
             return path.exists()
         names = (entry.name for entry in path.iterdir())
         return any(
-            name not in _NOT_OURS and not name.startswith(_LEFTOVERS) and not _HALF_WRITTEN.match(name)
+            name not in _NOT_OURS
+            and not name.startswith(_LEFTOVERS)
+            and not LOCKS.fullmatch(name)
+            and not _HALF_WRITTEN.match(name)
             for name in names
         )
+
+
+def remove_leftovers(folder: Path, names: Collection[str]) -> None:
+    """Delete what killed processes left half-written of these files or folders; only for who holds them alone."""
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            if (found := _HALF_WRITTEN.match(path.name)) and path.name[found.end() :] in names:
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -205,7 +204,7 @@ def fsync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in _NOT_SUPPORTED:
+        if error.errno not in NOT_SUPPORTED:
             raise
     finally:
         os.close(descriptor)

@@ -17,7 +17,7 @@ from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError, first_line
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.io.checkpoint import Checkpoint
-from viscera.io.files import sha256
+from viscera.io.files import sha256, write_bytes
 from viscera.io.format_versions import refuse_newer
 from viscera.io.records import read_json, write_record
 
@@ -39,7 +39,7 @@ def safetensors() -> ModuleType:
 def write_hub_folder(folder: Path, checkpoint: Checkpoint, predict: PredictConfig, about: Mapping[str, str]) -> None:
     """Write a checkpoint into a folder that is there, with how it shall predict, and what else there is to say."""
     weights = {name: tensor.detach().contiguous() for name, tensor in checkpoint.applied.items()}
-    safetensors().save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    write_bytes(folder / WEIGHTS, safetensors().save(weights, metadata={"format": "pt"}))
     config = checkpoint.config.model_copy(update={"predict": predict})
     said: dict[str, Any] = {
         "model_type": _MODEL_TYPE,

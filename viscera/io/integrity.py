@@ -12,7 +12,9 @@ from typing import Any, Literal
 
 from viscera.core.errors import BadInputError
 from viscera.io.checkpoint import file_seal, load_checkpoint
-from viscera.io.files import is_held, sha256
+from viscera.io.file_sets import notes_in, read_note
+from viscera.io.files import sha256
+from viscera.io.folder_lock import is_held
 from viscera.io.format_versions import EXPORT_VERSION, NewerFormatError, refuse_newer
 from viscera.io.predictions import TABLE as MEASUREMENTS
 from viscera.io.predictions import known_checksums, read_record
@@ -24,8 +26,8 @@ from viscera.io.seals import Seal, json_seal, sum_path, table_seal, yaml_seal
 from viscera.io.store import Store
 
 EXPORT = "export.json"
-State = Literal["sound", "no checksum", "edited", "damaged", "missing", "newer", "being written"]
-BAD: tuple[State, ...] = ("damaged", "missing", "newer", "being written")
+State = Literal["sound", "no checksum", "edited", "damaged", "missing", "newer", "unfinished", "being written"]
+BAD: tuple[State, ...] = ("damaged", "missing", "newer", "unfinished", "being written")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Check:
     def run(self) -> Checked:
         """Look at it. What a process is writing is not judged, because it may not be whole yet."""
         found = self.look(self.path)
-        if found.state in {"damaged", "missing"} and self.in_use is not None and is_held(self.in_use):
+        if found.state in {"damaged", "missing", "unfinished"} and self.in_use is not None and is_held(self.in_use):
             later = f"Wait for that, then verify {self.in_use} again."
             return Checked(self.path, "being written", f"another process works on {self.in_use}", later)
         return found
@@ -77,6 +79,7 @@ def checks_of(path: Path) -> list[Check]:
 
 
 def _of_folder(folder: Path, *, deep: bool = True) -> Iterator[Check]:
+    yield from (Check(path, _unfinished, folder) for note in notes_in(folder) for path in read_note(note))
     if (folder / "manifest.json").exists():
         yield from _of_store(folder)
     elif (folder / EXPORT).exists():
@@ -96,19 +99,18 @@ def _of_files(folder: Path) -> Iterator[Check]:
         yield from (Check(path, _is_there) for path in _of_a_finished(run) if not path.exists())
     if run.fusion.exists():
         yield from _of_fused(run)
-    in_use = folder if (folder / ".lock").exists() else None
     for path in files:
         look = _LOOKS.get(path.name) or _LOOKS.get(path.suffix)
         if path.suffix == ".json" and path.name not in _LOOKS and (written := read_record(path)):
             yield Check(path, _record)
             for output, known in known_checksums(path, written).items():
-                yield Check(output, _digests(known), in_use)
+                yield Check(output, _digests(known), folder)
         elif look is not None:
-            yield Check(path, look, in_use)
+            yield Check(path, look, folder)
         if path.name == MEASUREMENTS:
             yield from (Check(record, _is_there) for record in _lost_records(path))
         if path.suffix == ".sha256" and not path.with_suffix("").exists():
-            yield Check(path.with_suffix(""), _is_there, in_use)
+            yield Check(path.with_suffix(""), _is_there, folder)
     if (folder / "card.md").exists() or (folder / "card.json").exists():
         yield Check(folder / "card.md", _card)
         yield Check(folder / "card.json", _is_there if not (folder / "card.json").exists() else _record)
@@ -161,7 +163,13 @@ def _of_store(folder: Path) -> Iterator[Check]:
     value, _ = _parsed(manifest)
     for name, record in (value.get("cases") or {}).items():
         for file, digest in (record.get("sha256") or {}).items():
-            yield Check(folder / "cases" / name / file, _case_file(folder, name, digest), folder)
+            look = _awaited if record.get("awaited") else _case_file(folder, name, digest)
+            yield Check(folder / "cases" / name / file, look, folder)
+
+
+def _awaited(path: Path) -> Checked:
+    why = "`viscera prepare` was stopped while it replaced this case"
+    return Checked(path, "unfinished", why, "Run it again: it prepares the case anew.")
 
 
 def _case_file(store: Path, name: str, digest: str) -> Callable[[Path], Checked]:
@@ -202,6 +210,11 @@ def _bad(path: Path, why: str) -> Checked:
 
 def _is_there(path: Path) -> Checked:
     return _sound(path) if path.exists() else Checked(path, "missing", "not there any more", remedy(path))
+
+
+def _unfinished(path: Path) -> Checked:
+    why = "a command was stopped before it had given all its files their names"
+    return Checked(path, "unfinished", why, "Nothing is lost: run the same command again, which finishes that.")
 
 
 def _digests(known: set[str]) -> Callable[[Path], Checked]:

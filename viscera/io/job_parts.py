@@ -5,13 +5,14 @@ some case would be in no part, and another in two.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
 from viscera.core.shard import Shard
-from viscera.io.files import TURN_S, exclusive
+from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.remote_folder import PART_LISTS
 
@@ -96,6 +97,16 @@ def end_part_beside_others(folder: Path, command: str, shard: Shard) -> None:
     """As `end_part`, when it is this part's turn."""
     with exclusive(folder, wait_s=TURN_S):
         end_part(folder, command, shard)
+
+
+@contextmanager
+def noted_part(folder: Path, command: str, shard: Shard | None, cases: Sequence[str]) -> Iterator[None]:
+    """Within, a part works on its share of these cases; of what is no part nothing is noted."""
+    if shard is not None:
+        begin_part_beside_others(folder, command, shard, cases)
+    yield
+    if shard is not None:
+        end_part_beside_others(folder, command, shard)
 
 
 def difference(before: Sequence[str], now: Sequence[str]) -> str:

@@ -16,7 +16,8 @@ FORMAT_VERSION = 1
 _WITH_IGNORED = 2  # of a store with voxels that nobody labelled, which a program that does not know them would count
 _WITH_PSEUDONYMS = 3  # of a store to which a program that does not know them would add cases by their names
 FORMAT_VERSIONS = (FORMAT_VERSION, _WITH_IGNORED, _WITH_PSEUDONYMS)
-_LEFT_OUT = {"fold": None, "ignored_prepared": 0, "ignored_original": 0}  # of a case's text, where they are that
+# of a case's text, where they are that
+_LEFT_OUT = {"fold": None, "ignored_prepared": 0, "ignored_original": 0, "awaited": False}
 Split = Literal["train", "validation", "test"]
 
 
@@ -55,6 +56,7 @@ class CaseRecord(Settings):
     meaning: dict[str, int] | None = None  # label number, or name of the mask file, to class; None in older stores
     split: Split | None = None  # None until it is drawn
     fold: int | None = None  # from 0 on; None of test cases, and where the store has no folds
+    awaited: bool = False  # its files are being replaced, or were when a process was killed
 
 
 class Manifest(Settings):

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from viscera.core.addresses import url_of
 from viscera.core.errors import BadInputError
-from viscera.io.files import cache_folder
+from viscera.io.files import PLACED, cache_folder
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.remote_folder import UNKNOWN, RemoteFile, RemoteFolder
 from viscera.io.seals import sum_path
@@ -156,6 +156,9 @@ def remove(path: Path) -> None:
         return
     if path.suffix == ".csv":
         remove(sum_path(path))
+    if (placed := PLACED.get()) is not None:  # together with others
+        placed(None, path)
+        return
     path.unlink(missing_ok=True)
     if absolute.is_relative_to(root):
         place, _, *name = absolute.relative_to(root).parts

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter
 from viscera.core.errors import BadInputError
 from viscera.core.scan import OrganFacts
 from viscera.core.wording import agreeing, counted
+from viscera.io.file_sets import together
 from viscera.io.files import atomic_path, sha256, write_bytes
 from viscera.io.formats import ENDINGS, ending, formats_of
 from viscera.io.records import read_csv, read_json, refuse_other_table, validated, write_csv, write_record
@@ -107,7 +108,7 @@ class PredictionFiles:
     def write(
         self, contents: Mapping[Path, bytes | Path], provenance: Mapping[str, Any], measured: Mapping[str, Measured]
     ) -> None:
-        """Write the record, then the files: after a crash between them, what is there is known to be our own.
+        """Write the record and the files together; what an earlier process left unfinished there is finished before.
 
         Contents are bytes, or a file that becomes the output.
 
@@ -123,21 +124,22 @@ class PredictionFiles:
         others = sorted(ours.keys() - earlier.keys() - digests.keys())
         if others:
             log.warning("%s: made by another model, or from another scan, than what is written now.", ", ".join(others))
-        outputs = earlier | digests
+        outputs, before = earlier | digests, ours | {path.name: digest for path, digest in self._present().items()}
         record = {
             **provenance,
             _MEASUREMENTS: TypeAdapter(dict[str, Measured]).dump_python(dict(measured), mode="json"),
             "output_sha256": outputs.get(self.main.name),
             _LAST: outputs,
-            _BEFORE: ours | {path.name: digest for path, digest in self._present().items()},
+            _BEFORE: {name: digest for name, digest in before.items() if digest != outputs.get(name)},
         }
-        write_record(self.record, record)
-        for path, content in contents.items():
-            if isinstance(content, bytes):
-                write_bytes(path, content)
-            else:
-                with atomic_path(path) as temporary:
-                    shutil.move(content, temporary)
+        with together(self.record.parent, is_held=True):
+            write_record(self.record, record)
+            for path, content in contents.items():
+                if isinstance(content, bytes):
+                    write_bytes(path, content)
+                else:
+                    with atomic_path(path) as temporary:
+                        shutil.move(content, temporary)
 
     def _refuse_other_scan(self, written: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Scans of one name lie in many folders; the record is one for all formats."""

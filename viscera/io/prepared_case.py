@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from viscera.core.anatomy import ClassTable
 from viscera.core.scan import LabelMap, Volume
-from viscera.io.files import fsync, make_folder, move, temporary_beside, writing
+from viscera.io.files import make_folder, put_folder, temporary_beside, writing
 from viscera.io.manifest import CaseRecord, GeometryRecord, SourceRecord
 from viscera.io.nifti import nifti_bytes
 
@@ -37,7 +37,7 @@ def write_case(path: Path, case: PreparedCase, classes: ClassTable, before: Case
     different cases of one store. Raises BadInputError where it cannot be written.
     """
     folder = path / "cases" / case.name
-    temporary, replaced = temporary_beside(folder), temporary_beside(folder)
+    temporary = temporary_beside(folder)
     contents = {
         "image.npy": _npy(case.volume.hu),
         "labels.npy": _npy(case.label_map.labels),
@@ -48,13 +48,10 @@ def write_case(path: Path, case: PreparedCase, classes: ClassTable, before: Case
             make_folder(temporary)
             for file, content in contents.items():
                 (temporary / file).write_bytes(content)
-                fsync(temporary / file)
-            if folder.exists():
-                folder.replace(replaced)
-            move(temporary, folder)
-    finally:
-        for each in (temporary, replaced):
-            shutil.rmtree(each, ignore_errors=True)
+            put_folder(temporary, folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     prepared, original = (each.voxel_counts(len(classes)) for each in (case.label_map, case.original))
     prepared_ml = prepared * case.label_map.geometry.voxel_volume_ml
     original_ml = original * case.original.geometry.voxel_volume_ml

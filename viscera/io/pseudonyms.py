@@ -17,7 +17,7 @@ import stat
 import zipfile
 from base64 import b32encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
@@ -27,7 +27,8 @@ from pydantic import Field
 from viscera.core.errors import BadInputError
 from viscera.core.hidden_names import HiddenNames
 from viscera.core.settings import Settings
-from viscera.io.files import TURN_S, atomic_path, exclusive, open_file, reading
+from viscera.io.files import atomic_path, open_file, reading
+from viscera.io.folder_lock import TURN_S, alone_with
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.layout_table import LAYOUTS
 from viscera.io.records import read_json, validated
@@ -86,7 +87,7 @@ class Pseudonyms:
             raise BadInputError(f"{path}: there is no such key file. Give the one that the predictions were made with.")
         if key_id is not None and not path.exists():
             raise BadInputError(f"{path}: there is no such key file; the one with the key {key_id} was expected.")
-        with _alone_with(path):
+        with alone_with(path, wait_s=TURN_S):
             if not path.exists():
                 _write(path, _KeyFile(format=_FORMAT, version=1, secret=secrets.token_hex(32)))
             found = cls(path, _read(path))
@@ -118,7 +119,7 @@ class Pseudonyms:
         new = {self.of(name): _written(name) for name in asked}
         if len(new) < len(asked):
             raise BadInputError(f"{self.path}: two cases would share a pseudonym. Take a new key file.")
-        with _alone_with(self.path):
+        with alone_with(self.path, wait_s=TURN_S):
             known = _read(self.path)
             for pseudonym, name in new.items():
                 if known.cases.get(pseudonym, name) != name:
@@ -198,10 +199,6 @@ def _all_names_within(source: Path) -> Iterator[str]:
 def _is_within(path: Path, folder: Path) -> bool:
     here, there = (Path(os.path.realpath(each)) for each in (path, folder))
     return here == there or there in here.parents
-
-
-def _alone_with(path: Path) -> AbstractContextManager[None]:
-    return exclusive(path.absolute().parent, lock=f".{path.name}.lock", wait_s=TURN_S)
 
 
 def _written(name: str) -> str:

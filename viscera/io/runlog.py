@@ -14,7 +14,7 @@ from viscera.core.config import ClassNames, Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.core.settings import Settings
-from viscera.io.files import write_text, writing
+from viscera.io.files import fsync, write_text, writing
 from viscera.io.format_versions import refuse_newer
 from viscera.io.records import read_json, read_yaml, validated, write_record, write_yaml
 from viscera.io.seals import KEY, DamagedFileError, Seal, line_seal, sealed_line
@@ -140,9 +140,14 @@ class RunFolder:
             write_text(self.curve_path, "".join(sealed_line(line) + "\n" for line in kept))
 
     def append_curve(self, line: dict[str, Any]) -> None:
-        """Append one logged step; raises BadInputError where the disk is full."""
-        with writing(self.curve_path), self.curve_path.open("a", encoding="utf-8") as file:
-            file.write(sealed_line(line) + "\n")
+        """Append one logged step, and have it on the disk: no checkpoint is of a step that the curve has not seen.
+
+        Raises BadInputError where the disk is full.
+        """
+        with writing(self.curve_path):
+            with self.curve_path.open("a", encoding="utf-8") as file:
+                file.write(sealed_line(line) + "\n")
+            fsync(self.curve_path)
 
 
 def _value(line: str) -> dict[str, Any] | None:

@@ -16,7 +16,8 @@ from typing import Any
 
 from viscera.core.errors import BadInputError
 from viscera.io.cache_room import WAIT_S, is_shared, one_at_a_time, refuse, room
-from viscera.io.files import exclusive, make_folder, sha256, temporary_beside, writing
+from viscera.io.files import make_folder, sha256, temporary_beside, writing
+from viscera.io.folder_lock import exclusive
 from viscera.io.mirror_index import LISTED, address_of, home_of
 from viscera.io.nifti_header import ENDINGS
 from viscera.io.records import read_json, validated, write_json

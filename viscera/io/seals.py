@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import open_file, reading, sha256, write_text
+from viscera.io.files import discard, open_file, reading, sha256, write_text
 
 KEY = "checksum"
 _DIGITS = 64
@@ -121,7 +121,7 @@ def write_summed(path: Path, text: str) -> None:
     if known and before and before in known:
         write_text(sums, before + line)
     else:
-        sums.unlink(missing_ok=True)  # of a table that is gone, or is not as it was
+        discard(sums)  # of a table that is gone, or is not as it was
     if not path.exists() or _text(path) != text:
         write_text(path, text)
     write_text(sums, line)

@@ -26,7 +26,8 @@ from viscera.core.geometry import Geometry, size_text
 from viscera.core.machine_limits import most_open_files
 from viscera.core.processes import usable_processors
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
-from viscera.io.files import TURN_S, exclusive, is_occupied, sha256, write_text
+from viscera.io.files import is_occupied, sha256, write_text
+from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.format_versions import refuse_newer
 from viscera.io.manifest import FORMAT_VERSIONS, CaseRecord, Manifest, Split
 from viscera.io.nifti import read_labels
@@ -162,7 +163,19 @@ class Store:
 
         A case that is stored again keeps its split: a test case never becomes a training case.
         """
+        if case.name in self.manifest.cases:
+            self.expect([case.name])
         self._keep({case.name: write_case(self.path, case, self.classes, self.manifest.cases.get(case.name))})
+
+    def expect(self, names: Iterable[str], *, beside_others: bool = False, replaced: bool = True) -> None:
+        """Say in the manifest, before, that the files of these cases are `replaced`; or that they are not, after all.
+
+        Until it is told of the new files, nobody takes the one for the other.
+        """
+        cases, wanted = self.manifest.cases, {"awaited": replaced}
+        records = {name: cases[name].model_copy(update=wanted) for name in names if cases[name].awaited != replaced}
+        if records:
+            self._say(records, beside_others=beside_others)
 
     @contextmanager
     def adding(self, *, beside_others: bool = False) -> Iterator[Callable[[str, CaseRecord], None]]:
@@ -184,10 +197,7 @@ class Store:
                 spent += time.monotonic() - at
 
         def say() -> None:
-            with exclusive(self.path, wait_s=TURN_S) if beside_others else nullcontext():
-                if beside_others:
-                    self.reload()
-                self._keep(untold)
+            self._say(untold, beside_others=beside_others)
             untold.clear()
 
         try:
@@ -195,6 +205,12 @@ class Store:
         finally:
             if untold:
                 say()
+
+    def _say(self, records: Mapping[str, CaseRecord], *, beside_others: bool) -> None:
+        with exclusive(self.path, wait_s=TURN_S) if beside_others else nullcontext():
+            if beside_others:
+                self.reload()
+            self._keep(records)
 
     def reload(self) -> None:
         """See what other processes have said in the manifest."""
@@ -241,6 +257,11 @@ class Store:
         """Raise BadInputError where a file of these cases is missing or not as it was written, by its checksum."""
 
         def verify(name: str) -> None:
+            if self.manifest.cases[name].awaited:
+                raise BadInputError(
+                    f"{self.path / 'cases' / name}: `viscera prepare` replaces this case, or was stopped while it did. "
+                    "Wait for it, or run it again."
+                )
             for file, expected in self.manifest.cases[name].sha256.items():
                 path = self.path / "cases" / name / file
                 if not path.is_file() or sha256(path) != expected:

@@ -19,7 +19,9 @@ from viscera.engine.case_reliability import ClassReliability, case_reliability, 
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io import quarantine
 from viscera.io.confusion_table import ConfusionRow
-from viscera.io.job_parts import begin_part_beside_others, end_part_beside_others
+from viscera.io.file_sets import together
+from viscera.io.folder_lock import alone_in
+from viscera.io.job_parts import noted_part
 from viscera.io.manifest import Split
 from viscera.io.mirror_index import address_of
 from viscera.io.probability_maps import probabilities_beside
@@ -92,16 +94,13 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         tasks = [_Task(name, files[name], readers[name], known[name]) for name in own]
         _refuse_without_probabilities(predictions, tasks, config)
         outputs.refuse_unwritable()
-        if shard:
-            begin_part_beside_others(out.parent, "evaluate", shard, sorted(files))
         barrier, opened = CaseBarrier(), partial(_opened, *((references, store.fingerprint) if store else (None, "")))
-        load = opened if jobs > 1 else lambda: store
-        scored = _scored(tasks, barrier, partial(_score, load, classes, config), jobs, progress)
-        told = keys.told if keys else str
-        rows = _write(outputs, scored, classes, config, told=told, all_or_none=all_or_none)
-        quarantine.write_quarantine(out.parent, barrier.reasons, own, [predictions, references], told)
-        if shard:
-            end_part_beside_others(out.parent, "evaluate", shard)
+        load, told = opened if jobs > 1 else lambda: store, keys.told if keys else str
+        with alone_in(out.parent, "evaluation"), noted_part(out.parent, "evaluate", shard, sorted(files)):
+            scored = _scored(tasks, barrier, partial(_score, load, classes, config), jobs, progress)
+            with together(out.parent):
+                rows = _write(outputs, scored, classes, config, told=told, all_or_none=all_or_none)
+                quarantine.write_quarantine(out.parent, barrier.reasons, own, [predictions, references], told)
         barrier.finish(len(tasks), out.parent / quarantine.NAME)
     return rows
 

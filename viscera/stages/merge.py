@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from viscera.core.errors import BadInputError
 from viscera.io import quarantine
+from viscera.io.file_sets import together
 from viscera.io.files import refuse_unwritable
 from viscera.io.job_parts import difference, parts_path, read_parts
 from viscera.io.layouts.dataset_tables import case_name, scan_case_name
@@ -69,14 +70,15 @@ def merge(parts: Sequence[Path], out: Path) -> list[Path]:
         joined[quarantine.NAME] = {case: why for case, why in left_out if not {case, scan_case_name(Path(case))} & done}
     refuse_unwritable(out)
     written = []
-    for kind in there:
-        rows = [row for _, of_case in sorted(joined[kind.name].items()) for row in of_case]
-        if rows:
-            kind.write(out / kind.name, rows)
-            written.append(out / kind.name)
-        else:
-            remove(out / kind.name)
-    _remove_earlier(out, joined)
+    with together(out):
+        for kind in there:
+            rows = [row for _, of_case in sorted(joined[kind.name].items()) for row in of_case]
+            if rows:
+                kind.write(out / kind.name, rows)
+                written.append(out / kind.name)
+            else:
+                remove(out / kind.name)
+        _remove_earlier(out, joined)
     return written
 
 

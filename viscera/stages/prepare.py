@@ -22,7 +22,8 @@ from viscera.core.wording import agreeing
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io import quarantine
 from viscera.io.classes import ClassFile
-from viscera.io.files import PARTS, TURN_S, exclusive, is_full_disk, sha256
+from viscera.io.files import PARTS, is_full_disk, sha256
+from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.job_parts import begin_part, forget_parts
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_licence, dataset_title, own_split
@@ -232,6 +233,8 @@ def _add_cases(
     barrier = CaseBarrier()
     if not cases:
         return barrier
+    known = [source.name for source in cases if source.name in store.manifest.cases]
+    store.expect([name for name in known if not _folder_of(store.path, name).is_dir()], beside_others=beside_others)
     items = [(source, store.manifest.cases.get(source.name)) for source in cases]
     outcomes = spread(partial_of(_outcome, store.path.absolute(), store.classes, config), items)
     progress(Progress("prepare", 0, len(cases), cases[0].name))
@@ -244,7 +247,13 @@ def _add_cases(
             elif record is not None:
                 tell(name, record)
             progress(Progress("prepare", done, len(cases), name))
+    left_out = [name for name in known if name in barrier.left_out and not _folder_of(store.path, name).is_dir()]
+    store.expect(left_out, beside_others=beside_others, replaced=False)
     return barrier
+
+
+def _folder_of(store: Path, name: str) -> Path:
+    return store / "cases" / name
 
 
 def _outcome(
@@ -254,7 +263,7 @@ def _outcome(
     source, before = item
     barrier, record, full_disk = CaseBarrier(), None, None
     with barrier.around(source.name):
-        if before is None or not _is_stored(path, table, source, before):
+        if before is None or before.awaited or not _is_stored(path, table, source, before):
             case = _prepared(source, config)
             try:
                 record = write_case(path, case, table, before)
@@ -289,9 +298,7 @@ def _open_or_create(
 
 
 def _is_stored(path: Path, table: ClassTable, source: CaseSource, record: CaseRecord) -> bool:
-    folder = path / "cases" / source.name
-    if not folder.is_dir():
-        return False
+    folder = _folder_of(path, source.name)
     replacing = f"To replace the case, delete {folder} and prepare again"
     for name, file in source.files.items():
         known = record.sources.get(name)

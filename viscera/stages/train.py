@@ -5,6 +5,7 @@ import logging
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
@@ -13,12 +14,11 @@ import torch
 
 import viscera
 from viscera.card.card_stage import refresh_card
-from viscera.core.config import Config, TrainConfig
+from viscera.core.config import Config
 from viscera.core.errors import BadInputError, LostDeviceError, RunFailedError, VisceraError
-from viscera.core.progress import OnProgress, unseen
+from viscera.core.progress import OnProgress, StopSignal, unseen
 from viscera.core.settings import ANOTHER_MODEL, differences
 from viscera.core.unused_settings import refuse_random_encoder, warn_of_settings
-from viscera.core.wording import agreeing
 from viscera.engine.distributed import LostRankError, Ranks, joined, who_started
 from viscera.engine.feed import Feed, TrainingFacts, cases_of, facts_of, feed_of, on_device, with_training_set
 from viscera.engine.hardware import (
@@ -33,10 +33,13 @@ from viscera.engine.monitor import Monitor
 from viscera.engine.precision_probe import as_before, decided
 from viscera.engine.trackers import refuse_missing_trackers, tracked
 from viscera.engine.trained_model import build_network
-from viscera.engine.trainer import StopSignal, Trainer
+from viscera.engine.trainer import Trainer
+from viscera.engine.training_warnings import warn_of_late_schedule, warn_of_small_scans, warn_of_spent_rate
 from viscera.engine.trust import TrainingRanges, least_confidence, most_entropy, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
-from viscera.io.files import exclusive, is_occupied, write_text
+from viscera.io.file_sets import finish
+from viscera.io.files import is_occupied, remove_leftovers, write_text
+from viscera.io.folder_lock import exclusive
 from viscera.io.handed_on import as_kept_in_run
 from viscera.io.mirror_index import remove
 from viscera.io.records import write_record, write_yaml
@@ -75,6 +78,9 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
         def begin() -> tuple[Config, Checkpoint | None, Source | None]:
             source = _source_of(init_from, folder, given)
             held.enter_context(exclusive(run_path))
+            _refuse_folder(folder, given.started_by, resume=resume)  # another process may have just been here
+            finish(run_path)
+            remove_leftovers(run_path, {folder.last.name, folder.best.name})
             if given.started_by:
                 write_text(folder.started_by, "\n".join(given.started_by))
             on = given.device if ranks.size == 1 else "cpu"  # what is passed on to other ranks
@@ -92,22 +98,25 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
         with ranks.together():
             if ranks.is_first:
                 _write_beginning(folder, trainer, given.store, source, taken)
-        validation, labelled = cases_of(given.store, "validation")
-        monitor = Monitor.create(given.feed, validation, config.train, config.predict, given.device, labelled)
-        monitor = replace(monitor, watched=given.watched)
+        monitor = _monitor(given, config)
+        trainer.with_last = partial(_remember_training_set, folder, given.store, monitor)
         _write_status(folder, trainer, "running")
         try:
             windows = on_device(given.feed, given.device, config.train.resident)
             with fastest_convolutions(), tracked(folder, config, trainer.step, here=ranks.is_first) as trainer.on_line:
                 trainer.run(windows, monitor, folder, stop or Event(), progress)
         except VisceraError as error:
-            # else, as after a full disk or without a rank or a GPU, the run can go on
-            failed = isinstance(error, RunFailedError) and not isinstance(error, LostRankError | LostDeviceError)
             with contextlib.suppress(BadInputError, RuntimeError):  # a GPU that is lost does not say its name
-                _write_status(folder, trainer, "failed" if failed else "interrupted", _why(error, folder, given))
+                _write_status(folder, trainer, *_stopped_by(error, folder, given))
             raise
         _finish(folder, given.store, trainer, monitor)
     return folder
+
+
+def _monitor(given: "_Given", config: Config) -> Monitor:
+    validation, labelled = cases_of(given.store, "validation")
+    monitor = Monitor.create(given.feed, validation, config.train, config.predict, given.device, labelled)
+    return replace(monitor, watched=given.watched)
 
 
 def _check_settings(config: Config, ranks: Ranks, *, has_weights: bool, said: bool) -> None:
@@ -188,8 +197,8 @@ class _Given(NamedTuple):
             facts, device_found = facts_of(store, config), choose_device(device)
             if ranks.is_first:
                 _refuse_folder(folder, started_by, resume=resume)
-                _warn_of_late_schedule(config)
-                _warn_of_small_scans(store, config.train.patch)
+                warn_of_late_schedule(config)
+                warn_of_small_scans(store, config.train.patch)
             own = ranks.own_of_node([*store.names("train"), *store.names("validation")])
             watched = WatchedCases(store, own)
             store.verify(own)
@@ -219,58 +228,28 @@ def _refuse_folder(folder: RunFolder, started_by: Sequence[str], *, resume: bool
 
 def _is_foreign(folder: RunFolder) -> bool:
     """Whether a folder holds files, and none that a run begins with; hidden ones may be of a run that was killed."""
-    names = {path.name for path in folder.path.iterdir()} if folder.path.is_dir() else set()
-    ours = {folder.config_path.name, folder.last.name}
-    return not names & ours and any(not name.startswith(".") for name in names)
+    paths = {*folder.path.iterdir()} if folder.path.is_dir() else set()
+    ours = {folder.config_path, folder.last, folder.started_from}
+    return not paths & ours and any(not path.name.startswith(".") for path in paths)
 
 
 def _finish(folder: RunFolder, store: Store, trainer: Trainer, monitor: Monitor) -> None:
-    is_first = trainer.batch.ranks.is_first
-    if is_first:
+    ranks = trainer.batch.ranks
+    if is_lost := ranks.of_first(lambda: not folder.training_ranges.exists()):  # which came with the last checkpoint
+        monitor.validation_dice(trainer.applied)
+    if ranks.is_first:
+        if is_lost:
+            _remember_training_set(folder, store, monitor)
         remove(folder.source_path)
-        _remember_training_set(folder, store, monitor)
-    _write_status(folder, trainer, "finished")
-    if is_first:
+        _write_status(folder, trainer, "finished")
         refresh_card(folder.path, store.path, trainer.written)
 
 
 def _remember_training_set(folder: RunFolder, store: Store, monitor: Monitor) -> None:
-    """What later says which predictions not to trust; a run that goes on without a step keeps what it knows."""
-    if monitor.held_out or not folder.training_ranges.exists():
-        found = monitor.held_out
-        level = least_confidence([each.confidence for each in found], [each.dice for each in found])
-        save_ranges(folder.training_ranges, TrainingRanges(training_ranges(store), level, most_entropy(found)))
-
-
-def _warn_of_late_schedule(config: Config) -> None:
-    schedule, iterations = config.train.loss.schedule, config.train.iterations
-    if schedule.to is not None and schedule.last_step > iterations:
-        log.warning(
-            "train.loss.schedule.last_step is %d, and training ends at %d: the weights will not become %s.",
-            *(schedule.last_step, iterations, schedule.to),
-        )
-
-
-def _warn_of_spent_rate(folder: RunFolder, train: TrainConfig) -> None:
-    schedule, last = train.rate_schedule, train.rate_schedule.span(train.iterations)
-    if schedule.shape != "constant" and schedule.lowest == 0 and last < train.iterations:
-        log.warning(
-            "%s: its rate falls to 0 at step %d (train.rate_schedule), and it is trained to step %d: the steps "
-            "after change no weight. Train a new run of so many steps, or one with a lowest rate above 0.",
-            *(folder.path, last, train.iterations),
-        )
-
-
-def _warn_of_small_scans(store: Store, patch: int) -> None:
-    shapes = [store.manifest.cases[name].prepared.shape for name in store.names("train")]
-    small = [shape for shape in shapes if min(shape) < patch]
-    if small:
-        log.warning(
-            "%s: %d of %d training scans %s smaller than the patch of %d voxels along an axis, the smallest with "
-            "%s; the rest is padding. Prepare them with a smaller --downsample or --spacing-mm, or lower --patch.",
-            *(store.path, len(small), len(shapes), agreeing(len(small)), patch),
-            "×".join(map(str, min(small, key=lambda shape: (min(shape), shape)))),
-        )
+    """What later says which predictions not to trust."""
+    found = monitor.held_out
+    level = least_confidence([each.confidence for each in found], [each.dice for each in found])
+    save_ranges(folder.training_ranges, TrainingRanges(training_ranges(store), level, most_entropy(found)))
 
 
 def _as_it_began(folder: RunFolder, checkpoint: Checkpoint | None, given: _Given) -> Config:
@@ -285,7 +264,7 @@ def _as_it_began(folder: RunFolder, checkpoint: Checkpoint | None, given: _Given
     config = config.model_copy(update={"train": training})
     if before is not None:
         _refuse_other_settings(folder, before, config)
-    _warn_of_spent_rate(folder, training)
+    warn_of_spent_rate(folder.path, training)
     if training.precision == "bfloat16" and not computes_bfloat16(device):
         log.warning(
             "%s: trains in bfloat16, which %s has no instructions for: many times slower than float32, which "
@@ -326,14 +305,13 @@ def _refuse_other_data(folder: RunFolder, checkpoint: Checkpoint, given: _Given,
         )
 
 
-def _why(error: VisceraError, folder: RunFolder, given: _Given) -> str:
-    return as_kept_in_run(str(error), folder.path, given.store.path)
+def _stopped_by(error: VisceraError, folder: RunFolder, given: _Given) -> tuple[RunState, str]:
+    failed = isinstance(error, RunFailedError) and not isinstance(error, LostRankError | LostDeviceError)
+    # else, as after a full disk or without a rank or a GPU, the run can go on
+    return "failed" if failed else "interrupted", as_kept_in_run(str(error), folder.path, given.store.path)
 
 
 def _write_status(folder: RunFolder, trainer: Trainer, state: RunState, message: str = "") -> None:
-    if not trainer.batch.ranks.is_first:
-        return
-    torch_version, python = torch.__version__, platform.python_version()
     status = RunStatus(
         state=state,
         step=trainer.step,
@@ -344,7 +322,8 @@ def _write_status(folder: RunFolder, trainer: Trainer, state: RunState, message:
         hardware=describe_hardware(trainer.device),
         threads=torch.get_num_threads(),
         peak_memory_mib=round(peak_memory_mib(trainer.device), 1),
-        versions={"viscera": viscera.__version__, "torch": torch_version, "python": python},
+        versions={"viscera": viscera.__version__, "torch": torch.__version__, "python": platform.python_version()},
         training_voxel_counts=tuple(trainer.facts.class_voxel_counts.tolist()),
     )
-    folder.write_status(status)
+    if trainer.batch.ranks.is_first:
+        folder.write_status(status)

@@ -14,14 +14,14 @@ from viscera.core.anatomy import IGNORED
 from viscera.core.arms import weighting_name
 from viscera.core.config import Config, RateRangeConfig
 from viscera.core.errors import InterruptedRunError, RunFailedError
-from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.progress import OnProgress, Progress, StopSignal, unseen
 from viscera.core.resolve import with_settings
 from viscera.engine.feed import Batch, Feed, facts_of, feed_of, on_device, training_cases, with_training_set
 from viscera.engine.hardware import autocast, choose_device, fastest_convolutions, out_of_memory_explained
 from viscera.engine.monitor import Monitor
 from viscera.engine.optimiser import set_rate
 from viscera.engine.precision_probe import decided
-from viscera.engine.trainer import StopSignal, Trainer
+from viscera.engine.trainer import Trainer
 from viscera.io.store import Store
 from viscera.losses.dice import soft_dice_loss, soft_dice_sums
 from viscera.losses.marginal import merged, merged_labels

@@ -24,14 +24,14 @@ from viscera.core.arms import FUSED, Arm
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.geometry import AxisOrder
-from viscera.core.progress import OnProgress, Progress
+from viscera.core.progress import OnProgress, Progress, StopSignal
 from viscera.engine.fusion import ChosenOn, FusedModel, FusionRecord, OrganChoice, claims, log_odds
 from viscera.engine.trained_model import Model
-from viscera.engine.trainer import StopSignal
 from viscera.engine.trust import TrainingRanges, load_ranges, save_ranges
 from viscera.imaging.resample import GridChange
 from viscera.io.checkpoint import load_checkpoint, save_checkpoint
-from viscera.io.files import sha256
+from viscera.io.file_sets import finish, together
+from viscera.io.files import remove_leftovers, sha256
 from viscera.io.mirror_index import remove
 from viscera.io.records import write_yaml
 from viscera.io.runlog import RunFolder, read_config
@@ -95,6 +95,7 @@ def fuse_study(plan: StudyPlan, store: Store, stop: StopSignal, progress: OnProg
     candidates = _candidates(plan)
     inputs = _digest(candidates, store.names("validation"))
     fused = plan.folder.fused
+    finish(fused.path)
     record = _current(fused, inputs)
     if record is None:
         _keep_scores(fused, config)
@@ -218,17 +219,9 @@ def _write(
     calibration: Sequence[tuple[float, float]],
     inputs: str,
 ) -> FusionRecord:
-    """Copy the models and what they saw in training, then write the record: a folder with a record is complete."""
-    models: dict[str, FusedModel] = {}
-    for name, candidate in {pick.candidate.name: pick.candidate for pick in picks}.items():
-        checkpoint, file = load_checkpoint(candidate.checkpoint), f"models/{name}.pt"
-        save_checkpoint(fused.path / file, dataclasses.replace(checkpoint, optimizer={}))
-        own, before = sha256(fused.path / file), candidate.sha256
-        models[name] = FusedModel(file=file, sha256=own, step=checkpoint.step, checkpoint_sha256=before)
-    write_yaml(fused.config_path, config.model_dump(mode="json"))
+    """Copy the models and what they saw in training, and write the record, together: in place of an earlier choice."""
     organs = store.classes.organs
     known = {organ.name: load_ranges(p.candidate.run.training_ranges) for organ, p in zip(organs, picks, strict=True)}
-    save_ranges(fused.training_ranges, TrainingRanges.of_organs(known))
     choices = {
         organ.name: OrganChoice(
             model=pick.candidate.name,
@@ -240,20 +233,33 @@ def _write(
         )
         for organ, pick, (slope, offset) in zip(organs, picks, calibration, strict=True)
     }
-    record = FusionRecord(
-        version=viscera.__version__,
-        chosen_on=ChosenOn(cases=len(store.names("validation")), sha256=training_set_sha256(store, "validation")),
-        classes=store.classes.names,
-        organs=choices,
-        models=models,
-        iterations=config.train.iterations,
-        inputs_sha256=inputs,
-    )
-    record.write(fused)
-    for path in (fused.path / "models").glob("*.pt"):
-        if path.stem not in models:
-            remove(path)
+    with together(fused.path):
+        chosen = {pick.candidate.name: pick.candidate for pick in picks}
+        remove_leftovers(fused.path / "models", {f"{name}.pt" for name in chosen})
+        models = {name: _copied(fused, candidate) for name, candidate in chosen.items()}
+        write_yaml(fused.config_path, config.model_dump(mode="json"))
+        save_ranges(fused.training_ranges, TrainingRanges.of_organs(known))
+        record = FusionRecord(
+            version=viscera.__version__,
+            chosen_on=ChosenOn(cases=len(store.names("validation")), sha256=training_set_sha256(store, "validation")),
+            classes=store.classes.names,
+            organs=choices,
+            models=models,
+            iterations=config.train.iterations,
+            inputs_sha256=inputs,
+        )
+        record.write(fused)
+        for path in (fused.path / "models").glob("*.pt"):
+            if path.stem not in models and not path.name.startswith("."):
+                remove(path)
     return record
+
+
+def _copied(fused: RunFolder, candidate: Candidate) -> FusedModel:
+    """A model of a run, without the optimiser's state."""
+    checkpoint, file = load_checkpoint(candidate.checkpoint), f"models/{candidate.name}.pt"
+    own = save_checkpoint(fused.path / file, dataclasses.replace(checkpoint, optimizer={}))
+    return FusedModel(file=file, sha256=own, step=checkpoint.step, checkpoint_sha256=candidate.sha256)
 
 
 def no_counts(organs: int) -> Counts:

@@ -18,14 +18,13 @@ from viscera.core.arms import FUSED
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, DefectError, InterruptedRunError, RunFailedError, VisceraError
 from viscera.core.processes import names_at_work, start_pool
-from viscera.core.progress import OnProgress, unseen
+from viscera.core.progress import OnProgress, StopSignal, unseen
 from viscera.core.unused_settings import warn_of_settings
 from viscera.doctor.forecast import load_forecasts, save_forecasts
 from viscera.doctor.untrained import forecast_arms
 from viscera.engine.hardware import free_processors, threads_of_the_user
 from viscera.engine.trackers import refuse_missing_trackers
-from viscera.engine.trainer import StopSignal
-from viscera.io.files import exclusive
+from viscera.io.folder_lock import exclusive
 from viscera.io.records import write_csv
 from viscera.io.runlog import StudyFolder
 from viscera.io.scores import ScoreRow, read_scores

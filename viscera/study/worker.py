@@ -23,9 +23,8 @@ from viscera.core.errors import (
     case_error,
 )
 from viscera.core.processes import show_log
-from viscera.core.progress import OnProgress, Progress
+from viscera.core.progress import OnProgress, Progress, StopSignal
 from viscera.engine.hardware import OUT_OF_MEMORY, out_of_memory_explained
-from viscera.engine.trainer import StopSignal
 from viscera.io.runlog import RunFolder
 from viscera.io.seals import copy_summed
 from viscera.io.store import Store

@@ -8,6 +8,7 @@ corrections/history/NAME.N.json       who, when, of what, and which organs it ch
 """
 
 import getpass
+import hashlib
 import json
 import re
 from contextlib import suppress
@@ -23,7 +24,9 @@ from viscera.core.anatomy import IGNORED, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
-from viscera.io.files import TURN_S, exclusive, make_folder, sha256, write_bytes
+from viscera.io.file_sets import finish, notes_in, together
+from viscera.io.files import make_folder, sha256, write_bytes
+from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.mirror_index import address_of
 from viscera.io.nifti import nifti_bytes
 from viscera.io.nifti_header import Placement, is_nifti
@@ -58,6 +61,16 @@ def folder_of(path: Path) -> Path | None:
     if address_of(path) != str(path):
         return None
     return (path if path.is_dir() else path.parent) / FOLDER
+
+
+def finish_corrections(path: Path | None) -> None:
+    """Finish what a viewer that was killed could not, of corrections of label maps at a path, where it may."""
+    folder = folder_of(path) if path is not None else None
+    if folder is not None and notes_in(folder):
+        with suppress(BadInputError):
+            _refuse_links(folder)
+            with exclusive(folder):
+                finish(folder)
 
 
 def newest(folder: Path | None, case: str) -> Path | None:
@@ -106,6 +119,7 @@ def save_correction(
     """
     _refuse_links(folder)
     with exclusive(folder, wait_s=TURN_S):
+        finish(folder)
         _refuse_others(folder, classes)
         history = folder / "history"
         make_folder(history)
@@ -113,12 +127,12 @@ def save_correction(
         current, name = folder / "labelsTr" / f"{case.name}.nii.gz", f"{case.name}.{about.number}"
         _refuse_edited(current, history)
         content = nifti_bytes(labels, "viscera correction", placement=_placement(case.layers[0].files[0]))
-        write_bytes(history / f"{name}.nii.gz", content)
-        write_json(history / f"{name}.json", about.to_json(sha256(history / f"{name}.nii.gz")))
-        _keep_scan(folder / "imagesTr" / f"{case.name}_0000.nii.gz", case, volume)
-        make_folder(current.parent)
-        write_bytes(current, content)
-        write_json(folder / "dataset.json", _data_set(folder, classes))
+        with together(folder, is_held=True):
+            write_bytes(history / f"{name}.nii.gz", content)
+            write_json(history / f"{name}.json", about.to_json(hashlib.sha256(content).hexdigest()))
+            _keep_scan(folder / "imagesTr" / f"{case.name}_0000.nii.gz", case, volume)
+            write_bytes(current, content)
+            write_json(folder / "dataset.json", _data_set(folder, classes, current.name))
     return about
 
 
@@ -215,11 +229,12 @@ def _keep_scan(path: Path, case: ShownCase, volume: Volume) -> None:
     write_bytes(path, nifti_bytes(volume, "viscera", placement=_placement(case.layers[0].files[0])))
 
 
-def _data_set(folder: Path, classes: ClassTable) -> dict[str, Any]:
+def _data_set(folder: Path, classes: ClassTable, added: str) -> dict[str, Any]:
+    there = {path.name for path in (folder / "labelsTr").glob("*.nii.gz") if not path.name.startswith(".")}
     return {
         "name": f"corrections of {folder.resolve().parent.name}",
         "channel_names": {"0": "CT"},
         "labels": {name: number for number, name in enumerate(classes.names)},
         "file_ending": ".nii.gz",
-        "numTraining": len(list((folder / "labelsTr").glob("*.nii.gz"))),
+        "numTraining": len({*there, added}),
     }

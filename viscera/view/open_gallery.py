@@ -15,7 +15,7 @@ from viscera.io.nifti import read_volume
 from viscera.io.nifti_header import is_nifti, stores_bytes
 from viscera.io.predictions import read_record
 from viscera.io.store import Store
-from viscera.view.corrections import folder_of, root_of_corrections
+from viscera.view.corrections import finish_corrections, folder_of, root_of_corrections
 from viscera.view.gallery import Gallery, LabelLayer, ScanLayer, ShownCase, by_distrust, confined
 from viscera.view.given_beside import (
     Beside,
@@ -45,6 +45,8 @@ def open_gallery(path: Path, beside: Beside | None = None) -> Gallery:
     with reading(path):
         if not path.exists():
             raise BadInputError(f"{path}: there is no such file or folder.")
+        for each in (path, beside.labels):
+            finish_corrections(each)
         return confined(_opener(path)(path, beside))
 
 

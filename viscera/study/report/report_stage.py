@@ -17,6 +17,7 @@ from viscera.doctor.probe_record import Probe, read_probe
 from viscera.drawing.slices import LabelView, backdrop, busiest_slice
 from viscera.engine.fusion import FusionRecord
 from viscera.io.confusion_table import read_confusion
+from viscera.io.file_sets import together
 from viscera.io.files import write_bytes, write_text
 from viscera.io.mirror_index import mirror_of, remove
 from viscera.io.nifti import read_labels
@@ -87,17 +88,18 @@ def make_report(study: Path, progress: OnProgress = unseen) -> Path:
     progress(Progress("report", 2, 3, "tables and figures"))
     files = {name: content for section in SECTIONS for name, content in section.files(report).items()}
     folder = study / "report"
-    for name, content in files.items():
-        if isinstance(content, Rows):
-            write_csv(folder / name, content.header, content.rows)
-        elif isinstance(content, str):
-            write_text(folder / name, content)
-        else:
-            write_bytes(folder / name, content)
-    for path in (path for section in SECTIONS for pattern in section.owns for path in folder.glob(pattern)):
-        if path.relative_to(folder).as_posix() not in files:
-            remove(path)
-    write_text(folder / "index.html", page)
+    with together(folder):
+        for name, content in files.items():
+            if isinstance(content, Rows):
+                write_csv(folder / name, content.header, content.rows)
+            elif isinstance(content, str):
+                write_text(folder / name, content)
+            else:
+                write_bytes(folder / name, content)
+        for path in (path for section in SECTIONS for pattern in section.owns for path in folder.glob(pattern)):
+            if path.relative_to(folder).as_posix() not in files and not path.name.startswith("."):
+                remove(path)
+        write_text(folder / "index.html", page)
     progress(Progress("report", 3, 3))
     return folder / "index.html"
 

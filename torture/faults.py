@@ -1,0 +1,88 @@
+"""A fault at every call by which a command changes the disk: its process dies, the disk is full, or broken.
+
+Afterwards every file is the old one or the new one, `viscera verify` finds nothing damaged, and the same command comes
+to the same end, to the byte, as if nothing had happened.
+"""
+
+import random
+import time
+from collections.abc import Iterator
+
+from torture.commands import COMMANDS, Command
+from torture.outcome import Outcome
+from torture.stand import Ended, Stand, Whole, digests, unsound
+from torture.write_calls import KINDS, Call, Fault, Kind
+
+_KILLED = -9
+_REFUSED = {0, 3}  # exit codes of a command whose write failed: it did without, or said so
+
+
+def faults_of(calls: list[Call], kinds: tuple[Kind, ...] = KINDS) -> list[Fault]:
+    """All of them."""
+    return [Fault(at, kind) for kind in kinds for at, call in enumerate(calls) if kind != "full" or call.takes_space]
+
+
+def after(stand: Stand, command: Command, whole: Whole, fault: Fault) -> Iterator[str]:
+    """Injure a command by one fault; what is wrong then, in words that are enough to repeat it."""
+    ended = stand.injured(command, fault)
+    call = whole.calls[fault.at]
+    where = f"{command.name}: {fault.kind} at {fault.at} of {len(whole.calls)} ({call.what} {call.path} {call.to})"
+    yield from (
+        f"{where}: {what}" for what in [*_badly_ended(ended, fault), *_left_behind(stand, command, whole, fault)]
+    )
+    again = stand.run(command.again)
+    if again.code:
+        yield f"{where}: run again, it ends with {again.code}: {again.text.strip()[-300:]}"
+    else:
+        now = digests(stand.work)
+        other = sorted(name for name in {*now, *whole.end} if now.get(name) != whole.end.get(name))
+        if other:
+            yield f"{where}: run again, these differ: {', '.join(other[:5])}"
+        yield from (
+            f"{where}: run again: {what}" for what in unsound(stand.work / (command.verified or command.artifact))
+        )
+
+
+def _badly_ended(ended: Ended, fault: Fault) -> Iterator[str]:
+    if fault.kind == "dies":
+        if ended.code != _KILLED:
+            yield f"did not die, but ended with {ended.code}: {ended.text.strip()[-300:]}"
+    elif ended.code not in _REFUSED or "Traceback" in ended.text:
+        yield f"ended with {ended.code}: {ended.text.strip()[-600:]}"
+    elif ended.code and "viscera: " not in ended.text:
+        yield f"ended with {ended.code} and said nothing"
+
+
+def _left_behind(stand: Stand, command: Command, whole: Whole, fault: Fault) -> Iterator[str]:
+    found = unsound(stand.work / command.looked_at)
+    unfinished = [each for each in found if ": unfinished (" in each]
+    if fault.kind == "dies" and not unfinished:
+        yield from stand.neither_old_nor_new(command, whole)
+    yield from (each for each in found if each not in unfinished and each not in whole.unsound)
+
+
+def trial(seconds: float, seed: int) -> Outcome:
+    """All faults of all commands, in an order of chance, until the time is over; each command has its share."""
+    outcome, order = Outcome("faults"), random.Random(seed)  # noqa: S311 - no secret
+    tried, there_are = 0, 0
+    end = time.monotonic() + seconds
+    with Stand.opened() as stand:
+        for number, command in enumerate(COMMANDS):
+            until = time.monotonic() + (end - time.monotonic()) / (len(COMMANDS) - number)
+            stand.begin(command)
+            whole = stand.whole(command)
+            outcome.failures += [f"{command.name}: {rule}" for rule in whole.rules]
+            faults = faults_of(whole.calls)
+            there_are += len(faults)
+            for fault in order.sample(faults, len(faults)):
+                if time.monotonic() > until:
+                    break
+                began = time.monotonic()
+                wrong = list(after(stand, command, whole, fault))
+                tried += 1
+                outcome.lost += bool(wrong)
+                outcome.failures += wrong
+                outcome.worst_s = max(outcome.worst_s, time.monotonic() - began)
+    outcome.faults = tried
+    outcome.figures = {"commands": str(len(COMMANDS)), "places for a fault": f"{there_are:,}"}
+    return outcome

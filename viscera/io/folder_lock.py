@@ -1,0 +1,123 @@
+"""Folders that one process holds: on any file system.
+
+Where it has no locks, they are gone without, with one warning, as that takes protection away.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+
+from viscera.core.errors import BadInputError
+from viscera.io.file_lock import NoLocksError, try_lock
+from viscera.io.files import LOCKS, NOT_SUPPORTED, PARTS, make_folder, writing
+
+log = logging.getLogger(__name__)
+_LOCK = ".lock"
+TURN_S = 600  # that one process waits for another to write a list or a manifest
+_LOOK_AGAIN_S = 0.05
+
+
+@contextmanager
+def exclusive(folder: Path, *, wait_s: float = 0, lock: str = _LOCK, beside_others: bool = False) -> Iterator[None]:
+    """Hold a folder for this process alone; the operating system lets go of it when the process ends, however it ends.
+
+    Where the file system has no locks, the folder is not protected, and a warning says so. Raises BadInputError where
+    another process holds it, and still does after `wait_s` seconds, or it cannot be made or written to. Processes that
+    hold it `beside_others` do so together, and none alone meanwhile. A folder has a `lock` for each purpose.
+    """
+    with ExitStack() as held:
+        with writing(folder):
+            make_folder(folder)
+            _take(held, folder, folder / lock, time.monotonic() + wait_s, shared=beside_others)
+        yield
+
+
+@contextmanager
+def alone_with(path: Path, *, wait_s: float = 0) -> Iterator[None]:
+    """Hold one file, or folder, that is to be written, as `exclusive` holds a folder.
+
+    The lock's file lies beside it, maybe in a folder of the user's own, and is gone afterwards.
+    """
+    absolute = path.absolute()
+    with _vanishing(path, absolute.with_name(f".{absolute.name}.lock"), wait_s, shared=False):
+        yield
+
+
+@contextmanager
+def alone_in(folder: Path, purpose: str, *, wait_s: float = 0, beside_others: bool = False) -> Iterator[None]:
+    """Hold what one command writes into a folder that may be the user's own; likewise.
+
+    The lock's file of those that do so `beside_others` stays.
+    """
+    with _vanishing(folder, folder / f".{purpose}.lock", wait_s, shared=beside_others):
+        yield
+
+
+@contextmanager
+def _vanishing(what: Path, lock: Path, wait_s: float, *, shared: bool) -> Iterator[None]:
+    with ExitStack() as held:
+        with writing(what):
+            make_folder(lock.parent)
+            deadline = time.monotonic() + wait_s
+            while not _is_still(lock, _take(held, what, lock, deadline, shared=shared)):
+                held.close()  # whoever held it has just deleted it
+            if not shared:
+                held.callback(lock.unlink, missing_ok=True)
+        yield
+
+
+def _take(held: ExitStack, what: Path, lock: Path, deadline: float, *, shared: bool) -> int:
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    except PermissionError:  # of another user in a shared folder
+        descriptor = os.open(lock, os.O_RDONLY)
+    held.callback(os.close, descriptor)
+    _lock(what, descriptor, deadline, shared=shared)
+    return descriptor
+
+
+def _is_still(lock: Path, descriptor: int) -> bool:
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(descriptor), lock.stat())
+    return False
+
+
+def _lock(folder: Path, descriptor: int, deadline: float, *, shared: bool) -> None:
+    try:
+        while True:
+            try:
+                return try_lock(descriptor, shared=shared)
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    sentence = f"{folder}: another process is working on it. Wait for it, or stop it."
+                    raise BadInputError(sentence) from error
+            time.sleep(_LOOK_AGAIN_S)
+    except NoLocksError as error:
+        _warn_of_no_lock(folder, f"there are no locks here ({error})")
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+        _warn_of_no_lock(folder, f"its file system has no locks ({error.strerror})")
+
+
+@cache
+def _warn_of_no_lock(folder: Path, reason: str) -> None:
+    log.warning("%s: %s. Do not run two commands on it at once.", folder, reason)
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process holds a folder, or a file in it, alone or beside others; False where that cannot be known."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    for lock in (each for each in names if each == PARTS or LOCKS.fullmatch(each)):
+        with suppress(OSError, NoLocksError), ExitStack() as opened:
+            descriptor = os.open(folder / lock, os.O_RDONLY)
+            opened.callback(os.close, descriptor)
+            try:
+                try_lock(descriptor, shared=False)
+            except BlockingIOError:
+                return True
+    return False

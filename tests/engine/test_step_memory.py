@@ -10,7 +10,10 @@ import pytest
 import torch
 
 from viscera.core.config import TrainConfig
-from viscera.engine.step_memory import step_memory
+from viscera.core.errors import BadInputError
+from viscera.engine import step_memory as step_memory_module
+from viscera.engine.precision_probe import decided
+from viscera.engine.step_memory import refuse_too_large, step_memory
 
 ROOT, CPU = Path(__file__).parents[2], torch.device("cpu")
 FACTOR = 1.3  # either way, as docs/howto/planning.md says
@@ -82,3 +85,23 @@ def test_a_training_takes_what_was_predicted(settings: dict[str, Any]) -> None:
     )
     ratio = step_memory(train, 8, CPU).of(train) / int(done.stdout)
     assert 1 / FACTOR < ratio < FACTOR
+
+
+def test_what_the_machine_cannot_hold_is_refused_before_it_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(step_memory_module, "machine_memory", lambda: 2.0 * 2**30)
+    with pytest.raises(
+        BadInputError, match=r"takes about [\d.]+ GiB of memory, and this machine has 2 GiB. Lower --patch \(200\)"
+    ):
+        decided(PLAIN.model_copy(update={"patch": 200, "iterations": 10_000}), 8, CPU)
+
+
+def test_what_is_not_free_now_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(step_memory_module, "machine_memory", lambda: 64.0 * 2**30)
+    monkeypatch.setattr(step_memory_module, "free_memory", lambda _: 1.0 * 2**30)
+    refuse_too_large(PLAIN.model_copy(update={"patch": 320}), 8, CPU)
+    assert "GiB of memory, of which 1 GiB are free now. Lower --patch (320)" in caplog.text
+    caplog.clear()
+    refuse_too_large(PLAIN, 8, CPU)  # small: not even counted
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    refuse_too_large(PLAIN.model_copy(update={"patch": 320}), 8, CPU)
+    assert not caplog.text

@@ -23,6 +23,7 @@ from viscera.core.network_config import NetworkConfig
 from viscera.engine.hardware import Precision, computes_bfloat16, describe_hardware, fastest_convolutions
 from viscera.engine.noise_training import trainer_on_noise
 from viscera.engine.optimiser import with_span
+from viscera.engine.step_memory import refuse_too_large
 from viscera.io.files import cache_folder
 from viscera.io.records import read_json, validated, write_json
 
@@ -43,7 +44,10 @@ def decided(train: TrainConfig, num_classes: int, device: torch.device) -> Train
 
     On a CPU or an NVIDIA GPU with instructions for bfloat16 both are timed. Trainings of fewer than `FEWEST_ITERATIONS`
     take float32 on a CPU and bfloat16 on such a GPU, and devices without take float32. What the user set stays.
+
+    Raises BadInputError where a CPU's memory cannot hold such a training, which a probe would find out the hard way.
     """
+    refuse_too_large(train, num_classes, device)
     plain: dict[str, Any] = {"precision": "float32", "memory_layout": "channels_last"}
     has_bfloat16 = computes_bfloat16(device)
     if device.type == "cuda" and has_bfloat16:

@@ -5,7 +5,9 @@ tensor by tensor, on a window as small as the network takes. Weights do not grow
 was measured (docs/howto/planning.md).
 """
 
+import logging
 import math
+import os
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,12 +15,20 @@ import torch
 from torch import Tensor
 
 from viscera.core.config import TrainConfig
+from viscera.core.errors import BadInputError
+from viscera.core.machine_limits import machine_memory
+from viscera.core.quantities import memory_text
+from viscera.engine.free_memory import free_memory
 from viscera.engine.noise_training import trainer_on_noise
 
 _OF_THE_PROCESS = {"cpu": 330 * 2**20, "cuda": 0}  # Python and PyTorch; of a GPU what PyTorch allocates is counted
 _WORKSPACE = 1.35  # the backward pass and what convolutions lay out anew, in times what is kept
 _WEIGHTS_LAID_OUT = 1.5  # likewise, in times weights, gradients and moments
+_WORTH_COUNTING = 0.02  # share of the memory that the first convolution's values may take before the rest is counted
 _RECORDED = 2.0  # a recorded step keeps its memory beside that of a plain one (docs/howto/gpu.md)
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,28 @@ def step_memory(train: TrainConfig, num_classes: int, device: torch.device) -> S
     captured = device.type == "cuda" and train.capture != "never" and train.optimiser.is_plain_adam
     of_a_voxel = found.of_a_voxel * (_RECORDED if captured else 1.0)
     return StepMemory(found.of_the_process, found.of_the_weights, of_a_voxel)
+
+
+def refuse_too_large(train: TrainConfig, num_classes: int, device: torch.device) -> None:
+    """Raise BadInputError for a training on a CPU that the machine cannot hold; warn where too little is free now.
+
+    Systems end such a process without a word. A GPU says by itself that its memory ran out.
+    """
+    most = machine_memory()
+    first = 4.0 * train.batch_size * train.filters * train.patch**3
+    several = os.environ.get("WORLD_SIZE", "1") != "1"  # processes of torchrun share the batch
+    if several or device.type != "cpu" or first < _WORTH_COUNTING * most:
+        return
+    needed, free = step_memory(train, num_classes, device).of(train), free_memory(device)
+    if needed <= min(most, free):
+        return
+    smaller = f"Lower --patch ({train.patch}), --batch-size ({train.batch_size}) or --filters ({train.filters})"
+    takes = f"A training with these settings takes about {memory_text(needed)} of memory"
+    if needed > most:
+        raise BadInputError(
+            f"{takes}, and this machine has {memory_text(most)}. {smaller}; `viscera plan` chooses them."
+        )
+    log.warning("%s, of which %s are free now. %s, or end other programs.", takes, memory_text(free), smaller)
 
 
 @cache

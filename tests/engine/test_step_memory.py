@@ -98,10 +98,10 @@ def test_what_the_machine_cannot_hold_is_refused_before_it_is_tried(monkeypatch:
 def test_what_is_not_free_now_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(step_memory_module, "machine_memory", lambda: 64.0 * 2**30)
     monkeypatch.setattr(step_memory_module, "free_memory", lambda _: 1.0 * 2**30)
-    refuse_too_large(PLAIN.model_copy(update={"patch": 320}), 8, CPU)
-    assert "GiB of memory, of which 1 GiB are free now. Lower --patch (320)" in caplog.text
+    refuse_too_large(PLAIN.model_copy(update={"patch": 288}), 8, CPU)
+    assert "GiB of memory, of which 1 GiB are free now. Lower --patch (288)" in caplog.text
     caplog.clear()
     refuse_too_large(PLAIN, 8, CPU)  # small: not even counted
     monkeypatch.setenv("WORLD_SIZE", "4")
-    refuse_too_large(PLAIN.model_copy(update={"patch": 320}), 8, CPU)
+    refuse_too_large(PLAIN.model_copy(update={"patch": 288}), 8, CPU)
     assert not caplog.text

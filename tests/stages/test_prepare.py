@@ -1,6 +1,7 @@
 """From labelled scans to a Store: the grid and what it costs, the split, the classes, and what a second call does."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -357,7 +358,7 @@ def test_a_case_whose_labels_mean_something_else_now_is_left_out(raw: Path, tmp_
 # ------------------------------------------------------------------------------------------ what the grid costs
 
 
-def test_an_organ_that_the_grid_loses_is_warned_of_with_both_grids(
+def test_an_organ_that_the_grid_loses_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, make_nnunet: MakeDataSet
 ) -> None:
     labels = np.zeros((48, 48, 36), dtype=np.uint8)
@@ -367,8 +368,7 @@ def test_an_organ_that_the_grid_loses_is_warned_of_with_both_grids(
     raw = make_nnunet(tmp_path / "raw", {"a": (hu, labels)}, affine=np.diag([8.0, 8.0, 8.0, 1.0]))
     store = prepare(raw, tmp_path / "s", PrepareConfig(test_fraction=0))
     assert grids_text(store) == "48×48×36 voxels of 8×8×8 mm become 12×12×9 of 32×32×32 mm"
-    assert grids_text(store) in caplog.text
-    assert "the portal vein vanishes in 1 (a), of 1" in caplog.text
+    assert re.search(r"^portal vein +1  1 \(a\) +–$", caplog.text, re.MULTILINE)
     assert "liver" not in caplog.text
     assert "--spacing-mm 8" in caplog.text
     caplog.clear()
@@ -385,4 +385,4 @@ def test_a_fifth_of_an_organ_is_much(
     hu = np.zeros(labels.shape, dtype=np.int16)
     raw = make_nnunet(tmp_path / "raw", {"a": (hu, labels)})
     prepare(raw, tmp_path / "s", PrepareConfig(downsample=2, test_fraction=0))
-    assert "On that grid the liver loses a fifth of its volume or more in 1 (a), of 1 cases." in caplog.text
+    assert re.search(r"^liver +1  – +1 \(a\)$", caplog.text, re.MULTILINE)

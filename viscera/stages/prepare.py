@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from tabulate import tabulate
 
 from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, title_of
 from viscera.core.config import PrepareConfig
@@ -31,12 +32,13 @@ from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.manifest import CaseRecord, SourceRecord, Split
 from viscera.io.prepared_case import PreparedCase, write_case
 from viscera.io.pseudonyms import Pseudonyms, pseudonymous
-from viscera.io.splits import assign_split, read_split, refuse_many_folds, refuse_moves
+from viscera.io.splits import assign_split, read_split, refuse_many_folds, refuse_moves, sizes_text, split_sizes
 from viscera.io.store import Store, refuse_foreign
 
 MUCH_LOST = 0.2  # of an organ's volume
 _FINE_MM = 3.0  # what the paper's factor 4 makes of its scans, or so
 _GRID = ("shape", "spacing_mm")
+_LOST = ("organ", "cases", "vanishes in", "loses a fifth or more in")
 _NOT_STATED = "not stated"
 log = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
             if {*names} <= {*store.names(), *quarantine.left_out_of(store_path)}:
                 forget_parts(store_path, "prepare")
                 assign_split(store, config, found.wanted_split, found.proposed)
-                _warn_of_losses(store, says_grid=bool(barrier.left_out))
+                _warn_of_losses(store, says_rest=bool(barrier.left_out))
         barrier.finish(len(own), store_path / quarantine.NAME)
     return store
 
@@ -186,29 +188,29 @@ def ignored_text(store: Store) -> str:
     )
 
 
-def _warn_of_losses(store: Store, *, says_grid: bool) -> None:
-    """Say which organs the prepared grid loses, as they can neither be learnt nor found; and the grid, if asked to."""
-    lost = []
+def _warn_of_losses(store: Store, *, says_rest: bool) -> None:
+    """Say which organs the prepared grid loses; and what the store holds, if asked to."""
+    rows = []
     for label, organ in enumerate(store.classes.names[1:], start=1):
         changes = {name: record.volume_change[label] for name, record in store.manifest.cases.items()}
         there = {name: change for name, change in sorted(changes.items()) if change is not None}
         gone = [name for name, change in there.items() if change == -1]
         less = [name for name, change in there.items() if -1 < change <= -MUCH_LOST]
-        parts = [f"vanishes in {_some(gone)}"] if gone else []
-        parts += [f"loses a fifth of its volume or more in {_some(less)}"] if less else []
-        lost += [f"the {title_of(organ)} {' and '.join(parts)}, of {len(there)}"] if parts else []
-    if says_grid and not lost and store.names():
-        log.warning("%s: %s.", store.path, grids_text(store))
-    if lost:
+        if gone or less:
+            rows.append((title_of(organ), len(there), _some(gone), _some(less)))
+    if says_rest and store.names():
+        log.warning("%s: %s; %s.", store.path, sizes_text(split_sizes(store)), grids_text(store))
+    if rows:
         own_mm = min(min(store.original_geometry(name).spacing_mm) for name in store.names())
         log.warning(
-            "%s: %s. On that grid %s cases. Give a finer one, for example --spacing-mm %g, or a smaller --downsample.",
-            *(store.path, grids_text(store), "; ".join(lost), round(max(own_mm, _FINE_MM), 1)),
+            "%s: organs that its grid loses, which can then be neither learnt nor found. Give a finer one, for example "
+            "--spacing-mm %g, or a smaller --downsample.\n%s",
+            *(store.path, round(max(own_mm, _FINE_MM), 1), tabulate(rows, _LOST)),
         )
 
 
 def _some(names: Sequence[str]) -> str:
-    return f"{len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+    return f"{len(names)} ({', '.join(names[:2])}{', …' if len(names) > 2 else ''})" if names else "–"
 
 
 class _Outcome(NamedTuple):

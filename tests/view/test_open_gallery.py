@@ -163,3 +163,16 @@ def test_scans_and_references_are_found_by_the_pseudonyms_of_label_maps(
     assert all(case.scan is not None and case.reference is not None for case in gallery.cases)
     gallery = open_gallery(phantoms / "imagesTr", Beside(labels=tmp_path / "out", keys=keys))
     assert all(case.name.startswith("p_") and len(case.layers) == 1 for case in gallery.cases)
+
+
+def test_a_file_that_is_no_scan_is_refused_before_the_page_opens(tmp_path: Path, save_scan: SaveScan) -> None:
+    picture = tmp_path / "slice.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(600))
+    text = tmp_path / "scan.nii.gz"
+    text.write_text("not here\n")
+    for path in (picture, text):
+        with pytest.raises(BadInputError, match=rf"{path.name}: this is not a NIfTI file"):
+            open_gallery(path)
+    labels = save_scan(tmp_path / "organs.nii.gz", np.ones((5, 4, 3), np.uint8), np.eye(4))
+    with pytest.raises(BadInputError, match=r"slice\.png: this is not a NIfTI file"):
+        open_gallery(labels, Beside(scans=picture))

@@ -1,5 +1,6 @@
 """What lies at a path, as cases to look at: a scan, a label map, a folder of either, a data set, a store, a study."""
 
+import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -12,7 +13,7 @@ from viscera.io.files import reading
 from viscera.io.layouts.dataset_tables import case_name
 from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.nifti import read_volume
-from viscera.io.nifti_header import is_nifti, stores_bytes
+from viscera.io.nifti_header import Placement, is_nifti, stores_bytes
 from viscera.io.predictions import read_record
 from viscera.io.store import Store
 from viscera.view.corrections import finish_corrections, folder_of, root_of_corrections
@@ -47,7 +48,16 @@ def open_gallery(path: Path, beside: Beside | None = None) -> Gallery:
             raise BadInputError(f"{path}: there is no such file or folder.")
         for each in (path, beside.labels):
             finish_corrections(each)
-        return confined(_opener(path)(path, beside))
+        gallery = confined(_opener(path)(path, beside))
+        for each in filter(None, (path, beside.scans, beside.labels)):
+            _refuse_what_is_no_scan(each)
+        return gallery
+
+
+def _refuse_what_is_no_scan(path: Path) -> None:
+    """Raise BadInputError for a single file that is neither NIfTI nor DICOM; of folders the page says it by case."""
+    if path.is_file() and not is_dicom(path) and not zipfile.is_zipfile(path):
+        Placement.read(path)
 
 
 def _opener(path: Path) -> Callable[[Path, Beside], Gallery]:

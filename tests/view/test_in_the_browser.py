@@ -72,6 +72,42 @@ def test_scan_labels_and_surfaces_are_drawn(page: Page, keep_screenshot: Keep) -
     keep_screenshot(page, "view")
 
 
+def test_every_plane_names_its_four_edges_and_cursor_lines_do_not_cross_the_letters(page: Page) -> None:
+    page.run(
+        """(() => {
+          const nv = viewer.panels[0].nv, draw = nv.drawText;
+          globalThis.drawn = [];
+          nv.drawText = (place, text, ...more) => {
+            drawn.push([text, ...place]);
+            draw.call(nv, place, text, ...more);
+          };
+        })()"""
+    )
+    expected = {"a": ("axial", "APRL"), "c": ("coronal", "SIRL"), "s": ("sagittal", "SIPA")}  # as radiologists look
+    for key, (view, letters) in expected.items():
+        page.press(key)
+        page.wait(f"viewer.state.view === '{view}'")
+        page.run("drawn.length = 0")
+        with_lines = pixels(page)
+        page.press("x")
+        without = pixels(page)
+        page.press("x")
+        drawn = {text: (x, y) for text, x, y in page.run("drawn")}
+        top, bottom, left, right = letters
+        assert set(drawn) == set(letters), view
+        assert drawn[left][0] < drawn[top][0] < drawn[right][0]
+        assert drawn[top][1] < drawn[left][1] < drawn[bottom][1]
+        assert changed(with_lines, without) > 0.0005
+        middle_row, middle_column = (n // 2 for n in with_lines.shape[:2])
+        across, down = np.s_[middle_column - 6 : middle_column + 6], np.s_[middle_row - 6 : middle_row + 6]
+        for part in (np.s_[:12, across], np.s_[-12:, across], np.s_[down, :12], np.s_[down, -12:]):
+            assert np.ptp(with_lines[part]) > 150  # light on dark
+            assert changed(with_lines[part], without[part]) == 0
+    page.run("delete viewer.panels[0].nv.drawText")
+    page.press("m")
+    page.wait("viewer.state.view === 'all'")
+
+
 def test_the_table_has_volumes_dice_and_flags_with_their_reasons(page: Page) -> None:
     page.wait("document.querySelectorAll('#organs tr.organ').length === 7")
     texts = page.run("[...document.querySelectorAll('#organs tbody tr')].map((row) => row.textContent)")

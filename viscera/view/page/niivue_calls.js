@@ -7,6 +7,8 @@
 const { Niivue, NVImage, NVMesh } = globalThis.niivue ?? {};
 const LEAST_HU = -1024, MOST_HU = 3071;
 const SLAB = 8; // planes that are sent to the graphics memory at a time
+const EDGES = ["APRL", "SIRL", "SIPA"]; // top, bottom, left and right of axial, coronal and sagittal slices
+const LETTER = [0.93, 0.95, 0.97, 1], PLATE = [0.043, 0.051, 0.063, 1];
 export const VIEWS = { axial: 0, coronal: 1, sagittal: 2, all: 3, solid: 4 };
 
 const SLICE_SHADER = `#version 300 es
@@ -130,7 +132,27 @@ export class Panel {
     this.nv.setCustomSliceShader(SLICE_SHADER);
     this.nv.setInterpolation(false);
     this.#sendTouchedPlanes();
+    this.#nameAllEdges();
     new ResizeObserver(() => this.setCrosshair(this.hasCrosshair)).observe(this.canvas.parentElement);
+  }
+
+  // NiiVue's letters have no ground of their own, and lie under the cursor lines
+  #nameAllEdges() {
+    const nv = this.nv;
+    nv.drawSliceOrientationText = ([left, top, width, height], plane) => {
+      nv.gl.viewport(0, 0, nv.gl.canvas.width, nv.gl.canvas.height);
+      const size = nv.fontPx, side = 1.4 * size, [x, y] = [left + width / 2, top + height / 2];
+      const middles = [
+        [x, top + side / 2], [x, top + height - side / 2], [left + side / 2, y], [left + width - side / 2, y],
+      ];
+      middles.forEach(([across, down], at) => {
+        const letter = EDGES[plane][at], [start, low, wide, high] = nv.fontMets.mets[letter.codePointAt(0)].lbwh;
+        nv.drawRect([across - side / 2, down - side / 2, side, side], PLATE);
+        nv.drawText(
+          [across - size * (start + wide / 2), down - size * (1 - low - high / 2)], letter, 1, LETTER,
+        );
+      });
+    };
   }
 
   // what changes within one frame is drawn once

@@ -2,7 +2,7 @@
 
 import pytest
 
-from viscera.core.wording import agreeing, counted
+from viscera.core.wording import agreeing, counted, told_apart
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,19 @@ from viscera.core.wording import agreeing, counted
 )
 def test_one_thing_is_and_several_are(number: int, noun: str, said: str) -> None:
     assert f"{counted(number, noun)} {agreeing(number)}" == said
+
+
+@pytest.mark.parametrize(
+    ("numbers", "digits", "expected"),
+    [
+        ((0.30, 0.25), 2, ["0.30", "0.25"]),
+        ((0.0412, 0.0378), 2, ["0.041", "0.038"]),
+        ((0.04123, 0.04119), 2, ["0.04123", "0.04119"]),
+        ((900.4, 960.0, 2000.0), 0, ["900", "960", "2000"]),
+        ((130.3, 70.0, 130.0), 0, ["130.3", "70.0", "130.0"]),
+        ((5.0, 4.0, 4.0), 0, ["5", "4", "4"]),  # bounds that are equal stay so
+        ((0.1, 0.1 + 1e-9), 2, ["0.10", "0.10"]),  # rounding, and no difference
+    ],
+)
+def test_a_value_and_its_bound_are_printed_apart(numbers: tuple[float, ...], digits: int, expected: list[str]) -> None:
+    assert told_apart(numbers, digits) == expected

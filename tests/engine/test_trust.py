@@ -40,6 +40,8 @@ def test_an_organ_like_those_of_training_is_not_flagged() -> None:
         ({"large_fragments": 2}, "2 large fragments"),
         ({"cut_off": True}, "cut off by the field of view"),
         ({"confidence": 0.5}, "low confidence (0.50, below 0.60)"),
+        ({"confidence": 0.5988}, "low confidence (0.599, below 0.600)"),
+        ({"mean_hu": 130.3}, "HU 130.3 outside 70.0 to 130.0"),
         ({"volume_ml": 0, "mean_hu": None, "confidence": None}, "not found"),
     ],
 )

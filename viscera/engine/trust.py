@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from viscera.core.scan import OrganFacts
+from viscera.core.wording import told_apart
 from viscera.imaging.most_probable import most_probable
 from viscera.imaging.probabilities import entropy
 from viscera.io.manifest import Manifest
@@ -157,11 +158,11 @@ def _own_reasons(facts: OrganFacts, known: OrganRange) -> list[str]:
     if known.volume_ml is not None:
         low, high = known.volume_ml[0] / VOLUME_FACTOR, known.volume_ml[1] * VOLUME_FACTOR
         if facts.volume_ml > high or (facts.volume_ml < low and not facts.cut_off):
-            reasons.append(f"volume {facts.volume_ml:.0f} mL outside {low:.0f} to {high:.0f}")
+            reasons.append("volume {} mL outside {} to {}".format(*told_apart((facts.volume_ml, low, high), 0)))
     if known.mean_hu is not None:
         low, high = known.mean_hu[0] - HU_MARGIN, known.mean_hu[1] + HU_MARGIN
         if not low <= facts.mean_hu <= high:
-            reasons.append(f"HU {facts.mean_hu:.0f} outside {low:.0f} to {high:.0f}")
+            reasons.append("HU {} outside {} to {}".format(*told_apart((facts.mean_hu, low, high), 0)))
     if facts.large_fragments > max(known.large_fragments, 1):
         reasons.append(f"{facts.large_fragments} large fragments")
     return reasons
@@ -173,10 +174,10 @@ def _unsure(facts: OrganFacts, training: TrainingRanges, organ: str) -> list[str
         return []
     reasons, sure_from = [], training.sure_from(organ)
     if facts.confidence is not None and facts.confidence < sure_from:
-        reasons.append(f"low confidence ({facts.confidence:.2f}, below {sure_from:.2f})")
+        reasons.append("low confidence ({}, below {})".format(*told_apart((facts.confidence, sure_from), 2)))
     most = min(1.0, ENTROPY_FACTOR * training.most_entropy.get(organ, 1.0))
     if facts.entropy is not None and facts.entropy > most:
-        reasons.append(f"undecided (entropy {facts.entropy:.2f}, above {most:.2f})")
+        reasons.append("undecided (entropy {}, above {})".format(*told_apart((facts.entropy, most), 2)))
     return reasons
 
 

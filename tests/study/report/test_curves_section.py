@@ -7,8 +7,8 @@ import pytest
 
 from viscera.drawing.canvas import to_bytes
 from viscera.study.rate_range import RateRange
-from viscera.study.report.curves_section import arm_panel, figure1, rate_range_panel
-from viscera.study.results import StudyResult
+from viscera.study.report.curves_section import arm_panel, figure1, rate_range_panel, validation_text
+from viscera.study.results import SplitSizes, StudyResult
 
 StudyMaker = Callable[..., StudyResult]
 
@@ -33,6 +33,47 @@ def test_few_logged_steps_give_points_or_a_sentence_and_no_empty_plot(
     for axes in panel.axes:
         assert [text.get_text() for text in axes.texts] == ([words] if words else [])
         assert [line.get_marker() for line in axes.lines] == (["o" if steps == 1 else ""] if steps else [])
+
+
+def test_legend_and_caption_name_validation_cases_only_where_they_were_measured(make_study: StudyMaker) -> None:
+    study = make_study([None] * 6)
+    config = study.record.config.model_copy(
+        update={"train": study.record.config.train.model_copy(update={"validate_every": 250})}
+    )
+    record = study.record.model_copy(update={"config": config})
+    dice = (0.9, *[0.5] * 7)
+    for measured, cases, line, said in (
+        (0, 0, None, "; there is no validation set"),
+        (0, 2, None, "; none on the 2 validation cases, which are measured every 250 steps and at the end: not yet"),
+        (1, 2, ("o", "None"), " (solid) and on the validation cases (a circle: they are measured every 250 steps and"),
+        (2, 2, ("o", "--"), " (solid) and on the validation cases (dashed)"),
+    ):
+        curve = tuple(
+            dataclasses.replace(point, validation_dice=dice if number < measured else ())
+            for number, point in enumerate(study.runs[0].curve)
+        )
+        run = dataclasses.replace(study.runs[0], curve=curve)
+        now = StudyResult(record, (run, *study.runs[1:]), SplitSizes(8, cases, 2))
+        assert validation_text(now).startswith(said)
+        axes = arm_panel(now, study.arms[0], None).axes[0]
+        legend = axes.get_legend()
+        assert legend is not None
+        named = dict(zip([text.get_text() for text in legend.get_texts()], axes.lines, strict=True))
+        found = named.get("validation cases")
+        assert (found and (found.get_marker(), found.get_linestyle())) == line
+
+
+def test_seeds_without_a_step_in_common_are_named_without_a_mean(make_study: StudyMaker) -> None:
+    study = make_study([None] * 12, seeds=(0, 1))
+    runs = (
+        dataclasses.replace(study.runs[0], curve=study.runs[0].curve[:1]),
+        dataclasses.replace(study.runs[1], curve=study.runs[1].curve[1:2]),
+    )
+    axes = arm_panel(StudyResult(study.record, runs), study.arms[0], None).axes[0]
+    legend = axes.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["training patches"]
+    assert all(line.get_xdata().size for line in axes.lines)
 
 
 def test_what_was_never_measured_is_said(make_study: StudyMaker) -> None:

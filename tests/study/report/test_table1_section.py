@@ -119,6 +119,20 @@ def test_markdown_and_latex_print_bests_bold(make_study: StudyMaker, paper_rows:
     assert markdown.splitlines()[2].count("|") == 8
 
 
+def test_an_interval_beyond_what_dice_can_be_is_printed_as_far_as_it_goes(make_study: StudyMaker) -> None:
+    # 40 and 60 %: half a width of 127.1; 96 and 98 %: of 12.7 around 97; 49 and 51 %: of 12.7 around 50
+    rows: Rows = [
+        (row("a", "liver", low), row("b", "liver", high)) for low, high in ((0.4, 0.6), (0.96, 0.98), (0.49, 0.51))
+    ]
+    table = table1(make_study([*rows, None, None, None]), "original")
+    liver = next(r for r in table.rows() if r.name == "liver")
+    assert [cell.spread for cell in liver.cells[:3]] == ["[0.0, 100.0]", "[84.3, 100.0]", "±12.7"]
+    assert "[from, to]: the interval itself" in " ".join(table.footnotes)
+    assert r"50.0 {\scriptsize [0.0, 100.0]}" in to_latex(table)
+    alike = table1(make_study([rows[2], None, None, None, None, None]), "original")
+    assert "[from, to]" not in " ".join(alike.footnotes)
+
+
 def test_intervals_and_marks_are_printed_beside_the_means_and_not_in_the_csv(make_study: StudyMaker) -> None:
     # two patients at 49 and 51 %: a standard error of 1 point, and Student's t of one degree is 12.706
     first = (row("a", "liver", 0.49), row("b", "liver", 0.51))

@@ -12,6 +12,7 @@ from viscera.study.results import StudyResult
 from viscera.study.score_table import Sample
 
 DRAWS = 2000
+_ROUNDING = 1e-9  # points of Dice
 
 
 class RankStability(NamedTuple):
@@ -32,9 +33,21 @@ class Spread:
 
     low: pd.DataFrame  # low, high: the 95 % interval as far as Dice goes, from 0 to 100
     high: pd.DataFrame
-    half_width: pd.DataFrame  # the number behind ±: half the interval, wherever it ends
+    half_width: pd.DataFrame  # half the interval, wherever it ends
     stability: dict[str, RankStability]  # by name of arm with a foreground mean; empty where one patient is scored
     seeds: int  # most scored seeds of an arm
+
+    @property
+    def is_cut(self) -> pd.DataFrame:
+        """Which intervals reach beyond 0 or 100, so that half their width says nothing of Dice."""
+        return (self.high - self.low) / 2 < self.half_width - _ROUNDING
+
+    def text(self, row: str, arm: str) -> str:
+        """`±3.1`; `[12.4, 100.0]` where half the width would reach beyond 0 or 100; empty without an interval."""
+        half = self.half_width.get(arm, pd.Series(dtype=float)).get(row, np.nan)
+        if np.isnan(half):
+            return ""
+        return f"[{self.low[arm][row]:.1f}, {self.high[arm][row]:.1f}]" if self.is_cut[arm][row] else f"±{half:.1f}"
 
 
 def spread_of(study: StudyResult, grid: str) -> Spread:

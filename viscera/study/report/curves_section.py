@@ -9,6 +9,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from viscera.core.arms import Arm, weighting_name
+from viscera.core.wording import counted
 from viscera.drawing.canvas import house_style, to_bytes
 from viscera.drawing.inline_chart import inline_chart
 from viscera.study.rate_range import RateRange
@@ -114,15 +115,17 @@ def _draw_series(axes: Axes, runs: Sequence[Sequence[tuple[int, float | None]]],
     """One line per seed; with several, thin, and their mean over the steps that all have, thick; a step is a point."""
     defined = [[(step, value) for step, value in run if value is not None] for run in runs]
     shown = [series for series in defined if series]
-    look: dict[str, Any] = {"marker": "o" * (max(map(len, shown), default=0) == 1), "markersize": 4, "mfc": "white"}
-    look |= style
+    look: dict[str, Any] = {"marker": "", "markersize": 4, "mfc": "white", **style}
+    if max(map(len, shown), default=0) == 1:
+        look |= {"marker": "o", "linestyle": ""}
     alone = len(shown) == 1
-    for series in shown:
+    values = [dict(series) for series in shown]
+    steps = sorted(set.intersection(*map(set, values))) if len(shown) > 1 else []
+    for number, series in enumerate(shown):
         width, alpha = (1.7, 1.0) if alone else (0.7, 0.45)
-        axes.plot(*zip(*series, strict=True), linewidth=width, alpha=alpha, label=label if alone else None, **look)
-    if len(shown) > 1:
-        values = [dict(series) for series in shown]
-        steps = sorted(set.intersection(*(set(v) for v in values)))
+        own = None if steps or number else label
+        axes.plot(*zip(*series, strict=True), linewidth=width, alpha=alpha, label=own, **look)
+    if steps:
         mean = [fmean(v[step] for v in values) for step in steps]
         axes.plot(steps, mean, linewidth=1.9, label=f"{label}, mean of {len(shown)} seeds", **look)
 
@@ -157,11 +160,25 @@ def _dice_on_test(report: Report) -> dict[str, float]:
     return {str(arm): mean / 100 for arm, mean in percent.items()}
 
 
+def validation_text(study: StudyResult) -> str:
+    """What a caption says of the validation cases: how their curve is drawn, or why there is none."""
+    measured = max((sum(bool(p.validation_dice) for p in run.curve) for run in study.runs), default=0)
+    cases = study.split.validation if study.split else 0
+    when = f"every {counted(study.record.config.train.validate_every, 'step')} and at the end"
+    if measured > 1:
+        return " (solid) and on the validation cases (dashed)"
+    if measured:
+        return f" (solid) and on the validation cases (a circle: they are measured {when}, here once)"
+    if cases:
+        return f"; none on the {counted(cases, 'validation case')}, which are measured {when}: not yet"
+    return "; there is no validation set"
+
+
 def _curve_values(report: Report) -> Mapping[str, object]:
     study, dice = report.study, _dice_on_test(report)
     alt = "Learning curve of {}: mean foreground Dice and loss over steps"
     curves = [inline_chart(arm_panel(study, arm, dice.get(arm.name)), alt.format(arm.title)) for arm in study.arms]
-    return {"curves": curves}
+    return {"curves": curves, "of_validation": validation_text(study)}
 
 
 def _curve_files(report: Report) -> Mapping[str, Content]:
@@ -183,6 +200,6 @@ FIGURE1 = Section(
     _curve_values,
     _curve_files,
     group=Group.REASONS,
-    heading="Figure 1: learning curves",
+    heading="Learning curves, as in Figure 1 of the paper",
 )
 RATES = Section("rates", "Learning-rate range tests", _rate_values)

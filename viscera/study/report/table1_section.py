@@ -41,7 +41,7 @@ class Cell(NamedTuple):
 
     text: str  # the mean
     bold: bool  # whether it is the best of its row
-    spread: str = ""  # `±3.1`; empty where there is no interval
+    spread: str = ""  # as `Spread.text`; empty where there is no interval
     mark: str = ""  # ≈ where it is not significantly below the best of its row; empty elsewhere
 
     @property
@@ -71,7 +71,7 @@ class Table1:
     grid: str  # `original` or `prepared`
     percent: pd.DataFrame  # rows: the classes and the summary; columns: names of arms, then `fused`; NaN: undefined
     titles: tuple[str, ...]  # of the columns, for people; arms that are not finished and scored carry a dagger
-    spread: Spread  # bootstrap intervals of the means
+    spread: Spread  # intervals of the means
     alike: frozenset[tuple[str, str]]  # organs and arms not significantly below the organ's best; none with few seeds
     footnotes: tuple[str, ...] = ()  # what ± and the marks mean, and what was left out of the means; plain text
     of_phantom: str = ""  # what the table's heading ends with, where the data are procedural
@@ -80,12 +80,10 @@ class Table1:
         """Rows as printed, one decimal as in the paper; an undefined value is a dash, the best of a row bold."""
         printed = self.percent.round(1)
         best = printed.eq(printed.max(axis=1), axis=0) & printed.gt(0)  # nothing is best at 0.0
-        half = self.spread.half_width.reindex_like(self.percent)
 
         def cell(row: str, arm: str) -> Cell:
-            spread = "" if np.isnan(half[arm][row]) else f"±{half[arm][row]:.1f}"
             mark = NOT_APART if (row, arm) in self.alike else ""
-            return Cell(one_decimal(self.percent[arm][row]), bool(best[arm][row]), spread, mark)
+            return Cell(one_decimal(self.percent[arm][row]), bool(best[arm][row]), self.spread.text(row, arm), mark)
 
         rows = list(self.percent.index)
         titles = [row_title(row, len(rows) - len(_SUMMARY)) for row in rows]
@@ -162,6 +160,8 @@ def _spread_note(spread: Spread) -> str:
     over = "cases and seeds, both as drawn from many" if spread.seeds > 1 else "cases"
     without = "" if spread.seeds > 1 else "; the variation between seeds is not in it"
     note = f"±: half the width of the mean's 95 % interval (Student's t) over {over}{without}."
+    if spread.is_cut.to_numpy().any():
+        note += " [from, to]: the interval itself, cut off at 0 or 100, where it would reach beyond."
     if 1 < spread.seeds < SEEDS_FOR_SETTINGS:
         note += f" It is wide with fewer than {SEEDS_FOR_SETTINGS} seeds, which say little about the luck of training."
     return "" if spread.low.isna().to_numpy().all() else note

@@ -146,14 +146,39 @@ def test_a_fold_is_a_number_or_all() -> None:
         (["--set", "train.learning_rate=0,01"], "'0,01': a number was expected; did you mean 0.01?"),
         (["--preset", "best"], "There is no preset 'best'"),
         (["--preset", "papper"], "Did you mean paper?"),
+    ],
+)
+def test_bad_settings_of_the_command_line_are_usage_and_named(arguments: list[str], message: str) -> None:
+    assert message in refused(2, "train", "no-store", "r", *arguments)
+    assert not Path("r").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["--config", "missing.yaml"], "missing.yaml: there is no such file"),
         (["--config", "."], "cannot be read"),
+        (["--config", "bad.yaml"], "bad.yaml: there is no setting 'train.filter'; did you mean train.filters?"),
+        (["--config", "bad.yaml", "--set", "train.patch=32"], "bad.yaml: there is no setting 'train.filter'"),
         ([], "this is not a store"),
     ],
 )
-def test_bad_settings_are_3_and_named(arguments: list[str], message: str) -> None:
+def test_what_stands_in_files_is_bad_input(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.yaml").write_text("train: {filter: 3}")
     assert message in refused(3, "train", "no-store", "r", *arguments)
     assert not Path("r").exists()
+
+
+def test_a_setting_that_does_not_fit_a_file_is_not_said_to_stand_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("good.yaml").write_text("train: {filters: 3}")
+    said = refused(2, "train", "no-store", "r", "--config", "good.yaml", "--set", "train.filter=3")
+    assert "options: there is no setting 'train.filter'" in said
 
 
 @pytest.mark.parametrize(
@@ -182,8 +207,8 @@ def test_values_of_options_are_checked_as_their_fields_are(option: str, value: s
         (["prepare.downsample_axes=both"], "all or in_plane was expected"),
     ],
 )
-def test_bad_grids_are_3_and_named(settings: list[str], message: str) -> None:
-    assert message in refused(3, "prepare", "no-data", "s", *(part for each in settings for part in ("--set", each)))
+def test_bad_grids_are_usage_and_named(settings: list[str], message: str) -> None:
+    assert message in refused(2, "prepare", "no-data", "s", *(part for each in settings for part in ("--set", each)))
 
 
 @pytest.mark.parametrize("rate", ["1e-3", "1E-3", ".001", "0.001"])

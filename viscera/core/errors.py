@@ -2,7 +2,7 @@
 
 VisceraError
 ├── BadInputError      exit 3: a file, folder, setting or data set that cannot be used as it is
-│   └── UsageError     exit 2: options of a command that contradict each other
+│   └── UsageError     exit 2: options of a command that there are not, or that contradict each other
 ├── RunFailedError     exit 4: a training run that diverged or ran out of memory
 │   └── LostDeviceError    likewise: a GPU that failed; nothing is to blame that was computed
 ├── DefectError        exit 1: cases that a defect of ours left out; its traceback was logged
@@ -39,7 +39,7 @@ class BadInputError(VisceraError, ValueError):
 
 
 class UsageError(BadInputError):
-    """Options of a command that contradict each other, or that need another one."""
+    """Options of a command with values that cannot be, that contradict each other, or that need another one."""
 
     exit_code = 2
 

@@ -57,21 +57,22 @@ def resolve_config(
 
     File values are nested as in YAML, options are by dotted key (None: not given). `base`, what a run or study that
     goes on was made with, is laid over the preset, under everything else; `found_in` is for messages. Raises
-    BadInputError for an unknown preset or key, and for a value of the wrong type or range.
+    BadInputError for an unknown key, and for a value of the wrong type or range; UsageError for an unknown preset, and
+    where all is well but for the assignments and options.
     """
     if preset not in PRESETS:
         known = f"There are: {', '.join(PRESETS)}."
-        raise BadInputError(f"There is no preset '{preset}'. {known}{did_you_mean(preset, PRESETS)}")
+        raise UsageError(f"There is no preset '{preset}'. {known}{did_you_mean(preset, PRESETS)}")
     given: list[tuple[str, Any]] = []
     for assignment in assignments:
         key, separator, value = assignment.partition("=")
         if not separator:
-            raise BadInputError(f"--set {assignment}: write it as section.key=value, for example train.filters=16.")
+            raise UsageError(f"--set {assignment}: write it as section.key=value, for example train.filters=16.")
         try:
             given.append((key.strip(), yaml.safe_load(value)))
         except yaml.YAMLError as error:
-            raise BadInputError(f"--set {assignment}: the value is not valid YAML ({error}).") from error
-    values = _merged(_merged(PRESETS[preset], base or {}), file_values or {})
+            raise UsageError(f"--set {assignment}: the value is not valid YAML ({error}).") from error
+    values = below = _merged(_merged(PRESETS[preset], base or {}), file_values or {})
     for key, value in given:
         values = _with(values, key, value)
     chosen = {key: value for key, value in (options or {}).items() if value is not None}
@@ -80,7 +81,12 @@ def resolve_config(
         if unknown := unknown_weightings(names, weights_by_name_in(values)):
             expected = a_weighting_was_expected(unknown[0], weights_by_name_in(values))
             raise UsageError(sentence(f"--{key.rpartition('.')[2]} {unknown[0]}: {expected}"))
-    return _validated(values, chosen.items(), found_in)
+    try:
+        return _validated(values, chosen.items(), found_in)
+    except BadInputError as error:
+        if (given or chosen) and _is_valid(below):
+            raise UsageError(f"options: {str(error).removeprefix(f'{found_in}: ')}") from error
+        raise
 
 
 def with_settings(config: Config, settings: Mapping[str, Any], found_in: str) -> Config:
@@ -95,6 +101,14 @@ def _validated(values: Mapping[str, Any], settings: Iterable[tuple[str, Any]], f
         return Config.model_validate(values)
     except ValidationError as error:
         raise BadInputError(f"{found_in}: {_sentence(error)}") from error
+
+
+def _is_valid(values: Mapping[str, Any]) -> bool:
+    try:
+        Config.model_validate(values)
+    except ValidationError:
+        return False
+    return True
 
 
 def _with(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:  # noqa: ANN401 - of any setting

@@ -218,3 +218,45 @@ def test_checkpoints_and_studies_of_version_0_1_have_no_format_version_and_are_r
     del content["format_version"], content["sha256"]
     torch.save(content | {"sha256": _digest(content)}, last)
     assert load_checkpoint(last).step == 6
+
+
+@pytest.mark.parametrize(
+    ("within", "what"),
+    [("", "this is a data set, scans with labels"), ("labelsTr", "these are the labels of a data set")],
+)
+def test_a_data_set_has_no_checksums(tiny_raw: Path, within: str, what: str) -> None:
+    said = refused(3, "verify", str(tiny_raw / within))
+    assert f"{what}; viscera keeps no checksum of that, so nothing can be verified. Give a store, a run" in said
+
+
+def test_where_nothing_has_a_checksum_nothing_is_called_sound(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("day,what\n")
+    result = command("verify", str(tmp_path))
+    assert result.exit_code == 0
+    assert "sound" not in result.stdout
+    assert "nothing here has a checksum, so that nothing could be verified" in result.stdout
+
+
+def test_what_is_gone_need_not_be_deleted(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    out = shutil.copytree(artifacts["predictions"], tmp_path / "out")
+    gone = min(out.glob("*.nii.gz"))
+    gone.unlink()
+    (found,) = named(out).values()
+    assert found.what_to_do == f"Run `viscera predict RUN INPUT {out}` again."
+    run = shutil.copytree(next((artifacts["study"] / "arms").glob("*/seed_0")), tmp_path / "run")
+    for path in files_of(run):
+        content = path.read_bytes()
+        path.unlink()
+        assert "elete" not in " ".join(each.what_to_do for each in named(run).values() if each.state == "missing")
+        path.write_bytes(content)
+
+
+def test_a_checkpoint_that_was_cut_short_is_told_in_plain_words(artifacts: dict[str, Path], tmp_path: Path) -> None:
+    run = shutil.copytree(next((artifacts["study"] / "arms").glob("*/seed_0")), tmp_path / "run")
+    best = run / "best.pt"
+    best.write_bytes((run / "last.pt").read_bytes()[:5000])
+    said = command("verify", str(run)).stdout
+    assert (
+        f"{best}: damaged (it cannot be read: cut short, or no checkpoint). Restore it from a copy, or delete it: "
+        "predictions are made with last.pt." in said
+    )

@@ -150,8 +150,8 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
     except FileNotFoundError as error:
         raise BadInputError(f"{path}: there is no such checkpoint. Train the run first.") from error
     except Exception as error:  # a flipped byte makes torch.load raise almost anything
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInputError(f"{path}: damaged, or no checkpoint ({first_line}). Restore it or train again.") from error
+        why = f" ({error.strerror})" if isinstance(error, PermissionError) else ""
+        raise BadInputError(f"{path}: damaged, or no checkpoint{why}. Restore it or train again.") from error
     if not isinstance(content, dict) or "sha256" not in content or "config" not in content:
         raise BadInputError(f"{path}: this is not a checkpoint of viscera. Give a run made with `viscera train`.")
     refuse_newer(path, content.get(_VERSION_KEY), _FORMAT_VERSION)

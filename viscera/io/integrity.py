@@ -16,6 +16,7 @@ from viscera.io.file_sets import notes_in, read_note
 from viscera.io.files import sha256
 from viscera.io.folder_lock import is_held
 from viscera.io.format_versions import EXPORT_VERSION, NewerFormatError, refuse_newer
+from viscera.io.path_kinds import SEVERAL, TITLES, Kind, what_is
 from viscera.io.predictions import TABLE as MEASUREMENTS
 from viscera.io.predictions import known_checksums, read_record
 from viscera.io.quarantine import NAME as QUARANTINE
@@ -27,6 +28,7 @@ from viscera.io.store import Store
 
 EXPORT = "export.json"
 State = Literal["sound", "no checksum", "edited", "damaged", "missing", "newer", "unfinished", "being written"]
+FOREIGN: frozenset[Kind] = frozenset({"data set", "images", "labels", "scans"})
 BAD: tuple[State, ...] = ("damaged", "missing", "newer", "unfinished", "being written")
 
 
@@ -68,14 +70,20 @@ def checks_of(path: Path) -> list[Check]:
         whole = (folder for folder in path.parents[:3] if folder.is_dir())  # of a case the store
         found = [check for folder in whole for check in _of_folder(folder, deep=False) if check.path == path]
     if not found:
-        raise BadInputError(
-            f"{path}: there is nothing here that viscera wrote. Give a store, a run, a study, an export, or a folder "
-            "of predictions."
-        )
+        raise nothing_to_verify(path)
     once: dict[Path, Check] = {}
     for check in found:  # what names a file knows its checksum, and comes before the file itself
         once.setdefault(check.path, check)
     return list(once.values())
+
+
+def nothing_to_verify(path: Path) -> BadInputError:
+    """What is said of what viscera did not write."""
+    there, what = what_is(path), "there is nothing here that viscera wrote"
+    if there is not None and there.kind in FOREIGN:
+        this_is = "these are" if there.kind in SEVERAL else "this is"
+        what = f"{this_is} {TITLES[there.kind]}; viscera keeps no checksum of that, so nothing can be verified"
+    return BadInputError(f"{path}: {what}. Give a store, a run, a study, an export, or a folder of predictions.")
 
 
 def _of_folder(folder: Path, *, deep: bool = True) -> Iterator[Check]:
@@ -234,8 +242,14 @@ def _sealed(path: Path, seal: Seal, read: Callable[[Path], object]) -> Checked:
     except NewerFormatError as error:
         return _newer(path, error)
     except (BadInputError, ValueError, TypeError) as error:
-        return _bad(path, str(error).removeprefix(f"{path}: "))
+        return _bad(path, _why(path, error))
     return _sound(path) if seal is Seal.FITS else Checked(path, "no checksum")
+
+
+def _why(path: Path, error: Exception) -> str:
+    """What was found, without the advice of the one who found it."""
+    why = str(error).removeprefix(f"{path}: ").partition(". ")[0].removesuffix(".")
+    return "it cannot be read: cut short, or no checkpoint" if why == "damaged, or no checkpoint" else why
 
 
 def _newer(path: Path, error: NewerFormatError) -> Checked:
@@ -285,7 +299,7 @@ def _curve(path: Path) -> Checked:
     try:
         curve, status = run.read_curve(), run.read_status()
     except (BadInputError, ValueError) as error:
-        return _bad(path, str(error).removeprefix(f"{path}: "))
+        return _bad(path, _why(path, error))
     last = curve[-1].get("step") if curve else None
     if status is not None and status.state == "finished" and last != status.step:
         return _bad(path, f"it ends at step {last}, and the training at step {status.step}")
@@ -300,7 +314,7 @@ def _checkpoint(path: Path) -> Checked:
     except NewerFormatError as error:
         return _newer(path, error)
     except BadInputError as error:
-        return _bad(path, str(error).removeprefix(f"{path}: "))
+        return _bad(path, _why(path, error))
     return _sound(path)
 
 

@@ -10,10 +10,21 @@ def remedy(path: Path) -> str:
     """What to do about a file, with the command, as one or two sentences."""
     folder = path.parent
     if folder.parent.name == "cases" and (folder.parents[1] / "manifest.json").exists():
-        return f"Delete {folder}, then run `viscera prepare SOURCE {folder.parents[1]}` again: it restores the case."
+        delete = f"Delete {folder}, then run" if folder.exists() else "Run"
+        return f"{delete} `viscera prepare SOURCE {folder.parents[1]}` again: it restores the case."
     if (export := _export_of(path)) is not None:
         return f"Delete {export}, then run `viscera export RUN {export}` again with the same forms."
     return _BY_NAME.get(path.name, _by_its_folder)(path)
+
+
+def _again(path: Path, command: str, then: str = "") -> str:
+    """Of a file that the command makes anew, where it is not there any more."""
+    return f"{'Delete it, then run' if path.exists() else 'Run'} `{command}` again{then}."
+
+
+def _or_without(path: Path, then: str) -> str:
+    """Of a file that cannot be made anew, and that need not be there."""
+    return f"Restore it from a copy{', or delete it:' if path.exists() else '; without it,'} {then}."
 
 
 def _by_its_folder(path: Path) -> str:
@@ -27,40 +38,44 @@ def _by_its_folder(path: Path) -> str:
         return "Run the same `viscera find-rate` again."
     if path.name.endswith("scores.csv") or path.name.startswith("scores"):
         return _scores(path)
-    return f"Delete it, then run `viscera predict RUN INPUT {folder} --overwrite` again."
+    is_replaced = path.exists() or path.suffix == ".json"
+    return _again(path, f"viscera predict RUN INPUT {folder}{' --overwrite' * is_replaced}")
 
 
 def _last(path: Path) -> str:
     best = path.with_name("best.pt")
     again = f"`viscera train STORE {path.parent} --resume`"
     if best.exists():
-        return f"Restore it from a copy; or copy {best} over it, and {again} resumes from there."
-    return f"Restore it from a copy; or delete it, and {again} trains again from the beginning."
+        return f"Restore it from a copy; or copy {best} to {path}, and {again} resumes from there."
+    delete = "delete it, and " if path.exists() else ""
+    return f"Restore it from a copy; or {delete}{again} trains again from the beginning."
 
 
 def _small(path: Path) -> str:
-    return f"Delete it, then run `viscera train STORE {path.parent} --resume` with its settings: it is written again."
+    return _again(path, f"viscera train STORE {path.parent} --resume", " with its settings: it is written anew")
 
 
 def _scores(path: Path) -> str:
     study = _study_of(path)
     if study is not None:
-        return f"Delete it, then run `viscera study STORE {study}` again: what is missing is scored again."
+        return _again(path, f"viscera study STORE {study}", ": what is missing is scored again")
     return f"Run `viscera evaluate PREDICTIONS REFERENCES --out {path.with_name('scores.csv')}` again."
 
 
 def _fused(path: Path) -> str:
-    return f"Delete {path}, then run `viscera study STORE {path.parents[1]} --fuse` again: it fuses anew."
+    delete = f"Delete {path}, then run" if path.exists() else "Run"
+    return f"{delete} `viscera study STORE {path.parents[1]} --fuse` again: it fuses anew."
 
 
 def _card(path: Path) -> str:
-    return f"If it was not edited, delete it and run `viscera card {path.parent}` again."
+    run = "If it was not edited, delete it and run" if path.exists() else "Run"
+    return f"{run} `viscera card {path.parent}` again."
 
 
 def _quarantine(path: Path) -> str:
     is_store = (path.parent / "manifest.json").exists()
     command = f"viscera prepare SOURCE {path.parent}" if is_store else f"viscera predict RUN INPUT {path.parent}"
-    return f"Delete it, then run `{command}` again: it lists what is left out."
+    return _again(path, command, ": it lists what is left out")
 
 
 def _study_of(path: Path) -> Path | None:
@@ -76,29 +91,25 @@ _BY_NAME: Mapping[str, Callable[[Path], str]] = {
         f"Restore it from a copy; without one, move {path.parent} away and run `viscera prepare SOURCE {path.parent}`."
     ),
     "last.pt": _last,
-    "best.pt": lambda path: (
-        f"Restore it from a copy, or delete it: predictions are made with {path.with_name('last.pt').name}."
-    ),
-    "curve.jsonl": lambda path: (
-        f"Restore it from a copy, or delete it: `viscera train STORE {path.parent} --resume` continues without it."
-    ),
+    "best.pt": lambda path: _or_without(path, "predictions are made with last.pt"),
+    "curve.jsonl": lambda path: _or_without(path, f"`viscera train STORE {path.parent} --resume` resumes all the same"),
     "config.yaml": _small,
     "run.json": _small,
     "training_data.json": _small,
     "training_ranges.json": _small,
-    "started_from.json": lambda _: "Restore it from a copy, or delete it: it says only whose weights it began with.",
-    "calibration.json": lambda path: f"Delete it, then run `viscera calibrate {path.parent} STORE` again.",
-    "probe.json": lambda path: f"Delete it, then run `viscera doctor {path.parent} --store STORE` again.",
+    "started_from.json": lambda path: _or_without(path, "only whose weights it began with is not known"),
+    "calibration.json": lambda path: _again(path, f"viscera calibrate {path.parent} STORE"),
+    "probe.json": lambda path: _again(path, f"viscera doctor {path.parent} --store STORE"),
     "card.json": _card,
     "card.md": _card,
     "confusion.csv": _scores,
     "reliability.csv": _scores,
     "quarantine.csv": _quarantine,
-    "measurements.csv": lambda path: f"Delete it, then run `viscera predict RUN INPUT {path.parent}` again.",
+    "measurements.csv": lambda path: _again(path, f"viscera predict RUN INPUT {path.parent}"),
     "fusion.yaml": _fused,
     "study.yaml": lambda path: f"Restore it from a copy, or run `viscera study STORE {path.parent}` in a new folder.",
     "plan.json": lambda _: "Restore it from a copy: what was planned before the first run cannot be made again.",
-    "forecast.json": lambda path: f"Delete it, then run `viscera study STORE {path.parent}` again.",
+    "forecast.json": lambda path: _again(path, f"viscera study STORE {path.parent}"),
 }
 _OF_CASES = {"image.npy", "labels.npy", "labels_original.nii.gz"}
 NAMES = frozenset({*_BY_NAME, *_OF_CASES, "scores.csv"})  # that artifacts give their files, whatever is in them

@@ -9,8 +9,9 @@ from typing import Any
 from viscera.core.errors import BadInputError
 from viscera.core.processes import usable_processors
 from viscera.core.progress import OnProgress, Progress, unseen
-from viscera.core.wording import agreeing, counted
-from viscera.io.integrity import BAD, Check, Checked, checks_of
+from viscera.core.wording import agreeing, counted, listed
+from viscera.io.integrity import BAD, FOREIGN, Check, Checked, checks_of, nothing_to_verify
+from viscera.io.path_kinds import what_is
 from viscera.io.remedies import NAMES
 
 _MOST_READERS = 8  # threads; hashing leaves the interpreter to others
@@ -20,13 +21,16 @@ _NAMED = 3  # files
 def verify(path: Path, *, progress: OnProgress = unseen) -> list[Checked]:
     """What was found of each file of a store, run, study, export, of predictions, or of one file of them.
 
-    Raises BadInputError where nothing of them is there.
+    Raises BadInputError where nothing of them is there, as in a data set.
     """
     checks, found = checks_of(path), list[Checked]()
     with ThreadPoolExecutor(min(_MOST_READERS, len(usable_processors()))) as readers:
         for check, each in zip(checks, readers.map(Check.run, checks), strict=True):
             progress(Progress("verify", len(found), len(checks), check.path.name))
             found.append(each)
+    there = what_is(path)
+    if all(each.state == "no checksum" for each in found) and there is not None and there.kind in FOREIGN:
+        raise nothing_to_verify(path)
     return found
 
 
@@ -67,7 +71,9 @@ def _lines(path: Path, found: Sequence[Checked]) -> Iterator[str]:
             f"{counted(len(unsummed), 'file')} {said}, written by an earlier version or by another program: "
             f"{_names(path, unsummed)}"
         )
-    if not _bad(found):
+    if len(unsummed) == len(found) and not any(each.path.name in NAMES for each in found):
+        yield f"{path}: nothing here has a checksum, so that nothing could be verified"
+    elif not _bad(found):
         yield f"{path}: sound"
 
 
@@ -84,4 +90,4 @@ def _bad(found: Sequence[Checked]) -> list[Checked]:
 
 def _names(path: Path, of: Sequence[Checked]) -> str:
     whole = path if path.is_dir() else path.parent
-    return ", ".join(str(each.path.relative_to(whole)) for each in of[:_NAMED]) + (", …" if len(of) > _NAMED else "")
+    return listed([str(each.path.relative_to(whole)) for each in of], _NAMED)

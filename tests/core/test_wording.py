@@ -2,7 +2,7 @@
 
 import pytest
 
-from viscera.core.wording import agreeing, counted, told_apart
+from viscera.core.wording import agreeing, counted, listed, told_apart
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,11 @@ def test_one_thing_is_and_several_are(number: int, noun: str, said: str) -> None
 )
 def test_a_value_and_its_bound_are_printed_apart(numbers: tuple[float, ...], digits: int, expected: list[str]) -> None:
     assert told_apart(numbers, digits) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [("", ""), ("a", "a"), ("abc", "a, b, c"), ("abcd", "a, b, c and 1 more"), ("abcdef", "a, b, c and 3 more")],
+)
+def test_a_list_that_is_cut_says_how_many_there_are_more(names: str, said: str) -> None:
+    assert listed(list(names), 3) == said

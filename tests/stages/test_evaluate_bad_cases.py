@@ -246,3 +246,11 @@ def test_what_cannot_be_written_is_said_before_the_first_case(
     }[what]
     with pytest.raises(BadInputError):
         evaluate(answers, tiny_store.path, out, DICE, summary=summary)
+
+
+def test_of_many_cases_without_a_reference_the_number_is_said(tmp_path: Path) -> None:
+    for number in range(19):
+        save(tmp_path / "p" / f"c{number:02}.nii.gz", np.zeros((4, 4, 4)))
+    save(tmp_path / "r" / "other.nii.gz", np.zeros((4, 4, 4)))
+    with pytest.raises(BadInputError, match=r"no reference for c00, c01, c02, c03, c04 and 14 more\."):
+        evaluate(tmp_path / "p", tmp_path / "r", tmp_path / "s.csv")

@@ -28,7 +28,7 @@ from viscera.card.mean_facts import MeanFacts
 from viscera.card.model_card import EvaluationData, ModelCard
 from viscera.card.score_summary import ScoreSummary, summaries
 from viscera.core.errors import BadInputError, VisceraError
-from viscera.core.wording import agreeing
+from viscera.core.wording import agreeing, listed
 from viscera.io.file_sets import finish, together
 from viscera.io.files import refuse_unwritable, sha256, write_text
 from viscera.io.records import read_json, validated, write_record
@@ -173,7 +173,7 @@ def _evaluated(
     rows = read_scores(path)
     strangers = sorted({row.organ for row in rows} - set(facts.data.classes))
     if not rows or strangers:
-        what = f"scores of {', '.join(strangers[:5])}, which the model does not know" if strangers else "no score"
+        what = f"scores of {listed(strangers)}, which the model does not know" if strangers else "no score"
         raise BadInputError(f"{path}: {what}. Give the table that `viscera evaluate` wrote of this model.")
     digest, names = sha256(path), sorted({row.case for row in rows})
     splits, known = None, before.evaluation_data if before else EvaluationData()
@@ -213,7 +213,7 @@ def _refuse_not_held_out(path: Path, names: Sequence[str], facts: RunFacts | Mea
     others = [name for name in names if name not in held_out]
     if facts.splits is not None and others:
         raise BadInputError(
-            f"{path}: {', '.join(others[:3])} in no fold of the store, and so held out by no run. Give the table of "
+            f"{path}: {listed(others, 3)} in no fold of the store, and so held out by no run. Give the table of "
             "`viscera evaluate … --fold all`."
         )
 

@@ -29,6 +29,11 @@ def told_apart(numbers: Sequence[float], digits: int) -> list[str]:
     return texts
 
 
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """`a, b`; of many the first ones: `a, b, c, d, e and 14 more`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
 def sentence(text: str) -> str:
     """With a full stop at its end, unless it asks something."""
     return text if text.endswith(("?", ".")) else f"{text}."

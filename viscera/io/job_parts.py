@@ -12,6 +12,7 @@ from pathlib import Path
 
 from viscera.core.errors import BadInputError
 from viscera.core.shard import Shard
+from viscera.core.wording import listed
 from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.remote_folder import PART_LISTS
@@ -112,11 +113,7 @@ def noted_part(folder: Path, command: str, shard: Shard | None, cases: Sequence[
 def difference(before: Sequence[str], now: Sequence[str]) -> str:
     """What has come and gone, for people."""
     said = [("new", sorted({*now} - {*before})), ("gone", sorted({*before} - {*now}))]
-    named = (
-        f"{what}: {', '.join(names[:_NAMED])}{f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''}"
-        for what, names in said
-        if names
-    )
+    named = (f"{what}: {listed(names, _NAMED)}" for what, names in said if names)
     return "; ".join(named) or "in another order"
 
 

@@ -14,6 +14,7 @@ from tabulate import tabulate
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import size_text
 from viscera.core.scan import Volume
+from viscera.core.wording import listed
 from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_series, unpacked
 from viscera.io.files import open_file, reading, sha256
 from viscera.io.layouts.dataset_tables import case_name, channel_0_of, scan_case_name
@@ -161,7 +162,7 @@ def _found(path: Path, folder: Path) -> list[Series]:
         niftis = sorted(p for p in folder.rglob("[!.]*") if is_nifti(p)) if not found and folder.is_dir() else []
     if niftis:
         places = list(dict.fromkeys(str(each.parent.relative_to(folder)) for each in niftis))
-        named = ", ".join(places[:_NAMED]) + (", …" if len(places) > _NAMED else "")
+        named = listed(places, _NAMED)
         raise BadInputError(
             f"{path}: there is no DICOM image in it, but {len(niftis)} NIfTI files (in {named}; {niftis[0].name}). "
             f"{'Give' if folder == path else 'Unpack it and give'} one of them, or the folder that they are in."
@@ -189,7 +190,7 @@ def _channels_0(scans: list[Scan]) -> list[Scan]:
     firsts = {scan: by_name.get(channel_0_of(name)) for name, scan in by_name.items()}
     others = [scan for scan in scans if (first := firsts.get(scan)) is not None and _same_grid(scan, first)]
     if others:
-        names = ", ".join(scan.path.name for scan in others[:_NAMED]) + (", …" if len(others) > _NAMED else "")
+        names = listed([scan.path.name for scan in others], _NAMED)
         log.warning(
             "%s: left out, as further channels of cases whose CT is channel 0 (_0000): %s.", scans[0].path.parent, names
         )

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
-from viscera.core.wording import counted
+from viscera.core.wording import counted, listed
 from viscera.io.layouts.dataset_tables import case_of
 from viscera.io.manifest import Split
 from viscera.io.records import read_json
@@ -88,11 +88,11 @@ def refuse_moves(store: Store, wanted: dict[str, Split], path: Path | None, comi
     already = _assigned(store)
     unlisted = sorted({*store.manifest.cases, *coming} - {*already, *wanted})
     if unlisted:
-        raise BadInputError(f"{path}: names no split for {', '.join(unlisted[:5])}. Add them and run again.")
+        raise BadInputError(f"{path}: names no split for {listed(unlisted)}. Add them and run again.")
     moved = [name for name in already if wanted.get(name, already[name]) != already[name]]
     if moved:
         raise BadInputError(
-            f"{store.path}: the split file {path} moves {', '.join(moved[:5])}, but models may have been trained on "
+            f"{store.path}: the split file {path} moves {listed(moved)}, but models may have been trained on "
             "the present split. Prepare a new store."
         )
 

@@ -14,7 +14,7 @@ from viscera.core.processes import for_each, watched
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.scan import LabelMap
 from viscera.core.shard import Shard
-from viscera.core.wording import agreeing
+from viscera.core.wording import agreeing, listed
 from viscera.engine.case_reliability import ClassReliability, case_reliability, probability_map_of
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io import quarantine
@@ -130,7 +130,7 @@ def _refuse_another_part(out: Path, own: Sequence[str]) -> None:
     others = sorted({row.case for row in read_scores(out)} - set(own)) if out.exists() and out.stat().st_size else []
     if others:
         raise BadInputError(
-            f"{out}: it has the scores of another part ({', '.join(others[:3])}). Give each part a folder of its own, "
+            f"{out}: it has the scores of another part ({listed(others, 3)}). Give each part a folder of its own, "
             "with --out, and join the tables with `viscera merge`."
         )
 
@@ -204,7 +204,7 @@ def _rows_and_counts(scored: Sequence[_Scored], *, warn: bool) -> tuple[list[Sco
         log.warning(
             "%d of the %d references %s voxels that nobody labelled (`ignore`; %s): they are in no score or volume.",
             *(len(partly), len(scored), agreeing(len(partly), "has", "have")),
-            ", ".join(partly[:3]) + ", …" * (len(partly) > 3),
+            listed(partly, 3),
         )
     return [row for each in scored for row in each.rows], [each.counted for each in scored if each.counted]
 
@@ -287,7 +287,7 @@ def _paired(
     known = references_of(references, store, split, meaning)
     strangers = sorted(set(files) - set(store.names() if store else known))
     if strangers:
-        raise BadInputError(f"{references}: there is no reference for {', '.join(strangers[:5])}.")
+        raise BadInputError(f"{references}: there is no reference for {listed(strangers)}.")
     scored = {name: path for name, path in files.items() if name in known}
     if store is not None:
         _refuse_unanswered(store, split, scored)
@@ -321,7 +321,7 @@ def _refuse_unanswered(store: Store, split: Split | None, files: Mapping[str, Pa
     unanswered = [name for name in store.names(split) if name not in files]
     if unanswered:
         raise BadInputError(
-            f"{store.path}: its {split} cases {', '.join(unanswered[:5])} have no prediction. "
+            f"{store.path}: its {split} cases {listed(unanswered)} have no prediction. "
             f"Predict them first: every model is scored on the same cases." + out_of_fold * bool(may_be_out_of_fold)
         )
 
@@ -345,5 +345,5 @@ def _refuse_without_probabilities(predictions: Path, tasks: Sequence[_Task], con
         log.warning(
             "%s: %d of the %d cases %s no probabilities beside their label map, and no %s: %s.",
             *(predictions, len(without), len(tasks), agreeing(len(without), "has", "have"), what),
-            ", ".join(without[:5]),
+            listed(without),
         )

@@ -11,7 +11,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.processes import Spread, for_each
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.shard import Shard
-from viscera.core.wording import agreeing
+from viscera.core.wording import agreeing, listed
 from viscera.engine.fold_runs import runs_by_fold
 from viscera.engine.prediction_tasks import Lists, Task, run_all, task_of_store
 from viscera.engine.predictor import Predictor
@@ -89,7 +89,7 @@ def _warn_of_calibrated(folder: Path, runs: Collection[Path]) -> None:
         log.warning(
             "%s: %d of the %d runs (%s) %s calibrated, each on the cases that it predicts now: `evaluate "
             "--metrics ece,ace` of these probabilities is a little too low.",
-            *(folder, len(calibrated), len(runs), ", ".join(calibrated[:3]), agreeing(len(calibrated))),
+            *(folder, len(calibrated), len(runs), listed(calibrated, 3), agreeing(len(calibrated))),
         )
 
 

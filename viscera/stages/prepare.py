@@ -19,7 +19,7 @@ from viscera.core.processes import Spread, for_each
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.settings import differences
 from viscera.core.shard import Shard
-from viscera.core.wording import agreeing
+from viscera.core.wording import agreeing, listed
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io import quarantine
 from viscera.io.classes import ClassFile
@@ -180,7 +180,7 @@ def ignored_text(store: Store) -> str:
     if not records:
         return ""
     empty = [name for name, each in cases.items() if each.ignored_prepared == math.prod(each.prepared.shape)]
-    without = f"; nothing is labelled of {', '.join(empty[:3])}{', …' * (len(empty) > 3)}: nothing is learnt from it"
+    without = f"; nothing is labelled of {listed(empty, 3)}: nothing is learnt from it"
     share = sum(each.ignored_original for each in records) / sum(math.prod(each.original.shape) for each in records)
     return (
         f"{len(records)} of {len(store.names())} cases {agreeing(len(records), 'has', 'have')} voxels that nobody "

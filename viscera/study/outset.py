@@ -6,7 +6,7 @@ from tabulate import tabulate
 
 from viscera.core.anatomy import title_of
 from viscera.core.quantities import duration_text
-from viscera.core.wording import agreeing, counted
+from viscera.core.wording import agreeing, counted, listed
 from viscera.engine.hardware import choose_device
 from viscera.engine.precision_probe import step_seconds
 from viscera.io.records import read_csv
@@ -60,8 +60,7 @@ def _steps_left(task: Task, steps: int) -> int:
 
 
 def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+    return listed(names, _NAMED)
 
 
 def _time(plan: StudyPlan, left: Sequence[tuple[Task, int]], side_by_side: int | None) -> str:

@@ -13,6 +13,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.named_weights import refuse_other_classes
 from viscera.core.settings import ANOTHER_MODEL, differences
 from viscera.core.unused_settings import refuse_random_encoder
+from viscera.core.wording import listed
 from viscera.engine.feed import feed_of, training_cases
 from viscera.engine.hardware import choose_device
 from viscera.engine.precision_probe import as_before, decided
@@ -153,7 +154,7 @@ def refuse_unpredicted(run: RunFolder, store: Store) -> None:
     missing = unpredicted(store, store.names("test"), run.predictions)
     if missing:
         raise BadInputError(
-            f"{run.path}: it has no last.pt, and no label map of {', '.join(missing[:5])} that fits the store. Copy "
+            f"{run.path}: it has no last.pt, and no label map of {listed(missing)} that fits the store. Copy "
             "its last.pt or its predictions too, or delete the run to train it here."
         )
 

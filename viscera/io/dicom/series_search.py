@@ -10,7 +10,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry, size_text
-from viscera.core.wording import counted
+from viscera.core.wording import agreeing, counted, listed
 from viscera.io.dicom.dicom_file import is_dicomdir, may_be_cut_off, may_be_dicom, quiet_pydicom, start_of
 from viscera.io.dicom.dicom_header import Header, UnusableSeriesError, known_name, read_header
 from viscera.io.dicom.hounsfield_pixels import check_values
@@ -83,8 +83,7 @@ def find_series(path: Path) -> list[Series]:
         found = list(_understood(list(groups.values())))
     found.sort(key=lambda s: (bool(s.passed_over), -s.number_of_images, s.uid, s.description))
     if damaged:
-        noun, more = "file" if len(damaged) == 1 else "files", ", …" if len(damaged) > _NAMED else ""
-        reason = f"{len(damaged)} damaged DICOM {noun}: {', '.join(damaged[:_NAMED])}{more}"
+        reason = f"{len(damaged)} damaged DICOM {agreeing(len(damaged), 'file', 'files')}: {listed(damaged, _NAMED)}"
         found.append(Series(passed_over=reason, problem=reason))
     return [replace(series, number=number) for number, series in enumerate(found, start=1)]
 
@@ -263,5 +262,4 @@ def _listed_to_choose(series: Sequence[Series]) -> str:
 
 
 def _listed(series: Sequence[Series]) -> str:
-    more = f" and {len(series) - _LISTED} more" if len(series) > _LISTED else ""
-    return ", ".join(f"series {each.title}" for each in series[:_LISTED]) + more
+    return listed([f"series {each.title}" for each in series], _LISTED)

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.anatomy import means_ignored
 from viscera.core.errors import BadInputError
+from viscera.core.wording import listed
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.manifest import Split
 from viscera.io.nifti_header import ENDINGS as NIFTI_ENDINGS
@@ -173,7 +174,7 @@ def _fold_0(path: Path, names: Sequence[str]) -> dict[str, Split]:
     train, validation = ([case_of(entry, names) for entry in part] for part in parts)
     strangers = sorted({*train, *validation} - set(names))
     if strangers:
-        raise BadInputError(f"{path}: names {', '.join(strangers[:5])}, no cases here. Correct it, or give --split.")
+        raise BadInputError(f"{path}: names {listed(strangers)}, no cases here. Correct it, or give --split.")
     splits: dict[str, Split] = dict.fromkeys(train, "train")
     return splits | dict.fromkeys(validation, "validation")
 

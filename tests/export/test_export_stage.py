@@ -32,7 +32,11 @@ def test_one_form_stands_in_the_folder_and_several_in_one_each(tiny_run: Path, t
     assert run("export", tiny_run, tmp_path / "one", "--to", "onnx").stdout == f"{tmp_path / 'one'}\n"
     alone = {"model.onnx", "model.json", "segment.py", "README.md", "card.md", "card.json", "export.json"}
     assert names_in(tmp_path / "one") == alone
-    run("export", tiny_run, tmp_path / "two", "--to", "onnx,slicer")
+    said = run("export", tiny_run, tmp_path / "two", "--to", "onnx,slicer").stderr
+    folder = tmp_path / "two" / "onnx"
+    assert f"{folder}: README.md, card.json, card.md, model.json, model.onnx, segment.py\n" in said
+    assert f"{folder}: run it with `python {folder}/segment.py SCAN LABELS`\n" in said
+    assert f"{tmp_path / 'two' / 'slicer'}: load viscera.ctbl in 3D Slicer" in said
     two = names_in(tmp_path / "two")
     assert {"onnx/model.onnx", "slicer/viscera.ctbl", "slicer/card.md", "export.json"} <= two
     assert all("/" in name or name == "export.json" for name in two)
@@ -115,7 +119,7 @@ def test_what_fails_leaves_what_was_there(tiny_run: Path, tmp_path: Path, monkey
     out = tmp_path / "out"
     export(tiny_run, out, ["onnx"])
     before = names_in(out)
-    monkeypatch.setattr(export_stage, "FORMS", {**FORMS, "onnx": Form(fails)})
+    monkeypatch.setattr(export_stage, "FORMS", {**FORMS, "onnx": Form(fails, "")})
     for folder in (out, tmp_path / "new"):
         with pytest.raises(BadInputError, match="the disk is full"):
             export(tiny_run, folder, ["onnx"])

@@ -181,3 +181,4 @@ def export(
     base = {} if call.file else first_settings(run)
     settings = call.config(base).predict if call.file or call.assignments else None
     call.say(str(stage.export(run, out, to, settings, overwrite=overwrite)))
+    call.display.note(stage.written_text(out))

@@ -29,14 +29,19 @@ class Form:
     """One way to write a model."""
 
     write: Callable[[ExportedModel, Path], None]
+    use: str  # how the folder is used: a command, or what to do
     needs: tuple[str, ...] = ()  # libraries of the extra `export`
 
 
 FORMS: Mapping[str, Form] = {
-    "onnx": Form(write_onnx, ("onnx",)),
-    "monai-bundle": Form(write_monai_bundle),
-    "safetensors": Form(write_safetensors, ("safetensors",)),
-    "slicer": Form(write_slicer),
+    "onnx": Form(write_onnx, "run it with `python {folder}/segment.py SCAN LABELS`", ("onnx",)),
+    "monai-bundle": Form(
+        write_monai_bundle,
+        "run it with `cd {folder} && python -m monai.bundle run --config_file configs/inference.json "
+        "--scans 'SCANS/*.nii.gz' --output_dir LABELS`",
+    ),
+    "safetensors": Form(write_safetensors, "run it with `viscera predict {folder} SCAN LABELS`", ("safetensors",)),
+    "slicer": Form(write_slicer, "load viscera.ctbl in 3D Slicer beside label maps of this model"),
 }
 
 
@@ -80,6 +85,19 @@ def export(
         _refuse_others(out, overwrite=overwrite)
         _write(ExportedModel.read(run, config), wanted, out)
     return out
+
+
+def written_text(out: Path) -> str:
+    """What an export wrote, and how each format is used; a line each."""
+    record = validated(ExportRecord, read_json(out / RECORD), out / RECORD, "Export again.")
+    lines = []
+    for name in record.forms:
+        folder = out / name if len(record.forms) > 1 else out
+        inside = folder.relative_to(out).as_posix()
+        files = [path for path in record.files if inside == "." or path.startswith(f"{inside}/")]
+        own = [path if inside == "." else path.removeprefix(f"{inside}/") for path in files]
+        lines.append(f"{folder}: {', '.join(own)}\n{folder}: {FORMS[name].use.format(folder=folder)}")
+    return "\n".join(lines)
 
 
 def _write(model: ExportedModel, wanted: Sequence[str], out: Path) -> None:

@@ -272,6 +272,10 @@ def test_every_option_with_a_value_shows_its_default(name: str, monkeypatch: pyt
     ("arguments", "message"),
     [
         (["train", "s", "r", "--iteration", "3"], "train has no option --iteration. Did you mean --iterations?"),
+        (
+            ["study", "s", "t", "--arms", "3"],
+            "study has no option --arms. Did you mean --weightings and --learning-rates?",
+        ),
         (["train", "s", "r", "-q"], "train has no option -q. Did you mean --quiet?"),
         (
             ["train", "s", "r", "--levels", "3"],
@@ -319,7 +323,11 @@ def test_ctrl_c_without_a_checkpoint_is_130(monkeypatch: pytest.MonkeyPatch) -> 
         raise KeyboardInterrupt
 
     monkeypatch.setattr("viscera.stages.prepare.prepare", interrupted)
-    assert refused(130, "prepare", "a", "b") == "viscera: interrupted."
+    assert refused(130, "prepare", "a", "b").startswith("viscera: interrupted. Cases that are done are kept; the same")
+    monkeypatch.setattr("viscera.check.check_stage.check", interrupted)
+    assert refused(130, "check", "a").endswith("interrupted. Nothing is kept; the same command begins again.")
+    monkeypatch.setattr("viscera.doctor.diagnosis.diagnose", interrupted)
+    assert refused(130, "doctor", "s") == "viscera: interrupted."
 
 
 def test_a_failed_run_is_4(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

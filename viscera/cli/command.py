@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from viscera.core.config import Config
 
 Function = Callable[..., None]
+_AFTER_CTRL_C = {  # of the commands that take long and have no checkpoint: what the same command does
+    "phantom": ["Scans that are done are kept; the same command continues with the others."],
+    "prepare": ["Cases that are done are kept; the same command continues with the others."],
+    "predict": ["Scans that are done are kept; the same command continues with the others, unless with --overwrite."],
+    "check": ["Nothing is kept; the same command begins again."],
+}
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ def _explained(display: Display, name: str) -> Iterator[None]:
             raise
         sentence = case_error(name, error)
     except KeyboardInterrupt:
-        sentence = InterruptedRunError("interrupted.")
+        sentence = InterruptedRunError(" ".join(("interrupted.", *_AFTER_CTRL_C.get(name, ()))))
     finally:
         display.close()
     if sentence is not None:

@@ -13,6 +13,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.suggestions import as_number, did_you_mean, nearest
 
 WIDTH = 100  # columns, where the terminal has them
+_OTHER_NAMES = {"--arms": ("--weightings", "--learning-rates")}  # of what options together are
 _EXAMPLES = "\n\nExamples:\n"
 GROUPS: Mapping[str, Sequence[str]] = {  # those that are there, in this order
     "Data": ("phantom", "check", "prepare", "series"),
@@ -94,6 +95,8 @@ class OneCommand(TyperCommand):
         settings = [key for key, _, _ in fields_of(Config) if key.rpartition(".")[2] == name]
         options = [each for param in self.get_params(ctx) for each in param.opts if each.startswith("--")]
         close = nearest(given, options)
+        if meant := [each for each in _OTHER_NAMES.get(given, ()) if each in options]:
+            close = " and ".join(meant)
         if len(name) == 1:  # as other programs abbreviate
             close = " or ".join(each for each in options if each.startswith(f"--{name}"))
         likely = f"Did you mean {close}?" if close else ""

@@ -97,6 +97,15 @@ def test_differences_are_named_with_their_place() -> None:
     ]
 
 
+def test_differences_print_short_numbers_and_name_defaults_on_demand() -> None:
+    before = resolve_config(assignments=["prepare.test_fraction=0.2", "prepare.downsample=3"]).prepare
+    now = resolve_config(assignments=["prepare.downsample=2"]).prepare
+    assert differences(before, now) == ["downsample 3 (now 2)", "test_fraction 0.2 (now 0.09814)"]
+    assert differences(before, now, name_defaults=True)[1] == "test_fraction 0.2 (now 0.09814, the default)"
+    near = resolve_config(assignments=["prepare.test_fraction=0.098140000001"]).prepare
+    assert differences(near, now)[1] == "test_fraction 0.098140000001 (now 0.09814323607427056)"  # alike when short
+
+
 def test_what_did_not_earn_its_name_is_no_preset() -> None:
     with pytest.raises(BadInputError, match=r"no preset 'balanced'\. There are: paper, demo, strong\."):
         resolve_config("balanced")

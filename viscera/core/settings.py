@@ -26,6 +26,7 @@ ROLES: Mapping[Role, str] = {
     "method": "what is computed: a value of the paper, or an interpretation where it leaves room (docs/readings.md)",
 }
 ANOTHER_MODEL: frozenset[Role] = frozenset({"grid", "method"})  # a run that differs in one of these is another run
+_MOST_CHARACTERS = 8  # of a number that is printed as it is
 Default = TypeVar("Default")
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -65,17 +66,28 @@ def differences(
     roles: Collection[Role] = get_args(Role),
     apart_from: Collection[str] = (),
     within: str = "",
+    *,
+    name_defaults: bool = False,
 ) -> list[str]:
     """Which fields of these roles differ in two values of one section, as `dotted.field before (now after)`.
 
-    Fields named in `apart_from` may differ; `within` is the section's own key with a dot.
+    Fields named in `apart_from` may differ; `within` is the section's own key with a dot. `name_defaults` adds that the
+    value now is the default, which nobody may have given.
     """
     result = []
-    for key, _, role in fields_of(type(now)):
+    for key, field, role in fields_of(type(now)):
         old, new = attrgetter(key)(before), attrgetter(key)(now)
         if old != new and role in roles and key.rpartition(".")[2] not in apart_from:
-            result.append(f"{within}{key} {old} (now {new})")
+            texts = [_short(old), _short(new)]
+            before_text, now_text = texts if texts[0] != texts[1] else (old, new)
+            default = ", the default" if name_defaults and new == field.default else ""
+            result.append(f"{within}{key} {before_text} (now {now_text}{default})")
     return result
+
+
+def _short(value: object) -> str:
+    """A number as people write it: `0.09814` of 37/377."""
+    return f"{value:.4g}" if isinstance(value, float) and len(str(value)) > _MOST_CHARACTERS else str(value)
 
 
 def fields_of(section: type[Settings], within: str = "") -> Iterator[tuple[str, FieldInfo, Role]]:

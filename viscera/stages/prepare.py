@@ -293,7 +293,8 @@ def _open_or_create(
             "the same classes, or another folder."
         )
     either = not store.manifest.prepare.folds or not config.folds  # they can be drawn later, and stay
-    other = differences(store.manifest.prepare, config, apart_from=("folds",) if either else ())
+    may_differ = ("folds",) if either else ()
+    other = differences(store.manifest.prepare, config, apart_from=may_differ, name_defaults=True)
     if other:
         raise BadInputError(f"{path}: prepared with {', '.join(other)}. Give the same settings, or another folder.")
     return store

@@ -76,6 +76,8 @@ def test_drawn_saved_prepared_and_trained_on(
             page.press("t")  # other label maps wait until it is saved
             press(page, "Save")
             page.wait("document.querySelector('#pen p').textContent.startsWith('Saved as correction 1')")
+            told = page.run("document.querySelector('#pen p').textContent")
+            assert f"gallbladder {drawn[name]} voxels more" in told
             assert page.run("viewer.state.about.layers.map((layer) => layer.role).join()") == (
                 "prediction,correction,reference"
             )

@@ -105,8 +105,15 @@ async function save() {
     return;
   }
   stop();
-  const organs = Object.entries(told.organs).map(([name, n]) => `${name.replaceAll("_", " ")} +${n.added} −${n.removed} voxels`);
+  const organs = Object.entries(told.organs).map(([name, n]) => `${name.replaceAll("_", " ")} ${changeOf(n)}`);
   const { layers } = await json(caseAt());
   await showCase(state.number, layers.findIndex((layer) => layer.role === "correction"));
   parts.told.textContent = `Saved as correction ${told.number} in ${told.folder}: ${organs.join(", ")}.`;
+}
+
+// of an organ: `5 voxels more`, `3 voxels fewer`, `5 voxels added and 3 removed`
+function changeOf({ added, removed }) {
+  const voxels = (n) => `${n.toLocaleString("en")} voxel${n === 1 ? "" : "s"}`;
+  if (added && removed) return `${voxels(added)} added and ${removed.toLocaleString("en")} removed`;
+  return added ? `${voxels(added)} more` : `${voxels(removed)} fewer`;
 }

@@ -47,7 +47,7 @@ def test_prepare_train_predict_evaluate(tiny_raw: Path, tmp_path: Path, monkeypa
     said = run("prepare", tiny_raw, "a store", "--downsample", 1, "--test-fraction", 0.2, "--validation-fraction", 0.2)
     assert said.exit_code == 0
     assert said.stdout == ""
-    assert "4 training, 1 validation, 1 test cases" in said.stderr
+    assert "4 training, 1 validation, 1 test case\n" in said.stderr
     result = run("train", "a store", "run", *TINY, "--checkpoint-every", 2)
     assert result.exit_code == 0, result.output
     assert "this run exists" in refused(3, "train", "a store", "run", *TINY)

@@ -190,6 +190,7 @@ def make_phantoms(out, cases, *, progress, **options):
     for done in range(cases + 1):
         progress(Progress("phantom", done, cases))
     out.mkdir()
+    return cases
 
 sys.modules["viscera.stages.phantom"] = types.SimpleNamespace(make_phantoms=make_phantoms)  # which would load SciPy
 main()

@@ -11,6 +11,7 @@ from tests.command_line import TINY, refused, run
 from tests.fabricated_studies import draw_nothing
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
+from viscera.core.wording import counted
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.runlog import RunFolder
 from viscera.io.scores import read_scores
@@ -102,8 +103,8 @@ def test_more_folds_than_cases_that_could_be_read(tiny_raw: Path, tmp_path: Path
 def test_training_a_fold(tiny_raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     how = ("--downsample", 1, "--test-fraction", 0.2, "--folds", 2)
-    assert "5 training, 0 validation, 1 test cases, 2 folds" in run("prepare", tiny_raw, "s", *how).stderr
-    assert "f0: 2 training, 3 validation (fold 0), 1 test cases" in run("train", "s", "f0", *TINY, "--fold", 0).stderr
+    assert "5 training, 0 validation, 1 test case, 2 folds" in run("prepare", tiny_raw, "s", *how).stderr
+    assert "f0: 2 training, 3 validation (fold 0), 1 test case\n" in run("train", "s", "f0", *TINY, "--fold", 0).stderr
     assert "trained with fold 0 (now 1)" in refused(3, "train", "s", "f0", *TINY, "--fold", 1, "--resume")
     assert "there is no fold 2; 0 to 1, or all" in refused(3, "train", "s", "f2", *TINY, "--fold", 2)
     assert run("train", "s", "all", *TINY, "--fold", "all").exit_code == 0
@@ -148,7 +149,7 @@ def test_a_study_of_a_fold_goes_on_and_one_without_outlives_folds(
     assert f"{sizes[0]} training, {sizes[1]} validation (fold 0 is held out), {sizes[2]} test" in page
     small = ("--set", "train={iterations: 20, patch: 8, filters: 2, levels: 2}")
     found = run("doctor", store, "--fold", 0, *small).stdout
-    assert f"Store: {sizes[0]} training, {sizes[1]} validation (fold 0), {sizes[2]} test cases." in found
+    assert f"Store: {sizes[0]} training, {sizes[1]} validation (fold 0), {counted(sizes[2], 'test case')}." in found
 
 
 def test_held_out_cases_are_scored_as_one_table(tiny_raw: Path, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ MISTAKES = [
     ("predict run raw/imagesTr out2 --format nifit", 3, "Did you mean nifti?"),
     ("prepare raw store2 --layout nnunett", 3, "Did you mean nnunet?"),
     # 10. more patches per step than there are patients
-    ("train store run2 --batch-size 9", 3, "there are only 4 training cases. Add cases, or lower --batch-size."),
+    ("train store run2 --batch-size 9", 3, "there are only 4 training cases. Add cases, or give --batch-size 4."),
 ]
 JARGON = r"Input should|valid (integer|number|string)|parse string|Value error|device type at start|Traceback|pydantic"
 

@@ -5,6 +5,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.command_line import run
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.errors import BadInputError
 from viscera.imaging.phantom import phantom_case
@@ -39,6 +40,15 @@ def test_writes_nnunet_raw_layout_that_is_read_back_as_made(tmp_path: Path) -> N
     assert np.array_equal(label_map.labels, expected.label_map.labels)
     assert volume.geometry.same_grid(expected.volume.geometry)
     assert [source.name for source in find_cases(tmp_path / "set")] == ["phantom_000", "phantom_001"]
+
+
+def test_a_folder_that_holds_more_cases_says_so(tmp_path: Path) -> None:
+    def said(cases: int) -> str:
+        return run("phantom", tmp_path / "set", "--cases", cases, "--shape", *SHAPE, "--seed", 7).stderr.strip()
+
+    assert said(1).endswith(f"1 phantom case in {tmp_path / 'set'}")
+    assert said(2).endswith(f"2 phantom cases in {tmp_path / 'set'}")
+    assert said(1).endswith(f"2 phantom cases in {tmp_path / 'set'}, more than the 1 asked for; none is removed")
 
 
 def test_every_file_says_phantom(tmp_path: Path) -> None:

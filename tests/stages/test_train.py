@@ -278,7 +278,9 @@ def test_fewer_patients_than_a_batch_is_bad_input(
 ) -> None:
     make_nnunet(tmp_path / "raw", {"one": make_case(0)})
     prepare(tmp_path / "raw", tmp_path / "s", PrepareConfig(downsample=1, test_fraction=0))
-    with pytest.raises(BadInputError, match=r"a batch of 3 .* only 1 training cases. Add cases, or lower --batch-size"):
+    with pytest.raises(
+        BadInputError, match=r"a batch of 3 .* there is only 1 training case. Add cases, or give --batch-size 1"
+    ):
         train(tmp_path / "s", tmp_path / "r", tiny_config(batch_size=3))
     assert not (tmp_path / "r").exists()
 

@@ -44,8 +44,9 @@ def phantom(
     from viscera.stages.phantom import make_phantoms as make
 
     with end_on_signal():  # and with it the processes
-        make(out, cases, seed=seed, shape=shape, spacing_mm=spacing_mm, jobs=jobs, progress=call.display.update)
-    call.display.note(f"{cases} phantom cases in {out}")
+        there = make(out, cases, seed=seed, shape=shape, spacing_mm=spacing_mm, jobs=jobs, progress=call.display.update)
+    more = f", more than the {cases} asked for; none is removed" if there > cases else ""
+    call.display.note(f"{counted(there, 'phantom case')} in {out}{more}")
 
 
 @command(app, "prepare", _PREPARING, writes=("store",))

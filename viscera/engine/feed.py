@@ -19,6 +19,7 @@ from viscera.core.config import AugmentConfig, Config, TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Index3
 from viscera.core.scan import AIR_HU, HuArray, LabelArray
+from viscera.core.wording import agreeing, counted
 from viscera.engine.distributed import ALONE, Ranks
 from viscera.engine.hardware import out_of_memory_explained
 from viscera.imaging.augment import Augmentation, draw, margin
@@ -89,8 +90,9 @@ class Feed:
     def __post_init__(self) -> None:
         if self.batch_size > len(self.cases):
             raise BadInputError(
-                f"a batch of {self.batch_size} patches comes from as many patients, but there are only "
-                f"{len(self.cases)} training cases. Add cases, or lower --batch-size."
+                f"a batch of {self.batch_size} patches comes from as many patients, but there "
+                f"{agreeing(number := len(self.cases))} only {counted(number, 'training case')}. Add cases, or give "
+                f"--batch-size {max(1, number)}."
             )
         if self.ranks.size > self.batch_size:
             raise BadInputError(

@@ -14,6 +14,7 @@ from viscera.core.config import ClassNames, Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.core.settings import Settings
+from viscera.core.wording import counted
 from viscera.io.files import fsync, write_text, writing
 from viscera.io.format_versions import refuse_newer
 from viscera.io.records import read_json, read_yaml, validated, write_record, write_yaml
@@ -213,7 +214,8 @@ class StudyFolder:
         with contextlib.suppress(BadInputError, OSError):
             if self.record_path.exists():
                 grid = self.read_record().config.study
-                return f"StudyFolder({self.path}, {len(arms_of(grid))} arms × {len(grid.seeds)} seeds)"
+                runs = f"{counted(len(arms_of(grid)), 'arm')} × {counted(len(grid.seeds), 'seed')}"
+                return f"StudyFolder({self.path}, {runs})"
         return f"StudyFolder({self.path})"
 
     def settings_so_far(self) -> dict[str, Any]:

@@ -33,9 +33,9 @@ def evenly_spread(names: Sequence[str], most: int) -> list[str]:
 
 
 def sizes_text(sizes: Mapping[Split, int], fold: int | Literal["all"] | None = None) -> str:
-    """For people: `5 training, 3 validation (fold 0), 2 test cases`."""
+    """For people: `5 training, 3 validation (fold 0), 1 test case`."""
     held = "" if fold is None else " (no fold is held out)" if fold == "all" else f" (fold {fold})"
-    return f"{sizes['train']} training, {sizes['validation']} validation{held}, {sizes['test']} test cases"
+    return f"{sizes['train']} training, {sizes['validation']} validation{held}, {counted(sizes['test'], 'test case')}"
 
 
 def draw_split(unassigned: Sequence[str], already: dict[str, Split], config: PrepareConfig) -> dict[str, Split]:

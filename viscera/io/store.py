@@ -26,6 +26,7 @@ from viscera.core.geometry import Geometry, size_text
 from viscera.core.machine_limits import most_open_files
 from viscera.core.processes import usable_processors
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
+from viscera.core.wording import counted
 from viscera.io.files import is_occupied, sha256, write_text
 from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.format_versions import refuse_newer
@@ -49,7 +50,7 @@ class Store:
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{len(names)} {split}" for split in get_args(Split) if (names := self.names(split)))
-        cases = f"{len(self.manifest.cases)} cases" + (f": {parts}" if parts else "")
+        cases = counted(len(self.manifest.cases), "case") + (f": {parts}" if parts else "")
         return f"Store({self.path}, {cases}; {len(self.classes)} classes)"
 
     @classmethod

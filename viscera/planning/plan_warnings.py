@@ -23,8 +23,9 @@ def warnings_of(data: Fingerprint, grid: Grid, config: Config) -> Iterator[str]:
         yield f"There {number}; with so few, a model is unlikely to work on other patients."
     train, each = config.train, visits(config, data.cases)
     if each < FEW_VISITS:
+        cases = "The only case" if data.cases == 1 else f"Each of the {data.cases} cases"
         yield (
-            f"Each of the {data.cases} cases is visited {each:.0f} times in {train.iterations:,} steps of "
+            f"{cases} is visited {each:.0f} times in {train.iterations:,} steps of "
             f"{train.batch_size} patches; below {FEW_VISITS} little is learnt. Give a larger --budget, or more "
             "--iterations."
         )

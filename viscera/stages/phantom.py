@@ -27,8 +27,10 @@ def make_phantoms(  # noqa: PLR0913 - what identifies a set, and how to run
     *,
     progress: OnProgress = unseen,  # called after each case
     jobs: int = 1,  # processes that work at the same time, where the machine allows several
-) -> None:
+) -> int:
     """Write phantom cases as `dataset.json`, `imagesTr/NAME_0000.nii.gz` and `labelsTr/NAME.nii.gz`.
+
+    Returns how many cases the folder holds then.
 
     Running it again, or with more cases, adds what is missing and leaves the rest as it is. `dataset.json` is written
     first and says which set this is; its `numTraining` counts the cases once they are complete.
@@ -53,7 +55,7 @@ def make_phantoms(  # noqa: PLR0913 - what identifies a set, and how to run
     write = partial(_write_case, out, seed, shape, spacing_mm)
     for done, _ in enumerate(for_each(write, missing, jobs), start=cases - len(missing) + 1):
         progress(Progress("phantom", done, cases))
-    _describe(out, description)
+    return _describe(out, description)
 
 
 def _check_numbers(cases: int, seed: int, shape: Index3, spacing_mm: float | None) -> None:
@@ -82,13 +84,15 @@ def _check_folder(out: Path, description: dict[str, Any]) -> None:
         )
 
 
-def _describe(out: Path, description: dict[str, Any]) -> None:
+def _describe(out: Path, description: dict[str, Any]) -> int:
+    """Write `dataset.json`, with the number of complete cases, and return that."""
     labels = (out / "labelsTr").glob(f"phantom_*{_ENDING}")
     complete = sum((out / "imagesTr" / f"{path.name.removesuffix(_ENDING)}_0000{_ENDING}").exists() for path in labels)
     content = description | {"numTraining": complete}
     path = out / "dataset.json"
     if not path.exists() or read_json(path) != content:
         write_json(path, content)
+    return complete
 
 
 def _files(out: Path, number: int) -> tuple[Path, Path]:

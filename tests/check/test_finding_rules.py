@@ -379,3 +379,17 @@ def test_what_is_published_is_usual(organ: str, published_ml: tuple[float, ...])
     usual = ADULT_VOLUMES[organ]
     assert all(usual.low_ml < volume < usual.high_ml for volume in published_ml)
     assert usual.source
+
+
+def test_a_value_beside_its_bound_does_not_read_as_it(phantom: Case) -> None:
+    facts = changed(phantom)
+    usual = ADULT_VOLUMES["pancreas"]
+
+    def with_pancreas(**values: float) -> CaseFacts:
+        organs = [dataclasses.replace(each, **values) if each.name == "pancreas" else each for each in facts.organs]
+        return dataclasses.replace(facts, organs=tuple(organs))
+
+    high = found(with_pancreas(volume_ml=usual.high_ml + 0.2))["volume", "pancreas"]
+    assert (high.value, high.expected) == ("200.2 mL", "20 to 200 mL in adults")
+    air = found(with_pancreas(in_air=0.102))["labels_off", "pancreas"]
+    assert (air.value, air.expected) == ("10.2% of its voxels below -200 HU", "10% or less")

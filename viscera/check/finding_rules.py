@@ -10,6 +10,7 @@ from viscera.check.case_facts import ADULT_VOLUMES, SPECK_ML, CaseFacts, Labelle
 from viscera.check.findings import Finding, Level
 from viscera.core.anatomy import title_of
 from viscera.core.geometry import Point, size_text
+from viscera.core.wording import told_apart
 from viscera.metrics.hounsfield import no_hu
 
 LITTLE_AIR = 0.001
@@ -121,17 +122,23 @@ def _off(facts: CaseFacts) -> Iterator[Finding]:
     if in_air > MUCH_IN_AIR:
         worst = sorted((organ for organ in solid if organ.in_air > MUCH_IN_AIR), key=lambda organ: -organ.in_air)
         which = ", ".join(f"{title_of(organ.name)} {organ.in_air:.0%}" for organ in worst)
-        value = f"{in_air:.0%} of the organs' voxels below -200 HU: {which}"
+        value = f"{_percent(in_air, MUCH_IN_AIR)} of the organs' voxels below -200 HU: {which}"
         yield Finding(facts.case, "", "labels_off", "suspicious", value, f"{MUCH_IN_AIR:.0%} or less", worst[0].air_mm)
         return
     for organ in solid:
         low, high = MEAN_HU.get(organ.name, (-1024, 4000))
         if organ.in_air > ORGAN_IN_AIR:
-            value, expected = f"{organ.in_air:.0%} of its voxels below -200 HU", f"{ORGAN_IN_AIR:.0%} or less"
+            value = f"{_percent(organ.in_air, ORGAN_IN_AIR)} of its voxels below -200 HU"
+            expected = f"{ORGAN_IN_AIR:.0%} or less"
             yield Finding(facts.case, organ.name, "labels_off", "suspicious", value, expected, organ.air_mm)
         elif not low <= organ.mean_hu <= high:
-            value, expected = f"mean of {organ.mean_hu:.0f} HU", f"{low} to {high} HU"
+            value, expected = f"mean of {told_apart((organ.mean_hu, low, high), 0)[0]} HU", f"{low} to {high} HU"
             yield Finding(facts.case, organ.name, "labels_off", "suspicious", value, expected, organ.inside_mm)
+
+
+def _percent(share: float, bound: float) -> str:
+    """`3%`, `2.1%`: of a share of 1, so that it does not read as its bound."""
+    return f"{told_apart((100 * share, 100 * bound), 0)[0]}%"
 
 
 def _volumes(facts: CaseFacts) -> Iterator[Finding]:
@@ -149,6 +156,8 @@ def _volumes(facts: CaseFacts) -> Iterator[Finding]:
             usual = ADULT_VOLUMES[organ.name]
             expected = f"{usual.low_ml:g} to {usual.high_ml:g} mL in adults"
             value = ml_text(organ.volume_ml)
+            if value in map(ml_text, (usual.low_ml, usual.high_ml)):
+                value = f"{told_apart((organ.volume_ml, usual.low_ml, usual.high_ml), 0)[0]} mL"
             yield Finding(facts.case, organ.name, "volume", "suspicious", value, expected, organ.inside_mm)
 
 

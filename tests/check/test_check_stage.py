@@ -16,12 +16,15 @@ from viscera.check import check_stage as stage
 from viscera.check.case_facts import measure_case
 from viscera.check.check_page import MOST_OF_A_CASE
 from viscera.check.check_stage import check, refuse_unread
+from viscera.check.check_tables import check_text
 from viscera.check.findings import DataSetCheck
+from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError, DefectError
 from viscera.core.scan import Case
 from viscera.io.classes import read_class_file
 from viscera.io.layouts.case_source import CaseSource
 from viscera.stages.phantom import make_phantoms
+from viscera.stages.prepare import prepare
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -193,10 +196,34 @@ def test_other_classes_and_organs_that_the_data_set_does_not_label(tmp_path: Pat
     (tmp_path / "classes.yaml").write_text("classes: [left_kidney, liver, pancreas]")
     found = check(raw, tmp_path / "check", classes=read_class_file(tmp_path / "classes.yaml"))
     assert found.classes == ("left_kidney", "liver", "pancreas")
-    assert [(f.organ, f.kind) for f in found.findings] == [("pancreas", "not_labelled")]
+    assert [(f.organ, f.kind) for f in found.findings] == [("", "no_class"), ("pancreas", "not_labelled")]
     row = table(tmp_path / "check" / "check.csv")[0]
     assert float(row["left_kidney_volume_ml"]) > 0
     assert (row["pancreas_volume_ml"], row["organs"]) == ("", "2")
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_name_that_is_not_known_comes_first_because_prepare_refuses_it(raw: Path, tmp_path: Path) -> None:
+    described = json.loads((raw / "dataset.json").read_text())
+    described["labels"] = {{"spleen": "Milz"}.get(name, name): number for name, number in described["labels"].items()}
+    described["labels"] |= {"kidney": 40, "ignore": 41}
+    (raw / "dataset.json").write_text(json.dumps(described))
+    found = check(raw, tmp_path / "out")
+    said = check_text(found)
+    assert said.index("Names of labels that mean none of the classes.") < said.index("(expected: ")
+    finding = found.findings[0]
+    assert (finding.kind, finding.level) == ("no_class", "suspicious")
+    assert (finding.value, finding.expected) == ("'Milz', 'kidney' would be background", "a name that means spleen")
+    with pytest.raises(BadInputError, match="name no spleen"):
+        prepare(raw, tmp_path / "store", PrepareConfig())
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_further_organs_are_no_finding_where_no_class_lacks(raw: Path, tmp_path: Path) -> None:
+    described = json.loads((raw / "dataset.json").read_text())
+    described["labels"]["kidney"] = 40
+    (raw / "dataset.json").write_text(json.dumps(described))
+    assert "no_class" not in {finding.kind for finding in check(raw, tmp_path / "out").findings}
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -181,6 +181,9 @@ def test_the_misspelt_aorta_of_amos22_is_the_aorta(raw: Path) -> None:
 
 def test_folders_without_a_data_set_are_refused(tmp_path: Path, raw: Path) -> None:
     (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInputError, match=r"empty: the folder is empty\."):
+        find_cases(tmp_path / "empty")
+    (tmp_path / "empty" / "notes.txt").touch()
     with pytest.raises(BadInputError, match=r"empty: no known layout .* imagesTr/CASE_0000\.nii\.gz"):
         find_cases(tmp_path / "empty")
     with pytest.raises(BadInputError, match="no such folder"):

@@ -131,7 +131,7 @@ def test_what_is_no_scan(folder: Path, tmp_path: Path) -> None:
     for path, message in (
         (tmp_path / "missing", "there is no such file"),
         (tmp_path / "text.nii.gz", "this is not a NIfTI file|damaged"),
-        (tmp_path / "empty", "no DICOM image in it"),
+        (tmp_path / "empty", "the folder is empty"),
         (next((folder / "S1").iterdir()), "fewer than three images"),
     ):
         with pytest.raises(BadInputError, match=message):
@@ -152,7 +152,7 @@ def test_the_list_where_none_would_be_read(folder: Path, tmp_path: Path) -> None
     assert len(listing.series) == 2
     assert listing.chosen is None
     assert "as many images" in listing.refusal
-    for path, message in ((tmp_path / "missing", "no such file or folder"), (tmp_path, "no DICOM")):
+    for path, message in ((tmp_path / "missing", "no such file or folder"), (tmp_path, "the folder is empty")):
         shutil.rmtree(folder, ignore_errors=True)
         with pytest.raises(BadInputError, match=message):
             list_series(path)

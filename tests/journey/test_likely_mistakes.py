@@ -56,6 +56,12 @@ MISTAKES = [
     # 6. a folder that is taken
     ("train store run", 3, "run: this run exists. Resume it with --resume, or choose another folder."),
     ("prepare raw run", 3, "run: exists and is not a store. Choose an empty or new folder."),
+    # and an empty folder
+    ("predict run empty out2", 3, "empty: the folder is empty. Give a scan, a folder of scans or that of a CT series."),
+    ("view empty", 3, "empty: the folder is empty. Give a scan"),
+    ("series empty", 3, "empty: the folder is empty. Give a scan"),
+    ("check empty --out out2", 3, "empty: the folder is empty. Give the folder that holds scans and labels."),
+    ("prepare empty store2", 3, "empty: the folder is empty. Give the folder that holds scans and labels."),
     # 7. devices that are called otherwise
     ("train store run2 --device gpu", 3, "a GPU is called cuda. Give --device cuda, or auto"),
     ("train store run2 --device gpu:1", 3, "a GPU is called cuda:1. Give --device cuda:1, or auto"),
@@ -99,6 +105,7 @@ def everything(
     for name, path in (("raw", tiny_raw), ("store", tiny_store.path), ("run", tiny_run)):
         shutil.copytree(path, folder / name)
     (folder / "out").mkdir()
+    (folder / "empty").mkdir()
     labels = nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4))
     nib.save(labels, folder / "out" / "case_0.nii.gz")
     (folder / "out" / "case_0.json").write_text(json.dumps({"run_sha256": "0", "measurements": {}}))

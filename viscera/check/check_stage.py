@@ -41,7 +41,7 @@ from viscera.io.files import is_occupied, refuse_unwritable, write_text
 from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_title
-from viscera.io.layouts.labelled_cases import find_cases
+from viscera.io.layouts.labelled_cases import find_cases, names_of_no_class
 from viscera.io.mirror_index import with_addresses
 from viscera.io.pseudonyms import Pseudonyms, pseudonymous
 from viscera.io.records import is_table, write_csv
@@ -83,10 +83,11 @@ def check(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
         found = _looked_at(shard.of(sources) if shard else sources, table, spread, progress)
         found = _told(found, keys) if keys else found
         title, organs = dataset_title(source, or_folder=keys is None) or "a data set", table.names[1:]
+        strangers = names_of_no_class(source, layout, table, numbers)
         held.enter_context(exclusive(out, wait_s=TURN_S))
         if shard is None:
             remove_parts(out)
-            return _concluded(found, title, table, out)
+            return _concluded(found, title, table, out, strangers)
         data_set = data_set_of(sources, table.names)
         write_part(out, shard, CheckPart(data_set, found.cases, found.pictures))
         parts = read_parts(out, shard.total, data_set)
@@ -94,7 +95,7 @@ def check(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
         if len(there) < len(parts):
             return DataSetCheck(title, organs, found.cases, parts_missing=len(parts) - len(there))
         found = _joined(there, sources, table, spread or partial_of(for_each, jobs=1), progress)
-        checked = _concluded(found, title, table, out)
+        checked = _concluded(found, title, table, out, strangers)
         drop_pictures(out, there, found.pictures)
         return checked
 
@@ -233,7 +234,7 @@ def _joined(
     return _Found(cases, _drawn(sources, cases, kept, table, spread, progress))
 
 
-def _concluded(found: _Found, title: str, table: ClassTable, out: Path) -> DataSetCheck:
+def _concluded(found: _Found, title: str, table: ClassTable, out: Path, strangers: Sequence[str]) -> DataSetCheck:
     """Compare all cases with each other, and write tables and page."""
     facts = [case.facts for case in found.cases if case.facts is not None]
     beside: dict[str, list[Finding]] = {}
@@ -241,7 +242,7 @@ def _concluded(found: _Found, title: str, table: ClassTable, out: Path) -> DataS
         beside.setdefault(finding.case, []).append(finding)
     cases = tuple(replace(case, findings=(*case.findings, *beside.get(case.case, ()))) for case in found.cases)
     organs = table.names[1:]
-    checked = DataSetCheck(title, organs, cases, tuple(findings_of_the_set(facts, organs)))
+    checked = DataSetCheck(title, organs, cases, tuple(findings_of_the_set(facts, organs, strangers)))
     with together(out):
         write_csv(out / CASES, *case_table(checked))
         write_csv(out / FINDINGS, FINDINGS_HEADER, finding_rows(checked))

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from viscera.check.case_facts import ADULT_VOLUMES, SPECK_ML, CaseFacts, Labelle
 from viscera.check.findings import Finding, Level
 from viscera.core.anatomy import title_of
 from viscera.core.geometry import Point, size_text
-from viscera.core.wording import told_apart
+from viscera.core.wording import listed, told_apart
 from viscera.metrics.hounsfield import no_hu
 
 LITTLE_AIR = 0.001
@@ -199,8 +199,15 @@ def findings_beside_others(cases: Sequence[CaseFacts]) -> list[Finding]:
     return [*_spacings(cases), *_missing(cases), *_duplicates(cases)]
 
 
-def findings_of_the_set(cases: Sequence[CaseFacts], classes: Iterable[str]) -> Iterator[Finding]:
-    """What holds for the data set as a whole."""
+def findings_of_the_set(
+    cases: Sequence[CaseFacts], classes: Sequence[str], names_of_no_class: Sequence[str] = ()
+) -> Iterator[Finding]:
+    """What holds for the data set as a whole, whose table of labels may have names that are none of the classes."""
+    lacking = [name for name in classes if not any(name in case.labelled for case in cases)]
+    if cases and lacking and names_of_no_class:  # else they are further organs, which training need not have
+        value = listed([f"'{name}'" for name in names_of_no_class]) + " would be background"
+        expected = f"a name that means {listed([title_of(name) for name in lacking])}"
+        yield Finding("", "", "no_class", "suspicious", value, expected)
     codes = sorted({case.orientation for case in cases})
     if len(codes) > 1:
         counts = ", ".join(f"{code} {sum(case.orientation == code for case in cases)}" for code in codes)

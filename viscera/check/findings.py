@@ -75,6 +75,11 @@ def by_kind(findings: Sequence[Finding], level: Level) -> list[tuple[Kind, list[
 
 
 KINDS: dict[str, Kind] = {  # by their names in files
+    "no_class": Kind(
+        "names of labels that mean none of the classes",
+        "If one is misspelt, or in another language, correct it in the table of labels. `viscera prepare` refuses the "
+        "data set while one of its classes has no name there; with --partial these organs are background.",
+    ),
     "hu_scale": Kind(
         "values that are not HU",
         "Apply the rescale slope and intercept (usually: subtract 1024), or export the scan again.",

@@ -16,7 +16,7 @@ from viscera.core.geometry import size_text
 from viscera.core.scan import Volume
 from viscera.core.wording import listed
 from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_series, unpacked
-from viscera.io.files import open_file, reading, sha256
+from viscera.io.files import is_occupied, open_file, reading, sha256
 from viscera.io.layouts.dataset_tables import case_name, channel_0_of, scan_case_name
 from viscera.io.nifti import read_volume as read_nifti
 from viscera.io.nifti_header import Placement, files_of, is_nifti
@@ -159,6 +159,8 @@ def _found(path: Path, folder: Path) -> list[Series]:
     """The series of a folder; raises BadInputError where it holds NIfTI files instead."""
     with reading(path):
         found = find_series(folder)
+        if not found and not is_occupied(folder):
+            raise BadInputError(f"{path}: the folder is empty. Give a scan, a folder of scans or that of a CT series.")
         niftis = sorted(p for p in folder.rglob("[!.]*") if is_nifti(p)) if not found and folder.is_dir() else []
     if niftis:
         places = list(dict.fromkeys(str(each.parent.relative_to(folder)) for each in niftis))

@@ -14,6 +14,7 @@ from pathlib import Path
 from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers, label_numbers, means_ignored, squeezed
 from viscera.core.errors import BadInputError
 from viscera.core.suggestions import did_you_mean
+from viscera.io.files import is_occupied
 from viscera.io.layouts.case_files import CaseFiles, Layout, describe, has_scans, list_cases
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import case_name, read_label_file, scan_channel
@@ -66,6 +67,26 @@ def find_cases(
     meaning = _meaning(folder, chosen, table, partial=partial, numbers=numbers) if maps else LabelNumbers({})
     sources = [_source(case, meaning, table) for _, case in sorted(cases.items())]
     return _complete(folder, chosen, sources, table, partial=partial)
+
+
+def names_of_no_class(
+    folder: Path, layout: str = "auto", table: ClassTable = ABDOMEN, numbers: Mapping[str, int] | None = None
+) -> list[str]:
+    """Names of a data set's own table, or of the numbers given, which stand for none of ours: `Milz`.
+
+    Their voxels are background. A layout whose numbers are known has no table that somebody could misspell.
+    """
+    chosen = detect_layout(folder, numbers) if layout == "auto" else named_layout(layout)
+    if chosen.numbers is not None:
+        return []
+    tables = _tables(folder, chosen.names_in)
+    names = read_label_file(tables[0]) if tables else numbers or {}
+    known = {*_TUMOURS, "background"}
+    return [
+        name
+        for name, number in names.items()
+        if number and not table.label_of(name) and not means_ignored(name) and name.lower() not in known
+    ]
 
 
 def _refuse_contradiction(folder: Path, layout: Layout, table: ClassTable, numbers: Mapping[str, int] | None) -> None:
@@ -281,6 +302,8 @@ def _largest_number(case: CaseFiles, layout: Layout, ignored: Sequence[int]) -> 
 
 
 def _nothing_fits(folder: Path) -> str:
+    if not is_occupied(folder):
+        return f"{folder}: the folder is empty. Give the folder that holds scans and labels."
     conventions = [layout for layout in LAYOUTS.values() if layout.places and not layout.is_data_set]
     files = "; ".join(f"{each.name}: {' or '.join(map(describe, each.places))}" for each in conventions)
     data_sets = ", ".join(layout.name for layout in LAYOUTS.values() if layout.places and layout.is_data_set)

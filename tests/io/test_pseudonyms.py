@@ -66,10 +66,23 @@ def test_it_lies_in_no_artifact_not_by_a_link_either(tmp_path: Path) -> None:
 def test_another_file_is_no_key_file_and_stays(tmp_path: Path, content: str) -> None:
     path = tmp_path / "dataset.json"
     path.write_text(content)
-    path.chmod(0o600)
+    path.chmod(0o644)  # what it is comes before who can read it
     with pytest.raises(BadInputError, match=r"dataset\.json: this is not a key file of pseudonyms"):
         Pseudonyms.open(path)
     assert path.read_text() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_that_one_is_made_is_said_and_no_folder_is_made_for_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        Pseudonyms.open(tmp_path / "keys.json")
+    (said,) = caplog.messages
+    assert said.startswith(f"{tmp_path / 'keys.json'} is a new key file; keep a copy of it: ")
+    with pytest.raises(BadInputError, match=r"key\.json: there is no folder .*kyes\. Make it, or correct the path"):
+        Pseudonyms.open(tmp_path / "kyes" / "key.json")
+    assert not (tmp_path / "kyes").exists()
 
 
 def test_a_damaged_one_is_refused(tmp_path: Path) -> None:
@@ -96,6 +109,7 @@ def test_messages_and_errors_do_not_have_the_names(tmp_path: Path, caplog: pytes
     (source / "Meier, Hans_0000.nii.gz").touch()
     keys = Pseudonyms.open(tmp_path / "keys.json")
     keys.remember(["Meier, Hans"])
+    caplog.clear()
     scan = source / "Meier, Hans_0000.nii.gz"
 
     def read() -> None:

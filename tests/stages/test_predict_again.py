@@ -39,6 +39,19 @@ def test_another_model_or_setting_replaces_its_own_label_maps(
     assert (labels_of(tmp_path / "case_2.nii.gz") != first).any()
 
 
+def test_how_many_label_maps_of_another_model_are_replaced_is_said(
+    half_run: Path, tiny_run: Path, scans: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    number = len(predict(half_run, scans, tmp_path / "out"))
+    predict(half_run, scans, tmp_path / "out")
+    assert "replaced" not in caplog.text
+    predict(tiny_run, scans, tmp_path / "out")
+    assert f"out: {number} label maps of another model are replaced. To keep what is there, give another" in caplog.text
+    caplog.clear()
+    predict(tiny_run, scans / "case_2_0000.nii.gz", tmp_path / "out", PredictConfig(overlap=0.25))
+    assert "out: 1 label map that this model made with other settings is replaced." in caplog.text
+
+
 def test_scans_of_one_name_from_several_folders_do_not_replace_each_other(
     half_run: Path, scans: Path, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.shard import Shard
 from viscera.engine.fold_runs import runs_by_fold
 from viscera.io.checkpoint import load_checkpoint, save_checkpoint
+from viscera.io.records import read_json, write_record
 from viscera.io.runlog import RunFolder
 from viscera.io.scores import read_scores
 from viscera.io.store import Store
@@ -105,7 +106,7 @@ def test_label_maps_are_those_of_the_scans_themselves(
 
 
 def test_parts_and_other_processes_write_the_same_and_nothing_twice(
-    store: Store, trained: Path, tmp_path: Path
+    store: Store, trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     predict_out_of_fold(trained, store.path, tmp_path / "whole")
     whole = contents(tmp_path / "whole")
@@ -126,6 +127,11 @@ def test_parts_and_other_processes_write_the_same_and_nothing_twice(
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "p").glob("*.nii.gz")}
     predict_out_of_fold(trained, store.path, tmp_path / "p")
     assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert "replaced" not in caplog.text
+    for record in (tmp_path / "p").glob("*.json"):
+        write_record(record, read_json(record) | {"run_sha256": "0"})
+    predict_out_of_fold(trained, store.path, tmp_path / "p")
+    assert "p: 5 label maps of another model are replaced." in caplog.text
 
 
 def test_one_table_of_all_folds(store: Store, trained: Path, tmp_path: Path) -> None:

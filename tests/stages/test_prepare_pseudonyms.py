@@ -151,6 +151,23 @@ def test_formats_that_say_whose_scan_it_is_are_refused(
     assert files_that_say(tmp_path / "out", ["patient_7", "S1", "IM"]) == set()
 
 
+def test_another_key_file_is_told_where_predictions_lie(
+    raw: Path, tiny_run: Path, tmp_path: Path, keys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan, out = raw / "imagesTr" / "case_4_0000.nii.gz", tmp_path / "out"
+    predict(tiny_run, scan, out, pseudonyms=keys)
+    predict(tiny_run, raw / "imagesTr" / "case_3_0000.nii.gz", out, pseudonyms=keys)
+    assert "not called by a pseudonym" not in caplog.text
+    before = sorted(path.name for path in out.iterdir())
+    with pytest.raises(BadInputError, match=r"kyes\.json: there is no such key .*out has 2 predictions under"):
+        predict(tiny_run, scan, out, pseudonyms=tmp_path / "kyes.json")
+    assert not (tmp_path / "kyes.json").exists()
+    assert sorted(path.name for path in out.iterdir()) == before
+    Pseudonyms.open(tmp_path / "other.json")
+    predict(tiny_run, scan, out, pseudonyms=tmp_path / "other.json")
+    assert "2 predictions there are not called by a pseudonym of" in caplog.text
+
+
 def test_predictions_are_scored_by_their_pseudonyms(
     raw: Path, tiny_run: Path, tmp_path: Path, keys: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +175,33 @@ def read_record(path: Path) -> dict[str, Any] | None:
         if isinstance(value, dict) and _OURS in value:
             return value
     return None
+
+
+def predicted_in(folder: Path) -> list[str]:
+    """The cases of which a folder holds what viscera wrote beside a prediction, by name."""
+    if not folder.is_dir():
+        return []
+    return [path.stem for path in sorted(folder.glob("[!.]*.json")) if read_record(path)]
+
+
+def say_what_is_replaced(
+    of: Iterable[PredictionFiles], models: Collection[str], where: Path, provenance: Mapping[str, Any] | None = None
+) -> None:
+    """Before label maps are replaced that others than these models (checksums) made: log how many.
+
+    With a `provenance` also those of one of these models with other settings.
+    """
+    by_others = by_settings = 0
+    for each in of:
+        written = read_record(each.record) if each.main.exists() else None
+        if written and written[_OURS] not in models:
+            by_others += 1
+        elif written and not _is_from(written, provenance or {}):
+            by_settings += 1
+    for number, others in ((by_others, "of another model"), (by_settings, "that this model made with other settings")):
+        if number:
+            what = f"{counted(number, 'label map')} {others} {agreeing(number)} replaced"
+            log.warning("%s: %s. To keep what is there, give another OUTPUT.", where, what)
 
 
 def is_of_dicom(written: Mapping[str, Any]) -> bool:

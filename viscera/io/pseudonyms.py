@@ -11,7 +11,9 @@ cases             pseudonym to name, of all cases that were met
 import hashlib
 import hmac
 import json
+import logging
 import os
+import re
 import secrets
 import stat
 import zipfile
@@ -34,8 +36,11 @@ from viscera.io.layouts.layout_table import LAYOUTS
 from viscera.io.records import read_json, validated
 from viscera.io.seals import sealed_json
 
+log = logging.getLogger(__name__)
 _FORMAT = "viscera pseudonyms"
 _LETTERS = 10  # of 32: 50 bits, so that two of a million cases share one with a probability of 0.0004
+_PSEUDONYM = re.compile(rf"p_[a-z2-7]{{{_LETTERS}}}")
+_BEGINNING = 1024  # bytes, in which a key file says that it is one
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 Said = TypeVar("Said")
 
@@ -74,8 +79,8 @@ class Pseudonyms:
 
         `apart_from` are artifacts that it must not travel with; `key_id` is that of the key by which one was made.
 
-        Raises BadInputError for a file that is no key file, that others can read, that lies in an artifact, or that is
-        not the one of that `key_id`.
+        Raises BadInputError for a file that is no key file, that others can read, that lies in an artifact or in no
+        folder that there is, or that is not the one of that `key_id`. That one is made is logged.
         """
         for folder in apart_from:
             if _is_within(path, folder):
@@ -87,9 +92,16 @@ class Pseudonyms:
             raise BadInputError(f"{path}: there is no such key file. Give the one that the predictions were made with.")
         if key_id is not None and not path.exists():
             raise BadInputError(f"{path}: there is no such key file; the one with the key {key_id} was expected.")
+        if not path.absolute().parent.is_dir():
+            raise BadInputError(f"{path}: there is no folder {path.parent}. Make it, or correct the path.")
+        if path.exists():  # before a lock is put beside what is something else
+            _refuse_other_file(path)
         with alone_with(path, wait_s=TURN_S):
             if not path.exists():
                 _write(path, _KeyFile(format=_FORMAT, version=1, secret=secrets.token_hex(32)))
+                log.warning(
+                    "%s is a new key file; keep a copy of it: without it nobody can tell whose cases these are.", path
+                )
             found = cls(path, _read(path))
         if key_id is not None and found.key_id != key_id:
             raise BadInputError(
@@ -147,9 +159,13 @@ class Pseudonyms:
         self.hidden_names.add_names({each.path.name: f"{name} (labels)" for name, each in found.items()})
         return found
 
+    def others_of(self, names: Iterable[str]) -> int:
+        """How many of these are no pseudonyms of cases that were met."""
+        return sum(name not in self._content.cases for name in names)
+
     def refuse_others(self, names: Iterable[str]) -> None:
         """Raise BadInputError where these are no pseudonyms of cases that were met."""
-        if others := sum(name not in self._content.cases for name in names):
+        if others := self.others_of(names):
             raise BadInputError(
                 f"{self.path}: {others} of the predictions are not called by its pseudonyms. Predict with --pseudonyms "
                 f"{self.path}, or evaluate without."
@@ -206,7 +222,20 @@ def _written(name: str) -> str:
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
+def is_pseudonym(name: str) -> bool:
+    """Whether a case is called as some key file calls cases."""
+    return _PSEUDONYM.fullmatch(name) is not None
+
+
+def _refuse_other_file(path: Path) -> None:
+    with open_file(path) as file, reading(path):
+        is_key_file = _FORMAT.encode() in file.read(_BEGINNING)
+    if not is_key_file:
+        raise BadInputError(f"{path}: this is not a key file of pseudonyms. Give another name, and one is made there.")
+
+
 def _read(path: Path) -> _KeyFile:
+    _refuse_other_file(path)
     with open_file(path) as file, reading(path):
         mode = os.fstat(file.fileno()).st_mode
     if os.name == "posix" and mode & _OTHERS:

@@ -12,15 +12,16 @@ from viscera.core.errors import BadInputError, UsageError
 from viscera.core.processes import Spread, for_each
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.shard import Shard
+from viscera.core.wording import agreeing, counted
 from viscera.engine.confidence_maps import ConfidenceMaps
 from viscera.engine.prediction_tasks import Lists, Segmented, Task, run_all, task_of_store
 from viscera.engine.predictor import Predictor
 from viscera.io.files import is_occupied, refuse_unwritable, sha256
 from viscera.io.formats import ENDINGS, FORMATS, formats_of, refuse_other_file, wanted_formats
 from viscera.io.job_parts import begin_part_beside_others
-from viscera.io.predictions import PredictionFiles, read_record
+from viscera.io.predictions import PredictionFiles, predicted_in, read_record, say_what_is_replaced
 from viscera.io.probability_maps import MAPS
-from viscera.io.pseudonyms import Pseudonyms, pseudonymous
+from viscera.io.pseudonyms import Pseudonyms, is_pseudonym, pseudonymous
 from viscera.io.scans import Scan, open_scans
 from viscera.io.store import Store
 from viscera.metrics.hounsfield import hu_facts, no_hu
@@ -66,9 +67,12 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
             "held it out, add --out-of-fold, with the folder of the runs of all folds."
         )
     wanted = wanted_formats(output, formats)
-    keys = Pseudonyms.open(pseudonyms, [output]) if pseudonyms is not None else None
+    keys = _keys(pseudonyms, output) if pseudonyms is not None else None
     with pseudonymous(keys, source), open_scans(source, series) as scans:
         scans = _under_pseudonyms(scans, keys, wanted) if keys else scans  # noqa: PLW2901 - the same scans
+        if keys and (others := keys.others_of(predicted_in(output))):
+            what = "%s: %s there %s not called by a pseudonym of %s: of another key file, or under a name of its own."
+            log.warning(what, output, counted(others, "prediction"), agreeing(others), keys.path)
         _check_output(output, scans, wanted, is_file=is_file)
         tasks = [_task(scan, PredictionFiles.of(output, scan.name, wanted)) for scan in scans]
         _refuse_collisions(tasks, scans)
@@ -77,6 +81,8 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         predictor = Predictor.load(run, config, device)
         _refuse_maps_of_a_rule(run, predictor, wanted)
         refuse_unwritable(output.parent if is_file else output)
+        files = [task.files for task in tasks]
+        say_what_is_replaced(files, {predictor.checksum}, output, predictor.provenance)
         if spread is None and jobs > 1:
             spread = partial(for_each, jobs=jobs)
         if source.is_file() and scans[0].series is not None:  # unpacked on this machine alone
@@ -132,6 +138,17 @@ def unpredicted(store: Store, names: Iterable[str], output: Path) -> list[str]:
         return made_from_ours and files.main.exists() and written.get("output_sha256") == sha256(files.main)
 
     return [name for name in names if not is_there(name)]
+
+
+def _keys(path: Path, output: Path) -> Pseudonyms:
+    """Raises BadInputError before a new key file would give cases new pseudonyms beside those of another one."""
+    under_another = [] if path.exists() else list(filter(is_pseudonym, predicted_in(output)))
+    if under_another:
+        raise BadInputError(
+            f"{path}: there is no such key file, and {output} has {counted(len(under_another), 'prediction')} under "
+            "the pseudonyms of another one. Give that key file, or another folder."
+        )
+    return Pseudonyms.open(path, [output])
 
 
 def _under_pseudonyms(scans: Sequence[Scan], keys: Pseudonyms, formats: Sequence[str]) -> list[Scan]:

@@ -19,6 +19,7 @@ from viscera.engine.temperature import read_calibrations
 from viscera.io.files import is_occupied, refuse_unwritable, sha256
 from viscera.io.formats import FORMATS, formats_of, wanted_formats
 from viscera.io.job_parts import begin_part_beside_others
+from viscera.io.predictions import say_what_is_replaced
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
 
@@ -66,6 +67,8 @@ def predict_out_of_fold(  # noqa: PLR0913 - a stage takes its artifacts and its 
     if shard:
         begin_part_beside_others(output, "predict", shard, [task.input_name for task in tasks])
         tasks = shard.of(tasks)
+    models = {sha256(path) for run in checksums for path in (RunFolder(run).last, RunFolder(run).best) if path.exists()}
+    say_what_is_replaced([task.files for task in tasks], models, output)
     if spread is None and jobs > 1:
         spread = partial(for_each, jobs=jobs)
     load = partial(_of_its_fold, checksums, config, device)

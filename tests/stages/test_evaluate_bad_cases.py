@@ -63,7 +63,7 @@ def test_what_cannot_be_compared(tmp_path: Path, make_case: MakeCase) -> None:
     (tmp_path / "bare" / "dataset.json").write_text(json.dumps({"labels": names}))
     for predictions, references, message in (
         (tmp_path / "empty", r.parent, "no .nii or .nii.gz file"),
-        (p.parent, tmp_path / "empty", "empty: no known layout"),
+        (p.parent, tmp_path / "empty", "empty: the folder is empty"),
         (p.parent, tmp_path / "missing", "missing: there is no such file or folder"),
         (tmp_path / "missing", r, "missing: there is no such file or folder"),
         (p, r.parent, "give two label maps, or two folders"),

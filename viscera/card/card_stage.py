@@ -26,6 +26,7 @@ from viscera.card.card_statements import (
 )
 from viscera.card.mean_facts import MeanFacts
 from viscera.card.model_card import EvaluationData, ModelCard
+from viscera.card.score_origin import checksum_of_mean, scores_of_model
 from viscera.card.score_summary import ScoreSummary, summaries
 from viscera.core.errors import BadInputError, VisceraError
 from viscera.core.wording import agreeing, listed
@@ -170,7 +171,10 @@ def _evaluated(
         if stated.out_of_fold:
             raise BadInputError("--out-of-fold says what scores are of: give them with --scores.")
         return (before.evaluation_data, before.quantitative_analyses) if before else (EvaluationData(), ())
-    rows = read_scores(path)
+    if stated.scores is None or (own is not None and own.resolve() == stated.scores.resolve()):
+        rows = read_scores(path)  # it stands in the run
+    else:
+        rows = scores_of_model(path, folder.path, _names_in_predictions(facts, out_of_fold=stated.out_of_fold))
     strangers = sorted({row.organ for row in rows} - set(facts.data.classes))
     if not rows or strangers:
         what = f"scores of {listed(strangers)}, which the model does not know" if strangers else "no score"
@@ -188,6 +192,14 @@ def _evaluated(
         scores=path.name, scores_sha256=digest, cases=len(names), splits=splits, out_of_fold=stated.out_of_fold
     )
     return evaluation, tuple(summaries(rows))
+
+
+def _names_in_predictions(facts: RunFacts | MeanFacts, *, out_of_fold: bool) -> set[str]:
+    """The checksums by which predictions say that they are of this model."""
+    if isinstance(facts, RunFacts):
+        return {each.sha256 for each in facts.details.weights}
+    weights = [member.model_details.weights for member in facts.members]
+    return {each.sha256 for of_run in weights for each in of_run} if out_of_fold else checksum_of_mean(weights)
 
 
 def _warn_of_seen(path: Path, splits: Mapping[Any, int], facts: RunFacts | MeanFacts) -> None:

@@ -57,6 +57,11 @@ def classes_beside(label_map: Path) -> ClassTable | None:
     return ClassTable.of_names(names)
 
 
+def model_of(label_map: Path) -> str:
+    """Checksum of the model that `viscera predict` made a label map with; empty where nothing says it."""
+    return str(_record(label_map)[1].get("run_sha256", "")) if label_map.exists() else ""
+
+
 def refuse_other_scan(prediction: Path, reference: Reference) -> None:
     """Raise BadInputError for the prediction of another scan than the reference's, which only has the same name.
 

@@ -41,8 +41,8 @@ def scores_of_model(path: Path, run: Path, models: Collection[str]) -> list[Scor
         )
     if not scored or "" in scored:
         log.warning(
-            "%s: nothing says of which model these scores are; they are taken for those of %s. With %s beside the table, "
-            "and the label maps where they were scored, it is known.",
+            "%s: nothing says of which model these scores are; they are taken for those of %s. With %s beside the "
+            "table, and the label maps where they were scored, it is known.",
             *(path, run, _SUMMARY),
         )
     return rows

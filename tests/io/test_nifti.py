@@ -159,7 +159,7 @@ def bad_scan(path: Path, kind: str) -> Path:
         ("no HU", "not Hounsfield units"),
         ("two time points", "one three-dimensional scan"),
         ("flat geometry", "no extent"),
-        ("folder", "no DICOM image in it"),
+        ("folder", "the folder is empty"),
         ("missing", "no such file"),
     ],
 )

@@ -105,7 +105,7 @@ def test_what_cannot_be_predicted_from_or_to(half_run: Path, scans: Path, tmp_pa
     for arguments, message in (
         (
             (half_run, tmp_path / "empty", tmp_path / "out"),
-            "no DICOM image in it. Give the folder of a CT series, or a NIfTI file",
+            "the folder is empty. Give a scan, a folder of scans or that of a CT series",
         ),
         ((half_run, tmp_path / "missing", tmp_path / "out"), "there is no such file or folder"),
         ((tmp_path / "empty", scan, tmp_path / "out"), "there is no such checkpoint"),

@@ -170,7 +170,7 @@ def test_two_processes_do_not_write_one_store(raw: Path, tmp_path: Path) -> None
 
 def test_an_empty_folder_makes_no_store(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInputError, match="no known layout"):
+    with pytest.raises(BadInputError, match="the folder is empty"):
         prepare(tmp_path / "empty", tmp_path / "s", HALF)
     assert not (tmp_path / "s").exists()
 

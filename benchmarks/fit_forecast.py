@@ -10,6 +10,7 @@ the first set of --fit, with intervals of a bootstrap over arms; by reliability;
 
 import argparse
 import datetime as dt
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def copied(examples: Sequence[Example], main: Sequence[Example]) -> list[float]:
     for each in examples:
         power, rate = each.cell
         if isinstance(power, str):
-            power = float(power[1])  # p1-shift3: studies/permutation.yaml
+            power = float(power[1])  # p1-shift3, as `unseen_arms` has them
         source = known.get((power, rate))
         failed = {} if source is None else dict(zip(source.organs, source.failed.tolist(), strict=True))
         rest = float(np.mean([*failed.values()])) if failed else 0.5
@@ -93,6 +94,12 @@ def copied(examples: Sequence[Example], main: Sequence[Example]) -> list[float]:
             if not np.isnan(dice)
         ]
     return values
+
+
+def unseen_arms(examples: list[Example]) -> list[Example]:
+    """Of a study of permuted weights (studies/permutation.yaml) these alone: its other arms are those of the fit."""
+    permuted = [each for each in examples if re.fullmatch(r"p[12]-shift\d", str(each.arm.weighting))]
+    return permuted or examples
 
 
 def judged(rows: Sequence[dict[str, Any]], copy: Sequence[float], fit_rate: float) -> dict[str, Any]:
@@ -180,7 +187,7 @@ def main() -> None:
     together = [each for examples in fitting.values() for each in examples]
     calibration = fitted(together) if together else CALIBRATION
     print(calibration)
-    testing = {name: examples_of(name, path) for name, path in arguments.test}
+    testing = {name: unseen_arms(examples_of(name, path)) for name, path in arguments.test}
     if arguments.paper is not None:
         found = papers_examples(arguments.paper)
         testing[found[0].name] = found

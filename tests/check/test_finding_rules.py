@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -385,7 +386,7 @@ def test_a_value_beside_its_bound_does_not_read_as_it(phantom: Case) -> None:
     facts = changed(phantom)
     usual = ADULT_VOLUMES["pancreas"]
 
-    def with_pancreas(**values: float) -> CaseFacts:
+    def with_pancreas(**values: Any) -> CaseFacts:
         organs = [dataclasses.replace(each, **values) if each.name == "pancreas" else each for each in facts.organs]
         return dataclasses.replace(facts, organs=tuple(organs))
 

@@ -93,7 +93,7 @@ def test_every_plane_names_its_four_edges_and_cursor_lines_do_not_cross_the_lett
         without = pixels(page)
         page.press("x")
         drawn = {text: (x, y) for text, x, y in page.run("drawn")}
-        top, bottom, left, right = letters
+        top, bottom, left, right = tuple(letters)
         assert set(drawn) == set(letters), view
         assert drawn[left][0] < drawn[top][0] < drawn[right][0]
         assert drawn[top][1] < drawn[left][1] < drawn[bottom][1]

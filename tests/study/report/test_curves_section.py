@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from viscera.drawing.canvas import to_bytes
@@ -73,7 +74,7 @@ def test_seeds_without_a_step_in_common_are_named_without_a_mean(make_study: Stu
     legend = axes.get_legend()
     assert legend is not None
     assert [text.get_text() for text in legend.get_texts()] == ["training patches"]
-    assert all(line.get_xdata().size for line in axes.lines)
+    assert all(np.size(line.get_xdata()) for line in axes.lines)
 
 
 def test_what_was_never_measured_is_said(make_study: StudyMaker) -> None:

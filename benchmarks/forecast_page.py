@@ -22,7 +22,7 @@ the first of those sets; of permuted weights, in the unpermuted arm of the same 
 bootstrap over arms, as the organs of one arm are not independent. Differences: forecast minus baseline; below 0 the
 forecast is better."""
 _USE = """Use it to order arms and organs, and to see who is at risk before days of training: where it names an organ,
-look there. Do not take a chance above a half at its word: where nearly everything fails, more fail than it says (the
+look there. Do not take a chance above 0.7 at its word: where nearly everything fails, more fail than it says (the
 table of reliability). The base rate of a set, which it has to beat here, is not known before training. At the paper's
 size it names what failed at 0.001, and does not see all of what square gains at 0.01."""
 _PAIRS = """Of the organs that failed and whose voxels another class took (a fifth of them or more, in the label maps

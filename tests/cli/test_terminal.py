@@ -268,3 +268,9 @@ def test_a_display_that_fails_disturbs_nobody() -> None:
     display.note("half-way")
     display.error("wrong")
     display.close()
+
+
+def test_a_folder_that_was_deleted_is_a_sentence(tmp_path: Path) -> None:
+    done = shell(f"mkdir gone && cd gone && rmdir ../gone && {COMMAND} config show", tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("viscera: the current folder is not available any more (No such file or directory).")

@@ -4,11 +4,17 @@ Positional arguments are artifacts, everything else is an option with the paper'
 """
 
 import os
+import sys
+from pathlib import Path
+
+import typer
 
 from viscera.cli import data_commands, look_commands, model_commands, result_commands, study_commands
 from viscera.cli.arguments import Version
 from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import open_streams
+from viscera.core.errors import BadInputError, VisceraError, case_error
+from viscera.core.machine_errors import lacking
 
 app = new_app(
     "Multi-organ segmentation of abdominal CT with a 3D FCN, and a study of Dice loss weighting.",
@@ -31,7 +37,25 @@ def main() -> None:
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
         os.environ |= {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}  # threads sleep; read when PyTorch is loaded
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # large tensors in large pages, which the system clears faster
-    app(prog_name="viscera")
+    try:
+        _refuse_lost_folder()
+        app(prog_name="viscera")
+    except (VisceraError, MemoryError, OSError) as error:  # before a command has begun, which explains its own
+        if not isinstance(error, VisceraError) and not lacking(error):
+            raise
+        sentence = case_error("starting", error)
+        typer.echo(f"viscera: {sentence}", err=True)
+        sys.exit(sentence.exit_code)
+
+
+def _refuse_lost_folder() -> None:
+    """Raise BadInputError where the current folder was deleted: PyTorch's libraries would end the process for it."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise BadInputError(
+            f"the current folder is not available any more ({error.strerror}). Change to another one."
+        ) from error
 
 
 @app.callback()

@@ -17,8 +17,8 @@ from viscera.cli.help_pages import WIDTH, ListOfCommands, OneCommand, text_and_e
 from viscera.cli.mirrored_arguments import mirrored
 from viscera.cli.misplaced_arguments import refuse_misplaced
 from viscera.cli.terminal import Display, make_display, print_result
-from viscera.core.device_errors import is_lost_device, is_out_of_memory
 from viscera.core.errors import InterruptedRunError, VisceraError, case_error
+from viscera.core.machine_errors import is_lost_device, lacking
 
 if TYPE_CHECKING:
     from viscera.core.config import Config
@@ -161,8 +161,8 @@ def _explained(display: Display, name: str) -> Iterator[None]:
         yield
     except (VisceraError, OSError, MemoryError) as error:
         sentence = case_error(name, error)
-    except RuntimeError as error:
-        if not is_out_of_memory(error) and not is_lost_device(error):
+    except (RuntimeError, ImportError) as error:
+        if not lacking(error) and not is_lost_device(error):
             raise
         sentence = case_error(name, error)
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """The options of a command, made when it is called: the settings of the configuration, and those that all have."""
 
+import copy
 import inspect
 import types
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ _COMMON = (
         None,
         metavar="FILE",
         help="YAML file of settings, as `viscera config show` prints it; by default none.",
+        readable=False,
     ),
     _option(
         "set",
@@ -70,6 +72,8 @@ def _own(parameter: inspect.Parameter) -> inspect.Parameter:
     elif isinstance(info, str):
         metavar = None if type_ is bool else _metavar(type_)
         info = typer.Option(f"--{parameter.name.replace('_', '-')}", metavar=metavar, help=info)
+    info = copy.copy(info)
+    info.readable = False  # what cannot be read is bad input, and not wrong usage
     return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[type_, info])
 
 

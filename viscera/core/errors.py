@@ -3,7 +3,7 @@
 VisceraError
 ├── BadInputError      exit 3: a file, folder, setting or data set that cannot be used as it is
 │   └── UsageError     exit 2: options of a command that there are not, or that contradict each other
-├── RunFailedError     exit 4: a training run that diverged or ran out of memory
+├── RunFailedError     exit 4: a run that diverged, or a machine with too little memory, files or threads
 │   └── LostDeviceError    likewise: a GPU that failed; nothing is to blame that was computed
 ├── DefectError        exit 1: cases that a defect of ours left out; its traceback was logged
 └── InterruptedRunError exit 130: stopped by the user; the artifacts are complete up to the last checkpoint
@@ -18,7 +18,7 @@ from contextvars import ContextVar
 from numbers import Integral, Real
 from pathlib import Path
 
-from viscera.core.device_errors import is_lost_device, is_out_of_memory
+from viscera.core.machine_errors import is_lost_device, lacking
 from viscera.core.suggestions import did_you_mean
 from viscera.core.wording import agreeing
 
@@ -49,7 +49,7 @@ class BadTypeError(BadInputError, TypeError):
 
 
 class RunFailedError(VisceraError):
-    """A training run that cannot go on (non-finite loss, out of memory); its last good checkpoint is kept."""
+    """What cannot go on here (non-finite loss, no memory, files or threads left); the last good checkpoint is kept."""
 
     exit_code = 4
 
@@ -152,10 +152,8 @@ def case_error(case: str, error: Exception) -> VisceraError:
         where = f" That was on the node {NODE.get()}: all nodes need the same files under the same path."
     if isinstance(error, VisceraError):
         return type(error)(f"{error}{where}")
-    if is_out_of_memory(error):
-        return RunFailedError(
-            f"{case}: out of memory ({text}). Check its size and spacing; if both are right, use a machine with more."
-        )
+    if too_little := lacking(error):
+        return RunFailedError(f"{case}: {too_little}")
     if is_lost_device(error):
         return lost_device(case, error, "What was done so far is kept: run the same command again.")
     if isinstance(error, OSError):

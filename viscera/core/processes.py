@@ -1,11 +1,11 @@
-"""Several processes where the machine has them, else this one: containers lack /dev/shm, others limit processes."""
+"""Several processes or threads where the machine has them, else this one: some machines limit both."""
 
 import logging
 import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from logging.handlers import QueueHandler
@@ -14,10 +14,12 @@ from multiprocessing.context import SpawnContext
 from typing import Any, Protocol, TypeVar, TypeVarTuple
 
 from viscera.core.errors import RunFailedError
+from viscera.core.machine_errors import is_out_of_threads
 from viscera.core.progress import OnProgress, Progress
 
 log = logging.getLogger(__name__)
 _WAIT_S = 600
+_MOST_READERS = 8  # threads that read files
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Arguments = TypeVarTuple("Arguments")
@@ -69,6 +71,26 @@ def for_each(function: Callable[[Item], Result], items: Sequence[Item], jobs: in
                     "with fewer --jobs; what was done so far is kept."
                 ) from error
             raise
+
+
+def in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
+) -> Generator[Result, None, None]:
+    """Call a function on every item, in a few threads; the results in the order of the items.
+
+    What it raises is raised here, and the rest is not begun. Where the machine starts no more threads all is done in
+    this one, and some of it twice.
+    """
+    items = list(items)
+    with ThreadPoolExecutor(threads or min(_MOST_READERS, len(usable_processors()))) as pool:
+        try:
+            results: Iterator[Result] = pool.map(function, items)
+        except RuntimeError as error:
+            if not is_out_of_threads(error):
+                raise
+            pool.shutdown(cancel_futures=True)
+            results = map(function, items)
+        yield from results
 
 
 def item_name(item: object) -> str:

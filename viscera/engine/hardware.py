@@ -13,8 +13,8 @@ from typing import Literal
 
 import torch
 
-from viscera.core.device_errors import is_lost_device, is_out_of_memory
 from viscera.core.errors import BadInputError, RunFailedError, first_line, lost_device
+from viscera.core.machine_errors import is_lost_device, is_out_of_memory
 from viscera.core.machine_limits import peak_memory
 from viscera.core.processes import usable_processors
 from viscera.core.suggestions import nearest

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.config import PredictConfig, TrainConfig
-from viscera.core.device_errors import is_out_of_memory
 from viscera.core.errors import first_line
 from viscera.core.geometry import Index3
+from viscera.core.machine_errors import is_out_of_memory
 from viscera.core.regions import EMPTY, Box, box_where
 from viscera.core.scan import AIR_HU, HuArray
 from viscera.core.settings import AXES

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from viscera.card.card_markdown import escaped
 from viscera.core.config import PredictConfig
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.machine_errors import lacking
 from viscera.engine.ensemble import MeanOfNetworks
 from viscera.engine.predictor import Predictor
 from viscera.engine.trained_model import Model
@@ -106,10 +107,12 @@ def example_of(network: nn.Module) -> torch.Tensor:
 
 
 def needed(module: str, target: str) -> ModuleType:
-    """A library of the extra `export`; raises BadInputError where it is not installed."""
+    """A library of the extra `export`; raises BadInputError where it is missing, RunFailedError without memory."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        if too_little := lacking(error):
+            raise RunFailedError(f"--to {target}: {too_little}") from error
         raise BadInputError(
             f"--to {target} needs {module} ({error}). Install it: pip install 'viscera[export]'."
         ) from error

@@ -16,7 +16,8 @@ from contextvars import ContextVar
 from io import BufferedReader
 from pathlib import Path
 
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.machine_errors import lacking
 from viscera.io import exchanged_names
 
 log = logging.getLogger(__name__)
@@ -210,8 +211,10 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_error(path: Path, error: OSError) -> BadInputError:
-    """The message for a file that could not be read."""
+def read_error(path: Path, error: OSError) -> BadInputError | RunFailedError:
+    """The message for a file that could not be read; a RunFailedError where that is not the file's fault."""
+    if too_little := lacking(error):
+        return RunFailedError(f"{path}: {too_little}")
     if isinstance(error, FileNotFoundError):
         return BadInputError(f"{path}: there is no such file.")
     return BadInputError(f"{path}: cannot be read ({error.strerror or error}). Check the path and its permissions.")
@@ -231,7 +234,7 @@ def refuse_unwritable(folder: Path, remedy: str = "Choose another folder.") -> N
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Whatever keeps a file or folder from being read becomes a BadInputError that names it."""
+    """Whatever keeps a file or folder from being read becomes an error that names it (`read_error`)."""
     try:
         yield
     except OSError as error:
@@ -240,10 +243,15 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path, remedy: str = "Choose another folder.") -> Iterator[None]:
-    """Whatever keeps a file or folder from being written becomes a BadInputError that names it."""
+    """Whatever keeps a file or folder from being written becomes a BadInputError that names it.
+
+    A RunFailedError where there is too little memory, or too many files are open.
+    """
     try:
         yield
     except OSError as error:
+        if too_little := lacking(error):
+            raise RunFailedError(f"{path}: {too_little}") from error
         message = f"{path}: cannot be written ({error.strerror or error}). {remedy}"
         if is_full_disk(error):
             message = (

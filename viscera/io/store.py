@@ -10,7 +10,6 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +20,11 @@ import numpy.typing as npt
 
 from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.config import PrepareConfig
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.geometry import Geometry, size_text
+from viscera.core.machine_errors import lacking
 from viscera.core.machine_limits import most_open_files
-from viscera.core.processes import usable_processors
+from viscera.core.processes import in_threads
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.core.wording import counted
 from viscera.io.files import is_occupied, sha256, write_text
@@ -36,7 +36,6 @@ from viscera.io.prepared_case import PreparedCase, write_case
 from viscera.io.records import read_sealed, validated
 from viscera.io.seals import KEY, Seal, damaged, sealed_json
 
-_MOST_READERS = 8  # threads
 _MANIFEST_SHARE = 0.03  # of the time in which cases are added
 
 
@@ -271,15 +270,16 @@ class Store:
                         f"Delete {path.parent} and run `viscera prepare` again to restore the case."
                     )
 
-        with ThreadPoolExecutor(min(_MOST_READERS, len(usable_processors()))) as readers:
-            for _ in readers.map(verify, names):  # hashing leaves the interpreter to others
-                pass
+        for _ in in_threads(verify, names):  # hashing leaves the interpreter to others
+            pass
 
     def _array(self, name: str, file: str) -> npt.NDArray[Any]:
         path = self.path / "cases" / name / file
         try:
             array: npt.NDArray[Any] = np.asarray(np.load(path, mmap_mode="r"))  # of which windows are cut faster
         except (OSError, ValueError, EOFError) as error:
+            if too_little := lacking(error):
+                raise RunFailedError(f"{path}: {too_little}") from error
             raise BadInputError(f"{path}: missing or damaged ({error}). Run `viscera prepare` again.") from error
         return array
 

@@ -2,19 +2,17 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from viscera.core.errors import BadInputError
-from viscera.core.processes import usable_processors
+from viscera.core.processes import in_threads
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.wording import agreeing, counted, listed
 from viscera.io.integrity import BAD, FOREIGN, Check, Checked, checks_of, nothing_to_verify
 from viscera.io.path_kinds import what_is
 from viscera.io.remedies import NAMES
 
-_MOST_READERS = 8  # threads; hashing leaves the interpreter to others
 _NAMED = 3  # files
 
 
@@ -24,10 +22,9 @@ def verify(path: Path, *, progress: OnProgress = unseen) -> list[Checked]:
     Raises BadInputError where nothing of them is there, as in a data set.
     """
     checks, found = checks_of(path), list[Checked]()
-    with ThreadPoolExecutor(min(_MOST_READERS, len(usable_processors()))) as readers:
-        for check, each in zip(checks, readers.map(Check.run, checks), strict=True):
-            progress(Progress("verify", len(found), len(checks), check.path.name))
-            found.append(each)
+    for check, each in zip(checks, in_threads(Check.run, checks), strict=True):
+        progress(Progress("verify", len(found), len(checks), check.path.name))
+        found.append(each)
     there = what_is(path)
     if all(each.state == "no checksum" for each in found) and there is not None and there.kind in FOREIGN:
         raise nothing_to_verify(path)

@@ -11,7 +11,6 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from itertools import groupby
@@ -22,7 +21,7 @@ import numpy as np
 from pydicom.uid import UID
 
 from viscera.core.errors import BadInputError
-from viscera.core.processes import usable_processors
+from viscera.core.processes import in_threads, usable_processors
 from viscera.core.scan import HuArray, Volume
 from viscera.io.dicom.dicom_file import DAMAGE, is_encapsulated, quiet_pydicom
 from viscera.io.dicom.dicom_header import Slice
@@ -78,16 +77,14 @@ def _read(slices: Sequence[Slice], places: Sequence[int], hu_KJI: HuArray, threa
         for k, image in zip(of_file, read_images([slices[k] for k in of_file]), strict=True):
             hu_KJI[k] = image
 
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(fill, by_file.values()):  # raises the first error, and begins no other file then
-            pass
+    for _ in in_threads(fill, by_file.values(), threads):
+        pass
 
 
 def _read_in_processes(slices: Sequence[Slice], hu_KJI: HuArray, processes: int) -> list[int]:
     """Fill `hu_KJI` (slices, rows, columns); returns the places that are still to be read."""
     parts = [range(first, len(slices), processes) for first in range(processes)]
-    with ThreadPoolExecutor(processes) as pool:
-        return [k for rest in pool.map(partial(_read_in_process, slices, hu_KJI), parts) for k in rest]
+    return [k for rest in in_threads(partial(_read_in_process, slices, hu_KJI), parts, processes) for k in rest]
 
 
 def _read_in_process(slices: Sequence[Slice], hu_KJI: HuArray, places: range) -> range:

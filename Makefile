@@ -38,7 +38,7 @@ help:
 	@echo "make study-permutation  does an organ fail by its weight, and what else could it be (about 3 hours of one core, resumable)"
 	@echo "make study-regime   scale or direction in the paper's place (about 30 hours of one core, resumable; SHAPES=folder, DEVICE=cuda)"
 	@echo "make study-recipes  which ingredients make a better recipe at equal processor time (hours, resumable)"
-	@echo "make fit-forecast   the same, and the constants of the forecast of failing organs"
+	@echo "make fit-forecast   the same, and the constants of the forecast of failing organs, judged (SHAPES=folder)"
 	@echo "make accuracy   Dice for CPU time beside nnU-Net and MONAI (many hours; continues where it was stopped)"
 	@echo "make memorise   two real scans learnt by heart (about 50 minutes on two cores; DATA=folder with ts_example and lidc0001)"
 	@echo "make memorise-strong  the same with the preset strong, in half the processor time"
@@ -99,7 +99,7 @@ memorise-strong: install
 	BIN=$(BIN) bash scripts/memorise_real.sh $(DATA) $(MEMORISE)-strong docs/results/memorised-real-ct-strong.md strong
 
 fit-forecast: install
-	BIN=$(BIN) bash scripts/study_phantom.sh $(STUDY) $(DEVICE) forecast
+	BIN=$(BIN) bash scripts/study_phantom.sh $(STUDY) $(DEVICE) forecast $(SHAPES)
 
 check: install
 	$(BIN)/ruff check .

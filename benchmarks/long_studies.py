@@ -72,7 +72,7 @@ def _weights(file: str, data: str = "demo", large: tuple[str, ...] = (_AT_THE_EN
 STUDIES = {
     **{name: _weights(f"{name}.yaml") for name in ("direction", "printed", "scale", "readings")},
     "repair": _weights("repair.yaml", large=(_AT_THE_END, _TO_UNIFORM)),
-    **{f"forecast_{name}": _weights("forecast.yaml", name) for name in ("a", "b", "c")},
+    **{f"forecast_{name}": _weights("forecast.yaml", name) for name in ("a", "b", "c", "shapes")},
     "permutation": LongStudy("permutation.yaml", "demo", "permutation"),
     "rivals": LongStudy("rivals.yaml", "demo", "permutation"),
     "rate_times_steps": LongStudy("rate_times_steps.yaml", "demo", "permutation"),

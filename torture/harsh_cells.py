@@ -73,6 +73,7 @@ class Place:
     commands: tuple[str, ...] = ()
     environment: Mapping[str, str | None] = field(default_factory=dict)
     room: float | None = None  # of the disk, as a share of what the command writes there; None: enough
+    is_program: bool = False  # whether a command is started anew, as what Python looks at when it starts is other
 
 
 class Cell(NamedTuple):
@@ -197,7 +198,12 @@ class _Judgement:
         _redirected(self.said / "called")
         self.place.enter(self.disk)
         environment = {key: value and value.format(home=self.home) for key, value in self.place.environment.items()}
-        return _called(self.command, self.command.call(self.given, self.disk), None, environment)
+        words = self.command.call(self.given, self.disk)
+        if self.place.is_program:
+            kept = {key: value for key, value in environment.items() if value is not None}
+            whole = os.environ | kept | {"PYTHONPATH": os.pathsep.join(sys.path)}
+            os.execve(sys.executable, [sys.executable, "-m", "viscera", *words], whole)  # noqa: S606 - our own
+        return _called(self.command, words, None, environment)
 
     def _called_again(self) -> Iterator[str]:
         words = self.command.call(self.given, self.disk, again=(self.disk / "run2").exists())

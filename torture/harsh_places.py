@@ -146,6 +146,13 @@ PLACES: dict[str, Place] = {
         commands=_ANY,
         environment=_NO_HOME | {"HOME": "{home}", "TMPDIR": "{home}"},
     ),
+    "a locale that is not UTF-8": Place(  # the folder's name is no ASCII
+        _nothing,
+        _DONE,
+        commands=("prepare", "train", "predict again", "evaluate", "verify"),
+        environment={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        is_program=True,
+    ),
     "64 files": Place(_few_files(64), _WITHOUT_MEANS, "too many open files.*ulimit", tuple(ALL)),
     "16 files": Place(_few_files(16), _WITHOUT_MEANS, "too many open files.*ulimit", _ANY),
     "6 files": Place(
@@ -191,7 +198,7 @@ def trial(seconds: float, seed: int) -> Outcome:
     torch.set_num_threads(1)
     outcome, started = Outcome("harsh_places"), time.monotonic()
     codes, skipped, needed = Counter[int](), Counter[str](), dict[str, int]()
-    with tempfile.TemporaryDirectory(prefix="viscera-harsh-") as folder:
+    with tempfile.TemporaryDirectory(prefix="viscera-härsh-") as folder:
         Path(folder).chmod(0o755)
         grounds, cells = Grounds(Path(folder)).make(), cells_of(seed)
         for number, (command, place) in enumerate(cells):

@@ -244,6 +244,13 @@ def test_any_locale_and_any_terminal_will_do(tmp_path: Path) -> None:
     assert "initialisation: he" in done.stdout  # and a comment that holds an epsilon
 
 
+def test_in_a_locale_that_is_not_utf_8_names_of_files_are_all_the_same(tmp_path: Path) -> None:
+    said = "import sys; from viscera.cli import app; app.app = lambda **_: print(*map(ascii, sys.argv[1:])); app.main()"
+    other = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # as ISO-8859-1 is, where it is installed
+    done = shell(f"{shlex.quote(sys.executable)} -c {shlex.quote(said)} störe", tmp_path, **other)
+    assert (done.returncode, done.stdout, done.stderr) == (0, r"'st\xf6re'" + "\n", "")
+
+
 def test_a_stream_drops_what_nobody_reads_and_says_why() -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from viscera.core.errors import BadInputError
-from viscera.io.records import is_table, read_csv, read_json, read_yaml, write_json
+from viscera.io.records import is_table, read_csv, read_json, read_yaml, write_json, write_yaml
 
 READERS: list[tuple[Callable[[Path], Any], str]] = [
     (read_json, '{"é": 1}'),
@@ -96,3 +96,13 @@ def test_what_the_shell_has_opened_is_read_and_a_pipe_by_name_is_not_waited_for(
     os.mkfifo(tmp_path / "a.yaml")
     with pytest.raises(BadInputError, match=r"a\.yaml: this is a pipe"):
         read_yaml(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("byte", [0x80, 0xC3, 0xF6, 0xFF])
+def test_names_of_files_that_are_no_utf_8_come_back_as_they_were(tmp_path: Path, byte: int) -> None:
+    name = os.fsdecode(b"st" + bytes([byte]) + b"re \\u \xc3\xb6")
+    value = {"store": name, "of": [{name: r"\uDCF6 \\uDCF6"}], "none": None, "é": 1}
+    write_yaml(tmp_path / "a.yaml", value)
+    assert read_yaml(tmp_path / "a.yaml", ours=True) == value
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value

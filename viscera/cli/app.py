@@ -3,6 +3,7 @@
 Positional arguments are artifacts, everything else is an option with the paper's value as default.
 """
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ app.add_typer(config_app, name="config")
 
 def main() -> None:
     """Entry point."""
+    _in_utf_8()
     open_streams()
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
         os.environ |= {"OMP_WAIT_POLICY": "passive", "KMP_BLOCKTIME": "0"}  # threads sleep; read when PyTorch is loaded
@@ -46,6 +48,20 @@ def main() -> None:
         sentence = case_error("starting", error)
         typer.echo(f"viscera: {sentence}", err=True)
         sys.exit(sentence.exit_code)
+
+
+def _in_utf_8() -> None:
+    """Where names of files have another encoding, begin again in Python's UTF-8 mode, as it does by itself in locale C.
+
+    What is written in stores and runs is UTF-8, and a name in it would be another than that on the disk.
+    """
+    if sys.flags.utf8_mode or sys.getfilesystemencoding() == "utf-8" or sys.platform == "win32":
+        return
+    encoding = "utf-8" if sys.stdout is None else sys.stdout.encoding
+    os.environ["PYTHONUTF8"] = "1"
+    os.environ.setdefault("PYTHONIOENCODING", f"{encoding}:backslashreplace")
+    with contextlib.suppress(OSError):
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - the same command
 
 
 def _refuse_lost_folder() -> None:

@@ -111,6 +111,26 @@ class _Loader(SafeLoader):
         result: dict[Any, Any] = super().construct_mapping(node, deep)
         return result
 
+    def construct_text(self, node: yaml.ScalarNode) -> str:
+        """What is written in bytes is a text too: the name of a file that is no UTF-8."""
+        return str(self.construct_yaml_binary(node).decode(errors="surrogateescape"))
+
+
+class _Dumper(yaml.SafeDumper):
+    """As `yaml.safe_dump`, but names of files that are no UTF-8 can be read again."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        """As it is, or in bytes: YAML has no place for the code points by which Python means these."""
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return self.represent_binary(text.encode(errors="surrogateescape"))
+        return self.represent_str(text)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:binary", _Loader.construct_text)
+_Dumper.add_representer(str, _Dumper.represent_text)
+
 
 def read_yaml(path: Path, *, ours: bool = False) -> dict[str, Any]:
     """Read a YAML mapping; raises BadInputError where it is missing, is none, or gives a key twice.
@@ -132,7 +152,7 @@ def read_yaml(path: Path, *, ours: bool = False) -> dict[str, Any]:
 
 def write_yaml(path: Path, value: dict[str, Any]) -> None:
     """Write a mapping as YAML, in its order, with its checksum in it, atomically."""
-    write_text(path, sealed_yaml(yaml.safe_dump(value, sort_keys=False, allow_unicode=True)))
+    write_text(path, sealed_yaml(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)))
 
 
 def read_csv(path: Path, errors: str = "surrogateescape") -> list[dict[str, str]]:

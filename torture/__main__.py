@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from torture.outcome import Outcome
 
 # name of the module → its part of the time of one processor
-SHARES: dict[str, float] = {"faults": 6, "privacy": 4, "harsh_places": 6}
+SHARES: dict[str, float] = {"faults": 6, "kills": 6, "two_at_once": 5, "privacy": 4, "harsh_places": 6}
 PROCESSES = 2
 
 

@@ -5,11 +5,13 @@ artifact is not there yet, and once where an older one is.
 """
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from unittest import mock
 
@@ -154,6 +156,7 @@ COMMANDS: tuple[Command, ...] = (
             before=lambda: _correct(4)),
     _command("calibrate", ["calibrate", "run", "store", "--device=cpu"], "store run", "run"),
     _command("card", ["card", "run", "--licence=CC0-1.0"], "run", "run"),
+    _command("plan", ["plan", "store", "--iterations=5", "--out=plan.yaml", *_RATES[:1]], "store", "plan.yaml"),
     _command("phantom", ["phantom", "raw", "--cases=2", "--shape", "12", "12", "8"], "", "raw"),
     _command("check", ["check", "raw"], "raw", "check"),
     _command("merge", ["merge", "scored", "--out=merged"], "raw out", "merged", before=_called(*_EVALUATE)),
@@ -162,16 +165,31 @@ COMMANDS: tuple[Command, ...] = (
 )  # fmt: skip
 
 
+def _let_go_of_locks() -> None:
+    """A process that is spawned, as viscera's are, has no files open of the one that starts it; a fork has."""
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if each.readlink().name.endswith((".lock", ".parts")):
+                os.close(int(each.name))
+
+
 @contextmanager
-def quickly() -> Iterator[None]:
-    """Within, arms of a study are trained in this process, without a forecast, and pages have no pictures."""
+def quickly(*, in_one_process: bool = True) -> Iterator[None]:
+    """Within, studies make no forecast, and pages have no pictures.
+
+    Arms are trained in this process; else in forks of it, which begin sooner than processes of their own.
+    """
     from viscera.study.report import report_stage  # noqa: PLC0415 - as above
 
     with_pictures = {"FIGURE1", "SEGMENTATIONS", "CONFUSION", "GRADIENTS", "ITERATIONS", "RATES", "SUMMARY"}
     named = {id(each): name for name, each in vars(report_stage).items()}
     sections = tuple(each for each in report_stage.SECTIONS if named.get(id(each), "SUMMARY") not in with_pictures)
-    patches = {
-        "viscera.study.launch.start_pool": lambda *_: None,
+    if in_one_process:
+        where: dict[str, object] = {"viscera.study.launch.start_pool": lambda *_: None}
+    else:
+        where = {"viscera.core.processes.get_context": lambda _: get_context("fork")}
+        os.register_at_fork(after_in_child=_let_go_of_locks)
+    patches = where | {
         "viscera.study.launch._forecast": lambda *_: None,
         "viscera.study.report.report_stage.SECTIONS": sections,
         "viscera.check.check_stage.picture_places": lambda *_: [],

@@ -27,20 +27,25 @@ def after(stand: Stand, command: Command, whole: Whole, fault: Fault) -> Iterato
     ended = stand.injured(command, fault)
     call = whole.calls[fault.at]
     where = f"{command.name}: {fault.kind} at {fault.at} of {len(whole.calls)} ({call.what} {call.path} {call.to})"
-    yield from (
-        f"{where}: {what}" for what in [*_badly_ended(ended, fault), *_left_behind(stand, command, whole, fault)]
+    found = (
+        *_badly_ended(ended, fault),
+        *left_behind(stand, command, whole, is_dead=fault.kind == "dies"),
+        *run_again(stand, command, whole),
     )
+    yield from (f"{where}: {what}" for what in found)
+
+
+def run_again(stand: Stand, command: Command, whole: Whole) -> Iterator[str]:
+    """Run a command again that was interrupted; how it ends otherwise than one that nothing disturbed."""
     again = stand.run(command.again)
     if again.code:
-        yield f"{where}: run again, it ends with {again.code}: {again.text.strip()[-300:]}"
-    else:
-        now = digests(stand.work)
-        other = sorted(name for name in {*now, *whole.end} if now.get(name) != whole.end.get(name))
-        if other:
-            yield f"{where}: run again, these differ: {', '.join(other[:5])}"
-        yield from (
-            f"{where}: run again: {what}" for what in unsound(stand.work / (command.verified or command.artifact))
-        )
+        yield f"run again, it ends with {again.code}: {again.text.strip()[-300:]}"
+        return
+    now = digests(stand.work)
+    other = sorted(name for name in {*now, *whole.end} if now.get(name) != whole.end.get(name))
+    if other:
+        yield f"run again, these differ: {', '.join(other[:5])}"
+    yield from (f"run again: {what}" for what in unsound(stand.work / command.looked_at))
 
 
 def _badly_ended(ended: Ended, fault: Fault) -> Iterator[str]:
@@ -53,10 +58,11 @@ def _badly_ended(ended: Ended, fault: Fault) -> Iterator[str]:
         yield f"ended with {ended.code} and said nothing"
 
 
-def _left_behind(stand: Stand, command: Command, whole: Whole, fault: Fault) -> Iterator[str]:
+def left_behind(stand: Stand, command: Command, whole: Whole, *, is_dead: bool) -> Iterator[str]:
+    """What is neither old nor new after a command was interrupted, or damaged; what it noted is called unfinished."""
     found = unsound(stand.work / command.looked_at)
     unfinished = [each for each in found if ": unfinished (" in each]
-    if fault.kind == "dies" and not unfinished:
+    if is_dead and not unfinished:
         yield from stand.neither_old_nor_new(command, whole)
     yield from (each for each in found if each not in unfinished and each not in whole.unsound)
 

@@ -9,11 +9,12 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from torture.commands import MAKE, Command, quickly
 from torture.still_clock import still_clock
@@ -50,7 +51,7 @@ def forked(function: Callable[[], Any], within: Path, log: Path) -> Ended:
     return Ended(code, text, pickle.loads(content) if content else None)  # noqa: S301 - of our own fork
 
 
-def _in_the_fork(function: Callable[[], Any], within: Path, log: Path, result: Any) -> None:  # noqa: ANN401 - a file
+def _in_the_fork(function: Callable[[], Any], within: Path, log: Path, result: Any) -> NoReturn:  # noqa: ANN401 - a file
     code = 70
     try:
         os.chdir(within)
@@ -119,6 +120,7 @@ class Whole:
     versions: dict[str, set[str]]  # every content that a file had under a name that is not hidden, before and since
     rules: list[str]  # that it broke
     unsound: list[str]  # what `viscera verify` says before
+    times: list[float]  # of the calls, seconds from the beginning
 
 
 @dataclass
@@ -127,6 +129,7 @@ class Stand:
 
     home: Path
     forks: bool = True  # each command has a process of its own; else it dies by an exception that nothing survives
+    in_one_process: bool = True  # a study
     made: set[str] = field(default_factory=set)
 
     @classmethod
@@ -147,7 +150,7 @@ class Stand:
         """Call a function in the folder; to `learn` is to load what its process loaded, so that others need not."""
 
         def run() -> Any:  # noqa: ANN401 - whatever it gives
-            with still_clock(), quickly():
+            with still_clock(), quickly(in_one_process=self.in_one_process):
                 value = function()
                 return (value, sorted(sys.modules)) if learn else value
 
@@ -208,17 +211,18 @@ class Stand:
             versions.setdefault(name, set()).add(hashlib.sha256(path.read_bytes()).hexdigest())
 
         def run() -> Any:  # noqa: ANN401 - what was counted
+            began = time.monotonic()
             with WriteCalls(self.work, on_visible=on_visible).watching() as calls:
                 code = command.run()
-            return code, calls.calls, versions, broken_rules(calls, before, GROWING)
+            return code, calls.calls, versions, broken_rules(calls, before, GROWING), [t - began for t in calls.times]
 
         ended = self.run(run, learn=True)
-        code, calls, versions, rules = ended.value or (ended.code, [], {}, [])
+        code, calls, versions, rules, times = ended.value or (ended.code, [], {}, [], [])
         if code or ended.code:
             raise RuntimeError(f"{command.name}: {ended.text}")
         end = digests(self.work)
         self.set_back()
-        return Whole(calls, start, end, versions, rules, unsound(self.work / command.looked_at))
+        return Whole(calls, start, end, versions, rules, unsound(self.work / command.looked_at), times)
 
     def injured(self, command: Command, fault: Fault) -> Ended:
         """Run a command with a fault, from its beginning."""
@@ -230,6 +234,29 @@ class Stand:
                 return command.run()
 
         return self.run(run)
+
+    def in_the_fork(self, function: Callable[[], Any], log: str) -> NoReturn:
+        """Call a function in the folder, in a group of processes of its own, and end this process."""
+        os.setsid()
+
+        def run() -> Any:  # noqa: ANN401 - whatever it gives
+            with still_clock(), quickly(in_one_process=self.in_one_process):
+                return function()
+
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+            _in_the_fork(run, self.work, self.home / log, nowhere)
+
+    def killed(self, command: Command, after_s: float, *, with_all: bool) -> int:
+        """Run a command, and kill it after a time, alone or with all the processes that it started; its exit code."""
+        self.set_back()
+
+        child = os.fork()
+        if child == 0:
+            self.in_the_fork(command.run, "log")
+        time.sleep(after_s)
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL) if with_all else os.kill(child, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def neither_old_nor_new(self, command: Command, whole: Whole) -> Iterator[str]:
         """Files with a content that they never had in the command that nothing disturbed, and those that are gone."""

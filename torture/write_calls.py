@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -66,6 +67,7 @@ class WriteCalls:
     die: Callable[[], NoReturn] = _die_here
     on_visible: Callable[[str, Path], None] | None = None  # told of each file before it gets a name that is not hidden
     calls: list[Call] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)  # of each, as `time.monotonic` has it
     is_dead: bool = False
     busy: int = 0  # within one of them: what the interpreter reports of it is counted already
 
@@ -86,6 +88,7 @@ class WriteCalls:
         if self.is_dead:
             raise Died
         self.calls.append(call)
+        self.times.append(time.monotonic())
         fault = self.fault
         if fault is not None and number >= fault.at:
             if fault.kind == "dies":

@@ -18,7 +18,7 @@ from viscera.card.card_stage import Stated, refresh_card, write_card
 from viscera.card.model_card import ModelCard
 from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError
-from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from viscera.io.checkpoint import Checkpoint, load_checkpoint, load_with_checksum, save_checkpoint
 from viscera.io.files import sha256
 from viscera.io.runlog import RunFolder
 from viscera.io.scores import ScoreRow, write_scores
@@ -77,11 +77,11 @@ def test_a_training_reads_no_checkpoint_again_and_its_card_is_that_of_its_files(
     schedule = {"weighting": "simple", "loss": {"schedule": {"to": "uniform", "first_step": 0, "last_step": 9}}}
     config, read = tiny_config(average=0.5, **schedule), list[str]()
 
-    def noted(path: Path) -> Checkpoint:
+    def noted(path: Path) -> tuple[Checkpoint, str]:
         read.append(path.name)
-        return load_checkpoint(path)
+        return load_with_checksum(path)
 
-    monkeypatch.setattr(card_facts, "load_checkpoint", noted)
+    monkeypatch.setattr(card_facts, "load_with_checksum", noted)
     run = train(tiny_store.path, tmp_path / "r", config).path
     assert not read
     written = {name: (run / name).read_bytes() for name in ("card.json", "card.md")}

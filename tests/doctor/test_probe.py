@@ -21,7 +21,6 @@ from viscera.doctor.probe import probe_run, probe_where_possible
 from viscera.doctor.probe_record import Probe, Refit, StatisticsScores, read_probe
 from viscera.doctor.probe_text import listed_titles, percent, probe_sentences, probe_text, volume_text
 from viscera.io.checkpoint import load_checkpoint, save_checkpoint
-from viscera.io.files import sha256
 from viscera.io.runlog import RunFolder, StudyFolder, StudyRecord
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare
@@ -168,24 +167,6 @@ def test_a_probe_of_an_earlier_state_is_not_taken_for_one_of_now(
     run.probe.write_text(found.model_dump_json().replace('"voxels":[[', '"voxels":[[1,'))
     with pytest.raises(BadInputError, match="damaged"):
         read_probe(run)
-
-
-def test_a_checkpoint_that_is_replaced_meanwhile_is_read_again(
-    run: RunFolder, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As by a training beside it: weights and checksum are of one state."""
-    reads = list[Path]()
-
-    def read(path: Path) -> object:
-        reads.append(path)
-        found = load_checkpoint(path)
-        if len(reads) == 1:
-            save_checkpoint(path, dataclasses.replace(found, seconds=found.seconds + 1))
-        return found
-
-    monkeypatch.setattr(module, "load_checkpoint", read)
-    assert probe_run(run.path, tiny_store.path).sha256 == sha256(run.last)
-    assert len(reads) == 2
 
 
 def test_a_run_of_a_study_knows_its_store_and_others_say_how_to_give_it(

@@ -4,6 +4,7 @@ import dataclasses
 import pickle
 import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from viscera.core.anatomy import ABDOMEN, CLASS_NAMES
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
-from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from viscera.io.checkpoint import Checkpoint, load_checkpoint, load_with_checksum, save_checkpoint
 from viscera.io.files import sha256
 
 
@@ -58,6 +59,22 @@ def test_the_same_is_the_same_to_the_byte_under_every_name_and_after_it_was_read
     again = load_checkpoint(tmp_path / "last.pt")
     digests.add(save_checkpoint(tmp_path / "again.pt", again))
     assert digests == {sha256(tmp_path / "last.pt")} == {sha256(tmp_path / "again.pt")}
+
+
+def test_what_is_read_and_its_checksum_are_of_one_state_while_a_training_replaces_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, really = tmp_path / "last.pt", torch.load
+    before = save_checkpoint(path, made(step=7))
+
+    def late(*arguments: Any, **more: Any) -> Any:
+        save_checkpoint(path, made(step=8))
+        return really(*arguments, **more)
+
+    monkeypatch.setattr(torch, "load", late)
+    checkpoint, digest = load_with_checksum(path)
+    assert (checkpoint.step, digest) == (7, before)
+    assert sha256(path) != before
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:

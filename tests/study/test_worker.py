@@ -1,9 +1,13 @@
 """One run of a study, wherever it is started: with its settings, tried again, failed, stopped."""
 
+import queue
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ from viscera.core.errors import BadInputError, DefectError, RunFailedError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.settings import differences
 from viscera.io.confusion_table import read_confusion
+from viscera.io.folder_lock import alone_in
 from viscera.io.runlog import RunFolder, StudyFolder, read_config
 from viscera.io.store import Store
 from viscera.stages.train import train
@@ -119,3 +124,27 @@ def test_stopped_between_two_cases_it_is_no_failure_and_not_scored(plan: StudyPl
     assert not task.run.scores.exists()
     assert run_task(plan, task, Event(), unseen) is None
     assert task.run.scores.exists()
+
+
+def test_a_worker_waits_for_one_of_a_study_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which sees a moment later that its study is gone."""
+    task, done, began = SimpleNamespace(run=RunFolder(tmp_path / "run"), name="arm"), list[bool](), Event()
+    monkeypatch.setattr(worker._Worker, "news", queue.Queue(), raising=False)
+
+    def of_before() -> None:
+        with alone_in(task.run.path, "arm"):
+            began.set()
+            time.sleep(0.1)
+
+    held = Thread(target=of_before)
+    monkeypatch.setattr(worker, "run_task", lambda *_: done.append(True))
+    held.start()
+    began.wait()
+    assert worker.run_in_worker(cast("Any", None), cast("Any", task)) is None
+    held.join()
+    assert len(done) == 1
+    monkeypatch.setattr(worker, "TURN_S", 0)
+    with alone_in(task.run.path, "arm"):
+        failure = worker.run_in_worker(cast("Any", None), cast("Any", task))
+    assert "arm: " in str(failure)
+    assert "another process is working on it" in str(failure)

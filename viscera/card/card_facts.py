@@ -14,7 +14,7 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import size_text
 from viscera.core.settings import fields_of
-from viscera.io.checkpoint import Checkpoint, load_checkpoint
+from viscera.io.checkpoint import Checkpoint, load_with_checksum
 from viscera.io.files import sha256
 from viscera.io.manifest import Split
 from viscera.io.records import read_json, validated
@@ -57,7 +57,7 @@ class RunFacts:
                 f"{run}: several models as one, each organ from its own (`viscera study --fuse`). Give the run of one "
                 "of them: each has a card of its own."
             )
-        checkpoint = _checkpoint(folder.last, written)
+        checkpoint, checksum = _checkpoint(folder.last, written)
         fold = checkpoint.config.train.fold
         data = TrainingData.read(folder.training_data) or TrainingData(
             classes=checkpoint.classes.names,
@@ -71,12 +71,14 @@ class RunFacts:
             data = TrainingData.of(store, fold)
             splits = {name: record.split for name, record in store.manifest.cases.items()}
         best = _checkpoint(folder.best, written) if folder.best.exists() else None
-        details = _details(folder, checkpoint, best)
+        details = _details(folder, checkpoint, checksum, best)
         return cls(details, data, tuple(_calibrations(folder.calibration, details)), checkpoint, splits)
 
 
-def _checkpoint(path: Path, written: Written | None) -> Checkpoint:
-    return (written or {}).get(path.name) or load_checkpoint(path)
+def _checkpoint(path: Path, written: Written | None) -> tuple[Checkpoint, str]:
+    if written and path.name in written:
+        return written[path.name], sha256(path)
+    return load_with_checksum(path)
 
 
 def _refuse_other_store(folder: RunFolder, store: Store, checkpoint: Checkpoint) -> None:
@@ -96,11 +98,13 @@ def _calibrations(path: Path, details: ModelDetails) -> Iterator[CalibrationFact
             yield validated(CalibrationFacts, known | {"checkpoint": name}, path, "Calibrate the run again.")
 
 
-def _details(folder: RunFolder, checkpoint: Checkpoint, best: Checkpoint | None) -> ModelDetails:
+def _details(
+    folder: RunFolder, checkpoint: Checkpoint, checksum: str, best: tuple[Checkpoint, str] | None
+) -> ModelDetails:
     status, config = folder.read_status(), checkpoint.config
-    weights = [WeightsFile(file=folder.last.name, sha256=sha256(folder.last), step=checkpoint.step)]
+    weights = [WeightsFile(file=folder.last.name, sha256=checksum, step=checkpoint.step)]
     if best is not None:
-        weights.append(WeightsFile(file=folder.best.name, sha256=sha256(folder.best), step=best.step))
+        weights.append(WeightsFile(file=folder.best.name, sha256=best[1], step=best[0].step))
     machine = ""
     if status is not None and status.hardware:
         threads = (

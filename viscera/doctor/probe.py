@@ -22,8 +22,7 @@ from viscera.engine.monitor import Monitor
 from viscera.engine.sliding_window import probability_planes
 from viscera.engine.trained_model import build_network
 from viscera.imaging.most_probable import most_probable
-from viscera.io.checkpoint import Checkpoint, load_checkpoint
-from viscera.io.files import sha256
+from viscera.io.checkpoint import Checkpoint, load_with_checksum
 from viscera.io.mirror_index import address_of, mirror_of
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.splits import evenly_spread
@@ -37,7 +36,6 @@ from viscera.networks.unet3d import UNet3D
 log = logging.getLogger(__name__)
 _MOST_CASES = 12  # evenly over those that there are
 _WINDOWS = 48  # that the statistics are compared on
-_TRIES = 3  # to read a checkpoint that a training replaces meanwhile
 _REFIT_SEED = 2**31 + 1  # of windows that no training has seen in this order
 Part = Literal["validation", "train"]
 
@@ -96,7 +94,7 @@ def probe_run(run: Path, store_path: Path, *, device: str = "auto", progress: On
     Raises BadInputError for no run, and a store that is not the one that it was trained on.
     """
     folder = RunFolder(run)
-    checkpoint, checksum = _loaded(folder.last)
+    checkpoint, checksum = load_with_checksum(folder.last)
     store = Store.open(store_path).of_fold(checkpoint.config.train.fold)
     store.refuse_other_classes(run, checkpoint.classes)
     if not was_trained_on(folder, checkpoint, store):
@@ -129,15 +127,6 @@ def probe_run(run: Path, store_path: Path, *, device: str = "auto", progress: On
     )
     _keep(folder, probe)
     return probe
-
-
-def _loaded(path: Path) -> tuple[Checkpoint, str]:
-    """A checkpoint and the checksum of its file: of the same state, also while a training writes the next one."""
-    for _ in range(_TRIES):
-        checksum, checkpoint = sha256(path), load_checkpoint(path)
-        if sha256(path) == checksum:
-            return checkpoint, checksum
-    raise BadInputError(f"{path}: a training replaces it faster than it can be read. Wait until that has ended.")
 
 
 def _kept(folder: RunFolder) -> Probe | None:

@@ -14,8 +14,8 @@ from viscera.core.config import TrainConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import size_text
 from viscera.core.settings import differences
-from viscera.io.checkpoint import Checkpoint, load_checkpoint
-from viscera.io.files import sha256, write_text
+from viscera.io.checkpoint import Checkpoint, load_with_checksum
+from viscera.io.files import write_text
 from viscera.io.mirror_index import address_of, mirror_of
 from viscera.io.records import read_json, read_text, validated, write_record
 from viscera.io.runlog import RunFolder, runs_in
@@ -52,11 +52,11 @@ class Source(NamedTuple):
                 else "this is not a run (it has no last.pt)"
             )
             raise BadInputError(f"{run}: {what}. Give the folder of a run that `viscera train` made.")
-        checkpoint, status = load_checkpoint(folder.last), folder.read_status()
+        (checkpoint, checksum), status = load_with_checksum(folder.last), folder.read_status()
         if status is not None and status.state != "finished":
             at = f"at step {checkpoint.step} of {status.iterations}"
             log.warning("%s: this run is %s, %s; its weights are taken as they are.", run, status.state, at)
-        return cls(address_of(run), run.resolve().name, sha256(folder.last), checkpoint)
+        return cls(address_of(run), run.resolve().name, checksum, checkpoint)
 
     @classmethod
     def of(cls, run: Path | None, folder: RunFolder) -> "Source | None":

@@ -22,8 +22,7 @@ from viscera.imaging.cleanup import organs_named
 from viscera.imaging.most_probable import OnPlane, most_probable
 from viscera.imaging.probabilities import tempered
 from viscera.imaging.resample import GridChange, restore_labels, restore_planes, restored_planes, stacked
-from viscera.io.checkpoint import Checkpoint, load_checkpoint
-from viscera.io.files import sha256
+from viscera.io.checkpoint import Checkpoint, load_with_checksum
 from viscera.networks.folded_unet3d import FoldedUNet3D
 from viscera.networks.unet3d import UNet3D
 
@@ -64,7 +63,7 @@ class Model:
         checkpoint is missing or damaged, or does not know an organ of `config.cleanup`, or where there is no such
         device.
         """
-        checkpoint = load_checkpoint(path)
+        checkpoint, checksum = load_with_checksum(path)
         config = config or checkpoint.config.predict
         for setting, names in config.cleanup:
             organs_named(names, checkpoint.classes, setting)
@@ -84,7 +83,7 @@ class Model:
                 "sub_volumes predicts in sub-volumes of that size.",
                 *(path, checkpoint.config.train.network.normalisation, checkpoint.config.train.patch),
             )
-        return cls(applied, checkpoint, config, on, sha256(path))
+        return cls(applied, checkpoint, config, on, checksum)
 
     def __repr__(self) -> str:
         return f"Model({self.text})"

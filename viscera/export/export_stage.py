@@ -20,6 +20,7 @@ from viscera.io.files import is_occupied, make_folder, put_folder, remove_leftov
 from viscera.io.folder_lock import alone_with
 from viscera.io.format_versions import EXPORT_VERSION, refuse_newer
 from viscera.io.records import read_json, validated, write_record
+from viscera.io.runlog import RunFolder, runs_in
 
 RECORD = "export.json"
 
@@ -83,7 +84,8 @@ def export(
             needed(module, name)
     with alone_with(out):
         _refuse_others(out, overwrite=overwrite)
-        _write(ExportedModel.read(run, config), wanted, out)
+        before = _weights_of(run)
+        _write(ExportedModel.read(run, config), wanted, out, before)
     return out
 
 
@@ -100,7 +102,19 @@ def written_text(out: Path) -> str:
     return "\n".join(lines)
 
 
-def _write(model: ExportedModel, wanted: Sequence[str], out: Path) -> None:
+def _weights_of(run: Path) -> dict[Path, str]:
+    """Checksums of the checkpoints of a run, or of several."""
+    folders = [RunFolder(each) for each in (run, *runs_in(run))]
+    return {path: sha256(path) for folder in folders for path in (folder.last, folder.best) if path.exists()}
+
+
+def _refuse_others_than(weights: Mapping[Path, str], run: Path) -> None:
+    """Raise BadInputError where a training has written anew what the forms of an export have read one after another."""
+    if _weights_of(run) != weights:
+        raise BadInputError(f"{run}: a training has replaced its weights meanwhile. Export it when that has ended.")
+
+
+def _write(model: ExportedModel, wanted: Sequence[str], out: Path, weights: Mapping[Path, str]) -> None:
     target = Path(os.path.realpath(out)) if out.is_symlink() else out.absolute()
     with writing(out):
         make_folder(target.parent)
@@ -113,6 +127,7 @@ def _write(model: ExportedModel, wanted: Sequence[str], out: Path) -> None:
                 write_card(model.run, folder)
                 FORMS[name].write(model, folder)
             _record(model, wanted, temporary)
+            _refuse_others_than(weights, model.run)
             put_folder(temporary, target)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import viscera
 from viscera.engine.temperature import read_calibrations, write_calibration
 from viscera.export.exported_model import ExportedModel, readme_of
-from viscera.io.checkpoint import load_checkpoint
+from viscera.io.checkpoint import load_with_checksum
 from viscera.io.files import sha256, write_text
 from viscera.io.hub_folder import write_hub_folder
 from viscera.io.runlog import RunFolder, runs_in
@@ -29,11 +29,10 @@ def write_safetensors(model: ExportedModel, folder: Path) -> None:
 
 def _write(model: ExportedModel, run: Path, folder: Path) -> None:
     source = RunFolder(run)
-    checkpoint = load_checkpoint(source.last)
+    checkpoint, digest = load_with_checksum(source.last)
     config = model.given or checkpoint.config.predict
-    path = source.best if config.checkpoint == "best" else source.last
-    digest = sha256(path)
-    checkpoint = checkpoint if path == source.last else load_checkpoint(path)
+    if config.checkpoint == "best":
+        checkpoint, digest = load_with_checksum(source.best)
     write_hub_folder(folder, checkpoint, config, {"viscera": viscera.__version__, "made_from_sha256": digest})
     if source.training_ranges.exists():
         shutil.copyfile(source.training_ranges, RunFolder(folder).training_ranges)

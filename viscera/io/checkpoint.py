@@ -18,7 +18,7 @@ from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
-from viscera.io.files import atomic_path, open_file, reading
+from viscera.io.files import atomic_path, open_file, reading, sha256
 from viscera.io.format_versions import refuse_newer
 from viscera.io.seals import Seal
 
@@ -144,9 +144,23 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> Checkpoin
         from viscera.io.hub_folder import read_hub_folder  # noqa: PLC0415 - which makes a `Checkpoint`
 
         return read_hub_folder(path, device)
+    return _read(path, path, device)
+
+
+def load_with_checksum(path: Path, device: str | torch.device = "cpu") -> tuple[Checkpoint, str]:
+    """As `load_checkpoint`, with the SHA-256 of the file: of one state, also while a training replaces it."""
+    if path.suffix == ".safetensors" or not path.exists():
+        return load_checkpoint(path, device), sha256(path)
+    with open_file(path) as file, reading(path):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        return _read(path, file, device), digest
+
+
+def _read(path: Path, opened: Path | BinaryIO, device: str | torch.device) -> Checkpoint:
     try:
         with warnings.catch_warnings(action="ignore"):  # of other pickle protocols: those files are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(opened, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise BadInputError(f"{path}: there is no such checkpoint. Train the run first.") from error
     except Exception as error:  # a flipped byte makes torch.load raise almost anything

@@ -1,19 +1,20 @@
 """Folders that one process holds: on any file system.
 
-Where it has no locks, they are gone without, with one warning, as that takes protection away.
+Where it has no locks, files say who holds what (`io.lease`). Where these cannot be written, a warning says so.
 """
 
 import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
 from viscera.io.file_lock import NoLocksError, try_lock
 from viscera.io.files import LOCKS, NOT_SUPPORTED, PARTS, make_folder, writing
+from viscera.io.lease import is_leased, leased
 
 log = logging.getLogger(__name__)
 _LOCK = ".lock"
@@ -25,9 +26,9 @@ _LOOK_AGAIN_S = 0.05
 def exclusive(folder: Path, *, wait_s: float = 0, lock: str = _LOCK, beside_others: bool = False) -> Iterator[None]:
     """Hold a folder for this process alone; the operating system lets go of it when the process ends, however it ends.
 
-    Where the file system has no locks, the folder is not protected, and a warning says so. Raises BadInputError where
-    another process holds it, and still does after `wait_s` seconds, or it cannot be made or written to. Processes that
-    hold it `beside_others` do so together, and none alone meanwhile. A folder has a `lock` for each purpose.
+    Raises BadInputError where another process holds it, and still does after `wait_s` seconds, or it cannot be made or
+    written to. Processes that hold it `beside_others` do so together, and none alone meanwhile. A folder has a `lock`
+    for each purpose.
     """
     with ExitStack() as held:
         with writing(folder):
@@ -76,8 +77,23 @@ def _take(held: ExitStack, what: Path, lock: Path, deadline: float, *, shared: b
     except PermissionError:  # of another user in a shared folder
         descriptor = os.open(lock, os.O_RDONLY)
     held.callback(os.close, descriptor)
-    _lock(what, descriptor, deadline, shared=shared)
+    try:
+        why_not = _lock(descriptor, deadline, shared=shared)
+        if why_not:
+            wait_s = max(0.0, deadline - time.monotonic())
+            _take_lease(held, leased(lock, wait_s=wait_s, shared=shared), what, why_not)
+    except BlockingIOError as error:
+        raise BadInputError(f"{what}: another process is working on it. Wait for it, or stop it.") from error
     return descriptor
+
+
+def _take_lease(held: ExitStack, lease: AbstractContextManager[None], what: Path, why: str) -> None:
+    try:
+        held.enter_context(lease)
+    except BlockingIOError:
+        raise
+    except OSError:
+        _warn_of_no_lock(what, why)
 
 
 def _is_still(lock: Path, descriptor: int) -> bool:
@@ -86,22 +102,26 @@ def _is_still(lock: Path, descriptor: int) -> bool:
     return False
 
 
-def _lock(folder: Path, descriptor: int, deadline: float, *, shared: bool) -> None:
+def _lock(descriptor: int, deadline: float, *, shared: bool) -> str:
+    """Lock an open file by the deadline; why there are no locks here, where there are none. Raises BlockingIOError."""
     try:
         while True:
             try:
-                return try_lock(descriptor, shared=shared)
-            except BlockingIOError as error:
+                try_lock(descriptor, shared=shared)
+            except BlockingIOError:
                 if time.monotonic() >= deadline:
-                    sentence = f"{folder}: another process is working on it. Wait for it, or stop it."
-                    raise BadInputError(sentence) from error
+                    raise
+            else:
+                return ""
             time.sleep(_LOOK_AGAIN_S)
     except NoLocksError as error:
-        _warn_of_no_lock(folder, f"there are no locks here ({error})")
+        return f"there are no locks here ({error})"
+    except BlockingIOError:
+        raise
     except OSError as error:
         if error.errno not in NOT_SUPPORTED:
             raise
-        _warn_of_no_lock(folder, f"its file system has no locks ({error.strerror})")
+        return f"its file system has no locks ({error.strerror})"
 
 
 @cache
@@ -112,12 +132,15 @@ def _warn_of_no_lock(folder: Path, reason: str) -> None:
 def is_held(folder: Path) -> bool:
     """Whether a process holds a folder, or a file in it, alone or beside others; False where that cannot be known."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    for lock in (each for each in names if each == PARTS or LOCKS.fullmatch(each)):
-        with suppress(OSError, NoLocksError), ExitStack() as opened:
-            descriptor = os.open(folder / lock, os.O_RDONLY)
-            opened.callback(os.close, descriptor)
-            try:
-                try_lock(descriptor, shared=False)
-            except BlockingIOError:
-                return True
+    return any(_is_held(folder / each) for each in names if each == PARTS or LOCKS.fullmatch(each))
+
+
+def _is_held(lock: Path) -> bool:
+    with suppress(FileNotFoundError, PermissionError), ExitStack() as opened:
+        descriptor = os.open(lock, os.O_RDONLY)
+        opened.callback(os.close, descriptor)
+        try:
+            return bool(_lock(descriptor, 0.0, shared=False)) and is_leased(lock)
+        except BlockingIOError:
+            return True
     return False

@@ -7,6 +7,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.wording import counted
 from viscera.io.files import refuse_unwritable, write_text
+from viscera.io.folder_lock import alone_with
 from viscera.io.mirror_index import with_addresses
 from viscera.io.store import Store
 from viscera.planning.plan_text import plan_yaml
@@ -24,11 +25,17 @@ def plan_training(
     progress: OnProgress = unseen,  # called before each timing
 ) -> Plan:
     """Plan a training on a store, and write it down; raises as `planned`, and BadInputError for a file that exists."""
-    if out.exists():
-        raise BadInputError(f"{out}: exists. Move it away, or give another file with --out.")
+    _refuse_existing(out)
     store = Store.open(store_path)
     refuse_unwritable(next(folder for folder in out.absolute().parents if folder.exists()))  # before minutes of timing
-    plan = planned(store, base, wanted, progress)
-    title = f"viscera plan {store_path}: a training on {counted(plan.data.cases, 'case')}."
-    write_text(out, plan_yaml(plan, with_addresses(title)))
+    with alone_with(out):
+        _refuse_existing(out)
+        plan = planned(store, base, wanted, progress)
+        title = f"viscera plan {store_path}: a training on {counted(plan.data.cases, 'case')}."
+        write_text(out, plan_yaml(plan, with_addresses(title)))
     return plan
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise BadInputError(f"{out}: exists. Move it away, or give another file with --out.")

@@ -11,6 +11,7 @@ from viscera.core.geometry import Index3
 from viscera.core.processes import for_each
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.imaging.phantom import phantom_case, phantom_name, spacing_for
+from viscera.io.folder_lock import alone_with
 from viscera.io.nifti import write_nifti
 from viscera.io.records import read_json, write_json
 
@@ -50,12 +51,14 @@ def make_phantoms(  # noqa: PLR0913 - what identifies a set, and how to run
         "phantom": {"seed": seed, "shape": list(shape), "spacing_mm": spacing},
     }
     _check_folder(out, description)
-    missing = [number for number in range(cases) if not all(path.exists() for path in _files(out, number))]
-    _describe(out, description)
-    write = partial(_write_case, out, seed, shape, spacing_mm)
-    for done, _ in enumerate(for_each(write, missing, jobs), start=cases - len(missing) + 1):
-        progress(Progress("phantom", done, cases))
-    return _describe(out, description)
+    with alone_with(out):
+        _check_folder(out, description)  # another process may have just made it
+        missing = [number for number in range(cases) if not all(path.exists() for path in _files(out, number))]
+        _describe(out, description)
+        write = partial(_write_case, out, seed, shape, spacing_mm)
+        for done, _ in enumerate(for_each(write, missing, jobs), start=cases - len(missing) + 1):
+            progress(Progress("phantom", done, cases))
+        return _describe(out, description)
 
 
 def _check_numbers(cases: int, seed: int, shape: Index3, spacing_mm: float | None) -> None:

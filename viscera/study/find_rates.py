@@ -22,6 +22,7 @@ from viscera.engine.monitor import Monitor
 from viscera.engine.optimiser import set_rate
 from viscera.engine.precision_probe import decided
 from viscera.engine.trainer import Trainer
+from viscera.io.folder_lock import alone_with
 from viscera.io.store import Store
 from viscera.losses.dice import soft_dice_loss, soft_dice_sums
 from viscera.losses.marginal import merged, merged_labels
@@ -49,12 +50,13 @@ def find_rates(
     store = Store.open(store_path).of_fold(config.train.fold)
     store.verify(training_cases(store))
     results = []
-    for weighting in weightings:
-        path = rate_range_path(out, weighting)
-        if not path.exists():
-            own = with_settings(config, {"train.weighting": weighting}, "study.weightings")
-            write_rate_range(path, _find(store, own, stop or Event(), progress))
-        results.append(read_rate_range(path))
+    with alone_with(out):
+        for weighting in weightings:
+            path = rate_range_path(out, weighting)
+            if not path.exists():
+                own = with_settings(config, {"train.weighting": weighting}, "study.weightings")
+                write_rate_range(path, _find(store, own, stop or Event(), progress))
+            results.append(read_rate_range(path))
     return results
 
 

@@ -15,6 +15,7 @@ import torch
 from viscera.card.card_stage import refresh_card
 from viscera.core.config import Config, EvaluateConfig
 from viscera.core.errors import (
+    BadInputError,
     DefectError,
     InterruptedRunError,
     LostDeviceError,
@@ -25,6 +26,7 @@ from viscera.core.errors import (
 from viscera.core.processes import show_log
 from viscera.core.progress import OnProgress, Progress, StopSignal
 from viscera.engine.hardware import OUT_OF_MEMORY, out_of_memory_explained
+from viscera.io.folder_lock import TURN_S, alone_in
 from viscera.io.runlog import RunFolder
 from viscera.io.seals import copy_summed
 from viscera.io.store import Store
@@ -68,8 +70,12 @@ def start_worker(news: "Queue[News]", stop: ProcessEvent, parent: int, threads: 
 
 
 def run_in_worker(plan: StudyPlan, task: Task) -> VisceraError | None:
-    """`run_task` in a worker process."""
-    return run_task(plan, task, _Worker, _Worker.news.put)
+    """`run_task` in a worker process; one of a study that was killed may outlive it for a moment, and is waited for."""
+    try:
+        with alone_in(task.run.path, "arm", wait_s=TURN_S):
+            return run_task(plan, task, _Worker, _Worker.news.put)
+    except BadInputError as error:
+        return BadInputError(f"{task.name}: {error}")
 
 
 def run_task(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress) -> VisceraError | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from viscera.core.errors import BadInputError
+from viscera.core.safe_names import is_file_name
 from viscera.io.checkpoint import file_seal, load_checkpoint
 from viscera.io.file_sets import notes_in, read_note
 from viscera.io.files import sha256
@@ -171,6 +172,8 @@ def _of_store(folder: Path) -> Iterator[Check]:
     value, _ = _parsed(manifest)
     for name, record in (value.get("cases") or {}).items():
         for file, digest in (record.get("sha256") or {}).items():
+            if not (is_file_name(name) and is_file_name(file)):
+                continue  # the manifest is called damaged for it
             look = _awaited if record.get("awaited") else _case_file(folder, name, digest)
             yield Check(folder / "cases" / name / file, look, folder)
 

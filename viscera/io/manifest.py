@@ -2,14 +2,15 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import ClassNames, PrepareConfig
 from viscera.core.geometry import Geometry
+from viscera.core.safe_names import is_file_name
 from viscera.core.settings import Settings
 
 FORMAT_VERSION = 1
@@ -19,6 +20,15 @@ FORMAT_VERSIONS = (FORMAT_VERSION, _WITH_IGNORED, _WITH_PSEUDONYMS)
 # of a case's text, where they are that
 _LEFT_OUT = {"fold": None, "ignored_prepared": 0, "ignored_original": 0, "awaited": False}
 Split = Literal["train", "validation", "test"]
+
+
+def _file_name(text: str) -> str:
+    if not is_file_name(text):
+        raise ValueError("the name of a file was expected")
+    return text
+
+
+FileName = Annotated[str, AfterValidator(_file_name)]
 
 
 class GeometryRecord(Settings):
@@ -50,7 +60,7 @@ class CaseRecord(Settings):
     ignored_prepared: int = 0  # voxels that nobody labelled, which are in none of these counts
     ignored_original: int = 0
     volume_change: tuple[float | None, ...]  # per class, prepared over original volume minus 1; None where it is absent
-    sha256: dict[str, str]  # of each file of the case
+    sha256: dict[FileName, str]  # of each file of the case
     sources: dict[str, SourceRecord]  # the scan and label file it was made from, by file name
     unlabelled: tuple[str, ...] = ()  # classes that its data set does not label: their voxels count as background
     meaning: dict[str, int] | None = None  # label number, or name of the mask file, to class; None in older stores
@@ -68,7 +78,7 @@ class Manifest(Settings):
     licence: str = ""  # of the data, as their `dataset.json` states it
     pseudonyms: str = ""  # which key file says whose cases these are (`io.pseudonyms`); empty: they have their names
     prepare: PrepareConfig = Field(default_factory=PrepareConfig)
-    cases: dict[str, CaseRecord] = Field(default_factory=dict)
+    cases: dict[FileName, CaseRecord] = Field(default_factory=dict)
 
     def with_cases(self, cases: Mapping[str, CaseRecord]) -> "Manifest":
         """With these cases in place of all, in the order of their names, and the format version that they need."""

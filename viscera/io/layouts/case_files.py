@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field, ValidationError
 
 from viscera.core.errors import BadInputError
+from viscera.core.safe_names import is_file_name
 from viscera.io.layouts.dataset_tables import CHANNEL_0, case_name, channel_0_of, dataset_json
 from viscera.io.manifest import Split
 
@@ -115,7 +116,8 @@ def list_cases(folder: Path, layout: Layout, places: tuple[Place, ...] | None = 
                 if twin is not case:
                     refusal = f"{case.scan}: {twin.scan} is of the same case. Keep one of them, or rename it."
                     cases[case.name] = replace(twin, refusal=refusal)
-    return cases
+    odd = "the name of a case becomes that of a folder, and this has a line break, a backslash or the like. Rename it."
+    return {name: case if is_file_name(name) else replace(case, refusal=odd) for name, case in cases.items()}
 
 
 class _ListedFiles(BaseModel):
@@ -132,9 +134,23 @@ def _listed_files(folder: Path) -> Iterator[CaseFiles]:
         except ValidationError:
             wanted = "`images` (a list of paths) and `label` were expected."
             raise BadInputError(f"{folder / 'dataset.json'}: `dataset`: {name}: {wanted}") from None
+        if not is_file_name(name):
+            wanted = "the name of a case becomes that of a file, and this cannot be one"
+            raise BadInputError(f"{folder / 'dataset.json'}: `dataset`: {name!r}: {wanted}. Rename it.")
         scan = its.images if isinstance(its.images, str) else its.images[0]
-        at, of = (folder / os.path.expandvars(each).replace("\\", "/") for each in (scan, its.label))
-        yield CaseFiles(_composed(name), at, of)
+        yield CaseFiles(_composed(name), _listed_file(folder, scan), _listed_file(folder, its.label))
+
+
+def _listed_file(folder: Path, listed: str) -> Path:
+    """Where a listed file is: anywhere, as nnU-Net allows it, also by names of environment variables.
+
+    What these hold is seen where it leads to a file, and else in no message: a list may have come from anybody.
+    """
+    plain, whole = (each.replace("\\", "/") for each in (listed, os.path.expandvars(listed)))
+    try:
+        return folder / (whole if (folder / whole).is_file() else plain)
+    except (OSError, ValueError):  # no name of a file
+        return folder / plain
 
 
 def has_scans(folder: Path, place: Place) -> bool:

@@ -43,8 +43,7 @@ def test_no_module_that_windows_lacks_is_imported_at_the_top() -> None:
 
 
 def test_prepare_train_predict(tiny_raw: Path, tmp_path: Path) -> None:
-    said = call(tmp_path, "prepare", tiny_raw, "store", "--downsample", 1, "--test-fraction", 0.2)
-    assert "no locks" in said  # unless portalocker is installed, which goes by fcntl here
+    call(tmp_path, "prepare", tiny_raw, "store", "--downsample", 1, "--test-fraction", 0.2)
     call(tmp_path, "train", "store", "run", *TINY)
     call(tmp_path, "predict", "run", tiny_raw / "imagesTr" / "case_0_0000.nii.gz", "out")
     assert (tmp_path / "out" / "case_0.nii.gz").exists()

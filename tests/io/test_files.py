@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -316,3 +317,10 @@ def test_a_lock_that_was_deleted_while_it_was_waited_for_is_taken_anew(tmp_path:
 def _held_inode(path: Path) -> bool:
     with alone_with(path, wait_s=5):
         return path.with_name(".a.lock").exists()
+
+
+def test_threads_that_look_take_each_other_for_nobody(tmp_path: Path) -> None:
+    with exclusive(tmp_path):
+        pass
+    with ThreadPoolExecutor(8) as threads:
+        assert not any(threads.map(is_held, [tmp_path] * 400))

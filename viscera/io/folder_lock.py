@@ -5,6 +5,7 @@ Where it has no locks, files say who holds what (`io.lease`). Where these cannot
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 _LOCK = ".lock"
 TURN_S = 600  # that one process waits for another to write a list or a manifest
 _LOOK_AGAIN_S = 0.05
+_LOOKING = threading.Lock()  # to look is to lock for an instant: threads would take each other for a process at work
 
 
 @contextmanager
@@ -136,7 +138,7 @@ def is_held(folder: Path) -> bool:
 
 
 def _is_held(lock: Path) -> bool:
-    with suppress(FileNotFoundError, PermissionError), ExitStack() as opened:
+    with suppress(FileNotFoundError, PermissionError), _LOOKING, ExitStack() as opened:
         descriptor = os.open(lock, os.O_RDONLY)
         opened.callback(os.close, descriptor)
         try:

@@ -5,26 +5,15 @@ says, two trials at a time. Prints a line for each, then the sums; the exit code
 """
 
 import argparse
-import importlib
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from torture.outcome import Outcome
+from torture.outcome import run_trial
 
 # name of the module → its part of the time of one processor
 SHARES: dict[str, float] = {"faults": 6, "kills": 6, "two_at_once": 5, "privacy": 4, "harsh_places": 6}
 PROCESSES = 2
-
-
-def run_trial(name: str, seconds: float, seed: int) -> Outcome:
-    """Run one trial, in this process."""
-    started = time.monotonic()
-    outcome: Outcome = importlib.import_module(f"torture.{name}").trial(seconds, seed)
-    outcome.seconds = time.monotonic() - started
-    outcome.write()
-    return outcome
 
 
 def main() -> int:
@@ -36,7 +25,8 @@ def main() -> int:
     options = parser.parse_args()
     names = options.names or list(SHARES)
     whole = sum(SHARES[name] for name in names)
-    seconds = {name: 60 * options.minutes * PROCESSES * SHARES[name] / whole for name in names}
+    side_by_side = min(PROCESSES, len(names))
+    seconds = {name: 60 * options.minutes * side_by_side * SHARES[name] / whole for name in names}
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         begun = [pool.submit(run_trial, name, seconds[name], options.seed) for name in names]
         outcomes = []

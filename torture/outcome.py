@@ -1,7 +1,9 @@
 """What a trial found: one for each promise of `docs/reliability.md`, written into `torture/results/NAME.json`."""
 
+import importlib
 import json
 import platform
+import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,3 +48,12 @@ class Outcome:
         }
         path = folder / f"{self.name}.json"
         path.write_text(json.dumps({**asdict(self), **about}, indent=2) + "\n", encoding="utf-8")
+
+
+def run_trial(name: str, seconds: float, seed: int) -> Outcome:
+    """Run one trial, in this process; here, as a process that is spawned does not know what is called `__main__`."""
+    started = time.monotonic()
+    outcome: Outcome = importlib.import_module(f"torture.{name}").trial(seconds, seed)
+    outcome.seconds = time.monotonic() - started
+    outcome.write()
+    return outcome

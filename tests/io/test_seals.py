@@ -2,6 +2,7 @@ import contextlib
 import hashlib
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,21 +98,26 @@ def test_the_sum_beside_a_table_is_one_that_sha256sum_checks(tmp_path: Path) -> 
         subprocess.run(["sha256sum", "-c", "--strict", "scores.csv.sha256"], cwd=tmp_path, check=True)  # noqa: S607
 
 
+def killed_after(writes: int) -> Callable[[Path, str], None]:
+    """In place of `write_text`: writes so often, then ends as a process that is killed."""
+    left = [writes]
+
+    def write(to: Path, text: str) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        to.write_text(text)
+
+    return write
+
+
 @pytest.mark.parametrize("writes", range(4))
 def test_whenever_writing_a_table_ends_early_what_is_there_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
     path = tmp_path / "scores.csv"
     write_csv(path, ("case",), [("before",)], checksum=True)
-    left = [writes]
-
-    def killed(to: Path, text: str) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        to.write_text(text)
-
-    monkeypatch.setattr("viscera.io.seals.write_text", killed)
+    monkeypatch.setattr("viscera.io.seals.write_text", killed_after(writes))
     try:
         write_csv(path, ("case",), [("after",)], checksum=True)
     except KeyboardInterrupt:
@@ -127,17 +133,11 @@ def test_whenever_writing_a_table_ends_early_what_is_there_fits(
 def test_nor_does_the_sum_of_a_table_that_people_deleted_or_edited_stay_beside_a_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, writes: int
 ) -> None:
-    path, left = tmp_path / "scores.csv", [writes]
+    path = tmp_path / "scores.csv"
     write_csv(path, ("case",), [("before",)], checksum=True)
     path.unlink() if what == "gone" else path.write_text("case\nmine\n")
 
-    def killed(to: Path, text: str) -> None:
-        if not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= 1
-        to.write_text(text)
-
-    monkeypatch.setattr("viscera.io.seals.write_text", killed)
+    monkeypatch.setattr("viscera.io.seals.write_text", killed_after(writes))
     with contextlib.suppress(KeyboardInterrupt):
         write_csv(path, ("case",), [("after",)], checksum=True)
     assert not sum_path(path).exists() or table_seal(path) == (Seal.FITS, path)

@@ -23,7 +23,7 @@ from viscera.engine.predictor import Predictor
 from viscera.engine.sliding_window import predict_probabilities, probability_planes
 from viscera.engine.trained_model import Model
 from viscera.imaging.windows import covering_origins, gaussian_weights
-from viscera.io.checkpoint import Checkpoint, load_checkpoint
+from viscera.io.checkpoint import Checkpoint, load_with_checksum
 from viscera.io.files import sha256
 from viscera.io.store import Store
 from viscera.stages.train import train
@@ -170,11 +170,11 @@ def test_a_run_trained_to_be_used_at_its_best_is(
     train(tiny_store.path, tmp_path / "r", config)
     loaded: list[str] = []
 
-    def watched(path: Path) -> Checkpoint:
+    def watched(path: Path) -> tuple[Checkpoint, str]:
         loaded.append(path.name)
-        return load_checkpoint(path)
+        return load_with_checksum(path)
 
-    monkeypatch.setattr(module, "load_checkpoint", watched)
+    monkeypatch.setattr(module, "load_with_checksum", watched)
     Predictor.load(tmp_path / "r")
     assert loaded[-1] == "best.pt"
 

@@ -92,7 +92,7 @@ def _without_confusion() -> None:
 def _correct(label: int, *, again: bool = False) -> int:
     """Save a label map of the first case, mended by one voxel, as the viewer's page does; unless it is saved."""
     from viscera.core.config import TrainConfig  # noqa: PLC0415
-    from viscera.core.errors import VisceraError  # noqa: PLC0415
+    from viscera.core.errors import VisceraError, case_error  # noqa: PLC0415
     from viscera.view.given_beside import Beside  # noqa: PLC0415
     from viscera.view.open_gallery import open_gallery  # noqa: PLC0415
     from viscera.view.view_app import _Answers  # noqa: PLC0415
@@ -107,9 +107,10 @@ def _correct(label: int, *, again: bool = False) -> int:
             return 0
         about = json.dumps({"who": "Ada", "note": ""}).encode()
         answers.save(0, 0, struct.pack("<I", len(about)) + about + labels.tobytes(order="F"))
-    except VisceraError as error:
-        print(f"viscera: {error}")
-        return error.exit_code
+    except (VisceraError, OSError) as error:  # as the endpoint does
+        explained = case_error("viewer", error)
+        print(f"viscera: {explained}")
+        return explained.exit_code
     return 0
 
 
@@ -118,6 +119,7 @@ _TRAIN = ["train", "store", "run", *TINY, "--iterations=5", "--checkpoint-every=
 _MAPS = "--format=nifti,probabilities"
 _PREDICT = ["predict", "run", "raw/imagesTr", "out", "--device=cpu"]
 _EVALUATE = ["evaluate", "out", "raw/labelsTr", "--out=scored/scores.csv"]
+_PLAN = ["plan", "store", "--iterations=5", "--out=plan.yaml", "--device=cpu"]
 _EXPORT = ["export", "run", "exported", "--to=safetensors,slicer"]
 MAKE: dict[str, tuple[str, Callable[[], object]]] = {  # what commands begin with: of what it is made, and how
     "raw": ("", _called("phantom", "raw", "--cases=4", "--shape", "14", "12", "10")),
@@ -156,7 +158,8 @@ COMMANDS: tuple[Command, ...] = (
             before=lambda: _correct(4)),
     _command("calibrate", ["calibrate", "run", "store", "--device=cpu"], "store run", "run"),
     _command("card", ["card", "run", "--licence=CC0-1.0"], "run", "run"),
-    _command("plan", ["plan", "store", "--iterations=5", "--out=plan.yaml", *_RATES[:1]], "store", "plan.yaml"),
+    Command("plan", _called(*_PLAN), lambda: 0 if Path("plan.yaml").exists() else call(*_PLAN), ("store",),
+            "plan.yaml"),  # one that is there is refused
     _command("phantom", ["phantom", "raw", "--cases=2", "--shape", "12", "12", "8"], "", "raw"),
     _command("check", ["check", "raw"], "raw", "check"),
     _command("merge", ["merge", "scored", "--out=merged"], "raw out", "merged", before=_called(*_EVALUATE)),

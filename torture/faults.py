@@ -5,6 +5,7 @@ to the same end, to the byte, as if nothing had happened.
 """
 
 import random
+import re
 import time
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from torture.outcome import Outcome
 from torture.stand import Ended, Stand, Whole, digests, unsound
 from torture.write_calls import KINDS, Call, Fault, Kind
 
+_TOKEN = re.compile(r"\.[0-9a-f]{8}-")  # of a hidden name
 _KILLED = -9
 _REFUSED = {0, 3}  # exit codes of a command whose write failed: it did without, or said so
 
@@ -20,6 +22,23 @@ _REFUSED = {0, 3}  # exit codes of a command whose write failed: it did without,
 def faults_of(calls: list[Call], kinds: tuple[Kind, ...] = KINDS) -> list[Fault]:
     """All of them."""
     return [Fault(at, kind) for kind in kinds for at, call in enumerate(calls) if kind != "full" or call.takes_space]
+
+
+def in_turn(faults: list[Fault], calls: list[Call], order: random.Random) -> list[Fault]:
+    """In an order of chance, but so that of every place one comes before any comes twice: a file has many writes."""
+    shuffled, seen = order.sample(faults, len(faults)), dict[tuple[str, ...], int]()
+    turns = []
+    for fault in shuffled:
+        place = place_of(fault, calls)
+        turns.append((seen.setdefault(place, 0), fault))
+        seen[place] += 1
+    return [fault for _, fault in sorted(turns, key=lambda each: each[0])]
+
+
+def place_of(fault: Fault, calls: list[Call]) -> tuple[str, ...]:
+    """Where a fault is, without what differs from time to time in hidden names."""
+    call = calls[fault.at]
+    return fault.kind, call.what, *(_TOKEN.sub(".", each) for each in (call.path, call.to))
 
 
 def after(stand: Stand, command: Command, whole: Whole, fault: Fault) -> Iterator[str]:
@@ -70,7 +89,7 @@ def left_behind(stand: Stand, command: Command, whole: Whole, *, is_dead: bool) 
 def trial(seconds: float, seed: int) -> Outcome:
     """All faults of all commands, in an order of chance, until the time is over; each command has its share."""
     outcome, order = Outcome("faults"), random.Random(seed)  # noqa: S311 - no secret
-    tried, there_are = 0, 0
+    calls, places, tried = 0, 0, 0
     end = time.monotonic() + seconds
     with Stand.opened() as stand:
         for number, command in enumerate(COMMANDS):
@@ -78,17 +97,24 @@ def trial(seconds: float, seed: int) -> Outcome:
             stand.begin(command)
             whole = stand.whole(command)
             outcome.failures += [f"{command.name}: {rule}" for rule in whole.rules]
-            faults = faults_of(whole.calls)
-            there_are += len(faults)
-            for fault in order.sample(faults, len(faults)):
+            faults = in_turn(faults_of(whole.calls), whole.calls, order)
+            calls += len(whole.calls)
+            places += len({place_of(each, whole.calls) for each in faults})
+            done = set[tuple[str, ...]]()
+            for fault in faults:
                 if time.monotonic() > until:
                     break
                 began = time.monotonic()
                 wrong = list(after(stand, command, whole, fault))
-                tried += 1
+                done.add(place_of(fault, whole.calls))
+                outcome.faults += 1
                 outcome.lost += bool(wrong)
                 outcome.failures += wrong
                 outcome.worst_s = max(outcome.worst_s, time.monotonic() - began)
-    outcome.faults = tried
-    outcome.figures = {"commands": str(len(COMMANDS)), "places for a fault": f"{there_are:,}"}
+            tried += len(done)
+    outcome.figures = {
+        "commands": str(len(COMMANDS)),
+        "calls that change the disk": f"{calls:,}",
+        "places for a fault": f"{tried:,} of {places:,} tried",
+    }
     return outcome

@@ -21,11 +21,16 @@ class _Still(dt.datetime):
 
 @contextmanager
 def still_clock() -> Iterator[None]:
-    """Within, a step of a training takes a second, it is noon, a process takes no memory, and a manifest no time."""
+    """Within, a step of a training takes a second, it is noon, a process takes no memory, and a manifest no time.
+
+    A plan finds 8 GiB free, and steps that take whole seconds.
+    """
     seconds = itertools.count()
     clock = SimpleNamespace(perf_counter=lambda: float(next(seconds)), monotonic=time.monotonic, time=time.time)
     patches = {
         "viscera.engine.trainer.time": clock,
+        "viscera.engine.step_cost.time": clock,
+        "viscera.planning.training_plan.free_memory": lambda _: 2.0**33,
         "viscera.stages.train.peak_memory_mib": lambda _: 0.0,
         "viscera.study.analysis_plan.dt": SimpleNamespace(datetime=_Still, UTC=dt.UTC),
         "viscera.card.card_stage.datetime": _Still,

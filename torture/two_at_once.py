@@ -161,7 +161,7 @@ def strange_times(stand: Stand, command: Command, whole: Whole, order: random.Ra
         when = order.choice([-86_400.0, 0.0, 1.0, 4e9, time.time() + 1e6])
         os.utime(path, (when, when), follow_symlinks=False)
 
-    def run() -> int:
+    def run() -> int:  # and again, where all is done
         with backwards():
             return command.run() or command.again()
 

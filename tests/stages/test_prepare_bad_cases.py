@@ -4,6 +4,7 @@ import csv
 import errno
 import multiprocessing
 import resource
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.layout_examples import write_example
+from torture.write_calls import Fault, WriteCalls
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError, DefectError
@@ -202,6 +204,20 @@ def test_a_full_disk_ends_the_command_and_the_next_call_completes(
     store = prepare(raw, tmp_path / "s", PrepareConfig(downsample=1))
     store.verify(store.names())
     assert len(store.names()) == 5
+
+
+def test_a_broken_disk_of_the_store_is_no_fault_of_the_case(raw: Path, tmp_path: Path) -> None:
+    """It would be left out, and the split drawn without it."""
+    whole = prepare(raw, tmp_path / "whole", HALF).manifest
+    with WriteCalls(tmp_path).watching() as calls:
+        prepare(raw, tmp_path / "s", HALF)
+    at = next(number for number, call in enumerate(calls.calls) if call.path.endswith("case_2/labels.npy"))
+    shutil.rmtree(tmp_path / "s")
+    said = pytest.raises(BadInputError, match=r"cases/case_2: cannot be written \(Input/output error\)")
+    with WriteCalls(tmp_path, Fault(at, "broken")).watching(), said:
+        prepare(raw, tmp_path / "s", HALF)
+    assert not (tmp_path / "s" / "quarantine.csv").exists()
+    assert prepare(raw, tmp_path / "s", HALF).manifest == whole
 
 
 # ------------------------------------------------------------------------------------------ one barrier per case

@@ -1,11 +1,12 @@
 """A few of the faults of `make torture`, at the places where they hurt; and no command writes past the shim."""
 
+import random
 from collections.abc import Iterator
 
 import pytest
 
 from torture.commands import COMMANDS
-from torture.faults import after, faults_of
+from torture.faults import after, faults_of, in_turn
 from torture.stand import Stand
 from torture.write_calls import Call, Fault
 
@@ -44,6 +45,14 @@ def test_a_full_disk_takes_only_what_needs_space() -> None:
         Fault(0, "broken"),
         Fault(1, "broken"),
     ]
+
+
+def test_of_every_place_one_fault_comes_before_any_comes_twice() -> None:
+    """The name of a hidden file is another each time, and a large file has many writes."""
+    calls = [Call("write", f"a/.{number:08x}-b") for number in range(50)] + [Call("write", "c")]
+    turns = in_turn(faults_of(calls, ("dies",)), calls, random.Random(0))  # noqa: S311 - no secret
+    assert Fault(50, "dies") in turns[:2]
+    assert sorted(turns, key=lambda fault: fault.at) == faults_of(calls, ("dies",))
 
 
 @pytest.mark.slow

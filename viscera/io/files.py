@@ -225,6 +225,11 @@ def is_full_disk(error: BaseException | None) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
+def is_unwritable(error: BaseException | None) -> bool:
+    """Whether it was the disk that a file could not be written to, and no name of it: other cases fare no better."""
+    return isinstance(error, OSError) and error.errno != errno.ENAMETOOLONG
+
+
 def refuse_unwritable(folder: Path, remedy: str = "Choose another folder.") -> None:
     """Raise BadInputError where a folder cannot be made or written to: before hours of work, not after."""
     with writing(folder, remedy):

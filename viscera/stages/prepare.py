@@ -23,7 +23,7 @@ from viscera.core.wording import agreeing, listed
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io import quarantine
 from viscera.io.classes import ClassFile
-from viscera.io.files import PARTS, is_full_disk, sha256
+from viscera.io.files import PARTS, is_unwritable, sha256
 from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.job_parts import begin_part, forget_parts
 from viscera.io.layouts.case_source import CaseSource
@@ -231,7 +231,7 @@ def _add_cases(
     *,
     beside_others: bool,
 ) -> CaseBarrier:
-    """Store the cases that are new; a full disk ends that, whatever else happens leaves out one case."""
+    """Store the cases that are new; a store that cannot be written to ends that, all else leaves out one case."""
     barrier = CaseBarrier()
     if not cases:
         return barrier
@@ -263,17 +263,17 @@ def _outcome(
 ) -> _Outcome:
     """Store one case, in whichever process, unless it is stored."""
     source, before = item
-    barrier, record, full_disk = CaseBarrier(), None, None
+    barrier, record, unwritable = CaseBarrier(), None, None
     with barrier.around(source.name):
         if before is None or before.awaited or not _is_stored(path, table, source, before):
             case = _prepared(source, config)
             try:
                 record = write_case(path, case, table, before)
             except BadInputError as error:
-                if not is_full_disk(error.__cause__):
+                if not is_unwritable(error.__cause__):
                     raise
-                full_disk = error
-    return _Outcome(source.name, record, full_disk or barrier.left_out.get(source.name), is_end=full_disk is not None)
+                unwritable = error
+    return _Outcome(source.name, record, unwritable or barrier.left_out.get(source.name), is_end=unwritable is not None)
 
 
 def _open_or_create(

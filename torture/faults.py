@@ -88,7 +88,7 @@ def left_behind(stand: Stand, command: Command, whole: Whole, *, is_dead: bool) 
 
 def trial(seconds: float, seed: int) -> Outcome:
     """All faults of all commands, in an order of chance, until the time is over; each command has its share."""
-    outcome, order = Outcome("faults"), random.Random(seed)  # noqa: S311 - no secret
+    outcome, order = Outcome("faults"), random.Random(seed)
     calls, places, tried = 0, 0, 0
     end = time.monotonic() + seconds
     with Stand.opened() as stand:

@@ -189,7 +189,7 @@ def cells_of(seed: int = 0, places: Iterable[str] = PLACES, commands: Iterable[s
         for command in PLACES[place].commands
         if command in wanted and place != "as usual" and not (place in NOT_REFUSED and command == KEEPING_NOTHING)
     ]
-    random.Random(seed).shuffle(rest)  # noqa: S311 - an order
+    random.Random(seed).shuffle(rest)
     return [*((name, "as usual") for name in ALL if name in wanted), *rest]
 
 

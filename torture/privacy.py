@@ -383,7 +383,7 @@ def trial(seconds: float, seed: int) -> Outcome:
     """Rounds, with names of files and without, until the time is over."""
     outcome, started, rounds = Outcome("privacy"), time.monotonic(), 0
     while rounds < 2 or time.monotonic() - started < seconds * (1 - 1 / (rounds + 1)):
-        chosen = random.Random(seed + rounds)  # noqa: S311 - what is tried, no secret
+        chosen = random.Random(seed + rounds)
         with tempfile.TemporaryDirectory() as work:
             files, found = one_round(Path(work), chosen, has_pseudonyms=rounds % 2 == 1, whole=True)
         outcome.inputs += files

@@ -60,14 +60,17 @@ def logit_gradient_norms(
         weights_L = weights_L / labelling
     denominator = cardinality_BL + loss.smoothing
     denominator = denominator.masked_fill(denominator == 0, 1)  # a class that is not labelled: all of it is 0
-    outside = ((2 * intersection_BL + loss.smoothing) / denominator.square())[..., None]  # g / w where r = 0
+    # g / w where r = 0; one division after the other, as the square of a small sum is 0 in 32 bits
+    outside = ((2 * intersection_BL + loss.smoothing) / denominator / denominator)[..., None]
     inside = outside - (2 / denominator)[..., None]  # g / w where r = 1
     probabilities_BLV = probabilities_BLIJK.flatten(2)
     gradient_BLV = torch.where(one_hot_BLV > 0, inside, outside)
     if isinstance(loss, DiceAndCrossEntropyLoss):
         pull_BLV = one_hot_BLV * loss.pull(whole[3])[:, None] / probabilities_BLV.clamp(min=_LEAST)
         gradient_BLV = gradient_BLV * weights_L.to(gradient_BLV.dtype)[:, None] - pull_BLV
-        weights_L = torch.ones_like(weights_L)
+        exponent = torch.frexp(gradient_BLV.abs().amax()).exponent.clamp(min=0)  # 32 bits may not hold the squares
+        gradient_BLV = torch.ldexp(gradient_BLV, -exponent)
+        weights_L = torch.ldexp(torch.ones_like(weights_L), exponent)
     if own_BLV is None:
         through_softmax_BLV = 1 - 2 * probabilities_BLV + length_B1V
         squares_BLV = (gradient_BLV * probabilities_BLV).square().mul_(through_softmax_BLV.clamp_(min=0))

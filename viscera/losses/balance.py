@@ -94,8 +94,10 @@ def _weights(counts: npt.NDArray[np.float64], scheme: str | float, epsilon: floa
     with np.errstate(divide="ignore", over="ignore"):
         weights: Weights = n / (counts.size * counts**power + epsilon)  # Eq. 4 for power 1, Eq. 5 for power 2
     if not np.isfinite(weights).all():
-        empty = ", ".join(str(label) for label in np.flatnonzero(counts == 0))
-        raise BadInputError(f"voxel_counts: class {empty} has no voxel and epsilon is 0, so its weight is infinite.")
+        empty = ", ".join(str(label) for label in np.flatnonzero(~np.isfinite(weights)))
+        raise BadInputError(
+            f"voxel_counts: class {empty} has no voxel and epsilon is {epsilon:g}, so its weight is infinite."
+        )
     if not weights.any():
         raise BadInputError("voxel_counts: so large that every weight is 0. Lower train.loss.count_scale or the power.")
     return weights
@@ -144,7 +146,13 @@ class WeightSchedule:
         direction changes. Raises BadInputError as `class_weights`, and for named weights of other classes.
         """
         schedule = config.schedule
-        counts = _counts(voxel_counts) * config.count_scale
+        with np.errstate(over="ignore"):
+            counts = _counts(voxel_counts) * config.count_scale
+        if not np.isfinite(counts.sum()):
+            raise BadInputError(
+                f"train.loss.count_scale: {config.count_scale:g} times the training set's counts is more than a number "
+                "holds. Lower it."
+            )
         refuse_other_classes(config.weights, classes)
 
         def weights(scheme: str | float) -> Weights:

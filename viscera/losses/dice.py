@@ -1,5 +1,6 @@
 """The weighted soft Dice loss: Eq. 2 per class, Eq. 6 over classes; and the same with the cross-entropy beside it."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,11 +12,13 @@ from torch import Tensor, nn
 from viscera.core.config import LossConfig
 from viscera.core.errors import BadInputError, BadTypeError, refuse_non_number, refuse_unknown
 from viscera.core.shape_hints import of_labels
-from viscera.losses.dice_of_logits import is_possible, soft_dice_sums_of_logits, sum_type
-from viscera.losses.marginal import mean_of_labelled, merged, merged_labels
+from viscera.losses.dice_of_logits import LEAST, is_possible, soft_dice_sums_of_logits, sum_type
+from viscera.losses.marginal import log_merged, mean_of_labelled, merged, merged_labels
+from viscera.losses.weight_vector import refuse_small_smoothing, weight_vector
 
 _WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, *_WIDE_UNSIGNED)
+_LEAST_LOG = math.log(LEAST)
 _ROUNDING = 1e-2  # of a softmax in bfloat16
 
 
@@ -39,18 +42,23 @@ def soft_dice_sums(
     """
     one_hot_BLV = one_hot(labels_BIJK, probabilities_BLIJK, ignore_index)
     probabilities_BLV = probabilities_BLIJK.flatten(2)
-    intersection_BL = (probabilities_BLV * one_hot_BLV).sum(dim=2)
+    # chosen, not multiplied: the derivative by the intersection of a class that is not there may be infinite
+    intersection_BL = probabilities_BLV.masked_fill(one_hot_BLV == 0, 0).sum(dim=2)
     cardinality_BL = probabilities_BLV.sum(dim=2) + one_hot_BLV.sum(dim=2)
     return intersection_BL, cardinality_BL
 
 
 def entropy_sums(
-    probabilities_BLIJK: Tensor, labels_BIJK: Tensor, ignore_index: int | None = None
+    log_probabilities_BLIJK: Tensor, labels_BIJK: Tensor, ignore_index: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Of the voxels of each class in each sub-volume Σ -log of its probability, and their number, (B, L) each."""
-    one_hot_BLV = one_hot(labels_BIJK, probabilities_BLIJK, ignore_index)
-    own_B1V = (probabilities_BLIJK.flatten(2) * one_hot_BLV).sum(dim=1, keepdim=True).clamp(min=1e-37)
-    return -(own_B1V.log() * one_hot_BLV).sum(dim=2), one_hot_BLV.sum(dim=2)
+    """Of the voxels of each class in each sub-volume Σ -log of its probability, and their number, (B, L) each.
+
+    A probability counts as 1e-37 at least; its gradient is what it is all the same.
+    """
+    one_hot_BLV = one_hot(labels_BIJK, log_probabilities_BLIJK, ignore_index)
+    own_BLV = log_probabilities_BLIJK.flatten(2).masked_fill(one_hot_BLV == 0, 0)
+    counted_BLV = own_BLV + (own_BLV.clamp(min=_LEAST_LOG) - own_BLV).detach()
+    return -counted_BLV.sum(dim=2), one_hot_BLV.sum(dim=2)
 
 
 def soft_dice_loss(intersection: Tensor, cardinality: Tensor, smoothing: float = 0.0) -> Tensor:
@@ -104,7 +112,8 @@ class WeightedDiceLoss(nn.Module):
         refuse_unknown("sums", sums, ("batch", "sub_volume"))
         refuse_unknown("inputs", inputs, ("logits", "probabilities"))
         refuse_non_number("smoothing", smoothing)
-        self.register_buffer("class_weights", _vector(class_weights))
+        self.register_buffer("class_weights", weight_vector(class_weights))
+        refuse_small_smoothing(smoothing, self.class_weights)
         self.sums = sums
         self.smoothing = smoothing
         self.inputs = inputs
@@ -207,14 +216,21 @@ class WeightedDiceLoss(nn.Module):
             return soft_dice_sums_of_logits(values_BLIJK, labels_BIJK, labelled_BL, **options)
         unknown = None if ignored is None else (labels_BIJK == ignored).unsqueeze(1)
         known_BLIJK = values_BLIJK if unknown is None else values_BLIJK.masked_fill(unknown, 0)  # also where it is NaN
-        probabilities_BLIJK = self._probabilities(known_BLIJK.to(sum_type(values_BLIJK)))
+        known_BLIJK = known_BLIJK.to(sum_type(values_BLIJK))
+        probabilities_BLIJK = self._probabilities(known_BLIJK)
         if unknown is not None:
             probabilities_BLIJK = probabilities_BLIJK.masked_fill(unknown, 0)
         if labelled_BL is not None:
             probabilities_BLIJK = merged(probabilities_BLIJK, labelled_BL)
             labels_BIJK = merged_labels(labels_BIJK, labelled_BL, ignored)
         dice_sums = soft_dice_sums(probabilities_BLIJK, labels_BIJK, ignored)
-        return (*dice_sums, *entropy_sums(probabilities_BLIJK, labels_BIJK, ignored)) if with_entropy else dice_sums
+        if not with_entropy:
+            return dice_sums
+        if self.inputs == "logits":  # whose logarithm is known also where a probability is 0 in 32 bits
+            logs_BLIJK = log_merged(torch.log_softmax(known_BLIJK, dim=1), labelled_BL)
+        else:
+            logs_BLIJK = probabilities_BLIJK.clamp(min=LEAST).log()
+        return *dice_sums, *entropy_sums(logs_BLIJK, labels_BIJK, ignored)
 
     def _probabilities(self, values_BLIJK: Tensor) -> Tensor:
         if self.inputs == "logits":
@@ -266,21 +282,8 @@ class WeightedDiceLoss(nn.Module):
         return labels_BIJK
 
 
-def _vector(class_weights: npt.ArrayLike | Tensor) -> Tensor:
-    """(L,) float64."""
-    try:
-        plain = class_weights.detach() if isinstance(class_weights, Tensor) else np.array(class_weights, np.float64)
-        given = torch.as_tensor(plain)
-    except (TypeError, ValueError) as error:
-        raise BadTypeError(f"class_weights: {class_weights!r}; one weight for each class was expected.") from error
-    if given.is_complex():
-        raise BadTypeError(f"class_weights: {given.dtype}; one weight for each class was expected.")
-    weights = given.to(torch.float64)
-    if weights.ndim != 1 or weights.numel() == 0:
-        raise BadInputError(f"class_weights: shape {tuple(weights.shape)}, one weight for each class was expected.")
-    if not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()):
-        raise BadInputError(f"class_weights: {weights.tolist()}; finite numbers of at least 0 were expected.")
-    return weights
+def _not_0(value: Tensor) -> Tensor:
+    return value.masked_fill(value == 0, 1)
 
 
 class DiceAndCrossEntropyLoss(WeightedDiceLoss):
@@ -301,7 +304,7 @@ class DiceAndCrossEntropyLoss(WeightedDiceLoss):
         **options: Any,  # noqa: ANN401 - of `WeightedDiceLoss`
     ) -> None:
         super().__init__(class_weights, **options)
-        self.register_buffer("voxel_weights", _vector(voxel_weights))
+        self.register_buffer("voxel_weights", weight_vector(voxel_weights))
         self.factor = factor
 
     def parts(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -318,9 +321,10 @@ class DiceAndCrossEntropyLoss(WeightedDiceLoss):
 
     def pull(self, voxels_BL: Tensor) -> Tensor:
         """What the loss changes by with the -log probability of one voxel of each class, (L,), of (B, L) voxels."""
-        weights_L = self.voxel_weights.to(voxels_BL.dtype)
-        total = (weights_L * voxels_BL.sum(dim=0)).sum()
-        return self.factor * weights_L / total.masked_fill(total == 0, 1)  # of no labelled voxel all sums are 0
+        voxels_L = voxels_BL.sum(dim=0)
+        weights_L = self.voxel_weights * (voxels_L > 0)  # of a class that is not there it may be a 10^30 times another
+        pull_L = self.factor * weights_L / _not_0((weights_L * voxels_L).sum())  # of no labelled voxel all sums are 0
+        return pull_L.to(voxels_BL.dtype)
 
     def _both(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None) -> tuple[Tensor, Tensor]:
         """Eq. 2 for each class, (L,), and each class's part of the cross-entropy, (L,), times the factor."""

@@ -27,7 +27,7 @@ from viscera.losses.marginal import merged, merged_labels
 _BLOCK = 2**17  # numbers, L times voxels, for each thread: two blocks fit into a core's second cache
 _LARGE_BLOCK = 2**23  # on a GPU, where a block is some thirty kernels, and small ones wait for their launches
 _ONE_AFTER_ANOTHER = {"cpu"}  # devices that add up voxel after voxel; the threads of a GPU would wait at L places
-_LEAST = 1e-37  # probability of which a logarithm is taken: a number of float32
+LEAST = 1e-37  # probability of which a logarithm is taken: a number of float32
 _FUSED_ON = {"cuda"}
 _FUSED: dict[torch.device, ModuleType | None] = {}  # what was found of each device
 _FUSED_IGNORING: dict[torch.device, ModuleType | None] = {}  # the same of kernels that leave voxels out
@@ -198,7 +198,7 @@ def _sums(
         _add_by_class(sums_NBL[1, b], labels_V, block.counted(torch.ones_like(own_V)))
         sums_NBL[1, b] += s_LV.sum(dim=1)
         if with_entropy:
-            _add_by_class(sums_NBL[2, b], labels_V, block.counted(own_V.clamp(min=_LEAST).log().neg()))
+            _add_by_class(sums_NBL[2, b], labels_V, block.counted(own_V.clamp(min=LEAST).log().neg()))
             _add_by_class(sums_NBL[3, b], labels_V, block.counted(torch.ones_like(own_V)))
     return sums_NBL.to(sum_type(logits_BLIJK)).unbind()
 
@@ -225,7 +225,7 @@ def _gradient(  # noqa: PLR0913 - what was given, and the derivative by each sum
     channels_last = logits_BLIJK.is_contiguous(memory_format=torch.channels_last_3d)
     layout = torch.channels_last_3d if channels_last else torch.contiguous_format
     gradient_BLIJK = torch.empty_like(logits_BLIJK, memory_format=layout)
-    gradient_BLV = gradient_BLIJK.flatten(2)  # of both layouts a view
+    gradient_BLV, logits_BLV = gradient_BLIJK.flatten(2), logits_BLIJK.flatten(2)  # of both layouts a view
     memory: Tensor | None = None
     for block in _blocks(logits_BLIJK, labels_BIJK, labelled_BL, ignored):
         b, voxels, s_LV, labels_V, places_V, _ = block
@@ -237,7 +237,12 @@ def _gradient(  # noqa: PLR0913 - what was given, and the derivative by each sum
         mean_V = g_LV.mul_(s_LV).sum(dim=0)
         if by_entropy_BL is not None:
             pull_V = block.counted(by_entropy_BL[b].index_select(0, labels_V))
-            _add_pull(g_LV, s_LV, labels_V, pull_V, None if labelled_BL is None else labelled_BL[b])
+            if labelled_BL is None:
+                g_LV.scatter_add_(0, labels_V[None], -pull_V[None])
+            else:
+                logits_LV = logits_BLV[b, :, voxels].to(s_LV.dtype)
+                logits_LV = logits_LV if block.known is None else logits_LV.masked_fill(~block.known, 0)
+                g_LV -= _targets(logits_LV, labels_V, labelled_BL[b]) * pull_V
             mean_V -= pull_V
         target_1LV = gradient_BLV[b : b + 1, :, voxels]
         if target_1LV.stride(2) == 1:
@@ -247,17 +252,16 @@ def _gradient(  # noqa: PLR0913 - what was given, and the derivative by each sum
     return gradient_BLIJK
 
 
-def _add_pull(gradient_LV: Tensor, s_LV: Tensor, labels_V: Tensor, pull_V: Tensor, labelled_L: Tensor | None) -> None:
-    """Subtract pull times r; for a voxel of background that is its classes' part of their probability together."""
-    if labelled_L is None:
-        gradient_LV.scatter_add_(0, labels_V[None], -pull_V[None])
-        return
-    within_L1 = ~labelled_L[:, None]
-    within_L1 = torch.cat([torch.ones_like(within_L1[:1]), within_L1[1:]])
-    parts_LV = s_LV * within_L1
-    parts_LV /= parts_LV.sum(dim=0).clamp(min=_LEAST)
-    one_hot_LV = labels_V == torch.arange(len(s_LV), device=labels_V.device)[:, None]
-    gradient_LV -= torch.where(labels_V == 0, parts_LV, one_hot_LV) * pull_V
+def _targets(logits_LV: Tensor, labels_V: Tensor, labelled_L: Tensor) -> Tensor:
+    """(..., L, V) what the entropy's gradient draws the probabilities to: the class of a voxel.
+
+    Of a voxel of background that is each of its classes, by its part of their probability together.
+    """
+    is_first_L1 = (torch.arange(labelled_L.shape[-1], device=labelled_L.device) == 0)[:, None]
+    within_L1 = ~labelled_L[..., None] | is_first_L1
+    parts_LV = torch.softmax(logits_LV.masked_fill(~within_L1, -torch.inf), dim=-2)
+    one_hot_LV = labels_V[..., None, :] == torch.arange(labelled_L.shape[-1], device=labels_V.device)[:, None]
+    return torch.where(labels_V[..., None, :] == 0, parts_LV, one_hot_LV)
 
 
 def _differentiable_gradient(  # noqa: PLR0913 - as `_gradient`
@@ -280,13 +284,17 @@ def _differentiable_gradient(  # noqa: PLR0913 - as `_gradient`
     if labelled_BL is not None:
         labels_BIJK = merged_labels(labels_BIJK, labelled_BL)
     one_hot_BLV = torch.zeros_like(s_BLV).scatter_(1, labels_BIJK.flatten(1).unsqueeze(1), 1.0)
-    g_BLV = by_intersection_BL[..., None] * one_hot_BLV + by_cardinality_BL[..., None]
-    if by_entropy_BL is not None:
-        whole_BLV = s_BLV if labelled_BL is None else merged(s_BLV[..., None, None], labelled_BL).flatten(2)
-        g_BLV = g_BLV - by_entropy_BL[..., None] * one_hot_BLV / whole_BLV.clamp(min=_LEAST)
+    # chosen, not multiplied: of a class that is not there the derivative by the intersection may be infinite
+    g_BLV = torch.where(one_hot_BLV > 0, by_intersection_BL[..., None], 0) + by_cardinality_BL[..., None]
     if labelled_BL is not None:
         g_BLV = torch.where(labelled_BL[..., None], g_BLV, g_BLV[:, :1])
     gradient_BLV = s_BLV * (g_BLV - (g_BLV * s_BLV).sum(dim=1, keepdim=True))
+    if by_entropy_BL is not None:
+        labels_BV = labels_BIJK.flatten(1)
+        targets_BLV = (
+            one_hot_BLV if labelled_BL is None else _targets(logits_BLV.to(s_BLV.dtype), labels_BV, labelled_BL)
+        )
+        gradient_BLV = gradient_BLV + by_entropy_BL.gather(1, labels_BV)[:, None] * (s_BLV - targets_BLV)
     if unknown_B1V is not None:
         gradient_BLV = gradient_BLV.masked_fill(unknown_B1V, 0)
     return gradient_BLV.to(logits_BLIJK.dtype).view(logits_BLIJK.shape)

@@ -19,6 +19,16 @@ def merged(values_BLIJK: Tensor, labelled_BL: Tensor) -> Tensor:
     return (values_BLIJK * kept_BLIJK).index_copy(1, labelled_BL.new_zeros(1).long(), background)
 
 
+def log_merged(logs_BLIJK: Tensor, labelled_BL: Tensor | None) -> Tensor:
+    """The same of logarithms of probabilities; those of classes that are not labelled, which no label has, stay."""
+    if labelled_BL is None:
+        return logs_BLIJK
+    apart_BL = torch.cat([torch.zeros_like(labelled_BL[:, :1]), labelled_BL[:, 1:]], dim=1)
+    within_BLIJK = logs_BLIJK.masked_fill(apart_BL[:, :, None, None, None], -torch.inf)
+    background = within_BLIJK.logsumexp(dim=1, keepdim=True)
+    return torch.cat([background, logs_BLIJK[:, 1:]], dim=1)
+
+
 def merged_labels(labels_BIJK: Tensor, labelled_BL: Tensor, ignore_index: int | None = None) -> Tensor:
     """Class numbers with those of each sub-volume's unlabelled classes as background, int64; `ignore_index` stays."""
     labels_BV = labels_BIJK.flatten(1).long()

@@ -18,7 +18,7 @@ import typer
 
 from tests.command_line import TINY, refused, run
 from viscera.cli import app as module
-from viscera.cli.terminal import Display, LossyFile, stop_on_signal
+from viscera.cli.terminal import Display, Lines, LossyFile, stop_on_signal
 from viscera.core.progress import Progress
 from viscera.core.scan import Volume
 from viscera.io.checkpoint import load_checkpoint
@@ -281,3 +281,26 @@ def test_a_folder_that_was_deleted_is_a_sentence(tmp_path: Path) -> None:
     done = shell(f"mkdir gone && cd gone && rmdir ../gone && {COMMAND} config show", tmp_path)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("viscera: the current folder is not available any more (No such file or directory).")
+
+
+ODD = "\x1b[31mred\x1b]0;title\x07\u202e"
+
+
+def test_no_name_of_a_file_tells_the_terminal_anything(tmp_path: Path) -> None:
+    """ANSI escapes in names would colour, hide or retitle; a line break would make a line of its own."""
+    name = f"{ODD}\nviscera: all is well.nii.gz"
+    (tmp_path / name).write_bytes(b"no scan")
+    said = refused(3, "series", tmp_path / name)
+    assert r"\x1b[31mred\x1b]0;title\x07\u202e\nviscera: all is well" in said
+    assert not set("\x1b\x07\u202e") & set(said)
+
+
+def test_no_name_in_a_result_note_or_bar_does(capsys: pytest.CaptureFixture[str]) -> None:
+    display = Lines()
+    display.note(f"Note: {ODD}")
+    display.update(Progress(f"job {ODD}", 1, 1, f"case\n{ODD}"))
+    display.error(ODD)
+    shown = capsys.readouterr().err
+    assert not set("\x1b\x07\u202e") & set(shown)
+    assert len(shown.splitlines()) == 3
+    assert display.named("a\tb\nc – 3×3") == "a\tb\nc – 3×3"

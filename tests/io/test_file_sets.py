@@ -133,6 +133,8 @@ def test_tables_and_their_checksums_come_and_go_together(tmp_path: Path) -> None
         {"a": "b"},  # which would be any file's end
         {"../a": None},
         {"link/a": None},
+        {"a\0": None},
+        {"\ud800": ".00000000-a"},
         ["a"],
     ],
 )

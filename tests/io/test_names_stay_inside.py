@@ -1,4 +1,4 @@
-"""No path from a file leaves its folder: manifests and lists of data sets."""
+"""No path from a file leaves its folder: manifests, data sets, records, exports, fusions, tables."""
 
 import json
 import shutil
@@ -10,7 +10,15 @@ import pytest
 
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
+from viscera.engine.fusion import FusionRecord
+from viscera.export.export_stage import ExportRecord
+from viscera.io.cache_room import _make_room
+from viscera.io.integrity import checks_of
 from viscera.io.layouts.labelled_cases import find_cases
+from viscera.io.mirror_index import LISTED, Known, Seen
+from viscera.io.predictions import known_checksums
+from viscera.io.records import write_json
+from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare
 from viscera.stages.verify import verify
@@ -82,3 +90,37 @@ def test_a_file_whose_name_no_store_could_have_is_one_bad_case(raw: Path, tmp_pa
     with pytest.raises(BadInputError, match=r"(?s)1 of 5 cases was left out .* a backslash or the like\. Rename it"):
         prepare(raw, tmp_path / "store", PrepareConfig(downsample=1))
     assert Store.open(tmp_path / "store").names() == [f"case_{n}" for n in range(1, 5)]
+
+
+@pytest.mark.parametrize("name", OUTSIDE[:5])
+def test_records_of_other_artifacts(tmp_path: Path, name: str) -> None:
+    digest = "0" * 64
+    model = {"file": name, "sha256": digest, "step": 1, "checkpoint_sha256": digest}
+    (tmp_path / "fusion.yaml").write_text(json.dumps({"models": {"a": model}}))
+    with pytest.raises(BadInputError, match=r"fusion\.yaml: damaged"):
+        FusionRecord.read(RunFolder(tmp_path))
+    if name != "a/b":
+        export = {"format_version": 1, "viscera": "1", "run_sha256": digest, "forms": [], "files": {name: digest}}
+        with pytest.raises(ValueError, match="a path within the folder was expected"):
+            ExportRecord.model_validate(export)
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "export.json").write_text(json.dumps(export))
+        assert [(each.path.name, each.state) for each in verify(tmp_path / "out")] == [("export.json", "damaged")]
+        assert all(check.path.resolve().is_relative_to(tmp_path) for check in checks_of(tmp_path))
+    assert known_checksums(tmp_path / "x.json", {"outputs_sha256": {name: digest, "x.nii.gz": digest}}) == {
+        tmp_path / "x.nii.gz": {digest}
+    }
+
+
+def test_room_is_made_in_the_cache_alone(tmp_path: Path) -> None:
+    """A list that a process left behind names what can go."""
+    home = tmp_path / "cache" / "remote" / "0123"
+    (home / "x").mkdir(parents=True)
+    (tmp_path / "mine").write_text("mine")
+    seen = Seen.of(tmp_path / "mine")
+    assert seen is not None
+    files = {"../../../../mine": Known(seen.size, "", seen.mtime_ns)}
+    write_json(home / "index.json", {"url": "s3://b/x", "files": files, "sending": {}, "is_written": False})
+    write_json(home / LISTED, {"../../../../mine": {}, str(tmp_path / "mine"): {}})
+    _make_room(home)
+    assert (tmp_path / "mine").read_text() == "mine"

@@ -201,3 +201,38 @@ def test_labels_of_a_table_are_its_numbers_and_no_more(tmp_path: Path) -> None:
     assert viscera.read_labels(path, classes=twelve).labels.max() == 11
     with pytest.raises(BadInputError, match="label numbers 11 are not in the table"):
         viscera.read_labels(path)
+
+
+# ------------------------------------------------------------------------------------------ files that unpack to much
+
+
+def zeros_behind(path: Path, mib: int) -> Path:
+    """A scan with so much behind its voxels."""
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), path)
+    path.write_bytes(path.read_bytes() + gzip.compress(bytes(2**20)) * mib)
+    return path
+
+
+def test_gigabytes_behind_the_voxels_are_not_unpacked(tmp_path: Path) -> None:
+    """A few MB of gzip can be terabytes; what programs leave behind the voxels is little."""
+    assert viscera.read_volume(zeros_behind(tmp_path / "few.nii.gz", 3)).hu.shape == (3, 4, 5)
+    with pytest.raises(BadInputError, match="more than 64 MiB follow the voxels that its header tells of"):
+        viscera.read_volume(zeros_behind(tmp_path / "much.nii.gz", 65))
+
+
+def test_voxels_that_begin_after_terabytes_are_not_looked_for(tmp_path: Path) -> None:
+    path = zeros_behind(tmp_path / "a.nii.gz", 1)
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[108:112] = struct.pack("<f", 1e15)
+    path.write_bytes(gzip.compress(bytes(content)))
+    with pytest.raises(BadInputError, match="its voxels begin at byte 99999"):
+        viscera.read_volume(path)
+
+
+def test_packed_voxels_that_the_machine_has_no_memory_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before they are unpacked, and not when the machine has no memory left for anything."""
+    path = zeros_behind(tmp_path / "a.nii.gz", 0)
+    assert viscera.read_volume(path).hu.shape == (3, 4, 5)
+    monkeypatch.setattr("viscera.io.nifti.memory_left", lambda: 119.0)
+    with pytest.raises(BadInputError, match="the header asks for more than the memory holds"):
+        viscera.read_volume(path)

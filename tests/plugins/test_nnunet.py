@@ -143,6 +143,14 @@ def test_other_classes_are_counted_again(preprocessed: Preprocessed) -> None:
     assert count_training_set(preprocessed.folder, ["a"], 4, preprocessed.load) == [2, 1, 0, 0]
 
 
+@pytest.mark.parametrize("kept", [[], {"a": {"written_ns": 1}}, {"a": {"written_ns": 1, "voxels": ["x", 2, 3]}}])
+def test_counts_that_were_kept_and_are_none_are_refused(preprocessed: Preprocessed, kept: object) -> None:
+    path = preprocessed.folder.parent / "viscera_voxel_counts_nnUNetPlans_3d_fullres.json"
+    path.write_text(json.dumps(kept))
+    with pytest.raises(BadInputError, match=f"{path.name}: damaged"):
+        count_training_set(preprocessed.folder, ["a"], 3, preprocessed.load)
+
+
 @pytest.mark.parametrize(("cases", "message"), [([], "is empty"), (["d"], r"d\.pkl.*nnUNetv2_preprocess")])
 def test_a_training_set_that_is_not_there(preprocessed: Preprocessed, cases: list[str], message: str) -> None:
     with pytest.raises(BadInputError, match=message):

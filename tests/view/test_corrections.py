@@ -170,6 +170,16 @@ def test_nothing_is_ever_replaced(served: Served) -> None:
     assert nib.load(current).get_fdata().max() == 0
 
 
+@pytest.mark.parametrize("content", ["[]", "3", "{"])
+def test_a_data_set_of_another_kind_is_not_written_over(served: Served, content: str) -> None:
+    served.corrections.mkdir()
+    (served.corrections / "dataset.json").write_text(content)
+    status, answer = served.post(served.mended((1, 1, 1), 5)[1])
+    assert status == 422
+    assert "dataset.json" in str(answer)
+    assert (served.corrections / "dataset.json").read_text() == content
+
+
 def test_the_next_correction_can_begin_with_the_last(served: Served) -> None:
     labels, content = served.mended((0, 0, 0), 5)
     assert served.post(content)[0] == 200

@@ -1,6 +1,7 @@
 """What lies at a path: scans, label maps, data sets, DICOM, stores, studies; and what belongs to which case."""
 
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,7 +171,9 @@ def test_a_file_that_is_no_scan_is_refused_before_the_page_opens(tmp_path: Path,
     picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(600))
     text = tmp_path / "scan.nii.gz"
     text.write_text("not here\n")
-    for path in (picture, text):
+    odd = tmp_path / "scan.zip"  # of a zip file the end alone, which says that it is the second of nine
+    odd.write_bytes(bytes(600) + struct.pack("<4sLQL", b"PK\6\7", 1, 0, 9) + b"PK\5\6" + bytes(18))
+    for path in (picture, text, odd):
         with pytest.raises(BadInputError, match=rf"{path.name}: this is not a NIfTI file"):
             open_gallery(path)
     labels = save_scan(tmp_path / "organs.nii.gz", np.ones((5, 4, 3), np.uint8), np.eye(4))

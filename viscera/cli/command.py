@@ -19,6 +19,7 @@ from viscera.cli.misplaced_arguments import refuse_misplaced
 from viscera.cli.terminal import Display, make_display, print_result
 from viscera.core.errors import InterruptedRunError, VisceraError, case_error
 from viscera.core.machine_errors import is_lost_device, lacking
+from viscera.core.safe_names import shown
 
 if TYPE_CHECKING:
     from viscera.core.config import Config
@@ -170,7 +171,7 @@ def _explained(display: Display, name: str) -> Iterator[None]:
     finally:
         display.close()
     if sentence is not None:
-        typer.echo(f"viscera: {sentence}", err=True)
+        typer.echo(shown(f"viscera: {sentence}").replace("\n", r"\n"), err=True)
         sys.exit(sentence.exit_code)
 
 

@@ -38,6 +38,7 @@ class GroupedNotes(logging.Handler):
             if record.levelno >= logging.ERROR:
                 self._error(text)
                 return
+            text = text.replace("\n", r"\n")  # of a name: one note is one line
             kind = self._kinds.setdefault(str(record.msg), _Kind())
             if text in kind.texts and self._shown == _SHOWN:
                 return

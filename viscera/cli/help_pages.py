@@ -10,6 +10,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from viscera.cli.mirrored_arguments import refuse_secret_arguments
 from viscera.core.errors import BadInputError
+from viscera.core.safe_names import shown
 from viscera.core.suggestions import as_number, did_you_mean, nearest
 
 WIDTH = 100  # columns, where the terminal has them
@@ -73,7 +74,7 @@ class OneCommand(TyperCommand):
         try:
             refuse_secret_arguments(args)
         except BadInputError as error:
-            typer.echo(f"viscera: {error}", err=True)
+            typer.echo(shown(f"viscera: {error}"), err=True)
             ctx.exit(error.exit_code)
         if any(not arg.strip() or re.fullmatch(r"--[\w-]+=\s*", arg) for arg in args):
             ctx.fail("an argument is empty. Is a variable not set? Give a path, or leave it out.")

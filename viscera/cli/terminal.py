@@ -27,6 +27,7 @@ import typer
 from viscera.cli.grouped_notes import GroupedNotes
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
+from viscera.core.safe_names import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,18 +98,16 @@ class Display:
     finish_notes: Callable[[], None] = staticmethod(lambda: None)  # say what was kept back of them
 
     def named(self, text: str) -> str:
-        """A text with the names by which the user knows files."""
+        """A text with the names by which the user knows files, and nothing that a terminal would obey."""
         for folder, url in self.addresses.items():
             text = text.replace(folder, url)
-        return text
+        return shown(text)
 
     def update(self, progress: Progress) -> None:
         """Show how far a job is: an `OnProgress`."""
         with contextlib.suppress(Exception):
-            if self.addresses:
-                job, detail = self.named(progress.job), self.named(progress.detail)
-                progress = dataclasses.replace(progress, job=job, detail=detail)
-            self._update(progress)
+            job, detail = (self.named(text).replace("\n", r"\n") for text in (progress.job, progress.detail))
+            self._update(dataclasses.replace(progress, job=job, detail=detail))
 
     def note(self, text: str) -> None:
         """Say a line of its own."""

@@ -56,6 +56,7 @@ NUM_CLASSES = len(CLASSES)
 ANATOMICAL_STRUCTURE = ("123037004", "Anatomical Structure")  # SNOMED CT: the category of all of them
 IGNORED = 255  # in label maps, which are uint8: voxels that nobody labelled (nnU-Net's `ignore`), of no class at all
 MOST_CLASSES = IGNORED  # numbered below it
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")  # it stands in tables, pages, formulas and names of files
 _MORE_COLOURS = (  # after Paul Tol's qualitative schemes
     *("#332288", "#88ccee", "#44aa99", "#117733", "#999933", "#ddcc77"),
     *("#cc6677", "#882255", "#aa4499", "#6699cc", "#661100", "#aa4466"),
@@ -82,6 +83,10 @@ class ClassTable:
         if len(names) < 2 or names[0] != "background" or len({squeezed(name) for name in names}) < len(names):
             raise BadInputError(
                 f"classes: {', '.join(names) or 'none'}. 'background' first, then one name or more, each once, wanted."
+            )
+        if odd := [name for name in names if not _NAME.fullmatch(name)]:
+            raise BadInputError(
+                f"classes: {odd[0]!r} is not a valid name of a class. Letters, digits and _, as in kidney_left."
             )
         if len(names) > MOST_CLASSES:
             raise BadInputError(f"classes: {len(names)} of them. A label map holds {MOST_CLASSES} at most; name fewer.")

@@ -3,10 +3,12 @@
 By Python's own modules where it has them; on Windows, which has no `resource` and no `os.sysconf`, by psutil.
 """
 
+import contextlib
 import importlib
 import math
 import os
 import sys
+from pathlib import Path
 from types import ModuleType
 
 _OPEN_FILES_ELSEWHERE = 512  # of Windows's C library
@@ -26,6 +28,14 @@ def machine_memory() -> float:
     except (AttributeError, ValueError, OSError):
         psutil = _module("psutil")
         return float(psutil.virtual_memory().total) if psutil else math.inf
+
+
+def memory_left(meminfo: Path = Path("/proc/meminfo")) -> float | None:
+    """Bytes that the machine could give now, as Linux or psutil says; None where neither is there."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = meminfo.read_text(encoding="ascii").splitlines()
+        return 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
+    return available_memory()
 
 
 def available_memory() -> float | None:

@@ -32,7 +32,7 @@ def _is_taken(name: str) -> bool:
 def _number(value: object) -> float | None:
     try:
         return None if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 

@@ -4,17 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, UsageError
 from viscera.core.named_weights import unknown_weightings, weights_by_name_in
+from viscera.core.plain_yaml import plain_yaml
 from viscera.core.settings import a_weighting_was_expected, fields_of
 from viscera.core.suggestions import did_you_mean
 from viscera.core.wording import sentence
 from viscera.core.wrong_values import in_words
 
+_MOST_SAID = 200  # characters of a value
 _OF_WEIGHTINGS = {"train.weighting", "study.weightings"}
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
@@ -69,8 +70,8 @@ def resolve_config(
         if not separator:
             raise UsageError(f"--set {assignment}: write it as section.key=value, for example train.filters=16.")
         try:
-            given.append((key.strip(), yaml.safe_load(value)))
-        except yaml.YAMLError as error:
+            given.append((key.strip(), plain_yaml(value)))
+        except ValueError as error:
             raise UsageError(f"--set {assignment}: the value is not valid YAML ({error}).") from error
     values = below = _merged(_merged(PRESETS[preset], base or {}), file_values or {})
     for key, value in given:
@@ -136,6 +137,12 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _said(value: object) -> str:
+    """A value as it was given, or its beginning."""
+    text = repr(value)
+    return text if len(text) <= _MOST_SAID else f"{text[:_MOST_SAID]}…"
+
+
 def _sentence(error: ValidationError) -> str:
     """What is wrong, setting by setting."""
     known = {key for key, _, _ in fields_of(Config)}
@@ -159,5 +166,5 @@ def _sentence(error: ValidationError) -> str:
             place = ".".join([setting, *(str(part) for part in within if isinstance(part, int))])
             problems.setdefault(place, []).append(item)
     for key, items in problems.items():
-        parts.append(f"{key or 'value'} = {items[0]['input']!r}: {in_words(items)}")
+        parts.append(f"{key or 'value'} = {_said(items[0]['input'])}: {in_words(items)}")
     return sentence("; ".join(parts))

@@ -5,17 +5,19 @@ Whose business it is decides what may change when a run resumes or a study goes 
 
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from viscera.core.named_weights import WEIGHTINGS, is_weighting_name
+from viscera.core.safe_names import is_file_name, is_within
 from viscera.core.suggestions import nearest
 
 Role = Literal["machine", "schedule", "grid", "method"]
@@ -28,8 +30,18 @@ ROLES: Mapping[Role, str] = {
 ANOTHER_MODEL: frozenset[Role] = frozenset({"grid", "method"})  # a run that differs in one of these is another run
 _MOST_CHARACTERS = 8  # of a number that is printed as it is
 Default = TypeVar("Default")
+
+
+def _refused_unless(is_right: Callable[[str], bool], what: str, text: str) -> str:
+    if not is_right(text):
+        raise ValueError(f"{what} was expected")
+    return text
+
+
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+FileName = Annotated[str, AfterValidator(partial(_refused_unless, is_file_name, "the name of a file"))]
+PathWithin = Annotated[str, AfterValidator(partial(_refused_unless, is_within, "a path within the folder"))]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -112,7 +124,7 @@ def _weighting(value: object) -> str | float:
         return str(value)
     try:
         power = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         power = math.nan
     if isinstance(value, bool) or not 0 <= power <= 2:
         raise ValueError(a_weighting_was_expected(value))
@@ -146,7 +158,7 @@ def _one_or_three(value: object, expected: str) -> float | tuple[float, float, f
     items: Sequence[Any] = parts if isinstance(parts, list | tuple) else [parts]
     try:
         numbers = [math.nan if isinstance(item, bool) else float(item) for item in items]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         numbers = []
     if len(numbers) not in {1, 3} or not all(0 < number < math.inf for number in numbers):
         raise ValueError(f"{expected} was expected, or three along R, A, S such as 4,4,1")

@@ -20,7 +20,7 @@ from viscera.engine.feed import Feed, feed_of
 from viscera.engine.hardware import choose_device, number_format, out_of_memory_explained, precision_to_predict
 from viscera.engine.monitor import Monitor
 from viscera.engine.sliding_window import probability_planes
-from viscera.engine.trained_model import build_network
+from viscera.engine.trained_model import trained_network
 from viscera.imaging.most_probable import most_probable
 from viscera.io.checkpoint import Checkpoint, load_with_checksum
 from viscera.io.mirror_index import address_of, mirror_of
@@ -108,7 +108,7 @@ def probe_run(run: Path, store_path: Path, *, device: str = "auto", progress: On
     part: Part = "validation" if store.names("validation") else "train"
     names = evenly_spread(store.names(part), _MOST_CASES)
     store.verify(names)
-    subject = _Subject.of(checkpoint, store, names, choose_device(device))
+    subject = _Subject.of(folder.last, checkpoint, store, names, choose_device(device))
     with out_of_memory_explained("Probe it on a machine with more memory."):
         found = _found(subject, progress)
     confusion, statistics, refit = found
@@ -160,12 +160,11 @@ class _Subject:
     device: torch.device
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint, store: Store, names: list[str], device: torch.device) -> "_Subject":
+    def of(cls, path: Path, checkpoint: Checkpoint, store: Store, names: list[str], device: torch.device) -> "_Subject":
         train = checkpoint.config.train
         train = train.model_copy(update={"precision": precision_to_predict(train.precision, device)})
         with torch.random.fork_rng(devices=[]):
-            network = build_network(train, len(checkpoint.classes))
-        network.load_state_dict(checkpoint.applied)
+            network = trained_network(checkpoint, path)
         return cls(network.to(device).eval(), train, checkpoint.config.predict, store, names, device)
 
     def confusion(self, network: UNet3D, told: "_Steps") -> Confusion:

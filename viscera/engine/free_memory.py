@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from viscera.core.machine_limits import available_memory, machine_memory
+from viscera.core.machine_limits import machine_memory, memory_left
 from viscera.engine.hardware import control_groups
 
 _SHARE_WHERE_UNKNOWN = 0.5  # of a machine's memory, where the system does not say what is free
@@ -20,10 +20,7 @@ def free_memory(device: torch.device) -> float:
 
 
 def _of_the_machine(meminfo: Path = Path("/proc/meminfo")) -> float:
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = meminfo.read_text(encoding="ascii").splitlines()
-        return 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
-    return available_memory() or _SHARE_WHERE_UNKNOWN * machine_memory()
+    return memory_left(meminfo) or _SHARE_WHERE_UNKNOWN * machine_memory()
 
 
 def cgroup_memory(membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")) -> float:

@@ -18,7 +18,7 @@ from torch import Tensor
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import ClassNames
 from viscera.core.errors import BadInputError
-from viscera.core.settings import Settings
+from viscera.core.settings import PathWithin, Settings
 from viscera.imaging.most_probable import most_probable
 from viscera.io.files import sha256
 from viscera.io.records import read_yaml, validated, write_yaml
@@ -92,7 +92,7 @@ class OrganChoice(Settings):
 class FusedModel(Settings):
     """One copied model."""
 
-    file: str  # path within the folder
+    file: PathWithin  # the folder of the fused predictor
     sha256: str  # of that file
     step: int  # optimiser steps done
     checkpoint_sha256: str  # of the run's checkpoint that it was copied from; the copy has no optimiser state

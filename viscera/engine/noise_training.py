@@ -12,7 +12,7 @@ from viscera.losses.balance import WeightSchedule
 
 def trainer_on_noise(train: TrainConfig, num_classes: int, device: torch.device) -> tuple[Trainer, Batch]:
     """A trainer at step 0 with weights of 1, whatever the weighting, and a batch of noise on its device."""
-    classes = ClassTable.of_names(["background", *map(str, range(1, num_classes))])
+    classes = ClassTable.of_names(["background", *(f"class_{label}" for label in range(1, num_classes))])
     weights = np.ones(num_classes)
     facts = TrainingFacts(torch.from_numpy(weights), WeightSchedule(weights, weights), (), classes)
     train = train.model_copy(update={"intensity": IntensityConfig()})  # z-scores would need moments

@@ -63,6 +63,17 @@ def keras_epsilon(epsilon: float, step: float, beta2: float = 0.999) -> float:
     return epsilon / math.sqrt(1 - beta2**step)
 
 
+def load_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Take over a state; raises anything where it is not of these parameters, as else the next step would."""
+    optimizer.load_state_dict(state)
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            values = optimizer.state.get(parameter, {}).values()
+            sizes = {each.shape for each in values if torch.is_tensor(each) and each.ndim}
+            if not sizes <= {parameter.shape}:
+                raise ValueError(f"a state of {sizes} for a parameter of {parameter.shape}")
+
+
 class _Uncompiled(torch.optim.Optimizer):
     """PyTorch's methods, without what surrounds them for `torch.compile`: it loads the compiler, in 2 s or more."""
 

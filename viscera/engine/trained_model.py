@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from viscera.core.anatomy import NUM_CLASSES
 from viscera.core.config import Config, PredictConfig, TrainConfig
-from viscera.core.errors import RunFailedError
+from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.geometry import Geometry, size_text
 from viscera.core.resolve import with_settings
 from viscera.core.scan import HuArray, LabelArray
@@ -27,6 +28,7 @@ from viscera.networks.folded_unet3d import FoldedUNet3D
 from viscera.networks.unet3d import UNet3D
 
 log = logging.getLogger(__name__)
+_SMALL = 2**20  # numbers that a network may take, whatever the file holds
 TOLERATED_RATIO = 1.5  # docs/readings.md, "grid of prediction"
 
 
@@ -40,6 +42,37 @@ def build_network(config: TrainConfig, num_classes: int = NUM_CLASSES) -> UNet3D
     if config.memory_layout == "channels_first":
         return network
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[no-any-return, call-overload]
+
+
+def trained_network(checkpoint: Checkpoint, path: Path) -> UNet3D:
+    """The network that a checkpoint is of, with the weights that are predicted with.
+
+    Raises BadInputError where the weights are none of the network that its configuration describes.
+    """
+    train = checkpoint.config.train
+    widest, held = train.filters << (train.levels - 1), sum(each.numel() for each in checkpoint.applied.values())
+    if widest**2 > max(held, _SMALL):  # fewer than one convolution of its lowest level has: memory is not asked for
+        raise _of_another_network(path)
+    network = build_network(train, len(checkpoint.classes))
+    with weights_of(path):
+        network.load_state_dict(checkpoint.applied)
+    return network
+
+
+@contextmanager
+def weights_of(path: Path) -> Iterator[None]:
+    """Within, weights of a file are put into what they are said to be of; BadInputError where they do not fit it."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+        raise _of_another_network(path) from error
+
+
+def _of_another_network(path: Path) -> BadInputError:
+    return BadInputError(
+        f"{path}: damaged: its weights are not those of the network that its configuration describes. Restore it, or "
+        "train again."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +101,7 @@ class Model:
         for setting, names in config.cleanup:
             organs_named(names, checkpoint.classes, setting)
         on = choose_device(device)
-        network = build_network(checkpoint.config.train, len(checkpoint.classes))
-        network.load_state_dict(checkpoint.applied)
+        network = trained_network(checkpoint, path)
         precision = precision_to_predict(checkpoint.config.train.precision, on)
         config_here = with_settings(checkpoint.config, {"train.precision": precision}, str(path))
         checkpoint = replace(checkpoint, model={}, average={}, optimizer={}, config=config_here)

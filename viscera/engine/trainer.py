@@ -35,9 +35,9 @@ from viscera.engine.monitor import (
     warn_half_way,
     warn_of_batch_norm,
 )
-from viscera.engine.optimiser import learning_rate_at, make_optimiser, set_rate
+from viscera.engine.optimiser import learning_rate_at, load_state, make_optimiser, set_rate
 from viscera.engine.trackers import OnLine, unheard
-from viscera.engine.trained_model import build_network
+from viscera.engine.trained_model import build_network, weights_of
 from viscera.engine.training_text import step_text
 from viscera.engine.whole_batch_norm import over_the_whole_batch
 from viscera.imaging.augment import augment
@@ -125,12 +125,13 @@ class Trainer:
             self.average.take_statistics(self.network)
         return self.average.network
 
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Go on where a checkpoint was written."""
-        self.network.load_state_dict(checkpoint.model)
-        self.optimizer.load_state_dict(checkpoint.optimizer)
-        if self.average is not None:
-            self.average.network.load_state_dict(checkpoint.average)
+    def restore(self, checkpoint: Checkpoint, path: Path = Path("last.pt")) -> None:
+        """Go on where a checkpoint was written; raises BadInputError where it is of another network."""
+        with weights_of(path):
+            self.network.load_state_dict(checkpoint.model)
+            load_state(self.optimizer, checkpoint.optimizer)
+            if self.average is not None:
+                self.average.network.load_state_dict(checkpoint.average)
         self.step, self.seconds = checkpoint.step, checkpoint.seconds
         self.best_validation_dice = checkpoint.best_validation_dice
         if self.captured is not None:

@@ -10,7 +10,7 @@ import viscera
 from viscera.card.card_stage import write_card
 from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError, UsageError
-from viscera.core.settings import Settings
+from viscera.core.settings import PathWithin, Settings
 from viscera.export.exported_model import ExportedModel, needed
 from viscera.export.hub_form import write_safetensors
 from viscera.export.monai_form import write_monai_bundle
@@ -53,7 +53,7 @@ class ExportRecord(Settings):
     viscera: str  # version
     run_sha256: str  # of the checkpoint, or of those of several runs together
     forms: tuple[str, ...]
-    files: dict[str, str]  # path within the folder to SHA-256
+    files: dict[PathWithin, str]  # to SHA-256
 
 
 def export(

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
+from viscera.core.safe_names import is_within
 from viscera.io.folder_lock import exclusive
 from viscera.io.mirror_index import LISTED, LISTS, Index, Seen, folder_of, homes, mirrors_folder, removed
 from viscera.io.records import read_json
@@ -127,7 +128,7 @@ def _make_room(home: Path) -> int:
         clear_leftovers(home)
         single = read_json(home / LISTED) if (home / LISTED).exists() else {}  # of these a killed process left some
         names = [name for name, known in index.files.items() if known.is_here(Seen.of(folder / name))]
-        for name in [*names, *single]:
+        for name in filter(is_within, [*names, *(single if isinstance(single, dict) else ())]):
             (folder / name).unlink(missing_ok=True)
         for where, _, _ in os.walk(folder, topdown=False):
             with suppress(OSError):  # something is left in it

@@ -5,8 +5,12 @@ over all of them. The file itself, a zip archive, has its own checksum as its co
 """
 
 import hashlib
+import math
 import sys
 import warnings
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +20,8 @@ from torch import Tensor
 
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, RunFailedError, VisceraError
+from viscera.core.machine_errors import lacking
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.io.files import atomic_path, open_file, reading, sha256
 from viscera.io.format_versions import refuse_newer
@@ -54,6 +59,7 @@ class Checkpoint:
         return replace(self, model=model, average=average, optimizer={}, class_weights=self.class_weights.clone())
 
 
+_MOST_LEVELS = 16  # of values in values
 _SEAL_SIZE = len("sha256:") + 64
 _COMMENT, _NO_COMMENT = _SEAL_SIZE.to_bytes(2, "little"), bytes(2)  # its length, the end of an archive without one
 _BLOCK = 2**22  # bytes
@@ -158,29 +164,76 @@ def load_with_checksum(path: Path, device: str | torch.device = "cpu") -> tuple[
 
 
 def _read(path: Path, opened: Path | BinaryIO, device: str | torch.device) -> Checkpoint:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of other pickle protocols: those files are refused below
-            content = torch.load(opened, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise BadInputError(f"{path}: there is no such checkpoint. Train the run first.") from error
-    except Exception as error:  # a flipped byte makes torch.load raise almost anything
-        why = f" ({error.strerror})" if isinstance(error, PermissionError) else ""
-        raise BadInputError(f"{path}: damaged, or no checkpoint{why}. Restore it or train again.") from error
+    content = _loaded(path, opened)
     if not isinstance(content, dict) or "sha256" not in content or "config" not in content:
         raise BadInputError(f"{path}: this is not a checkpoint of viscera. Give a run made with `viscera train`.")
     refuse_newer(path, content.get(_VERSION_KEY), _FORMAT_VERSION)
-    if content.pop("sha256") != _digest(content):
-        raise BadInputError(f"{path}: its checksum does not fit its content. Restore it or train again.")
+    with _refused_if_damaged(path):
+        if content.pop("sha256") != _digest(content):
+            raise BadInputError(f"{path}: its checksum does not fit its content. Restore it or train again.")
+        return _checkpoint_of(content, path, device)
+
+
+class _OddError(ValueError):
+    """What is wrong with values, in words for users."""
+
+
+def _loaded(path: Path, opened: Path | BinaryIO) -> Any:  # noqa: ANN401 - whatever a file can hold
+    """What `torch.load` makes of a file, which is an archive that holds as much as it takes."""
+    with _refused_if_damaged(path):
+        with zipfile.ZipFile(opened) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+            if archive.fp is None or unpacked > archive.fp.seek(0, 2):
+                raise _OddError(f"its members say that they have {unpacked} bytes")
+        if not isinstance(opened, Path):
+            opened.seek(0)
+        with warnings.catch_warnings(action="ignore"):  # of other pickle protocols: those files are refused
+            return torch.load(opened, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def _refused_if_damaged(path: Path) -> Iterator[None]:
+    """A flipped byte makes `torch.load` raise almost anything, and so do values that are not what they should be."""
+    try:
+        yield
+    except VisceraError:
+        raise
+    except FileNotFoundError as error:
+        raise BadInputError(f"{path}: there is no such checkpoint. Train the run first.") from error
+    except Exception as error:
+        if too_little := lacking(error):
+            raise RunFailedError(f"{path}: {too_little}") from error
+        said = error.strerror if isinstance(error, PermissionError) else str(error) if type(error) is _OddError else ""
+        why = f" ({said})" if said else ""
+        raise BadInputError(f"{path}: damaged, or no checkpoint{why}. Restore it or train again.") from error
+
+
+def _checkpoint_of(content: Mapping[str, Any], path: Path, device: str | torch.device) -> Checkpoint:
+    """Of values that are as they were written, whoever wrote them; raises anything where they are none of ours."""
     config = dict(content["config"])
-    classes, spacings = (config.pop(key) for key in _IN_CONFIG)
+    names, spacings = (config.pop(key) for key in _IN_CONFIG)
+    classes = ClassTable.of_names(names)
     networks = {each: content.get(each, {}) for each in ("model", "average")}
+    for name in ("class_voxel_counts", "class_weights"):
+        if content[name].shape != (len(classes),):
+            raise _OddError(f"{name} of shape {tuple(content[name].shape)} for {len(classes)} classes")
+    if not isinstance(content["step"], int) or not isinstance(content["optimizer"], dict):
+        raise TypeError("step and optimizer are not what they should be")
     return Checkpoint(
         **{name: content[name] for name in _AS_THEY_ARE}
-        | {each: {name: tensor.to(device) for name, tensor in state.items()} for each, state in networks.items()},
+        | {each: {name: tensor.to(device) for name, tensor in state.items()} for each, state in networks.items()}
+        | {name: float(content[name]) for name in ("best_validation_dice", "seconds")},
         config=resolve_config(file_values=as_recorded(config), found_in=str(path)),
-        classes=ClassTable.of_names(classes),
-        training_spacings_mm=tuple((s[0], s[1], s[2]) for s in spacings),
+        classes=classes,
+        training_spacings_mm=tuple(_spacing(each) for each in spacings),
     )
+
+
+def _spacing(values: Sequence[float]) -> tuple[float, float, float]:
+    i, j, k = map(float, values)
+    if not all(0 < each < math.inf for each in (i, j, k)):
+        raise _OddError("a voxel size of a training scan is none")
+    return i, j, k
 
 
 def _digest(content: dict[str, Any]) -> str:
@@ -189,18 +242,33 @@ def _digest(content: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _feed(digest: "hashlib._Hash", value: Any) -> None:  # noqa: ANN401 - the nested values of a state dict
+def _feed(digest: "hashlib._Hash", value: Any, depth: int = 0) -> None:  # noqa: ANN401 - the nested values of a state dict
+    if depth > _MOST_LEVELS:
+        raise _OddError("values within values without end")
     if isinstance(value, dict):
         for key in sorted(value, key=str):
-            digest.update(f"{key}:".encode())
-            _feed(digest, value[key])
+            digest.update(f"{key}:".encode(errors="surrogatepass"))
+            _feed(digest, value[key], depth + 1)
     elif isinstance(value, list | tuple):
         digest.update(f"[{len(value)}]".encode())
         for item in value:
-            _feed(digest, item)
+            _feed(digest, item, depth + 1)
     elif isinstance(value, Tensor):
+        _refuse_odd(value)
         plain = value.detach().cpu().contiguous()
         digest.update(f"{plain.dtype}{tuple(plain.shape)}".encode())
         digest.update(plain.flatten().view(torch.uint8).numpy().data if plain.numel() else b"")
     else:
-        digest.update(repr(value).encode())
+        digest.update(repr(value).encode(errors="surrogatepass"))
+
+
+def _refuse_odd(tensor: Tensor) -> None:
+    """Raise ValueError for a tensor that has not its numbers in its memory one by one: sparse, quantised, expanded.
+
+    PyTorch loads those with no more than weights, too, and looks at what they say of themselves when they are used:
+    where that is far beyond the file's memory, the process ends.
+    """
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type == "meta":
+        raise _OddError("a tensor that is not plain numbers")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise _OddError(f"a tensor of shape {tuple(tensor.shape)} in {tensor.untyped_storage().nbytes()} bytes")

@@ -16,6 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from viscera.core.errors import BadInputError
+from viscera.core.safe_names import is_within
 from viscera.io.files import PLACED, fsync, rename, temporary_beside, writing
 from viscera.io.folder_lock import TURN_S, alone_with
 from viscera.io.mirror_index import remove
@@ -88,12 +89,11 @@ def read_note(note: Path) -> _Wanted:
     names = validated(dict[str, str | None], read_json(note), note, "Delete it, and run the command again.")
     for name, temporary in names.items():
         for each in (name, temporary or f"{name}/.00000000-"):
-            path = PurePosixPath(each)
-            leads = (note.parent / path).parent.resolve()  # folders in it can be links
-            if path.is_absolute() or ".." in path.parts or not leads.is_relative_to(note.parent.resolve()):
-                raise BadInputError(f"{note}: names {each}, which is not in its folder. Delete it.")
+            # folders in it can be links
+            if not is_within(each) or not (note.parent / each).parent.resolve().is_relative_to(note.parent.resolve()):
+                raise BadInputError(f"{note}: names {each!r}, which is not in its folder. Delete it.")
         if temporary is not None and not _HIDDEN.fullmatch(PurePosixPath(temporary).name):
-            raise BadInputError(f"{note}: names {temporary}, which viscera did not write. Delete it.")
+            raise BadInputError(f"{note}: names {temporary!r}, which viscera did not write. Delete it.")
     return {note.parent / name: note.parent / each if each else None for name, each in names.items()}
 
 

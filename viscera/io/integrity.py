@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from viscera.core.errors import BadInputError
-from viscera.core.safe_names import is_file_name
+from viscera.core.safe_names import is_file_name, is_within
 from viscera.io.checkpoint import file_seal, load_checkpoint
 from viscera.io.file_sets import notes_in, read_note
 from viscera.io.files import sha256
 from viscera.io.folder_lock import is_held
 from viscera.io.format_versions import EXPORT_VERSION, NewerFormatError, refuse_newer
+from viscera.io.named_files import named_files, part
 from viscera.io.path_kinds import SEVERAL, TITLES, Kind, what_is
 from viscera.io.predictions import TABLE as MEASUREMENTS
 from viscera.io.predictions import known_checksums, read_record
@@ -131,7 +132,7 @@ def _lost_records(table: Path) -> list[Path]:
         if table_seal(table)[0] is Seal.BROKEN:
             return []
         cases = dict.fromkeys(row.get("case", "") for row in read_csv(table))
-        records = {case: table.with_name(f"{case}.json") for case in cases if case and Path(case).name == case}
+        records = {case: table.with_name(f"{case}.json") for case in cases if is_file_name(f"{case}.json")}
         beside = {each.name.split(".")[0] for each in table.parent.iterdir() if each.is_file()}
         return [record for case, record in records.items() if not record.exists() and case.split(".")[0] in beside]
     return []
@@ -151,16 +152,18 @@ def _of_a_finished(run: RunFolder) -> Iterator[Path]:
     if finished:
         yield from (run.last, run.curve_path, run.training_ranges)
         data, _ = _parsed(run.training_data) if run.training_data.exists() else ({}, Seal.NONE)
-        if (data.get("cases") or {}).get("validation"):
+        if part(data, "cases").get("validation"):
             yield run.best
 
 
 def _of_fused(run: RunFolder) -> Iterator[Check]:
     """The models of a fused predictor, by their checksums, and what its record does not name."""
     yield from (Check(path, _is_there) for path in (run.config_path, run.training_ranges) if not path.exists())
-    with suppress(BadInputError, AttributeError):
-        for model in (read_yaml(run.fusion).get("models") or {}).values():
-            yield Check(run.path / str(model.get("file")), _digests({str(model.get("sha256"))}))
+    with suppress(BadInputError):
+        models = part(read_yaml(run.fusion), "models")
+        each = (part(models, name) for name in models)
+        for path, digest in named_files(run.path, {str(model.get("file")): model.get("sha256") for model in each}):
+            yield Check(path, _digests({digest}))
 
 
 def _of_store(folder: Path) -> Iterator[Check]:
@@ -170,12 +173,11 @@ def _of_store(folder: Path) -> Iterator[Check]:
         yield Check(folder / QUARANTINE, _table, folder)
         yield Check(sum_path(folder / QUARANTINE), _sum, folder)
     value, _ = _parsed(manifest)
-    for name, record in (value.get("cases") or {}).items():
-        for file, digest in (record.get("sha256") or {}).items():
-            if not (is_file_name(name) and is_file_name(file)):
-                continue  # the manifest is called damaged for it
-            look = _awaited if record.get("awaited") else _case_file(folder, name, digest)
-            yield Check(folder / "cases" / name / file, look, folder)
+    cases = part(value, "cases")
+    for name in filter(is_file_name, cases):
+        record = part(cases, name)
+        for path, digest in named_files(folder / "cases" / name, part(record, "sha256")):
+            yield Check(path, _awaited if record.get("awaited") else _case_file(folder, name, digest), folder)
 
 
 def _awaited(path: Path) -> Checked:
@@ -187,8 +189,9 @@ def _case_file(store: Path, name: str, digest: str) -> Callable[[Path], Checked]
     def look(path: Path) -> Checked:
         found = _digests({digest})(path)
         if found.state in {"damaged", "missing"}:  # it may have been prepared again since the manifest was read
-            now = _parsed(store / "manifest.json")[0].get("cases", {}).get(name, {}).get("sha256", {}).get(path.name)
-            if now not in {None, digest}:
+            cases = part(_parsed(store / "manifest.json")[0], "cases")
+            now = part(part(cases, name), "sha256").get(path.name)
+            if isinstance(now, str) and now != digest:
                 return _digests({now})(path)
         return found
 
@@ -198,8 +201,8 @@ def _case_file(store: Path, name: str, digest: str) -> Callable[[Path], Checked]
 def _of_export(folder: Path) -> Iterator[Check]:
     yield Check(folder / EXPORT, _export)
     value, _ = _parsed(folder / EXPORT)
-    for name, digest in (value.get("files") or {}).items():
-        yield Check(folder / name, _digests({digest}))
+    for path, digest in named_files(folder, part(value, "files")):
+        yield Check(path, _digests({digest}))
 
 
 def _parsed(path: Path) -> tuple[dict[str, Any], Seal]:
@@ -266,7 +269,10 @@ def _record(path: Path) -> Checked:
 
 def _export(path: Path) -> Checked:
     def read(at: Path) -> None:
-        refuse_newer(at, _parsed(at)[0].get("format_version"), EXPORT_VERSION)
+        value = _parsed(at)[0]
+        refuse_newer(at, value.get("format_version"), EXPORT_VERSION)
+        if strange := [name for name in part(value, "files") if not is_within(name)]:
+            raise BadInputError(f"{at}: it names {strange[0]!r}, which is no file in its folder")
 
     return _sealed(path, json_seal(path.read_bytes()), read) if _parsed(path)[0] else _record(path)
 
@@ -326,7 +332,7 @@ def _card(path: Path) -> Checked:
     if not path.exists():
         return _is_there(path)
     said, _ = _parsed(path.with_name("card.json"))
-    known = {said.get("markdown_sha256"), said.get("replaces_sha256")}
+    known = [said.get("markdown_sha256"), said.get("replaces_sha256")]
     edited = "not as viscera wrote it; people may edit it"
     return _sound(path) if sha256(path) in known else Checked(path, "edited", edited, remedy(path))
 

@@ -1,17 +1,17 @@
 """The manifest of a Store: what it says of itself and of every case."""
 
 import json
+import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import Field, model_validator
 
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import ClassNames, PrepareConfig
 from viscera.core.geometry import Geometry
-from viscera.core.safe_names import is_file_name
-from viscera.core.settings import Settings
+from viscera.core.settings import FileName, Positive, Settings
 
 FORMAT_VERSION = 1
 _WITH_IGNORED = 2  # of a store with voxels that nobody labelled, which a program that does not know them would count
@@ -19,23 +19,27 @@ _WITH_PSEUDONYMS = 3  # of a store to which a program that does not know them wo
 FORMAT_VERSIONS = (FORMAT_VERSION, _WITH_IGNORED, _WITH_PSEUDONYMS)
 # of a case's text, where they are that
 _LEFT_OUT = {"fold": None, "ignored_prepared": 0, "ignored_original": 0, "awaited": False}
+_ARRAYS = {"image.npy", "labels.npy"}  # of each case
 Split = Literal["train", "validation", "test"]
 
 
-def _file_name(text: str) -> str:
-    if not is_file_name(text):
-        raise ValueError("the name of a file was expected")
-    return text
-
-
-FileName = Annotated[str, AfterValidator(_file_name)]
+Row = tuple[float, float, float, float]
+Counts = tuple[Annotated[int, Field(ge=0, lt=2**63)], ...]  # (L,)
 
 
 class GeometryRecord(Settings):
     """A geometry in the manifest."""
 
-    shape: tuple[int, int, int]
-    affine: tuple[tuple[float, ...], ...]
+    shape: tuple[Positive, Positive, Positive]
+    affine: tuple[Row, Row, Row, Row]
+
+    @model_validator(mode="after")
+    def _has_extent(self) -> Self:
+        (a, b, c, _), (d, e, f, _), (g, h, i, _), last = self.affine
+        volume = abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
+        if not 0 < volume < math.inf or tuple(last) != (0, 0, 0, 1):
+            raise ValueError("voxels without extent")
+        return self
 
     @property
     def geometry(self) -> Geometry:
@@ -55,8 +59,8 @@ class CaseRecord(Settings):
 
     prepared: GeometryRecord  # has canonical axes
     original: GeometryRecord
-    voxel_counts_prepared: tuple[int, ...]  # (L,) of each class
-    voxel_counts_original: tuple[int, ...]
+    voxel_counts_prepared: Counts  # of each class
+    voxel_counts_original: Counts
     ignored_prepared: int = 0  # voxels that nobody labelled, which are in none of these counts
     ignored_original: int = 0
     volume_change: tuple[float | None, ...]  # per class, prepared over original volume minus 1; None where it is absent
@@ -78,7 +82,18 @@ class Manifest(Settings):
     licence: str = ""  # of the data, as their `dataset.json` states it
     pseudonyms: str = ""  # which key file says whose cases these are (`io.pseudonyms`); empty: they have their names
     prepare: PrepareConfig = Field(default_factory=PrepareConfig)
-    cases: dict[FileName, CaseRecord] = Field(default_factory=dict)
+    cases: dict[FileName, CaseRecord] = Field(default_factory=dict)  # by name, which is that of its folder
+
+    @model_validator(mode="after")
+    def _of_these_classes(self) -> Self:
+        number = len(self.classes)
+        for name, case in self.cases.items():
+            lengths = {
+                len(each) for each in (case.voxel_counts_prepared, case.voxel_counts_original, case.volume_change)
+            }
+            if lengths != {number} or not case.sha256.keys() >= _ARRAYS:
+                raise ValueError(f"{name} has counts of other classes, or lacks a checksum")
+        return self
 
     def with_cases(self, cases: Mapping[str, CaseRecord]) -> "Manifest":
         """With these cases in place of all, in the order of their names, and the format version that they need."""

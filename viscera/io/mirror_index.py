@@ -176,11 +176,16 @@ def forget_removed(home: Path, name: str) -> None:
 
 
 def mirror_of(address: str) -> Path:
-    """The path that stands for what `address_of` gave, where its files have been on this machine."""
+    """The path that stands for what `address_of` gave, where its files have been on this machine.
+
+    An address can come from a file that somebody wrote: one that was never used here is not asked for, of anybody.
+    """
     url = url_of(Path(address))
     if url is None:
         return Path(address)
     with suppress(BadInputError):  # its package is missing: then its files were not here either
+        if not any(_url_in(home / _NAME) == url for home in homes()):
+            return Path(address)
         home, folder = place_of(url, RemoteFolder(url).endpoint)
         if (home / _NAME).exists():
             return folder
@@ -193,4 +198,4 @@ def _note_of(home: Path, name: str) -> Path:
 
 @cache
 def _url_in(index: Path) -> str:
-    return str(read_json(index)["url"])
+    return Index.read(index.parent).url

@@ -7,6 +7,7 @@ repeats both as its scan has them, and any program shows the two in one place.
 
 import io
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,14 +22,16 @@ from isal import igzip
 from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
+from viscera.core.machine_limits import memory_left
 from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
 from viscera.core.wording import agreeing, counted
 from viscera.io.files import write_bytes
-from viscera.io.nifti_header import Placement, opened
+from viscera.io.nifti_header import Placement, opened, read_to_end
 
 log = logging.getLogger(__name__)
 _PIECE = 1 << 17
 _FIRST_VOXEL = 352  # bytes before it
+_MOST_BEFORE = 2**28  # bytes: extensions of a header
 _INT16, _UINT16 = np.iinfo(np.int16), np.iinfo(np.uint16)
 _Numbers = npt.NDArray[np.unsignedinteger[Any]]  # of 8 or 16 bits
 _QFORM_SKEW_DEGREES = 0.1  # a qform holds right angles only; beyond, a reader that takes it would misplace the voxels
@@ -187,6 +190,10 @@ def _voxels(stream: IO[bytes], header: nib.Nifti1Header) -> npt.NDArray[Any]:
     """
     shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
     is_packed = not isinstance(stream, io.BufferedReader)
+    if is_packed and math.prod(shape) * dtype.itemsize > (memory_left() or math.inf):
+        raise MemoryError  # now, and not when the machine has no memory left
+    if is_packed and offset > _MOST_BEFORE:
+        raise ValueError(f"its voxels begin at byte {offset}")
     with suppress(ValueError, OSError):  # too short, as is found below; a file system without maps
         if not is_packed:
             return np.memmap(stream, dtype, "c", offset, shape, "F")
@@ -198,8 +205,8 @@ def _voxels(stream: IO[bytes], header: nib.Nifti1Header) -> npt.NDArray[Any]:
         done += len(piece)
     if done < len(view):
         raise EOFError(f"{done} of the {len(view)} bytes that the voxels take")
-    while is_packed and stream.read(1 << 20):
-        pass
+    if is_packed:
+        read_to_end(stream)
     return array
 
 

@@ -29,6 +29,7 @@ _PACKED = (".gz", ".bz2", ".xz", ".zst")
 ENDINGS = tuple(f".{kind}{packed}" for kind in ("nii", "hdr", "img") for packed in (*_PACKED, ""))
 _PAIR = re.compile(r"(.+)\.(hdr|img)(\.gz|\.bz2|\.xz|\.zst)?", re.IGNORECASE)
 _HEADER_BYTES = 540
+_MOST_BEHIND = 2**26  # bytes after the voxels
 _UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # in mm, by NIfTI's code; the others are mm, or unknown
 _LONGEST_QUATERNION = 1.01  # squared; up to there it is rounding, and scaled as the reference implementation does
 _LEAST_DETERMINANT = 1e-4  # of the directions of the axes; below, they lie in one plane
@@ -142,6 +143,18 @@ def _explained(path: Path) -> Iterator[None]:
             f"{path}: truncated or damaged ({' '.join(str(error).split())}). Copy or export the file again, or leave "
             "it out."
         ) from error
+
+
+def read_to_end(stream: IO[bytes]) -> None:
+    """Read what is behind the voxels of a packed stream, where its checksums are compared; raises ValueError for much.
+
+    A file of a few MB can unpack to terabytes.
+    """
+    size = 0
+    while piece := stream.read(1 << 20):
+        size += len(piece)
+        if size > _MOST_BEHIND:
+            raise ValueError(f"more than {_MOST_BEHIND >> 20} MiB follow the voxels that its header tells of")
 
 
 @contextmanager

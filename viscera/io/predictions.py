@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from viscera.core.errors import BadInputError
+from viscera.core.safe_names import is_file_name
 from viscera.core.scan import OrganFacts
 from viscera.core.wording import agreeing, counted
 from viscera.io.file_sets import together
@@ -231,7 +232,7 @@ def flags_text(output: Path) -> str:
     if not rows:
         return ""
     flagged = [row for row in rows if row.get("flag")]
-    scans, of = len({row["case"] for row in flagged}), counted(len({row["case"] for row in rows}), "scan")
+    scans, of = len({row.get("case") for row in flagged}), counted(len({row.get("case") for row in rows}), "scan")
     if not flagged:
         return f"{table}: no organ of {of} is flagged as doubtful"
     organs = f"{counted(len(flagged), 'organ')} in {scans} of {of} {agreeing(len(flagged))} flagged as doubtful"
@@ -280,4 +281,4 @@ def _checksums(record: Mapping[str, Any], *keys: str) -> list[tuple[str, str]]:
     """File names, without folders, and their checksums; a record can be damaged."""
     values = (record.get(key) for key in keys)
     pairs = (pair for value in values if isinstance(value, dict) for pair in value.items())
-    return [(name, sha) for name, sha in pairs if isinstance(sha, str) and Path(name).name == name]
+    return [(name, sha) for name, sha in pairs if isinstance(sha, str) and is_file_name(name)]

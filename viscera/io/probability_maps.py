@@ -23,7 +23,7 @@ from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import LabelArray
 from viscera.io.files import make_folder, temporary_beside, writing
 from viscera.io.nifti import nifti_header
-from viscera.io.nifti_header import Placement, opened
+from viscera.io.nifti_header import Placement, opened, read_to_end
 
 MAPS = {"probabilities": ".probabilities.nii.gz", "entropy": ".entropy.nii.gz"}  # name of the format to ending
 LEVELS = 65535  # of a probability
@@ -144,5 +144,4 @@ def stored_planes(path: Path, geometry: Geometry, classes: int) -> Iterator[tupl
                 if len(content) < 2 * i * j:
                     raise EOFError(f"the voxels end at plane {at} of class {label}")
                 yield label, at, np.frombuffer(content, order).reshape((i, j), order="F")
-        while stream.read(_PIECE):  # to the end, where checksums are compared
-            pass
+        read_to_end(stream)

@@ -203,7 +203,7 @@ def _names_within(source: Path) -> Iterator[str]:
 
 
 def _all_names_within(source: Path) -> Iterator[str]:
-    with suppress(OSError, zipfile.BadZipFile):
+    with suppress(OSError, zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError):  # the reader says it
         if source.is_file() and zipfile.is_zipfile(source):
             with zipfile.ZipFile(source) as archive:
                 yield from (part for name in archive.namelist() for part in name.split("/"))

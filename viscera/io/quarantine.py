@@ -26,7 +26,7 @@ def write_quarantine(
     refuse_other_quarantine(folder)
     path, done = folder / NAME, set(cases)
     rows = read_csv(path) if path.exists() else []
-    kept = {row["case"]: row.get("reason", "") for row in rows if row["case"] not in done}
+    kept = {case: row.get("reason", "") for row in rows if (case := row.get("case", "")) not in done}
     if kept or reasons:
         named = {case: as_handed_on(told(reason), *sources, folder) for case, reason in reasons.items()}
         write_csv(path, _HEADER, sorted({**kept, **named}.items()), checksum=True)
@@ -37,7 +37,7 @@ def write_quarantine(
 def left_out_of(folder: Path) -> frozenset[str]:
     """The cases on the list of a folder; none where it has no list."""
     path = folder / NAME
-    return frozenset(row["case"] for row in read_csv(path)) if path.exists() else frozenset()
+    return frozenset(row.get("case", "") for row in read_csv(path)) if path.exists() else frozenset()
 
 
 def refuse_other_quarantine(folder: Path) -> None:

@@ -5,6 +5,8 @@ import functools
 import io
 import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -13,6 +15,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from viscera.core.errors import BadInputError
+from viscera.core.plain_yaml import plain_yaml
+from viscera.core.safe_names import as_cell, from_cell
 from viscera.io.files import open_file, reading, write_text
 from viscera.io.seals import (
     KEY,
@@ -28,13 +32,11 @@ from viscera.io.seals import (
     yaml_seal,
 )
 
-try:
-    from yaml import CSafeLoader as SafeLoader  # libyaml's, eight times as fast
-except ImportError:
-    from yaml import SafeLoader  # type: ignore[assignment]
-
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
+_LONG_NUMBER = re.compile(
+    r"(?<![0-9a-zA-Z.\"])[0-9]{310}"
+)  # no float is as large: whatever computes with it would fail
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by the byte order mark; without one of them UTF-8
 
 
@@ -74,16 +76,22 @@ def read_sealed(path: Path) -> tuple[Any, Seal]:
     content = _content(path)
     text = _decoded(path, content)
     try:
+        _refuse_long_numbers(text)
         return unsealed(json.loads(text, object_pairs_hook=_object)), json_seal(content)
     except (ValueError, RecursionError) as error:
         raise BadInputError(f"{path}: this is not valid JSON ({error}). Repair it, or write it again.") from error
 
 
+def _refuse_long_numbers(text: str) -> None:
+    if _LONG_NUMBER.search(text):
+        raise ValueError("a number of hundreds of digits")
+
+
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' is there twice")
+        twice = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
+        raise ValueError(f"'{twice}' is there twice")
     return result
 
 
@@ -95,25 +103,6 @@ def write_json(path: Path, value: Any, *, allow_nan: bool = False) -> None:  # n
 def write_record(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON of our own, which has a key or more, with its checksum in it, atomically."""
     write_text(path, sealed_json(json.dumps(value, indent=1, allow_nan=False) + "\n"))
-
-
-class _Loader(SafeLoader):
-    """As `yaml.safe_load`, but a key that is given twice in one mapping is an error, as it is in the YAML standard."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
-                if key.value in seen:
-                    message = f"'{key.value}' is there twice"
-                    raise yaml.constructor.ConstructorError(problem=message, problem_mark=key.start_mark)
-                seen.add(key.value)
-        result: dict[Any, Any] = super().construct_mapping(node, deep)
-        return result
-
-    def construct_text(self, node: yaml.ScalarNode) -> str:
-        """What is written in bytes is a text too: the name of a file that is no UTF-8."""
-        return str(self.construct_yaml_binary(node).decode(errors="surrogateescape"))
 
 
 class _Dumper(yaml.SafeDumper):
@@ -128,7 +117,6 @@ class _Dumper(yaml.SafeDumper):
         return self.represent_str(text)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:binary", _Loader.construct_text)
 _Dumper.add_representer(str, _Dumper.represent_text)
 
 
@@ -142,8 +130,8 @@ def read_yaml(path: Path, *, ours: bool = False) -> dict[str, Any]:
     if ours and yaml_seal(content) is Seal.BROKEN:
         raise damaged(path, "first line")
     try:
-        value = yaml.load(text, _Loader)  # noqa: S506 - it is a safe loader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        value = plain_yaml(text)
+    except ValueError as error:
         raise BadInputError(f"{path}: this is not valid YAML ({error}).") from error
     if not isinstance(value, dict):
         raise BadInputError(f"{path}: a mapping of settings was expected, as `viscera config show` prints it.")
@@ -173,15 +161,20 @@ def read_csv(path: Path, errors: str = "surrogateescape") -> list[dict[str, str]
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count)))
     except csv.Error as error:
         raise BadInputError(f"{path}: this is not a table ({error}). Save it as CSV.") from error
+    if "'" in text:
+        lines = [list(map(from_cell, line)) for line in lines]
     return [dict(zip(lines[0], line, strict=False)) for line in lines[1:] if line]
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]], *, checksum: bool = False) -> None:
-    """Write a table, atomically, with its checksum beside it where wanted; one that says the same is left alone."""
+    """Write a table, atomically, with its checksum beside it where wanted; one that says the same is left alone.
+
+    Texts that a spreadsheet would take for formulas begin with `'`, which `read_csv` takes away again.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerow(map(as_cell, header))
+    writer.writerows(map(as_cell, row) for row in rows)
     if checksum:
         write_summed(path, text.getvalue())
     elif not path.exists() or path.read_bytes() != text.getvalue().encode(errors="surrogateescape"):

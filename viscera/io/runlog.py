@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.core.settings import Settings
 from viscera.core.wording import counted
-from viscera.io.files import fsync, write_text, writing
+from viscera.io.files import fsync, reading, write_text, writing
 from viscera.io.format_versions import refuse_newer
 from viscera.io.records import read_json, read_yaml, validated, write_record, write_yaml
 from viscera.io.seals import KEY, DamagedFileError, Seal, line_seal, sealed_line
@@ -114,7 +115,8 @@ class RunFolder:
         """
         if not self.curve_path.exists():
             return []
-        *whole, cut = self.curve_path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+        with reading(self.curve_path):
+            *whole, cut = self.curve_path.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
         values: list[dict[str, Any]] = []
         for number, line in enumerate(whole, start=1):
             value = None if line_seal(line) is Seal.BROKEN else _value(line)
@@ -151,10 +153,18 @@ class RunFolder:
             fsync(self.curve_path)
 
 
+def _finite(text: str) -> float:
+    """A number that JSON has; others it could not be written as again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
+
+
 def _value(line: str) -> dict[str, Any] | None:
     """A line of a curve without its checksum; None where it is none."""
     with contextlib.suppress(ValueError, RecursionError):
-        value = json.loads(line)
+        value = json.loads(line, parse_float=_finite, parse_constant=_finite)
         if isinstance(value, dict):
             return {key: each for key, each in value.items() if key != KEY}
     return None
@@ -243,7 +253,8 @@ class StudyFolder:
             )
         values = read_yaml(self.record_path, ours=True)
         refuse_newer(self.record_path, values.get("format_version"), _STUDY_VERSION)
-        values |= {"config": as_recorded(values.get("config") or {})}
+        config = values.get("config") or {}
+        values |= {"config": as_recorded(config) if isinstance(config, dict) else config}
         return validated(StudyRecord, values, self.record_path, "Restore it, or run the study in a new folder.")
 
 

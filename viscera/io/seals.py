@@ -163,7 +163,7 @@ def _hex(content: bytes) -> str:
 
 def _short(text: str) -> str:
     """Of a line: it is there to find damage, and a curve has thousands of lines."""
-    return f"sha256:{_hex(text.encode())[:16]}"
+    return f"sha256:{_hex(text.encode(errors='surrogateescape'))[:16]}"
 
 
 def _text(path: Path) -> str:

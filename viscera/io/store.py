@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.config import PrepareConfig
-from viscera.core.errors import BadInputError, RunFailedError
+from viscera.core.errors import BadInputError, RunFailedError, first_line
 from viscera.core.geometry import Geometry, size_text
 from viscera.core.machine_errors import lacking
 from viscera.core.machine_limits import most_open_files
@@ -107,19 +107,23 @@ class Store:
 
     def image(self, name: str) -> HuArray:
         """int16 HU (I, J, K), memory-mapped."""
-        return self._array(name, "image.npy")
+        return self._array(name, "image.npy", np.int16)
 
     def labels(self, name: str) -> LabelArray:
         """uint8 labels (I, J, K), memory-mapped."""
-        return self._array(name, "labels.npy")
+        return self._array(name, "labels.npy", np.uint8)
 
     def volume(self, name: str) -> Volume:
         """The prepared scan."""
-        return Volume(self.image(name), self.geometry(name))
+        hu = self.image(name)
+        self._refuse_other_shape(name, hu)
+        return Volume(hu, self.geometry(name))
 
     def label_map(self, name: str) -> LabelMap:
         """The prepared labels."""
-        return LabelMap(self.labels(name), self.geometry(name), self.classes)
+        labels = self.labels(name)
+        self._refuse_other_shape(name, labels)
+        return LabelMap(labels, self.geometry(name), self.classes)
 
     def original_labels_path(self, name: str) -> Path:
         """The file of the labels on the scan's own grid."""
@@ -273,15 +277,28 @@ class Store:
         for _ in in_threads(verify, names):  # hashing leaves the interpreter to others
             pass
 
-    def _array(self, name: str, file: str) -> npt.NDArray[Any]:
+    def _array(self, name: str, file: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
         path = self.path / "cases" / name / file
         try:
-            array: npt.NDArray[Any] = np.asarray(np.load(path, mmap_mode="r"))  # of which windows are cut faster
-        except (OSError, ValueError, EOFError) as error:
+            array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = np.asarray(array)  # of which windows are cut faster
+        except Exception as error:  # a header that is no Python makes NumPy raise almost anything
             if too_little := lacking(error):
                 raise RunFailedError(f"{path}: {too_little}") from error
-            raise BadInputError(f"{path}: missing or damaged ({error}). Run `viscera prepare` again.") from error
+            raise BadInputError(
+                f"{path}: missing or damaged ({first_line(error)}). Run `viscera prepare` again."
+            ) from error
+        if array.dtype != dtype or array.ndim != 3:
+            why = f"{array.dtype} of shape {array.shape}; {np.dtype(dtype)} of three axes was expected"
+            raise BadInputError(f"{path}: damaged ({why}). Run `viscera prepare` again.")
         return array
+
+    def _refuse_other_shape(self, name: str, array: npt.NDArray[Any]) -> None:
+        if array.shape != (shape := self.manifest.cases[name].prepared.shape):
+            raise BadInputError(
+                f"{self.path}: {name} has {size_text(array.shape)} voxels, and {size_text(shape)} by the manifest. Run "
+                "`viscera prepare` again."
+            )
 
     def _keep(self, records: Mapping[str, CaseRecord]) -> None:
         """Write the manifest, with these cases in place of what it said of them."""

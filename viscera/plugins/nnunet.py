@@ -7,7 +7,7 @@ the like, if training shall be shorter or longer than nnU-Net's 1000 epochs.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from viscera.core.errors import BadInputError
-from viscera.io.records import read_json, write_json
+from viscera.io.records import read_json, validated, write_json
 from viscera.losses.balance import POWERS
 from viscera.losses.dice import WeightedDiceLoss
 from viscera.plugins.batches import as_volumes, class_numbers
@@ -30,6 +30,12 @@ TRAINER_NAMES = tuple(
     for scheme in ("Uniform", "Simple", "Square", *(f"Power{percent:03d}" for percent in range(0, 201, 25)))
     for normalised in ("", "Normalised")
 )
+
+
+@dataclass(frozen=True)
+class _Counted:
+    written_ns: int
+    voxels: list[int]
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ def count_training_set(
     if not cases:
         raise BadInputError(f"{folder}: the training set of this fold is empty. Look into splits_final.json.")
     path = folder.with_name(f"viscera_voxel_counts_{folder.name}.json")
-    known = read_json(path) if path.exists() else {}
+    known = validated(dict[str, _Counted], read_json(path) if path.exists() else {}, path, "Delete it.")
     fresh = dict(known)
     for case in cases:
         path_of_case = folder / f"{case}.pkl"
@@ -102,8 +108,8 @@ def count_training_set(
             raise BadInputError(f"{path_of_case}: there is no such file. Run nnUNetv2_preprocess for this data set.")
         stamp = path_of_case.stat().st_mtime_ns
         entry = known.get(case)
-        if entry is None or entry["written_ns"] != stamp or len(entry["voxels"]) != num_classes:
-            fresh[case] = {"written_ns": stamp, "voxels": count_voxels(load(case), num_classes, case)}
+        if entry is None or entry.written_ns != stamp or len(entry.voxels) != num_classes:
+            fresh[case] = _Counted(stamp, count_voxels(load(case), num_classes, case))
     if fresh != known:
-        write_json(path, fresh)
-    return [sum(column) for column in zip(*(fresh[case]["voxels"] for case in cases), strict=True)]
+        write_json(path, {name: asdict(each) for name, each in fresh.items()})
+    return [sum(column) for column in zip(*(fresh[case].voxels for case in cases), strict=True)]

@@ -159,7 +159,7 @@ def _write_rows(path: Path, rows: Sequence[dict[str, str]]) -> None:
 def _read_rows(path: Path) -> _ByCase:
     if not is_table(path, ("case",)):
         raise BadInputError(f"{path}: its first column is not the case. Give a table as viscera writes it.")
-    return _by_case(read_csv(path), lambda row: row["case"])
+    return _by_case(read_csv(path), lambda row: row.get("case", ""))
 
 
 def _read_summary(path: Path) -> _ByCase:

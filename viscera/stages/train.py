@@ -94,7 +94,7 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
         trainer = Trainer.create(config, given.facts, given.device, ranks)
         taken = _begun_from(source, trainer) if source else None
         if checkpoint is not None:
-            trainer.restore(checkpoint)
+            trainer.restore(checkpoint, folder.last)
         with ranks.together():
             if ranks.is_first:
                 _write_beginning(folder, trainer, given.store, source, taken)

@@ -27,10 +27,11 @@ from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
 from viscera.io.file_sets import finish, notes_in, together
 from viscera.io.files import make_folder, sha256, write_bytes
 from viscera.io.folder_lock import TURN_S, exclusive
+from viscera.io.layouts.dataset_tables import dataset_json
 from viscera.io.mirror_index import address_of
 from viscera.io.nifti import nifti_bytes
 from viscera.io.nifti_header import Placement, is_nifti
-from viscera.io.records import read_json, write_json
+from viscera.io.records import write_json
 from viscera.view.gallery import ShownCase
 
 FOLDER = "corrections"
@@ -195,7 +196,7 @@ def _refuse_links(folder: Path) -> None:
 
 def _refuse_others(folder: Path, classes: ClassTable) -> None:
     path = folder / "dataset.json"
-    if path.exists() and read_json(path).get("labels") != {name: n for n, name in enumerate(classes.names)}:
+    if path.exists() and dataset_json(folder).get("labels") != {name: n for n, name in enumerate(classes.names)}:
         raise BadInputError(f"{path}: a data set of other classes. Move {folder} away.")
 
 

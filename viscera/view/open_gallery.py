@@ -1,6 +1,5 @@
 """What lies at a path, as cases to look at: a scan, a label map, a folder of either, a data set, a store, a study."""
 
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -9,6 +8,7 @@ from typing import TypeVar
 
 from viscera.core.errors import BadInputError, UsageError
 from viscera.io.dicom import is_dicom
+from viscera.io.dicom.archive import is_archive
 from viscera.io.files import reading
 from viscera.io.layouts.dataset_tables import case_name
 from viscera.io.layouts.labelled_cases import find_cases
@@ -56,7 +56,7 @@ def open_gallery(path: Path, beside: Beside | None = None) -> Gallery:
 
 def _refuse_what_is_no_scan(path: Path) -> None:
     """Raise BadInputError for a single file that is neither NIfTI nor DICOM; of folders the page says it by case."""
-    if path.is_file() and not is_dicom(path) and not zipfile.is_zipfile(path):
+    if path.is_file() and not is_dicom(path) and not is_archive(path):
         Placement.read(path)
 
 

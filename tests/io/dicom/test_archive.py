@@ -111,3 +111,23 @@ def test_damaged_or_encrypted(tmp_path: Path, damage: str) -> None:
     reason = expected.get(damage, "a damaged zip file")
     with pytest.raises(BadInputError, match=rf"^\S*a\.zip: {reason}"), unpacked(path):
         pass
+
+
+def test_an_archive_that_no_images_make_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros pack a thousand to one: gigabytes would fill the disk, and take minutes to be found to be no images."""
+    monkeypatch.setattr(module, "_PACKED_BYTES", 2**20)
+    path = packed(tmp_path / "bomb.zip", a="0" * 2**21)
+    with (
+        pytest.raises(BadInputError, match="more than 100 times as much as the archive, as no images do"),
+        unpacked(path),
+    ):
+        pass
+    with unpacked(packed(tmp_path / "few.zip", a="0" * 2**19)) as folder:
+        assert (folder / "a").stat().st_size == 2**19
+
+
+@pytest.mark.parametrize("names", [["a", "a/b"], ["a/" * 5000 + "x"]])
+def test_names_that_cannot_be_folders_are_a_damaged_archive(tmp_path: Path, names: list[str]) -> None:
+    path = packed(tmp_path / "odd.zip", **dict.fromkeys(names, "1"))
+    with pytest.raises(BadInputError, match=r"odd\.zip: a damaged zip file"), unpacked(path):
+        pass

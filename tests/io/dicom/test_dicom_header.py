@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
-from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from tests.ct_series import ct_series, enhanced, file_name, save
 from viscera.core.errors import BadInputError
@@ -245,3 +246,48 @@ def test_two_threads_may_read_at_once() -> None:
         assert not told
         warnings.warn("afterwards", stacklevel=1)
     assert [str(each.message) for each in told] == ["afterwards"]
+
+
+# ------------------------------------------------------------------------------------------ files that ask for much
+
+
+def inserted(path: Path, element: bytes) -> Path:
+    """A file with an element before its data set."""
+    content = path.read_bytes()
+    at = content.index(b"\x08\x00\x08\x00CS")
+    path.write_bytes(content[:at] + element + content[at:])
+    return path
+
+
+def test_an_element_that_says_it_has_gigabytes_is_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file ends before it; Python asks for all of the memory first, which a limit refuses."""
+    folder = save(tmp_path / "a", ct_series())
+    path = inserted(min(folder.iterdir()), b"\x08\x00\x05\x00UT\0\0\xfe\xff\xff\xff")
+
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("viscera.io.dicom.dicom_file.read_partial", no_memory)
+    with pytest.raises(BadInputError, match=rf"{path.name}: damaged DICOM \(MemoryError"):
+        SourceImages.read([path])
+
+
+def test_a_deflated_file_that_inflates_to_gigabytes_is_damage(tmp_path: Path) -> None:
+    folder = save(tmp_path / "a", ct_series(), syntax=DeflatedExplicitVRLittleEndian)
+    assert find_series(folder)[0].geometry is not None
+    path = min(folder.iterdir())
+    content = path.read_bytes()
+    begins = 144 + int.from_bytes(content[140:144], "little")
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    body = packer.compress(zlib.decompress(content[begins:], -15)) + packer.flush(zlib.Z_FULL_FLUSH)
+    zeros = packer.compress(bytes(2**22)) + packer.flush(zlib.Z_FULL_FLUSH)
+    path.write_bytes(content[:begins] + body + zeros * 100 + b"\x03\x00")
+    with pytest.raises(BadInputError, match="inflated, it is more than 20 times as large as its file"):
+        SourceImages.read([path])
+    assert any(path.name in series.passed_over for series in find_series(folder))
+
+
+def test_what_is_dicom_and_holds_no_image_is_no_source(tmp_path: Path) -> None:
+    folder = save(tmp_path / "a", ct_series(Rows=None, Columns=None, PixelData=None))
+    with pytest.raises(BadInputError, match=r"it holds no images\. Give the images of a CT series"):
+        SourceImages.read(sorted(folder.iterdir()))

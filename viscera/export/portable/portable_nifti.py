@@ -13,6 +13,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 _HEADER_BYTES, _FIRST_VOXEL = 348, 352
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+_LAST_FIRST_VOXEL = 2**28  # bytes before it, of extensions of the header
 _INT16 = 4
 _MM = {1: 1000.0, 3: 0.001}  # of NIfTI's units of length; the others are mm, or unknown
 _LEAST_DETERMINANT = 1e-4  # of the directions of the axes; below, they lie in one plane
@@ -67,6 +68,8 @@ def _read(path: Path, stream: Any) -> Scan:  # noqa: ANN401 - a file, packed or 
     affine = _affine_of(header, order, shape)
     if affine is None:
         refuse(path, "the header's geometry is damaged or has no extent. Export it again.")
+    if not 0 <= offset <= _LAST_FIRST_VOXEL:
+        refuse(path, f"its voxels begin at byte {offset:g}, so its header is damaged. Copy or export the file again.")
     stream.seek(int(offset) or _FIRST_VOXEL)
     dtype, hu = np.dtype(order + _TYPES[kind]), np.empty(shape, np.int16, order="F")
     for at in range(k):

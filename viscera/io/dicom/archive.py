@@ -1,5 +1,6 @@
 """A zip file as a folder, for as long as it is needed."""
 
+import lzma
 import shutil
 import tempfile
 import zipfile
@@ -16,8 +17,15 @@ _MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 _MOST_BYTES = 32 * 2**30
 _MOST_FILES = 100_000
 _FREE_BYTES = 2**30  # to leave on the disk, or a tenth of what is free
+_MOST_TIMES, _PACKED_BYTES = 100, 2**30  # as large as its file no archive of images is; looked at from this size on
+_DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, RecursionError)
 _ENCRYPTED = 1
 _LONGEST_NAME = 200
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file begins as a zip file."""
+    return path.is_file() and start_of(path).startswith(_MAGIC)
 
 
 @contextmanager
@@ -31,7 +39,7 @@ def unpacked(path: Path) -> Iterator[Path]:
         BadInputError: a damaged or encrypted zip file, or one packed in a way that is not read; one that would fill the
             disk, or has no place for temporary files.
     """
-    if not path.is_file() or not start_of(path).startswith(_MAGIC):
+    if not is_archive(path):
         yield path
         return
     with ExitStack() as cleanup:
@@ -50,7 +58,7 @@ def unpacked(path: Path) -> Iterator[Path]:
             raise BadInputError(
                 f"{path}: packed in a way that is not read ({error}). Pack it with Deflate, or unpack it."
             ) from error
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        except (*_DAMAGE, NotADirectoryError, IsADirectoryError) as error:
             raise BadInputError(f"{path}: a damaged zip file ({error}). Pack or copy it again.") from error
         except OSError as error:
             why = "the disk of temporary files is full" if is_full_disk(error) else f"no temporary files: {error}"
@@ -64,6 +72,11 @@ def _refuse(path: Path, members: list[zipfile.ZipInfo], free: int) -> None:
     if any(member.flag_bits & _ENCRYPTED for member in members):
         raise BadInputError(f"{path}: encrypted. Give a zip file without a password, or unpack it.")
     files, size = len(members), sum(member.file_size for member in members)
+    if size > max(_PACKED_BYTES, _MOST_TIMES * path.stat().st_size):
+        raise BadInputError(
+            f"{path}: unpacked, its {files} files take {size / 2**30:.1f} GiB, more than {_MOST_TIMES} times as much "
+            "as the archive, as no images do. If you trust it, unpack it and give the folder of one series."
+        )
     if files > _MOST_FILES or size > min(_MOST_BYTES, free - min(_FREE_BYTES, free // 10)):
         raise BadInputError(
             f"{path}: {files} files of {size / 2**30:.1f} GiB unpacked; up to {_MOST_FILES} files of "

@@ -6,16 +6,23 @@ import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from io import SEEK_END
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 from pydicom.uid import MediaStorageDirectoryStorage as DirectoryStorage
 
 from viscera.io.files import read_error
@@ -23,11 +30,20 @@ from viscera.io.files import read_error
 DAMAGE = (  # what pydicom raises on a damaged file
     *(InvalidDicomError, BytesLengthException, struct.error, zlib.error, EOFError, LookupError, ValueError, TypeError),
     *(AttributeError, NameError, NotImplementedError, OverflowError, RuntimeError),
+    MemoryError,  # an element that says that it has gigabytes
 )
 _PIXELS = 0x7FE00010
 _LAST_OF_HEADER = _PIXELS - 16  # what stands behind the pixels, such as garbage, is read in no case
 _PREFIX, _PREFIX_END = b"DICM", 132
+_META_BEGINS = b"DICM\x02\x00\x00\x00UL\x04\x00"  # and 4 bytes of the length that follows
+_MOST_META = 4096  # of it, where the transfer syntax stands
+_MOST_INFLATED, _MOST_TIMES = 2**26, 20  # bytes of a deflated data set, or times those of its file
+_PIECE = 2**20
 _FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # of a data set without the 128 bytes and the prefix before it
+
+
+class DamagedHeaderError(ValueError):
+    """What our own reading says of a header, in words of ours: those of a library may quote what stands in it."""
 
 
 class PixelElement(NamedTuple):
@@ -114,6 +130,7 @@ def _opened(path: Path, tags: Sequence[int] | None, last: int) -> tuple[FileData
     wanted: list[BaseTag | int] | None = list(tags) if tags is not None else None
     pixels: list[PixelElement] = []
     with path.open("rb") as file:
+        _refuse_inflating(file)
 
         def is_behind(tag: BaseTag, _kind: str | None, length: int) -> bool:
             if last < int(tag) == _PIXELS:
@@ -128,6 +145,25 @@ def _opened(path: Path, tags: Sequence[int] | None, last: int) -> tuple[FileData
         explicit = ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
     return dataset, next(iter(pixels), None)
+
+
+def _refuse_inflating(file: BinaryIO) -> None:
+    """Raise DamagedHeaderError for a deflated data set far larger than its file; pydicom would inflate all of it."""
+    head = file.read(_PREFIX_END - len(_PREFIX) + len(_META_BEGINS) + 4)
+    length = int.from_bytes(head[-4:], "little") if head[128:-4] == _META_BEGINS else _MOST_META
+    is_deflated = DeflatedExplicitVRLittleEndian.encode() in file.read(min(length, _MOST_META))
+    if is_deflated and head[128:-4] != _META_BEGINS:
+        raise DamagedHeaderError("it does not say how long its meta information is")
+    size, inflating = 0, zlib.decompressobj(-zlib.MAX_WBITS)
+    most = max(_MOST_INFLATED, _MOST_TIMES * file.seek(0, SEEK_END)) if is_deflated else 0
+    file.seek(len(head) + length if is_deflated else 0)
+    while is_deflated and (piece := file.read(_PIECE)):
+        while piece and not inflating.eof:
+            size += len(inflating.decompress(piece, _PIECE))
+            piece = inflating.unconsumed_tail
+            if size > most:
+                raise DamagedHeaderError(f"inflated, it is more than {_MOST_TIMES} times as large as its file")
+    file.seek(0)
 
 
 def is_encapsulated(syntax: UID) -> bool:

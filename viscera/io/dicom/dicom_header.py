@@ -14,6 +14,7 @@ from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConve
 from viscera.core.errors import BadInputError
 from viscera.io.dicom.dicom_file import (
     DAMAGE,
+    DamagedHeaderError,
     PixelElement,
     is_dicom,
     is_directory,
@@ -55,10 +56,6 @@ _PLACES = ("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSe
 _VALUE_MAP = "PixelValueTransformationSequence"
 _OF_FRAMES, _OF_ALL = "PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"
 ASSUMED_RESCALE = {"slope": 1.0, "intercept": 0.0}  # where it is not given
-
-
-class _DamagedHeaderError(ValueError):
-    """What our own reading says of a header, in words of ours: those of a library may quote what stands in it."""
 
 
 class UnusableSeriesError(Exception):
@@ -127,7 +124,7 @@ def read_header(path: Path, *, whole: bool = False) -> tuple[FileDataset, Header
     except DAMAGE as error:
         if not is_dicom(path):
             return None
-        said = str(error) if isinstance(error, _DamagedHeaderError) else type(error).__name__
+        said = str(error) if isinstance(error, DamagedHeaderError) else type(error).__name__
         raise BadInputError(f"{path}: damaged DICOM ({said}). Export it again, or leave it out.") from error
 
 
@@ -139,7 +136,7 @@ def _header_of(path: Path, dataset: FileDataset, pixels: PixelElement | None) ->
         modality = "CT"
     has_image = "Rows" in dataset and "Columns" in dataset
     if "SOPClassUID" not in dataset and not (has_image and modality):
-        raise _DamagedHeaderError("it does not say what kind of object it is")
+        raise DamagedHeaderError("it does not say what kind of object it is")
     patient_id = text_of(dataset, "PatientID")
     return Header(
         uid=text_of(dataset, "SeriesInstanceUID"),
@@ -165,7 +162,7 @@ def _slices(path: Path, dataset: FileDataset, pixels: PixelElement | None, modal
     """One image, or one for each frame with what its functional groups say (PS3.3, A.38)."""
     rows, columns = whole_of(dataset, "Rows"), whole_of(dataset, "Columns")
     if rows is None or columns is None or min(rows, columns) < 1:
-        raise _DamagedHeaderError(f"{rows} rows and {columns} columns")
+        raise DamagedHeaderError(f"{rows} rows and {columns} columns")
     image = Slice(path, (rows, columns))
     if modality != "CT":  # only listed
         yield image
@@ -205,7 +202,7 @@ def _counted(path: Path, dataset: FileDataset, pixels: int) -> tuple[list[Datase
     if frames:
         if declared != len(frames) and _frames_held(path, dataset, pixels, len(frames)) != len(frames):
             said = "no number of" if declared is None else f"{declared:g}"
-            raise _DamagedHeaderError(f"{said} frames, but {len(frames)} descriptions of frames")
+            raise DamagedHeaderError(f"{said} frames, but {len(frames)} descriptions of frames")
         return frames, True
     return [NOTHING], declared in {None, 1} or _frames_held(path, dataset, pixels, declared or 1) <= 1
 

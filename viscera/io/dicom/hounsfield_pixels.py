@@ -123,7 +123,7 @@ def read_images(images: Sequence[Slice]) -> Iterator[HuArray]:
         raise
     except OSError as error:
         raise read_error(path, error) from error
-    except (*DAMAGE, MemoryError) as error:
+    except DAMAGE as error:
         reason = " ".join(str(error).split()) or "more than the memory can hold"
         raise BadInputError(
             f"{path}: the pixels cannot be decoded ({reason}). Export the series again, or decompress it first."

@@ -4,9 +4,9 @@ Processes of our own rather than a pool of `multiprocessing`: that would run the
 `if __name__ == "__main__"`. What a process does not deliver is read here, where its error is met.
 """
 
+import json
 import logging
 import os
-import pickle
 import subprocess
 import sys
 from collections import defaultdict
@@ -100,7 +100,7 @@ def _read_in_process(slices: Sequence[Slice], hu_KJI: HuArray, places: range) ->
     ):
         try:
             to_process, from_process = cast("tuple[IO[bytes], IO[bytes]]", (process.stdin, process.stdout))
-            pickle.dump([slices[k] for k in places], to_process)
+            to_process.write(_told([slices[k] for k in places]))
             to_process.close()
             for k in places:
                 content = from_process.read(hu_KJI[k].nbytes)
@@ -113,10 +113,29 @@ def _read_in_process(slices: Sequence[Slice], hu_KJI: HuArray, places: range) ->
     return places[done:]
 
 
+def _told(images: Sequence[Slice]) -> bytes:
+    """What a process needs to know of compressed images: where their pixels are, and how these become HU."""
+    return json.dumps(
+        [(os.fsencode(i.path).hex(), i.shape, i.frame, i.frames, i.slope, i.intercept, i.padding) for i in images]
+    ).encode()
+
+
+def _understood(content: bytes) -> list[Slice]:
+    return [
+        Slice(
+            *(Path(os.fsdecode(bytes.fromhex(path))), tuple(shape), frame, frames),
+            slope=slope,
+            intercept=intercept,
+            padding=padding and tuple(padding),
+        )
+        for path, shape, frame, frames, slope, intercept, padding in json.loads(content)
+    ]
+
+
 @quiet_pydicom()
 def _serve() -> None:
     """Write the HU of the slices that standard input names, one after another, to standard output."""
-    for _, of_file in groupby(pickle.load(sys.stdin.buffer), key=lambda image: image.path):  # noqa: S301 - our own
+    for _, of_file in groupby(_understood(sys.stdin.buffer.read()), key=lambda image: image.path):
         for hu in read_images(list(of_file)):
             sys.stdout.buffer.write(hu.tobytes())
 

@@ -48,6 +48,8 @@ def stack(images: Sequence[Slice], most_strays: int = 2) -> Stack:
     Up to `most_strays` images of another plane, such as a localizer, are left out without asking. Raises
     UnusableSeriesError where they do not make one regular grid.
     """
+    if not images:
+        raise UnusableSeriesError("it holds no images. Give the images of a CT series")
     if len({image.frame_of_reference for image in images} - {""}) > 1:
         raise UnusableSeriesError("its images have several frames of reference: their positions cannot be compared")
     slices, strays = _main_plane(images, most_strays)

@@ -46,7 +46,7 @@ def moments(stand: Stand, command: Command, whole: Whole, order: random.Random) 
 
 def trial(seconds: float, seed: int) -> Outcome:
     """At least 20 kills of each command, and more while there is time."""
-    outcome, order = Outcome("kills"), random.Random(seed)  # noqa: S311 - no secret
+    outcome, order = Outcome("kills"), random.Random(seed)
     end, in_time, least = time.monotonic() + seconds, 0, LEAST
     with Stand.opened() as stand:
         stand.in_one_process = False

@@ -188,7 +188,7 @@ def _tries(stand: Stand, command: Command, whole: Whole, order: random.Random) -
 
 def trial(seconds: float, seed: int) -> Outcome:
     """Each pair a few times, at moments of chance, and more while there is time."""
-    outcome, order = Outcome("two_at_once"), random.Random(seed)  # noqa: S311 - no secret
+    outcome, order = Outcome("two_at_once"), random.Random(seed)
     end = time.monotonic() + seconds
     counts: dict[str, int] = {}
     with Stand.opened() as stand:

@@ -1,14 +1,38 @@
-"""The commands in this process, and studies whose arms are: each new process imports PyTorch, which takes seconds."""
+"""The commands in this process, and studies whose arms are: each new process imports PyTorch, which takes seconds.
+
+No journey reaches for a network, but those that are about one.
+"""
 
 import logging
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from typer.testing import CliRunner
 
 from viscera.cli import app as module
 from viscera.study import launch
+
+NETWORKS = {"test_in_a_bucket", "test_four_commands", "test_torchrun", "test_torchrun_nodes", "test_likely_mistakes"}
+_forbidden = {"now": False}
+_hooked: list[bool] = []
+
+
+def _refuse_networks(event: str, arguments: tuple[object, ...]) -> None:
+    if _forbidden["now"] and event in {"socket.connect", "socket.getaddrinfo", "socket.sendto", "socket.bind"}:
+        raise AssertionError(f"a journey reaches for the network: {event} {arguments}")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_network(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever would connect, ask for an address or listen fails the test."""
+    if not _hooked:
+        sys.addaudithook(_refuse_networks)  # for as long as the process lives
+        _hooked.append(True)
+    _forbidden["now"] = request.module.__name__.rpartition(".")[2] not in NETWORKS
+    yield
+    _forbidden["now"] = False
 
 
 @pytest.fixture

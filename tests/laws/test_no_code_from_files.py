@@ -32,6 +32,7 @@ ALLOWED = {
     ("engine/on_ray.py", "ray"): "the cluster that the user names",
     ("engine/on_ray.py", "socket"): "whether that answers; the name of this machine",
     ("engine/distributed.py", "socket"): "the name of this machine",
+    ("io/lease.py", "socket"): "the name of this machine",
     ("io/watched_cases.py", "socket"): "the name of this machine",
     ("study/ray_desk.py", "socket"): "the name of this machine",
     ("study/ray_launcher.py", "socket"): "the name of this machine",

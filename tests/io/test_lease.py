@@ -122,6 +122,16 @@ def test_a_turn_that_a_killed_process_left_is_taken(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [".lock"]
 
 
+@pytest.mark.parametrize("said", ["", "[" * 100_000, "[]", '{"place": 1}', "{own}"])
+def test_what_is_no_word_of_a_holder_holds_nothing(tmp_path: Path, said: str) -> None:
+    """A number of a process that is a path would have another file read than that of a process."""
+    own = asdict(lease._own_lease(shared=False)) | {"process": f"self/task/{os.getpid()}"}
+    (tmp_path / ".lock.0123abcd.lock").write_text(json.dumps(own) if said == "{own}" else said)
+    assert not is_held(tmp_path)
+    with exclusive(tmp_path):
+        assert is_held(tmp_path)
+
+
 def test_a_process_that_stood_still_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with exclusive(tmp_path):
         next(tmp_path.glob(".lock.????????.lock")).unlink()  # by another that took it for dead

@@ -118,9 +118,11 @@ def _holders(lock: Path) -> list[_Holder]:
     found = []
     form = re.compile(rf"{re.escape(lock.name)}\.[0-9a-f]{{8}}\.lock")
     for path in (each for each in lock.parent.iterdir() if form.fullmatch(each.name)):
-        with suppress(OSError, ValueError, TypeError):  # gone meanwhile, or of something else
+        with suppress(OSError, ValueError, TypeError, RecursionError):  # gone meanwhile, or of something else
             text = path.read_text(encoding="utf-8")
-            found.append(_Holder(path, Lease(**json.loads(text)), text))
+            lease = Lease(**json.loads(text))
+            if type(lease.process) is int:
+                found.append(_Holder(path, lease, text))
     return found
 
 

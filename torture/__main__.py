@@ -9,7 +9,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from torture.running import run_trial
+from torture.outcome import run_trial
 
 # name of the module → its part of the time of one processor
 SHARES: dict[str, float] = {

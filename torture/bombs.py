@@ -422,7 +422,9 @@ BOMBS: tuple[Bomb, ...] = (
         _spoilt_series(lambda content: _after_meta(content, b"\x08\x00\x05\x00UT\0\0\xfe\xff\xff\xff")),
         _read_dicom,
     ),
-    Bomb("DICOM deflated, 4 GiB", _spoilt_series(_deflated), lambda folder: each(lambda: read_scan(folder))),
+    Bomb(
+        "DICOM deflated, 4 GiB", _spoilt_series(_deflated), lambda folder: each(lambda: read_scan(folder)), cheap=False
+    ),
     Bomb("DICOM, JPEG 2000 of 60,000 by 60,000", _jpeg_2000, _read_dicom),
     Bomb("zip, 31 GiB of zeros", _zip("a.zip", *((f"{n}", 64) for n in range(31))), _read_zip, cheap=False),
     Bomb("zip, 3 GiB of zeros", _zip("a.zip", ("a", 192)), _read_zip),
@@ -458,7 +460,7 @@ BOMBS: tuple[Bomb, ...] = (
         _array(f"{{'descr': '<i2', 'fortran_order': False, 'shape': ({2**99},), }}\n"),
         _read_store,
     ),
-    Bomb("array with a deep header", _array("(" * 9000), _read_store),
+    Bomb("array with a deep header", _array("(" * 9000), _read_store, cheap=False),
     Bomb("array that is an archive", _store_with(_npz), _read_store),
     Bomb("array that is a pickle", _store_with(_pickled), _read_store),
     Bomb(

@@ -28,7 +28,7 @@ def artifacts(tiny_raw: Path, tiny_store: Store, tiny_run: Path, tmp_path_factor
 
 
 def test_a_thousand_spoilt_files(artifacts: Artifacts, tmp_path: Path) -> None:
-    targets = [replace(each, weight=1 if each.name in SELDOM else 8) for each in TARGETS if each.name not in LEFT_OUT]
+    targets = [replace(each, weight=1 if each.name in SELDOM else 16) for each in TARGETS if each.name not in LEFT_OUT]
     found = tried(artifacts, tmp_path, INPUTS, seed=17, targets=targets)
     assert found.failures == []
     assert found.inputs == INPUTS

@@ -22,7 +22,7 @@ BACKGROUND = torch.zeros((2, 3, 4, 5), dtype=torch.uint8)
 
 def test_every_loss_is_finite_and_right_or_says_why_not() -> None:
     wrong = []
-    for number, trouble in enumerate(chain(every_pair(), islice(troubles(Random(5)), 150))):  # noqa: S311 - repeatable
+    for number, trouble in enumerate(chain(every_pair(), islice(troubles(Random(5)), 40))):  # noqa: S311 - repeatable
         if why := fails(trouble, Random(number)):  # noqa: S311
             wrong.append((number, str(trouble), why))
     assert wrong == []

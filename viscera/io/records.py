@@ -34,9 +34,8 @@ from viscera.io.seals import (
 
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
-_LONG_NUMBER = re.compile(
-    r"(?<![0-9a-zA-Z.\"])[0-9]{310}"
-)  # no float is as large: whatever computes with it would fail
+# no float is as large: whatever computes with it would fail
+_LONG_NUMBER = re.compile(r"(?<![0-9a-zA-Z.\"])[0-9]{310}")
 _ENCODINGS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # by the byte order mark; without one of them UTF-8
 
 

@@ -13,7 +13,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass
 class Outcome:
-    """Counts of one trial. What it is, what it proves and with which tests is said by `torture.promises`."""
+    """Counts of one trial. What each proves is said by `docs/reliability.md`."""
 
     name: str
     faults: int = 0  # injected: a write that failed, a process killed, a disk filled

@@ -12,10 +12,11 @@ from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.fusion import FusionRecord
 from viscera.export.export_stage import ExportRecord
+from viscera.io import mirror_index
 from viscera.io.cache_room import _make_room
 from viscera.io.integrity import checks_of
 from viscera.io.layouts.labelled_cases import find_cases
-from viscera.io.mirror_index import LISTED, Known, Seen
+from viscera.io.mirror_index import LISTED, Known, Seen, mirror_of
 from viscera.io.predictions import known_checksums
 from viscera.io.records import write_json
 from viscera.io.runlog import RunFolder
@@ -110,6 +111,14 @@ def test_records_of_other_artifacts(tmp_path: Path, name: str) -> None:
     assert known_checksums(tmp_path / "x.json", {"outputs_sha256": {name: digest, "x.nii.gz": digest}}) == {
         tmp_path / "x.nii.gz": {digest}
     }
+
+
+def test_an_address_in_a_record_is_not_asked_where_it_was_never_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(url: str) -> None:
+        raise AssertionError(f"{url} was asked")
+
+    monkeypatch.setattr(mirror_index, "RemoteFolder", asked)
+    assert mirror_of("http://169.254.169.254/latest") == Path("http://169.254.169.254/latest")
 
 
 def test_room_is_made_in_the_cache_alone(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ _LOCK = ".lock"
 TURN_S = 600  # that one process waits for another to write a list or a manifest
 _LOOK_AGAIN_S = 0.05
 _LOOKING = threading.Lock()  # to look is to lock for an instant: threads would take each other for a process at work
+_INSTANT_S, _LOOK_S, _AT_ONCE_S = 0.3, 0.03, 0.002  # and processes: how long, and how often, one tries in spite of it
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def exclusive(folder: Path, *, wait_s: float = 0, lock: str = _LOCK, beside_othe
     with ExitStack() as held:
         with writing(folder):
             make_folder(folder)
-            _take(held, folder, folder / lock, time.monotonic() + wait_s, shared=beside_others)
+            _take(held, folder, folder / lock, time.monotonic() + max(wait_s, _INSTANT_S), shared=beside_others)
         yield
 
 
@@ -65,7 +66,7 @@ def _vanishing(what: Path, lock: Path, wait_s: float, *, shared: bool) -> Iterat
     with ExitStack() as held:
         with writing(what):
             make_folder(lock.parent)
-            deadline = time.monotonic() + wait_s
+            deadline = time.monotonic() + max(wait_s, _INSTANT_S)
             while not _is_still(lock, _take(held, what, lock, deadline, shared=shared)):
                 held.close()  # whoever held it has just deleted it
             if not shared:
@@ -106,6 +107,7 @@ def _is_still(lock: Path, descriptor: int) -> bool:
 
 def _lock(descriptor: int, deadline: float, *, shared: bool) -> str:
     """Lock an open file by the deadline; why there are no locks here, where there are none. Raises BlockingIOError."""
+    began = time.monotonic()
     try:
         while True:
             try:
@@ -115,7 +117,7 @@ def _lock(descriptor: int, deadline: float, *, shared: bool) -> str:
                     raise
             else:
                 return ""
-            time.sleep(_LOOK_AGAIN_S)
+            time.sleep(_AT_ONCE_S if time.monotonic() - began < _INSTANT_S else _LOOK_AGAIN_S)
     except NoLocksError as error:
         return f"there are no locks here ({error})"
     except BlockingIOError:
@@ -142,7 +144,7 @@ def _is_held(lock: Path) -> bool:
         descriptor = os.open(lock, os.O_RDONLY)
         opened.callback(os.close, descriptor)
         try:
-            return bool(_lock(descriptor, 0.0, shared=False)) and is_leased(lock)
+            return bool(_lock(descriptor, time.monotonic() + _LOOK_S, shared=False)) and is_leased(lock)
         except BlockingIOError:
             return True
     return False

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver, get_context
+from multiprocessing import get_context
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -46,21 +46,10 @@ def joined(study: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def warm_pool(jobs: int, initializer: Callable[..., object], arguments: Callable[..., tuple[Any, ...]]) -> object:
-    """Processes that are children of the server which forks them, and so look whether that one is gone."""
-
-    def of_the_server(context: Any) -> tuple[Any, ...]:
-        news, stop, _, threads = arguments(context)
-        server: Any = forkserver._forkserver
-        return news, stop, server._forkserver_pid, threads
-
-    return start_pool(jobs, initializer, of_the_server)
-
-
 @pytest.fixture
 def in_warm_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     """In processes after all; one thread a worker however many there are, so that results are the same to the bit."""
-    monkeypatch.setattr(launch, "start_pool", warm_pool)
+    monkeypatch.setattr(launch, "start_pool", start_pool)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0})
 
 

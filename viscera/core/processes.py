@@ -19,6 +19,7 @@ from viscera.core.progress import OnProgress, Progress
 
 log = logging.getLogger(__name__)
 _WAIT_S = 600
+_ORPHAN_S = 300  # less than whoever comes next waits for (`io.folder_lock.TURN_S`)
 _MOST_READERS = 8  # threads that read files
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -158,13 +159,25 @@ def _start_worker(jobs: int) -> None:
     """Share the processors with the other workers, and end when the process is gone that started them."""
     threads = max(1, len(usable_processors()) // jobs)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # read when PyTorch is loaded
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(threading.Lock())
 
 
-def _end_with_parent() -> None:
+def end_with_parent(at_work: threading.Lock) -> threading.Event:
+    """End this process once the one that started it is gone, however that ended; the event says that it is.
+
+    Whoever holds `at_work` then may put aside what it has, for `_ORPHAN_S` at most: files are whole at any moment.
+    """
+    gone = threading.Event()
+    threading.Thread(target=_end_with_parent, args=(at_work, gone), daemon=True).start()
+    return gone
+
+
+def _end_with_parent(at_work: threading.Lock, gone: threading.Event) -> None:
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
+        gone.set()
+        at_work.acquire(timeout=_ORPHAN_S)
         os._exit(1)
 
 

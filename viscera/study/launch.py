@@ -1,7 +1,6 @@
 """A study: every arm trained, applied to the same test cases and scored; then the report. Resumable at any point."""
 
 import contextlib
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -131,7 +130,7 @@ def launch(plan: StudyPlan, stop: StopSignal, progress: OnProgress) -> list[Visc
     """
     jobs = _side_by_side(plan)
     threads = threads_of_the_user() or max(1, free_processors() // jobs)
-    started = start_pool(jobs, start_worker, lambda context: (context.Queue(), context.Event(), os.getpid(), threads))
+    started = start_pool(jobs, start_worker, lambda context: (context.Queue(), context.Event(), threads))
     if started is None:
         return [failure for task in plan.tasks if (failure := run_task(plan, task, stop, progress))]
     pool, (news, stop_workers, *_) = started

@@ -1,8 +1,8 @@
 """One run of a study: trained, applied and scored, in a process of its own or wherever it is started."""
 
 import logging
-import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from logging.handlers import QueueHandler
@@ -23,7 +23,7 @@ from viscera.core.errors import (
     VisceraError,
     case_error,
 )
-from viscera.core.processes import show_log
+from viscera.core.processes import end_with_parent, show_log
 from viscera.core.progress import OnProgress, Progress, StopSignal
 from viscera.engine.hardware import OUT_OF_MEMORY, out_of_memory_explained
 from viscera.io.folder_lock import TURN_S, alone_in
@@ -53,18 +53,22 @@ class _Worker:
 
     stop: ProcessEvent
     news: "Queue[News]"
-    parent: int
+    gone: threading.Event  # set once the study's process is no more
+    at_work = threading.Lock()
 
     @classmethod
     def is_set(cls) -> bool:
         """A `StopSignal`: the study was stopped, or its process is gone."""
-        return cls.stop.is_set() or os.getppid() != cls.parent
+        return cls.stop.is_set() or cls.gone.is_set()
 
 
-def start_worker(news: "Queue[News]", stop: ProcessEvent, parent: int, threads: int) -> None:
-    """Set up a worker process: where its news go, when it stops, how many threads it computes with."""
+def start_worker(news: "Queue[News]", stop: ProcessEvent, threads: int) -> None:
+    """Set up a worker process: where its news go, when it stops, how many threads it computes with.
+
+    Once the study's process is gone, what it works on writes a checkpoint, and it ends.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the study's process passes it on
-    _Worker.news, _Worker.stop, _Worker.parent = news, stop, parent
+    _Worker.news, _Worker.stop, _Worker.gone = news, stop, end_with_parent(_Worker.at_work)
     logging.basicConfig(handlers=[QueueHandler(news)], format="%(message)s", level=logging.WARNING, force=True)
     torch.set_num_threads(threads)
 
@@ -72,7 +76,7 @@ def start_worker(news: "Queue[News]", stop: ProcessEvent, parent: int, threads: 
 def run_in_worker(plan: StudyPlan, task: Task) -> VisceraError | None:
     """`run_task` in a worker process; one of a study that was killed may outlive it for a moment, and is waited for."""
     try:
-        with alone_in(task.run.path, "arm", wait_s=TURN_S):
+        with alone_in(task.run.path, "arm", wait_s=TURN_S), _Worker.at_work:
             return run_task(plan, task, _Worker, _Worker.news.put)
     except BadInputError as error:
         return BadInputError(f"{task.name}: {error}")

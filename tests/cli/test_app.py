@@ -87,7 +87,7 @@ def test_prepare_train_predict_evaluate(tiny_raw: Path, tmp_path: Path, monkeypa
         "reference_volume_ml",
     }
     assert re.search(r"liver +[01]\.\d{4} +\d+\.\d +\d+\.\d", few.stdout)
-    assert sorted(path.name for path in Path("few").iterdir()) == ["n.json", "s.csv", "s.csv.sha256"]
+    assert sorted(path.name for path in Path("few").iterdir()) == ["n.json", "n.json.sha256", "s.csv", "s.csv.sha256"]
     Path("s.csv").unlink()
     told = refused(3, "evaluate", "out", "a store", "--out", "s.csv")
     assert "summary.json: exists, and not from an earlier s.csv. Several tables need a folder each" in told

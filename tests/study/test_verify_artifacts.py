@@ -29,6 +29,7 @@ from viscera.stages.verify import verify
 # files that an artifact can be without: that one was there is known by nobody once it is gone
 OPTIONAL = {"calibration.json", "confusion.csv.sha256", "forecast.json", "measurements.csv.sha256", "plan.json"}
 OPTIONAL |= {"quarantine.csv.sha256", "scores.csv.sha256", "validation_scores.csv.sha256", "study.yaml", "fusion.yaml"}
+OPTIONAL |= {"summary.json.sha256"}
 OPTIONAL |= {"manifest.json", "export.json"}  # without which it is no artifact at all
 
 
@@ -49,7 +50,8 @@ def artifacts(
     predict(
         run, tiny_raw / "imagesTr", root / "predictions", PredictConfig(), formats=("nifti", "seg-nrrd"), device="cpu"
     )
-    evaluate(root / "predictions", root / "store", root / "predictions" / "scores.csv")
+    out = root / "predictions"
+    evaluate(out, root / "store", out / "scores.csv", summary=out / "summary.json", confusion=out / "confusion.csv")
     export(run, root / "export", ["safetensors"])
     return {name: root / name for name in ("store", "study", "predictions", "export")}
 

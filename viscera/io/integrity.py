@@ -110,7 +110,7 @@ def _of_files(folder: Path) -> Iterator[Check]:
     if run.fusion.exists():
         yield from _of_fused(run)
     for path in files:
-        look = _LOOKS.get(path.name) or _LOOKS.get(path.suffix)
+        look = _table if sum_path(path).exists() else _LOOKS.get(path.name) or _LOOKS.get(path.suffix)
         if path.suffix == ".json" and path.name not in _LOOKS and (written := read_record(path)):
             yield Check(path, _record)
             for output, known in known_checksums(path, written).items():

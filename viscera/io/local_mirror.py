@@ -24,7 +24,7 @@ _SMALL = 2**20  # bytes; smaller files are copied to be sent, others linked
 _GROWING = ".jsonl"  # files that grow in their place, and are copied; all others are replaced as a whole
 _LOOKS = 5  # for a moment at which nothing is just being written
 _ENDINGS = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".dcm", ".hdr", ".img", ".zip", ".csv", ".json", ".yaml", ".yml")
-_TABLES = (".csv", ".json")
+_TABLES = (".csv", ".json", ".sha256")
 
 
 class OtherWriterError(BadInputError):

@@ -154,7 +154,7 @@ def remove(path: Path) -> None:
     root, absolute = mirrors_folder(), path.parent.resolve() / path.name
     if not path.exists():
         return
-    if path.suffix == ".csv":
+    if path.suffix in {".csv", ".json"}:
         remove(sum_path(path))
     if (placed := PLACED.get()) is not None:  # together with others
         placed(None, path)

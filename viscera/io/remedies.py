@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from viscera.io.seals import sum_path
+
+SUMMARY = "summary.json"  # as nnU-Net calls it
 REPORT = "report"  # folder of a study that is not verified: `viscera report` makes it again
 
 
@@ -36,7 +39,8 @@ def _by_its_folder(path: Path) -> str:
         return _fused(folder.parent / "fusion.yaml")
     if folder.name == "rate_range":
         return "Run the same `viscera find-rate` again."
-    if path.name.endswith("scores.csv") or path.name.startswith("scores"):
+    is_summary = path.suffix == ".json" and sum_path(path).exists()
+    if is_summary or path.name.endswith("scores.csv") or path.name.startswith("scores"):
         return _scores(path)
     is_replaced = path.exists() or path.suffix == ".json"
     return _again(path, f"viscera predict RUN INPUT {folder}{' --overwrite' * is_replaced}")
@@ -103,6 +107,7 @@ _BY_NAME: Mapping[str, Callable[[Path], str]] = {
     "card.json": _card,
     "card.md": _card,
     "confusion.csv": _scores,
+    SUMMARY: _scores,
     "reliability.csv": _scores,
     "quarantine.csv": _quarantine,
     "measurements.csv": lambda path: _again(path, f"viscera predict RUN INPUT {path.parent}"),

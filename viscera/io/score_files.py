@@ -10,7 +10,6 @@ from viscera.io import quarantine
 from viscera.io.confusion_table import ConfusionRow, write_confusion
 from viscera.io.files import refuse_unwritable
 from viscera.io.mirror_index import remove
-from viscera.io.records import write_json
 from viscera.io.reliability_table import (
     NAME,
     ReliabilityRow,
@@ -18,7 +17,14 @@ from viscera.io.reliability_table import (
     remove_reliability,
     write_reliability,
 )
-from viscera.io.scores import ScoreRow, read_scores, refuse_other_scores, refuse_other_summary, write_scores
+from viscera.io.scores import (
+    ScoreRow,
+    read_scores,
+    refuse_other_scores,
+    refuse_other_summary,
+    write_scores,
+    write_summary,
+)
 
 CALIBRATION = frozenset(get_args(CalibrationMetric))
 
@@ -90,6 +96,6 @@ class ScoreFiles(NamedTuple):
         if self.confusion is not None:
             write_confusion(self.confusion, confusion)
         if self.summary is not None and summary is not None:
-            write_json(self.summary, summary, allow_nan=True)
+            write_summary(self.summary, summary)
         elif self.summary is not None:
             remove(self.summary)

@@ -1,12 +1,13 @@
 """`scores.csv`: one row a case, organ, grid and metric; six decimals, empty where undefined."""
 
+import json
 import math
 import textwrap
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
@@ -14,6 +15,7 @@ from viscera.core.anatomy import title_of
 from viscera.core.errors import BadInputError
 from viscera.core.wording import counted
 from viscera.io.records import is_table, read_csv, read_json, write_csv
+from viscera.io.seals import write_summed
 
 _COLUMNS = 100
 _METRIC_TITLES = {
@@ -55,6 +57,11 @@ def refuse_other_scores(path: Path) -> None:
     """Raise BadInputError where a file is there that is not empty and does not begin as `write_scores` begins one."""
     if path.exists() and path.stat().st_size and not is_table(path, ScoreRow._fields):
         raise BadInputError(f"{path}: exists, and is not a table of scores. Move it away, or give another --out.")
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Write what nnU-Net's `summary.json` holds, atomically; its form has no room for a checksum, which lies beside."""
+    write_summed(path, json.dumps(summary, indent=1, allow_nan=True) + "\n")  # as nnU-Net does
 
 
 def refuse_other_summary(path: Path) -> None:

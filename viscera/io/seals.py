@@ -6,7 +6,8 @@ text as it would be without it, and stands where tools find it:
 record.json   its last key, `"checksum": "sha256:HEX"`
 record.yaml   its first line, `# sha256 of all lines below: HEX`, so that a file that was cut short is found as well
 curve.jsonl   the last key of each line
-table.csv     in `table.csv.sha256` beside it, as `sha256sum -c` reads it, because tables have no room for one
+table.csv     in `table.csv.sha256` beside it, as `sha256sum -c` reads it, because tables have no room for one, nor has
+              nnU-Net's summary.json
 
 What other programs or people have written anew has no such form any more; it is read as one without a checksum.
 """

@@ -16,10 +16,10 @@ from viscera.io.layouts.dataset_tables import case_name, scan_case_name
 from viscera.io.mirror_index import remove
 from viscera.io.predictions import TABLE as MEASUREMENTS
 from viscera.io.predictions import refuse_other_measurements
-from viscera.io.records import is_table, read_csv, read_json, validated, write_csv, write_json
+from viscera.io.records import is_table, read_csv, read_json, validated, write_csv
 from viscera.io.reliability_table import NAME as RELIABILITY
 from viscera.io.reliability_table import refuse_other_reliability
-from viscera.io.scores import read_scores, refuse_other_scores, refuse_other_summary, write_scores
+from viscera.io.scores import read_scores, refuse_other_scores, refuse_other_summary, write_scores, write_summary
 from viscera.io.seals import sum_path
 from viscera.metrics.nnunet_summary import CaseMetrics, with_means
 
@@ -195,7 +195,7 @@ _KINDS = (
     _Kind(
         _SUMMARY,
         _read_summary,
-        lambda path, cases: write_json(path, with_means(cases), allow_nan=True),
+        lambda path, cases: write_summary(path, with_means(cases)),
         refuse_other_summary,
         _labels,
     ),

@@ -4,7 +4,7 @@ import importlib
 import json
 import platform
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -38,20 +38,32 @@ class Outcome:
         """Whether the promise held."""
         return not (self.lost or self.tracebacks or self.failures)
 
-    def write(self, folder: Path = RESULTS) -> None:
+    def write(self, folder: Path | None = None) -> None:
         """Write it beside the others, with the machine and the day."""
-        folder.mkdir(parents=True, exist_ok=True)
         about = {
             "machine": platform.machine(),
             "python": platform.python_version(),
             "date": f"{datetime.now(UTC):%Y-%m-%d}",
         }
-        path = folder / f"{self.name}.json"
-        path.write_text(json.dumps({**asdict(self), **about}, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps({**asdict(self), **about}, indent=2) + "\n"
+        path = self.path(self.name, folder)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    @staticmethod
+    def path(name: str, folder: Path | None = None) -> Path:
+        """The file of a trial, in `RESULTS` or elsewhere."""
+        return (folder or RESULTS) / f"{name}.json"
+
+    @classmethod
+    def read(cls, name: str, folder: Path | None = None) -> "Outcome":
+        """What was written."""
+        found = json.loads(cls.path(name, folder).read_text(encoding="utf-8"))
+        return cls(**{each.name: found[each.name] for each in fields(cls)})
 
 
 def run_trial(name: str, seconds: float, seed: int) -> Outcome:
-    """Run one trial, in this process; here, as a process that is spawned does not know what is called `__main__`."""
+    """Run one trial, in this process."""
     started = time.monotonic()
     outcome: Outcome = importlib.import_module(f"torture.{name}").trial(seconds, seed)
     outcome.seconds = time.monotonic() - started

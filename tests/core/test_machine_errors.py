@@ -18,6 +18,8 @@ from viscera.core.processes import in_threads
         (OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)), "out of memory ([Errno 12] Cannot allocate memory)"),
         (RuntimeError("could not create a primitive"), "out of memory (could not create a primitive)"),
         (ImportError("x.so: failed to map segment from shared object"), "out of memory"),
+        # of inspect, where linecache, which reads the file, was out of memory and says nothing of it
+        (OSError("could not get source code"), "out of memory (could not get source code)"),
         (OSError(errno.EMFILE, "Too many open files"), "too many open files. Allow more, as by `ulimit -n 1024`"),
         (RuntimeError("can't start new thread"), "can't start new thread. Allow more, as by `ulimit -u 4096`"),
     ],

@@ -23,7 +23,8 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
+        # the second of inspect: linecache, which reads the source for it, takes a MemoryError for an empty file
+        return error.errno == errno.ENOMEM or str(error) == "could not get source code"
     return isinstance(error, RuntimeError | ImportError) and bool(_NO_MEMORY.search(str(error)))
 
 

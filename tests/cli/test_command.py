@@ -306,7 +306,7 @@ def test_a_tilde_that_the_shell_left_is_the_home(tmp_path: Path, monkeypatch: py
 
 
 def test_what_this_version_lacks_is_said() -> None:
-    assert "no such format" in refused(3, "predict", "r", "a", "b", "--format", "stl")
+    assert "no such format" in refused(2, "predict", "r", "a", "b", "--format", "stl")
 
 
 def test_a_defect_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,9 +63,9 @@ MISTAKES = [
     ("check empty --out out2", 3, "empty: the folder is empty. Give the folder that holds scans and labels."),
     ("prepare empty store2", 3, "empty: the folder is empty. Give the folder that holds scans and labels."),
     # 7. devices that are called otherwise
-    ("train store run2 --device gpu", 3, "a GPU is called cuda. Give --device cuda, or auto"),
-    ("train store run2 --device gpu:1", 3, "a GPU is called cuda:1. Give --device cuda:1, or auto"),
-    ("train store run2 --device cdua", 3, "did you mean cuda?"),
+    ("train store run2 --device gpu", 2, "a GPU is called cuda. Give --device cuda, or auto"),
+    ("train store run2 --device gpu:1", 2, "a GPU is called cuda:1. Give --device cuda:1, or auto"),
+    ("train store run2 --device cdua", 2, "did you mean cuda?"),
     # 8. decimal commas and per cent
     ("train store run2 --learning-rate 0,01", 2, "'0,01': a number was expected; did you mean 0.01?"),
     ("study store study2 --learning-rates 0,01", 2, "did you mean 0.01? A comma separates several values."),
@@ -84,8 +84,8 @@ MISTAKES = [
     ("train store run2 --preset demmo", 2, "There is no preset 'demmo'."),
     ("train store run2 --preset demmo", 2, "Did you mean demo?"),
     ("evaluate out raw --metrics hd95", 2, "did you mean hd95_mm?"),
-    ("predict run raw/imagesTr out2 --format nifit", 3, "Did you mean nifti?"),
-    ("prepare raw store2 --layout nnunett", 3, "Did you mean nnunet?"),
+    ("predict run raw/imagesTr out2 --format nifit", 2, "Did you mean nifti?"),
+    ("prepare raw store2 --layout nnunett", 2, "Did you mean nnunet?"),
     # 10. more patches per step than there are patients
     ("train store run2 --batch-size 9", 3, "there are only 4 training cases. Add cases, or give --batch-size 4."),
 ]

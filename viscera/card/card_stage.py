@@ -28,7 +28,7 @@ from viscera.card.mean_facts import MeanFacts
 from viscera.card.model_card import EvaluationData, ModelCard
 from viscera.card.score_origin import checksum_of_mean, scores_of_model
 from viscera.card.score_summary import ScoreSummary, summaries
-from viscera.core.errors import BadInputError, VisceraError
+from viscera.core.errors import BadInputError, UsageError, VisceraError
 from viscera.core.wording import agreeing, listed
 from viscera.io.file_sets import finish, together
 from viscera.io.files import refuse_unwritable, sha256, write_text
@@ -169,7 +169,7 @@ def _evaluated(
     path = stated.scores or own
     if path is None:
         if stated.out_of_fold:
-            raise BadInputError("--out-of-fold says what scores are of: give them with --scores.")
+            raise UsageError("--out-of-fold says what scores are of: give them with --scores.")
         return (before.evaluation_data, before.quantitative_analyses) if before else (EvaluationData(), ())
     if stated.scores is None or (own is not None and own.resolve() == stated.scores.resolve()):
         rows = read_scores(path)  # it stands in the run

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from viscera.core.errors import BadInputError
+from viscera.core.errors import UsageError
 
 Item = TypeVar("Item")
 
@@ -17,11 +17,11 @@ class Shard(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Shard":
-        """From `3/8`; raises BadInputError for anything else."""
+        """From `3/8`; raises UsageError for anything else."""
         found = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
         number, total = (int(found[1]), int(found[2])) if found else (0, 0)
         if not 1 <= number <= total:
-            raise BadInputError(f"--shard {text}: part and number of parts were expected, for example 1/8 to 8/8.")
+            raise UsageError(f"--shard {text}: part and number of parts were expected, for example 1/8 to 8/8.")
         return cls(number, total)
 
     def of(self, items: Sequence[Item]) -> list[Item]:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from viscera.core.errors import BadInputError, RunFailedError, first_line, lost_device
+from viscera.core.errors import BadInputError, RunFailedError, UsageError, first_line, lost_device
 from viscera.core.machine_errors import is_lost_device, is_out_of_memory
 from viscera.core.machine_limits import peak_memory
 from viscera.core.processes import usable_processors
@@ -112,14 +112,18 @@ def _quota_of(group: Path) -> float:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, or the CPU. Raises BadInputError where there is no such."""
+    """The device of that name; "auto" is the first GPU, or the CPU.
+
+    Raises UsageError for no name of a device, BadInputError for one that is not available here.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).item()  # "meta" has no numbers
     except (RuntimeError, AssertionError, ValueError, ImportError) as error:
-        raise BadInputError(f"device '{name}' is not available here: {_why_no_device(name, error)}") from error
+        kind = BadInputError if name.partition(":")[0] in _DEVICES else UsageError
+        raise kind(f"device '{name}' is not available here: {_why_no_device(name, error)}") from error
     return device
 
 

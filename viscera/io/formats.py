@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from viscera.core.anatomy import ClassTable
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, UsageError
 from viscera.core.scan import LabelMap
 from viscera.core.suggestions import did_you_mean
 from viscera.io.dicom.result_writers import Algorithm, dicom_seg_bytes, load_highdicom, rtstruct_bytes
@@ -110,18 +110,19 @@ def refuse_other_file(path: Path) -> None:
 def wanted_formats(output: Path, formats: Sequence[str] | None) -> list[str]:
     """What to write: as asked for, or as the file name says; NIfTI by default.
 
-    Raises BadInputError for no such format, one that a file of that name cannot have, or that is not available here.
+    Raises UsageError for no such format, or one that a file of that name cannot have; BadInputError for one that is not
+    available here.
     """
     of_name = formats_of(output)
     wanted = list(dict.fromkeys(formats or of_name[:1] or ["nifti"]))
     unknown = [name for name in wanted if name not in ENDINGS]
     if unknown:
         likely = did_you_mean(unknown[0], ENDINGS)
-        raise BadInputError(
+        raise UsageError(
             f"--format {', '.join(unknown)}: there is no such format. There are: {', '.join(ENDINGS)}.{likely}"
         )
     if of_name and (len(wanted) > 1 or wanted[0] not in of_name):
-        raise BadInputError(f"{output}: one file, and --format {', '.join(wanted)}. Give a folder, or one format.")
+        raise UsageError(f"{output}: one file, and --format {', '.join(wanted)}. Give a folder, or one format.")
     for name in (each for each in wanted if each in FORMATS):
         FORMATS[name].refuse_if_unavailable()
     return wanted

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers, label_numbers, means_ignored, squeezed
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, UsageError
 from viscera.core.suggestions import did_you_mean
 from viscera.io.files import is_occupied
 from viscera.io.layouts.case_files import CaseFiles, Layout, describe, has_scans, list_cases
@@ -233,11 +233,11 @@ def numbers_beside(folders: Sequence[Path], table: ClassTable, what: str) -> Lab
 
 
 def named_layout(name: str) -> Layout:
-    """The layout of a name; case, `-`, `_` and `.` do not matter. Raises BadInputError where there is none."""
+    """The layout of a name; case, `-`, `_` and `.` do not matter. Raises UsageError where there is none."""
     known = {squeezed(each): layout for each, layout in LAYOUTS.items()}
     if squeezed(name) not in known:
         likely = did_you_mean(name, ["auto", *LAYOUTS])
-        raise BadInputError(f"There is no layout '{name}'. There are: auto, {', '.join(LAYOUTS)}.{likely}")
+        raise UsageError(f"There is no layout '{name}'. There are: auto, {', '.join(LAYOUTS)}.{likely}")
     return known[squeezed(name)]
 
 

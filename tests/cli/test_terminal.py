@@ -56,7 +56,7 @@ signal.signal({int(number)}, signal.SIG_DFL)  # the tests may run under nohup
 scans.list_series = slow
 import viscera.stages  # whose `predict`, and choosing threads, would load PyTorch
 viscera.stages.predict = types.SimpleNamespace(predict=slow)
-sys.modules["viscera.engine.hardware"] = types.SimpleNamespace(choose_threads=lambda before: None)
+sys.modules["viscera.engine.hardware"] = types.SimpleNamespace(choose_threads=lambda before, **how: None)
 main()
 """
     (tmp_path / "tmp").mkdir()

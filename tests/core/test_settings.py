@@ -11,7 +11,7 @@ from viscera.core.settings import ANOTHER_MODEL, differences, fields_of
 def test_whose_business_a_field_is_stands_at_the_field() -> None:
     roles = {key: role for key, _, role in fields_of(Config)}
     of_training = {key.removeprefix("train.") for key, role in roles.items() if role != "method" and "train." in key}
-    machine = {"device", "resident", "capture", "memory_layout", "diagnose"}
+    machine = {"device", "resident", "capture", "memory_layout", "diagnose", "deterministic"}
     machine |= {"checkpoint_every", "log_every", "validate_every", "track"}
     assert of_training == machine | {"iterations", "weighting", "learning_rate", "seed", "fold"}
     assert {roles[f"train.{field}"] for field in machine} == {"machine"}

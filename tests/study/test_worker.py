@@ -11,12 +11,14 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from viscera.core.arms import Arm
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, DefectError, RunFailedError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.settings import differences
+from viscera.engine import hardware
 from viscera.io.confusion_table import read_confusion
 from viscera.io.folder_lock import alone_in
 from viscera.io.runlog import RunFolder, StudyFolder, read_config
@@ -148,3 +150,30 @@ def test_a_worker_waits_for_one_of_a_study_that_was_killed(tmp_path: Path, monke
         failure = worker.run_in_worker(cast("Any", None), cast("Any", task))
     assert "arm: " in str(failure)
     assert "another process is working on it" in str(failure)
+
+
+def test_an_arm_goes_on_with_as_many_threads_as_it_began_with(plan: StudyPlan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums depend on them to the last bit, and a study that is called again may have other --jobs."""
+    (task,) = plan.tasks
+    asked, threads, chosen = list[int](), list[int](), [3]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(hardware, "usable_processors", lambda: {0, 1, 2})
+
+    def counted(*args: object, **kwargs: object) -> RunFolder:
+        threads.append(torch.get_num_threads())
+        return train(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(worker, "train", counted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: chosen[-1])
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+
+    class Soon:
+        def is_set(self) -> bool:
+            asked.append(1)
+            return len(asked) == 4
+
+    assert run_task(plan, task, Soon(), unseen) is None
+    chosen.append(1)  # of another call
+    assert run_task(plan, task, Event(), unseen) is None
+    assert threads == [3, 3]
+    assert chosen[-1] == 1

@@ -58,11 +58,11 @@ class Call:
         """Dotted keys of the settings that `--set` and options name."""
         return frozenset({*self.options, *(each.partition("=")[0].strip() for each in self.assignments)})
 
-    def choose_threads(self, as_before: int | None = None) -> None:
-        """Compute on as many threads as the machine has free, or on as many as a run that goes on."""
+    def choose_threads(self, as_before: int | None = None, *, deterministic: bool = False) -> None:
+        """Compute on as many threads as the machine has free, or as a run that goes on; or on the same each time."""
         from viscera.engine.hardware import choose_threads  # noqa: PLC0415 - PyTorch is slow to load
 
-        choose_threads(as_before)
+        choose_threads(as_before, deterministic=deterministic)
 
     def say(self, text: str) -> None:
         """Print what is good to know of work that is done."""

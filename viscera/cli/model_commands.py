@@ -15,7 +15,8 @@ from viscera.cli.terminal import end_on_signal, stop_on_signal
 app = new_app("")
 TRAINING = "train.iterations train.patch train.batch_size train.filters train.device"
 _OF_A_RUN = (
-    f"preset train.weighting train.learning_rate {TRAINING} train.seed train.fold train.checkpoint_every train.track"
+    f"preset train.weighting train.learning_rate {TRAINING} train.seed train.fold train.checkpoint_every train.track "
+    "train.deterministic"
 )
 
 
@@ -137,10 +138,11 @@ def train(
     before = RunFolder(run)
     base = as_recorded(read_yaml(before.config_path, ours=True)) if resume and before.config_path.exists() else None
     status = before.read_status() if resume else None
-    call.choose_threads(status.threads if status else None)
+    config = call.config(base)
+    call.choose_threads(status.threads if status else None, deterministic=config.train.deterministic)
     with stop_on_signal() as stop:
         how: dict[str, Any] = {"resume": resume, "init_from": init_from, "stop": stop}
-        folder = stage.train(store, run, call.config(base), **how, progress=call.display.update)
+        folder = stage.train(store, run, config, **how, progress=call.display.update)
     if table := end_text(folder):
         call.display.note(table)
     data = TrainingData.read(folder.training_data)

@@ -15,7 +15,8 @@ from viscera.cli.terminal import stop_on_signal
 
 app = new_app("")
 _OF_A_STUDY = (
-    f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs train.fold {TRAINING} train.track"
+    f"preset study.weightings study.learning_rates study.seeds study.fuse study.jobs train.fold {TRAINING} train.track "
+    "train.deterministic"
 )
 
 
@@ -48,7 +49,7 @@ def study(
     if plan_only:
         call.result(plan_study(store, study, config).text(StudyFolder(study).plan_path))
         return
-    call.choose_threads()
+    call.choose_threads(deterministic=config.train.deterministic)
     where = shared.arms_on(launcher, address)
     with stop_on_signal() as stop:
         how: dict[str, Any] = {"progress": call.display.update, "announce": call.display.note}

@@ -160,6 +160,12 @@ class TrainConfig(Settings):
     capture: Literal["auto", "always", "never"] = setting(
         "auto", "record the training step once and replay it, as a CUDA graph: auto does on NVIDIA GPUs", role="machine"
     )
+    deterministic: bool = setting(
+        False,
+        "compute the same bits each time on one machine: nothing is decided by timing, and what has no deterministic "
+        "implementation is named (slower on a GPU)",
+        role="machine",
+    )
     initialisation: Literal["he", "keras"] = setting(
         "he", "he: He normal, batch norm with PyTorch's constants; keras: Glorot uniform, momentum 0.99, ε 1e-3"
     )

@@ -4,12 +4,14 @@ import logging
 import math
 import os
 import platform
+import re
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -25,18 +27,24 @@ LEAST_MEMORY = "predict.mode sub_volumes with predict.batch_windows 1 takes leas
 Precision = Literal["auto", "float32", "bfloat16"]
 _CUDA = "cuda"
 _DEVICES = ("auto", "cpu", _CUDA, "mps")
+_NOT_DETERMINISTIC = re.compile(  # by PyTorch's warnings
+    r"(?P<name>\S+) does not have a deterministic implementation|.*? because it uses (?P<library>CuBLAS)"
+)
+# adds up gradients in any order where windows overlap; those of max-pooling here do not
+_THE_SAME_AS_USED = {"max_pool3d_with_indices_backward_cuda"}
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 
 
-def choose_threads(before: int | None = None) -> int:
+def choose_threads(before: int | None = None, *, deterministic: bool = False) -> int:
     """Set how many threads PyTorch computes with, and say so where they are fewer than the processors.
 
     A thread more than is free waits for the others at every operation, and the others for it. So they are as many as
     `OMP_NUM_THREADS` says, else as `before` in a training that goes on (sums depend on it to the last bit), else as
-    `free_processors` says.
+    `free_processors` says; where it has to be `deterministic` one for each processor.
     """
     if not threads_of_the_user():
-        free, all_of_them = free_processors(), len(usable_processors())
+        all_of_them = len(usable_processors())
+        free = all_of_them if deterministic else free_processors()
         before = before if before and before <= all_of_them else None  # it may have begun on a larger machine
         torch.set_num_threads(before or free)
         if torch.get_num_threads() < all_of_them:
@@ -44,6 +52,18 @@ def choose_threads(before: int | None = None) -> int:
             found = torch.get_num_threads(), all_of_them, why
             log.warning("Computing with %d of %d processors (%s); OMP_NUM_THREADS says otherwise.", *found)
     return torch.get_num_threads()
+
+
+@contextmanager
+def as_many_threads(before: int) -> Iterator[None]:
+    """Compute on as many threads as a training that goes on, where the user does not say and the machine has them."""
+    now = torch.get_num_threads()
+    if not threads_of_the_user() and 0 < before <= len(usable_processors()):
+        torch.set_num_threads(before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(now)
 
 
 def threads_of_the_user() -> int | None:
@@ -192,6 +212,47 @@ def fastest_convolutions() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
+
+
+def convolutions(*, deterministic: bool) -> AbstractContextManager[None]:
+    """Those of a training: chosen by timing them, or the same each time."""
+    return the_same_bits() if deterministic else fastest_convolutions()
+
+
+@contextmanager
+def the_same_bits() -> Iterator[None]:
+    """Compute with deterministic algorithms alone; an operation that has none here is named, once, and computed anyway.
+
+    So that what is computed twice on a machine is the same (`train.deterministic`).
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    is_timed = torch.backends.cudnn.benchmark
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    named = set(_THE_SAME_AS_USED)
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, *about: Any, **more: Any) -> None:  # noqa: ANN401 - as Python calls it
+            found = _NOT_DETERMINISTIC.match(str(message))
+            if found is None:
+                shown(message, *about, **more)
+            elif (name := found["name"] or found["library"]) not in named:
+                named.add(name)
+                log.warning(
+                    "%s has no deterministic implementation on this device: two trainings can differ in the last bits, "
+                    "in spite of train.deterministic.",
+                    name,
+                )
+
+        warnings.filterwarnings("always", message=_NOT_DETERMINISTIC.pattern)
+        warnings.showwarning = show
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.benchmark = is_timed
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 @contextmanager

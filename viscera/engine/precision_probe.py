@@ -43,7 +43,8 @@ def decided(train: TrainConfig, num_classes: int, device: torch.device) -> Train
     """The settings of a training that begins, with `precision` and `memory_layout` as they will be where they are auto.
 
     On a CPU or an NVIDIA GPU with instructions for bfloat16 both are timed. Trainings of fewer than `FEWEST_ITERATIONS`
-    take float32 on a CPU and bfloat16 on such a GPU, and devices without take float32. What the user set stays.
+    take float32 on a CPU and bfloat16 on such a GPU, as do deterministic ones; devices without take float32. What the
+    user set stays.
 
     Raises BadInputError where a CPU's memory cannot hold such a training, which a probe would find out the hard way.
     """
@@ -52,7 +53,7 @@ def decided(train: TrainConfig, num_classes: int, device: torch.device) -> Train
     has_bfloat16 = computes_bfloat16(device)
     if device.type == "cuda" and has_bfloat16:
         plain["precision"] = "bfloat16"
-    if train.precision == "auto" and train.iterations >= FEWEST_ITERATIONS:
+    if train.precision == "auto" and train.iterations >= FEWEST_ITERATIONS and not train.deterministic:
         if has_bfloat16:
             sizes = train.patch, train.batch_size, train.filters, train.levels, num_classes
             found = _timed(_Probe(*sizes, str(device), train.network))

@@ -23,7 +23,7 @@ from viscera.engine.diagnostics import full_diagnosis, full_steps, logit_gradien
 from viscera.engine.distributed import ALONE, Ranks, WholeBatch
 from viscera.engine.feed import Batch, Feed, NetworkInput, TrainingFacts
 from viscera.engine.forward_pass import Forward, forward_pass
-from viscera.engine.hardware import autocast, lost_device_explained, out_of_memory_explained
+from viscera.engine.hardware import autocast, convolutions, lost_device_explained, out_of_memory_explained
 from viscera.engine.monitor import (
     DiceByOrgan,
     LossWatch,
@@ -147,7 +147,8 @@ class Trainer:
             InterruptedRunError: `stop` was set; a checkpoint of this step is written.
         """
         explained = out_of_memory_explained("Lower --batch-size, --patch or --filters.")
-        with explained, lost_device_explained(folder.path, partial(self._kept, folder)):
+        computed = convolutions(deterministic=self.config.train.deterministic)
+        with explained, lost_device_explained(folder.path, partial(self._kept, folder)), computed:
             self._run(feed, monitor, folder, stop, report)
 
     def _run(self, feed: Feed, monitor: Monitor, folder: RunFolder, stop: StopSignal, report: OnProgress) -> None:

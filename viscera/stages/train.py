@@ -25,7 +25,6 @@ from viscera.engine.hardware import (
     choose_device,
     computes_bfloat16,
     describe_hardware,
-    fastest_convolutions,
     peak_memory_mib,
 )
 from viscera.engine.init_from import Source, Taken, begin_from, refuse_other_network, warn_of_other_voxels
@@ -103,7 +102,7 @@ def train(  # noqa: PLR0913 - a stage takes its artifacts and its configuration
         _write_status(folder, trainer, "running")
         try:
             windows = on_device(given.feed, given.device, config.train.resident)
-            with fastest_convolutions(), tracked(folder, config, trainer.step, here=ranks.is_first) as trainer.on_line:
+            with tracked(folder, config, trainer.step, here=ranks.is_first) as trainer.on_line:
                 trainer.run(windows, monitor, folder, stop or Event(), progress)
         except VisceraError as error:
             with contextlib.suppress(BadInputError, RuntimeError):  # a GPU that is lost does not say its name

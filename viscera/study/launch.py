@@ -16,7 +16,7 @@ import torch
 from viscera.core.arms import FUSED
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, DefectError, InterruptedRunError, RunFailedError, VisceraError
-from viscera.core.processes import names_at_work, start_pool
+from viscera.core.processes import names_at_work, start_pool, usable_processors
 from viscera.core.progress import OnProgress, StopSignal, unseen
 from viscera.core.unused_settings import warn_of_settings
 from viscera.doctor.forecast import load_forecasts, save_forecasts
@@ -119,7 +119,12 @@ def _side_by_side(plan: StudyPlan) -> int:
     on_gpu = plan.config.train.device.startswith("cuda") or (
         plan.config.train.device == "auto" and torch.cuda.is_available()
     )
-    return plan.config.study.jobs or (1 if on_gpu else min(free_processors(), _MOST_JOBS, len(plan.tasks)))
+    return plan.config.study.jobs or (1 if on_gpu else min(_processors(plan), _MOST_JOBS, len(plan.tasks)))
+
+
+def _processors(plan: StudyPlan) -> int:
+    """How many are shared by the arms."""
+    return len(usable_processors()) if plan.config.train.deterministic else free_processors()
 
 
 def launch(plan: StudyPlan, stop: StopSignal, progress: OnProgress) -> list[VisceraError]:
@@ -129,7 +134,7 @@ def launch(plan: StudyPlan, stop: StopSignal, progress: OnProgress) -> list[Visc
     takes a plan so can take its place: the tasks share nothing but files.
     """
     jobs = _side_by_side(plan)
-    threads = threads_of_the_user() or max(1, free_processors() // jobs)
+    threads = threads_of_the_user() or max(1, _processors(plan) // jobs)
     started = start_pool(jobs, start_worker, lambda context: (context.Queue(), context.Event(), threads))
     if started is None:
         return [failure for task in plan.tasks if (failure := run_task(plan, task, stop, progress))]

@@ -25,7 +25,7 @@ from viscera.core.errors import (
 )
 from viscera.core.processes import end_with_parent, show_log
 from viscera.core.progress import OnProgress, Progress, StopSignal
-from viscera.engine.hardware import OUT_OF_MEMORY, out_of_memory_explained
+from viscera.engine.hardware import OUT_OF_MEMORY, as_many_threads, out_of_memory_explained
 from viscera.io.folder_lock import TURN_S, alone_in
 from viscera.io.runlog import RunFolder
 from viscera.io.seals import copy_summed
@@ -182,7 +182,8 @@ def _trained(plan: StudyPlan, task: Task, stop: StopSignal, progress: OnProgress
     if stop.is_set():
         raise InterruptedRunError(f"{run.path}: stopped.")
     try:
-        train(plan.store, run.path, task.config, resume=True, stop=stop, progress=on_step, of_study=True)
+        with as_many_threads(status.threads if status is not None else 0):
+            train(plan.store, run.path, task.config, resume=True, stop=stop, progress=on_step, of_study=True)
     except LostDeviceError:
         raise
     except RunFailedError as error:

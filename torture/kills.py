@@ -4,9 +4,13 @@ Afterwards every file is the old one or the new one, and the same command comes 
 happened. A study is killed with its workers, or without: these end by themselves, and the next waits for them.
 """
 
+import os
 import random
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 from torture.commands import COMMANDS, Command
 from torture.faults import left_behind, run_again
@@ -14,14 +18,17 @@ from torture.outcome import Outcome
 from torture.stand import Stand, Whole
 
 _KILLED = -9
-LEAST = 20  # moments of each command
+LEAST = 20  # of each command, before its end
 _WITH_WORKERS = "stud", "fuse"
+_ENDS_IN_S = 60
 
 
 def after(stand: Stand, command: Command, whole: Whole, after_s: float, *, with_all: bool) -> tuple[int, list[str]]:
     """Kill a command after a time; its exit code, and what is wrong then."""
-    code = stand.killed(command, after_s, with_all=with_all)
+    code, started = stand.killed(command, after_s, with_all=with_all)
     found = list(_found(stand, command, whole, with_all=with_all))
+    if not ended(started):
+        found.append(f"{len(processes_of(started))} of its processes are at work {_ENDS_IN_S} s later")
     where = f"{command.name}: killed{' alone' * (not with_all)} after {after_s:.4f} s"
     return code, [f"{where}: {what}" for what in found]
 
@@ -30,6 +37,30 @@ def _found(stand: Stand, command: Command, whole: Whole, *, with_all: bool) -> I
     if with_all:  # else its workers are still at work
         yield from left_behind(stand, command, whole, is_dead=True)
     yield from run_again(stand, command, whole)
+
+
+def processes_of(session: int) -> list[int]:
+    """What is left of the processes of a command; those that have ended and wait to be asked for do not count."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, of, *_ = each.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(of) == session and state != "Z":
+                found.append(int(each.parent.name))
+    return found
+
+
+def ended(session: int) -> bool:
+    """Whether all processes of a command that was killed end, too."""
+    until = time.monotonic() + _ENDS_IN_S
+    while left := processes_of(session):
+        if time.monotonic() > until:
+            for each in left:
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def moments(stand: Stand, command: Command, whole: Whole, order: random.Random) -> Iterator[float]:
@@ -45,9 +76,9 @@ def moments(stand: Stand, command: Command, whole: Whole, order: random.Random) 
 
 
 def trial(seconds: float, seed: int) -> Outcome:
-    """At least 20 kills of each command, and more while there is time."""
+    """At least 20 kills of each command before its end, and more while there is time."""
     outcome, order = Outcome("kills"), random.Random(seed)
-    end, in_time, least = time.monotonic() + seconds, 0, LEAST
+    end, in_time, least = time.monotonic() + seconds, 0, 4 * LEAST
     with Stand.opened() as stand:
         stand.in_one_process = False
         for number, command in enumerate(COMMANDS):
@@ -56,19 +87,22 @@ def trial(seconds: float, seed: int) -> Outcome:
             stand.in_one_process = True
             whole = stand.whole(command)
             stand.in_one_process = False
-            tried = 0
+            tried, killed = 0, 0
             for after_s in moments(stand, command, whole, order):
-                if tried >= LEAST and time.monotonic() > until:
+                if (killed >= LEAST and time.monotonic() > until) or tried >= 4 * LEAST:
                     break
                 began = time.monotonic()
                 code, wrong = after(stand, command, whole, after_s, with_all=not (_has_workers(command) and tried % 2))
                 tried += 1
-                in_time += code == _KILLED
+                killed += code == _KILLED
                 outcome.lost += bool(wrong)
                 outcome.failures += wrong
                 outcome.worst_s = max(outcome.worst_s, time.monotonic() - began)
             outcome.faults += tried
-            least = min(least, tried)
+            in_time += killed
+            least = min(least, killed)
+            if killed < LEAST:
+                outcome.failures.append(f"{command.name}: of {tried} kills only {killed} were before its end")
     outcome.figures = {
         "commands": str(len(COMMANDS)),
         "kills of each, at least": str(least),

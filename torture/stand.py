@@ -247,17 +247,22 @@ class Stand:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
             _in_the_fork(run, self.work, self.home / log, nowhere)
 
-    def killed(self, command: Command, after_s: float, *, with_all: bool) -> int:
-        """Run a command, and kill it after a time, alone or with all the processes that it started; its exit code."""
+    def killed(self, command: Command, after_s: float, *, with_all: bool) -> tuple[int, int]:
+        """Run a command, and kill it after a time, alone or with all the processes that it started.
+
+        Its exit code, and the number of the session that its processes belong to.
+        """
         self.set_back()
 
         child = os.fork()
         if child == 0:
             self.in_the_fork(command.run, "log")
         time.sleep(after_s)
-        with suppress(ProcessLookupError):
-            os.killpg(child, signal.SIGKILL) if with_all else os.kill(child, signal.SIGKILL)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if with_all:
+            with suppress(ProcessLookupError):  # it has no group of its own yet
+                os.killpg(child, signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), child
 
     def neither_old_nor_new(self, command: Command, whole: Whole) -> Iterator[str]:
         """Files with a content that they never had in the command that nothing disturbed, and those that are gone."""

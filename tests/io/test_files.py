@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import os
 import stat
 import subprocess
@@ -131,6 +132,72 @@ def test_the_lock_file_of_another_user(tmp_path: Path, monkeypatch: pytest.Monke
         pass
 
 
+@pytest.fixture
+def nfs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As NFS locks: alone only for who has opened the file to write (flock(2), "NFS details")."""
+    really_lock = fcntl.flock
+
+    def lock(descriptor: int, how: int) -> None:
+        if how & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        really_lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", lock)
+
+
+@pytest.mark.usefixtures("nfs")
+def test_on_nfs_whoever_looks_sees_who_holds_a_folder(tmp_path: Path) -> None:
+    with exclusive(tmp_path):
+        assert is_held(tmp_path)
+    assert not is_held(tmp_path)
+    with exclusive(tmp_path, beside_others=True):
+        assert is_held(tmp_path)
+
+
+@pytest.mark.usefixtures("nfs")
+def test_on_nfs_users_of_one_folder_keep_each_other_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock's file is of the first, and the other may only read it."""
+    first = exclusive(tmp_path)
+    first.__enter__()
+    really_open = os.open
+
+    def refuse_writing(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_RDWR and Path(path).name == ".lock":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return really_open(path, flags, mode)
+
+    with monkeypatch.context() as other:
+        other.setattr(os, "open", refuse_writing)
+        with pytest.raises(BadInputError, match="another process"), exclusive(tmp_path):
+            pass
+        assert is_held(tmp_path)
+        first.__exit__(None, None, None)
+        second = exclusive(tmp_path)
+        second.__enter__()
+        with pytest.raises(BadInputError, match="another process"), exclusive(tmp_path):
+            pass
+    with pytest.raises(BadInputError, match="another process"), exclusive(tmp_path):
+        pass
+    second.__exit__(None, None, None)
+    with exclusive(tmp_path):
+        pass
+
+
+def test_a_lock_that_may_not_be_deleted_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's in a folder like /tmp; on Windows any that is open."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as there:
+        there.setattr(Path, "unlink", refuse)
+        with alone_with(tmp_path / "a"):
+            pass
+    with alone_with(tmp_path / "a"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EIO])
 @pytest.mark.parametrize("folders_only", [True, False])
 def test_a_file_system_that_cannot_sync(
@@ -153,7 +220,7 @@ def test_a_file_system_that_cannot_sync(
 
 
 def test_a_folder_that_may_not_be_read_can_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A drop box: its own entry cannot be opened, hence not synced."""
+    """A drop box, and on Windows any: its own entry cannot be opened, hence not synced."""
     really_open = os.open
 
     def refuse_folders(path: Path, flags: int, mode: int = 0o777) -> int:
@@ -161,9 +228,12 @@ def test_a_folder_that_may_not_be_read_can_be_written_to(tmp_path: Path, monkeyp
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return really_open(path, flags, mode)
 
+    whole = made(tmp_path / ".made", "new")
     monkeypatch.setattr(os, "open", refuse_folders)
     write_text(tmp_path / "a.txt", "new")
     assert (tmp_path / "a.txt").read_text() == "new"
+    put_folder(whole, tmp_path / "folder")
+    assert (tmp_path / "folder" / "a.txt").read_text() == "new"
 
 
 @pytest.mark.parametrize("letter", ["n", "é"])

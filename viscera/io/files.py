@@ -201,7 +201,12 @@ def sha256(path: Path) -> str:
 
 def fsync(path: Path) -> None:
     """Have the operating system write a file or folder to the disk now, where its file system can."""
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows flushes for who may write
+    except PermissionError:
+        if path.is_dir():  # Windows opens none, others none that may not be read
+            return
+        raise
     try:
         os.fsync(descriptor)
     except OSError as error:

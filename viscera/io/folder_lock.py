@@ -3,6 +3,7 @@
 Where it has no locks, files say who holds what (`io.lease`). Where these cannot be written, a warning says so.
 """
 
+import errno
 import logging
 import os
 import threading
@@ -63,22 +64,27 @@ def alone_in(folder: Path, purpose: str, *, wait_s: float = 0, beside_others: bo
 
 @contextmanager
 def _vanishing(what: Path, lock: Path, wait_s: float, *, shared: bool) -> Iterator[None]:
-    with ExitStack() as held:
+    with ExitStack() as closed, ExitStack() as held:
         with writing(what):
             make_folder(lock.parent)
             deadline = time.monotonic() + max(wait_s, _INSTANT_S)
             while not _is_still(lock, _take(held, what, lock, deadline, shared=shared)):
                 held.close()  # whoever held it has just deleted it
             if not shared:
-                held.callback(lock.unlink, missing_ok=True)
+                held.callback(_delete, lock)
+                if os.name == "nt":  # deletes no open file: neither before it is closed, nor one that another holds
+                    closed.callback(_delete, lock)
         yield
 
 
+def _delete(lock: Path) -> None:
+    """Delete a lock's file, where that is permitted: in a folder that many users share it can be another's."""
+    with suppress(OSError):
+        lock.unlink()
+
+
 def _take(held: ExitStack, what: Path, lock: Path, deadline: float, *, shared: bool) -> int:
-    try:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-    except PermissionError:  # of another user in a shared folder
-        descriptor = os.open(lock, os.O_RDONLY)
+    descriptor = _opened(lock, os.O_CREAT)
     held.callback(os.close, descriptor)
     try:
         why_not = _lock(descriptor, deadline, shared=shared)
@@ -88,6 +94,15 @@ def _take(held: ExitStack, what: Path, lock: Path, deadline: float, *, shared: b
     except BlockingIOError as error:
         raise BadInputError(f"{what}: another process is working on it. Wait for it, or stop it.") from error
     return descriptor
+
+
+def _opened(lock: Path, how: int = 0) -> int:
+    try:
+        return os.open(lock, os.O_RDWR | how, 0o666)
+    except OSError as error:  # of another user in a shared folder, or on a disk that is read-only
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise
+        return os.open(lock, os.O_RDONLY)
 
 
 def _take_lease(held: ExitStack, lease: AbstractContextManager[None], what: Path, why: str) -> None:
@@ -106,7 +121,11 @@ def _is_still(lock: Path, descriptor: int) -> bool:
 
 
 def _lock(descriptor: int, deadline: float, *, shared: bool) -> str:
-    """Lock an open file by the deadline; why there are no locks here, where there are none. Raises BlockingIOError."""
+    """Lock an open file by the deadline; why there are no locks here, where there are none. Raises BlockingIOError.
+
+    NFS locks a file alone only for who may write it. Others share its lock, so that whoever has it alone is seen, and
+    is not let in; which of them goes first is left to leases.
+    """
     began = time.monotonic()
     try:
         while True:
@@ -125,6 +144,8 @@ def _lock(descriptor: int, deadline: float, *, shared: bool) -> str:
     except OSError as error:
         if error.errno not in NOT_SUPPORTED:
             raise
+        if error.errno == errno.EBADF and not shared:  # on NFS, of a file that may only be read
+            return _lock(descriptor, deadline, shared=True) or f"its lock is another user's ({error.strerror})"
         return f"its file system has no locks ({error.strerror})"
 
 
@@ -141,7 +162,7 @@ def is_held(folder: Path) -> bool:
 
 def _is_held(lock: Path) -> bool:
     with suppress(FileNotFoundError, PermissionError), _LOOKING, ExitStack() as opened:
-        descriptor = os.open(lock, os.O_RDONLY)
+        descriptor = _opened(lock)
         opened.callback(os.close, descriptor)
         try:
             return bool(_lock(descriptor, time.monotonic() + _LOOK_S, shared=False)) and is_leased(lock)

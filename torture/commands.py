@@ -133,6 +133,7 @@ COMMANDS: tuple[Command, ...] = (
     _command("prepare", _PREPARE, "raw", "store"),
     _command("prepare again", _PREPARE, "raw store", "store", before=_another_scan),
     _command("prepare under pseudonyms", [*_PREPARE, "--pseudonyms=keys.json"], "raw", "store", before=_keys),
+    _command("prepare a part", [*_PREPARE, "--shard=1/2"], "raw", "store"),
     _command("train", _TRAIN, "store", "run"),
     _command("train on", [*_TRAIN[:-2], "--iterations=7", "--checkpoint-every=3", "--resume"], "store", "run",
              before=_called(*_TRAIN)),
@@ -157,6 +158,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("correct again", lambda: _correct(2), lambda: _correct(2, again=True), ("raw", "out"), "out",
             before=lambda: _correct(4)),
     _command("calibrate", ["calibrate", "run", "store", "--device=cpu"], "store run", "run"),
+    _command("doctor", ["doctor", "run", "--store=store", *_PLAN[-1:]], "store run", "run"),
     _command("card", ["card", "run", "--licence=CC0-1.0"], "run", "run"),
     Command("plan", _called(*_PLAN), lambda: 0 if Path("plan.yaml").exists() else call(*_PLAN), ("store",),
             "plan.yaml"),  # one that is there is refused

@@ -2,13 +2,16 @@
 
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from torture.commands import COMMANDS
 from torture.faults import after, faults_of, in_turn
 from torture.stand import Stand
 from torture.write_calls import Call, Fault
+from viscera.cli.app import app
 
 HERE = {  # command → the call at which its process dies
     "prepare again": lambda call: call.to == "store/manifest.json",  # the case is there, the manifest not
@@ -53,6 +56,14 @@ def test_of_every_place_one_fault_comes_before_any_comes_twice() -> None:
     turns = in_turn(faults_of(calls, ("dies",)), calls, random.Random(0))  # noqa: S311 - no secret
     assert Fault(50, "dies") in turns[:2]
     assert sorted(turns, key=lambda fault: fault.at) == faults_of(calls, ("dies",))
+
+
+def test_every_command_that_writes_is_injured() -> None:
+    """A new one gets its place; what only prints has nothing to lose, and `view` saves corrections."""
+    group: Any = get_command(app)
+    only_print = {"config", "nnunet-path", "power", "series", "verify"}
+    injured = {command.name.split()[0] for command in COMMANDS}
+    assert {"correct" if name == "view" else name for name in group.commands.keys() - only_print} == injured - {"fuse"}
 
 
 @pytest.mark.slow

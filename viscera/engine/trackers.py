@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError, first_line
+from viscera.io.files import write_text
 from viscera.io.runlog import RunFolder
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ class MLflow:
         experiment = self._client.get_experiment_by_name(_EXPERIMENT)
         number = experiment.experiment_id if experiment else self._client.create_experiment(_EXPERIMENT)
         self._run = self._client.create_run(number, run_name=_name_of(folder.path)).info.run_id
-        kept.write_text(f"{self._run}\n", encoding="utf-8")
+        write_text(kept, f"{self._run}\n")
         for key, value in _settings(config.train.model_dump(mode="json"), "train"):
             self._client.log_param(self._run, key, value[:_LONGEST_PARAMETER])
 

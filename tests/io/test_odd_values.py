@@ -205,9 +205,21 @@ def test_a_quarantine_table_without_its_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ['{"step": 2, "loss": NaN}', '{"step": 1e400}', '{"step": 1, "x": -Infinity}', "[" * 10**5]
+    "line",
+    [
+        '{"step": 2, "loss": NaN}',
+        '{"step": 1e400}',
+        '{"step": 1, "x": -Infinity}',
+        "[" * 10**5,
+        '{"loss": 0.5}',
+        '{"step": "2"}',
+        '{"step": 2, "loss": "low"}',
+        '{"step": 2, "dice": {"liver": "0.5"}}',
+        '{"step": 2, "dice": [0.5]}',
+        '{"step": 2, "mostly_called": {"liver": 1}}',
+    ],
 )
-def test_a_curve_has_numbers_that_json_has(tmp_path: Path, line: str) -> None:
+def test_a_curve_has_numbers_where_numbers_are_read(tmp_path: Path, line: str) -> None:
     (tmp_path / "curve.jsonl").write_text(f'{{"step": 1}}\n{line}\n')
     with pytest.raises(BadInputError, match=r"damaged, line 2 is not as viscera wrote it"):
         RunFolder(tmp_path).keep_curve_until(3)

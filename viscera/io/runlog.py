@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.arms import Arm, arms_of
@@ -161,12 +161,24 @@ def _finite(text: str) -> float:
     return number
 
 
+class _Line(BaseModel):
+    """A logged step: numbers, or a number of each class, but for the class that its voxels are mostly called."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, float | dict[str, float | None] | None]
+
+    step: int
+    mostly_called: dict[str, str | None] = {}
+
+
 def _value(line: str) -> dict[str, Any] | None:
     """A line of a curve without its checksum; None where it is none."""
     with contextlib.suppress(ValueError, RecursionError):
         value = json.loads(line, parse_float=_finite, parse_constant=_finite)
         if isinstance(value, dict):
-            return {key: each for key, each in value.items() if key != KEY}
+            value.pop(KEY, None)
+            _Line.model_validate(value)
+            return value
     return None
 
 

@@ -291,3 +291,11 @@ def test_what_is_dicom_and_holds_no_image_is_no_source(tmp_path: Path) -> None:
     folder = save(tmp_path / "a", ct_series(Rows=None, Columns=None, PixelData=None))
     with pytest.raises(BadInputError, match=r"it holds no images\. Give the images of a CT series"):
         SourceImages.read(sorted(folder.iterdir()))
+
+
+def test_a_sequence_without_an_end_is_damage_and_no_fault_of_the_disk(tmp_path: Path) -> None:
+    path = next(save(tmp_path, ct_series(STORED)).iterdir())
+    content = path.read_bytes()
+    pixels = content.index(b"\xe0\x7f\x10\x00")
+    path.write_bytes(content[:pixels] + b"\x88\x00\x00\x02SQ\0\0\xff\xff\xff\xff\xfe\xff\x00")
+    assert [series.problem for series in find_series(path)] == [f"1 damaged DICOM file: {path.name}"]

@@ -24,6 +24,7 @@ from viscera.io.dicom.source_images import SourceImages
 
 MODEL = Algorithm("0" * 64, "1.0")
 SMALL = STORED[:4, :12, :14].copy()
+PIXELS = b"\xe0\x7f\x10\x00"  # the tag of pixel data
 Change = Callable[[Dataset], None]
 
 
@@ -165,6 +166,15 @@ def test_an_optional_value_that_cannot_be_read(tmp_path: Path, caplog: pytest.Lo
     for written in results(tmp_path):
         assert "PregnancyStatus" not in written
     assert "The source images' PregnancyStatus holds what" in caplog.text
+
+
+def test_a_sequence_that_ends_early_is_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """pydicom reads its items when they are asked for, and raises OSError where they are cut short."""
+    icon = b"\x88\x00\x00\x02SQ\0\0\x04\0\0\0\xfe\xff\x00\xe0"
+    for path in save(tmp_path, small_series()).iterdir():
+        path.write_bytes(path.read_bytes().replace(PIXELS, icon + PIXELS))
+    assert len(results(tmp_path)) == 2
+    assert "The source images' IconImageSequence holds what" in caplog.text
 
 
 def test_no_thickness(tmp_path: Path) -> None:

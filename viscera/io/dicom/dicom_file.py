@@ -31,6 +31,7 @@ DAMAGE = (  # what pydicom raises on a damaged file
     *(InvalidDicomError, BytesLengthException, struct.error, zlib.error, EOFError, LookupError, ValueError, TypeError),
     *(AttributeError, NameError, NotImplementedError, OverflowError, RuntimeError),
     MemoryError,  # an element that says that it has gigabytes
+    OSError,  # a sequence that ends early, also when its bytes have been read long since; one of the system has a number
 )
 _PIXELS = 0x7FE00010
 _LAST_OF_HEADER = _PIXELS - 16  # what stands behind the pixels, such as garbage, is read in no case
@@ -109,14 +110,15 @@ def is_dicomdir(path: Path) -> bool:
     """Whether a file is a DICOMDIR, the list of the files beside it; raises as `is_dicom`."""
     try:
         return path.is_file() and is_dicom(path) and is_directory(open_dataset(path, pixels=False))
-    except (OSError, *DAMAGE):
+    except DAMAGE:
         return False
 
 
 def open_dataset(path: Path, *, pixels: bool, tags: Sequence[int] | None = None) -> FileDataset:
-    """A file as pydicom reads it, with or without pixels, all or these tags only; raises `DAMAGE` or OSError.
+    """A file as pydicom reads it, with or without pixels, all or these tags only.
 
-    Where the transfer syntax is not given, the one that was guessed is put in.
+    Where the transfer syntax is not given, the one that was guessed is put in. Raises one of `DAMAGE`; an OSError is of
+    the disk then.
     """
     return _opened(path, tags, _PIXELS if pixels else _LAST_OF_HEADER)[0]
 
@@ -139,7 +141,12 @@ def _opened(path: Path, tags: Sequence[int] | None, last: int) -> tuple[FileData
                 pixels.append(PixelElement(offset, length, zlib.crc32(file.read(offset))))
             return int(tag) > last
 
-        dataset = read_partial(file, stop_when=is_behind, force=True, specific_tags=wanted)
+        try:
+            dataset = read_partial(file, stop_when=is_behind, force=True, specific_tags=wanted)
+        except OSError as error:
+            if error.errno is None:
+                raise EOFError(str(error)) from error
+            raise
     if not dataset.file_meta.get("TransferSyntaxUID"):
         is_implicit, is_little_endian = dataset.original_encoding
         explicit = ExplicitVRLittleEndian if is_little_endian else ExplicitVRBigEndian

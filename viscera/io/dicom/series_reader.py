@@ -143,5 +143,5 @@ def _serve() -> None:
 if __name__ == "__main__":
     try:
         _serve()
-    except (OSError, *DAMAGE):
+    except DAMAGE:
         sys.exit(1)

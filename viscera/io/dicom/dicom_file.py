@@ -31,7 +31,7 @@ DAMAGE = (  # what pydicom raises on a damaged file
     *(InvalidDicomError, BytesLengthException, struct.error, zlib.error, EOFError, LookupError, ValueError, TypeError),
     *(AttributeError, NameError, NotImplementedError, OverflowError, RuntimeError),
     MemoryError,  # an element that says that it has gigabytes
-    OSError,  # a sequence that ends early, also when its bytes have been read long since; one of the system has a number
+    OSError,  # a sequence that ends early, also when its bytes were read before; an error of the system has a number
 )
 _PIXELS = 0x7FE00010
 _LAST_OF_HEADER = _PIXELS - 16  # what stands behind the pixels, such as garbage, is read in no case

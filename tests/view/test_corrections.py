@@ -82,6 +82,25 @@ class Served:
         connection.close()
         return answer.status, json.loads(body) if body.startswith(b"{") else {}
 
+    def asked(self, path: str) -> tuple[bytes, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=20)
+        connection.request("GET", f"/{self.server.token}/api/cases/0{path}")
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        assert answer.status == 200
+        return body, answer.headers
+
+    def case(self) -> dict[str, Any]:
+        about: dict[str, Any] = json.loads(self.asked("")[0])
+        return about
+
+    def version(self, layer: int) -> str:
+        return str(self.asked(f"/labels/{layer}")[1]["x-version"])
+
+    def get(self, path: str) -> np.ndarray:
+        return np.frombuffer(self.asked(path)[0], np.uint8).reshape(SHAPE, order="F")
+
     def shown(self, labels: np.ndarray) -> np.ndarray:
         """As the page has it: axes to the right, to the front and up."""
         turned: np.ndarray = np.asarray(nib.as_closest_canonical(nib.Nifti1Image(labels, LPS)).dataobj)
@@ -191,6 +210,53 @@ def test_the_next_correction_can_begin_with_the_last(served: Served) -> None:
     assert sum(each["added"] + each["removed"] for each in record["organs"].values()) in {1, 2}
     reopened = open_gallery(served.folder / "out", Beside(scans=served.folder / "scans"))
     assert [layer.title for layer in reopened.cases[0].layers] == ["prediction", "correction"]
+
+
+def test_what_was_drawn_on_an_older_state_is_not_saved_without_a_word(served: Served) -> None:
+    """Two windows, or two people with a viewer each, mend one case: neither undoes the other's work unseen."""
+    first = served.version(0)
+    assert served.version(0) == first
+    assert served.post(served.mended((1, 1, 1), 1)[1])[0] == 200
+    labels = served.predicted.copy()
+    labels[2, 1, 1] = 2
+    status, told = served.post(upload(served.shown(labels), of=first))
+    assert status == 409
+    assert "another window or program has changed" in told["error"]
+    assert served.post(upload(served.shown(labels), of=served.version(0)))[1]["number"] == 2
+    second = served.version(1)
+    other = open_gallery(served.folder / "out", Beside(scans=served.folder / "scans"))
+    with type(served.server)(other).running() as server:
+        elsewhere = Served(server, served.folder, served.predicted)
+        labels[3, 1, 1] = 4
+        assert elsewhere.post(upload(elsewhere.shown(labels), of=elsewhere.version(1)), layer=1)[1]["number"] == 3
+    assert served.version(1) != second
+    np.testing.assert_array_equal(served.get("/labels/1"), served.shown(labels))
+    record = json.loads((served.corrections / "history" / "p.3.json").read_text())
+    assert sum(each["added"] for each in record["organs"].values()) == 1
+
+
+def test_a_correction_of_another_viewer_is_shown_when_the_case_is_opened(served: Served) -> None:
+    gallery = open_gallery(served.folder / "out", Beside(scans=served.folder / "scans"))
+    with type(served.server)(gallery).running() as server:
+        assert Served(server, served.folder, served.predicted).post(served.mended((0, 0, 0), 5)[1])[0] == 200
+    assert [each["role"] for each in served.case()["layers"]] == ["prediction", "correction", "reference"]
+
+
+def test_the_scan_kept_with_the_newest_correction_is_the_one_it_was_drawn_on(
+    served: Served, save_scan: SaveScan
+) -> None:
+    """Another scan of that name was predicted in the meantime."""
+    assert served.post(served.mended((0, 0, 0), 0)[1])[0] == 200
+    kept = served.corrections / "imagesTr" / "p_0000.nii.gz"
+    before = kept.stat().st_mtime_ns
+    assert served.post(served.mended((0, 0, 0), 1)[1])[0] == 200
+    assert kept.stat().st_mtime_ns == before
+    hu = np.full(SHAPE, 77, np.int16)
+    save_scan(served.folder / "scans" / "p_0000.nii.gz", hu, LPS)
+    gallery = open_gallery(served.folder / "out", Beside(scans=served.folder / "scans"))
+    with type(served.server)(gallery).running() as server:
+        assert Served(server, served.folder, served.predicted).post(served.mended((0, 0, 0), 2)[1])[0] == 200
+    np.testing.assert_array_equal(np.asarray(nib.load(kept).dataobj), hu)
 
 
 def test_what_may_not_be_saved_is_refused_and_leaves_nothing(served: Served) -> None:

@@ -95,3 +95,63 @@ def test_drawn_saved_prepared_and_trained_on(
     learnt = run("train", store, trained, *TINY, "--init-from", tiny_run, "--quiet")
     assert learnt.exit_code == 0, learnt.output
     assert (trained / "last.pt").exists()
+
+
+def test_what_is_drawn_is_what_is_saved_whatever_is_pressed(
+    chromium: Any, window: tuple[int, int], phantoms: Path, predicted: Path, tmp_path: Path
+) -> None:
+    """Keys that show other label maps wait, and so do the pen and the next case until there is an answer."""
+    out, current = tmp_path / "out", tmp_path / "out" / "corrections" / "labelsTr" / "phantom_001.nii.gz"
+    shutil.copytree(predicted, out)
+    with ViewServer(open_gallery(out, Beside(references=phantoms))).running() as server, chromium.page() as page:
+        page.size(*window)
+        page.open(server.url, "window.viewer && viewer.state.ready")
+        for number in (1, 2):  # the second begins with the first, which is not the first label map
+            begin(page)
+            stroke(page, (0.4, 0.4 + 0.1 * number), (0.45, 0.4 + 0.1 * number), (0.5, 0.42 + 0.1 * number))
+            drawn = count(page, GALLBLADDER)
+            for key in "td":
+                page.press(key)
+            page.run("viewer.settled()")
+            assert page.run("[viewer.panels.length, viewer.panels[0].isDifference]") == [1, False]
+            page.run("globalThis.asked ??= globalThis.fetch")
+            page.run(  # a server that takes its time
+                "globalThis.fetch = (...all) => new Promise((come) => { globalThis.go = () => come(asked(...all)); })"
+            )
+            press(page, "Save")
+            page.wait("document.querySelector('#pen p').textContent === 'Saving …'")
+            stroke(page, (0.3, 0.3), (0.35, 0.3))
+            for key in "nue":
+                page.press(key)
+            assert page.run("viewer.state.about.name") == "phantom_001"
+            assert count(page, GALLBLADDER) == drawn
+            page.run("(() => { globalThis.fetch = asked; globalThis.go(); })()")
+            page.wait(f"document.querySelector('#pen p').textContent.startsWith('Saved as correction {number}')")
+            assert (np.asarray(nib.load(current).dataobj) == GALLBLADDER).sum() == drawn
+        assert page.heard() == []
+
+
+def test_labels_that_come_late_stay_with_their_case(
+    chromium: Any, window: tuple[int, int], phantoms: Path, predicted: Path
+) -> None:
+    """Both cases are on one grid: the labels of the one would lie over the scan of the other, unseen."""
+    hold = (
+        "(() => { globalThis.asked = globalThis.fetch; globalThis.fetch = (path) => path.endsWith('cases/0/labels/1')"
+        " ? new Promise((come) => { globalThis.go = () => come(asked(path)); }) : asked(path); })()"
+    )
+    own = (
+        "fetch('api/cases/1/labels/1').then((each) => each.arrayBuffer()).then((each) => {"
+        " const own = new Uint8Array(each); return own.every((label, at) => label === viewer.panels[1].labels[at]); })"
+    )
+    with ViewServer(open_gallery(predicted, Beside(references=phantoms))).running() as server, chromium.page() as page:
+        page.size(*window)
+        page.open(server.url, "window.viewer && viewer.state.ready")
+        page.run(hold)
+        page.press("t")
+        page.wait("globalThis.go")
+        page.press("n")
+        page.wait("viewer.state.about.name === 'phantom_000'")
+        page.run("globalThis.go()")
+        page.wait("viewer.state.ready && viewer.panels.length === 2")
+        assert page.run(own)
+        assert page.heard() == []

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,8 +15,9 @@ from scipy import ndimage
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry, size_text
 from viscera.core.scan import AIR_HU, LabelMap, Volume
+from viscera.io.mirror_index import Seen
 from viscera.io.nifti import nifti_header
-from viscera.view.gallery import Gallery, ShownCase
+from viscera.view.gallery import Gallery, LabelLayer, ShownCase
 
 Shown = TypeVar("Shown", Volume, LabelMap)
 MOST_BYTES = 768 * 2**20  # of arrays that are kept
@@ -48,6 +50,10 @@ class CaseImages:
             for key in [key for key in self._kept if key[:2] == ("labels", number)]:
                 del self._kept[key]
 
+    def version(self, number: int, layer: int) -> str:
+        """Another one where a file of a label map was written anew; raises BadInputError where there is none."""
+        return _version_of(self._layer(number, layer).files)
+
     def grid(self, number: int) -> Geometry:
         """The grid that a case is shown on: that of its first label map, or of its scan where it has none."""
         case = self.case(number)
@@ -57,7 +63,8 @@ class CaseImages:
 
     def scan(self, number: int) -> Volume:
         """The scan on the case's grid; air where it is not available."""
-        return self._once(("shown", number), lambda: self._on_grid(number))
+        of = self.version(number, 0) if self.case(number).layers else ""
+        return self._once(("shown", number, of), lambda: self._on_grid(number))
 
     def labels(self, number: int, layer: int) -> LabelMap:
         """A label map on the case's grid; raises BadInputError where it lies on another one."""
@@ -104,15 +111,20 @@ class CaseImages:
         return self._once(("scan", number), lambda: layer.read().canonical())
 
     def _label_map(self, number: int, layer: int) -> LabelMap:
+        wanted = self._layer(number, layer)
+
+        def read() -> LabelMap:
+            found = wanted.read()
+            return found.canonical() if layer == 0 else found.in_order_of(self.grid(number))
+
+        # by its files: a correction that is added in the meantime moves those after it
+        return self._once(("labels", number, wanted.files, _version_of(wanted.files)), read)
+
+    def _layer(self, number: int, layer: int) -> LabelLayer:
         layers = self.case(number).layers
         if not 0 <= layer < len(layers):
             raise BadInputError(f"{self.case(number).name}: there is no label map {layer}; there are {len(layers)}.")
-
-        def read() -> LabelMap:
-            found = layers[layer].read()
-            return found.canonical() if layer == 0 else found.in_order_of(self.grid(number))
-
-        return self._once(("labels", number, layer), read)
+        return layers[layer]
 
     def _once(self, key: tuple[Any, ...], make: Callable[[], Shown]) -> Shown:
         """What is kept under a key, or made now; threads that ask for the same wait for the first."""
@@ -130,6 +142,11 @@ class CaseImages:
                 while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > self._most_bytes:
                     self._kept.popitem(last=False)
             return made
+
+
+def _version_of(files: tuple[Path, ...]) -> str:
+    seen = (Seen.of(path) for path in files)
+    return "-".join("" if each is None else f"{each.mtime_ns:x}.{each.size:x}" for each in seen)
 
 
 def _size(shown: Volume | LabelMap) -> int:

@@ -29,7 +29,7 @@ from viscera.io.files import make_folder, sha256, write_bytes
 from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.layouts.dataset_tables import dataset_json
 from viscera.io.mirror_index import address_of
-from viscera.io.nifti import nifti_bytes
+from viscera.io.nifti import nifti_bytes, read_volume
 from viscera.io.nifti_header import Placement, is_nifti
 from viscera.io.records import write_json
 from viscera.view.gallery import ShownCase
@@ -223,11 +223,22 @@ def _placement(label_map: Path) -> Placement | None:
 
 
 def _keep_scan(path: Path, case: ShownCase, volume: Volume) -> None:
-    """The scan of a correction, written anew: a copy of the file would carry whatever else its header says."""
-    if path.exists() or case.scan is None:
+    """The scan of a correction, written anew: a copy of the file would carry whatever else its header says.
+
+    One that is there stays, unless it is another scan: newest labels and scan are of one grid and one patient.
+    """
+    if case.scan is None or _holds(path, volume):
         return
     make_folder(path.parent)
     write_bytes(path, nifti_bytes(volume, "viscera", placement=_placement(case.layers[0].files[0])))
+
+
+def _holds(path: Path, volume: Volume) -> bool:
+    """Whether a file is there that holds this scan."""
+    with suppress(BadInputError):
+        kept = read_volume(path)
+        return kept.geometry.fits(volume.geometry) and np.array_equal(kept.hu, volume.hu)
+    return False
 
 
 def _data_set(folder: Path, classes: ClassTable, added: str) -> dict[str, Any]:

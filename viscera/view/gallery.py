@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from viscera.core.anatomy import ClassTable
 from viscera.core.errors import BadInputError
@@ -36,6 +36,9 @@ class LabelLayer:
     # by organ, Dice of a table of scores; empty: worked out where there is a reference
     dice: Mapping[str, float | None] = field(default_factory=dict)
     unlabelled: tuple[str, ...] = ()  # classes that it does not label
+
+
+Layer = TypeVar("Layer", ScanLayer, LabelLayer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +87,6 @@ def by_distrust(cases: list[ShownCase]) -> tuple[ShownCase, ...]:
     return tuple(sorted(cases, key=lambda case: (-len(case.flagged), case.least_confidence, case.name)))
 
 
-def root_of(path: Path) -> Path:
-    """What a path that was given opens up: itself, wherever links lead."""
-    return path.resolve()
-
-
 def refuse_outside(path: Path, roots: tuple[Path, ...]) -> None:
     """Raise BadInputError where a file lies, by a link, outside of what was given."""
     found = path.resolve()
@@ -98,19 +96,26 @@ def refuse_outside(path: Path, roots: tuple[Path, ...]) -> None:
         )
 
 
+def guarded(layer: Layer, roots: tuple[Path, ...]) -> Layer:
+    """The same, with a reader that refuses files outside of these."""
+
+    def read() -> Any:  # noqa: ANN401 - what it reads
+        for path in layer.files:
+            refuse_outside(path, roots)
+        return layer.read()
+
+    return replace(layer, read=read)
+
+
 def confined(gallery: Gallery) -> Gallery:
     """The same, with readers that refuse files outside of its roots."""
-
-    def guarded(layer: Any) -> Any:  # noqa: ANN401 - a scan's or a label map's
-        def read() -> Any:  # noqa: ANN401 - what it reads
-            for path in layer.files:
-                refuse_outside(path, gallery.roots)
-            return layer.read()
-
-        return replace(layer, read=read)
-
+    roots = gallery.roots
     cases = [
-        replace(case, scan=case.scan and guarded(case.scan), layers=tuple(map(guarded, case.layers)))
+        replace(
+            case,
+            scan=case.scan and guarded(case.scan, roots),
+            layers=tuple(guarded(layer, roots) for layer in case.layers),
+        )
         for case in gallery.cases
     ]
     return replace(gallery, cases=tuple(cases))

@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.errors import BadInputError
@@ -23,9 +22,8 @@ from viscera.io.scans import read_volume as read_any_scan
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.view.corrections import newest
-from viscera.view.gallery import LabelLayer, ScanLayer
+from viscera.view.gallery import LabelLayer, Layer, ScanLayer
 
-Layer = TypeVar("Layer", ScanLayer, LabelLayer)
 PREPARED = "The scan is shown as the store holds it, on the grid that the network sees."
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from viscera.core.errors import BadInputError, UsageError
 from viscera.io.dicom import is_dicom
@@ -17,7 +16,7 @@ from viscera.io.nifti_header import Placement, is_nifti, stores_bytes
 from viscera.io.predictions import read_record
 from viscera.io.store import Store
 from viscera.view.corrections import finish_corrections, folder_of, root_of_corrections
-from viscera.view.gallery import Gallery, LabelLayer, ScanLayer, ShownCase, by_distrust, confined
+from viscera.view.gallery import Gallery, LabelLayer, Layer, ScanLayer, ShownCase, by_distrust, confined
 from viscera.view.given_beside import (
     Beside,
     corrected_layer,
@@ -31,7 +30,6 @@ from viscera.view.given_beside import (
 )
 from viscera.view.study_gallery import study_gallery
 
-Layer = TypeVar("Layer", ScanLayer, LabelLayer)
 _TRAINED = ("last.pt", "fusion.yaml")
 _ONE = 1
 

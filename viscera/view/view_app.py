@@ -25,9 +25,20 @@ from viscera.core.errors import BadInputError, VisceraError, case_error
 from viscera.core.geometry import AxisOrder
 from viscera.core.scan import LabelMap, Volume
 from viscera.io.files import sha256
+from viscera.io.mirror_index import Seen
 from viscera.view.case_images import CaseImages, length_of, nifti_pieces, planes
-from viscera.view.corrections import Correction, changes, most_bytes, read_upload, said, save_correction, user, when
-from viscera.view.gallery import Gallery, ShownCase
+from viscera.view.corrections import (
+    Correction,
+    changes,
+    most_bytes,
+    newest,
+    read_upload,
+    said,
+    save_correction,
+    user,
+    when,
+)
+from viscera.view.gallery import Gallery, ShownCase, guarded
 from viscera.view.given_beside import corrected_layer
 from viscera.view.organ_rows import difference, organ_table
 from viscera.view.organ_surfaces import surfaces_bytes
@@ -37,6 +48,10 @@ from viscera.view.view_guard import Guard
 log = logging.getLogger(__name__)
 _BYTES, _MOST_DIGITS = "application/octet-stream", 10
 _STILL_S, _UPLOAD_S = 30, 900  # that an upload may stand still, and take in all
+_CHANGED = (
+    "another window or program has changed its labels since they were opened here, and what was drawn has none of "
+    "these changes. Earlier corrections stay in the history."
+)
 _CLOSE = {"connection": "close"}  # what is still to come is not read
 _PAGE: Mapping[str, str] = {  # every file of the page, and its type
     "index.html": "text/html; charset=utf-8",
@@ -203,8 +218,8 @@ class _Answers:
         )
 
     def case_json(self, case: int) -> Response:
-        """Where a case lies, and which label maps it has."""
-        shown = self.images.case(case)
+        """Where a case lies, and which label maps it has, corrections of other viewers among them."""
+        shown = self._with_newest(case)
         return _Json(
             {
                 "name": shown.name,
@@ -227,9 +242,10 @@ class _Answers:
         return StreamingResponse(nifti_pieces(volume), media_type=_BYTES, headers=_length(length_of(volume)))
 
     def labels(self, case: int, layer: int) -> Response:
-        """A byte a voxel of the scan, the first axis fastest."""
+        """A byte a voxel of the scan, the first axis fastest, and which state of the case that is."""
+        headers = {"x-version": self._version(case, layer)}  # before it is read: rather too old than too new
         labels = self.images.labels(case, layer).labels
-        return StreamingResponse(planes(labels), media_type=_BYTES, headers=_length(labels.size))
+        return StreamingResponse(planes(labels), media_type=_BYTES, headers=headers | _length(labels.size))
 
     def organs(self, case: int, layer: int) -> Response:
         """The table of organs."""
@@ -257,8 +273,11 @@ class _Answers:
             raise BadInputError(f"{shown.name}: labels of this kind are not mended here.")
         if self.images.is_without_own_scan(case):
             raise BadInputError(f"{shown.name}: the scan is missing or lies on another grid. Give it with --scans.")
-        before, grid = self.images.labels(case, layer), self.images.grid(case)
+        grid = self.images.grid(case)
         told, labels = read_upload(content, grid)
+        if told.get("of") and told["of"] != self._version(case, layer):
+            return JSONResponse({"error": f"{shown.name}: {_CHANGED}"}, 409)
+        before = self.images.labels(case, layer)
         organs = changes(before.labels, labels, self.gallery.classes)
         source = shown.layers[layer].files[0]
         about = Correction(
@@ -270,10 +289,25 @@ class _Answers:
         scan = self.images.scan(case)
         volume = Volume(AxisOrder.between(scan.geometry, original).apply(scan.hu), original)
         saved = save_correction(folder, shown, mended, volume, about, self.gallery.classes)
-        others = tuple(each for each in shown.layers if each.role != "correction")
-        corrected = corrected_layer(folder, shown.name, self.gallery.classes)
-        self.images.exchange(case, replace(shown, layers=(others[0], *corrected, *others[1:])))
+        self._with_newest(case)
         return JSONResponse({"number": saved.number, "organs": organs, "folder": str(folder)})
+
+    def _with_newest(self, case: int) -> ShownCase:
+        """A case with its newest correction, whoever saved that."""
+        shown = self.images.case(case)
+        others = tuple(each for each in shown.layers if each.role != "correction")
+        if self.gallery.corrections is not None and others and len(others) == len(shown.layers):
+            corrected = corrected_layer(self.gallery.corrections, shown.name, self.gallery.classes)
+            if corrected:
+                come = (guarded(layer, self.gallery.roots) for layer in corrected)
+                shown = replace(shown, layers=(others[0], *come, *others[1:]))
+                self.images.exchange(case, shown)
+        return shown
+
+    def _version(self, case: int, layer: int) -> str:
+        """Another one where the label map, or the newest correction of the case, was written anew."""
+        path = newest(self.gallery.corrections, self.images.case(case).name)
+        return f"{self.images.version(case, layer)}/{Seen.of(path) if path else None}"
 
     def patches(self, step: int) -> Response:
         """The patches of one step of a training."""

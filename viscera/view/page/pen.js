@@ -1,10 +1,10 @@
 // Labels mended by hand: pen, filled outline, eraser, whole pieces; saved beside the old ones.
 
-import { addKeys, caseAt, json, onCaseShown, onLeaving, panels, setCompared, setDifference, setLayer, showCase, state } from "./viewer.js";
+import { addKeys, bitmapOf, caseAt, json, onCaseShown, onLeaving, panels, setCompared, setDifference, setLayer, showCase, state, versionOf } from "./viewer.js";
 import { element } from "./organ_list.js";
 
 const TOOLS = [["pen", "Pen"], ["outline", "Fill an outline"], ["eraser", "Eraser"]];
-const pen = { isOn: false, tool: "pen", label: 1, size: 2, strokes: 0, layer: 0 };
+const pen = { isOn: false, isSaving: false, tool: "pen", label: 1, size: 2, strokes: 0, layer: 0, version: "" };
 const parts = {};
 
 export function begin() {
@@ -28,8 +28,8 @@ export function begin() {
     element("h2", { text: "Corrections" }), element("div", { className: "row" }, parts.start), parts.body, parts.told));
   parts.organ.replaceChildren(...state.gallery.classes.slice(1).map((organ) => element("option", { text: organ.name, value: organ.label })));
   addKeys({ e: () => (pen.isOn ? discard() : start()), u: () => pen.isOn && undo() });
-  onCaseShown(() => { stop(); parts.start.disabled = !state.about.can_be_mended; });
-  onLeaving(() => !pen.isOn || !pen.strokes || confirm("Leave this case without saving what was drawn?"));
+  onCaseShown(stop);
+  onLeaving(() => !pen.isSaving && (!pen.isOn || !pen.strokes || confirm("Leave this case without saving what was drawn?")));
   addEventListener("beforeunload", (event) => { if (pen.isOn && pen.strokes) event.preventDefault(); });
 }
 
@@ -40,7 +40,8 @@ async function start() {
   const newest = state.about.layers.findLastIndex((layer) => layer.role === "correction");
   if (newest >= 0) await setLayer(newest);
   if (state.about.layers[state.layer].role === "reference") await setLayer(0);
-  Object.assign(pen, { isOn: true, strokes: 0, layer: state.layer, label: state.selected || pen.label });
+  const version = versionOf(await bitmapOf(state.layer));
+  Object.assign(pen, { isOn: true, strokes: 0, layer: state.layer, version, label: state.selected || pen.label });
   panels[0].onDrawn = (what) => { if (what !== "load") drawn(1); };
   parts.told.textContent = "";
   update();
@@ -59,31 +60,34 @@ function update() {
   parts.start.setAttribute("aria-pressed", pen.isOn);
   parts.organ.value = pen.label;
   for (const each of parts.tools.children) each.setAttribute("aria-pressed", each.dataset.tool === pen.tool);
-  parts.save.disabled = parts.undo.disabled = !pen.strokes;
+  parts.save.disabled = parts.undo.disabled = !pen.strokes || pen.isSaving;
+  parts.start.disabled = pen.isSaving || !state.about?.can_be_mended;
   document.getElementById("layer").disabled = document.getElementById("compare").disabled = pen.isOn;
   document.getElementById("difference").disabled = pen.isOn;
   const label = pen.tool === "eraser" ? 0 : pen.label;
-  panels[0]?.setPen(label, { isOn: pen.isOn, isFilled: pen.tool === "outline", size: pen.tool === "outline" ? 1 : pen.size });
+  panels[0]?.setPen(label, { isOn: pen.isOn && !pen.isSaving, isFilled: pen.tool === "outline", size: pen.tool === "outline" ? 1 : pen.size });
 }
 
 function stop() {
-  Object.assign(pen, { isOn: false, strokes: 0 });
+  Object.assign(pen, { isOn: false, isSaving: false, strokes: 0 });
   if (panels[0]) panels[0].onDrawn = () => {};
   update();
 }
 
 function undo() {
-  if (!pen.strokes) return;
+  if (!pen.strokes || pen.isSaving) return;
   panels[0].undo();
   drawn(-1);
 }
 
 function piece(label) {
+  if (pen.isSaving) return;
   panels[0].exchangePiece(label);
   drawn(1);
 }
 
 function discard() {
+  if (pen.isSaving) return;
   const changed = pen.strokes > 0;
   if (changed && !confirm("Discard what was drawn?")) return;
   const layer = pen.layer;
@@ -91,14 +95,17 @@ function discard() {
   if (changed) showCase(state.number, layer);
 }
 
+// what is drawn while it is sent would be lost: the pen rests until there is an answer
 async function save() {
-  const about = new TextEncoder().encode(JSON.stringify({ who: parts.who.value, note: parts.note.value }));
-  const body = new Blob([new Uint32Array([about.length]), about, panels[0].drawn]);
-  parts.save.disabled = true;
+  Object.assign(pen, { isSaving: true });
   parts.told.textContent = "Saving …";
-  const headers = { "content-type": "application/octet-stream" };
-  const answer = await fetch(caseAt(`/labels/${pen.layer}/correction`), { method: "POST", body, headers }).catch(() => null);
-  const told = await answer?.json().catch(() => null);
+  update();
+  let answer = await send(pen.version), told = await answer?.json().catch(() => null);
+  if (answer?.status === 409 && confirm(`${told.error} Save yours as the newest all the same?`)) {
+    answer = await send("");
+    told = await answer?.json().catch(() => null);
+  }
+  pen.isSaving = false;
   if (!answer?.ok) {
     parts.told.textContent = told?.error ?? "It could not be saved. Is `viscera view` still running?";
     update();
@@ -109,6 +116,14 @@ async function save() {
   const { layers } = await json(caseAt());
   await showCase(state.number, layers.findIndex((layer) => layer.role === "correction"));
   parts.told.textContent = `Saved as correction ${told.number} in ${told.folder}: ${organs.join(", ")}.`;
+}
+
+// of: the state of the label map that this was drawn on; empty: whatever is there now
+function send(of) {
+  const about = new TextEncoder().encode(JSON.stringify({ who: parts.who.value, note: parts.note.value, of }));
+  const body = new Blob([new Uint32Array([about.length]), about, panels[0].drawn]);
+  const headers = { "content-type": "application/octet-stream" };
+  return fetch(caseAt(`/labels/${pen.layer}/correction`), { method: "POST", body, headers }).catch(() => null);
 }
 
 // of an organ: `5 voxels more`, `3 voxels fewer`, `5 voxels added and 3 removed`

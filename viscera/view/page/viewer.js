@@ -54,20 +54,21 @@ export async function showCase(number, layer = null) {
   if (!listeners.leaving.every((call) => call())) return;
   const ticket = ++state.ticket;
   Object.assign(state, { number, ready: false, layer: 0, selected: 0, scan: null, isDifference: false, heat: null });
-  for (const kept of [state.bitmaps, state.tables, state.surfaces, state.differences]) kept.clear();
+  // new ones: what was asked for of the case before and comes now lands in its own
+  Object.assign(state, { bitmaps: new Map(), tables: new Map(), surfaces: new Map(), differences: new Map() });
   complain("");
   busy(true);
   markCase();
   try {
     const scanCame = bytes(caseAt("/scan"));
-    const firstCame = bytes(caseAt("/labels/0")).catch(() => null);
+    const firstCame = labelsFrom(caseAt("/labels/0")).catch(() => null);
     scanCame.catch(() => {});
     if (!panels.length) await newPanel(); // while the scan is on its way
     const about = await json(caseAt());
     const [scan, first] = [await readScan(await scanCame), about.layers.length ? await firstCame : null];
     if (ticket !== state.ticket) return;
     Object.assign(state, { about, scan });
-    if (first) state.bitmaps.set(0, new Uint8Array(first));
+    if (first) state.bitmaps.set(0, first);
     describeCase();
     if (layer !== null) setShownLayer(layer);
     await arrange();
@@ -103,29 +104,40 @@ function describeCase() {
 
 const reference = () => state.about.layers.findIndex((layer) => layer.role === "reference");
 
-async function bitmapOf(layer) {
-  if (!state.bitmaps.has(layer)) state.bitmaps.set(layer, new Uint8Array(await bytes(caseAt(`/labels/${layer}`))));
-  return state.bitmaps.get(layer);
+const versions = new WeakMap(); // of label maps, as the server told them: which state of the file they are
+export const versionOf = (bitmap) => versions.get(bitmap) ?? "";
+
+async function labelsFrom(path) {
+  const answer = await asked(path), labels = new Uint8Array(await answer.arrayBuffer());
+  versions.set(labels, answer.headers.get("x-version"));
+  return labels;
+}
+
+export async function bitmapOf(layer) {
+  const { bitmaps } = state;
+  if (!bitmaps.has(layer)) bitmaps.set(layer, await labelsFrom(caseAt(`/labels/${layer}`)));
+  return bitmaps.get(layer);
 }
 
 async function differenceOf(layer) {
-  if (!state.differences.has(layer)) {
-    state.differences.set(layer, new Uint8Array(await bytes(caseAt(`/labels/${layer}/difference`))));
-  }
-  return state.differences.get(layer);
+  const { differences } = state;
+  if (!differences.has(layer)) differences.set(layer, new Uint8Array(await bytes(caseAt(`/labels/${layer}/difference`))));
+  return differences.get(layer);
 }
 
 export async function tableOf(layer) {
-  if (!state.about.layers.length) return new Map();
-  if (!state.tables.has(layer)) {
+  const { about, tables } = state;
+  if (!about.layers.length) return new Map();
+  if (!tables.has(layer)) {
     const rows = await json(caseAt(`/labels/${layer}/organs`));
-    state.tables.set(layer, new Map(rows.map((row) => [row.label, row])));
+    tables.set(layer, new Map(rows.map((row) => [row.label, row])));
   }
-  return state.tables.get(layer);
+  return tables.get(layer);
 }
 
 async function surfacesOf(layer) {
-  if (!state.surfaces.has(layer)) {
+  const { surfaces } = state;
+  if (!surfaces.has(layer)) {
     const buffer = await bytes(caseAt(`/labels/${layer}/surfaces`));
     const length = new DataView(buffer).getUint32(0, true);
     let at = 4 + length;
@@ -134,9 +146,9 @@ async function surfacesOf(layer) {
       const faces = new Uint32Array(buffer.slice(at, (at += 12 * each.faces)));
       return { label: each.label, colour: state.gallery.classes[each.label].colour, vertices, faces };
     });
-    state.surfaces.set(layer, found);
+    surfaces.set(layer, found);
   }
-  return state.surfaces.get(layer);
+  return surfaces.get(layer);
 }
 
 // --- panels
@@ -219,8 +231,9 @@ export function lead() {
 
 async function fillPanel(panel) {
   if (panel.layer < 0) return;
-  const isDifference = state.isDifference && panel.layer !== reference();
+  const { ticket } = state, isDifference = state.isDifference && panel.layer !== reference();
   const bitmap = state.heat?.bitmap ?? (isDifference ? await differenceOf(panel.layer) : await bitmapOf(panel.layer));
+  if (ticket !== state.ticket) return; // of the case before
   panel.isDifference = isDifference;
   if (panel.labels !== bitmap) panel.showLabels(bitmap);
   colour(panel);
@@ -452,7 +465,7 @@ export async function setLayer(layer) {
 }
 
 export async function setCompared(isOn) {
-  if (by("compare").hidden) return;
+  if (by("compare").hidden || by("compare").disabled) return; // keys come here, too
   state.isCompared = isOn;
   press("compare", isOn);
   await arrange();
@@ -460,7 +473,7 @@ export async function setCompared(isOn) {
 }
 
 export async function setDifference(isOn) {
-  if (by("difference").hidden) return;
+  if (by("difference").hidden || by("difference").disabled) return;
   state.isDifference = isOn;
   press("difference", isOn);
   await Promise.all(panels.map(fillPanel));

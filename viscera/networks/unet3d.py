@@ -13,6 +13,7 @@ from viscera.core.errors import BadInputError, refuse_non_number, refuse_unknown
 from viscera.core.geometry import Index3
 from viscera.core.network_config import NetworkConfig
 from viscera.core.shape_hints import of_network_input
+from viscera.networks.convolution import Convolution3D
 
 
 class UNet3D(nn.Module):
@@ -132,7 +133,7 @@ class UNet3D(nn.Module):
         kernel = self.design.kernels_of(self.levels)[level]
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):
-            convolution = nn.Conv3d(before, after, kernel, padding=same_padding(kernel))
+            convolution = Convolution3D(before, after, kernel, padding=same_padding(kernel))
             layers += [convolution, _normalisation(self.design, after), nn.ReLU(inplace=True)]
         return nn.Sequential(*layers)
 
@@ -155,9 +156,9 @@ class ResidualBlock(nn.Module):
         super().__init__()
         before, after = channels
         self.stride, padding = stride, same_padding(kernel)
-        convolution = nn.Conv3d(before, after, kernel, stride, padding)
+        convolution = Convolution3D(before, after, kernel, stride, padding)
         self.first = nn.Sequential(convolution, _normalisation(design, after), nn.ReLU(inplace=True))
-        self.second = nn.Sequential(nn.Conv3d(after, after, kernel, padding=padding), _normalisation(design, after))
+        self.second = nn.Sequential(Convolution3D(after, after, kernel, padding=padding), _normalisation(design, after))
         self.shortcut = nn.Sequential()
         if before != after:
             self.shortcut = nn.Sequential(nn.Conv3d(before, after, 1, bias=False), _normalisation(design, after))

@@ -80,7 +80,7 @@ def test_a_line_of_a_curve_that_changed_is_named(tmp_path: Path) -> None:
         folder.append_curve({"step": step, "loss": -0.25})
     folder.curve_path.write_text(folder.curve_path.read_text().replace('2, "loss": -0.25', '2, "loss": -0.75'))
     for read in (folder.read_curve, lambda: folder.keep_curve_until(3)):
-        with pytest.raises(BadInputError, match=r"curve\.jsonl: damaged, line 2 .*Delete the file"):
+        with pytest.raises(BadInputError, match=r"curve\.jsonl: damaged, line 2 .*Delete that line"):
             read()
 
 

@@ -15,8 +15,8 @@ from tests.command_line import run as command
 from viscera.core.config import Config, PredictConfig
 from viscera.export.export_stage import export
 from viscera.io.checkpoint import _digest, file_seal, load_checkpoint
+from viscera.io.file_judgement import BAD, Checked
 from viscera.io.folder_lock import exclusive
-from viscera.io.integrity import BAD, Checked
 from viscera.io.records import read_json, read_yaml, write_record, write_yaml
 from viscera.io.runlog import StudyFolder
 from viscera.io.seals import Seal
@@ -125,7 +125,7 @@ def test_the_command_names_it_and_ends_with_3(artifacts: dict[str, Path], tmp_pa
     label_map.write_bytes(label_map.read_bytes()[:-1])
     found = command("verify", str(out))
     assert found.exit_code == 3
-    assert f"{label_map}: damaged (its checksum does not fit). Delete it, then run `viscera predict" in found.stdout
+    assert f"{label_map}: damaged (its checksum does not fit). If somebody edited it, keep a copy" in found.stdout
     assert f"1 of {len(files_of(out))} files is damaged: {label_map.name}" in found.stderr
     said = json.loads(command("verify", str(out), "--json").stdout)
     assert said["sound"] is False

@@ -86,7 +86,12 @@ def notes_in(folder: Path) -> list[Path]:
 
 def read_note(note: Path) -> _Wanted:
     """What a note wants; raises BadInputError where it is damaged, or names a file outside of its folder."""
-    names = validated(dict[str, str | None], read_json(note), note, "Delete it, and run the command again.")
+    what_to_do = "Delete it, and run the command again."
+    try:
+        said = read_json(note)
+    except BadInputError as error:
+        raise BadInputError(f"{note}: damaged. {what_to_do}") from error
+    names = validated(dict[str, str | None], said, note, what_to_do)
     for name, temporary in names.items():
         for each in (name, temporary or f"{name}/.00000000-"):
             # folders in it can be links

@@ -83,8 +83,12 @@ class Index:
     @classmethod
     def read(cls, home: Path) -> "Index":
         """That of a folder; raises BadInputError where it is damaged, or there is none."""
-        path = home / _NAME
-        return validated(cls, read_json(path), path, f"Delete {home}.")
+        path, what_to_do = home / _NAME, f"Copy results that were not sent from {home} elsewhere, then delete it."
+        try:
+            value = read_json(path)
+        except BadInputError as error:
+            raise BadInputError(f"{path}: damaged, or cannot be read. {what_to_do}") from error
+        return validated(cls, value, path, what_to_do)
 
     def keep(self, home: Path) -> None:
         """Write it."""

@@ -42,8 +42,16 @@ def _by_its_folder(path: Path) -> str:
     is_summary = path.suffix == ".json" and sum_path(path).exists()
     if is_summary or path.name.endswith("scores.csv") or path.name.startswith("scores"):
         return _scores(path)
-    is_replaced = path.exists() or path.suffix == ".json"
-    return _again(path, f"viscera predict RUN INPUT {folder}{' --overwrite' * is_replaced}")
+    return _predicted(path)
+
+
+def _predicted(path: Path) -> str:
+    """Of a label map and of what is beside it: somebody may have spent hours on mending it where it lies."""
+    is_there, overwrite = path.exists(), " --overwrite" * (path.exists() or path.suffix == ".json")
+    again = _study_or(path, f"viscera predict RUN INPUT {path.parent}{overwrite}")
+    if not is_there:
+        return f"Run `{again}` again."
+    return f"If somebody edited it, keep a copy elsewhere; then run `{again}` again, which replaces it."
 
 
 def _last(path: Path) -> str:
@@ -82,8 +90,13 @@ def _quarantine(path: Path) -> str:
     return _again(path, command, ": it lists what is left out")
 
 
+def _study_or(path: Path, command: str) -> str:
+    study = _study_of(path)
+    return command if study is None else f"viscera study STORE {study}"
+
+
 def _study_of(path: Path) -> Path | None:
-    return next((each for each in path.parents[:4] if (each / "study.yaml").exists()), None)
+    return next((each for each in path.parents[:5] if (each / "study.yaml").exists()), None)
 
 
 def _export_of(path: Path) -> Path | None:
@@ -96,7 +109,10 @@ _BY_NAME: Mapping[str, Callable[[Path], str]] = {
     ),
     "last.pt": _last,
     "best.pt": lambda path: _or_without(path, "predictions are made with last.pt"),
-    "curve.jsonl": lambda path: _or_without(path, f"`viscera train STORE {path.parent} --resume` resumes all the same"),
+    "curve.jsonl": lambda path: (
+        f"Restore it from a copy{', or delete the line, or the file, that is damaged' if path.exists() else ''}; "
+        f"`viscera train STORE {path.parent} --resume` resumes without it, too."
+    ),
     "config.yaml": _small,
     "run.json": _small,
     "training_data.json": _small,
@@ -110,7 +126,7 @@ _BY_NAME: Mapping[str, Callable[[Path], str]] = {
     SUMMARY: _scores,
     "reliability.csv": _scores,
     "quarantine.csv": _quarantine,
-    "measurements.csv": lambda path: _again(path, f"viscera predict RUN INPUT {path.parent}"),
+    "measurements.csv": lambda path: _again(path, _study_or(path, f"viscera predict RUN INPUT {path.parent}")),
     "fusion.yaml": _fused,
     "study.yaml": lambda path: f"Restore it from a copy, or run `viscera study STORE {path.parent}` in a new folder.",
     "plan.json": lambda _: "Restore it from a copy: what was planned before the first run cannot be made again.",

@@ -122,8 +122,8 @@ class RunFolder:
             value = None if line_seal(line) is Seal.BROKEN else _value(line)
             if value is None:
                 raise DamagedFileError(
-                    f"{self.curve_path}: damaged, line {number} is not as viscera wrote it. Delete the file to go on "
-                    "without the curve so far; the checkpoints do not need it."
+                    f"{self.curve_path}: damaged, line {number} is not as viscera wrote it. Delete that line, or the "
+                    "whole file: the checkpoints do not need it."
                 )
             values.append(value)
         last = _value(cut)

@@ -9,7 +9,8 @@ from viscera.core.errors import BadInputError
 from viscera.core.processes import in_threads
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.wording import agreeing, counted, listed
-from viscera.io.integrity import BAD, FOREIGN, Check, Checked, checks_of, nothing_to_verify
+from viscera.io.file_judgement import BAD, Check, Checked
+from viscera.io.integrity import FOREIGN, checks_of, nothing_to_verify
 from viscera.io.path_kinds import what_is
 from viscera.io.remedies import NAMES
 

@@ -149,3 +149,13 @@ def test_a_note_that_leaves_its_folder_is_refused_by_name(tmp_path: Path, names:
     with pytest.raises(BadInputError, match=r"\.01234567-unfinished\.json"):
         finish(folder)
     assert visible(tmp_path) == {"a": "mine", "in/b": "mine"}
+
+
+def test_the_folders_of_new_files_are_on_the_disk_before_the_note_that_names_these(tmp_path: Path) -> None:
+    """Else, when the power fails, some file systems know the note, and not the names that it mentions."""
+    make_old(tmp_path)
+    with WriteCalls(tmp_path).watching() as calls:
+        change(tmp_path)
+    told = [(call.what, call.path) for call in calls.calls]
+    noted = next(at for at, call in enumerate(calls.calls) if call.to.endswith("unfinished.json"))
+    assert ("fsync", "sub") in told[:noted]

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from viscera.core.errors import BadInputError
+from viscera.io.files import sha256
 from viscera.io.records import read_csv, read_json, read_yaml, write_csv, write_record, write_yaml
 from viscera.io.runlog import RunFolder
 from viscera.io.seals import Seal, json_seal, line_seal, sealed_line, sum_path, table_seal, yaml_seal
@@ -126,6 +127,22 @@ def test_whenever_writing_a_table_ends_early_what_is_there_fits(
     monkeypatch.undo()
     write_csv(path, ("case",), [("after",)], checksum=True)
     assert sum_path(path).read_text().count("\n") == 1
+
+
+def test_a_table_that_is_written_anew_while_its_checksum_is_compared_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, really_hashed = tmp_path / "scores.csv", sha256
+    write_csv(path, ("case",), [("before",)], checksum=True)
+
+    def hashed(at: Path) -> str:
+        found = really_hashed(at)
+        monkeypatch.undo()
+        write_csv(path, ("case",), [("after",)], checksum=True)
+        return found
+
+    monkeypatch.setattr("viscera.io.seals.sha256", hashed)
+    assert table_seal(path) == (Seal.FITS, path)
 
 
 @pytest.mark.parametrize("what", ["gone", "edited"])

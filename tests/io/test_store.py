@@ -17,7 +17,7 @@ from viscera.core.scan import LabelMap, Volume
 from viscera.io import prepared_case as module
 from viscera.io.files import sha256
 from viscera.io.integrity import checks_of
-from viscera.io.manifest import CaseRecord
+from viscera.io.manifest import CaseRecord, Manifest
 from viscera.io.prepared_case import PreparedCase
 from viscera.io.store import Store, StoredCases
 
@@ -123,6 +123,25 @@ def test_a_case_that_is_being_replaced_is_used_by_nobody_and_called_unfinished(t
     assert Store.open(store.path).manifest == now.manifest
     assert "awaited" not in (store.path / "manifest.json").read_text()
     assert before.fingerprint != now.fingerprint
+
+
+def test_a_fingerprint_is_made_once_and_anew_where_the_store_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 10,000 cases it takes a third of a second, and each of a thousand tasks asks for it."""
+    store, times = make(tmp_path / "s", "a", "b"), 0
+    really_text = Manifest.text
+
+    def counted(manifest: Manifest) -> str:
+        nonlocal times
+        times += 1
+        return really_text(manifest)
+
+    monkeypatch.setattr(Manifest, "text", counted)
+    first = store.fingerprint
+    assert (store.fingerprint, times) == (first, 1)
+    store.assign({"a": "test"})
+    assert store.fingerprint == Store.open(store.path).fingerprint != first
 
 
 @pytest.mark.parametrize("file", ["image.npy", "labels.npy", "labels_original.nii.gz"])

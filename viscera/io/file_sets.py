@@ -104,6 +104,9 @@ def read_note(note: Path) -> _Wanted:
 
 def _noted(folder: Path, own: _Wanted) -> Path:
     note = temporary_beside(folder / _NAME)
+    with writing(folder):
+        for inside in {each.parent for each in own.values() if each}:
+            fsync(inside)  # a note is worth nothing without the files that it names
     write_json(note, {_within(folder, path): each and _within(folder, each) for path, each in own.items()})
     return note
 

@@ -135,6 +135,12 @@ def copy_summed(source: Path, target: Path) -> None:
 
 def table_seal(path: Path) -> tuple[Seal, Path]:
     """Whether a table is as `write_summed` wrote it, and where not, which of the two files it is that is damaged."""
+    first = _table_seal(path)
+    # one of them may have been exchanged after the other was read; then both are of one state now
+    return _table_seal(path) if first[0] is Seal.BROKEN else first
+
+
+def _table_seal(path: Path) -> tuple[Seal, Path]:
     sums = sum_path(path)
     if not sums.exists():
         return Seal.NONE, path

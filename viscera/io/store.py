@@ -46,6 +46,7 @@ class Store:
         self.path = path
         self.manifest = manifest
         self.classes = ClassTable.of_names(manifest.classes)
+        self._fingerprint: tuple[Manifest | None, str] = None, ""
 
     def __repr__(self) -> str:
         parts = ", ".join(f"{len(names)} {split}" for split in get_args(Split) if (names := self.names(split)))
@@ -65,13 +66,12 @@ class Store:
     @classmethod
     def open(cls, path: str | Path) -> "Store":
         """Open a store; raises BadInputError for no store there, a damaged manifest, or one of a newer format."""
-        path = Path(path)
-        manifest_path = path / "manifest.json"
+        manifest_path = Path(path) / "manifest.json"
         if not manifest_path.exists():
             raise BadInputError(
                 f"{path}: this is not a store (it has no manifest.json). Make one with `viscera prepare`."
             )
-        return cls.of_manifest(path, manifest_path)
+        return cls.of_manifest(Path(path), manifest_path)
 
     @classmethod
     def of_manifest(cls, path: Path, manifest_path: Path) -> "Store":
@@ -99,7 +99,9 @@ class Store:
     @property
     def fingerprint(self) -> str:
         """Twelve digits that differ where settings, cases, split or a file's checksum do."""
-        return hashlib.sha256(self.manifest.text().encode()).hexdigest()[:12]
+        if self._fingerprint[0] is not self.manifest:  # each task of a large store asks for it
+            self._fingerprint = self.manifest, hashlib.sha256(self.manifest.text().encode()).hexdigest()[:12]
+        return self._fingerprint[1]
 
     def names(self, split: Split | None = None) -> list[str]:
         """Case names in order, of one split or all."""

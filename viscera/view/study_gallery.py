@@ -56,8 +56,8 @@ def _runs(study: StudyFolder) -> Iterator[tuple[str, RunFolder]]:
 
 
 def _predictions(run: RunFolder, store: Store, title: str) -> dict[str, LabelLayer]:
-    files = {name: run.predictions / f"{name}.nii.gz" for name in store.names()}
-    there = {name: path for name, path in files.items() if path.exists()}
+    files = {path.name.removesuffix(".nii.gz"): path for path in sorted(run.predictions.glob("*.nii.gz"))}
+    there = {name: path for name, path in files.items() if name in store.manifest.cases}
     return predictions_of(there, store.classes, dice_of(run.scores), title) if there else {}
 
 

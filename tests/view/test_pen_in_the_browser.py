@@ -155,3 +155,28 @@ def test_labels_that_come_late_stay_with_their_case(
         page.wait("viewer.state.ready && viewer.panels.length === 2")
         assert page.run(own)
         assert page.heard() == []
+
+
+def test_nothing_is_mended_while_another_case_is_on_its_way_or_cannot_be_shown(
+    chromium: Any, window: tuple[int, int], phantoms: Path, predicted: Path, tmp_path: Path
+) -> None:
+    """The picture is still that of the case before, and would be saved as a correction of the next."""
+    out = tmp_path / "out"
+    shutil.copytree(predicted, out)
+    fail = (
+        "(() => { const asked = globalThis.fetch; globalThis.fetch = (path, ...more) => "
+        "path.endsWith('cases/1/scan') ? Promise.reject(new Error('gone')) : asked(path, ...more); "
+        "globalThis.confirm = () => true; })()"
+    )
+    with ViewServer(open_gallery(out, Beside(references=phantoms))).running() as server, chromium.page() as page:
+        page.size(*window)
+        page.open(server.url, "window.viewer && viewer.state.ready")
+        page.run(fail)
+        begin(page)
+        stroke(page, (0.4, 0.5), (0.5, 0.52))
+        page.press("n")
+        page.wait("document.querySelector('#message').textContent === 'gone'")
+        press(page, "Save")
+        press(page, "Mend labels")
+        assert not page.run("viewer.panels[0].nv.opts.drawingEnabled")
+        assert not (out / "corrections").exists()

@@ -29,18 +29,24 @@ export function begin() {
   parts.organ.replaceChildren(...state.gallery.classes.slice(1).map((organ) => element("option", { text: organ.name, value: organ.label })));
   addKeys({ e: () => (pen.isOn ? discard() : start()), u: () => pen.isOn && undo() });
   onCaseShown(stop);
-  onLeaving(() => !pen.isSaving && (!pen.isOn || !pen.strokes || confirm("Leave this case without saving what was drawn?")));
+  onLeaving(() => {
+    const may = !pen.isSaving && (!pen.isOn || !pen.strokes || confirm("Leave this case without saving what was drawn?"));
+    if (may) stop(); // until the next case is shown, which may fail, its number goes with the picture of this one
+    return may;
+  });
   addEventListener("beforeunload", (event) => { if (pen.isOn && pen.strokes) event.preventDefault(); });
 }
 
 async function start() {
-  if (!state.about.can_be_mended) return;
+  const { ticket } = state;
+  if (!state.ready || !state.about.can_be_mended) return;
   await setDifference(false);
   await setCompared(false);
   const newest = state.about.layers.findLastIndex((layer) => layer.role === "correction");
   if (newest >= 0) await setLayer(newest);
   if (state.about.layers[state.layer].role === "reference") await setLayer(0);
   const version = versionOf(await bitmapOf(state.layer));
+  if (ticket !== state.ticket) return; // another case is on its way
   Object.assign(pen, { isOn: true, strokes: 0, layer: state.layer, version, label: state.selected || pen.label });
   panels[0].onDrawn = (what) => { if (what !== "load") drawn(1); };
   parts.told.textContent = "";

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import stat
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from viscera.core.errors import BadInputError
+from viscera.io import files
 from viscera.io.files import atomic_path, is_occupied, put_folder, remove_leftovers, sha256, write_text
 from viscera.io.folder_lock import alone_in, alone_with, exclusive, is_held
 
@@ -132,72 +132,6 @@ def test_the_lock_file_of_another_user(tmp_path: Path, monkeypatch: pytest.Monke
         pass
 
 
-@pytest.fixture
-def nfs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As NFS locks: alone only for who has opened the file to write (flock(2), "NFS details")."""
-    really_lock = fcntl.flock
-
-    def lock(descriptor: int, how: int) -> None:
-        if how & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
-        really_lock(descriptor, how)
-
-    monkeypatch.setattr(fcntl, "flock", lock)
-
-
-@pytest.mark.usefixtures("nfs")
-def test_on_nfs_whoever_looks_sees_who_holds_a_folder(tmp_path: Path) -> None:
-    with exclusive(tmp_path):
-        assert is_held(tmp_path)
-    assert not is_held(tmp_path)
-    with exclusive(tmp_path, beside_others=True):
-        assert is_held(tmp_path)
-
-
-@pytest.mark.usefixtures("nfs")
-def test_on_nfs_users_of_one_folder_keep_each_other_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lock's file is of the first, and the other may only read it."""
-    first = exclusive(tmp_path)
-    first.__enter__()
-    really_open = os.open
-
-    def refuse_writing(path: Path, flags: int, mode: int = 0o777) -> int:
-        if flags & os.O_RDWR and Path(path).name == ".lock":
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return really_open(path, flags, mode)
-
-    with monkeypatch.context() as other:
-        other.setattr(os, "open", refuse_writing)
-        with pytest.raises(BadInputError, match="another process"), exclusive(tmp_path):
-            pass
-        assert is_held(tmp_path)
-        first.__exit__(None, None, None)
-        second = exclusive(tmp_path)
-        second.__enter__()
-        with pytest.raises(BadInputError, match="another process"), exclusive(tmp_path):
-            pass
-    with pytest.raises(BadInputError, match="another process"), exclusive(tmp_path):
-        pass
-    second.__exit__(None, None, None)
-    with exclusive(tmp_path):
-        pass
-
-
-def test_a_lock_that_may_not_be_deleted_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another user's in a folder like /tmp; on Windows any that is open."""
-
-    def refuse(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    with monkeypatch.context() as there:
-        there.setattr(Path, "unlink", refuse)
-        with alone_with(tmp_path / "a"):
-            pass
-    with alone_with(tmp_path / "a"):
-        pass
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EIO])
 @pytest.mark.parametrize("folders_only", [True, False])
 def test_a_file_system_that_cannot_sync(
@@ -272,6 +206,28 @@ def test_a_rename_that_does_not_replace(tmp_path: Path, monkeypatch: pytest.Monk
         write_text(tmp_path / "a.txt", text)
         assert (tmp_path / "a.txt").read_text() == text
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_windows_replaces_a_file_once_who_reads_it_has_closed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_replace, refused = Path.replace, 0
+
+    def refuse_twice(path: Path, target: Path) -> Path:
+        nonlocal refused
+        if target.exists() and refused < 2:
+            refused += 1
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return really_replace(path, target)
+
+    write_text(tmp_path / "a.txt", "old")
+    monkeypatch.setattr(Path, "replace", refuse_twice)
+    with pytest.raises(BadInputError, match="cannot be written"):  # elsewhere it is not permitted
+        write_text(tmp_path / "a.txt", "new")
+    monkeypatch.setattr(files, "WINDOWS", True)
+    monkeypatch.setattr(files, "_LETS_GO_AFTER_SECONDS", (0.0, 0.0))
+    write_text(tmp_path / "a.txt", "new")
+    assert ((tmp_path / "a.txt").read_text(), refused) == ("new", 2)
 
 
 def test_a_folder_that_appears_only_after_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,6 +132,19 @@ def test_what_is_no_word_of_a_holder_holds_nothing(tmp_path: Path, said: str) ->
         assert is_held(tmp_path)
 
 
+def test_who_holds_a_folder_on_a_full_disk_is_not_taken_for_dead(
+    tmp_path: Path, elsewhere: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lease, "_say", full)
+    time.sleep(0.2)
+    with pytest.raises(BadInputError, match="another process"), exclusive(tmp_path, wait_s=0.8):
+        pass
+    assert not elsewhere.is_set()
+
+
 def test_a_process_that_stood_still_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with exclusive(tmp_path):
         next(tmp_path.glob(".lock.????????.lock")).unlink()  # by another that took it for dead

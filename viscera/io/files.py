@@ -36,6 +36,8 @@ _SHORT_NAME = 64  # bytes that every file system takes
 # in place of giving a file its name, or of deleting one (None): `io.file_sets` does so for several files at once
 Placed = Callable[[Path | None, Path], None]
 PLACED: ContextVar[Placed | None] = ContextVar("what is told of a file that is whole", default=None)
+WINDOWS = os.name == "nt"  # which neither deletes nor replaces a file that somebody has open, a virus scanner say
+_LETS_GO_AFTER_SECONDS = (0.05, 0.5, 2.0)
 _APPEARS_AFTER_SECONDS = (0.05, 0.5, 2.0)  # on network file systems, what another machine has just made
 
 
@@ -98,6 +100,15 @@ def move(source: Path, target: Path) -> None:
 
 def rename(source: Path, target: Path) -> None:
     """As `move`, but when it is written to the disk is left open."""
+    for seconds in _LETS_GO_AFTER_SECONDS if WINDOWS else ():
+        with suppress(PermissionError):
+            _replace(source, target)
+            return
+        time.sleep(seconds)
+    _replace(source, target)
+
+
+def _replace(source: Path, target: Path) -> None:
     try:
         source.replace(target)
     except FileExistsError:  # file systems where a rename does not replace
@@ -202,7 +213,7 @@ def sha256(path: Path) -> str:
 def fsync(path: Path) -> None:
     """Have the operating system write a file or folder to the disk now, where its file system can."""
     try:
-        descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows flushes for who may write
+        descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)  # Windows flushes for who may write
     except PermissionError:
         if path.is_dir():  # Windows opens none, others none that may not be read
             return

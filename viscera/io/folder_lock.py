@@ -15,7 +15,7 @@ from pathlib import Path
 
 from viscera.core.errors import BadInputError
 from viscera.io.file_lock import NoLocksError, try_lock
-from viscera.io.files import LOCKS, NOT_SUPPORTED, PARTS, make_folder, writing
+from viscera.io.files import LOCKS, NOT_SUPPORTED, PARTS, WINDOWS, make_folder, writing
 from viscera.io.lease import is_leased, leased
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ def _vanishing(what: Path, lock: Path, wait_s: float, *, shared: bool) -> Iterat
                 held.close()  # whoever held it has just deleted it
             if not shared:
                 held.callback(_delete, lock)
-                if os.name == "nt":  # deletes no open file: neither before it is closed, nor one that another holds
+                if WINDOWS:  # deletes it once it is closed, unless another process has opened it
                     closed.callback(_delete, lock)
         yield
 

@@ -4,7 +4,8 @@ LOCK.XXXXXXXX.lock   one of each holder: its machine and process, whether it hol
 LOCK.turn.lock       a folder, made by who looks at these files and adds its own: making one succeeds once at a time
 
 A process of this machine is asked for by its number. One of another machine is watched: if its count stands still for
-`DEAD_S`, it is no more. Clocks are not compared, so that they may differ, and jump.
+`DEAD_S`, it is no more; so it is if its file has the same time, too, which it sets where the disk is full. Clocks are
+not compared, so that they may differ, and jump.
 """
 
 import json
@@ -43,7 +44,7 @@ class Lease:
 class _Holder:
     path: Path
     lease: Lease
-    text: str  # of its file
+    text: str  # of its file, and when it was written: that differs from the last is all that is asked of it
 
 
 @dataclass
@@ -119,10 +120,11 @@ def _holders(lock: Path) -> list[_Holder]:
     form = re.compile(rf"{re.escape(lock.name)}\.[0-9a-f]{{8}}\.lock")
     for path in (each for each in lock.parent.iterdir() if form.fullmatch(each.name)):
         with suppress(OSError, ValueError, TypeError, RecursionError):  # gone meanwhile, or of something else
-            text = path.read_text(encoding="utf-8")
+            with path.open(encoding="utf-8") as file:
+                text, written = file.read(), os.fstat(file.fileno()).st_mtime_ns
             lease = Lease(**json.loads(text))
             if type(lease.process) is int:
-                found.append(_Holder(path, lease, text))
+                found.append(_Holder(path, lease, f"{text} {written}"))
     return found
 
 
@@ -151,8 +153,11 @@ def _beat(own: Path, lease: Lease, ended: threading.Event) -> None:
             log.warning("%s: this process stood still, and another may work there now. Stop one of them.", own.parent)
             return
         lease = replace(lease, beat=lease.beat + 1)
-        with suppress(OSError):  # a full disk passes, or the lease does
+        try:
             _say(own, lease)
+        except OSError:  # a full disk has no room for a count, but for a time
+            with suppress(OSError):
+                os.utime(own)
 
 
 def _say(own: Path, lease: Lease) -> None:

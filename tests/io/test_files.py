@@ -130,6 +130,9 @@ def test_the_lock_file_of_another_user(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "open", refuse_writing)
     with exclusive(tmp_path), pytest.raises(BadInputError, match="another process"), exclusive(tmp_path):
         pass
+    (tmp_path / ".lock").unlink()
+    with pytest.raises(BadInputError, match="Permission denied"), exclusive(tmp_path):
+        pass
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EIO])

@@ -102,7 +102,10 @@ def _opened(lock: Path, how: int = 0) -> int:
     except OSError as error:  # of another user in a shared folder, or on a disk that is read-only
         if error.errno not in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise
-        return os.open(lock, os.O_RDONLY)
+        try:
+            return os.open(lock, os.O_RDONLY)
+        except FileNotFoundError:
+            raise error from None  # it may not be made here
 
 
 def _take_lease(held: ExitStack, lease: AbstractContextManager[None], what: Path, why: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from viscera.core.errors import BadInputError
 from viscera.io import file_judgement, integrity
 from viscera.io.file_judgement import Checked
+from viscera.io.files import sha256
 from viscera.io.integrity import checks_of
 from viscera.io.manifest import CaseRecord, GeometryRecord, Manifest, SourceRecord
 from viscera.io.mirror_index import Index
@@ -50,7 +51,7 @@ def test_a_store_that_lacks_all_its_cases_is_told_without_reading_its_manifest_f
 ) -> None:
     """It took the square of their number: five hours for ten thousand."""
     store, times = store_of(tmp_path / "store", 50, EMPTY), 0
-    really_parsed = integrity.parsed
+    really_parsed = file_judgement.parsed
 
     def counted(path: Path) -> Any:
         nonlocal times
@@ -117,7 +118,7 @@ def test_a_file_that_cannot_be_read_is_not_to_be_deleted_for_that(
         (store / "cases" / case).mkdir(parents=True)
         for name in FILES:
             (store / "cases" / case / name).touch()
-    really = file_judgement.sha256
+    really = sha256
 
     def failing(path: Path) -> str:
         if path.name == "image.npy" and path.parent.name == "case_0":

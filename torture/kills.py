@@ -8,8 +8,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from torture.commands import COMMANDS, Command
@@ -63,16 +64,35 @@ def ended(session: int) -> bool:
     return True
 
 
-def moments(stand: Stand, command: Command, whole: Whole, order: random.Random) -> Iterator[float]:
-    """Without end: seconds from the start of a command, before its end."""
-    began = time.monotonic()
-    stand.set_back()
-    stand.run(command.run)
-    takes = time.monotonic() - began
-    first = min(whole.times, default=0.0)
-    while True:  # as often near one of its writes as anywhere
-        yield order.uniform(0, takes)
-        yield max(0.0, order.choice(whole.times or [first]) + order.uniform(-0.002, 0.01))
+@dataclass
+class Moments:
+    """Seconds from the start of a command, before its end: as often near one of its writes as anywhere."""
+
+    takes_s: float  # the command, as far as is known: a machine has other work, now more and now less
+    writes: Sequence[float]  # parts of that time
+    order: random.Random
+
+    @classmethod
+    def of(cls, stand: Stand, command: Command, whole: Whole, order: random.Random) -> "Moments":
+        """Those of a command, whose time is measured."""
+        began = time.monotonic()
+        stand.set_back()
+        stand.run(command.run)
+        last = max(whole.times, default=1.0)
+        return cls(time.monotonic() - began, [each / last for each in whole.times] or [1.0], order)
+
+    def next(self, number: int) -> float:
+        """The next."""
+        if number % 2:
+            return max(0.0, self.order.choice(self.writes) * self.takes_s + self.order.uniform(-0.002, 0.01))
+        return self.order.uniform(0, self.takes_s)
+
+    def learn(self, after_s: float, *, is_late: bool) -> None:
+        """Whether the command had ended at a moment."""
+        if is_late:
+            self.takes_s = min(self.takes_s, after_s) * 0.95
+        elif after_s > 0.9 * self.takes_s:
+            self.takes_s *= 1.05
 
 
 def trial(seconds: float, seed: int) -> Outcome:
@@ -87,12 +107,12 @@ def trial(seconds: float, seed: int) -> Outcome:
             stand.in_one_process = True
             whole = stand.whole(command)
             stand.in_one_process = False
-            tried, killed = 0, 0
-            for after_s in moments(stand, command, whole, order):
-                if (killed >= LEAST and time.monotonic() > until) or tried >= 4 * LEAST:
-                    break
-                began = time.monotonic()
-                code, wrong = after(stand, command, whole, after_s, with_all=not (_has_workers(command) and tried % 2))
+            tried, killed, moments = 0, 0, Moments.of(stand, command, whole, order)
+            while (killed < LEAST and tried < 4 * LEAST) or time.monotonic() < until:
+                began, after_s = time.monotonic(), moments.next(tried)
+                with_all = not _has_workers(command) or tried // 2 % 2 == 0
+                code, wrong = after(stand, command, whole, after_s, with_all=with_all)
+                moments.learn(after_s, is_late=code != _KILLED)
                 tried += 1
                 killed += code == _KILLED
                 outcome.lost += bool(wrong)

@@ -12,7 +12,7 @@ import pytest
 from tests.command_line import TINY
 from tests.same_checkpoints import same_state
 from torture.commands import COMMANDS
-from torture.kills import after, moments
+from torture.kills import Moments, after
 from torture.stand import Stand
 from viscera.io.store import Store
 from viscera.stages.verify import verify
@@ -57,6 +57,16 @@ def test_killed_at_moments_of_chance_a_command_comes_to_the_same_end(name: str) 
         stand.begin(command)
         whole = stand.whole(command)
         stand.in_one_process, order = False, random.Random(1)  # noqa: S311 - no secret
-        for number, after_s in zip(range(4), moments(stand, command, whole, order), strict=False):
-            _, wrong = after(stand, command, whole, after_s, with_all=number % 2 == 0)
+        moments = Moments.of(stand, command, whole, order)
+        for number in range(4):
+            _, wrong = after(stand, command, whole, moments.next(number), with_all=number % 2 == 0)
             assert wrong == []
+
+
+def test_moments_come_earlier_once_one_was_too_late() -> None:
+    moments = Moments(10.0, [0.5], random.Random(0))  # noqa: S311 - no secret
+    assert 4.99 < moments.next(1) < 5.02
+    moments.learn(5.0, is_late=True)
+    assert all(moments.next(2 * number) < 4.75 for number in range(50))
+    moments.learn(4.7, is_late=False)
+    assert moments.takes_s == pytest.approx(4.75 * 1.05)

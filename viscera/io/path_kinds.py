@@ -107,8 +107,8 @@ def _is_data_set(folder: Path) -> bool:
 
 
 def _are_predictions(folder: Path) -> bool:
-    """Whether viscera wrote something beside every label map; the scans may lie between them."""
-    found = [path for path in folder.iterdir() if is_nifti(path) and not is_map(path)]
+    """Whether viscera wrote something beside each of the first few files, maps left out: none of them is a scan."""
+    found = sorted(path for path in folder.iterdir() if is_nifti(path) and not is_map(path))[:_LOOKED_AT]
     return bool(found) and all(map(_is_predicted, found))
 
 

@@ -346,14 +346,12 @@ function organsChanged() {
 export function placeOf(bitmap, [i, j, k], label) {
   const plane = i * j;
   let most = 0, best = -1;
-  for (let z = 0; z < k; z++) {
+  for (let at = bitmap.indexOf(label); at >= 0;) {
+    const z = Math.floor(at / plane), end = (z + 1) * plane;
     let count = 0;
-    for (let at = bitmap.indexOf(label, z * plane); at >= 0 && at < (z + 1) * plane; at++) {
-      if (bitmap[at] === label) count++;
-      else if ((at = bitmap.indexOf(label, at)) < 0 || at >= (z + 1) * plane) break;
-      else count++;
-    }
+    for (; at < end; at++) if (bitmap[at] === label) count++;
     if (count > most) [most, best] = [count, z];
+    at = bitmap.indexOf(label, end); // slices without it are passed over
   }
   if (best < 0) return null;
   const there = [];

@@ -17,6 +17,7 @@ SHARES: dict[str, float] = {  # in this order two processors end at the same tim
     "kills": 9,
     "hostile_files": 8,
     "harsh_places": 6,
+    "resume": 4,
     "faults": 6,
     "privacy": 4,
     "two_at_once": 5,

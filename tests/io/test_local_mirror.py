@@ -83,6 +83,18 @@ def test_what_changes_is_fetched_and_what_is_gone_is_deleted(
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+def test_the_last_copy_of_what_is_gone_there_is_not_deleted(url: str) -> None:
+    """Somebody may have deleted a run by mistake, on which the machine that trained it is just asked."""
+    mirror = written(fetched(url, is_output=True), last="weights", sub__x="1")
+    mirror.send()
+    for name in ("last", "sub/x"):
+        mirror.remote.remove(name)
+    for is_output in (True, False):
+        with pytest.raises(BadInputError, match=r"nothing is there any more, and .* still holds 2 files of it"):
+            fetched(url, is_output=is_output)
+    assert texts(mirror.folder) == {"last": "weights", "sub/x": "1"}
+
+
 def test_hidden_files_stay_here(url: str) -> None:
     mirror = fetched(url, is_output=True)
     written(mirror, **{".lock": "", ".12345678-x": "", "sub__.tmp__x": "", "x": "1", ".started_by": "me"})

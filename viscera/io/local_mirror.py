@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.wording import counted
 from viscera.io.cache_room import WAIT_S, clear_leftovers, in_use, one_at_a_time, refuse, room
 from viscera.io.files import make_folder, refuse_unwritable, temporary_beside, writing
 from viscera.io.folder_lock import exclusive
@@ -65,12 +66,13 @@ class Mirror:
         """Make what is here what is there; results that were not sent yet stay as they are.
 
         Raises BadInputError where nothing is at the URL, unless it is to be written; where it does not fit on the disk;
-        where both sides have changed.
+        where both sides have changed, or all is gone there that is still here.
         """
         with self._held() as index:
             clear_leftovers(self.home)
             index.is_written |= self.is_output
             there = self._there()
+            self._refuse_last_copy(index, there)
             wanted = [name for name, file in there.items() if self._is_wanted(index, name, file)]
             self._forget(index, there)
             with one_at_a_time():
@@ -179,6 +181,15 @@ class Mirror:
         seen = Seen.of(path)
         index.files[name] = Known(*file, seen.mtime_ns if seen and there == here else 0)
         return True
+
+    def _refuse_last_copy(self, index: Index, there: Collection[str]) -> None:
+        """Raise BadInputError where all of a folder is gone there, maybe by mistake: here is the last copy."""
+        left = [name for name, known in index.files.items() if known.is_here(Seen.of(self.folder / name))]
+        if left and not there and not self._name and not self._only:
+            raise BadInputError(
+                f"{self.url}: nothing is there any more, and {self.folder} still holds {counted(len(left), 'file')} of "
+                f"it. If that is a mistake, copy them there; else delete {self.home}, and run the command again."
+            )
 
     def _forget(self, index: Index, there: Collection[str]) -> None:
         """Delete what is gone there, unless it was written here since."""

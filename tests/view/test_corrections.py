@@ -18,6 +18,7 @@ from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.stages.prepare import prepare
+from viscera.stages.verify import verify
 from viscera.view.corrections import MOST_ABOUT, changes, read_upload
 from viscera.view.given_beside import Beside
 from viscera.view.open_gallery import open_gallery
@@ -187,6 +188,28 @@ def test_nothing_is_ever_replaced(served: Served) -> None:
     assert status == 422
     assert "was edited by another program" in told["error"]
     assert nib.load(current).get_fdata().max() == 0
+
+
+def test_corrections_are_verified(served: Served) -> None:
+    """Nobody can make them again."""
+    for label in (1, 2):
+        assert served.post(served.mended((1, 1, 1), label)[1])[0] == 200
+    history, newest = served.corrections / "history", served.corrections / "labelsTr" / "p.nii.gz"
+    files = [*history.iterdir(), newest]
+    assert {each.path: each.state for each in verify(served.folder / "out") if each.path in files} == dict.fromkeys(
+        files, "sound"
+    )
+    for path in files:
+        content = path.read_bytes()
+        path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+        (found,) = (each for each in verify(served.folder / "out") if each.state not in {"sound", "no checksum"})
+        assert (found.path, found.state) == (path, "edited" if path == newest else "damaged")
+        assert "predict" not in found.what_to_do
+        assert "elete" not in found.what_to_do
+        path.write_bytes(content)
+    (history / "p.1.nii.gz").unlink()
+    (found,) = (each for each in verify(served.folder / "out") if each.state == "missing")
+    assert found.path == history / "p.1.nii.gz"
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "{"])

@@ -35,7 +35,7 @@ from viscera.io.predictions import TABLE as MEASUREMENTS
 from viscera.io.predictions import known_checksums, read_record
 from viscera.io.quarantine import NAME as QUARANTINE
 from viscera.io.records import read_csv, read_yaml
-from viscera.io.remedies import REPORT
+from viscera.io.remedies import HISTORY, REPORT
 from viscera.io.runlog import RunFolder
 from viscera.io.seals import Seal, sum_path, table_seal
 
@@ -86,7 +86,9 @@ def _of_folder(folder: Path, seen: set[Path] | None = None, *, deep: bool = True
     elif (folder / EXPORT).exists():
         yield from _of_export(folder)
     else:
-        yield from _of_files(folder, [path for path in within if path.is_file() and not path.name.startswith(".")])
+        files = [path for path in within if path.is_file() and not path.name.startswith(".")]
+        yield from _of_corrections(folder, files if folder.name == HISTORY else ())
+        yield from _of_files(folder, files)
         for each in within if deep else ():
             is_ours = not each.name.startswith(".") and each.name != REPORT
             if is_ours and each.is_dir() and each.resolve() not in seen:
@@ -132,6 +134,28 @@ def _of_files(folder: Path, files: Sequence[Path]) -> Iterator[Check]:
     if (folder / "card.md").exists() or (folder / "card.json").exists():
         yield Check(folder / "card.md", card_fits)
         yield Check(folder / "card.json", is_there if not (folder / "card.json").exists() else record_fits)
+
+
+def _of_corrections(folder: Path, files: Sequence[Path]) -> Iterator[Check]:
+    """Label maps that people mended in the viewer, and the newest of each case, by the JSON of all corrections."""
+    known, above = dict[Path, list[str]](), folder.parent
+    for path in (each for each in files if each.suffix == ".json"):
+        said, _ = parsed(path)
+        case, digest = said.get("case"), said.get("sha256")
+        if isinstance(digest, str) and is_file_name(f"{case}.nii.gz"):
+            yield Check(path.with_suffix(".nii.gz"), has_digest([digest]), above)
+            known.setdefault(above / "labelsTr" / f"{case}.nii.gz", []).append(digest)
+    for newest, digests in known.items():
+        if newest.exists():
+            yield Check(newest, partial(_correction, digests), above)
+
+
+def _correction(known: Sequence[str], path: Path) -> Checked:
+    """It is a copy of one in the history; people may mend it further with other programs."""
+    if has_digest(known)(path).state == "sound":
+        return Checked(path, "sound")
+    what_to_do = f"If nobody did, copy the newest of {path.parents[1] / HISTORY} over it."
+    return Checked(path, "edited", "not as the viewer saved it; people may edit it", what_to_do)
 
 
 def _known_now(record: Path, output: Path) -> set[str]:

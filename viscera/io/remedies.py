@@ -6,6 +6,7 @@ from pathlib import Path
 from viscera.io.seals import sum_path
 
 SUMMARY = "summary.json"  # as nnU-Net calls it
+HISTORY = "history"  # folder of all corrections that were saved in the viewer
 REPORT = "report"  # folder of a study that is not verified: `viscera report` makes it again
 
 
@@ -37,6 +38,9 @@ def _by_its_folder(path: Path) -> str:
         return f"It is the checksum of {table.name}, which cannot be judged without it. {remedy(table)}"
     if folder.name == "models" and (folder.parent / "fusion.yaml").exists():
         return _fused(folder.parent / "fusion.yaml")
+    if folder.name == HISTORY:
+        newest = folder.parent / "labelsTr"
+        return f"Restore it from a copy: nobody can make it again. The newest one of a case is in {newest}, too."
     if folder.name == "rate_range":
         return "Run the same `viscera find-rate` again."
     is_summary = path.suffix == ".json" and sum_path(path).exists()

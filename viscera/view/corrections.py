@@ -31,7 +31,7 @@ from viscera.io.layouts.dataset_tables import dataset_json
 from viscera.io.mirror_index import address_of
 from viscera.io.nifti import nifti_bytes, read_volume
 from viscera.io.nifti_header import Placement, is_nifti
-from viscera.io.records import write_json
+from viscera.io.records import write_json, write_record
 from viscera.view.gallery import ShownCase
 
 FOLDER = "corrections"
@@ -130,7 +130,7 @@ def save_correction(
         content = nifti_bytes(labels, "viscera correction", placement=_placement(case.layers[0].files[0]))
         with together(folder, is_held=True):
             write_bytes(history / f"{name}.nii.gz", content)
-            write_json(history / f"{name}.json", about.to_json(hashlib.sha256(content).hexdigest()))
+            write_record(history / f"{name}.json", about.to_json(hashlib.sha256(content).hexdigest()))
             _keep_scan(folder / "imagesTr" / f"{case.name}_0000.nii.gz", case, volume)
             write_bytes(current, content)
             write_json(folder / "dataset.json", _data_set(folder, classes, current.name))

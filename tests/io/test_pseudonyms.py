@@ -14,6 +14,7 @@ import pytest
 
 from viscera.core.errors import BadInputError
 from viscera.core.hidden_names import HiddenNames
+from viscera.io.folder_lock import alone_with
 from viscera.io.pseudonyms import Pseudonyms, pseudonymous
 
 
@@ -164,3 +165,24 @@ def test_words_and_numbers_of_a_sentence_stay() -> None:
     names = HiddenNames()
     names.add_names({"3": "case_a", "12": "case_b", "Li": "case_c", "1234567": "case_d"})
     assert names.told("3 of 12 cases; Li and 1234567 in Lisbon") == "3 of 12 cases; case_c and case_d in Lisbon"
+
+
+def test_what_a_killed_process_left_of_a_key_file_is_deleted_with_the_secret_in_it(tmp_path: Path) -> None:
+    (tmp_path / ".0123abcd-keys.json").write_text('{"secret": "…"}')
+    (tmp_path / "link.json").symlink_to(tmp_path / "keys.json")
+    for _ in range(2):
+        Pseudonyms.open(tmp_path / "link.json").remember(["Hans"])
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["keys.json", "link.json"]
+
+
+def test_a_key_file_is_held_by_whichever_link_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what two commands add at once would be lost, and with it whose cases these are."""
+    keys = Pseudonyms.open(tmp_path / "keys.json")
+    (tmp_path / "link.json").symlink_to(tmp_path / "keys.json")
+    other = Pseudonyms.open(tmp_path / "link.json")
+    monkeypatch.setattr("viscera.io.pseudonyms.TURN_S", 0)
+    with alone_with(tmp_path / "keys.json"), pytest.raises(BadInputError, match="another process"):
+        other.remember(["Hans"])
+    other.remember(["Hans"])
+    keys.remember(["Ada"])
+    assert set(json.loads((tmp_path / "keys.json").read_text())["cases"].values()) == {"Hans", "Ada"}

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from viscera.core.anatomy import ClassTable
+from viscera.core.errors import BadInputError
 from viscera.core.scan import LabelMap, Volume
 from viscera.io.files import make_folder, put_folder, temporary_beside, writing
 from viscera.io.manifest import CaseRecord, GeometryRecord, SourceRecord
@@ -34,9 +35,16 @@ def write_case(path: Path, case: PreparedCase, classes: ClassTable, before: Case
     """Write the files of one case, in place of those before, and return what the manifest is to say of it.
 
     Interrupted at any point, the folder of the case is as before or complete. Safe in several processes at once, for
-    different cases of one store. Raises BadInputError where it cannot be written.
+    different cases of one store. Raises BadInputError where it cannot be written, or the file system takes its name for
+    that of another case.
     """
     folder = path / "cases" / case.name
+    with writing(folder):
+        if before is None and folder.exists() and all(each.name != folder.name for each in folder.parent.iterdir()):
+            raise BadInputError(
+                f"{folder}: a case is there whose name differs from this one in capitals alone, and this file system "
+                "takes them for the same. Rename one of them."
+            )
     temporary = temporary_beside(folder)
     contents = {
         "image.npy": _npy(case.volume.hu),

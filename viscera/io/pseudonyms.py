@@ -29,7 +29,7 @@ from pydantic import Field
 from viscera.core.errors import BadInputError
 from viscera.core.hidden_names import HiddenNames
 from viscera.core.settings import Settings
-from viscera.io.files import atomic_path, open_file, reading
+from viscera.io.files import atomic_path, open_file, reading, remove_leftovers
 from viscera.io.folder_lock import TURN_S, alone_with
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.layout_table import LAYOUTS
@@ -96,7 +96,8 @@ class Pseudonyms:
             raise BadInputError(f"{path}: there is no folder {path.parent}. Make it, or correct the path.")
         if path.exists():  # before a lock is put beside what is something else
             _refuse_other_file(path)
-        with alone_with(path, wait_s=TURN_S):
+        with _alone_with(path) as file:
+            remove_leftovers(file.parent, {file.name})  # the secret is in no other
             if not path.exists():
                 _write(path, _KeyFile(format=_FORMAT, version=1, secret=secrets.token_hex(32)))
                 log.warning(
@@ -131,7 +132,7 @@ class Pseudonyms:
         new = {self.of(name): _written(name) for name in asked}
         if len(new) < len(asked):
             raise BadInputError(f"{self.path}: two cases would share a pseudonym. Take a new key file.")
-        with alone_with(self.path, wait_s=TURN_S):
+        with _alone_with(self.path):
             known = _read(self.path)
             for pseudonym, name in new.items():
                 if known.cases.get(pseudonym, name) != name:
@@ -210,6 +211,14 @@ def _all_names_within(source: Path) -> Iterator[str]:
         for _, folders, files in os.walk(source, followlinks=True):
             yield from folders
             yield from files
+
+
+@contextmanager
+def _alone_with(path: Path) -> Iterator[Path]:
+    """Hold a key file, by whichever link it was given: what two processes add at once must not be lost."""
+    file = Path(os.path.realpath(path))
+    with alone_with(file, wait_s=TURN_S):
+        yield file
 
 
 def _is_within(path: Path, folder: Path) -> bool:

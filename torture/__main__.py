@@ -18,6 +18,7 @@ SHARES: dict[str, float] = {  # in this order two processors end at the same tim
     "hostile_files": 8,
     "harsh_places": 6,
     "resume": 4,
+    "soak": 5,
     "faults": 6,
     "privacy": 4,
     "two_at_once": 5,

@@ -56,6 +56,18 @@ def test_the_page_and_all_that_it_needs_are_there(server: ViewServer) -> None:
         assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
+def test_answers_over_a_connection_that_is_kept_do_not_wait_for_each_other(server: ViewServer) -> None:
+    """With Nagle's algorithm each waits for the client's acknowledgement, which on Linux comes 40 ms later."""
+    connection, took = http.client.HTTPConnection("127.0.0.1", server.port, timeout=20), []
+    for _ in range(20):
+        began = time.perf_counter()
+        connection.request("GET", f"{own(server)}/viewer.css")
+        assert connection.getresponse().read()
+        took.append(time.perf_counter() - began)
+    connection.close()
+    assert min(took[10:]) < 0.03
+
+
 def test_only_this_machine_can_connect(server: ViewServer) -> None:
     others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}
     for address in others:

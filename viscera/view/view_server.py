@@ -169,7 +169,7 @@ def _exclusive() -> int:
 
 
 def _bound(port: int) -> socket.socket:
-    taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    taken = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # or no TCP_NODELAY
     try:
         taken.setsockopt(socket.SOL_SOCKET, _exclusive(), 1)
         taken.bind((HOST, port))

@@ -1,5 +1,6 @@
 """The table of organs and the map of differences, of label maps whose answers are worked by hand."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def test_volumes_and_dice_are_those_of_hand(images: CaseImages) -> None:
     truth = {row["label"]: row for row in organ_table(images, 0, 1)}
     assert truth[4]["volume_ml"] == 1.5
     assert {row["dice"] for row in truth.values()} == {None}
+
+
+@pytest.mark.usefixtures("images")
+def test_dice_of_a_table_is_that_of_the_label_map_it_was_made_of(tmp_path: Path) -> None:
+    """One that was predicted anew is scored anew, where the truth is there."""
+    table = tmp_path / "out" / "scores.csv"
+    table.write_text("case,organ,grid,metric,value\np,liver,original,dice,0.25\n")
+    for newer, dice in ((False, 0.25), (True, 0.5)):
+        at = (tmp_path / "out" / "p.nii.gz").stat().st_mtime + (-1 if newer else 1)
+        os.utime(table, (at, at))
+        opened = CaseImages(open_gallery(tmp_path / "out", Beside(references=tmp_path / "truth")))
+        assert {row["label"]: row["dice"] for row in organ_table(opened, 0, 0)}[3] == dice
 
 
 def test_flags_and_their_reasons_are_those_that_predict_wrote(phantoms: Path, predicted: Path) -> None:

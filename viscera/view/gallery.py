@@ -35,6 +35,7 @@ class LabelLayer:
     measured: Mapping[str, Measured] = field(default_factory=dict)  # by organ, what `predict` wrote beside it
     # by organ, Dice of a table of scores; empty: worked out where there is a reference
     dice: Mapping[str, float | None] = field(default_factory=dict)
+    is_newer_than_dice: bool = False  # by the times of the files: of another label map then, if it was predicted anew
     unlabelled: tuple[str, ...] = ()  # classes that it does not label
 
 

@@ -11,6 +11,7 @@ from viscera.core.errors import BadInputError
 from viscera.io.classes import ClassFile
 from viscera.io.layouts.dataset_tables import case_name, scan_case_name
 from viscera.io.layouts.labelled_cases import find_cases
+from viscera.io.mirror_index import Seen
 from viscera.io.nifti import read_labels
 from viscera.io.nifti_header import files_of, is_nifti
 from viscera.io.predictions import Measured, read_measurements
@@ -98,15 +99,16 @@ def label_maps_of(path: Path) -> dict[str, Path]:
 
 
 def predictions_of(
-    files: Mapping[str, Path], classes: ClassTable, dice: Mapping[str, Mapping[str, float | None]], title: str
+    files: Mapping[str, Path], classes: ClassTable, scores: Path | None, title: str
 ) -> dict[str, LabelLayer]:
-    """Label maps as layers, with what was measured of them."""
-    readers = read_predictions(files, classes)
+    """Label maps as layers, with what was measured of them, and their Dice of a table of scores."""
+    readers, dice, table = read_predictions(files, classes), dice_of(scores), Seen.of(scores) if scores else None
     return {
         name: LabelLayer(
             *(title, "prediction", files_of(path), readers[name]),
             measured=measured_beside(path),
             dice=dice.get(name, {}),
+            is_newer_than_dice=table is not None and (Seen.of(path) or table).mtime_ns > table.mtime_ns,
         )
         for name, path in files.items()
     }

@@ -20,7 +20,6 @@ from viscera.view.gallery import Gallery, LabelLayer, Layer, ScanLayer, ShownCas
 from viscera.view.given_beside import (
     Beside,
     corrected_layer,
-    dice_of,
     is_store,
     label_maps_of,
     predictions_of,
@@ -101,7 +100,7 @@ def _of_predictions(path: Path, beside: Beside) -> Gallery:
     files = label_maps_of(path)
     classes = beside.classes_of(next(iter(files.values())))
     table = beside.scores or (path / "scores.csv" if path.is_dir() else None)
-    layers = predictions_of(files, classes, dice_of(table), "prediction")
+    layers = predictions_of(files, classes, table, "prediction")
     truths = beside.called(references_at(beside.references, classes, beside)) if beside.references else {}
     scans = beside.called(scans_of(beside.scans)) if beside.scans else {}
     if not scans and beside.references and beside.references.is_dir():
@@ -129,7 +128,7 @@ def _of_scans(path: Path, beside: Beside) -> Gallery:
     scans = beside.called(scans_of(path))
     files = label_maps_of(beside.labels) if beside.labels else {}
     classes = beside.classes_of(next(iter(files.values()), None))
-    layers = predictions_of(files, classes, dice_of(beside.scores), "prediction") if files else {}
+    layers = predictions_of(files, classes, beside.scores, "prediction") if files else {}
     truths = beside.called(references_at(beside.references, classes, beside)) if beside.references else {}
     mended = folder_of(beside.labels) if beside.labels else None
     cases = [
@@ -154,7 +153,7 @@ def _of_data_set(path: Path, beside: Beside) -> Gallery:
     table, numbers = beside.classes_of(None), beside.classes.numbers if beside.classes else None
     found = find_cases(path, beside.layout, table=table, partial=True, numbers=numbers)
     files = label_maps_of(beside.labels) if beside.labels else {}
-    layers = predictions_of(files, table, dice_of(beside.scores), "prediction") if files else {}
+    layers = predictions_of(files, table, beside.scores, "prediction") if files else {}
     cases = tuple(
         ShownCase(
             case.name,

@@ -21,14 +21,16 @@ def organ_table(images: CaseImages, number: int, layer: int) -> list[dict[str, A
     """One row an organ: label, volume in mL, mean HU, Dice against the reference, reasons to look at it.
 
     Voxels are counted here; HU and reasons are those that `predict` wrote, None and empty where it did not. Dice is
-    that of the table of scores where one was given, else worked out; None where it is undefined or not known.
+    that of the table of scores where one was given that is not older than the label map, else worked out; None where it
+    is undefined or not known.
     """
     case, classes = images.case(number), images.gallery.classes
     shown = images.labels(number, layer)
     layers = case.layers
     truth = next((at for at, each in enumerate(layers) if each.role == "reference"), None)
     scored: Mapping[str, float | None] = layers[layer].dice
-    if layers[layer].role != "reference" and truth is not None and not scored:
+    is_old = not scored or layers[layer].is_newer_than_dice
+    if layers[layer].role != "reference" and truth is not None and is_old:
         scored = _scored(shown, images.labels(number, truth), layers[truth], classes)
     counts = shown.voxel_counts(len(classes))
     voxel_ml = shown.geometry.voxel_volume_ml

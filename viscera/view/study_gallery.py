@@ -9,7 +9,7 @@ from viscera.core.errors import BadInputError
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.store import Store
 from viscera.view.gallery import Gallery, LabelLayer, ShownCase
-from viscera.view.given_beside import Beside, dice_of, is_store, predictions_of, scans_of, store_scan
+from viscera.view.given_beside import Beside, is_store, predictions_of, scans_of, store_scan
 
 
 def study_gallery(path: Path, beside: Beside) -> Gallery:
@@ -58,7 +58,7 @@ def _runs(study: StudyFolder) -> Iterator[tuple[str, RunFolder]]:
 def _predictions(run: RunFolder, store: Store, title: str) -> dict[str, LabelLayer]:
     files = {path.name.removesuffix(".nii.gz"): path for path in sorted(run.predictions.glob("*.nii.gz"))}
     there = {name: path for name, path in files.items() if name in store.manifest.cases}
-    return predictions_of(there, store.classes, dice_of(run.scores), title) if there else {}
+    return predictions_of(there, store.classes, run.scores, title) if there else {}
 
 
 def _reference(store: Store, name: str) -> Iterator[LabelLayer]:

@@ -169,6 +169,8 @@ COMMANDS: tuple[Command, ...] = (
              "rate_range"),
 )  # fmt: skip
 
+SIDE_BY_SIDE = _command("prepare side by side", [*_PREPARE, "--jobs=2"], "raw", "store")  # killed alone, or with them
+
 
 def _let_go_of_locks() -> None:
     """A process that is spawned, as viscera's are, has no files open of the one that starts it; a fork has."""
@@ -182,7 +184,7 @@ def _let_go_of_locks() -> None:
 def quickly(*, in_one_process: bool = True) -> Iterator[None]:
     """Within, studies make no forecast, and pages have no pictures.
 
-    Arms are trained in this process; else in forks of it, which begin sooner than processes of their own.
+    All is done in this process; else in forks of it, which begin sooner than processes of their own.
     """
     from viscera.study.report import report_stage  # noqa: PLC0415 - as above
 
@@ -190,7 +192,8 @@ def quickly(*, in_one_process: bool = True) -> Iterator[None]:
     named = {id(each): name for name, each in vars(report_stage).items()}
     sections = tuple(each for each in report_stage.SECTIONS if named.get(id(each), "SUMMARY") not in with_pictures)
     if in_one_process:
-        where: dict[str, object] = {"viscera.study.launch.start_pool": lambda *_: None}
+        pools = "viscera.study.launch.start_pool", "viscera.core.processes.start_pool"
+        where: dict[str, object] = dict.fromkeys(pools, lambda *_: None)
     else:
         where = {"viscera.core.processes.get_context": lambda _: get_context("fork")}
         os.register_at_fork(after_in_child=_let_go_of_locks)

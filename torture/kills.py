@@ -1,7 +1,7 @@
 """Processes of every command, killed with SIGKILL at moments of chance, and run again.
 
 Afterwards every file is the old one or the new one, and the same command comes to the same bytes as if nothing had
-happened. A study is killed with its workers, or without: these end by themselves, and the next waits for them.
+happened. A command with workers is killed with them, or without: these end by themselves, and the next waits for them.
 """
 
 import os
@@ -13,14 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from torture.commands import COMMANDS, Command
+from torture.commands import COMMANDS, SIDE_BY_SIDE, Command
 from torture.faults import left_behind, run_again
 from torture.outcome import Outcome
 from torture.stand import Stand, Whole
 
 _KILLED = -9
 LEAST = 20  # of each command, before its end
-_WITH_WORKERS = "stud", "fuse"
+_WITH_WORKERS = "stud", "fuse", SIDE_BY_SIDE.name
 _ENDS_IN_S = 60
 
 
@@ -98,11 +98,12 @@ class Moments:
 def trial(seconds: float, seed: int) -> Outcome:
     """At least 20 kills of each command before its end, and more while there is time."""
     outcome, order = Outcome("kills"), random.Random(seed)
+    commands = *COMMANDS, SIDE_BY_SIDE
     end, in_time, least = time.monotonic() + seconds, 0, 4 * LEAST
     with Stand.opened() as stand:
         stand.in_one_process = False
-        for number, command in enumerate(COMMANDS):
-            until = time.monotonic() + (end - time.monotonic()) / (len(COMMANDS) - number)
+        for number, command in enumerate(commands):
+            until = time.monotonic() + (end - time.monotonic()) / (len(commands) - number)
             stand.begin(command)
             stand.in_one_process = True
             whole = stand.whole(command)
@@ -124,7 +125,7 @@ def trial(seconds: float, seed: int) -> Outcome:
             if killed < LEAST:
                 outcome.failures.append(f"{command.name}: of {tried} kills only {killed} were before its end")
     outcome.figures = {
-        "commands": str(len(COMMANDS)),
+        "commands": str(len(commands)),
         "kills of each, at least": str(least),
         "killed before the end": f"{in_time:,}",
     }

@@ -11,7 +11,7 @@ import pytest
 
 from tests.command_line import TINY
 from tests.same_checkpoints import same_state
-from torture.commands import COMMANDS
+from torture.commands import COMMANDS, SIDE_BY_SIDE
 from torture.kills import Moments, after
 from torture.stand import Stand
 from viscera.io.store import Store
@@ -50,9 +50,9 @@ def test_a_training_of_the_command_line_that_is_killed_again_and_again_ends_at_t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["predict again", "study on"])
+@pytest.mark.parametrize("name", ["predict again", "study on", SIDE_BY_SIDE.name])
 def test_killed_at_moments_of_chance_a_command_comes_to_the_same_end(name: str) -> None:
-    (command,) = (each for each in COMMANDS if each.name == name)
+    (command,) = (each for each in (*COMMANDS, SIDE_BY_SIDE) if each.name == name)
     with Stand.opened() as stand:
         stand.begin(command)
         whole = stand.whole(command)

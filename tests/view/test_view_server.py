@@ -1,6 +1,7 @@
 """The viewer's server, attacked: who is let in, what can be reached, and what its answers allow a browser."""
 
 import contextlib
+import gc
 import http.client
 import json
 import math
@@ -22,7 +23,7 @@ from viscera.view.open_gallery import open_gallery
 
 pytest.importorskip("uvicorn", reason="needs starlette and uvicorn: pip install 'viscera[view]'")
 
-from viscera.view.view_server import ViewServer, serve
+from viscera.view.view_server import ViewServer, _Impatient, serve
 
 
 def ask(server: ViewServer, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -66,6 +67,20 @@ def test_answers_over_a_connection_that_is_kept_do_not_wait_for_each_other(serve
         took.append(time.perf_counter() - began)
     connection.close()
     assert min(took[10:]) < 0.03
+
+
+def test_of_a_connection_that_is_closed_nothing_is_kept(server: ViewServer) -> None:
+    def kept() -> int:
+        gc.collect()
+        return sum(isinstance(each, _Impatient) for each in gc.get_objects())
+
+    before = kept()
+    for _ in range(20):
+        ask(server, own(server) + "/viewer.css")
+    deadline = time.monotonic() + 5  # a connection is looked at again after ten seconds
+    while kept() > before and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert kept() <= before
 
 
 def test_only_this_machine_can_connect(server: ViewServer) -> None:

@@ -39,11 +39,18 @@ class _Impatient(H11Protocol):
     """A connection that is closed where half a request has come and no more: few are served at once."""
 
     _seen: object = None
+    _next_look: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Begin to look at it now and then."""
         super().connection_made(transport)
-        self.loop.call_later(_WHOLE_S, self._look)
+        self._next_look = self.loop.call_later(_WHOLE_S, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Look no more: what waits for it would keep all that the connection has."""
+        super().connection_lost(exc)
+        if self._next_look is not None:
+            self._next_look.cancel()
 
     def _look(self) -> None:
         if self.transport.is_closing():
@@ -53,7 +60,7 @@ class _Impatient(H11Protocol):
             self.transport.close()
             return
         self._seen = self.cycle
-        self.loop.call_later(_WHOLE_S, self._look)
+        self._next_look = self.loop.call_later(_WHOLE_S, self._look)
 
 
 class ViewServer:

@@ -28,7 +28,7 @@ def ended() -> Iterator[threading.Event]:
 def leaking(what: str, ended: threading.Event, kept: list[object]) -> Callable[[int], object]:
     """Work that keeps something each time."""
     if what == "memory":
-        return lambda _: kept.append(bytearray(b"x" * 60_000))
+        return lambda _: kept.append(bytearray(b"x" * 2**20))
     if what == "open files":
         return lambda _: kept.append(socket.socket())
     return lambda _: threading.Thread(target=ended.wait, daemon=True).start()

@@ -52,6 +52,18 @@ def test_labels_on_another_grid_are_said_to_be(tmp_path: Path, save_scan: SaveSc
         images.labels(0, 1)
 
 
+def test_of_label_maps_that_are_no_more_nothing_is_kept(tmp_path: Path, save_scan: SaveScan) -> None:
+    """As of each that a correction has replaced."""
+    path = save_scan(tmp_path / "labels.nii.gz", np.ones((5, 4, 3), np.uint8), LPS)
+    images = CaseImages(open_gallery(path))
+    for number in range(5):
+        save_scan(path, np.ones((5, 4, 3 + number), np.uint8), LPS)
+        images.exchange(0, images.case(0))
+        assert images.labels(0, 0).labels.shape[2] == 3 + number
+        assert len(images._kept) == 1
+    assert not images._locks
+
+
 def test_without_a_scan_there_is_air(predicted: Path) -> None:
     images = CaseImages(open_gallery(predicted))
     assert np.unique(images.scan(0).hu) == [AIR_HU]

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ class CaseImages:
         self.gallery = gallery
         self._most_bytes = most_bytes
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-        self._locks: dict[tuple[Any, ...], threading.Lock] = {}
+        self._locks: WeakValueDictionary[tuple[Any, ...], threading.Lock] = WeakValueDictionary()  # while they are held
         self._lock = threading.Lock()
 
     def case(self, number: int) -> ShownCase:

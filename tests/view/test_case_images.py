@@ -58,7 +58,6 @@ def test_of_label_maps_that_are_no_more_nothing_is_kept(tmp_path: Path, save_sca
     images = CaseImages(open_gallery(path))
     for number in range(5):
         save_scan(path, np.ones((5, 4, 3 + number), np.uint8), LPS)
-        images.exchange(0, images.case(0))
         assert images.labels(0, 0).labels.shape[2] == 3 + number
         assert len(images._kept) == 1
     assert not images._locks

@@ -119,7 +119,11 @@ class CaseImages:
             return found.canonical() if layer == 0 else found.in_order_of(self.grid(number))
 
         # by its files: a correction that is added in the meantime moves those after it
-        return self._once(("labels", number, wanted.files, _version_of(wanted.files)), read)
+        of, version = ("labels", number, wanted.files), _version_of(wanted.files)
+        with self._lock:
+            for key in [key for key in self._kept if key[:-1] == of and key[-1] != version]:
+                del self._kept[key]  # nobody asks for it again
+        return self._once((*of, version), read)
 
     def _layer(self, number: int, layer: int) -> LabelLayer:
         layers = self.case(number).layers

@@ -140,7 +140,7 @@ def store_of_objects(
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("viscera.io.remote_folder._WAITS_S", (0.01, 0.02, 0.05))
+    monkeypatch.setattr("viscera.io.remote.remote_folder._WAITS_S", (0.01, 0.02, 0.05))
     client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1")
     yield ObjectStore(wire, client, f"bucket-{next(_NUMBERS)}")
     client.close()

@@ -28,7 +28,7 @@ import viscera.view.view_server  # noqa: F401 - all of them loaded once, before 
 from torture.confined import Ended, NotPermittedError, fill_up, free_bytes, in_child, own_mounts, small_disk
 from viscera.cli import main
 from viscera.core.errors import BadInputError
-from viscera.io.file_judgement import BAD
+from viscera.io.verifying.file_judgement import BAD
 from viscera.stages.verify import verify
 from viscera.study import launch
 

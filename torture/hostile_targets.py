@@ -52,22 +52,20 @@ from viscera.io.checkpoint import _digest, load_checkpoint
 from viscera.io.classes import read_class_file
 from viscera.io.confusion_table import read_confusion
 from viscera.io.dicom.source_images import SourceImages
-from viscera.io.file_sets import read_note
+from viscera.io.disk.file_sets import read_note
 from viscera.io.hub_folder import read_hub_folder
-from viscera.io.integrity import checks_of
 from viscera.io.job_parts import read_parts
 from viscera.io.layouts.dataset_tables import dataset_title, own_split
 from viscera.io.layouts.labelled_cases import find_cases
-from viscera.io.mirror_index import Index
 from viscera.io.nifti import label_numbers_in, read_labels, read_mask, read_volume
 from viscera.io.nifti_header import Placement, stores_bytes
-from viscera.io.path_kinds import a_run_of, store_of, what_is
 from viscera.io.predictions import flags_text, read_measurements
 from viscera.io.pseudonyms import Pseudonyms, _all_names_within
 from viscera.io.quarantine import left_out_of
 from viscera.io.records import read_json, read_yaml
 from viscera.io.references import Meaning, classes_beside, read_predictions, reference_file, references_of
 from viscera.io.reliability_table import read_reliability
+from viscera.io.remote.mirror_index import Index
 from viscera.io.runlog import RunFolder, StudyFolder, first_settings, read_config
 from viscera.io.scans import list_series
 from viscera.io.scans import read_volume as read_scan
@@ -75,6 +73,8 @@ from viscera.io.scores import read_scores, scores_table
 from viscera.io.splits import read_split, split_sizes
 from viscera.io.store import Store, StoredCases
 from viscera.io.training_data import TrainingData
+from viscera.io.verifying.integrity import checks_of
+from viscera.io.verifying.path_kinds import a_run_of, store_of, what_is
 from viscera.stages.prepare import grids_text, ignored_text
 from viscera.study.analysis_plan import read_analysis_plan
 from viscera.study.report.report_stage import make_report, read_study

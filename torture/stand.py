@@ -20,7 +20,7 @@ from torture.commands import MAKE, Command, quickly
 from torture.still_clock import still_clock
 from torture.write_calls import Call, Died, Fault, WriteCalls, broken_rules, is_hidden, state_of
 from viscera.core.errors import BadInputError
-from viscera.io.file_judgement import BAD
+from viscera.io.verifying.file_judgement import BAD
 from viscera.stages.verify import verify
 
 GROWING = frozenset({"curve.jsonl"})  # written line by line

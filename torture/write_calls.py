@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 from unittest import mock
 
-from viscera.io import exchanged_names
+from viscera.io.disk import exchanged_names
 
 Kind = Literal["dies", "full", "broken"]
 KINDS: tuple[Kind, ...] = ("dies", "full", "broken")

@@ -13,7 +13,7 @@ from tests.object_store import ObjectStore, another_machine
 from viscera.cli.mirrored_arguments import mirrored
 from viscera.cli.terminal import Display
 from viscera.core.errors import BadInputError, InterruptedRunError, RunFailedError, VisceraError
-from viscera.io.remote_folder import RemoteFolder
+from viscera.io.remote.remote_folder import RemoteFolder
 
 pytest.importorskip("s3fs")
 

@@ -15,8 +15,8 @@ import pytest
 
 from viscera.core.errors import BadInputError
 from viscera.io import files
+from viscera.io.disk.folder_lock import alone_in, alone_with, exclusive, is_held
 from viscera.io.files import atomic_path, is_occupied, put_folder, remove_leftovers, sha256, write_text
-from viscera.io.folder_lock import alone_in, alone_with, exclusive, is_held
 
 
 def test_a_failure_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ for write in writers:
 
 def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from viscera.io.folder_lock import exclusive\n"
+        "import sys; from pathlib import Path; from viscera.io.disk.folder_lock import exclusive\n"
         f"with exclusive(Path({str(tmp_path)!r})): pass"
     )
     with exclusive(tmp_path):
@@ -274,7 +274,7 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path, monkeypatch: pytest
         raise OSError(code, os.strerror(code))
 
     if code:
-        monkeypatch.setattr("viscera.io.exchanged_names.exchange", refuse)
+        monkeypatch.setattr("viscera.io.disk.exchanged_names.exchange", refuse)
     for text in ("old", "new"):
         put_folder(made(tmp_path / ".made", text), tmp_path / "folder")
         assert (tmp_path / "folder" / "a.txt").read_text() == text
@@ -289,7 +289,7 @@ def test_where_a_folder_cannot_take_the_place_the_other_stays(tmp_path: Path, mo
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patch:
-        patch.setattr("viscera.io.exchanged_names.exchange", refuse)
+        patch.setattr("viscera.io.disk.exchanged_names.exchange", refuse)
         with pytest.raises(OSError, match="Input/output"):
             put_folder(tmp_path / ".made", tmp_path / "folder")
     assert (tmp_path / "folder" / "a.txt").read_text() == "old"

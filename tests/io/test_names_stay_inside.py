@@ -12,15 +12,15 @@ from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.fusion import FusionRecord
 from viscera.export.export_stage import ExportRecord
-from viscera.io import mirror_index
-from viscera.io.cache_room import _make_room
-from viscera.io.integrity import checks_of
 from viscera.io.layouts.labelled_cases import find_cases
-from viscera.io.mirror_index import LISTED, Known, Seen, mirror_of
 from viscera.io.predictions import known_checksums
 from viscera.io.records import write_json
+from viscera.io.remote import mirror_index
+from viscera.io.remote.cache_room import _make_room
+from viscera.io.remote.mirror_index import LISTED, Known, Seen, mirror_of
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
+from viscera.io.verifying.integrity import checks_of
 from viscera.stages.prepare import prepare
 from viscera.stages.verify import verify
 

@@ -14,7 +14,7 @@ import pytest
 
 from viscera.core.errors import BadInputError
 from viscera.core.hidden_names import HiddenNames
-from viscera.io.folder_lock import alone_with
+from viscera.io.disk.folder_lock import alone_with
 from viscera.io.pseudonyms import Pseudonyms, pseudonymous
 
 

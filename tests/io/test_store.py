@@ -16,10 +16,10 @@ from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap, Volume
 from viscera.io import prepared_case as module
 from viscera.io.files import sha256
-from viscera.io.integrity import checks_of
 from viscera.io.manifest import CaseRecord, Manifest
 from viscera.io.prepared_case import PreparedCase
 from viscera.io.store import Store, StoredCases
+from viscera.io.verifying.integrity import checks_of
 
 COARSE = Geometry.from_spacing((2, 2, 2), (4.0, 4.0, 4.0))
 FINE = Geometry.from_spacing((4, 4, 4), (2.0, 2.0, 2.0))

@@ -76,7 +76,7 @@ def test_locks_are_portalockers_there(tiny_raw: Path, tmp_path: Path) -> None:
 def test_portalocker_itself_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """That of this machine, which goes by fcntl: what it is called with, and what it raises."""
     portalocker = pytest.importorskip("portalocker", reason="portalocker is a dependency on Windows alone")
-    from viscera.io import file_lock  # noqa: PLC0415
+    from viscera.io.disk import file_lock  # noqa: PLC0415
 
     monkeypatch.setitem(sys.modules, "portalocker", portalocker)
     with (tmp_path / "a").open("w") as one, (tmp_path / "a").open("w") as two:

@@ -28,11 +28,11 @@ OF_NETWORKS = words(
     """
 )
 ALLOWED = {
-    ("io/remote_folder.py", "fsspec"): "URLs that the user gives",
+    ("io/remote/remote_folder.py", "fsspec"): "URLs that the user gives",
     ("engine/on_ray.py", "ray"): "the cluster that the user names",
     ("engine/on_ray.py", "socket"): "whether that answers; the name of this machine",
     ("engine/distributed.py", "socket"): "the name of this machine",
-    ("io/lease.py", "socket"): "the name of this machine",
+    ("io/disk/lease.py", "socket"): "the name of this machine",
     ("io/watched_cases.py", "socket"): "the name of this machine",
     ("study/ray_desk.py", "socket"): "the name of this machine",
     ("study/ray_launcher.py", "socket"): "the name of this machine",

@@ -13,8 +13,8 @@ from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.predictor import Predictor
 from viscera.engine.temperature import read_calibrations
+from viscera.io.disk.folder_lock import exclusive
 from viscera.io.files import sha256
-from viscera.io.folder_lock import exclusive
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
 from viscera.stages.calibrate import calibrate, calibration_text

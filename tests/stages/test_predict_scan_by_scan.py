@@ -12,7 +12,7 @@ import pytest
 
 from tests.command_line import run
 from tests.object_store import ObjectStore
-from viscera.io.remote_folder import RemoteFolder
+from viscera.io.remote.remote_folder import RemoteFolder
 
 pytest.importorskip("s3fs")
 

@@ -17,7 +17,7 @@ from torture.write_calls import Fault, WriteCalls
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError, DefectError
-from viscera.io.folder_lock import exclusive
+from viscera.io.disk.folder_lock import exclusive
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.manifest import CaseRecord
 from viscera.io.prepared_case import PreparedCase, write_case

@@ -10,8 +10,8 @@ from viscera.core.config import PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
 from viscera.core.shard import Shard
+from viscera.io.disk.folder_lock import exclusive
 from viscera.io.files import PARTS
-from viscera.io.folder_lock import exclusive
 from viscera.io.store import Store
 from viscera.stages.prepare import prepare
 

@@ -25,7 +25,7 @@ from viscera.engine.feed import Batch
 from viscera.engine.monitor import StepResult
 from viscera.imaging.augment import Augmentation, draw
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from viscera.io.folder_lock import exclusive
+from viscera.io.disk.folder_lock import exclusive
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
 from viscera.losses import dice
@@ -137,7 +137,7 @@ def test_an_existing_run_is_refused(tiny_store: Store, tiny_run: Path, tmp_path:
 def test_another_process_on_the_same_run_is_refused(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:
     script = f"""
 from pathlib import Path
-from viscera.io.folder_lock import exclusive
+from viscera.io.disk.folder_lock import exclusive
 with exclusive(Path({str(tmp_path / "r")!r})):
     print("held", flush=True)
     input()

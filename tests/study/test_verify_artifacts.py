@@ -15,12 +15,12 @@ from tests.command_line import run as command
 from viscera.core.config import Config, PredictConfig
 from viscera.export.export_stage import export
 from viscera.io.checkpoint import _digest, file_seal, load_checkpoint
-from viscera.io.file_judgement import BAD, Checked
-from viscera.io.folder_lock import exclusive
+from viscera.io.disk.folder_lock import exclusive
 from viscera.io.records import read_json, read_yaml, write_record, write_yaml
 from viscera.io.runlog import StudyFolder
 from viscera.io.seals import Seal
 from viscera.io.store import Store
+from viscera.io.verifying.file_judgement import BAD, Checked
 from viscera.stages.calibrate import calibrate
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict

@@ -20,7 +20,7 @@ from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.settings import differences
 from viscera.engine import hardware
 from viscera.io.confusion_table import read_confusion
-from viscera.io.folder_lock import alone_in
+from viscera.io.disk.folder_lock import alone_in
 from viscera.io.runlog import RunFolder, StudyFolder, read_config
 from viscera.io.store import Store
 from viscera.stages.train import train

@@ -12,7 +12,7 @@ from torture.two_at_once import backwards
 from viscera.core.config import Config, EvaluateConfig, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.export.export_stage import export
-from viscera.io.folder_lock import alone_in, alone_with, exclusive
+from viscera.io.disk.folder_lock import alone_in, alone_with, exclusive
 from viscera.io.store import Store
 from viscera.planning.plan_stage import Wanted, plan_training
 from viscera.stages.calibrate import calibrate

@@ -30,7 +30,7 @@ from viscera.card.score_origin import checksum_of_mean, scores_of_model
 from viscera.card.score_summary import ScoreSummary, summaries
 from viscera.core.errors import BadInputError, UsageError, VisceraError
 from viscera.core.wording import agreeing, listed
-from viscera.io.file_sets import finish, together
+from viscera.io.disk.file_sets import finish, together
 from viscera.io.files import refuse_unwritable, sha256, write_text
 from viscera.io.records import read_json, validated, write_record
 from viscera.io.runlog import RunFolder, runs_in

@@ -15,8 +15,8 @@ from viscera.check.check_page import PlacePictures
 from viscera.check.findings import CaseCheck
 from viscera.core.shard import Shard
 from viscera.io.layouts.case_source import CaseSource
-from viscera.io.mirror_index import remove
 from viscera.io.records import read_json, validated, write_json
+from viscera.io.remote.mirror_index import remove
 
 FOLDER = "parts"
 log = logging.getLogger(__name__)

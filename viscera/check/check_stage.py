@@ -36,15 +36,15 @@ from viscera.core.processes import Spread, for_each, watched
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.shard import Shard
 from viscera.io.classes import ClassFile
-from viscera.io.file_sets import finish, together
+from viscera.io.disk.file_sets import finish, together
+from viscera.io.disk.folder_lock import TURN_S, exclusive
 from viscera.io.files import is_occupied, refuse_unwritable, write_text
-from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_title
 from viscera.io.layouts.labelled_cases import find_cases, names_of_no_class
-from viscera.io.mirror_index import with_addresses
 from viscera.io.pseudonyms import Pseudonyms, pseudonymous
 from viscera.io.records import is_table, write_csv
+from viscera.io.remote.mirror_index import with_addresses
 
 CASES, FINDINGS, PAGE = "check.csv", "findings.csv", "index.html"
 

@@ -14,7 +14,7 @@ from viscera.core.errors import BadInputError, RunFailedError, VisceraError, cas
 from viscera.core.wording import counted
 
 if TYPE_CHECKING:
-    from viscera.io.local_mirror import Mirror
+    from viscera.io.remote.local_mirror import Mirror
 
 _EVERY_S = 30.0
 _SCANS = {"predict": ("source", "source_option")}  # of which a command needs one at a time
@@ -37,7 +37,7 @@ def mirrored(
         yield paths
         return
     _refuse_many_machines(name, given, [url for key, found in urls.items() if key in writes for url in found])
-    from viscera.io.local_mirror import Mirror  # noqa: PLC0415 - for few commands only
+    from viscera.io.remote.local_mirror import Mirror  # noqa: PLC0415 - for few commands only
 
     outputs = {url for key, found in urls.items() if key in writes for url in found}
     names, scans = _names_of(name), {url for key in _SCANS.get(name, ()) for url in urls.get(key, ())}
@@ -158,7 +158,7 @@ class _Sending:
 
     def _send(self, mirror: "Mirror") -> None:
         """Send what there is; the command goes on, whatever becomes of it."""
-        from viscera.io.local_mirror import OtherWriterError  # noqa: PLC0415 - loaded already
+        from viscera.io.remote.local_mirror import OtherWriterError  # noqa: PLC0415 - loaded already
 
         key = mirror.home.name
         try:
@@ -178,7 +178,7 @@ class _Sending:
 
 
 def _not_sent(mirror: "Mirror", error: VisceraError) -> VisceraError:
-    from viscera.io.local_mirror import OtherWriterError  # noqa: PLC0415 - loaded already
+    from viscera.io.remote.local_mirror import OtherWriterError  # noqa: PLC0415 - loaded already
 
     if isinstance(error, OtherWriterError):
         remedy = "Give the next command another URL, or copy what you need of it by hand."

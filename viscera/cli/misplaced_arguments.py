@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from viscera.core.errors import BadInputError
 
 if TYPE_CHECKING:
-    from viscera.io.path_kinds import Found
+    from viscera.io.verifying.path_kinds import Found
 
 _STORE, _MODEL, _STUDY, _DATA = ("store",), ("run", "runs"), ("study",), ("data set",)
 _SCANS, _LABELS = ("scans", "images"), ("labels", "data set", "store")
@@ -79,7 +79,7 @@ def refuse_misplaced(name: str, given: Mapping[str, Any]) -> None:
         paths["source"] = given["source_option"]
     if not any(path.exists() for path in paths.values() if len(str(path)) < 250):
         return
-    from viscera.io.path_kinds import what_is  # noqa: PLC0415 - reads arrays, which `--help` need not wait for
+    from viscera.io.verifying.path_kinds import what_is  # noqa: PLC0415 - reads arrays, which `--help` need not wait for
 
     found = {key: what_is(path) for key, path in paths.items()}
     wrong = {key: each for key, each in found.items() if each is not None and each.kind not in expected[key]}
@@ -112,7 +112,7 @@ def _refuse_swapped(
 
 def _refuse(name: str, key: str, path: Path, found: "Found") -> None:
     """Where one argument alone is not what was expected, and something can be said of what was given instead."""
-    from viscera.io.path_kinds import a_run_of, images_of, store_of  # noqa: PLC0415 - loaded already
+    from viscera.io.verifying.path_kinds import a_run_of, images_of, store_of  # noqa: PLC0415 - loaded already
 
     is_output = (name, key) in _OUTPUTS and found.kind not in {"checkpoint", "report"}
     if found.kind in _ALSO.get((name, key), ()) or is_output:
@@ -134,6 +134,6 @@ def _refuse(name: str, key: str, path: Path, found: "Found") -> None:
 
 
 def _this_is(found: "Found") -> str:
-    from viscera.io.path_kinds import SEVERAL, TITLES  # noqa: PLC0415 - loaded already
+    from viscera.io.verifying.path_kinds import SEVERAL, TITLES  # noqa: PLC0415 - loaded already
 
     return f"{'these are' if found.kind in SEVERAL else 'this is'} {TITLES[found.kind]}"

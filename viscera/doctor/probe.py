@@ -23,7 +23,7 @@ from viscera.engine.sliding_window import probability_planes
 from viscera.engine.trained_model import trained_network
 from viscera.imaging.most_probable import most_probable
 from viscera.io.checkpoint import Checkpoint, load_with_checksum
-from viscera.io.mirror_index import address_of, mirror_of
+from viscera.io.remote.mirror_index import address_of, mirror_of
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.splits import evenly_spread
 from viscera.io.store import Store, StoredCases

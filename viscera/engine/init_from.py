@@ -16,8 +16,8 @@ from viscera.core.geometry import size_text
 from viscera.core.settings import differences
 from viscera.io.checkpoint import Checkpoint, load_with_checksum
 from viscera.io.files import write_text
-from viscera.io.mirror_index import address_of, mirror_of
 from viscera.io.records import read_json, read_text, validated, write_record
+from viscera.io.remote.mirror_index import address_of, mirror_of
 from viscera.io.runlog import RunFolder, runs_in
 
 log = logging.getLogger(__name__)

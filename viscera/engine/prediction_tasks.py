@@ -23,9 +23,9 @@ from viscera.engine.trust import reasons_not_to_trust
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.dicom import Series
 from viscera.io.dicom.result_writers import Algorithm
-from viscera.io.file_sets import finish
+from viscera.io.disk.file_sets import finish
+from viscera.io.disk.folder_lock import TURN_S, alone_in, alone_with, exclusive
 from viscera.io.files import remove_leftovers
-from viscera.io.folder_lock import TURN_S, alone_in, alone_with, exclusive
 from viscera.io.formats import FORMATS, Result
 from viscera.io.job_parts import end_part
 from viscera.io.nifti_header import Placement

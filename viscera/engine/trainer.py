@@ -43,7 +43,7 @@ from viscera.engine.whole_batch_norm import over_the_whole_batch
 from viscera.imaging.augment import augment
 from viscera.imaging.windows import network_input
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from viscera.io.file_sets import together
+from viscera.io.disk.file_sets import together
 from viscera.io.runlog import RunFolder
 from viscera.losses.dice import WeightedDiceLoss, training_loss
 from viscera.metrics.learning import DICE_BATCH_STATISTICS, MOSTLY_CALLED, VOLUME_RATIO

@@ -16,8 +16,8 @@ from viscera.export.hub_form import write_safetensors
 from viscera.export.monai_form import write_monai_bundle
 from viscera.export.onnx_form import write_onnx
 from viscera.export.slicer_form import write_slicer
+from viscera.io.disk.folder_lock import alone_with
 from viscera.io.files import is_occupied, make_folder, put_folder, remove_leftovers, sha256, temporary_beside, writing
-from viscera.io.folder_lock import alone_with
 from viscera.io.format_versions import EXPORT_VERSION, refuse_newer
 from viscera.io.records import read_json, validated, write_record
 from viscera.io.runlog import RunFolder, runs_in

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from viscera.core.errors import BadInputError, RunFailedError
 from viscera.core.machine_errors import lacking
-from viscera.io import exchanged_names
+from viscera.io.disk import exchanged_names
 
 log = logging.getLogger(__name__)
 PARTS = ".parts"  # held while a part of a job array works, or an arm on Ray

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from viscera.io.mirror_index import address_of, with_addresses
+from viscera.io.remote.mirror_index import address_of, with_addresses
 
 _PATH = r"(?:[a-zA-Z][a-zA-Z0-9+.-]*:/)?/"  # how an absolute path or a URL begins
 _FIRST = re.compile(rf"^{_PATH}.*?(?=: )")  # messages begin with the file that they are about; it may have spaces

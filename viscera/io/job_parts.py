@@ -13,9 +13,9 @@ from pathlib import Path
 from viscera.core.errors import BadInputError
 from viscera.core.shard import Shard
 from viscera.core.wording import listed
-from viscera.io.folder_lock import TURN_S, exclusive
+from viscera.io.disk.folder_lock import TURN_S, exclusive
 from viscera.io.records import read_json, validated, write_json
-from viscera.io.remote_folder import PART_LISTS
+from viscera.io.remote.remote_folder import PART_LISTS
 
 log = logging.getLogger(__name__)
 _NAMED = 3

@@ -21,7 +21,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.safe_names import is_file_name
 from viscera.core.scan import OrganFacts
 from viscera.core.wording import agreeing, counted
-from viscera.io.file_sets import together
+from viscera.io.disk.file_sets import together
 from viscera.io.files import atomic_path, sha256, write_bytes
 from viscera.io.formats import ENDINGS, ending, formats_of
 from viscera.io.records import read_csv, read_json, refuse_other_table, validated, write_csv, write_record

@@ -29,8 +29,8 @@ from pydantic import Field
 from viscera.core.errors import BadInputError
 from viscera.core.hidden_names import HiddenNames
 from viscera.core.settings import Settings
+from viscera.io.disk.folder_lock import TURN_S, alone_with
 from viscera.io.files import atomic_path, open_file, reading, remove_leftovers
-from viscera.io.folder_lock import TURN_S, alone_with
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.layout_table import LAYOUTS
 from viscera.io.records import read_json, validated

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from viscera.io.handed_on import as_handed_on
-from viscera.io.mirror_index import remove
 from viscera.io.records import read_csv, refuse_other_table, write_csv
+from viscera.io.remote.mirror_index import remove
 
 NAME = "quarantine.csv"
 _HEADER = ("case", "reason")

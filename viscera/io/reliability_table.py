@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from viscera.core.errors import BadInputError
-from viscera.io.mirror_index import remove
 from viscera.io.records import is_table, read_csv, refuse_other_table, write_csv
+from viscera.io.remote.mirror_index import remove
 
 NAME = "reliability.csv"
 _HEADER = ("case", "organ", "lower", "upper", "voxels", "correct", "probability", "fraction")

@@ -20,7 +20,7 @@ from viscera.io.files import is_occupied, open_file, reading, sha256
 from viscera.io.layouts.dataset_tables import case_name, channel_0_of, scan_case_name
 from viscera.io.nifti import read_volume as read_nifti
 from viscera.io.nifti_header import Placement, files_of, is_nifti
-from viscera.io.scan_by_scan import LaterScan, later_scans
+from viscera.io.remote.scan_by_scan import LaterScan, later_scans
 
 log = logging.getLogger(__name__)
 _NAMED = 3

@@ -9,7 +9,6 @@ from viscera.core.errors import BadInputError
 from viscera.io import quarantine
 from viscera.io.confusion_table import ConfusionRow, write_confusion
 from viscera.io.files import refuse_unwritable
-from viscera.io.mirror_index import remove
 from viscera.io.reliability_table import (
     NAME,
     ReliabilityRow,
@@ -17,6 +16,7 @@ from viscera.io.reliability_table import (
     remove_reliability,
     write_reliability,
 )
+from viscera.io.remote.mirror_index import remove
 from viscera.io.scores import (
     ScoreRow,
     read_scores,

@@ -27,8 +27,8 @@ from viscera.core.machine_limits import most_open_files
 from viscera.core.processes import in_threads
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.core.wording import counted
+from viscera.io.disk.folder_lock import TURN_S, exclusive
 from viscera.io.files import is_occupied, sha256, write_text
-from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.format_versions import refuse_newer
 from viscera.io.manifest import FORMAT_VERSIONS, CaseRecord, Manifest, Split
 from viscera.io.nifti import read_labels

@@ -6,9 +6,9 @@ from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.wording import counted
+from viscera.io.disk.folder_lock import alone_with
 from viscera.io.files import refuse_unwritable, write_text
-from viscera.io.folder_lock import alone_with
-from viscera.io.mirror_index import with_addresses
+from viscera.io.remote.mirror_index import with_addresses
 from viscera.io.store import Store
 from viscera.planning.plan_text import plan_yaml
 from viscera.planning.training_plan import Plan, Wanted, planned

@@ -26,8 +26,8 @@ from viscera.engine.temperature import (
 from viscera.engine.trained_model import Model
 from viscera.engine.trust import ConfidenceTally, HeldOut, least_confidence, most_entropy
 from viscera.imaging.resample import GridChange
+from viscera.io.disk.folder_lock import exclusive
 from viscera.io.files import refuse_unwritable
-from viscera.io.folder_lock import exclusive
 from viscera.io.runlog import RunFolder, runs_in
 from viscera.io.store import Store
 from viscera.io.training_data import was_trained_on

@@ -19,11 +19,10 @@ from viscera.engine.case_reliability import ClassReliability, case_reliability, 
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io import quarantine
 from viscera.io.confusion_table import ConfusionRow
-from viscera.io.file_sets import together
-from viscera.io.folder_lock import alone_in
+from viscera.io.disk.file_sets import together
+from viscera.io.disk.folder_lock import alone_in
 from viscera.io.job_parts import noted_part
 from viscera.io.manifest import Split
-from viscera.io.mirror_index import address_of
 from viscera.io.probability_maps import probabilities_beside
 from viscera.io.pseudonyms import Pseudonyms, pseudonymous
 from viscera.io.references import (
@@ -37,6 +36,7 @@ from viscera.io.references import (
     refuse_other_scan,
 )
 from viscera.io.reliability_table import ReliabilityRow
+from viscera.io.remote.mirror_index import address_of
 from viscera.io.score_files import ScoreFiles
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store

@@ -9,16 +9,16 @@ from typing import Any, cast
 
 from viscera.core.errors import BadInputError
 from viscera.io import quarantine
-from viscera.io.file_sets import together
+from viscera.io.disk.file_sets import together
 from viscera.io.files import refuse_unwritable
 from viscera.io.job_parts import difference, parts_path, read_parts
 from viscera.io.layouts.dataset_tables import case_name, scan_case_name
-from viscera.io.mirror_index import remove
 from viscera.io.predictions import TABLE as MEASUREMENTS
 from viscera.io.predictions import refuse_other_measurements
 from viscera.io.records import is_table, read_csv, read_json, validated, write_csv
 from viscera.io.reliability_table import NAME as RELIABILITY
 from viscera.io.reliability_table import refuse_other_reliability
+from viscera.io.remote.mirror_index import remove
 from viscera.io.scores import read_scores, refuse_other_scores, refuse_other_summary, write_scores, write_summary
 from viscera.io.seals import sum_path
 from viscera.metrics.nnunet_summary import CaseMetrics, with_means

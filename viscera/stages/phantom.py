@@ -11,7 +11,7 @@ from viscera.core.geometry import Index3
 from viscera.core.processes import for_each
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.imaging.phantom import phantom_case, phantom_name, spacing_for
-from viscera.io.folder_lock import alone_with
+from viscera.io.disk.folder_lock import alone_with
 from viscera.io.nifti import write_nifti
 from viscera.io.records import read_json, write_json
 

@@ -23,8 +23,8 @@ from viscera.core.wording import agreeing, listed
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io import quarantine
 from viscera.io.classes import ClassFile
+from viscera.io.disk.folder_lock import TURN_S, exclusive
 from viscera.io.files import PARTS, is_unwritable, sha256
-from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.job_parts import begin_part, forget_parts
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_licence, dataset_title, own_split

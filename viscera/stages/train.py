@@ -36,12 +36,12 @@ from viscera.engine.trainer import Trainer
 from viscera.engine.training_warnings import warn_of_late_schedule, warn_of_small_scans, warn_of_spent_rate
 from viscera.engine.trust import TrainingRanges, least_confidence, most_entropy, save_ranges, training_ranges
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
-from viscera.io.file_sets import finish
+from viscera.io.disk.file_sets import finish
+from viscera.io.disk.folder_lock import exclusive
 from viscera.io.files import is_occupied, remove_leftovers, write_text
-from viscera.io.folder_lock import exclusive
 from viscera.io.handed_on import as_kept_in_run
-from viscera.io.mirror_index import remove
 from viscera.io.records import write_record, write_yaml
+from viscera.io.remote.mirror_index import remove
 from viscera.io.runlog import RunFolder, RunState, RunStatus, read_config
 from viscera.io.store import Store
 from viscera.io.training_data import TrainingData

@@ -9,10 +9,10 @@ from viscera.core.errors import BadInputError
 from viscera.core.processes import in_threads
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.wording import agreeing, counted, listed
-from viscera.io.file_judgement import BAD, Check, Checked
-from viscera.io.integrity import FOREIGN, checks_of, nothing_to_verify
-from viscera.io.path_kinds import what_is
-from viscera.io.remedies import NAMES
+from viscera.io.verifying.file_judgement import BAD, Check, Checked
+from viscera.io.verifying.integrity import FOREIGN, checks_of, nothing_to_verify
+from viscera.io.verifying.path_kinds import what_is
+from viscera.io.verifying.remedies import NAMES
 
 _NAMED = 3  # files
 

@@ -22,7 +22,7 @@ from viscera.engine.monitor import Monitor
 from viscera.engine.optimiser import set_rate
 from viscera.engine.precision_probe import decided
 from viscera.engine.trainer import Trainer
-from viscera.io.folder_lock import alone_with
+from viscera.io.disk.folder_lock import alone_with
 from viscera.io.store import Store
 from viscera.losses.dice import soft_dice_loss, soft_dice_sums
 from viscera.losses.marginal import merged, merged_labels

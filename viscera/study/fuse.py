@@ -30,10 +30,10 @@ from viscera.engine.trained_model import Model
 from viscera.engine.trust import TrainingRanges, load_ranges, save_ranges
 from viscera.imaging.resample import GridChange
 from viscera.io.checkpoint import load_checkpoint, save_checkpoint
-from viscera.io.file_sets import finish, together
+from viscera.io.disk.file_sets import finish, together
 from viscera.io.files import remove_leftovers, sha256
-from viscera.io.mirror_index import remove
 from viscera.io.records import write_yaml
+from viscera.io.remote.mirror_index import remove
 from viscera.io.runlog import RunFolder, read_config
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.seals import copy_summed

@@ -23,7 +23,7 @@ from viscera.doctor.forecast import load_forecasts, save_forecasts
 from viscera.doctor.untrained import forecast_arms
 from viscera.engine.hardware import free_processors, threads_of_the_user
 from viscera.engine.trackers import refuse_missing_trackers
-from viscera.io.folder_lock import exclusive
+from viscera.io.disk.folder_lock import exclusive
 from viscera.io.records import write_csv
 from viscera.io.runlog import StudyFolder
 from viscera.io.scores import ScoreRow, read_scores

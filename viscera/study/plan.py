@@ -18,7 +18,7 @@ from viscera.engine.feed import feed_of, training_cases
 from viscera.engine.hardware import choose_device
 from viscera.engine.precision_probe import as_before, decided
 from viscera.io.files import is_occupied
-from viscera.io.mirror_index import address_of
+from viscera.io.remote.mirror_index import address_of
 from viscera.io.runlog import RunFolder, StudyFolder, StudyRecord, read_config
 from viscera.io.store import Store
 from viscera.io.training_data import TrainingData, training_set_sha256

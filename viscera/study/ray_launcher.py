@@ -23,8 +23,8 @@ import viscera
 from viscera.core.errors import BadInputError, DefectError, RunFailedError, VisceraError, first_line
 from viscera.core.progress import OnProgress, StopSignal
 from viscera.engine.on_ray import NO_MODULE, RETRIES, Patience, connected, most_gpus, of_node, ray_module, resources
+from viscera.io.disk.folder_lock import TURN_S, exclusive
 from viscera.io.files import PARTS, cache_folder, write_bytes
-from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.store import Store
 from viscera.study.plan import StudyPlan, Task

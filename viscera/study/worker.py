@@ -26,7 +26,7 @@ from viscera.core.errors import (
 from viscera.core.processes import end_with_parent, show_log
 from viscera.core.progress import OnProgress, Progress, StopSignal
 from viscera.engine.hardware import OUT_OF_MEMORY, as_many_threads, out_of_memory_explained
-from viscera.io.folder_lock import TURN_S, alone_in
+from viscera.io.disk.folder_lock import TURN_S, alone_in
 from viscera.io.runlog import RunFolder
 from viscera.io.seals import copy_summed
 from viscera.io.store import Store

@@ -16,8 +16,8 @@ from scipy import ndimage
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry, size_text
 from viscera.core.scan import AIR_HU, LabelMap, Volume
-from viscera.io.mirror_index import Seen
 from viscera.io.nifti import nifti_header
+from viscera.io.remote.mirror_index import Seen
 from viscera.view.gallery import Gallery, LabelLayer, ShownCase
 
 Shown = TypeVar("Shown", Volume, LabelMap)

@@ -24,14 +24,14 @@ from viscera.core.anatomy import IGNORED, ClassTable
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
-from viscera.io.file_sets import finish, notes_in, together
+from viscera.io.disk.file_sets import finish, notes_in, together
+from viscera.io.disk.folder_lock import TURN_S, exclusive
 from viscera.io.files import make_folder, sha256, write_bytes
-from viscera.io.folder_lock import TURN_S, exclusive
 from viscera.io.layouts.dataset_tables import dataset_json
-from viscera.io.mirror_index import address_of
 from viscera.io.nifti import nifti_bytes, read_volume
 from viscera.io.nifti_header import Placement, is_nifti
 from viscera.io.records import write_json, write_record
+from viscera.io.remote.mirror_index import address_of
 from viscera.view.gallery import ShownCase
 
 FOLDER = "corrections"

@@ -11,13 +11,13 @@ from viscera.core.errors import BadInputError
 from viscera.io.classes import ClassFile
 from viscera.io.layouts.dataset_tables import case_name, scan_case_name
 from viscera.io.layouts.labelled_cases import find_cases
-from viscera.io.mirror_index import Seen
 from viscera.io.nifti import read_labels
 from viscera.io.nifti_header import files_of, is_nifti
 from viscera.io.predictions import Measured, read_measurements
 from viscera.io.probability_maps import is_map
 from viscera.io.pseudonyms import Pseudonyms
 from viscera.io.references import Meaning, Reference, classes_beside, read_predictions, reference_file, references_of
+from viscera.io.remote.mirror_index import Seen
 from viscera.io.scans import open_scans
 from viscera.io.scans import read_volume as read_any_scan
 from viscera.io.scores import ScoreRow, read_scores

@@ -25,7 +25,7 @@ from viscera.core.errors import BadInputError, VisceraError, case_error
 from viscera.core.geometry import AxisOrder
 from viscera.core.scan import LabelMap, Volume
 from viscera.io.files import sha256
-from viscera.io.mirror_index import Seen
+from viscera.io.remote.mirror_index import Seen
 from viscera.view.case_images import CaseImages, length_of, nifti_pieces, planes
 from viscera.view.corrections import (
     Correction,

@@ -17,14 +17,14 @@ from viscera.doctor.probe_record import Probe, read_probe
 from viscera.drawing.slices import LabelView, backdrop, busiest_slice
 from viscera.engine.fusion import FusionRecord
 from viscera.io.confusion_table import read_confusion
-from viscera.io.file_sets import together
+from viscera.io.disk.file_sets import together
 from viscera.io.files import write_bytes, write_text
-from viscera.io.mirror_index import mirror_of, remove
 from viscera.io.nifti import read_labels
 from viscera.io.predictions import Measured, read_measurements
 from viscera.io.records import write_csv
 from viscera.io.reliability_table import NAME as RELIABILITY
 from viscera.io.reliability_table import ReliabilityRow, read_reliability
+from viscera.io.remote.mirror_index import mirror_of, remove
 from viscera.io.runlog import RunFolder, RunStatus, StudyFolder, StudyRecord
 from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store

@@ -21,7 +21,7 @@ from viscera.core.addresses import url_of
 from viscera.core.errors import BadInputError
 from viscera.io.files import PLACED, cache_folder
 from viscera.io.records import read_json, validated, write_json
-from viscera.io.remote_folder import UNKNOWN, RemoteFile, RemoteFolder
+from viscera.io.remote.remote_folder import UNKNOWN, RemoteFile, RemoteFolder
 from viscera.io.seals import sum_path
 
 _NAME, _REMOVED = "index.json", "removed"

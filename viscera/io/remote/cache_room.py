@@ -16,9 +16,9 @@ from pathlib import Path
 
 from viscera.core.errors import BadInputError
 from viscera.core.safe_names import is_within
-from viscera.io.folder_lock import exclusive
-from viscera.io.mirror_index import LISTED, LISTS, Index, Seen, folder_of, homes, mirrors_folder, removed
+from viscera.io.disk.folder_lock import exclusive
 from viscera.io.records import read_json
+from viscera.io.remote.mirror_index import LISTED, LISTS, Index, Seen, folder_of, homes, mirrors_folder, removed
 
 log = logging.getLogger(__name__)
 WAIT_S = 3600  # for another process that fetches

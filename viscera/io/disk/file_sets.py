@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 
 from viscera.core.errors import BadInputError
 from viscera.core.safe_names import is_within
+from viscera.io.disk.folder_lock import TURN_S, alone_with
 from viscera.io.files import PLACED, fsync, rename, temporary_beside, writing
-from viscera.io.folder_lock import TURN_S, alone_with
-from viscera.io.mirror_index import remove
 from viscera.io.records import read_json, validated, write_json
+from viscera.io.remote.mirror_index import remove
 
 _NAME = "unfinished.json"
 _NOTE = re.compile(rf"\.[0-9a-f]{{8}}-{re.escape(_NAME)}")

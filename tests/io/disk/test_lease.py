@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from viscera.core.errors import BadInputError
-from viscera.io import lease
-from viscera.io.folder_lock import alone_in, alone_with, exclusive, is_held
-from viscera.io.lease import is_leased, leased
+from viscera.io.disk import lease
+from viscera.io.disk.folder_lock import alone_in, alone_with, exclusive, is_held
+from viscera.io.disk.lease import is_leased, leased
 
 
 @pytest.fixture(autouse=True)
@@ -78,7 +78,7 @@ def test_one_waits_for_the_other(tmp_path: Path) -> None:
 def test_a_process_of_this_machine_that_was_killed_holds_nothing(tmp_path: Path) -> None:
     """Nor does another that has its number since."""
     script = (
-        "import os, signal, sys; from pathlib import Path; from viscera.io.lease import leased\n"
+        "import os, signal, sys; from pathlib import Path; from viscera.io.disk.lease import leased\n"
         f"held = leased(Path({str(tmp_path / '.lock')!r}), wait_s=0, shared=False)\n"
         "held.__enter__()\n"
         "os.kill(os.getpid(), signal.SIGKILL)"

@@ -12,7 +12,15 @@ from typing import Any
 
 from viscera.core.errors import BadInputError
 from viscera.core.safe_names import is_file_name
-from viscera.io.file_judgement import (
+from viscera.io.disk.file_sets import notes_in, read_note
+from viscera.io.predictions import TABLE as MEASUREMENTS
+from viscera.io.predictions import known_checksums, read_record
+from viscera.io.quarantine import NAME as QUARANTINE
+from viscera.io.records import read_csv, read_yaml
+from viscera.io.remote.mirror_index import Seen
+from viscera.io.runlog import RunFolder
+from viscera.io.seals import Seal, sum_path, table_seal
+from viscera.io.verifying.file_judgement import (
     LOOKS,
     Check,
     Checked,
@@ -27,17 +35,9 @@ from viscera.io.file_judgement import (
     table_fits,
     unreadable,
 )
-from viscera.io.file_sets import notes_in, read_note
-from viscera.io.mirror_index import Seen
-from viscera.io.named_files import named_files, part
-from viscera.io.path_kinds import SEVERAL, TITLES, Kind, what_is
-from viscera.io.predictions import TABLE as MEASUREMENTS
-from viscera.io.predictions import known_checksums, read_record
-from viscera.io.quarantine import NAME as QUARANTINE
-from viscera.io.records import read_csv, read_yaml
-from viscera.io.remedies import HISTORY, REPORT
-from viscera.io.runlog import RunFolder
-from viscera.io.seals import Seal, sum_path, table_seal
+from viscera.io.verifying.named_files import named_files, part
+from viscera.io.verifying.path_kinds import SEVERAL, TITLES, Kind, what_is
+from viscera.io.verifying.remedies import HISTORY, REPORT
 
 EXPORT = "export.json"
 FOREIGN: frozenset[Kind] = frozenset({"data set", "images", "labels", "scans"})

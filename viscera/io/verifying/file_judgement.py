@@ -8,15 +8,15 @@ from typing import Any, Literal
 from viscera.core.errors import BadInputError
 from viscera.core.safe_names import is_within
 from viscera.io.checkpoint import file_seal, load_checkpoint
+from viscera.io.disk.folder_lock import is_held
 from viscera.io.files import sha256
-from viscera.io.folder_lock import is_held
 from viscera.io.format_versions import EXPORT_VERSION, NewerFormatError, refuse_newer
-from viscera.io.named_files import part
 from viscera.io.records import read_json, read_sealed, read_yaml
-from viscera.io.remedies import remedy
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.seals import Seal, json_seal, table_seal, yaml_seal
 from viscera.io.store import Store
+from viscera.io.verifying.named_files import part
+from viscera.io.verifying.remedies import remedy
 
 State = Literal["sound", "no checksum", "edited", "damaged", "missing", "newer", "unfinished", "being written"]
 BAD: tuple[State, ...] = ("damaged", "missing", "newer", "unfinished", "being written")

@@ -7,11 +7,11 @@ import pytest
 
 from torture.write_calls import Died, Fault, WriteCalls
 from viscera.core.errors import BadInputError
-from viscera.io.file_sets import finish, notes_in, together
+from viscera.io.disk.file_sets import finish, notes_in, together
 from viscera.io.files import write_text
-from viscera.io.integrity import checks_of
-from viscera.io.mirror_index import remove
 from viscera.io.records import read_csv, write_csv, write_json, write_record
+from viscera.io.remote.mirror_index import remove
+from viscera.io.verifying.integrity import checks_of
 
 OLD = {"a.txt": "old a", "gone.txt": "old", "sub/b.txt": "old b"}
 NEW = {"a.txt": "new a", "new.txt": "new", "sub/b.txt": "new b"}

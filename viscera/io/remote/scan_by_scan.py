@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from viscera.core.errors import BadInputError
-from viscera.io.cache_room import WAIT_S, is_shared, one_at_a_time, refuse, room
+from viscera.io.disk.folder_lock import exclusive
 from viscera.io.files import make_folder, sha256, temporary_beside, writing
-from viscera.io.folder_lock import exclusive
-from viscera.io.mirror_index import LISTED, address_of, home_of
 from viscera.io.nifti_header import ENDINGS
 from viscera.io.records import read_json, validated, write_json
-from viscera.io.remote_folder import RemoteFile, RemoteFolder
+from viscera.io.remote.cache_room import WAIT_S, is_shared, one_at_a_time, refuse, room
+from viscera.io.remote.mirror_index import LISTED, address_of, home_of
+from viscera.io.remote.remote_folder import RemoteFile, RemoteFolder
 
 _KNOWN = ".scans"
 _LOOK_S = 0.2

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from viscera.io.folder_lock import alone_in, alone_with, exclusive, is_held
+from viscera.io.disk.folder_lock import alone_in, alone_with, exclusive, is_held
 
 _LOOKS = """
 import sys
 from pathlib import Path
-from viscera.io.folder_lock import is_held
+from viscera.io.disk.folder_lock import is_held
 print("looks", flush=True)
 while True:
     is_held(Path(sys.argv[1]))

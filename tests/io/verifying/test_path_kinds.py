@@ -6,8 +6,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from viscera.io.path_kinds import Found, a_run_of, images_of, store_of, what_is
 from viscera.io.store import Store
+from viscera.io.verifying.path_kinds import Found, a_run_of, images_of, store_of, what_is
 
 
 def save(path: Path, *, predicted: bool = False) -> Path:

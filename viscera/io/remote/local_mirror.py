@@ -13,12 +13,12 @@ from pathlib import Path, PurePosixPath
 from viscera.core.errors import BadInputError, InterruptedRunError
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.wording import counted
-from viscera.io.cache_room import WAIT_S, clear_leftovers, in_use, one_at_a_time, refuse, room
+from viscera.io.disk.folder_lock import exclusive
 from viscera.io.files import make_folder, refuse_unwritable, temporary_beside, writing
-from viscera.io.folder_lock import exclusive
-from viscera.io.mirror_index import Index, Known, Seen, forget_removed, place_of, removed
-from viscera.io.remote_folder import RemoteFile, RemoteFolder, is_hidden, md5_of
-from viscera.io.scan_by_scan import keep_list, may_come_later
+from viscera.io.remote.cache_room import WAIT_S, clear_leftovers, in_use, one_at_a_time, refuse, room
+from viscera.io.remote.mirror_index import Index, Known, Seen, forget_removed, place_of, removed
+from viscera.io.remote.remote_folder import RemoteFile, RemoteFolder, is_hidden, md5_of
+from viscera.io.remote.scan_by_scan import keep_list, may_come_later
 
 _MB = 10**6
 _SMALL = 2**20  # bytes; smaller files are copied to be sent, others linked

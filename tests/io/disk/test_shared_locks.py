@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from viscera.core.errors import BadInputError
-from viscera.io.folder_lock import alone_with, exclusive, is_held
+from viscera.io.disk.folder_lock import alone_with, exclusive, is_held
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from functools import cache
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
-from viscera.io.file_lock import NoLocksError, try_lock
+from viscera.io.disk.file_lock import NoLocksError, try_lock
+from viscera.io.disk.lease import is_leased, leased
 from viscera.io.files import LOCKS, NOT_SUPPORTED, PARTS, WINDOWS, make_folder, writing
-from viscera.io.lease import is_leased, leased
 
 log = logging.getLogger(__name__)
 _LOCK = ".lock"

@@ -7,8 +7,8 @@ import pytest
 
 from tests.object_store import SECRET, ObjectStore
 from viscera.core.errors import BadInputError
-from viscera.io import remote_folder
-from viscera.io.remote_folder import RemoteFolder
+from viscera.io.remote import remote_folder
+from viscera.io.remote.remote_folder import RemoteFolder
 
 pytest.importorskip("s3fs")
 

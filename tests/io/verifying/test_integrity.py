@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 
 from viscera.core.errors import BadInputError
-from viscera.io import file_judgement, integrity
-from viscera.io.file_judgement import Checked
 from viscera.io.files import sha256
-from viscera.io.integrity import checks_of
 from viscera.io.manifest import CaseRecord, GeometryRecord, Manifest, SourceRecord
-from viscera.io.mirror_index import Index
 from viscera.io.predictions import PredictionFiles
 from viscera.io.records import write_record
-from viscera.io.remedies import remedy
+from viscera.io.remote.mirror_index import Index
 from viscera.io.seals import sealed_json
+from viscera.io.verifying import file_judgement, integrity
+from viscera.io.verifying.file_judgement import Checked
+from viscera.io.verifying.integrity import checks_of
+from viscera.io.verifying.remedies import remedy
 
 NOTE = ".0123abcd-unfinished.json"
 FILES = ("image.npy", "labels.npy", "labels_original.nii.gz")

@@ -14,9 +14,9 @@ import pytest
 from tests.object_store import ObjectStore, another_machine
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
-from viscera.io.local_mirror import Mirror, OtherWriterError
-from viscera.io.mirror_index import address_of, mirror_of, remove, with_addresses
-from viscera.io.remote_folder import RemoteFile, RemoteFolder
+from viscera.io.remote.local_mirror import Mirror, OtherWriterError
+from viscera.io.remote.mirror_index import address_of, mirror_of, remove, with_addresses
+from viscera.io.remote.remote_folder import RemoteFile, RemoteFolder
 
 pytest.importorskip("s3fs")
 
@@ -354,7 +354,7 @@ def test_a_connection_that_stays_cut_leaves_nothing_half(
     store_of_objects: ObjectStore, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     content = bytes(range(256)) * 4096
-    monkeypatch.setattr("viscera.io.remote_folder._WAITS_S", ())
+    monkeypatch.setattr("viscera.io.remote.remote_folder._WAITS_S", ())
     if way == "down":
         for name in ("a", "b", "c"):
             store_of_objects.write(f"run/{name}", content)

@@ -10,11 +10,11 @@ import pytest
 
 from tests.object_store import ObjectStore
 from viscera.core.errors import BadInputError
-from viscera.io import cache_room
-from viscera.io.cache_room import in_use, is_shared, refuse, room
-from viscera.io.local_mirror import Mirror
-from viscera.io.mirror_index import homes, mirror_of
-from viscera.io.scan_by_scan import later_scans
+from viscera.io.remote import cache_room
+from viscera.io.remote.cache_room import in_use, is_shared, refuse, room
+from viscera.io.remote.local_mirror import Mirror
+from viscera.io.remote.mirror_index import homes, mirror_of
+from viscera.io.remote.scan_by_scan import later_scans
 
 pytest.importorskip("s3fs")
 SIZE = 1000  # bytes of each store and scan
@@ -88,7 +88,7 @@ def test_a_command_that_was_killed_uses_nothing(stores: list[Mirror]) -> None:
     a, b, c, _ = stores
     fetch(a, b)
     use = (
-        "import os, sys; from pathlib import Path; from viscera.io.cache_room import in_use\n"
+        "import os, sys; from pathlib import Path; from viscera.io.remote.cache_room import in_use\n"
         "with in_use(Path(sys.argv[1])):\n    os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", use, str(a.home)], check=False).returncode == -9

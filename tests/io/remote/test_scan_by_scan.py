@@ -9,8 +9,8 @@ import pytest
 
 from tests.object_store import ObjectStore
 from viscera.core.errors import BadInputError
-from viscera.io.local_mirror import Mirror
-from viscera.io.scan_by_scan import LaterScan, later_scans, may_come_later
+from viscera.io.remote.local_mirror import Mirror
+from viscera.io.remote.scan_by_scan import LaterScan, later_scans, may_come_later
 
 pytest.importorskip("s3fs")
 SIZE = 1000  # bytes of each scan
@@ -98,7 +98,7 @@ def test_two_that_use_the_same_scan(mirror: Mirror) -> None:
 
 def test_a_process_that_is_killed_leaves_room(mirror: Mirror) -> None:
     look = (
-        "import os, sys; from pathlib import Path; from viscera.io.scan_by_scan import later_scans\n"
+        "import os, sys; from pathlib import Path; from viscera.io.remote.scan_by_scan import later_scans\n"
         "scan = next(iter(later_scans(Path(sys.argv[1])).values()))\n"
         "with scan.in_use():\n    scan.fetch()\n    os.kill(os.getpid(), 9)"
     )

@@ -255,6 +255,7 @@ class Round:
     """One training, and the same in pieces."""
 
     settings: dict[str, Any]
+    free: int = 1  # processors that others left free where it began
     stops: Counter[str] = dataclasses.field(default_factory=Counter)
     twice: int = 0  # steps that were done again after a kill
     wrong: list[str] = dataclasses.field(default_factory=list)
@@ -268,7 +269,8 @@ def one_round(stand: Stand, order: random.Random, ranks: int = 1, settings: dict
     (stand.work / "settings.yaml").write_text(yaml.safe_dump({"train": done.settings}), encoding="utf-8")
     _clear(stand)
     free = [1, 1, len(usable_processors())]  # several threads take longer where others work beside
-    piece = Piece(iterations, ranks, free=order.choice(free), resume=False)
+    done.free = order.choice(free)
+    piece = Piece(iterations, ranks, free=done.free, resume=False)
     codes, said = called(stand, piece)
     if set(codes) == {_DIVERGED} and "not finite" in said:
         done.is_undecided = True
@@ -401,7 +403,7 @@ def torchrun_round(stand: Stand, order: random.Random) -> Round:
     whole = drawn(stand)
     _clear(stand)
     at, rank = order.randint(2, settings["iterations"]), order.randrange(2)
-    piece = Piece(settings["iterations"], 2, stopped_by="SIGKILL", at=at, to_rank=rank, resume=False)
+    piece = Piece(settings["iterations"], 2, free=done.free, stopped_by="SIGKILL", at=at, to_rank=rank, resume=False)
     codes, said = by_torchrun(stand, piece)
     done.stops["SIGKILL under torchrun"] += 1
     if codes != [0]:

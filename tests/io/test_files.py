@@ -55,6 +55,29 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_cannot_all_be_appended_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    """The kernel writes what there is room for, and refuses the rest; nothing of it is written later."""
+    script = f"""
+import gc, resource, signal
+from pathlib import Path
+from viscera.io.files import append
+path = Path({str(tmp_path / "curve")!r})
+append(path, b"first\\n")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20, resource.RLIM_INFINITY))
+try:
+    append(path, b"second " * 10)
+except OSError as error:
+    print(error.strerror)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+gc.collect()
+append(path, b"third\\n")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ended.stdout == "File too large\n"
+    assert (tmp_path / "curve").read_text() == "first\nthird\n"
+
+
 def test_a_real_limit_on_file_size(tmp_path: Path) -> None:
     """The kernel refuses to write more than 1000 bytes: every writer says so and leaves what was there."""
     script = f"""
@@ -279,6 +302,15 @@ def test_a_folder_takes_the_place_of_another(tmp_path: Path, monkeypatch: pytest
         put_folder(made(tmp_path / ".made", text), tmp_path / "folder")
         assert (tmp_path / "folder" / "a.txt").read_text() == text
         assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_folder_that_has_come_there_meanwhile_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("made", "there"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # it looked a moment before
+    put_folder(tmp_path / "made", tmp_path / "there")
+    assert {path.name: (path / "file").read_text() for path in tmp_path.iterdir()} == {"there": "made"}
 
 
 def test_where_a_folder_cannot_take_the_place_the_other_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

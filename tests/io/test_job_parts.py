@@ -6,7 +6,7 @@ import pytest
 
 from viscera.core.errors import BadInputError
 from viscera.core.shard import Shard
-from viscera.io.job_parts import JobParts, begin_part, difference, end_part, parts_path, read_parts
+from viscera.io.job_parts import JobParts, alone_with_part, begin_part, difference, end_part, parts_path, read_parts
 
 
 def test_a_list_that_changes_between_parts_is_named(tmp_path: Path) -> None:
@@ -57,3 +57,15 @@ def test_a_note_that_is_damaged(tmp_path: Path) -> None:
 def test_long_differences_are_cut_short() -> None:
     assert difference(["a"], ["a", "b", "c", "d", "e"]) == "new: b, c, d and 1 more"
     assert difference(["a", "b"], ["b", "a"]) == "in another order"
+
+
+def test_of_one_part_there_is_one_process_at_a_time(tmp_path: Path) -> None:
+    with alone_with_part(tmp_path, "prepare", Shard(1, 2)):
+        with alone_with_part(tmp_path, "prepare", Shard(2, 2)), alone_with_part(tmp_path, "prepare", None):
+            pass
+        with (
+            pytest.raises(BadInputError, match=r"part 1 of 2: .*another process is working on it"),
+            alone_with_part(tmp_path, "prepare", Shard(1, 2)),
+        ):
+            pass
+    assert list(tmp_path.iterdir()) == []

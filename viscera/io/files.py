@@ -134,8 +134,13 @@ def put_folder(made: Path, folder: Path) -> None:
     for each in (path for path in (*made.rglob("*"), made) if not path.is_symlink()):
         fsync(each)
     if not folder.exists():
-        move(made, folder)
-        return
+        try:
+            move(made, folder)
+        except OSError as error:
+            if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:  # of a folder that has come there meanwhile
+                raise
+        else:
+            return
     try:
         exchanged_names.exchange(made, folder)
     except OSError as error:
@@ -208,6 +213,19 @@ def sha256(path: Path) -> str:
     """Checksum of a file's bytes, as hex; raises BadInputError as `open_file`."""
     with open_file(path) as file, reading(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add bytes to the end of a file, in one go; where not all of them can be written it is as long as it was."""
+    with path.open("ab", buffering=0) as file:  # a buffer would be written again when the file is closed
+        length = file.seek(0, os.SEEK_END)
+        try:
+            while content:
+                content = content[file.write(content) :]
+        except OSError:
+            with suppress(OSError):
+                file.truncate(length)
+            raise
 
 
 def fsync(path: Path) -> None:

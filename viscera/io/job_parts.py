@@ -6,14 +6,14 @@ some case would be in no part, and another in two.
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
 from viscera.core.shard import Shard
 from viscera.core.wording import listed
-from viscera.io.disk.folder_lock import TURN_S, exclusive
+from viscera.io.disk.folder_lock import TURN_S, alone_in, exclusive
 from viscera.io.records import read_json, validated, write_json
 from viscera.io.remote.remote_folder import PART_LISTS
 
@@ -98,6 +98,21 @@ def end_part_beside_others(folder: Path, command: str, shard: Shard) -> None:
     """As `end_part`, when it is this part's turn."""
     with exclusive(folder, wait_s=TURN_S):
         end_part(folder, command, shard)
+
+
+@contextmanager
+def alone_with_part(folder: Path, command: str, shard: Shard | None) -> Iterator[None]:
+    """Within, no other process works on this part; of what is no part nothing is held.
+
+    Raises BadInputError where one does.
+    """
+    with ExitStack() as held:
+        if shard is not None:
+            try:
+                held.enter_context(alone_in(folder, f"{command}-part-{shard.number}-of-{shard.total}"))
+            except BadInputError as error:
+                raise BadInputError(f"part {shard.number} of {shard.total}: {error}") from error
+        yield
 
 
 @contextmanager

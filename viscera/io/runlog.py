@@ -16,7 +16,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.core.settings import Settings
 from viscera.core.wording import counted
-from viscera.io.files import fsync, reading, write_text, writing
+from viscera.io.files import append, fsync, reading, write_text, writing
 from viscera.io.format_versions import refuse_newer
 from viscera.io.records import read_json, read_yaml, validated, write_record, write_yaml
 from viscera.io.seals import KEY, DamagedFileError, Seal, line_seal, sealed_line
@@ -148,8 +148,7 @@ class RunFolder:
         Raises BadInputError where the disk is full.
         """
         with writing(self.curve_path):
-            with self.curve_path.open("a", encoding="utf-8") as file:
-                file.write(sealed_line(line) + "\n")
+            append(self.curve_path, (sealed_line(line) + "\n").encode())
             fsync(self.curve_path)
 
 

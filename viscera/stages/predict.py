@@ -18,7 +18,7 @@ from viscera.engine.prediction_tasks import Lists, Segmented, Task, run_all, tas
 from viscera.engine.predictor import Predictor
 from viscera.io.files import is_occupied, refuse_unwritable, sha256
 from viscera.io.formats import ENDINGS, FORMATS, formats_of, refuse_other_file, wanted_formats
-from viscera.io.job_parts import begin_part_beside_others
+from viscera.io.job_parts import alone_with_part, begin_part_beside_others
 from viscera.io.predictions import PredictionFiles, predicted_in, read_record, say_what_is_replaced
 from viscera.io.probability_maps import MAPS
 from viscera.io.pseudonyms import Pseudonyms, is_pseudonym, pseudonymous
@@ -91,7 +91,8 @@ def predict(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         if shard and not is_file:
             begin_part_beside_others(output, "predict", shard, of_all)
         lists = Lists(None if is_file else output, source, shard, keys.told if keys else str)
-        return run_all(tasks, load, lists, progress, overwrite=overwrite, spread=spread)
+        with alone_with_part(output, "predict", None if is_file else shard):
+            return run_all(tasks, load, lists, progress, overwrite=overwrite, spread=spread)
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from viscera.engine.predictor import Predictor
 from viscera.engine.temperature import read_calibrations
 from viscera.io.files import is_occupied, refuse_unwritable, sha256
 from viscera.io.formats import FORMATS, formats_of, wanted_formats
-from viscera.io.job_parts import begin_part_beside_others
+from viscera.io.job_parts import alone_with_part, begin_part_beside_others
 from viscera.io.predictions import say_what_is_replaced
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
@@ -72,7 +72,8 @@ def predict_out_of_fold(  # noqa: PLR0913 - a stage takes its artifacts and its 
     if spread is None and jobs > 1:
         spread = partial(for_each, jobs=jobs)
     load = partial(_of_its_fold, checksums, config, device)
-    return run_all(tasks, load, Lists(output, store.path, shard), progress, overwrite=overwrite, spread=spread)
+    with alone_with_part(output, "predict", shard):
+        return run_all(tasks, load, Lists(output, store.path, shard), progress, overwrite=overwrite, spread=spread)
 
 
 def _formats_in_a_folder(output: Path, formats: Sequence[str] | None) -> list[str]:

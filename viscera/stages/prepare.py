@@ -25,7 +25,7 @@ from viscera.io import quarantine
 from viscera.io.classes import ClassFile
 from viscera.io.disk.folder_lock import TURN_S, exclusive
 from viscera.io.files import PARTS, is_unwritable, sha256
-from viscera.io.job_parts import begin_part, forget_parts
+from viscera.io.job_parts import alone_with_part, begin_part, forget_parts
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_licence, dataset_title, own_split
 from viscera.io.layouts.labelled_cases import find_cases
@@ -77,7 +77,8 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         refuse_many_folds(store_path, before, names, config, found.wanted_split, found.proposed)
         quarantine.refuse_other_quarantine(store_path)
         own = shard.of(found.cases) if shard else found.cases
-        with exclusive(store_path, lock=PARTS, beside_others=shard is not None):
+        beside = exclusive(store_path, lock=PARTS, beside_others=shard is not None)
+        with beside, alone_with_part(store_path, "prepare", shard):
             held.enter_context(exclusive(store_path, wait_s=TURN_S if shard else 0))
             store = _open_or_create(store_path, config, source, found.table, keys)
             if found.wanted_split is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from viscera.core.errors import BadInputError
-from viscera.io.files import sha256
+from viscera.io.files import put_folder, sha256
 from viscera.io.manifest import CaseRecord, GeometryRecord, Manifest, SourceRecord
 from viscera.io.predictions import PredictionFiles
 from viscera.io.records import write_record
@@ -171,3 +171,25 @@ def test_no_advice_costs_work_that_cannot_be_made_again(tmp_path: Path) -> None:
     (run / "index.json").write_text("{")
     with pytest.raises(BadInputError, match=r"Copy results that were not sent from .* elsewhere, then delete it"):
         Index.read(run)
+
+
+def test_an_export_that_is_exchanged_meanwhile_is_sound(tmp_path: Path) -> None:
+    """Files of the one before are no part of it any more; what its own record names has to be there."""
+
+    def export_of(**files: str) -> None:
+        folder = tmp_path / "made"
+        folder.mkdir()
+        for name, content in files.items():
+            (folder / name).write_text(content)
+        record = {"format_version": 1, "files": {name: sha256(folder / name) for name in files}}
+        write_record(folder / "export.json", record)
+        put_folder(folder, tmp_path / "exported")
+
+    export_of(gone="a", new="b")
+    checks = checks_of(tmp_path / "exported")
+    export_of(new="c", other="d")
+    assert [check.run().state for check in checks] == ["sound"] * 3
+    (tmp_path / "exported" / "new").write_text("e")
+    assert [check.run().state for check in checks] == ["sound", "sound", "damaged"]
+    (tmp_path / "exported" / "new").unlink()
+    assert looked_at(tmp_path / "exported")["new"].state == "missing"

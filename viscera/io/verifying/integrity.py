@@ -21,6 +21,7 @@ from viscera.io.remote.mirror_index import Seen
 from viscera.io.runlog import RunFolder
 from viscera.io.seals import Seal, sum_path, table_seal
 from viscera.io.verifying.file_judgement import (
+    BAD,
     LOOKS,
     Check,
     Checked,
@@ -245,6 +246,22 @@ def _cases_in(manifest: Path, _: Seen | None) -> dict[str, Any]:
 
 def _of_export(folder: Path) -> Iterator[Check]:
     yield Check(folder / EXPORT, export_fits)
-    value, _ = parsed(folder / EXPORT)
-    for path, digest in named_files(folder, part(value, "files")):
-        yield Check(path, has_digest({digest}))
+    for path, digest in _exported(folder).items():
+        yield Check(path, _exported_file(folder, digest))
+
+
+def _exported(folder: Path) -> dict[Path, str]:
+    return dict(named_files(folder, part(parsed(folder / EXPORT)[0], "files")))
+
+
+def _exported_file(folder: Path, digest: str) -> Callable[[Path], Checked]:
+    """Of an export that may have been exchanged for another since its record was read."""
+
+    def look(path: Path) -> Checked:
+        found = has_digest({digest})(path)
+        now = _exported(folder) if found.state in BAD else {path: digest}
+        if now.get(path) == digest:
+            return found
+        return has_digest({now[path]})(path) if path in now else Checked(path, "sound", "not part of it any more")
+
+    return look

@@ -43,8 +43,8 @@ or random numbers, which a speed does not depend on, unless a line says otherwis
 
 def results_of(folder: Path) -> list[dict[str, Any]]:
     """The results of pairs, and of goals without a peer, in the folder of one kind of processor."""
-    found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json")))
-    return [content for content in found if content.get("pairs") or any(_bounds(content))]
+    found = ({"pairs": {}} | json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json")))
+    return [each for each in found if each["pairs"] or _bounds(each) or _of_dice(each)]
 
 
 def page(results: Path) -> str:
@@ -69,6 +69,10 @@ def _kind(kind: str, found: list[dict[str, Any]], elsewhere: Mapping[str, str]) 
     if bounds := [row for content in found for row in _bounds(content)]:
         table = tabulate(bounds, _BOUNDS_HEADER, tablefmt="pipe", disable_numparse=True)
         lines += ["### Goals without a peer", "", table, ""]
+    if of_dice := [line for content in found for line in _of_dice(content)]:
+        lines += ["### Dice after training in bfloat16", "", *of_dice, ""]
+    if published := [line for content in found for line in _published(content)]:
+        lines += ["### Published by others, not measured here", "", *published, ""]
     if missed := [line for content in found for line in _missed(content, elsewhere)]:
         lines += ["### Goals that were not reached", "", *missed, ""]
     lines += ["### How it was measured", ""]
@@ -106,6 +110,29 @@ def _bounds(content: dict[str, Any]) -> list[list[str]]:
         [what, f"{value:.3g}{unit}", f"{most:g}{unit}", "yes" if value <= most else "**no**"]
         for what, value, most, unit in found
     ]
+
+
+def _of_dice(content: dict[str, Any]) -> list[str]:
+    """What the number format changes of Dice, beside what the seed does (`bench_precision`)."""
+    compared = {name: each for name, each in content.items() if isinstance(each, dict) and "within_seed_noise" in each}
+    return [
+        f"- {name} weights, {counted(len(content['seeds']), 'seed')}: {each['mean']['bfloat16']:.3f}, in float32 "
+        f"{each['mean']['float32']:.3f}; difference {each['difference']:+.3f}, standard error "
+        f"{each['standard_error']:.3f}, {'within' if each['within_seed_noise'] else '**beyond**'} the noise of seeds. "
+        f"{_sentence(content['data'])}."
+        for name, each in compared.items()
+    ]
+
+
+def _published(content: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, each in content.get("published_not_measured_here", {}).items():
+        memory = each["memory_gb"]
+        told = [f"{' to '.join(map(str, memory)) if isinstance(memory, list) else memory} GB"]
+        told += [f"{way} {seconds} s of the processor" for way, seconds in each.get("cpu_s", {}).items()]
+        told += [each["of"]] if "of" in each else []
+        lines.append(f"- {name}: {'; '.join(told)} ({each['source']}).")
+    return lines
 
 
 def _missed(content: dict[str, Any], elsewhere: Mapping[str, str]) -> list[str]:

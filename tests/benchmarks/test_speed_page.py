@@ -97,3 +97,23 @@ def test_what_bounds_a_pair_follows_from_its_figures(tmp_path: Path) -> None:
 
 def test_the_page_is_the_one_that_the_results_give() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(RESULTS)
+
+
+def test_dice_in_bfloat16_and_what_others_published_stand_beside_the_pairs(tmp_path: Path) -> None:
+    text = written(
+        tmp_path,
+        data="two phantoms",
+        seeds=[0, 1],
+        square={
+            "mean": {"bfloat16": 0.71, "float32": 0.7},
+            "difference": 0.01,
+            "standard_error": 0.02,
+            "within_seed_noise": True,
+        },
+        published_not_measured_here={"A peer": {"memory_gb": [8.6, 8.8], "cpu_s": {"fast": 57}, "source": "its page"}},
+    )
+    assert (
+        "- square weights, 2 seeds: 0.710, in float32 0.700; difference +0.010, standard error 0.020, within the noise "
+        "of seeds. Two phantoms.\n"
+    ) in text
+    assert "- A peer: 8.6 to 8.8 GB; fast 57 s of the processor (its page).\n" in text

@@ -1,5 +1,6 @@
 """What would leak is found, what does not is not, and a few steps, predictions and requests of each kind run."""
 
+import gc
 import itertools
 import shutil
 import socket
@@ -15,6 +16,14 @@ from viscera.io.store import Store
 from viscera.stages.predict import predict
 
 MANY = 40
+
+
+@pytest.fixture(autouse=True)
+def what_is_new_alone_is_collected() -> Iterator[None]:
+    """Each sample collects garbage first, and all that the suite has loaded would be looked through for it."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_no_module_that_windows_lacks_is_imported_at_the_top() -> None:
 
 def test_prepare_train_predict(tiny_raw: Path, tmp_path: Path) -> None:
     said = call(tmp_path, "prepare", tiny_raw, "store", "--downsample", 1, "--test-fraction", 0.2)
-    assert "no locks" not in said  # files say who holds what (`io.lease`), and are gone afterwards
+    assert "no locks" not in said  # files say who holds what (`io.disk.lease`), and are gone afterwards
     assert [path.name for path in (tmp_path / "store").glob(".lock*")] == [".lock"]
     call(tmp_path, "train", "store", "run", *TINY)
     call(tmp_path, "predict", "run", tiny_raw / "imagesTr" / "case_0_0000.nii.gz", "out")

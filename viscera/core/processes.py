@@ -19,7 +19,7 @@ from viscera.core.progress import OnProgress, Progress
 
 log = logging.getLogger(__name__)
 _WAIT_S = 600
-_ORPHAN_S = 300  # less than whoever comes next waits for (`io.folder_lock.TURN_S`)
+_ORPHAN_S = 300  # less than whoever comes next waits for (`io.disk.folder_lock.TURN_S`)
 _MOST_READERS = 8  # threads that read files
 Item = TypeVar("Item")
 Result = TypeVar("Result")

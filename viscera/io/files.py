@@ -28,12 +28,12 @@ NOT_SUPPORTED = {
     getattr(errno, name, 0)
     for name in ("ENOSYS", "EOPNOTSUPP", "ENOTSUP", "EINVAL", "ENOLCK", "EBADF", "ENOTTY", "ESTALE")
 }
-LOCKS = re.compile(r"\.(.+\.)?lock")  # files of `io.folder_lock`
+LOCKS = re.compile(r"\.(.+\.)?lock")  # files of `io.disk.folder_lock`
 _LEFTOVERS = (".nfs", "._")  # of files that were deleted while open on NFS; of a Mac's attributes
 _HALF_WRITTEN = re.compile(r"\.[0-9a-f]{8}-")  # as `temporary_beside` names them
 _OPENED_BY_THE_SHELL = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 _SHORT_NAME = 64  # bytes that every file system takes
-# in place of giving a file its name, or of deleting one (None): `io.file_sets` does so for several files at once
+# in place of giving a file its name, or of deleting one (None): `io.disk.file_sets` does so for several files at once
 Placed = Callable[[Path | None, Path], None]
 PLACED: ContextVar[Placed | None] = ContextVar("what is told of a file that is whole", default=None)
 WINDOWS = os.name == "nt"  # which neither deletes nor replaces a file that somebody has open, a virus scanner say

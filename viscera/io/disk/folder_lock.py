@@ -1,6 +1,6 @@
 """Folders that one process holds: on any file system.
 
-Where it has no locks, files say who holds what (`io.lease`). Where these cannot be written, a warning says so.
+Where it has no locks, files say who holds what (`io.disk.lease`). Where these cannot be written, a warning says so.
 """
 
 import errno

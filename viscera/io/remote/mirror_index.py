@@ -26,7 +26,7 @@ from viscera.io.seals import sum_path
 
 _NAME, _REMOVED = "index.json", "removed"
 LISTS = frozenset({_REMOVED, ".scans"})  # folders in CACHE/remote/HASH that hold notes alone
-LISTED = ".listed.json"  # of the scans that are fetched one by one, see `io.scan_by_scan`
+LISTED = ".listed.json"  # of the scans that are fetched one by one, see `io.remote.scan_by_scan`
 
 
 class Seen(NamedTuple):

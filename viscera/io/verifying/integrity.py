@@ -21,7 +21,6 @@ from viscera.io.remote.mirror_index import Seen
 from viscera.io.runlog import RunFolder
 from viscera.io.seals import Seal, sum_path, table_seal
 from viscera.io.verifying.file_judgement import (
-    BAD,
     LOOKS,
     Check,
     Checked,
@@ -258,10 +257,10 @@ def _exported_file(folder: Path, digest: str) -> Callable[[Path], Checked]:
     """Of an export that may have been exchanged for another since its record was read."""
 
     def look(path: Path) -> Checked:
-        found = has_digest({digest})(path)
-        now = _exported(folder) if found.state in BAD else {path: digest}
-        if now.get(path) == digest:
-            return found
-        return has_digest({now[path]})(path) if path in now else Checked(path, "sound", "not part of it any more")
+        def now() -> list[str]:
+            return [each for at, each in _exported(folder).items() if at == path]
+
+        found = has_digest([digest], now)(path)
+        return Checked(path, "sound", "not part of it any more") if found.state == "missing" and not now() else found
 
     return look

@@ -62,7 +62,7 @@ class Sample(NamedTuple):
     """What this process has, after so many of what is done."""
 
     at: int
-    own_bytes: float  # memory that it shares with no other
+    own_bytes: float  # memory of no file: of one that other processes map as well, they decide what is private
     files: float  # open
     threads: float
 
@@ -92,9 +92,9 @@ def sample(at: int) -> Sample:
     with suppress(OSError, AttributeError):  # where the C library is not GNU's
         ctypes.CDLL(None).malloc_trim(0)
     rollup = Path("/proc/self/smaps_rollup").read_text(encoding="ascii")
-    private = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_"))
+    own = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith(("Anonymous:", "Swap:")))
     files, threads = (sum(1 for _ in Path(f"/proc/self/{each}").iterdir()) for each in ("fd", "task"))
-    return Sample(at, private * 1024, files, threads)
+    return Sample(at, own * 1024, files, threads)
 
 
 def series(work: Callable[[int], object], number: int, samples: int = SAMPLES) -> list[Sample]:

@@ -2,8 +2,11 @@
 
 import gc
 import itertools
+import mmap
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +19,12 @@ from viscera.io.store import Store
 from viscera.stages.predict import predict
 
 MANY = 40
+_MAPS = """
+import mmap, time
+mapped = mmap.mmap(0, 0, access=mmap.ACCESS_READ)
+print(sum(mapped[:: mmap.PAGESIZE]), flush=True)
+time.sleep(60)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +89,20 @@ def test_what_rises_by_chance_or_falls_is_no_leak() -> None:
     flat = [Sample(at, own, 12, 3) for at, own in enumerate(noise)]
     falls = [Sample(at, 1e8 - 1e6 * at, 90 - at, 3) for at in range(MANY)]
     assert rising(flat, "step")[0] == rising(falls, "step")[0] == []
+
+
+def test_what_other_processes_map_does_not_count(tmp_path: Path) -> None:
+    """As they do with libraries: what one process alone maps is private, until a second maps it."""
+    (tmp_path / "library").write_bytes(bytes(64 * 2**20))
+    with (tmp_path / "library").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert sum(mapped[:: mmap.PAGESIZE]) == 0
+        alone = sample(0).own_bytes
+        with subprocess.Popen([sys.executable, "-c", _MAPS], stdin=file, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"0\n"
+            shared = sample(0).own_bytes
+            other.kill()
+    assert abs(shared - alone) < 8 * 2**20
 
 
 def test_a_few_steps_and_predictions_are_watched(tiny_store: Store, tiny_raw: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import typer
 
 from tests.command_line import TINY, refused, run
 from viscera.cli import app as module
-from viscera.cli.terminal import Display, Lines, LossyFile, stop_on_signal
+from viscera.cli.terminal import Display, Lines, LossyFile, open_streams, stop_on_signal
 from viscera.core.progress import Progress
 from viscera.core.scan import Volume
 from viscera.io.checkpoint import load_checkpoint
@@ -249,6 +249,15 @@ def test_in_a_locale_that_is_not_utf_8_names_of_files_are_all_the_same(tmp_path:
     other = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}  # as ISO-8859-1 is, where it is installed
     done = shell(f"{shlex.quote(sys.executable)} -c {shlex.quote(said)} störe", tmp_path, **other)
     assert (done.returncode, done.stdout, done.stderr) == (0, r"'st\xf6re'" + "\n", "")
+
+
+def test_streams_that_somebody_put_there_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of text alone, as a notebook's."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.StringIO())
+    put = sys.stdout, sys.stderr
+    open_streams()
+    assert (sys.stdout, sys.stderr) == put
 
 
 def test_a_stream_drops_what_nobody_reads_and_says_why() -> None:

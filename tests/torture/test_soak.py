@@ -3,13 +3,16 @@
 import gc
 import itertools
 import mmap
+import multiprocessing
 import shutil
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,50 +30,56 @@ time.sleep(60)
 """
 
 
-@pytest.fixture(autouse=True)
-def what_is_new_alone_is_collected() -> Iterator[None]:
-    """Each sample collects garbage first, and all that the suite has loaded would be looked through for it."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Executor]:
+    """A process where nothing was before: the heap of one that ran thousands of tests shrinks when it likes."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        yield pool
 
 
-@pytest.fixture
-def ended() -> Iterator[threading.Event]:
-    """Set at the end."""
-    event = threading.Event()
-    yield event
-    event.set()
+def said_of(work: Callable[[int], object]) -> list[str]:
+    """What rises, in sentences."""
+    gc.freeze()  # each sample collects garbage first: what is imported is not looked through for it
+    return rising(series(work, MANY), "prediction")[0]
 
 
-def leaking(what: str, ended: threading.Event, kept: list[object]) -> Callable[[int], object]:
-    """Work that keeps something each time."""
-    if what == "memory":
-        return lambda _: kept.append(bytearray(b"x" * 2**20))
-    if what == "open files":
-        return lambda _: kept.append(socket.socket())
-    return lambda _: threading.Thread(target=ended.wait, daemon=True).start()
+def found_of_a_leak(what: str) -> list[str]:
+    """What is said about work that keeps something each time."""
+    kept: list[Any] = []
+    ended = threading.Event()
+    work: dict[str, Callable[[], object]] = {
+        "memory": lambda: kept.append(bytearray(b"x" * 2**20)),
+        "open files": lambda: kept.append(socket.socket()),
+        "threads": lambda: threading.Thread(target=ended.wait, daemon=True).start(),
+    }
+    wrong = said_of(lambda _: work[what]())
+    ended.set()
+    for each in kept if what == "open files" else ():
+        each.close()
+    return wrong
 
 
 @pytest.mark.parametrize("what", ["memory", "open files", "threads"])
-def test_a_leak_is_noticed(what: str, ended: threading.Event) -> None:
-    kept: list[object] = []
-    wrong, _ = rising(series(leaking(what, ended, kept), MANY), "prediction")
+def test_a_leak_is_noticed(elsewhere: Executor, what: str) -> None:
+    wrong = elsewhere.submit(found_of_a_leak, what).result()
     assert any(each.startswith(f"{what} rise") for each in wrong), wrong
-    for each in kept:
-        if isinstance(each, socket.socket):
-            each.close()
 
 
-def test_what_is_given_back_is_no_leak(tmp_path: Path) -> None:
+def found_without_a_leak(folder: Path) -> list[str]:
+    """What is said about work that gives everything back."""
+
     def work(at: int) -> None:
-        path = tmp_path / str(at % 3)
+        path = folder / str(at % 3)
         path.write_bytes(bytes(100_000 * (1 + at % 2)))
         thread = threading.Thread(target=path.read_bytes)
         thread.start()
         thread.join()
 
-    assert rising(series(work, MANY), "prediction")[0] == []
+    return said_of(work)
+
+
+def test_what_is_given_back_is_no_leak(elsewhere: Executor, tmp_path: Path) -> None:
+    assert elsewhere.submit(found_without_a_leak, tmp_path).result() == []
 
 
 def test_the_slope_is_that_of_a_line_whatever_a_few_values_are() -> None:

@@ -72,11 +72,12 @@ def _lossy(stream: TextIO | None, number: int) -> TextIO:
         stream.reconfigure(errors="backslashreplace")
         with contextlib.suppress(OSError):
             number = number if stream.fileno() == number else -1
-    if stream is not None and (number < 0 or not isinstance(stream.buffer, io.BufferedWriter | io.FileIO)):
+    below = getattr(stream, "buffer", None)
+    if stream is not None and (number < 0 or not isinstance(below, io.BufferedWriter | io.FileIO)):
         return stream  # one that somebody put there: a test, a notebook
     file = LossyFile(number, "w", closefd=False)
     encoding = stream.encoding if stream is not None else "utf-8"
-    at_once = number == 2 or file.isatty() or (stream is not None and isinstance(stream.buffer, io.FileIO))
+    at_once = number == 2 or file.isatty() or isinstance(below, io.FileIO)
     return io.TextIOWrapper(io.BufferedWriter(file), encoding, "backslashreplace", line_buffering=at_once)
 
 

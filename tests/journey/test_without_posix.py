@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -19,17 +20,23 @@ for name in ("sched_getaffinity", "sysconf", "getloadavg", "getuid", "fork", "O_
 for name in ("SIGHUP", "SIGXFSZ", "pthread_sigmask"):
     delattr(signal, name)
 from viscera.cli import main
-main()
 """
 ROOT = Path(__file__).parents[2]
 
 
-def call(folder: Path, *arguments: object, before: str = "") -> str:
-    """A command in a process that has none of these; what it said on standard error."""
-    command = [sys.executable, "-c", before + SCRIPT, *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stderr
+def called(folder: Path, *commands: Sequence[object], before: str = "") -> "subprocess.CompletedProcess[str]":
+    """Commands, one after the other until one fails, in a process that has none of these."""
+    lines = [["viscera", *map(str, each)] for each in commands]
+    calls = f"""
+for sys.argv in {lines!r}:
+    try:
+        main()
+    except SystemExit as ended:
+        if ended.code:
+            raise
+"""
+    start = [sys.executable, "-c", before + SCRIPT + calls]
+    return subprocess.run(start, cwd=folder, capture_output=True, text=True, check=False)
 
 
 def test_no_module_that_windows_lacks_is_imported_at_the_top() -> None:
@@ -43,11 +50,15 @@ def test_no_module_that_windows_lacks_is_imported_at_the_top() -> None:
 
 
 def test_prepare_train_predict(tiny_raw: Path, tmp_path: Path) -> None:
-    said = call(tmp_path, "prepare", tiny_raw, "store", "--downsample", 1, "--test-fraction", 0.2)
-    assert "no locks" not in said  # files say who holds what (`io.disk.lease`), and are gone afterwards
+    done = called(
+        tmp_path,
+        ("prepare", tiny_raw, "store", "--downsample", 1, "--test-fraction", 0.2),
+        ("train", "store", "run", *TINY),
+        ("predict", "run", tiny_raw / "imagesTr" / "case_0_0000.nii.gz", "out"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no locks" not in done.stderr  # files say who holds what (`io.disk.lease`), and are gone afterwards
     assert [path.name for path in (tmp_path / "store").glob(".lock*")] == [".lock"]
-    call(tmp_path, "train", "store", "run", *TINY)
-    call(tmp_path, "predict", "run", tiny_raw / "imagesTr" / "case_0_0000.nii.gz", "out")
     assert (tmp_path / "out" / "case_0.nii.gz").exists()
     assert (tmp_path / "run" / "last.pt").exists()
 
@@ -66,8 +77,7 @@ sys.modules["portalocker"] = types.SimpleNamespace(AlreadyLocked=AlreadyLocked, 
 
 
 def test_locks_are_portalockers_there(tiny_raw: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", LOCKER + SCRIPT, "prepare", str(tiny_raw), "store", "--downsample", "1"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = called(tmp_path, ("prepare", tiny_raw, "store", "--downsample", 1), before=LOCKER)
     assert done.returncode == 3
     assert "locked with 6" in done.stderr
     assert "another process is working on it" in done.stderr

@@ -163,9 +163,11 @@ def test_no_byte_of_a_checkpoint_can_change_unnoticed(artifacts: dict[str, Path]
     assert zipfile.ZipFile(last).comment.startswith(b"sha256:")
     content, copy = last.read_bytes(), tmp_path / "last.pt"
     end = len(content)
-    for at in [*range(0, end, end // 300), *range(end - 120, end)]:
+    for number, at in enumerate([*range(0, end, end // 300), *range(end - 120, end)]):
         copy.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-        assert [each.state for each in verify(copy)] == ["damaged"], at
+        assert file_seal(copy) is not Seal.FITS, at
+        if number % 20 == 0:
+            assert [each.state for each in verify(copy)] == ["damaged"], at
 
 
 def newer(path: Path) -> None:

@@ -26,7 +26,7 @@ from viscera.view.open_gallery import open_gallery
 
 SCREENSHOTS = os.environ.get("VISCERA_SCREENSHOTS")  # folder for those of the documentation: of larger scans
 SHAPE = (192, 160, 128) if SCREENSHOTS else (48, 40, 32)
-WINDOW = (1440, 900) if SCREENSHOTS else (960, 640)  # CSS pixels: without a graphics card each costs time
+WINDOW = (1440, 900) if SCREENSHOTS else (720, 480)  # CSS pixels: without a graphics card each costs time
 WITHOUT = "needs starlette and uvicorn: pip install 'viscera[view]'"
 NAMES = ("phantom_000", "phantom_001")
 

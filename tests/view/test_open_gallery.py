@@ -179,3 +179,14 @@ def test_a_file_that_is_no_scan_is_refused_before_the_page_opens(tmp_path: Path,
     labels = save_scan(tmp_path / "organs.nii.gz", np.ones((5, 4, 3), np.uint8), np.eye(4))
     with pytest.raises(BadInputError, match=r"slice\.png: this is not a NIfTI file"):
         open_gallery(labels, Beside(scans=picture))
+
+
+@pytest.mark.parametrize(("kind", "names"), [(np.uint8, ("a.nii", "a.nii.gz")), (np.int16, ("a.nii", "a_0000.nii"))])
+def test_two_files_of_one_case_are_refused(
+    tmp_path: Path, save_scan: SaveScan, kind: type[np.generic], names: tuple[str, str]
+) -> None:
+    """Label maps, which are files of bytes, and scans: either could be the one that was meant."""
+    for name in names:
+        save_scan(tmp_path / name, np.zeros((4, 4, 4), kind), np.eye(4))
+    with pytest.raises(BadInputError, match=rf"{names[1]}: {names[0]} is of the same case. Keep one of them"):
+        open_gallery(tmp_path, Beside())

@@ -104,7 +104,7 @@ def prediction_files(predictions: Path, references: Path, keys: Pseudonyms | Non
             f"{predictions}, {references}: a file and a folder; give two label maps, or two folders. A store and a "
             "data set are folders, and go with a folder of predictions."
         )
-    files = _by_name(predictions)
+    files = label_maps_in(predictions)
     if not files:
         raise BadInputError(f"{predictions}: no .nii or .nii.gz file in this folder. Give the folder of predictions.")
     if keys:
@@ -167,7 +167,7 @@ def reference_file(path: Path, meaning: Meaning) -> Reference:
 
 
 def _of_folder(folder: Path, meaning: Meaning) -> dict[str, Reference]:
-    label_maps = _by_name(folder)
+    label_maps = label_maps_in(folder)
     data_set = explained_by(folder) if label_maps else folder
     if data_set is None:
         known = _explained(folder.resolve(), meaning)
@@ -199,7 +199,8 @@ def _of_label_map(path: Path, meaning: Meaning, known: LabelNumbers | None) -> R
     return Reference(path, read, known.unlabelled if known else ())
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
+def label_maps_in(folder: Path) -> dict[str, Path]:
+    """The label maps of a folder, by case, maps of probabilities left out; raises BadInputError for two of one case."""
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if is_nifti(path) and not is_map(path):

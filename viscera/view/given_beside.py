@@ -16,7 +16,15 @@ from viscera.io.nifti_header import files_of, is_nifti
 from viscera.io.predictions import Measured, read_measurements
 from viscera.io.probability_maps import is_map
 from viscera.io.pseudonyms import Pseudonyms
-from viscera.io.references import Meaning, Reference, classes_beside, read_predictions, reference_file, references_of
+from viscera.io.references import (
+    Meaning,
+    Reference,
+    classes_beside,
+    label_maps_in,
+    read_predictions,
+    reference_file,
+    references_of,
+)
 from viscera.io.remote.mirror_index import Seen
 from viscera.io.scans import open_scans
 from viscera.io.scans import read_volume as read_any_scan
@@ -62,7 +70,10 @@ def is_store(path: Path) -> bool:
 
 
 def scans_of(path: Path) -> dict[str, ScanLayer]:
-    """The scans of a file, folder, data set, DICOM folder or store, by case; raises BadInputError for none."""
+    """The scans of a file, folder, data set, DICOM folder or store, by case.
+
+    Raises BadInputError for none, or two of one case.
+    """
     if is_store(path):
         store = Store.open(path)
         return {name: store_scan(store, name) for name in store.names()}
@@ -70,9 +81,12 @@ def scans_of(path: Path) -> dict[str, ScanLayer]:
         with suppress(BadInputError):
             cases = find_cases(path, table=ABDOMEN, partial=True)
             return {case.name: ScanLayer((case.image,), partial(read_any_scan, case.image)) for case in cases}
-    found = {}
+    found: dict[str, ScanLayer] = {}
     with open_scans(path) as scans:
         for scan in scans:
+            if scan.name in found:
+                other = found[scan.name].files[0].name
+                raise BadInputError(f"{scan.path}: {other} is of the same case. Keep one of them.")
             if scan.series is None:
                 found[scan.name] = ScanLayer(files_of(scan.path), scan.read)
             elif path.is_dir():
@@ -90,9 +104,13 @@ def store_scan(store: Store, name: str) -> ScanLayer:
 
 
 def label_maps_of(path: Path) -> dict[str, Path]:
-    """The label maps of a file or folder, by case, maps of probabilities left out."""
-    paths = [path] if path.is_file() else sorted(path.iterdir()) if path.is_dir() else []
-    found = {case_name(each): each for each in paths if is_nifti(each) and not is_map(each)}
+    """The label maps of a file or folder, by case, maps of probabilities left out.
+
+    Raises BadInputError for none, or two of one case.
+    """
+    found = label_maps_in(path) if path.is_dir() else {}
+    if path.is_file() and is_nifti(path) and not is_map(path):
+        found = {case_name(path): path}
     if not found:
         raise BadInputError(f"{path}: no label map (.nii.gz) in it. Give a file, or a folder of them.")
     return found

@@ -1,14 +1,15 @@
 """Back to the scan's grid: time, and the peak memory of `predict` on a scan of 512×512×600 voxels.
 
-    python -m benchmarks.bench_restore
+    python -m benchmarks.bench_restore [--quick]
 
 Beside it, in the same run, what was there before: dense matrices along each axis, on the probabilities of the whole
 network's grid. The network is an exact function of HU that costs next to nothing; without downsampling its windows do
 not overlap, to save time. Times are CPU times; each peak is that of a process of its own, which reads the scan and
 writes the label map.
+
+Quick: a scan of 128×128×150 voxels, no factor of 4, one repeat. Peaks are then mostly those of the imports.
 """
 
-import argparse
 import json
 import resource
 import statistics
@@ -19,14 +20,15 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.record import record
+from benchmarks.quick import parser_of
+from benchmarks.record import RESULTS, record
 from viscera.core.anatomy import ABDOMEN, NUM_CLASSES
 from viscera.core.config import Config
 from viscera.core.geometry import Geometry, Index3
@@ -40,10 +42,6 @@ from viscera.io.checkpoint import Checkpoint, save_checkpoint
 from viscera.io.nifti import write_nifti
 from viscera.stages.predict import predict
 
-SHAPE = (512, 512, 600)
-TIMED_SHAPE = (512, 512, 200)
-FACTORS = (1, 2, 4)
-REPEATS = 3
 SPACING_MM = (0.8, 0.8, 1.0)
 ORGANS = (  # centre and radii as shares of the scan's edges
     ((0.50, 0.45, 0.50), (0.02, 0.02, 0.45)),
@@ -54,6 +52,19 @@ ORGANS = (  # centre and radii as shares of the scan's edges
     ((0.38, 0.63, 0.55), (0.03, 0.04, 0.05)),
     ((0.54, 0.53, 0.52), (0.12, 0.03, 0.05)),
 )
+
+
+class Size(NamedTuple):
+    """How much is measured."""
+
+    scan: Index3
+    timed: Index3  # what is restored alone
+    factors: tuple[int, ...]
+    repeats: int
+
+
+FULL = Size((512, 512, 600), (512, 512, 200), (1, 2, 4), 3)
+QUICK = Size((128, 128, 150), (128, 128, 50), (1, 2), 1)
 
 
 class Levels(nn.Module):
@@ -78,11 +89,11 @@ def organs(shape: Index3) -> LabelArray:
     return labels
 
 
-def make_input(folder: Path) -> None:
+def make_input(folder: Path, size: Size) -> None:
     """A scan, and a run for each factor."""
     levels = np.rint(-500 + 1000 * np.arange(NUM_CLASSES) / 7).astype(np.int16)
-    write_nifti(folder / "ct.nii.gz", Volume(levels[organs(SHAPE)], Geometry.from_spacing(SHAPE, SPACING_MM)))
-    for factor in FACTORS:
+    write_nifti(folder / "ct.nii.gz", Volume(levels[organs(size.scan)], Geometry.from_spacing(size.scan, SPACING_MM)))
+    for factor in size.factors:
         options = {"prepare.downsample": factor, "predict.grid": "prepared", "train.device": "cpu"}
         (folder / f"run_{factor}").mkdir()
         save_checkpoint(folder / f"run_{factor}" / "last.pt", _checkpoint(resolve_config(options=options)))
@@ -124,7 +135,7 @@ def dense_restored(probabilities_LIJK: Tensor, change: GridChange) -> LabelMap:
     return LabelMap(labels, change.fine)
 
 
-def labels_before(model: Model, hu: HuArray, change: GridChange, _tally: object = None) -> LabelArray:
+def labels_before(model: Model, hu: HuArray, change: GridChange, *_: object) -> LabelArray:
     """`Model.labels` with the probabilities of the whole grid."""
     train, config, device = model.trained_with.train, model.config, model.device
     probabilities = torch.empty((NUM_CLASSES, *hu.shape))
@@ -149,14 +160,15 @@ def measure_predict(folder: Path, factor: int, restore: str, version: str) -> di
         stack.enter_context(mock.patch.object(trained_model, "FoldedUNet3D", lambda network, _: network))
         if version == "before":
             stack.enter_context(mock.patch.object(Model, "labels", labels_before))
-        predict(folder / f"run_{factor}", folder / "ct.nii.gz", folder / f"{version}.nii.gz", config, overwrite=True)
+        out = folder / f"{version}_{factor}_{restore}.nii.gz"
+        predict(folder / f"run_{factor}", folder / "ct.nii.gz", out, config)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {"cpu_s": round(time.process_time() - started, 1), "peak_mib": round(peak / 1024)}
 
 
-def measure_restoring(factor: int) -> dict[str, Any]:
+def measure_restoring(factor: int, size: Size) -> dict[str, Any]:
     """CPU seconds of restoring alone, now and before, taken in turn."""
-    change = GridChange.by_factor(Geometry.from_spacing(TIMED_SHAPE, SPACING_MM), (factor,) * 3)
+    change = GridChange.by_factor(Geometry.from_spacing(size.timed, SPACING_MM), (factor,) * 3)
     labels = torch.from_numpy(np.array(organs(change.coarse.shape), order="C"))
     one_hot = torch.stack([labels == label for label in range(NUM_CLASSES)]).float()
     planes = [plane.contiguous() for plane in one_hot.unbind(-1)]
@@ -164,19 +176,20 @@ def measure_restoring(factor: int) -> dict[str, Any]:
 
     return {
         "labels_of_probabilities": in_turn(
-            lambda: restore_planes(planes, change), lambda: dense_restored(one_hot, change)
+            lambda: restore_planes(planes, change), lambda: dense_restored(one_hot, change), size.repeats
         ),
         "probabilities_for_fusion": in_turn(
             lambda: sum(1 for _ in restored_planes(planes, change)),
             lambda: sum(1 for _ in dense_planes(one_hot, change)),
+            size.repeats,
         ),
-        "labels_now_s": [cpu_seconds(lambda: restore_labels(argmax, change)) for _ in range(REPEATS)],
+        "labels_now_s": [cpu_seconds(lambda: restore_labels(argmax, change)) for _ in range(size.repeats)],
     }
 
 
-def in_turn(now: Callable[[], object], before: Callable[[], object]) -> dict[str, Any]:
+def in_turn(now: Callable[[], object], before: Callable[[], object], repeats: int) -> dict[str, Any]:
     """CPU seconds of both, taken in turn, and the ratio of the medians."""
-    pairs = [(cpu_seconds(now), cpu_seconds(before)) for _ in range(REPEATS)]
+    pairs = [(cpu_seconds(now), cpu_seconds(before)) for _ in range(repeats)]
     seconds_now, seconds_before = ([pair[side] for pair in pairs] for side in (0, 1))
     ratio = statistics.median(seconds_before) / statistics.median(seconds_now)
     return {"now_s": seconds_now, "before_s": seconds_before, "before_over_now": round(ratio, 1)}
@@ -189,45 +202,50 @@ def cpu_seconds(function: Callable[[], object]) -> float:
     return round(time.process_time() - started, 2)
 
 
-def in_own_process(*arguments: object) -> dict[str, Any]:
+def in_own_process(size: Size, *arguments: object) -> dict[str, Any]:
     """What a part of this benchmark returns, run by itself."""
-    command = [sys.executable, "-m", "benchmarks.bench_restore", *map(str, arguments)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    quick = ["--quick"] if size == QUICK else []
+    command = [sys.executable, "-m", "benchmarks.bench_restore", *map(str, arguments), *quick]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout or "{}")
     return result
 
 
-def measure_all() -> dict[str, Any]:
+def measure_all(size: Size) -> dict[str, Any]:
     """Everything, each part in a process of its own: none inherits the peak of another."""
-    figures: dict[str, Any] = {"scan": SHAPE, "restoring_alone_on": TIMED_SHAPE}
+    figures: dict[str, Any] = {"scan": size.scan, "restoring_alone_on": size.timed}
     with tempfile.TemporaryDirectory() as temporary:
-        in_own_process("make", temporary)
-        for factor in FACTORS:
+        in_own_process(size, "make", temporary)
+        for factor in size.factors:
             for restore in ("probabilities", "labels") if factor > 1 else ("probabilities",):
                 pair = {
-                    version: in_own_process("predict", temporary, factor, restore, version)
+                    version: in_own_process(size, "predict", temporary, factor, restore, version)
                     for version in ("now", "before")
                 }
                 figures[f"predict_downsample_{factor}_{restore}"] = pair
-    for factor in FACTORS[1:]:
-        figures[f"restoring_downsample_{factor}"] = in_own_process("restore", factor)
+    for factor in size.factors[1:]:
+        figures[f"restoring_downsample_{factor}"] = in_own_process(size, "restore", factor)
     return figures
 
 
 def main() -> None:
     """Measure and record; with arguments, one part of it as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", nargs="*")
-    part, *arguments = parser.parse_args().part or ["all"]
+    parser = parser_of(__doc__)
+    parser.add_argument("part", nargs="*", help="for the processes that this one starts")
+    given = parser.parse_args()
+    part, *arguments = given.part or ["all"]
+    size = QUICK if given.quick else FULL
     torch.set_num_threads(1)
     if part == "make":
-        make_input(Path(arguments[0]))
+        make_input(Path(arguments[0]), size)
     elif part == "predict":
         print(json.dumps(measure_predict(Path(arguments[0]), int(arguments[1]), arguments[2], arguments[3])))
     elif part == "restore":
-        print(json.dumps(measure_restoring(int(arguments[0]))))
+        print(json.dumps(measure_restoring(int(arguments[0]), size)))
+    elif part == "all":
+        record("restore", measure_all(size), folder=None if given.quick else RESULTS)
     else:
-        record("restore", measure_all())
+        parser.error(f"there is no part {part}: make, predict and restore are")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Ratios are of medians, the peer's over ours: above 1 ours is better. A benchmark
 Where a peer has several settings that might be its best, `time` takes all of them, and the fastest counts.
 """
 
-import argparse
 import gc
 import statistics
 import sys
@@ -22,6 +21,7 @@ from typing import Any, cast
 
 import torch
 
+from benchmarks.quick import parser_of
 from benchmarks.record import RESULTS, processor_kind, record
 from viscera.engine.hardware import choose_device
 
@@ -99,8 +99,7 @@ class Benchmark:
         cls, name: str, purpose: str | None, peers: Sequence[str] = (), threads: int = 1, **more: str
     ) -> "Benchmark":
         """From `--quick`, `--device` and `--threads`, by default as many as given here; and what else it takes."""
-        parser = argparse.ArgumentParser(description=purpose, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument("--quick", action="store_true", help="less work, under 60 seconds; no file is written")
+        parser = parser_of(purpose)
         parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
         parser.add_argument(
             "--threads", type=int, default=threads, help=f"threads of PyTorch, ours and the peers' (default {threads})"

@@ -1,10 +1,12 @@
 """What networks that differ from the paper's cost: a training step and a scan predicted, each beside the paper's.
 
-    python -m benchmarks.bench_designs
+    python -m benchmarks.bench_designs [--quick]
 
 Windows of 32³, two a step, 16 filters, four levels, eight classes; seconds of the processor, one thread, in turn. In
 float32, each in the layout that is the faster for it; a scan of 64³ in the default mode. A ratio is the paper's
 network's median over the other's: below 1 the other takes longer.
+
+Quick: windows of 16³, 8 filters, a scan of 32³, once.
 """
 
 import statistics
@@ -15,7 +17,8 @@ import numpy as np
 import torch
 
 from benchmarks.bench_diagnostics import CPU, facts
-from benchmarks.record import record
+from benchmarks.quick import is_quick
+from benchmarks.record import RESULTS, record
 from viscera.core.config import PredictConfig, TrainConfig
 from viscera.core.resolve import resolve_config
 from viscera.engine.feed import Feed
@@ -24,8 +27,16 @@ from viscera.engine.trainer import Trainer
 from viscera.imaging.phantom import phantom_case
 from viscera.networks.folded_unet3d import FoldedUNet3D
 
-REPEATS = 3
-SIZES = {"patch": 32, "batch_size": 2, "filters": 16, "levels": 4, "capture": "never", "precision": "float32"}
+REPEATS, SCAN, QUICK_SCAN = 3, 64, 32
+SIZES: dict[str, Any] = {
+    "patch": 32,
+    "batch_size": 2,
+    "filters": 16,
+    "levels": 4,
+    "capture": "never",
+    "precision": "float32",
+}
+QUICK_SIZES = {**SIZES, "patch": 16, "filters": 8}
 DESIGNS: dict[str, dict[str, Any]] = {
     "paper": {},
     "instance": {"normalisation": "instance"},
@@ -43,24 +54,27 @@ DESIGNS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     """Measure and write `results/designs.json`."""
+    quick = is_quick(__doc__)
     torch.set_num_threads(1)
-    case = phantom_case(0, 0, (64, 64, 64))
-    feed = Feed([(case.volume.hu, case.label_map.labels)] * 2, 32, 2, 0)
+    sizes, edge, repeats = (QUICK_SIZES, QUICK_SCAN, 1) if quick else (SIZES, SCAN, REPEATS)
+    patch, batch_size = sizes["patch"], sizes["batch_size"]
+    case = phantom_case(0, 0, (edge, edge, edge))
+    feed = Feed([(case.volume.hu, case.label_map.labels)] * batch_size, patch, batch_size, 0)
     steps: dict[str, dict[str, list[float]]] = {name: {} for name in DESIGNS}
     scans: dict[str, list[float]] = {name: [] for name in DESIGNS}
     trainers = {
         (name, layout): Trainer.create(
-            resolve_config(file_values={"train": {**SIZES, "network": design, "memory_layout": layout}}), facts(), CPU
+            resolve_config(file_values={"train": {**sizes, "network": design, "memory_layout": layout}}), facts(), CPU
         )
         for name, design in DESIGNS.items()
         for layout in ("channels_last", "channels_first")
     }
-    for number in range(REPEATS + 1):
+    for number in range(repeats + 1):
         for (name, layout), trainer in trainers.items():
             seconds = _seconds(lambda trainer=trainer, step=number + 1: trainer.training_step(feed.batch(step)))
             if number:  # the first warms up
                 steps[name].setdefault(layout, []).append(seconds)
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for name in DESIGNS:
             trainer = trainers[name, "channels_last"]
             scans[name].append(_seconds(lambda trainer=trainer: _predicted(trainer, case.volume.hu)))
@@ -75,7 +89,8 @@ def main() -> None:
         }
         for name in DESIGNS
     }
-    record("designs", {"32_batch_2_filters_16": figures})
+    size = f"{patch}_batch_{batch_size}_filters_{sizes['filters']}"
+    record("designs", {size: figures}, folder=None if quick else RESULTS)
 
 
 def _predicted(trainer: Trainer, hu: np.ndarray[tuple[int, ...], np.dtype[np.int16]]) -> None:

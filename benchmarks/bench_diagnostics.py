@@ -1,21 +1,25 @@
 """What it costs to log whose gradient it is: a whole training with and without `train.diagnose`, taken in turn.
 
-    python -m benchmarks.bench_diagnostics
+    python -m benchmarks.bench_diagnostics [--quick]
 
 One thread, phantoms; seconds of the processor, because the machine may be shared. The paper's size is worked out from
 one step and one diagnosis of it.
+
+Quick: 60 of the demo's 300 steps, once; for the paper's size windows of 32³, 8 filters.
 """
 
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import torch
 
-from benchmarks.record import record
+from benchmarks.quick import is_quick
+from benchmarks.record import RESULTS, record
 from viscera.core.config import Config
 from viscera.core.resolve import resolve_config
 from viscera.engine.diagnostics import full_diagnosis, full_steps, logit_gradient_norms
@@ -26,7 +30,8 @@ from viscera.imaging.phantom import phantom_case
 from viscera.io.runlog import RunFolder
 from viscera.losses.balance import WeightSchedule, class_weights
 
-REPEATS = 3
+REPEATS, QUICK_STEPS = 3, 60
+QUICK_SIZE = {"train.patch": 32, "train.filters": 8}
 CPU = torch.device("cpu")
 
 
@@ -46,25 +51,25 @@ def facts() -> TrainingFacts:
     return TrainingFacts(torch.arange(8), WeightSchedule(weights, weights), ((8.0, 8.0, 8.0),))
 
 
-def whole_trainings() -> dict[str, Any]:
+def whole_trainings(repeats: int, options: Mapping[str, int]) -> dict[str, Any]:
     """The demo's training, on and off in turn."""
     cases = [phantom_case(0, number, (48, 36, 36)) for number in range(6)]
-    config = resolve_config("demo", options={"train.batch_norm": "running"})
+    config = resolve_config("demo", options={"train.batch_norm": "running", **options})
     feed = Feed([(case.volume.hu, case.label_map.labels) for case in cases], config.train.patch, 3, 0)
     off = config.model_copy(update={"train": config.train.model_copy(update={"diagnose": False})})
     seconds: tuple[list[float], list[float]] = ([], [])
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for settings, times in zip((config, off), seconds, strict=True):
             times.append(round(training_seconds(settings, feed), 3))
     ratio = statistics.median(seconds[0]) / statistics.median(seconds[1])
     return {"with_s": seconds[0], "without_s": seconds[1], "ratio_of_medians": round(ratio, 4)}
 
 
-def papers_size() -> dict[str, Any]:
+def papers_size(options: Mapping[str, int]) -> dict[str, Any]:
     """One step of 64³, batch 3, 32 filters, and one diagnosis of each kind, in seconds; their share of 10,000 steps."""
-    config = resolve_config("paper")
+    config = resolve_config("paper", options=options)
     case = phantom_case(0, 0, (64, 64, 64))
-    feed = Feed([(case.volume.hu, case.label_map.labels)] * 3, 64, 3, 0)
+    feed = Feed([(case.volume.hu, case.label_map.labels)] * 3, config.train.patch, 3, 0)
     trainer = Trainer.create(config, facts(), CPU)
     batch = feed.batch(1)
     trainer.training_step(batch)
@@ -88,8 +93,14 @@ def _seconds(run: Any) -> float:  # noqa: ANN401 - any call without arguments
 
 def main() -> None:
     """Measure and write `results/diagnostics.json`."""
+    quick = is_quick(__doc__)
     torch.set_num_threads(1)
-    record("diagnostics", {"demo_300_steps": whole_trainings(), "paper_10000_steps": papers_size()})
+    if quick:
+        demo = whole_trainings(1, {"train.iterations": QUICK_STEPS})
+        found = {f"demo_{QUICK_STEPS}_steps": demo, "small_10000_steps": papers_size(QUICK_SIZE)}
+    else:
+        found = {"demo_300_steps": whole_trainings(REPEATS, {}), "paper_10000_steps": papers_size({})}
+    record("diagnostics", found, folder=None if quick else RESULTS)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Dice of `predict.mode: auto` beside `sub_volumes`: the same models on the same scans, only the windows differ.
 
     python -m benchmarks.bench_modes [FOLDER] [--real DATA]
+    python -m benchmarks.bench_modes --quick
 
 - Phantoms: the six models of `benchmarks.bench_precision` (three seeds, float32 and bfloat16), on its eight test cases.
 - With `--real`, a data set in nnU-Net raw layout with the cases `ts_example` and `lidc0001`: learnt by heart together
@@ -9,9 +10,10 @@
 `auto` may take one window for the whole of such small scans; `auto in small windows` is the same where memory allows
 windows no larger than those of training. In FOLDER (default: precision) what is trained already is not trained again.
 Dice is the organs' mean over the cases, on the scans' own grids.
+
+Quick: four models of `benchmarks.bench_precision --quick`, on its two test cases, and no real scan.
 """
 
-import argparse
 import json
 import statistics
 import warnings
@@ -22,7 +24,7 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.bench_precision import FORMATS, RATE, SEEDS, WEIGHTINGS, trained
+from benchmarks.bench_precision import FORMATS, FULL, QUICK, RATE, WEIGHTINGS, parser_of_folder, trained, work_folder
 from benchmarks.record import RESULTS, processor_kind, record
 from viscera.core.arms import Arm
 from viscera.core.geometry import AxisOrder
@@ -103,21 +105,25 @@ def compared(dice: Mapping[Way, list[float]]) -> dict[str, Any]:
 def main() -> None:
     """Train what is not trained, predict in both modes, and record."""
     warnings.simplefilter("ignore")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("precision"))
-    parser.add_argument("--real", type=Path, metavar="DATA")
+    parser = parser_of_folder(__doc__)
+    parser.add_argument("--real", type=Path, metavar="DATA", help="a data set in nnU-Net raw layout")
     given = parser.parse_args()
-    plan, arms = trained(given.folder), [Arm(weighting, RATE, each) for weighting in WEIGHTINGS for each in FORMATS]
-    models = {f"{arm.name}, seed {seed}": plan.folder.run(arm, seed) for arm in arms for seed in SEEDS}
-    store = Store.open(given.folder / "store")
-    phantoms = {way: [mean_dice(run, store, "test", way) for run in models.values()] for way in get_args(Way)}
-    figures: dict[str, Any] = {"phantoms": {"models": [*models], **compared(phantoms)}}
-    if given.real is not None:
-        learnt = [learnt_by_heart(given.folder / f"real-{edge}", given.real, edge) for edge in EDGES]
-        real = {way: [mean_dice(*each, "train", way) for each in learnt] for way in get_args(Way)}
-        what = "two real scans learnt by heart and predicted themselves: nothing about other patients"
-        figures["real"] = {"what": what, "steps_by_window": EDGES, **compared(real)}
-    record("modes", figures, folder=RESULTS / processor_kind())
+    if given.quick and (given.folder or given.real):
+        parser.error("a quick run keeps nothing and takes no real scan: leave FOLDER and --real away, or --quick")
+    size = QUICK if given.quick else FULL
+    with work_folder(given.folder, quick=given.quick) as folder:
+        plan = trained(folder, size)
+        arms = [Arm(weighting, RATE, each) for weighting in WEIGHTINGS for each in FORMATS]
+        models = {f"{arm.name}, seed {seed}": plan.folder.run(arm, seed) for arm in arms for seed in size.seeds}
+        store = Store.open(folder / "store")
+        phantoms = {way: [mean_dice(run, store, "test", way) for run in models.values()] for way in get_args(Way)}
+        figures: dict[str, Any] = {"phantoms": {"models": [*models], **compared(phantoms)}}
+        if given.real is not None:
+            learnt = [learnt_by_heart(folder / f"real-{edge}", given.real, edge) for edge in EDGES]
+            real = {way: [mean_dice(*each, "train", way) for each in learnt] for way in get_args(Way)}
+            what = "two real scans learnt by heart and predicted themselves: nothing about other patients"
+            figures["real"] = {"what": what, "steps_by_window": EDGES, **compared(real)}
+    record("modes", figures, folder=None if given.quick else RESULTS / processor_kind())
 
 
 if __name__ == "__main__":

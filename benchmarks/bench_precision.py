@@ -1,6 +1,7 @@
 """Dice after training in bfloat16 beside float32: the same phantoms, steps and seeds, the number format alone differs.
 
     python -m benchmarks.bench_precision [FOLDER]
+    python -m benchmarks.bench_precision --quick
 
 28 phantoms, the settings of `--preset demo` at rate 0.01 and uniform weights, three seeds: six short
 trainings, scored on the eight test cases. In FOLDER (default: precision) what is done already is not done again. What a
@@ -9,14 +10,20 @@ phantom shows is no clinical result.
 The figures are mean Dice of the organs over the test cases. `seed_sd` is the standard deviation over the seeds of
 float32, `difference` the mean of bfloat16 minus float32 over the seeds, with its standard error: within seed noise
 where it is smaller than `seed_sd`.
+
+Quick: 8 phantoms, two of them test cases, 10 steps, two seeds, in a folder that does not stay: Dice says nothing then.
 """
 
+import argparse
 import statistics
-import sys
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from benchmarks.quick import parser_of
 from benchmarks.record import RESULTS, processor_kind, record
 from viscera.core.arms import Arm
 from viscera.core.config import PrepareConfig
@@ -32,20 +39,52 @@ from viscera.study.plan import StudyPlan, make_plan
 
 FORMATS = ("float32", "bfloat16")
 WEIGHTINGS = ("uniform",)
-SEEDS = (0, 1, 2)
 RATE = 0.01
 
 
-def trained(folder: Path) -> StudyPlan:
-    """All six models, trained and scored in a study whose variants are the formats."""
-    make_phantoms(folder / "phantom", 28, shape=(48, 36, 36))
+class Size(NamedTuple):
+    """How much is trained."""
+
+    phantoms: int
+    seeds: tuple[int, ...]
+    train: dict[str, int]  # settings that differ from the demo's
+
+
+FULL = Size(28, (0, 1, 2), {})
+QUICK = Size(8, (0, 1), {"iterations": 10})
+
+
+def parser_of_folder(purpose: str | None) -> argparse.ArgumentParser:
+    """Takes `--quick` and FOLDER."""
+    parser = parser_of(purpose)
+    parser.add_argument("folder", metavar="FOLDER", type=Path, nargs="?", help="by default precision")
+    return parser
+
+
+@contextmanager
+def work_folder(given: Path | None, *, quick: bool) -> Iterator[Path]:
+    """FOLDER; of a quick run one that does not stay."""
+    if quick:
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
+    else:
+        yield given or Path("precision")
+
+
+def trained(folder: Path, size: Size) -> StudyPlan:
+    """All models (six in full), trained and scored in a study whose variants are the formats."""
+    make_phantoms(folder / "phantom", size.phantoms, shape=(48, 36, 36))
     split = PrepareConfig(downsample=1, test_fraction=0.286, validation_fraction=0.143)
     prepare(folder / "phantom", folder / "store", split)
-    grid = {"weightings": WEIGHTINGS, "learning_rates": (RATE,), "seeds": SEEDS, "jobs": 2}
+    grid = {"weightings": WEIGHTINGS, "learning_rates": (RATE,), "seeds": size.seeds, "jobs": 2}
     unmeasured = {"diagnose": False, "log_every": 300, "validate_every": 300}  # what is watched on the way
     variants = {each: {"train.precision": each} for each in FORMATS}
     by_windows_of_training = {"mode": "sub_volumes"}
-    values = {"train": unmeasured, "predict": by_windows_of_training, "study": {**grid, "variants": variants}}
+    values = {
+        "train": unmeasured | size.train,
+        "predict": by_windows_of_training,
+        "study": {**grid, "variants": variants},
+    }
     config = resolve_config("demo", file_values=values)
     store = Store.open(folder / "store")
     plan = make_plan(StudyFolder(folder / "study"), store, config)
@@ -76,23 +115,36 @@ def compared(by_format: dict[str, list[float]]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Train, compare and record."""
-    plan = trained(Path(sys.argv[1] if len(sys.argv) > 1 else "precision"))
+def measured(plan: StudyPlan, size: Size, tests: int) -> dict[str, Any]:
+    """Dice and seconds of the models."""
+    steps = "".join(f", {name} {value}" for name, value in size.train.items())
     figures: dict[str, Any] = {
-        "data": "28 phantoms of 48×36×36 voxels (seed 0), 8 of them tests; no patient",
-        "training": f"--preset demo, rate {RATE:g}; mean Dice of the organs on the test cases",
-        "seeds": list(SEEDS),
+        "data": f"{size.phantoms} phantoms of 48×36×36 voxels (seed 0), {tests} of them tests; no patient",
+        "training": f"--preset demo, rate {RATE:g}{steps}; mean Dice of the organs on the test cases",
+        "seeds": list(size.seeds),
     }
     seconds = dict.fromkeys(FORMATS, 0.0)
     for weighting in WEIGHTINGS:
         arms = {each: Arm(weighting, RATE, each) for each in FORMATS}
-        figures[weighting] = compared({e: [mean_dice(plan, arm, seed) for seed in SEEDS] for e, arm in arms.items()})
+        dice = {each: [mean_dice(plan, arm, seed) for seed in size.seeds] for each, arm in arms.items()}
+        figures[weighting] = compared(dice)
         for each, arm in arms.items():
-            statuses = [plan.folder.run(arm, seed).read_status() for seed in SEEDS]
+            statuses = [plan.folder.run(arm, seed).read_status() for seed in size.seeds]
             seconds[each] += sum(status.wall_seconds for status in statuses if status)
     figures["seconds_of_training"] = {each: round(value, 1) for each, value in seconds.items()}
-    record("precision", figures, folder=RESULTS / processor_kind())
+    return figures
+
+
+def main() -> None:
+    """Train, compare and record."""
+    parser = parser_of_folder(__doc__)
+    given = parser.parse_args()
+    if given.quick and given.folder:
+        parser.error("a quick run keeps nothing: leave FOLDER or --quick away")
+    with work_folder(given.folder, quick=given.quick) as folder:
+        size = QUICK if given.quick else FULL
+        figures = measured(trained(folder, size), size, len(Store.open(folder / "store").names("test")))
+    record("precision", figures, folder=None if given.quick else RESULTS / processor_kind())
 
 
 if __name__ == "__main__":

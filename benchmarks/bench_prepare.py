@@ -1,9 +1,13 @@
 """One labelled scan of 512×512×400 (`.nii.gz`) to what training reads, a quarter of its grid: time beside MONAI.
 
+    python -m benchmarks.bench_prepare [--quick]
+
 Ours is `viscera prepare`: HU and labels on the coarse grid, voxel counts, checksums, and the labels on the scan's own
 grid, written and synced. The peer is MONAI's cache on disk, `PersistentDataset`, with its documented transforms to the
 same spacing, with one thread and with one a processor. The files are in the cache of the operating system, and each run
 starts with an empty folder.
+
+Quick: 256×256×100 voxels, MONAI with a thread a processor, and not the command in a process of its own.
 """
 
 import gzip

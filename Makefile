@@ -55,7 +55,7 @@ help:
 	@echo "make sbom       dist/sbom.cdx.json: a bill of materials (CycloneDX), with hashes and licences"
 	@echo "make audit      known vulnerabilities of what is pinned, where the advisory database can be reached"
 	@echo "make release    dist/: wheel and source distribution of REV=HEAD, the same bytes wherever they are made"
-	@echo "make bench      timings, into benchmarks/results/"
+	@echo "make bench      timings, into benchmarks/results/ (one of them in a minute, not recorded: python -m benchmarks.bench_NAME --quick)"
 	@echo "make gpu        the next pieces of what needs a GPU, within GPU_SECONDS=540; results in GPU_OUT=gpu-results"
 	@echo "make gpu-wheels wheels for a GPU machine without a network (Python 3.12), into wheels/"
 

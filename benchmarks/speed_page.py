@@ -36,8 +36,9 @@ The peer runs at the fastest of the settings that were tried.
 PyTorch gets large pages for both (`THP_MEM_ALLOC_ENABLE=1`), as the command `viscera` asks for.
 Figures of one kind of processor say little of another, and those of shared machines scatter by a tenth or more.
 Everything here is made by `make bench` (`make install-bench` first), the page itself by
-`python -m benchmarks.speed_page`; repeats, slower settings and load stand in `benchmarks/results/`. Images are phantoms
-or random numbers, which a speed does not depend on, unless a line says otherwise.
+`python -m benchmarks.speed_page`; repeats, slower settings and load stand in `benchmarks/results/`. With `--quick` each
+`python -m benchmarks.bench_NAME` does less, in under a minute, and leaves these figures as they are. Images are
+phantoms or random numbers, which a speed does not depend on, unless a line says otherwise.
 """
 
 

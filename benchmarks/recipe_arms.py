@@ -108,7 +108,7 @@ SIXTH_ROUND: dict[str, Settings] = {
     "early_average_warm_up": {**_ROBUST, **ALTERNATIVES["warm_up"]},
     "early_average_ce_quarter": {**_ROBUST, "organ_windows": 0.67, "loss.cross_entropy": 0.25},
 }
-# the fifth, on real shapes with simulated HU: names of arms of the other rounds, and the budgets in steps of the base
+# the fifth and seventh, on real shapes with simulated HU: names of arms of the other rounds, and the budgets in steps of the base
 ON_SHAPES = (
     "early",
     "early_average",
@@ -117,6 +117,7 @@ ON_SHAPES = (
     "mild",
     "mild_warm_up",
     *SIXTH_ROUND,
+    "early_average_ce",  # the seventh round
 )
 SHAPES_BUDGETS = (300, 1200)
 LATER_ROUNDS = SECOND_ROUND | THIRD_ROUND | FOURTH_ROUND | SIXTH_ROUND

@@ -108,7 +108,7 @@ SIXTH_ROUND: dict[str, Settings] = {
     "early_average_warm_up": {**_ROBUST, **ALTERNATIVES["warm_up"]},
     "early_average_ce_quarter": {**_ROBUST, "organ_windows": 0.67, "loss.cross_entropy": 0.25},
 }
-# the fifth and seventh, on real shapes with simulated HU: names of arms of the other rounds, and the budgets in steps of the base
+# the fifth round, on real shapes with simulated HU: names of arms of the others, and the budgets in steps of the base
 ON_SHAPES = (
     "early",
     "early_average",

@@ -85,7 +85,7 @@ study-regime: install
 	BIN=$(BIN) bash scripts/study_regime.sh $(REGIME) $(DEVICE) $(SHAPES)
 
 study-recipes: install
-	BIN=$(BIN) bash scripts/study_recipes.sh $(RECIPES) $(SHAPES)
+	BIN=$(BIN) bash scripts/study_recipes.sh $(RECIPES) "$(SHAPES)" $(DATA)
 
 accuracy: install install-bench
 	test -f $(ACCURACY)/cost.json || $(BENCH)/bin/python -m benchmarks.bench_accuracy cost --work $(ACCURACY) $(ACCURACY_OPTIONS)

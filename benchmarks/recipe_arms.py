@@ -1,6 +1,6 @@
 """What the ablation of docs/decisions/0035 varies, and the rule by which an ingredient enters `--preset strong`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from math import inf
 from statistics import fmean, median
@@ -118,7 +118,14 @@ ON_SHAPES = (
     "mild_warm_up",
     *SIXTH_ROUND,
     "early_average_ce",  # the seventh round
+    "early_average_ce_half",
 )
+ON_REAL_SCANS = (
+    "early_average",
+    "early_average_ce_quarter",
+    "early_average_ce_half",
+    "early_average_ce",
+)  # the seventh
 SHAPES_BUDGETS = (300, 1200)
 LATER_ROUNDS = SECOND_ROUND | THIRD_ROUND | FOURTH_ROUND | SIXTH_ROUND
 EARNED, HARM = 0.5, -1.0  # points of Dice: rule 1
@@ -176,12 +183,14 @@ def mean_gains(phantom: Scores, shapes: Mapping[Any, Scores]) -> dict[str, float
     return {arm.name: fmean(gain(dice[arm.name], dice["base"]) for dice in on) for arm in arms() if is_in_all(arm.name)}
 
 
-def chosen(phantom: Scores, shapes: Mapping[Any, Scores]) -> RecipeArm:
+def chosen(phantom: Scores, shapes: Mapping[Any, Scores], stay: Container[str] = ()) -> RecipeArm:
     """What `strong` is: of all arms within half a point of the highest mean gain, that with the fewest ingredients.
 
-    Of arms with equally many ingredients the higher gain counts.
+    Of arms with equally many ingredients the higher gain counts. Where any `stay` that reached all bars on real scans,
+    of these alone (the seventh round).
     """
     gains = mean_gains(phantom, shapes)
+    gains = {name: value for name, value in gains.items() if name in stay} or gains
     alike = [arm for arm in arms() if gains.get(arm.name, -inf) >= max(gains.values()) - ALIKE]
     return min(alike, key=lambda arm: (number_of_ingredients(arm), -gains[arm.name]))
 

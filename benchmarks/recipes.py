@@ -4,16 +4,18 @@
     python -m benchmarks.recipes cost WORK
     python -m benchmarks.recipes ablation WORK [--seeds 0]
     python -m benchmarks.recipes shapes WORK --shapes FOLDER [--seeds 0]
+    python -m benchmarks.recipes real WORK --data FOLDER [--seeds 0]
     python -m benchmarks.recipes confirm WORK [--shapes FOLDER] [--seeds 3] [--budgets 300]
     python -m benchmarks.recipes collect WORK
     python -m benchmarks.recipes_page
     python -m benchmarks.recipes take-up WORK
 
 WORK holds the data, the runs and their scores; what is there is not done again. `cost` is to be run with nothing beside
-it; `ablation`, `shapes` (the fifth round) and `confirm` may be stopped and run at any time, several of other seeds at
-once. One thread each. `collect` writes what there is to `benchmarks/results/`, of which the page is made; `take-up`, in
-a WORK that is empty, goes on from what was collected there, also on another kind of processor: each arm keeps the
-steps that `cost` gave it on the first. FOLDER holds the real organ shapes with simulated HU in nnU-Net's raw layout.
+it; `ablation`, `shapes` (the fifth round), `real` (the seventh) and `confirm` may be stopped and run at any time,
+several of other seeds at once. One thread each. `collect` writes what there is to `benchmarks/results/`, of which the
+page is made; `take-up`, in a WORK that is empty, goes on from what was collected there, also on another kind of
+processor: each arm keeps the steps that `cost` gave it on the first. FOLDER of `--shapes` holds the real organ shapes
+with simulated HU, that of `--data` the scans ts_example and lidc0001, both in nnU-Net's raw layout.
 """
 
 import argparse
@@ -42,6 +44,7 @@ from benchmarks.recipe_arms import (
     steps_of,
     strong,
 )
+from benchmarks.recipes_on_real_scans import learn, merged, scores_of
 from benchmarks.record import RESULTS, processor_kind, versions
 from benchmarks.record_demo import foreground_dice
 from benchmarks.stores import phantom_store, shapes_store
@@ -58,7 +61,7 @@ from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict_store
 from viscera.stages.train import train
 
-_PIECES = ("sets", "cost", "ablation", "shapes", "confirm", "collect", "take-up")
+_PIECES = ("sets", "cost", "ablation", "shapes", "real", "confirm", "collect", "take-up")
 CPU = torch.device("cpu")
 NAME = "recipes.json"  # in benchmarks/results
 PAIRS = 21  # of steps, arm beside base; the machine changes its speed within seconds
@@ -212,6 +215,8 @@ def collect(work: Path) -> None:
         content["steps"].setdefault(arm, steps_taken(work / "a" / "ablation" / arm))
     for folder in sorted((work / "c").glob("ablation_*")):
         _add(content["shapes"].setdefault(folder.name.removeprefix("ablation_"), {}), _scores(folder))
+    memorised = merged(content.get("memorised", {}), scores_of(work))
+    content |= {"memorised": memorised} if memorised else {}
     for folder in sorted(work.glob("?/confirm_*")):
         of_set = content["confirmation"].setdefault(folder.parent.name, {})
         _add(of_set.setdefault(folder.name.removeprefix("confirm_"), {}), _scores(folder))
@@ -258,6 +263,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=_numbers)
     parser.add_argument("--budgets", type=_numbers, default=BUDGETS, help="steps of the base whose time there is")
     parser.add_argument("--shapes", type=Path)
+    parser.add_argument("--data", type=Path, help="nnU-Net folder with ts_example and lidc0001, for `real`")
     given = parser.parse_args()
     if given.piece == "sets":
         all_sets(given.work, given.shapes)
@@ -267,6 +273,10 @@ def main() -> None:
         run_rounds(given.work, ablation(given.work), given.seeds or SEEDS)
     elif given.piece == "shapes":
         run_rounds(given.work, on_shapes(given.work, given.shapes), given.seeds or SEEDS)
+    elif given.piece == "real":
+        if given.data is None:
+            parser.error("real needs --data FOLDER")
+        learn(given.work, given.data, given.seeds or SEEDS, taken_up(given.work).get("memorised", {}))
     elif given.piece == "confirm":
         rounds = confirmation(given.work, given.shapes, given.budgets)
         run_rounds(given.work, rounds, given.seeds or CONFIRMING_SEEDS)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The ablation of docs/decisions/0035. Arguments: folder, in which what is done already is not done again; and a folder of
-# real organ shapes with simulated HU, where there is one. One seed per processor at a time.
+# The ablation of docs/decisions/0035. Arguments: folder, in which what is done already is not done again; a folder of
+# real organ shapes with simulated HU, and one with the real scans ts_example and lidc0001, where there are any. One
+# seed per processor at a time.
 set -euo pipefail
-folder=$1 shapes=${2:-}
+folder=$1 shapes=${2:-} data=${3:-}
 bin=${BIN:-.venv/bin}
 export OMP_NUM_THREADS=1
 
@@ -17,6 +18,8 @@ seeds() { # piece, seeds, more
 [ -e "$folder/cost.json" ] || "$bin/python" -m benchmarks.recipes cost "$folder"
 seeds ablation "0 1 2"
 [ -z "$shapes" ] || seeds shapes "0 1 2" --shapes "$shapes"
+[ ! -e "$data/imagesTr/ts_example_0000.nii.gz" ] ||
+    "$bin/python" -m benchmarks.recipes real "$folder" --data "$data"
 seeds confirm "3 4 5" ${shapes:+--shapes "$shapes"}
 "$bin/python" -m benchmarks.recipes collect "$folder"
 "$bin/python" -m benchmarks.recipes_page

@@ -18,7 +18,6 @@ to draw; while `gradient` is below, a step's change of aim is less than what cha
 Without a store the demo's 28 phantoms are used. Results of other stores are added under their name. Quick: few windows.
 """
 
-import argparse
 import json
 import math
 import tempfile
@@ -30,6 +29,7 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
+from benchmarks.quick import parser_of
 from benchmarks.record import RESULTS, record
 from viscera.core.anatomy import title_of
 from viscera.core.config import Config
@@ -216,10 +216,9 @@ def phantoms(folder: Path) -> Store:
 
 def main() -> None:
     """Measure and add to `results/batch_statistics.json`."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("--store", type=Path, help="by default the demo's phantoms")
     parser.add_argument("--name", default="phantom", help="of the store, in the results")
-    parser.add_argument("--quick", action="store_true", help="under a minute; no file is written")
     given = parser.parse_args()
     steps, groups = (QUICK_STEPS, QUICK_GROUPS) if given.quick else (STEPS, GROUPS)
     how = {"device": "cpu", "precision": "float32", "diagnose": False, "batch_size": THREE, "learning_rate": 0.01}

@@ -51,6 +51,7 @@ from benchmarks.accuracy_monai import RATES, Monai
 from benchmarks.accuracy_nnunet import NnUNet, Size
 from benchmarks.accuracy_ours import Ours, Planned
 from benchmarks.accuracy_page import collect, take_up, write_page
+from benchmarks.quick import parser_of
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import resolve_config
@@ -229,9 +230,8 @@ def _list_of(kind: Callable[[str], object]) -> Callable[[str], list[object]]:
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of(__doc__)
     parser.add_argument("what", nargs="?", choices=["cost", "run", "all", "page", "take-up"], help="see above")
-    parser.add_argument("--quick", action="store_true", help="everything very small, under 60 seconds; nothing is kept")
     parser.add_argument("--work", type=Path, help="folder of the data, models and scores")
     parser.add_argument("--data", type=Path, help="data set in nnU-Net's raw layout; by default phantoms are made")
     parser.add_argument("--name", default="phantom", help="of the data set, in the names of results")

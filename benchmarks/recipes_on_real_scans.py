@@ -4,7 +4,6 @@ As `make memorise-strong` does (scripts/memorise_real.sh): the same grid, networ
 the paper's preset. A bar is missed or it is not; it says nothing about other patients.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,19 +11,17 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.recipe_arms import BASE, ON_REAL_SCANS, RecipeArm, arms
+from benchmarks.recipe_arms import BASE, ON_REAL_SCANS, SEEDS, RecipeArm, arms
 from benchmarks.record_memorised import TARGETS
-from viscera.core.config import Config, EvaluateConfig, PrepareConfig
+from benchmarks.stores import single_scan_store
+from viscera.core.config import Config, EvaluateConfig
 from viscera.core.resolve import resolve_config
 from viscera.engine.hardware import computes_bfloat16
-from viscera.io.classes import read_class_file
-from viscera.io.files import write_text
 from viscera.io.records import read_yaml
 from viscera.io.runlog import RunFolder
 from viscera.io.scores import read_scores
 from viscera.stages.evaluate import evaluate
 from viscera.stages.predict import predict
-from viscera.stages.prepare import prepare
 from viscera.stages.train import train
 
 SETTINGS = Path(__file__).parents[1] / "studies" / "memorise.yaml"
@@ -60,6 +57,11 @@ def stays(found: Memorised, arm: str, seeds: Iterable[int]) -> bool:
     return not fails(found, arm) and all(str(seed) in of.get(scan, {}) for scan in SCANS for seed in seeds)
 
 
+def who_stays(found: Memorised, seeds: Iterable[int] = SEEDS) -> list[str]:
+    """The candidates that reach all bars of both scans with all seeds."""
+    return [name for name in ON_REAL_SCANS if stays(found, name, seeds)]
+
+
 def learn(work: Path, data: Path, seeds: Iterable[int], known: Memorised) -> None:
     """Train each candidate on each scan, seed by seed, and score it on the same; one that has failed goes no further.
 
@@ -88,29 +90,12 @@ def config_of(arm: RecipeArm, scan: str, seed: int) -> Config:
 
 def _learn(work: Path, data: Path, arm: RecipeArm, scan: str, seed: int) -> None:
     torch.set_num_threads(1)
-    run = RunFolder(work / "real" / arm.name / scan / f"seed_{seed}")
-    train(_store(work / "real" / scan, data, scan), run.path, config_of(arm, scan, seed), resume=True)
+    run, config = RunFolder(work / "real" / arm.name / scan / f"seed_{seed}"), config_of(arm, scan, seed)
+    grid = config.prepare.model_copy(update={"downsample": 2})
+    store = single_scan_store(work / "real" / scan, data, scan, SCANS[scan].organs, grid)
+    train(store.path, run.path, config, resume=True)
     predict(run.path, data / "imagesTr" / f"{scan}_0000.nii.gz", run.predictions, device="cpu", overwrite=True)
     evaluate(run.predictions, data, run.scores, EvaluateConfig(metrics=("dice",)))
-
-
-def _store(folder: Path, data: Path, scan: str) -> Path:
-    """With the one case to train on, made where it is not there."""
-    path = folder / "store"
-    if not path.exists():
-        others = {each.name.removesuffix("_0000.nii.gz") for each in (data / "imagesTr").glob("*_0000.nii.gz")} - {scan}
-        split = {"train": [scan], "validation": [], "test": sorted(others)}
-        write_text(folder / "split.json", json.dumps(split))
-        write_text(folder / "classes.yaml", f"classes: [{', '.join(SCANS[scan].organs)}]\n")
-        values = {**read_yaml(SETTINGS)["prepare"], "downsample": 2}
-        prepare(
-            data,
-            path,
-            PrepareConfig.model_validate(values),
-            classes=read_class_file(folder / "classes.yaml"),
-            split_file=folder / "split.json",
-        )
-    return path
 
 
 def scores_of(work: Path) -> dict[str, dict[str, dict[str, dict[str, float]]]]:

@@ -30,7 +30,7 @@ from benchmarks.recipe_arms import (
     mean_gains,
 )
 from benchmarks.recipes import NAME
-from benchmarks.recipes_on_real_scans import SCANS, Memorised, missed, stays
+from benchmarks.recipes_on_real_scans import SCANS, Memorised, missed, who_stays
 from benchmarks.record import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "recipes.md"
@@ -51,7 +51,7 @@ def page(found: Mapping[str, Any]) -> str:
     times = cost["times_base"]
     done = sum(map(len, ablation.values()))
     memorised = found.get("memorised", {})
-    stay = [name for name in ON_REAL_SCANS if stays(memorised, name, SEEDS)]
+    stay = who_stays(memorised)
     gains, best = effects(ablation), chosen(ablation, found["shapes"], stay)
     rule = [[g.ingredient, f"{g.alone:+.1f}", f"{g.within_all:+.1f}", "yes" if g.enters else "no"] for g in gains]
     return f"""# Which ingredients make a better recipe: the ablation

@@ -8,8 +8,6 @@ from benchmarks.recipe_arms import (
     ALTERNATIVES,
     INGREDIENTS,
     LATER_ROUNDS,
-    ON_REAL_SCANS,
-    SEEDS,
     Effect,
     arms,
     chosen,
@@ -20,7 +18,7 @@ from benchmarks.recipe_arms import (
     strong,
 )
 from benchmarks.recipes import NAME
-from benchmarks.recipes_on_real_scans import stays
+from benchmarks.recipes_on_real_scans import who_stays
 from benchmarks.record import RESULTS
 
 
@@ -99,7 +97,7 @@ def test_an_ingredient_of_several_settings_counts_once() -> None:
 def test_strong_is_the_arm_that_the_rule_chooses_from_what_was_measured() -> None:
     """With the base's network, windows and weights; so are its other weightings."""
     found = json.loads((RESULTS / NAME).read_text(encoding="utf-8"))
-    stay = [name for name in ON_REAL_SCANS if stays(found.get("memorised", {}), name, SEEDS)]
-    best = {"learning_rate": 0.01, **chosen(found["ablation"], found["shapes"], stay).settings}
+    best = chosen(found["ablation"], found["shapes"], who_stays(found.get("memorised", {}))).settings
+    best = {"learning_rate": 0.01, **best}
     assert strong().settings == {"weighting": "uniform", **best}
     assert strong("square").settings == {"weighting": "square", **best}

@@ -1,11 +1,13 @@
 """The site has every page, and every room of the house is in its drawing; `make docs` checks the links."""
 
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from scripts.docs_pages import COMMANDS, HOUSE, SETTINGS, floors, house, purpose, settings_page
+from viscera.core.resolve import PRESETS
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +37,11 @@ def test_every_room_is_drawn_with_its_purpose() -> None:
 
 def test_every_setting_stands_on_its_page() -> None:
     assert "learning_rate:" in settings_page()
+
+
+def test_the_page_of_terms_names_every_preset() -> None:
+    (row,) = re.findall(r"^\| preset \|.*$", (ROOT / "docs" / "terms.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert re.findall(r"`(\w+)`", row) == list(PRESETS)
 
 
 def test_pages_that_are_made_are_not_committed() -> None:

@@ -22,6 +22,7 @@ BASE: Settings = {
 BASE_STEPS = 600  # whose processor time every arm has
 SEEDS = (0, 1, 2)
 CONFIRMING_SEEDS = (3, 4, 5)
+WEIGHTINGS = ("uniform", "simple", "square")
 BUDGETS = (300, 1200, 4800)  # steps of the base, whose time there is to confirm in
 
 INGREDIENTS: dict[str, Settings] = {
@@ -108,6 +109,13 @@ SIXTH_ROUND: dict[str, Settings] = {
     "early_average_warm_up": {**_ROBUST, **ALTERNATIVES["warm_up"]},
     "early_average_ce_quarter": {**_ROBUST, "organ_windows": 0.67, "loss.cross_entropy": 0.25},
 }
+# the eighth, around what the seventh chose
+EIGHTH_ROUND: dict[str, Settings] = {
+    "early_average_ce_beta2_0.99": {**_BEST, "adam.beta2": 0.99},
+    "early_average_ce_beta2_0.99_warm_up": {**_BEST, "adam.beta2": 0.99, **ALTERNATIVES["warm_up"]},
+    "early_average_ce_z_score": {**_BEST, "intensity.scaling": "z_score"},
+    "early_average_ce_warm_up_organ_windows_0.67": {**_BEST, **ALTERNATIVES["warm_up"], "organ_windows": 0.67},
+}
 # the fifth round, on real shapes with simulated HU: names of arms of the others, and the budgets in steps of the base
 ON_SHAPES = (
     "early",
@@ -127,8 +135,9 @@ ON_REAL_SCANS = (
     "early_average_ce",
 )  # the seventh
 SHAPES_BUDGETS = (300, 1200)
-LATER_ROUNDS = SECOND_ROUND | THIRD_ROUND | FOURTH_ROUND | SIXTH_ROUND
+LATER_ROUNDS = SECOND_ROUND | THIRD_ROUND | FOURTH_ROUND | SIXTH_ROUND | EIGHTH_ROUND
 EARNED, HARM = 0.5, -1.0  # points of Dice: rule 1
+MATTERS = 5.0  # points between the best and the worst weighting: rule 5
 ALIKE = 0.5  # points of gain: arms between which the number of ingredients decides
 _ONE_INGREDIENT = ("intensity", "loss", "rate_schedule", "augment")  # whatever is set of these sections
 
@@ -157,12 +166,21 @@ def arms() -> list[RecipeArm]:
     ]
 
 
-def strong(weighting: str = "uniform") -> RecipeArm:
-    """The recipe of `--preset strong`, with the base's network and sizes."""
+def strong(weighting: str = "uniform", *, mean_of_one: bool = False) -> RecipeArm:
+    """The recipe of `--preset strong`, with the base's network and sizes; class weights scaled to a mean of 1 if asked.
+
+    Their scale decides how much the Dice loss counts beside cross-entropy.
+    """
     settings = {key: value for key, value in _flat(PRESETS["strong"]["train"]) if key != "weighting"}
-    return RecipeArm(
-        f"strong_{weighting}" if weighting != "uniform" else "strong", {**settings, "weighting": weighting}
-    )
+    scaled = {"loss.normalise": "sum_to_L"} if mean_of_one else {}
+    parts = ["strong", *([weighting] if weighting != "uniform" else []), *(["mean_of_one"] if mean_of_one else [])]
+    return RecipeArm("_".join(parts), {**settings, **scaled, "weighting": weighting})
+
+
+def name_of_strong() -> str:
+    """The arm of the ablation whose recipe `--preset strong` is, under whose name its steps were timed."""
+    of_base = {"learning_rate": 0.01, "weighting": "uniform"}
+    return next(arm.name for arm in arms() if {**of_base, **arm.settings} == strong().settings)
 
 
 def gain(of: Seeds, over: Seeds) -> float:
@@ -215,7 +233,7 @@ def confirmed_on(name: str, base_steps: int) -> list[RecipeArm]:
         return []
     found = [RecipeArm("base", {}), strong()]
     if name != "c" and base_steps == BUDGETS[1]:
-        found += [strong("simple"), strong("square")]
+        found += [strong(each, mean_of_one=scaled) for scaled in (False, True) for each in WEIGHTINGS[1:]]
     return found if name != "a" or base_steps == BUDGETS[0] else found[1:]
 
 

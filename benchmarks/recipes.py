@@ -38,19 +38,20 @@ from benchmarks.recipe_arms import (
     ON_SHAPES,
     SEEDS,
     SHAPES_BUDGETS,
+    WEIGHTINGS,
     RecipeArm,
     arms,
     confirmed_on,
+    name_of_strong,
     steps_of,
-    strong,
 )
 from benchmarks.recipes_on_real_scans import learn, merged, scores_of
 from benchmarks.record import RESULTS, processor_kind, versions
 from benchmarks.record_demo import foreground_dice
 from benchmarks.stores import phantom_store, shapes_store
 from viscera.core.config import Config, EvaluateConfig
-from viscera.core.resolve import PRESETS, resolve_config
-from viscera.engine.feed import Feed, facts_of, feed_of
+from viscera.core.resolve import resolve_config
+from viscera.engine.feed import Feed, facts_of, feed_of, with_training_set
 from viscera.engine.hardware import describe_hardware
 from viscera.engine.precision_probe import decided
 from viscera.engine.trainer import Trainer
@@ -88,10 +89,9 @@ def cost(work: Path) -> None:
     chosen = decided(resolve_config("demo").train, len(store.classes), CPU)
     precision = {key: found.get(key, getattr(chosen, key)) for key in ("precision", "memory_layout")}
     trainers = {}
-    chosen_already = [strong()] if "strong" in PRESETS else []
-    for arm in [RecipeArm("base", {}), *arms(), *chosen_already]:
+    for arm in [RecipeArm("base", {}), *arms()]:
         if arm.name == "base" or arm.name not in found["times_base"]:
-            config = config_of(arm, precision, 1000, 0)
+            config = with_training_set(config_of(arm, precision, 1000, 0), store)
             trainers[arm.name] = Trainer.create(config, facts_of(store, config), CPU), feed_of(store, config.train)
     ratios: dict[str, list[float]] = defaultdict(list)
     for step in range(1, PAIRS + 1):
@@ -106,11 +106,16 @@ def cost(work: Path) -> None:
             "times_base": {**times, **found["times_base"]},
             "pairs": {**ratios, **found["pairs"]},
             **precision,
-            "hardware": describe_hardware(CPU),
-            "processor": processor_kind(),
+            "hardware": _with(describe_hardware(CPU), found.get("hardware")),
+            "processor": _with(processor_kind(), found.get("processor")),
             "versions": versions(["viscera", "torch", "numpy"]),
         },
     )
+
+
+def _with(here: str, before: str | None) -> str:
+    """Where steps were timed, each place once; ratios to the base's are of one place each."""
+    return "; ".join(sorted({here, *(before.split("; ") if before else ())}))
 
 
 def _seconds(trainer: Trainer, feed: Feed, step: int) -> float:
@@ -158,7 +163,7 @@ def run_rounds(work: Path, rounds: Sequence[Round], seeds: Iterable[int]) -> Non
                 continue
             folder = each.folder / arm.name
             steps = each.steps.get(arm.name) or steps_taken(folder)
-            timed = "strong" if arm.name.startswith("strong") else arm.name  # its other weightings take as long
+            timed = name_of_strong() if arm.name.startswith("strong") else arm.name  # all its weightings take as long
             steps = steps or steps_of(measured["times_base"][timed], each.base_steps)
             value = trained_and_scored(each.store, folder / f"seed_{seed}", config_of(arm, precision, steps, seed))
             print(f"{each.prefix}{arm.name} seed {seed}: {steps} steps, {value:.3f}", flush=True)
@@ -215,12 +220,23 @@ def collect(work: Path) -> None:
         content["steps"].setdefault(arm, steps_taken(work / "a" / "ablation" / arm))
     for folder in sorted((work / "c").glob("ablation_*")):
         _add(content["shapes"].setdefault(folder.name.removeprefix("ablation_"), {}), _scores(folder))
+    content |= {"mean_weights": _mean_weights(work)} if (work / "a" / "store").exists() else {}
     memorised = merged(content.get("memorised", {}), scores_of(work))
     content |= {"memorised": memorised} if memorised else {}
     for folder in sorted(work.glob("?/confirm_*")):
         of_set = content["confirmation"].setdefault(folder.parent.name, {})
         _add(of_set.setdefault(folder.name.removeprefix("confirm_"), {}), _scores(folder))
     write_json(RESULTS / NAME, content)
+
+
+def _mean_weights(work: Path) -> dict[str, dict[str, float]]:
+    """Of the classes in the Dice loss, as in the paper, by set and weighting."""
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for name, weighting in itertools.product(PHANTOMS, WEIGHTINGS):
+        config = resolve_config("demo", options={"train.weighting": weighting})
+        weights = facts_of(store_of(work, name), config).class_weights.at(0)
+        found[name][weighting] = float(f"{weights.mean().item():.3g}")
+    return dict(found)
 
 
 def take_up(work: Path) -> None:

@@ -5,6 +5,7 @@ python -m benchmarks.recipes_page
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,10 +18,12 @@ from benchmarks.recipe_arms import (
     BUDGETS,
     INGREDIENTS,
     LATER_ROUNDS,
+    MATTERS,
     ON_REAL_SCANS,
     ON_SHAPES,
     SEEDS,
     SHAPES_BUDGETS,
+    WEIGHTINGS,
     RecipeArm,
     Scores,
     arms,
@@ -28,6 +31,7 @@ from benchmarks.recipe_arms import (
     effects,
     gain,
     mean_gains,
+    strong,
 )
 from benchmarks.recipes import NAME
 from benchmarks.recipes_on_real_scans import SCANS, Memorised, missed, who_stays
@@ -37,7 +41,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "results" / "recipes.md"
 SETS = {"a": "A, phantom", "b": "B, phantom", "c": "C, real shapes with simulated HU"}
 OF_SEEDS = ("Dice, by seed", "median", "over base")
 _CANDIDATES = ("arm", "A, gain", *(f"C, {n:,} steps{of}" for n in SHAPES_BUDGETS for of in ("", ", gain")), "mean gain")
-WEIGHTINGS = ("strong", "strong_simple", "strong_square")
 
 
 def main() -> None:
@@ -96,9 +99,11 @@ mean gain that with the fewest ingredients, `{best.name}`{_of_few(ablation)}. It
 
 ## Rule 5: do the weights of the Dice loss matter within `strong`?
 
-Each with its own class weights in the Dice loss, in the time of {BUDGETS[1]:,} steps of the base.
+Each with its own class weights in the Dice loss, in the time of {BUDGETS[1]:,} steps of the base. The larger their
+mean, the more Dice counts beside the cross-entropy, whose factor is the same for all{_mean_weights(found)}. So they
+are compared as in the paper, and scaled to a mean of 1. They matter where best and worst are {MATTERS:g} points apart.
 
-{_table(_weightings(found["confirmation"]), ["set", "uniform", "simple", "square", "best over worst"])}
+{_table(_weightings(found["confirmation"]), ["set", "weights", *WEIGHTINGS, "best over worst", "they matter"])}
 
 Timed on {cost["hardware"]}, trained on {"; ".join(found["trained_on"])}; one thread, {cost["precision"]}; torch
 {cost["versions"]["torch"]}. Made by `make study-recipes`.
@@ -197,12 +202,20 @@ def _confirmed(found: Mapping[str, Mapping[str, Scores]]) -> list[list[str]]:
 
 def _weightings(found: Mapping[str, Mapping[str, Scores]]) -> list[list[str]]:
     rows = []
-    for name, title in SETS.items():
+    for (name, title), mean_of_one in product(SETS.items(), (False, True)):
+        names = [strong("uniform").name, *(strong(each, mean_of_one=mean_of_one).name for each in WEIGHTINGS[1:])]
         of = found.get(name, {}).get(str(BUDGETS[1]), {})
-        if set(WEIGHTINGS) <= of.keys():
-            best, *_, worst = sorted(WEIGHTINGS, key=lambda arm: -median(of[arm].values()))
-            rows.append([title, *(_by_seed(of[arm]) for arm in WEIGHTINGS), _gain(of[best], of[worst])])
+        if {*names} <= of.keys():
+            best, *_, worst = sorted(names, key=lambda arm: -median(of[arm].values()))
+            weights = "mean of 1" if mean_of_one else "as in the paper"
+            matter = "yes" if gain(of[best], of[worst]) >= MATTERS else "no"
+            rows.append([title, weights, *(_by_seed(of[arm]) for arm in names), _gain(of[best], of[worst]), matter])
     return rows
+
+
+def _mean_weights(found: Mapping[str, Any]) -> str:
+    of = found.get("mean_weights", {}).get("a")
+    return f": on set A {', '.join(f'{of[each]:g} ({each})' for each in WEIGHTINGS)}" if of else ""
 
 
 def _by_seed(values: Mapping[str, float]) -> str:

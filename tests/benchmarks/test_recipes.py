@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks import recipes
-from benchmarks.recipe_arms import RecipeArm, strong
+from benchmarks.recipe_arms import RecipeArm, name_of_strong, strong
 from viscera.core.config import Config
 from viscera.io.records import read_json, write_json
 
 PRECISION = {"precision": "float32", "memory_layout": "channels_last"}
-TIMES = {"base": 1, "strong": 1.5}
+TIMES = {"base": 1, name_of_strong(): 1.5}
 BASE = RecipeArm("base", {})
 Trained = list[tuple[tuple[str, ...], int]]  # ends of the runs' folders, and steps
 

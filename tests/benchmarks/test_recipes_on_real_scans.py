@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import recipes_on_real_scans as module
-from benchmarks.recipe_arms import ON_REAL_SCANS, SEEDS, RecipeArm, arms
+from benchmarks.recipe_arms import SEEDS, RecipeArm, arms, name_of_strong
 from benchmarks.recipes_on_real_scans import SCANS, config_of, fails, learn, merged, missed, scores_of, stays
 from viscera.core.resolve import resolve_config
 from viscera.io.records import read_yaml
@@ -65,8 +65,8 @@ def test_steps_and_settings_are_those_of_make_memorise_strong() -> None:
     strong = re.search(r"steps_ts_example=(\d+) steps_lidc0001=(\d+)\n *fi", script)
     assert strong is not None
     assert [scan.steps for scan in SCANS.values()] == [int(each) for each in strong.groups()]
-    (first,) = (arm for arm in arms() if arm.name == ON_REAL_SCANS[0])
+    (chosen,) = (arm for arm in arms() if arm.name == name_of_strong())
     of_preset = resolve_config("strong", file_values=read_yaml(module.SETTINGS)).train
-    ours = config_of(first, "ts_example", 1).train
+    ours = config_of(chosen, "ts_example", 1).train
     free = {"iterations": 480, "seed": 1, "precision": ours.precision}
     assert ours == of_preset.model_copy(update=free)

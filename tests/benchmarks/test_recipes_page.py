@@ -36,13 +36,26 @@ def test_confirmation_and_weightings() -> None:
     of_b = {"base": {"3": 0.6}, "strong": {"3": 0.66}, "strong_simple": {"3": 0.5}, "strong_square": {"3": 0.4}}
     found_rows = rows(page(found(confirmation={"b": {"300": {"base": {"3": 0.4}}, "1200": of_b}})))
     assert ["B, phantom", "1,200", "0.600", "0.660", "+6.0"] in found_rows
-    assert ["B, phantom", "0.660", "0.500", "0.400", "+26.0"] in found_rows
+    assert ["B, phantom", "as in the paper", "0.660", "0.500", "0.400", "+26.0", "yes"] in found_rows
+    assert not any("mean of 1" in row for row in found_rows)
+    scaled = {"strong_simple_mean_of_one": {"3": 0.65}, "strong_square_mean_of_one": {"3": 0.63}}
+    text = page(
+        found(
+            confirmation={"b": {"1200": of_b | scaled}},
+            mean_weights={"a": {"uniform": 1, "simple": 48.2, "square": 0.03}},
+        )
+    )
+    assert ["B, phantom", "mean of 1", "0.660", "0.650", "0.630", "+3.0", "no"] in rows(text)
+    assert "on set A 1 (uniform), 48.2 (simple), 0.03 (square)." in " ".join(text.split())
 
 
 def test_the_choice_says_what_it_rests_on() -> None:
     """On the phantom `cosine` gains most; on the shapes `early` alone was trained, and gains 2 points in the mean."""
     text = " ".join(page(found()).split())
-    assert "fewest ingredients, `cosine` (so far: 63 arms have less than 3 seeds on A; the best of these," in text
+    assert (
+        f"fewest ingredients, `cosine` (so far: {len(arms())} arms have less than 3 seeds on A; the best of these,"
+        in text
+    )
     assert "`cosine`, gains +3.0 points there). It sets `train.rate_schedule.shape` cosine." in text
     whole = {arm.name: {"0": 0.5, "1": 0.5, "2": 0.5} for arm in arms()} | {"cosine": {"0": 0.6, "1": 0.6, "2": 0.6}}
     cost: dict[str, Any] = {"times_base": dict.fromkeys(whole, 1.0), "hardware": "here", "precision": "float32"}

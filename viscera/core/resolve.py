@@ -30,6 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "organ_windows": 0.33,
             "intensity": {"low_hu": -160.0, "high_hu": 240.0},
             "average": 0.999,
+            "loss": {"cross_entropy": 1.0},
         },
         "study": {"learning_rates": [0.01]},
     },

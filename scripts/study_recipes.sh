@@ -23,3 +23,7 @@ seeds ablation "0 1 2"
 seeds confirm "3 4 5" ${shapes:+--shapes "$shapes"}
 "$bin/python" -m benchmarks.recipes collect "$folder"
 "$bin/python" -m benchmarks.recipes_page
+# the voxels that `viscera plan` chooses for it (docs/decisions/0055)
+"$bin/python" -m benchmarks.planned_grids sets "$folder/grids"
+printf '%s\n' 0 1 | xargs -P "$(nproc)" -I{} "$bin/python" -m benchmarks.planned_grids run "$folder/grids" --seeds {}
+"$bin/python" -m benchmarks.planned_grids collect "$folder/grids"

@@ -21,7 +21,7 @@ def test_else_voxels_become_larger_until_it_does() -> None:
     assert grid.spacing_mm == pytest.approx((3.94,) * 3, rel=0.04)
     assert len(set(grid.spacing_mm)) == 1
     assert not grid.is_the_stores
-    assert "a quarter of a scan" in grid.reason
+    assert "25% of a scan" in grid.reason
 
 
 def test_finer_axes_become_coarser_first() -> None:

@@ -56,8 +56,8 @@ def smallest_organ(data: Fingerprint, spacing_mm: Spacing) -> tuple[str, float]:
     return name, voxels
 
 
-def planned_grid(data: Fingerprint, patch: int) -> Grid:
-    """From the scans' own resolution coarser, until a window of that edge holds a quarter of the median scan.
+def planned_grid(data: Fingerprint, patch: int, least_share: float = WINDOW_SHARE) -> Grid:
+    """From the scans' own resolution coarser, until a window of that edge holds a share of the median scan.
 
     As nnU-Net makes its low resolution: finer axes first, until they are within a factor of two of the coarsest, then
     all. It ends earlier where the smallest organ would have fewer than `LEAST_VOXELS`, or an axis reaches
@@ -66,8 +66,8 @@ def planned_grid(data: Fingerprint, patch: int) -> Grid:
     """
     own = np.array(full_resolution(data))
     at, most = own.copy(), np.maximum(own, COARSEST_MM)
-    why = f"the scans' own, as a patch of {patch} voxels holds a quarter of a scan"
-    while window_share(data, _three(at), patch) < WINDOW_SHARE:
+    why = f"the scans' own, as a patch of {patch} voxels holds {least_share:.0%} of a scan"
+    while window_share(data, _three(at), patch) < least_share:
         coarser = at.copy()
         coarser[at.max() / at > 2 if np.any(at.max() / at > 2) else slice(None)] *= _STEP
         coarser = np.minimum(coarser, most)
@@ -80,7 +80,9 @@ def planned_grid(data: Fingerprint, patch: int) -> Grid:
             why = f"not coarser, or the {name} would have under {LEAST_VOXELS} voxels; a patch holds {share} of a scan"
             break
         at = coarser
-        why = f"coarsened until a patch of {patch} voxels holds a quarter of a scan (nnU-Net: its low resolution)"
+        why = (
+            f"coarsened until a patch of {patch} voxels holds {least_share:.0%} of a scan (nnU-Net: its low resolution)"
+        )
     return _or_the_stores(data, at, why)
 
 

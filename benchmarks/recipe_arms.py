@@ -137,6 +137,7 @@ ON_REAL_SCANS = (
 SHAPES_BUDGETS = (300, 1200)
 LATER_ROUNDS = SECOND_ROUND | THIRD_ROUND | FOURTH_ROUND | SIXTH_ROUND | EIGHTH_ROUND
 EARNED, HARM = 0.5, -1.0  # points of Dice: rule 1
+GOAL = 5.0  # points of strong over the paper's best arm in the demo's time: rule 4
 MATTERS = 5.0  # points between the best and the worst weighting: rule 5
 ALIKE = 0.5  # points of gain: arms between which the number of ingredients decides
 _ONE_INGREDIENT = ("intensity", "loss", "rate_schedule", "augment")  # whatever is set of these sections
@@ -234,7 +235,7 @@ def confirmed_on(name: str, base_steps: int) -> list[RecipeArm]:
     found = [RecipeArm("base", {}), strong()]
     if name != "c" and base_steps == BUDGETS[1]:
         found += [strong(each, mean_of_one=scaled) for scaled in (False, True) for each in WEIGHTINGS[1:]]
-    return found if name != "a" or base_steps == BUDGETS[0] else found[1:]
+    return found
 
 
 def steps_of(times_base: float, base_steps: int) -> int:

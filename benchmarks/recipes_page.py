@@ -16,6 +16,7 @@ from benchmarks.recipe_arms import (
     ALTERNATIVES,
     BASE_STEPS,
     BUDGETS,
+    GOAL,
     INGREDIENTS,
     LATER_ROUNDS,
     MATTERS,
@@ -96,7 +97,7 @@ mean gain that with the fewest ingredients, `{best.name}`{_of_few(ablation)}. It
 ## Rules 3 and 4: `strong` over the base, other seeds
 
 {_table(_confirmed(found["confirmation"]), ["set", "time of so many steps", "base", "strong", "gain"])}
-
+{_verdicts(found["confirmation"])}
 ## Rule 5: do the weights of the Dice loss matter within `strong`?
 
 Each with its own class weights in the Dice loss, in the time of {BUDGETS[1]:,} steps of the base. The larger their
@@ -198,6 +199,26 @@ def _confirmed(found: Mapping[str, Mapping[str, Scores]]) -> list[list[str]]:
         for budget, of in sorted(found.get(name, {}).items(), key=lambda each: int(each[0]))
         if {"base", "strong"} <= of.keys()
     ]
+
+
+def _verdicts(found: Mapping[str, Mapping[str, Scores]]) -> str:
+    """Of rules 3 and 4, from what there is."""
+    gains = {
+        (name, int(budget)): gain(of["strong"], of["base"])
+        for name, budgets in found.items()
+        for budget, of in budgets.items()
+        if {"base", "strong"} <= of.keys()
+    }
+    others = {key: value for key, value in gains.items() if key[0] in ("b", "c")}
+    behind = [
+        f"{SETS[name]}, {budget:,} steps ({value:+.1f})" for (name, budget), value in others.items() if value <= 0
+    ]
+    told = f"not ahead: {'; '.join(behind)}" if behind else f"ahead in all {len(others)} rows of B and C"
+    rule_3 = f"\nRule 3, ahead of the base on B and C: {told}." if others else ""
+    of_demo = gains.get(("a", BUDGETS[0]))
+    reached = "" if of_demo is None else "reached" if of_demo >= GOAL else "not reached"
+    rule_4 = "" if of_demo is None else f" Rule 4, {GOAL:g} points on A: {reached} ({of_demo:+.1f})."
+    return f"{rule_3}{rule_4}\n" if rule_3 or rule_4 else ""
 
 
 def _weightings(found: Mapping[str, Mapping[str, Scores]]) -> list[list[str]]:

@@ -38,6 +38,14 @@ def test_confirmation_and_weightings() -> None:
     assert ["B, phantom", "1,200", "0.600", "0.660", "+6.0"] in found_rows
     assert ["B, phantom", "as in the paper", "0.660", "0.500", "0.400", "+26.0", "yes"] in found_rows
     assert not any("mean of 1" in row for row in found_rows)
+    worse = {"base": {"3": 0.4}, "strong": {"3": 0.38}}
+    better = {"base": {"3": 0.4}, "strong": {"3": 0.46}}
+    assert "ahead in all 1 rows of B and C." in page(found(confirmation={"b": {"1200": better}}))
+    text = page(found(confirmation={"a": {"300": better}, "c": {"300": worse, "1200": better}}))
+    assert (
+        "not ahead: C, real shapes with simulated HU, 300 steps (-2.0). Rule 4, 5 points on A: reached (+6.0)." in text
+    )
+    assert "5 points on A: not reached (-2.0)." in page(found(confirmation={"a": {"300": worse}}))
     scaled = {"strong_simple_mean_of_one": {"3": 0.65}, "strong_square_mean_of_one": {"3": 0.63}}
     text = page(
         found(

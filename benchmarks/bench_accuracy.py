@@ -39,7 +39,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ from benchmarks.accuracy_monai import RATES, Monai
 from benchmarks.accuracy_nnunet import NnUNet, Size
 from benchmarks.accuracy_ours import Ours, Planned
 from benchmarks.accuracy_page import collect, take_up, write_page
+from benchmarks.list_options import list_of
 from benchmarks.quick import parser_of
 from viscera.core.config import Config
 from viscera.core.errors import BadInputError
@@ -224,10 +225,6 @@ def quick() -> None:
         write_page(results, Path(folder) / "accuracy.md", Path(folder))
 
 
-def _list_of(kind: Callable[[str], object]) -> Callable[[str], list[object]]:
-    return lambda text: [kind(part) for part in text.split(",")]
-
-
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = parser_of(__doc__)
@@ -236,10 +233,10 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--data", type=Path, help="data set in nnU-Net's raw layout; by default phantoms are made")
     parser.add_argument("--name", default="phantom", help="of the data set, in the names of results")
     parser.add_argument("--contender", default="ours", help="for `run`")
-    parser.add_argument("--contenders", type=_list_of(str), default=_PLAN["contenders"], help="for `cost` and `all`")
+    parser.add_argument("--contenders", type=list_of(str), default=_PLAN["contenders"], help="for `cost` and `all`")
     parser.add_argument("--seed", type=int, default=0, help="for `run`")
-    parser.add_argument("--seeds", type=_list_of(int), default=_PLAN["seeds"], help="for `all`")
-    parser.add_argument("--minutes", type=_list_of(float), default=_PLAN["minutes"], help="budgets of CPU time")
+    parser.add_argument("--seeds", type=list_of(int), default=_PLAN["seeds"], help="for `all`")
+    parser.add_argument("--minutes", type=list_of(float), default=_PLAN["minutes"], help="budgets of CPU time")
     parser.add_argument("--before", default="", help="for `all`: words before each piece's command, as `nice -n 15`")
     parser.add_argument("--plain", action="store_true", help="leave predictions of mirrored scans for another time")
     parser.add_argument("--rounds", type=int, default=3, help="for `cost`: repeats (default 3)")

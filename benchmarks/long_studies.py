@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from benchmarks.count_scale import SQUARE_KEEPS, SQUARE_KEEPS_OF_ALL, StepKept, count_scale_for
+from benchmarks.list_options import list_of
 from benchmarks.record import RESULTS, processor_kind, versions
 from benchmarks.stores import phantom_store, shapes_store
 from viscera.cli.terminal import stop_on_signal
@@ -332,7 +333,7 @@ def main() -> None:
     parser.add_argument("piece", choices=("run", "collect", "take-up"))
     parser.add_argument("work", type=Path)
     parser.add_argument("studies", nargs="*", choices=[*STUDIES, []])
-    parser.add_argument("--seeds", type=lambda text: tuple(map(int, text.split(","))), default=())
+    parser.add_argument("--seeds", type=list_of(int), default=())
     parser.add_argument("--stage", type=int, default=0, help="steps beyond which nothing is trained now")
     parser.add_argument("--shapes", type=Path)
     parser.add_argument("--device", default="cpu")
@@ -340,7 +341,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if given.piece == "run":
         with stop_on_signal() as stop:
-            run(given.work, given.studies, Wanted(given.seeds, given.stage, given.shapes, given.device), stop)
+            run(given.work, given.studies, Wanted(tuple(given.seeds), given.stage, given.shapes, given.device), stop)
     elif given.piece == "collect":
         collect(given.work, given.device)
     else:

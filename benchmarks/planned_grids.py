@@ -14,7 +14,7 @@ import argparse
 import itertools
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from tabulate import tabulate
 
 from benchmarks.accuracy_data import DataSet, Fast, Phantom, score, set_up
 from benchmarks.accuracy_ours import Ours
+from benchmarks.list_options import list_of
 from benchmarks.record import RESULTS
 from viscera.core.config import Config
 from viscera.core.resolve import resolve_config
@@ -184,17 +185,13 @@ def _cells(budget: str, mm: float, dice: Found) -> tuple[str, str]:
     return f"{mm:g}", " ".join(f"{seeds[seed]:.3f}" for seed in sorted(seeds, key=int)) or "–"
 
 
-def _list_of(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    return lambda text: [kind(each) for each in text.split(",")]
-
-
 def main() -> None:
     """Run one piece."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("piece", choices=["sets", "run", "collect"])
     parser.add_argument("work", type=Path)
-    parser.add_argument("--seeds", type=_list_of(int), default=[0, 1])
-    parser.add_argument("--minutes", type=_list_of(float), default=[*BUDGETS])
+    parser.add_argument("--seeds", type=list_of(int), default=[0, 1])
+    parser.add_argument("--minutes", type=list_of(float), default=[*BUDGETS])
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("viscera").setLevel(logging.ERROR)

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.list_options import list_of
 from benchmarks.recipe_arms import (
     BASE,
     BASE_STEPS,
@@ -276,8 +277,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("piece", choices=_PIECES)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--seeds", type=_numbers)
-    parser.add_argument("--budgets", type=_numbers, default=BUDGETS, help="steps of the base whose time there is")
+    parser.add_argument("--seeds", type=list_of(int))
+    parser.add_argument("--budgets", type=list_of(int), default=BUDGETS, help="steps of the base whose time there is")
     parser.add_argument("--shapes", type=Path)
     parser.add_argument("--data", type=Path, help="nnU-Net folder with ts_example and lidc0001, for `real`")
     given = parser.parse_args()
@@ -300,10 +301,6 @@ def main() -> None:
         collect(given.work)
     else:
         take_up(given.work)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(each) for each in text.split(","))
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ on PYTHONPATH. Needs nothing but Python and its pip.
 
 import argparse
 import importlib.metadata
-import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+from pip._vendor.packaging.requirements import Requirement
 
 
 def main() -> int:
@@ -39,11 +40,13 @@ def main() -> int:
     return 0
 
 
-def _is_met(requirement: str) -> bool:
-    """Whether `name>=1.2` is installed."""
-    name, _, least = requirement.partition(">=")
-    version = _version(name)
-    return version is not None and _numbers(version) >= _numbers(least)
+def _is_met(text: str) -> bool:
+    """Whether a requirement, such as `name>=1.2`, is installed; one for other systems alone is met."""
+    requirement = Requirement(text)
+    if requirement.marker is not None and not requirement.marker.evaluate():
+        return True
+    version = _version(requirement.name)
+    return version is not None and requirement.specifier.contains(version, prereleases=True)
 
 
 def _version(name: str) -> str | None:
@@ -51,11 +54,6 @@ def _version(name: str) -> str | None:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers: 2.11.0+cu130 is (2, 11, 0)."""
-    return tuple(int(part) for part in re.match(r"[\d.]*", version)[0].strip(".").split(".") if part)  # type: ignore[index]
 
 
 if __name__ == "__main__":

@@ -86,7 +86,8 @@ def test_what_is_missing_is_installed_beside_and_nothing_is_replaced(
 ) -> None:
     make_wheel("viscera_test_absent", "3.0")
     make_wheel("numpy", "0.1")
-    dependencies = json.dumps(["numpy>=1.20", f"viscera_test_absent>={least}"])
+    elsewhere = "viscera_test_elsewhere[more]>=3.0; sys_platform == 'elsewhere'"
+    dependencies = json.dumps(["numpy>=1.20", f"viscera_test_absent>={least}", elsewhere])
     (tmp_path / "pyproject.toml").write_text(f"[project]\ndependencies = {dependencies}\n")
     command = [sys.executable, str(ROOT / "scripts" / "gpu_environment.py"), "wheels", "site"]
     result = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)

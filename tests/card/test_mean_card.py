@@ -157,7 +157,7 @@ def test_scores_out_of_fold_are_called_so(
         run("card", cv, "--scores", table, "--out-of-fold", *(["--store", known] if known else []))
         card, text = card_of(cv), (cv / "card.md").read_text()
         assert (card.evaluation_data.out_of_fold, card.evaluation_data.splits) == (True, None)
-        assert "- **Cases:** 5, out of fold: each by the run that had not seen it" in text
+        assert "- **Cases:** 5, out of fold: each by the run that held it out" in text
         assert "are training cases of this model" not in text
         assert "the mean of all runs was not scored by them" in text
         assert (card.quantitative_analyses[0].mean, card.quantitative_analyses[0].cases) == (0.5, 5)

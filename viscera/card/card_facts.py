@@ -19,6 +19,7 @@ from viscera.io.files import sha256
 from viscera.io.manifest import Split
 from viscera.io.records import read_json, validated
 from viscera.io.runlog import RunFolder
+from viscera.io.started_from import StartedFrom
 from viscera.io.store import Store
 from viscera.io.training_data import TrainingData, was_trained_on
 
@@ -101,7 +102,7 @@ def _calibrations(path: Path, details: ModelDetails) -> Iterator[CalibrationFact
 def _details(
     folder: RunFolder, checkpoint: Checkpoint, checksum: str, best: tuple[Checkpoint, str] | None
 ) -> ModelDetails:
-    status, config = folder.read_status(), checkpoint.config
+    status, config, before = folder.read_status(), checkpoint.config, StartedFrom.read(folder)
     weights = [WeightsFile(file=folder.last.name, sha256=checksum, step=checkpoint.step)]
     if best is not None:
         weights.append(WeightsFile(file=folder.best.name, sha256=best[1], step=best[0].step))
@@ -127,7 +128,8 @@ def _details(
         class_voxel_counts=tuple(checkpoint.class_voxel_counts.tolist()),
         class_weights=tuple(float(f"{weight:.6g}") for weight in checkpoint.class_weights.tolist()),
         other_settings=tuple(other_settings(config)),
-        started_from=_started_from(folder),
+        started_from=f"{Path(before.run).name}, step {before.step}, SHA-256 {before.sha256}" if before else "",
+        may_have_seen_held_out=before is not None and not before.held_out_unseen,
         state=status.state if status else "unknown",
         step=checkpoint.step,
         iterations=config.train.iterations,
@@ -198,13 +200,3 @@ def _loss(config: Config) -> str:
         own = weighting_name(train.loss.cross_entropy_weighting)
         loss += f"; and {train.loss.cross_entropy:g} times the cross-entropy, weights: {own}"
     return loss
-
-
-def _started_from(folder: RunFolder) -> str:
-    """By name: a path may say more than a card should."""
-    if not folder.started_from.exists():
-        return ""
-    said = read_json(folder.started_from)
-    if not isinstance(said, dict) or not {"run", "step", "sha256"} <= said.keys():
-        raise BadInputError(f"{folder.started_from}: damaged. Delete it, or train this run again.")
-    return f"{Path(str(said['run'])).name}, step {said['step']}, SHA-256 {said['sha256']}"

@@ -193,7 +193,7 @@ def _evaluation(card: ModelCard) -> str:
 
 def _split_text(evaluation: EvaluationData) -> str:
     if evaluation.out_of_fold:
-        return "out of fold: each by the run that had not seen it"
+        return "out of fold: each by the run that held it out"
     if evaluation.splits is None:
         return "which of them are training cases is not stated"
     named = {"train": "training", "validation": "validation", "test": "test", "other": "not of the store"}

@@ -90,7 +90,8 @@ def caveats(details: ModelDetails, data: TrainingData, *, is_evaluated: bool) ->
     yield from _of_evaluation(is_evaluated=is_evaluated)
     yield from _of_training_set(data, details.class_voxel_counts)
     if data.fold not in {None, "all"}:
-        yield f"One run of a cross-validation: it has not seen fold {data.fold} of {data.folds}."
+        yield f"One run of a cross-validation: it was not trained on fold {data.fold} of {data.folds}."
+    yield from _of_first_weights([details])
     yield LOOK
 
 
@@ -109,9 +110,10 @@ def caveats_of_mean(
     yield from _of_evaluation(is_evaluated=is_evaluated)
     if out_of_fold:
         yield (
-            "Its scores are out of fold: each case was segmented by the one run that had not seen it. They say how "
+            "Its scores are out of fold: each case was segmented by the one run that held it out. They say how "
             "good such a run is; the mean of all runs was not scored by them."
         )
+    yield from _of_first_weights([member.model_details for member in members])
     counts = [member.model_details.class_voxel_counts for member in members]
     yield from _of_training_set(data, tuple(map(max, zip(*counts, strict=True))))
     calibrated = [member for member in members if member.calibration]
@@ -121,6 +123,15 @@ def caveats_of_mean(
             "calibrated, and may be less sure than it could be."
         )
     yield LOOK
+
+
+def _of_first_weights(runs: Sequence[ModelDetails]) -> Iterator[str]:
+    for run in runs:
+        if run.may_have_seen_held_out:
+            yield (
+                f"{run.name} began with the weights of another training ({run.started_from.split(',')[0]}). Whether "
+                "that one was trained on cases that this one holds out is not known: scores of them may be too good."
+            )
 
 
 def _of_phantoms(data: TrainingData) -> Iterator[str]:

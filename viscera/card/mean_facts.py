@@ -100,6 +100,7 @@ def _shared(folder: Path, members: Sequence[ModelDetails]) -> ModelDetails:
             "class_weights": _same([each.class_weights for each in members], ()),
             "other_settings": tuple(settings),
             "started_from": _same([each.started_from for each in members], ""),
+            "may_have_seen_held_out": any(each.may_have_seen_held_out for each in members),
             "state": unfinished[0].state if unfinished else first.state,
             "step": min(each.step for each in members),
             "iterations": max(each.iterations for each in members),

@@ -41,6 +41,7 @@ class ModelDetails(Settings):
     class_weights: tuple[float, ...]  # (L,) as the loss used them at the last step; likewise
     other_settings: tuple[OtherSetting, ...]  # than those of the preset `paper`
     started_from: str = ""  # another run whose weights it began with, by name and checksum
+    may_have_seen_held_out: bool = False  # whether it is not known that those had not been trained on what it holds out
     state: str  # of the training: finished, interrupted, failed, running, unknown
     step: int
     iterations: int

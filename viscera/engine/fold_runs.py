@@ -11,6 +11,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.settings import ANOTHER_MODEL, differences
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.runlog import RunFolder, runs_in
+from viscera.io.started_from import refuse_seen_before
 from viscera.io.store import Store
 from viscera.io.training_data import was_trained_on
 
@@ -103,6 +104,7 @@ def _refuse_other_store(run: _FoldRun, store: Store) -> None:
             f"{run.path}: trained on other cases than those that {store.path} has outside fold {run.fold}: its folds "
             "were drawn again, or cases were added or changed. Give the store as it was, or train the folds again."
         )
+    refuse_seen_before(RunFolder(run.path), seen)
 
 
 def _warn_of_other_settings(folder: Path, runs: list[_FoldRun]) -> None:

@@ -16,13 +16,14 @@ from viscera.core.geometry import size_text
 from viscera.core.settings import differences
 from viscera.io.checkpoint import Checkpoint, load_with_checksum
 from viscera.io.files import write_text
-from viscera.io.records import read_json, read_text, validated, write_record
+from viscera.io.records import read_text
 from viscera.io.remote.mirror_index import address_of, mirror_of
 from viscera.io.runlog import RunFolder, runs_in
+from viscera.io.started_from import StartedFrom, seen_before, trained_on
+from viscera.io.store import Store
 
 log = logging.getLogger(__name__)
 _HEADS = ("head.", "lower_heads.")  # the layers with a row for each class; the latter of deep supervision
-_WITH_AN_ORGAN = 2  # classes, background among them
 _TOLERATED_RATIO = 1.5  # of voxel sizes, as of a scan that is predicted
 Spacing = tuple[float, float, float]
 _DECIDES_WEIGHTS = ("filters ", "levels ", "network.", "initialisation ")  # what a network of other weights differs in
@@ -35,6 +36,8 @@ class Source(NamedTuple):
     name: str  # of its folder alone
     sha256: str  # of its checkpoint
     checkpoint: Checkpoint
+    trained_on: tuple[str, ...]  # as of `StartedFrom`
+    held_out_unseen: bool = False  # likewise; known once the store is (`held_against`)
 
     @classmethod
     def load(cls, run: Path) -> "Source":
@@ -56,7 +59,7 @@ class Source(NamedTuple):
         if status is not None and status.state != "finished":
             at = f"at step {checkpoint.step} of {status.iterations}"
             log.warning("%s: this run is %s, %s; its weights are taken as they are.", run, status.state, at)
-        return cls(address_of(run), run.resolve().name, checksum, checkpoint)
+        return cls(address_of(run), run.resolve().name, checksum, checkpoint, trained_on(folder))
 
     @classmethod
     def of(cls, run: Path | None, folder: RunFolder) -> "Source | None":
@@ -64,9 +67,9 @@ class Source(NamedTuple):
 
         Raises BadInputError as `load`, and where the run that it began with has other weights since.
         """
-        if run is not None or not folder.started_from.exists():
+        before = StartedFrom.read(folder) if run is None else None
+        if before is None:
             return cls.load(run) if run is not None else None
-        before = validated(Taken, read_json(folder.started_from), folder.started_from, "Train a new run.")
         path = mirror_of(read_text(folder.source_path).strip() if folder.source_path.exists() else before.run)
         if not RunFolder(path).last.exists():
             raise BadInputError(
@@ -81,30 +84,29 @@ class Source(NamedTuple):
             )
         return source
 
-    def remember(self, folder: RunFolder, taken: "Taken") -> None:
+    def held_against(self, view: Store) -> "Source":
+        """The same, of which is known whether it has seen what a training holds out, which sees the store so.
+
+        Raises BadInputError where it was trained on a case of these; what is not known is said.
+        """
+        seen = seen_before(self.trained_on, view)
+        if seen.cases:
+            raise BadInputError(
+                f"{self.run}: it was trained on {seen.text} that are held out here for validation or test, and that "
+                "would be scored too well. Begin with a run that held them out, too, or train with --fold all."
+            )
+        if not seen.nothing:
+            log.warning(
+                "%s: whether it was trained on any of the %d cases that are held out here is not known (its training "
+                "set is not one of %s): their scores may be too good, and the model card says so.",
+                *(self.run, seen.held_out, view.path),
+            )
+        return self._replace(held_out_unseen=seen.nothing)
+
+    def remember(self, folder: RunFolder, taken: StartedFrom) -> None:
         """Write what was taken into a run that begins; where it lies is for that alone which has no weights yet."""
         write_text(folder.source_path, f"{address_of(Path(self.run).absolute())}\n")
-        write_record(folder.started_from, taken._asdict())
-
-
-class Taken(NamedTuple):
-    """What was taken of another training, `started_from.json` of a run; the file goes where the run goes."""
-
-    run: str  # name of its folder; in files of before its path
-    sha256: str
-    step: int  # of it
-    classes: tuple[str, ...]  # whose outputs were taken
-    new: tuple[str, ...]  # which it does not have: their outputs begin at random
-    left: tuple[str, ...]  # which it alone has
-
-    @property
-    def text(self) -> str:
-        """A line for people."""
-        parts = [f"the network and the outputs of {', '.join(self.classes)} are taken"]
-        parts += [f"new, and begun at random: {', '.join(self.new)}"] if self.new else []
-        parts += [f"left behind: {', '.join(self.left)}"] if self.left else []
-        parts += ["no organ has the same name"] if len(self.classes) < _WITH_AN_ORGAN else []
-        return f"Beginning with the weights of {self.run} (step {self.step}): {'; '.join(parts)}."
+        taken.write(folder)
 
 
 def refuse_other_network(network: nn.Module, train: TrainConfig, source: Source) -> None:
@@ -133,7 +135,7 @@ def warn_of_other_voxels(source: Source, spacings_mm: Sequence[Spacing]) -> None
         )
 
 
-def begin_from(network: nn.Module, classes: ClassTable, train: TrainConfig, source: Source) -> Taken:
+def begin_from(network: nn.Module, classes: ClassTable, train: TrainConfig, source: Source) -> StartedFrom:
     """Give a network the weights of another training, and for each class that both have its output.
 
     Classes are matched by name. Raises BadInputError as `refuse_other_network`.
@@ -152,7 +154,9 @@ def begin_from(network: nn.Module, classes: ClassTable, train: TrainConfig, sour
         state[name][rows] = given[name][from_rows].to(own[name].device)
     network.load_state_dict(state)
     new, left = ([n for n in names if n not in both] for names in (classes.names, theirs))
-    return Taken(source.name, source.sha256, source.checkpoint.step, tuple(both), tuple(new), tuple(left))
+    outputs = tuple(both), tuple(new), tuple(left)
+    of_source = source.trained_on, source.held_out_unseen
+    return StartedFrom(source.name, source.sha256, source.checkpoint.step, *outputs, *of_source)
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, torch.Size]:

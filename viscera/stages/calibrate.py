@@ -29,6 +29,7 @@ from viscera.imaging.resample import GridChange
 from viscera.io.disk.folder_lock import exclusive
 from viscera.io.files import refuse_unwritable
 from viscera.io.runlog import RunFolder, runs_in
+from viscera.io.started_from import refuse_seen_before
 from viscera.io.store import Store
 from viscera.io.training_data import was_trained_on
 from viscera.metrics.overlap import as_labelled, confusion_matrix, dice
@@ -158,6 +159,7 @@ def _validation_cases(folder: RunFolder, store: Store, model: Model) -> list[str
             f"{store.path}: its training cases are not those of {folder.path}, so its validation cases may be some of "
             "them. Give the store that the run was trained on."
         )
+    refuse_seen_before(folder, store)
     names = store.names("validation")
     if not names:
         fold = checkpoint.config.train.fold

@@ -27,7 +27,7 @@ from viscera.engine.hardware import (
     describe_hardware,
     peak_memory_mib,
 )
-from viscera.engine.init_from import Source, Taken, begin_from, refuse_other_network, warn_of_other_voxels
+from viscera.engine.init_from import Source, begin_from, refuse_other_network, warn_of_other_voxels
 from viscera.engine.monitor import Monitor
 from viscera.engine.precision_probe import as_before, decided
 from viscera.engine.trackers import refuse_missing_trackers, tracked
@@ -43,6 +43,7 @@ from viscera.io.handed_on import as_kept_in_run
 from viscera.io.records import write_record, write_yaml
 from viscera.io.remote.mirror_index import remove
 from viscera.io.runlog import RunFolder, RunState, RunStatus, read_config
+from viscera.io.started_from import StartedFrom
 from viscera.io.store import Store
 from viscera.io.training_data import TrainingData
 from viscera.io.watched_cases import WatchedCases
@@ -147,10 +148,11 @@ def _source_of(init_from: Path | None, folder: RunFolder, given: "_Given") -> So
             network = build_network(train, len(given.facts.classes))
         refuse_other_network(network, train, source)
         warn_of_other_voxels(source, given.facts.training_spacings_mm)
+        source = source.held_against(given.store)
     return source
 
 
-def _begun_from(source: Source, trainer: Trainer) -> Taken:
+def _begun_from(source: Source, trainer: Trainer) -> StartedFrom:
     """Give a training that begins, and its average, the weights of another."""
     taken = begin_from(trainer.network, trainer.facts.classes, trainer.config.train, source)
     if trainer.average is not None:
@@ -159,7 +161,7 @@ def _begun_from(source: Source, trainer: Trainer) -> Taken:
 
 
 def _write_beginning(
-    folder: RunFolder, trainer: Trainer, store: Store, source: Source | None, taken: Taken | None
+    folder: RunFolder, trainer: Trainer, store: Store, source: Source | None, taken: StartedFrom | None
 ) -> None:
     """Before the first step: what is trained, on which data, and from which weights."""
     if source is not None and taken is not None:

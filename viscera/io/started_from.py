@@ -1,0 +1,119 @@
+"""Which run's weights a training began with, `started_from.json`, and on which cases those had been trained."""
+
+import logging
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from viscera.core.errors import BadInputError
+from viscera.io.records import read_json, validated, write_record
+from viscera.io.runlog import RunFolder
+from viscera.io.store import Store
+from viscera.io.training_data import TrainingData, training_set_sha256
+
+log = logging.getLogger(__name__)
+_WITH_AN_ORGAN = 2  # classes, background among them
+NOT_KNOWN = ""  # in place of a checksum
+
+
+class StartedFrom(NamedTuple):
+    """What was taken of another training; the file goes where the run goes, and names no path and no case."""
+
+    run: str  # name of its folder; in files of before its path
+    sha256: str  # of its checkpoint
+    step: int  # of it
+    classes: tuple[str, ...]  # whose outputs were taken
+    new: tuple[str, ...]  # which it does not have: their outputs begin at random
+    left: tuple[str, ...]  # which it alone has
+    trained_on: tuple[str, ...] = (NOT_KNOWN,)  # SHA-256 of its training set, and of those that it began with in turn
+    held_out_unseen: bool = False  # whether it is known that none of them has a case which the new training holds out
+
+    @classmethod
+    def read(cls, folder: RunFolder) -> "StartedFrom | None":
+        """Of a run; None where it began at random. Raises BadInputError where the file is damaged."""
+        path = folder.started_from
+        return validated(cls, read_json(path), path, "Delete it, or train this run again.") if path.exists() else None
+
+    def write(self, folder: RunFolder) -> None:
+        """Into the folder of a run that begins."""
+        write_record(folder.started_from, self._asdict())
+
+    @property
+    def text(self) -> str:
+        """A line for people."""
+        parts = [f"the network and the outputs of {', '.join(self.classes)} are taken"]
+        parts += [f"new, and begun at random: {', '.join(self.new)}"] if self.new else []
+        parts += [f"left behind: {', '.join(self.left)}"] if self.left else []
+        parts += ["no organ has the same name"] if len(self.classes) < _WITH_AN_ORGAN else []
+        return f"Beginning with the weights of {self.run} (step {self.step}): {'; '.join(parts)}."
+
+
+class SeenBefore(NamedTuple):
+    """Which of the cases that a training holds out the weights that it began with had been trained on."""
+
+    cases: tuple[str, ...]  # in the order of the store
+    held_out: int  # cases, for validation and test
+    all_known: bool  # whether each of the training sets is one of the store's
+
+    @property
+    def nothing(self) -> bool:
+        """Whether none was, for certain."""
+        return not self.cases and (self.all_known or not self.held_out)
+
+    @property
+    def text(self) -> str:
+        """How many, for a sentence."""
+        return f"{len(self.cases)} of the {self.held_out} cases (such as {self.cases[0]})"
+
+
+def trained_on(folder: RunFolder) -> tuple[str, ...]:
+    """SHA-256 of the training set of a run, and of those of the weights that it began with, and so on.
+
+    `NOT_KNOWN` stands for one of which nothing is known: of a run of before.
+    """
+    data, before = TrainingData.read(folder.training_data), StartedFrom.read(folder)
+    own = data.sha256 if data else NOT_KNOWN
+    return tuple(dict.fromkeys((own, *(before.trained_on if before else ()))))
+
+
+def seen_before(training_sets: Iterable[str], view: Store) -> SeenBefore:
+    """Which cases that a training holds out are in other training sets, by their checksums (`trained_on`).
+
+    A training set is known where it is that of a fold of the store, of all its folds, or of its own split; images are
+    compared, so that a case that the store holds twice counts. `view` is the store as the training sees it
+    (`Store.of_fold`).
+    """
+    store, records = Store.open(view.path), view.manifest.cases
+    folds = store.manifest.prepare.folds
+    views = [store, *(store.of_fold(fold) for fold in ("all", *range(folds)) if folds)]
+    images_of = {training_set_sha256(each): _images(each) for each in reversed(views)}
+    sets = set(training_sets)
+    seen = frozenset().union(*(images for sha256, images in images_of.items() if sha256 in sets))
+    held_out = [name for name in view.names() if records[name].split in {"validation", "test"}]
+    cases = tuple(name for name in held_out if records[name].sha256["image.npy"] in seen)
+    return SeenBefore(cases, len(held_out), sets <= images_of.keys())
+
+
+def _images(view: Store) -> frozenset[str]:
+    return frozenset(view.manifest.cases[name].sha256["image.npy"] for name in view.names("train"))
+
+
+def refuse_seen_before(folder: RunFolder, view: Store) -> None:
+    """Raise BadInputError where the weights that a run began with had been trained on cases that it holds out.
+
+    Where that is not known it is said. `view` is the store as the run's training saw it.
+    """
+    before = StartedFrom.read(folder)
+    if before is None:
+        return
+    seen = seen_before(before.trained_on, view)
+    if seen.cases:
+        raise BadInputError(
+            f"{folder.path}: it began with the weights of {before.run}, which had been trained on {seen.text} that it "
+            "holds out. Train it again from weights that have not seen them."
+        )
+    if not seen.nothing and not before.held_out_unseen:
+        log.warning(
+            "%s: it began with the weights of %s. Whether these had been trained on cases that it holds out is not "
+            "known: what is measured on them may be too good.",
+            *(folder.path, before.run),
+        )

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from viscera.card.mean_facts import MeanFacts
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import Config, IntensityConfig
 from viscera.core.errors import BadInputError
@@ -20,6 +21,7 @@ from viscera.engine.trained_model import Model
 from viscera.engine.trust import OrganRange, TrainingRanges
 from viscera.io.runlog import RunFolder, runs_in
 from viscera.io.store import Store
+from viscera.stages.calibrate import calibrate
 from viscera.stages.train import train
 
 CPU = torch.device("cpu")
@@ -119,9 +121,47 @@ def test_a_run_that_is_not_finished_is_named_and_hidden_ones_are_passed_by(
     assert "this run is" not in caplog.text
     status = RunFolder(tmp_path / "b").read_status()
     assert status is not None
-    RunFolder(tmp_path / "b").write_status(status.model_copy(update={"state": "failed", "step": 2}))
-    Predictor.load(tmp_path)
-    assert f"b: this run is failed, at step 2 of {status.iterations}, and has a part in the mean" in caplog.text
+    for state, said in {"failed": "failed", "running": "running, or was killed"}.items():  # the step is written seldom
+        RunFolder(tmp_path / "b").write_status(status.model_copy(update={"state": state, "step": 0}))
+        for path in (tmp_path, tmp_path / "b"):
+            caplog.clear()
+            Predictor.load(path)
+            assert f"b: this run is {said}, at step {status.step} of {status.iterations}; it predicts" in caplog.text
+
+
+def test_a_run_without_weights_has_no_part_and_is_named(
+    seeds: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(seeds / "seed_0", tmp_path / "a")
+    for name in ("b", ".hidden"):
+        (tmp_path / name).mkdir()
+        shutil.copy(seeds / "seed_0" / "config.yaml", tmp_path / name)
+    for load in (Predictor.load, MeanFacts.read):
+        caplog.clear()
+        load(tmp_path)
+        assert "b: this run has no weights yet, and no part in the mean of 1 run." in caplog.text
+        assert ".hidden" not in caplog.text
+
+
+def test_what_a_run_cannot_flag_is_said(tiny_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = RunFolder(shutil.copytree(tiny_run, tmp_path / "run"))
+    Predictor.load(run.path)
+    assert "flagged" not in caplog.text
+    run.training_ranges.unlink()  # as of one that was killed before its last checkpoint
+    Predictor.load(run.path)
+    assert "so no organ is flagged as doubtful, whatever it is like" in caplog.text
+
+
+def test_a_mean_of_calibrated_and_other_runs_is_said(
+    seeds: Path, tiny_store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = [Path(shutil.copytree(run, tmp_path / "mean" / run.name)) for run in runs_in(seeds)]
+    for number, run in enumerate(runs):
+        calibrate(run, tiny_store.path)
+        caplog.clear()
+        Predictor.load(run.parent)
+        alone = f"of its 2 runs these alone are calibrated: {run.name}."
+        assert (alone in caplog.text) == (number == 0)
 
 
 def test_runs_that_cannot_be_averaged(

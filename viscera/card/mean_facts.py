@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from viscera.card.card_facts import RunFacts, differing
 from viscera.card.model_card import CalibrationFacts, DifferingSetting, Member, ModelDetails, WeightsFile
 from viscera.core.errors import BadInputError
-from viscera.engine.ensemble import refuse_unlike
+from viscera.engine.ensemble import refuse_unlike, warn_without_weights
 from viscera.io.manifest import Split
 from viscera.io.runlog import runs_in
 from viscera.io.store import Store
@@ -37,6 +37,7 @@ class MeanFacts:
         Raises BadInputError as `RunFacts.read`, and for runs that cannot be one predictor.
         """
         runs = {path.name: RunFacts.read(path, store) for path in runs_in(folder)}
+        warn_without_weights(folder)
         refuse_unlike({name: facts.checkpoint for name, facts in runs.items()}, folder)
         data, splits = joined([facts.data for facts in runs.values()]), None
         if store is not None:

@@ -4,6 +4,7 @@ The mean is taken of what the networks say of one window, so that memory and all
 """
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,12 @@ from torch import Tensor, nn
 from viscera.core.config import IntensityConfig
 from viscera.core.errors import BadInputError
 from viscera.core.settings import differences
+from viscera.core.wording import counted
 from viscera.engine.trained_model import Model
 from viscera.io.checkpoint import Checkpoint
+from viscera.io.runlog import runs_in, without_weights
 
+log = logging.getLogger(__name__)
 # settings that decide what a network is given of a scan, but for z-scores
 _SEEN = ("downsample ", "spacing_mm ", "patch ", "intensity.low_hu ", "intensity.high_hu ", "intensity.scaling ")
 _LEAST = 1e-30  # probability whose logarithm float32 holds
@@ -101,3 +105,10 @@ def mean_of(models: dict[str, Model], folder: Path) -> Model:
         config = config.model_copy(update={"mode": "sub_volumes"})  # as such a network alone
     mean = replace(first, network=network.eval(), checkpoint=checkpoint, config=config, checksum=checksum)
     return replace(mean, temperature=1.0)  # each network has its own
+
+
+def warn_without_weights(folder: Path) -> None:
+    """Say which runs of a folder were begun and have no part in the mean of its runs."""
+    for run in without_weights(folder):
+        number = counted(len(runs_in(folder)), "run")
+        log.warning("%s: this run has no weights yet, and no part in the mean of %s.", run, number)

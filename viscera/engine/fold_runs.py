@@ -81,12 +81,10 @@ def _runs(folder: Path, store: Store) -> list[_FoldRun]:
 
 
 def _refuse_unfinished(run: _FoldRun) -> None:
-    status = RunFolder(run.path).read_status()
-    if status is not None and status.state != "finished":
-        state = "running, or was killed" if status.state == "running" else status.state
+    if unfinished := RunFolder(run.path).unfinished(run.checkpoint.step):
         raise BadInputError(
-            f"{run.path}: this run is {state}, at step {run.checkpoint.step} of {status.iterations}. Finish it with "
-            "`viscera train … --resume` first: a table of all folds is one of finished runs."
+            f"{run.path}: this run is {unfinished}. Finish it with `viscera train … --resume` first: a table of all "
+            "folds is one of finished runs."
         )
 
 

@@ -55,10 +55,9 @@ class Source(NamedTuple):
                 else "this is not a run (it has no last.pt)"
             )
             raise BadInputError(f"{run}: {what}. Give the folder of a run that `viscera train` made.")
-        (checkpoint, checksum), status = load_with_checksum(folder.last), folder.read_status()
-        if status is not None and status.state != "finished":
-            at = f"at step {checkpoint.step} of {status.iterations}"
-            log.warning("%s: this run is %s, %s; its weights are taken as they are.", run, status.state, at)
+        checkpoint, checksum = load_with_checksum(folder.last)
+        if unfinished := folder.unfinished(checkpoint.step):
+            log.warning("%s: this run is %s; its weights are taken as they are.", run, unfinished)
         return cls(address_of(run), run.resolve().name, checksum, checkpoint, trained_on(folder))
 
     @classmethod

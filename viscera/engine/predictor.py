@@ -19,7 +19,7 @@ from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.core.shape_hints import refuse_other_than
 from viscera.core.unused_settings import unseen_mirrors
-from viscera.engine.ensemble import mean_of
+from viscera.engine.ensemble import mean_of, warn_without_weights
 from viscera.engine.fusion import FusionRecord, FusionRule
 from viscera.engine.hardware import LEAST_MEMORY, out_of_memory_explained
 from viscera.engine.temperature import calibrated
@@ -92,6 +92,12 @@ class Predictor:
             strange = {text for each in models if (text := unseen_mirrors(each.trained_with.train, config))}
             for text in sorted(strange, key=len)[-1:]:
                 log.warning("%s: %s", run, text)
+        if not predictor.training.organs:
+            log.warning(
+                "%s: it does not know what the organs of its training cases were like (training_ranges.json, which a "
+                "training writes with its last checkpoint), so no organ is flagged as doubtful, whatever it is like.",
+                run,
+            )
         return predictor
 
     @classmethod
@@ -122,6 +128,8 @@ class Predictor:
         if config is None and model.config.checkpoint == "best" and best != last:
             model = load(best, None)
         model, training = calibrated(model, folder, training)
+        if unfinished := folder.unfinished(model.checkpoint.step):
+            log.warning("%s: this run is %s; it predicts with the weights that it has.", run, unfinished)
         return cls({model.config.checkpoint: model}, None, model.config, training, model.checksum), [model]
 
     @classmethod
@@ -130,12 +138,8 @@ class Predictor:
         fused = [name for name, predictor in each.items() if predictor.combination is not None or predictor.members]
         if fused:
             raise BadInputError(f"{folder / fused[0]}: several models as one already. Give a folder of single runs.")
-        for name in each:
-            status = RunFolder(folder / name).read_status()
-            if status is not None and status.state != "finished":
-                at = f"step {status.step} of {status.iterations}"
-                log.warning("%s: this run is %s, at %s, and has a part in the mean.", folder / name, status.state, at)
         models = {name: one for name, predictor in each.items() for one in predictor.models.values()}
+        _warn_of_mean(folder, models)
         model = mean_of(models, folder)
         training = TrainingRanges.joined([predictor.training for predictor in each.values()])
         members = {name: _provenance(one) for name, one in models.items()}
@@ -246,3 +250,15 @@ class Predictor:
 def _provenance(model: Model) -> dict[str, Any]:
     temperature = {} if model.temperature == 1 else {"temperature": model.temperature}
     return {"step": model.checkpoint.step, "sha256": model.checksum, **temperature}
+
+
+def _warn_of_mean(folder: Path, models: Mapping[str, Model]) -> None:
+    """Say which runs have no part in a mean, and where only some are calibrated."""
+    warn_without_weights(folder)
+    calibrated_runs = [name for name, model in models.items() if model.temperature != 1]
+    if 0 < len(calibrated_runs) < len(models):
+        log.warning(
+            "%s: of its %d runs these alone are calibrated: %s. The mean of their probabilities is of calibrated and "
+            "uncalibrated ones. Calibrate all of them, each with its own validation cases.",
+            *(folder, len(models), ", ".join(calibrated_runs)),
+        )

@@ -108,6 +108,14 @@ class RunFolder:
             return None
         return validated(RunStatus, read_json(self.status_path), self.status_path, "Train this run again.")
 
+    def unfinished(self, step: int) -> str:
+        """How far its training is, whose checkpoint is of that step, for a sentence; empty: it is finished."""
+        status = self.read_status()
+        if status is None or status.state == "finished":
+            return ""
+        state = "running, or was killed" if status.state == "running" else status.state
+        return f"{state}, at step {step} of {status.iterations}"
+
     def read_curve(self) -> list[dict[str, Any]]:
         """The logged steps in order; a half-written last line (after a crash) is left out.
 
@@ -189,6 +197,13 @@ def runs_in(folder: Path) -> list[Path]:
     names = ("last.pt", "fusion.yaml", "model.safetensors")
     found = {path.parent for name in names for path in folder.glob(f"*/{name}")}
     return sorted(path for path in found if not path.name.startswith("."))
+
+
+def without_weights(folder: Path) -> list[Path]:
+    """Runs beside those of `runs_in` that have no weights yet: begun, and killed before their first checkpoint."""
+    runs = runs_in(folder)
+    begun = {path.parent for path in folder.glob("*/config.yaml")} if runs else set()
+    return sorted(path for path in begun - set(runs) if not path.name.startswith("."))
 
 
 def first_settings(path: Path) -> dict[str, Any]:

@@ -122,12 +122,8 @@ def calibration_text(found: Calibration) -> str:
 
 
 def _warn_unless_finished(folder: RunFolder, step: int) -> None:
-    status = folder.read_status()
-    if status is not None and status.state != "finished":
-        log.warning(
-            "%s: its training is not finished (step %d of %d); once it is trained on, it must be calibrated again.",
-            *(folder.path, step, status.iterations),
-        )
+    if unfinished := folder.unfinished(step):
+        log.warning("%s: this run is %s; once it is trained on, it must be calibrated again.", folder.path, unfinished)
 
 
 def _refuse_no_single_run(folder: RunFolder) -> None:

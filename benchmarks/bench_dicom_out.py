@@ -8,7 +8,6 @@ Quick: 60 slices.
 """
 
 import copy
-import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from benchmarks.record import RESULTS, record
 from tests.io.dicom_series import write_series
 from viscera.core.anatomy import ABDOMEN
 from viscera.core.geometry import Geometry, Index3
+from viscera.core.machine_limits import peak_memory
 from viscera.core.scan import LabelMap
 from viscera.io.dicom.result_writers import Algorithm, dicom_seg_bytes, rtstruct_bytes
 from viscera.io.dicom.source_images import SourceImages
@@ -79,7 +79,7 @@ def main() -> None:
         size = len(write())
         figures[f"{name}_seconds"] = round(time.perf_counter() - started, 2)
         figures[f"{name}_mb"] = round(size / 1e6, 2)
-    figures["peak_memory_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    figures["peak_memory_mib"] = round(peak_memory() / 2**20)
     record("dicom_out", figures, folder=None if quick else RESULTS)
 
 

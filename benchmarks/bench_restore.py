@@ -11,7 +11,6 @@ Quick: a scan of 128×128×150 voxels, no factor of 4, one repeat. Peaks are the
 """
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -32,6 +31,7 @@ from benchmarks.record import RESULTS, record
 from viscera.core.anatomy import ABDOMEN, NUM_CLASSES
 from viscera.core.config import Config
 from viscera.core.geometry import Geometry, Index3
+from viscera.core.machine_limits import peak_memory
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.engine import trained_model
@@ -162,8 +162,8 @@ def measure_predict(folder: Path, factor: int, restore: str, version: str) -> di
             stack.enter_context(mock.patch.object(Model, "labels", labels_before))
         out = folder / f"{version}_{factor}_{restore}.nii.gz"
         predict(folder / f"run_{factor}", folder / "ct.nii.gz", out, config)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"cpu_s": round(time.process_time() - started, 1), "peak_mib": round(peak / 1024)}
+    peak = peak_memory()
+    return {"cpu_s": round(time.process_time() - started, 1), "peak_mib": round(peak / 2**20)}
 
 
 def measure_restoring(factor: int, size: Size) -> dict[str, Any]:

@@ -15,7 +15,6 @@ both figures of a pair. `peer` is the prediction less that.
 Quick: a quarter of the scan, an eighth of the filters, one repeat.
 """
 
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ import torch
 from benchmarks.pairs import Benchmark
 from viscera.core.anatomy import ABDOMEN, NUM_CLASSES
 from viscera.core.config import Config
+from viscera.core.machine_limits import peak_memory
 from viscera.core.resolve import resolve_config
 from viscera.core.scan import HuArray
 from viscera.engine.hardware import computes_bfloat16, number_format
@@ -125,7 +125,7 @@ def predict_alone(*, quick: bool, gathers: bool) -> None:
         if not gathers:
             patched.enter_context(mock.patch.object(ConfidenceTally, "add", return_value=None))
         case.predict()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_memory() / 2**20)
 
 
 def compare(benchmark: Benchmark) -> None:

@@ -19,16 +19,17 @@ ROOT, CPU = Path(__file__).parents[2], torch.device("cpu")
 FACTOR = 1.3  # either way, as docs/howto/planning.md says
 PLAIN = TrainConfig(patch=48, batch_size=2, filters=8, levels=3, precision="float32")
 MEASURE = """
-import resource, sys
+import sys
 import torch
 from viscera.core.config import TrainConfig
+from viscera.core.machine_limits import peak_memory
 from viscera.engine.noise_training import trainer_on_noise
 
 torch.set_num_threads(1)
 trainer, batch = trainer_on_noise(TrainConfig.model_validate_json(sys.argv[1]), 8, torch.device("cpu"))
 for _ in range(2):
     trainer.training_step(batch)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+print(peak_memory())
 """
 
 
@@ -83,7 +84,7 @@ def test_a_training_takes_what_was_predicted(settings: dict[str, Any]) -> None:
         text=True,
         check=True,
     )
-    ratio = step_memory(train, 8, CPU).of(train) / int(done.stdout)
+    ratio = step_memory(train, 8, CPU).of(train) / float(done.stdout)
     assert 1 / FACTOR < ratio < FACTOR
 
 

@@ -44,8 +44,14 @@ def available_memory() -> float | None:
     return float(psutil.virtual_memory().available) if psutil else None
 
 
-def peak_memory() -> float:
-    """Bytes that this process has held at most; 0 where nothing says so."""
+def peak_memory(status: Path = Path("/proc/self/status")) -> float:
+    """Bytes that this process has held at most since its program began; 0 where nothing says so.
+
+    Of Linux its `VmHWM`: `ru_maxrss` of a program may be that of the process which started it, as getrusage(2) says.
+    """
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+        return 1024.0 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
     resource = _module("resource")
     if resource is not None:
         unit = 1 if sys.platform == "darwin" else 1024

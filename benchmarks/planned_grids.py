@@ -7,7 +7,8 @@
 On phantoms that decide on nothing else, in pieces that may be stopped and run at any time, several of other seeds at
 once. The patch, the width and the steps of each budget are those that `viscera plan` gave it on the phantoms of
 `bench_accuracy`; the share alone decides on the voxels, so every training of a budget takes as long. `collect` writes
-what there is to `benchmarks/results/planned_grids.json` and `docs/results/planned-grids.md`.
+what there is to `benchmarks/results/planned_grids.json`, beside what is there already, and to
+`docs/results/planned-grids.md`.
 """
 
 import argparse
@@ -126,12 +127,14 @@ def _trained(ours: Ours, steps: int, folder: Path) -> float:
 
 def collect(work: Path) -> None:
     """Write the results that there are, and their page."""
-    dice: dict[str, dict[str, dict[str, float]]] = {}
+    wanted, results = read_json(work / "spacings.json"), RESULTS / NAME
+    known = read_json(results) if results.exists() else {}
+    dice: dict[str, dict[str, dict[str, float]]] = known["dice"] if known.get("spacings") == wanted else {}
     for scored in sorted((work / "trained").glob("*/*/*/dice.json")):
         budget, mm, seed = scored.parts[-4:-1]
         dice.setdefault(budget, {}).setdefault(mm, {})[seed] = read_json(scored)["foreground"]
-    content = {"spacings": read_json(work / "spacings.json"), "dice": dice, "hardware": describe_hardware(CPU)}
-    write_json(RESULTS / NAME, content)
+    content = {"spacings": wanted, "dice": dice, "hardware": describe_hardware(CPU)}
+    write_json(results, content)
     PAGE.write_text(page(content), encoding="utf-8")
 
 

@@ -1,8 +1,12 @@
 """Which share of a scan a patch is to hold: the rule, by hand, and the page of made-up figures."""
 
+from pathlib import Path
+
 import pytest
 
-from benchmarks.planned_grids import BUDGETS, SHARES, chosen, config_of, means, page
+from benchmarks import planned_grids
+from benchmarks.planned_grids import BUDGETS, SHARES, chosen, collect, config_of, means, page
+from viscera.io.records import read_json, write_json
 
 SPACINGS = {"7.5": {"0.25": 5.0, "0.1": 5.0, "0.04": 3.8}, "30": {"0.25": 4.7, "0.1": 3.4, "0.04": 3.0}}
 DICE = {
@@ -40,3 +44,19 @@ def test_shares_differ_in_the_voxels_alone() -> None:
     assert coarse.train == fine.train
     assert (coarse.prepare.spacing_mm, fine.prepare.spacing_mm) == (5.0, 3.0)
     assert SHARES[0] > SHARES[1] > SHARES[2]
+
+
+def test_what_another_folder_has_is_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planned_grids, "RESULTS", tmp_path)
+    monkeypatch.setattr(planned_grids, "PAGE", tmp_path / "page.md")
+    for seed in ("0", "1"):
+        work = tmp_path / f"work_{seed}"
+        scored = work / "trained" / "7.5" / "5" / seed / "dice.json"
+        scored.parent.mkdir(parents=True)
+        write_json(scored, {"foreground": DICE["7.5"]["5"][seed]})
+        write_json(work / "spacings.json", SPACINGS)
+        collect(work)
+    assert read_json(tmp_path / planned_grids.NAME)["dice"] == {"7.5": {"5": DICE["7.5"]["5"]}}
+    write_json(work / "spacings.json", {**SPACINGS, "30": SPACINGS["7.5"]})
+    collect(work)  # of other grids: nothing is kept of before
+    assert read_json(tmp_path / planned_grids.NAME)["dice"] == {"7.5": {"5": {"1": 0.82}}}

@@ -141,6 +141,8 @@ def test_a_short_training_learns_liver_and_spleen_of_the_scans_it_saw(
         "--set",
         "train.batch_norm=recomputed",
         "--set",
+        "train.average=0.99",
+        "--set",
         "train.monitor_windows=24",
         "--set",
         "train.log_every=200",

@@ -201,11 +201,27 @@ class TrainingFacts:
 
 
 def training_cases(store: Store) -> list[str]:
-    """Their names; raises BadInputError where there is none."""
+    """Their names; raises BadInputError where there is none, or no labelled voxel in any."""
     names = store.names("train")
     if not names:
         raise BadInputError(f"{store.path}: no training case in this store. Prepare it with a lower --test-fraction.")
+    if not store.voxel_counts().any():
+        raise BadInputError(f"{store.path}: {_why_nothing_is_labelled(store, names)}")
     return names
+
+
+def _why_nothing_is_labelled(store: Store, names: Sequence[str]) -> str:
+    cases = "its only training case" if len(names) == 1 else f"its {len(names):,} training cases"
+    held_out = next((store.manifest.cases[name].fold for name in store.names("validation")), None)
+    if held_out is not None:
+        cases += f" when fold {held_out} is held out"
+    if store.voxel_counts("original").any():
+        return (
+            f"no labelled voxel is left of {cases} at the store's voxel size: those that nobody labelled (`ignore`) "
+            "outnumber them. Prepare with a smaller --spacing-mm."
+        )
+    remedy = "Add" if held_out is None else "Hold out another fold, or add"
+    return f"nobody labelled anything in {cases} (every voxel is `ignore`). {remedy} cases that are labelled."
 
 
 def with_training_set(config: Config, store: Store) -> Config:
@@ -252,13 +268,18 @@ def facts_of(store: Store, config: Config) -> TrainingFacts:
     """Class counts and weights; warns of classes that no training case has."""
     loss, names = config.train.loss, store.names("train")
     counts = store.voxel_counts(loss.counts)
+    ignores = any(store.manifest.cases[name].ignored_prepared for name in names)
     for label in np.flatnonzero(counts == 0):
         verb = "contains" if store.labelled(names)[:, label].any() else "labels"
         is_lost = any(store.manifest.cases[name].voxel_counts_original[label] for name in names)
+        it = "what is labelled of it" if ignores else "it"
         where, remedy = (
-            (", though their scans do: it is too small for the store's voxels", "Prepare with a smaller --spacing-mm.")
-            if is_lost
-            else ("", "`prepare --classes` leaves it out.")
+            ("", "`prepare --classes` leaves it out.")
+            if not is_lost
+            else (
+                f", though their scans do: {it} is too small for the store's voxels",
+                "Prepare with a smaller --spacing-mm.",
+            )
         )
         log.warning(
             "%s: no training case %s %s%s; the model cannot learn it, and may call background so. %s",
@@ -272,5 +293,5 @@ def facts_of(store: Store, config: Config) -> TrainingFacts:
         voxel_weights=cross_entropy_weights(counts, loss, len(names), store.classes.names)
         if loss.cross_entropy > 0
         else None,
-        ignores=any(store.manifest.cases[name].ignored_prepared for name in names),
+        ignores=ignores,
     )

@@ -27,6 +27,11 @@ Layout = Annotated[
     "totalsegmentator-v2-map.",
 ]
 Classes = Annotated[Path | None, "YAML file that names the organs; by default the paper's eight classes."]
+KnownClasses = Annotated[
+    Path | None,
+    "YAML file that names the organs; by default those of the store, or those that the predictions name, else the "
+    "paper's eight classes.",
+]
 Jobs = Annotated[int, typer.Option(min=1, metavar="N", help="Number of processes.")]
 Launcher = Annotated[
     Literal["local", "ray"], "Where to compute: on this machine, or on a Ray cluster that reaches the same files."
@@ -154,6 +159,15 @@ KeyFile = Annotated[
         callback=_of_this_machine,
         metavar="KEYFILE",
         help="Key file, made where there is none: cases get pseudonyms; by default they are called by their names.",
+    ),
+]
+UsedKeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--pseudonyms",
+        callback=_of_this_machine,
+        metavar="KEYFILE",
+        help="Key file by which the cases have pseudonyms; by default they are called by their names.",
     ),
 ]
 

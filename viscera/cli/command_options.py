@@ -19,6 +19,10 @@ from viscera.core.suggestions import as_number
 from viscera.core.wording import sentence
 from viscera.core.wrong_values import in_words
 
+_OTHERWISE = {  # of commands in which a setting means something else than in a training
+    ("evaluate", "train.fold"): "Fold of a store whose cases are scored, from 0 on; all: the cases of all folds; with "
+    "--split train, those that a training of the fold has seen; by default the store's own split.",
+}
 _FIELDS = {key: field for key, field, _ in fields_of(Config)}
 
 
@@ -59,7 +63,9 @@ _COMMON = (
 def signature(function: Function, keys: Sequence[str]) -> inspect.Signature:
     """Of a command: its own parameters but the first, an option for each of the settings, and those that all have."""
     _, *own = inspect.signature(function, eval_str=True).parameters.values()
-    settings = [_PRESET if key == "preset" else _setting_option(key) for key in keys]
+    settings = [
+        _PRESET if key == "preset" else _setting_option(key, _OTHERWISE.get((function.__name__, key))) for key in keys
+    ]
     parameters = [*map(_own, own), *settings, *_COMMON]
     return inspect.Signature(sorted(parameters, key=lambda each: each.default is not inspect.Parameter.empty))
 
@@ -77,9 +83,9 @@ def _own(parameter: inspect.Parameter) -> inspect.Parameter:
     return parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[type_, info])
 
 
-def _setting_option(key: str) -> inspect.Parameter:
-    """An option that sets a field: its type, help and default are the field's."""
-    field, name, text = _FIELDS[key], key.rpartition(".")[2].replace("_", "-"), _help(_FIELDS[key])
+def _setting_option(key: str, text: str | None = None) -> inspect.Parameter:
+    """An option that sets a field: its type, help and default are the field's, unless another text is given."""
+    field, name, text = _FIELDS[key], key.rpartition(".")[2].replace("_", "-"), text or _help(_FIELDS[key])
     if field.annotation is bool:
         return _option(name, bool, False, help=text)
     is_list = _is_list(field.annotation)
@@ -104,7 +110,7 @@ def _setting_option(key: str) -> inspect.Parameter:
 def _help(field: FieldInfo) -> str:
     text = field.description or ""
     default = field.default
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    shown = (",".join(map(str, default)) or "none") if isinstance(default, tuple) else default
     shown = f"{default:.4g}" if isinstance(default, float) else shown
     return f"{text[:1].upper()}{text[1:]}." + ("" if default is None or default is False else f"  [default: {shown}]")
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from viscera.cli.arguments import AsJson, Classes, KeyFile, Layout, class_file
+from viscera.cli.arguments import AsJson, KnownClasses, Layout, UsedKeyFile, class_file
 from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import end_on_signal
 from viscera.core.errors import BadInputError
@@ -28,8 +28,8 @@ def view(
     ] = None,
     scores: Annotated[Path | None, "Table of scores; by default scores.csv beside the label maps."] = None,
     layout: Layout = "auto",
-    classes: Classes = None,
-    pseudonyms: KeyFile = None,
+    classes: KnownClasses = None,
+    pseudonyms: UsedKeyFile = None,
     port: Annotated[
         int, typer.Option(min=0, max=65535, metavar="N", help="Port of the page; by default a free one.")
     ] = 0,

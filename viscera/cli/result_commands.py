@@ -7,7 +7,18 @@ from typing import Annotated, Any, Literal
 import typer
 
 from viscera.cli import arguments as shared
-from viscera.cli.arguments import Address, AsJson, Classes, Jobs, KeyFile, Launcher, Layout, Part, class_file
+from viscera.cli.arguments import (
+    Address,
+    AsJson,
+    Jobs,
+    KeyFile,
+    KnownClasses,
+    Launcher,
+    Layout,
+    Part,
+    UsedKeyFile,
+    class_file,
+)
 from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import end_on_signal
 from viscera.core.errors import BadInputError
@@ -100,8 +111,8 @@ def evaluate(
         Literal["train", "validation", "test"] | None,
         "Part of a store to score; by default all cases that have a prediction.",
     ] = None,
-    classes: Classes = None,
-    pseudonyms: KeyFile = None,
+    classes: KnownClasses = None,
+    pseudonyms: UsedKeyFile = None,
     as_json: AsJson = False,
     jobs: Jobs = 1,
     shard: Part = None,

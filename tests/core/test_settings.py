@@ -27,6 +27,33 @@ def test_a_run_on_another_machine_is_no_other_model() -> None:
     assert differences(TrainConfig(), TrainConfig(precision="float32"), ANOTHER_MODEL) != []
 
 
+def test_what_differs_is_written_as_people_write_it() -> None:
+    """As in a file of settings or after `--set`: no Python."""
+    before = Config()
+    now = resolve_config(
+        assignments=[
+            "predict.mirror_axes=R,S",
+            "prepare.spacing_mm=1.5,1.5,3",
+            "predict.cleanup.largest_component=[liver, spleen]",
+            "train.diagnose=false",
+            "train.fold=0",
+            "train.augment.low_resolution=1,1,3",
+            "study.weights={steep: {power: 0.5}}",
+        ]
+    )
+    assert differences(before, now) == [
+        "prepare.spacing_mm none (now 1.5,1.5,3)",
+        "train.fold none (now 0)",
+        "train.diagnose true (now false)",
+        "train.augment.low_resolution 2 (now 1,1,3)",
+        "predict.mirror_axes none (now R,S)",
+        "predict.cleanup.largest_component none (now liver,spleen)",
+        "study.weights none (now {steep: {power: 0.5, counts_of: none}})",
+    ]
+    one, two = (TrainConfig(learning_rate=rate) for rate in (0.1234567890123, 0.1234567890124))
+    assert differences(one, two) == ["learning_rate 0.1234567890123 (now 0.1234567890124)"]
+
+
 def prepare_of(**settings: object) -> PrepareConfig:
     return PrepareConfig.model_validate(settings)
 

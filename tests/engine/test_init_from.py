@@ -151,7 +151,7 @@ def test_other_numbers_for_the_same_hu_are_warned_of(
     wide = settings.model_copy(update={"intensity": settings.intensity.model_copy(update={"high_hu": 900.0})})
     with caplog.at_level(logging.WARNING):
         begin_from(build_network(wide, len(ABDOMEN)), ABDOMEN, wide, source)
-    assert "intensity.high_hu 500.0 (now 900.0)" in caplog.text
+    assert "intensity.high_hu 500 (now 900)" in caplog.text
 
 
 def test_a_run_says_where_it_began(

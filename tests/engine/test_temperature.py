@@ -111,7 +111,7 @@ def test_other_settings_than_those_it_was_fitted_with_are_said(
         assert Predictor.load(run, without_part).provenance["temperature"] == 3
         assert caplog.text == ""
         assert Predictor.load(run, PredictConfig(mirror_axes=("R",))).provenance["temperature"] == 3
-    assert "fitted to predictions with other settings, predict.mirror_axes () (now ('R',))" in caplog.text
+    assert "fitted to predictions with other settings, predict.mirror_axes none (now R)" in caplog.text
 
 
 def test_each_model_of_a_mean_has_its_own_temperature(tiny_run: Path, tmp_path: Path) -> None:

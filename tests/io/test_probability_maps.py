@@ -48,7 +48,7 @@ def test_what_is_packed_is_read_back_and_a_damaged_or_other_file_is_refused(tmp_
     spool.close()
     for label, k, plane in stored_planes(path, geometry, 5):
         np.testing.assert_array_equal(plane[::-1, ::-1], planes[k, label])
-    with pytest.raises(BadInputError, match=r"uint16 of shape \(4, 3, 2, 4\) was expected"):
+    with pytest.raises(BadInputError, match=r"uint16 of 4×3×2×4 was expected"):
         list(stored_planes(path, geometry, 4))
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(BadInputError, match=r"x\.probabilities"):

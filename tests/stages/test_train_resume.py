@@ -89,7 +89,7 @@ def test_with_augmentation_a_run_is_another_and_resumes_at_the_same_bits(
     stop, watch = stop_after(3)
     with pytest.raises(InterruptedRunError):
         train(tiny_store.path, tmp_path / "r", config, stop=stop, progress=watch)
-    with pytest.raises(BadInputError, match=r"trained with augment.enabled True \(now False\)"):
+    with pytest.raises(BadInputError, match=r"trained with augment.enabled true \(now false\)"):
         train(tiny_store.path, tmp_path / "r", tiny_config(), resume=True)
     run = train(tiny_store.path, tmp_path / "r", config, resume=True)
     assert same_state(whole.last, run.last)

@@ -114,7 +114,7 @@ def test_without_weights_and_predictions_it_says_what_to_copy(
     ("settings", "found"),
     [
         ({"train.filters": 4}, r"made with train\.filters 2 \(now 4\)"),
-        ({"train.adam.epsilon": 0.0}, r"train\.adam\.epsilon 1e-08 \(now 0\.0\)"),
+        ({"train.adam.epsilon": 0.0}, r"train\.adam\.epsilon 1e-08 \(now 0\)"),
         ({"predict.overlap": 0.25}, r"predict\.overlap 0\.5 \(now 0\.25\)"),
         ({"train.iterations": 5}, r"6 steps \(now 5\)"),
     ],

@@ -46,7 +46,7 @@ def test_a_variant_is_trained_with_its_settings(tiny_store: Store, tmp_path: Pat
     assert told[-1].job == "power0.5_lr0.01_eps0 seed 0 predict"
     plain, changed = (read_config(task.run.config_path).train for task in plan.tasks)
     assert plain.weighting == changed.weighting == 0.5
-    assert differences(plain, changed) == ["adam.epsilon 1e-08 (now 0.0)"]
+    assert differences(plain, changed) == ["adam.epsilon 1e-08 (now 0)"]
 
 
 def test_which_class_voxels_are_called_is_counted_over_the_test_cases(plan: StudyPlan, tiny_store: Store) -> None:

@@ -17,6 +17,7 @@ from viscera.card.model_card import CalibrationFacts, EvaluationData, Member, Mo
 from viscera.card.score_summary import FOREGROUND, ScoreSummary
 from viscera.core.anatomy import title_of
 from viscera.core.geometry import size_text
+from viscera.core.settings import written
 from viscera.io.scores import metric_title
 from viscera.io.training_data import GridFacts, TrainingData
 
@@ -94,7 +95,7 @@ def _sections(card: ModelCard) -> Iterator[str]:
         yield from _members(card)
     yield "### Settings that are not the paper's"
     other = [
-        (f"`{each.setting}`", escaped(_value(each.paper)), escaped(_value(each.here)))
+        (f"`{each.setting}`", escaped(written(each.paper)), escaped(written(each.here)))
         for each in details.other_settings
     ]
     yield _table(("setting", "paper", "this model"), other) if other else "None."
@@ -156,7 +157,7 @@ def _members(card: ModelCard) -> Iterator[str]:
         ("run", "seed", "fold held out", "training cases", "steps", "state", "began with the weights of"),
         [
             (
-                *(escaped(each.model_details.name), str(each.seed), _value(each.training_data.fold)),
+                *(escaped(each.model_details.name), str(each.seed), written(each.training_data.fold)),
                 *(str(each.training_data.cases.get("train", NOT_STATED)), f"{each.model_details.step:,}"),
                 *(each.model_details.state, escaped(each.model_details.started_from) or "none"),
             )
@@ -166,7 +167,7 @@ def _members(card: ModelCard) -> Iterator[str]:
     yield "### Settings in which its runs differ"
     names = [each.model_details.name for each in card.members]
     rows = [
-        (f"`{each.setting}`", *(escaped(_value(each.here.get(name))) for name in names))
+        (f"`{each.setting}`", *(escaped(written(each.here.get(name))) for name in names))
         for each in card.differing_settings
     ]
     yield _table(("setting", *map(escaped, names)), rows) if rows else "None."
@@ -206,7 +207,7 @@ def _of_data(data: TrainingData, licence: str, members: Sequence[Member]) -> Ite
     counts = {"train": "training", "validation": "validation", "test": "test"}
     cases = ", ".join(f"{data.cases[split]} {name}" for split, name in counts.items() if split in data.cases)
     yield "Cases", (cases or NOT_STATED) + (" (a training case of any of its runs is one)" if members else "")
-    held_out = [_value(member.training_data.fold) for member in members]
+    held_out = [written(member.training_data.fold) for member in members]
     if members and set(held_out) != {"none"}:
         yield "Folds", f"its runs held out {', '.join(held_out)} of {data.folds or 'different numbers of'} folds"
     elif data.fold == "all":
@@ -292,12 +293,6 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _value(value: Any) -> str:  # noqa: ANN401 - of a setting
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "none" if value is None else str(value)
 
 
 def _listed(pairs: Iterable[tuple[str, str]]) -> str:

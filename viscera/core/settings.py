@@ -90,16 +90,29 @@ def differences(
     for key, field, role in fields_of(type(now)):
         old, new = attrgetter(key)(before), attrgetter(key)(now)
         if old != new and role in roles and key.rpartition(".")[2] not in apart_from:
-            texts = [_short(old), _short(new)]
-            before_text, now_text = texts if texts[0] != texts[1] else (old, new)
+            texts = [written(old), written(new)]
+            before_text, now_text = texts if texts[0] != texts[1] else [written(each, str) for each in (old, new)]
             default = ", the default" if name_defaults and new == field.default else ""
             result.append(f"{within}{key} {before_text} (now {now_text}{default})")
     return result
 
 
-def _short(value: object) -> str:
-    """A number as people write it: `0.09814` of 37/377."""
-    return f"{value:.4g}" if isinstance(value, float) and len(str(value)) > _MOST_CHARACTERS else str(value)
+def _short(number: float) -> str:
+    """`0.09814` of 37/377, and `4` of 4.0."""
+    return f"{number:.4g}" if len(str(number)) > _MOST_CHARACTERS else str(number).removesuffix(".0")
+
+
+def written(value: object, number: Callable[[float], str] = _short) -> str:
+    """A value of a setting as people write it: `R,S` and `true`; `none` of what is empty."""
+    if value is None or (isinstance(value, Sequence | Mapping) and not value):
+        return "none"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {written(each, number)}' for key, each in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return ",".join(written(each, number) for each in value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def fields_of(section: type[Settings], within: str = "") -> Iterator[tuple[str, FieldInfo, Role]]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from viscera.core.config import Config, PredictConfig, TrainConfig
 from viscera.core.errors import UsageError
-from viscera.core.settings import fields_of
+from viscera.core.settings import fields_of, written
 
 log = logging.getLogger(__name__)
 _DEFAULTS = TrainConfig()
@@ -123,5 +123,4 @@ def _is_set(train: TrainConfig, key: str) -> bool:
 
 
 def _value(train: TrainConfig, key: str) -> str:
-    value = attrgetter(key)(train)
-    return str(value).lower() if isinstance(value, bool | None) else str(value)
+    return written(attrgetter(key)(train), str)

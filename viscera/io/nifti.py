@@ -21,7 +21,7 @@ from isal import igzip
 
 from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Geometry
+from viscera.core.geometry import Geometry, size_text
 from viscera.core.machine_limits import memory_left
 from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
 from viscera.core.wording import agreeing, counted
@@ -219,7 +219,9 @@ def _read_stored(path: Path) -> _Stored:
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
     if array.ndim != 3 or 0 in array.shape:
-        raise BadInputError(f"{path}: an array of shape {array.shape}; one three-dimensional scan was expected.")
+        raise BadInputError(
+            f"{path}: an array of {size_text(array.shape)} values; one three-dimensional scan was expected."
+        )
     placement = Placement(header)
     affine = placement.affine
     if affine is None:

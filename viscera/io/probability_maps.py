@@ -19,7 +19,7 @@ import numpy.typing as npt
 from isal import igzip
 
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import AxisOrder, Geometry
+from viscera.core.geometry import AxisOrder, Geometry, size_text
 from viscera.core.scan import LabelArray
 from viscera.io.files import make_folder, temporary_beside, writing
 from viscera.io.nifti import nifti_header
@@ -130,8 +130,8 @@ def stored_planes(path: Path, geometry: Geometry, classes: int) -> Iterator[tupl
         shape, expected = header.get_data_shape(), (*geometry.shape, classes)
         if shape != expected or header.get_data_dtype() != np.uint16:
             raise BadInputError(
-                f"{path}: {header.get_data_dtype()} of shape {shape}; uint16 of shape {expected} was expected, as "
-                "`viscera predict --format nifti,probabilities` writes it. Predict again."
+                f"{path}: {header.get_data_dtype()} of {size_text(shape)} values; uint16 of {size_text(expected)} was "
+                "expected, as `viscera predict --format nifti,probabilities` writes it. Predict again."
             )
         stream.seek(header.get_data_offset())
         i, j, k = geometry.shape

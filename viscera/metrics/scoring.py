@@ -11,7 +11,7 @@ import numpy.typing as npt
 from viscera.core.anatomy import ABDOMEN, IGNORED, OTHER, TOLERANCES_MM, ClassTable, tolerance_of
 from viscera.core.config import Metric
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Geometry
+from viscera.core.geometry import Geometry, size_text
 from viscera.core.regions import box_of, cropped
 from viscera.core.scan import LabelArray, LabelMap
 from viscera.core.shape_hints import refuse_other_than
@@ -74,8 +74,9 @@ class Pair:
         prediction = prediction.in_order_of(reference.geometry)
         if not reference.geometry.fits(prediction.geometry):
             raise BadInputError(
-                f"prediction ({prediction.geometry.shape}) and reference ({reference.geometry.shape}) do not lie on "
-                "one grid. Predict the scan that the reference belongs to."
+                f"prediction ({size_text(prediction.geometry.shape)} voxels) and reference "
+                f"({size_text(reference.geometry.shape)}) do not lie on one grid. Predict the scan that the "
+                "reference belongs to."
             )
         box = box_of(prediction.labels, reference.labels)
         predicted, true = cropped(prediction.labels, box), cropped(reference.labels, box)

@@ -14,7 +14,7 @@ from viscera.core.anatomy import title_of
 from viscera.core.config import Config
 from viscera.core.geometry import size_text
 from viscera.core.quantities import duration_text, memory_text
-from viscera.core.settings import fields_of
+from viscera.core.settings import fields_of, written
 from viscera.engine.hardware import describe_hardware
 from viscera.planning.plan_rules import Choice, visits
 from viscera.planning.training_plan import Plan
@@ -176,4 +176,4 @@ def _shown(value: object) -> str:
         return "as for cubes"
     if isinstance(value, list):
         return ", ".join("×".join(map(str, each)) if isinstance(each, list) else str(each) for each in value)
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else written(value, str)

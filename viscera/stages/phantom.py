@@ -7,7 +7,7 @@ from typing import Any
 
 from viscera.core.anatomy import CLASSES
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Index3
+from viscera.core.geometry import Index3, size_text
 from viscera.core.processes import for_each
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.imaging.phantom import phantom_case, phantom_name, spacing_for
@@ -64,10 +64,13 @@ def make_phantoms(  # noqa: PLR0913 - what identifies a set, and how to run
 def _check_numbers(cases: int, seed: int, shape: Index3, spacing_mm: float | None) -> None:
     if cases < 1 or seed < 0:
         raise BadInputError(f"{cases} phantom cases with seed {seed}: give at least one case and a seed from 0 on.")
+    size = "" if spacing_mm is None else f" of {spacing_mm:g} mm"
     if min(shape) < 1 or (spacing_mm is not None and not 0 < spacing_mm < float("inf")):
-        raise BadInputError(f"A phantom of shape {shape} with spacing {spacing_mm}: both must be above 0.")
+        raise BadInputError(f"A phantom of {size_text(shape)} voxels{size}: numbers above 0 were expected.")
     if max(shape) > _MOST_VOXELS or math.prod(shape) > _MOST_VOXELS**2:
-        raise BadInputError(f"A phantom of shape {shape}: no memory holds it. Give up to 512 voxels along each axis.")
+        raise BadInputError(
+            f"A phantom of {size_text(shape)} voxels: no memory holds it. Give at most 512 along each axis."
+        )
 
 
 def _check_folder(out: Path, description: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import viscera
 from viscera.core.arms import arms_of
+from viscera.core.settings import written
 from viscera.core.wording import counted
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.analysis_plan import AnalysisPlan, planned_settings
@@ -79,7 +80,7 @@ def changes(plan: AnalysisPlan, study: StudyResult, test_sha256: str = "") -> li
 def _unlike(planned: Mapping[str, object], now: Mapping[str, object]) -> list[Change]:
     names = dict.fromkeys([*planned, *now])
     pairs = {name: (planned.get(name), now.get(name)) for name in names}
-    return [Change(name, str(then), str(value)) for name, (then, value) in pairs.items() if then != value]
+    return [Change(name, written(then), written(value)) for name, (then, value) in pairs.items() if then != value]
 
 
 def as_planned(plan: AnalysisPlan, study: StudyResult) -> StudyResult:

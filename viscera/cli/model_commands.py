@@ -115,7 +115,8 @@ def train(
     run: Annotated[Path, "Folder for the trained model."],
     resume: Annotated[bool, "Continue from the last checkpoint, with its settings."] = False,
     init_from: Annotated[
-        Path | None, "A trained model whose weights the new one begins with; by default random weights."
+        Path | None,
+        "A run, or its export to safetensors, whose weights the new one begins with; by default random weights.",
     ] = None,
 ) -> None:
     """Train one model on a store.

@@ -1,4 +1,4 @@
-"""The first weights of a training, from another one (`viscera train --init-from RUN`)."""
+"""The first weights of a training, from another one or its export (`viscera train --init-from RUN`)."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from viscera.io.files import write_text
 from viscera.io.records import read_text
 from viscera.io.remote.mirror_index import address_of, mirror_of
 from viscera.io.runlog import RunFolder, runs_in
-from viscera.io.started_from import StartedFrom, seen_before, trained_on
+from viscera.io.started_from import NOT_KNOWN, StartedFrom, seen_before, trained_on
 from viscera.io.store import Store
 
 log = logging.getLogger(__name__)
@@ -48,14 +48,11 @@ class Source(NamedTuple):
             raise BadInputError(f"{run}: several models as one. Give the run of one of them{named}.")
         if run.is_file():
             raise BadInputError(f"{run}: a file; the folder of a run was expected. Give {run.parent}.")
-        if not folder.last.exists():
-            what = (
-                "it has no weights yet (no last.pt)"
-                if folder.config_path.exists()
-                else "this is not a run (it has no last.pt)"
+        if not folder.weights.exists():
+            raise BadInputError(
+                f"{run}: {_without_weights(folder)}. Give the folder of a run that `viscera train` made."
             )
-            raise BadInputError(f"{run}: {what}. Give the folder of a run that `viscera train` made.")
-        checkpoint, checksum = load_with_checksum(folder.last)
+        checkpoint, checksum = load_with_checksum(folder.weights)
         if unfinished := folder.unfinished(checkpoint.step):
             log.warning("%s: this run is %s; its weights are taken as they are.", run, unfinished)
         return cls(address_of(run), run.resolve().name, checksum, checkpoint, trained_on(folder))
@@ -70,7 +67,7 @@ class Source(NamedTuple):
         if before is None:
             return cls.load(run) if run is not None else None
         path = mirror_of(read_text(folder.source_path).strip() if folder.source_path.exists() else before.run)
-        if not RunFolder(path).last.exists():
+        if not RunFolder(path).weights.exists():
             raise BadInputError(
                 f"{folder.path}: began with the weights of {before.run}, and has none of its own yet, and there is no "
                 f"such run at {path}. Say with --init-from where it is."
@@ -95,10 +92,12 @@ class Source(NamedTuple):
                 "would be scored too well. Begin with a run that held them out, too, or train with --fold all."
             )
         if not seen.nothing:
+            is_said = NOT_KNOWN not in self.trained_on
             log.warning(
-                "%s: whether it was trained on any of the %d cases that are held out here is not known (its training "
-                "set is not one of %s): their scores may be too good, and the model card says so.",
-                *(self.run, seen.held_out, view.path),
+                "%s: whether it was trained on any of the %d cases that are held out here is not known (%s): their "
+                "scores may be too good, and the model card says so.",
+                *(self.run, seen.held_out),
+                f"its training set is not one of {view.path}" if is_said else "it does not say what it was trained on",
             )
         return self._replace(held_out_unseen=seen.nothing)
 
@@ -106,6 +105,14 @@ class Source(NamedTuple):
         """Write what was taken into a run that begins; where it lies is for that alone which has no weights yet."""
         write_text(folder.source_path, f"{address_of(Path(self.run).absolute())}\n")
         taken.write(folder)
+
+
+def _without_weights(folder: RunFolder) -> str:
+    if folder.config_path.exists():
+        return "it has no weights yet (no last.pt)"
+    if folder.export_record.exists():
+        return "this is an export to a format that cannot be trained on"
+    return "this is not a run (it has no last.pt)"
 
 
 def refuse_other_network(network: nn.Module, train: TrainConfig, source: Source) -> None:

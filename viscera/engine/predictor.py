@@ -122,8 +122,7 @@ class Predictor:
             fused = {name: load(record.model_path(folder, name), config) for name in names}
             how = config or fused[names[0]].config
             return cls(fused, rule, how, training, record.checksum), fused.values()
-        is_exported = folder.exported.exists() and not folder.last.exists()
-        last, best = (folder.exported,) * 2 if is_exported else (folder.last, folder.best)
+        last, best = folder.weights, folder.weights if folder.is_export else folder.best
         model = load(best if config and config.checkpoint == "best" else last, config)
         if config is None and model.config.checkpoint == "best" and best != last:
             model = load(best, None)

@@ -10,6 +10,7 @@ from viscera.io.checkpoint import load_with_checksum
 from viscera.io.files import sha256, write_text
 from viscera.io.hub_folder import write_hub_folder
 from viscera.io.runlog import RunFolder, runs_in
+from viscera.io.started_from import trained_on
 
 
 def write_safetensors(model: ExportedModel, folder: Path) -> None:
@@ -33,7 +34,8 @@ def _write(model: ExportedModel, run: Path, folder: Path) -> None:
     config = model.given or checkpoint.config.predict
     if config.checkpoint == "best":
         checkpoint, digest = load_with_checksum(source.best)
-    write_hub_folder(folder, checkpoint, config, {"viscera": viscera.__version__, "made_from_sha256": digest})
+    about = {"viscera": viscera.__version__, "made_from_sha256": digest, "trained_on": trained_on(source)}
+    write_hub_folder(folder, checkpoint, config, about)
     if source.training_ranges.exists():
         shutil.copyfile(source.training_ranges, RunFolder(folder).training_ranges)
     calibration = read_calibrations(source).get(config.checkpoint)

@@ -36,7 +36,7 @@ def safetensors() -> ModuleType:
         ) from error
 
 
-def write_hub_folder(folder: Path, checkpoint: Checkpoint, predict: PredictConfig, about: Mapping[str, str]) -> None:
+def write_hub_folder(folder: Path, checkpoint: Checkpoint, predict: PredictConfig, about: Mapping[str, Any]) -> None:
     """Write a checkpoint into a folder that is there, with how it shall predict, and what else there is to say."""
     weights = {name: tensor.detach().contiguous() for name, tensor in checkpoint.applied.items()}
     write_bytes(folder / WEIGHTS, safetensors().save(weights, metadata={"format": "pt"}))

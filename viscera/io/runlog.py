@@ -67,6 +67,8 @@ class RunFolder:
     last = _Inside("last.pt")  # newest checkpoint
     best = _Inside("best.pt")  # checkpoint that the validation cases picked
     exported = _Inside("model.safetensors")  # in place of both, in an export (`io.hub_folder`)
+    export_config = _Inside("config.json")  # beside that, what else a checkpoint says
+    export_record = _Inside("export.json")  # of any export: which files belong to it
     training_ranges = _Inside("training_ranges.json")  # what the organs of the training cases are like
     training_data = _Inside("training_data.json")  # which data it was trained on: counts and sizes, no names
     calibration = _Inside("calibration.json")  # the temperature of its probabilities, where it was calibrated
@@ -93,6 +95,16 @@ class RunFolder:
     def has_begun(self) -> bool:
         """Whether a training began here, maybe elsewhere, or knows the run whose weights it begins with."""
         return any(path.exists() for path in (self.last, self.status_path, self.started_from))
+
+    @property
+    def is_export(self) -> bool:
+        """Whether the weights of another run were written here, for a hub of models."""
+        return self.exported.exists() and not self.last.exists()
+
+    @property
+    def weights(self) -> Path:
+        """The newest, those of an export too."""
+        return self.exported if self.is_export else self.last
 
     def scores_at(self, step: int) -> Path:
         """Scores after fewer steps, kept when a Study is extended."""

@@ -68,8 +68,12 @@ class SeenBefore(NamedTuple):
 def trained_on(folder: RunFolder) -> tuple[str, ...]:
     """SHA-256 of the training set of a run, and of those of the weights that it began with, and so on.
 
-    `NOT_KNOWN` stands for one of which nothing is known: of a run of before.
+    `NOT_KNOWN` stands for one of which nothing is known: of a run or an export of before.
     """
+    if folder.is_export:
+        said = read_json(folder.export_config)
+        found = said.get("trained_on") if isinstance(said, dict) else None
+        return tuple(map(str, found)) if isinstance(found, list) and found else (NOT_KNOWN,)
     data, before = TrainingData.read(folder.training_data), StartedFrom.read(folder)
     own = data.sha256 if data else NOT_KNOWN
     return tuple(dict.fromkeys((own, *(before.trained_on if before else ()))))

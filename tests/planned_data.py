@@ -1,6 +1,7 @@
 """What training cases could be like, to plan for."""
 
-from viscera.planning.fingerprint import Fingerprint, OrganFacts, OrganHu, Spacing
+from viscera.planning.fingerprint import Fingerprint, OrganFacts, OrganHu
+from viscera.planning.labelled_part import Spacing
 
 
 def data_of(

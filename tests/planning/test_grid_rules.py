@@ -47,6 +47,25 @@ def test_an_organ_keeps_its_voxels() -> None:
     assert "or the spleen would have under 64 voxels" in grid.reason
 
 
+def test_an_organ_whose_volume_is_not_known_limits_nothing() -> None:
+    data = data_of((1, 1, 1), (400, 400, 400), organ_ml=1.0)
+    (spleen,) = data.organs
+    unknown = replace(data, organs=(replace(spleen, median_ml=0.0, least_ml=0.0, basis="unknown"),))
+    assert planned_grid(unknown, 32) == planned_grid(replace(data, organs=()), 32)
+
+
+def test_slices_that_are_labelled_are_not_outvoted() -> None:
+    """Labelled slices of 2 mm, apart: of a voxel of more than 2 mm along S there can be none that they fill to half."""
+    data = data_of((2, 2, 2), (200, 200, 200), store_mm=(2, 2, 2))
+    assert planned_grid(data, 24).spacing_mm == (5.0, 5.0, 5.0)
+    sliced = replace(data, labelled_mm=(400.0, 400.0, 2.0))
+    grid = planned_grid(sliced, 24)
+    i, j, k = grid.spacing_mm
+    assert (k, i) == (2.0, j)
+    assert 4.0 < i < 4.2  # until it is more than twice the one that stays
+    assert "not coarser than 5 mm, or what is labelled in one piece (2 mm along S), though" in grid.reason
+
+
 def test_a_store_that_is_nearly_so_is_taken() -> None:
     grid = planned_grid(data_of((1, 1, 1), (400, 400, 400), store_mm=(4, 4, 4.5)), 64)
     assert grid.is_the_stores

@@ -1,11 +1,15 @@
 """`viscera plan` on the command line: its file is what `prepare` and `train` take, and its promise is kept."""
 
+import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.command_line import refused, run
+from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
@@ -42,6 +46,24 @@ def test_what_is_printed_fits_into_100_columns(plan_of_a_coarse_store: tuple[Pat
     for said in ("Memory: about", "gallbladder", "patches as planned", "as nnU-Net", "Note: Each of", "prepare DATA"):
         assert said in printed
     assert max(len(line) for line in printed.replace(str(path), "p.yaml").splitlines()) <= 100
+
+
+def test_volumes_that_nobody_labelled_all_of_are_said_to_be_estimates(
+    tmp_path: Path, make_nnunet: Callable[..., Path], make_case: Callable[..., tuple[np.ndarray, np.ndarray]]
+) -> None:
+    """Every other slice is labelled."""
+    cases = {f"c{n}": make_case(n, (42, 40, 40)) for n in range(3)}
+    names = {name: number for number, name in enumerate((*CLASS_NAMES, "ignore"))}
+    for _, labels in cases.values():
+        labels[:, :, 1::2] = 8
+    store = tmp_path / "s"
+    prepare(make_nnunet(tmp_path / "raw", cases, names=names), store, PrepareConfig(downsample=1, test_fraction=0))
+    given = ("--iterations", 3, "--set", "train.patch=16", "--keep-spacing", *NARROW, *PLAIN)
+    result = run("plan", store, "--out", tmp_path / "p.yaml", *given)
+    assert re.search(r"^liver +3/3 +about \d+(\.\d+)? +about \d+ ", result.stdout, re.MULTILINE)
+    for said in (result.stdout, (tmp_path / "p.yaml").read_text(encoding="utf-8").replace("\n# ", " ")):
+        assert "3 of 3 training cases have voxels that nobody labelled" in said
+        assert "estimated from slices" in said
 
 
 def test_the_file_prepares_and_trains(plan_of_a_coarse_store: tuple[Path, str], roomy_raw: Path) -> None:

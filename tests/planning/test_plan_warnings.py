@@ -13,6 +13,11 @@ GRID = Grid((4.0, 4.0, 4.0), "", is_the_stores=True)
 LONG = TrainConfig(iterations=9000, batch_size=2)
 
 
+def planned_grid() -> Grid:
+    """The same voxels, for which the data are to be prepared again."""
+    return GRID._replace(is_the_stores=False)
+
+
 def said(data: Fingerprint = DATA, train: TrainConfig = LONG) -> list[str]:
     return list(warnings_of(data, GRID, Config(train=train)))
 
@@ -34,6 +39,38 @@ def test_organs_that_are_small_rare_or_not_there() -> None:
     assert said(organ("pancreas", 10, 1, 64.0, 64.0)) == ["pancreas: in 1 training case; more are needed."]
     assert "no training case contains it" in said(organ("pancreas", 10, 0, 0.0, 0.0))[0]
     assert "no training case labels it" in said(organ("pancreas", 0, 0, 0.0, 0.0))[0]
+
+
+def test_volumes_of_cases_that_nobody_labelled_all_of() -> None:
+    """Nothing is said of sizes that are not known, nor of the smallest of estimates."""
+    assert "nobody labelled" not in "".join(said(organ("pancreas", 10, 10, 2.0, 1.0)))
+    (spleen,) = DATA.organs
+    some = replace(
+        DATA,
+        partly_labelled=3,
+        organs=(
+            spleen,
+            OrganFacts("liver", 10, 10, 1000.0, 0.01, "slices"),
+            *(OrganFacts(name, 10, 10, 0.0, 0.0, "unknown") for name in ("pancreas", "portal_vein")),
+        ),
+    )
+    of_cases, of_slices, of_none = said(some)
+    assert of_cases == (
+        "3 of 10 training cases have voxels that nobody labelled (`ignore`). Where an organ borders on them it may go "
+        "on there, and such a case does not count for its volume."
+    )
+    assert of_slices.endswith("estimated from slices that are labelled at even distances: liver.")
+    assert of_none.startswith("No case shows these whole, so their volumes are not known")
+    assert of_none.endswith("pancreas, portal vein.")
+    assert said(replace(DATA, cases=1, partly_labelled=1))[0].startswith("1 of 1 training case has voxels that nobody")
+
+
+def test_labels_that_a_coarser_grid_may_lose() -> None:
+    """Of the rule's grid alone: in a store they are lost or not, and `prepare` has said so."""
+    thin = replace(DATA, least_labelled_mm=(100.0, 3.9, 1.0))
+    assert said(thin) == []
+    (found,) = warnings_of(thin, planned_grid(), Config(train=LONG))
+    assert found.startswith("Labels of some cases are thinner than these voxels (1 mm along S): where")
 
 
 def test_short_trainings_and_few_cases() -> None:

@@ -4,8 +4,9 @@ Validation and test cases are not looked at.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +15,23 @@ from viscera.core.geometry import AxisOrder
 from viscera.core.scan import HuArray, LabelArray, value_counts
 from viscera.engine.feed import training_cases
 from viscera.imaging.windows import random_origin
+from viscera.io.manifest import CaseRecord
 from viscera.io.splits import evenly_spread
 from viscera.io.store import Store
+from viscera.planning.labelled_part import LabelledPart, Spacing
 
-Spacing = tuple[float, float, float]
 PERCENTILES = (0.5, 99.5)  # of the HU of organs, as nnU-Net's
 _MOST_CASES = 100  # whose voxels are read
 _VOXELS_OF_A_CASE = 100_000  # of organs, whose HU count
 _WINDOWS = 240  # of each kind, in which classes are looked for
 _CASES_FOR_WINDOWS = 24
 _SEED = 2**32
+_MOST_PARTLY_LABELLED = 32  # whose labels are read
+_ENOUGH_WHOLE = 3  # cases with the whole of an organ, for no volume to be estimated
+_EVERYWHERE: Spacing = (math.inf, math.inf, math.inf)
+# of which the volumes are: organs that border on nothing that nobody labelled; estimates from labelled slices among
+# them; or of none, as all border on it
+Basis = Literal["whole", "slices", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,14 @@ class OrganFacts:
     name: str
     labelled_by: int  # cases that label it
     cases: int  # that contain it
-    median_ml: float  # of these; 0 where there are none
+    median_ml: float  # of these, as far as they tell it; 0 where none does
     least_ml: float
+    basis: Basis = "whole"
+
+    @property
+    def has_volume(self) -> bool:
+        """Whether any case tells it."""
+        return self.median_ml > 0
 
     def voxels_at(self, spacing_mm: Spacing) -> float:
         """Of the median case, on a grid of such voxels."""
@@ -64,6 +78,11 @@ class Fingerprint:
     scan_shapes: tuple[Spacing, ...]
     hu: OrganHu | None  # None where no case has a voxel of an organ
     organs: tuple[OrganFacts, ...]
+    partly_labelled: int = 0  # cases with voxels that nobody labelled
+    # how far what is labelled reaches in one piece, in the mean: the median over these cases, if they are most; and the
+    # least of any
+    labelled_mm: Spacing = _EVERYWHERE
+    least_labelled_mm: Spacing = _EVERYWHERE
 
     def shape_at(self, spacing_mm: Spacing) -> Spacing:
         """Median number of voxels along each axis, on grids of such voxels."""
@@ -77,6 +96,11 @@ def fingerprint(store: Store) -> Fingerprint:
     names = training_cases(store)
     records = [store.manifest.cases[name] for name in names]
     prepared = [record.prepared.geometry for record in records]
+    parts = _labelled_parts(store, names)
+    lengths, complete = (
+        [part.labelled_mm for part in parts.values()],
+        sum(not each.ignored_original for each in records),
+    )
     scans = [AxisOrder.to_canonical(g).apply_to_geometry(g) for g in (each.original.geometry for each in records)]
     return Fingerprint(
         cases=len(names),
@@ -89,22 +113,53 @@ def fingerprint(store: Store) -> Fingerprint:
         hu=organ_hu(
             [(store.image(name), store.labels(name)) for name in evenly_spread(names, _MOST_CASES)], len(store.classes)
         ),
-        organs=tuple(_organ(store, names, label) for label in range(1, len(store.classes))),
+        organs=tuple(_organ(store, names, label, parts) for label in range(1, len(store.classes))),
+        partly_labelled=sum(each.ignored_original > 0 for each in records),
+        labelled_mm=_median(lengths) if len(lengths) > complete else _EVERYWHERE,
+        least_labelled_mm=_least([*lengths, _EVERYWHERE]),
     )
 
 
-def _organ(store: Store, names: Sequence[str], label: int) -> OrganFacts:
-    records = [store.manifest.cases[name] for name in names]
+def _labelled_parts(store: Store, names: Iterable[str]) -> dict[str, LabelledPart]:
+    """Of the cases with voxels that nobody labelled, but for those of which nobody labelled any, or of some of many."""
+    records = {name: store.manifest.cases[name] for name in names}
+    partly = [name for name, each in records.items() if 0 < each.ignored_original < math.prod(each.original.shape)]
+    length = len(store.classes)
+    return {
+        name: LabelledPart.of(store.original_labels(name), length)
+        for name in evenly_spread(partly, _MOST_PARTLY_LABELLED)
+    }
+
+
+def _organ(store: Store, names: Sequence[str], label: int, parts: Mapping[str, LabelledPart]) -> OrganFacts:
     labelling = store.labelled(names)[:, label]
-    found = [(each.voxel_counts_original[label], each) for each, does in zip(records, labelling, strict=True) if does]
-    volumes = [number * each.original.geometry.voxel_volume_ml for number, each in found if number]
+    records = {name: store.manifest.cases[name] for name, does in zip(names, labelling, strict=True) if does}
+    found = {name: each for name, each in records.items() if each.voxel_counts_original[label]}
+    whole = [
+        _labelled_ml(each, label)
+        for name, each in found.items()
+        if not each.ignored_original or (name in parts and label in parts[name].whole)
+    ]
+    estimates = [
+        _labelled_ml(found[name], label) * part.slices_for_one
+        for name, part in parts.items()
+        if name in found and part.slices_for_one and label not in part.whole
+    ]
+    is_enough = len(whole) >= _ENOUGH_WHOLE or not estimates
+    volumes = whole if is_enough else whole + estimates
     return OrganFacts(
         name=store.classes.names[label],
         labelled_by=int(labelling.sum()),
-        cases=len(volumes),
+        cases=len(found),
         median_ml=float(np.median(volumes)) if volumes else 0.0,
         least_ml=min(volumes, default=0.0),
+        basis="unknown" if found and not volumes else "whole" if is_enough else "slices",
     )
+
+
+def _labelled_ml(record: CaseRecord, label: int) -> float:
+    """What is labelled of an organ in a case, on the scan's own grid."""
+    return record.voxel_counts_original[label] * record.original.geometry.voxel_volume_ml
 
 
 def organ_hu(cases: Sequence[tuple[HuArray, LabelArray]], num_classes: int) -> OrganHu | None:
@@ -179,4 +234,9 @@ def _organ_voxels(labels: LabelArray, length: int, number: int, draws: int) -> l
 
 def _median(values: Sequence[Sequence[float]]) -> Spacing:
     i, j, k = np.median(np.array(values, dtype=float), axis=0).tolist()
+    return i, j, k
+
+
+def _least(values: Sequence[Sequence[float]]) -> Spacing:
+    i, j, k = np.min(values, axis=0).tolist()
     return i, j, k

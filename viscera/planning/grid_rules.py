@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from viscera.planning.fingerprint import Fingerprint, Spacing
+from viscera.core.wording import listed
+from viscera.planning.fingerprint import Fingerprint
+from viscera.planning.labelled_part import Spacing
 
 WINDOW_SHARE = 0.25  # of the voxels of the median scan, which a window is to hold
 COARSEST_MM = 5.0  # that a grid becomes: what it costs an organ is measured in docs/results/downsampling-cost.md
@@ -50,8 +52,11 @@ def window_share(data: Fingerprint, spacing_mm: Spacing, patch: int) -> float:
 
 
 def smallest_organ(data: Fingerprint, spacing_mm: Spacing) -> tuple[str, float]:
-    """Name and voxels of the organ that has fewest in the median case; none and infinity where there is no organ."""
-    found = [(organ.voxels_at(spacing_mm), organ.name) for organ in data.organs if organ.cases]
+    """Name and voxels of the organ that has fewest in the median case, of those whose volume is known.
+
+    None and infinity where there is no such organ.
+    """
+    found = [(organ.voxels_at(spacing_mm), organ.name) for organ in data.organs if organ.has_volume]
     voxels, name = min(found, default=(math.inf, ""))
     return name, voxels
 
@@ -61,11 +66,12 @@ def planned_grid(data: Fingerprint, patch: int, least_share: float = WINDOW_SHAR
 
     As nnU-Net makes its low resolution: finer axes first, until they are within a factor of two of the coarsest, then
     all. It ends earlier where the smallest organ would have fewer than `LEAST_VOXELS`, or an axis reaches
-    `COARSEST_MM`; an axis that is coarser as it is stays. Within a factor of 1.25 the store's grid is taken, unless its
-    cases differ.
+    `COARSEST_MM`; an axis that is coarser as it is stays. Where slices or strokes are labelled among voxels that nobody
+    labelled, it ends at their thickness: in a coarser voxel they would be outvoted. Within a factor of 1.25 the store's
+    grid is taken, unless its cases differ.
     """
     own = np.array(full_resolution(data))
-    at, most = own.copy(), np.maximum(own, COARSEST_MM)
+    at, most = own.copy(), np.maximum(own, np.minimum(COARSEST_MM, data.labelled_mm))
     why = f"the scans' own, as a patch of {patch} voxels holds {least_share:.0%} of a scan"
     while window_share(data, _three(at), patch) < least_share:
         coarser = at.copy()
@@ -73,7 +79,7 @@ def planned_grid(data: Fingerprint, patch: int, least_share: float = WINDOW_SHAR
         coarser = np.minimum(coarser, most)
         share = f"{window_share(data, _three(at), patch):.0%}"
         if np.array_equal(coarser, at):
-            why = f"not coarser than {COARSEST_MM:g} mm, though a patch holds only {share} of a scan"
+            why = f"not coarser than {_limit_text(data)}, though a patch holds only {share} of a scan"
             break
         name, voxels = smallest_organ(data, _three(coarser))
         if voxels < LEAST_VOXELS:
@@ -84,6 +90,12 @@ def planned_grid(data: Fingerprint, patch: int, least_share: float = WINDOW_SHAR
             f"coarsened until a patch of {patch} voxels holds {least_share:.0%} of a scan (nnU-Net: its low resolution)"
         )
     return _or_the_stores(data, at, why)
+
+
+def _limit_text(data: Fingerprint) -> str:
+    thin = [f"{mm:.3g} mm along {axis}" for axis, mm in zip("RAS", data.labelled_mm, strict=True) if mm < COARSEST_MM]
+    beside = f", or what is labelled in one piece ({listed(thin)})" if thin else ""
+    return f"{COARSEST_MM:g} mm{beside}"
 
 
 def _or_the_stores(data: Fingerprint, at: np.ndarray[tuple[int, ...], np.dtype[np.float64]], why: str) -> Grid:

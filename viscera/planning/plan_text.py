@@ -16,7 +16,9 @@ from viscera.core.geometry import size_text
 from viscera.core.quantities import duration_text, memory_text
 from viscera.core.settings import fields_of, written
 from viscera.engine.hardware import describe_hardware
+from viscera.planning.fingerprint import OrganFacts
 from viscera.planning.plan_rules import Choice, visits
+from viscera.planning.plan_warnings import on_volumes
 from viscera.planning.training_plan import Plan
 
 _NOT_OF_A_TRAINING = ("rate_range.", "evaluate.", "study.")
@@ -29,7 +31,7 @@ def plan_yaml(plan: Plan, made_by: str) -> str:
 
     `made_by` says of what it is a plan.
     """
-    said_first = [made_by, *promise_lines(plan)]
+    said_first = [made_by, *promise_lines(plan), *on_volumes(plan.data)]
     if not plan.grid.is_the_stores:
         said_first.append("Its voxels are not the store's: prepare the data again with this file, then train with it.")
     head = [f"# {line}" for text in said_first for line in textwrap.wrap(text, _COLUMNS - 2)]
@@ -149,8 +151,8 @@ def _organ_table(plan: Plan) -> str:
         (
             title_of(organ.name),
             f"{organ.cases}/{organ.labelled_by}",
-            f"{organ.median_ml:.3g}",
-            f"{organ.voxels_at(plan.grid.spacing_mm):,.0f}",
+            _known(organ, f"{organ.median_ml:.3g}"),
+            _known(organ, f"{organ.voxels_at(plan.grid.spacing_mm):,.0f}"),
             f"{anywhere:.0%}",
             f"{planned:.0%}",
         )
@@ -165,6 +167,11 @@ def _organ_table(plan: Plan) -> str:
         f"patches as planned\n({share:.0%} on organs)",
     )
     return tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * 5))
+
+
+def _known(organ: OrganFacts, number: str) -> str:
+    """A volume, or what follows from it, as far as it is known."""
+    return "unknown" if organ.basis == "unknown" else f"about {number}" if organ.basis == "slices" else number
 
 
 def _wrapped(text: str, width: int) -> str:

@@ -11,12 +11,15 @@ import yaml
 
 from tests.export_temperature import write_temperature
 from tests.random_runs import random_run
+from viscera.card.card_stage import write_card
 from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.predictor import Predictor
 from viscera.export.export_stage import export
 from viscera.io.checkpoint import load_checkpoint
 from viscera.io.scans import read_volume
+from viscera.io.store import Store
+from viscera.stages.calibrate import calibrate
 from viscera.stages.predict import predict
 
 pytest.importorskip("safetensors", reason="the extra `export` is not installed")
@@ -104,7 +107,12 @@ def change(folder: Path, **values: object) -> None:
     (folder / "config.json").write_text(json.dumps(said | values))
 
 
-def test_an_export_is_not_exported_again(tiny_run: Path, tmp_path: Path) -> None:
+def test_what_needs_the_run_itself_says_so(tiny_run: Path, tiny_store: Store, tmp_path: Path) -> None:
     out = export(tiny_run, tmp_path / "out", ["safetensors"])
-    with pytest.raises(BadInputError, match=r"an export already\. Give the run"):
-        export(out, tmp_path / "again", ["slicer"])
+    for command in (
+        lambda: export(out, tmp_path / "again", ["slicer"]),
+        lambda: write_card(out, tmp_path / "card"),
+        lambda: calibrate(out, tiny_store.path),
+    ):
+        with pytest.raises(BadInputError, match=r"out: these are the exported weights of a run\. Give the run that"):
+            command()

@@ -18,7 +18,7 @@ from viscera.io.checkpoint import Checkpoint, load_with_checksum
 from viscera.io.files import sha256
 from viscera.io.manifest import Split
 from viscera.io.records import read_json, validated
-from viscera.io.runlog import RunFolder
+from viscera.io.runlog import RunFolder, refuse_export
 from viscera.io.started_from import StartedFrom
 from viscera.io.store import Store
 from viscera.io.training_data import TrainingData, was_trained_on
@@ -58,6 +58,7 @@ class RunFacts:
                 f"{run}: several models as one, each organ from its own (`viscera study --fuse`). Give the run of one "
                 "of them: each has a card of its own."
             )
+        refuse_export(folder)
         checkpoint, checksum = _checkpoint(folder.last, written)
         fold = checkpoint.config.train.fold
         data = TrainingData.read(folder.training_data) or TrainingData(

@@ -17,7 +17,7 @@ from viscera.core.machine_errors import lacking
 from viscera.engine.ensemble import MeanOfNetworks
 from viscera.engine.predictor import Predictor
 from viscera.engine.trained_model import Model
-from viscera.io.runlog import RunFolder, runs_in
+from viscera.io.runlog import RunFolder, refuse_export, runs_in
 from viscera.networks.folded_unet3d import FoldedUNet3D
 from viscera.networks.unet3d import UNet3D
 
@@ -55,9 +55,8 @@ class ExportedModel:
 
         Raises BadInputError as `Predictor.load`, and for several models of which each organ has its own.
         """
-        exports = [path for path in (run, *runs_in(run)) if RunFolder(path).exported.exists()]
-        if exports:
-            raise BadInputError(f"{exports[0]}: an export already. Give the run that it was made from.")
+        for path in (run, *runs_in(run)):
+            refuse_export(RunFolder(path))
         predictor = Predictor.load(run, config, "cpu", folded=False)
         if predictor.combination is not None:
             raise BadInputError(

@@ -211,6 +211,14 @@ def runs_in(folder: Path) -> list[Path]:
     return sorted(path for path in found if not path.name.startswith("."))
 
 
+def refuse_export(folder: RunFolder) -> None:
+    """Raise BadInputError for exported weights where the run itself is needed."""
+    if folder.is_export:
+        raise BadInputError(
+            f"{folder.path}: these are the exported weights of a run. Give the run that they were made from."
+        )
+
+
 def without_weights(folder: Path) -> list[Path]:
     """Runs beside those of `runs_in` that have no weights yet: begun, and killed before their first checkpoint."""
     runs = runs_in(folder)

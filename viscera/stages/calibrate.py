@@ -28,7 +28,7 @@ from viscera.engine.trust import ConfidenceTally, HeldOut, least_confidence, mos
 from viscera.imaging.resample import GridChange
 from viscera.io.disk.folder_lock import exclusive
 from viscera.io.files import refuse_unwritable
-from viscera.io.runlog import RunFolder, runs_in
+from viscera.io.runlog import RunFolder, refuse_export, runs_in
 from viscera.io.started_from import refuse_seen_before
 from viscera.io.store import Store
 from viscera.io.training_data import was_trained_on
@@ -140,6 +140,7 @@ def _refuse_no_single_run(folder: RunFolder) -> None:
             f"{folder.path}: several models as one (`viscera study --fuse`), which have no probabilities in common. "
             "Calibrate a single run."
         )
+    refuse_export(folder)
     if not folder.last.exists():
         is_store = (folder.path / "manifest.json").exists()
         what = "a store, and a run was expected; the run comes first" if is_store else "no run (it has no last.pt)"

@@ -20,6 +20,7 @@ from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.io.checkpoint import Checkpoint, load_checkpoint, load_with_checksum, save_checkpoint
 from viscera.io.files import sha256
+from viscera.io.records import read_json, write_record
 from viscera.io.runlog import RunFolder
 from viscera.io.scores import ScoreRow, write_scores
 from viscera.io.store import Store
@@ -177,6 +178,28 @@ def test_organs_that_the_networks_grid_loses_are_said(trained: Path) -> None:
     write_card(trained)
     said = "Too small for the network's grid in every training case, and not learnt: liver."
     assert said in card_of(trained).caveats_and_recommendations
+
+
+@pytest.mark.parametrize(("cases", "said"), [(1, "In 1 training case a part"), (3, "In 3 training cases a part")])
+def test_mean_volumes_are_of_what_is_labelled_where_nobody_labelled_a_part(
+    trained: Path, cases: int, said: str
+) -> None:
+    data = read_json(trained / "training_data.json")
+    assert isinstance(data, dict)
+    write_card(trained)
+    before = (trained / "card.md").read_text(encoding="utf-8")
+    assert "| mean volume, mL " in before
+    assert "labelled by nobody" not in before
+    assert card_of(trained).training_data.mean_volume_of == "organ"
+    earlier = {key: value for key, value in data.items() if key != "mean_volume_of"}  # of a run of before
+    write_record(trained / "training_data.json", earlier | {"cases_with_ignored": cases})
+    write_card(trained)
+    card, text = card_of(trained), (trained / "card.md").read_text(encoding="utf-8")
+    assert card.training_data.mean_volume_of == "labelled part"
+    (sentence,) = [each for each in card.caveats_and_recommendations if each.startswith(said)]
+    assert sentence.endswith("of what is labelled: too small where an organ goes on in such a part.")
+    assert said in text
+    assert "| mean volume of what is labelled, mL " in text
 
 
 def test_what_was_stated_stays_as_long_as_the_weights_do(

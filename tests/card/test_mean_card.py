@@ -204,7 +204,7 @@ def test_calibration_of_its_runs(cv: Path) -> None:
     card = card_of(cv)
     assert [(each.checkpoint, each.temperature) for each in card.calibration] == [("fold_1/last", 1.2)]
     assert "- **fold_1/last.pt:** probabilities of temperature 1.2" in (cv / "card.md").read_text()
-    assert any("1 of its 3 runs are calibrated" in each for each in card.caveats_and_recommendations)
+    assert any("1 of its 3 runs is calibrated" in each for each in card.caveats_and_recommendations)
 
 
 def test_runs_that_cannot_be_one_predictor_have_no_card(cv: Path, seeds: Path) -> None:

@@ -22,6 +22,7 @@ from viscera.engine.trust import training_ranges
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io.layouts.labelled_cases import find_cases
 from viscera.io.store import Store
+from viscera.io.training_data import TrainingData
 from viscera.stages.evaluate import evaluate
 from viscera.stages.prepare import ignored_text, prepare
 from viscera.stages.train import train
@@ -150,6 +151,12 @@ def test_the_doctor_and_what_predictions_are_held_against(store: Store, tiny_con
     reaching = {name for name, each in ranges.items() if each.volume_ml is None}
     above = {name for label, name in enumerate(CLASS_NAMES[1:], 1) if 4 + label % 5 >= FIRST_IGNORED}
     assert reaching >= above  # they may go on where nobody labelled
+
+
+def test_what_a_training_says_of_its_cases(store: Store, tiny_store: Store) -> None:
+    data = TrainingData.of(store)
+    assert (data.cases_with_ignored, data.mean_volume_of) == (4, "labelled part")
+    assert TrainingData.of(tiny_store).mean_volume_of == "organ"
 
 
 def test_a_check_counts_them_and_calls_nothing_broken_by_them(partly: Path, tmp_path: Path) -> None:

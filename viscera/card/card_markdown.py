@@ -18,6 +18,7 @@ from viscera.card.score_summary import FOREGROUND, ScoreSummary
 from viscera.core.anatomy import title_of
 from viscera.core.geometry import size_text
 from viscera.core.settings import written
+from viscera.core.wording import counted
 from viscera.io.scores import metric_title
 from viscera.io.training_data import GridFacts, TrainingData
 
@@ -87,7 +88,7 @@ def _sections(card: ModelCard) -> Iterator[str]:
     details, data = card.model_details, card.training_data
     yield f"# Model card: {escaped(details.name)}"
     phantom = " Its training data are phantoms: it says nothing about patients." if is_phantom(data) else ""
-    several = f" {len(card.members)} runs as one: the mean of their probabilities." if card.members else ""
+    several = f" {counted(len(card.members), 'run')} as one: the mean of their probabilities." if card.members else ""
     yield f"**For research; no medical device.**{phantom} Segments organs in abdominal CT, with viscera.{several}"
     yield "## Model details"
     yield _listed(_of_details(details, card.members))
@@ -146,9 +147,10 @@ def _training(details: ModelDetails, members: Sequence[Member]) -> str:
     took = "" if details.training_seconds is None else f", {_duration(details.training_seconds)}"
     on = f" on {details.machine}" if details.machine else ""
     if not members:
-        return f"{details.step:,} of {details.iterations:,} steps ({details.state}){took}{on}"
+        return f"{details.step:,} of {counted(details.iterations, 'step')} ({details.state}){took}{on}"
     steps = _range([member.model_details.step for member in members], "{:,}")
-    return f"{len(members)} runs of {steps} steps ({details.state}){took + ' together' if took else ''}{on}"
+    steps += " step" if steps == "1" else " steps"
+    return f"{counted(len(members), 'run')} of {steps} ({details.state}){took + ' together' if took else ''}{on}"
 
 
 def _members(card: ModelCard) -> Iterator[str]:
@@ -243,7 +245,8 @@ def _classes(data: TrainingData, trained: Sequence[ModelDetails]) -> str:
         )
         for label, name in enumerate(data.classes)
     ]
-    return _table(("label", "class", "in cases", "mean volume, mL", "voxels in training", "weight in the loss"), rows)
+    volume = "mean volume, mL" if data.mean_volume_of == "organ" else "mean volume of what is labelled, mL"
+    return _table(("label", "class", "in cases", volume, "voxels in training", "weight in the loss"), rows)
 
 
 def _range(values: Sequence[float], how: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from viscera.card.model_card import Member, ModelDetails, Use
 from viscera.core.anatomy import title_of
+from viscera.core.wording import agreeing, counted
 from viscera.io.training_data import TrainingData
 
 CITATION = (
@@ -101,7 +102,8 @@ def caveats_of_mean(
     """What somebody who uses the mean of several runs must know."""
     yield from _of_phantoms(data)
     yield (
-        f"It is the mean of {len(members)} runs' probabilities: a prediction takes the time of {len(members)} networks."
+        f"It is the mean of the probabilities of {counted(len(members), 'run')}: a prediction takes the time of "
+        f"{counted(len(members), 'network')}."
     )
     for each in (member.model_details for member in members):
         if each.state != "finished" or each.step < each.iterations:
@@ -119,8 +121,8 @@ def caveats_of_mean(
     calibrated = [member for member in members if member.calibration]
     if calibrated:
         yield (
-            f"{len(calibrated)} of its {len(members)} runs are calibrated, each by itself: their mean was not "
-            "calibrated, and may be less sure than it could be."
+            f"{len(calibrated)} of its {counted(len(members), 'run')} {agreeing(len(calibrated))} calibrated, each by "
+            "itself: their mean was not calibrated, and may be less sure than it could be."
         )
     yield LOOK
 
@@ -148,7 +150,7 @@ def _of_training_set(data: TrainingData, voxel_counts: Sequence[int]) -> Iterato
     """What the training set lacks, as far as it is known."""
     cases = data.cases.get("train")
     if cases is not None and cases < _FEW:
-        yield f"Trained on {cases} {'case' if cases == 1 else 'cases'} only."
+        yield f"Trained on {counted(cases, 'case')} only."
     never = [name for name, n in zip(data.classes, data.cases_with_class, strict=False) if n == 0]
     if never:
         yield f"In no training case, and not learnt: {', '.join(map(title_of, never))}."
@@ -164,4 +166,7 @@ def _of_training_set(data: TrainingData, voxel_counts: Sequence[int]) -> Iterato
     if partly:
         yield f"Not labelled in all training cases: {', '.join(partly)}."
     if data.cases_with_ignored:
-        yield f"In {data.cases_with_ignored} training cases a part was labelled by nobody, and says nothing."
+        yield (
+            f"In {counted(data.cases_with_ignored, 'training case')} a part was labelled by nobody, and says nothing. "
+            "Mean volumes are of what is labelled: too small where an organ goes on in such a part."
+        )

@@ -55,15 +55,19 @@ class TrainingData(Settings):
     cases_labelling: tuple[int, ...] = ()  # training cases that label the class
     cases_with_class: tuple[int, ...] = ()  # of these, how many contain it
     mean_volume_ml: tuple[float | None, ...] = ()  # on the scans' own grids, over the cases that contain it
+    mean_volume_of: Literal["organ", "labelled part"] = "organ"  # the latter where nobody labelled a part of some cases
     cases_with_ignored: int = 0  # training cases with voxels that nobody labelled
     sha256: str = ""  # of the files of the training cases, as the store holds them
     validation_sha256: str = ""  # of those of the validation cases
 
     @model_validator(mode="before")
     @classmethod
-    def _without_a_folder(cls, values: Any) -> Any:  # noqa: ANN401 - whatever is to become one
-        """Earlier files and cards name the store's folder, which says more than they should."""
-        return {key: value for key, value in values.items() if key != "store"} if isinstance(values, dict) else values
+    def _as_of_now(cls, values: Any) -> Any:  # noqa: ANN401 - whatever is to become one
+        """Earlier files and cards name the store's folder, which says too much, and not of what the volumes are."""
+        if not isinstance(values, dict):
+            return values
+        of = {"mean_volume_of": "labelled part"} if values.get("cases_with_ignored") else {}
+        return of | {key: value for key, value in values.items() if key != "store"}
 
     @classmethod
     def of(cls, store: Store, fold: int | Literal["all"] | None = None) -> "TrainingData":

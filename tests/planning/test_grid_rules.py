@@ -8,29 +8,33 @@ from tests.planned_data import data_of
 from viscera.planning.grid_rules import full_resolution, planned_grid, window_share
 
 
-def test_a_window_that_holds_a_quarter_is_left_alone() -> None:
-    """100³ voxels, of which 64³ are 26 %."""
-    data = data_of((2, 2, 2), (100, 100, 100))
-    assert window_share(data, (2, 2, 2), 64) == pytest.approx(0.262, abs=0.001)
+def test_a_window_that_holds_a_tenth_is_left_alone() -> None:
+    """137³ voxels, of which 64³ are 10.2 %."""
+    data = data_of((2, 2, 2), (137, 137, 137))
+    assert window_share(data, (2, 2, 2), 64) == pytest.approx(0.102, abs=0.001)
     assert planned_grid(data, 64).spacing_mm == (2.0, 2.0, 2.0)
 
 
 def test_else_voxels_become_larger_until_it_does() -> None:
-    """400 mm along each axis: a quarter of n³ is 64³ at n = 64 · 4^(1/3) = 101.6, voxels of 3.94 mm."""
+    """400 mm along each axis: a tenth of n³ is 64³ at n = 64 · 10^(1/3) = 137.9, voxels of 2.90 mm."""
     grid = planned_grid(data_of((1, 1, 1), (400, 400, 400), store_mm=(2, 2, 2)), 64)
-    assert grid.spacing_mm == pytest.approx((3.94,) * 3, rel=0.04)
+    assert grid.spacing_mm == pytest.approx((2.9,) * 3, rel=0.04)
     assert len(set(grid.spacing_mm)) == 1
     assert not grid.is_the_stores
-    assert "25% of a scan" in grid.reason
+    assert "10% of a scan" in grid.reason
 
 
 def test_finer_axes_become_coarser_first() -> None:
-    """1×1×4 mm: until they are within a factor of two, 2×2×4, the slices stay; 160³ of it hold 64³ to 6 %."""
-    grid = planned_grid(data_of((1, 1, 4), (320, 320, 80)), 64)
-    i, j, k = grid.spacing_mm
-    assert i == j
-    assert 0.5 <= i / k < 0.52 or k > 4
-    assert window_share(data_of((1, 1, 4), (320, 320, 80)), grid.spacing_mm, 64) >= 0.25
+    """Slices of 4 mm stay until the others are of 2 mm.
+
+    (320/1.77)² · 80 voxels are ten times 64³; of 200² · 100, voxels of 2×2×4 mm, they are 6.6 %, so all become coarser.
+    """
+    i, j, k = planned_grid(data_of((1, 1, 4), (320, 320, 80)), 64).spacing_mm
+    assert i == j == pytest.approx(1.77, rel=0.03)
+    assert k == 4
+    i, j, k = planned_grid(data_of((1, 1, 4), (400, 400, 100)), 64).spacing_mm
+    assert i == j == pytest.approx(2 * 1.151, rel=0.05)  # two steps of 3 %
+    assert k == pytest.approx(4 * 1.151, rel=0.03)
 
 
 def test_not_coarser_than_five_millimetres_unless_the_scans_are() -> None:
@@ -67,13 +71,13 @@ def test_slices_that_are_labelled_are_not_outvoted() -> None:
 
 
 def test_a_store_that_is_nearly_so_is_taken() -> None:
-    grid = planned_grid(data_of((1, 1, 1), (400, 400, 400), store_mm=(4, 4, 4.5)), 64)
+    grid = planned_grid(data_of((1, 1, 1), (400, 400, 400), store_mm=(3, 3, 3.4)), 64)
     assert grid.is_the_stores
-    assert grid.spacing_mm == (4.0, 4.0, 4.5)
+    assert grid.spacing_mm == (3.0, 3.0, 3.4)
 
 
 def test_a_store_of_unlike_voxels_is_not() -> None:
-    data = data_of((1, 1, 1), (400, 400, 400), store_mm=(4, 4, 4))
+    data = data_of((1, 1, 1), (400, 400, 400), store_mm=(3, 3, 3))
     assert planned_grid(data, 64).is_the_stores
     assert not planned_grid(replace(data, spacing_ratio=2.0), 64).is_the_stores
 

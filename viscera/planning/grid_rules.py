@@ -13,7 +13,7 @@ from viscera.core.wording import listed
 from viscera.planning.fingerprint import Fingerprint
 from viscera.planning.labelled_part import Spacing
 
-WINDOW_SHARE = 0.25  # of the voxels of the median scan, which a window is to hold
+WINDOW_SHARE = 0.1  # of the voxels of the median scan, which a window is to hold; docs/results/planned-grids.md
 COARSEST_MM = 5.0  # that a grid becomes: what it costs an organ is measured in docs/results/downsampling-cost.md
 LEAST_VOXELS = 64  # of the smallest organ of the median case: 4 along each axis
 ALIKE = 1.25  # spacings whose ratio is less are not worth another store

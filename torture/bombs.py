@@ -29,6 +29,7 @@ from viscera.io.checkpoint import _digest, load_checkpoint
 from viscera.io.classes import read_class_file
 from viscera.io.dicom.source_images import SourceImages
 from viscera.io.hub_folder import read_hub_folder
+from viscera.io.layouts.split_files import read_split
 from viscera.io.nifti import label_numbers_in, read_labels, read_volume
 from viscera.io.prepared_case import _npy
 from viscera.io.records import read_csv, read_json, read_yaml
@@ -36,7 +37,6 @@ from viscera.io.runlog import RunFolder
 from viscera.io.scans import list_series
 from viscera.io.scans import read_volume as read_scan
 from viscera.io.scores import read_scores
-from viscera.io.splits import read_split
 from viscera.io.store import Store
 
 _MIB = 2**20
@@ -189,7 +189,7 @@ def _read_zip(folder: Path) -> None:
 
 def _read_json(folder: Path) -> None:
     path = folder / "a.json"
-    each(lambda: read_json(path), lambda: read_split(path, ["a"]))
+    each(lambda: read_json(path), lambda: read_split(path, []))
 
 
 def _read_yaml(folder: Path) -> None:

@@ -55,8 +55,9 @@ from viscera.io.dicom.source_images import SourceImages
 from viscera.io.disk.file_sets import read_note
 from viscera.io.hub_folder import read_hub_folder
 from viscera.io.job_parts import read_parts
-from viscera.io.layouts.dataset_tables import dataset_title, own_split
+from viscera.io.layouts.dataset_tables import dataset_title
 from viscera.io.layouts.labelled_cases import find_cases
+from viscera.io.layouts.split_files import own_split, read_split
 from viscera.io.nifti import label_numbers_in, read_labels, read_mask, read_volume
 from viscera.io.nifti_header import Placement, stores_bytes
 from viscera.io.predictions import flags_text, read_measurements
@@ -70,7 +71,7 @@ from viscera.io.runlog import RunFolder, StudyFolder, first_settings, read_confi
 from viscera.io.scans import list_series
 from viscera.io.scans import read_volume as read_scan
 from viscera.io.scores import read_scores, scores_table
-from viscera.io.splits import read_split, split_sizes
+from viscera.io.splits import split_sizes
 from viscera.io.store import Store, StoredCases
 from viscera.io.training_data import TrainingData
 from viscera.io.verifying.integrity import checks_of
@@ -209,6 +210,7 @@ def _read_raw(folder: Path, _: Path) -> None:
     each(lambda: cases.extend(find_cases(raw, partial=True)))
     each(
         lambda: own_split(raw, cases),
+        lambda: own_split(raw, cases, 2),
         lambda: dataset_title(raw),
         lambda: references_of(raw / "labelsTr", None, None, Meaning(ABDOMEN)),
         lambda: _prediction(raw / "labelsTr" / "case_0.nii.gz"),
@@ -224,6 +226,7 @@ _NOTE = ".01234567-unfinished.json"
 def _other_tables(_: Artifacts, folder: Path) -> list[Path]:
     (folder / "classes.yaml").write_text("classes: [liver, left kidney]\nlabels: {liver: 6, left kidney: 3}\n")
     (folder / "split.json").write_text('{"train": ["a", "b"], "validation": ["c"], "test": ["d"]}')
+    (folder / "folds.json").write_text('{"folds": [["a", "b"], ["c"]], "test": ["d"]}')
     (folder / "meta.csv").write_text("image_id;split\ns0001;train\ns0002;test\n")
     (folder / ".predict_parts.json").write_text('{"total": 2, "cases": ["a", "b"], "begun": [1], "done": []}')
     said = {"url": "s3://b/x", "files": {"a.nii.gz": [3, "e", 5]}, "sending": {}, "is_written": False}
@@ -236,10 +239,10 @@ def _other_tables(_: Artifacts, folder: Path) -> list[Path]:
 
 
 def _read_tables(folder: Path, path: Path) -> None:
-    names = ["a", "b", "c", "d"]
     each(
         lambda: read_class_file(folder / "classes.yaml"),
-        lambda: read_split(folder / "split.json", names),
+        lambda: read_split(folder / "split.json", []),
+        lambda: read_split(folder / "folds.json", []),
         lambda: own_split(folder, []),
         lambda: read_parts(folder, "predict"),
         lambda: Index.read(folder),

@@ -28,7 +28,7 @@ def said_of(section: str, **values: Any) -> str:
         ("train", {"fold": "al"}, "a whole number or all was expected; did you mean all?"),
         ("train", {"diagnose": "maybe"}, "true or false was expected"),
         ("prepare", {"test_fraction": 1.0}, "a number below 1 was expected"),
-        ("prepare", {"folds": 101}, "a whole number of at most 100 was expected"),
+        ("prepare", {"folds": 1001}, "a whole number of at most 1000 was expected"),
         ("evaluate", {"metrics": "dice"}, "a list, such as [a, b], was expected"),
         ("evaluate", {"grid": "orginal"}, "one of original, prepared or both was expected; did you mean original?"),
         ("study", {"seeds": []}, "at least one was expected"),

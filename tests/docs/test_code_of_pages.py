@@ -11,10 +11,12 @@ import pytest
 import torch
 import yaml
 
-from tests.conftest import TINY_TRAINING
+from tests.conftest import TINY_TRAINING, tiny_case, write_nnunet
+from viscera.core.config import PrepareConfig
 from viscera.core.resolve import resolve_config
 from viscera.io.classes import read_class_file
 from viscera.io.scans import read_volume
+from viscera.stages.prepare import prepare
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -22,6 +24,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 RUN = {
     ("README.md", "python"): 1,
     ("docs/howto/data.md", "json"): 1,
+    ("docs/howto/data.md", "python"): 1,
     ("docs/howto/data.md", "yaml"): 1,
     ("docs/howto/export.md", "python"): 1,
     ("docs/howto/losses.md", "bash"): 2,  # tests/oracle/test_nnunet_training.py
@@ -96,3 +99,16 @@ def test_tables_of_labels(tmp_path: Path) -> None:
     assert json.loads(table)["labels"]["left_kidney"] == 8
     (tmp_path / "classes.yaml").write_text(blocks("docs/howto/data.md", "yaml")[0])
     assert read_class_file(tmp_path / "classes.yaml").table.names[1:] == ("liver", "kidney_left", "kidney_right")
+
+
+def test_folds_of_patients_with_several_scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scans = [f"pat{patient:02}_scan{scan}" for patient in range(8) for scan in range(1, 3 + patient % 2)]
+    write_nnunet(tmp_path / "DATA", {name: tiny_case(number) for number, name in enumerate(scans)})
+    exec(blocks("docs/howto/data.md", "python")[0], {})  # noqa: S102 - the page's own code
+    store = prepare(tmp_path / "DATA", tmp_path / "s", PrepareConfig(downsample=1), split_file=Path("folds.json"))
+    places: dict[str, set[object]] = {}
+    for name, record in store.manifest.cases.items():
+        places.setdefault(name.split("_")[0], set()).add("test" if record.split == "test" else record.fold)
+    assert all(len(each) == 1 for each in places.values())
+    assert set().union(*places.values()) == {"test", 0, 1, 2, 3, 4}

@@ -15,8 +15,9 @@ import pytest
 from tests.layout_examples import save
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.core.errors import BadInputError
-from viscera.io.layouts.dataset_tables import case_name, dataset_title, own_split, read_label_file, scan_case_name
+from viscera.io.layouts.dataset_tables import case_name, dataset_title, read_label_file, scan_case_name
 from viscera.io.layouts.labelled_cases import find_cases
+from viscera.io.layouts.split_files import own_split
 
 
 def rewrite(raw: Path, **values: object) -> None:
@@ -60,7 +61,7 @@ def test_a_byte_order_mark_in_front(raw: Path, encoding: str) -> None:
         text = (raw / name).read_text()
         (raw / name).write_text(text, encoding=encoding)
     (raw / "splits_final.json").write_text(json.dumps([{"train": ["case_0"], "val": ["case_1"]}]), encoding=encoding)
-    assert own_split(raw, find_cases(raw)) == {"case_1": "validation"}
+    assert own_split(raw, find_cases(raw)).splits == {"case_1": "validation"}
     assert dataset_title(raw) == "tiny"
 
 

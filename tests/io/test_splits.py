@@ -7,8 +7,8 @@ import pytest
 
 from tests.layout_examples import write_example
 from viscera.core.errors import BadInputError
-from viscera.io.layouts.dataset_tables import own_split
 from viscera.io.layouts.labelled_cases import find_cases
+from viscera.io.layouts.split_files import own_split
 
 FOLDS = [
     {"train": ["case_0", "case_1", "case_2"], "val": ["case_3"]},
@@ -17,7 +17,7 @@ FOLDS = [
 
 
 def split_of(folder: Path) -> dict[str, str]:
-    return dict(own_split(folder, find_cases(folder, partial=True)))
+    return dict(own_split(folder, find_cases(folder, partial=True)).splits)
 
 
 def test_fold_0_of_nnunet_gives_validation_and_leaves_the_others_free(raw: Path) -> None:

@@ -59,7 +59,8 @@ def prepare(
     partial: Annotated[bool, "Accept a data set that does not label all organs."] = False,
     split: Annotated[
         Path | None,
-        "JSON file that lists the cases of train, validation and test; by default they are drawn at random.",
+        "JSON file that lists the cases of train, validation and test, or of each fold (also nnU-Net's "
+        "splits_final.json); by default they are drawn at random.",
     ] = None,
     pseudonyms: KeyFile = None,
     jobs: Jobs = 1,
@@ -85,6 +86,7 @@ def prepare(
     data |= {"split_file": split, "jobs": jobs, "shard": Shard.parse(shard) if shard else None}
     data["pseudonyms"] = pseudonyms
     settings, seen = call.config().prepare, call.display.update
+    data["without_folds"] = not settings.folds and "prepare.folds" in call.settings_given()
     with end_on_signal(), shared.spread(call, launcher, address) as over:  # and with it the processes
         built = stage.prepare(source, store, settings, **data, spread=over, progress=seen)
     sizes = split_sizes(built)

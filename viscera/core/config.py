@@ -56,6 +56,7 @@ AnyMetric = Literal[Metric, CalibrationMetric]
 Millimetres = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0, le=1e37)]
 Seed = Annotated[int, Field(ge=0, le=2**64 - 1)]  # 64 bits, as PyTorch takes
+MOST_FOLDS = 1000  # of one case each, where as many cases are to be held out alone
 VariantName = Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]*$", max_length=40)]
 
 
@@ -74,7 +75,7 @@ class PrepareConfig(Settings):
     test_fraction: Fraction = setting(37 / 377, "share of the cases that is kept for testing (paper: 37 of 377)")
     validation_fraction: Fraction = setting(0.0, "share of the cases on which best.pt is chosen (paper: 0)")
     folds: int = setting(
-        0, "number of folds that the other cases are divided into, for `train --fold`; 0: none", ge=0, le=100
+        0, "number of folds that the other cases are divided into, for `train --fold`; 0: none", ge=0, le=MOST_FOLDS
     )
     seed: Seed = setting(0, "seed of the random split")
 

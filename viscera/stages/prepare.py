@@ -27,12 +27,13 @@ from viscera.io.disk.folder_lock import TURN_S, exclusive
 from viscera.io.files import PARTS, is_unwritable, sha256
 from viscera.io.job_parts import alone_with_part, begin_part, forget_parts
 from viscera.io.layouts.case_source import CaseSource
-from viscera.io.layouts.dataset_tables import dataset_licence, dataset_title, own_split
+from viscera.io.layouts.dataset_tables import dataset_licence, dataset_title
 from viscera.io.layouts.labelled_cases import find_cases
-from viscera.io.manifest import CaseRecord, SourceRecord, Split
+from viscera.io.layouts.split_files import GivenSplit, own_split, read_split
+from viscera.io.manifest import CaseRecord, SourceRecord
 from viscera.io.prepared_case import PreparedCase, write_case
 from viscera.io.pseudonyms import Pseudonyms, pseudonymous
-from viscera.io.splits import assign_split, read_split, refuse_many_folds, refuse_moves, sizes_text, split_sizes
+from viscera.io.splits import assign_split, refuse_moves, sizes_text, split_sizes, with_folds
 from viscera.io.store import Store, refuse_foreign
 
 MUCH_LOST = 0.2  # of an organ's volume
@@ -51,7 +52,8 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
     layout: str = "auto",  # of the source, see `io.layouts`
     classes: ClassFile | None = None,  # to learn; by default those of the store, or the paper's eight in a new one
     partial: bool = False,  # whether the data set may lack organs
-    split_file: Path | None = None,  # JSON, see `io.splits`; instead of the data set's own split and the random one
+    split_file: Path | None = None,  # JSON, see `io.layouts.split_files`; instead of the data set's own split
+    without_folds: bool = False,  # a store that has some is refused, and none of a file are taken
     pseudonyms: Path | None = None,  # key file, see `io.pseudonyms`: no name of a case, file or folder is told
     jobs: int = 1,  # processes that work at the same time, where the machine allows several
     spread: Spread | None = None,  # over other machines instead, which reach the same files
@@ -66,23 +68,22 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
         DefectError: likewise, where a case was left out by a defect of ours.
         RunFailedError: a process was killed.
     """
-    if spread is not None:  # other machines stand elsewhere
-        source = source.absolute()
+    source = source if spread is None else source.absolute()  # other machines stand elsewhere
     before = Store.open(store_path) if (store_path / "manifest.json").exists() else None
     keys = _keys_of(store_path, before, pseudonyms)
     with pseudonymous(keys, source), contextlib.ExitStack() as held:
-        found = _found(source, layout, before, classes, split_file, keys, partial=partial)
+        folds = config.folds or (0 if without_folds else None)
+        found = _found(source, layout, before, classes, split_file, keys, folds=folds, partial=partial)
         names = [case.name for case in found.cases]
         refuse_foreign(store_path)
-        refuse_many_folds(store_path, before, names, config, found.wanted_split, found.proposed)
+        config = with_folds(store_path, before, names, config, found.given)
         quarantine.refuse_other_quarantine(store_path)
         own = shard.of(found.cases) if shard else found.cases
         beside = exclusive(store_path, lock=PARTS, beside_others=shard is not None)
         with beside, alone_with_part(store_path, "prepare", shard):
             held.enter_context(exclusive(store_path, wait_s=TURN_S if shard else 0))
-            store = _open_or_create(store_path, config, source, found.table, keys)
-            if found.wanted_split is not None:
-                refuse_moves(store, found.wanted_split, split_file, names)
+            store = _open_or_create(store_path, config, source, found.table, keys, without_folds=without_folds)
+            refuse_moves(store, found.given, names)
             if shard:
                 begin_part(store_path, "prepare", shard, names)
                 held.close()  # to the others
@@ -95,11 +96,11 @@ def prepare(  # noqa: PLR0913 - a stage takes its artifacts and its configuratio
                 store.reload()
             if before is not None and set(store.names()) > set(before.names()) and before.names():
                 _state_licence(store, dataset_licence(source))
-            told = keys.told if keys else str
-            quarantine.write_quarantine(store_path, barrier.reasons, [case.name for case in own], [source], told)
+            taken, told = [case.name for case in own], keys.told if keys else str
+            quarantine.write_quarantine(store_path, barrier.reasons, taken, [source], told)
             if {*names} <= {*store.names(), *quarantine.left_out_of(store_path)}:
                 forget_parts(store_path, "prepare")
-                assign_split(store, config, found.wanted_split, found.proposed)
+                assign_split(store, config, found.given)
                 _warn_of_losses(store, says_rest=bool(barrier.left_out))
         barrier.finish(len(own), store_path / quarantine.NAME)
     return store
@@ -110,8 +111,7 @@ class _Found(NamedTuple):
 
     table: ClassTable
     cases: Sequence[CaseSource]
-    wanted_split: dict[str, Split] | None  # of a file
-    proposed: dict[str, Split]  # by the data set
+    given: GivenSplit
 
 
 def _found(  # noqa: PLR0913 - as the stage
@@ -122,16 +122,18 @@ def _found(  # noqa: PLR0913 - as the stage
     split_file: Path | None,
     keys: Pseudonyms | None,
     *,
+    folds: int | None,  # how many are asked for; 0: none; None: as the store has, or else a file of somebody's own
     partial: bool,
 ) -> _Found:
     table, numbers = (classes.table, classes.numbers) if classes else (before.classes if before else ABDOMEN, None)
     cases = find_cases(source, layout, table=table, partial=partial, numbers=numbers)
-    wanted_split = read_split(split_file, [case.name for case in cases]) if split_file else None
-    proposed = own_split(source, cases) if split_file is None else {}
-    if keys is None:
-        return _Found(table, cases, wanted_split, proposed)
-    wanted_split = None if wanted_split is None else keys.renamed(wanted_split)
-    return _Found(table, keys.of_cases(cases), wanted_split, keys.renamed(proposed))
+    shown = keys.of_cases(cases) if keys else cases  # from here on messages hide their names
+    if before is not None and folds is None:
+        folds = before.manifest.prepare.folds or None
+    given = read_split(split_file, cases, folds) if split_file else own_split(source, cases, folds or 0)
+    if keys:
+        given = given._replace(splits=keys.renamed(given.splits), folds=keys.renamed(given.folds))
+    return _Found(table, shown, given)
 
 
 def _keys_of(store_path: Path, before: Store | None, key_file: Path | None) -> Pseudonyms | None:
@@ -278,7 +280,7 @@ def _outcome(
 
 
 def _open_or_create(
-    path: Path, config: PrepareConfig, source: Path, table: ClassTable, keys: Pseudonyms | None
+    path: Path, config: PrepareConfig, source: Path, table: ClassTable, keys: Pseudonyms | None, *, without_folds: bool
 ) -> Store:
     store = Store.open(path) if (path / "manifest.json").exists() else None
     if store is None or not store.manifest.cases:  # the latter is of a call that was refused
@@ -293,7 +295,7 @@ def _open_or_create(
             f"{path}: prepared with the classes {', '.join(store.classes.names)} (now {', '.join(table.names)}). Give "
             "the same classes, or another folder."
         )
-    either = not store.manifest.prepare.folds or not config.folds  # they can be drawn later, and stay
+    either = not store.manifest.prepare.folds or not (config.folds or without_folds)  # drawn later, they stay
     may_differ = ("folds",) if either else ()
     other = differences(store.manifest.prepare, config, apart_from=may_differ, name_defaults=True)
     if other:

@@ -1,20 +1,15 @@
-"""What files and data sets are called, and what lies beside them: tables of label names, channels, official splits."""
+"""What files and data sets are called, and what lies beside them: tables of label names, and channels."""
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any
 
 from viscera.core.anatomy import means_ignored
 from viscera.core.errors import BadInputError
-from viscera.core.wording import listed
-from viscera.io.layouts.case_source import CaseSource
-from viscera.io.manifest import Split
 from viscera.io.nifti_header import ENDINGS as NIFTI_ENDINGS
-from viscera.io.records import read_csv, read_json
+from viscera.io.records import read_json
 
 ENDINGS = tuple(ending for ending in NIFTI_ENDINGS if ending.startswith(".nii"))  # of the files of a data set
 CHANNEL_0 = "_0000"
@@ -133,52 +128,3 @@ def _is_whole(value: Any) -> bool:  # noqa: ANN401 - whatever JSON and YAML can 
         return not isinstance(value, bool) and float(value).is_integer()
     except (TypeError, ValueError, OverflowError):
         return False
-
-
-_FOLDS = TypeAdapter(list[dict[Literal["train", "val"], list[str]]])
-_META_SPLITS: dict[str, Split] = {"train": "train", "val": "validation", "test": "test"}
-
-
-def own_split(folder: Path, cases: Sequence[CaseSource]) -> dict[str, Split]:
-    """The cases that a data set itself puts into a part; the others may be drawn for any.
-
-    Fold 0 of nnU-Net's `splits_final.json`, the `meta.csv` of TotalSegmentator, or the folders (WORD, AMOS22, nnU-Net's
-    `labelsTs`). Training cases stay free to be drawn for testing where the data set has no test cases. Raises
-    BadInputError for a `splits_final.json` that is none, or that names other cases, and for a `meta.csv` in another
-    encoding.
-    """
-    names = [case.name for case in cases]
-    of_folders = {case.name: case.split for case in cases if case.split is not None}
-    raw, name = folder.resolve().parent, folder.resolve().name
-    kept_by_nnunet = [raw.parent / "nnUNet_preprocessed" / name] if raw.name == "nnUNet_raw" else []
-    paths = [each / "splits_final.json" for each in (folder, *kept_by_nnunet)]
-    path = next(filter(Path.exists, paths), None)
-    if path is not None:
-        splits = of_folders | _fold_0(path, names)
-    elif (folder / "meta.csv").exists():
-        rows = [row for row in read_csv(folder / "meta.csv", errors="strict") if row.get("image_id") in names]
-        splits = {row["image_id"]: _META_SPLITS[row["split"]] for row in rows if row.get("split") in _META_SPLITS}
-    else:
-        splits = of_folders
-    has_tests = "test" in splits.values()
-    return {name: split for name, split in splits.items() if has_tests or split != "train"}
-
-
-def _fold_0(path: Path, names: Sequence[str]) -> dict[str, Split]:
-    try:
-        fold = _FOLDS.validate_python(read_json(path), strict=True)[0]
-        parts = fold["train"], fold["val"]
-    except (ValidationError, IndexError, KeyError):
-        message = f'{path}: [{{"train": [...], "val": [...]}}, …] was expected. Correct it, or give --split.'
-        raise BadInputError(message) from None
-    train, validation = ([case_of(entry, names) for entry in part] for part in parts)
-    strangers = sorted({*train, *validation} - set(names))
-    if strangers:
-        raise BadInputError(f"{path}: names {listed(strangers)}, no cases here. Correct it, or give --split.")
-    splits: dict[str, Split] = dict.fromkeys(train, "train")
-    return splits | dict.fromkeys(validation, "validation")
-
-
-def case_of(entry: str, names: Collection[str]) -> str:
-    """The case that a split names: as it is, or as a file, with its folders (also of Windows), ending and channel."""
-    return entry if entry in names else scan_case_name(Path(entry.replace("\\", "/").rsplit("/", 1)[-1]))

@@ -10,7 +10,8 @@ import pytest
 
 from tests.layout_examples import save_labels
 from viscera.check.check_stage import check
-from viscera.core.anatomy import CLASS_NAMES, IGNORED
+from viscera.check.check_tables import check_text
+from viscera.core.anatomy import CLASS_NAMES, IGNORED, title_of
 from viscera.core.config import Config, EvaluateConfig, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
@@ -162,7 +163,10 @@ def test_what_a_training_says_of_its_cases(store: Store, tiny_store: Store) -> N
 def test_a_check_counts_them_and_calls_nothing_broken_by_them(partly: Path, tmp_path: Path) -> None:
     found = check(partly, tmp_path / "check")
     notes = {finding.case: finding for finding in found.all_findings() if finding.kind == "ignored"}
-    assert notes["case_1"].value == "504 of 1,680 voxels, 30.0%"
+    whole = [title_of(name) for label, name in enumerate(CLASS_NAMES) if label and 4 + label % 5 < FIRST_IGNORED]
+    value = notes["case_1"].value
+    assert value.startswith("504 of 1,680 voxels, 30.0%; volumes of the labelled part alone: ")
+    assert set(value.partition("alone: ")[2].split(", ")) == {*map(title_of, CLASS_NAMES[1:])} - {*whole}
     assert {finding.level for finding in notes.values()} == {"note"}
     kinds = {(finding.case, finding.kind) for finding in found.all_findings() if finding.level == "suspicious"}
     assert (WHOLLY, "nothing_labelled") in kinds
@@ -170,4 +174,7 @@ def test_a_check_counts_them_and_calls_nothing_broken_by_them(partly: Path, tmp_
         assert {row["case"]: row["ignored_voxels"] for row in csv.DictReader(file)} == {
             f"case_{n}": "1680" if n == 3 else "504" for n in range(6)
         }
-    assert "nobody labelled (ignore)" in (tmp_path / "check" / "index.html").read_text()
+    page = (tmp_path / "check" / "index.html").read_text()
+    assert "nobody labelled (ignore)" in page
+    assert page.count("<small>in part</small>") == 5 * (7 - len(whole))
+    assert "not there   ~ labelled in part\n" in check_text(found)

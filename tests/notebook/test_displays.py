@@ -45,6 +45,9 @@ def test_a_label_map_shows_volumes() -> None:
     assert len(pictures(html)) == 1
     labels[0, 0, 0] = 40
     assert "class 40</td><td>0 mL" in html_of(LabelMap(labels, GEOMETRY))
+    assert "Volumes are of what is labelled" not in html_of(LabelMap(labels, GEOMETRY))
+    labels[0] = 255
+    assert "Volumes are of what is labelled" in html_of(LabelMap(labels, GEOMETRY))
     assert "<td>" not in html_of(LabelMap(np.full_like(labels, 255), GEOMETRY))  # nobody labelled it
 
 

@@ -43,6 +43,18 @@ def test_volumes_and_dice_are_those_of_hand(images: CaseImages) -> None:
     assert {row["dice"] for row in truth.values()} == {None}
 
 
+def test_volumes_are_of_what_is_labelled_where_nobody_labelled_a_part(
+    images: CaseImages, tmp_path: Path, make_nnunet: Callable[..., Path]
+) -> None:
+    labels = np.zeros((4, 4, 4), np.uint8)
+    labels[0], labels[1:] = 1, 2
+    names = {"background": 0, "liver": 1, "ignore": 2}
+    raw = make_nnunet(tmp_path / "raw", {"c": (labels.astype(np.int16), labels)}, names=names)
+    rows = {row["label"]: row for row in organ_table(CaseImages(open_gallery(raw)), 0, 0)}
+    assert (rows[3]["volume_ml"], rows[3]["in_part"]) == (0.16, True)  # 16 voxels of 2×2×2.5 mm
+    assert not any(row["in_part"] for at in (0, 1) for row in organ_table(images, 0, at))
+
+
 @pytest.mark.usefixtures("images")
 def test_dice_of_a_table_is_that_of_the_label_map_it_was_made_of(tmp_path: Path) -> None:
     """One that was predicted anew is scored anew, where the truth is there."""

@@ -13,6 +13,7 @@ from viscera.check.findings import KINDS, DataSetCheck, Finding, by_kind
 from viscera.core.anatomy import ClassTable, title_of
 from viscera.core.geometry import Point
 from viscera.core.scan import Case
+from viscera.core.wording import counted
 from viscera.drawing.canvas import data_uri, page_environment, to_bytes
 from viscera.drawing.slices import HATCHED_CSS, Backdrop, draw_organs, scan_figure
 
@@ -54,6 +55,7 @@ def render_check_page(
     wanted = sum(len({f.at_mm for f in case.findings if f.at_mm is not None}) for case in suspicious)
     environment = page_environment("viscera.check")
     asked = (adult_range, by_kind, capital, data_uri, scan_cells, subject, summary, title_of, volume_text)
+    environment.filters["counted"] = counted
     environment.globals.update({function.__name__: function for function in asked})
     return environment.get_template("check.html.j2").render(
         check=check,
@@ -63,6 +65,7 @@ def render_check_page(
         not_drawn=wanted - drawn,
         organs=table.organs,
         hatched=HATCHED_CSS,
+        in_part=any(organ.beside_ignored for case in check.cases if case.facts for organ in case.facts.organs),
         ranges=[(organ, ADULT_VOLUMES[organ.name]) for organ in table.organs if organ.name in ADULT_VOLUMES],
         version=version,
     )

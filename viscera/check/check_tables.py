@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from viscera.check.case_facts import ADULT_VOLUMES, CaseFacts
+from viscera.check.case_facts import ADULT_VOLUMES, CaseFacts, LabelledOrgan
 from viscera.check.findings import CaseCheck, DataSetCheck, Finding, by_kind
 from viscera.core.anatomy import title_of
 from viscera.core.geometry import size_text
@@ -100,7 +100,7 @@ def summary(check: DataSetCheck) -> str:
     """One sentence: how many cases there are of each verdict."""
     words = {"suspicious": "suspicious", "not read": "could not be read", "note": "with notes only", "clean": "clean"}
     parts = [f"{len(cases)} {word}" for verdict, word in words.items() if (cases := check.with_verdict(verdict))]
-    return f"{len(check.cases)} {'case' if len(check.cases) == 1 else 'cases'}: {', '.join(parts)}."
+    return f"{counted(len(check.cases), 'case')}: {', '.join(parts)}."
 
 
 def subject(finding: Finding) -> str:
@@ -146,11 +146,17 @@ def _volumes(cases: Sequence[CaseCheck], classes: Sequence[str]) -> str:
     rows = [("adults", *map(adult_range, classes))]
     for facts in (case.facts for case in cases if case.facts is not None):
         cells = [(volume_text(facts, name), facts.organ(name)) for name in classes]
-        marked = (f"{'* ' * bool(o and o.unusual)}{text}{' /' if o and o.edges else '  '}" for text, o in cells)
-        rows.append((_short(facts.case), *marked))
+        rows.append((_short(facts.case), *(f"{'* ' * bool(o and o.unusual)}{text} {_end(o)}" for text, o in cells)))
     headers = ("mL", *(name.replace("_", "\n") for name in classes))
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * len(classes)))
-    return f"{table}\n* unusual for an adult   / cut off by the edge of the scan   – not there"
+    has_part = any(organ.beside_ignored for case in cases if case.facts for organ in case.facts.organs)
+    in_part = "~ labelled in part" if has_part else ""
+    return f"{table}\n* unusual for an adult   / cut off by the edge of the scan   – not there   {in_part}".rstrip()
+
+
+def _end(organ: LabelledOrgan | None) -> str:
+    """A mark of a volume that is not that of the whole organ."""
+    return "~" if organ and organ.beside_ignored else "/" if organ and organ.edges else " "
 
 
 def _kind(title: str, advice: str, findings: Sequence[Finding]) -> str:

@@ -10,7 +10,7 @@ from viscera.check.case_facts import ADULT_VOLUMES, SPECK_ML, CaseFacts, Labelle
 from viscera.check.findings import Finding, Level
 from viscera.core.anatomy import title_of
 from viscera.core.geometry import Point, size_text
-from viscera.core.wording import listed, told_apart
+from viscera.core.wording import agreeing, counted, listed, told_apart
 from viscera.metrics.hounsfield import no_hu
 
 LITTLE_AIR = 0.001
@@ -64,6 +64,7 @@ MEAN_HU = {"liver": (-50, 250), "spleen": (-50, 250)}
 MUCH_IN_AIR = 0.02  # of all organs without gas together
 ORGAN_IN_AIR = 0.1  # of one of them: small ones lie beside gas
 GAS_INSIDE = re.compile("stomach|duodenum|bowel|colon|intestine|rectum|esophagus|lung|trachea")
+_MOST_NAMED = 12  # organs of one finding
 MANY_ORGANS = 3
 MOST_ORGANS = 0.7
 ONE_PIECE = 0.9
@@ -83,7 +84,10 @@ def label_findings(facts: CaseFacts) -> Iterator[Finding]:
         yield Finding(facts.case, "", "nothing_labelled", "suspicious", f"all {voxels:,} voxels ignored", "a label map")
         return
     if facts.ignored:
-        value = f"{facts.ignored:,} of {voxels:,} voxels, {facts.ignored / voxels:.1%}"
+        partly = [title_of(organ.name) for organ in facts.organs if organ.beside_ignored]
+        which = "all organs" if len(partly) == len(facts.organs) else listed(partly, _MOST_NAMED)
+        of_part = f"; volumes of the labelled part alone: {which}" if partly else ""
+        value = f"{facts.ignored:,} of {voxels:,} voxels, {facts.ignored / voxels:.1%}{of_part}"
         yield Finding(facts.case, "", "ignored", "note", value, "every voxel labelled")
     if not facts.organs:
         level, at_mm = _if_it_is(not facts.ignored, facts.centre_mm)  # else one may lie there
@@ -218,7 +222,7 @@ def findings_of_the_set(
             yield Finding("", name, "not_labelled", "note", "labelled in no case", "labelled")
         elif labelling and not any(case.organ(name) for case in labelling):
             level: Level = "suspicious" if len(labelling) >= CASES_TO_TELL else "note"
-            value = f"in none of {len(labelling)} {'case' if len(labelling) == 1 else 'cases'}"
+            value = f"in none of {counted(len(labelling), 'case')}"
             yield Finding("", name, "never_present", level, value, "in one case or more")
 
 
@@ -240,7 +244,8 @@ def _missing(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
         for case in labelling:
             if have and case.organ(name) is None:
                 usual = have >= NEARLY_ALWAYS * len(labelling) and not case.ignored  # it may lie there
-                value, expected = f"absent; {have} of {len(labelling)} cases have it", "present"
+                has = agreeing(have, "has", "have")
+                value, expected = f"absent; {have} of {len(labelling)} cases {has} it", "present"
                 yield Finding(case.case, name, "missing", "suspicious" if usual else "note", value, expected)
 
 

@@ -68,6 +68,8 @@ def label_map_html(label_map: LabelMap) -> str:
     if max(numbers, default=0) >= len(ABDOMEN):
         names = ["background", *(f"class_{number}" for number in range(1, max(numbers) + 1))]
         table, named = ClassTable.of_names(names), "A label map has numbers alone."
+    if counts[IGNORED]:
+        named += " Nobody labelled a part of it. Volumes are of what is labelled."
     organs = surfaces(thinned(canonical), table)
     picture = _picture(render_figure(organs, common_box([organs])), "organs in 3D, from the front")
     ml_of_a_voxel = float(np.prod(label_map.geometry.spacing_mm)) / 1000

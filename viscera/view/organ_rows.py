@@ -20,6 +20,8 @@ MISSED, EXTRA, OTHER = range(_KINDS)
 def organ_table(images: CaseImages, number: int, layer: int) -> list[dict[str, Any]]:
     """One row an organ: label, volume in mL, mean HU, Dice against the reference, reasons to look at it.
 
+    `in_part`: whether nobody labelled a part of the map, and volumes are of what is labelled.
+
     Voxels are counted here; HU and reasons are those that `predict` wrote, None and empty where it did not. Dice is
     that of the table of scores where one was given that is not older than the label map, else worked out; None where it
     is undefined or not known.
@@ -34,7 +36,9 @@ def organ_table(images: CaseImages, number: int, layer: int) -> list[dict[str, A
         scored = _scored(shown, images.labels(number, truth), layers[truth], classes)
     counts = shown.voxel_counts(len(classes))
     voxel_ml = shown.geometry.voxel_volume_ml
-    return [_row(organ, int(counts[organ.label]) * voxel_ml, layers[layer], scored) for organ in classes.organs]
+    rows = (_row(organ, int(counts[organ.label]) * voxel_ml, layers[layer], scored) for organ in classes.organs)
+    in_part = shown.ignored > 0
+    return [row | {"in_part": in_part} for row in rows]
 
 
 def _row(

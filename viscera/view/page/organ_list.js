@@ -22,6 +22,11 @@ export function swatch(rgb) {
   return made;
 }
 
+// `1 case`, `2 cases`
+export function counted(n, one, several = `${one}s`) {
+  return `${n.toLocaleString("en")} ${n === 1 ? one : several}`;
+}
+
 export function number(value, digits) {
   return value === null || value === undefined ? "" : value.toFixed(digits);
 }
@@ -50,7 +55,10 @@ export function organTable(organs, rows, { hidden, selected }, calls) {
     element("th", {},
       element("button", { text: "All", title: "Show all organs", onclick: () => calls.all(true) }),
       element("button", { text: "None", title: "Hide all organs", onclick: () => calls.all(false) })),
-    element("th", { text: "mL" }), ...(has.hu ? [element("th", { text: "HU", title: "mean HU" })] : []),
+    known.some((row) => row.in_part)
+      ? element("th", { text: "labelled mL", title: "Nobody labelled a part of this case: volumes are of what is labelled" })
+      : element("th", { text: "mL" }),
+    ...(has.hu ? [element("th", { text: "HU", title: "mean HU" })] : []),
     ...(has.dice ? [element("th", { text: "Dice" })] : []), element("th"));
   const flagged = known.filter((row) => row.reasons.length);
   const ofScan = flagged.length > 1 ? flagged[0].reasons.filter((why) => flagged.every((row) => row.reasons.includes(why))) : [];

@@ -1,7 +1,7 @@
 // Labels mended by hand: pen, filled outline, eraser, whole pieces; saved beside the old ones.
 
 import { addKeys, bitmapOf, caseAt, json, onCaseShown, onLeaving, panels, setCompared, setDifference, setLayer, showCase, state, versionOf } from "./viewer.js";
-import { element } from "./organ_list.js";
+import { counted, element } from "./organ_list.js";
 
 const TOOLS = [["pen", "Pen"], ["outline", "Fill an outline"], ["eraser", "Eraser"]];
 const pen = { isOn: false, isSaving: false, tool: "pen", label: 1, size: 2, strokes: 0, layer: 0, version: "" };
@@ -134,7 +134,7 @@ function send(of) {
 
 // of an organ: `5 voxels more`, `3 voxels fewer`, `5 voxels added and 3 removed`
 function changeOf({ added, removed }) {
-  const voxels = (n) => `${n.toLocaleString("en")} voxel${n === 1 ? "" : "s"}`;
+  const voxels = (n) => counted(n, "voxel");
   if (added && removed) return `${voxels(added)} added and ${removed.toLocaleString("en")} removed`;
   return added ? `${voxels(added)} more` : `${voxels(removed)} fewer`;
 }

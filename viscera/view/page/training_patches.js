@@ -1,7 +1,7 @@
 // Where the patches of a training fall: those of a step as boxes, and how often each voxel is seen.
 
 import { asked, caseAt, json, lead, onCaseShown, panels, setHeat, showCase, state } from "./viewer.js";
-import { element } from "./organ_list.js";
+import { counted, element } from "./organ_list.js";
 
 let step = 1, found = null, steps = 1000;
 const parts = {};
@@ -33,7 +33,7 @@ async function show(wanted) {
   parts.step.max = found.iterations;
   steps = Math.min(steps, found.iterations);
   parts.steps.value = steps;
-  parts.about.textContent = `${found.batch_size} patches of ${found.patch}³ voxels per step, from different cases; seed ${found.seed}.`;
+  parts.about.textContent = `${counted(found.batch_size, "patch", "patches")} of ${found.patch}³ voxels per step, from different cases; seed ${found.seed}.`;
   draw();
 }
 
@@ -63,7 +63,7 @@ async function showHeat() {
     const bitmap = new Uint8Array(await answer.arrayBuffer());
     parts.heat.setAttribute("aria-pressed", true);
     await setHeat({ bitmap, most: Number(answer.headers.get("x-most")) });
-    parts.about.textContent = `Voxels of this case lie in up to ${answer.headers.get("x-most")} of the patches of ${steps} steps.`;
+    parts.about.textContent = `Voxels of this case lie in up to ${answer.headers.get("x-most")} of the patches of ${counted(steps, "step")}.`;
   } catch (error) {
     parts.about.textContent = error.message;
   }

@@ -1,7 +1,7 @@
 // The page: which case, which label maps, what is shown of them, and what keys and buttons do.
 
 import { Panel, readScan, whyNotShown } from "./niivue_calls.js";
-import { element, number, organTable, swatch } from "./organ_list.js";
+import { counted, element, number, organTable, swatch } from "./organ_list.js";
 
 const WINDOWS = [
   ["Abdomen", 50, 400], ["Liver", 90, 150], ["Vessels", 200, 600], ["Soft tissue", 40, 350], ["Lung", -600, 1500],
@@ -394,7 +394,7 @@ function readout(there) {
   const found = panels.filter((panel) => panel.labels && panel.layer >= 0).map((panel) => {
     const label = panel.labelAt(voxel);
     if (!label) return null;
-    if (state.heat) return element("span", { text: `in ${Math.round((label / 255) * state.heat.most)} patches` });
+    if (state.heat) return element("span", { text: `in ${counted(Math.round((label / 255) * state.heat.most), "patch", "patches")}` });
     if (panel.isDifference) return element("span", {}, swatch(KINDS[Math.floor(label / KIND_SIZE)][1]), nameOf(label % KIND_SIZE));
     const rgb = state.gallery.classes[label]?.colour ?? [156, 163, 175];
     return element("span", {}, swatch(rgb), nameOf(label));
@@ -485,7 +485,7 @@ function listCases() {
   by("cases").hidden = cases.length < 2;
   by("filter").hidden = cases.length < 8;
   const flagged = cases.filter((each) => Object.keys(each.flags).length).length;
-  by("case-count").textContent = `${cases.length} cases${flagged ? `, ${flagged} to look at first` : ""}`;
+  by("case-count").textContent = `${counted(cases.length, "case")}${flagged ? `, ${flagged} to look at first` : ""}`;
   by("case-list").replaceChildren(...cases.map((each, at) => {
     const flags = Object.entries(each.flags), told = flags.map(([organ, reasons]) => `${organ}: ${reasons.join("; ")}`);
     const line = element("button", { title: [each.name, ...told].join("\n"), onclick: () => showCase(at) },

@@ -180,6 +180,7 @@ bench: install install-bench
 	$(BIN)/python -m benchmarks.bench_suite
 	$(BIN)/python -m benchmarks.bench_before
 	$(BIN)/python -m benchmarks.bench_restore
+	$(BIN)/python -m benchmarks.bench_bundle
 	$(BIN)/python -m benchmarks.bench_trust
 	$(BENCH)/bin/python -m benchmarks.bench_scale
 	$(BENCH)/bin/python -m benchmarks.bench_predict

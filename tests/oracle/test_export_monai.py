@@ -134,6 +134,18 @@ def test_the_page_says_what_differs(tiny_run: Path, tmp_path: Path) -> None:
     assert "patches at fixed steps, twice the edge of those of training (16 voxels)" in page
 
 
+def test_of_a_network_that_normalises_patches_it_says_what_follows(tiny_run: Path, tmp_path: Path) -> None:
+    runs = [
+        random_run(tiny_run, tmp_path / kind, {"network": {"normalisation": kind}}) for kind in ("instance", "batch")
+    ]
+    instance, batch = (
+        (export(run, run / "bundle", ["monai-bundle"]) / "docs" / "README.md").read_text() for run in runs
+    )
+    assert "normalises each patch by itself (instance normalisation), so that labels depend on where" in instance
+    assert "--set predict.overlap=0.75" in instance
+    assert "normalises each patch" not in batch
+
+
 @pytest.mark.slow
 def test_monais_own_command_runs_it(tiny_run: Path, tmp_path: Path, scan: Path) -> None:
     pytest.importorskip("fire", reason="fire of the extra `oracle` is not installed")

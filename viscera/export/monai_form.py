@@ -185,6 +185,12 @@ def differences_of(model: ExportedModel) -> Iterator[str]:
         size = f"twice the edge of those of training ({_LARGER * train.patch} voxels)"
         of_auto = f", {size}; `viscera predict` takes as few and large ones as memory allows"
         yield f"patches at fixed steps{of_auto if _takes_large_windows(model) else '; there they are spread evenly'}"
+        if not train.network.normalises_batches:
+            how = f"{train.network.normalisation} normalisation"
+            yield (
+                f"the network normalises each patch by itself ({how}), so that labels depend on where patches lie; "
+                "exported with `--set predict.overlap=0.75` they depend less on it"
+            )
     if config.mirror_axes:
         yield f"no means over mirror images ({', '.join(config.mirror_axes)})"
     if _spacing_mm(model) is not None:

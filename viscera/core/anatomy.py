@@ -129,6 +129,7 @@ class LabelNumbers:
     mapping: Mapping[int, int]  # the data set's number to class number; names that are none of ours are background
     unlabelled: tuple[str, ...] = ()  # names of the classes that the data set does not label, in label order
     ignored: int | None = None  # nnU-Net's `ignore`, the number of voxels that nobody labelled: `IGNORED` in ours
+    others: tuple[str, ...] = ()  # names that are none of the classes
 
 
 def squeezed(name: str) -> str:
@@ -176,10 +177,12 @@ def label_numbers(
     if missing and (not partial or len(missing) == len(table.organs)):
         raise BadInputError(
             f"{found_in}: its labels ({', '.join(labels_by_name)}) name no {', '.join(missing)}. Training needs "
-            f"{', '.join(o.name for o in table.organs)}. Add the missing names to `labels`"
+            f"{', '.join(o.name for o in table.organs)}. Add the missing names to `labels`, "
+            f"{'or ' * partial}name the organs to learn with --classes FILE"
             f"{'.' if partial else ', or take the data set as it is with --partial.'}"
         )
-    return LabelNumbers(mapping, missing, ignored)
+    others = (name for name, number in labels_by_name.items() if number and number != ignored and not mapping[number])
+    return LabelNumbers(mapping, missing, ignored, tuple(others))
 
 
 # How far two surfaces may lie apart and still count as one (surface Dice): those of the FLARE22 challenge on abdominal

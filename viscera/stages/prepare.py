@@ -28,7 +28,7 @@ from viscera.io.files import PARTS, is_unwritable, sha256
 from viscera.io.job_parts import alone_with_part, begin_part, forget_parts
 from viscera.io.layouts.case_source import CaseSource
 from viscera.io.layouts.dataset_tables import dataset_licence, dataset_title
-from viscera.io.layouts.labelled_cases import find_cases
+from viscera.io.layouts.labelled_cases import find_cases, name_other_organs
 from viscera.io.layouts.split_files import GivenSplit, own_split, read_split
 from viscera.io.manifest import CaseRecord, SourceRecord
 from viscera.io.prepared_case import PreparedCase, write_case
@@ -127,6 +127,8 @@ def _found(  # noqa: PLR0913 - as the stage
 ) -> _Found:
     table, numbers = (classes.table, classes.numbers) if classes else (before.classes if before else ABDOMEN, None)
     cases = find_cases(source, layout, table=table, partial=partial, numbers=numbers)
+    if classes is None:
+        name_other_organs(source, cases)
     shown = keys.of_cases(cases) if keys else cases  # from here on messages hide their names
     if before is not None and folds is None:
         folds = before.manifest.prepare.folds or None

@@ -14,6 +14,7 @@ from pathlib import Path
 from viscera.core.anatomy import ABDOMEN, ClassTable, LabelNumbers, label_numbers, means_ignored, squeezed
 from viscera.core.errors import BadInputError, UsageError
 from viscera.core.suggestions import did_you_mean
+from viscera.core.wording import agreeing, listed
 from viscera.io.files import is_occupied
 from viscera.io.layouts.case_files import CaseFiles, Layout, describe, has_scans, list_cases
 from viscera.io.layouts.case_source import CaseSource
@@ -67,6 +68,17 @@ def find_cases(
     meaning = _meaning(folder, chosen, table, partial=partial, numbers=numbers) if maps else LabelNumbers({})
     sources = [_source(case, meaning, table) for _, case in sorted(cases.items())]
     return _complete(folder, chosen, sources, table, partial=partial)
+
+
+def name_other_organs(folder: Path, cases: Sequence[CaseSource]) -> None:
+    """Warn of what becomes background though it is labelled: somebody may have wanted to learn it."""
+    others = list(dict.fromkeys(name for case in cases for name in case.numbers.others))
+    if others:
+        log.warning(
+            "%s: %s %s labelled, but not among the classes to learn: these voxels become background. To learn other "
+            "organs, make a store with --classes FILE.",
+            *(folder, listed(others), agreeing(len(others))),
+        )
 
 
 def names_of_no_class(
@@ -148,7 +160,8 @@ def _by_table(path: Path, table: ClassTable, *, partial: bool) -> LabelNumbers:
     if not tumours or len(organs) != 1:
         return meaning
     inside = {names[tumour]: meaning.mapping[names[organs[0]]] for tumour in tumours}
-    return replace(meaning, mapping={**meaning.mapping, **inside})
+    others = tuple(name for name in meaning.others if name not in tumours or not meaning.mapping[names[organs[0]]])
+    return replace(meaning, mapping={**meaning.mapping, **inside}, others=others)
 
 
 def _source(case: CaseFiles, meaning: LabelNumbers, table: ClassTable) -> CaseSource:
@@ -176,7 +189,7 @@ def _source_of_masks(case: CaseFiles, folder: Path, table: ClassTable) -> CaseSo
     except BadInputError as error:
         return replace(source, refusal=str(error))
     masks = {path: label for name, path in files.items() if (label := table.label_of(name))}
-    return replace(source, masks=masks, numbers=LabelNumbers({}, meaning.unlabelled))
+    return replace(source, masks=masks, numbers=LabelNumbers({}, meaning.unlabelled, others=meaning.others))
 
 
 def _complete(
@@ -190,7 +203,8 @@ def _complete(
         raise BadInputError(
             f"{folder}: {layout.name} does not label {', '.join(o.name for o in table.organs if o.name in lacking)}. "
             f"Training needs {', '.join(o.name for o in table.organs)}. "
-            f"{'Leave it out' if partial else 'Take it as it is with --partial, or leave it out'}."
+            f"Name the organs to learn with --classes FILE, "
+            f"{'' if partial else 'take it as it is with --partial, '}or leave it out."
         )
     refusal = "{} has no {}. Add it, or use --partial."
     return [

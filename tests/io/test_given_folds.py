@@ -231,6 +231,16 @@ def test_a_second_data_set_without_a_file_is_drawn_into_the_folds(
     assert folds_of(store) == {**FOLD_OF, "new": 1}  # which has fewest
 
 
+def test_one_file_for_several_data_sets_can_leave_out_one_at_a_time(
+    raw: Path, tmp_path: Path, make_nnunet: Callable[..., Path], make_case: Callable[..., object]
+) -> None:
+    other = make_nnunet(tmp_path / "other", {"x": make_case(7), "y": make_case(8)})
+    path = written(tmp_path / "folds.json", {"folds": [["x", "y"], [*FOLD_OF]]})
+    for data in (raw, other):
+        store = prepare(data, tmp_path / "s", AS_THEY_ARE, split_file=path)
+    assert [store.of_fold(fold).names("validation") for fold in (0, 1)] == [["x", "y"], [*sorted(FOLD_OF)]]
+
+
 def test_folds_under_pseudonyms(raw: Path, tmp_path: Path) -> None:
     keys = tmp_path / "keys.json"
     written(raw / "splits_final.json", as_nnunet(HELD_OUT))

@@ -150,7 +150,7 @@ def test_scores_out_of_fold_are_called_so(
     with caplog.at_level(logging.WARNING):
         write_card(cv, stated=Stated(table, store.path))
     assert card_of(cv).evaluation_data.splits == {"train": 5}
-    assert "5 of the 5 scored cases are training cases of these runs" in caplog.text
+    assert "5 of 5 scored cases are training cases of these runs" in caplog.text
     assert "--out-of-fold" in caplog.text
     caplog.clear()
     for known in (None, store.path):

@@ -13,6 +13,7 @@ from viscera.core.wording import agreeing, counted, listed, told_apart
         (2, "process", "2 processes are"),
         (1, "process", "1 process is"),
         (12345, "voxel", "12,345 voxels are"),
+        (2, "patch", "2 patches are"),
     ],
 )
 def test_one_thing_is_and_several_are(number: int, noun: str, said: str) -> None:

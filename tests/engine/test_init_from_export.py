@@ -95,7 +95,7 @@ def test_an_export_that_does_not_say_it_is_said_to_be_unknown(
     del said["trained_on"]  # as of before
     (source / "config.json").write_text(json.dumps(said))
     train(tiny_store.path, tmp_path / "run", tiny_config(**STILL), init_from=source)
-    said = "old: whether it was trained on any of the 2 cases that are held out here is not known (it does not say what"
+    said = "old: whether it was trained on any of the cases that are held out here is not known (it does not say what"
     assert said in caplog.text
     begun = StartedFrom.read(RunFolder(tmp_path / "run"))
     assert begun is not None

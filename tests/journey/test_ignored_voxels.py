@@ -136,7 +136,7 @@ def test_scores_leave_them_out(store: Store, partly: Path, tmp_path: Path, caplo
     rows = evaluate(tmp_path / "p", store.path, tmp_path / "s.csv", metrics, summary=tmp_path / "summary.json")
     assert {row.value for row in rows if row.metric in {"dice", "surface_dice"}} <= {1, None}
     assert {row.value for row in rows if row.metric == "hd95_mm"} <= {0, None}
-    assert "1 of the 1 references has voxels that nobody labelled (`ignore`; case_5)" in caplog.text
+    assert "1 of 1 reference has voxels that nobody labelled (`ignore`; case_5)" in caplog.text
     counts = json.loads((tmp_path / "summary.json").read_text())["metric_per_case"][0]["metrics"]["4"]
     assert (counts["FP"], counts["FN"], counts["TP"] + counts["TN"]) == (0, 0, 14 * 12 * FIRST_IGNORED)
     of_data_set = evaluate(tmp_path / "p", partly, tmp_path / "other.csv", metrics)

@@ -232,7 +232,7 @@ def test_a_stores_test_cases_must_all_be_predicted(tiny_store: Store, answers: P
     assert {row.organ: row.value for row in rows}["spleen"] == 0
     (answers / f"{name}.nii.gz").rename(answers / f"{tiny_store.names('train')[0]}.nii.gz")
     (tmp_path / "s.csv").unlink()
-    with pytest.raises(BadInputError, match=f"test cases {name} have no prediction"):
+    with pytest.raises(BadInputError, match=f"test case {name} has no prediction"):
         evaluate(answers, tiny_store.path, tmp_path / "s.csv")
     assert not (tmp_path / "s.csv").exists()
 
@@ -246,7 +246,7 @@ def test_of_a_store_one_part_is_scored(
         save(answers / f"{name}.nii.gz", truth.labels, truth.geometry.affine)
     rows = evaluate(answers, tiny_store.path, tmp_path / "s.csv", DICE)
     assert {row.case for row in rows} == {*seen, *tiny_store.names("test")}
-    assert f"{len(seen)} of the {len(seen) + 1} scored cases are not in the test set, but in the means" in caplog.text
+    assert f"{len(seen)} of {len(seen) + 1} scored cases are not in the test set, but in the means" in caplog.text
     caplog.clear()
     rows = evaluate(answers, tiny_store.path, tmp_path / "s.csv", DICE, split="test")
     assert {row.case for row in rows} == set(tiny_store.names("test"))

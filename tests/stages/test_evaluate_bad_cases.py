@@ -113,7 +113,7 @@ def test_one_bad_case_is_left_out_with_its_reason_and_the_others_are_scored(tmp_
     assert len(json.loads((tmp_path / "o" / "s.json").read_text())["metric_per_case"]) == 1
     reasons = (tmp_path / "o" / "quarantine.csv").read_text()
     for reason in (
-        "p/b.nii.gz: prediction ((4, 4, 4)) and ref",
+        "p/b.nii.gz: prediction (4×4×4 voxels) and ref",
         "p/c.nii.gz: ",
         "p/d.json: damaged (`classes` is not a list",
     ):
@@ -220,7 +220,7 @@ def test_a_data_set_may_hold_training_cases_and_says_so(
         (raw / f"{kind}Ts").mkdir()
         (raw / f"{kind}Tr" / f"case_4{ending}").rename(raw / f"{kind}Ts" / f"case_4{ending}")
     evaluate(tmp_path / "p", raw, tmp_path / "s.csv", DICE)
-    assert "4 of the 5 scored cases may be training cases, whose scores are too good" in caplog.text
+    assert "4 of 5 scored cases may be training cases, whose scores are too good" in caplog.text
     caplog.clear()
     for number in range(4):
         (tmp_path / "p" / f"case_{number}.nii.gz").unlink()

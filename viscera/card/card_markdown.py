@@ -287,9 +287,7 @@ def _calibration(facts: CalibrationFacts) -> str:
     text = f"probabilities of temperature {facts.temperature:.3g}"
     if facts.ece_before is not None and facts.ece_after is not None:
         text += f"; expected calibration error {facts.ece_after:.4f}, without it {facts.ece_before:.4f}"
-    return text + (
-        "" if facts.cases is None else f" (on {facts.cases} validation {'case' if facts.cases == 1 else 'cases'})"
-    )
+    return text + ("" if facts.cases is None else f" (on {counted(facts.cases, 'validation case')})")
 
 
 def _duration(seconds: float) -> str:

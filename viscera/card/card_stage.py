@@ -29,7 +29,7 @@ from viscera.card.model_card import EvaluationData, ModelCard
 from viscera.card.score_origin import checksum_of_mean, scores_of_model
 from viscera.card.score_summary import ScoreSummary, summaries
 from viscera.core.errors import BadInputError, UsageError, VisceraError
-from viscera.core.wording import agreeing, listed
+from viscera.core.wording import agreeing, counted, listed
 from viscera.io.disk.file_sets import finish, together
 from viscera.io.files import refuse_unwritable, sha256, write_text
 from viscera.io.records import read_json, validated, write_record
@@ -204,18 +204,18 @@ def _names_in_predictions(facts: RunFacts | MeanFacts, *, out_of_fold: bool) -> 
 
 def _warn_of_seen(path: Path, splits: Mapping[Any, int], facts: RunFacts | MeanFacts) -> None:
     """Scores of a cross-validation are of cases that other runs have seen: say how they are given."""
-    fold, seen, count = facts.data.fold, splits.get("train", 0), sum(splits.values())
+    fold, seen, of = facts.data.fold, splits.get("train", 0), counted(sum(splits.values()), "scored case")
     if isinstance(facts, MeanFacts) and seen and facts.data.folds:
         log.warning(
-            "%s: %d of the %d scored cases %s training cases of these runs. Where each was segmented by the run that "
+            "%s: %d of %s %s training cases of these runs. Where each was segmented by the run that "
             "held it out (`viscera predict --out-of-fold`), add --out-of-fold.",
-            *(path, seen, count, agreeing(seen)),
+            *(path, seen, of, agreeing(seen)),
         )
     elif isinstance(facts, RunFacts) and seen and isinstance(fold, int):
         log.warning(
-            "%s: %d of the %d scored cases %s training cases of this run. Of out-of-fold predictions, "
+            "%s: %d of %s %s training cases of this run. Of out-of-fold predictions, "
             "`viscera evaluate … --fold %d` gives the scores of those that it held out.",
-            *(path, seen, count, agreeing(seen), fold),
+            *(path, seen, of, agreeing(seen), fold),
         )
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from viscera.card.card_facts import RunFacts, differing
 from viscera.card.model_card import CalibrationFacts, DifferingSetting, Member, ModelDetails, WeightsFile
 from viscera.core.errors import BadInputError
+from viscera.core.wording import counted
 from viscera.engine.ensemble import refuse_unlike, warn_without_weights
 from viscera.io.manifest import Split
 from viscera.io.runlog import runs_in
@@ -93,7 +94,7 @@ def _shared(folder: Path, members: Sequence[ModelDetails]) -> ModelDetails:
     return first.model_copy(
         update={
             "name": folder.resolve().name,
-            "network": f"mean of the probabilities of {len(members)} networks: {_each(members, 'network')}",
+            "network": f"mean of the probabilities of {counted(len(members), 'network')}: {_each(members, 'network')}",
             "parameters": sum(each.parameters for each in members),
             "inputs": _each(members, "inputs"),
             "loss": _each(members, "loss"),

@@ -35,6 +35,7 @@ from viscera.core.errors import BadInputError, CaseBarrier, DefectError
 from viscera.core.processes import Spread, for_each, watched
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.shard import Shard
+from viscera.core.wording import counted
 from viscera.io.classes import ClassFile
 from viscera.io.disk.file_sets import finish, together
 from viscera.io.disk.folder_lock import TURN_S, exclusive
@@ -133,10 +134,11 @@ def refuse_unread(check: DataSetCheck, out: Path, shard: Shard | None = None) ->
     defects = [case for case in unread if case.defect]
     if unread:
         kind = DefectError if defects else BadInputError
+        others = "; the others were looked at" if len(unread) < len(cases) else ""
         listed_in = f"{out / CASES}{' once all parts are done' if check.parts_missing else ''}"
         raise kind(
-            f"{len(unread)} of {len(cases)} cases could not be read (reasons in {listed_in}); the others were "
-            f"looked at. The first: {(defects or unread)[0].reason}"
+            f"{len(unread)} of {counted(len(cases), 'case')} could not be read (reasons in {listed_in}){others}. "
+            f"The first: {(defects or unread)[0].reason}"
         )
 
 

@@ -6,8 +6,8 @@ _MOST_DIGITS = 6  # after the point, of numbers that are near each other
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 seed`, `2 processes`, `1,000 voxels`."""
-    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    """`1 seed`, `2 processes`, `3 patches`, `1,000 voxels`."""
+    ending = "" if number == 1 else "es" if noun.endswith(("s", "ch")) else "s"
     return f"{number:,} {noun}{ending}"
 
 

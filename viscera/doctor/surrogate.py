@@ -16,6 +16,7 @@ from torch import Tensor
 
 from viscera.core.config import AdamConfig, LossConfig, TrainConfig
 from viscera.core.progress import OnProgress, Progress, unseen
+from viscera.core.wording import counted
 from viscera.doctor.voxel_sample import Voxels, VoxelSample
 from viscera.engine.optimiser import keras_epsilon, learning_rate_at
 from viscera.engine.trained_model import build_network
@@ -153,7 +154,7 @@ def trained(
         loss = (weights_PL * terms_PL).mean(dim=1).sum()  # each perceptron has a term of its own
         adam.step(torch.autograd.grad(loss, perceptrons.parameters), step)
         if step % _STEPS_BETWEEN_NEWS == 0 or step == len(arms[0].rates):
-            progress(Progress("miniature", step, len(arms[0].rates), f"{len(arms)} arms at once"))
+            progress(Progress("miniature", step, len(arms[0].rates), f"{counted(len(arms), 'arm')} at once"))
     return windows.outcome(perceptrons, sample.held_out, (len(seeds), len(arms)))
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from viscera.core.errors import BadInputError
 from viscera.core.settings import ANOTHER_MODEL, differences
+from viscera.core.wording import counted
 from viscera.io.checkpoint import Checkpoint, load_checkpoint
 from viscera.io.runlog import RunFolder, runs_in
 from viscera.io.started_from import refuse_seen_before
@@ -111,7 +112,7 @@ def _warn_of_other_settings(folder: Path, runs: list[_FoldRun]) -> None:
         before, now = first.checkpoint.config.train, run.checkpoint.config.train
         other = differences(before, now, ANOTHER_MODEL, _OF_A_FOLD)
         if first.checkpoint.step != run.checkpoint.step:
-            other.append(f"{first.checkpoint.step} steps (now {run.checkpoint.step})")
+            other.append(f"{counted(first.checkpoint.step, 'step')} (now {run.checkpoint.step})")
         if other:
             both = f"{first.path.name} and {run.path.name}"
             log.warning("%s: %s were not trained alike: %s.", folder, both, ", ".join(other))

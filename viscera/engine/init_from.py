@@ -94,9 +94,9 @@ class Source(NamedTuple):
         if not seen.nothing:
             is_said = NOT_KNOWN not in self.trained_on
             log.warning(
-                "%s: whether it was trained on any of the %d cases that are held out here is not known (%s): their "
+                "%s: whether it was trained on any of the cases that are held out here is not known (%s): their "
                 "scores may be too good, and the model card says so.",
-                *(self.run, seen.held_out),
+                self.run,
                 f"its training set is not one of {view.path}" if is_said else "it does not say what it was trained on",
             )
         return self._replace(held_out_unseen=seen.nothing)

@@ -130,7 +130,8 @@ def with_folds(
     in_all = len(already) + len(unassigned)
     if config.folds > in_all:
         raise BadInputError(
-            f"{path}: {config.folds} folds of {in_all} cases, test cases among them. Give fewer --folds, or add cases."
+            f"{path}: {config.folds} folds of {counted(in_all, 'case')}, test cases among them. Give fewer --folds, "
+            "or add cases."
         )
     if given.folds:
         _refuse_other_folds(path, store, unassigned, given)

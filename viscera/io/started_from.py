@@ -62,6 +62,8 @@ class SeenBefore(NamedTuple):
     @property
     def text(self) -> str:
         """How many, for a sentence."""
+        if self.held_out == 1:
+            return f"the only case ({self.cases[0]})"
         return f"{len(self.cases)} of the {self.held_out} cases (such as {self.cases[0]})"
 
 

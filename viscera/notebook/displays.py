@@ -15,6 +15,7 @@ from viscera.core.arms import weighting_name
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import HuArray, LabelMap, Volume
+from viscera.core.wording import counted
 from viscera.drawing.canvas import data_uri, house_style, pixels_to_png, to_bytes, to_pixels
 from viscera.drawing.renders import common_box, render_figure, surfaces
 from viscera.drawing.slices import WINDOW_HU, LabelView, backdrop, busiest_slice, slice_figure, thinned
@@ -143,7 +144,7 @@ def study_html(study: StudyFolder) -> str:
         parts.append(_table(("class", *(titles.get(arm, arm) for arm in percent.columns)), rows))
     parts.append(_picture(figure1(found, on_test), "learning curves of all arms"))
     done = sum(run.scores is not None for run in found.runs)
-    what = f"{done} of {len(found.runs)} models scored; mean Dice on the test cases, per cent"
+    what = f"{done} of {counted(len(found.runs), 'model')} scored; mean Dice on the test cases, per cent"
     of_phantom = " (phantom)" if found.phantom else ""
     return _shown(f"Study {escape(str(study.path))}{of_phantom}: {what}", *parts)
 

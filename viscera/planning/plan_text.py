@@ -15,6 +15,7 @@ from viscera.core.config import Config
 from viscera.core.geometry import size_text
 from viscera.core.quantities import duration_text, memory_text
 from viscera.core.settings import fields_of, written
+from viscera.core.wording import agreeing, counted
 from viscera.engine.hardware import describe_hardware
 from viscera.planning.fingerprint import OrganFacts
 from viscera.planning.plan_rules import Choice, visits
@@ -84,14 +85,16 @@ def promise_lines(plan: Plan) -> Iterator[str]:
     train, cost = plan.config.train, plan.cost
     threads = f", {plan.threads} thread{'s' * (plan.threads > 1)}" if plan.device.type == "cpu" else ""
     beside = cost.beside_steps(train) / plan.seconds
+    take = agreeing(train.iterations, "takes", "take")
     yield (
-        f"{train.iterations:,} steps take about {duration_text(plan.seconds)} on {describe_hardware(plan.device)}"
+        f"{counted(train.iterations, 'step')} {take} about {duration_text(plan.seconds)} on "
+        f"{describe_hardware(plan.device)}"
         f"{threads}: {cost.step:.2g} s per step, as was timed; {beside:.0%} is for curve, validation and checkpoints, "
         f"{duration_text(cost.around)} before and after."
     )
     yield (
         f"Memory: about {memory_text(plan.bytes)} of {memory_text(plan.memory)}. "
-        f"Each case is visited {visits(plan.config, plan.data.cases):,.0f} times."
+        f"Each case is visited {counted(round(visits(plan.config, plan.data.cases)), 'time')}."
     )
 
 

@@ -30,9 +30,9 @@ def warnings_of(data: Fingerprint, grid: Grid, config: Config) -> Iterator[str]:
     if each < FEW_VISITS:
         cases = "The only case" if data.cases == 1 else f"Each of the {data.cases} cases"
         yield (
-            f"{cases} is visited {each:.0f} times in {train.iterations:,} steps of "
-            f"{train.batch_size} patches; below {FEW_VISITS} little is learnt. Give a larger --budget, or more "
-            "--iterations."
+            f"{cases} is visited {counted(round(each), 'time')} in {counted(train.iterations, 'step')} of "
+            f"{counted(train.batch_size, 'patch')}; below {FEW_VISITS} little is learnt. Give a larger --budget, or "
+            "more --iterations."
         )
     elif train.iterations < FEW_STEPS:
         yield f"{train.iterations:,} steps are few (below {FEW_STEPS:,}). Give a larger --budget, or more --iterations."

@@ -14,7 +14,7 @@ from viscera.core.processes import for_each, watched
 from viscera.core.progress import OnProgress, unseen
 from viscera.core.scan import LabelMap
 from viscera.core.shard import Shard
-from viscera.core.wording import agreeing, listed
+from viscera.core.wording import agreeing, counted, listed
 from viscera.engine.case_reliability import ClassReliability, case_reliability, probability_map_of
 from viscera.imaging.resample import GridChange, coarsen_labels
 from viscera.io import quarantine
@@ -202,8 +202,8 @@ def _rows_and_counts(scored: Sequence[_Scored], *, warn: bool) -> tuple[list[Sco
     partly = [each.case for each in scored if each.ignored]
     if partly and warn:
         log.warning(
-            "%d of the %d references %s voxels that nobody labelled (`ignore`; %s): they are in no score or volume.",
-            *(len(partly), len(scored), agreeing(len(partly), "has", "have")),
+            "%d of %s %s voxels that nobody labelled (`ignore`; %s): they are in no score or volume.",
+            *(len(partly), counted(len(scored), "reference"), agreeing(len(partly), "has", "have")),
             listed(partly, 3),
         )
     return [row for each in scored for row in each.rows], [each.counted for each in scored if each.counted]
@@ -294,17 +294,17 @@ def _paired(
         seen = [name for name in scored if name not in store.names("test")]
         if split is None and store.names("test") and seen:
             log.warning(
-                "%s: %d of the %d scored cases %s not in the test set, but in the means; --split test scores it alone.",
-                *(references, len(seen), len(scored), agreeing(len(seen))),
+                "%s: %d of %s %s not in the test set, but in the means; --split test scores it alone.",
+                *(references, len(seen), counted(len(scored), "scored case"), agreeing(len(seen))),
             )
         return scored, known
     may_be_seen = [name for name in scored if known[name].may_be_seen]
     if may_be_seen:
         log.warning(
-            "%s: %d of the %d scored cases may be training cases, whose scores are too good; a data set does not say "
+            "%s: %d of %s may be training cases, whose scores are too good; a data set does not say "
             "which ones a model was trained on. With the store that it was trained on as the references, only test "
             "cases need be scored.",
-            *(references, len(may_be_seen), len(scored)),
+            *(references, len(may_be_seen), counted(len(scored), "scored case")),
         )
     unlabelled = dict.fromkeys(organ for name in scored for organ in known[name].unlabelled)
     if unlabelled:
@@ -320,8 +320,9 @@ def _refuse_unanswered(store: Store, split: Split | None, files: Mapping[str, Pa
         raise BadInputError(f"{store.path}: none of the predictions is of a {split} case. It has {parts}.")
     unanswered = [name for name in store.names(split) if name not in files]
     if unanswered:
+        case, have = ("case", "has") if len(unanswered) == 1 else ("cases", "have")
         raise BadInputError(
-            f"{store.path}: its {split} cases {listed(unanswered)} have no prediction. "
+            f"{store.path}: its {split} {case} {listed(unanswered)} {have} no prediction. "
             f"Predict them first: every model is scored on the same cases." + out_of_fold * bool(may_be_out_of_fold)
         )
 
@@ -343,7 +344,7 @@ def _refuse_without_probabilities(predictions: Path, tasks: Sequence[_Task], con
         )
     if without:
         log.warning(
-            "%s: %d of the %d cases %s no probabilities beside their label map, and no %s: %s.",
-            *(predictions, len(without), len(tasks), agreeing(len(without), "has", "have"), what),
+            "%s: %d of %s %s no probabilities beside their label map, and no %s: %s.",
+            *(predictions, len(without), counted(len(tasks), "case"), agreeing(len(without), "has", "have"), what),
             listed(without),
         )

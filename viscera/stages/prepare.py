@@ -19,7 +19,7 @@ from viscera.core.processes import Spread, for_each
 from viscera.core.progress import OnProgress, Progress, unseen
 from viscera.core.settings import differences
 from viscera.core.shard import Shard
-from viscera.core.wording import agreeing, listed
+from viscera.core.wording import agreeing, counted, listed
 from viscera.imaging.resample import GridChange, coarsen_labels, coarsen_volume
 from viscera.io import quarantine
 from viscera.io.classes import ClassFile
@@ -187,9 +187,10 @@ def ignored_text(store: Store) -> str:
     empty = [name for name, each in cases.items() if each.ignored_prepared == math.prod(each.prepared.shape)]
     without = f"; nothing is labelled of {listed(empty, 3)}: nothing is learnt from it"
     share = sum(each.ignored_original for each in records) / sum(math.prod(each.original.shape) for each in records)
+    has = agreeing(len(records), "has", "have")
     return (
-        f"{len(records)} of {len(store.names())} cases {agreeing(len(records), 'has', 'have')} voxels that nobody "
-        f"labelled (`ignore`), {share:.1%} of theirs; these are in no count, loss or score{without * bool(empty)}"
+        f"{len(records)} of {counted(len(store.names()), 'case')} {has} voxels that nobody labelled (`ignore`), "
+        f"{share:.1%} of theirs; these are in no count, loss or score{without * bool(empty)}"
     )
 
 

@@ -27,7 +27,7 @@ def outset_text(plan: StudyPlan, side_by_side: int | None) -> str:
     axes += [counted(len(grid.variants), "variant")] if len(grid.variants) > 1 else []
     whole = (
         f"{counted(len(plan.arms), 'arm')} = {' × '.join(axes)}, × {counted(len(grid.seeds), 'seed')} = "
-        f"{counted(len(plan.tasks), 'training')} of {steps:,} steps"
+        f"{counted(len(plan.tasks), 'training')} of {counted(steps, 'step')}"
     )
     left = [(task, todo) for task in plan.tasks if (todo := _steps_left(task, steps))]
     finished = len(plan.tasks) - len(left)

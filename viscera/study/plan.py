@@ -13,7 +13,7 @@ from viscera.core.errors import BadInputError
 from viscera.core.named_weights import refuse_other_classes
 from viscera.core.settings import ANOTHER_MODEL, differences
 from viscera.core.unused_settings import refuse_random_encoder
-from viscera.core.wording import listed
+from viscera.core.wording import counted, listed
 from viscera.engine.feed import feed_of, training_cases
 from viscera.engine.hardware import choose_device
 from viscera.engine.precision_probe import as_before, decided
@@ -291,7 +291,7 @@ def _refuse_stranger(task: Task, store: Store) -> None:
         *differences(earlier.predict, config.predict, ANOTHER_MODEL, within="predict."),
     ]
     if status.step > config.train.iterations:
-        other.append(f"{status.step} steps (now {config.train.iterations})")
+        other.append(f"{counted(status.step, 'step')} (now {config.train.iterations})")
     if other:
         raise BadInputError(
             f"{run.path}: this run was made with {', '.join(other)}. Give the study the same settings, or delete the "

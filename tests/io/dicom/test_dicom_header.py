@@ -87,7 +87,7 @@ def test_frames_without_a_place_are_told(tmp_path: Path) -> None:
     (ds,) = ct_series(STORED[:1])
     ds.NumberOfFrames, ds.PixelData = 4, STORED.tobytes()
     (series,) = find_series(save(tmp_path, [ds]))
-    assert "do not say where they lie" in series.problem
+    assert "1 of 1 image does not say where they lie" in series.problem
 
 
 def test_rows_and_columns_as_text(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from viscera.core.errors import BadInputError
+from viscera.core.wording import counted
 from viscera.io.dicom.dicom_file import start_of
 from viscera.io.files import is_full_disk
 
@@ -74,12 +75,12 @@ def _refuse(path: Path, members: list[zipfile.ZipInfo], free: int) -> None:
     files, size = len(members), sum(member.file_size for member in members)
     if size > max(_PACKED_BYTES, _MOST_TIMES * path.stat().st_size):
         raise BadInputError(
-            f"{path}: unpacked, its {files} files take {size / 2**30:.1f} GiB, more than {_MOST_TIMES} times as much "
-            "as the archive, as no images do. If you trust it, unpack it and give the folder of one series."
+            f"{path}: unpacked, {counted(files, 'file')} of {size / 2**30:.1f} GiB, more than {_MOST_TIMES} times as "
+            "much as the archive, as no images are. If you trust it, unpack it and give the folder of one series."
         )
     if files > _MOST_FILES or size > min(_MOST_BYTES, free - min(_FREE_BYTES, free // 10)):
         raise BadInputError(
-            f"{path}: {files} files of {size / 2**30:.1f} GiB unpacked; up to {_MOST_FILES} files of "
+            f"{path}: {counted(files, 'file')} of {size / 2**30:.1f} GiB unpacked; up to {_MOST_FILES} files of "
             f"{_MOST_BYTES // 2**30} GiB are unpacked, and {free / 2**30:.1f} GiB are free for temporary files."
             " Set TMPDIR to a larger folder, or unpack it yourself and give the folder of one series."
         )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import LPS_FROM_RAS, Geometry
-from viscera.core.wording import agreeing
+from viscera.core.wording import agreeing, counted
 from viscera.io.dicom.dicom_header import Plane, Slice, UnusableSeriesError
 from viscera.io.dicom.hounsfield_pixels import read_images
 
@@ -79,9 +79,11 @@ def _main_plane(images: Sequence[Slice], most_strays: int) -> tuple[list[Slice],
     """The images of the plane and size that most have, and the others."""
     unplaced = [image.path.name for image in images if image.plane is None]
     if unplaced:
+        do = agreeing(len(unplaced), "does", "do")
         raise UnusableSeriesError(
-            f"{len(unplaced)} of {len(images)} images do not say where they lie in the patient (ImagePositionPatient, "
-            f"ImageOrientationPatient, PixelSpacing), {unplaced[0]} for one. Export the original series"
+            f"{len(unplaced)} of {counted(len(images), 'image')} {do} not say where they lie in the patient "
+            f"(ImagePositionPatient, ImageOrientationPatient, PixelSpacing), {unplaced[0]} for one. Export the "
+            "original series"
         )
     groups: list[list[Slice]] = []
     for image in images:

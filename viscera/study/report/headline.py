@@ -19,8 +19,8 @@ def trained(study: StudyResult) -> str:
     planned = study.record.all_stages[-1]
     done = max((run.status.step for run in study.runs if run.status is not None), default=0)
     if done < planned:
-        return f"After {done:,} of {planned:,} steps"
-    return f"After {planned:,} steps (the paper: {PAPERS_STEPS:,})" if planned < PAPERS_STEPS else ""
+        return f"After {done:,} of {counted(planned, 'step')}"
+    return f"After {counted(planned, 'step')} (the paper: {PAPERS_STEPS:,})" if planned < PAPERS_STEPS else ""
 
 
 def headline(report: Report) -> str:

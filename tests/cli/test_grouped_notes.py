@@ -1,6 +1,7 @@
 """Equal notes are grouped: two are shown at once, the others together at the end."""
 
 import logging
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +29,16 @@ def test_notes_in_the_same_words_are_grouped_by_what_they_are_about() -> None:
     assert other == "Note: no gallbladder"
     assert defect == "Note: a defect"
     assert rest == "Note: the same for case_2, case_3, case_4, case_5, case_6, and 3 more."
+
+
+def test_a_name_stays_on_one_line_and_a_table_has_its_own() -> None:
+    said: list[str] = []
+    log = logging.getLogger("of lines")
+    log.propagate, log.handlers = False, [GroupedNotes(said.append, said.append)]
+    log.warning("%s: 100 %% of %-3d cases:\n%s", Path("a\nb"), 7, "liver\nspleen")
+    log.warning("c\nd")
+    log.warning("%s, %.1f", "e\nf", 2)
+    assert said == ["Note: a\\nb: 100 % of 7   cases:\nliver\nspleen", "Note: c\\nd", "Note: e\\nf, 2.0"]
 
 
 @pytest.mark.parametrize("cases", [0, 1, 2])

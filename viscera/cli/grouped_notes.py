@@ -2,12 +2,15 @@
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Any
 
 _SHOWN = 2  # of a kind
 _NAMED = 5
+_ARGUMENT = re.compile(r"%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z%]")  # of a format
 
 
 @dataclass
@@ -34,11 +37,10 @@ class GroupedNotes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Show the message now, or keep it for the end."""
         with contextlib.suppress(Exception):  # a message that does not fit its arguments
-            text = f"Note: {self.format(record)}"
             if record.levelno >= logging.ERROR:
-                self._error(text)
+                self._error(f"Note: {self.format(record)}")
                 return
-            text = text.replace("\n", r"\n")  # of a name: one note is one line
+            text = f"Note: {_message(record)}"
             kind = self._kinds.setdefault(str(record.msg), _Kind())
             if text in kind.texts and self._shown == _SHOWN:
                 return
@@ -58,6 +60,18 @@ class GroupedNotes(logging.Handler):
                     of = ", ".join([*named[:_NAMED], *([f"and {more} more"] if more else [])])
                     self._note(f"Note: the same for {of}." if named else f"Note: {more} more notes like the last ones.")
             self._kinds.clear()
+
+
+def _message(record: logging.LogRecord) -> str:
+    """A line for each of the message's own: names with line breaks are on one; what begins a line may be a table."""
+    if not isinstance(record.args, tuple) or not record.args:
+        return record.getMessage().replace("\n", r"\n")
+    message = str(record.msg)
+    starts = [found.start() for found in _ARGUMENT.finditer(message) if found[0] != "%%"]
+    return message % tuple(
+        str(value).replace("\n", r"\n") if isinstance(value, str | PurePath) and message[:start][-1:] != "\n" else value
+        for start, value in zip(starts, record.args, strict=True)
+    )
 
 
 def _about(arguments: Any) -> str:  # noqa: ANN401 - what a record holds

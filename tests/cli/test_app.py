@@ -202,6 +202,8 @@ def test_doctor_of_a_run(tiny_run: Path) -> None:
     assert found["step"] == 6
     assert len(found["gradient_share"]) == 8
     alone = run("doctor", tiny_run).stdout
+    ignored = run("doctor", tiny_run, "--preset", "demo", "--fold", "0").stderr
+    assert f"{tiny_run}: a run has settings of its own; without effect on it: train.fold, preset demo." in ignored
     assert "Step 6 of 6" in alone
     assert f"viscera doctor {tiny_run} --store STORE" in alone
 

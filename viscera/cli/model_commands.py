@@ -1,6 +1,7 @@
 """Commands on one model: doctor, plan, find-rate, train, calibrate, card; and nnU-Net's trainers."""
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ from viscera.cli.arguments import AsJson, Store
 from viscera.cli.command import Call, command, new_app
 from viscera.cli.terminal import end_on_signal, stop_on_signal
 
+log = logging.getLogger(__name__)
 app = new_app("")
 TRAINING = "train.iterations train.patch train.batch_size train.filters train.device"
 _OF_A_RUN = (
@@ -50,6 +52,10 @@ def doctor(
     from viscera.io.runlog import RunFolder
 
     if RunFolder(path).config_path.exists():
+        if ignored := sorted(call.settings_given() - {"train.device"}) + [f"preset {call.preset}"] * (
+            call.preset != "paper"
+        ):
+            log.warning("%s: a run has settings of its own; without effect on it: %s.", path, ", ".join(ignored))
         run, device = diagnose_run(path), call.options.get("train.device", "auto")
         if probe and (store or is_store_known(path)):
             call.choose_threads()

@@ -65,7 +65,6 @@ def render_check_page(
         not_drawn=wanted - drawn,
         organs=table.organs,
         hatched=HATCHED_CSS,
-        in_part=any(organ.beside_ignored for case in check.cases if case.facts for organ in case.facts.organs),
         ranges=[(organ, ADULT_VOLUMES[organ.name]) for organ in table.organs if organ.name in ADULT_VOLUMES],
         version=version,
     )

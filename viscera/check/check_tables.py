@@ -149,8 +149,7 @@ def _volumes(cases: Sequence[CaseCheck], classes: Sequence[str]) -> str:
         rows.append((_short(facts.case), *(f"{'* ' * bool(o and o.unusual)}{text} {_end(o)}" for text, o in cells)))
     headers = ("mL", *(name.replace("_", "\n") for name in classes))
     table = tabulate(rows, headers, disable_numparse=True, colalign=("left", *["right"] * len(classes)))
-    has_part = any(organ.beside_ignored for case in cases if case.facts for organ in case.facts.organs)
-    in_part = "~ labelled in part" if has_part else ""
+    in_part = "~ labelled in part" if any(case.is_labelled_in_part for case in cases) else ""
     return f"{table}\n* unusual for an adult   / cut off by the edge of the scan   – not there   {in_part}".rstrip()
 
 

@@ -48,6 +48,11 @@ class CaseCheck:
         levels = {finding.level for finding in self.findings}
         return "suspicious" if "suspicious" in levels else "note" if levels else "clean"
 
+    @property
+    def is_labelled_in_part(self) -> bool:
+        """Whether an organ borders on what nobody labelled, so that its volume may not be the whole organ's."""
+        return self.facts is not None and any(organ.beside_ignored for organ in self.facts.organs)
+
 
 @dataclass(frozen=True)
 class DataSetCheck:

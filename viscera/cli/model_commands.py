@@ -52,9 +52,10 @@ def doctor(
     from viscera.io.runlog import RunFolder
 
     if RunFolder(path).config_path.exists():
-        if ignored := sorted(call.settings_given() - {"train.device"}) + [f"preset {call.preset}"] * (
-            call.preset != "paper"
-        ):
+        ignored = sorted(call.settings_given() - {"train.device"})
+        if call.preset != "paper":
+            ignored.append(f"preset {call.preset}")
+        if ignored:
             log.warning("%s: a run has settings of its own; without effect on it: %s.", path, ", ".join(ignored))
         run, device = diagnose_run(path), call.options.get("train.device", "auto")
         if probe and (store or is_store_known(path)):

@@ -32,10 +32,16 @@ def machine_memory() -> float:
 
 def memory_left(meminfo: Path = Path("/proc/meminfo")) -> float | None:
     """Bytes that the machine could give now, as Linux or psutil says; None where neither is there."""
+    said = _bytes_in(meminfo, "MemAvailable")
+    return available_memory() if said is None else said
+
+
+def _bytes_in(path: Path, name: str) -> float | None:
+    """Of a file of Linux's /proc that says `name: 123 kB`; None where it does not."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = meminfo.read_text(encoding="ascii").splitlines()
-        return 1024.0 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1])
-    return available_memory()
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+        return 1024.0 * int(next(line for line in lines if line.startswith(f"{name}:")).split()[1])
+    return None
 
 
 def available_memory() -> float | None:
@@ -49,9 +55,9 @@ def peak_memory(status: Path = Path("/proc/self/status")) -> float:
 
     Of Linux its `VmHWM`: `ru_maxrss` of a program may be that of the process which started it, as getrusage(2) says.
     """
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
-        return 1024.0 * int(next(line for line in lines if line.startswith("VmHWM:")).split()[1])
+    said = _bytes_in(status, "VmHWM")
+    if said is not None:
+        return said
     resource = _module("resource")
     if resource is not None:
         unit = 1 if sys.platform == "darwin" else 1024

@@ -109,6 +109,6 @@ def mean_of(models: dict[str, Model], folder: Path) -> Model:
 
 def warn_without_weights(folder: Path) -> None:
     """Say which runs of a folder were begun and have no part in the mean of its runs."""
+    number = counted(len(runs_in(folder)), "run")
     for run in without_weights(folder):
-        number = counted(len(runs_in(folder)), "run")
         log.warning("%s: this run has no weights yet, and no part in the mean of %s.", run, number)

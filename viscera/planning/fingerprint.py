@@ -97,10 +97,8 @@ def fingerprint(store: Store) -> Fingerprint:
     records = [store.manifest.cases[name] for name in names]
     prepared = [record.prepared.geometry for record in records]
     parts = _labelled_parts(store, names)
-    lengths, complete = (
-        [part.labelled_mm for part in parts.values()],
-        sum(not each.ignored_original for each in records),
-    )
+    lengths = [part.labelled_mm for part in parts.values()]
+    partly_labelled = sum(each.ignored_original > 0 for each in records)
     scans = [AxisOrder.to_canonical(g).apply_to_geometry(g) for g in (each.original.geometry for each in records)]
     return Fingerprint(
         cases=len(names),
@@ -114,8 +112,8 @@ def fingerprint(store: Store) -> Fingerprint:
             [(store.image(name), store.labels(name)) for name in evenly_spread(names, _MOST_CASES)], len(store.classes)
         ),
         organs=tuple(_organ(store, names, label, parts) for label in range(1, len(store.classes))),
-        partly_labelled=sum(each.ignored_original > 0 for each in records),
-        labelled_mm=_median(lengths) if len(lengths) > complete else _EVERYWHERE,
+        partly_labelled=partly_labelled,
+        labelled_mm=_median(lengths) if len(lengths) > len(names) - partly_labelled else _EVERYWHERE,
         least_labelled_mm=_least([*lengths, _EVERYWHERE]),
     )
 

@@ -172,14 +172,16 @@ def store_of(path: Path) -> str | None:
 
 def an_arm_of(study: Path) -> Path | None:
     """The first arm of a study that has weights."""
-    return next((path.parents[1] for path in sorted(study.glob("arms/*/seed_*/last.pt"))), None)
+    return next((run.parent for run in _runs_of_arms(study)), None)
 
 
 def a_run_of(folder: Path) -> Path | None:
     """The first run of a study, or of a folder of runs."""
-    return next(
-        (path.parent for path in sorted(folder.glob("arms/*/seed_*/last.pt"))), next(iter(runs_in(folder)), None)
-    )
+    return next(iter(_runs_of_arms(folder) or runs_in(folder)), None)
+
+
+def _runs_of_arms(study: Path) -> list[Path]:
+    return [path.parent for path in sorted(study.glob("arms/*/seed_*/last.pt"))]
 
 
 def source_of(export: Path) -> Path | None:

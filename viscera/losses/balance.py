@@ -60,8 +60,9 @@ def _counts(voxel_counts: npt.ArrayLike) -> npt.NDArray[np.float64]:
         None,
         f"voxel_counts: {voxel_counts!r} is not a vector of counts: one number ≥ 0 per class was expected.",
     )
-    with suppress(ValueError, TypeError):  # ragged, or no numbers at all
-        given = np.asarray(voxel_counts)
+    with suppress(ValueError, TypeError, RuntimeError):  # ragged, or no numbers at all
+        of_torch = hasattr(voxel_counts, "detach")
+        given = np.asarray(voxel_counts.detach().cpu() if of_torch else voxel_counts)  # type: ignore[union-attr]
         counts = given.astype(np.float64) if given.dtype.kind in "iuf" else None
     if counts is None:
         raise BadTypeError(no_vector)

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from contextlib import nullcontext
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -10,16 +11,21 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.config import LossConfig
-from viscera.core.errors import BadInputError, BadTypeError, refuse_non_number, refuse_unknown
-from viscera.core.shape_hints import of_labels
+from viscera.core.errors import refuse_non_number, refuse_unknown
 from viscera.losses.dice_of_logits import LEAST, is_possible, soft_dice_sums_of_logits, sum_type
+from viscera.losses.loss_inputs import (
+    class_numbers_like,
+    ignored_number,
+    is_readable,
+    labelled_like,
+    refuse_no_probabilities,
+    refuse_other_classes_than,
+    refuse_other_logits,
+)
 from viscera.losses.marginal import log_merged, mean_of_labelled, merged, merged_labels
 from viscera.losses.weight_vector import refuse_small_smoothing, weight_vector
 
-_WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
-_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, *_WIDE_UNSIGNED)
 _LEAST_LOG = math.log(LEAST)
-_ROUNDING = 1e-2  # of a softmax in bfloat16
 
 
 def one_hot(labels_BIJK: Tensor, like_BLIJK: Tensor, ignore_index: int | None = None) -> Tensor:
@@ -83,7 +89,9 @@ class WeightedDiceLoss(nn.Module):
         sums: "batch": the sums of Eq. 2 run over the whole mini-batch; "sub_volume": Eq. 2 for each, then the mean.
         smoothing: added to numerator and denominator of Eq. 2; 0 as printed, 1e-5 as MONAI.
         inputs: what the network gives: "logits", before softmax, or "probabilities", after it.
-        check_labels: whether labels are compared with the classes; on a GPU that waits for it at every call.
+        check_labels: whether labels are compared with the classes, and probabilities with [0, 1]; on a GPU that waits
+            for it at every call. Values cannot be looked at under torch.compile, torch.export, torch.jit.trace and
+            torch.func, nor those of meta tensors: there it is as with check_labels=False, whatever is given here.
         ignore_index: the label of voxels that nobody labelled, as nnU-Net's `ignore`; no class number. They are left
             out of every sum: value and gradient are those of the other voxels alone. None: every voxel counts.
 
@@ -118,12 +126,26 @@ class WeightedDiceLoss(nn.Module):
         self.smoothing = smoothing
         self.inputs = inputs
         self.check_labels = check_labels
-        self.ignore_index = ignore_index
-        if ignore_index is not None and 0 <= ignore_index < self.class_weights.numel():
-            raise BadInputError(
-                f"ignore_index: {ignore_index} is a class; a number that is none was expected, for example 255."
-            )
+        self.ignore_index = ignored_number(ignore_index, self.class_weights.numel())
         self.whole_batch: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor, Tensor | None]] | None = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """What `.to`, `.half` and the like do: weights move and stay float64, as in 16 bits they are infinite or 0.
+
+        On a device without float64 (MPS) they are float32 from then on.
+        """
+        before = dict(self.named_buffers(recurse=False))
+        try:
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        except TypeError:
+            before = {name: weights_L.float() for name, weights_L in before.items()}
+            self._buffers.update(before)
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, weights_L in before.items():
+            moved_L = self.get_buffer(name)
+            if moved_L.dtype != weights_L.dtype:
+                setattr(self, name, weights_L.to(moved_L.device))
+        return self
 
     def forward(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> Tensor:
         """The loss: scalar, in [-mean(w), 0] without smoothing.
@@ -143,7 +165,7 @@ class WeightedDiceLoss(nn.Module):
     def parts(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The loss, scalar, and Eq. 2 of each class, (L,), unweighted; arguments as for `forward`."""
         dice_loss_L = self.per_class(logits_BLIJK, labels, labelled)
-        return weighted_dice_loss(dice_loss_L, self.class_weights.to(dice_loss_L.dtype)), dice_loss_L
+        return weighted_dice_loss(dice_loss_L, self.class_weights.to(dice_loss_L)), dice_loss_L
 
     def terms(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the loss is the sum of: a term for each class, (L,), and the factor of each, (L,) float64."""
@@ -178,17 +200,20 @@ class WeightedDiceLoss(nn.Module):
         numbers = torch.iinfo(labels_BIJK.dtype)
         if not numbers.min <= self.ignore_index <= numbers.max:
             return None
-        looks = labels_BIJK.device.type == "cpu" and not torch.compiler.is_compiling()
+        looks = labels_BIJK.device.type == "cpu" and is_readable(labels_BIJK)
         return None if looks and not bool((labels_BIJK == self.ignore_index).any()) else self.ignore_index
 
     def _sums(
         self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None, *, with_entropy: bool = False
     ) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """As `soft_dice_sums_of_logits`, and what is labelled, of the whole mini-batch; raises as `forward`."""
-        labels_BIJK = self._checked(logits_BLIJK, labels)
+        refuse_other_logits(logits_BLIJK, self.class_weights.numel())
+        labels_BIJK, kind = class_numbers_like(logits_BLIJK, labels), logits_BLIJK.device.type
+        if self._looks_at(labels_BIJK):
+            refuse_other_classes_than(self.class_weights.numel(), labels_BIJK, self.ignored_in(labels_BIJK))
         if labelled is not None:
-            labelled = self._checked_labelled(logits_BLIJK, labelled)
-        with torch.autocast(logits_BLIJK.device.type, enabled=False):
+            labelled = labelled_like(logits_BLIJK, labelled, look=self._looks_at(logits_BLIJK))
+        with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
             return self.shared(self._own_sums(logits_BLIJK, labels_BIJK, labelled, with_entropy), labelled)
 
     def shared(
@@ -235,51 +260,12 @@ class WeightedDiceLoss(nn.Module):
     def _probabilities(self, values_BLIJK: Tensor) -> Tensor:
         if self.inputs == "logits":
             return torch.softmax(values_BLIJK, dim=1)
-        low, high = (float(value) for value in torch.aminmax(values_BLIJK.detach()))
-        if low < -_ROUNDING or high > 1 + _ROUNDING:
-            raise BadInputError(
-                f"probabilities: numbers from {low:.3g} to {high:.3g}; 0 to 1 was expected. "
-                'Pass what softmax gives, or leave inputs at "logits".'
-            )
+        if self._looks_at(values_BLIJK):
+            refuse_no_probabilities(values_BLIJK)
         return values_BLIJK
 
-    def _checked_labelled(self, values_BLIJK: Tensor, labelled: Tensor) -> Tensor:
-        if labelled.shape != values_BLIJK.shape[:2] or labelled.dtype != torch.bool:
-            raise BadInputError(
-                f"labelled: {labelled.dtype} of shape {tuple(labelled.shape)}; bool of shape "
-                f"{tuple(values_BLIJK.shape[:2])} was expected: sub-volumes by classes."
-            )
-        if self.check_labels and not bool(labelled[:, 0].all()):
-            raise BadInputError("labelled: background is always labelled: column 0 must be True.")
-        return labelled.to(values_BLIJK.device)
-
-    def _checked(self, logits_BLIJK: Tensor, labels: Tensor) -> Tensor:
-        num_classes = self.class_weights.numel()
-        if not isinstance(logits_BLIJK, Tensor):
-            raise BadTypeError(f"logits: {type(logits_BLIJK).__name__}, a tensor was expected.")
-        if logits_BLIJK.ndim != 5 or logits_BLIJK.shape[1] != num_classes:
-            raise BadInputError(f"logits: shape {tuple(logits_BLIJK.shape)}, (B, {num_classes}, I, J, K) was expected.")
-        if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS:
-            kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
-            raise BadTypeError(f"labels: {kind}, a tensor of class numbers of an integer type was expected.")
-        labels_BIJK = labels.squeeze(1) if labels.ndim == 5 and labels.shape[1] == 1 else labels
-        if labels_BIJK.shape != (logits_BLIJK.shape[0], *logits_BLIJK.shape[2:]):
-            raise BadInputError(
-                f"labels: shape {tuple(labels.shape)} does not fit logits of shape {tuple(logits_BLIJK.shape)}; "
-                f"(B, I, J, K) or (B, 1, I, J, K) was expected.{of_labels(labels.shape, logits_BLIJK.shape)}"
-            )
-        if labels.dtype in _WIDE_UNSIGNED:  # PyTorch does little more than convert them
-            labels_BIJK = labels_BIJK.long()
-        if not self.check_labels or labels_BIJK.numel() == 0:
-            return labels_BIJK
-        ignored = self.ignored_in(labels_BIJK)
-        known = labels_BIJK if ignored is None else labels_BIJK.masked_fill(labels_BIJK == ignored, 0)
-        low, high = (int(value) for value in torch.aminmax(known))
-        if low < 0 or high >= num_classes:
-            raise BadInputError(
-                f"labels: numbers from {low} to {high}; {num_classes} classes are 0 to {num_classes - 1}."
-            )
-        return labels_BIJK
+    def _looks_at(self, values: Tensor) -> bool:
+        return self.check_labels and is_readable(values)
 
 
 def _not_0(value: Tensor) -> Tensor:
@@ -310,19 +296,20 @@ class DiceAndCrossEntropyLoss(WeightedDiceLoss):
     def parts(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As `WeightedDiceLoss.parts`."""
         dice_loss_L, entropy_L = self._both(logits_BLIJK, labels, labelled)
-        dice = weighted_dice_loss(dice_loss_L, self.class_weights.to(dice_loss_L.dtype))
+        dice = weighted_dice_loss(dice_loss_L, self.class_weights.to(dice_loss_L))
         return dice + entropy_L.sum(), dice_loss_L
 
     def terms(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """As `WeightedDiceLoss.terms`."""
         dice_loss_L, entropy_L = self._both(logits_BLIJK, labels, labelled)
-        weights_L = self.class_weights.to(dice_loss_L.dtype) / self.class_weights.numel()
+        weights_L = self.class_weights.to(dice_loss_L) / self.class_weights.numel()
         return weights_L * dice_loss_L + entropy_L, torch.ones_like(self.class_weights)
 
     def pull(self, voxels_BL: Tensor) -> Tensor:
         """What the loss changes by with the -log probability of one voxel of each class, (L,), of (B, L) voxels."""
         voxels_L = voxels_BL.sum(dim=0)
-        weights_L = self.voxel_weights * (voxels_L > 0)  # of a class that is not there it may be a 10^30 times another
+        # of a class that is not there the weight may be a 10^30 times another
+        weights_L = self.voxel_weights.to(voxels_L.device) * (voxels_L > 0)
         pull_L = self.factor * weights_L / _not_0((weights_L * voxels_L).sum())  # of no labelled voxel all sums are 0
         return pull_L.to(voxels_BL.dtype)
 

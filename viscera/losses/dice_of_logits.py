@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
+from viscera.losses.loss_inputs import is_readable
 from viscera.losses.marginal import merged, merged_labels
 
 _BLOCK = 2**17  # numbers, L times voxels, for each thread: two blocks fit into a core's second cache
@@ -40,8 +41,7 @@ def sum_type(logits: Tensor) -> torch.dtype:
 
 def is_possible(logits: Tensor) -> bool:
     """Whether autograd alone looks on: torch.compile and torch.func see through the plain version, not through this."""
-    transformed = getattr(torch._C, "_are_functorch_transforms_active", bool)  # noqa: SLF001 - no public way to ask
-    if torch.compiler.is_compiling() or transformed():
+    if not is_readable(logits):
         return False
     return unpack_dual(logits).tangent is None  # type: ignore[no-untyped-call]
 

@@ -18,11 +18,15 @@ def weight_vector(class_weights: npt.ArrayLike | Tensor) -> Tensor:
     try:
         plain = class_weights.detach() if isinstance(class_weights, Tensor) else np.array(class_weights, np.float64)
         given = torch.as_tensor(plain)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise BadTypeError(f"class_weights: {class_weights!r}; one weight for each class was expected.") from error
     if given.is_complex():
         raise BadTypeError(f"class_weights: {given.dtype}; one weight for each class was expected.")
-    weights = given.to(torch.float64)
+    if given.is_meta:
+        raise BadInputError(
+            "class_weights: on the device meta, where there are no values. Make the loss outside of it."
+        )
+    weights = (given.cpu() if given.device.type == "mps" else given).to(torch.float64)
     if weights.ndim != 1 or weights.numel() == 0:
         raise BadInputError(f"class_weights: shape {tuple(weights.shape)}, one weight for each class was expected.")
     if not bool(torch.isfinite(weights).all()) or bool((weights < 0).any()):

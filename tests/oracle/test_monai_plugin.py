@@ -141,3 +141,29 @@ def test_the_page_in_monai(losses_page: Callable[[str], list[str]]) -> None:
         exec(block, names)  # noqa: S102 - the page's own code
     assert type(names["loss"]) is MonaiDiceLoss
     assert -names["weights"].mean() < names["value"].item() < 0
+
+
+@pytest.mark.parametrize("ignored", ["a few voxels", "a whole sub-volume", "everything"])
+@pytest.mark.parametrize("batch", [True, False])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("include_background", [True, False])
+def test_ignored_voxels_are_ignored_as_monai_does(
+    ignored: str, batch: bool, reduction: str, include_background: bool
+) -> None:
+    labels = LABELS.clone()
+    if ignored == "everything":
+        labels[:] = 255
+    labels[0, :, :3] = 255
+    if ignored == "a whole sub-volume":
+        labels[1] = 255
+    arguments: dict[str, Any] = {"to_onehot_y": True, "softmax": True, "reduction": reduction, "batch": batch}
+    arguments |= {"ignore_index": 255, "include_background": include_background}
+    used = WEIGHTS if include_background else WEIGHTS[1:]
+    constant = used.mean() if reduction == "mean" else used.sum() * (1 if batch else 3)
+    ours, theirs = (LOGITS.clone().requires_grad_() for _ in range(2))
+    our_loss = MonaiDiceLoss(WEIGHTS, **arguments)(ours, labels)
+    their_loss = DiceLoss(weight=used, **arguments)(theirs, labels)
+    our_loss.backward()
+    their_loss.backward()
+    assert our_loss.item() == pytest.approx(their_loss.item() - constant.item(), rel=1e-10)
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-14)

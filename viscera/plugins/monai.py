@@ -19,6 +19,15 @@ _REFUSED = {
 }
 
 
+class _SumsOfMonai(WeightedDiceLoss):
+    """To MONAI a sub-volume without a labelled voxel is one of the batch as any other, with nothing in it."""
+
+    def labelling(self, cardinality_BL: Tensor, labelled_BL: Tensor | None) -> Tensor | None:
+        """As given: the mean is over all sub-volumes."""
+        del cardinality_BL
+        return labelled_BL
+
+
 class MonaiDiceLoss(nn.Module):
     """The weighted Dice loss (Eq. 2 and 6) for MONAI's training loops: put it where `DiceLoss` stood.
 
@@ -61,7 +70,7 @@ class MonaiDiceLoss(nn.Module):
                 f"smooth_nr={smooth_nr:g}, smooth_dr={smooth_dr:g}: this loss has one smoothing for both. Give the "
                 "same twice; 0 is safe, a class that is absent does not divide by zero."
             )
-        self.loss = WeightedDiceLoss(
+        self.loss = _SumsOfMonai(
             class_weights,
             sums="batch" if batch else "sub_volume",
             smoothing=smooth_nr,
@@ -92,7 +101,7 @@ class MonaiDiceLoss(nn.Module):
             )
         labels_B1IJK = class_numbers(target) if self.to_onehot_y else class_numbers_of_one_hot(target)
         dice_loss_L = self.loss.per_class(prediction_BLIJK, labels_B1IJK)[self.first_class :]
-        weights_L = self.loss.class_weights[self.first_class :].to(dice_loss_L.dtype)
+        weights_L = self.loss.class_weights[self.first_class :].to(dice_loss_L)
         mean = weighted_dice_loss(dice_loss_L, weights_L)
         terms = len(weights_L) * (1 if self.loss.sums == "batch" else len(prediction_BLIJK))
         return mean * terms if self.adds_up else mean

@@ -222,5 +222,8 @@ def test_dropout_is_that_of_the_step_and_none_is_left_where_the_network_is_watch
     plain = Trainer.create(tiny_config(), FACTS, CPU)
     for each in (twin, plain):
         each.network.load_state_dict(plain.network.state_dict())
+    state = torch.get_rng_state()
     dice = [monitor.batch_statistics_dice(each.network, keep=False) for each in (twin, plain)]
     assert dice[0] == dice[1]
+    twin.training_step(batch, diagnose=True)
+    assert torch.equal(torch.get_rng_state(), state)  # which a loop of one's own draws from

@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -83,3 +84,14 @@ def test_a_misspelt_option_is_refused(options: dict[str, Any], message: str) -> 
 def test_an_input_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(BadInputError, match=r"\(B, 1, I, J, K\) was expected"):
         UNet3D(base_filters=1, levels=2)(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.int16, torch.uint8, torch.bool, torch.complex64])
+def test_an_input_of_another_type_is_a_type_error(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match=r"x: .*floating-point numbers were expected"):
+        UNet3D(base_filters=1, levels=2)(torch.zeros(1, 1, 4, 4, 4, dtype=dtype))
+
+
+def test_an_array_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="x: ndarray, a tensor was expected"):
+        UNet3D(base_filters=1, levels=2)(np.zeros((1, 1, 4, 4, 4)))

@@ -176,7 +176,8 @@ class UnitGradients:
         """
         num_classes = len(feed.classes)
         filters = min(config.filters, _WIDEST)
-        design = config.network.model_copy(update={"groups": math.gcd(config.network.groups, filters)})
+        changes = {"groups": math.gcd(config.network.groups, filters), "dropout": 0.0}
+        design = config.network.model_copy(update=changes)
         narrow = config.model_copy(update={"filters": filters, "network": design})
         with torch.random.fork_rng(devices=[]):  # not on "meta": initialising there loads PyTorch's compiler, in 2 s
             size = sum(p.numel() for p in build_network(config, num_classes).parameters())

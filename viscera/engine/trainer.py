@@ -88,6 +88,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(train.seed)
             network = build_network(train, len(facts.classes))
+        network.dropout = nn.Identity()  # steps say which channels are kept, and whatever else looks on keeps all
         network.to(device).train()
         optimizer = make_optimiser(network, train)
         captured = train.capture == "always" or (train.capture == "auto" and device.type == "cuda")

@@ -3,17 +3,18 @@
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, overload
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from viscera.core.errors import BadInputError, refuse_non_number, refuse_unknown
+from viscera.core.errors import BadInputError, BadTypeError, refuse_non_number, refuse_unknown
 from viscera.core.geometry import Index3
 from viscera.core.network_config import NetworkConfig
 from viscera.core.shape_hints import of_network_input
 from viscera.networks.convolution import Convolution3D
+from viscera.networks.normalisation import keeps_statistics, normalisation_of
 
 
 class UNet3D(nn.Module):
@@ -30,6 +31,10 @@ class UNet3D(nn.Module):
         initialisation: "he": He normal, batch normalisation with PyTorch's constants (momentum 0.1, ε 1e-5); "keras":
             Keras's defaults, Glorot uniform, momentum 0.99 (PyTorch's 0.01), ε 1e-3.
         design: where it differs, as `train.network` of a configuration; by default nowhere.
+
+    Attributes:
+        dropout: what leaves out channels of the lowest level in training (`design.dropout`), drawn from PyTorch's
+            generator, wherever a forward pass is not told which are kept.
 
     Raises:
         BadInputError: a number below 1, an unknown initialisation, a design that does not fit the sizes.
@@ -70,21 +75,38 @@ class UNet3D(nn.Module):
             self._convolutions(level, widths[level + 2] + widths[level + 1], widths[level + 1], widths[level + 1])
             for level in range(levels - 1)
         )
-        self.head = nn.Conv3d(widths[1], num_classes, kernel_size=1)
+        self.head, self.lowest_channels = nn.Conv3d(widths[1], num_classes, kernel_size=1), widths[-1]
         initialise = partial(_initialise, initialisation=initialisation)
         self.apply(initialise)
         self.lower_heads = nn.ModuleList()  # after all others, which are what they are without them
         if self.design.deep_supervision:
             self.lower_heads.extend(nn.Conv3d(width, num_classes, kernel_size=1) for width in widths[2:-1])
             self.lower_heads.apply(initialise)
+        self.dropout: nn.Module = nn.Dropout3d(self.design.dropout)
 
-    def forward(self, x: Tensor, kept_BC: Tensor | None = None) -> Tensor:
+    @overload
+    def forward(self, x: Tensor, kept_BC: Tensor | None = None, *, all_levels: Literal[False] = False) -> Tensor: ...
+    @overload
+    def forward(self, x: Tensor, kept_BC: Tensor | None = None, *, all_levels: Literal[True]) -> list[Tensor]: ...
+    def forward(self, x: Tensor, kept_BC: Tensor | None = None, *, all_levels: bool = False) -> Tensor | list[Tensor]:
         """Logits (B, L, I, J, K) of an input (B, C, I, J, K) of any size (edges are replicated to fit).
 
-        `kept_BC` are factors on the channels of the lowest level, for dropout (`networks.dropout`); None: 1. Raises
-        BadInputError for another number of axes or channels.
+        Where a single voxel is left at the lowest level, instance and group normalisation make their shift of it.
+
+        Args:
+            x: floating-point numbers, of the type of the weights unless autocast converts them.
+            kept_BC: factors on the channels of the lowest level, for dropout (`networks.dropout`), in training and
+                evaluation; None: those of `dropout` in training, 1 in evaluation.
+            all_levels: what `logits_of_levels` gives. In `DistributedDataParallel` a network with deep supervision is
+                trained by `network(x, all_levels=True)`: without it the lower levels' parameters have no gradient,
+                which needs `find_unused_parameters=True`.
+
+        Raises:
+            BadInputError: another number of axes or channels, integers; in training with batch normalisation a single
+                sub-volume of which a single voxel is left at the lowest level.
         """
-        return self._logits(x, kept_BC, lower=False)[0]
+        found = self._logits(x, kept_BC, lower=all_levels)
+        return found if all_levels else found[0]
 
     def logits_of_levels(self, x: Tensor, kept_BC: Tensor | None = None) -> list[Tensor]:
         """Logits as of `forward`, then of each lower level on the way up, where the design has deep supervision.
@@ -94,9 +116,7 @@ class UNet3D(nn.Module):
         return self._logits(x, kept_BC, lower=True)
 
     def _logits(self, x: Tensor, kept_BC: Tensor | None, *, lower: bool) -> list[Tensor]:
-        if x.ndim != 5 or x.shape[1] != self.in_channels or 0 in x.shape:
-            hint = of_network_input(x.shape, self.in_channels)
-            raise BadInputError(f"x: shape {tuple(x.shape)}, (B, {self.in_channels}, I, J, K) was expected.{hint}")
+        self._refuse_unfit(x, kept_BC)
         size = x.shape[2:]
         x = padded_to_fit(x, self.design.scale_of(self.levels - 1, self.levels))
         skips: list[Tensor] = []
@@ -104,8 +124,7 @@ class UNet3D(nn.Module):
             x = block(F.max_pool3d(x, kernel_size=self.strides[level - 1]) if level and self.pools else x)
             skips.append(x)
         skips.pop()
-        if kept_BC is not None:
-            x = (x * kept_BC[:, :, None, None, None]).to(x.dtype)
+        x = self.dropout(x) if kept_BC is None else (x * kept_BC[:, :, None, None, None]).to(x.dtype)
         below: list[Tensor] = []
         for level in reversed(range(self.levels - 1)):
             x = self.merge[level](torch.cat((skips.pop(), self.up[level](x)), dim=1))
@@ -116,6 +135,29 @@ class UNet3D(nn.Module):
             i, j, k = (-(-n // along) for n, along in zip(size, self.design.scale_of(level, self.levels), strict=True))
             found[level] = logits[..., :i, :j, :k]
         return found
+
+    def _refuse_unfit(self, x: Tensor, kept_BC: Tensor | None) -> None:
+        """Raise BadInputError before anything is computed, and so before any running statistics move."""
+        if not isinstance(x, Tensor):
+            raise BadTypeError(f"x: {type(x).__name__}, a tensor was expected.")
+        if x.ndim != 5 or x.shape[1] != self.in_channels or 0 in x.shape:
+            hint = of_network_input(x.shape, self.in_channels)
+            raise BadInputError(f"x: shape {tuple(x.shape)}, (B, {self.in_channels}, I, J, K) was expected.{hint}")
+        if not x.is_floating_point():
+            raise BadTypeError(f"x: {x.dtype}, floating-point numbers were expected. Scale HU as in training.")
+        if kept_BC is not None and kept_BC.shape != (x.shape[0], self.lowest_channels):
+            raise BadInputError(
+                f"kept_BC: shape {tuple(kept_BC.shape)}; one factor for each of {x.shape[0]} sub-volumes and "
+                f"{self.lowest_channels} channels of the lowest level was expected."
+            )
+        scale = self.design.scale_of(self.levels - 1, self.levels)
+        is_single = self.training and x.shape[0] == 1 and all(n <= s for n, s in zip(x.shape[2:], scale, strict=True))
+        if is_single and keeps_statistics(self.down[-1]):
+            raise BadInputError(
+                f"x: shape {tuple(x.shape)} leaves one voxel at the lowest of {self.levels} levels, and in training "
+                f"batch normalisation needs two. Give more than {'×'.join(map(str, scale))} voxels, two sub-volumes, "
+                'or the network design=NetworkConfig(normalisation="instance").'
+            )
 
     def _encoder(self, level: int, before: int, within: int, after: int) -> nn.Sequential:
         """A level of the way down, between numbers of channels; one that is residual lowers the resolution itself."""
@@ -134,7 +176,7 @@ class UNet3D(nn.Module):
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):
             convolution = Convolution3D(before, after, kernel, padding=same_padding(kernel))
-            layers += [convolution, _normalisation(self.design, after), nn.ReLU(inplace=True)]
+            layers += [convolution, normalisation_of(self.design, after), nn.ReLU(inplace=True)]
         return nn.Sequential(*layers)
 
 
@@ -157,11 +199,12 @@ class ResidualBlock(nn.Module):
         before, after = channels
         self.stride, padding = stride, same_padding(kernel)
         convolution = Convolution3D(before, after, kernel, stride, padding)
-        self.first = nn.Sequential(convolution, _normalisation(design, after), nn.ReLU(inplace=True))
-        self.second = nn.Sequential(Convolution3D(after, after, kernel, padding=padding), _normalisation(design, after))
+        self.first = nn.Sequential(convolution, normalisation_of(design, after), nn.ReLU(inplace=True))
+        second = Convolution3D(after, after, kernel, padding=padding), normalisation_of(design, after)
+        self.second = nn.Sequential(*second)
         self.shortcut = nn.Sequential()
         if before != after:
-            self.shortcut = nn.Sequential(nn.Conv3d(before, after, 1, bias=False), _normalisation(design, after))
+            self.shortcut = nn.Sequential(nn.Conv3d(before, after, 1, bias=False), normalisation_of(design, after))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels after, ...) of (B, channels before, ...); sizes are divided by the stride."""
@@ -189,14 +232,6 @@ def padded_to_fit(x: Tensor, multiples: Index3) -> Tensor:
     """(B, C, I, J, K) with its last planes replicated until its sizes are multiples, which every level divides."""
     i, j, k = (-n % multiple for n, multiple in zip(x.shape[2:], multiples, strict=True))
     return F.pad(x, (0, k, 0, j, 0, i), mode="replicate") if i or j or k else x
-
-
-def _normalisation(design: NetworkConfig, channels: int) -> nn.Module:
-    if design.normalisation == "instance":
-        return nn.InstanceNorm3d(channels, affine=True)
-    if design.normalisation == "group":
-        return nn.GroupNorm(design.groups, channels)
-    return nn.BatchNorm3d(channels)
 
 
 def _initialise(module: nn.Module, initialisation: str) -> None:

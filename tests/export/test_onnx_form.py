@@ -21,6 +21,7 @@ from viscera.core.scan import HuArray, LabelArray, Volume
 from viscera.engine import sliding_window
 from viscera.engine.predictor import Predictor
 from viscera.export.export_stage import export
+from viscera.export.portable.portable_nifti import Refused
 from viscera.export.portable.portable_segment import Segmenter
 from viscera.io.checkpoint import load_checkpoint, save_checkpoint
 
@@ -167,6 +168,15 @@ def test_a_network_trained_in_bfloat16_computes_in_float32(tiny_run: Path, tmp_p
     assert (segmenter(hu, AFFINE) != expected).mean() <= MOST_DIFFERING
 
 
+def test_the_runner_takes_lists_and_refuses_other_shapes(tiny_run: Path, tmp_path: Path, hu: HuArray) -> None:
+    segmenter = Segmenter(export(random_run(tiny_run, tmp_path / "run"), tmp_path / "out", ["onnx"]), threads=1)
+    listed: Any = AFFINE.tolist()
+    assert np.array_equal(segmenter(hu, listed), segmenter(hu, AFFINE))
+    for shapes in ((hu, AFFINE[:3]), (hu[None], AFFINE)):
+        with pytest.raises(Refused, match=r"\(I, J, K\) and \(4, 4\) were expected"):
+            segmenter(*shapes)
+
+
 def test_the_network_alone_takes_any_size_and_batch(tiny_run: Path, tmp_path: Path) -> None:
     import onnxruntime  # noqa: PLC0415
 
@@ -207,7 +217,6 @@ def test_settings_given_with_the_command_are_those_of_the_export(tiny_run: Path,
 def test_what_is_damaged_is_refused(
     tiny_run: Path, tmp_path: Path, spoil: Callable[[Path], object], message: str
 ) -> None:
-    from viscera.export.portable.portable_nifti import Refused  # noqa: PLC0415
 
     folder = export(tiny_run, tmp_path / "out", ["onnx"])
     spoil(folder)

@@ -47,7 +47,13 @@ class Segmenter:
         self._session = onnxruntime.InferenceSession(str(network), options, providers=["CPUExecutionProvider"])
 
     def __call__(self, hu: Array, affine: Array) -> Array:
-        """A scan (I, J, K) of HU and its voxel index to RAS+ in mm (4, 4): uint8 labels in the same voxel order."""
+        """A scan (I, J, K) of HU and its voxel index to RAS+ in mm (4, 4): uint8 labels in the same voxel order.
+
+        Raises Refused for other shapes.
+        """
+        hu, affine = np.asarray(hu), np.asarray(affine, dtype=np.float64)
+        if hu.ndim != 3 or affine.shape != (4, 4):
+            raise Refused(f"hu of shape {hu.shape}, affine of {affine.shape}: (I, J, K) and (4, 4) were expected.")
         said, order = self.contract, AxisOrder.of(affine)
         canonical = order.apply(hu)
         spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)[list(order.axes)]

@@ -217,7 +217,6 @@ def test_settings_given_with_the_command_are_those_of_the_export(tiny_run: Path,
 def test_what_is_damaged_is_refused(
     tiny_run: Path, tmp_path: Path, spoil: Callable[[Path], object], message: str
 ) -> None:
-
     folder = export(tiny_run, tmp_path / "out", ["onnx"])
     spoil(folder)
     with pytest.raises(Refused, match=message):

@@ -1,6 +1,7 @@
 """Where the voxels of an array lie in the patient: RAS+ millimetres, as in NIfTI."""
 
 import itertools
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,10 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from viscera.core.errors import BadInputError, BadTypeError, first_line
+
 Affine = npt.NDArray[np.float64]
 Index3 = tuple[int, int, int]
 Point = tuple[float, float, float]
 _TURNING_POINT = 1e-4  # by which another axis order must fit better: not by rounding, where two fit alike (45°)
+LEAST_DETERMINANT = 1e-4  # of the directions of the axes; below, they lie in one plane
+_ROUNDING = 1e-5  # of the last row of an affine, which is 0, 0, 0, 1
+_NOTED_DEGREES, _NOTED_MM = 0.05, 0.005  # less is rounding, and no difference to tell people of
 LPS_FROM_RAS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes run to the left and to the back; its own inverse
 
 
@@ -22,16 +28,21 @@ def size_text(along_axes: Iterable[float]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """The grid of a scan."""
+    """The grid of a scan: how many voxels along I, J, K, and where they lie.
+
+    `affine` takes a voxel index (i, j, k, 1) to the RAS+ position of that voxel's centre in mm, as nibabel's does; what
+    SimpleITK says is LPS+ (`Geometry.from_lps`). It may be given as any 4×4 numbers, and is kept as a copy.
+
+    Raises BadInputError for a shape that is not three whole numbers of at least 1, and for an affine that is not a 4×4
+    matrix of finite numbers with the last row 0, 0, 0, 1, or whose voxels have no extent.
+    """
 
     shape: Index3  # voxels along I, J, K
-    affine: Affine  # (4, 4) float64, voxel index (i, j, k, 1) to RAS+ position in mm (voxel centres); read-only
+    affine: Affine  # (4, 4) float64, read-only
 
     def __post_init__(self) -> None:
-        affine = np.array(self.affine, dtype=np.float64)
-        affine.setflags(write=False)
-        object.__setattr__(self, "affine", affine)
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        object.__setattr__(self, "affine", _checked_affine(self.affine))
+        object.__setattr__(self, "shape", _checked_shape(self.shape))
 
     def __repr__(self) -> str:
         return f"Geometry({self.text})"
@@ -45,11 +56,32 @@ class Geometry:
 
     @classmethod
     def from_spacing(cls, shape: Sequence[int], spacing_mm: Sequence[float]) -> "Geometry":
-        """A grid along the RAS axes whose centre is the origin."""
-        spacing = np.asarray(spacing_mm, dtype=np.float64)
+        """A grid along the RAS axes whose centre is the origin; raises BadInputError for a spacing of 0 or less."""
+        grid = _checked_shape(shape)
+        spacing = _checked_spacing(spacing_mm)
         affine = np.diag([*spacing, 1.0])
-        affine[:3, 3] = -spacing * (np.asarray(shape) - 1) / 2
-        return cls((int(shape[0]), int(shape[1]), int(shape[2])), affine)
+        affine[:3, 3] = -spacing * (np.asarray(grid) - 1) / 2
+        return cls(grid, affine)
+
+    @classmethod
+    def from_lps(
+        cls, size: Sequence[int], spacing_mm: Sequence[float], origin_mm: Sequence[float], direction: Sequence[float]
+    ) -> "Geometry":
+        """The grid of a SimpleITK image, of what its GetSize, GetSpacing, GetOrigin and GetDirection return.
+
+        `origin_mm` is the LPS+ position of the first voxel's centre, `direction` has 9 numbers: the LPS+ directions of
+        I, J, K as the columns of a matrix, row by row. The voxels of that grid are (I, J, K):
+        `GetArrayFromImage(image).transpose(2, 1, 0)`. Raises BadInputError as the constructor.
+        """
+        columns, origin = _numbers("direction", direction), _numbers("origin_mm", origin_mm)
+        if columns.size != 9 or origin.shape != (3,):
+            raise BadInputError(
+                f"direction has {columns.size} numbers and origin_mm {origin.size}; 9 and 3 were expected, as of "
+                "a three-dimensional image. Give one volume, not a single slice or a series in time."
+            )
+        lps = np.eye(4)
+        lps[:3, :3], lps[:3, 3] = columns.reshape(3, 3) * _checked_spacing(spacing_mm), origin
+        return cls(_checked_shape(size), LPS_FROM_RAS @ lps)
 
     @property
     def affine_lps(self) -> Affine:
@@ -93,13 +125,36 @@ class Geometry:
         """Whether both have the same shape and no corner voxel lies further apart than the tolerance."""
         if self.shape != other.shape:
             return False
-        corners = np.array([[*corner, 1] for corner in itertools.product(*((0, n - 1) for n in self.shape))])
-        apart_mm = np.linalg.norm((corners @ self.affine.T - corners @ other.affine.T)[:, :3], axis=1)
-        return bool(apart_mm.max() <= tolerance_mm)
+        return self._apart_mm(other) <= tolerance_mm
 
     def fits(self, other: "Geometry") -> bool:
         """Whether labels on another grid are labels of a scan on this one: within a tenth of its smallest spacing."""
         return self.same_grid(other, tolerance_mm=0.1 * min(self.spacing_mm))
+
+    def difference(self, other: "Geometry") -> str:
+        """For people: in what another grid is not this one, first this one's; empty where the two are the same."""
+        if self.shape != other.shape:
+            return f"{size_text(self.shape)} and {size_text(other.shape)} voxels"
+        apart_mm = self._apart_mm(other)
+        if apart_mm == 0:
+            return ""
+        both, found = (self, other), list[str]()
+        if not np.allclose(self.spacing_mm, other.spacing_mm, rtol=1e-4):
+            found.append("spacings {} and {} mm".format(*("×".join(f"{s:.5g}" for s in g.spacing_mm) for g in both)))
+        cosines = np.einsum("ij,ij->j", self.directions, other.directions)
+        degrees = float(np.degrees(np.arccos(np.clip(cosines, -1, 1))).max())
+        if degrees > _NOTED_DEGREES:
+            found.append(f"axes up to {degrees:.3g}° apart ({self.orientation} and {other.orientation})")
+        first = [g.affine[:3, 3] for g in both]
+        if (between := float(np.linalg.norm(first[0] - first[1]))) > _NOTED_MM:
+            places = " and ".join(f"({', '.join(f'{x:.1f}' for x in place)})" for place in first)
+            found.append(f"first voxels {between:.3g} mm apart (at {places} mm, RAS+)")
+        return f"voxels lie up to {apart_mm:.3g} mm apart" + (f": {'; '.join(found)}" if found else "")
+
+    def _apart_mm(self, other: "Geometry") -> float:
+        """How far a voxel of two grids of one shape lies apart at most: at a corner."""
+        corners = np.array([[*corner, 1] for corner in itertools.product(*((0, n - 1) for n in self.shape))])
+        return float(np.linalg.norm((corners @ (self.affine - other.affine).T)[:, :3], axis=1).max())
 
     def to_mm(self, index: npt.ArrayLike) -> Point:
         """RAS+ position in mm of a voxel index, also between voxels."""
@@ -165,3 +220,58 @@ class AxisOrder:
             to_old[old_axis, 3] = geometry.shape[old_axis] - 1 if flip else 0
         i, j, k = (geometry.shape[axis] for axis in self.source_axes)
         return Geometry((i, j, k), geometry.affine @ to_old)
+
+
+def has_extent(affine: Affine) -> bool:
+    """Whether a (4, 4) affine is finite and its voxels have a length along each of three axes that span the space."""
+    if not np.isfinite(affine).all():
+        return False
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(lengths).all() or not lengths.all():
+        return False
+    return bool(abs(np.linalg.det(affine[:3, :3] / lengths)) >= LEAST_DETERMINANT)
+
+
+def _checked_shape(shape: object) -> Index3:
+    try:
+        i, j, k = (operator.index(n) for n in shape)  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        i = j = k = 0
+    if min(i, j, k) < 1:
+        raise BadInputError(
+            f"shape: {shape!r}; three whole numbers of at least 1 were expected, the voxels along I, J, K. A volume "
+            "has no channel or batch axis: give array[0].shape where it has one."
+        )
+    return i, j, k
+
+
+def _checked_spacing(spacing_mm: object) -> npt.NDArray[np.float64]:
+    found = _numbers("spacing_mm", spacing_mm)
+    if found.shape != (3,) or not ((found > 0) & (found < np.inf)).all():
+        raise BadInputError(f"spacing_mm: {spacing_mm!r}; three lengths in mm above 0 were expected, along I, J, K.")
+    return found
+
+
+def _checked_affine(given: object) -> Affine:
+    affine = _numbers("affine", given)
+    if affine.shape != (4, 4):
+        raise BadInputError(
+            f"affine: an array of shape {affine.shape}; 4×4 numbers were expected, from voxel index to RAS+ position "
+            "in mm. nibabel has them as image.affine; Geometry.from_spacing and Geometry.from_lps make them of others."
+        )
+    if not has_extent(affine) or not np.allclose(affine[3], (0, 0, 0, 1), atol=_ROUNDING):
+        raise BadInputError(
+            f"affine: {affine.tolist()} places no voxels. Finite numbers were expected, whose first three columns are "
+            "the steps along I, J, K in mm, no two of them parallel, above a last row of 0, 0, 0, 1."
+        )
+    affine.setflags(write=False)
+    return affine
+
+
+def _numbers(name: str, given: object) -> npt.NDArray[np.float64]:
+    """A copy."""
+    try:
+        return np.asarray(given, dtype=np.float64).copy()
+    except (TypeError, ValueError, RuntimeError) as error:  # ragged, text, a tensor on a GPU
+        raise BadTypeError(f"{name}: {given!r} is not an array of numbers ({first_line(error)}).") from error

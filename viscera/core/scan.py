@@ -1,33 +1,46 @@
 """The values that travel through the journey: a CT volume, a label map, and both of one patient."""
 
+import copy
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from viscera.core.anatomy import IGNORED, NUM_CLASSES, ClassTable
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, refuse_non_number
 from viscera.core.geometry import AxisOrder, Geometry, size_text
+from viscera.core.given_arrays import checked, planes, refuse_other_labels
+from viscera.core.shape_hints import refuse_other_than
 
 HuArray = npt.NDArray[np.int16]
 LabelArray = npt.NDArray[np.uint8]
 _NAMED = 3  # organs of a label map
+_Kind = TypeVar("_Kind", "Volume", "LabelMap")
 _FEW = 32  # numbers that are counted one by one
 AIR_HU = -1024  # what stands where a scanner measured nothing: around the field of view, beyond the edge of a scan
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """A CT scan: `hu` int16 (I, J, K) in Hounsfield units, in the order of the file, and where it lies."""
+    """A CT scan: `hu` int16 (I, J, K) in Hounsfield units, in the order of the file, and where it lies.
+
+    An int16 array is taken as it is, without a copy, so what is written into it later is in the volume, too. Any other
+    NumPy array of whole numbers that 16 bits hold becomes a copy of int16: other integers, other byte orders, and
+    floats that miss a whole number by a thousandth or less, as nibabel's `get_fdata` has them.
+
+    Raises BadTypeError for anything but such an array and a `Geometry`; BadInputError for another shape than the
+    grid's, for NaN and infinite values, fractions, and numbers beyond 16 bits.
+    """
 
     hu: "HuArray"
     geometry: Geometry
 
     def __post_init__(self) -> None:
-        _check_shape(self.hu, self.geometry)
+        refuse_other_than(Geometry, self.geometry, "geometry")
+        object.__setattr__(self, "hu", checked("hu", self.hu, self.geometry))
 
     def __repr__(self) -> str:
         hu = f", {self.hu.min()} to {self.hu.max()} HU" if self.hu.size else ""
@@ -36,14 +49,20 @@ class Volume:
     def canonical(self) -> "Volume":
         """The same voxels with axes running to the right, to the front and up (a view)."""
         order = AxisOrder.to_canonical(self.geometry)
-        return Volume(order.apply(self.hu), order.apply_to_geometry(self.geometry))
+        return _with(self, hu=order.apply(self.hu), geometry=order.apply_to_geometry(self.geometry))
 
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
     """Organ labels: `labels` uint8 (I, J, K), numbers as in a table of `core.anatomy`, and where they lie.
 
-    Of a reference, voxels that nobody labelled have the number 255 (`core.anatomy.IGNORED`).
+    Of a reference, voxels that nobody labelled have the number 255 (`core.anatomy.IGNORED`). A uint8 array is taken as
+    it is, without a copy. Any other NumPy array of such numbers becomes uint8: masks (True is 1), other integers, and
+    floats that miss a whole number by a thousandth or less. `classes` says what the numbers stand for; without it any
+    are taken.
+
+    Raises BadTypeError for anything but such an array, a `Geometry` and a `ClassTable`; BadInputError for another shape
+    than the grid's, for fractions, NaN, numbers below 0 or beyond 255, and those that are not in `classes`.
     """
 
     labels: "LabelArray"
@@ -51,7 +70,11 @@ class LabelMap:
     classes: ClassTable | None = None  # what the numbers stand for, where that is known
 
     def __post_init__(self) -> None:
-        _check_shape(self.labels, self.geometry)
+        refuse_other_than(Geometry, self.geometry, "geometry")
+        object.__setattr__(self, "labels", checked("labels", self.labels, self.geometry))
+        if self.classes is not None:
+            refuse_other_than(ClassTable, self.classes, "classes")
+            refuse_other_labels(self.labels, self.classes)
 
     def __repr__(self) -> str:
         known = {c.label: c.title for c in self.classes.classes} if self.classes else {}
@@ -73,15 +96,22 @@ class LabelMap:
     def canonical(self) -> "LabelMap":
         """The same voxels with axes running to the right, to the front and up (a view)."""
         order = AxisOrder.to_canonical(self.geometry)
-        return LabelMap(order.apply(self.labels), order.apply_to_geometry(self.geometry), self.classes)
+        return _with(self, labels=order.apply(self.labels), geometry=order.apply_to_geometry(self.geometry))
 
     def in_order_of(self, geometry: Geometry) -> "LabelMap":
         """The same voxels with axes that run as those of a grid do (a view)."""
         order = AxisOrder.between(self.geometry, geometry)
-        return LabelMap(order.apply(self.labels), order.apply_to_geometry(self.geometry), self.classes)
+        return _with(self, labels=order.apply(self.labels), geometry=order.apply_to_geometry(self.geometry))
 
-    def voxel_counts(self, num_classes: int = NUM_CLASSES) -> npt.NDArray[np.int64]:
-        """(L,) voxels of each class; those that nobody labelled are in none."""
+    def voxel_counts(self, num_classes: int | None = None) -> npt.NDArray[np.int64]:
+        """(L,) voxels of each class; those that nobody labelled are in none.
+
+        L is `num_classes`: by default that of the table of classes, or else the paper's eight; more where there are
+        higher numbers. Raises BadTypeError for no whole number, BadInputError for one below 1.
+        """
+        if num_classes is None:
+            num_classes = len(self.classes) if self.classes else NUM_CLASSES
+        refuse_non_number("num_classes", num_classes, 1, whole=True)
         counts = value_counts(self.labels)[:IGNORED]
         beyond = np.flatnonzero(counts[num_classes:])
         counts = counts[: num_classes + (int(beyond[-1]) + 1 if beyond.size else 0)]
@@ -90,7 +120,7 @@ class LabelMap:
     @property
     def ignored(self) -> int:
         """Voxels that nobody labelled."""
-        return sum(int(np.count_nonzero(plane == IGNORED)) for plane in _planes(self.labels))
+        return sum(int(np.count_nonzero(plane == IGNORED)) for plane in planes(self.labels))
 
 
 @dataclass(frozen=True)
@@ -119,10 +149,9 @@ class Case:
         if scan.fits(labels):
             return
         if scan.shape == labels.shape:
-            at, at_labels = (f"({', '.join(f'{x:.1f}' for x in each.affine[:3, 3])}) mm" for each in (scan, labels))
             found = (
-                "labels and scan have the same shape but lie at different places in the patient (origins "
-                f"{at} and {at_labels}, spacings {size_text(scan.spacing_mm)} mm and {size_text(labels.spacing_mm)} mm)"
+                "labels and scan have the same shape but lie at different places in the patient ("
+                f"{labels.difference(scan)})"
             )
         else:
             found = f"labels are {size_text(labels.shape)} but the scan is {size_text(scan.shape)}"
@@ -136,7 +165,7 @@ def value_counts(numbers: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[n
     `bincount`, which takes eight times the memory of a label map.
     """
     counts = np.zeros(int(numbers.max(initial=0)) + 1, dtype=np.int64)
-    for plane in _planes(numbers):
+    for plane in planes(numbers):
         highest = int(plane.max(initial=0))
         if highest > _FEW:
             counts += np.bincount(plane.ravel(order="K"), minlength=len(counts))
@@ -147,14 +176,12 @@ def value_counts(numbers: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[n
     return counts
 
 
-def _planes(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """An array (I, J, K) with the axis first along which its planes lie one after another in memory."""
-    return np.moveaxis(array, int(np.argmax(np.abs(array.strides))), 0)
-
-
-def _check_shape(array: npt.NDArray[np.generic], geometry: Geometry) -> None:
-    if array.shape != geometry.shape:
-        raise ValueError(f"an array of shape {array.shape} cannot lie on a grid of shape {geometry.shape}")
+def _with(value: _Kind, **fields: object) -> _Kind:
+    """The same with other fields, which are views of its own: checked as it was made, they need not be again."""
+    made = copy.copy(value)
+    for name, field in fields.items():
+        object.__setattr__(made, name, field)
+    return made
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,12 @@ from collections.abc import Sequence
 
 from viscera.core.errors import BadTypeError
 
+_READ_BY = {"Volume": "read_volume", "LabelMap": "read_labels"}
+_MADE_BY = {
+    "ClassTable": "viscera.ClassTable.of_names(['background', ...]) makes one.",
+    "Geometry": "viscera.Geometry(array.shape, affine) makes one; affine is 4×4, from voxel index to RAS+ mm.",
+}
+
 
 def of_labels(labels: Sequence[int], logits: Sequence[int]) -> str:
     """A hint after the message for labels whose shape does not fit the logits'; empty where none is at hand."""
@@ -28,16 +34,17 @@ def of_network_input(shape: Sequence[int], channels: int) -> str:
 
 
 def refuse_other_than(kind: type, value: object, name: str) -> None:
-    """Raise BadTypeError, which says how to make one, for what is no `Volume` or `LabelMap`."""
+    """Raise BadTypeError, which says how to make one, for anything but a `Volume`, or whatever `kind` is."""
     if isinstance(value, kind):
         return
     found, wanted = type(value).__name__, kind.__name__
-    read = "read_volume" if wanted == "Volume" else "read_labels"
-    if isinstance(value, str) or hasattr(value, "__fspath__"):
-        how = f"Read it: viscera.{read}({str(value)!r})."
+    if wanted in _MADE_BY:
+        how = _MADE_BY[wanted]
+    elif isinstance(value, str) or hasattr(value, "__fspath__"):
+        how = f"Read it: viscera.{_READ_BY[wanted]}({str(value)!r})."
     elif hasattr(value, "shape") and hasattr(value, "dtype"):
-        grid = "viscera.core.geometry.Geometry.from_spacing(array.shape, spacing_mm)"
+        grid = "viscera.Geometry.from_spacing(array.shape, spacing_mm)"
         how = f"An array alone has no voxel size: viscera.{wanted}(array, {grid})."
     else:
-        how = f"viscera.{read}(path) makes one."
+        how = f"viscera.{_READ_BY[wanted]}(path) makes one."
     raise BadTypeError(f"{name}: {found}, and a {wanted} was expected. {how}")

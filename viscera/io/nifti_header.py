@@ -22,7 +22,7 @@ from isal.igzip_lib import IsalError
 from nibabel.spatialimages import HeaderDataError
 
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Affine, Geometry, size_text
+from viscera.core.geometry import Affine, Geometry, has_extent, size_text
 from viscera.io.files import open_file, read_error
 
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
@@ -32,7 +32,6 @@ _HEADER_BYTES = 540
 _MOST_BEHIND = 2**26  # bytes after the voxels
 _UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # in mm, by NIfTI's code; the others are mm, or unknown
 _LONGEST_QUATERNION = 1.01  # squared; up to there it is rounding, and scaled as the reference implementation does
-_LEAST_DETERMINANT = 1e-4  # of the directions of the axes; below, they lie in one plane
 _FORMS = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("sform_code", "srow_x", "srow_y", "srow_z"),
@@ -76,11 +75,7 @@ class Placement:
         except (ValueError, HeaderDataError):  # a quaternion that is none
             return None
         affine[:3] *= self._unit[1]
-        with np.errstate(over="ignore"):
-            lengths = np.linalg.norm(affine[:3, :3], axis=0)
-        if not np.isfinite(affine).all() or not lengths.all():
-            return None
-        return affine if abs(np.linalg.det(affine[:3, :3] / lengths)) >= _LEAST_DETERMINANT else None
+        return affine if has_extent(affine) else None
 
     @property
     def _unit(self) -> tuple[str, float]:

@@ -113,7 +113,7 @@ def test_one_bad_case_is_left_out_with_its_reason_and_the_others_are_scored(tmp_
     assert len(json.loads((tmp_path / "o" / "s.json").read_text())["metric_per_case"]) == 1
     reasons = (tmp_path / "o" / "quarantine.csv").read_text()
     for reason in (
-        "p/b.nii.gz: prediction (4×4×4 voxels) and ref",
+        "p/b.nii.gz: prediction and reference do not lie on one grid: 4×4×4 and 3×4×4 voxels.",
         "p/c.nii.gz: ",
         "p/d.json: damaged (`classes` is not a list",
     ):

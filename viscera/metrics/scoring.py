@@ -3,19 +3,19 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from viscera.core.anatomy import ABDOMEN, IGNORED, OTHER, TOLERANCES_MM, ClassTable, tolerance_of
-from viscera.core.config import Metric
-from viscera.core.errors import BadInputError
-from viscera.core.geometry import Geometry, size_text
+from viscera.core.config import CalibrationMetric, Metric
+from viscera.core.errors import BadInputError, refuse_non_number
+from viscera.core.geometry import Geometry
 from viscera.core.regions import box_of, cropped
 from viscera.core.scan import LabelArray, LabelMap
 from viscera.core.shape_hints import refuse_other_than
-from viscera.core.wording import counted
+from viscera.core.wording import counted, listed
 from viscera.metrics.overlap import as_labelled, confusion_matrix, dice
 from viscera.metrics.surface_distance import SurfaceDistances, label_surface_distances
 
@@ -68,15 +68,16 @@ class Pair:
     ) -> "Pair":
         """Bring the two together, in whatever order their axes run.
 
-        Raises BadInputError where they do not lie on one grid, hold labels that stand for nothing, or where the
-        prediction leaves out voxels that the reference labels.
+        Raises BadInputError where they do not lie on one grid, know other classes than these, hold labels that stand
+        for nothing, or where the prediction leaves out voxels that the reference labels.
         """
+        _refuse_other_tables(prediction, reference, classes)
         prediction = prediction.in_order_of(reference.geometry)
         if not reference.geometry.fits(prediction.geometry):
+            found = prediction.geometry.difference(reference.geometry)
             raise BadInputError(
-                f"prediction ({size_text(prediction.geometry.shape)} voxels) and reference "
-                f"({size_text(reference.geometry.shape)}) do not lie on one grid. Predict the scan that the "
-                "reference belongs to."
+                f"prediction and reference do not lie on one grid: {found}. Predict the scan that the reference "
+                "belongs to."
             )
         box = box_of(prediction.labels, reference.labels)
         predicted, true = cropped(prediction.labels, box), cropped(reference.labels, box)
@@ -158,26 +159,48 @@ METRICS: dict[Metric, Callable[[Pair, Reading], Iterator[Score]]] = {  # a new m
 }
 
 
-def refuse_unknown_organs(tolerance_mm: Tolerance, classes: ClassTable) -> None:
-    """Raise BadInputError for the tolerance of an organ that there is not: it would count for nothing."""
-    named = tolerance_mm if isinstance(tolerance_mm, Mapping) else ()
-    unknown = [organ for organ in named if organ not in {*classes.names[1:], *TOLERANCES_MM}]
+def refuse_other_tolerances(tolerance_mm: Tolerance, classes: ClassTable) -> None:
+    """Raise BadInputError for what is no length, and for an organ that there is not: it would count for nothing."""
+    named = tolerance_mm if isinstance(tolerance_mm, Mapping) else {}
+    unknown = [str(organ) for organ in named if organ not in {*classes.names[1:], *TOLERANCES_MM}]
     if unknown:
         raise BadInputError(
             f"tolerance_mm: there is no {', '.join(unknown)}. There are: {', '.join(classes.names[1:])}, and {OTHER} "
             "for the rest."
         )
+    for organ, length in named.items():
+        refuse_non_number(f"tolerance_mm[{organ!r}]", length)
+    if not isinstance(tolerance_mm, Mapping):
+        refuse_non_number("tolerance_mm", tolerance_mm)
 
 
-def _refuse_unknown(what: str, names: Iterable[object], known: Iterable[str]) -> None:
-    """Programs give names that no configuration has looked at: a text, none, unknown ones, one of them twice."""
-    given: list[object] = [names] if isinstance(names, str) else list(names)
-    wrong = "a text instead of a list" if isinstance(names, str) else "" if given else "an empty list"
+def _refuse_other_tables(prediction: LabelMap, reference: LabelMap, classes: ClassTable) -> None:
+    """By their names: one number that stands for two organs would be scored as one."""
+    for name, label_map in (("prediction", prediction), ("reference", reference)):
+        own = label_map.classes
+        if own is not None and own.names != classes.names:
+            raise BadInputError(
+                f"{name}: its labels stand for {listed(own.names[1:])}; those to be scored are "
+                f"{listed(classes.names[1:])}. Read each label map with the classes that it has: "
+                "viscera.read_labels(path, classes=...), which else takes the paper's eight. Where numbers differ, "
+                "translate those of one: read_labels(path, mapping, classes=...)."
+            )
+
+
+def _known(what: str, names: object, known: Iterable[str], *, may_be_none: bool = False) -> list[Any]:
+    """The names of a program, which no configuration has looked at: a text, none, unknown ones, one of them twice."""
+    is_list = isinstance(names, Iterable) and not isinstance(names, str)
+    given = list(names) if isinstance(names, Iterable) and is_list else [names]
+    wrong = f"{'a text' if isinstance(names, str) else type(names).__name__} instead of a list" if not is_list else ""
+    wrong = wrong or ("" if given or may_be_none else "an empty list")
     unknown = [str(name) for name in given if name not in list(known)]
     doubled = [str(name) for name in given if given.count(name) > 1]
     if wrong or unknown or doubled:
         found = wrong or (f"no {', '.join(unknown)}" if unknown else f"{doubled[0]} twice")
-        raise BadInputError(f"{what}: {found}; a list of these was expected, each once: {', '.join(known)}.")
+        is_of_maps = {*unknown} & {*get_args(CalibrationMetric)}
+        hint = " ece and ace need probabilities: `viscera evaluate --metrics ece`." if is_of_maps else ""
+        raise BadInputError(f"{what}: {found}; a list of these was expected, each once: {', '.join(known)}.{hint}")
+    return given
 
 
 def score(  # noqa: PLR0913 - two label maps, and how to compare them
@@ -200,26 +223,27 @@ def score(  # noqa: PLR0913 - two label maps, and how to compare them
         reference: the truth; 255 (`core.anatomy.IGNORED`) where nobody labelled a voxel, as `read_labels` has it.
         metrics: `dice` (of all classes), `hd95_mm`, `surface_dice`, `volume_ml` (of prediction and reference; all
             three of the organs alone).
-        tolerance_mm: of the surface Dice, by organ (`other` for the rest) or for all; None: FLARE22's.
+        tolerance_mm: of the surface Dice, by organ (`other` for the rest) or for all, 0 or more; None: FLARE22's.
         absent: Dice of a class that is in neither: None, or 1.
-        classes: what the labels stand for; None: what the reference says, or else the paper's eight.
+        classes: what the labels of both stand for; None: what the reference says, or else the prediction, or else the
+            paper's eight.
         unlabelled: names of the classes that the reference does not label: undefined here whatever `absent` says, and
             background in both label maps.
 
     Raises:
-        BadTypeError: (a `TypeError`) one of the two is no `LabelMap`.
-        BadInputError: (a `ValueError`) the two do not lie on one grid, or hold labels that stand for nothing; no
-            metric, one that there is not, or one twice; an organ or choice that does not exist.
+        BadTypeError: (a `TypeError`) one of the two is no `LabelMap`, `classes` no `ClassTable`, a tolerance no number.
+        BadInputError: (a `ValueError`) the two do not lie on one grid, hold labels that stand for nothing, or know
+            other classes than each other or than `classes`; no metric, one that there is not, or one twice; an organ
+            or choice that does not exist; a negative tolerance.
     """
     refuse_other_than(LabelMap, prediction, "prediction")
     refuse_other_than(LabelMap, reference, "reference")
-    classes, tolerance_mm = (
-        classes or reference.classes or ABDOMEN,
-        TOLERANCES_MM if tolerance_mm is None else tolerance_mm,
-    )
-    _refuse_unknown("metrics", metrics, METRICS)
-    _refuse_unknown("absent", [absent], get_args(Absent))
-    if unlabelled:
-        _refuse_unknown("unlabelled", unlabelled, classes.names)
-    refuse_unknown_organs(tolerance_mm, classes)
+    if classes is not None:
+        refuse_other_than(ClassTable, classes, "classes")
+    classes = classes or reference.classes or prediction.classes or ABDOMEN
+    tolerance_mm = TOLERANCES_MM if tolerance_mm is None else tolerance_mm
+    metrics = _known("metrics", metrics, METRICS)
+    _known("absent", [absent], get_args(Absent))
+    unlabelled = _known("unlabelled", unlabelled, classes.names, may_be_none=True)
+    refuse_other_tolerances(tolerance_mm, classes)
     return Scores(Pair.of(prediction, reference, classes, unlabelled).scores(metrics, tolerance_mm, absent))

@@ -42,7 +42,7 @@ from viscera.io.scores import ScoreRow, read_scores
 from viscera.io.store import Store
 from viscera.metrics.calibration import Reliability
 from viscera.metrics.nnunet_summary import CountedCase, nnunet_summary
-from viscera.metrics.scoring import Pair, refuse_unknown_organs
+from viscera.metrics.scoring import Pair, refuse_other_tolerances
 
 _Grid = Literal["original", "prepared"]
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def evaluate(  # noqa: PLR0913 - a stage takes its artifacts and its configurati
         outputs.refuse_others(calibration=bool(config.calibration))
         files = prediction_files(predictions, references, keys)
         classes = classes or (store.classes if store else classes_beside(next(iter(files.values())))) or ABDOMEN
-        refuse_unknown_organs(config.tolerance_mm, classes)
+        refuse_other_tolerances(config.tolerance_mm, classes)
         files, known = _paired(files, references, store, split, Meaning(classes, layout, numbers, keys))
         readers = read_predictions(files, classes)
         own = shard.of(sorted(files)) if shard else sorted(files)

@@ -72,7 +72,8 @@ from viscera.io.scans import list_series
 from viscera.io.scans import read_volume as read_scan
 from viscera.io.scores import read_scores, scores_table
 from viscera.io.splits import split_sizes
-from viscera.io.store import Store, StoredCases
+from viscera.io.store import Store
+from viscera.io.stored_cases import StoredCases
 from viscera.io.training_data import TrainingData
 from viscera.io.verifying.integrity import checks_of
 from viscera.io.verifying.path_kinds import a_run_of, store_of, what_is

@@ -9,8 +9,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from viscera.core.anatomy import ClassTable as ClassTable
     from viscera.core.errors import VisceraError as VisceraError
+    from viscera.core.geometry import Geometry as Geometry
     from viscera.core.network_config import NetworkConfig as NetworkConfig
+    from viscera.core.predict_config import PredictConfig as PredictConfig
     from viscera.core.scan import LabelMap as LabelMap
     from viscera.core.scan import Volume as Volume
     from viscera.engine.predictor import Predictor as Predictor
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from viscera.io.runlog import RunFolder, StudyFolder
     from viscera.io.scans import read_volume as read_volume
     from viscera.io.store import Store as Store
+    from viscera.losses.balance import WeightSchedule as WeightSchedule
     from viscera.losses.balance import class_weights as class_weights
     from viscera.losses.dice import WeightedDiceLoss as WeightedDiceLoss
     from viscera.metrics.scoring import score as score
@@ -29,8 +33,11 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _HOMES = {
+    "ClassTable": "core.anatomy",
+    "Geometry": "core.geometry",
     "LabelMap": "core.scan",
     "NetworkConfig": "core.network_config",
+    "PredictConfig": "core.predict_config",
     "Predictor": "engine.predictor",
     "Run": "io.runlog:RunFolder",
     "Store": "io.store",
@@ -38,6 +45,7 @@ _HOMES = {
     "UNet3D": "networks.unet3d",
     "VisceraError": "core.errors",
     "Volume": "core.scan",
+    "WeightSchedule": "losses.balance",
     "WeightedDiceLoss": "losses.dice",
     "class_weights": "losses.balance",
     "read_labels": "io.nifti",

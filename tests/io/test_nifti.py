@@ -1,8 +1,10 @@
 """NIfTI in and out, against nibabel itself."""
 
 import gzip
+import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 
 import viscera
 from viscera.core.anatomy import ClassTable
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, BadTypeError
 from viscera.core.geometry import Geometry
 from viscera.core.scan import LabelMap
 from viscera.io.nifti import write_nifti
@@ -84,6 +86,47 @@ def test_labels_become_those_of_the_mapping(tmp_path: Path, name: str, dtype: ty
         path.write_bytes(bytes(path.stat().st_size))
         assert labels.dtype == np.uint8
         assert (labels == table[numbers]).all()
+
+
+@pytest.mark.parametrize(
+    ("mapping", "classes", "kind", "found"),
+    [
+        ([0, 1], None, BadTypeError, r"mapping: list; .* as in \{0: 0, 8: 1\}"),
+        ({"liver": 3}, None, BadTypeError, "mapping: 'liver': 3; the file's label numbers"),
+        ({0: "background"}, None, BadTypeError, "mapping: 0: 'background'"),
+        ({0: 0, 1: 1.5}, None, BadTypeError, "mapping: 1: 1.5"),
+        ({0: 0, 1: True}, None, BadTypeError, "mapping: 1: True"),
+        ({0: 0, 1: -1}, None, BadInputError, "mapping: a label becomes -1; the classes are 0 to 254, and 255"),
+        ({0: 0, 1: 256}, None, BadInputError, "mapping: a label becomes 256"),
+        ({0: 0, 1: 3}, ClassTable.of_names(["background", "liver", "kidney"]), BadInputError, "becomes 3; .* 0 to 2"),
+        (None, ["background", "liver"], BadTypeError, "classes: list, and a ClassTable was expected"),
+    ],
+)
+def test_a_mapping_is_of_whole_numbers_to_classes(
+    tmp_path: Path, mapping: Any, classes: Any, kind: type[Exception], found: str
+) -> None:
+    path = saved(tmp_path / "labels.nii", nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.eye(4)))
+    with pytest.raises(kind, match=found):
+        viscera.read_labels(path, mapping, classes=classes)
+    assert viscera.read_labels(path, {np.int64(1): np.uint8(255)}).ignored == 8
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.img"])
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32])
+def test_a_file_that_changes_later_changes_nothing_that_was_read(tmp_path: Path, name: str, dtype: type) -> None:
+    """A mapped file would show what is written into it, and end the process where it is cut short."""
+    values = RNG.integers(0, 8, (32, 32, 32)).astype(dtype)
+    image_class = nib.Nifti1Pair if name.endswith("img") else nib.Nifti1Image
+    path = saved(tmp_path / name, image_class(values, AFFINE, dtype=dtype))
+    volume, label_map = viscera.read_volume(path), viscera.read_labels(path)
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.write(bytes(size))
+    assert (volume.hu == values).all()
+    assert (label_map.labels == values).all()
+    os.truncate(path, 400)
+    assert (volume.hu[::-1] == values[::-1]).all()
+    assert volume.hu.flags.writeable
 
 
 def test_labels_with_a_mapping(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from viscera.io import prepared_case as module
 from viscera.io.files import sha256
 from viscera.io.manifest import CaseRecord, Manifest
 from viscera.io.prepared_case import PreparedCase
-from viscera.io.store import Store, StoredCases
+from viscera.io.store import Store
+from viscera.io.stored_cases import StoredCases
 from viscera.io.verifying.integrity import checks_of
 
 COARSE = Geometry.from_spacing((2, 2, 2), (4.0, 4.0, 4.0))

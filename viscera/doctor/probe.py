@@ -26,7 +26,8 @@ from viscera.io.checkpoint import Checkpoint, load_with_checksum
 from viscera.io.remote.mirror_index import address_of, mirror_of
 from viscera.io.runlog import RunFolder, StudyFolder
 from viscera.io.splits import evenly_spread
-from viscera.io.store import Store, StoredCases
+from viscera.io.store import Store
+from viscera.io.stored_cases import StoredCases
 from viscera.io.training_data import was_trained_on
 from viscera.metrics.confusion import Confusion
 from viscera.metrics.overlap import as_labelled, confusion_matrix

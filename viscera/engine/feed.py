@@ -26,7 +26,8 @@ from viscera.imaging.augment import Augmentation, draw, margin
 from viscera.imaging.organ_windows import OrganWindows
 from viscera.imaging.windows import clipped_moments, random_cases, random_origin
 from viscera.io.manifest import Split
-from viscera.io.store import Store, StoredCases
+from viscera.io.store import Store
+from viscera.io.stored_cases import StoredCases
 from viscera.losses.balance import Weights, WeightSchedule, cross_entropy_weights
 
 log = logging.getLogger(__name__)

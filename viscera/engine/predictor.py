@@ -14,7 +14,7 @@ import numpy as np
 
 from viscera.core.anatomy import ClassTable
 from viscera.core.config import PredictConfig
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, BadTypeError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
 from viscera.core.shape_hints import refuse_other_than
@@ -84,9 +84,15 @@ class Predictor:
             folded: as it predicts fastest; else the networks are as they were trained.
 
         Raises:
+            BadTypeError: a `config` that is no `PredictConfig`.
             BadInputError: no run, no such checkpoint in it, or a damaged one; a model of several that is not the one
                 that was chosen; runs of other classes or another grid than each other; no such device.
         """
+        if config is not None and not isinstance(config, PredictConfig):
+            raise BadTypeError(
+                f"config: {type(config).__name__}, and a PredictConfig was expected, as "
+                "viscera.PredictConfig(overlap=0.25)."
+            )
         predictor, models = cls._loaded(Path(run), config, device, folded=folded)
         if config is not None:  # what the run's own settings mean was said as it was trained
             strange = {text for each in models if (text := unseen_mirrors(each.trained_with.train, config))}
@@ -106,6 +112,8 @@ class Predictor:
     ) -> "tuple[Predictor, Collection[Model]]":
         """The predictor, and all models that have a part in it."""
         folder = RunFolder(run)
+        if folder.path.is_file():
+            raise BadInputError(f"{run}: this is a file. Give the folder of the run: {folder.path.absolute().parent}.")
         if not folder.path.is_dir():
             missing = FileNotFoundError(run)
             raise BadInputError(f"{run}: there is no such run. Make one with `viscera train`.") from missing
@@ -176,7 +184,6 @@ class Predictor:
 
         Raises BadTypeError for anything but a `Volume`, and RunFailedError where memory runs out.
         """
-        refuse_other_than(Volume, volume, "the scan")
         return self.segment(volume).label_map
 
     def segment(self, volume: Volume) -> Segmentation:
@@ -185,6 +192,7 @@ class Predictor:
 
     def view(self, volume: Volume) -> View:
         """The scan on the models' grids, which is all that they need of it."""
+        refuse_other_than(Volume, volume, "the scan")
         canonical = volume.canonical()
         changes = tuple(model.change_for(canonical.geometry) for model in self._each)
         coarse = {each.factors: coarsen_volume(canonical, each).hu for each in {c.factors: c for c in changes}.values()}

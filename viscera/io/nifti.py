@@ -8,9 +8,11 @@ repeats both as its scan has them, and any program shows the two in one place.
 import io
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,10 +22,11 @@ import numpy.typing as npt
 from isal import igzip
 
 from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, BadTypeError
 from viscera.core.geometry import Geometry, size_text
 from viscera.core.machine_limits import memory_left
 from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
+from viscera.core.shape_hints import refuse_other_than
 from viscera.core.wording import agreeing, counted
 from viscera.io.files import write_bytes
 from viscera.io.nifti_header import Placement, opened, read_to_end
@@ -82,16 +85,22 @@ def read_labels(
     """Read a label map, from files as `read_volume` does, of any number type that holds whole numbers.
 
     `mapping` takes the file's label numbers to class numbers, or to 255 where they stand for voxels that nobody
-    labelled; without it the file must hold the numbers of `classes`, by default the paper's eight. Raises
-    BadInputError as `read_volume`, and for fractions or label numbers that the mapping does not know.
+    labelled; without it the file must hold the numbers of `classes`, by default the paper's eight. `classes` says what
+    the numbers of the label map stand for; with a mapping alone that is not known.
+
+    Raises BadInputError as `read_volume`, and for fractions, label numbers that the mapping does not know, and class
+    numbers that `classes` does not have; BadTypeError for a mapping or classes of another type.
     """
     path = Path(path)
+    if classes is not None:
+        refuse_other_than(ClassTable, classes, "classes")
     if mapping is None:  # else it need not be the paper's classes that the numbers become
         classes = classes or ABDOMEN
     array, geometry = _read_whole_numbers(path)
     if mapping is None:
         mapping = {label: label for label in range(len(classes or ABDOMEN))}
-    known = mapping if isinstance(mapping, LabelNumbers) else LabelNumbers(mapping)
+    known = mapping if isinstance(mapping, LabelNumbers) else LabelNumbers(_checked_mapping(mapping))
+    _refuse_other_numbers(known.mapping.values(), classes)
     counts = value_counts(array)
     labels = {**known.mapping, **({} if known.ignored is None else {known.ignored: IGNORED})}
     unknown = [number for number in np.flatnonzero(counts).tolist() if number not in labels]
@@ -105,10 +114,32 @@ def read_labels(
     return LabelMap(_translated(array, table), geometry, classes)
 
 
+def _checked_mapping(mapping: object) -> Mapping[int, int]:
+    pairs = list(mapping.items()) if isinstance(mapping, Mapping) else []
+    wrong = [pair for pair in pairs if any(isinstance(n, bool) or not isinstance(n, Integral) for n in pair)]
+    if wrong or not isinstance(mapping, Mapping):
+        found = f"{wrong[0][0]!r}: {wrong[0][1]!r}" if wrong else type(mapping).__name__
+        raise BadTypeError(
+            f"mapping: {found}; the file's label numbers and what they become were expected, both whole numbers, as in "
+            "{0: 0, 8: 1}."
+        )
+    return mapping
+
+
+def _refuse_other_numbers(numbers: Iterable[int], classes: ClassTable | None) -> None:
+    most = IGNORED if classes is None else len(classes)
+    beyond = [number for number in numbers if not 0 <= number < most and number != IGNORED]
+    if beyond:
+        raise BadInputError(
+            f"mapping: a label becomes {beyond[0]}; the classes are 0 to {most - 1}, and {IGNORED} stands for voxels "
+            "that nobody labelled."
+        )
+
+
 def _translated(numbers: _Numbers, table: LabelArray) -> LabelArray:
     """The label of each number, plane by plane: as an index, a whole array takes eight times its memory."""
     if numbers.dtype == np.uint8 and np.array_equal(table, np.arange(len(table))):
-        return np.array(numbers, dtype=np.uint8, copy=isinstance(numbers, np.memmap))
+        return numbers.astype(np.uint8, copy=False)
     labels = np.empty(numbers.shape, dtype=np.uint8, order="F")
     for k in range(numbers.shape[2]):
         np.take(table, numbers[:, :, k].T, out=labels[:, :, k].T)
@@ -184,19 +215,23 @@ class _Stored:
 
 
 def _voxels(stream: IO[bytes], header: nib.Nifti1Header) -> npt.NDArray[Any]:
-    """As they are in the file: mapped, or read in pieces, as most packed streams would hold all of it once more.
+    """As they are in the file, read in pieces, as most packed streams would hold all of it once more.
 
-    A packed stream is read to its end, where checksums are compared.
+    What is converted plane by plane is mapped for so long instead, where the file is not packed: it may take several
+    times the memory of what is made of it. What is handed out never is: a file that is rewritten would change it, and
+    one that is cut short end the process. A packed stream is read to its end, where checksums are compared.
     """
     shape, dtype, offset = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
-    is_packed = not isinstance(stream, io.BufferedReader)
-    if is_packed and math.prod(shape) * dtype.itemsize > (memory_left() or math.inf):
-        raise MemoryError  # now, and not when the machine has no memory left
+    size, is_packed = math.prod(shape) * dtype.itemsize, not isinstance(stream, io.BufferedReader)
     if is_packed and offset > _MOST_BEFORE:
         raise ValueError(f"its voxels begin at byte {offset}")
-    with suppress(ValueError, OSError):  # too short, as is found below; a file system without maps
-        if not is_packed:
+    if not is_packed and (there := os.fstat(stream.fileno()).st_size - offset) < size:
+        raise EOFError(f"{max(there, 0)} of the {size} bytes that the voxels take")
+    if not is_packed and dtype.itemsize > 2:
+        with suppress(ValueError, OSError):  # a file system without maps
             return np.memmap(stream, dtype, "c", offset, shape, "F")
+    if size > (memory_left() or math.inf):
+        raise MemoryError  # now, and not when the machine has no memory left
     array = np.empty(shape, dtype, order="F")
     view, done = array.reshape(-1, order="F").view(np.uint8).data, 0
     stream.seek(offset)

@@ -11,21 +11,20 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from viscera.core.anatomy import ABDOMEN, IGNORED, ClassTable, LabelNumbers
 from viscera.core.config import PrepareConfig
-from viscera.core.errors import BadInputError, RunFailedError, first_line
+from viscera.core.errors import BadInputError, RunFailedError, first_line, refuse_unknown
 from viscera.core.geometry import Geometry, size_text
 from viscera.core.machine_errors import lacking
-from viscera.core.machine_limits import most_open_files
 from viscera.core.processes import in_threads
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
+from viscera.core.suggestions import did_you_mean
 from viscera.core.wording import counted
 from viscera.io.disk.folder_lock import TURN_S, exclusive
 from viscera.io.files import is_occupied, sha256, write_text
@@ -67,6 +66,8 @@ class Store:
     def open(cls, path: str | Path) -> "Store":
         """Open a store; raises BadInputError for no store there, a damaged manifest, or one of a newer format."""
         manifest_path = Path(path) / "manifest.json"
+        if Path(path).name == manifest_path.name and Path(path).is_file():
+            raise BadInputError(f"{path}: this is a file of a store. Give its folder: {Path(path).parent}.")
         if not manifest_path.exists():
             raise BadInputError(
                 f"{path}: this is not a store (it has no manifest.json). Make one with `viscera prepare`."
@@ -104,8 +105,19 @@ class Store:
         return self._fingerprint[1]
 
     def names(self, split: Split | None = None) -> list[str]:
-        """Case names in order, of one split or all."""
+        """Case names in order, of one split or all; raises BadInputError for a split that there is not."""
+        if split is not None:
+            refuse_unknown("split", split, get_args(Split))
         return sorted(n for n, record in self.manifest.cases.items() if split is None or record.split == split)
+
+    def record(self, name: str) -> CaseRecord:
+        """What the manifest says of a case; BadInputError, as of all that takes a name, where there is no such case."""
+        if name not in self.manifest.cases:
+            likely = did_you_mean(name, self.manifest.cases)
+            raise BadInputError(
+                f"{self.path}: there is no case {name!r}; `names()` lists those that there are.{likely}"
+            )
+        return self.manifest.cases[name]
 
     def image(self, name: str) -> HuArray:
         """int16 HU (I, J, K), memory-mapped."""
@@ -129,6 +141,7 @@ class Store:
 
     def original_labels_path(self, name: str) -> Path:
         """The file of the labels on the scan's own grid."""
+        self.record(name)
         return self.path / "cases" / name / "labels_original.nii.gz"
 
     def original_labels(self, name: str) -> LabelMap:
@@ -142,11 +155,11 @@ class Store:
 
     def geometry(self, name: str) -> Geometry:
         """The prepared grid."""
-        return self.manifest.cases[name].prepared.geometry
+        return self.record(name).prepared.geometry
 
     def original_geometry(self, name: str) -> Geometry:
         """The scan's own grid."""
-        return self.manifest.cases[name].original.geometry
+        return self.record(name).original.geometry
 
     def voxel_counts(self, grid: Literal["prepared", "original"] = "prepared") -> npt.NDArray[np.int64]:
         """(L,) voxels of each class over the training cases: R_l of Eq. 4 and 5.
@@ -154,6 +167,7 @@ class Store:
         Those of an organ are of the cases that label it; those of background of all, what they do not label included.
         Voxels that nobody labelled (`ignore`) are in none.
         """
+        refuse_unknown("grid", grid, ("prepared", "original"))
         counts = np.zeros(len(self.classes), dtype=np.int64)
         for record in map(self.manifest.cases.__getitem__, self.names("train")):
             counts += record.voxel_counts_prepared if grid == "prepared" else record.voxel_counts_original
@@ -161,7 +175,7 @@ class Store:
 
     def labelled(self, names: Sequence[str]) -> npt.NDArray[np.bool_]:
         """(cases, L) whether each of these cases labels each class."""
-        rows = [[c not in self.manifest.cases[name].unlabelled for c in self.classes.names] for name in names]
+        rows = [[c not in self.record(name).unlabelled for c in self.classes.names] for name in names]
         return np.array(rows, dtype=np.bool_).reshape(len(rows), len(self.classes))
 
     def add(self, case: PreparedCase) -> None:
@@ -263,7 +277,7 @@ class Store:
         """Raise BadInputError where a file of these cases is missing or not as it was written, by its checksum."""
 
         def verify(name: str) -> None:
-            if self.manifest.cases[name].awaited:
+            if self.record(name).awaited:
                 raise BadInputError(
                     f"{self.path / 'cases' / name}: `viscera prepare` replaces this case, or was stopped while it did. "
                     "Wait for it, or run it again."
@@ -280,6 +294,7 @@ class Store:
             pass
 
     def _array(self, name: str, file: str, dtype: type[np.generic]) -> npt.NDArray[Any]:
+        self.record(name)
         path = self.path / "cases" / name / file
         try:
             array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -296,7 +311,7 @@ class Store:
         return array
 
     def _refuse_other_shape(self, name: str, array: npt.NDArray[Any]) -> None:
-        if array.shape != (shape := self.manifest.cases[name].prepared.shape):
+        if array.shape != (shape := self.record(name).prepared.shape):
             raise BadInputError(
                 f"{self.path}: {name} has {size_text(array.shape)} voxels, and {size_text(shape)} by the manifest. Run "
                 "`viscera prepare` again."
@@ -306,42 +321,6 @@ class Store:
         """Write the manifest, with these cases in place of what it said of them."""
         self.manifest = self.manifest.with_cases({**self.manifest.cases, **records})  # in whichever order prepared
         write_text(self.path / "manifest.json", sealed_json(self.manifest.text()))
-
-
-class StoredCases(Sequence[tuple[HuArray, LabelArray]]):
-    """Image and labels of some cases of a store, memory-mapped when they are first asked for.
-
-    Those asked for last stay open, as many as take half of the files that the system lets a process open (two a case).
-    """
-
-    def __init__(self, store: Store, names: Sequence[str]) -> None:
-        self.shapes = [store.manifest.cases[name].prepared.shape for name in names]  # of each, without opening it
-        most = max(1.0, most_open_files() // 4)
-
-        @lru_cache(int(most) if most < len(names) else None)
-        def opened(number: int) -> tuple[HuArray, LabelArray]:
-            image, labels = store.image(names[number]), store.labels(names[number])
-            if not image.shape == labels.shape == self.shapes[number]:
-                now, before = size_text(image.shape), size_text(self.shapes[number])
-                raise BadInputError(
-                    f"{store.path}: {names[number]} has {now} voxels, and had {before} when the store was opened: "
-                    "another process changes it. Let that end, then start again."
-                )
-            return image, labels
-
-        self._opened = opened
-
-    def __len__(self) -> int:
-        return len(self.shapes)
-
-    @overload
-    def __getitem__(self, number: int) -> tuple[HuArray, LabelArray]: ...
-    @overload
-    def __getitem__(self, number: slice) -> list[tuple[HuArray, LabelArray]]: ...
-    def __getitem__(self, number: int | slice) -> tuple[HuArray, LabelArray] | list[tuple[HuArray, LabelArray]]:
-        if isinstance(number, slice):
-            return [self._opened(each) for each in range(len(self))[number]]
-        return self._opened(range(len(self))[number])
 
 
 def refuse_foreign(path: Path) -> None:

@@ -108,14 +108,15 @@ def test_a_mapping_is_of_whole_numbers_to_classes(
     path = saved(tmp_path / "labels.nii", nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.eye(4)))
     with pytest.raises(kind, match=found):
         viscera.read_labels(path, mapping, classes=classes)
-    assert viscera.read_labels(path, {np.int64(1): np.uint8(255)}).ignored == 8
+    of_numpy: Any = {np.int64(1): np.uint8(255)}
+    assert viscera.read_labels(path, of_numpy).ignored == 8
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.img"])
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32])
 def test_a_file_that_changes_later_changes_nothing_that_was_read(tmp_path: Path, name: str, dtype: type) -> None:
     """A mapped file would show what is written into it, and end the process where it is cut short."""
-    values = RNG.integers(0, 8, (32, 32, 32)).astype(dtype)
+    values: Any = RNG.integers(0, 8, (32, 32, 32)).astype(dtype)
     image_class = nib.Nifti1Pair if name.endswith("img") else nib.Nifti1Image
     path = saved(tmp_path / name, image_class(values, AFFINE, dtype=dtype))
     volume, label_map = viscera.read_volume(path), viscera.read_labels(path)

@@ -92,6 +92,14 @@ def test_traced_it_is_what_it_is(how: str, name: str, check_labels: bool) -> Non
     torch.testing.assert_close(found, expected(how, loss, LOGITS, labels))
 
 
+@pytest.mark.parametrize("name", ["batch", "ignored", "probabilities", "cross-entropy"])
+def test_several_label_maps_of_one_prediction(name: str) -> None:
+    loss, labels = losses(True)[name]
+    several = torch.stack([labels, labels.flip(1), labels.flip(2)])
+    found = torch.func.vmap(loss, in_dims=(None, 0))(LOGITS, several)
+    torch.testing.assert_close(found, torch.stack([loss(LOGITS, each) for each in several]))
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_of_meta_tensors_it_has_a_shape_and_a_gradient(name: str) -> None:
     loss, labels = losses(True)[name]

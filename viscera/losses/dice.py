@@ -30,8 +30,11 @@ _LEAST_LOG = math.log(LEAST)
 
 def one_hot(labels_BIJK: Tensor, like_BLIJK: Tensor, ignore_index: int | None = None) -> Tensor:
     """(B, L, V) the one-hot code of class numbers, in the type of other values; all 0 where a voxel is not labelled."""
-    labels_B1V = labels_BIJK.flatten(1).unsqueeze(1).long()
-    code_BLV = torch.zeros_like(like_BLIJK.flatten(2))
+    labels_B1V, like_BLV = labels_BIJK.flatten(1).unsqueeze(1).long(), like_BLIJK.flatten(2)
+    if is_readable(labels_BIJK):
+        code_BLV = torch.zeros_like(like_BLV)
+    else:  # under vmap there are as many codes as labels, whatever the number of the others
+        code_BLV = labels_B1V.new_zeros(like_BLV.shape, dtype=like_BLV.dtype)
     if ignore_index is None:
         return code_BLV.scatter_(1, labels_B1V, 1.0)
     ignored_B1V = labels_B1V == ignore_index

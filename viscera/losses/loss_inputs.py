@@ -12,6 +12,7 @@ from viscera.core.shape_hints import of_labels
 _WIDE_UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, *_WIDE_UNSIGNED)
 _ROUNDING = 1e-2  # of a softmax in bfloat16
+_is_transformed = getattr(torch._C, "_are_functorch_transforms_active", bool)  # noqa: SLF001 - no public way to ask
 
 
 def is_readable(values: Tensor) -> bool:
@@ -21,9 +22,10 @@ def is_readable(values: Tensor) -> bool:
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
         return False
-    transformed = getattr(torch._C, "_are_functorch_transforms_active", bool)  # noqa: SLF001 - no public way to ask
+    if _is_transformed() or values.is_meta:
+        return False
     fake = getattr(sys.modules.get("torch._subclasses.fake_tensor"), "FakeTensor", ())
-    return not (transformed() or values.is_meta or isinstance(values, fake))
+    return type(values) is Tensor or not isinstance(values, fake)
 
 
 def ignored_number(ignore_index: object, num_classes: int) -> int | None:

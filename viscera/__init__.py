@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from viscera.core.predict_config import PredictConfig as PredictConfig
     from viscera.core.scan import LabelMap as LabelMap
     from viscera.core.scan import Volume as Volume
+    from viscera.engine.own_network import sliding_window_probabilities as sliding_window_probabilities
     from viscera.engine.predictor import Predictor as Predictor
     from viscera.io.nifti import read_labels as read_labels
     from viscera.io.runlog import RunFolder, StudyFolder
@@ -51,6 +52,7 @@ _HOMES = {
     "read_labels": "io.nifti",
     "read_volume": "io.scans",
     "score": "metrics.scoring",
+    "sliding_window_probabilities": "engine.own_network",
 }
 
 

@@ -28,7 +28,7 @@ RUN = {
     ("docs/howto/data.md", "yaml"): 1,
     ("docs/howto/export.md", "python"): 1,
     ("docs/howto/losses.md", "bash"): 2,  # tests/oracle/test_nnunet_training.py
-    ("docs/howto/losses.md", "python"): 2,  # tests/plugins/test_nnunet.py, tests/oracle/test_monai_plugin.py
+    ("docs/howto/losses.md", "python"): 3,  # tests/plugins/test_nnunet.py, tests/oracle/test_monai_plugin.py
     ("docs/howto/torchio-lightning.md", "python"): 1,  # tests/plugins/test_torchio.py
     ("docs/readings.md", "yaml"): 1,
 }

@@ -135,12 +135,13 @@ def test_a_training_loop_of_monais_parts() -> None:
 
 def test_the_page_in_monai(losses_page: Callable[[str], list[str]]) -> None:
     blocks = losses_page("python")
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names: dict[str, Any] = {}
     for block in blocks:
         exec(block, names)  # noqa: S102 - the page's own code
     assert type(names["loss"]) is MonaiDiceLoss
     assert -names["weights"].mean() < names["value"].item() < 0
+    assert names["label_map"].labels.shape == names["cases"][0].volume.hu.shape
 
 
 @pytest.mark.parametrize("ignored", ["a few voxels", "a whole sub-volume", "everything"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, islice
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ SHARED = 2  # large windows share at least the half of the training window's edg
 _MARGIN = 4  # and lie around the body by a quarter of it
 Forward = Callable[[Tensor], Tensor]  # (B, I, J, K) int16 HU to (B, K, L, I, J) float32 probabilities
 Axes = tuple[int, ...]  # along which something is mirrored
+AnyHu = HuArray | np.ndarray[Any, np.dtype[np.float32]]
 Size = TypeVar("Size")
 
 
@@ -44,7 +45,7 @@ class _Scan(NamedTuple):
     mirrors: tuple[Axes, ...] = ((),)  # () is the scan as it is
 
     @classmethod
-    def padded(cls, hu: HuArray, least: int, mirrored: Axes) -> "_Scan":
+    def padded(cls, hu: AnyHu, least: int, mirrored: Axes) -> "_Scan":
         """With air after it where it is smaller, and before it where a mirror image has it after it."""
         missing = [max(0, least - n) for n in hu.shape]
         i, j, k = (n if axis in mirrored else 0 for axis, n in enumerate(missing))
@@ -103,28 +104,34 @@ def probability_planes(
         x = network_input(windows_BIJK.to(device), train.intensity)
         with autocast(device, train.precision):
             logits: Tensor = network(x)
-        return _probabilities_by_plane(logits)
+        return probabilities_by_plane(logits)
 
     if predict.mode == "whole_volume":
         planes = _blended(scan, _Windows(scan.shape, [(0, 0, 0)], lambda _: torch.ones(scan.shape[2], 1, 1)), forward)
     elif predict.mode == "sub_volumes" or not train.network.normalises_batches:
-        together = max(1, _TOGETHER_VOXELS // train.patch**3)
-        batch_windows = min(predict.batch_windows, together) if device.type == "cpu" else predict.batch_windows
-        planes = _as_memory_allows(
-            partial(_in_windows_of_training, scan, train.patch, predict, forward),
-            (batch_windows >> halved for halved in range(batch_windows.bit_length())),
-            lambda number: f"with {counted(number, 'sub-volume')} at a time",
-        )
+        planes = _in_windows_of_training(scan, train.patch, predict, forward, device)
     else:
         itemsize = number_format(device, train.precision).itemsize
         values = getattr(network, "values_per_voxel", 2 * train.filters * train.network.most_maps(train.levels, _MAPS))
         planes = _in_large_windows(scan, train, forward, values * itemsize)
-    i, j, k = (slice(at, at + n) for at, n in zip(scan.before, hu.shape, strict=True))
+    yield from _without_padding(planes, scan, hu.shape)
+
+
+def planes_of_equal_windows(
+    hu: AnyHu, patch: int, predict: PredictConfig, forward: Forward, device: torch.device
+) -> Iterator[Tensor]:
+    """As `probability_planes` with `predict.mode` sub_volumes, by any function of windows, on a device."""
+    scan = _Scan.padded(hu, patch, ())
+    yield from _without_padding(_in_windows_of_training(scan, patch, predict, forward, device), scan, hu.shape)
+
+
+def _without_padding(planes: Iterable[Tensor], scan: _Scan, shape: Sequence[int]) -> Iterator[Tensor]:
+    i, j, k = (slice(at, at + n) for at, n in zip(scan.before, shape, strict=True))
     for plane in islice(planes, k.start, k.stop):
         yield plane[:, i, j]
 
 
-def _probabilities_by_plane(logits_BLIJK: Tensor) -> Tensor:
+def probabilities_by_plane(logits_BLIJK: Tensor) -> Tensor:
     """Softmax, (B, K, L, I, J) float32 on the CPU; there some planes at a time, which the processor's cache holds."""
     logits_BKLIJ = logits_BLIJK.movedim(-1, 1)
     together = _PLANES_TOGETHER if logits_BLIJK.device.type == "cpu" else logits_BKLIJ.shape[1]
@@ -162,6 +169,19 @@ def _as_memory_allows(
 
 
 def _in_windows_of_training(
+    scan: _Scan, patch: int, predict: PredictConfig, forward: Forward, device: torch.device
+) -> Iterator[Tensor]:
+    """As many at a time as memory allows."""
+    together = max(1, _TOGETHER_VOXELS // patch**3)
+    most = min(predict.batch_windows, together) if device.type == "cpu" else predict.batch_windows
+    return _as_memory_allows(
+        partial(_so_many_together, scan, patch, predict, forward),
+        (most >> halved for halved in range(most.bit_length())),
+        lambda number: f"with {counted(number, 'sub-volume')} at a time",
+    )
+
+
+def _so_many_together(
     scan: _Scan, patch: int, predict: PredictConfig, forward: Forward, batch_windows: int
 ) -> Iterator[Tensor]:
     edges = (patch, patch, patch)

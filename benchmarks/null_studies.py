@@ -238,7 +238,7 @@ def equivalence(scenario: Scenario, patients: int, seeds: int, studies: int) -> 
     """The chance that an equivalence is shown where the arms are equal, by the former rule and now.
 
     `former`: ranks over patients, the 95 % interval within ±3. Now within ±5: `alone`, and as one of five claims of
-    which it is the hardest to show (`of_five`). By simulated mean squares; `simulated` takes the report's tests.
+    which it is the hardest to show (`of_five`). By drawn means of patients; `simulated` takes all tests.
     """
     generator = np.random.default_rng([patients, seeds, *scenario.name.encode()])
     values = scenario.arms(generator, (studies, 2, patients, seeds, 1))[..., 0]

@@ -5,14 +5,20 @@ import pytest
 from scipy import stats
 
 from viscera.metrics.crossed import Components, crossed_means
-from viscera.metrics.crossed_power import fewest, power_of_difference, power_of_equivalence
+from viscera.metrics.crossed_power import fewest, power_of_difference, power_of_equivalence, smallest_difference
+from viscera.metrics.paired_tests import paired_tests
 
 
 def test_one_seed_has_the_power_of_a_paired_t_test() -> None:
-    """By the noncentral t distribution, 20 patients, an effect of 0.6 standard deviations."""
-    critical, shift = stats.t.isf(0.025, 19), 0.6 * np.sqrt(20)
-    expected = stats.nct.sf(critical, 19, shift) + stats.nct.cdf(-critical, 19, shift)
-    assert power_of_difference(Components(9, 0, 16), 20, 1, 3.0) == pytest.approx(expected, abs=0.015)
+    """By the noncentral t distribution, an effect of 0.36 standard deviations; ranks of 20 find a little less."""
+
+    def of_mean(patients: int, effect: float) -> float:
+        critical, shift = stats.t.isf(0.025, patients - 1), effect * np.sqrt(patients)
+        return float(stats.nct.sf(critical, patients - 1, shift) + stats.nct.cdf(-critical, patients - 1, shift))
+
+    assert power_of_difference(Components(9, 0, 16), 60, 1, 1.8) == pytest.approx(of_mean(60, 0.36), abs=0.015)
+    of_both = power_of_difference(Components(9, 0, 16), 20, 1, 3.0)
+    assert of_mean(20, 0.6) - 0.06 < of_both < of_mean(20, 0.6)
 
 
 def test_nothing_to_find_is_found_as_often_as_alpha_at_most() -> None:
@@ -43,3 +49,33 @@ def test_the_fewest_that_are_enough() -> None:
     assert fewest(lambda n: n / 10, 0.75, first=1, most=20) == 8
     assert fewest(lambda n: n / 10, 0.75, first=9, most=20) == 9
     assert fewest(lambda n: n / 100, 0.75, first=1, most=20) is None
+
+
+@pytest.mark.parametrize(("patients", "tests"), [(5, 1), (8, 7), (12, 105)])
+def test_too_few_patients_show_nothing_however_large(patients: int, tests: int) -> None:
+    """No p of ranks or sign flips is below 2 / 2^n: 0.0625 of 5, 7 * 0.0078 of 8, 105 * 0.00049 of 12."""
+    alpha = 0.05 / tests
+    assert smallest_difference(Components(4, 1, 1), patients, 5, alpha) is None
+    assert power_of_difference(Components(4, 1, 1), patients, 5, 1000.0, alpha) == 0
+    one_more = smallest_difference(Components(4, 1, 1), patients + 1, 5, alpha)
+    assert one_more is not None
+    assert power_of_difference(Components(4, 1, 1), patients + 1, 5, one_more, alpha) >= 0.8
+
+
+def test_too_few_patients_are_never_alike() -> None:
+    """One-sided, no p is below 1 / 2^n: 0.0625 of 4 patients, 0.031 of 5."""
+    assert power_of_equivalence(Components(1, 0, 1), 4, 5, 1000.0) == 0
+    assert power_of_equivalence(Components(1, 0, 1), 5, 5, 1000.0) == 1
+
+
+@pytest.mark.parametrize(("patients", "tests"), [(6, 1), (8, 1), (9, 7), (13, 42)])
+def test_the_chance_is_that_of_all_tests_which_must_agree(patients: int, tests: int) -> None:
+    """400 studies with values, by ranks, sign flips and trainings; three standard errors of chance are 6 points."""
+    variances, alpha = Components(4, 1, 2), 0.05 / tests
+    difference = smallest_difference(variances, patients, 5, alpha)
+    assert difference is not None
+    generator = np.random.default_rng(3)
+    parts = [(patients, 1, 400), (1, 5, 400), (patients, 5, 400)]
+    values = sum(np.sqrt(v) * generator.standard_normal(part) for v, part in zip(variances, parts, strict=True))
+    shown = paired_tests(np.asarray(values) + difference).deciding.two_sided < alpha
+    assert shown.mean() == pytest.approx(0.8, abs=0.06)

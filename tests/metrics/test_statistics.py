@@ -26,6 +26,8 @@ def test_the_smallest_p_is_reached_when_all_pairs_agree(pairs: int, p: float) ->
 def test_pairs_needed_for_one_significant_test() -> None:
     assert pairs_needed(1, 0.05) == 6  # 2 / 2^6 = 0.031, and 2 / 2^5 = 0.063
     assert pairs_needed(105, 0.05) == 13  # 105 * 2 / 2^13 = 0.026, and 105 * 2 / 2^12 = 0.051
+    assert pairs_needed(1, 0.05, sides=1) == 5  # 1 / 2^5 = 0.031, and 1 / 2^4 = 0.063
+    assert pairs_needed(2, 0.05, sides=1) == 6
 
 
 def test_holm_by_hand() -> None:

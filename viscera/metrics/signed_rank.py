@@ -87,7 +87,7 @@ def hodges_lehmann(differences: Array, confidence: float = 0.95) -> Shift:
     _check(differences)
     first, second = _walsh_indices(len(differences))
     averages = (differences[first] + differences[second]) / 2
-    number, k = len(averages), _interval_order(len(differences), confidence)
+    number, k = len(averages), small_rank_sums(len(differences), (1 - confidence) / 2)
     wanted = [(number - 1) // 2, number // 2, *((k - 1, number - k) if k else ())]
     ordered = np.partition(averages, wanted)
     estimate = float(ordered[wanted[0]] + ordered[wanted[1]]) / 2
@@ -115,9 +115,11 @@ def _sum_probabilities(doubled_ranks: tuple[int, ...]) -> Array:
 
 
 @lru_cache(maxsize=1024)
-def _interval_order(pairs: int, confidence: float) -> int:
-    """The largest k with P(T <= k - 1) <= (1 - confidence) / 2; 0 where there is none."""
-    tail = (1 - confidence) / 2
+def small_rank_sums(pairs: int, tail: float) -> int:
+    """The largest k with P(T <= k - 1) <= tail, of the rank sum T of one side without ties; 0 where there is none.
+
+    So a rank sum below k is one-sided significant at `tail`. Exact up to 50 pairs.
+    """
     if pairs > EXACT_UP_TO:
         spread = np.sqrt(pairs * (pairs + 1) * (2 * pairs + 1) / 24)
         return max(0, int(np.floor(pairs * (pairs + 1) / 4 + stats.norm.ppf(tail) * spread)) + 1)

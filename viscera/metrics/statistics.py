@@ -12,15 +12,18 @@ from scipy import stats
 Array = npt.NDArray[np.float64]
 
 
-def smallest_p(pairs: int) -> float:
-    """The smallest two-sided p that any data of so many pairs can have: all differ in one direction, 2 / 2^n."""
-    return min(1.0, 2.0 ** (1 - pairs))
+def smallest_p(pairs: int, sides: int = 2) -> float:
+    """The smallest p that any data of so many pairs can have, all differing in one direction.
+
+    2 / 2^n, and 1 / 2^n of a test of one side.
+    """
+    return min(1.0, sides * 2.0**-pairs)
 
 
-def pairs_needed(tests: int, alpha: float) -> int:
+def pairs_needed(tests: int, alpha: float, sides: int = 2) -> int:
     """The fewest pairs with which one of so many tests can come below alpha after Holm's correction."""
     pairs = 1
-    while tests * smallest_p(pairs) >= alpha:
+    while tests * smallest_p(pairs, sides) >= alpha:
         pairs += 1
     return pairs
 

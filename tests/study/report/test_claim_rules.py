@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from viscera.core.anatomy import ORGANS
+from viscera.study.report.claim_power import what_equivalence_takes
 from viscera.study.report.claim_rules import (
     FOREGROUND,
     Contrast,
@@ -129,6 +130,25 @@ def test_an_undecided_equivalence_says_what_it_takes() -> None:
     )  # the usual formula, and seeds are nearly alike
     one = settle([Reading(within(points(values.tolist()), 3.0))])[0]
     assert one.reason.endswith("from two seeds on: one says nothing about the luck of training.")
+
+
+def test_an_equivalence_says_how_many_cases_one_side_takes() -> None:
+    """With two claims 2 * 1 / 2^6 = 0.031 is below 0.05, and 2 * 1 / 2^5 = 0.063 is not; two-sided it takes seven."""
+    alike = within(seeded([0.1, -0.2, 0.3, -0.1, 0.2]), 3.0)
+    order = (Part(seeded([1.0, 2, 3, 4, 5])),)
+    one_sided, two_sided = settle([Reading(alike), Reading(order)])
+    assert "With 2 claims tested it takes 6 or more." in one_sided.reason
+    assert "With 2 claims tested it takes 7 or more." in two_sided.reason
+    six = within(seeded([0.1, -0.2, 0.3, -0.1, 0.2, 0.0]), 3.0)
+    assert settle([Reading(six), Reading(order)])[0].word == "supported"
+
+
+def test_a_chance_of_showing_an_equivalence_is_that_of_all_tests() -> None:
+    """Five cases at 0.05 / 2: one-sided no p of ranks is below 1 / 2^5 = 0.031, so they show nothing; six can."""
+    values = np.add.outer([0.1, -0.2, 0.3, -0.1, 0.2], [0.0, 0.1, -0.1, 0.05, -0.05])
+    said = what_equivalence_takes(values, 3.0, 0.025)
+    assert "5 cases and 5 seeds would show it with a chance of 0 %" in said
+    assert said.endswith("80 % takes 6 cases with 5 seeds.")
 
 
 @pytest.mark.slow

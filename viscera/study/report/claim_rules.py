@@ -292,11 +292,11 @@ def _verdict(reading: Reading, weighed: Weighed, p_holm: float, claims: int) -> 
 def _why_not_shown(reading: Reading, weighed: Weighed, patients: int, claims: int) -> str:
     parts = reading.parts
     alike = [part for part in parts if part.one_sided]
-    least = smallest_p(patients) / (2 if len(alike) == len(parts) else 1)
-    if claims * least >= ALPHA:
+    sides = 1 if len(alike) == len(parts) else 2
+    if claims * smallest_p(patients, sides) >= ALPHA:
         return (
             f"Too few test cases: {patients} can show nothing, however clear. With {counted(claims, 'claim')} tested "
-            f"it takes {pairs_needed(claims, ALPHA)} or more."
+            f"it takes {pairs_needed(claims, ALPHA, sides)} or more."
         )
     if reading.reserve and any(part.tests().deciding.below[0] < ALPHA / 2 for part in parts):
         return reading.reserve

@@ -143,12 +143,52 @@ def test_layouts_and_views_give_the_same(layout: torch.memory_format) -> None:
     torch.testing.assert_close(loss(other(x.transpose(2, 4)).transpose(2, 4), labels).isfinite(), torch.tensor(True))
 
 
-def test_no_sub_volume_has_a_loss_of_0_and_a_gradient() -> None:
-    for loss in (WeightedDiceLoss(WEIGHTS), DiceAndCrossEntropyLoss(WEIGHTS, WEIGHTS)):
+@pytest.mark.parametrize("sums", ["batch", "sub_volume"])
+@pytest.mark.parametrize("inputs", ["logits", "probabilities"])
+@pytest.mark.parametrize("partly", [False, True])
+def test_no_sub_volume_has_a_loss_of_0_and_a_gradient(sums: Any, inputs: Any, partly: bool) -> None:
+    labelled = torch.ones(0, 3, dtype=torch.bool) if partly else None
+    options: dict[str, Any] = {"sums": sums, "inputs": inputs}
+    for loss in (WeightedDiceLoss(WEIGHTS, **options), DiceAndCrossEntropyLoss(WEIGHTS, WEIGHTS, **options)):
         logits = torch.zeros(0, 3, 2, 2, 2, requires_grad=True)
-        value = loss(logits, torch.zeros(0, 2, 2, 2, dtype=torch.uint8))
+        value = loss(logits, torch.zeros(0, 2, 2, 2, dtype=torch.uint8), labelled)
         value.backward()
         assert value.item() == 0
+
+
+class Named(Tensor):
+    """A tensor of another framework, as MONAI's MetaTensor: what is computed of it is one of them."""
+
+
+@pytest.mark.parametrize("inputs", ["logits", "probabilities"])
+def test_tensors_of_other_frameworks_are_taken_as_they_are(inputs: Any) -> None:
+    values, labels = torch.rand(2, 3, 4, 4, 4), sample()[1][:, :4, :4, :4]
+    for loss in (WeightedDiceLoss(WEIGHTS, inputs=inputs), DiceAndCrossEntropyLoss(WEIGHTS, WEIGHTS, inputs=inputs)):
+        plain, theirs = values.clone().requires_grad_(), values.clone().requires_grad_()
+        value = loss(theirs.as_subclass(Named), labels.as_subclass(Named))
+        expected = loss(plain, labels)
+        value.backward()
+        expected.backward()
+        assert type(value) is Tensor
+        assert torch.equal(value, expected)
+        assert plain.grad is not None
+        assert theirs.grad is not None
+        assert torch.equal(theirs.grad, plain.grad)
+
+
+@pytest.mark.parametrize(
+    ("voxel_weights", "factor", "message"),
+    [
+        ([1.0, 2.0], 1.0, "voxel_weights: 2 of them, and 3 class weights"),
+        ([1.0, 2.0, -1.0], 1.0, "voxel_weights: .* at least 0"),
+        (["a", 2.0, 3.0], 1.0, "voxel_weights: "),
+        (WEIGHTS, "1", "factor='1': a number"),
+        (WEIGHTS, -1.0, "factor=-1.0: a finite number of at least 0"),
+    ],
+)
+def test_a_cross_entropy_that_cannot_be(voxel_weights: Any, factor: Any, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        DiceAndCrossEntropyLoss(WEIGHTS, voxel_weights, factor=factor)
 
 
 @pytest.mark.parametrize("sums", ["batch", "sub_volume"])

@@ -81,3 +81,6 @@ def test_without_dropout_a_training_draws_nothing() -> None:
 def test_kept_channels_of_another_shape_are_refused() -> None:
     with pytest.raises(BadInputError, match=r"kept_BC: shape \(1, 8\).*2 sub-volumes and 8 channels"):
         in_training()(torch.rand(2, 1, 8, 8, 8), torch.ones(1, 8))
+    kept: Any = [[1.0] * 8] * 2
+    with pytest.raises(BadInputError, match="kept_BC: list"):
+        in_training()(torch.rand(2, 1, 8, 8, 8), kept)

@@ -95,3 +95,16 @@ def test_an_input_of_another_type_is_a_type_error(dtype: torch.dtype) -> None:
 def test_an_array_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="x: ndarray, a tensor was expected"):
         UNet3D(base_filters=1, levels=2)(np.zeros((1, 1, 4, 4, 4)))
+
+
+def test_an_input_of_float64_is_told_what_to_do() -> None:
+    network, x = UNet3D(base_filters=1, levels=2), torch.zeros(2, 1, 4, 4, 4, dtype=torch.float64)
+    with pytest.raises(TypeError, match=r"x: torch.float64, and the weights are torch.float32. Pass x.float\(\)"):
+        network(x)
+    assert network.double()(x).dtype == torch.float64
+
+
+def test_a_design_is_a_network_config() -> None:
+    design: Any = {"dropout": 0.5}
+    with pytest.raises(TypeError, match=r"design: dict, a viscera.NetworkConfig was expected"):
+        UNet3D(design=design)

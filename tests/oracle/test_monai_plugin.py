@@ -168,3 +168,17 @@ def test_ignored_voxels_are_ignored_as_monai_does(
     their_loss.backward()
     assert our_loss.item() == pytest.approx(their_loss.item() - constant.item(), rel=1e-10)
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-14)
+
+
+def test_metatensors_go_through_network_and_loss() -> None:
+    torch.manual_seed(0)
+    net, x = (
+        viscera.UNet3D(1, 8, 2, 2, design=viscera.NetworkConfig(normalisation="instance")),
+        torch.rand(3, 1, 6, 5, 4),
+    )
+    loss = viscera.WeightedDiceLoss(WEIGHTS)
+    value = loss(net(MetaTensor(x)), MetaTensor(LABELS))
+    value.backward()
+    assert type(value) is torch.Tensor
+    assert value.item() == loss(net(x), LABELS).item()
+    assert all(each.grad is not None for each in net.parameters())

@@ -98,3 +98,11 @@ def test_labels_that_do_not_fit(to_onehot_y: bool, labels: torch.Tensor, message
 def test_logits_without_softmax_are_refused() -> None:
     with pytest.raises(BadInputError, match="0 to 1 was expected"):
         MonaiDiceLoss(WEIGHTS, to_onehot_y=True)(PROBABILITIES.log(), LABELS)
+
+
+def test_arrays_and_complex_labels_are_a_type_error() -> None:
+    loss, array = MonaiDiceLoss(WEIGHTS, to_onehot_y=True), LABELS.numpy()
+    with pytest.raises(TypeError, match="ndarray, a tensor was expected"):
+        loss(PROBABILITIES, array)
+    with pytest.raises(TypeError, match=r"labels: torch.complex64, class numbers were expected"):
+        loss(PROBABILITIES, LABELS.to(torch.complex64))

@@ -11,17 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from viscera.core.config import LossConfig
-from viscera.core.errors import refuse_non_number, refuse_unknown
+from viscera.core.errors import BadInputError, refuse_non_number, refuse_unknown
+from viscera.losses import loss_inputs
 from viscera.losses.dice_of_logits import LEAST, is_possible, soft_dice_sums_of_logits, sum_type
-from viscera.losses.loss_inputs import (
-    class_numbers_like,
-    ignored_number,
-    is_readable,
-    labelled_like,
-    refuse_no_probabilities,
-    refuse_other_classes_than,
-    refuse_other_logits,
-)
+from viscera.losses.loss_inputs import ignored_number, is_readable, plain
 from viscera.losses.marginal import log_merged, mean_of_labelled, merged, merged_labels
 from viscera.losses.weight_vector import refuse_small_smoothing, weight_vector
 
@@ -187,6 +180,8 @@ class WeightedDiceLoss(nn.Module):
             loss_L = soft_dice_loss(intersection_BL.sum(dim=0), cardinality_BL.sum(dim=0), self.smoothing)
             return loss_L if labelled_BL is None else loss_L * labelled_BL.any(dim=0)
         loss_BL = soft_dice_loss(intersection_BL, cardinality_BL, self.smoothing)
+        if loss_BL.shape[0] == 0:
+            return loss_BL.sum(dim=0)
         return loss_BL.mean(dim=0) if labelled_BL is None else mean_of_labelled(loss_BL, labelled_BL)
 
     def labelling(self, cardinality_BL: Tensor, labelled_BL: Tensor | None) -> Tensor | None:
@@ -210,12 +205,13 @@ class WeightedDiceLoss(nn.Module):
         self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None, *, with_entropy: bool = False
     ) -> tuple[tuple[Tensor, ...], Tensor | None]:
         """As `soft_dice_sums_of_logits`, and what is labelled, of the whole mini-batch; raises as `forward`."""
-        refuse_other_logits(logits_BLIJK, self.class_weights.numel())
-        labels_BIJK, kind = class_numbers_like(logits_BLIJK, labels), logits_BLIJK.device.type
+        logits_BLIJK, labels = plain(logits_BLIJK), plain(labels)
+        loss_inputs.refuse_other_logits(logits_BLIJK, self.class_weights.numel())
+        labels_BIJK, kind = loss_inputs.class_numbers_like(logits_BLIJK, labels), logits_BLIJK.device.type
         if self._looks_at(labels_BIJK):
-            refuse_other_classes_than(self.class_weights.numel(), labels_BIJK, self.ignored_in(labels_BIJK))
+            loss_inputs.refuse_other_classes_than(self.class_weights.numel(), labels_BIJK, self.ignored_in(labels_BIJK))
         if labelled is not None:
-            labelled = labelled_like(logits_BLIJK, labelled, look=self._looks_at(logits_BLIJK))
+            labelled = loss_inputs.labelled_like(logits_BLIJK, plain(labelled), look=self._looks_at(logits_BLIJK))
         with nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False):
             return self.shared(self._own_sums(logits_BLIJK, labels_BIJK, labelled, with_entropy), labelled)
 
@@ -264,7 +260,7 @@ class WeightedDiceLoss(nn.Module):
         if self.inputs == "logits":
             return torch.softmax(values_BLIJK, dim=1)
         if self._looks_at(values_BLIJK):
-            refuse_no_probabilities(values_BLIJK)
+            loss_inputs.refuse_no_probabilities(values_BLIJK)
         return values_BLIJK
 
     def _looks_at(self, values: Tensor) -> bool:
@@ -280,6 +276,7 @@ class DiceAndCrossEntropyLoss(WeightedDiceLoss):
 
     The mean is that of `torch.nn.functional.cross_entropy(..., weight=)`, over the voxels of the whole mini-batch: the
     scale of its weights does not matter. `losses.marginal` says what it is of a sub-volume that does not label all.
+    Raises BadInputError as `WeightedDiceLoss`, and for other `voxel_weights` than one for each class, a factor below 0.
     """
 
     voxel_weights: Tensor  # (L,), of the cross-entropy
@@ -293,7 +290,13 @@ class DiceAndCrossEntropyLoss(WeightedDiceLoss):
         **options: Any,  # noqa: ANN401 - of `WeightedDiceLoss`
     ) -> None:
         super().__init__(class_weights, **options)
-        self.register_buffer("voxel_weights", weight_vector(voxel_weights))
+        self.register_buffer("voxel_weights", weight_vector(voxel_weights, "voxel_weights"))
+        if self.voxel_weights.shape != self.class_weights.shape:
+            raise BadInputError(
+                f"voxel_weights: {self.voxel_weights.numel()} of them, and {self.class_weights.numel()} class weights; "
+                "one of each for each class was expected."
+            )
+        refuse_non_number("factor", factor)
         self.factor = factor
 
     def parts(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> tuple[Tensor, Tensor]:

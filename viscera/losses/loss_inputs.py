@@ -28,6 +28,17 @@ def is_readable(values: Tensor) -> bool:
     return type(values) is Tensor or not isinstance(values, fake)
 
 
+def plain(values: Tensor) -> Tensor:
+    """A tensor without what another framework says with it (MONAI's MetaTensor), sharing memory and gradient.
+
+    Subclasses of PyTorch's own, which dispatch operations, stay what they are.
+    """
+    kind = type(values)
+    if kind is Tensor or not isinstance(values, Tensor) or torch.compiler.is_compiling():
+        return values
+    return values.as_subclass(Tensor) if kind.__torch_dispatch__ is Tensor.__torch_dispatch__ else values
+
+
 def ignored_number(ignore_index: object, num_classes: int) -> int | None:
     """The label of voxels that nobody labelled, or None; raises BadInputError for a class, and what is no number."""
     if ignore_index is None:

@@ -55,6 +55,8 @@ class UNet3D(nn.Module):
         for name, value in sizes.items():
             refuse_non_number(name, value, 1, whole=True)
         refuse_unknown("initialisation", initialisation, ("he", "keras"))
+        if not isinstance(design, NetworkConfig | None):
+            raise BadTypeError(f"design: {type(design).__name__}, a viscera.NetworkConfig was expected.")
         self.design = design or NetworkConfig()
         try:
             self.design.refuse_unfit(base_filters, levels)
@@ -145,10 +147,14 @@ class UNet3D(nn.Module):
             raise BadInputError(f"x: shape {tuple(x.shape)}, (B, {self.in_channels}, I, J, K) was expected.{hint}")
         if not x.is_floating_point():
             raise BadTypeError(f"x: {x.dtype}, floating-point numbers were expected. Scale HU as in training.")
-        if kept_BC is not None and kept_BC.shape != (x.shape[0], self.lowest_channels):
+        if x.dtype == torch.float64 and self.head.weight.dtype != torch.float64:
+            raise BadTypeError(f"x: {x.dtype}, and the weights are {self.head.weight.dtype}. Pass x.float().")
+        expected = x.shape[0], self.lowest_channels
+        if kept_BC is not None and not (isinstance(kept_BC, Tensor) and kept_BC.shape == expected):
+            found = f"shape {tuple(kept_BC.shape)}" if isinstance(kept_BC, Tensor) else type(kept_BC).__name__
             raise BadInputError(
-                f"kept_BC: shape {tuple(kept_BC.shape)}; one factor for each of {x.shape[0]} sub-volumes and "
-                f"{self.lowest_channels} channels of the lowest level was expected."
+                f"kept_BC: {found}; one factor for each of {expected[0]} sub-volumes and {expected[1]} channels of the "
+                "lowest level was expected."
             )
         scale = self.design.scale_of(self.levels - 1, self.levels)
         is_single = self.training and x.shape[0] == 1 and all(n <= s for n, s in zip(x.shape[2:], scale, strict=True))

@@ -3,22 +3,26 @@
 import torch
 from torch import Tensor
 
-from viscera.core.errors import BadInputError
-from viscera.losses.loss_inputs import is_readable
+from viscera.core.errors import BadInputError, BadTypeError
+from viscera.losses.loss_inputs import is_readable, plain
 
 
 def as_volumes(values: Tensor) -> Tensor:
     """(B, C, I, J) as (B, C, I, J, 1), so that slices count as volumes one voxel thick; anything else as it is.
 
-    A subclass of Tensor (MONAI's MetaTensor) comes back as the plain Tensor that it holds; under torch.compile and
-    torch.export, which have subclasses of their own, as it is.
+    A subclass of Tensor (MONAI's MetaTensor) comes back as the plain Tensor that it holds. Raises BadTypeError for what
+    is no tensor.
     """
-    plain = values if type(values) is Tensor or torch.compiler.is_compiling() else values.as_subclass(Tensor)
-    return plain.unsqueeze(-1) if plain.ndim == 4 else plain
+    if not isinstance(values, Tensor):
+        raise BadTypeError(f"batch: {type(values).__name__}, a tensor was expected.")
+    held = plain(values)
+    return held.unsqueeze(-1) if held.ndim == 4 else held
 
 
 def class_numbers(labels: Tensor) -> Tensor:
     """Class numbers as int64, whatever type the framework keeps them in. Raises BadInputError for parts of numbers."""
+    if labels.is_complex():
+        raise BadTypeError(f"labels: {labels.dtype}, class numbers were expected.")
     if labels.is_floating_point() and is_readable(labels) and not torch.equal(labels, labels.round()):
         raise BadInputError("labels: numbers that are not whole; class numbers were expected, no soft labels.")
     return labels.long()

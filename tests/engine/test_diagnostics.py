@@ -89,6 +89,17 @@ def test_weights_too_small_for_float32_squares_do_not_vanish() -> None:
     assert torch.equal(tiny, plain * 2.0**-80)
 
 
+def test_weights_of_float32_as_on_mps_give_the_same_norms() -> None:
+    logits, labels = sample()
+    for loss in (viscera.WeightedDiceLoss(WEIGHTS), DiceAndCrossEntropyLoss(WEIGHTS, WEIGHTS)):
+        expected = logit_gradient_norms(logits, labels, loss)
+        for name, weights_L in loss.named_buffers():
+            setattr(loss, name, weights_L.float())
+        found, (_, factors_L) = logit_gradient_norms(logits, labels, loss), loss.terms(logits, labels)
+        assert found.dtype == factors_L.dtype == torch.float32
+        torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-7)
+
+
 def test_parameter_norms_of_a_linear_network_are_autograds_and_nothing_moves() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv3d(1, 8, 1), nn.BatchNorm3d(8))

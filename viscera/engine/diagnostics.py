@@ -23,7 +23,7 @@ _LEAST = 1e-15  # probability that is divided by
 def logit_gradient_norms(
     logits_BLIJK: Tensor, labels_BIJK: Tensor, loss: WeightedDiceLoss, labelled_BL: Tensor | None = None
 ) -> Tensor:
-    """Norm of the gradient that each class's term of Eq. 6 sends to these logits, (L,) float64; closed form.
+    """Norm of the gradient that each class's term of Eq. 6 sends to these logits, (L,) as the weights; closed form.
 
     With s the softmax, r the one-hot truth, I = Σ s r, C = Σ s + Σ r and a the smoothing, the term of class l is
     -w (2 I + a) / (L (C + a)). Its derivative by s is g = -w (2 r (C + a) - 2 I - a) / (L (C + a)²), and by the logit
@@ -51,7 +51,7 @@ def logit_gradient_norms(
         own += one_hot_BLV[:, :, 0], one_hot_BLV.sum(dim=2)
     whole, labelled_of_all = loss.shared(own, labelled_BL)
     labelled_of_all = loss.labelling(whole[1], labelled_of_all)
-    weights_L = loss.class_weights.double() / loss.class_weights.numel()
+    weights_L = loss.class_weights / loss.class_weights.numel()
     if loss.sums == "batch":
         intersection_BL, cardinality_BL = (each.sum(dim=0, keepdim=True) for each in whole[:2])
     else:
@@ -77,11 +77,11 @@ def logit_gradient_norms(
     else:
         reached_BLV = own_BLV * (1 - 2 * probabilities_BLV) + probabilities_BLV.square() * length_B1V
         squares_BLV = gradient_BLV.square().mul_(reached_BLV.clamp_(min=0))
-    return squares_BLV.sum(dim=(0, 2)).double().sqrt().mul_(weights_L)
+    return squares_BLV.sum(dim=(0, 2)).to(weights_L.dtype).sqrt().mul_(weights_L)
 
 
 def parameter_gradient_norms(network: nn.Module, loss: WeightedDiceLoss, inputs: NetworkInput) -> Tensor:
-    """Norm over all parameters of the gradient of each class's term of the loss, (L,) float64; a backward pass each.
+    """Norm over all parameters of the gradient of each class's term of the loss, (L,) as the weights; a pass each.
 
     The network is left as it was: its batch-norm statistics do not move and no gradient stays. Weights are applied
     afterwards, so that small ones do not underflow.
@@ -92,7 +92,7 @@ def parameter_gradient_norms(network: nn.Module, loss: WeightedDiceLoss, inputs:
     norms = []
     for term in terms_L:
         gradients = torch.autograd.grad(term, parameters, retain_graph=True, materialize_grads=True)
-        norms.append(torch.stack([g.double().square().sum() for g in gradients]).sum().sqrt())
+        norms.append(torch.stack([g.to(factors_L.dtype).square().sum() for g in gradients]).sum().sqrt())
     for name, value in network.named_buffers():
         value.copy_(buffers[name])
     return torch.stack(norms).detach() * factors_L

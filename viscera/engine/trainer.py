@@ -246,7 +246,7 @@ class Trainer:
             optimizer=self.optimizer.state_dict(),
             step=self.step,
             class_voxel_counts=self.facts.class_voxel_counts,
-            class_weights=self.loss.class_weights.cpu(),
+            class_weights=self.loss.class_weights.cpu().double(),
             config=self.config,
             classes=self.facts.classes,
             training_spacings_mm=self.facts.training_spacings_mm,

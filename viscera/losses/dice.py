@@ -164,9 +164,9 @@ class WeightedDiceLoss(nn.Module):
         return weighted_dice_loss(dice_loss_L, self.class_weights.to(dice_loss_L)), dice_loss_L
 
     def terms(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What the loss is the sum of: a term for each class, (L,), and the factor of each, (L,) float64."""
+        """What the loss is the sum of: a term for each class, (L,), and the factor of each, (L,) as the weights."""
         dice_loss_L = self.per_class(logits_BLIJK, labels, labelled)
-        return dice_loss_L, self.class_weights.double() / self.class_weights.numel()
+        return dice_loss_L, self.class_weights / self.class_weights.numel()
 
     def per_class(self, logits_BLIJK: Tensor, labels: Tensor, labelled: Tensor | None = None) -> Tensor:
         """Eq. 2 for each class, (L,), unweighted; arguments as for `forward`. 0 for a class labelled nowhere."""

@@ -138,7 +138,8 @@ def relative_loss(trainer: Trainer, windows: Sequence[Batch]) -> float:
         intersection_BL, cardinality_BL = soft_dice_sums(probabilities, labels, IGNORED)
         sums.append((intersection_BL.sum(dim=0), cardinality_BL.sum(dim=0)))
         counts += torch.bincount(labels[known].long(), minlength=counts.numel())
-    intersection_L, cardinality_L = (torch.stack(parts).sum(dim=0).double() for parts in zip(*sums, strict=True))
     weights_L = trainer.loss.class_weights * (counts > 0)
+    parts = (torch.stack(each).sum(dim=0).to(weights_L.dtype) for each in zip(*sums, strict=True))
+    intersection_L, cardinality_L = parts
     total = weights_L.sum().clamp(min=torch.finfo(weights_L.dtype).tiny)  # of windows that nobody labelled all is 0
     return float((weights_L * soft_dice_loss(intersection_L, cardinality_L)).sum() / total)

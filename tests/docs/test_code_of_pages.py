@@ -5,12 +5,15 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 import yaml
 
+import viscera
 from tests.conftest import TINY_TRAINING, tiny_case, write_nnunet
 from viscera.core.config import PrepareConfig
 from viscera.core.resolve import resolve_config
@@ -23,6 +26,7 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # by page and language, how many blocks are run here or elsewhere
 RUN = {
     ("README.md", "python"): 1,
+    ("docs/howto/arrays.md", "python"): 3,
     ("docs/howto/data.md", "json"): 1,
     ("docs/howto/data.md", "python"): 1,
     ("docs/howto/data.md", "yaml"): 1,
@@ -70,6 +74,49 @@ def test_the_readme(at_home: Path) -> None:
     assert isinstance(logits, torch.Tensor)
     assert logits.grad is not None
     assert label_map.geometry.shape == read_volume(at_home / "ct.nii.gz").geometry.shape  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def turned_scan(at_home: Path) -> Path:
+    """In place of the scan one whose I, J, K run up, left and back, all of them aslant."""
+    i, j = np.deg2rad(10), np.deg2rad(7)
+    one = np.array([[np.cos(i), -np.sin(i), 0], [np.sin(i), np.cos(i), 0], [0, 0, 1]])
+    other = np.array([[1, 0, 0], [0, np.cos(j), -np.sin(j)], [0, np.sin(j), np.cos(j)]])
+    affine = np.eye(4)
+    affine[:3, :3] = one @ other @ np.array([[0, -2.0, 0], [0, 0, -2.1], [2.5, 0, 0]])
+    affine[:3, 3] = 30, -20, 100
+    hu = np.random.default_rng(0).integers(-200, 300, (9, 10, 8)).astype(np.int16)
+    nib.save(nib.Nifti1Image(hu, affine), at_home / "ct.nii.gz")
+    return at_home
+
+
+@pytest.mark.parametrize(("block", "library"), [(0, "nibabel"), (1, "SimpleITK")])
+def test_a_scan_that_another_library_read_lies_where_it_lies(turned_scan: Path, block: int, library: str) -> None:
+    pytest.importorskip(library)
+    names: dict[str, Any] = {}
+    exec(blocks("docs/howto/arrays.md", "python")[block], names)  # noqa: S102 - the page's own code
+    volume, expected = names["volume"], read_volume(turned_scan / "ct.nii.gz")
+    assert (volume.hu == expected.hu).all()
+    assert volume.geometry.orientation == "SLP"
+    assert volume.geometry.same_grid(expected.geometry, tolerance_mm=1e-4)
+    if library == "SimpleITK":
+        x, y, z = names["image"].TransformIndexToPhysicalPoint((1, 2, 3))
+        assert volume.geometry.to_mm((1, 2, 3)) == pytest.approx((-x, -y, z))  # LPS+
+    written = viscera.read_labels(turned_scan / "organs.nii.gz")
+    assert written.geometry.same_grid(expected.geometry, tolerance_mm=1e-4)
+    assert (written.labels == viscera.Predictor.load("run")(expected).labels).all()
+    assert len(np.unique(written.labels)) > 1
+
+
+def test_two_folders_are_scored(at_home: Path) -> None:
+    for folder in ("predictions", "references"):
+        (at_home / folder).mkdir()
+        for name in ("a", "b"):
+            viscera.Predictor.load("run")(read_volume("ct.nii.gz")).save(f"{folder}/{name}.nii.gz")
+    names: dict[str, Any] = {}
+    exec(blocks("docs/howto/arrays.md", "python")[2], names)  # noqa: S102 - the page's own code
+    assert list(names["table"]["case"].unique()) == ["a.nii.gz", "b.nii.gz"]
+    assert names["table"]["dice"].dropna().eq(1).all()
 
 
 def test_the_runner_of_an_export_in_a_program(at_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

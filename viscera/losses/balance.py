@@ -109,6 +109,13 @@ def _sum_to_number(weights: Weights) -> Weights:
     return scaled
 
 
+def _vector(name: str, weights: npt.ArrayLike) -> Weights:
+    found = np.asarray(weights)
+    if found.dtype.kind not in "iuf" or found.ndim != 1 or not np.isfinite(found).all() or (found < 0).any():
+        raise BadInputError(f"{name}: {weights!r}; one finite weight of 0 or more per class was expected.")
+    return found.astype(np.float64, copy=False)
+
+
 def cross_entropy_weights(
     voxel_counts: npt.ArrayLike, config: LossConfig, volumes: int, classes: Sequence[str] = ()
 ) -> Weights:
@@ -124,12 +131,30 @@ def cross_entropy_weights(
 
 @dataclass(frozen=True, eq=False)
 class WeightSchedule:
-    """Class weights as a function of the step."""
+    """Class weights as a function of the step: `start` up to one, `end` from another on, geometrically between them.
 
-    start: Weights  # (L,) up to `first_step` and from `last_step` on; between them each weight moves geometrically
-    end: Weights
-    first_step: int = 0
-    last_step: int = 1
+    In a training loop of your own, at each step: `loss.class_weights.copy_(torch.from_numpy(schedule.at(step)))`. The
+    weights between the two sum to L. Give ends that do, of `class_weights(..., normalise="sum_to_L")`: then the size of
+    the loss stays, and only its direction changes. The same array twice is weights that do not change, of any sum.
+
+    Raises:
+        BadInputError: ends that are no vectors of L finite numbers ≥ 0; a last step that is not after the first one.
+    """
+
+    start: Weights  # (L,)
+    end: Weights  # (L,)
+    first_step: int = 0  # the last one with the weights of `start`
+    last_step: int = 1  # the first one with those of `end`
+
+    def __post_init__(self) -> None:
+        refuse_non_number("first_step", self.first_step, 0, whole=True)
+        refuse_non_number("last_step", self.last_step, self.first_step + 1, whole=True)
+        start = _vector("start", self.start)
+        end = start if self.constant else _vector("end", self.end)
+        if start.shape != end.shape:
+            raise BadInputError(f"start and end: {start.size} and {end.size} weights; as many of each were expected.")
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "end", end)
 
     @classmethod
     def of(

@@ -83,6 +83,7 @@ def test_a_series_by_its_uid(folder: Path) -> None:
     thick = ct_series(STORED[:4])
     save(folder / "S2", thick)
     assert viscera.read_volume(folder, series=thick[0].SeriesInstanceUID).hu.shape == (48, 40, 4)
+    assert viscera.read_volume(folder, series=2).hu.shape == (48, 40, 4)  # of `viscera series`, which lists most first
 
 
 def test_what_else_was_there_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -34,6 +34,12 @@ def test_the_same_weights_twice_never_change() -> None:
     assert schedule.at(7).tolist() == weights
 
 
+@pytest.mark.parametrize("step", [-1, float("nan"), "3", None])
+def test_a_step_is_a_number(step: Any) -> None:
+    with pytest.raises(BadInputError, match="step="):
+        viscera.WeightSchedule(START, END, 0, 4).at(step)
+
+
 @pytest.mark.parametrize(
     ("given", "found"),
     [

@@ -4,11 +4,11 @@ The order is the paper's (Table 1) and equals the label numbers. This is the onl
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
 
-from viscera.core.errors import BadInputError
+from viscera.core.errors import BadInputError, BadTypeError
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,24 @@ class ClassTable:
 
     classes: tuple[AnatomicalClass, ...]  # (L,) numbered 0 to L - 1
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.classes, tuple) or not all(isinstance(each, AnatomicalClass) for each in self.classes):
+            raise BadTypeError(f"classes: {self.classes!r}; ClassTable.of_names makes a table of names.")
+        if (numbers := [each.label for each in self.classes]) != list(range(len(numbers))):
+            raise BadInputError(f"classes: numbered {numbers}; 0 and up were expected, each once and in order.")
+
     @classmethod
     def of_names(cls, names: Sequence[str]) -> "ClassTable":
         """The table of these names (snake_case) in label order; those of the paper keep aliases, code and colour.
 
-        Raises BadInputError where background is not first, a name stands twice, or for none or more than 255 organs.
+        Raises BadInputError where background is not first, a name stands twice, or for none or more than 255 organs;
+        BadTypeError for what is no list of names.
         """
+        if isinstance(names, str | Mapping) or not isinstance(names, Iterable):
+            raise BadTypeError(f"classes: {names!r}; a list of names in label order was expected, 'background' first.")
+        names = tuple(names)
+        if not all(isinstance(name, str) for name in names):
+            raise BadTypeError(f"classes: {list(names)}; names were expected, as ['background', 'liver'].")
         if len(names) < 2 or names[0] != "background" or len({squeezed(name) for name in names}) < len(names):
             raise BadInputError(
                 f"classes: {', '.join(names) or 'none'}. 'background' first, then one name or more, each once, wanted."

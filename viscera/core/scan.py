@@ -13,7 +13,7 @@ from viscera.core.anatomy import IGNORED, NUM_CLASSES, ClassTable
 from viscera.core.errors import BadInputError, refuse_non_number
 from viscera.core.geometry import AxisOrder, Geometry, size_text
 from viscera.core.given_arrays import checked, planes, refuse_other_labels
-from viscera.core.shape_hints import refuse_other_than
+from viscera.core.shape_hints import given_path, refuse_other_than
 
 HuArray = npt.NDArray[np.int16]
 LabelArray = npt.NDArray[np.uint8]
@@ -87,7 +87,7 @@ class LabelMap:
 
     def save(self, path: str | Path) -> Path:
         """Write it as NIfTI (`.nii` or `.nii.gz`), on its own grid; raises BadInputError for other names."""
-        path = Path(path)
+        path = given_path(path, "the file")
         if not path.name.lower().endswith((".nii", ".nii.gz")):
             raise BadInputError(f"{path}: a name that ends in .nii or .nii.gz was expected.")
         importlib.import_module("viscera.io.nifti").write_nifti(path, self)  # which stands a floor above
@@ -100,6 +100,7 @@ class LabelMap:
 
     def in_order_of(self, geometry: Geometry) -> "LabelMap":
         """The same voxels with axes that run as those of a grid do (a view)."""
+        refuse_other_than(Geometry, geometry, "geometry")
         order = AxisOrder.between(self.geometry, geometry)
         return _with(self, labels=order.apply(self.labels), geometry=order.apply_to_geometry(self.geometry))
 
@@ -145,6 +146,8 @@ class Case:
     overlaps: tuple[Overlap, ...] = ()  # of the masks that the labels were made of
 
     def __post_init__(self) -> None:
+        refuse_other_than(Volume, self.volume, "volume")
+        refuse_other_than(LabelMap, self.label_map, "label_map")
         scan, labels = self.volume.geometry, self.label_map.geometry
         if scan.fits(labels):
             return

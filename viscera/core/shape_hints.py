@@ -1,8 +1,10 @@
 """What was probably meant by an array or tensor of another shape, or by something else in place of a scan."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
-from viscera.core.errors import BadTypeError
+from viscera.core.errors import BadInputError, BadTypeError
 
 _READ_BY = {"Volume": "read_volume", "LabelMap": "read_labels"}
 _MADE_BY = {
@@ -31,6 +33,16 @@ def of_network_input(shape: Sequence[int], channels: int) -> str:
     if len(shape) == 3:
         return f" It has 3 axes, and 5 were expected ({axes}). Add two: x[None, None]."
     return f" The axes are {axes}." if len(shape) == 5 else f" It has {len(shape)} axes; 5 were expected ({axes})."
+
+
+def given_path(given: object, name: str) -> Path:
+    """A path, of whatever says one; raises BadTypeError for anything else, and BadInputError for an empty text."""
+    path = os.fspath(given) if isinstance(given, str | os.PathLike) else None
+    if not isinstance(path, str):
+        raise BadTypeError(f"{name}: {type(given).__name__}, and a path was expected, as a text or a pathlib.Path.")
+    if not path:
+        raise BadInputError(f"{name}: an empty text, and a path was expected; the working directory is '.'.")
+    return Path(path)
 
 
 def refuse_other_than(kind: type, value: object, name: str) -> None:

@@ -131,11 +131,12 @@ def _quota_of(group: Path) -> float:
         return math.inf
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the first GPU, or the CPU.
+def choose_device(name: str | int | torch.device) -> torch.device:
+    """The device of that name, or GPU of that number; "auto" is the first GPU, or the CPU.
 
     Raises UsageError for no name of a device, BadInputError for one that is not available here.
     """
+    name = f"{_CUDA}:{name}" if isinstance(name, int) else str(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -17,7 +17,7 @@ from viscera.core.config import PredictConfig
 from viscera.core.errors import BadInputError, BadTypeError
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
-from viscera.core.shape_hints import refuse_other_than
+from viscera.core.shape_hints import given_path, refuse_other_than
 from viscera.core.unused_settings import unseen_mirrors
 from viscera.engine.ensemble import mean_of, warn_without_weights
 from viscera.engine.fusion import FusionRecord, FusionRule
@@ -69,40 +69,46 @@ class Predictor:
 
     @classmethod
     def load(
-        cls, run: str | Path, config: PredictConfig | None = None, device: str = "auto", *, folded: bool = True
+        cls,
+        run: str | Path | RunFolder,
+        config: PredictConfig | None = None,
+        device: str = "auto",
+        *,
+        folded: bool = True,
     ) -> "Predictor":
         """From a folder alone: a Run, what `viscera export --to safetensors` made of one, or several models as one.
 
         The latter as `viscera study --fuse` makes them.
 
         Args:
-            run: the folder; or one that holds runs, such as an arm with its seeds or the folds of a training, whose
-                probabilities are averaged.
+            run: the folder, or a `viscera.Run`; or a folder that holds runs, such as an arm with its seeds or the folds
+                of a training, whose probabilities are averaged.
             config: how to predict; by default as the Run's own configuration says. Of several models it replaces the
                 settings of each, but for `checkpoint`.
             device: to compute on: `auto`, `cpu`, `cuda`, `cuda:1`, …
             folded: as it predicts fastest; else the networks are as they were trained.
 
         Raises:
-            BadTypeError: a `config` that is no `PredictConfig`.
+            BadTypeError: a `run` that is no path, a `config` that is no `PredictConfig`.
             BadInputError: no run, no such checkpoint in it, or a damaged one; a model of several that is not the one
                 that was chosen; runs of other classes or another grid than each other; no such device.
         """
+        folder = given_path(run.path if isinstance(run, RunFolder) else run, "the run")
         if config is not None and not isinstance(config, PredictConfig):
             raise BadTypeError(
                 f"config: {type(config).__name__}, and a PredictConfig was expected, as "
                 "viscera.PredictConfig(overlap=0.25)."
             )
-        predictor, models = cls._loaded(Path(run), config, device, folded=folded)
+        predictor, models = cls._loaded(folder, config, device, folded=folded)
         if config is not None:  # what the run's own settings mean was said as it was trained
             strange = {text for each in models if (text := unseen_mirrors(each.trained_with.train, config))}
             for text in sorted(strange, key=len)[-1:]:
-                log.warning("%s: %s", run, text)
+                log.warning("%s: %s", folder, text)
         if not predictor.training.organs:
             log.warning(
                 "%s: it does not know what the organs of its training cases were like (training_ranges.json, which a "
                 "training writes with its last checkpoint), so no organ is flagged as doubtful, whatever it is like.",
-                run,
+                folder,
             )
         return predictor
 

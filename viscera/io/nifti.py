@@ -26,7 +26,7 @@ from viscera.core.errors import BadInputError, BadTypeError
 from viscera.core.geometry import Geometry, size_text
 from viscera.core.machine_limits import memory_left
 from viscera.core.scan import LabelArray, LabelMap, Volume, value_counts
-from viscera.core.shape_hints import refuse_other_than
+from viscera.core.shape_hints import given_path, refuse_other_than
 from viscera.core.wording import agreeing, counted
 from viscera.io.files import write_bytes
 from viscera.io.nifti_header import Placement, opened, read_to_end
@@ -89,9 +89,9 @@ def read_labels(
     the numbers of the label map stand for; with a mapping alone that is not known.
 
     Raises BadInputError as `read_volume`, and for fractions, label numbers that the mapping does not know, and class
-    numbers that `classes` does not have; BadTypeError for a mapping or classes of another type.
+    numbers that `classes` does not have; BadTypeError for a path, mapping or classes of another type.
     """
-    path = Path(path)
+    path = given_path(path, "the label map")
     if classes is not None:
         refuse_other_than(ClassTable, classes, "classes")
     if mapping is None:  # else it need not be the paper's classes that the numbers become

@@ -15,6 +15,7 @@ from viscera.core.config import ClassNames, Config
 from viscera.core.errors import BadInputError
 from viscera.core.resolve import as_recorded, resolve_config
 from viscera.core.settings import Settings
+from viscera.core.shape_hints import given_path
 from viscera.core.wording import counted
 from viscera.io.files import append, fsync, reading, write_text, writing
 from viscera.io.format_versions import refuse_newer
@@ -60,7 +61,7 @@ class RunFolder:
     path: Path
 
     def __init__(self, path: str | Path) -> None:
-        object.__setattr__(self, "path", Path(path))
+        object.__setattr__(self, "path", given_path(path, "the folder"))
 
     config_path = _Inside("config.yaml")  # resolved configuration
     curve_path = _Inside("curve.jsonl")  # one JSON object a logged step
@@ -259,7 +260,7 @@ class StudyFolder:
     path: Path
 
     def __init__(self, path: str | Path) -> None:
-        object.__setattr__(self, "path", Path(path))
+        object.__setattr__(self, "path", given_path(path, "the folder"))
 
     record_path = _Inside("study.yaml")  # resolved configuration, and the store it was run on
     plan_path = _Inside("plan.json")  # what was to be run and how analysed, written before the first run

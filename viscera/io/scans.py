@@ -14,6 +14,7 @@ from tabulate import tabulate
 from viscera.core.errors import BadInputError
 from viscera.core.geometry import size_text
 from viscera.core.scan import Volume
+from viscera.core.shape_hints import given_path
 from viscera.core.wording import listed
 from viscera.io.dicom import Series, choose_series, find_series, is_dicom, read_series, unpacked
 from viscera.io.files import is_occupied, open_file, reading, sha256
@@ -81,15 +82,18 @@ class Listing:
     refusal: str = ""  # why none would
 
 
-def read_volume(path: str | Path, series: str | None = None) -> Volume:
+def read_volume(path: str | Path, series: str | int | None = None) -> Volume:
     """Read a CT scan: int16 HU on the grid of the file or of the slices, RAS+ mm.
 
     It is a NIfTI file; or a folder (with all folders in it) or zip file of DICOM images, or one multi-frame file.
-    `series` is the SeriesInstanceUID of the DICOM series to read; by default the CT with most images.
+    `series` is the DICOM series to read, by its SeriesInstanceUID, its description or its number in `viscera
+    series`; by default the CT with most images.
 
-    Raises BadInputError where there is nothing that can be read: what was found, and what to do about it.
+    Raises BadInputError where there is nothing that can be read: what was found, and what to do about it; BadTypeError
+    for a path that is none.
     """
-    with open_scan(Path(path), series) as scan:
+    uid = str(series) if isinstance(series, int) else series
+    with open_scan(given_path(path, "the scan"), uid) as scan:
         return scan.read()
 
 

@@ -24,6 +24,7 @@ from viscera.core.geometry import Geometry, size_text
 from viscera.core.machine_errors import lacking
 from viscera.core.processes import in_threads
 from viscera.core.scan import HuArray, LabelArray, LabelMap, Volume
+from viscera.core.shape_hints import given_path
 from viscera.core.suggestions import did_you_mean
 from viscera.core.wording import counted
 from viscera.io.disk.folder_lock import TURN_S, exclusive
@@ -65,14 +66,15 @@ class Store:
     @classmethod
     def open(cls, path: str | Path) -> "Store":
         """Open a store; raises BadInputError for no store there, a damaged manifest, or one of a newer format."""
-        manifest_path = Path(path) / "manifest.json"
-        if Path(path).name == manifest_path.name and Path(path).is_file():
-            raise BadInputError(f"{path}: this is a file of a store. Give its folder: {Path(path).parent}.")
+        path = given_path(path, "the store")
+        manifest_path = path / "manifest.json"
+        if path.name == manifest_path.name and path.is_file():
+            raise BadInputError(f"{path}: this is a file of a store. Give its folder: {path.parent}.")
         if not manifest_path.exists():
             raise BadInputError(
                 f"{path}: this is not a store (it has no manifest.json). Make one with `viscera prepare`."
             )
-        return cls.of_manifest(Path(path), manifest_path)
+        return cls.of_manifest(path, manifest_path)
 
     @classmethod
     def of_manifest(cls, path: Path, manifest_path: Path) -> "Store":
@@ -262,8 +264,8 @@ class Store:
         number = self.manifest.prepare.folds
         if number == 0:
             raise BadInputError(f"{self.path}: this store has no folds. Prepare it again with --folds 5.")
-        if fold != "all" and not 0 <= fold < number:
-            raise BadInputError(f"{self.path}: there is no fold {fold}; 0 to {number - 1}, or all, were expected.")
+        if fold != "all" and not (isinstance(fold, int) and 0 <= fold < number):
+            raise BadInputError(f"{self.path}: there is no fold {fold!r}; 0 to {number - 1}, or all, were expected.")
 
         def split(record: CaseRecord) -> Split | None:
             if record.fold is None:

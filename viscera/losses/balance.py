@@ -207,7 +207,8 @@ class WeightSchedule:
         return self.end is self.start
 
     def at(self, step: int) -> Weights:
-        """(L,) at a step."""
+        """(L,) at a step, 0 or more."""
+        refuse_non_number("step", step)
         share = min(max((step - self.first_step) / (self.last_step - self.first_step), 0.0), 1.0)
         if self.constant or share in {0.0, 1.0}:
             return self.end if share == 1.0 else self.start

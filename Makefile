@@ -169,8 +169,10 @@ bench: install install-bench
 	$(BIN)/python -m benchmarks.bench_patients
 	$(BIN)/python -m benchmarks.bench_diagnostics
 	$(BIN)/python -m benchmarks.bench_batch_norm
+	$(BIN)/python -m benchmarks.bench_designs
 	$(BIN)/python -m benchmarks.bench_busy
 	$(BENCH)/bin/python -m benchmarks.bench_dicom
+	$(BIN)/python -m benchmarks.bench_dicom_out
 	$(BENCH)/bin/python -m benchmarks.bench_prepare
 	$(BENCH)/bin/python -m benchmarks.bench_surface
 	$(BENCH)/bin/python -m benchmarks.bench_dice

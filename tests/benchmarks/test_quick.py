@@ -1,4 +1,4 @@
-"""Every benchmark takes `--quick`, says so, and refuses what it does not know."""
+"""Every benchmark takes `--quick`, says so, refuses what it does not know, and is run by `make bench`."""
 
 import importlib
 import re
@@ -40,6 +40,12 @@ def test_an_unknown_option_is_refused(
     assert ended_with(name, ["--quick", "--no-such-option"], monkeypatch, tmp_path) == 2
     assert "--no-such-option" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
+
+
+def test_make_runs_every_benchmark() -> None:
+    makefile = (BENCHMARKS.parent / "Makefile").read_text(encoding="utf-8")
+    commands = set(re.findall(r"^\t\$.*-m benchmarks\.(bench_\w+)", makefile, re.MULTILINE))
+    assert commands == set(NAMES)
 
 
 @pytest.mark.parametrize(("name", "more"), [("bench_precision", []), ("bench_modes", []), ("bench_modes", ["--real"])])

@@ -299,7 +299,8 @@ def _costs(results: Mapping[str, Any], minutes: Sequence[float]) -> list[str]:
         steps = [str(cost.steps_within(m)) for m in minutes]
         rows.append([values["title"], *times, mirrored, str(cost.fast), *steps])
         told = "; ".join(
-            f"{_TITLES.get(name, name.replace('_', ' '))}: {value}" for name, value in values["settings"].items()
+            f"{_TITLES.get(name, name.replace('_', ' '))}: {_words(value)}"
+            for name, value in values["settings"].items()
         )
         tried = "; ".join(f"{name} {value:.3g} s" for name, value in values["step_s_by_setting"].items())
         lines.append(
@@ -355,6 +356,10 @@ def _missing(results: Mapping[str, Any]) -> list[str]:
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return str(tabulate(rows, heads, tablefmt="pipe", disable_numparse=True))
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) and isinstance(value[0], str) else str(value)
 
 
 _TITLES = {"window": "patch", "windows_a_step": "patches per step"}  # as of settings in the results

@@ -10,6 +10,7 @@ Simulated studies (`benchmarks.null_luck`), tested by what the report tests with
 - `verdicts`: six claims whose differences lie on the margin: the share of studies in which any has a verdict.
 - `coverage`: the share of 95 % intervals of a difference, and of an arm's mean, that hold the true one.
 - `equivalence`: the chance that claim 5 is supported where both rates are equal.
+- `missing`: stars and coverage where scores are missing (`benchmarks.null_missing`).
 """
 
 import argparse
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from benchmarks.null_luck import LUCK, SCENARIOS, Array, Scenario, crossed_of_means, skewed
+from benchmarks.null_missing import ALPHA, ARMS, ORGANS, PATTERNS, TESTS, missing
 from benchmarks.null_studies_page import write_page
 from benchmarks.record import RESULTS, record
 from viscera.metrics.crossed import CrossedMeans
@@ -33,11 +35,8 @@ from viscera.metrics.signed_rank import signed_rank_sides, signed_rank_test
 from viscera.study.report.claim_rules import Contrast, weigh, within
 from viscera.study.report.claims import ALIKE
 
-ALPHA = 0.05
 PATIENTS = (8, 16, 37)
 SEEDS = tuple(range(1, 11))
-ARMS, ORGANS = 6, 7
-TESTS = ARMS * (ARMS - 1) // 2 * ORGANS
 _AT_ONCE = 100  # studies in memory
 _FORMER_MARGIN = 3.0
 Row = dict[str, Any]
@@ -290,6 +289,12 @@ def figures(*, quick: bool = False) -> dict[str, list[Row]]:
         ],
         "equivalence": [
             equivalence(LUCK, p, s, 20 if quick else 200) for p, s in grid((5,) if quick else (5, 7, 10, 20))
+        ],
+        "missing": [
+            missing(LUCK, pattern, p, s, 4 if quick else 1500)
+            for pattern in PATTERNS
+            for p, s in grid(enough)
+            if p in {8, 37}
         ],
     }
 

@@ -188,6 +188,28 @@ def test_intervals_widen_with_the_patients_and_the_seeds(make_study: StudyMaker)
     assert spread_of(make_study([alike[0]] * 6), "original").half_width[ARMS[3]]["liver"] == pytest.approx(0)
 
 
+def test_a_seed_that_is_scored_in_part_changes_no_mean_of_seeds_and_cases_that_add(make_study: StudyMaker) -> None:
+    # every arm: five cases from 40 to 60 %, the second seed 20 points better; the first arm lacks three of its cases
+    of_seeds = [np.linspace(0.4, 0.6, 5)[:, None] + np.full(7, gain) for gain in (0.0, 0.2)]
+    whole = [rows_of(of) for of in of_seeds]
+    missing = [whole[0], tuple(row for row in whole[1] if row.case in {"case_000", "case_001"})]
+    study = make_study([*missing, *whole * 5], seeds=(0, 1))
+    spread, first = spread_of(study, "original"), compare(study, "original").rows[0]
+    assert spread.high[ARMS[0]].dropna().tolist() == pytest.approx(spread.high[ARMS[1]].dropna().tolist())
+    assert {spread.stability[arm].best for arm in ARMS} == {1.0}
+    assert first.mean == pytest.approx(0)
+    assert first.n == 5
+
+
+def test_seeds_with_cases_of_their_own_have_no_interval(make_study: StudyMaker) -> None:
+    rows = rows_of(np.linspace(0.4, 0.6, 6)[:, None] + np.zeros(7))
+    parts = [tuple(row for row in rows if row.case in names) for names in ({"case_000", "case_001"}, {"case_002"})]
+    study = make_study(parts * 6, seeds=(0, 1))
+    first = compare(study, "original").rows[0]
+    assert (first.n, first.mean_low, first.mean_high, first.p_trainings) == (3, None, None, 1)
+    assert spread_of(study, "original").low.isna().to_numpy().all()
+
+
 def test_one_arm_alone_has_no_other(study_of_dice: StudyMaker) -> None:
     grid = {"study.weightings": ("uniform",), "study.learning_rates": (0.01,)}
     study = study_of_dice(lambda *_: 0.5, **grid)

@@ -6,13 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from viscera.metrics.crossed import crossed_means, joined_columns
+from viscera.metrics.crossed import completed, crossed_means, joined_columns
 from viscera.metrics.statistics import Array, bootstrap_means, rank_range, rank_shares
 from viscera.study.results import StudyResult
 from viscera.study.score_table import Sample
 
 DRAWS = 2000
 _ROUNDING = 1e-9  # points of Dice
+_DECIMALS = 12  # of Dice, 0 to 1: beyond, equal arms differ by rounding
 
 
 class RankStability(NamedTuple):
@@ -68,11 +69,11 @@ def spread_of(study: StudyResult, grid: str) -> Spread:
 
 def _stability(sample: Sample) -> dict[str, RankStability]:
     """Patients and seeds are drawn again, the same for all arms."""
-    organs = np.stack([sample.of_arm(arm)[:, :, 1:] for arm in sample.arms])
+    organs = np.stack([completed(sample.of_arm(arm)[:, :, 1:]) for arm in sample.arms])
     patients_A = (~np.isnan(organs).all(axis=2)).sum(axis=1).max(axis=1, initial=0)
     stability: dict[str, RankStability] = {}
     if patients_A.max(initial=0) >= 2:
-        foreground_DA = _mean_of_draws(bootstrap_means(organs, DRAWS))
+        foreground_DA = np.round(_mean_of_draws(bootstrap_means(organs, DRAWS)), _DECIMALS)
         for name, shares in zip(sample.arms, rank_shares(foreground_DA), strict=True):
             if not np.isnan(shares).any():
                 stability[name] = RankStability(float(shares[0]), *rank_range(shares))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations, product
-from math import ceil
+from math import ceil, isnan
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -246,8 +246,8 @@ def _with_numbers(cells: Sequence[Comparison], tests: PairedTests) -> list[Compa
             row = row._replace(
                 statistic=signed_rank_statistic(pairs),
                 p=float(p_ranks[at]),
-                mean_low=float(low[at]),
-                mean_high=float(high[at]),
+                mean_low=None if isnan(low[at]) else float(low[at]),
+                mean_high=None if isnan(high[at]) else float(high[at]),
                 p_mean=float(p_means[at]),
                 p_trainings=float(p_trainings[at]) if seeds >= FEWEST_PAIRS else None,
             )

@@ -209,18 +209,40 @@ def test_a_lost_organ_and_its_reason_are_named(tmp_path: Path, tiny_run: Path) -
         diagnose_run(run.path)
 
 
+def starved(organ: str, dice: float, **outcome: object) -> list[LoggedStep]:
+    """A curve at whose end one organ has next to no gradient; all others are learnt."""
+    line: dict[str, object] = {
+        "dice": dict.fromkeys(CLASS_NAMES, 0.9) | {organ: dice},
+        "gradient_share": dict.fromkeys(CLASS_NAMES, 1 / 7) | {organ: 1e-6},
+        **{key: {organ: value} for key, value in outcome.items()},
+    }
+    return [LoggedStep.from_line({"step": n, **line}) for n in range(1, 9)]
+
+
 def test_a_class_that_vanished_is_not_laid_at_the_weights() -> None:
     """Equal weights are not to blame: the gradient of Eq. 2 at a logit has the class's probability as a factor."""
-    shares = dict.fromkeys(CLASS_NAMES, 1 / 7) | {"pancreas": 1e-6}
-    dice = dict.fromkeys(CLASS_NAMES, 0.9) | {"pancreas": 0.0}
-    curve = [LoggedStep.from_line({"step": n, "dice": dice, "gradient_share": shares}) for n in range(1, 9)]
-    train = Config().train
+    curve, train = starved("pancreas", 0.0, volume_ratio=0.0), Config().train
     (equal,) = run_advice(curve, None, train, [1.0] * 8, ABDOMEN)
-    assert "pancreas" in equal
-    assert "next to no probability" in equal
+    assert equal.startswith("pancreas: less than a tenth of an equal share of the gradient, although its weight is")
+    assert "next to no probability for a class that is empty" in equal
     assert "train.rate_schedule.warm_up" in equal
     (light,) = run_advice(curve, None, train, [1.0] * 7 + [1e-4], ABDOMEN)
     assert "This is due to the class weights" in light
+
+
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        ({"volume_ratio": 60.0, "mostly_called": "pancreas"}, "is predicted over more than 3 times its volume"),
+        ({"volume_ratio": 60.0, "mostly_called": "liver"}, "is predicted over more than 3 times its volume"),
+        ({"volume_ratio": 0.9, "mostly_called": "liver"}, "is sure of a class, whether it is right or wrong"),
+        ({}, "is sure of a class, whether it is right or wrong"),  # volumes were not logged
+    ],
+)
+def test_why_a_class_has_no_gradient_follows_from_its_volume(outcome: dict[str, object], said: str) -> None:
+    (advice,) = run_advice(starved("pancreas", 0.03, **outcome), None, Config().train, [1.0] * 8, ABDOMEN)
+    assert said in advice
+    assert "no probability" not in advice
 
 
 def with_curve(run: Path, copy: Path, lines: list[dict[str, object]]) -> Path:

@@ -22,6 +22,7 @@ from viscera.io.store import Store
 from viscera.losses.balance import POWERS, WeightSchedule
 from viscera.metrics.learning import (
     FAILING_DICE,
+    FLOODED_RATIO,
     WORDS,
     Flag,
     LoggedStep,
@@ -207,23 +208,14 @@ def run_advice(
     weights: Sequence[float],  # (L,) of its last checkpoint
     classes: ClassTable,
 ) -> Iterator[str]:
-    """Plain sentences about what went wrong in a run; none only where every organ is measured and learnt.
-
-    A class that gets little gradient although its weight would give it enough has vanished: the derivative of the
-    softmax, and with it that of Eq. 2, is proportional to the class's own probability, which is next to 0 everywhere.
-    """
+    """Plain sentences about what went wrong in a run; none only where every organ is measured and learnt."""
     last, gap = curve[-1], statistics_gap(curve[-1])
     if gap is not None:
         yield f"{str(gap)[0].upper()}{str(gap)[1:]}. {batch_norm_remedy(train.batch_norm)}"
     enough = starving_share(len(classes))
     starved = [flag.organ for flag in flags(curve, classes) if flag.share is not None and flag.share < enough]
     weighted = {name for name, w in zip(classes.names, weights, strict=True) if w >= enough * sum(weights)}
-    if vanished := [organ for organ in starved if organ in weighted]:
-        yield (
-            f"{_listed(vanished)}: less than a tenth of an equal share of the gradient, although their weight is large "
-            "enough. The network predicts next to no probability for them anywhere, and the gradient of Dice is "
-            f"proportional to that. {_REVIVE}"
-        )
+    yield from _of_starved([organ for organ in starved if organ in weighted], last)
     if outweighed := [organ for organ in starved if organ not in weighted]:
         yield (
             f"{_listed(outweighed)}: less than a tenth of an equal share of the gradient. This is due to the class "
@@ -243,6 +235,39 @@ def run_advice(
         yield f"{_listed(unseen)}: in none of the training patches that are measured, so nothing is known of them."
     if kept is not None and kept < _KEPT:
         yield f"Adam's epsilon left {kept:.1%} of the step: the gradient is small compared with it. {_ENLARGE}"
+
+
+def _of_starved(organs: Sequence[str], last: LoggedStep) -> Iterator[str]:
+    """A sentence for those that get little gradient for the same reason, although their weights would give them enough.
+
+    The derivative of the softmax is p (1 - p) with the class's probability p, so nothing comes of where p is near 0, as
+    everywhere for an empty class, or near 1. And that of Eq. 2 at its own voxels is (D - I) / D², as in
+    docs/decisions/0039: for a flooded class, whose D is large, small everywhere.
+    """
+    alike: dict[str, list[str]] = {}
+    for organ in organs:
+        alike.setdefault(_no_gradient(words_of(organ, last.outcome(organ))), []).append(organ)
+    for why, names in alike.items():
+        whose = "its weight is" if len(names) == 1 else "their weights are"
+        yield (
+            f"{_listed(names)}: less than a tenth of an equal share of the gradient, although {whose} large enough. "
+            f"{why} {_REVIVE}"
+        )
+
+
+def _no_gradient(words: Sequence[str]) -> str:
+    """Why a class of a large enough weight gets little gradient, by the words for what became of it."""
+    if "empty" in words:
+        return (
+            "The network predicts next to no probability for a class that is empty, and the gradient of Dice is "
+            "proportional to that."
+        )
+    if "flooded" in words:
+        return (
+            f"A class that is flooded is predicted over more than {FLOODED_RATIO:g} times its volume: the gradient of "
+            "Dice shrinks as that volume grows, and vanishes where the network is sure of its voxels."
+        )
+    return "The gradient of Dice vanishes where the network is sure of a class, whether it is right or wrong."
 
 
 def _listed(names: Sequence[str]) -> str:

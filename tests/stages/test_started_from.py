@@ -11,11 +11,12 @@ from viscera.card.card_stage import write_card
 from viscera.core.config import Config, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.engine.fold_runs import runs_by_fold
+from viscera.io import started_from
 from viscera.io.records import read_json, write_record
 from viscera.io.runlog import RunFolder
 from viscera.io.started_from import StartedFrom, seen_before, trained_on
 from viscera.io.store import Store
-from viscera.io.training_data import training_set_sha256
+from viscera.io.training_data import sha256_of_cases, training_set_sha256
 from viscera.stages.calibrate import calibrate
 from viscera.stages.prepare import prepare
 from viscera.stages.train import train
@@ -83,6 +84,29 @@ def test_it_counts_on_which_cases_its_own_start_was_trained(store: Store) -> Non
     nothing_held_out = store.of_fold("all")
     assert not seen_before(["elsewhere"], nothing_held_out).nothing  # the test case
     assert seen_before([training_set_sha256(nothing_held_out)], nothing_held_out).nothing
+
+
+def test_leave_one_out_of_many_cases_takes_one_hash_of_each_fold_and_no_view(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """50 folds of one case each, 50 runs: every training set is hashed once, not 50 times; a stranger's set as well."""
+    (record, *_) = (each for each in store.manifest.cases.values() if each.fold is not None)
+    cases = {
+        f"case_{n:02}": record.model_copy(update={"fold": n, "sha256": {"image.npy": f"i{n}", "labels.npy": f"l{n}"}})
+        for n in range(50)
+    }
+    settings = store.manifest.prepare.model_copy(update={"folds": 50})
+    many = Store(store.path, store.manifest.model_copy(update={"cases": cases, "prepare": settings}))
+    views = [many.of_fold(fold) for fold in range(50)]
+    sets, hashed = [training_set_sha256(view) for view in views], []
+    monkeypatch.setattr(started_from, "sha256_of_cases", lambda files: hashed.append(1) or sha256_of_cases(files))
+    monkeypatch.setattr(Store, "of_fold", lambda *_: pytest.fail("a view is made of each case"))
+    monkeypatch.setattr(Store, "open", lambda _: many)
+    for fold, view in enumerate(views):
+        assert seen_before([sets[fold]], view).nothing
+        assert seen_before([sets[fold - 1]], view).cases == (f"case_{fold:02}",)
+        assert not seen_before(["elsewhere"], view).all_known
+    assert len(hashed) == 51  # and that of all folds
 
 
 def test_of_another_store_it_is_not_known_which_is_said_wherever_it_counts(

@@ -1,14 +1,16 @@
 """Which run's weights a training began with, `started_from.json`, and on which cases those had been trained."""
 
+import functools
 import logging
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from viscera.core.errors import BadInputError
+from viscera.io.manifest import CaseRecord
 from viscera.io.records import read_json, validated, write_record
 from viscera.io.runlog import RunFolder
 from viscera.io.store import Store
-from viscera.io.training_data import TrainingData, training_set_sha256
+from viscera.io.training_data import TrainingData, files_of, sha256_of_cases, training_set_sha256
 
 log = logging.getLogger(__name__)
 _WITH_AN_ORGAN = 2  # classes, background among them
@@ -88,19 +90,40 @@ def seen_before(training_sets: Iterable[str], view: Store) -> SeenBefore:
     compared, so that a case that the store holds twice counts. `view` is the store as the training sees it
     (`Store.of_fold`).
     """
-    store, records = Store.open(view.path), view.manifest.cases
-    folds = store.manifest.prepare.folds
-    views = [store, *(store.of_fold(fold) for fold in ("all", *range(folds)) if folds)]
-    images_of = {training_set_sha256(each): _images(each) for each in reversed(views)}
-    sets = set(training_sets)
+    records, sets = view.manifest.cases, set(training_sets)
+    in_folds = tuple((record.fold, files_of(record)) for record in records.values() if record.fold is not None)
+    by_fold = {sha256: fold for fold, sha256 in _sets_of_folds(in_folds) if sha256 in sets}
+    images_of = {
+        sha256: frozenset(_image(record) for record in records.values() if record.fold not in {None, fold})
+        for sha256, fold in by_fold.items()
+    }
+    if not sets <= images_of.keys():
+        store = Store.open(view.path)  # its own split, not a fold's
+        images_of[training_set_sha256(store)] = _images(store)
     seen = frozenset().union(*(images for sha256, images in images_of.items() if sha256 in sets))
     held_out = [name for name in view.names() if records[name].split in {"validation", "test"}]
-    cases = tuple(name for name in held_out if records[name].sha256["image.npy"] in seen)
+    cases = tuple(name for name in held_out if _image(records[name]) in seen)
     return SeenBefore(cases, len(held_out), sets <= images_of.keys())
 
 
-def _images(view: Store) -> frozenset[str]:
-    return frozenset(view.manifest.cases[name].sha256["image.npy"] for name in view.names("train"))
+@functools.lru_cache(maxsize=4)
+def _sets_of_folds(cases: tuple[tuple[int | None, str], ...]) -> tuple[tuple[int | None, str], ...]:
+    """Each fold with the SHA-256 of its training set, and None with that of all folds, by the cases' folds and files.
+
+    Kept, because a cross-validation asks for each of its runs, and hashing N sets of N cases takes N².
+    """
+    folds = sorted({fold for fold, _ in cases if fold is not None})
+    return tuple(
+        (held_out, sha256_of_cases(files for fold, files in cases if fold != held_out)) for held_out in (None, *folds)
+    )
+
+
+def _images(store: Store) -> frozenset[str]:
+    return frozenset(_image(store.manifest.cases[name]) for name in store.names("train"))
+
+
+def _image(record: CaseRecord) -> str:
+    return record.sha256["image.npy"]
 
 
 def refuse_seen_before(folder: RunFolder, view: Store) -> None:

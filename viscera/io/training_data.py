@@ -13,7 +13,7 @@ from viscera.core.config import ClassNames
 from viscera.core.geometry import AxisOrder, Geometry
 from viscera.core.settings import Settings
 from viscera.io.checkpoint import Checkpoint
-from viscera.io.manifest import Split
+from viscera.io.manifest import CaseRecord, Split
 from viscera.io.records import read_json, validated
 from viscera.io.runlog import RunFolder
 from viscera.io.splits import split_sizes
@@ -141,8 +141,14 @@ def training_set_sha256(store: Store, split: Split = "train") -> str:
 
     Or of those of another split. The names of the cases have no part in it.
     """
-    files = sorted(
-        f"{record.sha256['image.npy']} {record.sha256['labels.npy']}"
-        for record in map(store.manifest.cases.__getitem__, store.names(split))
-    )
-    return hashlib.sha256("\n".join(files).encode()).hexdigest()
+    return sha256_of_cases(map(files_of, map(store.manifest.cases.__getitem__, store.names(split))))
+
+
+def files_of(record: CaseRecord) -> str:
+    """Which image and labels a case has, by their checksums."""
+    return f"{record.sha256['image.npy']} {record.sha256['labels.npy']}"
+
+
+def sha256_of_cases(files: Iterable[str]) -> str:
+    """Of a set of cases by `files_of` each, in any order."""
+    return hashlib.sha256("\n".join(sorted(files)).encode()).hexdigest()

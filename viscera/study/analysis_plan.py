@@ -16,8 +16,9 @@ from viscera.core.arms import arms_of
 from viscera.core.config import ClassNames, Config, StudyConfig
 from viscera.core.settings import Settings, fields_of
 from viscera.core.wording import counted
-from viscera.io.records import read_json, validated, write_record
+from viscera.io.records import read_sealed, validated, write_record
 from viscera.io.runlog import StudyFolder, StudyRecord
+from viscera.io.seals import Seal
 from viscera.io.store import Store
 from viscera.io.training_data import training_set_sha256
 
@@ -102,16 +103,17 @@ class AnalysisPlan(Settings):
 
 
 def read_analysis_plan(folder: StudyFolder) -> tuple[AnalysisPlan | None, bool]:
-    """The plan of a study, None where it has none; and whether it is as it was written, by its hash.
+    """The plan of a study, None where it has none; and whether it is as it was written, by its hash and its checksum.
 
-    Raises BadInputError where it is damaged.
+    Raises BadInputError where it is no plan any more.
     """
     path = folder.plan_path
     if not path.exists():
         return None, False
-    content = read_json(path)
+    content, seal = read_sealed(path)
     hashed = content.pop("sha256", "") if isinstance(content, dict) else ""
-    return validated(AnalysisPlan, content, path, "Restore it from a copy."), hashed == _sha256(content)
+    plan = validated(AnalysisPlan, content, path, "Restore it from a copy.")
+    return plan, seal is not Seal.BROKEN and hashed == _sha256(content)
 
 
 def planned_settings(config: Config) -> dict[str, Any]:
@@ -129,5 +131,5 @@ def planned_settings(config: Config) -> dict[str, Any]:
 
 
 def _sha256(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -32,7 +32,8 @@ from viscera.study.analysis_plan import AnalysisPlan
 from viscera.study.find_rates import find_rates
 from viscera.study.fuse import fuse_study
 from viscera.study.outset import outset_text
-from viscera.study.plan import StudyPlan, keep_plan, make_plan, renewed_plan
+from viscera.study.plan import StudyPlan, make_plan
+from viscera.study.plan_keeping import keep_plan, renewed_plan
 from viscera.study.report.plan_section import analysis_rules
 from viscera.study.report.report_stage import make_report
 from viscera.study.worker import News, pass_on, run_in_worker, run_task, start_worker
@@ -92,10 +93,12 @@ def run_study(  # noqa: PLR0913 - a stage takes its artifacts and its configurat
 def plan_study(store_path: Path, study_path: Path, config: Config) -> AnalysisPlan:
     """Write what a study is to run and how it is to be analysed, and train nothing; `run_study` goes on from there.
 
+    In place of an earlier plan, whatever that was, as long as no run of the study has begun.
+
     Raises BadInputError as `run_study` does, and where a run of the study has begun.
     """
     store = Store.open(store_path).of_fold(config.train.fold)
-    with _planned(study_path, store, config) as plan:
+    with _planned(study_path, store, config, anew=True) as plan:
         if plan.begun is not None:
             raise BadInputError(
                 f"{plan.begun.path}: this run has begun, and a plan is made before the first run. Plan another folder, "
@@ -106,12 +109,12 @@ def plan_study(store_path: Path, study_path: Path, config: Config) -> AnalysisPl
 
 
 @contextlib.contextmanager
-def _planned(study_path: Path, store: Store, config: Config) -> Iterator[StudyPlan]:
+def _planned(study_path: Path, store: Store, config: Config, *, anew: bool = False) -> Iterator[StudyPlan]:
     """The plan of a study, whose folder is this process's; what is refused is refused before the folder is made."""
     folder = StudyFolder(study_path)
-    make_plan(folder, store, config)
+    make_plan(folder, store, config, anew=anew)
     with exclusive(study_path):
-        yield make_plan(folder, store, config)
+        yield make_plan(folder, store, config, anew=anew)
 
 
 def _side_by_side(plan: StudyPlan) -> int:

@@ -1,7 +1,6 @@
 """What a study is to run: made once, before anything is trained, and handed to all who act on it."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from viscera.engine.feed import feed_of, training_cases
 from viscera.engine.hardware import choose_device
 from viscera.engine.precision_probe import as_before, decided
 from viscera.io.files import is_occupied
-from viscera.io.remote.mirror_index import address_of
+from viscera.io.remote.mirror_index import address_of, remove
 from viscera.io.runlog import RunFolder, StudyFolder, StudyRecord, read_config
 from viscera.io.store import Store
 from viscera.io.training_data import TrainingData, training_set_sha256
 from viscera.stages.predict import unpredicted
-from viscera.study.analysis_plan import AnalysisPlan, read_analysis_plan
 
 log = logging.getLogger(__name__)
 _DRAWN_LATER = {"folds"}  # of a store, without another split
@@ -84,16 +82,25 @@ class StudyPlan:
         return next((task.run for task in self.tasks if task.run.has_begun), None)
 
     def write(self) -> None:
-        """Write `study.yaml`; says where that adds iterations."""
-        now = self.record.all_stages[-1]
-        if self.folder.record_path.exists() and (before := self.folder.read_record().all_stages[-1]) < now:
-            log.warning("%s: extended from %s to %s iterations.", self.folder.path, before, now)
+        """Write `study.yaml`; says where that adds iterations.
+
+        What was made for other settings before the first run, forecasts and rate tests, is deleted.
+        """
+        before = self.folder.read_record() if self.folder.record_path.exists() else None
+        now = self.record.all_stages
+        if before is not None and before.all_stages[-1] < now[-1] and len(now) > 1:
+            log.warning("%s: extended from %s to %s iterations.", self.folder.path, before.all_stages[-1], now[-1])
+        if before is not None and self.begun is None and _other_trainings(before, self.record):
+            for path in (self.folder.forecast_path, *self.folder.rate_ranges.glob("*.json")):
+                remove(path)
         store = address_of(self.store)
         self.folder.write_record(self.record.model_copy(update={"store": store}))
 
 
-def make_plan(folder: StudyFolder, store: Store, config: Config) -> StudyPlan:
+def make_plan(folder: StudyFolder, store: Store, config: Config, *, anew: bool = False) -> StudyPlan:
     """Plan a study, or extend the one that is there; nothing is written.
+
+    One of which no run has begun is not extended where it is to be planned `anew`.
 
     Raises:
         BadInputError: a folder of something else; cases are missing; settings that cannot be, or others than so far;
@@ -103,8 +110,14 @@ def make_plan(folder: StudyFolder, store: Store, config: Config) -> StudyPlan:
     before = folder.read_record() if folder.record_path.exists() else None
     training = _as_all_arms(folder, before, config, store)
     record = _record(store, config.model_copy(update={"prepare": store.manifest.prepare, "train": training}))
-    if before is not None:
-        record = _extended(folder, before, record)
+    has_begun = before is not None and StudyPlan.of(folder, before).begun is not None
+    if before is not None and (has_begun or not anew):
+        try:
+            record = _extended(folder, before, record, has_begun=has_begun)
+        except BadInputError as error:
+            if has_begun:
+                raise
+            raise BadInputError(f"{error} None of its runs has begun, so --plan-only can plan it anew.") from error
     plan = StudyPlan.of(folder, record)
     _refuse_missing_cases(store, plan)
     if record.config.study_evaluation.calibration and record.config.evaluate.grid == "prepared":
@@ -118,37 +131,6 @@ def make_plan(folder: StudyFolder, store: Store, config: Config) -> StudyPlan:
     return plan
 
 
-def keep_plan(plan: StudyPlan, store: Store, rules: Mapping[str, float]) -> None:
-    """Write the analysis plan of a study, or write it anew, as long as none of its runs has begun.
-
-    Afterwards it stays as it is, or is not there. Raises BadInputError where it is damaged.
-    """
-    if plan.begun is None:
-        renewed_plan(plan, store, rules)
-    else:
-        read_analysis_plan(plan.folder)
-
-
-def renewed_plan(plan: StudyPlan, store: Store, rules: Mapping[str, float]) -> AnalysisPlan:
-    """The analysis plan of a study of which no run has begun: the one that is there, or one of now.
-
-    One of now is written where there is none, or one that says other. Raises BadInputError where it is damaged.
-    """
-    before, _ = read_analysis_plan(plan.folder)
-    now = AnalysisPlan.of(plan.record, store, rules)
-    if before is not None and before.says_as(now):
-        return before
-    if before is not None:
-        log.warning(
-            "%s: other settings than planned, and nothing has been trained: written again (SHA-256 %s, before %s).",
-            plan.folder.plan_path,
-            now.sha256,
-            before.sha256,
-        )
-    now.write(plan.folder)
-    return now
-
-
 def refuse_unpredicted(run: RunFolder, store: Store) -> None:
     """Refuse a run that came without weights and does not bring its label maps of all test cases, unchanged."""
     missing = unpredicted(store, store.names("test"), run.predictions)
@@ -157,6 +139,19 @@ def refuse_unpredicted(run: RunFolder, store: Store) -> None:
             f"{run.path}: it has no last.pt, and no label map of {listed(missing)} that fits the store. Copy "
             "its last.pt or its predictions too, or delete the run to train it here."
         )
+
+
+def _other_trainings(before: StudyRecord, now: StudyRecord) -> bool:
+    """Whether an arm of the same name is trained with other settings, or on other cases."""
+    (old, old_study), (new, new_study) = (
+        (each.config.train.model_copy(update={"iterations": 0}), each.config.study) for each in (before, now)
+    )
+    return (
+        before.training_sha256 != now.training_sha256
+        or bool(differences(old, new, ANOTHER_MODEL))
+        or any(new_study.variants.get(name, of) != of for name, of in old_study.variants.items())
+        or any(new_study.weights.get(name, of) != of for name, of in old_study.weights.items())
+    )
 
 
 def _record(store: Store, config: Config) -> StudyRecord:
@@ -190,8 +185,11 @@ def _as_all_arms(folder: StudyFolder, before: StudyRecord | None, config: Config
     return decided(config.train, len(store.classes), choose_device(config.train.device))
 
 
-def _extended(folder: StudyFolder, before: StudyRecord, now: StudyRecord) -> StudyRecord:
-    """The record of a study that goes on: its arms and stages, and those of now added."""
+def _extended(folder: StudyFolder, before: StudyRecord, now: StudyRecord, *, has_begun: bool) -> StudyRecord:
+    """The record of a study that goes on: its arms and stages, and those of now added.
+
+    As long as none of its runs has begun there is nothing to score after fewer iterations.
+    """
     if before.classes != now.classes:
         raise BadInputError(
             f"{now.store}: its classes are {', '.join(now.classes)}; the study {folder.path} was started with "
@@ -218,7 +216,7 @@ def _extended(folder: StudyFolder, before: StudyRecord, now: StudyRecord) -> Stu
             f"back. Give --iterations {stages[-1]} or more, or another folder."
         )
     if iterations > stages[-1]:
-        stages = (*stages, iterations)
+        stages = (*stages, iterations) if has_begun else (iterations,)
     grid = extended(folder, before.config.study, now.config.study)
     return now.model_copy(update={"stages": stages, "config": now.config.model_copy(update={"study": grid})})
 

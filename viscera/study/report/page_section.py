@@ -36,6 +36,7 @@ class Report:
     rate_ranges: Sequence[RateRange] = ()  # learning-rate range tests, where some were made
     plan: AnalysisPlan | None = None  # from before the first run; None where there is none
     plan_unchanged: bool = False  # whether its hash is that of its content
+    plan_is_damaged: bool = False  # it is there, and cannot be read
     test_sha256: str = ""  # of the test cases as the store holds them now; empty where it is not available
     _made: dict[Callable[..., Any], Any] = field(default_factory=dict, init=False, repr=False)
 

@@ -131,7 +131,7 @@ def _hash(sha256: str) -> str:
 def _values(report: Report) -> Mapping[str, object]:
     plan, study = report.plan, report.study
     if plan is None:
-        return {"plan": None}
+        return {"plan": None, "damaged": report.plan_is_damaged}
     changed = changes(plan, study, report.test_sha256)
     added = any(change.what in {"arms", "seeds", "iterations"} for change in changed)
     return {
@@ -145,7 +145,7 @@ def _values(report: Report) -> Mapping[str, object]:
 
 def _brief(report: Report) -> str:
     if report.plan is None:
-        return "nothing was planned in advance"
+        return "the plan cannot be read" if report.plan_is_damaged else "nothing was planned in advance"
     changed = len(changes(report.plan, report.study, report.test_sha256))
     if not report.plan_unchanged:
         return "the plan was changed afterwards"

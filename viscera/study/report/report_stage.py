@@ -122,7 +122,8 @@ def read_report(study: Path) -> Report:
         if path.exists():
             with noted(problems):
                 rate_ranges.append(read_rate_range(path))
-    return Report(result, scene, problems, rate_ranges, plan, unchanged, test_sha256)
+    damaged = plan is None and folder.plan_path.exists()
+    return Report(result, scene, problems, rate_ranges, plan, unchanged, damaged, test_sha256)
 
 
 def read_study(study: Path) -> StudyResult:

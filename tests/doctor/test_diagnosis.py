@@ -11,6 +11,7 @@ from viscera.core.anatomy import ABDOMEN, CLASS_NAMES
 from viscera.core.config import Config, LossConfig, PrepareConfig
 from viscera.core.errors import BadInputError
 from viscera.core.progress import Progress
+from viscera.core.resolve import with_settings
 from viscera.doctor.diagnosis import diagnose, diagnose_run, run_advice
 from viscera.doctor.diagnosis_text import diagnosis_text, run_diagnosis_text
 from viscera.doctor.probe_text import COLUMNS
@@ -54,6 +55,39 @@ def test_an_absent_class_is_shown(
     )
     prepare(raw, tmp_path / "s", PrepareConfig(downsample=1, test_fraction=0))
     assert diagnose(tmp_path / "s", tiny_config()).cases_with_class == (2, 2, 2, 2, 2, 2, 1, 2)
+
+
+def test_a_class_of_no_training_case_and_one_of_a_single_case_are_not_called_failing(
+    tmp_path: Path,
+    make_nnunet: Callable[..., Path],
+    make_case: Callable[..., tuple[np.ndarray, np.ndarray]],
+    tiny_config: Configure,
+) -> None:
+    """Of five cases none has a pancreas; of the gallbladder one has a single voxel, in the corner of the scan."""
+    cases = {}
+    for number in range(5):
+        hu, labels = make_case(number)
+        labels = np.where(labels >= 6, 0, labels).astype(np.uint8)
+        if number == 0:
+            labels[0, 0, 0] = 6
+        cases[f"case_{number}"] = (hu, labels)
+    prepare(make_nnunet(tmp_path / "raw", cases), tmp_path / "s", PrepareConfig(downsample=1, test_fraction=0))
+    config = with_settings(tiny_config(patch=4), {"study.weightings": ["simple"]}, "test")
+    found = diagnose(tmp_path / "s", config)
+    assert found.cases_with_class[6:] == (1, 0)
+    for arm in found.arms:
+        assert (arm.absent, arm.unmet) == (("pancreas",), ("gallbladder",))
+        assert "pancreas" not in arm.failing
+        assert arm.failing_chance[6] < arm.failing_chance[7] == 1  # no batch that was looked at has a gallbladder
+    assert not [each for each in found.advice if "pancreas (" in each]
+    (said,) = [each for each in found.advice if each.startswith("pancreas")]
+    assert said.startswith("pancreas: not in the training cases, so no training can learn it. Add cases")
+    (rare,) = [each for each in found.advice if "fewer than half of the mini-batches" in each]
+    assert "gallbladder" in rare
+    text = diagnosis_text(found)
+    rows = [line.split()[1:] for line in text.splitlines() if line.startswith("pancreas ")]
+    assert [set(row) == {"–"} for row in rows] == [False, False, True, True]  # counts, weights, gradients, chances
+    assert "–: in none of the training patches that were looked at" in " ".join(text.split())
 
 
 def test_a_store_without_training_cases_is_bad_input(tmp_path: Path, tiny_config: Configure) -> None:
@@ -182,7 +216,8 @@ def test_a_run_says_what_happened_to_each_class(tiny_run: Path, tiny_store: Stor
     found = diagnose_run(tiny_run)
     lines = RunFolder(tiny_run).read_curve()
     assert (found.step, found.iterations) == (6, 6)
-    assert found.dice == tuple(lines[-1]["dice"].values())
+    pairs = zip(lines[-1]["dice"].values(), lines[-1]["volume_ratio"].values(), strict=True)
+    assert found.dice == tuple(None if ratio is None else dice for dice, ratio in pairs)  # None: no window has it
     assert found.weights == (1.0,) * 8
     assert found.step_kept == pytest.approx(1, abs=0.05)
     assert found.advice
@@ -243,6 +278,30 @@ def test_why_a_class_has_no_gradient_follows_from_its_volume(outcome: dict[str, 
     (advice,) = run_advice(starved("pancreas", 0.03, **outcome), None, Config().train, [1.0] * 8, ABDOMEN)
     assert said in advice
     assert "no probability" not in advice
+
+
+def test_a_class_of_no_training_case_is_said_to_be_that_and_no_more() -> None:
+    """Of simple weights of 1, 2 and so on that of a class without voxels is N: it has no part in the gradient."""
+    curve = starved("liver", 0.03, volume_ratio=0.0)
+    weights = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 1e6]
+    (said,) = run_advice(curve, None, Config().train, weights, ABDOMEN, ["pancreas"])
+    assert said.startswith("liver: less than a tenth of an equal share of the gradient, although its weight is large")
+
+
+def test_a_class_that_is_predicted_where_none_is_has_no_dice(tmp_path: Path, tiny_run: Path) -> None:
+    """Over windows without a pancreas a Dice of 0 says that it was predicted, and nothing of what was learnt."""
+    line = {
+        "dice": dict.fromkeys(CLASS_NAMES, 0.9) | {"pancreas": 0.0},
+        "gradient_share": dict.fromkeys(CLASS_NAMES[:-1], 1 / 7) | {"pancreas": 0.0},
+        "volume_ratio": dict.fromkeys(CLASS_NAMES, 1.0) | {"pancreas": None},
+        "mostly_called": dict.fromkeys(CLASS_NAMES) | {"pancreas": None},
+    }
+    found = diagnose_run(with_curve(tiny_run, tmp_path / "run", [{"step": n, **line} for n in range(1, 9)]))
+    assert found.dice[-1] is None
+    assert not found.flags
+    (said,) = found.advice
+    assert said.startswith("pancreas: in none of the training patches that are measured")
+    assert "failing" not in run_diagnosis_text(found)
 
 
 def with_curve(run: Path, copy: Path, lines: list[dict[str, object]]) -> Path:

@@ -1,5 +1,6 @@
 """From the Dice of a training in miniature to failing organs: what must hold whatever the constants are."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,20 @@ def test_an_arm_names_its_starving_and_failing_organs() -> None:
     chances = zip(forecast.failing_chance_low, forecast.failing_chance, forecast.failing_chance_high, strict=True)
     assert all(low <= chance <= high for low, chance, high in chances)
     assert forecast.failing_chance[3] > NAMED_ABOVE > max(forecast.failing_chance[4:])
+
+
+def test_a_class_that_no_training_case_has_is_forecast_by_name_alone() -> None:
+    """The list keeps its length and order: readers find a chance of 1 there, which names tell apart."""
+    dice = np.full((3, 8), 0.9)
+    dice[:, 7] = np.nan
+    shares = np.array([0.2, 0.2, 0.2, 0.2, 0.1, 0.1, 0.0, 0.0])
+    known = dataclasses.replace(outlook(dice, shares), absent=("pancreas",), unmet=("gallbladder",))
+    forecast = ArmForecast.of("simple_lr0.01", known)
+    assert (forecast.absent, forecast.unmet) == (("pancreas",), ("gallbladder",))
+    assert forecast.failing == forecast.starving == ()
+    assert (len(forecast.failing_chance), forecast.failing_chance[7]) == (8, 1)
+    # a share that was not measured is none of 0: the miniature has learnt it as well as the others
+    assert forecast.failing_chance[6] == forecast.failing_chance[5] < NAMED_ABOVE
 
 
 def test_nothing_is_said_of_what_is_not_foreseen() -> None:

@@ -1,7 +1,7 @@
 """Weights that have seen what a training holds out: refused where it is known, said where it is not."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -98,8 +98,13 @@ def test_leave_one_out_of_many_cases_takes_one_hash_of_each_fold_and_no_view(
     settings = store.manifest.prepare.model_copy(update={"folds": 50})
     many = Store(store.path, store.manifest.model_copy(update={"cases": cases, "prepare": settings}))
     views = [many.of_fold(fold) for fold in range(50)]
-    sets, hashed = [training_set_sha256(view) for view in views], []
-    monkeypatch.setattr(started_from, "sha256_of_cases", lambda files: hashed.append(1) or sha256_of_cases(files))
+    sets, hashed = [training_set_sha256(view) for view in views], list[str]()
+
+    def counting(files: Iterable[str]) -> str:
+        hashed.append(sha256_of_cases(files))
+        return hashed[-1]
+
+    monkeypatch.setattr(started_from, "sha256_of_cases", counting)
     monkeypatch.setattr(Store, "of_fold", lambda *_: pytest.fail("a view is made of each case"))
     monkeypatch.setattr(Store, "open", lambda _: many)
     for fold, view in enumerate(views):

@@ -1,6 +1,6 @@
 """`viscera doctor`: what a store means for each arm before anyone trains, and what happened in a run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -147,6 +147,9 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
     checkpoint = load_checkpoint(folder.last)
     classes, last = checkpoint.classes, curve[-1]
     kept = next((k for line in reversed(lines) if (k := step_kept(line)) is not None), None)
+    counts = zip(classes.names, checkpoint.class_voxel_counts.tolist(), strict=True)
+    absent = [name for name, count in counts if count == 0]
+    advice = run_advice(curve, kept, train, checkpoint.class_weights.tolist(), classes, absent)
     return RunDiagnosis(
         classes=classes.names,
         step=last.step,
@@ -159,7 +162,7 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
         gradient_share=tuple(recent_share(curve, name) for name in classes.names),
         step_kept=kept,
         flags=tuple(flags(curve, classes)),
-        advice=tuple(run_advice(curve, kept, train, checkpoint.class_weights.tolist(), classes)) or (_ALL_WELL,),
+        advice=(*advice, *_of_absent(absent)) or (_ALL_WELL,),
     )
 
 
@@ -193,7 +196,9 @@ def store_advice(
             f"Which organs will fail is not forecast for arms trained with {what}: the forecast was fitted to Adam on "
             "the Dice loss of the paper's network. The shares of the gradient are those of the Dice loss."
         )
-    rare = [name for name, share in batches_with_class.items() if share < _RARE]
+    absent = [name for name in classes if any(name in forecast.absent for forecast in forecasts)]
+    yield from _of_absent(absent)
+    rare = [name for name, share in batches_with_class.items() if share < _RARE and name not in absent]
     if rare:
         yield (
             f"{_listed(rare)}: in fewer than half of the mini-batches. A class that is absent from a batch contributes "
@@ -207,6 +212,7 @@ def run_advice(
     train: TrainConfig,
     weights: Sequence[float],  # (L,) of its last checkpoint
     classes: ClassTable,
+    absent: Collection[str] = (),  # names of classes that no training case has: nothing is said of them
 ) -> Iterator[str]:
     """Plain sentences about what went wrong in a run; none only where every organ is measured and learnt."""
     last, gap = curve[-1], statistics_gap(curve[-1])
@@ -214,7 +220,8 @@ def run_advice(
         yield f"{str(gap)[0].upper()}{str(gap)[1:]}. {batch_norm_remedy(train.batch_norm)}"
     enough = starving_share(len(classes))
     starved = [flag.organ for flag in flags(curve, classes) if flag.share is not None and flag.share < enough]
-    weighted = {name for name, w in zip(classes.names, weights, strict=True) if w >= enough * sum(weights)}
+    of_trained = {name: w for name, w in zip(classes.names, weights, strict=True) if name not in absent}
+    weighted = {name for name, w in of_trained.items() if w >= enough * sum(of_trained.values())}
     yield from _of_starved([organ for organ in starved if organ in weighted], last)
     if outweighed := [organ for organ in starved if organ not in weighted]:
         yield (
@@ -230,7 +237,7 @@ def run_advice(
             judged.setdefault(what, []).append(organ)
     for what, organs in judged.items():
         yield f"{_listed(organs)}: {what}. Train longer, or with another rate (now {train.learning_rate:g})."
-    unseen = [organ for organ in classes.names if last.dice.get(organ) is None]
+    unseen = [organ for organ in classes.names if last.dice.get(organ) is None and organ not in absent]
     if unseen:
         yield f"{_listed(unseen)}: in none of the training patches that are measured, so nothing is known of them."
     if kept is not None and kept < _KEPT:
@@ -268,6 +275,16 @@ def _no_gradient(words: Sequence[str]) -> str:
             "Dice shrinks as that volume grows, and vanishes where the network is sure of its voxels."
         )
     return "The gradient of Dice vanishes where the network is sure of a class, whether it is right or wrong."
+
+
+def _of_absent(names: Sequence[str]) -> Iterator[str]:
+    """A sentence about classes that no training case has."""
+    if names:
+        them = "it" if len(names) == 1 else "them"
+        yield (
+            f"{_listed(names)}: not in the training cases, so no training can learn {them}. Add cases that have "
+            f"{them}, or prepare a store of the other classes (--classes FILE)."
+        )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -48,12 +48,17 @@ def diagnosis_text(diagnosis: Diagnosis) -> str:
 def _gradients(diagnosis: Diagnosis, titles: Sequence[str]) -> Iterator[str]:
     """Each class's share of the gradient, one column for each arm that differs from the others in it."""
     columns: dict[tuple[str, ...], list[str]] = {}
+    unknown = {name for arm in diagnosis.arms for name in (*arm.absent, *arm.unmet)}
     for arm in diagnosis.arms:
-        cells = (*map(share_text, arm.gradient_share), f"{arm.gradient_rms:.1e}", share_text(arm.step_kept))
+        pairs = zip(diagnosis.classes, arm.gradient_share, strict=True)
+        shares = ["–" if name in unknown else share_text(share) for name, share in pairs]
+        cells = (*shares, f"{arm.gradient_rms:.1e}", share_text(arm.step_kept))
         columns.setdefault(cells, []).append(arm.arm)
     merged = {_common(names, diagnosis.arms): cells for cells, names in columns.items()}
     yield wrapped("Before training: share of each class in the gradient, and of Adam's step that its epsilon leaves")
     yield from tables("class", [*titles, "gradient, RMS", "step kept"], merged)
+    if unknown:
+        yield wrapped("–: in none of the training patches that were looked at, so its share is not known.")
 
 
 def _common(arms: Sequence[str], all_arms: Sequence[ArmForecast]) -> str:
@@ -73,9 +78,14 @@ def _arm_title(name: str) -> str:
 def _chances(diagnosis: Diagnosis, titles: Sequence[str]) -> Iterator[str]:
     """The chance of each organ to fail, one column an arm; nothing where none is forecast."""
     columns = {
-        _arm_title(arm.arm): [f"{100 * low:.0f}–{100 * high:.0f}" for low, high in interval[1:]]
+        _arm_title(arm.arm): [
+            "–" if name in arm.absent else f"{100 * low:.0f}–{100 * high:.0f}"
+            for name, low, high in zip(
+                diagnosis.classes[1:], arm.failing_chance_low[1:], arm.failing_chance_high[1:], strict=True
+            )
+        ]
         for arm in diagnosis.arms
-        if (interval := [*zip(arm.failing_chance_low, arm.failing_chance_high, strict=True)])
+        if arm.failing_chance_low
     }
     if columns:
         yield wrapped(

@@ -54,6 +54,8 @@ class Outlook:
     dice: Array  # (seeds, L) that the miniature ends with; NaN where no case kept apart has the class
     confusion: Array  # (L, L) voxels of a class (row) that the miniature gives to a class (column), all seeds
     unforeseen: str = ""  # see `unforeseen`; dice and confusion are then empty
+    absent: tuple[str, ...] = ()  # names of the classes that no training case has
+    unmet: tuple[str, ...] = ()  # and of those in no batch that was looked at: their share is 0 and says nothing
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,10 @@ class ArmForecast:
     # (L,) the other class that will take most of a class's voxels, where that is a fifth of them or more, or ""
     confused_with: tuple[str, ...] = ()
     volume_ratio: tuple[float, ...] = ()  # (L,) voxels called so over those that are: 0 empty, far above 1 flooded
+    # names of the classes that no training case has: their chance is 1, as nobody learns them, and means nothing; they
+    # are in none of `failing`, and no forecast is judged by them
+    absent: tuple[str, ...] = ()
+    unmet: tuple[str, ...] = ()  # names of those in no batch that was looked at: their share of the gradient is unknown
 
     @classmethod
     def of(cls, arm: str, outlook: Outlook, classes: ClassTable = ABDOMEN) -> "ArmForecast":
@@ -91,14 +97,23 @@ class ArmForecast:
             failing_chance=(),
             failing=(),
             unforeseen=outlook.unforeseen,
+            absent=outlook.absent,
+            unmet=outlook.unmet,
         )
         if outlook.unforeseen:
             return known
-        low, chance, high = failing_chances(outlook.dice, np.asarray(share))
+        of_gradient = np.where(np.isin(classes.names, outlook.unmet), np.nan, share)
+        low, chance, high = failing_chances(outlook.dice, of_gradient)
+        for each in (low, chance, high):
+            each[1:][np.isin(classes.names[1:], outlook.absent)] = 1.0
         return dataclasses.replace(
             known,
             failing_chance=tuple(chance.tolist()),
-            failing=tuple(name for name, odds in zip(classes.names, chance, strict=True) if odds > NAMED_ABOVE),
+            failing=tuple(
+                name
+                for name, odds in zip(classes.names, chance, strict=True)
+                if odds > NAMED_ABOVE and name not in outlook.absent
+            ),
             failing_chance_low=tuple(low.tolist()),
             failing_chance_high=tuple(high.tolist()),
             expected_dice=tuple(np.nan_to_num(mean_dice(outlook.dice)).tolist()),
@@ -124,7 +139,7 @@ def failing_chances(dice: Array, gradient_share: Array, known: Calibration = CAL
     """Chance of each class to end with a mean Dice below 0.2, (L,), between the two ends of its 90 % interval.
 
     From the (seeds, L) Dice of the miniature; 0 for one that could not be measured, as the class is in too few cases.
-    Background has a chance of 0, a class without any gradient one of 1.
+    Background has a chance of 0, a class without any gradient one of 1; NaN is a share that is not known.
     """
     mean = np.nan_to_num(mean_dice(dice))
     luck = np.nan_to_num(dice).var(axis=0, ddof=1) / len(dice) if len(dice) > 1 else np.zeros_like(mean)

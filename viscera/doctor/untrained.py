@@ -132,6 +132,8 @@ def _outlooks(
     """Of arms that differ in class weights, rate and epsilon alone."""
     first, store, unit = trains[0], view.store, view.unit
     classes, names = store.classes.names, store.names("train")
+    absent = tuple(name for name, count in zip(classes, store.voxel_counts(), strict=True) if count == 0)
+    unmet = tuple(name for name, met in zip(classes, unit.met, strict=True) if not met and name not in absent)
     schedules = [
         WeightSchedule.of(store.voxel_counts(t.loss.counts), t.weighting, t.loss, len(names), classes) for t in trains
     ]
@@ -152,6 +154,8 @@ def _outlooks(
             dice=dice,
             confusion=confusion,
             unforeseen=unforeseen(train),
+            absent=absent,
+            unmet=unmet,
         )
 
 
@@ -204,6 +208,11 @@ class UnitGradients:
                 rows = [gradients_of(term, parameters) for term in terms_L]
                 gradients.append(torch.stack([torch.cat([g.flatten() for g in row]) for row in rows]).cpu())
         return cls(np.array(norms), torch.stack(gradients), size)
+
+    @property
+    def met(self) -> tuple[bool, ...]:
+        """(L,) whether any of these batches has the class."""
+        return tuple(bool(norms_B.any()) for norms_B in self.logit_norms.T)
 
     def shares(self, weights: Weights) -> npt.NDArray[np.float64]:
         """(L,) share of each class in the gradient at the logits, mean over the batches that have one."""

@@ -99,8 +99,14 @@ class LoggedStep:
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> "LoggedStep":
         """From one object of curve.jsonl."""
-        keys = ("dice", "gradient_share", DICE_BATCH_STATISTICS, VOLUME_RATIO, MOSTLY_CALLED)
-        return cls(int(line["step"]), *(line.get(key) or {} for key in keys))
+        keys = ("gradient_share", DICE_BATCH_STATISTICS, VOLUME_RATIO, MOSTLY_CALLED)
+        shares, by_batch, volumes, called = (line.get(key) or {} for key in keys)
+        # a class that no window has is logged with a Dice of 0 where it is predicted, which says nothing of it
+        dice, by_batch = (
+            {name: None if volumes.get(name, 1.0) is None else value for name, value in each.items()}
+            for each in (line.get("dice") or {}, by_batch)
+        )
+        return cls(int(line["step"]), dice, shares, by_batch, volumes, called)
 
     def outcome(self, organ: str) -> Outcome:
         """What had become of a class by this step."""

@@ -147,6 +147,12 @@ class StudyResult:
         return arms_of(self.record.config.study)
 
     @property
+    def absent(self) -> tuple[str, ...]:
+        """Names of the organs that no training case has, so that no arm can learn them; none where it is not known."""
+        counts = dict(zip(self.record.classes, self.record.training_voxel_counts, strict=False))
+        return tuple(organ.name for organ in self.classes.organs if counts.get(organ.name) == 0)
+
+    @property
     def phantom(self) -> bool:
         """Whether the data are procedural and say nothing about patients."""
         return "phantom" in self.record.dataset.lower()

@@ -148,3 +148,23 @@ def test_chances_are_shown_and_scored(make_study: MakeStudy, paper_rows: list[tu
     (earlier,) = forecast_rows(dataclasses.replace(study, forecasts=(square,)), "original")
     assert earlier.said == ("liver",)
     assert brier_sentence([]) == ""
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_organ_of_no_training_case_counts_in_no_forecast(study: StudyResult) -> None:
+    """The liver of no training case fails in the test cases, as it must: the other six organs alone are judged."""
+    counts = tuple(0 if name == "liver" else 100 for name in CLASS_NAMES)
+    record = study.record.model_copy(update={"training_voxel_counts": counts})
+    rows = tuple(ScoreRow("a", name, "original", "dice", 0.0 if name == "liver" else 0.8) for name in CLASS_NAMES)
+    # of an earlier version, which called it failing
+    forecast = ArmForecast(study.arms[0].name, (), 0, 1, (), (0.0, *[0.5] * 2, 1.0, *[0.5] * 4), ("liver", "spleen"))
+    runs = (dataclasses.replace(study.runs[0], scores=rows), *study.runs[1:])
+    trained = dataclasses.replace(study, record=record, runs=runs, forecasts=(forecast,))
+    (row,) = forecast_rows(trained, "original")
+    assert (row.named, row.failed) == (("spleen",), ())
+    assert row.outcomes == ((0.5, False),) * 6
+    assert "Brier score" in brier_sentence([row])
+    assert "smaller is better): 0.250" in brier_sentence([row])
+    said = words_of(trained, GRADIENTS)
+    assert "below 0.2: liver (not in the training cases); in training no organ was left behind." in said
+    assert "Not counted, because no training case has it: liver." in said

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from viscera.core.anatomy import ClassTable, title_of
+from viscera.core.anatomy import AnatomicalClass, ClassTable, title_of
 from viscera.core.arms import Arm
 from viscera.core.wording import counted
 from viscera.doctor.forecast import ArmForecast, precision_and_recall
@@ -25,6 +25,7 @@ from viscera.study.results import RunResult, StudyResult, mean_defined
 
 _FLOOR = 1e-8  # shares below are drawn there
 _QUIET = "#6b7280"
+NOT_TRAINED = "not in the training cases"
 _WORST_FIRST = ("lost", "starving", "unlearnt")
 
 
@@ -37,6 +38,7 @@ class ArmReason(NamedTuple):
     left_behind: tuple[str, ...]  # one per organ that some seed left behind, by its curve
     steps: int  # logged, the most of a seed: with too few, what was left behind is not known
     failing: tuple[str, ...]  # organs whose mean Dice on the test cases is too low, and how, where that was counted
+    absent: int = 0  # how many of these no training case has
 
 
 def has_gradients(study: StudyResult) -> bool:
@@ -57,14 +59,21 @@ def arm_reasons(study: StudyResult, grid: str) -> list[ArmReason]:
         sentences = tuple(_sentence(of_organ, len(curves)) for of_organ in of_organs)
         steps, too_low = max(map(len, curves), default=0), _failing(study, percent[arm.name])
         words = {organ.title: how[arm.name].get(organ.name, "") for organ in study.classes.organs}
+        words |= {title_of(name): NOT_TRAINED for name in study.absent}
         failing = tuple(f"{title} ({words[title]})" if words[title] else title for title in too_low)
-        reasons.append(ArmReason(arm.title, shares, kept, sentences, steps, failing))
+        absent = sum(words[title] == NOT_TRAINED for title in too_low)
+        reasons.append(ArmReason(arm.title, shares, kept, sentences, steps, failing, absent))
     return reasons
 
 
 def _failing(study: StudyResult, percent: pd.Series) -> tuple[str, ...]:
     """Titles of the organs whose mean Dice in one arm is too low."""
     return tuple(organ.title for organ in study.classes.organs if percent[organ.name] < 100 * FAILING_DICE)
+
+
+def _learnable(study: StudyResult) -> list[AnatomicalClass]:
+    """The organs that some training case has: a forecast is judged by them alone."""
+    return [organ for organ in study.classes.organs if organ.name not in study.absent]
 
 
 def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
@@ -137,14 +146,14 @@ def forecast_rows(study: StudyResult, grid: str) -> list[ForecastRow]:
     for arm in study.arms:
         means = percent[arm.name]
         if arm.name in forecasts and means.notna().any():
-            forecast, organs = forecasts[arm.name], study.classes.organs
+            forecast, organs = forecasts[arm.name], _learnable(study)
             named = [o for o in organs if o.name in forecast.failing]
-            chances = zip(organs, forecast.failing_chance[1:], strict=False)
+            chances = [(o, forecast.failing_chance[o.label]) for o in organs] if forecast.failing_chance else []
             rows.append(
                 ForecastRow(
                     title=arm.title,
                     named=tuple(o.title for o in named),
-                    failed=_failing(study, means),
+                    failed=tuple(o.title for o in organs if means[o.name] < 100 * FAILING_DICE),
                     said=tuple(_chance_said(forecast, o.label, o.title) for o in named),
                     outcomes=tuple(
                         (chance, bool(means[o.name] < 100 * FAILING_DICE))
@@ -208,6 +217,7 @@ def _values(report: Report) -> Mapping[str, object] | None:
         "failing_dice": FAILING_DICE,
         "learnt_dice": learning.LEARNT_DICE,
         "forecasts": forecasts,
+        "absent": [title_of(name) for name in study.absent],
         "forecast_sentence": f"{forecast_sentence(forecasts)} {brier_sentence(forecasts)}".rstrip(),
     }
 

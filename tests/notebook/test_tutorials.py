@@ -51,7 +51,7 @@ def test_the_study_in_ten_minutes(shell: Any) -> None:
     cells = shown(shell, "study_in_ten_minutes")
     assert "training voxels" in cells[1]
     assert "CT scan, 32×24×24 voxels" in cells[2]
-    assert "1 of 1 model scored" in cells[4]
+    assert "1 of 1 model finished and scored" in cells[4]
     assert "step 4 of 4" in cells[5]
     assert "Label map" in cells[6]
     assert "'liver'" in cells[7]

@@ -131,7 +131,7 @@ def test_a_plan_can_be_made_smaller_or_another_before_the_first_run(
     run_study(tiny_store.path, study, grid(tiny_config))
     assert [path.name for path in (study / "arms").iterdir()] == ["simple_lr0.01"]
     page = render_page(read_report(study), [PLAN])
-    assert "are as planned.</p>" in page
+    assert "are as planned, and every planned run is finished and scored.</p>" in page
     run_study(tiny_store.path, study, grid(tiny_config, **{"study.seeds": [1]}))  # from now on it is extended
     assert StudyFolder(study).read_record().config.study.seeds == (0, 1)
     assert read_analysis_plan(StudyFolder(study)) == (second, True)

@@ -143,8 +143,8 @@ def study_html(study: StudyFolder) -> str:
         rows = [(escape(title_of(name)), *map(one_decimal, percent.loc[name])) for name in percent.index]
         parts.append(_table(("class", *(titles.get(arm, arm) for arm in percent.columns)), rows))
     parts.append(_picture(figure1(found, on_test), "learning curves of all arms"))
-    done = sum(run.scores is not None for run in found.runs)
-    what = f"{done} of {counted(len(found.runs), 'model')} scored; mean Dice on the test cases, per cent"
+    done = sum(run.counts for run in found.runs)
+    what = f"{done} of {counted(len(found.runs), 'model')} finished and scored; mean Dice on the test cases, per cent"
     of_phantom = " (phantom)" if found.phantom else ""
     return _shown(f"Study {escape(str(study.path))}{of_phantom}: {what}", *parts)
 

@@ -79,6 +79,11 @@ class RunResult:
     confusion: Confusion | None = None  # over all test cases, on the primary grid; None: not counted
     probe: Probe | None = None  # of its last checkpoint, where `viscera doctor` made one
 
+    @property
+    def counts(self) -> bool:
+        """Whether its scores are those of a model trained to the end, and so in every mean and test of the report."""
+        return not self.standing()
+
     def standing(self) -> str:
         """What keeps this run from being finished and scored, in a sentence; empty where nothing does."""
         parts = [self.problem] if self.problem else []
@@ -93,6 +98,14 @@ class RunResult:
         if not self.scores:
             parts.append("No scores: its scores.csv is missing, empty or damaged.")
         return " ".join(parts)
+
+    def at_stage(self, stage: int) -> "RunResult":
+        """As it was after so many iterations, where its scores were put aside; finished, if it came so far."""
+        scores = self.earlier.get(stage)
+        if self.status is None or self.status.step < stage:
+            return replace(self, scores=scores)
+        done = {"state": "finished", "step": stage, "iterations": stage, "message": ""}
+        return replace(self, scores=scores, status=self.status.model_copy(update=done), problem="")
 
     def last_dice(self, *, validation: bool = False) -> float | None:
         """Mean foreground Dice, 0 to 1, at the last logged step that measured it."""
@@ -164,8 +177,11 @@ class StudyResult:
 
     @cached_property
     def scores(self) -> ScoreTable:
-        """All scores in one table, the fused predictor's among them."""
-        runs = [(run.arm.name, run.seed, run.scores or ()) for run in self.runs]
+        """All scores of the runs that count in one table, the fused predictor's among them.
+
+        Which do, and why not those that diverged: docs/decisions/0057-which-runs-count.md.
+        """
+        runs = [(run.arm.name, run.seed, run.scores or ()) for run in self.runs if run.counts]
         seeds = self.record.config.study.seeds
         if self.fused is not None:
             runs.append((FUSED, seeds[0], self.fused.scores))
@@ -185,13 +201,25 @@ class StudyResult:
         """The study with the scores of one stage; the last stage's are those it has."""
         if stage == self.record.all_stages[-1]:
             return self
-        runs = tuple(replace(run, scores=run.earlier.get(stage)) for run in self.runs)
+        runs = tuple(run.at_stage(stage) for run in self.runs)
         fused = self.fused and replace(self.fused, scores=self.fused.earlier.get(stage, ()))
         return replace(self, runs=runs, fused=fused)
 
     def runs_of(self, arm: Arm) -> list[RunResult]:
         """The runs of one arm, one per seed."""
         return [run for run in self.runs if run.arm == arm]
+
+    def counted_runs_of(self, arm: Arm) -> list[RunResult]:
+        """Those of them that are finished and scored."""
+        return [run for run in self.runs_of(arm) if run.counts]
+
+    @property
+    def left_out(self) -> str:
+        """How many runs of which arm are in no mean and no test, for people; empty where all are in them."""
+        numbers = [(arm, len(self.counted_runs_of(arm)), len(self.runs_of(arm))) for arm in self.arms]
+        if not any(counted for _, counted, _ in numbers):
+            return ""
+        return "; ".join(f"{all_ - have} of {all_} of {arm.title}" for arm, have, all_ in numbers if have < all_)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from tests.fabricated_probes import made_probe
 from tests.fabricated_studies import words_of as text_of
 from viscera.core.anatomy import ABDOMEN, CLASS_NAMES, ClassTable
 from viscera.doctor.probe_record import Refit, StatisticsScores
+from viscera.io.scores import ScoreRow
 from viscera.metrics.confusion import Confusion
 from viscera.metrics.learning import Outcome, words_of
 from viscera.study.report.confusion_section import CONFUSION, arm_confusions, failures_by_arm, words_over_seeds
@@ -18,6 +19,9 @@ from viscera.study.results import StudyResult
 
 MakeStudy = Callable[..., StudyResult]
 LIVER, SPLEEN, STOMACH = (CLASS_NAMES.index(name) for name in ("liver", "spleen", "stomach"))
+
+
+SCORED = (ScoreRow("a", "liver", "original", "dice", 0.5),)
 
 
 def right() -> Confusion:
@@ -41,7 +45,7 @@ def with_confusions(study: StudyResult, *of_runs: Confusion | None) -> StudyResu
 @pytest.fixture
 def study(make_study: MakeStudy) -> StudyResult:
     """Six arms; the third floods, the last was not counted."""
-    return with_confusions(make_study([None] * 6), right(), right(), flooded(), right(), right(), None)
+    return with_confusions(make_study([SCORED] * 6), right(), right(), flooded(), right(), right(), None)
 
 
 def test_the_row_of_background_is_there_with_its_words(study: StudyResult) -> None:
@@ -84,7 +88,7 @@ def test_its_files_hold_all_numbers(study: StudyResult) -> None:
 
 
 def test_several_seeds_say_in_how_many(make_study: MakeStudy) -> None:
-    study = make_study([None] * 12, seeds=(0, 1))
+    study = make_study([SCORED] * 12, seeds=(0, 1))
     each = [right(), right(), right(), right(), right(), flooded()] + [None] * 6
     arm = arm_confusions(with_confusions(study, *each))[2]
     assert arm.rows[SPLEEN].words == "empty (1 of 2 seeds), called stomach (1 of 2 seeds)"
@@ -96,7 +100,7 @@ def test_several_seeds_say_in_how_many(make_study: MakeStudy) -> None:
 
 def test_many_classes_are_listed_instead_of_a_column_each(make_study: MakeStudy) -> None:
     names = ("background", *(f"organ_{n}" for n in range(20)))
-    study = make_study([None] * 6)
+    study = make_study([SCORED] * 6)
     study = dataclasses.replace(study, record=study.record.model_copy(update={"classes": names}))
     voxels = np.diag(np.full(21, 10))
     voxels[1, [1, 2, 0]] = 1, 6, 3

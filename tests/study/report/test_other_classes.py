@@ -8,7 +8,7 @@ import pytest
 from viscera.core.anatomy import ClassTable
 from viscera.core.arms import arms_of
 from viscera.core.config import Config
-from viscera.io.runlog import StudyRecord
+from viscera.io.runlog import RunStatus, StudyRecord
 from viscera.io.scores import ScoreRow
 from viscera.study.report.comparisons import compare
 from viscera.study.report.comparisons_section import organ_findings
@@ -26,7 +26,13 @@ def study(config: Config) -> StudyResult:
         for case in ("a", "b")
         for organ, value in zip(TABLE.names, (1.0, 0.6, 0.8), strict=True)
     )
-    return StudyResult(record, tuple(RunResult(arm, 0, scores=rows) for arm in arms_of(config.study)))
+    return StudyResult(
+        record,
+        tuple(
+            RunResult(arm, 0, RunStatus(state="finished", step=300, iterations=300), scores=rows)
+            for arm in arms_of(config.study)
+        ),
+    )
 
 
 def test_table_1_has_its_rows(tiny_config: Callable[..., Config]) -> None:

@@ -129,11 +129,10 @@ def test_what_is_not_trained_to_the_end_is_said_first(make_study: StudyMaker) ->
     early = RunStatus(state="running", step=40, iterations=300)
     rows: Rows = [(ScoreRow("a", "liver", "original", "dice", 0.3),), *[None] * 5]
     said = words_of(make_study(rows, statuses=dict.fromkeys(range(6), early)), SUMMARY)
-    assert said.startswith(
-        "After 40 of 300 steps, uniform weights at rate 0.001 reach a mean foreground Dice of 30.0 %."
-    )
-    unscored = words_of(make_study([None] * 6, statuses=dict.fromkeys(range(6), early)), SUMMARY)
-    assert unscored.startswith("After 40 of 300 steps, none of the 6 arms has scores yet.")
+    assert said.startswith("After 40 of 300 steps, none of the 6 arms has a finished and scored run yet.")
+    of_others = words_of(make_study(rows, statuses=dict.fromkeys(range(1, 6), early)), SUMMARY)
+    assert "uniform weights at rate 0.001 reach a mean foreground Dice of 30.0 %." in of_others
+    assert "5 of 6 arms have no finished and scored run" in of_others
 
 
 def test_a_verdict_is_a_word_and_a_sign_and_not_a_colour_alone(
@@ -159,7 +158,7 @@ def test_a_verdict_is_a_word_and_a_sign_and_not_a_colour_alone(
 
 def test_nothing_scored_still_makes_a_page(make_study: StudyMaker) -> None:
     text = render_page(Report(make_study([None] * 6)), SECTIONS)
-    assert "none of the 6 arms has scores yet." in text
+    assert "none of the 6 arms has a finished and scored run yet." in text
     assert text.count("No scores") == 1
     assert "† All 6 runs: No scores: its scores.csv is missing, empty or damaged." in text
     assert "<table" not in text[text.index('id="table1"') : text.index('id="figure1"')]

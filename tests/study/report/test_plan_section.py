@@ -5,7 +5,10 @@ from dataclasses import replace
 
 import pytest
 
+import viscera
+from tests.fabricated_studies import words_of
 from viscera.core.arms import Arm
+from viscera.io.runlog import RunStatus
 from viscera.study.analysis_plan import AnalysisPlan, planned_settings
 from viscera.study.report.page_section import Report, render_page
 from viscera.study.report.plan_section import PLAN, analysis_rules, as_planned, changes, outcomes
@@ -94,3 +97,38 @@ def test_a_fused_predictor_of_more_arms_is_none_of_the_plan(study: StudyResult) 
     with_fused = replace(study, fused=object())  # type: ignore[arg-type] # it is only passed on
     assert as_planned(plan, with_fused).fused is None
     assert as_planned(plan_of(study), with_fused).fused is not None
+
+
+def test_planned_runs_that_failed_or_are_missing_are_not_as_planned(study: StudyResult) -> None:
+    """Four runs were planned: one diverged and was scored, one has no scores, one was never trained."""
+    failed = RunStatus(state="failed", step=131, iterations=300, message="the loss is nan")
+    first, *_ = study.runs
+    runs = (
+        first,
+        replace(study.runs[1], status=failed),
+        replace(study.runs[2], scores=None),
+        replace(study.runs[3], status=None, scores=None),
+    )
+    lacking = replace(study, runs=runs)
+    found = {change.what: change for change in changes(plan_of(study, version=viscera.__version__), lacking)}
+    assert list(found) == ["runs"]
+    assert found["runs"].planned == "4"
+    assert found["runs"].now == (
+        "1 finished and scored; uniform, rate 0.01, seed 1 (failed, step 131); simple, rate 0.01, seed 0 (not scored); "
+        "simple, rate 0.01, seed 1 (not trained)"
+    )
+    report = Report(lacking, plan=plan_of(study, version=viscera.__version__), plan_unchanged=True)
+    said = words_of(report, PLAN)
+    assert "are as planned" not in said
+    assert "1 of 4 planned runs finished and scored" in said
+    all_there = Report(study, plan=plan_of(study, version=viscera.__version__), plan_unchanged=True)
+    assert "and every planned run is finished and scored" in words_of(all_there, PLAN)
+
+
+def test_planned_runs_count_where_the_study_is_trained_on(study: StudyResult) -> None:
+    """Planned to 300 steps, extended to 600, killed at 400: the planned runs are finished, the extended are not."""
+    later = RunStatus(state="running", step=400, iterations=600)
+    runs = tuple(replace(run, status=later, scores=None, earlier={300: run.scores or ()}) for run in study.runs)
+    extended = replace(study, runs=runs, record=study.record.model_copy(update={"stages": (300, 600)}))
+    assert [change.what for change in changes(plan_of(study), extended)] == ["iterations", "viscera"]
+    assert as_planned(plan_of(study), extended).percent("original").equals(study.percent("original"))

@@ -102,7 +102,7 @@ def test_headline_names_best_and_lowest_and_claims_no_more(make_study: StudyMake
         "grid."
     )
     assert "Next comes uniform, rate 0.001 with 50.0 %." in text
-    assert "3 of 6 arms have no scores" in text
+    assert "3 of 6 arms have no finished and scored run" in text
     assert "With 1 test case there are no intervals and no tests." in text
 
 

@@ -77,7 +77,7 @@ def test_an_arm_without_scores_has_an_empty_column_and_a_reason(make_study: Stud
     assert {line["square_lr0.01"] for line in parsed(to_csv(table)).values()} == {""}
     assert table.titles[5] == "square, rate 0.01 †"
     assert [title for title in table.titles if "†" in title] == [table.titles[5]]
-    assert "failed at step 131 of 300: loss is NaN_50% & rising." in table.footnotes[0]
+    assert "failed at step 131 of 300: loss is NaN_50% & rising." in table.footnotes[1]
     assert r"loss is NaN\_50\% \& rising" in to_latex(table)
     assert r"NaN\_50% \& rising" in to_markdown(table)
 

@@ -40,7 +40,7 @@ def arm_calibrations(study: StudyResult) -> list[ArmCalibration]:
     found = []
     for arm in study.arms:
         classes: dict[str, Reliability] = {}
-        for row in (row for run in study.runs_of(arm) for row in run.reliability):
+        for row in (row for run in study.counted_runs_of(arm) for row in run.reliability):
             _add(classes.setdefault(row.organ, Reliability()), row)
         found.append(ArmCalibration(arm, classes))
     return found

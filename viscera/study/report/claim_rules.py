@@ -77,8 +77,8 @@ class Evidence:
         return next((arm for name, arm in named if (name, arm.learning_rate, arm.variant) == wanted), None)
 
     def finished(self, arm: Arm | None) -> list[RunResult]:
-        """The finished and scored runs of an arm; those cut off, damaged or unscored are left out."""
-        return [run for run in self.study.runs if run.arm == arm and not run.standing()]
+        """The finished and scored runs of an arm; those that diverged, or are cut off or unscored, are left out."""
+        return [] if arm is None else self.study.counted_runs_of(arm)
 
     def dice_by_seed(self, arm: Arm | None) -> dict[int, PatientDice]:
         """Dice of these runs by seed."""

@@ -67,7 +67,7 @@ def arm_confusions(study: StudyResult) -> list[ArmConfusion]:
     """One for each arm whose runs were counted, in the order of Table 1."""
     found = []
     for arm in study.arms:
-        known = [run.confusion for run in study.runs_of(arm) if run.confusion is not None]
+        known = [run.confusion for run in study.counted_runs_of(arm) if run.confusion is not None]
         if known:
             found.append(_of_arm(arm, known))
     return found
@@ -125,7 +125,7 @@ def failures_by_arm(study: StudyResult) -> dict[str, dict[str, str]]:
     """By name of arm and of class, how it failed; empty where it is learnt or was not counted."""
     found = {}
     for arm in study.arms:
-        known = [run.confusion.outcomes for run in study.runs_of(arm) if run.confusion is not None]
+        known = [run.confusion.outcomes for run in study.counted_runs_of(arm) if run.confusion is not None]
         names = study.classes.names if known else ()
         found[arm.name] = {
             name: words_over_seeds([(words_of(name, each[name]), each[name]) for each in known]) for name in names

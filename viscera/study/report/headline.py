@@ -34,7 +34,7 @@ def headline(report: Report) -> str:
 
 def _finding(study: StudyResult, means: "pd.Series[float]") -> str:
     if means.empty:
-        return f"none of the {counted(len(study.arms), 'arm')} has scores yet."
+        return f"none of the {counted(len(study.arms), 'arm')} has a finished and scored run yet."
     highest, lowest = float(means.iloc[0]), float(means.iloc[-1])
     if highest <= 0:
         return f"no arm segments any organ: every mean foreground Dice is 0.0{NBSP}%."

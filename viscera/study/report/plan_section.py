@@ -17,10 +17,14 @@ from viscera.study.report.comparisons import ALPHA, Family, compare
 from viscera.study.report.comparisons_section import primary_comparisons
 from viscera.study.report.ledger import Entry, ledger
 from viscera.study.report.page_section import Report, Section
-from viscera.study.results import StudyResult
+from viscera.study.results import RunResult, StudyResult
 
 _MARGINS = ("FAILED", "MARKED", "ALIKE", "OVERFIT", "FELL", "SETTLED")
 _OF_THE_GRID = {f"study.{axis}" for axis in ("weightings", "learning_rates", "seeds", "variants")}
+
+
+RUNS = "runs"
+_MOST_NAMED = 6
 
 
 class Change(NamedTuple):
@@ -51,12 +55,19 @@ def analysis_rules() -> dict[str, float]:
 
 
 def changes(plan: AnalysisPlan, study: StudyResult, test_sha256: str = "") -> list[Change]:
-    """What was added to a study or changed in it since it was planned."""
+    """What was added to a study or changed in it since it was planned, and which planned runs it lacks."""
     record, config = study.record, study.record.config
     added = [arm.title for arm in study.arms if arm.name not in plan.arms]
     seeds = [seed for seed in config.study.seeds if seed not in plan.seeds]
     steps = record.all_stages[-1]
     found = []
+    planned, there = len(plan.arms) * len(plan.seeds), as_planned(plan, study).runs
+    done = sum(run.counts for run in there)
+    if done < planned:
+        lacking = [f"{run.arm.title}, seed {run.seed} ({_state(run)})" for run in there if not run.counts]
+        more = f"; {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
+        named = "".join(f"; {each}" for each in lacking[:_MOST_NAMED])
+        found.append(Change(RUNS, str(planned), f"{done} finished and scored{named}{more}"))
     if added:
         found.append(Change("arms", str(len(plan.arms)), f"{len(study.arms)}; added: {'; '.join(added)}"))
     if seeds:
@@ -75,6 +86,16 @@ def changes(plan: AnalysisPlan, study: StudyResult, test_sha256: str = "") -> li
     if plan.version != viscera.__version__:
         found.append(Change("viscera", plan.version, viscera.__version__))
     return found
+
+
+def _state(run: RunResult) -> str:
+    """Why a run does not count, in a few words."""
+    if run.status is None:
+        return "not trained"
+    if run.status.state != "finished":
+        state = "not finished" if run.status.state == "running" else run.status.state
+        return f"{state}, step {run.status.step:,}"
+    return "not trained to the end" if run.scores else "not scored"
 
 
 def _unlike(planned: Mapping[str, object], now: Mapping[str, object]) -> list[Change]:
@@ -146,10 +167,16 @@ def _values(report: Report) -> Mapping[str, object]:
 def _brief(report: Report) -> str:
     if report.plan is None:
         return "the plan cannot be read" if report.plan_is_damaged else "nothing was planned in advance"
-    changed = len(changes(report.plan, report.study, report.test_sha256))
+    found = changes(report.plan, report.study, report.test_sha256)
     if not report.plan_unchanged:
         return "the plan was changed afterwards"
-    return f"{counted(changed, 'change')} since the plan" if changed else "as planned"
+    lacking = [
+        f"{change.now.split()[0]} of {change.planned} planned runs finished and scored"
+        for change in found
+        if change.what == RUNS
+    ]
+    changed = [f"{counted(number, 'change')} since the plan"] if (number := len(found) - len(lacking)) else []
+    return ", ".join([*lacking, *changed]) or "as planned"
 
 
 PLAN = Section("plan", "What was planned, and what was looked at afterwards", _values, brief=_brief)

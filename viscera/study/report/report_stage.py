@@ -189,24 +189,24 @@ def _read_run(folder: RunFolder, arm: Arm, seed: int, record: StudyRecord, aside
     try:
         curve = tuple(CurvePoint.from_line(line, classes) for line in folder.read_curve())
     except BadInputError as error:
-        problems.append(str(error))
+        asides.append(str(error))
     except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
-        problems.append(f"{folder.curve_path}: damaged ({error}).")
+        asides.append(f"{folder.curve_path}: damaged ({error}).")
     if folder.scores.exists():
         with noted(problems):
             scores = tuple(read_scores(folder.scores))
     if status is not None and status.state == "finished" and status.step < stages[-1]:
         problems.append(f"trained for {status.step} of {stages[-1]} steps so far.")
-    earlier = _read_earlier(folder, stages, problems)
+    earlier = _read_earlier(folder, stages, asides)
     measured: dict[str, Mapping[str, Measured]] = {}
     if folder.training_ranges.exists():  # else there was nothing to compare the measurements with
-        with noted(problems):
+        with noted(asides, "What is flagged is not shown. "):
             cases = dict.fromkeys(row.case for row in scores or ())
             measured = {case: read_measurements(folder.predictions / f"{case}.json") for case in cases}
     reasons = {(case, organ): each.reasons for case, found in measured.items() for organ, each in found.items()}
     reliability: tuple[ReliabilityRow, ...] = ()
     if record.config.study_evaluation.calibration and folder.scores.with_name(RELIABILITY).exists():
-        with noted(problems):
+        with noted(asides, "Its calibration is not shown. "):
             reliability = tuple(read_reliability(folder.scores.with_name(RELIABILITY)))
     confusion: Confusion | None = None
     probe: Probe | None = None
@@ -243,7 +243,7 @@ def _read_scene(folder: StudyFolder, study: StudyResult, store: Store | None, pr
     predictions: dict[str, LabelView] = {}
     seeds: dict[str, int] = {}
     flagged: dict[str, tuple[str, ...]] = {}
-    for run in study.runs:
+    for run in sorted(study.runs, key=lambda each: not each.counts):  # else as they come
         if run.arm.name not in predictions:
             path = folder.run(run.arm, run.seed).predictions / f"{case}.nii.gz"
             prediction = _read_prediction(path, truth, study.classes, problems)

@@ -23,11 +23,13 @@ from viscera.study.score_table import ScoreTable
 def gaps(study: StudyResult, grid: str) -> pd.DataFrame:
     """Mean foreground Dice of each arm in per cent, averaged over its seeds; NaN where it is not known.
 
-    Columns training, validation, test (from Table 1) and gap, training minus test; rows by names of arms.
+    Over the runs that count; of an arm that has none yet, over those that there are. Columns training, validation, test
+    (from Table 1) and gap, training minus test; rows by names of arms.
     """
     found = pd.DataFrame(index=list(study.scores.arms))
     for column, on in (("training", False), ("validation", True)):
-        means = [mean_defined(run.last_dice(validation=on) for run in study.runs_of(arm)) for arm in study.arms]
+        runs = [study.counted_runs_of(arm) or study.runs_of(arm) for arm in study.arms]
+        means = [mean_defined(run.last_dice(validation=on) for run in of_arm) for of_arm in runs]
         found[column] = 100 * np.array(means, dtype=float)
     found["test"] = study.percent(grid).T["FOREGROUND"]
     return found.assign(gap=found["training"] - found["test"])
@@ -89,7 +91,7 @@ def trust_rows(study: StudyResult, grid: str) -> list[TrustRow]:
     """The arms whose predictions were measured, in the order of Table 1; an organ counts where its Dice is defined."""
     found = []
     for arm in study.arms:
-        scored = [(run, row) for run in study.runs_of(arm) for row in run.scores or () if row.metric == "dice"]
+        scored = [(run, row) for run in study.counted_runs_of(arm) for row in run.scores or () if row.metric == "dice"]
         of_grid = [(run.reasons.get((row.case, row.organ)), row.value) for run, row in scored if row.grid == grid]
         known = [(dice, bool(why)) for why, dice in of_grid if dice is not None and why is not None]
         if known:

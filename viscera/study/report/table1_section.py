@@ -109,6 +109,9 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
     unfinished = [f"{DAGGER} {arm.title}, seed {seed}: {why}" for (arm, seed), why in standing.items() if why]
     if len(unfinished) == len(standing) > 1 and len(set(standing.values())) == 1:
         unfinished = [f"{DAGGER} All {counted(len(standing), 'run')}: {next(iter(standing.values()))}"]
+    if study.left_out:
+        left_out = f"{DAGGER} Not trained to the end, or not scored, and so in no mean, test or claim of this report: "
+        unfinished.insert(0, f"{left_out}{study.left_out}.")
     marked = {arm for (arm, _), why in standing.items() if why}
     titles = [arm.title + (f" {DAGGER}" if arm in marked else "") for arm in study.arms]
     percent, spread = compared.percent, compared.spread

@@ -36,7 +36,8 @@ from viscera.io.records import read_json, read_yaml, write_json
 from viscera.io.runlog import StudyFolder
 from viscera.io.scores import ScoreRow
 from viscera.io.store import Store
-from viscera.study.plan import StudyPlan, Task, keep_plan, make_plan
+from viscera.study.plan import StudyPlan, Task, make_plan
+from viscera.study.plan_keeping import keep_plan
 from viscera.study.report.plan_section import analysis_rules
 from viscera.study.report.report_stage import read_study
 from viscera.study.results import RunResult, StudyResult, mean_defined

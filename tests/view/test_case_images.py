@@ -48,7 +48,7 @@ def test_labels_on_another_grid_are_said_to_be(tmp_path: Path, save_scan: SaveSc
     first = save_scan(tmp_path / "a.nii.gz", np.zeros((5, 4, 3), np.uint8), np.eye(4))
     truth = save_scan(tmp_path / "b.nii.gz", np.zeros((5, 4, 2), np.uint8), np.eye(4))
     images = CaseImages(open_gallery(first, Beside(references=truth)))
-    with pytest.raises(BadInputError, match=r"b.nii.gz: 5×4×2 voxels, not on the grid of .*a.nii.gz"):
+    with pytest.raises(BadInputError, match=r"b.nii.gz: not on the grid of .*a.nii.gz .5×4×2 and "):
         images.labels(0, 1)
 
 

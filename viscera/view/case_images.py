@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import Geometry, size_text
+from viscera.core.geometry import Geometry
 from viscera.core.scan import AIR_HU, LabelMap, Volume
 from viscera.io.nifti import nifti_header
 from viscera.io.remote.mirror_index import Seen
@@ -74,8 +74,8 @@ class CaseImages:
             return found
         case = self.case(number)
         raise BadInputError(
-            f"{case.layers[layer].files[0]}: {size_text(found.geometry.shape)} voxels, not on the grid of "
-            f"{case.layers[0].files[0]} ({size_text(grid.shape)}). It is not shown beside that."
+            f"{case.layers[layer].files[0]}: not on the grid of {case.layers[0].files[0]} "
+            f"({found.geometry.difference(grid)}). It is not shown beside that."
         )
 
     def prepare(self, number: int) -> None:

@@ -121,10 +121,9 @@ class SourceImages:
         order = AxisOrder.between(label_map.geometry, self.geometry)
         found = order.apply_to_geometry(label_map.geometry)
         if not self.geometry.fits(found):
-            one, other = (" × ".join(map(str, each.shape)) for each in (found, self.geometry))
             raise BadInputError(
-                f"The label map ({one} voxels) is not on the grid of the source images ({other}): it has another "
-                "shape, spacing or orientation, or begins elsewhere. Predict the series again."
+                f"The label map is not on the grid of the source images: {found.difference(self.geometry)}. Predict "
+                "the series again."
             )
         return np.ascontiguousarray(order.apply(label_map.labels).transpose(2, 1, 0))
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from viscera.core.anatomy import IGNORED, LabelNumbers
 from viscera.core.errors import BadInputError
-from viscera.core.geometry import size_text
 from viscera.core.regions import Mask, central_voxel
 from viscera.core.scan import Case, LabelMap, Overlap, value_counts
 from viscera.core.wording import agreeing, counted
@@ -112,8 +111,8 @@ def _merged(name: str, masks: Mapping[Path, int]) -> tuple[LabelMap, tuple[Overl
         mask = read_mask(path).in_order_of(geometry)
         if not geometry.fits(mask.geometry):
             raise BadInputError(
-                f"{name}: {path} and {first} do not lie on one grid ({size_text(mask.geometry.shape)} and "
-                f"{size_text(geometry.shape)} voxels). Export all masks from the same series, or leave the case out."
+                f"{name}: {path} and {first} do not lie on one grid ({mask.geometry.difference(geometry)}). Export all "
+                "masks from the same series, or leave the case out."
             )
         inside = mask.labels > 0
         overlaps += _overlaps(LabelMap(labels, geometry), inside, label)

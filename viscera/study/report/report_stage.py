@@ -271,5 +271,6 @@ def _read_prediction(path: Path, truth: LabelMap, classes: ClassTable, problems:
         prediction = read_labels(path, classes=classes).in_order_of(truth.geometry)
         if truth.geometry.fits(prediction.geometry):
             return prediction
-        problems.append(f"{path}: not on the grid of the case's scan, so it is not shown. Predict it again.")
+        apart = prediction.geometry.difference(truth.geometry)
+        problems.append(f"{path}: not on the grid of the case's scan ({apart}), so it is not shown. Predict it again.")
     return None

@@ -8,7 +8,7 @@ import torch
 
 from viscera.core.anatomy import ABDOMEN, ClassTable
 from viscera.core.errors import BadInputError, BadTypeError
-from viscera.core.geometry import Geometry
+from viscera.core.geometry import LEAST_DETERMINANT, Geometry, has_extent
 from viscera.core.given_arrays import refuse_other_labels
 from viscera.core.scan import LabelMap, Volume
 
@@ -205,3 +205,14 @@ def test_a_grid_is_made_of_what_programs_have() -> None:
     tensor = torch.diag(torch.tensor([1.0, 2.0, 3.0, 1.0]))
     assert Geometry(torch.Size(SHAPE), tensor).spacing_mm == (1, 2, 3)  # type: ignore[arg-type]
     assert Geometry(np.array(SHAPE), np.eye(4).tolist()).shape == SHAPE  # type: ignore[arg-type]
+
+
+def test_extent_is_that_of_numpys_determinant() -> None:
+    rng = np.random.default_rng(0)
+    for flat in 10.0 ** -np.arange(0, 9):
+        affine = np.eye(4)
+        affine[:3, :3] = rng.normal(size=(3, 3))
+        affine[:3, 2] = affine[:3, 0] + flat * affine[:3, 2]  # the third axis nears the first
+        affine[:3] *= 10.0 ** rng.integers(-100, 100)
+        directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+        assert has_extent(affine) == (abs(np.linalg.det(directions)) >= LEAST_DETERMINANT)

@@ -297,9 +297,7 @@ def test_another_grid_is_refused(series: SourceImages, tmp_path: Path) -> None:
         shape = images.geometry.shape
         moved = images.geometry.affine.copy()
         moved[:3, 3] += 0.4 * moved[:3, 0]
-        with pytest.raises(
-            BadInputError, match=r"not on the grid of the source images: voxels lie up to [\d.]+ mm apart: first"
-        ):
+        with pytest.raises(BadInputError, match=r"grid of the source images: voxels lie up to [\d.]+ mm apart: first"):
             rtstruct_bytes(LabelMap(random_labels(shape), Geometry(shape, moved)), images, MODEL)
     shape = series.geometry.shape
     fewer = (shape[0], shape[1], shape[2] - 1)

@@ -15,7 +15,7 @@ from viscera.core.resolve import with_settings
 from viscera.doctor.diagnosis import diagnose, diagnose_run, run_advice
 from viscera.doctor.diagnosis_text import diagnosis_text, run_diagnosis_text
 from viscera.doctor.probe_text import COLUMNS
-from viscera.io.runlog import RunFolder
+from viscera.io.runlog import RunFolder, RunStatus
 from viscera.io.store import Store
 from viscera.metrics.learning import LoggedStep
 from viscera.stages.prepare import prepare
@@ -302,6 +302,14 @@ def test_a_class_that_is_predicted_where_none_is_has_no_dice(tmp_path: Path, tin
     (said,) = found.advice
     assert said.startswith("pancreas: in none of the training patches that are measured")
     assert "failing" not in run_diagnosis_text(found)
+
+
+def test_a_run_that_failed_before_it_logged_is_not_waited_for(tmp_path: Path, tiny_run: Path) -> None:
+    run = RunFolder(with_curve(tiny_run, tmp_path / "run", []))
+    run.write_status(RunStatus(state="failed", step=0, iterations=6, message="weights are not finite after step 1."))
+    with pytest.raises(BadInputError) as raised:
+        diagnose_run(run.path)
+    assert str(raised.value).endswith("The run is failed, at step 0 of 6: weights are not finite after step 1.")
 
 
 def with_curve(run: Path, copy: Path, lines: list[dict[str, object]]) -> Path:

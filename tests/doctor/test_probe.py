@@ -226,6 +226,24 @@ def test_last_layer_or_features_is_said_in_a_sentence_each() -> None:
     assert "Every class is learnt" in probe_sentences(made({}, {}))[-1]
 
 
+def test_a_class_that_the_probed_cases_do_not_have_has_not_failed() -> None:
+    """Ten voxels of each class but the pancreas; five of background are called so: a Dice of 0, of nothing."""
+    voxels = np.diag(np.full(len(CLASS_NAMES), 10))
+    voxels[-1] = 0
+    voxels[0, -1] = 5
+    dice = (*[0.9] * 7, 0.0)
+    scores = StatisticsScores(windows=48, batch_size=3, running=None, recomputed=dice, batch=(*[0.9] * 7, 0.9))
+    found = made_probe(Refit(steps=50, before=dice, after=dice), voxels, scores)
+    assert found.fate == ((), (), ())
+    statistics, refit = probe_sentences(found)[-2:]
+    assert "are not the reason" in statistics
+    assert refit.startswith("Every class that these cases have is learnt")
+    text = probe_text(found)
+    assert "pancreas: absent, but predicted" in text
+    row = next(line for line in text.splitlines() if line.startswith("pancreas "))
+    assert row.split()[1:] == ["–"] * 4
+
+
 def test_statistics_that_hide_what_was_learnt_are_named_with_their_worth() -> None:
     def scores(running: float | None, recomputed: float, batch: float) -> StatisticsScores:
         kinds = (None if value is None else (1.0, *[value] * 7) for value in (running, recomputed, batch))

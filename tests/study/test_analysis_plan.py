@@ -169,8 +169,9 @@ def test_before_the_first_run_it_follows_the_study_and_then_it_stays(
     assert kept == second
     assert unchanged
     assert "seeds" in render_page(read_report(study), [PLAN])
-    with pytest.raises(BadInputError, match="this run has begun, and a plan is made before the first run"):
-        plan_study(tiny_store.path, study, grid(tiny_config))
+    for iterations in (2, 1):  # whatever is asked for
+        with pytest.raises(BadInputError, match="this run has begun, and a plan is made before the first run"):
+            plan_study(tiny_store.path, study, grid(tiny_config, **{"train.iterations": iterations}))
 
 
 def test_a_study_that_began_without_one_gets_none(tiny_store: Store, tmp_path: Path, tiny_config: Configure) -> None:

@@ -143,7 +143,7 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInputError(f"{folder.curve_path}: damaged ({error}).") from error
     if not curve:
-        raise BadInputError(f"{run_path}: nothing was logged yet. Wait for step {train.log_every}, or train it.")
+        raise BadInputError(f"{run_path}: nothing was logged yet. {_why_nothing(folder, train.log_every)}")
     checkpoint = load_checkpoint(folder.last)
     classes, last = checkpoint.classes, curve[-1]
     kept = next((k for line in reversed(lines) if (k := step_kept(line)) is not None), None)
@@ -164,6 +164,15 @@ def diagnose_run(run_path: Path) -> RunDiagnosis:
         flags=tuple(flags(curve, classes)),
         advice=(*advice, *_of_absent(absent)) or (_ALL_WELL,),
     )
+
+
+def _why_nothing(folder: RunFolder, log_every: int) -> str:
+    """What became of a run that has logged no step, and what to do."""
+    status = folder.read_status()
+    if status is None or status.state == "running":
+        return f"Wait for step {log_every}, or train it."
+    why = f": {status.message.strip().rstrip('.')}" if status.message.strip() else ""
+    return f"The run is {status.state}, at step {status.step} of {status.iterations}{why}."
 
 
 def store_advice(
@@ -239,7 +248,8 @@ def run_advice(
         yield f"{_listed(organs)}: {what}. Train longer, or with another rate (now {train.learning_rate:g})."
     unseen = [organ for organ in classes.names if last.dice.get(organ) is None and organ not in absent]
     if unseen:
-        yield f"{_listed(unseen)}: in none of the training patches that are measured, so nothing is known of them."
+        them = "it" if len(unseen) == 1 else "them"
+        yield f"{_listed(unseen)}: in none of the training patches that are measured, so nothing is known of {them}."
     if kept is not None and kept < _KEPT:
         yield f"Adam's epsilon left {kept:.1%} of the step: the gradient is small compared with it. {_ENLARGE}"
 

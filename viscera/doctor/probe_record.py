@@ -64,13 +64,17 @@ class Probe(Settings):
         """Over all cases together."""
         return Confusion(ClassTable.of_names(self.classes), np.array(self.voxels, dtype=np.int64))
 
+    def of_present(self, dice: ClassDice) -> ClassDice:
+        """A Dice of each class, None of those that no probed case has: 0 says there that they were predicted."""
+        return tuple(value if any(row) else None for value, row in zip(dice, self.voxels, strict=True))
+
     @property
     def fate(self) -> Fate:
         """A class is recovered that had not been learnt and now has a Dice of at least 0.5.
 
         It is partly, where its Dice has gained at least half of what it lacked to that.
         """
-        pairs = zip(self.classes, self.refit.before, self.refit.after, strict=True)
+        pairs = zip(self.classes, self.of_present(self.refit.before), self.refit.after, strict=True)
         failed = [(name, before, after or 0.0) for name, before, after in pairs if before is not None]
         shares = {
             name: (after - before) / (LEARNT_DICE - before) for name, before, after in failed if before < LEARNT_DICE

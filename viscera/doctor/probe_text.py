@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from tabulate import tabulate
 
 from viscera.core.anatomy import title_of
-from viscera.doctor.probe_record import Probe, StatisticsScores
+from viscera.doctor.probe_record import Probe
 from viscera.metrics.confusion import Confusion
-from viscera.metrics.learning import BATCH_NORM_GAP, LEARNT_DICE, said_of
+from viscera.metrics.learning import BATCH_NORM_GAP, LEARNT_DICE, Outcome, said_of
 
 COLUMNS = 80
 MOST_COLUMNS = 12  # classes of which a table has a column each; of more, what each is mostly called is listed
@@ -43,7 +43,7 @@ def probe_text(probe: Probe) -> str:
 
 def probe_sentences(probe: Probe) -> list[str]:
     """What the figures say: about classes that are taken for one another, statistics, and last layer or features."""
-    return [*group_sentences(probe.confusion), *_of_statistics(probe.statistics), *_of_refit(probe)]
+    return [*group_sentences(probe.confusion), *_of_statistics(probe), *_of_refit(probe)]
 
 
 def group_sentences(confusion: Confusion) -> Iterator[str]:
@@ -64,17 +64,18 @@ def group_sentences(confusion: Confusion) -> Iterator[str]:
     )
 
 
-def _of_statistics(scores: StatisticsScores | None) -> Iterator[str]:
+def _of_statistics(probe: Probe) -> Iterator[str]:
+    scores = probe.statistics
     if scores is None:
         yield NO_BATCH_NORM
         return
     kept, which = (scores.recomputed, "recomputed") if scores.running is None else (scores.running, "running")
     others = {"by batch": scores.batch} | ({"recomputed": scores.recomputed} if scores.running is not None else {})
-    mean = mean_of_organs(kept)
+    mean = mean_of_organs(probe.of_present(kept))
     gains = {
         name: value - mean
         for name, own in others.items()
-        if (value := mean_of_organs(own)) is not None and mean is not None
+        if (value := mean_of_organs(probe.of_present(own))) is not None and mean is not None
     }
     best = max(gains, key=lambda name: gains[name], default=None)
     if best is not None and gains[best] > BATCH_NORM_GAP:
@@ -92,7 +93,8 @@ def _of_statistics(scores: StatisticsScores | None) -> Iterator[str]:
 def _of_refit(probe: Probe) -> Iterator[str]:
     recovered, partly, lost = probe.fate
     if not any(probe.fate):
-        yield "Every class is learnt, so there is no failure to look for in the last layer or the features."
+        which = "Every class" if all(map(any, probe.voxels)) else "Every class that these cases have"
+        yield f"{which} is learnt, so there is no failure to look for in the last layer or the features."
         return
     yield (
         f"The last layer was refitted ({probe.refit.steps} steps, all classes weighted alike, layers before it frozen)."
@@ -158,24 +160,30 @@ def _confusion_table(confusion: Confusion) -> str:
         (f"{c.label} {c.title}" if has_columns else c.title, *row, volume_text(outcome.volume_ratio))
         for c, row, (_, outcome) in zip(classes, cells, outcomes, strict=True)
     ]
-    said = [(title_of(name), said_of(name, each) or "absent" * (each.dice is None)) for name, each in outcomes]
+    said = [(title_of(name), _remark(name, each)) for name, each in outcomes]
     remarks = [wrapped(f"{title}: {text}") for title, text in said if text]
     table = _table(rows, ("class", *columns, "volume,\npred/true"))
     return "\n\n".join([table, *(["\n".join(remarks)] if remarks else [])])
 
 
+def _remark(name: str, outcome: Outcome) -> str:
+    if outcome.volume_ratio is None:  # no voxel is it
+        return "absent" if outcome.dice is None else "absent, but predicted"
+    return said_of(name, outcome)
+
+
 def _dice_table(probe: Probe) -> str:
     columns: dict[str, Sequence[str | float | None]] = {
         "class": [title_of(name) for name in probe.classes],
-        "Dice": probe.refit.before,
-        "refitted": probe.refit.after,
+        "Dice": probe.of_present(probe.refit.before),
+        "refitted": probe.of_present(probe.refit.after),
     }
     scores = probe.statistics
     if scores is not None:
         if scores.running is not None:
-            columns["patches,\nrunning"] = scores.running
-        columns["patches,\nrecomputed"] = scores.recomputed
-        columns["patches,\nby batch"] = scores.batch
+            columns["patches,\nrunning"] = probe.of_present(scores.running)
+        columns["patches,\nrecomputed"] = probe.of_present(scores.recomputed)
+        columns["patches,\nby batch"] = probe.of_present(scores.batch)
     rows = zip(*([_cell(value) for value in column] for column in columns.values()), strict=True)
     return _table(list(rows), tuple(columns))
 

@@ -38,7 +38,7 @@ from viscera.engine.monitor import (
 from viscera.engine.optimiser import learning_rate_at, load_state, make_optimiser, set_rate
 from viscera.engine.trackers import OnLine, unheard
 from viscera.engine.trained_model import build_network, weights_of
-from viscera.engine.training_text import step_text
+from viscera.engine.training_text import lowest_loss, step_text
 from viscera.engine.whole_batch_norm import over_the_whole_batch
 from viscera.imaging.augment import augment
 from viscera.imaging.windows import network_input
@@ -166,8 +166,8 @@ class Trainer:
             self.step += 1
             self.seconds = seconds_before + time.perf_counter() - started
             rate = (self.step - steps_before) / (self.seconds - seconds_before)
-            mean_weight = float(self.facts.class_weights.at(self.step).mean())
-            told = step_text(watch.newest, rate, mean_weight, self.last_line)
+            weights_L, counts_L = self.facts.class_weights.at(self.step), self.facts.class_voxel_counts.numpy()
+            told = step_text(watch.newest, rate, lowest_loss(weights_L, counts_L, train.loss), self.last_line)
             report(Progress("train", self.step, train.iterations, told))
             last, stopping = self.step == train.iterations, self._is_stopped()
             save = last or self.step % train.checkpoint_every == 0 or stopping

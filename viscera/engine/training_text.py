@@ -3,19 +3,32 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from tabulate import tabulate
 
 from viscera.core.anatomy import title_of
+from viscera.core.loss_config import LossConfig
 from viscera.core.quantities import duration_text
 from viscera.io.runlog import RunFolder
+from viscera.losses.balance import Weights
+from viscera.metrics.learning import dice_of_present
 
 
-def step_text(loss: float, rate: float, mean_weight: float, line: Mapping[str, Any]) -> str:
+def lowest_loss(weights_L: Weights, voxel_counts_L: npt.NDArray[np.int64], loss: LossConfig) -> float:
+    """What Eq. 6 is at best: minus the mean of the class weights.
+
+    Without smoothing a class that no training case has stays at 0 in it, however large its weight.
+    """
+    return -float((weights_L * ((voxel_counts_L > 0) | (loss.smoothing > 0))).mean())
+
+
+def step_text(loss: float, rate: float, lowest: float, line: Mapping[str, Any]) -> str:
     """`loss -0.327  11 steps/s  gallbladder lags: Dice 0.01`, from the last logged line of the curve.
 
-    Eq. 6 is at best minus the mean of the class weights; where that lies below -1, it stands beside the loss.
+    The lowest value that the loss can have stands beside it where that lies below -1.
     """
-    best = f" (at best {-mean_weight:.3g})" if mean_weight > 1.001 else ""
+    best = f" (at best {lowest:.3g})" if lowest < -1.001 else ""
     parts = [f"loss {loss:.4g}{best}", f"{rate:.2g} steps/s"]
     organ = lagging_organ(line)
     if organ is not None:
@@ -25,7 +38,7 @@ def step_text(loss: float, rate: float, mean_weight: float, line: Mapping[str, A
 
 def lagging_organ(line: Mapping[str, Any]) -> str | None:
     """The organ with the lowest Dice on the monitored patches; None where nothing was measured yet."""
-    dice = line.get("dice") or {}
+    dice = dice_of_present(line)
     known = {organ: value for organ, value in dice.items() if value is not None and organ != "background"}
     return min(known, key=lambda organ: known[organ]) if known else None
 
@@ -36,7 +49,7 @@ def end_text(folder: RunFolder) -> str:
     if not curve:
         return ""
     last = curve[-1]
-    columns = {"training\npatches": last.get("dice") or {}}
+    columns = {"training\npatches": dice_of_present(last)}
     if validation := last.get("validation_dice"):
         columns["validation\ncases"] = validation
     names = list(columns["training\npatches"])

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from viscera.core.anatomy import ClassTable
-from viscera.metrics.learning import LEARNT_DICE, Outcome
+from viscera.metrics.learning import LEARNT_DICE, Outcome, words_of
 from viscera.metrics.overlap import dice
 
 LINKED_SHARE = 0.2  # of the voxels of a class that is not learnt: from there on it is taken for what they are called
@@ -67,6 +67,14 @@ class Confusion:
             ratio, mostly = (called / true, name if own else names[most]) if true else (None, None)
             found[name] = Outcome(value, ratio, mostly)
         return found
+
+    def words(self, name: str) -> tuple[str, ...]:
+        """Why a class is not learnt (`words_of`).
+
+        None of a class without any voxel: it has a Dice of 0 where it is predicted, which is no failure to learn it.
+        """
+        outcome = self.outcomes[name]
+        return words_of(name, outcome) if outcome.volume_ratio is not None else ()
 
     @cached_property
     def group(self) -> Group | None:

@@ -99,18 +99,23 @@ class LoggedStep:
     @classmethod
     def from_line(cls, line: Mapping[str, Any]) -> "LoggedStep":
         """From one object of curve.jsonl."""
-        keys = ("gradient_share", DICE_BATCH_STATISTICS, VOLUME_RATIO, MOSTLY_CALLED)
-        shares, by_batch, volumes, called = (line.get(key) or {} for key in keys)
-        # a class that no window has is logged with a Dice of 0 where it is predicted, which says nothing of it
-        dice, by_batch = (
-            {name: None if volumes.get(name, 1.0) is None else value for name, value in each.items()}
-            for each in (line.get("dice") or {}, by_batch)
-        )
-        return cls(int(line["step"]), dice, shares, by_batch, volumes, called)
+        shares, *outcomes = (line.get(key) or {} for key in ("gradient_share", VOLUME_RATIO, MOSTLY_CALLED))
+        dice, by_batch = (dice_of_present(line, key) for key in ("dice", DICE_BATCH_STATISTICS))
+        return cls(int(line["step"]), dice, shares, by_batch, *outcomes)
 
     def outcome(self, organ: str) -> Outcome:
         """What had become of a class by this step."""
         return Outcome(self.dice.get(organ), self.volume_ratio.get(organ), self.mostly_called.get(organ))
+
+
+def dice_of_present(line: Mapping[str, Any], key: str = "dice") -> dict[str, float | None]:
+    """Dice by class on the fixed windows from an object of curve.jsonl, None of a class that no window has.
+
+    It is logged there as 0 where it is predicted, which is no failure to learn it. Runs of before do not say of which
+    classes that is so.
+    """
+    volumes = line.get(VOLUME_RATIO) or {}
+    return {name: None if volumes.get(name, 1.0) is None else dice for name, dice in (line.get(key) or {}).items()}
 
 
 NOTHING_LOGGED = LoggedStep(0, {}, {})

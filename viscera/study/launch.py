@@ -99,11 +99,7 @@ def plan_study(store_path: Path, study_path: Path, config: Config) -> AnalysisPl
     """
     store = Store.open(store_path).of_fold(config.train.fold)
     with _planned(study_path, store, config, anew=True) as plan:
-        if plan.begun is not None:
-            raise BadInputError(
-                f"{plan.begun.path}: this run has begun, and a plan is made before the first run. Plan another folder, "
-                "or leave --plan-only out to resume this study."
-            )
+        plan.refuse_begun()
         plan.write()
         return renewed_plan(plan, store, analysis_rules())
 

@@ -81,6 +81,14 @@ class StudyPlan:
         """One of its runs that has begun; None while there is none."""
         return next((task.run for task in self.tasks if task.run.has_begun), None)
 
+    def refuse_begun(self) -> None:
+        """Raise BadInputError where one of its runs has begun: then nothing is planned any more."""
+        if self.begun is not None:
+            raise BadInputError(
+                f"{self.begun.path}: this run has begun, and a plan is made before the first run. Plan another folder, "
+                "or leave --plan-only out to resume this study, or to extend it."
+            )
+
     def write(self) -> None:
         """Write `study.yaml`; says where that adds iterations.
 
@@ -100,7 +108,7 @@ class StudyPlan:
 def make_plan(folder: StudyFolder, store: Store, config: Config, *, anew: bool = False) -> StudyPlan:
     """Plan a study, or extend the one that is there; nothing is written.
 
-    One of which no run has begun is not extended where it is to be planned `anew`.
+    One that is to be planned `anew` is not extended; it is refused where one of its runs has begun.
 
     Raises:
         BadInputError: a folder of something else; cases are missing; settings that cannot be, or others than so far;
@@ -111,7 +119,9 @@ def make_plan(folder: StudyFolder, store: Store, config: Config, *, anew: bool =
     training = _as_all_arms(folder, before, config, store)
     record = _record(store, config.model_copy(update={"prepare": store.manifest.prepare, "train": training}))
     has_begun = before is not None and StudyPlan.of(folder, before).begun is not None
-    if before is not None and (has_begun or not anew):
+    if before is not None and anew:
+        StudyPlan.of(folder, before).refuse_begun()
+    if before is not None and not anew:
         try:
             record = _extended(folder, before, record, has_begun=has_begun)
         except BadInputError as error:

@@ -98,6 +98,16 @@ def test_several_seeds_say_in_how_many(make_study: MakeStudy) -> None:
     assert said == "empty (1 of 3 seeds), flooded (1 of 3 seeds), called liver (2 of 3 seeds)"
 
 
+def test_an_organ_that_no_test_case_has_is_not_called_failing(make_study: MakeStudy) -> None:
+    voxels = np.diag(np.full(8, 10))
+    voxels[0, LIVER], voxels[LIVER], voxels[SPLEEN] = 5, 0, 0
+    study = with_confusions(make_study([SCORED] * 6), *[Confusion(ABDOMEN, voxels)] * 6)
+    arm, *_ = arm_confusions(study)
+    assert (arm.rows[LIVER].words, arm.rows[SPLEEN].words) == ("in no test case, but predicted", "absent")
+    assert arm.failing == 0
+    assert failures_by_arm(study)[study.arms[0].name]["liver"] == "in no test case, but predicted"
+
+
 def test_many_classes_are_listed_instead_of_a_column_each(make_study: MakeStudy) -> None:
     names = ("background", *(f"organ_{n}" for n in range(20)))
     study = make_study([SCORED] * 6)

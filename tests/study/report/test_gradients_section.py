@@ -9,6 +9,7 @@ from tests.fabricated_studies import draw_no_curves, words_of
 from viscera.core.anatomy import CLASS_NAMES
 from viscera.doctor.forecast import ArmForecast
 from viscera.drawing.canvas import to_bytes
+from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
 from viscera.study.report.gradients_section import (
     GRADIENTS,
@@ -127,6 +128,11 @@ def test_the_forecast_is_scored(make_study: MakeStudy, paper_rows: list[tuple[Sc
     ]
     assert "named 3 organs, and 2 of them failed (precision 0.67)" in forecast_sentence(rows)
     assert "3 organs failed, and it had named 2 of them (recall 0.67)" in forecast_sentence(rows)
+    assert "Over 6 arms, an organ counted once in each, it named" in forecast_sentence(rows)
+    failed = RunStatus(state="failed", step=0, iterations=300)
+    runs = [dataclasses.replace(r, status=failed) if r.arm.name == square else r for r in study.runs]
+    without = forecast_rows(dataclasses.replace(study, runs=tuple(runs)), "original")
+    assert [row.title for row in without] == [row.title for row in rows if row.title != study.arms[2].title]
     assert forecast_sentence([]) == "No arm is both forecast and scored yet."
 
 

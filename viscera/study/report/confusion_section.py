@@ -19,10 +19,11 @@ from viscera.doctor.probe_text import (
     volume_text,
 )
 from viscera.metrics.confusion import Confusion
-from viscera.metrics.learning import EMPTY_RATIO, FAILING_DICE, FLOODED_RATIO, LEARNT_DICE, WORDS, Outcome, words_of
+from viscera.metrics.learning import EMPTY_RATIO, FAILING_DICE, FLOODED_RATIO, LEARNT_DICE, WORDS, Outcome
 from viscera.study.report.page_section import Content, Group, Report, Rows, Section
 from viscera.study.results import RunResult, StudyResult
 
+ABSENT, PREDICTED_ALONE = "absent", "in no test case, but predicted"
 _NEXT_WORDS = tuple(WORDS)  # worst first
 
 
@@ -41,7 +42,7 @@ class HeatRow(NamedTuple):
     cells: tuple[HeatCell, ...]  # by what its voxels are called; empty where there are many classes
     called: str  # what they are called most
     volume: str  # predicted over true
-    words: str  # how it failed, in how many seeds; or `learnt`, `absent`
+    words: str  # how it failed, in how many seeds; or `learnt`, `ABSENT`, `PREDICTED_ALONE`
 
 
 class ArmConfusion(NamedTuple):
@@ -78,12 +79,13 @@ def _of_arm(arm: Arm, of_runs: Sequence[Confusion]) -> ArmConfusion:
     outcomes, wide = pooled.outcomes, len(pooled.classes) > MOST_COLUMNS
     rows, failing = [], 0
     for label, each in enumerate(pooled.classes.classes):
-        of_seeds = [(words_of(each.name, own), own) for own in (one.outcomes[each.name] for one in of_runs)]
+        of_seeds = [(one.words(each.name), one.outcomes[each.name]) for one in of_runs]
         failing += any(words for words, _ in of_seeds)
         shares = pooled.shares[label].tolist()
         cells = tuple(HeatCell(percent(s), s if s == s else 0.0, at == label) for at, s in enumerate(shares))  # noqa: PLR0124
         outcome = outcomes[each.name]
-        words = words_over_seeds(of_seeds) or ("absent" if outcome.dice is None else "learnt")
+        without = ABSENT if outcome.dice is None else PREDICTED_ALONE
+        words = without if outcome.volume_ratio is None else words_over_seeds(of_seeds) or "learnt"
         called, volume = mostly_called(pooled, label), volume_text(outcome.volume_ratio)
         rows.append(HeatRow(each.title, () if wide else cells, called, volume, words))
     summary = f"{arm.title}: " + (f"{counted(failing, 'class')} not learnt" if failing else "every class is learnt")
@@ -116,8 +118,8 @@ def _probed(run: RunResult, several_seeds: bool) -> ProbedRun:
     scores, statistics = probe.statistics, tuple[float | None, ...]()
     if scores is not None:
         kinds = (scores.running, scores.recomputed, scores.batch)
-        statistics = tuple(None if kind is None else mean_of_organs(kind) for kind in kinds)
-    dice = tuple(zip(names, probe.refit.before, probe.refit.after, strict=True))
+        statistics = tuple(None if kind is None else mean_of_organs(probe.of_present(kind)) for kind in kinds)
+    dice = tuple(zip(names, *map(probe.of_present, (probe.refit.before, probe.refit.after)), strict=True))
     return ProbedRun(title, tuple(probe_sentences(probe)), dice, statistics)
 
 
@@ -125,11 +127,14 @@ def failures_by_arm(study: StudyResult) -> dict[str, dict[str, str]]:
     """By name of arm and of class, how it failed; empty where it is learnt or was not counted."""
     found = {}
     for arm in study.arms:
-        known = [run.confusion.outcomes for run in study.counted_runs_of(arm) if run.confusion is not None]
+        known = [run.confusion for run in study.counted_runs_of(arm) if run.confusion is not None]
         names = study.classes.names if known else ()
         found[arm.name] = {
-            name: words_over_seeds([(words_of(name, each[name]), each[name]) for each in known]) for name in names
+            name: words_over_seeds([(each.words(name), each.outcomes[name]) for each in known]) for name in names
         }
+        for name in names:
+            if all(each.outcomes[name].volume_ratio is None and each.outcomes[name].dice is not None for each in known):
+                found[arm.name][name] = PREDICTED_ALONE
     return found
 
 
@@ -182,7 +187,7 @@ def _outcomes_of(run: RunResult) -> Iterator[Sequence[object]]:
         pairs = zip(run.confusion.outcomes.items(), run.confusion.precisions, strict=True)
         for (name, outcome), precision in pairs:
             numbers = ("" if value is None else f"{value:.6f}" for value in (*outcome[:2], precision))
-            words = " ".join(words_of(name, outcome))
+            words = " ".join(run.confusion.words(name))
             yield (run.arm.name, run.seed, name, *numbers, outcome.mostly_called or "", words)
 
 

@@ -190,7 +190,7 @@ def forecast_sentence(rows: list[ForecastRow]) -> str:
     """What the forecast was worth, in one sentence."""
     if not rows:
         return "No arm is both forecast and scored yet."
-    arms = counted(len(rows), "arm")
+    arms = counted(len(rows), "arm") + ", an organ counted once in each," * (len(rows) > 1)
     named = {(row.title, organ) for row in rows for organ in row.named}
     failed = {(row.title, organ) for row in rows for organ in row.failed}
     if not named and not failed:

@@ -11,6 +11,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{ending}"
 
 
+def range_of(low: int, high: int) -> str:
+    """`3`; `1 to 3` where they differ."""
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
 def agreeing(number: int, one: str = "is", several: str = "are") -> str:
     """The verb of so many things."""
     return one if number == 1 else several

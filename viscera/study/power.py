@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from viscera.core.anatomy import title_of
 from viscera.core.errors import BadInputError, UsageError
-from viscera.core.wording import counted
+from viscera.core.wording import counted, range_of
 from viscera.metrics.crossed import Components, components, joined_columns
 from viscera.metrics.crossed_power import fewest, power_of_difference, smallest_difference
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
@@ -188,7 +188,7 @@ def _limits(found: Power) -> list[str]:
 def _range_of(numbers: Sequence[int], noun: str) -> str:
     """`5 seeds`; `2 to 5 seeds` where they are not all the same."""
     low, high = min(numbers), max(numbers)
-    return counted(high, noun) if low == high else f"{low:,} to {counted(high, noun)}"
+    return counted(high, noun).replace(f"{high:,}", range_of(low, high), 1)
 
 
 def _low_middle_high(values: Sequence[float]) -> tuple[float, float, float]:

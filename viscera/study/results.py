@@ -214,6 +214,12 @@ class StudyResult:
         return [run for run in self.runs_of(arm) if run.counts]
 
     @property
+    def seeds_of_arms(self) -> tuple[int, int]:
+        """The fewest and the most runs that count of an arm that has any; 0 where none has."""
+        numbers = [number for arm in self.arms if (number := len(self.counted_runs_of(arm)))]
+        return min(numbers, default=0), max(numbers, default=0)
+
+    @property
     def left_out(self) -> str:
         """How many runs of which arm are in no mean and no test, for people; empty where all are in them."""
         numbers = [(arm, len(self.counted_runs_of(arm)), len(self.runs_of(arm))) for arm in self.arms]

@@ -7,6 +7,7 @@ import pytest
 
 from tests.fabricated_studies import PAPER_PERCENT, words_of
 from viscera.core.anatomy import CLASS_NAMES
+from viscera.core.arms import Arm
 from viscera.io.scores import ScoreRow
 from viscera.study.report import page_section
 from viscera.study.report.claim_rules import PAPER_SETTINGS, Evidence
@@ -87,3 +88,31 @@ def test_two_of_the_papers_models_are_too_few(make_study: StudyMaker, paper_rows
     assert three is not None
     assert [a.n for a in three.agreement.values()] == [21, 3]
     assert "not the printed 88.9" not in words_of(study, CLAIMS_SECTION)  # that column is not shown
+
+
+def test_intervals_are_over_what_there_is_and_end_where_dice_does(study_of_dice: StudyMaker) -> None:
+    """Two cases, uniform minus simple 0 and 80 points at 0.001: a standard error of 40, and Student's t is 12.7."""
+
+    def dice(arm: Arm, seed: int, case: int, organ: str) -> float:
+        del seed, organ
+        return 0.9 if case and arm.weighting == "uniform" else 0.1
+
+    one = words_of(study_of_dice(dice, cases=2), CLAIMS_SECTION)
+    assert "uniform \N{MINUS SIGN} simple at 0.001: +40.0 [\N{MINUS SIGN}100.0, +100.0]" in one
+    assert "with their 95 % intervals over cases, of an equivalence 90 %" in one
+    assert "they may hold 0" not in one
+    two = words_of(study_of_dice(dice, cases=2, **{"study.seeds": (0, 1)}), CLAIMS_SECTION)
+    assert "with their 95 % intervals over cases and seeds, of an equivalence 90 %" in two
+    assert "with fewer than 5 seeds no line is a verdict" in two
+    assert "Intervals over so few seeds say so, too: they may hold 0 where these models differ." in two
+
+
+def test_the_claims_warn_by_the_seeds_that_there_are(study_of_dice: StudyMaker) -> None:
+    """Five are planned; one of uniform at 0.01 has no scores, so that claims about it are about these models."""
+
+    def dice(arm: Arm, seed: int, case: int, organ: str) -> float | None:
+        del organ
+        return None if (arm.name, seed) == ("uniform_lr0.01", 4) else 0.5 + 0.01 * case
+
+    said = words_of(study_of_dice(dice, **{"study.seeds": (0, 1, 2, 3, 4)}), CLAIMS_SECTION)
+    assert "with fewer than 5 seeds no line is a verdict" in said

@@ -23,7 +23,7 @@ def test_with_fewer_than_five_seeds_there_is_no_verdict_about_weightings(make_st
     rows = [rows_of(values) for values in ladder(13) for _ in range(seeds)]
     study = make_study(rows, seeds=tuple(range(seeds)))
     compared, said = compare(study, "original"), words_of(study, COMPARISONS)
-    assert compared.families == (Family("dice", TESTS, 13, seeds, 0, TESTS),)
+    assert compared.families == (Family("dice", TESTS, 13, seeds, (seeds,), 0, 0, TESTS),)
     assert {row.outcome for row in compared.rows} == {"these models differ"}
     assert "there is no verdict about weightings and rates, which takes 5 or more" in said
     assert "105 of 105 tests show that these models differ" in said

@@ -66,7 +66,7 @@ def test_seeds_are_averaged_before_the_pairs(make_study: StudyMaker) -> None:
 def test_a_difference_on_every_patient_is_significant_once_there_are_enough(make_study: StudyMaker) -> None:
     study = five_seeds(make_study, ladder(13))
     enough, said = compare(study, "original"), words_of(study, COMPARISONS)
-    assert enough.families == (Family("dice", TESTS, 13, 5, TESTS, 0),)
+    assert enough.families == (Family("dice", TESTS, 13, 5, (5,), TESTS, TESTS, 0),)
     assert enough.rows[0].p_holm == pytest.approx(TESTS * 2 / 2**13)
     assert "Dice: 105 of 105 tests are significant" in said
     assert "the smallest p that is possible with 13 test cases is 0.00024, and 0.026 after" in said
@@ -230,3 +230,29 @@ def _lines(study: StudyResult) -> list[list[str]]:
     page = render_page(Report(study), [COMPARISONS])
     rows = re.findall(r"<tr>(<th scope=\"row\">.*?)</tr>", page, re.DOTALL)
     return [[html.unescape(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
+
+
+def test_intervals_of_differences_end_where_dice_does(make_study: StudyMaker) -> None:
+    """Two patients, differences of 0 and 80 points: a standard error of 40, and Student's t of one degree is 12.7."""
+    low, high = rows_of(np.array([[0.1] * 7, [0.1] * 7])), rows_of(np.array([[0.1] * 7, [0.9] * 7]))
+    first = compare(make_study([high, low, *[None] * 4]), "original").rows[0]
+    assert first.mean == pytest.approx(40)
+    assert (first.mean_low, first.mean_high) == (-100, 100)
+
+
+def test_one_seed_is_said_to_be_over_cases_alone(make_study: StudyMaker) -> None:
+    one = words_of(make_study([rows_of(v) for v in ladder(6)]), COMPARISONS)
+    assert "its 95 % interval, over cases, is not corrected" in one
+    two = words_of(make_study([rows_of(v) for v in ladder(6) for _ in range(2)], seeds=(0, 1)), COMPARISONS)
+    assert "its 95 % interval, over cases and seeds, is not corrected for the number of tests, and with" in two
+
+
+def test_pairs_with_seeds_enough_are_counted_for_themselves(make_study: StudyMaker) -> None:
+    """Five of fifteen pairs have the first arm with two seeds, in 16 patients a clear ladder."""
+    rows = [rows_of(values) if arm or seed < 2 else None for arm, values in enumerate(ladder(16)) for seed in range(5)]
+    study = make_study(rows, seeds=(0, 1, 2, 3, 4))
+    (family,) = compare(study, "original", ["dice"]).families
+    assert (family.of_enough, family.significant, family.of_models, family.fewer_seeds) == (70, 70, 35, "2")
+    said = words_of(study, COMPARISONS)
+    assert "70 of 70 tests with 5 shared seeds or more are significant" in said
+    assert "The other 35, with 2" in said

@@ -8,6 +8,7 @@ import yaml
 import viscera
 from tests.fabricated_studies import StudyMaker
 from viscera.core.resolve import resolve_config
+from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
 from viscera.study.report import methods_section
 from viscera.study.report.methods_section import citations, methods
@@ -53,3 +54,18 @@ def test_the_citations_are_those_of_the_repository() -> None:
     text = citations()
     assert text.count("{") == text.count("}")
     assert f"version = {{{viscera.__version__}}}" in text
+
+
+def test_models_that_were_not_trained_to_the_end_are_not_counted_as_trained(make_study: StudyMaker) -> None:
+    rows = tuple(ScoreRow(case, "liver", "original", "dice", 0.5) for case in "ab")
+    failed = RunStatus(state="failed", step=131, iterations=300, message="the loss is nan")
+    said = methods(Report(make_study([rows] * 6, statuses={2: failed})))
+    assert "We planned 6 networks and trained 5 of them to the end (3D U-Net, " in said
+    assert "are in no result: 1 of 1 of square, rate 0.001." in said
+
+
+def test_variants_are_named_with_what_they_change(study_of_dice: StudyMaker) -> None:
+    variants = {"": {}, "larger": {"train.batch_size": 6}}
+    said = methods(Report(study_of_dice(lambda *_: 0.5, **{"study.variants": variants})))
+    assert "We trained 12 networks" in said
+    assert "Each weighting and rate was trained in 2 variants: as above; larger (train.batch_size 6)." in said

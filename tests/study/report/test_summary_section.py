@@ -152,3 +152,33 @@ def test_settings_say_how_it_was_predicted(make_study: StudyMaker) -> None:
     assert named["Hardware"] == "cpu: A CPU"
     assert named["Cases"] == "not known: the store is not available"
     assert named["Iterations"] == "300"
+
+
+def test_equal_means_are_no_next(make_study: StudyMaker) -> None:
+    """Two share the highest mean, two the next; nobody comes next where only highest and lowest are left."""
+    several = make_study([rows(a=v) for v in (0.7, 0.7, 0.5, 0.50001, 0.1, 0.1)])
+    assert "Next come square, rate 0.001 and uniform, rate 0.01 with 50.0 %." in words_of(several, SUMMARY)
+    two = make_study([rows(a=v) for v in (0.7, 0.7, 0.1, 0.1, 0.1, 0.1)])
+    assert "Next come" not in words_of(two, SUMMARY)
+
+
+def test_the_warning_is_of_the_seeds_that_there_are(make_study: StudyMaker) -> None:
+    """Five seeds are planned; the first arm has two, and two arms share none with the others."""
+    scored = [rows(a=0.5, b=0.5)] * 30
+    few = make_study([None if at in {2, 3, 4} else of for at, of in enumerate(scored)], seeds=(0, 1, 2, 3, 4))
+    assert "With 2 to 5 seeds per arm this is about these models" in words_of(few, SUMMARY)
+    ten = [rows(a=0.5, b=0.5) if (seed < 5) == (arm < 2) else None for arm in range(6) for seed in range(10)]
+    apart = words_of(make_study(ten, seeds=tuple(range(10))), SUMMARY)
+    assert "With 0 seeds that arms share this is about these models" in apart
+
+
+def test_means_of_different_organs_are_said_beside_the_finding(make_study: StudyMaker) -> None:
+    both = (*rows(a=0.4), ScoreRow("a", "spleen", "original", "dice", 0.3))
+    said = words_of(make_study([both, rows(a=0.5), *[None] * 4]), SUMMARY)
+    assert "their order may come from that: simple, rate 0.001 without spleen." in said
+
+
+def test_a_gap_is_as_wide_where_test_cases_lie_above(make_study: StudyMaker) -> None:
+    """The curve ends at 0.9: 60 points above a test Dice of 0.3, and 10 below one of 1.0."""
+    page = render_page(Report(make_study([rows(a=1.0), *[None] * 5])), [GAP])
+    assert "up to 10.0 points apart" in page

@@ -158,7 +158,7 @@ def test_one_seed_has_no_mark_and_its_intervals_say_what_is_not_in_them(make_stu
     table = table1(make_study(rows + [None] * 4), "original")
     notes = [note for note in table.footnotes if note[0] in "±N"]
     assert "over cases; the variation between seeds is not in it" in notes[0]
-    assert "a verdict about weightings and rates takes 5 seeds that all arms share, and there is 1." in notes[1]
+    assert "a verdict about weightings and rates takes 5 seeds that both arms share, and there is 1." in notes[1]
     assert {cell.mark for r in table.rows() for cell in r.cells} == {""}
 
 
@@ -166,3 +166,59 @@ def test_one_case_has_neither_interval_nor_mark_and_says_so(make_study: StudyMak
     table = table1(make_study(paper_rows), "original")
     assert {cell.spread + cell.mark for r in table.rows() for cell in r.cells} == {""}
     assert table.footnotes == ("No value carries a mark of significance: with 1 case there is no test.",)
+
+
+SPREAD = [0.45, 0.5, 0.55, 0.5, 0.48, 0.52]
+
+
+def study_of_seeds(make_study: StudyMaker, *seeds: int, without: tuple[str, int] = ("", 0)) -> StudyResult:
+    """Six arms that have so many of five seeds, liver and spleen of six cases; an arm's mean falls with its place."""
+    runs: Rows = []
+    for arm, number in enumerate(seeds):
+        for seed in range(5):
+            organs = [o for o in ("liver", "spleen") if not (o == without[0] and arm == 1 and seed >= without[1])]
+            values = [value - 0.001 * arm + 0.0005 * (seed * (arm + 1) % 3) for value in SPREAD]
+            rows = (row(f"case_{c}", organ, v) for c, v in enumerate(values) for organ in organs)
+            runs.append(tuple(rows) if seed < number else None)
+    return make_study(runs, seeds=(0, 1, 2, 3, 4))
+
+
+def test_one_arm_with_few_seeds_takes_no_mark_from_the_others(make_study: StudyMaker) -> None:
+    table = table1(study_of_seeds(make_study, 5, 2, 5, 5, 5, 5), "original")
+    liver = next(r for r in table.rows() if r.name == "liver")
+    assert [cell.mark for cell in liver.cells] == ["", "", "≈", "≈", "≈", "≈"]
+    assert (
+        "No mark of significance, as they share fewer than 5 seeds with the highest mean of the organ: "
+        "simple, rate 0.001."
+    ) in table.footnotes
+
+
+def test_one_organ_with_few_seeds_takes_no_mark_from_the_others(make_study: StudyMaker) -> None:
+    table = table1(study_of_seeds(make_study, 5, 5, 5, 5, 5, 5, without=("spleen", 3)), "original")
+    marks = {r.name: r.cells[1].mark for r in table.rows()}
+    assert (marks["liver"], marks["spleen"]) == ("≈", "")
+    (note,) = (note for note in table.footnotes if note.startswith("No mark"))
+    assert note.endswith("simple, rate 0.001 (spleen).")
+
+
+def test_the_note_on_intervals_names_arms_of_one_seed_and_of_few(make_study: StudyMaker) -> None:
+    (note,) = (n for n in table1(study_of_seeds(make_study, 5, 1, 3, 5, 5, 5), "original").footnotes if n[0] == "±")
+    assert "over cases and seeds, both as drawn from many." in note
+    assert "Over cases alone, without the variation between seeds, of arms with one seed: simple, rate 0.001." in note
+    assert "It is wide with fewer than 5 seeds (square, rate 0.001: 3), which say" in note
+
+
+def test_means_of_different_organs_are_not_held_against_each_other(make_study: StudyMaker) -> None:
+    """The second arm has no spleen, its worse organ, and so the highest foreground mean."""
+    rows: Rows = [
+        (row("a", "liver", 0.8), row("a", "spleen", 0.4)),
+        (row("a", "liver", 0.7), row("a", "spleen", None)),
+        *[None] * 4,
+    ]
+    table = table1(make_study(rows), "original")
+    bold = {r.name: [cell.bold for cell in r.cells] for r in table.rows()}
+    assert bold["liver"][:2] == [True, False]
+    assert not any(bold["FOREGROUND"] + bold["AVG"] + bold["MAX"] + bold["MIN"])
+    assert any(
+        note.endswith("so that none of them is bold: simple, rate 0.001 without spleen.") for note in table.footnotes
+    )

@@ -36,7 +36,7 @@ class Spread:
     high: pd.DataFrame
     half_width: pd.DataFrame  # half the interval, wherever it ends
     stability: dict[str, RankStability]  # by name of arm with a foreground mean; empty where one patient is scored
-    seeds: int  # most scored seeds of an arm
+    seeds: dict[str, int]  # scored seeds, by name of arm that has any
 
     @property
     def is_cut(self) -> pd.DataFrame:
@@ -63,7 +63,7 @@ def spread_of(study: StudyResult, grid: str) -> Spread:
         for side in (zip(*bounds, strict=True) if bounds else ((), ()))
     )
     scored = (~np.isnan(sample.values)).any(axis=(1, 3)).sum(axis=1)
-    seeds = int(scored.max(initial=0))
+    seeds = {arm: number for arm, number in zip(sample.arms, scored.tolist(), strict=True) if number}
     return Spread(low.clip(0, 100), high.clip(0, 100), (high - low) / 2, _stability(sample), seeds)
 
 

@@ -16,6 +16,7 @@ from viscera.core.settings import differences
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.metrics.statistics import Array
 from viscera.study.report.claim_rules import PAPER_SETTINGS, Evidence, Setting
+from viscera.study.report.comparisons_section import drawn_over
 from viscera.study.report.ledger import Entry, ledger
 from viscera.study.report.page_section import Content, Report, Rows, Section
 from viscera.study.report.table1_section import row_title
@@ -105,6 +106,8 @@ def _values(report: Report) -> dict[str, Any] | None:
     return {
         "entries": report.once(primary_ledger),
         "enough_seeds": SEEDS_FOR_SETTINGS,
+        "few_seeds": report.study.seeds_of_arms[0] < SEEDS_FOR_SETTINGS,
+        "drawn_over": drawn_over(*report.study.seeds_of_arms),
         "changed": differences(TrainConfig(), report.study.record.config.train, ("schedule", "method")),
         "beside": beside_paper(evidence),
         "misprint": MISPRINT,

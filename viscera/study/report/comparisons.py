@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from viscera.core.wording import counted
+from viscera.core.wording import counted, range_of
 from viscera.io.scores import metric_title
 from viscera.metrics import sign_flips, statistics
 from viscera.metrics.paired_tests import DECIMALS, SEEDS_FOR_SETTINGS, PairedTests, paired_tests
@@ -27,6 +27,7 @@ from viscera.study.score_table import Sample
 ALPHA = 0.05
 FEWEST_PAIRS = 2  # one pair always has p = 1: that is no test
 PER_CENT = ("dice", "surface_dice")  # whose effects are points
+POINTS = 100.0  # the largest difference of two means that are per cent
 _MOST_NAMED = 3  # tests that a note names
 
 Outcome = Literal[
@@ -95,6 +96,8 @@ class Family:
     tests: int  # those that could be made
     cases: int  # the most of any pair of arms; one per patient
     seeds: int  # the fewest that both arms of a test have
+    numbers_of_seeds: tuple[int, ...]  # all different ones, ascending
+    of_enough: int  # tests with seeds enough for a verdict about settings
     significant: int  # tests below 0.05 after the correction, in pairs of arms with seeds enough
     of_models: int  # the same in pairs with fewer seeds: these models differ
 
@@ -102,6 +105,12 @@ class Family:
     def of_settings(self) -> bool:
         """Whether every test has seeds enough for a verdict about the settings of its arms."""
         return self.seeds >= SEEDS_FOR_SETTINGS
+
+    @property
+    def fewer_seeds(self) -> str:
+        """Of those tests that have fewer, how many shared seeds: `3`, `1 to 3`."""
+        few = [number for number in self.numbers_of_seeds if number < SEEDS_FOR_SETTINGS]
+        return range_of(few[0], few[-1]) if few else ""
 
     @property
     def smallest_p_holm(self) -> float:
@@ -164,10 +173,13 @@ def compare(study: StudyResult, grid: str, metrics: Sequence[str] | None = None)
         of_metric = _rows(sample, study)
         rows += of_metric
         tests = [row for row in of_metric if row.p is not None]
-        most, fewest_seeds = max((row.n for row in of_metric), default=0), min((row.seeds for row in tests), default=0)
+        most, seeds = max((row.n for row in of_metric), default=0), [row.seeds for row in tests] or [0]
+        of_enough = sum(number >= SEEDS_FOR_SETTINGS for number in seeds)
         significant = sum(row.significant for row in tests)
         of_models = sum(row.different for row in tests) - significant
-        families.append(Family(metric, len(tests), most, fewest_seeds, significant, of_models))
+        families.append(
+            Family(metric, len(tests), most, min(seeds), tuple(sorted(set(seeds))), of_enough, significant, of_models)
+        )
         of_family = [*_notes(study, sample, of_metric), *_disagreements(study, metric, tests)]
         notes += [note for note in of_family if note not in notes]
     return Comparisons(study, grid, tuple(rows), tuple(families), tuple(notes))
@@ -230,7 +242,9 @@ def _differences(sample: Sample, a: int, b: int) -> tuple[Array, int]:
 
 def _with_numbers(cells: Sequence[Comparison], tests: PairedTests) -> list[Comparison]:
     """Each row with its n, statistic, uncorrected p, shift and mean with their intervals."""
-    crossed, (low, high) = tests.crossed, tests.crossed.interval()
+    crossed = tests.crossed
+    limits = np.array([POINTS if cell.metric in PER_CENT else np.inf for cell in cells])
+    low, high = (np.clip(bound, -limits, limits) for bound in crossed.interval())
     p_ranks, p_means, p_trainings = (each.two_sided for each in (tests.ranks, tests.means, tests.trainings))
     rows = []
     for at, cell in enumerate(cells):

@@ -11,6 +11,8 @@ from viscera.study.report.arm_spread import DRAWS
 from viscera.study.report.comparisons import ALPHA, Comparison, Comparisons, compare
 from viscera.study.report.page_section import Content, Report, Rows, Section
 
+FEWEST_SEEDS = 2  # that show a variation between trainings
+
 
 class OrganFinding(NamedTuple):
     """The arm of highest mean Dice on one organ against the others."""
@@ -24,6 +26,11 @@ class OrganFinding(NamedTuple):
     def alike(self) -> list[str]:
         """Names of the arms that were tested against it, and are not significantly different, as models at least."""
         return [test.arm_b for test in self.tests if test.p_holm is not None and not test.different]
+
+    @property
+    def with_few_seeds(self) -> list[str]:
+        """Names of the arms that share too few seeds with it for a verdict about settings."""
+        return [test.arm_b for test in self.tests if test.p_holm is not None and test.seeds < SEEDS_FOR_SETTINGS]
 
 
 class ArmStanding(NamedTuple):
@@ -61,6 +68,13 @@ def arm_standings(compared: Comparisons) -> list[ArmStanding]:
     return standings
 
 
+def drawn_over(fewest: int, most: int) -> str:
+    """What intervals are over, where arms have so many seeds: one seed says nothing of the next training."""
+    if most < FEWEST_SEEDS:
+        return "cases"
+    return "cases and seeds" + (" (over cases alone where there is one seed)" if fewest < FEWEST_SEEDS else "")
+
+
 def primary_comparisons(report: Report) -> Comparisons:
     """The comparisons on the primary grid."""
     return compare(report.study, report.grid)
@@ -68,6 +82,7 @@ def primary_comparisons(report: Report) -> Comparisons:
 
 def _values(report: Report) -> Mapping[str, object]:
     compared = report.once(primary_comparisons)
+    dice = compared.family("dice")
     return {
         "compared": compared,
         "findings": organ_findings(compared),
@@ -79,6 +94,7 @@ def _values(report: Report) -> Mapping[str, object]:
         "alpha": ALPHA,
         "enough_seeds": SEEDS_FOR_SETTINGS,
         "draws": DRAWS,
+        "drawn_over": drawn_over(dice.seeds, dice.numbers_of_seeds[-1]) if dice else "",
     }
 
 
@@ -94,7 +110,12 @@ def _brief(report: Report) -> str:
         return "no test is possible"
     if family.of_settings:
         return f"{family.significant} of {counted(family.tests, 'difference')} significant"
-    return f"{family.of_models} of {counted(family.tests, 'difference')} significant, of these models"
+    rest = (
+        f"{family.of_models} of {counted(family.tests - family.of_enough, 'difference')} significant, of these models"
+    )
+    if not family.of_enough:
+        return rest
+    return f"{family.significant} of {counted(family.of_enough, 'difference')} significant; {rest}"
 
 
 COMPARISONS = Section("comparisons", "Comparisons of the arms", _values, _files, brief=_brief)

@@ -4,7 +4,8 @@ import pandas as pd
 
 from viscera.core.arms import Arm
 from viscera.core.config import TrainConfig
-from viscera.core.wording import counted
+from viscera.core.wording import agreeing, counted, range_of
+from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.report.comparisons_section import primary_comparisons
 from viscera.study.report.page_section import Report, one_decimal
 from viscera.study.results import StudyResult
@@ -46,6 +47,32 @@ def _finding(study: StudyResult, means: "pd.Series[float]") -> str:
     return (
         f"{first} {verb} the highest mean foreground Dice, {one_decimal(highest)}{NBSP}%, and {last} the lowest, "
         f"{one_decimal(lowest)}{NBSP}%."
+    )
+
+
+def runner_up(report: Report) -> str:
+    """Who comes next, in a sentence; empty without three means or more that are printed differently."""
+    means = report.once(primary_comparisons).highest_first("FOREGROUND").round(1)
+    different = sorted(set(means), reverse=True)
+    if len(different) <= _MOST_NAMED or different[0] <= 0:
+        return ""
+    titles = [arm.title for arm in report.study.arms if means.get(arm.name) == different[1]]
+    those = " and ".join(titles) if len(titles) <= _MOST_NAMED else counted(len(titles), "arm")
+    return f"Next {agreeing(len(titles), 'comes', 'come')} {those} with {one_decimal(different[1])}{NBSP}%."
+
+
+def few_seeds(report: Report) -> str:
+    """That the finding is about these models, in a sentence; empty where all arms have, and share, seeds enough."""
+    fewest, most = report.study.seeds_of_arms
+    family = report.once(primary_comparisons).family("dice")
+    have = f"{range_of(fewest, most)} {'seed' if most == 1 else 'seeds'} per arm"
+    if fewest >= SEEDS_FOR_SETTINGS and family is not None and family.tests and not family.of_settings:
+        have = f"{family.fewer_seeds} {'seed' if family.fewer_seeds == '1' else 'seeds'} that arms share"
+    elif fewest >= SEEDS_FOR_SETTINGS:
+        return ""
+    return (
+        f"With {have} this is about these models, not about the weightings in general, which takes "
+        f"{SEEDS_FOR_SETTINGS} seeds or more."
     )
 
 

@@ -3,10 +3,13 @@
 from math import isnan
 from typing import NamedTuple
 
+import numpy as np
+
 from viscera.core.wording import counted
 from viscera.metrics.crossed import crossed_means
 from viscera.study.report.claim_rules import Evidence, Reading, Verdict, Word, settle
 from viscera.study.report.claims import CLAIMS, Claim
+from viscera.study.report.comparisons import POINTS
 from viscera.study.results import StudyResult, signed
 
 _NAME_LENGTH = 60
@@ -57,7 +60,8 @@ def _numbers(reading: Reading, verdict: Verdict) -> str:
     texts = []
     for title, part in {part.contrast.title: part for part in reading.parts}.items():
         crossed = crossed_means(part.contrast.by_case_and_seed()[:, :, None])
-        low, high = (float(bound[0]) for bound in crossed.interval(0.9 if part.one_sided else 0.95))
+        bounds = crossed.interval(0.9 if part.one_sided else 0.95)
+        low, high = (float(np.clip(bound[0], -POINTS, POINTS)) for bound in bounds)
         interval = "" if isnan(low) else f" [{signed(low)}, {signed(high)}]" + (" (90 %)" if part.one_sided else "")
         texts.append(f"{title}: {signed(float(crossed.mean[0]))}{interval}")
     p = verdict.p_holm or 0.0

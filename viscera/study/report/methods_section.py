@@ -6,7 +6,7 @@ from statistics import median
 import viscera
 from viscera.core.arms import weighting_name
 from viscera.core.config import PrepareConfig, TrainConfig
-from viscera.core.settings import differences
+from viscera.core.settings import differences, written
 from viscera.core.wording import counted
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.report.comparisons import ALPHA
@@ -56,15 +56,24 @@ def _grid_of(prepare: PrepareConfig) -> str:
 def _training(study: StudyResult) -> Iterator[str]:
     config = study.record.config
     train, grid, low = config.train, config.study, config.train.intensity
-    models = len(study.arms) * len(grid.seeds)
+    models, done = len(study.runs), sum(run.status is not None and run.status.state == "finished" for run in study.runs)
+    these = f"We trained {counted(models, 'network')}"
+    if done < models:
+        these = f"We planned {counted(models, 'network')} and trained {done:,} of them to the end"
     yield (
-        f"We trained {counted(models, 'network')} (3D U-Net, {train.filters} filters in the first convolution, "
+        f"{these} (3D U-Net, {train.filters} filters in the first convolution, "
         f"{train.levels} levels) with the Dice loss over all {len(study.classes)} classes, background included, and "
         f"class weights {_listed([weighting_name(each) for each in grid.weightings])} (Shen et al. 2018, Eq. 2-6), at "
         f"learning {'rates' if len(grid.learning_rates) > 1 else 'rate'} "
         f"{_listed([f'{r:g}' for r in grid.learning_rates])}, "
         f"with {counted(len(grid.seeds), 'random seed')} each."
     )
+    if any(grid.variants):
+        variants = [
+            f"{name} ({', '.join(f'{key} {written(value)}' for key, value in changed.items())})" if name else "as above"
+            for name, changed in grid.variants.items()
+        ]
+        yield f"Each weighting and rate was trained in {counted(len(variants), 'variant')}: {'; '.join(variants)}."
     scaled = "scaled to 0 to 1" if low.scaling == "unit" else "standardised"
     yield (
         f"Intensities were clipped to {low.low_hu:g} to {low.high_hu:g} HU and {scaled}. "
@@ -78,8 +87,10 @@ def _training(study: StudyResult) -> Iterator[str]:
         yield f"Settings other than the defaults: {'; '.join(each.replace('(now', '(default') for each in unlike)}."
     trained = [run.status.step for run in study.runs if run.status is not None]
     if min(trained, default=0) < train.iterations:
-        done = f"{median(trained):,.0f} steps at the median" if trained else "none"
-        yield f"Not every model was trained to the end ({done})."
+        so_far = f"{median(trained):,.0f} steps at the median" if trained else "none"
+        yield f"Not every model was trained to the end ({so_far})."
+    if study.left_out:
+        yield f"Models that were not trained to the end, or not scored, are in no result: {study.left_out}."
 
 
 def _prediction(study: StudyResult) -> Iterator[str]:
@@ -97,7 +108,7 @@ def _prediction(study: StudyResult) -> Iterator[str]:
 
 
 def _analysis(report: Report) -> Iterator[str]:
-    study, grid = report.study, report.grid
+    grid = report.grid
     where = {"original": "the original grid of each scan", "prepared": "the prepared grid"}.get(grid, "")
     if not where:
         yield "Nothing was scored yet."
@@ -106,8 +117,9 @@ def _analysis(report: Report) -> Iterator[str]:
     family = report.once(primary_comparisons).family("dice")
     if family is None or not family.tests:
         return
-    several = len(study.record.config.study.seeds) >= SEEDS_FOR_SETTINGS
-    third = ", and Student's t over cases and seeds" if several else ""
+    third = ", and Student's t over cases and seeds" if family.of_enough else ""
+    if family.of_enough and not family.of_settings:
+        third += f" of arms that share {SEEDS_FOR_SETTINGS} seeds or more"
     yield (
         f"Arms were compared by paired two-sided tests over {counted(family.cases, 'case')} (Wilcoxon's signed-rank "
         f"test and sign flips of the mean{third}; the largest p counts), corrected by Holm's method over "

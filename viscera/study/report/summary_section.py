@@ -11,11 +11,11 @@ from viscera.core.wording import counted
 from viscera.drawing.slices import HATCHED_CSS
 from viscera.engine.trust import failures_among
 from viscera.metrics.learning import BATCH_NORM_GAP, FAILED_DICE, LoggedStep, batch_norm_remedy
-from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.report.case_gallery import gallery_of, has_ignored
 from viscera.study.report.comparisons_section import primary_comparisons
-from viscera.study.report.headline import headline
+from viscera.study.report.headline import few_seeds, headline, runner_up
 from viscera.study.report.page_section import Group, Report, Section
+from viscera.study.report.table1_section import unequal_organs
 from viscera.study.results import StudyResult, mean_defined
 from viscera.study.score_table import ScoreTable
 
@@ -122,7 +122,12 @@ def flagged_organs(reasons: Mapping[tuple[str, str], tuple[str, ...]], case: str
 def _summary_values(report: Report) -> Mapping[str, object]:
     cases = len(report.study.scores.cases(report.grid))
     scene = report.scene
-    own = {"problems": problems_of(report), "grid": report.grid, "cases": cases, "enough_seeds": SEEDS_FOR_SETTINGS}
+    own = {"problems": problems_of(report), "grid": report.grid, "cases": cases}
+    sentences = {
+        "runner_up": runner_up(report),
+        "few_seeds": few_seeds(report),
+        "unequal_organs": unequal_organs(report.study, report.study.percent(report.grid)) if report.grid else "",
+    }
     pictures = {
         "headline": headline(report),
         "scene": scene,
@@ -130,7 +135,7 @@ def _summary_values(report: Report) -> Mapping[str, object]:
         "hatched": HATCHED_CSS if has_ignored(scene) else "",
         "shown_seeds": sorted(set(scene.seeds.values())) if scene else [],
     }
-    return {**report.once(_fused_values), **own, **pictures}
+    return {**report.once(_fused_values), **own, **sentences, **pictures}
 
 
 def problems_of(report: Report) -> list[str]:
@@ -188,7 +193,7 @@ def _gap_brief(report: Report) -> str:
     lost = max((batch - own for _, own, batch in report.once(_batch_norm_losses)), default=0.0)
     if lost > BATCH_NORM_GAP:
         return f"running statistics of batch normalisation cost up to {100 * lost:.0f} points"
-    widest = gaps(report.study, report.grid)["gap"].max()
+    widest = gaps(report.study, report.grid)["gap"].abs().max()
     return "" if np.isnan(widest) else f"up to {widest:.1f} points apart"
 
 

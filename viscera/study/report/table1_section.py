@@ -1,7 +1,7 @@
 """Table 1: mean Dice per class and arm, summary rows, marks and footnotes; for the page, as CSV, Markdown and LaTeX."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from viscera.core.wording import counted
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.report.arm_spread import Spread
 from viscera.study.report.comparisons import ALPHA, Comparisons, compare
-from viscera.study.report.comparisons_section import organ_findings, primary_comparisons
+from viscera.study.report.comparisons_section import OrganFinding, organ_findings, primary_comparisons
 from viscera.study.report.page_section import PHANTOM, Content, Group, Report, Rows, Section, one_decimal
 from viscera.study.results import StudyResult
 
@@ -72,7 +72,8 @@ class Table1:
     percent: pd.DataFrame  # rows: the classes and the summary; columns: names of arms, then `fused`; NaN: undefined
     titles: tuple[str, ...]  # of the columns, for people; arms that are not finished and scored carry a dagger
     spread: Spread  # intervals of the means
-    alike: frozenset[tuple[str, str]]  # organs and arms not significantly below the organ's best; none with few seeds
+    # organs and arms not significantly below the organ's best, where both have seeds enough for a verdict
+    alike: frozenset[tuple[str, str]]
     footnotes: tuple[str, ...] = ()  # what ± and the marks mean, and what was left out of the means; plain text
     of_phantom: str = ""  # what the table's heading ends with, where the data are procedural
 
@@ -80,6 +81,8 @@ class Table1:
         """Rows as printed, one decimal as in the paper; an undefined value is a dash, the best of a row bold."""
         printed = self.percent.round(1)
         best = printed.eq(printed.max(axis=1), axis=0) & printed.gt(0)  # nothing is best at 0.0
+        if lacking_organs(self.percent):
+            best.loc[list(_SUMMARY)] = False  # means of different organs
 
         def cell(row: str, arm: str) -> Cell:
             mark = NOT_APART if (row, arm) in self.alike else ""
@@ -116,10 +119,18 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
     titles = [arm.title + (f" {DAGGER}" if arm in marked else "") for arm in study.arms]
     percent, spread = compared.percent, compared.spread
     family = compared.family("dice")
-    findings = organ_findings(compared) if family is not None and family.of_settings else []
-    alike = frozenset((found.organ, arm) for found in findings for arm in found.alike)
-    legend = filter(None, (_spread_note(spread), _mark_note(compared, bool(alike)), _unequal_cases(study, grid)))
-    footnotes = [*unfinished, *legend, *_absent_organs(study, grid)]
+    findings = organ_findings(compared) if family is not None and family.of_enough else []
+    alike = frozenset(
+        (found.organ, arm) for found in findings for arm in found.alike if arm not in found.with_few_seeds
+    )
+    legend = (
+        _spread_note(study, spread),
+        _mark_note(compared, bool(alike)),
+        _few_seeds_note(study, findings),
+        _unequal_cases(study, grid),
+        _unequal_organs(study, percent),
+    )
+    footnotes = [*unfinished, *filter(None, legend), *_absent_organs(study, grid)]
     if study.fused is not None:
         titles.append("fused, best arm per organ")
         footnotes.append(
@@ -158,15 +169,22 @@ def to_latex(table: Table1) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _spread_note(spread: Spread) -> str:
+def _spread_note(study: StudyResult, spread: Spread) -> str:
     """What ± means; nothing where nothing carries it."""
-    over = "cases and seeds, both as drawn from many" if spread.seeds > 1 else "cases"
-    without = "" if spread.seeds > 1 else "; the variation between seeds is not in it"
+    numbers = {arm.title: spread.seeds[arm.name] for arm in study.arms if arm.name in spread.seeds}
+    several = {title: number for title, number in numbers.items() if number > 1}
+    over = "cases and seeds, both as drawn from many" if several else "cases"
+    without = "" if several else "; the variation between seeds is not in it"
     note = f"±: half the width of the mean's 95 % interval (Student's t) over {over}{without}."
+    if several and len(several) < len(numbers):
+        alone = "; ".join(title for title in numbers if title not in several)
+        note += f" Over cases alone, without the variation between seeds, of arms with one seed: {alone}."
     if spread.is_cut.to_numpy().any():
         note += " [from, to]: the interval itself, cut off at 0 or 100, where it would reach beyond."
-    if 1 < spread.seeds < SEEDS_FOR_SETTINGS:
-        note += f" It is wide with fewer than {SEEDS_FOR_SETTINGS} seeds, which say little about the luck of training."
+    if few := {title: number for title, number in several.items() if number < SEEDS_FOR_SETTINGS}:
+        which = "" if len(few) == len(numbers) else f" ({'; '.join(f'{title}: {n}' for title, n in few.items())})"
+        note += f" It is wide with fewer than {SEEDS_FOR_SETTINGS} seeds{which}, which say little about the luck of "
+        note += "training."
     return "" if spread.low.isna().to_numpy().all() else note
 
 
@@ -178,11 +196,12 @@ def _mark_note(compared: Comparisons, marked: bool) -> str:
     cases = counted(family.cases, "case")
     if not family.tests:
         return f"No value carries a mark of significance: with {cases} there is no test."
-    if not family.of_settings:
+    if not family.of_enough:
+        are = "is" if family.fewer_seeds == "1" else "are"
         return (
             "No value carries a mark of significance: a verdict about weightings and rates takes "
-            f"{SEEDS_FOR_SETTINGS} seeds that all arms share, and there {'is' if family.seeds == 1 else 'are'} "
-            f"{family.seeds}. How these models differ: see Comparisons."
+            f"{SEEDS_FOR_SETTINGS} seeds that both arms share, and there {are} {family.fewer_seeds}. How these models "
+            "differ: see Comparisons."
         )
     cannot = f" With {cases} no difference could be significant, so the mark does not mean that they are equal."
     note = (
@@ -191,6 +210,44 @@ def _mark_note(compared: Comparisons, marked: bool) -> str:
         f"{counted(family.tests, 'test')})."
     )
     return note + ("" if family.can_show else cannot) if marked else ""
+
+
+def _few_seeds_note(study: StudyResult, findings: Sequence[OrganFinding]) -> str:
+    """Where a mark is missing for want of seeds; nothing where all arms have enough."""
+    organs = {arm: [f.organ for f in findings if arm.name in f.with_few_seeds] for arm in study.arms}
+    named = [
+        arm.title + ("" if len(of) == len(findings) else f" ({', '.join(map(title_of, of))})")
+        for arm, of in organs.items()
+        if of
+    ]
+    return (
+        f"No mark of significance, as they share fewer than {SEEDS_FOR_SETTINGS} seeds with the highest mean of the "
+        f"organ: {'; '.join(named)}."
+        if named
+        else ""
+    )
+
+
+def lacking_organs(percent: pd.DataFrame) -> dict[str, list[str]]:
+    """By name of arm, the organs that it has no mean of and some arm has; arms without any mean are left out."""
+    organs = percent.drop(index=["background", *_SUMMARY], errors="ignore")
+    scored = organs.loc[organs.notna().any(axis=1), organs.notna().any(axis=0)]
+    missing = {str(arm): [str(organ) for organ in scored.index[scored[arm].isna()]] for arm in scored}
+    return {arm: of for arm, of in missing.items() if of}
+
+
+def unequal_organs(study: StudyResult, percent: pd.DataFrame) -> str:
+    """Which arms' means are of fewer organs: `simple, rate 0.01 without gallbladder`; empty where none is."""
+    lacking = lacking_organs(percent)
+    titles = {arm.name: arm.title for arm in study.arms}
+    return "; ".join(f"{titles.get(arm, arm)} without {', '.join(map(title_of, of))}" for arm, of in lacking.items())
+
+
+def _unequal_organs(study: StudyResult, percent: pd.DataFrame) -> str:
+    named = unequal_organs(study, percent)
+    return named and (
+        f"AVG, MAX, MIN and the foreground mean are of different organs, so that none of them is bold: {named}."
+    )
 
 
 def _unequal_cases(study: StudyResult, grid: str) -> str:

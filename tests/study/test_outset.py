@@ -54,7 +54,7 @@ def test_the_end_is_one_row_an_arm(tmp_path: Path) -> None:
     assert end_text(folder) == ""
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "table1.csv").write_text(
-        "class,a,b\nbackground,1.0,99.0\nliver,80.04,70.0\nportal_vein,20.0,\nAVG,33.7,84.5\nFOREGROUND,50.02,70.0\n"
+        "class,a,b,c\nbackground,1.0,99.0,\nliver,80.04,70.0,\nportal_vein,20.0,,\nAVG,33.7,84.5,\nFOREGROUND,50.02,70.0,\n"
     )
     lines = [line.split() for line in end_text(folder).splitlines()[2:]]
-    assert lines == [["a", "50.0", "portal", "vein", "20.0"], ["b", "70.0", "liver", "70.0"]]
+    assert lines == [["a", "50.0", "portal", "vein", "20.0"], ["b", "70.0", "liver", "70.0"], ["c", "–", "–"]]

@@ -49,7 +49,8 @@ def end_text(folder: StudyFolder) -> str:
         known = {organ: float(rows[organ][arm]) for organ in organs if rows[organ][arm]}
         lowest = min(known, key=lambda organ: known[organ]) if known else None
         worst = f"{title_of(lowest)} {known[lowest]:.1f}" if lowest else "–"
-        lines.append((arm, f"{float(rows['FOREGROUND'][arm] or 'nan'):.1f}", worst))
+        mean = rows["FOREGROUND"][arm]
+        lines.append((arm, f"{float(mean):.1f}" if mean else "–", worst))
     headers = ("arm", "mean Dice of the organs, %", "lowest, %")
     return tabulate(lines, headers, disable_numparse=True, colalign=("left", "right", "left"))
 

@@ -10,6 +10,7 @@ from scipy.optimize import curve_fit
 from tests.fabricated_studies import words_of
 from viscera.core.anatomy import CLASS_NAMES, ORGANS
 from viscera.engine.fusion import FusionRecord
+from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
 from viscera.study.report.iterations_section import (
     FEWEST_POINTS,
@@ -65,6 +66,16 @@ def test_the_stages_stand_side_by_side(study: StudyResult) -> None:
 def test_a_stage_without_scores_is_a_dash(study: StudyResult) -> None:
     runs = (dataclasses.replace(study.runs[0], earlier={}), *study.runs[1:])
     assert "uniform, rate 0.001 – 86.6 – " in words_of(dataclasses.replace(study, runs=runs), ITERATIONS)
+
+
+def test_a_run_that_failed_between_two_stages_is_named_at_the_later(study: StudyResult) -> None:
+    """The first arm diverged at step 200 of 300: its mean after 150 steps stands, with half of each score."""
+    failed = RunStatus(state="failed", step=200, iterations=300, message="the loss is nan")
+    runs = (dataclasses.replace(study.runs[0], status=failed), *study.runs[1:])
+    said = words_of(dataclasses.replace(study, runs=runs), ITERATIONS)
+    assert "uniform, rate 0.001 43.3 – – " in said
+    assert "Not trained for 300 steps, or not scored, and in no mean there: 1 of 1 of uniform, rate 0.001." in said
+    assert "Not trained for 150 steps" not in said
 
 
 def test_the_fused_predictor_is_the_last_row(study: StudyResult) -> None:

@@ -173,9 +173,11 @@ def arm_curve(study: StudyResult, arm: Arm, until: int) -> tuple[list[int], list
 
 def _values(report: Report) -> Mapping[str, object]:
     study, stages = report.study, report.study.record.all_stages
+    at_stages = [study.at_stage(stage) for stage in stages]
     return {
         "stages": stages,
-        "tables": [study.at_stage(stage).percent(report.grid) for stage in stages],  # Table 1
+        "tables": [at_stage.percent(report.grid) for at_stage in at_stages],  # Table 1
+        "left_out": [(stage, named) for stage, of in zip(stages, at_stages, strict=True) if (named := of.left_out)],
         "settlings": settling_rows(study),
         "fewest_points": FEWEST_POINTS,
         "widest": _OPEN,

@@ -45,7 +45,7 @@ def _entry(evidence: Evidence, claim: Claim, reading: Reading, verdict: Verdict)
     where = "on this phantom" if study.phantom else "on these cases"
     models = {"supported": "; these models support it", "contradicted": "; these models contradict it"}
     cases = verdict.patients if tested else len(study.scores.cases())
-    seeds = verdict.seeds if tested else len(study.record.config.study.seeds)
+    seeds = verdict.seeds if tested else study.seeds_of_arms[1]
     data = f"{data_name(study)}: {counted(cases, 'test case')}, {counted(seeds, 'seed')}, "
     data += f"{study.record.all_stages[-1]:,} iterations"
     data += f", variant {evidence.base_variant}" if evidence.base_variant else ""

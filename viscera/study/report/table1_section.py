@@ -260,7 +260,7 @@ def _unequal_cases(study: StudyResult, grid: str) -> str:
 
 def _absent_organs(study: StudyResult, grid: str) -> list[str]:
     """How often each class was left out of a mean: absent from both reference and prediction, or not labelled."""
-    unit = "scored scans (cases times seeds)" if len(study.record.config.study.seeds) > 1 else "cases"
+    unit = "scored scans (cases times seeds)" if study.seeds_of_arms[1] > 1 else "cases"
     rows = study.scores.of_arms("dice", grid)
     scored, total = rows["arm"].nunique(), rows.groupby(["organ", "arm"]).size().to_dict()
     empty = rows[rows["value"].isna()]

@@ -45,6 +45,12 @@ def test_labels_that_stand_for_other_organs_are_not_compared_by_number(
         Pair.of(label_map(prediction), label_map(reference), given or reference or ABDOMEN)
 
 
+@pytest.mark.parametrize("prediction", [None, ABDOMEN])
+def test_a_table_that_is_given_stands_for_the_one_that_files_are_read_with(prediction: ClassTable | None) -> None:
+    rows = score(label_map(prediction), label_map(ABDOMEN), classes=KIDNEYS)
+    assert [(row.organ, row.value) for row in rows] == [(name, 1.0) for name in KIDNEYS.names]
+
+
 @pytest.mark.parametrize(("prediction", "reference"), [(KIDNEYS, KIDNEYS), (KIDNEYS, None), (None, KIDNEYS)])
 def test_the_table_of_either_says_what_the_labels_of_both_are(
     prediction: ClassTable | None, reference: ClassTable | None

@@ -187,6 +187,12 @@ def _refuse_other_tables(prediction: LabelMap, reference: LabelMap, classes: Cla
             )
 
 
+def _without_default(label_map: LabelMap) -> LabelMap:
+    """Without a table where it is that of `read_labels`, which takes it where nothing is said."""
+    is_default = label_map.classes is not None and label_map.classes.names == ABDOMEN.names
+    return replace(label_map, classes=None) if is_default else label_map
+
+
 def _known(what: str, names: object, known: Iterable[str], *, may_be_none: bool = False) -> list[Any]:
     """The names of a program, which no configuration has looked at: a text, none, unknown ones, one of them twice."""
     is_list = isinstance(names, Iterable) and not isinstance(names, str)
@@ -225,8 +231,8 @@ def score(  # noqa: PLR0913 - two label maps, and how to compare them
             three of the organs alone).
         tolerance_mm: of the surface Dice, by organ (`other` for the rest) or for all, 0 or more; None: FLARE22's.
         absent: Dice of a class that is in neither: None, or 1.
-        classes: what the labels of both stand for; None: what the reference says, or else the prediction, or else the
-            paper's eight.
+        classes: what the labels of both stand for, also where `read_labels` took the paper's eight for want of a
+            table; None: what the reference says, or else the prediction, or else the paper's eight.
         unlabelled: names of the classes that the reference does not label: undefined here whatever `absent` says, and
             background in both label maps.
 
@@ -240,6 +246,7 @@ def score(  # noqa: PLR0913 - two label maps, and how to compare them
     refuse_other_than(LabelMap, reference, "reference")
     if classes is not None:
         refuse_other_than(ClassTable, classes, "classes")
+        prediction, reference = _without_default(prediction), _without_default(reference)
     classes = classes or reference.classes or prediction.classes or ABDOMEN
     tolerance_mm = TOLERANCES_MM if tolerance_mm is None else tolerance_mm
     metrics = _known("metrics", metrics, METRICS)

@@ -96,6 +96,7 @@ class Gives(nn.Module):
         (lambda x: x[..., 1:], HU, {}, r"it gave shape \(4, 1, 16, 16, 15\)"),
         (lambda x: x, HU[0], {}, r"hu: shape \(16, 32\), \(I, J, K\) was expected"),
         (lambda x: x, HU[None], {}, r"hu: shape"),
+        (lambda x: x, np.where(HU > 0, np.nan, HU), {}, "hu: it has NaN or infinite values"),
         (lambda x: x, ["a"], {}, r"hu: list, an array \(I, J, K\) of HU"),
         (lambda x: x, HU, {"overlap": 1.0}, "overlap=1.0: a number from 0 to below 1"),
         (lambda x: x, HU, {"patch": 0}, "patch=0"),

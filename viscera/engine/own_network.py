@@ -41,7 +41,7 @@ def sliding_window_probabilities(  # noqa: PLR0913 - those of MONAI's that say s
 
     Raises:
         BadInputError: a network in training mode, or one that gives anything but logits of the size of its input; HU of
-            other than three axes; a number out of its range.
+            other than three axes, or not finite; a number out of its range.
     """
     refuse_unknown("blend", blend, ("gaussian", "constant"))
     for name, value in {"patch": patch, "batch_windows": batch_windows}.items():
@@ -70,6 +70,8 @@ def _three_axes(hu: npt.ArrayLike) -> npt.NDArray[np.float32] | npt.NDArray[np.i
         raise BadTypeError(f"hu: {type(hu).__name__}, an array (I, J, K) of HU was expected, such as volume.hu.")
     if array.ndim != 3 or array.size == 0:
         raise BadInputError(f"hu: shape {array.shape}, (I, J, K) was expected, such as volume.hu.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadInputError("hu: it has NaN or infinite values; say what stands there, such as -1024 for air.")
     return array if array.dtype == np.int16 else array.astype(np.float32)
 
 

@@ -50,6 +50,10 @@ def test_a_class_that_could_not_be_measured_or_has_no_gradient_fails() -> None:
     dice = np.array([[0.9, np.nan, 0.8, 0.8]])
     low, chance, high = failing_chances(dice, np.array([1.0, 1.0, 1.0, 0.0]), EXACT)
     assert chance[1] == pytest.approx(1 / (1 + np.exp(-2)))
+    assert (low[1], high[1]) == (
+        pytest.approx(1 / (1 + np.exp(8))),
+        chance[1],
+    )  # a Dice of 1 is as possible as one of 0
     assert (low[3], chance[3], high[3]) == (1, 1, 1)
     assert (low[0], chance[0], high[0]) == (0, 0, 0)
 

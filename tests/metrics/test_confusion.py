@@ -37,6 +37,16 @@ FLOODED = confusion(
 )
 
 
+def test_no_others_are_found_where_none_has_a_voxel() -> None:
+    """Background and liver are called each other; five of them are called spleen, which no voxel is."""
+    voxels = np.zeros((8, 8), dtype=np.int64)
+    voxels[0, 3] = voxels[3, 0] = 100
+    voxels[0, 4] = 5
+    group = Confusion(ABDOMEN, voxels).group
+    assert group is not None
+    assert (group.organs, group.rest_dice) == (("background", "liver"), None)
+
+
 def test_shares_are_of_the_voxels_that_a_class_has() -> None:
     shares = FLOODED.shares
     assert shares[BACKGROUND, [BACKGROUND, LIVER, STOMACH]] == pytest.approx([0.09, 0.27, 0.64])

@@ -292,8 +292,8 @@ def _of_absent(names: Sequence[str]) -> Iterator[str]:
     if names:
         them = "it" if len(names) == 1 else "them"
         yield (
-            f"{_listed(names)}: not in the training cases, so no training can learn {them}. Add cases that have "
-            f"{them}, or prepare a store of the other classes (--classes FILE)."
+            f"{_listed(names)}: not in the training cases (no label map has {them}), so no training can learn {them}. "
+            f"Add cases that have {them}, or prepare a store of the other classes (--classes FILE)."
         )
 
 

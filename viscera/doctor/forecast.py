@@ -138,13 +138,15 @@ def unforeseen(train: TrainConfig) -> str:
 def failing_chances(dice: Array, gradient_share: Array, known: Calibration = CALIBRATION) -> tuple[Array, Array, Array]:
     """Chance of each class to end with a mean Dice below 0.2, (L,), between the two ends of its 90 % interval.
 
-    From the (seeds, L) Dice of the miniature; 0 for one that could not be measured, as the class is in too few cases.
-    Background has a chance of 0, a class without any gradient one of 1; NaN is a share that is not known.
+    From the (seeds, L) Dice of the miniature. One that could not be measured, as the class is in too few cases, counts
+    as 0, and may be anything up to 1: the interval is as wide. Background has a chance of 0, a class without any
+    gradient one of 1; NaN is a share that is not known.
     """
     mean = np.nan_to_num(mean_dice(dice))
     luck = np.nan_to_num(dice).var(axis=0, ddof=1) / len(dice) if len(dice) > 1 else np.zeros_like(mean)
     margin = _Z90 * np.sqrt(known.variance(mean, luck))
     low, chance, high = (1 / (1 + np.exp(-(known.log_odds(mean) + by))) for by in (-margin, 0.0, margin))
+    low[np.isnan(mean_dice(dice))] = 1 / (1 + np.exp(-known.log_odds(np.ones(()))))
     for each in (low, chance, high):
         each[gradient_share == 0] = 1.0
         each[0] = 0.0

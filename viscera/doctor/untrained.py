@@ -143,7 +143,8 @@ def _outlooks(
     if foreseen:
         arms = [SurrogateArm.of(trains[n], schedules[n], scales[n], most_steps) for n in foreseen]
         outcome = trained(view.sample, arms, first, view.speed, seeds, progress=progress)
-        ends = {n: (outcome.dice[:, at], outcome.confusion[:, at].sum(axis=0)) for at, n in enumerate(foreseen)}
+        measured = np.where(view.sample.trained_on(len(classes)), outcome.dice, np.nan)
+        ends = {n: (measured[:, at], outcome.confusion[:, at].sum(axis=0)) for at, n in enumerate(foreseen)}
     for number, (train, weights, scale) in enumerate(zip(trains, schedules, scales, strict=True)):
         dice, confusion = ends.get(number, (np.zeros((0, len(classes))), np.zeros((0, 0))))
         sgd = train.optimiser.name == "sgd"  # it has no epsilon

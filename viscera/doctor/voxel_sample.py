@@ -41,6 +41,11 @@ class VoxelSample:
     case_of_window: npt.NDArray[np.int64]  # (windows,)
     held_out: Sequence[Voxels]
 
+    def trained_on(self, num_classes: int) -> npt.NDArray[np.bool_]:
+        """(L,) whether any window has the class: else nothing is learnt of it, whatever the held-out cases have."""
+        voxels = sum(torch.bincount(each.labels[each.weight > 0], minlength=num_classes) for each in self.windows)
+        return np.asarray(voxels > 0)
+
     @classmethod
     def of(cls, store: Store, train: TrainConfig) -> "VoxelSample":
         """Of at most 16 training cases of a store: windows of every case but each fourth, which is held out.

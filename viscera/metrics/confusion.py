@@ -23,7 +23,7 @@ class Group(NamedTuple):
 
     organs: tuple[str, ...]  # names, in label order; two or more
     dice: float  # of all of them as one class
-    rest_dice: float | None  # of all others as one class; None: there are none
+    rest_dice: float | None  # of all others as one class; None: no voxel is one of them
     mean_dice: float  # of each by itself, over those that have a Dice
 
 
@@ -98,7 +98,8 @@ class Confusion:
         outside = [label for label in range(len(self.classes)) if label not in labels]
         names = tuple(self.classes.names[label] for label in labels)
         own = [value for label in labels if (value := values[label]) is not None]
-        return Group(names, self._as_one(labels) or 0.0, self._as_one(outside), sum(own) / len(own))
+        rest = self._as_one(outside) if self.voxels[outside].any() else None
+        return Group(names, self._as_one(labels) or 0.0, rest, sum(own) / len(own))
 
     def _as_one(self, labels: list[int]) -> float | None:
         """Dice of some classes as one; None of no voxel, in truth or prediction."""

@@ -27,7 +27,10 @@ def study(
     study: Annotated[Path, "Folder of the study: new, or to continue."],
     launcher: Launcher = "local",
     address: Address = None,
-    plan_only: Annotated[bool, "Only write the plan, with its hash, which can be registered."] = False,
+    plan_only: Annotated[
+        bool,
+        "Only write the plan, with its hash, which can be registered; in place of an earlier one until a run begins.",
+    ] = False,
 ) -> None:
     """Train and compare a grid of models, and write a report.
 

@@ -13,6 +13,7 @@ from viscera.io.runlog import RunStatus
 from viscera.io.scores import ScoreRow
 from viscera.study.report.gradients_section import (
     GRADIENTS,
+    ForecastRow,
     arm_reasons,
     brier_sentence,
     forecast_rows,
@@ -126,13 +127,16 @@ def test_the_forecast_is_scored(make_study: MakeStudy, paper_rows: list[tuple[Sc
     assert [(row.named, row.failed) for row in rows if row.named or row.failed] == [
         (("artery", "liver", "spleen"), ("liver", "spleen", "stomach"))
     ]
-    assert "named 3 organs, and 2 of them failed (precision 0.67)" in forecast_sentence(rows)
-    assert "3 organs failed, and it had named 2 of them (recall 0.67)" in forecast_sentence(rows)
+    assert "named 3 organs, of which 2 failed (precision 0.67)" in forecast_sentence(rows)
+    assert "3 organs failed, of which it had named 2 (recall 0.67)" in forecast_sentence(rows)
     assert "Over 6 arms, an organ counted once in each, it named" in forecast_sentence(rows)
     failed = RunStatus(state="failed", step=0, iterations=300)
     runs = [dataclasses.replace(r, status=failed) if r.arm.name == square else r for r in study.runs]
     without = forecast_rows(dataclasses.replace(study, runs=tuple(runs)), "original")
     assert [row.title for row in without] == [row.title for row in rows if row.title != study.arms[2].title]
+    # neither a precision of nothing nor a recall of nothing is 1
+    assert forecast_sentence([ForecastRow("a", (), ("liver",))]) == "Over 1 arm it named no organ, and 1 organ failed."
+    assert forecast_sentence([ForecastRow("a", ("liver",), ())]) == "Over 1 arm it named 1 organ, and none failed."
     assert forecast_sentence([]) == "No arm is both forecast and scored yet."
 
 

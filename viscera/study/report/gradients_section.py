@@ -195,10 +195,14 @@ def forecast_sentence(rows: list[ForecastRow]) -> str:
     failed = {(row.title, organ) for row in rows for organ in row.failed}
     if not named and not failed:
         return f"Over {arms} it named no organ, and none failed."
+    if not named:
+        return f"Over {arms} it named no organ, and {counted(len(failed), 'organ')} failed."
+    if not failed:
+        return f"Over {arms} it named {counted(len(named), 'organ')}, and none failed."
     hits, (precision, recall) = len(named & failed), precision_and_recall(named, failed)
     return (
-        f"Over {arms} it named {counted(len(named), 'organ')}, and {hits} of them failed (precision {precision:.2f}); "
-        f"{counted(len(failed), 'organ')} failed, and it had named {hits} of them (recall {recall:.2f})."
+        f"Over {arms} it named {counted(len(named), 'organ')}, of which {hits} failed (precision {precision:.2f}); "
+        f"{counted(len(failed), 'organ')} failed, of which it had named {hits} (recall {recall:.2f})."
     )
 
 

@@ -87,9 +87,11 @@ class RunResult:
     def standing(self) -> str:
         """What keeps this run from being finished and scored, in a sentence; empty where nothing does."""
         parts = [self.problem] if self.problem else []
+        if self.status is None and not parts and not self.scores:
+            return "not trained yet (no run.json)."
         if self.status is None:
-            if not self.problem:
-                parts.append("not trained yet (no run.json).")
+            if not parts:
+                parts.append("not known to be finished (no run.json).")
         elif self.status.state != "finished":
             state = "still running, or cut off" if self.status.state == "running" else self.status.state
             message = self.status.message.strip()

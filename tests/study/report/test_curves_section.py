@@ -36,6 +36,15 @@ def test_few_logged_steps_give_points_or_a_sentence_and_no_empty_plot(
         assert [line.get_marker() for line in axes.lines] == (["o" if steps == 1 else ""] if steps else [])
 
 
+def test_a_seed_that_has_just_begun_leaves_the_mean_of_the_others(make_study: StudyMaker) -> None:
+    study = make_study([None] * 18, seeds=(0, 1, 2))
+    runs = [dataclasses.replace(run, curve=run.curve[: 1 if run.seed == 2 else None]) for run in study.runs]
+    axes = arm_panel(StudyResult(study.record, tuple(runs)), study.arms[0], None).axes[0]
+    mean = axes.lines[-1]
+    assert mean.get_label() == "training patches, mean of 2 of 3 seeds"
+    assert np.size(mean.get_xdata()) == len(study.runs[0].curve) > 1
+
+
 def test_legend_and_caption_name_validation_cases_only_where_they_were_measured(make_study: StudyMaker) -> None:
     study = make_study([None] * 6)
     config = study.record.config.model_copy(

@@ -112,22 +112,28 @@ def _readable(axes: Axes, y: str) -> None:
 
 
 def _draw_series(axes: Axes, runs: Sequence[Sequence[tuple[int, float | None]]], label: str, **style: str) -> None:
-    """One line per seed; with several, thin, and their mean over the steps that all have, thick; a step is a point."""
+    """One line per seed, a single step a point; with several, thin, and thick their mean.
+
+    The mean is of those seeds that came farthest, of all where only one did, over the steps that all of these have.
+    """
     defined = [[(step, value) for step, value in run if value is not None] for run in runs]
     shown = [series for series in defined if series]
     look: dict[str, Any] = {"marker": "", "markersize": 4, "mfc": "white", **style}
     if max(map(len, shown), default=0) == 1:
         look |= {"marker": "o", "linestyle": ""}
     alone = len(shown) == 1
-    values = [dict(series) for series in shown]
-    steps = sorted(set.intersection(*map(set, values))) if len(shown) > 1 else []
+    last = max((series[-1][0] for series in shown), default=0)
+    farthest = [series for series in shown if series[-1][0] == last]
+    values = [dict(series) for series in (farthest if len(farthest) > 1 else shown)]
+    steps = sorted(set.intersection(*map(set, values))) if len(values) > 1 else []
     for number, series in enumerate(shown):
         width, alpha = (1.7, 1.0) if alone else (0.7, 0.45)
         own = None if steps or number else label
         axes.plot(*zip(*series, strict=True), linewidth=width, alpha=alpha, label=own, **look)
     if steps:
         mean = [fmean(v[step] for v in values) for step in steps]
-        axes.plot(steps, mean, linewidth=1.9, label=f"{label}, mean of {len(shown)} seeds", **look)
+        of = f"{len(values)} seeds" if len(values) == len(shown) else f"{len(values)} of {len(shown)} seeds"
+        axes.plot(steps, mean, linewidth=1.9, label=f"{label}, mean of {of}", **look)
 
 
 def rate_range_panel(test: RateRange, tried: Sequence[float]) -> Figure:

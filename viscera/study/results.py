@@ -224,9 +224,21 @@ class StudyResult:
     @property
     def left_out(self) -> str:
         """How many runs of which arm are in no mean and no test, for people; empty where all are in them."""
-        numbers = [(arm, len(self.counted_runs_of(arm)), len(self.runs_of(arm))) for arm in self.arms]
-        if not any(counted for _, counted, _ in numbers):
-            return ""
+        return self._left_out_of(self.arms) if any(run.counts for run in self.runs) else ""
+
+    @property
+    def left_out_of_means(self) -> str:
+        """The same of those arms that have a mean."""
+        return self._left_out_of([arm for arm in self.arms if self.counted_runs_of(arm)])
+
+    @property
+    def has_means_of_survivors(self) -> bool:
+        """Whether trainings failed of an arm that has a mean, of the others."""
+        failed = (run.arm for run in self.runs if run.status is not None and run.status.state == "failed")
+        return any(self.counted_runs_of(arm) for arm in failed)
+
+    def _left_out_of(self, arms: Iterable[Arm]) -> str:
+        numbers = [(arm, len(self.counted_runs_of(arm)), len(self.runs_of(arm))) for arm in arms]
         return "; ".join(f"{all_ - have} of {all_} of {arm.title}" for arm, have, all_ in numbers if have < all_)
 
 

@@ -13,6 +13,7 @@ from viscera.study.score_table import Sample
 
 DRAWS = 2000
 _ROUNDING = 1e-9  # points of Dice
+_PRINTED = 0.1  # points of Dice: one decimal
 _DECIMALS = 12  # of Dice, 0 to 1: beyond, equal arms differ by rounding
 
 
@@ -35,6 +36,7 @@ class Spread:
     low: pd.DataFrame  # low, high: the 95 % interval as far as Dice goes, from 0 to 100
     high: pd.DataFrame
     half_width: pd.DataFrame  # half the interval, wherever it ends
+    off_centre: pd.DataFrame  # whether its middle is not the mean as printed: `metrics.crossed` fills missing scores
     stability: dict[str, RankStability]  # by name of arm with a foreground mean; empty where one patient is scored
     seeds: dict[str, int]  # scored seeds, by name of arm that has any
 
@@ -44,11 +46,12 @@ class Spread:
         return (self.high - self.low) / 2 < self.half_width - _ROUNDING
 
     def text(self, row: str, arm: str) -> str:
-        """`±3.1`; `[12.4, 100.0]` where half the width would reach beyond 0 or 100; empty without an interval."""
+        """`±3.1`; `[12.4, 100.0]` where it would reach beyond 0 or 100 or lies elsewhere; empty without an interval."""
         half = self.half_width.get(arm, pd.Series(dtype=float)).get(row, np.nan)
         if np.isnan(half):
             return ""
-        return f"[{self.low[arm][row]:.1f}, {self.high[arm][row]:.1f}]" if self.is_cut[arm][row] else f"±{half:.1f}"
+        bounds = f"[{self.low[arm][row]:.1f}, {self.high[arm][row]:.1f}]"
+        return bounds if self.is_cut[arm][row] or self.off_centre[arm][row] else f"±{half:.1f}"
 
 
 def spread_of(study: StudyResult, grid: str) -> Spread:
@@ -64,7 +67,8 @@ def spread_of(study: StudyResult, grid: str) -> Spread:
     )
     scored = (~np.isnan(sample.values)).any(axis=(1, 3)).sum(axis=1)
     seeds = {arm: number for arm, number in zip(sample.arms, scored.tolist(), strict=True) if number}
-    return Spread(low.clip(0, 100), high.clip(0, 100), (high - low) / 2, _stability(sample), seeds)
+    off = (study.percent(grid).loc[rows, list(sample.arms)] - (low + high) / 2).abs() >= _PRINTED / 2
+    return Spread(low.clip(0, 100), high.clip(0, 100), (high - low) / 2, off, _stability(sample), seeds)
 
 
 def _stability(sample: Sample) -> dict[str, RankStability]:

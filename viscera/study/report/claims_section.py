@@ -98,6 +98,13 @@ def primary_ledger(report: Report) -> list[Entry]:
     return ledger(Evidence(report.study, report.grid))
 
 
+def lacks_organs(evidence: Evidence) -> bool:
+    """Whether some case that a run was scored on has Dice of some organs and of others not."""
+    sample = evidence.study.scores.sample(evidence.grid)
+    defined_APSL = ~np.isnan(np.stack([sample.of_arm(arm)[:, :, 1:] for arm in sample.arms]))
+    return bool((defined_APSL.any(axis=3) & ~defined_APSL.all(axis=3)).any())
+
+
 def _values(report: Report) -> dict[str, Any] | None:
     """The ledger on the primary grid and both tables; nothing where the classes are not the paper's."""
     if not report.study.has_papers_classes:
@@ -111,6 +118,7 @@ def _values(report: Report) -> dict[str, Any] | None:
         "changed": differences(TrainConfig(), report.study.record.config.train, ("schedule", "method")),
         "beside": beside_paper(evidence),
         "misprint": MISPRINT,
+        "lacks_organs": lacks_organs(evidence),
         "row_title": row_title,
     }
 

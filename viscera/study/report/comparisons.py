@@ -29,6 +29,10 @@ FEWEST_PAIRS = 2  # one pair always has p = 1: that is no test
 PER_CENT = ("dice", "surface_dice")  # whose effects are points
 POINTS = 100.0  # the largest difference of two means that are per cent
 _MOST_NAMED = 3  # tests that a note names
+_NO_DISTANCE = (
+    " Where a model did not find an organ there is no distance, so that an arm is not held to account here for the "
+    "organs that it misses: see Dice."
+)
 
 Outcome = Literal[
     "",  # no test
@@ -321,6 +325,7 @@ def _notes(study: StudyResult, sample: Sample, rows: Sequence[Comparison]) -> li
         notes.append(
             f"{title}: some tests have fewer than {most} cases, because the value is undefined or missing for the "
             f"other cases. The smallest number of cases per organ: {', '.join(fewer)}."
+            + (_NO_DISTANCE if sample.metric == "hd95_mm" else "")
         )
     if any(0 < row.n < FEWEST_PAIRS for row in rows):
         notes.append(f"{title}: one case allows no test; such rows have an effect and no p.")

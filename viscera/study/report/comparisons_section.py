@@ -9,6 +9,7 @@ from viscera.metrics import statistics
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.report.arm_spread import DRAWS
 from viscera.study.report.comparisons import ALPHA, Comparison, Comparisons, compare
+from viscera.study.report.other_order import other_order
 from viscera.study.report.page_section import Content, Report, Rows, Section
 
 FEWEST_SEEDS = 2  # that show a variation between trainings
@@ -28,9 +29,27 @@ class OrganFinding(NamedTuple):
         return [test.arm_b for test in self.tests if test.p_holm is not None and not test.different]
 
     @property
+    def above(self) -> list[str]:
+        """Names of the arms that are significantly above it, as models at least, on the seeds and cases of both."""
+        return [test.arm_b for test in self.tests if test.different and (test.mean or 0) < 0]
+
+    @property
     def with_few_seeds(self) -> list[str]:
         """Names of the arms that share too few seeds with it for a verdict about settings."""
         return [test.arm_b for test in self.tests if test.p_holm is not None and test.seeds < SEEDS_FOR_SETTINGS]
+
+
+def too_few_cases(compared: Comparisons) -> dict[str, int]:
+    """By name of organ, the most cases of its tests by Dice, where so few can show no difference, however large.
+
+    Holm multiplies the smallest p of an organ by the number of its tests or more, as none of these has a smaller one.
+    """
+    found = {}
+    for organ in compared.study.classes.organs:
+        cases = [r.n for r in compared.rows if (r.metric, r.organ) == ("dice", organ.name) and r.p is not None]
+        if cases and len(cases) * statistics.smallest_p(max(cases)) >= ALPHA:
+            found[organ.name] = max(cases)
+    return found
 
 
 class ArmStanding(NamedTuple):
@@ -62,8 +81,8 @@ def arm_standings(compared: Comparisons) -> list[ArmStanding]:
     standings = []
     for arm, mean in means.items():
         tests = [row for row in compared.dice.values() if row.arm_a == arm and row.p_holm is not None]
-        effects = [row.effect or 0 for row in tests if row.different]
-        better, worse = sum(effect > 0 for effect in effects), sum(effect < 0 for effect in effects)
+        means_of = [row.mean or 0 for row in tests if row.different]
+        better, worse = sum(points > 0 for points in means_of), sum(points < 0 for points in means_of)
         standings.append(ArmStanding(str(arm), mean, 1 + int((means > mean).sum()), len(tests), better, worse))
     return standings
 
@@ -86,6 +105,8 @@ def _values(report: Report) -> Mapping[str, object]:
     return {
         "compared": compared,
         "findings": organ_findings(compared),
+        "other_order": other_order(compared),
+        "too_few": too_few_cases(compared) if dice and dice.can_show else {},
         "standings": arm_standings(compared),
         "several_cases": len(report.study.scores.cases(report.grid)) > 1,
         "metric_title": metric_title,

@@ -23,7 +23,7 @@ class Entry(NamedTuple):
     tested_by: str  # settings and rule
     result: str  # the numbers, and where it is undecided why
     verdict: str  # the word, on which data, and about what
-    data: str  # name, cases, seeds, iterations
+    data: str  # name, cases, seeds, iterations, and how many runs of the study are in no claim
     word: Word
     numbers: str  # apart by `; `; empty where it was not tested
     reason: str
@@ -49,6 +49,8 @@ def _entry(evidence: Evidence, claim: Claim, reading: Reading, verdict: Verdict)
     data = f"{data_name(study)}: {counted(cases, 'test case')}, {counted(seeds, 'seed')}, "
     data += f"{study.record.all_stages[-1]:,} iterations"
     data += f", variant {evidence.base_variant}" if evidence.base_variant else ""
+    if left_out := sum(not run.counts for run in study.runs):
+        data += f"; {left_out} of {counted(len(study.runs), 'run')} not trained to the end or not scored, and left out"
     tested_by, result = claim.tested_by[0].upper() + claim.tested_by[1:], " ".join(filter(None, (numbers, reason)))
     worded = f"{verdict.word} {where}{models.get(verdict.models, '')}"
     entry = (claim.number, claim.statement, tested_by, result, worded, data, verdict.word, numbers, reason)

@@ -14,6 +14,7 @@ from viscera.metrics.learning import BATCH_NORM_GAP, FAILED_DICE, LoggedStep, ba
 from viscera.study.report.case_gallery import gallery_of, has_ignored
 from viscera.study.report.comparisons_section import primary_comparisons
 from viscera.study.report.headline import few_seeds, headline, runner_up
+from viscera.study.report.other_order import against_the_finding
 from viscera.study.report.page_section import Group, Report, Section
 from viscera.study.report.table1_section import unequal_organs
 from viscera.study.results import StudyResult, mean_defined
@@ -126,6 +127,7 @@ def _summary_values(report: Report) -> Mapping[str, object]:
     sentences = {
         "runner_up": runner_up(report),
         "few_seeds": few_seeds(report),
+        "other_order": against_the_finding(report.once(primary_comparisons)),
         "unequal_organs": unequal_organs(report.study, report.study.percent(report.grid)) if report.grid else "",
     }
     pictures = {

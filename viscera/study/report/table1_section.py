@@ -1,7 +1,7 @@
 """Table 1: mean Dice per class and arm, summary rows, marks and footnotes; for the page, as CSV, Markdown and LaTeX."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +13,13 @@ from viscera.core.wording import counted
 from viscera.metrics.paired_tests import SEEDS_FOR_SETTINGS
 from viscera.study.report.arm_spread import Spread
 from viscera.study.report.comparisons import ALPHA, Comparisons, compare
-from viscera.study.report.comparisons_section import OrganFinding, organ_findings, primary_comparisons
+from viscera.study.report.comparisons_section import (
+    OrganFinding,
+    organ_findings,
+    primary_comparisons,
+    too_few_cases,
+)
+from viscera.study.report.other_order import other_order
 from viscera.study.report.page_section import PHANTOM, Content, Group, Report, Rows, Section, one_decimal
 from viscera.study.results import StudyResult
 
@@ -125,7 +131,8 @@ def table1(study: StudyResult, grid: str, compared: Comparisons | None = None) -
     )
     legend = (
         _spread_note(study, spread),
-        _mark_note(compared, bool(alike)),
+        _mark_note(compared, {organ for organ, _ in alike}),
+        other_order(compared),
         _few_seeds_note(study, findings),
         _unequal_cases(study, grid),
         _unequal_organs(study, percent),
@@ -181,6 +188,10 @@ def _spread_note(study: StudyResult, spread: Spread) -> str:
         note += f" Over cases alone, without the variation between seeds, of arms with one seed: {alone}."
     if spread.is_cut.to_numpy().any():
         note += " [from, to]: the interval itself, cut off at 0 or 100, where it would reach beyond."
+    if off := [arm.title for arm in study.arms if arm.name in spread.off_centre and spread.off_centre[arm.name].any()]:
+        note += " [from, to] also where seeds lack scores that others have: there a missing score counts as what its "
+        note += "case and its seed add, so that the mean of the scores that there are is not the middle, and may lie "
+        note += f"outside ({'; '.join(off)})."
     if few := {title: number for title, number in several.items() if number < SEEDS_FOR_SETTINGS}:
         which = "" if len(few) == len(numbers) else f" ({'; '.join(f'{title}: {n}' for title, n in few.items())})"
         note += f" It is wide with fewer than {SEEDS_FOR_SETTINGS} seeds{which}, which say little about the luck of "
@@ -188,12 +199,14 @@ def _spread_note(study: StudyResult, spread: Spread) -> str:
     return "" if spread.low.isna().to_numpy().all() else note
 
 
-def _mark_note(compared: Comparisons, marked: bool) -> str:
-    """What the mark means, or why there is none."""
+def _mark_note(compared: Comparisons, marked: Collection[str]) -> str:
+    """What the mark means, of the organs that have it, or why there is none."""
     family = compared.family("dice")
     if family is None:
         return ""
     cases = counted(family.cases, "case")
+    if not family.cases:
+        return "No value carries a mark of significance: no two arms have a value for the same case."
     if not family.tests:
         return f"No value carries a mark of significance: with {cases} there is no test."
     if not family.of_enough:
@@ -209,6 +222,11 @@ def _mark_note(compared: Comparisons, marked: bool) -> str:
         f"the mean over cases and seeds, must agree; p of {ALPHA} or more after Holm's correction over "
         f"{counted(family.tests, 'test')})."
     )
+    if few := {organ: number for organ, number in too_few_cases(compared).items() if organ in marked}:
+        listed = ", ".join(f"{title_of(organ)} {number}" for organ, number in few.items())
+        few_cannot = f" So few cases have a value of some organs that no difference could be significant ({listed}): "
+        few_cannot += "there the mark does not mean that they are equal."
+        note += few_cannot if family.can_show else ""
     return note + ("" if family.can_show else cannot) if marked else ""
 
 

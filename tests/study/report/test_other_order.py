@@ -9,6 +9,7 @@ import pytest
 from tests.fabricated_studies import draw_nothing, rows_of, words_of
 from viscera.core.arms import Arm
 from viscera.io.runlog import RunStatus
+from viscera.io.scores import ScoreRow
 from viscera.study.report.arm_spread import spread_of
 from viscera.study.report.claim_rules import Evidence
 from viscera.study.report.claims_section import CLAIMS_SECTION
@@ -197,3 +198,19 @@ def test_distances_say_whom_they_do_not_hold_to_account(make_study: StudyMaker) 
     rows = [rows_of(np.full((12, 7), 0.5)) + rows_of(values, "hd95_mm") for values in arms]
     notes = compare(make_study(rows), "original").notes
     assert sum("an arm is not held to account here for the organs that it misses" in note for note in notes) == 1
+
+
+def test_an_organ_that_no_case_has_is_not_counted(make_study: StudyMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw_nothing(monkeypatch)
+    values = np.full((12, 7), 0.5) + 0.001 * (np.arange(12) % 7)[:, None]
+    values[:, 5] = np.nan
+    study = make_study([rows_of(values - 0.01 * arm) for arm in range(6) for _ in range(5)], seeds=tuple(range(5)))
+    assert "Mean over 6 organs and 12 test cases" in words_of(study, SUMMARY)
+    assert "Better and worse: over the 6 organs" in words_of(study, COMPARISONS)
+    claims = words_of(study, CLAIMS_SECTION)
+    assert "and foreground means, as there is no Dice of it, but in the paper's: background, gallbladder." in claims
+    assert "The two can differ" not in claims  # each case has the same six
+    background = tuple(ScoreRow(f"case_{case:03}", "background", "original", "dice", 0.99) for case in range(12))
+    titles = {row.name: row.title for row in table1(make_study([rows_of(values) + background] * 6), "original").rows()}
+    assert titles["AVG"] == "AVG, 7 classes with background"
+    assert titles["FOREGROUND"] == "Foreground mean, 6 organs without background"

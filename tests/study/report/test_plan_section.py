@@ -132,3 +132,12 @@ def test_planned_runs_count_where_the_study_is_trained_on(study: StudyResult) ->
     extended = replace(study, runs=runs, record=study.record.model_copy(update={"stages": (300, 600)}))
     assert [change.what for change in changes(plan_of(study), extended)] == ["iterations", "viscera"]
     assert as_planned(plan_of(study), extended).percent("original").equals(study.percent("original"))
+
+
+def test_a_variant_of_other_settings_is_not_as_planned(study: StudyResult) -> None:
+    planned = planned_settings(study.record.config) | {"study.variants": {"": {}, "big": {"train.batch_size": 4}}}
+    grid = study.record.config.study.model_copy(update={"variants": {"": {}, "big": {"train.batch_size": 8}}})
+    config = study.record.config.model_copy(update={"study": grid})
+    other = replace(study, record=study.record.model_copy(update={"config": config}))
+    found = changes(plan_of(study, version=viscera.__version__, settings=planned), other)
+    assert ("variant big", "{train.batch_size: 4}", "{train.batch_size: 8}") in found

@@ -98,7 +98,7 @@ def test_headline_names_best_and_lowest_and_claims_no_more(make_study: StudyMake
     text = words_of(study, SUMMARY)
     assert text.startswith(
         "After 300 steps (the paper: 10,000), simple weights at rate 0.001 reach the highest mean foreground Dice, "
-        "70.0 %, and square weights at rate 0.001 the lowest, 10.0 %. Mean over 7 organs and 1 test case, original "
+        "70.0 %, and square weights at rate 0.001 the lowest, 10.0 %. Mean over 1 organ and 1 test case, original "
         "grid."
     )
     assert "Next comes uniform, rate 0.001 with 50.0 %." in text

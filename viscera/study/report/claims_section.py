@@ -60,6 +60,11 @@ class BesidePaper:
     study: pd.DataFrame  # NaN where undefined
 
     @property
+    def lacking(self) -> list[str]:
+        """Names of the classes that this study has no mean of, in one arm or more."""
+        return [name for name in CLASS_NAMES if self.study.loc[name].isna().any()]
+
+    @property
     def agreement(self) -> dict[str, Agreement]:
         """Over `cells` (arm and organ), and over `arms` (foreground means)."""
         rows = {"cells": list(CLASS_NAMES[1:]), "arms": ["FOREGROUND"]}
@@ -99,9 +104,10 @@ def primary_ledger(report: Report) -> list[Entry]:
 
 
 def lacks_organs(evidence: Evidence) -> bool:
-    """Whether some case that a run was scored on has Dice of some organs and of others not."""
+    """Whether a case that a run was scored on has no Dice of an organ that others have."""
     sample = evidence.study.scores.sample(evidence.grid)
     defined_APSL = ~np.isnan(np.stack([sample.of_arm(arm)[:, :, 1:] for arm in sample.arms]))
+    defined_APSL = defined_APSL[..., defined_APSL.any(axis=(0, 1, 2))]
     return bool((defined_APSL.any(axis=3) & ~defined_APSL.all(axis=3)).any())
 
 

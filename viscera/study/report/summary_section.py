@@ -12,7 +12,7 @@ from viscera.drawing.slices import HATCHED_CSS
 from viscera.engine.trust import failures_among
 from viscera.metrics.learning import BATCH_NORM_GAP, FAILED_DICE, LoggedStep, batch_norm_remedy
 from viscera.study.report.case_gallery import gallery_of, has_ignored
-from viscera.study.report.comparisons_section import primary_comparisons
+from viscera.study.report.comparisons_section import organ_findings, primary_comparisons
 from viscera.study.report.headline import few_seeds, headline, runner_up
 from viscera.study.report.other_order import against_the_finding
 from viscera.study.report.page_section import Group, Report, Section
@@ -124,10 +124,12 @@ def _summary_values(report: Report) -> Mapping[str, object]:
     cases = len(report.study.scores.cases(report.grid))
     scene = report.scene
     own = {"problems": problems_of(report), "grid": report.grid, "cases": cases}
+    compared = report.once(primary_comparisons)
     sentences = {
         "runner_up": runner_up(report),
+        "scored_organs": len(organ_findings(compared)),
         "few_seeds": few_seeds(report),
-        "other_order": against_the_finding(report.once(primary_comparisons)),
+        "other_order": against_the_finding(compared),
         "unequal_organs": unequal_organs(report.study, report.study.percent(report.grid)) if report.grid else "",
     }
     pictures = {

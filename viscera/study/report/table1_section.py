@@ -95,9 +95,15 @@ class Table1:
             return Cell(one_decimal(self.percent[arm][row]), bool(best[arm][row]), self.spread.text(row, arm), mark)
 
         rows = list(self.percent.index)
-        titles = [row_title(row, len(rows) - len(_SUMMARY)) for row in rows]
+        titles = [row_title(row, num_scored(self.percent)) for row in rows]
         cells = [tuple(cell(row, arm) for arm in map(str, self.percent)) for row in rows]
         return list(map(TableRow, rows, titles, cells))
+
+
+def num_scored(percent: pd.DataFrame) -> int:
+    """How many classes any arm has a mean of, so that the summary is over them; all where none has one yet."""
+    classes = percent.drop(index=list(_SUMMARY), errors="ignore")
+    return int(classes.notna().any(axis=1).sum()) or len(classes)
 
 
 def row_title(name: str, num_classes: int) -> str:

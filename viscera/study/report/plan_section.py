@@ -81,8 +81,10 @@ def changes(plan: AnalysisPlan, study: StudyResult, test_sha256: str = "") -> li
         found.append(Change("test cases", _hash(plan.test_sha256), _hash(test_sha256)))
     now = planned_settings(config) | {"train.iterations": plan.settings.get("train.iterations")}
     variants = [each["study.variants"] for each in (plan.settings, now)]
-    both = [{f"variant {name}": of[name] for name in of if all(name in each for each in variants)} for of in variants]
-    found += _unlike(*both)
+    each_way = [
+        {f"variant {name}": of[name] for name in of if all(name in each for each in variants)} for of in variants
+    ]
+    found += _unlike(*each_way)
     apart = {name: value for name, value in plan.settings.items() if name not in _OF_THE_GRID}
     found += _unlike(apart, {name: value for name, value in now.items() if name not in _OF_THE_GRID})
     found += [change._replace(what=f"analysis: {change.what}") for change in _unlike(plan.rules, analysis_rules())]

@@ -49,6 +49,21 @@ def test_the_fewest_that_are_enough() -> None:
     assert fewest(lambda n: n / 10, 0.75, first=1, most=20) == 8
     assert fewest(lambda n: n / 10, 0.75, first=9, most=20) == 9
     assert fewest(lambda n: n / 100, 0.75, first=1, most=20) is None
+    assert fewest(lambda n: n / 100, 0.2, first=1, most=20) == 20
+
+
+def test_enough_patients_are_found_where_more_are_not_enough() -> None:
+    """With two seeds critical values rise from Student's t of the patients, 2.4, towards that of the seeds, 12.7."""
+    variances = Components(13.7, 0.8, 0.25)
+
+    def power(patients: int) -> float:
+        return power_of_difference(variances, patients, 2, 9.0)
+
+    assert power(9) > 0.8 > power(2000)
+    found = fewest(power, first=6, most=2000)
+    assert found is not None
+    assert power(found) >= 0.8 > power(found - 1)
+    assert found <= 9
 
 
 @pytest.mark.parametrize(("patients", "tests"), [(5, 1), (8, 7), (12, 105)])

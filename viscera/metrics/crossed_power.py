@@ -73,10 +73,16 @@ def smallest_difference(
 
 
 def fewest(power_of: Callable[[int], float], wanted: float = 0.8, first: int = 2, most: int = 1000) -> int | None:
-    """The smallest number from `first` to `most` whose power is as wanted; None where none is. Power rises with it."""
-    if power_of(most) < wanted:
-        return None
-    below, enough = first - 1, most
+    """The smallest number from `first` to `most` whose power is as wanted; None where none is.
+
+    Power rises with it, or falls slowly: with two seeds more patients leave more of the variance to the seeds, whose
+    critical value is the larger one. So numbers are tried upwards, each half as large again, and then between two.
+    """
+    below, enough = first - 1, first
+    while power_of(enough) < wanted:
+        if enough >= most:
+            return None
+        below, enough = enough, min(most, max(enough + 1, enough * 3 // 2))
     while enough - below > 1:
         middle = (below + enough) // 2
         below, enough = (below, middle) if power_of(middle) >= wanted else (middle, enough)

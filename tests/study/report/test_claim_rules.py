@@ -191,3 +191,15 @@ def test_seeds_that_both_sides_have_are_compared() -> None:
 def test_the_foreground_is_the_seven_organs() -> None:
     assert tuple(organ.name for organ in ORGANS) == FOREGROUND
     assert len(FOREGROUND) == 7
+
+
+def test_each_part_of_a_claim_has_the_seeds_that_its_two_sides_share() -> None:
+    """Two inequalities with five seeds each, none of them in both: five, not none; a seed without a case is none."""
+    values = [4.0 + case for case in range(9)]
+    first = seeded(values, luck=(0.0, 0.1, 0.2, 0.3, 0.4))
+    second = Contrast("b minus c", first.patients, {seed + 5: of for seed, of in first.by_seed.items()})
+    (verdict,) = settle([Reading((Part(first), Part(second)))])
+    assert (verdict.word, verdict.seeds) == ("supported", 5)
+    four = Contrast("b minus c", first.patients, {**second.by_seed, 9: {}})
+    (verdict,) = settle([Reading((Part(first), Part(four)))])
+    assert (verdict.word, verdict.seeds, verdict.models) == ("undecided", 4, "supported")

@@ -82,9 +82,22 @@ def test_cases_that_one_arm_lacks_can_turn_the_order(study_of_dice: StudyMaker) 
         return 0.81 if easy else 0.3
 
     study = study_of_dice(dice, cases=12, **TWO_ARMS)
+    assert "of different cases, and their order may come from that: uniform, rate 0.001: 12; simple, rate 0.001: 6" in (
+        words_of(study, SUMMARY)
+    )
     found = reversals(compare(study, "original"))
     assert found[0] == Reversal(FOREGROUND, SIMPLE, UNIFORM, 1.0, different=False)
     assert len(found) == 8
+
+
+def test_as_many_cases_are_not_the_same_cases(study_of_dice: StudyMaker) -> None:
+    study = study_of_dice(
+        lambda arm, _seed, case, _organ: 0.5 if (arm.weighting == "simple") == (case < 6) else None,
+        cases=12,
+        **TWO_ARMS,
+    )
+    said = "the columns are not comparable. Cases: uniform, rate 0.001: 6; simple, rate 0.001: 6."
+    assert said in " ".join(table1(study, "original").footnotes)
 
 
 def test_a_difference_of_few_patients_among_many_equal_ones_counts_where_it_points(make_study: StudyMaker) -> None:

@@ -100,7 +100,7 @@ def test_values_that_print_alike_share_the_bold(make_study: StudyMaker) -> None:
 def test_arms_scored_on_different_cases_are_pointed_out(make_study: StudyMaker) -> None:
     rows: Rows = [(row("a", "liver", 0.8), row("b", "liver", 0.8)), (row("a", "liver", 0.8),), None, None, None, None]
     notes = table1(make_study(rows), "original").footnotes
-    assert any("not comparable: uniform, rate 0.001: 2; simple, rate 0.001: 1." in note for note in notes)
+    assert any("not comparable. Cases: uniform, rate 0.001: 2; simple, rate 0.001: 1." in note for note in notes)
 
 
 def test_each_grid_has_its_own_table(make_study: StudyMaker) -> None:

@@ -136,6 +136,11 @@ class Contrast:
             self._tests[bound, above] = paired_tests((distances_PS if above else -distances_PS)[:, :, None])
         return self._tests[bound, above]
 
+    @property
+    def shared_seeds(self) -> int:
+        """How many seeds both sides have, on a case that both have; 0 where each side is averaged over its own."""
+        return sum(bool(points) for points in self.by_seed.values())
+
     def by_case_and_seed(self) -> Array:
         """(P, S) the same by patient and seed, NaN where undefined; one column of means where no seed is shared."""
         of_seeds = self.by_seed or {0: self.patients}
@@ -275,7 +280,7 @@ def weigh(parts: Sequence[Part], by: Callable[[PairedTests], OneSided] = decidin
 def _verdict(reading: Reading, weighed: Weighed, p_holm: float, claims: int) -> Verdict:
     parts = reading.parts
     patients = min(len(part.contrast.patients) for part in parts)
-    seeds = len(set.intersection(*(set(part.contrast.by_seed) for part in parts)))
+    seeds = min(part.contrast.shared_seeds for part in parts)
     if p_holm >= ALPHA:
         return Verdict("undecided", p_holm, _why_not_shown(reading, weighed, patients, claims), max(1, seeds), patients)
     supported = weighed.support <= weighed.against

@@ -16,7 +16,7 @@ from viscera.study.report.comparisons_section import organ_findings, primary_com
 from viscera.study.report.headline import few_seeds, headline, runner_up
 from viscera.study.report.other_order import against_the_finding
 from viscera.study.report.page_section import Group, Report, Section
-from viscera.study.report.table1_section import unequal_organs
+from viscera.study.report.table1_section import unequal_cases, unequal_organs
 from viscera.study.results import StudyResult, mean_defined
 from viscera.study.score_table import ScoreTable
 
@@ -130,6 +130,7 @@ def _summary_values(report: Report) -> Mapping[str, object]:
         "scored_organs": len(organ_findings(compared)),
         "few_seeds": few_seeds(report),
         "other_order": against_the_finding(compared),
+        "unequal_cases": unequal_cases(report.study, report.grid) if report.grid else "",
         "unequal_organs": unequal_organs(report.study, report.study.percent(report.grid)) if report.grid else "",
     }
     pictures = {

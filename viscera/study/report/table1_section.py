@@ -274,12 +274,19 @@ def _unequal_organs(study: StudyResult, percent: pd.DataFrame) -> str:
     )
 
 
+def unequal_cases(study: StudyResult, grid: str) -> str:
+    """On how many cases each column was scored: `simple, rate 0.01: 3`; empty where they are the same cases."""
+    sample = study.scores.sample(grid, arms=study.scores.columns)
+    scored = {arm: of for arm, of in zip(sample.arms, sample.scored, strict=True) if of.any()}
+    titles = {arm.name: arm.title for arm in study.arms}
+    listed = "; ".join(f"{titles.get(arm, arm)}: {of.sum()}" for arm, of in scored.items())
+    return "" if all(of.all() for of in scored.values()) else listed
+
+
 def _unequal_cases(study: StudyResult, grid: str) -> str:
     """A note where the arms were scored on different cases, which makes their columns incomparable."""
-    counts = study.scores.of_arms("dice", grid).groupby("arm")["case"].nunique()
-    listed = "; ".join(f"{arm.title}: {counts[arm.name]}" for arm in study.arms if arm.name in counts)
-    note = f"The arms were scored on different numbers of cases, so their columns are not comparable: {listed}."
-    return "" if counts.nunique() < 2 else note
+    listed = unequal_cases(study, grid)
+    return listed and f"Not all were scored on the same cases, so the columns are not comparable. Cases: {listed}."
 
 
 def _absent_organs(study: StudyResult, grid: str) -> list[str]:

@@ -30,6 +30,11 @@ class OneSided(NamedTuple):
         return doubled
 
 
+def smallest_p(pairs: int, draws: int = DRAWS) -> float:
+    """The smallest two-sided p of `sign_flip_test`, whatever the data: 2 / 2^n of all flips, else of those drawn."""
+    return min(1.0, 2 / (2**pairs if pairs <= EXACT_UP_TO else draws + 1))
+
+
 def sign_flip_test(differences_PT: Array, draws: int = DRAWS) -> OneSided:
     """Test whether the means of paired differences are 0, by flipping the sign of each pair (Fisher 1935, Pitman 1937).
 

@@ -5,7 +5,7 @@ with fewer seeds it is one of these models, and no verdict about the settings of
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations, product
 from math import ceil, isnan
@@ -104,6 +104,7 @@ class Family:
     of_enough: int  # tests with seeds enough for a verdict about settings
     significant: int  # tests below 0.05 after the correction, in pairs of arms with seeds enough
     of_models: int  # the same in pairs with fewer seeds: these models differ
+    flips: int = field(default=sign_flips.DRAWS, compare=False)  # that were drawn, where there are too many for all
 
     @property
     def of_settings(self) -> bool:
@@ -117,9 +118,14 @@ class Family:
         return range_of(few[0], few[-1]) if few else ""
 
     @property
+    def smallest_p(self) -> float:
+        """The smallest p that so many cases allow, by ranks and by the sign flips that were made."""
+        return sign_flips.smallest_p(self.cases, self.flips)
+
+    @property
     def smallest_p_holm(self) -> float:
-        """The smallest corrected p that so many cases allow."""
-        return min(1.0, self.tests * statistics.smallest_p(self.cases))
+        """The same, corrected."""
+        return min(1.0, self.tests * self.smallest_p)
 
     @property
     def can_show(self) -> bool:
@@ -181,9 +187,8 @@ def compare(study: StudyResult, grid: str, metrics: Sequence[str] | None = None)
         of_enough = sum(number >= SEEDS_FOR_SETTINGS for number in seeds)
         significant = sum(row.significant for row in tests)
         of_models = sum(row.different for row in tests) - significant
-        families.append(
-            Family(metric, len(tests), most, min(seeds), tuple(sorted(set(seeds))), of_enough, significant, of_models)
-        )
+        numbers, flips = tuple(sorted(set(seeds))), _flips_for(len(of_metric))
+        families.append(Family(metric, len(tests), most, min(seeds), numbers, of_enough, significant, of_models, flips))
         of_family = [*_notes(study, sample, of_metric), *_disagreements(study, metric, tests)]
         notes += [note for note in of_family if note not in notes]
     return Comparisons(study, grid, tuple(rows), tuple(families), tuple(notes))
@@ -203,8 +208,7 @@ def _rows(sample: Sample, study: StudyResult) -> list[Comparison]:
         return []
     scale = 100 if sample.metric in PER_CENT else 1
     columns_PST = scale * np.stack([values[:, :, label] for label, (values, _) in product(labels, compared)], axis=2)
-    draws = max(sign_flips.DRAWS, ceil(10 * len(cells) / ALPHA))  # so that the smallest p is small enough after Holm's
-    tests = paired_tests(columns_PST, draws=draws)
+    tests = paired_tests(columns_PST, draws=_flips_for(len(cells)))
     tested = tests.crossed.patients >= FEWEST_PAIRS
 
     def corrected(p: Array) -> Array:
@@ -223,12 +227,17 @@ def _rows(sample: Sample, study: StudyResult) -> list[Comparison]:
         outcome: Outcome = "not shown"
         if p_holm[at] < ALPHA:
             outcome = "differ" if cell.seeds >= SEEDS_FOR_SETTINGS else "these models differ"
-        elif models[at]:
+        elif models[at] and cell.seeds >= SEEDS_FOR_SETTINGS:
             outcome = "trainings vary"
-        elif ranks[at] or means[at]:
+        elif (ranks[at] or means[at]) and not models[at]:
             outcome = "ranks and mean disagree"
         rows.append(cell._replace(p_holm=float(p_holm[at]), outcome=outcome))
     return rows
+
+
+def _flips_for(cells: int) -> int:
+    """So many that the smallest p is small enough after Holm's correction."""
+    return max(sign_flips.DRAWS, ceil(10 * cells / ALPHA))
 
 
 def _differences(sample: Sample, a: int, b: int) -> tuple[Array, int]:

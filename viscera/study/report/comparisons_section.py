@@ -110,7 +110,6 @@ def _values(report: Report) -> Mapping[str, object]:
         "standings": arm_standings(compared),
         "several_cases": len(report.study.scores.cases(report.grid)) > 1,
         "metric_title": metric_title,
-        "smallest_p": statistics.smallest_p,
         "pairs_needed": statistics.pairs_needed,
         "alpha": ALPHA,
         "enough_seeds": SEEDS_FOR_SETTINGS,

@@ -10,6 +10,8 @@ from tests.fabricated_studies import words_of
 from viscera.core.arms import Arm
 from viscera.io.runlog import RunStatus
 from viscera.study.analysis_plan import AnalysisPlan, planned_settings
+from viscera.study.report.claims_section import CLAIMS_SECTION
+from viscera.study.report.comparisons_section import COMPARISONS
 from viscera.study.report.page_section import Report, render_page
 from viscera.study.report.plan_section import PLAN, analysis_rules, as_planned, changes, outcomes
 from viscera.study.results import StudyResult
@@ -141,3 +143,13 @@ def test_a_variant_of_other_settings_is_not_as_planned(study: StudyResult) -> No
     other = replace(study, record=study.record.model_copy(update={"config": config}))
     found = changes(plan_of(study, version=viscera.__version__, settings=planned), other)
     assert ("variant big", "{train.batch_size: 4}", "{train.batch_size: 8}") in found
+
+
+def test_verdicts_of_added_runs_lead_to_those_of_the_planned_ones(study: StudyResult) -> None:
+    config = study.record.config
+    planned = config.model_copy(update={"study": config.study.model_copy(update={"seeds": (0,)})})
+    said = "Not all of these runs were planned before the first one: what the planned runs alone say ."
+    for section in (COMPARISONS, CLAIMS_SECTION):
+        assert said in words_of(Report(study, plan=plan_of(study, settings=planned_settings(planned))), section)
+        assert said not in words_of(Report(study, plan=plan_of(study)), section)
+        assert said not in words_of(Report(study), section)

@@ -125,6 +125,7 @@ def _values(report: Report) -> dict[str, Any] | None:
         "beside": beside_paper(evidence),
         "misprint": MISPRINT,
         "lacks_organs": lacks_organs(evidence),
+        "added_runs": report.has_added_runs,
         "row_title": row_title,
     }
 

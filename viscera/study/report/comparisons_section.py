@@ -106,6 +106,7 @@ def _values(report: Report) -> Mapping[str, object]:
         "compared": compared,
         "findings": organ_findings(compared),
         "other_order": other_order(compared),
+        "added_runs": report.has_added_runs,
         "too_few": too_few_cases(compared) if dice and dice.can_show else {},
         "standings": arm_standings(compared),
         "several_cases": len(report.study.scores.cases(report.grid)) > 1,

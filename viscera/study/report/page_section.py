@@ -46,6 +46,15 @@ class Report:
         return next(iter(self.study.grids), "")
 
     @property
+    def has_added_runs(self) -> bool:
+        """Whether arms, seeds or iterations were added to what was planned, perhaps because of what was seen."""
+        if self.plan is None:
+            return False
+        arms, seeds = {arm.name for arm in self.study.arms}, set(self.study.record.config.study.seeds)
+        unplanned = arms.difference(self.plan.arms) or seeds.difference(self.plan.seeds)
+        return bool(unplanned) or self.study.record.all_stages[-1] != self.plan.iterations
+
+    @property
     def of_phantom(self) -> str:
         """What ends the heading of all that is copied out of the page, where the data are procedural."""
         return PHANTOM if self.study.phantom else ""

@@ -159,13 +159,12 @@ def _values(report: Report) -> Mapping[str, object]:
     if plan is None:
         return {"plan": None, "damaged": report.plan_is_damaged}
     changed = changes(plan, study, report.test_sha256)
-    added = any(change.what in {"arms", "seeds", "iterations"} for change in changed)
     return {
         "plan": plan,
         "unchanged": report.plan_unchanged,
         "sha256": plan.sha256,
         "changes": changed,
-        "outcomes": outcomes(plan, report) if added and report.grid else [],
+        "outcomes": outcomes(plan, report) if report.has_added_runs and report.grid else [],
     }
 
 

@@ -178,3 +178,15 @@ def test_an_organ_of_no_training_case_counts_in_no_forecast(study: StudyResult) 
     said = words_of(trained, GRADIENTS)
     assert "below 0.2: liver (not in the training cases); in training no organ was left behind." in said
     assert "Not counted, because no training case has it: liver." in said
+
+
+def test_an_organ_of_no_test_case_is_neither_a_hit_nor_a_miss(study: StudyResult) -> None:
+    """Of two organs that were named one failed, the other is in no test case: a precision of 1, not of a half."""
+    dice: dict[str, float | None] = {**dict.fromkeys(CLASS_NAMES, 0.8), "liver": 0.1, "spleen": None}
+    rows = tuple(ScoreRow("a", name, "original", "dice", value) for name, value in dice.items())
+    forecast = ArmForecast(study.arms[0].name, (), 0, 1, (), (), ("liver", "spleen"))
+    runs = (dataclasses.replace(study.runs[0], scores=rows), *study.runs[1:])
+    (row,) = forecast_rows(dataclasses.replace(study, runs=runs, forecasts=(forecast,)), "original")
+    assert (row.named, row.failed) == (("liver",), ("liver",))
+    assert row.said == ("liver", "spleen (not counted: it has no Dice on the test cases)")
+    assert "named 1 organ, of which 1 failed (precision 1.00)" in forecast_sentence([row])

@@ -128,13 +128,16 @@ def _mark_losses(axes: Axes, runs: Sequence[RunResult], classes: ClassTable) -> 
             axes.plot([flag.since], [max(share, _FLOOR)], "X", color=colour, mec="white", ms=9, zorder=5)
 
 
+_NOT_SCORED = " (not counted: it has no Dice on the test cases)"
+
+
 class ForecastRow(NamedTuple):
     """One arm that was forecast and scored."""
 
     title: str
-    named: tuple[str, ...]  # titles of the organs that the forecast named
+    named: tuple[str, ...]  # titles of the organs that the forecast named, of those that a test case has
     failed: tuple[str, ...]  # and of those whose mean test Dice is below 0.2
-    said: tuple[str, ...] = ()  # of the named with chance, its 90 % interval and the class that takes the voxels
+    said: tuple[str, ...] = ()  # of all named with chance, its 90 % interval and the class that takes the voxels
     outcomes: tuple[tuple[float, bool], ...] = ()  # of each organ that is scored the chance, and whether it failed
 
 
@@ -152,9 +155,12 @@ def forecast_rows(study: StudyResult, grid: str) -> list[ForecastRow]:
             rows.append(
                 ForecastRow(
                     title=arm.title,
-                    named=tuple(o.title for o in named),
+                    named=tuple(o.title for o in named if pd.notna(means[o.name])),
                     failed=tuple(o.title for o in organs if means[o.name] < 100 * FAILING_DICE),
-                    said=tuple(_chance_said(forecast, o.label, o.title) for o in named),
+                    said=tuple(
+                        _chance_said(forecast, o.label, o.title) + (_NOT_SCORED if pd.isna(means[o.name]) else "")
+                        for o in named
+                    ),
                     outcomes=tuple(
                         (chance, bool(means[o.name] < 100 * FAILING_DICE))
                         for o, chance in chances

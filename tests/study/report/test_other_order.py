@@ -225,6 +225,8 @@ def test_an_organ_that_no_case_has_is_not_counted(make_study: StudyMaker, monkey
     assert "and foreground means, as there is no Dice of it, but in the paper's: background, gallbladder." in claims
     assert "The two can differ" not in claims  # each case has the same six
     background = tuple(ScoreRow(f"case_{case:03}", "background", "original", "dice", 0.99) for case in range(12))
+    without = {row.name: row.title for row in table1(study, "original").rows()}
+    assert without["FOREGROUND"] == "Foreground mean, 6 organs without background"
     titles = {row.name: row.title for row in table1(make_study([rows_of(values) + background] * 6), "original").rows()}
     assert titles["AVG"] == "AVG, 7 classes with background"
     assert titles["FOREGROUND"] == "Foreground mean, 6 organs without background"

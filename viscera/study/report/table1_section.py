@@ -95,24 +95,24 @@ class Table1:
             return Cell(one_decimal(self.percent[arm][row]), bool(best[arm][row]), self.spread.text(row, arm), mark)
 
         rows = list(self.percent.index)
-        titles = [row_title(row, num_scored(self.percent)) for row in rows]
+        titles = [row_title(row, num_organs(self.percent)) for row in rows]
         cells = [tuple(cell(row, arm) for arm in map(str, self.percent)) for row in rows]
         return list(map(TableRow, rows, titles, cells))
 
 
-def num_scored(percent: pd.DataFrame) -> int:
-    """How many classes any arm has a mean of, so that the summary is over them; all where none has one yet."""
-    classes = percent.drop(index=list(_SUMMARY), errors="ignore")
-    return int(classes.notna().any(axis=1).sum()) or len(classes)
+def num_organs(percent: pd.DataFrame) -> int:
+    """How many organs any arm has a mean of, so that the summary is over them; all where none has one yet."""
+    organs = percent.drop(index=["background", *_SUMMARY], errors="ignore")
+    return int(organs.notna().any(axis=1).sum()) or len(organs)
 
 
-def row_title(name: str, num_classes: int) -> str:
-    """A row's name for people, of a table of L classes."""
+def row_title(name: str, num_organs: int) -> str:
+    """A row's name for people, of a table of so many organs and the background."""
     summary = {
-        "AVG": f"AVG, {num_classes} classes with background",
-        "MAX": f"MAX, of {num_classes} classes",
-        "MIN": f"MIN, of {num_classes} classes",
-        "FOREGROUND": f"Foreground mean, {num_classes - 1} organs without background",
+        "AVG": f"AVG, {num_organs + 1} classes with background",
+        "MAX": f"MAX, of {num_organs + 1} classes",
+        "MIN": f"MIN, of {num_organs + 1} classes",
+        "FOREGROUND": f"Foreground mean, {num_organs} organs without background",
     }
     return summary.get(name) or title_of(name)
 

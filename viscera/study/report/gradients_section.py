@@ -1,5 +1,6 @@
 """Why an arm learned or failed: each class's share of the gradient, what became of the organs, what was forecast."""
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from viscera.study.report.page_section import Group, Report, Section, share
 from viscera.study.results import RunResult, StudyResult, mean_defined
 
 _FLOOR = 1e-8  # shares below are drawn there
+_SMALLEST_WRITTEN_OUT = -2  # power of ten of per cent
 _QUIET = "#6b7280"
 NOT_TRAINED = "not in the training cases"
 _WORST_FIRST = ("lost", "starving", "unlearnt")
@@ -96,10 +98,16 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
         _mark_losses(axes, runs, classes)
         axes.set(yscale="log", ylim=(_FLOOR / 2, 1.5), ylabel="share of the gradient")
         show_steps(axes, study, runs)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _position: f"{100 * share:g} %"))
+        axes.yaxis.set_major_formatter(FuncFormatter(_tick))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.fmt_xdata, axes.fmt_ydata = "step {:,.0f}".format, share
     return figure
+
+
+def _tick(share: float, _position: int | None) -> str:
+    """Per cent, as `0.01 %`; the smallest by their power of ten."""
+    exponent = round(math.log10(100 * share))
+    return f"$10^{{{exponent}}}$ %" if exponent < _SMALLEST_WRITTEN_OUT else f"{100 * share:g} %"
 
 
 def _sentence(found: Sequence[Flag], seeds: int) -> str:

@@ -98,7 +98,7 @@ def test_too_few_logged_steps_are_no_verdict_and_no_empty_plot(study: StudyResul
 def test_small_shares_are_powers_of_ten_on_the_axis(study: StudyResult) -> None:
     (axes,) = gradient_panel(study, study.arms[0]).axes
     ticks = axes.yaxis.get_major_formatter()
-    assert [ticks(share, 0) for share in (1, 0.01, 1e-4, 1e-8)] == ["100 %", "1 %", "0.01 %", "$10^{-6}$ %"]
+    assert [ticks(share, 0) for share in (1, 0.01, 1e-4, 1e-8)] == ["100 %", "1 %", "0.01 %", "10\u207b\u2076 %"]
 
 
 def test_several_seeds_say_in_how_many(make_study: MakeStudy) -> None:

@@ -26,6 +26,7 @@ from viscera.study.results import RunResult, StudyResult, mean_defined
 
 _FLOOR = 1e-8  # shares below are drawn there
 _SMALLEST_WRITTEN_OUT = -2  # power of ten of per cent
+_SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079")
 _QUIET = "#6b7280"
 NOT_TRAINED = "not in the training cases"
 _WORST_FIRST = ("lost", "starving", "unlearnt")
@@ -107,7 +108,8 @@ def gradient_panel(study: StudyResult, arm: Arm) -> Figure:
 def _tick(share: float, _position: int | None) -> str:
     """Per cent, as `0.01 %`; the smallest by their power of ten."""
     exponent = round(math.log10(100 * share))
-    return f"$10^{{{exponent}}}$ %" if exponent < _SMALLEST_WRITTEN_OUT else f"{100 * share:g} %"
+    small = f"10{str(exponent).translate(_SUPERSCRIPTS)} %"  # the house style prints no mathematics
+    return small if exponent < _SMALLEST_WRITTEN_OUT else f"{100 * share:g} %"
 
 
 def _sentence(found: Sequence[Flag], seeds: int) -> str:

@@ -156,7 +156,8 @@ def _regime(studies: Mapping[str, Any]) -> str:
         stage = complete_stage(studies.get(name, {}))
         if stage is not None:
             arms, alone = studies[name][str(stage)], studies.get(f"{name}_direction", {}).get(str(stage), {})
-            said.append(f"{title}, {stage:,} steps: {regime_verdict(effects(arms, alone))}.")
+            read_at = f"{title[0].upper()}{title[1:]}, {stage:,} steps"
+            said.append(f"{read_at}: {regime_verdict(effects(arms, alone))}.")
     told = " ".join(said) or "No stage is complete, so there is no verdict."
     return f"{told} [The study of the regime](regime.md): {regime_progress(studies)}"
 

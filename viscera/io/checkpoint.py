@@ -196,8 +196,11 @@ def _refused_if_damaged(path: Path) -> Iterator[None]:
     """A flipped byte makes `torch.load` raise almost anything, and so do values that are not what they should be."""
     try:
         yield
-    except VisceraError:
-        raise
+    except VisceraError as error:
+        if str(path) in str(error):
+            raise
+        said = str(error).rstrip(".")  # of what is checked wherever it is made: class names, grids
+        raise BadInputError(f"{path}: damaged, or no checkpoint ({said}). Restore it or train again.") from error
     except FileNotFoundError as error:
         raise BadInputError(f"{path}: there is no such checkpoint. Train the run first.") from error
     except Exception as error:

@@ -199,8 +199,8 @@ def _refused_if_damaged(path: Path) -> Iterator[None]:
     except VisceraError as error:
         if str(path) in str(error):
             raise
-        said = str(error).rstrip(".")  # of what is checked wherever it is made: class names, grids
-        raise BadInputError(f"{path}: damaged, or no checkpoint ({said}). Restore it or train again.") from error
+        found = str(error).rstrip(".")  # of what is checked wherever it is made: class names, grids
+        raise BadInputError(f"{path}: damaged, or no checkpoint ({found}). Restore it or train again.") from error
     except FileNotFoundError as error:
         raise BadInputError(f"{path}: there is no such checkpoint. Train the run first.") from error
     except Exception as error:
